@@ -1,0 +1,231 @@
+//! Decides what a command is, and how its reply becomes a value.
+
+use alloc::string::String;
+use core::fmt;
+use core::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A QMP command: a name, arguments, and the type of its reply.
+///
+/// A name is a command without arguments, and a pair is one with them; both are answered by a
+/// [`Value`]. A type of your own says it once and for all:
+///
+/// ```
+/// use qemu_machine_core::Command;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize)]
+/// struct QueryStatus {}
+///
+/// #[derive(Deserialize)]
+/// struct Status {
+///     running: bool,
+/// }
+///
+/// impl Command for QueryStatus {
+///     type Reply = Status;
+///     fn name(&self) -> &str {
+///         "query-status"
+///     }
+///     fn arguments(&self) -> Option<impl Serialize> {
+///         Some(self)
+///     }
+/// }
+/// ```
+///
+/// Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object. Members of a reply that the type does not name are ignored, as the QMP specification asks of clients.
+pub trait Command {
+    /// What the reply is read as.
+    type Reply: FromReply;
+
+    /// The name, as in QEMU's schema.
+    fn name(&self) -> &str;
+
+    /// The arguments: an object, or none. An empty object is left out as well.
+    fn arguments(&self) -> Option<impl Serialize>;
+
+    /// Whether to send it out of band, past the commands that QEMU is busy with. Only a few commands allow that.
+    fn out_of_band(&self) -> bool {
+        false
+    }
+}
+
+impl Command for &str {
+    type Reply = Value;
+
+    fn name(&self) -> &str {
+        self
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        None::<()>
+    }
+}
+
+impl<A: Serialize> Command for (&str, A) {
+    type Reply = Value;
+
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        Some(&self.1)
+    }
+}
+
+/// Any command, with its reply left unread: the answer is a [`Payload`].
+///
+/// For replies of megabytes, and for those who read only a part of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread<C>(pub C);
+
+impl<C: Command> Command for Unread<C> {
+    type Reply = Payload;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        self.0.arguments()
+    }
+
+    fn out_of_band(&self) -> bool {
+        self.0.out_of_band()
+    }
+}
+
+/// Any command, sent out of band.
+///
+/// Only where the monitor offered it; and QEMU takes few commands that way (`query-yank`, `yank`,
+/// `migrate-pause`, `migrate-recover`).
+#[derive(Clone, Copy, Debug)]
+pub struct OutOfBand<C>(pub C);
+
+impl<C: Command> Command for OutOfBand<C> {
+    type Reply = C::Reply;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        self.0.arguments()
+    }
+
+    fn out_of_band(&self) -> bool {
+        true
+    }
+}
+
+/// A command that the caller wrote as JSON. It is not built, but sent with `execute_raw`.
+#[derive(Clone, Copy, Debug)]
+pub enum Raw {}
+
+impl Command for Raw {
+    type Reply = Value;
+
+    fn name(&self) -> &str {
+        match *self {}
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        None::<()>
+    }
+}
+
+/// JSON as it came, checked to be valid, not yet read. A slice of the received bytes, not a copy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(pub(crate) Bytes);
+
+impl Payload {
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text. JSON is UTF-8, and this was checked.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Reads it as a value of a type.
+    ///
+    /// # Errors
+    ///
+    /// When it is not of that type; the error says where.
+    pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.0)
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a reply can be read as: every owned type that serde can read, and a [`Payload`], which is not read at all.
+pub trait FromReply: Sized {
+    /// Reads the reply.
+    ///
+    /// # Errors
+    ///
+    /// When the reply is not of this type.
+    fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error>;
+}
+
+impl<T: DeserializeOwned> FromReply for T {
+    fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error> {
+        reply.read()
+    }
+}
+
+impl FromReply for Payload {
+    fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error> {
+        Ok(reply.clone())
+    }
+}
+
+/// Names a command for ever: ids are never used twice.
+///
+/// It is not the `id` on the wire, which is a small number that is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub(crate) u64);
+
+/// The right to the reply of a command.
+pub struct Ticket<C> {
+    pub(crate) id: CommandId,
+    pub(crate) reads: PhantomData<fn() -> C>,
+}
+
+impl<C> Ticket<C> {
+    /// The command that it is for.
+    #[must_use]
+    pub fn id(&self) -> CommandId {
+        self.id
+    }
+}
+
+impl<C> fmt::Debug for Ticket<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ticket").field(&self.id.0).finish()
+    }
+}
+
+/// The first part of bytes of the peer, short enough for an error message.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    const LENGTH: usize = 200;
+    let mut text = crate::input::lossy(&bytes[..bytes.len().min(LENGTH)]);
+    if bytes.len() > LENGTH {
+        text.push('…');
+    }
+    text
+}

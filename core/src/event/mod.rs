@@ -1,0 +1,129 @@
+//! Decides what an event is.
+
+mod history;
+mod matcher;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+pub use history::History;
+pub use matcher::matches;
+
+/// Something that happened in QEMU, as it said it.
+///
+/// Names and data are open sets: an event that this library has never heard of is as good as any other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The message that the two ranges point into.
+    frame: Bytes,
+    name: Range<usize>,
+    data: Option<Range<usize>>,
+    timestamp: Timestamp,
+}
+
+/// When QEMU says that an event happened, in its host's time. Both are -1 when it could not tell the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+pub struct Timestamp {
+    /// Seconds since the Unix epoch.
+    pub seconds: i64,
+    /// Microseconds within that second.
+    pub microseconds: i64,
+}
+
+impl Event {
+    /// Payloads below this size are copied out of the received buffer when they are kept: a slice of it would keep
+    /// the whole buffer alive.
+    const COPIED_BELOW: usize = 4096;
+
+    /// An event whose name and data are slices of `frame`; the name still in its quotes.
+    pub(crate) fn read(
+        frame: &Bytes,
+        name: &str,
+        data: Option<&[u8]>,
+        timestamp: Timestamp,
+    ) -> Result<Self, serde_json::Error> {
+        let range = |part: &[u8]| {
+            let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
+            start..start + part.len()
+        };
+        let data = data.map(range);
+        let text = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        if let Some(plain) = text.filter(|text| !text.contains('\\')) {
+            return Ok(Self { frame: frame.clone(), name: range(plain.as_bytes()), data, timestamp });
+        }
+        // No QEMU escapes a name. Who does gets it unescaped, behind a copy of the message.
+        let plain: String = serde_json::from_str(name)?;
+        let mut copy = Vec::with_capacity(frame.len() + plain.len());
+        copy.extend_from_slice(frame);
+        copy.extend_from_slice(plain.as_bytes());
+        Ok(Self { name: frame.len()..copy.len(), frame: copy.into(), data, timestamp })
+    }
+
+    /// The name, for example `SHUTDOWN`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.frame.get(self.name.clone()).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default()
+    }
+
+    /// The data as JSON; none for events that carry none.
+    #[must_use]
+    pub fn data(&self) -> Option<&str> {
+        let range = self.data.clone()?;
+        self.frame.get(range).and_then(|data| core::str::from_utf8(data).ok())
+    }
+
+    /// Reads the data as a value of a type. Events without data read as `null`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not of that type.
+    ///
+    /// ```
+    /// # use qemu_machine_core::wire::Message;
+    /// # let frame = br#"{"event": "SHUTDOWN", "data": {"guest": true}}"#[..].into();
+    /// # let Ok(Message::Event(event)) = Message::read(&frame) else { unreachable!() };
+    /// let data: serde_json::Value = event.read_data()?;
+    /// assert_eq!(data["guest"], true);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn read_data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.data().unwrap_or("null"))
+    }
+
+    /// When it happened, by QEMU's clock.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// How many bytes it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// The same event, holding no more of the received buffer than it should.
+    pub(crate) fn kept(self) -> Self {
+        if self.frame.len() >= Self::COPIED_BELOW {
+            return self;
+        }
+        Self { frame: Bytes::copy_from_slice(&self.frame), ..self }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        self.data().map_or(Ok(()), |data| write!(f, " {data}"))
+    }
+}

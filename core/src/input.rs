@@ -1,0 +1,125 @@
+//! Decides in what words the world tells the core its news.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::error::HostFault;
+
+/// One stream of bytes between us and QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// The QMP monitor.
+    Monitor,
+    /// The console with this index, in the order in which the configuration names them.
+    Console(usize),
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Monitor => f.write_str("monitor"),
+            Self::Console(index) => write!(f, "console {index}"),
+        }
+    }
+}
+
+/// News from the world. Each [`Effect`](crate::Effect) is answered by one of these; the rest come by themselves.
+///
+/// Telling news never fails: what is wrong with it comes out as an answer, a notice or the outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// Answers [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
+    Prepared(Prepared),
+    /// Answers [`Effect::Prepare`](crate::Effect::Prepare): it could not be made, and what was made is removed.
+    PrepareFailed(HostFault),
+    /// Answers [`Effect::Spawn`](crate::Effect::Spawn): the program is running.
+    Spawned {
+        /// The process id, which is also the id of its process group.
+        pid: u32,
+    },
+    /// Answers [`Effect::Spawn`](crate::Effect::Spawn): the program could not be started.
+    SpawnFailed(HostFault),
+    /// The process ended and was reaped.
+    Exited(ExitStatus),
+    /// Answers [`Effect::Open`](crate::Effect::Open): bytes can flow.
+    Opened(Channel),
+    /// Answers [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
+    OpenFailed(Channel, HostFault),
+    /// Bytes came, in the order in which they were written. Any split is as good as any other.
+    Received(Channel, &'a [u8]),
+    /// The channel is at its end (end of file, reset, or [`Effect::Close`](crate::Effect::Close)) and was dropped.
+    Closed(Channel),
+    /// Answers [`Effect::Signal`](crate::Effect::Signal).
+    Signalled(Result<(), HostFault>),
+    /// Answers [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
+    /// were asked for or all there are. Empty when it cannot be read.
+    LogRead(&'a [u8]),
+    /// Answers [`Effect::Remove`](crate::Effect::Remove): what was prepared is gone, or what stays and why.
+    Removed(Result<(), HostFault>),
+    /// Nothing but time passed. Always safe, often useless.
+    TimePassed,
+}
+
+/// What [`Effect::Prepare`](crate::Effect::Prepare) made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// The private directory, when one was asked for.
+    pub directory: Option<Vec<u8>>,
+    /// The file that takes what the process prints.
+    pub log: Option<Vec<u8>>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The number of the signal.
+        number: i32,
+        /// Whether it left a core dump.
+        core_dumped: bool,
+    },
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal { number, core_dumped } => {
+                write!(f, "signal {number}")?;
+                if let Some(name) = signal_name(*number) {
+                    write!(f, " ({name})")?;
+                }
+                if *core_dumped { f.write_str(", core dumped") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// The names of the signals that end a QEMU in practice; the numbers are the same on every Linux.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// Bytes of the host as people read them: what is not UTF-8 is replaced.
+pub(crate) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

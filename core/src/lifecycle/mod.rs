@@ -1,0 +1,306 @@
+//! Decides how a machine lives and ends: the product of three small machines and their joint transitions.
+//!
+//! [`Process`] follows the operating system's process, [`Link`] the monitor, [`Intent`] what is wanted of them. Each
+//! steps by itself on its own news; [`settle`](Lifecycle::step) then applies the joint transitions, the only place
+//! where one part acts upon another, until none applies.
+#![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be thought about in every transition")]
+
+mod intent;
+mod link;
+mod process;
+mod settle;
+
+use core::time::Duration;
+
+use crate::error::LaunchFailure;
+use crate::time::Moment;
+
+pub use intent::{Cleaning, Intent, Ladder, Request, Rung, Shutdown};
+pub use link::{Link, LinkNews, Phase};
+pub use process::{Process, ProcessNews};
+
+/// How long a process may take to end by itself after it closed its monitor during the launch. Under load, the end
+/// of the connection is seen some milliseconds before the end of the process, which explains it.
+pub(crate) const HANG_UP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a process may take to end after SIGKILL. Only one that the kernel holds (a dead network file system)
+/// takes longer.
+pub(crate) const REAP: Duration = Duration::from_secs(10);
+
+/// How long the channels of a dead process are read: what it had written is there already, so this is reached only
+/// when something else holds the other end.
+pub(crate) const DRAIN: Duration = Duration::from_secs(2);
+
+/// The life of a machine, as plain data. [`step`](Self::step) is its only transition.
+///
+/// ```
+/// use qemu_machine_core::lifecycle::{Lifecycle, News, Order, ProcessNews, Request, Shutdown};
+/// use qemu_machine_core::{ExitStatus, Moment};
+///
+/// let now = Moment::ORIGIN;
+/// let mut orders = Vec::new();
+/// let mut emit = |order| orders.push(order);
+/// let launch = Request::Launch { until: None, monitor: false, channels: 0 };
+/// let life = Lifecycle::default().step(now, News::Asked(launch), &mut emit);
+/// let life = life.step(now, News::Process(ProcessNews::Prepared), &mut emit);
+/// let life = life.step(now, News::Process(ProcessNews::Spawned { pid: 42 }), &mut emit);
+/// assert!(life.is_launched());
+/// assert_eq!(orders, [Order::Prepare, Order::Spawn, Order::Open, Order::Ready]);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifecycle {
+    process: Process,
+    link: Link,
+    intent: Intent,
+    flags: Flags,
+    /// How many channels may still carry bytes.
+    open: usize,
+}
+
+/// The three flags of QEMU's Python class, with its rules: all three fall at the end of a life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Flags {
+    launched: bool,
+    quit_issued: bool,
+    killed: bool,
+}
+
+/// What a lifecycle is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Somebody wants something.
+    Asked(Request),
+    /// The process.
+    Process(ProcessNews),
+    /// The monitor.
+    Link(LinkNews),
+    /// One of the channels, the monitor among them, is at its end.
+    ChannelClosed,
+    /// A `quit` was answered with success, whoever sent it.
+    QuitAccepted,
+    /// The command of the present rung of the ladder was refused.
+    RungRefused,
+    /// The log was read.
+    LogRead,
+    /// What was prepared is removed.
+    Removed,
+    /// Time passed.
+    TimePassed,
+}
+
+/// What a lifecycle orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Make what the process needs.
+    Prepare,
+    /// Start it.
+    Spawn,
+    /// Open all channels.
+    Open,
+    /// The machine is ready.
+    Ready,
+    /// The launch failed, for this reason; the end of this life follows.
+    Failed(LaunchFailure),
+    /// Do what this rung of the ladder does.
+    Climb(Rung),
+    /// Close the channels that are open.
+    Close,
+    /// Read the end of the log.
+    ReadLog,
+    /// Remove what was prepared.
+    Remove,
+    /// This life is over.
+    Finish,
+}
+
+/// Where a machine is in its life, as its users see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// Not launched.
+    Idle,
+    /// Launched, not ready yet.
+    Launching(Phase),
+    /// Ready for commands.
+    Running,
+    /// On its way to the end.
+    Ending,
+    /// Over, and cleaned up.
+    Ended,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// The launch must be complete.
+    Launch(Phase),
+    /// The process, having closed its monitor, must end.
+    HangUp,
+    /// This rung of the ladder must have worked.
+    Rung(Rung),
+    /// The process, having been killed, must be reaped.
+    Reap,
+    /// The last words of a dead process must have come.
+    Drain,
+    /// A command must have its reply.
+    Command,
+    /// Somebody's wait must be over.
+    Wait,
+}
+
+impl Lifecycle {
+    /// The transition.
+    #[must_use]
+    pub fn step(mut self, now: Moment, news: News, emit: &mut impl FnMut(Order)) -> Self {
+        match news {
+            News::Asked(request) => self.asked(now, request, emit),
+            News::Process(news) => {
+                self.process = self.process.step(&news);
+                if let ProcessNews::PrepareFailed(fault) | ProcessNews::SpawnFailed(fault) = news {
+                    self.fail(LaunchFailure::Host(fault), emit);
+                }
+            }
+            News::Link(news) => {
+                self.link = self.link.step(&news);
+                self.link_failed(news, emit);
+            }
+            News::ChannelClosed => self.open = self.open.saturating_sub(1),
+            News::QuitAccepted => self.flags.quit_issued = true,
+            News::RungRefused => self.intent = self.intent.refused(now),
+            News::LogRead => self.intent = self.intent.log_read(emit),
+            News::Removed => self.removed(emit),
+            News::TimePassed => {}
+        }
+        self.settle(now, emit)
+    }
+
+    fn asked(&mut self, now: Moment, request: Request, emit: &mut impl FnMut(Order)) {
+        match request {
+            Request::Launch { until, monitor, channels } => {
+                *self = Self {
+                    process: Process::Preparing,
+                    link: if monitor { Link::Down } else { Link::Absent },
+                    intent: Intent::Launch { until },
+                    flags: Flags::default(),
+                    open: channels,
+                };
+                emit(Order::Prepare);
+            }
+            Request::Shutdown(shutdown) if self.intent.can_stop() => {
+                self.cancel(emit);
+                self.intent = Intent::Stop(Ladder::new(shutdown, now));
+            }
+            Request::Kill if self.intent.can_be_killed() => {
+                self.cancel(emit);
+                self.flags.killed = true;
+                self.intent = Intent::Kill;
+            }
+            Request::Shutdown(_) | Request::Kill => {}
+        }
+    }
+
+    /// A launch that its own caller gives up has failed for that reason.
+    fn cancel(&mut self, emit: &mut impl FnMut(Order)) {
+        let phase = self.phase();
+        self.fail(LaunchFailure::Cancelled(phase), emit);
+    }
+
+    /// A launch fails once, for the first reason there is.
+    fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Order)) {
+        if let Intent::Launch { .. } | Intent::HangUp { .. } = self.intent {
+            emit(Order::Failed(failure));
+            self.intent = Intent::Kill;
+        }
+    }
+
+    fn link_failed(&mut self, news: LinkNews, emit: &mut impl FnMut(Order)) {
+        match news {
+            LinkNews::OpenFailed(fault) => self.fail(LaunchFailure::Host(fault), emit),
+            LinkNews::HandshakeFailed(failure) => self.fail(failure, emit),
+            LinkNews::Opened | LinkNews::Greeted | LinkNews::Negotiated | LinkNews::HungUp => {}
+        }
+    }
+
+    fn removed(&mut self, emit: &mut impl FnMut(Order)) {
+        if self.intent == Intent::Clean(Cleaning::Remove) {
+            self.intent = Intent::Done;
+            self.flags = Flags::default();
+            emit(Order::Finish);
+        }
+    }
+
+    /// How far the launch came.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.process {
+            Process::Unborn | Process::Preparing | Process::Prepared | Process::Spawning | Process::Failed => {
+                Phase::Starting
+            }
+            Process::Spawned { .. } | Process::Alive { .. } | Process::Dead(_) => self.link.phase(),
+        }
+    }
+
+    /// Where the machine is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.intent {
+            Intent::Idle => State::Idle,
+            Intent::Launch { .. } | Intent::HangUp { .. } => State::Launching(self.phase()),
+            Intent::Run => State::Running,
+            Intent::Stop(_) | Intent::Kill | Intent::Killed { .. } | Intent::Drain { .. } | Intent::Clean(_) => {
+                State::Ending
+            }
+            Intent::Done => State::Ended,
+        }
+    }
+
+    /// When something must have happened, and what.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Moment, Why)> {
+        match self.intent {
+            Intent::Launch { until } => until.map(|until| (until, Why::Launch(self.phase()))),
+            Intent::HangUp { until, .. } => Some((until, Why::HangUp)),
+            Intent::Stop(ladder) => ladder.deadline(),
+            Intent::Killed { until } => Some((until, Why::Reap)),
+            Intent::Drain { until } => until.map(|until| (until, Why::Drain)),
+            Intent::Idle | Intent::Run | Intent::Kill | Intent::Clean(_) | Intent::Done => None,
+        }
+    }
+
+    /// Whether the machine became ready and this life is not over: `_launched` of QEMU's Python class.
+    #[must_use]
+    pub fn is_launched(&self) -> bool {
+        self.flags.launched
+    }
+
+    /// Whether a `quit` was accepted in this life: `_quit_issued` of QEMU's Python class.
+    #[must_use]
+    pub fn is_quit_issued(&self) -> bool {
+        self.flags.quit_issued
+    }
+
+    /// Whether the caller asked for the hard way in this life: `_user_killed` of QEMU's Python class.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.flags.killed
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// The monitor.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
+    /// What is wanted.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        self.intent
+    }
+}

@@ -1,0 +1,71 @@
+//! Decides what is known of the operating system's process.
+
+use crate::error::HostFault;
+use crate::input::ExitStatus;
+
+/// The process, from before its birth to after its death.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Process {
+    /// There is none.
+    #[default]
+    Unborn,
+    /// What it needs is being made.
+    Preparing,
+    /// What it needs is there; nobody has asked for it to be started yet.
+    Prepared,
+    /// It is being started.
+    Spawning,
+    /// It was started; its channels are not open yet.
+    Spawned {
+        /// Its id.
+        pid: u32,
+    },
+    /// It runs.
+    Alive {
+        /// Its id.
+        pid: u32,
+    },
+    /// It ended.
+    Dead(ExitStatus),
+    /// It could not be started.
+    Failed,
+}
+
+/// What is told of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessNews {
+    /// What it needs is there.
+    Prepared,
+    /// What it needs cannot be made.
+    PrepareFailed(HostFault),
+    /// It was started.
+    Spawned {
+        /// Its id.
+        pid: u32,
+    },
+    /// It cannot be started.
+    SpawnFailed(HostFault),
+    /// It ended.
+    Exited(ExitStatus),
+}
+
+impl Process {
+    pub(super) fn step(self, news: &ProcessNews) -> Self {
+        match (self, news) {
+            (Self::Preparing, ProcessNews::Prepared) => Self::Prepared,
+            (Self::Preparing, ProcessNews::PrepareFailed(_)) => Self::Failed,
+            (Self::Spawning, ProcessNews::Spawned { pid }) => Self::Spawned { pid: *pid },
+            (Self::Spawning, ProcessNews::SpawnFailed(_)) => Self::Failed,
+            (Self::Spawned { .. } | Self::Alive { .. }, ProcessNews::Exited(status)) => Self::Dead(*status),
+            // News that answer no order of ours change nothing.
+            (
+                state,
+                ProcessNews::Prepared
+                | ProcessNews::PrepareFailed(_)
+                | ProcessNews::Spawned { .. }
+                | ProcessNews::SpawnFailed(_)
+                | ProcessNews::Exited(_),
+            ) => state,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Decides the joint transitions: what follows for the whole from the states of the three parts.
+
+use super::{Cleaning, DRAIN, HANG_UP_GRACE, Intent, Ladder, Lifecycle, Link, Order, Phase, Process, REAP, Rung};
+use crate::error::LaunchFailure;
+use crate::input::ExitStatus;
+use crate::time::Moment;
+
+impl Lifecycle {
+    /// Applies the joint transitions until none applies. Each of them moves a part forward, so this ends.
+    pub(super) fn settle(mut self, now: Moment, emit: &mut impl FnMut(Order)) -> Self {
+        loop {
+            let next = self.joint(now, emit);
+            if next == self {
+                return self;
+            }
+            self = next;
+        }
+    }
+
+    /// The first joint transition that applies, by what is wanted.
+    fn joint(self, now: Moment, emit: &mut impl FnMut(Order)) -> Self {
+        if let Process::Spawned { pid } = self.process {
+            return self.open_channels(pid, emit);
+        }
+        match self.intent {
+            Intent::Launch { until } => self.launching(now, until, emit),
+            Intent::HangUp { until, phase } => self.hung_up(now, until, phase, emit),
+            Intent::Run => self.unless_dead(now),
+            Intent::Stop(ladder) => self.stopping(now, ladder, emit),
+            Intent::Kill => self.killing(now, emit),
+            Intent::Killed { until } => self.reaping(now, until, emit),
+            Intent::Drain { until } => self.draining(now, until, emit),
+            Intent::Idle | Intent::Clean(_) | Intent::Done => self,
+        }
+    }
+
+    fn open_channels(self, pid: u32, emit: &mut impl FnMut(Order)) -> Self {
+        emit(Order::Open);
+        let link = if self.link == Link::Down { Link::Opening } else { self.link };
+        Self { process: Process::Alive { pid }, link, ..self }
+    }
+
+    fn launching(mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(Order)) -> Self {
+        match (self.process, self.link) {
+            (Process::Dead(_), _) => return self.failed_by_death(now, self.phase(), emit),
+            (Process::Alive { .. }, Link::Gone(phase)) => {
+                return Self { intent: Intent::HangUp { until: now.after(HANG_UP_GRACE), phase }, ..self };
+            }
+            (Process::Alive { .. }, Link::Ready | Link::Absent) => {
+                emit(Order::Ready);
+                self.flags.launched = true;
+                return Self { intent: Intent::Run, ..self };
+            }
+            (
+                Process::Unborn
+                | Process::Preparing
+                | Process::Prepared
+                | Process::Spawning
+                | Process::Spawned { .. }
+                | Process::Alive { .. }
+                | Process::Failed,
+                _,
+            ) => {}
+        }
+        if until.is_some_and(|until| until <= now) {
+            self.fail(LaunchFailure::TimedOut(self.phase()), emit);
+        } else if self.process == Process::Prepared {
+            emit(Order::Spawn);
+            self.process = Process::Spawning;
+        }
+        self
+    }
+
+    fn hung_up(mut self, now: Moment, until: Moment, phase: Phase, emit: &mut impl FnMut(Order)) -> Self {
+        if self.dead().is_some() {
+            return self.failed_by_death(now, phase, emit);
+        }
+        if until <= now {
+            self.fail(LaunchFailure::Hung(phase), emit);
+        }
+        self
+    }
+
+    fn stopping(mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(Order)) -> Self {
+        match self.process {
+            Process::Alive { .. } if ladder.is_due(now) => {
+                let next = ladder.climb(now, self.link, self.flags.quit_issued);
+                self.intent = next.map_or(Intent::Kill, |(ladder, act)| {
+                    ladder.rung().filter(|_| act).into_iter().for_each(|rung| emit(Order::Climb(rung)));
+                    Intent::Stop(ladder)
+                });
+                self
+            }
+            Process::Prepared | Process::Failed => self.clean(emit),
+            Process::Unborn
+            | Process::Preparing
+            | Process::Spawning
+            | Process::Spawned { .. }
+            | Process::Alive { .. }
+            | Process::Dead(_) => self.unless_dead(now),
+        }
+    }
+
+    fn killing(self, now: Moment, emit: &mut impl FnMut(Order)) -> Self {
+        match self.process {
+            Process::Alive { .. } => {
+                emit(Order::Climb(Rung::Kill));
+                Self { intent: Intent::Killed { until: now.after(REAP) }, ..self }
+            }
+            Process::Prepared | Process::Failed => self.clean(emit),
+            Process::Unborn | Process::Preparing | Process::Spawning | Process::Spawned { .. } | Process::Dead(_) => {
+                self.unless_dead(now)
+            }
+        }
+    }
+
+    /// A process that survives SIGKILL is held by the kernel. Its channels are given up; it is reaped whenever it ends.
+    fn reaping(self, now: Moment, until: Moment, emit: &mut impl FnMut(Order)) -> Self {
+        if self.dead().is_none() && until <= now {
+            return self.give_up_channels(emit);
+        }
+        self.unless_dead(now)
+    }
+
+    fn draining(self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(Order)) -> Self {
+        if self.open == 0 {
+            return self.clean(emit);
+        }
+        if until.is_some_and(|until| until <= now) {
+            return self.give_up_channels(emit);
+        }
+        self
+    }
+
+    fn give_up_channels(self, emit: &mut impl FnMut(Order)) -> Self {
+        emit(Order::Close);
+        Self { intent: Intent::Drain { until: None }, ..self }
+    }
+
+    fn failed_by_death(mut self, now: Moment, phase: Phase, emit: &mut impl FnMut(Order)) -> Self {
+        self.fail(LaunchFailure::Exited(phase), emit);
+        self.unless_dead(now)
+    }
+
+    /// Whatever was wanted, a dead process is drained next.
+    fn unless_dead(self, now: Moment) -> Self {
+        match self.dead() {
+            Some(_) => Self { intent: Intent::Drain { until: Some(now.after(DRAIN)) }, ..self },
+            None => self,
+        }
+    }
+
+    fn clean(self, emit: &mut impl FnMut(Order)) -> Self {
+        emit(Order::ReadLog);
+        Self { intent: Intent::Clean(Cleaning::Log), ..self }
+    }
+
+    pub(crate) fn dead(&self) -> Option<ExitStatus> {
+        match self.process {
+            Process::Dead(status) => Some(status),
+            Process::Unborn
+            | Process::Preparing
+            | Process::Prepared
+            | Process::Spawning
+            | Process::Spawned { .. }
+            | Process::Alive { .. }
+            | Process::Failed => None,
+        }
+    }
+}

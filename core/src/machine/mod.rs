@@ -1,0 +1,440 @@
+//! Composes a machine of its parts: what can be asked of it, and what can be read from it.
+
+mod turn;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+
+use crate::command::{Command, CommandId, FromReply, Payload, Ticket};
+use crate::command_line::CommandLine;
+use crate::config::Config;
+use crate::console::Console;
+use crate::effect::Effect;
+use crate::error::{CommandError, LaunchError, LaunchFailure, Misuse, WaitError};
+use crate::event::{Event, History};
+use crate::input::{Channel, Prepared};
+use crate::lifecycle::{HANG_UP_GRACE, Lifecycle, News, Process, Request, Shutdown, State, Why};
+use crate::notice::Notice;
+use crate::outcome::{Outcome, Record};
+use crate::session::{Band, Fact, Heard, Kind, Owner, Request as Issue, Session};
+use crate::time::{Deadline, Moment};
+use crate::wait::{self, Hit, Item, Mark, Wait, WaitId, Waits};
+use crate::wire::{Greeting, encode};
+
+/// A machine, without anything that does IO: the crate documentation says how it is driven.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    config: Config,
+    command_line: CommandLine,
+    lifecycle: Lifecycle,
+    session: Session,
+    consoles: Vec<Console>,
+    /// The channels that are open, the monitor first.
+    open: Vec<Channel>,
+    history: History,
+    waits: Waits,
+    answers: VecDeque<(CommandId, Result<Payload, CommandError>)>,
+    effects: VecDeque<Effect>,
+    notices: VecDeque<Notice>,
+    prepared: Prepared,
+    record: Record,
+    failure: Option<LaunchFailure>,
+    outcome: Option<Outcome>,
+    /// When the monitor closed under a process that lives on.
+    hung_up: Option<Moment>,
+    next_command: u64,
+    now: Moment,
+    /// Buffers that are used again, so that a command costs no allocation.
+    encoded: Vec<u8>,
+    facts: Vec<Fact>,
+}
+
+impl Machine {
+    /// A machine that is not launched yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Config`] when the configuration cannot become a command line.
+    pub fn new(config: Config) -> Result<Self, Misuse> {
+        let command_line = config.command_line()?;
+        let limits = config.limits;
+        let consoles = config.serials.iter().map(|name| Console::new(name.clone(), limits.console)).collect();
+        Ok(Self {
+            command_line,
+            lifecycle: Lifecycle::default(),
+            session: Session::new(&limits),
+            consoles,
+            open: Vec::new(),
+            history: History::new(limits.events),
+            waits: Waits::default(),
+            answers: VecDeque::new(),
+            effects: VecDeque::new(),
+            notices: VecDeque::new(),
+            prepared: Prepared::default(),
+            record: Record::default(),
+            failure: None,
+            outcome: None,
+            hung_up: None,
+            next_command: 0,
+            now: Moment::ORIGIN,
+            encoded: Vec::new(),
+            facts: Vec::new(),
+            config,
+        })
+    }
+
+    // Requests: refused at once and without effect, or accepted.
+
+    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::AlreadyLaunched`].
+    pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
+        if !matches!(self.state(), State::Idle | State::Ended) {
+            return Err(Misuse::AlreadyLaunched);
+        }
+        self.advance_clock(now);
+        self.session = Session::new(&self.config.limits);
+        self.history.clear();
+        self.consoles.iter_mut().for_each(Console::restart);
+        self.record = Record::new(&self.config);
+        (self.failure, self.outcome, self.hung_up) = (None, None, None);
+        self.open.clear();
+        self.ask(Request::Launch {
+            until: self.config.launch_within.from(self.now),
+            monitor: self.config.monitor,
+            channels: self.config.descriptors().len(),
+        });
+        Ok(())
+    }
+
+    /// Sends a command, or lets it wait for its turn.
+    ///
+    /// # Errors
+    ///
+    /// A [`Misuse`] when there is no monitor to send it to, or when it is not a command.
+    pub fn execute<C: Command>(&mut self, now: Moment, command: &C, deadline: Deadline) -> Result<Ticket<C>, Misuse> {
+        let id = self.issue(now, deadline, Kind::of(command.name()), |out| encode::command(command, out))?;
+        Ok(Ticket { id, reads: PhantomData })
+    }
+
+    /// Sends a command that the caller wrote as a JSON object without an `id`.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub fn execute_raw(
+        &mut self,
+        now: Moment,
+        object: &[u8],
+        deadline: Deadline,
+    ) -> Result<Ticket<crate::command::Raw>, Misuse> {
+        let id = self.issue(now, deadline, Kind::Raw, |out| encode::raw(object, out))?;
+        Ok(Ticket { id, reads: PhantomData })
+    }
+
+    fn issue(
+        &mut self,
+        now: Moment,
+        deadline: Deadline,
+        kind: Kind,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<Band, Misuse>,
+    ) -> Result<CommandId, Misuse> {
+        self.require_life()?;
+        if !self.config.monitor {
+            return Err(Misuse::NoMonitor);
+        }
+        let limit = self.config.limits.commands;
+        if self.session.commands() + self.answers.len() >= limit {
+            return Err(Misuse::TooManyCommands(limit));
+        }
+        let mut body = core::mem::take(&mut self.encoded);
+        body.clear();
+        let band = encode(&mut body);
+        let result = band.map(|band| {
+            let id = CommandId(self.next_command);
+            self.next_command += 1;
+            self.advance_clock(now);
+            let deadline = deadline.from(self.now);
+            self.tell_session(Heard::Issue(Issue { owner: Owner::Caller(id), body: &body, band, kind, deadline }));
+            id
+        });
+        self.encoded = body;
+        result
+    }
+
+    /// Types on a console.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`], [`Misuse::ConsoleInputFull`], and the lack of a machine that lives.
+    pub fn type_on(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
+        self.require_life()?;
+        self.advance_clock(now);
+        let index = self.console_index(console)?;
+        let limit = self.config.limits.console_input;
+        let input = self.consoles[index].input_mut();
+        if input.waiting().len() + bytes.len() > limit {
+            return Err(Misuse::ConsoleInputFull(limit));
+        }
+        input.writer().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Begins to wait for the first of several things, from a position on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::EmptyWait`] and [`Misuse::UnknownConsole`]; [`Misuse::NotLaunched`] before the first launch.
+    pub fn wait(
+        &mut self,
+        now: Moment,
+        from: &Mark,
+        things: impl IntoIterator<Item = Wait>,
+        deadline: Deadline,
+    ) -> Result<WaitId, Misuse> {
+        if self.state() == State::Idle {
+            return Err(Misuse::NotLaunched);
+        }
+        self.advance_clock(now);
+        let items = things.into_iter().map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
+        if items.is_empty() {
+            return Err(Misuse::EmptyWait);
+        }
+        let until = deadline.from(self.now);
+        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles);
+        if let Some(outcome) = &self.outcome {
+            self.waits.ended(outcome);
+        }
+        self.waits.expire(self.now);
+        self.announce_waits();
+        Ok(id)
+    }
+
+    fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
+        Ok(match thing.0 {
+            wait::Kind::Event { name, pattern } => Item::Event { name, pattern },
+            wait::Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
+            wait::Kind::Text { console, text } => {
+                let console = self.console_index(&console)?;
+                Item::Text { console, text, scanned: from.position(console) }
+            }
+            wait::Kind::End => Item::End,
+        })
+    }
+
+    /// Ends the machine by this policy. Does nothing when that is under way already.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotLaunched`].
+    pub fn shutdown(&mut self, now: Moment, how: Shutdown) -> Result<(), Misuse> {
+        self.end(now, Request::Shutdown(how))
+    }
+
+    /// Ends the machine with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotLaunched`].
+    pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
+        self.end(now, Request::Kill)
+    }
+
+    fn end(&mut self, now: Moment, how: Request) -> Result<(), Misuse> {
+        if self.state() == State::Idle {
+            return Err(Misuse::NotLaunched);
+        }
+        self.advance_clock(now);
+        self.ask(how);
+        Ok(())
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.tell_lifecycle(News::Asked(request));
+    }
+
+    fn require_life(&self) -> Result<(), Misuse> {
+        match self.state() {
+            State::Idle => Err(Misuse::NotLaunched),
+            State::Ended => Err(Misuse::Ended),
+            State::Launching(_) | State::Running | State::Ending => Ok(()),
+        }
+    }
+
+    fn console_index(&self, name: &str) -> Result<usize, Misuse> {
+        let index = self.consoles.iter().position(|console| console.name() == name);
+        index.ok_or_else(|| Misuse::UnknownConsole(name.into()))
+    }
+
+    // Edges: asked for until there is none.
+
+    /// The next order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The next fact that somebody may be waiting for.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// The answer of a command, once it is there. It is given once.
+    pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
+        let index = self.answers.binary_search_by_key(&ticket.id, |(id, _)| *id).ok()?;
+        let (_, answer) = self.answers.remove(index)?;
+        Some(answer.and_then(|reply| {
+            C::Reply::from_reply(&reply)
+                .map_err(|error| CommandError::Unexpected { reason: alloc::format!("{error}"), reply })
+        }))
+    }
+
+    /// Nobody wants the answer of this command any more. Its late reply reaches nobody else.
+    pub fn disown(&mut self, id: CommandId) {
+        self.answers.retain(|(other, _)| *other != id);
+        self.tell_session(Heard::Disown(id));
+    }
+
+    /// What a wait found, once it is over. It is given once.
+    pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
+        self.waits.claim(id)
+    }
+
+    /// Nobody waits for this any more.
+    pub fn forget(&mut self, id: WaitId) {
+        self.waits.forget(id);
+    }
+
+    // Levels: read again after every call.
+
+    /// What is to be sent on a channel. Tell with [`sent`](Self::sent) how much of it was.
+    #[must_use]
+    pub fn outgoing(&self, channel: Channel) -> &[u8] {
+        if !self.open.contains(&channel) {
+            return &[];
+        }
+        match channel {
+            Channel::Monitor => self.session.outgoing(),
+            Channel::Console(index) => self.consoles.get(index).map_or(&[], |console| console.input().waiting()),
+        }
+    }
+
+    /// The channels that carry bytes. All of them are to be read: what they bring is bounded in here.
+    #[must_use]
+    pub fn channels(&self) -> &[Channel] {
+        &self.open
+    }
+
+    /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Moment, Why)> {
+        let command = self.session.deadline().map(|until| (until, Why::Command));
+        let wait = self.waits.deadline().map(|until| (until, Why::Wait));
+        let hung_up = self.hung_up.map(|since| (since.after(HANG_UP_GRACE), Why::HangUp));
+        [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten().min_by_key(|(until, _)| *until)
+    }
+
+    /// Where the machine is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lifecycle.state()
+    }
+
+    /// Whether the launch succeeded, once that is known.
+    #[must_use]
+    pub fn launched(&self) -> Option<Result<(), LaunchError>> {
+        match (&self.failure, &self.outcome) {
+            (Some(failure), Some(outcome)) => {
+                Some(Err(LaunchError::Failed { failure: failure.clone(), outcome: Box::new(outcome.clone()) }))
+            }
+            (None, Some(_)) => Some(Ok(())),
+            (_, None) => self.lifecycle.is_launched().then_some(Ok(())),
+        }
+    }
+
+    /// How the life ended, once it is over and cleaned up.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The id of the process, while there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self.lifecycle.process() {
+            Process::Spawned { pid } | Process::Alive { pid } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// What the monitor said of itself.
+    #[must_use]
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.session.greeting()
+    }
+
+    /// The position behind everything that came so far.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { event: self.history.end(), consoles: self.consoles.iter().map(Console::end).collect() }
+    }
+
+    /// The event with this number, while the history holds it.
+    #[must_use]
+    pub fn event(&self, number: u64) -> Option<&Event> {
+        self.history.get(number)
+    }
+
+    /// The latest events.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The console of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`].
+    pub fn console(&self, name: &str) -> Result<&Console, Misuse> {
+        self.console_index(name).map(|index| &self.consoles[index])
+    }
+
+    /// What is executed.
+    #[must_use]
+    pub fn command_line(&self) -> &CommandLine {
+        &self.command_line
+    }
+
+    /// What was made on the host for this life.
+    #[must_use]
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// The life, as plain data.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// The conversation with the monitor, as plain data.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The names of the consoles, in the order of their index.
+    pub fn console_names(&self) -> impl Iterator<Item = &str> {
+        self.consoles.iter().map(Console::name)
+    }
+
+    fn last_words(&self, bytes: &[u8]) -> String {
+        let surplus = bytes.len().saturating_sub(self.config.limits.last_words);
+        crate::input::lossy(&bytes[surplus..])
+    }
+}

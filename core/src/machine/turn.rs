@@ -1,0 +1,270 @@
+//! Decides what follows for the whole machine from news of one of its parts: it carries facts to whom they concern.
+
+use alloc::borrow::ToOwned;
+
+use super::Machine;
+use crate::command::Payload;
+use crate::console::Console;
+use crate::effect::{Effect, Preparation, Signal, Spawn};
+use crate::error::CommandError;
+use crate::event::Event;
+use crate::input::{Channel, ExitStatus, Input};
+use crate::lifecycle::{HANG_UP_GRACE, LinkNews, News, Order, Process, ProcessNews, Rung};
+use crate::notice::Notice;
+use crate::outcome::{Cause, Outcome, Record};
+use crate::session::{Band, Fact, Heard, Kind, Owner, Request as Issue};
+use crate::time::Moment;
+use crate::{CommandId, Config};
+
+impl Machine {
+    /// Takes news from the world. Whatever is wrong with it comes out as an answer, a notice or the outcome.
+    pub fn handle(&mut self, now: Moment, input: Input<'_>) {
+        self.advance_clock(now);
+        match input {
+            Input::Prepared(prepared) => {
+                self.prepared = prepared;
+                self.tell_lifecycle(News::Process(ProcessNews::Prepared));
+            }
+            Input::PrepareFailed(fault) => self.tell_lifecycle(News::Process(ProcessNews::PrepareFailed(fault))),
+            Input::Spawned { pid } => self.tell_lifecycle(News::Process(ProcessNews::Spawned { pid })),
+            Input::SpawnFailed(fault) => self.tell_lifecycle(News::Process(ProcessNews::SpawnFailed(fault))),
+            Input::Exited(status) => self.exited(status),
+            Input::Opened(Channel::Monitor) => {
+                self.tell_session(Heard::Opened);
+                self.tell_lifecycle(News::Link(LinkNews::Opened));
+            }
+            Input::Opened(Channel::Console(_)) => {}
+            Input::OpenFailed(channel, fault) => {
+                if channel == Channel::Monitor {
+                    self.tell_lifecycle(News::Link(LinkNews::OpenFailed(fault)));
+                } else {
+                    self.record.faults.push(fault);
+                }
+                self.closed(channel);
+            }
+            Input::Received(channel, bytes) => self.received(channel, bytes),
+            Input::Closed(channel) => self.closed(channel),
+            Input::Signalled(result) => self.record.faults.extend(result.err()),
+            Input::LogRead(tail) => self.log_read(tail),
+            Input::Removed(result) => {
+                self.record.faults.extend(result.err());
+                self.tell_lifecycle(News::Removed);
+            }
+            Input::TimePassed => {}
+        }
+        self.time_passed();
+    }
+
+    /// So many of the outgoing bytes of a channel were sent.
+    pub fn sent(&mut self, channel: Channel, bytes: usize) {
+        match channel {
+            Channel::Monitor => self.session.note_sent(bytes),
+            Channel::Console(index) => {
+                if let Some(console) = self.consoles.get_mut(index) {
+                    console.input_mut().sent(bytes);
+                }
+            }
+        }
+    }
+
+    /// A clock that goes back counts as unchanged.
+    pub(super) fn advance_clock(&mut self, now: Moment) {
+        self.now = self.now.max(now);
+    }
+
+    fn time_passed(&mut self) {
+        if self.session.deadline().is_some_and(|until| until <= self.now) {
+            self.tell_session(Heard::TimePassed);
+        }
+        if self.lifecycle.deadline().is_some_and(|(until, _)| until <= self.now) {
+            self.tell_lifecycle(News::TimePassed);
+        }
+        if self.hung_up.is_some_and(|since| since.after(HANG_UP_GRACE) <= self.now) {
+            self.hung_up = None;
+            self.waits.disconnected();
+        }
+        if self.waits.deadline().is_some_and(|until| until <= self.now) {
+            self.waits.expire(self.now);
+        }
+        self.announce_waits();
+    }
+
+    fn received(&mut self, channel: Channel, bytes: &[u8]) {
+        match channel {
+            Channel::Monitor => self.tell_session(Heard::Received(bytes)),
+            Channel::Console(index) => {
+                if let Some(console) = self.consoles.get_mut(index) {
+                    console.printed(bytes);
+                    self.waits.printed(index, console);
+                    self.notices.push_back(Notice::Printed(index));
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, channel: Channel) {
+        let before = self.open.len();
+        self.open.retain(|other| *other != channel);
+        if self.open.len() == before {
+            return;
+        }
+        if channel == Channel::Monitor {
+            self.tell_session(Heard::Closed);
+            self.hung_up = Some(self.now);
+            self.tell_lifecycle(News::Link(LinkNews::HungUp));
+        }
+        self.tell_lifecycle(News::ChannelClosed);
+    }
+
+    fn exited(&mut self, status: ExitStatus) {
+        self.tell_lifecycle(News::Process(ProcessNews::Exited(status)));
+    }
+
+    pub(super) fn tell_session(&mut self, heard: Heard<'_>) {
+        let mut facts = core::mem::take(&mut self.facts);
+        self.session.advance(self.now, heard, &mut |fact| facts.push(fact));
+        for fact in facts.drain(..) {
+            self.learn(fact);
+        }
+        self.facts = facts;
+    }
+
+    fn learn(&mut self, fact: Fact) {
+        match fact {
+            Fact::Greeted => self.tell_lifecycle(News::Link(LinkNews::Greeted)),
+            Fact::Ready => self.tell_lifecycle(News::Link(LinkNews::Negotiated)),
+            Fact::Failed(failure) => self.tell_lifecycle(News::Link(LinkNews::HandshakeFailed(failure))),
+            Fact::Event(event) => self.happened(event),
+            Fact::Answered(id, answer) => self.answered(id, answer),
+            Fact::LadderAnswered(Ok(())) => {}
+            Fact::LadderAnswered(Err(_)) => self.tell_lifecycle(News::RungRefused),
+            Fact::QuitAccepted => {
+                self.record.quit = true;
+                self.tell_lifecycle(News::QuitAccepted);
+            }
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        let number = self.history.push(event);
+        if let Some(event) = self.history.get(number) {
+            self.waits.event(number, event);
+        }
+        self.notices.push_back(Notice::Event(number));
+    }
+
+    fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
+        if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(_))) {
+            self.record.unanswered += 1;
+        }
+        // Answers come mostly in the order of the commands, so this is mostly the end.
+        let place = self.answers.partition_point(|(other, _)| *other < id);
+        self.answers.insert(place, (id, answer));
+        self.notices.push_back(Notice::Answered(id));
+    }
+
+    pub(super) fn announce_waits(&mut self) {
+        // A wait that is over is announced until it is claimed: it costs nothing, and nobody sleeps through it.
+        let notices = &mut self.notices;
+        self.waits.over().for_each(|id| notices.push_back(Notice::Waited(id)));
+    }
+
+    pub(super) fn tell_lifecycle(&mut self, news: News) {
+        let mut orders = alloc::vec::Vec::new();
+        self.lifecycle = self.lifecycle.step(self.now, news, &mut |order| orders.push(order));
+        orders.into_iter().for_each(|order| self.obey(order));
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Prepare => self.effects.push_back(Effect::Prepare(self.config.preparation())),
+            Order::Spawn => self.effects.push_back(Effect::Spawn(Spawn {
+                arguments: self.command_line.arguments().to_vec(),
+                descriptors: self.config.descriptors(),
+            })),
+            Order::Open => {
+                self.open = self.config.descriptors().into_iter().map(|(channel, _)| channel).collect();
+                self.effects.extend(self.open.iter().copied().map(Effect::Open));
+            }
+            Order::Ready => self.notices.push_back(Notice::Ready),
+            Order::Failed(failure) => self.failure = Some(failure),
+            Order::Climb(rung) => self.climb(rung),
+            Order::Close => self.effects.extend(self.open.iter().copied().map(Effect::Close)),
+            Order::ReadLog => {
+                self.effects.push_back(Effect::ReadLog { limit: self.config.limits.last_words });
+            }
+            Order::Remove => self.effects.push_back(Effect::Remove),
+            Order::Finish => self.finish(),
+        }
+    }
+
+    fn climb(&mut self, rung: Rung) {
+        self.record.rung = Some(rung);
+        match rung {
+            Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::Typed),
+            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind::Quit),
+            Rung::Terminate => self.effects.push_back(Effect::Signal(Signal::Terminate)),
+            Rung::Kill => self.effects.push_back(Effect::Signal(Signal::Kill)),
+        }
+    }
+
+    fn issue_own(&mut self, body: &[u8], kind: Kind) {
+        let issue = Issue { owner: Owner::Ladder, body, band: Band::InBand, kind, deadline: None };
+        self.tell_session(Heard::Issue(issue));
+    }
+
+    /// The outcome begins with the log: it is read before it is removed.
+    fn log_read(&mut self, tail: &[u8]) {
+        self.record.log = self.last_words(tail);
+        self.tell_lifecycle(News::LogRead);
+    }
+
+    fn finish(&mut self) {
+        let exit = self.lifecycle.dead();
+        let started = self.lifecycle.process() != Process::Failed && self.pid().is_some() || exit.is_some();
+        let record = core::mem::take(&mut self.record);
+        let telling = |event: &Event| matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED");
+        let outcome = Outcome {
+            cause: Cause::find(exit, &record, &self.history, started),
+            exit,
+            last_event: self.history.latest(telling).cloned(),
+            unanswered: record.unanswered,
+            log: record.log,
+            consoles: self.consoles.iter().map(|console| self.console_tail(console)).collect(),
+            command_line: self.command_line.clone(),
+            faults: record.faults,
+        };
+        self.hung_up = None;
+        self.waits.ended(&outcome);
+        self.outcome = Some(outcome);
+        self.notices.push_back(Notice::Ended);
+    }
+
+    fn console_tail(&self, console: &Console) -> (alloc::string::String, alloc::string::String) {
+        (console.name().to_owned(), self.last_words(console.since(0)))
+    }
+}
+
+impl Record {
+    pub(super) fn new(config: &Config) -> Self {
+        let is_exit_device = |argument: &alloc::vec::Vec<u8>| argument.starts_with(b"isa-debug-exit");
+        Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
+    }
+}
+
+impl Config {
+    fn preparation(&self) -> Preparation {
+        Preparation {
+            name: self.name.clone().into_bytes(),
+            base: self.temporary.clone(),
+            log_directory: self.log_directory.clone(),
+            channels: self.descriptors().into_iter().map(|(channel, _)| channel).collect(),
+        }
+    }
+}
+
+impl Kind {
+    pub(super) fn of(name: &str) -> Self {
+        if name == "quit" { Self::Quit } else { Self::Typed }
+    }
+}

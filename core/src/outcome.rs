@@ -1,0 +1,203 @@
+//! Decides how a life ended, and who ended it.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::Deserialize;
+
+use crate::command_line::CommandLine;
+use crate::error::HostFault;
+use crate::event::{Event, History};
+use crate::input::ExitStatus;
+use crate::lifecycle::Rung;
+
+/// How a life ended: everything that is known when it is over. It displays as a few lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Who or what ended it.
+    pub cause: Cause,
+    /// How the process ended; none when there was no process, or when it survived SIGKILL.
+    pub exit: Option<ExitStatus>,
+    /// The last event that tells of an end: `SHUTDOWN`, `RESET` or `GUEST_PANICKED`.
+    pub last_event: Option<Event>,
+    /// How many commands had no reply.
+    pub unanswered: usize,
+    /// The end of what the process printed, with what is not UTF-8 replaced.
+    pub log: String,
+    /// The end of what each console printed, by its name.
+    pub consoles: Vec<(String, String)>,
+    /// What was executed.
+    pub command_line: CommandLine,
+    /// What the host failed to do on the way, above all: what could not be removed.
+    pub faults: Vec<HostFault>,
+}
+
+/// Who or what ended a machine. Nothing here means success by itself; that is for the caller to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// There was no process.
+    NotStarted,
+    /// The caller, and this is what worked. [`Rung::Quit`] also stands for a `quit` among the caller's own commands.
+    Asked(Rung),
+    /// The guest powered off.
+    PowerOff,
+    /// The guest reset, and QEMU was told to end then (`-no-reboot`).
+    Reset,
+    /// The guest panicked and said so (pvpanic and the like).
+    Panic,
+    /// The guest wrote this value to an `isa-debug-exit` device.
+    DebugExit(u32),
+    /// A signal that the caller did not send. None: QEMU caught it and shut down in order; which one it was, and who
+    /// sent it, stands in the log.
+    Signal(Option<i32>),
+    /// QEMU exited with this code, by itself.
+    Exit(i32),
+    /// QEMU shut down for another reason, in its own word.
+    Other(String),
+    /// The process survived SIGKILL: the kernel does not let it go.
+    Unkillable,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted => f.write_str("was not started"),
+            Self::Asked(rung) => write!(f, "ended by the caller ({rung})"),
+            Self::PowerOff => f.write_str("powered off by the guest"),
+            Self::Reset => f.write_str("reset by the guest"),
+            Self::Panic => f.write_str("panic of the guest"),
+            Self::DebugExit(value) => write!(f, "exited by the guest (isa-debug-exit, value {value:#x})"),
+            Self::Signal(Some(number)) => write!(f, "ended by signal {number}, which the caller did not send"),
+            Self::Signal(None) => f.write_str("shut down on a signal that the caller did not send"),
+            Self::Exit(code) => write!(f, "QEMU exited by itself (status {code})"),
+            Self::Other(reason) => write!(f, "QEMU shut down ({reason})"),
+            Self::Unkillable => f.write_str("survived SIGKILL"),
+        }
+    }
+}
+
+/// What happened in a life as far as its outcome depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// The last rung that was climbed.
+    pub(crate) rung: Option<Rung>,
+    /// Whether a `quit` was accepted.
+    pub(crate) quit: bool,
+    /// Whether the guest has a device that ends QEMU with a value of its choice.
+    pub(crate) debug_exit: bool,
+    pub(crate) unanswered: usize,
+    pub(crate) log: String,
+    pub(crate) faults: Vec<HostFault>,
+}
+
+impl Cause {
+    const SIGTERM: i32 = 15;
+    const SIGKILL: i32 = 9;
+
+    /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal and a debug
+    /// exit come without one.
+    pub(crate) fn find(exit: Option<ExitStatus>, record: &Record, history: &History, started: bool) -> Self {
+        match exit {
+            None if started => Self::Unkillable,
+            None => Self::NotStarted,
+            Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if record.rung == Some(Rung::Kill) => {
+                Self::Asked(Rung::Kill)
+            }
+            Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if record.rung == Some(Rung::Terminate) => {
+                Self::Asked(Rung::Terminate)
+            }
+            Some(ExitStatus::Signal { number, .. }) => Self::Signal(Some(number)),
+            Some(ExitStatus::Code(code)) => Self::of_exit(code, record, history),
+        }
+    }
+
+    fn of_exit(code: i32, record: &Record, history: &History) -> Self {
+        // isa-debug-exit ends QEMU on the spot with (value << 1) | 1; 1 alone is QEMU's own failure.
+        if record.debug_exit && code & 1 == 1 && code > 1 {
+            return Self::DebugExit(code.unsigned_abs() >> 1);
+        }
+        let shutdown = history.latest(|event| event.name() == "SHUTDOWN");
+        match shutdown.and_then(reason).as_deref() {
+            Some("host-qmp-quit") => Self::Asked(Rung::Quit),
+            Some("guest-shutdown") if record.rung == Some(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
+            Some("guest-shutdown") => Self::PowerOff,
+            Some("guest-reset") => Self::Reset,
+            Some("guest-panic") => Self::Panic,
+            Some("host-signal") if record.rung == Some(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            Some("host-signal") => Self::Signal(None),
+            Some(other) => Self::Other(other.to_string()),
+            // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
+            None if record.quit => Self::Asked(Rung::Quit),
+            None if code == 0 && record.rung == Some(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            None => Self::Exit(code),
+        }
+    }
+}
+
+fn reason(shutdown: &Event) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Data {
+        reason: String,
+    }
+    shutdown.read_data().ok().map(|Data { reason }| reason)
+}
+
+impl Outcome {
+    /// The lines below the first: exit status, last words, command line.
+    pub(crate) fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(exit) = &self.exit {
+            writeln!(f, "  process: {exit}")?;
+        }
+        if let Some(event) = &self.last_event {
+            writeln!(f, "  last event: {event}")?;
+        }
+        if self.unanswered > 0 {
+            writeln!(f, "  commands without a reply: {}", self.unanswered)?;
+        }
+        for fault in &self.faults {
+            writeln!(f, "  host: {fault}")?;
+        }
+        write_block(f, "printed", &self.log)?;
+        for (name, text) in &self.consoles {
+            write_block(f, &alloc::format!("console {name}"), text)?;
+        }
+        write!(f, "  command: {}", self.command_line)
+    }
+}
+
+/// The last lines of a text, indented, so that nothing in it can be taken for ours.
+fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
+    const LINES: usize = 20;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "  {title}:")?;
+    for line in lines.iter().skip(lines.len().saturating_sub(LINES)) {
+        writeln!(f, "    {}", printable(line))?;
+    }
+    Ok(())
+}
+
+/// Text that a terminal takes literally.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.trim_end().chars() {
+        if character.is_control() && character != '\t' {
+            printable.extend(character.escape_debug());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.cause)?;
+        self.write_details(f)
+    }
+}

@@ -1,0 +1,307 @@
+//! Decides what can be waited for, and when a wait is over.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde_json::Value;
+
+use crate::console::Console;
+use crate::error::WaitError;
+use crate::event::{Event, History, matches};
+use crate::outcome::Outcome;
+use crate::time::Moment;
+
+/// A position in everything that a machine says: nothing behind it is missed by a wait that begins there.
+///
+/// Take one before you act, and wait from it afterwards. The default is the very beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub(crate) event: u64,
+    pub(crate) consoles: Vec<u64>,
+}
+
+/// Something to wait for.
+///
+/// ```
+/// use qemu_machine_core::{Wait, json};
+///
+/// let panicked = Wait::event("GUEST_PANICKED");
+/// let unplugged = Wait::event("DEVICE_DELETED").with(json!({"device": "disk1"}));
+/// let login = Wait::text("tty", "login: ");
+/// let end = Wait::end();
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wait(pub(crate) Kind);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Event { name: Option<String>, pattern: Value },
+    Text { console: String, text: Vec<u8> },
+    End,
+}
+
+impl Wait {
+    /// An event of this name.
+    #[must_use]
+    pub fn event(name: impl Into<String>) -> Self {
+        Self(Kind::Event { name: Some(name.into()), pattern: Value::Null })
+    }
+
+    /// An event of any name.
+    #[must_use]
+    pub fn any_event() -> Self {
+        Self(Kind::Event { name: None, pattern: Value::Null })
+    }
+
+    /// That event only with data that [match](crate::matches) a pattern. Changes nothing of other waits.
+    #[must_use]
+    pub fn with(mut self, wanted: Value) -> Self {
+        if let Kind::Event { pattern, .. } = &mut self.0 {
+            *pattern = wanted;
+        }
+        self
+    }
+
+    /// This text on the console of this name.
+    #[must_use]
+    pub fn text(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Text { console: console.into(), text: text.into() })
+    }
+
+    /// The end of the machine.
+    #[must_use]
+    pub fn end() -> Self {
+        Self(Kind::End)
+    }
+}
+
+/// What a wait found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Which of the things that were waited for it is, counted from 0.
+    pub index: usize,
+    /// The thing itself.
+    pub found: Found,
+    /// The position right behind it, to go on from.
+    pub mark: Mark,
+    /// What had been forgotten already when the wait began.
+    pub missed: Missed,
+}
+
+/// The thing that a wait found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// This event.
+    Event(Event),
+    /// The text. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
+    Text(String),
+    /// The end, and how it came.
+    End(Box<Outcome>),
+}
+
+/// How much fell out of the bounded memory before a wait could look at it. Zero unless the mark is old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Events.
+    pub events: u64,
+    /// Bytes of consoles.
+    pub bytes: u64,
+}
+
+/// Names a wait for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitId(u64);
+
+/// The waits that are not over, and the ends of those that are and were not claimed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Waits {
+    next: u64,
+    pending: Vec<Pending>,
+    over: Vec<(WaitId, Result<Hit, WaitError>)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Pending {
+    id: WaitId,
+    items: Vec<Item>,
+    mark: Mark,
+    missed: Missed,
+    until: Option<Moment>,
+}
+
+/// What is looked for, with the names of consoles resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Item {
+    Event { name: Option<String>, pattern: Value },
+    Text { console: usize, text: Vec<u8>, scanned: u64 },
+    End,
+}
+
+impl Item {
+    fn wants(&self, event: &Event) -> bool {
+        let Self::Event { name, pattern } = self else { return false };
+        name.as_ref().is_none_or(|name| name == event.name())
+            && (pattern.is_null() || event.read_data::<Value>().is_ok_and(|data| matches(pattern, &data)))
+    }
+
+    /// Where the text ends on this console, if it is there. Looks at each byte once.
+    fn find(&mut self, index: usize, on: &Console) -> Option<u64> {
+        let Self::Text { console, text, scanned } = self else { return None };
+        if *console != index {
+            return None;
+        }
+        let start = (*scanned).max(on.first());
+        let output = on.since(start);
+        let found = memchr::memmem::find(output, text);
+        // The last bytes may be the beginning of the text.
+        let scanned_now = output.len().saturating_sub(text.len() - 1);
+        *scanned = start + scanned_now as u64;
+        found.map(|at| start + (at + text.len()) as u64)
+    }
+}
+
+impl Waits {
+    /// Begins a wait: looks at what is there, and stays if that is not it.
+    pub(crate) fn begin(
+        &mut self,
+        items: Vec<Item>,
+        mark: Mark,
+        until: Option<Moment>,
+        history: &History,
+        consoles: &[Console],
+    ) -> WaitId {
+        let id = WaitId(self.next);
+        self.next += 1;
+        let mut wait = Pending { id, items, mark, missed: Missed::default(), until };
+        wait.missed = wait.count_missed(history, consoles);
+        match wait.look_back(history, consoles) {
+            Some(hit) => self.over.push((id, Ok(hit))),
+            None => self.pending.push(wait),
+        }
+        id
+    }
+
+    /// An event came.
+    pub(crate) fn event(&mut self, number: u64, event: &Event) {
+        self.settle(|wait| wait.event(number, event).map(Ok));
+    }
+
+    /// A console printed.
+    pub(crate) fn printed(&mut self, index: usize, console: &Console) {
+        self.settle(|wait| wait.printed(index, console).map(Ok));
+    }
+
+    /// The machine ended.
+    pub(crate) fn ended(&mut self, outcome: &Outcome) {
+        self.settle(|wait| {
+            let outcome = Box::new(outcome.clone());
+            let index = wait.items.iter().position(|item| *item == Item::End);
+            Some(match index {
+                Some(index) => Ok(wait.hit(index, Found::End(outcome), wait.mark.clone())),
+                None => Err(WaitError::Ended(outcome)),
+            })
+        });
+    }
+
+    /// No event can come any more.
+    pub(crate) fn disconnected(&mut self) {
+        self.settle(|wait| {
+            let only_events = wait.items.iter().all(|item| matches!(item, Item::Event { .. }));
+            only_events.then_some(Err(WaitError::Disconnected))
+        });
+    }
+
+    /// Time passed.
+    pub(crate) fn expire(&mut self, now: Moment) {
+        self.settle(|wait| wait.until.is_some_and(|until| until <= now).then_some(Err(WaitError::TimedOut)));
+    }
+
+    fn settle(&mut self, mut end: impl FnMut(&mut Pending) -> Option<Result<Hit, WaitError>>) {
+        let over = &mut self.over;
+        self.pending.retain_mut(|wait| match end(wait) {
+            Some(result) => {
+                over.push((wait.id, result));
+                false
+            }
+            None => true,
+        });
+    }
+
+    pub(crate) fn claim(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
+        let index = self.over.iter().position(|(other, _)| *other == id)?;
+        Some(self.over.swap_remove(index).1)
+    }
+
+    pub(crate) fn forget(&mut self, id: WaitId) {
+        self.pending.retain(|wait| wait.id != id);
+        self.over.retain(|(other, _)| *other != id);
+    }
+
+    /// The waits that are over and were not claimed.
+    pub(crate) fn over(&self) -> impl Iterator<Item = WaitId> + '_ {
+        self.over.iter().map(|(id, _)| *id)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.pending.iter().filter_map(|wait| wait.until).min()
+    }
+}
+
+impl Pending {
+    fn hit(&self, index: usize, found: Found, mark: Mark) -> Hit {
+        Hit { index, found, mark, missed: self.missed }
+    }
+
+    fn count_missed(&self, history: &History, consoles: &[Console]) -> Missed {
+        let mut missed = Missed::default();
+        for item in &self.items {
+            match item {
+                Item::Event { .. } => missed.events = history.first().saturating_sub(self.mark.event),
+                Item::Text { console, scanned, .. } => {
+                    missed.bytes += consoles.get(*console).map_or(0, |on| on.first().saturating_sub(*scanned));
+                }
+                Item::End => {}
+            }
+        }
+        missed
+    }
+
+    /// The past: the events first, in their order, then the consoles.
+    fn look_back(&mut self, history: &History, consoles: &[Console]) -> Option<Hit> {
+        for number in self.mark.event.max(history.first())..history.end() {
+            let hit = history.get(number).and_then(|event| self.event(number, event));
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        consoles.iter().enumerate().find_map(|(index, console)| self.printed(index, console))
+    }
+
+    fn event(&self, number: u64, event: &Event) -> Option<Hit> {
+        let index = self.items.iter().position(|item| item.wants(event))?;
+        let mark = Mark { event: number + 1, consoles: self.mark.consoles.clone() };
+        Some(self.hit(index, Found::Event(event.clone()), mark))
+    }
+
+    fn printed(&mut self, index: usize, console: &Console) -> Option<Hit> {
+        let ends = self.items.iter_mut().map(|item| item.find(index, console)).enumerate();
+        let (item, end) = ends.filter_map(|(item, end)| Some((item, end?))).min_by_key(|(_, end)| *end)?;
+        let mut mark = self.mark.clone();
+        let begin = mark.position(index);
+        mark.consoles.resize(mark.consoles.len().max(index + 1), 0);
+        mark.consoles[index] = end;
+        let printed = console.since(begin);
+        let behind = usize::try_from(console.end() - end).unwrap_or(usize::MAX);
+        let text = crate::input::lossy(&printed[..printed.len().saturating_sub(behind)]);
+        Some(self.hit(item, Found::Text(text), mark))
+    }
+}
+
+impl Mark {
+    /// Where it stands on the console with this index.
+    pub(crate) fn position(&self, console: usize) -> u64 {
+        self.consoles.get(console).copied().unwrap_or_default()
+    }
+}

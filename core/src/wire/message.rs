@@ -1,0 +1,158 @@
+//! Decides what a message of the peer is: greeting, reply, event, or an error that names no command.
+//!
+//! The envelope is parsed once, borrowed from the frame; what it carries stays a slice of the frame until somebody
+//! asks for a value. Members that QMP does not know are ignored (QMP specification, section "Compatibility
+//! considerations"), and so are new capabilities, events and error classes.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::command::{Payload, excerpt};
+use crate::error::{ProtocolError, Refusal};
+use crate::event::{Event, Timestamp};
+
+/// What a peer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The first word of a monitor.
+    Greeting(Greeting),
+    /// The end of a command.
+    Reply {
+        /// The id of the command on the wire; none when it is not one of ours.
+        id: Option<u16>,
+        /// What the command returned.
+        result: Result<Payload, Refusal>,
+    },
+    /// Something happened.
+    Event(Event),
+    /// An error that names no command: QEMU could not read a request so far as to find its id.
+    Nameless(Refusal),
+}
+
+/// What a monitor says of itself when it is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Greeting {
+    /// The version of QEMU.
+    pub version: Version,
+    /// What it can do beyond the basic protocol. The set is open; `oob` is the one defined today.
+    #[serde(default, deserialize_with = "names")]
+    pub capabilities: Vec<String>,
+}
+
+/// The version of a QEMU. Good for people; ask the schema, not the version, for what a QEMU can do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Version {
+    /// The numbers.
+    pub qemu: Numbers,
+    /// What the distribution calls its package; may be empty.
+    #[serde(default)]
+    pub package: String,
+}
+
+/// The three numbers of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Numbers {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+    /// The third number.
+    pub micro: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Numbers { major, minor, micro } = self.qemu;
+        write!(f, "{major}.{minor}.{micro}")?;
+        if self.package.is_empty() { Ok(()) } else { write!(f, " ({})", self.package) }
+    }
+}
+
+impl Message {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a JSON object, or not one that QMP knows.
+    ///
+    /// ```
+    /// use qemu_machine_core::wire::Message;
+    ///
+    /// let frame = br#"{"return": {}, "id": 3}"#[..].into();
+    /// assert!(matches!(Message::read(&frame), Ok(Message::Reply { id: Some(3), result: Ok(_) })));
+    /// ```
+    pub fn read(frame: &Bytes) -> Result<Self, ProtocolError> {
+        let malformed = |reason: String| ProtocolError::Malformed { reason, excerpt: excerpt(frame) };
+        let envelope: Envelope<'_> = serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?;
+        let id = envelope.id.map(RawValue::get);
+        if let Some(event) = envelope.event {
+            let timestamp = envelope.timestamp.unwrap_or_default();
+            let data = envelope.data.map(|data| data.get().as_bytes());
+            return Event::read(frame, event.get(), data, timestamp)
+                .map(Self::Event)
+                .map_err(|error| malformed(error.to_string()));
+        }
+        if let Some(value) = envelope.value {
+            let payload = Payload(frame.slice_ref(value.get().as_bytes()));
+            return Ok(Self::Reply { id: id.and_then(ours), result: Ok(payload) });
+        }
+        if let Some(error) = envelope.error {
+            let refusal = Refusal { class: error.class, description: error.desc };
+            return Ok(match id {
+                Some(id) => Self::Reply { id: ours(id), result: Err(refusal) },
+                None => Self::Nameless(refusal),
+            });
+        }
+        match envelope.greeting {
+            Some(greeting) => Ok(Self::Greeting(greeting)),
+            None => Err(malformed("no member that QMP knows".to_string())),
+        }
+    }
+}
+
+/// Our ids are small numbers without a sign; whatever else comes back was never sent by us.
+fn ours(id: &str) -> Option<u16> {
+    id.parse().ok()
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "QMP", default)]
+    greeting: Option<Greeting>,
+    #[serde(rename = "return", borrow, default, deserialize_with = "present")]
+    value: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<ErrorMember>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    event: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    timestamp: Option<Timestamp>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ErrorMember {
+    #[serde(default)]
+    class: String,
+    #[serde(default)]
+    desc: String,
+}
+
+/// Tells a member that is `null` from one that is absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// Reads the names out of a list that may hold more than names one day.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let list: Vec<serde_json::Value> = Deserialize::deserialize(deserializer)?;
+    Ok(list.iter().filter_map(|item| item.as_str().map(ToString::to_string)).collect())
+}

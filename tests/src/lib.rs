@@ -1,0 +1,3 @@
+//! The parts that tests share.
+
+pub mod guest;
