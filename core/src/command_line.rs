@@ -20,53 +20,55 @@ pub struct CommandLine {
     shown: Vec<Vec<u8>>,
 }
 
-/// The first descriptor that is free in a process whose standard streams are open.
-const FIRST_DESCRIPTOR: i32 = 3;
-
 impl Config {
-    /// The command line that this configuration stands for.
+    /// The command line that this configuration stands for. The numbers of the descriptors that the process inherits
+    /// are decided at launch; here they are those that a process with nothing else open would get.
     ///
     /// # Errors
     ///
     /// [`Misuse::Config`] when it stands for none: no program, a NUL byte in an argument, or a console whose name
     /// QEMU does not take or that is used twice.
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
+        const FIRST_FREE: i32 = 3;
         self.check()?;
-        let inherited = |descriptor: i32, _: Channel| format!("socket,fd={descriptor}");
-        let stand_in = |_: i32, channel: Channel| {
-            String::from(match channel {
-                Channel::Monitor => "stdio",
-                Channel::Console(_) => "null",
-            })
-        };
-        Ok(CommandLine { executed: self.compose(inherited), shown: self.compose(stand_in) })
+        Ok(self.command_line_with(&self.channels().into_iter().zip(FIRST_FREE..).collect::<Vec<_>>()))
     }
 
-    /// The channels of the machine, each with the descriptor under which the process finds its end.
-    pub(crate) fn descriptors(&self) -> Vec<(Channel, i32)> {
+    /// The command line with the descriptors that were made for it.
+    pub(crate) fn command_line_with(&self, descriptors: &[(Channel, i32)]) -> CommandLine {
+        let inherited = |channel: Channel| {
+            let descriptor = descriptors.iter().find(|(other, _)| *other == channel);
+            format!("socket,fd={}", descriptor.map_or(-1, |(_, number)| *number))
+        };
+        let stand_in = |channel: Channel| match channel {
+            Channel::Monitor => String::from("stdio"),
+            Channel::Console(_) => String::from("null"),
+        };
+        CommandLine { executed: self.compose(inherited), shown: self.compose(stand_in) }
+    }
+
+    /// The channels of the machine, the monitor first.
+    pub(crate) fn channels(&self) -> Vec<Channel> {
         let monitor = self.monitor.then_some(Channel::Monitor);
-        let consoles = (0..self.serials.len()).map(Channel::Console);
-        monitor.into_iter().chain(consoles).zip(FIRST_DESCRIPTOR..).collect()
+        monitor.into_iter().chain((0..self.serials.len()).map(Channel::Console)).collect()
     }
 
     /// Display, monitor, machine type, consoles, and then what the caller added, which can override them.
-    fn compose(&self, backend: impl Fn(i32, Channel) -> String) -> Vec<Vec<u8>> {
+    fn compose(&self, backend: impl Fn(Channel) -> String) -> Vec<Vec<u8>> {
         let mut line = self.wrapper.clone();
         line.push(self.program.clone());
         if self.headless {
             line.extend(["-display", "none", "-vga", "none"].map(Vec::from));
         }
-        let (monitor, consoles): (Vec<_>, Vec<_>) =
-            self.descriptors().into_iter().partition(|(channel, _)| *channel == Channel::Monitor);
-        for (channel, descriptor) in monitor {
-            line.extend(chardev(&backend(descriptor, channel), Self::MONITOR));
+        if self.monitor {
+            line.extend(chardev(&backend(Channel::Monitor), Self::MONITOR));
             line.extend(["-mon".into(), format!("chardev={},mode=control", Self::MONITOR).into()]);
         }
         if let Some(machine) = &self.machine {
             line.extend([b"-machine".to_vec(), machine.clone()]);
         }
-        for ((channel, descriptor), name) in consoles.into_iter().zip(&self.serials) {
-            line.extend(chardev(&backend(descriptor, channel), name));
+        for (index, name) in self.serials.iter().enumerate() {
+            line.extend(chardev(&backend(Channel::Console(index)), name));
             line.extend(["-serial".into(), format!("chardev:{name}").into()]);
         }
         line.extend(self.args.iter().cloned());

@@ -44,9 +44,10 @@ pub struct Preparation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spawn {
     /// The program and its arguments. The program is searched on the `PATH` when it has no slash.
+    ///
+    /// The process inherits the ends of the channels that were made for it, under the numbers that
+    /// [`Prepared::descriptors`](crate::Prepared::descriptors) gave, and no other descriptor.
     pub arguments: Vec<Vec<u8>>,
-    /// Which descriptor the process finds its end of a channel under. It inherits these and no others.
-    pub descriptors: Vec<(Channel, i32)>,
 }
 
 /// The signals that the core sends.

@@ -69,6 +69,8 @@ pub struct Prepared {
     pub directory: Option<Vec<u8>>,
     /// The file that takes what the process prints.
     pub log: Option<Vec<u8>>,
+    /// The number under which the process will find its end of each channel.
+    pub descriptors: Vec<(Channel, i32)>,
 }
 
 /// How a process ended.

@@ -146,6 +146,21 @@ fn reason(shutdown: &Event) -> Option<String> {
 }
 
 impl Outcome {
+    /// The outcome of a life that did not come as far as a process.
+    #[must_use]
+    pub fn not_started(command_line: CommandLine) -> Self {
+        Self {
+            cause: Cause::NotStarted,
+            exit: None,
+            last_event: None,
+            unanswered: 0,
+            log: String::new(),
+            consoles: Vec::new(),
+            command_line,
+            faults: Vec::new(),
+        }
+    }
+
     /// The lines below the first: exit status, last words, command line.
     pub(crate) fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(exit) = &self.exit {

@@ -107,7 +107,7 @@ impl Machine {
         self.ask(Request::Launch {
             until: self.config.launch_within.from(self.now),
             monitor: self.config.monitor,
-            channels: self.config.descriptors().len(),
+            channels: self.config.channels().len(),
         });
         Ok(())
     }
@@ -402,6 +402,15 @@ impl Machine {
     /// [`Misuse::UnknownConsole`].
     pub fn console(&self, name: &str) -> Result<&Console, Misuse> {
         self.console_index(name).map(|index| &self.consoles[index])
+    }
+
+    /// What a console printed from a position on, as far as it is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`].
+    pub fn console_since(&self, name: &str, from: &Mark) -> Result<&[u8], Misuse> {
+        self.console_index(name).map(|index| self.consoles[index].since(from.position(index)))
     }
 
     /// What is executed.

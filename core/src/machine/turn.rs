@@ -22,6 +22,7 @@ impl Machine {
         self.advance_clock(now);
         match input {
             Input::Prepared(prepared) => {
+                self.command_line = self.config.command_line_with(&prepared.descriptors);
                 self.prepared = prepared;
                 self.tell_lifecycle(News::Process(ProcessNews::Prepared));
             }
@@ -178,12 +179,12 @@ impl Machine {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Prepare => self.effects.push_back(Effect::Prepare(self.config.preparation())),
-            Order::Spawn => self.effects.push_back(Effect::Spawn(Spawn {
-                arguments: self.command_line.arguments().to_vec(),
-                descriptors: self.config.descriptors(),
-            })),
+            Order::Spawn => {
+                let arguments = self.command_line.arguments().to_vec();
+                self.effects.push_back(Effect::Spawn(Spawn { arguments }));
+            }
             Order::Open => {
-                self.open = self.config.descriptors().into_iter().map(|(channel, _)| channel).collect();
+                self.open = self.config.channels();
                 self.effects.extend(self.open.iter().copied().map(Effect::Open));
             }
             Order::Ready => self.notices.push_back(Notice::Ready),
@@ -258,7 +259,7 @@ impl Config {
             name: self.name.clone().into_bytes(),
             base: self.temporary.clone(),
             log_directory: self.log_directory.clone(),
-            channels: self.descriptors().into_iter().map(|(channel, _)| channel).collect(),
+            channels: self.channels(),
         }
     }
 }

@@ -1,0 +1,245 @@
+//! Decides who turns the crank of a machine: the caller that waits leads; when nobody waits, the keeper does.
+
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
+
+use crate::host::{Clock, Host, Keeper, Kept, Next, Wake};
+use crate::wires::{Poll, Ready, Sockets};
+
+/// A machine with its host side, shared by its callers and the keeper.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    turn: Mutex<Turn>,
+    /// Something happened, or the lead is free.
+    changed: Condvar,
+    poll: Arc<Poll>,
+    keeper: Arc<Keeper>,
+}
+
+/// What whoever holds the lock may turn.
+#[derive(Debug)]
+struct Turn {
+    machine: Machine,
+    host: Host,
+    sockets: Sockets,
+    clock: Clock,
+    token: u64,
+    lead: Lead,
+    /// How many callers wait for another to lead.
+    sleepers: usize,
+    watch: Watch,
+    /// How often a caller was inside.
+    calls: u64,
+    /// Nobody has a handle any more.
+    abandoned: bool,
+}
+
+/// Who waits for the descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lead {
+    Nobody,
+    /// A caller, until then at most.
+    Caller {
+        until: Option<Moment>,
+    },
+}
+
+/// What the keeper does about the descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// It looks when they are ready.
+    Armed,
+    /// It looks when the lease is over; so many calls had been made when the lease began.
+    Leased { calls: u64 },
+    /// It does not look: whoever leaves last arms it.
+    Off,
+}
+
+impl Driver {
+    pub(crate) fn new(machine: Machine) -> Result<Arc<Self>, HostFault> {
+        let fault = |error: std::io::Error| HostFault {
+            operation: "watch a machine".into(),
+            errno: error.raw_os_error().unwrap_or_default(),
+            reason: error.to_string(),
+        };
+        let keeper = Keeper::get().map_err(fault)?;
+        let poll = Arc::new(Poll::new().map_err(fault)?);
+        let turn = Mutex::new(Turn {
+            machine,
+            host: Host::default(),
+            sockets: Sockets::new(Arc::clone(&poll)),
+            clock: Clock::new(),
+            token: 0,
+            lead: Lead::Nobody,
+            sleepers: 0,
+            watch: Watch::Off,
+            calls: 0,
+            abandoned: false,
+        });
+        let driver = Arc::new(Self { turn, changed: Condvar::new(), poll, keeper });
+        let token = driver.keeper.keep(Arc::clone(&driver) as Arc<dyn Kept>).map_err(fault)?;
+        driver.lock().token = token;
+        Ok(driver)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turn> {
+        // A caller that panicked while it held the lock left a machine that is as good as before its call.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks something of the machine that nobody has to wait for.
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+        let mut turn = self.lock();
+        let now = turn.clock.now();
+        let answer = ask(&mut turn.machine, now);
+        self.settle(&mut turn);
+        self.leave(turn);
+        answer
+    }
+
+    /// Asks something of the machine and waits for the answer. The machine bounds the wait.
+    pub(crate) fn call<T, A>(
+        &self,
+        ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
+        mut answer: impl FnMut(&mut Machine, &T) -> Option<A>,
+    ) -> Result<A, Misuse> {
+        let mut turn = self.lock();
+        turn.calls += 1;
+        let now = turn.clock.now();
+        let asked = ask(&mut turn.machine, now)?;
+        loop {
+            self.settle(&mut turn);
+            if let Some(answer) = answer(&mut turn.machine, &asked) {
+                self.leave(turn);
+                return Ok(answer);
+            }
+            turn = match turn.lead {
+                Lead::Nobody => self.lead(turn),
+                Lead::Caller { .. } => self.sleep(turn),
+            };
+        }
+    }
+
+    /// Waits for the descriptors, without the lock, and reports what they bring.
+    fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+        let until = turn.machine.deadline().map(|(until, _)| until);
+        let timeout = until.map(|until| until.since(turn.clock.now()));
+        turn.lead = Lead::Caller { until };
+        drop(turn);
+        let ready = self.poll.wait(timeout);
+        let mut turn = self.lock();
+        turn.lead = Lead::Nobody;
+        turn.absorb(ready);
+        turn
+    }
+
+    /// Lets the leader do it.
+    fn sleep<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+        turn.sleepers += 1;
+        let mut turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        turn.sleepers -= 1;
+        turn
+    }
+
+    /// Does what the machine orders, sends what it says, and tells whom it may concern.
+    fn settle(&self, turn: &mut Turn) {
+        let news = turn.settle();
+        if news && turn.sleepers > 0 {
+            self.changed.notify_all();
+        }
+        if let Lead::Caller { until } = turn.lead {
+            let earlier = |at: Moment| until.is_none_or(|until| at < until);
+            if turn.machine.deadline().is_some_and(|(at, _)| earlier(at)) {
+                self.poll.wake();
+            }
+        }
+    }
+
+    /// Goes out of the machine, and leaves it to somebody.
+    fn leave(&self, mut turn: MutexGuard<'_, Turn>) {
+        if turn.lead != Lead::Nobody {
+            return;
+        }
+        if turn.sleepers > 0 {
+            drop(turn);
+            return self.changed.notify_all();
+        }
+        let deadline = turn.machine.deadline().is_some();
+        if turn.watch == Watch::Off {
+            turn.watch = Watch::Armed;
+            self.keeper.arm(turn.token, self.poll.source());
+        }
+        if deadline {
+            // Only the keeper can keep it now.
+            self.keeper.look(turn.token);
+        }
+    }
+
+    /// What the process has printed.
+    pub(crate) fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
+        self.lock().host.read_log(limit)
+    }
+
+    /// The last handle is gone: the keeper drops the machine when it has ended.
+    pub(crate) fn abandon(&self) {
+        let mut turn = self.lock();
+        turn.abandoned = true;
+        self.keeper.look(turn.token);
+    }
+}
+
+impl Turn {
+    /// Whether there is news for somebody.
+    fn settle(&mut self) -> bool {
+        let now = self.clock.now();
+        self.host.serve(&mut self.machine, now, &mut self.sockets);
+        self.sockets.flush(&mut self.machine);
+        std::iter::from_fn(|| self.machine.poll_notice()).count() > 0
+    }
+
+    fn absorb(&mut self, ready: Ready) {
+        let now = self.clock.now();
+        self.sockets.absorb(ready, &mut self.host, &mut self.machine, now);
+        self.machine.handle(now, Input::TimePassed);
+    }
+}
+
+/// The keeper's side.
+impl Kept for Driver {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.poll.source()
+    }
+
+    fn turn(&self, wake: Wake) -> Next {
+        let mut turn = self.lock();
+        let inside = turn.lead != Lead::Nobody || turn.sleepers > 0;
+        match (wake, turn.watch) {
+            (Wake::Ready, _) if inside => {
+                turn.watch = Watch::Leased { calls: turn.calls };
+                return Next::Lease;
+            }
+            (Wake::Lease, Watch::Leased { .. }) if inside => {
+                turn.watch = Watch::Off;
+                return Next::Leave;
+            }
+            (Wake::Lease, Watch::Leased { calls }) if calls != turn.calls => {
+                turn.watch = Watch::Leased { calls: turn.calls };
+                return Next::Lease;
+            }
+            _ => {}
+        }
+        let ready = self.poll.wait(Some(Duration::ZERO));
+        turn.absorb(ready);
+        self.settle(&mut turn);
+        if turn.abandoned && turn.machine.outcome().is_some() {
+            return Next::Drop;
+        }
+        turn.watch = Watch::Armed;
+        let deadline = turn.machine.deadline();
+        let now = turn.clock.now();
+        Next::Watch(deadline.map(|(until, _)| Instant::now() + until.since(now)))
+    }
+}

@@ -1,0 +1,158 @@
+//! Decides how the process is started, signalled and reaped. The one file of the project with `unsafe` in it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use qemu_machine_core::{ExitStatus, Signal};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{
+    Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, pidfd_open,
+    set_parent_process_death_signal, waitid,
+};
+
+use super::keeper::{Keeper, Kept, Next, Wake};
+
+/// How to start a process.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) arguments: Vec<Vec<u8>>,
+    /// The descriptors that it inherits, under the numbers that they have here.
+    pub(super) inherited: Vec<OwnedFd>,
+    /// What takes its standard output and error.
+    pub(super) log: Option<File>,
+}
+
+/// A process that we started, from its start until it is reaped. Dropped before that, it is killed, and the keeper
+/// reaps it.
+#[derive(Debug)]
+pub(super) struct Child {
+    process: Arc<Process>,
+    reaped: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl Request {
+    /// Starts the process. To be called on the keeper's thread: the kernel ends the process when the *thread* that
+    /// started it ends, and that one lives as long as we do.
+    pub(super) fn start(self) -> io::Result<Child> {
+        let mut arguments = self.arguments.into_iter().map(OsString::from_vec);
+        let mut command = Command::new(arguments.next().unwrap_or_default());
+        command.args(arguments).stdin(Stdio::null()).process_group(0);
+        if let Some(log) = self.log {
+            command.stdout(log.try_clone()?).stderr(log);
+        }
+        hand_over(&mut command, self.inherited);
+        let child = command.spawn()?;
+        // The process is ours and not reaped, so its id cannot have gone to another.
+        let pid = Pid::from_child(&child);
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(descriptor) => Ok(Child { process: Arc::new(Process { pid, descriptor }), reaped: false }),
+            Err(error) => {
+                kill_process_group(pid, OsSignal::KILL)?;
+                waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Has the process inherit these descriptors and no others, and end when we end.
+#[allow(unsafe_code, reason = "a hook between fork and exec has no safe form; see SAFETY")]
+fn hand_over(command: &mut Command, inherited: Vec<OwnedFd>) {
+    let parent = getpid();
+    let hook = move || {
+        set_parent_process_death_signal(Some(OsSignal::KILL))?;
+        if getppid() != Some(parent) {
+            // We ended before the line above: nobody would end the process.
+            return Err(Errno::SRCH.into());
+        }
+        inherited.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?))
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes three kinds of system
+    // calls directly (prctl, getppid, fcntl) and iterates over a vector that was filled before the fork; it takes no
+    // lock and allocates nothing, also not in its errors, which are bare error numbers.
+    unsafe { command.pre_exec(hook) };
+}
+
+impl Child {
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Readable when the process has ended.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.process.descriptor.as_fd()
+    }
+
+    /// Signals the whole process group, so that a wrapper does not die alone.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.process.signal(match signal {
+            Signal::Terminate => OsSignal::TERM,
+            Signal::Kill => OsSignal::KILL,
+        })
+    }
+
+    /// How the process ended, if it did. What is left of its group ends with it.
+    pub(super) fn reap(&mut self) -> Option<ExitStatus> {
+        let status = self.process.reap()?;
+        self.reaped = true;
+        Some(status)
+    }
+}
+
+impl Process {
+    /// The group has our child as its leader, and an id that is not reaped is not given to anybody else.
+    fn signal(&self, signal: OsSignal) -> io::Result<()> {
+        Ok(kill_process_group(self.pid, signal)?)
+    }
+
+    fn reap(&self) -> Option<ExitStatus> {
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let id = || WaitId::PidFd(self.descriptor.as_fd());
+        waitid(id(), ended | WaitIdOptions::NOWAIT).ok()??;
+        // Before the id is free again. There may be nobody left to signal.
+        let _ = self.signal(OsSignal::KILL);
+        let status = waitid(id(), ended).ok()??;
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, number) => ExitStatus::Signal { number: number.unwrap_or_default(), core_dumped: status.dumped() },
+        })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        let _ = self.process.signal(OsSignal::KILL);
+        if let Ok(keeper) = Keeper::get() {
+            // Without the keeper it stays a zombie until we end.
+            if let Ok(token) = keeper.keep(Arc::clone(&self.process) as Arc<dyn Kept>) {
+                keeper.arm(token, self.process.descriptor.as_fd());
+            }
+        }
+    }
+}
+
+/// A process that nobody waits for any more.
+impl Kept for Process {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    fn turn(&self, _: Wake) -> Next {
+        self.reap().map_or(Next::Watch(None), |_| Next::Drop)
+    }
+}

@@ -1,0 +1,220 @@
+//! Decides who starts processes and who drives the machines that nobody is inside of: one thread, the keeper.
+//!
+//! It begins with the first launch and lives as long as we do. The kernel ends a process when the thread that forked
+//! it ends, so the keeper is the one that forks: then "no orphans" holds whichever thread launched a machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+
+use super::child::{Child, Request};
+
+/// How long the keeper leaves a machine to its callers after it found one inside. While calls come thick and fast,
+/// they pay nothing for handing the machine back and forth; when they stop, nothing that the machine says lies
+/// unread for longer than this.
+const LEASE: Duration = Duration::from_millis(10);
+
+/// Something that the keeper turns when nobody else does.
+pub(crate) trait Kept: Send + Sync {
+    /// Readable when there is something to do.
+    fn source(&self) -> BorrowedFd<'_>;
+
+    /// Does what there is to do.
+    fn turn(&self, wake: Wake) -> Next;
+}
+
+/// Why something is turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Its source is readable, or its deadline passed.
+    Ready,
+    /// Its lease is over.
+    Lease,
+}
+
+/// What the keeper does with something next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Watch it, and turn it at this time at the latest.
+    Watch(Option<Instant>),
+    /// Look again when a lease is over.
+    Lease,
+    /// Leave it to its callers; the last one arms it.
+    Leave,
+    /// Drop it.
+    Drop,
+}
+
+/// The keeper, as others see it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    inbox: Mutex<Vec<Job>>,
+    next_token: AtomicU64,
+}
+
+enum Job {
+    Fork(Request, Sender<io::Result<Child>>),
+    Keep(u64, Arc<dyn Kept>),
+    Look(u64),
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fork(..) => "Fork",
+            Self::Keep(..) => "Keep",
+            Self::Look(..) => "Look",
+        })
+    }
+}
+
+/// The source of the inbox in the keeper's epoll.
+const INBOX: u64 = 0;
+
+impl Keeper {
+    /// The one keeper of this process.
+    pub(crate) fn get() -> io::Result<Arc<Self>> {
+        static THE_KEEPER: Mutex<Option<Arc<Keeper>>> = Mutex::new(None);
+        let mut the_keeper = THE_KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keeper) = &*the_keeper {
+            return Ok(Arc::clone(keeper));
+        }
+        let keeper = Arc::new(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            inbox: Mutex::new(Vec::new()),
+            next_token: AtomicU64::new(INBOX + 1),
+        });
+        epoll::add(&keeper.epoll, &keeper.wake, epoll::EventData::new_u64(INBOX), epoll::EventFlags::IN)?;
+        let thread = Thread { keeper: Arc::clone(&keeper), kept: BTreeMap::new() };
+        std::thread::Builder::new().name("qemu-keeper".into()).spawn(move || thread.run())?;
+        *the_keeper = Some(Arc::clone(&keeper));
+        Ok(keeper)
+    }
+
+    /// Starts a process.
+    pub(super) fn fork(&self, request: Request) -> io::Result<Child> {
+        let (answer, answered) = channel();
+        self.tell(Job::Fork(request, answer));
+        answered.recv().map_err(io::Error::other)?
+    }
+
+    /// Takes something into keeping. It is not turned before it is armed.
+    pub(crate) fn keep(&self, kept: Arc<dyn Kept>) -> io::Result<u64> {
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        let quiet = epoll::EventFlags::ONESHOT;
+        epoll::add(&self.epoll, kept.source(), epoll::EventData::new_u64(token), quiet)?;
+        self.tell(Job::Keep(token, kept));
+        Ok(token)
+    }
+
+    /// Has something turned as soon as its source is readable.
+    pub(crate) fn arm(&self, token: u64, source: BorrowedFd<'_>) {
+        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        // It fails only for a source that was never added or is gone, and then there is nothing to watch.
+        let _ = epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), once);
+    }
+
+    /// Has something turned now: its deadline has changed, or it can be dropped.
+    pub(crate) fn look(&self, token: u64) {
+        self.tell(Job::Look(token));
+    }
+
+    fn tell(&self, job: Job) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(job);
+        // Only a counter that is full refuses, and then the keeper is awake anyway.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// The keeper from inside.
+struct Thread {
+    keeper: Arc<Keeper>,
+    kept: BTreeMap<u64, Entry>,
+}
+
+struct Entry {
+    kept: Arc<dyn Kept>,
+    /// When to turn it, and as what.
+    at: Option<(Instant, Wake)>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            events.clear();
+            let timeout = self.timeout();
+            // Interrupted by a signal: go round again.
+            let _ = epoll::wait(&self.keeper.epoll, spare_capacity(&mut events), timeout.as_ref());
+            for event in &events {
+                match event.data.u64() {
+                    INBOX => self.read_inbox(),
+                    token => self.turn(token, Wake::Ready),
+                }
+            }
+            self.turn_what_is_due();
+        }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let next = self.kept.values().filter_map(|entry| entry.at).map(|(at, _)| at).min()?;
+        Some(timespec(next.saturating_duration_since(Instant::now())))
+    }
+
+    fn read_inbox(&mut self) {
+        let _ = rustix::io::read(&self.keeper.wake, &mut [0_u8; 8]);
+        let jobs = std::mem::take(&mut *self.keeper.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for job in jobs {
+            match job {
+                // Whoever asked waits for the answer; if not, the child is dropped, and so killed.
+                Job::Fork(request, answer) => drop(answer.send(request.start())),
+                Job::Keep(token, kept) => drop(self.kept.insert(token, Entry { kept, at: None })),
+                Job::Look(token) => self.turn(token, Wake::Ready),
+            }
+        }
+    }
+
+    fn turn_what_is_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<(u64, Wake)> = self
+            .kept
+            .iter()
+            .filter_map(|(token, entry)| entry.at.filter(|(at, _)| *at <= now).map(|(_, wake)| (*token, wake)))
+            .collect();
+        due.into_iter().for_each(|(token, wake)| self.turn(token, wake));
+    }
+
+    fn turn(&mut self, token: u64, wake: Wake) {
+        let Some(entry) = self.kept.get_mut(&token) else { return };
+        entry.at = match entry.kept.turn(wake) {
+            Next::Watch(deadline) => {
+                self.keeper.arm(token, entry.kept.source());
+                deadline.map(|at| (at, Wake::Ready))
+            }
+            Next::Lease => Some((Instant::now() + LEASE, Wake::Lease)),
+            Next::Leave => None,
+            Next::Drop => {
+                let _ = epoll::delete(&self.keeper.epoll, entry.kept.source());
+                self.kept.remove(&token);
+                return;
+            }
+        };
+    }
+}
+
+/// A timeout for epoll. A day is as good as longer: then it goes round once for nothing.
+pub(crate) fn timespec(timeout: Duration) -> Timespec {
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    let timeout = timeout.min(LONGEST);
+    Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() }
+}
