@@ -120,6 +120,8 @@ pub(crate) struct Waits {
     next: u64,
     pending: Vec<Pending>,
     over: Vec<(WaitId, Result<Hit, WaitError>)>,
+    /// Those that are over and were not announced.
+    news: Vec<WaitId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -176,9 +178,10 @@ impl Waits {
         self.next += 1;
         let mut wait = Pending { id, items, mark, missed: Missed::default(), until };
         wait.missed = wait.count_missed(history, consoles);
-        match wait.look_back(history, consoles) {
-            Some(hit) => self.over.push((id, Ok(hit))),
-            None => self.pending.push(wait),
+        let hit = wait.look_back(history, consoles);
+        self.pending.push(wait);
+        if let Some(hit) = hit {
+            self.settle(|wait| (wait.id == id).then(|| Ok(hit.clone())));
         }
         id
     }
@@ -219,10 +222,11 @@ impl Waits {
     }
 
     fn settle(&mut self, mut end: impl FnMut(&mut Pending) -> Option<Result<Hit, WaitError>>) {
-        let over = &mut self.over;
+        let Self { over, news, .. } = self;
         self.pending.retain_mut(|wait| match end(wait) {
             Some(result) => {
                 over.push((wait.id, result));
+                news.push(wait.id);
                 false
             }
             None => true,
@@ -239,9 +243,9 @@ impl Waits {
         self.over.retain(|(other, _)| *other != id);
     }
 
-    /// The waits that are over and were not claimed.
-    pub(crate) fn over(&self) -> impl Iterator<Item = WaitId> + '_ {
-        self.over.iter().map(|(id, _)| *id)
+    /// The waits that ended since this was last asked.
+    pub(crate) fn news(&mut self) -> impl Iterator<Item = WaitId> + '_ {
+        self.news.drain(..)
     }
 
     pub(crate) fn deadline(&self) -> Option<Moment> {

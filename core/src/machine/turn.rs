@@ -8,7 +8,7 @@ use crate::console::Console;
 use crate::effect::{Effect, Preparation, Signal, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
-use crate::input::{Channel, ExitStatus, Input};
+use crate::input::{Channel, Input};
 use crate::lifecycle::{HANG_UP_GRACE, LinkNews, News, Order, Process, ProcessNews, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome, Record};
@@ -29,7 +29,7 @@ impl Machine {
             Input::PrepareFailed(fault) => self.tell_lifecycle(News::Process(ProcessNews::PrepareFailed(fault))),
             Input::Spawned { pid } => self.tell_lifecycle(News::Process(ProcessNews::Spawned { pid })),
             Input::SpawnFailed(fault) => self.tell_lifecycle(News::Process(ProcessNews::SpawnFailed(fault))),
-            Input::Exited(status) => self.exited(status),
+            Input::Exited(status) => self.tell_lifecycle(News::Process(ProcessNews::Exited(status))),
             Input::Opened(Channel::Monitor) => {
                 self.tell_session(Heard::Opened);
                 self.tell_lifecycle(News::Link(LinkNews::Opened));
@@ -117,10 +117,6 @@ impl Machine {
         self.tell_lifecycle(News::ChannelClosed);
     }
 
-    fn exited(&mut self, status: ExitStatus) {
-        self.tell_lifecycle(News::Process(ProcessNews::Exited(status)));
-    }
-
     pub(super) fn tell_session(&mut self, heard: Heard<'_>) {
         let mut facts = core::mem::take(&mut self.facts);
         self.session.advance(self.now, heard, &mut |fact| facts.push(fact));
@@ -165,9 +161,7 @@ impl Machine {
     }
 
     pub(super) fn announce_waits(&mut self) {
-        // A wait that is over is announced until it is claimed: it costs nothing, and nobody sleeps through it.
-        let notices = &mut self.notices;
-        self.waits.over().for_each(|id| notices.push_back(Notice::Waited(id)));
+        self.notices.extend(self.waits.news().map(Notice::Waited));
     }
 
     pub(super) fn tell_lifecycle(&mut self, news: News) {

@@ -1,0 +1,97 @@
+//! Boots a guest of 64 KiB, talks with QEMU and with the guest, and shows how it ends.
+//!
+//! The guest greets on its serial port, echoes what is typed, and does one thing for each of a few letters: `r` resets
+//! it, `p` powers it off.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use qemu_machine_blocking::{Cause, Config, FOREVER, Found, Mark, Vm, Wait};
+use qemu_machine_tests::guest::{self, ImageFile, Letter};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let image = ImageFile::create()?;
+    let config = Config::new("qemu-system-x86_64")
+        .args(["-accel", "kvm", "-accel", "tcg"])
+        .args(guest::arguments(image.path()))
+        .serial("tty");
+    let vm = Vm::launch(config)?;
+    say(start, "launch", &describe(&vm));
+
+    std::thread::scope(|threads| {
+        threads.spawn(|| follow_events(&vm, start));
+        // The one who follows the events waits for the end, whichever way it comes.
+        talk(&vm, start).inspect_err(|_| drop(vm.kill()))
+    })?;
+
+    let outcome = vm.wait(PATIENCE)?;
+    say(start, "end", &format!("{outcome}"));
+    if outcome.cause == Cause::PowerOff { Ok(()) } else { Err("the guest was to power off".into()) }
+}
+
+fn describe(vm: &Vm) -> String {
+    let version = vm.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
+    let negotiated = if vm.out_of_band() { "oob" } else { "none" };
+    format!("QEMU {version}, process {}, capabilities negotiated: {negotiated}", vm.pid().unwrap_or_default())
+}
+
+/// Shows the events as they come, until the machine ends.
+fn follow_events(vm: &Vm, start: Instant) {
+    let mut mark = Mark::default();
+    while let Ok(hit) = vm.wait_any(&mark, [Wait::any_event(), Wait::end()], FOREVER) {
+        match hit.found {
+            Found::Event(event) => say(start, "event", &event.to_string()),
+            _ => return,
+        }
+        mark = hit.mark;
+    }
+}
+
+/// Talks with the guest until it powers off.
+fn talk(vm: &Vm, start: Instant) -> Result<(), Box<dyn Error>> {
+    let mut mark = expect(vm, &Mark::default(), start, guest::GREETING)?;
+
+    let status = vm.execute("query-status")?;
+    say(start, "reply", &format!("query-status: {}", status["status"]));
+    say(start, "reply", &format!("round-trip of a command, median of 101: {:?}", round_trip(vm)?));
+    vm.execute("stop")?;
+    vm.execute("cont")?;
+
+    vm.type_on("tty", "Hello, guest!\r\n")?;
+    mark = expect(vm, &mark, start, "Hello, guest!\r\n")?;
+    vm.type_on("tty", [Letter::Reset.byte()])?;
+    mark = expect(vm, &mark, start, guest::GREETING)?;
+    vm.type_on("tty", [Letter::PowerOff.byte()])?;
+    expect(vm, &mark, start, guest::POWERING_OFF)?;
+    Ok(())
+}
+
+/// Waits until the guest has said this, and shows what it said on the way.
+fn expect(vm: &Vm, mark: &Mark, start: Instant, text: &str) -> Result<Mark, Box<dyn Error>> {
+    let hit = vm.wait_any(mark, [Wait::text("tty", text), Wait::end()], PATIENCE)?;
+    match hit.found {
+        Found::Text(said) => {
+            said.lines().filter(|line| !line.is_empty()).for_each(|line| say(start, "guest", line));
+            Ok(hit.mark)
+        }
+        _ => Err(format!("the machine ended before it said {text:?}").into()),
+    }
+}
+
+fn round_trip(vm: &Vm) -> Result<Duration, Box<dyn Error>> {
+    let mut times = Vec::new();
+    for _ in 0..101 {
+        let asked = Instant::now();
+        vm.execute("query-status")?;
+        times.push(asked.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+fn say(start: Instant, who: &str, what: &str) {
+    println!("{:>8.1} ms  {who:<6} {what}", start.elapsed().as_secs_f64() * 1000.0);
+}
