@@ -1,0 +1,74 @@
+//! Proves what the published crates promise of themselves: what they depend on, and that the core needs no std.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const BARE: &str = "x86_64-unknown-none";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn cargo(arguments: &[&str]) -> Output {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo).current_dir(root()).args(arguments).args(["--locked", "--offline"]).output();
+    output.expect("cargo runs, as it runs this test")
+}
+
+/// The names of all crates that a crate brings into the tree of its user, itself first.
+fn dependencies(package: &str) -> Vec<String> {
+    let output = cargo(&["tree", "--package", package, "--edges", "normal,build", "--prefix", "none"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("the names of crates are ASCII");
+    let mut names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).map(String::from).collect();
+    names[1..].sort();
+    names.dedup();
+    names
+}
+
+fn assert_dependencies(package: &str, most: usize) {
+    let file = root().join("tests/dependencies").join(format!("{package}.txt"));
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    let found = dependencies(package);
+    assert!(found.len() <= most, "{package} brings {} crates, more than the {most} it may", found.len());
+    let found = found.join("\n") + "\n";
+    assert_eq!(committed, found, "{} is not what `cargo tree` says; a change is a decision", file.display());
+}
+
+#[test]
+fn the_core_brings_only_what_is_listed() {
+    assert_dependencies("qemu-machine-core", 16);
+}
+
+#[test]
+fn the_blocking_runtime_brings_only_what_is_listed() {
+    assert_dependencies("qemu-machine-blocking", 20);
+}
+
+#[test]
+fn the_core_forbids_std_and_unsafe() {
+    let source = std::fs::read_to_string(root().join("core/src/lib.rs")).expect("the core is there");
+    for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
+        assert!(source.lines().any(|line| line == attribute), "core/src/lib.rs has no line {attribute}");
+    }
+    let manifest = std::fs::read_to_string(root().join("core/Cargo.toml")).expect("the core is there");
+    assert!(!manifest.contains("[features]"), "a feature could let std in");
+}
+
+#[test]
+fn the_core_builds_where_there_is_no_std() {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let libraries = Command::new(rustc).args(["--print", "target-libdir", "--target", BARE]).output();
+    let libraries = libraries.expect("rustc runs, as it compiled this test").stdout;
+    if !Path::new(String::from_utf8_lossy(&libraries).trim()).exists() {
+        // Not with a macro that the test harness hides when the test passes.
+        let missing = format!("NOT PROVEN: that the core builds without std; `rustup target add {BARE}` failed here\n");
+        std::io::stderr().write_all(missing.as_bytes()).expect("stderr is open");
+        return;
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare");
+    let directory = directory.to_str().expect("the target directory is UTF-8");
+    let output = cargo(&["build", "--package", "qemu-machine-core", "--target", BARE, "--target-dir", directory]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
