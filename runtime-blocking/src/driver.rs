@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
 
 use crate::host::{Clock, Host, Keeper, Kept, Next, Wake};
-use crate::wires::{Poll, Ready, Sockets};
+use crate::wires::{Poll, Ready, Wires};
 
 /// A machine with its host side, shared by its callers and the keeper.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Driver {
 struct Turn {
     machine: Machine,
     host: Host,
-    sockets: Sockets,
+    wires: Wires,
     clock: Clock,
     token: u64,
     lead: Lead,
@@ -70,7 +70,7 @@ impl Driver {
         let turn = Mutex::new(Turn {
             machine,
             host: Host::default(),
-            sockets: Sockets::new(Arc::clone(&poll)),
+            wires: Wires(Arc::clone(&poll)),
             clock: Clock::new(),
             token: 0,
             lead: Lead::Nobody,
@@ -195,14 +195,13 @@ impl Turn {
     /// Whether there is news for somebody.
     fn settle(&mut self) -> bool {
         let now = self.clock.now();
-        self.host.serve(&mut self.machine, now, &mut self.sockets);
-        self.sockets.flush(&mut self.machine);
+        self.host.serve(&mut self.machine, now, &mut self.wires);
         std::iter::from_fn(|| self.machine.poll_notice()).count() > 0
     }
 
     fn absorb(&mut self, ready: Ready) {
         let now = self.clock.now();
-        self.sockets.absorb(ready, &mut self.host, &mut self.machine, now);
+        self.wires.absorb(ready, &mut self.host, &mut self.machine, now);
         self.machine.handle(now, Input::TimePassed);
     }
 }

@@ -1,31 +1,20 @@
-//! Decides how the descriptors of one machine are watched, read and written: by one epoll of its own.
+//! Decides how the descriptors of one machine are watched: by one epoll of its own.
 
-use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use qemu_machine_core::{Channel, Input, Machine, Moment};
+use qemu_machine_core::{Channel, Machine, Moment};
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::host::{Host, Wires, timespec};
+use crate::host::{Host, Watch, timespec};
 
-/// What is in the epoll beside the channels, by its data; a channel has its index in `open`, counted from there.
+/// What is in the epoll, by its data; the consoles follow the monitor.
 const WAKE: u64 = 0;
 const PROCESS: u64 = 1;
-const CHANNELS: u64 = 2;
-
-/// How much is read at once: as much as a socket holds.
-const READ: usize = 64 << 10;
-
-thread_local! {
-    /// One for each thread and not for each machine, so that an idle machine costs no buffer.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+const MONITOR: u64 = 2;
 
 /// The epoll of one machine, which those who wait hold as well.
 #[derive(Debug)]
@@ -79,114 +68,55 @@ impl Poll {
     }
 }
 
-/// The sockets of one machine.
+/// How the descriptors of one machine are watched.
 #[derive(Debug)]
-pub(crate) struct Sockets {
-    poll: Arc<Poll>,
-    open: Vec<Socket>,
-}
+pub(crate) struct Wires(pub(crate) Arc<Poll>);
 
-#[derive(Debug)]
-struct Socket {
-    channel: Channel,
-    descriptor: OwnedFd,
-    token: u64,
-    /// Whether it was full when we last wrote to it.
-    full: bool,
-}
-
-impl Wires for Sockets {
-    fn open(&mut self, channel: Channel, descriptor: OwnedFd) -> io::Result<()> {
-        let token = match channel {
-            Channel::Monitor => CHANNELS,
-            Channel::Console(index) => CHANNELS + 1 + index as u64,
-        };
-        epoll::add(&self.poll.epoll, &descriptor, EventData::new_u64(token), EventFlags::IN)?;
-        self.open.push(Socket { channel, descriptor, token, full: false });
-        Ok(())
+impl Watch for Wires {
+    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
+        Ok(epoll::add(&self.0.epoll, socket, EventData::new_u64(token(channel)), EventFlags::IN)?)
     }
 
-    fn close(&mut self, channel: Channel) {
-        // Closing the last descriptor of a socket takes it out of the epoll.
-        self.open.retain(|socket| socket.channel != channel);
+    fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
+        let room = if wanted { EventFlags::OUT } else { EventFlags::empty() };
+        // It was added when it was opened.
+        let _ = epoll::modify(&self.0.epoll, socket, EventData::new_u64(token(channel)), EventFlags::IN | room);
     }
 
-    fn born(&mut self, process: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::add(&self.poll.epoll, process, EventData::new_u64(PROCESS), EventFlags::IN)?)
+    fn close(&mut self, _: Channel, socket: &Arc<OwnedFd>) {
+        let _ = epoll::delete(&self.0.epoll, socket);
     }
 
-    fn buried(&mut self, process: BorrowedFd<'_>) {
-        // It was added when it was born.
-        let _ = epoll::delete(&self.poll.epoll, process);
+    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+        Ok(epoll::add(&self.0.epoll, process, EventData::new_u64(PROCESS), EventFlags::IN)?)
+    }
+
+    fn buried(&mut self, process: &Arc<OwnedFd>) {
+        let _ = epoll::delete(&self.0.epoll, process);
     }
 }
 
-impl Sockets {
-    pub(crate) fn new(poll: Arc<Poll>) -> Self {
-        Self { poll, open: Vec::new() }
-    }
-
+impl Wires {
     /// Reports what became ready.
     pub(crate) fn absorb(&mut self, ready: Ready, host: &mut Host, machine: &mut Machine, now: Moment) {
         for token in ready.tokens.into_iter().take(ready.count) {
             match token {
-                WAKE => drop(rustix::io::read(&self.poll.wake, &mut [0_u8; 8])),
+                WAKE => drop(rustix::io::read(&self.0.wake, &mut [0_u8; 8])),
                 PROCESS => host.reap(machine, now, self),
-                token => self.read(token, machine, now),
+                // What is left is ready the next time as well.
+                token => drop(host.receive(channel(token), machine, now, self)),
             }
-        }
-    }
-
-    fn read(&mut self, token: u64, machine: &mut Machine, now: Moment) {
-        let Some(socket) = self.open.iter().find(|socket| socket.token == token) else { return };
-        let channel = socket.channel;
-        let closed = BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(READ, 0);
-            match recv(&socket.descriptor, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => true,
-                Ok((bytes, _)) => {
-                    machine.handle(now, Input::Received(channel, &buffer[..bytes]));
-                    false
-                }
-                Err(Errno::AGAIN | Errno::INTR) => false,
-                // A reset is how a connection ends when the peer left something unread.
-                Err(_) => true,
-            }
-        });
-        if closed {
-            self.close(channel);
-            machine.handle(now, Input::Closed(channel));
-        }
-    }
-
-    /// Sends what is to be sent, as far as the sockets take it.
-    pub(crate) fn flush(&mut self, machine: &mut Machine) {
-        for socket in &mut self.open {
-            let bytes = machine.outgoing(socket.channel);
-            if bytes.is_empty() {
-                continue;
-            }
-            let length = bytes.len();
-            let sent = match send(&socket.descriptor, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(sent) => sent,
-                Err(Errno::AGAIN | Errno::INTR) => 0,
-                // Nobody reads this any more. What they said before is still to be read, and then comes the end.
-                Err(_) => length,
-            };
-            machine.sent(socket.channel, sent);
-            socket.watch(&self.poll, sent < length);
         }
     }
 }
 
-impl Socket {
-    /// Waits for room only where there was none.
-    fn watch(&mut self, poll: &Poll, full: bool) {
-        if self.full != full {
-            let room = if full { EventFlags::OUT } else { EventFlags::empty() };
-            // It was added when it was opened.
-            let _ = epoll::modify(&poll.epoll, &self.descriptor, EventData::new_u64(self.token), EventFlags::IN | room);
-            self.full = full;
-        }
+fn token(channel: Channel) -> u64 {
+    match channel {
+        Channel::Monitor => MONITOR,
+        Channel::Console(index) => MONITOR + 1 + index as u64,
     }
+}
+
+fn channel(token: u64) -> Channel {
+    token.checked_sub(MONITOR + 1).map_or(Channel::Monitor, |index| Channel::Console(index as usize))
 }

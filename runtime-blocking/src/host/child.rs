@@ -39,7 +39,7 @@ pub(super) struct Child {
 #[derive(Debug)]
 struct Process {
     pid: Pid,
-    descriptor: OwnedFd,
+    descriptor: Arc<OwnedFd>,
 }
 
 impl Request {
@@ -57,7 +57,10 @@ impl Request {
         // The process is ours and not reaped, so its id cannot have gone to another.
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(descriptor) => Ok(Child { process: Arc::new(Process { pid, descriptor }), reaped: false }),
+            Ok(descriptor) => {
+                let process = Process { pid, descriptor: Arc::new(descriptor) };
+                Ok(Child { process: Arc::new(process), reaped: false })
+            }
             Err(error) => {
                 kill_process_group(pid, OsSignal::KILL)?;
                 waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
@@ -91,8 +94,8 @@ impl Child {
     }
 
     /// Readable when the process has ended.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.process.descriptor.as_fd()
+    pub(super) fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.process.descriptor
     }
 
     /// Signals the whole process group, so that a wrapper does not die alone.

@@ -1,55 +1,63 @@
 //! Decides how the core's orders are carried out on a Linux host. All runtimes share it.
 //!
-//! A [`Host`] belongs to one machine. It owns what it makes for it: the private directory, the log, the sockets until
-//! they are opened, and the process. What differs between runtimes, how they wait for a socket, is behind [`Wires`].
+//! A [`Host`] belongs to one machine. It owns what it makes for it: the private directory, the log, the sockets as long as they
+//! carry nothing any more, and the process. What differs between runtimes, how they wait, is behind [`Watch`].
 
 mod child;
 mod keeper;
 mod place;
+mod socket;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
-use qemu_machine_core::{
-    Channel, Effect, ExitStatus, HostFault, Input, Machine, Moment, Preparation, Prepared, Signal, Spawn,
-};
+use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine, Moment, Preparation, Prepared, Signal, Spawn};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use child::Child;
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
+use socket::{Received, Socket};
 
-/// Where a runtime watches the descriptors of one machine.
-pub trait Wires {
-    /// Begins to watch a channel. The socket does not block.
+/// How a runtime watches the descriptors of one machine. It owns none of them, and reads and writes none.
+///
+/// They do not block. A runtime that is told of edges (readiness that is told once) reads until there is no more.
+pub trait Watch {
+    /// Begins to watch a channel for bytes to read.
     ///
     /// # Errors
     ///
     /// When it cannot be watched; the channel is then reported as failed.
-    fn open(&mut self, channel: Channel, socket: OwnedFd) -> io::Result<()>;
+    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Drops the socket of a channel, if it is open.
-    fn close(&mut self, channel: Channel);
+    /// Watches a channel for room to write as well, or no longer. That it takes no more was found just now.
+    fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
 
-    /// Begins to watch the process: the descriptor is readable when it ended, and [`Host::reap`] is due.
+    /// Stops watching a channel. Its socket is closed when nobody holds it any more.
+    fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
+
+    /// Begins to watch the process: its descriptor is readable when it has ended, and then [`Host::reap`] is due.
     ///
     /// # Errors
     ///
     /// When it cannot be watched; the process is then ended, and reported as not started.
-    fn born(&mut self, process: BorrowedFd<'_>) -> io::Result<()>;
+    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// The process was reaped: its descriptor is about to be closed.
-    fn buried(&mut self, process: BorrowedFd<'_>);
+    /// Stops watching the process: it is reaped.
+    fn buried(&mut self, process: &Arc<OwnedFd>);
 }
 
 /// The host side of one machine.
 #[derive(Debug, Default)]
 pub struct Host {
     place: Option<Place>,
-    /// Our end and the process's end of each channel, until it is opened and the process is started.
-    pairs: Vec<(Channel, OwnedFd, OwnedFd)>,
+    /// Made, not opened yet: our ends.
     ours: Vec<(Channel, OwnedFd)>,
+    /// The ends of the process, until it is started.
+    theirs: Vec<OwnedFd>,
+    sockets: Vec<Socket>,
     child: Option<Child>,
 }
 
@@ -78,8 +86,8 @@ impl Default for Clock {
 }
 
 impl Host {
-    /// Carries out all orders that a machine has, and reports each.
-    pub fn serve(&mut self, machine: &mut Machine, now: Moment, wires: &mut impl Wires) {
+    /// Carries out all orders that a machine has, reports each, and sends what it says, as far as the sockets take it.
+    pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         while let Some(effect) = machine.poll_effect() {
             match effect {
                 Effect::Prepare(wanted) => {
@@ -87,18 +95,15 @@ impl Host {
                     machine.handle(now, result.map_or_else(Input::PrepareFailed, Input::Prepared));
                 }
                 Effect::Spawn(spawn) => {
-                    let result = self.spawn(spawn, wires);
+                    let result = self.spawn(spawn, watch);
                     machine.handle(now, result.map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid }));
                 }
                 Effect::Open(channel) => {
-                    let result = self.open(channel, wires);
+                    let result = self.open(channel, watch);
                     let failed = |error| Input::OpenFailed(channel, fault(format!("open the {channel}"), &error));
                     machine.handle(now, result.map_or_else(failed, |()| Input::Opened(channel)));
                 }
-                Effect::Close(channel) => {
-                    wires.close(channel);
-                    machine.handle(now, Input::Closed(channel));
-                }
+                Effect::Close(channel) => self.close(channel, machine, now, watch),
                 Effect::Signal(signal) => machine.handle(now, Input::Signalled(self.signal(signal))),
                 Effect::ReadLog { limit } => {
                     // What cannot be read is empty: the outcome does without it.
@@ -108,6 +113,30 @@ impl Host {
                 // An order that this version does not know: the core and the runtimes are released together.
                 _ => {}
             }
+        }
+        self.sockets.iter_mut().for_each(|socket| socket.flush(machine, watch));
+    }
+
+    /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more.
+    pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
+        let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
+        match socket.receive(machine, now) {
+            Received::Some => true,
+            Received::Nothing => false,
+            Received::End => {
+                self.close(channel, machine, now, watch);
+                false
+            }
+        }
+    }
+
+    /// Reports the end of the process, if it has ended.
+    pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        if let Some(status) = self.child.as_mut().and_then(Child::reap) {
+            if let Some(child) = self.child.take() {
+                watch.buried(child.descriptor());
+            }
+            machine.handle(now, Input::Exited(status));
         }
     }
 
@@ -123,51 +152,46 @@ impl Host {
             log: Some(place.log_path()),
             descriptors: pairs.iter().map(|(channel, _, theirs)| (*channel, theirs.as_raw_fd())).collect(),
         };
-        (self.place, self.pairs) = (Some(place), pairs);
+        self.place = Some(place);
+        for (channel, ours, theirs) in pairs {
+            self.ours.push((channel, ours));
+            self.theirs.push(theirs);
+        }
         Ok(prepared)
     }
 
-    fn spawn(&mut self, spawn: Spawn, wires: &mut impl Wires) -> Result<u32, HostFault> {
+    fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<u32, HostFault> {
         let program = String::from_utf8_lossy(&spawn.arguments[0]).into_owned();
         let failed = |error| fault(format!("execute `{program}`"), &error);
-        let mut theirs = Vec::new();
-        for (channel, ours, their) in self.pairs.drain(..) {
-            self.ours.push((channel, ours));
-            theirs.push(their);
-        }
         let log = self.place.as_ref().map(Place::log).transpose().map_err(failed)?;
-        let request = child::Request { arguments: spawn.arguments, inherited: theirs, log };
+        let request = child::Request { arguments: spawn.arguments, inherited: std::mem::take(&mut self.theirs), log };
         let child = Keeper::get().and_then(|keeper| keeper.fork(request)).map_err(failed)?;
         // A child that is dropped is killed and reaped.
-        wires.born(child.descriptor()).map_err(failed)?;
+        watch.born(child.descriptor()).map_err(failed)?;
         let pid = child.pid();
         self.child = Some(child);
         Ok(pid)
     }
 
-    fn open(&mut self, channel: Channel, wires: &mut impl Wires) -> io::Result<()> {
+    fn open(&mut self, channel: Channel, watch: &mut impl Watch) -> io::Result<()> {
         let index = self.ours.iter().position(|(other, _)| *other == channel);
         let (_, socket) = index.map(|index| self.ours.swap_remove(index)).ok_or(io::ErrorKind::NotFound)?;
-        wires.open(channel, socket)
+        let socket = Socket::new(channel, socket);
+        watch.open(channel, &socket.descriptor)?;
+        self.sockets.push(socket);
+        Ok(())
+    }
+
+    fn close(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        if let Some(index) = self.sockets.iter().position(|socket| socket.channel == channel) {
+            watch.close(channel, &self.sockets.swap_remove(index).descriptor);
+        }
+        machine.handle(now, Input::Closed(channel));
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
         let Some(child) = &self.child else { return Ok(()) };
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
-    }
-
-    /// Reports the end of the process, if it has ended.
-    pub fn reap(&mut self, machine: &mut Machine, now: Moment, wires: &mut impl Wires) {
-        if let Some(status) = self.exit_status() {
-            if let Some(child) = self.child.take() {
-                wires.buried(child.descriptor());
-            }
-            machine.handle(now, Input::Exited(status));
-        }
-    }
-
-    fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.reap()
     }
 
     /// The end of what the process has printed, at most `limit` bytes of it. Also after its end.
@@ -181,8 +205,8 @@ impl Host {
     }
 
     fn remove(&mut self) -> Result<(), HostFault> {
-        self.pairs.clear();
         self.ours.clear();
+        self.theirs.clear();
         self.place.as_mut().map_or(Ok(()), Place::remove)
     }
 }
