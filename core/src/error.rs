@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::command::Payload;
+use crate::command_line::CommandLine;
 use crate::lifecycle::Phase;
 use crate::outcome::Outcome;
 
@@ -190,6 +191,15 @@ pub enum LaunchError {
         /// How that life ended: exit status, last words, command line.
         outcome: Box<Outcome>,
     },
+}
+
+impl LaunchError {
+    /// The error of a launch that did not come as far as a process: the host lacks something.
+    #[must_use]
+    pub fn not_started(fault: HostFault, command_line: &CommandLine) -> Self {
+        let outcome = Box::new(Outcome::not_started(command_line.clone()));
+        Self::Failed { failure: LaunchFailure::Host(fault), outcome }
+    }
 }
 
 impl fmt::Display for LaunchError {

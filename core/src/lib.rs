@@ -171,5 +171,5 @@ pub use machine::Machine;
 pub use notice::Notice;
 pub use outcome::{Cause, Outcome};
 pub use serde_json::{Value, json};
-pub use time::{Deadline, FOREVER, Moment};
+pub use time::{COMMAND_WITHIN, Deadline, FOREVER, Moment};
 pub use wait::{Found, Hit, Mark, Missed, Wait, WaitId};

@@ -147,8 +147,7 @@ fn reason(shutdown: &Event) -> Option<String> {
 
 impl Outcome {
     /// The outcome of a life that did not come as far as a process.
-    #[must_use]
-    pub fn not_started(command_line: CommandLine) -> Self {
+    pub(crate) fn not_started(command_line: CommandLine) -> Self {
         Self {
             cause: Cause::NotStarted,
             exit: None,

@@ -60,6 +60,10 @@ pub struct Deadline(Option<Duration>);
 /// The deadline that never passes.
 pub const FOREVER: Deadline = Deadline(None);
 
+/// How long a command may take unless said otherwise. Most take milliseconds, and none that is asked for should be cut
+/// off by accident: this only bounds what would otherwise hang.
+pub const COMMAND_WITHIN: Deadline = Deadline::after(Duration::from_secs(60));
+
 impl Deadline {
     /// The deadline that passes `duration` after the call.
     #[must_use]

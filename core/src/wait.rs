@@ -89,6 +89,20 @@ pub struct Hit {
     pub missed: Missed,
 }
 
+impl Hit {
+    /// The outcome, where the end was all that was waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`] when something else was found.
+    pub fn into_end(self) -> Result<Outcome, WaitError> {
+        match self.found {
+            Found::End(outcome) => Ok(*outcome),
+            Found::Event(_) | Found::Text(_) => Err(WaitError::TimedOut),
+        }
+    }
+}
+
 /// The thing that a wait found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -2,11 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
 
-use crate::host::{Clock, Host, Keeper, Kept, Next, Wake};
+use crate::host::{Clock, Host, Keeper, Kept, Next, Wake, fault};
 use crate::wires::{Poll, Ready, Wires};
 
 /// A machine with its host side, shared by its callers and the keeper.
@@ -60,11 +60,7 @@ enum Watch {
 
 impl Driver {
     pub(crate) fn new(machine: Machine) -> Result<Arc<Self>, HostFault> {
-        let fault = |error: std::io::Error| HostFault {
-            operation: "watch a machine".into(),
-            errno: error.raw_os_error().unwrap_or_default(),
-            reason: error.to_string(),
-        };
+        let fault = |error| fault("watch a machine".into(), &error);
         let keeper = Keeper::get().map_err(fault)?;
         let poll = Arc::new(Poll::new().map_err(fault)?);
         let turn = Mutex::new(Turn {
@@ -183,9 +179,11 @@ impl Driver {
         self.lock().host.read_log(limit)
     }
 
-    /// The last handle is gone: the keeper drops the machine when it has ended.
+    /// The last handle is gone: ends the machine. The keeper drops it, and does what could not be done on the spot.
     pub(crate) fn abandon(&self) {
         let mut turn = self.lock();
+        let Turn { machine, host, clock, .. } = &mut *turn;
+        host.end(machine, *clock);
         turn.abandoned = true;
         self.keeper.look(turn.token);
     }
@@ -238,7 +236,6 @@ impl Kept for Driver {
         }
         turn.watch = Watch::Armed;
         let deadline = turn.machine.deadline();
-        let now = turn.clock.now();
-        Next::Watch(deadline.map(|(until, _)| Instant::now() + until.since(now)))
+        Next::Watch(deadline.map(|(until, _)| turn.clock.instant(until)))
     }
 }

@@ -7,13 +7,15 @@ mod child;
 mod keeper;
 mod place;
 mod socket;
+mod verbs;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine, Moment, Preparation, Prepared, Signal, Spawn};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use child::Child;
@@ -49,6 +51,9 @@ pub trait Watch {
     fn buried(&mut self, process: &Arc<OwnedFd>);
 }
 
+/// How long ending a machine on the spot waits for the kernel to let the process go.
+const DROP: Duration = Duration::from_secs(2);
+
 /// The host side of one machine.
 #[derive(Debug, Default)]
 pub struct Host {
@@ -70,6 +75,12 @@ impl Clock {
     #[must_use]
     pub fn new() -> Self {
         Self(Instant::now())
+    }
+
+    /// When a moment is, for timers that know nothing of it.
+    #[must_use]
+    pub fn instant(&self, moment: Moment) -> Instant {
+        self.0 + moment.since(Moment::ORIGIN)
     }
 
     /// The present moment.
@@ -194,6 +205,30 @@ impl Host {
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }
 
+    /// Ends a machine whose last owner goes away: kills the process, reads its last words, and cleans up, on the spot.
+    /// That takes the kernel some milliseconds. A process that it does not let go is left to whoever drives the machine.
+    pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
+        let watch = &mut Blind;
+        let given_up = clock.now().after(DROP);
+        // It fails only for a machine that was never launched, and then there is nothing to end.
+        let _ = machine.kill(clock.now());
+        self.serve(machine, clock.now(), watch);
+        while machine.outcome().is_none() && clock.now() < given_up {
+            let Some((until, _)) = machine.deadline() else { return };
+            let timeout = timespec(until.min(given_up).since(clock.now()));
+            let process = self.child.as_ref().map(|child| PollFd::new(child.descriptor(), PollFlags::IN));
+            let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
+            // Interrupted by a signal: look at the clock again.
+            let _ = poll(&mut process.into_iter().chain(sockets).collect::<Vec<_>>(), Some(&timeout));
+            self.reap(machine, clock.now(), watch);
+            for channel in machine.channels().to_vec() {
+                while self.receive(channel, machine, clock.now(), watch) {}
+            }
+            machine.handle(clock.now(), Input::TimePassed);
+            self.serve(machine, clock.now(), watch);
+        }
+    }
+
     /// The end of what the process has printed, at most `limit` bytes of it. Also after its end.
     ///
     /// # Errors
@@ -211,6 +246,25 @@ impl Host {
     }
 }
 
+/// Watches nothing: whoever ends a machine waits for it by itself.
+struct Blind;
+
+impl Watch for Blind {
+    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn want_room(&mut self, _: Channel, _: &Arc<OwnedFd>, _: bool) {}
+
+    fn close(&mut self, _: Channel, _: &Arc<OwnedFd>) {}
+
+    fn born(&mut self, _: &Arc<OwnedFd>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn buried(&mut self, _: &Arc<OwnedFd>) {}
+}
+
 /// Two connected sockets, ours of which does not block. Neither is inherited by any process unless it is told to.
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -218,7 +272,8 @@ fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// What the operating system says about an operation.
-fn fault(operation: String, error: &io::Error) -> HostFault {
+/// What the operating system says about an operation, which reads behind "cannot".
+#[must_use]
+pub fn fault(operation: String, error: &io::Error) -> HostFault {
     HostFault { operation, errno: error.raw_os_error().unwrap_or_default(), reason: error.to_string() }
 }

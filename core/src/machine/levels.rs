@@ -1,0 +1,155 @@
+//! Decides what can be read from a machine at any time: the levels.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use super::Machine;
+use crate::command_line::CommandLine;
+use crate::console::Console;
+use crate::error::{LaunchError, Misuse};
+use crate::event::{Event, History};
+use crate::input::{Channel, Prepared};
+use crate::lifecycle::{HANG_UP_GRACE, Lifecycle, Process, State, Why};
+use crate::outcome::Outcome;
+use crate::session::Session;
+use crate::time::Moment;
+use crate::wait::Mark;
+use crate::wire::Greeting;
+
+impl Machine {
+    /// What is to be sent on a channel. Tell with [`sent`](Self::sent) how much of it was.
+    #[must_use]
+    pub fn outgoing(&self, channel: Channel) -> &[u8] {
+        if !self.open.contains(&channel) {
+            return &[];
+        }
+        match channel {
+            Channel::Monitor => self.session.outgoing(),
+            Channel::Console(index) => self.consoles.get(index).map_or(&[], |console| console.input().waiting()),
+        }
+    }
+
+    /// The channels that carry bytes. All of them are to be read: what they bring is bounded in here.
+    #[must_use]
+    pub fn channels(&self) -> &[Channel] {
+        &self.open
+    }
+
+    /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<(Moment, Why)> {
+        let command = self.session.deadline().map(|until| (until, Why::Command));
+        let wait = self.waits.deadline().map(|until| (until, Why::Wait));
+        let hung_up = self.hung_up.map(|since| (since.after(HANG_UP_GRACE), Why::HangUp));
+        [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten().min_by_key(|(until, _)| *until)
+    }
+
+    /// Where the machine is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lifecycle.state()
+    }
+
+    /// Whether the launch succeeded, once that is known.
+    #[must_use]
+    pub fn launched(&self) -> Option<Result<(), LaunchError>> {
+        match (&self.failure, &self.outcome) {
+            (Some(failure), Some(outcome)) => {
+                Some(Err(LaunchError::Failed { failure: failure.clone(), outcome: Box::new(outcome.clone()) }))
+            }
+            (None, Some(_)) => Some(Ok(())),
+            (_, None) => self.lifecycle.is_launched().then_some(Ok(())),
+        }
+    }
+
+    /// How the life ended, once it is over and cleaned up.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The id of the process, while there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self.lifecycle.process() {
+            Process::Spawned { pid } | Process::Alive { pid } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// What the monitor said of itself.
+    #[must_use]
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.session.greeting()
+    }
+
+    /// The position behind everything that came so far.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { event: self.history.end(), consoles: self.consoles.iter().map(Console::end).collect() }
+    }
+
+    /// The event with this number, while the history holds it.
+    #[must_use]
+    pub fn event(&self, number: u64) -> Option<&Event> {
+        self.history.get(number)
+    }
+
+    /// The latest events.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The console of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`].
+    pub fn console(&self, name: &str) -> Result<&Console, Misuse> {
+        self.console_index(name).map(|index| &self.consoles[index])
+    }
+
+    /// What a console printed from a position on, as far as it is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`].
+    pub fn console_since(&self, name: &str, from: &Mark) -> Result<&[u8], Misuse> {
+        self.console_index(name).map(|index| self.consoles[index].since(from.position(index)))
+    }
+
+    /// What is executed.
+    #[must_use]
+    pub fn command_line(&self) -> &CommandLine {
+        &self.command_line
+    }
+
+    /// What was made on the host for this life.
+    #[must_use]
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// The life, as plain data.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// The conversation with the monitor, as plain data.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The names of the consoles, in the order of their index.
+    pub fn console_names(&self) -> impl Iterator<Item = &str> {
+        self.consoles.iter().map(Console::name)
+    }
+
+    pub(super) fn last_words(&self, bytes: &[u8]) -> String {
+        let surplus = bytes.len().saturating_sub(self.config.limits.last_words);
+        crate::input::lossy(&bytes[surplus..])
+    }
+}

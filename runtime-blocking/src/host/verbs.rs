@@ -1,0 +1,82 @@
+//! Decides the verbs that wait for nothing: they are the same on every runtime whose machines are shared handles.
+
+/// Gives a handle the verbs that wait for nothing. The handle has a method `ask(&self, FnOnce(&mut Machine, Moment) ->
+/// T) -> T`, and `read_log`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! verbs_that_wait_for_nothing {
+    ($handle:ty) => {
+        impl $handle {
+            /// The position behind everything that came so far. Take one, act, and wait from it: nothing is missed
+            /// between.
+            #[must_use]
+            pub fn mark(&self) -> $crate::Mark {
+                self.ask(|machine, _| machine.mark())
+            }
+
+            /// Types on a console. Returns at once; QEMU takes it as fast as the guest does.
+            ///
+            /// # Errors
+            ///
+            /// When there is no console of this name, or
+            /// [`Limits::console_input`]($crate::Limits::console_input) bytes wait to be typed already.
+            pub fn type_on(&self, console: &str, text: impl AsRef<[u8]>) -> Result<(), $crate::Misuse> {
+                self.ask(|machine, now| machine.type_on(now, console, text.as_ref()))
+            }
+
+            /// What a console printed from a position on, as far as it is remembered.
+            ///
+            /// # Errors
+            ///
+            /// When there is no console of this name.
+            pub fn console(&self, name: &str, from: &$crate::Mark) -> Result<Vec<u8>, $crate::Misuse> {
+                self.ask(|machine, _| machine.console_since(name, from).map(<[u8]>::to_vec))
+            }
+
+            /// Where the machine is in its life.
+            #[must_use]
+            pub fn state(&self) -> $crate::State {
+                self.ask(|machine, _| machine.state())
+            }
+
+            /// How the machine ended, once it did.
+            #[must_use]
+            pub fn outcome(&self) -> Option<$crate::Outcome> {
+                self.ask(|machine, _| machine.outcome().cloned())
+            }
+
+            /// The id of the process, while it lives.
+            #[must_use]
+            pub fn pid(&self) -> Option<u32> {
+                self.ask(|machine, _| machine.pid())
+            }
+
+            /// What QEMU said of itself: its version, and what its monitor can do.
+            #[must_use]
+            pub fn greeting(&self) -> Option<$crate::wire::Greeting> {
+                self.ask(|machine, _| machine.greeting().cloned())
+            }
+
+            /// Whether commands can be executed out of band.
+            #[must_use]
+            pub fn out_of_band(&self) -> bool {
+                self.ask(|machine, _| machine.session().out_of_band())
+            }
+
+            /// What was executed.
+            #[must_use]
+            pub fn command_line(&self) -> $crate::CommandLine {
+                self.ask(|machine, _| machine.command_line().clone())
+            }
+
+            /// The end of what QEMU has printed, at most `limit` bytes of it; while it runs, and after its end.
+            ///
+            /// # Errors
+            ///
+            /// When the log cannot be read.
+            pub fn log(&self, limit: usize) -> Result<Vec<u8>, $crate::HostFault> {
+                self.read_log(limit)
+            }
+        }
+    };
+}

@@ -1,0 +1,198 @@
+//! Decides how a machine is shared between the tasks that use it and the one that drives it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use qemu_machine_blocking::host::{Clock, Host};
+use qemu_machine_core::{HostFault, Input, Machine, Moment, Notice};
+use smol::Timer;
+
+use crate::wires::Wires;
+
+/// A machine with its host side, shared by its handles and its driver.
+#[derive(Debug)]
+pub(crate) struct Shared(Mutex<Turn>);
+
+/// What whoever holds the lock may turn.
+#[derive(Debug)]
+struct Turn {
+    machine: Machine,
+    host: Host,
+    wires: Wires,
+    clock: Clock,
+    driver: Waker,
+    /// When the driver wakes up by itself.
+    until: Option<Moment>,
+    /// Who waits for what.
+    waiting: Vec<(Notice, Waker)>,
+}
+
+/// How often the driver goes round before other tasks get their turn.
+const ROUNDS: usize = 8;
+
+/// The future that drives a machine. It is done when the machine has ended and is cleaned up.
+///
+/// Dropped before that, it kills the machine and cleans up: whoever waits for something gets an answer.
+#[derive(Debug)]
+#[must_use = "a machine is driven by polling its driver"]
+pub struct Driver {
+    shared: Arc<Shared>,
+    timer: Timer,
+}
+
+impl Shared {
+    pub(crate) fn new(machine: Machine) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Turn {
+            machine,
+            host: Host::default(),
+            wires: Wires::default(),
+            clock: Clock::new(),
+            driver: Waker::noop().clone(),
+            until: None,
+            waiting: Vec::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turn> {
+        // A task that panicked while it held the lock left a machine that is as good as before its call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks something of the machine, and carries out at once what follows from it.
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+        let mut turn = self.lock();
+        let now = turn.clock.now();
+        let answer = ask(&mut turn.machine, now);
+        turn.settle();
+        turn.nudge_driver();
+        answer
+    }
+
+    /// Waits for an answer that one of these facts announces.
+    pub(crate) async fn until<T>(&self, news: &[Notice], mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
+        std::future::poll_fn(|context| {
+            let mut turn = self.lock();
+            if let Some(answer) = answer(&mut turn.machine) {
+                return Poll::Ready(answer);
+            }
+            for notice in news {
+                turn.wake_on(*notice, context.waker());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Nobody waits for this fact any more.
+    pub(crate) fn stop_waiting(&self, news: Notice) {
+        self.lock().waiting.retain(|(other, _)| *other != news);
+    }
+
+    /// Ends the machine, if it has not ended: its last handle or its driver goes away.
+    pub(crate) fn end(&self) {
+        let mut turn = self.lock();
+        let Turn { machine, host, clock, .. } = &mut *turn;
+        if machine.outcome().is_none() {
+            host.end(machine, *clock);
+        }
+        turn.settle();
+        turn.waiting.drain(..).for_each(|(_, waker)| waker.wake());
+        turn.driver.wake_by_ref();
+    }
+
+    pub(crate) fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
+        self.lock().host.read_log(limit)
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, timer: Timer::never() }
+    }
+}
+
+impl Turn {
+    /// Does what the machine orders, sends what it says, and wakes whom it concerns.
+    fn settle(&mut self) {
+        let now = self.clock.now();
+        self.host.serve(&mut self.machine, now, &mut self.wires);
+        while let Some(notice) = self.machine.poll_notice() {
+            self.waiting.retain(|(other, waker)| {
+                let concerned = *other == notice;
+                if concerned {
+                    waker.wake_by_ref();
+                }
+                !concerned
+            });
+        }
+    }
+
+    fn wake_on(&mut self, notice: Notice, waker: &Waker) {
+        let known = self.waiting.iter().any(|(other, known)| *other == notice && known.will_wake(waker));
+        if !known {
+            self.waiting.push((notice, waker.clone()));
+        }
+    }
+
+    /// The driver has to look again when it would wake up too late, or does not know yet what to wait for.
+    fn nudge_driver(&mut self) {
+        let deadline = self.machine.deadline().map(|(until, _)| until);
+        let late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
+        if self.wires.take_changed() || late || self.machine.outcome().is_some() {
+            self.driver.wake_by_ref();
+        }
+    }
+
+    fn absorb(&mut self, context: &mut Context<'_>) -> bool {
+        let Self { wires, host, machine, clock, .. } = self;
+        wires.take_changed();
+        wires.absorb(context, host, machine, *clock)
+    }
+
+    /// Whether the deadline has passed; if not, the task is woken when it does.
+    fn time_passed(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> bool {
+        let until = self.machine.deadline().map(|(until, _)| until);
+        if self.until != until {
+            self.until = until;
+            match until {
+                Some(until) => timer.set_at(self.clock.instant(until)),
+                None => timer.clear(),
+            }
+        }
+        let passed = until.is_some() && Pin::new(timer).poll(context).is_ready();
+        if passed {
+            self.until = None;
+            self.machine.handle(self.clock.now(), Input::TimePassed);
+        }
+        passed
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { shared, timer } = &mut *self;
+        let mut turn = shared.lock();
+        turn.driver.clone_from(context.waker());
+        for _ in 0..ROUNDS {
+            turn.settle();
+            if turn.machine.outcome().is_some() {
+                return Poll::Ready(());
+            }
+            if !turn.absorb(context) && !turn.time_passed(timer, context) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}

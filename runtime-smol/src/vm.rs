@@ -1,0 +1,198 @@
+//! Decides what a machine looks like to a task.
+
+use std::sync::Arc;
+
+use qemu_machine_core::{
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark,
+    Misuse, Moment, Notice, Outcome, Raw, Shutdown, Ticket, Value, Wait, WaitError, WaitId,
+};
+
+use crate::driver::{Driver, Shared};
+
+/// A QEMU that we launched and own.
+///
+/// Handles are clones of each other, and serve any number of tasks at once, on any executor. Every future may be
+/// dropped at any time: it costs no event, no reply of another, and not the connection.
+///
+/// When the last handle is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that
+/// takes some milliseconds. [`kill`](Self::kill) does the same without keeping the thread.
+#[derive(Clone, Debug)]
+pub struct Vm(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Vm {
+    /// Launches a machine, and is done when its monitor answers commands. Its driver runs on smol's global executor,
+    /// which has a thread of its own: any executor may await the rest.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready within [`Config::launch_within`]: the error says in which phase it failed, how
+    /// the process ended, what it printed, and the command line to try it by hand. Everything is cleaned up then.
+    pub async fn launch(config: Config) -> Result<Self, LaunchError> {
+        Self::launch_with(config, |driver| smol::spawn(driver).detach()).await
+    }
+
+    /// Launches a machine whose driver is given to `spawn`, which has it polled: on an executor of the caller, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`launch`](Self::launch).
+    pub async fn launch_with(config: Config, spawn: impl FnOnce(Driver)) -> Result<Self, LaunchError> {
+        let shared = Shared::new(Machine::new(config)?);
+        let vm = Self(Arc::new(Handle(Arc::clone(&shared))));
+        shared.ask(|machine, now| machine.launch(now))?;
+        spawn(Driver::new(Arc::clone(&shared)));
+        shared.until(&[Notice::Ready, Notice::Ended], |machine| machine.launched()).await?;
+        Ok(vm)
+    }
+
+    /// Executes a command: a name, a name with arguments, or a type of its own.
+    ///
+    /// It may take a minute; [`execute_by`](Self::execute_by) takes another deadline. Dropped before it is done, the
+    /// command may still take effect.
+    ///
+    /// # Errors
+    ///
+    /// QEMU's refusal, in its words; or why there is no reply.
+    ///
+    /// ```no_run
+    /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// use qemu_machine_smol::json;
+    ///
+    /// let status = vm.execute("query-status").await?;
+    /// assert_eq!(status["status"], "running");
+    /// vm.execute(("set-action", json!({"panic": "pause"}))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn execute<C: Command>(&self, command: C) -> Result<C::Reply, CommandError> {
+        self.execute_by(command, COMMAND_WITHIN).await
+    }
+
+    /// Executes a command within a deadline. When it passes, the command may still take effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub async fn execute_by<C: Command>(
+        &self,
+        command: C,
+        deadline: impl Into<Deadline>,
+    ) -> Result<C::Reply, CommandError> {
+        let deadline = deadline.into();
+        let ticket = self.ask(|machine, now| machine.execute(now, &command, deadline))?;
+        drop(command);
+        self.reply(ticket).await
+    }
+
+    /// Executes a command that is written as a JSON object, without an `id`.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub async fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
+        let ticket: Ticket<Raw> = self.ask(|machine, now| machine.execute_raw(now, object.as_ref(), COMMAND_WITHIN))?;
+        drop(object);
+        self.reply(ticket).await
+    }
+
+    async fn reply<C: Command>(&self, ticket: Ticket<C>) -> Result<C::Reply, CommandError> {
+        let id = ticket.id();
+        let _disown = Disown(&self.0.0, id);
+        self.0.0.until(&[Notice::Answered(id)], |machine| machine.claim(&ticket)).await
+    }
+
+    /// Waits for the first of several things, from a position on.
+    ///
+    /// # Errors
+    ///
+    /// When the deadline passes, or the machine ends, first.
+    pub async fn wait_any(
+        &self,
+        from: &Mark,
+        things: impl IntoIterator<Item = Wait>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Hit, WaitError> {
+        let deadline = deadline.into();
+        let wait = self.ask(|machine, now| machine.wait(now, from, things, deadline))?;
+        self.hit(wait).await
+    }
+
+    async fn hit(&self, wait: WaitId) -> Result<Hit, WaitError> {
+        let _forget = Forget(&self.0.0, wait);
+        self.0.0.until(&[Notice::Waited(wait)], |machine| machine.claim_wait(wait)).await
+    }
+
+    /// Waits for the machine to end by itself. When the deadline passes it is left running.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`].
+    pub async fn wait(&self, deadline: impl Into<Deadline>) -> Result<Outcome, WaitError> {
+        let deadline = deadline.into();
+        let wait = self.ask(|machine, now| machine.wait_for_end(now, deadline))?;
+        self.hit(wait).await.and_then(Hit::into_end)
+    }
+
+    /// Ends the machine: `quit`, then SIGTERM, then SIGKILL, each in its time. Done when it has ended and everything
+    /// is cleaned up, and says how; also when it had ended by itself before. Dropped, the machine ends all the same.
+    ///
+    /// # Errors
+    ///
+    /// None for a machine that was launched.
+    pub async fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
+        self.end(|machine, now| machine.shutdown(now, how)).await
+    }
+
+    /// Ends the machine with SIGKILL. Done when everything is cleaned up.
+    ///
+    /// # Errors
+    ///
+    /// None for a machine that was launched.
+    pub async fn kill(&self) -> Result<Outcome, Misuse> {
+        self.end(|machine, now| machine.kill(now)).await
+    }
+
+    async fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
+        self.ask(how)?;
+        Ok(self.0.0.until(&[Notice::Ended], |machine| machine.outcome().cloned()).await)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+        self.0.0.ask(ask)
+    }
+
+    fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
+        self.0.0.read_log(limit)
+    }
+}
+
+qemu_machine_blocking::verbs_that_wait_for_nothing!(Vm);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Gives up a command when its future is gone, whether it was answered or not.
+struct Disown<'a>(&'a Shared, CommandId);
+
+impl Drop for Disown<'_> {
+    fn drop(&mut self) {
+        self.0.ask(|machine, _| machine.disown(self.1));
+        self.0.stop_waiting(Notice::Answered(self.1));
+    }
+}
+
+/// Gives up a wait when its future is gone.
+struct Forget<'a>(&'a Shared, WaitId);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.ask(|machine, _| machine.forget(self.1));
+        self.0.stop_waiting(Notice::Waited(self.1));
+    }
+}

@@ -1,0 +1,100 @@
+//! Decides how the descriptors of one machine are watched: by the reactor of smol, which has a thread of its own and
+//! wakes tasks of any executor.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Context;
+
+use qemu_machine_blocking::host::{Clock, Host, Watch};
+use qemu_machine_core::{Channel, Machine};
+use smol::Async;
+
+/// How often one source is read before others get their turn.
+const FAIR: usize = 16;
+
+/// The sources of one machine.
+#[derive(Debug, Default)]
+pub(crate) struct Wires {
+    channels: Vec<(Channel, Async<Arc<OwnedFd>>)>,
+    process: Option<Async<Arc<OwnedFd>>>,
+    /// The channels that were full.
+    full: Vec<Channel>,
+    /// There is something to wait for that the driver does not know of yet.
+    changed: bool,
+}
+
+impl Watch for Wires {
+    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
+        self.channels.push((channel, Async::new_nonblocking(Arc::clone(socket))?));
+        self.changed = true;
+        Ok(())
+    }
+
+    fn want_room(&mut self, channel: Channel, _: &Arc<OwnedFd>, wanted: bool) {
+        self.full.retain(|other| *other != channel);
+        self.full.extend(wanted.then_some(channel));
+        self.changed |= wanted;
+    }
+
+    fn close(&mut self, channel: Channel, _: &Arc<OwnedFd>) {
+        self.channels.retain(|(other, _)| *other != channel);
+        self.full.retain(|other| *other != channel);
+    }
+
+    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+        self.process = Some(Async::new_nonblocking(Arc::clone(process))?);
+        self.changed = true;
+        Ok(())
+    }
+
+    fn buried(&mut self, _: &Arc<OwnedFd>) {
+        self.process = None;
+    }
+}
+
+impl Wires {
+    /// Reports what became ready. Whether anything did; if not, the task is woken when something does.
+    pub(crate) fn absorb(
+        &mut self,
+        context: &mut Context<'_>,
+        host: &mut Host,
+        machine: &mut Machine,
+        clock: Clock,
+    ) -> bool {
+        let mut any = false;
+        if self.process.as_ref().is_some_and(|process| process.poll_readable(context).is_ready()) {
+            host.reap(machine, clock.now(), self);
+            any = true;
+        }
+        for channel in machine.channels().to_vec() {
+            for _ in 0..FAIR {
+                if !self.is_readable(channel, context) {
+                    break;
+                }
+                any = true;
+                // When it has nothing after all, asking again registers the task.
+                host.receive(channel, machine, clock.now(), self);
+            }
+        }
+        any | self.has_room(context)
+    }
+
+    /// Whether something came to wait for since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn is_readable(&self, channel: Channel, context: &mut Context<'_>) -> bool {
+        self.source(channel).is_some_and(|source| source.poll_readable(context).is_ready())
+    }
+
+    fn has_room(&self, context: &mut Context<'_>) -> bool {
+        let mut sources = self.full.iter().filter_map(|channel| self.source(*channel));
+        sources.any(|source| source.poll_writable(context).is_ready())
+    }
+
+    fn source(&self, channel: Channel) -> Option<&Async<Arc<OwnedFd>>> {
+        self.channels.iter().find(|(other, _)| *other == channel).map(|(_, source)| source)
+    }
+}
