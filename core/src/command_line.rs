@@ -48,7 +48,8 @@ impl Config {
     }
 
     /// The channels of the machine, the monitor first.
-    pub(crate) fn channels(&self) -> Vec<Channel> {
+    #[must_use]
+    pub fn channels(&self) -> Vec<Channel> {
         let monitor = self.monitor.then_some(Channel::Monitor);
         monitor.into_iter().chain((0..self.serials.len()).map(Channel::Console)).collect()
     }

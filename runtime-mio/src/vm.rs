@@ -1,0 +1,221 @@
+//! Decides what a machine looks like to the loop that drives it.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+use qemu_machine_blocking::host::{Clock, Host};
+use qemu_machine_core::{
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, Machine, Mark, Misuse,
+    Notice, Raw, Shutdown, Ticket, Wait, WaitError, WaitId,
+};
+
+use crate::sources::{Registered, Sources};
+
+/// How many rounds of reading one machine gets before the loop looks at the others.
+const FAIR: usize = 16;
+
+/// A QEMU that we launched and own, driven by the caller's loop.
+///
+/// Requests never wait: they give a ticket, and [`turn`](Self::turn) says when there is something to claim. What can be
+/// read from a machine at any time ([`state`](Machine::state), [`mark`](Machine::mark), [`outcome`](Machine::outcome),
+/// [`launched`](Machine::launched), …) is read from the [`Machine`] that this derefs to.
+///
+/// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds.
+#[derive(Debug)]
+pub struct Vm {
+    machine: Machine,
+    host: Host,
+    clock: Clock,
+    sources: Sources,
+    /// Rounds since the loop last had the word.
+    rounds: usize,
+}
+
+impl Vm {
+    /// Begins to launch a machine. Its sources are registered with `registry`, under tokens from `next_token`.
+    ///
+    /// [`Notice::Ready`] says that its monitor answers commands, [`Notice::Ended`] that it has ended, and
+    /// [`launched`](Machine::launched) whether and why the launch failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Config`] when the configuration cannot become a command line.
+    pub fn launch(config: Config, registry: &Registry, next_token: impl FnMut() -> Token) -> Result<Self, Misuse> {
+        let channels = config.channels().len();
+        let mut vm = Self {
+            machine: Machine::new(config)?,
+            host: Host::default(),
+            clock: Clock::new(),
+            sources: Sources::new(channels, next_token),
+            rounds: 0,
+        };
+        vm.machine.launch(vm.clock.now())?;
+        vm.serve(registry);
+        Ok(vm)
+    }
+
+    /// Takes an event of the caller's poll. Whether it is one of this machine's.
+    pub fn ready(&mut self, event: &Event) -> bool {
+        self.sources.ready(event.token())
+    }
+
+    /// How long the caller's poll may wait before the next turn; none: as long as it takes.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        if self.sources.is_pending() {
+            return Some(Duration::ZERO);
+        }
+        self.machine.deadline().map(|(until, _)| until.since(self.clock.now()))
+    }
+
+    /// Does what there is to do, and says one thing that happened. To be called until there is none; what is left then,
+    /// because others should get their turn as well, makes the [`timeout`](Self::timeout) zero.
+    pub fn turn(&mut self, registry: &Registry) -> Option<Notice> {
+        loop {
+            if let Some(notice) = self.machine.poll_notice() {
+                return Some(notice);
+            }
+            self.serve(registry);
+            if self.rounds == FAIR || !self.absorb(registry) {
+                self.rounds = 0;
+                return self.machine.poll_notice();
+            }
+            self.rounds += 1;
+        }
+    }
+
+    fn serve(&mut self, registry: &Registry) {
+        let watch = &mut Registered { sources: &mut self.sources, registry };
+        self.host.serve(&mut self.machine, self.clock.now(), watch);
+    }
+
+    /// Whether anything was there.
+    fn absorb(&mut self, registry: &Registry) -> bool {
+        let now = self.clock.now();
+        let late = self.machine.deadline().is_some_and(|(until, _)| until <= now);
+        let any = self.sources.is_pending() || late;
+        if any {
+            let watch = &mut Registered { sources: &mut self.sources, registry };
+            watch.absorb(&mut self.host, &mut self.machine, self.clock);
+            self.machine.handle(now, Input::TimePassed);
+        }
+        any
+    }
+
+    /// Executes a command: a name, a name with arguments, or a type of its own. It goes out with the next turn, and may
+    /// take a minute.
+    ///
+    /// # Errors
+    ///
+    /// When there is no monitor to send it to, or when it is not a command.
+    pub fn execute<C: Command>(&mut self, command: C) -> Result<Ticket<C>, Misuse> {
+        self.execute_by(command, COMMAND_WITHIN)
+    }
+
+    /// Executes a command within a deadline. When it passes, the command may still take effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub fn execute_by<C: Command>(&mut self, command: C, deadline: impl Into<Deadline>) -> Result<Ticket<C>, Misuse> {
+        self.machine.execute(self.clock.now(), &command, deadline.into())
+    }
+
+    /// Executes a command that is written as a JSON object, without an `id`.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub fn execute_raw(&mut self, object: impl AsRef<[u8]>) -> Result<Ticket<Raw>, Misuse> {
+        self.machine.execute_raw(self.clock.now(), object.as_ref(), COMMAND_WITHIN)
+    }
+
+    /// The reply of a command, once it is there. It is given once.
+    pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
+        self.machine.claim(ticket)
+    }
+
+    /// Nobody wants the reply of this command any more.
+    pub fn disown(&mut self, id: CommandId) {
+        self.machine.disown(id);
+    }
+
+    /// Begins to wait for the first of several things, from a position on.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to wait for, or no console of that name.
+    pub fn wait_any(
+        &mut self,
+        from: &Mark,
+        things: impl IntoIterator<Item = Wait>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<WaitId, Misuse> {
+        self.machine.wait(self.clock.now(), from, things, deadline.into())
+    }
+
+    /// What a wait found, once it is over. It is given once.
+    pub fn claim_wait(&mut self, wait: WaitId) -> Option<Result<Hit, WaitError>> {
+        self.machine.claim_wait(wait)
+    }
+
+    /// Nobody waits for this any more.
+    pub fn forget(&mut self, wait: WaitId) {
+        self.machine.forget(wait);
+    }
+
+    /// Types on a console. It goes out with the next turn, as fast as the guest takes it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no console of this name, or too much waits to be typed already.
+    pub fn type_on(&mut self, console: &str, text: impl AsRef<[u8]>) -> Result<(), Misuse> {
+        self.machine.type_on(self.clock.now(), console, text.as_ref())
+    }
+
+    /// Begins to end the machine: `quit`, then SIGTERM, then SIGKILL, each in its time.
+    ///
+    /// # Errors
+    ///
+    /// None for a machine that was launched.
+    pub fn shutdown(&mut self, how: Shutdown) -> Result<(), Misuse> {
+        self.machine.shutdown(self.clock.now(), how)
+    }
+
+    /// Begins to end the machine with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// None for a machine that was launched.
+    pub fn kill(&mut self) -> Result<(), Misuse> {
+        self.machine.kill(self.clock.now())
+    }
+
+    /// The end of what QEMU has printed, at most `limit` bytes of it; while it runs, and after its end.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
+        self.host.read_log(limit)
+    }
+}
+
+/// The levels of the machine: what can be read from it at any time.
+impl Deref for Vm {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if self.machine.outcome().is_none() {
+            self.host.end(&mut self.machine, self.clock);
+        }
+    }
+}
