@@ -91,7 +91,8 @@ impl Vm {
     /// When the deadline passes, or the machine ends, first.
     ///
     /// ```no_run
-    /// #     /// # use qemu_machine_blocking::{Config, Vm, Wait};
+    /// # use std::time::Duration;
+    /// # use qemu_machine_blocking::{Config, Vm, Wait};
     /// # let vm = Vm::launch(Config::new("qemu-system-x86_64").serial("tty"))?;
     /// let start = vm.mark();
     /// vm.execute("system_reset")?;

@@ -1,0 +1,20 @@
+//! A whole program on tokio: a command, an event and a time-out in one `select!`, which drops what comes second.
+
+use std::time::Duration;
+
+use qemu_machine_smol::{Config, Shutdown, Vm, Wait};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // The driver is a task of this runtime; without `_with` it would run on smol's own executor.
+    let config = Config::new("qemu-system-x86_64").args(["-machine", "none"]);
+    let vm = Vm::launch_with(config, |driver| drop(tokio::spawn(driver))).await?;
+    let start = vm.mark();
+    vm.execute("stop").await?;
+    tokio::select! {
+        hit = vm.wait_any(&start, [Wait::event("STOP")], Duration::from_secs(10)) => println!("{:?}", hit?.found),
+        outcome = vm.wait(Duration::from_secs(10)) => println!("{}", outcome?),
+    }
+    println!("{}", vm.shutdown(Shutdown::default()).await?);
+    Ok(())
+}
