@@ -16,6 +16,9 @@ pub enum Misuse {
     /// A machine is launched once in each life.
     #[error("the machine is launched already")]
     AlreadyLaunched,
+    /// The process of the last life survived SIGKILL, and its end was not reported yet.
+    #[error("the process of the last life is still there")]
+    NotReaped,
     /// The call needs a machine that was launched.
     #[error("the machine was not launched")]
     NotLaunched,

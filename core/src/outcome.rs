@@ -82,8 +82,8 @@ impl fmt::Display for Cause {
 /// What happened in a life as far as its outcome depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// The last rung that was climbed.
-    pub(crate) rung: Option<Rung>,
+    /// The rungs that were climbed: what works may be an earlier one than the last.
+    pub(crate) rungs: Vec<Rung>,
     /// Whether a `quit` was accepted.
     pub(crate) quit: bool,
     /// Whether the guest has a device that ends QEMU with a value of its choice.
@@ -91,6 +91,12 @@ pub(crate) struct Record {
     pub(crate) unanswered: usize,
     pub(crate) log: String,
     pub(crate) faults: Vec<HostFault>,
+}
+
+impl Record {
+    fn climbed(&self, rung: Rung) -> bool {
+        self.rungs.contains(&rung)
+    }
 }
 
 impl Cause {
@@ -103,10 +109,10 @@ impl Cause {
         match exit {
             None if started => Self::Unkillable,
             None => Self::NotStarted,
-            Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if record.rung == Some(Rung::Kill) => {
+            Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if record.climbed(Rung::Kill) => {
                 Self::Asked(Rung::Kill)
             }
-            Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if record.rung == Some(Rung::Terminate) => {
+            Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if record.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => Self::Signal(Some(number)),
@@ -122,16 +128,16 @@ impl Cause {
         let shutdown = history.latest(|event| event.name() == "SHUTDOWN");
         match shutdown.and_then(reason).as_deref() {
             Some("host-qmp-quit") => Self::Asked(Rung::Quit),
-            Some("guest-shutdown") if record.rung == Some(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
+            Some("guest-shutdown") if record.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
             Some("guest-shutdown") => Self::PowerOff,
             Some("guest-reset") => Self::Reset,
             Some("guest-panic") => Self::Panic,
-            Some("host-signal") if record.rung == Some(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            Some("host-signal") if record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
             Some("host-signal") => Self::Signal(None),
             Some(other) => Self::Other(other.to_string()),
             // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
             None if record.quit => Self::Asked(Rung::Quit),
-            None if code == 0 && record.rung == Some(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            None if code == 0 && record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
             None => Self::Exit(code),
         }
     }

@@ -318,6 +318,15 @@ impl Pending {
 }
 
 impl Mark {
+    /// The later of two positions, everywhere.
+    pub(crate) fn not_before(&self, other: &Self) -> Self {
+        let consoles = self.consoles.len().max(other.consoles.len());
+        Self {
+            event: self.event.max(other.event),
+            consoles: (0..consoles).map(|index| self.position(index).max(other.position(index))).collect(),
+        }
+    }
+
     /// Where it stands on the console with this index.
     pub(crate) fn position(&self, console: usize) -> u64 {
         self.consoles.get(console).copied().unwrap_or_default()

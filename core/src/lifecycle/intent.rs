@@ -194,6 +194,11 @@ impl Ladder {
 }
 
 impl Intent {
+    /// Whether a life is going on.
+    pub(super) fn is_life(self) -> bool {
+        !matches!(self, Self::Idle | Self::Done)
+    }
+
     pub(super) fn can_stop(self) -> bool {
         match self {
             Self::Launch { .. } | Self::HangUp { .. } | Self::Run => true,

@@ -76,9 +76,10 @@ impl Link {
             (Self::Opening, LinkNews::Opened) => Self::Greeting,
             (Self::Greeting, LinkNews::Greeted) => Self::Negotiating,
             (Self::Negotiating, LinkNews::Negotiated) => Self::Ready,
-            (
+            (Self::Opening, LinkNews::OpenFailed(_))
+            | (
                 Self::Opening | Self::Greeting | Self::Negotiating | Self::Ready,
-                LinkNews::OpenFailed(_) | LinkNews::HandshakeFailed(_) | LinkNews::HungUp,
+                LinkNews::HandshakeFailed(_) | LinkNews::HungUp,
             ) => Self::Gone(self.phase()),
             // News that do not fit change nothing.
             (

@@ -156,17 +156,21 @@ impl Lifecycle {
         match news {
             News::Asked(request) => self.asked(now, request, emit),
             News::Process(news) => {
-                self.process = self.process.step(&news);
-                if let ProcessNews::PrepareFailed(fault) | ProcessNews::SpawnFailed(fault) = news {
-                    self.fail(LaunchFailure::Host(fault), emit);
+                let before = self.process;
+                self.process = before.step(&news);
+                if before != self.process {
+                    self.process_failed(news, emit);
                 }
             }
             News::Link(news) => {
-                self.link = self.link.step(&news);
-                self.link_failed(news, emit);
+                let before = self.link;
+                self.link = before.step(&news);
+                if before != self.link {
+                    self.link_failed(news, emit);
+                }
             }
             News::ChannelClosed => self.open = self.open.saturating_sub(1),
-            News::QuitAccepted => self.flags.quit_issued = true,
+            News::QuitAccepted => self.flags.quit_issued = self.intent.is_life(),
             News::RungRefused => self.intent = self.intent.refused(now),
             News::LogRead => self.intent = self.intent.log_read(emit),
             News::Removed => self.removed(emit),
@@ -177,7 +181,7 @@ impl Lifecycle {
 
     fn asked(&mut self, now: Moment, request: Request, emit: &mut impl FnMut(Order)) {
         match request {
-            Request::Launch { until, monitor, channels } => {
+            Request::Launch { until, monitor, channels } if !self.intent.is_life() => {
                 *self = Self {
                     process: Process::Preparing,
                     link: if monitor { Link::Down } else { Link::Absent },
@@ -196,7 +200,7 @@ impl Lifecycle {
                 self.flags.killed = true;
                 self.intent = Intent::Kill;
             }
-            Request::Shutdown(_) | Request::Kill => {}
+            Request::Launch { .. } | Request::Shutdown(_) | Request::Kill => {}
         }
     }
 
@@ -211,6 +215,15 @@ impl Lifecycle {
         if let Intent::Launch { .. } | Intent::HangUp { .. } = self.intent {
             emit(Order::Failed(failure));
             self.intent = Intent::Kill;
+        }
+    }
+
+    fn process_failed(&mut self, news: ProcessNews, emit: &mut impl FnMut(Order)) {
+        match news {
+            ProcessNews::PrepareFailed(fault) | ProcessNews::SpawnFailed(fault) => {
+                self.fail(LaunchFailure::Host(fault), emit);
+            }
+            ProcessNews::Prepared | ProcessNews::Spawned { .. } | ProcessNews::Exited(_) => {}
         }
     }
 

@@ -20,7 +20,7 @@ impl Machine {
     /// What is to be sent on a channel. Tell with [`sent`](Self::sent) how much of it was.
     #[must_use]
     pub fn outgoing(&self, channel: Channel) -> &[u8] {
-        if !self.open.contains(&channel) {
+        if !self.channels().contains(&channel) {
             return &[];
         }
         match channel {
@@ -32,7 +32,7 @@ impl Machine {
     /// The channels that carry bytes. All of them are to be read: what they bring is bounded in here.
     #[must_use]
     pub fn channels(&self) -> &[Channel] {
-        &self.open
+        self.owed.channels()
     }
 
     /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
@@ -40,7 +40,7 @@ impl Machine {
     pub fn deadline(&self) -> Option<(Moment, Why)> {
         let command = self.session.deadline().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));
-        let hung_up = self.hung_up.map(|since| (since.after(HANG_UP_GRACE), Why::HangUp));
+        let hung_up = self.deaf_from().filter(|_| !self.is_deaf()).map(|until| (until, Why::HangUp));
         [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten().min_by_key(|(until, _)| *until)
     }
 
@@ -146,6 +146,16 @@ impl Machine {
     /// The names of the consoles, in the order of their index.
     pub fn console_names(&self) -> impl Iterator<Item = &str> {
         self.consoles.iter().map(Console::name)
+    }
+
+    /// When events can come no more, once the monitor has closed under a process that lives on.
+    fn deaf_from(&self) -> Option<Moment> {
+        self.hung_up.map(|since| since.after(HANG_UP_GRACE))
+    }
+
+    /// Whether no event can come any more. The end of the process, which says more, is given its time to be seen.
+    pub(super) fn is_deaf(&self) -> bool {
+        !self.config.monitor || self.deaf_from().is_some_and(|from| from <= self.now)
     }
 
     pub(super) fn last_words(&self, bytes: &[u8]) -> String {

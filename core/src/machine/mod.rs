@@ -1,6 +1,7 @@
 //! Composes a machine of its parts, and decides what can be asked of it.
 
 mod levels;
+mod owed;
 mod turn;
 
 use alloc::collections::VecDeque;
@@ -14,7 +15,7 @@ use crate::console::Console;
 use crate::effect::Effect;
 use crate::error::{CommandError, LaunchFailure, Misuse, WaitError};
 use crate::event::History;
-use crate::input::{Channel, Prepared};
+use crate::input::Prepared;
 use crate::lifecycle::{Lifecycle, News, Request, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::{Outcome, Record};
@@ -22,6 +23,7 @@ use crate::session::{Band, Fact, Heard, Kind, Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
 use crate::wait::{self, Hit, Item, Mark, Wait, WaitId, Waits};
 use crate::wire::encode;
+use owed::Owed;
 
 /// A machine, without anything that does IO: the crate documentation says how it is driven.
 #[derive(Clone, Debug)]
@@ -31,8 +33,7 @@ pub struct Machine {
     lifecycle: Lifecycle,
     session: Session,
     consoles: Vec<Console>,
-    /// The channels that are open, the monitor first.
-    open: Vec<Channel>,
+    owed: Owed,
     history: History,
     waits: Waits,
     answers: VecDeque<(CommandId, Result<Payload, CommandError>)>,
@@ -42,6 +43,8 @@ pub struct Machine {
     record: Record,
     failure: Option<LaunchFailure>,
     outcome: Option<Outcome>,
+    /// Where this life began: what was before it is not missed.
+    birth: Mark,
     /// When the monitor closed under a process that lives on.
     hung_up: Option<Moment>,
     next_command: u64,
@@ -66,7 +69,7 @@ impl Machine {
             lifecycle: Lifecycle::default(),
             session: Session::new(&limits),
             consoles,
-            open: Vec::new(),
+            owed: Owed::default(),
             history: History::new(limits.events),
             waits: Waits::default(),
             answers: VecDeque::new(),
@@ -76,6 +79,7 @@ impl Machine {
             record: Record::default(),
             failure: None,
             outcome: None,
+            birth: Mark::default(),
             hung_up: None,
             next_command: 0,
             now: Moment::ORIGIN,
@@ -87,22 +91,28 @@ impl Machine {
 
     // Requests: refused at once and without effect, or accepted.
 
-    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it.
+    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it, neither events
+    /// nor answers that nobody claimed.
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`].
+    /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives.
     pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
         if !matches!(self.state(), State::Idle | State::Ended) {
             return Err(Misuse::AlreadyLaunched);
+        }
+        if !self.owed.is_settled() {
+            return Err(Misuse::NotReaped);
         }
         self.advance_clock(now);
         self.session = Session::new(&self.config.limits);
         self.history.clear();
         self.consoles.iter_mut().for_each(Console::restart);
+        self.birth = self.mark();
         self.record = Record::new(&self.config);
         (self.failure, self.outcome, self.hung_up) = (None, None, None);
-        self.open.clear();
+        self.answers.clear();
+        self.prepared = Prepared::default();
         self.ask(Request::Launch {
             until: self.config.launch_within.from(self.now),
             monitor: self.config.monitor,
@@ -200,6 +210,7 @@ impl Machine {
             return Err(Misuse::NotLaunched);
         }
         self.advance_clock(now);
+        let from = &from.not_before(&self.birth);
         let items = things.into_iter().map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
         if items.is_empty() {
             return Err(Misuse::EmptyWait);
@@ -208,6 +219,9 @@ impl Machine {
         let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles);
         if let Some(outcome) = &self.outcome {
             self.waits.ended(outcome);
+        }
+        if self.is_deaf() {
+            self.waits.disconnected();
         }
         self.waits.expire(self.now);
         self.announce_waits();

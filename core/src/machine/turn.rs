@@ -1,15 +1,18 @@
 //! Decides what follows for the whole machine from news of one of its parts: it carries facts to whom they concern.
 
 use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Machine;
+use super::owed::Answer;
 use crate::command::Payload;
 use crate::console::Console;
 use crate::effect::{Effect, Preparation, Signal, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::input::{Channel, Input};
-use crate::lifecycle::{HANG_UP_GRACE, LinkNews, News, Order, Process, ProcessNews, Rung};
+use crate::lifecycle::{LinkNews, News, Order, Process, ProcessNews, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome, Record};
 use crate::session::{Band, Fact, Heard, Kind, Owner, Request as Issue};
@@ -20,6 +23,13 @@ impl Machine {
     /// Takes news from the world. Whatever is wrong with it comes out as an answer, a notice or the outcome.
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
         self.advance_clock(now);
+        if self.owed.settle(&input) {
+            self.take(input);
+        }
+        self.time_passed();
+    }
+
+    fn take(&mut self, input: Input<'_>) {
         match input {
             Input::Prepared(prepared) => {
                 self.command_line = self.config.command_line_with(&prepared.descriptors);
@@ -53,7 +63,6 @@ impl Machine {
             }
             Input::TimePassed => {}
         }
-        self.time_passed();
     }
 
     /// So many of the outgoing bytes of a channel were sent.
@@ -80,8 +89,7 @@ impl Machine {
         if self.lifecycle.deadline().is_some_and(|(until, _)| until <= self.now) {
             self.tell_lifecycle(News::TimePassed);
         }
-        if self.hung_up.is_some_and(|since| since.after(HANG_UP_GRACE) <= self.now) {
-            self.hung_up = None;
+        if self.is_deaf() {
             self.waits.disconnected();
         }
         if self.waits.deadline().is_some_and(|until| until <= self.now) {
@@ -95,8 +103,11 @@ impl Machine {
             Channel::Monitor => self.tell_session(Heard::Received(bytes)),
             Channel::Console(index) => {
                 if let Some(console) = self.consoles.get_mut(index) {
-                    console.printed(bytes);
-                    self.waits.printed(index, console);
+                    // In pieces that fit, so that no wait overlooks what falls out of the bound at once.
+                    for piece in bytes.chunks((self.config.limits.console / 2).max(1)) {
+                        console.printed(piece);
+                        self.waits.printed(index, console);
+                    }
                     self.notices.push_back(Notice::Printed(index));
                 }
             }
@@ -104,11 +115,6 @@ impl Machine {
     }
 
     fn closed(&mut self, channel: Channel) {
-        let before = self.open.len();
-        self.open.retain(|other| *other != channel);
-        if self.open.len() == before {
-            return;
-        }
         if channel == Channel::Monitor {
             self.tell_session(Heard::Closed);
             self.hung_up = Some(self.now);
@@ -165,41 +171,47 @@ impl Machine {
     }
 
     pub(super) fn tell_lifecycle(&mut self, news: News) {
-        let mut orders = alloc::vec::Vec::new();
+        let mut orders = Vec::new();
         self.lifecycle = self.lifecycle.step(self.now, news, &mut |order| orders.push(order));
         orders.into_iter().for_each(|order| self.obey(order));
     }
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Prepare => self.effects.push_back(Effect::Prepare(self.config.preparation())),
+            Order::Prepare => self.order(Answer::Prepare, Effect::Prepare(self.config.preparation())),
             Order::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
-                self.effects.push_back(Effect::Spawn(Spawn { arguments }));
+                self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments }));
             }
             Order::Open => {
-                self.open = self.config.channels();
-                self.effects.extend(self.open.iter().copied().map(Effect::Open));
+                self.owed.open(self.config.channels());
+                self.effects.extend(self.owed.channels().iter().copied().map(Effect::Open));
             }
             Order::Ready => self.notices.push_back(Notice::Ready),
             Order::Failed(failure) => self.failure = Some(failure),
             Order::Climb(rung) => self.climb(rung),
-            Order::Close => self.effects.extend(self.open.iter().copied().map(Effect::Close)),
+            Order::Close => self.effects.extend(self.owed.channels().iter().copied().map(Effect::Close)),
             Order::ReadLog => {
-                self.effects.push_back(Effect::ReadLog { limit: self.config.limits.last_words });
+                self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
-            Order::Remove => self.effects.push_back(Effect::Remove),
+            Order::Remove => self.order(Answer::Remove, Effect::Remove),
             Order::Finish => self.finish(),
         }
     }
 
+    fn order(&mut self, answer: Answer, effect: Effect) {
+        self.owed.add(answer);
+        self.effects.push_back(effect);
+    }
+
     fn climb(&mut self, rung: Rung) {
-        self.record.rung = Some(rung);
+        self.record.rungs.push(rung);
+        self.tell_session(Heard::DisownLadder);
         match rung {
             Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::Typed),
             Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind::Quit),
-            Rung::Terminate => self.effects.push_back(Effect::Signal(Signal::Terminate)),
-            Rung::Kill => self.effects.push_back(Effect::Signal(Signal::Kill)),
+            Rung::Terminate => self.order(Answer::Signal, Effect::Signal(Signal::Terminate)),
+            Rung::Kill => self.order(Answer::Signal, Effect::Signal(Signal::Kill)),
         }
     }
 
@@ -215,6 +227,8 @@ impl Machine {
     }
 
     fn finish(&mut self) {
+        // What waited for a monitor that was never opened is answered now.
+        self.tell_session(Heard::Closed);
         let exit = self.lifecycle.dead();
         let started = self.lifecycle.process() != Process::Failed && self.pid().is_some() || exit.is_some();
         let record = core::mem::take(&mut self.record);
@@ -235,14 +249,15 @@ impl Machine {
         self.notices.push_back(Notice::Ended);
     }
 
-    fn console_tail(&self, console: &Console) -> (alloc::string::String, alloc::string::String) {
+    fn console_tail(&self, console: &Console) -> (String, String) {
         (console.name().to_owned(), self.last_words(console.since(0)))
     }
 }
 
 impl Record {
     pub(super) fn new(config: &Config) -> Self {
-        let is_exit_device = |argument: &alloc::vec::Vec<u8>| argument.starts_with(b"isa-debug-exit");
+        // As `isa-debug-exit,iobase=…` or in JSON.
+        let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
         Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
     }
 }

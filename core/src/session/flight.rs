@@ -60,6 +60,13 @@ impl Default for Entry {
     }
 }
 
+impl Entry {
+    /// Whether it is one of the in-band commands that QEMU may hold.
+    fn takes_a_place(&self) -> bool {
+        self.band == Band::InBand && self.owner != Owner::Lost
+    }
+}
+
 impl Default for Flight {
     /// The ids begin with the ten of one digit: an id that was just given back rests while nine others are used, so
     /// that a doubled reply finds nobody, and requests stay short.
@@ -151,7 +158,7 @@ impl Flight {
 
     fn give_back(&mut self, id: u16, entry: &Entry) {
         self.free.push_back(id);
-        self.in_band -= usize::from(entry.band == Band::InBand);
+        self.in_band -= usize::from(entry.takes_a_place());
     }
 
     /// In-band replies keep the order of their commands, so what was lost before this one is over as well.
@@ -189,6 +196,9 @@ impl Flight {
         let matching = |id: &&u16| self.entry(**id).is_some_and(|entry| entry.owner != Owner::Lost && which(entry));
         let id = *self.order.iter().find(matching)?;
         let entry = self.slots.get_mut(usize::from(id))?.as_mut()?;
+        // QEMU is done with it, only the id is not free: its place is, and it has nothing to wait for.
+        self.in_band -= usize::from(entry.takes_a_place());
+        entry.deadline = None;
         match core::mem::replace(&mut entry.owner, Owner::Lost) {
             Owner::Caller(id) => Some(id),
             Owner::Handshake { .. } | Owner::Ladder | Owner::Nobody | Owner::Lost => None,
@@ -196,9 +206,9 @@ impl Flight {
     }
 
     /// Nobody wants the reply any more. A command that was not sent yet is forgotten.
-    pub(super) fn disown(&mut self, id: CommandId) {
-        self.waiting.retain(|waiting| waiting.entry.owner != Owner::Caller(id));
-        for entry in self.entries_mut().filter(|entry| entry.owner == Owner::Caller(id)) {
+    pub(super) fn disown(&mut self, owner: Owner) {
+        self.waiting.retain(|waiting| waiting.entry.owner != owner);
+        for entry in self.entries_mut().filter(|entry| entry.owner == owner) {
             entry.owner = Owner::Nobody;
             entry.deadline = None;
         }

@@ -1,22 +1,24 @@
 //! Decides how one QMP conversation goes: greeting, capabilities negotiation, commands and their replies, the end.
 
 mod flight;
+mod words;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::command::{CommandId, Payload, excerpt};
+use crate::command::{Payload, excerpt};
 use crate::config::Limits;
 use crate::error::{CommandError, LaunchFailure, Misuse, Progress, ProtocolError, Refusal};
-use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::time::Moment;
 use crate::wire::{Frame, Framer, Greeting, Message, encode};
 
 pub(crate) use flight::Owner;
 use flight::{Entry, Flight};
+pub(crate) use words::Kind;
+pub use words::{Band, Counters, Fact, Heard, Request};
 
 /// One conversation with a monitor, as plain data.
 ///
@@ -52,7 +54,9 @@ pub struct Session {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// There is no connection, or the handshake failed.
+    /// Not connected yet.
+    Down,
+    /// The connection is at its end, or the handshake failed.
     Closed,
     /// The greeting is due.
     Greeting,
@@ -60,88 +64,6 @@ enum Stage {
     Negotiating,
     /// Commands are answered.
     Ready { out_of_band: bool },
-}
-
-/// What a session is told.
-#[derive(Debug)]
-pub enum Heard<'a> {
-    /// The monitor is connected.
-    Opened,
-    /// Bytes came.
-    Received(&'a [u8]),
-    /// The connection is at its end.
-    Closed,
-    /// Somebody wants a command to be sent.
-    Issue(Request<'a>),
-    /// Nobody wants the reply of this command any more.
-    Disown(CommandId),
-    /// Time passed.
-    TimePassed,
-}
-
-/// A command, encoded up to its id.
-#[derive(Debug)]
-pub struct Request<'a> {
-    pub(crate) owner: Owner,
-    pub(crate) body: &'a [u8],
-    pub(crate) band: Band,
-    pub(crate) kind: Kind,
-    pub(crate) deadline: Option<Moment>,
-}
-
-/// Whether a command waits for those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Band {
-    /// One after another, in QEMU's main loop.
-    InBand,
-    /// At once, in QEMU's monitor thread, past the others.
-    OutOfBand,
-}
-
-/// What is special about a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// Valid by construction.
-    Typed,
-    /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
-    Raw,
-    /// Ends QEMU when it succeeds.
-    Quit,
-}
-
-/// What a session tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// The greeting came.
-    Greeted,
-    /// The negotiation succeeded.
-    Ready,
-    /// The handshake failed, and the session is closed.
-    Failed(LaunchFailure),
-    /// An event came.
-    Event(Event),
-    /// A command has its answer.
-    Answered(CommandId, Result<Payload, CommandError>),
-    /// A command of the shutdown ladder was answered.
-    LadderAnswered(Result<(), Refusal>),
-    /// A `quit` was answered with success, whoever sent it.
-    QuitAccepted,
-}
-
-/// How many messages came that nobody waited for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Replies to commands whose caller had given up.
-    pub late: u64,
-    /// Replies to nothing that is in flight: doubled, or with an id that is not ours; and second greetings.
-    pub unmatched: u64,
-    /// Messages that could not be read.
-    pub malformed: u64,
-    /// Messages beyond the size limit.
-    pub too_large: u64,
-    /// Errors without an id while no raw command was in flight.
-    pub nameless: u64,
 }
 
 impl Session {
@@ -154,7 +76,7 @@ impl Session {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
-            stage: Stage::Closed,
+            stage: Stage::Down,
             framer: Framer::new(limits.message),
             flight: Flight::default(),
             outbox: Outbox::default(),
@@ -174,11 +96,13 @@ impl Session {
     /// The transition, in place.
     pub(crate) fn advance(&mut self, now: Moment, heard: Heard<'_>, emit: &mut impl FnMut(Fact)) {
         match heard {
-            Heard::Opened => self.stage = Stage::Greeting,
+            Heard::Opened if self.stage == Stage::Down => self.stage = Stage::Greeting,
+            Heard::Opened => {}
             Heard::Received(bytes) => self.received(bytes, emit),
             Heard::Closed => self.close(emit),
             Heard::Issue(request) => self.issue(&request, emit),
-            Heard::Disown(id) => self.flight.disown(id),
+            Heard::Disown(id) => self.flight.disown(Owner::Caller(id)),
+            Heard::DisownLadder => self.flight.disown(Owner::Ladder),
             Heard::TimePassed => {
                 self.flight.expire(now, |id, progress| emit(Fact::Answered(id, Err(CommandError::TimedOut(progress)))))
             }
@@ -217,7 +141,7 @@ impl Session {
     /// Whether there is a connection, in whatever stage.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.stage != Stage::Closed
+        !matches!(self.stage, Stage::Down | Stage::Closed)
     }
 
     /// Whether out-of-band execution was negotiated.
@@ -251,7 +175,7 @@ impl Session {
     }
 
     fn received(&mut self, bytes: &[u8], emit: &mut impl FnMut(Fact)) {
-        if self.stage == Stage::Closed {
+        if !self.is_open() {
             return;
         }
         self.framer.push(bytes);
@@ -263,7 +187,7 @@ impl Session {
                 },
                 Frame::TooLarge => self.unreadable(ProtocolError::TooLarge { limit: self.limit }, emit),
             }
-            if self.stage == Stage::Closed {
+            if !self.is_open() {
                 return;
             }
         }
@@ -279,7 +203,10 @@ impl Session {
             }
             (_, Message::Reply { id, result }) => self.reply(id, result, emit),
             (_, Message::Nameless(refusal)) => match self.flight.lose_oldest_raw() {
-                Some(id) => emit(Fact::Answered(id, Err(CommandError::Refused(refusal)))),
+                Some(id) => {
+                    emit(Fact::Answered(id, Err(CommandError::Refused(refusal))));
+                    self.send_queued();
+                }
                 None => self.counters.nameless += 1,
             },
             (_, Message::Greeting(_)) => self.counters.unmatched += 1,
@@ -337,6 +264,7 @@ impl Session {
             // an event; then the true reply comes later and is counted as late.
             emit(Fact::Answered(id, Err(CommandError::Broken(error))));
         }
+        self.send_queued();
     }
 
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Fact)) {
@@ -360,7 +288,7 @@ impl Session {
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
                 CommandError::Misuse(Misuse::NoOutOfBand(crate::input::lossy(body)))
             }
-            Stage::Greeting | Stage::Negotiating => return self.flight.queue(entry, body),
+            Stage::Down | Stage::Greeting | Stage::Negotiating => return self.flight.queue(entry, body),
             Stage::Ready { out_of_band } => {
                 if self.flight.may_send(band, out_of_band) {
                     self.flight.send(entry, body, self.outbox.writer());

@@ -67,7 +67,7 @@ fn write_arguments(arguments: Option<impl Serialize>, out: &mut Vec<u8>) -> Resu
 pub fn raw(object: &[u8], out: &mut Vec<u8>) -> Result<Band, Misuse> {
     #[derive(Deserialize)]
     struct Members<'a> {
-        #[serde(borrow, default)]
+        #[serde(borrow, default, deserialize_with = "super::message::present")]
         id: Option<&'a RawValue>,
         #[serde(borrow, default, rename = "exec-oob")]
         out_of_band: Option<&'a RawValue>,

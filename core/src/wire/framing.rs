@@ -28,9 +28,12 @@ pub enum Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framer {
     buffer: BytesMut,
+    mode: Mode,
     /// How much of the buffer was examined in this mode.
     scanned: usize,
-    mode: Mode,
+    /// Where the first line of the buffer is known to end, its line feed included: what was searched once is not
+    /// searched again when several messages share the line.
+    line: Option<usize>,
     limit: usize,
     examined: u64,
 }
@@ -41,10 +44,13 @@ enum Mode {
     Line,
     /// Count braces and brackets: the message spans lines.
     Depth(Depth),
-    /// A message was too large: drop everything up to the end of the line.
-    Skip,
+    /// The line was too long: drop it up to its end.
+    SkipLine,
+    /// The message was too large: count on, but keep nothing.
+    SkipDepth(Depth),
 }
 
+/// Where in the structure of a message we are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Depth {
     open: usize,
@@ -65,47 +71,43 @@ impl Framer {
     /// A framer that holds no more than `limit` bytes of one message.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, mode: Mode::Line, limit, examined: 0 }
+        Self { buffer: BytesMut::new(), mode: Mode::Line, scanned: 0, line: None, limit, examined: 0 }
     }
 
     /// Takes the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.mode == Mode::Skip && self.buffer.is_empty() {
-            // A message that is too large is dropped as it comes, not collected.
-            self.examined += bytes.len() as u64;
-            if let Some(end) = memchr::memchr(b'\n', bytes) {
-                self.mode = Mode::Line;
-                self.buffer.extend_from_slice(&bytes[end + 1..]);
-            }
-        } else {
-            self.buffer.extend_from_slice(bytes);
-        }
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// The next complete frame, if it is there.
     pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
             match self.mode {
-                Mode::Line => match self.end_of_line()? {
-                    Line::Empty => {}
-                    Line::Whole(end) => return Some(self.cut(end, end + 1)),
+                Mode::Line => match self.line()? {
+                    Line::Empty(end) => self.drop_front(end),
+                    Line::Whole(end) => return Some(self.cut(end)),
                     Line::Open => self.enter(Mode::Depth(Depth::default())),
-                    Line::TooLarge => return Some(self.skip()),
+                    Line::TooLong => {
+                        self.enter(Mode::SkipLine);
+                        return Some(Frame::TooLarge);
+                    }
                 },
-                Mode::Depth(depth) => match self.end_of_object(depth)? {
-                    Some(end) => return Some(self.cut(end, end)),
-                    None => return Some(self.skip()),
+                Mode::Depth(depth) => match self.object(depth)? {
+                    Object::Whole(end) => return Some(self.cut(end)),
+                    Object::TooLarge(at, depth) => {
+                        self.drop_front(at);
+                        self.enter(Mode::SkipDepth(depth));
+                        return Some(Frame::TooLarge);
+                    }
                 },
-                Mode::Skip => {
-                    let end = self.find_line_feed()?;
-                    self.buffer.advance(end + 1);
-                    self.enter(Mode::Line);
-                }
+                Mode::SkipLine => self.skip_line()?,
+                Mode::SkipDepth(depth) => self.skip_object(depth)?,
             }
         }
     }
 
-    /// How many bytes were looked at so far, counting a byte each time. In line mode that is once for each byte.
+    /// How many bytes were looked at so far, counting a byte each time: once for each byte where messages are lines,
+    /// twice at most where they are not.
     #[must_use]
     pub fn examined(&self) -> u64 {
         self.examined
@@ -116,56 +118,54 @@ impl Framer {
         self.scanned = 0;
     }
 
-    fn find_line_feed(&mut self) -> Option<usize> {
-        let found = memchr::memchr(b'\n', &self.buffer[self.scanned..]);
-        let looked_at = found.map_or(self.buffer.len() - self.scanned, |at| at + 1);
-        self.examined += looked_at as u64;
-        self.scanned += looked_at;
-        if found.is_none() && self.mode == Mode::Skip {
-            self.buffer.clear();
-            self.scanned = 0;
+    /// Where the first line ends, its line feed included.
+    fn end_of_line(&mut self) -> Option<usize> {
+        if self.line.is_none() {
+            let found = memchr::memchr(b'\n', &self.buffer[self.scanned..]);
+            let looked_at = found.map_or(self.buffer.len() - self.scanned, |at| at + 1);
+            self.examined += looked_at as u64;
+            self.scanned += looked_at;
+            self.line = found.map(|_| self.scanned);
         }
-        found.map(|_| self.scanned - 1)
+        self.line
     }
 
-    /// None: there is no whole line yet.
-    fn end_of_line(&mut self) -> Option<Line> {
-        let Some(end) = self.find_line_feed() else {
+    fn line(&mut self) -> Option<Line> {
+        let Some(end) = self.end_of_line() else {
             if self.buffer.len() <= self.limit {
                 return None;
             }
-            self.buffer.clear();
-            return Some(Line::TooLarge);
+            self.drop_front(self.buffer.len());
+            return Some(Line::TooLong);
         };
-        if end > self.limit {
-            // Its line feed is here already: let it be skipped as if it were still to come.
-            self.buffer.advance(end);
-            return Some(Line::TooLarge);
+        let line = &self.buffer[..end];
+        if end - 1 > self.limit {
+            return Some(Line::TooLong);
         }
-        let line = self.buffer[..end].trim_ascii();
-        Some(match (line.first(), line.last()) {
-            (None, _) => {
-                self.buffer.advance(end + 1);
-                self.scanned = 0;
-                Line::Empty
-            }
+        Some(match (line.trim_ascii().first(), line.trim_ascii().last()) {
+            (None, _) => Line::Empty(end),
             (Some(b'{'), Some(last)) if *last != b'}' => Line::Open,
             _ => Line::Whole(end),
         })
     }
 
-    /// None: the end is not there yet. `Some(None)`: the object is too large.
-    fn end_of_object(&mut self, mut depth: Depth) -> Option<Option<usize>> {
+    fn skip_line(&mut self) -> Option<()> {
+        let end = self.end_of_line();
+        self.drop_front(end.unwrap_or(self.buffer.len()));
+        self.scanned = 0;
+        end.map(|_| self.enter(Mode::Line))
+    }
+
+    fn object(&mut self, mut depth: Depth) -> Option<Object> {
         for at in self.scanned..self.buffer.len() {
-            if at > self.limit {
-                self.buffer.advance(at);
-                return Some(None);
+            let before = depth;
+            let end = depth.read(self.buffer[at]).end(at);
+            if at >= self.limit && end != Some(at) {
+                return Some(Object::TooLarge(at, before));
             }
             self.examined += 1;
-            match depth.read(self.buffer[at]) {
-                Ends::Not => {}
-                Ends::Behind => return Some(Some(at + 1)),
-                Ends::Before => return Some(Some(at)),
+            if let Some(end) = end {
+                return Some(Object::Whole(end));
             }
         }
         self.scanned = self.buffer.len();
@@ -173,29 +173,58 @@ impl Framer {
         None
     }
 
-    fn cut(&mut self, end: usize, next: usize) -> Frame {
-        let mut frame = self.buffer.split_to(next).freeze();
-        frame.truncate(end);
+    fn skip_object(&mut self, mut depth: Depth) -> Option<()> {
+        for at in 0..self.buffer.len() {
+            self.examined += 1;
+            if let Some(end) = depth.read(self.buffer[at]).end(at) {
+                self.drop_front(end);
+                self.enter(Mode::Line);
+                return Some(());
+            }
+        }
+        self.drop_front(self.buffer.len());
+        self.mode = Mode::SkipDepth(depth);
+        None
+    }
+
+    fn drop_front(&mut self, bytes: usize) {
+        self.buffer.advance(bytes);
+        self.forget_front(bytes);
+    }
+
+    fn forget_front(&mut self, bytes: usize) {
+        self.line = self.line.and_then(|end| end.checked_sub(bytes)).filter(|end| *end > 0);
+        self.scanned = 0;
+    }
+
+    fn cut(&mut self, end: usize) -> Frame {
+        let mut frame = self.buffer.split_to(end).freeze();
+        self.forget_front(end);
+        self.enter(Mode::Line);
         let blank = frame.len() - frame.trim_ascii_start().len();
         frame.advance(blank);
         frame.truncate(frame.trim_ascii_end().len());
-        self.enter(Mode::Line);
         Frame::Message(frame)
-    }
-
-    fn skip(&mut self) -> Frame {
-        self.enter(Mode::Skip);
-        Frame::TooLarge
     }
 }
 
+/// The first line of the buffer.
 enum Line {
-    Empty,
-    /// A message ends at this offset.
+    /// Nothing but white space, up to here.
+    Empty(usize),
+    /// A message, up to here.
     Whole(usize),
     /// A message begins here and does not end on this line.
     Open,
-    TooLarge,
+    TooLong,
+}
+
+/// The object at the beginning of the buffer.
+enum Object {
+    /// It ends here.
+    Whole(usize),
+    /// It is still open here, where it may not be any longer.
+    TooLarge(usize, Depth),
 }
 
 enum Ends {
@@ -204,6 +233,17 @@ enum Ends {
     Behind,
     /// With the byte before it.
     Before,
+}
+
+impl Ends {
+    /// The offset where the message ends, if it does at the byte with this offset.
+    fn end(self, at: usize) -> Option<usize> {
+        match self {
+            Self::Not => None,
+            Self::Behind => Some(at + 1),
+            Self::Before => Some(at),
+        }
+    }
 }
 
 impl Depth {

@@ -88,6 +88,10 @@ impl Message {
     /// ```
     pub fn read(frame: &Bytes) -> Result<Self, ProtocolError> {
         let malformed = |reason: String| ProtocolError::Malformed { reason, excerpt: excerpt(frame) };
+        // serde would read a struct from an array as well.
+        if frame.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed("not an object".to_string()));
+        }
         let envelope: Envelope<'_> = serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?;
         let id = envelope.id.map(RawValue::get);
         if let Some(event) = envelope.event {
@@ -147,7 +151,7 @@ struct ErrorMember {
 }
 
 /// Tells a member that is `null` from one that is absent.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 

@@ -1,0 +1,91 @@
+//! Decides in what words a session is spoken to, and speaks.
+
+use crate::command::{CommandId, Payload};
+use crate::error::{CommandError, LaunchFailure, Refusal};
+use crate::event::Event;
+use crate::session::Owner;
+use crate::time::Moment;
+
+/// What a session is told.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// The monitor is connected.
+    Opened,
+    /// Bytes came.
+    Received(&'a [u8]),
+    /// The connection is at its end.
+    Closed,
+    /// Somebody wants a command to be sent.
+    Issue(Request<'a>),
+    /// Nobody wants the reply of this command any more.
+    Disown(CommandId),
+    /// The shutdown ladder wants the reply of its command no more: it has climbed on.
+    DisownLadder,
+    /// Time passed.
+    TimePassed,
+}
+
+/// A command, encoded up to its id.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub(crate) owner: Owner,
+    pub(crate) body: &'a [u8],
+    pub(crate) band: Band,
+    pub(crate) kind: Kind,
+    pub(crate) deadline: Option<Moment>,
+}
+
+/// Whether a command waits for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Band {
+    /// One after another, in QEMU's main loop.
+    InBand,
+    /// At once, in QEMU's monitor thread, past the others.
+    OutOfBand,
+}
+
+/// What is special about a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// Valid by construction.
+    Typed,
+    /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
+    Raw,
+    /// Ends QEMU when it succeeds.
+    Quit,
+}
+
+/// What a session tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The greeting came.
+    Greeted,
+    /// The negotiation succeeded.
+    Ready,
+    /// The handshake failed, and the session is closed.
+    Failed(LaunchFailure),
+    /// An event came.
+    Event(Event),
+    /// A command has its answer.
+    Answered(CommandId, Result<Payload, CommandError>),
+    /// A command of the shutdown ladder was answered.
+    LadderAnswered(Result<(), Refusal>),
+    /// A `quit` was answered with success, whoever sent it.
+    QuitAccepted,
+}
+
+/// How many messages came that nobody waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Replies to commands whose caller had given up.
+    pub late: u64,
+    /// Replies to nothing that is in flight: doubled, or with an id that is not ours; and second greetings.
+    pub unmatched: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Messages beyond the size limit.
+    pub too_large: u64,
+    /// Errors without an id while no raw command was in flight.
+    pub nameless: u64,
+}

@@ -1,0 +1,241 @@
+//! Proves that news that answer nothing change nothing, in whatever state they come.
+
+mod rig;
+
+use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, Order, ProcessNews, Request};
+use qemu_machine_core::{Channel, Effect, ExitStatus, Input, Phase, Prepared, Shutdown, State};
+use rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
+
+const EVENT: &[u8] = b"{\"event\": \"STOP\"}\n";
+
+fn held(held: fn(&Effect) -> bool) -> Rig {
+    let mut rig = Rig::new(config());
+    rig.held = held;
+    rig.launch();
+    rig
+}
+
+fn cleaning(held: fn(&Effect) -> bool) -> Rig {
+    let mut rig = Rig::ready(config());
+    rig.held = held;
+    rig.exits(ExitStatus::Code(0));
+    rig.closes_all();
+    rig
+}
+
+fn then(mut rig: Rig, step: impl FnOnce(&mut Rig)) -> Rig {
+    step(&mut rig);
+    rig
+}
+
+/// A machine in each state of its life, by name.
+fn states() -> Vec<(&'static str, Rig)> {
+    vec![
+        ("idle", Rig::new(config())),
+        ("preparing", held(|effect| matches!(effect, Effect::Prepare(_)))),
+        ("spawning", held(|effect| matches!(effect, Effect::Spawn(_)))),
+        ("opening", held(|effect| matches!(effect, Effect::Open(_)))),
+        ("greeting", Rig::launched(config())),
+        ("negotiating", then(Rig::launched(config()), |rig| rig.says(GREETING))),
+        ("hung up", then(Rig::launched(config()), |rig| rig.closes(Channel::Monitor))),
+        ("running", Rig::ready(config())),
+        ("stopping", then(Rig::ready(config()), |rig| rig.shutdown(Shutdown::default()))),
+        ("killed", then(Rig::ready(config()), Rig::kill)),
+        ("draining", then(Rig::ready(config()), |rig| rig.exits(SIGKILL))),
+        ("reading the log", cleaning(|effect| matches!(effect, Effect::ReadLog { .. }))),
+        ("removing", cleaning(|effect| matches!(effect, Effect::Remove))),
+        ("ended", cleaning(|_| false)),
+    ]
+}
+
+/// In no other state than these may the news change anything.
+fn matters_only_in(input: &Input<'_>, allowed: &[&str]) {
+    let mut wrong = Vec::new();
+    for (name, mut rig) in states().into_iter().filter(|(name, _)| !allowed.contains(name)) {
+        let before = format!("{:?}", rig.vm);
+        rig.vm.handle(rig.now, input.clone());
+        if format!("{:?}", rig.vm) != before {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{input:?} changed a machine that was {wrong:?}");
+}
+
+const WITH_PROCESS: &[&str] = &["opening", "greeting", "negotiating", "hung up", "running", "stopping", "killed"];
+const WITH_CHANNELS: &[&str] =
+    &["opening", "greeting", "negotiating", "hung up", "running", "stopping", "killed", "draining"];
+
+#[test]
+fn the_states_are_what_they_are_called() {
+    for (name, rig) in states() {
+        let expected = match name {
+            "idle" => State::Idle,
+            "preparing" | "spawning" => State::Launching(Phase::Starting),
+            "opening" => State::Launching(Phase::Connecting),
+            "greeting" | "hung up" => State::Launching(Phase::Greeting),
+            "negotiating" => State::Launching(Phase::Negotiating),
+            "running" => State::Running,
+            "ended" => State::Ended,
+            _ => State::Ending,
+        };
+        assert_eq!(rig.vm.state(), expected, "{name}");
+    }
+}
+
+#[test]
+fn prepared_answers_prepare() {
+    let descriptors = vec![(Channel::Monitor, 99)];
+    matters_only_in(&Input::Prepared(Prepared { descriptors, ..Prepared::default() }), &["preparing"]);
+}
+
+#[test]
+fn a_failed_preparation_answers_prepare() {
+    matters_only_in(&Input::PrepareFailed(fault("prepare")), &["preparing"]);
+}
+
+#[test]
+fn spawned_answers_spawn() {
+    matters_only_in(&Input::Spawned { pid: 99 }, &["spawning"]);
+}
+
+#[test]
+fn a_failed_spawn_answers_spawn() {
+    matters_only_in(&Input::SpawnFailed(fault("spawn")), &["spawning"]);
+}
+
+#[test]
+fn only_a_process_that_lives_can_end() {
+    matters_only_in(&Input::Exited(ExitStatus::Code(7)), WITH_PROCESS);
+}
+
+#[test]
+fn opened_answers_open() {
+    matters_only_in(&Input::Opened(Channel::Monitor), &["opening"]);
+    matters_only_in(&Input::Opened(Channel::Console(0)), &["opening"]);
+    matters_only_in(&Input::Opened(Channel::Console(9)), &[]);
+}
+
+#[test]
+fn a_monitor_that_cannot_be_opened_answers_open() {
+    matters_only_in(&Input::OpenFailed(Channel::Monitor, fault("open")), &["opening"]);
+}
+
+#[test]
+fn a_console_that_cannot_be_opened_answers_open() {
+    matters_only_in(&Input::OpenFailed(Channel::Console(0), fault("open")), &["opening"]);
+    matters_only_in(&Input::OpenFailed(Channel::Console(9), fault("open")), &[]);
+}
+
+#[test]
+fn a_monitor_speaks_while_it_is_open() {
+    let open = ["greeting", "negotiating", "running", "stopping", "killed", "draining"];
+    matters_only_in(&Input::Received(Channel::Monitor, EVENT), &open);
+}
+
+#[test]
+fn a_console_prints_while_it_is_open() {
+    matters_only_in(&Input::Received(Channel::Console(0), b"text"), WITH_CHANNELS);
+    matters_only_in(&Input::Received(Channel::Console(9), b"text"), &[]);
+}
+
+#[test]
+fn a_channel_closes_once() {
+    let open = WITH_CHANNELS.iter().copied().filter(|name| *name != "hung up").collect::<Vec<_>>();
+    matters_only_in(&Input::Closed(Channel::Monitor), &open);
+    matters_only_in(&Input::Closed(Channel::Console(0)), WITH_CHANNELS);
+    matters_only_in(&Input::Closed(Channel::Console(9)), &[]);
+}
+
+#[test]
+fn a_signal_fails_only_where_one_was_sent() {
+    matters_only_in(&Input::Signalled(Ok(())), &[]);
+    let late = ["stopping", "killed", "draining", "reading the log", "removing"];
+    matters_only_in(&Input::Signalled(Err(fault("signal"))), &late);
+}
+
+#[test]
+fn the_log_is_read_once() {
+    matters_only_in(&Input::LogRead(b"words"), &["reading the log"]);
+}
+
+#[test]
+fn what_was_made_is_removed_once() {
+    matters_only_in(&Input::Removed(Ok(())), &["removing"]);
+    matters_only_in(&Input::Removed(Err(fault("remove"))), &["removing"]);
+}
+
+#[test]
+fn time_that_does_not_pass_changes_nothing() {
+    matters_only_in(&Input::TimePassed, &[]);
+}
+
+/// Doubled news in the state that they led to.
+#[test]
+fn doubled_news_change_nothing() {
+    let mut rig = Rig::ready(config());
+    for input in [Input::Spawned { pid: 1 }, Input::Opened(Channel::Monitor), Input::Opened(Channel::Console(0))] {
+        rig.handle(input);
+    }
+    rig.issue("query-status");
+    assert!(rig.take_sent().contains("query-status"));
+    rig.replies(1);
+    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Running, Some(rig::PID)));
+}
+
+fn step(life: Lifecycle, news: News) -> (Lifecycle, Vec<Order>) {
+    let mut orders = Vec::new();
+    let life = life.step(at(secs(0)), news, &mut |order| orders.push(order));
+    (life, orders)
+}
+
+/// The same for the lifecycle by itself, which anybody may drive.
+#[test]
+fn a_lifecycle_ignores_news_that_do_not_fit() {
+    let launch = || News::Asked(Request::Launch { until: None, monitor: true, channels: 1 });
+    let preparing = step(Lifecycle::default(), launch()).0;
+    let spawning = step(preparing, News::Process(ProcessNews::Prepared)).0;
+    let opening = step(spawning, News::Process(ProcessNews::Spawned { pid: 1 })).0;
+    let greeting = step(opening, News::Link(LinkNews::Opened)).0;
+    let negotiating = step(greeting, News::Link(LinkNews::Greeted)).0;
+    let running = step(negotiating, News::Link(LinkNews::Negotiated)).0;
+    let mut wrong = Vec::new();
+    let cases = [
+        ("launch while launching", greeting, launch()),
+        ("launch while running", running, launch()),
+        ("shutdown while idle", Lifecycle::default(), News::Asked(Request::Shutdown(Shutdown::default()))),
+        ("kill while idle", Lifecycle::default(), News::Asked(Request::Kill)),
+        ("quit while idle", Lifecycle::default(), News::QuitAccepted),
+        ("a refused rung while running", running, News::RungRefused),
+        ("failed preparation while spawning", spawning, News::Process(ProcessNews::PrepareFailed(fault("x")))),
+        ("failed preparation while greeting", greeting, News::Process(ProcessNews::PrepareFailed(fault("x")))),
+        ("failed spawn while preparing", preparing, News::Process(ProcessNews::SpawnFailed(fault("x")))),
+        ("failed spawn while negotiating", negotiating, News::Process(ProcessNews::SpawnFailed(fault("x")))),
+        ("exit while spawning", spawning, News::Process(ProcessNews::Exited(SIGKILL))),
+        ("failed open while preparing", preparing, News::Link(LinkNews::OpenFailed(fault("x")))),
+        ("greeting while opening", opening, News::Link(LinkNews::Greeted)),
+        ("negotiated while greeting", greeting, News::Link(LinkNews::Negotiated)),
+        ("log while running", running, News::LogRead),
+        ("removed while running", running, News::Removed),
+        ("time without a deadline", running, News::TimePassed),
+    ];
+    for (name, life, news) in cases {
+        if step(life, news) != (life, vec![]) {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_life_that_is_over_stays_over() {
+    let rig = cleaning(|_| false);
+    let life = *rig.vm.lifecycle();
+    let mut wrong = Vec::new();
+    for news in [News::QuitAccepted, News::RungRefused, News::LogRead, News::Removed, News::TimePassed] {
+        let name = format!("{news:?}");
+        if step(life, news) != (life, vec![]) {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,193 @@
+//! Proves that a reply reaches its own command and nobody else, under every interleaving of a few commands.
+
+mod rig;
+
+use std::rc::Rc;
+
+use proptest::prelude::*;
+use qemu_machine_core::{CommandError, Progress, Ticket};
+use rig::{Rig, config, secs};
+
+/// A command of an interleaving, and what was done with it so far.
+#[derive(Clone)]
+struct Track {
+    ticket: Rc<Ticket<&'static str>>,
+    id: u16,
+    is_cancelled: bool,
+    is_replied: bool,
+}
+
+#[derive(Clone)]
+struct World {
+    rig: Rig,
+    tracks: Vec<Track>,
+    late: u64,
+}
+
+impl World {
+    fn new(rig: Rig) -> Self {
+        Self { rig, tracks: Vec::new(), late: 0 }
+    }
+
+    fn issue(&mut self) {
+        let ticket = Rc::new(self.rig.issue("query-status"));
+        let id = self.rig.take_ids()[0];
+        let in_flight = self.tracks.iter().any(|track| !track.is_replied && track.id == id);
+        assert!(!in_flight, "an id is free again only behind its reply");
+        self.tracks.push(Track { ticket, id, is_cancelled: false, is_replied: false });
+    }
+
+    fn cancel(&mut self, index: usize) {
+        self.rig.vm.disown(self.tracks[index].ticket.id());
+        self.tracks[index].is_cancelled = true;
+    }
+
+    fn reply(&mut self, index: usize) {
+        self.rig.replies(self.tracks[index].id);
+        self.tracks[index].is_replied = true;
+        self.late += u64::from(self.tracks[index].is_cancelled);
+        for (other, track) in self.tracks.iter().enumerate() {
+            let own = other == index && !track.is_cancelled;
+            assert_eq!(self.rig.claim(&track.ticket), own.then_some(Ok(u64::from(track.id))));
+        }
+        let counters = self.rig.vm.session().counters();
+        assert_eq!((counters.late, counters.unmatched), (self.late, 0));
+    }
+
+    /// Every way to go on, to the end; returns how many ends there are.
+    fn explore(self, commands: usize) -> usize {
+        let mut ends = 0;
+        let mut branch = |step: &dyn Fn(&mut Self)| {
+            let mut world = self.clone();
+            step(&mut world);
+            ends += world.explore(commands);
+        };
+        if self.tracks.len() < commands {
+            branch(&|world| world.issue());
+        }
+        for (index, track) in self.tracks.iter().enumerate().filter(|(_, track)| !track.is_replied) {
+            branch(&|world| world.reply(index));
+            if !track.is_cancelled {
+                branch(&|world| world.cancel(index));
+            }
+        }
+        if ends == 0 {
+            assert_eq!(self.rig.vm.session().commands(), 0);
+            return 1;
+        }
+        ends
+    }
+}
+
+/// Replies come in any order, as those to out-of-band commands do.
+#[test]
+fn g02_every_interleaving_of_four_commands_with_cancellations() {
+    // Alone, a command is answered, or cancelled and then answered.
+    assert_eq!(World::new(Rig::ready(config())).explore(1), 2);
+    assert_eq!(World::new(Rig::ready(config())).explore(2), 23);
+    let all = World::new(Rig::ready(config())).explore(4);
+    assert!(all > 10_000, "{all} interleavings");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// With a deadline of so many seconds.
+    Issue(u64),
+    Disown(prop::sample::Index),
+    Pass(u64),
+    Reply(prop::sample::Index),
+    /// The reply of a command that was replied to before.
+    Double(prop::sample::Index),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1_u64..5).prop_map(Step::Issue),
+        1 => any::<prop::sample::Index>().prop_map(Step::Disown),
+        1 => (1_u64..4).prop_map(Step::Pass),
+        4 => any::<prop::sample::Index>().prop_map(Step::Reply),
+        1 => any::<prop::sample::Index>().prop_map(Step::Double),
+    ]
+}
+
+/// What a command must have come to by now; none: nothing yet.
+type Expected = Option<Result<u64, CommandError>>;
+
+/// An independent account of a conversation: who is in flight under which id, and what every command came to.
+#[derive(Default)]
+struct Account {
+    tickets: Vec<(Ticket<&'static str>, Expected)>,
+    /// Id on the wire, ticket, when it gives up; none: it gave up.
+    flying: Vec<(u16, usize, Option<u64>)>,
+    landed: Vec<u16>,
+    now: u64,
+    late: u64,
+    unmatched: u64,
+}
+
+impl Account {
+    fn apply(&mut self, rig: &mut Rig, step: &Step) {
+        match step {
+            Step::Issue(seconds) => {
+                let ticket = rig.issue_within("query-status", secs(*seconds));
+                let id = rig.take_ids()[0];
+                self.flying.push((id, self.tickets.len(), Some(self.now + seconds)));
+                self.tickets.push((ticket, None));
+            }
+            Step::Disown(index) if !self.flying.is_empty() => {
+                let at = index.index(self.flying.len());
+                let (_, ticket, until) = &mut self.flying[at];
+                // Who timed out has an answer already, and keeps it.
+                if until.take().is_some() {
+                    rig.vm.disown(self.tickets[*ticket].0.id());
+                }
+            }
+            Step::Pass(seconds) => {
+                self.now += seconds;
+                rig.pass(secs(*seconds));
+                for (_, ticket, until) in &mut self.flying {
+                    if until.is_some_and(|until| until <= self.now) {
+                        *until = None;
+                        self.tickets[*ticket].1 = Some(Err(CommandError::TimedOut(Progress::Sent)));
+                    }
+                }
+            }
+            Step::Reply(index) if !self.flying.is_empty() => {
+                let (id, ticket, until) = self.flying.remove(index.index(self.flying.len()));
+                rig.replies(id);
+                self.landed.push(id);
+                match until {
+                    Some(_) => self.tickets[ticket].1 = Some(Ok(u64::from(id))),
+                    None => self.late += 1,
+                }
+            }
+            Step::Double(index) if !self.landed.is_empty() => {
+                let id = *index.get(&self.landed);
+                // An id that flies again takes any reply for its own; that is what its rest is for.
+                if self.flying.iter().all(|(other, ..)| *other != id) {
+                    rig.replies(id);
+                    self.unmatched += 1;
+                }
+            }
+            Step::Disown(_) | Step::Reply(_) | Step::Double(_) => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn g02_every_command_gets_what_it_must(steps in prop::collection::vec(any_step(), 0..60)) {
+        let mut rig = Rig::ready(config());
+        let mut account = Account::default();
+        for step in &steps {
+            account.apply(&mut rig, step);
+            let counters = rig.vm.session().counters();
+            prop_assert_eq!((counters.late, counters.unmatched), (account.late, account.unmatched));
+            prop_assert_eq!(rig.vm.session().commands(), account.flying.len());
+        }
+        for (ticket, expected) in account.tickets {
+            prop_assert_eq!(rig.times_answered(ticket.id()), usize::from(expected.is_some()));
+            prop_assert_eq!(rig.claim(&ticket), expected);
+        }
+    }
+}

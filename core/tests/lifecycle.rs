@@ -1,0 +1,401 @@
+//! Decides how a life goes from launch to outcome: phases, flags, deadlines and deaths, exactly, in virtual time.
+
+mod rig;
+
+use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkNews, News, Order, ProcessNews, Request};
+use qemu_machine_core::{
+    Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchError, LaunchFailure, Misuse, Notice, Phase,
+    Rung, Shutdown, Signal, State, Wait, Why,
+};
+use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
+
+const READY: &str = r#"{"return": {}, "id": 0}"#;
+const MONITOR: Channel = Channel::Monitor;
+const CONSOLE: Channel = Channel::Console(0);
+
+fn failure(rig: &Rig) -> LaunchFailure {
+    match rig.vm.launched() {
+        Some(Err(LaunchError::Failed { failure, outcome })) => {
+            assert_eq!(Some(&*outcome), rig.vm.outcome());
+            failure
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn flags(life: &Lifecycle) -> (bool, bool, bool) {
+    (life.is_launched(), life.is_quit_issued(), life.is_killed())
+}
+
+fn signals(rig: &Rig) -> Vec<Signal> {
+    let signal = |effect: &Effect| if let Effect::Signal(signal) = effect { Some(*signal) } else { None };
+    rig.effects.iter().filter_map(signal).collect()
+}
+
+/// What a whole life orders, each once; `Prepare` and `Spawn` without what they carry.
+fn order_names(rig: &Rig) -> Vec<String> {
+    let name = |effect: &Effect| match effect {
+        Effect::Prepare(_) => "Prepare".to_string(),
+        Effect::Spawn(_) => "Spawn".to_string(),
+        Effect::ReadLog { .. } => "ReadLog".to_string(),
+        other => format!("{other:?}"),
+    };
+    rig.effects.iter().map(name).collect()
+}
+
+#[test]
+fn a_life_from_launch_to_outcome() {
+    let mut rig = Rig::new(config());
+    assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Idle, None, None));
+    rig.log = b"last words\n".to_vec();
+    rig.launch();
+    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Launching(Phase::Greeting), Some(rig::PID)));
+    assert_eq!(rig.vm.channels(), [MONITOR, CONSOLE]);
+    rig.says(GREETING);
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Launching(Phase::Negotiating), None));
+    assert_eq!(rig.take_sent(), HANDSHAKE);
+    rig.says(READY);
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Running, Some(Ok(()))));
+    rig.shutdown(Shutdown::default());
+    assert_eq!((rig.vm.state(), rig.take_sent().as_str()), (State::Ending, r#"{"execute":"quit","id":1}"#));
+    rig.prints("bye\r\n");
+    rig.shuts_down("host-qmp-quit");
+    rig.replies(1);
+    rig.closes(MONITOR);
+    rig.exits(ExitStatus::Code(0));
+    assert_eq!(rig.vm.state(), State::Ending, "the console may still say something");
+    rig.closes(CONSOLE);
+    let outcome = rig.outcome();
+    assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Quit), Some(ExitStatus::Code(0))));
+    assert_eq!((outcome.log.as_str(), outcome.consoles), ("last words\n", vec![("tty".into(), "bye\r\n".into())]));
+    assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Ended, Some(Ok(())), None));
+    assert_eq!(rig.notices, [Notice::Ready, Notice::Printed(0), Notice::Event(0), Notice::Ended]);
+    assert_eq!(order_names(&rig), ["Prepare", "Spawn", "Open(Monitor)", "Open(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!(rig.vm.deadline(), None);
+}
+
+#[test]
+fn what_is_ordered_carries_what_was_configured() {
+    let rig = Rig::ready(config().name("vm").temporary_directory("/tmp/x").log_directory("/var/log"));
+    let Effect::Prepare(preparation) = &rig.effects[0] else { panic!("{:?}", rig.effects) };
+    assert_eq!((&preparation.name[..], preparation.channels.as_slice()), (&b"vm"[..], &[MONITOR, CONSOLE][..]));
+    assert_eq!(preparation.base.as_deref(), Some(&b"/tmp/x"[..]));
+    assert_eq!(preparation.log_directory.as_deref(), Some(&b"/var/log"[..]));
+    let Effect::Spawn(spawn) = &rig.effects[1] else { panic!("{:?}", rig.effects) };
+    assert_eq!(spawn.arguments, rig.vm.command_line().arguments());
+    assert!(spawn.arguments.contains(&b"socket,fd=4,id=tty".to_vec()));
+}
+
+#[test]
+fn a_machine_without_a_monitor_is_ready_when_it_is_started() {
+    let mut rig = Rig::launched(config().without_monitor());
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Running, Some(Ok(()))));
+    assert_eq!(rig.vm.execute(rig.now, &"stop", FOREVER).map(|_| ()), Err(Misuse::NoMonitor));
+    rig.shutdown(Shutdown::within(secs(30)));
+    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.dies(SIGTERM).cause, Cause::Asked(Rung::Terminate));
+}
+
+/// Launched: from the negotiation to the end of the clean-up. Quit issued: a `quit` was answered with success.
+#[test]
+fn the_three_flags_follow_the_rules_of_the_original() {
+    let mut rig = Rig::new(config());
+    rig.held = |effect| matches!(effect, Effect::Remove);
+    assert_eq!(flags(rig.vm.lifecycle()), (false, false, false));
+    rig.launch();
+    rig.says(GREETING);
+    assert_eq!(flags(rig.vm.lifecycle()), (false, false, false));
+    rig.says(READY);
+    assert_eq!(flags(rig.vm.lifecycle()), (true, false, false));
+    rig.issue("quit");
+    assert_eq!(flags(rig.vm.lifecycle()), (true, false, false), "not answered yet");
+    rig.refuses(1);
+    assert_eq!(flags(rig.vm.lifecycle()), (true, false, false), "refused");
+    rig.issue("quit");
+    rig.replies(2);
+    assert_eq!(flags(rig.vm.lifecycle()), (true, true, false));
+    rig.kill();
+    assert_eq!(flags(rig.vm.lifecycle()), (true, true, true));
+    rig.exits(SIGKILL);
+    rig.closes_all();
+    assert_eq!((rig.vm.state(), flags(rig.vm.lifecycle())), (State::Ending, (true, true, true)), "not cleaned up");
+    rig.handle(Input::Removed(Ok(())));
+    assert_eq!((rig.vm.state(), flags(rig.vm.lifecycle())), (State::Ended, (false, false, false)));
+    rig.launch();
+    assert_eq!(flags(rig.vm.lifecycle()), (false, false, false));
+}
+
+#[test]
+fn the_quit_of_somebody_who_gave_up_counts_as_well() {
+    let mut rig = Rig::ready(config());
+    let ticket = rig.issue("quit");
+    rig.vm.disown(ticket.id());
+    rig.replies(1);
+    assert!(rig.vm.lifecycle().is_quit_issued());
+}
+
+#[test]
+fn a_death_before_readiness_is_reported_with_its_phase() {
+    for monitor_first in [false, true] {
+        for (phase, said) in [(Phase::Greeting, &[][..]), (Phase::Negotiating, &[GREETING])] {
+            let mut rig = Rig::launched(config());
+            rig.log = b"qemu: no such device\n".to_vec();
+            said.iter().for_each(|line| rig.says(line));
+            if monitor_first {
+                rig.closes(MONITOR);
+                assert_eq!(rig.vm.state(), State::Launching(phase), "the end of the process will explain it");
+                assert_eq!(rig.vm.deadline(), Some((at(secs(5)), Why::HangUp)));
+            }
+            rig.prints("oops");
+            let outcome = rig.dies(ExitStatus::Code(1));
+            assert_eq!(failure(&rig), LaunchFailure::Exited(phase));
+            assert_eq!((outcome.cause, outcome.log.as_str()), (Cause::Exit(1), "qemu: no such device\n"));
+            assert_eq!(outcome.consoles[0].1, "oops");
+            assert!(signals(&rig).is_empty() && !rig.notices.contains(&Notice::Ready));
+        }
+    }
+}
+
+#[test]
+fn a_death_before_the_monitor_opens_is_reported_as_death() {
+    let mut rig = Rig::new(config());
+    rig.held = |effect| matches!(effect, Effect::Open(_));
+    rig.launch();
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Connecting));
+    rig.exits(ExitStatus::Code(127));
+    rig.closes_all();
+    assert_eq!(failure(&rig), LaunchFailure::Exited(Phase::Connecting));
+}
+
+#[test]
+fn a_death_while_it_runs_is_an_outcome_and_no_failed_launch() {
+    for monitor_first in [false, true] {
+        let mut rig = Rig::ready(config());
+        if monitor_first {
+            rig.closes(MONITOR);
+            assert_eq!(rig.vm.state(), State::Running, "only the end of the process ends it");
+        }
+        let outcome = rig.dies(ExitStatus::Signal { number: 11, core_dumped: true });
+        assert_eq!((outcome.cause, rig.vm.launched()), (Cause::Signal(Some(11)), Some(Ok(()))));
+        assert!(signals(&rig).is_empty());
+    }
+}
+
+/// The last events, the reply to `quit` and the console may lie in the sockets when the death is told.
+#[test]
+fn last_words_behind_the_death_are_read() {
+    let mut rig = Rig::ready(config());
+    let quit = rig.issue("quit");
+    rig.exits(ExitStatus::Code(0));
+    assert_eq!((rig.vm.state(), rig.vm.outcome()), (State::Ending, None));
+    rig.shuts_down("host-qmp-quit");
+    rig.replies(1);
+    rig.prints("halted");
+    rig.closes_all();
+    assert_eq!(rig.claim(&quit), Some(Ok(1)));
+    let outcome = rig.outcome();
+    assert_eq!((outcome.cause, outcome.unanswered), (Cause::Asked(Rung::Quit), 0));
+    assert_eq!(outcome.consoles[0].1, "halted");
+}
+
+/// Something else may hold the other end of a channel, for ever.
+#[test]
+fn channels_of_a_dead_process_are_given_up_after_two_seconds() {
+    let mut rig = Rig::ready(config());
+    rig.closes(MONITOR);
+    rig.pass(secs(1));
+    rig.exits(ExitStatus::Code(0));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(3)), Why::Drain)));
+    rig.take_effects();
+    rig.pass_exactly(secs(2));
+    assert_eq!(order_names(&rig), ["Close(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!(rig.vm.state(), State::Ended);
+}
+
+#[test]
+fn nothing_was_started_when_the_host_cannot() {
+    for (failing, phase_effects) in [
+        ((|effect| matches!(effect, Effect::Prepare(_))) as fn(&Effect) -> bool, &["Prepare", "ReadLog", "Remove"][..]),
+        (|effect| matches!(effect, Effect::Spawn(_)), &["Prepare", "Spawn", "ReadLog", "Remove"]),
+    ] {
+        let mut rig = Rig::new(config());
+        rig.failing = failing;
+        rig.launch();
+        assert_eq!((rig.vm.state(), failure(&rig)), (State::Ended, LaunchFailure::Host(fault("oblige"))));
+        assert_eq!((rig.outcome().cause, rig.outcome().exit), (Cause::NotStarted, None));
+        assert_eq!(order_names(&rig), phase_effects);
+    }
+}
+
+#[test]
+fn a_monitor_that_never_greets_fails_the_launch_at_its_deadline() {
+    let mut rig = Rig::launched(config().launch_within(secs(7)));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(7)), Why::Launch(Phase::Greeting))));
+    rig.pass_exactly(secs(7));
+    assert_eq!((rig.vm.state(), signals(&rig)), (State::Ending, vec![Signal::Kill]));
+    assert_eq!(rig.vm.launched(), None, "not before everything is cleaned up");
+    assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
+    assert_eq!(failure(&rig), LaunchFailure::TimedOut(Phase::Greeting));
+}
+
+#[test]
+fn the_deadline_of_a_launch_covers_every_phase() {
+    for (held, phase) in [
+        ((|effect| matches!(effect, Effect::Prepare(_))) as fn(&Effect) -> bool, Phase::Starting),
+        (|effect| matches!(effect, Effect::Spawn(_)), Phase::Starting),
+        (|effect| matches!(effect, Effect::Open(_)), Phase::Connecting),
+    ] {
+        let mut rig = Rig::new(config());
+        rig.held = held;
+        rig.launch();
+        rig.pass_exactly_quietly(Config::LAUNCH_WITHIN);
+        let waiting = rig.effects.last().filter(|effect| held(effect)).cloned();
+        if let Some(waiting) = waiting {
+            rig.answer(&waiting);
+            rig.held = |_| false;
+            rig.serve();
+        }
+        if rig.vm.outcome().is_none() {
+            assert_eq!(signals(&rig), [Signal::Kill]);
+            rig.dies(SIGKILL);
+        }
+        assert_eq!(failure(&rig), LaunchFailure::TimedOut(phase));
+        assert_eq!(order_names(&rig).iter().filter(|name| *name == "Remove").count(), 1);
+    }
+}
+
+impl Rig {
+    /// As [`pass_exactly`](Rig::pass_exactly), where the machine may have nothing to order at the end.
+    fn pass_exactly_quietly(&mut self, duration: core::time::Duration) {
+        let state = self.vm.state();
+        self.pass(duration - core::time::Duration::from_nanos(1));
+        assert_eq!(self.vm.state(), state);
+        self.pass(core::time::Duration::from_nanos(1));
+        assert_eq!(self.vm.state(), State::Ending);
+    }
+}
+
+#[test]
+fn a_launch_may_take_for_ever() {
+    let mut rig = Rig::launched(config().launch_within(FOREVER));
+    assert_eq!(rig.vm.deadline(), None);
+    rig.pass(secs(1 << 40));
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
+}
+
+#[test]
+fn a_process_that_hangs_up_and_does_not_end_is_killed_after_its_grace() {
+    let mut rig = Rig::launched(config());
+    rig.pass(secs(28));
+    rig.closes(MONITOR);
+    rig.pass_exactly(secs(5));
+    assert_eq!(signals(&rig), [Signal::Kill]);
+    rig.dies(SIGKILL);
+    assert_eq!(failure(&rig), LaunchFailure::Hung(Phase::Greeting));
+}
+
+#[test]
+fn a_process_that_survives_sigkill_is_given_up() {
+    let mut rig = Rig::ready(config());
+    rig.kill();
+    assert_eq!(rig.vm.deadline(), Some((at(secs(10)), Why::Reap)));
+    rig.take_effects();
+    rig.pass_exactly(secs(10));
+    assert_eq!(order_names(&rig), ["Close(Monitor)", "Close(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!((rig.outcome().cause, rig.outcome().exit), (Cause::Unkillable, None));
+}
+
+/// Its death comes whenever it comes, and must not be taken for the death of a process of a later life: there is none
+/// before it.
+#[test]
+fn a_process_that_survived_is_waited_for_before_the_next_life() {
+    let mut rig = Rig::ready(config());
+    rig.kill();
+    rig.pass(secs(10));
+    assert_eq!(rig.vm.state(), State::Ended);
+    assert_eq!(rig.vm.launch(rig.now), Err(Misuse::NotReaped));
+    rig.exits(SIGKILL);
+    assert_eq!((rig.vm.state(), &rig.vm.outcome().unwrap().cause), (State::Ended, &Cause::Unkillable));
+    rig.launch();
+    rig.negotiate(GREETING);
+    assert_eq!(rig.vm.state(), State::Running);
+}
+
+#[test]
+fn the_three_parts_step_by_themselves() {
+    let mut orders = Vec::new();
+    let now = at(secs(0));
+    let mut step = |life: Lifecycle, news| life.step(now, news, &mut |order| orders.push(order));
+    let life = step(Lifecycle::default(), News::Asked(Request::Launch { until: None, monitor: true, channels: 1 }));
+    let life = step(life, News::Process(ProcessNews::Prepared));
+    let life = step(life, News::Process(ProcessNews::Spawned { pid: 1 }));
+    assert_eq!(life.link(), Link::Opening);
+    let life = step(life, News::Link(LinkNews::Opened));
+    let life = step(life, News::Link(LinkNews::Greeted));
+    let life = step(life, News::Link(LinkNews::Negotiated));
+    assert_eq!((life.link(), life.state()), (Link::Ready, State::Running));
+    let life = step(life, News::Asked(Request::Shutdown(Shutdown::within(secs(0)))));
+    let life = step(life, News::Process(ProcessNews::Exited(SIGKILL)));
+    let life = step(life, News::Link(LinkNews::HungUp));
+    let life = step(life, News::ChannelClosed);
+    let life = step(life, News::LogRead);
+    let life = step(life, News::Removed);
+    assert_eq!((life.state(), flags(&life)), (State::Ended, (false, false, false)));
+    let rungs = [Rung::Quit, Rung::Terminate, Rung::Kill].map(Order::Climb);
+    let before = [Order::Prepare, Order::Spawn, Order::Open, Order::Ready];
+    let after = [Order::ReadLog, Order::Remove, Order::Finish];
+    assert_eq!(orders, before.into_iter().chain(rungs).chain(after).collect::<Vec<_>>());
+}
+
+#[test]
+fn requests_in_the_wrong_state_are_misuse() {
+    let mut rig = Rig::new(config());
+    let now = rig.now;
+    assert_eq!(rig.vm.execute(now, &"stop", FOREVER).map(|_| ()), Err(Misuse::NotLaunched));
+    assert_eq!(rig.vm.execute_raw(now, b"{}", FOREVER).map(|_| ()), Err(Misuse::NotLaunched));
+    assert_eq!(rig.vm.type_on(now, "tty", b"x"), Err(Misuse::NotLaunched));
+    assert_eq!(rig.vm.shutdown(now, Shutdown::default()), Err(Misuse::NotLaunched));
+    assert_eq!(rig.vm.kill(now), Err(Misuse::NotLaunched));
+    let mark = rig.vm.mark();
+    assert_eq!(rig.vm.wait(now, &mark, [Wait::end()], FOREVER), Err(Misuse::NotLaunched));
+    for ready in [false, true] {
+        rig.launch();
+        if ready {
+            rig.negotiate(GREETING);
+        }
+        assert_eq!(rig.vm.launch(now), Err(Misuse::AlreadyLaunched));
+        assert_eq!(rig.vm.type_on(now, "nope", b"x"), Err(Misuse::UnknownConsole("nope".into())));
+        rig.kill();
+        assert_eq!(rig.vm.launch(now), Err(Misuse::AlreadyLaunched));
+        rig.dies(SIGKILL);
+        assert_eq!(rig.vm.execute(now, &"stop", FOREVER).map(|_| ()), Err(Misuse::Ended));
+        assert_eq!(rig.vm.execute_raw(now, b"{}", FOREVER).map(|_| ()), Err(Misuse::Ended));
+        assert_eq!(rig.vm.type_on(now, "tty", b"x"), Err(Misuse::Ended));
+        assert_eq!((rig.vm.shutdown(now, Shutdown::default()), rig.vm.kill(now)), (Ok(()), Ok(())), "it has ended");
+        assert_eq!(rig.vm.poll_effect(), None);
+    }
+}
+
+#[test]
+fn what_is_typed_waits_for_the_console_and_has_a_bound() {
+    let mut limits = qemu_machine_core::Limits::default();
+    limits.console_input = 4;
+    let mut rig = Rig::ready(config().limits(limits));
+    rig.vm.type_on(rig.now, "tty", b"abc").unwrap();
+    assert_eq!(rig.vm.type_on(rig.now, "tty", b"de"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.outgoing(CONSOLE), b"abc");
+    rig.vm.sent(CONSOLE, 2);
+    rig.vm.type_on(rig.now, "tty", b"de").unwrap();
+    assert_eq!(rig.vm.outgoing(CONSOLE), b"cde");
+    rig.closes(CONSOLE);
+    assert_eq!(rig.vm.outgoing(CONSOLE), b"");
+}
+
+#[test]
+fn a_clock_that_goes_back_counts_as_unchanged() {
+    let mut rig = Rig::ready(config());
+    rig.pass(secs(10));
+    rig.now = at(secs(4));
+    rig.kill();
+    assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Reap)));
+}

@@ -1,0 +1,307 @@
+//! Decides what each kind of message is read as, with messages as QEMU 7.2 sends them and as nobody should.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use qemu_machine_core::session::{Heard, Session};
+use qemu_machine_core::wire::{Greeting, Message};
+use qemu_machine_core::{Event, Limits, Moment, Payload, ProtocolError, Refusal, Timestamp};
+
+const GREETING: &str = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian 1:7.2+dfsg-7+deb12u18"}, "capabilities": ["oob"]}}"#;
+
+fn read(text: impl AsRef<[u8]>) -> Result<Message, ProtocolError> {
+    Message::read(&Bytes::copy_from_slice(text.as_ref()))
+}
+
+fn greeting(text: &str) -> Greeting {
+    match read(text) {
+        Ok(Message::Greeting(greeting)) => greeting,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn reply(text: &str) -> (Option<u16>, Result<Payload, Refusal>) {
+    match read(text) {
+        Ok(Message::Reply { id, result }) => (id, result),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn event(text: &str) -> Event {
+    match read(text) {
+        Ok(Message::Event(event)) => event,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The excerpt of a message that cannot be read.
+fn excerpt(text: impl AsRef<[u8]>) -> String {
+    match read(text.as_ref()) {
+        Err(ProtocolError::Malformed { reason, excerpt }) => {
+            assert!(!reason.is_empty());
+            excerpt
+        }
+        other => panic!("{}: {other:?}", String::from_utf8_lossy(text.as_ref())),
+    }
+}
+
+#[test]
+fn the_greeting_of_qemu_is_read() {
+    let greeting = greeting(GREETING);
+    let numbers = greeting.version.qemu;
+    assert_eq!((numbers.major, numbers.minor, numbers.micro), (7, 2, 22));
+    assert_eq!(greeting.version.to_string(), "7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)");
+    assert_eq!(greeting.capabilities, ["oob"]);
+}
+
+#[test]
+fn a_greeting_may_know_more_and_less() {
+    let old = greeting(r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 12, "major": 0}, "package": ""}}}"#);
+    assert_eq!((old.version.to_string().as_str(), old.capabilities.len()), ("0.12.0", 0));
+    let new = greeting(
+        r#"{"motd": 1, "QMP": {"capabilities": ["oob", {"name": "x"}, "new", 5], "age": null,
+            "version": {"qemu": {"major": 99, "minor": 0, "micro": 0, "nano": 1}}}}"#,
+    );
+    assert_eq!((new.version.to_string().as_str(), new.capabilities), ("99.0.0", vec!["oob".into(), "new".into()]));
+}
+
+#[test]
+fn a_reply_carries_any_value_as_it_came() {
+    for value in [
+        "{}",
+        r#"{"status": "running", "singlestep": false, "running": true}"#,
+        r#"[{"name": "quit"}, []]"#,
+        r#""VM status: running\r\n""#,
+        "18446744073709551615",
+        "-9.2233720368547758e+18",
+        "null",
+        "false",
+        r#""\ud83d\uDE00 \u007F""#,
+    ] {
+        for text in [format!(r#"{{"return": {value}, "id": 7}}"#), format!(r#"{{"id":7,"return":{value}}}"#)] {
+            let (id, result) = reply(&text);
+            assert_eq!((id, result.unwrap().as_str()), (Some(7), value), "{text}");
+        }
+    }
+}
+
+#[test]
+fn only_small_numbers_are_ids_of_ours() {
+    for (id, ours) in [
+        ("0", Some(0)),
+        ("7", Some(7)),
+        ("65535", Some(65535)),
+        ("65536", None),
+        ("18446744073709551616", None),
+        ("-1", None),
+        ("-0", None),
+        ("7.0", None),
+        ("7e0", None),
+        ("\"7\"", None),
+        ("null", None),
+        ("[7]", None),
+        ("{\"id\": 7}", None),
+    ] {
+        assert_eq!(reply(&format!(r#"{{"return": {{}}, "id": {id}}}"#)).0, ours, "{id}");
+        // An error with somebody else's id is not nameless: it is nobody's.
+        assert_eq!(reply(&format!(r#"{{"error": {{"class": "C", "desc": "d"}}, "id": {id}}}"#)).0, ours, "{id}");
+    }
+    assert_eq!(reply(r#"{"return": {}}"#).0, None);
+}
+
+#[test]
+fn errors_are_read_with_their_members_in_any_order() {
+    let refusal = Refusal { class: "CommandNotFound".into(), description: "The command x has not been found".into() };
+    for text in [
+        r#"{"id": 3, "error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}"#,
+        r#"{"error": {"desc": "The command x has not been found", "class": "CommandNotFound"}, "id": 3}"#,
+        r#"{"x": [1], "error": {"desc": "The command x has not been found", "hint": {}, "class": "CommandNotFound"}, "id": 3}"#,
+    ] {
+        assert_eq!(reply(text), (Some(3), Err(refusal.clone())), "{text}");
+    }
+    let nameless = read(r#"{"error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}"#);
+    assert_eq!(nameless, Ok(Message::Nameless(refusal)));
+    let new = reply(r#"{"error": {"class": "ErrorOfTomorrow", "desc": "\u00e4 \"b\""}, "id": 0}"#).1.unwrap_err();
+    assert_eq!((new.class.as_str(), new.description.as_str()), ("ErrorOfTomorrow", "ä \"b\""));
+}
+
+#[test]
+fn events_are_read_with_and_without_data() {
+    let stop = event(r#"{"timestamp": {"seconds": 1700000000, "microseconds": 654321}, "event": "STOP"}"#);
+    assert_eq!((stop.name(), stop.data(), stop.to_string().as_str()), ("STOP", None, "STOP"));
+    assert_eq!(stop.timestamp(), Timestamp { seconds: 1_700_000_000, microseconds: 654_321 });
+    let shutdown = event(
+        r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}, "x": 0, "timestamp": {"seconds": -1, "microseconds": -1}}"#,
+    );
+    assert_eq!(shutdown.data(), Some(r#"{"guest": true, "reason": "guest-shutdown"}"#));
+    assert_eq!(shutdown.timestamp(), Timestamp { seconds: -1, microseconds: -1 });
+    let value: serde_json::Value = shutdown.read_data().unwrap();
+    assert_eq!(value["reason"], "guest-shutdown");
+    assert_eq!(event(r#"{"event":"X"}"#).timestamp(), Timestamp::default());
+    assert_eq!(event(r#"{"event":"X","data":null}"#).data(), Some("null"));
+}
+
+#[test]
+fn names_of_events_are_open_and_may_be_escaped() {
+    for (name, plain) in [
+        ("__com.example_THING", "__com.example_THING"),
+        ("", ""),
+        (r"ST\u004fP", "STOP"),
+        (r#"a\"b\\"#, "a\"b\\"),
+        ("größe", "größe"),
+        (r"\ud83d\ude00", "😀"),
+    ] {
+        let event = event(&format!(r#"{{"event": "{name}", "data": {{"a": 1}}}}"#));
+        assert_eq!((event.name(), event.data()), (plain, Some(r#"{"a": 1}"#)), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_message_is_malformed_and_quoted() {
+    for text in [
+        "",
+        " ",
+        "{",
+        "}",
+        "{}",
+        "null",
+        "5",
+        "\"QMP\"",
+        "garbage",
+        r#"{"id": 1}"#,
+        r#"{"data": {}}"#,
+        r#"{"QMP": null}"#,
+        r#"{"QMP": {"capabilities": []}}"#,
+        r#"{"QMP": {"version": {"qemu": {"major": "7", "minor": 2, "micro": 1}}}}"#,
+        r#"{"error": null, "id": 1}"#,
+        r#"{"error": "no", "id": 1}"#,
+        r#"{"event": null}"#,
+        r#"{"event": 5}"#,
+        r#"{"event": ["STOP"]}"#,
+        r#"{"event": "\ud83d"}"#,
+        r#"{"event": "STOP", "timestamp": {"seconds": "now", "microseconds": 0}}"#,
+        r#"{"return": {}, "id": 1"#,
+        r#"{"return": {}, "id": 1}}"#,
+        r#"{"return": {}, "id": 1} {"return": {}, "id": 2}"#,
+        r#"{"return": {}, "return": {}, "id": 1}"#,
+        r#"{"return": {}, "id": 1, "id": 2}"#,
+        r#"{"return": inf, "id": 1}"#,
+        r#"{"return": {"x": nan}, "id": 1}"#,
+        r#"{"return": {}, "id": inf}"#,
+        r#"{"return": 01, "id": 1}"#,
+        r#"{'return': {}, 'id': 1}"#,
+    ] {
+        assert_eq!(excerpt(text), text);
+    }
+}
+
+/// What serde can read a struct from, and QMP is not.
+#[test]
+fn an_array_is_no_message() {
+    for text in
+        ["[]", r#"[{"return": {}, "id": 1}]"#, "[null, {}]", "[null, null, {\"class\": \"C\", \"desc\": \"d\"}]"]
+    {
+        assert_eq!(excerpt(text), text);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_malformed_and_replaced_in_the_excerpt() {
+    assert_eq!(excerpt(b"\xff"), "\u{fffd}");
+    assert_eq!(excerpt(b"\xff{\"return\": 5}"), "\u{fffd}{\"return\": 5}");
+    assert_eq!(excerpt(b"{\"return\": \"\xc3\x28\", \"id\": 1}"), "{\"return\": \"\u{fffd}(\", \"id\": 1}");
+    assert_eq!(excerpt(b"{\"event\": \"\xff\"}"), "{\"event\": \"\u{fffd}\"}");
+    assert_eq!(excerpt(b"{\"event\": \"A\", \"data\": \"\xff\"}"), "{\"event\": \"A\", \"data\": \"\u{fffd}\"}");
+}
+
+#[test]
+fn an_excerpt_is_short() {
+    let long = "x".repeat(100_000);
+    assert_eq!(excerpt(&long), "x".repeat(200) + "…");
+    assert_eq!(excerpt("x".repeat(200)), "x".repeat(200));
+}
+
+#[test]
+fn nesting_costs_no_stack() {
+    let (open, close) = ("[".repeat(2000), "]".repeat(2000));
+    for text in [
+        open.clone(),
+        format!("{open}{close}"),
+        format!(r#"{{"return": {open}"#),
+        format!(r#"{{"QMP": {open}{close}}}"#),
+        format!(r#"{{"error": {open}{close}}}"#),
+        format!(r#"{{"event": {open}{close}}}"#),
+        format!(
+            r#"{{"QMP": {{"version": {{"qemu": {{"major": 1, "minor": 1, "micro": 1}}}}, "capabilities": {open}{close}}}}}"#
+        ),
+    ] {
+        assert!(excerpt(&text).ends_with('…'));
+    }
+    // Deeper than serde reads by itself, and still a good reply and a good event: they are not read but kept.
+    let (id, result) = reply(&format!(r#"{{"return": {open}{close}, "id": 1}}"#));
+    assert_eq!((id, result.unwrap().as_bytes().len()), (Some(1), 4000));
+    assert_eq!(event(&format!(r#"{{"event": "DEEP", "data": {open}{close}}}"#)).data().map(str::len), Some(4000));
+    assert!(event(&format!(r#"{{"event": "DEEP", "data": {open}{close}}}"#)).read_data::<serde_json::Value>().is_err());
+}
+
+/// Bytes that get past the first brace more often than chance would have it.
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\",
+        "\n",
+        "\"QMP\"",
+        "\"return\"",
+        "\"error\"",
+        "\"event\"",
+        "\"id\"",
+        "\"data\"",
+        "1",
+        "null",
+        "\"version\"",
+        "\"timestamp\"",
+        "{\"class\":\"C\",\"desc\":\"d\"}",
+        "\\ud800",
+        "-",
+        "1e400",
+        "inf",
+    ];
+    let word = prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec());
+    prop::collection::vec(prop_oneof![6 => word, 1 => prop::collection::vec(any::<u8>(), 1..4)], 0..30)
+        .prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_a_message(bytes in any_bytes()) {
+        if let Err(error) = read(&bytes) {
+            let is_malformed = matches!(error, ProtocolError::Malformed { .. });
+            prop_assert!(is_malformed);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic_a_session(parts in prop::collection::vec(any_bytes(), 0..6), greeted in any::<bool>(), negotiated in any::<bool>()) {
+        let mut facts = 0_usize;
+        let mut session = Session::new(&Limits::default());
+        let mut hear = |session: Session, heard: Heard<'_>| session.step(Moment::ORIGIN, heard, &mut |_| facts += 1);
+        session = hear(session, Heard::Opened);
+        if greeted {
+            session = hear(session, Heard::Received(format!("{GREETING}\r\n").as_bytes()));
+        }
+        if greeted && negotiated {
+            session = hear(session, Heard::Received(b"{\"return\": {}, \"id\": 0}\r\n"));
+            prop_assert!(session.is_ready());
+        }
+        for part in &parts {
+            session = hear(session, Heard::Received(part));
+        }
+        session = hear(session, Heard::Closed);
+        prop_assert!(!session.is_open() && session.outgoing().is_empty());
+    }
+}

@@ -1,0 +1,225 @@
+//! Decides who ended a machine, from all the evidence there is, and how that reads.
+
+mod rig;
+
+use qemu_machine_core::{Cause, Channel, Config, Effect, ExitStatus, LaunchError, Misuse, Rung, Shutdown};
+use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
+
+/// What the caller did before the end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Asked {
+    Nothing,
+    /// A `quit` of the caller's own, accepted.
+    OwnQuit,
+    /// The ladder up to this rung.
+    Ladder(Rung),
+    Kill,
+}
+
+fn ask(rig: &mut Rig, asked: Asked) {
+    match asked {
+        Asked::Nothing => {}
+        Asked::OwnQuit => {
+            rig.issue("quit");
+            rig.replies(1);
+        }
+        Asked::Kill => rig.kill(),
+        Asked::Ladder(rung) => {
+            let how = Shutdown::within(secs(30));
+            rig.shutdown(if rung == Rung::PowerDown { how.power_down(secs(60)) } else { how });
+            if rung >= Rung::Terminate {
+                rig.pass(secs(20));
+            }
+            if rung == Rung::Kill {
+                rig.pass(secs(10));
+            }
+        }
+    }
+}
+
+fn cause(config: Config, asked: Asked, events: &[&str], exit: ExitStatus) -> Cause {
+    let mut rig = Rig::ready(config);
+    ask(&mut rig, asked);
+    events.iter().for_each(|reason| rig.shuts_down(reason));
+    rig.dies(exit).cause
+}
+
+const OK: ExitStatus = ExitStatus::Code(0);
+const SIGSEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
+
+#[test]
+fn the_cause_follows_from_the_evidence() {
+    let ladder = Asked::Ladder;
+    let table = [
+        (Asked::Nothing, &["guest-shutdown"][..], OK, Cause::PowerOff),
+        (Asked::Nothing, &["guest-reset"], OK, Cause::Reset),
+        (Asked::Nothing, &["guest-panic"], OK, Cause::Panic),
+        (Asked::Nothing, &["host-signal"], OK, Cause::Signal(None)),
+        (Asked::Nothing, &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (Asked::Nothing, &["host-ui"], OK, Cause::Other("host-ui".into())),
+        (Asked::Nothing, &["new-in-qemu-99"], OK, Cause::Other("new-in-qemu-99".into())),
+        (Asked::Nothing, &["guest-reset", "guest-shutdown"], OK, Cause::PowerOff),
+        (Asked::Nothing, &[], OK, Cause::Exit(0)),
+        (Asked::Nothing, &[], ExitStatus::Code(1), Cause::Exit(1)),
+        (Asked::Nothing, &[], ExitStatus::Code(33), Cause::Exit(33)),
+        (Asked::Nothing, &[], SIGTERM, Cause::Signal(Some(15))),
+        (Asked::Nothing, &[], SIGKILL, Cause::Signal(Some(9))),
+        (Asked::Nothing, &[], SIGSEGV, Cause::Signal(Some(11))),
+        (Asked::OwnQuit, &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (Asked::OwnQuit, &[], OK, Cause::Asked(Rung::Quit)),
+        (Asked::OwnQuit, &[], SIGSEGV, Cause::Signal(Some(11))),
+        (Asked::OwnQuit, &[], SIGKILL, Cause::Signal(Some(9))),
+        (ladder(Rung::Quit), &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (ladder(Rung::Quit), &["guest-shutdown"], OK, Cause::PowerOff),
+        (ladder(Rung::Quit), &[], SIGTERM, Cause::Signal(Some(15))),
+        (ladder(Rung::Quit), &[], ExitStatus::Code(1), Cause::Exit(1)),
+        (ladder(Rung::PowerDown), &["guest-shutdown"], OK, Cause::Asked(Rung::PowerDown)),
+        (ladder(Rung::PowerDown), &["guest-panic"], OK, Cause::Panic),
+        (ladder(Rung::Terminate), &["host-signal"], OK, Cause::Asked(Rung::Terminate)),
+        (ladder(Rung::Terminate), &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (ladder(Rung::Terminate), &[], SIGTERM, Cause::Asked(Rung::Terminate)),
+        (ladder(Rung::Terminate), &[], OK, Cause::Asked(Rung::Terminate)),
+        (ladder(Rung::Terminate), &[], ExitStatus::Code(1), Cause::Exit(1)),
+        (ladder(Rung::Terminate), &[], SIGKILL, Cause::Signal(Some(9))),
+        (ladder(Rung::Kill), &[], SIGKILL, Cause::Asked(Rung::Kill)),
+        (ladder(Rung::Kill), &[], SIGSEGV, Cause::Signal(Some(11))),
+        (Asked::Kill, &[], SIGKILL, Cause::Asked(Rung::Kill)),
+        (Asked::Kill, &["guest-shutdown"], OK, Cause::PowerOff),
+        (Asked::Kill, &[], SIGTERM, Cause::Signal(Some(15))),
+    ];
+    for (asked, events, exit, expected) in table {
+        assert_eq!(cause(config(), asked, events, exit), expected, "{asked:?}, {events:?}, {exit:?}");
+    }
+}
+
+/// The device ends QEMU on the spot, with an odd number; 1 is QEMU's own failure.
+#[test]
+fn a_debug_exit_needs_its_device() {
+    let device = || config().args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    for (code, expected) in [
+        (33, Cause::DebugExit(16)),
+        (3, Cause::DebugExit(1)),
+        (255, Cause::DebugExit(127)),
+        (1, Cause::Exit(1)),
+        (0, Cause::Exit(0)),
+        (2, Cause::Exit(2)),
+    ] {
+        assert_eq!(cause(device(), Asked::Nothing, &[], ExitStatus::Code(code)), expected);
+    }
+    assert_eq!(cause(device(), Asked::Nothing, &[], SIGSEGV), Cause::Signal(Some(11)));
+    assert_eq!(cause(device(), Asked::Nothing, &["guest-shutdown"], OK), Cause::PowerOff);
+}
+
+#[test]
+fn the_last_event_is_one_that_tells_of_an_end() {
+    let mut rig = Rig::ready(config());
+    rig.says(r#"{"event": "GUEST_PANICKED", "data": {"action": "poweroff"}}"#);
+    rig.shuts_down("guest-panic");
+    rig.happens("JOB_STATUS_CHANGE");
+    let outcome = rig.dies(OK);
+    assert_eq!(outcome.last_event.unwrap().name(), "SHUTDOWN");
+}
+
+#[test]
+fn a_cause_reads_as_a_sentence() {
+    for (cause, expected) in [
+        (Cause::NotStarted, "was not started"),
+        (Cause::Asked(Rung::PowerDown), "ended by the caller (power button)"),
+        (Cause::Asked(Rung::Terminate), "ended by the caller (SIGTERM)"),
+        (Cause::PowerOff, "powered off by the guest"),
+        (Cause::Reset, "reset by the guest"),
+        (Cause::Panic, "panic of the guest"),
+        (Cause::DebugExit(16), "exited by the guest (isa-debug-exit, value 0x10)"),
+        (Cause::Signal(Some(11)), "ended by signal 11, which the caller did not send"),
+        (Cause::Signal(None), "shut down on a signal that the caller did not send"),
+        (Cause::Exit(1), "QEMU exited by itself (status 1)"),
+        (Cause::Other("host-ui".into()), "QEMU shut down (host-ui)"),
+        (Cause::Unkillable, "survived SIGKILL"),
+    ] {
+        assert_eq!(cause.to_string(), expected);
+    }
+    for (status, expected) in [
+        (ExitStatus::Code(-1), "exit status -1"),
+        (SIGSEGV, "signal 11 (SIGSEGV), core dumped"),
+        (ExitStatus::Signal { number: 42, core_dumped: false }, "signal 42"),
+    ] {
+        assert_eq!(status.to_string(), expected);
+    }
+}
+
+#[test]
+fn an_outcome_reads_as_a_few_lines() {
+    let mut rig = Rig::ready(Config::new("qemu").serial("tty").args(["-name", "a b"]));
+    rig.log = b"qemu: warning\n\nterminating \x1b[1mon\x1b[0m signal\r\n".to_vec();
+    rig.prints("boot\r\nlogin: ");
+    rig.issue("query-status");
+    rig.failing = |effect| matches!(effect, Effect::Remove);
+    rig.shuts_down("host-signal");
+    let outcome = rig.dies(OK);
+    assert_eq!(
+        outcome.to_string(),
+        "\
+shut down on a signal that the caller did not send
+  process: exit status 0
+  last event: SHUTDOWN {\"guest\": false, \"reason\": \"host-signal\"}
+  commands without a reply: 1
+  host: cannot oblige: No such file or directory
+  printed:
+    qemu: warning
+    terminating \\u{1b}[1mon\\u{1b}[0m signal
+  console tty:
+    boot
+    login:
+  command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control \
+-chardev null,id=tty -serial chardev:tty -name 'a b'"
+    );
+}
+
+#[test]
+fn a_failed_launch_reads_as_a_few_lines() {
+    let mut rig = Rig::launched(Config::new("qemu").args(["-device", "nonexistent"]));
+    rig.log = b"qemu: -device nonexistent: 'nonexistent' is not a valid device model name\n".to_vec();
+    rig.closes(Channel::Monitor);
+    rig.exits(ExitStatus::Code(1));
+    assert_eq!(
+        rig.vm.launched().unwrap().unwrap_err().to_string(),
+        "\
+launch failed: QEMU ended before its monitor greeted
+  process: exit status 1
+  printed:
+    qemu: -device nonexistent: 'nonexistent' is not a valid device model name
+  command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control -device nonexistent"
+    );
+    let misuse = LaunchError::from(Misuse::AlreadyLaunched);
+    assert_eq!(misuse.to_string(), "launch: the machine is launched already");
+}
+
+#[test]
+fn last_words_are_bounded_and_the_newest() {
+    let mut limits = qemu_machine_core::Limits::default();
+    limits.last_words = 6;
+    let mut rig = Rig::launched(config().limits(limits));
+    rig.negotiate(GREETING);
+    rig.log = b"0123456789".to_vec();
+    rig.prints("abcdefghij");
+    let outcome = rig.dies(OK);
+    assert_eq!((outcome.log.as_str(), outcome.consoles[0].1.as_str()), ("456789", "efghij"));
+    assert!(rig.effects.contains(&Effect::ReadLog { limit: 6 }));
+}
+
+#[test]
+fn an_outcome_shows_twenty_lines_of_a_text() {
+    let mut rig = Rig::launched(config());
+    rig.log = (0..30).map(|line| format!("line {line}\n")).collect::<String>().into_bytes();
+    let shown = rig.dies(ExitStatus::Code(1)).to_string();
+    assert!(shown.contains("    line 10\n") && !shown.contains("line 9\n"), "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.contains("line ")).count(), 20);
+}
+
+#[test]
+fn what_was_not_started_has_no_story() {
+    let mut rig = Rig::new(Config::new("qemu").with_display().without_monitor());
+    rig.failing = |effect| matches!(effect, Effect::Spawn(_));
+    rig.launch();
+    assert_eq!(rig.outcome().to_string(), "was not started\n  command: qemu");
+}

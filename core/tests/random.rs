@@ -1,0 +1,244 @@
+//! Proves that no sequence of requests, news and time breaks what a machine promises: no panic, one outcome for each
+//! life, one answer for each command, each order once, no order behind the end.
+
+mod rig;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use qemu_machine_core::{
+    Channel, CommandId, Deadline, Effect, ExitStatus, FOREVER, Input, Limits, Machine, Notice, OutOfBand, Prepared,
+    Shutdown, State, Wait,
+};
+use rig::{GREETING, GREETING_OOB, Rig, SIGKILL, SIGTERM, config, fault, secs};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Launch,
+    Execute(Option<u64>),
+    ExecuteOutOfBand,
+    ExecuteRaw,
+    Quit,
+    Disown(Index),
+    Shutdown(u64),
+    Kill,
+    Wait(u64),
+    Say(usize),
+    Reply(u16),
+    Answer(usize),
+    News(usize),
+    Pass(u64),
+    /// To the deadline that the machine names.
+    PassToDeadline,
+}
+
+const SAID: [&str; 10] = [
+    GREETING,
+    GREETING_OOB,
+    "{\"return\": {}, \"id\": 0}",
+    "{\"event\": \"STOP\"}",
+    "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}",
+    "{\"error\": {\"class\": \"C\", \"desc\": \"nameless\"}}",
+    "{\"error\": {\"class\": \"C\", \"desc\": \"refused\"}, \"id\": 1}",
+    "garbage",
+    "{\n    \"torn\": \"",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+];
+
+fn news(which: usize) -> Input<'static> {
+    let all = [
+        Input::Prepared(Prepared::default()),
+        Input::PrepareFailed(fault("prepare")),
+        Input::Spawned { pid: 7 },
+        Input::SpawnFailed(fault("spawn")),
+        Input::Exited(ExitStatus::Code(0)),
+        Input::Exited(SIGTERM),
+        Input::Exited(SIGKILL),
+        Input::Opened(Channel::Monitor),
+        Input::Opened(Channel::Console(0)),
+        Input::OpenFailed(Channel::Monitor, fault("open")),
+        Input::OpenFailed(Channel::Console(0), fault("open")),
+        Input::Received(Channel::Monitor, b"{\"ev"),
+        Input::Received(Channel::Console(0), b"login: "),
+        Input::Received(Channel::Console(5), b"x"),
+        Input::Closed(Channel::Monitor),
+        Input::Closed(Channel::Console(0)),
+        Input::Signalled(Ok(())),
+        Input::Signalled(Err(fault("signal"))),
+        Input::LogRead(b"log"),
+        Input::Removed(Ok(())),
+        Input::Removed(Err(fault("remove"))),
+        Input::TimePassed,
+    ];
+    all[which % all.len()].clone()
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Launch),
+        4 => proptest::option::of(0_u64..30).prop_map(Step::Execute),
+        1 => Just(Step::ExecuteOutOfBand),
+        1 => Just(Step::ExecuteRaw),
+        1 => Just(Step::Quit),
+        1 => any::<Index>().prop_map(Step::Disown),
+        1 => (0_u64..40).prop_map(Step::Shutdown),
+        1 => Just(Step::Kill),
+        2 => (0_u64..30).prop_map(Step::Wait),
+        6 => (0..SAID.len()).prop_map(Step::Say),
+        3 => (0_u16..12).prop_map(Step::Reply),
+        10 => (0_usize..4).prop_map(Step::Answer),
+        4 => (0_usize..22).prop_map(Step::News),
+        2 => (0_u64..20).prop_map(Step::Pass),
+        1 => Just(Step::PassToDeadline),
+    ]
+}
+
+/// The machine, the orders that nobody has answered yet, and what must be true of both.
+struct World {
+    rig: Rig,
+    open: Vec<Effect>,
+    /// How many of the orders were seen.
+    seen: usize,
+    /// Each command that was accepted, and whether it was disowned.
+    accepted: BTreeMap<CommandId, bool>,
+    lives: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut limits = Limits::default();
+        (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
+        let mut rig = Rig::new(config().limits(limits));
+        rig.held = |_| true;
+        Self { rig, open: Vec::new(), seen: 0, accepted: BTreeMap::new(), lives: 0 }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        let now = self.rig.now;
+        match step {
+            Step::Launch => self.lives += usize::from(self.rig.vm.launch(now).is_ok()),
+            Step::Execute(seconds) => {
+                let deadline: Deadline = seconds.map_or(FOREVER, |seconds| secs(seconds).into());
+                self.accept(|vm| Some(vm.execute(now, &"query-status", deadline).ok()?.id()));
+            }
+            Step::ExecuteOutOfBand => {
+                self.accept(|vm| Some(vm.execute(now, &OutOfBand("query-yank"), FOREVER).ok()?.id()));
+            }
+            Step::ExecuteRaw => {
+                self.accept(|vm| Some(vm.execute_raw(now, b"{\"execute\": \"x\"}", FOREVER).ok()?.id()))
+            }
+            Step::Quit => self.accept(|vm| Some(vm.execute(now, &"quit", FOREVER).ok()?.id())),
+            Step::Disown(index) if !self.accepted.is_empty() => {
+                let id = *self.accepted.keys().nth(index.index(self.accepted.len())).unwrap();
+                self.rig.vm.disown(id);
+                self.accepted.insert(id, true);
+            }
+            Step::Disown(_) => {}
+            Step::Shutdown(seconds) => drop(self.rig.vm.shutdown(now, Shutdown::within(secs(*seconds)))),
+            Step::Kill => drop(self.rig.vm.kill(now)),
+            Step::Wait(seconds) => {
+                let things = [Wait::text("tty", "login: "), Wait::event("STOP"), Wait::end()];
+                drop(self.rig.vm.wait(now, &self.rig.vm.mark(), things, secs(*seconds).into()));
+            }
+            Step::Say(which) => self.rig.says(SAID[*which]),
+            Step::Reply(id) => self.rig.replies(*id),
+            Step::Answer(index) if !self.open.is_empty() => {
+                let effect = self.open.remove(index % self.open.len());
+                self.rig.answer(&effect);
+            }
+            Step::Answer(_) => {}
+            Step::News(which) => self.rig.handle(news(*which)),
+            Step::Pass(seconds) => self.pass(secs(*seconds)),
+            Step::PassToDeadline => {
+                let until = self.rig.vm.deadline().map(|(until, _)| until.since(now));
+                self.pass(until.unwrap_or_default());
+            }
+        }
+        self.settle();
+    }
+
+    fn accept(&mut self, issue: impl FnOnce(&mut Machine) -> Option<CommandId>) {
+        if let Some(id) = issue(&mut self.rig.vm) {
+            assert_eq!(self.accepted.insert(id, false), None, "an id was used twice");
+        }
+    }
+
+    /// A deadline that was told is over: a runtime would spin on it.
+    fn pass(&mut self, duration: core::time::Duration) {
+        self.rig.pass(duration);
+        let now = self.rig.now;
+        assert!(self.rig.vm.deadline().is_none_or(|(until, _)| until > now), "{:?}", self.rig.vm.deadline());
+    }
+
+    fn settle(&mut self) {
+        self.rig.serve();
+        self.rig.take_sent();
+        self.open.extend_from_slice(&self.rig.effects[self.seen..]);
+        self.seen = self.rig.effects.len();
+        self.check_orders();
+        let ends = self.rig.notices.iter().filter(|notice| **notice == Notice::Ended).count();
+        let state = self.rig.vm.state();
+        let is_over = matches!(state, State::Idle | State::Ended);
+        assert_eq!(ends + usize::from(!is_over), self.lives, "one end for each life");
+        assert_eq!(self.rig.vm.outcome().is_some(), state == State::Ended);
+        assert!(!(self.rig.vm.lifecycle().is_launched() && is_over));
+        assert!(self.accepted.keys().all(|id| self.rig.times_answered(*id) <= 1), "answered twice");
+    }
+
+    /// The orders of the present life, each at most once. Lives are told apart by `Prepare`.
+    fn check_orders(&self) {
+        let prepares = self.rig.effects.iter().filter(|effect| matches!(effect, Effect::Prepare(_))).count();
+        assert_eq!(prepares, self.lives);
+        for life in self.rig.effects.split(|effect| matches!(effect, Effect::Prepare(_))) {
+            for (index, effect) in life.iter().enumerate() {
+                assert!(!life[..index].contains(effect), "{effect:?} twice");
+            }
+            let removes = life.iter().position(|effect| *effect == Effect::Remove);
+            assert!(removes.is_none_or(|at| at == life.len() - 1), "an order behind the last: {life:?}");
+        }
+    }
+
+    /// Ends whatever lives, by the rules that a runtime keeps.
+    fn end(&mut self) {
+        self.apply(&Step::Kill);
+        for _ in 0..50 {
+            while !self.open.is_empty() {
+                let effect = self.open.remove(0);
+                self.rig.answer(&effect);
+                self.settle();
+            }
+            if self.rig.vm.pid().is_some() {
+                self.rig.exits(SIGKILL);
+                self.settle();
+            }
+            self.rig.closes_all();
+            self.settle();
+        }
+    }
+}
+
+fn ready() -> Vec<Step> {
+    vec![Step::Launch, Step::Answer(0), Step::Answer(0), Step::Answer(0), Step::Say(1), Step::Say(2)]
+}
+
+proptest! {
+    /// Half of the lives are brought to readiness first: few would find the way by chance.
+    #[test]
+    fn a_machine_keeps_its_promises_whatever_happens(is_ready in any::<bool>(), steps in prop::collection::vec(any_step(), 0..120)) {
+        let mut world = World::new();
+        let beginning = if is_ready { ready() } else { Vec::new() };
+        beginning.iter().for_each(|step| world.apply(step));
+        prop_assert_eq!(world.rig.vm.state() == State::Running, is_ready);
+        for step in &steps {
+            world.apply(step);
+        }
+        world.end();
+        prop_assert!(matches!(world.rig.vm.state(), State::Idle | State::Ended), "{:?}", world.rig.vm.state());
+        for (id, is_disowned) in &world.accepted {
+            prop_assert!(*is_disowned || world.rig.times_answered(*id) == 1, "{:?} has no answer", id);
+        }
+        prop_assert_eq!(world.rig.vm.deadline(), None);
+        prop_assert!(world.rig.vm.channels().is_empty() && world.rig.vm.session().commands() == 0);
+    }
+}

@@ -1,0 +1,152 @@
+//! Proves that a machine can live again, and that nothing of one life reaches the next.
+
+mod rig;
+
+use qemu_machine_core::{
+    Cause, Channel, CommandError, Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Limits, Misuse, Phase,
+    Prepared, Progress, Rung, State, Wait,
+};
+use rig::{GREETING, Rig, SIGKILL, config};
+
+/// A machine that lived a full life: events, console text, typed text, a log, an unanswered command, a failed signal.
+fn used() -> Rig {
+    let mut rig = Rig::ready(config());
+    rig.log = b"old log\n".to_vec();
+    rig.happens("OLD");
+    rig.prints("old text");
+    rig.vm.type_on(rig.now, "tty", b"old input").unwrap();
+    rig.says("{\"half a mess");
+    rig.failing = |effect| matches!(effect, Effect::Signal(_));
+    rig.kill();
+    rig.failing = |_| false;
+    rig.shuts_down("host-qmp-quit");
+    rig.dies(SIGKILL);
+    rig
+}
+
+#[test]
+fn the_next_life_begins_with_nothing() {
+    let mut rig = used();
+    assert_eq!(rig.outcome().cause, Cause::Asked(Rung::Kill));
+    rig.log.clear();
+    rig.launch();
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Launching(Phase::Greeting), None));
+    assert_eq!((rig.vm.outcome(), rig.vm.greeting()), (None, None));
+    assert_eq!(rig.vm.history().first(), rig.vm.history().end());
+    assert_eq!(rig.vm.console_since("tty", &rig.vm.mark()), Ok(&b""[..]));
+    assert_eq!(rig.vm.console("tty").unwrap().since(0), b"");
+    assert_eq!((rig.vm.outgoing(Channel::Console(0)), rig.vm.outgoing(Channel::Monitor)), (&b""[..], &b""[..]));
+    rig.negotiate(GREETING);
+    let outcome = rig.dies(ExitStatus::Code(3));
+    assert_eq!((outcome.cause, outcome.exit), (Cause::Exit(3), Some(ExitStatus::Code(3))));
+    assert_eq!((outcome.log.as_str(), outcome.last_event, outcome.unanswered), ("", None, 0));
+    assert_eq!((outcome.consoles[0].1.as_str(), outcome.faults.len()), ("", 0));
+}
+
+#[test]
+fn a_failed_launch_can_be_followed_by_a_good_one() {
+    let mut rig = Rig::launched(config());
+    rig.dies(ExitStatus::Code(1));
+    assert!(rig.vm.launched().unwrap().is_err());
+    rig.launch();
+    rig.negotiate(GREETING);
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Running, Some(Ok(()))));
+    assert_eq!(rig.dies(ExitStatus::Code(0)).cause, Cause::Exit(0));
+    assert_eq!(rig.vm.launched(), Some(Ok(())));
+}
+
+#[test]
+fn what_was_made_for_the_last_life_is_not_what_is_made_for_the_next() {
+    let mut rig = used();
+    rig.held = |effect| matches!(effect, Effect::Prepare(_));
+    rig.launch();
+    assert_eq!(rig.vm.prepared(), &Prepared::default());
+}
+
+/// Ids on the wire and event numbers begin anew or go on, but an old ticket is never answered by a new reply.
+#[test]
+fn an_old_ticket_is_not_answered_by_a_new_life() {
+    let mut rig = Rig::ready(config());
+    let (answered, unanswered) = (rig.issue("a"), rig.issue("b"));
+    rig.replies(1);
+    rig.dies(SIGKILL);
+    assert_eq!(rig.claim(&unanswered), Some(Err(CommandError::Disconnected(Progress::Sent))));
+    assert_eq!(rig.outcome().unanswered, 1);
+    rig.launch();
+    rig.negotiate(GREETING);
+    let (tickets, ids) = rig.issue_many(2);
+    assert_eq!(ids, [1, 2]);
+    rig.replies(1);
+    rig.replies(2);
+    assert_eq!(rig.claim(&unanswered), None);
+    assert_eq!((rig.claim(&tickets[0]), rig.claim(&tickets[1])), (Some(Ok(1)), Some(Ok(2))));
+    assert!(answered.id() < unanswered.id() && unanswered.id() < tickets[0].id());
+}
+
+/// Answers that nobody claimed in the last life take no room in this one.
+#[test]
+fn old_answers_do_not_count_in_a_new_life() {
+    let mut few = Limits::default();
+    few.commands = 2;
+    let mut rig = Rig::ready(config().limits(few));
+    let (_, ids) = rig.issue_many(2);
+    ids.iter().for_each(|id| rig.replies(*id));
+    rig.dies(SIGKILL);
+    rig.launch();
+    rig.negotiate(GREETING);
+    let issued = rig.vm.execute(rig.now, &"x", FOREVER).map(|_| ());
+    assert_eq!(issued, Ok(()));
+}
+
+#[test]
+fn a_wait_of_the_last_life_ended_with_it() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let wait = rig.wait(&mark, [Wait::event("NEW"), Wait::end()]);
+    rig.dies(SIGKILL);
+    rig.launch();
+    rig.negotiate(GREETING);
+    rig.happens("NEW");
+    let hit = rig.vm.claim_wait(wait).unwrap().unwrap();
+    assert!(matches!(hit.found, Found::End(outcome) if outcome.exit == Some(SIGKILL)));
+    let wait = rig.wait(&mark, [Wait::end(), Wait::event("NEW")]);
+    assert!(matches!(rig.vm.claim_wait(wait).unwrap().unwrap().found, Found::Event(_)));
+}
+
+#[test]
+fn the_deadlines_of_the_last_life_are_over() {
+    let mut rig = Rig::ready(config());
+    rig.closes(Channel::Monitor);
+    rig.dies(SIGKILL);
+    assert_eq!(rig.vm.deadline(), None);
+    rig.pass(rig::secs(3));
+    rig.launch();
+    let launch = rig.now.after(qemu_machine_core::Config::LAUNCH_WITHIN);
+    assert_eq!(rig.vm.deadline().map(|(until, _)| until), Some(launch));
+}
+
+#[test]
+fn a_launch_error_is_that_of_its_own_life() {
+    let mut rig = Rig::launched(config());
+    rig.dies(ExitStatus::Code(1));
+    rig.launch();
+    rig.says("garbage");
+    rig.dies(SIGKILL);
+    match rig.vm.launched() {
+        Some(Err(qemu_machine_core::LaunchError::Failed { failure, .. })) => {
+            assert!(matches!(failure, LaunchFailure::Broken(_)), "{failure:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_machine_that_lives_cannot_be_launched() {
+    let mut rig = Rig::ready(config());
+    rig.handle(Input::TimePassed);
+    assert_eq!(rig.vm.launch(rig.now), Err(Misuse::AlreadyLaunched));
+    rig.exits(SIGKILL);
+    assert_eq!(rig.vm.launch(rig.now), Err(Misuse::AlreadyLaunched), "not cleaned up yet");
+    rig.closes_all();
+    assert_eq!(rig.vm.launch(rig.now), Ok(()));
+}

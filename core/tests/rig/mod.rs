@@ -1,0 +1,286 @@
+//! A machine in virtual time, on an imagined host that answers every order at once, unless it is told to hold it.
+#![allow(dead_code, reason = "each test file drives another part of it")]
+
+use core::time::Duration;
+
+use qemu_machine_core::{
+    Channel, Command, CommandError, CommandId, Config, Effect, ExitStatus, FOREVER, HostFault, Input, Machine, Mark,
+    Moment, Notice, Outcome, Prepared, Shutdown, Ticket, Wait, WaitId,
+};
+
+pub(crate) const GREETING: &str =
+    r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}"#;
+pub(crate) const GREETING_OOB: &str =
+    r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}"#;
+pub(crate) const HANDSHAKE: &str = r#"{"execute":"qmp_capabilities","id":0}"#;
+pub(crate) const HANDSHAKE_OOB: &str = r#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]},"id":0}"#;
+pub(crate) const SIGTERM: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
+pub(crate) const SIGKILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
+pub(crate) const PID: u32 = 42;
+
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) fn at(elapsed: Duration) -> Moment {
+    Moment::new(elapsed)
+}
+
+pub(crate) fn fault(operation: &str) -> HostFault {
+    HostFault { operation: operation.into(), errno: 2, reason: "No such file or directory".into() }
+}
+
+/// A configuration with one console.
+pub(crate) fn config() -> Config {
+    Config::new("qemu").serial("tty")
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Rig {
+    pub(crate) vm: Machine,
+    pub(crate) now: Moment,
+    /// Every order so far.
+    pub(crate) effects: Vec<Effect>,
+    /// Every notice so far but those of waits, which repeat.
+    pub(crate) notices: Vec<Notice>,
+    /// What the process printed.
+    pub(crate) log: Vec<u8>,
+    /// Orders that are taken and not answered.
+    pub(crate) held: fn(&Effect) -> bool,
+    /// Orders that fail.
+    pub(crate) failing: fn(&Effect) -> bool,
+}
+
+impl Rig {
+    pub(crate) fn new(config: Config) -> Self {
+        let vm = Machine::new(config).expect("a good configuration");
+        Self {
+            vm,
+            now: Moment::ORIGIN,
+            effects: Vec::new(),
+            notices: Vec::new(),
+            log: Vec::new(),
+            held: |_| false,
+            failing: |_| false,
+        }
+    }
+
+    /// Launched as far as the host goes by itself: the greeting is due.
+    pub(crate) fn launched(config: Config) -> Self {
+        let mut rig = Self::new(config);
+        rig.launch();
+        rig
+    }
+
+    /// Ready, without out-of-band execution.
+    pub(crate) fn ready(config: Config) -> Self {
+        let mut rig = Self::launched(config);
+        rig.negotiate(GREETING);
+        rig
+    }
+
+    /// Ready, with out-of-band execution.
+    pub(crate) fn ready_oob(config: Config) -> Self {
+        let mut rig = Self::launched(config);
+        rig.negotiate(GREETING_OOB);
+        rig
+    }
+
+    pub(crate) fn launch(&mut self) {
+        self.vm.launch(self.now).expect("a machine that can be launched");
+        self.serve();
+    }
+
+    pub(crate) fn negotiate(&mut self, greeting: &str) {
+        self.says(greeting);
+        self.take_sent();
+        self.says(r#"{"return": {}, "id": 0}"#);
+    }
+
+    /// Does what a runtime does after every call, bytes aside.
+    pub(crate) fn serve(&mut self) {
+        while let Some(effect) = self.vm.poll_effect() {
+            self.effects.push(effect.clone());
+            if !(self.held)(&effect) {
+                self.answer(&effect);
+            }
+        }
+        while let Some(notice) = self.vm.poll_notice() {
+            if !matches!(notice, Notice::Waited(_)) {
+                self.notices.push(notice);
+            }
+        }
+    }
+
+    /// Answers an order: with success, or, where it is to fail, with the fault.
+    pub(crate) fn answer(&mut self, effect: &Effect) {
+        let result = if (self.failing)(effect) { Err(fault("oblige")) } else { Ok(()) };
+        let (now, log) = (self.now, self.log.clone());
+        let input = match (effect, result) {
+            (Effect::Prepare(wanted), Ok(())) => {
+                let descriptors = wanted.channels.iter().copied().zip(3..).collect();
+                Input::Prepared(Prepared { descriptors, ..Prepared::default() })
+            }
+            (Effect::Prepare(_), Err(fault)) => Input::PrepareFailed(fault),
+            (Effect::Spawn(_), Ok(())) => Input::Spawned { pid: PID },
+            (Effect::Spawn(_), Err(fault)) => Input::SpawnFailed(fault),
+            (Effect::Open(channel), Ok(())) => Input::Opened(*channel),
+            (Effect::Open(channel), Err(fault)) => Input::OpenFailed(*channel, fault),
+            (Effect::Close(channel), _) => Input::Closed(*channel),
+            (Effect::Signal(_), result) => Input::Signalled(result),
+            (Effect::ReadLog { .. }, _) => Input::LogRead(&log),
+            (Effect::Remove, result) => Input::Removed(result),
+            (other, _) => panic!("an order that this host does not know: {other:?}"),
+        };
+        self.vm.handle(now, input);
+    }
+
+    pub(crate) fn handle(&mut self, input: Input<'_>) {
+        self.vm.handle(self.now, input);
+        self.serve();
+    }
+
+    /// The monitor says a line.
+    pub(crate) fn says(&mut self, line: &str) {
+        self.handle(Input::Received(Channel::Monitor, format!("{line}\r\n").as_bytes()));
+    }
+
+    /// The monitor answers the command with this id.
+    pub(crate) fn replies(&mut self, id: u16) {
+        self.says(&format!(r#"{{"return": {{"n": {id}}}, "id": {id}}}"#));
+    }
+
+    /// The monitor refuses the command with this id.
+    pub(crate) fn refuses(&mut self, id: u16) {
+        self.says(&format!(r#"{{"id": {id}, "error": {{"class": "GenericError", "desc": "no"}}}}"#));
+    }
+
+    /// Something happens.
+    pub(crate) fn happens(&mut self, name: &str) {
+        self.says(&format!(r#"{{"timestamp": {{"seconds": -1, "microseconds": -1}}, "event": "{name}"}}"#));
+    }
+
+    /// QEMU shuts down, for this reason.
+    pub(crate) fn shuts_down(&mut self, reason: &str) {
+        self.says(&format!(r#"{{"event": "SHUTDOWN", "data": {{"guest": false, "reason": "{reason}"}}}}"#));
+    }
+
+    pub(crate) fn prints(&mut self, text: &str) {
+        self.handle(Input::Received(Channel::Console(0), text.as_bytes()));
+    }
+
+    pub(crate) fn exits(&mut self, status: ExitStatus) {
+        self.handle(Input::Exited(status));
+    }
+
+    pub(crate) fn closes(&mut self, channel: Channel) {
+        self.handle(Input::Closed(channel));
+    }
+
+    /// All channels that are open come to their end.
+    pub(crate) fn closes_all(&mut self) {
+        for channel in self.vm.channels().to_vec() {
+            self.closes(channel);
+        }
+    }
+
+    /// The process ends, and everything that it held.
+    pub(crate) fn dies(&mut self, status: ExitStatus) -> Outcome {
+        self.exits(status);
+        self.closes_all();
+        self.outcome()
+    }
+
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        self.now = self.now.after(duration);
+        self.handle(Input::TimePassed);
+    }
+
+    /// Time passes to a nanosecond before, where nothing must happen, and then to the end of the duration.
+    pub(crate) fn pass_exactly(&mut self, duration: Duration) {
+        let (effects, notices, state) = (self.effects.len(), self.notices.len(), self.vm.state());
+        self.pass(duration - Duration::from_nanos(1));
+        assert_eq!((self.effects.len(), self.notices.len(), self.vm.state()), (effects, notices, state), "too early");
+        self.pass(Duration::from_nanos(1));
+    }
+
+    /// What was to be sent on the monitor; it is sent now.
+    pub(crate) fn take_sent(&mut self) -> String {
+        let bytes = self.vm.outgoing(Channel::Monitor).to_vec();
+        self.vm.sent(Channel::Monitor, bytes.len());
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// The ids of the commands that were to be sent.
+    pub(crate) fn take_ids(&mut self) -> Vec<u16> {
+        ids(&self.take_sent())
+    }
+
+    pub(crate) fn issue<C: Command>(&mut self, command: C) -> Ticket<C> {
+        let ticket = self.vm.execute(self.now, &command, FOREVER).expect("a command that can be issued");
+        self.serve();
+        ticket
+    }
+
+    pub(crate) fn issue_within<C: Command>(&mut self, command: C, time: Duration) -> Ticket<C> {
+        let ticket = self.vm.execute(self.now, &command, time.into()).expect("a command that can be issued");
+        self.serve();
+        ticket
+    }
+
+    pub(crate) fn issue_raw(&mut self, object: &str) -> Ticket<qemu_machine_core::Raw> {
+        let ticket = self.vm.execute_raw(self.now, object.as_bytes(), FOREVER).expect("a raw command");
+        self.serve();
+        ticket
+    }
+
+    /// Issues `count` commands, and gives their tickets with the ids that they have on the wire.
+    pub(crate) fn issue_many(&mut self, count: usize) -> (Vec<Ticket<&'static str>>, Vec<u16>) {
+        let tickets = (0..count).map(|_| self.issue("query-status")).collect();
+        (tickets, self.take_ids())
+    }
+
+    /// The member `n` of the answer, as [`replies`](Self::replies) sets it, or why there is none.
+    pub(crate) fn claim<C: Command<Reply = serde_json::Value>>(
+        &mut self,
+        ticket: &Ticket<C>,
+    ) -> Option<Result<u64, CommandError>> {
+        let answer = self.vm.claim(ticket)?;
+        Some(answer.map(|value| value["n"].as_u64().unwrap_or(u64::MAX)))
+    }
+
+    /// How often this command was said to be answered.
+    pub(crate) fn times_answered(&self, id: CommandId) -> usize {
+        self.notices.iter().filter(|notice| **notice == Notice::Answered(id)).count()
+    }
+
+    pub(crate) fn wait(&mut self, from: &Mark, things: impl IntoIterator<Item = Wait>) -> WaitId {
+        let id = self.vm.wait(self.now, from, things, FOREVER).expect("a wait that makes sense");
+        self.serve();
+        id
+    }
+
+    pub(crate) fn shutdown(&mut self, how: Shutdown) {
+        self.vm.shutdown(self.now, how).expect("a machine that was launched");
+        self.serve();
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.vm.kill(self.now).expect("a machine that was launched");
+        self.serve();
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.vm.outcome().expect("an end").clone()
+    }
+
+    /// The orders since the last look.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        core::mem::take(&mut self.effects)
+    }
+}
+
+/// The ids in a run of requests, in their order.
+pub(crate) fn ids(sent: &str) -> Vec<u16> {
+    sent.split("\"id\":").skip(1).map(|rest| rest.split('}').next().unwrap().parse().expect("an id")).collect()
+}

@@ -1,0 +1,365 @@
+//! Decides when a wait is over and what it found: nothing between a mark and a wait is missed, and nothing waits for
+//! what cannot come.
+
+mod rig;
+
+use proptest::prelude::*;
+use qemu_machine_core::{
+    Channel, Config, Event, ExitStatus, FOREVER, Found, Hit, Input, Limits, Mark, Missed, Misuse, Notice, Wait,
+    WaitError, WaitId, Why, json,
+};
+use rig::{GREETING, Rig, SIGKILL, at, config, secs};
+
+fn limits(events: usize, console: usize) -> Limits {
+    let mut limits = Limits::default();
+    (limits.events, limits.console) = (events, console);
+    limits
+}
+
+fn hit(rig: &mut Rig, id: WaitId) -> Hit {
+    match rig.vm.claim_wait(id) {
+        Some(Ok(hit)) => hit,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn event(hit: &Hit) -> &Event {
+    match &hit.found {
+        Found::Event(event) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn text(hit: &Hit) -> &str {
+    match &hit.found {
+        Found::Text(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is found at once.
+fn find(rig: &mut Rig, from: &Mark, things: impl IntoIterator<Item = Wait>) -> Option<Hit> {
+    let id = rig.vm.wait(rig.now, from, things, secs(0).into()).unwrap();
+    match rig.vm.claim_wait(id) {
+        Some(Ok(hit)) => Some(hit),
+        Some(Err(WaitError::TimedOut)) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The event of a command may come before its reply, with it, and behind it.
+#[test]
+fn g08_an_event_is_seen_from_a_mark_before_its_command() {
+    let (stop, reply) = ("{\"event\": \"STOP\"}\r\n", "{\"return\": {}, \"id\": 1}\r\n");
+    for pieces in [vec![stop, reply], vec![&*[stop, reply].concat()], vec![&*[reply, stop].concat()], vec![reply, stop]]
+    {
+        for waits_early in [false, true] {
+            let mut rig = Rig::ready(config());
+            rig.happens("STOP");
+            let mark = rig.vm.mark();
+            let stop = rig.issue("stop");
+            let early = waits_early.then(|| rig.wait(&mark, [Wait::event("STOP")]));
+            pieces.iter().for_each(|piece| rig.handle(Input::Received(Channel::Monitor, piece.as_bytes())));
+            assert!(rig.vm.claim(&stop).unwrap().is_ok());
+            let id = early.unwrap_or_else(|| rig.wait(&mark, [Wait::event("STOP")]));
+            let hit = hit(&mut rig, id);
+            assert_eq!((event(&hit).name(), hit.index, hit.missed), ("STOP", 0, Missed::default()));
+            assert_eq!(find(&mut rig, &hit.mark, [Wait::event("STOP")]), None, "it was the only one");
+        }
+    }
+}
+
+#[test]
+fn an_event_is_found_by_its_data() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    rig.says(r#"{"event": "DEVICE_DELETED", "data": {"path": "/machine/peripheral/a"}}"#);
+    rig.says(r#"{"event": "DEVICE_DELETED", "data": {"path": "/machine/peripheral/a", "device": "a"}}"#);
+    let wanted = || Wait::event("DEVICE_DELETED").with(json!({"device": "a"}));
+    let hit = find(&mut rig, &mark, [wanted()]).unwrap();
+    assert_eq!(event(&hit).read_data::<serde_json::Value>().unwrap()["device"], "a");
+    assert_eq!(find(&mut rig, &mark, [Wait::any_event().with(json!({"device": "b"}))]), None);
+    assert_eq!(
+        event(&find(&mut rig, &mark, [Wait::any_event()]).unwrap()).data(),
+        Some(r#"{"path": "/machine/peripheral/a"}"#)
+    );
+    assert_eq!(find(&mut rig, &hit.mark, [wanted()]), None);
+}
+
+#[test]
+fn the_first_event_wins_and_says_which_thing_it_was() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    rig.happens("A");
+    rig.happens("B");
+    let hit = find(&mut rig, &mark, [Wait::event("B"), Wait::event("A"), Wait::any_event()]).unwrap();
+    assert_eq!((event(&hit).name(), hit.index), ("A", 1));
+    let hit = find(&mut rig, &hit.mark, [Wait::event("A"), Wait::event("B")]).unwrap();
+    assert_eq!((event(&hit).name(), hit.index), ("B", 1));
+}
+
+#[test]
+fn events_that_were_forgotten_are_counted_exactly() {
+    let one = "{\"event\": \"E0\"}".len();
+    let mut rig = Rig::ready(config().limits(limits(3 * one, 100)));
+    let mark = rig.vm.mark();
+    (0..9).for_each(|number| rig.says(&format!("{{\"event\": \"E{number}\"}}")));
+    assert_eq!((rig.vm.history().first(), rig.vm.history().end()), (6, 9));
+    let hit = find(&mut rig, &mark, [Wait::any_event()]).unwrap();
+    assert_eq!((event(&hit).name(), hit.missed), ("E6", Missed { events: 6, bytes: 0 }));
+    let hit = find(&mut rig, &hit.mark, [Wait::any_event()]).unwrap();
+    assert_eq!((event(&hit).name(), hit.missed), ("E7", Missed::default()));
+    assert_eq!(find(&mut rig, &mark, [Wait::event("E5")]), None, "forgotten");
+    assert_eq!((rig.vm.event(5), rig.vm.event(8).map(Event::name)), (None, Some("E8")));
+}
+
+#[test]
+fn bytes_that_were_forgotten_are_counted_exactly() {
+    let mut rig = Rig::ready(config().limits(limits(1000, 10)));
+    let mark = rig.vm.mark();
+    ["0123456789", "abcde", "fgh"].into_iter().for_each(|part| rig.prints(part));
+    let hit = find(&mut rig, &mark, [Wait::text("tty", "gh")]).unwrap();
+    assert_eq!((text(&hit), hit.missed), ("89abcdefgh", Missed { events: 0, bytes: 8 }));
+}
+
+proptest! {
+    /// The text is found behind the same byte, whatever the pieces, and however much was printed before.
+    #[test]
+    fn text_is_found_however_it_is_cut(before in "[ab\n]{0,20}", needle in "[ab]{1,4}", after in "[ab]{0,9}", sizes in prop::collection::vec(1_usize..6, 1..6), looks_back in any::<bool>()) {
+        let printed = format!("{before}{needle}{after}");
+        let expected = &printed[..printed.find(&needle).unwrap() + needle.len()];
+        let mut rig = Rig::ready(config());
+        rig.prints("earlier ");
+        let mark = rig.vm.mark();
+        let wanted = || [Wait::text("tty", needle.as_str())];
+        let early = (!looks_back).then(|| rig.wait(&mark, wanted()));
+        let mut rest = printed.as_bytes();
+        for size in sizes.iter().cycle() {
+            let (piece, behind) = rest.split_at((*size).min(rest.len()));
+            rig.handle(Input::Received(Channel::Console(0), piece));
+            rest = behind;
+            if rest.is_empty() { break; }
+        }
+        let id = early.unwrap_or_else(|| rig.wait(&mark, wanted()));
+        let hit = hit(&mut rig, id);
+        prop_assert_eq!(text(&hit), expected);
+        let rest = rig.vm.console_since("tty", &hit.mark).unwrap();
+        prop_assert_eq!(rest, &printed.as_bytes()[expected.len()..]);
+    }
+
+    /// From hit to hit, every place where the text stands is found once.
+    #[test]
+    fn marks_chain_from_text_to_text(printed in "[ab]{0,30}", needle in "[ab]{1,3}") {
+        let mut rig = Rig::ready(config());
+        let mut mark = rig.vm.mark();
+        rig.prints(&printed);
+        let mut found = 0;
+        while let Some(hit) = find(&mut rig, &mark, [Wait::text("tty", needle.as_str())]) {
+            found += 1;
+            mark = hit.mark;
+        }
+        prop_assert_eq!(found, printed.matches(&needle).count());
+    }
+}
+
+#[test]
+fn of_several_texts_the_one_that_ends_first_wins() {
+    for looks_back in [true, false] {
+        let mut rig = Rig::ready(config());
+        let mark = rig.vm.mark();
+        let wanted = || [Wait::text("tty", "bcdef"), Wait::text("tty", "cd"), Wait::text("tty", "d")];
+        let early = (!looks_back).then(|| rig.wait(&mark, wanted()));
+        rig.prints("abcdefg");
+        let id = early.unwrap_or_else(|| rig.wait(&mark, wanted()));
+        let hit = hit(&mut rig, id);
+        assert_eq!((hit.index, text(&hit)), (1, "abcd"), "the first named of those that end together");
+    }
+}
+
+#[test]
+fn texts_on_several_consoles_do_not_mix() {
+    let mut rig = Rig::ready(config().serial("aux"));
+    let mark = rig.vm.mark();
+    let id = rig.wait(&mark, [Wait::text("tty", "ok"), Wait::text("aux", "ok")]);
+    rig.prints("o");
+    rig.handle(Input::Received(Channel::Console(1), b"k"));
+    assert_eq!(rig.vm.claim_wait(id), None);
+    rig.handle(Input::Received(Channel::Console(1), b" ok!"));
+    let hit = hit(&mut rig, id);
+    assert_eq!((hit.index, text(&hit)), (1, "k ok"));
+    assert_eq!(rig.vm.console_since("aux", &hit.mark), Ok(&b"!"[..]));
+    assert_eq!(rig.vm.console_since("tty", &hit.mark), Ok(&b"o"[..]), "the other console is not read yet");
+    assert_eq!(rig.vm.console_names().collect::<Vec<_>>(), ["tty", "aux"]);
+}
+
+/// The mark behind an event leaves the consoles where they were, and the other way round.
+#[test]
+fn marks_of_events_and_texts_are_apart() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    rig.prints("login: ");
+    rig.happens("STOP");
+    let hit = find(&mut rig, &mark, [Wait::event("STOP"), Wait::text("tty", "login")]).unwrap();
+    assert_eq!(event(&hit).name(), "STOP");
+    let hit = find(&mut rig, &hit.mark, [Wait::event("STOP"), Wait::text("tty", "login")]).unwrap();
+    assert_eq!((hit.index, text(&hit)), (1, "login"));
+    assert_eq!(find(&mut rig, &hit.mark, [Wait::event("STOP"), Wait::text("tty", "login")]), None);
+}
+
+#[test]
+fn text_that_is_not_utf8_is_found_and_replaced() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    rig.handle(Input::Received(Channel::Console(0), b"\xff\xfeok"));
+    let hit = find(&mut rig, &mark, [Wait::text("tty", &b"\xfeok"[..])]).unwrap();
+    assert_eq!(text(&hit), "\u{fffd}\u{fffd}ok");
+}
+
+/// What comes in one piece that is larger than the memory passes by as surely as what comes in many.
+#[test]
+fn text_in_a_piece_larger_than_the_memory_is_found() {
+    let stream = format!("{}login: {}", "x".repeat(100), "y".repeat(100));
+    for size in [1, 7, 64, stream.len()] {
+        let mut rig = Rig::ready(config().limits(limits(1000, 64)));
+        let mark = rig.vm.mark();
+        let id = rig.wait(&mark, [Wait::text("tty", "login: ")]);
+        for piece in stream.as_bytes().chunks(size) {
+            rig.handle(Input::Received(Channel::Console(0), piece));
+        }
+        assert!(matches!(rig.vm.claim_wait(id), Some(Ok(_))), "in pieces of {size}");
+    }
+}
+
+#[test]
+fn the_deadline_is_exact() {
+    let mut rig = Rig::ready(config());
+    rig.pass(secs(1));
+    let mark = rig.vm.mark();
+    let id = rig.vm.wait(rig.now, &mark, [Wait::event("NEVER"), Wait::end()], secs(3).into()).unwrap();
+    assert_eq!(rig.vm.deadline(), Some((at(secs(4)), Why::Wait)));
+    rig.pass_exactly_pending(id);
+    assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::TimedOut)));
+    assert_eq!((rig.vm.claim_wait(id), rig.vm.deadline()), (None, None));
+    let id = rig.vm.wait(rig.now, &mark, [Wait::event("LATE")], secs(3).into()).unwrap();
+    rig.now = at(secs(7));
+    rig.happens("LATE");
+    assert_eq!(event(&hit(&mut rig, id)).name(), "LATE", "at the deadline is in time");
+}
+
+impl Rig {
+    fn pass_exactly_pending(&mut self, id: WaitId) {
+        self.pass(secs(3) - core::time::Duration::from_nanos(1));
+        assert_eq!(self.vm.claim_wait(id), None);
+        self.pass(core::time::Duration::from_nanos(1));
+    }
+}
+
+#[test]
+fn a_wait_that_is_over_is_announced() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let id = rig.vm.wait(rig.now, &mark, [Wait::event("STOP")], FOREVER).unwrap();
+    assert_eq!(rig.vm.poll_notice(), None);
+    rig.vm.handle(rig.now, Input::Received(Channel::Monitor, b"{\"event\": \"STOP\"}\n"));
+    let notices: Vec<_> = core::iter::from_fn(|| rig.vm.poll_notice()).collect();
+    assert_eq!(notices, [Notice::Event(0), Notice::Waited(id)]);
+    hit(&mut rig, id);
+    rig.vm.handle(rig.now, Input::TimePassed);
+    assert_eq!(rig.vm.poll_notice(), None, "claimed");
+}
+
+#[test]
+fn a_wait_that_is_forgotten_has_neither_an_end_nor_a_deadline() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let id = rig.vm.wait(rig.now, &mark, [Wait::event("STOP")], secs(3).into()).unwrap();
+    rig.vm.forget(id);
+    rig.happens("STOP");
+    assert_eq!((rig.vm.claim_wait(id), rig.vm.deadline()), (None, None));
+    let id = rig.wait(&mark, [Wait::event("STOP")]);
+    rig.vm.forget(id);
+    assert_eq!((rig.vm.claim_wait(id), rig.vm.poll_notice()), (None, None));
+}
+
+#[test]
+fn the_end_is_found_or_ends_the_wait() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let end = rig.wait(&mark, [Wait::event("NEVER"), Wait::end()]);
+    let other = rig.wait(&mark, [Wait::text("tty", "never")]);
+    rig.prints("last words");
+    let outcome = rig.dies(ExitStatus::Code(3));
+    let found = hit(&mut rig, end);
+    assert_eq!((found.index, found.found), (1, Found::End(Box::new(outcome.clone()))));
+    assert_eq!(rig.vm.claim_wait(other), Some(Err(WaitError::Ended(Box::new(outcome.clone())))));
+    // On a machine that has ended: what it said is still there, and nothing more will come.
+    assert_eq!(text(&find(&mut rig, &mark, [Wait::text("tty", "words"), Wait::end()]).unwrap()), "last words");
+    let id = rig.wait(&mark, [Wait::event("NEVER")]);
+    assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::Ended(Box::new(outcome)))));
+    let id = rig.wait(&mark, [Wait::event("NEVER"), Wait::end()]);
+    assert_eq!(hit(&mut rig, id).index, 1);
+}
+
+#[test]
+fn without_a_monitor_no_event_can_come() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let events = rig.wait(&mark, [Wait::event("NEVER"), Wait::any_event()]);
+    let more = rig.wait(&mark, [Wait::event("NEVER"), Wait::text("tty", "ok")]);
+    rig.closes(Channel::Monitor);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(5)), Why::HangUp)), "the end of the process may explain it");
+    rig.pass(secs(5) - core::time::Duration::from_nanos(1));
+    assert_eq!(rig.vm.claim_wait(events), None);
+    rig.pass(core::time::Duration::from_nanos(1));
+    assert_eq!(rig.vm.claim_wait(events), Some(Err(WaitError::Disconnected)));
+    assert_eq!((rig.vm.claim_wait(more), rig.vm.deadline()), (None, None));
+    rig.prints("ok");
+    assert_eq!(hit(&mut rig, more).index, 1);
+}
+
+/// As above, for a wait that begins when the monitor has been gone for long: it must not last until the end.
+#[test]
+fn a_wait_for_events_that_begins_without_a_monitor_is_over_at_once() {
+    let mut rig = Rig::ready(config());
+    rig.happens("STOP");
+    rig.closes(Channel::Monitor);
+    rig.pass(secs(6));
+    let id = rig.wait(&Mark::default(), [Wait::event("STOP")]);
+    assert_eq!(event(&hit(&mut rig, id)).name(), "STOP", "what is past is found");
+    let mark = rig.vm.mark();
+    let id = rig.wait(&mark, [Wait::event("STOP")]);
+    assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::Disconnected)));
+    let mut never = Rig::launched(Config::new("qemu").without_monitor());
+    let id = never.wait(&Mark::default(), [Wait::any_event()]);
+    assert_eq!(never.vm.claim_wait(id), Some(Err(WaitError::Disconnected)), "it never had one");
+}
+
+#[test]
+fn a_death_within_the_grace_explains_the_silence() {
+    let mut rig = Rig::ready(config());
+    let id = rig.wait(&Mark::default(), [Wait::event("NEVER")]);
+    rig.closes(Channel::Monitor);
+    rig.pass(secs(4));
+    let outcome = rig.dies(SIGKILL);
+    assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::Ended(Box::new(outcome)))));
+}
+
+#[test]
+fn a_wait_for_nothing_is_misuse() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let mut wait = |things: Vec<Wait>| rig.vm.wait(at(secs(0)), &mark, things, FOREVER).map(|_| ());
+    assert_eq!(wait(vec![]), Err(Misuse::EmptyWait));
+    assert_eq!(wait(vec![Wait::text("tty", "")]), Err(Misuse::EmptyWait));
+    assert_eq!(wait(vec![Wait::end(), Wait::text("nope", "x")]), Err(Misuse::UnknownConsole("nope".into())));
+    assert_eq!(wait(vec![Wait::end()]), Ok(()));
+}
+
+#[test]
+fn a_wait_during_the_launch_sees_what_comes_before_readiness() {
+    let mut rig = Rig::launched(config());
+    let id = rig.wait(&Mark::default(), [Wait::event("VSERPORT_CHANGE")]);
+    rig.happens("VSERPORT_CHANGE");
+    rig.says(GREETING);
+    assert_eq!(event(&hit(&mut rig, id)).name(), "VSERPORT_CHANGE");
+}
