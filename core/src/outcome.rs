@@ -40,6 +40,8 @@ pub struct Outcome {
 pub enum Cause {
     /// There was no process.
     NotStarted,
+    /// We, because the launch had failed: the error of the launch says why.
+    LaunchFailed,
     /// The caller, and this is what worked. [`Rung::Quit`] also stands for a `quit` among the caller's own commands.
     Asked(Rung),
     /// The guest powered off.
@@ -65,6 +67,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted => f.write_str("was not started"),
+            Self::LaunchFailed => f.write_str("killed because its launch had failed"),
             Self::Asked(rung) => write!(f, "ended by the caller ({rung})"),
             Self::PowerOff => f.write_str("powered off by the guest"),
             Self::Reset => f.write_str("reset by the guest"),
@@ -84,6 +87,8 @@ impl fmt::Display for Cause {
 pub(crate) struct Record {
     /// The rungs that were climbed: what works may be an earlier one than the last.
     pub(crate) rungs: Vec<Rung>,
+    /// Whether the launch failed, and not because the caller gave it up.
+    pub(crate) gave_up: bool,
     /// Whether a `quit` was accepted.
     pub(crate) quit: bool,
     /// Whether the guest has a device that ends QEMU with a value of its choice.
@@ -110,7 +115,11 @@ impl Cause {
             None if started => Self::Unkillable,
             None => Self::NotStarted,
             Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if record.climbed(Rung::Kill) => {
-                Self::Asked(Rung::Kill)
+                if record.gave_up {
+                    Self::LaunchFailed
+                } else {
+                    Self::Asked(Rung::Kill)
+                }
             }
             Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if record.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)

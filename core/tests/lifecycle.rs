@@ -234,7 +234,7 @@ fn a_monitor_that_never_greets_fails_the_launch_at_its_deadline() {
     rig.pass_exactly(secs(7));
     assert_eq!((rig.vm.state(), signals(&rig)), (State::Ending, vec![Signal::Kill]));
     assert_eq!(rig.vm.launched(), None, "not before everything is cleaned up");
-    assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
+    assert_eq!(rig.dies(SIGKILL).cause, Cause::LaunchFailed);
     assert_eq!(failure(&rig), LaunchFailure::TimedOut(Phase::Greeting));
 }
 
@@ -283,15 +283,18 @@ fn a_launch_may_take_for_ever() {
     assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
 }
 
+/// The grace lies inside the deadline of the launch.
 #[test]
 fn a_process_that_hangs_up_and_does_not_end_is_killed_after_its_grace() {
-    let mut rig = Rig::launched(config());
-    rig.pass(secs(28));
-    rig.closes(MONITOR);
-    rig.pass_exactly(secs(5));
-    assert_eq!(signals(&rig), [Signal::Kill]);
-    rig.dies(SIGKILL);
-    assert_eq!(failure(&rig), LaunchFailure::Hung(Phase::Greeting));
+    for (hangs_up, grace) in [(0, 5), (25, 5), (28, 2)] {
+        let mut rig = Rig::launched(config());
+        rig.pass(secs(hangs_up));
+        rig.closes(MONITOR);
+        rig.pass_exactly(secs(grace));
+        assert_eq!(signals(&rig), [Signal::Kill]);
+        rig.dies(SIGKILL);
+        assert_eq!(failure(&rig), LaunchFailure::Hung(Phase::Greeting));
+    }
 }
 
 #[test]

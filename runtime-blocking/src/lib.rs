@@ -21,8 +21,3 @@ mod wires;
 
 pub use qemu_machine_core::*;
 pub use vm::Vm;
-
-/// The examples of the README compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

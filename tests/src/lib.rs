@@ -1,3 +1,61 @@
-//! The parts that tests share.
+//! The parts that tests share: what they run, and how they are kept from hanging and from leaving things behind.
 
+pub mod census;
 pub mod guest;
+pub mod scripted;
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::spawn;
+use std::time::Duration;
+
+/// How long one test may take. Each takes seconds at most; the bound only keeps a test that hangs from staying.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The real QEMU.
+///
+/// # Panics
+///
+/// When it is not on the `PATH`: a test that needs it fails and is not skipped.
+#[must_use]
+pub fn qemu() -> &'static str {
+    const NAME: &str = "qemu-system-x86_64";
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(NAME).is_file());
+    assert!(found, "{NAME} is missing: apt-get install qemu-system-x86");
+    NAME
+}
+
+/// Runs a test that would fail by hanging, for at most [`PATIENCE`].
+///
+/// # Panics
+///
+/// When the test does, and when it is not over in time. What it started ends with this process then.
+pub fn bounded<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
+    bounded_by(PATIENCE, test)
+}
+
+/// Runs a test that would fail by hanging, for at most so long.
+///
+/// # Panics
+///
+/// As [`bounded`].
+pub fn bounded_by<T: Send + 'static>(limit: Duration, test: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = channel();
+    let thread = spawn(move || {
+        let result = test();
+        // Nobody is left to take it when the time was up.
+        let _ = sender.send(());
+        result
+    });
+    match receiver.recv_timeout(limit) {
+        Err(RecvTimeoutError::Timeout) => panic!("not over after {limit:?}"),
+        // It is over, or it panicked and so dropped its end.
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+    }
+}
+
+/// The programs of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -47,6 +47,30 @@ fn the_blocking_runtime_brings_only_what_is_listed() {
 }
 
 #[test]
+fn the_mio_runtime_brings_only_what_is_listed() {
+    assert_dependencies("qemu-machine-mio", 26);
+}
+
+/// What smol itself brings is 35 of these, of which this runtime uses async-io and the global executor.
+#[test]
+fn the_smol_runtime_brings_only_what_is_listed() {
+    assert_dependencies("qemu-machine-smol", 50);
+}
+
+/// A runtime binds; it has no room for opinions. Its host side is shared and not counted.
+#[test]
+fn the_runtimes_are_thin() {
+    for runtime in ["runtime-blocking", "runtime-smol", "runtime-mio"] {
+        let sources = std::fs::read_dir(root().join(runtime).join("src")).expect("the runtime is there");
+        let files = sources.map(|entry| entry.expect("it can be listed").path()).filter(|path| path.is_file());
+        let lines: usize = files.map(|file| std::fs::read_to_string(file).expect("it is text").lines().count()).sum();
+        assert!(lines <= 900, "{runtime} has {lines} lines");
+        let manifest = std::fs::read_to_string(root().join(runtime).join("Cargo.toml")).expect("it has a manifest");
+        assert!(!manifest.contains("serde_json"), "{runtime} reads JSON by itself");
+    }
+}
+
+#[test]
 fn the_core_forbids_std_and_unsafe() {
     let source = std::fs::read_to_string(root().join("core/src/lib.rs")).expect("the core is there");
     for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {

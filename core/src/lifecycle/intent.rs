@@ -24,6 +24,11 @@ pub enum Intent {
         /// What was due when the monitor closed.
         phase: Phase,
     },
+    /// It ended before it was ready, and its monitor may hold last words: that they are read, and so explain why.
+    LastWords {
+        /// By then.
+        until: Moment,
+    },
     /// That it runs.
     Run,
     /// That it ends, gently first.
@@ -203,6 +208,7 @@ impl Intent {
         match self {
             Self::Launch { .. } | Self::HangUp { .. } | Self::Run => true,
             Self::Idle
+            | Self::LastWords { .. }
             | Self::Stop(_)
             | Self::Kill
             | Self::Killed { .. }
@@ -223,6 +229,7 @@ impl Intent {
             Self::Idle
             | Self::Launch { .. }
             | Self::HangUp { .. }
+            | Self::LastWords { .. }
             | Self::Run
             | Self::Kill
             | Self::Killed { .. }

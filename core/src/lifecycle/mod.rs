@@ -212,7 +212,7 @@ impl Lifecycle {
 
     /// A launch fails once, for the first reason there is.
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Order)) {
-        if let Intent::Launch { .. } | Intent::HangUp { .. } = self.intent {
+        if let Intent::Launch { .. } | Intent::HangUp { .. } | Intent::LastWords { .. } = self.intent {
             emit(Order::Failed(failure));
             self.intent = Intent::Kill;
         }
@@ -259,7 +259,7 @@ impl Lifecycle {
     pub fn state(&self) -> State {
         match self.intent {
             Intent::Idle => State::Idle,
-            Intent::Launch { .. } | Intent::HangUp { .. } => State::Launching(self.phase()),
+            Intent::Launch { .. } | Intent::HangUp { .. } | Intent::LastWords { .. } => State::Launching(self.phase()),
             Intent::Run => State::Running,
             Intent::Stop(_) | Intent::Kill | Intent::Killed { .. } | Intent::Drain { .. } | Intent::Clean(_) => {
                 State::Ending
@@ -275,6 +275,7 @@ impl Lifecycle {
             Intent::Launch { until } => until.map(|until| (until, Why::Launch(self.phase()))),
             Intent::HangUp { until, .. } => Some((until, Why::HangUp)),
             Intent::Stop(ladder) => ladder.deadline(),
+            Intent::LastWords { until } => Some((until, Why::Drain)),
             Intent::Killed { until } => Some((until, Why::Reap)),
             Intent::Drain { until } => until.map(|until| (until, Why::Drain)),
             Intent::Idle | Intent::Run | Intent::Kill | Intent::Clean(_) | Intent::Done => None,

@@ -25,6 +25,7 @@ impl Lifecycle {
         match self.intent {
             Intent::Launch { until } => self.launching(now, until, emit),
             Intent::HangUp { until, phase } => self.hung_up(now, until, phase, emit),
+            Intent::LastWords { until } => self.last_words(now, until, emit),
             Intent::Run => self.unless_dead(now),
             Intent::Stop(ladder) => self.stopping(now, ladder, emit),
             Intent::Kill => self.killing(now, emit),
@@ -42,9 +43,13 @@ impl Lifecycle {
 
     fn launching(mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(Order)) -> Self {
         match (self.process, self.link) {
-            (Process::Dead(_), _) => return self.failed_by_death(now, self.phase(), emit),
+            (Process::Dead(_), _) => {
+                return Self { intent: Intent::LastWords { until: now.after(DRAIN) }, ..self };
+            }
             (Process::Alive { .. }, Link::Gone(phase)) => {
-                return Self { intent: Intent::HangUp { until: now.after(HANG_UP_GRACE), phase }, ..self };
+                let grace = now.after(HANG_UP_GRACE);
+                let until = until.map_or(grace, |until| until.min(grace));
+                return Self { intent: Intent::HangUp { until, phase }, ..self };
             }
             (Process::Alive { .. }, Link::Ready | Link::Absent) => {
                 emit(Order::Ready);
@@ -79,6 +84,20 @@ impl Lifecycle {
             self.fail(LaunchFailure::Hung(phase), emit);
         }
         self
+    }
+
+    /// What it said before it died may be a better reason than its death, and tells how far it came.
+    fn last_words(self, now: Moment, until: Moment, emit: &mut impl FnMut(Order)) -> Self {
+        match self.link {
+            Link::Opening | Link::Greeting | Link::Negotiating | Link::Ready if now < until => self,
+            Link::Absent
+            | Link::Down
+            | Link::Opening
+            | Link::Greeting
+            | Link::Negotiating
+            | Link::Ready
+            | Link::Gone(_) => self.failed_by_death(now, self.phase(), emit),
+        }
     }
 
     fn stopping(mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(Order)) -> Self {

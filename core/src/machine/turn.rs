@@ -9,7 +9,7 @@ use super::owed::Answer;
 use crate::command::Payload;
 use crate::console::Console;
 use crate::effect::{Effect, Preparation, Signal, Spawn};
-use crate::error::CommandError;
+use crate::error::{CommandError, LaunchFailure};
 use crate::event::Event;
 use crate::input::{Channel, Input};
 use crate::lifecycle::{LinkNews, News, Order, Process, ProcessNews, Rung};
@@ -188,7 +188,10 @@ impl Machine {
                 self.effects.extend(self.owed.channels().iter().copied().map(Effect::Open));
             }
             Order::Ready => self.notices.push_back(Notice::Ready),
-            Order::Failed(failure) => self.failure = Some(failure),
+            Order::Failed(failure) => {
+                self.record.gave_up = !matches!(failure, LaunchFailure::Cancelled(_));
+                self.failure = Some(failure);
+            }
             Order::Climb(rung) => self.climb(rung),
             Order::Close => self.effects.extend(self.owed.channels().iter().copied().map(Effect::Close)),
             Order::ReadLog => {

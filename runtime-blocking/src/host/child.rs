@@ -3,13 +3,15 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use qemu_machine_core::{ExitStatus, Signal};
+use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, pidfd_open,
@@ -80,12 +82,33 @@ fn hand_over(command: &mut Command, inherited: Vec<OwnedFd>) {
             // We ended before the line above: nobody would end the process.
             return Err(Errno::SRCH.into());
         }
+        close_others();
         inherited.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?))
     };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes three kinds of system
-    // calls directly (prctl, getppid, fcntl) and iterates over a vector that was filled before the fork; it takes no
-    // lock and allocates nothing, also not in its errors, which are bare error numbers.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes system calls directly
+    // (prctl, getppid, openat, getdents64, fcntl, close) and iterates over a vector that was filled before the fork and
+    // over a buffer on its stack; it takes no lock and allocates nothing, also not in its errors, which are bare numbers.
     unsafe { command.pre_exec(hook) };
+}
+
+/// Has everything closed at exec that somebody left open for children: a pipe whose end others wait for, say. Without
+/// `/proc`, and without a descriptor to read it, they are inherited.
+#[allow(unsafe_code, reason = "descriptors of others are known by their numbers alone; see SAFETY")]
+fn close_others() {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = open(c"/proc/self/fd", flags, Mode::empty()) else { return };
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let number = entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: between fork and exec there is one thread, so what was listed just now is open, and the borrow
+            // ends with the line below.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+            // It fails only for one that is not open.
+            let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+        }
+    }
 }
 
 impl Child {

@@ -157,7 +157,10 @@ impl Host {
             let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
             Ok((*channel, ours, theirs))
         };
-        let pairs = wanted.channels.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+        let pairs = match wanted.channels.iter().map(pair).collect::<Result<Vec<_>, _>>() {
+            Ok(pairs) => pairs,
+            Err(made) => return Err(place.removed_after(made)),
+        };
         let prepared = Prepared {
             directory: place.directory(),
             log: Some(place.log_path()),

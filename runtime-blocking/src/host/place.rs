@@ -44,10 +44,13 @@ impl Place {
                 Self { log_path: directory.join("log"), directory: Some(directory), log: None }
             }
         };
-        // From here on the directory is removed when this fails.
-        let log = create_private(&place.log_path)
-            .map_err(|error| fault(format!("make the log {}", place.log_path.display()), &error))?;
-        place.log = Some(log);
+        match create_private(&place.log_path) {
+            Ok(log) => place.log = Some(log),
+            Err(error) => {
+                let made = fault(format!("make the log {}", place.log_path.display()), &error);
+                return Err(place.removed_after(made));
+            }
+        }
         Ok(place)
     }
 
@@ -73,9 +76,20 @@ impl Place {
         Ok(tail)
     }
 
+    /// Cleans up after something failed. What cannot be removed is added to the fault.
+    pub(super) fn removed_after(mut self, fault: HostFault) -> HostFault {
+        match self.remove() {
+            Ok(()) => fault,
+            Err(left) => HostFault { reason: format!("{}; and {left}", fault.reason), ..fault },
+        }
+    }
+
     pub(super) fn remove(&mut self) -> Result<(), HostFault> {
         let Some(directory) = self.directory.take() else { return Ok(()) };
-        match fs::remove_dir_all(&directory) {
+        // These two need no descriptor, of which there may be none.
+        let _ = fs::remove_file(&self.log_path);
+        let removed = fs::remove_dir(&directory).or_else(|_| fs::remove_dir_all(&directory));
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(fault(format!("remove {}", directory.display()), &error))
             }

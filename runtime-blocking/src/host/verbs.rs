@@ -69,6 +69,22 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.command_line().clone())
             }
 
+            /// How much came from the monitor that nobody waited for: late replies, and what could not be read.
+            #[must_use]
+            pub fn counters(&self) -> $crate::session::Counters {
+                self.ask(|machine, _| machine.session().counters())
+            }
+
+            /// The file that takes what QEMU prints. It stays where
+            /// [`Config::log_directory`]($crate::Config::log_directory) was given, and goes with the machine where not.
+            #[must_use]
+            pub fn log_path(&self) -> Option<std::path::PathBuf> {
+                use std::os::unix::ffi::OsStringExt;
+
+                let path = self.ask(|machine, _| machine.prepared().log.clone())?;
+                Some(std::ffi::OsString::from_vec(path).into())
+            }
+
             /// The end of what QEMU has printed, at most `limit` bytes of it; while it runs, and after its end.
             ///
             /// # Errors

@@ -1,0 +1,218 @@
+//! Decides what a QEMU can be made to do that a real one does not: it plays a script.
+//!
+//! The program `scripted-qemu` takes the actions of its script as arguments, behind [`SCRIPT`], and plays them on the
+//! monitor that the library hands to every QEMU. A shell in front of it finds the monitor's descriptor on the command
+//! line and makes it the standard input, because taking over a descriptor by its number is `unsafe` in Rust.
+
+use qemu_machine_core::Config;
+
+/// What a QEMU says first.
+pub const GREETING: &str = concat!(
+    r#"{"QMP": {"version": {"qemu": {"micro": 3, "minor": 2, "major": 9}, "package": "scripted"}, "#,
+    r#""capabilities": ["oob"]}}"#,
+    "\r\n"
+);
+
+/// The argument behind which the actions stand.
+pub const SCRIPT: &str = "--script";
+
+/// Runs the program in `$1` with the monitor as its standard input, and with no other descriptor of it, so that the
+/// program can close it. No core dumps: some scripts abort.
+const WRAPPER: &str = r#"
+for argument; do
+    case $argument in socket,fd=*,id=mon) descriptor=${argument#socket,fd=}; descriptor=${descriptor%%,*} ;; esac
+done
+ulimit -c 0
+exec "$@" <&"$descriptor" {descriptor}>&-
+"#;
+
+/// One thing that the program does. Behind the last it exits with 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Writes this to the monitor, and nothing behind it.
+    Say(String),
+    /// Waits for a whole command.
+    Hear,
+    /// Answers the oldest command that it heard and did not answer yet, with this `return`.
+    Reply(String),
+    /// Refuses that command, in these words.
+    Refuse(String),
+    /// Leaves that command without an answer.
+    Forget,
+    /// Writes this as a line to the standard error.
+    Print(String),
+    /// Answers all commands with `{}`, and exits with 0 after a `quit` or at the end of the monitor.
+    Obey,
+    /// Closes the monitor, and goes on.
+    HangUp,
+    /// Does nothing more until it is killed.
+    Stall,
+    /// Ends by SIGABRT.
+    Abort,
+    /// Exits with this code.
+    Exit(i32),
+}
+
+impl Action {
+    fn argument(&self) -> String {
+        match self {
+            Self::Say(text) => format!("say:{text}"),
+            Self::Hear => "hear".into(),
+            Self::Reply(value) => format!("reply:{value}"),
+            Self::Refuse(description) => format!("refuse:{description}"),
+            Self::Forget => "forget".into(),
+            Self::Print(line) => format!("print:{line}"),
+            Self::Obey => "obey".into(),
+            Self::HangUp => "hang-up".into(),
+            Self::Stall => "stall".into(),
+            Self::Abort => "abort".into(),
+            Self::Exit(code) => format!("exit:{code}"),
+        }
+    }
+
+    /// The action that an argument stands for.
+    #[must_use]
+    pub fn parse(argument: &str) -> Option<Self> {
+        let (name, rest) = argument.split_once(':').unwrap_or((argument, ""));
+        Some(match name {
+            "say" => Self::Say(rest.into()),
+            "hear" => Self::Hear,
+            "reply" => Self::Reply(rest.into()),
+            "refuse" => Self::Refuse(rest.into()),
+            "forget" => Self::Forget,
+            "print" => Self::Print(rest.into()),
+            "obey" => Self::Obey,
+            "hang-up" => Self::HangUp,
+            "stall" => Self::Stall,
+            "abort" => Self::Abort,
+            "exit" => Self::Exit(rest.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// What a scripted QEMU does, from its start to its end.
+///
+/// ```
+/// use qemu_machine_tests::scripted::Script;
+///
+/// let config = Script::new().greet().hear().print("no more").exit(3).config("target/debug/scripted-qemu");
+/// assert!(config.command_line().is_ok());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Script(Vec<Action>);
+
+impl Script {
+    /// A script without actions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A script that begins as every launch does: greeting and negotiation.
+    #[must_use]
+    pub fn launched() -> Self {
+        Self::new().greet().hear().reply("{}")
+    }
+
+    /// The actions, in their order.
+    #[must_use]
+    pub fn actions(&self) -> &[Action] {
+        &self.0
+    }
+
+    fn then(mut self, action: Action) -> Self {
+        self.0.push(action);
+        self
+    }
+
+    /// [`Action::Say`] with [`GREETING`].
+    #[must_use]
+    pub fn greet(self) -> Self {
+        self.say(GREETING)
+    }
+
+    /// [`Action::Say`].
+    #[must_use]
+    pub fn say(self, text: &str) -> Self {
+        self.then(Action::Say(text.into()))
+    }
+
+    /// [`Action::Say`] with an event that has no data.
+    #[must_use]
+    pub fn event(self, name: &str) -> Self {
+        let timestamp = r#"{"seconds": 1, "microseconds": 2}"#;
+        self.say(&format!("{{\"timestamp\": {timestamp}, \"event\": \"{name}\"}}\r\n"))
+    }
+
+    /// [`Action::Hear`].
+    #[must_use]
+    pub fn hear(self) -> Self {
+        self.then(Action::Hear)
+    }
+
+    /// [`Action::Reply`].
+    #[must_use]
+    pub fn reply(self, value: &str) -> Self {
+        self.then(Action::Reply(value.into()))
+    }
+
+    /// [`Action::Refuse`].
+    #[must_use]
+    pub fn refuse(self, description: &str) -> Self {
+        self.then(Action::Refuse(description.into()))
+    }
+
+    /// [`Action::Forget`].
+    #[must_use]
+    pub fn forget(self) -> Self {
+        self.then(Action::Forget)
+    }
+
+    /// [`Action::Print`].
+    #[must_use]
+    pub fn print(self, line: &str) -> Self {
+        self.then(Action::Print(line.into()))
+    }
+
+    /// [`Action::Obey`].
+    #[must_use]
+    pub fn obey(self) -> Self {
+        self.then(Action::Obey)
+    }
+
+    /// [`Action::HangUp`].
+    #[must_use]
+    pub fn hang_up(self) -> Self {
+        self.then(Action::HangUp)
+    }
+
+    /// [`Action::Stall`].
+    #[must_use]
+    pub fn stall(self) -> Self {
+        self.then(Action::Stall)
+    }
+
+    /// [`Action::Abort`].
+    #[must_use]
+    pub fn abort(self) -> Self {
+        self.then(Action::Abort)
+    }
+
+    /// [`Action::Exit`].
+    #[must_use]
+    pub fn exit(self, code: i32) -> Self {
+        self.then(Action::Exit(code))
+    }
+
+    /// The configuration that launches this script. Integration tests find the program under
+    /// `env!("CARGO_BIN_EXE_scripted-qemu")`.
+    #[must_use]
+    pub fn config(&self, program: &str) -> Config {
+        Config::new(program)
+            .wrapper(["bash", "-c", WRAPPER, "bash"])
+            .launch_within(crate::PATIENCE / 2)
+            .arg(SCRIPT)
+            .args(self.0.iter().map(Action::argument))
+    }
+}

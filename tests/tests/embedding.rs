@@ -1,0 +1,68 @@
+//! Proves that the whole programs of the docs do what they say, on the real QEMU.
+
+use std::process::Command;
+
+use qemu_machine_tests::bounded_by;
+
+/// The first run of a program may have to compile it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Runs an example as its reader would, and returns what it prints.
+fn run(package: &'static str, example: &'static str) -> String {
+    assert!(qemu_machine_tests::qemu().starts_with("qemu"));
+    bounded_by(PATIENCE, move || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args(["run", "--quiet", "--locked", "--offline", "--package", package, "--example", example])
+            .output()
+            .expect("cargo runs, as it runs this test");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
+    })
+}
+
+fn assert_prints(package: &'static str, example: &'static str, parts: &[&str]) {
+    let printed = run(package, example);
+    for part in parts {
+        assert!(printed.contains(part), "no {part:?} in:\n{printed}");
+    }
+}
+
+const QUIT: &str = "ended by the caller (quit)";
+
+#[test]
+fn blocking_on_threads() {
+    assert_prints("qemu-machine-blocking", "on_threads", &["Event(STOP)", QUIT]);
+}
+
+#[test]
+fn blocking_boots_the_guest() {
+    let parts = ["capabilities negotiated: oob", "guest: ready", "event  RESET", "powered off by the guest"];
+    assert_prints("qemu-machine-blocking", "boot", &parts);
+}
+
+#[test]
+fn smol_on_smol() {
+    assert_prints("qemu-machine-smol", "on_smol", &["Event(STOP)", QUIT]);
+}
+
+#[test]
+fn smol_on_tokio() {
+    assert_prints("qemu-machine-smol", "on_tokio", &["Event(STOP)", QUIT]);
+}
+
+#[test]
+fn smol_on_async_std() {
+    assert_prints("qemu-machine-smol", "on_async_std", &["\"running\"", QUIT]);
+}
+
+#[test]
+fn mio_in_a_loop_of_its_own() {
+    assert_prints("qemu-machine-mio", "own_loop", &["\"running\"", QUIT]);
+}
+
+#[test]
+fn the_core_in_a_foreign_loop() {
+    assert_prints("qemu-machine-core", "foreign_loop", &["\"running\"", QUIT]);
+}

@@ -1,0 +1,169 @@
+//! Decides what a story can do with a machine, whatever drives it, and how it is written down.
+
+use std::fmt::Display;
+
+use qemu_machine_blocking::Vm;
+use qemu_machine_core::{
+    CommandError, Config, Deadline, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value, Wait,
+    WaitError,
+};
+
+/// A machine on one row. Its verbs wait until there is an answer, whichever way the row waits.
+pub(crate) trait Harness: Sized {
+    /// The name of the row.
+    const ROW: &'static str;
+
+    fn launch(config: Config) -> Result<Self, LaunchError>;
+    fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError>;
+    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError>;
+    /// All at once: none waits for the reply of another. The order in which they are sent is the row's.
+    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>>;
+    fn mark(&mut self) -> Mark;
+    fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError>;
+    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse>;
+    fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse>;
+    fn kill(&mut self) -> Result<Outcome, Misuse>;
+    fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError>;
+    fn state(&mut self) -> State;
+    fn pid(&mut self) -> Option<u32>;
+}
+
+/// What happened in a story, in words that do not depend on the row, the time, or the machine that it runs on.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript(Vec<String>);
+
+impl Transcript {
+    pub(crate) fn lines(&self) -> &[String] {
+        &self.0
+    }
+
+    pub(crate) fn note(&mut self, what: impl Display) {
+        self.0.push(what.to_string());
+    }
+
+    /// The machine, or why there is none: without the command line, which names paths.
+    pub(crate) fn launched<H: Harness>(&mut self, result: Result<H, LaunchError>) -> Option<H> {
+        match result {
+            Ok(machine) => {
+                self.note("launched");
+                return Some(machine);
+            }
+            Err(LaunchError::Failed { failure, outcome }) => {
+                self.note(format!("not launched: {failure}"));
+                self.ended(&outcome);
+            }
+            Err(error) => self.note(error),
+        }
+        None
+    }
+
+    pub(crate) fn reply(&mut self, reply: &Result<Value, CommandError>) {
+        match reply {
+            Ok(value) => self.note(format!("reply: {value}")),
+            Err(error) => self.note(format!("no reply: {error}")),
+        }
+    }
+
+    /// What was found, and the mark behind it.
+    pub(crate) fn hit(&mut self, hit: Result<Hit, WaitError>) -> Option<Mark> {
+        match hit {
+            Ok(Hit { found: Found::End(outcome), .. }) => self.ended(&outcome),
+            Ok(Hit { index, found: Found::Event(event), mark, .. }) => {
+                self.note(format!("event {index}: {event}"));
+                return Some(mark);
+            }
+            Ok(Hit { index, found: Found::Text(text), mark, .. }) => {
+                self.note(format!("text {index}: {text:?}"));
+                return Some(mark);
+            }
+            Ok(hit) => self.note(format!("{hit:?}")),
+            Err(WaitError::Ended(outcome)) => {
+                self.note("the machine ended first");
+                self.ended(&outcome);
+            }
+            Err(error) => self.note(error),
+        }
+        None
+    }
+
+    pub(crate) fn ended(&mut self, outcome: &Outcome) {
+        self.note(format!("end: {}", outcome.cause));
+        if let Some(exit) = outcome.exit {
+            self.note(format!("end: {exit}"));
+        }
+        if let Some(event) = &outcome.last_event {
+            self.note(format!("end: {event}"));
+        }
+        if outcome.unanswered > 0 {
+            self.note(format!("end: {} without a reply", outcome.unanswered));
+        }
+        for fault in &outcome.faults {
+            self.note(format!("end: {fault}"));
+        }
+    }
+
+    pub(crate) fn outcome(&mut self, outcome: Result<Outcome, impl Display>) {
+        match outcome {
+            Ok(outcome) => self.ended(&outcome),
+            Err(error) => self.note(error),
+        }
+    }
+}
+
+/// The row of threads and blocking calls.
+impl Harness for Vm {
+    const ROW: &'static str = "blocking";
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        Vm::launch(config)
+    }
+
+    fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError> {
+        self.execute_by(command, within)
+    }
+
+    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
+        Vm::execute_raw(self, object)
+    }
+
+    /// Blocking calls wait, so there is a thread for each.
+    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
+        std::thread::scope(|threads| {
+            let callers: Vec<_> =
+                commands.iter().map(|command| threads.spawn(|| Vm::execute(self, *command))).collect();
+            callers.into_iter().map(|caller| caller.join().expect("a caller does not panic")).collect()
+        })
+    }
+
+    fn mark(&mut self) -> Mark {
+        Vm::mark(self)
+    }
+
+    fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
+        Vm::wait_any(self, from, things.to_vec(), within)
+    }
+
+    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        Vm::type_on(self, console, text)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {
+        Vm::shutdown(self, how)
+    }
+
+    fn kill(&mut self) -> Result<Outcome, Misuse> {
+        Vm::kill(self)
+    }
+
+    fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError> {
+        Vm::wait(self, within)
+    }
+
+    fn state(&mut self) -> State {
+        Vm::state(self)
+    }
+
+    fn pid(&mut self) -> Option<u32> {
+        Vm::pid(self)
+    }
+}

@@ -1,0 +1,250 @@
+//! Decides how a script runs in a simulated world: no process, no socket, and time passes only when nothing else can
+//! happen.
+
+use std::collections::VecDeque;
+
+use qemu_machine_core::{
+    COMMAND_WITHIN, Channel, CommandError, Config, Deadline, Effect, ExitStatus, Hit, Input, LaunchError, Machine,
+    Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError,
+};
+use qemu_machine_tests::scripted::{Action, SCRIPT};
+
+use crate::harness::Harness;
+
+/// The row of the simulated world.
+pub(crate) struct InWorld {
+    machine: Machine,
+    now: Moment,
+    peer: Peer,
+}
+
+/// A program that plays its script, as `scripted-qemu` does.
+#[derive(Default)]
+struct Peer {
+    actions: VecDeque<Action>,
+    /// What it was sent and has not read.
+    unread: String,
+    /// The ids of the commands that it has not answered.
+    heard: VecDeque<String>,
+    printed: String,
+    connected: bool,
+    alive: bool,
+    exit: Option<ExitStatus>,
+}
+
+impl InWorld {
+    /// Turns the crank until there is an answer.
+    fn until<T>(&mut self, mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
+        loop {
+            self.settle();
+            if let Some(answer) = answer(&mut self.machine) {
+                return answer;
+            }
+            if !self.play() {
+                let (until, _) = self.machine.deadline().expect("whoever waits has a deadline");
+                self.now = self.now.max(until);
+                self.machine.handle(self.now, Input::TimePassed);
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(effect) = self.machine.poll_effect() {
+            let Some(input) = self.obey(effect) else { continue };
+            self.machine.handle(self.now, input);
+        }
+        while self.machine.poll_notice().is_some() {}
+        let sent = self.machine.outgoing(Channel::Monitor);
+        self.peer.unread.push_str(std::str::from_utf8(sent).expect("requests are UTF-8"));
+        let sent = sent.len();
+        self.machine.sent(Channel::Monitor, sent);
+    }
+
+    fn obey(&mut self, effect: Effect) -> Option<Input<'static>> {
+        Some(match effect {
+            Effect::Prepare(_) => Input::Prepared(Prepared::default()),
+            Effect::Spawn(spawn) => {
+                let script = spawn.arguments.iter().skip_while(|argument| *argument != SCRIPT.as_bytes()).skip(1);
+                let parse = |argument: &Vec<u8>| Action::parse(std::str::from_utf8(argument).ok()?);
+                let actions = script.map(|argument| parse(argument).expect("a script has actions only")).collect();
+                self.peer = Peer { actions, connected: true, alive: true, ..Peer::default() };
+                Input::Spawned { pid: 1000 }
+            }
+            Effect::Open(channel) => Input::Opened(channel),
+            Effect::Close(channel) => Input::Closed(channel),
+            Effect::Signal(signal) => {
+                let number = if signal == Signal::Kill { 9 } else { 15 };
+                self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                Input::Signalled(Ok(()))
+            }
+            Effect::ReadLog { .. } => {
+                let printed = std::mem::take(&mut self.peer.printed);
+                self.machine.handle(self.now, Input::LogRead(printed.as_bytes()));
+                return None;
+            }
+            Effect::Remove => Input::Removed(Ok(())),
+            other => panic!("an order that is not known: {other:?}"),
+        })
+    }
+
+    /// One thing that happens in the world, if anything can happen now.
+    fn play(&mut self) -> bool {
+        if !self.peer.alive && self.peer.connected {
+            self.peer.connected = false;
+            self.machine.handle(self.now, Input::Closed(Channel::Monitor));
+            return true;
+        }
+        if let Some(status) = self.peer.exit.take() {
+            self.machine.handle(self.now, Input::Exited(status));
+            return true;
+        }
+        match self.peer.act() {
+            Acted::Said(text) => self.machine.handle(self.now, Input::Received(Channel::Monitor, text.as_bytes())),
+            Acted::HungUp => self.machine.handle(self.now, Input::Closed(Channel::Monitor)),
+            Acted::Otherwise => {}
+            Acted::Nothing => return false,
+        }
+        true
+    }
+}
+
+enum Acted {
+    Said(String),
+    HungUp,
+    Otherwise,
+    /// There is nothing that it can do before it hears more.
+    Nothing,
+}
+
+impl Peer {
+    fn act(&mut self) -> Acted {
+        if !self.alive {
+            return Acted::Nothing;
+        }
+        match self.actions.pop_front() {
+            Some(Action::Say(text)) => return Acted::Said(text),
+            Some(Action::Hear) if self.hear().is_none() => {
+                self.actions.push_front(Action::Hear);
+                return Acted::Nothing;
+            }
+            Some(Action::Hear) => {}
+            Some(Action::Reply(value)) => return self.answer(&format!("\"return\": {value}")),
+            Some(Action::Refuse(description)) => {
+                let class = "GenericError";
+                return self.answer(&format!(r#""error": {{"class": "{class}", "desc": "{description}"}}"#));
+            }
+            Some(Action::Forget) => drop(self.heard.pop_front()),
+            Some(Action::Print(line)) => self.printed = format!("{}{line}\n", self.printed),
+            Some(Action::Obey) => return self.obey(),
+            Some(Action::HangUp) => {
+                self.connected = false;
+                return Acted::HungUp;
+            }
+            Some(Action::Stall) => {
+                self.actions.push_front(Action::Stall);
+                return Acted::Nothing;
+            }
+            Some(Action::Abort) => self.end(ExitStatus::Signal { number: 6, core_dumped: false }),
+            Some(Action::Exit(code)) => self.end(ExitStatus::Code(code)),
+            None => self.end(ExitStatus::Code(0)),
+        }
+        Acted::Otherwise
+    }
+
+    fn end(&mut self, status: ExitStatus) {
+        if std::mem::take(&mut self.alive) {
+            self.exit = Some(status);
+        }
+    }
+
+    /// Reads one command: ours are one object each, with nothing between them, and have their id at the end.
+    fn hear(&mut self) -> Option<String> {
+        let mut stream = serde_json::Deserializer::from_str(&self.unread).into_iter::<Value>();
+        let command = stream.next()?.ok()?;
+        let rest = self.unread.split_off(stream.byte_offset());
+        self.unread = rest;
+        self.heard.push_back(command["id"].to_string());
+        Some(command["execute"].as_str().unwrap_or_default().into())
+    }
+
+    fn answer(&mut self, result: &str) -> Acted {
+        let id = self.heard.pop_front().expect("a script answers what it heard");
+        Acted::Said(format!("{{{result}, \"id\": {id}}}\r\n"))
+    }
+
+    fn obey(&mut self) -> Acted {
+        self.actions.push_front(Action::Obey);
+        match self.hear().as_deref() {
+            None => Acted::Nothing,
+            Some("quit") => {
+                self.actions = [Action::Exit(0)].into();
+                self.answer("\"return\": {}")
+            }
+            Some(_) => self.answer("\"return\": {}"),
+        }
+    }
+}
+
+impl Harness for InWorld {
+    const ROW: &'static str = "in_world";
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        let mut world = Self { machine: Machine::new(config)?, now: Moment::ORIGIN, peer: Peer::default() };
+        world.machine.launch(world.now)?;
+        world.until(|machine| machine.launched())?;
+        Ok(world)
+    }
+
+    fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError> {
+        let ticket = self.machine.execute(self.now, &command, within)?;
+        self.until(|machine| machine.claim(&ticket))
+    }
+
+    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
+        let ticket = self.machine.execute_raw(self.now, object.as_bytes(), COMMAND_WITHIN)?;
+        self.until(|machine| machine.claim(&ticket))
+    }
+
+    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
+        let tickets: Vec<_> =
+            commands.iter().map(|command| self.machine.execute(self.now, command, COMMAND_WITHIN)).collect();
+        let tickets = tickets.into_iter().map(|ticket| ticket.map_err(CommandError::from));
+        tickets.map(|ticket| ticket.and_then(|ticket| self.until(|machine| machine.claim(&ticket)))).collect()
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.machine.mark()
+    }
+
+    fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
+        let wait = self.machine.wait(self.now, from, things.to_vec(), within)?;
+        self.until(|machine| machine.claim_wait(wait))
+    }
+
+    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        self.machine.type_on(self.now, console, text.as_bytes())
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {
+        self.machine.shutdown(self.now, how)?;
+        Ok(self.until(|machine| machine.outcome().cloned()))
+    }
+
+    fn kill(&mut self) -> Result<Outcome, Misuse> {
+        self.machine.kill(self.now)?;
+        Ok(self.until(|machine| machine.outcome().cloned()))
+    }
+
+    fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError> {
+        let wait = self.machine.wait_for_end(self.now, within)?;
+        self.until(|machine| machine.claim_wait(wait)).and_then(Hit::into_end)
+    }
+
+    fn state(&mut self) -> State {
+        self.machine.state()
+    }
+
+    fn pid(&mut self) -> Option<u32> {
+        self.machine.pid()
+    }
+}

@@ -1,0 +1,91 @@
+//! Decides how a story runs on mio: with the small loop of the crate.
+
+use qemu_machine_core::{
+    CommandError, Config, Deadline, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value, Wait, WaitError,
+};
+use qemu_machine_mio::{Desk, Vm};
+
+use crate::harness::Harness;
+
+/// The row of mio.
+pub(crate) struct Mio {
+    desk: Desk,
+    vm: Vm,
+}
+
+impl Mio {
+    fn until<T>(&mut self, mut answer: impl FnMut(&mut Vm) -> Option<T>) -> T {
+        let vms = std::slice::from_mut(&mut self.vm);
+        self.desk.run(vms, |vms| answer(&mut vms[0])).expect("the poll works")
+    }
+
+    fn end(&mut self) -> Outcome {
+        self.until(|vm| vm.outcome().cloned())
+    }
+}
+
+impl Harness for Mio {
+    const ROW: &'static str = "mio";
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        let mut desk = Desk::new().expect("there is a poll to be had");
+        let (registry, tokens) = desk.parts();
+        let vm = Vm::launch(config, registry, tokens)?;
+        let mut machine = Self { desk, vm };
+        machine.until(|vm| vm.launched())?;
+        Ok(machine)
+    }
+
+    fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError> {
+        let ticket = self.vm.execute_by(command, within)?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
+        let ticket = self.vm.execute_raw(object)?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
+        let tickets: Vec<_> = commands.iter().map(|command| self.vm.execute(*command)).collect();
+        tickets
+            .into_iter()
+            .map(|ticket| ticket.map_or_else(|error| Err(error.into()), |ticket| self.until(|vm| vm.claim(&ticket))))
+            .collect()
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.vm.mark()
+    }
+
+    fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
+        let wait = self.vm.wait_any(from, things.to_vec(), within)?;
+        self.until(|vm| vm.claim_wait(wait))
+    }
+
+    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        self.vm.type_on(console, text)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {
+        self.vm.shutdown(how)?;
+        Ok(self.end())
+    }
+
+    fn kill(&mut self) -> Result<Outcome, Misuse> {
+        self.vm.kill()?;
+        Ok(self.end())
+    }
+
+    fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError> {
+        self.wait_any(&Mark::default(), &[Wait::end()], within).and_then(Hit::into_end)
+    }
+
+    fn state(&mut self) -> State {
+        self.vm.state()
+    }
+
+    fn pid(&mut self) -> Option<u32> {
+        self.vm.pid()
+    }
+}

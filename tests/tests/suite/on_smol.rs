@@ -1,0 +1,220 @@
+//! Decides how a story runs on smol, under each executor, and under one that keeps dropping its futures.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::{Pin, pin};
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+
+use qemu_machine_core::{
+    CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value, Wait,
+    WaitError,
+};
+use qemu_machine_smol::{Driver, Vm};
+use tokio::runtime::Runtime;
+
+use crate::harness::Harness;
+
+/// An executor: how it waits, and how it drives.
+pub(crate) trait Executor {
+    const ROW: &'static str;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T;
+    fn spawn(driver: Driver);
+
+    /// Waits for something that can be asked for again without harm.
+    fn insist<T, F: Future<Output = T>>(mut ask: impl FnMut() -> F) -> T {
+        Self::block_on(ask())
+    }
+}
+
+/// smol itself, with the driver on its global executor.
+pub(crate) struct OnSmol;
+
+impl Executor for OnSmol {
+    const ROW: &'static str = "smol_on_smol";
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        smol::block_on(future)
+    }
+
+    fn spawn(driver: Driver) {
+        smol::spawn(driver).detach();
+    }
+}
+
+/// async-std, which is discontinued: what runs there needs no particular executor.
+pub(crate) struct OnAsyncStd;
+
+impl Executor for OnAsyncStd {
+    const ROW: &'static str = "smol_on_async_std";
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        async_std::task::block_on(future)
+    }
+
+    fn spawn(driver: Driver) {
+        async_std::task::spawn(driver);
+    }
+}
+
+/// tokio.
+pub(crate) struct OnTokio;
+
+fn tokio_runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().expect("a runtime can be made"))
+}
+
+impl Executor for OnTokio {
+    const ROW: &'static str = "smol_on_tokio";
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio_runtime().block_on(future)
+    }
+
+    fn spawn(driver: Driver) {
+        tokio_runtime().spawn(driver);
+    }
+}
+
+/// No executor at all: the driver has a thread that polls it, and so has the caller.
+pub(crate) struct OnBlockOn;
+
+impl Executor for OnBlockOn {
+    const ROW: &'static str = "smol_on_block_on";
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        smol::future::block_on(future)
+    }
+
+    fn spawn(driver: Driver) {
+        std::thread::spawn(|| smol::future::block_on(driver));
+    }
+}
+
+/// Drops a future that did not get on, and asks again.
+pub(crate) struct Impatient;
+
+impl Executor for Impatient {
+    const ROW: &'static str = "impatient";
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        smol::future::block_on(future)
+    }
+
+    fn spawn(driver: Driver) {
+        smol::spawn(driver).detach();
+    }
+
+    fn insist<T, F: Future<Output = T>>(mut ask: impl FnMut() -> F) -> T {
+        loop {
+            let asked = Twice { future: Box::pin(ask()), polls: 0 };
+            if let Some(answer) = Self::block_on(asked) {
+                return answer;
+            }
+        }
+    }
+}
+
+/// A future that is given up when it was woken and still is not done.
+struct Twice<F> {
+    future: Pin<Box<F>>,
+    polls: usize,
+}
+
+impl<F: Future> Future for Twice<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.polls += 1;
+        match self.future.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if self.polls > 1 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// The row of smol under one executor.
+pub(crate) struct Smol<E> {
+    vm: Vm,
+    executor: PhantomData<E>,
+}
+
+impl<E: Executor> Smol<E> {
+    /// Commands that are given up at once, and waits that are: whoever else waits must not notice.
+    fn disturb(&self) {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let wait = pin!(self.vm.wait_any(&Mark::default(), [Wait::event("NEVER")], FOREVER)).poll(&mut context);
+        assert!(!matches!(wait, Poll::Ready(Ok(_))), "nothing is called that");
+    }
+}
+
+impl<E: Executor> Harness for Smol<E> {
+    const ROW: &'static str = E::ROW;
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        let vm = E::block_on(Vm::launch_with(config, E::spawn))?;
+        Ok(Self { vm, executor: PhantomData })
+    }
+
+    fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError> {
+        self.disturb();
+        E::block_on(self.vm.execute_by(command, within))
+    }
+
+    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
+        E::block_on(self.vm.execute_raw(object))
+    }
+
+    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
+        E::block_on(async {
+            let mut replies: Vec<_> = commands.iter().map(|command| Box::pin(self.vm.execute(*command))).collect();
+            let mut answers: Vec<Option<_>> = commands.iter().map(|_| None).collect();
+            std::future::poll_fn(|context| {
+                for (reply, answer) in replies.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
+                    if let Poll::Ready(ready) = reply.as_mut().poll(context) {
+                        *answer = Some(ready);
+                    }
+                }
+                if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            answers.into_iter().flatten().collect()
+        })
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.vm.mark()
+    }
+
+    fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
+        self.disturb();
+        E::insist(|| self.vm.wait_any(from, things.to_vec(), within))
+    }
+
+    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        self.vm.type_on(console, text)
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {
+        E::insist(|| self.vm.shutdown(how))
+    }
+
+    fn kill(&mut self) -> Result<Outcome, Misuse> {
+        E::insist(|| self.vm.kill())
+    }
+
+    fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError> {
+        E::insist(|| self.vm.wait(within))
+    }
+
+    fn state(&mut self) -> State {
+        self.vm.state()
+    }
+
+    fn pid(&mut self) -> Option<u32> {
+        self.vm.pid()
+    }
+}

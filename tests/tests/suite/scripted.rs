@@ -1,0 +1,282 @@
+//! The stories with a script: what a real QEMU cannot be made to do. They run on every row, the simulated world among
+//! them.
+
+use std::time::Duration;
+
+use qemu_machine_core::{CommandError, Config, Deadline, Mark, Shutdown, Wait};
+use qemu_machine_tests::scripted::Script;
+
+use crate::harness::{Harness, Transcript};
+use crate::in_world::InWorld;
+use crate::on_mio::Mio;
+use crate::on_smol::{Impatient, OnAsyncStd, OnBlockOn, OnSmol, OnTokio, Smol};
+use crate::rows;
+
+/// Longer than anything takes that is expected to happen.
+const LONG: Deadline = Deadline::after(Duration::from_secs(10));
+
+/// For what must not happen in time.
+const SHORT: Duration = Duration::from_millis(100);
+
+fn config(script: Script) -> Config {
+    script.config(env!("CARGO_BIN_EXE_scripted-qemu"))
+}
+
+/// Launches a script, or writes down why not.
+fn launch<H: Harness>(script: Script) -> (Transcript, Option<H>) {
+    let mut told = Transcript::default();
+    let machine = told.launched(H::launch(config(script)));
+    (told, machine)
+}
+
+/// Launches a script that is to become ready.
+fn launched<H: Harness>(script: Script) -> (Transcript, H) {
+    let (told, machine) = launch(script);
+    (told, machine.expect("the script greets and negotiates"))
+}
+
+fn from_launch_to_quit<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().hear().reply(r#"{"answer": 42}"#).obey());
+    told.note(format!("{:?}", machine.state()));
+    told.reply(&machine.execute("question", LONG));
+    told.outcome(machine.shutdown(Shutdown::default()));
+    told.note(format!("{:?}", machine.state()));
+    told.reply(&machine.execute("question", LONG));
+    told.outcome(machine.shutdown(Shutdown::default()));
+    told
+}
+
+fn events_in_every_gap<H: Harness>() -> Transcript {
+    let script = Script::new()
+        .event("BEFORE_GREETING")
+        .greet()
+        .event("BEFORE_NEGOTIATION")
+        .hear()
+        .event("BEFORE_ANSWER")
+        .reply("{}")
+        .event("AFTER_ANSWER")
+        .hear()
+        .event("BEFORE_REPLY")
+        .reply("{}")
+        .event("AFTER_REPLY")
+        .obey();
+    let (mut told, mut machine) = launched::<H>(script);
+    told.reply(&machine.execute("act", LONG));
+    let mut mark = Mark::default();
+    for _ in 0..6 {
+        mark = told.hit(machine.wait_any(&mark, &[Wait::any_event()], LONG)).expect("there are six events");
+    }
+    told.hit(machine.wait_any(&mark, &[Wait::any_event()], SHORT.into()));
+    told.outcome(machine.kill());
+    told
+}
+
+fn the_cause_is_seen_from_a_mark<H: Harness>() -> Transcript {
+    let script = Script::launched().hear().event("OLD").reply("1").hear().event("NEW").reply("2").obey();
+    let (mut told, mut machine) = launched::<H>(script);
+    told.reply(&machine.execute("first", LONG));
+    let mark = machine.mark();
+    told.reply(&machine.execute("second", LONG));
+    told.hit(machine.wait_any(&mark, &[Wait::event("OLD"), Wait::event("NEW")], LONG));
+    told.hit(machine.wait_any(&Mark::default(), &[Wait::event("OLD"), Wait::event("NEW")], LONG));
+    told.outcome(machine.kill());
+    told
+}
+
+fn a_late_reply_reaches_nobody<H: Harness>() -> Transcript {
+    let script = Script::launched().hear().hear().reply("\"late\"").reply("\"in time\"").obey();
+    let (mut told, mut machine) = launched::<H>(script);
+    told.reply(&machine.execute("slow", SHORT.into()));
+    told.reply(&machine.execute("quick", LONG));
+    told.reply(&machine.execute("next", LONG));
+    told.outcome(machine.shutdown(Shutdown::default()));
+    told
+}
+
+fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().hear().refuse("not today").obey());
+    told.reply(&machine.execute("please", LONG));
+    told.reply(&machine.execute("thanks", LONG));
+    told.reply(&machine.execute_raw("{\"execute\": \"raw\"}"));
+    told.reply(&machine.execute_raw("[]"));
+    told.outcome(machine.kill());
+    told
+}
+
+fn an_error_without_an_id_is_the_raw_commands<H: Harness>() -> Transcript {
+    let error = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n";
+    let (mut told, mut machine) = launched::<H>(Script::launched().hear().say(error).forget().obey());
+    told.reply(&machine.execute_raw("{\"execute\": 1}"));
+    told.reply(&machine.execute("next", LONG));
+    told.outcome(machine.kill());
+    told
+}
+
+fn many_commands_at_once<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().obey());
+    let replies = machine.execute_all(&["command"; 20]);
+    told.note(format!("{} replies", replies.iter().filter(|reply| reply.is_ok()).count()));
+    told.outcome(machine.shutdown(Shutdown::default()));
+    told
+}
+
+fn a_broken_reply_costs_one_command<H: Harness>() -> Transcript {
+    let (mut told, mut machine) =
+        launched::<H>(Script::launched().hear().say("{\"return\": inf, \"id\": 1}\r\n").forget().obey());
+    told.note(format!("broken: {}", matches!(machine.execute("divide", LONG), Err(CommandError::Broken(_)))));
+    told.reply(&machine.execute("next", LONG));
+    told.outcome(machine.kill());
+    told
+}
+
+fn death_while_a_command_waits<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().hear().print("oops").exit(3));
+    told.reply(&machine.execute("deadly", LONG));
+    told.hit(machine.wait_any(&Mark::default(), &[Wait::event("NEVER")], LONG));
+    told.hit(machine.wait_any(&Mark::default(), &[Wait::event("NEVER"), Wait::end()], LONG));
+    told
+}
+
+fn death_before_the_greeting<H: Harness>() -> Transcript {
+    launch::<H>(Script::new().print("no room").exit(1)).0
+}
+
+fn death_in_the_greeting<H: Harness>() -> Transcript {
+    launch::<H>(Script::new().say("{\"QMP\": {\"version\"").abort()).0
+}
+
+fn death_in_the_negotiation<H: Harness>() -> Transcript {
+    launch::<H>(Script::new().greet().hear().exit(0)).0
+}
+
+fn garbage_for_a_greeting<H: Harness>() -> Transcript {
+    launch::<H>(Script::new().say("SSH-2.0-OpenSSH_9.2\r\n").stall()).0
+}
+
+fn a_refused_negotiation<H: Harness>() -> Transcript {
+    launch::<H>(Script::new().greet().hear().refuse("no capabilities today").stall()).0
+}
+
+fn silence_for_a_greeting<H: Harness>() -> Transcript {
+    let mut told = Transcript::default();
+    told.launched(H::launch(config(Script::new().stall()).launch_within(SHORT)));
+    told
+}
+
+fn a_quit_that_nobody_hears<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().stall());
+    told.outcome(machine.shutdown(Shutdown::within(3 * SHORT)));
+    told
+}
+
+fn a_quit_of_the_callers_own<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().obey());
+    told.reply(&machine.execute("quit", LONG));
+    told.outcome(machine.wait(LONG));
+    told
+}
+
+fn waiting_for_an_end_that_does_not_come<H: Harness>() -> Transcript {
+    let (mut told, mut machine) = launched::<H>(Script::launched().obey());
+    told.outcome(machine.wait(SHORT.into()));
+    told.reply(&machine.execute("still there", LONG));
+    told.outcome(machine.kill());
+    told
+}
+
+/// The stories, each with what it tells on every row.
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::each! { $harness:
+            from_launch_to_quit [
+                "launched", "Running", "reply: {\"answer\":42}",
+                "end: ended by the caller (quit)", "end: exit status 0", "Ended",
+                "no reply: the machine has ended",
+                "end: ended by the caller (quit)", "end: exit status 0",
+            ]
+            events_in_every_gap [
+                "launched", "reply: {}",
+                "event 0: BEFORE_GREETING", "event 0: BEFORE_NEGOTIATION", "event 0: BEFORE_ANSWER",
+                "event 0: AFTER_ANSWER", "event 0: BEFORE_REPLY", "event 0: AFTER_REPLY",
+                "nothing that was waited for came within the deadline",
+                "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
+            ]
+            the_cause_is_seen_from_a_mark [
+                "launched", "reply: 1", "reply: 2", "event 1: NEW", "event 0: OLD",
+                "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
+            ]
+            a_late_reply_reaches_nobody [
+                "launched", "no reply: no reply within the deadline, after the command was sent",
+                "reply: \"in time\"", "reply: {}",
+                "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
+            ]
+            a_refusal_is_in_the_words_of_the_peer [
+                "launched", "no reply: GenericError: not today", "reply: {}", "reply: {}",
+                "no reply: raw command: an object without an id is needed",
+                "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
+            ]
+            an_error_without_an_id_is_the_raw_commands [
+                "launched", "no reply: GenericError: JSON parse error", "reply: {}",
+                "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
+            ]
+            many_commands_at_once [
+                "launched", "20 replies", "end: ended by the caller (quit)", "end: exit status 0",
+            ]
+            a_broken_reply_costs_one_command [
+                "launched", "broken: true", "reply: {}",
+                "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
+            ]
+            death_while_a_command_waits [
+                "launched", "no reply: the monitor was closed after the command was sent",
+                "the machine ended first",
+                "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
+                "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
+            ]
+            death_before_the_greeting [
+                "not launched: QEMU ended before its monitor greeted",
+                "end: QEMU exited by itself (status 1)", "end: exit status 1",
+            ]
+            death_in_the_greeting [
+                "not launched: QEMU ended before its monitor greeted",
+                "end: ended by signal 6, which the caller did not send", "end: signal 6 (SIGABRT)",
+            ]
+            death_in_the_negotiation [
+                "not launched: QEMU ended before its monitor answered the capabilities negotiation",
+                "end: QEMU exited by itself (status 0)", "end: exit status 0",
+            ]
+            garbage_for_a_greeting [
+                "not launched: the monitor broke the protocol: not a QMP message (not an object): SSH-2.0-OpenSSH_9.2",
+                "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
+            ]
+            a_refused_negotiation [
+                "not launched: capabilities negotiation was refused: GenericError: no capabilities today",
+                "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
+            ]
+            silence_for_a_greeting [
+                "not launched: the deadline passed before its monitor greeted",
+                "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
+            ]
+            a_quit_that_nobody_hears [
+                "launched", "end: ended by the caller (SIGTERM)", "end: signal 15 (SIGTERM)",
+            ]
+            a_quit_of_the_callers_own [
+                "launched", "reply: {}", "end: ended by the caller (quit)", "end: exit status 0",
+            ]
+            waiting_for_an_end_that_does_not_come [
+                "launched", "nothing that was waited for came within the deadline", "reply: {}",
+                "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
+            ]
+        }
+    };
+}
+
+rows! { stories:
+    in_world = InWorld,
+    blocking = qemu_machine_blocking::Vm,
+    mio = Mio,
+    smol_on_smol = Smol<OnSmol>,
+    smol_on_async_std = Smol<OnAsyncStd>,
+    smol_on_tokio = Smol<OnTokio>,
+    smol_on_block_on = Smol<OnBlockOn>,
+    impatient = Smol<Impatient>,
+}
