@@ -1,6 +1,5 @@
 //! Decides what a command is, and how its reply becomes a value.
 
-use alloc::string::String;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -220,12 +219,11 @@ impl<C> fmt::Debug for Ticket<C> {
     }
 }
 
-/// The first part of bytes of the peer, short enough for an error message.
-pub(crate) fn excerpt(bytes: &[u8]) -> String {
-    const LENGTH: usize = 200;
-    let mut text = crate::input::lossy(&bytes[..bytes.len().min(LENGTH)]);
-    if bytes.len() > LENGTH {
-        text.push('…');
-    }
-    text
+/// Whether a command waits for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Band {
+    /// One after another, in QEMU's main loop.
+    InBand,
+    /// At once, in QEMU's monitor thread, past the others.
+    OutOfBand,
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::config::Config;
-use crate::error::Misuse;
+use crate::fault::Misuse;
 use crate::input::Channel;
 
 /// The command line of a machine.

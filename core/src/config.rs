@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::error::Misuse;
+use crate::fault::Misuse;
 use crate::time::Deadline;
 
 /// What to run, and how.

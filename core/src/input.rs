@@ -1,10 +1,9 @@
 //! Decides in what words the world tells the core its news.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::error::HostFault;
+use crate::fault::HostFault;
 
 /// One stream of bytes between us and QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,9 +118,4 @@ fn signal_name(number: i32) -> Option<&'static str> {
         31 => "SIGSYS",
         _ => return None,
     })
-}
-
-/// Bytes of the host as people read them: what is not UTF-8 is replaced.
-pub(crate) fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

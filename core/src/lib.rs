@@ -145,6 +145,7 @@ mod console;
 mod effect;
 mod error;
 mod event;
+mod fault;
 mod input;
 pub mod lifecycle;
 mod machine;
@@ -152,21 +153,21 @@ mod notice;
 mod outbox;
 mod outcome;
 pub mod session;
+mod text;
 mod time;
 mod wait;
 pub mod wire;
 
-pub use command::{Command, CommandId, FromReply, OutOfBand, Payload, Raw, Ticket, Unread};
+pub use command::{Band, Command, CommandId, FromReply, OutOfBand, Payload, Raw, Ticket, Unread};
 pub use command_line::{CommandLine, escape_commas};
 pub use config::{Config, Limits};
 pub use console::Console;
 pub use effect::{Effect, Preparation, Signal, Spawn};
-pub use error::{
-    CommandError, HostFault, LaunchError, LaunchFailure, Misuse, Progress, ProtocolError, Refusal, WaitError,
-};
+pub use error::{CommandError, LaunchError, Progress, WaitError};
 pub use event::{Event, History, Timestamp, matches};
+pub use fault::{HostFault, Misuse, ProtocolError, Refusal};
 pub use input::{Channel, ExitStatus, Input, Prepared};
-pub use lifecycle::{Phase, Rung, Shutdown, State, Why};
+pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
 pub use machine::Machine;
 pub use notice::Notice;
 pub use outcome::{Cause, Outcome};

@@ -7,10 +7,11 @@ use core::fmt;
 use serde::Deserialize;
 
 use crate::command_line::CommandLine;
-use crate::error::HostFault;
 use crate::event::{Event, History};
+use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::Rung;
+use crate::text::printable;
 
 /// How a life ended: everything that is known when it is over. It displays as a few lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,19 +210,6 @@ fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Resu
         writeln!(f, "    {}", printable(line))?;
     }
     Ok(())
-}
-
-/// Text that a terminal takes literally.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.trim_end().chars() {
-        if character.is_control() && character != '\t' {
-            printable.extend(character.escape_debug());
-        } else {
-            printable.push(character);
-        }
-    }
-    printable
 }
 
 impl fmt::Display for Outcome {

@@ -312,7 +312,7 @@ impl Pending {
         mark.consoles[index] = end;
         let printed = console.since(begin);
         let behind = usize::try_from(console.end() - end).unwrap_or(usize::MAX);
-        let text = crate::input::lossy(&printed[..printed.len().saturating_sub(behind)]);
+        let text = crate::text::lossy(&printed[..printed.len().saturating_sub(behind)]);
         Some(self.hit(item, Found::Text(text), mark))
     }
 }

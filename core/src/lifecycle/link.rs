@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::error::{HostFault, LaunchFailure};
+use crate::fault::HostFault;
+use crate::lifecycle::LaunchFailure;
 
 /// The monitor, from before its connection to after its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! where one part acts upon another, until none applies.
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be thought about in every transition")]
 
+mod failure;
 mod intent;
 mod link;
 mod process;
@@ -12,9 +13,9 @@ mod settle;
 
 use core::time::Duration;
 
-use crate::error::LaunchFailure;
 use crate::time::Moment;
 
+pub use failure::LaunchFailure;
 pub use intent::{Cleaning, Intent, Ladder, Request, Rung, Shutdown};
 pub use link::{Link, LinkNews, Phase};
 pub use process::{Process, ProcessNews};

@@ -1,6 +1,6 @@
 //! Decides what is known of the operating system's process.
 
-use crate::error::HostFault;
+use crate::fault::HostFault;
 use crate::input::ExitStatus;
 
 /// The process, from before its birth to after its death.

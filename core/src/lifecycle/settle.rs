@@ -1,8 +1,8 @@
 //! Decides the joint transitions: what follows for the whole from the states of the three parts.
 
 use super::{Cleaning, DRAIN, HANG_UP_GRACE, Intent, Ladder, Lifecycle, Link, Order, Phase, Process, REAP, Rung};
-use crate::error::LaunchFailure;
 use crate::input::ExitStatus;
+use crate::lifecycle::LaunchFailure;
 use crate::time::Moment;
 
 impl Lifecycle {

@@ -6,8 +6,9 @@ use alloc::string::String;
 use super::Machine;
 use crate::command_line::CommandLine;
 use crate::console::Console;
-use crate::error::{LaunchError, Misuse};
+use crate::error::LaunchError;
 use crate::event::{Event, History};
+use crate::fault::Misuse;
 use crate::input::{Channel, Prepared};
 use crate::lifecycle::{HANG_UP_GRACE, Lifecycle, Process, State, Why};
 use crate::outcome::Outcome;
@@ -160,6 +161,6 @@ impl Machine {
 
     pub(super) fn last_words(&self, bytes: &[u8]) -> String {
         let surplus = bytes.len().saturating_sub(self.config.limits.last_words);
-        crate::input::lossy(&bytes[surplus..])
+        crate::text::lossy(&bytes[surplus..])
     }
 }

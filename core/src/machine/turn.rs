@@ -6,16 +6,17 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::owed::Answer;
-use crate::command::Payload;
+use crate::command::{Band, Payload};
 use crate::console::Console;
 use crate::effect::{Effect, Preparation, Signal, Spawn};
-use crate::error::{CommandError, LaunchFailure};
+use crate::error::CommandError;
 use crate::event::Event;
 use crate::input::{Channel, Input};
+use crate::lifecycle::LaunchFailure;
 use crate::lifecycle::{LinkNews, News, Order, Process, ProcessNews, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome, Record};
-use crate::session::{Band, Fact, Heard, Kind, Owner, Request as Issue};
+use crate::session::{Fact, Heard, Kind, Owner, Request as Issue};
 use crate::time::Moment;
 use crate::{CommandId, Config};
 

@@ -3,9 +3,10 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Band, Kind, Session, finish};
-use crate::command::CommandId;
-use crate::error::{Misuse, Progress};
+use super::{Kind, Session, finish};
+use crate::command::{Band, CommandId};
+use crate::error::Progress;
+use crate::fault::Misuse;
 use crate::time::Moment;
 
 /// The commands that have no reply yet: those on the wire, and those that wait to go there.
@@ -244,7 +245,7 @@ impl Flight {
         self.waiting.retain(|waiting| {
             let rejected = !offered && waiting.entry.band == Band::OutOfBand;
             if let (true, Owner::Caller(id)) = (rejected, waiting.entry.owner) {
-                answer(id, Misuse::NoOutOfBand(crate::input::lossy(&waiting.body)));
+                answer(id, Misuse::NoOutOfBand(crate::text::lossy(&waiting.body)));
             }
             !rejected
         });

@@ -8,17 +8,20 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::command::{Payload, excerpt};
+use crate::command::{Band, Payload};
 use crate::config::Limits;
-use crate::error::{CommandError, LaunchFailure, Misuse, Progress, ProtocolError, Refusal};
+use crate::error::{CommandError, Progress};
+use crate::fault::{Misuse, ProtocolError, Refusal};
+use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
+use crate::text::{excerpt, lossy};
 use crate::time::Moment;
 use crate::wire::{Frame, Framer, Greeting, Message, encode};
 
 pub(crate) use flight::Owner;
 use flight::{Entry, Flight};
 pub(crate) use words::Kind;
-pub use words::{Band, Counters, Fact, Heard, Request};
+pub use words::{Counters, Fact, Heard, Request};
 
 /// One conversation with a monitor, as plain data.
 ///
@@ -286,7 +289,7 @@ impl Session {
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
-                CommandError::Misuse(Misuse::NoOutOfBand(crate::input::lossy(body)))
+                CommandError::Misuse(Misuse::NoOutOfBand(lossy(body)))
             }
             Stage::Down | Stage::Greeting | Stage::Negotiating => return self.flight.queue(entry, body),
             Stage::Ready { out_of_band } => {

@@ -1,8 +1,10 @@
 //! Decides in what words a session is spoken to, and speaks.
 
-use crate::command::{CommandId, Payload};
-use crate::error::{CommandError, LaunchFailure, Refusal};
+use crate::command::{Band, CommandId, Payload};
+use crate::error::CommandError;
 use crate::event::Event;
+use crate::fault::Refusal;
+use crate::lifecycle::LaunchFailure;
 use crate::session::Owner;
 use crate::time::Moment;
 
@@ -33,15 +35,6 @@ pub struct Request<'a> {
     pub(crate) band: Band,
     pub(crate) kind: Kind,
     pub(crate) deadline: Option<Moment>,
-}
-
-/// Whether a command waits for those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Band {
-    /// One after another, in QEMU's main loop.
-    InBand,
-    /// At once, in QEMU's monitor thread, past the others.
-    OutOfBand,
 }
 
 /// What is special about a command.

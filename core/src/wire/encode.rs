@@ -11,9 +11,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::command::Command;
-use crate::error::Misuse;
-use crate::session::Band;
+use crate::command::{Band, Command};
+use crate::fault::Misuse;
 
 /// Appends a command up to its id.
 ///

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::command::{Payload, excerpt};
-use crate::error::{ProtocolError, Refusal};
+use crate::command::Payload;
 use crate::event::{Event, Timestamp};
+use crate::fault::{ProtocolError, Refusal};
+use crate::text::excerpt;
 
 /// What a peer says.
 #[derive(Clone, Debug, PartialEq, Eq)]

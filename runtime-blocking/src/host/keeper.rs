@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-
-use super::child::{Child, Request};
 
 /// How long the keeper leaves a machine to its callers after it found one inside. While calls come thick and fast,
 /// they pay nothing for handing the machine back and forth; when they stop, nothing that the machine says lies
@@ -62,7 +60,7 @@ pub(crate) struct Keeper {
 }
 
 enum Job {
-    Fork(Request, Sender<io::Result<Child>>),
+    Run(Box<dyn FnOnce() + Send>),
     Keep(u64, Arc<dyn Kept>),
     Look(u64),
 }
@@ -70,7 +68,7 @@ enum Job {
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Fork(..) => "Fork",
+            Self::Run(_) => "Run",
             Self::Keep(..) => "Keep",
             Self::Look(..) => "Look",
         })
@@ -101,11 +99,13 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Starts a process.
-    pub(super) fn fork(&self, request: Request) -> io::Result<Child> {
+    /// Does something on the keeper's thread, and waits for it. Not to be called on that thread, nor while holding what
+    /// something that is kept and armed needs for its turn.
+    pub(super) fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (answer, answered) = channel();
-        self.tell(Job::Fork(request, answer));
-        answered.recv().map_err(io::Error::other)?
+        // Whoever asked waits for the answer, so there is somebody to take it.
+        self.tell(Job::Run(Box::new(move || drop(answer.send(act())))));
+        answered.recv().map_err(io::Error::other)
     }
 
     /// Takes something into keeping. It is not turned before it is armed.
@@ -176,8 +176,7 @@ impl Thread {
         let jobs = std::mem::take(&mut *self.keeper.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for job in jobs {
             match job {
-                // Whoever asked waits for the answer; if not, the child is dropped, and so killed.
-                Job::Fork(request, answer) => drop(answer.send(request.start())),
+                Job::Run(act) => act(),
                 Job::Keep(token, kept) => drop(self.kept.insert(token, Entry { kept, at: None })),
                 Job::Look(token) => self.turn(token, Wake::Ready),
             }

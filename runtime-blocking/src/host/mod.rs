@@ -179,7 +179,7 @@ impl Host {
         let failed = |error| fault(format!("execute `{program}`"), &error);
         let log = self.place.as_ref().map(Place::log).transpose().map_err(failed)?;
         let request = child::Request { arguments: spawn.arguments, inherited: std::mem::take(&mut self.theirs), log };
-        let child = Keeper::get().and_then(|keeper| keeper.fork(request)).map_err(failed)?;
+        let child = Keeper::get().and_then(|keeper| keeper.run(|| request.start())?).map_err(failed)?;
         // A child that is dropped is killed and reaped.
         watch.born(child.descriptor()).map_err(failed)?;
         let pid = child.pid();

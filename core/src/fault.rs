@@ -1,0 +1,102 @@
+//! Decides whose fault it is when something goes wrong: the caller's, QEMU's decision, the peer's, or the host's.
+
+use alloc::string::String;
+
+/// The caller's fault: the call made no sense, and nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A machine is launched once in each life.
+    #[error("the machine is launched already")]
+    AlreadyLaunched,
+    /// The process of the last life survived SIGKILL, and its end was not reported yet.
+    #[error("the process of the last life is still there")]
+    NotReaped,
+    /// The call needs a machine that was launched.
+    #[error("the machine was not launched")]
+    NotLaunched,
+    /// The call needs a machine that still lives.
+    #[error("the machine has ended")]
+    Ended,
+    /// The machine was configured without a monitor.
+    #[error("the machine has no monitor")]
+    NoMonitor,
+    /// QMP wants an object (or nothing) as arguments; something else was given, or it could not be written as JSON.
+    #[error("arguments of `{command}`: {problem}")]
+    Arguments {
+        /// The command.
+        command: String,
+        /// What is wrong with its arguments.
+        problem: String,
+    },
+    /// A raw command must be one JSON object without an `id` of its own.
+    #[error("raw command: {0}")]
+    Raw(String),
+    /// The command wants to go out of band, and that was not negotiated.
+    #[error("`{0}` is to go out of band, which the monitor did not offer")]
+    NoOutOfBand(String),
+    /// As many commands as [`Limits::commands`](crate::Limits::commands) are waiting for their end.
+    #[error("more than {0} commands at once")]
+    TooManyCommands(usize),
+    /// There is no console of that name.
+    #[error("no console is named `{0}`")]
+    UnknownConsole(String),
+    /// More was written to a console than QEMU takes, and [`Limits::console_input`](crate::Limits::console_input)
+    /// is full.
+    #[error("more than {0} bytes are waiting to be typed on the console")]
+    ConsoleInputFull(usize),
+    /// A wait for nothing, or for an empty text.
+    #[error("waiting for nothing would never end")]
+    EmptyWait,
+    /// The configuration cannot become a command line.
+    #[error("configuration: {0}")]
+    Config(String),
+}
+
+/// QEMU's answer to a command that it did not carry out, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{class}: {description}")]
+pub struct Refusal {
+    /// The class of the error; the set is open (`GenericError`, `CommandNotFound`, `DeviceNotFound`, …).
+    pub class: String,
+    /// The description, for people. QEMU changes its wording between versions.
+    pub description: String,
+}
+
+/// The peer's fault: it said what QMP does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// A message was not a JSON object.
+    #[error("not a QMP message ({reason}): {excerpt}")]
+    Malformed {
+        /// What the parser says.
+        reason: String,
+        /// The first bytes of it.
+        excerpt: String,
+    },
+    /// A message is longer than [`Limits::message`](crate::Limits::message).
+    #[error("a message is longer than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A reply came where the greeting was due.
+    #[error("expected the greeting, got: {excerpt}")]
+    NoGreeting {
+        /// The first bytes of what came.
+        excerpt: String,
+    },
+}
+
+/// The host's fault: an operation of the operating system failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {operation}: {reason}")]
+pub struct HostFault {
+    /// What was tried, to be read after "cannot".
+    pub operation: String,
+    /// The error number of the operating system; 0 where there is none.
+    pub errno: i32,
+    /// What the operating system says about it.
+    pub reason: String,
+}

@@ -1,0 +1,31 @@
+//! Decides what can keep a machine from becoming ready.
+
+use super::Phase;
+use crate::fault::{HostFault, ProtocolError, Refusal};
+
+/// What kept a machine from becoming ready.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchFailure {
+    /// The host could not make what is needed, start the program or open the monitor.
+    #[error(transparent)]
+    Host(HostFault),
+    /// The process ended by itself.
+    #[error("QEMU ended {0}")]
+    Exited(Phase),
+    /// The monitor was closed, and the process did not end within the grace that it was given.
+    #[error("QEMU closed its monitor {0}, but did not end")]
+    Hung(Phase),
+    /// The deadline of the launch passed.
+    #[error("the deadline passed {0}")]
+    TimedOut(Phase),
+    /// The peer on the monitor does not speak QMP.
+    #[error("the monitor broke the protocol: {0}")]
+    Broken(ProtocolError),
+    /// QEMU refused the negotiation.
+    #[error("capabilities negotiation was refused: {0}")]
+    Refused(Refusal),
+    /// The caller ended the machine before it was ready.
+    #[error("ended by the caller {0}")]
+    Cancelled(Phase),
+}

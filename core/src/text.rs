@@ -1,0 +1,31 @@
+//! Decides how bytes of others are shown to people.
+
+use alloc::string::String;
+
+/// Bytes of the host as people read them: what is not UTF-8 is replaced.
+pub(crate) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The first part of bytes of the peer, short enough for an error message.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    const LENGTH: usize = 200;
+    let mut text = lossy(&bytes[..bytes.len().min(LENGTH)]);
+    if bytes.len() > LENGTH {
+        text.push('…');
+    }
+    text
+}
+
+/// Text that a terminal takes literally.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.trim_end().chars() {
+        if character.is_control() && character != '\t' {
+            printable.extend(character.escape_debug());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
