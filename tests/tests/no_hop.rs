@@ -1,0 +1,37 @@
+//! Proves that a command on the blocking runtime goes without another thread in between.
+
+use std::fs;
+use std::time::Duration;
+
+use qemu_machine_blocking::{Config, Shutdown, Vm};
+use qemu_machine_tests::{bounded, qemu};
+
+/// How often the keeper was woken so far.
+fn wake_ups_of_the_keeper() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").expect("our threads are listed");
+    let keeper = tasks
+        .map(|task| task.expect("a thread is listed").path())
+        .find(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "qemu-keeper"))
+        .expect("the keeper runs");
+    let status = fs::read_to_string(keeper.join("status")).expect("the keeper has a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("it counts its wake-ups")
+}
+
+/// With a thread in between, the keeper would be woken for each command. As it is, it looks in every some milliseconds
+/// while there are calls, to see whether they have stopped.
+#[test]
+fn a_command_does_not_wake_the_keeper() {
+    const COMMANDS: u64 = 2000;
+    bounded(|| {
+        let vm = Vm::launch(Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])).unwrap();
+        let before = wake_ups_of_the_keeper();
+        for _ in 0..COMMANDS {
+            vm.execute_by("query-status", Duration::from_secs(10)).unwrap();
+        }
+        let wake_ups = wake_ups_of_the_keeper() - before;
+        println!("{COMMANDS} commands, and the keeper was woken {wake_ups} times");
+        assert!(wake_ups < COMMANDS / 2, "{wake_ups}");
+        vm.shutdown(Shutdown::default()).unwrap();
+    });
+}
