@@ -1,7 +1,7 @@
 //! Decides who turns the crank of a machine: the caller that waits leads; when nobody waits, the keeper does.
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
@@ -168,9 +168,11 @@ impl Driver {
             turn.watch = Watch::Armed;
             self.keeper.arm(turn.token, self.poll.source());
         }
+        let token = turn.token;
+        drop(turn);
         if deadline {
             // Only the keeper can keep it now.
-            self.keeper.look(turn.token);
+            self.keeper.look(token);
         }
     }
 
@@ -185,7 +187,9 @@ impl Driver {
         let Turn { machine, host, clock, .. } = &mut *turn;
         host.end(machine, *clock);
         turn.abandoned = true;
-        self.keeper.look(turn.token);
+        let token = turn.token;
+        drop(turn);
+        self.keeper.look(token);
     }
 }
 
@@ -211,18 +215,23 @@ impl Kept for Driver {
     }
 
     fn turn(&self, wake: Wake) -> Next {
-        let mut turn = self.lock();
+        let mut turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A caller is at it this very moment. The keeper waits for nobody: others need it.
+            Err(TryLockError::WouldBlock) => return Next::Lease,
+        };
         let inside = turn.lead != Lead::Nobody || turn.sleepers > 0;
-        match (wake, turn.watch) {
-            (Wake::Ready, _) if inside => {
+        match (wake, inside, turn.watch) {
+            (Wake::Ready, true, _) => {
                 turn.watch = Watch::Leased { calls: turn.calls };
                 return Next::Lease;
             }
-            (Wake::Lease, Watch::Leased { .. }) if inside => {
+            (Wake::Lease, true, _) => {
                 turn.watch = Watch::Off;
                 return Next::Leave;
             }
-            (Wake::Lease, Watch::Leased { calls }) if calls != turn.calls => {
+            (Wake::Lease, false, Watch::Leased { calls }) if calls != turn.calls => {
                 turn.watch = Watch::Leased { calls: turn.calls };
                 return Next::Lease;
             }
