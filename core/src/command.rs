@@ -65,6 +65,18 @@ impl Command for &str {
     }
 }
 
+impl Command for alloc::string::String {
+    type Reply = Value;
+
+    fn name(&self) -> &str {
+        self
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        None::<()>
+    }
+}
+
 impl<A: Serialize> Command for (&str, A) {
     type Reply = Value;
 
@@ -165,6 +177,18 @@ impl Payload {
     }
 }
 
+impl Payload {
+    /// Reads it as the reply of a command.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Unexpected`](crate::CommandError::Unexpected) when it is not of that type.
+    pub fn reply<R: FromReply>(self) -> Result<R, crate::CommandError> {
+        R::from_reply(&self)
+            .map_err(|error| crate::CommandError::Unexpected { reason: alloc::format!("{error}"), reply: self })
+    }
+}
+
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -199,7 +223,8 @@ impl FromReply for Payload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(crate) u64);
 
-/// The right to the reply of a command.
+/// The right to the reply of a command: claim the reply with it, or disown the command.
+#[must_use = "a reply that is neither claimed nor disowned is kept"]
 pub struct Ticket<C> {
     pub(crate) id: CommandId,
     pub(crate) reads: PhantomData<fn() -> C>,
@@ -226,4 +251,13 @@ pub enum Band {
     InBand,
     /// At once, in QEMU's monitor thread, past the others.
     OutOfBand,
+}
+
+/// What is special about a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
+    pub(crate) raw: bool,
+    /// Ends QEMU when it succeeds.
+    pub(crate) quit: bool,
 }

@@ -206,6 +206,8 @@ pub struct Limits {
     pub console_input: usize,
     /// Commands that wait for their reply or for its being claimed. Beyond it, commands are refused.
     pub commands: usize,
+    /// Waits that are pending, or over and not claimed. Beyond it, waits are refused.
+    pub waits: usize,
     /// The end of the log and of each console in an outcome, in bytes: what fits on a few screens.
     pub last_words: usize,
 }
@@ -218,6 +220,7 @@ impl Default for Limits {
             console: 1 << 20,
             console_input: 1 << 20,
             commands: 10_000,
+            waits: 10_000,
             last_words: 8 << 10,
         }
     }

@@ -29,6 +29,7 @@ pub enum Effect {
 
 /// What to make before the process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Preparation {
     /// The first part of the name of everything that is made; the host adds what nobody can predict.
     pub name: Vec<u8>,
@@ -42,6 +43,7 @@ pub struct Preparation {
 
 /// How to start the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Spawn {
     /// The program and its arguments. The program is searched on the `PATH` when it has no slash.
     ///

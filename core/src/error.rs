@@ -59,6 +59,7 @@ impl fmt::Display for Progress {
 
 /// Why a launch failed, with everything that is known about the life that ended there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LaunchError {
     /// The caller's fault; nothing was started.
     Misuse(Misuse),

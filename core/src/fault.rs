@@ -45,6 +45,12 @@ pub enum Misuse {
     /// is full.
     #[error("more than {0} bytes are waiting to be typed on the console")]
     ConsoleInputFull(usize),
+    /// As many waits as [`Limits::waits`](crate::Limits::waits) are pending or unclaimed.
+    #[error("more than {0} waits at once")]
+    TooManyWaits(usize),
+    /// A text of more than half of [`Limits::console`](crate::Limits::console) may fall out before it is complete.
+    #[error("a console remembers too little to wait for a text of more than {0} bytes")]
+    TextTooLong(usize),
     /// A wait for nothing, or for an empty text.
     #[error("waiting for nothing would never end")]
     EmptyWait,

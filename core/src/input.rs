@@ -74,6 +74,7 @@ pub struct Prepared {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ExitStatus {
     /// It exited with this code.
     Code(i32),
@@ -84,12 +85,16 @@ pub enum ExitStatus {
         /// Whether it left a core dump.
         core_dumped: bool,
     },
+    /// It ended, and somebody else was told how: another part of the program waits for all children, or the signal
+    /// SIGCHLD is ignored.
+    Unknown,
 }
 
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Unknown => f.write_str("ended, and somebody else was told how"),
             Self::Signal { number, core_dumped } => {
                 write!(f, "signal {number}")?;
                 if let Some(name) = signal_name(*number) {

@@ -60,7 +60,9 @@ pub enum Cause {
     Exit(i32),
     /// QEMU shut down for another reason, in its own word.
     Other(String),
-    /// The process survived SIGKILL: the kernel does not let it go.
+    /// Nobody was told, neither by QEMU nor by the operating system.
+    Unknown,
+    /// The process survived SIGKILL: the kernel does not let it go, or did not let us kill it.
     Unkillable,
 }
 
@@ -78,7 +80,8 @@ impl fmt::Display for Cause {
             Self::Signal(None) => f.write_str("shut down on a signal that the caller did not send"),
             Self::Exit(code) => write!(f, "QEMU exited by itself (status {code})"),
             Self::Other(reason) => write!(f, "QEMU shut down ({reason})"),
-            Self::Unkillable => f.write_str("survived SIGKILL"),
+            Self::Unknown => f.write_str("ended for a reason that is not known"),
+            Self::Unkillable => f.write_str("could not be killed"),
         }
     }
 }
@@ -126,13 +129,15 @@ impl Cause {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => Self::Signal(Some(number)),
-            Some(ExitStatus::Code(code)) => Self::of_exit(code, record, history),
+            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), record, history),
+            Some(ExitStatus::Unknown) => Self::of_exit(None, record, history),
         }
     }
 
-    fn of_exit(code: i32, record: &Record, history: &History) -> Self {
+    /// Reads the evidence of an exit, with its code if that is known.
+    fn of_exit(code: Option<i32>, record: &Record, history: &History) -> Self {
         // isa-debug-exit ends QEMU on the spot with (value << 1) | 1; 1 alone is QEMU's own failure.
-        if record.debug_exit && code & 1 == 1 && code > 1 {
+        if let Some(code) = code.filter(|code| record.debug_exit && code & 1 == 1 && *code > 1) {
             return Self::DebugExit(code.unsigned_abs() >> 1);
         }
         let shutdown = history.latest(|event| event.name() == "SHUTDOWN");
@@ -147,8 +152,9 @@ impl Cause {
             Some(other) => Self::Other(other.to_string()),
             // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
             None if record.quit => Self::Asked(Rung::Quit),
-            None if code == 0 && record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
-            None => Self::Exit(code),
+            None if code == Some(0) && record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            None if code.is_none() && record.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
+            None => code.map_or(Self::Unknown, Self::Exit),
         }
     }
 }

@@ -51,8 +51,8 @@ impl Moment {
 /// use qemu_machine_core::{Deadline, FOREVER, Moment};
 ///
 /// let soon: Deadline = Duration::from_secs(5).into();
-/// assert_eq!(soon.from(Moment::ORIGIN), Some(Moment::new(Duration::from_secs(5))));
-/// assert_eq!(FOREVER.from(Moment::ORIGIN), None);
+/// assert_eq!(soon.passes_at(Moment::ORIGIN), Some(Moment::new(Duration::from_secs(5))));
+/// assert_eq!(FOREVER.passes_at(Moment::ORIGIN), None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Deadline(Option<Duration>);
@@ -73,7 +73,7 @@ impl Deadline {
 
     /// When the deadline passes if the call is made at `now`; none for [`FOREVER`].
     #[must_use]
-    pub fn from(self, now: Moment) -> Option<Moment> {
+    pub fn passes_at(self, now: Moment) -> Option<Moment> {
         self.0.map(|duration| now.after(duration))
     }
 }

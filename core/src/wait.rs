@@ -124,7 +124,8 @@ pub struct Missed {
     pub bytes: u64,
 }
 
-/// Names a wait for ever.
+/// Names a wait for ever: claim what it found with it, or forget it.
+#[must_use = "a wait that is neither claimed nor forgotten is kept"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaitId(u64);
 
@@ -260,6 +261,11 @@ impl Waits {
     /// The waits that ended since this was last asked.
     pub(crate) fn news(&mut self) -> impl Iterator<Item = WaitId> + '_ {
         self.news.drain(..)
+    }
+
+    /// How many are pending, or over and not claimed.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len() + self.over.len()
     }
 
     pub(crate) fn deadline(&self) -> Option<Moment> {

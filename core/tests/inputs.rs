@@ -176,7 +176,7 @@ fn doubled_news_change_nothing() {
     for input in [Input::Spawned { pid: 1 }, Input::Opened(Channel::Monitor), Input::Opened(Channel::Console(0))] {
         rig.handle(input);
     }
-    rig.issue("query-status");
+    let _ = rig.issue("query-status");
     assert!(rig.take_sent().contains("query-status"));
     rig.replies(1);
     assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Running, Some(rig::PID)));

@@ -1,4 +1,5 @@
 //! Decides how a machine is brought to its end: each rung in its time, exactly, and from every phase of a launch.
+#![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
 
@@ -229,4 +230,15 @@ fn a_process_that_hung_up_can_be_given_up() {
     assert_eq!(signals(&rig), [Signal::Terminate]);
     rig.pass_exactly(secs(1));
     assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
+}
+
+/// What we may not do is not waited for.
+#[test]
+fn a_signal_that_cannot_be_sent_brings_the_next_rung_at_once() {
+    let mut rig = Rig::ready(config());
+    rig.failing = |effect| matches!(effect, Effect::Signal(Signal::Terminate));
+    rig.shutdown(Shutdown::within(secs(30)));
+    rig.pass(secs(20));
+    assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
 }

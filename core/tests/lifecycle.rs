@@ -1,4 +1,5 @@
 //! Decides how a life goes from launch to outcome: phases, flags, deadlines and deaths, exactly, in virtual time.
+#![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
 

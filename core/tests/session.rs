@@ -1,4 +1,5 @@
 //! Decides the order and the ids of requests, and who gets which answer.
+#![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
 

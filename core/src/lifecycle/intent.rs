@@ -8,6 +8,7 @@ use crate::time::Moment;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Intent {
     /// Nothing yet.
     #[default]
@@ -53,6 +54,7 @@ pub enum Intent {
 
 /// How far the clean-up is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cleaning {
     /// The end of the log is being read.
     Log,
@@ -62,6 +64,7 @@ pub enum Cleaning {
 
 /// What somebody asks of a lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Request {
     /// Begin a life.
     Launch {
@@ -76,10 +79,13 @@ pub enum Request {
     Shutdown(Shutdown),
     /// End it at once.
     Kill,
+    /// Wait no longer for a process that was killed.
+    GiveUp,
 }
 
 /// One way to end a machine, gentle to hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Rung {
     /// Press the power button (`system_powerdown`); the guest decides.
     PowerDown,
@@ -222,17 +228,17 @@ impl Intent {
         self.can_stop() || matches!(self, Self::Stop(_))
     }
 
-    /// The present rung was refused: the next one is due at once.
+    /// The present rung was refused: the next one is due at once. Behind the last, nothing is left to wait for.
     pub(super) fn refused(self, now: Moment) -> Self {
         match self {
             Self::Stop(ladder) => Self::Stop(Ladder { until: now, ..ladder }),
+            Self::Killed { .. } => Self::Killed { until: now },
             Self::Idle
             | Self::Launch { .. }
             | Self::HangUp { .. }
             | Self::LastWords { .. }
             | Self::Run
             | Self::Kill
-            | Self::Killed { .. }
             | Self::Drain { .. }
             | Self::Clean(_)
             | Self::Done => self,

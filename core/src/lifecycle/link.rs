@@ -7,6 +7,7 @@ use crate::lifecycle::LaunchFailure;
 
 /// The monitor, from before its connection to after its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Link {
     /// The machine has none.
     Absent,
@@ -27,6 +28,7 @@ pub enum Link {
 
 /// What is told of the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LinkNews {
     /// It is connected.
     Opened,

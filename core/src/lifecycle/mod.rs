@@ -68,6 +68,7 @@ struct Flags {
 
 /// What a lifecycle is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum News {
     /// Somebody wants something.
     Asked(Request),
@@ -81,6 +82,8 @@ pub enum News {
     QuitAccepted,
     /// The command of the present rung of the ladder was refused.
     RungRefused,
+    /// A signal could not be sent.
+    SignalRefused,
     /// The log was read.
     LogRead,
     /// What was prepared is removed.
@@ -91,6 +94,7 @@ pub enum News {
 
 /// What a lifecycle orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// Make what the process needs.
     Prepare,
@@ -172,7 +176,7 @@ impl Lifecycle {
             }
             News::ChannelClosed => self.open = self.open.saturating_sub(1),
             News::QuitAccepted => self.flags.quit_issued = self.intent.is_life(),
-            News::RungRefused => self.intent = self.intent.refused(now),
+            News::RungRefused | News::SignalRefused => self.intent = self.intent.refused(now),
             News::LogRead => self.intent = self.intent.log_read(emit),
             News::Removed => self.removed(emit),
             News::TimePassed => {}
@@ -201,6 +205,7 @@ impl Lifecycle {
                 self.flags.killed = true;
                 self.intent = Intent::Kill;
             }
+            Request::GiveUp => self.intent = self.intent.refused(now),
             Request::Launch { .. } | Request::Shutdown(_) | Request::Kill => {}
         }
     }

@@ -5,6 +5,7 @@ use crate::input::ExitStatus;
 
 /// The process, from before its birth to after its death.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Process {
     /// There is none.
     #[default]
@@ -33,6 +34,7 @@ pub enum Process {
 
 /// What is told of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProcessNews {
     /// What it needs is there.
     Prepared,

@@ -36,6 +36,12 @@ impl Machine {
         self.owed.channels()
     }
 
+    /// Whether there are orders or notices to pop.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.effects.is_empty() || !self.notices.is_empty()
+    }
+
     /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {

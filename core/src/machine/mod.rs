@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use crate::command::{Band, Command, CommandId, FromReply, Payload, Ticket};
+use crate::command::{Command, CommandId, Payload, Raw, Ticket};
 use crate::command_line::CommandLine;
 use crate::config::Config;
 use crate::console::Console;
@@ -21,10 +21,10 @@ use crate::lifecycle::LaunchFailure;
 use crate::lifecycle::{Lifecycle, News, Request, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::{Outcome, Record};
-use crate::session::{Fact, Heard, Kind, Owner, Request as Issue, Session};
+use crate::session::{Fact, Heard, Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
 use crate::wait::{self, Hit, Item, Mark, Wait, WaitId, Waits};
-use crate::wire::encode;
+use crate::wire::Encoded;
 use owed::Owed;
 
 /// A machine, without anything that does IO: the crate documentation says how it is driven.
@@ -51,8 +51,7 @@ pub struct Machine {
     hung_up: Option<Moment>,
     next_command: u64,
     now: Moment,
-    /// Buffers that are used again, so that a command costs no allocation.
-    encoded: Vec<u8>,
+    /// Used again, so that what a session tells costs no allocation.
     facts: Vec<Fact>,
 }
 
@@ -85,7 +84,6 @@ impl Machine {
             hung_up: None,
             next_command: 0,
             now: Moment::ORIGIN,
-            encoded: Vec::new(),
             facts: Vec::new(),
             config,
         })
@@ -116,7 +114,7 @@ impl Machine {
         self.answers.clear();
         self.prepared = Prepared::default();
         self.ask(Request::Launch {
-            until: self.config.launch_within.from(self.now),
+            until: self.config.launch_within.passes_at(self.now),
             monitor: self.config.monitor,
             channels: self.config.channels().len(),
         });
@@ -129,7 +127,7 @@ impl Machine {
     ///
     /// A [`Misuse`] when there is no monitor to send it to, or when it is not a command.
     pub fn execute<C: Command>(&mut self, now: Moment, command: &C, deadline: Deadline) -> Result<Ticket<C>, Misuse> {
-        let id = self.issue(now, deadline, Kind::of(command.name()), |out| encode::command(command, out))?;
+        let id = self.send(now, &Encoded::command(command)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }
 
@@ -138,23 +136,17 @@ impl Machine {
     /// # Errors
     ///
     /// As [`execute`](Self::execute).
-    pub fn execute_raw(
-        &mut self,
-        now: Moment,
-        object: &[u8],
-        deadline: Deadline,
-    ) -> Result<Ticket<crate::command::Raw>, Misuse> {
-        let id = self.issue(now, deadline, Kind::Raw, |out| encode::raw(object, out))?;
+    pub fn execute_raw(&mut self, now: Moment, object: &[u8], deadline: Deadline) -> Result<Ticket<Raw>, Misuse> {
+        let id = self.send(now, &Encoded::raw(object)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }
 
-    fn issue(
-        &mut self,
-        now: Moment,
-        deadline: Deadline,
-        kind: Kind,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<Band, Misuse>,
-    ) -> Result<CommandId, Misuse> {
+    /// Sends a command that is encoded already.
+    ///
+    /// # Errors
+    ///
+    /// A [`Misuse`] when there is no monitor to send it to, or too many commands wait.
+    pub fn send(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
         self.require_life()?;
         if !self.config.monitor {
             return Err(Misuse::NoMonitor);
@@ -163,19 +155,13 @@ impl Machine {
         if self.session.commands() + self.answers.len() >= limit {
             return Err(Misuse::TooManyCommands(limit));
         }
-        let mut body = core::mem::take(&mut self.encoded);
-        body.clear();
-        let band = encode(&mut body);
-        let result = band.map(|band| {
-            let id = CommandId(self.next_command);
-            self.next_command += 1;
-            self.advance_clock(now);
-            let deadline = deadline.from(self.now);
-            self.tell_session(Heard::Issue(Issue { owner: Owner::Caller(id), body: &body, band, kind, deadline }));
-            id
-        });
-        self.encoded = body;
-        result
+        let id = CommandId(self.next_command);
+        self.next_command += 1;
+        self.advance_clock(now);
+        let deadline = deadline.passes_at(self.now);
+        let Encoded { body, band, kind } = command;
+        self.tell_session(Heard::Issue(Issue { owner: Owner::Caller(id), body, band: *band, kind: *kind, deadline }));
+        Ok(id)
     }
 
     /// Types on a console.
@@ -217,7 +203,10 @@ impl Machine {
         if items.is_empty() {
             return Err(Misuse::EmptyWait);
         }
-        let until = deadline.from(self.now);
+        if self.waits.len() >= self.config.limits.waits {
+            return Err(Misuse::TooManyWaits(self.config.limits.waits));
+        }
+        let until = deadline.passes_at(self.now);
         let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles);
         if let Some(outcome) = &self.outcome {
             self.waits.ended(outcome);
@@ -244,6 +233,9 @@ impl Machine {
         Ok(match thing.0 {
             wait::Kind::Event { name, pattern } => Item::Event { name, pattern },
             wait::Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
+            wait::Kind::Text { text, .. } if text.len() > self.config.limits.console / 2 => {
+                return Err(Misuse::TextTooLong(self.config.limits.console / 2));
+            }
             wait::Kind::Text { console, text } => {
                 let console = self.console_index(&console)?;
                 Item::Text { console, text, scanned: from.position(console) }
@@ -268,6 +260,13 @@ impl Machine {
     /// [`Misuse::NotLaunched`].
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
         self.end(now, Request::Kill)
+    }
+
+    /// Waits no longer for a process that was killed and does not end: what is left of this life is cleaned up. Does
+    /// nothing in any other state. For drivers that go away.
+    pub fn give_up(&mut self, now: Moment) {
+        self.advance_clock(now);
+        self.ask(Request::GiveUp);
     }
 
     fn end(&mut self, now: Moment, how: Request) -> Result<(), Misuse> {
@@ -310,12 +309,13 @@ impl Machine {
 
     /// The answer of a command, once it is there. It is given once.
     pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
-        let index = self.answers.binary_search_by_key(&ticket.id, |(id, _)| *id).ok()?;
-        let (_, answer) = self.answers.remove(index)?;
-        Some(answer.and_then(|reply| {
-            C::Reply::from_reply(&reply)
-                .map_err(|error| CommandError::Unexpected { reason: alloc::format!("{error}"), reply })
-        }))
+        self.take(ticket.id).map(|answer| answer.and_then(Payload::reply))
+    }
+
+    /// The answer of a command, unread, once it is there. It is given once.
+    pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
+        let index = self.answers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        self.answers.remove(index).map(|(_, answer)| answer)
     }
 
     /// Nobody wants the answer of this command any more. Its late reply reaches nobody else.

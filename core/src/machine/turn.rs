@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::owed::Answer;
-use crate::command::{Band, Payload};
+use crate::command::{Band, Kind, Payload};
 use crate::console::Console;
 use crate::effect::{Effect, Preparation, Signal, Spawn};
 use crate::error::CommandError;
@@ -16,7 +16,7 @@ use crate::lifecycle::LaunchFailure;
 use crate::lifecycle::{LinkNews, News, Order, Process, ProcessNews, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome, Record};
-use crate::session::{Fact, Heard, Kind, Owner, Request as Issue};
+use crate::session::{Fact, Heard, Owner, Request as Issue};
 use crate::time::Moment;
 use crate::{CommandId, Config};
 
@@ -25,12 +25,12 @@ impl Machine {
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
         self.advance_clock(now);
         if self.owed.settle(&input) {
-            self.take(input);
+            self.accept(input);
         }
         self.time_passed();
     }
 
-    fn take(&mut self, input: Input<'_>) {
+    fn accept(&mut self, input: Input<'_>) {
         match input {
             Input::Prepared(prepared) => {
                 self.command_line = self.config.command_line_with(&prepared.descriptors);
@@ -56,7 +56,11 @@ impl Machine {
             }
             Input::Received(channel, bytes) => self.received(channel, bytes),
             Input::Closed(channel) => self.closed(channel),
-            Input::Signalled(result) => self.record.faults.extend(result.err()),
+            Input::Signalled(Ok(())) => {}
+            Input::Signalled(Err(fault)) => {
+                self.record.faults.push(fault);
+                self.tell_lifecycle(News::SignalRefused);
+            }
             Input::LogRead(tail) => self.log_read(tail),
             Input::Removed(result) => {
                 self.record.faults.extend(result.err());
@@ -212,8 +216,8 @@ impl Machine {
         self.record.rungs.push(rung);
         self.tell_session(Heard::DisownLadder);
         match rung {
-            Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::Typed),
-            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind::Quit),
+            Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default()),
+            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, raw: false }),
             Rung::Terminate => self.order(Answer::Signal, Effect::Signal(Signal::Terminate)),
             Rung::Kill => self.order(Answer::Signal, Effect::Signal(Signal::Kill)),
         }
@@ -274,11 +278,5 @@ impl Config {
             log_directory: self.log_directory.clone(),
             channels: self.channels(),
         }
-    }
-}
-
-impl Kind {
-    pub(super) fn of(name: &str) -> Self {
-        if name == "quit" { Self::Quit } else { Self::Typed }
     }
 }

@@ -3,8 +3,8 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Kind, Session, finish};
-use crate::command::{Band, CommandId};
+use super::{Session, finish};
+use crate::command::{Band, CommandId, Kind};
 use crate::error::Progress;
 use crate::fault::Misuse;
 use crate::time::Moment;
@@ -57,7 +57,7 @@ struct Waiting {
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { owner: Owner::Nobody, band: Band::InBand, kind: Kind::Typed, deadline: None }
+        Self { owner: Owner::Nobody, band: Band::InBand, kind: Kind::default(), deadline: None }
     }
 }
 
@@ -190,7 +190,7 @@ impl Flight {
 
     /// The oldest raw command failed by an error without an id.
     pub(super) fn lose_oldest_raw(&mut self) -> Option<CommandId> {
-        self.lose(|entry| entry.kind == Kind::Raw)
+        self.lose(|entry| entry.kind.raw)
     }
 
     fn lose(&mut self, which: impl Fn(&Entry) -> bool) -> Option<CommandId> {

@@ -20,7 +20,6 @@ use crate::wire::{Frame, Framer, Greeting, Message, encode};
 
 pub(crate) use flight::Owner;
 use flight::{Entry, Flight};
-pub(crate) use words::Kind;
 pub use words::{Counters, Fact, Heard, Request};
 
 /// One conversation with a monitor, as plain data.
@@ -186,9 +185,9 @@ impl Session {
             match frame {
                 Frame::Message(bytes) => match Message::read(&bytes) {
                     Ok(message) => self.message(message, &bytes, emit),
-                    Err(error) => self.unreadable(error, emit),
+                    Err(error) => self.unreadable(error, !looks_like_an_event(&bytes), emit),
                 },
-                Frame::TooLarge => self.unreadable(ProtocolError::TooLarge { limit: self.limit }, emit),
+                Frame::TooLarge => self.unreadable(ProtocolError::TooLarge { limit: self.limit }, true, emit),
             }
             if !self.is_open() {
                 return;
@@ -234,7 +233,7 @@ impl Session {
             self.counters.unmatched += 1;
             return;
         };
-        if entry.kind == Kind::Quit && result.is_ok() {
+        if entry.kind.quit && result.is_ok() {
             emit(Fact::QuitAccepted);
         }
         match (entry.owner, result) {
@@ -255,16 +254,15 @@ impl Session {
         self.send_queued();
     }
 
-    fn unreadable(&mut self, error: ProtocolError, emit: &mut impl FnMut(Fact)) {
+    fn unreadable(&mut self, error: ProtocolError, may_be_a_reply: bool, emit: &mut impl FnMut(Fact)) {
         match error {
             ProtocolError::TooLarge { .. } => self.counters.too_large += 1,
             ProtocolError::Malformed { .. } | ProtocolError::NoGreeting { .. } => self.counters.malformed += 1,
         }
         if !self.is_ready() {
             self.fail(LaunchFailure::Broken(error), emit);
-        } else if let Some(id) = self.flight.lose_oldest() {
-            // In-band replies come in order, so this was most likely the reply to the oldest. It may also have been
-            // an event; then the true reply comes later and is counted as late.
+        } else if let Some(id) = may_be_a_reply.then(|| self.flight.lose_oldest()).flatten() {
+            // In-band replies come in order, so this was most likely the reply to the oldest.
             emit(Fact::Answered(id, Err(CommandError::Broken(error))));
         }
         self.send_queued();
@@ -322,4 +320,9 @@ impl Session {
 fn finish(body: &[u8], id: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(body);
     encode::end(id, out);
+}
+
+/// Whether a message that cannot be read begins as QEMU's events do.
+fn looks_like_an_event(frame: &[u8]) -> bool {
+    [b"{\"timestamp\"".as_slice(), b"{\"event\""].iter().any(|begin| frame.starts_with(begin))
 }

@@ -1,6 +1,6 @@
 //! Decides in what words a session is spoken to, and speaks.
 
-use crate::command::{Band, CommandId, Payload};
+use crate::command::{Band, CommandId, Kind, Payload};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::fault::Refusal;
@@ -10,6 +10,7 @@ use crate::time::Moment;
 
 /// What a session is told.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Heard<'a> {
     /// The monitor is connected.
     Opened,
@@ -37,19 +38,9 @@ pub struct Request<'a> {
     pub(crate) deadline: Option<Moment>,
 }
 
-/// What is special about a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// Valid by construction.
-    Typed,
-    /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
-    Raw,
-    /// Ends QEMU when it succeeds.
-    Quit,
-}
-
 /// What a session tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fact {
     /// The greeting came.
     Greeted,

@@ -11,26 +11,73 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::command::{Band, Command};
+use crate::command::{Band, Command, Kind};
 use crate::fault::Misuse;
 
-/// Appends a command up to its id.
+/// A command as bytes, all but its id.
 ///
-/// # Errors
-///
-/// When its arguments are not an object, or cannot be written as JSON. The buffer is then as it was.
-pub fn command<C: Command>(command: &C, out: &mut Vec<u8>) -> Result<Band, Misuse> {
-    let start = out.len();
-    let band = if command.out_of_band() { Band::OutOfBand } else { Band::InBand };
-    out.extend_from_slice(match band {
-        Band::InBand => b"{\"execute\":".as_slice(),
-        Band::OutOfBand => b"{\"exec-oob\":".as_slice(),
-    });
-    let written = write_name(command.name(), out).and_then(|()| write_arguments(command.arguments(), out));
-    written.map(|()| band).map_err(|problem| {
-        out.truncate(start);
-        Misuse::Arguments { command: command.name().to_string(), problem }
-    })
+/// Encoding runs the caller's code; who shares a machine encodes before he takes hold of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    pub(crate) body: Vec<u8>,
+    pub(crate) band: Band,
+    pub(crate) kind: Kind,
+}
+
+impl Encoded {
+    /// A command.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Arguments`] when its arguments are not an object, or cannot be written as JSON.
+    pub fn command<C: Command>(command: &C) -> Result<Self, Misuse> {
+        let band = if command.out_of_band() { Band::OutOfBand } else { Band::InBand };
+        let mut body = Vec::with_capacity(64);
+        body.extend_from_slice(match band {
+            Band::InBand => b"{\"execute\":".as_slice(),
+            Band::OutOfBand => b"{\"exec-oob\":".as_slice(),
+        });
+        let name = command.name();
+        write_name(name, &mut body)
+            .and_then(|()| write_arguments(command.arguments(), &mut body))
+            .map_err(|problem| Misuse::Arguments { command: name.to_string(), problem })?;
+        Ok(Self { body, band, kind: Kind { raw: false, quit: name == QUIT } })
+    }
+
+    /// A command that the caller wrote as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Raw`] when it is not exactly one JSON object, or has an `id` of its own.
+    pub fn raw(object: &[u8]) -> Result<Self, Misuse> {
+        let members: Members<'_> = serde_json::from_slice(object).map_err(|error| Misuse::Raw(error.to_string()))?;
+        let text = object.trim_ascii();
+        // A struct can be read from an array too; only an object can take our id.
+        let open = text.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+        let Some(inside) = open.filter(|_| members.id.is_none()) else {
+            return Err(Misuse::Raw("an object without an id is needed".to_string()));
+        };
+        let mut body = Vec::from(b"{");
+        body.extend_from_slice(inside.trim_ascii());
+        let band = if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand };
+        let quit =
+            members.execute.is_some_and(|name| serde_json::from_str(name.get()).is_ok_and(|name: String| name == QUIT));
+        Ok(Self { body, band, kind: Kind { raw: true, quit } })
+    }
+}
+
+/// The command that ends QEMU.
+const QUIT: &str = "quit";
+
+/// What of a raw command matters to us.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, default, deserialize_with = "super::message::present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    execute: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "exec-oob")]
+    out_of_band: Option<&'a RawValue>,
 }
 
 /// Names are plain, and cost no allocation then.
@@ -58,33 +105,8 @@ fn write_arguments(arguments: Option<impl Serialize>, out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-/// Appends a command that the caller wrote as JSON, up to its id.
-///
-/// # Errors
-///
-/// When it is not exactly one JSON object, or has an `id` of its own. The buffer is then as it was.
-pub fn raw(object: &[u8], out: &mut Vec<u8>) -> Result<Band, Misuse> {
-    #[derive(Deserialize)]
-    struct Members<'a> {
-        #[serde(borrow, default, deserialize_with = "super::message::present")]
-        id: Option<&'a RawValue>,
-        #[serde(borrow, default, rename = "exec-oob")]
-        out_of_band: Option<&'a RawValue>,
-    }
-    let members: Members<'_> = serde_json::from_slice(object).map_err(|error| Misuse::Raw(error.to_string()))?;
-    let text = object.trim_ascii();
-    // A struct can be read from an array too; only an object can take our id.
-    let open = text.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
-    let Some(inside) = open.filter(|_| members.id.is_none()) else {
-        return Err(Misuse::Raw("an object without an id is needed".to_string()));
-    };
-    out.push(b'{');
-    out.extend_from_slice(inside.trim_ascii());
-    Ok(if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand })
-}
-
 /// Ends a command with its id.
-pub fn end(id: u16, out: &mut Vec<u8>) {
+pub(crate) fn end(id: u16, out: &mut Vec<u8>) {
     if out.last() != Some(&b'{') {
         out.push(b',');
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::command::Payload;
-use crate::event::{Event, Timestamp};
+use crate::event::Event;
 use crate::fault::{ProtocolError, Refusal};
 use crate::text::excerpt;
 
@@ -37,6 +37,7 @@ pub enum Message {
 
 /// What a monitor says of itself when it is connected.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
 pub struct Greeting {
     /// The version of QEMU.
     pub version: Version,
@@ -47,6 +48,7 @@ pub struct Greeting {
 
 /// The version of a QEMU. Good for people; ask the schema, not the version, for what a QEMU can do.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
 pub struct Version {
     /// The numbers.
     pub qemu: Numbers,
@@ -57,6 +59,7 @@ pub struct Version {
 
 /// The three numbers of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
 pub struct Numbers {
     /// The first number.
     pub major: u32,
@@ -96,7 +99,9 @@ impl Message {
         let envelope: Envelope<'_> = serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?;
         let id = envelope.id.map(RawValue::get);
         if let Some(event) = envelope.event {
-            let timestamp = envelope.timestamp.unwrap_or_default();
+            // A time that cannot be read costs no event.
+            let timestamp = envelope.timestamp.and_then(|time| serde_json::from_str(time.get()).ok());
+            let timestamp = timestamp.unwrap_or_default();
             let data = envelope.data.map(|data| data.get().as_bytes());
             return Event::read(frame, event.get(), data, timestamp)
                 .map(Self::Event)
@@ -137,8 +142,8 @@ struct Envelope<'a> {
     event: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    #[serde(default)]
-    timestamp: Option<Timestamp>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    timestamp: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
 }

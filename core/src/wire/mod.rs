@@ -1,8 +1,9 @@
 //! Decides how bytes become messages and how commands become bytes.
 
-pub mod encode;
-pub mod framing;
-pub mod message;
+pub(crate) mod encode;
+mod framing;
+mod message;
 
+pub use encode::Encoded;
 pub use framing::{Frame, Framer};
-pub use message::{Greeting, Message, Version};
+pub use message::{Greeting, Message, Numbers, Version};
