@@ -4,7 +4,7 @@ mod rig;
 
 use qemu_machine_core::{
     Cause, Channel, CommandError, Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Limits, Misuse, Phase,
-    Prepared, Progress, Rung, State, Wait,
+    Prepared, Progress, State, Wait,
 };
 use rig::{GREETING, Rig, SIGKILL, config};
 

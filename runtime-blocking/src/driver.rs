@@ -31,8 +31,8 @@ struct Turn {
     /// How many callers wait for another to lead.
     sleepers: usize,
     watch: Watch,
-    /// How often a caller was inside.
-    calls: u64,
+    /// How often a caller looked at the descriptors.
+    leads: u64,
     /// Nobody has a handle any more.
     abandoned: bool,
 }
@@ -52,8 +52,8 @@ enum Lead {
 enum Watch {
     /// It looks when they are ready.
     Armed,
-    /// It looks when the lease is over; so many calls had been made when the lease began.
-    Leased { calls: u64 },
+    /// It looks when the lease is over; so often callers had looked when the lease began.
+    Leased { leads: u64 },
     /// It does not look: whoever leaves last arms it.
     Off,
 }
@@ -72,7 +72,7 @@ impl Driver {
             lead: Lead::Nobody,
             sleepers: 0,
             watch: Watch::Off,
-            calls: 0,
+            leads: 0,
             abandoned: false,
         });
         let driver = Arc::new(Self { turn, changed: Condvar::new(), poll, keeper });
@@ -86,7 +86,8 @@ impl Driver {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks something of the machine that nobody has to wait for.
+    /// Asks something of the machine that nobody has to wait for. What is asked here and below runs under the lock, so
+    /// it calls nothing that is the caller's: commands are encoded before, and replies read behind.
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         let mut turn = self.lock();
         let now = turn.clock.now();
@@ -103,7 +104,6 @@ impl Driver {
         mut answer: impl FnMut(&mut Machine, &T) -> Option<A>,
     ) -> Result<A, Misuse> {
         let mut turn = self.lock();
-        turn.calls += 1;
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
         loop {
@@ -121,6 +121,7 @@ impl Driver {
 
     /// Waits for the descriptors, without the lock, and reports what they bring.
     fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+        turn.leads += 1;
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(turn.clock.now()));
         turn.lead = Lead::Caller { until };
@@ -224,15 +225,15 @@ impl Kept for Driver {
         let inside = turn.lead != Lead::Nobody || turn.sleepers > 0;
         match (wake, inside, turn.watch) {
             (Wake::Ready, true, _) => {
-                turn.watch = Watch::Leased { calls: turn.calls };
+                turn.watch = Watch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
             (Wake::Lease, true, _) => {
                 turn.watch = Watch::Off;
                 return Next::Leave;
             }
-            (Wake::Lease, false, Watch::Leased { calls }) if calls != turn.calls => {
-                turn.watch = Watch::Leased { calls: turn.calls };
+            (Wake::Lease, false, Watch::Leased { leads }) if leads != turn.leads => {
+                turn.watch = Watch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
             _ => {}
@@ -245,6 +246,6 @@ impl Kept for Driver {
         }
         turn.watch = Watch::Armed;
         let deadline = turn.machine.deadline();
-        Next::Watch(deadline.map(|(until, _)| turn.clock.instant(until)))
+        Next::Watch(deadline.and_then(|(until, _)| turn.clock.instant(until)))
     }
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark, Misuse,
-    Moment, Outcome, Shutdown, Value, Wait, WaitError,
+    Moment, Outcome, Payload, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
 
 use crate::driver::Driver;
 
 /// A QEMU that we launched and own.
 ///
-/// Handles are clones of each other, and serve any number of threads at once. When the last one is dropped, QEMU is
-/// killed and everything that was made for it is removed.
+/// Handles are clones of each other, and serve any number of threads at once.
+///
+/// When the last one is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that takes
+/// some milliseconds, and two seconds at most, when the kernel does not let the process go.
 #[derive(Clone, Debug)]
 pub struct Vm(Arc<Handle>);
 
@@ -67,9 +69,7 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute).
     pub fn execute_by<C: Command>(&self, command: C, deadline: impl Into<Deadline>) -> Result<C::Reply, CommandError> {
-        let deadline = deadline.into();
-        self.driver()
-            .call(|machine, now| machine.execute(now, &command, deadline), |machine, ticket| machine.claim(ticket))?
+        self.reply(&Encoded::command(&command)?, deadline.into())?.reply()
     }
 
     /// Executes a command that is written as a JSON object, without an `id`.
@@ -78,10 +78,11 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute).
     pub fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
-        self.driver().call(
-            |machine, now| machine.execute_raw(now, object.as_ref(), COMMAND_WITHIN),
-            |machine, ticket| machine.claim(ticket),
-        )?
+        self.reply(&Encoded::raw(object.as_ref())?, COMMAND_WITHIN)?.reply()
+    }
+
+    fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
+        self.driver().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
     }
 
     /// Waits for the first of several things, from a position on.
@@ -107,7 +108,7 @@ impl Vm {
         things: impl IntoIterator<Item = Wait>,
         deadline: impl Into<Deadline>,
     ) -> Result<Hit, WaitError> {
-        let deadline = deadline.into();
+        let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
         self.driver()
             .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
     }

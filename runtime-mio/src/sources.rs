@@ -34,14 +34,10 @@ pub(crate) struct Registered<'a> {
 
 impl Sources {
     /// Takes a token for the process and one for each channel.
-    pub(crate) fn new(channels: usize, mut next_token: impl FnMut() -> Token) -> Self {
+    pub(crate) fn new(channels: &[Channel], mut next_token: impl FnMut() -> Token) -> Self {
         let process = next_token();
-        let source = |index: usize| Source {
-            channel: index.checked_sub(1).map_or(Channel::Monitor, Channel::Console),
-            token: next_token(),
-            readable: false,
-        };
-        Self { process, channels: (0..channels).map(source).collect(), ended: false }
+        let source = |channel: &Channel| Source { channel: *channel, token: next_token(), readable: false };
+        Self { process, channels: channels.iter().map(source).collect(), ended: false }
     }
 
     /// Notes that something happened under a token. Whether it is one of these.

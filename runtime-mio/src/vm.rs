@@ -1,14 +1,13 @@
 //! Decides what a machine looks like to the loop that drives it.
 
-use std::ops::Deref;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
 use qemu_machine_blocking::host::{Clock, Host};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, Machine, Mark, Misuse,
-    Notice, Raw, Shutdown, Ticket, Wait, WaitError, WaitId,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Machine,
+    Mark, Misuse, Moment, Notice, Outcome, Raw, Shutdown, Ticket, Wait, WaitError, WaitId,
 };
 
 use crate::sources::{Registered, Sources};
@@ -18,17 +17,19 @@ const FAIR: usize = 16;
 
 /// A QEMU that we launched and own, driven by the caller's loop.
 ///
-/// Requests never wait: they give a ticket, and [`turn`](Self::turn) says when there is something to claim. What can be
-/// read from a machine at any time ([`state`](Machine::state), [`mark`](Machine::mark), [`outcome`](Machine::outcome),
-/// [`launched`](Machine::launched), …) is read from the [`Machine`] that this derefs to.
+/// Requests never wait: they give a ticket, and [`turn`](Self::turn) says when there is something to claim. What else can
+/// be read from a machine at any time is read from [`machine`](Self::machine).
 ///
-/// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds.
+/// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds, and two
+/// seconds at most, when the kernel does not let the process go.
 #[derive(Debug)]
 pub struct Vm {
     machine: Machine,
     host: Host,
     clock: Clock,
     sources: Sources,
+    /// Something was asked that the next turn carries out.
+    asked: bool,
     /// Rounds since the loop last had the word.
     rounds: usize,
 }
@@ -37,18 +38,19 @@ impl Vm {
     /// Begins to launch a machine. Its sources are registered with `registry`, under tokens from `next_token`.
     ///
     /// [`Notice::Ready`] says that its monitor answers commands, [`Notice::Ended`] that it has ended, and
-    /// [`launched`](Machine::launched) whether and why the launch failed.
+    /// [`launched`](Self::launched) whether and why the launch failed.
     ///
     /// # Errors
     ///
     /// [`Misuse::Config`] when the configuration cannot become a command line.
     pub fn launch(config: Config, registry: &Registry, next_token: impl FnMut() -> Token) -> Result<Self, Misuse> {
-        let channels = config.channels().len();
+        let channels = config.channels();
         let mut vm = Self {
             machine: Machine::new(config)?,
             host: Host::default(),
             clock: Clock::new(),
-            sources: Sources::new(channels, next_token),
+            sources: Sources::new(&channels, next_token),
+            asked: false,
             rounds: 0,
         };
         vm.machine.launch(vm.clock.now())?;
@@ -64,7 +66,7 @@ impl Vm {
     /// How long the caller's poll may wait before the next turn; none: as long as it takes.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        if self.sources.is_pending() {
+        if self.asked || self.machine.has_news() || self.sources.is_pending() {
             return Some(Duration::ZERO);
         }
         self.machine.deadline().map(|(until, _)| until.since(self.clock.now()))
@@ -87,6 +89,7 @@ impl Vm {
     }
 
     fn serve(&mut self, registry: &Registry) {
+        self.asked = false;
         let watch = &mut Registered { sources: &mut self.sources, registry };
         self.host.serve(&mut self.machine, self.clock.now(), watch);
     }
@@ -102,6 +105,11 @@ impl Vm {
             self.machine.handle(now, Input::TimePassed);
         }
         any
+    }
+
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+        self.asked = true;
+        ask(&mut self.machine, self.clock.now())
     }
 
     /// Executes a command: a name, a name with arguments, or a type of its own. It goes out with the next turn, and may
@@ -120,7 +128,7 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute).
     pub fn execute_by<C: Command>(&mut self, command: C, deadline: impl Into<Deadline>) -> Result<Ticket<C>, Misuse> {
-        self.machine.execute(self.clock.now(), &command, deadline.into())
+        self.ask(|machine, now| machine.execute(now, &command, deadline.into()))
     }
 
     /// Executes a command that is written as a JSON object, without an `id`.
@@ -129,7 +137,7 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute).
     pub fn execute_raw(&mut self, object: impl AsRef<[u8]>) -> Result<Ticket<Raw>, Misuse> {
-        self.machine.execute_raw(self.clock.now(), object.as_ref(), COMMAND_WITHIN)
+        self.ask(|machine, now| machine.execute_raw(now, object.as_ref(), COMMAND_WITHIN))
     }
 
     /// The reply of a command, once it is there. It is given once.
@@ -153,7 +161,7 @@ impl Vm {
         things: impl IntoIterator<Item = Wait>,
         deadline: impl Into<Deadline>,
     ) -> Result<WaitId, Misuse> {
-        self.machine.wait(self.clock.now(), from, things, deadline.into())
+        self.ask(|machine, now| machine.wait(now, from, things, deadline.into()))
     }
 
     /// What a wait found, once it is over. It is given once.
@@ -172,7 +180,7 @@ impl Vm {
     ///
     /// When there is no console of this name, or too much waits to be typed already.
     pub fn type_on(&mut self, console: &str, text: impl AsRef<[u8]>) -> Result<(), Misuse> {
-        self.machine.type_on(self.clock.now(), console, text.as_ref())
+        self.ask(|machine, now| machine.type_on(now, console, text.as_ref()))
     }
 
     /// Begins to end the machine: `quit`, then SIGTERM, then SIGKILL, each in its time.
@@ -181,7 +189,7 @@ impl Vm {
     ///
     /// None for a machine that was launched.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<(), Misuse> {
-        self.machine.shutdown(self.clock.now(), how)
+        self.ask(|machine, now| machine.shutdown(now, how))
     }
 
     /// Begins to end the machine with SIGKILL.
@@ -190,7 +198,31 @@ impl Vm {
     ///
     /// None for a machine that was launched.
     pub fn kill(&mut self) -> Result<(), Misuse> {
-        self.machine.kill(self.clock.now())
+        self.ask(Machine::kill)
+    }
+
+    /// Whether the launch succeeded, once that is known.
+    #[must_use]
+    pub fn launched(&self) -> Option<Result<(), LaunchError>> {
+        self.machine.launched()
+    }
+
+    /// How the machine ended, once it did.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.machine.outcome()
+    }
+
+    /// The position behind everything that came so far. Take one, act, and wait from it: nothing is missed between.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.machine.mark()
+    }
+
+    /// The machine, to read from: its state, its process, its consoles, its history.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
     }
 
     /// The end of what QEMU has printed, at most `limit` bytes of it; while it runs, and after its end.
@@ -200,15 +232,6 @@ impl Vm {
     /// When the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         self.host.read_log(limit)
-    }
-}
-
-/// The levels of the machine: what can be read from it at any time.
-impl Deref for Vm {
-    type Target = Machine;
-
-    fn deref(&self) -> &Machine {
-        &self.machine
     }
 }
 

@@ -1,6 +1,7 @@
 //! Decides how a machine is shared between the tasks that use it and the one that drives it.
 
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -27,6 +28,42 @@ struct Turn {
     until: Option<Moment>,
     /// Who waits for what.
     waiting: Vec<(Notice, Waker)>,
+    /// Whom to wake as soon as the lock is free: a waker may run code that wants it.
+    awake: Vec<Waker>,
+}
+
+/// The lock.
+struct Guard<'a>(MutexGuard<'a, Turn>);
+
+impl Guard<'_> {
+    /// Gives the lock back, and then wakes whom it concerns.
+    fn unlock(mut self) {
+        let awake = std::mem::take(&mut self.awake);
+        drop(self);
+        awake.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives the lock back, and then drops the wakers of those who do not wait any more: a waker may be the last to hold
+    /// a task, and dropping that runs code as well.
+    fn discard(mut self) {
+        let awake = std::mem::take(&mut self.awake);
+        drop(self);
+        drop(awake);
+    }
+}
+
+impl Deref for Guard<'_> {
+    type Target = Turn;
+
+    fn deref(&self) -> &Turn {
+        &self.0
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut Turn {
+        &mut self.0
+    }
 }
 
 /// How often the driver goes round before other tasks get their turn.
@@ -52,25 +89,28 @@ impl Shared {
             driver: Waker::noop().clone(),
             until: None,
             waiting: Vec::new(),
+            awake: Vec::new(),
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turn> {
+    fn lock(&self) -> Guard<'_> {
         // A task that panicked while it held the lock left a machine that is as good as before its call.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        Guard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Asks something of the machine, and carries out at once what follows from it.
+    /// Asks something of the machine, and carries out at once what follows from it. What is asked here and below runs
+    /// under the lock, so it calls nothing that is the caller's.
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let answer = ask(&mut turn.machine, now);
         turn.settle();
         turn.nudge_driver();
+        turn.unlock();
         answer
     }
 
-    /// Waits for an answer that one of these facts announces.
+    /// Waits for an answer that one of these facts announces. Nobody else waits for the same fact.
     pub(crate) async fn until<T>(&self, news: &[Notice], mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
         std::future::poll_fn(|context| {
             let mut turn = self.lock();
@@ -80,6 +120,7 @@ impl Shared {
             for notice in news {
                 turn.wake_on(*notice, context.waker());
             }
+            turn.unlock();
             Poll::Pending
         })
         .await
@@ -87,7 +128,9 @@ impl Shared {
 
     /// Nobody waits for this fact any more.
     pub(crate) fn stop_waiting(&self, news: Notice) {
-        self.lock().waiting.retain(|(other, _)| *other != news);
+        let mut turn = self.lock();
+        turn.dismiss(|other| *other == news);
+        turn.discard();
     }
 
     /// Ends the machine, if it has not ended: its last handle or its driver goes away.
@@ -98,8 +141,12 @@ impl Shared {
             host.end(machine, *clock);
         }
         turn.settle();
-        turn.waiting.drain(..).for_each(|(_, waker)| waker.wake());
-        turn.driver.wake_by_ref();
+        // What the reactor still holds of it.
+        turn.wires = Wires::default();
+        turn.dismiss(|_| true);
+        let driver = turn.driver.clone();
+        turn.awake.push(driver);
+        turn.unlock();
     }
 
     pub(crate) fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
@@ -119,20 +166,25 @@ impl Turn {
         let now = self.clock.now();
         self.host.serve(&mut self.machine, now, &mut self.wires);
         while let Some(notice) = self.machine.poll_notice() {
-            self.waiting.retain(|(other, waker)| {
-                let concerned = *other == notice;
-                if concerned {
-                    waker.wake_by_ref();
-                }
-                !concerned
-            });
+            self.dismiss(|other| *other == notice);
         }
     }
 
+    /// Lets those who wait for such facts go.
+    fn dismiss(&mut self, which: impl Fn(&Notice) -> bool) {
+        let (gone, stay) = std::mem::take(&mut self.waiting).into_iter().partition(|(notice, _)| which(notice));
+        self.waiting = stay;
+        let gone: Vec<(Notice, Waker)> = gone;
+        self.awake.extend(gone.into_iter().map(|(_, waker)| waker));
+    }
+
     fn wake_on(&mut self, notice: Notice, waker: &Waker) {
-        let known = self.waiting.iter().any(|(other, known)| *other == notice && known.will_wake(waker));
-        if !known {
-            self.waiting.push((notice, waker.clone()));
+        match self.waiting.iter_mut().find(|(other, _)| *other == notice) {
+            Some((_, known)) => {
+                let before = std::mem::replace(known, waker.clone());
+                self.awake.extend((!before.will_wake(waker)).then_some(before));
+            }
+            None => self.waiting.push((notice, waker.clone())),
         }
     }
 
@@ -141,8 +193,24 @@ impl Turn {
         let deadline = self.machine.deadline().map(|(until, _)| until);
         let late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
         if self.wires.take_changed() || late || self.machine.outcome().is_some() {
-            self.driver.wake_by_ref();
+            let driver = self.driver.clone();
+            self.awake.push(driver);
         }
+    }
+
+    /// Turns the crank until there is nothing more to do for now, or others should get their turn.
+    fn go_round(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
+            self.settle();
+            if self.machine.outcome().is_some() {
+                return Poll::Ready(());
+            }
+            if !self.absorb(context) && !self.time_passed(timer, context) {
+                return Poll::Pending;
+            }
+        }
+        self.awake.push(context.waker().clone());
+        Poll::Pending
     }
 
     fn absorb(&mut self, context: &mut Context<'_>) -> bool {
@@ -156,8 +224,8 @@ impl Turn {
         let until = self.machine.deadline().map(|(until, _)| until);
         if self.until != until {
             self.until = until;
-            match until {
-                Some(until) => timer.set_at(self.clock.instant(until)),
+            match until.and_then(|until| self.clock.instant(until)) {
+                Some(at) => timer.set_at(at),
                 None => timer.clear(),
             }
         }
@@ -177,17 +245,9 @@ impl Future for Driver {
         let Self { shared, timer } = &mut *self;
         let mut turn = shared.lock();
         turn.driver.clone_from(context.waker());
-        for _ in 0..ROUNDS {
-            turn.settle();
-            if turn.machine.outcome().is_some() {
-                return Poll::Ready(());
-            }
-            if !turn.absorb(context) && !turn.time_passed(timer, context) {
-                return Poll::Pending;
-            }
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
+        let state = turn.go_round(timer, context);
+        turn.unlock();
+        state
     }
 }
 

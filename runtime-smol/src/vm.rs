@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark,
-    Misuse, Moment, Notice, Outcome, Raw, Shutdown, Ticket, Value, Wait, WaitError, WaitId,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Shutdown, Value, Wait, WaitError, WaitId, wire::Encoded,
 };
 
 use crate::driver::{Driver, Shared};
@@ -15,7 +15,8 @@ use crate::driver::{Driver, Shared};
 /// dropped at any time: it costs no event, no reply of another, and not the connection.
 ///
 /// When the last handle is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that
-/// takes some milliseconds. [`kill`](Self::kill) does the same without keeping the thread.
+/// takes some milliseconds, and two seconds at most, when the kernel does not let the process go. [`kill`](Self::kill)
+/// does the same without keeping the thread. A launch keeps it for some milliseconds too, to start the process.
 #[derive(Clone, Debug)]
 pub struct Vm(Arc<Handle>);
 
@@ -81,10 +82,8 @@ impl Vm {
         command: C,
         deadline: impl Into<Deadline>,
     ) -> Result<C::Reply, CommandError> {
-        let deadline = deadline.into();
-        let ticket = self.ask(|machine, now| machine.execute(now, &command, deadline))?;
-        drop(command);
-        self.reply(ticket).await
+        let (command, deadline) = (Encoded::command(&command)?, deadline.into());
+        self.reply(&command, deadline).await?.reply()
     }
 
     /// Executes a command that is written as a JSON object, without an `id`.
@@ -93,15 +92,14 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute).
     pub async fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
-        let ticket: Ticket<Raw> = self.ask(|machine, now| machine.execute_raw(now, object.as_ref(), COMMAND_WITHIN))?;
-        drop(object);
-        self.reply(ticket).await
+        let command = Encoded::raw(object.as_ref())?;
+        self.reply(&command, COMMAND_WITHIN).await?.reply()
     }
 
-    async fn reply<C: Command>(&self, ticket: Ticket<C>) -> Result<C::Reply, CommandError> {
-        let id = ticket.id();
+    async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
+        let id = self.ask(|machine, now| machine.send(now, command, deadline))?;
         let _disown = Disown(&self.0.0, id);
-        self.0.0.until(&[Notice::Answered(id)], |machine| machine.claim(&ticket)).await
+        self.0.0.until(&[Notice::Answered(id)], |machine| machine.take(id)).await
     }
 
     /// Waits for the first of several things, from a position on.
@@ -115,7 +113,7 @@ impl Vm {
         things: impl IntoIterator<Item = Wait>,
         deadline: impl Into<Deadline>,
     ) -> Result<Hit, WaitError> {
-        let deadline = deadline.into();
+        let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
         let wait = self.ask(|machine, now| machine.wait(now, from, things, deadline))?;
         self.hit(wait).await
     }
@@ -156,8 +154,12 @@ impl Vm {
     }
 
     async fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
-        self.ask(how)?;
-        Ok(self.0.0.until(&[Notice::Ended], |machine| machine.outcome().cloned()).await)
+        let wait = self.ask(|machine, now| {
+            how(machine, now)?;
+            machine.wait_for_end(now, FOREVER)
+        })?;
+        let _forget = Forget(&self.0.0, wait);
+        Ok(self.0.0.until(&[Notice::Waited(wait)], |machine| machine.outcome().cloned()).await)
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {

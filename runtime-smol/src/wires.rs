@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use qemu_machine_blocking::host::{Clock, Host, Watch};
 use qemu_machine_core::{Channel, Machine};
@@ -63,7 +63,7 @@ impl Wires {
         clock: Clock,
     ) -> bool {
         let mut any = false;
-        if self.process.as_ref().is_some_and(|process| process.poll_readable(context).is_ready()) {
+        if self.process.as_ref().is_some_and(|process| matches!(process.poll_readable(context), Poll::Ready(Ok(())))) {
             host.reap(machine, clock.now(), self);
             any = true;
         }
@@ -86,12 +86,12 @@ impl Wires {
     }
 
     fn is_readable(&self, channel: Channel, context: &mut Context<'_>) -> bool {
-        self.source(channel).is_some_and(|source| source.poll_readable(context).is_ready())
+        self.source(channel).is_some_and(|source| matches!(source.poll_readable(context), Poll::Ready(Ok(()))))
     }
 
     fn has_room(&self, context: &mut Context<'_>) -> bool {
         let mut sources = self.full.iter().filter_map(|channel| self.source(*channel));
-        sources.any(|source| source.poll_writable(context).is_ready())
+        sources.any(|source| matches!(source.poll_writable(context), Poll::Ready(Ok(()))))
     }
 
     fn source(&self, channel: Channel) -> Option<&Async<Arc<OwnedFd>>> {

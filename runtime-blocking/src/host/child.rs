@@ -140,19 +140,36 @@ impl Child {
 impl Process {
     /// The group has our child as its leader, and an id that is not reaped is not given to anybody else.
     fn signal(&self, signal: OsSignal) -> io::Result<()> {
-        Ok(kill_process_group(self.pid, signal)?)
+        match self.peek() {
+            Ok(_) => Ok(kill_process_group(self.pid, signal)?),
+            // Somebody else reaped it: its id may be anybody's by now.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether it has ended. An error: it is no child of ours any more.
+    fn peek(&self) -> io::Result<bool> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::PidFd(self.descriptor.as_fd()), look)?.is_some())
     }
 
     fn reap(&self) -> Option<ExitStatus> {
-        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let id = || WaitId::PidFd(self.descriptor.as_fd());
-        waitid(id(), ended | WaitIdOptions::NOWAIT).ok()??;
+        match self.peek() {
+            Ok(true) => {}
+            Ok(false) => return None,
+            // Another part of the program waits for all children, or SIGCHLD is ignored.
+            Err(_) => return Some(ExitStatus::Unknown),
+        }
         // Before the id is free again. There may be nobody left to signal.
-        let _ = self.signal(OsSignal::KILL);
-        let status = waitid(id(), ended).ok()??;
+        let _ = kill_process_group(self.pid, OsSignal::KILL);
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let Ok(Some(status)) = waitid(WaitId::PidFd(self.descriptor.as_fd()), ended) else {
+            return Some(ExitStatus::Unknown);
+        };
         Some(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Code(code),
-            (None, number) => ExitStatus::Signal { number: number.unwrap_or_default(), core_dumped: status.dumped() },
+            (None, Some(number)) => ExitStatus::Signal { number, core_dumped: status.dumped() },
+            (None, None) => ExitStatus::Unknown,
         })
     }
 }

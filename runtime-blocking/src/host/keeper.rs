@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +57,8 @@ pub(crate) struct Keeper {
     epoll: OwnedFd,
     wake: OwnedFd,
     inbox: Mutex<Vec<Job>>,
+    /// Whose thread it is: a program that forks itself has no keeper in the child.
+    process: u32,
     next_token: AtomicU64,
 }
 
@@ -83,13 +86,14 @@ impl Keeper {
     pub(crate) fn get() -> io::Result<Arc<Self>> {
         static THE_KEEPER: Mutex<Option<Arc<Keeper>>> = Mutex::new(None);
         let mut the_keeper = THE_KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(keeper) = &*the_keeper {
+        if let Some(keeper) = the_keeper.as_ref().filter(|keeper| keeper.process == std::process::id()) {
             return Ok(Arc::clone(keeper));
         }
         let keeper = Arc::new(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             inbox: Mutex::new(Vec::new()),
+            process: std::process::id(),
             next_token: AtomicU64::new(INBOX + 1),
         });
         epoll::add(&keeper.epoll, &keeper.wake, epoll::EventData::new_u64(INBOX), epoll::EventFlags::IN)?;
@@ -176,7 +180,8 @@ impl Thread {
         let jobs = std::mem::take(&mut *self.keeper.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         for job in jobs {
             match job {
-                Job::Run(act) => act(),
+                // What panics answers nothing, and that is noticed by whoever asked.
+                Job::Run(act) => drop(catch_unwind(AssertUnwindSafe(act))),
                 Job::Keep(token, kept) => drop(self.kept.insert(token, Entry { kept, at: None })),
                 Job::Look(token) => self.turn(token, Wake::Ready),
             }
@@ -195,7 +200,9 @@ impl Thread {
 
     fn turn(&mut self, token: u64, wake: Wake) {
         let Some(entry) = self.kept.get_mut(&token) else { return };
-        entry.at = match entry.kept.turn(wake) {
+        // The keeper outlives a panic in one machine: with its thread, all other processes would end.
+        let next = catch_unwind(AssertUnwindSafe(|| entry.kept.turn(wake))).unwrap_or(Next::Drop);
+        entry.at = match next {
             Next::Watch(deadline) => {
                 self.keeper.arm(token, entry.kept.source());
                 deadline.map(|at| (at, Wake::Ready))

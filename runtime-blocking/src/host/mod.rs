@@ -77,10 +77,10 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// When a moment is, for timers that know nothing of it.
+    /// When a moment is, for timers that know nothing of it; none for one that is too far away to come.
     #[must_use]
-    pub fn instant(&self, moment: Moment) -> Instant {
-        self.0 + moment.since(Moment::ORIGIN)
+    pub fn instant(&self, moment: Moment) -> Option<Instant> {
+        self.0.checked_add(moment.since(Moment::ORIGIN))
     }
 
     /// The present moment.
@@ -175,7 +175,8 @@ impl Host {
     }
 
     fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<u32, HostFault> {
-        let program = String::from_utf8_lossy(&spawn.arguments[0]).into_owned();
+        let program = spawn.arguments.first().map(|program| String::from_utf8_lossy(program)).unwrap_or_default();
+        let program = program.into_owned();
         let failed = |error| fault(format!("execute `{program}`"), &error);
         let log = self.place.as_ref().map(Place::log).transpose().map_err(failed)?;
         let request = child::Request { arguments: spawn.arguments, inherited: std::mem::take(&mut self.theirs), log };
@@ -225,9 +226,14 @@ impl Host {
             let _ = poll(&mut process.into_iter().chain(sockets).collect::<Vec<_>>(), Some(&timeout));
             self.reap(machine, clock.now(), watch);
             for channel in machine.channels().to_vec() {
-                while self.receive(channel, machine, clock.now(), watch) {}
+                while clock.now() < given_up && self.receive(channel, machine, clock.now(), watch) {}
             }
             machine.handle(clock.now(), Input::TimePassed);
+            self.serve(machine, clock.now(), watch);
+        }
+        if machine.outcome().is_none() {
+            // Whoever waits gets an answer. The keeper reaps the process when it ends.
+            machine.give_up(clock.now());
             self.serve(machine, clock.now(), watch);
         }
     }
@@ -272,6 +278,8 @@ impl Watch for Blind {
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
+    // Where our own standard streams are closed, the number could be one that the process needs for its own.
+    let theirs = if theirs.as_raw_fd() > 2 { theirs } else { rustix::io::fcntl_dupfd_cloexec(&theirs, 3)? };
     Ok((ours, theirs))
 }
 

@@ -40,19 +40,27 @@ impl Socket {
     }
 
     pub(super) fn receive(&self, machine: &mut Machine, now: Moment) -> Received {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(READ, 0);
-            match recv(&self.descriptor, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => Received::End,
-                Ok((bytes, _)) => {
-                    machine.handle(now, Input::Received(self.channel, &buffer[..bytes]));
-                    Received::Some
-                }
-                Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
-                // A reset is how a connection ends when the peer left something unread.
-                Err(_) => Received::End,
+        let borrowed = BUFFER.try_with(|buffer| {
+            buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now))
+        });
+        // A machine that is dropped while its thread ends finds that the thread's buffer was dropped before it.
+        borrowed.ok().flatten().unwrap_or_else(|| self.receive_into(&mut Vec::new(), machine, now))
+    }
+
+    fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment) -> Received {
+        buffer.resize(READ, 0);
+        match recv(&self.descriptor, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Received::End,
+            Ok((bytes, _)) => {
+                machine.handle(now, Input::Received(self.channel, &buffer[..bytes]));
+                Received::Some
             }
-        })
+            Err(Errno::AGAIN) => Received::Nothing,
+            // There may be something: look again.
+            Err(Errno::INTR) => Received::Some,
+            // A reset is how a connection ends when the peer left something unread.
+            Err(_) => Received::End,
+        }
     }
 
     pub(super) fn flush(&mut self, machine: &mut Machine, watch: &mut impl Watch) {

@@ -21,7 +21,8 @@ macro_rules! verbs_that_wait_for_nothing {
             /// When there is no console of this name, or
             /// [`Limits::console_input`]($crate::Limits::console_input) bytes wait to be typed already.
             pub fn type_on(&self, console: &str, text: impl AsRef<[u8]>) -> Result<(), $crate::Misuse> {
-                self.ask(|machine, now| machine.type_on(now, console, text.as_ref()))
+                let text = text.as_ref();
+                self.ask(|machine, now| machine.type_on(now, console, text))
             }
 
             /// What a console printed from a position on, as far as it is remembered.

@@ -82,10 +82,10 @@ impl Harness for Mio {
     }
 
     fn state(&mut self) -> State {
-        self.vm.state()
+        self.vm.machine().state()
     }
 
     fn pid(&mut self) -> Option<u32> {
-        self.vm.pid()
+        self.vm.machine().pid()
     }
 }

@@ -1,0 +1,186 @@
+//! Proves that what callers do at the edge of reason costs no answer: endless deadlines, code of their own in every
+//! argument, machines kept in odd places, children reaped by others.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::pin::pin;
+use std::process::{Command, Stdio};
+use std::task::{Context, Poll, Waker};
+use std::thread::spawn;
+use std::time::Duration;
+
+use qemu_machine_core::{Cause, Channel, Config, Mark, Misuse, Shutdown, State, Wait};
+use qemu_machine_mio::Desk;
+use qemu_machine_tests::census::{Scratch, send};
+use qemu_machine_tests::{bounded, qemu};
+use rustix::process::Signal;
+
+/// Longer than anything takes that is expected to happen.
+const LONG: Duration = Duration::from_secs(10);
+
+fn config() -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-nodefaults"])
+}
+
+fn blocking() -> qemu_machine_blocking::Vm {
+    qemu_machine_blocking::Vm::launch(config()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn on_smol() -> qemu_machine_smol::Vm {
+    smol::block_on(qemu_machine_smol::Vm::launch(config())).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn on_mio(config: Config) -> (Desk, qemu_machine_mio::Vm) {
+    let mut desk = Desk::new().unwrap();
+    let (registry, tokens) = desk.parts();
+    let vm = qemu_machine_mio::Vm::launch(config, registry, tokens).unwrap();
+    (desk, vm)
+}
+
+#[test]
+fn a_deadline_that_is_too_far_away_to_come_is_none() {
+    bounded(|| {
+        let vm = on_smol();
+        let mut wait = pin!(vm.wait(Duration::MAX));
+        assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(smol::block_on(vm.execute_by("query-status", Duration::MAX)).unwrap()["running"], true);
+        let vm = blocking();
+        assert_eq!(vm.execute_by("query-status", Duration::MAX).unwrap()["running"], true);
+        vm.shutdown(Shutdown::within(Duration::MAX)).unwrap();
+    });
+}
+
+/// What the caller hands over may ask the machine itself.
+#[test]
+fn things_to_wait_for_may_be_made_on_the_way() {
+    bounded(|| {
+        let vm = blocking();
+        let things = [Wait::event("STOP"), Wait::end()].into_iter().filter(|_| vm.pid().is_some());
+        vm.execute("stop").unwrap();
+        assert_eq!(vm.wait_any(&Mark::default(), things, LONG).unwrap().index, 0);
+        let vm = on_smol();
+        let things = [Wait::event("STOP"), Wait::end()].into_iter().filter(|_| vm.pid().is_some());
+        smol::block_on(vm.execute("stop")).unwrap();
+        assert_eq!(smol::block_on(vm.wait_any(&Mark::default(), things, LONG)).unwrap().index, 0);
+    });
+}
+
+/// A waker may run the task at once, where it stands, and the task may ask the machine.
+#[test]
+fn a_waker_may_ask_the_machine() {
+    struct Asks(qemu_machine_smol::Vm);
+
+    impl std::task::Wake for Asks {
+        fn wake(self: std::sync::Arc<Self>) {
+            assert_ne!(self.0.state(), State::Idle);
+        }
+    }
+
+    bounded(|| {
+        let vm = on_smol();
+        let waker = Waker::from(std::sync::Arc::new(Asks(vm.clone())));
+        let mut reply = pin!(vm.execute("query-status"));
+        assert!(reply.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // Its reply wakes the one above: replies come in order.
+        smol::block_on(vm.execute("query-name")).unwrap();
+        assert!(matches!(reply.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
+    });
+}
+
+#[test]
+fn a_machine_may_be_kept_until_its_thread_ends() {
+    thread_local! { static KEPT: RefCell<Option<qemu_machine_blocking::Vm>> = const { RefCell::new(None) }; }
+
+    bounded(|| {
+        let ended = spawn(|| KEPT.with_borrow_mut(|kept| *kept = Some(blocking())));
+        assert!(ended.join().is_ok());
+    });
+}
+
+/// Calls that are answered at once look at nothing; somebody must.
+#[test]
+fn calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
+    bounded(|| {
+        let vm = blocking();
+        vm.execute("stop").unwrap();
+        let pid = vm.pid().unwrap();
+        (0..300).for_each(|_| drop(vm.execute("query-status")));
+        let at_once = || vm.wait_any(&Mark::default(), [Wait::event("STOP")], LONG).map(drop);
+        at_once().unwrap();
+        send(pid, Signal::KILL);
+        while vm.outcome().is_none() {
+            at_once().unwrap();
+        }
+        assert_eq!(vm.outcome().map(|outcome| outcome.cause), Some(Cause::Signal(Some(9))));
+    });
+}
+
+/// A loop that has not turned yet is not left waiting for what is known already.
+#[test]
+fn a_loop_is_told_of_what_happened_before_its_first_turn() {
+    bounded(|| {
+        let (mut desk, vm) = on_mio(Config::new("no-such-qemu"));
+        assert_eq!(vm.timeout(), Some(Duration::ZERO));
+        let mut vms = [vm];
+        assert!(desk.run(&mut vms, |vms| vms[0].launched()).unwrap().is_err());
+
+        let (mut desk, vm) = on_mio(config());
+        let mut vms = [vm];
+        desk.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+        let status = vms[0].execute("query-status").unwrap();
+        assert_eq!(vms[0].timeout(), Some(Duration::ZERO), "the request is not sent yet");
+        assert_eq!(desk.run(&mut vms, |vms| vms[0].claim(&status)).unwrap().unwrap()["running"], true);
+    });
+}
+
+#[test]
+fn a_machine_without_a_monitor_has_its_consoles_on_every_loop() {
+    bounded(|| {
+        let config = Config::new(qemu()).args(["-S"]).without_monitor().serial("tty");
+        let (_desk, vm) = on_mio(config);
+        assert_eq!(vm.machine().channels(), [Channel::Console(0)]);
+    });
+}
+
+/// Replies that nobody claims are bounded, and giving them up makes room.
+#[test]
+fn commands_that_nobody_claims_are_refused_one_day() {
+    bounded(|| {
+        let mut limits = qemu_machine_core::Limits::default();
+        limits.commands = 3;
+        let (mut desk, vm) = on_mio(config().limits(limits));
+        let mut vms = [vm];
+        desk.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+        let tickets: Vec<_> = (0..3).map(|_| vms[0].execute("query-status").unwrap()).collect();
+        assert_eq!(vms[0].execute("query-status").map(drop), Err(Misuse::TooManyCommands(3)));
+        vms[0].disown(tickets[0].id());
+        desk.run(&mut vms, |vms| vms[0].claim(&tickets[2])).unwrap().unwrap();
+        let next = vms[0].execute("query-status").unwrap();
+        desk.run(&mut vms, |vms| vms[0].claim(&next)).unwrap().unwrap();
+    });
+}
+
+/// Under a program that ignores the deaths of its children, the operating system tells nobody how they ended.
+#[test]
+fn an_end_that_somebody_else_was_told_of_is_an_end() {
+    bounded(|| {
+        let scratch = Scratch::create();
+        let mut launcher = Command::new("bash")
+            .args(["-c", "trap '' CHLD; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_launcher")])
+            .arg(scratch.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        launcher.stdin.take().unwrap().write_all(b"end\n").unwrap();
+        let mut printed = String::new();
+        launcher.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        assert!(launcher.wait().unwrap().success(), "{printed}");
+        assert!(
+            printed.contains("ended by the caller (quit)") && printed.contains("somebody else was told"),
+            "{printed}"
+        );
+        assert_eq!(scratch.entries(), [""; 0]);
+    });
+}
