@@ -90,7 +90,7 @@ impl World {
                 self.monitor = None;
                 Input::Closed(channel)
             }
-            Effect::Signal(signal) => Input::Signalled(self.signal(signal)),
+            Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { .. } => Input::LogRead(b""),
             Effect::Remove => Input::Removed(Ok(())),
             other => return Err(format!("an order that is not known: {other:?}").into()),

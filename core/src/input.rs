@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::effect::Signal;
 use crate::fault::HostFault;
 
 /// One stream of bytes between us and QEMU.
@@ -51,7 +52,7 @@ pub enum Input<'a> {
     /// The channel is at its end (end of file, reset, or [`Effect::Close`](crate::Effect::Close)) and was dropped.
     Closed(Channel),
     /// Answers [`Effect::Signal`](crate::Effect::Signal).
-    Signalled(Result<(), HostFault>),
+    Signalled(Signal, Result<(), HostFault>),
     /// Answers [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
     /// were asked for or all there are. Empty when it cannot be read.
     LogRead(&'a [u8]),
@@ -74,7 +75,6 @@ pub struct Prepared {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ExitStatus {
     /// It exited with this code.
     Code(i32),

@@ -7,7 +7,7 @@ use core::fmt;
 use serde::Deserialize;
 
 use crate::command_line::CommandLine;
-use crate::event::{Event, History};
+use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::Rung;
@@ -97,12 +97,26 @@ pub(crate) struct Record {
     pub(crate) quit: bool,
     /// Whether the guest has a device that ends QEMU with a value of its choice.
     pub(crate) debug_exit: bool,
+    /// The last `SHUTDOWN`, `RESET` or `GUEST_PANICKED`. Kept apart from the history, out of which it may fall.
+    pub(crate) last_event: Option<Event>,
+    /// The last `SHUTDOWN`.
+    pub(crate) shutdown: Option<Event>,
     pub(crate) unanswered: usize,
     pub(crate) log: String,
     pub(crate) faults: Vec<HostFault>,
 }
 
 impl Record {
+    /// An event came.
+    pub(crate) fn note(&mut self, event: &Event) {
+        if matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
+            self.last_event = Some(event.clone());
+        }
+        if event.name() == "SHUTDOWN" {
+            self.shutdown = Some(event.clone());
+        }
+    }
+
     fn climbed(&self, rung: Rung) -> bool {
         self.rungs.contains(&rung)
     }
@@ -114,7 +128,7 @@ impl Cause {
 
     /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal and a debug
     /// exit come without one.
-    pub(crate) fn find(exit: Option<ExitStatus>, record: &Record, history: &History, started: bool) -> Self {
+    pub(crate) fn find(exit: Option<ExitStatus>, record: &Record, started: bool) -> Self {
         match exit {
             None if started => Self::Unkillable,
             None => Self::NotStarted,
@@ -129,19 +143,18 @@ impl Cause {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => Self::Signal(Some(number)),
-            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), record, history),
-            Some(ExitStatus::Unknown) => Self::of_exit(None, record, history),
+            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), record),
+            Some(ExitStatus::Unknown) => Self::of_exit(None, record),
         }
     }
 
     /// Reads the evidence of an exit, with its code if that is known.
-    fn of_exit(code: Option<i32>, record: &Record, history: &History) -> Self {
+    fn of_exit(code: Option<i32>, record: &Record) -> Self {
         // isa-debug-exit ends QEMU on the spot with (value << 1) | 1; 1 alone is QEMU's own failure.
         if let Some(code) = code.filter(|code| record.debug_exit && code & 1 == 1 && *code > 1) {
             return Self::DebugExit(code.unsigned_abs() >> 1);
         }
-        let shutdown = history.latest(|event| event.name() == "SHUTDOWN");
-        match shutdown.and_then(reason).as_deref() {
+        match record.shutdown.as_ref().and_then(reason).as_deref() {
             Some("host-qmp-quit") => Self::Asked(Rung::Quit),
             Some("guest-shutdown") if record.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
             Some("guest-shutdown") => Self::PowerOff,

@@ -279,17 +279,13 @@ impl Pending {
     }
 
     fn count_missed(&self, history: &History, consoles: &[Console]) -> Missed {
-        let mut missed = Missed::default();
-        for item in &self.items {
-            match item {
-                Item::Event { .. } => missed.events = history.first().saturating_sub(self.mark.event),
-                Item::Text { console, scanned, .. } => {
-                    missed.bytes += consoles.get(*console).map_or(0, |on| on.first().saturating_sub(*scanned));
-                }
-                Item::End => {}
-            }
+        let events = self.items.iter().any(|item| matches!(item, Item::Event { .. }));
+        let on = |index| self.items.iter().any(|item| matches!(item, Item::Text { console, .. } if *console == index));
+        let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));
+        Missed {
+            events: if events { history.first().saturating_sub(self.mark.event) } else { 0 },
+            bytes: consoles.map(|(index, on)| on.first().saturating_sub(self.mark.position(index))).sum(),
         }
-        missed
     }
 
     /// The past: the events first, in their order, then the consoles.

@@ -3,7 +3,7 @@
 mod rig;
 
 use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, Order, ProcessNews, Request};
-use qemu_machine_core::{Channel, Effect, ExitStatus, Input, Phase, Prepared, Shutdown, State};
+use qemu_machine_core::{Channel, Effect, ExitStatus, Input, Phase, Prepared, Shutdown, Signal, State};
 use rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
 
 const EVENT: &[u8] = b"{\"event\": \"STOP\"}\n";
@@ -148,9 +148,10 @@ fn a_channel_closes_once() {
 
 #[test]
 fn a_signal_fails_only_where_one_was_sent() {
-    matters_only_in(&Input::Signalled(Ok(())), &[]);
-    let late = ["stopping", "killed", "draining", "reading the log", "removing"];
-    matters_only_in(&Input::Signalled(Err(fault("signal"))), &late);
+    matters_only_in(&Input::Signalled(Signal::Terminate, Ok(())), &[]);
+    let killed = ["killed", "draining", "reading the log", "removing"];
+    matters_only_in(&Input::Signalled(Signal::Terminate, Err(fault("signal"))), &["stopping"]);
+    matters_only_in(&Input::Signalled(Signal::Kill, Err(fault("signal"))), &killed);
 }
 
 #[test]

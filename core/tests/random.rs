@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use qemu_machine_core::{
     Channel, CommandId, Deadline, Effect, ExitStatus, FOREVER, Input, Limits, Machine, Notice, OutOfBand, Prepared,
-    Shutdown, State, Wait,
+    Shutdown, Signal, State, Wait,
 };
 use rig::{GREETING, GREETING_OOB, Rig, SIGKILL, SIGTERM, config, fault, secs};
 
@@ -64,8 +64,8 @@ fn news(which: usize) -> Input<'static> {
         Input::Received(Channel::Console(5), b"x"),
         Input::Closed(Channel::Monitor),
         Input::Closed(Channel::Console(0)),
-        Input::Signalled(Ok(())),
-        Input::Signalled(Err(fault("signal"))),
+        Input::Signalled(Signal::Terminate, Ok(())),
+        Input::Signalled(Signal::Kill, Err(fault("signal"))),
         Input::LogRead(b"log"),
         Input::Removed(Ok(())),
         Input::Removed(Err(fault("remove"))),

@@ -3,6 +3,7 @@
 pub mod census;
 pub mod guest;
 pub mod scripted;
+pub mod world;
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{RecvTimeoutError, channel};

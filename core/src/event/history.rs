@@ -61,9 +61,4 @@ impl History {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.events.get(index)
     }
-
-    /// The latest event that satisfies a condition.
-    pub(crate) fn latest(&self, condition: impl Fn(&Event) -> bool) -> Option<&Event> {
-        self.events.iter().rev().find(|event| condition(event))
-    }
 }

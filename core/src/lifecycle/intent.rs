@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::{Link, Order, Phase, Why};
+use crate::effect::Signal;
 use crate::time::Moment;
 
 /// What is wanted.
@@ -228,21 +229,35 @@ impl Intent {
         self.can_stop() || matches!(self, Self::Stop(_))
     }
 
-    /// The present rung was refused: the next one is due at once. Behind the last, nothing is left to wait for.
+    /// The present rung was refused: the next one is due at once.
     pub(super) fn refused(self, now: Moment) -> Self {
         match self {
             Self::Stop(ladder) => Self::Stop(Ladder { until: now, ..ladder }),
-            Self::Killed { .. } => Self::Killed { until: now },
             Self::Idle
             | Self::Launch { .. }
             | Self::HangUp { .. }
             | Self::LastWords { .. }
             | Self::Run
             | Self::Kill
+            | Self::Killed { .. }
             | Self::Drain { .. }
             | Self::Clean(_)
             | Self::Done => self,
         }
+    }
+
+    /// This signal could not be sent. An earlier one than that which is waited for matters no more.
+    pub(super) fn signal_refused(self, signal: Signal, now: Moment) -> Self {
+        match (signal, self) {
+            (Signal::Terminate, Self::Stop(ladder)) if ladder.rung() == Some(Rung::Terminate) => self.refused(now),
+            (Signal::Kill, _) => self.given_up(now),
+            (Signal::Terminate, _) => self,
+        }
+    }
+
+    /// A process that was killed is not waited for any longer.
+    pub(super) fn given_up(self, now: Moment) -> Self {
+        if let Self::Killed { .. } = self { Self::Killed { until: now } } else { self }
     }
 
     pub(super) fn log_read(self, emit: &mut impl FnMut(Order)) -> Self {

@@ -13,6 +13,7 @@ mod settle;
 
 use core::time::Duration;
 
+use crate::effect::Signal;
 use crate::time::Moment;
 
 pub use failure::LaunchFailure;
@@ -82,8 +83,8 @@ pub enum News {
     QuitAccepted,
     /// The command of the present rung of the ladder was refused.
     RungRefused,
-    /// A signal could not be sent.
-    SignalRefused,
+    /// This signal could not be sent.
+    SignalRefused(Signal),
     /// The log was read.
     LogRead,
     /// What was prepared is removed.
@@ -176,7 +177,8 @@ impl Lifecycle {
             }
             News::ChannelClosed => self.open = self.open.saturating_sub(1),
             News::QuitAccepted => self.flags.quit_issued = self.intent.is_life(),
-            News::RungRefused | News::SignalRefused => self.intent = self.intent.refused(now),
+            News::RungRefused => self.intent = self.intent.refused(now),
+            News::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
             News::LogRead => self.intent = self.intent.log_read(emit),
             News::Removed => self.removed(emit),
             News::TimePassed => {}
@@ -205,7 +207,7 @@ impl Lifecycle {
                 self.flags.killed = true;
                 self.intent = Intent::Kill;
             }
-            Request::GiveUp => self.intent = self.intent.refused(now),
+            Request::GiveUp => self.intent = self.intent.given_up(now),
             Request::Launch { .. } | Request::Shutdown(_) | Request::Kill => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::effect::Signal;
 use crate::input::{Channel, Input};
 
 /// What the world owes us: an answer to each order, the end of a process, and news of open channels. News that nobody
@@ -21,7 +22,7 @@ pub(super) enum Answer {
     /// How the process ended; due from its start.
     Exit,
     Open(Channel),
-    Signal,
+    Signal(Signal),
     Log,
     Remove,
 }
@@ -66,7 +67,7 @@ impl Owed {
                 self.take(Answer::Open(*channel));
                 self.close(*channel)
             }
-            Input::Signalled(_) => self.take(Answer::Signal),
+            Input::Signalled(signal, _) => self.take(Answer::Signal(*signal)),
             Input::LogRead(_) => self.take(Answer::Log),
             Input::Removed(_) => self.take(Answer::Remove),
             Input::TimePassed => true,

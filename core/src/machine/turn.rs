@@ -56,10 +56,10 @@ impl Machine {
             }
             Input::Received(channel, bytes) => self.received(channel, bytes),
             Input::Closed(channel) => self.closed(channel),
-            Input::Signalled(Ok(())) => {}
-            Input::Signalled(Err(fault)) => {
+            Input::Signalled(_, Ok(())) => {}
+            Input::Signalled(signal, Err(fault)) => {
                 self.record.faults.push(fault);
-                self.tell_lifecycle(News::SignalRefused);
+                self.tell_lifecycle(News::SignalRefused(signal));
             }
             Input::LogRead(tail) => self.log_read(tail),
             Input::Removed(result) => {
@@ -156,6 +156,7 @@ impl Machine {
     fn happened(&mut self, event: Event) {
         let number = self.history.push(event);
         if let Some(event) = self.history.get(number) {
+            self.record.note(event);
             self.waits.event(number, event);
         }
         self.notices.push_back(Notice::Event(number));
@@ -212,14 +213,18 @@ impl Machine {
         self.effects.push_back(effect);
     }
 
+    fn signal(&mut self, signal: Signal) {
+        self.order(Answer::Signal(signal), Effect::Signal(signal));
+    }
+
     fn climb(&mut self, rung: Rung) {
         self.record.rungs.push(rung);
         self.tell_session(Heard::DisownLadder);
         match rung {
             Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default()),
             Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, raw: false }),
-            Rung::Terminate => self.order(Answer::Signal, Effect::Signal(Signal::Terminate)),
-            Rung::Kill => self.order(Answer::Signal, Effect::Signal(Signal::Kill)),
+            Rung::Terminate => self.signal(Signal::Terminate),
+            Rung::Kill => self.signal(Signal::Kill),
         }
     }
 
@@ -240,11 +245,10 @@ impl Machine {
         let exit = self.lifecycle.dead();
         let started = self.lifecycle.process() != Process::Failed && self.pid().is_some() || exit.is_some();
         let record = core::mem::take(&mut self.record);
-        let telling = |event: &Event| matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED");
         let outcome = Outcome {
-            cause: Cause::find(exit, &record, &self.history, started),
+            cause: Cause::find(exit, &record, started),
             exit,
-            last_event: self.history.latest(telling).cloned(),
+            last_event: record.last_event,
             unanswered: record.unanswered,
             log: record.log,
             consoles: self.consoles.iter().map(|console| self.console_tail(console)).collect(),

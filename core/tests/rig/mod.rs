@@ -127,7 +127,7 @@ impl Rig {
             (Effect::Open(channel), Ok(())) => Input::Opened(*channel),
             (Effect::Open(channel), Err(fault)) => Input::OpenFailed(*channel, fault),
             (Effect::Close(channel), _) => Input::Closed(*channel),
-            (Effect::Signal(_), result) => Input::Signalled(result),
+            (Effect::Signal(signal), result) => Input::Signalled(*signal, result),
             (Effect::ReadLog { .. }, _) => Input::LogRead(&log),
             (Effect::Remove, result) => Input::Removed(result),
             (other, _) => panic!("an order that this host does not know: {other:?}"),

@@ -115,7 +115,7 @@ impl Host {
                     machine.handle(now, result.map_or_else(failed, |()| Input::Opened(channel)));
                 }
                 Effect::Close(channel) => self.close(channel, machine, now, watch),
-                Effect::Signal(signal) => machine.handle(now, Input::Signalled(self.signal(signal))),
+                Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, self.signal(signal))),
                 Effect::ReadLog { limit } => {
                     // What cannot be read is empty: the outcome does without it.
                     machine.handle(now, Input::LogRead(&self.read_log(limit).unwrap_or_default()));

@@ -75,7 +75,7 @@ impl InWorld {
             Effect::Signal(signal) => {
                 let number = if signal == Signal::Kill { 9 } else { 15 };
                 self.peer.end(ExitStatus::Signal { number, core_dumped: false });
-                Input::Signalled(Ok(()))
+                Input::Signalled(signal, Ok(()))
             }
             Effect::ReadLog { .. } => {
                 let printed = std::mem::take(&mut self.peer.printed);

@@ -1,0 +1,191 @@
+//! Decides how QEMU ends: asked by its monitor, by signals, by its guest, or by itself.
+
+use qemu_machine_core::{Channel, ExitStatus, Signal};
+
+use super::plan::{Kill, Turn, millis};
+use super::qemu::Qemu;
+use super::request::Request;
+use super::scene::Scene;
+use super::timeline::{Tick, What};
+
+/// What ended a QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Quit,
+    PowerOff,
+    Reset,
+    Panic,
+    DebugExit(u32),
+    /// SIGTERM; of us, or of somebody else.
+    Terminated {
+        by_us: bool,
+    },
+    Killed {
+        by_us: bool,
+    },
+    /// By itself.
+    Died,
+}
+
+const SIGKILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
+const SIGTERM: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
+
+impl Qemu {
+    pub(super) fn ending_tick(&mut self, tick: Tick, scene: &mut Scene) {
+        match tick {
+            Tick::Turn => self.take_turn(scene),
+            Tick::PowerOff if !self.stuck => self.shut_down(End::PowerOff, scene),
+            Tick::Killed => self.die(End::Killed { by_us: true }, SIGKILL, true, scene),
+            Tick::Exit => self.exit(scene),
+            _ => {}
+        }
+    }
+
+    fn take_turn(&mut self, scene: &mut Scene) {
+        let Some((_, turn)) = self.fate.turn.filter(|_| !self.stopped && self.end.is_none()) else { return };
+        scene.tell(format!("turn: {turn:?}"));
+        match turn {
+            Turn::PowerOff => self.shut_down(End::PowerOff, scene),
+            Turn::Reset => self.shut_down(End::Reset, scene),
+            Turn::Panic => {
+                self.event("GUEST_PANICKED", Some(r#"{"action": "poweroff"}"#.into()), scene);
+                self.shut_down(End::Panic, scene);
+            }
+            Turn::DebugExit(value) => {
+                self.die(End::DebugExit(value), ExitStatus::Code((value << 1 | 1) as i32), false, scene);
+            }
+            Turn::Crash => self.die(End::Died, ExitStatus::Signal { number: 11, core_dumped: true }, true, scene),
+            Turn::Terminated => self.shut_down(End::Terminated { by_us: false }, scene),
+            Turn::Killed => self.die(End::Killed { by_us: false }, SIGKILL, true, scene),
+            Turn::HangUp => {
+                scene.seen.note("monitor closed under a process that lives on");
+                scene.close(Channel::Monitor);
+            }
+            Turn::Stuck(patience) => {
+                scene.seen.note("main loop stuck");
+                self.stuck = true;
+                if let Some(patience) = patience {
+                    scene.tick(patience, Tick::Unstick);
+                }
+            }
+            Turn::Stopped => {
+                scene.seen.note("process stopped");
+                self.stopped = true;
+            }
+        }
+    }
+
+    /// SHUTDOWN, perhaps more events, the reply, and then the end.
+    pub(super) fn quit(&mut self, request: &Request, scene: &mut Scene) {
+        if !self.fate.is_daemon {
+            self.event("SHUTDOWN", Some(r#"{"guest": false, "reason": "host-qmp-quit"}"#.into()), scene);
+        }
+        for _ in 0..scene.random.below(3) {
+            self.event("JOB_STATUS_CHANGE", Some(r#"{"status": "aborting", "id": "job"}"#.into()), scene);
+        }
+        // It may be dead by now, in the middle of those words.
+        if self.end.is_none() {
+            self.return_to(request, true, scene);
+        }
+        if self.end.is_none() {
+            scene.seen.note("quit");
+            self.begin_to_end(End::Quit, scene);
+        }
+    }
+
+    /// An orderly end, with its reason in an event where the monitor listens.
+    fn shut_down(&mut self, end: End, scene: &mut Scene) {
+        if self.end.is_some() || self.stopped {
+            return;
+        }
+        let reason = match end {
+            End::PowerOff => "guest-shutdown",
+            End::Reset => "guest-reset",
+            End::Panic => "guest-panic",
+            _ => "host-signal",
+        };
+        let by_guest = reason.starts_with("guest");
+        if self.is_negotiated() {
+            self.event("SHUTDOWN", Some(format!(r#"{{"guest": {by_guest}, "reason": "{reason}"}}"#)), scene);
+        }
+        // It may have died in the middle of the event.
+        if self.end.is_none() {
+            self.begin_to_end(end, scene);
+        }
+    }
+
+    fn begin_to_end(&mut self, end: End, scene: &mut Scene) {
+        scene.tell(format!("QEMU ends: {end:?}"));
+        self.end = Some(end);
+        self.status = Some(ExitStatus::Code(0));
+        self.queue.clear();
+        self.executing = None;
+        let channels: Vec<Channel> = scene.wires.keys().copied().collect();
+        for channel in channels {
+            if scene.random.chance(50) {
+                scene.within(self.fate.exits_after, What::Qemu(Tick::Close(channel)));
+            }
+        }
+        scene.tick(self.fate.exits_after, Tick::Exit);
+    }
+
+    /// Ends on the spot. What it had not handed to the sockets may be lost.
+    pub(super) fn die(&mut self, end: End, status: ExitStatus, loses: bool, scene: &mut Scene) {
+        scene.tell(format!("QEMU dies: {end:?}, {status}"));
+        self.end = Some(end);
+        self.status = Some(status);
+        self.queue.clear();
+        self.executing = None;
+        (self.stopped, self.is_dead) = (false, true);
+        let channels: Vec<Channel> = scene.wires.keys().copied().collect();
+        for channel in channels {
+            if loses && scene.random.chance(40) {
+                let length = scene.truncate(channel);
+                if channel == Channel::Monitor {
+                    self.forget_said(length);
+                }
+            }
+        }
+        scene.within(millis(1), What::Qemu(Tick::Exit));
+    }
+
+    fn exit(&mut self, scene: &mut Scene) {
+        self.lives = false;
+        let channels: Vec<Channel> = scene.wires.keys().copied().collect();
+        for channel in channels {
+            match self.fate.held {
+                Some(None) => {}
+                Some(Some(held)) => scene.tick(held, Tick::Close(channel)),
+                None => scene.within(millis(2), What::Qemu(Tick::Close(channel))),
+            }
+        }
+        scene.within(millis(2), What::Exited);
+    }
+
+    pub(super) fn signal(&mut self, signal: Signal, scene: &mut Scene) {
+        if !self.lives {
+            return;
+        }
+        match signal {
+            Signal::Kill => match self.fate.kill {
+                Kill::Works => self.die(End::Killed { by_us: true }, SIGKILL, true, scene),
+                Kill::WorksAfter(delay) => {
+                    self.stopped = true;
+                    scene.tick(delay, Tick::Killed);
+                }
+                Kill::Never => self.stopped = true,
+            },
+            Signal::Terminate if self.end.is_some() || self.stopped => {}
+            Signal::Terminate if !self.greeted => {
+                self.die(End::Terminated { by_us: true }, SIGTERM, false, scene);
+            }
+            Signal::Terminate if !self.fate.heeds_term => scene.seen.note("SIGTERM ignored"),
+            Signal::Terminate if self.stuck => self.term_waits = true,
+            Signal::Terminate => self.terminated(scene),
+        }
+    }
+
+    pub(super) fn terminated(&mut self, scene: &mut Scene) {
+        self.shut_down(End::Terminated { by_us: true }, scene);
+    }
+}

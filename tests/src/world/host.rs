@@ -1,0 +1,308 @@
+//! Decides how the host carries out orders, and which orders make sense when.
+
+use qemu_machine_core::{Channel, Effect, ExitStatus, HostFault, Input, Prepared, Signal};
+
+use super::World;
+use super::plan::Fate;
+use super::qemu::Qemu;
+use super::scene::{Ours, Scene, Wire};
+use super::timeline::What;
+
+/// The host side of the life at hand.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    /// Every order of this life, and whether it was answered.
+    orders: Vec<(Effect, bool)>,
+    pub(super) prepared: Option<bool>,
+    pub(super) spawned: Option<bool>,
+    pub(super) exited: Option<ExitStatus>,
+    log: Option<Vec<u8>>,
+    removed: bool,
+    /// What went wrong and belongs into the outcome.
+    pub(super) faults: usize,
+    /// What went wrong and fails the launch.
+    pub(super) broke_launch: bool,
+    pub(super) monitor_failed: bool,
+    opened: usize,
+    /// What was prepared exists.
+    has_place: bool,
+}
+
+pub(super) fn fault(operation: &str) -> HostFault {
+    HostFault { operation: operation.into(), errno: 5, reason: "Input/output error".into() }
+}
+
+/// A short form for the transcript: the numbers and not the bytes.
+pub(super) fn describe(input: &Input<'_>) -> String {
+    match input {
+        Input::Received(channel, bytes) => format!("received {} bytes of {channel}", bytes.len()),
+        Input::LogRead(bytes) => format!("log of {} bytes", bytes.len()),
+        Input::Prepared(_) => "prepared".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(super) fn describe_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Prepare(_) => "Prepare".into(),
+        Effect::Spawn(_) => "Spawn".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+impl Host {
+    pub(super) fn ordered(&self, wanted: &Effect) -> bool {
+        self.orders.iter().any(|(effect, _)| effect == wanted)
+    }
+
+    pub(super) fn is_killing(&self) -> bool {
+        self.ordered(&Effect::Signal(Signal::Kill))
+    }
+
+    /// Whether an order makes sense now.
+    fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
+        let ours = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.ours);
+        let all_closed = || scene.wires.values().all(|wire| matches!(wire.ours, Ours::Made | Ours::Closed));
+        let is_gone = self.exited.is_some() || self.spawned != Some(true) || self.is_killing();
+        let makes_sense = match effect {
+            Effect::Prepare(_) => self.orders.is_empty(),
+            Effect::Spawn(_) => self.prepared == Some(true),
+            Effect::Open(channel) => self.spawned == Some(true) && ours(channel) == Some(Ours::Made),
+            Effect::Close(channel) => matches!(ours(channel), Some(Ours::Opening | Ours::Open)),
+            Effect::Signal(signal) => {
+                let is_late = *signal == Signal::Terminate && self.is_killing();
+                self.spawned == Some(true) && self.exited.is_none() && !is_late
+            }
+            Effect::ReadLog { .. } => is_gone && all_closed() && self.is_settled(),
+            Effect::Remove => self.log.is_some(),
+            _ => false,
+        };
+        if self.ordered(effect) {
+            return Err(format!("{effect:?} twice"));
+        }
+        if self.ordered(&Effect::Remove) || !makes_sense {
+            return Err(format!("{effect:?} makes no sense now"));
+        }
+        Ok(())
+    }
+
+    /// Every order was answered, signals aside: what they say changes nothing.
+    fn is_settled(&self) -> bool {
+        self.orders.iter().all(|(effect, answered)| *answered || matches!(effect, Effect::Signal(_)))
+    }
+
+    /// What of this life is still to come.
+    pub(super) fn left(&self) -> Option<String> {
+        let is_alive = self.spawned == Some(true) && self.exited.is_none();
+        let order = self.orders.iter().find(|(_, answered)| !answered).map(|(effect, _)| describe_effect(effect));
+        if is_alive { Some("the process".into()) } else { order }
+    }
+
+    /// What must be true at the end of a life.
+    pub(super) fn check_end(&self, scene: &Scene) -> Result<(), String> {
+        let open: Vec<_> = self.orders.iter().filter(|(_, answered)| !answered).map(|(effect, _)| effect).collect();
+        if !open.iter().all(|effect| matches!(effect, Effect::Signal(_))) {
+            return Err(format!("an outcome before the answers to {open:?}"));
+        }
+        if !self.removed || self.has_place {
+            return Err("an outcome while what was prepared is still there".into());
+        }
+        if scene.wires.values().any(|wire| matches!(wire.ours, Ours::Opening | Ours::Open)) {
+            return Err("an outcome while a channel is open".into());
+        }
+        if self.spawned == Some(true) && self.exited.is_none() && !self.is_killing() {
+            return Err("an outcome while the process runs".into());
+        }
+        Ok(())
+    }
+
+    /// However a channel came to its end: that is what was to be told.
+    fn close_is_answered(&mut self, channel: Channel) {
+        let is_close = |effect: &Effect| *effect == Effect::Close(channel);
+        self.orders.iter_mut().filter(|(effect, _)| is_close(effect)).for_each(|(_, answered)| *answered = true);
+    }
+
+    pub(super) fn log_text(&self, limit: usize) -> String {
+        let log = self.log.as_deref().unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(limit)..]).into_owned()
+    }
+}
+
+impl World {
+    /// Starts an order. It is done at once or later.
+    pub(super) fn start(&mut self, effect: Effect) {
+        self.scene.tell(format!("<- {}", describe_effect(&effect)));
+        if matches!(effect, Effect::Prepare(_)) && self.host.removed {
+            self.scene.fail("an order behind the outcome");
+        }
+        let sense = self.host.check(&effect, &self.scene);
+        self.scene.check(sense);
+        match effect {
+            Effect::Open(channel) => self.set_ours(channel, Ours::Opening),
+            Effect::Signal(Signal::Kill) => self.bounds.killed_at = Some(self.scene.now),
+            _ => {}
+        }
+        let index = self.host.orders.len();
+        self.host.orders.push((effect, false));
+        let most = self.qemu.fate.host_takes;
+        if most.is_zero() || self.scene.random.chance(50) {
+            self.complete(index);
+        } else {
+            self.scene.within(most, What::Done(index));
+        }
+    }
+
+    /// Completes an order, and reports that.
+    pub(super) fn complete(&mut self, index: usize) {
+        let Some((effect, answered)) = self.host.orders.get_mut(index) else { return };
+        if std::mem::replace(answered, true) {
+            return;
+        }
+        match effect.clone() {
+            Effect::Prepare(wanted) => self.prepare(&wanted.channels),
+            Effect::Spawn(spawn) => self.spawn(&spawn.arguments),
+            Effect::Open(channel) => self.open(channel),
+            Effect::Close(channel) => self.close(channel, index),
+            Effect::Signal(signal) => self.signal(signal),
+            Effect::ReadLog { limit } => {
+                let length = self.scene.random.size(0, 300).min(limit);
+                let log: Vec<u8> = (0..length).map(|_| self.scene.random.pick(b"qemu: \n\xc3")).collect();
+                self.host.log = Some(log.clone());
+                self.handle(Input::LogRead(&log));
+            }
+            Effect::Remove => {
+                self.host.has_place = false;
+                self.host.removed = true;
+                let fails = self.qemu.fate.remove_fails;
+                self.note_if(fails, "remove failed");
+                self.host.faults += usize::from(fails);
+                self.handle(Input::Removed(if fails { Err(fault("remove")) } else { Ok(()) }));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn note_if(&mut self, happened: bool, what: &'static str) {
+        if happened {
+            self.scene.seen.note(what);
+        }
+    }
+
+    fn set_ours(&mut self, channel: Channel, ours: Ours) {
+        if let Some(wire) = self.scene.wires.get_mut(&channel) {
+            wire.ours = ours;
+        }
+    }
+
+    fn prepare(&mut self, channels: &[Channel]) {
+        let fails = self.qemu.fate.prepare_fails;
+        self.host.prepared = Some(!fails);
+        if fails {
+            self.scene.seen.note("prepare failed");
+            self.host.broke_launch = true;
+            return self.handle(Input::PrepareFailed(fault("prepare")));
+        }
+        self.host.has_place = true;
+        let first = self.scene.random.size(3, 900) as i32;
+        let descriptors: Vec<_> = channels.iter().copied().zip(first..).collect();
+        self.descriptors.clone_from(&descriptors);
+        self.scene.wires = channels.iter().map(|channel| (*channel, Wire::new())).collect();
+        self.handle(Input::Prepared(Prepared { descriptors, ..Prepared::default() }));
+    }
+
+    fn spawn(&mut self, arguments: &[Vec<u8>]) {
+        for (channel, number) in &self.descriptors {
+            let wanted = format!("socket,fd={number},");
+            let named = arguments.iter().any(|argument| argument.starts_with(wanted.as_bytes()));
+            self.scene.demand(named, || format!("the process does not learn of its {channel}"));
+        }
+        let fails = self.qemu.fate.spawn_fails;
+        self.host.spawned = Some(!fails);
+        if fails {
+            self.scene.seen.note("spawn failed");
+            self.host.broke_launch = true;
+            return self.handle(Input::SpawnFailed(fault("spawn")));
+        }
+        self.qemu.start(&mut self.scene);
+        self.bounds.spawned(self.scene.style.monitor);
+        self.handle(Input::Spawned { pid: 100 + self.scene.life });
+    }
+
+    fn open(&mut self, channel: Channel) {
+        self.host.opened += 1;
+        let fails = self.qemu.fate.open_fails.is_some_and(|which| which + 1 == self.host.opened);
+        if fails {
+            self.set_ours(channel, Ours::Closed);
+            self.host.close_is_answered(channel);
+            self.bounds.closed(channel, self.scene.now);
+            let is_monitor = channel == Channel::Monitor;
+            self.scene.seen.note(if is_monitor { "open of the monitor failed" } else { "open of a console failed" });
+            self.host.broke_launch |= is_monitor;
+            self.host.monitor_failed |= is_monitor;
+            self.host.faults += usize::from(!is_monitor);
+            return self.handle(Input::OpenFailed(channel, fault("open")));
+        }
+        self.set_ours(channel, Ours::Open);
+        self.scene.stir(channel);
+        self.bounds.opened(channel);
+        self.handle(Input::Opened(channel));
+    }
+
+    /// The channel may be at its end already, or not open yet: then that comes first.
+    fn close(&mut self, channel: Channel, index: usize) {
+        match self.scene.wires.get(&channel).map(|wire| wire.ours) {
+            Some(Ours::Opening) => {
+                self.host.orders[index].1 = false;
+                self.scene.after(super::plan::millis(1), What::Done(index));
+            }
+            Some(Ours::Open) => {
+                self.scene.seen.note("closed by order");
+                self.closed(channel);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the end of a channel, once.
+    pub(super) fn closed(&mut self, channel: Channel) {
+        self.set_ours(channel, Ours::Closed);
+        self.host.close_is_answered(channel);
+        self.bounds.closed(channel, self.scene.now);
+        self.handle(Input::Closed(channel));
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let fails = self.qemu.fate.signal_fails;
+        if fails {
+            self.scene.seen.note("signal failed");
+            self.host.faults += 1;
+            self.bounds.kill_refused |= signal == Signal::Kill;
+            return self.handle(Input::Signalled(signal, Err(fault("signal"))));
+        }
+        self.note_if(signal == Signal::Terminate, "SIGTERM needed");
+        self.note_if(signal == Signal::Kill, "SIGKILL needed");
+        self.qemu.signal(signal, &mut self.scene);
+        self.handle(Input::Signalled(signal, Ok(())));
+    }
+
+    /// The process was reaped.
+    pub(super) fn exit(&mut self) {
+        let Some(status) = self.qemu.status.filter(|_| self.host.exited.is_none()) else { return };
+        let open = self.scene.wires.values().filter(|wire| wire.ours == Ours::Open).count();
+        self.note_if(open > 0, "exit before the end of a channel");
+        self.note_if(open == 0, "end of all channels before the exit");
+        self.host.exited = Some(status);
+        self.bounds.exited(self.scene.now);
+        self.handle(Input::Exited(status));
+    }
+
+    /// The world of the next life.
+    pub(super) fn begin_life(&mut self) {
+        self.scene.life += 1;
+        self.host = Host::default();
+        self.scene.wires.clear();
+        self.scene.typed.iter_mut().for_each(Vec::clear);
+        let fate = Fate::draw(&mut self.scene.random, &self.scene.style);
+        self.qemu = Qemu::new(fate);
+    }
+}

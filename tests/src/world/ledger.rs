@@ -1,0 +1,253 @@
+//! Decides what answer each command must get: each exactly one, its own, and in its time.
+
+use std::collections::BTreeMap;
+
+use qemu_machine_core::{
+    Command, CommandError, CommandId, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Ticket, Unread, Value,
+};
+
+use super::speech::Reply;
+
+/// A command with the nonce that its reply must name.
+pub(super) type Marked = (&'static str, Value);
+
+/// The right to a reply, of each kind that there is.
+#[derive(Debug)]
+pub(super) enum Held {
+    Plain(Ticket<Marked>),
+    Unread(Ticket<Unread<Marked>>),
+    OutOfBand(Ticket<OutOfBand<Marked>>),
+    Raw(Ticket<Raw>),
+}
+
+/// All commands that were accepted, by their nonce.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: Vec<Entry>,
+    by_id: BTreeMap<CommandId, u64>,
+    /// Those without an answer that somebody wants.
+    open: Vec<u64>,
+    /// Replies of this life that came behind the deadline, or that nobody wanted; replies that came twice; and answers
+    /// to malformed requests that nobody wanted.
+    pub(super) late: u64,
+    pub(super) doubled: u64,
+    pub(super) nameless: u64,
+    /// Replies to commands of the shutdown ladder, which may have climbed on.
+    pub(super) ladder: u64,
+    /// Commands of this life that were answered without a reply; and those whose answer nobody looked at.
+    pub(super) unanswered: usize,
+    pub(super) unseen: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    held: Held,
+    name: &'static str,
+    deadline: Option<Moment>,
+    /// By when it must be answered as it went out of band.
+    out_of_band_by: Option<Moment>,
+    state: State,
+    reply: Option<Reply>,
+    /// The answer said that it was not sent.
+    unsent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Disowned,
+    Answered(Answer),
+    Claimed,
+}
+
+/// When the machine said that there is an answer, and how things stood then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) at: Moment,
+    pub(super) is_disconnected: bool,
+    pub(super) is_in_band_only: bool,
+}
+
+impl Held {
+    fn id(&self) -> CommandId {
+        match self {
+            Self::Plain(ticket) => ticket.id(),
+            Self::Unread(ticket) => ticket.id(),
+            Self::OutOfBand(ticket) => ticket.id(),
+            Self::Raw(ticket) => ticket.id(),
+        }
+    }
+
+    fn claim(&self, machine: &mut Machine) -> Option<Result<Value, CommandError>> {
+        fn claim<C: Command<Reply = Value>>(
+            machine: &mut Machine,
+            ticket: &Ticket<C>,
+        ) -> Option<Result<Value, CommandError>> {
+            machine.claim(ticket)
+        }
+        match self {
+            Self::Plain(ticket) => claim(machine, ticket),
+            Self::Raw(ticket) => claim(machine, ticket),
+            Self::OutOfBand(ticket) => claim(machine, ticket),
+            Self::Unread(ticket) => {
+                let read = |reply: qemu_machine_core::Payload| reply.read().unwrap_or_default();
+                Some(machine.claim(ticket)?.map(read))
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// The mark of the next command.
+    pub(super) fn next(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(super) fn accept(&mut self, held: Held, name: &'static str, deadline: Option<Moment>) -> Result<(), String> {
+        let nonce = self.next();
+        if self.by_id.insert(held.id(), nonce).is_some() {
+            return Err(format!("the id of #{nonce} was used before"));
+        }
+        let state = State::Open;
+        self.entries.push(Entry { held, name, deadline, out_of_band_by: None, state, reply: None, unsent: false });
+        self.open.push(nonce);
+        Ok(())
+    }
+
+    /// Answers that nobody claimed go with the life that they came in.
+    pub(super) fn begin_life(&mut self) {
+        (self.late, self.doubled, self.nameless, self.ladder) = (0, 0, 0, 0);
+        (self.unanswered, self.unseen) = (0, 0);
+        for nonce in self.answered() {
+            self.entries[nonce as usize].state = State::Disowned;
+        }
+    }
+
+    pub(super) fn open(&self) -> &[u64] {
+        &self.open
+    }
+
+    /// Those with an answer that was not claimed.
+    pub(super) fn answered(&self) -> Vec<u64> {
+        let is_answered = |nonce: &u64| matches!(self.entries[*nonce as usize].state, State::Answered(_));
+        (0..self.next()).filter(is_answered).collect()
+    }
+
+    /// From now on, what goes out of band must be answered by then.
+    pub(super) fn bound_out_of_band(&mut self, by: Moment) {
+        for nonce in &self.open {
+            let entry = &mut self.entries[*nonce as usize];
+            if matches!(entry.held, Held::OutOfBand(_)) && entry.out_of_band_by.is_none() {
+                entry.out_of_band_by = Some(by);
+            }
+        }
+    }
+
+    /// A reply reached us.
+    pub(super) fn replied(&mut self, nonce: u64, how: Reply) {
+        let Some(entry) = self.entries.get_mut(nonce as usize) else { return };
+        match entry.state {
+            State::Open => entry.reply = Some(how),
+            _ if how == Reply::Nameless => self.nameless += 1,
+            _ => self.late += 1,
+        }
+    }
+
+    /// The machine says that there is an answer.
+    pub(super) fn noticed(&mut self, id: CommandId, answer: Answer) -> Result<u64, String> {
+        let nonce = *self.by_id.get(&id).ok_or_else(|| format!("{id:?} was never accepted"))?;
+        let entry = &mut self.entries[nonce as usize];
+        if entry.state != State::Open {
+            return Err(format!("#{nonce} is answered while it is {:?}", entry.state));
+        }
+        entry.state = State::Answered(answer);
+        self.open.retain(|other| *other != nonce);
+        self.unseen += 1;
+        Ok(nonce)
+    }
+
+    pub(super) fn disown(&mut self, nonce: u64, machine: &mut Machine) {
+        let entry = &mut self.entries[nonce as usize];
+        machine.disown(entry.held.id());
+        entry.state = State::Disowned;
+        self.open.retain(|other| *other != nonce);
+    }
+
+    /// Takes the answer of a command and looks whether it is the right one. Says what it was.
+    pub(super) fn claim(&mut self, nonce: u64, machine: &mut Machine) -> Result<&'static str, String> {
+        let entry = &mut self.entries[nonce as usize];
+        let Some(result) = entry.held.claim(machine) else { return Err(format!("#{nonce} has no answer to claim")) };
+        if entry.held.claim(machine).is_some() {
+            return Err(format!("#{nonce} is answered twice"));
+        }
+        entry.judge(nonce, &result)?;
+        let is_lost = matches!(result, Err(CommandError::Disconnected(_) | CommandError::TimedOut(_)));
+        let is_unsent = matches!(
+            result,
+            Err(CommandError::Disconnected(Progress::Unsent)
+                | CommandError::TimedOut(Progress::Unsent)
+                | CommandError::Misuse(_))
+        );
+        (entry.unsent, entry.state) = (is_unsent, State::Claimed);
+        self.unseen -= 1;
+        self.unanswered += usize::from(is_lost);
+        Ok(match result {
+            Ok(_) => "command returned",
+            Err(CommandError::Refused(_)) => "command refused",
+            Err(CommandError::TimedOut(Progress::Sent)) => "command timed out on the wire",
+            Err(CommandError::TimedOut(Progress::Unsent)) => "command timed out before its turn",
+            Err(CommandError::Disconnected(_)) => "command disconnected",
+            Err(_) => "command not understood",
+        })
+    }
+
+    /// What must be true whenever the driver is about to wait.
+    pub(super) fn check(&self, now: Moment, listens: bool, ended: bool) -> Result<(), String> {
+        for nonce in &self.open {
+            let entry = &self.entries[*nonce as usize];
+            if entry.reply.is_some() {
+                return Err(format!("#{nonce} has its reply, and nobody is told"));
+            }
+            if entry.deadline.is_some_and(|deadline| deadline < now) {
+                return Err(format!("#{nonce} outlives its deadline"));
+            }
+            if listens && entry.out_of_band_by.is_some_and(|by| by < now) {
+                return Err(format!("#{nonce} went out of band, and is stuck behind others"));
+            }
+            if ended {
+                return Err(format!("#{nonce} outlives the machine"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was said not to be sent must not have reached QEMU.
+    pub(super) fn check_unsent(&self, has_reached: impl Fn(u64) -> bool) -> Result<(), String> {
+        let is_wrong = |(nonce, entry): &(u64, &Entry)| entry.unsent && has_reached(*nonce);
+        match (0..).zip(&self.entries).find(is_wrong) {
+            Some((nonce, _)) => Err(format!("#{nonce} was said not to be sent, and QEMU heard it")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    fn judge(&self, nonce: u64, result: &Result<Value, CommandError>) -> Result<(), String> {
+        let State::Answered(answer) = self.state else { return Err(format!("#{nonce} was not said to be answered")) };
+        let names = |text: &str| text.contains(&format!("(#{nonce}#)"));
+        let is_right = match (self.reply, result) {
+            (Some(Reply::Returned), Ok(value)) => value["nonce"] == nonce && value["name"] == self.name,
+            (Some(Reply::Refused), Err(CommandError::Refused(refusal))) => names(&refusal.description),
+            (Some(Reply::Nameless), Err(CommandError::Refused(refusal))) => {
+                refusal.class == "GenericError" && names(&refusal.description)
+            }
+            (None, Err(CommandError::TimedOut(_))) => self.deadline == Some(answer.at),
+            (None, Err(CommandError::Disconnected(_))) => answer.is_disconnected,
+            (None, Err(CommandError::Misuse(Misuse::NoOutOfBand(_)))) => {
+                matches!(self.held, Held::OutOfBand(_)) && answer.is_in_band_only
+            }
+            _ => false,
+        };
+        if is_right { Ok(()) } else { Err(format!("#{nonce} {:?} of {}: {result:?}", self.reply, self.name)) }
+    }
+}

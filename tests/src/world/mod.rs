@@ -1,0 +1,369 @@
+//! Decides what may happen to a machine: a world in virtual time, with a QEMU, a host and a caller out of one seed.
+//!
+//! The world is as sans-IO as the core: a queue of things that happen, each at its moment, and a driver that keeps the
+//! rules of the core's contract to the letter. Whoever finds a promise broken gets the seed, and with it the same world
+//! again.
+
+mod bounds;
+mod caller;
+mod ending;
+mod host;
+mod ledger;
+mod plan;
+mod promises;
+mod qemu;
+mod random;
+mod request;
+mod scene;
+mod seen;
+mod speech;
+mod timeline;
+mod verdict;
+mod waiting;
+mod witness;
+
+use std::time::Duration;
+
+use qemu_machine_core::{Channel, CommandId, Input, Machine, Moment, Notice, State, WaitId};
+
+use bounds::Bounds;
+use caller::Caller;
+use host::Host;
+use ledger::{Answer, Ledger};
+use plan::Fate;
+use qemu::Qemu;
+use scene::{Ours, Scene};
+use speech::Said;
+use timeline::What;
+use waiting::Over;
+use witness::Witness;
+
+pub use seen::Seen;
+
+/// How many things may happen in one world. Worlds are some thousands; this one would never end.
+const MOST: usize = 200_000;
+
+/// What happened in a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    /// Every order, news, request and answer, with its moment in microseconds.
+    pub lines: Vec<String>,
+    /// How often what happened.
+    pub seen: Seen,
+    /// The promise that was broken first.
+    pub broken: Option<String>,
+}
+
+/// Lets the world of this seed happen.
+#[must_use]
+pub fn run(seed: u64) -> Transcript {
+    let mut world = World::new(seed);
+    world.scene.after(Duration::ZERO, What::Act);
+    while world.step() {}
+    world.check_rest();
+    let Scene { lines, seen, broken, .. } = world.scene;
+    Transcript { lines, seen, broken }
+}
+
+/// Lets the world of this seed happen twice: it must be the same both times, and keep all promises.
+///
+/// # Panics
+///
+/// When a promise is broken, with the seed and the last that happened.
+#[must_use]
+pub fn check(seed: u64) -> Transcript {
+    let transcript = run(seed);
+    if let Some(broken) = &transcript.broken {
+        panic!("seed {seed}: {broken}\n{}", last(&transcript.lines));
+    }
+    let again = run(seed);
+    if transcript != again {
+        let same = transcript.lines.iter().zip(&again.lines).take_while(|(one, other)| one == other).count();
+        panic!(
+            "seed {seed} is not the same twice:\n{}",
+            last(&transcript.lines[..transcript.lines.len().min(same + 1)])
+        );
+    }
+    transcript
+}
+
+fn last(lines: &[String]) -> String {
+    const LAST: usize = 40;
+    lines[lines.len().saturating_sub(LAST)..].join("\n")
+}
+
+/// A machine, everything around it, and what must be true of it.
+#[derive(Debug)]
+struct World {
+    machine: Machine,
+    scene: Scene,
+    host: Host,
+    qemu: Qemu,
+    caller: Caller,
+    ledger: Ledger,
+    witness: Witness,
+    bounds: Bounds,
+    descriptors: Vec<(Channel, i32)>,
+    /// The moment of the latest news: a request that is refused may leave the clock where it was.
+    told: Option<Moment>,
+    /// The number of the next event that is to be noticed.
+    event: u64,
+    steps: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut scene = Scene::new(seed);
+        let style = scene.style.clone();
+        scene.tell(format!("seed {seed}: {style:?}"));
+        let fate = Fate::draw(&mut scene.random, &style);
+        Self {
+            machine: Machine::new(style.config()).expect("a configuration that makes sense"),
+            qemu: Qemu::new(fate),
+            host: Host::default(),
+            caller: Caller::new(style.acts, style.lives, style.consoles),
+            ledger: Ledger::default(),
+            witness: Witness::new(style.limits, style.consoles),
+            bounds: Bounds::none(),
+            descriptors: Vec::new(),
+            told: None,
+            event: 0,
+            steps: 0,
+            scene,
+        }
+    }
+
+    /// The moment as the driver tells it: now and then it goes back, which changes nothing.
+    fn told(&mut self) -> Moment {
+        let now = self.scene.now;
+        if self.told == Some(now) && self.scene.random.chance(2) {
+            self.scene.seen.note("clock went back");
+            return Moment::new(now.since(Moment::new(Duration::from_millis(3))));
+        }
+        now
+    }
+
+    /// Reports news to the machine.
+    fn handle(&mut self, input: Input<'_>) {
+        self.scene.tell(format!("-> {}", host::describe(&input)));
+        let now = self.told();
+        self.machine.handle(now, input);
+        self.told = Some(self.scene.now);
+    }
+
+    /// Waits for the next thing, as a driver does. Whether there will be another.
+    fn step(&mut self) -> bool {
+        self.steps += 1;
+        let is_over = matches!(self.machine.state(), State::Idle | State::Ended);
+        if self.scene.broken.is_some() || (is_over && self.caller.is_done) {
+            return false;
+        }
+        let Some(is_due) = self.advance() else {
+            self.scene.fail(format!("nothing more can happen, and the machine is {:?}", self.machine.state()));
+            return false;
+        };
+        if is_due {
+            self.handle(Input::TimePassed);
+        } else if let Some((life, what)) = self.scene.timeline.pop() {
+            // What was under way in a life goes with it; the caller stays.
+            if life == self.scene.life || what == What::Act {
+                self.happens(what);
+            }
+        }
+        self.turn();
+        let spins = is_due && self.machine.deadline().is_some_and(|(due, _)| due <= self.scene.now);
+        self.scene.demand(!spins, || format!("a deadline stays: {:?}", self.machine.deadline()));
+        self.check();
+        self.scene.demand(self.steps < MOST, || "this never ends".into());
+        true
+    }
+
+    /// Lets the time pass to whatever comes first. Whether that is the deadline of the machine; none: nothing comes.
+    fn advance(&mut self) -> Option<bool> {
+        let due = self.machine.deadline().map(|(due, _)| due);
+        let next = self.scene.timeline.next();
+        let (is_due, at) = match (due, next) {
+            (Some(due), Some(next)) if due == next => (self.scene.random.chance(50), due),
+            (Some(due), Some(next)) => (due < next, due.min(next)),
+            (Some(due), None) => (true, due),
+            (None, Some(next)) => (false, next),
+            (None, None) => return None,
+        };
+        self.scene.now = self.scene.now.max(at);
+        Some(is_due)
+    }
+
+    fn happens(&mut self, what: What) {
+        match what {
+            What::Act => self.act(),
+            What::Done(order) => self.complete(order),
+            What::Deliver(channel) => self.deliver(channel),
+            What::Read(channel) => self.qemu.read(channel, &mut self.scene),
+            What::Exited => self.exit(),
+            What::Qemu(tick) => self.qemu.tick(tick, &mut self.scene),
+        }
+        if self.scene.random.chance(3) {
+            self.handle(Input::TimePassed);
+        }
+    }
+
+    /// Carries out all orders, sees all notices, and sends what goes.
+    fn turn(&mut self) {
+        loop {
+            let mut is_quiet = true;
+            while let Some(effect) = self.machine.poll_effect() {
+                is_quiet = false;
+                self.start(effect);
+            }
+            while let Some(notice) = self.machine.poll_notice() {
+                is_quiet = false;
+                self.notice(notice);
+            }
+            if is_quiet && !self.flush() {
+                return;
+            }
+        }
+    }
+
+    /// Whether anything was sent.
+    fn flush(&mut self) -> bool {
+        let mut has_sent = false;
+        for channel in self.machine.channels().to_vec() {
+            let outgoing = self.machine.outgoing(channel);
+            let sent = if outgoing.is_empty() { 0 } else { self.scene.send(channel, outgoing) };
+            if sent > 0 {
+                has_sent = true;
+                self.machine.sent(channel, sent);
+                if let Channel::Console(index) = channel {
+                    self.caller.sent[index] += sent;
+                }
+            }
+        }
+        has_sent
+    }
+
+    /// Bytes reach us, or the end of them.
+    fn deliver(&mut self, channel: Channel) {
+        match self.scene.deliver(channel) {
+            _ if self.scene.wires.get(&channel).is_none_or(|wire| wire.ours != Ours::Open) => {}
+            Some(bytes) => {
+                self.handle(Input::Received(channel, &bytes));
+                self.note_if(self.host.exited.is_some(), "last words behind the exit");
+                match channel {
+                    Channel::Monitor => self.hear(),
+                    Channel::Console(index) => self.witness.printed(index, &bytes),
+                }
+            }
+            None if self.scene.wires.get(&channel).is_some_and(|wire| wire.ended) => self.closed(channel),
+            None => {}
+        }
+        self.scene.stir(channel);
+    }
+
+    /// What the monitor said up to now.
+    fn hear(&mut self) {
+        let delivered = self.scene.wires.get(&Channel::Monitor).map_or(0, |wire| wire.delivered);
+        for said in self.qemu.reached(delivered) {
+            // Who declined to talk is not listened to.
+            if self.bounds.declined {
+                continue;
+            }
+            match said {
+                Said::Greeting => self.bounds.greeted(),
+                Said::Accepted { out_of_band } => self.bounds.accepted(out_of_band),
+                Said::Declined => self.bounds.declined(),
+                Said::Event(event) => self.witness.event(event),
+                Said::Doubled => {
+                    self.scene.seen.note("doubled reply");
+                    self.ledger.doubled += 1;
+                }
+                Said::Reply { nonce, quits, how } => {
+                    self.witness.quit_returned |= quits;
+                    let late = self.ledger.late;
+                    match nonce {
+                        Some(nonce) => self.ledger.replied(nonce, how),
+                        None => self.ledger.ladder += 1,
+                    }
+                    self.note_if(self.ledger.late > late, "late reply");
+                }
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.scene.tell(format!("<- {notice:?}"));
+        match notice {
+            Notice::Ready => {
+                let is_right = self.bounds.ready_at.is_none() && self.machine.launched() == Some(Ok(()));
+                self.scene.demand(is_right, || "ready, and yet not launched".into());
+                self.bounds.ready_at = Some(self.scene.now);
+            }
+            Notice::Answered(id) => self.answered(id),
+            Notice::Event(number) => {
+                let event = self.machine.event(number);
+                let is_it = event.is_none_or(|event| self.witness.is(event, number as usize));
+                let is_next = number == self.event;
+                self.scene.demand(is_it && is_next, || format!("event {number} is not what QEMU said"));
+                self.event = number + 1;
+            }
+            Notice::Waited(id) => self.waited(id),
+            Notice::Ended => self.ended(),
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, id: CommandId) {
+        let answer = Answer {
+            at: self.scene.now,
+            is_disconnected: self.bounds.is_disconnected(self.machine.state()),
+            is_in_band_only: self.bounds.out_of_band == Some(false),
+        };
+        match self.ledger.noticed(id, answer) {
+            Ok(nonce) if self.scene.random.chance(70) => self.claim(nonce),
+            Ok(_) => {}
+            Err(what) => self.scene.fail(what),
+        }
+    }
+
+    fn claim(&mut self, nonce: u64) {
+        match self.ledger.claim(nonce, &mut self.machine) {
+            Ok(how) => {
+                self.scene.tell(format!("#{nonce} {how}"));
+                self.scene.seen.note(how);
+            }
+            Err(what) => self.scene.fail(what),
+        }
+    }
+
+    fn waited(&mut self, id: WaitId) {
+        let ended = self.machine.outcome().is_some();
+        let over = Over { at: self.scene.now, deaf_from: self.deaf_from(), ended };
+        match self.witness.waits.iter_mut().find(|wait| wait.id == id) {
+            Some(wait) => {
+                let result = wait.over(over);
+                self.scene.check(result);
+                if self.scene.random.chance(80) {
+                    self.claim_wait(id);
+                }
+            }
+            None => self.scene.fail(format!("{id:?} is over, and nobody waits")),
+        }
+    }
+
+    fn claim_wait(&mut self, id: WaitId) {
+        let Some(index) = self.witness.waits.iter().position(|wait| wait.id == id) else { return };
+        let wait = self.witness.waits.swap_remove(index);
+        let Some(result) = self.machine.claim_wait(id) else {
+            return self.scene.fail(format!("{id:?} is over, and there is nothing to claim"));
+        };
+        match wait.judge(&result, &self.witness) {
+            Ok(place) => {
+                self.scene.seen.note(waiting::name(&result));
+                if let (Some(place), Ok(hit)) = (place, result) {
+                    self.caller.remember(hit.mark, place);
+                }
+            }
+            Err(what) => self.scene.fail(what),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Decides what kind of world a seed stands for, and what will go wrong in each of its lives.
+
+use std::time::Duration;
+
+use qemu_machine_core::{Config, Deadline, ExitStatus, FOREVER, Limits};
+
+use super::random::Random;
+
+pub(super) const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub(super) const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// What holds for all lives of a world.
+#[derive(Clone, Debug)]
+pub(super) struct Style {
+    pub(super) monitor: bool,
+    pub(super) consoles: usize,
+    pub(super) limits: Limits,
+    pub(super) launch_within: Option<Duration>,
+    pub(super) debug_exit: bool,
+    /// How the output of QEMU is cut.
+    pub(super) cut: Cut,
+    /// The monitor breaks its messages into lines.
+    pub(super) pretty: bool,
+    /// The monitor says replies twice.
+    pub(super) stutters: bool,
+    /// How many bytes a socket takes before QEMU reads them.
+    pub(super) room: usize,
+    /// How often the caller does something, and how many lives it begins.
+    pub(super) acts: u64,
+    pub(super) lives: u32,
+}
+
+/// How a stream of bytes is cut into chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    Bytes,
+    Crumbs,
+    Mixed,
+    Whole,
+}
+
+impl Style {
+    pub(super) fn draw(random: &mut Random) -> Self {
+        let mut limits = Limits::default();
+        if random.chance(40) {
+            limits.events = random.size(1, 1500);
+            // Any text that is waited for fits.
+            // Twice what the callers of this world wait for, at the least.
+            limits.console = random.size(40, 300);
+            limits.console_input = random.size(10, 200);
+            limits.commands = random.size(9, 60);
+            limits.last_words = random.size(0, 200);
+        }
+        let launch_within = (!random.chance(10)).then(|| random.within(secs(30)));
+        Self {
+            monitor: !random.chance(4),
+            consoles: random.size(0, 2),
+            limits,
+            launch_within,
+            debug_exit: random.chance(20),
+            cut: random.pick(&[Cut::Bytes, Cut::Crumbs, Cut::Mixed, Cut::Mixed, Cut::Mixed, Cut::Whole, Cut::Whole]),
+            pretty: random.chance(6),
+            stutters: random.chance(5),
+            room: if random.chance(50) { random.size(1, 100) } else { 100_000 },
+            acts: random.between(5, 40),
+            lives: random.between(1, 3) as u32,
+        }
+    }
+
+    pub(super) fn config(&self) -> Config {
+        let mut config = Config::new("qemu").limits(self.limits).launch_within(self.launch_deadline());
+        for index in 0..self.consoles {
+            config = config.serial(console_name(index));
+        }
+        if self.debug_exit {
+            config = config.args(["-device", "isa-debug-exit,iobase=0xf4"]);
+        }
+        if self.monitor { config } else { config.without_monitor() }
+    }
+
+    fn launch_deadline(&self) -> Deadline {
+        self.launch_within.map_or(FOREVER, Deadline::after)
+    }
+}
+
+pub(super) fn console_name(index: usize) -> &'static str {
+    ["tty0", "tty1"][index]
+}
+
+/// What will go wrong in one life.
+#[derive(Clone, Debug)]
+pub(super) struct Fate {
+    pub(super) prepare_fails: bool,
+    pub(super) spawn_fails: bool,
+    pub(super) open_fails: Option<usize>,
+    pub(super) remove_fails: bool,
+    pub(super) signal_fails: bool,
+    /// How long an order takes at most.
+    pub(super) host_takes: Duration,
+    pub(super) out_of_band: bool,
+    /// None: it never greets.
+    pub(super) greets_after: Option<Duration>,
+    pub(super) handshake: Handshake,
+    /// Events before the greeting, and before the reply to the negotiation.
+    pub(super) early_events: [u64; 2],
+    pub(super) events: u64,
+    pub(super) prints: u64,
+    /// What happens by itself, and when.
+    pub(super) turn: Option<(Duration, Turn)>,
+    pub(super) dies_at_byte: Option<usize>,
+    pub(super) heeds_term: bool,
+    pub(super) heeds_button: bool,
+    pub(super) kill: Kill,
+    /// From the decision to end to the exit.
+    pub(super) exits_after: Duration,
+    /// How long something else holds the other ends after the exit; `Some(None)`: for ever.
+    pub(super) held: Option<Option<Duration>>,
+    /// It says nothing of its shutdown, as programs without a machine do.
+    pub(super) is_daemon: bool,
+}
+
+/// What comes of the negotiation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    Accepted,
+    Refused,
+    Ignored,
+}
+
+/// What a SIGKILL does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kill {
+    Works,
+    WorksAfter(Duration),
+    Never,
+}
+
+/// What happens in a life by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    PowerOff,
+    Reset,
+    Panic,
+    DebugExit(u32),
+    Crash,
+    Terminated,
+    Killed,
+    HangUp,
+    /// The main loop is busy with something else.
+    Stuck(Option<Duration>),
+    /// The whole process stands still.
+    Stopped,
+}
+
+impl Fate {
+    pub(super) fn draw(random: &mut Random, style: &Style) -> Self {
+        let greets_late = if random.chance(85) { millis(5) } else { secs(10) };
+        let exits_late = if random.chance(85) { millis(20) } else { secs(25) };
+        Self {
+            prepare_fails: random.chance(3),
+            spawn_fails: random.chance(3),
+            open_fails: random.chance(3).then(|| random.size(0, 2)),
+            remove_fails: random.chance(4),
+            signal_fails: random.chance(3),
+            host_takes: random.pick(&[millis(0), millis(2), millis(100)]),
+            out_of_band: random.chance(70),
+            greets_after: (!random.chance(3)).then(|| random.within(greets_late)),
+            handshake: random.pick(&HANDSHAKES),
+            early_events: [random.below(4) / 2, random.below(4) / 2],
+            events: random.below(15),
+            prints: random.below(10),
+            turn: random.chance(45).then(|| Self::draw_turn(random, style)),
+            dies_at_byte: random.chance(12).then(|| random.size(0, 900)),
+            heeds_term: !random.chance(12),
+            heeds_button: random.chance(50),
+            kill: random.pick(&KILLS),
+            exits_after: random.within(exits_late),
+            held: random.chance(6).then(|| random.chance(50).then(|| random.within(secs(4)))),
+            is_daemon: random.chance(4),
+        }
+    }
+
+    fn draw_turn(random: &mut Random, style: &Style) -> (Duration, Turn) {
+        let after = random.pick(&[millis(10), millis(500), secs(20)]);
+        let patience = random.chance(50).then(|| random.within(secs(20)));
+        let turn = random.pick(&[
+            Turn::PowerOff,
+            Turn::Reset,
+            Turn::Panic,
+            if style.debug_exit { Turn::DebugExit(7) } else { Turn::Crash },
+            Turn::Crash,
+            Turn::Terminated,
+            Turn::Killed,
+            Turn::HangUp,
+            Turn::Stuck(patience),
+            Turn::Stuck(None),
+            Turn::Stopped,
+        ]);
+        (random.within(after), turn)
+    }
+
+    /// How it dies where nobody asked for it.
+    pub(super) fn draw_death(random: &mut Random) -> ExitStatus {
+        let signal = |number| ExitStatus::Signal { number, core_dumped: number == 6 };
+        random.pick(&[ExitStatus::Code(1), ExitStatus::Code(2), ExitStatus::Code(0), signal(6), signal(11)])
+    }
+}
+
+/// Mostly all goes well.
+const HANDSHAKES: [Handshake; 30] = {
+    let mut all = [Handshake::Accepted; 30];
+    (all[0], all[1]) = (Handshake::Refused, Handshake::Ignored);
+    all
+};
+
+const KILLS: [Kill; 20] = {
+    let mut all = [Kill::Works; 20];
+    (all[0], all[1], all[2]) = (Kill::Never, Kill::WorksAfter(secs(9)), Kill::WorksAfter(secs(12)));
+    all
+};

@@ -1,0 +1,66 @@
+//! Decides what must be true of a world whenever its driver is about to wait, and at its end.
+
+use qemu_machine_core::{Channel, Moment};
+
+use super::World;
+use super::bounds::OUT_OF_BAND;
+use super::scene::Wire;
+
+impl World {
+    /// From when on no event can come any more.
+    pub(super) fn deaf_from(&self) -> Option<Moment> {
+        self.bounds.deaf_from(self.scene.style.monitor)
+    }
+
+    /// What must be true whenever the driver is about to wait.
+    pub(super) fn check(&mut self) {
+        let is_alive = self.host.spawned == Some(true) && self.host.exited.is_none();
+        let pid = is_alive.then_some(100 + self.scene.life);
+        self.bounds.check(&self.machine, &mut self.scene, pid);
+        let (now, ended) = (self.scene.now, self.bounds.ended);
+        if self.bounds.ready_at.is_some() && self.bounds.out_of_band == Some(true) {
+            self.ledger.bound_out_of_band(now.after(OUT_OF_BAND));
+        }
+        let result = self.ledger.check(now, self.qemu.listens(), ended);
+        self.scene.check(result);
+        let deaf_from = self.deaf_from();
+        for wait in &self.witness.waits {
+            let result = wait.check(now, deaf_from, ended);
+            self.scene.check(result);
+        }
+        self.check_idle();
+    }
+
+    /// Where nothing is under way and QEMU would answer, nothing may wait.
+    fn check_idle(&mut self) {
+        let is_quiet = |channel| self.scene.wires.get(&channel).is_some_and(Wire::is_quiet);
+        let open = self.ledger.open();
+        if self.qemu.is_idle() && is_quiet(Channel::Monitor) && self.bounds.ready_at.is_some() && !open.is_empty() {
+            let what = format!("QEMU is idle, and {open:?} wait");
+            return self.scene.fail(what);
+        }
+        for (index, heard) in self.scene.typed.iter().enumerate() {
+            let typed = &self.caller.typed[index];
+            let is_done = heard.len() == typed.len() || !is_quiet(Channel::Console(index)) || !self.qemu.listens();
+            if !typed.starts_with(heard) || !is_done {
+                let what = format!("console {index} heard {} bytes of {}, or others", heard.len(), typed.len());
+                return self.scene.fail(what);
+            }
+        }
+    }
+
+    /// What must be true when all is over.
+    pub(super) fn check_rest(&mut self) {
+        if self.scene.broken.is_some() {
+            return;
+        }
+        for nonce in self.ledger.answered() {
+            self.claim(nonce);
+        }
+        let reached = std::mem::take(&mut self.scene.reached);
+        let result = self.ledger.check_unsent(|nonce| reached.contains(&nonce));
+        self.scene.check(result);
+        let is_rest = self.machine.deadline().is_some() || self.machine.session().commands() > 0;
+        self.scene.demand(!is_rest, || "something is left of the last life".into());
+    }
+}

@@ -1,0 +1,82 @@
+//! Decides what QEMU reads in what it is sent: a stream of JSON objects with nothing between them.
+
+use qemu_machine_core::Value;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) name: String,
+    /// As JSON; none when it has none, or could not be read.
+    pub(super) id: Option<String>,
+    /// The mark that the caller gave it, so that its reply is known again. The library's own requests have none.
+    pub(super) nonce: Option<u64>,
+    pub(super) out_of_band: bool,
+    pub(super) enables_out_of_band: bool,
+    pub(super) is_malformed: bool,
+}
+
+/// Splits the stream as QEMU does: a byte at a time, by counting braces.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reader {
+    text: Vec<u8>,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Reader {
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Takes one byte; a request when it was the last of one.
+    pub(super) fn push(&mut self, byte: u8) -> Option<Request> {
+        self.text.push(byte);
+        if self.in_string {
+            self.in_string = self.escaped || byte != b'"';
+            self.escaped = !self.escaped && byte == b'\\';
+            return None;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        (self.depth == 0).then(|| Request::read(&std::mem::take(&mut self.text)))
+    }
+}
+
+impl Request {
+    fn read(text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        match text.parse::<Value>() {
+            Ok(value) => {
+                let name = ["execute", "exec-oob"].map(|member| value[member].as_str());
+                Self {
+                    name: name.into_iter().flatten().next().unwrap_or_default().into(),
+                    id: value.get("id").map(Value::to_string),
+                    nonce: value["arguments"]["nonce"].as_u64(),
+                    out_of_band: value.get("exec-oob").is_some(),
+                    enables_out_of_band: value["arguments"]["enable"][0] == "oob",
+                    is_malformed: false,
+                }
+            }
+            Err(_) => Self {
+                name: String::new(),
+                id: None,
+                nonce: nonce_in(&text),
+                out_of_band: false,
+                enables_out_of_band: false,
+                is_malformed: true,
+            },
+        }
+    }
+}
+
+/// QEMU does not know it then, but those who check do.
+fn nonce_in(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("\"nonce\":")?;
+    let digits = rest.trim_start().split(|next: char| !next.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}

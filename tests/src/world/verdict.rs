@@ -1,0 +1,165 @@
+//! Decides whether an outcome tells the truth about the life that it ends.
+
+use qemu_machine_core::{Cause, Effect, ExitStatus, LaunchError, LaunchFailure, Moment, Outcome, Phase, Rung, Signal};
+
+use super::World;
+use super::bounds::HANG_UP;
+use super::ending::End;
+
+impl World {
+    /// A life is over.
+    pub(super) fn ended(&mut self) {
+        let Some(outcome) = self.machine.outcome().cloned() else {
+            return self.scene.fail("an end without an outcome");
+        };
+        self.scene.tell(format!("outcome: {}", outcome.cause));
+        self.scene.demand(!self.bounds.ended, || "two ends of one life".into());
+        self.bounds.ended = true;
+        let result = self.judge(&outcome);
+        self.scene.check(result);
+        self.note_if(outcome.cause == Cause::Unkillable, "unkillable");
+        self.note_if(matches!(outcome.cause, Cause::Asked(Rung::PowerDown)), "power button obeyed");
+    }
+
+    fn judge(&mut self, outcome: &Outcome) -> Result<(), String> {
+        self.host.check_end(&self.scene)?;
+        self.witness.check(&self.machine)?;
+        self.check_counters()?;
+        let causes = self.causes();
+        expect(causes.contains(&outcome.cause), || format!("cause {:?}, not {causes:?}", outcome.cause))?;
+        expect(outcome.exit == self.host.exited, || format!("exit {:?}", outcome.exit))?;
+        let telling = outcome.last_event.as_ref();
+        let is_right = match (telling, self.witness.telling) {
+            (Some(event), Some(number)) => self.witness.is(event, number),
+            (said, told) => said.is_none() && told.is_none(),
+        };
+        expect(is_right, || format!("last event {telling:?}, not number {:?}", self.witness.telling))?;
+        let least = self.ledger.unanswered;
+        let most = least + self.ledger.unseen;
+        expect((least..=most).contains(&outcome.unanswered), || {
+            format!("{} commands without a reply, not {least} to {most}", outcome.unanswered)
+        })?;
+        expect(outcome.faults.len() == self.host.faults, || format!("faults {:?}", outcome.faults))?;
+        let log = self.host.log_text(self.scene.style.limits.last_words);
+        expect(outcome.log == log, || format!("log {:?}, not {log:?}", outcome.log))?;
+        for (index, (_, text)) in outcome.consoles.iter().enumerate() {
+            let words = self.witness.last_words(index);
+            expect(*text == words, || format!("last words of console {index} {text:?}, not {words:?}"))?;
+        }
+        self.judge_launch()
+    }
+
+    /// What came and nobody waited for is counted, and nothing else.
+    fn check_counters(&self) -> Result<(), String> {
+        let counters = self.machine.session().counters();
+        let said = (counters.unmatched, counters.nameless);
+        let told = (self.ledger.doubled, self.ledger.nameless);
+        expect(said == told, || format!("doubled, nameless: {said:?}, not {told:?}"))?;
+        let (least, most) = (self.ledger.late, self.ledger.late + self.ledger.ladder);
+        expect((least..=most).contains(&counters.late), || format!("{} late, not {least} to {most}", counters.late))?;
+        expect(counters.malformed + counters.too_large == 0, || format!("{counters:?}"))
+    }
+
+    fn ordered(&self, signal: Signal) -> bool {
+        self.host.ordered(&Effect::Signal(signal))
+    }
+
+    /// What the cause may be: more than one where even a witness could not tell.
+    fn causes(&self) -> Vec<Cause> {
+        let Some(exit) = self.host.exited else {
+            let is_unkillable = self.host.spawned == Some(true) && self.bounds.is_unkillable(self.scene.now);
+            return vec![if is_unkillable { Cause::Unkillable } else { Cause::NotStarted }];
+        };
+        match (exit, self.qemu.end) {
+            (ExitStatus::Signal { number, .. }, Some(End::Killed { by_us } | End::Terminated { by_us })) => {
+                let gave_up = matches!(self.launch_failure(), Some(failure) if !is_cancelled(&failure));
+                let asked = match number {
+                    9 if gave_up => Cause::LaunchFailed,
+                    9 => Cause::Asked(Rung::Kill),
+                    _ => Cause::Asked(Rung::Terminate),
+                };
+                let ordered = self.ordered(if number == 9 { Signal::Kill } else { Signal::Terminate });
+                // Two signals at once look like one.
+                let by_other = (!by_us).then_some(Cause::Signal(Some(number)));
+                ordered.then_some(asked).into_iter().chain(by_other).collect()
+            }
+            (ExitStatus::Signal { number, .. }, _) => vec![Cause::Signal(Some(number))],
+            (ExitStatus::Code(_), Some(End::DebugExit(value))) => vec![Cause::DebugExit(value)],
+            (ExitStatus::Code(code), end) => self.causes_of_exit(code, end),
+            // Nobody else reaps in this world.
+            (ExitStatus::Unknown, _) => Vec::new(),
+        }
+    }
+
+    fn causes_of_exit(&self, code: i32, end: Option<End>) -> Vec<Cause> {
+        let terminated = self.ordered(Signal::Terminate).then_some(Cause::Asked(Rung::Terminate));
+        match self.witness.shutdown_reason().as_deref() {
+            Some("host-qmp-quit") => vec![Cause::Asked(Rung::Quit)],
+            // Whether the guest heard the button or wanted it by itself is not known; but without one it is.
+            Some("guest-shutdown") => vec![Cause::PowerOff, Cause::Asked(Rung::PowerDown)],
+            Some("guest-reset") => vec![Cause::Reset],
+            Some("guest-panic") => vec![Cause::Panic],
+            Some("host-signal") => match end {
+                Some(End::Terminated { by_us: true }) => vec![Cause::Asked(Rung::Terminate)],
+                _ => terminated.into_iter().chain([Cause::Signal(None)]).collect(),
+            },
+            Some(other) => vec![Cause::Other(other.into())],
+            None if self.witness.quit_returned => vec![Cause::Asked(Rung::Quit)],
+            None => terminated.filter(|_| code == 0).into_iter().chain([Cause::Exit(code)]).collect(),
+        }
+    }
+
+    fn launch_failure(&self) -> Option<LaunchFailure> {
+        match self.machine.launched() {
+            Some(Err(LaunchError::Failed { failure, .. })) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Why the launch failed, if it did.
+    fn judge_launch(&mut self) -> Result<(), String> {
+        let is_ready = self.bounds.ready_at.is_some();
+        let failure = match self.machine.launched() {
+            Some(Ok(())) => return expect(is_ready, || "a launch succeeded without being ready".into()),
+            Some(Err(LaunchError::Failed { failure, .. })) if !is_ready => failure,
+            other => return Err(format!("the launch is said to be {other:?}")),
+        };
+        let at = self.bounds.failed_at.unwrap_or(self.scene.now);
+        let phase = self.bounds.launching.unwrap_or(Phase::Starting);
+        let is_right = match &failure {
+            LaunchFailure::Host(_) => self.host.broke_launch,
+            LaunchFailure::Exited(said) => *said == phase && self.host.exited.is_some(),
+            LaunchFailure::Hung(said) => *said == phase && self.hung_at(at),
+            LaunchFailure::TimedOut(said) => *said == phase && self.bounds.launch_until() == Some(at),
+            LaunchFailure::Refused(_) => self.bounds.declined,
+            LaunchFailure::Cancelled(said) => *said == phase && self.bounds.asked,
+            _ => false,
+        };
+        self.scene.seen.note(match failure {
+            LaunchFailure::Exited(Phase::Connecting) => "died before the monitor was connected",
+            LaunchFailure::Exited(Phase::Greeting) => "died before the greeting",
+            LaunchFailure::Exited(Phase::Negotiating) => "died before the reply to the negotiation",
+            LaunchFailure::Hung(_) => "hung up in the launch",
+            LaunchFailure::TimedOut(_) => "launch timed out",
+            LaunchFailure::Refused(_) => "launch refused",
+            LaunchFailure::Cancelled(_) => "launch cancelled",
+            _ => "launch failed on the host",
+        });
+        expect(is_right, || format!("the launch failed by {failure:?} at {at:?}, it was in {phase:?}"))
+    }
+
+    /// Whether that is when the patience for a monitor that hung up in the launch is over.
+    fn hung_at(&self, at: Moment) -> bool {
+        let grace = self.bounds.closed_at.map(|since| since.after(HANG_UP));
+        let until = self.bounds.launch_until();
+        grace.is_some_and(|grace| until.map_or(grace, |until| until.min(grace)) == at)
+    }
+}
+
+fn is_cancelled(failure: &LaunchFailure) -> bool {
+    matches!(failure, LaunchFailure::Cancelled(_))
+}
+
+fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}

@@ -1,0 +1,144 @@
+//! Decides what the caller must have heard: it keeps all that reached us, and looks for what was waited for by itself.
+
+use qemu_machine_core::{Event, Limits, Machine, Value};
+
+use super::plan::console_name;
+use super::speech::Happened;
+use super::waiting::{Place, Waiting};
+
+/// Everything that reached us, over all lives.
+#[derive(Debug)]
+pub(super) struct Witness {
+    events: Vec<Happened>,
+    /// How much of it the machine must still know.
+    first: usize,
+    bytes: usize,
+    /// Where this life begins.
+    birth: Place,
+    /// What each console printed.
+    tapes: Vec<Vec<u8>>,
+    limits: Limits,
+    pub(super) waits: Vec<Waiting>,
+    /// The last event of this life that tells of an end.
+    pub(super) telling: Option<usize>,
+    /// The last SHUTDOWN of this life.
+    pub(super) shutdown: Option<usize>,
+    pub(super) quit_returned: bool,
+}
+
+impl Witness {
+    pub(super) fn new(limits: Limits, consoles: usize) -> Self {
+        Self {
+            events: Vec::new(),
+            first: 0,
+            bytes: 0,
+            birth: Place { event: 0, consoles: vec![0; consoles] },
+            tapes: vec![Vec::new(); consoles],
+            limits,
+            waits: Vec::new(),
+            telling: None,
+            shutdown: None,
+            quit_returned: false,
+        }
+    }
+
+    pub(super) fn begin_life(&mut self) {
+        (self.first, self.bytes) = (self.events.len(), 0);
+        self.birth = self.place();
+        (self.telling, self.shutdown, self.quit_returned) = (None, None, false);
+    }
+
+    /// Behind everything that came.
+    pub(super) fn place(&self) -> Place {
+        Place { event: self.events.len(), consoles: self.tapes.iter().map(|tape| tape.len()).collect() }
+    }
+
+    /// The first byte of a console that is remembered.
+    pub(super) fn first_byte(&self, console: usize) -> usize {
+        let tape = &self.tapes[console];
+        self.birth.consoles[console].max(tape.len().saturating_sub(self.limits.console))
+    }
+
+    pub(super) fn event(&mut self, event: Happened) {
+        let number = self.events.len();
+        if matches!(event.name, "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
+            self.telling = Some(number);
+        }
+        if event.name == "SHUTDOWN" {
+            self.shutdown = Some(number);
+        }
+        self.bytes += event.size;
+        self.events.push(event);
+        while self.bytes > self.limits.events && self.first < number {
+            self.bytes -= self.events[self.first].size;
+            self.first += 1;
+        }
+        for wait in &mut self.waits {
+            wait.look_at(number, &self.events[number]);
+        }
+    }
+
+    pub(super) fn printed(&mut self, console: usize, bytes: &[u8]) {
+        self.tapes[console].extend_from_slice(bytes);
+        for wait in &mut self.waits {
+            wait.read(console, &self.tapes[console], bytes.len());
+        }
+    }
+
+    /// Begins a wait: looks at what is there.
+    pub(super) fn begin(&mut self, mut wait: Waiting) {
+        let firsts: Vec<usize> = (0..self.tapes.len()).map(|console| self.first_byte(console)).collect();
+        wait.remember(&self.birth, self.first, &firsts);
+        for number in wait.next_event(self.first)..self.events.len() {
+            wait.look_at(number, &self.events[number]);
+        }
+        for (console, tape) in self.tapes.iter().enumerate() {
+            wait.read(console, tape, tape.len());
+        }
+        self.waits.push(wait);
+    }
+
+    /// Whether an event is the one with this number, word for word, however it was broken into lines.
+    pub(super) fn is(&self, event: &Event, number: usize) -> bool {
+        let Some(happened) = self.events.get(number) else { return false };
+        let read = |data: Option<&str>| data.map(|data| data.parse::<Value>().unwrap_or_default());
+        let (said, told) = (happened.data.as_deref(), event.data());
+        event.name() == happened.name && (said == told || read(said) == read(told))
+    }
+
+    /// The reason of the last SHUTDOWN of this life.
+    pub(super) fn shutdown_reason(&self) -> Option<String> {
+        let data = self.events[self.shutdown?].data.as_deref()?;
+        Some(data.parse::<Value>().ok()?["reason"].as_str()?.into())
+    }
+
+    pub(super) fn bytes(&self, console: usize) -> &[u8] {
+        &self.tapes[console]
+    }
+
+    /// The end of what a console printed in this life, as far as it is remembered.
+    pub(super) fn last_words(&self, console: usize) -> String {
+        let printed = &self.tapes[console][self.first_byte(console)..];
+        String::from_utf8_lossy(&printed[printed.len().saturating_sub(self.limits.last_words)..]).into_owned()
+    }
+
+    /// What the machine remembers must be the latest of what came, and all the rest must be counted.
+    pub(super) fn check(&self, machine: &Machine) -> Result<(), String> {
+        let history = machine.history();
+        let numbers = (history.first(), history.end());
+        if numbers != (self.first as u64, self.events.len() as u64) {
+            return Err(format!("events {numbers:?} are kept, not {:?}", (self.first, self.events.len())));
+        }
+        for (index, tape) in self.tapes.iter().enumerate() {
+            let console = machine.console(console_name(index)).map_err(|error| error.to_string())?;
+            let positions = (console.first(), console.end());
+            if positions != (self.first_byte(index) as u64, tape.len() as u64) {
+                return Err(format!("bytes {positions:?} of console {index} are kept"));
+            }
+            if console.since(0) != &tape[self.first_byte(index)..] {
+                return Err(format!("console {index} is not what it printed"));
+            }
+        }
+        Ok(())
+    }
+}
