@@ -36,7 +36,8 @@ use serde_json::Value;
 /// }
 /// ```
 ///
-/// Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object. Members of a reply that the type does not name are ignored, as the QMP specification asks of clients.
+/// Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object. Members of a reply that
+/// the type does not name are ignored, as the QMP specification asks of clients.
 pub trait Command {
     /// What the reply is read as.
     type Reply: FromReply;

@@ -86,8 +86,9 @@ impl Config {
     /// It must hand on the descriptors that it inherits. It is in one process group with QEMU, and at the end of the
     /// machine the whole group is ended.
     ///
-    /// When our own program is killed, the kernel ends the wrapper. One that becomes QEMU (`env`) is QEMU then; one that
-    /// stays (`timeout`) leaves QEMU behind, unless it is told to pass its end on: `timeout 60 setpriv --pdeathsig KILL`.
+    /// When our own program is killed, the kernel ends the wrapper. One that becomes QEMU (`env`) is QEMU then; one
+    /// that stays (`timeout`) leaves QEMU behind, unless it is told to pass its end on: `timeout 60 setpriv
+    /// --pdeathsig KILL`.
     #[must_use]
     pub fn wrapper<A: Into<Vec<u8>>>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();

@@ -85,7 +85,10 @@ mod tests {
     proptest! {
         /// Whatever is printed in whatever pieces: the newest bytes are kept, and the rest is counted.
         #[test]
-        fn keeps_the_newest_and_counts_the_rest(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20), limit in 1_usize..30) {
+        fn keeps_the_newest_and_counts_the_rest(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20),
+            limit in 1_usize..30,
+        ) {
             let mut console = Console::new(String::from("tty"), limit);
             let mut whole = Vec::new();
             for piece in &pieces {

@@ -21,12 +21,13 @@
 //! And these are the rules of a driver:
 //!
 //! 1. Before it waits, a driver has carried out all effects and seen all notices, has sent what is outgoing as far as
-//!    it goes, and wakes up at the deadline at the latest. What it reports may bring new ones: then it goes round again.
+//!    it goes, and wakes up at the deadline at the latest. What it reports may bring new ones: then it goes round
+//!    again.
 //! 2. An effect is popped to be *started*, and starting does not wait. Its completion is reported as an [`Input`],
 //!    however late.
 //! 3. All open [`channels`] are read all the time. What they bring is bounded in here; who does not read a console
 //!    stops the guest.
-//! 4. The clock is read once for each wake-up, and told with every call. One that goes back counts as unchanged.
+//! 4. The clock is read for each wake-up, and told with every call. One that goes back counts as unchanged.
 //! 5. When a deadline has passed, or when in doubt, [`Input::TimePassed`] is reported. It is always safe.
 //!
 //! So no driver has a write buffer, an inbox or a list of timers: they exist once, in here.

@@ -1,9 +1,9 @@
 //! Launch QEMU, speak QMP with it and own its life, with plain threads and calls that block.
 //!
-//! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another thread in
-//! between; while nobody calls, a thread of the library, the keeper, reads what QEMU and the guest say, so that neither
-//! ever stops because nobody listens. Everything that is decided is decided by `qemu-machine-core`, which is re-exported
-//! whole. The module [`host`] carries its orders out on Linux, for the other runtimes as well.
+//! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another
+//! thread in between; while nobody calls, a thread of the library, the keeper, reads what QEMU and the guest say, so
+//! that neither ever stops because nobody listens. Everything that is decided is decided by `qemu-machine-core`,
+//! which is re-exported whole. The module [`host`] carries its orders out on Linux, for the other runtimes as well.
 //!
 //! # Threads
 //!

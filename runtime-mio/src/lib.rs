@@ -1,10 +1,10 @@
 //! Launch QEMU, speak QMP with it and own its life, from your own mio loop.
 //!
 //! A [`Vm`] registers its sources with your `Registry`, under tokens that you give it. Your loop tells it what is
-//! [`ready`](Vm::ready), and [turns](Vm::turn) it; it says what happened, and [when](Vm::timeout) it wants to be turned again
-//! at the latest. Requests never wait: they give a ticket to [claim](Vm::claim) the answer with. One loop drives hundreds of
-//! machines, and [`Desk`] is a small one for those who have none. Everything that is decided is decided by
-//! `qemu-machine-core`, which is re-exported whole.
+//! [`ready`](Vm::ready), and [turns](Vm::turn) it; it says what happened, and [when](Vm::timeout) it wants to be
+//! turned again at the latest. Requests never wait: they give a ticket to [claim](Vm::claim) the answer with. One
+//! loop drives hundreds of machines, and [`Desk`] is a small one for those who have none. Everything that is decided
+//! is decided by `qemu-machine-core`, which is re-exported whole.
 //!
 //! # A loop
 //!

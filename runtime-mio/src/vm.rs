@@ -17,11 +17,11 @@ const FAIR: usize = 16;
 
 /// A QEMU that we launched and own, driven by the caller's loop.
 ///
-/// Requests never wait: they give a ticket, and [`turn`](Self::turn) says when there is something to claim. What else can
-/// be read from a machine at any time is read from [`machine`](Self::machine).
+/// Requests never wait: they give a ticket, and [`turn`](Self::turn) says when there is something to claim. What else
+/// can be read from a machine at any time is read from [`machine`](Self::machine).
 ///
-/// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds, and two
-/// seconds at most, when the kernel does not let the process go.
+/// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds, and
+/// two seconds at most, when the kernel does not let the process go.
 #[derive(Debug)]
 pub struct Vm {
     machine: Machine,

@@ -43,8 +43,8 @@ impl Guard<'_> {
         awake.into_iter().for_each(Waker::wake);
     }
 
-    /// Gives the lock back, and then drops the wakers of those who do not wait any more: a waker may be the last to hold
-    /// a task, and dropping that runs code as well.
+    /// Gives the lock back, and then drops the wakers of those who do not wait any more: a waker may be the last to
+    /// hold a task, and dropping that runs code as well.
     fn discard(mut self) {
         let awake = std::mem::take(&mut self.awake);
         drop(self);

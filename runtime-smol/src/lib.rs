@@ -1,15 +1,16 @@
 //! Launch QEMU, speak QMP with it and own its life, from any async executor.
 //!
-//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future: [`Vm::launch`] spawns it on smol's global
-//! executor, which has a thread of its own, and [`Vm::launch_with`] gives it to you. So a machine runs under any executor,
-//! and there is no feature to choose one. Everything that is decided is decided by `qemu-machine-core`, which is re-exported
-//! whole; what touches the host (processes, files) is shared with the other runtimes.
+//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future: [`Vm::launch`] spawns it on smol's
+//! global executor, which has a thread of its own, and [`Vm::launch_with`] gives it to you. So a machine runs under
+//! any executor, and there is no feature to choose one. Everything that is decided is decided by `qemu-machine-core`,
+//! which is re-exported whole; what touches the host (processes, files) is shared with the other runtimes.
 //!
 //! # Cancelling
 //!
-//! Every future may be dropped at any await: in `select!`, by a time-out, with its task. A dropped command may still take
-//! effect, and its late reply reaches nobody else. A dropped wait loses nothing: the next one may begin at the same mark. A
-//! dropped shutdown goes on. A dropped driver ends the machine on the spot, and everybody who waits gets an answer.
+//! Every future may be dropped at any await: in `select!`, by a time-out, with its task. A dropped command may still
+//! take effect, and its late reply reaches nobody else. A dropped wait loses nothing: the next one may begin at the
+//! same mark. A dropped shutdown goes on. A dropped driver ends the machine on the spot, and everybody who waits gets
+//! an answer.
 //!
 //! # On smol
 //!

@@ -1,5 +1,5 @@
-//! Proves that a future of the smol runtime may be dropped at any await, at any point of its life: it costs no event, no
-//! reply of another caller, and not the connection.
+//! Proves that a future of the smol runtime may be dropped at any await, at any point of its life: it costs no event,
+//! no reply of another caller, and not the connection.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -91,8 +91,8 @@ impl Machine {
 
     // Requests: refused at once and without effect, or accepted.
 
-    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it, neither events
-    /// nor answers that nobody claimed.
+    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it, neither
+    /// events nor answers that nobody claimed.
     ///
     /// # Errors
     ///

@@ -86,8 +86,9 @@ fn hand_over(command: &mut Command, inherited: Vec<OwnedFd>) {
         inherited.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?))
     };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes system calls directly
-    // (prctl, getppid, openat, getdents64, fcntl, close) and iterates over a vector that was filled before the fork and
-    // over a buffer on its stack; it takes no lock and allocates nothing, also not in its errors, which are bare numbers.
+    // (prctl, getppid, openat, getdents64, fcntl, close) and iterates over a vector that was filled before the fork
+    // and over a buffer on its stack; it takes no lock and allocates nothing, also not in its errors, which are bare
+    // numbers.
     unsafe { command.pre_exec(hook) };
 }
 

@@ -1,7 +1,8 @@
 //! Decides how the core's orders are carried out on a Linux host. All runtimes share it.
 //!
-//! A [`Host`] belongs to one machine. It owns what it makes for it: the private directory, the log, the sockets as long as they
-//! carry nothing any more, and the process. What differs between runtimes, how they wait, is behind [`Watch`].
+//! A [`Host`] belongs to one machine. It owns what it makes for it: the private directory, the log, the sockets as
+//! long as they carry nothing any more, and the process. What differs between runtimes, how they wait, is behind
+//! [`Watch`].
 
 mod child;
 mod keeper;
@@ -209,8 +210,9 @@ impl Host {
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }
 
-    /// Ends a machine whose last owner goes away: kills the process, reads its last words, and cleans up, on the spot.
-    /// That takes the kernel some milliseconds. A process that it does not let go is left to whoever drives the machine.
+    /// Ends a machine whose last owner goes away: kills the process, reads its last words, and cleans up, on the
+    /// spot. That takes the kernel some milliseconds. A process that it does not let go is given up after two
+    /// seconds, and reaped by the keeper whenever it ends.
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
         let watch = &mut Blind;
         let given_up = clock.now().after(DROP);
