@@ -50,13 +50,17 @@ impl Console {
         usize::try_from(skipped).ok().and_then(|skipped| self.output.get(skipped..)).unwrap_or_default()
     }
 
+    /// It printed something. Whoever waits for a text looks before the surplus is [trimmed](Self::trim), so that no
+    /// text falls out unseen.
     pub(crate) fn printed(&mut self, bytes: &[u8]) {
-        let keep = &bytes[bytes.len().saturating_sub(self.limit)..];
-        let room = self.limit - keep.len();
-        let surplus = self.output.len().saturating_sub(room);
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Forgets what does not fit the bound.
+    pub(crate) fn trim(&mut self) {
+        let surplus = self.output.len().saturating_sub(self.limit);
         self.output.advance(surplus);
-        self.output.extend_from_slice(keep);
-        self.first += (surplus + bytes.len() - keep.len()) as u64;
+        self.first += surplus as u64;
     }
 
     /// Begins a new life: nothing of the last one is remembered, and positions go on.
@@ -93,6 +97,7 @@ mod tests {
             let mut whole = Vec::new();
             for piece in &pieces {
                 console.printed(piece);
+                console.trim();
                 whole.extend_from_slice(piece);
                 let first = whole.len().saturating_sub(limit);
                 prop_assert_eq!(console.first(), first as u64);

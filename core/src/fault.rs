@@ -48,7 +48,7 @@ pub enum Misuse {
     /// As many waits as [`Limits::waits`](crate::Limits::waits) are pending or unclaimed.
     #[error("more than {0} waits at once")]
     TooManyWaits(usize),
-    /// A text of more than half of [`Limits::console`](crate::Limits::console) may fall out before it is complete.
+    /// A text of more than [`Limits::console`](crate::Limits::console) falls out before it is complete.
     #[error("a console remembers too little to wait for a text of more than {0} bytes")]
     TextTooLong(usize),
     /// A wait for nothing, or for an empty text.

@@ -233,8 +233,8 @@ impl Machine {
         Ok(match thing.0 {
             wait::Kind::Event { name, pattern } => Item::Event { name, pattern },
             wait::Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
-            wait::Kind::Text { text, .. } if text.len() > self.config.limits.console / 2 => {
-                return Err(Misuse::TextTooLong(self.config.limits.console / 2));
+            wait::Kind::Text { text, .. } if text.len() > self.config.limits.console => {
+                return Err(Misuse::TextTooLong(self.config.limits.console));
             }
             wait::Kind::Text { console, text } => {
                 let console = self.console_index(&console)?;

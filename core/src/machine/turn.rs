@@ -108,11 +108,9 @@ impl Machine {
             Channel::Monitor => self.tell_session(Heard::Received(bytes)),
             Channel::Console(index) => {
                 if let Some(console) = self.consoles.get_mut(index) {
-                    // In pieces that fit, so that no wait overlooks what falls out of the bound at once.
-                    for piece in bytes.chunks((self.config.limits.console / 2).max(1)) {
-                        console.printed(piece);
-                        self.waits.printed(index, console);
-                    }
+                    console.printed(bytes);
+                    self.waits.printed(index, console);
+                    console.trim();
                     self.notices.push_back(Notice::Printed(index));
                 }
             }

@@ -50,8 +50,7 @@ impl Style {
         if random.chance(40) {
             limits.events = random.size(1, 1500);
             // Any text that is waited for fits.
-            // Twice what the callers of this world wait for, at the least.
-            limits.console = random.size(40, 300);
+            limits.console = random.size(8, 300);
             limits.console_input = random.size(10, 200);
             limits.commands = random.size(9, 60);
             limits.last_words = random.size(0, 200);
