@@ -29,7 +29,7 @@ struct Turn {
     token: u64,
     lead: Lead,
     /// How many callers wait for another to lead.
-    sleepers: usize,
+    followers: usize,
     watch: Watch,
     /// How often a caller looked at the descriptors.
     leads: u64,
@@ -70,7 +70,7 @@ impl Driver {
             clock: Clock::new(),
             token: 0,
             lead: Lead::Nobody,
-            sleepers: 0,
+            followers: 0,
             watch: Watch::Off,
             leads: 0,
             abandoned: false,
@@ -114,7 +114,7 @@ impl Driver {
             }
             turn = match turn.lead {
                 Lead::Nobody => self.lead(turn),
-                Lead::Caller { .. } => self.sleep(turn),
+                Lead::Caller { .. } => self.follow(turn),
             };
         }
     }
@@ -134,17 +134,17 @@ impl Driver {
     }
 
     /// Lets the leader do it.
-    fn sleep<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
-        turn.sleepers += 1;
+    fn follow<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+        turn.followers += 1;
         let mut turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
-        turn.sleepers -= 1;
+        turn.followers -= 1;
         turn
     }
 
     /// Does what the machine orders, sends what it says, and tells whom it may concern.
     fn settle(&self, turn: &mut Turn) {
         let news = turn.settle();
-        if news && turn.sleepers > 0 {
+        if news && turn.followers > 0 {
             self.changed.notify_all();
         }
         if let Lead::Caller { until } = turn.lead {
@@ -160,7 +160,7 @@ impl Driver {
         if turn.lead != Lead::Nobody {
             return;
         }
-        if turn.sleepers > 0 {
+        if turn.followers > 0 {
             drop(turn);
             return self.changed.notify_all();
         }
@@ -222,7 +222,7 @@ impl Kept for Driver {
             // A caller is at it this very moment. The keeper waits for nobody: others need it.
             Err(TryLockError::WouldBlock) => return Next::Lease,
         };
-        let inside = turn.lead != Lead::Nobody || turn.sleepers > 0;
+        let inside = turn.lead != Lead::Nobody || turn.followers > 0;
         match (wake, inside, turn.watch) {
             (Wake::Ready, true, _) => {
                 turn.watch = Watch::Leased { leads: turn.leads };

@@ -12,14 +12,27 @@ mod scripted;
 
 use harness::Harness;
 
-/// One test for each story on each row.
+/// One test for each story on each row that has processes; with `in_world` also in the simulated world. A new runtime is
+/// one more line here.
 macro_rules! rows {
-    ($stories:ident: $($row:ident = $harness:ty),+ $(,)?) => {
+    ($stories:ident) => {
+        crate::rows! { @each $stories:
+            blocking = qemu_machine_blocking::Vm,
+            mio = crate::on_mio::Mio,
+            smol_on_smol = crate::on_smol::Smol<crate::on_smol::OnSmol>,
+            smol_on_async_std = crate::on_smol::Smol<crate::on_smol::OnAsyncStd>,
+            smol_on_tokio = crate::on_smol::Smol<crate::on_smol::OnTokio>,
+            smol_on_block_on = crate::on_smol::Smol<crate::on_smol::OnBlockOn>,
+            impatient = crate::on_smol::Smol<crate::on_smol::Impatient>,
+        }
+    };
+    ($stories:ident, in_world) => {
+        crate::rows!($stories);
+        crate::rows! { @each $stories: in_world = crate::in_world::InWorld }
+    };
+    (@each $stories:ident: $($row:ident = $harness:ty),+ $(,)?) => {
         $(
             mod $row {
-                #[allow(unused_imports, reason = "each row needs only its own harness")]
-                use super::*;
-
                 $stories!($harness);
             }
         )+

@@ -7,8 +7,6 @@ use qemu_machine_tests::guest::{self, ImageFile, Letter};
 use qemu_machine_tests::qemu;
 
 use crate::harness::{Harness, Transcript};
-use crate::on_mio::Mio;
-use crate::on_smol::{Impatient, OnAsyncStd, OnBlockOn, OnSmol, OnTokio, Smol};
 use crate::rows;
 
 /// Longer than anything takes that is expected to happen.
@@ -205,12 +203,4 @@ macro_rules! stories {
     };
 }
 
-rows! { stories:
-    blocking = qemu_machine_blocking::Vm,
-    mio = Mio,
-    smol_on_smol = Smol<OnSmol>,
-    smol_on_async_std = Smol<OnAsyncStd>,
-    smol_on_tokio = Smol<OnTokio>,
-    smol_on_block_on = Smol<OnBlockOn>,
-    impatient = Smol<Impatient>,
-}
+rows!(stories);

@@ -7,9 +7,6 @@ use qemu_machine_core::{CommandError, Config, Deadline, Mark, Shutdown, Wait};
 use qemu_machine_tests::scripted::Script;
 
 use crate::harness::{Harness, Transcript};
-use crate::in_world::InWorld;
-use crate::on_mio::Mio;
-use crate::on_smol::{Impatient, OnAsyncStd, OnBlockOn, OnSmol, OnTokio, Smol};
 use crate::rows;
 
 /// Longer than anything takes that is expected to happen.
@@ -270,13 +267,4 @@ macro_rules! stories {
     };
 }
 
-rows! { stories:
-    in_world = InWorld,
-    blocking = qemu_machine_blocking::Vm,
-    mio = Mio,
-    smol_on_smol = Smol<OnSmol>,
-    smol_on_async_std = Smol<OnAsyncStd>,
-    smol_on_tokio = Smol<OnTokio>,
-    smol_on_block_on = Smol<OnBlockOn>,
-    impatient = Smol<Impatient>,
-}
+rows!(stories, in_world);
