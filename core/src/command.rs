@@ -37,7 +37,8 @@ use serde_json::Value;
 /// ```
 ///
 /// Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object. Members of a reply that
-/// the type does not name are ignored, as the QMP specification asks of clients.
+/// the type does not name are ignored, as the QMP specification asks of clients. Commands that return nothing are
+/// answered by [`Empty`].
 pub trait Command {
     /// What the reply is read as.
     type Reply: FromReply;
@@ -89,6 +90,13 @@ impl<A: Serialize> Command for (&str, A) {
         Some(&self.1)
     }
 }
+
+/// The reply of commands that return nothing: an empty object, whatever else it may hold one day.
+///
+/// `()` does not do: in JSON that is `null`, and QEMU answers `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Empty {}
 
 /// Any command, with its reply left unread: the answer is a [`Payload`].
 ///

@@ -14,7 +14,7 @@ use crate::input::Channel;
 /// [`arguments`](Self::arguments) is what is executed. What it displays can be pasted into a shell: the sockets that
 /// the process inherits are replaced there by the terminal (the monitor) and by nothing (the consoles), since a shell
 /// has no such sockets to hand on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CommandLine {
     executed: Vec<Vec<u8>>,
     shown: Vec<Vec<u8>>,
@@ -99,6 +99,12 @@ impl fmt::Display for CommandLine {
             write_quoted(f, argument)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -192,6 +198,7 @@ mod tests {
         let bad = [
             (Config::new(""), "no name"),
             (Config::new("qemu").arg("a\0b"), "NUL"),
+            (Config::new("qemu").arg("-daemonize"), "out of our hands"),
             (Config::new("qemu").name("../x"), "slash"),
             (Config::new("qemu").serial("a,b"), "`a,b`"),
             (Config::new("qemu").serial("mon"), "`mon`"),

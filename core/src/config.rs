@@ -171,6 +171,9 @@ impl Config {
         if all.any(|argument| argument.contains(&0)) {
             return wrong("an argument contains a NUL byte");
         }
+        if self.args.iter().any(|argument| matches!(&**argument, b"-daemonize" | b"--daemonize")) {
+            return wrong("-daemonize takes QEMU out of our hands, and nobody would end it");
+        }
         if self.name.is_empty() || self.name.contains(['/', '\0']) {
             return wrong("the name is empty or contains a slash");
         }

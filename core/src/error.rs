@@ -58,7 +58,9 @@ impl fmt::Display for Progress {
 }
 
 /// Why a launch failed, with everything that is known about the life that ended there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its `Debug` is its `Display`: what `main` returns is what people read.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {
     /// The caller's fault; nothing was started.
@@ -90,6 +92,12 @@ impl fmt::Display for LaunchError {
                 outcome.write_details(f)
             }
         }
+    }
+}
+
+impl fmt::Debug for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -159,7 +159,7 @@ mod time;
 mod wait;
 pub mod wire;
 
-pub use command::{Band, Command, CommandId, FromReply, OutOfBand, Payload, Raw, Ticket, Unread};
+pub use command::{Band, Command, CommandId, Empty, FromReply, OutOfBand, Payload, Raw, Ticket, Unread};
 pub use command_line::{CommandLine, escape_commas};
 pub use config::{Config, Limits};
 pub use console::Console;

@@ -23,7 +23,7 @@ pub struct Outcome {
     pub exit: Option<ExitStatus>,
     /// The last event that tells of an end: `SHUTDOWN`, `RESET` or `GUEST_PANICKED`.
     pub last_event: Option<Event>,
-    /// How many commands had no reply.
+    /// How many commands ended without their reply: the deadline passed, or the monitor closed, before it came.
     pub unanswered: usize,
     /// The end of what the process printed, with what is not UTF-8 replaced.
     pub log: String,

@@ -7,7 +7,7 @@ use mio::{Registry, Token};
 use qemu_machine_blocking::host::{Clock, Host};
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Machine,
-    Mark, Misuse, Moment, Notice, Outcome, Raw, Shutdown, Ticket, Wait, WaitError, WaitId,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Raw, Shutdown, Ticket, Wait, WaitError, WaitId,
 };
 
 use crate::sources::{Registered, Sources};
@@ -143,6 +143,11 @@ impl Vm {
     /// The reply of a command, once it is there. It is given once.
     pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
         self.machine.claim(ticket)
+    }
+
+    /// The reply of a command, unread, by its id: for loops that keep commands of many types. It is given once.
+    pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
+        self.machine.take(id)
     }
 
     /// Nobody wants the reply of this command any more.

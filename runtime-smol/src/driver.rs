@@ -71,6 +71,8 @@ const ROUNDS: usize = 8;
 
 /// The future that drives a machine. It is done when the machine has ended and is cleaned up.
 ///
+/// As long as nobody polls it, nothing happens: no reply comes and no deadline passes.
+///
 /// Dropped before that, it kills the machine and cleans up: whoever waits for something gets an answer.
 #[derive(Debug)]
 #[must_use = "a machine is driven by polling its driver"]

@@ -35,7 +35,8 @@ impl Vm {
         Self::launch_with(config, |driver| smol::spawn(driver).detach()).await
     }
 
-    /// Launches a machine whose driver is given to `spawn`, which has it polled: on an executor of the caller, say.
+    /// Launches a machine whose driver is given to `spawn`, which has it polled: on an executor of the caller, say. The
+    /// machine lives only while that executor runs.
     ///
     /// # Errors
     ///

@@ -100,7 +100,8 @@ const CODE: &[u8] = &[
     0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x0d, 0x0a, 0x00,
 ];
 
-/// What the guest does something for. Every other byte it echoes.
+/// What the guest does something for: `p`, `r`, `c`, `x`, `f` and `h`. It
+/// echoes every other byte.
 ///
 /// A byte sent behind [`PowerOff`](Self::PowerOff) or [`Reset`](Self::Reset)
 /// before the guest has greeted again may get lost in the reset.
