@@ -200,3 +200,32 @@ fn a_reply_of_another_type_keeps_its_bytes() {
         other => panic!("{other:?}"),
     }
 }
+
+/// What begins as an event does was none of the replies that are due.
+#[test]
+fn an_event_that_cannot_be_read_costs_no_command() {
+    let mut rig = Rig::ready(config());
+    let ticket = rig.issue("query-status");
+    rig.take_sent();
+    rig.says(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "X", "data": inf}"#);
+    assert_eq!(rig.claim(&ticket), None);
+    assert_eq!(rig.vm.session().counters().malformed, 1);
+    rig.replies(1);
+    assert_eq!(rig.claim(&ticket), Some(Ok(1)));
+}
+
+/// However it is written, a `quit` that succeeds is one.
+#[test]
+fn a_raw_quit_is_a_quit() {
+    for (object, is_quit) in [
+        (r#"{"execute": "quit"}"#, true),
+        (r#"{"execute": "qu\u0069t", "arguments": {}}"#, true),
+        (r#"{"execute": "query-quit"}"#, false),
+    ] {
+        let mut rig = Rig::ready(config());
+        let _ticket = rig.issue_raw(object);
+        rig.take_sent();
+        rig.replies(1);
+        assert_eq!(rig.vm.lifecycle().is_quit_issued(), is_quit, "{object}");
+    }
+}

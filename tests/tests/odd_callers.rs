@@ -80,11 +80,12 @@ fn a_waker_may_ask_the_machine() {
     bounded(|| {
         let vm = on_smol();
         let waker = Waker::from(std::sync::Arc::new(Asks(vm.clone())));
-        let mut reply = pin!(vm.execute("query-status"));
-        assert!(reply.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        // Its reply wakes the one above: replies come in order.
-        smol::block_on(vm.execute("query-name")).unwrap();
-        assert!(matches!(reply.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
+        let start = vm.mark();
+        let mut stopped = pin!(vm.wait_any(&start, [Wait::event("STOP")], LONG));
+        assert!(stopped.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // The event, which comes before the reply, wakes the one above.
+        smol::block_on(vm.execute("stop")).unwrap();
+        assert!(matches!(stopped.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
     });
 }
 

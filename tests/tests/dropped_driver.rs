@@ -1,0 +1,33 @@
+//! Proves that a driver of the smol runtime that is dropped takes its descriptors along, also while a handle is kept.
+//! Alone in its program: others would be counted too.
+
+use std::fs;
+
+use qemu_machine_core::{Cause, Config, Rung};
+use qemu_machine_smol::Vm;
+use qemu_machine_tests::{bounded, qemu};
+
+/// How many descriptors of processes this program holds, and how many sockets.
+fn held() -> (usize, usize) {
+    let count = |of: &str| {
+        let entries = fs::read_dir("/proc/self/fd").expect("our descriptors are listed");
+        let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        targets.filter(|target| target.to_string_lossy().contains(of)).count()
+    };
+    (count("pidfd"), count("socket:"))
+}
+
+#[test]
+fn a_dropped_driver_leaves_no_descriptor() {
+    bounded(|| {
+        let before = held();
+        let mut driving = None;
+        let config = Config::new(qemu()).args(["-S"]).serial("tty");
+        let launch = Vm::launch_with(config, |driver| driving = Some(smol::spawn(driver)));
+        let vm = smol::block_on(launch).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(held(), (before.0 + 1, before.1 + 2), "the process, its monitor and its console");
+        smol::block_on(driving.expect("it was spawned").cancel());
+        assert_eq!(vm.outcome().map(|outcome| outcome.cause), Some(Cause::Asked(Rung::Kill)));
+        assert_eq!(held(), before);
+    });
+}
