@@ -122,6 +122,11 @@ impl Driver {
     /// Waits for the descriptors, without the lock, and reports what they bring.
     fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
         turn.leads += 1;
+        if turn.watch == Watch::Armed {
+            // While calls come, the keeper is not to be woken by what they wait for.
+            turn.watch = Watch::Leased { leads: turn.leads };
+            self.keeper.lease(turn.token, self.poll.source());
+        }
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(turn.clock.now()));
         turn.lead = Lead::Caller { until };
@@ -228,13 +233,14 @@ impl Kept for Driver {
                 turn.watch = Watch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
+            (Wake::Lease, _, Watch::Leased { leads }) if leads != turn.leads => {
+                turn.watch = Watch::Leased { leads: turn.leads };
+                return Next::Lease;
+            }
+            // One caller waits for long: whoever leaves last arms.
             (Wake::Lease, true, _) => {
                 turn.watch = Watch::Off;
                 return Next::Leave;
-            }
-            (Wake::Lease, false, Watch::Leased { leads }) if leads != turn.leads => {
-                turn.watch = Watch::Leased { leads: turn.leads };
-                return Next::Lease;
             }
             _ => {}
         }

@@ -66,6 +66,7 @@ enum Job {
     Run(Box<dyn FnOnce() + Send>),
     Keep(u64, Arc<dyn Kept>),
     Look(u64),
+    Lease(u64),
 }
 
 impl std::fmt::Debug for Job {
@@ -74,6 +75,7 @@ impl std::fmt::Debug for Job {
             Self::Run(_) => "Run",
             Self::Keep(..) => "Keep",
             Self::Look(..) => "Look",
+            Self::Lease(..) => "Lease",
         })
     }
 }
@@ -126,6 +128,13 @@ impl Keeper {
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         // It fails only for a source that was never added or is gone, and then there is nothing to watch.
         let _ = epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), once);
+    }
+
+    /// Leaves something to its callers for the length of a lease, and looks again then.
+    pub(crate) fn lease(&self, token: u64, source: BorrowedFd<'_>) {
+        // As in `arm`.
+        let _ = epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), epoll::EventFlags::ONESHOT);
+        self.tell(Job::Lease(token));
     }
 
     /// Has something turned now: its deadline has changed, or it can be dropped.
@@ -184,6 +193,11 @@ impl Thread {
                 Job::Run(act) => drop(catch_unwind(AssertUnwindSafe(act))),
                 Job::Keep(token, kept) => drop(self.kept.insert(token, Entry { kept, at: None })),
                 Job::Look(token) => self.turn(token, Wake::Ready),
+                Job::Lease(token) => {
+                    if let Some(entry) = self.kept.get_mut(&token) {
+                        entry.at = Some((Instant::now() + LEASE, Wake::Lease));
+                    }
+                }
             }
         }
     }
