@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Channel, Config, Effect, ExitStatus, HostFault, Input, Machine, Moment, Prepared, Shutdown, Signal,
+    COMMAND_WITHIN, Channel, Config, Effect, ExitStatus, HostFault, Inherited, Input, Machine, Moment, Prepared,
+    Shutdown, Signal,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -72,7 +73,7 @@ impl World {
                 let (ours, theirs) = UnixStream::pair()?;
                 ours.set_nonblocking(true)?;
                 fcntl_setfd(&theirs, FdFlags::empty())?;
-                let descriptors = vec![(Channel::Monitor, theirs.as_raw_fd())];
+                let descriptors = vec![(Inherited::Channel(Channel::Monitor), theirs.as_raw_fd())];
                 (self.monitor, self.theirs) = (Some(ours), Some(theirs));
                 Input::Prepared(Prepared { descriptors, ..Prepared::default() })
             }

@@ -143,7 +143,9 @@ impl<C: Command> Command for OutOfBand<C> {
     }
 }
 
-/// A command that the caller wrote as JSON. It is not built, but sent with `execute_raw`.
+/// A command that the caller wrote as JSON. It is not built, but sent with `execute_raw`, and it is answered by the
+/// whole message that QEMU sent back: an object with `return`, or with `error` if it was refused, and with whatever
+/// else there is in it.
 #[derive(Clone, Copy, Debug)]
 pub enum Raw {}
 
@@ -269,4 +271,8 @@ pub(crate) struct Kind {
     pub(crate) raw: bool,
     /// Ends QEMU when it succeeds.
     pub(crate) quit: bool,
+    /// A guest agent answers nothing when it succeeds.
+    pub(crate) silent: bool,
+    /// A line for the device tester.
+    pub(crate) line: bool,
 }

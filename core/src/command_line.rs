@@ -5,15 +5,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::config::Config;
+use crate::config::{Added, Config, Front, Port};
 use crate::fault::Misuse;
-use crate::input::Channel;
+use crate::input::{Channel, Inherited, Prepared};
+use crate::transport::{Address, Monitor};
 
 /// The command line of a machine.
 ///
-/// [`arguments`](Self::arguments) is what is executed. What it displays can be pasted into a shell: the sockets that
-/// the process inherits are replaced there by the terminal (the monitor) and by nothing (the consoles), since a shell
-/// has no such sockets to hand on.
+/// [`arguments`](Self::arguments) is what is executed. What it displays can be pasted into a shell: the sockets to
+/// us are replaced there by the terminal (the monitor) and by nothing (the consoles and ports), since a shell has
+/// nobody at the other end.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandLine {
     executed: Vec<Vec<u8>>,
@@ -22,7 +23,10 @@ pub struct CommandLine {
 
 impl Config {
     /// The command line that this configuration stands for. The numbers of the descriptors that the process inherits
-    /// are decided at launch; here they are those that a process with nothing else open would get.
+    /// are decided at launch; here they are those that a process with nothing else open would get. A socket whose
+    /// address is decided at launch stands here as the terminal.
+    ///
+    /// Of a machine that somebody else launched nothing is known: its command line is empty.
     ///
     /// # Errors
     ///
@@ -31,55 +35,149 @@ impl Config {
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
         const FIRST_FREE: i32 = 3;
         self.check()?;
-        Ok(self.command_line_with(&self.channels().into_iter().zip(FIRST_FREE..).collect::<Vec<_>>()))
+        let descriptors = self.inherited().into_iter().zip(FIRST_FREE..).collect();
+        let monitor = match &self.monitor {
+            Monitor::At(address) => Some(address.clone()),
+            Monitor::Inherited | Monitor::Socket | Monitor::None => None,
+        };
+        Ok(self.command_line_with(&Prepared { descriptors, monitor, ..Prepared::default() }))
     }
 
-    /// The command line with the descriptors that were made for it.
-    pub(crate) fn command_line_with(&self, descriptors: &[(Channel, i32)]) -> CommandLine {
-        let inherited = |channel: Channel| {
-            let descriptor = descriptors.iter().find(|(other, _)| *other == channel);
-            format!("socket,fd={}", descriptor.map_or(-1, |(_, number)| *number))
+    /// The command line with what was made for it.
+    pub(crate) fn command_line_with(&self, prepared: &Prepared) -> CommandLine {
+        if self.peer.is_some() {
+            return CommandLine { executed: Vec::new(), shown: Vec::new() };
+        }
+        let number = |what: Inherited| {
+            let found = prepared.descriptors.iter().find(|(other, _)| *other == what);
+            found.map_or(-1, |(_, number)| *number)
         };
-        let stand_in = |channel: Channel| match channel {
-            Channel::Monitor => String::from("stdio"),
-            Channel::Console(_) => String::from("null"),
+        let executed = |what: Inherited| match (what, &prepared.monitor) {
+            (Inherited::Channel(Channel::Monitor), Some(address)) => dial(address),
+            (Inherited::Channel(Channel::Monitor), None) if self.monitor == Monitor::Socket => b"stdio".to_vec(),
+            _ => format!("socket,fd={}", number(what)).into_bytes(),
         };
-        CommandLine { executed: self.compose(inherited), shown: self.compose(stand_in) }
+        let shown = |what: Inherited| match what {
+            Inherited::Channel(Channel::Monitor) => b"stdio".to_vec(),
+            Inherited::Channel(Channel::Console(_)) | Inherited::Port(_) | Inherited::Added(_) => b"null".to_vec(),
+        };
+        let added = |index| format!("fd={}", number(Inherited::Added(index)));
+        CommandLine { executed: self.compose(executed, added), shown: self.compose(shown, added) }
     }
 
     /// The channels of the machine, the monitor first.
     #[must_use]
     pub fn channels(&self) -> Vec<Channel> {
-        let monitor = self.monitor.then_some(Channel::Monitor);
-        monitor.into_iter().chain((0..self.serials.len()).map(Channel::Console)).collect()
+        let monitor = (self.monitor != Monitor::None).then_some(Channel::Monitor);
+        monitor.into_iter().chain((0..self.console_names().count()).map(Channel::Console)).collect()
     }
 
-    /// Display, monitor, machine type, consoles, and then what the caller added, which can override them.
-    fn compose(&self, backend: impl Fn(Channel) -> String) -> Vec<Vec<u8>> {
+    pub(crate) fn console_names(&self) -> impl Iterator<Item = &String> {
+        self.consoles.iter().filter_map(|console| console.name.as_ref())
+    }
+
+    /// What the process inherits, in the order of the command line.
+    fn inherited(&self) -> Vec<Inherited> {
+        let dials = self.monitor != Monitor::Inherited;
+        let channels = self.channels().into_iter().filter(|channel| *channel != Channel::Monitor || !dials);
+        let ports = self.ports.iter().copied().map(Inherited::Port);
+        channels.map(Inherited::Channel).chain(ports).chain((0..self.added.len()).map(Inherited::Added)).collect()
+    }
+
+    /// Display, monitors, machine type, consoles, ports, descriptors, and then what the caller added, which can
+    /// override them.
+    fn compose(&self, backend: impl Fn(Inherited) -> Vec<u8>, added: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
         let mut line = self.wrapper.clone();
         line.push(self.program.clone());
-        if self.headless {
-            line.extend(["-display", "none", "-vga", "none"].map(Vec::from));
+        let mut add = |arguments: &[&[u8]]| line.extend(arguments.iter().map(|argument| argument.to_vec()));
+        if !self.display {
+            add(&[b"-display", b"none"]);
         }
-        if self.monitor {
-            line.extend(chardev(&backend(Channel::Monitor), Self::MONITOR));
-            line.extend(["-mon".into(), format!("chardev={},mode=control", Self::MONITOR).into()]);
+        if !self.vga {
+            add(&[b"-vga", b"none"]);
+        }
+        if self.monitor != Monitor::None {
+            add(&[b"-chardev", &chardev(backend(Inherited::Channel(Channel::Monitor)), Self::MONITOR)]);
+            add(&[b"-mon", &with_id("chardev=", Self::MONITOR, ",mode=control")]);
+        }
+        if self.null_monitor {
+            add(&[b"-monitor", b"null"]);
         }
         if let Some(machine) = &self.machine {
-            line.extend([b"-machine".to_vec(), machine.clone()]);
+            add(&[b"-machine", machine]);
         }
-        for (index, name) in self.serials.iter().enumerate() {
-            line.extend(chardev(&backend(Channel::Console(index)), name));
-            line.extend(["-serial".into(), format!("chardev:{name}").into()]);
+        self.compose_consoles(&backend, &mut add);
+        for port in &self.ports {
+            add(&[b"-chardev", &chardev(backend(Inherited::Port(*port)), port.id())]);
+            match port {
+                Port::GuestAgent => add(&[b"-device", b"virtio-serial", b"-device", AGENT]),
+                Port::Qtest => add(&[b"-qtest", b"chardev:qtest"]),
+            }
+        }
+        for (index, part) in self.added.iter().enumerate() {
+            add(&[b"-add-fd", &part.option(&added(index))]);
         }
         line.extend(self.args.iter().cloned());
         line
     }
+
+    fn compose_consoles(&self, backend: &impl Fn(Inherited) -> Vec<u8>, add: &mut impl FnMut(&[&[u8]])) {
+        let mut index = 0;
+        for console in &self.consoles {
+            let Some(name) = &console.name else {
+                add(&[b"-serial", b"null"]);
+                continue;
+            };
+            let mut options = chardev(backend(Inherited::Channel(Channel::Console(index))), name);
+            if let Some(log) = &console.log {
+                // The file is made before, so that it is private; QEMU adds to it.
+                options.extend_from_slice(b",logappend=on,logfile=");
+                options.extend(escape_commas(log));
+            }
+            add(&[b"-chardev", &options]);
+            match &console.front {
+                Front::Serial => add(&[b"-serial", &with_id("chardev:", name, "")]),
+                Front::Device(device) => {
+                    add(&[b"-device", &[device, b",chardev=".as_slice(), name.as_bytes()].concat()])
+                }
+                Front::Chardev => {}
+            }
+            index += 1;
+        }
+    }
 }
 
-/// The arguments that make a chardev. Names are identifiers, so there is nothing to escape.
-fn chardev(backend: &str, id: &str) -> [Vec<u8>; 2] {
-    ["-chardev".into(), format!("{backend},id={id}").into()]
+/// The port of the guest agent, under the name by which it looks for it.
+const AGENT: &[u8] = b"virtserialport,chardev=qga,name=org.qemu.guest_agent.0";
+
+impl Added {
+    fn option(&self, descriptor: &str) -> Vec<u8> {
+        let mut option = format!("{descriptor},set={}", self.set).into_bytes();
+        if !self.opaque.is_empty() {
+            option.extend_from_slice(b",opaque=");
+            option.extend(escape_commas(&self.opaque));
+        }
+        option
+    }
+}
+
+/// The backend of a chardev that dials us.
+fn dial(address: &Address) -> Vec<u8> {
+    match address {
+        Address::Unix(path) => [b"socket,path=".as_slice(), &escape_commas(path)].concat(),
+        Address::Tcp(address) => format!("socket,host={},port={}", address.ip(), address.port()).into_bytes(),
+    }
+}
+
+/// The option that makes a chardev. Names are identifiers, so there is nothing to escape in them.
+fn chardev(mut backend: Vec<u8>, id: &str) -> Vec<u8> {
+    backend.extend_from_slice(b",id=");
+    backend.extend_from_slice(id.as_bytes());
+    backend
+}
+
+fn with_id(before: &str, id: &str, behind: &str) -> Vec<u8> {
+    [before, id, behind].concat().into_bytes()
 }
 
 impl CommandLine {
@@ -178,12 +276,12 @@ mod tests {
 
     #[test]
     fn each_default_can_be_switched_off() {
-        assert_eq!(shown(&Config::new("qemu").with_display().without_monitor()), "qemu");
+        assert_eq!(shown(&Config::new("qemu").with_display().with_vga().without_monitor()), "qemu");
     }
 
     #[test]
     fn what_is_shown_can_be_pasted() {
-        let config = Config::new("qemu").with_display().without_monitor();
+        let config = Config::new("qemu").with_display().with_vga().without_monitor();
         let quoted = |argument: &[u8]| shown(&config.clone().arg(argument)).split_off("qemu ".len());
         assert_eq!(quoted(b""), "''");
         assert_eq!(quoted(b"a b"), "'a b'");

@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
+use crate::config::Port;
+use crate::descriptor::Descriptor;
 use crate::input::Channel;
+use crate::transport::Transport;
 
 /// An order: given once, started once, answered once by an [`Input`](crate::Input).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +15,12 @@ pub enum Effect {
     Prepare(Preparation),
     /// Start the process. Answered by `Spawned` or `SpawnFailed`, and much later by `Exited`.
     Spawn(Spawn),
-    /// Begin to carry bytes. Answered by `Opened` or `OpenFailed`, and much later by `Closed`.
+    /// Begin to carry bytes: dial, or wait for somebody who does, where it is not connected yet. Answered by `Opened`
+    /// or `OpenFailed`, and much later by `Closed`.
     Open(Channel),
     /// Stop carrying bytes. Answered by `Closed`.
     Close(Channel),
-    /// Send a signal to the whole process group. Answered by `Signalled`.
+    /// Send a signal to the whole process group, if it has one of its own. Answered by `Signalled`.
     Signal(Signal),
     /// Read the end of what the process printed. Answered by `LogRead`.
     ReadLog {
@@ -37,8 +41,16 @@ pub struct Preparation {
     pub base: Option<Vec<u8>>,
     /// Where the log (mode 0600) is kept after the end; none: it lies in the private directory and goes with it.
     pub log_directory: Option<Vec<u8>>,
-    /// The channels, each a pair of connected sockets: one end for us, one for the process.
-    pub channels: Vec<Channel>,
+    /// Whether a process is to be started: then there is a log, and what it inherits.
+    pub process: bool,
+    /// The channels, and how each comes to be.
+    pub channels: Vec<(Channel, Transport)>,
+    /// The ports, each a pair of connected sockets: one end for the process, one that is kept for whoever asks for it.
+    pub ports: Vec<Port>,
+    /// The descriptors that the process inherits as they are.
+    pub added: Vec<Descriptor>,
+    /// Files (mode 0600) to make, or to empty if they are there, for QEMU to add to. They stay after the end.
+    pub files: Vec<Vec<u8>>,
 }
 
 /// How to start the process.
@@ -47,9 +59,11 @@ pub struct Preparation {
 pub struct Spawn {
     /// The program and its arguments. The program is searched on the `PATH` when it has no slash.
     ///
-    /// The process inherits the ends of the channels that were made for it, under the numbers that
+    /// The process inherits what was made for it, under the numbers that
     /// [`Prepared::descriptors`](crate::Prepared::descriptors) gave, and no other descriptor.
     pub arguments: Vec<Vec<u8>>,
+    /// Whether it stays in our process group, instead of leading one of its own.
+    pub share_terminal: bool,
 }
 
 /// The signals that the core sends.

@@ -88,7 +88,8 @@ impl fmt::Display for LaunchError {
         match self {
             Self::Misuse(misuse) => write!(f, "launch: {misuse}"),
             Self::Failed { failure, outcome } => {
-                writeln!(f, "launch failed: {failure}")?;
+                let what = if outcome.command_line.arguments().is_empty() { "attach" } else { "launch" };
+                write!(f, "{what} failed: {failure}")?;
                 outcome.write_details(f)
             }
         }

@@ -12,6 +12,12 @@ pub enum Misuse {
     /// The process of the last life survived SIGKILL, and its end was not reported yet.
     #[error("the process of the last life is still there")]
     NotReaped,
+    /// The process of a machine that somebody else launched is not ours to kill.
+    #[error("the machine was launched by somebody else: it can be told to quit, and let go, but not be killed")]
+    NotOurs,
+    /// A machine that we launched is ended, not left.
+    #[error("the machine was launched by us: it can be ended, but not be let go")]
+    Ours,
     /// The call needs a machine that was launched.
     #[error("the machine was not launched")]
     NotLaunched,
@@ -32,6 +38,12 @@ pub enum Misuse {
     /// A raw command must be one JSON object without an `id` of its own.
     #[error("raw command: {0}")]
     Raw(String),
+    /// The device tester takes one line at a time.
+    #[error("the device tester takes one line, without its end")]
+    Line,
+    /// This is not what is spoken there: a line to a monitor, or a command to the device tester.
+    #[error("that is not spoken there")]
+    WrongDialect,
     /// The command wants to go out of band, and that was not negotiated.
     #[error("`{0}` is to go out of band, which the monitor did not offer")]
     NoOutOfBand(String),

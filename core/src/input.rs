@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::config::Port;
 use crate::effect::Signal;
 use crate::fault::HostFault;
+use crate::transport::Address;
 
 /// One stream of bytes between us and QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +49,8 @@ pub enum Input<'a> {
     Opened(Channel),
     /// Answers [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
     OpenFailed(Channel, HostFault),
+    /// Somebody else was connected to the address when we dialled: told before `Opened`, where it can be known.
+    Crowded(Channel),
     /// Bytes came, in the order in which they were written. Any split is as good as any other.
     Received(Channel, &'a [u8]),
     /// The channel is at its end (end of file, reset, or [`Effect::Close`](crate::Effect::Close)) and was dropped.
@@ -69,8 +73,24 @@ pub struct Prepared {
     pub directory: Option<Vec<u8>>,
     /// The file that takes what the process prints.
     pub log: Option<Vec<u8>>,
-    /// The number under which the process will find its end of each channel.
-    pub descriptors: Vec<(Channel, i32)>,
+    /// The number under which the process will find each thing that it inherits.
+    pub descriptors: Vec<(Inherited, i32)>,
+    /// A number that nobody can guess or has used before.
+    pub nonce: u64,
+    /// Where we listen for the monitor, if we do. A port is a real one here.
+    pub monitor: Option<Address>,
+}
+
+/// Something that the process inherits as a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Inherited {
+    /// Its end of this channel.
+    Channel(Channel),
+    /// Its end of this port.
+    Port(Port),
+    /// The descriptor with this index among those of [`Config::add_fd`](crate::Config::add_fd).
+    Added(usize),
 }
 
 /// How a process ended.

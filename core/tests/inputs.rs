@@ -2,8 +2,10 @@
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, Order, ProcessNews, Request};
-use qemu_machine_core::{Channel, Effect, ExitStatus, Input, Phase, Prepared, Shutdown, Signal, State};
+use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, Order, ProcessNews, Request, Wiring};
+use qemu_machine_core::{
+    Channel, Effect, ExitStatus, Inherited, Input, LaunchFailure, Phase, Prepared, Shutdown, Signal, State,
+};
 use rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
 
 const EVENT: &[u8] = b"{\"event\": \"STOP\"}\n";
@@ -84,7 +86,7 @@ fn the_states_are_what_they_are_called() {
 
 #[test]
 fn prepared_answers_prepare() {
-    let descriptors = vec![(Channel::Monitor, 99)];
+    let descriptors = vec![(Inherited::Channel(Channel::Monitor), 99)];
     matters_only_in(&Input::Prepared(Prepared { descriptors, ..Prepared::default() }), &["preparing"]);
 }
 
@@ -192,7 +194,7 @@ fn step(life: Lifecycle, news: News) -> (Lifecycle, Vec<Order>) {
 /// The same for the lifecycle by itself, which anybody may drive.
 #[test]
 fn a_lifecycle_ignores_news_that_do_not_fit() {
-    let launch = || News::Asked(Request::Launch { until: None, monitor: true, channels: 1 });
+    let launch = || News::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
     let preparing = step(Lifecycle::default(), launch()).0;
     let spawning = step(preparing, News::Process(ProcessNews::Prepared)).0;
     let opening = step(spawning, News::Process(ProcessNews::Spawned { pid: 1 })).0;
@@ -212,7 +214,7 @@ fn a_lifecycle_ignores_news_that_do_not_fit() {
         ("failed spawn while preparing", preparing, News::Process(ProcessNews::SpawnFailed(fault("x")))),
         ("failed spawn while negotiating", negotiating, News::Process(ProcessNews::SpawnFailed(fault("x")))),
         ("exit while spawning", spawning, News::Process(ProcessNews::Exited(SIGKILL))),
-        ("failed open while preparing", preparing, News::Link(LinkNews::OpenFailed(fault("x")))),
+        ("failed open while preparing", preparing, News::Link(LinkNews::OpenFailed(LaunchFailure::Host(fault("x"))))),
         ("greeting while opening", opening, News::Link(LinkNews::Greeted)),
         ("negotiated while greeting", greeting, News::Link(LinkNews::Negotiated)),
         ("log while running", running, News::LogRead),

@@ -3,10 +3,10 @@
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkNews, News, Order, ProcessNews, Request};
+use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkNews, News, Order, ProcessNews, Request, Wiring};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchError, LaunchFailure, Misuse, Notice, Phase,
-    Rung, Shutdown, Signal, State, Wait, Why,
+    Rung, Shutdown, Signal, State, Transport, Wait, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
@@ -79,7 +79,8 @@ fn a_life_from_launch_to_outcome() {
 fn what_is_ordered_carries_what_was_configured() {
     let rig = Rig::ready(config().name("vm").temporary_directory("/tmp/x").log_directory("/var/log"));
     let Effect::Prepare(preparation) = &rig.effects[0] else { panic!("{:?}", rig.effects) };
-    assert_eq!((&preparation.name[..], preparation.channels.as_slice()), (&b"vm"[..], &[MONITOR, CONSOLE][..]));
+    let channels = [(MONITOR, Transport::Pair), (CONSOLE, Transport::Pair)];
+    assert_eq!((&preparation.name[..], preparation.channels.as_slice()), (&b"vm"[..], &channels[..]));
     assert_eq!(preparation.base.as_deref(), Some(&b"/tmp/x"[..]));
     assert_eq!(preparation.log_directory.as_deref(), Some(&b"/var/log"[..]));
     let Effect::Spawn(spawn) = &rig.effects[1] else { panic!("{:?}", rig.effects) };
@@ -177,7 +178,10 @@ fn a_death_while_it_runs_is_an_outcome_and_no_failed_launch() {
             assert_eq!(rig.vm.state(), State::Running, "only the end of the process ends it");
         }
         let outcome = rig.dies(ExitStatus::Signal { number: 11, core_dumped: true });
-        assert_eq!((outcome.cause, rig.vm.launched()), (Cause::Signal(Some(11)), Some(Ok(()))));
+        assert_eq!(
+            (outcome.cause, rig.vm.launched()),
+            (Cause::Signal { number: Some(11), sender: None }, Some(Ok(())))
+        );
         assert!(signals(&rig).is_empty());
     }
 }
@@ -330,7 +334,10 @@ fn the_three_parts_step_by_themselves() {
     let mut orders = Vec::new();
     let now = at(secs(0));
     let mut step = |life: Lifecycle, news| life.step(now, news, &mut |order| orders.push(order));
-    let life = step(Lifecycle::default(), News::Asked(Request::Launch { until: None, monitor: true, channels: 1 }));
+    let life = step(
+        Lifecycle::default(),
+        News::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 }),
+    );
     let life = step(life, News::Process(ProcessNews::Prepared));
     let life = step(life, News::Process(ProcessNews::Spawned { pid: 1 }));
     assert_eq!(life.link(), Link::Opening);

@@ -55,7 +55,7 @@ fn the_cause_follows_from_the_evidence() {
         (Asked::Nothing, &["guest-shutdown"][..], OK, Cause::PowerOff),
         (Asked::Nothing, &["guest-reset"], OK, Cause::Reset),
         (Asked::Nothing, &["guest-panic"], OK, Cause::Panic),
-        (Asked::Nothing, &["host-signal"], OK, Cause::Signal(None)),
+        (Asked::Nothing, &["host-signal"], OK, Cause::Signal { number: None, sender: None }),
         (Asked::Nothing, &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
         (Asked::Nothing, &["host-ui"], OK, Cause::Other("host-ui".into())),
         (Asked::Nothing, &["new-in-qemu-99"], OK, Cause::Other("new-in-qemu-99".into())),
@@ -63,16 +63,16 @@ fn the_cause_follows_from_the_evidence() {
         (Asked::Nothing, &[], OK, Cause::Exit(0)),
         (Asked::Nothing, &[], ExitStatus::Code(1), Cause::Exit(1)),
         (Asked::Nothing, &[], ExitStatus::Code(33), Cause::Exit(33)),
-        (Asked::Nothing, &[], SIGTERM, Cause::Signal(Some(15))),
-        (Asked::Nothing, &[], SIGKILL, Cause::Signal(Some(9))),
-        (Asked::Nothing, &[], SIGSEGV, Cause::Signal(Some(11))),
+        (Asked::Nothing, &[], SIGTERM, by_signal(15)),
+        (Asked::Nothing, &[], SIGKILL, by_signal(9)),
+        (Asked::Nothing, &[], SIGSEGV, by_signal(11)),
         (Asked::OwnQuit, &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
         (Asked::OwnQuit, &[], OK, Cause::Asked(Rung::Quit)),
-        (Asked::OwnQuit, &[], SIGSEGV, Cause::Signal(Some(11))),
-        (Asked::OwnQuit, &[], SIGKILL, Cause::Signal(Some(9))),
+        (Asked::OwnQuit, &[], SIGSEGV, by_signal(11)),
+        (Asked::OwnQuit, &[], SIGKILL, by_signal(9)),
         (ladder(Rung::Quit), &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
         (ladder(Rung::Quit), &["guest-shutdown"], OK, Cause::PowerOff),
-        (ladder(Rung::Quit), &[], SIGTERM, Cause::Signal(Some(15))),
+        (ladder(Rung::Quit), &[], SIGTERM, by_signal(15)),
         (ladder(Rung::Quit), &[], ExitStatus::Code(1), Cause::Exit(1)),
         (ladder(Rung::PowerDown), &["guest-shutdown"], OK, Cause::Asked(Rung::PowerDown)),
         (ladder(Rung::PowerDown), &["guest-panic"], OK, Cause::Panic),
@@ -81,12 +81,12 @@ fn the_cause_follows_from_the_evidence() {
         (ladder(Rung::Terminate), &[], SIGTERM, Cause::Asked(Rung::Terminate)),
         (ladder(Rung::Terminate), &[], OK, Cause::Asked(Rung::Terminate)),
         (ladder(Rung::Terminate), &[], ExitStatus::Code(1), Cause::Exit(1)),
-        (ladder(Rung::Terminate), &[], SIGKILL, Cause::Signal(Some(9))),
+        (ladder(Rung::Terminate), &[], SIGKILL, by_signal(9)),
         (ladder(Rung::Kill), &[], SIGKILL, Cause::Asked(Rung::Kill)),
-        (ladder(Rung::Kill), &[], SIGSEGV, Cause::Signal(Some(11))),
+        (ladder(Rung::Kill), &[], SIGSEGV, by_signal(11)),
         (Asked::Kill, &[], SIGKILL, Cause::Asked(Rung::Kill)),
         (Asked::Kill, &["guest-shutdown"], OK, Cause::PowerOff),
-        (Asked::Kill, &[], SIGTERM, Cause::Signal(Some(15))),
+        (Asked::Kill, &[], SIGTERM, by_signal(15)),
     ];
     for (asked, events, exit, expected) in table {
         assert_eq!(cause(config(), asked, events, exit), expected, "{asked:?}, {events:?}, {exit:?}");
@@ -107,18 +107,19 @@ fn a_debug_exit_needs_its_device() {
     ] {
         assert_eq!(cause(device(), Asked::Nothing, &[], ExitStatus::Code(code)), expected);
     }
-    assert_eq!(cause(device(), Asked::Nothing, &[], SIGSEGV), Cause::Signal(Some(11)));
+    assert_eq!(cause(device(), Asked::Nothing, &[], SIGSEGV), by_signal(11));
     assert_eq!(cause(device(), Asked::Nothing, &["guest-shutdown"], OK), Cause::PowerOff);
 }
 
 #[test]
-fn the_last_event_is_one_that_tells_of_an_end() {
+fn the_last_events_are_those_that_tell_of_an_end() {
     let mut rig = Rig::ready(config());
     rig.says(r#"{"event": "GUEST_PANICKED", "data": {"action": "poweroff"}}"#);
     rig.shuts_down("guest-panic");
     rig.happens("JOB_STATUS_CHANGE");
     let outcome = rig.dies(OK);
-    assert_eq!(outcome.last_event.unwrap().name(), "SHUTDOWN");
+    let names: Vec<_> = outcome.last_events.iter().map(|event| event.name()).collect();
+    assert_eq!(names, ["GUEST_PANICKED", "SHUTDOWN"]);
 }
 
 #[test]
@@ -131,8 +132,12 @@ fn a_cause_reads_as_a_sentence() {
         (Cause::Reset, "reset by the guest"),
         (Cause::Panic, "panic of the guest"),
         (Cause::DebugExit(16), "exited by the guest (isa-debug-exit, value 0x10)"),
-        (Cause::Signal(Some(11)), "ended by signal 11, which the caller did not send"),
-        (Cause::Signal(None), "shut down on a signal that the caller did not send"),
+        (by_signal(11), "ended by signal 11, which the caller did not send"),
+        (Cause::Signal { number: None, sender: None }, "ended by a signal, which the caller did not send"),
+        (
+            Cause::Signal { number: Some(15), sender: Some("pid 4711 (bash)".into()) },
+            "ended by signal 15 from pid 4711 (bash), which the caller did not send",
+        ),
         (Cause::Exit(1), "QEMU exited by itself (status 1)"),
         (Cause::Other("host-ui".into()), "QEMU shut down (host-ui)"),
         (Cause::Unkillable, "could not be killed"),
@@ -151,7 +156,7 @@ fn a_cause_reads_as_a_sentence() {
 #[test]
 fn an_outcome_reads_as_a_few_lines() {
     let mut rig = Rig::ready(Config::new("qemu").serial("tty").args(["-name", "a b"]));
-    rig.log = b"qemu: warning\n\nterminating \x1b[1mon\x1b[0m signal\r\n".to_vec();
+    rig.log = b"qemu: warning\n\nterminating on signal 15 from pid 4711 (bash)\r\n\x1b[1mbye".to_vec();
     rig.prints("boot\r\nlogin: ");
     rig.issue("query-status");
     rig.failing = |effect| matches!(effect, Effect::Remove);
@@ -160,14 +165,15 @@ fn an_outcome_reads_as_a_few_lines() {
     assert_eq!(
         outcome.to_string(),
         "\
-shut down on a signal that the caller did not send
+ended by signal 15 from pid 4711 (bash), which the caller did not send
   process: exit status 0
   last event: SHUTDOWN {\"guest\": false, \"reason\": \"host-signal\"}
   commands without a reply: 1
   host: cannot oblige: No such file or directory
   printed:
     qemu: warning
-    terminating \\u{1b}[1mon\\u{1b}[0m signal
+    terminating on signal 15 from pid 4711 (bash)
+    \\u{1b}[1mbye
   console tty:
     boot
     login:
@@ -219,8 +225,13 @@ fn an_outcome_shows_twenty_lines_of_a_text() {
 
 #[test]
 fn what_was_not_started_has_no_story() {
-    let mut rig = Rig::new(Config::new("qemu").with_display().without_monitor());
+    let mut rig = Rig::new(Config::new("qemu").with_display().with_vga().without_monitor());
     rig.failing = |effect| matches!(effect, Effect::Spawn(_));
     rig.launch();
     assert_eq!(rig.outcome().to_string(), "was not started\n  command: qemu");
+}
+
+/// A signal that nobody knows the sender of.
+fn by_signal(number: i32) -> Cause {
+    Cause::Signal { number: Some(number), sender: None }
 }

@@ -39,7 +39,7 @@ fn the_next_life_begins_with_nothing() {
     rig.negotiate(GREETING);
     let outcome = rig.dies(ExitStatus::Code(3));
     assert_eq!((outcome.cause, outcome.exit), (Cause::Exit(3), Some(ExitStatus::Code(3))));
-    assert_eq!((outcome.log.as_str(), outcome.last_event, outcome.unanswered), ("", None, 0));
+    assert_eq!((outcome.log.as_str(), outcome.last_events.len(), outcome.unanswered), ("", 0, 0));
     assert_eq!((outcome.consoles[0].1.as_str(), outcome.faults.len()), ("", 0));
 }
 

@@ -31,7 +31,7 @@ impl Census {
     /// one more process is in every census.
     #[must_use]
     pub fn take() -> Self {
-        let sleeper = Config::new("sleep").arg("600").with_display().without_monitor();
+        let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
         let vm = Vm::launch(sleeper).unwrap_or_else(|error| panic!("{error}"));
         let mut processes: Vec<String> = descendants(std::process::id()).iter().map(Process::to_string).collect();
         processes.sort();

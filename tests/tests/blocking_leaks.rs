@@ -52,7 +52,7 @@ fn a_machine_that_somebody_else_kills() {
     leaving_nothing(|scratch| {
         let vm = launch(scratch);
         send(vm.pid().unwrap(), Signal::KILL);
-        assert_eq!(vm.wait(PATIENCE).unwrap().cause, Cause::Signal(Some(9)));
+        assert_eq!(vm.wait(PATIENCE).unwrap().cause, Cause::Signal { number: Some(9), sender: None });
     });
 }
 

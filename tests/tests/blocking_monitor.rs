@@ -92,7 +92,7 @@ fn an_end_while_somebody_waits_for_something_else() {
         let waiting = std::thread::spawn(move || other.wait_any(&Mark::default(), [Wait::event("NEVER")], LONG));
         assert_eq!(vm.execute_by("abort", LONG), Err(CommandError::Disconnected(Progress::Sent)));
         let Err(WaitError::Ended(outcome)) = waiting.join().unwrap() else { panic!("the wait says that it ended") };
-        assert_eq!(outcome.cause, Cause::Signal(Some(6)));
+        assert_eq!(outcome.cause, Cause::Signal { number: Some(6), sender: None });
         let late = vm.wait_any(&Mark::default(), [Wait::event("NEVER")], LONG);
         assert_eq!(late, Err(WaitError::Ended(outcome)));
     });

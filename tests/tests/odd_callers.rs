@@ -113,7 +113,7 @@ fn calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
         while vm.outcome().is_none() {
             at_once().unwrap();
         }
-        assert_eq!(vm.outcome().map(|outcome| outcome.cause), Some(Cause::Signal(Some(9))));
+        assert_eq!(vm.outcome().map(|outcome| outcome.cause), Some(Cause::Signal { number: Some(9), sender: None }));
     });
 }
 

@@ -10,6 +10,18 @@ pub enum LaunchFailure {
     /// The host could not make what is needed, start the program or open the monitor.
     #[error(transparent)]
     Host(HostFault),
+    /// Nobody listens at the address.
+    #[error("nobody listens there: {0}")]
+    NotListening(HostFault),
+    /// The socket is there, but what had made it is gone.
+    #[error("what listened there is dead: {0}")]
+    Dead(HostFault),
+    /// Somebody else is connected. A monitor serves one client at a time, and the next one must wait.
+    #[error("the monitor is busy with another client")]
+    Busy,
+    /// What somebody else launched closed its monitor.
+    #[error("the monitor was closed {0}")]
+    HungUp(Phase),
     /// The process ended by itself.
     #[error("QEMU ended {0}")]
     Exited(Phase),

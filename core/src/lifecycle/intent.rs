@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::{Link, Order, Phase, Why};
+use super::{Link, Order, Phase, Why, Wiring};
 use crate::effect::Signal;
 use crate::time::Moment;
 
@@ -71,8 +71,8 @@ pub enum Request {
     Launch {
         /// When it must be ready; none: whenever.
         until: Option<Moment>,
-        /// Whether it has a monitor.
-        monitor: bool,
+        /// How it comes by its monitor.
+        wiring: Wiring,
         /// How many channels it has, the monitor among them.
         channels: usize,
     },
@@ -188,12 +188,12 @@ impl Ladder {
 
     /// The next rung that makes sense, if it is not the last, and whether there is anything to do on it: behind a
     /// `quit` that was accepted already, waiting is all.
-    pub(super) fn climb(self, now: Moment, link: Link, quit_issued: bool) -> Option<(Self, bool)> {
+    pub(super) fn climb(self, now: Moment, link: Link, quit_issued: bool, ours: bool) -> Option<(Self, bool)> {
         let ready = link == Link::Ready;
         let rungs = [
             (Rung::PowerDown, self.policy.power_down.filter(|_| ready && !quit_issued), true),
             (Rung::Quit, Some(self.policy.quit).filter(|_| ready || quit_issued), !quit_issued),
-            (Rung::Terminate, Some(self.policy.terminate), true),
+            (Rung::Terminate, Some(self.policy.terminate).filter(|_| ours), true),
         ];
         rungs.into_iter().filter(|(rung, ..)| Some(*rung) > self.rung).find_map(|(rung, patience, act)| {
             Some((Self { rung: Some(rung), until: now.after(patience?), ..self }, act))

@@ -2,8 +2,22 @@
 
 use core::fmt;
 
-use crate::fault::HostFault;
 use crate::lifecycle::LaunchFailure;
+
+/// How the monitor and the process hang together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wiring {
+    /// There is no monitor.
+    Absent,
+    /// The process has its end from its birth.
+    #[default]
+    Inherited,
+    /// The process dials us.
+    Dialled,
+    /// The process is not ours.
+    Foreign,
+}
 
 /// The monitor, from before its connection to after its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +34,8 @@ pub enum Link {
     Greeting,
     /// Greeted; the reply to `qmp_capabilities` is due.
     Negotiating,
+    /// Connected to a guest agent; what it still says to others is in the way.
+    Syncing,
     /// Commands are answered. That reply, not the connection and not the greeting, is what "ready" means.
     Ready,
     /// It ended in this phase.
@@ -32,10 +48,12 @@ pub enum Link {
 pub enum LinkNews {
     /// It is connected.
     Opened,
-    /// It cannot be connected.
-    OpenFailed(HostFault),
+    /// It cannot be connected, for this reason.
+    OpenFailed(LaunchFailure),
     /// The greeting came.
     Greeted,
+    /// There will be no greeting: it is a guest agent, or a device tester.
+    Syncing,
     /// The negotiation succeeded.
     Negotiated,
     /// The handshake failed.
@@ -56,6 +74,8 @@ pub enum Phase {
     Greeting,
     /// The reply to `qmp_capabilities`.
     Negotiating,
+    /// The answer of a guest agent to the first question.
+    Syncing,
     /// Nothing: it was ready.
     Running,
 }
@@ -68,6 +88,7 @@ impl fmt::Display for Phase {
             Self::Connecting => "before its monitor was connected",
             Self::Greeting => "before its monitor greeted",
             Self::Negotiating => "before its monitor answered the capabilities negotiation",
+            Self::Syncing => "before the guest agent answered",
             Self::Running => "while it was running",
         })
     }
@@ -78,10 +99,11 @@ impl Link {
         match (self, news) {
             (Self::Opening, LinkNews::Opened) => Self::Greeting,
             (Self::Greeting, LinkNews::Greeted) => Self::Negotiating,
-            (Self::Negotiating, LinkNews::Negotiated) => Self::Ready,
+            (Self::Greeting, LinkNews::Syncing) => Self::Syncing,
+            (Self::Negotiating | Self::Syncing, LinkNews::Negotiated) => Self::Ready,
             (Self::Opening, LinkNews::OpenFailed(_))
             | (
-                Self::Opening | Self::Greeting | Self::Negotiating | Self::Ready,
+                Self::Opening | Self::Greeting | Self::Negotiating | Self::Syncing | Self::Ready,
                 LinkNews::HandshakeFailed(_) | LinkNews::HungUp,
             ) => Self::Gone(self.phase()),
             // News that do not fit change nothing.
@@ -90,6 +112,7 @@ impl Link {
                 LinkNews::Opened
                 | LinkNews::OpenFailed(_)
                 | LinkNews::Greeted
+                | LinkNews::Syncing
                 | LinkNews::Negotiated
                 | LinkNews::HandshakeFailed(_)
                 | LinkNews::HungUp,
@@ -102,6 +125,7 @@ impl Link {
             Self::Down | Self::Opening => Phase::Connecting,
             Self::Greeting => Phase::Greeting,
             Self::Negotiating => Phase::Negotiating,
+            Self::Syncing => Phase::Syncing,
             Self::Ready | Self::Absent => Phase::Running,
             Self::Gone(phase) => phase,
         }

@@ -18,7 +18,7 @@ use crate::time::Moment;
 
 pub use failure::LaunchFailure;
 pub use intent::{Cleaning, Intent, Ladder, Request, Rung, Shutdown};
-pub use link::{Link, LinkNews, Phase};
+pub use link::{Link, LinkNews, Phase, Wiring};
 pub use process::{Process, ProcessNews};
 
 /// How long a process may take to end by itself after it closed its monitor during the launch. Under load, the end
@@ -36,13 +36,13 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 /// The life of a machine, as plain data. [`step`](Self::step) is its only transition.
 ///
 /// ```
-/// use qemu_machine_core::lifecycle::{Lifecycle, News, Order, ProcessNews, Request, Shutdown};
+/// use qemu_machine_core::lifecycle::{Lifecycle, News, Order, ProcessNews, Request, Wiring};
 /// use qemu_machine_core::{ExitStatus, Moment};
 ///
 /// let now = Moment::ORIGIN;
 /// let mut orders = Vec::new();
 /// let mut emit = |order| orders.push(order);
-/// let launch = Request::Launch { until: None, monitor: false, channels: 0 };
+/// let launch = Request::Launch { until: None, wiring: Wiring::Absent, channels: 0 };
 /// let life = Lifecycle::default().step(now, News::Asked(launch), &mut emit);
 /// let life = life.step(now, News::Process(ProcessNews::Prepared), &mut emit);
 /// let life = life.step(now, News::Process(ProcessNews::Spawned { pid: 42 }), &mut emit);
@@ -53,6 +53,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 pub struct Lifecycle {
     process: Process,
     link: Link,
+    wiring: Wiring,
     intent: Intent,
     flags: Flags,
     /// How many channels may still carry bytes.
@@ -109,8 +110,12 @@ pub enum Order {
     Failed(LaunchFailure),
     /// Do what this rung of the ladder does.
     Climb(Rung),
+    /// Close the monitor, which nobody has dialled and nobody can dial any more.
+    HangUp,
     /// Close the channels that are open.
     Close,
+    /// What is not ours is left as it is.
+    LetGo,
     /// Read the end of the log.
     ReadLog,
     /// Remove what was prepared.
@@ -188,10 +193,11 @@ impl Lifecycle {
 
     fn asked(&mut self, now: Moment, request: Request, emit: &mut impl FnMut(Order)) {
         match request {
-            Request::Launch { until, monitor, channels } if !self.intent.is_life() => {
+            Request::Launch { until, wiring, channels } if !self.intent.is_life() => {
                 *self = Self {
                     process: Process::Preparing,
-                    link: if monitor { Link::Down } else { Link::Absent },
+                    link: if wiring == Wiring::Absent { Link::Absent } else { Link::Down },
+                    wiring,
                     intent: Intent::Launch { until },
                     flags: Flags::default(),
                     open: channels,
@@ -237,9 +243,8 @@ impl Lifecycle {
 
     fn link_failed(&mut self, news: LinkNews, emit: &mut impl FnMut(Order)) {
         match news {
-            LinkNews::OpenFailed(fault) => self.fail(LaunchFailure::Host(fault), emit),
-            LinkNews::HandshakeFailed(failure) => self.fail(failure, emit),
-            LinkNews::Opened | LinkNews::Greeted | LinkNews::Negotiated | LinkNews::HungUp => {}
+            LinkNews::OpenFailed(failure) | LinkNews::HandshakeFailed(failure) => self.fail(failure, emit),
+            LinkNews::Opened | LinkNews::Greeted | LinkNews::Syncing | LinkNews::Negotiated | LinkNews::HungUp => {}
         }
     }
 
@@ -258,7 +263,7 @@ impl Lifecycle {
             Process::Unborn | Process::Preparing | Process::Prepared | Process::Spawning | Process::Failed => {
                 Phase::Starting
             }
-            Process::Spawned { .. } | Process::Alive { .. } | Process::Dead(_) => self.link.phase(),
+            Process::Spawned { .. } | Process::Alive { .. } | Process::Dead(_) | Process::Foreign => self.link.phase(),
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Process {
     Dead(ExitStatus),
     /// It could not be started.
     Failed,
+    /// It is not ours: somebody else launched it.
+    Foreign,
 }
 
 /// What is told of the process.

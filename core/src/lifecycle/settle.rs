@@ -1,6 +1,8 @@
 //! Decides the joint transitions: what follows for the whole from the states of the three parts.
 
-use super::{Cleaning, DRAIN, HANG_UP_GRACE, Intent, Ladder, Lifecycle, Link, Order, Phase, Process, REAP, Rung};
+use super::{
+    Cleaning, DRAIN, HANG_UP_GRACE, Intent, Ladder, Lifecycle, Link, Order, Phase, Process, REAP, Rung, Wiring,
+};
 use crate::input::ExitStatus;
 use crate::lifecycle::LaunchFailure;
 use crate::time::Moment;
@@ -20,13 +22,18 @@ impl Lifecycle {
     /// The first joint transition that applies, by what is wanted.
     fn joint(self, now: Moment, emit: &mut impl FnMut(Order)) -> Self {
         if let Process::Spawned { pid } = self.process {
-            return self.open_channels(pid, emit);
+            return self.open_channels(Process::Alive { pid }, emit);
+        }
+        if self.dead().is_some() && self.link == Link::Opening && self.wiring == Wiring::Dialled {
+            // Nobody is left to dial us.
+            emit(Order::HangUp);
+            return Self { link: Link::Gone(Phase::Connecting), ..self };
         }
         match self.intent {
             Intent::Launch { until } => self.launching(now, until, emit),
             Intent::HangUp { until, phase } => self.hung_up(now, until, phase, emit),
             Intent::LastWords { until } => self.last_words(now, until, emit),
-            Intent::Run => self.unless_dead(now),
+            Intent::Run => self.unless_over(now, emit),
             Intent::Stop(ladder) => self.stopping(now, ladder, emit),
             Intent::Kill => self.killing(now, emit),
             Intent::Killed { until } => self.reaping(now, until, emit),
@@ -35,10 +42,10 @@ impl Lifecycle {
         }
     }
 
-    fn open_channels(self, pid: u32, emit: &mut impl FnMut(Order)) -> Self {
+    fn open_channels(self, process: Process, emit: &mut impl FnMut(Order)) -> Self {
         emit(Order::Open);
         let link = if self.link == Link::Down { Link::Opening } else { self.link };
-        Self { process: Process::Alive { pid }, link, ..self }
+        Self { process, link, ..self }
     }
 
     fn launching(mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(Order)) -> Self {
@@ -51,7 +58,11 @@ impl Lifecycle {
                 let until = until.map_or(grace, |until| until.min(grace));
                 return Self { intent: Intent::HangUp { until, phase }, ..self };
             }
-            (Process::Alive { .. }, Link::Ready | Link::Absent) => {
+            (Process::Foreign, Link::Gone(phase)) => {
+                self.fail(LaunchFailure::HungUp(phase), emit);
+                return self;
+            }
+            (Process::Alive { .. } | Process::Foreign, Link::Ready | Link::Absent) => {
                 emit(Order::Ready);
                 self.flags.launched = true;
                 return Self { intent: Intent::Run, ..self };
@@ -63,12 +74,15 @@ impl Lifecycle {
                 | Process::Spawning
                 | Process::Spawned { .. }
                 | Process::Alive { .. }
-                | Process::Failed,
+                | Process::Failed
+                | Process::Foreign,
                 _,
             ) => {}
         }
         if until.is_some_and(|until| until <= now) {
             self.fail(LaunchFailure::TimedOut(self.phase()), emit);
+        } else if self.process == Process::Prepared && self.wiring == Wiring::Foreign {
+            return self.open_channels(Process::Foreign, emit);
         } else if self.process == Process::Prepared {
             emit(Order::Spawn);
             self.process = Process::Spawning;
@@ -89,12 +103,13 @@ impl Lifecycle {
     /// What it said before it died may be a better reason than its death, and tells how far it came.
     fn last_words(self, now: Moment, until: Moment, emit: &mut impl FnMut(Order)) -> Self {
         match self.link {
-            Link::Opening | Link::Greeting | Link::Negotiating | Link::Ready if now < until => self,
+            Link::Opening | Link::Greeting | Link::Negotiating | Link::Syncing | Link::Ready if now < until => self,
             Link::Absent
             | Link::Down
             | Link::Opening
             | Link::Greeting
             | Link::Negotiating
+            | Link::Syncing
             | Link::Ready
             | Link::Gone(_) => self.failed_by_death(now, self.phase(), emit),
         }
@@ -102,8 +117,9 @@ impl Lifecycle {
 
     fn stopping(mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(Order)) -> Self {
         match self.process {
-            Process::Alive { .. } if ladder.is_due(now) => {
-                let next = ladder.climb(now, self.link, self.flags.quit_issued);
+            Process::Alive { .. } | Process::Foreign if ladder.is_due(now) && !self.is_over() => {
+                let ours = self.wiring != Wiring::Foreign;
+                let next = ladder.climb(now, self.link, self.flags.quit_issued, ours);
                 self.intent = next.map_or(Intent::Kill, |(ladder, act)| {
                     ladder.rung().filter(|_| act).into_iter().for_each(|rung| emit(Order::Climb(rung)));
                     Intent::Stop(ladder)
@@ -116,10 +132,12 @@ impl Lifecycle {
             | Process::Spawning
             | Process::Spawned { .. }
             | Process::Alive { .. }
-            | Process::Dead(_) => self.unless_dead(now),
+            | Process::Dead(_)
+            | Process::Foreign => self.unless_over(now, emit),
         }
     }
 
+    /// What is not ours is not killed, but let go.
     fn killing(self, now: Moment, emit: &mut impl FnMut(Order)) -> Self {
         match self.process {
             Process::Alive { .. } => {
@@ -127,9 +145,16 @@ impl Lifecycle {
                 Self { intent: Intent::Killed { until: now.after(REAP) }, ..self }
             }
             Process::Prepared | Process::Failed => self.clean(emit),
-            Process::Unborn | Process::Preparing | Process::Spawning | Process::Spawned { .. } | Process::Dead(_) => {
-                self.unless_dead(now)
+            Process::Foreign if !self.is_over() => {
+                emit(Order::LetGo);
+                self.give_up_channels(emit)
             }
+            Process::Unborn
+            | Process::Preparing
+            | Process::Spawning
+            | Process::Spawned { .. }
+            | Process::Dead(_)
+            | Process::Foreign => self.unless_over(now, emit),
         }
     }
 
@@ -138,7 +163,7 @@ impl Lifecycle {
         if self.dead().is_none() && until <= now {
             return self.give_up_channels(emit);
         }
-        self.unless_dead(now)
+        self.unless_over(now, emit)
     }
 
     fn draining(self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(Order)) -> Self {
@@ -158,15 +183,27 @@ impl Lifecycle {
 
     fn failed_by_death(mut self, now: Moment, phase: Phase, emit: &mut impl FnMut(Order)) -> Self {
         self.fail(LaunchFailure::Exited(phase), emit);
-        self.unless_dead(now)
+        self.unless_over(now, emit)
     }
 
-    /// Whatever was wanted, a dead process is drained next.
-    fn unless_dead(self, now: Moment) -> Self {
-        match self.dead() {
-            Some(_) => Self { intent: Intent::Drain { until: Some(now.after(DRAIN)) }, ..self },
-            None => self,
+    /// Whatever was wanted, a dead process is drained next. What is not ours is over with its monitor.
+    fn unless_over(self, now: Moment, emit: &mut impl FnMut(Order)) -> Self {
+        match self.process {
+            Process::Dead(_) => Self { intent: Intent::Drain { until: Some(now.after(DRAIN)) }, ..self },
+            Process::Foreign if self.is_over() => self.give_up_channels(emit),
+            Process::Unborn
+            | Process::Preparing
+            | Process::Prepared
+            | Process::Spawning
+            | Process::Spawned { .. }
+            | Process::Alive { .. }
+            | Process::Failed
+            | Process::Foreign => self,
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.dead().is_some() || self.process == Process::Foreign && matches!(self.link, Link::Gone(_))
     }
 
     fn clean(self, emit: &mut impl FnMut(Order)) -> Self {
@@ -183,7 +220,8 @@ impl Lifecycle {
             | Process::Spawning
             | Process::Spawned { .. }
             | Process::Alive { .. }
-            | Process::Failed => None,
+            | Process::Failed
+            | Process::Foreign => None,
         }
     }
 }

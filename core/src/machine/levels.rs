@@ -6,6 +6,7 @@ use alloc::string::String;
 use super::Machine;
 use crate::command_line::CommandLine;
 use crate::console::Console;
+use crate::descriptor::Descriptor;
 use crate::error::LaunchError;
 use crate::event::{Event, History};
 use crate::fault::Misuse;
@@ -14,6 +15,7 @@ use crate::lifecycle::{HANG_UP_GRACE, Lifecycle, Process, State, Why};
 use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::time::Moment;
+use crate::transport::Monitor;
 use crate::wait::Mark;
 use crate::wire::Greeting;
 
@@ -27,6 +29,16 @@ impl Machine {
         match channel {
             Channel::Monitor => self.session.outgoing(),
             Channel::Console(index) => self.consoles.get(index).map_or(&[], |console| console.input().waiting()),
+        }
+    }
+
+    /// The descriptor that goes with the first of the outgoing bytes of a channel. It is sent in the same message, and
+    /// is sent when that byte is.
+    #[must_use]
+    pub fn outgoing_descriptor(&self, channel: Channel) -> Option<&Descriptor> {
+        match channel {
+            Channel::Monitor => self.session.outgoing_descriptor(),
+            Channel::Console(_) => None,
         }
     }
 
@@ -162,7 +174,7 @@ impl Machine {
 
     /// Whether no event can come any more. The end of the process, which says more, is given its time to be seen.
     pub(super) fn is_deaf(&self) -> bool {
-        !self.config.monitor || self.deaf_from().is_some_and(|from| from <= self.now)
+        self.config.monitor == Monitor::None || self.deaf_from().is_some_and(|from| from <= self.now)
     }
 
     pub(super) fn last_words(&self, bytes: &[u8]) -> String {

@@ -1,5 +1,6 @@
 //! Composes a machine of its parts, and decides what can be asked of it.
 
+mod attached;
 mod levels;
 mod owed;
 mod turn;
@@ -10,7 +11,7 @@ use core::marker::PhantomData;
 
 use crate::command::{Command, CommandId, Payload, Raw, Ticket};
 use crate::command_line::CommandLine;
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::console::Console;
 use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
@@ -23,6 +24,7 @@ use crate::notice::Notice;
 use crate::outcome::{Outcome, Record};
 use crate::session::{Fact, Heard, Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
+use crate::transport::Monitor;
 use crate::wait::{self, Hit, Item, Mark, Wait, WaitId, Waits};
 use crate::wire::Encoded;
 use owed::Owed;
@@ -64,11 +66,11 @@ impl Machine {
     pub fn new(config: Config) -> Result<Self, Misuse> {
         let command_line = config.command_line()?;
         let limits = config.limits;
-        let consoles = config.serials.iter().map(|name| Console::new(name.clone(), limits.console)).collect();
+        let consoles = config.console_names().map(|name| Console::new(name.clone(), limits.console)).collect();
         Ok(Self {
             command_line,
             lifecycle: Lifecycle::default(),
-            session: Session::new(&limits),
+            session: Session::new(&limits).speaking(config.dialect, 0),
             consoles,
             owed: Owed::default(),
             history: History::new(limits.events),
@@ -105,7 +107,7 @@ impl Machine {
             return Err(Misuse::NotReaped);
         }
         self.advance_clock(now);
-        self.session = Session::new(&self.config.limits);
+        self.session = Session::new(&self.config.limits).speaking(self.config.dialect, 0);
         self.history.clear();
         self.consoles.iter_mut().for_each(Console::restart);
         self.birth = self.mark();
@@ -115,7 +117,7 @@ impl Machine {
         self.prepared = Prepared::default();
         self.ask(Request::Launch {
             until: self.config.launch_within.passes_at(self.now),
-            monitor: self.config.monitor,
+            wiring: self.config.wiring(),
             channels: self.config.channels().len(),
         });
         Ok(())
@@ -148,8 +150,11 @@ impl Machine {
     /// A [`Misuse`] when there is no monitor to send it to, or too many commands wait.
     pub fn send(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
         self.require_life()?;
-        if !self.config.monitor {
+        if self.config.monitor == Monitor::None {
             return Err(Misuse::NoMonitor);
+        }
+        if command.kind.line != (self.config.dialect == Dialect::Qtest) {
+            return Err(Misuse::WrongDialect);
         }
         let limit = self.config.limits.commands;
         if self.session.commands() + self.answers.len() >= limit {
@@ -159,8 +164,9 @@ impl Machine {
         self.next_command += 1;
         self.advance_clock(now);
         let deadline = deadline.passes_at(self.now);
-        let Encoded { body, band, kind } = command;
-        self.tell_session(Heard::Issue(Issue { owner: Owner::Caller(id), body, band: *band, kind: *kind, deadline }));
+        let Encoded { body, band, kind, descriptor } = command;
+        let (owner, descriptor) = (Owner::Caller(id), descriptor.clone());
+        self.tell_session(Heard::Issue(Issue { owner, body, band: *band, kind: *kind, deadline, descriptor }));
         Ok(id)
     }
 
@@ -244,7 +250,8 @@ impl Machine {
         })
     }
 
-    /// Ends the machine by this policy. Does nothing when that is under way already.
+    /// Ends the machine by this policy. Does nothing when that is under way already. A machine that somebody else
+    /// launched is told to `quit`, and let go when it does not.
     ///
     /// # Errors
     ///
@@ -257,8 +264,11 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotLaunched`].
+    /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that somebody else launched.
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
+        if self.is_attached() {
+            return Err(Misuse::NotOurs);
+        }
         self.end(now, Request::Kill)
     }
 

@@ -62,6 +62,7 @@ impl Owed {
             Input::Exited(_) => self.take(Answer::Exit),
             Input::Opened(channel) => self.take(Answer::Open(*channel)),
             Input::OpenFailed(channel, _) => self.take(Answer::Open(*channel)) && self.close(*channel),
+            Input::Crowded(channel) => self.answers.contains(&Answer::Open(*channel)),
             Input::Received(channel, _) => self.open.contains(channel),
             Input::Closed(channel) => {
                 self.take(Answer::Open(*channel));

@@ -8,7 +8,7 @@ use super::Machine;
 use super::owed::Answer;
 use crate::command::{Band, Kind, Payload};
 use crate::console::Console;
-use crate::effect::{Effect, Preparation, Signal, Spawn};
+use crate::effect::{Effect, Signal, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::input::{Channel, Input};
@@ -33,7 +33,8 @@ impl Machine {
     fn accept(&mut self, input: Input<'_>) {
         match input {
             Input::Prepared(prepared) => {
-                self.command_line = self.config.command_line_with(&prepared.descriptors);
+                self.command_line = self.config.command_line_with(&prepared);
+                self.tell_session(Heard::Nonce(prepared.nonce));
                 self.prepared = prepared;
                 self.tell_lifecycle(News::Process(ProcessNews::Prepared));
             }
@@ -42,18 +43,19 @@ impl Machine {
             Input::SpawnFailed(fault) => self.tell_lifecycle(News::Process(ProcessNews::SpawnFailed(fault))),
             Input::Exited(status) => self.tell_lifecycle(News::Process(ProcessNews::Exited(status))),
             Input::Opened(Channel::Monitor) => {
-                self.tell_session(Heard::Opened);
                 self.tell_lifecycle(News::Link(LinkNews::Opened));
+                self.tell_session(Heard::Opened);
             }
             Input::Opened(Channel::Console(_)) => {}
             Input::OpenFailed(channel, fault) => {
                 if channel == Channel::Monitor {
-                    self.tell_lifecycle(News::Link(LinkNews::OpenFailed(fault)));
+                    self.tell_lifecycle(News::Link(LinkNews::OpenFailed(self.why_not_open(fault))));
                 } else {
                     self.record.faults.push(fault);
                 }
                 self.closed(channel);
             }
+            Input::Crowded(_) => self.record.crowded = true,
             Input::Received(channel, bytes) => self.received(channel, bytes),
             Input::Closed(channel) => self.closed(channel),
             Input::Signalled(_, Ok(())) => {}
@@ -138,6 +140,7 @@ impl Machine {
     fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::Greeted => self.tell_lifecycle(News::Link(LinkNews::Greeted)),
+            Fact::Syncing => self.tell_lifecycle(News::Link(LinkNews::Syncing)),
             Fact::Ready => self.tell_lifecycle(News::Link(LinkNews::Negotiated)),
             Fact::Failed(failure) => self.tell_lifecycle(News::Link(LinkNews::HandshakeFailed(failure))),
             Fact::Event(event) => self.happened(event),
@@ -185,7 +188,8 @@ impl Machine {
             Order::Prepare => self.order(Answer::Prepare, Effect::Prepare(self.config.preparation())),
             Order::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
-                self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments }));
+                let share_terminal = self.config.terminal;
+                self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments, share_terminal }));
             }
             Order::Open => {
                 self.owed.open(self.config.channels());
@@ -194,9 +198,11 @@ impl Machine {
             Order::Ready => self.notices.push_back(Notice::Ready),
             Order::Failed(failure) => {
                 self.record.gave_up = !matches!(failure, LaunchFailure::Cancelled(_));
-                self.failure = Some(failure);
+                self.failure = Some(self.explain(failure));
             }
             Order::Climb(rung) => self.climb(rung),
+            Order::HangUp => self.effects.push_back(Effect::Close(Channel::Monitor)),
+            Order::LetGo => self.record.let_go = true,
             Order::Close => self.effects.extend(self.owed.channels().iter().copied().map(Effect::Close)),
             Order::ReadLog => {
                 self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
@@ -220,14 +226,15 @@ impl Machine {
         self.tell_session(Heard::DisownLadder);
         match rung {
             Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default()),
-            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, raw: false }),
+            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, ..Kind::default() }),
             Rung::Terminate => self.signal(Signal::Terminate),
             Rung::Kill => self.signal(Signal::Kill),
         }
     }
 
     fn issue_own(&mut self, body: &[u8], kind: Kind) {
-        let issue = Issue { owner: Owner::Ladder, body, band: Band::InBand, kind, deadline: None };
+        let owner = Owner::Ladder;
+        let issue = Issue { owner, body, band: Band::InBand, kind, deadline: None, descriptor: None };
         self.tell_session(Heard::Issue(issue));
     }
 
@@ -241,12 +248,16 @@ impl Machine {
         // What waited for a monitor that was never opened is answered now.
         self.tell_session(Heard::Closed);
         let exit = self.lifecycle.dead();
-        let started = self.lifecycle.process() != Process::Failed && self.pid().is_some() || exit.is_some();
+        let started = self.pid().is_some() || exit.is_some();
         let record = core::mem::take(&mut self.record);
         let outcome = Outcome {
-            cause: Cause::find(exit, &record, started),
+            cause: match self.lifecycle.process() {
+                Process::Foreign => Cause::find_of_others(&record),
+                _ => Cause::find(exit, &record, started),
+            },
             exit,
-            last_event: record.last_event,
+            rungs: record.rungs,
+            last_events: record.last_events,
             unanswered: record.unanswered,
             log: record.log,
             consoles: self.consoles.iter().map(|console| self.console_tail(console)).collect(),
@@ -269,16 +280,5 @@ impl Record {
         // As `isa-debug-exit,iobase=…` or in JSON.
         let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
         Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
-    }
-}
-
-impl Config {
-    fn preparation(&self) -> Preparation {
-        Preparation {
-            name: self.name.clone().into_bytes(),
-            base: self.temporary.clone(),
-            log_directory: self.log_directory.clone(),
-            channels: self.channels(),
-        }
     }
 }

@@ -3,10 +3,13 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Session, finish};
+use super::write;
 use crate::command::{Band, CommandId, Kind};
+use crate::config::Dialect;
+use crate::descriptor::Descriptor;
 use crate::error::Progress;
 use crate::fault::Misuse;
+use crate::outbox::Outbox;
 use crate::time::Moment;
 
 /// The commands that have no reply yet: those on the wire, and those that wait to go there.
@@ -29,6 +32,9 @@ pub(super) struct Entry {
     pub(super) band: Band,
     pub(super) kind: Kind,
     pub(super) deadline: Option<Moment>,
+    /// Whether a descriptor goes with it. QEMU keeps only the descriptor that came last, so the next such command waits
+    /// until this one is over.
+    pub(super) carries: bool,
 }
 
 /// Who wants the reply of a command.
@@ -53,11 +59,20 @@ pub(crate) enum Owner {
 struct Waiting {
     entry: Entry,
     body: Vec<u8>,
+    descriptor: Option<Descriptor>,
+}
+
+/// How commands are put on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// How many in-band commands may be there at once.
+    pub(super) depth: usize,
+    pub(super) dialect: Dialect,
 }
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { owner: Owner::Nobody, band: Band::InBand, kind: Kind::default(), deadline: None }
+        Self { owner: Owner::Nobody, band: Band::InBand, kind: Kind::default(), deadline: None, carries: false }
     }
 }
 
@@ -91,17 +106,18 @@ impl Flight {
 
     /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for
     /// nobody.
-    pub(super) fn may_send(&self, band: Band, out_of_band: bool) -> bool {
-        let turn = match band {
+    pub(super) fn may_send(&self, entry: &Entry, rules: Rules) -> bool {
+        let turn = match entry.band {
             Band::OutOfBand => true,
-            Band::InBand => self.waiting.is_empty() && self.has_room(out_of_band),
+            Band::InBand => self.waiting.is_empty() && self.in_band < rules.depth,
         };
-        turn && self.has_id()
+        turn && self.has_id() && !self.is_barred(entry)
     }
 
-    /// Whether one more in-band command may be on the wire.
-    fn has_room(&self, out_of_band: bool) -> bool {
-        !out_of_band || self.in_band < Session::IN_BAND_DEPTH
+    /// Whether it would take a descriptor past another one.
+    fn is_barred(&self, entry: &Entry) -> bool {
+        let carries = |other: &Entry| other.carries && other.owner != Owner::Lost;
+        entry.carries && self.slots.iter().flatten().any(carries)
     }
 
     fn has_id(&self) -> bool {
@@ -109,7 +125,14 @@ impl Flight {
     }
 
     /// Puts a command on the wire. It may go, and so there is an id for it.
-    pub(super) fn send(&mut self, entry: Entry, body: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn send(
+        &mut self,
+        entry: Entry,
+        body: &[u8],
+        descriptor: Option<Descriptor>,
+        dialect: Dialect,
+        out: &mut Outbox,
+    ) {
         let id = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u16
@@ -119,22 +142,59 @@ impl Flight {
         }
         self.order.push_back(id);
         self.in_band += usize::from(entry.band == Band::InBand);
-        finish(body, id, out);
+        if let Some(descriptor) = descriptor {
+            out.carry(descriptor);
+        }
+        write(body, id, dialect, out.writer());
     }
 
     /// Lets a command wait for its turn.
-    pub(super) fn queue(&mut self, entry: Entry, body: &[u8]) {
-        self.waiting.push_back(Waiting { entry, body: body.to_vec() });
+    pub(super) fn queue(&mut self, entry: Entry, body: &[u8], descriptor: Option<Descriptor>) {
+        self.waiting.push_back(Waiting { entry, body: body.to_vec(), descriptor });
     }
 
     /// Puts the next waiting command on the wire, if it may go.
-    pub(super) fn send_next(&mut self, out_of_band: bool, out: &mut Vec<u8>) -> bool {
-        let room = self.has_room(out_of_band);
-        let may_go = |waiting: &Waiting| room || waiting.entry.band == Band::OutOfBand;
-        let next = self.waiting.iter().position(may_go).filter(|_| self.has_id());
-        let Some(next) = next.and_then(|next| self.waiting.remove(next)) else { return false };
-        self.send(next.entry, &next.body, out);
-        true
+    pub(super) fn send_next(&mut self, rules: Rules, out: &mut Outbox) -> Option<Entry> {
+        let mut room = self.in_band < rules.depth;
+        let may_go = |waiting: &Waiting| {
+            let barred = self.is_barred(&waiting.entry);
+            match waiting.entry.band {
+                Band::OutOfBand => !barred,
+                // In-band commands keep their order, also behind one that must wait.
+                Band::InBand => {
+                    room = room && !barred;
+                    room
+                }
+            }
+        };
+        let next = self.waiting.iter().position(may_go).filter(|_| self.has_id())?;
+        let next = self.waiting.remove(next)?;
+        self.send(next.entry, &next.body, next.descriptor, rules.dialect, out);
+        Some(next.entry)
+    }
+
+    /// The command on the wire, of those that go one at a time.
+    pub(super) fn only(&self) -> Option<u16> {
+        self.order.front().copied()
+    }
+
+    /// Whether anything waits for its turn.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// What is on the wire and was given up is over: nothing answers it any more.
+    pub(super) fn forget_given_up(&mut self) {
+        for id in self.order.clone() {
+            if self.entry(id).is_some_and(|entry| matches!(entry.owner, Owner::Nobody | Owner::Lost)) {
+                self.land(id);
+            }
+        }
+    }
+
+    /// Whether something on the wire was given up.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.slots.iter().flatten().any(|entry| entry.owner == Owner::Nobody)
     }
 
     /// The reply with this id came: its command is over.
@@ -175,7 +235,7 @@ impl Flight {
         }
     }
 
-    fn entry(&self, id: u16) -> Option<&Entry> {
+    pub(super) fn entry(&self, id: u16) -> Option<&Entry> {
         self.slots.get(usize::from(id))?.as_ref()
     }
 

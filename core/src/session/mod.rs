@@ -1,25 +1,28 @@
-//! Decides how one QMP conversation goes: greeting, capabilities negotiation, commands and their replies, the end.
+//! Decides how one conversation goes: greeting, capabilities negotiation, commands and their replies, the end.
 
+mod agent;
 mod flight;
+mod hearing;
+mod tester;
 mod words;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
-use crate::command::{Band, Payload};
-use crate::config::Limits;
+use crate::command::Band;
+use crate::config::{Dialect, Limits};
+use crate::descriptor::Descriptor;
 use crate::error::{CommandError, Progress};
-use crate::fault::{Misuse, ProtocolError, Refusal};
+use crate::fault::{Misuse, Refusal};
 use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
-use crate::text::{excerpt, lossy};
+use crate::text::lossy;
 use crate::time::Moment;
-use crate::wire::{Frame, Framer, Greeting, Message, encode};
+use crate::wire::{Framer, Greeting, encode};
 
+use agent::Sync;
 pub(crate) use flight::Owner;
-use flight::{Entry, Flight};
+use flight::{Entry, Flight, Rules};
 pub use words::{Counters, Fact, Heard, Request};
 
 /// One conversation with a monitor, as plain data.
@@ -52,6 +55,8 @@ pub struct Session {
     greeting: Option<Greeting>,
     counters: Counters,
     limit: usize,
+    dialect: Dialect,
+    sync: Sync,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ enum Stage {
     Greeting,
     /// The reply to `qmp_capabilities` is due.
     Negotiating,
+    /// A guest agent is to answer our number; what it says before that is for others.
+    Syncing,
     /// Commands are answered.
     Ready { out_of_band: bool },
 }
@@ -85,7 +92,15 @@ impl Session {
             greeting: None,
             counters: Counters::default(),
             limit: limits.message,
+            dialect: Dialect::Qmp,
+            sync: Sync::default(),
         }
+    }
+
+    /// The same session, in another dialect. `nonce` is a number that nobody else uses: a guest agent repeats it.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect, nonce: u64) -> Self {
+        Self { dialect, sync: Sync::new(nonce), ..self }
     }
 
     /// The transition.
@@ -98,23 +113,56 @@ impl Session {
     /// The transition, in place.
     pub(crate) fn advance(&mut self, now: Moment, heard: Heard<'_>, emit: &mut impl FnMut(Fact)) {
         match heard {
-            Heard::Opened if self.stage == Stage::Down => self.stage = Stage::Greeting,
+            Heard::Opened if self.stage == Stage::Down => self.opened(now, emit),
             Heard::Opened => {}
-            Heard::Received(bytes) => self.received(bytes, emit),
+            Heard::Nonce(nonce) => self.sync = Sync::new(nonce),
+            Heard::Received(bytes) => self.received(now, bytes, emit),
             Heard::Closed => self.close(emit),
-            Heard::Issue(request) => self.issue(&request, emit),
+            Heard::Issue(request) => self.issue(now, request, emit),
             Heard::Disown(id) => self.flight.disown(Owner::Caller(id)),
             Heard::DisownLadder => self.flight.disown(Owner::Ladder),
             Heard::TimePassed => {
-                self.flight.expire(now, |id, progress| emit(Fact::Answered(id, Err(CommandError::TimedOut(progress)))))
+                self.flight.expire(now, |id, progress| emit(Fact::Answered(id, Err(CommandError::TimedOut(progress)))));
             }
         }
+        if self.dialect == Dialect::GuestAgent {
+            self.sync_if_needed(now);
+        }
+    }
+
+    fn opened(&mut self, now: Moment, emit: &mut impl FnMut(Fact)) {
+        match self.dialect {
+            Dialect::Qmp => self.stage = Stage::Greeting,
+            Dialect::GuestAgent => {
+                self.ask_to_sync(now);
+                emit(Fact::Syncing);
+            }
+            Dialect::Qtest => {
+                emit(Fact::Syncing);
+                self.become_ready(now, false, emit);
+            }
+        }
+    }
+
+    fn become_ready(&mut self, now: Moment, out_of_band: bool, emit: &mut impl FnMut(Fact)) {
+        self.stage = Stage::Ready { out_of_band };
+        emit(Fact::Ready);
+        self.flight.reject_out_of_band(out_of_band, |id, error| {
+            emit(Fact::Answered(id, Err(CommandError::Misuse(error))));
+        });
+        self.send_queued(now);
     }
 
     /// What is to be sent, in order.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         self.outbox.waiting()
+    }
+
+    /// The descriptor that goes with the first of the [`outgoing`](Self::outgoing) bytes.
+    #[must_use]
+    pub fn outgoing_descriptor(&self) -> Option<&Descriptor> {
+        self.outbox.descriptor()
     }
 
     /// So many of the [`outgoing`](Self::outgoing) bytes were sent.
@@ -128,10 +176,10 @@ impl Session {
         self.outbox.sent(bytes);
     }
 
-    /// When the next command runs out of time.
+    /// When the next command runs out of time, or a guest agent is to be asked again.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        self.flight.deadline()
+        [self.flight.deadline(), self.sync_again()].into_iter().flatten().min()
     }
 
     /// Whether commands are answered.
@@ -176,98 +224,6 @@ impl Session {
         self.framer.examined()
     }
 
-    fn received(&mut self, bytes: &[u8], emit: &mut impl FnMut(Fact)) {
-        if !self.is_open() {
-            return;
-        }
-        self.framer.push(bytes);
-        while let Some(frame) = self.framer.next_frame() {
-            match frame {
-                Frame::Message(bytes) => match Message::read(&bytes) {
-                    Ok(message) => self.message(message, &bytes, emit),
-                    Err(error) => self.unreadable(error, !looks_like_an_event(&bytes), emit),
-                },
-                Frame::TooLarge => self.unreadable(ProtocolError::TooLarge { limit: self.limit }, true, emit),
-            }
-            if !self.is_open() {
-                return;
-            }
-        }
-    }
-
-    fn message(&mut self, message: Message, frame: &Bytes, emit: &mut impl FnMut(Fact)) {
-        match (self.stage, message) {
-            (_, Message::Event(event)) => emit(Fact::Event(event)),
-            (Stage::Greeting, Message::Greeting(greeting)) => self.negotiate(greeting, emit),
-            (Stage::Greeting, Message::Reply { .. } | Message::Nameless(_)) => {
-                let error = ProtocolError::NoGreeting { excerpt: excerpt(frame) };
-                self.fail(LaunchFailure::Broken(error), emit);
-            }
-            (_, Message::Reply { id, result }) => self.reply(id, result, emit),
-            (_, Message::Nameless(refusal)) => match self.flight.lose_oldest_raw() {
-                Some(id) => {
-                    emit(Fact::Answered(id, Err(CommandError::Refused(refusal))));
-                    self.send_queued();
-                }
-                None => self.counters.nameless += 1,
-            },
-            (_, Message::Greeting(_)) => self.counters.unmatched += 1,
-        }
-    }
-
-    fn negotiate(&mut self, greeting: Greeting, emit: &mut impl FnMut(Fact)) {
-        let offered = greeting.capabilities.iter().any(|name| name == "oob");
-        self.greeting = Some(greeting);
-        self.stage = Stage::Negotiating;
-        let mut body = Vec::from(br#"{"execute":"qmp_capabilities""#);
-        if offered {
-            body.extend_from_slice(br#","arguments":{"enable":["oob"]}"#);
-        }
-        let entry = Entry { owner: Owner::Handshake { out_of_band: offered }, ..Entry::default() };
-        self.flight.send(entry, &body, self.outbox.writer());
-        emit(Fact::Greeted);
-    }
-
-    fn reply(&mut self, id: Option<u16>, result: Result<Payload, Refusal>, emit: &mut impl FnMut(Fact)) {
-        let Some(entry) = id.and_then(|id| self.flight.land(id)) else {
-            self.counters.unmatched += 1;
-            return;
-        };
-        if entry.kind.quit && result.is_ok() {
-            emit(Fact::QuitAccepted);
-        }
-        match (entry.owner, result) {
-            (Owner::Handshake { out_of_band }, Ok(_)) => {
-                self.stage = Stage::Ready { out_of_band };
-                emit(Fact::Ready);
-                self.flight.reject_out_of_band(out_of_band, |id, error| {
-                    emit(Fact::Answered(id, Err(CommandError::Misuse(error))));
-                });
-            }
-            (Owner::Handshake { .. }, Err(refusal)) => {
-                self.fail(LaunchFailure::Refused(refusal), emit);
-            }
-            (Owner::Caller(id), result) => emit(Fact::Answered(id, result.map_err(CommandError::Refused))),
-            (Owner::Ladder, result) => emit(Fact::LadderAnswered(result.map(drop))),
-            (Owner::Nobody | Owner::Lost, _) => self.counters.late += 1,
-        }
-        self.send_queued();
-    }
-
-    fn unreadable(&mut self, error: ProtocolError, may_be_a_reply: bool, emit: &mut impl FnMut(Fact)) {
-        match error {
-            ProtocolError::TooLarge { .. } => self.counters.too_large += 1,
-            ProtocolError::Malformed { .. } | ProtocolError::NoGreeting { .. } => self.counters.malformed += 1,
-        }
-        if !self.is_ready() {
-            self.fail(LaunchFailure::Broken(error), emit);
-        } else if let Some(id) = may_be_a_reply.then(|| self.flight.lose_oldest()).flatten() {
-            // In-band replies come in order, so this was most likely the reply to the oldest.
-            emit(Fact::Answered(id, Err(CommandError::Broken(error))));
-        }
-        self.send_queued();
-    }
-
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Fact)) {
         emit(Fact::Failed(failure));
         self.close(emit);
@@ -281,22 +237,20 @@ impl Session {
         });
     }
 
-    fn issue(&mut self, request: &Request<'_>, emit: &mut impl FnMut(Fact)) {
-        let Request { owner, body, band, kind, deadline } = *request;
-        let entry = Entry { owner, band, kind, deadline };
+    fn issue(&mut self, now: Moment, request: Request<'_>, emit: &mut impl FnMut(Fact)) {
+        let Request { owner, body, band, kind, deadline, descriptor } = request;
+        let entry = Entry { owner, band, kind, deadline, carries: descriptor.is_some() };
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
                 CommandError::Misuse(Misuse::NoOutOfBand(lossy(body)))
             }
-            Stage::Down | Stage::Greeting | Stage::Negotiating => return self.flight.queue(entry, body),
-            Stage::Ready { out_of_band } => {
-                if self.flight.may_send(band, out_of_band) {
-                    self.flight.send(entry, body, self.outbox.writer());
-                } else {
-                    self.flight.queue(entry, body);
-                }
-                return;
+            Stage::Ready { .. } if self.flight.may_send(&entry, self.rules()) => {
+                self.flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
+                return self.sent_one(now, &entry);
+            }
+            Stage::Down | Stage::Greeting | Stage::Negotiating | Stage::Syncing | Stage::Ready { .. } => {
+                return self.flight.queue(entry, body, descriptor);
             }
         };
         match owner {
@@ -309,20 +263,37 @@ impl Session {
         }
     }
 
-    fn send_queued(&mut self) {
-        if let Stage::Ready { out_of_band } = self.stage {
-            while self.flight.send_next(out_of_band, self.outbox.writer()) {}
+    fn send_queued(&mut self, now: Moment) {
+        while let Stage::Ready { .. } = self.stage {
+            let Some(entry) = self.flight.send_next(self.rules(), &mut self.outbox) else { return };
+            self.sent_one(now, &entry);
         }
+    }
+
+    /// What goes to the wire right behind a command.
+    fn sent_one(&mut self, now: Moment, entry: &Entry) {
+        if self.dialect == Dialect::GuestAgent && entry.kind.silent {
+            self.ask_behind_silence(now);
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        let depth = match (self.dialect, self.out_of_band()) {
+            (Dialect::Qmp, true) => Self::IN_BAND_DEPTH,
+            (Dialect::Qmp, false) => usize::MAX,
+            // Old guest agents give no ids back, and lines have none: with one at a time, it is clear what a reply is
+            // for.
+            (Dialect::GuestAgent | Dialect::Qtest, _) => 1,
+        };
+        Rules { depth, dialect: self.dialect }
     }
 }
 
-/// The end of a command as bytes; here because only [`flight`] ends commands.
-fn finish(body: &[u8], id: u16, out: &mut Vec<u8>) {
+/// A command as bytes, with its end; here because only [`flight`] ends commands.
+fn write(body: &[u8], id: u16, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(body);
-    encode::end(id, out);
-}
-
-/// Whether a message that cannot be read begins as QEMU's events do.
-fn looks_like_an_event(frame: &[u8]) -> bool {
-    [b"{\"timestamp\"".as_slice(), b"{\"event\""].iter().any(|begin| frame.starts_with(begin))
+    match dialect {
+        Dialect::Qmp | Dialect::GuestAgent => encode::end(id, out),
+        Dialect::Qtest => out.push(b'\n'),
+    }
 }

@@ -1,6 +1,7 @@
 //! Decides in what words a session is spoken to, and speaks.
 
 use crate::command::{Band, CommandId, Kind, Payload};
+use crate::descriptor::Descriptor;
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::fault::Refusal;
@@ -14,6 +15,8 @@ use crate::time::Moment;
 pub enum Heard<'a> {
     /// The monitor is connected.
     Opened,
+    /// This number is nobody else's: a guest agent is asked to repeat it.
+    Nonce(u64),
     /// Bytes came.
     Received(&'a [u8]),
     /// The connection is at its end.
@@ -36,6 +39,7 @@ pub struct Request<'a> {
     pub(crate) band: Band,
     pub(crate) kind: Kind,
     pub(crate) deadline: Option<Moment>,
+    pub(crate) descriptor: Option<Descriptor>,
 }
 
 /// What a session tells.
@@ -44,6 +48,8 @@ pub struct Request<'a> {
 pub enum Fact {
     /// The greeting came.
     Greeted,
+    /// What is spoken has no greeting: a guest agent was asked to answer a number, a device tester is ready as it is.
+    Syncing,
     /// The negotiation succeeded.
     Ready,
     /// The handshake failed, and the session is closed.
@@ -70,6 +76,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Messages beyond the size limit.
     pub too_large: u64,
+    /// What a guest agent still had to say to others, and what it said while it was brought in step.
+    pub stale: u64,
     /// Errors without an id while no raw command was in flight.
     pub nameless: u64,
 }

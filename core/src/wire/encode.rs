@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::command::{Band, Command, Kind};
+use crate::descriptor::Descriptor;
 use crate::fault::Misuse;
 
 /// A command as bytes, all but its id.
@@ -22,6 +23,7 @@ pub struct Encoded {
     pub(crate) body: Vec<u8>,
     pub(crate) band: Band,
     pub(crate) kind: Kind,
+    pub(crate) descriptor: Option<Descriptor>,
 }
 
 impl Encoded {
@@ -41,7 +43,8 @@ impl Encoded {
         write_name(name, &mut body)
             .and_then(|()| write_arguments(command.arguments(), &mut body))
             .map_err(|problem| Misuse::Arguments { command: name.to_string(), problem })?;
-        Ok(Self { body, band, kind: Kind { raw: false, quit: name == QUIT } })
+        let kind = Kind { quit: name == QUIT, silent: SILENT.contains(&name), ..Kind::default() };
+        Ok(Self { body, band, kind, descriptor: None })
     }
 
     /// A command that the caller wrote as JSON.
@@ -62,12 +65,34 @@ impl Encoded {
         let band = if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand };
         let quit =
             members.execute.is_some_and(|name| serde_json::from_str(name.get()).is_ok_and(|name: String| name == QUIT));
-        Ok(Self { body, band, kind: Kind { raw: true, quit } })
+        Ok(Self { body, band, kind: Kind { raw: true, quit, ..Kind::default() }, descriptor: None })
+    }
+
+    /// A line for the device tester.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Line`] when it is empty, or more than one line.
+    pub fn line(line: &str) -> Result<Self, Misuse> {
+        if line.trim().is_empty() || line.contains(['\n', '\r', '\0']) {
+            return Err(Misuse::Line);
+        }
+        let kind = Kind { line: true, ..Kind::default() };
+        Ok(Self { body: line.into(), band: Band::InBand, kind, descriptor: None })
+    }
+
+    /// The same command, with a descriptor that goes with it (`getfd`, `add-fd`).
+    #[must_use]
+    pub fn with_descriptor(self, descriptor: Descriptor) -> Self {
+        Self { descriptor: Some(descriptor), ..self }
     }
 }
 
 /// The command that ends QEMU.
 const QUIT: &str = "quit";
+
+/// The commands to which a guest agent answers nothing when they succeed (`success-response: false` in its schema).
+const SILENT: [&str; 4] = ["guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"];
 
 /// What of a raw command matters to us.
 #[derive(Deserialize)]

@@ -4,8 +4,8 @@
 use core::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Command, CommandError, CommandId, Config, Effect, ExitStatus, FOREVER, HostFault, Input, Machine, Mark,
-    Moment, Notice, Outcome, Prepared, Shutdown, Ticket, Wait, WaitId,
+    Channel, Command, CommandError, CommandId, Config, Effect, ExitStatus, FOREVER, HostFault, Inherited, Input,
+    Machine, Mark, Moment, Notice, Outcome, Prepared, Shutdown, Ticket, Value, Wait, WaitId,
 };
 
 pub(crate) const GREETING: &str =
@@ -118,7 +118,8 @@ impl Rig {
         let (now, log) = (self.now, self.log.clone());
         let input = match (effect, result) {
             (Effect::Prepare(wanted), Ok(())) => {
-                let descriptors = wanted.channels.iter().copied().zip(3..).collect();
+                let descriptors =
+                    wanted.channels.iter().map(|(channel, _)| Inherited::Channel(*channel)).zip(3..).collect();
                 Input::Prepared(Prepared { descriptors, ..Prepared::default() })
             }
             (Effect::Prepare(_), Err(fault)) => Input::PrepareFailed(fault),
@@ -241,12 +242,14 @@ impl Rig {
     }
 
     /// The member `n` of the answer, as [`replies`](Self::replies) sets it, or why there is none.
-    pub(crate) fn claim<C: Command<Reply = serde_json::Value>>(
-        &mut self,
-        ticket: &Ticket<C>,
-    ) -> Option<Result<u64, CommandError>> {
+    pub(crate) fn claim<C: Command<Reply = Value>>(&mut self, ticket: &Ticket<C>) -> Option<Result<u64, CommandError>> {
         let answer = self.vm.claim(ticket)?;
         Some(answer.map(|value| value["n"].as_u64().unwrap_or(u64::MAX)))
+    }
+
+    /// The whole message that answered a raw command.
+    pub(crate) fn claim_raw(&mut self, ticket: &Ticket<qemu_machine_core::Raw>) -> Option<Result<Value, CommandError>> {
+        self.vm.claim(ticket)
     }
 
     /// How often this command was said to be answered.

@@ -14,8 +14,8 @@ use qemu_machine_core::{ExitStatus, Signal};
 use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpid, getppid, kill_process_group, pidfd_open,
-    set_parent_process_death_signal, waitid,
+    Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpid, getppid, kill_process, kill_process_group,
+    pidfd_open, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 
 use super::keeper::{Keeper, Kept, Next, Wake};
@@ -28,6 +28,8 @@ pub(super) struct Request {
     pub(super) inherited: Vec<OwnedFd>,
     /// What takes its standard output and error.
     pub(super) log: Option<File>,
+    /// Whether it stays in our process group.
+    pub(super) share_terminal: bool,
 }
 
 /// A process that we started, from its start until it is reaped. Dropped before that, it is killed, and the keeper
@@ -42,6 +44,8 @@ pub(super) struct Child {
 struct Process {
     pid: Pid,
     descriptor: Arc<OwnedFd>,
+    /// Whether it leads a process group.
+    leads: bool,
 }
 
 impl Request {
@@ -50,7 +54,10 @@ impl Request {
     pub(super) fn start(self) -> io::Result<Child> {
         let mut arguments = self.arguments.into_iter().map(OsString::from_vec);
         let mut command = Command::new(arguments.next().unwrap_or_default());
-        command.args(arguments).stdin(Stdio::null()).process_group(0);
+        command.args(arguments).stdin(Stdio::null());
+        if !self.share_terminal {
+            command.process_group(0);
+        }
         if let Some(log) = self.log {
             command.stdout(log.try_clone()?).stderr(log);
         }
@@ -60,11 +67,11 @@ impl Request {
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(descriptor) => {
-                let process = Process { pid, descriptor: Arc::new(descriptor) };
+                let process = Process { pid, descriptor: Arc::new(descriptor), leads: !self.share_terminal };
                 Ok(Child { process: Arc::new(process), reaped: false })
             }
             Err(error) => {
-                kill_process_group(pid, OsSignal::KILL)?;
+                kill_process(pid, OsSignal::KILL)?;
                 waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
                 Err(error.into())
             }
@@ -142,7 +149,8 @@ impl Process {
     /// The group has our child as its leader, and an id that is not reaped is not given to anybody else.
     fn signal(&self, signal: OsSignal) -> io::Result<()> {
         match self.peek() {
-            Ok(_) => Ok(kill_process_group(self.pid, signal)?),
+            Ok(_) if self.leads => Ok(kill_process_group(self.pid, signal)?),
+            Ok(_) => Ok(pidfd_send_signal(&self.descriptor, signal)?),
             // Somebody else reaped it: its id may be anybody's by now.
             Err(_) => Ok(()),
         }
@@ -161,8 +169,10 @@ impl Process {
             // Another part of the program waits for all children, or SIGCHLD is ignored.
             Err(_) => return Some(ExitStatus::Unknown),
         }
-        // Before the id is free again. There may be nobody left to signal.
-        let _ = kill_process_group(self.pid, OsSignal::KILL);
+        if self.leads {
+            // Before the id is free again. There may be nobody left to signal.
+            let _ = kill_process_group(self.pid, OsSignal::KILL);
+        }
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let Ok(Some(status)) = waitid(WaitId::PidFd(self.descriptor.as_fd()), ended) else {
             return Some(ExitStatus::Unknown);

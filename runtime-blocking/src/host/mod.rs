@@ -5,24 +5,27 @@
 //! [`Watch`].
 
 mod child;
+mod dial;
 mod keeper;
 mod place;
+mod prepare;
 mod socket;
 mod verbs;
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine, Moment, Preparation, Prepared, Signal, Spawn};
+use qemu_machine_core::{Channel, Descriptor, Effect, HostFault, Input, Machine, Moment, Port, Signal, Spawn};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use child::Child;
+use dial::Dialled;
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
-use socket::{Received, Socket};
+use prepare::Ours;
+use socket::{Received, Socket, Stage, not_open};
 
 /// How a runtime watches the descriptors of one machine. It owns none of them, and reads and writes none.
 ///
@@ -59,10 +62,12 @@ const DROP: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Host {
     place: Option<Place>,
-    /// Made, not opened yet: our ends.
-    ours: Vec<(Channel, OwnedFd)>,
-    /// The ends of the process, until it is started.
+    /// Made, not opened yet.
+    ours: Vec<(Channel, Ours)>,
+    /// What the process inherits, until it is started.
     theirs: Vec<OwnedFd>,
+    /// Our ends of the ports.
+    ports: Vec<(Port, OwnedFd)>,
     sockets: Vec<Socket>,
     child: Option<Child>,
 }
@@ -100,6 +105,7 @@ impl Default for Clock {
 impl Host {
     /// Carries out all orders that a machine has, reports each, and sends what it says, as far as the sockets take it.
     pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        self.finish_dialling(machine, now, watch);
         while let Some(effect) = machine.poll_effect() {
             match effect {
                 Effect::Prepare(wanted) => {
@@ -111,9 +117,9 @@ impl Host {
                     machine.handle(now, result.map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid }));
                 }
                 Effect::Open(channel) => {
-                    let result = self.open(channel, watch);
-                    let failed = |error| Input::OpenFailed(channel, fault(format!("open the {channel}"), &error));
-                    machine.handle(now, result.map_or_else(failed, |()| Input::Opened(channel)));
+                    if let Err(error) = self.open(channel, machine, now, watch) {
+                        machine.handle(now, not_open(channel, &error));
+                    }
                 }
                 Effect::Close(channel) => self.close(channel, machine, now, watch),
                 Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, self.signal(signal))),
@@ -129,9 +135,22 @@ impl Host {
         self.sockets.iter_mut().for_each(|socket| socket.flush(machine, watch));
     }
 
+    /// Reports the dialling that is over.
+    fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
+        match dialled {
+            Some((channel, Ok(()))) => machine.handle(now, Input::Opened(channel)),
+            Some((channel, Err(error))) => self.drop_socket(channel, not_open(channel, &error), machine, now, watch),
+            None => {}
+        }
+    }
+
     /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more.
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
+        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
+        if socket.is_listening() {
+            return self.accept(channel, machine, now, watch);
+        }
         match socket.receive(machine, now) {
             Received::Some => true,
             Received::Nothing => false,
@@ -152,35 +171,14 @@ impl Host {
         }
     }
 
-    fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
-        let place = Place::make(wanted)?;
-        let pair = |channel: &Channel| -> Result<_, HostFault> {
-            let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
-            Ok((*channel, ours, theirs))
-        };
-        let pairs = match wanted.channels.iter().map(pair).collect::<Result<Vec<_>, _>>() {
-            Ok(pairs) => pairs,
-            Err(made) => return Err(place.removed_after(made)),
-        };
-        let prepared = Prepared {
-            directory: place.directory(),
-            log: Some(place.log_path()),
-            descriptors: pairs.iter().map(|(channel, _, theirs)| (*channel, theirs.as_raw_fd())).collect(),
-        };
-        self.place = Some(place);
-        for (channel, ours, theirs) in pairs {
-            self.ours.push((channel, ours));
-            self.theirs.push(theirs);
-        }
-        Ok(prepared)
-    }
-
     fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<u32, HostFault> {
         let program = spawn.arguments.first().map(|program| String::from_utf8_lossy(program)).unwrap_or_default();
         let program = program.into_owned();
         let failed = |error| fault(format!("execute `{program}`"), &error);
         let log = self.place.as_ref().map(Place::log).transpose().map_err(failed)?;
-        let request = child::Request { arguments: spawn.arguments, inherited: std::mem::take(&mut self.theirs), log };
+        let inherited = std::mem::take(&mut self.theirs);
+        let Spawn { arguments, share_terminal, .. } = spawn;
+        let request = child::Request { arguments, inherited, log, share_terminal };
         let child = Keeper::get().and_then(|keeper| keeper.run(|| request.start())?).map_err(failed)?;
         // A child that is dropped is killed and reaped.
         watch.born(child.descriptor()).map_err(failed)?;
@@ -189,20 +187,79 @@ impl Host {
         Ok(pid)
     }
 
-    fn open(&mut self, channel: Channel, watch: &mut impl Watch) -> io::Result<()> {
+    fn open(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> io::Result<()> {
         let index = self.ours.iter().position(|(other, _)| *other == channel);
-        let (_, socket) = index.map(|index| self.ours.swap_remove(index)).ok_or(io::ErrorKind::NotFound)?;
-        let socket = Socket::new(channel, socket);
+        let (_, ours) = index.map(|index| self.ours.swap_remove(index)).ok_or(io::ErrorKind::NotFound)?;
+        let mut crowd = false;
+        let (socket, stage) = match ours {
+            Ours::Connected(socket) => (socket, Stage::Connected),
+            Ours::Listening(socket) => (socket, Stage::Listening),
+            Ours::Dial(address) => match dial::dial(&address)? {
+                (socket, Dialled::Connected { crowded }) => {
+                    crowd = crowded;
+                    (socket, Stage::Connected)
+                }
+                (socket, Dialled::Pending) => (socket, Stage::Dialling),
+            },
+        };
+        let socket = Socket::new(channel, socket, stage);
         watch.open(channel, &socket.descriptor)?;
+        if stage == Stage::Dialling {
+            watch.want_room(channel, &socket.descriptor, true);
+        }
         self.sockets.push(socket);
+        if crowd {
+            machine.handle(now, Input::Crowded(channel));
+        }
+        if stage == Stage::Connected {
+            machine.handle(now, Input::Opened(channel));
+        }
         Ok(())
     }
 
+    /// Somebody dials us.
+    fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
+        let socket = self.sockets.iter_mut().find(|socket| socket.channel == channel);
+        match socket.map_or(Ok(false), |socket| socket.accept(watch)) {
+            Ok(true) => {
+                self.place.iter_mut().for_each(Place::remove_sockets);
+                machine.handle(now, Input::Opened(channel));
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                self.drop_socket(channel, not_open(channel, &error), machine, now, watch);
+                false
+            }
+        }
+    }
+
     fn close(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        self.drop_socket(channel, Input::Closed(channel), machine, now, watch);
+    }
+
+    fn drop_socket(
+        &mut self,
+        channel: Channel,
+        news: Input<'_>,
+        machine: &mut Machine,
+        now: Moment,
+        watch: &mut impl Watch,
+    ) {
         if let Some(index) = self.sockets.iter().position(|socket| socket.channel == channel) {
             watch.close(channel, &self.sockets.swap_remove(index).descriptor);
         }
-        machine.handle(now, Input::Closed(channel));
+        machine.handle(now, news);
+    }
+
+    /// A connection to a port of the machine, whoever else has one.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has no such port, or not any more.
+    pub fn port(&self, port: Port) -> io::Result<OwnedFd> {
+        let ours = self.ports.iter().find(|(other, _)| *other == port);
+        ours.ok_or_else(|| io::ErrorKind::NotFound.into()).and_then(|(_, ours)| ours.try_clone())
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
@@ -216,8 +273,7 @@ impl Host {
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
         let watch = &mut Blind;
         let given_up = clock.now().after(DROP);
-        // It fails only for a machine that was never launched, and then there is nothing to end.
-        let _ = machine.kill(clock.now());
+        machine.abandon(clock.now());
         self.serve(machine, clock.now(), watch);
         while machine.outcome().is_none() && clock.now() < given_up {
             let Some((until, _)) = machine.deadline() else { return };
@@ -253,6 +309,7 @@ impl Host {
     fn remove(&mut self) -> Result<(), HostFault> {
         self.ours.clear();
         self.theirs.clear();
+        self.ports.clear();
         self.place.as_mut().map_or(Ok(()), Place::remove)
     }
 }
@@ -276,13 +333,11 @@ impl Watch for Blind {
     fn buried(&mut self, _: &Arc<OwnedFd>) {}
 }
 
-/// Two connected sockets, ours of which does not block. Neither is inherited by any process unless it is told to.
-fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::io::ioctl_fionbio(&ours, true)?;
-    // Where our own standard streams are closed, the number could be one that the process needs for its own.
-    let theirs = if theirs.as_raw_fd() > 2 { theirs } else { rustix::io::fcntl_dupfd_cloexec(&theirs, 3)? };
-    Ok((ours, theirs))
+/// An open descriptor for a machine: a file, a socket, one end of a pipe. What it is made of is closed when nobody holds
+/// it any more.
+#[must_use]
+pub fn descriptor(what: impl Into<OwnedFd>) -> Descriptor {
+    Descriptor::new(what.into())
 }
 
 /// What the operating system says about an operation, which reads behind "cannot".

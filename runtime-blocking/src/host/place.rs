@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use qemu_machine_core::{HostFault, Preparation};
@@ -12,67 +12,111 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::fault;
 
-/// The private directory and the log of one machine.
+/// The private directory, the log and the sockets of one machine.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// None when nothing lies in it: the log has a directory of its own.
+    /// The first part of every name, with what nobody can guess.
+    name: OsString,
+    /// None when nothing lies in it.
     directory: Option<PathBuf>,
-    log_path: PathBuf,
+    base: Option<Vec<u8>>,
+    log: Option<Log>,
+    /// The sockets that we made.
+    sockets: Vec<Made>,
+}
+
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
     /// Stays readable when its name is gone.
-    log: Option<File>,
+    file: File,
+}
+
+/// A path that we made, with what tells it from another that took its place.
+#[derive(Debug)]
+struct Made {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
 }
 
 impl Place {
     pub(super) fn make(wanted: &Preparation) -> Result<Self, HostFault> {
         let name = unpredictable(&wanted.name).map_err(|error| fault("get random bytes".into(), &error))?;
-        let mut place = match &wanted.log_directory {
-            Some(kept) => {
-                let log_path = path(kept).join({
-                    let mut file = name;
-                    file.push(".log");
-                    file
-                });
-                Self { directory: None, log_path, log: None }
-            }
-            None => {
-                let base = wanted.base.as_deref().map_or_else(std::env::temp_dir, path);
-                let directory = base.join(name);
-                DirBuilder::new()
-                    .mode(0o700)
-                    .create(&directory)
-                    .map_err(|error| fault(format!("make the directory {}", directory.display()), &error))?;
-                Self { log_path: directory.join("log"), directory: Some(directory), log: None }
-            }
-        };
-        match create_private(&place.log_path) {
-            Ok(log) => place.log = Some(log),
-            Err(error) => {
-                let made = fault(format!("make the log {}", place.log_path.display()), &error);
-                return Err(place.removed_after(made));
-            }
+        let mut place = Self { name, directory: None, base: wanted.base.clone(), log: None, sockets: Vec::new() };
+        let made = if wanted.process { place.make_log(wanted) } else { Ok(()) };
+        let made = made.and_then(|()| wanted.files.iter().try_for_each(|file| make_empty(&path(file))));
+        match made {
+            Ok(()) => Ok(place),
+            Err(fault) => Err(place.removed_after(fault)),
         }
-        Ok(place)
+    }
+
+    fn make_log(&mut self, wanted: &Preparation) -> Result<(), HostFault> {
+        let path = match &wanted.log_directory {
+            Some(kept) => path(kept).join(self.named(".log")),
+            None => self.private()?.join("log"),
+        };
+        match create_private(&path) {
+            Ok(file) => self.log = Some(Log { path, file }),
+            Err(error) => return Err(fault(format!("make the log {}", path.display()), &error)),
+        }
+        Ok(())
+    }
+
+    fn named(&self, suffix: &str) -> OsString {
+        let mut file = self.name.clone();
+        file.push(suffix);
+        file
+    }
+
+    /// The private directory, made when it is first needed.
+    fn private(&mut self) -> Result<&Path, HostFault> {
+        if self.directory.is_none() {
+            let directory = self.base.as_deref().map_or_else(std::env::temp_dir, path).join(&self.name);
+            DirBuilder::new()
+                .mode(0o700)
+                .create(&directory)
+                .map_err(|error| fault(format!("make the directory {}", directory.display()), &error))?;
+            self.directory = Some(directory);
+        }
+        Ok(self.directory.as_deref().unwrap_or(Path::new("")))
+    }
+
+    /// Where a socket is to listen: under a name that nobody can guess, in this directory or in the private one.
+    pub(super) fn socket_path(&mut self, directory: Option<&[u8]>) -> Result<PathBuf, HostFault> {
+        match directory {
+            Some(directory) => Ok(path(directory).join(self.named("-monitor.sock"))),
+            None => Ok(self.private()?.join("monitor.sock")),
+        }
+    }
+
+    /// A socket was bound there: it is ours to remove.
+    pub(super) fn made_socket(&mut self, path: PathBuf) {
+        if let Ok(metadata) = fs::symlink_metadata(&path) {
+            self.sockets.push(Made { path, device: metadata.dev(), inode: metadata.ino() });
+        }
     }
 
     pub(super) fn directory(&self) -> Option<Vec<u8>> {
         self.directory.clone().map(|directory| directory.into_os_string().into_vec())
     }
 
-    pub(super) fn log_path(&self) -> Vec<u8> {
-        self.log_path.as_os_str().as_bytes().to_vec()
+    pub(super) fn log_path(&self) -> Option<Vec<u8>> {
+        self.log.as_ref().map(|log| log.path.as_os_str().as_bytes().to_vec())
     }
 
     /// A descriptor to write the log with.
     pub(super) fn log(&self) -> io::Result<File> {
-        self.log.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), File::try_clone)
+        self.log.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |log| log.file.try_clone())
     }
 
     pub(super) fn read_log(&self, limit: usize) -> io::Result<Vec<u8>> {
         let Some(log) = &self.log else { return Ok(Vec::new()) };
-        let length = log.metadata()?.len();
+        let length = log.file.metadata()?.len();
         let wanted = length.min(u64::try_from(limit).unwrap_or(u64::MAX));
         let mut tail = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
-        log.read_exact_at(&mut tail, length - wanted)?;
+        log.file.read_exact_at(&mut tail, length - wanted)?;
         Ok(tail)
     }
 
@@ -85,15 +129,29 @@ impl Place {
     }
 
     pub(super) fn remove(&mut self) -> Result<(), HostFault> {
+        self.remove_sockets();
         let Some(directory) = self.directory.take() else { return Ok(()) };
-        // These two need no descriptor, of which there may be none.
-        let _ = fs::remove_file(&self.log_path);
+        if let Some(log) = self.log.as_ref().filter(|log| log.path.starts_with(&directory)) {
+            // This and the line behind it need no descriptor, of which there may be none.
+            let _ = fs::remove_file(&log.path);
+        }
         let removed = fs::remove_dir(&directory).or_else(|_| fs::remove_dir_all(&directory));
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(fault(format!("remove {}", directory.display()), &error))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A socket is removed as soon as it has served: it takes one connection. One that somebody else has put in its
+    /// place stays.
+    pub(super) fn remove_sockets(&mut self) {
+        for made in self.sockets.drain(..) {
+            let there = fs::symlink_metadata(&made.path);
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (made.device, made.inode)) {
+                let _ = fs::remove_file(&made.path);
+            }
         }
     }
 }
@@ -119,6 +177,13 @@ fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
-fn path(bytes: &[u8]) -> PathBuf {
+/// An empty file that only its owner can open, unless it was there before: then it is emptied, and stays as open as it
+/// was.
+fn make_empty(path: &Path) -> Result<(), HostFault> {
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    made.map(drop).map_err(|error| fault(format!("make the file {}", path.display()), &error))
+}
+
+pub(super) fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }

@@ -1,14 +1,16 @@
-//! Decides how one channel is read and written.
+//! Decides how one channel is opened, read and written.
 
 use std::cell::RefCell;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use qemu_machine_core::{Channel, Input, Machine, Moment};
+use qemu_machine_core::{Channel, Descriptor, Input, Machine, Moment};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 
-use super::Watch;
+use super::{Watch, dial, fault};
 
 /// How much is read at once: as much as a socket holds.
 const READ: usize = 64 << 10;
@@ -23,8 +25,20 @@ thread_local! {
 pub(super) struct Socket {
     pub(super) channel: Channel,
     pub(super) descriptor: Arc<OwnedFd>,
+    stage: Stage,
     /// Whether it was full when we last wrote to it.
     full: bool,
+}
+
+/// How far a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// We listen, and nobody has dialled yet.
+    Listening,
+    /// We dialled, and nobody has answered yet.
+    Dialling,
+    /// It carries bytes.
+    Connected,
 }
 
 /// What a read brought.
@@ -35,11 +49,42 @@ pub(super) enum Received {
 }
 
 impl Socket {
-    pub(super) fn new(channel: Channel, descriptor: OwnedFd) -> Self {
-        Self { channel, descriptor: Arc::new(descriptor), full: false }
+    pub(super) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage) -> Self {
+        Self { channel, descriptor: Arc::new(descriptor), stage, full: false }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.stage == Stage::Connected
+    }
+
+    /// Takes the connection that somebody has made to us. Whether somebody did.
+    pub(super) fn accept(&mut self, watch: &mut impl Watch) -> io::Result<bool> {
+        let Some(socket) = dial::accept(&self.descriptor)? else { return Ok(false) };
+        watch.close(self.channel, &self.descriptor);
+        (self.descriptor, self.stage) = (Arc::new(socket), Stage::Connected);
+        watch.open(self.channel, &self.descriptor)?;
+        Ok(true)
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.stage == Stage::Listening
+    }
+
+    /// How dialling went, once it is over.
+    pub(super) fn dialled(&mut self, watch: &mut impl Watch) -> Option<io::Result<()>> {
+        if self.stage != Stage::Dialling {
+            return None;
+        }
+        let result = dial::progress(&self.descriptor)?;
+        self.stage = Stage::Connected;
+        watch.want_room(self.channel, &self.descriptor, false);
+        Some(result)
     }
 
     pub(super) fn receive(&self, machine: &mut Machine, now: Moment) -> Received {
+        if !self.is_connected() {
+            return Received::Nothing;
+        }
         let borrowed = BUFFER.try_with(|buffer| {
             buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now))
         });
@@ -64,22 +109,48 @@ impl Socket {
     }
 
     pub(super) fn flush(&mut self, machine: &mut Machine, watch: &mut impl Watch) {
-        let bytes = machine.outgoing(self.channel);
-        if bytes.is_empty() {
+        if !self.is_connected() {
             return;
         }
-        let length = bytes.len();
-        let sent = match send(&self.descriptor, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(sent) => sent,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            // Nobody reads this any more. What they said before is still to be read, and then comes the end.
-            Err(_) => length,
-        };
-        machine.sent(self.channel, sent);
-        let full = sent < length;
+        let mut full = false;
+        // What carries a descriptor is sent by itself, so there may be more behind it.
+        while !machine.outgoing(self.channel).is_empty() && !full {
+            let bytes = machine.outgoing(self.channel);
+            let length = bytes.len();
+            let sent = match self.send(bytes, machine.outgoing_descriptor(self.channel)) {
+                Ok(sent) => sent,
+                Err(Errno::AGAIN | Errno::INTR) => 0,
+                // Nobody reads this any more. What they said before is still to be read, and then comes the end.
+                Err(_) => length,
+            };
+            machine.sent(self.channel, sent);
+            full = sent < length;
+        }
         if full || self.full {
             watch.want_room(self.channel, &self.descriptor, full);
         }
         self.full = full;
     }
+
+    /// Sends bytes, and a descriptor with the first of them. Where none can be sent (TCP), the command goes alone, and
+    /// QEMU says what it misses.
+    fn send(&self, bytes: &[u8], descriptor: Option<&Descriptor>) -> Result<usize, Errno> {
+        const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+        let Some(descriptor) = descriptor.and_then(Descriptor::get::<OwnedFd>) else {
+            return send(&self.descriptor, bytes, FLAGS);
+        };
+        let descriptors = [descriptor.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        match sendmsg(&self.descriptor, &[IoSlice::new(bytes)], &mut control, FLAGS) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => send(&self.descriptor, bytes, FLAGS),
+            result => result,
+        }
+    }
+}
+
+/// Why a channel is not open.
+pub(super) fn not_open(channel: Channel, error: &io::Error) -> Input<'static> {
+    Input::OpenFailed(channel, fault(format!("open the {channel}"), error))
 }

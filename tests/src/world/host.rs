@@ -1,6 +1,6 @@
 //! Decides how the host carries out orders, and which orders make sense when.
 
-use qemu_machine_core::{Channel, Effect, ExitStatus, HostFault, Input, Prepared, Signal};
+use qemu_machine_core::{Channel, Effect, ExitStatus, HostFault, Inherited, Input, Prepared, Signal};
 
 use super::World;
 use super::plan::Fate;
@@ -159,7 +159,9 @@ impl World {
             return;
         }
         match effect.clone() {
-            Effect::Prepare(wanted) => self.prepare(&wanted.channels),
+            Effect::Prepare(wanted) => {
+                self.prepare(&wanted.channels.iter().map(|(channel, _)| *channel).collect::<Vec<_>>());
+            }
             Effect::Spawn(spawn) => self.spawn(&spawn.arguments),
             Effect::Open(channel) => self.open(channel),
             Effect::Close(channel) => self.close(channel, index),
@@ -204,8 +206,9 @@ impl World {
         }
         self.host.has_place = true;
         let first = self.scene.random.size(3, 900) as i32;
-        let descriptors: Vec<_> = channels.iter().copied().zip(first..).collect();
-        self.descriptors.clone_from(&descriptors);
+        self.descriptors = channels.iter().copied().zip(first..).collect();
+        let inherited = |(channel, number): &(Channel, i32)| (Inherited::Channel(*channel), *number);
+        let descriptors = self.descriptors.iter().map(inherited).collect();
         self.scene.wires = channels.iter().map(|channel| (*channel, Wire::new())).collect();
         self.handle(Input::Prepared(Prepared { descriptors, ..Prepared::default() }));
     }

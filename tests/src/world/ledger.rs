@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qemu_machine_core::{
-    Command, CommandError, CommandId, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Ticket, Unread, Value,
+    Command, CommandError, CommandId, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Refusal, Ticket, Unread, Value,
 };
 
 use super::speech::Reply;
@@ -87,7 +87,7 @@ impl Held {
         }
         match self {
             Self::Plain(ticket) => claim(machine, ticket),
-            Self::Raw(ticket) => claim(machine, ticket),
+            Self::Raw(ticket) => Some(claim(machine, ticket)?.and_then(whole)),
             Self::OutOfBand(ticket) => claim(machine, ticket),
             Self::Unread(ticket) => {
                 let read = |reply: qemu_machine_core::Payload| reply.read().unwrap_or_default();
@@ -95,6 +95,16 @@ impl Held {
             }
         }
     }
+}
+
+/// A raw command is answered by the whole message: what it says, as other commands are told it.
+fn whole(mut message: Value) -> Result<Value, CommandError> {
+    let error = &message["error"];
+    if let (Some(class), Some(description)) = (error["class"].as_str(), error["desc"].as_str()) {
+        let (class, description) = (class.to_owned(), description.to_owned());
+        return Err(CommandError::Refused(Refusal { class, description }));
+    }
+    Ok(message["return"].take())
 }
 
 impl Ledger {

@@ -28,12 +28,10 @@ impl World {
         let causes = self.causes();
         expect(causes.contains(&outcome.cause), || format!("cause {:?}, not {causes:?}", outcome.cause))?;
         expect(outcome.exit == self.host.exited, || format!("exit {:?}", outcome.exit))?;
-        let telling = outcome.last_event.as_ref();
-        let is_right = match (telling, self.witness.telling) {
-            (Some(event), Some(number)) => self.witness.is(event, number),
-            (said, told) => said.is_none() && told.is_none(),
-        };
-        expect(is_right, || format!("last event {telling:?}, not number {:?}", self.witness.telling))?;
+        let (said, told) = (&outcome.last_events, &self.witness.telling);
+        let is_right =
+            said.len() == told.len() && said.iter().zip(told).all(|(event, number)| self.witness.is(event, *number));
+        expect(is_right, || format!("last events {said:?}, not numbers {told:?}"))?;
         let least = self.ledger.unanswered;
         let most = least + self.ledger.unseen;
         expect((least..=most).contains(&outcome.unanswered), || {
@@ -80,10 +78,10 @@ impl World {
                 };
                 let ordered = self.ordered(if number == 9 { Signal::Kill } else { Signal::Terminate });
                 // Two signals at once look like one.
-                let by_other = (!by_us).then_some(Cause::Signal(Some(number)));
+                let by_other = (!by_us).then_some(by_signal(number));
                 ordered.then_some(asked).into_iter().chain(by_other).collect()
             }
-            (ExitStatus::Signal { number, .. }, _) => vec![Cause::Signal(Some(number))],
+            (ExitStatus::Signal { number, .. }, _) => vec![by_signal(number)],
             (ExitStatus::Code(_), Some(End::DebugExit(value))) => vec![Cause::DebugExit(value)],
             (ExitStatus::Code(code), end) => self.causes_of_exit(code, end),
             // Nobody else reaps in this world.
@@ -101,7 +99,7 @@ impl World {
             Some("guest-panic") => vec![Cause::Panic],
             Some("host-signal") => match end {
                 Some(End::Terminated { by_us: true }) => vec![Cause::Asked(Rung::Terminate)],
-                _ => terminated.into_iter().chain([Cause::Signal(None)]).collect(),
+                _ => terminated.into_iter().chain([Cause::Signal { number: None, sender: None }]).collect(),
             },
             Some(other) => vec![Cause::Other(other.into())],
             None if self.witness.quit_returned => vec![Cause::Asked(Rung::Quit)],
@@ -162,4 +160,9 @@ fn is_cancelled(failure: &LaunchFailure) -> bool {
 
 fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// A signal that nobody knows the sender of.
+fn by_signal(number: i32) -> Cause {
+    Cause::Signal { number: Some(number), sender: None }
 }

@@ -20,7 +20,7 @@ pub(super) struct Witness {
     limits: Limits,
     pub(super) waits: Vec<Waiting>,
     /// The last event of this life that tells of an end.
-    pub(super) telling: Option<usize>,
+    pub(super) telling: Vec<usize>,
     /// The last SHUTDOWN of this life.
     pub(super) shutdown: Option<usize>,
     pub(super) quit_returned: bool,
@@ -36,7 +36,7 @@ impl Witness {
             tapes: vec![Vec::new(); consoles],
             limits,
             waits: Vec::new(),
-            telling: None,
+            telling: Vec::new(),
             shutdown: None,
             quit_returned: false,
         }
@@ -45,7 +45,7 @@ impl Witness {
     pub(super) fn begin_life(&mut self) {
         (self.first, self.bytes) = (self.events.len(), 0);
         self.birth = self.place();
-        (self.telling, self.shutdown, self.quit_returned) = (None, None, false);
+        (self.telling, self.shutdown, self.quit_returned) = (Vec::new(), None, false);
     }
 
     /// Behind everything that came.
@@ -62,7 +62,8 @@ impl Witness {
     pub(super) fn event(&mut self, event: Happened) {
         let number = self.events.len();
         if matches!(event.name, "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
-            self.telling = Some(number);
+            self.telling.retain(|other| self.events[*other].name != event.name);
+            self.telling.push(number);
         }
         if event.name == "SHUTDOWN" {
             self.shutdown = Some(number);

@@ -57,6 +57,14 @@ impl Transcript {
         None
     }
 
+    /// The message that answered a raw command, without the number that it went under.
+    pub(crate) fn raw(&mut self, reply: Result<Value, CommandError>) {
+        self.reply(&reply.map(|mut message| {
+            message.as_object_mut().map(|members| members.remove("id"));
+            message
+        }));
+    }
+
     pub(crate) fn reply(&mut self, reply: &Result<Value, CommandError>) {
         match reply {
             Ok(value) => self.note(format!("reply: {value}")),
@@ -91,7 +99,7 @@ impl Transcript {
         if let Some(exit) = outcome.exit {
             self.note(format!("end: {exit}"));
         }
-        if let Some(event) = &outcome.last_event {
+        for event in &outcome.last_events {
             self.note(format!("end: {event}"));
         }
         if outcome.unanswered > 0 {

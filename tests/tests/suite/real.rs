@@ -67,7 +67,7 @@ fn commands_and_events<H: Harness>() -> Transcript {
         guest.told.reply(&reply);
     }
     let raw = guest.machine.execute_raw(r#"{"execute": "query-name", "arguments": {}}"#);
-    guest.told.reply(&raw);
+    guest.told.raw(raw);
     let things = [Wait::event("RESUME"), Wait::event("STOP")];
     let mark = guest.told.hit(guest.machine.wait_any(&Mark::default(), &things, LONG)).expect("it stopped");
     guest.told.hit(guest.machine.wait_any(&mark, &things, LONG));
@@ -150,7 +150,7 @@ macro_rules! stories {
             commands_and_events [
                 "launched", "text 0: \"guest: ready\"",
                 "reply: {}", "reply: {\"running\":false,\"singlestep\":false,\"status\":\"paused\"}", "reply: {}",
-                "no reply: CommandNotFound: The command no-such-command has not been found", "reply: {}",
+                "no reply: CommandNotFound: The command no-such-command has not been found", "reply: {\"return\":{}}",
                 "event 1: STOP", "event 0: RESUME",
                 "end: ended by the caller (quit)", "end: exit status 0",
                 "end: SHUTDOWN {\"guest\": false, \"reason\": \"host-qmp-quit\"}",
@@ -165,6 +165,7 @@ macro_rules! stories {
                 "launched", "text 0: \"guest: ready\"", "text 0: \"\\r\\nguest: resetting\\r\\nguest: ready\"",
                 "event 0: RESET {\"guest\": true, \"reason\": \"guest-reset\"}",
                 "end: powered off by the guest", "end: exit status 0",
+                "end: RESET {\"guest\": true, \"reason\": \"guest-reset\"}",
                 "end: SHUTDOWN {\"guest\": true, \"reason\": \"guest-shutdown\"}",
             ]
             the_guest_powers_off [
@@ -177,6 +178,7 @@ macro_rules! stories {
             ]
             the_guest_panics [
                 "launched", "text 0: \"guest: ready\"", "end: panic of the guest", "end: exit status 0",
+                "end: GUEST_PANICKED {\"action\": \"poweroff\"}",
                 "end: SHUTDOWN {\"guest\": true, \"reason\": \"guest-panic\"}",
             ]
             the_guest_exits [

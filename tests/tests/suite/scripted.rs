@@ -94,8 +94,8 @@ fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().hear().refuse("not today").obey());
     told.reply(&machine.execute("please", LONG));
     told.reply(&machine.execute("thanks", LONG));
-    told.reply(&machine.execute_raw("{\"execute\": \"raw\"}"));
-    told.reply(&machine.execute_raw("[]"));
+    told.raw(machine.execute_raw("{\"execute\": \"raw\"}"));
+    told.raw(machine.execute_raw("[]"));
     told.outcome(machine.kill());
     told
 }
@@ -103,7 +103,7 @@ fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
 fn an_error_without_an_id_is_the_raw_commands<H: Harness>() -> Transcript {
     let error = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n";
     let (mut told, mut machine) = launched::<H>(Script::launched().hear().say(error).forget().obey());
-    told.reply(&machine.execute_raw("{\"execute\": 1}"));
+    told.raw(machine.execute_raw("{\"execute\": 1}"));
     told.reply(&machine.execute("next", LONG));
     told.outcome(machine.kill());
     told
@@ -208,12 +208,13 @@ macro_rules! stories {
                 "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
             ]
             a_refusal_is_in_the_words_of_the_peer [
-                "launched", "no reply: GenericError: not today", "reply: {}", "reply: {}",
+                "launched", "no reply: GenericError: not today", "reply: {}", "reply: {\"return\":{}}",
                 "no reply: raw command: an object without an id is needed",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             an_error_without_an_id_is_the_raw_commands [
-                "launched", "no reply: GenericError: JSON parse error", "reply: {}",
+                "launched",
+                "reply: {\"error\":{\"class\":\"GenericError\",\"desc\":\"JSON parse error\"}}", "reply: {}",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             many_commands_at_once [

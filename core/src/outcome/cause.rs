@@ -1,4 +1,4 @@
-//! Decides how a life ended, and who ended it.
+//! Decides who or what ended a life, from the evidence.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -6,34 +6,11 @@ use core::fmt;
 
 use serde::Deserialize;
 
-use crate::command_line::CommandLine;
 use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::Rung;
 use crate::text::printable;
-
-/// How a life ended: everything that is known when it is over. It displays as a few lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// Who or what ended it.
-    pub cause: Cause,
-    /// How the process ended; none when there was no process, or when it survived SIGKILL.
-    pub exit: Option<ExitStatus>,
-    /// The last event that tells of an end: `SHUTDOWN`, `RESET` or `GUEST_PANICKED`.
-    pub last_event: Option<Event>,
-    /// How many commands ended without their reply: the deadline passed, or the monitor closed, before it came.
-    pub unanswered: usize,
-    /// The end of what the process printed, with what is not UTF-8 replaced.
-    pub log: String,
-    /// The end of what each console printed, by its name.
-    pub consoles: Vec<(String, String)>,
-    /// What was executed.
-    pub command_line: CommandLine,
-    /// What the host failed to do on the way, above all: what could not be removed.
-    pub faults: Vec<HostFault>,
-}
 
 /// Who or what ended a machine. Nothing here means success by itself; that is for the caller to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +30,24 @@ pub enum Cause {
     Panic,
     /// The guest wrote this value to an `isa-debug-exit` device.
     DebugExit(u32),
-    /// A signal that the caller did not send. None: QEMU caught it and shut down in order; which one it was, and who
-    /// sent it, stands in the log.
-    Signal(Option<i32>),
+    /// A signal that the caller did not send.
+    Signal {
+        /// Its number, where it is known.
+        number: Option<i32>,
+        /// Who sent it, in QEMU's words. QEMU knows it of the signals that it catches (SIGTERM, SIGINT, SIGHUP); the
+        /// kernel tells nobody who sent the others.
+        sender: Option<String>,
+    },
     /// QEMU exited with this code, by itself.
     Exit(i32),
     /// QEMU shut down for another reason, in its own word.
     Other(String),
     /// Nobody was told, neither by QEMU nor by the operating system.
     Unknown,
+    /// Nothing: it was not ours, the caller let it go, and it runs on.
+    LetGo,
+    /// It was not ours, and it closed its monitor without telling why.
+    HungUp,
     /// The process survived SIGKILL: the kernel does not let it go, or did not let us kill it.
     Unkillable,
 }
@@ -76,11 +62,22 @@ impl fmt::Display for Cause {
             Self::Reset => f.write_str("reset by the guest"),
             Self::Panic => f.write_str("panic of the guest"),
             Self::DebugExit(value) => write!(f, "exited by the guest (isa-debug-exit, value {value:#x})"),
-            Self::Signal(Some(number)) => write!(f, "ended by signal {number}, which the caller did not send"),
-            Self::Signal(None) => f.write_str("shut down on a signal that the caller did not send"),
+            Self::Signal { number, sender } => {
+                f.write_str("ended by ")?;
+                match number {
+                    Some(number) => write!(f, "signal {number}")?,
+                    None => f.write_str("a signal")?,
+                }
+                if let Some(sender) = sender {
+                    write!(f, " from {sender}")?;
+                }
+                f.write_str(", which the caller did not send")
+            }
             Self::Exit(code) => write!(f, "QEMU exited by itself (status {code})"),
             Self::Other(reason) => write!(f, "QEMU shut down ({reason})"),
             Self::Unknown => f.write_str("ended for a reason that is not known"),
+            Self::LetGo => f.write_str("let go by the caller, and left as it was"),
+            Self::HungUp => f.write_str("closed its monitor"),
             Self::Unkillable => f.write_str("could not be killed"),
         }
     }
@@ -97,10 +94,13 @@ pub(crate) struct Record {
     pub(crate) quit: bool,
     /// Whether the guest has a device that ends QEMU with a value of its choice.
     pub(crate) debug_exit: bool,
-    /// The last `SHUTDOWN`, `RESET` or `GUEST_PANICKED`. Kept apart from the history, out of which it may fall.
-    pub(crate) last_event: Option<Event>,
-    /// The last `SHUTDOWN`.
-    pub(crate) shutdown: Option<Event>,
+    /// The last `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in the order in which they came. Kept apart from the history,
+    /// out of which they may fall.
+    pub(crate) last_events: Vec<Event>,
+    /// Whether somebody else was connected to the monitor when we dialled it.
+    pub(crate) crowded: bool,
+    /// Whether the caller let go of what is not ours.
+    pub(crate) let_go: bool,
     pub(crate) unanswered: usize,
     pub(crate) log: String,
     pub(crate) faults: Vec<HostFault>,
@@ -110,11 +110,14 @@ impl Record {
     /// An event came.
     pub(crate) fn note(&mut self, event: &Event) {
         if matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
-            self.last_event = Some(event.clone());
+            self.last_events.retain(|other| other.name() != event.name());
+            self.last_events.push(event.clone());
         }
-        if event.name() == "SHUTDOWN" {
-            self.shutdown = Some(event.clone());
-        }
+    }
+
+    /// The reason of the last shutdown, in QEMU's word.
+    fn shutdown_reason(&self) -> Option<String> {
+        self.last_events.iter().find(|event| event.name() == "SHUTDOWN").and_then(reason)
     }
 
     fn climbed(&self, rung: Rung) -> bool {
@@ -129,6 +132,7 @@ impl Cause {
     /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal and a debug
     /// exit come without one.
     pub(crate) fn find(exit: Option<ExitStatus>, record: &Record, started: bool) -> Self {
+        let from_outside = |number| Self::Signal { number, sender: None };
         match exit {
             None if started => Self::Unkillable,
             None => Self::NotStarted,
@@ -142,9 +146,18 @@ impl Cause {
             Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if record.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)
             }
-            Some(ExitStatus::Signal { number, .. }) => Self::Signal(Some(number)),
+            Some(ExitStatus::Signal { number, .. }) => from_outside(Some(number)),
             Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), record),
             Some(ExitStatus::Unknown) => Self::of_exit(None, record),
+        }
+    }
+
+    /// Reads the evidence that somebody else's machine has left: there is no exit status.
+    pub(crate) fn find_of_others(record: &Record) -> Self {
+        match Self::of_exit(None, record) {
+            _ if record.let_go => Self::LetGo,
+            Self::Unknown => Self::HungUp,
+            cause => cause,
         }
     }
 
@@ -154,14 +167,14 @@ impl Cause {
         if let Some(code) = code.filter(|code| record.debug_exit && code & 1 == 1 && *code > 1) {
             return Self::DebugExit(code.unsigned_abs() >> 1);
         }
-        match record.shutdown.as_ref().and_then(reason).as_deref() {
+        match record.shutdown_reason().as_deref() {
             Some("host-qmp-quit") => Self::Asked(Rung::Quit),
             Some("guest-shutdown") if record.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
             Some("guest-shutdown") => Self::PowerOff,
             Some("guest-reset") => Self::Reset,
             Some("guest-panic") => Self::Panic,
             Some("host-signal") if record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
-            Some("host-signal") => Self::Signal(None),
+            Some("host-signal") => Self::caught(&record.log),
             Some(other) => Self::Other(other.to_string()),
             // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
             None if record.quit => Self::Asked(Rung::Quit),
@@ -172,68 +185,22 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// The signal that QEMU caught. Only what it printed tells which one, and who sent it: `terminating on signal 15
+    /// from pid 4711 (bash)` (`qemu_system_killed` in its `system/runstate.c`).
+    fn caught(log: &str) -> Self {
+        let told = log.lines().rev().find_map(|line| line.split_once("terminating on signal "));
+        let told = told.map(|(_, told)| told.split_once(" from ").unwrap_or((told, "")));
+        let (number, sender) = told.unwrap_or_default();
+        let sender = printable(sender);
+        Self::Signal { number: number.trim().parse().ok(), sender: (!sender.is_empty()).then_some(sender) }
+    }
+}
+
 fn reason(shutdown: &Event) -> Option<String> {
     #[derive(Deserialize)]
     struct Data {
         reason: String,
     }
     shutdown.read_data().ok().map(|Data { reason }| reason)
-}
-
-impl Outcome {
-    /// The outcome of a life that did not come as far as a process.
-    pub(crate) fn not_started(command_line: CommandLine) -> Self {
-        Self {
-            cause: Cause::NotStarted,
-            exit: None,
-            last_event: None,
-            unanswered: 0,
-            log: String::new(),
-            consoles: Vec::new(),
-            command_line,
-            faults: Vec::new(),
-        }
-    }
-
-    /// The lines below the first: exit status, last words, command line.
-    pub(crate) fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(exit) = &self.exit {
-            writeln!(f, "  process: {exit}")?;
-        }
-        if let Some(event) = &self.last_event {
-            writeln!(f, "  last event: {event}")?;
-        }
-        if self.unanswered > 0 {
-            writeln!(f, "  commands without a reply: {}", self.unanswered)?;
-        }
-        for fault in &self.faults {
-            writeln!(f, "  host: {fault}")?;
-        }
-        write_block(f, "printed", &self.log)?;
-        for (name, text) in &self.consoles {
-            write_block(f, &alloc::format!("console {name}"), text)?;
-        }
-        write!(f, "  command: {}", self.command_line)
-    }
-}
-
-/// The last lines of a text, indented, so that nothing in it can be taken for ours.
-fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
-    const LINES: usize = 20;
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    writeln!(f, "  {title}:")?;
-    for line in lines.iter().skip(lines.len().saturating_sub(LINES)) {
-        writeln!(f, "    {}", printable(line))?;
-    }
-    Ok(())
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.cause)?;
-        self.write_details(f)
-    }
 }

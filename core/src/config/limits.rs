@@ -1,0 +1,37 @@
+//! Decides the bounds of what is kept in memory.
+
+/// The bounds of what is kept in memory, each with what happens beyond it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// One message of the monitor, in bytes: 64 MiB, the bound of QEMU's own parser. Beyond it the message is
+    /// skipped, and the oldest command fails with [`ProtocolError::TooLarge`](crate::ProtocolError::TooLarge).
+    pub message: usize,
+    /// The past events, in bytes: 1 MiB is some five thousand. Beyond it the oldest are forgotten and counted.
+    pub events: usize,
+    /// The output of one console, in bytes: 1 MiB is a long boot. Beyond it the oldest bytes are forgotten and
+    /// counted.
+    pub console: usize,
+    /// What waits to be typed on one console, in bytes. Beyond it, typing is refused.
+    pub console_input: usize,
+    /// Commands that wait for their reply or for its being claimed. Beyond it, commands are refused.
+    pub commands: usize,
+    /// Waits that are pending, or over and not claimed. Beyond it, waits are refused.
+    pub waits: usize,
+    /// The end of the log and of each console in an outcome, in bytes: what fits on a few screens.
+    pub last_words: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 64 << 20,
+            events: 1 << 20,
+            console: 1 << 20,
+            console_input: 1 << 20,
+            commands: 10_000,
+            waits: 10_000,
+            last_words: 8 << 10,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Decides what a machine can be given beside arguments: consoles, ports and descriptors.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::descriptor::Descriptor;
+
+/// One console, or a serial port that is left without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConsolePart {
+    /// None: nobody reads or writes it.
+    pub(crate) name: Option<String>,
+    pub(crate) front: Front,
+    /// The file that takes what it prints as well.
+    pub(crate) log: Option<Vec<u8>>,
+}
+
+/// What the guest sees of a console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// Its next serial port.
+    Serial,
+    /// This device, up to the chardev.
+    Device(Vec<u8>),
+    /// Whatever the caller's own arguments make of it.
+    Chardev,
+}
+
+/// A descriptor that the process inherits in a set of QEMU's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Added {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) set: u32,
+    pub(crate) opaque: Vec<u8>,
+}
+
+/// A connection to a machine beside its monitor and its consoles, with a protocol of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Port {
+    /// The virtio-serial port on which a guest agent listens (`org.qemu.guest_agent.0`).
+    GuestAgent,
+    /// QEMU's device tester (`-qtest`).
+    Qtest,
+}
+
+impl Port {
+    /// Its chardev. QEMU 7.2 takes no other name for the one of qtest.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::GuestAgent => "qga",
+            Self::Qtest => "qtest",
+        }
+    }
+}
+
+/// What is spoken on a monitor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// QMP: a greeting, a negotiation, events.
+    #[default]
+    Qmp,
+    /// The guest agent's: neither of these, but a way to find the end of what is stale (`guest-sync-delimited`).
+    GuestAgent,
+    /// The device tester's: lines of text, answered in their order.
+    Qtest,
+}

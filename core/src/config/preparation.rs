@@ -1,0 +1,44 @@
+//! Decides what a machine needs to be made for it on the host.
+
+use crate::config::Config;
+use crate::effect::Preparation;
+use crate::input::Channel;
+use crate::lifecycle::Wiring;
+use crate::transport::{Monitor, Peer, Transport};
+
+impl Config {
+    pub(crate) fn preparation(&self) -> Preparation {
+        let transport = |channel| if channel == Channel::Monitor { self.transport() } else { Transport::Pair };
+        Preparation {
+            name: self.name.clone().into_bytes(),
+            base: self.temporary.clone(),
+            log_directory: self.log_directory.clone(),
+            process: self.peer.is_none(),
+            channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),
+            ports: self.ports.clone(),
+            added: self.added.iter().map(|added| added.descriptor.clone()).collect(),
+            files: self.consoles.iter().filter_map(|console| console.log.clone()).collect(),
+        }
+    }
+
+    /// How the monitor comes to be.
+    fn transport(&self) -> Transport {
+        match (&self.peer, &self.monitor) {
+            (Some(Peer::Dial(address)), _) => Transport::Dial(address.clone()),
+            (Some(Peer::Listen(address)), _) | (None, Monitor::At(address)) => Transport::Listen(address.clone()),
+            (Some(Peer::Connected(descriptor)), _) => Transport::Given(descriptor.clone()),
+            (None, Monitor::Socket) => Transport::ListenIn(self.socket_directory.clone()),
+            (None, Monitor::Inherited | Monitor::None) => Transport::Pair,
+        }
+    }
+
+    /// How the monitor and the process hang together.
+    pub(crate) fn wiring(&self) -> Wiring {
+        match (&self.peer, &self.monitor) {
+            (Some(_), _) => Wiring::Foreign,
+            (None, Monitor::None) => Wiring::Absent,
+            (None, Monitor::Inherited) => Wiring::Inherited,
+            (None, Monitor::Socket | Monitor::At(_)) => Wiring::Dialled,
+        }
+    }
+}

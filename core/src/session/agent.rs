@@ -1,0 +1,141 @@
+//! Decides how a guest agent is brought to a known state.
+//!
+//! A guest agent does not greet, and what it said to others may still be in the way: replies, and the errors that half
+//! of somebody's command makes of ours. `guest-sync-delimited` is made for that: the agent answers it with a byte that
+//! occurs nowhere else (0xFF), and repeats our number behind it. The same byte, sent before, makes its parser forget
+//! what was half said. It is asked so after the connection is made, and again when somebody has given up a command.
+
+use alloc::format;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::flight::Owner;
+use super::{Fact, Session, Stage};
+use crate::command::Payload;
+use crate::time::Moment;
+use crate::wire::{Framer, Message};
+
+/// What stands before an answer to our number, and makes the agent forget what was half said.
+const DELIMITER: u8 = 0xFF;
+
+/// How long an answer may take before the agent is asked again. One that was not there yet when we asked may have
+/// lost the question: what is written to its port before it opens it need not arrive.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// How far a guest agent is in step with us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sync {
+    /// The number that was asked for last.
+    number: u64,
+    /// Its answer is due.
+    due: bool,
+    /// When it was asked for.
+    asked: Moment,
+    /// The delimiter came, and the next line is an answer.
+    delimited: bool,
+    /// It was in step once: the handshake is over.
+    once: bool,
+}
+
+impl Sync {
+    /// The agent reads numbers as signed ones; the lowest bits leave room to count on.
+    pub(super) fn new(nonce: u64) -> Self {
+        Self { number: nonce >> 16 << 8, ..Self::default() }
+    }
+}
+
+impl Session {
+    /// Asks, and takes nothing for an answer to anything else until it is answered.
+    pub(super) fn ask_to_sync(&mut self, now: Moment) {
+        self.stage = Stage::Syncing;
+        self.ask_number(now);
+    }
+
+    /// The command before this succeeds in silence: the answer to this one says that it is over.
+    pub(super) fn ask_behind_silence(&mut self, now: Moment) {
+        self.ask_number(now);
+    }
+
+    fn ask_number(&mut self, now: Moment) {
+        let number = self.sync.number + 1;
+        self.sync = Sync { number, due: true, asked: now, ..self.sync };
+        let out = self.outbox.writer();
+        out.push(DELIMITER);
+        let ask = format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{number}}}}}"#);
+        out.extend_from_slice(ask.as_bytes());
+    }
+
+    /// When somebody gave up a command that is on the wire, its reply must not be taken for another's. When nothing
+    /// answers, the agent is asked again.
+    pub(super) fn sync_if_needed(&mut self, now: Moment) {
+        let given_up = self.is_ready() && self.flight.has_given_up();
+        if given_up || self.sync_again().is_some_and(|at| at <= now) {
+            self.ask_to_sync(now);
+        }
+    }
+
+    /// When the agent is to be asked again, as long as somebody waits for it.
+    pub(super) fn sync_again(&self) -> Option<Moment> {
+        let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.flight.is_waiting());
+        wanted.then(|| self.sync.asked.after(AGAIN))
+    }
+
+    /// Splits what comes at the delimiters: what was half said before one is forgotten.
+    pub(super) fn read_agent(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(Fact)) {
+        let mut pieces = bytes.split(|byte| *byte == DELIMITER);
+        self.read(now, pieces.next().unwrap_or_default(), emit);
+        for piece in pieces {
+            self.framer = Framer::new(self.limit);
+            self.sync.delimited = true;
+            self.read(now, piece, emit);
+        }
+    }
+
+    /// Whether a line is no reply for anybody: an answer to a number, or what comes before it.
+    pub(super) fn is_stale(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(Fact)) -> bool {
+        if core::mem::take(&mut self.sync.delimited) {
+            self.delimited(now, line, emit);
+            return true;
+        }
+        let stale = self.stage == Stage::Syncing;
+        self.counters.stale += u64::from(stale);
+        stale
+    }
+
+    fn delimited(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(Fact)) {
+        let answer = match Message::read(line) {
+            Ok(Message::Reply { result: Ok(payload), .. }) => payload.read::<u64>().ok(),
+            _ => None,
+        };
+        if !self.sync.due || answer != Some(self.sync.number) {
+            self.counters.stale += 1;
+            return;
+        }
+        self.sync.due = false;
+        match self.stage {
+            Stage::Syncing => self.in_step(now, emit),
+            _ => self.silence_is_over(now, emit),
+        }
+    }
+
+    fn in_step(&mut self, now: Moment, emit: &mut impl FnMut(Fact)) {
+        self.flight.forget_given_up();
+        if core::mem::replace(&mut self.sync.once, true) {
+            self.stage = Stage::Ready { out_of_band: false };
+            self.send_queued(now);
+        } else {
+            self.become_ready(now, false, emit);
+        }
+    }
+
+    /// What succeeds in silence has succeeded when the agent answers what comes behind it.
+    fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(Fact)) {
+        let silent = |id: &u16| self.flight.entry(*id).is_some_and(|entry| entry.kind.silent);
+        let Some(entry) = self.flight.only().filter(silent).and_then(|id| self.flight.land(id)) else { return };
+        if let Owner::Caller(id) = entry.owner {
+            emit(Fact::Answered(id, Ok(Payload(Bytes::from_static(b"{}")))));
+        }
+        self.send_queued(now);
+    }
+}

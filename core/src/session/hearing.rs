@@ -1,0 +1,152 @@
+//! Decides what follows from what the peer says.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::flight::{Entry, Owner};
+use super::{Fact, Session, Stage, tester};
+use crate::command::Payload;
+use crate::config::Dialect;
+use crate::error::CommandError;
+use crate::fault::{ProtocolError, Refusal};
+use crate::lifecycle::LaunchFailure;
+use crate::text::excerpt;
+use crate::time::Moment;
+use crate::wire::{Frame, Greeting, Message};
+
+impl Session {
+    pub(super) fn received(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(Fact)) {
+        match self.dialect {
+            Dialect::Qmp | Dialect::Qtest => self.read(now, bytes, emit),
+            Dialect::GuestAgent => self.read_agent(now, bytes, emit),
+        }
+    }
+
+    pub(super) fn read(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(Fact)) {
+        if self.is_open() {
+            self.framer.push(bytes);
+        }
+        while self.is_open() {
+            match self.framer.next_frame() {
+                Some(Frame::Message(frame)) => self.frame(now, &frame, emit),
+                Some(Frame::TooLarge) => {
+                    self.unreadable(now, ProtocolError::TooLarge { limit: self.limit }, true, emit);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Moment, frame: &Bytes, emit: &mut impl FnMut(Fact)) {
+        if self.dialect == Dialect::GuestAgent && self.is_stale(now, frame, emit) {
+            return;
+        }
+        let message = match self.dialect {
+            Dialect::Qtest => Ok(tester::read(frame)),
+            Dialect::Qmp | Dialect::GuestAgent => Message::read(frame),
+        };
+        match message {
+            Ok(message) => self.message(now, message, frame, emit),
+            Err(error) => self.unreadable(now, error, !looks_like_an_event(frame), emit),
+        }
+    }
+
+    fn message(&mut self, now: Moment, message: Message, frame: &Bytes, emit: &mut impl FnMut(Fact)) {
+        match (self.stage, message) {
+            (_, Message::Event(event)) => emit(Fact::Event(event)),
+            (Stage::Greeting, Message::Greeting(greeting)) => self.negotiate(greeting, emit),
+            (Stage::Greeting, Message::Reply { .. } | Message::Nameless(_)) => {
+                let error = ProtocolError::NoGreeting { excerpt: excerpt(frame) };
+                self.fail(LaunchFailure::Broken(error), emit);
+            }
+            (_, Message::Reply { id, result }) => {
+                self.reply(now, id.or_else(|| self.nameless()), result, frame, emit);
+            }
+            (_, Message::Nameless(refusal)) if self.nameless().is_some() => {
+                self.reply(now, self.nameless(), Err(refusal), frame, emit);
+            }
+            (_, Message::Nameless(_)) => match self.flight.lose_oldest_raw() {
+                Some(id) => {
+                    emit(Fact::Answered(id, Ok(Payload(frame.clone()))));
+                    self.send_queued(now);
+                }
+                None => self.counters.nameless += 1,
+            },
+            (_, Message::Greeting(_)) => self.counters.unmatched += 1,
+        }
+    }
+
+    fn negotiate(&mut self, greeting: Greeting, emit: &mut impl FnMut(Fact)) {
+        let offered = greeting.capabilities.iter().any(|name| name == "oob");
+        self.greeting = Some(greeting);
+        self.stage = Stage::Negotiating;
+        let mut body = Vec::from(br#"{"execute":"qmp_capabilities""#);
+        if offered {
+            body.extend_from_slice(br#","arguments":{"enable":["oob"]}"#);
+        }
+        let entry = Entry { owner: Owner::Handshake { out_of_band: offered }, ..Entry::default() };
+        self.flight.send(entry, &body, None, self.dialect, &mut self.outbox);
+        emit(Fact::Greeted);
+    }
+
+    /// What a reply without an id is for: where commands go one at a time, the one that is on the wire.
+    fn nameless(&self) -> Option<u16> {
+        self.flight.only().filter(|_| self.dialect != Dialect::Qmp)
+    }
+
+    fn reply(
+        &mut self,
+        now: Moment,
+        id: Option<u16>,
+        result: Result<Payload, Refusal>,
+        frame: &Bytes,
+        emit: &mut impl FnMut(Fact),
+    ) {
+        let Some(entry) = id.and_then(|id| self.flight.land(id)) else {
+            self.counters.unmatched += 1;
+            return;
+        };
+        if entry.kind.quit && result.is_ok() {
+            emit(Fact::QuitAccepted);
+        }
+        match (entry.owner, result) {
+            (Owner::Handshake { out_of_band }, Ok(_)) => {
+                self.become_ready(now, out_of_band, emit);
+            }
+            (Owner::Handshake { .. }, Err(refusal)) => {
+                self.fail(LaunchFailure::Refused(refusal), emit);
+            }
+            (Owner::Caller(id), _) if entry.kind.raw => emit(Fact::Answered(id, Ok(Payload(frame.clone())))),
+            (Owner::Caller(id), result) => emit(Fact::Answered(id, result.map_err(CommandError::Refused))),
+            (Owner::Ladder, result) => emit(Fact::LadderAnswered(result.map(drop))),
+            (Owner::Nobody | Owner::Lost, _) => self.counters.late += 1,
+        }
+        self.send_queued(now);
+    }
+
+    pub(super) fn unreadable(
+        &mut self,
+        now: Moment,
+        error: ProtocolError,
+        may_be_a_reply: bool,
+        emit: &mut impl FnMut(Fact),
+    ) {
+        match error {
+            ProtocolError::TooLarge { .. } => self.counters.too_large += 1,
+            ProtocolError::Malformed { .. } | ProtocolError::NoGreeting { .. } => self.counters.malformed += 1,
+        }
+        if !self.is_ready() {
+            self.fail(LaunchFailure::Broken(error), emit);
+        } else if let Some(id) = may_be_a_reply.then(|| self.flight.lose_oldest()).flatten() {
+            // In-band replies come in order, so this was most likely the reply to the oldest.
+            emit(Fact::Answered(id, Err(CommandError::Broken(error))));
+        }
+        self.send_queued(now);
+    }
+}
+
+/// Whether a message that cannot be read begins as QEMU's events do.
+fn looks_like_an_event(frame: &[u8]) -> bool {
+    [b"{\"timestamp\"".as_slice(), b"{\"event\""].iter().any(|begin| frame.starts_with(begin))
+}

@@ -1,0 +1,87 @@
+//! Decides in which ways a monitor can be reached.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use crate::descriptor::Descriptor;
+
+/// The address of a stream socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Address {
+    /// A Unix socket at this path, of 107 bytes at most.
+    Unix(Vec<u8>),
+    /// TCP. Names are not resolved here: that takes a while, and the caller knows best how.
+    Tcp(SocketAddr),
+}
+
+impl Address {
+    /// The address of a Unix socket.
+    #[must_use]
+    pub fn unix(path: impl Into<Vec<u8>>) -> Self {
+        Self::Unix(path.into())
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => f.write_str(&crate::text::printable(&crate::text::lossy(path))),
+            Self::Tcp(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// How a QEMU that we launch comes by its monitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Monitor {
+    /// It inherits one end of a pair of sockets: there is no path that could be too long, stale or somebody else's,
+    /// and no race.
+    #[default]
+    Inherited,
+    /// It dials a Unix socket on which we listen before it is started. The path is unpredictable: in
+    /// [`Config::socket_directory`](crate::Config::socket_directory), or in the machine's private directory.
+    Socket,
+    /// It dials this address, on which we listen before it is started. A path must be free; we remove it afterwards,
+    /// because we made it. Port 0 stands for any port that is free.
+    At(Address),
+    /// It has none: the machine is ready when it is started, has no commands and no events, and is ended by signals.
+    None,
+}
+
+/// How a machine that somebody else launched is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Peer {
+    /// It listens there (`-qmp unix:PATH,server=on,wait=off`), and we dial.
+    Dial(Address),
+    /// We listen there, and it dials (`-chardev socket,path=PATH`). A path must be free; we remove it afterwards.
+    Listen(Address),
+    /// We are connected already.
+    Connected(Descriptor),
+}
+
+/// How one channel comes to be: what [`Effect::Prepare`](crate::Effect::Prepare) asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// A pair of connected sockets: one end for us, one for the process to inherit.
+    Pair,
+    /// A socket that listens at this address, for one connection.
+    Listen(Address),
+    /// A Unix socket that listens under an unpredictable name, for one connection: in this directory, or in the
+    /// private one.
+    ListenIn(Option<Vec<u8>>),
+    /// Nothing yet: the address is dialled when the channel is opened.
+    Dial(Address),
+    /// This descriptor.
+    Given(Descriptor),
+}

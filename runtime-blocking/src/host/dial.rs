@@ -1,0 +1,122 @@
+//! Decides how sockets with an address are made: those on which we listen, and those that dial.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use qemu_machine_core::{Address, HostFault};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getpeername,
+    getsockname, listen, socket_with, sockopt,
+};
+
+use super::fault;
+use super::place::{Place, path};
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// How dialling went.
+pub(super) enum Dialled {
+    /// Connected. Whether somebody else was, as far as that can be known.
+    Connected { crowded: bool },
+    /// Under way: there is room to write when it is over.
+    Pending,
+}
+
+/// Listens at an address, for one connection. The address is the real one, where a port was left to the system.
+pub(super) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd, Address), HostFault> {
+    let failed = |error: Errno| fault(format!("listen at {address}"), &error.into());
+    let socket = match address {
+        Address::Unix(bytes) => {
+            let there = SocketAddrUnix::new(&**bytes).map_err(failed)?;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(failed)?;
+            bind(&socket, &there).map_err(failed)?;
+            let path = path(bytes);
+            // Whoever can write to a socket can connect to it.
+            let private = fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
+            place.made_socket(path);
+            private.map_err(|error| fault(format!("make {address} private"), &error))?;
+            socket
+        }
+        Address::Tcp(there) => {
+            let socket = socket_with(family(there), SocketType::STREAM, FLAGS, None).map_err(failed)?;
+            sockopt::set_socket_reuseaddr(&socket, true).map_err(failed)?;
+            bind(&socket, there).map_err(failed)?;
+            socket
+        }
+        _ => return Err(failed(Errno::AFNOSUPPORT)),
+    };
+    listen(&socket, 1).map_err(failed)?;
+    let real = match (address, SocketAddr::try_from(getsockname(&socket).map_err(failed)?)) {
+        (Address::Tcp(_), Ok(real)) => Address::Tcp(real),
+        _ => address.clone(),
+    };
+    Ok((socket, real))
+}
+
+/// The connection that somebody made to a socket on which we listen, if somebody did.
+pub(super) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    match accept_with(listener, FLAGS) {
+        Ok(socket) => Ok(Some(socket)),
+        // Gone again before we looked, or a signal: another one may come.
+        Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Dials an address. It never waits: a Unix socket whose backlog is full refuses at once.
+pub(super) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
+    match address {
+        Address::Unix(bytes) => {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+            connect(&socket, &SocketAddrUnix::new(&**bytes)?)?;
+            let crowded = is_crowded(&socket);
+            Ok((socket, Dialled::Connected { crowded }))
+        }
+        Address::Tcp(there) => {
+            let socket = socket_with(family(there), SocketType::STREAM, FLAGS, None)?;
+            // Commands are short, and each is waited for.
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            match connect(&socket, there) {
+                Ok(()) => Ok((socket, Dialled::Connected { crowded: false })),
+                Err(Errno::INPROGRESS | Errno::INTR) => Ok((socket, Dialled::Pending)),
+                Err(error) => Err(error.into()),
+            }
+        }
+        _ => Err(Errno::AFNOSUPPORT.into()),
+    }
+}
+
+/// How a connection under way stands; none: still under way.
+pub(super) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
+    match sockopt::socket_error(&socket) {
+        Ok(Ok(())) => match getpeername(&socket) {
+            Ok(_) => Some(Ok(())),
+            Err(Errno::NOTCONN) => None,
+            Err(error) => Some(Err(error.into())),
+        },
+        Ok(Err(error)) | Err(error) => Some(Err(error.into())),
+    }
+}
+
+fn family(address: &SocketAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+}
+
+/// Whether the peer of this socket serves another client already. The kernel lists a connection that was accepted
+/// under the name of the socket that accepted it; one that still waits for that, as ours does, is in another state.
+fn is_crowded(socket: &OwnedFd) -> bool {
+    const CONNECTED: &str = "03";
+    let peer: Option<SocketAddrUnix> =
+        getpeername(socket).ok().flatten().and_then(|peer: SocketAddrAny| peer.try_into().ok());
+    let Some(name) = peer.as_ref().and_then(SocketAddrUnix::path_bytes) else { return false };
+    let name = String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(name)).into_owned();
+    let sockets = fs::read("/proc/net/unix").unwrap_or_default();
+    String::from_utf8_lossy(&sockets).lines().any(|line| {
+        // Num RefCount Protocol Flags Type St Inode Path
+        let mut fields = line.split_ascii_whitespace();
+        fields.nth(5) == Some(CONNECTED) && line.strip_suffix(&name).is_some_and(|line| line.ends_with(' '))
+    })
+}

@@ -1,0 +1,124 @@
+//! Decides what is made for a machine before its process is started.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Port, Preparation, Prepared, Transport};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::dial::listen_at;
+use super::place::Place;
+use super::{Host, fault};
+
+/// What becomes a channel when it is opened.
+#[derive(Debug)]
+pub(super) enum Ours {
+    Connected(OwnedFd),
+    Listening(OwnedFd),
+    Dial(Address),
+}
+
+/// What is being made, until all of it is there.
+#[derive(Default)]
+struct Making {
+    ours: Vec<(Channel, Ours)>,
+    theirs: Vec<(Inherited, OwnedFd)>,
+    ports: Vec<(Port, OwnedFd)>,
+    monitor: Option<Address>,
+}
+
+impl Host {
+    pub(super) fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
+        let mut place = Place::make(wanted)?;
+        let mut making = Making::default();
+        let made = making.all(wanted, &mut place).and_then(|()| nonce());
+        let nonce = match made {
+            Ok(nonce) => nonce,
+            Err(made) => return Err(place.removed_after(made)),
+        };
+        let mut prepared = Prepared { directory: place.directory(), log: place.log_path(), ..Prepared::default() };
+        prepared.descriptors = making.theirs.iter().map(|(what, theirs)| (*what, theirs.as_raw_fd())).collect();
+        (prepared.monitor, prepared.nonce) = (making.monitor, nonce);
+        self.place = Some(place);
+        self.ours = making.ours;
+        self.theirs = making.theirs.into_iter().map(|(_, theirs)| theirs).collect();
+        self.ports = making.ports;
+        Ok(prepared)
+    }
+}
+
+impl Making {
+    fn all(&mut self, wanted: &Preparation, place: &mut Place) -> Result<(), HostFault> {
+        for (channel, transport) in &wanted.channels {
+            let ours = self.channel(*channel, transport, place)?;
+            self.ours.push((*channel, ours));
+        }
+        for port in &wanted.ports {
+            let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the port {port:?}"), &error))?;
+            self.ports.push((*port, ours));
+            self.theirs.push((Inherited::Port(*port), theirs));
+        }
+        for (index, descriptor) in wanted.added.iter().enumerate() {
+            let copy = copy(descriptor).map_err(|error| fault("hand on a descriptor".into(), &error))?;
+            self.theirs.push((Inherited::Added(index), copy));
+        }
+        Ok(())
+    }
+
+    fn channel(&mut self, channel: Channel, transport: &Transport, place: &mut Place) -> Result<Ours, HostFault> {
+        let address = match transport {
+            Transport::Pair => return self.pair(channel),
+            Transport::Dial(address) => return Ok(Ours::Dial(address.clone())),
+            Transport::Given(descriptor) => {
+                let given = given(descriptor).map_err(|error| fault(format!("use the given {channel}"), &error))?;
+                return Ok(Ours::Connected(given));
+            }
+            Transport::Listen(address) => address.clone(),
+            Transport::ListenIn(directory) => {
+                Address::unix(place.socket_path(directory.as_deref())?.as_os_str().as_bytes())
+            }
+            _ => return Err(fault(format!("make the {channel}"), &io::ErrorKind::Unsupported.into())),
+        };
+        let (socket, real) = listen_at(&address, place)?;
+        self.monitor = Some(real);
+        Ok(Ours::Listening(socket))
+    }
+
+    fn pair(&mut self, channel: Channel) -> Result<Ours, HostFault> {
+        let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
+        self.theirs.push((Inherited::Channel(channel), theirs));
+        Ok(Ours::Connected(ours))
+    }
+}
+
+/// A descriptor of our own for what was given, under a number that no process needs for its standard streams.
+fn copy(descriptor: &Descriptor) -> io::Result<OwnedFd> {
+    let descriptor = descriptor.get::<OwnedFd>().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(fcntl_dupfd_cloexec(descriptor, 3)?)
+}
+
+/// A connected socket that was given to us, from here on without waiting.
+fn given(descriptor: &Descriptor) -> io::Result<OwnedFd> {
+    let copy = copy(descriptor)?;
+    rustix::io::ioctl_fionbio(&copy, true)?;
+    Ok(copy)
+}
+
+fn nonce() -> Result<u64, HostFault> {
+    let mut random = [0_u8; 8];
+    // So few bytes are given whole or not at all.
+    getrandom(&mut random, GetRandomFlags::empty()).map_err(|error| fault("get random bytes".into(), &error.into()))?;
+    Ok(u64::from_ne_bytes(random))
+}
+
+/// Two connected sockets, ours of which does not block. Neither is inherited by any process unless it is told to.
+fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    // Where our own standard streams are closed, the number could be one that the process needs for its own.
+    let theirs = if theirs.as_raw_fd() > 2 { theirs } else { fcntl_dupfd_cloexec(&theirs, 3)? };
+    Ok((ours, theirs))
+}
