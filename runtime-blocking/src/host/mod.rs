@@ -23,6 +23,8 @@ use child::Child;
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
 use socket::{Received, Socket};
+#[doc(hidden)]
+pub use verbs::try_lock;
 
 /// How a runtime watches the descriptors of one machine. It owns none of them, and reads and writes none.
 ///
