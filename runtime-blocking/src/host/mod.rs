@@ -8,6 +8,7 @@ mod child;
 mod keeper;
 mod place;
 mod socket;
+mod trace;
 mod verbs;
 
 use std::io;
@@ -23,6 +24,7 @@ use child::Child;
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
 use socket::{Received, Socket};
+use trace::Trace;
 #[doc(hidden)]
 pub use verbs::try_lock;
 
@@ -67,6 +69,7 @@ pub struct Host {
     theirs: Vec<OwnedFd>,
     sockets: Vec<Socket>,
     child: Option<Child>,
+    trace: Trace,
 }
 
 /// A clock for machines: it tells how long it is since it was made, and never goes back.
@@ -102,39 +105,45 @@ impl Default for Clock {
 impl Host {
     /// Carries out all orders that a machine has, reports each, and sends what it says, as far as the sockets take it.
     pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        self.trace.look(machine);
         while let Some(effect) = machine.poll_effect() {
-            match effect {
-                Effect::Prepare(wanted) => {
-                    let result = self.prepare(&wanted);
-                    machine.handle(now, result.map_or_else(Input::PrepareFailed, Input::Prepared));
-                }
-                Effect::Spawn(spawn) => {
-                    let result = self.spawn(spawn, watch);
-                    machine.handle(now, result.map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid }));
-                }
-                Effect::Open(channel) => {
-                    let result = self.open(channel, watch);
-                    let failed = |error| Input::OpenFailed(channel, fault(format!("open the {channel}"), &error));
-                    machine.handle(now, result.map_or_else(failed, |()| Input::Opened(channel)));
-                }
-                Effect::Close(channel) => self.close(channel, machine, now, watch),
-                Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, self.signal(signal))),
-                Effect::ReadLog { limit } => {
-                    // What cannot be read is empty: the outcome does without it.
-                    machine.handle(now, Input::LogRead(&self.read_log(limit).unwrap_or_default()));
-                }
-                Effect::Remove => machine.handle(now, Input::Removed(self.remove())),
-                // An order that this version does not know: the core and the runtimes are released together.
-                _ => {}
-            }
+            let _inside = self.trace.order(&effect);
+            self.carry_out(effect, machine, now, watch);
         }
-        self.sockets.iter_mut().for_each(|socket| socket.flush(machine, watch));
+        let Self { sockets, trace, .. } = self;
+        let _inside = trace.enter();
+        sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));
+    }
+
+    fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let log;
+        let answer = match effect {
+            Effect::Prepare(wanted) => self.prepare(&wanted).map_or_else(Input::PrepareFailed, Input::Prepared),
+            Effect::Spawn(spawn) => {
+                self.spawn(spawn, watch).map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid })
+            }
+            Effect::Open(channel) => {
+                let failed = |error| Input::OpenFailed(channel, fault(format!("open the {channel}"), &error));
+                self.open(channel, watch).map_or_else(failed, |()| Input::Opened(channel))
+            }
+            Effect::Close(channel) => return self.close(channel, machine, now, watch),
+            Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
+            Effect::ReadLog { limit } => {
+                // What cannot be read is empty: the outcome does without it.
+                log = self.read_log(limit).inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default();
+                Input::LogRead(&log)
+            }
+            Effect::Remove => Input::Removed(self.remove()),
+            // An order that this version does not know: the core and the runtimes are released together.
+            _ => return,
+        };
+        self.trace.report(machine, now, answer);
     }
 
     /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more.
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
         let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
-        match socket.receive(machine, now) {
+        match socket.receive(machine, now, &mut self.trace) {
             Received::Some => true,
             Received::Nothing => false,
             Received::End => {
@@ -150,7 +159,7 @@ impl Host {
             if let Some(child) = self.child.take() {
                 watch.buried(child.descriptor());
             }
-            machine.handle(now, Input::Exited(status));
+            self.trace.report(machine, now, Input::Exited(status));
         }
     }
 
@@ -204,7 +213,7 @@ impl Host {
         if let Some(index) = self.sockets.iter().position(|socket| socket.channel == channel) {
             watch.close(channel, &self.sockets.swap_remove(index).descriptor);
         }
-        machine.handle(now, Input::Closed(channel));
+        self.trace.report(machine, now, Input::Closed(channel));
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Watch;
+use super::trace::Trace;
 
 /// How much is read at once: as much as a socket holds.
 const READ: usize = 64 << 10;
@@ -39,20 +40,20 @@ impl Socket {
         Self { channel, descriptor: Arc::new(descriptor), full: false }
     }
 
-    pub(super) fn receive(&self, machine: &mut Machine, now: Moment) -> Received {
+    pub(super) fn receive(&self, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
         let borrowed = BUFFER.try_with(|buffer| {
-            buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now))
+            buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now, trace))
         });
         // A machine that is dropped while its thread ends finds that the thread's buffer was dropped before it.
-        borrowed.ok().flatten().unwrap_or_else(|| self.receive_into(&mut Vec::new(), machine, now))
+        borrowed.ok().flatten().unwrap_or_else(|| self.receive_into(&mut Vec::new(), machine, now, trace))
     }
 
-    fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment) -> Received {
+    fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
         buffer.resize(READ, 0);
         match recv(&self.descriptor, &mut buffer[..], RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Received::End,
             Ok((bytes, _)) => {
-                machine.handle(now, Input::Received(self.channel, &buffer[..bytes]));
+                trace.report(machine, now, Input::Received(self.channel, &buffer[..bytes]));
                 Received::Some
             }
             Err(Errno::AGAIN) => Received::Nothing,
@@ -63,14 +64,17 @@ impl Socket {
         }
     }
 
-    pub(super) fn flush(&mut self, machine: &mut Machine, watch: &mut impl Watch) {
+    pub(super) fn flush(&mut self, machine: &mut Machine, trace: &Trace, watch: &mut impl Watch) {
         let bytes = machine.outgoing(self.channel);
         if bytes.is_empty() {
             return;
         }
         let length = bytes.len();
         let sent = match send(&self.descriptor, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(sent) => sent,
+            Ok(sent) => {
+                trace.sent(machine, self.channel, &bytes[..sent]);
+                sent
+            }
             Err(Errno::AGAIN | Errno::INTR) => 0,
             // Nobody reads this any more. What they said before is still to be read, and then comes the end.
             Err(_) => length,
