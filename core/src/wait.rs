@@ -268,6 +268,11 @@ impl Waits {
         self.pending.len() + self.over.len()
     }
 
+    /// How many are not over.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(crate) fn deadline(&self) -> Option<Moment> {
         self.pending.iter().filter_map(|wait| wait.until).min()
     }

@@ -242,3 +242,31 @@ fn a_signal_that_cannot_be_sent_brings_the_next_rung_at_once() {
     assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
     assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
 }
+
+#[test]
+fn the_rungs_that_were_climbed_can_be_read_until_the_end() {
+    let mut rig = Rig::ready(config());
+    assert_eq!(rig.vm.rungs(), []);
+    rig.shutdown(Shutdown::within(secs(30)));
+    assert_eq!(rig.vm.rungs(), [Rung::Quit]);
+    rig.pass(secs(20));
+    assert_eq!(rig.vm.rungs(), [Rung::Quit, Rung::Terminate]);
+    rig.dies(SIGTERM);
+    assert_eq!(rig.vm.rungs(), []);
+    // Where no rung has any time, all of them are climbed at once.
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(0)));
+    assert_eq!(rig.vm.rungs(), [Rung::Quit, Rung::Terminate, Rung::Kill]);
+}
+
+#[test]
+fn a_failure_can_be_read_before_the_end_that_follows_it() {
+    let mut rig = Rig::launched(config().launch_within(secs(5)));
+    assert_eq!(rig.vm.launch_failure(), None);
+    rig.pass(secs(5));
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Ending, None));
+    assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::TimedOut(Phase::Greeting)));
+    rig.dies(SIGKILL);
+    rig.launch();
+    assert_eq!(rig.vm.launch_failure(), None, "it is that of the last life");
+}

@@ -1,12 +1,12 @@
 //! Decides who turns the crank of a machine: the caller that waits leads; when nobody waits, the keeper does.
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
 
-use crate::host::{Clock, Host, Keeper, Kept, Next, Wake, fault};
+use crate::host::{Clock, Host, Keeper, Kept, Next, Wake, fault, try_lock};
 use crate::wires::{Poll, Ready, Wires};
 
 /// A machine with its host side, shared by its callers and the keeper.
@@ -95,6 +95,11 @@ impl Driver {
         self.settle(&mut turn);
         self.leave(turn);
         answer
+    }
+
+    /// Looks at the machine, unless somebody is at it.
+    pub(crate) fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
+        try_lock(&self.turn).map(|turn| look(&turn.machine))
     }
 
     /// Asks something of the machine and waits for the answer. The machine bounds the wait.
@@ -221,12 +226,8 @@ impl Kept for Driver {
     }
 
     fn turn(&self, wake: Wake) -> Next {
-        let mut turn = match self.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // A caller is at it this very moment. The keeper waits for nobody: others need it.
-            Err(TryLockError::WouldBlock) => return Next::Lease,
-        };
+        // A caller is at it this very moment. The keeper waits for nobody: others need it.
+        let Some(mut turn) = try_lock(&self.turn) else { return Next::Lease };
         let inside = turn.lead != Lead::Nobody || turn.followers > 0;
         match (wake, inside, turn.watch) {
             (Wake::Ready, true, _) => {

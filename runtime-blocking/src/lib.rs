@@ -10,6 +10,31 @@
 //! ```no_run
 #![doc = include_str!("../examples/on_threads.rs")]
 //! ```
+//!
+//! # Logging
+//!
+//! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
+//! what happens to it, in a span `machine` with its `name` ([`Config::name`]) and the `pid` of its process. All runtimes
+//! have the feature, and tell the same.
+//!
+//! | target | level | what |
+//! |---|---|---|
+//! | `qemu_machine::life` | warn | `fault`: what the host could not do |
+//! | | info | `spawned`, `ready` (`version`), `failed` (`why`), `ended` (`cause`) |
+//! | | debug | `prepared` (`command`, `directory`, `log`), `ending` (`rung`), `exited` (`status`) |
+//! | `qemu_machine::wire` | trace | `sent` and `received` (`channel`, `text`): the monitor, and the consoles by their names |
+//!
+//! **The wire may carry secrets**: passwords in `set_password`, keys in `object-add`, whatever is typed. That is why it
+//! has a target of its own and is told at the lowest level only. Above it stand names, paths, the command line (which
+//! everybody on the host can read as well), and how it ended.
+//!
+//! With the `EnvFilter` of tracing-subscriber, `RUST_LOG=qemu_machine=debug` shows lives and
+//! `RUST_LOG=qemu_machine=trace` also the wire; `RUST_LOG=qemu_machine::wire=trace` shows the wire alone, without the
+//! span that says whose it is.
+//!
+//! Set a subscriber for the whole program: what happens while nobody calls is told by another thread. It is called in
+//! the middle of things, so it must not ask the machine anything. Printing it (`{vm:?}`) is allowed: that waits for
+//! nobody.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the runtimes need Linux 5.4 or later: processes are watched by pidfd and epoll");

@@ -15,7 +15,7 @@ use crate::driver::Driver;
 ///
 /// When the last one is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that takes
 /// some milliseconds, and two seconds at most, when the kernel does not let the process go.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Vm(Arc<Handle>);
 
 #[derive(Debug)]
@@ -147,6 +147,10 @@ impl Vm {
 
     fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         self.driver().ask(ask)
+    }
+
+    fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
+        self.driver().peek(look)
     }
 
     fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {

@@ -1,5 +1,6 @@
 //! Decides what a machine looks like to the loop that drives it.
 
+use std::fmt;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -22,7 +23,6 @@ const FAIR: usize = 16;
 ///
 /// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds, and
 /// two seconds at most, when the kernel does not let the process go.
-#[derive(Debug)]
 pub struct Vm {
     machine: Machine,
     host: Host,
@@ -237,6 +237,13 @@ impl Vm {
     /// When the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         self.host.read_log(limit)
+    }
+}
+
+/// The [`Machine`] inside.
+impl fmt::Debug for Vm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Vm").field(&self.machine).finish()
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use qemu_machine_blocking::host::{Clock, Host};
+use qemu_machine_blocking::host::{Clock, Host, try_lock};
 use qemu_machine_core::{HostFault, Input, Machine, Moment, Notice};
 use smol::Timer;
 
@@ -110,6 +110,11 @@ impl Shared {
         turn.nudge_driver();
         turn.unlock();
         answer
+    }
+
+    /// Looks at the machine, unless somebody is at it.
+    pub(crate) fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
+        try_lock(&self.0).map(|turn| look(&turn.machine))
     }
 
     /// Waits for an answer that one of these facts announces. Nobody else waits for the same fact.

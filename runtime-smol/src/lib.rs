@@ -29,6 +29,13 @@
 //! ```no_run
 #![doc = include_str!("../examples/on_async_std.rs")]
 //! ```
+//!
+//! # Logging
+//!
+//! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
+//! what happens to it: under the target `qemu_machine::life` its life, and under `qemu_machine::wire`, at trace only
+//! because it may carry secrets, what goes over its channels. `qemu-machine-blocking` has the list; all runtimes tell
+//! the same.
 
 mod driver;
 mod vm;

@@ -17,7 +17,7 @@ use crate::driver::{Driver, Shared};
 /// When the last handle is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that
 /// takes some milliseconds, and two seconds at most, when the kernel does not let the process go. [`kill`](Self::kill)
 /// does the same without keeping the thread. A launch keeps it for some milliseconds too, to start the process.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Vm(Arc<Handle>);
 
 #[derive(Debug)]
@@ -165,6 +165,10 @@ impl Vm {
 
     fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         self.0.0.ask(ask)
+    }
+
+    fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
+        self.0.0.peek(look)
     }
 
     fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {

@@ -18,7 +18,12 @@ fn cargo(arguments: &[&str]) -> Output {
 
 /// The names of all crates that a crate brings into the tree of its user, itself first.
 fn dependencies(package: &str) -> Vec<String> {
-    let output = cargo(&["tree", "--package", package, "--edges", "normal,build", "--prefix", "none"]);
+    dependencies_with(package, &[])
+}
+
+fn dependencies_with(package: &str, arguments: &[&str]) -> Vec<String> {
+    let tree = ["tree", "--package", package, "--edges", "normal,build", "--prefix", "none"];
+    let output = cargo(&[&tree, arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).expect("the names of crates are ASCII");
     let mut names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).map(String::from).collect();
@@ -55,6 +60,19 @@ fn the_mio_runtime_brings_only_what_is_listed() {
 #[test]
 fn the_smol_runtime_brings_only_what_is_listed() {
     assert_dependencies("qemu-machine-smol", 50);
+}
+
+/// What is told to `tracing` is told where that is asked for. The lists above are of what is there by default.
+#[test]
+fn row_36_tracing_comes_with_its_feature_and_not_without() {
+    for package in ["qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"] {
+        let default = dependencies(package);
+        assert!(!default.iter().any(|name| name.starts_with("tracing")), "{package}: {default:?}");
+        let mut brought = dependencies_with(package, &["--features", "tracing"]);
+        brought.retain(|name| !default.contains(name));
+        brought.retain(|name| name != "pin-project-lite");
+        assert_eq!(brought, ["once_cell", "tracing", "tracing-core"], "{package}");
+    }
 }
 
 /// A runtime binds; it has no room for opinions. Its host side is shared and not counted.

@@ -11,7 +11,7 @@ use crate::error::LaunchError;
 use crate::event::{Event, History};
 use crate::fault::Misuse;
 use crate::input::{Channel, Prepared};
-use crate::lifecycle::{HANG_UP_GRACE, Lifecycle, Process, State, Why};
+use crate::lifecycle::{HANG_UP_GRACE, LaunchFailure, Lifecycle, Process, Rung, State, Why};
 use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::time::Moment;
@@ -79,6 +79,19 @@ impl Machine {
             (None, Some(_)) => Some(Ok(())),
             (_, None) => self.lifecycle.is_launched().then_some(Ok(())),
         }
+    }
+
+    /// What kept the machine from becoming ready, as soon as that is known: before the end of this life, which follows.
+    #[must_use]
+    pub fn launch_failure(&self) -> Option<&LaunchFailure> {
+        self.failure.as_ref()
+    }
+
+    /// The rungs of the ladder that were climbed so far, in their order. Empty when the life is over: the outcome says
+    /// which of them worked.
+    #[must_use]
+    pub fn rungs(&self) -> &[Rung] {
+        &self.record.rungs
     }
 
     /// How the life ended, once it is over and cleaned up.

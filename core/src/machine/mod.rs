@@ -1,6 +1,7 @@
 //! Composes a machine of its parts, and decides what can be asked of it.
 
 mod attached;
+mod debug;
 mod levels;
 mod owed;
 mod turn;
@@ -30,7 +31,10 @@ use crate::wire::Encoded;
 use owed::Owed;
 
 /// A machine, without anything that does IO: the crate documentation says how it is driven.
-#[derive(Clone, Debug)]
+///
+/// Two are equal when all that they know, remember and have to say is equal: a life that is replayed ends as the same
+/// machine.
+#[derive(Clone, PartialEq)]
 pub struct Machine {
     config: Config,
     command_line: CommandLine,

@@ -7,7 +7,7 @@ use crate::input::{Channel, Input};
 
 /// What the world owes us: an answer to each order, the end of a process, and news of open channels. News that nobody
 /// owes change nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owed {
     answers: Vec<Answer>,
     /// The channels that are open, the monitor first.

@@ -104,6 +104,11 @@ impl Flight {
         self.order.len() + self.waiting.len()
     }
 
+    /// How many of them are on the wire.
+    pub(super) fn on_the_wire(&self) -> usize {
+        self.order.len()
+    }
+
     /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for
     /// nobody.
     pub(super) fn may_send(&self, entry: &Entry, rules: Rules) -> bool {

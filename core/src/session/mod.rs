@@ -218,6 +218,12 @@ impl Session {
         self.flight.len()
     }
 
+    /// How many of them are on the wire; the others wait for their turn to go there.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flight.on_the_wire()
+    }
+
     /// How many received bytes were looked at; see [`Framer::examined`].
     #[must_use]
     pub fn examined(&self) -> u64 {

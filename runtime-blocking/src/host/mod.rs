@@ -4,12 +4,14 @@
 //! long as they carry nothing any more, and the process. What differs between runtimes, how they wait, is behind
 //! [`Watch`].
 
+mod channels;
 mod child;
 mod dial;
 mod keeper;
 mod place;
 mod prepare;
 mod socket;
+mod trace;
 mod verbs;
 
 use std::io;
@@ -21,11 +23,13 @@ use qemu_machine_core::{Channel, Descriptor, Effect, HostFault, Input, Machine, 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use child::Child;
-use dial::Dialled;
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
 use prepare::Ours;
-use socket::{Received, Socket, Stage, not_open};
+use socket::{Socket, not_open};
+use trace::Trace;
+#[doc(hidden)]
+pub use verbs::try_lock;
 
 /// How a runtime watches the descriptors of one machine. It owns none of them, and reads and writes none.
 ///
@@ -70,6 +74,7 @@ pub struct Host {
     ports: Vec<(Port, OwnedFd)>,
     sockets: Vec<Socket>,
     child: Option<Child>,
+    trace: Trace,
 }
 
 /// A clock for machines: it tells how long it is since it was made, and never goes back.
@@ -106,59 +111,40 @@ impl Host {
     /// Carries out all orders that a machine has, reports each, and sends what it says, as far as the sockets take it.
     pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.finish_dialling(machine, now, watch);
+        self.trace.look(machine);
         while let Some(effect) = machine.poll_effect() {
-            match effect {
-                Effect::Prepare(wanted) => {
-                    let result = self.prepare(&wanted);
-                    machine.handle(now, result.map_or_else(Input::PrepareFailed, Input::Prepared));
-                }
-                Effect::Spawn(spawn) => {
-                    let result = self.spawn(spawn, watch);
-                    machine.handle(now, result.map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid }));
-                }
-                Effect::Open(channel) => {
-                    if let Err(error) = self.open(channel, machine, now, watch) {
-                        machine.handle(now, not_open(channel, &error));
-                    }
-                }
-                Effect::Close(channel) => self.close(channel, machine, now, watch),
-                Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, self.signal(signal))),
-                Effect::ReadLog { limit } => {
-                    // What cannot be read is empty: the outcome does without it.
-                    machine.handle(now, Input::LogRead(&self.read_log(limit).unwrap_or_default()));
-                }
-                Effect::Remove => machine.handle(now, Input::Removed(self.remove())),
-                // An order that this version does not know: the core and the runtimes are released together.
-                _ => {}
-            }
+            let _inside = self.trace.order(&effect);
+            self.carry_out(effect, machine, now, watch);
         }
-        self.sockets.iter_mut().for_each(|socket| socket.flush(machine, watch));
+        let Self { sockets, trace, .. } = self;
+        let _inside = trace.enter();
+        sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));
     }
 
-    /// Reports the dialling that is over.
-    fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
-        match dialled {
-            Some((channel, Ok(()))) => machine.handle(now, Input::Opened(channel)),
-            Some((channel, Err(error))) => self.drop_socket(channel, not_open(channel, &error), machine, now, watch),
-            None => {}
-        }
-    }
-
-    /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more.
-    pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
-        if socket.is_listening() {
-            return self.accept(channel, machine, now, watch);
-        }
-        match socket.receive(machine, now) {
-            Received::Some => true,
-            Received::Nothing => false,
-            Received::End => {
-                self.close(channel, machine, now, watch);
-                false
+    fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let log;
+        let answer = match effect {
+            Effect::Prepare(wanted) => self.prepare(&wanted).map_or_else(Input::PrepareFailed, Input::Prepared),
+            Effect::Spawn(spawn) => {
+                self.spawn(spawn, watch).map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid })
             }
-        }
+            Effect::Open(channel) => match self.open(channel, machine, now, watch) {
+                // Reported when it is so: whoever dials or is dialled takes his time.
+                Ok(()) => return,
+                Err(error) => not_open(channel, &error),
+            },
+            Effect::Close(channel) => return self.close(channel, machine, now, watch),
+            Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
+            Effect::ReadLog { limit } => {
+                // What cannot be read is empty: the outcome does without it.
+                log = self.read_log(limit).inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default();
+                Input::LogRead(&log)
+            }
+            Effect::Remove => Input::Removed(self.remove()),
+            // An order that this version does not know: the core and the runtimes are released together.
+            _ => return,
+        };
+        self.trace.report(machine, now, answer);
     }
 
     /// Reports the end of the process, if it has ended.
@@ -167,7 +153,7 @@ impl Host {
             if let Some(child) = self.child.take() {
                 watch.buried(child.descriptor());
             }
-            machine.handle(now, Input::Exited(status));
+            self.trace.report(machine, now, Input::Exited(status));
         }
     }
 
@@ -185,71 +171,6 @@ impl Host {
         let pid = child.pid();
         self.child = Some(child);
         Ok(pid)
-    }
-
-    fn open(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> io::Result<()> {
-        let index = self.ours.iter().position(|(other, _)| *other == channel);
-        let (_, ours) = index.map(|index| self.ours.swap_remove(index)).ok_or(io::ErrorKind::NotFound)?;
-        let mut crowd = false;
-        let (socket, stage) = match ours {
-            Ours::Connected(socket) => (socket, Stage::Connected),
-            Ours::Listening(socket) => (socket, Stage::Listening),
-            Ours::Dial(address) => match dial::dial(&address)? {
-                (socket, Dialled::Connected { crowded }) => {
-                    crowd = crowded;
-                    (socket, Stage::Connected)
-                }
-                (socket, Dialled::Pending) => (socket, Stage::Dialling),
-            },
-        };
-        let socket = Socket::new(channel, socket, stage);
-        watch.open(channel, &socket.descriptor)?;
-        if stage == Stage::Dialling {
-            watch.want_room(channel, &socket.descriptor, true);
-        }
-        self.sockets.push(socket);
-        if crowd {
-            machine.handle(now, Input::Crowded(channel));
-        }
-        if stage == Stage::Connected {
-            machine.handle(now, Input::Opened(channel));
-        }
-        Ok(())
-    }
-
-    /// Somebody dials us.
-    fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let socket = self.sockets.iter_mut().find(|socket| socket.channel == channel);
-        match socket.map_or(Ok(false), |socket| socket.accept(watch)) {
-            Ok(true) => {
-                self.place.iter_mut().for_each(Place::remove_sockets);
-                machine.handle(now, Input::Opened(channel));
-                true
-            }
-            Ok(false) => false,
-            Err(error) => {
-                self.drop_socket(channel, not_open(channel, &error), machine, now, watch);
-                false
-            }
-        }
-    }
-
-    fn close(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        self.drop_socket(channel, Input::Closed(channel), machine, now, watch);
-    }
-
-    fn drop_socket(
-        &mut self,
-        channel: Channel,
-        news: Input<'_>,
-        machine: &mut Machine,
-        now: Moment,
-        watch: &mut impl Watch,
-    ) {
-        if let Some(index) = self.sockets.iter().position(|socket| socket.channel == channel) {
-            watch.close(channel, &self.sockets.swap_remove(index).descriptor);
-        }
-        machine.handle(now, news);
     }
 
     /// A connection to a port of the machine, whoever else has one.

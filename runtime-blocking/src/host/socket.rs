@@ -10,6 +10,7 @@ use qemu_machine_core::{Channel, Descriptor, Input, Machine, Moment};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 
+use super::trace::Trace;
 use super::{Watch, dial, fault};
 
 /// How much is read at once: as much as a socket holds.
@@ -81,23 +82,23 @@ impl Socket {
         Some(result)
     }
 
-    pub(super) fn receive(&self, machine: &mut Machine, now: Moment) -> Received {
+    pub(super) fn receive(&self, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
         if !self.is_connected() {
             return Received::Nothing;
         }
         let borrowed = BUFFER.try_with(|buffer| {
-            buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now))
+            buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now, trace))
         });
         // A machine that is dropped while its thread ends finds that the thread's buffer was dropped before it.
-        borrowed.ok().flatten().unwrap_or_else(|| self.receive_into(&mut Vec::new(), machine, now))
+        borrowed.ok().flatten().unwrap_or_else(|| self.receive_into(&mut Vec::new(), machine, now, trace))
     }
 
-    fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment) -> Received {
+    fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
         buffer.resize(READ, 0);
         match recv(&self.descriptor, &mut buffer[..], RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Received::End,
             Ok((bytes, _)) => {
-                machine.handle(now, Input::Received(self.channel, &buffer[..bytes]));
+                trace.report(machine, now, Input::Received(self.channel, &buffer[..bytes]));
                 Received::Some
             }
             Err(Errno::AGAIN) => Received::Nothing,
@@ -108,7 +109,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn flush(&mut self, machine: &mut Machine, watch: &mut impl Watch) {
+    pub(super) fn flush(&mut self, machine: &mut Machine, trace: &Trace, watch: &mut impl Watch) {
         if !self.is_connected() {
             return;
         }
@@ -118,7 +119,10 @@ impl Socket {
             let bytes = machine.outgoing(self.channel);
             let length = bytes.len();
             let sent = match self.send(bytes, machine.outgoing_descriptor(self.channel)) {
-                Ok(sent) => sent,
+                Ok(sent) => {
+                    trace.sent(machine, self.channel, &bytes[..sent]);
+                    sent
+                }
                 Err(Errno::AGAIN | Errno::INTR) => 0,
                 // Nobody reads this any more. What they said before is still to be read, and then comes the end.
                 Err(_) => length,

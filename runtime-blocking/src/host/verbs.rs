@@ -1,7 +1,19 @@
 //! Decides the verbs that wait for nothing: they are the same on every runtime whose machines are shared handles.
 
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+/// The lock, when nobody holds it. A caller that panicked while it held it left a machine that is as good as before.
+pub fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
 /// Gives a handle the verbs that wait for nothing. The handle has a method `ask(&self, FnOnce(&mut Machine, Moment) ->
-/// T) -> T`, and `read_log`.
+/// T) -> T`, one `peek(&self, FnOnce(&Machine) -> T) -> Option<T>` that gives none when the machine is locked, and
+/// `read_log`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! verbs_that_wait_for_nothing {
@@ -93,6 +105,17 @@ macro_rules! verbs_that_wait_for_nothing {
             /// When the log cannot be read.
             pub fn log(&self, limit: usize) -> Result<Vec<u8>, $crate::HostFault> {
                 self.read_log(limit)
+            }
+        }
+
+        /// The [`Machine`]($crate::Machine) inside, or `Vm(in use)` while another thread is at it: nobody is waited for.
+        impl std::fmt::Debug for $handle {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let lines = f.alternate();
+                // What is written to is the caller's, and may ask the machine itself: not under the lock.
+                let shown = self.peek(|machine| if lines { format!("{machine:#?}") } else { format!("{machine:?}") });
+                let shown = shown.as_deref().unwrap_or("in use");
+                f.debug_tuple("Vm").field(&format_args!("{shown}")).finish()
             }
         }
     };

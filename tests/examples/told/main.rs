@@ -1,0 +1,93 @@
+//! Lives a few lives on each runtime, and prints what is told of them to `tracing`, at every level.
+//!
+//! `tests/tests/tracing.rs` runs it, and judges. Its argument is the path of the program `scripted-qemu`.
+
+#[allow(dead_code, reason = "the suite needs all of it")]
+#[path = "../../tests/suite/harness.rs"]
+mod harness;
+#[path = "../../tests/suite/on_mio.rs"]
+mod on_mio;
+#[allow(dead_code, reason = "the suite needs all of it")]
+#[path = "../../tests/suite/on_smol.rs"]
+mod on_smol;
+mod subscriber;
+
+use std::error::Error;
+
+use harness::Harness;
+use qemu_machine_core::{Config, Deadline, Mark, Shutdown, Wait, json};
+use qemu_machine_tests::guest::{self, ImageFile};
+use qemu_machine_tests::scripted::Script;
+use qemu_machine_tests::{PATIENCE, qemu};
+
+/// What must not be seen above the level of the wire.
+const SECRET: &str = "correct horse battery staple";
+
+const LONG: Deadline = Deadline::after(PATIENCE);
+
+type Done = Result<(), Box<dyn Error>>;
+
+fn main() -> Done {
+    let scripted = std::env::args().nth(1).ok_or("where is `scripted-qemu`?")?;
+    tracing::subscriber::set_global_default(subscriber::Printing::default())?;
+    lives::<qemu_machine_blocking::Vm>(&scripted)?;
+    lives::<on_mio::Mio>(&scripted)?;
+    lives::<on_smol::Smol<on_smol::OnSmol>>(&scripted)?;
+    blocking_shows_itself()?;
+    smol::block_on(smol_shows_itself())
+}
+
+/// Each life under a name of its own.
+fn lives<H: Harness>(scripted: &str) -> Done {
+    let named = |config: Config, life: &str| config.name(format!("{}:{life}", H::ROW));
+    asked_to_end::<H>(|config| named(config, "asked"))?;
+    drop(H::launch(named(Config::new(qemu()).args(["-S"]), "dropped"))?);
+    let failing = [
+        ("missing", Config::new("/nonexistent/qemu")),
+        ("refused", Config::new(qemu()).args(["-device", "nonexistent"])),
+        ("broken", Script::new().say("{\"return\": {}, \"id\": 0}\r\n").stall().config(scripted)),
+        ("declined", Script::new().greet().hear().refuse("not to you").stall().config(scripted)),
+    ];
+    for (life, config) in failing {
+        if H::launch(named(config, life)).is_ok() {
+            return Err(format!("{life} was to fail").into());
+        }
+    }
+    Ok(())
+}
+
+/// A life with a guest that is talked to, and with secrets for QEMU and for the guest.
+fn asked_to_end<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
+    let image = ImageFile::create()?;
+    let config = Config::new(qemu()).args(guest::arguments(image.path())).serial("tty");
+    let mut vm = H::launch(named(config))?;
+    let ready = vm.wait_any(&Mark::default(), &[Wait::text("tty", guest::GREETING)], LONG)?.mark;
+    let secret = json!({"qom-type": "secret", "id": "key", "data": SECRET});
+    vm.execute_raw(&json!({"execute": "object-add", "arguments": secret}).to_string())?;
+    // The guest types nothing but letters that it does nothing for.
+    vm.type_on("tty", "WELL MET\u{1b}\r\n")?;
+    vm.wait_any(&ready, &[Wait::text("tty", "WELL MET\u{1b}\r\n")], LONG)?;
+    vm.shutdown(Shutdown::default())?;
+    Ok(())
+}
+
+fn idle(name: &str) -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-S"]).name(name)
+}
+
+/// A subscriber is called in the middle of things, and may well print the machine.
+fn blocking_shows_itself() -> Done {
+    let vm = qemu_machine_blocking::Vm::launch(idle("blocking:shown"))?;
+    let shown = vm.clone();
+    subscriber::while_shown(move || format!("{shown:?}"), || vm.execute("query-status"))?;
+    vm.shutdown(Shutdown::default())?;
+    Ok(())
+}
+
+async fn smol_shows_itself() -> Done {
+    let vm = qemu_machine_smol::Vm::launch(idle("smol:shown")).await?;
+    let shown = vm.clone();
+    subscriber::while_shown(move || format!("{shown:?}"), || smol::block_on(vm.execute("query-status")))?;
+    vm.shutdown(Shutdown::default()).await?;
+    Ok(())
+}

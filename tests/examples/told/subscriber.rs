@@ -1,0 +1,107 @@
+//! Decides how an event is printed: level, target, machine, its process, message and fields, with tabs in between.
+
+use std::cell::RefCell;
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// Prints every event of the library, whatever its level.
+#[derive(Debug, Default)]
+pub(crate) struct Printing(Mutex<Vec<Fields>>);
+
+/// Fields by their names, in the order in which they came.
+#[derive(Debug, Default)]
+struct Fields(Vec<(&'static str, String)>);
+
+/// What is shown at each event of the wire.
+static SHOWN: Mutex<Option<Box<dyn Fn() -> String + Send>>> = Mutex::new(None);
+
+thread_local! {
+    /// The spans that this thread is inside of, the innermost last.
+    static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Does something, and has this shown at each event of the wire meanwhile.
+pub(crate) fn while_shown<T>(show: impl Fn() -> String + Send + 'static, act: impl FnOnce() -> T) -> T {
+    let set = |show| std::mem::replace(&mut *SHOWN.lock().unwrap_or_else(PoisonError::into_inner), show);
+    set(Some(Box::new(show)));
+    let done = act();
+    // What is dropped with it may have something to tell, so not under the lock.
+    drop(set(None));
+    done
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.push((field.name(), value.to_owned()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.push((field.name(), format!("{value:?}")));
+    }
+}
+
+impl Fields {
+    fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(other, _)| *other == name).map_or("-", |(_, value)| value)
+    }
+
+    fn without(&self, name: &str) -> String {
+        let others = self.0.iter().filter(|(other, _)| *other != name);
+        others.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\t")
+    }
+}
+
+impl Subscriber for Printing {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("qemu_machine::")
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.push(fields);
+        Id::from_u64(spans.len() as u64)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        values.record(&mut spans[span.into_u64() as usize - 1]);
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let (level, target) = (event.metadata().level(), event.metadata().target());
+        let inside = INSIDE.with_borrow(|inside| inside.last().copied());
+        let (machine, pid) = inside.map_or_else(Default::default, |inside| {
+            let spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let span = &spans[inside as usize - 1];
+            (span.get("name").to_owned(), span.get("pid").to_owned())
+        });
+        let message = fields.get("message");
+        println!("{level}\t{target}\t{machine}\t{pid}\t{message}\t{}", fields.without("message"));
+        if target == "qemu_machine::wire" {
+            if let Some(show) = &*SHOWN.lock().unwrap_or_else(PoisonError::into_inner) {
+                println!("shown\t{}", show());
+            }
+        }
+    }
+
+    fn enter(&self, span: &Id) {
+        INSIDE.with_borrow_mut(|inside| inside.push(span.into_u64()));
+    }
+
+    fn exit(&self, span: &Id) {
+        INSIDE.with_borrow_mut(|inside| {
+            let place = inside.iter().rposition(|other| *other == span.into_u64());
+            place.map(|place| inside.remove(place))
+        });
+    }
+}

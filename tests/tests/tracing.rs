@@ -1,0 +1,272 @@
+//! Proves what a machine tells of itself: to the crate `tracing`, where the feature is on, and to those who print it.
+//!
+//! What is told is judged in the output of the example `told`, which is built with the feature: nothing else here is.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use qemu_machine_core::{Config, Shutdown};
+use qemu_machine_mio::Desk;
+use qemu_machine_tests::{bounded, bounded_by, qemu};
+
+/// The first run of the example has to compile it.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// As in the example.
+const SECRET: &str = "correct horse battery staple";
+
+const ROWS: [&str; 3] = ["blocking", "mio", "smol_on_smol"];
+const LIFE: &str = "qemu_machine::life";
+const WIRE: &str = "qemu_machine::wire";
+
+/// An event as the example prints it.
+#[derive(Debug)]
+struct Told {
+    level: String,
+    target: String,
+    /// The machine in whose span it is, and the id of the process as the span has it.
+    machine: String,
+    pid: String,
+    message: String,
+    fields: BTreeMap<String, String>,
+}
+
+impl Told {
+    fn read(line: &str) -> Option<Self> {
+        let mut parts = line.split('\t').map(String::from);
+        let mut next = || parts.next();
+        let [level, target, machine, pid, message] = [next()?, next()?, next()?, next()?, next()?];
+        let fields = parts.filter_map(|field| field.split_once('=').map(|(name, value)| (name.into(), value.into())));
+        Some(Self { fields: fields.collect(), level, target, machine, pid, message })
+    }
+
+    fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+}
+
+/// What the example prints. It is run once.
+fn printed() -> &'static str {
+    static PRINTED: OnceLock<String> = OnceLock::new();
+    PRINTED.get_or_init(|| {
+        assert!(qemu().starts_with("qemu"));
+        bounded_by(PATIENCE, || {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let output = Command::new(cargo)
+                .args(["run", "--quiet", "--locked", "--offline", "--package", "qemu-machine-tests"])
+                .args(["--features", "tracing", "--example", "told", "--", env!("CARGO_BIN_EXE_scripted-qemu")])
+                .output()
+                .expect("cargo runs, as it runs this test");
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+            printed
+        })
+    })
+}
+
+fn told() -> impl Iterator<Item = Told> {
+    printed().lines().filter_map(Told::read)
+}
+
+/// One life without what differs between any two: processes, paths, and the version of QEMU.
+fn life(row: &str, life: &str) -> Vec<String> {
+    let name = format!("{row}:{life}");
+    let lines = told().filter(|told| told.target == LIFE && told.machine == name);
+    let line = |told: Told| {
+        let what = ["rung", "status", "cause", "why", "fault"].map(|field| told.field(field)).concat();
+        format!("{} {} {what}", told.level, told.message).trim_end().to_owned()
+    };
+    lines.map(line).collect()
+}
+
+/// All that went over a channel, however it was cut.
+fn carried(machine: &str, channel: &str, direction: &str) -> String {
+    let on = |told: &Told| told.machine == machine && told.field("channel") == channel && told.message == direction;
+    told().filter(on).map(|told| told.field("text").to_owned()).collect()
+}
+
+#[test]
+fn row_36_a_life_is_told_in_order() {
+    let expected = [
+        "DEBUG prepared",
+        "INFO spawned",
+        "INFO ready",
+        "DEBUG ending quit",
+        "DEBUG exited exit status 0",
+        "INFO ended ended by the caller (quit)",
+    ];
+    assert_eq!(life("blocking", "asked"), expected);
+    let expected = [
+        "DEBUG prepared",
+        "INFO spawned",
+        "INFO ready",
+        "DEBUG ending SIGKILL",
+        "DEBUG exited signal 9 (SIGKILL)",
+        "INFO ended ended by the caller (SIGKILL)",
+    ];
+    assert_eq!(life("blocking", "dropped"), expected);
+}
+
+#[test]
+fn row_36_a_launch_that_fails_is_told_with_its_reason() {
+    let reason = "cannot execute `/nonexistent/qemu`: No such file or directory (os error 2)";
+    let expected = [
+        "DEBUG prepared".into(),
+        format!("WARN fault {reason}"),
+        format!("INFO failed {reason}"),
+        "INFO ended was not started".into(),
+    ];
+    assert_eq!(life("blocking", "missing"), expected);
+    let expected = [
+        "DEBUG prepared",
+        "INFO spawned",
+        "DEBUG exited exit status 1",
+        "INFO failed QEMU ended before its monitor answered the capabilities negotiation",
+        "INFO ended QEMU exited by itself (status 1)",
+    ];
+    assert_eq!(life("blocking", "refused"), expected);
+}
+
+/// An error quotes what the peer said. What is told above the level of the wire does not.
+#[test]
+fn row_36_the_words_of_the_peer_are_no_reason() {
+    for (name, reason) in
+        [("broken", "the monitor broke the protocol"), ("declined", "capabilities negotiation was refused")]
+    {
+        let expected = [
+            "DEBUG prepared",
+            "INFO spawned",
+            &format!("INFO failed {reason}"),
+            "DEBUG ending SIGKILL",
+            "DEBUG exited signal 9 (SIGKILL)",
+            "INFO ended killed because its launch had failed",
+        ];
+        assert_eq!(life("blocking", name), expected);
+    }
+}
+
+#[test]
+fn row_36_every_runtime_tells_the_same_life() {
+    for name in ["asked", "dropped", "missing", "refused", "broken", "declined"] {
+        let [blocking, mio, smol] = ROWS.map(|row| life(row, name));
+        assert!(blocking.len() > 3, "{blocking:?}");
+        assert_eq!(mio, blocking, "{name} on mio");
+        assert_eq!(smol, blocking, "{name} on smol");
+    }
+}
+
+#[test]
+fn row_36_what_was_prepared_and_started_is_told() {
+    for row in ROWS {
+        let machine = format!("{row}:asked");
+        let of = |message: &str| told().find(|told| told.machine == machine && told.message == message).expect(message);
+        let prepared = of("prepared");
+        assert!(prepared.field("command").starts_with("qemu-system-x86_64 -display none"), "{prepared:?}");
+        assert_eq!(prepared.field("log"), format!("{}/log", prepared.field("directory")));
+        let ready = of("ready");
+        assert!(ready.field("version").starts_with(|first: char| first.is_ascii_digit()), "{ready:?}");
+    }
+}
+
+/// Without it, machines that live at once could not be told apart.
+#[test]
+fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
+    let mut lives: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+    for told in told() {
+        lives.entry(told.machine.clone()).or_default().push(told);
+    }
+    assert_eq!(lives.len(), 3 * 6 + 2, "{:?}", lives.keys());
+    for (machine, life) in lives {
+        assert!(machine.contains(':'), "{machine:?} is no name of the example's: {life:?}");
+        let born = life.iter().position(|told| told.message == "spawned");
+        let (before, after) = life.split_at(born.unwrap_or(life.len()));
+        assert!(before.iter().all(|told| told.pid == "-"), "{before:?}");
+        assert!(after.iter().all(|told| told.pid == after[0].field("pid")), "{after:?}");
+    }
+}
+
+#[test]
+fn row_36_the_wire_is_told_at_trace_only() {
+    for told in told() {
+        assert!([LIFE, WIRE].contains(&told.target.as_str()), "{told:?}");
+        assert_eq!(told.target == WIRE, told.level == "TRACE", "{told:?}");
+    }
+    for row in ROWS {
+        let machine = format!("{row}:asked");
+        let sent = carried(&machine, "monitor", "sent");
+        let negotiation = r#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]},"id":0}"#;
+        assert!(sent.starts_with(negotiation) && sent.ends_with(r#"{"execute":"quit","id":2}"#), "{sent}");
+        let received = carried(&machine, "monitor", "received");
+        assert!(received.starts_with("{\"QMP\": ") && received.contains(r#""event": "SHUTDOWN""#), "{received}");
+        // What a terminal would take for an order is not given to it as one.
+        assert_eq!(carried(&machine, "tty", "sent"), r"WELL MET\u{1b}\r\n");
+        assert_eq!(carried(&machine, "tty", "received"), r"guest: ready\r\nWELL MET\u{1b}\r\n");
+    }
+}
+
+#[test]
+fn row_36_a_secret_is_told_at_trace_only() {
+    let with_secret: Vec<Told> =
+        told().filter(|told| told.fields.values().any(|value| value.contains(SECRET))).collect();
+    assert_eq!(with_secret.len(), ROWS.len(), "each runtime sends it once: {with_secret:?}");
+    assert!(with_secret.iter().all(|told| told.level == "TRACE"), "{with_secret:?}");
+}
+
+/// A subscriber is called while the machine is locked. One that prints it is told so, and does not hang.
+#[test]
+fn row_36_a_handle_is_printed_without_waiting_for_the_lock() {
+    let shown: Vec<_> = printed().lines().filter_map(|line| line.strip_prefix("shown\t")).collect();
+    // A command that is sent and a reply that is received, on each of the two runtimes that share handles.
+    assert_eq!(shown, ["Vm(in use)"; 4]);
+}
+
+fn idle() -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-S"])
+}
+
+fn running(pid: Option<u32>) -> String {
+    let pid = pid.expect("it lives");
+    format!("Vm(Machine {{ state: Running, pid: {pid}, in_flight: 0, queued: 0, waits: 0 }})")
+}
+
+const ENDED: &str = "Vm(Machine { state: Ended, in_flight: 0, queued: 0, waits: 0, cause: Asked(Quit) })";
+
+#[test]
+fn row_36_a_blocking_handle_shows_where_its_machine_stands() {
+    bounded(|| {
+        let vm = qemu_machine_blocking::Vm::launch(idle()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(format!("{vm:?}"), running(vm.pid()));
+        assert!(format!("{vm:#?}").starts_with("Vm(\n    Machine {\n        state: Running,\n"), "{vm:#?}");
+        vm.shutdown(Shutdown::default()).expect("it was launched");
+        assert_eq!(format!("{vm:?}"), ENDED);
+    });
+}
+
+#[test]
+fn row_36_a_handle_of_smol_shows_where_its_machine_stands() {
+    bounded(|| {
+        smol::block_on(async {
+            let vm = qemu_machine_smol::Vm::launch(idle()).await.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(format!("{vm:?}"), running(vm.pid()));
+            vm.shutdown(Shutdown::default()).await.expect("it was launched");
+            assert_eq!(format!("{vm:?}"), ENDED);
+        });
+    });
+}
+
+#[test]
+fn row_36_a_machine_of_mio_shows_where_it_stands() {
+    bounded(|| {
+        let mut desk = Desk::new().expect("there is a poll to be had");
+        let (registry, tokens) = desk.parts();
+        let mut vm = qemu_machine_mio::Vm::launch(idle(), registry, tokens).expect("a good configuration");
+        let vms = std::slice::from_mut(&mut vm);
+        desk.run(vms, |vms| vms[0].launched()).expect("the poll works").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(format!("{vm:?}"), running(vm.machine().pid()));
+        vm.shutdown(Shutdown::default()).expect("it was launched");
+        desk.run(std::slice::from_mut(&mut vm), |vms| vms[0].outcome().map(drop)).expect("the poll works");
+        assert_eq!(format!("{vm:?}"), ENDED);
+    });
+}
