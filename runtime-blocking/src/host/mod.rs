@@ -5,6 +5,7 @@
 //! [`Watch`].
 
 mod child;
+mod consumer;
 mod keeper;
 mod place;
 mod socket;
