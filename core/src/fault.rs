@@ -66,6 +66,15 @@ pub enum Misuse {
     /// A wait for nothing, or for an empty text.
     #[error("waiting for nothing would never end")]
     EmptyWait,
+    /// A listener hears events; it was to hear a text, the end or another listener.
+    #[error("a listener hears only events")]
+    NotAnEvent,
+    /// As many listeners as [`Limits::listeners`](crate::Limits::listeners) listen already.
+    #[error("more than {0} listeners at once")]
+    TooManyListeners(usize),
+    /// That listener was ended.
+    #[error("nobody listens under that name any more")]
+    UnknownListener,
     /// The configuration cannot become a command line.
     #[error("configuration: {0}")]
     Config(String),

@@ -12,9 +12,9 @@
 //!
 //! | kind | methods | |
 //! |---|---|---|
-//! | requests | [`launch`], [`execute`], [`wait`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
+//! | requests | [`launch`], [`execute`], [`wait`], [`listen`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
 //! | news | [`handle`], [`sent`] | never fail: what is wrong comes out as an answer, a notice or the outcome |
-//! | edges | [`poll_effect`], [`poll_notice`], [`claim`], [`claim_wait`] | each thing once: ask until there is none |
+//! | edges | [`poll_effect`], [`poll_notice`], [`claim`], [`claim_wait`], [`next_event`] | each thing once: ask until there is none |
 //! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present: read them again after every call |
 //! | plain data | [`lifecycle::Lifecycle`], [`session::Session`] | the states themselves, with pure transitions |
 //!
@@ -121,6 +121,7 @@
 //! [`launch`]: Machine::launch
 //! [`execute`]: Machine::execute
 //! [`wait`]: Machine::wait
+//! [`listen`]: Machine::listen
 //! [`shutdown`]: Machine::shutdown
 //! [`handle`]: Machine::handle
 //! [`sent`]: Machine::sent
@@ -128,6 +129,7 @@
 //! [`poll_notice`]: Machine::poll_notice
 //! [`claim`]: Machine::claim
 //! [`claim_wait`]: Machine::claim_wait
+//! [`next_event`]: Machine::next_event
 //! [`outgoing`]: Machine::outgoing
 //! [`channels`]: Machine::channels
 //! [`deadline`]: Machine::deadline
@@ -168,7 +170,7 @@ pub use console::Console;
 pub use descriptor::Descriptor;
 pub use effect::{Effect, Preparation, Signal, Spawn};
 pub use error::{CommandError, LaunchError, Progress, WaitError};
-pub use event::{Event, History, Timestamp, matches};
+pub use event::{Event, History, ListenerId, Timestamp, matches};
 pub use fault::{HostFault, Misuse, ProtocolError, Refusal};
 pub use input::{Channel, ExitStatus, Inherited, Input, Prepared};
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};

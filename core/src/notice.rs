@@ -1,6 +1,7 @@
 //! Decides which facts the core tells whoever drives it.
 
 use crate::command::CommandId;
+use crate::event::ListenerId;
 use crate::wait::WaitId;
 
 /// A fact that somebody may be waiting for. What it is about is read from the machine.
@@ -13,6 +14,9 @@ pub enum Notice {
     Answered(CommandId),
     /// An event came: [`Machine::event`](crate::Machine::event) gives it while the history holds it.
     Event(u64),
+    /// A listener whose queue was empty has an event: [`Machine::next_event`](crate::Machine::next_event) gives it, and
+    /// those that come before the queue is empty again.
+    Heard(ListenerId),
     /// The console with this index printed something.
     Printed(usize),
     /// A wait is over: [`Machine::claim_wait`](crate::Machine::claim_wait) says how.

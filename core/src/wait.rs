@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::console::Console;
 use crate::error::WaitError;
-use crate::event::{Event, History, matches};
+use crate::event::{Event, Filter, History, ListenerId, Listeners};
+use crate::fault::Misuse;
 use crate::outcome::Outcome;
 use crate::time::Moment;
 
@@ -36,7 +37,8 @@ pub struct Wait(pub(crate) Kind);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
-    Event { name: Option<String>, pattern: Value },
+    Event(Filter),
+    Heard(ListenerId),
     Text { console: String, text: Vec<u8> },
     End,
 }
@@ -45,22 +47,29 @@ impl Wait {
     /// An event of this name.
     #[must_use]
     pub fn event(name: impl Into<String>) -> Self {
-        Self(Kind::Event { name: Some(name.into()), pattern: Value::Null })
+        Self(Kind::Event(Filter { name: Some(name.into()), pattern: Value::Null }))
     }
 
     /// An event of any name.
     #[must_use]
     pub fn any_event() -> Self {
-        Self(Kind::Event { name: None, pattern: Value::Null })
+        Self(Kind::Event(Filter { name: None, pattern: Value::Null }))
     }
 
     /// That event only with data that [match](crate::matches) a pattern. Changes nothing of other waits.
     #[must_use]
     pub fn with(mut self, wanted: Value) -> Self {
-        if let Kind::Event { pattern, .. } = &mut self.0 {
-            *pattern = wanted;
+        if let Kind::Event(filter) = &mut self.0 {
+            filter.pattern = wanted;
         }
         self
+    }
+
+    /// An event in the queue of this listener, whether it is there already or comes. The wait leaves it there: take it
+    /// with [`Machine::next_event`](crate::Machine::next_event).
+    #[must_use]
+    pub fn heard(listener: ListenerId) -> Self {
+        Self(Kind::Heard(listener))
     }
 
     /// This text on the console of this name.
@@ -73,6 +82,14 @@ impl Wait {
     #[must_use]
     pub fn end() -> Self {
         Self(Kind::End)
+    }
+
+    /// What a listener wants, of things that are events.
+    pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
+        match self.0 {
+            Kind::Event(filter) => Ok(filter),
+            Kind::Heard(_) | Kind::Text { .. } | Kind::End => Err(Misuse::NotAnEvent),
+        }
     }
 }
 
@@ -98,7 +115,7 @@ impl Hit {
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
-            Found::Event(_) | Found::Text(_) => Err(WaitError::TimedOut),
+            Found::Event(_) | Found::Heard(_) | Found::Text(_) => Err(WaitError::TimedOut),
         }
     }
 }
@@ -109,6 +126,8 @@ impl Hit {
 pub enum Found {
     /// This event.
     Event(Event),
+    /// This listener has an event in its queue. The mark is the one that the wait began at.
+    Heard(ListenerId),
     /// The text. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
     Text(String),
     /// The end, and how it came.
@@ -151,16 +170,15 @@ struct Pending {
 /// What is looked for, with the names of consoles resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
-    Event { name: Option<String>, pattern: Value },
+    Event(Filter),
+    Heard(ListenerId),
     Text { console: usize, text: Vec<u8>, scanned: u64 },
     End,
 }
 
 impl Item {
     fn wants(&self, event: &Event) -> bool {
-        let Self::Event { name, pattern } = self else { return false };
-        name.as_ref().is_none_or(|name| name == event.name())
-            && (pattern.is_null() || event.read_data::<Value>().is_ok_and(|data| matches(pattern, &data)))
+        matches!(self, Self::Event(filter) if filter.wants(event))
     }
 
     /// Where the text ends on this console, if it is there. Looks at each byte once.
@@ -188,12 +206,13 @@ impl Waits {
         until: Option<Moment>,
         history: &History,
         consoles: &[Console],
+        listeners: &Listeners,
     ) -> WaitId {
         let id = WaitId(self.next);
         self.next += 1;
         let mut wait = Pending { id, items, mark, missed: Missed::default(), until };
         wait.missed = wait.count_missed(history, consoles);
-        let hit = wait.look_back(history, consoles);
+        let hit = wait.look_back(history, consoles).or_else(|| wait.heard(|id| listeners.has_heard(id)));
         self.pending.push(wait);
         if let Some(hit) = hit {
             self.settle(|wait| (wait.id == id).then(|| Ok(hit.clone())));
@@ -204,6 +223,19 @@ impl Waits {
     /// An event came.
     pub(crate) fn event(&mut self, number: u64, event: &Event) {
         self.settle(|wait| wait.event(number, event).map(Ok));
+    }
+
+    /// This listener has an event.
+    pub(crate) fn heard(&mut self, id: ListenerId) {
+        self.settle(|wait| wait.heard(|other| other == id).map(Ok));
+    }
+
+    /// A listener is gone: who waits only for such waits in vain.
+    pub(crate) fn unlistened(&mut self, listeners: &Listeners) {
+        self.settle(|wait| {
+            let is_gone = |item: &Item| matches!(item, Item::Heard(id) if !listeners.knows(*id));
+            wait.items.iter().all(is_gone).then(|| Err(Misuse::UnknownListener.into()))
+        });
     }
 
     /// A console printed.
@@ -226,7 +258,7 @@ impl Waits {
     /// No event can come any more.
     pub(crate) fn disconnected(&mut self) {
         self.settle(|wait| {
-            let only_events = wait.items.iter().all(|item| matches!(item, Item::Event { .. }));
+            let only_events = wait.items.iter().all(|item| matches!(item, Item::Event(_) | Item::Heard(_)));
             only_events.then_some(Err(WaitError::Disconnected))
         });
     }
@@ -284,7 +316,7 @@ impl Pending {
     }
 
     fn count_missed(&self, history: &History, consoles: &[Console]) -> Missed {
-        let events = self.items.iter().any(|item| matches!(item, Item::Event { .. }));
+        let events = self.items.iter().any(|item| matches!(item, Item::Event(_)));
         let on = |index| self.items.iter().any(|item| matches!(item, Item::Text { console, .. } if *console == index));
         let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));
         Missed {
@@ -308,6 +340,14 @@ impl Pending {
         let index = self.items.iter().position(|item| item.wants(event))?;
         let mark = Mark { event: number + 1, consoles: self.mark.consoles.clone() };
         Some(self.hit(index, Found::Event(event.clone()), mark))
+    }
+
+    fn heard(&self, has_heard: impl Fn(ListenerId) -> bool) -> Option<Hit> {
+        let mut items = self.items.iter().enumerate();
+        items.find_map(|(index, item)| match item {
+            Item::Heard(id) if has_heard(*id) => Some(self.hit(index, Found::Heard(*id), self.mark.clone())),
+            _ => None,
+        })
     }
 
     fn printed(&mut self, index: usize, console: &Console) -> Option<Hit> {

@@ -40,9 +40,11 @@
 compile_error!("the runtimes need Linux 5.4 or later: processes are watched by pidfd and epoll");
 
 mod driver;
+mod events;
 pub mod host;
 mod vm;
 mod wires;
 
+pub use events::Events;
 pub use qemu_machine_core::*;
 pub use vm::Vm;

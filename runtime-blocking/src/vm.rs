@@ -38,7 +38,7 @@ impl Vm {
         Ok(vm)
     }
 
-    fn driver(&self) -> &Driver {
+    pub(crate) fn driver(&self) -> &Driver {
         &self.0.0
     }
 
@@ -145,7 +145,7 @@ impl Vm {
         self.driver().call(|machine, now| machine.kill(now), |machine, ()| machine.outcome().cloned())
     }
 
-    fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         self.driver().ask(ask)
     }
 

@@ -119,18 +119,25 @@ impl Shared {
 
     /// Waits for an answer that one of these facts announces. Nobody else waits for the same fact.
     pub(crate) async fn until<T>(&self, news: &[Notice], mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
-        std::future::poll_fn(|context| {
-            let mut turn = self.lock();
-            if let Some(answer) = answer(&mut turn.machine) {
-                return Poll::Ready(answer);
-            }
-            for notice in news {
-                turn.wake_on(*notice, context.waker());
-            }
-            turn.unlock();
-            Poll::Pending
-        })
-        .await
+        std::future::poll_fn(|context| self.poll(context, news, &mut answer)).await
+    }
+
+    /// Looks for an answer that one of these facts announces; if there is none yet, the task is woken when it is.
+    pub(crate) fn poll<T>(
+        &self,
+        context: &Context<'_>,
+        news: &[Notice],
+        answer: impl FnOnce(&mut Machine) -> Option<T>,
+    ) -> Poll<T> {
+        let mut turn = self.lock();
+        if let Some(answer) = answer(&mut turn.machine) {
+            return Poll::Ready(answer);
+        }
+        for notice in news {
+            turn.wake_on(*notice, context.waker());
+        }
+        turn.unlock();
+        Poll::Pending
     }
 
     /// Nobody waits for this fact any more.

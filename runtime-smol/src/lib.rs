@@ -9,7 +9,7 @@
 //!
 //! Every future may be dropped at any await: in `select!`, by a time-out, with its task. A dropped command may still
 //! take effect, and its late reply reaches nobody else. A dropped wait loses nothing: the next one may begin at the
-//! same mark. A dropped shutdown goes on. A dropped driver ends the machine on the spot, and everybody who waits gets
+//! same mark, and what [`Events`] had to give is still there. A dropped shutdown goes on. A dropped driver ends the machine on the spot, and everybody who waits gets
 //! an answer.
 //!
 //! # On smol
@@ -38,9 +38,11 @@
 //! the same.
 
 mod driver;
+mod events;
 mod vm;
 mod wires;
 
 pub use driver::Driver;
+pub use events::Events;
 pub use qemu_machine_core::*;
 pub use vm::Vm;

@@ -116,12 +116,26 @@ impl Vm {
     ) -> Result<Hit, WaitError> {
         let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
         let wait = self.ask(|machine, now| machine.wait(now, from, things, deadline))?;
-        self.hit(wait).await
+        self.over(wait, Machine::claim_wait).await
     }
 
-    async fn hit(&self, wait: WaitId) -> Result<Hit, WaitError> {
-        let _forget = Forget(&self.0.0, wait);
-        self.0.0.until(&[Notice::Waited(wait)], |machine| machine.claim_wait(wait)).await
+    /// Waits until a wait is over.
+    pub(crate) async fn over<T>(
+        &self,
+        wait: WaitId,
+        claim: impl Fn(&mut Machine, WaitId) -> Option<Result<T, WaitError>>,
+    ) -> Result<T, WaitError> {
+        let _forget = self.forget_later(wait);
+        self.shared().until(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await
+    }
+
+    /// Gives up this wait when it is dropped.
+    pub(crate) fn forget_later(&self, wait: WaitId) -> Forget {
+        Forget(Arc::clone(&self.0.0), wait)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.0
     }
 
     /// Waits for the machine to end by itself. When the deadline passes it is left running.
@@ -132,7 +146,7 @@ impl Vm {
     pub async fn wait(&self, deadline: impl Into<Deadline>) -> Result<Outcome, WaitError> {
         let deadline = deadline.into();
         let wait = self.ask(|machine, now| machine.wait_for_end(now, deadline))?;
-        self.hit(wait).await.and_then(Hit::into_end)
+        self.over(wait, Machine::claim_wait).await.and_then(Hit::into_end)
     }
 
     /// Ends the machine: `quit`, then SIGTERM, then SIGKILL, each in its time. Done when it has ended and everything
@@ -159,11 +173,11 @@ impl Vm {
             how(machine, now)?;
             machine.wait_for_end(now, FOREVER)
         })?;
-        let _forget = Forget(&self.0.0, wait);
+        let _forget = self.forget_later(wait);
         Ok(self.0.0.until(&[Notice::Waited(wait)], |machine| machine.outcome().cloned()).await)
     }
 
-    fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         self.0.0.ask(ask)
     }
 
@@ -195,9 +209,10 @@ impl Drop for Disown<'_> {
 }
 
 /// Gives up a wait when its future is gone.
-struct Forget<'a>(&'a Shared, WaitId);
+#[derive(Debug)]
+pub(crate) struct Forget(Arc<Shared>, WaitId);
 
-impl Drop for Forget<'_> {
+impl Drop for Forget {
     fn drop(&mut self) {
         self.0.ask(|machine, _| machine.forget(self.1));
         self.0.stop_waiting(Notice::Waited(self.1));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use qemu_machine_core::{Cause, Config, Deadline, FOREVER, Found, Mark, Shutdown, Wait, json};
 use qemu_machine_smol::Vm;
 use qemu_machine_tests::{bounded, qemu};
+use smol::stream::StreamExt;
 
 /// Longer than anything takes that is expected to happen.
 const LONG: Deadline = Deadline::after(Duration::from_secs(15));
@@ -88,6 +89,21 @@ fn a_dropped_wait_loses_no_event() {
                 other => panic!("{other:?}"),
             });
             assert_eq!(names, ["STOP", "RESUME"]);
+        }
+    });
+}
+
+#[test]
+fn a_dropped_consumer_call_loses_no_event() {
+    with_machine(|vm| async move {
+        let mut events = vm.events([Wait::event("STOP"), Wait::event("RESUME")]).unwrap();
+        for polls in [0, 1, 1, 0, 1] {
+            assert!(!drop_after(polls, events.next(FOREVER)).await, "nothing is there yet");
+            vm.execute("stop").await.unwrap();
+            assert_eq!(events.next(LONG).await.unwrap().name(), "STOP");
+            assert!(!drop_after(polls, StreamExt::next(&mut events)).await, "each is given once");
+            vm.execute("cont").await.unwrap();
+            assert_eq!(StreamExt::next(&mut events).await.unwrap().name(), "RESUME");
         }
     });
 }

@@ -9,6 +9,12 @@ pub struct Limits {
     pub message: usize,
     /// The past events, in bytes: 1 MiB is some five thousand. Beyond it the oldest are forgotten and counted.
     pub events: usize,
+    /// The events that wait for one listener, in bytes: as many as are remembered, so that a listener may begin with
+    /// all of them. Beyond it the oldest are dropped and counted, for that listener alone.
+    pub listener: usize,
+    /// Listeners at once: 64 full queues are as much as one message may be. Each looks at every event. Beyond it,
+    /// listening is refused.
+    pub listeners: usize,
     /// The output of one console, in bytes: 1 MiB is a long boot. Beyond it the oldest bytes are forgotten and
     /// counted.
     pub console: usize,
@@ -27,6 +33,8 @@ impl Default for Limits {
         Self {
             message: 64 << 20,
             events: 1 << 20,
+            listener: 1 << 20,
+            listeners: 64,
             console: 1 << 20,
             console_input: 1 << 20,
             commands: 10_000,

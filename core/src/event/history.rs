@@ -1,8 +1,7 @@
 //! Decides which past events are still known.
 
-use alloc::collections::VecDeque;
-
 use super::Event;
+use super::queue::Queue;
 
 /// The latest events, as many as fit a bound in bytes, each with its number.
 ///
@@ -10,29 +9,21 @@ use super::Event;
 /// out is known exactly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    events: VecDeque<Event>,
+    events: Queue,
     /// The number of the oldest event that is kept.
     first: u64,
-    bytes: usize,
-    limit: usize,
 }
 
 impl History {
     /// A history of at most `limit` bytes. The latest event is kept even when it is larger.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
+        Self { events: Queue::new(limit), first: 0 }
     }
 
     /// Keeps an event; returns its number.
     pub fn push(&mut self, event: Event) -> u64 {
-        let event = event.kept();
-        self.bytes += event.size();
-        self.events.push_back(event);
-        while self.bytes > self.limit && self.events.len() > 1 {
-            self.bytes -= self.events.pop_front().map_or(0, |event| event.size());
-            self.first += 1;
-        }
+        self.first += self.events.push(event.kept());
         self.end() - 1
     }
 
@@ -40,7 +31,6 @@ impl History {
     pub fn clear(&mut self) {
         self.first = self.end();
         self.events.clear();
-        self.bytes = 0;
     }
 
     /// The number of the oldest event that is kept.

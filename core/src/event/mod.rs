@@ -1,7 +1,10 @@
 //! Decides what an event is.
 
+mod filter;
 mod history;
+mod listener;
 mod matcher;
+mod queue;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,7 +14,10 @@ use core::ops::Range;
 use bytes::Bytes;
 use serde::Deserialize;
 
+pub(crate) use filter::Filter;
 pub use history::History;
+pub use listener::ListenerId;
+pub(crate) use listener::Listeners;
 pub use matcher::matches;
 
 /// Something that happened in QEMU, as it said it.

@@ -3,6 +3,7 @@
 mod attached;
 mod debug;
 mod levels;
+mod listening;
 mod owed;
 mod turn;
 
@@ -16,7 +17,7 @@ use crate::config::{Config, Dialect};
 use crate::console::Console;
 use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
-use crate::event::History;
+use crate::event::{History, Listeners};
 use crate::fault::Misuse;
 use crate::input::Prepared;
 use crate::lifecycle::LaunchFailure;
@@ -43,6 +44,7 @@ pub struct Machine {
     consoles: Vec<Console>,
     owed: Owed,
     history: History,
+    listeners: Listeners,
     waits: Waits,
     answers: VecDeque<(CommandId, Result<Payload, CommandError>)>,
     effects: VecDeque<Effect>,
@@ -78,6 +80,7 @@ impl Machine {
             consoles,
             owed: Owed::default(),
             history: History::new(limits.events),
+            listeners: Listeners::default(),
             waits: Waits::default(),
             answers: VecDeque::new(),
             effects: VecDeque::new(),
@@ -113,6 +116,7 @@ impl Machine {
         self.advance_clock(now);
         self.session = Session::new(&self.config.limits).speaking(self.config.dialect, 0);
         self.history.clear();
+        self.listeners.restart();
         self.consoles.iter_mut().for_each(Console::restart);
         self.birth = self.mark();
         self.record = Record::new(&self.config);
@@ -196,7 +200,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyWait`] and [`Misuse::UnknownConsole`]; [`Misuse::NotLaunched`] before the first launch.
+    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownListener`]; [`Misuse::NotLaunched`]
+    /// before the first launch.
     pub fn wait(
         &mut self,
         now: Moment,
@@ -217,7 +222,7 @@ impl Machine {
             return Err(Misuse::TooManyWaits(self.config.limits.waits));
         }
         let until = deadline.passes_at(self.now);
-        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles);
+        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles, &self.listeners);
         if let Some(outcome) = &self.outcome {
             self.waits.ended(outcome);
         }
@@ -241,7 +246,9 @@ impl Machine {
 
     fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
         Ok(match thing.0 {
-            wait::Kind::Event { name, pattern } => Item::Event { name, pattern },
+            wait::Kind::Event(filter) => Item::Event(filter),
+            wait::Kind::Heard(id) if self.listeners.knows(id) => Item::Heard(id),
+            wait::Kind::Heard(_) => return Err(Misuse::UnknownListener),
             wait::Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
             wait::Kind::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));

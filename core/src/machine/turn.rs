@@ -156,11 +156,12 @@ impl Machine {
 
     fn happened(&mut self, event: Event) {
         let number = self.history.push(event);
+        self.notices.push_back(Notice::Event(number));
         if let Some(event) = self.history.get(number) {
             self.record.note(event);
             self.waits.event(number, event);
         }
-        self.notices.push_back(Notice::Event(number));
+        self.tell_listeners(number);
     }
 
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {

@@ -1,6 +1,8 @@
 //! A machine in virtual time, on an imagined host that answers every order at once, unless it is told to hold it.
 #![allow(dead_code, reason = "each test file drives another part of it")]
 
+pub(crate) mod ticks;
+
 use core::time::Duration;
 
 use qemu_machine_core::{

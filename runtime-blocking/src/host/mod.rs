@@ -6,6 +6,7 @@
 
 mod channels;
 mod child;
+mod consumer;
 mod dial;
 mod keeper;
 mod place;

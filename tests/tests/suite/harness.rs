@@ -2,16 +2,19 @@
 
 use std::fmt::Display;
 
-use qemu_machine_blocking::Vm;
+use qemu_machine_blocking::{Events, Vm};
 use qemu_machine_core::{
-    CommandError, Config, Deadline, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value, Wait,
-    WaitError,
+    CommandError, Config, Deadline, Event, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
+    Wait, WaitError,
 };
 
 /// A machine on one row. Its verbs wait until there is an answer, whichever way the row waits.
 pub(crate) trait Harness: Sized {
     /// The name of the row.
     const ROW: &'static str;
+
+    /// A consumer of events.
+    type Events;
 
     fn launch(config: Config) -> Result<Self, LaunchError>;
     fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError>;
@@ -20,6 +23,12 @@ pub(crate) trait Harness: Sized {
     fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>>;
     fn mark(&mut self) -> Mark;
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError>;
+    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Self::Events, Misuse>;
+    fn next(&mut self, events: &mut Self::Events, within: Deadline) -> Result<Event, WaitError>;
+    /// All that is there, without waiting.
+    fn queued(&mut self, events: &mut Self::Events) -> Vec<Event>;
+    fn missed(&mut self, events: &Self::Events) -> u64;
+    fn unlisten(&mut self, events: Self::Events);
     fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse>;
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse>;
     fn kill(&mut self) -> Result<Outcome, Misuse>;
@@ -85,13 +94,36 @@ impl Transcript {
                 return Some(mark);
             }
             Ok(hit) => self.note(format!("{hit:?}")),
-            Err(WaitError::Ended(outcome)) => {
-                self.note("the machine ended first");
-                self.ended(&outcome);
-            }
-            Err(error) => self.note(error),
+            Err(error) => self.nothing(&error),
         }
         None
+    }
+
+    /// What a consumer got.
+    pub(crate) fn heard(&mut self, event: Result<Event, WaitError>) {
+        match event {
+            Ok(event) => self.note(format!("heard: {event}")),
+            Err(error) => self.nothing(&error),
+        }
+    }
+
+    /// Why something was not accepted.
+    pub(crate) fn refused<T>(&mut self, result: Result<T, Misuse>) {
+        self.note(result.map_or_else(|misuse| misuse.to_string(), |_| "accepted".into()));
+    }
+
+    pub(crate) fn queued(&mut self, events: &[Event]) {
+        self.note(format!("queued: {events:?}"));
+    }
+
+    fn nothing(&mut self, why: &WaitError) {
+        match why {
+            WaitError::Ended(outcome) => {
+                self.note("the machine ended first");
+                self.ended(outcome);
+            }
+            error => self.note(error),
+        }
     }
 
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
@@ -122,6 +154,8 @@ impl Transcript {
 impl Harness for Vm {
     const ROW: &'static str = "blocking";
 
+    type Events = Events;
+
     fn launch(config: Config) -> Result<Self, LaunchError> {
         Vm::launch(config)
     }
@@ -149,6 +183,26 @@ impl Harness for Vm {
 
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
         Vm::wait_any(self, from, things.to_vec(), within)
+    }
+
+    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
+        self.events_from(from, filter.to_vec())
+    }
+
+    fn next(&mut self, events: &mut Events, within: Deadline) -> Result<Event, WaitError> {
+        events.next(within)
+    }
+
+    fn queued(&mut self, events: &mut Events) -> Vec<Event> {
+        events.queued()
+    }
+
+    fn missed(&mut self, events: &Events) -> u64 {
+        events.missed()
+    }
+
+    fn unlisten(&mut self, events: Events) {
+        drop(events);
     }
 
     fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Channel, CommandError, Config, Deadline, Effect, ExitStatus, Hit, Input, LaunchError, Machine,
-    Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError,
+    COMMAND_WITHIN, Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError,
+    ListenerId, Machine, Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError,
 };
 use qemu_machine_tests::scripted::{Action, SCRIPT};
 
@@ -188,6 +188,8 @@ impl Peer {
 impl Harness for InWorld {
     const ROW: &'static str = "in_world";
 
+    type Events = ListenerId;
+
     fn launch(config: Config) -> Result<Self, LaunchError> {
         let mut world = Self { machine: Machine::new(config)?, now: Moment::ORIGIN, peer: Peer::default() };
         world.machine.launch(world.now)?;
@@ -219,6 +221,27 @@ impl Harness for InWorld {
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
         let wait = self.machine.wait(self.now, from, things.to_vec(), within)?;
         self.until(|machine| machine.claim_wait(wait))
+    }
+
+    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<ListenerId, Misuse> {
+        self.machine.listen(from, filter.to_vec())
+    }
+
+    fn next(&mut self, events: &mut ListenerId, within: Deadline) -> Result<Event, WaitError> {
+        let wait = self.machine.wait_for_event(self.now, *events, within)?;
+        self.until(|machine| machine.claim_event(wait))
+    }
+
+    fn queued(&mut self, events: &mut ListenerId) -> Vec<Event> {
+        std::iter::from_fn(|| self.machine.next_event(*events)).collect()
+    }
+
+    fn missed(&mut self, events: &ListenerId) -> u64 {
+        self.machine.missed_events(*events)
+    }
+
+    fn unlisten(&mut self, events: ListenerId) {
+        self.machine.unlisten(events);
     }
 
     fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {

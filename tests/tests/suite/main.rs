@@ -3,6 +3,7 @@
 //! A row is a way to drive the core: in a simulated world, with threads, with mio, or with smol under several
 //! executors. Stories with a script run on all of them; stories with the real QEMU on all but the simulated world.
 
+mod consumers;
 mod harness;
 mod in_world;
 mod on_mio;

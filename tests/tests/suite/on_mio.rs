@@ -1,7 +1,8 @@
 //! Decides how a story runs on mio: with the small loop of the crate.
 
 use qemu_machine_core::{
-    CommandError, Config, Deadline, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value, Wait, WaitError,
+    CommandError, Config, Deadline, Event, Hit, LaunchError, ListenerId, Mark, Misuse, Outcome, Shutdown, State, Value,
+    Wait, WaitError,
 };
 use qemu_machine_mio::{Desk, Vm};
 
@@ -26,6 +27,8 @@ impl Mio {
 
 impl Harness for Mio {
     const ROW: &'static str = "mio";
+
+    type Events = ListenerId;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
         let mut desk = Desk::new().expect("there is a poll to be had");
@@ -61,6 +64,27 @@ impl Harness for Mio {
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
         let wait = self.vm.wait_any(from, things.to_vec(), within)?;
         self.until(|vm| vm.claim_wait(wait))
+    }
+
+    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<ListenerId, Misuse> {
+        self.vm.listen(from, filter.to_vec())
+    }
+
+    fn next(&mut self, events: &mut ListenerId, within: Deadline) -> Result<Event, WaitError> {
+        self.wait_any(&Mark::default(), &[Wait::heard(*events)], within)?;
+        Ok(self.vm.next_event(*events).expect("nobody else takes it"))
+    }
+
+    fn queued(&mut self, events: &mut ListenerId) -> Vec<Event> {
+        std::iter::from_fn(|| self.vm.next_event(*events)).collect()
+    }
+
+    fn missed(&mut self, events: &ListenerId) -> u64 {
+        self.vm.missed_events(*events)
+    }
+
+    fn unlisten(&mut self, events: ListenerId) {
+        self.vm.unlisten(events);
     }
 
     fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {

@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use qemu_machine_core::{
-    CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value, Wait,
-    WaitError,
+    CommandError, Config, Deadline, Event, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
+    Wait, WaitError,
 };
-use qemu_machine_smol::{Driver, Vm};
+use qemu_machine_smol::{Driver, Events, Vm};
+use smol::lock::Mutex;
 use tokio::runtime::Runtime;
 
 use crate::harness::Harness;
@@ -154,6 +155,8 @@ impl<E: Executor> Smol<E> {
 impl<E: Executor> Harness for Smol<E> {
     const ROW: &'static str = E::ROW;
 
+    type Events = Events;
+
     fn launch(config: Config) -> Result<Self, LaunchError> {
         let vm = E::block_on(Vm::launch_with(config, E::spawn))?;
         Ok(Self { vm, executor: PhantomData })
@@ -192,6 +195,29 @@ impl<E: Executor> Harness for Smol<E> {
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
         self.disturb();
         E::insist(|| self.vm.wait_any(from, things.to_vec(), within))
+    }
+
+    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
+        self.disturb();
+        self.vm.events_from(from, filter.to_vec())
+    }
+
+    fn next(&mut self, events: &mut Events, within: Deadline) -> Result<Event, WaitError> {
+        // Whoever asks again borrows again.
+        let events = &Mutex::new(events);
+        E::insist(|| async move { events.lock().await.next(within).await })
+    }
+
+    fn queued(&mut self, events: &mut Events) -> Vec<Event> {
+        events.queued()
+    }
+
+    fn missed(&mut self, events: &Events) -> u64 {
+        events.missed()
+    }
+
+    fn unlisten(&mut self, events: Events) {
+        drop(events);
     }
 
     fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {

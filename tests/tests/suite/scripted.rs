@@ -10,12 +10,12 @@ use crate::harness::{Harness, Transcript};
 use crate::rows;
 
 /// Longer than anything takes that is expected to happen.
-const LONG: Deadline = Deadline::after(Duration::from_secs(10));
+pub(crate) const LONG: Deadline = Deadline::after(Duration::from_secs(10));
 
 /// For what must not happen in time.
-const SHORT: Duration = Duration::from_millis(100);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
-fn config(script: Script) -> Config {
+pub(crate) fn config(script: Script) -> Config {
     script.config(env!("CARGO_BIN_EXE_scripted-qemu"))
 }
 
@@ -27,7 +27,7 @@ fn launch<H: Harness>(script: Script) -> (Transcript, Option<H>) {
 }
 
 /// Launches a script that is to become ready.
-fn launched<H: Harness>(script: Script) -> (Transcript, H) {
+pub(crate) fn launched<H: Harness>(script: Script) -> (Transcript, H) {
     let (told, machine) = launch(script);
     (told, machine.expect("the script greets and negotiates"))
 }

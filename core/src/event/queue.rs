@@ -1,0 +1,52 @@
+//! Decides which events fall out when there are more than fit a bound.
+
+use alloc::collections::VecDeque;
+
+use super::Event;
+
+/// Events in their order, as many of the latest as fit a bound in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queue {
+    events: VecDeque<Event>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Queue {
+    /// A queue of at most `limit` bytes. The latest event stays even when it is larger.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// Adds the latest event; says how many of the oldest fell out.
+    pub(crate) fn push(&mut self, event: Event) -> u64 {
+        self.bytes += event.size();
+        self.events.push_back(event);
+        let mut fell_out = 0;
+        while self.bytes > self.limit && self.events.len() > 1 {
+            self.pop();
+            fell_out += 1;
+        }
+        fell_out
+    }
+
+    /// Takes the oldest event.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.bytes -= event.size();
+        Some(event)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.events.clear();
+        self.bytes = 0;
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Event> {
+        self.events.get(index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+}

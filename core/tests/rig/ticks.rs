@@ -1,0 +1,56 @@
+//! Events of one size, and who listens to them.
+
+use std::time::Duration;
+
+use qemu_machine_core::{Limits, ListenerId, Mark, Notice, Wait, WaitError};
+
+use super::Rig;
+
+/// The size of an event as [`tick`] writes it.
+const ONE: usize = tick('A', 0).len();
+
+/// An event with a name of one letter, and a number of one digit. All have the same size.
+pub(crate) const fn tick(name: char, number: u8) -> [u8; 32] {
+    let mut text = *br#"{"event": "_", "data": {"n": _}}"#;
+    (text[11], text[29]) = (name as u8, b'0' + number);
+    text
+}
+
+/// Bounds of the history and of each queue, in such events.
+pub(crate) fn limits(events: usize, listener: usize) -> Limits {
+    let mut limits = Limits::default();
+    (limits.events, limits.listener) = (events * ONE, listener * ONE);
+    limits
+}
+
+impl Rig {
+    pub(crate) fn tick(&mut self, name: char, number: u8) {
+        self.says(std::str::from_utf8(&tick(name, number)).unwrap());
+    }
+
+    pub(crate) fn ticks(&mut self, names: &str) {
+        names.chars().zip((0..10).cycle()).for_each(|(name, number)| self.tick(name, number));
+    }
+
+    pub(crate) fn listen(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> ListenerId {
+        let id = self.vm.listen(from, filter).expect("a filter that makes sense");
+        self.serve();
+        id
+    }
+
+    /// The names of all that is queued.
+    pub(crate) fn queued(&mut self, id: ListenerId) -> String {
+        std::iter::from_fn(|| self.vm.next_event(id)).map(|event| event.name().to_string()).collect()
+    }
+
+    /// What a wait that is over already gives.
+    pub(crate) fn next(&mut self, id: ListenerId, within: Duration) -> Option<Result<String, WaitError>> {
+        let wait = self.vm.wait_for_event(self.now, id, within.into()).expect("it listens");
+        self.vm.claim_event(wait).map(|event| event.map(|event| event.name().into()))
+    }
+
+    /// How often a listener was told that its queue has something.
+    pub(crate) fn times_heard(&self, id: ListenerId) -> usize {
+        self.notices.iter().filter(|notice| **notice == Notice::Heard(id)).count()
+    }
+}

@@ -1,0 +1,67 @@
+//! Decides what a consumer of events can be asked without waiting: it is the same on every runtime whose machines are
+//! shared handles.
+
+/// Gives a handle its consumers, and them what waits for nothing. The consumer has a field `vm`, a handle with a
+/// method `ask(&self, FnOnce(&mut Machine, Moment) -> T) -> T`, a field `listener`, and `new` of the two.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! consumers_that_wait_for_nothing {
+    ($handle:ty, $events:ty) => {
+        impl $handle {
+            /// The events of these names and [patterns]($crate::Wait::with) from now on, in a queue of their own.
+            ///
+            /// Consumers do not notice each other. When one is slow, its oldest events are dropped beyond
+            /// [`Limits::listener`]($crate::Limits::listener) bytes, and counted.
+            ///
+            /// # Errors
+            ///
+            /// A [`Misuse`]($crate::Misuse) for what is no event, for an empty filter, and for more consumers at once
+            /// than [`Limits::listeners`]($crate::Limits::listeners).
+            pub fn events(&self, filter: impl IntoIterator<Item = $crate::Wait>) -> Result<$events, $crate::Misuse> {
+                self.events_from(&self.mark(), filter)
+            }
+
+            /// As [`events`](Self::events), from a position on: past events that are remembered are queued at once.
+            /// Take a mark, act, and consume from it: nothing is missed between.
+            ///
+            /// # Errors
+            ///
+            /// As [`events`](Self::events).
+            pub fn events_from(
+                &self,
+                from: &$crate::Mark,
+                filter: impl IntoIterator<Item = $crate::Wait>,
+            ) -> Result<$events, $crate::Misuse> {
+                let filter: Vec<_> = filter.into_iter().collect();
+                let listener = self.ask(|machine, _| machine.listen(from, filter))?;
+                Ok(<$events>::new(self.clone(), listener))
+            }
+        }
+
+        impl $events {
+            /// All events that are there, the oldest first, without waiting.
+            pub fn queued(&mut self) -> Vec<$crate::Event> {
+                self.vm.ask(|machine, _| ::std::iter::from_fn(|| machine.next_event(self.listener)).collect())
+            }
+
+            /// How many events were dropped so far, because the queue was full.
+            #[must_use]
+            pub fn missed(&self) -> u64 {
+                self.vm.ask(|machine, _| machine.missed_events(self.listener))
+            }
+
+            /// How many events were forgotten already when this began, so that nobody knows whether they were wanted.
+            /// Zero unless it began at an old mark.
+            #[must_use]
+            pub fn forgotten(&self) -> u64 {
+                self.vm.ask(|machine, _| machine.forgotten_events(self.listener))
+            }
+        }
+
+        impl Drop for $events {
+            fn drop(&mut self) {
+                self.vm.ask(|machine, _| machine.unlisten(self.listener));
+            }
+        }
+    };
+}
