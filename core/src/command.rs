@@ -161,6 +161,23 @@ impl Command for Raw {
     }
 }
 
+/// A line for QEMU's device tester. It is not built, but sent with `execute_line`, and answered by what stands behind
+/// `OK` in the answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Line {}
+
+impl Command for Line {
+    type Reply = alloc::string::String;
+
+    fn name(&self) -> &str {
+        match *self {}
+    }
+
+    fn arguments(&self) -> Option<impl Serialize> {
+        None::<()>
+    }
+}
+
 /// JSON as it came, checked to be valid, not yet read. A slice of the received bytes, not a copy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(pub(crate) Bytes);

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use crate::config::Port;
+
 /// The caller's fault: the call made no sense, and nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -50,6 +52,9 @@ pub enum Misuse {
     /// As many commands as [`Limits::commands`](crate::Limits::commands) are waiting for their end.
     #[error("more than {0} commands at once")]
     TooManyCommands(usize),
+    /// The machine was configured without this port, or its connection is gone with the machine.
+    #[error("the machine has no {0}")]
+    NoPort(Port),
     /// There is no console of that name.
     #[error("no console is named `{0}`")]
     UnknownConsole(String),

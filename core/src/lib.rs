@@ -163,7 +163,7 @@ mod transport;
 mod wait;
 pub mod wire;
 
-pub use command::{Band, Command, CommandId, Empty, FromReply, OutOfBand, Payload, Raw, Ticket, Unread};
+pub use command::{Band, Command, CommandId, Empty, FromReply, Line, OutOfBand, Payload, Raw, Ticket, Unread};
 pub use command_line::{CommandLine, escape_commas};
 pub use config::{Config, Dialect, Limits, Port};
 pub use console::Console;

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use crate::descriptor::Descriptor;
 
 /// The address of a stream socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
     /// A Unix socket at this path, of 107 bytes at most.
@@ -36,6 +36,13 @@ impl fmt::Display for Address {
             Self::Unix(path) => f.write_str(&crate::text::printable(&crate::text::lossy(path))),
             Self::Tcp(address) => write!(f, "{address}"),
         }
+    }
+}
+
+/// As people write it.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
+use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Port};
 
 use crate::host::{Clock, Host, Keeper, Kept, Next, Wake, fault, try_lock};
 use crate::wires::{Poll, Ready, Wires};
@@ -185,6 +185,11 @@ impl Driver {
             // Only the keeper can keep it now.
             self.keeper.look(token);
         }
+    }
+
+    /// How to attach to a port of the machine.
+    pub(crate) fn port(&self, port: Port) -> Result<Config, Misuse> {
+        self.lock().host.port(port)
     }
 
     /// What the process has printed.

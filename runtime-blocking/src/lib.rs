@@ -42,9 +42,12 @@ compile_error!("the runtimes need Linux 5.4 or later: processes are watched by p
 mod driver;
 mod events;
 pub mod host;
+mod ports;
 mod vm;
 mod wires;
 
 pub use events::Events;
+pub use host::descriptor;
+pub use ports::{Agent, Tester};
 pub use qemu_machine_core::*;
 pub use vm::Vm;

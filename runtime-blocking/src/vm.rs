@@ -1,13 +1,16 @@
 //! Decides what a machine looks like to a caller that may block.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark, Misuse,
-    Moment, Outcome, Payload, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
 
 use crate::driver::Driver;
+use crate::host::descriptor;
+use crate::ports::{Agent, Tester};
 
 /// A QEMU that we launched and own.
 ///
@@ -36,6 +39,39 @@ impl Vm {
         let vm = Self(Arc::new(Handle(Arc::clone(&driver))));
         driver.call(|machine, now| machine.launch(now), |machine, ()| machine.launched())??;
         Ok(vm)
+    }
+
+    /// Speaks with a machine that somebody else launched, and returns when its monitor answers commands. Also for
+    /// `qemu-storage-daemon`.
+    ///
+    /// Dropping the last handle lets go of it, and it runs on.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens ([`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening)), when what had listened
+    /// is gone (`Dead`), when somebody else is connected (`Busy`), or when it does not answer within the deadline.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use qemu_machine_blocking::{Address, Peer, Vm};
+    ///
+    /// let vm = Vm::attach(Peer::Dial(Address::unix("/run/vm/monitor")), Duration::from_secs(5))?;
+    /// println!("{}", vm.execute("query-name")?);
+    /// vm.disconnect()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
+        Self::launch(Config::attach(peer).launch_within(deadline))
+    }
+
+    /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
+    /// status; marks of that life stand for the beginning of the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::AlreadyLaunched`] while it lives; and as [`launch`](Self::launch).
+    pub fn relaunch(&self) -> Result<(), LaunchError> {
+        self.driver().call(|machine, now| machine.launch(now), |machine, ()| machine.launched())?
     }
 
     pub(crate) fn driver(&self) -> &Driver {
@@ -72,16 +108,37 @@ impl Vm {
         self.reply(&Encoded::command(&command)?, deadline.into())?.reply()
     }
 
-    /// Executes a command that is written as a JSON object, without an `id`.
+    /// Executes a command that takes a descriptor (`getfd`, `add-fd`), in one step with it. It may be a file, a socket,
+    /// one end of a pipe; with us it is closed when it was sent. Such commands wait for each other.
+    ///
+    /// QEMU 7.2 makes what it is given block, which anybody notices who shares the open file.
     ///
     /// # Errors
     ///
     /// As [`execute`](Self::execute).
+    ///
+    /// ```no_run
+    /// # use qemu_machine_blocking::{Config, Vm, json};
+    /// # let vm = Vm::launch(Config::new("qemu-system-x86_64"))?;
+    /// vm.execute_with_fd(("getfd", json!({"fdname": "disk"})), std::fs::File::open("disk.img")?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn execute_with_fd<C: Command>(&self, command: C, what: impl Into<OwnedFd>) -> Result<C::Reply, CommandError> {
+        let command = Encoded::command(&command)?.with_descriptor(descriptor(what));
+        self.reply(&command, COMMAND_WITHIN)?.reply()
+    }
+
+    /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
+    /// when it is a refusal.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no reply.
     pub fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
         self.reply(&Encoded::raw(object.as_ref())?, COMMAND_WITHIN)?.reply()
     }
 
-    fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
+    pub(crate) fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
         self.driver().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
     }
 
@@ -145,12 +202,44 @@ impl Vm {
         self.driver().call(|machine, now| machine.kill(now), |machine, ()| machine.outcome().cloned())
     }
 
+    /// Lets go of a machine that somebody else launched, and returns when the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Ours`] for a machine that we launched.
+    pub fn disconnect(&self) -> Result<Outcome, Misuse> {
+        self.driver().call(|machine, now| machine.disconnect(now), |machine, ()| machine.outcome().cloned())
+    }
+
+    /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Returns when the agent answers:
+    /// the guest must have come so far within the deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoPort`]; and when it does not answer.
+    pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, LaunchError> {
+        Ok(Agent(Self::launch(self.port(Port::GuestAgent)?.launch_within(deadline))?))
+    }
+
+    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoPort`].
+    pub fn tester(&self) -> Result<Tester, LaunchError> {
+        Ok(Tester(Self::launch(self.port(Port::Qtest)?)?))
+    }
+
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         self.driver().ask(ask)
     }
 
     fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
         self.driver().peek(look)
+    }
+
+    fn find_port(&self, port: Port) -> Result<Config, Misuse> {
+        self.driver().port(port)
     }
 
     fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {

@@ -1,14 +1,16 @@
 //! Decides what a machine looks like to the loop that drives it.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use qemu_machine_blocking::host::{Clock, Host};
+use qemu_machine_blocking::host::{Clock, Host, descriptor};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, ListenerId,
-    Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Raw, Shutdown, Ticket, Wait, WaitError, WaitId,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Line,
+    ListenerId, Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait,
+    WaitError, WaitId,
 };
 
 use crate::sources::{Registered, Sources};
@@ -56,6 +58,42 @@ impl Vm {
         vm.machine.launch(vm.clock.now())?;
         vm.serve(registry);
         Ok(vm)
+    }
+
+    /// Begins to speak with a machine that somebody else launched. Dropping it lets go of it, and it runs on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Config`] when the address cannot be one.
+    pub fn attach(
+        peer: Peer,
+        deadline: impl Into<Deadline>,
+        registry: &Registry,
+        next_token: impl FnMut() -> Token,
+    ) -> Result<Self, Misuse> {
+        Self::launch(Config::attach(peer).launch_within(deadline), registry, next_token)
+    }
+
+    /// Begins to launch this machine again, after its end, under the tokens that it has. Nothing of its last life is left
+    /// in it: no event, no output, no answer, no status; marks of that life stand for the beginning of the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::AlreadyLaunched`] while it lives.
+    pub fn relaunch(&mut self, registry: &Registry) -> Result<(), Misuse> {
+        self.machine.launch(self.clock.now())?;
+        self.serve(registry);
+        Ok(())
+    }
+
+    /// How to attach to a port of this machine: the agent in the guest, or the device tester. Launch what comes back as a
+    /// machine of its own, with [`Config::launch_within`] for how long the agent may take to answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoPort`] when the machine was configured without it, or has ended.
+    pub fn port(&self, port: Port) -> Result<Config, Misuse> {
+        self.host.port(port)
     }
 
     /// Takes an event of the caller's poll. Whether it is one of this machine's.
@@ -131,7 +169,30 @@ impl Vm {
         self.ask(|machine, now| machine.execute(now, &command, deadline.into()))
     }
 
-    /// Executes a command that is written as a JSON object, without an `id`.
+    /// Executes a command that takes a descriptor (`getfd`, `add-fd`), in one step with it. It may be a file, a socket,
+    /// one end of a pipe; with us it is closed when it was sent. Such commands wait for each other.
+    ///
+    /// QEMU 7.2 makes what it is given block, which anybody notices who shares the open file.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub fn execute_with_fd<C: Command>(&mut self, command: C, what: impl Into<OwnedFd>) -> Result<Ticket<C>, Misuse> {
+        let descriptor = descriptor(what);
+        self.ask(|machine, now| machine.execute_with_fd(now, &command, descriptor, COMMAND_WITHIN))
+    }
+
+    /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Line`] when it is not one line; [`Misuse::WrongDialect`].
+    pub fn execute_line(&mut self, line: &str) -> Result<Ticket<Line>, Misuse> {
+        self.ask(|machine, now| machine.execute_line(now, line, COMMAND_WITHIN))
+    }
+
+    /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
+    /// when it is a refusal.
     ///
     /// # Errors
     ///
@@ -251,6 +312,15 @@ impl Vm {
     /// None for a machine that was launched.
     pub fn kill(&mut self) -> Result<(), Misuse> {
         self.ask(Machine::kill)
+    }
+
+    /// Begins to let go of a machine that somebody else launched.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Ours`] for a machine that we launched.
+    pub fn disconnect(&mut self) -> Result<(), Misuse> {
+        self.ask(Machine::disconnect)
     }
 
     /// Whether the launch succeeded, once that is known.

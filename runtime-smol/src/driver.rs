@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use qemu_machine_blocking::host::{Clock, Host, try_lock};
-use qemu_machine_core::{HostFault, Input, Machine, Moment, Notice};
+use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Notice, Port};
 use smol::Timer;
 
 use crate::wires::Wires;
@@ -24,6 +24,8 @@ struct Turn {
     wires: Wires,
     clock: Clock,
     driver: Waker,
+    /// Which life it is: a driver drives one.
+    life: u64,
     /// When the driver wakes up by itself.
     until: Option<Moment>,
     /// Who waits for what.
@@ -79,6 +81,7 @@ const ROUNDS: usize = 8;
 pub struct Driver {
     shared: Arc<Shared>,
     timer: Timer,
+    life: u64,
 }
 
 impl Shared {
@@ -89,6 +92,7 @@ impl Shared {
             wires: Wires::default(),
             clock: Clock::new(),
             driver: Waker::noop().clone(),
+            life: 0,
             until: None,
             waiting: Vec::new(),
             awake: Vec::new(),
@@ -147,9 +151,12 @@ impl Shared {
         turn.discard();
     }
 
-    /// Ends the machine, if it has not ended: its last handle or its driver goes away.
-    pub(crate) fn end(&self) {
+    /// Ends the machine, if it has not ended: its last handle goes away, or the driver of this life.
+    pub(crate) fn end(&self, life: Option<u64>) {
         let mut turn = self.lock();
+        if life.is_some_and(|life| life != turn.life) {
+            return;
+        }
         let Turn { machine, host, clock, .. } = &mut *turn;
         if machine.outcome().is_none() {
             host.end(machine, *clock);
@@ -163,14 +170,28 @@ impl Shared {
         turn.unlock();
     }
 
+    /// How to attach to a port of the machine.
+    pub(crate) fn port(&self, port: Port) -> Result<Config, Misuse> {
+        self.lock().host.port(port)
+    }
+
     pub(crate) fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         self.lock().host.read_log(limit)
     }
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, timer: Timer::never() }
+    /// Begins a life, and gives the driver of it.
+    pub(crate) fn launch(shared: &Arc<Shared>) -> Result<Self, Misuse> {
+        let mut turn = shared.lock();
+        let now = turn.clock.now();
+        turn.machine.launch(now)?;
+        turn.life += 1;
+        let life = turn.life;
+        // Nobody drives it yet, and so nobody has to be told what follows.
+        turn.settle();
+        turn.unlock();
+        Ok(Self { shared: Arc::clone(shared), timer: Timer::never(), life })
     }
 }
 
@@ -256,8 +277,11 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { shared, timer } = &mut *self;
+        let Self { shared, timer, life } = &mut *self;
         let mut turn = shared.lock();
+        if turn.life != *life {
+            return Poll::Ready(());
+        }
         turn.driver.clone_from(context.waker());
         let state = turn.go_round(timer, context);
         turn.unlock();
@@ -267,6 +291,6 @@ impl Future for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.shared.end();
+        self.shared.end(Some(self.life));
     }
 }

@@ -39,10 +39,13 @@
 
 mod driver;
 mod events;
+mod ports;
 mod vm;
 mod wires;
 
 pub use driver::Driver;
 pub use events::Events;
+pub use ports::{Agent, Tester};
+pub use qemu_machine_blocking::host::descriptor;
 pub use qemu_machine_core::*;
 pub use vm::Vm;

@@ -1,13 +1,18 @@
 //! Decides what a machine looks like to a task.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine,
-    Mark, Misuse, Moment, Notice, Outcome, Payload, Shutdown, Value, Wait, WaitError, WaitId, wire::Encoded,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, WaitId,
+    wire::Encoded,
 };
 
+use qemu_machine_blocking::host::descriptor;
+
 use crate::driver::{Driver, Shared};
+use crate::ports::{Agent, Tester};
 
 /// A QEMU that we launched and own.
 ///
@@ -42,12 +47,56 @@ impl Vm {
     ///
     /// As [`launch`](Self::launch).
     pub async fn launch_with(config: Config, spawn: impl FnOnce(Driver)) -> Result<Self, LaunchError> {
-        let shared = Shared::new(Machine::new(config)?);
-        let vm = Self(Arc::new(Handle(Arc::clone(&shared))));
-        shared.ask(|machine, now| machine.launch(now))?;
-        spawn(Driver::new(Arc::clone(&shared)));
-        shared.until(&[Notice::Ready, Notice::Ended], |machine| machine.launched()).await?;
+        let vm = Self(Arc::new(Handle(Shared::new(Machine::new(config)?))));
+        vm.relaunch_with(spawn).await?;
         Ok(vm)
+    }
+
+    /// Speaks with a machine that somebody else launched, and is done when its monitor answers commands. Also for
+    /// `qemu-storage-daemon`.
+    ///
+    /// Dropping the last handle lets go of it, and it runs on.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens ([`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening)), when what had listened
+    /// is gone (`Dead`), when somebody else is connected (`Busy`), or when it does not answer within the deadline.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// use qemu_machine_smol::{Address, Peer, Vm};
+    ///
+    /// let vm = Vm::attach(Peer::Dial(Address::unix("/run/vm/monitor")), Duration::from_secs(5)).await?;
+    /// println!("{}", vm.execute("query-name").await?);
+    /// vm.disconnect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
+        Self::launch(Config::attach(peer).launch_within(deadline)).await
+    }
+
+    /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
+    /// status; marks of that life stand for the beginning of the new one. The new driver runs as with
+    /// [`launch`](Self::launch).
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::AlreadyLaunched`] while it lives; and as [`launch`](Self::launch).
+    pub async fn relaunch(&self) -> Result<(), LaunchError> {
+        self.relaunch_with(|driver| smol::spawn(driver).detach()).await
+    }
+
+    /// As [`relaunch`](Self::relaunch), with the driver given to `spawn`.
+    ///
+    /// # Errors
+    ///
+    /// As [`relaunch`](Self::relaunch).
+    pub async fn relaunch_with(&self, spawn: impl FnOnce(Driver)) -> Result<(), LaunchError> {
+        let shared = &self.0.0;
+        spawn(Driver::launch(shared)?);
+        shared.until(&[Notice::Ready, Notice::Ended], |machine| machine.launched()).await
     }
 
     /// Executes a command: a name, a name with arguments, or a type of its own.
@@ -87,17 +136,43 @@ impl Vm {
         self.reply(&command, deadline).await?.reply()
     }
 
-    /// Executes a command that is written as a JSON object, without an `id`.
+    /// Executes a command that takes a descriptor (`getfd`, `add-fd`), in one step with it. It may be a file, a socket,
+    /// one end of a pipe; with us it is closed when it was sent. Such commands wait for each other.
+    ///
+    /// QEMU 7.2 makes what it is given block, which anybody notices who shares the open file.
     ///
     /// # Errors
     ///
     /// As [`execute`](Self::execute).
+    ///
+    /// ```no_run
+    /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use qemu_machine_smol::json;
+    /// vm.execute_with_fd(("getfd", json!({"fdname": "disk"})), std::fs::File::open("disk.img")?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn execute_with_fd<C: Command>(
+        &self,
+        command: C,
+        what: impl Into<OwnedFd>,
+    ) -> Result<C::Reply, CommandError> {
+        let command = Encoded::command(&command)?.with_descriptor(descriptor(what));
+        self.reply(&command, COMMAND_WITHIN).await?.reply()
+    }
+
+    /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
+    /// when it is a refusal.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no reply.
     pub async fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
         let command = Encoded::raw(object.as_ref())?;
         self.reply(&command, COMMAND_WITHIN).await?.reply()
     }
 
-    async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
+    pub(crate) async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
         let id = self.ask(|machine, now| machine.send(now, command, deadline))?;
         let _disown = Disown(&self.0.0, id);
         self.0.0.until(&[Notice::Answered(id)], |machine| machine.take(id)).await
@@ -177,12 +252,44 @@ impl Vm {
         Ok(self.0.0.until(&[Notice::Waited(wait)], |machine| machine.outcome().cloned()).await)
     }
 
+    /// Lets go of a machine that somebody else launched, and is done when the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Ours`] for a machine that we launched.
+    pub async fn disconnect(&self) -> Result<Outcome, Misuse> {
+        self.end(Machine::disconnect).await
+    }
+
+    /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Done when the agent answers:
+    /// the guest must have come so far within the deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoPort`]; and when it does not answer.
+    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, LaunchError> {
+        Ok(Agent(Self::launch(self.port(Port::GuestAgent)?.launch_within(deadline)).await?))
+    }
+
+    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`].
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoPort`].
+    pub async fn tester(&self) -> Result<Tester, LaunchError> {
+        Ok(Tester(Self::launch(self.port(Port::Qtest)?).await?))
+    }
+
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         self.0.0.ask(ask)
     }
 
     fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
         self.0.0.peek(look)
+    }
+
+    fn find_port(&self, port: Port) -> Result<Config, Misuse> {
+        self.0.0.port(port)
     }
 
     fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
@@ -194,7 +301,7 @@ qemu_machine_blocking::verbs_that_wait_for_nothing!(Vm);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.end(None);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::descriptor::Descriptor;
 
@@ -44,7 +45,25 @@ pub enum Port {
     Qtest,
 }
 
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::GuestAgent => "guest agent's port",
+            Self::Qtest => "device tester's port",
+        })
+    }
+}
+
 impl Port {
+    /// What is spoken there.
+    #[must_use]
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::GuestAgent => Dialect::GuestAgent,
+            Self::Qtest => Dialect::Qtest,
+        }
+    }
+
     /// Its chardev. QEMU 7.2 takes no other name for the one of qtest.
     pub(crate) fn id(self) -> &'static str {
         match self {

@@ -11,10 +11,10 @@ pub enum LaunchFailure {
     #[error(transparent)]
     Host(HostFault),
     /// Nobody listens at the address.
-    #[error("nobody listens there: {0}")]
+    #[error("nobody listens: {0}")]
     NotListening(HostFault),
     /// The socket is there, but what had made it is gone.
-    #[error("what listened there is dead: {0}")]
+    #[error("what had listened is dead: {0}")]
     Dead(HostFault),
     /// Somebody else is connected. A monitor serves one client at a time, and the next one must wait.
     #[error("the monitor is busy with another client")]

@@ -11,10 +11,11 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use crate::command::{Command, CommandId, Payload, Raw, Ticket};
+use crate::command::{Command, CommandId, Line, Payload, Raw, Ticket};
 use crate::command_line::CommandLine;
 use crate::config::{Config, Dialect};
 use crate::console::Console;
+use crate::descriptor::Descriptor;
 use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
 use crate::event::{History, Listeners};
@@ -148,6 +149,33 @@ impl Machine {
     /// As [`execute`](Self::execute).
     pub fn execute_raw(&mut self, now: Moment, object: &[u8], deadline: Deadline) -> Result<Ticket<Raw>, Misuse> {
         let id = self.send(now, &Encoded::raw(object)?, deadline)?;
+        Ok(Ticket { id, reads: PhantomData })
+    }
+
+    /// Sends a command together with a descriptor (`getfd`, `add-fd`), in one step. Commands that carry one wait for
+    /// each other, since QEMU keeps only the descriptor that came last.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    pub fn execute_with_fd<C: Command>(
+        &mut self,
+        now: Moment,
+        command: &C,
+        descriptor: Descriptor,
+        deadline: Deadline,
+    ) -> Result<Ticket<C>, Misuse> {
+        let id = self.send(now, &Encoded::command(command)?.with_descriptor(descriptor), deadline)?;
+        Ok(Ticket { id, reads: PhantomData })
+    }
+
+    /// Sends a line to QEMU's device tester: for a machine that [speaks](Config::speaking) it.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Line`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
+    pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<Line>, Misuse> {
+        let id = self.send(now, &Encoded::line(line)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }
 

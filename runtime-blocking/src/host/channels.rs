@@ -2,13 +2,13 @@
 
 use std::io;
 
-use qemu_machine_core::{Channel, Input, Machine, Moment};
+use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
 
 use super::dial::{self, Dialled};
 use super::place::Place;
 use super::prepare::Ours;
-use super::socket::{Received, Socket, Stage, not_open};
-use super::{Host, Watch};
+use super::socket::{Received, Socket, Stage};
+use super::{Host, Watch, fault};
 
 impl Host {
     /// Reports the dialling that is over.
@@ -16,7 +16,9 @@ impl Host {
         let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
         match dialled {
             Some((channel, Ok(()))) => self.trace.report(machine, now, Input::Opened(channel)),
-            Some((channel, Err(error))) => self.drop_socket(channel, not_open(channel, &error), machine, now, watch),
+            Some((channel, Err(fault))) => {
+                self.drop_socket(channel, Input::OpenFailed(channel, fault), machine, now, watch);
+            }
             None => {}
         }
     }
@@ -43,31 +45,34 @@ impl Host {
         machine: &mut Machine,
         now: Moment,
         watch: &mut impl Watch,
-    ) -> io::Result<()> {
+    ) -> Result<(), HostFault> {
+        let not_open = |error| fault(format!("open the {channel}"), &error);
         let index = self.ours.iter().position(|(other, _)| *other == channel);
-        let (_, ours) = index.map(|index| self.ours.swap_remove(index)).ok_or(io::ErrorKind::NotFound)?;
+        let ours = index.map(|index| self.ours.swap_remove(index).1);
         let mut crowd = false;
-        let (socket, stage) = match ours {
+        let (socket, stage) = match ours.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
             Ours::Connected(socket) => (socket, Stage::Connected),
             Ours::Listening(socket) => (socket, Stage::Listening),
-            Ours::Dial(address) => match dial::dial(&address)? {
+            Ours::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
                 (socket, Dialled::Connected { crowded }) => {
                     crowd = crowded;
                     (socket, Stage::Connected)
                 }
-                (socket, Dialled::Pending) => (socket, Stage::Dialling),
+                (socket, Dialled::Pending) => (socket, Stage::Dialling(address)),
             },
         };
+        let is_connected = stage == Stage::Connected;
+        let dials = matches!(stage, Stage::Dialling(_));
         let socket = Socket::new(channel, socket, stage);
-        watch.open(channel, &socket.descriptor)?;
-        if stage == Stage::Dialling {
+        watch.open(channel, &socket.descriptor).map_err(not_open)?;
+        if dials {
             watch.want_room(channel, &socket.descriptor, true);
         }
         self.sockets.push(socket);
         if crowd {
             self.trace.report(machine, now, Input::Crowded(channel));
         }
-        if stage == Stage::Connected {
+        if is_connected {
             self.trace.report(machine, now, Input::Opened(channel));
         }
         Ok(())
@@ -84,7 +89,8 @@ impl Host {
             }
             Ok(false) => false,
             Err(error) => {
-                self.drop_socket(channel, not_open(channel, &error), machine, now, watch);
+                let fault = fault(format!("accept the {channel}"), &error);
+                self.drop_socket(channel, Input::OpenFailed(channel, fault), machine, now, watch);
                 false
             }
         }

@@ -89,6 +89,11 @@ pub(super) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     }
 }
 
+/// Nobody has taken the call.
+pub(super) fn refused(address: &Address, error: &io::Error) -> HostFault {
+    fault(format!("connect to {address}"), error)
+}
+
 /// How a connection under way stands; none: still under way.
 pub(super) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
     match sockopt::socket_error(&socket) {

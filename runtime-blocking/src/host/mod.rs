@@ -20,14 +20,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qemu_machine_core::{Channel, Descriptor, Effect, HostFault, Input, Machine, Moment, Port, Signal, Spawn};
+use qemu_machine_core::{
+    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Port, Signal, Spawn,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use child::Child;
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
 use prepare::Ours;
-use socket::{Socket, not_open};
+use socket::Socket;
 use trace::Trace;
 #[doc(hidden)]
 pub use verbs::try_lock;
@@ -132,7 +134,7 @@ impl Host {
             Effect::Open(channel) => match self.open(channel, machine, now, watch) {
                 // Reported when it is so: whoever dials or is dialled takes his time.
                 Ok(()) => return,
-                Err(error) => not_open(channel, &error),
+                Err(fault) => Input::OpenFailed(channel, fault),
             },
             Effect::Close(channel) => return self.close(channel, machine, now, watch),
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
@@ -174,14 +176,15 @@ impl Host {
         Ok(pid)
     }
 
-    /// A connection to a port of the machine, whoever else has one.
+    /// How to attach to a port of the machine. Whoever attaches has it to himself: two would read each other's replies.
     ///
     /// # Errors
     ///
-    /// When the machine has no such port, or not any more.
-    pub fn port(&self, port: Port) -> io::Result<OwnedFd> {
+    /// [`Misuse::NoPort`] when the machine has no such port, or not any more.
+    pub fn port(&self, port: Port) -> Result<Config, Misuse> {
         let ours = self.ports.iter().find(|(other, _)| *other == port);
-        ours.ok_or_else(|| io::ErrorKind::NotFound.into()).and_then(|(_, ours)| ours.try_clone())
+        let ours = ours.and_then(|(_, ours)| ours.try_clone().ok()).ok_or(Misuse::NoPort(port))?;
+        Ok(Config::attach(Peer::Connected(descriptor(ours))).speaking(port.dialect()))
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {

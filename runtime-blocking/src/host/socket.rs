@@ -6,12 +6,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use qemu_machine_core::{Channel, Descriptor, Input, Machine, Moment};
+use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Input, Machine, Moment};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 
 use super::trace::Trace;
-use super::{Watch, dial, fault};
+use super::{Watch, dial};
 
 /// How much is read at once: as much as a socket holds.
 const READ: usize = 64 << 10;
@@ -32,12 +32,12 @@ pub(super) struct Socket {
 }
 
 /// How far a channel is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// We listen, and nobody has dialled yet.
     Listening,
     /// We dialled, and nobody has answered yet.
-    Dialling,
+    Dialling(Address),
     /// It carries bytes.
     Connected,
 }
@@ -72,11 +72,9 @@ impl Socket {
     }
 
     /// How dialling went, once it is over.
-    pub(super) fn dialled(&mut self, watch: &mut impl Watch) -> Option<io::Result<()>> {
-        if self.stage != Stage::Dialling {
-            return None;
-        }
-        let result = dial::progress(&self.descriptor)?;
+    pub(super) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), HostFault>> {
+        let Stage::Dialling(address) = &self.stage else { return None };
+        let result = dial::progress(&self.descriptor)?.map_err(|error| dial::refused(address, &error));
         self.stage = Stage::Connected;
         watch.want_room(self.channel, &self.descriptor, false);
         Some(result)
@@ -152,9 +150,4 @@ impl Socket {
             result => result,
         }
     }
-}
-
-/// Why a channel is not open.
-pub(super) fn not_open(channel: Channel, error: &io::Error) -> Input<'static> {
-    Input::OpenFailed(channel, fault(format!("open the {channel}"), error))
 }

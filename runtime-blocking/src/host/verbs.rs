@@ -13,7 +13,7 @@ pub fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 
 /// Gives a handle the verbs that wait for nothing. The handle has a method `ask(&self, FnOnce(&mut Machine, Moment) ->
 /// T) -> T`, one `peek(&self, FnOnce(&Machine) -> T) -> Option<T>` that gives none when the machine is locked, and
-/// `read_log`.
+/// `find_port` and `read_log`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! verbs_that_wait_for_nothing {
@@ -86,6 +86,31 @@ macro_rules! verbs_that_wait_for_nothing {
             #[must_use]
             pub fn counters(&self) -> $crate::session::Counters {
                 self.ask(|machine, _| machine.session().counters())
+            }
+
+            /// How to attach to a port, for those who do it by themselves.
+            ///
+            /// # Errors
+            ///
+            /// [`Misuse::NoPort`]($crate::Misuse::NoPort) when the machine was configured without it, or has ended.
+            pub fn port(&self, port: $crate::Port) -> Result<$crate::Config, $crate::Misuse> {
+                self.find_port(port)
+            }
+
+            /// The private directory of the machine, for files that are to go away with it; none when nothing needed
+            /// one.
+            #[must_use]
+            pub fn directory(&self) -> Option<std::path::PathBuf> {
+                use std::os::unix::ffi::OsStringExt;
+
+                let path = self.ask(|machine, _| machine.prepared().directory.clone())?;
+                Some(std::ffi::OsString::from_vec(path).into())
+            }
+
+            /// Where we listened for the monitor, if we did. A port is a real one here.
+            #[must_use]
+            pub fn monitor_address(&self) -> Option<$crate::Address> {
+                self.ask(|machine, _| machine.prepared().monitor.clone())
             }
 
             /// The file that takes what QEMU prints. It stays where
