@@ -1,9 +1,6 @@
 //! Decides what the ports of a machine look like to a caller that may block: the guest agent, and the device tester.
 
-use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Wait,
-    wire::Encoded,
-};
+use qemu_machine_core::{Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Wait};
 
 use crate::events::Events;
 use crate::vm::Vm;
@@ -100,7 +97,7 @@ impl Tester {
     ///
     /// What it said instead of `OK`; or why it said nothing.
     pub fn line(&self, line: &str) -> Result<String, CommandError> {
-        self.0.reply(&Encoded::line(line)?, COMMAND_WITHIN)?.reply()
+        self.0.execute_line(line)
     }
 
     /// The interrupts that were asked for with `irq_intercept_in` or `irq_intercept_out`, as events `IRQ` with

@@ -138,7 +138,16 @@ impl Vm {
         self.reply(&Encoded::raw(object.as_ref())?, COMMAND_WITHIN)?.reply()
     }
 
-    pub(crate) fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
+    /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
+    ///
+    /// # Errors
+    ///
+    /// What it said instead of `OK`; or why it said nothing.
+    pub fn execute_line(&self, line: &str) -> Result<String, CommandError> {
+        self.reply(&Encoded::line(line)?, COMMAND_WITHIN)?.reply()
+    }
+
+    fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
         self.driver().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
     }
 

@@ -172,7 +172,16 @@ impl Vm {
         self.reply(&command, COMMAND_WITHIN).await?.reply()
     }
 
-    pub(crate) async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
+    /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
+    ///
+    /// # Errors
+    ///
+    /// What it said instead of `OK`; or why it said nothing.
+    pub async fn execute_line(&self, line: &str) -> Result<String, CommandError> {
+        self.reply(&Encoded::line(line)?, COMMAND_WITHIN).await?.reply()
+    }
+
+    async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
         let id = self.ask(|machine, now| machine.send(now, command, deadline))?;
         let _disown = Disown(&self.0.0, id);
         self.0.0.until(&[Notice::Answered(id)], |machine| machine.take(id)).await

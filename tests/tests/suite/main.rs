@@ -5,9 +5,11 @@
 
 mod consumers;
 mod harness;
+mod hosted;
 mod in_world;
 mod on_mio;
 mod on_smol;
+mod python;
 mod real;
 mod scripted;
 
@@ -40,6 +42,19 @@ macro_rules! rows {
     };
 }
 pub(crate) use rows;
+
+/// One test for each story on one row; these prove by themselves what they promise.
+macro_rules! prove {
+    ($harness:ty: $($story:ident)+) => {
+        $(
+            #[test]
+            fn $story() {
+                qemu_machine_tests::bounded(super::$story::<$harness>);
+            }
+        )+
+    };
+}
+pub(crate) use prove;
 
 /// One test for each story on one row, with the words that it must be told in.
 macro_rules! each {

@@ -10,17 +10,17 @@ use crate::harness::Harness;
 
 /// The row of mio.
 pub(crate) struct Mio {
-    desk: Desk,
-    vm: Vm,
+    pub(crate) desk: Desk,
+    pub(crate) vm: Vm,
 }
 
 impl Mio {
-    fn until<T>(&mut self, mut answer: impl FnMut(&mut Vm) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, mut answer: impl FnMut(&mut Vm) -> Option<T>) -> T {
         let vms = std::slice::from_mut(&mut self.vm);
         self.desk.run(vms, |vms| answer(&mut vms[0])).expect("the poll works")
     }
 
-    fn end(&mut self) -> Outcome {
+    pub(crate) fn end(&mut self) -> Outcome {
         self.until(|vm| vm.outcome().cloned())
     }
 }

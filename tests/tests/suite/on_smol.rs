@@ -118,6 +118,22 @@ impl Executor for Impatient {
     }
 }
 
+/// What futures give that are polled side by side.
+pub(crate) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<_> = futures.map(Box::pin).collect();
+    let mut answers: Vec<Option<_>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, answer) in futures.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
+            if let Poll::Ready(ready) = future.as_mut().poll(context) {
+                *answer = Some(ready);
+            }
+        }
+        if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    answers.into_iter().flatten().collect()
+}
+
 /// A future that is given up when it was woken and still is not done.
 struct Twice<F> {
     future: Pin<Box<F>>,
@@ -139,7 +155,7 @@ impl<F: Future> Future for Twice<F> {
 
 /// The row of smol under one executor.
 pub(crate) struct Smol<E> {
-    vm: Vm,
+    pub(crate) vm: Vm,
     executor: PhantomData<E>,
 }
 
@@ -172,20 +188,7 @@ impl<E: Executor> Harness for Smol<E> {
     }
 
     fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
-        E::block_on(async {
-            let mut replies: Vec<_> = commands.iter().map(|command| Box::pin(self.vm.execute(*command))).collect();
-            let mut answers: Vec<Option<_>> = commands.iter().map(|_| None).collect();
-            std::future::poll_fn(|context| {
-                for (reply, answer) in replies.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none()) {
-                    if let Poll::Ready(ready) = reply.as_mut().poll(context) {
-                        *answer = Some(ready);
-                    }
-                }
-                if answers.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            answers.into_iter().flatten().collect()
-        })
+        E::block_on(together(commands.iter().map(|command| self.vm.execute(*command))))
     }
 
     fn mark(&mut self) -> Mark {

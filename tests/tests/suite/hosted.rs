@@ -1,0 +1,222 @@
+//! Decides what a story can do with a machine that has a host: processes, descriptors and files.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use qemu_machine_blocking::Vm;
+use qemu_machine_core::{
+    Address, CommandError, CommandLine, Config, Hit, LaunchError, Mark, Misuse, Outcome, Port, Value, Wait,
+};
+
+use crate::harness::Harness;
+use crate::on_mio::Mio;
+use crate::on_smol::{Executor, Smol};
+
+/// The verbs beyond those of every [`Harness`].
+pub(crate) trait Hosted: Harness {
+    fn relaunch(&mut self) -> Result<(), LaunchError>;
+    fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError>;
+    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError>;
+    /// Many at once, each with a descriptor of its own: none waits for the reply of another.
+    fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
+    fn disconnect(&mut self) -> Result<Outcome, Misuse>;
+    fn port(&mut self, port: Port) -> Result<Config, Misuse>;
+    /// A line to a device tester, on a machine that speaks with one.
+    fn line(&mut self, line: &str) -> Result<String, CommandError>;
+    fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse>;
+    fn log(&mut self, limit: usize) -> Vec<u8>;
+    fn log_path(&mut self) -> Option<PathBuf>;
+    fn directory(&mut self) -> Option<PathBuf>;
+    fn monitor_address(&mut self) -> Option<Address>;
+    fn command_line(&mut self) -> CommandLine;
+
+    /// Waits for one thing from the beginning on.
+    fn wait_for(&mut self, thing: Wait) -> Hit {
+        self.wait_any(&Mark::default(), &[thing, Wait::end()], qemu_machine_tests::PATIENCE.into()).expect("it comes")
+    }
+}
+
+impl Hosted for Vm {
+    fn relaunch(&mut self) -> Result<(), LaunchError> {
+        Vm::relaunch(self)
+    }
+
+    fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
+        Vm::execute(self, (command, arguments))
+    }
+
+    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
+        Vm::execute_with_fd(self, (command, arguments), what)
+    }
+
+    fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
+        let vm = &*self;
+        std::thread::scope(|threads| {
+            let send = |(command, arguments, what)| {
+                threads.spawn(move || vm.execute_with_fd((command, arguments), what).expect("QEMU takes it"))
+            };
+            let callers: Vec<_> = commands.into_iter().map(send).collect();
+            callers.into_iter().map(|caller| caller.join().expect("a caller does not panic")).collect()
+        })
+    }
+
+    fn disconnect(&mut self) -> Result<Outcome, Misuse> {
+        Vm::disconnect(self)
+    }
+
+    fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+        Vm::port(self, port)
+    }
+
+    fn line(&mut self, line: &str) -> Result<String, CommandError> {
+        Vm::execute_line(self, line)
+    }
+
+    fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse> {
+        Vm::console(self, name, from)
+    }
+
+    fn log(&mut self, limit: usize) -> Vec<u8> {
+        Vm::log(self, limit).expect("the log can be read")
+    }
+
+    fn log_path(&mut self) -> Option<PathBuf> {
+        Vm::log_path(self)
+    }
+
+    fn directory(&mut self) -> Option<PathBuf> {
+        Vm::directory(self)
+    }
+
+    fn monitor_address(&mut self) -> Option<Address> {
+        Vm::monitor_address(self)
+    }
+
+    fn command_line(&mut self) -> CommandLine {
+        Vm::command_line(self)
+    }
+}
+
+impl<E: Executor> Hosted for Smol<E> {
+    fn relaunch(&mut self) -> Result<(), LaunchError> {
+        E::block_on(self.vm.relaunch_with(E::spawn))
+    }
+
+    fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
+        E::block_on(self.vm.execute((command, arguments)))
+    }
+
+    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
+        E::block_on(self.vm.execute_with_fd((command, arguments), what))
+    }
+
+    fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
+        let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
+        let replies = crate::on_smol::together(commands.into_iter().map(send));
+        E::block_on(replies).into_iter().map(|reply| reply.expect("QEMU takes it")).collect()
+    }
+
+    fn disconnect(&mut self) -> Result<Outcome, Misuse> {
+        E::insist(|| self.vm.disconnect())
+    }
+
+    fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+        self.vm.port(port)
+    }
+
+    fn line(&mut self, line: &str) -> Result<String, CommandError> {
+        E::block_on(self.vm.execute_line(line))
+    }
+
+    fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse> {
+        self.vm.console(name, from)
+    }
+
+    fn log(&mut self, limit: usize) -> Vec<u8> {
+        self.vm.log(limit).expect("the log can be read")
+    }
+
+    fn log_path(&mut self) -> Option<PathBuf> {
+        self.vm.log_path()
+    }
+
+    fn directory(&mut self) -> Option<PathBuf> {
+        self.vm.directory()
+    }
+
+    fn monitor_address(&mut self) -> Option<Address> {
+        self.vm.monitor_address()
+    }
+
+    fn command_line(&mut self) -> CommandLine {
+        self.vm.command_line()
+    }
+}
+
+impl Hosted for Mio {
+    fn relaunch(&mut self) -> Result<(), LaunchError> {
+        let (registry, _) = self.desk.parts();
+        self.vm.relaunch(registry)?;
+        self.until(|vm| vm.launched())
+    }
+
+    fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
+        let ticket = self.vm.execute((command, arguments))?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
+        let ticket = self.vm.execute_with_fd((command, arguments), what)?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
+        let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
+        let tickets: Vec<_> = commands.into_iter().map(send).collect::<Result<_, _>>().expect("there is a monitor");
+        tickets.into_iter().map(|ticket| self.until(|vm| vm.claim(&ticket)).expect("QEMU takes it")).collect()
+    }
+
+    fn disconnect(&mut self) -> Result<Outcome, Misuse> {
+        self.vm.disconnect()?;
+        Ok(self.end())
+    }
+
+    fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+        self.vm.port(port)
+    }
+
+    fn line(&mut self, line: &str) -> Result<String, CommandError> {
+        let ticket = self.vm.execute_line(line)?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse> {
+        self.vm.machine().console_since(name, from).map(<[u8]>::to_vec)
+    }
+
+    fn log(&mut self, limit: usize) -> Vec<u8> {
+        self.vm.log(limit).expect("the log can be read")
+    }
+
+    fn log_path(&mut self) -> Option<PathBuf> {
+        self.vm.machine().prepared().log.as_deref().map(path)
+    }
+
+    fn directory(&mut self) -> Option<PathBuf> {
+        self.vm.machine().prepared().directory.as_deref().map(path)
+    }
+
+    fn monitor_address(&mut self) -> Option<Address> {
+        self.vm.machine().prepared().monitor.clone()
+    }
+
+    fn command_line(&mut self) -> CommandLine {
+        self.vm.machine().command_line().clone()
+    }
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+
+    std::ffi::OsStr::from_bytes(bytes).into()
+}

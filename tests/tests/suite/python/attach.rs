@@ -1,0 +1,223 @@
+//! Row 32: machines that somebody else launched.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use qemu_machine_blocking::{Vm, descriptor};
+use qemu_machine_core::{
+    Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, json,
+};
+use qemu_machine_tests::census::{Scratch, send};
+use rustix::process::Signal;
+
+use super::{LONG, bytes, empty};
+use crate::hosted::Hosted;
+use crate::rows;
+
+const SHORT: Deadline = Deadline::after(Duration::from_millis(200));
+
+/// A QEMU that listens at a path, launched by the library under test on another runtime, and ended with it.
+struct Others {
+    vm: Vm,
+    scratch: Scratch,
+}
+
+impl Others {
+    fn launch() -> Self {
+        let scratch = Scratch::create();
+        let option = format!("unix:{}/qmp,server=on,wait=off", scratch.path().display());
+        let vm = Vm::launch(empty().args(["-qmp", &option])).expect("it starts");
+        Self { vm, scratch }
+    }
+
+    fn peer(&self) -> Peer {
+        Peer::Dial(Address::unix(bytes(&self.scratch.path().join("qmp"))))
+    }
+}
+
+fn attach<H: Hosted>(peer: Peer, within: Deadline) -> Result<H, LaunchError> {
+    H::launch(Config::attach(peer).launch_within(within))
+}
+
+fn failure<H: Hosted>(peer: Peer, within: Deadline) -> LaunchFailure {
+    match attach::<H>(peer, within) {
+        Err(LaunchError::Failed { failure, .. }) => failure,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("there is nobody"),
+    }
+}
+
+fn row_32_attach_command_and_let_go<H: Hosted>() {
+    let others = Others::launch();
+    for _ in 0..3 {
+        let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
+        assert_eq!(
+            (machine.state(), machine.pid(), machine.command_line().to_string()),
+            (State::Running, None, String::new())
+        );
+        machine.execute("query-status", LONG).expect("it answers");
+        assert_eq!(machine.kill(), Err(Misuse::NotOurs));
+        let outcome = machine.disconnect().expect("it is not ours");
+        assert_eq!((outcome.cause, outcome.exit), (Cause::LetGo, None));
+        assert_eq!(machine.execute("query-status", LONG), Err(Misuse::Ended.into()));
+    }
+    // Letting go by dropping is as good.
+    drop(attach::<H>(others.peer(), LONG).expect("it listens"));
+    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
+    machine.disconnect().expect("it is not ours");
+    machine.relaunch().expect("the same again");
+    machine.execute("query-status", LONG).expect("it answers");
+    assert_eq!(others.vm.disconnect(), Err(Misuse::Ours));
+}
+
+fn row_32_attach_and_end<H: Hosted>() {
+    let others = Others::launch();
+    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Quit), None));
+    assert_eq!(others.vm.wait(LONG).expect("it quits").cause, Cause::Asked(Rung::Quit));
+
+    let others = Others::launch();
+    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
+    send(others.vm.pid().expect("it lives"), Signal::KILL);
+    assert_eq!(machine.wait(LONG).expect("its monitor is gone").cause, Cause::HungUp);
+
+    let others = Others::launch();
+    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
+    send(others.vm.pid().expect("it lives"), Signal::STOP);
+    // It is not ours to kill.
+    let outcome = machine.shutdown(Shutdown::within(Duration::from_millis(100))).expect("it was launched");
+    assert_eq!((outcome.cause, outcome.rungs), (Cause::LetGo, vec![Rung::Quit]));
+}
+
+fn row_32_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
+    let others = Others::launch();
+    let nowhere = Peer::Dial(Address::unix(bytes(&others.scratch.path().join("nowhere"))));
+    assert!(matches!(failure::<H>(nowhere, LONG), LaunchFailure::NotListening(fault) if fault.errno == 2));
+
+    let mut first = attach::<H>(others.peer(), LONG).expect("it listens");
+    assert_eq!(failure::<H>(others.peer(), SHORT), LaunchFailure::Busy);
+    // Nor are those that were given up in the way of whoever comes when it is free. QEMU looks at each of them.
+    first.disconnect().expect("it is not ours");
+    attach::<H>(others.peer(), LONG).expect("it listens").disconnect().expect("it is not ours");
+
+    let stopped = Others::launch();
+    send(stopped.vm.pid().expect("it lives"), Signal::STOP);
+    assert_eq!(failure::<H>(stopped.peer(), SHORT), LaunchFailure::TimedOut(Phase::Greeting), "and not busy");
+
+    others.vm.kill().expect("it was launched");
+    assert!(matches!(failure::<H>(others.peer(), LONG), LaunchFailure::Dead(_)), "it leaves its socket behind");
+
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("there is a free one");
+    assert!(matches!(failure::<H>(Peer::Dial(port.into()), LONG), LaunchFailure::NotListening(_)));
+}
+
+fn row_32_whoever_waits_gets_his_turn<H: Hosted>() {
+    let others = Others::launch();
+    let first = Vm::attach(others.peer(), LONG).expect("it listens");
+    let peer = others.peer();
+    std::thread::scope(|threads| {
+        let second = threads.spawn(|| {
+            let mut machine = attach::<H>(peer, LONG).expect("it is its turn some day");
+            machine.execute("query-status", LONG).expect("it answers");
+        });
+        // The first goes on as if nobody waited.
+        first.execute("query-status").expect("it answers");
+        first.disconnect().expect("it is not ours");
+        second.join().expect("it does not panic");
+    });
+}
+
+fn row_32_by_tcp_and_by_a_connected_socket<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let unix = format!("unix:{},server=on,wait=off", path.display());
+    let vm =
+        Vm::launch(empty().args(["-qmp", "tcp:127.0.0.1:0,server=on,wait=off", "-qmp", &unix])).expect("it starts");
+    let chardevs = vm.execute("query-chardev").expect("it answers").to_string();
+    let (_, port) = chardevs.split_once("tcp:127.0.0.1:").expect("it listens");
+    let port: u16 = port.split(',').next().and_then(|port| port.parse().ok()).expect("there is a port");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut machine = attach::<H>(Peer::Dial(address.into()), LONG).expect("it listens");
+    machine.execute("query-status", LONG).expect("it answers");
+    let nothing = std::fs::File::open("/dev/null").expect("it is there").into();
+    let refused = machine.execute_with_fd("getfd", json!({"fdname": "x"}), nothing).expect_err("not over TCP");
+    assert!(refused.to_string().contains("No file descriptor supplied"), "{refused}");
+    machine.disconnect().expect("it is not ours");
+    for socket in [
+        OwnedFd::from(TcpStream::connect(address).expect("it listens")),
+        OwnedFd::from(UnixStream::connect(&path).expect("it listens")),
+    ] {
+        let mut machine = attach::<H>(Peer::Connected(descriptor(socket)), LONG).expect("it is connected");
+        machine.execute("query-status", LONG).expect("it answers");
+    }
+}
+
+fn row_32_as_listener<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("we,listen");
+    let peer = Peer::Listen(Address::unix(bytes(&path)));
+    assert_eq!(failure::<H>(peer.clone(), SHORT), LaunchFailure::TimedOut(Phase::Connecting));
+    assert_eq!(scratch.entries(), [""; 0], "what we made is gone");
+    // This QEMU dials again every second, until there is somebody.
+    let chardev = format!("socket,id=other,reconnect=1,path={}/we,,listen", scratch.path().display());
+    let vm = Vm::launch(empty().args(["-chardev", &chardev, "-mon", "chardev=other,mode=control"])).expect("it starts");
+    let mut machine = attach::<H>(peer, LONG).expect("it dials");
+    machine.execute("query-status", LONG).expect("it answers");
+    assert_eq!(scratch.entries(), [""; 0], "one connection is all that it takes");
+    assert_eq!(machine.shutdown(Shutdown::default()).expect("it was launched").cause, Cause::Asked(Rung::Quit));
+    vm.wait(LONG).expect("it quits");
+}
+
+/// A storage daemon: it speaks QMP, and is no machine.
+struct Storage(Child);
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn row_32_the_storage_daemon<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qsd");
+    let listener = UnixListener::bind(&path).expect("it is free");
+    // It dials us, so that nobody has to wait for its socket.
+    let mut daemon = Command::new("qemu-storage-daemon");
+    daemon.arg("--chardev").arg(format!("socket,id=mon,path={}", path.display())).args(["--monitor", "chardev=mon"]);
+    let mut daemon = Storage(daemon.stdin(Stdio::null()).spawn().expect("qemu-storage-daemon is installed"));
+    let socket = listener.accept().expect("it dials").0;
+    let mut machine = attach::<H>(Peer::Connected(descriptor(socket)), LONG).expect("it greets");
+    let node = json!({"driver": "null-co", "node-name": "disk", "size": 1024});
+    machine.execute_with("blockdev-add", node).expect("it can do that");
+    let nodes = machine.execute("query-named-block-nodes", LONG).expect("it answers");
+    assert_eq!(nodes[0]["node-name"], "disk");
+    machine
+        .execute_with("nbd-server-start", json!({"addr": {"type": "unix", "data": {"path": "/nowhere/at/all"}}}))
+        .expect_err("there is no such directory");
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    // It tells of no SHUTDOWN.
+    assert_eq!((outcome.cause, outcome.last_events.len()), (Cause::Asked(Rung::Quit), 0));
+    assert!(daemon.0.wait().expect("it is our child").success());
+}
+
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::prove! { $harness:
+            row_32_attach_command_and_let_go
+            row_32_attach_and_end
+            row_32_nobody_listens_busy_and_dead_are_told_apart
+            row_32_whoever_waits_gets_his_turn
+            row_32_by_tcp_and_by_a_connected_socket
+            row_32_as_listener
+            row_32_the_storage_daemon
+        }
+    };
+}
+
+rows!(stories);

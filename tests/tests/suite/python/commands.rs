@@ -1,0 +1,155 @@
+//! Rows 20, 21, 22, 24, 33, 34 and 35: commands, their errors, and events, as the real QEMU has them.
+
+use std::time::Duration;
+
+use qemu_machine_core::{
+    Cause, CommandError, Config, Mark, Misuse, Progress, Rung, Shutdown, Value, Wait, WaitError, json,
+};
+use qemu_machine_tests::census::send;
+use qemu_machine_tests::qemu;
+use rustix::process::Signal;
+
+use super::{LONG, empty};
+use crate::hosted::Hosted;
+use crate::rows;
+
+/// A machine that can be stopped and continued.
+fn idle() -> Config {
+    Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"])
+}
+
+fn row_20_commands_with_and_without_arguments<H: Hosted>() {
+    let mut machine = H::launch(empty().args(["-name", "twenty"])).expect("it starts");
+    assert_eq!(machine.execute("query-name", LONG), Ok(json!({"name": "twenty"})));
+    let list = machine.execute_with("qom-list", json!({"path": "/machine"})).expect("it answers");
+    assert!(list.as_array().is_some_and(|list| list.iter().any(|entry| entry["name"] == "type")));
+    assert_eq!(
+        machine.execute_with("human-monitor-command", json!({"command-line": "info name"})),
+        Ok("twenty\r\n".into())
+    );
+    // Underscores are what they are: nothing is translated.
+    let Err(CommandError::Refused(refusal)) = machine.execute("query_name", LONG) else { panic!("not a command") };
+    assert_eq!(refusal.class, "CommandNotFound");
+    assert!(matches!(
+        machine.execute_with("query-name", json!([1])),
+        Err(CommandError::Misuse(Misuse::Arguments { .. }))
+    ));
+    machine.kill().expect("it was launched");
+}
+
+fn row_21_a_quit_of_the_callers_own_is_noticed<H: Hosted>() {
+    for raw in [false, true] {
+        let mut machine = H::launch(empty()).expect("it starts");
+        if raw {
+            assert_eq!(machine.execute_raw(r#"{"execute": "quit"}"#).expect("it answers")["return"], json!({}));
+        } else {
+            assert_eq!(machine.execute("quit", LONG), Ok(json!({})));
+        }
+        let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+        assert_eq!(outcome.cause, Cause::Asked(Rung::Quit));
+        assert!(outcome.rungs.len() <= 1, "no signal was needed: {:?}", outcome.rungs);
+    }
+}
+
+fn row_22_queued_events_come_oldest_first<H: Hosted>() {
+    let mut machine = H::launch(idle()).expect("it starts");
+    let mut events = machine.listen(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
+    for command in ["stop", "cont", "stop"] {
+        machine.execute(command, LONG).expect("it answers");
+    }
+    // QEMU tells of each before it replies.
+    let names: Vec<_> = machine.queued(&mut events).iter().map(|event| event.name().to_owned()).collect();
+    assert_eq!(names, ["STOP", "RESUME", "STOP"]);
+    assert_eq!(machine.queued(&mut events), []);
+    machine.execute("cont", LONG).expect("it answers");
+    assert_eq!(machine.next(&mut events, LONG).expect("it came").name(), "RESUME");
+    machine.kill().expect("it was launched");
+    assert!(matches!(machine.next(&mut events, LONG), Err(WaitError::Ended(_))), "and not a wait without end");
+}
+
+fn row_24_one_deadline_bounds_a_wait_whatever_comes_meanwhile<H: Hosted>() {
+    let mut machine = H::launch(idle()).expect("it starts");
+    let old = machine.mark();
+    machine.execute("stop", LONG).expect("it answers");
+    let things = [Wait::event("RESUME"), Wait::event("STOP")];
+    let hit = machine.wait_any(&old, &things, Duration::ZERO.into()).expect("what was before counts");
+    assert_eq!(hit.index, 1);
+    let never = [Wait::event("STOP").with(json!({"no": "such data"})), Wait::event("NEVER")];
+    for _ in 0..20 {
+        machine.execute("cont", LONG).expect("it answers");
+        machine.execute("stop", LONG).expect("it answers");
+    }
+    // Each of the forty events before it would begin a time-out anew in the original.
+    assert_eq!(machine.wait_any(&old, &never, Duration::from_millis(50).into()), Err(WaitError::TimedOut));
+    send(machine.pid().expect("it lives"), Signal::KILL);
+    let Err(WaitError::Ended(outcome)) = machine.wait_any(&old, &never, LONG) else { panic!("no event can come") };
+    assert_eq!(outcome.cause, Cause::Signal { number: Some(9), sender: None });
+}
+
+fn row_33_each_error_has_its_own_shape<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("it starts");
+    let Err(CommandError::Refused(refusal)) = machine.execute_with("device_del", json!({"id": "none"})) else {
+        panic!("there is no such device")
+    };
+    assert_eq!(refusal.to_string(), "DeviceNotFound: Device 'none' not found");
+    let pid = machine.pid().expect("it lives");
+    send(pid, Signal::STOP);
+    let short = Duration::from_millis(50).into();
+    assert_eq!(machine.execute("query-status", short), Err(CommandError::TimedOut(Progress::Sent)));
+    send(pid, Signal::CONT);
+    machine.execute("query-name", LONG).expect("the late reply of the first reaches nobody");
+    send(pid, Signal::STOP);
+    send(pid, Signal::KILL);
+    // Whether it was sent before we saw the end is chance; that there is no reply is not.
+    assert!(matches!(
+        machine.execute("query-status", LONG),
+        Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended))
+    ));
+    machine.wait(LONG).expect("it was killed");
+    assert_eq!(machine.execute("query-status", LONG), Err(Misuse::Ended.into()));
+}
+
+fn row_34_consumers_do_not_notice_each_other<H: Hosted>() {
+    let mut machine = H::launch(idle()).expect("it starts");
+    let mut stops = machine.listen(&Mark::default(), &[Wait::event("STOP")]).expect("it is an event");
+    let mut all = machine.listen(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
+    for command in ["stop", "cont"] {
+        machine.execute(command, LONG).expect("it answers");
+    }
+    assert_eq!((machine.queued(&mut stops).len(), machine.queued(&mut all).len()), (1, 2));
+    machine.unlisten(stops);
+    machine.execute("stop", LONG).expect("it answers");
+    assert_eq!(machine.next(&mut all, LONG).expect("it came").name(), "STOP");
+    machine.kill().expect("it was launched");
+}
+
+fn row_35_raw_messages_there_and_back<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("it starts");
+    let reply = machine.execute_raw(r#" {"execute": "query-name", "arguments": {}} "#).expect("it answers");
+    assert_eq!(reply["return"], json!({}));
+    let reply = machine.execute_raw(r#"{"execute": "nonsense"}"#).expect("it answers");
+    assert_eq!(reply["error"]["class"], "CommandNotFound");
+    let reply: Value = machine.execute_raw(r#"{"execute": "query-name", "extra": 1}"#).expect("it answers");
+    assert_eq!(reply["error"]["desc"], "QMP input member 'extra' is unexpected");
+    for bad in ["[]", "{", r#"{"execute": "query-name", "id": 5}"#, "{}{}"] {
+        assert!(matches!(machine.execute_raw(bad), Err(CommandError::Misuse(Misuse::Raw(_)))), "{bad}");
+    }
+    machine.execute("query-status", LONG).expect("nothing was harmed");
+    machine.kill().expect("it was launched");
+}
+
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::prove! { $harness:
+            row_20_commands_with_and_without_arguments
+            row_21_a_quit_of_the_callers_own_is_noticed
+            row_22_queued_events_come_oldest_first
+            row_24_one_deadline_bounds_a_wait_whatever_comes_meanwhile
+            row_33_each_error_has_its_own_shape
+            row_34_consumers_do_not_notice_each_other
+            row_35_raw_messages_there_and_back
+        }
+    };
+}
+
+rows!(stories);

@@ -1,0 +1,138 @@
+//! Rows 8, 17 to 19 and 31: what the host sees of a machine, and what is left of one life in the next.
+
+use qemu_machine_core::{Cause, Config, ExitStatus, LaunchError, Mark, Misuse, Shutdown, State, Wait, WaitError};
+use qemu_machine_tests::census::{Scratch, Watched};
+use qemu_machine_tests::{PATIENCE, qemu};
+
+use super::{LONG, bytes, empty, group, link};
+use crate::hosted::Hosted;
+use crate::rows;
+
+fn row_08_the_log_is_read_while_it_runs_and_after_the_end<H: Hosted>() {
+    // QEMU warns on its standard error, and runs on.
+    let config = || empty().args(["-netdev", "hubport,id=lonely,hubid=0"]);
+    let scratch = Scratch::create();
+    let mut machine = H::launch(config().log_directory(bytes(scratch.path())).name("kept")).expect("it starts");
+    machine.execute("query-status", LONG).expect("it answers");
+    let path = machine.log_path().expect("there is a log");
+    assert!(
+        path.starts_with(scratch.path())
+            && path.file_name().is_some_and(|name| { name.to_string_lossy().starts_with("kept-") })
+    );
+    assert!(String::from_utf8_lossy(&machine.log(usize::MAX)).contains("netdev lonely has no peer"));
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    assert!(path.exists(), "it stays where it was wanted");
+    let whole = std::fs::read(&path).expect("it can be read");
+    assert_eq!(machine.log(usize::MAX), whole);
+    assert_eq!(String::from_utf8_lossy(&whole), outcome.log);
+    assert!(machine.log(3).len() <= 3);
+}
+
+fn row_08_a_log_that_is_not_text_hinders_nothing<H: Hosted>() {
+    let scratch = Scratch::create();
+    let config = empty().args([&b"-device"[..], b"\xff\xfe"]).temporary_directory(bytes(scratch.path()));
+    let Err(LaunchError::Failed { outcome, .. }) = H::launch(config) else { panic!("there is no such device") };
+    assert!(outcome.log.contains("'\u{fffd}\u{fffd}' is not a valid device model name"), "{outcome}");
+    assert_eq!((outcome.exit, outcome.faults.len()), (Some(ExitStatus::Code(1)), 0));
+    assert_eq!(scratch.entries(), [""; 0]);
+}
+
+fn row_17_a_machine_is_launched_again_after_its_end<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("it starts");
+    assert_eq!(machine.relaunch(), Err(LaunchError::Misuse(Misuse::AlreadyLaunched)));
+    let mut pids = vec![machine.pid().expect("it lives")];
+    for _ in 0..3 {
+        let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+        assert_eq!((outcome.exit, machine.state()), (Some(ExitStatus::Code(0)), State::Ended));
+        machine.relaunch().expect("it starts again");
+        assert_eq!(machine.state(), State::Running);
+        machine.execute("query-status", LONG).expect("it answers");
+        pids.push(machine.pid().expect("it lives"));
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 4);
+    machine.kill().expect("it was launched");
+}
+
+fn row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again<H: Hosted>() {
+    let scratch = Scratch::create();
+    let missing = scratch.path().join("disk");
+    let drive = format!("if=none,format=raw,file={}", missing.display());
+    let temporary = Scratch::create();
+    let config = empty().args(["-drive", &drive]).temporary_directory(bytes(temporary.path()));
+    // Made in good time, and gone before the second launch.
+    std::fs::write(&missing, [0; 512]).expect("it can be written");
+    let mut machine = H::launch(config).expect("it starts");
+    machine.kill().expect("it was launched");
+    std::fs::remove_file(&missing).expect("it is there");
+    let Err(LaunchError::Failed { failure, outcome }) = machine.relaunch() else { panic!("the disk is gone") };
+    let error = LaunchError::Failed { failure, outcome: outcome.clone() }.to_string();
+    assert_eq!(outcome.exit, Some(ExitStatus::Code(1)));
+    assert!(error.contains("No such file or directory") && error.contains("-drive if=none"), "{error}");
+    assert_eq!((machine.pid(), machine.state(), temporary.entries().len()), (None, State::Ended, 0));
+    std::fs::write(&missing, [0; 512]).expect("it can be written");
+    machine.relaunch().expect("it starts again");
+    machine.kill().expect("it was launched");
+}
+
+fn row_18_standard_streams_and_the_terminal<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("it starts");
+    let (pid, log) = (machine.pid().expect("it lives"), machine.log_path().expect("there is a log"));
+    let log = log.to_string_lossy().into_owned();
+    assert_eq!([0, 1, 2].map(|stream| link(pid, stream)), ["/dev/null".to_owned(), log.clone(), log]);
+    assert_eq!(group(pid), pid, "the keys of our terminal do not reach it");
+    machine.kill().expect("it was launched");
+
+    let mut machine = H::launch(empty().share_terminal()).expect("it starts");
+    let pid = machine.pid().expect("it lives");
+    assert_eq!(group(pid), group(std::process::id()), "they do when they are wanted to");
+    let process = Watched::new(pid).expect("it lives");
+    assert_eq!(machine.kill().expect("it was launched").cause, Cause::Asked(qemu_machine_core::Rung::Kill));
+    process.assert_ends_within(PATIENCE);
+}
+
+fn row_19_state_process_and_exit_status<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("it starts");
+    assert_eq!(machine.state(), State::Running);
+    let process = Watched::new(machine.pid().expect("it lives")).expect("that is its process");
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    process.assert_ends_within(PATIENCE);
+    assert_eq!((machine.pid(), machine.state()), (None, State::Ended));
+    assert_eq!(outcome.exit, Some(ExitStatus::Code(0)));
+}
+
+fn row_31_nothing_of_one_life_is_left_in_the_next<H: Hosted>() {
+    let config = Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"]);
+    let mut machine = H::launch(config).expect("it starts");
+    let mut listener = machine.listen(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
+    machine.execute("stop", LONG).expect("it stops");
+    machine.wait_for(Wait::event("STOP"));
+    let old = (machine.mark(), machine.directory());
+    machine.kill().expect("it was launched");
+    machine.relaunch().expect("it starts again");
+    assert_eq!(machine.queued(&mut listener), [], "not even one that nobody took");
+    assert_ne!(machine.directory(), old.1);
+    let again = machine.wait_any(&Mark::default(), &[Wait::event("STOP")], std::time::Duration::ZERO.into());
+    assert_eq!(again, Err(WaitError::TimedOut));
+    machine.execute("stop", LONG).expect("it stops");
+    machine.wait_any(&old.0, &[Wait::event("STOP")], LONG).expect("an old mark stands for the beginning");
+    assert_eq!(machine.next(&mut listener, LONG).expect("it listens on").name(), "STOP");
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    assert_eq!((outcome.exit, outcome.rungs.len()), (Some(ExitStatus::Code(0)), 1), "not the kill of the last life");
+}
+
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::prove! { $harness:
+            row_08_the_log_is_read_while_it_runs_and_after_the_end
+            row_08_a_log_that_is_not_text_hinders_nothing
+            row_17_a_machine_is_launched_again_after_its_end
+            row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again
+            row_18_standard_streams_and_the_terminal
+            row_19_state_process_and_exit_status
+            row_31_nothing_of_one_life_is_left_in_the_next
+        }
+    };
+}
+
+rows!(stories);

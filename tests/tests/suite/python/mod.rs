@@ -1,0 +1,60 @@
+//! The rows of what Python's `QEMUMachine` can do, each told on every runtime against the real QEMU.
+//!
+//! The names of the stories begin with the number of the row: 1 to 12 and 17 to 19 how a machine starts, 13 and 14
+//! descriptors, 15 and 16 consoles, 20 to 24 and 33 to 35 commands and events, 25 to 31 how it ends, 32 machines of
+//! others, 36 what is logged, 37 the guest agent, 38 the device tester. What is not here is in [`crate::real`],
+//! [`crate::consumers`] and in the files beside this suite.
+
+mod attach;
+mod commands;
+mod consoles;
+mod descriptors;
+mod ends;
+mod host;
+mod start;
+
+use std::path::Path;
+use std::time::Duration;
+
+use qemu_machine_core::{Config, Deadline};
+use qemu_machine_tests::qemu;
+
+/// Longer than anything takes that is expected to happen.
+const LONG: Deadline = Deadline::after(Duration::from_secs(15));
+
+/// A machine with nothing in it: it is there in some milliseconds.
+fn empty() -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])
+}
+
+/// The arguments with which a process was started, as the system knows them.
+fn cmdline(pid: u32) -> Vec<String> {
+    let all = std::fs::read(format!("/proc/{pid}/cmdline")).expect("the process lives");
+    all.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
+/// What a descriptor of a process leads to.
+fn link(pid: u32, descriptor: impl std::fmt::Display) -> String {
+    let link = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).expect("the descriptor is open");
+    link.to_string_lossy().into_owned()
+}
+
+/// What all descriptors of a process lead to.
+fn links(pid: u32) -> Vec<String> {
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    // One may be closed while we look.
+    all.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The process group of a process.
+fn group(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
+    let (_, behind_the_name) = stat.rsplit_once(')').expect("a name stands in brackets");
+    behind_the_name.split_whitespace().nth(2).and_then(|group| group.parse().ok()).expect("the group is a number")
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    qemu_machine_tests::census::bytes(path)
+}
