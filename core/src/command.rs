@@ -36,9 +36,10 @@ use serde_json::Value;
 /// }
 /// ```
 ///
-/// Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object. Members of a reply that
-/// the type does not name are ignored, as the QMP specification asks of clients. Commands that return nothing are
-/// answered by [`Empty`].
+/// Names are sent as they are written, with no `_` made a `-`; for members of a struct, `#[serde(rename_all =
+/// "kebab-case")]` does it. Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object.
+/// Members of a reply that the type does not name are ignored, as the QMP specification asks of clients. Commands that
+/// return nothing are answered by [`Empty`].
 pub trait Command {
     /// What the reply is read as.
     type Reply: FromReply;

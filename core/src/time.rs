@@ -44,7 +44,8 @@ impl Moment {
 
 /// How long a call may take: a duration, or as long as it takes.
 ///
-/// There is no hidden "forever": who wants an unbounded wait writes [`FOREVER`].
+/// There is no hidden "forever": who wants an unbounded wait writes [`FOREVER`]. (Where QEMU's
+/// Python class waits for events, a whole number of seconds is one.)
 ///
 /// ```
 /// use core::time::Duration;

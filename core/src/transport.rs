@@ -58,7 +58,7 @@ pub enum Monitor {
     /// [`Config::socket_directory`](crate::Config::socket_directory), or in the machine's private directory.
     Socket,
     /// It dials this address, on which we listen before it is started. A path must be free; we remove it afterwards,
-    /// because we made it. Port 0 stands for any port that is free.
+    /// because we made it (QEMU's Python class leaves it there). Port 0 stands for any port that is free.
     At(Address),
     /// It has none: the machine is ready when it is started, has no commands and no events, and is ended by signals.
     None,

@@ -56,7 +56,8 @@ impl Wait {
         Self(Kind::Event(Filter { name: None, pattern: Value::Null }))
     }
 
-    /// That event only with data that [match](crate::matches) a pattern. Changes nothing of other waits.
+    /// That event only with data that [match](crate::matches) a pattern. Changes nothing of other waits. In QEMU's Python
+    /// class, the pattern is of the whole event: `{"data": …}` there is what stands behind `data` here.
     #[must_use]
     pub fn with(mut self, wanted: Value) -> Self {
         if let Kind::Event(filter) = &mut self.0 {

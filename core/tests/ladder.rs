@@ -253,10 +253,6 @@ fn the_rungs_that_were_climbed_can_be_read_until_the_end() {
     assert_eq!(rig.vm.rungs(), [Rung::Quit, Rung::Terminate]);
     rig.dies(SIGTERM);
     assert_eq!(rig.vm.rungs(), []);
-    // Where no rung has any time, all of them are climbed at once.
-    let mut rig = Rig::ready(config());
-    rig.shutdown(Shutdown::within(secs(0)));
-    assert_eq!(rig.vm.rungs(), [Rung::Quit, Rung::Terminate, Rung::Kill]);
 }
 
 #[test]

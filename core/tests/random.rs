@@ -135,7 +135,10 @@ impl World {
                 self.accepted.insert(id, true);
             }
             Step::Disown(_) => {}
-            Step::Shutdown(seconds) => drop(self.rig.vm.shutdown(now, Shutdown::within(secs(*seconds)))),
+            Step::Shutdown(seconds) => {
+                let how = Shutdown::within(secs(*seconds)).power_down(secs(seconds / 2));
+                drop(self.rig.vm.shutdown(now, how.power_down_again(secs(seconds % 5))));
+            }
             Step::Kill => drop(self.rig.vm.kill(now)),
             Step::Wait(seconds) => {
                 let things = [Wait::text("tty", "login: "), Wait::event("STOP"), Wait::end()];

@@ -5,6 +5,9 @@
 //! that neither ever stops because nobody listens. Everything that is decided is decided by `qemu-machine-core`,
 //! which is re-exported whole. The module [`host`] carries its orders out on Linux, for the other runtimes as well.
 //!
+//! Who knows QEMU's Python classes finds each of their members, and what is other here, in
+//! [`guides::from_python`].
+//!
 //! # Threads
 //!
 //! ```no_run
@@ -41,6 +44,7 @@ compile_error!("the runtimes need Linux 5.4 or later: processes are watched by p
 
 mod driver;
 mod events;
+pub mod guides;
 pub mod host;
 mod ports;
 mod vm;

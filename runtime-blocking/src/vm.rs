@@ -18,6 +18,7 @@ use crate::ports::{Agent, Tester};
 ///
 /// When the last one is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that takes
 /// some milliseconds, and two seconds at most, when the kernel does not let the process go.
+/// Nothing asks it to quit before, as leaving the `with` of QEMU's Python class does: [`shutdown`](Self::shutdown) does.
 #[derive(Clone)]
 pub struct Vm(Arc<Handle>);
 
@@ -65,7 +66,7 @@ impl Vm {
     }
 
     /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
-    /// status; marks of that life stand for the beginning of the new one.
+    /// status; marks of that life stand for the beginning of the new one. Its configuration is the same.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ impl Vm {
     }
 
     /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
-    /// when it is a refusal.
+    /// when it is a refusal: `return` or `error`, and our `id`.
     ///
     /// # Errors
     ///
@@ -152,6 +153,9 @@ impl Vm {
     }
 
     /// Waits for the first of several things, from a position on.
+    ///
+    /// What is there already counts first, and is not taken away: another wait from there finds the same. The deadline
+    /// bounds the whole wait, however many other events come, and the end of the machine ends every wait.
     ///
     /// # Errors
     ///
@@ -179,7 +183,8 @@ impl Vm {
             .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
     }
 
-    /// Waits for the machine to end by itself. When the deadline passes it is left running.
+    /// Waits for the machine to end by itself. When the deadline passes it is left running; QEMU's Python class kills it
+    /// then.
     ///
     /// # Errors
     ///

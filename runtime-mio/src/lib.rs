@@ -6,6 +6,9 @@
 //! loop drives hundreds of machines, and [`Desk`] is a small one for those who have none. Everything that is decided
 //! is decided by `qemu-machine-core`, which is re-exported whole.
 //!
+//! Who knows QEMU's Python classes finds each of their members, and what is other here, in
+//! [a guide](qemu_machine_blocking::guides::from_python).
+//!
 //! # A loop
 //!
 //! ```no_run

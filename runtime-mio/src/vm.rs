@@ -24,7 +24,8 @@ const FAIR: usize = 16;
 /// can be read from a machine at any time is read from [`machine`](Self::machine).
 ///
 /// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds, and
-/// two seconds at most, when the kernel does not let the process go.
+/// two seconds at most, when the kernel does not let the process go. Nothing asks it to quit before:
+/// [`shutdown`](Self::shutdown) does.
 pub struct Vm {
     machine: Machine,
     host: Host,
@@ -75,7 +76,8 @@ impl Vm {
     }
 
     /// Begins to launch this machine again, after its end, under the tokens that it has. Nothing of its last life is left
-    /// in it: no event, no output, no answer, no status; marks of that life stand for the beginning of the new one.
+    /// in it: no event, no output, no answer, no status; marks of that life stand for the beginning of the new one. Its
+    /// configuration is the same.
     ///
     /// # Errors
     ///
@@ -192,7 +194,7 @@ impl Vm {
     }
 
     /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
-    /// when it is a refusal.
+    /// when it is a refusal: `return` or `error`, and our `id`.
     ///
     /// # Errors
     ///
@@ -217,6 +219,9 @@ impl Vm {
     }
 
     /// Begins to wait for the first of several things, from a position on.
+    ///
+    /// What is there already counts first, and is not taken away: another wait from there finds the same. The deadline
+    /// bounds the whole wait, however many other events come, and the end of the machine ends every wait.
     ///
     /// # Errors
     ///

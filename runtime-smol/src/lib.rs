@@ -5,6 +5,9 @@
 //! any executor, and there is no feature to choose one. Everything that is decided is decided by `qemu-machine-core`,
 //! which is re-exported whole; what touches the host (processes, files) is shared with the other runtimes.
 //!
+//! Who knows QEMU's Python classes finds each of their members, and what is other here, in
+//! [a guide](qemu_machine_blocking::guides::from_python).
+//!
 //! # Cancelling
 //!
 //! Every future may be dropped at any await: in `select!`, by a time-out, with its task. A dropped command may still

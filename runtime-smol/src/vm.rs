@@ -21,7 +21,8 @@ use crate::ports::{Agent, Tester};
 ///
 /// When the last handle is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that
 /// takes some milliseconds, and two seconds at most, when the kernel does not let the process go. [`kill`](Self::kill)
-/// does the same without keeping the thread. A launch keeps it for some milliseconds too, to start the process.
+/// does the same without keeping the thread, and [`shutdown`](Self::shutdown) asks it to quit before. A launch keeps it
+/// for some milliseconds too, to start the process.
 #[derive(Clone)]
 pub struct Vm(Arc<Handle>);
 
@@ -78,8 +79,8 @@ impl Vm {
     }
 
     /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
-    /// status; marks of that life stand for the beginning of the new one. The new driver runs as with
-    /// [`launch`](Self::launch).
+    /// status; marks of that life stand for the beginning of the new one. Its configuration is the same. The new driver
+    /// runs as with [`launch`](Self::launch).
     ///
     /// # Errors
     ///
@@ -162,7 +163,7 @@ impl Vm {
     }
 
     /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
-    /// when it is a refusal.
+    /// when it is a refusal: `return` or `error`, and our `id`.
     ///
     /// # Errors
     ///
@@ -188,6 +189,9 @@ impl Vm {
     }
 
     /// Waits for the first of several things, from a position on.
+    ///
+    /// What is there already counts first, and is not taken away: another wait from there finds the same. The deadline
+    /// bounds the whole wait, however many other events come, and the end of the machine ends every wait.
     ///
     /// # Errors
     ///
@@ -222,7 +226,8 @@ impl Vm {
         &self.0.0
     }
 
-    /// Waits for the machine to end by itself. When the deadline passes it is left running.
+    /// Waits for the machine to end by itself. When the deadline passes it is left running; QEMU's Python class kills it
+    /// then.
     ///
     /// # Errors
     ///

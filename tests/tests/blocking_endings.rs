@@ -127,6 +127,19 @@ fn a_power_button_that_the_guest_ignores() {
 }
 
 #[test]
+fn row_25_a_power_button_that_is_pressed_until_the_caller_gives_up() {
+    let end = |guest: &Guest| {
+        let (vm, mut presses) = (guest.vm.clone(), guest.vm.events([Wait::event("POWERDOWN")]).unwrap());
+        let how = Shutdown::within(LONG).power_down(LONG).power_down_again(Duration::from_millis(1));
+        let shutdown = std::thread::spawn(move || vm.shutdown(how).unwrap());
+        (0..3).for_each(|_| drop(presses.next(LONG).unwrap()));
+        guest.vm.kill().unwrap();
+        shutdown.join().unwrap()
+    };
+    ends(as_it_is, end, Cause::Asked(Rung::Kill), KILLED.unwrap());
+}
+
+#[test]
 fn a_kill() {
     ends(as_it_is, |guest| guest.vm.kill().unwrap(), Cause::Asked(Rung::Kill), KILLED.unwrap());
 }

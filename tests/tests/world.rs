@@ -18,7 +18,7 @@ const SCHEDULES: u64 = 12_000;
 const OFTEN: u64 = 25;
 
 /// Everything that must happen.
-const COVERED: [&str; 55] = [
+const COVERED: [&str; 56] = [
     "SIGKILL needed",
     "SIGTERM ignored",
     "SIGTERM needed",
@@ -59,6 +59,7 @@ const COVERED: [&str; 55] = [
     "out of band, past seven and a main loop that is stuck",
     "partial send",
     "power button obeyed",
+    "power button pressed again",
     "prepare failed",
     "process stopped",
     "quit",

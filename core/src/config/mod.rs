@@ -146,7 +146,8 @@ impl Config {
         self
     }
 
-    /// The first part of the name of what is made on the host. What cannot be predicted is added to it.
+    /// The first part of the name of what is made on the host. What cannot be predicted is added to it: unlike in QEMU's
+    /// Python class, two machines of one name share no path, and neither do two without a name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -224,7 +225,8 @@ impl Config {
         self.console(Some(name.into()), Front::Chardev)
     }
 
-    /// Also writes what a console prints to a file, from its first byte to its last. QEMU itself does it.
+    /// Also writes what a console prints to a file, from its first byte to its last. QEMU itself does it; QEMU's Python
+    /// class begins only when its console is first asked for.
     ///
     /// The file is made at launch, for its owner alone; one that is there is emptied. It stays after the end.
     #[must_use]
@@ -270,7 +272,8 @@ impl Config {
         self
     }
 
-    /// Leaves QEMU in our process group, so that the keys of our terminal (Ctrl-C) reach it as well. Signals of the
+    /// Leaves QEMU in our process group, so that the keys of our terminal (Ctrl-C) reach it as well, as they do under
+    /// QEMU's Python class. Signals of the
     /// shutdown then reach the process that we started, and not what a wrapper has started in turn.
     #[must_use]
     pub fn share_terminal(mut self) -> Self {
@@ -299,7 +302,8 @@ impl Config {
         self
     }
 
-    /// How long it may take from the start of the launch to the end of the negotiation.
+    /// How long it may take from the start of the launch to the end of the negotiation. In most versions
+    /// of QEMU's Python class, the greeting has no deadline.
     #[must_use]
     pub fn launch_within(mut self, deadline: impl Into<Deadline>) -> Self {
         self.launch_within = deadline.into();

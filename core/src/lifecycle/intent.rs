@@ -1,9 +1,6 @@
-//! Decides what is wanted of a machine, and how it is brought to its end.
+//! Decides what is wanted of a machine, and which wishes give way to which.
 
-use core::fmt;
-use core::time::Duration;
-
-use super::{Link, Order, Phase, Why, Wiring};
+use super::{Ladder, Order, Phase, Rung, Shutdown, Wiring};
 use crate::effect::Signal;
 use crate::time::Moment;
 
@@ -84,127 +81,6 @@ pub enum Request {
     GiveUp,
 }
 
-/// One way to end a machine, gentle to hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Rung {
-    /// Press the power button (`system_powerdown`); the guest decides.
-    PowerDown,
-    /// Tell QEMU to exit (`quit`).
-    Quit,
-    /// SIGTERM.
-    Terminate,
-    /// SIGKILL.
-    Kill,
-}
-
-impl fmt::Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::PowerDown => "power button",
-            Self::Quit => "quit",
-            Self::Terminate => "SIGTERM",
-            Self::Kill => "SIGKILL",
-        })
-    }
-}
-
-/// How to end a machine: `quit`, then SIGTERM, then SIGKILL, each when the one before did not work in its time.
-///
-/// The default gives the whole of it 30 seconds, as QEMU's Python class does.
-///
-/// ```
-/// use core::time::Duration;
-/// use qemu_machine_core::Shutdown;
-///
-/// let patient = Shutdown::default().power_down(Duration::from_secs(60));
-/// let quick = Shutdown::within(Duration::from_secs(3));
-/// assert_eq!(quick.total(), Duration::from_secs(3));
-/// assert!(patient.total() > Duration::from_secs(60));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shutdown {
-    power_down: Option<Duration>,
-    quit: Duration,
-    terminate: Duration,
-}
-
-impl Shutdown {
-    /// The ladder inside a total time: two thirds of it for `quit`, which may have to finish what QEMU is writing,
-    /// and one third for SIGTERM.
-    #[must_use]
-    pub fn within(total: Duration) -> Self {
-        let terminate = total / 3;
-        Self { power_down: None, quit: total.saturating_sub(terminate), terminate }
-    }
-
-    /// First presses the power button, and gives the guest so long to power off.
-    #[must_use]
-    pub const fn power_down(mut self, patience: Duration) -> Self {
-        self.power_down = Some(patience);
-        self
-    }
-
-    /// The time after which SIGKILL is sent.
-    #[must_use]
-    pub const fn total(&self) -> Duration {
-        let gentle = self.quit.saturating_add(self.terminate);
-        match self.power_down {
-            Some(patience) => gentle.saturating_add(patience),
-            None => gentle,
-        }
-    }
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self::within(Duration::from_secs(30))
-    }
-}
-
-/// A shutdown in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ladder {
-    policy: Shutdown,
-    /// The rung that is being tried; none before the first.
-    rung: Option<Rung>,
-    /// When the next one is due.
-    until: Moment,
-}
-
-impl Ladder {
-    pub(super) fn new(policy: Shutdown, now: Moment) -> Self {
-        Self { policy, rung: None, until: now }
-    }
-
-    pub(super) fn deadline(self) -> Option<(Moment, Why)> {
-        self.rung.map(|rung| (self.until, Why::Rung(rung)))
-    }
-
-    /// Whether the next rung is to be climbed.
-    pub(super) fn is_due(self, now: Moment) -> bool {
-        self.rung.is_none() || self.until <= now
-    }
-
-    /// The next rung that makes sense, if it is not the last, and whether there is anything to do on it: behind a
-    /// `quit` that was accepted already, waiting is all.
-    pub(super) fn climb(self, now: Moment, link: Link, quit_issued: bool, ours: bool) -> Option<(Self, bool)> {
-        let ready = link == Link::Ready;
-        let rungs = [
-            (Rung::PowerDown, self.policy.power_down.filter(|_| ready && !quit_issued), true),
-            (Rung::Quit, Some(self.policy.quit).filter(|_| ready || quit_issued), !quit_issued),
-            (Rung::Terminate, Some(self.policy.terminate).filter(|_| ours), true),
-        ];
-        rungs.into_iter().filter(|(rung, ..)| Some(*rung) > self.rung).find_map(|(rung, patience, act)| {
-            Some((Self { rung: Some(rung), until: now.after(patience?), ..self }, act))
-        })
-    }
-
-    pub(super) fn rung(self) -> Option<Rung> {
-        self.rung
-    }
-}
-
 impl Intent {
     /// Whether a life is going on.
     pub(super) fn is_life(self) -> bool {
@@ -232,7 +108,7 @@ impl Intent {
     /// The present rung was refused: the next one is due at once.
     pub(super) fn refused(self, now: Moment) -> Self {
         match self {
-            Self::Stop(ladder) => Self::Stop(Ladder { until: now, ..ladder }),
+            Self::Stop(ladder) => Self::Stop(ladder.refused(now)),
             Self::Idle
             | Self::Launch { .. }
             | Self::HangUp { .. }

@@ -7,6 +7,7 @@
 
 mod failure;
 mod intent;
+mod ladder;
 mod link;
 mod process;
 mod settle;
@@ -17,7 +18,8 @@ use crate::effect::Signal;
 use crate::time::Moment;
 
 pub use failure::LaunchFailure;
-pub use intent::{Cleaning, Intent, Ladder, Request, Rung, Shutdown};
+pub use intent::{Cleaning, Intent, Request};
+pub use ladder::{Ladder, Rung, Shutdown};
 pub use link::{Link, LinkNews, Phase, Wiring};
 pub use process::{Process, ProcessNews};
 
@@ -110,6 +112,8 @@ pub enum Order {
     Failed(LaunchFailure),
     /// Do what this rung of the ladder does.
     Climb(Rung),
+    /// Press the power button once more, unless the last press has no answer yet.
+    PressAgain,
     /// Close the monitor, which nobody has dialled and nobody can dial any more.
     HangUp,
     /// Close the channels that are open.
@@ -150,6 +154,8 @@ pub enum Why {
     HangUp,
     /// This rung of the ladder must have worked.
     Rung(Rung),
+    /// The power button is to be pressed again.
+    PressAgain,
     /// The process, having been killed, must be reaped.
     Reap,
     /// The last words of a dead process must have come.

@@ -126,6 +126,16 @@ impl Lifecycle {
                 });
                 self
             }
+            Process::Alive { .. } | Process::Foreign if ladder.is_press_due(now) && !self.is_over() => {
+                let may_hear = self.link == Link::Ready && !self.flags.quit_issued;
+                let ladder = if may_hear {
+                    emit(Order::PressAgain);
+                    ladder.rest(now)
+                } else {
+                    ladder.leave_button()
+                };
+                Self { intent: Intent::Stop(ladder), ..self }
+            }
             Process::Prepared | Process::Failed => self.clean(emit),
             Process::Unborn
             | Process::Preparing

@@ -202,6 +202,9 @@ impl Machine {
                 self.failure = Some(self.explain(failure));
             }
             Order::Climb(rung) => self.climb(rung),
+            // One that QEMU has not read yet is heard as late as another behind it, which would only add to the queue.
+            Order::PressAgain if self.session.is_ladder_waiting() => {}
+            Order::PressAgain => self.press(),
             Order::HangUp => self.effects.push_back(Effect::Close(Channel::Monitor)),
             Order::LetGo => self.record.let_go = true,
             Order::Close => self.effects.extend(self.owed.channels().iter().copied().map(Effect::Close)),
@@ -226,11 +229,15 @@ impl Machine {
         self.record.rungs.push(rung);
         self.tell_session(Heard::DisownLadder);
         match rung {
-            Rung::PowerDown => self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default()),
+            Rung::PowerDown => self.press(),
             Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, ..Kind::default() }),
             Rung::Terminate => self.signal(Signal::Terminate),
             Rung::Kill => self.signal(Signal::Kill),
         }
+    }
+
+    fn press(&mut self) {
+        self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default());
     }
 
     fn issue_own(&mut self, body: &[u8], kind: Kind) {

@@ -17,6 +17,9 @@ pub use cause::Cause;
 pub(crate) use cause::Record;
 
 /// How a life ended: everything that is known when it is over. It displays as a few lines.
+///
+/// There is no error for an end: not for one that came by itself, nor for a shutdown that needed SIGKILL, as there is in
+/// QEMU's Python class. [`cause`](Self::cause) and [`rungs`](Self::rungs) tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {

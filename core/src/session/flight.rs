@@ -197,6 +197,12 @@ impl Flight {
         }
     }
 
+    /// Whether a command of this owner has no reply yet.
+    pub(super) fn has_one_of(&self, owner: Owner) -> bool {
+        let waiting = self.waiting.iter().map(|waiting| &waiting.entry);
+        self.slots.iter().flatten().chain(waiting).any(|entry| entry.owner == owner)
+    }
+
     /// Whether something on the wire was given up.
     pub(super) fn has_given_up(&self) -> bool {
         self.slots.iter().flatten().any(|entry| entry.owner == Owner::Nobody)

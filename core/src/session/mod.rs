@@ -194,6 +194,11 @@ impl Session {
         !matches!(self.stage, Stage::Down | Stage::Closed)
     }
 
+    /// Whether a command of the shutdown ladder has no reply yet.
+    pub(crate) fn is_ladder_waiting(&self) -> bool {
+        self.flight.has_one_of(Owner::Ladder)
+    }
+
     /// Whether out-of-band execution was negotiated.
     #[must_use]
     pub fn out_of_band(&self) -> bool {

@@ -39,7 +39,8 @@ macro_rules! consumers_that_wait_for_nothing {
         }
 
         impl $events {
-            /// All events that are there, the oldest first, without waiting.
+            /// All events that are there, the oldest first, without waiting. (QEMU's Python class gives new ones before
+            /// those that it had kept.)
             pub fn queued(&mut self) -> Vec<$crate::Event> {
                 self.vm.ask(|machine, _| ::std::iter::from_fn(|| machine.next_event(self.listener)).collect())
             }

@@ -58,7 +58,7 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.outcome().cloned())
             }
 
-            /// The id of the process, while it lives.
+            /// The id of the process, while it lives: none means that it is not running.
             #[must_use]
             pub fn pid(&self) -> Option<u32> {
                 self.ask(|machine, _| machine.pid())

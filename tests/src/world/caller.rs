@@ -300,6 +300,9 @@ impl World {
         let mut how = Shutdown::within(self.scene.random.within(total));
         if self.scene.random.chance(35) {
             how = how.power_down(self.scene.random.within(secs(40)));
+            if self.scene.random.chance(50) {
+                how = how.power_down_again(millis(200) + self.scene.random.within(secs(15)));
+            }
         }
         let now = self.told();
         let asked = self.machine.shutdown(now, how);

@@ -2,7 +2,7 @@
 
 use qemu_machine_core::{Channel, ExitStatus, Signal};
 
-use super::plan::{Kill, Turn, millis};
+use super::plan::{Kill, Turn, millis, secs};
 use super::qemu::Qemu;
 use super::request::Request;
 use super::scene::Scene;
@@ -72,6 +72,23 @@ impl Qemu {
                 scene.seen.note("process stopped");
                 self.stopped = true;
             }
+        }
+    }
+
+    /// The guest hears the button when it is up, and may heed it.
+    pub(super) fn press(&mut self, request: &Request, scene: &mut Scene) {
+        self.event("POWERDOWN", None, scene);
+        if request.nonce.is_none() {
+            self.presses += 1;
+        }
+        if self.presses > 1 {
+            scene.seen.note("power button pressed again");
+        }
+        if self.fate.unheard > 0 {
+            self.fate.unheard -= 1;
+        } else if self.fate.heeds_button {
+            let delay = scene.random.within(secs(10));
+            scene.tick(delay, Tick::PowerOff);
         }
     }
 

@@ -114,6 +114,8 @@ pub(super) struct Fate {
     pub(super) dies_at_byte: Option<usize>,
     pub(super) heeds_term: bool,
     pub(super) heeds_button: bool,
+    /// How often the button is pressed before the guest is up and hears it.
+    pub(super) unheard: u64,
     pub(super) kill: Kill,
     /// From the decision to end to the exit.
     pub(super) exits_after: Duration,
@@ -177,6 +179,7 @@ impl Fate {
             dies_at_byte: random.chance(12).then(|| random.size(0, 900)),
             heeds_term: !random.chance(12),
             heeds_button: random.chance(50),
+            unheard: random.below(4) / 2,
             kill: random.pick(&KILLS),
             exits_after: random.within(exits_late),
             held: random.chance(6).then(|| random.chance(50).then(|| random.within(secs(4)))),

@@ -42,6 +42,8 @@ pub(super) struct Qemu {
     pub(super) status: Option<ExitStatus>,
     speech: Speech,
     events: u64,
+    /// How often a shutdown has pressed the power button.
+    pub(super) presses: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ impl Qemu {
             status: None,
             speech: Speech::default(),
             events: 0,
+            presses: 0,
         }
     }
 
@@ -350,13 +353,7 @@ impl Qemu {
                 let data = r#"{"guest": false, "reason": "host-qmp-system-reset"}"#;
                 self.event("RESET", Some(data.into()), scene);
             }
-            "system_powerdown" => {
-                self.event("POWERDOWN", None, scene);
-                if self.fate.heeds_button {
-                    let delay = scene.random.within(secs(10));
-                    scene.tick(delay, Tick::PowerOff);
-                }
-            }
+            "system_powerdown" => self.press(request, scene),
             "quit" => return self.quit(request, scene),
             _ => {}
         }

@@ -1,0 +1,229 @@
+//! Decides how long each rung of a shutdown is given, when the button is pressed again, and that the total is exact.
+
+mod rig;
+
+use core::time::Duration;
+
+use proptest::prelude::*;
+use qemu_machine_core::{Cause, Channel, Effect, ExitStatus, Rung, Shutdown, Signal, State, Why};
+use rig::{Rig, SIGKILL, SIGTERM, at, config, secs};
+
+/// What is done to end a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Press,
+    Quit,
+    Sent(Signal),
+}
+
+use Done::{Press, Quit, Sent};
+
+impl Rig {
+    /// What was done since the last look. QEMU has nothing against any of it.
+    fn done(&mut self) -> Vec<Done> {
+        let sent = self.take_sent();
+        let commands = [("system_powerdown", Press), ("quit", Quit)];
+        let mut all: Vec<Done> =
+            commands.into_iter().flat_map(|(name, done)| vec![done; sent.matches(name).count()]).collect();
+        all.extend(self.take_effects().into_iter().filter_map(|effect| match effect {
+            Effect::Signal(signal) => Some(Sent(signal)),
+            _ => None,
+        }));
+        if sent.contains("system_powerdown") {
+            rig::ids(&sent).into_iter().for_each(|id| self.replies(id));
+        }
+        all
+    }
+
+    /// Everything that is done up to SIGKILL, each with when it is.
+    fn ladder(&mut self, how: Shutdown) -> Vec<(Duration, Done)> {
+        let begin = self.now;
+        self.shutdown(how);
+        let mut all = Vec::new();
+        loop {
+            all.extend(self.done().into_iter().map(|done| (self.now.since(begin), done)));
+            if matches!(all.last(), Some((_, Sent(Signal::Kill)))) {
+                return all;
+            }
+            let (until, _) = self.vm.deadline().expect("something is due until it is killed");
+            self.pass_exactly(until.since(self.now));
+        }
+    }
+}
+
+const TERM: Done = Sent(Signal::Terminate);
+const KILL: Done = Sent(Signal::Kill);
+
+#[test]
+fn row_25_each_rung_has_a_budget_of_its_own() {
+    let how = Shutdown::default().power_down(secs(60)).quit(secs(7)).terminate(secs(2));
+    assert_eq!(how.total(), secs(69));
+    let all = Rig::ready(config()).ladder(how);
+    assert_eq!(all, [(secs(0), Press), (secs(60), Quit), (secs(67), TERM), (secs(69), KILL)]);
+}
+
+#[test]
+fn row_25_a_rung_without_a_budget_is_left_out() {
+    let (none, one) = (secs(0), secs(1));
+    let table: [(Shutdown, &[(Duration, Done)]); 6] = [
+        (Shutdown::within(secs(3)).power_down(none), &[(none, Quit), (secs(2), TERM), (secs(3), KILL)]),
+        (Shutdown::within(secs(3)).quit(none), &[(none, TERM), (one, KILL)]),
+        (Shutdown::within(secs(3)).terminate(none), &[(none, Quit), (secs(2), KILL)]),
+        (Shutdown::within(none).power_down(one), &[(none, Press), (one, KILL)]),
+        (Shutdown::within(none).power_down(one).terminate(one), &[(none, Press), (one, TERM), (secs(2), KILL)]),
+        (Shutdown::within(none).power_down_again(one), &[(none, KILL)]),
+    ];
+    for (how, expected) in table {
+        let mut rig = Rig::ready(config());
+        assert_eq!(rig.ladder(how), expected, "{how:?}");
+        let outcome = rig.dies(SIGKILL);
+        assert_eq!(outcome.rungs.len(), expected.len(), "{how:?}");
+    }
+}
+
+/// Not at the end of the patience, too: there `quit` is due.
+#[test]
+fn row_25_the_button_is_pressed_again_while_its_patience_lasts() {
+    let how = Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20));
+    assert_eq!(how.total(), secs(63));
+    let mut rig = Rig::ready(config());
+    let presses = [(secs(0), Press), (secs(20), Press), (secs(40), Press)];
+    let rest = [(secs(60), Quit), (secs(62), TERM), (secs(63), KILL)];
+    assert_eq!(rig.ladder(how), [&presses[..], &rest].concat());
+    assert_eq!(rig.vm.rungs(), [Rung::PowerDown, Rung::Quit, Rung::Terminate, Rung::Kill], "each once");
+    // It is the button that ended it, whenever it was heard.
+    let mut rig = Rig::ready(config());
+    rig.shutdown(how);
+    assert_eq!(rig.done(), [Press]);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::PressAgain)));
+    rig.pass(secs(20));
+    assert_eq!(rig.done(), [Press]);
+    rig.shuts_down("guest-shutdown");
+    let outcome = rig.dies(ExitStatus::Code(0));
+    assert_eq!((outcome.cause, outcome.rungs), (Cause::Asked(Rung::PowerDown), vec![Rung::PowerDown]));
+}
+
+/// A driver that wakes up late presses once, and not for every time that it missed.
+#[test]
+fn row_25_presses_that_were_missed_are_not_made_up_for() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(10)));
+    assert_eq!(rig.done(), [Press]);
+    rig.pass(secs(35));
+    assert_eq!(rig.done(), [Press]);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(45)), Why::PressAgain)));
+    rig.pass(secs(25));
+    assert_eq!(rig.done(), [Quit], "the next rung comes before another press");
+}
+
+#[test]
+fn row_25_a_press_that_has_no_answer_is_not_repeated() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20)));
+    assert_eq!(rig.take_ids(), [1]);
+    rig.pass(secs(20));
+    assert_eq!(rig.take_sent(), "", "it has not read the first one yet");
+    assert_eq!(rig.vm.deadline(), Some((at(secs(40)), Why::PressAgain)));
+    rig.replies(1);
+    assert_eq!(rig.take_sent(), "", "the interval is kept");
+    rig.pass(secs(20));
+    assert_eq!(rig.done(), [Press]);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(60)), Why::Rung(Rung::PowerDown))));
+}
+
+#[test]
+fn row_25_a_later_press_that_is_refused_brings_quit_at_once() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20)));
+    assert_eq!(rig.done(), [Press]);
+    rig.pass(secs(20));
+    assert_eq!(rig.take_ids(), [2]);
+    rig.refuses(2);
+    assert_eq!(rig.done(), [Quit]);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(22)), Why::Rung(Rung::Quit))));
+}
+
+/// The patience lasts all the same.
+fn presses_no_more(happens: impl FnOnce(&mut Rig), next: Rung, next_until: Duration) {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20)));
+    assert_eq!(rig.done(), [Press]);
+    happens(&mut rig);
+    rig.pass(secs(20));
+    assert_eq!((rig.done(), rig.vm.rungs()), (vec![], &[Rung::PowerDown][..]));
+    assert_eq!(rig.vm.lifecycle().deadline(), Some((at(secs(60)), Why::Rung(Rung::PowerDown))));
+    rig.pass(secs(40));
+    assert_eq!(rig.vm.lifecycle().deadline(), Some((at(next_until), Why::Rung(next))));
+}
+
+#[test]
+fn row_25_nobody_presses_over_a_monitor_that_is_gone() {
+    presses_no_more(|rig| rig.closes(Channel::Monitor), Rung::Terminate, secs(61));
+}
+
+#[test]
+fn row_25_nobody_presses_behind_a_quit_that_was_accepted() {
+    presses_no_more(accept_quit, Rung::Quit, secs(62));
+}
+
+fn accept_quit(rig: &mut Rig) {
+    let quit = rig.issue("quit");
+    let ids = rig.take_ids();
+    ids.into_iter().for_each(|id| rig.replies(id));
+    assert_eq!(rig.claim(&quit), Some(Ok(2)));
+}
+
+#[test]
+fn row_25_without_a_monitor_there_is_only_sigterm() {
+    let mut rig = Rig::launched(config().without_monitor());
+    let how = Shutdown::within(secs(9)).power_down(secs(60)).power_down_again(secs(1)).terminate(secs(30));
+    assert_eq!(rig.ladder(how), [(secs(0), TERM), (secs(30), KILL)]);
+}
+
+#[test]
+fn row_26_a_kill_overtakes_the_button() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::default().power_down(secs(60)).power_down_again(secs(20)));
+    assert_eq!(rig.done(), [Press]);
+    rig.pass(secs(10));
+    rig.kill();
+    assert_eq!((rig.done(), rig.vm.lifecycle().is_killed()), (vec![KILL], true));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Reap)));
+    rig.pass(secs(5));
+    assert_eq!(rig.done(), [], "no press any more");
+    let outcome = rig.dies(SIGKILL);
+    assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Kill), Some(SIGKILL)), "the signal was ours");
+    assert_eq!(rig.vm.state(), State::Ended);
+}
+
+#[test]
+fn row_26_a_shutdown_without_any_budget_is_a_kill() {
+    let mut rig = Rig::ready(config());
+    assert_eq!(rig.ladder(Shutdown::within(secs(0))), [(secs(0), KILL)]);
+    assert_eq!(rig.vm.rungs(), [Rung::Kill]);
+    assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
+    // Only a signal that was sent is ours.
+    let mut rig = Rig::ready(config());
+    rig.kill();
+    assert_eq!(rig.dies(SIGTERM).cause, Cause::Signal { number: Some(15), sender: None });
+}
+
+proptest! {
+    /// Whatever the budgets: SIGKILL comes exactly at their sum, each rung that has one at the sum of those before it,
+    /// and the button is pressed as often as its interval fits in its patience.
+    #[test]
+    fn row_25_the_total_is_exact(patience in 0_u64..50, every in 0_u64..20, quit in 0_u64..40, term in 0_u64..40) {
+        let millis = Duration::from_millis;
+        let how = Shutdown::default().power_down(millis(patience)).power_down_again(millis(every));
+        let how = how.quit(millis(quit)).terminate(millis(term));
+        let presses = (0..patience).step_by(usize::try_from(if every == 0 { patience.max(1) } else { every }).unwrap());
+        let mut expected: Vec<(u64, Done)> = presses.map(|when| (when, Press)).collect();
+        expected.extend((quit > 0).then_some((patience, Quit)));
+        expected.extend((term > 0).then_some((patience + quit, TERM)));
+        expected.push((patience + quit + term, KILL));
+        let expected: Vec<_> = expected.into_iter().map(|(when, done)| (millis(when), done)).collect();
+        let mut rig = Rig::ready(config());
+        prop_assert_eq!(rig.ladder(how), expected);
+        prop_assert_eq!(at(how.total()), rig.now);
+    }
+}
