@@ -75,14 +75,19 @@ fn row_36_tracing_comes_with_its_feature_and_not_without() {
     }
 }
 
-/// A runtime binds; it has no room for opinions. Its host side is shared and not counted.
+/// A runtime binds; it has no room for opinions. Its host side is shared and not counted, nor is what is not code.
 #[test]
 fn the_runtimes_are_thin() {
     for runtime in ["runtime-blocking", "runtime-smol", "runtime-mio"] {
         let sources = std::fs::read_dir(root().join(runtime).join("src")).expect("the runtime is there");
         let files = sources.map(|entry| entry.expect("it can be listed").path()).filter(|path| path.is_file());
-        let lines: usize = files.map(|file| std::fs::read_to_string(file).expect("it is text").lines().count()).sum();
-        assert!(lines <= 900, "{runtime} has {lines} lines");
+        let code = |text: String| {
+            let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+            text.lines().filter(is_code).count()
+        };
+        let lines: usize = files.map(|file| code(std::fs::read_to_string(file).expect("it is text"))).sum();
+        println!("{runtime}: {lines} lines of code");
+        assert!(lines <= 650, "{runtime} has {lines} lines of code");
         let manifest = std::fs::read_to_string(root().join(runtime).join("Cargo.toml")).expect("it has a manifest");
         assert!(!manifest.contains("serde_json"), "{runtime} reads JSON by itself");
     }

@@ -3,6 +3,8 @@
 //! [`Process`] follows the operating system's process, [`Link`] the monitor, [`Intent`] what is wanted of them. Each
 //! steps by itself on its own news; [`settle`](Lifecycle::step) then applies the joint transitions, the only place
 //! where one part acts upon another, until none applies.
+#![doc = "\n"]
+#![doc = include_str!("../../docs/states.md")]
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be thought about in every transition")]
 
 mod failure;

@@ -12,6 +12,8 @@ pub(super) struct Owed {
     answers: Vec<Answer>,
     /// The channels that are open, the monitor first.
     open: Vec<Channel>,
+    /// Those of them that were told to close.
+    closing: Vec<Channel>,
 }
 
 /// An answer that is due.
@@ -37,6 +39,22 @@ impl Owed {
     pub(super) fn open(&mut self, channels: Vec<Channel>) {
         self.answers.extend(channels.iter().copied().map(Answer::Open));
         self.open = channels;
+        self.closing.clear();
+    }
+
+    /// The channels that are to be told to close, each of them once.
+    pub(super) fn close_all(&mut self) -> Vec<Channel> {
+        let open = self.open.clone();
+        open.into_iter().filter_map(|channel| self.close_one(channel)).collect()
+    }
+
+    /// This channel, unless it was told to close already.
+    pub(super) fn close_one(&mut self, channel: Channel) -> Option<Channel> {
+        let wanted = self.open.contains(&channel) && !self.closing.contains(&channel);
+        wanted.then(|| {
+            self.closing.push(channel);
+            channel
+        })
     }
 
     /// The channels that are open.

@@ -205,9 +205,9 @@ impl Machine {
             // One that QEMU has not read yet is heard as late as another behind it, which would only add to the queue.
             Order::PressAgain if self.session.is_ladder_waiting() => {}
             Order::PressAgain => self.press(),
-            Order::HangUp => self.effects.push_back(Effect::Close(Channel::Monitor)),
+            Order::HangUp => self.effects.extend(self.owed.close_one(Channel::Monitor).map(Effect::Close)),
             Order::LetGo => self.record.let_go = true,
-            Order::Close => self.effects.extend(self.owed.channels().iter().copied().map(Effect::Close)),
+            Order::Close => self.effects.extend(self.owed.close_all().into_iter().map(Effect::Close)),
             Order::ReadLog => {
                 self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }

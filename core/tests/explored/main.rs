@@ -1,0 +1,96 @@
+//! Explores every state that a machine with two commands can reach, under every input, and proves of each what is
+//! promised; and keeps the table of states in the docs true.
+
+mod key;
+mod table;
+mod world;
+
+use std::collections::{HashMap, VecDeque};
+
+use qemu_machine_core::{Address, Config, Limits, Monitor, Peer, State};
+use world::{Step, World};
+
+/// What was found: the states by their keys, and where each step leads.
+struct Graph {
+    worlds: Vec<World>,
+    edges: Vec<Vec<(Step, usize)>>,
+}
+
+impl Graph {
+    /// All states that can be reached in one life.
+    fn explore(config: Config, commands: usize) -> Self {
+        let first = World::new(config, commands);
+        let mut known = HashMap::from([(key::of(&first), 0)]);
+        let (mut worlds, mut edges, mut queue) = (vec![first], Vec::new(), VecDeque::from([0]));
+        while let Some(index) = queue.pop_front() {
+            let mut out = Vec::new();
+            for step in worlds[index].steps() {
+                let mut next = worlds[index].clone();
+                next.take(&step);
+                let target = *known.entry(key::of(&next)).or_insert_with(|| {
+                    worlds.push(next);
+                    queue.push_back(worlds.len() - 1);
+                    worlds.len() - 1
+                });
+                out.push((step, target));
+            }
+            edges.push(out);
+        }
+        Self { worlds, edges }
+    }
+
+    /// From each state, the end can be reached by nothing but time and the answers that are due.
+    fn assert_all_end(&self) {
+        let mut ends: Vec<bool> = self.worlds.iter().map(|world| world.machine.state() == State::Ended).collect();
+        let leads = |ends: &[bool], out: &[(Step, usize)]| {
+            out.iter().any(|(step, target)| step.comes_by_itself() && ends[*target])
+        };
+        loop {
+            let more: Vec<usize> = (0..ends.len()).filter(|at| !ends[*at] && leads(&ends, &self.edges[*at])).collect();
+            if more.is_empty() {
+                break;
+            }
+            more.into_iter().for_each(|at| ends[at] = true);
+        }
+        for (world, ends) in self.worlds.iter().zip(ends) {
+            let rests = matches!(world.machine.state(), State::Idle | State::Running);
+            assert!(ends || rests, "no way out of {}", key::of(world));
+        }
+    }
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    // An event more or less is no other state.
+    (limits.events, limits.last_words) = (0, 0);
+    limits
+}
+
+/// The four ways in which a monitor and a process hang together, and how many commands there are. One that is dialled
+/// differs from one that is inherited only before there are any, so one command is enough there.
+fn configs() -> [(&'static str, Config, usize); 4] {
+    let path = || Address::unix("/m");
+    [
+        ("inherited", Config::new("qemu").limits(limits()), 2),
+        ("dialled", Config::new("qemu").monitor(Monitor::At(path())).limits(limits()), 1),
+        ("absent", Config::new("qemu").without_monitor().limits(limits()), 2),
+        ("foreign", Config::attach(Peer::Dial(path())).limits(limits()), 2),
+    ]
+}
+
+/// While they are explored, each step is looked at: see [`World::take`].
+#[test]
+fn every_state_keeps_the_promises() {
+    let explore = |(name, config, commands)| {
+        let graph = Graph::explore(config, commands);
+        let steps: usize = graph.edges.iter().map(Vec::len).sum();
+        println!("{name}: {} states, {steps} steps", graph.worlds.len());
+        graph.assert_all_end();
+        graph
+    };
+    let graphs: Vec<_> = std::thread::scope(|threads| {
+        let explorers: Vec<_> = configs().into_iter().map(|config| threads.spawn(move || explore(config))).collect();
+        explorers.into_iter().map(|explorer| explorer.join().expect("no promise is broken")).collect()
+    });
+    table::assert_current(&graphs);
+}

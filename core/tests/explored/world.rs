@@ -1,0 +1,279 @@
+//! Decides what can happen to a machine, and what must be true whatever does.
+
+use std::time::Duration;
+
+use qemu_machine_core::{
+    Channel, CommandId, Config, Effect, ExitStatus, HostFault, Input, Machine, Moment, Notice, Phase, Prepared, Raw,
+    Shutdown, State, Ticket,
+};
+
+const GREETING: &str =
+    r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 9}}, "capabilities": ["oob"]}}"#;
+const SHUTDOWN: &str = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+const NAMELESS: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#;
+const GARBAGE: &str = "garbage";
+
+/// One thing that can happen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    Launch,
+    /// The command with this number is given: an ordinary one, or a raw one that ends QEMU.
+    Execute(usize),
+    Disown(usize),
+    Shutdown,
+    Kill,
+    Leave,
+    GiveUp,
+    /// An order is answered: well, or not.
+    Answer(Effect, bool),
+    Exit(ExitStatus),
+    Close,
+    Say(&'static str),
+    /// The command with this id on the wire is answered: well, or not.
+    Reply(u16, bool),
+    /// The clock stands at the deadline.
+    Deadline,
+}
+
+impl Step {
+    /// Whether it comes without anybody's doing: time passes, and the host answers. A process that was told to end does.
+    pub(crate) fn comes_by_itself(&self) -> bool {
+        matches!(self, Self::Answer(..) | Self::Deadline | Self::Exit(_))
+    }
+
+    /// In few words, for the table.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Answer(effect, well) => {
+                let order = format!("{effect:?}");
+                let order = order.split(['(', ' ']).next().unwrap_or_default();
+                format!("{order} {}", if *well { "done" } else { "failed" })
+            }
+            Self::Exit(_) => "process ends".into(),
+            Self::Close => "monitor closes".into(),
+            Self::Say(GREETING) => "greeting".into(),
+            Self::Say(GARBAGE) => "garbage".into(),
+            Self::Say(_) => "message".into(),
+            Self::Reply(_, true) => "reply".into(),
+            Self::Reply(_, false) => "refusal".into(),
+            Self::Deadline => "deadline".into(),
+            Self::Execute(_) | Self::Disown(_) => "command".into(),
+            Self::Shutdown => "shutdown asked".into(),
+            Self::Kill | Self::Leave => "kill asked".into(),
+            Self::GiveUp => "given up".into(),
+            Self::Launch => "launch asked".into(),
+        }
+    }
+}
+
+/// What is known of one of the two commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Unborn,
+    Open(CommandId),
+    /// Answered, refused or disowned.
+    Over,
+}
+
+/// A machine, the orders that wait for an answer, and what happened so far as far as it matters.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) machine: Machine,
+    pub(crate) now: Moment,
+    orders: Vec<Effect>,
+    commands: [Command; 2],
+    /// Whether something lies on the host.
+    made: bool,
+    alive: bool,
+    /// How often each of these came: prepare, spawn, remove, the end.
+    counts: [u8; 4],
+}
+
+impl World {
+    pub(crate) fn new(config: Config, commands: usize) -> Self {
+        let machine = Machine::new(config).expect("a good configuration");
+        let mut all = [Command::Over; 2];
+        all[..commands].fill(Command::Unborn);
+        let commands = all;
+        Self { machine, now: Moment::ORIGIN, orders: vec![], commands, made: false, alive: false, counts: [0; 4] }
+    }
+
+    /// What of this is not the machine's.
+    pub(crate) fn facts(&self) -> impl std::fmt::Debug {
+        let mut orders: Vec<_> = self.orders.iter().map(|order| format!("{order:?}")).collect();
+        orders.sort();
+        (orders, self.commands, self.made, self.alive, self.counts)
+    }
+
+    /// Everything that can happen next.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let state = self.machine.state();
+        if state == State::Ended {
+            return Vec::new();
+        }
+        let mut steps = vec![Step::Shutdown, Step::Kill, Step::Leave, Step::GiveUp];
+        steps.extend((state == State::Idle).then_some(Step::Launch));
+        for (number, command) in self.commands.iter().enumerate() {
+            match command {
+                Command::Unborn if state != State::Idle => steps.push(Step::Execute(number)),
+                Command::Open(_) => steps.push(Step::Disown(number)),
+                Command::Unborn | Command::Over => {}
+            }
+        }
+        let answers = self.orders.iter().flat_map(|order| [true, false].map(|well| Step::Answer(order.clone(), well)));
+        steps.extend(answers);
+        if self.alive {
+            steps.extend([ExitStatus::Code(0), ExitStatus::Signal { number: 9, core_dumped: false }].map(Step::Exit));
+        }
+        if self.machine.channels().contains(&Channel::Monitor) {
+            steps.extend([GREETING, SHUTDOWN, NAMELESS, GARBAGE].map(Step::Say));
+            let ids = crate::key::in_flight(&format!("{:?}", self.machine.session()));
+            // One of them is nobody's.
+            steps.extend(ids.into_iter().chain([99]).flat_map(|id| [Step::Reply(id, true), Step::Reply(id, false)]));
+            steps.push(Step::Close);
+        }
+        steps.extend(self.machine.deadline().map(|_| Step::Deadline));
+        steps
+    }
+
+    /// Lets it happen.
+    pub(crate) fn take(&mut self, step: &Step) {
+        match step {
+            Step::Launch => self.machine.launch(self.now).expect("it is idle"),
+            Step::Execute(number) => self.execute(*number),
+            Step::Disown(number) => self.disown(*number),
+            Step::Shutdown => {
+                let how = Shutdown::within(Duration::from_secs(30)).power_down(Duration::from_secs(40));
+                drop(self.machine.shutdown(self.now, how));
+            }
+            Step::Kill => drop(self.machine.kill(self.now)),
+            Step::Leave => drop(self.machine.disconnect(self.now)),
+            Step::GiveUp => self.machine.give_up(self.now),
+            Step::Answer(order, well) => self.answer(order, *well),
+            Step::Exit(status) => {
+                self.alive = false;
+                self.machine.handle(self.now, Input::Exited(*status));
+            }
+            Step::Close => self.machine.handle(self.now, Input::Closed(Channel::Monitor)),
+            Step::Say(line) => self.say(line),
+            Step::Reply(id, true) => self.say(&format!(r#"{{"return": {{}}, "id": {id}}}"#)),
+            Step::Reply(id, false) => {
+                self.say(&format!(r#"{{"error": {{"class": "GenericError", "desc": "no"}}, "id": {id}}}"#));
+            }
+            Step::Deadline => {
+                self.now = self.machine.deadline().expect("there is one").0;
+                self.machine.handle(self.now, Input::TimePassed);
+            }
+        }
+        self.look();
+    }
+
+    /// The first is answered within some time, the second is raw and may take for ever.
+    fn execute(&mut self, number: usize) {
+        let id = match number {
+            0 => self.machine.execute(self.now, &"stop", Duration::from_secs(7).into()).map(|ticket| ticket.id()),
+            _ => {
+                let raw: Result<Ticket<Raw>, _> =
+                    self.machine.execute_raw(self.now, br#"{"execute": "quit"}"#, qemu_machine_core::FOREVER);
+                raw.map(|ticket| ticket.id())
+            }
+        };
+        self.commands[number] = id.map_or(Command::Over, Command::Open);
+    }
+
+    fn disown(&mut self, number: usize) {
+        if let Command::Open(id) = self.commands[number] {
+            self.machine.disown(id);
+            self.commands[number] = Command::Over;
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.machine.handle(self.now, Input::Received(Channel::Monitor, format!("{line}\n").as_bytes()));
+    }
+
+    fn answer(&mut self, order: &Effect, well: bool) {
+        self.orders.retain(|other| other != order);
+        let fault = || HostFault { operation: "oblige".into(), errno: 1, reason: "no".into() };
+        let result = if well { Ok(()) } else { Err(fault()) };
+        let answer = match order {
+            Effect::Prepare(_) => {
+                self.made = well;
+                if well { Input::Prepared(Prepared::default()) } else { Input::PrepareFailed(fault()) }
+            }
+            Effect::Spawn(_) => {
+                self.alive = well;
+                if well { Input::Spawned { pid: 1 } } else { Input::SpawnFailed(fault()) }
+            }
+            Effect::Open(channel) if well => Input::Opened(*channel),
+            Effect::Open(channel) => Input::OpenFailed(*channel, fault()),
+            Effect::Close(channel) => Input::Closed(*channel),
+            Effect::Signal(signal) => Input::Signalled(*signal, result),
+            Effect::ReadLog { .. } => Input::LogRead(b""),
+            Effect::Remove => {
+                self.made = false;
+                Input::Removed(result)
+            }
+            _ => panic!("an order that nobody knows"),
+        };
+        self.machine.handle(self.now, answer);
+    }
+
+    /// Takes what the machine says, and looks whether it keeps what it promises.
+    fn look(&mut self) {
+        while let Some(order) = self.machine.poll_effect() {
+            assert_eq!(self.counts[3], 0, "{order:?} after the end");
+            assert!(!self.orders.contains(&order), "{order:?} twice at once");
+            let count = match order {
+                Effect::Prepare(_) => Some(0),
+                Effect::Spawn(_) => Some(1),
+                Effect::Remove => Some(2),
+                _ => None,
+            };
+            count.into_iter().for_each(|count| self.count(count));
+            self.orders.push(order);
+        }
+        while let Some(notice) = self.machine.poll_notice() {
+            match notice {
+                Notice::Answered(id) => self.answered(id),
+                Notice::Ended => self.count(3),
+                _ => {}
+            }
+        }
+        // What is to be sent is sent: when, decides nothing.
+        let sent = self.machine.outgoing(Channel::Monitor).len();
+        self.machine.sent(Channel::Monitor, sent);
+        self.check();
+    }
+
+    /// It comes once in a life.
+    fn count(&mut self, which: usize) {
+        self.counts[which] += 1;
+        assert_eq!(self.counts[which], 1, "number {which} came twice");
+    }
+
+    fn answered(&mut self, id: CommandId) {
+        let answer = self.machine.take(id);
+        let command = self.commands.iter_mut().find(|command| **command == Command::Open(id));
+        // One that was disowned in the meantime has no answer to take.
+        assert_eq!(answer.is_some(), command.is_some(), "{id:?} is answered twice, or to nobody");
+        command.into_iter().for_each(|command| *command = Command::Over);
+    }
+
+    fn check(&self) {
+        let (state, machine) = (self.machine.state(), &self.machine);
+        assert_eq!(state == State::Ended, machine.outcome().is_some(), "the outcome and the end are one");
+        assert_eq!(state == State::Ended, self.counts[3] == 1, "the end is told");
+        let waits = machine.deadline().is_some() || !self.orders.is_empty();
+        match state {
+            State::Ended => {
+                assert!(!self.commands.iter().any(|command| matches!(command, Command::Open(_))), "unanswered");
+                assert!(!self.made, "something was left on the host");
+            }
+            State::Idle | State::Running => {}
+            // Only time, the host or the process can bring it on.
+            State::Launching(Phase::Running) => assert!(waits || self.alive),
+            _ => assert!(waits, "nothing brings it on: {machine:?}"),
+        }
+    }
+}
