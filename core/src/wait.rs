@@ -256,6 +256,14 @@ impl Waits {
         });
     }
 
+    /// The queues of all listeners were emptied: what was found in one and not taken is lost with the life it was of.
+    pub(crate) fn lost(&mut self, outcome: &Outcome) {
+        let heard = |hit: &Hit| matches!(hit.found, Found::Heard(_));
+        for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(heard)) {
+            *result = Err(WaitError::Ended(Box::new(outcome.clone())));
+        }
+    }
+
     /// No event can come any more.
     pub(crate) fn disconnected(&mut self) {
         self.settle(|wait| {

@@ -35,6 +35,8 @@ impl Machine {
             Input::Prepared(prepared) => {
                 self.command_line = self.config.command_line_with(&prepared);
                 self.tell_session(Heard::Nonce(prepared.nonce));
+                // What was given is open in one place only, so that it is closed when it is to be.
+                self.used_up = self.config.forget_given();
                 self.prepared = prepared;
                 self.tell_lifecycle(News::Process(ProcessNews::Prepared));
             }

@@ -117,6 +117,7 @@ fn row_38_the_device_tester_reads_and_writes<H: Hosted>() {
     assert_eq!(tester.line("two\nlines"), Err(Misuse::Line.into()));
     assert_eq!(tester.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.line("readl 0"), Err(Misuse::WrongDialect.into()));
+    assert_eq!(machine.port(Port::Qtest), Err(Misuse::NoPort(Port::Qtest)), "it is given away once");
     tester.disconnect().expect("it is not ours");
     machine.execute("query-status", LONG).expect("the machine runs on");
     machine.kill().expect("it was launched");
