@@ -202,9 +202,9 @@ impl Machine {
                 self.failure = Some(self.explain(failure));
             }
             Order::Climb(rung) => self.climb(rung),
-            Order::HangUp => self.effects.push_back(Effect::Close(Channel::Monitor)),
+            Order::HangUp => self.close(|channel| channel == Channel::Monitor),
             Order::LetGo => self.record.let_go = true,
-            Order::Close => self.effects.extend(self.owed.channels().iter().copied().map(Effect::Close)),
+            Order::Close => self.close(|_| true),
             Order::ReadLog => {
                 self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
@@ -216,6 +216,11 @@ impl Machine {
     fn order(&mut self, answer: Answer, effect: Effect) {
         self.owed.add(answer);
         self.effects.push_back(effect);
+    }
+
+    /// Each channel is told once, also where it is hung up first and everything is closed later.
+    fn close(&mut self, which: impl Fn(Channel) -> bool) {
+        self.effects.extend(self.owed.close(which).into_iter().map(Effect::Close));
     }
 
     fn signal(&mut self, signal: Signal) {
