@@ -89,13 +89,13 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => proptest::option::of(0_u64..30).prop_map(Step::Execute),
         1 => Just(Step::ExecuteOutOfBand),
         1 => Just(Step::ExecuteRaw),
-        2 => any::<bool>().prop_map(Step::Hand),
+        4 => any::<bool>().prop_map(Step::Hand),
         1 => Just(Step::Quit),
         1 => any::<Index>().prop_map(Step::Disown),
         1 => (0_u64..40).prop_map(Step::Shutdown),
         1 => Just(Step::Kill),
         1 => prop_oneof![2 => Just(Step::Disconnect), 1 => Just(Step::Abandon)],
-        1 => any::<bool>().prop_map(Step::Stall),
+        2 => any::<bool>().prop_map(Step::Stall),
         2 => (0_u64..30).prop_map(Step::Wait),
         6 => (0..SAID.len()).prop_map(Step::Say),
         3 => (0_u16..12).prop_map(Step::Reply),
@@ -229,6 +229,7 @@ impl World {
                 assert!(sent.split('"').nth(3) == Some(&format!("fd-{number}")), "{number}: {sent}");
             }
         }
+        assert_eq!(self.rig.vm.outgoing_descriptor(Channel::Monitor), None, "a descriptor without a byte");
     }
 
     /// A deadline that was told is over: a runtime would spin on it.
