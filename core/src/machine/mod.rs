@@ -73,7 +73,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] when the configuration cannot become a command line.
+    /// [`Misuse::Config`] and [`Misuse::UnknownConsole`] when the configuration cannot become a machine:
+    /// [`Config::command_line`] says which cannot.
     pub fn new(config: Config) -> Result<Self, Misuse> {
         let command_line = config.command_line()?;
         let limits = config.limits;

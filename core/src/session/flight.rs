@@ -109,14 +109,19 @@ impl Flight {
         self.order.len()
     }
 
-    /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for
-    /// nobody.
+    /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for nobody,
+    /// unless for a descriptor.
     pub(super) fn may_send(&self, entry: &Entry, rules: Rules) -> bool {
         let turn = match entry.band {
             Band::OutOfBand => true,
-            Band::InBand => self.waiting.is_empty() && self.in_band < rules.depth,
+            Band::InBand => !self.is_waiting_in_band() && self.in_band < rules.depth,
         };
         turn && self.has_id() && !self.is_barred(entry)
+    }
+
+    /// Out of band, what waits for another descriptor holds up nobody.
+    fn is_waiting_in_band(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.entry.band == Band::InBand)
     }
 
     /// Whether it would take a descriptor past another one.
