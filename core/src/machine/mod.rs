@@ -304,6 +304,10 @@ impl Machine {
                 let console = self.console_index(&console)?;
                 Item::Text { console, text, scanned: from.position(console) }
             }
+            wait::Kind::Output { console } => {
+                let console = self.console_index(&console)?;
+                Item::Output { console, from: from.position(console) }
+            }
             wait::Kind::End => Item::End,
         })
     }
