@@ -1,5 +1,7 @@
 //! Decides what a story can do with a machine and with an agent, on each runtime. Its verbs wait, each in its row's way.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use qemu_machine_core::{CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Port, Value, Wait};
@@ -137,16 +139,45 @@ impl Agent for qemu_machine_smol::Agent {
     }
 }
 
-/// A machine, or an agent, which is a machine of its own there, each with a loop of its own.
+/// A machine, or an agent, which is a machine of its own there: one loop drives both, so that the guest can print while
+/// its agent is asked.
 pub(crate) struct Mio {
+    turning: Rc<RefCell<Loop>>,
+    index: usize,
+}
+
+struct Loop {
     desk: Desk,
-    vm: qemu_machine_mio::Vm,
+    vms: Vec<qemu_machine_mio::Vm>,
 }
 
 impl Mio {
-    fn until<T>(&mut self, mut answer: impl FnMut(&mut qemu_machine_mio::Vm) -> Option<T>) -> T {
-        let vms = std::slice::from_mut(&mut self.vm);
-        self.desk.run(vms, |vms| answer(&mut vms[0])).expect("the poll works")
+    fn launch_in(turning: Rc<RefCell<Loop>>, config: Config) -> Result<Self, LaunchError> {
+        let index = {
+            let Loop { desk, vms } = &mut *turning.borrow_mut();
+            let (registry, tokens) = desk.parts();
+            vms.push(qemu_machine_mio::Vm::launch(config, registry, tokens)?);
+            vms.len() - 1
+        };
+        let machine = Self { turning, index };
+        machine.until(|vm| vm.launched())?;
+        Ok(machine)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut qemu_machine_mio::Vm) -> T) -> T {
+        act(&mut self.turning.borrow_mut().vms[self.index])
+    }
+
+    fn until<T>(&self, mut answer: impl FnMut(&mut qemu_machine_mio::Vm) -> Option<T>) -> T {
+        let Loop { desk, vms } = &mut *self.turning.borrow_mut();
+        desk.run(vms, |vms| answer(&mut vms[self.index])).expect("the poll works")
+    }
+}
+
+/// The loop goes on without it. An agent is behind its machine, and alone there.
+impl Drop for Mio {
+    fn drop(&mut self) {
+        self.turning.borrow_mut().vms.truncate(self.index);
     }
 }
 
@@ -154,35 +185,30 @@ impl Row for Mio {
     type Agent = Self;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
-        let mut desk = Desk::new().expect("there is a poll to be had");
-        let (registry, tokens) = desk.parts();
-        let vm = qemu_machine_mio::Vm::launch(config, registry, tokens)?;
-        let mut machine = Self { desk, vm };
-        machine.until(|vm| vm.launched())?;
-        Ok(machine)
+        let desk = Desk::new().expect("there is a poll to be had");
+        Self::launch_in(Rc::new(RefCell::new(Loop { desk, vms: Vec::new() })), config)
     }
 
     fn agent(&mut self, within: Duration) -> Result<Self, LaunchError> {
-        Self::launch(self.vm.port(Port::GuestAgent)?.launch_within(within))
+        let config = self.with(|vm| vm.port(Port::GuestAgent))?;
+        Self::launch_in(Rc::clone(&self.turning), config.launch_within(within))
     }
 
     fn mark(&mut self) -> Mark {
-        self.vm.mark()
+        self.with(|vm| vm.mark())
     }
 
     fn sees(&mut self, from: &Mark, what: &str) {
-        let wait = self.vm.wait_any(from, text(what), LONG).expect("there is a console");
+        let wait = self.with(|vm| vm.wait_any(from, text(what), LONG)).expect("there is a console");
         self.until(|vm| vm.claim_wait(wait)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 
     fn types(&mut self, line: &str) {
-        self.vm.type_on("tty", line).expect("there is a console");
-        self.until(|vm| vm.machine().outgoing(qemu_machine_core::Channel::Console(0)).is_empty().then_some(()));
+        self.with(|vm| vm.type_on("tty", line)).expect("there is a console");
     }
 
     fn ends(&mut self) -> Outcome {
-        let wait = self.vm.wait_any(&Mark::default(), [Wait::end()], LONG).expect("it was launched");
-        self.until(|vm| vm.claim_wait(wait)).and_then(qemu_machine_core::Hit::into_end).expect("an end")
+        self.until(|vm| vm.outcome().cloned())
     }
 }
 
@@ -192,16 +218,16 @@ impl Agent for Mio {
     }
 
     fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
-        let ticket = self.vm.execute_by((command, arguments), within)?;
+        let ticket = self.with(|vm| vm.execute_by((command, arguments), within))?;
         self.until(|vm| vm.claim(&ticket))
     }
 
     fn stale(&mut self) -> u64 {
-        self.vm.machine().session().counters().stale
+        self.with(|vm| vm.machine().session().counters().stale)
     }
 
-    fn leave(mut self) -> Outcome {
-        self.vm.disconnect().expect("it is not ours");
+    fn leave(self) -> Outcome {
+        self.with(|vm| vm.disconnect()).expect("it is not ours");
         self.until(|vm| vm.outcome().cloned())
     }
 }
