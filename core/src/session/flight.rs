@@ -183,9 +183,10 @@ impl Flight {
         Some(next.entry)
     }
 
-    /// The command on the wire, of those that go one at a time.
+    /// The command on the wire, of those that go one at a time. What was lost has had its reply.
     pub(super) fn only(&self) -> Option<u16> {
-        self.order.front().copied()
+        let is_lost = |id: u16| self.entry(id).is_some_and(|entry| entry.owner == Owner::Lost);
+        self.order.iter().copied().find(|id| !is_lost(*id))
     }
 
     /// Whether anything waits for its turn.
