@@ -80,15 +80,7 @@ impl Registered<'_> {
 impl Watch for Registered<'_> {
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
         let token = self.sources.find(channel)?.token;
-        let number = socket.as_raw_fd();
-        match self.registry.register(&mut SourceFd(&number), token, Interest::READABLE) {
-            // One that was dropped before had the same socket under the same number, and nobody to take it out: the
-            // registry is the caller's. The kernel forgets it with the socket, which the port of a machine keeps.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.registry.reregister(&mut SourceFd(&number), token, Interest::READABLE)
-            }
-            result => result,
-        }
+        self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
     }
 
     fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {

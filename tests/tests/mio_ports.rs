@@ -1,7 +1,7 @@
 //! Proves that a port can be attached to again and again in one loop, by one after the other who just goes away. Alone in
 //! its process, so that descriptors get the numbers that others just had.
 
-use qemu_machine_core::{Config, Port};
+use qemu_machine_core::{Config, Misuse, Phase, Port, State};
 use qemu_machine_mio::{Desk, Vm};
 use qemu_machine_tests::{bounded, qemu};
 
@@ -9,16 +9,16 @@ use qemu_machine_tests::{bounded, qemu};
 fn one_that_was_dropped_is_not_in_the_way_of_the_next() {
     bounded(|| {
         let mut desk = Desk::new().unwrap();
-        let config = Config::new(qemu()).machine("none").qtest();
+        let config = Config::new(qemu()).args(["-accel", "tcg", "-S"]).guest_agent();
         let mut vms = vec![launch(config, &mut desk)];
         desk.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
         for number in 0..10 {
-            let port = vms[0].port(Port::Qtest).unwrap();
+            let port = vms[0].port(Port::GuestAgent).unwrap();
+            assert_eq!(vms[0].port(Port::GuestAgent), Err(Misuse::PortInUse(Port::GuestAgent)));
             vms.push(launch(port, &mut desk));
-            desk.run(&mut vms, |vms| vms[1].launched()).unwrap().unwrap_or_else(|error| panic!("{number}: {error}"));
-            let line = vms[1].execute_line("endianness").unwrap();
-            let told = desk.run(&mut vms, |vms| vms[1].claim(&line)).unwrap();
-            assert_eq!(told.as_deref(), Ok("little"), "{number}");
+            // There is no agent in this guest; but the connection is open, and the question is on its way.
+            let state = vms[1].machine().state();
+            assert_eq!(state, State::Launching(Phase::Syncing), "{number}: {:?}", vms[1].launched());
             vms.truncate(1);
         }
     });

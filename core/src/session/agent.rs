@@ -78,7 +78,9 @@ impl Session {
     /// When the agent is to be asked again, as long as somebody waits for it.
     pub(super) fn sync_again(&self) -> Option<Moment> {
         let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.flight.is_waiting());
-        wanted.then(|| self.sync.asked.after(AGAIN))
+        // One that does not read at all needs no second question behind the first.
+        let was_asked = self.outbox.waiting().is_empty();
+        (wanted && was_asked).then(|| self.sync.asked.after(AGAIN))
     }
 
     /// Splits what comes at the delimiters: what was half said before one is forgotten.

@@ -211,7 +211,7 @@ fn create_private(path: &Path) -> io::Result<File> {
 /// refused.
 fn empty(path: &Path) -> io::Result<()> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
