@@ -34,9 +34,9 @@ pub enum CommandError {
     /// The monitor was closed before the reply came.
     #[error("the monitor was closed {0}")]
     Disconnected(Progress),
-    /// The deadline passed before the reply came.
-    #[error("no reply within the deadline, {0}")]
-    TimedOut(Progress),
+    /// The deadline passed before the reply came. The monitor was asked meanwhile whether it lives.
+    #[error("no reply within the deadline, {0}{1}")]
+    TimedOut(Progress, Liveness),
 }
 
 /// How far a command came.
@@ -53,6 +53,34 @@ impl fmt::Display for Progress {
         f.write_str(match self {
             Self::Unsent => "before the command was sent",
             Self::Sent => "after the command was sent",
+        })
+    }
+}
+
+/// Whether a monitor gave a sign of life while a command ran out of time.
+///
+/// When half of a command's time is over, and QEMU offered out-of-band execution, it is asked something that its
+/// monitor answers in a thread of its own (`query-yank`), past the main loop and the commands that wait there. Only one
+/// such question is on the wire at a time, and none for commands that are answered in time.
+/// [`Config::without_heartbeat`](crate::Config::without_heartbeat) forbids it.
+///
+/// A QEMU that is dead needs no sign: its monitor is closed, which is [`CommandError::Disconnected`] at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Liveness {
+    /// It answered: QEMU is busy, with this command or with another. To wait for longer may help.
+    Busy,
+    /// It did not answer either: QEMU is stopped, or hangs as a whole. To wait for longer does not help.
+    Stuck,
+    /// It was not asked, or too late to tell: out-of-band execution was not offered, or is not known in this dialect.
+    Unknown,
+}
+
+impl fmt::Display for Liveness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "; QEMU is busy: its monitor answers out of band",
+            Self::Stuck => "; QEMU is stuck: its monitor does not answer out of band either",
+            Self::Unknown => "",
         })
     }
 }

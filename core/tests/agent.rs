@@ -6,8 +6,8 @@ mod rig;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, LaunchError, LaunchFailure, Limits, Machine, Peer,
-    Phase, Progress, State, Ticket, Value, json,
+    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, LaunchError, LaunchFailure, Limits, Liveness,
+    Machine, Peer, Phase, Progress, State, Ticket, Value, json,
 };
 use rig::{Rig, secs};
 
@@ -135,7 +135,7 @@ fn the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
     sent(&mut rig);
     let before = stale(&rig);
     rig.pass(secs(1));
-    assert_eq!(claim(&mut rig, &slow), Some(Err(CommandError::TimedOut(Progress::Sent))));
+    assert_eq!(claim(&mut rig, &slow), Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown))));
     assert_eq!(sent(&mut rig), ask(2));
     let next = rig.issue("guest-ping");
     hears(&mut rig, "{\"return\": \"late\", \"id\": 0}\n");

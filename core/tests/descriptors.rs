@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use qemu_machine_core::wire::Encoded;
 use qemu_machine_core::{
-    Channel, CommandError, CommandId, Descriptor, FOREVER, Limits, Misuse, Monitor, OutOfBand, Phase, Progress,
-    Shutdown, State, Ticket,
+    Channel, CommandError, CommandId, Descriptor, FOREVER, Limits, Liveness, Misuse, Monitor, OutOfBand, Phase,
+    Progress, Shutdown, State, Ticket,
 };
 use rig::{GREETING, HANDSHAKE, Rig, config, secs};
 
@@ -237,7 +237,7 @@ fn what_was_not_sent_is_dropped_when_nobody_wants_it_any_more() {
     assert_eq!([&second, &third, &fourth].map(is_dropped), [true, false, false]);
     rig.pass(secs(3));
     assert_eq!([&second, &third, &fourth].map(is_dropped), [true, true, false]);
-    assert_eq!(rig.claim(&expired), Some(Err(CommandError::TimedOut(Progress::Unsent))));
+    assert_eq!(rig.claim(&expired), Some(Err(CommandError::TimedOut(Progress::Unsent, Liveness::Unknown))));
     rig.replies(1);
     assert_eq!(messages(&mut rig), ["4:d"]);
 }

@@ -5,7 +5,7 @@ mod rig;
 use std::rc::Rc;
 
 use proptest::prelude::*;
-use qemu_machine_core::{CommandError, Progress, Ticket};
+use qemu_machine_core::{CommandError, Liveness, Progress, Ticket};
 use rig::{Rig, config, secs};
 
 /// A command of an interleaving, and what was done with it so far.
@@ -148,7 +148,7 @@ impl Account {
                 for (_, ticket, until) in &mut self.flying {
                     if until.is_some_and(|until| until <= self.now) {
                         *until = None;
-                        self.tickets[*ticket].1 = Some(Err(CommandError::TimedOut(Progress::Sent)));
+                        self.tickets[*ticket].1 = Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
                     }
                 }
             }

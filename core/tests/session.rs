@@ -5,7 +5,8 @@ mod rig;
 
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Channel, CommandError, FOREVER, Input, Limits, Misuse, Notice, OutOfBand, Phase, Progress, State, Unread, json,
+    Channel, CommandError, FOREVER, Input, Limits, Liveness, Misuse, Notice, OutOfBand, Phase, Progress, State, Unread,
+    json,
 };
 use rig::{GREETING, GREETING_OOB, HANDSHAKE, Rig, config, secs};
 
@@ -164,7 +165,7 @@ fn g02_a_late_reply_reaches_nobody_else() {
             let a = rig.issue_within("a", secs(1));
             if times_out {
                 rig.pass_exactly_answering(secs(1));
-                assert_eq!(rig.claim(&a), Some(Err(CommandError::TimedOut(Progress::Sent))));
+                assert_eq!(rig.claim(&a), Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown))));
             } else {
                 rig.vm.disown(a.id());
                 assert_eq!(rig.vm.deadline(), None, "nobody waits for it");
@@ -195,10 +196,11 @@ fn deadlines_are_exact_and_say_how_far_the_command_came() {
     let sent = rig.issue_within("a", secs(3));
     rig.issue_many(6);
     let unsent = rig.issue_within("b", secs(2));
-    rig.pass_exactly_answering(secs(2));
-    assert_eq!(rig.claim(&unsent), Some(Err(CommandError::TimedOut(Progress::Unsent))));
+    rig.pass(secs(1));
     rig.pass_exactly_answering(secs(1));
-    assert_eq!(rig.claim(&sent), Some(Err(CommandError::TimedOut(Progress::Sent))));
+    assert_eq!(rig.claim(&unsent), Some(Err(CommandError::TimedOut(Progress::Unsent, Liveness::Stuck))));
+    rig.pass_exactly_answering(secs(1));
+    assert_eq!(rig.claim(&sent), Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Stuck))));
     assert_eq!(rig.vm.deadline(), None);
     rig.take_sent();
     (1..8).for_each(|id| rig.replies(id));

@@ -7,7 +7,8 @@ use core::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, Line, Misuse, Peer, Progress, State, Ticket, Wait,
+    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, Line, Liveness, Misuse, Peer, Progress, State,
+    Ticket, Wait,
 };
 use rig::{Rig, secs};
 
@@ -127,7 +128,7 @@ fn the_late_answer_of_a_line_that_timed_out_reaches_nobody() {
     let next = line(&mut rig, "readl 0");
     rig.take_sent();
     rig.pass_exactly(secs(1));
-    assert_eq!(rig.vm.claim(&slow), Some(Err(CommandError::TimedOut(Progress::Sent))));
+    assert_eq!(rig.vm.claim(&slow), Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown))));
     assert_eq!(rig.take_sent(), "");
     hears(&mut rig, "OK late\n");
     assert_eq!((claim(&mut rig, &next), rig.take_sent().as_str()), (None, "readl 0\n"));

@@ -206,12 +206,13 @@ impl Script {
     }
 
     /// The configuration that launches this script. Integration tests find the program under
-    /// `env!("CARGO_BIN_EXE_scripted-qemu")`.
+    /// `env!("CARGO_BIN_EXE_scripted-qemu")`. What the script hears is what its story says, and no question of ours.
     #[must_use]
     pub fn config(&self, program: &str) -> Config {
         Config::new(program)
             .wrapper(["bash", "-c", WRAPPER, "bash"])
             .launch_within(crate::PATIENCE / 2)
+            .without_heartbeat()
             .arg(SCRIPT)
             .args(self.0.iter().map(Action::argument))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
-    Cause, CommandError, ExitStatus, Mark, Misuse, Progress, Shutdown, State, Vm, Wait, WaitError, json,
+    Cause, CommandError, ExitStatus, Liveness, Mark, Misuse, Progress, Shutdown, State, Vm, Wait, WaitError, json,
 };
 use qemu_machine_tests::PATIENCE;
 use qemu_machine_tests::census::{bytes, leaving_nothing};
@@ -37,7 +37,7 @@ fn quick() -> Shutdown {
 fn a_late_reply_reaches_nobody() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().hear().hear().reply("\"late\"").reply("\"in time\"").obey(), scratch);
-        assert_eq!(vm.execute_by("first", SHORT), Err(CommandError::TimedOut(Progress::Sent)));
+        assert_eq!(vm.execute_by("first", SHORT), Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
         assert_eq!(vm.execute_by("second", LONG).unwrap(), "in time");
         assert_eq!(vm.execute_by("third", LONG).unwrap(), json!({}));
         let outcome = vm.shutdown(orderly()).unwrap();
@@ -49,8 +49,8 @@ fn a_late_reply_reaches_nobody() {
 fn a_late_reply_reaches_nobody_also_when_the_next_command_waits_for_it() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().hear().hear().reply("1").hear().reply("2").reply("3").obey(), scratch);
-        assert_eq!(vm.execute_by("first", SHORT), Err(CommandError::TimedOut(Progress::Sent)));
-        assert_eq!(vm.execute_by("second", SHORT), Err(CommandError::TimedOut(Progress::Sent)));
+        assert_eq!(vm.execute_by("first", SHORT), Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
+        assert_eq!(vm.execute_by("second", SHORT), Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
         assert_eq!(vm.execute_by("third", LONG).unwrap(), 3);
         assert_eq!(vm.shutdown(orderly()).unwrap().unanswered, 2);
     });
@@ -62,9 +62,12 @@ fn a_command_that_had_to_wait_was_not_sent() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().hear().stall(), scratch);
         for _ in 0..7 {
-            assert_eq!(vm.execute_by("sent", Duration::ZERO), Err(CommandError::TimedOut(Progress::Sent)));
+            assert_eq!(
+                vm.execute_by("sent", Duration::ZERO),
+                Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown))
+            );
         }
-        assert_eq!(vm.execute_by("unsent", SHORT), Err(CommandError::TimedOut(Progress::Unsent)));
+        assert_eq!(vm.execute_by("unsent", SHORT), Err(CommandError::TimedOut(Progress::Unsent, Liveness::Unknown)));
         vm.kill().unwrap();
     });
 }

@@ -52,6 +52,7 @@ pub struct Config {
     pub(crate) socket_directory: Option<Vec<u8>>,
     pub(crate) log_directory: Option<Vec<u8>>,
     pub(crate) launch_within: Deadline,
+    pub(crate) heartbeat: bool,
     pub(crate) limits: Limits,
 }
 
@@ -86,6 +87,7 @@ impl Config {
             socket_directory: None,
             log_directory: None,
             launch_within: Deadline::after(Self::LAUNCH_WITHIN),
+            heartbeat: true,
             limits: Limits::default(),
         }
     }
@@ -308,6 +310,14 @@ impl Config {
     #[must_use]
     pub fn launch_within(mut self, deadline: impl Into<Deadline>) -> Self {
         self.launch_within = deadline.into();
+        self
+    }
+
+    /// Never asks QEMU for a sign of life: what is sent is what the callers said, and a command that runs out of time
+    /// does not say whether QEMU is busy or stuck. See [`Liveness`](crate::Liveness).
+    #[must_use]
+    pub fn without_heartbeat(mut self) -> Self {
+        self.heartbeat = false;
         self
     }
 

@@ -162,6 +162,8 @@ pub enum Why {
     Reap,
     /// The last words of a dead process must have come.
     Drain,
+    /// Half of a command's time is over: QEMU is to be asked for a sign of life.
+    SignOfLife,
     /// A command must have its reply.
     Command,
     /// Somebody's wait must be over.

@@ -57,10 +57,16 @@ impl Machine {
     /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
-        let command = self.session.deadline().map(|until| (until, Why::Command));
+        let sign = self.session.sign_due().map(|due| (due, Why::SignOfLife));
+        self.dues().chain(sign).min_by_key(|(until, _)| *until)
+    }
+
+    /// All that must have happened by a time, but for signs of life, which somebody wants for the sake of another thing.
+    pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
+        let command = self.session.answer_due().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));
         let hung_up = self.deaf_from().filter(|_| !self.is_deaf()).map(|until| (until, Why::HangUp));
-        [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten().min_by_key(|(until, _)| *until)
+        [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten()
     }
 
     /// Where the machine is in its life.

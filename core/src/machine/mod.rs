@@ -82,7 +82,7 @@ impl Machine {
         Ok(Self {
             command_line,
             lifecycle: Lifecycle::default(),
-            session: Session::new(&limits).speaking(config.dialect, 0),
+            session: new_session(&config),
             consoles,
             owed: Owed::default(),
             history: History::new(limits.events),
@@ -126,7 +126,7 @@ impl Machine {
             return Err(Misuse::UsedUp);
         }
         self.advance_clock(now);
-        self.session = Session::new(&self.config.limits).speaking(self.config.dialect, 0);
+        self.session = new_session(&self.config);
         self.history.clear();
         self.listeners.restart();
         self.consoles.iter_mut().for_each(Console::restart);
@@ -411,4 +411,10 @@ impl Machine {
     pub fn forget(&mut self, id: WaitId) {
         self.waits.forget(id);
     }
+}
+
+/// The session of a new life.
+fn new_session(config: &Config) -> Session {
+    let session = Session::new(&config.limits).speaking(config.dialect, 0);
+    if config.heartbeat { session } else { session.without_heartbeat() }
 }

@@ -167,7 +167,7 @@ impl Machine {
     }
 
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
-        if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(_))) {
+        if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
             self.record.unanswered += 1;
         }
         // Answers come mostly in the order of the commands, so this is mostly the end.

@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub(super) band: Band,
     pub(super) kind: Kind,
     pub(super) deadline: Option<Moment>,
+    /// When half of its time is over.
+    pub(super) half: Option<Moment>,
     /// Whether a descriptor goes with it. QEMU keeps only the descriptor that came last, so the next such command waits
     /// until this one is over.
     pub(super) carries: bool,
@@ -47,6 +49,8 @@ pub(crate) enum Owner {
     },
     /// The shutdown ladder.
     Ladder,
+    /// The session itself, for a sign of life.
+    Pulse,
     /// The caller that holds the ticket.
     Caller(CommandId),
     /// The caller gave up; the id stays taken until the reply comes.
@@ -72,7 +76,8 @@ pub(super) struct Rules {
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { owner: Owner::Nobody, band: Band::InBand, kind: Kind::default(), deadline: None, carries: false }
+        let (owner, band, kind) = (Owner::Nobody, Band::InBand, Kind::default());
+        Self { owner, band, kind, deadline: None, half: None, carries: false }
     }
 }
 
@@ -205,8 +210,7 @@ impl Flight {
 
     /// Whether a command of this owner has no reply yet.
     pub(super) fn has_one_of(&self, owner: Owner) -> bool {
-        let waiting = self.waiting.iter().map(|waiting| &waiting.entry);
-        self.slots.iter().flatten().chain(waiting).any(|entry| entry.owner == owner)
+        self.entries().any(|entry| entry.owner == owner)
     }
 
     /// Whether something on the wire was given up.
@@ -279,7 +283,7 @@ impl Flight {
         entry.deadline = None;
         match core::mem::replace(&mut entry.owner, Owner::Lost) {
             Owner::Caller(id) => Some(id),
-            Owner::Handshake { .. } | Owner::Ladder | Owner::Nobody | Owner::Lost => None,
+            Owner::Handshake { .. } | Owner::Pulse | Owner::Ladder | Owner::Nobody | Owner::Lost => None,
         }
     }
 
@@ -293,18 +297,18 @@ impl Flight {
     }
 
     /// Answers what has run out of time.
-    pub(super) fn expire(&mut self, now: Moment, mut answer: impl FnMut(CommandId, Progress)) {
+    pub(super) fn expire(&mut self, now: Moment, mut answer: impl FnMut(CommandId, Progress, &Entry)) {
         let passed = |entry: &Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
         for entry in self.entries_mut().filter(|entry| passed(entry)) {
-            entry.deadline = None;
-            if let Owner::Caller(id) = core::mem::replace(&mut entry.owner, Owner::Nobody) {
-                answer(id, Progress::Sent);
+            if let Owner::Caller(id) = entry.owner {
+                answer(id, Progress::Sent, entry);
             }
+            (entry.owner, entry.deadline) = (Owner::Nobody, None);
         }
         self.waiting.retain(|waiting| {
             let expired = passed(&waiting.entry);
             if let (true, Owner::Caller(id)) = (expired, waiting.entry.owner) {
-                answer(id, Progress::Unsent);
+                answer(id, Progress::Unsent, &waiting.entry);
             }
             !expired
         });
@@ -312,9 +316,18 @@ impl Flight {
 
     /// When the next command runs out of time.
     pub(super) fn deadline(&self) -> Option<Moment> {
-        let on_the_wire = self.slots.iter().flatten();
-        let waiting = self.waiting.iter().map(|waiting| &waiting.entry);
-        on_the_wire.chain(waiting).filter_map(|entry| entry.deadline).min()
+        self.entries().filter_map(|entry| entry.deadline).min()
+    }
+
+    /// The first half time, of commands that may run out of time, that lies behind what is `felt`.
+    pub(super) fn half_time(&self, felt: Option<Moment>) -> Option<Moment> {
+        let may_run_out = self.entries().filter(|entry| entry.deadline.is_some());
+        may_run_out.filter_map(|entry| entry.half).filter(|half| felt.is_none_or(|felt| felt < *half)).min()
+    }
+
+    /// All of them: on the wire, and waiting.
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().flatten().chain(self.waiting.iter().map(|waiting| &waiting.entry))
     }
 
     /// Out-of-band execution was not offered: answers the commands that wait for it.

@@ -121,6 +121,7 @@ impl Session {
             (Owner::Handshake { .. }, Err(refusal)) => {
                 self.fail(LaunchFailure::Refused(refusal), emit);
             }
+            (Owner::Pulse, _) => self.pulse.feel(now),
             (Owner::Caller(id), _) if entry.kind.raw => emit(Fact::Answered(id, Ok(Payload(frame.clone())))),
             (Owner::Caller(id), result) => emit(Fact::Answered(id, result.map_err(CommandError::Refused))),
             (Owner::Ladder, result) => emit(Fact::LadderAnswered(result.map(drop))),

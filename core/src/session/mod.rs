@@ -3,6 +3,7 @@
 mod agent;
 mod flight;
 mod hearing;
+mod pulse;
 mod tester;
 mod words;
 
@@ -23,6 +24,7 @@ use crate::wire::{Framer, Greeting, encode};
 use agent::Sync;
 pub(crate) use flight::Owner;
 use flight::{Entry, Flight, Rules};
+use pulse::Pulse;
 pub use words::{Counters, Fact, Heard, Request};
 
 /// One conversation with a monitor, as plain data.
@@ -57,6 +59,7 @@ pub struct Session {
     limit: usize,
     dialect: Dialect,
     sync: Sync,
+    pulse: Pulse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ impl Session {
             limit: limits.message,
             dialect: Dialect::Qmp,
             sync: Sync::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -122,7 +126,12 @@ impl Session {
             Heard::Disown(id) => self.flight.disown(Owner::Caller(id)),
             Heard::DisownLadder => self.flight.disown(Owner::Ladder),
             Heard::TimePassed => {
-                self.flight.expire(now, |id, progress| emit(Fact::Answered(id, Err(CommandError::TimedOut(progress)))));
+                let pulse = self.pulse;
+                self.flight.expire(now, |id, progress, entry| {
+                    let error = CommandError::TimedOut(progress, pulse.verdict(now, entry));
+                    emit(Fact::Answered(id, Err(error)));
+                });
+                self.ask_for_a_sign(now);
             }
         }
         if self.dialect == Dialect::GuestAgent {
@@ -176,9 +185,14 @@ impl Session {
         self.outbox.sent(bytes);
     }
 
-    /// When the next command runs out of time, or a guest agent is to be asked again.
+    /// When the next command runs out of time, or has half of it behind it, or a guest agent is to be asked again.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
+        [self.answer_due(), self.sign_due()].into_iter().flatten().min()
+    }
+
+    /// When a command must have its reply, or a guest agent is to be asked again.
+    pub(crate) fn answer_due(&self) -> Option<Moment> {
         [self.flight.deadline(), self.sync_again()].into_iter().flatten().min()
     }
 
@@ -220,13 +234,13 @@ impl Session {
     /// How many commands wait for their end.
     #[must_use]
     pub fn commands(&self) -> usize {
-        self.flight.len()
+        self.flight.len() - self.pulse.questions()
     }
 
     /// How many of them are on the wire; the others wait for their turn to go there.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flight.on_the_wire()
+        self.flight.on_the_wire() - self.pulse.questions()
     }
 
     /// How many received bytes were looked at; see [`Framer::examined`].
@@ -243,6 +257,7 @@ impl Session {
     fn close(&mut self, emit: &mut impl FnMut(Fact)) {
         self.stage = Stage::Closed;
         self.outbox.clear();
+        self.pulse.close();
         self.flight.crash(|id, progress| {
             emit(Fact::Answered(id, Err(CommandError::Disconnected(progress))));
         });
@@ -250,7 +265,8 @@ impl Session {
 
     fn issue(&mut self, now: Moment, request: Request<'_>, emit: &mut impl FnMut(Fact)) {
         let Request { owner, body, band, kind, deadline, descriptor } = request;
-        let entry = Entry { owner, band, kind, deadline, carries: descriptor.is_some() };
+        let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
+        let entry = Entry { owner, band, kind, deadline, half, carries: descriptor.is_some() };
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
@@ -270,7 +286,7 @@ impl Session {
                 class: "Disconnected".to_string(),
                 description: refused.to_string(),
             }))),
-            Owner::Handshake { .. } | Owner::Nobody | Owner::Lost => {}
+            Owner::Handshake { .. } | Owner::Pulse | Owner::Nobody | Owner::Lost => {}
         }
     }
 

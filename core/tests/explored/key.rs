@@ -68,9 +68,9 @@ fn relative(text: &str, now: Moment) -> String {
     parts.iter().fold(first.to_owned(), |whole, (left, rest)| format!("{whole}deadline {}{rest}", rank(left)))
 }
 
-/// All durations here are whole seconds, or nothing.
+/// All durations here are of seconds, or nothing.
 fn duration(text: &str) -> Duration {
     let seconds = text.strip_suffix("ns").map_or_else(|| text.strip_suffix('s'), Some);
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or_else(|| panic!("not whole seconds: {text}")))
+    Duration::from_secs_f64(seconds.unwrap_or_else(|| panic!("not seconds: {text}")))
 }

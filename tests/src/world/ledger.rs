@@ -191,11 +191,11 @@ impl Ledger {
             return Err(format!("#{nonce} is answered twice"));
         }
         entry.judge(nonce, &result)?;
-        let is_lost = matches!(result, Err(CommandError::Disconnected(_) | CommandError::TimedOut(_)));
+        let is_lost = matches!(result, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..)));
         let is_unsent = matches!(
             result,
             Err(CommandError::Disconnected(Progress::Unsent)
-                | CommandError::TimedOut(Progress::Unsent)
+                | CommandError::TimedOut(Progress::Unsent, _)
                 | CommandError::Misuse(_))
         );
         (entry.unsent, entry.state) = (is_unsent, State::Claimed);
@@ -204,8 +204,8 @@ impl Ledger {
         Ok(match result {
             Ok(_) => "command returned",
             Err(CommandError::Refused(_)) => "command refused",
-            Err(CommandError::TimedOut(Progress::Sent)) => "command timed out on the wire",
-            Err(CommandError::TimedOut(Progress::Unsent)) => "command timed out before its turn",
+            Err(CommandError::TimedOut(Progress::Sent, _)) => "command timed out on the wire",
+            Err(CommandError::TimedOut(Progress::Unsent, _)) => "command timed out before its turn",
             Err(CommandError::Disconnected(_)) => "command disconnected",
             Err(_) => "command not understood",
         })
@@ -251,7 +251,7 @@ impl Entry {
             (Some(Reply::Nameless), Err(CommandError::Refused(refusal))) => {
                 refusal.class == "GenericError" && names(&refusal.description)
             }
-            (None, Err(CommandError::TimedOut(_))) => self.deadline == Some(answer.at),
+            (None, Err(CommandError::TimedOut(..))) => self.deadline == Some(answer.at),
             (None, Err(CommandError::Disconnected(_))) => answer.is_disconnected,
             (None, Err(CommandError::Misuse(Misuse::NoOutOfBand(_)))) => {
                 matches!(self.held, Held::OutOfBand(_)) && answer.is_in_band_only

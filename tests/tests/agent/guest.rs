@@ -1,6 +1,8 @@
 //! Proves what is said to the agent in a Linux guest, through the port of the machine.
 
-use qemu_machine_core::{CommandError, Config, LaunchError, LaunchFailure, Mark, Phase, Progress, Value, json};
+use qemu_machine_core::{
+    CommandError, Config, LaunchError, LaunchFailure, Liveness, Mark, Phase, Progress, Value, json,
+};
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::linux::{INIT, Linux, PROGRAM_ENDED};
 
@@ -99,7 +101,7 @@ fn powers_off<R: Row>(mut machine: R, mut agent: R::Agent) {
 /// The agent hangs in this command until a line is typed.
 fn give_up(agent: &mut impl Agent) {
     let given_up = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
-    assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent)));
+    assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
 }
 
 fn row_37_what_was_given_up_reaches_nobody<R: Row>() {

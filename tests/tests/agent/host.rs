@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use qemu_machine_core::{Address, CommandError, LaunchError, LaunchFailure, Peer, Progress, json};
+use qemu_machine_core::{Address, CommandError, LaunchError, LaunchFailure, Liveness, Peer, Progress, json};
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::census::{Scratch, bytes};
 use qemu_machine_tests::linux::agent_program;
@@ -144,7 +144,7 @@ fn row_37_what_timed_out_reaches_nobody<R: Row>() {
         let mut agent = attach::<R>(directory);
         let before = agent.stale();
         let given_up = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
-        assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent)));
+        assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
         // This waits until the agent reads.
         fs::write(directory.join("gate"), "PRETTY_NAME=late\n").unwrap();
         assert_eq!(agent.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));

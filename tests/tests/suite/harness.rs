@@ -20,7 +20,7 @@ pub(crate) trait Harness: Sized {
     fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError>;
     fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError>;
     /// All at once: none waits for the reply of another. The order in which they are sent is the row's.
-    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>>;
+    fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>>;
     fn mark(&mut self) -> Mark;
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError>;
     fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Self::Events, Misuse>;
@@ -169,10 +169,10 @@ impl Harness for Vm {
     }
 
     /// Blocking calls wait, so there is a thread for each.
-    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
+    fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>> {
         std::thread::scope(|threads| {
             let callers: Vec<_> =
-                commands.iter().map(|command| threads.spawn(|| Vm::execute(self, *command))).collect();
+                commands.iter().map(|command| threads.spawn(|| Vm::execute_by(self, *command, within))).collect();
             callers.into_iter().map(|caller| caller.join().expect("a caller does not panic")).collect()
         })
     }

@@ -207,9 +207,8 @@ impl Harness for InWorld {
         self.until(|machine| machine.claim(&ticket))
     }
 
-    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
-        let tickets: Vec<_> =
-            commands.iter().map(|command| self.machine.execute(self.now, command, COMMAND_WITHIN)).collect();
+    fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>> {
+        let tickets: Vec<_> = commands.iter().map(|command| self.machine.execute(self.now, command, within)).collect();
         let tickets = tickets.into_iter().map(|ticket| ticket.map_err(CommandError::from));
         tickets.map(|ticket| ticket.and_then(|ticket| self.until(|machine| machine.claim(&ticket)))).collect()
     }

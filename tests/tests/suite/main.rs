@@ -7,6 +7,7 @@ mod consumers;
 mod harness;
 mod hosted;
 mod in_world;
+mod liveness;
 mod on_mio;
 mod on_smol;
 mod python;

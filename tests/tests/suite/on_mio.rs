@@ -49,8 +49,8 @@ impl Harness for Mio {
         self.until(|vm| vm.claim(&ticket))
     }
 
-    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
-        let tickets: Vec<_> = commands.iter().map(|command| self.vm.execute(*command)).collect();
+    fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>> {
+        let tickets: Vec<_> = commands.iter().map(|command| self.vm.execute_by(*command, within)).collect();
         tickets
             .into_iter()
             .map(|ticket| ticket.map_or_else(|error| Err(error.into()), |ticket| self.until(|vm| vm.claim(&ticket))))

@@ -187,8 +187,8 @@ impl<E: Executor> Harness for Smol<E> {
         E::block_on(self.vm.execute_raw(object))
     }
 
-    fn execute_all(&mut self, commands: &[&str]) -> Vec<Result<Value, CommandError>> {
-        E::block_on(together(commands.iter().map(|command| self.vm.execute(*command))))
+    fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>> {
+        E::block_on(together(commands.iter().map(|command| self.vm.execute_by(*command, within))))
     }
 
     fn mark(&mut self) -> Mark {

@@ -111,7 +111,7 @@ fn an_error_without_an_id_is_the_raw_commands<H: Harness>() -> Transcript {
 
 fn many_commands_at_once<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().obey());
-    let replies = machine.execute_all(&["command"; 20]);
+    let replies = machine.execute_all(&["command"; 20], LONG);
     told.note(format!("{} replies", replies.iter().filter(|reply| reply.is_ok()).count()));
     told.outcome(machine.shutdown(Shutdown::default()));
     told
