@@ -18,7 +18,7 @@ const SCHEDULES: u64 = 12_000;
 const OFTEN: u64 = 25;
 
 /// Everything that must happen.
-const COVERED: [&str; 56] = [
+const COVERED: [&str; 58] = [
     "SIGKILL needed",
     "SIGTERM ignored",
     "SIGTERM needed",
@@ -30,6 +30,8 @@ const COVERED: [&str; 56] = [
     "command refused",
     "command returned",
     "command timed out before its turn",
+    "command timed out, and QEMU is busy",
+    "command timed out, and QEMU is stuck",
     "command timed out on the wire",
     "console input full",
     "died before the greeting",

@@ -179,7 +179,7 @@ impl World {
             Ok(held) => {
                 self.scene.tell(format!("#{nonce} {way:?} {name}, {deadline:?}"));
                 let until = deadline.passes_at(self.scene.now);
-                let accepted = self.ledger.accept(held, name, until);
+                let accepted = self.ledger.accept(self.scene.now, held, name, until);
                 self.scene.check(accepted);
             }
             Err(misuse) => self.refused(&misuse),

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use qemu_machine_core::{
-    Command, CommandError, CommandId, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Refusal, Ticket, Unread, Value,
+    Command, CommandError, CommandId, Liveness, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Refusal, Ticket,
+    Unread, Value,
 };
 
+use super::bounds::OUT_OF_BAND;
 use super::speech::Reply;
 
 /// A command with the nonce that its reply must name.
@@ -34,6 +36,8 @@ pub(super) struct Ledger {
     pub(super) nameless: u64,
     /// Replies to commands of the shutdown ladder, which may have climbed on.
     pub(super) ladder: u64,
+    /// When QEMU was last heard to live.
+    pub(super) sign: Option<Moment>,
     /// Commands of this life that were answered without a reply; and those whose answer nobody looked at.
     pub(super) unanswered: usize,
     pub(super) unseen: usize,
@@ -44,6 +48,8 @@ struct Entry {
     held: Held,
     name: &'static str,
     deadline: Option<Moment>,
+    /// When half of its time is over.
+    half: Option<Moment>,
     /// By when it must be answered as it went out of band.
     out_of_band_by: Option<Moment>,
     state: State,
@@ -66,6 +72,10 @@ pub(super) struct Answer {
     pub(super) at: Moment,
     pub(super) is_disconnected: bool,
     pub(super) is_in_band_only: bool,
+    /// From when on QEMU could be asked whether it lives, whether it would answer by now, and when it last did.
+    pub(super) asks_since: Option<Moment>,
+    pub(super) listens: bool,
+    pub(super) sign: Option<Moment>,
 }
 
 impl Held {
@@ -113,13 +123,29 @@ impl Ledger {
         self.entries.len() as u64
     }
 
-    pub(super) fn accept(&mut self, held: Held, name: &'static str, deadline: Option<Moment>) -> Result<(), String> {
+    pub(super) fn accept(
+        &mut self,
+        now: Moment,
+        held: Held,
+        name: &'static str,
+        deadline: Option<Moment>,
+    ) -> Result<(), String> {
         let nonce = self.next();
         if self.by_id.insert(held.id(), nonce).is_some() {
             return Err(format!("the id of #{nonce} was used before"));
         }
         let state = State::Open;
-        self.entries.push(Entry { held, name, deadline, out_of_band_by: None, state, reply: None, unsent: false });
+        let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
+        self.entries.push(Entry {
+            held,
+            name,
+            deadline,
+            half,
+            out_of_band_by: None,
+            state,
+            reply: None,
+            unsent: false,
+        });
         self.open.push(nonce);
         Ok(())
     }
@@ -127,7 +153,7 @@ impl Ledger {
     /// Answers that nobody claimed go with the life that they came in.
     pub(super) fn begin_life(&mut self) {
         (self.late, self.doubled, self.nameless, self.ladder) = (0, 0, 0, 0);
-        (self.unanswered, self.unseen) = (0, 0);
+        (self.unanswered, self.unseen, self.sign) = (0, 0, None);
         for nonce in self.answered() {
             self.entries[nonce as usize].state = State::Disowned;
         }
@@ -204,6 +230,8 @@ impl Ledger {
         Ok(match result {
             Ok(_) => "command returned",
             Err(CommandError::Refused(_)) => "command refused",
+            Err(CommandError::TimedOut(_, Liveness::Busy)) => "command timed out, and QEMU is busy",
+            Err(CommandError::TimedOut(_, Liveness::Stuck)) => "command timed out, and QEMU is stuck",
             Err(CommandError::TimedOut(Progress::Sent, _)) => "command timed out on the wire",
             Err(CommandError::TimedOut(Progress::Unsent, _)) => "command timed out before its turn",
             Err(CommandError::Disconnected(_)) => "command disconnected",
@@ -251,7 +279,9 @@ impl Entry {
             (Some(Reply::Nameless), Err(CommandError::Refused(refusal))) => {
                 refusal.class == "GenericError" && names(&refusal.description)
             }
-            (None, Err(CommandError::TimedOut(..))) => self.deadline == Some(answer.at),
+            (None, Err(CommandError::TimedOut(_, liveness))) => {
+                self.deadline == Some(answer.at) && self.is_true(*liveness, &answer)
+            }
             (None, Err(CommandError::Disconnected(_))) => answer.is_disconnected,
             (None, Err(CommandError::Misuse(Misuse::NoOutOfBand(_)))) => {
                 matches!(self.held, Held::OutOfBand(_)) && answer.is_in_band_only
@@ -259,5 +289,17 @@ impl Entry {
             _ => false,
         };
         if is_right { Ok(()) } else { Err(format!("#{nonce} {:?} of {}: {result:?}", self.reply, self.name)) }
+    }
+
+    /// Whether a command that ran out of time says of QEMU what is true.
+    fn is_true(&self, liveness: Liveness, answer: &Answer) -> bool {
+        let (Some(half), Some(deadline)) = (self.half, self.deadline) else { return false };
+        let lived = answer.sign.is_some_and(|sign| sign >= half);
+        match liveness {
+            Liveness::Busy => lived,
+            // What would be answered may take its time.
+            Liveness::Stuck => !lived && (!answer.listens || deadline.since(half) / 2 < OUT_OF_BAND),
+            Liveness::Unknown => !lived && (half == deadline || answer.asks_since.is_none_or(|since| since > half)),
+        }
     }
 }

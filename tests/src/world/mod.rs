@@ -273,6 +273,7 @@ impl World {
                 Said::Accepted { out_of_band } => self.bounds.accepted(out_of_band),
                 Said::Declined => self.bounds.declined(),
                 Said::Event(event) => self.witness.event(event),
+                Said::Sign => self.ledger.sign = Some(self.scene.now),
                 Said::Doubled => {
                     self.scene.seen.note("doubled reply");
                     self.ledger.doubled += 1;
@@ -317,6 +318,9 @@ impl World {
             at: self.scene.now,
             is_disconnected: self.bounds.is_disconnected(self.machine.state()),
             is_in_band_only: self.bounds.out_of_band == Some(false),
+            asks_since: self.bounds.ready_at.filter(|_| self.bounds.out_of_band == Some(true)),
+            listens: self.qemu.listens(),
+            sign: self.ledger.sign,
         };
         match self.ledger.noticed(id, answer) {
             Ok(nonce) if self.scene.random.chance(70) => self.claim(nonce),

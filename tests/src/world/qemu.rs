@@ -369,7 +369,10 @@ impl Qemu {
 
     pub(super) fn return_to(&mut self, request: &Request, quits: bool, scene: &mut Scene) {
         let text = speech::returned(request, &mut scene.random);
-        let said = Said::Reply { nonce: request.nonce, quits, how: Reply::Returned };
+        let said = match request.nonce {
+            None if request.name == "query-yank" => Said::Sign,
+            nonce => Said::Reply { nonce, quits, how: Reply::Returned },
+        };
         let is_said = self.say(&text, said, scene);
         // Only where ids rest long enough: with out-of-band, no more than the depth are in use.
         if is_said && scene.style.stutters && self.out_of_band() {

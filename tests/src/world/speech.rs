@@ -24,6 +24,8 @@ pub(super) enum Said {
         quits: bool,
         how: Reply,
     },
+    /// The answer to the library's own question, whether it lives.
+    Sign,
     /// A reply that was said already.
     Doubled,
 }
