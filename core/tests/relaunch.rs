@@ -84,6 +84,19 @@ fn an_old_ticket_is_not_answered_by_a_new_life() {
 }
 
 /// Answers that nobody claimed in the last life take no room in this one.
+/// Somebody else may launch the machine again before who waits has looked.
+#[test]
+fn the_answers_of_the_last_life_can_still_be_claimed() {
+    let mut rig = Rig::ready(config());
+    let (tickets, ids) = rig.issue_many(2);
+    rig.replies(ids[0]);
+    rig.dies(SIGKILL);
+    rig.launch();
+    rig.negotiate(GREETING);
+    assert_eq!(rig.claim(&tickets[0]), Some(Ok(u64::from(ids[0]))));
+    assert_eq!(rig.claim(&tickets[1]), Some(Err(CommandError::Disconnected(Progress::Sent))));
+}
+
 #[test]
 fn old_answers_do_not_count_in_a_new_life() {
     let mut few = Limits::default();

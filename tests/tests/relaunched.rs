@@ -1,6 +1,8 @@
 //! Proves that whoever waits gets the answer of the life that he asked in, though another launches the machine again as
 //! soon as it has ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -8,6 +10,9 @@ use qemu_machine_core::{CommandError, Config, FOREVER, Misuse, Outcome, Rung};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
 const ROUNDS: usize = 20;
+
+/// Who is in the middle of a command whenever a life ends.
+const ASKERS: usize = 4;
 
 fn config() -> Config {
     Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])
@@ -30,6 +35,7 @@ fn row_31_threads_that_wait_are_answered_though_another_relaunches() {
     bounded(|| {
         let vm = Vm::launch(config()).unwrap();
         let (again, launched) = channel();
+        let over = AtomicBool::new(false);
         thread::scope(|threads| {
             threads.spawn(|| {
                 for _ in 0..ROUNDS {
@@ -38,11 +44,18 @@ fn row_31_threads_that_wait_are_answered_though_another_relaunches() {
                     again.send(()).unwrap();
                 }
             });
-            threads.spawn(|| (0..1000).for_each(|_| is_answered(&vm.execute_by("query-status", PATIENCE))));
+            for _ in 0..ASKERS {
+                threads.spawn(|| {
+                    while !over.load(Relaxed) {
+                        is_answered(&vm.execute_by("query-status", PATIENCE));
+                    }
+                });
+            }
             for _ in 0..ROUNDS {
                 was_killed(&vm.kill().unwrap());
                 launched.recv().unwrap();
             }
+            over.store(true, Relaxed);
         });
     });
 }
@@ -55,7 +68,8 @@ fn row_31_tasks_that_wait_are_answered_though_another_relaunches() {
         smol::block_on(async {
             let vm = Vm::launch(config()).await.unwrap();
             let (again, launched) = smol::channel::bounded(1);
-            let (waiter, asker) = (vm.clone(), vm.clone());
+            let waiter = vm.clone();
+            let over = Arc::new(AtomicBool::new(false));
             let relaunches = smol::spawn(async move {
                 for _ in 0..ROUNDS {
                     waiter.wait(FOREVER).await.unwrap();
@@ -63,17 +77,26 @@ fn row_31_tasks_that_wait_are_answered_though_another_relaunches() {
                     again.send(()).await.unwrap();
                 }
             });
-            let commands = smol::spawn(async move {
-                for _ in 0..1000 {
-                    is_answered(&asker.execute_by("query-status", PATIENCE).await);
-                }
-            });
+            let ask = |_| {
+                let (asker, over) = (vm.clone(), over.clone());
+                smol::spawn(async move {
+                    while !over.load(Relaxed) {
+                        is_answered(&asker.execute_by("query-status", PATIENCE).await);
+                        // Between two lives the answer is there at once, and the others are to have their turn.
+                        smol::future::yield_now().await;
+                    }
+                })
+            };
+            let askers: Vec<_> = (0..ASKERS).map(ask).collect();
             for _ in 0..ROUNDS {
                 was_killed(&vm.kill().await.unwrap());
                 launched.recv().await.unwrap();
             }
+            over.store(true, Relaxed);
             relaunches.await;
-            commands.await;
+            for asker in askers {
+                asker.await;
+            }
         });
     });
 }
