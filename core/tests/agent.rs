@@ -70,7 +70,7 @@ fn claim(rig: &mut Rig, ticket: &Ticket<&'static str>) -> Option<Result<Value, C
 }
 
 #[test]
-fn it_is_ready_when_it_answers_our_number_and_not_before() {
+fn g20_it_is_ready_when_it_answers_our_number_and_not_before() {
     let mut rig = asked();
     let early = rig.issue("guest-ping");
     for said in ["{\"return\": 1}\n", "{\"return\": {}, \"id\": 0}\n", "garbage\n", STRAY, "\n"] {
@@ -83,7 +83,7 @@ fn it_is_ready_when_it_answers_our_number_and_not_before() {
 }
 
 #[test]
-fn another_number_is_the_answer_to_somebody_else() {
+fn g20_another_number_is_the_answer_to_somebody_else() {
     let mut rig = asked();
     for other in ["{\"return\": 0}", "{\"return\": -1}", "{\"return\": {}}", "{\"return\": \"1\"}", STRAY, "nonsense"] {
         hears(&mut rig, &format!("~{other}\n"));
@@ -94,7 +94,7 @@ fn another_number_is_the_answer_to_somebody_else() {
 }
 
 #[test]
-fn a_delimiter_ends_whatever_was_half_said() {
+fn g20_a_delimiter_ends_whatever_was_half_said() {
     for garbage in ["{\"return\": \"half ", "{\n[[[", "text ~~ text ~", "~{\"ret", "~{\"return\": 1 ", "\\\"{"] {
         let mut rig = asked();
         hears(&mut rig, garbage);
@@ -129,7 +129,7 @@ fn a_reply_without_an_id_behind_a_broken_one_is_for_the_next_command() {
 }
 
 #[test]
-fn the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
+fn g20_the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
     let mut rig = ready();
     let slow = rig.issue_within("guest-slow", secs(1));
     sent(&mut rig);
@@ -165,7 +165,7 @@ fn a_command_that_was_disowned_is_one_that_was_given_up() {
 
 /// A delimiter before the number would be answered by an error, and that would be taken for a refusal.
 #[test]
-fn what_succeeds_in_silence_is_answered_when_the_number_behind_it_is() {
+fn g20_what_succeeds_in_silence_is_answered_when_the_number_behind_it_is() {
     let mut rig = ready();
     let [silent, next] = ["guest-shutdown", "guest-ping"].map(|name| rig.issue(name));
     assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-shutdown","id":0}}{}"#, ask_in_step(2)));
@@ -204,7 +204,7 @@ fn silence_before_the_end_of_the_connection_is_no_success() {
 }
 
 #[test]
-fn one_that_is_not_there_yet_is_asked_again_until_the_deadline() {
+fn g20_one_that_is_not_there_yet_is_asked_again_until_the_deadline() {
     let mut rig = Rig::launched(config().launch_within(secs(12)));
     assert_eq!(sent(&mut rig), ask(1));
     for number in [2, 3] {
@@ -242,7 +242,7 @@ fn one_that_was_in_step_is_asked_again_only_while_somebody_waits() {
 
 /// Whatever was for others may be as long as it likes.
 #[test]
-fn what_is_stale_and_too_large_is_skipped() {
+fn g20_what_is_stale_and_too_large_is_skipped() {
     let mut limits = Limits::default();
     limits.message = 64;
     let mut rig = Rig::launched(config().limits(limits));
@@ -269,7 +269,7 @@ fn conversation(pieces: &[&[u8]]) -> String {
 }
 
 #[test]
-fn the_pieces_in_which_it_comes_make_no_difference() {
+fn g20_the_pieces_in_which_it_comes_make_no_difference() {
     let said = [
         "{\"return\": \"stale\", \"id\": 0}\n{\"half\": ",
         &answer(1),

@@ -263,7 +263,7 @@ fn no_argument_holds_a_nul_byte() {
 }
 
 #[test]
-fn no_path_holds_a_nul_byte() {
+fn g17_no_path_holds_a_nul_byte() {
     for config in [config(), Config::attach(Peer::Connected(descriptor()))] {
         let (base, log) = (config.clone().temporary_directory("a\0b"), config.clone().log_directory("a\0b"));
         are_refused([base, log, config.socket_directory("a\0b")].map(|bad| (bad, "NUL")));
@@ -280,7 +280,7 @@ fn what_would_take_qemu_out_of_our_hands_is_refused() {
 }
 
 #[test]
-fn the_name_is_one_component_of_a_path() {
+fn g17_the_name_is_one_component_of_a_path() {
     for name in ["", "a/b", "a\0b"] {
         are_refused(
             [bare().name(name), Config::attach(Peer::Dial(tcp("[::1]:1"))).name(name)].map(|bad| (bad, "name")),
@@ -290,7 +290,7 @@ fn the_name_is_one_component_of_a_path() {
 
 /// As long as the kernel takes it, and not a byte longer.
 #[test]
-fn the_path_of_a_socket_is_bounded() {
+fn g17_the_path_of_a_socket_is_bounded() {
     let ways: [fn(Address) -> Config; 3] = [
         |address| bare().monitor(Monitor::At(address)),
         |address| Config::attach(Peer::Dial(address)),

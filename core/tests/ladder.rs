@@ -11,7 +11,7 @@ use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, secs};
 const QUIT: &str = r#"{"execute":"quit","id":1}"#;
 
 #[test]
-fn each_rung_has_its_share_of_the_time() {
+fn g13_each_rung_has_its_share_of_the_time() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(30)));
     assert_eq!((rig.take_sent().as_str(), rig.signals()), (QUIT, vec![]));

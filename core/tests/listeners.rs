@@ -35,7 +35,7 @@ fn an_event_that_several_filters_want_comes_once() {
 }
 
 #[test]
-fn beyond_the_bound_the_oldest_are_dropped_and_counted() {
+fn g09_beyond_the_bound_the_oldest_are_dropped_and_counted() {
     let mut rig = Rig::ready(config().limits(limits(100, 3)));
     let start = rig.vm.mark();
     let (slow, picky) = (rig.listen(&start, [Wait::any_event()]), rig.listen(&start, [Wait::event("A")]));
@@ -114,7 +114,7 @@ fn one_listener_takes_nothing_from_another() {
 }
 
 #[test]
-fn a_million_events_that_nobody_takes_stay_within_the_bound() {
+fn g09_a_million_events_that_nobody_takes_stay_within_the_bound() {
     const MANY: u64 = 1_000_000;
     const AT_ONCE: u64 = 1000;
     let mut machine = Rig::ready(config().limits(limits(10, 100))).vm;

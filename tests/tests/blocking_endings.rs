@@ -91,7 +91,7 @@ fn a_shutdown() {
 }
 
 #[test]
-fn a_quit_of_the_callers_own() {
+fn g12_a_quit_of_the_callers_own() {
     ends_orderly(
         |guest| {
             guest.vm.execute_by("quit", LONG).unwrap();
@@ -102,7 +102,7 @@ fn a_quit_of_the_callers_own() {
 }
 
 #[test]
-fn a_shutdown_behind_a_quit_of_the_callers_own() {
+fn g12_a_shutdown_behind_a_quit_of_the_callers_own() {
     ends_orderly(
         |guest| {
             guest.vm.execute_by("quit", LONG).unwrap();
@@ -114,7 +114,7 @@ fn a_shutdown_behind_a_quit_of_the_callers_own() {
 
 /// The guest does not know what a power button is.
 #[test]
-fn a_power_button_that_the_guest_ignores() {
+fn g13_a_power_button_that_the_guest_ignores() {
     ends_orderly(
         |guest| {
             let mark = guest.vm.mark();
@@ -145,7 +145,7 @@ fn a_kill() {
 }
 
 #[test]
-fn a_kill_while_a_shutdown_is_under_way() {
+fn g13_a_kill_while_a_shutdown_is_under_way() {
     ends(
         as_it_is,
         |guest| {
@@ -163,7 +163,7 @@ fn a_kill_while_a_shutdown_is_under_way() {
 }
 
 #[test]
-fn a_shutdown_of_a_stopped_process() {
+fn g13_a_shutdown_of_a_stopped_process() {
     ends(
         as_it_is,
         |guest| {
@@ -177,7 +177,7 @@ fn a_shutdown_of_a_stopped_process() {
 
 /// QEMU ends with input unread, which resets the connections.
 #[test]
-fn a_shutdown_with_input_that_is_never_read() {
+fn g13_a_shutdown_with_input_that_is_never_read() {
     ends_orderly(
         |guest| {
             let mark = guest.vm.mark();
@@ -218,22 +218,22 @@ fn a_shutdown_while_others_execute_commands() {
 // By the guest.
 
 #[test]
-fn a_power_off() {
+fn g14_a_power_off() {
     ends_orderly(|guest| guest.order(Letter::PowerOff), Cause::PowerOff);
 }
 
 #[test]
-fn a_reset() {
+fn g14_a_reset() {
     ends(|config| config.arg("-no-reboot"), |guest| guest.order(Letter::Reset), Cause::Reset, ExitStatus::Code(0));
 }
 
 #[test]
-fn a_panic() {
+fn g14_a_panic() {
     ends_orderly(|guest| guest.order(Letter::Panic), Cause::Panic);
 }
 
 #[test]
-fn a_debug_exit() {
+fn g14_a_debug_exit() {
     let value = EXIT_CODE.unsigned_abs() >> 1;
     ends(as_it_is, |guest| guest.order(Letter::Exit), Cause::DebugExit(value), ExitStatus::Code(EXIT_CODE));
 }
@@ -241,7 +241,7 @@ fn a_debug_exit() {
 // By others.
 
 #[test]
-fn a_signal_that_qemu_catches() {
+fn g14_a_signal_that_qemu_catches() {
     // QEMU reads the whole command line of whoever sent it, and prints its first word.
     let program = std::env::args().next().unwrap();
     let sender = format!("pid {} ({program})", std::process::id());
@@ -255,7 +255,7 @@ fn a_signal_that_qemu_catches() {
 }
 
 #[test]
-fn a_signal_that_qemu_cannot_catch() {
+fn g14_a_signal_that_qemu_cannot_catch() {
     ends(
         as_it_is,
         |guest| {
@@ -296,7 +296,7 @@ fn the_last_handle_takes_the_machine_with_it() {
 }
 
 #[test]
-fn a_panic_takes_the_machine_with_it() {
+fn g15_a_panic_takes_the_machine_with_it() {
     bounded(|| {
         let Guest { vm, process, scratch, _image } = Guest::start(as_it_is);
         let panicked = catch_unwind(AssertUnwindSafe(move || {
@@ -310,7 +310,7 @@ fn a_panic_takes_the_machine_with_it() {
 }
 
 #[test]
-fn a_stopped_process_is_dropped_all_the_same() {
+fn g15_a_stopped_process_is_dropped_all_the_same() {
     bounded(|| {
         let Guest { vm, process, scratch, _image } = Guest::start(as_it_is);
         send(vm.pid().unwrap(), Signal::STOP);
@@ -356,7 +356,7 @@ fn a_wrapper_that_dies() {
 
 /// What left the process group is not ours to end, and does not hold up the end of what is.
 #[test]
-fn a_process_that_escaped() {
+fn g15_a_process_that_escaped() {
     ends(
         |config| config.wrapper(["bash", "-c", "setsid sleep 60 & exec \"$@\"", "bash"]),
         |guest| {

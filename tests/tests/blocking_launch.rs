@@ -60,7 +60,7 @@ fn orderly() -> Shutdown {
 // The host.
 
 #[test]
-fn a_program_that_does_not_exist() {
+fn g04_a_program_that_does_not_exist() {
     fails(
         || Config::new("no-such-qemu"),
         |failure, outcome| {
@@ -72,7 +72,7 @@ fn a_program_that_does_not_exist() {
 }
 
 #[test]
-fn a_program_that_is_not_executable() {
+fn g04_a_program_that_is_not_executable() {
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let program = elsewhere.path().join("qemu");
@@ -154,7 +154,7 @@ fn rejected(arguments: &'static [&'static str], words: &'static str) {
 }
 
 #[test]
-fn a_device_that_does_not_exist() {
+fn g04_a_device_that_does_not_exist() {
     rejected(&["-device", "nonexistent"], "'nonexistent' is not a valid device model name");
 }
 
@@ -164,12 +164,12 @@ fn an_argument_with_every_quote_there_is() {
 }
 
 #[test]
-fn an_option_that_does_not_exist() {
+fn g04_an_option_that_does_not_exist() {
     rejected(&["-nonexistent"], "-nonexistent: invalid option");
 }
 
 #[test]
-fn a_kernel_that_does_not_exist() {
+fn g04_a_kernel_that_does_not_exist() {
     fails(
         || Config::new(qemu()).args(["-accel", "tcg", "-kernel", "/nonexistent"]),
         |failure, outcome| {
@@ -181,7 +181,7 @@ fn a_kernel_that_does_not_exist() {
 }
 
 #[test]
-fn an_image_that_another_machine_holds() {
+fn g04_an_image_that_another_machine_holds() {
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let image = elsewhere.path().join("disk");
@@ -229,26 +229,26 @@ fn alas() -> Script {
 }
 
 #[test]
-fn an_end_before_the_greeting() {
+fn g04_an_end_before_the_greeting() {
     script_fails(alas().exit(3), LaunchFailure::Exited(Phase::Greeting), ExitStatus::Code(3));
     script_fails(alas().abort(), LaunchFailure::Exited(Phase::Greeting), ABORTED);
 }
 
 #[test]
-fn an_end_in_the_middle_of_the_greeting() {
+fn g04_an_end_in_the_middle_of_the_greeting() {
     let torn = alas().say(&GREETING[..40]);
     script_fails(torn.clone().exit(3), LaunchFailure::Exited(Phase::Greeting), ExitStatus::Code(3));
     script_fails(torn.abort(), LaunchFailure::Exited(Phase::Greeting), ABORTED);
 }
 
 #[test]
-fn an_end_after_the_greeting() {
+fn g04_an_end_after_the_greeting() {
     script_fails(alas().greet().exit(3), LaunchFailure::Exited(Phase::Negotiating), ExitStatus::Code(3));
     script_fails(alas().greet().abort(), LaunchFailure::Exited(Phase::Negotiating), ABORTED);
 }
 
 #[test]
-fn an_end_after_the_negotiation_was_asked_for() {
+fn g04_an_end_after_the_negotiation_was_asked_for() {
     script_fails(alas().greet().hear().exit(3), LaunchFailure::Exited(Phase::Negotiating), ExitStatus::Code(3));
     script_fails(alas().greet().hear().abort(), LaunchFailure::Exited(Phase::Negotiating), ABORTED);
 }
@@ -297,24 +297,24 @@ fn script_is_late(script: Script, phase: Phase) {
 }
 
 #[test]
-fn no_greeting() {
+fn g01_no_greeting() {
     script_is_late(alas().stall(), Phase::Greeting);
 }
 
 #[test]
-fn half_a_greeting() {
+fn g01_half_a_greeting() {
     script_is_late(alas().say(&GREETING[..GREETING.len() - 1]).stall(), Phase::Greeting);
 }
 
 #[test]
-fn no_answer_to_the_negotiation() {
+fn g01_no_answer_to_the_negotiation() {
     script_is_late(alas().greet().hear().stall(), Phase::Negotiating);
 }
 
 // What does not fail.
 
 #[test]
-fn events_may_come_before_anything_else() {
+fn g07_events_may_come_before_anything_else() {
     leaving_nothing(|scratch| {
         let script = Script::new().event("A").greet().event("B").hear().event("C").reply("{}").obey();
         let vm = Vm::launch(script.config(SCRIPTED).temporary_directory(bytes(scratch))).unwrap();

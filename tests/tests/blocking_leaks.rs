@@ -32,12 +32,12 @@ fn shut_down(vm: &Vm) {
 }
 
 #[test]
-fn a_machine_that_is_dropped() {
+fn g15_a_machine_that_is_dropped() {
     leaving_nothing(|scratch| drop(launch(scratch)));
 }
 
 #[test]
-fn a_machine_that_is_dropped_by_a_panic() {
+fn g15_a_machine_that_is_dropped_by_a_panic() {
     leaving_nothing(|scratch| {
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             let _vm = launch(scratch);
@@ -68,7 +68,7 @@ fn a_machine_that_ended_and_is_kept() {
 }
 
 #[test]
-fn a_machine_that_is_dropped_by_another_thread() {
+fn g15_a_machine_that_is_dropped_by_another_thread() {
     leaving_nothing(|scratch| {
         let vm = launch(scratch);
         std::thread::spawn(move || drop(vm)).join().unwrap();

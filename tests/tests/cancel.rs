@@ -58,7 +58,7 @@ async fn own_reply(vm: &Vm, value: u64) {
 }
 
 #[test]
-fn a_dropped_command_costs_nobody_else_anything() {
+fn g03_a_dropped_command_costs_nobody_else_anything() {
     with_machine(|vm| async move {
         for polls in 0..POLLS {
             for round in 0..4 {
@@ -72,7 +72,7 @@ fn a_dropped_command_costs_nobody_else_anything() {
 }
 
 #[test]
-fn a_dropped_wait_loses_no_event() {
+fn g03_a_dropped_wait_loses_no_event() {
     with_machine(|vm| async move {
         // A wait is woken when it is over, and not before: it is dropped unpolled or polled once.
         for polls in [0, 1, 1, 0, 1] {
@@ -94,7 +94,7 @@ fn a_dropped_wait_loses_no_event() {
 }
 
 #[test]
-fn a_dropped_consumer_call_loses_no_event() {
+fn g03_a_dropped_consumer_call_loses_no_event() {
     with_machine(|vm| async move {
         let mut events = vm.events([Wait::event("STOP"), Wait::event("RESUME")]).unwrap();
         for polls in [0, 1, 1, 0, 1] {
@@ -110,7 +110,7 @@ fn a_dropped_consumer_call_loses_no_event() {
 
 /// Everybody waits and commands at once, and half of them lose patience.
 #[test]
-fn half_of_many_tasks_lose_patience() {
+fn g03_half_of_many_tasks_lose_patience() {
     with_machine(|vm| async move {
         let patient = (0..20).map(|value| {
             let vm = vm.clone();
@@ -130,7 +130,7 @@ fn half_of_many_tasks_lose_patience() {
 }
 
 #[test]
-fn a_dropped_shutdown_goes_on() {
+fn g03_a_dropped_shutdown_goes_on() {
     with_machine(|vm| async move {
         drop_after(1, vm.shutdown(Shutdown::default())).await;
         let outcome = vm.wait(LONG).await.unwrap();
@@ -140,7 +140,7 @@ fn a_dropped_shutdown_goes_on() {
 
 /// A launch that is dropped drops the machine, which ends on the spot.
 #[test]
-fn a_dropped_launch_leaves_nothing() {
+fn g03_a_dropped_launch_leaves_nothing() {
     bounded(|| {
         let scratch = std::env::temp_dir().join(format!("qemu-machine-cancel-{}", std::process::id()));
         std::fs::create_dir(&scratch).unwrap();
@@ -164,7 +164,7 @@ fn a_dropped_launch_leaves_nothing() {
 
 /// Whoever waits gets an answer when nobody drives any more.
 #[test]
-fn a_dropped_driver_ends_the_machine() {
+fn g03_a_dropped_driver_ends_the_machine() {
     bounded(|| {
         smol::block_on(async {
             let mut driving = None;

@@ -43,26 +43,26 @@ fn blocking_boots_the_guest() {
 }
 
 #[test]
-fn smol_on_smol() {
+fn g24_smol_on_smol() {
     assert_prints("qemu-machine-smol", "on_smol", &["Event(STOP)", QUIT]);
 }
 
 #[test]
-fn smol_on_tokio() {
+fn g24_smol_on_tokio() {
     assert_prints("qemu-machine-smol", "on_tokio", &["Event(STOP)", QUIT]);
 }
 
 #[test]
-fn smol_on_async_std() {
+fn g24_smol_on_async_std() {
     assert_prints("qemu-machine-smol", "on_async_std", &["\"running\"", QUIT]);
 }
 
 #[test]
-fn mio_in_a_loop_of_its_own() {
+fn g24_mio_in_a_loop_of_its_own() {
     assert_prints("qemu-machine-mio", "own_loop", &["\"running\"", QUIT]);
 }
 
 #[test]
-fn the_core_in_a_foreign_loop() {
+fn g24_the_core_in_a_foreign_loop() {
     assert_prints("qemu-machine-core", "foreign_loop", &["\"running\"", QUIT]);
 }

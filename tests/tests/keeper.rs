@@ -55,23 +55,23 @@ fn ends_with_its_program(wrapper: &'static [&'static str], count: usize) {
 }
 
 #[test]
-fn a_machine_ends_with_its_program() {
+fn g15_a_machine_ends_with_its_program() {
     ends_with_its_program(&[], 1);
 }
 
 #[test]
-fn a_machine_behind_a_wrapper_that_becomes_it_ends_with_its_program() {
+fn g15_a_machine_behind_a_wrapper_that_becomes_it_ends_with_its_program() {
     ends_with_its_program(&["env", "A=B"], 1);
 }
 
 /// What has to stand behind a wrapper that stays, so that its end is QEMU's as well.
 #[test]
-fn a_machine_behind_a_wrapper_that_passes_its_end_on_ends_with_its_program() {
+fn g15_a_machine_behind_a_wrapper_that_passes_its_end_on_ends_with_its_program() {
     ends_with_its_program(&["timeout", "60", "setpriv", "--pdeathsig", "KILL"], 2);
 }
 
 #[test]
-fn a_machine_outlives_the_thread_that_launched_it() {
+fn g15_a_machine_outlives_the_thread_that_launched_it() {
     bounded(|| {
         let launched = spawn(|| Vm::launch(Config::new(qemu()).machine("none")));
         let vm = launched.join().unwrap().unwrap_or_else(|error| panic!("{error}"));

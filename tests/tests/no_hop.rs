@@ -21,7 +21,7 @@ fn wake_ups_of_the_keeper() -> u64 {
 /// With a thread in between, the keeper would be woken for each command. As it is, it looks in every some milliseconds
 /// while there are calls, to see whether they have stopped.
 #[test]
-fn a_command_does_not_wake_the_keeper() {
+fn g24_a_command_does_not_wake_the_keeper() {
     const COMMANDS: u64 = 2000;
     bounded(|| {
         let vm = Vm::launch(Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])).unwrap();

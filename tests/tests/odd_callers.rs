@@ -68,7 +68,7 @@ fn things_to_wait_for_may_be_made_on_the_way() {
 
 /// A waker may run the task at once, where it stands, and the task may ask the machine.
 #[test]
-fn a_waker_may_ask_the_machine() {
+fn g24_a_waker_may_ask_the_machine() {
     struct Asks(qemu_machine_smol::Vm);
 
     impl std::task::Wake for Asks {
@@ -101,7 +101,7 @@ fn a_machine_may_be_kept_until_its_thread_ends() {
 
 /// Calls that are answered at once look at nothing; somebody must.
 #[test]
-fn calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
+fn g24_calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
     bounded(|| {
         let vm = blocking();
         vm.execute("stop").unwrap();

@@ -188,7 +188,7 @@ fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
 }
 
 #[test]
-fn row_36_the_wire_is_told_at_trace_only() {
+fn g23_the_wire_is_told_at_trace_only() {
     for told in told() {
         assert!([LIFE, WIRE].contains(&told.target.as_str()), "{told:?}");
         assert_eq!(told.target == WIRE, told.level == "TRACE", "{told:?}");
@@ -207,7 +207,7 @@ fn row_36_the_wire_is_told_at_trace_only() {
 }
 
 #[test]
-fn row_36_a_secret_is_told_at_trace_only() {
+fn g23_a_secret_is_told_at_trace_only() {
     let with_secret: Vec<Told> =
         told().filter(|told| told.fields.values().any(|value| value.contains(SECRET))).collect();
     assert_eq!(with_secret.len(), ROWS.len(), "each runtime sends it once: {with_secret:?}");

@@ -109,7 +109,7 @@ fn an_error_without_an_id_is_the_raw_commands<H: Harness>() -> Transcript {
     told
 }
 
-fn many_commands_at_once<H: Harness>() -> Transcript {
+fn g21_many_commands_at_once<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().obey());
     let replies = machine.execute_all(&["command"; 20], LONG);
     told.note(format!("{} replies", replies.iter().filter(|reply| reply.is_ok()).count()));
@@ -217,7 +217,7 @@ macro_rules! stories {
                 "reply: {\"error\":{\"class\":\"GenericError\",\"desc\":\"JSON parse error\"}}", "reply: {}",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            many_commands_at_once [
+            g21_many_commands_at_once [
                 "launched", "20 replies", "end: ended by the caller (quit)", "end: exit status 0",
             ]
             a_broken_reply_costs_one_command [

@@ -93,7 +93,7 @@ fn row_32_attach_and_end<H: Hosted>() {
     assert_eq!((outcome.cause, outcome.rungs), (Cause::LetGo, vec![Rung::Quit]));
 }
 
-fn row_32_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
+fn g06_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
     let others = Others::launch();
     let nowhere = Peer::Dial(Address::unix(bytes(&others.scratch.path().join("nowhere"))));
     assert!(matches!(failure::<H>(nowhere, LONG), LaunchFailure::NotListening(fault) if fault.errno == 2));
@@ -115,7 +115,7 @@ fn row_32_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
     assert!(matches!(failure::<H>(Peer::Dial(port.into()), LONG), LaunchFailure::NotListening(_)));
 }
 
-fn row_32_whoever_waits_gets_his_turn<H: Hosted>() {
+fn g06_whoever_waits_gets_his_turn<H: Hosted>() {
     let others = Others::launch();
     let first = Vm::attach(others.peer(), LONG).expect("it listens");
     let peer = others.peer();
@@ -211,8 +211,8 @@ macro_rules! stories {
         crate::prove! { $harness:
             row_32_attach_command_and_let_go
             row_32_attach_and_end
-            row_32_nobody_listens_busy_and_dead_are_told_apart
-            row_32_whoever_waits_gets_his_turn
+            g06_nobody_listens_busy_and_dead_are_told_apart
+            g06_whoever_waits_gets_his_turn
             row_32_by_tcp_and_by_a_connected_socket
             row_32_as_listener
             row_32_the_storage_daemon
