@@ -3,6 +3,7 @@
 pub mod census;
 pub mod guest;
 pub mod scripted;
+pub mod torture;
 pub mod world;
 
 use std::panic::resume_unwind;

@@ -5,11 +5,13 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::{abort, exit};
+use std::process::{Command, abort, exit};
 use std::thread::park;
 
 use qemu_machine_core::Value;
-use qemu_machine_tests::scripted::{Action, SCRIPT};
+use qemu_machine_tests::scripted::{Action, ID, SCRIPT, Script};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::stdio::dup2_stdin;
 
 /// The exit code when the script cannot be played.
 const UNPLAYABLE: i32 = 120;
@@ -30,7 +32,8 @@ fn main() {
 }
 
 struct Player {
-    monitor: UnixStream,
+    /// None once it was closed.
+    monitor: Option<UnixStream>,
     /// The ids of the commands that were not answered yet, the oldest first.
     unanswered: VecDeque<Value>,
 }
@@ -38,12 +41,15 @@ struct Player {
 impl Player {
     fn new() -> io::Result<Self> {
         let monitor = io::stdin().as_fd().try_clone_to_owned()?.into();
-        Ok(Self { monitor, unanswered: VecDeque::new() })
+        Ok(Self { monitor: Some(monitor), unanswered: VecDeque::new() })
     }
 
     fn play(&mut self, action: Action) -> io::Result<()> {
         match action {
-            Action::Say(text) => self.monitor.write_all(text.as_bytes()),
+            Action::Say(text) => self.say(&text),
+            Action::Repeat(times, text) => self.say(&text.repeat(times)),
+            Action::Drip(text) => text.replace(ID, &self.id()).bytes().try_for_each(|byte| self.write(&[byte])),
+            Action::Bytes(bytes) => self.write(&bytes),
             Action::Hear => self.hear()?.map(drop).ok_or_else(|| io::Error::other("the monitor was closed")),
             Action::Reply(value) => self.answer(&format!("\"return\": {value}")),
             Action::Refuse(description) => {
@@ -54,8 +60,15 @@ impl Player {
                 self.unanswered.pop_front().map(drop).ok_or_else(|| io::Error::other("nothing to forget"))
             }
             Action::Print(line) => writeln!(io::stderr(), "{line}"),
+            Action::Rant(lines) => (0..lines).try_for_each(|number| {
+                writeln!(io::stderr(), "complaint number {number}")?;
+                writeln!(io::stdout(), "grievance number {number}")
+            }),
             Action::Obey => self.obey(),
-            Action::HangUp => self.monitor.shutdown(Shutdown::Both),
+            Action::HangUp => self.monitor()?.shutdown(Shutdown::Both),
+            Action::Reset => self.reset(),
+            Action::Bequeath => self.bequeath(),
+            Action::Linger => io::copy(self.monitor()?, &mut io::sink()).map(drop),
             Action::Stall => loop {
                 park();
             },
@@ -64,13 +77,44 @@ impl Player {
         }
     }
 
+    fn monitor(&mut self) -> io::Result<&mut UnixStream> {
+        self.monitor.as_mut().ok_or_else(|| io::Error::other("the monitor is closed"))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.monitor()?.write_all(bytes)
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        self.write(text.replace(ID, &self.id()).as_bytes())
+    }
+
+    /// The id of the command that is to be answered next, as it came.
+    fn id(&self) -> String {
+        self.unanswered.front().map(Value::to_string).unwrap_or_default()
+    }
+
+    /// What is left unread when the last descriptor is closed makes the end of the connection a reset.
+    fn reset(&mut self) -> io::Result<()> {
+        poll(&mut [PollFd::new(self.monitor()?, PollFlags::IN)], None)?;
+        dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        self.monitor = None;
+        Ok(())
+    }
+
+    /// The child ends with the monitor: nothing is left behind.
+    fn bequeath(&mut self) -> io::Result<()> {
+        let script = Script::new().then(Action::Linger).arguments();
+        Command::new(std::env::current_exe()?).args(script).spawn().map(drop)
+    }
+
     /// The next command; none at the end of the monitor. Commands come without anything between them, so a brace that
     /// completes a JSON value is the end of one.
     fn hear(&mut self) -> io::Result<Option<Value>> {
         let mut heard = Vec::new();
         let mut byte = [0];
         loop {
-            if self.monitor.read(&mut byte)? == 0 {
+            if self.monitor()?.read(&mut byte)? == 0 {
                 return Ok(None);
             }
             heard.extend(byte);
@@ -84,7 +128,7 @@ impl Player {
 
     fn answer(&mut self, member: &str) -> io::Result<()> {
         let id = self.unanswered.pop_front().ok_or_else(|| io::Error::other("nothing to answer"))?;
-        write!(self.monitor, "{{{member}, \"id\": {id}}}\r\n")
+        self.write(format!("{{{member}, \"id\": {id}}}\r\n").as_bytes())
     }
 
     fn obey(&mut self) -> io::Result<()> {

@@ -1,0 +1,34 @@
+//! Decides at which bytes a peer dies: at each of them.
+
+use super::{LOST, Torture};
+use crate::scripted::{GREETING, Script};
+
+/// What the peer answers to the negotiation and to the first command, which have the ids 0 and 1.
+const NEGOTIATED: &str = "{\"return\": {}, \"id\": 0}\r\n";
+const ANSWERED: &str = "{\"return\": 1, \"id\": 1}\r\n";
+
+const END: [&str; 2] = ["end: QEMU exited by itself (status 3)", "end: exit status 3"];
+
+/// One peer for each byte of the handshake before which it can die.
+pub fn in_the_handshake() -> impl Iterator<Item = Torture> {
+    let plays = "Dies at a byte of the handshake.";
+    let greeting = (0..GREETING.len()).map(move |at| {
+        let told = ["not launched: QEMU ended before its monitor greeted", END[0], END[1]];
+        Torture::new("greeting", plays, Script::new().say(&GREETING[..at]).exit(3)).tells(&told)
+    });
+    let negotiation = (0..NEGOTIATED.len()).map(move |at| {
+        let script = Script::new().greet().hear().say(&NEGOTIATED[..at]).exit(3);
+        let phase = "not launched: QEMU ended before its monitor answered the capabilities negotiation";
+        Torture::new("negotiation", plays, script).tells(&[phase, END[0], END[1]])
+    });
+    greeting.chain(negotiation)
+}
+
+/// One peer for each byte of a reply before which it can die.
+pub fn in_a_reply() -> impl Iterator<Item = Torture> {
+    (0..ANSWERED.len()).map(|at| {
+        let script = Script::launched().hear().say(&ANSWERED[..at]).exit(3);
+        let told = ["launched", LOST, "the machine ended first", END[0], END[1], "end: 1 without a reply"];
+        Torture::new("reply", "Dies at a byte of a reply.", script).tells(&told)
+    })
+}
