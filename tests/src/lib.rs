@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod guest;
+pub mod player;
 pub mod scripted;
 pub mod torture;
 pub mod world;

@@ -131,10 +131,16 @@ impl Torture {
         self.impatient.iter().find(|(other, _)| *other == step).map(|(_, limit)| *limit)
     }
 
+    /// A configuration with what this peer needs of it.
+    #[must_use]
+    pub fn adapt(&self, config: Config) -> Config {
+        (self.with)(config)
+    }
+
     /// The configuration that launches it.
     #[must_use]
     pub fn config(&self, program: &str) -> Config {
-        let config = (self.with)(self.script.config(program));
+        let config = self.adapt(self.script.config(program));
         match self.patience(Step::Launch) {
             Some(limit) => config.launch_within(limit),
             None => config,
