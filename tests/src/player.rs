@@ -66,6 +66,11 @@ impl Player {
                 writeln!(io::stderr(), "complaint number {number}")?;
                 writeln!(io::stdout(), "grievance number {number}")
             }),
+            Action::Rave(kilobytes) => (0..kilobytes).try_for_each(|_| {
+                io::stderr().write_all(&[0xFF; 1000])?;
+                io::stdout().write_all(&[0xFF; 1000])
+            }),
+            Action::Immune => Ok(()),
             Action::Obey => self.obey(),
             Action::HangUp => self.monitor()?.shutdown(Shutdown::Both),
             Action::Reset => self.reset(),
@@ -130,7 +135,9 @@ impl Player {
 
     fn answer(&mut self, member: &str) -> io::Result<()> {
         let id = self.unanswered.pop_front().ok_or_else(|| io::Error::other("nothing to answer"))?;
-        self.write(format!("{{{member}, \"id\": {id}}}\r\n").as_bytes())
+        // As QEMU: whoever gave no id gets none.
+        let id = if id.is_null() { String::new() } else { format!(", \"id\": {id}") };
+        self.write(format!("{{{member}{id}}}\r\n").as_bytes())
     }
 
     fn obey(&mut self) -> io::Result<()> {

@@ -23,7 +23,7 @@ pub const ID: &str = "$id";
 /// program can close it. A program that is to dial its monitor gets none. No core dumps: some scripts abort.
 const WRAPPER: &str = r#"
 for argument; do
-    case $argument in socket,fd=*,id=mon) descriptor=${argument#socket,fd=}; descriptor=${descriptor%%,*} ;; esac
+    case $argument in socket,fd=*,id=mon) descriptor=${argument#socket,fd=}; descriptor=${descriptor%%,*} ;; immune) trap '' TERM ;; esac
 done
 ulimit -c 0
 [ -n "$descriptor" ] || exec "$@" </dev/null
@@ -53,6 +53,10 @@ pub enum Action {
     Print(String),
     /// Writes so many lines to the standard error and to the standard output.
     Rant(usize),
+    /// Writes so many kilobytes that are no text, without an end of a line, to both.
+    Rave(usize),
+    /// Is not ended by SIGTERM, from its start on. [`WRAPPER`] sees to that.
+    Immune,
     /// Answers all commands with `{}`, and exits with 0 after a `quit` or at the end of the monitor.
     Obey,
     /// Closes the monitor, and goes on.
@@ -86,6 +90,8 @@ impl Action {
             Self::Forget => "forget".into(),
             Self::Print(line) => format!("print:{line}"),
             Self::Rant(lines) => format!("rant:{lines}"),
+            Self::Rave(kilobytes) => format!("rave:{kilobytes}"),
+            Self::Immune => "immune".into(),
             Self::Obey => "obey".into(),
             Self::HangUp => "hang-up".into(),
             Self::Reset => "reset".into(),
@@ -115,6 +121,8 @@ impl Action {
             "forget" => Self::Forget,
             "print" => Self::Print(rest.into()),
             "rant" => Self::Rant(rest.parse().ok()?),
+            "rave" => Self::Rave(rest.parse().ok()?),
+            "immune" => Self::Immune,
             "obey" => Self::Obey,
             "hang-up" => Self::HangUp,
             "reset" => Self::Reset,

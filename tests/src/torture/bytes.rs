@@ -21,15 +21,16 @@ pub(super) fn all() -> Vec<Torture> {
 fn cuts() -> Vec<Torture> {
     let fine = |name, plays, script: Script| Torture::once(name, plays, script.forget(), &["reply: 1"]);
     let pretty = "{\r\n    \"return\": 1,\r\n    \"id\": $id\r\n}\r\n";
-    let joined = "{\"event\": \"A\"}\r\n{\"event\": \"B\"}\n\r\n{\"return\": 1, \"id\": $id}\r\n{\"event\": \"C\"}\r\n";
-    let nothing = Script::launched().hear().say(REPLY).forget().event("GLUED").hear().reply("2").event(DONE).obey();
+    let event = |name| format!("{{\"timestamp\": {{\"seconds\": 1, \"microseconds\": 2}}, \"event\": \"{name}\"}}\r\n");
+    let joined = [event("STOP"), event("WAKEUP"), format!("{REPLY}\r\n"), event("SUSPEND")].concat();
+    let nothing = Script::launched().hear().say(REPLY).forget().event("STOP").hear().reply("2").event(DONE).obey();
     vec![
         fine("each_byte_by_itself", "Writes a reply byte by byte.", Script::new().drip(&format!("{REPLY}\r\n"))),
         Torture::once(
             "many_messages_in_one_write",
             "Writes four messages at once.",
-            Script::new().say(joined).forget(),
-            &["reply: 1", "events: A, B, C, DONE"],
+            Script::new().say(&joined).forget(),
+            &["reply: 1", "events: STOP, WAKEUP, SUSPEND, RESUME"],
         ),
         fine("a_pretty_reply", "Prints a reply on four lines.", Script::new().say(pretty)),
         fine("a_pretty_reply_byte_by_byte", "Prints a reply on four lines, byte by byte.", Script::new().drip(pretty)),
@@ -78,6 +79,12 @@ fn garbage() -> Vec<Torture> {
         broken("a_line_of_brackets", "Opens 100,000 lists.", Script::new().repeat(100_000, "[").say("\r\n")),
         invalid,
         ignored,
+        Torture::once(
+            "an_ff_before_a_reply",
+            "Begins a reply as a guest agent begins one after `guest-sync-delimited`.",
+            Script::new().bytes(&[0xFF]).line(REPLY).forget(),
+            &[BROKEN, "counted: malformed 1"],
+        ),
     ]
 }
 

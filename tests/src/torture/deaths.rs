@@ -6,6 +6,7 @@ use crate::scripted::{GREETING, Script};
 /// What the peer answers to the negotiation and to the first command, which have the ids 0 and 1.
 const NEGOTIATED: &str = "{\"return\": {}, \"id\": 0}\r\n";
 const ANSWERED: &str = "{\"return\": 1, \"id\": 1}\r\n";
+const EVENT: &str = "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"STOP\"}\r\n";
 
 const END: [&str; 2] = ["end: QEMU exited by itself (status 3)", "end: exit status 3"];
 
@@ -26,9 +27,15 @@ pub fn in_the_handshake() -> impl Iterator<Item = Torture> {
 
 /// One peer for each byte of a reply before which it can die.
 pub fn in_a_reply() -> impl Iterator<Item = Torture> {
-    (0..ANSWERED.len()).map(|at| {
-        let script = Script::launched().hear().say(&ANSWERED[..at]).exit(3);
-        let told = ["launched", LOST, "the machine ended first", END[0], END[1], "end: 1 without a reply"];
-        Torture::new("reply", "Dies at a byte of a reply.", script).tells(&told)
-    })
+    (0..ANSWERED.len()).map(|at| under_a_command("reply", &ANSWERED[..at]))
+}
+
+/// One peer for each byte of an event before which it can die.
+pub fn in_an_event() -> impl Iterator<Item = Torture> {
+    (0..EVENT.len()).map(|at| under_a_command("event", &EVENT[..at]))
+}
+
+fn under_a_command(name: &'static str, last_words: &str) -> Torture {
+    let told = ["launched", LOST, "the machine ended first", END[0], END[1], "end: 1 without a reply"];
+    Torture::new(name, "Dies at a byte of a message.", Script::launched().hear().say(last_words).exit(3)).tells(&told)
 }

@@ -55,7 +55,7 @@ fn deaths() -> Vec<Torture> {
             &[&three, &status_three],
         ),
         dies(
-            "rants_and_dies",
+            "g16_rants_and_dies",
             "Prints 20,000 lines that nobody reads, and dies.",
             Script::new().then(Action::Rant(10_000)).exit(3),
             &[&three, &status_three],
@@ -96,7 +96,12 @@ fn refusals() -> Vec<Torture> {
     let second = || Script::launched().hear().reply("1").hear().reply("2");
     let begin = || second().event(DONE).hear().reply("{}");
     let told = |end: &[&'static str]| [&["launched", "reply: 1", SECOND, HAPPENED, LAST], end].concat();
-    let shutdown = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+    let shutdown = concat!(
+        r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "#,
+        r#""data": {"guest": true, "reason": "guest-shutdown"}}"#
+    );
+    let tomorrow = "end: SHUTDOWN {\"guest\": true, \"reason\": \"levitation\"}";
+    let levitates = shutdown.replace("guest-shutdown", "levitation");
     let gone = "end: SHUTDOWN {\"guest\": true, \"reason\": \"guest-shutdown\"}";
     vec![
         Torture::new("g12_quit_refused", "Refuses to quit.", begin().hear().refuse("never").stall())
@@ -125,9 +130,29 @@ fn refusals() -> Vec<Torture> {
             second().line(shutdown).event(DONE).hear().reply("{}").hear().stall(),
         )
         .impatient(&[Step::Shutdown])
-        .tells(&told(&["events: SHUTDOWN, DONE", TERMINATED[0], TERMINATED[1], gone])),
+        .tells(&told(&["events: SHUTDOWN, RESUME", TERMINATED[0], TERMINATED[1], gone])),
+        // The shell in front of it sees to that.
+        Torture::new(
+            "g12_immune_to_sigterm",
+            "Agrees to quit, stays, and does not heed SIGTERM.",
+            Script::new().then(Action::Immune).and(begin()).hear().reply("{}").stall(),
+        )
+        .impatient(&[Step::Shutdown])
+        .tells(&told(&["end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)"])),
+        Torture::new(
+            "g11_a_reason_of_tomorrow",
+            "Shuts down for a reason that nobody knows.",
+            begin().hear().line(&levitates).exit(0),
+        )
+        .tells(&told(&["end: QEMU shut down (levitation)", "end: exit status 0", tomorrow])),
         Torture::once(
-            "rants",
+            "g16_raves",
+            "Prints four megabytes that are no text and have no end, to nobody.",
+            Script::new().then(Action::Rave(2000)).reply("1"),
+            &["reply: 1"],
+        ),
+        Torture::once(
+            "g16_rants",
             "Prints 20,000 lines that nobody reads.",
             Script::new().then(Action::Rant(10_000)).reply("1"),
             &["reply: 1"],

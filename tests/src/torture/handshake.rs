@@ -21,9 +21,13 @@ fn greets_with(name: &'static str, plays: &'static str, greeting: &str) -> Tortu
 }
 
 fn rare() -> Vec<Torture> {
-    let early = Script::new().event("A").event("B").greet().hear().reply("{}");
-    let between = Script::new().greet().event("A").hear().event("B").event("C").reply("{}");
-    let unreadable = Script::new().greet().line(r#"{"event": "A", "data": nan}"#).hear().reply("{}");
+    let early = Script::new().event("STOP").event("WAKEUP").greet().hear().reply("{}");
+    let between = Script::new().greet().event("STOP").hear().event("WAKEUP").event("SUSPEND").reply("{}");
+    let unreadable = Script::new()
+        .greet()
+        .line(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP", "data": nan}"#)
+        .hear()
+        .reply("{}");
     let twice = Script::new().greet().greet().hear().say(GREETING).reply("{}").greet();
     let foreign = Script::new().greet().hear().line(r#"{"return": {}, "id": "other"}"#).line("{\"return\": {}}");
     let nameless = Script::new().greet().hear().line(r#"{"error": {"class": "GenericError", "desc": "what?"}}"#);
@@ -31,12 +35,17 @@ fn rare() -> Vec<Torture> {
     let lines = ["{", "    \"QMP\": {", "        \"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 9}},"];
     let pretty = [&lines[..], &["        \"capabilities\": [", "        ]", "    }", "}"]].concat().join("\r\n");
     vec![
-        succeeds("g07_events_before_the_greeting", "Sends events before it greets.", early, &["events: A, B, DONE"]),
+        succeeds(
+            "g07_events_before_the_greeting",
+            "Sends events before it greets.",
+            early,
+            &["events: STOP, WAKEUP, RESUME"],
+        ),
         succeeds(
             "g07_events_in_the_negotiation",
             "Sends events before it answers the negotiation.",
             between,
-            &["events: A, B, C, DONE"],
+            &["events: STOP, WAKEUP, SUSPEND, RESUME"],
         ),
         succeeds(
             "g07_an_unreadable_event_in_the_negotiation",

@@ -15,15 +15,16 @@ use std::time::Duration;
 
 use qemu_machine_core::Config;
 
-pub use deaths::{in_a_reply, in_the_handshake};
+pub use deaths::{in_a_reply, in_an_event, in_the_handshake};
 
 use crate::scripted::Script;
 
-/// The event for which the client waits. Most peers send it when they have done what they do.
-pub const DONE: &str = "DONE";
+/// The event for which the client waits. Most peers send it when they have done what they do. Its name is one of QEMU's
+/// own, as are the others that are not odd: some clients know no others.
+pub const DONE: &str = "RESUME";
 
 /// How long an impatient client waits for what does not come.
-pub const SHORT: Duration = Duration::from_millis(100);
+pub const SHORT: Duration = Duration::from_millis(50);
 
 /// What the client does, in this order. When the connection is lost, it sends no more commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ const TERMINATED: [&str; 2] = ["end: ended by the caller (SIGTERM)", "end: signa
 /// What is told of a peer whose launch failed while it lived.
 const KILLED: [&str; 2] = ["end: killed because its launch had failed", "end: signal 9 (SIGKILL)"];
 const SECOND: &str = r#"reply: {"return":2}"#;
-const HAPPENED: &str = "event: DONE";
+const HAPPENED: &str = "event: RESUME";
 const LAST: &str = "reply: {}";
 const LATE: &str = "no reply within the deadline, after the command was sent";
 const LOST: &str = "the monitor was closed after the command was sent";

@@ -66,7 +66,7 @@ fn errors() -> Vec<Torture> {
     let error = "reply: {\"error\":{\"class\":\"GenericError\",\"desc\":\"JSON parse error\"}}";
     vec![
         Torture::once(
-            "a_thousand_errors",
+            "g02_a_thousand_errors",
             "Answers one command by a thousand errors.",
             thousand,
             &["refused: C: d", "counted: unmatched 999"],

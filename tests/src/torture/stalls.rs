@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use qemu_machine_core::Monitor;
 
-use super::{HAPPENED, KILLED, LAST, LATE, SECOND, SHORT, Step, TERMINATED, Torture};
+use super::{HAPPENED, KILLED, LAST, LATE, SECOND, Step, TERMINATED, Torture};
 use crate::scripted::Script;
 
+/// The process is there long before, and says nothing.
+const STARTED: Duration = Duration::from_millis(100);
 /// The greeting comes long before: it takes a process to start, and nothing else.
-const GREETED: Duration = Duration::from_secs(2);
+const GREETED: Duration = Duration::from_millis(600);
 
 pub(super) fn all() -> Vec<Torture> {
     let all = [connecting(), greeting(), half_a_greeting(), negotiation(), writing(), reply(), half_a_reply()];
-    all.into_iter().chain([event(), shutdown()]).collect()
+    all.into_iter().chain([half_an_event(), event(), shutdown()]).collect()
 }
 
 fn launch_fails(name: &'static str, plays: &'static str, script: Script, phase: &str) -> Torture {
@@ -24,18 +26,18 @@ fn connecting() -> Torture {
     let plays = "Is to dial its monitor, and never does.";
     launch_fails("g01_stall_at_connect", plays, Script::new(), "before its monitor was connected")
         .with(|config| config.monitor(Monitor::Socket))
-        .launched_within(SHORT)
+        .launched_within(STARTED)
 }
 
 fn greeting() -> Torture {
     launch_fails("g01_stall_at_greeting", "Says nothing at all.", Script::new(), "before its monitor greeted")
-        .launched_within(SHORT)
+        .launched_within(STARTED)
 }
 
 fn half_a_greeting() -> Torture {
     let script = Script::new().say("{\"QMP\": {\"version\": {\"qemu\":");
     let plays = "Stops in the middle of its greeting.";
-    launch_fails("g01_stall_in_greeting", plays, script, "before its monitor greeted").launched_within(SHORT)
+    launch_fails("g01_stall_in_greeting", plays, script, "before its monitor greeted").launched_within(STARTED)
 }
 
 fn negotiation() -> Torture {
@@ -66,6 +68,17 @@ fn half_a_reply() -> Torture {
         .impatient(&[Step::First, Step::Second, Step::Event, Step::Last, Step::Shutdown])
         .tells(
             &[&["launched", LATE, LATE, "nothing came", LATE], &TERMINATED[..], &["end: 3 without a reply"]].concat(),
+        )
+}
+
+fn half_an_event() -> Torture {
+    let half = "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"RES";
+    let script = Script::launched().hear().reply("1").hear().reply("2").say(half).stall();
+    Torture::new("g01_stall_in_event", "Stops in the middle of the event.", script)
+        .impatient(&[Step::Event, Step::Last, Step::Shutdown])
+        .tells(
+            &[&["launched", "reply: 1", SECOND, "nothing came", LATE], &TERMINATED[..], &["end: 1 without a reply"]]
+                .concat(),
         )
 }
 

@@ -30,6 +30,8 @@ struct Peer {
     printed: String,
     connected: bool,
     alive: bool,
+    /// SIGTERM does not end it.
+    immune: bool,
     exit: Option<ExitStatus>,
 }
 
@@ -75,7 +77,9 @@ impl InWorld {
             Effect::Close(channel) => Input::Closed(channel),
             Effect::Signal(signal) => {
                 let number = if signal == Signal::Kill { 9 } else { 15 };
-                self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                if signal == Signal::Kill || !self.peer.immune {
+                    self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                }
                 Input::Signalled(signal, Ok(()))
             }
             Effect::ReadLog { .. } => {
@@ -143,6 +147,8 @@ impl Peer {
             Some(Action::Forget) => drop(self.heard.pop_front()),
             Some(Action::Print(line)) => self.printed = format!("{}{line}\n", self.printed),
             Some(Action::Rant(lines)) => self.printed.push_str(&"complaint\n".repeat(lines)),
+            Some(Action::Rave(kilobytes)) => self.printed.push_str(&"\u{FFFD}".repeat(1000 * kilobytes)),
+            Some(Action::Immune) => self.immune = true,
             Some(Action::Obey) => return self.obey(),
             Some(Action::HangUp) => {
                 self.connected = false;

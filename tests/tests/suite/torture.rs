@@ -75,7 +75,7 @@ impl<H: Harness> Client<'_, H> {
             self.counters();
         }
         let how =
-            self.torture.patience(Step::Shutdown).map_or(Shutdown::default(), |short| Shutdown::within(3 * short));
+            self.torture.patience(Step::Shutdown).map_or(Shutdown::default(), |short| Shutdown::within(6 * short));
         self.told.outcome(self.machine.shutdown(how));
     }
 
@@ -218,10 +218,12 @@ macro_rules! anywhere {
             g01_stall_at_write
             g01_stall_at_reply
             g01_stall_in_reply
+            g01_stall_in_event
             g01_stall_at_event
             g01_stall_at_shutdown
             g07_events_before_the_greeting
             g07_events_in_the_negotiation
+            g07_events_around_a_reply
             g07_an_unreadable_event_in_the_negotiation
             greets_four_times
             replies_of_others_in_the_negotiation
@@ -254,7 +256,7 @@ macro_rules! anywhere {
             g02_answers_twice
             g02_late_before_the_next
             g02_late_behind_the_next
-            a_thousand_errors
+            g02_a_thousand_errors
             g19_a_thousand_nameless_errors
             g19_a_nameless_error
             g11_an_error_of_tomorrow
@@ -293,6 +295,7 @@ macro_rules! anywhere {
             garbage
             nul_bytes
             ff_bytes
+            an_ff_before_a_reply
             an_open_brace
             an_open_text
             closing_brackets
@@ -305,9 +308,11 @@ macro_rules! anywhere {
             g11_a_time_before_time
             g11_no_time
             g11_a_time_in_words
+            g11_a_time_beyond_all
             an_event_with_an_id
             an_event_that_returns
             an_event_without_data
+            an_event_with_odd_data
             g09_a_flood_of_events
             a_bomb_in_an_event
             an_event_without_a_name
@@ -318,7 +323,7 @@ macro_rules! anywhere {
             exit_0_under_a_command
             killed_in_a_message
             exit_in_a_message
-            rants_and_dies
+            g16_rants_and_dies
             hangs_up
             hangs_up_in_a_message
             g12_quit_refused
@@ -327,7 +332,10 @@ macro_rules! anywhere {
             g12_quit_with_garbage
             g12_quit_and_hang_up
             shutdown_and_nothing
-            rants
+            g12_immune_to_sigterm
+            g11_a_reason_of_tomorrow
+            g16_raves
+            g16_rants
         }
     };
 }
@@ -337,6 +345,11 @@ macro_rules! deaths {
         #[test]
         fn g04_death_at_each_byte_of_the_handshake() {
             crate::torture::play_each::<$harness>(qemu_machine_tests::torture::in_the_handshake());
+        }
+
+        #[test]
+        fn g04_death_at_each_byte_of_an_event() {
+            crate::torture::play_each::<$harness>(qemu_machine_tests::torture::in_an_event());
         }
 
         #[test]
