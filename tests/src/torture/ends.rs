@@ -4,7 +4,7 @@ use super::{DONE, HAPPENED, LAST, LOST, SECOND, Step, TERMINATED, Torture};
 use crate::scripted::{Action, Script};
 
 pub(super) fn all() -> Vec<Torture> {
-    [deaths(), losses(), refusals()].concat()
+    [deaths(), losses(), refusals(), reasons(), prints()].concat()
 }
 
 /// What is told of a peer that died under its first command.
@@ -92,70 +92,69 @@ fn losses() -> Vec<Torture> {
     ]
 }
 
+fn two_replies() -> Script {
+    Script::launched().hear().reply("1").hear().reply("2")
+}
+
+/// Everything before the shutdown.
+fn begin() -> Script {
+    two_replies().event(DONE).hear().reply("{}")
+}
+
+fn ends(name: &'static str, plays: &'static str, script: Script, end: &[&str]) -> Torture {
+    Torture::new(name, plays, script).tells(&[&["launched", "reply: 1", SECOND, HAPPENED, LAST], end].concat())
+}
+
 fn refusals() -> Vec<Torture> {
-    let second = || Script::launched().hear().reply("1").hear().reply("2");
-    let begin = || second().event(DONE).hear().reply("{}");
-    let told = |end: &[&'static str]| [&["launched", "reply: 1", SECOND, HAPPENED, LAST], end].concat();
-    let shutdown = concat!(
-        r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "#,
-        r#""data": {"guest": true, "reason": "guest-shutdown"}}"#
-    );
-    let tomorrow = "end: SHUTDOWN {\"guest\": true, \"reason\": \"levitation\"}";
-    let levitates = shutdown.replace("guest-shutdown", "levitation");
-    let gone = "end: SHUTDOWN {\"guest\": true, \"reason\": \"guest-shutdown\"}";
+    let stays = |name, plays, script: Script, end| ends(name, plays, script.stall(), end).impatient(&[Step::Shutdown]);
+    let by_itself = ["end: QEMU exited by itself (status 0)", "end: exit status 0"];
+    let agrees = || begin().hear().reply("{}");
+    let immune = Script::new().then(Action::Immune).and(agrees());
+    let killed = ["end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)"];
     vec![
-        Torture::new("g12_quit_refused", "Refuses to quit.", begin().hear().refuse("never").stall())
-            .tells(&told(&TERMINATED)),
-        Torture::new("g12_quit_and_stay", "Agrees to quit, and stays.", begin().hear().reply("{}").stall())
-            .impatient(&[Step::Shutdown])
-            .tells(&told(&TERMINATED)),
-        Torture::new("g12_quit_without_an_answer", "Quits without a word.", begin().hear().exit(0))
-            .tells(&told(&["end: QEMU exited by itself (status 0)", "end: exit status 0"])),
-        Torture::new(
+        ends("g12_quit_refused", "Refuses to quit.", begin().hear().refuse("never").stall(), &TERMINATED),
+        stays("g12_quit_and_stay", "Agrees to quit, and stays.", agrees(), &TERMINATED),
+        stays("g12_quit_and_hang_up", "Agrees to quit, hangs up, and stays.", agrees().hang_up(), &TERMINATED),
+        stays("g12_immune_to_sigterm", "Agrees to quit, stays, and does not heed SIGTERM.", immune, &killed),
+        ends("g12_quit_without_an_answer", "Quits without a word.", begin().hear().exit(0), &by_itself),
+        ends(
             "g12_quit_with_garbage",
             "Quits with its last words garbled.",
             begin().hear().line("%&$!").exit(0),
-        )
-        .tells(&told(&["end: QEMU exited by itself (status 0)", "end: exit status 0"])),
-        Torture::new(
-            "g12_quit_and_hang_up",
-            "Agrees to quit, hangs up, and stays.",
-            begin().hear().reply("{}").hang_up().stall(),
-        )
-        .impatient(&[Step::Shutdown])
-        .tells(&told(&TERMINATED)),
-        Torture::new(
+            &by_itself,
+        ),
+    ]
+}
+
+/// QEMU gives the reason of its end before it.
+fn reasons() -> Vec<Torture> {
+    let data = |reason| format!("{{\"guest\": true, \"reason\": \"{reason}\"}}");
+    let time = "\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}";
+    let shutdown = |reason| format!("{{{time}, \"event\": \"SHUTDOWN\", \"data\": {}}}", data(reason));
+    let told = |reason| format!("end: SHUTDOWN {}", data(reason));
+    let says = two_replies().line(&shutdown("guest-shutdown")).event(DONE).hear().reply("{}").hear().stall();
+    let [gone, tomorrow] = [told("guest-shutdown"), told("levitation")];
+    vec![
+        ends(
             "shutdown_and_nothing",
             "Says that it shuts down, and does not.",
-            second().line(shutdown).event(DONE).hear().reply("{}").hear().stall(),
+            says,
+            &["events: SHUTDOWN, RESUME", TERMINATED[0], TERMINATED[1], &gone],
         )
-        .impatient(&[Step::Shutdown])
-        .tells(&told(&["events: SHUTDOWN, RESUME", TERMINATED[0], TERMINATED[1], gone])),
-        // The shell in front of it sees to that.
-        Torture::new(
-            "g12_immune_to_sigterm",
-            "Agrees to quit, stays, and does not heed SIGTERM.",
-            Script::new().then(Action::Immune).and(begin()).hear().reply("{}").stall(),
-        )
-        .impatient(&[Step::Shutdown])
-        .tells(&told(&["end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)"])),
-        Torture::new(
+        .impatient(&[Step::Shutdown]),
+        ends(
             "g11_a_reason_of_tomorrow",
             "Shuts down for a reason that nobody knows.",
-            begin().hear().line(&levitates).exit(0),
-        )
-        .tells(&told(&["end: QEMU shut down (levitation)", "end: exit status 0", tomorrow])),
-        Torture::once(
-            "g16_raves",
-            "Prints four megabytes that are no text and have no end, to nobody.",
-            Script::new().then(Action::Rave(2000)).reply("1"),
-            &["reply: 1"],
+            begin().hear().line(&shutdown("levitation")).exit(0),
+            &["end: QEMU shut down (levitation)", "end: exit status 0", &tomorrow],
         ),
-        Torture::once(
-            "g16_rants",
-            "Prints 20,000 lines that nobody reads.",
-            Script::new().then(Action::Rant(10_000)).reply("1"),
-            &["reply: 1"],
-        ),
+    ]
+}
+
+fn prints() -> Vec<Torture> {
+    let prints = |name, plays, action| Torture::once(name, plays, Script::new().then(action).reply("1"), &["reply: 1"]);
+    vec![
+        prints("g16_rants", "Prints 20,000 lines that nobody reads.", Action::Rant(10_000)),
+        prints("g16_raves", "Prints four megabytes that are no text and have no end.", Action::Rave(2000)),
     ]
 }

@@ -70,9 +70,19 @@ fn rare() -> Vec<Torture> {
         greets_with("greets_in_pretty", "Prints its greeting on many lines.", &pretty),
         greets_with(
             "g11_capabilities_of_tomorrow",
-            "Offers capabilities that nobody knows, and some that are not names.",
-            r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 99}, "build": {"x": 1}, "package": "v99"},
-                "capabilities": ["time-travel", {"name": "oob", "since": 99}, 7, null], "motd": [[]]}, "more": 1}"#,
+            "Offers a capability that nobody knows, and says more than anybody asked for.",
+            concat!(
+                r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 99}, "build": {"x": 1}, "#,
+                r#""package": "v99"}, "capabilities": ["time-travel"], "motd": [[]]}, "more": 1}"#
+            ),
+        ),
+        greets_with(
+            "greets_with_nameless_capabilities",
+            "Offers capabilities that are not names.",
+            concat!(
+                r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 99}, "package": "v99"}, "#,
+                r#""capabilities": ["oob", {"name": "oob", "since": 99}, 7, null]}}"#
+            ),
         ),
         greets_with(
             "greets_without_capabilities",

@@ -10,7 +10,7 @@ use crate::scripted::Script;
 /// The process is there long before, and says nothing.
 const STARTED: Duration = Duration::from_millis(100);
 /// The greeting comes long before: it takes a process to start, and nothing else.
-const GREETED: Duration = Duration::from_millis(600);
+const GREETED: Duration = Duration::from_millis(400);
 
 pub(super) fn all() -> Vec<Torture> {
     let all = [connecting(), greeting(), half_a_greeting(), negotiation(), writing(), reply(), half_a_reply()];

@@ -231,6 +231,7 @@ macro_rules! anywhere {
             greets_byte_by_byte
             greets_in_pretty
             g11_capabilities_of_tomorrow
+            greets_with_nameless_capabilities
             greets_without_capabilities
             greets_without_a_version
             greets_with_an_odd_version
