@@ -1,8 +1,10 @@
 //! Decides how one client meets one peer, and how that is kept from lasting for ever.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio, exit};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +15,10 @@ use crate::CELL;
 use crate::clients::Client;
 
 /// How long a cell may take. Clients with deadlines need a part of it, and the others need for ever.
-const LIMIT: Duration = Duration::from_secs(8);
+const LIMIT: Duration = Duration::from_secs(6);
+
+/// The exit code of a cell without a peer.
+const UNPLAYABLE: i32 = 120;
 
 /// What was seen of a cell.
 #[derive(Debug, Default)]
@@ -26,24 +31,35 @@ pub struct Seen {
     pub words: String,
 }
 
-/// The cell itself, in a process of its own: the peer behind a socket, and the client before it.
+/// The cell itself, in a process of its own: the peer behind a socket, and the client before it. The kernel ends the peer
+/// with us, however we end; it looks at the thread that started the peer, which therefore stays.
 pub fn play(client: Client, torture: &Torture) -> io::Result<()> {
-    let directory = std::env::temp_dir().join(format!("matrix-{}", std::process::id()));
+    let directory = directory(std::process::id());
     std::fs::create_dir(&directory)?;
     let path = directory.join("monitor");
     let listener = UnixListener::bind(&path)?;
     let arguments = torture.script.arguments();
-    let peer = thread::spawn(move || -> io::Result<Child> {
-        let monitor = listener.accept()?.0;
-        let myself = std::env::current_exe()?;
-        let (monitor, nowhere) = (Stdio::from(std::os::fd::OwnedFd::from(monitor)), Stdio::null);
-        Command::new(myself).args(arguments).stdin(monitor).stdout(nowhere()).stderr(nowhere()).spawn()
+    thread::spawn(move || {
+        if let Err(error) = peer(&listener, &arguments) {
+            eprintln!("the peer cannot be played: {error}");
+            exit(UNPLAYABLE);
+        }
     });
     client.meet(&path, torture);
-    let mut peer = peer.join().map_err(|_| io::Error::other("the peer could not be started"))??;
-    peer.kill()?;
-    peer.wait()?;
-    std::fs::remove_dir_all(directory)
+    Ok(())
+}
+
+fn peer(listener: &UnixListener, arguments: &[String]) -> io::Result<()> {
+    let monitor = Stdio::from(OwnedFd::from(listener.accept()?.0));
+    let mut peer = Command::new("setpriv");
+    peer.args(["--pdeathsig", "KILL"]).arg(std::env::current_exe()?).args(arguments);
+    let status = peer.stdin(monitor).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    // What `setpriv` has when there is nothing to run. Scripts end otherwise, and also badly.
+    if status.code() == Some(127) { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+}
+
+fn directory(cell: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("matrix-{cell}"))
 }
 
 /// Looks at a cell from outside.
@@ -62,21 +78,20 @@ pub fn watch(client: Client, torture: &Torture) -> io::Result<Seen> {
                 seen.steps.push((step.into(), answer.into()));
             }
             Err(RecvTimeoutError::Timeout) => {
-                end(&mut cell)?;
-                return Ok(seen);
+                cell.kill()?;
+                break;
             }
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                seen.status = Some(cell.wait()?);
+                break;
+            }
         }
     }
-    seen.status = Some(cell.wait()?);
-    cell.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_string(&mut seen.words))?;
-    Ok(seen)
-}
-
-/// The peer ends with its monitor, or by the signal that the kernel sends for us.
-fn end(cell: &mut Child) -> io::Result<()> {
-    cell.kill()?;
     cell.wait()?;
-    let _ = std::fs::remove_dir_all(std::env::temp_dir().join(format!("matrix-{}", cell.id())));
-    Ok(())
+    std::fs::remove_dir_all(directory(cell.id()))?;
+    cell.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_string(&mut seen.words))?;
+    match seen.status.and_then(|status| status.code()) {
+        Some(UNPLAYABLE) => Err(io::Error::other(seen.words)),
+        _ => Ok(seen),
+    }
 }

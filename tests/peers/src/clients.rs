@@ -18,6 +18,7 @@ const DEADLINE: Duration = Duration::from_millis(700);
 pub enum Client {
     Ours,
     Qapi,
+    QapiTokio,
     Qmp,
 }
 
@@ -29,14 +30,20 @@ struct Ask<'a> {
 }
 
 impl Client {
-    pub const ALL: [Self; 3] = [Self::Ours, Self::Qapi, Self::Qmp];
+    pub const ALL: [Self; 4] = [Self::Ours, Self::Qapi, Self::QapiTokio, Self::Qmp];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "qemu-machine-blocking",
             Self::Qapi => "qapi 0.15.0",
+            Self::QapiTokio => "qapi 0.15.0, tokio",
             Self::Qmp => "qmp 0.1.1",
         }
+    }
+
+    /// `qapi` would on tokio, with a QEMU that offers `oob`, but takes the offer for another.
+    pub fn sends_ids(self) -> bool {
+        matches!(self, Self::Ours | Self::Qmp)
     }
 
     pub fn named(name: &str) -> io::Result<Self> {
@@ -51,7 +58,8 @@ impl Client {
         match self {
             Self::Ours => ours(path, torture, &asks),
             Self::Qapi => qapi(path, &asks),
-            Self::Qmp => qmp(path, &asks),
+            Self::QapiTokio => on_tokio(qapi_tokio(path, &asks)),
+            Self::Qmp => on_tokio(qmp(path, &asks)),
         }
     }
 }
@@ -103,6 +111,8 @@ macro_rules! command {
             const NAME: &'static str = $name;
             const ALLOW_OOB: bool = false;
         }
+
+        impl qapi::qmp::QmpCommand for $type<'_> {}
     };
 }
 
@@ -134,23 +144,41 @@ fn qapi(path: &Path, asks: &[Ask<'_>]) {
     }
 }
 
-fn qmp(path: &Path, asks: &[Ask<'_>]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+async fn qapi_tokio(path: &Path, asks: &[Ask<'_>]) {
+    let connect = async { qapi::futures::QmpStreamTokio::open_uds(path).await?.negotiate().await };
+    let (qmp, _events) = match connect.await {
+        Ok(stream) => stream.spawn_tokio(),
         Err(error) => return fail(&error),
     };
-    runtime.block_on(async {
-        let builder = qmp::Client::builder(qmp::Endpoint::unix(path)).default_timeout(Some(DEADLINE));
-        let client = match builder.connect().await {
-            Ok(client) => client,
-            Err(error) => return fail(&error),
+    tell("connect", Ok(Value::Null));
+    for ask in asks {
+        let weight = ask.weight;
+        let reply = match ask.name {
+            "first" => qmp.execute(First { weight }).await,
+            "second" => qmp.execute(Second { weight }).await,
+            _ => qmp.execute(Last { weight }).await,
         };
-        tell("connect", Ok(Value::Null));
-        for ask in asks {
-            let arguments = (!ask.weight.is_empty()).then(|| json!({ "weight": ask.weight }));
-            let reply = client.execute::<_, Value>(ask.name, arguments).await;
-            tell(ask.name, reply.map_err(|error| error.to_string()));
-        }
-    });
+        tell(ask.name, reply.map_err(|error| error.to_string()));
+    }
+}
+
+async fn qmp(path: &Path, asks: &[Ask<'_>]) {
+    let builder = qmp::Client::builder(qmp::Endpoint::unix(path)).default_timeout(Some(DEADLINE));
+    let client = match builder.connect().await {
+        Ok(client) => client,
+        Err(error) => return fail(&error),
+    };
+    tell("connect", Ok(Value::Null));
+    for ask in asks {
+        let arguments = (!ask.weight.is_empty()).then(|| json!({ "weight": ask.weight }));
+        let reply = client.execute::<_, Value>(ask.name, arguments).await;
+        tell(ask.name, reply.map_err(|error| error.to_string()));
+    }
+}
+
+fn on_tokio(meeting: impl Future<Output = ()>) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(meeting),
+        Err(error) => fail(&error),
+    }
 }

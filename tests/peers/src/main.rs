@@ -1,7 +1,7 @@
-//! Decides what is in the matrix: what each client makes of each peer that misbehaves.
+//! Decides what the matrix is: what each client makes of each peer that misbehaves.
 //!
 //! ```text
-//! cargo run --release --manifest-path tests/peers/Cargo.toml                        all cells
+//! cargo run --release --manifest-path tests/peers/Cargo.toml                        all cells, as a page of Markdown
 //! cargo run --release --manifest-path tests/peers/Cargo.toml -- --only NAME         one line, step by step
 //! ```
 //!
@@ -10,10 +10,11 @@
 
 mod cell;
 mod clients;
+mod left_out;
+mod page;
 mod verdict;
 
 use std::io::{self, Write};
-use std::thread;
 
 use qemu_machine_tests::scripted::SCRIPT;
 use qemu_machine_tests::torture::{self, Torture};
@@ -25,9 +26,6 @@ const CELL: &str = "--cell";
 /// Behind it stands the name of the peer: no other is played.
 const ONLY: &str = "--only";
 
-/// Has no monitor before it dials, so there is nothing that another client could be given.
-const OURS_ALONE: &str = "g01_stall_at_connect";
-
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -35,7 +33,7 @@ fn main() -> io::Result<()> {
         [SCRIPT, ..] => qemu_machine_tests::player::play(),
         [CELL, client, name] => cell::play(Client::named(client)?, &named(name)?)?,
         [ONLY, name] => one(&named(name)?)?,
-        [] => all()?,
+        [] => page::all()?,
         _ => return Err(io::Error::other(format!("what is this? {arguments:?}"))),
     }
     Ok(())
@@ -52,34 +50,9 @@ fn one(torture: &Torture) -> io::Result<()> {
     writeln!(out, "{}: {}\nright: {:?}", torture.name, torture.plays, torture.tells)?;
     for client in Client::ALL {
         let seen = cell::watch(client, torture)?;
-        writeln!(out, "\n{}: {}", client.name(), verdict::of(torture, &seen))?;
+        writeln!(out, "\n{}: {}", client.name(), verdict::of(client, torture, &seen))?;
         seen.steps.iter().try_for_each(|(step, answer)| writeln!(out, "    {step}: {answer}"))?;
         write!(out, "{}", seen.words)?;
     }
     Ok(())
-}
-
-fn all() -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let names: Vec<_> = Client::ALL.iter().map(|client| client.name()).collect();
-    writeln!(out, "| peer | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
-    let mut right = [0; Client::ALL.len()];
-    let tortures: Vec<_> = torture::all().into_iter().filter(|torture| torture.name != OURS_ALONE).collect();
-    for torture in &tortures {
-        let verdicts = thread::scope(|cells| {
-            let watch =
-                |client| cells.spawn(move || cell::watch(client, torture).map(|seen| verdict::of(torture, &seen)));
-            let cells = Client::ALL.map(watch);
-            cells.map(|cell| cell.join().unwrap_or_else(|_| Err(io::Error::other("the matrix itself panicked"))))
-        });
-        write!(out, "| {} |", torture.name)?;
-        for (verdict, right) in verdicts.into_iter().zip(&mut right) {
-            let verdict = verdict?;
-            *right += usize::from(verdict == verdict::RIGHT);
-            write!(out, " {verdict} |")?;
-        }
-        writeln!(out)?;
-    }
-    let counts: Vec<_> = right.iter().map(|right| format!("{right} of {}", tortures.len())).collect();
-    writeln!(out, "| **right** | {} |", counts.join(" | "))
 }
