@@ -119,6 +119,15 @@ fn a_negotiating_session_ignores_what_is_not_its_reply() {
     assert!(session.is_open() && !session.is_ready());
 }
 
+/// Nobody waits for an event in the handshake, so one that cannot be read costs nothing.
+#[test]
+fn g07_an_unreadable_event_fails_no_handshake() {
+    let unreadable = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E", "data": {"x": inf}}"#;
+    let (session, facts, _) = converse([&lines(&[unreadable, GREETING, unreadable, READY])[..]]);
+    assert_eq!(facts, [Fact::Greeted, Fact::Ready]);
+    assert_eq!(session.counters().malformed, 2);
+}
+
 fn limits(message: usize) -> Limits {
     let mut limits = Limits::default();
     limits.message = message;

@@ -179,6 +179,8 @@ fn what_is_no_message_is_malformed_and_quoted() {
         r#"{"QMP": {"version": {"qemu": {"major": "7", "minor": 2, "micro": 1}}}}"#,
         r#"{"error": null, "id": 1}"#,
         r#"{"error": "no", "id": 1}"#,
+        r#"{"error": {"class": 1, "desc": "d"}, "id": 1}"#,
+        r#"{"return": {}, "error": {"class": "C", "desc": "d"}, "id": 1}"#,
         r#"{"event": null}"#,
         r#"{"event": 5}"#,
         r#"{"event": ["STOP"]}"#,
@@ -201,11 +203,24 @@ fn what_is_no_message_is_malformed_and_quoted() {
 /// What serde can read a struct from, and QMP is not.
 #[test]
 fn an_array_is_no_message() {
-    for text in
-        ["[]", r#"[{"return": {}, "id": 1}]"#, "[null, {}]", "[null, null, {\"class\": \"C\", \"desc\": \"d\"}]"]
-    {
+    for text in [
+        "[]",
+        r#"[{"return": {}, "id": 1}]"#,
+        "[null, {}]",
+        r#"[null, null, {"class": "C", "desc": "d"}]"#,
+        r#"{"error": ["C", "d"], "id": 1}"#,
+        r#"{"error": [], "id": 1}"#,
+        r#"{"QMP": [{"qemu": [9, 2, 0]}, ["oob"]]}"#,
+    ] {
         assert_eq!(excerpt(text), text);
     }
+}
+
+/// Some peers write out what they do not mean.
+#[test]
+fn a_member_that_is_null_is_absent() {
+    assert!(reply(r#"{"return": {}, "error": null, "QMP": null, "id": 1}"#).1.is_ok());
+    assert!(reply(r#"{"error": {"class": "C", "desc": "d"}, "QMP": null, "id": 1}"#).1.is_err());
 }
 
 #[test]

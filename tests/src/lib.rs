@@ -4,7 +4,9 @@ pub mod census;
 pub mod cpio;
 pub mod guest;
 pub mod linux;
+pub mod player;
 pub mod scripted;
+pub mod torture;
 pub mod world;
 
 use std::panic::resume_unwind;

@@ -16,21 +16,31 @@ pub const GREETING: &str = concat!(
 /// The argument behind which the actions stand.
 pub const SCRIPT: &str = "--script";
 
+/// What stands for the id of the oldest command that has no answer yet, in all that a script says.
+pub const ID: &str = "$id";
+
 /// Runs the program in `$1` with the monitor as its standard input, and with no other descriptor of it, so that the
-/// program can close it. No core dumps: some scripts abort.
+/// program can close it. A program that is to dial its monitor gets none. No core dumps: some scripts abort.
 const WRAPPER: &str = r#"
 for argument; do
-    case $argument in socket,fd=*,id=mon) descriptor=${argument#socket,fd=}; descriptor=${descriptor%%,*} ;; esac
+    case $argument in socket,fd=*,id=mon) descriptor=${argument#socket,fd=}; descriptor=${descriptor%%,*} ;; immune) trap '' TERM ;; esac
 done
 ulimit -c 0
+[ -n "$descriptor" ] || exec "$@" </dev/null
 exec "$@" <&"$descriptor" {descriptor}>&-
 "#;
 
 /// One thing that the program does. Behind the last it exits with 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Writes this to the monitor, and nothing behind it.
+    /// Writes this to the monitor, and nothing behind it. [`ID`] stands for the id of a command.
     Say(String),
+    /// Says this so many times.
+    Repeat(usize, String),
+    /// Says this with a write for each byte.
+    Drip(String),
+    /// Writes these bytes to the monitor, text or not.
+    Bytes(Vec<u8>),
     /// Waits for a whole command.
     Hear,
     /// Answers the oldest command that it heard and did not answer yet, with this `return`.
@@ -41,10 +51,22 @@ pub enum Action {
     Forget,
     /// Writes this as a line to the standard error.
     Print(String),
+    /// Writes so many lines to the standard error and to the standard output.
+    Rant(usize),
+    /// Writes so many kilobytes that are no text, without an end of a line, to both.
+    Rave(usize),
+    /// Is not ended by SIGTERM, from its start on. [`WRAPPER`] sees to that.
+    Immune,
     /// Answers all commands with `{}`, and exits with 0 after a `quit` or at the end of the monitor.
     Obey,
     /// Closes the monitor, and goes on.
     HangUp,
+    /// Closes the monitor while there is something in it to be read, which resets the connection, and goes on.
+    Reset,
+    /// Leaves the monitor to a child that holds it open and says nothing, and goes on.
+    Bequeath,
+    /// Reads the monitor to its end, and answers nothing.
+    Linger,
     /// Does nothing more until it is killed.
     Stall,
     /// Ends by SIGABRT.
@@ -57,13 +79,24 @@ impl Action {
     fn argument(&self) -> String {
         match self {
             Self::Say(text) => format!("say:{text}"),
+            Self::Repeat(times, text) => format!("repeat:{times}:{text}"),
+            Self::Drip(text) => format!("drip:{text}"),
+            Self::Bytes(bytes) => {
+                format!("bytes:{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+            }
             Self::Hear => "hear".into(),
             Self::Reply(value) => format!("reply:{value}"),
             Self::Refuse(description) => format!("refuse:{description}"),
             Self::Forget => "forget".into(),
             Self::Print(line) => format!("print:{line}"),
+            Self::Rant(lines) => format!("rant:{lines}"),
+            Self::Rave(kilobytes) => format!("rave:{kilobytes}"),
+            Self::Immune => "immune".into(),
             Self::Obey => "obey".into(),
             Self::HangUp => "hang-up".into(),
+            Self::Reset => "reset".into(),
+            Self::Bequeath => "bequeath".into(),
+            Self::Linger => "linger".into(),
             Self::Stall => "stall".into(),
             Self::Abort => "abort".into(),
             Self::Exit(code) => format!("exit:{code}"),
@@ -76,19 +109,37 @@ impl Action {
         let (name, rest) = argument.split_once(':').unwrap_or((argument, ""));
         Some(match name {
             "say" => Self::Say(rest.into()),
+            "repeat" => {
+                let (times, text) = rest.split_once(':')?;
+                Self::Repeat(times.parse().ok()?, text.into())
+            }
+            "drip" => Self::Drip(rest.into()),
+            "bytes" => Self::Bytes(unhex(rest)?),
             "hear" => Self::Hear,
             "reply" => Self::Reply(rest.into()),
             "refuse" => Self::Refuse(rest.into()),
             "forget" => Self::Forget,
             "print" => Self::Print(rest.into()),
+            "rant" => Self::Rant(rest.parse().ok()?),
+            "rave" => Self::Rave(rest.parse().ok()?),
+            "immune" => Self::Immune,
             "obey" => Self::Obey,
             "hang-up" => Self::HangUp,
+            "reset" => Self::Reset,
+            "bequeath" => Self::Bequeath,
+            "linger" => Self::Linger,
             "stall" => Self::Stall,
             "abort" => Self::Abort,
             "exit" => Self::Exit(rest.parse().ok()?),
             _ => return None,
         })
     }
+}
+
+/// Arguments are text without NUL, and bytes are anything.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = |at| text.get(at..at + 2);
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(digits(at)?, 16).ok()).collect()
 }
 
 /// What a scripted QEMU does, from its start to its end.
@@ -121,8 +172,17 @@ impl Script {
         &self.0
     }
 
-    fn then(mut self, action: Action) -> Self {
+    /// One action more.
+    #[must_use]
+    pub fn then(mut self, action: Action) -> Self {
         self.0.push(action);
+        self
+    }
+
+    /// All actions of another script behind these.
+    #[must_use]
+    pub fn and(mut self, behind: Self) -> Self {
+        self.0.extend(behind.0);
         self
     }
 
@@ -136,6 +196,30 @@ impl Script {
     #[must_use]
     pub fn say(self, text: &str) -> Self {
         self.then(Action::Say(text.into()))
+    }
+
+    /// [`Action::Say`] as a line.
+    #[must_use]
+    pub fn line(self, text: &str) -> Self {
+        self.say(&format!("{text}\r\n"))
+    }
+
+    /// [`Action::Repeat`].
+    #[must_use]
+    pub fn repeat(self, times: usize, text: &str) -> Self {
+        self.then(Action::Repeat(times, text.into()))
+    }
+
+    /// [`Action::Drip`].
+    #[must_use]
+    pub fn drip(self, text: &str) -> Self {
+        self.then(Action::Drip(text.into()))
+    }
+
+    /// [`Action::Bytes`].
+    #[must_use]
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        self.then(Action::Bytes(bytes.into()))
     }
 
     /// [`Action::Say`] with an event that has no data.
@@ -213,7 +297,12 @@ impl Script {
             .wrapper(["bash", "-c", WRAPPER, "bash"])
             .launch_within(crate::PATIENCE / 2)
             .without_heartbeat()
-            .arg(SCRIPT)
-            .args(self.0.iter().map(Action::argument))
+            .args(self.arguments())
+    }
+
+    /// The arguments of the program, for those who start it themselves with the monitor as its standard input.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        [SCRIPT.into()].into_iter().chain(self.0.iter().map(Action::argument)).collect()
     }
 }

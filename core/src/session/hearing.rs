@@ -141,7 +141,7 @@ impl Session {
             ProtocolError::TooLarge { .. } => self.counters.too_large += 1,
             ProtocolError::Malformed { .. } | ProtocolError::NoGreeting { .. } => self.counters.malformed += 1,
         }
-        if !self.is_ready() {
+        if !self.is_ready() && may_be_a_reply {
             self.fail(LaunchFailure::Broken(error), emit);
         } else if let Some(id) = may_be_a_reply.then(|| self.flight.lose_oldest()).flatten() {
             // In-band replies come in order, so this was most likely the reply to the oldest.

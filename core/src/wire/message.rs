@@ -92,7 +92,6 @@ impl Message {
     /// ```
     pub fn read(frame: &Bytes) -> Result<Self, ProtocolError> {
         let malformed = |reason: String| ProtocolError::Malformed { reason, excerpt: excerpt(frame) };
-        // serde would read a struct from an array as well.
         if frame.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed("not an object".to_string()));
         }
@@ -107,11 +106,16 @@ impl Message {
                 .map(Self::Event)
                 .map_err(|error| malformed(error.to_string()));
         }
+        if envelope.value.is_some() && envelope.error.is_some() {
+            // Whichever were believed, the other would be as true: what the command did is not known.
+            return Err(malformed("both `return` and `error`".to_string()));
+        }
         if let Some(value) = envelope.value {
             let payload = Payload(frame.slice_ref(value.get().as_bytes()));
             return Ok(Self::Reply { id: id.and_then(ours), result: Ok(payload) });
         }
         if let Some(error) = envelope.error {
+            let error: ErrorMember = object(error).map_err(malformed)?;
             let refusal = Refusal { class: error.class, description: error.desc };
             return Ok(match id {
                 Some(id) => Self::Reply { id: ours(id), result: Err(refusal) },
@@ -119,7 +123,7 @@ impl Message {
             });
         }
         match envelope.greeting {
-            Some(greeting) => Ok(Self::Greeting(greeting)),
+            Some(greeting) => object(greeting).map(Self::Greeting).map_err(malformed),
             None => Err(malformed("no member that QMP knows".to_string())),
         }
     }
@@ -130,14 +134,22 @@ fn ours(id: &str) -> Option<u16> {
     id.parse().ok()
 }
 
+/// Reads a member that must be an object: serde alone would read a struct from a list of its parts as well.
+fn object<'a, T: Deserialize<'a>>(member: &'a RawValue) -> Result<T, String> {
+    if !member.get().starts_with('{') {
+        return Err("a member is not an object".to_string());
+    }
+    serde_json::from_str(member.get()).map_err(|error| error.to_string())
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    #[serde(rename = "QMP", default)]
-    greeting: Option<Greeting>,
+    #[serde(rename = "QMP", borrow, default)]
+    greeting: Option<&'a RawValue>,
     #[serde(rename = "return", borrow, default, deserialize_with = "present")]
     value: Option<&'a RawValue>,
-    #[serde(default)]
-    error: Option<ErrorMember>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     event: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use qemu_machine_blocking::{Events, Vm};
 use qemu_machine_core::{
     CommandError, Config, Deadline, Event, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
-    Wait, WaitError,
+    Wait, WaitError, session::Counters,
 };
 
 /// A machine on one row. Its verbs wait until there is an answer, whichever way the row waits.
@@ -35,6 +35,7 @@ pub(crate) trait Harness: Sized {
     fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError>;
     fn state(&mut self) -> State;
     fn pid(&mut self) -> Option<u32>;
+    fn counters(&mut self) -> Counters;
 }
 
 /// What happened in a story, in words that do not depend on the row, the time, or the machine that it runs on.
@@ -227,5 +228,9 @@ impl Harness for Vm {
 
     fn pid(&mut self) -> Option<u32> {
         Vm::pid(self)
+    }
+
+    fn counters(&mut self) -> Counters {
+        Vm::counters(self)
     }
 }

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use qemu_machine_core::{
     COMMAND_WITHIN, Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError,
     ListenerId, Machine, Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError,
+    session::Counters,
 };
-use qemu_machine_tests::scripted::{Action, SCRIPT};
+use qemu_machine_tests::scripted::{Action, ID, SCRIPT};
 
 use crate::harness::Harness;
 
@@ -29,6 +30,8 @@ struct Peer {
     printed: String,
     connected: bool,
     alive: bool,
+    /// SIGTERM does not end it.
+    immune: bool,
     exit: Option<ExitStatus>,
 }
 
@@ -74,7 +77,9 @@ impl InWorld {
             Effect::Close(channel) => Input::Closed(channel),
             Effect::Signal(signal) => {
                 let number = if signal == Signal::Kill { 9 } else { 15 };
-                self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                if signal == Signal::Kill || !self.peer.immune {
+                    self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                }
                 Input::Signalled(signal, Ok(()))
             }
             Effect::ReadLog { .. } => {
@@ -99,7 +104,7 @@ impl InWorld {
             return true;
         }
         match self.peer.act() {
-            Acted::Said(text) => self.machine.handle(self.now, Input::Received(Channel::Monitor, text.as_bytes())),
+            Acted::Said(bytes) => self.machine.handle(self.now, Input::Received(Channel::Monitor, &bytes)),
             Acted::HungUp => self.machine.handle(self.now, Input::Closed(Channel::Monitor)),
             Acted::Otherwise => {}
             Acted::Nothing => return false,
@@ -109,7 +114,7 @@ impl InWorld {
 }
 
 enum Acted {
-    Said(String),
+    Said(Vec<u8>),
     HungUp,
     Otherwise,
     /// There is nothing that it can do before it hears more.
@@ -122,7 +127,13 @@ impl Peer {
             return Acted::Nothing;
         }
         match self.actions.pop_front() {
-            Some(Action::Say(text)) => return Acted::Said(text),
+            Some(Action::Say(text)) => return self.say(&text),
+            Some(Action::Repeat(times, text)) => return self.say(&text.repeat(times)),
+            Some(Action::Drip(text)) => {
+                let bytes = text.replace(ID, self.id()).into_bytes();
+                bytes.iter().rev().for_each(|byte| self.actions.push_front(Action::Bytes(vec![*byte])));
+            }
+            Some(Action::Bytes(bytes)) => return Acted::Said(bytes),
             Some(Action::Hear) if self.hear().is_none() => {
                 self.actions.push_front(Action::Hear);
                 return Acted::Nothing;
@@ -135,6 +146,9 @@ impl Peer {
             }
             Some(Action::Forget) => drop(self.heard.pop_front()),
             Some(Action::Print(line)) => self.printed = format!("{}{line}\n", self.printed),
+            Some(Action::Rant(lines)) => self.printed.push_str(&"complaint\n".repeat(lines)),
+            Some(Action::Rave(kilobytes)) => self.printed.push_str(&"\u{FFFD}".repeat(1000 * kilobytes)),
+            Some(Action::Immune) => self.immune = true,
             Some(Action::Obey) => return self.obey(),
             Some(Action::HangUp) => {
                 self.connected = false;
@@ -144,11 +158,20 @@ impl Peer {
                 self.actions.push_front(Action::Stall);
                 return Acted::Nothing;
             }
+            Some(action @ (Action::Reset | Action::Bequeath | Action::Linger)) => panic!("{action:?} needs a process"),
             Some(Action::Abort) => self.end(ExitStatus::Signal { number: 6, core_dumped: false }),
             Some(Action::Exit(code)) => self.end(ExitStatus::Code(code)),
             None => self.end(ExitStatus::Code(0)),
         }
         Acted::Otherwise
+    }
+
+    fn id(&self) -> &str {
+        self.heard.front().map_or("", String::as_str)
+    }
+
+    fn say(&self, text: &str) -> Acted {
+        Acted::Said(text.replace(ID, self.id()).into_bytes())
     }
 
     fn end(&mut self, status: ExitStatus) {
@@ -169,7 +192,7 @@ impl Peer {
 
     fn answer(&mut self, result: &str) -> Acted {
         let id = self.heard.pop_front().expect("a script answers what it heard");
-        Acted::Said(format!("{{{result}, \"id\": {id}}}\r\n"))
+        Acted::Said(format!("{{{result}, \"id\": {id}}}\r\n").into_bytes())
     }
 
     fn obey(&mut self) -> Acted {
@@ -268,5 +291,9 @@ impl Harness for InWorld {
 
     fn pid(&mut self) -> Option<u32> {
         self.machine.pid()
+    }
+
+    fn counters(&mut self) -> Counters {
+        self.machine.session().counters()
     }
 }

@@ -13,6 +13,7 @@ mod on_smol;
 mod python;
 mod real;
 mod scripted;
+mod torture;
 
 use harness::Harness;
 

@@ -2,7 +2,7 @@
 
 use qemu_machine_core::{
     CommandError, Config, Deadline, Event, Hit, LaunchError, ListenerId, Mark, Misuse, Outcome, Shutdown, State, Value,
-    Wait, WaitError,
+    Wait, WaitError, session::Counters,
 };
 use qemu_machine_mio::{Desk, Vm};
 
@@ -111,5 +111,9 @@ impl Harness for Mio {
 
     fn pid(&mut self) -> Option<u32> {
         self.vm.machine().pid()
+    }
+
+    fn counters(&mut self) -> Counters {
+        self.vm.machine().session().counters()
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use qemu_machine_core::{
     CommandError, Config, Deadline, Event, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
-    Wait, WaitError,
+    Wait, WaitError, session::Counters,
 };
 use qemu_machine_smol::{Driver, Events, Vm};
 use smol::lock::Mutex;
@@ -245,5 +245,9 @@ impl<E: Executor> Harness for Smol<E> {
 
     fn pid(&mut self) -> Option<u32> {
         self.vm.pid()
+    }
+
+    fn counters(&mut self) -> Counters {
+        self.vm.counters()
     }
 }

@@ -1,0 +1,58 @@
+//! Decides what the matrix is: what each client makes of each peer that misbehaves.
+//!
+//! ```text
+//! cargo run --release --manifest-path tests/peers/Cargo.toml                        all cells, as a page of Markdown
+//! cargo run --release --manifest-path tests/peers/Cargo.toml -- --only NAME         one line, step by step
+//! ```
+//!
+//! Each cell is a process of its own with a deadline, so that a client may hang or panic. The client and the peer have
+//! a Unix socket between them; the peer is a process too.
+
+mod cell;
+mod clients;
+mod left_out;
+mod page;
+mod verdict;
+
+use std::io::{self, Write};
+
+use qemu_machine_tests::scripted::SCRIPT;
+use qemu_machine_tests::torture::{self, Torture};
+
+use clients::Client;
+
+/// Behind it stand the client and the name of the peer: this process is one cell.
+const CELL: &str = "--cell";
+/// Behind it stands the name of the peer: no other is played.
+const ONLY: &str = "--only";
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        [SCRIPT, ..] => qemu_machine_tests::player::play(),
+        [CELL, client, name] => cell::play(Client::named(client)?, &named(name)?)?,
+        [ONLY, name] => one(&named(name)?)?,
+        [] => page::all()?,
+        _ => return Err(io::Error::other(format!("what is this? {arguments:?}"))),
+    }
+    Ok(())
+}
+
+fn named(name: &str) -> io::Result<Torture> {
+    let found = torture::all().into_iter().find(|torture| torture.name == name);
+    found.ok_or_else(|| io::Error::other(format!("nobody is called {name}")))
+}
+
+/// What each client did with one peer, step by step.
+fn one(torture: &Torture) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}: {}\nright: {:?}", torture.name, torture.plays, torture.tells)?;
+    for client in Client::ALL {
+        let seen = cell::watch(client, torture)?;
+        writeln!(out, "\n{}: {}", client.name(), verdict::of(client, torture, &seen))?;
+        seen.steps.iter().try_for_each(|(step, answer)| writeln!(out, "    {step}: {answer}"))?;
+        write!(out, "{}", seen.words)?;
+    }
+    Ok(())
+}
