@@ -148,6 +148,7 @@ mod config;
 mod console;
 mod descriptor;
 mod effect;
+pub mod errand;
 mod error;
 mod event;
 mod fault;

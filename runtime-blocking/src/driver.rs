@@ -111,11 +111,20 @@ impl Driver {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
+        Ok(self.until(turn, |machine| answer(machine, &asked)))
+    }
+
+    /// Waits for an answer to what was asked before. The machine bounds the wait.
+    pub(crate) fn wait_for<A>(&self, answer: impl FnMut(&mut Machine) -> Option<A>) -> A {
+        self.until(self.lock(), answer)
+    }
+
+    fn until<'a, A>(&'a self, mut turn: MutexGuard<'a, Turn>, mut answer: impl FnMut(&mut Machine) -> Option<A>) -> A {
         loop {
             self.settle(&mut turn);
-            if let Some(answer) = answer(&mut turn.machine, &asked) {
+            if let Some(answer) = answer(&mut turn.machine) {
                 self.leave(turn);
-                return Ok(answer);
+                return answer;
             }
             turn = match turn.lead {
                 Lead::Nobody => self.lead(turn),

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine, Mark,
     Misuse, Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
@@ -181,6 +182,29 @@ impl Vm {
         let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
         self.driver()
             .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
+    }
+
+    /// Runs something that takes several commands and events, to its end: see [`errand`](crate::errand). One deadline
+    /// bounds all of it.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
+    /// use qemu_machine_blocking::errand::Unplug;
+    ///
+    /// vm.run(Unplug::device("net1"), Duration::from_secs(30))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run<E: Errand>(&self, errand: E, deadline: impl Into<Deadline>) -> E::Output {
+        let mut run = Run::new(errand, deadline.into());
+        loop {
+            self.driver().wait_for(|machine| run.hear(machine).then_some(()));
+            // Here speaks the caller's own code, so without the lock.
+            if let Some(output) = run.think() {
+                return output;
+            }
+            self.ask(|machine, now| run.act(machine, now));
+        }
     }
 
     /// Waits for the machine to end by itself. When the deadline passes it is left running; QEMU's Python class kills it

@@ -1,0 +1,293 @@
+//! Decides what a job is doing and how it ended, from what QEMU tells and what it says when asked.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Errand, ErrandError, News, Next};
+use crate::command::{Command, Payload};
+use crate::commands::{Job, QueryJobs};
+use crate::error::{CommandError, WaitError};
+use crate::fault::{Misuse, Refusal};
+use crate::wait::{Found, Hit, Mark, Wait};
+use crate::wire::Encoded;
+
+/// Follows a job (of a mirror, a backup, a commit, a stream, an image that is made, a snapshot) to its end.
+///
+/// It begins before the command that starts the job, so that a job which is over before anybody looks is no riddle. A job
+/// that waits to be dismissed is dismissed. What QEMU tells comes from `JOB_STATUS_CHANGE` and the `BLOCK_JOB_…` events;
+/// where those may have been missed, or a [report](Self::report) is wanted, QEMU is asked (`query-jobs`).
+///
+/// ```
+/// use core::time::Duration;
+/// use qemu_machine_core::errand::FollowJob;
+/// use qemu_machine_core::json;
+///
+/// let mirror = ("blockdev-mirror", json!({"job-id": "copy", "device": "disk", "target": "other", "sync": "full"}));
+/// let copy = FollowJob::of(&mirror, "copy")
+///     .complete_when_ready()
+///     .report(Duration::from_secs(1), |job| println!("{} of {}", job.current_progress, job.total_progress));
+/// // vm.run(copy, Duration::from_secs(600))?;
+/// ```
+pub struct FollowJob {
+    id: String,
+    start: Option<Result<Encoded, Misuse>>,
+    when_ready: WhenReady,
+    finalizes: bool,
+    report: Option<(Duration, Report)>,
+    mark: Mark,
+    asked: Asked,
+    evidence: Evidence,
+}
+
+type Report = Box<dyn FnMut(&Job) + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WhenReady {
+    Stop,
+    Complete,
+}
+
+/// Which command has no reply yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Start,
+    Jobs,
+    /// To complete it, or to finalize it.
+    Change,
+    Dismiss,
+}
+
+/// What is known of the job.
+#[derive(Clone, Debug, Default)]
+struct Evidence {
+    /// It was there.
+    seen: bool,
+    cancelled: bool,
+    aborted: bool,
+    error: Option<String>,
+    /// It was not to be completed, or finalized. It may have gone by itself.
+    refusal: Option<Refusal>,
+}
+
+/// How a job ended, or where it was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobEnd {
+    /// It did what it was to do.
+    Completed,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It keeps up with what is written, and waits to be completed (`job-complete`), which was not asked for.
+    Ready,
+    /// It has done everything, and waits to be finalized (`job-finalize`), which was not asked for.
+    Pending,
+}
+
+/// Why a job is not at its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// It failed, and this is what QEMU says of it.
+    #[error("the job failed: {0}")]
+    Failed(String),
+    /// There is no such job, and nothing was heard of one.
+    #[error("there is no job of this name")]
+    Unknown,
+    /// A command was refused, or the deadline passed, or the machine ended.
+    #[error(transparent)]
+    Errand(#[from] ErrandError),
+}
+
+impl From<CommandError> for JobError {
+    fn from(error: CommandError) -> Self {
+        Self::Errand(error.into())
+    }
+}
+
+impl From<WaitError> for JobError {
+    fn from(error: WaitError) -> Self {
+        Self::Errand(error.into())
+    }
+}
+
+impl FollowJob {
+    /// A job of this name that is there already.
+    #[must_use]
+    pub fn named(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            start: None,
+            when_ready: WhenReady::Stop,
+            finalizes: false,
+            report: None,
+            mark: Mark::default(),
+            asked: Asked::Jobs,
+            evidence: Evidence::default(),
+        }
+    }
+
+    /// The job of this name that a command starts. The command is executed first.
+    #[must_use]
+    pub fn of<C: Command>(command: &C, id: impl Into<String>) -> Self {
+        Self { start: Some(Encoded::command(command)), asked: Asked::Start, ..Self::named(id) }
+    }
+
+    /// Completes the job when it is ready (`job-complete`), as a mirror needs it.
+    #[must_use]
+    pub fn complete_when_ready(self) -> Self {
+        Self { when_ready: WhenReady::Complete, ..self }
+    }
+
+    /// Finalizes the job when it waits for that (`job-finalize`), as it does when it was started with `auto-finalize` off.
+    #[must_use]
+    pub fn finalize_when_pending(self) -> Self {
+        Self { finalizes: true, ..self }
+    }
+
+    /// Tells how far the job is, so often. QEMU does not tell of it, so it is asked.
+    #[must_use]
+    pub fn report(self, every: Duration, report: impl FnMut(&Job) + Send + 'static) -> Self {
+        Self { report: Some((every, Box::new(report))), ..self }
+    }
+
+    fn ask<C: Command>(&mut self, asked: Asked, command: &C) -> Next<Result<JobEnd, JobError>> {
+        self.asked = asked;
+        Next::execute(command)
+    }
+
+    fn change(&mut self, asked: Asked, command: &str) -> Next<Result<JobEnd, JobError>> {
+        let arguments = json!({"id": self.id});
+        self.ask(asked, &(command, arguments))
+    }
+
+    /// Waits for whatever is told of the job.
+    fn wait(&self) -> Next<Result<JobEnd, JobError>> {
+        let of_jobs = [Wait::event("JOB_STATUS_CHANGE").with(json!({"id": self.id}))];
+        let names = ["BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", "BLOCK_JOB_PENDING"];
+        let of_block_jobs = names.map(|name| {
+            let key = if name == "BLOCK_JOB_PENDING" { "id" } else { "device" };
+            Wait::event(name).with(json!({key: self.id}))
+        });
+        let things = of_jobs.into_iter().chain(of_block_jobs).collect();
+        let within = self.report.as_ref().map(|(every, _)| *every);
+        Next::Wait { from: self.mark.clone(), things, within }
+    }
+
+    fn replied(&mut self, reply: Result<Payload, CommandError>) -> Next<Result<JobEnd, JobError>> {
+        match (self.asked, reply) {
+            (Asked::Start, Ok(_)) => {
+                self.evidence.seen = true;
+                self.wait()
+            }
+            (Asked::Jobs, Ok(reply)) => match reply.reply::<Vec<Job>>() {
+                Ok(jobs) => self.listed(jobs.into_iter().find(|job| job.id == self.id)),
+                Err(error) => Next::Done(Err(error.into())),
+            },
+            (Asked::Change, Ok(_)) => self.wait(),
+            (Asked::Change, Err(CommandError::Refused(refusal))) => {
+                self.evidence.refusal = Some(refusal);
+                self.ask(Asked::Jobs, &QueryJobs)
+            }
+            (Asked::Dismiss, Ok(_) | Err(CommandError::Refused(_))) => Next::Done(self.end()),
+            (_, Err(error)) => Next::Done(Err(error.into())),
+        }
+    }
+
+    /// What QEMU says of the job when it is asked.
+    fn listed(&mut self, job: Option<Job>) -> Next<Result<JobEnd, JobError>> {
+        let Some(job) = job else {
+            return Next::Done(if self.evidence.seen { self.end() } else { Err(JobError::Unknown) });
+        };
+        self.evidence.seen = true;
+        if let Some((_, report)) = &mut self.report {
+            report(&job);
+        }
+        if let Some(error) = &job.error {
+            self.evidence.error = Some(error.clone());
+        }
+        match (job.status.as_str(), self.evidence.refusal.take()) {
+            ("concluded", _) => self.change(Asked::Dismiss, "job-dismiss"),
+            (_, Some(refusal)) => Next::Done(Err(CommandError::Refused(refusal).into())),
+            (status, None) => self.is_now(status),
+        }
+    }
+
+    fn is_now(&mut self, status: &str) -> Next<Result<JobEnd, JobError>> {
+        self.evidence.seen = true;
+        match (status, self.when_ready) {
+            ("ready", WhenReady::Stop) => Next::Done(Ok(JobEnd::Ready)),
+            ("ready", WhenReady::Complete) => self.change(Asked::Change, "job-complete"),
+            ("concluded", _) => self.ask(Asked::Jobs, &QueryJobs),
+            ("null", _) => Next::Done(self.end()),
+            ("aborting", _) => {
+                self.evidence.aborted = true;
+                self.wait()
+            }
+            _ => self.wait(),
+        }
+    }
+
+    fn happened(&mut self, hit: Hit) -> Next<Result<JobEnd, JobError>> {
+        let Found::Event(event) = hit.found else { return self.wait() };
+        self.mark = hit.mark;
+        let data: Value = event.read_data().unwrap_or_default();
+        let next = match event.name() {
+            "BLOCK_JOB_PENDING" if self.finalizes => self.change(Asked::Change, "job-finalize"),
+            "BLOCK_JOB_PENDING" => Next::Done(Ok(JobEnd::Pending)),
+            "BLOCK_JOB_CANCELLED" => {
+                self.evidence.cancelled = true;
+                self.wait()
+            }
+            "BLOCK_JOB_COMPLETED" => {
+                if let Some(error) = data["error"].as_str() {
+                    self.evidence.error = Some(error.to_string());
+                }
+                self.wait()
+            }
+            _ => self.is_now(data["status"].as_str().unwrap_or_default()),
+        };
+        // What was forgotten before anybody looked is in no event, but in the list, as far as it matters.
+        if hit.missed.events > 0 { self.ask(Asked::Jobs, &QueryJobs) } else { next }
+    }
+
+    fn end(&mut self) -> Result<JobEnd, JobError> {
+        let Evidence { cancelled, aborted, error, .. } = core::mem::take(&mut self.evidence);
+        match error {
+            _ if cancelled => Ok(JobEnd::Cancelled),
+            Some(error) => Err(JobError::Failed(error)),
+            None if aborted => Err(JobError::Failed("it was aborted, and QEMU does not say why".to_string())),
+            None => Ok(JobEnd::Completed),
+        }
+    }
+}
+
+impl Errand for FollowJob {
+    type Output = Result<JobEnd, JobError>;
+
+    fn step(&mut self, news: News) -> Next<Self::Output> {
+        match news {
+            News::Begun(mark) => {
+                self.mark = mark;
+                match self.start.take() {
+                    Some(start) => Next::Execute(start),
+                    None => self.ask(Asked::Jobs, &QueryJobs),
+                }
+            }
+            News::Reply(reply) => self.replied(reply),
+            News::Found(Ok(hit)) => self.happened(hit),
+            News::Found(Err(error)) => Next::Done(Err(error.into())),
+            News::Later => self.ask(Asked::Jobs, &QueryJobs),
+        }
+    }
+}
+
+impl fmt::Debug for FollowJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowJob").field("id", &self.id).field("asked", &self.asked).finish_non_exhaustive()
+    }
+}
