@@ -103,6 +103,11 @@ impl Session {
         stale
     }
 
+    /// Whether a line that was too large is no reply for anybody: a command may have been given up for its length.
+    pub(super) fn is_too_large_and_stale(&mut self) -> bool {
+        core::mem::take(&mut self.sync.delimited) || self.stage == Stage::Syncing
+    }
+
     fn delimited(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(Fact)) {
         let answer = match Message::read(line) {
             Ok(Message::Reply { result: Ok(payload), .. }) => payload.read::<u64>().ok(),
