@@ -30,8 +30,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] when it stands for none: no program, a NUL byte in an argument, or a console whose name
-    /// QEMU does not take or that is used twice.
+    /// [`Misuse::Config`] when it stands for none: no program, a NUL byte in an argument or a path, a console whose
+    /// name QEMU does not take or that is used twice, a socket whose path is too long, or anything that a machine of
+    /// others would have to be launched with. [`Misuse::UnknownConsole`] for the log of a console that is not there.
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
         const FIRST_FREE: i32 = 3;
         self.check()?;

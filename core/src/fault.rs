@@ -55,6 +55,12 @@ pub enum Misuse {
     /// The machine was configured without this port, or its connection is gone with the machine.
     #[error("the machine has no {0}")]
     NoPort(Port),
+    /// Somebody is attached to this port already.
+    #[error("somebody speaks with the {0} already")]
+    PortInUse(Port),
+    /// A connection that was given is used once: it is closed by now.
+    #[error("the connection that was given is used up")]
+    UsedUp,
     /// There is no console of that name.
     #[error("no console is named `{0}`")]
     UnknownConsole(String),

@@ -1,16 +1,18 @@
-//! Decides which bytes still wait to be sent, and which descriptor goes with them.
+//! Decides which bytes still wait to be sent, and which descriptors go with them.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::descriptor::Descriptor;
 
-/// Bytes that wait to be sent, with at most one descriptor among them.
+/// Bytes that wait to be sent, some of them with a descriptor. It is mostly one: the next is held back until the peer has
+/// answered. But a peer may answer what was not sent yet, and then each still goes with its own byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
-    /// The descriptor, and the index of the byte that it goes with.
-    carried: Option<(usize, Descriptor)>,
+    /// The descriptors, each with the index of the byte that it goes with, in their order.
+    carried: VecDeque<(usize, Descriptor)>,
 }
 
 impl Outbox {
@@ -20,34 +22,35 @@ impl Outbox {
     }
 
     fn end(&self) -> usize {
-        let next = self.carried.as_ref().map(|(at, _)| *at).filter(|at| *at > self.sent);
+        let next = self.carried.iter().map(|(at, _)| *at).find(|at| *at > self.sent);
         next.unwrap_or(self.bytes.len())
     }
 
     /// The descriptor that goes with the first byte of [`waiting`](Self::waiting).
     pub(crate) fn descriptor(&self) -> Option<&Descriptor> {
-        self.carried.as_ref().filter(|(at, _)| *at == self.sent).map(|(_, descriptor)| descriptor)
+        self.carried.front().filter(|(at, _)| *at == self.sent).map(|(_, descriptor)| descriptor)
     }
 
     /// So many bytes were sent, and the descriptor with the first.
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.end());
-        self.carried.take_if(|(at, _)| *at < self.sent);
+        self.carried.retain(|(at, _)| *at >= self.sent);
         if self.sent == self.bytes.len() {
             self.clear();
         }
     }
 
-    /// The next byte that is written takes this descriptor along. There is no other one waiting.
+    /// The next byte that is written takes this descriptor along.
     pub(crate) fn carry(&mut self, descriptor: Descriptor) {
-        self.carried = Some((self.writer().len(), descriptor));
+        let at = self.writer().len();
+        self.carried.push_back((at, descriptor));
     }
 
     /// Where to write what is to be sent.
     pub(crate) fn writer(&mut self) -> &mut Vec<u8> {
         if self.sent > 0 {
             self.bytes.drain(..self.sent);
-            if let Some((at, _)) = &mut self.carried {
+            for (at, _) in &mut self.carried {
                 *at -= self.sent;
             }
             self.sent = 0;
@@ -57,7 +60,7 @@ impl Outbox {
 
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.carried = None;
+        self.carried.clear();
         self.sent = 0;
     }
 }

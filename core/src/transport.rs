@@ -72,7 +72,7 @@ pub enum Peer {
     Dial(Address),
     /// We listen there, and it dials (`-chardev socket,path=PATH`). A path must be free; we remove it afterwards.
     Listen(Address),
-    /// We are connected already.
+    /// We are connected already. It is used once: such a machine cannot be launched again.
     Connected(Descriptor),
 }
 

@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Event(Filter),
     Heard(ListenerId),
     Text { console: String, text: Vec<u8> },
+    Output { console: String },
     End,
 }
 
@@ -79,6 +80,13 @@ impl Wait {
         Self(Kind::Text { console: console.into(), text: text.into() })
     }
 
+    /// Anything on the console of this name: what is found is all that was printed from the mark on. To read a console as
+    /// it prints, wait again from the mark of the [`Hit`].
+    #[must_use]
+    pub fn output(console: impl Into<String>) -> Self {
+        Self(Kind::Output { console: console.into() })
+    }
+
     /// The end of the machine.
     #[must_use]
     pub fn end() -> Self {
@@ -89,7 +97,7 @@ impl Wait {
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
             Kind::Event(filter) => Ok(filter),
-            Kind::Heard(_) | Kind::Text { .. } | Kind::End => Err(Misuse::NotAnEvent),
+            Kind::Heard(_) | Kind::Text { .. } | Kind::Output { .. } | Kind::End => Err(Misuse::NotAnEvent),
         }
     }
 }
@@ -129,7 +137,7 @@ pub enum Found {
     Event(Event),
     /// This listener has an event in its queue. The mark is the one that the wait began at.
     Heard(ListenerId),
-    /// The text. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
+    /// The text, or any output. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
     Text(String),
     /// The end, and how it came.
     End(Box<Outcome>),
@@ -174,6 +182,7 @@ pub(crate) enum Item {
     Event(Filter),
     Heard(ListenerId),
     Text { console: usize, text: Vec<u8>, scanned: u64 },
+    Output { console: usize, from: u64 },
     End,
 }
 
@@ -184,7 +193,11 @@ impl Item {
 
     /// Where the text ends on this console, if it is there. Looks at each byte once.
     fn find(&mut self, index: usize, on: &Console) -> Option<u64> {
-        let Self::Text { console, text, scanned } = self else { return None };
+        let (console, text, scanned) = match self {
+            Self::Text { console, text, scanned } => (console, text, scanned),
+            Self::Output { console, from } if *console == index => return Some(on.end()).filter(|end| end > from),
+            _ => return None,
+        };
         if *console != index {
             return None;
         }
@@ -256,6 +269,14 @@ impl Waits {
         });
     }
 
+    /// The queues of all listeners were emptied: what was found in one and not taken is lost with the life it was of.
+    pub(crate) fn lost(&mut self, outcome: &Outcome) {
+        let heard = |hit: &Hit| matches!(hit.found, Found::Heard(_));
+        for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(heard)) {
+            *result = Err(WaitError::Ended(Box::new(outcome.clone())));
+        }
+    }
+
     /// No event can come any more.
     pub(crate) fn disconnected(&mut self) {
         self.settle(|wait| {
@@ -318,7 +339,8 @@ impl Pending {
 
     fn count_missed(&self, history: &History, consoles: &[Console]) -> Missed {
         let events = self.items.iter().any(|item| matches!(item, Item::Event(_)));
-        let on = |index| self.items.iter().any(|item| matches!(item, Item::Text { console, .. } if *console == index));
+        let reads = |item: &Item, index| matches!(item, Item::Text { console, .. } | Item::Output { console, .. } if *console == index);
+        let on = |index| self.items.iter().any(|item| reads(item, index));
         let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));
         Missed {
             events: if events { history.first().saturating_sub(self.mark.event) } else { 0 },

@@ -4,14 +4,30 @@ mod rig;
 
 use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, Order, ProcessNews, Request, Wiring};
 use qemu_machine_core::{
-    Channel, Effect, ExitStatus, Inherited, Input, LaunchFailure, Phase, Prepared, Shutdown, Signal, State,
+    Address, Channel, Config, Effect, ExitStatus, Inherited, Input, LaunchFailure, Monitor, Peer, Phase, Prepared,
+    Shutdown, Signal, State,
 };
 use rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
 
 const EVENT: &[u8] = b"{\"event\": \"STOP\"}\n";
 
+/// A machine that somebody else launched.
+fn attached() -> Config {
+    Config::attach(Peer::Dial(Address::unix("/run/qmp")))
+}
+
+/// A process that has not dialled yet, and a host that is slow to close.
+fn awaited() -> Rig {
+    let is_slow = |effect: &Effect| matches!(effect, Effect::Open(Channel::Monitor) | Effect::Close(_));
+    held_of(config().monitor(Monitor::Socket), is_slow)
+}
+
 fn held(held: fn(&Effect) -> bool) -> Rig {
-    let mut rig = Rig::new(config());
+    held_of(config(), held)
+}
+
+fn held_of(config: Config, held: fn(&Effect) -> bool) -> Rig {
+    let mut rig = Rig::new(config);
     rig.held = held;
     rig.launch();
     rig
@@ -28,6 +44,12 @@ fn cleaning(held: fn(&Effect) -> bool) -> Rig {
 fn then(mut rig: Rig, step: impl FnOnce(&mut Rig)) -> Rig {
     step(&mut rig);
     rig
+}
+
+fn let_go(rig: &mut Rig) {
+    rig.held = |effect| matches!(effect, Effect::Close(_));
+    rig.vm.disconnect(rig.now).expect("it is not ours");
+    rig.serve();
 }
 
 /// A machine in each state of its life, by name.
@@ -47,6 +69,15 @@ fn states() -> Vec<(&'static str, Rig)> {
         ("reading the log", cleaning(|effect| matches!(effect, Effect::ReadLog { .. }))),
         ("removing", cleaning(|effect| matches!(effect, Effect::Remove))),
         ("ended", cleaning(|_| false)),
+        ("others, preparing", held_of(attached(), |effect| matches!(effect, Effect::Prepare(_)))),
+        ("others, opening", held_of(attached(), |effect| matches!(effect, Effect::Open(_)))),
+        ("others, greeting", Rig::launched(attached())),
+        ("others, running", Rig::ready(attached())),
+        ("others, stopping", then(Rig::ready(attached()), |rig| rig.shutdown(Shutdown::default()))),
+        ("others, let go", then(Rig::ready(attached()), let_go)),
+        ("awaited", awaited()),
+        ("awaited, killed", then(awaited(), Rig::kill)),
+        ("awaited, dead", then(awaited(), |rig| rig.exits(SIGKILL))),
     ]
 }
 
@@ -63,9 +94,26 @@ fn matters_only_in(input: &Input<'_>, allowed: &[&str]) {
     assert!(wrong.is_empty(), "{input:?} changed a machine that was {wrong:?}");
 }
 
-const WITH_PROCESS: &[&str] = &["opening", "greeting", "negotiating", "hung up", "running", "stopping", "killed"];
-const WITH_CHANNELS: &[&str] =
-    &["opening", "greeting", "negotiating", "hung up", "running", "stopping", "killed", "draining"];
+const WITH_PROCESS: &[&str] =
+    &["opening", "greeting", "negotiating", "hung up", "running", "stopping", "killed", "awaited", "awaited, killed"];
+/// Those with a process have a console as well.
+const WITH_CONSOLE: &[&str] = &[
+    "opening",
+    "greeting",
+    "negotiating",
+    "hung up",
+    "running",
+    "stopping",
+    "killed",
+    "draining",
+    "awaited",
+    "awaited, killed",
+    "awaited, dead",
+];
+const OTHERS: &[&str] =
+    &["others, opening", "others, greeting", "others, running", "others, stopping", "others, let go"];
+/// Where the monitor is being opened.
+const OPENING: &[&str] = &["opening", "others, opening", "awaited", "awaited, killed", "awaited, dead"];
 
 #[test]
 fn the_states_are_what_they_are_called() {
@@ -78,6 +126,10 @@ fn the_states_are_what_they_are_called() {
             "negotiating" => State::Launching(Phase::Negotiating),
             "running" => State::Running,
             "ended" => State::Ended,
+            "others, preparing" => State::Launching(Phase::Starting),
+            "others, opening" | "awaited" => State::Launching(Phase::Connecting),
+            "others, greeting" => State::Launching(Phase::Greeting),
+            "others, running" => State::Running,
             _ => State::Ending,
         };
         assert_eq!(rig.vm.state(), expected, "{name}");
@@ -87,12 +139,15 @@ fn the_states_are_what_they_are_called() {
 #[test]
 fn prepared_answers_prepare() {
     let descriptors = vec![(Inherited::Channel(Channel::Monitor), 99)];
-    matters_only_in(&Input::Prepared(Prepared { descriptors, ..Prepared::default() }), &["preparing"]);
+    matters_only_in(
+        &Input::Prepared(Prepared { descriptors, ..Prepared::default() }),
+        &["preparing", "others, preparing"],
+    );
 }
 
 #[test]
 fn a_failed_preparation_answers_prepare() {
-    matters_only_in(&Input::PrepareFailed(fault("prepare")), &["preparing"]);
+    matters_only_in(&Input::PrepareFailed(fault("prepare")), &["preparing", "others, preparing"]);
 }
 
 #[test]
@@ -112,14 +167,20 @@ fn only_a_process_that_lives_can_end() {
 
 #[test]
 fn opened_answers_open() {
-    matters_only_in(&Input::Opened(Channel::Monitor), &["opening"]);
+    matters_only_in(&Input::Opened(Channel::Monitor), OPENING);
     matters_only_in(&Input::Opened(Channel::Console(0)), &["opening"]);
     matters_only_in(&Input::Opened(Channel::Console(9)), &[]);
 }
 
 #[test]
 fn a_monitor_that_cannot_be_opened_answers_open() {
-    matters_only_in(&Input::OpenFailed(Channel::Monitor, fault("open")), &["opening"]);
+    matters_only_in(&Input::OpenFailed(Channel::Monitor, fault("open")), OPENING);
+}
+
+#[test]
+fn a_crowd_is_seen_while_a_monitor_is_opened() {
+    matters_only_in(&Input::Crowded(Channel::Monitor), OPENING);
+    matters_only_in(&Input::Crowded(Channel::Console(9)), &[]);
 }
 
 #[test]
@@ -131,27 +192,28 @@ fn a_console_that_cannot_be_opened_answers_open() {
 #[test]
 fn a_monitor_speaks_while_it_is_open() {
     let open = ["greeting", "negotiating", "running", "stopping", "killed", "draining"];
+    let open = [&open[..], &OTHERS[1..]].concat();
     matters_only_in(&Input::Received(Channel::Monitor, EVENT), &open);
 }
 
 #[test]
 fn a_console_prints_while_it_is_open() {
-    matters_only_in(&Input::Received(Channel::Console(0), b"text"), WITH_CHANNELS);
+    matters_only_in(&Input::Received(Channel::Console(0), b"text"), WITH_CONSOLE);
     matters_only_in(&Input::Received(Channel::Console(9), b"text"), &[]);
 }
 
 #[test]
 fn a_channel_closes_once() {
-    let open = WITH_CHANNELS.iter().copied().filter(|name| *name != "hung up").collect::<Vec<_>>();
+    let open = WITH_CONSOLE.iter().chain(OTHERS).copied().filter(|name| *name != "hung up").collect::<Vec<_>>();
     matters_only_in(&Input::Closed(Channel::Monitor), &open);
-    matters_only_in(&Input::Closed(Channel::Console(0)), WITH_CHANNELS);
+    matters_only_in(&Input::Closed(Channel::Console(0)), WITH_CONSOLE);
     matters_only_in(&Input::Closed(Channel::Console(9)), &[]);
 }
 
 #[test]
 fn a_signal_fails_only_where_one_was_sent() {
     matters_only_in(&Input::Signalled(Signal::Terminate, Ok(())), &[]);
-    let killed = ["killed", "draining", "reading the log", "removing"];
+    let killed = ["killed", "draining", "reading the log", "removing", "awaited, killed"];
     matters_only_in(&Input::Signalled(Signal::Terminate, Err(fault("signal"))), &["stopping"]);
     matters_only_in(&Input::Signalled(Signal::Kill, Err(fault("signal"))), &killed);
 }
@@ -201,8 +263,17 @@ fn a_lifecycle_ignores_news_that_do_not_fit() {
     let greeting = step(opening, News::Link(LinkNews::Opened)).0;
     let negotiating = step(greeting, News::Link(LinkNews::Greeted)).0;
     let running = step(negotiating, News::Link(LinkNews::Negotiated)).0;
+    let foreign = || News::Asked(Request::Launch { until: None, wiring: Wiring::Foreign, channels: 1 });
+    let dialling = step(step(Lifecycle::default(), foreign()).0, News::Process(ProcessNews::Prepared)).0;
+    let met = [LinkNews::Opened, LinkNews::Greeted, LinkNews::Negotiated].into_iter();
+    let attached = met.fold(dialling, |life, news| step(life, News::Link(news)).0);
     let mut wrong = Vec::new();
     let cases = [
+        ("spawn of what is not ours", dialling, News::Process(ProcessNews::Spawned { pid: 1 })),
+        ("failed spawn of what is not ours", dialling, News::Process(ProcessNews::SpawnFailed(fault("x")))),
+        ("exit of what is not ours", attached, News::Process(ProcessNews::Exited(SIGKILL))),
+        ("a signal to what is not ours", attached, News::SignalRefused(Signal::Kill)),
+        ("giving up what was not killed", attached, News::Asked(Request::GiveUp)),
         ("launch while launching", greeting, launch()),
         ("launch while running", running, launch()),
         ("shutdown while idle", Lifecycle::default(), News::Asked(Request::Shutdown(Shutdown::default()))),

@@ -10,22 +10,17 @@ use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, secs};
 
 const QUIT: &str = r#"{"execute":"quit","id":1}"#;
 
-fn signals(rig: &Rig) -> Vec<Signal> {
-    let signal = |effect: &Effect| if let Effect::Signal(signal) = effect { Some(*signal) } else { None };
-    rig.effects.iter().filter_map(signal).collect()
-}
-
 #[test]
 fn each_rung_has_its_share_of_the_time() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(30)));
-    assert_eq!((rig.take_sent().as_str(), signals(&rig)), (QUIT, vec![]));
+    assert_eq!((rig.take_sent().as_str(), rig.signals()), (QUIT, vec![]));
     assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
     rig.pass_exactly(secs(20));
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Rung(Rung::Terminate))));
     rig.pass_exactly(secs(10));
-    assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(rig.signals(), [Signal::Terminate, Signal::Kill]);
     assert_eq!(rig.vm.deadline(), Some((at(secs(40)), Why::Reap)));
     assert!(!rig.vm.lifecycle().is_killed(), "the caller did not ask for it");
     assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
@@ -37,7 +32,7 @@ fn a_quit_that_is_refused_is_followed_by_sigterm_at_once() {
     rig.shutdown(Shutdown::within(secs(30)));
     rig.pass(secs(3));
     rig.refuses(1);
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     assert_eq!(rig.vm.deadline(), Some((at(secs(13)), Why::Rung(Rung::Terminate))));
     rig.shuts_down("host-signal");
     assert_eq!(rig.dies(ExitStatus::Code(0)).cause, Cause::Asked(Rung::Terminate));
@@ -49,9 +44,9 @@ fn a_late_refusal_of_quit_does_not_shorten_sigterm() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(30)));
     rig.pass(secs(20));
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     rig.refuses(1);
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Rung(Rung::Terminate))));
 }
 
@@ -61,7 +56,7 @@ fn a_late_refusal_of_the_power_button_does_not_shorten_quit() {
     rig.shutdown(Shutdown::within(secs(30)).power_down(secs(5)));
     rig.pass(secs(5));
     rig.refuses(1);
-    assert_eq!(signals(&rig), []);
+    assert_eq!(rig.signals(), []);
     assert_eq!(rig.vm.deadline(), Some((at(secs(25)), Why::Rung(Rung::Quit))));
 }
 
@@ -101,7 +96,7 @@ fn nobody_is_told_to_quit_over_a_monitor_that_is_gone() {
     let mut rig = Rig::ready(config());
     rig.closes(Channel::Monitor);
     rig.shutdown(Shutdown::within(secs(30)).power_down(secs(60)));
-    assert_eq!((rig.take_sent().as_str(), signals(&rig)), ("", vec![Signal::Terminate]));
+    assert_eq!((rig.take_sent().as_str(), rig.signals()), ("", vec![Signal::Terminate]));
 }
 
 #[test]
@@ -111,15 +106,15 @@ fn a_quit_that_was_accepted_before_is_not_repeated_but_waited_for() {
     rig.take_sent();
     rig.replies(1);
     rig.shutdown(Shutdown::within(secs(30)).power_down(secs(60)));
-    assert_eq!((rig.take_sent().as_str(), signals(&rig)), ("", vec![]));
+    assert_eq!((rig.take_sent().as_str(), rig.signals()), ("", vec![]));
     rig.pass_exactly(secs(20));
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     let mut gone = Rig::ready(config());
     gone.issue("quit");
     gone.replies(1);
     gone.closes(Channel::Monitor);
     gone.shutdown(Shutdown::within(secs(30)));
-    assert_eq!(signals(&gone), [], "it is on its way");
+    assert_eq!(gone.signals(), [], "it is on its way");
     assert_eq!(gone.dies(ExitStatus::Code(0)).cause, Cause::Asked(Rung::Quit));
 }
 
@@ -134,7 +129,7 @@ fn a_second_shutdown_changes_nothing_and_a_kill_overtakes_it() {
     rig.kill();
     rig.kill();
     rig.shutdown(Shutdown::default());
-    assert_eq!(signals(&rig), [Signal::Kill]);
+    assert_eq!(rig.signals(), [Signal::Kill]);
     assert!(rig.vm.lifecycle().is_killed());
     assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
 }
@@ -147,7 +142,7 @@ fn a_process_that_ends_of_sigterm_while_sigkill_is_sent_was_ended_by_the_caller(
         rig.shutdown(Shutdown::within(secs(30)));
         rig.pass(secs(20));
         rig.pass(secs(10));
-        assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
+        assert_eq!(rig.signals(), [Signal::Terminate, Signal::Kill]);
         event.into_iter().for_each(|reason| rig.shuts_down(reason));
         assert_eq!(rig.dies(exit).cause, Cause::Asked(Rung::Terminate));
     }
@@ -205,7 +200,7 @@ fn a_launch_can_be_given_up_in_every_phase() {
                 rig.serve();
             }
             let signal = if kill { Signal::Kill } else { Signal::Terminate };
-            assert_eq!(signals(&rig), if is_signalled { vec![signal] } else { vec![] }, "{phase:?}");
+            assert_eq!(rig.signals(), if is_signalled { vec![signal] } else { vec![] }, "{phase:?}");
             if is_signalled {
                 assert_eq!((rig.vm.state(), rig.vm.lifecycle().is_killed()), (State::Ending, kill));
                 rig.dies(if kill { SIGKILL } else { SIGTERM });
@@ -227,9 +222,9 @@ fn a_process_that_hung_up_can_be_given_up() {
     rig.closes(Channel::Monitor);
     rig.pass(secs(1));
     rig.shutdown(Shutdown::within(secs(3)));
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     rig.pass_exactly(secs(1));
-    assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(rig.signals(), [Signal::Terminate, Signal::Kill]);
 }
 
 /// What we may not do is not waited for.
@@ -239,7 +234,7 @@ fn a_signal_that_cannot_be_sent_brings_the_next_rung_at_once() {
     rig.failing = |effect| matches!(effect, Effect::Signal(Signal::Terminate));
     rig.shutdown(Shutdown::within(secs(30)));
     rig.pass(secs(20));
-    assert_eq!(signals(&rig), [Signal::Terminate, Signal::Kill]);
+    assert_eq!(rig.signals(), [Signal::Terminate, Signal::Kill]);
     assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
 }
 

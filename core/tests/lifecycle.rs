@@ -5,8 +5,8 @@ mod rig;
 
 use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkNews, News, Order, ProcessNews, Request, Wiring};
 use qemu_machine_core::{
-    Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchError, LaunchFailure, Misuse, Notice, Phase,
-    Rung, Shutdown, Signal, State, Transport, Wait, Why,
+    Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchFailure, Misuse, Notice, Phase, Rung, Shutdown,
+    Signal, State, Transport, Wait, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
@@ -14,34 +14,8 @@ const READY: &str = r#"{"return": {}, "id": 0}"#;
 const MONITOR: Channel = Channel::Monitor;
 const CONSOLE: Channel = Channel::Console(0);
 
-fn failure(rig: &Rig) -> LaunchFailure {
-    match rig.vm.launched() {
-        Some(Err(LaunchError::Failed { failure, outcome })) => {
-            assert_eq!(Some(&*outcome), rig.vm.outcome());
-            failure
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
 fn flags(life: &Lifecycle) -> (bool, bool, bool) {
     (life.is_launched(), life.is_quit_issued(), life.is_killed())
-}
-
-fn signals(rig: &Rig) -> Vec<Signal> {
-    let signal = |effect: &Effect| if let Effect::Signal(signal) = effect { Some(*signal) } else { None };
-    rig.effects.iter().filter_map(signal).collect()
-}
-
-/// What a whole life orders, each once; `Prepare` and `Spawn` without what they carry.
-fn order_names(rig: &Rig) -> Vec<String> {
-    let name = |effect: &Effect| match effect {
-        Effect::Prepare(_) => "Prepare".to_string(),
-        Effect::Spawn(_) => "Spawn".to_string(),
-        Effect::ReadLog { .. } => "ReadLog".to_string(),
-        other => format!("{other:?}"),
-    };
-    rig.effects.iter().map(name).collect()
 }
 
 #[test]
@@ -71,7 +45,7 @@ fn a_life_from_launch_to_outcome() {
     assert_eq!((outcome.log.as_str(), outcome.consoles), ("last words\n", vec![("tty".into(), "bye\r\n".into())]));
     assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Ended, Some(Ok(())), None));
     assert_eq!(rig.notices, [Notice::Ready, Notice::Printed(0), Notice::Event(0), Notice::Ended]);
-    assert_eq!(order_names(&rig), ["Prepare", "Spawn", "Open(Monitor)", "Open(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!(rig.order_names(), ["Prepare", "Spawn", "Open(Monitor)", "Open(Console(0))", "ReadLog", "Remove"]);
     assert_eq!(rig.vm.deadline(), None);
 }
 
@@ -94,7 +68,7 @@ fn a_machine_without_a_monitor_is_ready_when_it_is_started() {
     assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Running, Some(Ok(()))));
     assert_eq!(rig.vm.execute(rig.now, &"stop", FOREVER).map(|_| ()), Err(Misuse::NoMonitor));
     rig.shutdown(Shutdown::within(secs(30)));
-    assert_eq!(signals(&rig), [Signal::Terminate]);
+    assert_eq!(rig.signals(), [Signal::Terminate]);
     assert_eq!(rig.dies(SIGTERM).cause, Cause::Asked(Rung::Terminate));
 }
 
@@ -150,10 +124,10 @@ fn a_death_before_readiness_is_reported_with_its_phase() {
             }
             rig.prints("oops");
             let outcome = rig.dies(ExitStatus::Code(1));
-            assert_eq!(failure(&rig), LaunchFailure::Exited(phase));
+            assert_eq!(rig.failure(), LaunchFailure::Exited(phase));
             assert_eq!((outcome.cause, outcome.log.as_str()), (Cause::Exit(1), "qemu: no such device\n"));
             assert_eq!(outcome.consoles[0].1, "oops");
-            assert!(signals(&rig).is_empty() && !rig.notices.contains(&Notice::Ready));
+            assert!(rig.signals().is_empty() && !rig.notices.contains(&Notice::Ready));
         }
     }
 }
@@ -166,7 +140,7 @@ fn a_death_before_the_monitor_opens_is_reported_as_death() {
     assert_eq!(rig.vm.state(), State::Launching(Phase::Connecting));
     rig.exits(ExitStatus::Code(127));
     rig.closes_all();
-    assert_eq!(failure(&rig), LaunchFailure::Exited(Phase::Connecting));
+    assert_eq!(rig.failure(), LaunchFailure::Exited(Phase::Connecting));
 }
 
 #[test]
@@ -182,7 +156,7 @@ fn a_death_while_it_runs_is_an_outcome_and_no_failed_launch() {
             (outcome.cause, rig.vm.launched()),
             (Cause::Signal { number: Some(11), sender: None }, Some(Ok(())))
         );
-        assert!(signals(&rig).is_empty());
+        assert!(rig.signals().is_empty());
     }
 }
 
@@ -213,7 +187,7 @@ fn channels_of_a_dead_process_are_given_up_after_two_seconds() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(3)), Why::Drain)));
     rig.take_effects();
     rig.pass_exactly(secs(2));
-    assert_eq!(order_names(&rig), ["Close(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!(rig.order_names(), ["Close(Console(0))", "ReadLog", "Remove"]);
     assert_eq!(rig.vm.state(), State::Ended);
 }
 
@@ -226,9 +200,9 @@ fn nothing_was_started_when_the_host_cannot() {
         let mut rig = Rig::new(config());
         rig.failing = failing;
         rig.launch();
-        assert_eq!((rig.vm.state(), failure(&rig)), (State::Ended, LaunchFailure::Host(fault("oblige"))));
+        assert_eq!((rig.vm.state(), rig.failure()), (State::Ended, LaunchFailure::Host(fault("oblige"))));
         assert_eq!((rig.outcome().cause, rig.outcome().exit), (Cause::NotStarted, None));
-        assert_eq!(order_names(&rig), phase_effects);
+        assert_eq!(rig.order_names(), phase_effects);
     }
 }
 
@@ -237,10 +211,10 @@ fn a_monitor_that_never_greets_fails_the_launch_at_its_deadline() {
     let mut rig = Rig::launched(config().launch_within(secs(7)));
     assert_eq!(rig.vm.deadline(), Some((at(secs(7)), Why::Launch(Phase::Greeting))));
     rig.pass_exactly(secs(7));
-    assert_eq!((rig.vm.state(), signals(&rig)), (State::Ending, vec![Signal::Kill]));
+    assert_eq!((rig.vm.state(), rig.signals()), (State::Ending, vec![Signal::Kill]));
     assert_eq!(rig.vm.launched(), None, "not before everything is cleaned up");
     assert_eq!(rig.dies(SIGKILL).cause, Cause::LaunchFailed);
-    assert_eq!(failure(&rig), LaunchFailure::TimedOut(Phase::Greeting));
+    assert_eq!(rig.failure(), LaunchFailure::TimedOut(Phase::Greeting));
 }
 
 #[test]
@@ -261,11 +235,11 @@ fn the_deadline_of_a_launch_covers_every_phase() {
             rig.serve();
         }
         if rig.vm.outcome().is_none() {
-            assert_eq!(signals(&rig), [Signal::Kill]);
+            assert_eq!(rig.signals(), [Signal::Kill]);
             rig.dies(SIGKILL);
         }
-        assert_eq!(failure(&rig), LaunchFailure::TimedOut(phase));
-        assert_eq!(order_names(&rig).iter().filter(|name| *name == "Remove").count(), 1);
+        assert_eq!(rig.failure(), LaunchFailure::TimedOut(phase));
+        assert_eq!(rig.order_names().iter().filter(|name| *name == "Remove").count(), 1);
     }
 }
 
@@ -296,9 +270,9 @@ fn a_process_that_hangs_up_and_does_not_end_is_killed_after_its_grace() {
         rig.pass(secs(hangs_up));
         rig.closes(MONITOR);
         rig.pass_exactly(secs(grace));
-        assert_eq!(signals(&rig), [Signal::Kill]);
+        assert_eq!(rig.signals(), [Signal::Kill]);
         rig.dies(SIGKILL);
-        assert_eq!(failure(&rig), LaunchFailure::Hung(Phase::Greeting));
+        assert_eq!(rig.failure(), LaunchFailure::Hung(Phase::Greeting));
     }
 }
 
@@ -309,7 +283,7 @@ fn a_process_that_survives_sigkill_is_given_up() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(10)), Why::Reap)));
     rig.take_effects();
     rig.pass_exactly(secs(10));
-    assert_eq!(order_names(&rig), ["Close(Monitor)", "Close(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!(rig.order_names(), ["Close(Monitor)", "Close(Console(0))", "ReadLog", "Remove"]);
     assert_eq!((rig.outcome().cause, rig.outcome().exit), (Cause::Unkillable, None));
 }
 

@@ -3,7 +3,7 @@
 
 mod rig;
 
-use qemu_machine_core::{Cause, Channel, Config, Effect, ExitStatus, LaunchError, Misuse, Rung, Shutdown};
+use qemu_machine_core::{Cause, Channel, Config, Effect, ExitStatus, LaunchError, Limits, Misuse, Rung, Shutdown};
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 
 /// What the caller did before the end.
@@ -122,6 +122,131 @@ fn the_last_events_are_those_that_tell_of_an_end() {
     assert_eq!(names, ["GUEST_PANICKED", "SHUTDOWN"]);
 }
 
+/// One of each kind, where it came last; however much else came, and however little is remembered of that.
+#[test]
+fn the_last_event_of_each_kind_is_kept_in_the_order_of_occurrence() {
+    let mut few = Limits::default();
+    few.events = 100;
+    let mut rig = Rig::ready(config().limits(few));
+    for name in ["GUEST_PANICKED", "RESET", "SHUTDOWN", "RESET"] {
+        rig.happens(name);
+    }
+    rig.says(r#"{"event": "GUEST_PANICKED", "data": {"action": "pause"}}"#);
+    (0..20).for_each(|_| rig.happens("RTC_CHANGE"));
+    rig.shuts_down("guest-reset");
+    rig.shuts_down("guest-panic");
+    (0..20).for_each(|_| rig.happens("STOP"));
+    let outcome = rig.dies(OK);
+    let shown: Vec<_> = outcome.last_events.iter().map(ToString::to_string).collect();
+    let last = r#"SHUTDOWN {"guest": false, "reason": "guest-panic"}"#;
+    assert_eq!(shown, ["RESET", r#"GUEST_PANICKED {"action": "pause"}"#, last]);
+    assert_eq!(outcome.cause, Cause::Panic, "the last reason counts");
+    let lines = outcome.to_string();
+    let lines: Vec<_> = lines.lines().filter_map(|line| line.strip_prefix("  last event: ")).collect();
+    assert_eq!(lines, shown);
+}
+
+/// Each that was climbed, whichever of them worked; they are told where there was more than one.
+#[test]
+fn the_rungs_tell_what_was_tried() {
+    use Rung::{Kill, PowerDown, Quit, Terminate};
+    let ladder = Asked::Ladder;
+    let table = [
+        (Asked::Nothing, &[][..], ""),
+        (Asked::OwnQuit, &[], ""),
+        (Asked::Kill, &[Kill], ""),
+        (ladder(Quit), &[Quit], ""),
+        (ladder(PowerDown), &[PowerDown], ""),
+        (ladder(Terminate), &[Quit, Terminate], "\n  tried: quit, SIGTERM\n"),
+        (ladder(Kill), &[Quit, Terminate, Kill], "\n  tried: quit, SIGTERM, SIGKILL\n"),
+    ];
+    for (asked, rungs, shown) in table {
+        let mut rig = Rig::ready(config());
+        ask(&mut rig, asked);
+        let outcome = rig.dies(SIGKILL);
+        assert_eq!(outcome.rungs, rungs, "{asked:?}");
+        let text = outcome.to_string();
+        assert!(if shown.is_empty() { !text.contains("tried") } else { text.contains(shown) }, "{text}");
+    }
+}
+
+/// What a machine becomes that QEMU says was ended by a signal, when this is what it printed.
+fn signal_in(log: impl AsRef<[u8]>) -> (Option<i32>, Option<String>) {
+    let mut rig = Rig::ready(config());
+    rig.log = log.as_ref().to_vec();
+    rig.prints("terminating on signal 3 from pid 3 (the guest)\n");
+    rig.shuts_down("host-signal");
+    match rig.dies(OK).cause {
+        Cause::Signal { number, sender } => (number, sender),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_sender_of_a_signal_is_read_from_what_qemu_printed() {
+    let bash = "terminating on signal 15 from pid 4711 (bash)";
+    let table = [
+        ("", None, None),
+        ("qemu: warning\n", None, None),
+        (bash, Some(15), Some("pid 4711 (bash)")),
+        (
+            "qemu-system-x86_64: terminating on signal 1 from pid 1 (<unknown process>)\r\n",
+            Some(1),
+            Some("pid 1 (<unknown process>)"),
+        ),
+        ("terminating on signal 2\n", Some(2), None),
+        ("terminating on signal 2 \nbye\n", Some(2), None),
+        ("terminating on signal 15 from ", Some(15), None),
+        // Of several, the last: it ended what the others did not.
+        ("terminating on signal 1 from pid 1 (a)\nterminating on signal 2\n", Some(2), None),
+        ("terminating on signal 2\nterminating on signal 1 from pid 1 (a)\n", Some(1), Some("pid 1 (a)")),
+        // What only looks like it.
+        ("terminating on signal ", None, None),
+        ("terminating on signal x from pid 1 (a)", None, None),
+        ("terminating on signal 99999999999 from pid 1 (a)", None, None),
+        ("Terminating on signal 15 from pid 1 (a)", None, None),
+    ];
+    for (log, number, sender) in table {
+        assert_eq!(signal_in(log), (number, sender.map(Into::into)), "{log:?}");
+    }
+    for chatter in ["not terminating on signal handlers", "terminating on signal x from pid 1 (a)"] {
+        let expected = (Some(15), Some("pid 4711 (bash)".to_string()));
+        assert_eq!(signal_in(format!("{chatter}\n{bash}\n{chatter}\n")), expected);
+    }
+}
+
+/// The name of the sender is whatever the sender calls himself.
+#[test]
+fn a_sender_cannot_pass_for_another_on_his_line() {
+    for (name, shown) in [
+        ("(x from y)", "(x from y)"),
+        ("(terminating on signal 9 from pid 1 (init))", "(terminating on signal 9 from pid 1 (init))"),
+        ("(\u{1b}[2J\u{7}\u{9b})", "(\\u{1b}[2J\\u{7}\\u{9b})"),
+        ("(a\tb)  ", "(a\tb)"),
+    ] {
+        let expected = (Some(15), Some(format!("pid 4711 {shown}")));
+        assert_eq!(signal_in(format!("qemu: terminating on signal 15 from pid 4711 {name}\n")), expected);
+    }
+    let broken = signal_in(b"terminating on signal 15 from pid 1 (\xff)");
+    assert_eq!(broken, (Some(15), Some("pid 1 (\u{fffd})".into())));
+}
+
+/// The same line is no evidence where QEMU does not say that a signal ended it, or where the signal was ours.
+#[test]
+fn what_was_printed_is_no_evidence_by_itself() {
+    for (asked, event, expected) in [
+        (Asked::Nothing, None, Cause::Exit(0)),
+        (Asked::Nothing, Some("guest-shutdown"), Cause::PowerOff),
+        (Asked::Ladder(Rung::Terminate), Some("host-signal"), Cause::Asked(Rung::Terminate)),
+    ] {
+        let mut rig = Rig::ready(config());
+        rig.log = b"terminating on signal 15 from pid 4711 (bash)".to_vec();
+        ask(&mut rig, asked);
+        event.into_iter().for_each(|reason| rig.shuts_down(reason));
+        assert_eq!(rig.dies(OK).cause, expected);
+    }
+}
+
 #[test]
 fn a_cause_reads_as_a_sentence() {
     for (cause, expected) in [
@@ -203,7 +328,7 @@ launch failed: QEMU ended before its monitor greeted
 
 #[test]
 fn last_words_are_bounded_and_the_newest() {
-    let mut limits = qemu_machine_core::Limits::default();
+    let mut limits = Limits::default();
     limits.last_words = 6;
     let mut rig = Rig::launched(config().limits(limits));
     rig.negotiate(GREETING);

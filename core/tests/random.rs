@@ -1,15 +1,17 @@
 //! Proves that no sequence of requests, news and time breaks what a machine promises: no panic, one outcome for each
-//! life, one answer for each command, each order once, no order behind the end.
+//! life, one answer for each command, each order once, no order behind the end, no descriptor kept or with another's
+//! command, nothing that waits for nobody.
 
 mod rig;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use qemu_machine_core::{
-    Channel, CommandId, Deadline, Effect, ExitStatus, FOREVER, Input, Limits, Machine, Notice, OutOfBand, Prepared,
-    Shutdown, Signal, State, Wait,
+    Address, Channel, CommandId, Config, Deadline, Descriptor, Effect, ExitStatus, FOREVER, Input, Limits, Machine,
+    Monitor, Notice, OutOfBand, Peer, Prepared, Shutdown, Signal, State, Wait,
 };
 use rig::{GREETING, GREETING_OOB, Rig, SIGKILL, SIGTERM, config, fault, secs};
 
@@ -19,10 +21,16 @@ enum Step {
     Execute(Option<u64>),
     ExecuteOutOfBand,
     ExecuteRaw,
+    /// With a descriptor, perhaps out of band.
+    Hand(bool),
     Quit,
     Disown(Index),
     Shutdown(u64),
     Kill,
+    Disconnect,
+    Abandon,
+    /// Whether the socket of the monitor takes no more.
+    Stall(bool),
     Wait(u64),
     Say(usize),
     Reply(u16),
@@ -70,6 +78,7 @@ fn news(which: usize) -> Input<'static> {
         Input::Removed(Ok(())),
         Input::Removed(Err(fault("remove"))),
         Input::TimePassed,
+        Input::Crowded(Channel::Monitor),
     ];
     all[which % all.len()].clone()
 }
@@ -80,38 +89,64 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => proptest::option::of(0_u64..30).prop_map(Step::Execute),
         1 => Just(Step::ExecuteOutOfBand),
         1 => Just(Step::ExecuteRaw),
+        4 => any::<bool>().prop_map(Step::Hand),
         1 => Just(Step::Quit),
         1 => any::<Index>().prop_map(Step::Disown),
         1 => (0_u64..40).prop_map(Step::Shutdown),
         1 => Just(Step::Kill),
+        1 => prop_oneof![2 => Just(Step::Disconnect), 1 => Just(Step::Abandon)],
+        2 => any::<bool>().prop_map(Step::Stall),
         2 => (0_u64..30).prop_map(Step::Wait),
         6 => (0..SAID.len()).prop_map(Step::Say),
         3 => (0_u16..12).prop_map(Step::Reply),
         10 => (0_usize..4).prop_map(Step::Answer),
-        4 => (0_usize..22).prop_map(Step::News),
+        4 => (0_usize..23).prop_map(Step::News),
         2 => (0_u64..20).prop_map(Step::Pass),
         1 => Just(Step::PassToDeadline),
     ]
 }
 
+/// How the machine comes by its monitor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Inherited,
+    Dialled,
+    Attached,
+}
+
+impl Way {
+    fn config(self) -> Config {
+        match self {
+            Self::Inherited => config(),
+            Self::Dialled => config().monitor(Monitor::Socket),
+            Self::Attached => Config::attach(Peer::Dial(Address::unix("/run/qmp"))),
+        }
+    }
+}
+
 /// The machine, the orders that nobody has answered yet, and what must be true of both.
 struct World {
+    way: Way,
     rig: Rig,
     open: Vec<Effect>,
     /// How many of the orders were seen.
     seen: usize,
     /// Each command that was accepted, and whether it was disowned.
     accepted: BTreeMap<CommandId, bool>,
+    /// Each descriptor, with its number.
+    descriptors: Vec<Arc<usize>>,
+    is_stalled: bool,
     lives: usize,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(way: Way) -> Self {
         let mut limits = Limits::default();
         (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
-        let mut rig = Rig::new(config().limits(limits));
+        let mut rig = Rig::new(way.config().limits(limits));
         rig.held = |_| true;
-        Self { rig, open: Vec::new(), seen: 0, accepted: BTreeMap::new(), lives: 0 }
+        let (accepted, descriptors) = (BTreeMap::new(), Vec::new());
+        Self { way, rig, open: Vec::new(), seen: 0, accepted, descriptors, is_stalled: false, lives: 0 }
     }
 
     fn apply(&mut self, step: &Step) {
@@ -128,6 +163,7 @@ impl World {
             Step::ExecuteRaw => {
                 self.accept(|vm| Some(vm.execute_raw(now, b"{\"execute\": \"x\"}", FOREVER).ok()?.id()))
             }
+            Step::Hand(out_of_band) => self.hand(*out_of_band),
             Step::Quit => self.accept(|vm| Some(vm.execute(now, &"quit", FOREVER).ok()?.id())),
             Step::Disown(index) if !self.accepted.is_empty() => {
                 let id = *self.accepted.keys().nth(index.index(self.accepted.len())).unwrap();
@@ -140,8 +176,12 @@ impl World {
                 drop(self.rig.vm.shutdown(now, how.power_down_again(secs(seconds % 5))));
             }
             Step::Kill => drop(self.rig.vm.kill(now)),
+            Step::Disconnect => drop(self.rig.vm.disconnect(now)),
+            Step::Abandon => self.rig.vm.abandon(now),
+            Step::Stall(stall) => self.is_stalled = *stall,
             Step::Wait(seconds) => {
-                let things = [Wait::text("tty", "login: "), Wait::event("STOP"), Wait::end()];
+                let text = (self.way != Way::Attached).then(|| Wait::text("tty", "login: "));
+                let things = text.into_iter().chain([Wait::event("STOP"), Wait::end()]);
                 drop(self.rig.vm.wait(now, &self.rig.vm.mark(), things, secs(*seconds).into()));
             }
             Step::Say(which) => self.rig.says(SAID[*which]),
@@ -167,6 +207,34 @@ impl World {
         }
     }
 
+    /// A command whose name tells which descriptor is its own.
+    fn hand(&mut self, out_of_band: bool) {
+        let number = Arc::new(self.descriptors.len());
+        let (now, name, descriptor) = (self.rig.now, format!("fd-{number}"), Descriptor::new(number.clone()));
+        self.descriptors.push(number);
+        self.accept(|vm| {
+            Some(match out_of_band {
+                true => vm.execute_with_fd(now, &OutOfBand(name), descriptor, FOREVER).ok()?.id(),
+                false => vm.execute_with_fd(now, &name, descriptor, FOREVER).ok()?.id(),
+            })
+        });
+    }
+
+    /// Sends all that is to be sent. A message with a descriptor begins with its own command, and has no other such.
+    fn send(&mut self) {
+        while !self.rig.vm.outgoing(Channel::Monitor).is_empty() {
+            let carried = self.rig.vm.outgoing_descriptor(Channel::Monitor);
+            let number = carried.and_then(|carried| carried.get::<Arc<usize>>()).map(|number| **number);
+            let sent = self.rig.take_sent();
+            let names: Vec<_> = sent.match_indices("\"fd-").collect();
+            assert_eq!(names.len(), usize::from(number.is_some()), "{number:?}: {sent}");
+            if let Some(number) = number {
+                assert!(sent.split('"').nth(3) == Some(&format!("fd-{number}")), "{number}: {sent}");
+            }
+        }
+        assert_eq!(self.rig.vm.outgoing_descriptor(Channel::Monitor), None, "a descriptor without a byte");
+    }
+
     /// A deadline that was told is over: a runtime would spin on it.
     fn pass(&mut self, duration: core::time::Duration) {
         self.rig.pass(duration);
@@ -176,7 +244,9 @@ impl World {
 
     fn settle(&mut self) {
         self.rig.serve();
-        self.rig.take_sent();
+        if !self.is_stalled {
+            self.send();
+        }
         self.open.extend_from_slice(&self.rig.effects[self.seen..]);
         self.seen = self.rig.effects.len();
         self.check_orders();
@@ -186,6 +256,9 @@ impl World {
         assert_eq!(ends + usize::from(!is_over), self.lives, "one end for each life");
         assert_eq!(self.rig.vm.outcome().is_some(), state == State::Ended);
         assert!(!(self.rig.vm.lifecycle().is_launched() && is_over));
+        // What neither runs nor is over has a deadline, or waits for the host.
+        let waits = !is_over && state != State::Running && self.rig.vm.lifecycle().deadline().is_none();
+        assert!(!waits || !self.open.is_empty(), "nobody knows how long: {:?}", self.rig.vm.lifecycle());
         assert!(self.accepted.keys().all(|id| self.rig.times_answered(*id) <= 1), "answered twice");
     }
 
@@ -193,6 +266,8 @@ impl World {
     fn check_orders(&self) {
         let prepares = self.rig.effects.iter().filter(|effect| matches!(effect, Effect::Prepare(_))).count();
         assert_eq!(prepares, self.lives);
+        let is_ours = |effect: &Effect| matches!(effect, Effect::Spawn(_) | Effect::Signal(_));
+        assert!(self.way != Way::Attached || !self.rig.effects.iter().any(is_ours), "{:?}", self.rig.effects);
         for life in self.rig.effects.split(|effect| matches!(effect, Effect::Prepare(_))) {
             for (index, effect) in life.iter().enumerate() {
                 assert!(!life[..index].contains(effect), "{effect:?} twice");
@@ -204,7 +279,8 @@ impl World {
 
     /// Ends whatever lives, by the rules that a runtime keeps.
     fn end(&mut self) {
-        self.apply(&Step::Kill);
+        self.apply(&Step::Stall(false));
+        self.apply(&Step::Abandon);
         for _ in 0..50 {
             while !self.open.is_empty() {
                 let effect = self.open.remove(0);
@@ -228,8 +304,12 @@ fn ready() -> Vec<Step> {
 proptest! {
     /// Half of the lives are brought to readiness first: few would find the way by chance.
     #[test]
-    fn a_machine_keeps_its_promises_whatever_happens(is_ready in any::<bool>(), steps in prop::collection::vec(any_step(), 0..120)) {
-        let mut world = World::new();
+    fn a_machine_keeps_its_promises_whatever_happens(
+        way in prop::sample::select(&[Way::Inherited, Way::Dialled, Way::Attached]),
+        is_ready in any::<bool>(),
+        steps in prop::collection::vec(any_step(), 0..120),
+    ) {
+        let mut world = World::new(way);
         let beginning = if is_ready { ready() } else { Vec::new() };
         beginning.iter().for_each(|step| world.apply(step));
         prop_assert_eq!(world.rig.vm.state() == State::Running, is_ready);
@@ -242,6 +322,9 @@ proptest! {
             prop_assert!(*is_disowned || world.rig.times_answered(*id) == 1, "{:?} has no answer", id);
         }
         prop_assert_eq!(world.rig.vm.deadline(), None);
+        for number in &world.descriptors {
+            prop_assert_eq!(Arc::strong_count(number), 1, "a descriptor is kept for nothing");
+        }
         prop_assert!(world.rig.vm.channels().is_empty() && world.rig.vm.session().commands() == 0);
     }
 }

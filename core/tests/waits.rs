@@ -363,3 +363,23 @@ fn a_wait_during_the_launch_sees_what_comes_before_readiness() {
     rig.says(GREETING);
     assert_eq!(event(&hit(&mut rig, id)).name(), "VSERPORT_CHANGE");
 }
+
+/// A console is read as it prints by waiting again from where the last wait ended.
+#[test]
+fn row_16_output_is_found_piece_by_piece() {
+    let mut rig = Rig::ready(config().limits(limits(1000, 6)));
+    let start = rig.vm.mark();
+    assert_eq!(find(&mut rig, &start, [Wait::output("tty")]), None, "nothing was printed");
+    rig.prints("one");
+    let first = find(&mut rig, &start, [Wait::text("tty", "never"), Wait::output("tty")]).unwrap();
+    assert_eq!((first.index, text(&first), first.missed.bytes), (1, "one", 0));
+    assert_eq!(find(&mut rig, &first.mark, [Wait::output("tty")]), None, "nothing more was printed");
+    let wait = rig.vm.wait(rig.now, &first.mark, [Wait::output("tty"), Wait::end()], FOREVER).unwrap();
+    rig.prints("two");
+    let second = hit(&mut rig, wait);
+    assert_eq!((second.index, text(&second)), (0, "two"));
+    rig.prints("three, four");
+    let third = find(&mut rig, &second.mark, [Wait::output("tty")]).unwrap();
+    assert_eq!((text(&third), third.missed.bytes), (", four", 5), "what fell out is counted");
+    assert_eq!(rig.vm.wait(rig.now, &start, [Wait::output("x")], FOREVER), Err(Misuse::UnknownConsole("x".into())));
+}

@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark, Misuse,
-    Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine, Mark,
+    Misuse, Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
 
 use crate::driver::Driver;
@@ -144,8 +144,8 @@ impl Vm {
     /// # Errors
     ///
     /// What it said instead of `OK`; or why it said nothing.
-    pub fn execute_line(&self, line: &str) -> Result<String, CommandError> {
-        self.reply(&Encoded::line(line)?, COMMAND_WITHIN)?.reply()
+    pub fn execute_line(&self, line: &str, deadline: impl Into<Deadline>) -> Result<String, CommandError> {
+        self.reply(&Encoded::line(line)?, deadline.into())?.reply()
     }
 
     fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
@@ -204,7 +204,7 @@ impl Vm {
     ///
     /// None for a machine that was launched.
     pub fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
-        self.driver().call(|machine, now| machine.shutdown(now, how), |machine, ()| machine.outcome().cloned())
+        self.end(|machine, now| machine.shutdown(now, how))
     }
 
     /// Ends the machine with SIGKILL. Returns when everything is cleaned up.
@@ -213,7 +213,18 @@ impl Vm {
     ///
     /// None for a machine that was launched.
     pub fn kill(&self) -> Result<Outcome, Misuse> {
-        self.driver().call(|machine, now| machine.kill(now), |machine, ()| machine.outcome().cloned())
+        self.end(Machine::kill)
+    }
+
+    /// Waits for the end of this life, also when the next one has begun meanwhile.
+    fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
+        self.driver().call(
+            |machine, now| {
+                how(machine, now)?;
+                machine.wait_for_end(now, FOREVER)
+            },
+            |machine, wait| machine.claim_end(*wait),
+        )
     }
 
     /// Lets go of a machine that somebody else launched, and returns when the connection is closed.
@@ -222,7 +233,7 @@ impl Vm {
     ///
     /// [`Misuse::Ours`] for a machine that we launched.
     pub fn disconnect(&self) -> Result<Outcome, Misuse> {
-        self.driver().call(|machine, now| machine.disconnect(now), |machine, ()| machine.outcome().cloned())
+        self.end(Machine::disconnect)
     }
 
     /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Returns when the agent answers:
@@ -230,16 +241,17 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`]; and when it does not answer.
+    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; and when it does not answer.
     pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, LaunchError> {
         Ok(Agent(Self::launch(self.port(Port::GuestAgent)?.launch_within(deadline))?))
     }
 
-    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`].
+    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`]. Once in a life: when the last handle of it
+    /// is gone, its connection is closed.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`].
+    /// [`Misuse::NoPort`] without such a port, or when it was spoken with before.
     pub fn tester(&self) -> Result<Tester, LaunchError> {
         Ok(Tester(Self::launch(self.port(Port::Qtest)?)?))
     }

@@ -31,6 +31,8 @@ pub struct Vm {
     host: Host,
     clock: Clock,
     sources: Sources,
+    /// Where the sources are registered, for the end that comes by dropping.
+    registry: Option<Registry>,
     /// Something was asked that the next turn carries out.
     asked: bool,
     /// Rounds since the loop last had the word.
@@ -53,6 +55,7 @@ impl Vm {
             host: Host::default(),
             clock: Clock::new(),
             sources: Sources::new(&channels, next_token),
+            registry: registry.try_clone().ok(),
             asked: false,
             rounds: 0,
         };
@@ -93,8 +96,8 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`] when the machine was configured without it, or has ended.
-    pub fn port(&self, port: Port) -> Result<Config, Misuse> {
+    /// [`Misuse::NoPort`] when the machine was configured without it, or has ended; [`Misuse::PortInUse`].
+    pub fn port(&mut self, port: Port) -> Result<Config, Misuse> {
         self.host.port(port)
     }
 
@@ -189,8 +192,8 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse::Line`] when it is not one line; [`Misuse::WrongDialect`].
-    pub fn execute_line(&mut self, line: &str) -> Result<Ticket<Line>, Misuse> {
-        self.ask(|machine, now| machine.execute_line(now, line, COMMAND_WITHIN))
+    pub fn execute_line(&mut self, line: &str, deadline: impl Into<Deadline>) -> Result<Ticket<Line>, Misuse> {
+        self.ask(|machine, now| machine.execute_line(now, line, deadline.into()))
     }
 
     /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
@@ -371,8 +374,16 @@ impl fmt::Debug for Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        if self.machine.outcome().is_none() {
-            self.host.end(&mut self.machine, self.clock);
+        if self.machine.outcome().is_some() {
+            return;
+        }
+        match &self.registry {
+            Some(registry) => {
+                let watch = &mut Registered { sources: &mut self.sources, registry };
+                self.host.end_watched(&mut self.machine, self.clock, watch);
+            }
+            // There was no descriptor to be had for it. What is registered goes with what is closed.
+            None => self.host.end(&mut self.machine, self.clock),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Decides what the ports of a machine look like to a task: the guest agent, and the device tester.
 
-use qemu_machine_core::{Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Wait};
+use qemu_machine_core::{
+    COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Wait,
+};
 
 use crate::events::Events;
 use crate::vm::Vm;
@@ -102,7 +104,16 @@ impl Tester {
     ///
     /// What it said instead of `OK`; or why it said nothing.
     pub async fn line(&self, line: &str) -> Result<String, CommandError> {
-        self.0.execute_line(line).await
+        self.line_by(line, COMMAND_WITHIN).await
+    }
+
+    /// Executes one line within a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`line`](Self::line).
+    pub async fn line_by(&self, line: &str, deadline: impl Into<Deadline>) -> Result<String, CommandError> {
+        self.0.execute_line(line, deadline).await
     }
 
     /// The interrupts that were asked for with `irq_intercept_in` or `irq_intercept_out`, as events `IRQ` with

@@ -178,8 +178,8 @@ impl Vm {
     /// # Errors
     ///
     /// What it said instead of `OK`; or why it said nothing.
-    pub async fn execute_line(&self, line: &str) -> Result<String, CommandError> {
-        self.reply(&Encoded::line(line)?, COMMAND_WITHIN).await?.reply()
+    pub async fn execute_line(&self, line: &str, deadline: impl Into<Deadline>) -> Result<String, CommandError> {
+        self.reply(&Encoded::line(line)?, deadline.into()).await?.reply()
     }
 
     async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
@@ -263,7 +263,7 @@ impl Vm {
             machine.wait_for_end(now, FOREVER)
         })?;
         let _forget = self.forget_later(wait);
-        Ok(self.0.0.until(&[Notice::Waited(wait)], |machine| machine.outcome().cloned()).await)
+        Ok(self.0.0.until(&[Notice::Waited(wait)], |machine| machine.claim_end(wait)).await)
     }
 
     /// Lets go of a machine that somebody else launched, and is done when the connection is closed.
@@ -280,16 +280,17 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`]; and when it does not answer.
+    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; and when it does not answer.
     pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, LaunchError> {
         Ok(Agent(Self::launch(self.port(Port::GuestAgent)?.launch_within(deadline)).await?))
     }
 
-    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`].
+    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`]. Once in a life: when the last handle of it
+    /// is gone, its connection is closed.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`].
+    /// [`Misuse::NoPort`] without such a port, or when it was spoken with before.
     pub async fn tester(&self) -> Result<Tester, LaunchError> {
         Ok(Tester(Self::launch(self.port(Port::Qtest)?).await?))
     }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use qemu_machine_blocking::{Config, Vm};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
+};
 
 use crate::bounded;
 
@@ -214,6 +216,17 @@ impl Drop for Watched {
         // It fails only for one that ended, as it should have.
         let _ = pidfd_send_signal(&self.0, Signal::KILL);
     }
+}
+
+/// Stops one of our children, and returns when it stands still: a signal takes its time to reach all of its threads.
+///
+/// # Panics
+///
+/// When there is no such process.
+pub fn stop(pid: u32) {
+    send(pid, Signal::STOP);
+    let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid_of(pid)), stopped).unwrap();
 }
 
 /// Sends a signal to one process that a test started and that was not reaped yet.

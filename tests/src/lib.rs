@@ -1,7 +1,9 @@
 //! The parts that tests share: what they run, and how they are kept from hanging and from leaving things behind.
 
 pub mod census;
+pub mod cpio;
 pub mod guest;
+pub mod linux;
 pub mod scripted;
 pub mod world;
 

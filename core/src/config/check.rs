@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Config, Front};
+use super::{Config, Dialect, Front};
 use crate::fault::Misuse;
 use crate::transport::{Address, Monitor, Peer};
 
@@ -19,7 +19,7 @@ impl Config {
     /// What cannot become a machine.
     pub(crate) fn check(&self) -> Result<(), Misuse> {
         if self.name.is_empty() || self.name.contains(['/', '\0']) {
-            return wrong("the name is empty or contains a slash");
+            return wrong("the name is empty, or contains a slash or a NUL byte");
         }
         match (&self.peer, &self.monitor) {
             (Some(Peer::Dial(address) | Peer::Listen(address)), _) | (None, Monitor::At(address)) => {
@@ -27,8 +27,15 @@ impl Config {
             }
             _ => {}
         }
+        let directories = [&self.temporary, &self.socket_directory, &self.log_directory];
+        if directories.into_iter().flatten().any(|path| path.contains(&0)) {
+            return wrong("the path of a directory contains a NUL byte");
+        }
         if self.peer.is_some() {
             return self.check_attached();
+        }
+        if self.dialect != Dialect::Qmp {
+            return wrong("the monitor of what we launch speaks QMP");
         }
         self.check_arguments()?;
         self.check_consoles()
@@ -36,10 +43,14 @@ impl Config {
 
     /// A machine of others takes nothing of us but the connection.
     fn check_attached(&self) -> Result<(), Misuse> {
-        if self.args.is_empty() && self.consoles.is_empty() && self.ports.is_empty() && self.added.is_empty() {
-            return Ok(());
+        let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
+        let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
+        let has_descriptors = !self.ports.is_empty() || !self.added.is_empty();
+        let has_monitors = self.monitor != Monitor::default() || self.null_monitor;
+        if has_line || has_consoles || has_descriptors || has_monitors {
+            return wrong("what somebody else launched takes no arguments, consoles, descriptors or monitors any more");
         }
-        wrong("what somebody else launched takes no arguments, consoles or descriptors any more")
+        Ok(())
     }
 
     fn check_arguments(&self) -> Result<(), Misuse> {

@@ -228,7 +228,8 @@ impl Config {
     /// Also writes what a console prints to a file, from its first byte to its last. QEMU itself does it; QEMU's Python
     /// class begins only when its console is first asked for.
     ///
-    /// The file is made at launch, for its owner alone; one that is there is emptied. It stays after the end.
+    /// The file is made at launch, for its owner alone; one that is there is emptied. It stays after the end. The console
+    /// is named before its log.
     #[must_use]
     pub fn console_log(mut self, name: &str, path: impl Into<Vec<u8>>) -> Self {
         match self.consoles.iter_mut().find(|console| console.name.as_deref() == Some(name)) {

@@ -1,6 +1,7 @@
 //! Decides what a machine needs to be made for it on the host.
 
 use crate::config::Config;
+use crate::descriptor::Descriptor;
 use crate::effect::Preparation;
 use crate::input::Channel;
 use crate::lifecycle::Wiring;
@@ -30,6 +31,13 @@ impl Config {
             (None, Monitor::Socket) => Transport::ListenIn(self.socket_directory.clone()),
             (None, Monitor::Inherited | Monitor::None) => Transport::Pair,
         }
+    }
+
+    /// Drops a connection that was given. Whether there was one.
+    pub(crate) fn forget_given(&mut self) -> bool {
+        let Some(Peer::Connected(descriptor)) = &mut self.peer else { return false };
+        *descriptor = Descriptor::new(());
+        true
     }
 
     /// How the monitor and the process hang together.

@@ -58,7 +58,11 @@ pub struct Machine {
     birth: Mark,
     /// When the monitor closed under a process that lives on.
     hung_up: Option<Moment>,
+    /// The connection that was given has been used.
+    used_up: bool,
     next_command: u64,
+    /// The first command of this life.
+    first_command: u64,
     now: Moment,
     /// Used again, so that what a session tells costs no allocation.
     facts: Vec<Fact>,
@@ -69,7 +73,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] when the configuration cannot become a command line.
+    /// [`Misuse::Config`] and [`Misuse::UnknownConsole`] when the configuration cannot become a machine:
+    /// [`Config::command_line`] says which cannot.
     pub fn new(config: Config) -> Result<Self, Misuse> {
         let command_line = config.command_line()?;
         let limits = config.limits;
@@ -92,7 +97,9 @@ impl Machine {
             outcome: None,
             birth: Mark::default(),
             hung_up: None,
+            used_up: false,
             next_command: 0,
+            first_command: 0,
             now: Moment::ORIGIN,
             facts: Vec::new(),
             config,
@@ -101,18 +108,22 @@ impl Machine {
 
     // Requests: refused at once and without effect, or accepted.
 
-    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it, neither
-    /// events nor answers that nobody claimed.
+    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it but the answers
+    /// that nobody has claimed yet.
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives.
+    /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives;
+    /// [`Misuse::UsedUp`] for a connection that was given.
     pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
         if !matches!(self.state(), State::Idle | State::Ended) {
             return Err(Misuse::AlreadyLaunched);
         }
         if !self.owed.is_settled() {
             return Err(Misuse::NotReaped);
+        }
+        if self.used_up {
+            return Err(Misuse::UsedUp);
         }
         self.advance_clock(now);
         self.session = Session::new(&self.config.limits).speaking(self.config.dialect, 0);
@@ -121,8 +132,15 @@ impl Machine {
         self.consoles.iter_mut().for_each(Console::restart);
         self.birth = self.mark();
         self.record = Record::new(&self.config);
-        (self.failure, self.outcome, self.hung_up) = (None, None, None);
-        self.answers.clear();
+        if let Some(outcome) = self.outcome.take() {
+            // What was found in a queue is gone with the queue.
+            self.waits.lost(&outcome);
+        }
+        (self.failure, self.hung_up) = (None, None);
+        // Who waits for an answer of the last life is to get it; but not for ever.
+        let surplus = self.answers.len().saturating_sub(self.config.limits.commands);
+        self.answers.drain(..surplus);
+        self.first_command = self.next_command;
         self.prepared = Prepared::default();
         self.ask(Request::Launch {
             until: self.config.launch_within.passes_at(self.now),
@@ -193,7 +211,8 @@ impl Machine {
             return Err(Misuse::WrongDialect);
         }
         let limit = self.config.limits.commands;
-        if self.session.commands() + self.answers.len() >= limit {
+        let older = self.answers.partition_point(|(id, _)| id.0 < self.first_command);
+        if self.session.commands() + self.answers.len() - older >= limit {
             return Err(Misuse::TooManyCommands(limit));
         }
         let id = CommandId(self.next_command);
@@ -246,7 +265,7 @@ impl Machine {
         if items.is_empty() {
             return Err(Misuse::EmptyWait);
         }
-        if self.waits.len() >= self.config.limits.waits {
+        if self.waits.len() >= self.config.limits.waits && items != [Item::End] {
             return Err(Misuse::TooManyWaits(self.config.limits.waits));
         }
         let until = deadline.passes_at(self.now);
@@ -262,7 +281,7 @@ impl Machine {
         Ok(id)
     }
 
-    /// Begins to wait for the end, and for nothing else.
+    /// Begins to wait for the end, and for nothing else. That is never refused because too many wait.
     ///
     /// # Errors
     ///
@@ -284,6 +303,10 @@ impl Machine {
             wait::Kind::Text { console, text } => {
                 let console = self.console_index(&console)?;
                 Item::Text { console, text, scanned: from.position(console) }
+            }
+            wait::Kind::Output { console } => {
+                let console = self.console_index(&console)?;
+                Item::Output { console, from: from.position(console) }
             }
             wait::Kind::End => Item::End,
         })
@@ -371,6 +394,12 @@ impl Machine {
     pub fn disown(&mut self, id: CommandId) {
         self.answers.retain(|(other, _)| *other != id);
         self.tell_session(Heard::Disown(id));
+    }
+
+    /// The outcome that [`wait_for_end`](Self::wait_for_end) without a deadline waited for, once it is there: that of the
+    /// life in which it began, whatever has been launched since. It is given once.
+    pub fn claim_end(&mut self, id: WaitId) -> Option<Outcome> {
+        self.claim_wait(id)?.and_then(Hit::into_end).ok()
     }
 
     /// What a wait found, once it is over. It is given once.

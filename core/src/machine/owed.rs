@@ -12,8 +12,6 @@ pub(super) struct Owed {
     answers: Vec<Answer>,
     /// The channels that are open, the monitor first.
     open: Vec<Channel>,
-    /// Those of them that were told to close.
-    closing: Vec<Channel>,
 }
 
 /// An answer that is due.
@@ -24,6 +22,7 @@ pub(super) enum Answer {
     /// How the process ended; due from its start.
     Exit,
     Open(Channel),
+    Close(Channel),
     Signal(Signal),
     Log,
     Remove,
@@ -39,22 +38,14 @@ impl Owed {
     pub(super) fn open(&mut self, channels: Vec<Channel>) {
         self.answers.extend(channels.iter().copied().map(Answer::Open));
         self.open = channels;
-        self.closing.clear();
     }
 
-    /// The channels that are to be told to close, each of them once.
-    pub(super) fn close_all(&mut self) -> Vec<Channel> {
-        let open = self.open.clone();
-        open.into_iter().filter_map(|channel| self.close_one(channel)).collect()
-    }
-
-    /// This channel, unless it was told to close already.
-    pub(super) fn close_one(&mut self, channel: Channel) -> Option<Channel> {
-        let wanted = self.open.contains(&channel) && !self.closing.contains(&channel);
-        wanted.then(|| {
-            self.closing.push(channel);
-            channel
-        })
+    /// The open channels among these that were not told to close yet; they are now.
+    pub(super) fn close(&mut self, which: impl Fn(Channel) -> bool) -> Vec<Channel> {
+        let is_told = |channel: &Channel| self.answers.contains(&Answer::Close(*channel));
+        let channels: Vec<_> = self.open.iter().copied().filter(|open| which(*open) && !is_told(open)).collect();
+        self.answers.extend(channels.iter().copied().map(Answer::Close));
+        channels
     }
 
     /// The channels that are open.
@@ -79,12 +70,12 @@ impl Owed {
             Input::SpawnFailed(_) => self.take(Answer::Spawn),
             Input::Exited(_) => self.take(Answer::Exit),
             Input::Opened(channel) => self.take(Answer::Open(*channel)),
-            Input::OpenFailed(channel, _) => self.take(Answer::Open(*channel)) && self.close(*channel),
+            Input::OpenFailed(channel, _) => self.take(Answer::Open(*channel)) && self.closed(*channel),
             Input::Crowded(channel) => self.answers.contains(&Answer::Open(*channel)),
             Input::Received(channel, _) => self.open.contains(channel),
             Input::Closed(channel) => {
                 self.take(Answer::Open(*channel));
-                self.close(*channel)
+                self.closed(*channel)
             }
             Input::Signalled(signal, _) => self.take(Answer::Signal(*signal)),
             Input::LogRead(_) => self.take(Answer::Log),
@@ -98,7 +89,8 @@ impl Owed {
         place.map(|place| self.answers.swap_remove(place)).is_some()
     }
 
-    fn close(&mut self, channel: Channel) -> bool {
+    fn closed(&mut self, channel: Channel) -> bool {
+        self.take(Answer::Close(channel));
         let before = self.open.len();
         self.open.retain(|other| *other != channel);
         self.open.len() < before

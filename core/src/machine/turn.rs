@@ -35,6 +35,8 @@ impl Machine {
             Input::Prepared(prepared) => {
                 self.command_line = self.config.command_line_with(&prepared);
                 self.tell_session(Heard::Nonce(prepared.nonce));
+                // What was given is open in one place only, so that it is closed when it is to be.
+                self.used_up = self.config.forget_given();
                 self.prepared = prepared;
                 self.tell_lifecycle(News::Process(ProcessNews::Prepared));
             }
@@ -205,9 +207,9 @@ impl Machine {
             // One that QEMU has not read yet is heard as late as another behind it, which would only add to the queue.
             Order::PressAgain if self.session.is_ladder_waiting() => {}
             Order::PressAgain => self.press(),
-            Order::HangUp => self.effects.extend(self.owed.close_one(Channel::Monitor).map(Effect::Close)),
+            Order::HangUp => self.close(|channel| channel == Channel::Monitor),
             Order::LetGo => self.record.let_go = true,
-            Order::Close => self.effects.extend(self.owed.close_all().into_iter().map(Effect::Close)),
+            Order::Close => self.close(|_| true),
             Order::ReadLog => {
                 self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
@@ -219,6 +221,11 @@ impl Machine {
     fn order(&mut self, answer: Answer, effect: Effect) {
         self.owed.add(answer);
         self.effects.push_back(effect);
+    }
+
+    /// Each channel is told once, also where it is hung up first and everything is closed later.
+    fn close(&mut self, which: impl Fn(Channel) -> bool) {
+        self.effects.extend(self.owed.close(which).into_iter().map(Effect::Close));
     }
 
     fn signal(&mut self, signal: Signal) {

@@ -189,11 +189,14 @@ impl Cause {
     /// The signal that QEMU caught. Only what it printed tells which one, and who sent it: `terminating on signal 15
     /// from pid 4711 (bash)` (`qemu_system_killed` in its `system/runstate.c`).
     fn caught(log: &str) -> Self {
-        let told = log.lines().rev().find_map(|line| line.split_once("terminating on signal "));
-        let told = told.map(|(_, told)| told.split_once(" from ").unwrap_or((told, "")));
-        let (number, sender) = told.unwrap_or_default();
-        let sender = printable(sender);
-        Self::Signal { number: number.trim().parse().ok(), sender: (!sender.is_empty()).then_some(sender) }
+        let told = log.lines().rev().find_map(|line| {
+            let (_, told) = line.split_once("terminating on signal ")?;
+            let (number, sender) = told.split_once(" from ").unwrap_or((told, ""));
+            // Without a number it is not QEMU's line, but another that looks like it.
+            Some((number.trim().parse().ok()?, printable(sender)))
+        });
+        let (number, sender) = told.unzip();
+        Self::Signal { number, sender: sender.filter(|sender| !sender.is_empty()) }
     }
 }
 

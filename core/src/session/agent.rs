@@ -49,10 +49,12 @@ impl Session {
     /// Asks, and takes nothing for an answer to anything else until it is answered.
     pub(super) fn ask_to_sync(&mut self, now: Moment) {
         self.stage = Stage::Syncing;
+        self.outbox.writer().push(DELIMITER);
         self.ask_number(now);
     }
 
-    /// The command before this succeeds in silence: the answer to this one says that it is over.
+    /// The command before this succeeds in silence: the answer to this one says that it is over. Nothing is half said
+    /// between the two, and a delimiter would be answered as well, by an error that looks like the refusal of the first.
     pub(super) fn ask_behind_silence(&mut self, now: Moment) {
         self.ask_number(now);
     }
@@ -60,10 +62,8 @@ impl Session {
     fn ask_number(&mut self, now: Moment) {
         let number = self.sync.number + 1;
         self.sync = Sync { number, due: true, asked: now, ..self.sync };
-        let out = self.outbox.writer();
-        out.push(DELIMITER);
         let ask = format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{number}}}}}"#);
-        out.extend_from_slice(ask.as_bytes());
+        self.outbox.writer().extend_from_slice(ask.as_bytes());
     }
 
     /// When somebody gave up a command that is on the wire, its reply must not be taken for another's. When nothing
@@ -78,7 +78,9 @@ impl Session {
     /// When the agent is to be asked again, as long as somebody waits for it.
     pub(super) fn sync_again(&self) -> Option<Moment> {
         let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.flight.is_waiting());
-        wanted.then(|| self.sync.asked.after(AGAIN))
+        // One that does not read at all needs no second question behind the first.
+        let was_asked = self.outbox.waiting().is_empty();
+        (wanted && was_asked).then(|| self.sync.asked.after(AGAIN))
     }
 
     /// Splits what comes at the delimiters: what was half said before one is forgotten.
@@ -103,9 +105,11 @@ impl Session {
         stale
     }
 
-    /// Whether a line that was too large is no reply for anybody: a command may have been given up for its length.
-    pub(super) fn is_too_large_and_stale(&mut self) -> bool {
-        core::mem::take(&mut self.sync.delimited) || self.stage == Stage::Syncing
+    /// The same for a line that is too long to be read.
+    pub(super) fn is_stale_and_too_large(&mut self) -> bool {
+        let stale = core::mem::take(&mut self.sync.delimited) || self.stage == Stage::Syncing;
+        self.counters.too_large += u64::from(stale);
+        stale
     }
 
     fn delimited(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(Fact)) {

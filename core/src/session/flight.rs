@@ -109,14 +109,19 @@ impl Flight {
         self.order.len()
     }
 
-    /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for
-    /// nobody.
+    /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for nobody,
+    /// unless for a descriptor.
     pub(super) fn may_send(&self, entry: &Entry, rules: Rules) -> bool {
         let turn = match entry.band {
             Band::OutOfBand => true,
-            Band::InBand => self.waiting.is_empty() && self.in_band < rules.depth,
+            Band::InBand => !self.is_waiting_in_band() && self.in_band < rules.depth,
         };
         turn && self.has_id() && !self.is_barred(entry)
+    }
+
+    /// Out of band, what waits for another descriptor holds up nobody.
+    fn is_waiting_in_band(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.entry.band == Band::InBand)
     }
 
     /// Whether it would take a descriptor past another one.
@@ -178,9 +183,10 @@ impl Flight {
         Some(next.entry)
     }
 
-    /// The command on the wire, of those that go one at a time.
+    /// The command on the wire, of those that go one at a time. What was lost has had its reply.
     pub(super) fn only(&self) -> Option<u16> {
-        self.order.front().copied()
+        let is_lost = |id: u16| self.entry(id).is_some_and(|entry| entry.owner == Owner::Lost);
+        self.order.iter().copied().find(|id| !is_lost(*id))
     }
 
     /// Whether anything waits for its turn.

@@ -30,7 +30,7 @@ impl Session {
         while self.is_open() {
             match self.framer.next_frame() {
                 Some(Frame::Message(frame)) => self.frame(now, &frame, emit),
-                Some(Frame::TooLarge) if self.is_too_large_and_stale() => self.counters.too_large += 1,
+                Some(Frame::TooLarge) if self.is_stale_and_too_large() => {}
                 Some(Frame::TooLarge) => {
                     self.unreadable(now, ProtocolError::TooLarge { limit: self.limit }, true, emit);
                 }
@@ -44,12 +44,15 @@ impl Session {
             return;
         }
         let message = match self.dialect {
-            Dialect::Qtest => Ok(tester::read(frame)),
+            Dialect::Qtest => tester::read(frame),
             Dialect::Qmp | Dialect::GuestAgent => Message::read(frame),
         };
         match message {
             Ok(message) => self.message(now, message, frame, emit),
-            Err(error) => self.unreadable(now, error, !looks_like_an_event(frame), emit),
+            Err(error) => {
+                let may_be_a_reply = self.dialect != Dialect::Qtest && !looks_like_an_event(frame);
+                self.unreadable(now, error, may_be_a_reply, emit);
+            }
         }
     }
 

@@ -10,18 +10,24 @@ use bytes::Bytes;
 
 use crate::command::Payload;
 use crate::event::Event;
-use crate::fault::Refusal;
-use crate::text::lossy;
+use crate::fault::{ProtocolError, Refusal};
+use crate::text::{excerpt, lossy};
 use crate::wire::Message;
 
 /// Reads a line. What is `OK` is a string with what stands behind it, and what is not is a refusal in its words.
-pub(super) fn read(line: &Bytes) -> Message {
+///
+/// # Errors
+///
+/// For an interrupt that cannot be read: it is no answer either.
+pub(super) fn read(line: &Bytes) -> Result<Message, ProtocolError> {
     let text = lossy(line);
     let (word, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
     match word {
-        "IRQ" => interrupt(rest).map_or_else(|| refusal(word, rest), Message::Event),
-        "OK" => Message::Reply { id: None, result: Ok(string(rest)) },
-        _ => refusal(word, rest),
+        "IRQ" => interrupt(rest)
+            .map(Message::Event)
+            .ok_or_else(|| ProtocolError::Malformed { reason: "not an interrupt".to_string(), excerpt: excerpt(line) }),
+        "OK" => Ok(Message::Reply { id: None, result: Ok(string(rest.trim())) }),
+        _ => Ok(refusal(word, rest)),
     }
 }
 

@@ -6,8 +6,9 @@ pub(crate) mod ticks;
 use core::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Command, CommandError, CommandId, Config, Effect, ExitStatus, FOREVER, HostFault, Inherited, Input,
-    Machine, Mark, Moment, Notice, Outcome, Prepared, Shutdown, Ticket, Value, Wait, WaitId,
+    Address, Channel, Command, CommandError, CommandId, Config, Effect, ExitStatus, FOREVER, HostFault, Inherited,
+    Input, LaunchError, LaunchFailure, Machine, Mark, Moment, Notice, Outcome, Preparation, Prepared, Shutdown, Signal,
+    Ticket, Transport, Value, Wait, WaitId,
 };
 
 pub(crate) const GREETING: &str =
@@ -32,9 +33,32 @@ pub(crate) fn fault(operation: &str) -> HostFault {
     HostFault { operation: operation.into(), errno: 2, reason: "No such file or directory".into() }
 }
 
+/// An address as people write it.
+pub(crate) fn tcp(address: &str) -> Address {
+    Address::Tcp(address.parse().expect("an address"))
+}
+
 /// A configuration with one console.
 pub(crate) fn config() -> Config {
     Config::new("qemu").serial("tty")
+}
+
+/// What this host makes: a number for each thing that is inherited, and a real address where one is listened at.
+fn prepared(wanted: &Preparation) -> Prepared {
+    let pairs = wanted.channels.iter().filter(|(_, transport)| *transport == Transport::Pair);
+    let channels = pairs.map(|(channel, _)| Inherited::Channel(*channel));
+    let ports = wanted.ports.iter().copied().map(Inherited::Port);
+    let added = (0..wanted.added.len()).map(Inherited::Added);
+    let monitor = wanted.channels.iter().find_map(|(_, transport)| match transport {
+        Transport::Listen(Address::Tcp(address)) => Some(std::net::SocketAddr::new(address.ip(), 4444).into()),
+        Transport::Listen(address) => Some(address.clone()),
+        Transport::ListenIn(directory) => {
+            let directory = String::from_utf8_lossy(directory.as_deref().unwrap_or(b"/tmp/private"));
+            Some(Address::unix(format!("{directory}/monitor")))
+        }
+        _ => None,
+    });
+    Prepared { descriptors: channels.chain(ports).chain(added).zip(3..).collect(), monitor, ..Prepared::default() }
 }
 
 #[derive(Clone, Debug)]
@@ -119,11 +143,7 @@ impl Rig {
         let result = if (self.failing)(effect) { Err(fault("oblige")) } else { Ok(()) };
         let (now, log) = (self.now, self.log.clone());
         let input = match (effect, result) {
-            (Effect::Prepare(wanted), Ok(())) => {
-                let descriptors =
-                    wanted.channels.iter().map(|(channel, _)| Inherited::Channel(*channel)).zip(3..).collect();
-                Input::Prepared(Prepared { descriptors, ..Prepared::default() })
-            }
+            (Effect::Prepare(wanted), Ok(())) => Input::Prepared(prepared(wanted)),
             (Effect::Prepare(_), Err(fault)) => Input::PrepareFailed(fault),
             (Effect::Spawn(_), Ok(())) => Input::Spawned { pid: PID },
             (Effect::Spawn(_), Err(fault)) => Input::SpawnFailed(fault),
@@ -273,6 +293,34 @@ impl Rig {
     pub(crate) fn kill(&mut self) {
         self.vm.kill(self.now).expect("a machine that was launched");
         self.serve();
+    }
+
+    /// Why the launch failed; its error holds the outcome of this life.
+    pub(crate) fn failure(&self) -> LaunchFailure {
+        match self.vm.launched() {
+            Some(Err(LaunchError::Failed { failure, outcome })) => {
+                assert_eq!(Some(&*outcome), self.vm.outcome());
+                failure
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The signals that were ordered.
+    pub(crate) fn signals(&self) -> Vec<Signal> {
+        let signal = |effect: &Effect| if let Effect::Signal(signal) = effect { Some(*signal) } else { None };
+        self.effects.iter().filter_map(signal).collect()
+    }
+
+    /// What was ordered, each without what it carries but for its channel or its signal.
+    pub(crate) fn order_names(&self) -> Vec<String> {
+        let name = |effect: &Effect| match effect {
+            Effect::Prepare(_) => "Prepare".to_string(),
+            Effect::Spawn(_) => "Spawn".to_string(),
+            Effect::ReadLog { .. } => "ReadLog".to_string(),
+            other => format!("{other:?}"),
+        };
+        self.effects.iter().map(name).collect()
     }
 
     pub(crate) fn outcome(&self) -> Outcome {

@@ -49,9 +49,12 @@ impl Host {
         let not_open = |error| fault(format!("open the {channel}"), &error);
         let index = self.ours.iter().position(|(other, _)| *other == channel);
         let ours = index.map(|index| self.ours.swap_remove(index).1);
-        let mut crowd = false;
+        let (mut crowd, mut loan) = (false, None);
         let (socket, stage) = match ours.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
-            Ours::Connected(socket) => (socket, Stage::Connected),
+            Ours::Connected(socket, lent) => {
+                loan = lent;
+                (socket, Stage::Connected)
+            }
             Ours::Listening(socket) => (socket, Stage::Listening),
             Ours::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
                 (socket, Dialled::Connected { crowded }) => {
@@ -63,7 +66,7 @@ impl Host {
         };
         let is_connected = stage == Stage::Connected;
         let dials = matches!(stage, Stage::Dialling(_));
-        let socket = Socket::new(channel, socket, stage);
+        let socket = Socket::new(channel, socket, stage, loan);
         watch.open(channel, &socket.descriptor).map_err(not_open)?;
         if dials {
             watch.want_room(channel, &socket.descriptor, true);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use qemu_machine_core::{Address, HostFault};
+use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getpeername,
@@ -32,12 +33,10 @@ pub(super) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd
         Address::Unix(bytes) => {
             let there = SocketAddrUnix::new(&**bytes).map_err(failed)?;
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(failed)?;
+            // Whoever can write to a socket can connect to it. The path takes this mode over.
+            fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(failed)?;
             bind(&socket, &there).map_err(failed)?;
-            let path = path(bytes);
-            // Whoever can write to a socket can connect to it.
-            let private = fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600));
-            place.made_socket(path);
-            private.map_err(|error| fault(format!("make {address} private"), &error))?;
+            place.made_socket(path(bytes));
             socket
         }
         Address::Tcp(there) => {
@@ -59,7 +58,11 @@ pub(super) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd
 /// The connection that somebody made to a socket on which we listen, if somebody did.
 pub(super) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     match accept_with(listener, FLAGS) {
-        Ok(socket) => Ok(Some(socket)),
+        Ok(socket) => {
+            // It fails where there is nothing to set.
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
+            Ok(Some(socket))
+        }
         // Gone again before we looked, or a signal: another one may come.
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
         Err(error) => Err(error.into()),
@@ -71,8 +74,10 @@ pub(super) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     match address {
         Address::Unix(bytes) => {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+            // Looked up before: when it is accepted at once, our own connection would look like that of another.
+            let others = fs::read("/proc/net/unix").unwrap_or_default();
             connect(&socket, &SocketAddrUnix::new(&**bytes)?)?;
-            let crowded = is_crowded(&socket);
+            let crowded = is_crowded(&socket, &others);
             Ok((socket, Dialled::Connected { crowded }))
         }
         Address::Tcp(there) => {
@@ -112,14 +117,13 @@ fn family(address: &SocketAddr) -> AddressFamily {
 
 /// Whether the peer of this socket serves another client already. The kernel lists a connection that was accepted
 /// under the name of the socket that accepted it; one that still waits for that, as ours does, is in another state.
-fn is_crowded(socket: &OwnedFd) -> bool {
+fn is_crowded(socket: &OwnedFd, sockets: &[u8]) -> bool {
     const CONNECTED: &str = "03";
     let peer: Option<SocketAddrUnix> =
         getpeername(socket).ok().flatten().and_then(|peer: SocketAddrAny| peer.try_into().ok());
     let Some(name) = peer.as_ref().and_then(SocketAddrUnix::path_bytes) else { return false };
     let name = String::from_utf8_lossy(name.strip_suffix(b"\0").unwrap_or(name)).into_owned();
-    let sockets = fs::read("/proc/net/unix").unwrap_or_default();
-    String::from_utf8_lossy(&sockets).lines().any(|line| {
+    String::from_utf8_lossy(sockets).lines().any(|line| {
         // Num RefCount Protocol Flags Type St Inode Path
         let mut fields = line.split_ascii_whitespace();
         fields.nth(5) == Some(CONNECTED) && line.strip_suffix(&name).is_some_and(|line| line.ends_with(' '))

@@ -8,6 +8,7 @@ mod channels;
 mod child;
 mod consumer;
 mod dial;
+mod given;
 mod keeper;
 mod place;
 mod prepare;
@@ -26,6 +27,7 @@ use qemu_machine_core::{
 use rustix::event::{PollFd, PollFlags, poll};
 
 use child::Child;
+use given::{Given, Lending};
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
 use prepare::Ours;
@@ -74,7 +76,7 @@ pub struct Host {
     /// What the process inherits, until it is started.
     theirs: Vec<OwnedFd>,
     /// Our ends of the ports.
-    ports: Vec<(Port, OwnedFd)>,
+    ports: Vec<Lending>,
     sockets: Vec<Socket>,
     child: Option<Child>,
     trace: Trace,
@@ -176,15 +178,21 @@ impl Host {
         Ok(pid)
     }
 
-    /// How to attach to a port of the machine. Whoever attaches has it to himself: two would read each other's replies.
+    /// How to attach to a port of the machine. One at a time: two would read each other's replies.
+    ///
+    /// The device tester is given away: its connection is closed with whoever attaches to it, since QEMU would wait for
+    /// a reader of what it still has to say. The port of a guest agent is lent, again and again.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`] when the machine has no such port, or not any more.
-    pub fn port(&self, port: Port) -> Result<Config, Misuse> {
-        let ours = self.ports.iter().find(|(other, _)| *other == port);
-        let ours = ours.and_then(|(_, ours)| ours.try_clone().ok()).ok_or(Misuse::NoPort(port))?;
-        Ok(Config::attach(Peer::Connected(descriptor(ours))).speaking(port.dialect()))
+    /// [`Misuse::NoPort`] when the machine has no such port, or not any more; [`Misuse::PortInUse`].
+    pub fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+        let index = self.ports.iter().position(|lending| lending.port == port).ok_or(Misuse::NoPort(port))?;
+        let descriptor = match port {
+            Port::Qtest => Given::new(self.ports.swap_remove(index).ours),
+            _ => self.ports[index].lend()?,
+        };
+        Ok(Config::attach(Peer::Connected(Descriptor::new(descriptor))).speaking(port.dialect()))
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
@@ -196,7 +204,11 @@ impl Host {
     /// spot. That takes the kernel some milliseconds. A process that it does not let go is given up after two
     /// seconds, and reaped by the keeper whenever it ends.
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
-        let watch = &mut Blind;
+        self.end_watched(machine, clock, &mut Blind);
+    }
+
+    /// As [`end`](Self::end), where what is watched is to be told that it is watched no more.
+    pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch) {
         let given_up = clock.now().after(DROP);
         machine.abandon(clock.now());
         self.serve(machine, clock.now(), watch);
@@ -262,7 +274,7 @@ impl Watch for Blind {
 /// it any more.
 #[must_use]
 pub fn descriptor(what: impl Into<OwnedFd>) -> Descriptor {
-    Descriptor::new(what.into())
+    Descriptor::new(Given::new(what.into()))
 }
 
 /// What the operating system says about an operation, which reads behind "cannot".

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use qemu_machine_core::{HostFault, Preparation};
+use rustix::fs::OFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::fault;
@@ -23,6 +24,8 @@ pub(super) struct Place {
     log: Option<Log>,
     /// The sockets that we made.
     sockets: Vec<Made>,
+    /// The files that we made and that stay when all goes well.
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -43,9 +46,16 @@ struct Made {
 impl Place {
     pub(super) fn make(wanted: &Preparation) -> Result<Self, HostFault> {
         let name = unpredictable(&wanted.name).map_err(|error| fault("get random bytes".into(), &error))?;
-        let mut place = Self { name, directory: None, base: wanted.base.clone(), log: None, sockets: Vec::new() };
+        let mut place = Self {
+            name,
+            directory: None,
+            base: wanted.base.clone(),
+            log: None,
+            sockets: Vec::new(),
+            files: Vec::new(),
+        };
         let made = if wanted.process { place.make_log(wanted) } else { Ok(()) };
-        let made = made.and_then(|()| wanted.files.iter().try_for_each(|file| make_empty(&path(file))));
+        let made = made.and_then(|()| wanted.files.iter().try_for_each(|file| place.make_file(&path(file))));
         match made {
             Ok(()) => Ok(place),
             Err(fault) => Err(place.removed_after(fault)),
@@ -58,8 +68,22 @@ impl Place {
             None => self.private()?.join("log"),
         };
         match create_private(&path) {
-            Ok(file) => self.log = Some(Log { path, file }),
+            Ok(file) => {
+                self.files.extend(wanted.log_directory.is_some().then(|| path.clone()));
+                self.log = Some(Log { path, file });
+            }
             Err(error) => return Err(fault(format!("make the log {}", path.display()), &error)),
+        }
+        Ok(())
+    }
+
+    /// An empty file that only its owner can open. One that was there before is emptied, and stays as open as it was.
+    fn make_file(&mut self, path: &Path) -> Result<(), HostFault> {
+        let failed = |error: io::Error| fault(format!("make the file {}", path.display()), &error);
+        match create_private(path) {
+            Ok(_) => self.files.push(path.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => empty(path).map_err(failed)?,
+            Err(error) => return Err(failed(error)),
         }
         Ok(())
     }
@@ -93,6 +117,8 @@ impl Place {
 
     /// A socket was bound there: it is ours to remove.
     pub(super) fn made_socket(&mut self, path: PathBuf) {
+        // We may be somewhere else when it is removed.
+        let path = std::path::absolute(&path).unwrap_or(path);
         if let Ok(metadata) = fs::symlink_metadata(&path) {
             self.sockets.push(Made { path, device: metadata.dev(), inode: metadata.ino() });
         }
@@ -122,6 +148,10 @@ impl Place {
 
     /// Cleans up after something failed. What cannot be removed is added to the fault.
     pub(super) fn removed_after(mut self, fault: HostFault) -> HostFault {
+        for file in &self.files {
+            // Nothing was written to it yet.
+            let _ = fs::remove_file(file);
+        }
         match self.remove() {
             Ok(()) => fault,
             Err(left) => HostFault { reason: format!("{}; and {left}", fault.reason), ..fault },
@@ -177,11 +207,15 @@ fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
-/// An empty file that only its owner can open, unless it was there before: then it is emptied, and stays as open as it
-/// was.
-fn make_empty(path: &Path) -> Result<(), HostFault> {
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    made.map(drop).map_err(|error| fault(format!("make the file {}", path.display()), &error))
+/// Empties a file that is there. A pipe would keep us waiting for a reader, and a link may lead anywhere: both are
+/// refused.
+fn empty(path: &Path) -> io::Result<()> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    file.set_len(0)
 }
 
 pub(super) fn path(bytes: &[u8]) -> PathBuf {

@@ -4,19 +4,20 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Port, Preparation, Prepared, Transport};
+use qemu_machine_core::{Address, Channel, HostFault, Inherited, Preparation, Prepared, Transport};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::dial::listen_at;
+use super::given::{Given, Lending, Loan};
 use super::place::Place;
 use super::{Host, fault};
 
 /// What becomes a channel when it is opened.
 #[derive(Debug)]
 pub(super) enum Ours {
-    Connected(OwnedFd),
+    Connected(OwnedFd, Option<Loan>),
     Listening(OwnedFd),
     Dial(Address),
 }
@@ -26,7 +27,7 @@ pub(super) enum Ours {
 struct Making {
     ours: Vec<(Channel, Ours)>,
     theirs: Vec<(Inherited, OwnedFd)>,
-    ports: Vec<(Port, OwnedFd)>,
+    ports: Vec<Lending>,
     monitor: Option<Address>,
 }
 
@@ -58,11 +59,13 @@ impl Making {
         }
         for port in &wanted.ports {
             let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the port {port:?}"), &error))?;
-            self.ports.push((*port, ours));
+            self.ports.push(Lending::new(*port, ours));
             self.theirs.push((Inherited::Port(*port), theirs));
         }
         for (index, descriptor) in wanted.added.iter().enumerate() {
-            let copy = copy(descriptor).map_err(|error| fault("hand on a descriptor".into(), &error))?;
+            let copy = Given::of(descriptor)
+                .and_then(Given::copy)
+                .map_err(|error| fault("hand on a descriptor".into(), &error))?;
             self.theirs.push((Inherited::Added(index), copy));
         }
         Ok(())
@@ -73,8 +76,9 @@ impl Making {
             Transport::Pair => return self.pair(channel),
             Transport::Dial(address) => return Ok(Ours::Dial(address.clone())),
             Transport::Given(descriptor) => {
-                let given = given(descriptor).map_err(|error| fault(format!("use the given {channel}"), &error))?;
-                return Ok(Ours::Connected(given));
+                let given = Given::of(descriptor).and_then(|given| Ok((given.copy()?, given.loan())));
+                let (socket, loan) = given.map_err(|error| fault(format!("use the given {channel}"), &error))?;
+                return Ok(Ours::Connected(socket, loan));
             }
             Transport::Listen(address) => address.clone(),
             Transport::ListenIn(directory) => {
@@ -90,21 +94,8 @@ impl Making {
     fn pair(&mut self, channel: Channel) -> Result<Ours, HostFault> {
         let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
         self.theirs.push((Inherited::Channel(channel), theirs));
-        Ok(Ours::Connected(ours))
+        Ok(Ours::Connected(ours, None))
     }
-}
-
-/// A descriptor of our own for what was given, under a number that no process needs for its standard streams.
-fn copy(descriptor: &Descriptor) -> io::Result<OwnedFd> {
-    let descriptor = descriptor.get::<OwnedFd>().ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(fcntl_dupfd_cloexec(descriptor, 3)?)
-}
-
-/// A connected socket that was given to us, from here on without waiting.
-fn given(descriptor: &Descriptor) -> io::Result<OwnedFd> {
-    let copy = copy(descriptor)?;
-    rustix::io::ioctl_fionbio(&copy, true)?;
-    Ok(copy)
 }
 
 fn nonce() -> Result<u64, HostFault> {

@@ -10,6 +10,7 @@ use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Input, Machine,
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
 
+use super::given::{Given, Loan};
 use super::trace::Trace;
 use super::{Watch, dial};
 
@@ -29,6 +30,8 @@ pub(super) struct Socket {
     stage: Stage,
     /// Whether it was full when we last wrote to it.
     full: bool,
+    /// Others may have what it leads to when it is dropped.
+    _loan: Option<Loan>,
 }
 
 /// How far a channel is.
@@ -50,8 +53,8 @@ pub(super) enum Received {
 }
 
 impl Socket {
-    pub(super) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage) -> Self {
-        Self { channel, descriptor: Arc::new(descriptor), stage, full: false }
+    pub(super) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, loan: Option<Loan>) -> Self {
+        Self { channel, descriptor: Arc::new(descriptor), stage, full: false, _loan: loan }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -138,7 +141,7 @@ impl Socket {
     /// QEMU says what it misses.
     fn send(&self, bytes: &[u8], descriptor: Option<&Descriptor>) -> Result<usize, Errno> {
         const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
-        let Some(descriptor) = descriptor.and_then(Descriptor::get::<OwnedFd>) else {
+        let Some(descriptor) = descriptor.and_then(Descriptor::get::<Given>) else {
             return send(&self.descriptor, bytes, FLAGS);
         };
         let descriptors = [descriptor.as_fd()];
@@ -146,7 +149,7 @@ impl Socket {
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
         match sendmsg(&self.descriptor, &[IoSlice::new(bytes)], &mut control, FLAGS) {
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => send(&self.descriptor, bytes, FLAGS),
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::TOOMANYREFS) => send(&self.descriptor, bytes, FLAGS),
             result => result,
         }
     }

@@ -8,6 +8,8 @@ use qemu_machine_core::{
     Address, CommandError, CommandLine, Config, Hit, LaunchError, Mark, Misuse, Outcome, Port, Value, Wait,
 };
 
+use qemu_machine_tests::PATIENCE;
+
 use crate::harness::Harness;
 use crate::on_mio::Mio;
 use crate::on_smol::{Executor, Smol};
@@ -32,7 +34,7 @@ pub(crate) trait Hosted: Harness {
 
     /// Waits for one thing from the beginning on.
     fn wait_for(&mut self, thing: Wait) -> Hit {
-        self.wait_any(&Mark::default(), &[thing, Wait::end()], qemu_machine_tests::PATIENCE.into()).expect("it comes")
+        self.wait_any(&Mark::default(), &[thing, Wait::end()], PATIENCE.into()).expect("it comes")
     }
 }
 
@@ -69,7 +71,7 @@ impl Hosted for Vm {
     }
 
     fn line(&mut self, line: &str) -> Result<String, CommandError> {
-        Vm::execute_line(self, line)
+        Vm::execute_line(self, line, PATIENCE)
     }
 
     fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse> {
@@ -125,7 +127,7 @@ impl<E: Executor> Hosted for Smol<E> {
     }
 
     fn line(&mut self, line: &str) -> Result<String, CommandError> {
-        E::block_on(self.vm.execute_line(line))
+        E::block_on(self.vm.execute_line(line, PATIENCE))
     }
 
     fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse> {
@@ -186,7 +188,7 @@ impl Hosted for Mio {
     }
 
     fn line(&mut self, line: &str) -> Result<String, CommandError> {
-        let ticket = self.vm.execute_line(line)?;
+        let ticket = self.vm.execute_line(line, PATIENCE)?;
         self.until(|vm| vm.claim(&ticket))
     }
 

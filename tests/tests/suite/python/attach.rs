@@ -10,7 +10,7 @@ use qemu_machine_blocking::{Vm, descriptor};
 use qemu_machine_core::{
     Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, json,
 };
-use qemu_machine_tests::census::{Scratch, send};
+use qemu_machine_tests::census::{Scratch, send, stop};
 use rustix::process::Signal;
 
 use super::{LONG, bytes, empty};
@@ -87,7 +87,7 @@ fn row_32_attach_and_end<H: Hosted>() {
 
     let others = Others::launch();
     let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
-    send(others.vm.pid().expect("it lives"), Signal::STOP);
+    stop(others.vm.pid().expect("it lives"));
     // It is not ours to kill.
     let outcome = machine.shutdown(Shutdown::within(Duration::from_millis(100))).expect("it was launched");
     assert_eq!((outcome.cause, outcome.rungs), (Cause::LetGo, vec![Rung::Quit]));
@@ -105,7 +105,7 @@ fn row_32_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
     attach::<H>(others.peer(), LONG).expect("it listens").disconnect().expect("it is not ours");
 
     let stopped = Others::launch();
-    send(stopped.vm.pid().expect("it lives"), Signal::STOP);
+    stop(stopped.vm.pid().expect("it lives"));
     assert_eq!(failure::<H>(stopped.peer(), SHORT), LaunchFailure::TimedOut(Phase::Greeting), "and not busy");
 
     others.vm.kill().expect("it was launched");

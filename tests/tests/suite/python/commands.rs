@@ -5,7 +5,7 @@ use std::time::Duration;
 use qemu_machine_core::{
     Cause, CommandError, Config, Mark, Misuse, Progress, Rung, Shutdown, Value, Wait, WaitError, json,
 };
-use qemu_machine_tests::census::send;
+use qemu_machine_tests::census::{send, stop};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 
@@ -93,12 +93,12 @@ fn row_33_each_error_has_its_own_shape<H: Hosted>() {
     };
     assert_eq!(refusal.to_string(), "DeviceNotFound: Device 'none' not found");
     let pid = machine.pid().expect("it lives");
-    send(pid, Signal::STOP);
+    stop(pid);
     let short = Duration::from_millis(50).into();
     assert_eq!(machine.execute("query-status", short), Err(CommandError::TimedOut(Progress::Sent)));
     send(pid, Signal::CONT);
     machine.execute("query-name", LONG).expect("the late reply of the first reaches nobody");
-    send(pid, Signal::STOP);
+    stop(pid);
     send(pid, Signal::KILL);
     // Whether it was sent before we saw the end is chance; that there is no reply is not.
     assert!(matches!(

@@ -1,7 +1,7 @@
 //! Rows 15, 16 and 38: consoles on several devices, what is kept of them, and the device tester, which can play the
 //! guest that prints.
 
-use qemu_machine_core::{CommandError, Config, Found, Limits, Mark, Misuse, Port, Shutdown, Wait, json};
+use qemu_machine_core::{CommandError, Config, Found, Hit, Limits, Mark, Misuse, Port, Shutdown, Wait, json};
 use qemu_machine_tests::census::Scratch;
 use qemu_machine_tests::guest::{self, FLOOD_BYTES, FLOODED, GREETING, ImageFile, Letter};
 use qemu_machine_tests::qemu;
@@ -83,6 +83,26 @@ fn row_16_the_first_of_several_texts_from_a_mark_on<H: Hosted>() {
     machine.kill().expect("it was launched");
 }
 
+fn row_16_a_console_is_read_as_it_prints<H: Hosted>() {
+    let image = ImageFile::create().expect("the image can be written");
+    let mut machine = H::launch(guest(&image)).expect("it starts");
+    let (mut mark, mut read) = (Mark::default(), String::new());
+    machine.wait_for(Wait::text("tty", GREETING));
+    machine.type_on("tty", "SOME TEXT").expect("there is room");
+    machine.type_on("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
+    let outcome = loop {
+        match machine.wait_any(&mark, &[Wait::output("tty"), Wait::end()], LONG).expect("it goes on, or ends") {
+            Hit { found: Found::Text(text), mark: behind, .. } => {
+                assert!(!text.is_empty());
+                read.push_str(&text);
+                mark = behind;
+            }
+            hit => break hit.into_end().expect("it is the end"),
+        }
+    };
+    assert_eq!(outcome.consoles, [("tty".to_owned(), read)]);
+}
+
 fn row_16_a_flood_is_bounded_and_counted<H: Hosted>() {
     const KEPT: usize = 4096;
     let image = ImageFile::create().expect("the image can be written");
@@ -117,6 +137,7 @@ fn row_38_the_device_tester_reads_and_writes<H: Hosted>() {
     assert_eq!(tester.line("two\nlines"), Err(Misuse::Line.into()));
     assert_eq!(tester.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.line("readl 0"), Err(Misuse::WrongDialect.into()));
+    assert_eq!(machine.port(Port::Qtest), Err(Misuse::NoPort(Port::Qtest)), "it is given away once");
     tester.disconnect().expect("it is not ours");
     machine.execute("query-status", LONG).expect("the machine runs on");
     machine.kill().expect("it was launched");
@@ -142,6 +163,7 @@ macro_rules! stories {
             row_15_consoles_on_serial_ports_and_on_devices
             row_16_everything_is_in_the_history_and_in_the_file
             row_16_the_first_of_several_texts_from_a_mark_on
+            row_16_a_console_is_read_as_it_prints
             row_16_a_flood_is_bounded_and_counted
             row_38_the_device_tester_reads_and_writes
             row_38_interrupts_come_as_events

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qemu_machine_blocking::Vm;
 use qemu_machine_core::{Address, Cause, Config, ExitStatus, Peer, Rung, Shutdown, State, Wait, WaitError, json};
-use qemu_machine_tests::census::{Scratch, Watched, descendants, send};
+use qemu_machine_tests::census::{Scratch, Watched, descendants, send, stop};
 use qemu_machine_tests::guest::{self, GREETING, HANGING, ImageFile, Letter};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
@@ -60,8 +60,9 @@ fn row_25_a_blocked_main_loop_is_ended<H: Hosted>() {
         // Opened for writing, it opens for QEMU too; kept open, QEMU reads and waits for more.
         let writer = std::fs::OpenOptions::new().write(true).open(&fifo).expect("QEMU opens it for reading");
         let outcome = machine.shutdown(quick()).expect("it was launched");
-        // A signal interrupts its reading, and then it sees that it is to end.
-        assert_eq!((outcome.cause, outcome.rungs), (Cause::Asked(Rung::Terminate), vec![Rung::Quit, Rung::Terminate]));
+        // Whether a signal interrupts its reading depends on the thread that takes it.
+        assert!(matches!(outcome.cause, Cause::Asked(Rung::Terminate | Rung::Kill)), "{outcome}");
+        assert!(outcome.rungs.starts_with(&[Rung::Quit, Rung::Terminate]), "the quit was not heard: {outcome}");
         drop(writer);
         blocked.join().expect("it does not panic").expect_err("nobody answers it any more");
     });
@@ -123,7 +124,7 @@ fn row_27_what_happens_at_the_deadline_of_a_wait_is_the_callers<H: Hosted>() {
 
 fn row_28_when_the_gentle_way_fails_the_outcome_says_so<H: Hosted>() {
     let mut machine = H::launch(empty()).expect("it starts");
-    send(machine.pid().expect("it lives"), Signal::STOP);
+    stop(machine.pid().expect("it lives"));
     let outcome = machine.shutdown(quick()).expect("it was launched");
     let text = outcome.to_string();
     assert!(text.starts_with("ended by the caller (SIGKILL)\n  process: signal 9 (SIGKILL)\n"), "{text}");

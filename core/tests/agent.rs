@@ -1,0 +1,333 @@
+//! Proves that a guest agent is brought in step whatever it still says to others, and that each reply reaches the one
+//! who asked. What it says here is what qemu-ga 7.2 says.
+
+mod rig;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use qemu_machine_core::{
+    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, LaunchError, LaunchFailure, Limits, Machine, Peer,
+    Phase, Progress, State, Ticket, Value, json,
+};
+use rig::{Rig, secs};
+
+/// What qemu-ga answers to the delimiter: nothing of ours begins so.
+const STRAY: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error, stray '\uFFFD'"}}"#;
+
+fn config() -> Config {
+    Config::attach(Peer::Dial(Address::unix("/agent"))).speaking(Dialect::GuestAgent)
+}
+
+/// Connected, and asked for the number 1.
+fn asked() -> Rig {
+    let mut rig = Rig::launched(config());
+    assert_eq!(sent(&mut rig), ask(1));
+    rig
+}
+
+/// In step.
+fn ready() -> Rig {
+    let mut rig = asked();
+    hears(&mut rig, &answer(1));
+    assert_eq!(rig.vm.state(), State::Running);
+    rig
+}
+
+/// The question for a number. The delimiter is written as `~`, here and below.
+fn ask(number: u64) -> String {
+    format!("~{}", ask_in_step(number))
+}
+
+fn ask_in_step(number: u64) -> String {
+    format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{number}}}}}"#)
+}
+
+/// The answer to it, as qemu-ga gives it.
+fn answer(number: u64) -> String {
+    format!("{STRAY}\n~{{\"return\": {number}}}\n")
+}
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.bytes().map(|byte| if byte == b'~' { 0xff } else { byte }).collect()
+}
+
+fn hears(rig: &mut Rig, text: &str) {
+    rig.handle(Input::Received(Channel::Monitor, &bytes(text)));
+}
+
+fn sent(rig: &mut Rig) -> String {
+    let bytes = rig.vm.outgoing(Channel::Monitor).to_vec();
+    rig.vm.sent(Channel::Monitor, bytes.len());
+    bytes.into_iter().map(|byte| if byte == 0xff { '~' } else { char::from(byte) }).collect()
+}
+
+fn stale(rig: &Rig) -> u64 {
+    rig.vm.session().counters().stale
+}
+
+fn claim(rig: &mut Rig, ticket: &Ticket<&'static str>) -> Option<Result<Value, CommandError>> {
+    rig.vm.claim(ticket)
+}
+
+#[test]
+fn it_is_ready_when_it_answers_our_number_and_not_before() {
+    let mut rig = asked();
+    let early = rig.issue("guest-ping");
+    for said in ["{\"return\": 1}\n", "{\"return\": {}, \"id\": 0}\n", "garbage\n", STRAY, "\n"] {
+        hears(&mut rig, said);
+        assert_eq!((rig.vm.state(), sent(&mut rig)), (State::Launching(Phase::Syncing), String::new()), "{said}");
+    }
+    hears(&mut rig, "~{\"return\": 1}\n");
+    assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping","id":0}"#);
+    assert_eq!((rig.vm.state(), stale(&rig), claim(&mut rig, &early)), (State::Running, 4, None));
+}
+
+#[test]
+fn another_number_is_the_answer_to_somebody_else() {
+    let mut rig = asked();
+    for other in ["{\"return\": 0}", "{\"return\": -1}", "{\"return\": {}}", "{\"return\": \"1\"}", STRAY, "nonsense"] {
+        hears(&mut rig, &format!("~{other}\n"));
+        assert_eq!(rig.vm.state(), State::Launching(Phase::Syncing), "{other}");
+    }
+    hears(&mut rig, "~{\"return\": 1}\n");
+    assert_eq!((rig.vm.state(), stale(&rig)), (State::Running, 6));
+}
+
+#[test]
+fn a_delimiter_ends_whatever_was_half_said() {
+    for garbage in ["{\"return\": \"half ", "{\n[[[", "text ~~ text ~", "~{\"ret", "~{\"return\": 1 ", "\\\"{"] {
+        let mut rig = asked();
+        hears(&mut rig, garbage);
+        hears(&mut rig, "~{\"return\": 1}\n");
+        assert_eq!(rig.vm.state(), State::Running, "{garbage}");
+    }
+}
+
+/// Agents before QEMU 4.0 give no id back.
+#[test]
+fn a_reply_without_an_id_is_for_the_command_on_the_wire() {
+    let mut rig = ready();
+    let [first, second] = ["guest-ping", "guest-info"].map(|name| rig.issue(name));
+    assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping","id":0}"#, "one at a time");
+    hears(&mut rig, "{\"return\": 1}\n");
+    assert_eq!(sent(&mut rig), r#"{"execute":"guest-info","id":1}"#);
+    hears(&mut rig, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n");
+    assert_eq!(claim(&mut rig, &first), Some(Ok(json!(1))));
+    let Some(Err(CommandError::Refused(refusal))) = claim(&mut rig, &second) else { panic!("it was refused") };
+    assert_eq!(refusal.to_string(), "GenericError: no");
+}
+
+/// What was lost by an unreadable reply is over, and takes no other reply.
+#[test]
+fn a_reply_without_an_id_behind_a_broken_one_is_for_the_next_command() {
+    let mut rig = ready();
+    let [first, second] = ["guest-ping", "guest-info"].map(|name| rig.issue(name));
+    hears(&mut rig, "{\"return\": inf}\n");
+    assert!(matches!(claim(&mut rig, &first), Some(Err(CommandError::Broken(_)))));
+    hears(&mut rig, "{\"return\": 2}\n");
+    assert_eq!(claim(&mut rig, &second), Some(Ok(json!(2))));
+}
+
+#[test]
+fn the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
+    let mut rig = ready();
+    let slow = rig.issue_within("guest-slow", secs(1));
+    sent(&mut rig);
+    let before = stale(&rig);
+    rig.pass(secs(1));
+    assert_eq!(claim(&mut rig, &slow), Some(Err(CommandError::TimedOut(Progress::Sent))));
+    assert_eq!(sent(&mut rig), ask(2));
+    let next = rig.issue("guest-ping");
+    hears(&mut rig, "{\"return\": \"late\", \"id\": 0}\n");
+    hears(&mut rig, "{\"return\": \"late and nameless\"}\n");
+    assert_eq!((claim(&mut rig, &next), sent(&mut rig)), (None, String::new()), "it is not in step yet");
+    hears(&mut rig, &answer(2));
+    assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping","id":1}"#);
+    hears(&mut rig, "{\"return\": \"in time\", \"id\": 1}\n");
+    assert_eq!((claim(&mut rig, &next), stale(&rig)), (Some(Ok(json!("in time"))), before + 3));
+}
+
+#[test]
+fn a_command_that_was_disowned_is_one_that_was_given_up() {
+    let mut rig = ready();
+    let [on_the_wire, waiting, wanted] = ["a", "b", "c"].map(|name| rig.issue(name));
+    assert_eq!(sent(&mut rig), r#"{"execute":"a","id":0}"#);
+    for given_up in [&waiting, &on_the_wire] {
+        rig.vm.disown(given_up.id());
+    }
+    assert_eq!(sent(&mut rig), ask(2));
+    hears(&mut rig, "{\"return\": \"late\", \"id\": 0}\n");
+    hears(&mut rig, &answer(2));
+    assert_eq!(sent(&mut rig), r#"{"execute":"c","id":1}"#, "what had not been sent is not");
+    hears(&mut rig, "{\"return\": 3, \"id\": 1}\n");
+    assert_eq!(claim(&mut rig, &wanted), Some(Ok(json!(3))));
+}
+
+/// A delimiter before the number would be answered by an error, and that would be taken for a refusal.
+#[test]
+fn what_succeeds_in_silence_is_answered_when_the_number_behind_it_is() {
+    let mut rig = ready();
+    let [silent, next] = ["guest-shutdown", "guest-ping"].map(|name| rig.issue(name));
+    assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-shutdown","id":0}}{}"#, ask_in_step(2)));
+    hears(&mut rig, "~{\"return\": 1}\n");
+    assert_eq!(claim(&mut rig, &silent), None, "not our number");
+    hears(&mut rig, "~{\"return\": 2}\n");
+    assert_eq!(claim(&mut rig, &silent), Some(Ok(json!({}))));
+    assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping","id":1}"#);
+    hears(&mut rig, "{\"return\": {}, \"id\": 1}\n");
+    assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
+}
+
+#[test]
+fn what_is_silent_when_it_succeeds_may_be_refused() {
+    let mut rig = ready();
+    let [first, second, next] = ["guest-shutdown", "guest-suspend-ram", "guest-ping"].map(|name| rig.issue(name));
+    sent(&mut rig);
+    hears(&mut rig, "{\"id\": 0, \"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n");
+    assert!(matches!(claim(&mut rig, &first), Some(Err(CommandError::Refused(_)))));
+    assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-suspend-ram","id":1}}{}"#, ask_in_step(3)));
+    hears(&mut rig, "~{\"return\": 2}\n");
+    assert_eq!(claim(&mut rig, &second), None, "that was the number behind the first");
+    hears(&mut rig, "~{\"return\": 3}\n");
+    assert_eq!(claim(&mut rig, &second), Some(Ok(json!({}))));
+    hears(&mut rig, "{\"return\": {}, \"id\": 2}\n");
+    assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
+}
+
+/// Silence and an end may be a guest that is off, or a QEMU that crashed: that is for the machine to say.
+#[test]
+fn silence_before_the_end_of_the_connection_is_no_success() {
+    let mut rig = ready();
+    let silent = rig.issue("guest-shutdown");
+    rig.closes(Channel::Monitor);
+    assert_eq!(claim(&mut rig, &silent), Some(Err(CommandError::Disconnected(Progress::Sent))));
+}
+
+#[test]
+fn one_that_is_not_there_yet_is_asked_again_until_the_deadline() {
+    let mut rig = Rig::launched(config().launch_within(secs(12)));
+    assert_eq!(sent(&mut rig), ask(1));
+    for number in [2, 3] {
+        rig.pass_exactly(secs(5));
+        assert_eq!(sent(&mut rig), ask(number));
+    }
+    hears(&mut rig, "~{\"return\": 1}\n~{\"return\": 2}\n");
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Syncing), "what was asked last counts");
+    rig.pass(secs(2));
+    let Some(Err(LaunchError::Failed { failure, .. })) = rig.vm.launched() else { panic!("{:?}", rig.vm) };
+    assert_eq!(failure, LaunchFailure::TimedOut(Phase::Syncing));
+    assert_eq!(rig.vm.deadline(), None);
+}
+
+#[test]
+fn one_that_was_in_step_is_asked_again_only_while_somebody_waits() {
+    let mut rig = ready();
+    let _ = rig.issue_within("guest-slow", secs(1));
+    sent(&mut rig);
+    rig.pass(secs(1));
+    assert_eq!(sent(&mut rig), ask(2));
+    assert_eq!(rig.vm.deadline(), None, "nobody waits");
+    rig.pass(secs(60));
+    assert_eq!(sent(&mut rig), "");
+    let wanted = rig.issue("guest-ping");
+    assert_eq!(sent(&mut rig), ask(3), "it is long since it was asked");
+    rig.pass(secs(5) - core::time::Duration::from_nanos(1));
+    assert_eq!(sent(&mut rig), "");
+    rig.pass(core::time::Duration::from_nanos(1));
+    assert_eq!(sent(&mut rig), ask(4));
+    hears(&mut rig, &answer(4));
+    hears(&mut rig, "{\"return\": {}, \"id\": 1}\n");
+    assert_eq!(claim(&mut rig, &wanted), Some(Ok(json!({}))));
+}
+
+/// Whatever was for others may be as long as it likes.
+#[test]
+fn what_is_stale_and_too_large_is_skipped() {
+    let mut limits = Limits::default();
+    limits.message = 64;
+    let mut rig = Rig::launched(config().limits(limits));
+    let long = "x".repeat(1000);
+    hears(&mut rig, &format!("{long}\n~{long}\n~{{\"return\": 1}}\n"));
+    assert_eq!((rig.vm.state(), rig.vm.session().counters().too_large), (State::Running, 2));
+    sent(&mut rig);
+    let _ = rig.issue_within("guest-slow", secs(1));
+    rig.pass(secs(1));
+    let next = rig.issue("guest-ping");
+    hears(&mut rig, &format!("{long}\n~{{\"return\": 2}}\n{{\"return\": {{}}, \"id\": 1}}\n"));
+    assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
+}
+
+/// A whole conversation, heard in these pieces: what each command was answered, and what was counted.
+fn conversation(pieces: &[&[u8]]) -> String {
+    let mut rig = asked();
+    let tickets = ["guest-ping", "guest-shutdown", "guest-info", "guest-sync"].map(|name| rig.issue(name));
+    for piece in pieces {
+        rig.handle(Input::Received(Channel::Monitor, piece));
+    }
+    let answers = tickets.map(|ticket| claim(&mut rig, &ticket));
+    format!("{answers:?} {:?} {:?}", rig.vm.session().counters(), rig.vm.state())
+}
+
+#[test]
+fn the_pieces_in_which_it_comes_make_no_difference() {
+    let said = [
+        "{\"return\": \"stale\", \"id\": 0}\n{\"half\": ",
+        &answer(1),
+        "{\"return\": {}, \"id\": 0}\n~{\"return\": 7}\n~{\"return\": 2}\n\n",
+        "{\"return\": inf}\n{\"return\": \"~{\"return\": 7}\n{\"return\": [], \"id\": 3}\n",
+    ]
+    .concat();
+    let said = bytes(&said);
+    let whole = conversation(&[&said]);
+    assert!(whole.contains("Broken") && whole.contains("Array []") && !whole.contains("None"), "{whole}");
+    assert_eq!(whole, conversation(&said.chunks(1).collect::<Vec<_>>()), "byte by byte");
+    for cut in 0..said.len() {
+        let (before, behind) = said.split_at(cut);
+        assert_eq!(whole, conversation(&[before, behind]), "cut at {cut}");
+    }
+}
+
+fn pieces() -> impl Strategy<Value = Vec<u8>> {
+    let known = [
+        "~",
+        "\n",
+        "{",
+        "}",
+        "\"",
+        "{\"return\": ",
+        "1",
+        "2",
+        "{\"return\": {}}\n",
+        "{\"return\": {}, \"id\": 0}\n",
+        "~{\"return\": 1}\n",
+        "~{\"return\": 2}\n",
+        "~{\"return\": 3}\n",
+        "{\"event\": \"X\"}\n",
+        STRAY,
+    ];
+    prop_oneof![proptest::sample::select(known.to_vec()).prop_map(bytes), vec(any::<u8>(), 0..20)]
+}
+
+proptest! {
+    /// And each command has one answer at most, which it has for sure when the connection is closed.
+    #[test]
+    fn nothing_that_it_says_does_harm(said in vec((pieces(), 0..4_u64), 0..40)) {
+        let mut rig = Rig::launched(config().launch_within(FOREVER));
+        let mut tickets = Vec::new();
+        for (piece, what) in said {
+            rig.handle(Input::Received(Channel::Monitor, &piece));
+            match what {
+                0 => tickets.push(rig.issue_within("guest-ping", secs(7))),
+                1 => tickets.push(rig.issue("guest-shutdown")),
+                2 => rig.pass(secs(3)),
+                _ => {}
+            }
+            sent(&mut rig);
+        }
+        rig.closes(Channel::Monitor);
+        for ticket in tickets {
+            prop_assert_eq!(rig.times_answered(ticket.id()), 1);
+            prop_assert!(Machine::claim(&mut rig.vm, &ticket).is_some());
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Decides how a life goes that somebody else began: who is reached and how, what keeps us from it, and that it is
+//! left alive.
+#![allow(unused_must_use, reason = "many commands here are only sent")]
+
+mod rig;
+
+use qemu_machine_core::{
+    Address, Cause, Channel, CommandError, Config, Descriptor, Effect, ExitStatus, FOREVER, Found, HostFault, Input,
+    LaunchFailure, Misuse, Notice, Peer, Phase, Progress, Refusal, Rung, Shutdown, State, Transport, Wait, WaitError,
+    Why,
+};
+use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
+
+const READY: &str = r#"{"return": {}, "id": 0}"#;
+const MONITOR: Channel = Channel::Monitor;
+/// What follows the end of every connection.
+const CLEANED: [&str; 2] = ["ReadLog", "Remove"];
+
+fn dial() -> Peer {
+    Peer::Dial(Address::unix("/run/vm/qmp"))
+}
+
+fn attached() -> Config {
+    Config::attach(dial())
+}
+
+/// Somebody else's machine, with this order not answered.
+fn held(held: fn(&Effect) -> bool) -> Rig {
+    let mut rig = Rig::new(attached());
+    rig.held = held;
+    rig.launch();
+    rig
+}
+
+/// A launch whose dialling fails with this number.
+fn refused(peer: Peer, errno: i32) -> (LaunchFailure, HostFault) {
+    let mut rig = Rig::new(Config::attach(peer));
+    rig.held = |effect| matches!(effect, Effect::Open(_));
+    rig.launch();
+    let fault = HostFault { errno, ..fault("connect") };
+    rig.handle(Input::OpenFailed(MONITOR, fault.clone()));
+    assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)", "ReadLog", "Remove"]);
+    assert_eq!((rig.vm.deadline(), rig.outcome().faults), (None, vec![]));
+    (rig.failure(), fault)
+}
+
+#[test]
+fn a_life_from_the_dialling_to_letting_go() {
+    let mut rig = Rig::launched(attached());
+    assert_eq!((rig.vm.state(), rig.vm.is_attached()), (State::Launching(Phase::Greeting), true));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Launch(Phase::Greeting))));
+    rig.says(GREETING);
+    assert_eq!((rig.vm.state(), rig.take_sent().as_str()), (State::Launching(Phase::Negotiating), HANDSHAKE));
+    rig.says(READY);
+    assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Running, Some(Ok(())), None));
+    assert_eq!((rig.vm.deadline(), rig.vm.channels()), (None, &[MONITOR][..]));
+    let ticket = rig.issue("query-status");
+    rig.replies(1);
+    assert_eq!(rig.claim(&ticket), Some(Ok(1)));
+    rig.vm.disconnect(rig.now).expect("it is not ours");
+    rig.serve();
+    let outcome = rig.outcome();
+    assert_eq!((outcome.cause, outcome.exit, outcome.rungs), (Cause::LetGo, None, vec![]));
+    assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Ended, Some(Ok(()))));
+    assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)", "Close(Monitor)", "ReadLog", "Remove"]);
+    assert_eq!(rig.notices, [Notice::Ready, Notice::Answered(ticket.id()), Notice::Ended]);
+}
+
+#[test]
+fn each_peer_is_reached_in_its_own_way_and_nothing_else_is_made() {
+    let (path, port) = (Address::unix("/run/vm/qmp"), tcp("127.0.0.1:4444"));
+    let given = Descriptor::new(7_u32);
+    for (peer, transport) in [
+        (Peer::Dial(path.clone()), Transport::Dial(path.clone())),
+        (Peer::Dial(port.clone()), Transport::Dial(port)),
+        (Peer::Listen(path.clone()), Transport::Listen(path)),
+        (Peer::Connected(given.clone()), Transport::Given(given)),
+    ] {
+        let rig = Rig::ready(Config::attach(peer));
+        let Effect::Prepare(wanted) = &rig.effects[0] else { panic!("{:?}", rig.effects) };
+        assert_eq!(wanted.channels, [(MONITOR, transport)]);
+        assert!(!wanted.process && wanted.ports.is_empty() && wanted.added.is_empty() && wanted.files.is_empty());
+        assert_eq!((rig.vm.command_line().to_string().as_str(), rig.vm.command_line().arguments()), ("", &[][..]));
+    }
+}
+
+/// Without a signal, what follows a `quit` that does not work is that it is let go.
+#[test]
+fn the_ladder_has_no_signals() {
+    let mut rig = Rig::ready(attached());
+    rig.shutdown(Shutdown::within(secs(30)).power_down(secs(60)));
+    assert_eq!(rig.take_sent(), r#"{"execute":"system_powerdown","id":1}"#);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(60)), Why::Rung(Rung::PowerDown))));
+    rig.pass(secs(60));
+    assert_eq!(rig.take_sent(), r#"{"execute":"quit","id":2}"#);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(80)), Why::Rung(Rung::Quit))));
+    rig.pass_exactly(secs(20));
+    let outcome = rig.outcome();
+    assert_eq!((outcome.cause, outcome.rungs), (Cause::LetGo, vec![Rung::PowerDown, Rung::Quit]));
+    assert_eq!(rig.signals(), []);
+}
+
+#[test]
+fn a_quit_that_is_refused_lets_go_at_once() {
+    let mut rig = Rig::ready(attached());
+    rig.shutdown(Shutdown::default());
+    rig.refuses(1);
+    assert_eq!((rig.outcome().cause, rig.outcome().rungs), (Cause::LetGo, vec![Rung::Quit]));
+}
+
+#[test]
+fn a_quit_that_is_accepted_is_given_its_time() {
+    for told in [true, false] {
+        let mut rig = Rig::ready(attached());
+        rig.shutdown(Shutdown::default());
+        rig.replies(1);
+        if told {
+            rig.shuts_down("host-qmp-quit");
+        }
+        assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
+        rig.closes(MONITOR);
+        let outcome = rig.outcome();
+        assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Quit), None));
+        assert_eq!(rig.order_names()[2..], CLEANED, "it closed by itself");
+    }
+}
+
+/// A `quit` of the caller's own is waited for like that of the ladder, and not repeated.
+#[test]
+fn a_quit_that_was_accepted_before_is_not_repeated() {
+    let mut rig = Rig::ready(attached());
+    rig.issue("quit");
+    rig.take_sent();
+    rig.replies(1);
+    rig.shutdown(Shutdown::default());
+    assert_eq!((rig.take_sent().as_str(), rig.vm.rungs()), ("", &[][..]));
+    rig.pass_exactly(secs(20));
+    assert_eq!(rig.outcome().cause, Cause::LetGo);
+}
+
+/// There is no exit status, so the events are all the evidence.
+#[test]
+fn the_cause_follows_from_what_was_told_before_the_end() {
+    for (reason, expected) in [
+        (None, Cause::HungUp),
+        (Some("guest-shutdown"), Cause::PowerOff),
+        (Some("guest-reset"), Cause::Reset),
+        (Some("guest-panic"), Cause::Panic),
+        (Some("host-qmp-quit"), Cause::Asked(Rung::Quit)),
+        (Some("host-signal"), Cause::Signal { number: None, sender: None }),
+        (Some("host-ui"), Cause::Other("host-ui".into())),
+    ] {
+        let mut rig = Rig::ready(attached());
+        reason.into_iter().for_each(|reason| rig.shuts_down(reason));
+        rig.closes(MONITOR);
+        assert_eq!((rig.outcome().cause, rig.vm.state()), (expected, State::Ended));
+        assert_eq!(rig.order_names()[2..], CLEANED);
+        // What did not end, but is let go, was not ended by what it told.
+        let mut rig = Rig::ready(attached());
+        reason.into_iter().for_each(|reason| rig.shuts_down(reason));
+        rig.vm.disconnect(rig.now);
+        rig.serve();
+        assert_eq!(rig.outcome().cause, Cause::LetGo);
+    }
+    assert_eq!(Cause::HungUp.to_string(), "closed its monitor");
+    assert_eq!(Cause::LetGo.to_string(), "let go by the caller, and left as it was");
+}
+
+/// The machine in each phase of its launch, by name.
+fn phases() -> [(Phase, Rig); 4] {
+    let greeted = |mut rig: Rig| {
+        rig.says(GREETING);
+        rig
+    };
+    [
+        (Phase::Starting, held(|effect| matches!(effect, Effect::Prepare(_)))),
+        (Phase::Connecting, held(|effect| matches!(effect, Effect::Open(_)))),
+        (Phase::Greeting, Rig::launched(attached())),
+        (Phase::Negotiating, greeted(Rig::launched(attached()))),
+    ]
+}
+
+#[test]
+fn a_launch_can_be_given_up_in_every_phase() {
+    type End = fn(&mut Rig);
+    let ends: [End; 3] = [
+        |rig| rig.vm.disconnect(rig.now).expect("it was launched"),
+        |rig| rig.vm.shutdown(rig.now, Shutdown::default().power_down(secs(9))).expect("it was launched"),
+        |rig| rig.vm.abandon(rig.now),
+    ];
+    for end in ends {
+        for (phase, mut rig) in phases() {
+            end(&mut rig);
+            rig.held = |_| false;
+            let prepare = rig.effects.iter().find(|effect| matches!(effect, Effect::Prepare(_))).cloned();
+            prepare.filter(|_| phase == Phase::Starting).iter().for_each(|effect| rig.answer(effect));
+            rig.serve();
+            assert_eq!((rig.vm.state(), rig.failure()), (State::Ended, LaunchFailure::Cancelled(phase)));
+            let is_dialled = phase != Phase::Starting;
+            let cause = if is_dialled { Cause::LetGo } else { Cause::NotStarted };
+            assert_eq!((rig.outcome().cause, rig.outcome().rungs), (cause, vec![]), "{phase:?}");
+            let opened = rig.effects.contains(&Effect::Open(MONITOR));
+            let closed = rig.effects.contains(&Effect::Close(MONITOR));
+            assert_eq!((opened, closed, rig.signals()), (is_dialled, is_dialled, vec![]), "{phase:?}");
+        }
+    }
+}
+
+/// There is no process whose end would explain it, so nothing is waited for.
+#[test]
+fn who_hangs_up_during_the_launch_has_ended_it() {
+    for (phase, mut rig) in phases() {
+        if phase == Phase::Starting {
+            continue;
+        }
+        rig.closes(MONITOR);
+        assert_eq!((rig.failure(), rig.outcome().cause), (LaunchFailure::HungUp(phase), Cause::HungUp));
+        assert_eq!(rig.order_names()[2..], CLEANED);
+    }
+}
+
+#[test]
+fn the_launch_has_a_deadline_in_every_phase() {
+    for (phase, mut rig) in phases() {
+        assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Launch(phase))));
+        rig.pass_exactly(secs(30));
+        assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::TimedOut(phase)));
+        assert_eq!((rig.vm.deadline(), rig.signals()), (None, vec![]));
+        assert_eq!(rig.effects.contains(&Effect::Close(MONITOR)), phase != Phase::Starting);
+    }
+}
+
+#[test]
+fn what_cannot_be_prepared_was_not_reached() {
+    let mut rig = Rig::new(attached());
+    rig.failing = |effect| matches!(effect, Effect::Prepare(_));
+    rig.launch();
+    assert_eq!((rig.failure(), rig.outcome().cause), (LaunchFailure::Host(fault("oblige")), Cause::NotStarted));
+}
+
+#[test]
+fn why_nobody_answers_is_told_apart() {
+    const ENOENT: i32 = 2;
+    const EACCES: i32 = 13;
+    const EAGAIN: i32 = 11;
+    const ECONNREFUSED: i32 = 111;
+    let port = || Peer::Dial(tcp("127.0.0.1:4444"));
+    let listen = || Peer::Listen(Address::unix("/run/vm/qmp"));
+    type Kind = fn(HostFault) -> LaunchFailure;
+    let cases: [(Peer, i32, Kind); 8] = [
+        (dial(), ENOENT, LaunchFailure::NotListening),
+        (dial(), ECONNREFUSED, LaunchFailure::Dead),
+        (dial(), EAGAIN, |_| LaunchFailure::Busy),
+        (dial(), EACCES, LaunchFailure::Host),
+        (port(), ECONNREFUSED, LaunchFailure::NotListening),
+        (port(), EACCES, LaunchFailure::Host),
+        // Where we listen, the same numbers tell of our own socket.
+        (listen(), ENOENT, LaunchFailure::Host),
+        (listen(), EAGAIN, LaunchFailure::Host),
+    ];
+    for (peer, errno, kind) in cases {
+        let (failure, fault) = refused(peer.clone(), errno);
+        assert_eq!(failure, kind(fault), "{peer:?}, {errno}");
+    }
+}
+
+/// Who speaks with somebody else is silent to us: that is not slowness.
+#[test]
+fn a_crowded_monitor_that_does_not_greet_is_busy() {
+    for (is_crowded, greets, expected) in [
+        (true, false, LaunchFailure::Busy),
+        (false, false, LaunchFailure::TimedOut(Phase::Greeting)),
+        (true, true, LaunchFailure::TimedOut(Phase::Negotiating)),
+    ] {
+        let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
+        if is_crowded {
+            rig.handle(Input::Crowded(MONITOR));
+        }
+        rig.handle(Input::Opened(MONITOR));
+        if greets {
+            rig.says(GREETING);
+        }
+        rig.pass_exactly(secs(30));
+        assert_eq!(rig.failure(), expected);
+        // The next life begins alone.
+        rig.held = |_| false;
+        rig.launch();
+        rig.pass(secs(30));
+        assert_eq!(rig.failure(), LaunchFailure::TimedOut(Phase::Greeting));
+    }
+}
+
+/// Others who were there first and went are no obstacle.
+#[test]
+fn a_crowded_monitor_that_greets_in_time_is_ours() {
+    let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
+    rig.handle(Input::Crowded(MONITOR));
+    rig.handle(Input::Opened(MONITOR));
+    rig.negotiate(GREETING);
+    assert_eq!(rig.vm.state(), State::Running);
+}
+
+#[test]
+fn a_handshake_that_fails_is_hung_up_on() {
+    let mut rig = Rig::launched(attached());
+    rig.says("garbage");
+    assert!(matches!(rig.failure(), LaunchFailure::Broken(_)));
+    assert_eq!(rig.order_names()[2..], ["Close(Monitor)", "ReadLog", "Remove"]);
+    let mut rig = Rig::launched(attached());
+    rig.says(GREETING);
+    rig.refuses(0);
+    let refusal = Refusal { class: "GenericError".into(), description: "no".into() };
+    assert_eq!(rig.failure(), LaunchFailure::Refused(refusal));
+}
+
+#[test]
+fn only_what_is_ours_is_killed_and_only_the_others_are_let_go() {
+    let mut theirs = Rig::new(attached());
+    assert_eq!(theirs.vm.disconnect(theirs.now), Err(Misuse::NotLaunched));
+    assert_eq!(theirs.vm.shutdown(theirs.now, Shutdown::default()), Err(Misuse::NotLaunched));
+    theirs.launch();
+    theirs.negotiate(GREETING);
+    assert_eq!(theirs.vm.kill(theirs.now), Err(Misuse::NotOurs));
+    let mut ours = Rig::ready(config());
+    assert!(!ours.vm.is_attached());
+    assert_eq!(ours.vm.disconnect(ours.now), Err(Misuse::Ours));
+    for rig in [&mut theirs, &mut ours] {
+        rig.take_effects();
+        rig.serve();
+        assert_eq!((rig.vm.state(), rig.take_effects()), (State::Running, vec![]), "a refusal does nothing");
+    }
+}
+
+/// What a driver does that goes away.
+#[test]
+fn abandoned_is_what_is_ours_and_what_is_not() {
+    let mut idle = Rig::new(config());
+    let before = idle.vm.clone();
+    idle.vm.abandon(at(secs(1)));
+    assert!(idle.vm == before, "{:?}", idle.vm);
+    let mut ours = Rig::ready(config());
+    ours.vm.abandon(ours.now);
+    ours.serve();
+    assert_eq!(ours.signals(), [qemu_machine_core::Signal::Kill]);
+    assert_eq!(ours.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
+    let mut theirs = Rig::ready(attached());
+    theirs.shutdown(Shutdown::default());
+    theirs.vm.abandon(theirs.now);
+    theirs.serve();
+    assert_eq!((theirs.outcome().cause, theirs.outcome().rungs), (Cause::LetGo, vec![Rung::Quit]));
+    theirs.take_effects();
+    theirs.vm.abandon(theirs.now);
+    assert_eq!(theirs.vm.disconnect(theirs.now), Ok(()), "it is let go already");
+    theirs.serve();
+    assert_eq!((theirs.vm.state(), theirs.effects.len()), (State::Ended, 0));
+}
+
+#[test]
+fn an_error_of_attaching_reads_as_one() {
+    let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
+    rig.handle(Input::OpenFailed(MONITOR, fault("connect to /run/vm/qmp")));
+    assert_eq!(
+        rig.vm.launched().unwrap().unwrap_err().to_string(),
+        "attach failed: nobody listens: cannot connect to /run/vm/qmp: No such file or directory"
+    );
+    let fault = || fault("connect");
+    for (failure, expected) in [
+        (LaunchFailure::Dead(fault()), "what had listened is dead: cannot connect: No such file or directory"),
+        (LaunchFailure::Busy, "the monitor is busy with another client"),
+        (LaunchFailure::HungUp(Phase::Greeting), "the monitor was closed before its monitor greeted"),
+    ] {
+        assert_eq!(failure.to_string(), expected);
+    }
+}
+
+/// The end of the connection is the end of all that was asked over it; nothing waits for news that cannot come.
+#[test]
+fn whoever_waits_is_answered_when_it_is_let_go() {
+    let mut rig = Rig::ready(attached());
+    let (sent, mark) = (rig.issue("a"), rig.vm.mark());
+    let end = rig.wait(&mark, [Wait::end()]);
+    let event = rig.wait(&mark, [Wait::event("STOP")]);
+    rig.held = |effect| matches!(effect, Effect::Close(_));
+    rig.vm.disconnect(rig.now);
+    rig.serve();
+    let late = rig.issue("b");
+    assert_eq!((rig.vm.state(), rig.vm.outcome()), (State::Ending, None));
+    rig.closes(MONITOR);
+    for ticket in [sent, late] {
+        assert_eq!(rig.claim(&ticket), Some(Err(CommandError::Disconnected(Progress::Sent))));
+    }
+    assert!(matches!(rig.vm.claim_wait(end), Some(Ok(hit)) if matches!(hit.found, Found::End(_))));
+    assert!(matches!(rig.vm.claim_wait(event), Some(Err(WaitError::Ended(outcome))) if outcome.cause == Cause::LetGo));
+    assert_eq!(rig.outcome().unanswered, 2);
+    assert!(matches!(rig.vm.execute(rig.now, &"c", FOREVER), Err(Misuse::Ended)));
+}
+
+#[test]
+fn the_next_life_dials_again_and_has_forgotten_the_last() {
+    let mut rig = Rig::ready(attached());
+    rig.issue("quit");
+    rig.replies(1);
+    rig.vm.disconnect(rig.now);
+    rig.serve();
+    rig.take_effects();
+    rig.launch();
+    rig.negotiate(GREETING);
+    assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)"]);
+    rig.shutdown(Shutdown::default());
+    assert_eq!(rig.take_sent(), r#"{"execute":"quit","id":1}"#, "the first one was another life's");
+    rig.closes(MONITOR);
+    assert_eq!(rig.outcome().cause, Cause::HungUp, "nobody was let go, and nothing was answered");
+}
+
+/// It has no process of which news could come.
+#[test]
+fn news_of_a_process_are_not_of_ours() {
+    let mut rig = Rig::ready(attached());
+    let before = rig.vm.clone();
+    rig.handle(Input::Spawned { pid: 7 });
+    rig.handle(Input::Exited(ExitStatus::Code(0)));
+    assert!(rig.vm == before);
+}

@@ -1,0 +1,340 @@
+//! Decides what a configuration becomes: what is made for it, what is executed and shown, and what it cannot be.
+
+mod rig;
+
+use qemu_machine_core::{
+    Address, Channel, Config, Descriptor, Dialect, Effect, Inherited, Input, Machine, Misuse, Monitor, Peer, Port,
+    Preparation, Prepared, Spawn, Transport,
+};
+use rig::{Rig, config, tcp};
+
+/// Without what the library adds by default.
+fn bare() -> Config {
+    Config::new("qemu").with_display().with_vga().without_monitor()
+}
+
+fn descriptor() -> Descriptor {
+    Descriptor::new(())
+}
+
+fn executed(config: &Config) -> String {
+    let line = config.command_line().expect("a good configuration");
+    line.arguments().iter().map(|argument| String::from_utf8_lossy(argument)).collect::<Vec<_>>().join(" ")
+}
+
+fn shown(config: &Config) -> String {
+    config.command_line().expect("a good configuration").to_string()
+}
+
+fn preparation(config: Config) -> Preparation {
+    match Rig::launched(config).effects.swap_remove(0) {
+        Effect::Prepare(wanted) => wanted,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn spawn(rig: &Rig) -> Spawn {
+    let spawn = |effect: &Effect| if let Effect::Spawn(spawn) = effect { Some(spawn.clone()) } else { None };
+    rig.effects.iter().find_map(spawn).expect("it was started")
+}
+
+/// What the caller did wrong. Nothing comes of such a configuration, by whichever way.
+fn misuse(config: &Config) -> Misuse {
+    let misuse = config.command_line().expect_err("it cannot be");
+    assert_eq!(Machine::new(config.clone()).map(|_| ()), Err(misuse.clone()));
+    misuse
+}
+
+/// A part of the explanation of each.
+fn are_refused(cases: impl IntoIterator<Item = (Config, &'static str)>) {
+    for (config, part) in cases {
+        match misuse(&config) {
+            Misuse::Config(what) if what.contains(part) => {}
+            other => panic!("{part}: {other:?}: {config:?}"),
+        }
+    }
+}
+
+/// Serial ports count for the guest, also those that nobody reads; chardevs of ours are numbered by themselves.
+#[test]
+fn consoles_come_in_the_order_of_the_configuration() {
+    let config = bare()
+        .no_serial()
+        .serial("tty")
+        .console_on("debug", "isa-debugcon,iobase=0xe9")
+        .no_serial()
+        .chardev("hmp")
+        .arg("-S");
+    assert_eq!(
+        executed(&config),
+        "qemu -serial null -chardev socket,fd=3,id=tty -serial chardev:tty \
+         -chardev socket,fd=4,id=debug -device isa-debugcon,iobase=0xe9,chardev=debug \
+         -serial null -chardev socket,fd=5,id=hmp -S"
+    );
+    assert_eq!(
+        shown(&config),
+        "qemu -serial null -chardev null,id=tty -serial chardev:tty \
+         -chardev null,id=debug -device isa-debugcon,iobase=0xe9,chardev=debug \
+         -serial null -chardev null,id=hmp -S"
+    );
+    assert_eq!(config.channels(), [Channel::Console(0), Channel::Console(1), Channel::Console(2)]);
+    let mut rig = Rig::launched(config);
+    assert_eq!(rig.vm.console_names().collect::<Vec<_>>(), ["tty", "debug", "hmp"]);
+    rig.handle(Input::Received(Channel::Console(1), b"0xe9"));
+    assert_eq!(rig.vm.console("debug").map(|console| console.since(0)), Ok(&b"0xe9"[..]));
+}
+
+#[test]
+fn a_log_of_a_console_is_made_by_us_and_written_by_qemu() {
+    let config = bare()
+        .serial("tty")
+        .console_log("tty", "/tmp/a,b.log")
+        .serial("quiet")
+        .chardev("hmp")
+        .console_log("hmp", "/old")
+        .console_log("hmp", "/new");
+    assert_eq!(
+        executed(&config),
+        "qemu -chardev socket,fd=3,id=tty,logappend=on,logfile=/tmp/a,,b.log -serial chardev:tty \
+         -chardev socket,fd=4,id=quiet -serial chardev:quiet \
+         -chardev socket,fd=5,id=hmp,logappend=on,logfile=/new"
+    );
+    assert_eq!(preparation(config).files, [b"/tmp/a,b.log".to_vec(), b"/new".to_vec()]);
+}
+
+/// A port is one however often it is asked for.
+#[test]
+fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
+    let config = Config::new("qemu")
+        .add_fd(descriptor(), 7, "a,b")
+        .qtest()
+        .guest_agent()
+        .qtest()
+        .serial("tty")
+        .add_fd(descriptor(), 7, "")
+        .null_monitor()
+        .machine("q35");
+    assert_eq!(
+        executed(&config),
+        "qemu -display none -vga none -chardev socket,fd=3,id=mon -mon chardev=mon,mode=control -monitor null \
+         -machine q35 -chardev socket,fd=4,id=tty -serial chardev:tty \
+         -chardev socket,fd=5,id=qtest -qtest chardev:qtest \
+         -chardev socket,fd=6,id=qga -device virtio-serial \
+         -device virtserialport,chardev=qga,name=org.qemu.guest_agent.0 \
+         -add-fd fd=7,set=7,opaque=a,,b -add-fd fd=8,set=7"
+    );
+    let shown = shown(&config);
+    for part in ["-chardev null,id=qtest", "-chardev null,id=qga", "-chardev stdio,id=mon -mon"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert_eq!(preparation(config).ports, [Port::Qtest, Port::GuestAgent]);
+}
+
+/// What is not inherited takes no number: a monitor that dials, and one that is not there.
+#[test]
+fn only_what_is_inherited_has_a_number() {
+    for monitor in [Monitor::Socket, Monitor::At(Address::unix("/run/qmp")), Monitor::None] {
+        let line = executed(&bare().monitor(monitor).serial("tty").guest_agent());
+        assert!(line.contains("socket,fd=3,id=tty") && line.contains("socket,fd=4,id=qga"), "{line}");
+    }
+}
+
+/// An address that is known is told; one that is made at launch cannot be.
+#[test]
+fn a_monitor_that_dials_is_written_as_what_it_dials() {
+    for (monitor, expected) in [
+        (Monitor::Socket, "-chardev stdio,id=mon"),
+        (Monitor::At(Address::unix("/a,b")), "-chardev socket,path=/a,,b,id=mon"),
+        (Monitor::At(tcp("127.0.0.1:4444")), "-chardev socket,host=127.0.0.1,port=4444,id=mon"),
+        (Monitor::At(tcp("[fe80::1]:4444")), "-chardev socket,host=fe80::1,port=4444,id=mon"),
+    ] {
+        let config = bare().monitor(monitor);
+        assert_eq!(executed(&config), format!("qemu {expected} -mon chardev=mon,mode=control"));
+        assert_eq!(shown(&config), "qemu -chardev stdio,id=mon -mon chardev=mon,mode=control");
+    }
+}
+
+#[test]
+fn the_numbers_are_those_that_the_host_gave() {
+    let mut rig = Rig::new(bare().monitor(Monitor::Inherited).serial("tty").qtest().add_fd(descriptor(), 1, ""));
+    rig.held = |effect| matches!(effect, Effect::Prepare(_));
+    rig.launch();
+    let descriptors = vec![
+        (Inherited::Added(0), 19),
+        (Inherited::Port(Port::Qtest), 12),
+        (Inherited::Channel(Channel::Console(0)), 30),
+        (Inherited::Channel(Channel::Monitor), 7),
+    ];
+    rig.handle(Input::Prepared(Prepared { descriptors, ..Prepared::default() }));
+    let line = spawn(&rig).arguments.join(&b' ');
+    assert_eq!(
+        String::from_utf8_lossy(&line),
+        "qemu -chardev socket,fd=7,id=mon -mon chardev=mon,mode=control \
+         -chardev socket,fd=30,id=tty -serial chardev:tty -chardev socket,fd=12,id=qtest -qtest chardev:qtest \
+         -add-fd fd=19,set=1"
+    );
+    assert_eq!(rig.vm.command_line().arguments(), spawn(&rig).arguments);
+}
+
+#[test]
+fn a_terminal_is_shared_where_that_was_asked_for() {
+    assert!(!spawn(&Rig::launched(config())).share_terminal);
+    assert!(spawn(&Rig::launched(config().share_terminal())).share_terminal);
+}
+
+#[test]
+fn all_that_is_needed_is_asked_for_at_once() {
+    let (first, second) = (descriptor(), descriptor());
+    let wanted = preparation(
+        config()
+            .name("vm")
+            .temporary_directory("/var/tmp")
+            .log_directory("/var/log")
+            .socket_directory("/run")
+            .monitor(Monitor::Socket)
+            .no_serial()
+            .chardev("hmp")
+            .add_fd(first.clone(), 1, "")
+            .add_fd(second.clone(), 2, ""),
+    );
+    assert_eq!((&*wanted.name, wanted.process), (&b"vm"[..], true));
+    assert_eq!(
+        (wanted.base.as_deref(), wanted.log_directory.as_deref()),
+        (Some(&b"/var/tmp"[..]), Some(&b"/var/log"[..]))
+    );
+    assert_eq!(
+        wanted.channels,
+        [
+            (Channel::Monitor, Transport::ListenIn(Some(b"/run".to_vec()))),
+            (Channel::Console(0), Transport::Pair),
+            (Channel::Console(1), Transport::Pair),
+        ]
+    );
+    assert_eq!((wanted.added, wanted.ports, wanted.files), (vec![first, second], vec![], Vec::<Vec<u8>>::new()));
+    let least = preparation(bare());
+    assert_eq!((least.base, least.log_directory, least.channels), (None, None, vec![]));
+}
+
+#[test]
+fn the_arguments_of_the_caller_are_his_alone() {
+    let config = config().guest_agent().arg("-S").args(["-m", "64"]);
+    assert_eq!(config.arguments(), [b"-S".to_vec(), b"-m".to_vec(), b"64".to_vec()]);
+}
+
+#[test]
+fn names_that_qemu_does_not_take_or_that_are_taken_are_refused() {
+    for name in ["", "1st", "-a", "a b", "a,b", "größe", "a/b", "mon"] {
+        for config in [bare().serial(name), bare().chardev(name), bare().console_on(name, "x")] {
+            are_refused([(config, "cannot name a console")]);
+        }
+    }
+    are_refused([
+        (bare().serial("tty").chardev("tty"), "`tty`"),
+        (bare().serial("qga").guest_agent(), "`qga`"),
+        (bare().qtest().console_on("qtest", "x"), "`qtest`"),
+    ]);
+    for name in ["a", "tty-1.x_Y", "qga", "qtest", "monitor"] {
+        assert!(executed(&bare().serial(name)).contains(&format!("id={name} ")));
+    }
+}
+
+#[test]
+fn a_log_needs_its_console() {
+    let unknown = || Misuse::UnknownConsole("tty".into());
+    assert_eq!(misuse(&bare().console_log("tty", "/log")), unknown());
+    assert_eq!(misuse(&bare().serial("other").no_serial().console_log("tty", "/log")), unknown());
+    assert_eq!(misuse(&bare().console_log("tty", "/log").serial("tty")), unknown(), "it was not there yet");
+}
+
+#[test]
+fn no_argument_holds_a_nul_byte() {
+    are_refused(
+        [
+            bare().arg("a\0b"),
+            bare().wrapper(["a\0b"]),
+            bare().machine("a\0b"),
+            Config::new("a\0b"),
+            bare().console_on("tty", "a\0b"),
+            bare().serial("tty").console_log("tty", "a\0b"),
+            bare().add_fd(descriptor(), 1, "a\0b"),
+        ]
+        .map(|config| (config, "NUL")),
+    );
+}
+
+#[test]
+fn no_path_holds_a_nul_byte() {
+    for config in [config(), Config::attach(Peer::Connected(descriptor()))] {
+        let (base, log) = (config.clone().temporary_directory("a\0b"), config.clone().log_directory("a\0b"));
+        are_refused([base, log, config.socket_directory("a\0b")].map(|bad| (bad, "NUL")));
+    }
+}
+
+#[test]
+fn what_would_take_qemu_out_of_our_hands_is_refused() {
+    are_refused([
+        (bare().arg("-daemonize"), "out of our hands"),
+        (bare().args(["-m", "64", "--daemonize"]), "out of our hands"),
+        (Config::new(""), "no name"),
+    ]);
+}
+
+#[test]
+fn the_name_is_one_component_of_a_path() {
+    for name in ["", "a/b", "a\0b"] {
+        are_refused(
+            [bare().name(name), Config::attach(Peer::Dial(tcp("[::1]:1"))).name(name)].map(|bad| (bad, "name")),
+        );
+    }
+}
+
+/// As long as the kernel takes it, and not a byte longer.
+#[test]
+fn the_path_of_a_socket_is_bounded() {
+    let ways: [fn(Address) -> Config; 3] = [
+        |address| bare().monitor(Monitor::At(address)),
+        |address| Config::attach(Peer::Dial(address)),
+        |address| Config::attach(Peer::Listen(address)),
+    ];
+    for way in ways {
+        let path = |length| Address::unix("x".repeat(length));
+        assert!(Machine::new(way(path(107))).is_ok() && Machine::new(way(tcp("[::1]:0"))).is_ok());
+        are_refused([
+            (way(path(108)), "107 bytes at most"),
+            (way(path(0)), "empty or contains a NUL"),
+            (way(Address::unix("a\0b")), "empty or contains a NUL"),
+        ]);
+    }
+}
+
+/// A mistake is told, not passed over: none of this could be given to what runs already.
+#[test]
+fn what_somebody_else_launched_takes_nothing_more() {
+    let attached = || Config::attach(Peer::Connected(descriptor()));
+    assert!(Machine::new(attached().speaking(Dialect::Qtest).name("other")).is_ok());
+    are_refused(
+        [
+            attached().arg("-S"),
+            attached().serial("tty"),
+            attached().no_serial(),
+            attached().guest_agent(),
+            attached().add_fd(descriptor(), 1, ""),
+            attached().without_monitor(),
+            attached().monitor(Monitor::Socket),
+            attached().null_monitor(),
+            attached().machine("q35"),
+            attached().wrapper(["strace"]),
+            attached().console_log("tty", "/log"),
+        ]
+        .map(|config| (config, "somebody else launched")),
+    );
+}
+
+/// QEMU's monitor speaks QMP, and would answer nothing else before the deadline.
+#[test]
+fn what_we_launch_speaks_qmp() {
+    for dialect in [Dialect::GuestAgent, Dialect::Qtest] {
+        are_refused([(config().speaking(dialect), "QMP")]);
+    }
+    assert!(Machine::new(config().speaking(Dialect::Qmp)).is_ok());
+}

@@ -1,0 +1,136 @@
+//! Proves what is said to the agent in a Linux guest, through the port of the machine.
+
+use qemu_machine_core::{CommandError, Config, LaunchError, LaunchFailure, Mark, Phase, Progress, Value, json};
+use qemu_machine_tests::bounded_by;
+use qemu_machine_tests::linux::{INIT, Linux, PROGRAM_ENDED};
+
+use crate::on_each_row;
+use crate::rows::{Agent, LONG, Row, SHORT};
+
+on_each_row! {
+    row_37_it_tells_executes_reads_writes_and_powers_off,
+    row_37_what_was_given_up_reaches_nobody,
+    row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline,
+}
+
+fn linux() -> Linux {
+    Linux::in_directory(env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn launch<R: Row>(config: Config) -> R {
+    R::launch(config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn agent<R: Row>(machine: &mut R) -> R::Agent {
+    machine.agent(LONG).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refusal(reply: Result<Value, CommandError>) -> String {
+    let Err(CommandError::Refused(refusal)) = reply else { panic!("{reply:?} is no refusal") };
+    refusal.to_string()
+}
+
+fn row_37_it_tells_executes_reads_writes_and_powers_off<R: Row>() {
+    bounded_by(2 * LONG, || {
+        let mut machine = launch::<R>(linux().config());
+        let mut agent = agent(&mut machine);
+        tells(&mut machine, &mut agent);
+        executes(&mut machine, &mut agent);
+        reads_and_writes(&mut agent);
+        powers_off(machine, agent);
+    });
+}
+
+fn tells(machine: &mut impl Row, agent: &mut impl Agent) {
+    assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})));
+    let info = agent.ask("guest-info", json!({})).unwrap();
+    let commands = info["supported_commands"].as_array().unwrap();
+    assert!(commands.iter().any(|command| command["name"] == "guest-exec" && command["enabled"] == true), "{info}");
+    machine.types("PRETTY_NAME=typed\n");
+    let system = agent.ask("guest-get-osinfo", json!({})).unwrap();
+    assert!(system["pretty-name"] == "typed" && system["machine"] == "x86_64", "{system}");
+    let refused = refusal(agent.ask("guest-no-such-command", json!({})));
+    assert_eq!(refused, "CommandNotFound: The command guest-no-such-command has not been found");
+}
+
+fn executes(machine: &mut impl Row, agent: &mut impl Agent) {
+    let mark = machine.mark();
+    let script = "cat; echo err >&2; exit 3";
+    let program = json!({"path": "/bin/sh", "arg": ["-c", script], "input-data": "b3V0Cg==", "capture-output": true});
+    let pid = agent.ask("guest-exec", program).unwrap();
+    machine.sees(&mark, &format!("{PROGRAM_ENDED}, pid: {},", pid["pid"]));
+    // The program has ended, but the agent may have its output still to read. It does so in rounds, each of which executes
+    // one command at most and reads each output once: two until it sees the end of it.
+    for _ in 0..3 {
+        assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})));
+    }
+    let status = agent.ask("guest-exec-status", pid.clone()).unwrap();
+    assert!(status["exited"] == true && status["exitcode"] == 3, "{status}");
+    assert!(status["out-data"] == "b3V0Cg==" && status["err-data"] == "ZXJyCg==", "{status}");
+    assert!(refusal(agent.ask("guest-exec-status", pid)).starts_with("GenericError: "), "it is told once");
+}
+
+fn reads_and_writes(agent: &mut impl Agent) {
+    let file = agent.ask("guest-file-open", json!({"path": "/tmp/note", "mode": "w+"})).unwrap();
+    let with = |name: &str, value: Value| json!({"handle": file, name: value});
+    let written = agent.ask("guest-file-write", with("buf-b64", json!("bm90ZQ=="))).unwrap();
+    assert_eq!(written["count"], 4);
+    let sought = agent.ask("guest-file-seek", json!({"handle": file, "offset": 1, "whence": "set"})).unwrap();
+    assert_eq!(sought["position"], 1);
+    let read = agent.ask("guest-file-read", with("count", json!(100))).unwrap();
+    assert_eq!(read, json!({"count": 3, "eof": true, "buf-b64": "b3Rl"}));
+    assert_eq!(agent.ask("guest-file-close", json!({"handle": file})), Ok(json!({})));
+    let closed = refusal(agent.ask("guest-file-close", json!({"handle": file})));
+    assert!(closed.ends_with("has not been found"), "{closed}");
+    let nowhere = refusal(agent.ask("guest-file-open", json!({"path": "/nowhere"})));
+    assert!(nowhere.ends_with("No such file or directory"), "{nowhere}");
+}
+
+/// The agent says nothing when it succeeds.
+fn powers_off<R: Row>(mut machine: R, mut agent: R::Agent) {
+    let refused = refusal(agent.ask("guest-shutdown", json!({"mode": "sideways"})));
+    assert!(refused.contains("mode"), "{refused}");
+    assert_eq!(agent.ask("guest-shutdown", json!({"mode": "powerdown"})), Ok(json!({})));
+    let outcome = machine.ends();
+    assert_eq!(outcome.cause.to_string(), "powered off by the guest", "{outcome}");
+    assert!(matches!(agent.ask("guest-ping", json!({})), Err(CommandError::Disconnected(_) | CommandError::Misuse(_))));
+}
+
+/// The agent hangs in this command until a line is typed.
+fn give_up(agent: &mut impl Agent) {
+    let given_up = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
+    assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent)));
+}
+
+fn row_37_what_was_given_up_reaches_nobody<R: Row>() {
+    bounded_by(2 * LONG, || {
+        let mut machine = launch::<R>(linux().config());
+        let mut first = agent(&mut machine);
+        let before = first.stale();
+        give_up(&mut first);
+        machine.types("PRETTY_NAME=late\n");
+        assert_eq!(first.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
+        assert_eq!(first.stale(), before + 2, "the late reply, and what the delimiter was answered");
+
+        give_up(&mut first);
+        drop(first);
+        machine.types("PRETTY_NAME=later\n");
+        let mut second = agent(&mut machine);
+        assert!(second.stale() >= 4, "the late reply, the number of the first, and what two delimiters were answered");
+        assert_eq!(second.ask("guest-sync", json!({"id": 8})), Ok(json!(8)));
+        second.leave();
+        assert_eq!(agent(&mut machine).ask("guest-ping", json!({})), Ok(json!({})));
+    });
+}
+
+fn row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline<R: Row>() {
+    bounded_by(2 * LONG, || {
+        let mut machine = launch::<R>(linux().config_without_agent());
+        machine.sees(&Mark::default(), INIT);
+        let Err(error) = machine.agent(SHORT) else { panic!("nobody is there") };
+        let told = error.to_string();
+        assert!(told.contains("the deadline passed before the guest agent answered"), "{told}");
+        let LaunchError::Failed { failure, .. } = error else { panic!("{told}") };
+        assert_eq!(failure, LaunchFailure::TimedOut(Phase::Syncing));
+    });
+}

@@ -1,0 +1,153 @@
+//! Proves what is said to an agent that somebody else started: a qemu-ga on this host, on a socket with a path. It is asked
+//! for nothing that would change the host.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use qemu_machine_core::{Address, CommandError, LaunchError, LaunchFailure, Peer, Progress, json};
+use qemu_machine_tests::bounded_by;
+use qemu_machine_tests::census::{Scratch, bytes};
+use qemu_machine_tests::linux::agent_program;
+use rustix::fs::{CWD, Mode, mkfifoat};
+
+use crate::on_each_row;
+use crate::rows::{Agent, LONG, Row, SHORT};
+
+on_each_row! {
+    row_37_it_is_attached_to_by_path,
+    row_37_half_a_command_of_a_dead_client_is_not_in_the_way,
+    row_37_a_second_client_hears_that_it_is_busy,
+    row_37_what_timed_out_reaches_nobody,
+}
+
+/// What no test here asks for, and what nobody else could ask this agent for either.
+const DANGEROUS: &str = "guest-shutdown,guest-suspend-disk,guest-suspend-ram,guest-suspend-hybrid,guest-fsfreeze-freeze,\
+    guest-fsfreeze-freeze-list,guest-fstrim,guest-set-time,guest-set-user-password,guest-set-vcpus,\
+    guest-set-memory-blocks,guest-ssh-add-authorized-keys,guest-ssh-remove-authorized-keys";
+
+/// The agent, ended when dropped.
+struct Running {
+    agent: Child,
+    scratch: Scratch,
+}
+
+impl Running {
+    /// It is given a socket that listens already: so nobody must wait for it to listen. By the protocol of systemd, that
+    /// is descriptor 3, and names the process that it is for.
+    ///
+    /// What it tells of the system it reads from a named pipe: in `guest-get-osinfo` it hangs until that is written.
+    fn start() -> Self {
+        const GIVEN: &str = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
+        let scratch = Scratch::create();
+        let [socket, log, gate] = ["socket", "log", "gate"].map(|name| scratch.path().join(name));
+        mkfifoat(CWD, &gate, Mode::RUSR | Mode::WUSR).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        // It ends with the thread of the test, also when nothing of ours is dropped.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "sh", "-c", GIVEN, "sh"]);
+        command.arg(agent_program(env!("CARGO_TARGET_TMPDIR"))).args(["--method", "unix-listen", "-b", DANGEROUS]);
+        command
+            .arg("--path")
+            .arg(&socket)
+            .arg("--statedir")
+            .arg(scratch.path())
+            .arg("--logfile")
+            .arg(log)
+            .env("QGA_OS_RELEASE", gate);
+        let agent = command.stdin(OwnedFd::from(listener)).spawn().expect("setpriv, of util-linux");
+        Self { agent, scratch }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It fails only for one that ended.
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+/// Runs a story with the directory of an agent, which is ended behind it, also when the story hangs.
+fn with_an_agent(story: impl FnOnce(&Path) + Send + 'static) {
+    let running = Running::start();
+    let directory = running.path("");
+    bounded_by(LONG, move || story(&directory));
+}
+
+fn peer(directory: &Path) -> Peer {
+    Peer::Dial(Address::unix(bytes(&directory.join("socket"))))
+}
+
+fn attach<R: Row>(directory: &Path) -> R::Agent {
+    R::Agent::attach(peer(directory), LONG).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn row_37_it_is_attached_to_by_path<R: Row>() {
+    with_an_agent(|directory| {
+        let file = directory.join("file");
+        fs::write(&file, "note").unwrap();
+        let mut agent = attach::<R>(directory);
+        assert_eq!(agent.ask("guest-sync", json!({"id": 42})), Ok(json!(42)));
+        assert!(agent.ask("guest-info", json!({})).unwrap()["version"].is_string());
+        let handle = agent.ask("guest-file-open", json!({"path": file.to_str()})).unwrap();
+        let read = agent.ask("guest-file-read", json!({"handle": handle})).unwrap();
+        assert_eq!(read["buf-b64"], "bm90ZQ==");
+        assert_eq!(agent.ask("guest-file-close", json!({"handle": handle})), Ok(json!({})));
+        assert!(agent.ask("guest-exec", json!({"path": "/bin/true"})).unwrap()["pid"].is_u64());
+        assert_eq!(agent.leave().cause.to_string(), "let go by the caller, and left as it was");
+        assert_eq!(attach::<R>(directory).ask("guest-ping", json!({})), Ok(json!({})));
+    });
+}
+
+/// The agent has one parser for all its clients, one after the other.
+///
+/// None of the dead ones leaves a reply unread: that resets the connection, and qemu-ga 7.2 ends then.
+fn row_37_half_a_command_of_a_dead_client_is_not_in_the_way<R: Row>() {
+    with_an_agent(|directory| {
+        for half in [r#"{"execute": "guest-pi"#, r#"{"execute": "guest-sync", "arguments": {"id": 1"#, "[[[{"] {
+            let mut dead = BufReader::new(UnixStream::connect(directory.join("socket")).unwrap());
+            write!(dead.get_mut(), r#"{{"execute": "guest-ping"}}{half}"#).unwrap();
+            dead.read_line(&mut String::new()).unwrap();
+            drop(dead);
+            let mut agent = attach::<R>(directory);
+            assert_eq!(agent.stale(), 1, "the delimiter is answered: {half}");
+            assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})), "{half}");
+            agent.leave();
+        }
+    });
+}
+
+/// It serves one client, and the others wait in the backlog of its socket.
+fn row_37_a_second_client_hears_that_it_is_busy<R: Row>() {
+    with_an_agent(|directory| {
+        let mut first = attach::<R>(directory);
+        let second = R::Agent::attach(peer(directory), SHORT);
+        let Err(LaunchError::Failed { failure, .. }) = second else { panic!("somebody else has it") };
+        assert_eq!(failure, LaunchFailure::Busy);
+        assert_eq!(first.ask("guest-ping", json!({})), Ok(json!({})));
+        first.leave();
+        // What the second had asked for is not for the third.
+        assert_eq!(attach::<R>(directory).ask("guest-sync", json!({"id": 3})), Ok(json!(3)));
+    });
+}
+
+fn row_37_what_timed_out_reaches_nobody<R: Row>() {
+    with_an_agent(|directory| {
+        let mut agent = attach::<R>(directory);
+        let before = agent.stale();
+        let given_up = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
+        assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent)));
+        // This waits until the agent reads.
+        fs::write(directory.join("gate"), "PRETTY_NAME=late\n").unwrap();
+        assert_eq!(agent.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
+        assert_eq!(agent.stale(), before + 2, "the late reply, and what the delimiter was answered");
+    });
+}

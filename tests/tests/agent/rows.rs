@@ -1,0 +1,233 @@
+//! Decides what a story can do with a machine and with an agent, on each runtime. Its verbs wait, each in its row's way.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use qemu_machine_core::{CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Port, Value, Wait};
+use qemu_machine_mio::Desk;
+use smol::block_on;
+
+/// How long a guest may take to boot, and for all that it does then. It takes some seconds; two may boot at once on each
+/// core, and others build there.
+pub(crate) const LONG: Duration = Duration::from_secs(40);
+
+/// For what must not happen in time.
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
+
+/// A machine whose guest has an agent.
+pub(crate) trait Row: Sized {
+    type Agent: Agent;
+
+    fn launch(config: Config) -> Result<Self, LaunchError>;
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError>;
+    fn mark(&mut self) -> Mark;
+    fn sees(&mut self, from: &Mark, text: &str);
+    fn types(&mut self, line: &str);
+    fn ends(&mut self) -> Outcome;
+}
+
+/// An agent.
+pub(crate) trait Agent: Sized {
+    fn attach(peer: Peer, within: Duration) -> Result<Self, LaunchError>;
+    fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError>;
+    fn stale(&mut self) -> u64;
+    fn leave(self) -> Outcome;
+
+    fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
+        self.ask_within(command, arguments, LONG)
+    }
+}
+
+fn text(text: &str) -> [Wait; 1] {
+    [Wait::text("tty", text)]
+}
+
+pub(crate) struct Blocking(qemu_machine_blocking::Vm);
+
+impl Row for Blocking {
+    type Agent = qemu_machine_blocking::Agent;
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        qemu_machine_blocking::Vm::launch(config).map(Self)
+    }
+
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError> {
+        self.0.agent(within)
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.0.mark()
+    }
+
+    fn sees(&mut self, from: &Mark, what: &str) {
+        self.0.wait_any(from, text(what), LONG).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    fn types(&mut self, line: &str) {
+        self.0.type_on("tty", line).expect("there is a console");
+    }
+
+    fn ends(&mut self) -> Outcome {
+        self.0.wait(LONG).expect("an end")
+    }
+}
+
+impl Agent for qemu_machine_blocking::Agent {
+    fn attach(peer: Peer, within: Duration) -> Result<Self, LaunchError> {
+        Self::attach(peer, within)
+    }
+
+    fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
+        self.execute_by((command, arguments), within)
+    }
+
+    fn stale(&mut self) -> u64 {
+        self.connection().counters().stale
+    }
+
+    fn leave(self) -> Outcome {
+        self.disconnect().expect("it is not ours")
+    }
+}
+
+pub(crate) struct Smol(qemu_machine_smol::Vm);
+
+impl Row for Smol {
+    type Agent = qemu_machine_smol::Agent;
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        block_on(qemu_machine_smol::Vm::launch(config)).map(Self)
+    }
+
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError> {
+        block_on(self.0.agent(within))
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.0.mark()
+    }
+
+    fn sees(&mut self, from: &Mark, what: &str) {
+        block_on(self.0.wait_any(from, text(what), LONG)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    fn types(&mut self, line: &str) {
+        self.0.type_on("tty", line).expect("there is a console");
+    }
+
+    fn ends(&mut self) -> Outcome {
+        block_on(self.0.wait(LONG)).expect("an end")
+    }
+}
+
+impl Agent for qemu_machine_smol::Agent {
+    fn attach(peer: Peer, within: Duration) -> Result<Self, LaunchError> {
+        block_on(Self::attach(peer, within))
+    }
+
+    fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
+        block_on(self.execute_by((command, arguments), within))
+    }
+
+    fn stale(&mut self) -> u64 {
+        self.connection().counters().stale
+    }
+
+    fn leave(self) -> Outcome {
+        block_on(self.disconnect()).expect("it is not ours")
+    }
+}
+
+/// A machine, or an agent, which is a machine of its own there: one loop drives both, so that the guest can print while
+/// its agent is asked.
+pub(crate) struct Mio {
+    turning: Rc<RefCell<Loop>>,
+    index: usize,
+}
+
+struct Loop {
+    desk: Desk,
+    vms: Vec<qemu_machine_mio::Vm>,
+}
+
+impl Mio {
+    fn launch_in(turning: Rc<RefCell<Loop>>, config: Config) -> Result<Self, LaunchError> {
+        let index = {
+            let Loop { desk, vms } = &mut *turning.borrow_mut();
+            let (registry, tokens) = desk.parts();
+            vms.push(qemu_machine_mio::Vm::launch(config, registry, tokens)?);
+            vms.len() - 1
+        };
+        let machine = Self { turning, index };
+        machine.until(|vm| vm.launched())?;
+        Ok(machine)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut qemu_machine_mio::Vm) -> T) -> T {
+        act(&mut self.turning.borrow_mut().vms[self.index])
+    }
+
+    fn until<T>(&self, mut answer: impl FnMut(&mut qemu_machine_mio::Vm) -> Option<T>) -> T {
+        let Loop { desk, vms } = &mut *self.turning.borrow_mut();
+        desk.run(vms, |vms| answer(&mut vms[self.index])).expect("the poll works")
+    }
+}
+
+/// The loop goes on without it. An agent is behind its machine, and alone there.
+impl Drop for Mio {
+    fn drop(&mut self) {
+        self.turning.borrow_mut().vms.truncate(self.index);
+    }
+}
+
+impl Row for Mio {
+    type Agent = Self;
+
+    fn launch(config: Config) -> Result<Self, LaunchError> {
+        let desk = Desk::new().expect("there is a poll to be had");
+        Self::launch_in(Rc::new(RefCell::new(Loop { desk, vms: Vec::new() })), config)
+    }
+
+    fn agent(&mut self, within: Duration) -> Result<Self, LaunchError> {
+        let config = self.with(|vm| vm.port(Port::GuestAgent))?;
+        Self::launch_in(Rc::clone(&self.turning), config.launch_within(within))
+    }
+
+    fn mark(&mut self) -> Mark {
+        self.with(|vm| vm.mark())
+    }
+
+    fn sees(&mut self, from: &Mark, what: &str) {
+        let wait = self.with(|vm| vm.wait_any(from, text(what), LONG)).expect("there is a console");
+        self.until(|vm| vm.claim_wait(wait)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    fn types(&mut self, line: &str) {
+        self.with(|vm| vm.type_on("tty", line)).expect("there is a console");
+    }
+
+    fn ends(&mut self) -> Outcome {
+        self.until(|vm| vm.outcome().cloned())
+    }
+}
+
+impl Agent for Mio {
+    fn attach(peer: Peer, within: Duration) -> Result<Self, LaunchError> {
+        Self::launch(Config::attach(peer).speaking(Dialect::GuestAgent).launch_within(within))
+    }
+
+    fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
+        let ticket = self.with(|vm| vm.execute_by((command, arguments), within))?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn stale(&mut self) -> u64 {
+        self.with(|vm| vm.machine().session().counters().stale)
+    }
+
+    fn leave(self) -> Outcome {
+        self.with(|vm| vm.disconnect()).expect("it is not ours");
+        self.until(|vm| vm.outcome().cloned())
+    }
+}
