@@ -152,6 +152,10 @@ impl Session {
             if let Some(Owner::Caller(id)) = lost {
                 emit(Fact::Answered(id, Err(CommandError::Broken(error))));
             }
+            if self.dialect == Dialect::GuestAgent {
+                // Right here: what came behind it in one piece is treated as what comes later.
+                self.sync_if_needed(now);
+            }
         }
         self.send_queued(now);
     }
