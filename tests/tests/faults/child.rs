@@ -5,18 +5,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use qemu_machine_tests::bounded_by;
-use qemu_machine_tests::census::Watched;
+use qemu_machine_tests::census::{Watched, alone};
 
 /// Runs this test once more, in a process of its own behind these words, and there the body of it.
 pub(crate) fn in_child(test: &'static str, before: &[&str], limit: Duration, body: impl FnOnce()) {
-    const INSIDE: &str = "QEMU_MACHINE_FAULTS_INSIDE";
-    if std::env::var_os(INSIDE).is_some_and(|inside| inside == test) {
+    if is_inside(test) {
         return body();
     }
-    let program = std::env::current_exe().unwrap();
-    let mut words = before.iter().map(AsRef::as_ref).chain([program.as_os_str()]);
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).args([test, "--exact", "--nocapture"]).env(INSIDE, test);
+    let _alone = alone();
+    let mut command = again(test, before);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Killed when this is dropped, and its machines end with it.
     let _watched = Watched::new(child.id()).unwrap();
@@ -24,6 +21,22 @@ pub(crate) fn in_child(test: &'static str, before: &[&str], limit: Duration, bod
     let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{}\n{said}\n{told}", output.status);
     told.lines().filter(|line| line.starts_with(NOT_PROVEN)).for_each(say);
+}
+
+const INSIDE: &str = "QEMU_MACHINE_FAULTS_INSIDE";
+
+/// Whether this is the process that this test started.
+pub(crate) fn is_inside(test: &str) -> bool {
+    std::env::var_os(INSIDE).is_some_and(|inside| inside == test)
+}
+
+/// This program with this test alone, behind these words.
+pub(crate) fn again(test: &str, before: &[&str]) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut words = before.iter().map(AsRef::as_ref).chain([program.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).args([test, "--exact", "--nocapture"]).env(INSIDE, test);
+    command
 }
 
 const NOT_PROVEN: &str = "NOT PROVEN: ";

@@ -4,10 +4,12 @@
 
 mod child;
 mod descriptors;
+mod orphans;
 mod overload;
 mod places;
 mod programs;
 mod signals;
+mod steps;
 
 use std::path::Path;
 use std::time::Duration;

@@ -37,9 +37,9 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn g16_no_life_fails_and_none_leaves_anything_under_overload() {
+fn g05_g12_no_life_fails_and_none_leaves_anything_under_overload() {
     let limit = EACH * u32::try_from(cycles()).expect("a small number");
-    in_child("overload::g16_no_life_fails_and_none_leaves_anything_under_overload", &[], limit, || {
+    in_child("overload::g05_g12_no_life_fails_and_none_leaves_anything_under_overload", &[], limit, || {
         let scratch = Scratch::create();
         let before = Census::take();
         let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -49,8 +49,8 @@ fn dialled(place: &Path) -> Config {
 
 /// Each thing that is made there is one that there may be no room for.
 #[test]
-fn g16_a_full_file_system_says_what_it_had_no_room_for() {
-    on_a_small_file_system("places::g16_a_full_file_system_says_what_it_had_no_room_for", |place| {
+fn g04_a_full_file_system_says_what_it_had_no_room_for() {
+    on_a_small_file_system("places::g04_a_full_file_system_says_what_it_had_no_room_for", |place| {
         let steps = ["make the directory", "make the log", "listen at"];
         for (room, operation) in steps.into_iter().enumerate() {
             // Beside the root of it.
@@ -68,8 +68,8 @@ fn g16_a_full_file_system_says_what_it_had_no_room_for() {
 
 /// Nobody can write a byte there: that concerns the log of QEMU, and nothing else.
 #[test]
-fn g16_a_machine_lives_where_there_is_no_room_for_its_words() {
-    on_a_small_file_system("places::g16_a_machine_lives_where_there_is_no_room_for_its_words", |place| {
+fn g04_a_machine_lives_where_there_is_no_room_for_its_words() {
+    on_a_small_file_system("places::g04_a_machine_lives_where_there_is_no_room_for_its_words", |place| {
         let filler = place.join("filler");
         // As much as there is, and then the error.
         assert!(std::fs::write(&filler, vec![0; 1 << 20]).is_err());
@@ -82,8 +82,8 @@ fn g16_a_machine_lives_where_there_is_no_room_for_its_words() {
 }
 
 #[test]
-fn g16_a_read_only_file_system_says_so() {
-    on_a_small_file_system("places::g16_a_read_only_file_system_says_so", |place| {
+fn g04_a_read_only_file_system_says_so() {
+    on_a_small_file_system("places::g04_a_read_only_file_system_says_so", |place| {
         mount(&["-o", "remount,ro"], place);
         let fault = host_fault(Vm::launch(config(place)));
         assert!(fault.errno == EROFS && fault.operation.starts_with("make the directory"), "{fault}");
@@ -94,8 +94,8 @@ fn g16_a_read_only_file_system_says_so() {
 
 /// What cannot be removed is told, with its path.
 #[test]
-fn g16_a_file_system_that_becomes_read_only_under_a_machine() {
-    on_a_small_file_system("places::g16_a_file_system_that_becomes_read_only_under_a_machine", |place| {
+fn g15_a_file_system_that_becomes_read_only_under_a_machine() {
+    on_a_small_file_system("places::g15_a_file_system_that_becomes_read_only_under_a_machine", |place| {
         let vm = Vm::launch(config(place)).unwrap();
         // Files that are open for writing forbid it: this is how an error of the disk does it.
         let made = read_dir(place).unwrap().next().unwrap().unwrap().path();
@@ -113,7 +113,7 @@ fn g16_a_file_system_that_becomes_read_only_under_a_machine() {
 }
 
 #[test]
-fn g16_a_directory_that_is_removed_under_a_machine_is_not_missed() {
+fn g12_a_directory_that_is_removed_under_a_machine_is_not_missed() {
     leaving_nothing(|scratch| {
         let says = ["bash", "-c", "echo words; exec \"$@\"", "bash"];
         let vm = Vm::launch(config(scratch).monitor(Monitor::Socket).wrapper(says)).unwrap();
@@ -126,7 +126,7 @@ fn g16_a_directory_that_is_removed_under_a_machine_is_not_missed() {
 }
 
 #[test]
-fn g01_a_directory_that_is_gone_fails_the_launch_and_the_next_one_works() {
+fn g04_a_directory_that_is_gone_fails_the_launch_and_the_next_one_works() {
     leaving_nothing(|_| {
         let base = Scratch::create();
         let place = base.path().join("gone");

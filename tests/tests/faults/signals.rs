@@ -18,10 +18,10 @@ use rustix::process::Signal;
 
 use crate::{LONG, config, failure};
 
-const FATAL: [(Signal, i32); 2] = [(Signal::KILL, 9), (Signal::SEGV, 11)];
+pub(crate) const FATAL: [(Signal, i32); 2] = [(Signal::KILL, 9), (Signal::SEGV, 11)];
 
 /// So long a stopped process is waited for: it does nothing, however long it has.
-const SHORT: Duration = Duration::from_secs(1);
+pub(crate) const SHORT: Duration = Duration::from_secs(1);
 
 fn fifo(directory: &Path) -> PathBuf {
     let path = directory.join("fifo");
@@ -30,7 +30,7 @@ fn fifo(directory: &Path) -> PathBuf {
 }
 
 /// A QEMU that reads its configuration, and is kept at it: it has no monitor yet.
-fn before_its_greeting(
+pub(crate) fn before_its_greeting(
     directory: &Path,
     scratch: &Path,
     within: Duration,
@@ -48,7 +48,7 @@ fn before_its_greeting(
 }
 
 #[test]
-fn g15_a_signal_before_the_greeting_fails_the_launch_and_is_named() {
+fn g04_a_signal_before_the_greeting_fails_the_launch_and_is_named() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let elsewhere = Scratch::create();
@@ -63,7 +63,7 @@ fn g15_a_signal_before_the_greeting_fails_the_launch_and_is_named() {
 }
 
 #[test]
-fn g15_a_process_that_is_stopped_before_the_greeting_is_killed_at_the_deadline() {
+fn g01_a_process_that_is_stopped_before_the_greeting_is_killed_at_the_deadline() {
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let (launch, pid, _held) = before_its_greeting(elsewhere.path(), scratch, 3 * SHORT);
@@ -77,7 +77,7 @@ fn g15_a_process_that_is_stopped_before_the_greeting_is_killed_at_the_deadline()
 
 /// The wrapper stops or ends itself: QEMU is never executed.
 #[test]
-fn g15_a_wrapper_that_gets_a_signal_before_qemu_is_there() {
+fn g04_a_wrapper_that_gets_a_signal_before_qemu_is_there() {
     for (signal, number) in [("STOP", 9), ("KILL", 9), ("SEGV", 11)] {
         leaving_nothing(move |scratch| {
             let itself = format!("ulimit -c 0; kill -{signal} $$; exec \"$@\"");
@@ -92,7 +92,7 @@ fn g15_a_wrapper_that_gets_a_signal_before_qemu_is_there() {
 }
 
 #[test]
-fn g15_a_signal_to_a_machine_at_rest_is_its_cause() {
+fn g14_a_signal_to_a_machine_at_rest_is_its_cause() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let vm = Vm::launch(config(scratch)).unwrap();
@@ -103,7 +103,7 @@ fn g15_a_signal_to_a_machine_at_rest_is_its_cause() {
 }
 
 #[test]
-fn g15_a_machine_that_is_stopped_and_goes_on_has_lost_nothing() {
+fn g01_a_machine_that_is_stopped_and_goes_on_has_lost_nothing() {
     leaving_nothing(|scratch| {
         let vm = Vm::launch(config(scratch)).unwrap();
         let pid = vm.pid().unwrap();
@@ -117,7 +117,7 @@ fn g15_a_machine_that_is_stopped_and_goes_on_has_lost_nothing() {
 }
 
 /// A machine with a command that QEMU is executing, and goes on executing as long as the file is held.
-fn while_a_command_is_in_flight(
+pub(crate) fn while_a_command_is_in_flight(
     directory: &Path,
     scratch: &Path,
     within: Duration,
@@ -135,7 +135,7 @@ fn while_a_command_is_in_flight(
 }
 
 #[test]
-fn g15_a_signal_while_a_command_is_in_flight_answers_it() {
+fn g14_a_signal_while_a_command_is_in_flight_answers_it() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let elsewhere = Scratch::create();
@@ -150,7 +150,7 @@ fn g15_a_signal_while_a_command_is_in_flight_answers_it() {
 }
 
 #[test]
-fn g15_a_process_that_is_stopped_in_a_command_ends_all_the_same() {
+fn g13_a_process_that_is_stopped_in_a_command_ends_all_the_same() {
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let (vm, command, _held) = while_a_command_is_in_flight(elsewhere.path(), scratch, SHORT);
@@ -163,7 +163,7 @@ fn g15_a_process_that_is_stopped_in_a_command_ends_all_the_same() {
 }
 
 /// The button was pressed, and nobody is there to hear it: the shutdown is under way.
-fn while_it_is_shut_down(scratch: &Path, patience: Duration) -> (Vm, JoinHandle<Outcome>) {
+pub(crate) fn while_it_is_shut_down(scratch: &Path, patience: Duration) -> (Vm, JoinHandle<Outcome>) {
     let vm = Vm::launch(config(scratch)).unwrap();
     let other = vm.clone();
     let how = Shutdown::within(SHORT).power_down(patience);
@@ -173,7 +173,7 @@ fn while_it_is_shut_down(scratch: &Path, patience: Duration) -> (Vm, JoinHandle<
 }
 
 #[test]
-fn g15_a_signal_during_a_shutdown_is_its_cause() {
+fn g14_a_signal_during_a_shutdown_is_its_cause() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let (vm, shutdown) = while_it_is_shut_down(scratch, LONG);
@@ -184,7 +184,7 @@ fn g15_a_signal_during_a_shutdown_is_its_cause() {
 }
 
 #[test]
-fn g15_a_process_that_is_stopped_during_a_shutdown_is_killed() {
+fn g13_a_process_that_is_stopped_during_a_shutdown_is_killed() {
     leaving_nothing(|scratch| {
         let (vm, shutdown) = while_it_is_shut_down(scratch, SHORT);
         send(vm.pid().unwrap(), Signal::STOP);
@@ -195,7 +195,9 @@ fn g15_a_process_that_is_stopped_during_a_shutdown_is_killed() {
 }
 
 #[test]
-fn g15_the_same_on_smol() {
+fn g14_the_same_on_smol() {
+    // The threads of smol stay, with what they wait on.
+    smol::block_on(smol::Timer::after(Duration::ZERO));
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let outcome = smol::block_on(async {
@@ -213,7 +215,7 @@ fn g15_the_same_on_smol() {
 }
 
 #[test]
-fn g15_the_same_on_mio() {
+fn g14_the_same_on_mio() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let mut desk = qemu_machine_mio::Desk::new().unwrap();
@@ -232,7 +234,7 @@ fn assert_signalled(outcome: &Outcome, number: i32) {
     assert_ended_by(outcome, number);
 }
 
-fn assert_ended_by(outcome: &Outcome, number: i32) {
+pub(crate) fn assert_ended_by(outcome: &Outcome, number: i32) {
     assert_eq!(outcome.exit, Some(ExitStatus::Signal { number, core_dumped: false }), "{outcome}");
     assert_eq!(outcome.faults, [], "{outcome}");
 }
