@@ -54,6 +54,7 @@ fn say(line: &str) {
 /// What stands before a program that is to mount things for itself alone; none where nobody lets us.
 pub(crate) fn alone_with_mounts() -> Option<&'static [&'static str]> {
     const WAYS: [&[&str]; 2] = [&["unshare", "--mount"], &["unshare", "--map-root-user", "--mount"]];
+    let _alone = alone();
     WAYS.into_iter().find(|way| {
         let mut command = Command::new(way[0]);
         command.args(&way[1..]).args(["mount", "-t", "tmpfs", "none", "/mnt"]);

@@ -11,7 +11,7 @@ use qemu_machine_blocking::{
     Cause, CommandError, Deadline, ExitStatus, LaunchError, LaunchFailure, Mark, Outcome, Phase, Progress, Shutdown,
     Value, Vm, Wait, json,
 };
-use qemu_machine_tests::census::{Scratch, descendants, leaving_nothing, send};
+use qemu_machine_tests::census::{Scratch, alone, descendants, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
@@ -67,7 +67,7 @@ fn g01_a_process_that_is_stopped_before_the_greeting_is_killed_at_the_deadline()
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let (launch, pid, _held) = before_its_greeting(elsewhere.path(), scratch, 3 * SHORT);
-        send(pid, Signal::STOP);
+        stop(pid);
         let (failure, outcome) = failure(launch.join().unwrap());
         assert_eq!(failure, LaunchFailure::TimedOut(Phase::Greeting), "{outcome}");
         assert_eq!(outcome.cause, Cause::LaunchFailed);
@@ -107,7 +107,7 @@ fn g01_a_machine_that_is_stopped_and_goes_on_has_lost_nothing() {
     leaving_nothing(|scratch| {
         let vm = Vm::launch(config(scratch)).unwrap();
         let pid = vm.pid().unwrap();
-        send(pid, Signal::STOP);
+        stop(pid);
         let late = vm.execute_by("query-status", SHORT);
         assert!(matches!(late, Err(CommandError::TimedOut(Progress::Sent))), "{late:?}");
         send(pid, Signal::CONT);
@@ -154,7 +154,7 @@ fn g13_a_process_that_is_stopped_in_a_command_ends_all_the_same() {
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let (vm, command, _held) = while_a_command_is_in_flight(elsewhere.path(), scratch, SHORT);
-        send(vm.pid().unwrap(), Signal::STOP);
+        stop(vm.pid().unwrap());
         assert_eq!(command.join().unwrap(), Err(CommandError::TimedOut(Progress::Sent)));
         let outcome = vm.shutdown(Shutdown::within(SHORT)).unwrap();
         assert_eq!(outcome.cause, Cause::Asked(Rung::Kill), "{outcome}");
@@ -187,7 +187,7 @@ fn g14_a_signal_during_a_shutdown_is_its_cause() {
 fn g13_a_process_that_is_stopped_during_a_shutdown_is_killed() {
     leaving_nothing(|scratch| {
         let (vm, shutdown) = while_it_is_shut_down(scratch, SHORT);
-        send(vm.pid().unwrap(), Signal::STOP);
+        stop(vm.pid().unwrap());
         let outcome = shutdown.join().unwrap();
         assert_eq!(outcome.cause, Cause::Asked(Rung::Kill), "{outcome}");
         assert_eq!(outcome.rungs, [Rung::PowerDown, Rung::Quit, Rung::Terminate, Rung::Kill]);
@@ -196,19 +196,24 @@ fn g13_a_process_that_is_stopped_during_a_shutdown_is_killed() {
 
 #[test]
 fn g14_the_same_on_smol() {
-    // The threads of smol stay, with what they wait on.
+    // The threads of smol stay, with what they wait on: nobody else is to count that.
+    let alone = alone();
     smol::block_on(smol::Timer::after(Duration::ZERO));
+    drop(alone);
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
-            let outcome = smol::block_on(async {
-                let vm = qemu_machine_smol::Vm::launch(config(scratch)).await.unwrap();
-                send(vm.pid().unwrap(), Signal::STOP);
+            // The driver is ours, and gone when this is over.
+            let executor = smol::LocalExecutor::new();
+            let outcome = smol::block_on(executor.run(async {
+                let spawn = |driver| executor.spawn(driver).detach();
+                let vm = qemu_machine_smol::Vm::launch_with(config(scratch), spawn).await.unwrap();
+                stop(vm.pid().unwrap());
                 let late = vm.execute_by("query-status", SHORT).await;
                 assert_eq!(late, Err(CommandError::TimedOut(Progress::Sent)));
                 send(vm.pid().unwrap(), signal);
                 send(vm.pid().unwrap(), Signal::CONT);
                 vm.wait(Deadline::after(LONG)).await.unwrap()
-            });
+            }));
             assert_signalled(&outcome, number);
         });
     }
