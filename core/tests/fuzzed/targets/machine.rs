@@ -74,12 +74,19 @@ fn config(tape: &mut Tape<'_>) -> Config {
     }
 }
 
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
+    (limits.listener, limits.listeners, limits.waits, limits.console_input) = (150, 3, 6, 30);
+    limits
+}
+
+/// More bytes than one of the commands here has on the wire, with the number that an agent is asked behind it.
+const COMMAND: usize = 200;
+
 impl World {
     fn new(tape: &mut Tape<'_>) -> Self {
-        let mut limits = Limits::default();
-        (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
-        (limits.listener, limits.listeners, limits.waits, limits.console_input) = (150, 3, 6, 30);
-        let machine = Machine::new(config(tape).limits(limits)).expect("a good configuration");
+        let machine = Machine::new(config(tape).limits(limits())).expect("a good configuration");
         Self {
             mark: machine.mark(),
             machine,
@@ -267,6 +274,30 @@ impl World {
         let waits = self.machine.deadline().is_some() || !self.open.is_empty() || self.machine.pid().is_some();
         assert!(waits || over || state == State::Running, "nothing brings it on: {:?}", self.machine);
         assert_eq!(format!("{:?}", self.machine).lines().count(), 1);
+        self.check_memory();
+    }
+
+    /// What is kept is bounded by the limits, whatever came.
+    fn check_memory(&self) {
+        let (machine, limits) = (&self.machine, limits());
+        let history = machine.history();
+        let events = (history.first()..history.end()).map(|number| history.get(number).expect("it is kept"));
+        let sizes: Vec<usize> = events.map(|event| event.name().len() + event.data().map_or(0, str::len)).collect();
+        assert!(sizes.len() == 1 || sizes.iter().sum::<usize>() <= limits.events, "{sizes:?}");
+        for name in machine.console_names() {
+            let console = machine.console(name).expect("it has a name");
+            assert!(
+                console.since(0).len() <= limits.console && console.end() - console.first() <= limits.console as u64
+            );
+        }
+        // A handshake and the ladder have commands of their own.
+        assert!(machine.session().commands() <= limits.commands + 3, "{machine:?}");
+        assert!(self.listeners.len() <= limits.listeners);
+        let channels = machine.channels().iter();
+        for (channel, outgoing) in channels.map(|channel| (channel, machine.outgoing(*channel).len())) {
+            let most = if *channel == Channel::Monitor { limits.commands * COMMAND } else { limits.console_input };
+            assert!(outgoing <= most, "{outgoing} bytes for {channel:?}");
+        }
     }
 
     /// Ends whatever lives, by the rules that a runtime keeps.
