@@ -5,6 +5,10 @@ mod targets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use targets::command_line::shown;
+use targets::shell::is_special;
 
 /// The files of a target, in their order.
 fn corpus(target: &str) -> Vec<PathBuf> {
@@ -47,6 +51,39 @@ fn matcher() {
 #[test]
 fn command_line() {
     replay("command_line");
+}
+
+/// What a script prints in bash, between zeros.
+fn in_bash(script: &str) -> Vec<Vec<u8>> {
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "--noprofile", "-c", script]).env("LC_ALL", "C").stdin(Stdio::null());
+    let output = bash.output().expect("bash is there");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    output.stdout.split_inclusive(|byte| *byte == 0).map(|word| word[..word.len() - 1].to_vec()).collect()
+}
+
+/// Behind a command, so that nothing of it is executed.
+#[test]
+fn bash_reads_the_words_that_our_reader_does() {
+    let mut script = String::from("told() { printf '%s\\0' $# \"$@\"; }\n");
+    let mut expected = Vec::new();
+    for (line, words) in corpus("command_line").iter().filter_map(|file| shown(&fs::read(file).unwrap())) {
+        script.extend(["told ", &line, "\n"]);
+        expected.push(words.len().to_string().into_bytes());
+        expected.extend(words);
+    }
+    assert!(expected.len() > 100, "the corpus has command lines");
+    assert_eq!(in_bash(&script), expected);
+}
+
+/// What it takes for its own where a command stands.
+#[test]
+fn our_reader_knows_the_reserved_words_of_bash() {
+    let words = in_bash("compgen -k | tr '\\n' '\\0'");
+    assert!(words.len() > 15, "{words:?}");
+    for word in words.iter().filter(|word| word.iter().all(u8::is_ascii_alphabetic)) {
+        assert!(is_special(word), "{}", String::from_utf8_lossy(word));
+    }
 }
 
 /// One that is not replayed proves nothing.

@@ -22,6 +22,14 @@ pub(super) fn run(data: &[u8]) {
     given.assert_at_launch();
 }
 
+/// What a command line is shown as, and its words; none of a configuration that is refused.
+#[cfg(test)]
+pub(crate) fn shown(data: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
+    let line = Given::read(&mut Tape::new(data)).config().command_line().ok()?.to_string();
+    let words = words(&line).unwrap_or_else(|problem| panic!("{line}: {problem}"));
+    Some((line, words))
+}
+
 /// What a caller says.
 struct Given {
     program: Vec<u8>,

@@ -3,14 +3,14 @@
 //! `core/fuzz` runs them with bytes that a fuzzer makes up, and the stable test beside this with those that it found
 //! worth keeping.
 
-mod command_line;
+pub(crate) mod command_line;
 mod framing;
 mod host;
 mod machine;
 mod matcher;
 mod peer;
 mod session;
-mod shell;
+pub(crate) mod shell;
 mod tape;
 
 use tape::Tape;

@@ -80,6 +80,8 @@ fn listen(
         let heard = match step {
             Step::Opened => vec![Heard::Opened],
             Step::Nonce(nonce) => vec![Heard::Nonce(*nonce)],
+            // Nothing has no pieces.
+            Step::Received(b"") => Vec::new(),
             Step::Received(bytes) => cut(bytes).into_iter().map(Heard::Received).collect(),
             Step::Line(text) => {
                 line = [text.as_bytes(), b"\r\n"].concat();

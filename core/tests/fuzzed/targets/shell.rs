@@ -42,7 +42,7 @@ pub(super) fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// Whether a first word that is not quoted is an assignment or belongs to the language.
-fn is_special(word: &[u8]) -> bool {
+pub(crate) fn is_special(word: &[u8]) -> bool {
     const RESERVED: [&str; 18] = [
         "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then",
         "until", "while", "time", "!",
