@@ -72,7 +72,6 @@ pub fn leaving_nothing(test: impl FnOnce(&Path) + Send + 'static) {
 
 /// Keeps the tests of [`leaving_nothing`] waiting as long as it is held: for a test that starts processes, and has
 /// something else to count than they have.
-#[must_use]
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,8 +15,11 @@ mod tape;
 
 use tape::Tape;
 
+/// Panics where something is not as it should be.
+type Target = fn(&[u8]);
+
 /// Each target by its name.
-pub(crate) const ALL: [(&str, fn(&[u8])); 5] = [
+pub(crate) const ALL: [(&str, Target); 5] = [
     ("framing", framing::run),
     ("session", session::run),
     ("machine", machine::run),
