@@ -195,7 +195,7 @@ impl fmt::Display for CommandLine {
             if index > 0 {
                 f.write_str(" ")?;
             }
-            write_quoted(f, argument)?;
+            write_quoted(f, argument, index == 0)?;
         }
         Ok(())
     }
@@ -207,12 +207,20 @@ impl fmt::Debug for CommandLine {
     }
 }
 
+/// The words of bash's language that consist of nothing but letters.
+const RESERVED: [&str; 17] = [
+    "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then",
+    "time", "until", "while",
+];
+
 /// Writes an argument so that a shell reads it back: as it is where it can be, in single quotes, or, where it has
-/// bytes that a terminal would not survive, in the `$'…'` of bash.
-fn write_quoted(f: &mut fmt::Formatter<'_>, argument: &[u8]) -> fmt::Result {
+/// bytes that a terminal would not survive, in the `$'…'` of bash. The first word is the command: there a shell takes
+/// `A=B` for an assignment, and some words for its own.
+fn write_quoted(f: &mut fmt::Formatter<'_>, argument: &[u8], first: bool) -> fmt::Result {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=+.,:/@%".contains(byte);
+    let special = |text: &str| first && (text.contains('=') || RESERVED.contains(&text));
     match core::str::from_utf8(argument) {
-        Ok(text) if !text.is_empty() && argument.iter().all(plain) => f.write_str(text),
+        Ok(text) if !text.is_empty() && argument.iter().all(plain) && !special(text) => f.write_str(text),
         Ok(text) if !text.contains(char::is_control) => {
             write!(f, "'{}'", text.replace('\'', "'\\''"))
         }
@@ -290,6 +298,9 @@ mod tests {
         assert_eq!(quoted("größe".as_bytes()), "'größe'");
         assert_eq!(quoted(b"\xff\n"), "$'\\xff\\x0a'");
         assert_eq!(quoted(b"$(reboot)"), "'$(reboot)'");
+        let bare = |program: &str| shown(&Config::new(program).with_display().with_vga().without_monitor().arg("A=B"));
+        assert_eq!(bare("A=B"), "'A=B' A=B", "a command, and no assignment");
+        assert_eq!(bare("time"), "'time' A=B", "a program, and not what bash has of that name");
     }
 
     #[test]

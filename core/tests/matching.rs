@@ -91,6 +91,11 @@ fn row_23_numbers_are_equal_by_value_and_exactly() {
     assert!(!matches(&json!(u64::MAX), &json!(u64::MAX - 1)));
     assert!(matches(&json!(u64::MAX), &json!(u64::MAX)));
     assert!(matches(&json!([{"a": 1.0}]), &json!([{"a": 1}])));
+    // As floats these would be equal, and are not: 2^53 + 1, and 2^64 - 1.
+    assert!(!matches(&json!(9_007_199_254_740_993_u64), &json!(9_007_199_254_740_992.0)));
+    assert!(!matches(&json!(u64::MAX), &json!(u64::MAX as f64)));
+    assert!(matches(&json!(1_u64 << 63), &json!((1_u64 << 63) as f64)) && matches(&json!(-0.0), &json!(0)));
+    assert!(matches(&json!(1e300), &json!(1e300)) && !matches(&json!(1e300), &json!(i64::MAX)));
     assert!(!matches(&json!([{"a": 1}]), &json!([{"a": 1, "b": 2}])), "inside an array there are no patterns");
     assert!(!matches(&json!([{"a": null}]), &json!([{"a": 1}])), "nor wildcards");
 }

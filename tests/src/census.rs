@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qemu_machine_blocking::{Config, Vm};
@@ -61,14 +61,20 @@ impl Census {
 ///
 /// When the test does, hangs, or leaves a process, a descriptor or a file behind.
 pub fn leaving_nothing(test: impl FnOnce(&Path) + Send + 'static) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let scratch = Arc::new(Scratch::create());
     let before = bounded(Census::take);
     let inside = Arc::clone(&scratch);
     bounded(move || test(inside.path()));
     assert_eq!(scratch.entries(), [""; 0], "files left behind");
     bounded(move || Census::assert_nothing_left(&before));
+}
+
+/// Keeps the tests of [`leaving_nothing`] waiting as long as it is held: for a test that starts processes, and has
+/// something else to count than they have.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A process as the system shows it.

@@ -48,5 +48,18 @@ fn equal(left: &Value, right: &Value) -> bool {
 }
 
 fn equal_numbers(left: &Number, right: &Number) -> bool {
-    left == right || ((left.is_f64() || right.is_f64()) && left.as_f64() == right.as_f64())
+    match (whole(left), whole(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => left == right,
+    }
+}
+
+/// A whole number, however it is written, with all its digits: as a float, one of 64 bits may lose some of them. One
+/// beyond 128 bits is written in one way only.
+fn whole(number: &Number) -> Option<i128> {
+    match number.as_f64().filter(|_| number.is_f64()) {
+        // What has a fraction, or does not fit, does not come back as it was.
+        Some(float) => Some(float as i128).filter(|whole| *whole != i128::MAX && *whole as f64 == float),
+        None => number.as_i128(),
+    }
 }

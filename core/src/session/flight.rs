@@ -264,27 +264,38 @@ impl Flight {
         self.slots.iter_mut().flatten()
     }
 
-    /// The oldest in-band command failed by an unreadable reply.
-    pub(super) fn lose_oldest(&mut self) -> Option<CommandId> {
+    /// The oldest in-band command failed by an unreadable reply: whose it was.
+    pub(super) fn lose_oldest(&mut self) -> Option<Owner> {
         self.lose(|entry| entry.band == Band::InBand)
     }
 
-    /// The oldest raw command failed by an error without an id.
-    pub(super) fn lose_oldest_raw(&mut self) -> Option<CommandId> {
+    /// The oldest raw command failed by an error without an id: whose it was.
+    pub(super) fn lose_oldest_raw(&mut self) -> Option<Owner> {
         self.lose(|entry| entry.kind.raw)
     }
 
-    fn lose(&mut self, which: impl Fn(&Entry) -> bool) -> Option<CommandId> {
+    /// The command that is on the wire alone failed by an unreadable reply: whose it was. Its id tells nothing where
+    /// replies have none: left there, it would take the reply of the next one. What a device tester said was its reply.
+    /// What a guest agent said may have been anything, so it stays as one that was given up, which brings the agent in
+    /// step.
+    pub(super) fn lose_only(&mut self, dialect: Dialect) -> Option<Owner> {
+        let id = self.only()?;
+        if dialect == Dialect::Qtest {
+            return self.land(id).map(|entry| entry.owner);
+        }
+        let entry = self.slots.get_mut(usize::from(id))?.as_mut()?;
+        entry.deadline = None;
+        Some(core::mem::replace(&mut entry.owner, Owner::Nobody))
+    }
+
+    fn lose(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Owner> {
         let matching = |id: &&u16| self.entry(**id).is_some_and(|entry| entry.owner != Owner::Lost && which(entry));
         let id = *self.order.iter().find(matching)?;
         let entry = self.slots.get_mut(usize::from(id))?.as_mut()?;
         // QEMU is done with it, only the id is not free: its place is, and it has nothing to wait for.
         self.in_band -= usize::from(entry.takes_a_place());
         entry.deadline = None;
-        match core::mem::replace(&mut entry.owner, Owner::Lost) {
-            Owner::Caller(id) => Some(id),
-            Owner::Handshake { .. } | Owner::Pulse | Owner::Ladder | Owner::Nobody | Owner::Lost => None,
-        }
+        Some(core::mem::replace(&mut entry.owner, Owner::Lost))
     }
 
     /// Nobody wants the reply any more. A command that was not sent yet is forgotten.

@@ -70,13 +70,14 @@ impl Session {
             (_, Message::Nameless(refusal)) if self.nameless().is_some() => {
                 self.reply(now, self.nameless(), Err(refusal), frame, emit);
             }
-            (_, Message::Nameless(_)) => match self.flight.lose_oldest_raw() {
-                Some(id) => {
-                    emit(Fact::Answered(id, Ok(Payload(frame.clone()))));
-                    self.send_queued(now);
+            (_, Message::Nameless(_)) => {
+                match self.flight.lose_oldest_raw() {
+                    Some(Owner::Caller(id)) => emit(Fact::Answered(id, Ok(Payload(frame.clone())))),
+                    Some(_) => self.counters.late += 1,
+                    None => self.counters.nameless += 1,
                 }
-                None => self.counters.nameless += 1,
-            },
+                self.send_queued(now);
+            }
             (_, Message::Greeting(_)) => self.counters.unmatched += 1,
         }
     }
@@ -143,9 +144,19 @@ impl Session {
         }
         if !self.is_ready() && may_be_a_reply {
             self.fail(LaunchFailure::Broken(error), emit);
-        } else if let Some(id) = may_be_a_reply.then(|| self.flight.lose_oldest()).flatten() {
-            // In-band replies come in order, so this was most likely the reply to the oldest.
-            emit(Fact::Answered(id, Err(CommandError::Broken(error))));
+        } else if may_be_a_reply {
+            let lost = match self.dialect {
+                // In-band replies come in order, so this was most likely the reply to the oldest.
+                Dialect::Qmp => self.flight.lose_oldest(),
+                Dialect::GuestAgent | Dialect::Qtest => self.flight.lose_only(self.dialect),
+            };
+            if let Some(Owner::Caller(id)) = lost {
+                emit(Fact::Answered(id, Err(CommandError::Broken(error))));
+            }
+            if self.dialect == Dialect::GuestAgent {
+                // Right here: what came behind it in one piece is treated as what comes later.
+                self.sync_if_needed(now);
+            }
         }
         self.send_queued(now);
     }

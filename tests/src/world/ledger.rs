@@ -29,11 +29,10 @@ pub(super) struct Ledger {
     by_id: BTreeMap<CommandId, u64>,
     /// Those without an answer that somebody wants.
     open: Vec<u64>,
-    /// Replies of this life that came behind the deadline, or that nobody wanted; replies that came twice; and answers
-    /// to malformed requests that nobody wanted.
+    /// Replies of this life that came behind the deadline, or that nobody wanted, those to malformed requests among them;
+    /// and replies that came twice.
     pub(super) late: u64,
     pub(super) doubled: u64,
-    pub(super) nameless: u64,
     /// Replies to commands of the shutdown ladder, which may have climbed on.
     pub(super) ladder: u64,
     /// When QEMU was last heard to live.
@@ -152,7 +151,7 @@ impl Ledger {
 
     /// Answers that nobody claimed go with the life that they came in.
     pub(super) fn begin_life(&mut self) {
-        (self.late, self.doubled, self.nameless, self.ladder) = (0, 0, 0, 0);
+        (self.late, self.doubled, self.ladder) = (0, 0, 0);
         (self.unanswered, self.unseen, self.sign) = (0, 0, None);
         for nonce in self.answered() {
             self.entries[nonce as usize].state = State::Disowned;
@@ -184,7 +183,6 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(nonce as usize) else { return };
         match entry.state {
             State::Open => entry.reply = Some(how),
-            _ if how == Reply::Nameless => self.nameless += 1,
             _ => self.late += 1,
         }
     }

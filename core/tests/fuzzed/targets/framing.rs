@@ -1,0 +1,49 @@
+//! Decides what must be true of frames: they do not depend on the cut, are parts of the stream in its order, keep the
+//! limit, and cost a bounded look at each byte.
+
+use qemu_machine_core::wire::{Frame, Framer};
+
+use super::Tape;
+use super::tape::cut;
+
+/// How often a byte is looked at, at most: for the end of the line, as structure, and, behind an object that ends on a
+/// line of others, once more for the end of that line.
+const LOOKS: u64 = 3;
+
+pub(super) fn run(data: &[u8]) {
+    let mut tape = Tape::new(data);
+    let limit = match tape.byte() {
+        0 => 1 << 20,
+        limit => usize::from(limit),
+    };
+    let sizes = [tape.below(40), tape.below(8), tape.below(3)];
+    let stream = tape.rest();
+    let whole = frames(limit, &[stream]);
+    assert_eq!(frames(limit, &stream.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+    assert_eq!(frames(limit, &cut(stream, &sizes)), whole, "in pieces");
+    assert_parts_of(&whole, stream, limit);
+}
+
+fn frames(limit: usize, pieces: &[&[u8]]) -> Vec<Frame> {
+    let mut framer = Framer::new(limit);
+    let mut frames = Vec::new();
+    for piece in pieces {
+        framer.push(piece);
+        frames.extend(core::iter::from_fn(|| framer.next_frame()));
+    }
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let most = LOOKS * length as u64;
+    assert!(framer.examined() <= most, "{} looks at {length} bytes", framer.examined());
+    frames
+}
+
+/// Nothing is made up, doubled or moved.
+fn assert_parts_of(frames: &[Frame], mut stream: &[u8], limit: usize) {
+    for frame in frames {
+        let Frame::Message(message) = frame else { continue };
+        assert!(!message.is_empty() && message.len() <= limit, "a frame of {} bytes", message.len());
+        assert_eq!(message.trim_ascii(), &message[..]);
+        let at = stream.windows(message.len()).position(|window| window == &message[..]);
+        stream = &stream[at.expect("it is in the rest of the stream") + message.len()..];
+    }
+}

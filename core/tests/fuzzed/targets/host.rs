@@ -1,0 +1,32 @@
+//! Decides how an imagined host answers orders.
+
+use qemu_machine_core::{Effect, HostFault, Inherited, Input, Prepared};
+
+pub(super) fn fault() -> HostFault {
+    HostFault { operation: "oblige".into(), errno: 111, reason: "no".into() }
+}
+
+/// The answer to an order: well, or not.
+pub(super) fn answer(order: &Effect, well: bool) -> Input<'static> {
+    let result = if well { Ok(()) } else { Err(fault()) };
+    match order {
+        Effect::Prepare(wanted) if well => {
+            let channels = wanted.channels.iter().map(|(channel, _)| Inherited::Channel(*channel));
+            Input::Prepared(Prepared {
+                descriptors: channels.zip(3..).collect(),
+                nonce: 77 << 16,
+                ..Prepared::default()
+            })
+        }
+        Effect::Prepare(_) => Input::PrepareFailed(fault()),
+        Effect::Spawn(_) if well => Input::Spawned { pid: 7 },
+        Effect::Spawn(_) => Input::SpawnFailed(fault()),
+        Effect::Open(channel) if well => Input::Opened(*channel),
+        Effect::Open(channel) => Input::OpenFailed(*channel, fault()),
+        Effect::Close(channel) => Input::Closed(*channel),
+        Effect::Signal(signal) => Input::Signalled(*signal, result),
+        Effect::ReadLog { .. } => Input::LogRead(b"last words"),
+        Effect::Remove => Input::Removed(result),
+        other => panic!("an order that nobody knows: {other:?}"),
+    }
+}

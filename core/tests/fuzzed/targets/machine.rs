@@ -1,0 +1,349 @@
+//! Decides what must be true of a machine whatever is asked of it, whatever the host says and whatever its peer says:
+//! one outcome, one answer for each command, each order once, and none behind the end.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use qemu_machine_core::{
+    Address, Channel, CommandId, Config, Deadline, Descriptor, Dialect, Effect, ExitStatus, FOREVER, Input, Limits,
+    ListenerId, Machine, Mark, Moment, Monitor, Notice, OutOfBand, Peer, Prepared, Shutdown, Signal, State, Wait,
+    WaitId,
+};
+
+use super::Tape;
+use super::host::{answer, fault};
+
+pub(super) fn run(data: &[u8]) {
+    let mut tape = Tape::new(data);
+    let mut world = World::new(&mut tape);
+    while !tape.is_empty() {
+        world.step(&mut tape);
+        world.look();
+    }
+    world.end();
+}
+
+const GREETING: &[u8] =
+    br#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 9}}, "capabilities": ["oob"]}}"#;
+
+const LINES: [&[u8]; 12] = [
+    GREETING,
+    br#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 9}}, "capabilities": []}}"#,
+    br#"{"return": {}, "id": 0}"#,
+    br#"{"return": {}}"#,
+    br#"{"event": "STOP", "data": {"a": 1}}"#,
+    br#"{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#,
+    br#"{"error": {"class": "C", "desc": "nameless"}}"#,
+    br#"{"error": {"class": "C", "desc": "refused"}, "id": 1}"#,
+    b"garbage",
+    b"OK 0x1",
+    b"FAIL no",
+    b"IRQ raise 3",
+];
+
+struct World {
+    machine: Machine,
+    now: Moment,
+    /// The orders of this life so far, and those that nobody has answered.
+    orders: Vec<Effect>,
+    open: Vec<Effect>,
+    lives: usize,
+    ends: usize,
+    /// Each command that was accepted: whether it was disowned, and how often it was answered.
+    commands: BTreeMap<CommandId, (bool, usize)>,
+    waits: BTreeMap<WaitId, bool>,
+    listeners: Vec<ListenerId>,
+    mark: Mark,
+    given: usize,
+    carried: Vec<Descriptor>,
+}
+
+fn config(tape: &mut Tape<'_>) -> Config {
+    let (path, given) = (|| Address::unix("/m"), || Peer::Connected(Descriptor::new(())));
+    let ours = || Config::new("qemu").serial("tty");
+    match tape.below(9) {
+        0 => ours().guest_agent().qtest().add_fd(Descriptor::new(()), 3, "x").console_log("tty", "/l"),
+        1 => ours().monitor(Monitor::Socket),
+        2 => ours().monitor(Monitor::At(path())).arg("isa-debug-exit"),
+        3 => ours().without_monitor(),
+        4 => Config::attach(Peer::Dial(path())),
+        5 => Config::attach(Peer::Listen(path())),
+        6 => Config::attach(given()).speaking(Dialect::GuestAgent),
+        7 => Config::attach(given()).speaking(Dialect::Qtest),
+        _ => Config::attach(given()),
+    }
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
+    (limits.listener, limits.listeners, limits.waits, limits.console_input) = (150, 3, 6, 30);
+    limits
+}
+
+/// More bytes than one of the commands here has on the wire, with the number that an agent is asked behind it.
+const COMMAND: usize = 200;
+
+impl World {
+    fn new(tape: &mut Tape<'_>) -> Self {
+        let machine = Machine::new(config(tape).limits(limits())).expect("a good configuration");
+        Self {
+            mark: machine.mark(),
+            machine,
+            now: Moment::ORIGIN,
+            orders: Vec::new(),
+            open: Vec::new(),
+            lives: 0,
+            ends: 0,
+            commands: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            listeners: Vec::new(),
+            given: 0,
+            carried: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, tape: &mut Tape<'_>) {
+        match tape.below(16) {
+            0 => self.launch(),
+            1 | 2 => self.execute(tape),
+            3 => self.disown(tape),
+            4 => self.ask_to_end(tape),
+            5 => self.wait(tape),
+            6 => self.listen(tape),
+            7 | 8 => {
+                let channel =
+                    tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0), Channel::Console(4)]);
+                let line = [tape.pick(&LINES), b"\r\n"].concat();
+                self.machine.handle(self.now, Input::Received(channel, &line));
+            }
+            9 => {
+                let channel = tape.pick(&[Channel::Monitor, Channel::Console(0)]);
+                self.machine.handle(self.now, Input::Received(channel, tape.bytes()));
+            }
+            10..13 if !self.open.is_empty() => {
+                let order = self.open.remove(tape.below(self.open.len()));
+                self.machine.handle(self.now, answer(&order, tape.below(8) != 7));
+            }
+            13 => self.machine.handle(self.now, news(tape)),
+            14 => self.pass(tape),
+            _ => self.send(tape),
+        }
+    }
+
+    fn launch(&mut self) {
+        if self.machine.launch(self.now).is_ok() {
+            assert!(self.open.is_empty() || self.orders.last() == Some(&Effect::Remove), "{:?}", self.open);
+            self.lives += 1;
+            self.orders.clear();
+        }
+    }
+
+    fn execute(&mut self, tape: &mut Tape<'_>) {
+        let within: Deadline = [FOREVER, Duration::from_secs(2).into(), Duration::ZERO.into()][tape.below(3)];
+        let (now, machine) = (self.now, &mut self.machine);
+        let id = match tape.below(7) {
+            0 => machine.execute(now, &"query-status", within).map(|ticket| ticket.id()),
+            1 => machine.execute(now, &OutOfBand("query-yank"), within).map(|ticket| ticket.id()),
+            2 => machine.execute_raw(now, br#"{"execute": "quit"}"#, within).map(|ticket| ticket.id()),
+            3 => machine.execute(now, &"quit", within).map(|ticket| ticket.id()),
+            4 => {
+                let descriptor = Descriptor::new(());
+                let id = machine.execute_with_fd(now, &"getfd", descriptor, within).map(|ticket| ticket.id());
+                self.given += usize::from(id.is_ok());
+                id
+            }
+            5 => machine.execute_line(now, "readb 0x70", within).map(|ticket| ticket.id()),
+            _ => machine.execute(now, &"guest-shutdown", within).map(|ticket| ticket.id()),
+        };
+        if let Ok(id) = id {
+            assert!(self.commands.insert(id, (false, 0)).is_none(), "an id was used twice");
+        }
+    }
+
+    fn disown(&mut self, tape: &mut Tape<'_>) {
+        let Some((id, (disowned, _))) = self.commands.iter_mut().nth(tape.below(20)) else { return };
+        *disowned = true;
+        self.machine.disown(*id);
+        assert_eq!(self.machine.take(*id), None);
+    }
+
+    fn ask_to_end(&mut self, tape: &mut Tape<'_>) {
+        match tape.below(5) {
+            0 => drop(self.machine.kill(self.now)),
+            1 => drop(self.machine.disconnect(self.now)),
+            2 => self.machine.give_up(self.now),
+            3 => self.machine.abandon(self.now),
+            _ => {
+                let seconds = |tape: &mut Tape<'_>| Duration::from_secs(tape.below(40) as u64);
+                let how = Shutdown::within(seconds(tape)).power_down(seconds(tape)).power_down_again(seconds(tape));
+                drop(self.machine.shutdown(self.now, how));
+            }
+        }
+    }
+
+    fn wait(&mut self, tape: &mut Tape<'_>) {
+        let listener = self.listeners.last().map(|id| Wait::heard(*id));
+        let things = [Wait::text("tty", "ok"), Wait::event("STOP"), Wait::end(), Wait::any_event()];
+        let mut things = things[tape.below(3)..][..1 + tape.below(2)].to_vec();
+        things.extend(listener.filter(|_| tape.flag()));
+        let within: Deadline = [FOREVER, Duration::from_secs(3).into()][tape.below(2)];
+        if let Ok(id) = self.machine.wait(self.now, &self.mark, things, within) {
+            assert_eq!(self.waits.insert(id, false), None, "an id was used twice");
+        }
+        match tape.below(4) {
+            0 => self.mark = self.machine.mark(),
+            1 => {
+                if let Some(id) = self.waits.keys().next().copied() {
+                    self.waits.remove(&id);
+                    self.machine.forget(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn listen(&mut self, tape: &mut Tape<'_>) {
+        match tape.below(4) {
+            0 => self.listeners.extend(self.machine.listen(&self.mark, [Wait::any_event()])),
+            1 => self.listeners.pop().into_iter().for_each(|id| self.machine.unlisten(id)),
+            2 => drop(self.machine.type_on(self.now, "tty", tape.bytes())),
+            _ => self.listeners.iter().for_each(|id| drop(self.machine.next_event(*id))),
+        }
+    }
+
+    /// A deadline that was told is over: a runtime would spin on it.
+    fn pass(&mut self, tape: &mut Tape<'_>) {
+        let seconds = Duration::from_secs(tape.below(20) as u64);
+        let until = self.machine.deadline().filter(|_| tape.flag()).map(|(until, _)| until);
+        self.now = until.unwrap_or(self.now.after(seconds)).max(self.now);
+        self.machine.handle(self.now, Input::TimePassed);
+        let deadline = self.machine.deadline();
+        assert!(deadline.is_none_or(|(until, _)| until > self.now), "{deadline:?}");
+    }
+
+    /// What was sent is not sent again, and what was not comes next; a descriptor goes once.
+    fn send(&mut self, tape: &mut Tape<'_>) {
+        let channel = tape.pick(&[Channel::Monitor, Channel::Console(0), Channel::Console(4)]);
+        let outgoing = self.machine.outgoing(channel).to_vec();
+        let count = tape.byte().into();
+        if let Some(descriptor) = self.machine.outgoing_descriptor(channel).filter(|_| count > 0).cloned() {
+            assert!(!outgoing.is_empty() && !self.carried.contains(&descriptor), "a descriptor goes twice");
+            self.carried.push(descriptor);
+        }
+        self.machine.sent(channel, count);
+        let rest = outgoing.get(count..).unwrap_or_default();
+        assert!(self.machine.outgoing(channel).starts_with(rest));
+        assert!(self.carried.len() <= self.given);
+    }
+
+    fn look(&mut self) {
+        while let Some(order) = self.machine.poll_effect() {
+            assert!(self.machine.state() != State::Ended || self.orders.last() != Some(&Effect::Remove));
+            assert!(!self.orders.contains(&order), "{order:?} twice");
+            self.orders.push(order.clone());
+            self.open.push(order);
+        }
+        let prepares = self.orders.iter().filter(|order| matches!(order, Effect::Prepare(_))).count();
+        assert_eq!(prepares, self.lives.min(1), "each life begins once");
+        let removed = self.orders.iter().position(|order| *order == Effect::Remove);
+        assert!(removed.is_none_or(|at| at + 1 == self.orders.len()), "behind the last: {:?}", self.orders);
+        while let Some(notice) = self.machine.poll_notice() {
+            match notice {
+                Notice::Answered(id) => self.commands.get_mut(&id).expect("one that was accepted").1 += 1,
+                Notice::Ended => self.ends += 1,
+                Notice::Waited(id) => self.claim(id),
+                _ => {}
+            }
+        }
+        self.check();
+    }
+
+    fn claim(&mut self, id: WaitId) {
+        let Some(over) = self.waits.get_mut(&id) else { return };
+        assert_eq!(self.machine.claim_wait(id).is_some(), !*over, "a wait is over once");
+        *over = true;
+    }
+
+    fn check(&self) {
+        let state = self.machine.state();
+        let over = matches!(state, State::Idle | State::Ended);
+        assert_eq!(self.ends + usize::from(!over), self.lives, "one end for each life");
+        assert_eq!(self.machine.outcome().is_some(), state == State::Ended);
+        assert!(self.commands.values().all(|(_, answers)| *answers <= 1), "answered twice");
+        let waits = self.machine.deadline().is_some() || !self.open.is_empty() || self.machine.pid().is_some();
+        assert!(waits || over || state == State::Running, "nothing brings it on: {:?}", self.machine);
+        assert_eq!(format!("{:?}", self.machine).lines().count(), 1);
+        self.check_memory();
+    }
+
+    /// What is kept is bounded by the limits, whatever came.
+    fn check_memory(&self) {
+        let (machine, limits) = (&self.machine, limits());
+        let history = machine.history();
+        let events = (history.first()..history.end()).map(|number| history.get(number).expect("it is kept"));
+        let sizes: Vec<usize> = events.map(|event| event.name().len() + event.data().map_or(0, str::len)).collect();
+        assert!(sizes.len() == 1 || sizes.iter().sum::<usize>() <= limits.events, "{sizes:?}");
+        for name in machine.console_names() {
+            let console = machine.console(name).expect("it has a name");
+            assert!(
+                console.since(0).len() <= limits.console && console.end() - console.first() <= limits.console as u64
+            );
+        }
+        // A handshake and the ladder have commands of their own.
+        assert!(machine.session().commands() <= limits.commands + 3, "{machine:?}");
+        assert!(self.listeners.len() <= limits.listeners);
+        let channels = machine.channels().iter();
+        for (channel, outgoing) in channels.map(|channel| (channel, machine.outgoing(*channel).len())) {
+            let most = if *channel == Channel::Monitor { limits.commands * COMMAND } else { limits.console_input };
+            assert!(outgoing <= most, "{outgoing} bytes for {channel:?}");
+        }
+    }
+
+    /// Ends whatever lives, by the rules that a runtime keeps.
+    fn end(&mut self) {
+        self.machine.abandon(self.now);
+        self.look();
+        for _ in 0..12 {
+            while let Some(order) = self.open.pop() {
+                self.machine.handle(self.now, answer(&order, true));
+                self.look();
+            }
+            self.machine.handle(self.now, Input::Exited(ExitStatus::Signal { number: 9, core_dumped: false }));
+            for channel in self.machine.channels().to_vec() {
+                self.machine.handle(self.now, Input::Closed(channel));
+            }
+            self.look();
+        }
+        assert!(matches!(self.machine.state(), State::Idle | State::Ended), "{:?}", self.machine);
+        assert!(self.lives == 0 || self.orders.last() == Some(&Effect::Remove), "{:?}", self.orders);
+        for (id, (disowned, answers)) in &self.commands {
+            assert!(*disowned || *answers == 1, "{id:?} has no answer");
+        }
+        let still = |(_, over): (&WaitId, &bool)| !*over;
+        assert!(!self.waits.iter().any(still), "a wait outlives the machine");
+        assert_eq!((self.machine.deadline(), self.machine.session().commands()), (None, 0));
+        assert!(self.machine.channels().is_empty());
+    }
+}
+
+/// Whatever a host may say, owed or not.
+fn news(tape: &mut Tape<'_>) -> Input<'static> {
+    let channel = tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0)]);
+    let signal = tape.pick(&[Signal::Terminate, Signal::Kill]);
+    match tape.below(13) {
+        0 => Input::Prepared(Prepared::default()),
+        1 => Input::PrepareFailed(fault()),
+        2 => Input::Spawned { pid: 9 },
+        3 => Input::SpawnFailed(fault()),
+        4 => Input::Exited(ExitStatus::Code(i32::from(tape.byte()))),
+        5 => Input::Exited(ExitStatus::Unknown),
+        6 => Input::Opened(channel),
+        7 => Input::OpenFailed(channel, fault()),
+        8 => Input::Crowded(channel),
+        9 => Input::Closed(channel),
+        10 => Input::Signalled(signal, Err(fault())),
+        11 => Input::LogRead(b"log"),
+        _ => Input::Removed(Err(fault())),
+    }
+}

@@ -1,0 +1,110 @@
+//! Decides what must be true of patterns: what matches is what a second definition says, and everything matches itself.
+
+use qemu_machine_core::{Value, matches};
+use serde_json::{Map, Number};
+
+use super::Tape;
+
+/// Numbers at the edges of what their types can tell apart.
+const EDGES: [u64; 8] = [0, 1, 2, 1 << 53, (1 << 53) + 1, 1 << 63, u64::MAX - 1, u64::MAX];
+
+const NAMES: [&str; 4] = ["a", "b", "c", ""];
+
+pub(super) fn run(data: &[u8]) {
+    let mut tape = Tape::new(data);
+    let (pattern, value) = if tape.flag() {
+        // As JSON, one text behind the other.
+        let mut texts = tape.rest().splitn(2, |byte| *byte == b'\n').map(serde_json::from_slice);
+        let (Some(Ok(pattern)), Some(Ok(value))) = (texts.next(), texts.next()) else { return };
+        (pattern, value)
+    } else {
+        let value = any_value(&mut tape, 4);
+        let pattern = if tape.flag() { any_value(&mut tape, 4) } else { thinned(&value, &mut tape) };
+        (pattern, value)
+    };
+    assert_eq!(matches(&pattern, &value), is_found(&pattern, &value), "{pattern} on {value}");
+    assert!(matches(&value, &value) && matches(&pattern, &pattern));
+    assert!(matches(&Value::Null, &value));
+}
+
+fn any_value(tape: &mut Tape<'_>, depth: usize) -> Value {
+    match tape.below(if depth == 0 { 5 } else { 7 }) {
+        0 => Value::Null,
+        1 => tape.flag().into(),
+        2 => any_number(tape),
+        3 => tape.text().into(),
+        4 => tape.pick(&NAMES).into(),
+        5 => (0..tape.below(4)).map(|_| any_value(tape, depth - 1)).collect::<Vec<_>>().into(),
+        _ => {
+            let members = (0..tape.below(4)).map(|_| (tape.pick(&NAMES).into(), any_value(tape, depth - 1)));
+            Value::Object(Map::from_iter(members.collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn any_number(tape: &mut Tape<'_>) -> Value {
+    let edge = tape.pick(&EDGES);
+    match tape.below(5) {
+        0 => edge.into(),
+        1 => (edge as i64).into(),
+        2 => (edge as f64).into(),
+        3 => (edge as f64 / 2.0).into(),
+        _ => (-(edge as f64)).into(),
+    }
+}
+
+/// A pattern made of a value: members left out, wildcards put in, numbers written in the other way.
+fn thinned(value: &Value, tape: &mut Tape<'_>) -> Value {
+    match (tape.below(8), value) {
+        (1, _) => Value::Null,
+        (2, _) => any_value(tape, 1),
+        (_, Value::Object(members)) => {
+            let kept = members.iter().filter_map(|(name, member)| {
+                let is_kept = tape.below(4) != 1;
+                is_kept.then(|| (name.clone(), thinned(member, tape)))
+            });
+            Value::Object(kept.collect())
+        }
+        (3, Value::Number(number)) => number.as_f64().into(),
+        (_, other) => other.clone(),
+    }
+}
+
+/// Each place of the pattern is looked up in the value by its path.
+fn is_found(pattern: &Value, value: &Value) -> bool {
+    let mut places = vec![(pattern, Some(value))];
+    while let Some((pattern, place)) = places.pop() {
+        let Some(place) = place else { return false };
+        match pattern {
+            Value::Null => {}
+            Value::Object(members) if place.is_object() => {
+                places.extend(members.iter().map(|(name, member)| (member, place.get(name))));
+            }
+            Value::Object(_) => return false,
+            other if normal(other) == normal(place) => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// The same text for values that are equal.
+fn normal(value: &Value) -> String {
+    match value {
+        Value::Number(number) => digits(number),
+        Value::Array(members) => format!("[{}]", members.iter().map(normal).collect::<Vec<_>>().join(",")),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, member)| format!("{name:?}:{}", normal(member)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// All digits that a number stands for. Rust prints a float exactly, if it is asked for no exponent.
+fn digits(number: &Number) -> String {
+    if let Some(float) = number.as_f64().filter(|_| number.is_f64()) {
+        return format!("{:.1100}", float + 0.0).trim_end_matches('0').trim_end_matches('.').to_string();
+    }
+    number.to_string()
+}

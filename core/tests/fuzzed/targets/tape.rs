@@ -1,0 +1,62 @@
+//! Decides how bytes become choices: one byte for each, read in order, so that a fuzzer sees what its bytes do.
+
+/// Bytes that are read as choices. At its end it gives zeros.
+pub(super) struct Tape<'a>(&'a [u8]);
+
+impl<'a> Tape<'a> {
+    pub(super) fn new(data: &'a [u8]) -> Self {
+        Self(data)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    /// A number below this one.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.byte()) % bound.max(1)
+    }
+
+    pub(super) fn flag(&mut self) -> bool {
+        self.byte() & 1 == 1
+    }
+
+    pub(super) fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+
+    /// Some bytes: how many says the first.
+    pub(super) fn bytes(&mut self) -> &'a [u8] {
+        let length = usize::from(self.byte()).min(self.0.len());
+        let (bytes, rest) = self.0.split_at(length);
+        self.0 = rest;
+        bytes
+    }
+
+    pub(super) fn text(&mut self) -> String {
+        String::from_utf8_lossy(self.bytes()).into_owned()
+    }
+
+    /// All that is left.
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.0)
+    }
+}
+
+/// A stream in pieces of these sizes, over and over.
+pub(super) fn cut<'a>(mut stream: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+    let mut pieces = Vec::new();
+    let mut sizes = sizes.iter().cycle();
+    while let (Some(size), false) = (sizes.next(), stream.is_empty()) {
+        let (piece, rest) = stream.split_at((*size).clamp(1, stream.len()));
+        pieces.push(piece);
+        stream = rest;
+    }
+    pieces
+}

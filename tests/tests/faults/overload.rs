@@ -1,0 +1,77 @@
+//! Launches and ends while the host has eight times more to do than it can.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{available_parallelism, scope};
+use std::time::Duration;
+
+use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::{Cause, ExitStatus, Shutdown, Vm};
+use qemu_machine_tests::PATIENCE;
+
+use crate::child::in_child;
+use crate::config;
+use qemu_machine_tests::census::{Census, Scratch};
+
+const OVERLOAD: usize = 8;
+
+/// How many machines are launched at the same time.
+const CALLERS: usize = 4;
+
+/// Only against hanging: each takes a second here, and has this long.
+const EACH: Duration = Duration::from_secs(6);
+
+/// How many lives there are.
+fn cycles() -> usize {
+    let cycles = std::env::var("QEMU_MACHINE_CYCLES").ok();
+    cycles.map_or(100, |cycles| cycles.parse().expect("a number of lives"))
+}
+
+/// Ends the work of the spinners, also when a caller panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn g05_g12_no_life_fails_and_none_leaves_anything_under_overload() {
+    let limit = EACH * u32::try_from(cycles()).expect("a small number");
+    in_child("overload::g05_g12_no_life_fails_and_none_leaves_anything_under_overload", &[], limit, || {
+        let scratch = Scratch::create();
+        let before = Census::take();
+        let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+        scope(|threads| {
+            let stop = &stop;
+            for _ in 0..OVERLOAD * available_parallelism().map_or(1, usize::from) {
+                threads.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let _stop = Stop(stop);
+            scope(|threads| {
+                (0..CALLERS).for_each(|_| {
+                    drop(threads.spawn(|| {
+                        while done.fetch_add(1, Ordering::Relaxed) < cycles() {
+                            lives(scratch.path());
+                        }
+                    }))
+                });
+            });
+        });
+        assert_eq!(scratch.entries(), [""; 0]);
+        Census::assert_nothing_left(&before);
+    });
+}
+
+fn lives(scratch: &Path) {
+    let vm = Vm::launch(config(scratch)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(vm.execute("query-status").unwrap()["status"], "running");
+    let outcome = vm.shutdown(Shutdown::within(PATIENCE)).unwrap();
+    assert_eq!((&outcome.cause, outcome.exit), (&Cause::Asked(Rung::Quit), Some(ExitStatus::Code(0))), "{outcome}");
+    assert_eq!((outcome.unanswered, outcome.faults.len()), (0, 0), "{outcome}");
+}

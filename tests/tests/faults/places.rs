@@ -1,0 +1,153 @@
+//! The directory for temporary files: full, read-only, or removed under us.
+
+use std::fs::{create_dir, read_dir, remove_dir, remove_dir_all};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use qemu_machine_blocking::{Cause, Config, LaunchFailure, Monitor, Shutdown, Vm};
+use qemu_machine_tests::census::{Scratch, bytes, leaving_nothing};
+
+use crate::child::{alone_with_mounts, in_child, not_proven};
+use crate::{LONG, config, failure, host_fault, works};
+
+/// The errors of the kernel that are expected here.
+const ENOENT: i32 = 2;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the body in a process that has a small file system for itself, in the directory that it is given.
+fn on_a_small_file_system(test: &'static str, body: impl FnOnce(&Path) + Send + 'static) {
+    let Some(alone) = alone_with_mounts() else {
+        return not_proven("what a file system that is full or read-only does: nobody lets us mount one");
+    };
+    in_child(test, alone, LIMIT, || {
+        leaving_nothing(|scratch| {
+            let place = scratch.join("small");
+            create_dir(&place).unwrap();
+            mount(&["-t", "tmpfs", "-o", "size=64k,mode=700"], &place);
+            body(&place);
+            assert_eq!(read_dir(&place).unwrap().count(), 0, "files left behind");
+            unmount(&place);
+            remove_dir(&place).unwrap();
+        });
+    });
+}
+
+fn mount(arguments: &[&str], place: &Path) {
+    let mut command = Command::new("mount");
+    let command = if arguments.contains(&"-t") { command.args(arguments).arg("none") } else { command.args(arguments) };
+    assert!(command.arg(place).status().unwrap().success(), "{arguments:?}");
+}
+
+/// Out of sight. The keeper may hold the log of a machine that was dropped for a moment longer.
+fn unmount(place: &Path) {
+    assert!(Command::new("umount").arg("--lazy").arg(place).status().unwrap().success());
+}
+
+/// A socket in it as well.
+fn dialled(place: &Path) -> Config {
+    config(place).monitor(Monitor::Socket)
+}
+
+/// Each thing that is made there is one that there may be no room for.
+#[test]
+fn g04_a_full_file_system_says_what_it_had_no_room_for() {
+    on_a_small_file_system("places::g04_a_full_file_system_says_what_it_had_no_room_for", |place| {
+        let steps = ["make the directory", "make the log", "listen at"];
+        for (room, operation) in steps.into_iter().enumerate() {
+            // Beside the root of it.
+            mount(&["-o", &format!("remount,nr_inodes={}", 1 + room)], place);
+            let fault = host_fault(Vm::launch(dialled(place)));
+            assert_eq!(fault.errno, ENOSPC, "{fault}");
+            assert!(fault.operation.starts_with(operation), "{fault}");
+            assert!(fault.operation.contains(place.to_str().unwrap()), "{fault}");
+            assert_eq!(read_dir(place).unwrap().count(), 0, "files left behind");
+        }
+        mount(&["-o", "remount,nr_inodes=100"], place);
+        works(dialled(place));
+    });
+}
+
+/// Nobody can write a byte there: that concerns the log of QEMU, and nothing else.
+#[test]
+fn g04_a_machine_lives_where_there_is_no_room_for_its_words() {
+    on_a_small_file_system("places::g04_a_machine_lives_where_there_is_no_room_for_its_words", |place| {
+        let filler = place.join("filler");
+        // As much as there is, and then the error.
+        assert!(std::fs::write(&filler, vec![0; 1 << 20]).is_err());
+        let (failed, outcome) = failure(Vm::launch(config(place).args(["-device", "nonexistent"])));
+        assert!(matches!(failed, LaunchFailure::Exited(_)), "{failed}");
+        assert_eq!((&*outcome.log, &*outcome.faults), ("", &[][..]), "its words went nowhere");
+        works(dialled(place));
+        std::fs::remove_file(filler).unwrap();
+    });
+}
+
+#[test]
+fn g04_a_read_only_file_system_says_so() {
+    on_a_small_file_system("places::g04_a_read_only_file_system_says_so", |place| {
+        mount(&["-o", "remount,ro"], place);
+        let fault = host_fault(Vm::launch(config(place)));
+        assert!(fault.errno == EROFS && fault.operation.starts_with("make the directory"), "{fault}");
+        mount(&["-o", "remount,rw"], place);
+        works(config(place));
+    });
+}
+
+/// What cannot be removed is told, with its path.
+#[test]
+fn g15_a_file_system_that_becomes_read_only_under_a_machine() {
+    on_a_small_file_system("places::g15_a_file_system_that_becomes_read_only_under_a_machine", |place| {
+        let vm = Vm::launch(config(place)).unwrap();
+        // Files that are open for writing forbid it: this is how an error of the disk does it.
+        let made = read_dir(place).unwrap().next().unwrap().unwrap().path();
+        mount(&["--bind", place.to_str().unwrap()], place);
+        mount(&["-o", "remount,bind,ro"], place);
+        let outcome = vm.shutdown(Shutdown::within(LONG)).unwrap();
+        let [fault] = &outcome.faults[..] else { panic!("{outcome}") };
+        assert_eq!(fault.errno, EROFS, "{fault}");
+        assert!(fault.operation.starts_with("remove") && fault.operation.contains(made.to_str().unwrap()), "{fault}");
+        drop(vm);
+        unmount(place);
+        remove_dir_all(made).unwrap();
+        works(config(place));
+    });
+}
+
+#[test]
+fn g12_a_directory_that_is_removed_under_a_machine_is_not_missed() {
+    leaving_nothing(|scratch| {
+        let says = ["bash", "-c", "echo words; exec \"$@\"", "bash"];
+        let vm = Vm::launch(config(scratch).monitor(Monitor::Socket).wrapper(says)).unwrap();
+        let made = read_dir(scratch).unwrap().next().unwrap().unwrap().path();
+        remove_dir_all(made).unwrap();
+        assert!(vm.execute_by("query-status", LONG).is_ok());
+        let outcome = vm.shutdown(Shutdown::within(LONG)).unwrap();
+        assert_eq!((outcome.faults.len(), &*outcome.log), (0, "words\n"), "{outcome}");
+    });
+}
+
+#[test]
+fn g04_a_directory_that_is_gone_fails_the_launch_and_the_next_one_works() {
+    leaving_nothing(|_| {
+        let base = Scratch::create();
+        let place = base.path().join("gone");
+        let fault = host_fault(Vm::launch(Config::new("qemu").temporary_directory(bytes(&place))));
+        assert_eq!(fault.errno, ENOENT, "{fault}");
+        assert!(fault.operation.starts_with("make the directory"), "{fault}");
+        create_dir(&place).unwrap();
+        let vm = Vm::launch(config(&place)).unwrap();
+        // A machine that was launched is launched again where there is nothing any more.
+        vm.kill().unwrap();
+        remove_dir(&place).unwrap();
+        let error = vm.relaunch().expect_err("there is no directory");
+        assert!(error.to_string().contains("make the directory"), "{error}");
+        assert_eq!(vm.outcome().unwrap().cause, Cause::NotStarted);
+        create_dir(&place).unwrap();
+        vm.relaunch().unwrap();
+        vm.kill().unwrap();
+    });
+}

@@ -1,0 +1,66 @@
+//! Programs that cannot be executed, and an accelerator that may not be used.
+
+use std::fs::{Permissions, create_dir, set_permissions, write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use qemu_machine_blocking::{Cause, Config, ExitStatus, LaunchFailure, Vm};
+use qemu_machine_tests::census::{Scratch, bytes, leaving_nothing};
+
+use crate::child::not_proven;
+use crate::{config, failure, host_fault, works};
+
+const EACCES: i32 = 13;
+
+#[test]
+fn g04_a_program_that_may_not_be_executed_is_named() {
+    leaving_nothing(|scratch| {
+        let elsewhere = Scratch::create();
+        let (script, directory) = (elsewhere.path().join("script"), elsewhere.path().join("directory"));
+        write(&script, "#!/bin/sh\nexit 3\n").unwrap();
+        set_permissions(&script, Permissions::from_mode(0o644)).unwrap();
+        create_dir(&directory).unwrap();
+        for program in [&script, &directory] {
+            let fault = host_fault(Vm::launch(Config::new(bytes(program)).temporary_directory(bytes(scratch))));
+            assert_eq!(fault.errno, EACCES, "{fault}");
+            assert_eq!(fault.operation, format!("execute `{}`", program.display()));
+        }
+        // It was the permission.
+        set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        let (failed, outcome) = failure(Vm::launch(Config::new(bytes(&script)).temporary_directory(bytes(scratch))));
+        assert!(matches!(failed, LaunchFailure::Exited(_)), "{failed}");
+        assert_eq!(outcome.exit, Some(ExitStatus::Code(3)));
+    });
+}
+
+/// What stands before QEMU so that it may not use KVM: nothing, or what makes it another user, who may read nothing that
+/// is ours.
+fn without_permission() -> Option<&'static [&'static str]> {
+    const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+    let reads = |way: &[&str]| {
+        let words: Vec<&str> = way.iter().copied().chain(["test", "-r", "/dev/kvm"]).collect();
+        let ran = Command::new(words[0]).args(&words[1..]).stderr(Stdio::null()).status();
+        // 1 is what `test` says when it is not so; who may not become another user says something else.
+        ran.ok().and_then(|status| status.code()).is_none_or(|code| code != 1)
+    };
+    let is_there = Path::new("/dev/kvm").exists();
+    [&[][..], NOBODY].into_iter().find(|way| is_there && !reads(way))
+}
+
+#[test]
+fn g04_an_accelerator_without_permission_is_told_in_qemus_words() {
+    leaving_nothing(move |scratch| {
+        let Some(wrapper) = without_permission() else {
+            return not_proven(
+                "what QEMU says without permission for /dev/kvm: it is not there, or everybody may use it",
+            );
+        };
+        let config = config(scratch).args(["-accel", "kvm"]).wrapper(wrapper.iter().copied());
+        let (failed, outcome) = failure(Vm::launch(config.clone()));
+        assert!(matches!(failed, LaunchFailure::Exited(_)), "{failed}");
+        assert_eq!((&outcome.cause, outcome.exit), (&Cause::Exit(1), Some(ExitStatus::Code(1))), "{outcome}");
+        assert!(outcome.log.contains("Permission denied"), "{outcome}");
+        works(config.args(["-accel", "tcg"]));
+    });
+}

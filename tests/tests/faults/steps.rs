@@ -1,0 +1,68 @@
+//! Signals to a real QEMU at each step of a launch, as the core knows the steps: the loop is ours, and stands still there.
+
+use std::path::Path;
+
+use qemu_machine_blocking::{Cause, LaunchError, LaunchFailure, Phase, Shutdown, State};
+use qemu_machine_mio::{Desk, Vm};
+use qemu_machine_tests::census::{leaving_nothing, send, stop};
+
+use crate::config;
+use crate::signals::{FATAL, SHORT, assert_ended_by};
+
+/// QEMU is there, and may be ahead of what we know.
+const STEPS: [Phase; 2] = [Phase::Greeting, Phase::Negotiating];
+
+/// A launch that came to a step, and its process. A quick QEMU has answered the last step in the same turn.
+fn launch_until(step: Phase, scratch: &Path) -> (Desk, [Vm; 1], u32) {
+    let mut desk = Desk::new().unwrap();
+    let (registry, tokens) = desk.parts();
+    let mut vms = [Vm::launch(config(scratch).launch_within(3 * SHORT), registry, tokens).unwrap()];
+    let at_the_step = |vms: &mut [Vm]| match vms[0].machine().state() {
+        State::Launching(phase) if phase != step => None,
+        State::Launching(_) => vms[0].machine().pid(),
+        State::Running if step == Phase::Negotiating => vms[0].machine().pid(),
+        other => panic!("past {step:?}: {other:?}"),
+    };
+    let pid = desk.run(&mut vms, at_the_step).unwrap();
+    (desk, vms, pid)
+}
+
+#[test]
+fn g04_a_signal_at_each_step_of_a_launch_is_its_cause() {
+    for (step, (signal, number)) in STEPS.into_iter().flat_map(|step| FATAL.map(|signal| (step, signal))) {
+        leaving_nothing(move |scratch| {
+            let (mut desk, mut vms, pid) = launch_until(step, scratch);
+            send(pid, signal);
+            let outcome = desk.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap();
+            assert_eq!(outcome.cause, Cause::Signal { number: Some(number), sender: None }, "{outcome}");
+            assert_ended_by(&outcome, number);
+            // What QEMU had said before may have been all that was missing.
+            match vms[0].launched() {
+                Some(Ok(())) => {}
+                Some(Err(LaunchError::Failed { failure: LaunchFailure::Exited(phase), .. })) => {
+                    assert!(phase == step || phase == Phase::Negotiating, "{phase:?} behind {step:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn g01_a_process_that_is_stopped_at_each_step_of_a_launch_is_ended() {
+    for step in STEPS {
+        leaving_nothing(move |scratch| {
+            let (mut desk, mut vms, pid) = launch_until(step, scratch);
+            stop(pid);
+            if let Err(error) = desk.run(&mut vms, |vms| vms[0].launched()).unwrap() {
+                let LaunchError::Failed { failure: LaunchFailure::TimedOut(_), outcome } = error else {
+                    panic!("{error}")
+                };
+                return assert_ended_by(&outcome, 9);
+            }
+            // It had said everything before.
+            vms[0].shutdown(Shutdown::within(SHORT)).unwrap();
+            assert_ended_by(&desk.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap(), 9);
+        });
+    }
+}
