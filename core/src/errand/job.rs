@@ -41,7 +41,16 @@ pub struct FollowJob {
     report: Option<(Duration, Report)>,
     mark: Mark,
     asked: Asked,
+    /// It is over, and what was told of that is still to be read.
+    over: Option<Over>,
     evidence: Evidence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Gone,
+    /// It waits to be dismissed.
+    Concluded,
 }
 
 type Report = Box<dyn FnMut(&Job) + Send>;
@@ -127,6 +136,7 @@ impl FollowJob {
             report: None,
             mark: Mark::default(),
             asked: Asked::Jobs,
+            over: None,
             evidence: Evidence::default(),
         }
     }
@@ -167,15 +177,29 @@ impl FollowJob {
 
     /// Waits for whatever is told of the job.
     fn wait(&self) -> Next<Result<JobEnd, JobError>> {
-        let of_jobs = [Wait::event("JOB_STATUS_CHANGE").with(json!({"id": self.id}))];
-        let names = ["BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", "BLOCK_JOB_PENDING"];
-        let of_block_jobs = names.map(|name| {
-            let key = if name == "BLOCK_JOB_PENDING" { "id" } else { "device" };
-            Wait::event(name).with(json!({key: self.id}))
-        });
-        let things = of_jobs.into_iter().chain(of_block_jobs).collect();
+        let of_jobs =
+            ["JOB_STATUS_CHANGE", "BLOCK_JOB_PENDING"].map(|name| Wait::event(name).with(json!({"id": self.id})));
+        let things = of_jobs.into_iter().chain(self.ends()).collect();
         let within = self.report.as_ref().map(|(every, _)| *every);
         Next::Wait { from: self.mark.clone(), things, within }
+    }
+
+    /// What is told of the end of a block job, just before its last change.
+    fn ends(&self) -> [Wait; 2] {
+        ["BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED"].map(|name| Wait::event(name).with(json!({"device": self.id})))
+    }
+
+    /// Reads what has been told of its end, without waiting for more.
+    fn read_end(&mut self, over: Over) -> Next<Result<JobEnd, JobError>> {
+        self.over = Some(over);
+        Next::Wait { from: self.mark.clone(), things: self.ends().into(), within: Some(Duration::ZERO) }
+    }
+
+    fn close(&mut self, over: Over) -> Next<Result<JobEnd, JobError>> {
+        match over {
+            Over::Gone => Next::Done(self.end()),
+            Over::Concluded => self.change(Asked::Dismiss, "job-dismiss"),
+        }
     }
 
     fn replied(&mut self, reply: Result<Payload, CommandError>) -> Next<Result<JobEnd, JobError>> {
@@ -201,7 +225,7 @@ impl FollowJob {
     /// What QEMU says of the job when it is asked.
     fn listed(&mut self, job: Option<Job>) -> Next<Result<JobEnd, JobError>> {
         let Some(job) = job else {
-            return Next::Done(if self.evidence.seen { self.end() } else { Err(JobError::Unknown) });
+            return if self.evidence.seen { self.read_end(Over::Gone) } else { Next::Done(Err(JobError::Unknown)) };
         };
         self.evidence.seen = true;
         if let Some((_, report)) = &mut self.report {
@@ -211,7 +235,7 @@ impl FollowJob {
             self.evidence.error = Some(error.clone());
         }
         match (job.status.as_str(), self.evidence.refusal.take()) {
-            ("concluded", _) => self.change(Asked::Dismiss, "job-dismiss"),
+            ("concluded", _) => self.read_end(Over::Concluded),
             (_, Some(refusal)) => Next::Done(Err(CommandError::Refused(refusal).into())),
             (status, None) => self.is_now(status),
         }
@@ -236,27 +260,29 @@ impl FollowJob {
         let Found::Event(event) = hit.found else { return self.wait() };
         self.mark = hit.mark;
         let data: Value = event.read_data().unwrap_or_default();
-        let next = match event.name() {
+        match event.name() {
+            "BLOCK_JOB_CANCELLED" => self.evidence.cancelled = true,
+            "BLOCK_JOB_COMPLETED" => {
+                let error = data["error"].as_str().map(ToString::to_string);
+                self.evidence.error = error.or(self.evidence.error.take());
+            }
+            _ => {}
+        }
+        if let Some(over) = self.over {
+            return self.close(over);
+        }
+        match event.name() {
+            // What was forgotten before anybody looked is in no event, but in the list, as far as it matters.
+            _ if hit.missed.events > 0 => self.ask(Asked::Jobs, &QueryJobs),
             "BLOCK_JOB_PENDING" if self.finalizes => self.change(Asked::Change, "job-finalize"),
             "BLOCK_JOB_PENDING" => Next::Done(Ok(JobEnd::Pending)),
-            "BLOCK_JOB_CANCELLED" => {
-                self.evidence.cancelled = true;
-                self.wait()
-            }
-            "BLOCK_JOB_COMPLETED" => {
-                if let Some(error) = data["error"].as_str() {
-                    self.evidence.error = Some(error.to_string());
-                }
-                self.wait()
-            }
-            _ => self.is_now(data["status"].as_str().unwrap_or_default()),
-        };
-        // What was forgotten before anybody looked is in no event, but in the list, as far as it matters.
-        if hit.missed.events > 0 { self.ask(Asked::Jobs, &QueryJobs) } else { next }
+            "JOB_STATUS_CHANGE" => self.is_now(data["status"].as_str().unwrap_or_default()),
+            _ => self.wait(),
+        }
     }
 
-    fn end(&mut self) -> Result<JobEnd, JobError> {
-        let Evidence { cancelled, aborted, error, .. } = core::mem::take(&mut self.evidence);
+    fn end(&self) -> Result<JobEnd, JobError> {
+        let Evidence { cancelled, aborted, error, .. } = self.evidence.clone();
         match error {
             _ if cancelled => Ok(JobEnd::Cancelled),
             Some(error) => Err(JobError::Failed(error)),
@@ -270,18 +296,19 @@ impl Errand for FollowJob {
     type Output = Result<JobEnd, JobError>;
 
     fn step(&mut self, news: News) -> Next<Self::Output> {
-        match news {
-            News::Begun(mark) => {
+        match (news, self.over) {
+            (News::Begun(mark), _) => {
                 self.mark = mark;
                 match self.start.take() {
                     Some(start) => Next::Execute(start),
                     None => self.ask(Asked::Jobs, &QueryJobs),
                 }
             }
-            News::Reply(reply) => self.replied(reply),
-            News::Found(Ok(hit)) => self.happened(hit),
-            News::Found(Err(error)) => Next::Done(Err(error.into())),
-            News::Later => self.ask(Asked::Jobs, &QueryJobs),
+            (News::Reply(reply), _) => self.replied(reply),
+            (News::Found(Ok(hit)), _) => self.happened(hit),
+            (News::Found(Err(_)) | News::Later, Some(over)) => self.close(over),
+            (News::Found(Err(error)), None) => Next::Done(Err(error.into())),
+            (News::Later, None) => self.ask(Asked::Jobs, &QueryJobs),
         }
     }
 }
