@@ -4,8 +4,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use qemu_machine_blocking::Vm;
+use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
-    Address, CommandError, CommandLine, Config, Hit, LaunchError, Mark, Misuse, Outcome, Port, Value, Wait,
+    Address, CommandError, CommandLine, Config, Deadline, Hit, LaunchError, Mark, Misuse, Outcome, Port, Value, Wait,
 };
 
 use qemu_machine_tests::PATIENCE;
@@ -21,6 +22,7 @@ pub(crate) trait Hosted: Harness {
     fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError>;
     /// Many at once, each with a descriptor of its own: none waits for the reply of another.
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
+    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output;
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn port(&mut self, port: Port) -> Result<Config, Misuse>;
     /// A line to a device tester, on a machine that speaks with one.
@@ -60,6 +62,10 @@ impl Hosted for Vm {
             let callers: Vec<_> = commands.into_iter().map(send).collect();
             callers.into_iter().map(|caller| caller.join().expect("a caller does not panic")).collect()
         })
+    }
+
+    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output {
+        Vm::run(self, errand, within)
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -116,6 +122,10 @@ impl<E: Executor> Hosted for Smol<E> {
         let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
         let replies = crate::on_smol::together(commands.into_iter().map(send));
         E::block_on(replies).into_iter().map(|reply| reply.expect("QEMU takes it")).collect()
+    }
+
+    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output {
+        E::block_on(self.vm.run(errand, within))
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -176,6 +186,11 @@ impl Hosted for Mio {
         let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
         let tickets: Vec<_> = commands.into_iter().map(send).collect::<Result<_, _>>().expect("there is a monitor");
         tickets.into_iter().map(|ticket| self.until(|vm| vm.claim(&ticket)).expect("QEMU takes it")).collect()
+    }
+
+    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output {
+        let mut run = Run::new(errand, within);
+        self.until(|vm| vm.advance(&mut run))
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {

@@ -4,6 +4,7 @@
 //! executors. Stories with a script run on all of them; stories with the real QEMU on all but the simulated world.
 
 mod consumers;
+mod errands;
 mod harness;
 mod hosted;
 mod in_world;
