@@ -55,7 +55,7 @@ pub enum Action {
     Rant(usize),
     /// Writes so many kilobytes that are no text, without an end of a line, to both.
     Rave(usize),
-    /// Is not ended by SIGTERM, from its start on. [`WRAPPER`] sees to that.
+    /// Is not ended by SIGTERM, from its start on. The wrapper sees to that.
     Immune,
     /// Answers all commands with `{}`, and exits with 0 after a `quit` or at the end of the monitor.
     Obey,
