@@ -35,7 +35,8 @@ impl Agent {
     }
 
     /// Executes a command, which may take a minute. One that the agent answers with silence (`guest-shutdown`) is
-    /// answered by an empty object, when the agent goes on to the next.
+    /// answered by an empty object, when the agent goes on to the next; where the guest is gone before that, by
+    /// [`CommandError::Disconnected`], which is how a guest that powers off quickly looks.
     ///
     /// # Errors
     ///
