@@ -44,7 +44,7 @@ fn g08_what_a_command_causes_is_one_step_with_it<H: Hosted>() {
 
 /// A disk of a megabyte, and room for its copy.
 fn disks(scratch: &Scratch) -> [Value; 2] {
-    let content: Vec<u8> = (0..1 << 20).map(|byte: u32| (byte * 7 >> 4) as u8).collect();
+    let content: Vec<u8> = (0..1 << 20).map(|byte: u32| ((byte * 7) >> 4) as u8).collect();
     fs::write(scratch.path().join("disk"), content).expect("there is room");
     fs::write(scratch.path().join("copy"), vec![0; 1 << 20]).expect("there is room");
     ["disk", "copy"].map(|name| {
