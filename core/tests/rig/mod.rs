@@ -152,6 +152,7 @@ impl Rig {
             (Effect::Close(channel), _) => Input::Closed(*channel),
             (Effect::Signal(signal), result) => Input::Signalled(*signal, result),
             (Effect::ReadLog { .. }, _) => Input::LogRead(&log),
+            (Effect::Release, _) => Input::Released,
             (Effect::Remove, result) => Input::Removed(result),
             (other, _) => panic!("an order that this host does not know: {other:?}"),
         };
