@@ -151,8 +151,9 @@ impl Config {
     }
 }
 
-/// The port of the guest agent, under the name by which it looks for it.
-const AGENT: &[u8] = b"virtserialport,chardev=qga,name=org.qemu.guest_agent.0";
+/// The port of the guest agent, under the name by which it looks for it. Without an id, QEMU does not tell when it is
+/// opened.
+const AGENT: &[u8] = b"virtserialport,chardev=qga,name=org.qemu.guest_agent.0,id=qga";
 
 impl Added {
     fn option(&self, descriptor: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 
+use crate::config::Port;
 use crate::console::Console;
 use crate::error::WaitError;
 use crate::event::{Event, Filter, History, ListenerId, Listeners};
@@ -85,6 +86,13 @@ impl Wait {
     #[must_use]
     pub fn output(console: impl Into<String>) -> Self {
         Self(Kind::Output { console: console.into() })
+    }
+
+    /// That the guest opens the port of [`Config::guest_agent`](crate::Config::guest_agent): its agent is up, and answers in
+    /// a moment. QEMU tells of it with `VSERPORT_CHANGE`.
+    #[must_use]
+    pub fn agent_up() -> Self {
+        Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Port::GuestAgent.id(), "open": true}))
     }
 
     /// The end of the machine.
