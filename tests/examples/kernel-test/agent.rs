@@ -73,11 +73,18 @@ struct Status {
 
 /// Has the command run, shows its output, and gives its exit code.
 pub(crate) fn run(vm: &Vm, report: &mut Report<'_>) -> Result<u8, Failure> {
-    converse(vm, report).map_err(|failure| match (failure, vm.wait(GRACE)) {
-        (Failure::Agent(_), Ok(outcome)) => Failure::of_end(vm, &outcome),
-        (Failure::Agent(_), Err(_)) if report.left().is_zero() => report.hung(),
-        (failure, _) => failure,
+    converse(vm, report).map_err(|failure| match failure {
+        Failure::Agent(_) => why(vm, report).unwrap_or(failure),
+        other => other,
     })
+}
+
+/// Why the agent does not answer, where that is for a reason that is not its own.
+fn why(vm: &Vm, report: &Report<'_>) -> Option<Failure> {
+    match vm.wait(GRACE) {
+        Ok(outcome) => Some(Failure::of_end(vm, &outcome)),
+        Err(_) => report.left().is_zero().then(|| report.hung()),
+    }
 }
 
 fn converse(vm: &Vm, report: &mut Report<'_>) -> Result<u8, Failure> {
