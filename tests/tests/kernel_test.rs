@@ -1,5 +1,5 @@
-//! Proves what the example `kernel-test` makes of a command in a Linux guest: its output, its exit code, and how each way
-//! to have none is told. Each test boots at most one guest.
+//! Proves what the example `kernel-test` makes of a command in a Linux guest: its output, its exit code, and how each
+//! way to have none is told. A test boots one guest, and as many run at once as there are processors.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;

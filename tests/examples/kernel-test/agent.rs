@@ -1,8 +1,8 @@
 //! Decides how the guest agent runs the command, and how we know that it has ended.
 //!
-//! The protocol does not tell: `guest-exec` answers when the command has started, and `guest-exec-status` must be asked.
-//! Of an agent that we know nothing else of, one can only ask again and again. Ours says on the guest's second serial port
-//! whatever it does (`qemu-ga -v`): so we wait for that, and ask then.
+//! The protocol does not tell: `guest-exec` answers when the command has started, and `guest-exec-status` must be
+//! asked. An agent of which we know nothing else can only be asked again and again. Ours says on the guest's second
+//! serial port whatever it does (`qemu-ga -v`): so we wait for that, and ask then.
 
 use std::io::{Write, stderr, stdout};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::report::Report;
 
-/// When the command has ended, the agent may have its output still to read: of two pipes with 64 KiB in each it reads some
-/// KiB between two of our questions. What is open for longer is held by another process.
+/// When the command has ended, the agent may have its output still to read: of two pipes with 64 KiB in each it reads
+/// some KiB between two of our questions. What is open for longer is held by another process.
 const QUESTIONS: usize = 64;
 
 /// A machine that ends takes its agent with it; that it has ended we hear some milliseconds later.

@@ -50,8 +50,8 @@ impl Failure {
         })
     }
 
-    /// The machine ended by itself. A kernel that panics says so, and resets the machine: we tell it to, by `panic=-1`. A
-    /// command that does the same is taken for one.
+    /// The machine ended by itself. A kernel that panics says so, and resets the machine: we tell it to, by `panic=-1`.
+    /// A command that does the same is taken for one.
     pub(crate) fn of_end(vm: &Vm, outcome: &Outcome) -> Self {
         let printed = printed(vm, CONSOLE);
         let last_words = printed.lines().find_map(|line| Some(line.split_once("Kernel panic - not syncing: ")?.1));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Config, Mark, Vm, Wait};
+use qemu_machine_blocking::{Config, Found, Mark, Vm, Wait};
 use qemu_machine_tests::cpio::Archive;
 use qemu_machine_tests::linux::Parts;
 
@@ -38,7 +38,7 @@ impl Guest {
         Ok(Self { kernel, initramfs })
     }
 
-    /// Launches it with what works here, and returns when QEMU runs.
+    /// Launches it with what works here, and returns when QEMU runs. A machine that is dropped is ended.
     pub(crate) fn launch(&self, options: &Options) -> Result<Vm, Failure> {
         if options.accel == Accel::Kvm || (options.accel == Accel::Auto && Path::new("/dev/kvm").exists()) {
             let vm = Vm::launch(self.config("kvm", options));
@@ -52,16 +52,16 @@ impl Guest {
 
     fn config(&self, accel: &str, options: &Options) -> Config {
         // It resets when it panics, and QEMU ends when it resets. The check of the timer fails on hosts that are busy.
-        let mut append = "console=ttyS0 panic=-1 oops=panic no_timer_check".to_owned();
-        for parameter in options.quiet.then_some("quiet").into_iter().chain(options.append.iter().map(String::as_str)) {
-            append += &format!(" {parameter}");
-        }
+        let mut append = vec!["console=ttyS0 panic=-1 oops=panic no_timer_check"];
+        append.extend(options.quiet.then_some("quiet"));
+        append.extend(options.append.iter().map(String::as_str));
+        // A file of ours without a name.
         let initramfs = format!("/proc/{}/fd/{}", process::id(), self.initramfs.as_raw_fd());
         let config = Config::new("qemu-system-x86_64")
             .args(["-accel", accel, "-nodefaults", "-no-user-config", "-no-reboot", "-m", "256M"])
             .arg("-kernel")
             .arg(self.kernel.as_os_str().as_encoded_bytes())
-            .args(["-initrd", &initramfs, "-append", &append])
+            .args(["-initrd", &initramfs, "-append", &append.join(" ")])
             .args(options.qemu_arg.iter().map(String::as_str))
             .serial(CONSOLE)
             .serial(REPORT);
@@ -69,9 +69,11 @@ impl Guest {
     }
 }
 
-/// Whether a guest comes to its init soon, or to its end.
+/// Whether a guest comes to its init soon. One that cannot because of its kernel cannot on TCG either, and is told from
+/// there.
 fn gets_on(vm: &Vm) -> bool {
-    vm.wait_any(&Mark::default(), [Wait::text(REPORT, "ready."), Wait::end()], KVM_WITHIN).is_ok()
+    let hit = vm.wait_any(&Mark::default(), [Wait::text(REPORT, "ready."), Wait::end()], KVM_WITHIN);
+    hit.is_ok_and(|hit| matches!(hit.found, Found::Text(_)))
 }
 
 /// What `tests/setup` unpacked below cargo's target directory, where we are as well.

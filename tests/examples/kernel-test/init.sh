@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# Decides what the guest does: it has /command run, by itself or by the guest agent. Its first serial port is its console;
-# on the second it tells when it is ready, and with which code the command has ended.
+# Decides what the guest does: it has /command run, by itself or by the guest agent. Its first serial port is its
+# console; on the second it tells when it is ready, and with which code the command has ended.
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
 mount -t sysfs sysfs /sys

@@ -36,8 +36,8 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     thread::scope(|threads| {
         threads.spawn(|| stream(&vm));
         let code = watch(&vm, options);
-        // There is nothing to save in this guest. The end of the machine is what `stream` ends with; all that was printed
-        // before comes first.
+        // There is nothing to save in this guest. The end of the machine is what `stream` ends with; all that was
+        // printed before comes first.
         drop(vm.kill());
         code.map(ExitCode::from)
     })

@@ -1,6 +1,6 @@
 //! Decides how we follow what the guest reports on its second serial port.
 //!
-//! Why there: every kernel for this machine has the driver built in, an exit code has all its eight bits (there are seven
+//! Why there: kernels for this machine have its driver built in, an exit code has all its eight bits (there are seven
 //! with `isa-debug-exit`), and nothing that the command or the kernel prints is mistaken for a report.
 
 use std::time::{Duration, Instant};
