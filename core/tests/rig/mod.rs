@@ -189,8 +189,8 @@ impl Rig {
         self.says(&format!(r#"{{"event": "SHUTDOWN", "data": {{"guest": false, "reason": "{reason}"}}}}"#));
     }
 
-    pub(crate) fn prints(&mut self, text: &str) {
-        self.handle(Input::Received(Channel::Console(0), text.as_bytes()));
+    pub(crate) fn prints(&mut self, text: impl AsRef<[u8]>) {
+        self.handle(Input::Received(Channel::Console(0), text.as_ref()));
     }
 
     pub(crate) fn exits(&mut self, status: ExitStatus) {
