@@ -37,3 +37,13 @@ fn a_text_that_no_console_remembers_is_refused() {
     rig.prints("login");
     assert!(rig.vm.claim_wait(wait).expect("it was printed").is_ok());
 }
+
+#[test]
+fn what_fits_exactly_may_be_typed() {
+    let mut rig = ready(|limits| limits.console_input = 4);
+    let now = rig.now;
+    assert_eq!(rig.vm.type_on(now, "tty", b"12345"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.type_on(now, "tty", b"12"), Ok(()));
+    assert_eq!(rig.vm.type_on(now, "tty", b"345"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.type_on(now, "tty", b"34"), Ok(()));
+}
