@@ -2,6 +2,7 @@
 
 mod rig;
 
+use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, ProcessNews, Request, Wiring};
 use qemu_machine_core::session::{Heard, Session};
 use qemu_machine_core::{Cause, Channel, Effect, Input, LaunchFailure, Limits, Moment, Phase, Rung, Shutdown};
 use qemu_machine_core::{Signal, State, Why};
@@ -19,14 +20,36 @@ fn a_connection_is_opened_once() {
     assert_eq!(again, ready);
 }
 
-/// It is that of an earlier life: on this rung nothing was signalled yet.
 #[test]
-fn a_signal_that_was_refused_before_it_was_due_shortens_nothing() {
+fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(30)));
     rig.handle(Input::Signalled(Signal::Terminate, Err(fault("signal"))));
-    assert_eq!(rig.signals(), []);
+    assert_eq!((rig.signals(), rig.vm.rungs()), (vec![], &[Rung::Quit][..]));
     assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
+}
+
+/// The same for a lifecycle that somebody drives by hand, with nobody before it who knows what was ordered.
+#[test]
+fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
+    let step = |life: Lifecycle, news| life.step(Moment::ORIGIN, news, &mut |_| ());
+    let launch = Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
+    let ready = [
+        News::Asked(launch),
+        News::Process(ProcessNews::Prepared),
+        News::Process(ProcessNews::Spawned { pid: 1 }),
+        News::Link(LinkNews::Opened),
+        News::Link(LinkNews::Greeted),
+        News::Link(LinkNews::Negotiated),
+    ];
+    let life = ready.into_iter().fold(Lifecycle::default(), step);
+    let quitting = step(life, News::Asked(Request::Shutdown(Shutdown::within(secs(30)))));
+    assert_eq!(quitting.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
+    assert_eq!(step(quitting, News::SignalRefused(Signal::Terminate)), quitting);
+    let terminating = step(quitting, News::RungRefused);
+    assert_eq!(terminating.deadline(), Some((at(secs(10)), Why::Rung(Rung::Terminate))));
+    let killed = step(terminating, News::SignalRefused(Signal::Terminate));
+    assert_eq!(killed.deadline().map(|(_, why)| why), Some(Why::Reap));
 }
 
 fn pressing() -> Rig {
