@@ -4,8 +4,10 @@ mod rig;
 
 use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, ProcessNews, Request, Wiring};
 use qemu_machine_core::session::{Heard, Session};
-use qemu_machine_core::{Cause, Channel, Effect, Input, LaunchFailure, Limits, Moment, Phase, Rung, Shutdown};
-use qemu_machine_core::{Signal, State, Why};
+use qemu_machine_core::{
+    Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Phase, Rung, Shutdown, Signal, State,
+    Wait, WaitError, Why,
+};
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
 const QUIT: &str = r#"{"execute":"quit","id":2}"#;
@@ -107,4 +109,16 @@ fn a_process_that_survives_its_kill_can_be_given_up() {
     assert_eq!((rig.vm.state(), rig.outcome().cause), (State::Ended, Cause::Unkillable));
     rig.exits(SIGKILL);
     assert_eq!(rig.outcome().cause, Cause::Unkillable, "it was told once");
+}
+
+/// A wait had found it in the queue of its listener, which the next life empties.
+#[test]
+fn an_event_that_nobody_took_is_lost_with_its_life() {
+    let mut rig = Rig::ready(config());
+    let id = rig.vm.listen(&Mark::default(), [Wait::any_event()]).expect("a listener");
+    let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).expect("a wait that makes sense");
+    rig.happens("STOP");
+    let outcome = rig.dies(SIGKILL);
+    rig.launch();
+    assert_eq!(rig.vm.claim_event(wait), Some(Err(WaitError::Ended(Box::new(outcome)))));
 }

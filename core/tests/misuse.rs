@@ -2,8 +2,8 @@
 
 mod rig;
 
-use qemu_machine_core::{FOREVER, Limits, Misuse, Wait};
-use rig::{Rig, SIGKILL, config};
+use qemu_machine_core::{Channel, Config, Descriptor, FOREVER, Limits, Misuse, Peer, State, Wait};
+use rig::{GREETING, Rig, SIGKILL, config};
 
 fn ready(change: impl FnOnce(&mut Limits)) -> Rig {
     let mut limits = Limits::default();
@@ -46,4 +46,12 @@ fn what_fits_exactly_may_be_typed() {
     assert_eq!(rig.vm.type_on(now, "tty", b"12"), Ok(()));
     assert_eq!(rig.vm.type_on(now, "tty", b"345"), Err(Misuse::ConsoleInputFull(4)));
     assert_eq!(rig.vm.type_on(now, "tty", b"34"), Ok(()));
+}
+
+#[test]
+fn a_connection_that_was_given_serves_one_life() {
+    let mut rig = Rig::launched(Config::attach(Peer::Connected(Descriptor::new(3_u8))));
+    rig.negotiate(GREETING);
+    rig.closes(Channel::Monitor);
+    assert_eq!((rig.vm.state(), rig.vm.launch(rig.now)), (State::Ended, Err(Misuse::UsedUp)));
 }
