@@ -97,6 +97,11 @@ impl Driver {
         answer
     }
 
+    /// Takes something that is there already. Nothing follows from that for the machine, or for whoever turns it.
+    pub(crate) fn take<T>(&self, take: impl FnOnce(&mut Machine) -> T) -> T {
+        take(&mut self.lock().machine)
+    }
+
     /// Looks at the machine, unless somebody is at it.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
         try_lock(&self.turn).map(|turn| look(&turn.machine))
