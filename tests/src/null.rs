@@ -11,6 +11,8 @@ pub const GREETING: &[u8] =
 /// What `query-status` returns.
 pub const STATUS: &[u8] = b"{\"status\": \"running\", \"singlestep\": false, \"running\": true}";
 
+const VERSION: &[u8] = b"{\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \"package\": \"\"}";
+
 /// Two events as QEMU writes them; a flood has them in turn.
 pub const EVENTS: [&[u8]; 2] = [
     b"{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 123456}, \"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"drive-virtio-disk0\", \"len\": 10737418240, \"offset\": 10737418240, \"speed\": 0, \"type\": \"mirror\"}}\r\n",
@@ -57,6 +59,7 @@ fn answer(request: &[u8], wealth: &Wealth, replies: &mut Vec<u8>, client: &mut i
     let is = |name: &[u8]| request.windows(name.len()).take(32).any(|window| window == name);
     let value: &[u8] = match () {
         () if is(b"\"query-status\"") => STATUS,
+        () if is(b"\"query-version\"") => VERSION,
         () if is(b"\"large\"") || is(b"\"dribble\"") || is(b"\"query-qmp-schema\"") => &wealth.large,
         () => b"{}",
     };
