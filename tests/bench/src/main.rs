@@ -1,8 +1,9 @@
 //! Decides what the bench is: every workload on every client, beside the bare socket, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path tests/bench/Cargo.toml               all of it, into speed.md and speed.svg
-//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick    a tenth of it, to the standard output
+//! cargo run --release --manifest-path tests/bench/Cargo.toml                 all of it, into speed.md and speed.svg
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a tenth of it, to the standard output
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   in so many rounds, and builds nothing
 //! ```
 //!
 //! Servers and clients are processes of their own on one and the same processor: between two, what is measured is how
@@ -11,6 +12,7 @@
 
 mod clients;
 mod crowd;
+mod decode;
 mod goals;
 mod launch;
 mod meter;
@@ -34,7 +36,17 @@ fn main() -> io::Result<()> {
     match *arguments {
         [CLIENT, client, workload, address] => clients::act(client, &workload.parse()?, address.as_ref()),
         [SERVER, workload] => server::serve(&workload.parse()?),
-        [] => page::write(&rounds::all(plan::Plan::whole())?),
+        [] => {
+            let mut found = rounds::all(plan::Plan::whole())?;
+            // Building takes minutes more.
+            page::write(&found)?;
+            found.extend(size::all()?.into_iter().map(|(client, taken)| ((plan::Workload::Size, client), taken)));
+            page::write(&found)
+        }
+        ["--rounds", rounds] => {
+            let rounds = rounds.parse().map_err(io::Error::other)?;
+            page::write(&rounds::all(plan::Plan { rounds, ..plan::Plan::whole() })?)
+        }
         ["--quick"] => {
             print!("{}", page::text(&rounds::all(plan::Plan::quick())?)?);
             Ok(())

@@ -48,7 +48,7 @@ fn machine() -> io::Result<String> {
     };
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let count = std::thread::available_parallelism()?;
+    let count = processors.lines().filter(|line| line.starts_with("processor")).count();
     let model = model.trim_start_matches(['\t', ' ', ':']);
     Ok(format!(
         "{}, {count} processors ({model}), shared with others; Linux {}; {}; {}.",

@@ -23,6 +23,8 @@ pub enum Workload {
     Launch(usize),
     /// So many connections, and so many rounds of one command on each of them at once.
     Crowd(usize, usize),
+    /// So many events, read in memory.
+    Decode(usize),
     /// What a program needs to be built; no process does this.
     Size,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Workload {
             Self::Dribble(bytes) => write!(f, "dribble {bytes}"),
             Self::Launch(times) => write!(f, "launch {times}"),
             Self::Crowd(connections, rounds) => write!(f, "crowd {connections} {rounds}"),
+            Self::Decode(events) => write!(f, "decode {events}"),
             Self::Size => f.write_str("size"),
         }
     }
@@ -68,6 +71,7 @@ impl FromStr for Workload {
             "dribble" => Self::Dribble(number(1)?),
             "launch" => Self::Launch(number(1)?),
             "crowd" => Self::Crowd(number(1)?, number(2)?),
+            "decode" => Self::Decode(number(1)?),
             "size" => Self::Size,
             _ => return Err(unknown()),
         })
@@ -92,6 +96,7 @@ impl Workload {
             Self::Crowd(connections, _) => format!(
                 "{connections} connections, a command on all at once (on threads: in turn); KB for each are counted"
             ),
+            Self::Decode(events) => format!("{events} events read in memory"),
             Self::Size => "what a program that asks one question needs to be built".to_string(),
         }
     }
@@ -99,7 +104,11 @@ impl Workload {
     /// How many things it counts by: commands, events or replies.
     pub fn units(self) -> usize {
         match self {
-            Self::Turns(count) | Self::Qemu(count) | Self::Flight(_, count) | Self::Flood(count) => count,
+            Self::Turns(count)
+            | Self::Qemu(count)
+            | Self::Flight(_, count)
+            | Self::Flood(count)
+            | Self::Decode(count) => count,
             Self::Large(_, times, _) | Self::Launch(times) => times,
             Self::Dribble(_) | Self::Size => 1,
             Self::Crowd(connections, rounds) => connections * rounds,
@@ -132,6 +141,7 @@ impl Workload {
             Self::Dribble(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
             Self::Launch(_) => &["raw", "blocking", "mio", "smol"],
             Self::Crowd(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
+            Self::Decode(_) => &["serde value", "raw+serde", "core"],
             Self::Size => &["raw+serde", "core", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
         }
     }
@@ -148,8 +158,8 @@ const MB: usize = 1 << 20;
 
 impl Plan {
     pub fn whole() -> Self {
-        use Workload::{Crowd, Dribble, Flight, Flood, Large, Launch, Qemu, Size, Turns};
-        let mut workloads = vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8)];
+        use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
+        let mut workloads = vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8), Decode(340_000)];
         workloads.extend([1, 4, 16, 64].map(|depth| Flight(depth, 20_032)));
         workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
         for size in [1, 2, 4, 8, 16] {
@@ -157,13 +167,12 @@ impl Plan {
         }
         workloads.extend([1, 4, 16].map(|size| Dribble(size * MB)));
         workloads.extend([(1, 5000), (10, 500), (100, 50), (200, 25)].map(|(crowd, rounds)| Crowd(crowd, rounds)));
-        workloads.push(Size);
-        Self { workloads, rounds: 7 }
+        Self { workloads, rounds: 5 }
     }
 
     pub fn quick() -> Self {
-        use Workload::{Crowd, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
-        let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Flight(16, 2048)];
+        use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
+        let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Decode(34_000), Flight(16, 2048)];
         workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
         workloads.extend([Dribble(MB), Crowd(50, 10)]);
         Self { workloads, rounds: 1 }

@@ -8,11 +8,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::meter::Taken;
 use crate::plan::{Plan, Workload};
-use crate::{CLIENT, SERVER, size};
+use crate::{CLIENT, SERVER};
 
 /// What each client took for each workload: the median, of each number by itself.
 pub type Found = BTreeMap<(Workload, &'static str), Taken>;
@@ -23,16 +23,13 @@ pub type Found = BTreeMap<(Workload, &'static str), Taken>;
 ///
 /// When a client or a server cannot be run.
 pub fn all(plan: Plan) -> io::Result<Found> {
+    let before = sched_getaffinity(None)?;
     let mut processor = CpuSet::new();
     processor.set(sched_getcpu());
+    // What is started from here on is there, too.
+    sched_setaffinity(None, &processor)?;
     let mut found = Found::new();
     for workload in plan.workloads {
-        if workload == Workload::Size {
-            found.extend(size::all()?.into_iter().map(|(client, taken)| ((workload, client), taken)));
-            continue;
-        }
-        // What is started from here on is there, too.
-        sched_setaffinity(None, &processor)?;
         let mut taken: BTreeMap<&'static str, Vec<Taken>> = BTreeMap::new();
         for round in 0..plan.rounds {
             for client in workload.clients() {
@@ -42,6 +39,7 @@ pub fn all(plan: Plan) -> io::Result<Found> {
         }
         found.extend(taken.into_iter().map(|(client, taken)| ((workload, client), medians(&taken))));
     }
+    sched_setaffinity(None, &before)?;
     Ok(found)
 }
 

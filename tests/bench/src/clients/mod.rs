@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::meter::{measure, memory};
 use crate::plan::{Reading, Workload};
-use crate::{crowd, launch};
+use crate::{crowd, decode, launch};
 
 /// Longer than anything takes.
 pub const LONG: Duration = Duration::from_secs(100);
@@ -68,6 +68,7 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
 pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
     match *workload {
         Workload::Launch(times) => return launch::act(name, times),
+        Workload::Decode(events) => return decode::act(name, events),
         Workload::Crowd(connections, rounds) => return crowd::act(name, address, connections, rounds),
         _ => {}
     }

@@ -41,7 +41,7 @@ pub const STATUS: &[u8] = br#"{"execute":"query-status","id":1}"#;
 
 /// What every message is, with nothing copied.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+pub struct Envelope<'a> {
     #[serde(borrow, default, rename = "return")]
     value: Option<&'a RawValue>,
     #[serde(borrow, default)]
