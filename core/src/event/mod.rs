@@ -26,10 +26,16 @@ pub use matcher::matches;
 /// Names and data are open sets: an event that this library has never heard of is as good as any other.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The message that the two ranges point into.
+    /// The message that the ranges point into.
     frame: Frame,
     name: Range<usize>,
     data: Option<Range<usize>>,
+}
+
+/// What few ask for, and what is read when they do.
+#[derive(Default, Deserialize)]
+struct Stamped {
+    #[serde(default)]
     timestamp: Timestamp,
 }
 
@@ -76,12 +82,7 @@ impl Event {
     const COPIED_BELOW: usize = 4096;
 
     /// An event whose name and data are slices of `frame`; the name still in its quotes.
-    pub(crate) fn read(
-        frame: &Bytes,
-        name: &str,
-        data: Option<&[u8]>,
-        timestamp: Timestamp,
-    ) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(frame: &Bytes, name: &str, data: Option<&[u8]>) -> Result<Self, serde_json::Error> {
         let range = |part: &[u8]| {
             let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
             start..start + part.len()
@@ -89,14 +90,14 @@ impl Event {
         let data = data.map(range);
         let text = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         if let Some(plain) = text.filter(|text| !text.contains('\\')) {
-            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain.as_bytes()), data, timestamp });
+            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain.as_bytes()), data });
         }
         // No QEMU escapes a name. Who does gets it unescaped, behind a copy of the message.
         let plain: String = serde_json::from_str(name)?;
         let mut copy = Vec::with_capacity(frame.len() + plain.len());
         copy.extend_from_slice(frame);
         copy.extend_from_slice(plain.as_bytes());
-        Ok(Self { name: frame.len()..copy.len(), frame: Frame::Kept(copy.into()), data, timestamp })
+        Ok(Self { name: frame.len()..copy.len(), frame: Frame::Kept(copy.into()), data })
     }
 
     /// The name, for example `SHUTDOWN`.
@@ -130,10 +131,12 @@ impl Event {
         serde_json::from_str(self.data().unwrap_or("null"))
     }
 
-    /// When it happened, by QEMU's clock.
+    /// When it happened, by QEMU's clock. A time that cannot be read is the default.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        self.timestamp
+        // Behind the message there may be its name.
+        let mut message = serde_json::Deserializer::from_slice(&self.frame);
+        Stamped::deserialize(&mut message).unwrap_or_default().timestamp
     }
 
     /// How many bytes it holds.

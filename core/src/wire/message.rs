@@ -98,11 +98,8 @@ impl Message {
         let envelope: Envelope<'_> = serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?;
         let id = envelope.id.map(RawValue::get);
         if let Some(event) = envelope.event {
-            // A time that cannot be read costs no event.
-            let timestamp = envelope.timestamp.and_then(|time| serde_json::from_str(time.get()).ok());
-            let timestamp = timestamp.unwrap_or_default();
             let data = envelope.data.map(|data| data.get().as_bytes());
-            return Event::read(frame, event.get(), data, timestamp)
+            return Event::read(frame, event.get(), data)
                 .map(Self::Event)
                 .map_err(|error| malformed(error.to_string()));
         }
@@ -154,8 +151,6 @@ struct Envelope<'a> {
     event: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    timestamp: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
 }

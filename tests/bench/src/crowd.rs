@@ -1,6 +1,5 @@
 //! Decides how many connections of one process are measured: the memory of each, and a command on all of them at once.
 
-use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use qemu_machine_mio::Desk;
 use crate::clients::others::{Nothing, qmp, service, tokio};
 use crate::clients::ours::{Threads, config};
 use crate::clients::raw::{Mode, Raw, STATUS};
-use crate::clients::{Client, other};
+use crate::clients::{Client, keep, other};
 use crate::meter::{Begun, memory};
 
 /// What is measured counts the memory for each connection, in KiB, after each was used.
@@ -25,9 +24,7 @@ pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io:
             connections,
             rounds,
             async || service(address).await,
-            async |client| {
-                client.execute(qapi::qmp::query_status {}).await.map(|reply| drop(black_box(reply))).map_err(other)
-            },
+            async |client| client.execute(qapi::qmp::query_status {}).await.map(keep).map_err(other),
         )),
         "qmp" => tokio()?.block_on(tasks(
             connections,
@@ -35,7 +32,7 @@ pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io:
             async || qmp(address).await,
             async |client| {
                 let reply = client.execute::<_, serde_json::Value>("query-status", Nothing::None).await;
-                reply.map(|reply| drop(black_box(reply))).map_err(other)
+                reply.map(keep).map_err(other)
             },
         )),
         _ => Err(other(format!("{name} is not in the crowd"))),
@@ -118,9 +115,7 @@ async fn in_tasks(address: &Path, connections: usize, rounds: usize) -> io::Resu
         let spawn = |driver| executor.spawn(driver).detach();
         qemu_machine_smol::Vm::launch_with(config(address), spawn).await.map_err(other)
     };
-    let ask = async |vm: &qemu_machine_smol::Vm| {
-        vm.execute(Unread("query-status")).await.map(|reply| drop(black_box(reply))).map_err(other)
-    };
+    let ask = async |vm: &qemu_machine_smol::Vm| vm.execute(Unread("query-status")).await.map(keep).map_err(other);
     executor.run(tasks(connections, rounds, connect, ask)).await
 }
 

@@ -7,8 +7,8 @@ use qemu_machine_core::wire::{Frame, Framer, Message};
 use qemu_machine_tests::null::EVENTS;
 use serde_json::Value;
 
-use crate::clients::other;
 use crate::clients::raw::Envelope;
+use crate::clients::{keep, other};
 use crate::meter::measure;
 
 /// What a socket holds, about.
@@ -21,9 +21,7 @@ pub fn act(name: &str, events: usize) -> io::Result<()> {
         "serde value" => {
             |lines| each(lines, |line| serde_json::from_slice::<Value>(line).map(|value| drop(black_box(value))))
         }
-        "raw+serde" => |lines| {
-            each(lines, |line| serde_json::from_slice::<Envelope<'_>>(line).map(|envelope| drop(black_box(envelope))))
-        },
+        "raw+serde" => |lines| each(lines, |line| serde_json::from_slice::<Envelope<'_>>(line).map(keep)),
         "core" => core,
         _ => return Err(other(format!("{name} does not read by itself"))),
     };

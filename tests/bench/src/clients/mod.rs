@@ -99,3 +99,8 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
 pub fn other(error: impl ToString) -> io::Error {
     io::Error::other(error.to_string())
 }
+
+/// Makes something as if somebody used it, and drops it.
+pub fn keep<T>(what: T) {
+    std::hint::black_box(what);
+}

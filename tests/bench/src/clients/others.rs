@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::io::WriteHalf;
 use tokio::runtime::Runtime;
 
-use super::{Client, LONG, QUIET, other};
+use super::{Client, LONG, QUIET, keep, other};
 use crate::plan::Reading;
 
 /// No arguments.
@@ -79,9 +79,7 @@ impl Qapi {
 
 impl Client for Qapi {
     fn turns(&mut self, count: usize) -> io::Result<()> {
-        (0..count).try_for_each(|_| {
-            self.0.execute(&qapi::qmp::query_status {}).map(|reply| drop(black_box(reply))).map_err(other)
-        })
+        (0..count).try_for_each(|_| self.0.execute(&qapi::qmp::query_status {}).map(keep).map_err(other))
     }
 
     fn flood(&mut self, events: usize) -> io::Result<usize> {
@@ -100,7 +98,7 @@ impl Client for Qapi {
             "dribble" => self.0.execute(&Dribble {}),
             _ => self.0.execute(&Large {}),
         }
-        .map(|reply| drop(black_box(reply)))
+        .map(keep)
         .map_err(other)
     }
 }
@@ -186,7 +184,7 @@ impl Client for QapiTokio {
                 "dribble" => service.execute(Dribble {}).await,
                 _ => service.execute(Large {}).await,
             }
-            .map(|reply| drop(black_box(reply)))
+            .map(keep)
             .map_err(other)
         })
     }
