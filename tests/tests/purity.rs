@@ -89,7 +89,8 @@ fn the_runtimes_are_thin() {
         println!("{runtime}: {lines} lines of code");
         assert!(lines <= 650, "{runtime} has {lines} lines of code");
         let manifest = std::fs::read_to_string(root().join(runtime).join("Cargo.toml")).expect("it has a manifest");
-        assert!(!manifest.contains("serde_json"), "{runtime} reads JSON by itself");
+        let published = manifest.split("[dev-dependencies]").next().expect("there is a first part");
+        assert!(!published.contains("serde_json"), "{runtime} reads JSON by itself");
     }
 }
 

@@ -1,0 +1,186 @@
+//! Decides how a line can go on: which names and words the schema has there, and what is still missing.
+
+use qemu_machine_blocking::Schema;
+use qemu_machine_blocking::schema::{Kind, Member, Shape};
+
+use crate::line::OWN;
+use crate::live::Live;
+use crate::place::{Arguments, choices};
+use crate::words::{Word, cut};
+
+/// How many letters a hint may have, so that the line stays one on a terminal of 80.
+const HINT: usize = 60;
+
+/// Where the last word, or its value, begins, and what may stand there instead. What the schema does not list, `live` is
+/// asked for.
+pub(crate) fn candidates(
+    before: &str,
+    schema: &Schema,
+    live: impl Fn(Live<'_>) -> Vec<String>,
+) -> (usize, Vec<String>) {
+    let none = (before.len(), Vec::new());
+    let Ok(mut words) = cut(before) else { return none };
+    let ends_here = words.last().is_some_and(|word| word.at.end == before.len());
+    let typed = if ends_here { words.pop() } else { None };
+    let typed = typed.unwrap_or_else(|| Word { key: String::new(), value: None, at: before.len()..before.len() });
+    if typed.key.starts_with('{') {
+        return none;
+    }
+    let start = typed.at.start;
+    match (words.split_first(), &typed.value) {
+        (None, None) => (start, names(&typed.key, schema.commands().chain(OWN))),
+        (None, Some(_)) => none,
+        (Some((hmp, _)), _) if hmp.key == "hmp" => none,
+        (Some((help, [])), None) if help.key == "help" => {
+            (start, names(&typed.key, schema.commands().chain(schema.events())))
+        }
+        (Some((command, written)), typed_value) => {
+            let (command, written) = asked(command, written);
+            let Some(arguments) = Arguments::of(schema, command, written) else { return none };
+            let find = |key: &str| find(written, key);
+            match typed_value {
+                None => {
+                    let mut keys = keys(&typed.key, arguments);
+                    if let Some(driver) = find("driver").filter(|_| command == "device_add") {
+                        keys.extend(properties(&typed.key, arguments, live(Live::PropertiesOf(driver))));
+                    }
+                    (start, keys)
+                }
+                Some(value) if value.quoted => none,
+                Some(value) => {
+                    let words = arguments.shape_of(&typed.key).map(values).unwrap_or_default();
+                    let mut words = names(&value.text, words);
+                    if let Some(asked) = Live::of(command, &typed.key, &value.text, find) {
+                        words.extend(names(&value.text, live(asked).iter().map(String::as_str)));
+                    }
+                    (start + typed.key.len() + 1, words)
+                }
+            }
+        }
+    }
+}
+
+/// The value of a key that is written.
+fn find<'a>(written: &'a [Word], key: &str) -> Option<&'a str> {
+    let word = written.iter().find(|word| word.key == key)?;
+    word.value.as_ref().map(|value| value.text.as_str())
+}
+
+/// Properties of a device as keys: those that the schema does not have, and that are not written.
+fn properties(typed: &str, arguments: Arguments<'_>, known: Vec<String>) -> Vec<String> {
+    let is_new = |name: &String| arguments.shape_of(name).is_none() && !arguments.has(name);
+    let keys = known.into_iter().filter(is_new).map(|name| format!("{name}="));
+    keys.filter(|key| begins(key, typed)).collect()
+}
+
+/// The command whose arguments are written; help is asked about one in the same words.
+fn asked<'a>(command: &'a Word, written: &'a [Word]) -> (&'a str, &'a [Word]) {
+    match written.split_first() {
+        Some((about, written)) if command.key == "help" => (&about.key, written),
+        _ => (&command.key, written),
+    }
+}
+
+/// What may be a whole word, with the blank behind it, unless it goes on. QEMU has names with `-` and names with `_`: either is found by
+/// the other.
+fn names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let known = known.into_iter().filter(|known| begins(known, typed));
+    known.map(|name| if name.ends_with('/') { name.to_owned() } else { format!("{name} ") }).collect()
+}
+
+fn begins(name: &str, typed: &str) -> bool {
+    let fold = |text: &str| text.replace('_', "-");
+    fold(name).starts_with(&fold(typed))
+}
+
+/// The keys that an argument may have, up to the next dot.
+fn keys(typed: &str, arguments: Arguments<'_>) -> Vec<String> {
+    let path = typed.rsplit_once('.').map_or("", |(path, _)| path);
+    let Some(place) = arguments.at(path) else { return Vec::new() };
+    let mut keys = Vec::new();
+    for member in place.members() {
+        let key = place.key(member.name);
+        let is_object = |shape: Shape<'_>| shape.kind() == Kind::Object;
+        if !arguments.has(&key) && !choices(member.shape).all(is_object) {
+            keys.push(format!("{key}="));
+        }
+        if choices(member.shape).any(is_object) {
+            keys.push(format!("{key}."));
+        }
+    }
+    keys.retain(|key| begins(key, typed));
+    keys
+}
+
+/// The words that a value may be.
+fn values(shape: Shape<'_>) -> Vec<&str> {
+    let of = |shape: Shape<'_>| if shape.kind() == Kind::Boolean { vec!["true", "false"] } else { Vec::new() };
+    choices(shape).flat_map(|shape| shape.values().chain(of(shape)).collect::<Vec<_>>()).collect()
+}
+
+/// What may follow a line that is typed so far: arguments that are missing, or what a value is to be.
+pub(crate) fn hint(line: &str, schema: &Schema) -> Option<String> {
+    let words = cut(line).ok()?;
+    let (command, written) = words.split_first()?;
+    let arguments = Arguments::of(schema, &command.key, written)?;
+    if line.ends_with(char::is_whitespace) {
+        return missing(arguments, written.is_empty());
+    }
+    let last = written.last()?;
+    let is_empty = last.value.as_ref().is_some_and(|value| value.text.is_empty() && !value.quoted);
+    if is_empty { arguments.shape_of(&last.key).map(wanted) } else { None }
+}
+
+/// The arguments that must be there and are not; at first, those that may be as well, as far as there is room.
+fn missing(arguments: Arguments<'_>, with_optional: bool) -> Option<String> {
+    let place = arguments.root();
+    let members = place.members().into_iter().filter(|member| !arguments.has(&place.key(member.name)));
+    let mut hint = String::new();
+    for member in members.filter(|member| with_optional || !member.optional) {
+        let next = shown(member);
+        if hint.len() + next.len() > HINT {
+            hint.push('…');
+            break;
+        }
+        hint = hint + &next + " ";
+    }
+    let hint = hint.trim_end();
+    (!hint.is_empty()).then(|| hint.to_owned())
+}
+
+fn shown(member: Member<'_>) -> String {
+    let dot = if member.shape.kind() == Kind::Object { "." } else { "=" };
+    if member.optional { format!("[{}{dot}]", member.name) } else { format!("{}{dot}", member.name) }
+}
+
+/// What a value is to be, in short: its words where they are few, and its kind.
+pub(crate) fn wanted(shape: Shape<'_>) -> String {
+    let words = values(shape);
+    let listed = words.join("|");
+    match shape.kind() {
+        Kind::Enum | Kind::Boolean if listed.len() <= HINT => listed,
+        Kind::Enum => {
+            let room = listed.char_indices().take_while(|(at, _)| *at < HINT).filter(|(_, c)| *c == '|').last();
+            format!("{}|…", room.map_or("", |(end, _)| &listed[..end]))
+        }
+        Kind::Array => format!("[{}, …]", shape.element().map_or_else(|| "anything".into(), wanted_within)),
+        Kind::Alternate => shape.alternatives().map(wanted_within).collect::<Vec<_>>().join(" or "),
+        _ => wanted_within(shape),
+    }
+}
+
+/// The same without going further down: types may hold themselves.
+fn wanted_within(shape: Shape<'_>) -> String {
+    let kind = shape.kind().to_string();
+    let bare = kind.trim_start_matches("an ").trim_start_matches("a ");
+    match shape.kind() {
+        Kind::Enum if shape.values().map(|word| word.len() + 1).sum::<usize>() <= HINT => {
+            shape.values().collect::<Vec<_>>().join("|")
+        }
+        Kind::Enum => "word".into(),
+        _ => bare.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Decides how the line editor is set up: what it completes, what it hints at, when a line is over, what it remembers.
+
+use std::borrow::Cow;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustyline::completion::Completer;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::{Hint, Hinter};
+use rustyline::history::FileHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
+
+use crate::complete::{candidates, hint};
+use crate::line::Trouble;
+use crate::live::Live;
+use crate::over::Ending;
+use crate::talk::Talk;
+
+/// How many lines are remembered: months of them, in less than a megabyte.
+const REMEMBERED: usize = 10_000;
+
+/// The line editor, with the file of its history.
+pub(crate) struct LineEditor {
+    pub(crate) editor: Editor<Assistant, FileHistory>,
+    history: Option<PathBuf>,
+}
+
+impl LineEditor {
+    pub(crate) fn new(talk: Arc<Talk>, ending: Ending, history: Option<PathBuf>) -> rustyline::Result<Self> {
+        let config = Config::builder()
+            .max_history_size(REMEMBERED)?
+            .history_ignore_space(true)
+            .completion_type(CompletionType::List)
+            .completion_show_all_if_ambiguous(true)
+            .build();
+        let mut editor = Editor::with_history(config.clone(), FileHistory::with_config(&config))?;
+        editor.set_helper(Some(Assistant { talk, ending }));
+        let mut line_editor = Self { editor, history };
+        if let Some(path) = &line_editor.history {
+            // There is none at first; one that cannot be read is as good as none.
+            let _ = line_editor.editor.load_history(path);
+        }
+        Ok(line_editor)
+    }
+
+    /// Remembers a line, also for the next time; unless it is one that is better forgotten. Says what keeps it from
+    /// that, once.
+    pub(crate) fn remember(&mut self, line: &str) -> Result<(), String> {
+        if is_secret(line) || !self.editor.add_history_entry(line).unwrap_or(false) {
+            return Ok(());
+        }
+        let Some(path) = &self.history else { return Ok(()) };
+        let saved = make_directory(path).map_err(|error| error.to_string());
+        let saved = saved.and_then(|()| self.editor.append_history(path).map_err(|error| error.to_string()));
+        let told = saved.map_err(|error| format!("lines are not remembered: {}: {error}", path.display()));
+        if told.is_err() {
+            self.history = None;
+        }
+        told
+    }
+}
+
+fn is_secret(line: &str) -> bool {
+    let line = line.to_lowercase();
+    ["password", "secret"].iter().any(|word| line.contains(word))
+}
+
+/// Makes the directory of a file, for its owner alone.
+fn make_directory(file: &Path) -> std::io::Result<()> {
+    let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
+    DirBuilder::new().mode(0o700).recursive(true).create(directory)
+}
+
+/// Helps with a line while it is typed.
+pub(crate) struct Assistant {
+    talk: Arc<Talk>,
+    ending: Ending,
+}
+
+impl Helper for Assistant {}
+
+impl Completer for Assistant {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        let schema = self.talk.schema.as_ref();
+        let live = |names: Live<'_>| names.ask(&self.talk.vm);
+        Ok(schema.map_or_else(|| (at, Vec::new()), |schema| candidates(&line[..at], schema, live)))
+    }
+}
+
+/// What is to come, which no key takes over: it is a question and not an answer.
+pub(crate) struct Missing(String);
+
+impl Hint for Missing {
+    fn display(&self) -> &str {
+        &self.0
+    }
+
+    fn completion(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Hinter for Assistant {
+    type Hint = Missing;
+
+    fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<Missing> {
+        // The editor asks before it waits for the first key, and hears signals by then.
+        self.ending.remind();
+        let schema = self.talk.schema.as_ref().filter(|_| at == line.len())?;
+        hint(line, schema).map(Missing)
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(format!("\x1b[2m{hint}\x1b[0m"))
+    }
+}
+
+impl Validator for Assistant {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        let goes_on = matches!(self.talk.read(context.input()), Err(Trouble::Unfinished));
+        Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+    }
+}

@@ -1,0 +1,123 @@
+//! Decides what a line asks for.
+
+use qemu_machine_blocking::schema::Invalid;
+use qemu_machine_blocking::{Schema, Value};
+
+use crate::value::Given;
+use crate::words::{Unfinished, Word, cut, json_end};
+
+/// What a line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Request {
+    /// Nothing: it is empty, or a remark.
+    Nothing,
+    /// A command, with an object of arguments.
+    Command(String, Value),
+    /// A command that is written as JSON.
+    Raw(String),
+    /// A command for the monitor for people.
+    Human(String),
+    /// Help, on what is named, and as its arguments narrow it.
+    Help(Vec<Word>),
+    /// The end of the shell.
+    Exit,
+}
+
+/// Why a line asks for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It goes on.
+    Unfinished,
+    /// It cannot be understood.
+    Unclear(String),
+    /// It can, but not by this QEMU.
+    Invalid(Box<Invalid>),
+}
+
+/// Words of the shell itself, which no QEMU has for a command.
+pub(crate) const OWN: [&str; 3] = ["exit", "help", "hmp"];
+
+impl Request {
+    /// Reads a line. With a schema, values become what it wants, and what QEMU would not understand is told.
+    pub(crate) fn read(line: &str, schema: Option<&Schema>) -> Result<Self, Trouble> {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(Self::Nothing);
+        }
+        if line.starts_with('{') {
+            return match json_end(line) {
+                Ok(_) => Ok(Self::Raw(line.into())),
+                Err(Unfinished) => Err(Trouble::Unfinished),
+            };
+        }
+        if let Some(human) = line.strip_prefix("hmp").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            return Ok(Self::Human(human.trim().into()));
+        }
+        Self::of_words(&cut(line)?, schema)
+    }
+
+    /// Reads a line for the monitor for people, where only its end is ours: `help` is its own there.
+    pub(crate) fn read_human(line: &str) -> Self {
+        match line.trim() {
+            line if line.is_empty() || line.starts_with('#') => Self::Nothing,
+            "exit" => Self::Exit,
+            line => Self::Human(line.into()),
+        }
+    }
+
+    /// Reads words that somebody else has cut.
+    pub(crate) fn read_words(words: &[String], schema: Option<&Schema>) -> Result<Self, Trouble> {
+        match words {
+            [json] if json.trim_start().starts_with('{') => Self::read(json, schema),
+            [hmp, rest @ ..] if hmp == "hmp" && !rest.is_empty() => Ok(Self::Human(rest.join(" "))),
+            words => Self::of_words(&words.iter().map(|word| Word::whole(word)).collect::<Vec<_>>(), schema),
+        }
+    }
+
+    fn of_words(words: &[Word], schema: Option<&Schema>) -> Result<Self, Trouble> {
+        let Some((Word { key, value: None, .. }, rest)) = words.split_first() else {
+            return Err(Trouble::Unclear("a command comes first, and its arguments behind it".into()));
+        };
+        match &**key {
+            "help" => return Ok(Self::Help(rest.to_vec())),
+            "exit" if rest.is_empty() => return Ok(Self::Exit),
+            "hmp" => return Err(Trouble::Unclear("`hmp`: a command for the monitor for people is missing".into())),
+            _ => {}
+        }
+        let unknown = |schema: &Schema| schema.arguments(key).is_none().then(|| schema.check(key).err()).flatten();
+        if let Some(unknown) = schema.and_then(unknown) {
+            return Err(unknown.into());
+        }
+        let given = Given::gather(rest).map_err(Trouble::Unclear)?;
+        let arguments = given.value(schema.and_then(|schema| schema.arguments(key)));
+        if let Some(schema) = schema {
+            schema.check(&(key.as_str(), &arguments))?;
+        }
+        Ok(Self::Command(key.clone(), arguments))
+    }
+
+    /// Whether QEMU ends when this succeeds.
+    pub(crate) fn ends_qemu(&self) -> bool {
+        match self {
+            Self::Command(name, _) => name == "quit",
+            Self::Raw(object) => object.parse().is_ok_and(|object: Value| object["execute"] == "quit"),
+            Self::Human(line) => ["q", "quit"].contains(&line.as_str()),
+            Self::Nothing | Self::Help(_) | Self::Exit => false,
+        }
+    }
+}
+
+impl From<Unfinished> for Trouble {
+    fn from(_: Unfinished) -> Self {
+        Self::Unfinished
+    }
+}
+
+impl From<Invalid> for Trouble {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(Box::new(invalid))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Decides what is proven of lines: how they are read, and what is told of one that cannot be.
+
+use qemu_machine_blocking::json;
+
+use super::*;
+use crate::sample::schema;
+
+fn read(line: &str) -> Result<Request, Trouble> {
+    Request::read(line, Some(&schema()))
+}
+
+/// The arguments of `set`.
+fn set(arguments: &str) -> Value {
+    match read(&format!("set {arguments}")) {
+        Ok(Request::Command(_, arguments)) => arguments,
+        other => panic!("{arguments}: {other:?}"),
+    }
+}
+
+/// What is wrong with a line, in words.
+fn wrong(line: &str) -> String {
+    crate::talk::Failure::from(read(line).unwrap_err()).to_string()
+}
+
+#[test]
+fn a_line_is_a_command_or_something_of_the_shell() {
+    assert_eq!(read("  "), Ok(Request::Nothing));
+    assert_eq!(read("# stop"), Ok(Request::Nothing));
+    assert_eq!(read(" stop "), Ok(Request::Command("stop".into(), json!({}))));
+    assert_eq!(read("exit"), Ok(Request::Exit));
+    assert_eq!(read("hmp info  block"), Ok(Request::Human("info  block".into())));
+    assert_eq!(read("help"), Ok(Request::Help(Vec::new())));
+    let raw = r#"{"execute": "no-such", "x": 1}"#;
+    assert_eq!(read(raw), Ok(Request::Raw(raw.into())), "QEMU's affair, whatever is in it");
+}
+
+#[test]
+fn a_value_becomes_what_the_schema_wants() {
+    assert_eq!(set("flag=on"), json!({"flag": true}));
+    assert_eq!(set("flag=false"), json!({"flag": false}));
+    assert_eq!(set("count=-5"), json!({"count": -5}));
+    assert_eq!(set("count=0x1F"), json!({"count": 31}));
+    assert_eq!(set("count=4G"), json!({"count": 4_u64 << 30}));
+    assert_eq!(set("count=18446744073709551615"), json!({"count": u64::MAX}));
+    assert_eq!(set("ratio=0.5"), json!({"ratio": 0.5}));
+    assert_eq!(set("ratio=2"), json!({"ratio": 2}));
+    assert_eq!(set("text=5"), json!({"text": "5"}));
+    assert_eq!(set("text=true"), json!({"text": "true"}));
+    assert_eq!(set("text="), json!({"text": ""}));
+    assert_eq!(set("text='a b=c'"), json!({"text": "a b=c"}));
+    assert_eq!(set("text=a=b"), json!({"text": "a=b"}));
+    assert_eq!(set(r#"text="a\tb""#), json!({"text": "a\tb"}));
+    assert_eq!(set("any=5"), json!({"any": 5}));
+    assert_eq!(set("any=five"), json!({"any": "five"}));
+}
+
+#[test]
+fn where_there_is_a_choice_the_closest_is_taken() {
+    assert_eq!(set("mode=on"), json!({"mode": "on"}), "a word that is listed");
+    assert_eq!(set("mode=true"), json!({"mode": true}));
+    assert_eq!(set("mode=7"), json!({"mode": 7}));
+    assert_eq!(set("maybe=null"), json!({"maybe": null}));
+    assert_eq!(set("maybe=\"null\""), json!({"maybe": "null"}));
+    assert_eq!(set("maybe=x"), json!({"maybe": "x"}));
+}
+
+#[test]
+fn dots_and_json_lead_further_down() {
+    assert_eq!(set("list=[1, 2]"), json!({"list": [1, 2]}));
+    assert_eq!(set("list.0=1 list.1=2"), json!({"list": [1, 2]}));
+    assert_eq!(set("ids.0.id=5"), json!({"ids": [{"id": "5"}]}));
+    let node = json!({"node": {"driver": "raw", "file": {"driver": "null-co", "size": 512}}});
+    assert_eq!(set("node.driver=raw node.file.driver=null-co node.file.size=512"), node);
+    assert_eq!(set("node.driver=raw node.file=5"), json!({"node": {"driver": "raw", "file": "5"}}));
+    assert_eq!(set(r#"node={"driver": "null-co"}"#), json!({"node": {"driver": "null-co"}}));
+}
+
+#[test]
+fn of_what_the_schema_does_not_know_a_value_is_taken_as_it_looks() {
+    let Ok(Request::Command(_, arguments)) = read("device_add driver=x mac=a:b queues=4 on=on off=false") else {
+        panic!("a device may have any property");
+    };
+    assert_eq!(arguments, json!({"driver": "x", "mac": "a:b", "queues": 4, "on": "on", "off": false}));
+    let without = Request::read("anything a.b=1 c=d", None);
+    assert_eq!(without, Ok(Request::Command("anything".into(), json!({"a": {"b": 1}, "c": "d"}))));
+}
+
+#[test]
+fn what_qemu_would_not_understand_is_told_with_what_was_meant() {
+    assert_eq!(wrong("stp"), "`stp`: no such command; did you mean `stop`?");
+    assert_eq!(wrong("device-add x"), "`device-add`: no such command; did you mean `device_add`?");
+    assert_eq!(wrong("set cuont=5"), "`set`: no argument `cuont`; did you mean `count`?");
+    assert_eq!(wrong("set count=many"), "`set`: `count` must be an integer, and is a string");
+    assert_eq!(wrong("set flag=maybe"), "`set`: `flag` must be a boolean, and is a string");
+    assert_eq!(wrong("set node.driver=rwa"), "`set`: `node.driver` cannot be `rwa`; did you mean `raw`?");
+    assert_eq!(wrong("device_del"), "`device_del`: `id` is missing");
+}
+
+#[test]
+fn what_is_no_line_is_told() {
+    assert_eq!(wrong("stop now"), "`now`: an argument is written as NAME=VALUE");
+    assert_eq!(wrong("a=b"), "a command comes first, and its arguments behind it");
+    assert_eq!(wrong("set count=1 count=2"), "`count` is given twice");
+    assert_eq!(wrong("set node=x node.driver=raw"), "`node.driver` is given twice");
+    assert_eq!(wrong("set node.=x"), "`node.=`: a name is missing");
+    assert!(wrong("set list=[1]x").starts_with("`list`: no JSON: "), "{}", wrong("set list=[1]x"));
+    for open in ["{\"execute\":", "set list=[1,", "set text='a", "set text=\"a"] {
+        assert_eq!(read(open), Err(Trouble::Unfinished), "{open}");
+    }
+}
+
+#[test]
+fn words_that_a_shell_has_cut_are_not_cut_again() {
+    let words = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).into()).collect();
+        Request::read_words(&words, Some(&schema()))
+    };
+    assert_eq!(words(&["set", "text=a 'b"]), Ok(Request::Command("set".into(), json!({"text": "a 'b"}))));
+    assert_eq!(words(&["hmp", "info", "block"]), Ok(Request::Human("info block".into())));
+    assert_eq!(words(&["{\"execute\": \"stop\"}"]), Ok(Request::Raw("{\"execute\": \"stop\"}".into())));
+}
+
+#[test]
+fn people_have_words_of_their_own() {
+    assert_eq!(Request::read_human(" help info "), Request::Human("help info".into()));
+    assert_eq!(Request::read_human("exit"), Request::Exit);
+    assert_eq!(Request::read_human(""), Request::Nothing);
+}
+
+#[test]
+fn the_end_of_qemu_is_known_in_every_form() {
+    for line in ["quit", "{\"execute\": \"quit\"}", "hmp q"] {
+        assert!(Request::read(line, None).unwrap().ends_qemu(), "{line}");
+    }
+    for line in ["stop", "{\"execute\": \"stop\"}", "hmp quite", "help quit"] {
+        assert!(!Request::read(line, None).unwrap().ends_qemu(), "{line}");
+    }
+}

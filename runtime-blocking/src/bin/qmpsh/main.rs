@@ -1,0 +1,124 @@
+//! A shell for QMP. This file decides how it begins and ends: whom it speaks with, who types, and what is left behind.
+//!
+//! `qmpsh --help` tells how it is used.
+
+mod complete;
+mod editor;
+mod help;
+mod line;
+mod live;
+mod options;
+mod over;
+mod place;
+mod prompt;
+#[cfg(test)]
+mod sample;
+mod script;
+mod show;
+mod talk;
+mod value;
+mod words;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qemu_machine_blocking::{Config, LaunchError, Outcome, Peer, Shutdown, Vm};
+
+use crate::options::{Call, HELP, Options, Whom, addresses};
+use crate::over::Over;
+use crate::script::complain;
+use crate::talk::{Failure, Talk};
+
+/// How long a monitor may take to greet us. It takes milliseconds; longer only when somebody else is connected.
+const GREETED_WITHIN: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let options = match options::read(std::env::args_os().skip(1)) {
+        Ok(Call::Run(options)) => options,
+        Ok(Call::Help) => return tell(HELP),
+        Ok(Call::Version) => return tell(concat!("qmpsh ", env!("CARGO_PKG_VERSION"))),
+        Err(error) => {
+            return ExitCode::from(complain(&Failure::Unclear(format!("{error}; `qmpsh --help` tells more"))));
+        }
+    };
+    ExitCode::from(run(&options).unwrap_or_else(|failure| complain(&failure)))
+}
+
+fn tell(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(4),
+    }
+}
+
+/// Runs the shell. What comes out is the code to exit with.
+fn run(options: &Options) -> Result<u8, Failure> {
+    let vm = connect(&options.whom)?;
+    let talk = Arc::new(Talk::new(vm, options.timeout, options.hmp));
+    if options.command.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal() {
+        let over = prompt::run(&talk, options);
+        let was_over = talk.is_over();
+        let outcome = leave(&talk.vm, &options.whom);
+        outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over));
+        return Ok(match over? {
+            Some(Over::Signalled(signal)) => code_of(signal),
+            Some(Over::Gone) | None => 0,
+        });
+    }
+    let signals = script::end_on_signals(&talk, options);
+    let signalled = signals.map_err(|error| Failure::Lost(format!("signals: {error}")))?;
+    let code = script::run(&talk, options);
+    leave(&talk.vm, &options.whom);
+    // What failed because of a signal is not what it ended for.
+    Ok(signalled.get().map(|signal| code_of(*signal)).or(code).unwrap_or_default())
+}
+
+/// The code of who is ended by a signal, as shells have it.
+fn code_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+fn connect(whom: &Whom) -> Result<Vm, Failure> {
+    let not_connected = |error: LaunchError| Failure::NotConnected(error.to_string());
+    match whom {
+        Whom::Launched(words) => {
+            let mut words = words.iter().cloned().map(OsString::into_vec);
+            let config = Config::new(words.next().unwrap_or_default()).name("qmpsh").args(words);
+            Vm::launch(config).map_err(not_connected)
+        }
+        Whom::Monitor(monitor) => {
+            let mut failure = Failure::NotConnected(format!("{}: no such host", monitor.to_string_lossy()));
+            for address in addresses(monitor).map_err(Failure::NotConnected)? {
+                let shown = address.to_string();
+                match Vm::attach(Peer::Dial(address), GREETED_WITHIN) {
+                    Ok(vm) => return Ok(vm),
+                    Err(error) => failure = Failure::NotConnected(format!("{shown}: {error}")),
+                }
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Ends the QEMU that we launched, and lets go of one that we did not.
+fn leave(vm: &Vm, whom: &Whom) -> Option<Outcome> {
+    let outcome = match whom {
+        Whom::Launched(_) => vm.shutdown(Shutdown::default()),
+        Whom::Monitor(_) => vm.disconnect(),
+    };
+    outcome.ok()
+}
+
+/// What somebody at a prompt may want to know: why QEMU ended, where it did before he left, and what it had printed.
+fn say_how_it_ended(outcome: &Outcome, was_over: bool) {
+    let mut text = if was_over { format!("QEMU: {}\n", outcome.cause) } else { String::new() };
+    if !outcome.log.trim().is_empty() {
+        text += &format!("QEMU printed:\n{}\n", outcome.log.trim_end());
+    }
+    // A terminal that is gone needs no last words.
+    let _ = io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,98 @@
+//! Decides how commands run that nobody types: the one of the command line, or the lines of standard input.
+
+use std::io::{self, BufRead, Write};
+use std::process::exit;
+use std::sync::{Arc, OnceLock};
+use std::thread::spawn;
+
+use qemu_machine_blocking::Shutdown;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::line::{Request, Trouble};
+use crate::options::{Options, Whom};
+use crate::show::Layout;
+use crate::talk::{Failure, Talk};
+
+/// Runs the command, or each line, until one fails; with `--keep-going` all of them. What comes out is the code of the
+/// first that failed.
+pub(crate) fn run(talk: &Talk, options: &Options) -> Option<u8> {
+    let layout = options.layout.unwrap_or(Layout::Compact);
+    if !options.command.is_empty() {
+        let done = talk.read_words(&options.command).map_err(Failure::from);
+        return done.and_then(|request| obey(talk, &request, layout)).err().as_ref().map(complain);
+    }
+    let mut code = None;
+    let requests = Requests { talk, lines: io::stdin().lock() };
+    for request in requests {
+        let done = match request {
+            Ok(Request::Exit) => break,
+            request => request.and_then(|request| obey(talk, &request, layout)),
+        };
+        let Err(failure) = done else { continue };
+        code = code.or(Some(complain(&failure)));
+        if !options.keep_going || talk.is_over() {
+            break;
+        }
+    }
+    code
+}
+
+fn obey(talk: &Talk, request: &Request, layout: Layout) -> Result<(), Failure> {
+    let Some(shown) = talk.ask(request)?.shown(layout) else { return Ok(()) };
+    let mut out = io::stdout().lock();
+    let printed = writeln!(out, "{shown}").and_then(|()| out.flush());
+    printed.map_err(|error| Failure::Lost(format!("cannot print the reply: {error}")))
+}
+
+/// Says what failed. What comes out is the code to exit with.
+pub(crate) fn complain(failure: &Failure) -> u8 {
+    // Nobody is left to tell when this fails.
+    let _ = writeln!(io::stderr(), "qmpsh: {failure}");
+    failure.code()
+}
+
+/// What lines ask for: one line each, or several, when JSON or quotes go over several.
+struct Requests<'a, R> {
+    talk: &'a Talk,
+    lines: R,
+}
+
+impl<R: BufRead> Iterator for Requests<'_, R> {
+    type Item = Result<Request, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut text = String::new();
+        loop {
+            match self.lines.read_line(&mut text) {
+                Ok(0) if text.is_empty() => return None,
+                Ok(0) => return Some(self.talk.read(&text).map_err(Failure::from)),
+                Ok(_) => match self.talk.read(&text) {
+                    Err(Trouble::Unfinished) => {}
+                    request => return Some(request.map_err(Failure::from)),
+                },
+                Err(error) => return Some(Err(Failure::Unclear(format!("cannot read the next line: {error}")))),
+            }
+        }
+    }
+}
+
+/// Has a signal end the QEMU that we launched before it ends us, with all that was made for it. What comes out holds the
+/// signal, once there was one.
+pub(crate) fn end_on_signals(talk: &Talk, options: &Options) -> io::Result<Arc<OnceLock<i32>>> {
+    let signalled = Arc::new(OnceLock::new());
+    if let Whom::Monitor(_) = options.whom {
+        return Ok(signalled);
+    }
+    let (vm, mut signals) = (talk.vm.clone(), Signals::new([SIGHUP, SIGINT, SIGTERM])?);
+    let first = Arc::clone(&signalled);
+    spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            // It is the first, and the machine was launched.
+            let _ = first.set(signal);
+            let _ = vm.shutdown(Shutdown::default());
+            exit(128 + signal);
+        }
+    });
+    Ok(signalled)
+}

@@ -1,0 +1,168 @@
+//! Decides what QEMU is asked for a request, what its answer means, and with which code a failure ends the program.
+
+use std::fmt;
+
+use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
+use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Refusal, Rung, Schema, State, Value, Vm};
+
+use crate::help::help;
+use crate::line::{Request, Trouble};
+use crate::show::{Layout, show};
+
+/// A machine, with what it understands.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    pub(crate) vm: Vm,
+    /// None for lines that it has no use for, and where there is none: a program that speaks QMP need not have it.
+    pub(crate) schema: Option<Schema>,
+    timeout: Deadline,
+    pub(crate) hmp: bool,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Nothing,
+    Value(Value),
+    /// For people, and shown as it is.
+    Text(String),
+}
+
+/// Why it did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// QEMU refused it, or would.
+    Refused(String),
+    /// It makes no sense.
+    Unclear(String),
+    /// There is nobody to ask.
+    NotConnected(String),
+    /// Nobody knows what became of it.
+    Lost(String),
+}
+
+/// How long QEMU may take to end after it said that it will.
+const END_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Talk {
+    /// Learns what a machine understands.
+    pub(crate) fn new(vm: Vm, timeout: Deadline, hmp: bool) -> Self {
+        let schema = if hmp { None } else { vm.execute_by(QuerySchema, timeout).ok() };
+        Self { vm, schema, timeout, hmp }
+    }
+
+    /// What a line asks for.
+    pub(crate) fn read(&self, line: &str) -> Result<Request, Trouble> {
+        if self.hmp { Ok(Request::read_human(line)) } else { Request::read(line, self.schema.as_ref()) }
+    }
+
+    /// What words ask for that a shell has cut.
+    pub(crate) fn read_words(&self, words: &[String]) -> Result<Request, Trouble> {
+        if self.hmp {
+            return Ok(Request::read_human(&words.join(" ")));
+        }
+        Request::read_words(words, self.schema.as_ref())
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+        let answer = match request {
+            Request::Nothing | Request::Exit => Ok(Answer::Nothing),
+            Request::Help(about) => help(about, self.schema.as_ref()).map(Answer::Text).map_err(Failure::Refused),
+            Request::Command(name, arguments) => self.value((name.as_str(), arguments)),
+            Request::Raw(object) => self.vm.execute_raw(object).map_err(Failure::from).and_then(unwrap),
+            Request::Human(line) => self.human(line),
+        };
+        if request.ends_qemu() { self.last(answer) } else { answer }
+    }
+
+    fn value(&self, command: (&str, &Value)) -> Result<Answer, Failure> {
+        Ok(Answer::Value(self.vm.execute_by(command, self.timeout)?))
+    }
+
+    fn human(&self, line: &str) -> Result<Answer, Failure> {
+        let command = HumanMonitorCommand { command_line: line.into() };
+        let said = self.vm.execute_by(command, self.timeout)?.replace("\r\n", "\n");
+        let said = said.trim_end();
+        Ok(if said.is_empty() { Answer::Nothing } else { Answer::Text(said.into()) })
+    }
+
+    /// The answer to what ends QEMU: it may be gone before it has said so.
+    fn last(&self, answer: Result<Answer, Failure>) -> Result<Answer, Failure> {
+        if let Err(Failure::Refused(_) | Failure::Unclear(_)) = answer {
+            return answer;
+        }
+        // Where it takes longer it is still there, and that is no failure of the command.
+        let ended = self.vm.wait(END_WITHIN);
+        match (answer, ended) {
+            (Err(_), Ok(outcome)) if outcome.cause == Cause::Asked(Rung::Quit) => Ok(Answer::Nothing),
+            (answer, _) => answer,
+        }
+    }
+
+    /// Whether there is anybody to ask.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.vm.state(), State::Ending | State::Ended)
+    }
+}
+
+/// What the answer to a raw command holds.
+fn unwrap(mut message: Value) -> Result<Answer, Failure> {
+    if let Some(error) = message.get("error") {
+        let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
+        let refusal = Refusal { class: text("class"), description: text("desc") };
+        return Err(Failure::Refused(refusal.to_string()));
+    }
+    Ok(Answer::Value(message["return"].take()))
+}
+
+impl Answer {
+    /// What is printed, if anything is.
+    pub(crate) fn shown(&self, layout: Layout) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Value(value) => Some(show(value, layout)),
+            Self::Text(text) => Some(text.clone()),
+        }
+    }
+}
+
+impl Failure {
+    /// The code that the program exits with: `--help` tells them.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 1,
+            Self::Unclear(_) => 2,
+            Self::NotConnected(_) => 3,
+            Self::Lost(_) => 4,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(text) | Self::Unclear(text) | Self::NotConnected(text) | Self::Lost(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(refusal) => Self::Refused(refusal.to_string()),
+            CommandError::Misuse(ended @ Misuse::Ended) => Self::Lost(ended.to_string()),
+            CommandError::Misuse(misuse) => Self::Unclear(misuse.to_string()),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unfinished => Self::Unclear("a quote or a bracket is not closed".into()),
+            Trouble::Unclear(text) => Self::Unclear(text),
+            Trouble::Invalid(invalid) => Self::Refused(invalid.to_string()),
+        }
+    }
+}

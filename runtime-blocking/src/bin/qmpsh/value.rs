@@ -1,0 +1,152 @@
+//! Decides which JSON value is meant by what was written for an argument: what the schema wants there.
+
+use qemu_machine_blocking::Value;
+use qemu_machine_blocking::json;
+use qemu_machine_blocking::schema::{Kind, Shape};
+
+use crate::place::{choices, members};
+use crate::words::{Word, Written};
+
+/// What was written for a command, by the names of its arguments.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Given {
+    Text(String),
+    Json(Value),
+    Members(Vec<(String, Given)>),
+}
+
+impl Given {
+    /// Gathers words into members: `a.b=c` is `c` for the member `b` of `a`.
+    pub(crate) fn gather(words: &[Word]) -> Result<Self, String> {
+        let mut all = Self::Members(Vec::new());
+        for Word { key, value, .. } in words {
+            let value = value.as_ref().ok_or_else(|| format!("`{key}`: an argument is written as NAME=VALUE"))?;
+            if key.split('.').any(str::is_empty) {
+                return Err(format!("`{key}=`: a name is missing"));
+            }
+            let place = key.split('.').try_fold(&mut all, Self::member);
+            match place {
+                Some(place) if *place == Self::Members(Vec::new()) => *place = Self::read(key, value)?,
+                _ => return Err(format!("`{key}` is given twice")),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The member of this name, which is made where it is missing. None where there is a value already.
+    fn member(&mut self, name: &str) -> Option<&mut Self> {
+        let Self::Members(members) = self else { return None };
+        let index = members.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
+            members.push((name.to_owned(), Self::Members(Vec::new())));
+            members.len() - 1
+        });
+        members.get_mut(index).map(|(_, member)| member)
+    }
+
+    fn read(key: &str, written: &Written) -> Result<Self, String> {
+        let Written { text, quoted } = written;
+        if *quoted || !text.starts_with(['{', '[', '"']) {
+            return Ok(Self::Text(text.clone()));
+        }
+        let json = text.parse().map(Self::Json);
+        json.map_err(|error| format!("`{key}`: no JSON: {error}; text that looks like it goes in single quotes"))
+    }
+
+    /// The value for a place of this shape, as far as the schema knows it.
+    pub(crate) fn value(&self, shape: Option<Shape<'_>>) -> Value {
+        match self {
+            Self::Text(text) => shape.map_or_else(|| guess(text), |shape| typed(text, shape)),
+            Self::Json(value) => value.clone(),
+            Self::Members(members) => below(members, shape),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Json(value) => value.as_str(),
+            Self::Members(_) => None,
+        }
+    }
+}
+
+/// The object, or the list, that members make.
+fn below(given: &[(String, Given)], shape: Option<Shape<'_>>) -> Value {
+    let of_kind = |kind| shape.and_then(|shape| choices(shape).find(|shape| shape.kind() == kind));
+    let numbered = !given.is_empty() && (0..given.len()).all(|index| find(given, &index.to_string()).is_some());
+    if let Some(list) = of_kind(Kind::Array).filter(|_| numbered) {
+        let elements = (0..given.len()).filter_map(|index| find(given, &index.to_string()));
+        return elements.map(|element| element.value(list.element())).collect();
+    }
+    let object = of_kind(Kind::Object);
+    let tag = object.and_then(Shape::tag).and_then(|tag| find(given, tag)).and_then(Given::text);
+    let known = object.map(|object| members(object, tag)).unwrap_or_default();
+    let shape_of = |name: &str| known.iter().find(|member| member.name == name).map(|member| member.shape);
+    Value::Object(given.iter().map(|(name, given)| (name.clone(), given.value(shape_of(name)))).collect())
+}
+
+fn find<'a>(given: &'a [(String, Given)], name: &str) -> Option<&'a Given> {
+    given.iter().find(|(other, _)| other == name).map(|(_, given)| given)
+}
+
+/// A text for a place of this shape. One that does not fit stays text: the check of the whole command tells what is
+/// wanted there.
+fn typed(text: &str, shape: Shape<'_>) -> Value {
+    // A word is itself before it is anything else: `on` for what may be `on`, `off`, `auto`. A string takes anything,
+    // so it comes last.
+    let mut shapes: Vec<_> = choices(shape).collect();
+    shapes.sort_by_key(|shape| match shape.kind() {
+        Kind::Enum => 0,
+        Kind::String => 2,
+        _ => 1,
+    });
+    let fits = shapes.into_iter().find_map(|shape| match shape.kind() {
+        Kind::Enum => shape.values().find(|word| *word == text).map(Value::from),
+        Kind::Boolean => boolean(text),
+        Kind::Integer => integer(text),
+        Kind::Number => integer(text).or_else(|| number(text)),
+        Kind::Null => (text == "null").then_some(Value::Null),
+        Kind::Any => Some(guess(text)),
+        Kind::String => Some(text.into()),
+        _ => None,
+    });
+    fits.unwrap_or_else(|| text.into())
+}
+
+/// A text for a place of which nothing is known: a number, `true`, `false` or `null` where it is one.
+fn guess(text: &str) -> Value {
+    let value: Option<Value> = text.parse().ok();
+    value.filter(|value| !value.is_string()).unwrap_or_else(|| text.into())
+}
+
+fn boolean(text: &str) -> Option<Value> {
+    match text {
+        "true" | "on" | "yes" => Some(true.into()),
+        "false" | "off" | "no" => Some(false.into()),
+        _ => None,
+    }
+}
+
+fn number(text: &str) -> Option<Value> {
+    text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| json!(number))
+}
+
+/// A number as people write it: decimal, hexadecimal, or with a unit of 1024.
+fn integer(text: &str) -> Option<Value> {
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).ok().map(Value::from);
+    }
+    if let Ok(negative) = text.parse::<i64>() {
+        return Some(negative.into());
+    }
+    let power = match text.as_bytes().last()?.to_ascii_uppercase() {
+        b'K' => 1,
+        b'M' => 2,
+        b'G' => 3,
+        b'T' => 4,
+        _ => 0,
+    };
+    let digits = if power == 0 { text } else { &text[..text.len() - 1] };
+    let number = digits.parse::<u64>().ok()?;
+    number.checked_mul(1024_u64.pow(power)).map(Value::from)
+}

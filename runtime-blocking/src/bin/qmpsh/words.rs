@@ -1,0 +1,132 @@
+//! Decides where a line is cut into words: at white space that is neither in quotes nor in JSON.
+
+use std::ops::Range;
+
+/// A word of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Word {
+    /// What stands before the first `=`; the whole word where there is none.
+    pub(crate) key: String,
+    /// What stands behind it.
+    pub(crate) value: Option<Written>,
+    /// Where the word stands in the line.
+    pub(crate) at: Range<usize>,
+}
+
+/// A value as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Without the quotes around it.
+    pub(crate) text: String,
+    /// Whether it stood in single quotes, and so is text, whatever it looks like.
+    pub(crate) quoted: bool,
+}
+
+/// A quote or a bracket that was opened and not closed: the line goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unfinished;
+
+impl Word {
+    /// A word that somebody else has cut, such as a shell.
+    pub(crate) fn whole(text: &str) -> Self {
+        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
+        let value = value.map(|text| Written { text: text.into(), quoted: false });
+        Self { key: key.into(), value, at: 0..text.len() }
+    }
+}
+
+/// Cuts a line.
+pub(crate) fn cut(line: &str) -> Result<Vec<Word>, Unfinished> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    while let Some(blank) = line[at..].find(|c: char| !c.is_whitespace()) {
+        let start = at + blank;
+        let key_end = start + line[start..].find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(line.len() - start);
+        let key = line[start..key_end].to_owned();
+        let value = line[key_end..].strip_prefix('=');
+        let (value, rest) = match value {
+            Some(value) => written(value).map(|(value, rest)| (Some(value), rest))?,
+            None => (None, &line[key_end..]),
+        };
+        at = line.len() - rest.len();
+        words.push(Word { key, value, at: start..at });
+    }
+    Ok(words)
+}
+
+/// The value that a text begins with, and the text behind it.
+fn written(text: &str) -> Result<(Written, &str), Unfinished> {
+    if let Some(inside) = text.strip_prefix('\'') {
+        let (inside, rest) = inside.split_once('\'').ok_or(Unfinished)?;
+        return Ok((Written { text: inside.into(), quoted: true }, rest));
+    }
+    let json = if text.starts_with(['{', '[', '"']) { json_end(text)? } else { 0 };
+    // Behind its last bracket a value goes on to the next white space, so that nothing is cut in two unseen.
+    let end = json + text[json..].find(char::is_whitespace).unwrap_or(text.len() - json);
+    let (value, rest) = text.split_at(end);
+    Ok((Written { text: value.into(), quoted: false }, rest))
+}
+
+/// How far the JSON goes that a text begins with. Whether it is JSON, and not only brackets, is for others to say.
+pub(crate) fn json_end(text: &str) -> Result<usize, Unfinished> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            '{' | '[' if !in_string => depth += 1,
+            '}' | ']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 && !in_string {
+            return Ok(at + c.len_utf8());
+        }
+    }
+    Err(Unfinished)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of a line, each as it is understood.
+    fn words(line: &str) -> Vec<String> {
+        let shown = |word: Word| match word.value {
+            Some(Written { text, quoted: true }) => format!("{}='{text}'", word.key),
+            Some(Written { text, quoted: false }) => format!("{}={text}", word.key),
+            None => word.key,
+        };
+        cut(line).unwrap().into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn a_line_is_cut_at_white_space() {
+        assert_eq!(words(""), [""; 0]);
+        assert_eq!(words("  stop\t"), ["stop"]);
+        assert_eq!(words("a b=c  d.e=f=g"), ["a", "b=c", "d.e=f=g"]);
+        assert_eq!(words("a b="), ["a", "b="]);
+        assert_eq!(words("größe ß=ü"), ["größe", "ß=ü"]);
+    }
+
+    #[test]
+    fn white_space_in_quotes_and_json_does_not_cut() {
+        assert_eq!(words("a b='c d' e=f"), ["a", "b='c d'", "e=f"]);
+        assert_eq!(words(r#"a b={"c": [1, 2]} d="e f""#), ["a", r#"b={"c": [1, 2]}"#, r#"d="e f""#]);
+        assert_eq!(words(r#"a b="}\" {" c"#), ["a", r#"b="}\" {""#, "c"]);
+        assert_eq!(words("a b=[1]x c"), ["a", "b=[1]x", "c"]);
+    }
+
+    #[test]
+    fn what_is_not_closed_is_unfinished() {
+        for line in ["a b='c", "a b={\"c\": ", "a b=[1, 2", "a b=\"c", r#"a b="c\""#] {
+            assert_eq!(cut(line), Err(Unfinished), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_word_knows_where_it_stands() {
+        let at: Vec<_> = cut(" ab c='d e' f").unwrap().into_iter().map(|word| word.at).collect();
+        assert_eq!(at, [1..3, 4..11, 12..13]);
+    }
+}

@@ -1,0 +1,253 @@
+//! Decides what is proven of the shell at a terminal.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use qemu_machine_blocking::Shutdown;
+use qemu_machine_tests::census::{Scratch, leaving_nothing, send, stop};
+use qemu_machine_tests::qemu;
+use rustix::process::Signal;
+
+use super::Monitored;
+use super::terminal::Terminal;
+
+/// Runs a test at the terminal of a shell that has launched a QEMU. What that leaves in the directory is found.
+fn with_launched(arguments: &[&str], test: impl FnOnce(&mut Terminal) + Send + 'static) {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    leaving_nothing(move |temporary| {
+        let state = Scratch::create();
+        let launched = ["--", qemu(), "-M", "none"];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(launched).collect();
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        test(&mut terminal);
+        terminal.press("\x04");
+        let (status, screen) = terminal.end();
+        assert!(status.success(), "{status}: {screen}");
+    });
+}
+
+/// Runs a test at the terminal of a shell that is attached to a QEMU of the test's.
+fn with_attached(test: impl FnOnce(&Monitored, Terminal) + Send + 'static) {
+    leaving_nothing(move |temporary| {
+        let state = Scratch::create();
+        let monitored = Monitored::launch(state.path());
+        let terminal = attach(&monitored, state.path(), temporary);
+        test(&monitored, terminal);
+    });
+}
+
+fn attach(to: &Monitored, state: &Path, temporary: &Path) -> Terminal {
+    Terminal::begin(&[to.path.to_str().unwrap()], state, temporary)
+}
+
+#[test]
+fn a_command_is_completed_and_answered() {
+    with_launched(&[], |terminal| {
+        terminal.press("device-a\t");
+        terminal.line_is("qmp> device_add driver= [bus=] [id=]");
+        terminal.press("\x15query-stat\t");
+        terminal.until("a list", |screen| screen.contents().contains("query-stats-schemas   query-status"));
+        terminal.line_is("qmp> query-stat");
+        terminal.press("us\r");
+        terminal.until("a reply", |screen| screen.contents().contains(r#""status": "running""#));
+        terminal.press("blockdev-add driver=null-c\t");
+        terminal.line_is("qmp> blockdev-add driver=null-co");
+        terminal.press("node-name=disk size=1M read-only=o");
+        terminal.enter("n", "{}");
+        terminal.enter("query-named-block-nodes flat=on", r#""virtual-size": 1048576"#);
+    });
+}
+
+#[test]
+fn what_there_is_just_now_is_completed() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let mut terminal = Terminal::begin(&["--", qemu(), "-S"], state.path(), temporary);
+        terminal.press("device_add driver=virtio-rng-p\t");
+        terminal.line_is("qmp> device_add driver=virtio-rng-pci");
+        terminal.press(" max-b\t");
+        terminal.line_is("qmp> device_add driver=virtio-rng-pci max-bytes=");
+        terminal.enter("1 id=random", "{}");
+        terminal.press("qom-get path=/machine/peri\t");
+        terminal.until("a list", |screen| screen.contents().contains("/machine/peripheral-anon/"));
+        terminal.press("/r\t");
+        terminal.line_is("qmp> qom-get path=/machine/peripheral/random/");
+        terminal.press(" property=max\t");
+        terminal.enter("", "\n1\n");
+        terminal.enter("blockdev-add driver=null-co node-name=one", "{}");
+        terminal.press("blockdev-del node-name=\t");
+        terminal.enter("", "blockdev-del node-name=one");
+        terminal.press("device_del id=\t");
+        terminal.line_is("qmp> device_del id=random");
+        terminal.press("\x15exit\r");
+        assert!(terminal.end().0.success());
+    });
+}
+
+#[test]
+fn a_reply_that_is_wide_is_broken_into_lines() {
+    with_launched(&[], |terminal| {
+        terminal.enter("query-kvm", r#"{"enabled": false, "present": "#);
+        terminal.enter("query-commands", "\n]\n");
+        let rows: Vec<_> = (2..20).map(|up| terminal.above(up)).collect();
+        assert!(rows.iter().all(|row| row.starts_with("  {\"name\": ")), "{rows:#?}");
+    });
+}
+
+#[test]
+fn what_is_wrong_is_told_with_what_was_meant() {
+    with_launched(&[], |terminal| {
+        terminal.enter("qeury-uuid", "error: `qeury-uuid`: no such command; did you mean `query-uuid`?");
+        terminal.enter("device_del it=x", "error: `device_del`: no argument `it`; did you mean `id`?");
+        terminal.enter("device_del id=x", "error: DeviceNotFound: Device 'x' not found");
+        terminal.enter("help device_del", "  id  string");
+    });
+}
+
+/// What a line is torn by, if anything: something that comes while it is half typed.
+#[test]
+fn an_event_does_not_tear_the_line() {
+    with_attached(|monitored, mut terminal| {
+        terminal.press("query-sta");
+        terminal.line_is("qmp> query-sta");
+        monitored.vm.execute("stop").unwrap();
+        terminal.until("an event", |screen| screen.contents().contains("event STOP"));
+        terminal.line_is("qmp> query-sta");
+        assert_eq!(terminal.above(1), "event STOP");
+        assert!(terminal.above(2).starts_with("QEMU "), "the line stands there once: {}", terminal.above(2));
+        terminal.enter("tus", r#""status": "paused""#);
+        // Its own events come as well.
+        terminal.enter("cont", "event RESUME");
+    });
+}
+
+#[test]
+fn events_are_left_out_where_they_are_not_wanted() {
+    with_launched(&["--no-events"], |terminal| {
+        terminal.enter("stop", "{}");
+        terminal.enter("cont", "{}");
+        terminal.enter("query-status", r#""status": "running""#);
+        terminal.until("no event", |screen| !screen.contents().contains("event "));
+    });
+}
+
+#[test]
+fn lines_are_remembered_by_the_arrow_key_and_by_the_next_shell() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let monitored = Monitored::launch(state.path());
+        let mut terminal = attach(&monitored, state.path(), temporary);
+        terminal.enter("query-name", "{}");
+        terminal.enter(" query-uuid", "UUID");
+        terminal.enter("set_password protocol=vnc password=geheim", "error: ");
+        terminal.press("\x1b[A");
+        terminal.line_is("qmp> query-name");
+        terminal.press("\x15\x04");
+        assert!(terminal.end().0.success());
+
+        let history = state.path().join("qmpsh/history");
+        let kept = fs::read_to_string(&history).unwrap();
+        assert!(kept.contains("query-name") && !kept.contains("geheim") && !kept.contains("query-uuid"), "{kept}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&history), mode(history.parent().unwrap())), (0o600, 0o700));
+        let mut terminal = attach(&monitored, state.path(), temporary);
+        terminal.press("\x1b[A");
+        terminal.line_is("qmp> query-name");
+    });
+}
+
+#[test]
+fn without_a_history_nothing_is_written() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let arguments = ["--no-history", "--", qemu(), "-M", "none"];
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        terminal.enter("query-name", "{}");
+        terminal.press("exit\r");
+        assert!(terminal.end().0.success());
+        assert_eq!(state.entries(), [""; 0]);
+    });
+}
+
+#[test]
+fn ctrl_c_drops_the_line_and_not_the_shell() {
+    with_launched(&[], |terminal| {
+        terminal.press("query-na");
+        terminal.line_is("qmp> query-na");
+        terminal.press("\x03");
+        terminal.line_is("qmp>");
+        terminal.enter("query-name", "{}");
+    });
+}
+
+#[test]
+fn ctrl_c_gives_up_a_command_that_takes_too_long() {
+    with_attached(|monitored, mut terminal| {
+        let pid = monitored.vm.pid().unwrap();
+        stop(pid);
+        terminal.press("query-name\r");
+        terminal.until("the command to begin", |screen| !screen.bracketed_paste());
+        terminal.press("\x03");
+        terminal.until("a prompt", |screen| screen.contents().contains("error: no longer waited for"));
+        terminal.line_is("qmp>");
+        send(pid, Signal::CONT);
+        terminal.enter("query-uuid", "UUID");
+    });
+}
+
+#[test]
+fn keys_that_come_too_early_are_not_lost() {
+    with_launched(&[], |terminal| {
+        terminal.enter("stop\rcont\rquery-uuid", "UUID");
+        terminal.enter("query-status", r#""status": "running""#);
+    });
+}
+
+#[test]
+fn json_goes_over_several_lines() {
+    with_launched(&[], |terminal| {
+        terminal.enter("{\"execute\":\r\"query-uuid\"}", "UUID");
+        terminal.enter("{\"execute\": \"no-such\"}", "error: CommandNotFound: ");
+    });
+}
+
+#[test]
+fn people_have_a_monitor_of_their_own() {
+    with_launched(&["--hmp"], |terminal| {
+        terminal.line_is("hmp>");
+        terminal.enter("info status", "VM status: running");
+    });
+    with_launched(&[], |terminal| terminal.enter("hmp info status", "VM status: running"));
+}
+
+#[test]
+fn the_shell_ends_with_its_qemu() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let mut terminal = Terminal::begin(&["--", qemu(), "-M", "none"], state.path(), temporary);
+        terminal.press("quit\r");
+        let (status, screen) = terminal.end();
+        assert!(status.success() && screen.ends_with("QEMU: ended by the caller (quit)"), "{status}: {screen}");
+    });
+    with_attached(|monitored, mut terminal| {
+        terminal.press("query-");
+        terminal.line_is("qmp> query-");
+        monitored.vm.shutdown(Shutdown::default()).unwrap();
+        let (status, screen) = terminal.end();
+        assert!(status.success() && screen.contains("event SHUTDOWN"), "{status}: {screen}");
+    });
+}
+
+#[test]
+fn a_signal_ends_the_shell_and_the_qemu_that_it_launched() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let mut terminal = Terminal::begin(&["--", qemu(), "-M", "none"], state.path(), temporary);
+        terminal.press("query-");
+        terminal.line_is("qmp> query-");
+        send(terminal.pid(), Signal::TERM);
+        let (status, screen) = terminal.end();
+        assert_eq!(status.code(), Some(128 + 15), "{screen}");
+    });
+}

@@ -1,0 +1,153 @@
+//! Decides what is proven of the shell in scripts: what comes out where, and with which code it ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Output, Stdio};
+
+use qemu_machine_blocking::{Config, Value, Vm};
+use qemu_machine_tests::census::{Scratch, leaving_nothing, send};
+use qemu_machine_tests::qemu;
+use rustix::process::Signal;
+
+use super::{Monitored, SHELL, shell};
+
+/// How a shell ended: its code, what it printed, and what it complained of.
+type Ended = (Option<i32>, String, String);
+
+fn ended(output: Output) -> Ended {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Runs a shell to its end, with lines on its standard input.
+fn run(arguments: &[&str], lines: &str) -> Ended {
+    let scratch = Scratch::create();
+    let mut command = shell(SHELL, scratch.path(), scratch.path());
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that does not read its lines has closed them.
+    let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+    let ended = ended(child.wait_with_output().unwrap());
+    assert_eq!(scratch.entries(), [""; 0], "{ended:?}");
+    ended
+}
+
+/// Runs a shell that launches a QEMU.
+fn launch(arguments: &[&str], lines: &str) -> Ended {
+    run(&[arguments, &["--", qemu(), "-M", "none"]].concat(), lines)
+}
+
+fn good(printed: &str) -> Ended {
+    (Some(0), printed.into(), String::new())
+}
+
+fn bad(code: i32, complained: &str) -> Ended {
+    (Some(code), String::new(), format!("qmpsh: {complained}\n"))
+}
+
+#[test]
+fn a_command_is_answered_with_json() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        let monitored = Monitored::launch(scratch.path());
+        let monitor = monitored.path.to_str().unwrap();
+        let uuid = r#"{"UUID":"00000000-0000-0000-0000-000000000000"}"#;
+        assert_eq!(run(&[monitor, "query-uuid"], ""), good(&format!("{uuid}\n")));
+        let pretty = "{\n  \"UUID\": \"00000000-0000-0000-0000-000000000000\"\n}\n";
+        assert_eq!(run(&["--pretty", monitor, "query-uuid"], ""), good(pretty));
+        assert_eq!(run(&[monitor, r#"{"execute": "query-uuid"}"#], ""), good(&format!("{uuid}\n")));
+        assert_eq!(run(&["--hmp", monitor, "info", "status"], ""), good("VM status: running\n"));
+        assert_eq!(run(&[monitor, "human-monitor-command", "command-line=info status"], "").0, Some(0));
+        // It was not ours to end.
+        assert!(monitored.vm.execute("query-status").is_ok());
+    });
+}
+
+#[test]
+fn a_monitor_is_reached_by_tcp() {
+    leaving_nothing(|_| {
+        let config = Config::new(qemu()).args(["-M", "none", "-qmp", "tcp:127.0.0.1:0,server=on,wait=off"]);
+        let vm = Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
+        let all = vm.execute("query-chardev").unwrap();
+        let name = |chardev: &Value| chardev["filename"].as_str().map(str::to_owned);
+        let names: Vec<_> = all.as_array().into_iter().flatten().filter_map(name).collect();
+        let address = names.iter().find_map(|name| name.strip_prefix("disconnected:tcp:")?.split(',').next());
+        let address = address.unwrap_or_else(|| panic!("{names:?}"));
+        assert_eq!(run(&[address, "query-name"], ""), good("{}\n"));
+    });
+}
+
+#[test]
+fn the_code_tells_what_was_wrong() {
+    leaving_nothing(|_| {
+        assert_eq!(launch(&["device_del", "id=x"], ""), bad(1, "DeviceNotFound: Device 'x' not found"));
+        let unknown = bad(1, "`qeury-uuid`: no such command; did you mean `query-uuid`?");
+        assert_eq!(launch(&["qeury-uuid"], ""), unknown);
+        assert_eq!(launch(&[r#"{"execute": "no-such"}"#], "").0, Some(1));
+        assert_eq!(launch(&["device_del", "x"], ""), bad(2, "`x`: an argument is written as NAME=VALUE"));
+        assert_eq!(launch(&["--no-such"], "").0, Some(2));
+        assert_eq!(launch(&[r#"{"execute": }"#], "").0, Some(2));
+        assert_eq!(run(&["/nonexistent/monitor", "query-status"], "").0, Some(3));
+        assert_eq!(run(&["query-status", "--", qemu(), "-nonsense"], "").0, Some(3));
+        let gone = launch(&[], "quit\nquery-uuid\n");
+        assert_eq!(gone, (Some(4), "{}\n".into(), "qmpsh: the machine has ended\n".into()));
+    });
+}
+
+#[test]
+fn lines_are_carried_out_up_to_the_first_that_fails() {
+    leaving_nothing(|_| {
+        let lines = "# a remark\n\nquery-name\nhmp info status\n{\"execute\":\n  \"query-name\"}\nno-such\nstop\n";
+        let (code, printed, complained) = launch(&[], lines);
+        assert_eq!((code, &*printed), (Some(1), "{}\nVM status: running\n{}\n"));
+        assert_eq!(complained, "qmpsh: `no-such`: no such command\n");
+    });
+}
+
+#[test]
+fn lines_go_on_behind_a_failure_where_that_is_wanted() {
+    leaving_nothing(|_| {
+        let (code, printed, complained) = launch(&["--keep-going"], "no-such\nquery-name\nstop x\nquery-name");
+        assert_eq!((code, &*printed), (Some(1), "{}\n{}\n"));
+        assert_eq!(complained.lines().count(), 2, "{complained}");
+    });
+}
+
+#[test]
+fn the_end_of_lines_or_a_word_ends_it() {
+    leaving_nothing(|_| {
+        assert_eq!(launch(&[], ""), good(""));
+        assert_eq!(launch(&[], "exit\nno-such\n"), good(""));
+        assert_eq!(launch(&[], "query-name\nquit\n"), good("{}\n{}\n"));
+        assert_eq!(launch(&["-H"], "quit\n"), good(""), "which is gone before it has answered");
+        assert_eq!(launch(&[], "set-action panic='a"), bad(2, "a quote or a bracket is not closed"));
+    });
+}
+
+#[test]
+fn a_signal_ends_the_qemu_that_was_launched() {
+    leaving_nothing(|temporary| {
+        let mut command = shell(SHELL, temporary, temporary);
+        command.args(["--", qemu(), "-M", "none"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It stays open, so that the end of the lines is not what ends it.
+        let mut lines = child.stdin.take().unwrap();
+        lines.write_all(b"query-name\n").unwrap();
+        let mut reply = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut reply).unwrap();
+        assert_eq!(reply, "{}\n");
+        send(child.id(), Signal::TERM);
+        assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+        drop(lines);
+    });
+}
+
+#[test]
+fn help_needs_no_qemu() {
+    leaving_nothing(|_| {
+        let (code, printed, _) = run(&["--help"], "");
+        assert_eq!(code, Some(0));
+        assert!(printed.contains("It exits with\n    0  when all commands succeeded\n"), "{printed}");
+        assert_eq!(run(&["--version"], ""), good(concat!("qmpsh ", env!("CARGO_PKG_VERSION"), "\n")));
+        assert_eq!(run(&[], "").0, Some(2));
+    });
+}

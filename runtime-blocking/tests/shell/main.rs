@@ -1,0 +1,39 @@
+//! Proves the shell on a real QEMU: at a terminal, whose screen is read, and in scripts.
+
+mod at_prompt;
+mod dependencies;
+mod in_scripts;
+mod terminal;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use qemu_machine_blocking::{Config, Vm};
+use qemu_machine_tests::census::bytes;
+use qemu_machine_tests::qemu;
+
+/// The shell.
+const SHELL: &str = env!("CARGO_BIN_EXE_qmpsh");
+
+/// A QEMU of the test's own, with a second monitor for the shell.
+struct Monitored {
+    vm: Vm,
+    path: PathBuf,
+}
+
+impl Monitored {
+    fn launch(scratch: &Path) -> Self {
+        let path = scratch.join("monitor");
+        let option = [b"unix:", bytes(&path), b",server=on,wait=off"].concat();
+        let config = Config::new(qemu()).args([b"-M".as_slice(), b"none", b"-qmp", &option]);
+        let vm = Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
+        Self { vm, path }
+    }
+}
+
+/// The shell with arguments, in an environment of the test's own: what it leaves is left in there.
+fn shell(program: &str, state: &Path, temporary: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("XDG_STATE_HOME", state).env("TMPDIR", temporary).env("TERM", "xterm");
+    command
+}

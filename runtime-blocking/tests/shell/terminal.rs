@@ -1,0 +1,120 @@
+//! Decides how a test sits at a terminal: keys go in, and what comes out is read off a screen.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+
+use qemu_machine_tests::PATIENCE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use vt100::{Parser, Screen};
+
+use super::{SHELL, shell};
+
+/// A terminal with the shell on it.
+pub(crate) struct Terminal {
+    child: Child,
+    keyboard: File,
+    parser: Parser,
+}
+
+impl Terminal {
+    /// The size of the screen.
+    const ROWS: u16 = 30;
+    const COLUMNS: u16 = 100;
+
+    /// Begins a shell, and waits for its prompt.
+    pub(crate) fn begin(arguments: &[&str], state: &Path, temporary: &Path) -> Self {
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let size = Winsize { ws_row: Self::ROWS, ws_col: Self::COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&keyboard, size).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap();
+        let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+        let flags = i32::try_from(OFlags::NOCTTY.bits()).unwrap();
+        let line = || OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).unwrap();
+        let mut command = shell("setsid", state, temporary);
+        command.args(["--ctty", SHELL]).args(arguments).stdin(line()).stdout(line()).stderr(line());
+        let child = command.spawn().unwrap();
+        let parser = Parser::new(Self::ROWS, Self::COLUMNS, 0);
+        let mut terminal = Self { child, keyboard: keyboard.into(), parser };
+        terminal.until("a prompt", |screen| row(screen, 0).ends_with("> "));
+        terminal
+    }
+
+    /// Presses keys.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Types a line, and waits until this is on the screen, and the prompt is empty again.
+    pub(crate) fn enter(&mut self, line: &str, shown: &str) {
+        self.press(&format!("{line}\r"));
+        self.until(shown, |screen| screen.contents().contains(shown) && row(screen, 0).trim_end().ends_with('>'));
+    }
+
+    /// Waits until the line with the cursor is this, with what is hinted at behind it.
+    pub(crate) fn line_is(&mut self, line: &str) {
+        self.until(line, |screen| row(screen, 0).trim_end() == line);
+    }
+
+    /// Waits until the screen is as it should be.
+    pub(crate) fn until(&mut self, what: &str, is_so: impl Fn(&Screen) -> bool) {
+        while !is_so(self.parser.screen()) {
+            assert!(self.read(), "the shell ended without {what}:\n{}", self.parser.screen().contents());
+        }
+    }
+
+    /// The line that is so many above the one with the cursor.
+    pub(crate) fn above(&self, up: u16) -> String {
+        row(self.parser.screen(), up).trim_end().to_owned()
+    }
+
+    /// Waits for the end of the shell: its status, and what is on the screen.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        while self.read() {}
+        (self.child.wait().unwrap(), self.parser.screen().contents())
+    }
+
+    /// The process: setsid became the shell.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes what comes next. Nothing more comes when the shell is gone.
+    fn read(&mut self) -> bool {
+        // Half of what a whole test may take, so that the screen is shown.
+        let left = Timespec { tv_sec: (PATIENCE / 2).as_secs().try_into().unwrap(), tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(&self.keyboard, PollFlags::IN)], Some(&left)).unwrap();
+        assert_eq!(ready, 1, "nothing more came:\n{}", self.parser.screen().contents());
+        let mut buffer = [0; 4096];
+        // It fails when nobody has the other end any more.
+        let Ok(count @ 1..) = self.keyboard.read(&mut buffer) else { return false };
+        self.parser.process(&buffer[..count]);
+        true
+    }
+}
+
+/// The text of the line that is so many above the one with the cursor.
+fn row(screen: &Screen, up: u16) -> String {
+    let (at, _) = screen.cursor_position();
+    let row = at.checked_sub(up).and_then(|at| screen.rows(0, Terminal::COLUMNS).nth(at.into()));
+    // A screen does not tell a blank that was printed from one that is left; the cursor stands behind those.
+    let text = row.unwrap_or_default();
+    let width = usize::from(screen.cursor_position().1);
+    if up == 0 { format!("{text:width$}") } else { text }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It has ended, as it should have, or the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
