@@ -24,8 +24,10 @@ const BUDGET: Duration = Duration::from_secs(2);
 /// All symptoms one after the other: each takes a second or two at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The heading in the guide, and how what stands below it comes about.
-const SYMPTOMS: [(&str, fn() -> String); 22] = [
+/// A heading in the guide, and how what stands below it comes about.
+type Symptom = (&'static str, fn() -> String);
+
+const SYMPTOMS: [Symptom; 22] = [
     ("launch failed: cannot execute", || launch(Config::new("no-such-qemu"))),
     ("launch failed: QEMU ended", || launch(config().args(["-device", "nonexistent"]))),
     ("launch failed: the deadline passed", || launch(Script::new().stall().config(SCRIPTED).launch_within(SHORT))),
