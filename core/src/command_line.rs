@@ -39,7 +39,7 @@ impl Config {
         let descriptors = self.inherited().into_iter().zip(FIRST_FREE..).collect();
         let monitor = match &self.monitor {
             Monitor::At(address) => Some(address.clone()),
-            Monitor::Inherited | Monitor::Socket | Monitor::None => None,
+            Monitor::Inherited | Monitor::Socket | Monitor::Offered | Monitor::None => None,
         };
         Ok(self.command_line_with(&Prepared { descriptors, monitor, ..Prepared::default() }))
     }
@@ -54,6 +54,9 @@ impl Config {
             found.map_or(-1, |(_, number)| *number)
         };
         let executed = |what: Inherited| match (what, &prepared.monitor) {
+            (Inherited::Channel(Channel::Monitor), _) if self.monitor == Monitor::Offered => {
+                format!("socket,fd={},server=on,wait=off", number(what)).into_bytes()
+            }
             (Inherited::Channel(Channel::Monitor), Some(address)) => dial(address),
             (Inherited::Channel(Channel::Monitor), None) if self.monitor == Monitor::Socket => b"stdio".to_vec(),
             _ => format!("socket,fd={}", number(what)).into_bytes(),
@@ -148,8 +151,9 @@ impl Config {
     }
 }
 
-/// The port of the guest agent, under the name by which it looks for it.
-const AGENT: &[u8] = b"virtserialport,chardev=qga,name=org.qemu.guest_agent.0";
+/// The port of the guest agent, under the name by which it looks for it. Without an id, QEMU does not tell when it is
+/// opened.
+const AGENT: &[u8] = b"virtserialport,chardev=qga,name=org.qemu.guest_agent.0,id=qga";
 
 impl Added {
     fn option(&self, descriptor: &str) -> Vec<u8> {

@@ -27,6 +27,9 @@ pub enum Effect {
         /// How many bytes at most.
         limit: usize,
     },
+    /// Leave the process, if it is ours, and all that `Prepare` made to whoever comes next: none of it is ended or removed
+    /// by us any more, and the end of the process is nobody's news. Answered by `Released`.
+    Release,
     /// Remove what `Prepare` made. Answered by `Removed`.
     Remove,
 }
@@ -64,6 +67,8 @@ pub struct Spawn {
     pub arguments: Vec<Vec<u8>>,
     /// Whether it stays in our process group, instead of leading one of its own.
     pub share_terminal: bool,
+    /// Whether it lives on when we die.
+    pub outlives: bool,
 }
 
 /// The signals that the core sends.

@@ -20,6 +20,12 @@ pub enum Misuse {
     /// A machine that we launched is ended, not left.
     #[error("the machine was launched by us: it can be ended, but not be let go")]
     Ours,
+    /// A machine that was not launched to be kept ends with us.
+    #[error("the machine was not launched to be kept")]
+    NotKept,
+    /// The call needs a machine that runs: its launch is complete, and its end has not begun.
+    #[error("the machine does not run")]
+    NotRunning,
     /// The call needs a machine that was launched.
     #[error("the machine was not launched")]
     NotLaunched,

@@ -61,6 +61,8 @@ pub enum Input<'a> {
     /// Answers [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
     /// were asked for or all there are. Empty when it cannot be read.
     LogRead(&'a [u8]),
+    /// Answers [`Effect::Release`](crate::Effect::Release).
+    Released,
     /// Answers [`Effect::Remove`](crate::Effect::Remove): what was prepared is gone, or what stays and why.
     Removed(Result<(), HostFault>),
     /// Nothing but time passed. Always safe, often useless.

@@ -21,6 +21,9 @@ pub enum Notice {
     Printed(usize),
     /// A wait is over: [`Machine::claim_wait`](crate::Machine::claim_wait) says how.
     Waited(WaitId),
+    /// The machine was launched before, and is ready for us now: events may have been missed in between, so what is to be
+    /// known of it is to be asked.
+    Gap,
     /// The life is over and cleaned up: [`Machine::outcome`](crate::Machine::outcome) says how.
     Ended,
 }

@@ -7,6 +7,16 @@ pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// How many bytes at the end are the beginning of a character that is not there as a whole.
+pub(crate) fn begun(bytes: &[u8]) -> usize {
+    const LONGEST: usize = 3;
+    let is_begun = |length: &usize| {
+        let end = core::str::from_utf8(&bytes[bytes.len() - length..]);
+        end.is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=LONGEST.min(bytes.len())).find(is_begun).unwrap_or_default()
+}
+
 /// The first part of bytes of the peer, short enough for an error message.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const LENGTH: usize = 200;

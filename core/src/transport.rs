@@ -5,6 +5,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::descriptor::Descriptor;
+use crate::identity::Identity;
 
 /// The address of a stream socket.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +61,10 @@ pub enum Monitor {
     /// It dials this address, on which we listen before it is started. A path must be free; we remove it afterwards,
     /// because we made it (QEMU's Python class leaves it there). Port 0 stands for any port that is free.
     At(Address),
+    /// It listens on a Unix socket that we make before it is started, and we are the first to dial. When we are gone,
+    /// others can: [`Config::keep_when_we_die`](crate::Config::keep_when_we_die). The path is unpredictable, as that of
+    /// [`Socket`](Self::Socket).
+    Offered,
     /// It has none: the machine is ready when it is started, has no commands and no events, and is ended by signals.
     None,
 }
@@ -72,6 +77,8 @@ pub enum Peer {
     Dial(Address),
     /// We listen there, and it dials (`-chardev socket,path=PATH`). A path must be free; we remove it afterwards.
     Listen(Address),
+    /// It was launched to be kept, by us or by another program, and is the one that this says and no other.
+    Kept(Identity),
     /// We are connected already. It is used once: such a machine cannot be launched again.
     Connected(Descriptor),
 }
@@ -87,8 +94,13 @@ pub enum Transport {
     /// A Unix socket that listens under an unpredictable name, for one connection: in this directory, or in the
     /// private one.
     ListenIn(Option<Vec<u8>>),
+    /// A Unix socket for the process to inherit and to listen on, under an unpredictable name: in this directory, or in
+    /// the private one. It is dialled when the channel is opened.
+    Offer(Option<Vec<u8>>),
     /// Nothing yet: the address is dialled when the channel is opened.
     Dial(Address),
+    /// Nothing yet, where this machine lives: its socket is dialled when the channel is opened, and its directory is ours.
+    Kept(Identity),
     /// This descriptor.
     Given(Descriptor),
 }

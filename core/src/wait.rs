@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 
+use crate::config::Port;
 use crate::console::Console;
 use crate::error::WaitError;
 use crate::event::{Event, Filter, History, ListenerId, Listeners};
@@ -81,10 +82,17 @@ impl Wait {
     }
 
     /// Anything on the console of this name: what is found is all that was printed from the mark on. To read a console as
-    /// it prints, wait again from the mark of the [`Hit`].
+    /// it prints, wait again from the mark of the [`Hit`]. A character in UTF-8 that came in part is left for that next wait.
     #[must_use]
     pub fn output(console: impl Into<String>) -> Self {
         Self(Kind::Output { console: console.into() })
+    }
+
+    /// That the guest opens the port of [`Config::guest_agent`](crate::Config::guest_agent): its agent is up, and answers in
+    /// a moment. QEMU tells of it with `VSERPORT_CHANGE`.
+    #[must_use]
+    pub fn agent_up() -> Self {
+        Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Port::GuestAgent.id(), "open": true}))
     }
 
     /// The end of the machine.
@@ -195,7 +203,10 @@ impl Item {
     fn find(&mut self, index: usize, on: &Console) -> Option<u64> {
         let (console, text, scanned) = match self {
             Self::Text { console, text, scanned } => (console, text, scanned),
-            Self::Output { console, from } if *console == index => return Some(on.end()).filter(|end| end > from),
+            Self::Output { console, from } if *console == index => {
+                let end = on.end() - crate::text::begun(on.since(*from)) as u64;
+                return Some(end).filter(|end| end > from);
+            }
             _ => return None,
         };
         if *console != index {

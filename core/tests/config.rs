@@ -120,7 +120,7 @@ fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
          -machine q35 -chardev socket,fd=4,id=tty -serial chardev:tty \
          -chardev socket,fd=5,id=qtest -qtest chardev:qtest \
          -chardev socket,fd=6,id=qga -device virtio-serial \
-         -device virtserialport,chardev=qga,name=org.qemu.guest_agent.0 \
+         -device virtserialport,chardev=qga,name=org.qemu.guest_agent.0,id=qga \
          -add-fd fd=7,set=7,opaque=a,,b -add-fd fd=8,set=7"
     );
     let shown = shown(&config);

@@ -383,3 +383,30 @@ fn row_16_output_is_found_piece_by_piece() {
     assert_eq!((text(&third), third.missed.bytes), (", four", 5), "what fell out is counted");
     assert_eq!(rig.vm.wait(rig.now, &start, [Wait::output("x")], FOREVER), Err(Misuse::UnknownConsole("x".into())));
 }
+
+/// Who reads a console as it prints sees the same characters, however they were cut on their way.
+#[test]
+fn row_16_output_is_cut_between_characters() {
+    const TEXT: &str = "a\u{fc}\u{20ac}\u{1f600}b";
+    for (first, second) in (0..=TEXT.len()).flat_map(|cut| (cut..=TEXT.len()).map(move |other| (cut, other))) {
+        let (mut rig, mut mark, mut read) = (Rig::ready(config()), Mark::default(), String::new());
+        for part in [&TEXT.as_bytes()[..first], &TEXT.as_bytes()[first..second], &TEXT.as_bytes()[second..]] {
+            rig.prints(part);
+            if let Some(hit) = find(&mut rig, &mark, [Wait::output("tty")]) {
+                read += text(&hit);
+                mark = hit.mark;
+            }
+        }
+        assert_eq!(read, TEXT, "cut at {first} and {second}");
+    }
+}
+
+#[test]
+fn row_16_what_can_become_no_character_is_not_waited_for() {
+    let mut rig = Rig::ready(config());
+    let wait = rig.wait(&Mark::default(), [Wait::output("tty")]);
+    rig.prints(b"\xe2\x82");
+    assert_eq!(rig.vm.claim_wait(wait), None, "it may become one");
+    rig.prints(b"(\xff");
+    assert_eq!(text(&hit(&mut rig, wait)), "\u{fffd}(\u{fffd}");
+}

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use qemu_machine_blocking::host::{Clock, Host, descriptor};
+use qemu_machine_blocking::host::{Clock, Host, IdentityError, descriptor, identity};
 use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Line,
-    ListenerId, Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Identity, Input, LaunchError,
+    Line, ListenerId, Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait,
     WaitError, WaitId,
 };
 
@@ -273,6 +273,25 @@ impl Vm {
     /// ```
     pub fn advance<E: Errand>(&mut self, run: &mut Run<E>) -> Option<E::Output> {
         self.ask(|machine, now| run.advance(machine, now))
+    }
+
+    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is: begins to let go of it. Take its [identity](Self::identity) before.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotKept`], and [`Misuse::NotRunning`].
+    pub fn detach(&mut self) -> Result<(), Misuse> {
+        self.ask(Machine::detach)
+    }
+
+    /// What the machine is known by to whoever goes on with it, if it was launched to be
+    /// [kept](Config::keep_when_we_die): launch [`Config::resume`] with it. Store it as soon as it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotKept`], [`Misuse::NotRunning`], and what the host does not say.
+    pub fn identity(&self) -> Result<Identity, IdentityError> {
+        identity(&self.machine)
     }
 
     /// Gives up what an errand waits for. What its commands began goes on.

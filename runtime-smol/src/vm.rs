@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine,
-    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, WaitId,
-    wire::Encoded,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Gap, Hit, HostFault, Identity,
+    LaunchError, Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError,
+    WaitId, wire::Encoded,
 };
 
 use qemu_machine_blocking::host::descriptor;
@@ -77,6 +77,35 @@ impl Vm {
     /// ```
     pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
         Self::launch(Config::attach(peer).launch_within(deadline)).await
+    }
+
+    /// Goes on with a machine that was launched to be [kept](Config::keep_when_we_die), by this program before a restart
+    /// or by another: the very same process, or none. From now on it is as any machine that we are
+    /// [attached](Self::attach) to; whoever ends it also removes what was made for it.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone, when somebody else is connected, and as [`attach`](Self::attach).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use qemu_machine_smol::{Config, Identity, Vm};
+    ///
+    /// # smol::block_on(async {
+    /// let vm = Vm::launch(Config::new("qemu-system-x86_64").keep_when_we_die()).await?;
+    /// let stored = serde_json::to_string(&vm.identity()?)?;
+    /// vm.detach().await?;
+    ///
+    /// // Later, in another process:
+    /// let identity: Identity = serde_json::from_str(&stored)?;
+    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5)).await?;
+    /// println!("{}", vm.execute("query-status").await?["status"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {
+        let vm = Self::launch(Config::resume(identity).launch_within(deadline)).await?;
+        Ok((vm, Gap::before_this_session()))
     }
 
     /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
@@ -303,6 +332,16 @@ impl Vm {
     /// [`Misuse::Ours`] for a machine that we launched.
     pub async fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::disconnect).await
+    }
+
+    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is, and is done when the connection
+    /// is closed. Take its [identity](Self::identity) before.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotKept`], and [`Misuse::NotRunning`].
+    pub async fn detach(&self) -> Result<Outcome, Misuse> {
+        self.end(Machine::detach).await
     }
 
     /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Done when the agent answers:

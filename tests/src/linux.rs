@@ -44,8 +44,9 @@ pub struct Linux {
     initramfs: PathBuf,
 }
 
-/// Debian's packages, unpacked below one directory.
-struct Parts(PathBuf);
+/// Debian's packages, unpacked below one directory: what guests are made of.
+#[derive(Clone, Debug)]
+pub struct Parts(PathBuf);
 
 impl Linux {
     /// The guest whose parts are in this directory of cargo's (`CARGO_TARGET_TMPDIR`). Its initramfs is made there, if
@@ -116,10 +117,14 @@ fn keep(path: &Path, content: &[u8]) {
 }
 
 impl Parts {
+    /// Those in this directory of cargo's, if `tests/setup` has unpacked them there.
+    #[must_use]
+    pub fn below(tmp: &Path) -> Option<Self> {
+        Some(Self(tmp.join("linux-parts"))).filter(|parts| parts.0.is_dir())
+    }
+
     fn unpacked(tmp: &str) -> Self {
-        let parts = Path::new(tmp).join("linux-parts");
-        assert!(parts.is_dir(), "{} is missing: tests/setup unpacks it", parts.display());
-        Self(parts)
+        Self::below(Path::new(tmp)).unwrap_or_else(|| panic!("{tmp}/linux-parts is missing: tests/setup unpacks it"))
     }
 
     fn agent(&self) -> PathBuf {
@@ -130,7 +135,13 @@ impl Parts {
         read(&self.0.join(path))
     }
 
-    fn kernel(&self) -> PathBuf {
+    /// The kernel.
+    ///
+    /// # Panics
+    ///
+    /// When it is missing among the parts; so do the others.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
         only(&self.0.join("boot"), "vmlinuz-")
     }
 
@@ -141,18 +152,29 @@ impl Parts {
         }
         archive.file("init", include_bytes!("linux/init.sh"));
         archive.file("sbin/shutdown", SHUTDOWN.as_bytes());
-        archive.file("etc/mdev.conf", MDEV.as_bytes());
-        archive.file("bin/busybox", &self.read("bin/busybox"));
+        self.add_busybox(&mut archive);
         for applet in APPLETS {
             archive.symlink(&format!("bin/{applet}"), "busybox");
         }
+        self.add_agent(&mut archive);
+        archive.finish()
+    }
+
+    /// All commands in one program, `/bin/busybox`.
+    pub fn add_busybox(&self, archive: &mut Archive) {
+        archive.file("bin/busybox", &self.read("bin/busybox"));
+    }
+
+    /// The guest agent with its libraries, and what its port needs of the kernel: see `tests/src/linux/init.sh` for how
+    /// it is started.
+    pub fn add_agent(&self, archive: &mut Archive) {
         let agent = self.agent();
         archive.file("usr/sbin/qemu-ga", &read(&agent));
         for library in libraries(&agent) {
             archive.file(library.trim_start_matches('/'), &read(Path::new(&library)));
         }
-        self.add_modules(&mut archive);
-        archive.finish()
+        archive.file("etc/mdev.conf", MDEV.as_bytes());
+        self.add_modules(archive);
     }
 
     /// The modules, and a list of them in the order of loading.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::descriptor::Descriptor;
+use crate::identity::Identity;
 use crate::time::Deadline;
 use crate::transport::{Monitor, Peer};
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub(crate) log_directory: Option<Vec<u8>>,
     pub(crate) launch_within: Deadline,
     pub(crate) heartbeat: bool,
+    /// Whether the process outlives us.
+    pub(crate) kept: bool,
     pub(crate) limits: Limits,
 }
 
@@ -88,6 +91,7 @@ impl Config {
             log_directory: None,
             launch_within: Deadline::after(Self::LAUNCH_WITHIN),
             heartbeat: true,
+            kept: false,
             limits: Limits::default(),
         }
     }
@@ -105,6 +109,14 @@ impl Config {
     #[must_use]
     pub fn attach(peer: Peer) -> Self {
         Self { peer: Some(peer), ..Self::new("") }
+    }
+
+    /// A machine that was launched to be [kept](Self::keep_when_we_die), by us before a restart or by another program.
+    /// Nothing is dialled unless the process is the very same, and its socket too. Events between the two sessions are
+    /// missed; that is told with [`Notice::Gap`](crate::Notice::Gap).
+    #[must_use]
+    pub fn resume(identity: Identity) -> Self {
+        Self::attach(Peer::Kept(identity))
     }
 
     /// What is spoken by what we are [attached](Self::attach) to, when it is not QMP.
@@ -311,6 +323,18 @@ impl Config {
     pub fn launch_within(mut self, deadline: impl Into<Deadline>) -> Self {
         self.launch_within = deadline.into();
         self
+    }
+
+    /// Lets QEMU live on when we die, or when the machine is [detached](crate::Machine::detach): its monitor is
+    /// [`Monitor::Offered`], so that whoever knows its [`Identity`] can go on with it. While we live, it is ours as any
+    /// other machine: dropped, it is ended.
+    ///
+    /// Its consoles are at their end with us; what the guest prints after that is lost, except in the
+    /// [logs of consoles](Self::console_log). So are the ports.
+    #[must_use]
+    pub fn keep_when_we_die(mut self) -> Self {
+        self.kept = true;
+        self.monitor(Monitor::Offered)
     }
 
     /// Never asks QEMU for a sign of life: what is sent is what the callers said, and a command that runs out of time

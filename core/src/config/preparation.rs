@@ -27,8 +27,10 @@ impl Config {
         match (&self.peer, &self.monitor) {
             (Some(Peer::Dial(address)), _) => Transport::Dial(address.clone()),
             (Some(Peer::Listen(address)), _) | (None, Monitor::At(address)) => Transport::Listen(address.clone()),
+            (Some(Peer::Kept(identity)), _) => Transport::Kept(identity.clone()),
             (Some(Peer::Connected(descriptor)), _) => Transport::Given(descriptor.clone()),
             (None, Monitor::Socket) => Transport::ListenIn(self.socket_directory.clone()),
+            (None, Monitor::Offered) => Transport::Offer(self.socket_directory.clone()),
             (None, Monitor::Inherited | Monitor::None) => Transport::Pair,
         }
     }
@@ -45,7 +47,8 @@ impl Config {
         match (&self.peer, &self.monitor) {
             (Some(_), _) => Wiring::Foreign,
             (None, Monitor::None) => Wiring::Absent,
-            (None, Monitor::Inherited) => Wiring::Inherited,
+            // Who has inherited a socket to listen on hangs up with his end as well.
+            (None, Monitor::Inherited | Monitor::Offered) => Wiring::Inherited,
             (None, Monitor::Socket | Monitor::At(_)) => Wiring::Dialled,
         }
     }

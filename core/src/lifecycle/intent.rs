@@ -77,6 +77,8 @@ pub enum Request {
     Shutdown(Shutdown),
     /// End it at once.
     Kill,
+    /// Leave it to others, as it is.
+    Detach,
     /// Wait no longer for a process that was killed.
     GiveUp,
 }

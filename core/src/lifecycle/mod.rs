@@ -122,6 +122,8 @@ pub enum Order {
     Close,
     /// What is not ours is left as it is.
     LetGo,
+    /// What was ours is left to others.
+    Release,
     /// Read the end of the log.
     ReadLog,
     /// Remove what was prepared.
@@ -223,8 +225,12 @@ impl Lifecycle {
                 self.flags.killed = true;
                 self.intent = Intent::Kill;
             }
+            Request::Detach if self.can_be_detached() => {
+                emit(Order::Release);
+                (self.process, self.wiring, self.intent) = (Process::Foreign, Wiring::Foreign, Intent::Kill);
+            }
             Request::GiveUp => self.intent = self.intent.given_up(now),
-            Request::Launch { .. } | Request::Shutdown(_) | Request::Kill => {}
+            Request::Launch { .. } | Request::Shutdown(_) | Request::Kill | Request::Detach => {}
         }
     }
 
@@ -264,6 +270,11 @@ impl Lifecycle {
             self.flags = Flags::default();
             emit(Order::Finish);
         }
+    }
+
+    /// Whether it runs, and is ours to leave to others.
+    pub(crate) fn can_be_detached(&self) -> bool {
+        self.intent == Intent::Run && matches!(self.process, Process::Alive { .. })
     }
 
     /// How far the launch came.

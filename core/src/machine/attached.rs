@@ -3,6 +3,7 @@
 use super::Machine;
 use crate::fault::{HostFault, Misuse};
 use crate::lifecycle::{LaunchFailure, Phase, Request, State};
+use crate::outcome::Cause;
 use crate::time::Moment;
 use crate::transport::{Address, Peer};
 
@@ -17,6 +18,34 @@ impl Machine {
             return Err(Misuse::Ours);
         }
         self.end(now, Request::Kill)
+    }
+
+    /// Leaves a machine that was launched to be [kept](crate::Config::keep_when_we_die), as it is: the connection is closed,
+    /// it runs on, and all that was made for it stays. Take its identity before. Does nothing when that is done already.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotKept`] for a machine that ends with us; [`Misuse::NotRunning`] before it runs, and when its end has
+    /// begun.
+    pub fn detach(&mut self, now: Moment) -> Result<(), Misuse> {
+        let is_done = self.outcome.as_ref().is_some_and(|outcome| outcome.cause == Cause::LetGo);
+        if self.config.kept && (self.record.let_go || is_done) {
+            return Ok(());
+        }
+        self.may_be_kept()?;
+        self.end(now, Request::Detach)
+    }
+
+    /// Whether it is one that can be left as it is, now.
+    ///
+    /// # Errors
+    ///
+    /// As [`detach`](Self::detach).
+    pub fn may_be_kept(&self) -> Result<(), Misuse> {
+        if !self.config.kept {
+            return Err(Misuse::NotKept);
+        }
+        if self.lifecycle.can_be_detached() { Ok(()) } else { Err(Misuse::NotRunning) }
     }
 
     /// Leaves this machine in the hardest way there is: kills the process if it is ours, and lets go if it is not. For

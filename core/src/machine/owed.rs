@@ -25,6 +25,7 @@ pub(super) enum Answer {
     Close(Channel),
     Signal(Signal),
     Log,
+    Release,
     Remove,
 }
 
@@ -46,6 +47,12 @@ impl Owed {
         let channels: Vec<_> = self.open.iter().copied().filter(|open| which(*open) && !is_told(open)).collect();
         self.answers.extend(channels.iter().copied().map(Answer::Close));
         channels
+    }
+
+    /// The process is nobody's concern any more, so its end is not due.
+    pub(super) fn release(&mut self) {
+        self.take(Answer::Exit);
+        self.add(Answer::Release);
     }
 
     /// The channels that are open.
@@ -79,6 +86,7 @@ impl Owed {
             }
             Input::Signalled(signal, _) => self.take(Answer::Signal(*signal)),
             Input::LogRead(_) => self.take(Answer::Log),
+            Input::Released => self.take(Answer::Release),
             Input::Removed(_) => self.take(Answer::Remove),
             Input::TimePassed => true,
         }

@@ -18,6 +18,7 @@ use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome, Record};
 use crate::session::{Fact, Heard, Owner, Request as Issue};
 use crate::time::Moment;
+use crate::transport::Peer;
 use crate::{CommandId, Config};
 
 impl Machine {
@@ -70,7 +71,7 @@ impl Machine {
                 self.record.faults.extend(result.err());
                 self.tell_lifecycle(News::Removed);
             }
-            Input::TimePassed => {}
+            Input::Released | Input::TimePassed => {}
         }
     }
 
@@ -191,14 +192,17 @@ impl Machine {
             Order::Prepare => self.order(Answer::Prepare, Effect::Prepare(self.config.preparation())),
             Order::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
-                let share_terminal = self.config.terminal;
-                self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments, share_terminal }));
+                let (share_terminal, outlives) = (self.config.terminal, self.config.kept);
+                self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments, share_terminal, outlives }));
             }
             Order::Open => {
                 self.owed.open(self.config.channels());
                 self.effects.extend(self.owed.channels().iter().copied().map(Effect::Open));
             }
-            Order::Ready => self.notices.push_back(Notice::Ready),
+            Order::Ready => {
+                self.notices.push_back(Notice::Ready);
+                self.notices.extend(matches!(self.config.peer, Some(Peer::Kept(_))).then_some(Notice::Gap));
+            }
             Order::Failed(failure) => {
                 self.record.gave_up = !matches!(failure, LaunchFailure::Cancelled(_));
                 self.failure = Some(self.explain(failure));
@@ -208,7 +212,8 @@ impl Machine {
             Order::PressAgain if self.session.is_ladder_waiting() => {}
             Order::PressAgain => self.press(),
             Order::HangUp => self.close(|channel| channel == Channel::Monitor),
-            Order::LetGo => self.record.let_go = true,
+            Order::LetGo => self.let_go(),
+            Order::Release => self.release(),
             Order::Close => self.close(|_| true),
             Order::ReadLog => {
                 self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
@@ -216,6 +221,19 @@ impl Machine {
             Order::Remove => self.order(Answer::Remove, Effect::Remove),
             Order::Finish => self.finish(),
         }
+    }
+
+    fn let_go(&mut self) {
+        self.record.let_go = true;
+        if let Some(Peer::Kept(_)) = self.config.peer {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        self.record.let_go = true;
+        self.owed.release();
+        self.effects.push_back(Effect::Release);
     }
 
     fn order(&mut self, answer: Answer, effect: Effect) {

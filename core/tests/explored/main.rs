@@ -66,13 +66,14 @@ fn limits() -> Limits {
     limits
 }
 
-/// The four ways in which a monitor and a process hang together, and how many commands there are. One that is dialled
-/// differs from one that is inherited only before there are any, so one command is enough there.
-fn configs() -> [(&'static str, Config, usize); 4] {
+/// The four ways in which a monitor and a process hang together, one that may be left, and how many commands there are.
+/// One that is dialled differs from one that is inherited only before there are any, so one command is enough there.
+fn configs() -> [(&'static str, Config, usize); 5] {
     let path = || Address::unix("/m");
     [
         ("inherited", Config::new("qemu").limits(limits()), 2),
         ("dialled", Config::new("qemu").monitor(Monitor::At(path())).limits(limits()), 1),
+        ("kept", Config::new("qemu").keep_when_we_die().limits(limits()), 0),
         ("absent", Config::new("qemu").without_monitor().limits(limits()), 2),
         ("foreign", Config::attach(Peer::Dial(path())).limits(limits()), 2),
     ]

@@ -147,7 +147,10 @@ impl World {
                 drop(self.machine.shutdown(self.now, how));
             }
             Step::Kill => drop(self.machine.kill(self.now)),
-            Step::Leave => drop(self.machine.disconnect(self.now)),
+            Step::Leave => {
+                drop(self.machine.disconnect(self.now));
+                drop(self.machine.detach(self.now));
+            }
             Step::GiveUp => self.machine.give_up(self.now),
             Step::Answer(order, well) => self.answer(order, *well),
             Step::Exit(status) => {
@@ -210,6 +213,10 @@ impl World {
             Effect::Close(channel) => Input::Closed(*channel),
             Effect::Signal(signal) => Input::Signalled(*signal, result),
             Effect::ReadLog { .. } => Input::LogRead(b""),
+            Effect::Release => {
+                (self.made, self.alive) = (false, false);
+                Input::Released
+            }
             Effect::Remove => {
                 self.made = false;
                 Input::Removed(result)

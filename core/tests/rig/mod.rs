@@ -152,6 +152,7 @@ impl Rig {
             (Effect::Close(channel), _) => Input::Closed(*channel),
             (Effect::Signal(signal), result) => Input::Signalled(*signal, result),
             (Effect::ReadLog { .. }, _) => Input::LogRead(&log),
+            (Effect::Release, _) => Input::Released,
             (Effect::Remove, result) => Input::Removed(result),
             (other, _) => panic!("an order that this host does not know: {other:?}"),
         };
@@ -188,8 +189,8 @@ impl Rig {
         self.says(&format!(r#"{{"event": "SHUTDOWN", "data": {{"guest": false, "reason": "{reason}"}}}}"#));
     }
 
-    pub(crate) fn prints(&mut self, text: &str) {
-        self.handle(Input::Received(Channel::Console(0), text.as_bytes()));
+    pub(crate) fn prints(&mut self, text: impl AsRef<[u8]>) {
+        self.handle(Input::Received(Channel::Console(0), text.as_ref()));
     }
 
     pub(crate) fn exits(&mut self, status: ExitStatus) {

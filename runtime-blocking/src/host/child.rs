@@ -30,6 +30,8 @@ pub(super) struct Request {
     pub(super) log: Option<File>,
     /// Whether it stays in our process group.
     pub(super) share_terminal: bool,
+    /// Whether it lives on when we die.
+    pub(super) outlives: bool,
 }
 
 /// A process that we started, from its start until it is reaped. Dropped before that, it is killed, and the keeper
@@ -61,7 +63,7 @@ impl Request {
         if let Some(log) = self.log {
             command.stdout(log.try_clone()?).stderr(log);
         }
-        hand_over(&mut command, self.inherited);
+        hand_over(&mut command, self.inherited, self.outlives);
         let child = command.spawn()?;
         // The process is ours and not reaped, so its id cannot have gone to another.
         let pid = Pid::from_child(&child);
@@ -79,13 +81,15 @@ impl Request {
     }
 }
 
-/// Has the process inherit these descriptors and no others, and end when we end.
+/// Has the process inherit these descriptors and no others, and end when we end, unless it is to outlive us.
 #[allow(unsafe_code, reason = "a hook between fork and exec has no safe form; see SAFETY")]
-fn hand_over(command: &mut Command, inherited: Vec<OwnedFd>) {
+fn hand_over(command: &mut Command, inherited: Vec<OwnedFd>, outlives: bool) {
     let parent = getpid();
     let hook = move || {
-        set_parent_process_death_signal(Some(OsSignal::KILL))?;
-        if getppid() != Some(parent) {
+        if !outlives {
+            set_parent_process_death_signal(Some(OsSignal::KILL))?;
+        }
+        if !outlives && getppid() != Some(parent) {
             // We ended before the line above: nobody would end the process.
             return Err(Errno::SRCH.into());
         }
@@ -135,6 +139,13 @@ impl Child {
             Signal::Terminate => OsSignal::TERM,
             Signal::Kill => OsSignal::KILL,
         })
+    }
+
+    /// Leaves the process as it is. The keeper reaps it, if it ends before us; what is left of its group stays.
+    pub(super) fn release(mut self) {
+        self.reaped = true;
+        let Process { pid, ref descriptor, .. } = *self.process;
+        keep(Arc::new(Process { pid, descriptor: Arc::clone(descriptor), leads: false }));
     }
 
     /// How the process ended, if it did. What is left of its group ends with it.
@@ -191,12 +202,15 @@ impl Drop for Child {
             return;
         }
         let _ = self.process.signal(OsSignal::KILL);
-        if let Ok(keeper) = Keeper::get() {
-            // Without the keeper it stays a zombie until we end.
-            if let Ok(token) = keeper.keep(Arc::clone(&self.process) as Arc<dyn Kept>) {
-                keeper.arm(token, self.process.descriptor.as_fd());
-            }
-        }
+        keep(Arc::clone(&self.process));
+    }
+}
+
+/// Has the keeper reap a process. Without it, it stays a zombie until we end.
+fn keep(process: Arc<Process>) {
+    let Ok(keeper) = Keeper::get() else { return };
+    if let Ok(token) = keeper.keep(Arc::clone(&process) as Arc<dyn Kept>) {
+        keeper.arm(token, process.descriptor.as_fd());
     }
 }
 

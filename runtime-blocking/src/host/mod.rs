@@ -9,6 +9,7 @@ mod child;
 mod consumer;
 mod dial;
 mod given;
+mod identity;
 mod keeper;
 mod place;
 mod prepare;
@@ -28,6 +29,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use child::Child;
 use given::{Given, Lending};
+pub use identity::{IdentityError, identity};
 pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
 use place::Place;
 use prepare::Ours;
@@ -145,6 +147,10 @@ impl Host {
                 log = self.read_log(limit).inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default();
                 Input::LogRead(&log)
             }
+            Effect::Release => {
+                self.release(watch);
+                Input::Released
+            }
             Effect::Remove => Input::Removed(self.remove()),
             // An order that this version does not know: the core and the runtimes are released together.
             _ => return,
@@ -168,8 +174,8 @@ impl Host {
         let failed = |error| fault(format!("execute `{program}`"), &error);
         let log = self.place.as_ref().map(Place::log).transpose().map_err(failed)?;
         let inherited = std::mem::take(&mut self.theirs);
-        let Spawn { arguments, share_terminal, .. } = spawn;
-        let request = child::Request { arguments, inherited, log, share_terminal };
+        let Spawn { arguments, share_terminal, outlives, .. } = spawn;
+        let request = child::Request { arguments, inherited, log, share_terminal, outlives };
         let child = Keeper::get().and_then(|keeper| keeper.run(|| request.start())?).map_err(failed)?;
         // A child that is dropped is killed and reaped.
         watch.born(child.descriptor()).map_err(failed)?;
@@ -241,6 +247,17 @@ impl Host {
     pub fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         let Some(place) = &self.place else { return Ok(Vec::new()) };
         place.read_log(limit).map_err(|error| fault("read the log".into(), &error))
+    }
+
+    /// Leaves the process, and what was made for it, to others. While we live, the keeper reaps it.
+    fn release(&mut self, watch: &mut impl Watch) {
+        if let Some(child) = self.child.take() {
+            watch.buried(child.descriptor());
+            child.release();
+        }
+        if let Some(place) = &mut self.place {
+            place.release();
+        }
     }
 
     fn remove(&mut self) -> Result<(), HostFault> {

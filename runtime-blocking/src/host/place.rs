@@ -158,6 +158,18 @@ impl Place {
         }
     }
 
+    /// It is somebody else's by now: nothing of it is removed.
+    pub(super) fn release(&mut self) {
+        self.directory = None;
+        self.sockets.clear();
+    }
+
+    /// What another program made for a machine is ours, to be removed at its end.
+    pub(super) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
+        self.directory = directory.map(PathBuf::from);
+        self.made_socket(PathBuf::from(socket));
+    }
+
     pub(super) fn remove(&mut self) -> Result<(), HostFault> {
         self.remove_sockets();
         let Some(directory) = self.directory.take() else { return Ok(()) };

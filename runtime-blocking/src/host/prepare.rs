@@ -11,6 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::dial::listen_at;
 use super::given::{Given, Lending, Loan};
+use super::identity::verify;
 use super::place::Place;
 use super::{Host, fault};
 
@@ -81,6 +82,21 @@ impl Making {
                 return Ok(Ours::Connected(socket, loan));
             }
             Transport::Listen(address) => address.clone(),
+            Transport::Kept(identity) => {
+                verify(identity)?;
+                place.adopt(identity.directory.as_deref(), &identity.monitor);
+                return Ok(Ours::Dial(Address::unix(identity.monitor.clone())));
+            }
+            Transport::Offer(directory) => {
+                let path = place.socket_path(directory.as_deref())?;
+                let (socket, address) = listen_at(&Address::unix(path.as_os_str().as_bytes()), place)?;
+                self.theirs.push((
+                    Inherited::Channel(channel),
+                    above_standard(socket).map_err(|error| fault(format!("make the {channel}"), &error))?,
+                ));
+                self.monitor = Some(address.clone());
+                return Ok(Ours::Dial(address));
+            }
             Transport::ListenIn(directory) => {
                 Address::unix(place.socket_path(directory.as_deref())?.as_os_str().as_bytes())
             }
@@ -109,7 +125,10 @@ fn nonce() -> Result<u64, HostFault> {
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
-    // Where our own standard streams are closed, the number could be one that the process needs for its own.
-    let theirs = if theirs.as_raw_fd() > 2 { theirs } else { fcntl_dupfd_cloexec(&theirs, 3)? };
-    Ok((ours, theirs))
+    Ok((ours, above_standard(theirs)?))
+}
+
+/// Where our own standard streams are closed, the number could be one that the process needs for its own.
+fn above_standard(theirs: OwnedFd) -> io::Result<OwnedFd> {
+    if theirs.as_raw_fd() > 2 { Ok(theirs) } else { Ok(fcntl_dupfd_cloexec(&theirs, 3)?) }
 }

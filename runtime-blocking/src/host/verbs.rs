@@ -64,6 +64,18 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.pid())
             }
 
+            /// What the machine is known by to whoever goes on with it, if it was launched to be
+            /// [kept]($crate::Config::keep_when_we_die). Store it as soon as it is there: what happens to us comes
+            /// without a warning.
+            ///
+            /// # Errors
+            ///
+            /// [`Misuse::NotKept`]($crate::Misuse::NotKept), [`Misuse::NotRunning`]($crate::Misuse::NotRunning), and
+            /// what the host does not say.
+            pub fn identity(&self) -> Result<$crate::Identity, $crate::host::IdentityError> {
+                self.ask(|machine, _| $crate::host::identity(machine))
+            }
+
             /// What QEMU said of itself: its version, and what its monitor can do.
             #[must_use]
             pub fn greeting(&self) -> Option<$crate::wire::Greeting> {

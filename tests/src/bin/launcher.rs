@@ -1,21 +1,27 @@
 //! Proves nothing by itself: it launches a machine as an ordinary program would, prints the ids of its processes, and
-//! waits to be killed. Given a line, it shuts the machine down and prints the outcome.
+//! waits to be killed. Given a line, it shuts the machine down and prints the outcome. With `--keep`, the machine is one
+//! to be kept, and what is printed is its identity.
 //!
-//!     launcher TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;
 
-use qemu_machine_blocking::{Config, Shutdown, Vm};
+use qemu_machine_blocking::{Config, Shutdown, Vm, json};
 use qemu_machine_tests::{census, qemu};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let directory = arguments.next().ok_or("usage: launcher TEMPORARY-DIRECTORY [WRAPPER...]")?;
+    let mut arguments = std::env::args().skip(1).peekable();
+    let keeps = arguments.next_if_eq("--keep").is_some();
+    let directory = arguments.next().ok_or("usage: launcher [--keep] TEMPORARY-DIRECTORY [WRAPPER...]")?;
     let config = Config::new(qemu()).machine("none").temporary_directory(directory).wrapper(arguments);
-    let vm = Vm::launch(config)?;
-    let pids = census::descendants(std::process::id());
-    println!("{}", pids.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" "));
+    let vm = Vm::launch(if keeps { config.keep_when_we_die() } else { config })?;
+    if keeps {
+        println!("{}", json!(vm.identity()?));
+    } else {
+        let pids = census::descendants(std::process::id());
+        println!("{}", pids.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" "));
+    }
     // Until its end, which comes if the test dies before it kills us; or until we are told to end.
     stdin().read_line(&mut String::new())?;
     println!("{}", vm.shutdown(Shutdown::default())?);

@@ -1,7 +1,7 @@
 //! Proves what is said to the agent in a Linux guest, through the port of the machine.
 
 use qemu_machine_core::{
-    CommandError, Config, LaunchError, LaunchFailure, Liveness, Mark, Phase, Progress, Value, json,
+    CommandError, Config, LaunchError, LaunchFailure, Liveness, Mark, Phase, Progress, Value, Wait, json,
 };
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::linux::{INIT, Linux, PROGRAM_ENDED};
@@ -35,6 +35,7 @@ fn refusal(reply: Result<Value, CommandError>) -> String {
 fn row_37_it_tells_executes_reads_writes_and_powers_off<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config());
+        machine.comes(&Mark::default(), Wait::agent_up());
         let mut agent = agent(&mut machine);
         tells(&mut machine, &mut agent);
         executes(&mut machine, &mut agent);

@@ -22,9 +22,14 @@ pub(crate) trait Row: Sized {
     fn launch(config: Config) -> Result<Self, LaunchError>;
     fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError>;
     fn mark(&mut self) -> Mark;
-    fn sees(&mut self, from: &Mark, text: &str);
+    /// Waits for something that must come before the end.
+    fn comes(&mut self, from: &Mark, thing: Wait);
     fn types(&mut self, line: &str);
     fn ends(&mut self) -> Outcome;
+
+    fn sees(&mut self, from: &Mark, text: &str) {
+        self.comes(from, Wait::text("tty", text));
+    }
 }
 
 /// An agent.
@@ -37,10 +42,6 @@ pub(crate) trait Agent: Sized {
     fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
         self.ask_within(command, arguments, LONG)
     }
-}
-
-fn text(text: &str) -> [Wait; 1] {
-    [Wait::text("tty", text)]
 }
 
 pub(crate) struct Blocking(qemu_machine_blocking::Vm);
@@ -60,8 +61,9 @@ impl Row for Blocking {
         self.0.mark()
     }
 
-    fn sees(&mut self, from: &Mark, what: &str) {
-        self.0.wait_any(from, text(what), LONG).unwrap_or_else(|error| panic!("{what}: {error}"));
+    fn comes(&mut self, from: &Mark, thing: Wait) {
+        let what = format!("{thing:?}");
+        self.0.wait_any(from, [thing], LONG).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 
     fn types(&mut self, line: &str) {
@@ -108,8 +110,9 @@ impl Row for Smol {
         self.0.mark()
     }
 
-    fn sees(&mut self, from: &Mark, what: &str) {
-        block_on(self.0.wait_any(from, text(what), LONG)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    fn comes(&mut self, from: &Mark, thing: Wait) {
+        let what = format!("{thing:?}");
+        block_on(self.0.wait_any(from, [thing], LONG)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 
     fn types(&mut self, line: &str) {
@@ -198,8 +201,9 @@ impl Row for Mio {
         self.with(|vm| vm.mark())
     }
 
-    fn sees(&mut self, from: &Mark, what: &str) {
-        let wait = self.with(|vm| vm.wait_any(from, text(what), LONG)).expect("there is a console");
+    fn comes(&mut self, from: &Mark, thing: Wait) {
+        let what = format!("{thing:?}");
+        let wait = self.with(|vm| vm.wait_any(from, [thing], LONG)).expect("there is a console");
         self.until(|vm| vm.claim_wait(wait)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 

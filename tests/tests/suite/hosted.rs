@@ -4,9 +4,11 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use qemu_machine_blocking::Vm;
+use qemu_machine_blocking::host::IdentityError;
 use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
-    Address, CommandError, CommandLine, Config, Deadline, Hit, LaunchError, Mark, Misuse, Outcome, Port, Value, Wait,
+    Address, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome, Port,
+    Value, Wait,
 };
 
 use qemu_machine_tests::PATIENCE;
@@ -24,6 +26,8 @@ pub(crate) trait Hosted: Harness {
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
     fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output;
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
+    fn identity(&mut self) -> Result<Identity, IdentityError>;
+    fn detach(&mut self) -> Result<Outcome, Misuse>;
     fn port(&mut self, port: Port) -> Result<Config, Misuse>;
     /// A line to a device tester, on a machine that speaks with one.
     fn line(&mut self, line: &str) -> Result<String, CommandError>;
@@ -70,6 +74,14 @@ impl Hosted for Vm {
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
         Vm::disconnect(self)
+    }
+
+    fn identity(&mut self) -> Result<Identity, IdentityError> {
+        Vm::identity(self)
+    }
+
+    fn detach(&mut self) -> Result<Outcome, Misuse> {
+        Vm::detach(self)
     }
 
     fn port(&mut self, port: Port) -> Result<Config, Misuse> {
@@ -130,6 +142,14 @@ impl<E: Executor> Hosted for Smol<E> {
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
         E::insist(|| self.vm.disconnect())
+    }
+
+    fn identity(&mut self) -> Result<Identity, IdentityError> {
+        self.vm.identity()
+    }
+
+    fn detach(&mut self) -> Result<Outcome, Misuse> {
+        E::insist(|| self.vm.detach())
     }
 
     fn port(&mut self, port: Port) -> Result<Config, Misuse> {
@@ -195,6 +215,15 @@ impl Hosted for Mio {
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
         self.vm.disconnect()?;
+        Ok(self.end())
+    }
+
+    fn identity(&mut self) -> Result<Identity, IdentityError> {
+        self.vm.identity()
+    }
+
+    fn detach(&mut self) -> Result<Outcome, Misuse> {
+        self.vm.detach()?;
         Ok(self.end())
     }
 

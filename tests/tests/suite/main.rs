@@ -8,6 +8,7 @@ mod errands;
 mod harness;
 mod hosted;
 mod in_world;
+mod kept;
 mod liveness;
 mod on_mio;
 mod on_smol;

@@ -1,0 +1,108 @@
+//! Proves that a million events which nobody reads take no more memory than they may, and keep no command waiting.
+
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use qemu_machine_core::{Config, Deadline, Limits, Mark, Wait};
+use qemu_machine_tests::bounded_by;
+use qemu_machine_tests::scripted::Script;
+
+/// So many events, in parts, so that the peer itself needs little memory.
+const PARTS: usize = 20;
+const PART: usize = 50_000;
+
+const EVENT: &str =
+    "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 78}}\r\n";
+
+/// What is remembered and what one listener has in its queue is a megabyte each; as many small things cost twice as much
+/// to keep, and there are buffers. That is four to seven in all, and a hundred came.
+const MOST: u64 = 12 << 20;
+
+const LONG: Deadline = Deadline::after(Duration::from_secs(60));
+
+/// One at a time: the memory is that of the whole program.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn config() -> Config {
+    let flood = (0..PARTS).fold(Script::launched().hear(), |script, _| script.repeat(PART, EVENT));
+    flood.reply("1").hear().reply("2").obey().config(env!("CARGO_BIN_EXE_scripted-qemu")).launch_within(LONG)
+}
+
+/// The most memory that this program had at once since it was last asked.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("the kernel tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is there");
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    fs::write("/proc/self/clear_refs", "5").expect("it is our own");
+    kilobytes * 1024
+}
+
+/// Runs a flood, and gives what it said: the events that were queued, and those that were counted as lost.
+fn flooded(flood: impl FnOnce() -> (usize, u64) + Send + 'static) {
+    bounded_by(Duration::from_secs(120), || {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        peak();
+        let before = peak();
+        let (queued, missed) = flood();
+        let grown = peak().saturating_sub(before);
+        println!("{queued} queued, {missed} counted, {grown} bytes");
+        assert_eq!(queued as u64 + missed, (PARTS * PART) as u64, "each is there or counted");
+        assert!(queued * EVENT.trim_end().len() <= Limits::default().listener, "{queued}");
+        assert!(grown <= MOST, "{grown} bytes");
+    });
+}
+
+#[test]
+fn g09_a_million_events_on_threads() {
+    flooded(|| {
+        let vm = qemu_machine_blocking::Vm::launch(config()).expect("it starts");
+        let mut events = vm.events([Wait::any_event()]).expect("they are events");
+        assert_eq!(vm.execute_by("first", LONG).expect("it answers behind them"), 1);
+        assert_eq!(vm.execute_by("second", LONG).expect("it answers"), 2);
+        let missed = events.missed();
+        let queued = std::iter::from_fn(|| events.next(Duration::ZERO).ok()).count();
+        vm.kill().expect("it was launched");
+        (queued, missed)
+    });
+}
+
+#[test]
+fn g09_a_million_events_in_a_task() {
+    flooded(|| {
+        smol::block_on(async {
+            let vm = qemu_machine_smol::Vm::launch(config()).await.expect("it starts");
+            let mut events = vm.events([Wait::any_event()]).expect("they are events");
+            assert_eq!(vm.execute_by("first", LONG).await.expect("it answers behind them"), 1);
+            assert_eq!(vm.execute_by("second", LONG).await.expect("it answers"), 2);
+            let missed = events.missed();
+            let mut queued = 0;
+            while events.next(Duration::ZERO).await.is_ok() {
+                queued += 1;
+            }
+            vm.kill().await.expect("it was launched");
+            (queued, missed)
+        })
+    });
+}
+
+#[test]
+fn g09_a_million_events_in_a_loop() {
+    use qemu_machine_mio::{Desk, Vm};
+
+    flooded(|| {
+        let mut desk = Desk::new().expect("there is a poll");
+        let (registry, tokens) = desk.parts();
+        let mut vm = [Vm::launch(config(), registry, tokens).expect("it starts")];
+        desk.run(&mut vm, |vm| vm[0].launched()).expect("the poll works").expect("it is launched");
+        let listener = vm[0].listen(&Mark::default(), [Wait::any_event()]).expect("they are events");
+        for (command, reply) in [("first", 1), ("second", 2)] {
+            let ticket = vm[0].execute_by(command, LONG).expect("there is a monitor");
+            let answer = desk.run(&mut vm, |vm| vm[0].claim(&ticket)).expect("the poll works");
+            assert_eq!(answer.expect("it answers"), reply);
+        }
+        let missed = vm[0].missed_events(listener);
+        let queued = std::iter::from_fn(|| vm[0].next_event(listener)).count();
+        (queued, missed)
+    });
+}

@@ -1,0 +1,74 @@
+//! Machines that are kept: left as they are by one handle, and gone on with by another.
+
+use std::time::Duration;
+
+use qemu_machine_core::{Cause, Config, Deadline, Mark, Misuse, Shutdown, State, Wait};
+use qemu_machine_tests::census::{Scratch, Watched, bytes};
+use qemu_machine_tests::{PATIENCE, qemu};
+
+use crate::hosted::Hosted;
+use crate::rows;
+
+const LONG: Deadline = Deadline::after(PATIENCE);
+
+fn kept(scratch: &Scratch) -> Config {
+    let config =
+        Config::new(qemu()).args(["-machine", "none", "-nodefaults"]).temporary_directory(bytes(scratch.path()));
+    config.keep_when_we_die()
+}
+
+fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
+    let scratch = Scratch::create();
+    let mut machine = H::launch(kept(&scratch)).expect("it starts");
+    let identity = machine.identity().expect("it runs");
+    let qemu = Watched::new(identity.pid).expect("it lives");
+    machine.execute("stop", LONG).expect("it answers");
+    let outcome = machine.detach().expect("it is one that is kept");
+    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::LetGo, None, None));
+    assert_eq!(machine.execute("cont", LONG), Err(Misuse::Ended.into()));
+    drop(machine);
+    for _ in 0..2 {
+        let mut again = H::launch(Config::resume(identity.clone())).expect("it lives on");
+        assert_eq!(again.execute("query-status", LONG).expect("it answers")["status"], "paused");
+        assert_eq!((again.state(), again.pid()), (State::Running, None));
+        again.disconnect().expect("it is not ours");
+        assert_eq!(scratch.entries().len(), 1, "it is still there for the next");
+    }
+    let mut last = H::launch(Config::resume(identity.clone())).expect("it lives on");
+    let mark = Mark::default();
+    last.execute("cont", LONG).expect("it answers");
+    last.wait_any(&mark, &[Wait::event("RESUME")], LONG).expect("from now on it tells");
+    last.shutdown(Shutdown::default()).expect("it was launched");
+    qemu.assert_ends_within(PATIENCE);
+    assert_eq!(scratch.entries(), [""; 0]);
+    H::launch(Config::resume(identity)).map(drop).expect_err("it is gone");
+}
+
+/// While we live, it is ours: ended with its handle, and by its ladder.
+fn g18_a_machine_that_is_to_be_kept_is_ours_until_then<H: Hosted>() {
+    let scratch = Scratch::create();
+    for orderly in [true, false] {
+        let mut machine = H::launch(kept(&scratch)).expect("it starts");
+        let qemu = Watched::new(machine.pid().expect("it lives")).expect("it lives");
+        if orderly {
+            let outcome = machine.shutdown(Shutdown::within(Duration::from_secs(10))).expect("it was launched");
+            assert_eq!(outcome.exit, Some(qemu_machine_core::ExitStatus::Code(0)), "{outcome}");
+            assert_eq!(machine.detach(), Err(Misuse::NotRunning));
+            assert!(machine.identity().is_err());
+        }
+        drop(machine);
+        qemu.assert_ends_within(PATIENCE);
+        assert_eq!(scratch.entries(), [""; 0]);
+    }
+}
+
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::prove! { $harness:
+            g18_a_machine_is_detached_and_resumed
+            g18_a_machine_that_is_to_be_kept_is_ours_until_then
+        }
+    };
+}
+
+rows!(stories);
