@@ -40,7 +40,7 @@ pub struct Wait(pub(crate) Kind);
 pub(crate) enum Kind {
     Event(Filter),
     Heard(ListenerId),
-    Text { console: String, text: Vec<u8> },
+    Text { console: String, text: Vec<u8>, line: bool },
     Output { console: String },
     End,
 }
@@ -78,7 +78,14 @@ impl Wait {
     /// This text on the console of this name.
     #[must_use]
     pub fn text(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
-        Self(Kind::Text { console: console.into(), text: text.into() })
+        Self(Kind::Text { console: console.into(), text: text.into(), line: false })
+    }
+
+    /// A line with this text in it, on the console of this name, when the whole of it was printed: what stands behind
+    /// the text is often what one wants to know (`Kernel panic - not syncing: …`).
+    #[must_use]
+    pub fn line(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Text { console: console.into(), text: text.into(), line: true })
     }
 
     /// Anything on the console of this name: what is found is all that was printed from the mark on. To read a console as
@@ -189,7 +196,7 @@ struct Pending {
 pub(crate) enum Item {
     Event(Filter),
     Heard(ListenerId),
-    Text { console: usize, text: Vec<u8>, scanned: u64 },
+    Text { console: usize, text: Vec<u8>, scanned: u64, line: bool },
     Output { console: usize, from: u64 },
     End,
 }
@@ -199,10 +206,11 @@ impl Item {
         matches!(self, Self::Event(filter) if filter.wants(event))
     }
 
-    /// Where the text ends on this console, if it is there. Looks at each byte once.
+    /// Where the text, or its line, ends on this console, if it is there. Looks at each byte once, but for those of a line
+    /// that is not whole.
     fn find(&mut self, index: usize, on: &Console) -> Option<u64> {
-        let (console, text, scanned) = match self {
-            Self::Text { console, text, scanned } => (console, text, scanned),
+        let (console, text, scanned, line) = match self {
+            Self::Text { console, text, scanned, line } => (console, text, scanned, *line),
             Self::Output { console, from } if *console == index => {
                 let end = on.end() - crate::text::begun(on.since(*from)) as u64;
                 return Some(end).filter(|end| end > from);
@@ -215,10 +223,14 @@ impl Item {
         let start = (*scanned).max(on.first());
         let output = on.since(start);
         let found = memchr::memmem::find(output, text);
+        let end = found.map(|at| at + text.len()).and_then(|end| match line {
+            true => memchr::memchr(b'\n', &output[end..]).map(|more| end + more + 1),
+            false => Some(end),
+        });
         // The last bytes may be the beginning of the text.
-        let scanned_now = output.len().saturating_sub(text.len() - 1);
+        let scanned_now = found.unwrap_or_else(|| output.len().saturating_sub(text.len() - 1));
         *scanned = start + scanned_now as u64;
-        found.map(|at| start + (at + text.len()) as u64)
+        end.map(|end| start + end as u64)
     }
 }
 
@@ -406,6 +418,12 @@ impl Mark {
             event: self.event.max(other.event),
             consoles: (0..consoles).map(|index| self.position(index).max(other.position(index))).collect(),
         }
+    }
+
+    /// The same, but on one console.
+    pub(crate) fn stand_at(&mut self, console: usize, position: u64) {
+        self.consoles.resize(self.consoles.len().max(console + 1), 0);
+        self.consoles[console] = position;
     }
 
     /// Where it stands on the console with this index.

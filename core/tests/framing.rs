@@ -275,3 +275,18 @@ fn examples_of_every_kind_of_line() {
         assert_eq!(frames(PLENTY, stream.chunks(1)).0, expected, "{}", String::from_utf8_lossy(stream));
     }
 }
+
+/// Lines once, and what spans lines once more: the first of its lines was searched for its end.
+#[test]
+fn each_look_at_a_byte_is_counted() {
+    const PRETTY: &[u8] = b"{\n    \"a\": 1\n}";
+    let looked_at = |limit: usize, bytes: &[u8]| {
+        let mut framer = Framer::new(limit);
+        framer.push(bytes);
+        while framer.next_frame().is_some() {}
+        framer.examined()
+    };
+    assert_eq!(looked_at(64, b"{}\r\n{\"a"), 7);
+    assert_eq!(looked_at(64, PRETTY), 2 + PRETTY.len() as u64);
+    assert_eq!(looked_at(4, PRETTY), 2 + PRETTY.len() as u64, "what is skipped is looked at as well");
+}

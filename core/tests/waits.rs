@@ -410,3 +410,38 @@ fn row_16_what_can_become_no_character_is_not_waited_for() {
     rig.prints(b"(\xff");
     assert_eq!(text(&hit(&mut rig, wait)), "\u{fffd}(\u{fffd}");
 }
+
+/// The reason of a panic stands behind what everybody looks for.
+#[test]
+fn a_line_is_found_when_it_is_whole() {
+    let mut rig = Rig::ready(config());
+    rig.prints("[1] Kernel panic at none\n");
+    let start = rig.vm.mark();
+    let wait = rig.vm.wait(rig.now, &start, [Wait::line("tty", "Kernel panic")], FOREVER).unwrap();
+    for part in ["[2] Ker", "nel pan", "ic - not syncing: ", "no init\r"] {
+        rig.prints(part);
+        assert_eq!(rig.vm.claim_wait(wait), None, "{part}");
+    }
+    rig.prints("\nnext line\n");
+    let hit = rig.vm.claim_wait(wait).unwrap().unwrap();
+    assert_eq!(hit.found, Found::Text("[2] Kernel panic - not syncing: no init\r\n".into()));
+    assert_eq!(rig.vm.console_since("tty", &hit.mark), Ok(&b"next line\n"[..]));
+    let again = rig.vm.wait(rig.now, &Mark::default(), [Wait::line("tty", "panic at")], FOREVER).unwrap();
+    assert!(matches!(rig.vm.claim_wait(again), Some(Ok(_))), "what is there already counts");
+}
+
+#[test]
+fn a_console_is_read_as_it_prints_and_each_byte_once() {
+    let mut rig = Rig::ready(config());
+    let (mut read, mut mark) = (Vec::new(), Mark::default());
+    for part in ["a\u{fc}", "b", "", "cd"] {
+        rig.prints(part);
+        rig.handle(Input::Received(Channel::Console(0), b"\xff"));
+        let (bytes, behind) = rig.vm.console_from("tty", &mark).unwrap();
+        read.extend_from_slice(bytes);
+        mark = behind;
+    }
+    assert_eq!(read, b"a\xc3\xbc\xffb\xff\xffcd\xff");
+    assert_eq!(rig.vm.console_from("tty", &mark), Ok((&b""[..], mark.clone())));
+    assert!(rig.vm.console_from("none", &mark).is_err());
+}

@@ -173,7 +173,7 @@ impl Ladder {
 
     /// The present rung was refused: the next one is due at once.
     pub(super) fn refused(self, now: Moment) -> Self {
-        Self { until: now, again: None, ..self }
+        Self { until: now, ..self }
     }
 
     pub(super) fn rung(self) -> Option<Rung> {

@@ -157,6 +157,19 @@ impl Machine {
         self.console_index(name).map(|index| self.consoles[index].since(from.position(index)))
     }
 
+    /// What a console printed from a position on, as far as it is remembered, with the position behind it: for those who
+    /// read a console as it prints, byte by byte.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`].
+    pub fn console_from(&self, name: &str, from: &Mark) -> Result<(&[u8], Mark), Misuse> {
+        let index = self.console_index(name)?;
+        let mut behind = from.not_before(&self.birth);
+        behind.stand_at(index, self.consoles[index].end());
+        Ok((self.consoles[index].since(from.position(index)), behind))
+    }
+
     /// What is executed.
     #[must_use]
     pub fn command_line(&self) -> &CommandLine {

@@ -300,9 +300,9 @@ impl Machine {
             wait::Kind::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));
             }
-            wait::Kind::Text { console, text } => {
+            wait::Kind::Text { console, text, line } => {
                 let console = self.console_index(&console)?;
-                Item::Text { console, text, scanned: from.position(console) }
+                Item::Text { console, text, scanned: from.position(console), line }
             }
             wait::Kind::Output { console } => {
                 let console = self.console_index(&console)?;

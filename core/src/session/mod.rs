@@ -243,12 +243,6 @@ impl Session {
         self.flight.on_the_wire() - self.pulse.questions()
     }
 
-    /// How many received bytes were looked at; see [`Framer::examined`].
-    #[must_use]
-    pub fn examined(&self) -> u64 {
-        self.framer.examined()
-    }
-
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Fact)) {
         emit(Fact::Failed(failure));
         self.close(emit);

@@ -46,6 +46,20 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.console_since(name, from).map(<[u8]>::to_vec))
             }
 
+            /// The same, with the position behind it: for those who read a console as it prints, byte by byte. To wait
+            /// for more, there is [`Wait::output`]($crate::Wait::output).
+            ///
+            /// # Errors
+            ///
+            /// When there is no console of this name.
+            pub fn console_from(
+                &self,
+                name: &str,
+                from: &$crate::Mark,
+            ) -> Result<(Vec<u8>, $crate::Mark), $crate::Misuse> {
+                self.ask(|machine, _| machine.console_from(name, from).map(|(bytes, mark)| (bytes.to_vec(), mark)))
+            }
+
             /// Where the machine is in its life.
             #[must_use]
             pub fn state(&self) -> $crate::State {

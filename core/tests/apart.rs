@@ -1,0 +1,38 @@
+//! Proves that what is alike is kept apart: waits of the same kind, consoles, and what a command is wrapped in.
+
+mod rig;
+
+use qemu_machine_core::{Channel, Input, OutOfBand, Unread, Wait, json};
+use rig::{Rig, config};
+
+#[test]
+fn each_wait_has_a_name_of_its_own() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let stop = rig.wait(&mark, [Wait::event("STOP")]);
+    let resume = rig.wait(&mark, [Wait::event("RESUME")]);
+    assert_ne!(stop, resume);
+    rig.happens("RESUME");
+    assert!(rig.vm.claim_wait(stop).is_none());
+    assert!(rig.vm.claim_wait(resume).expect("it came").is_ok());
+}
+
+#[test]
+fn output_is_that_of_its_console() {
+    let mut rig = Rig::ready(config().serial("other"));
+    let mark = rig.vm.mark();
+    let waits = ["tty", "other"].map(|console| rig.wait(&mark, [Wait::output(console)]));
+    rig.handle(Input::Received(Channel::Console(1), b"boot"));
+    assert!(rig.vm.claim_wait(waits[0]).is_none());
+    assert!(rig.vm.claim_wait(waits[1]).expect("it was printed").is_ok());
+}
+
+/// A wrapper says one thing of a command, and leaves the rest as the command says it.
+#[test]
+fn wrapped_commands_keep_what_they_are() {
+    let mut rig = Rig::ready_oob(config());
+    let _yank = rig.issue(Unread(OutOfBand(("yank", json!({"instances": []})))));
+    assert_eq!(rig.take_sent(), r#"{"exec-oob":"yank","arguments":{"instances":[]},"id":1}"#);
+    let _plain = rig.issue(Unread(("eject", json!({"id": "cd"}))));
+    assert_eq!(rig.take_sent(), r#"{"execute":"eject","arguments":{"id":"cd"},"id":2}"#);
+}

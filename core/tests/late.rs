@@ -1,0 +1,124 @@
+//! Proves that news which come twice, too late or unasked change nothing, and that what never comes is given up.
+
+mod rig;
+
+use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, ProcessNews, Request, Wiring};
+use qemu_machine_core::session::{Heard, Session};
+use qemu_machine_core::{
+    Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Phase, Rung, Shutdown, Signal, State,
+    Wait, WaitError, Why,
+};
+use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
+
+const QUIT: &str = r#"{"execute":"quit","id":2}"#;
+
+#[test]
+fn a_connection_is_opened_once() {
+    let greeted = format!("{GREETING}\r\n{{\"return\": {{}}, \"id\": 0}}\r\n");
+    let step = |session: Session, heard| session.step(Moment::ORIGIN, heard, &mut |_| ());
+    let ready = step(step(Session::new(&Limits::default()), Heard::Opened), Heard::Received(greeted.as_bytes()));
+    assert!(ready.is_ready());
+    let again = ready.clone().step(Moment::ORIGIN, Heard::Opened, &mut |fact| panic!("{fact:?}"));
+    assert_eq!(again, ready);
+}
+
+#[test]
+fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(30)));
+    rig.handle(Input::Signalled(Signal::Terminate, Err(fault("signal"))));
+    assert_eq!((rig.signals(), rig.vm.rungs()), (vec![], &[Rung::Quit][..]));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
+}
+
+/// The same for a lifecycle that somebody drives by hand, with nobody before it who knows what was ordered.
+#[test]
+fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
+    let step = |life: Lifecycle, news| life.step(Moment::ORIGIN, news, &mut |_| ());
+    let launch = Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
+    let ready = [
+        News::Asked(launch),
+        News::Process(ProcessNews::Prepared),
+        News::Process(ProcessNews::Spawned { pid: 1 }),
+        News::Link(LinkNews::Opened),
+        News::Link(LinkNews::Greeted),
+        News::Link(LinkNews::Negotiated),
+    ];
+    let life = ready.into_iter().fold(Lifecycle::default(), step);
+    let quitting = step(life, News::Asked(Request::Shutdown(Shutdown::within(secs(30)))));
+    assert_eq!(quitting.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
+    assert_eq!(step(quitting, News::SignalRefused(Signal::Terminate)), quitting);
+    let terminating = step(quitting, News::RungRefused);
+    assert_eq!(terminating.deadline(), Some((at(secs(10)), Why::Rung(Rung::Terminate))));
+    let killed = step(terminating, News::SignalRefused(Signal::Terminate));
+    assert_eq!(killed.deadline().map(|(_, why)| why), Some(Why::Reap));
+}
+
+fn pressing() -> Rig {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(30)).power_down(secs(60)).power_down_again(secs(10)));
+    assert_eq!(rig.take_sent(), r#"{"execute":"system_powerdown","id":1}"#);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(10)), Why::PressAgain)));
+    rig
+}
+
+/// A driver that comes so late that the next rung is due has missed the second press for good.
+#[test]
+fn the_button_is_left_alone_on_the_next_rung() {
+    let mut rig = pressing();
+    rig.replies(1);
+    rig.pass(secs(61));
+    assert_eq!(rig.take_sent(), QUIT);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(81)), Why::Rung(Rung::Quit))));
+}
+
+#[test]
+fn a_button_that_was_refused_is_left_alone() {
+    let mut rig = pressing();
+    rig.pass(secs(3));
+    rig.refuses(1);
+    assert_eq!(rig.take_sent(), QUIT);
+    assert_eq!(rig.vm.deadline(), Some((at(secs(23)), Why::Rung(Rung::Quit))));
+}
+
+/// Its monitor is held open by another process: the end of what it said never comes.
+#[test]
+fn last_words_of_a_launch_are_waited_for_so_long() {
+    let mut rig = Rig::launched(config());
+    rig.pass(secs(1));
+    rig.exits(SIGTERM);
+    assert_eq!((rig.vm.state(), rig.vm.launch_failure()), (State::Launching(Phase::Greeting), None));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(3)), Why::Drain)));
+    rig.pass_exactly(secs(2));
+    assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::Exited(Phase::Greeting)));
+    rig.closes_all();
+    assert_eq!(rig.failure(), LaunchFailure::Exited(Phase::Greeting));
+}
+
+/// A driver that goes away does not wait for a process that the kernel holds.
+#[test]
+fn a_process_that_survives_its_kill_can_be_given_up() {
+    let mut rig = Rig::ready(config());
+    rig.vm.give_up(rig.now);
+    assert_eq!(rig.vm.state(), State::Running, "it was not killed");
+    rig.kill();
+    rig.take_effects();
+    rig.vm.give_up(rig.now);
+    rig.serve();
+    assert_eq!(rig.take_effects().first(), Some(&Effect::Close(Channel::Monitor)));
+    assert_eq!((rig.vm.state(), rig.outcome().cause), (State::Ended, Cause::Unkillable));
+    rig.exits(SIGKILL);
+    assert_eq!(rig.outcome().cause, Cause::Unkillable, "it was told once");
+}
+
+/// A wait had found it in the queue of its listener, which the next life empties.
+#[test]
+fn an_event_that_nobody_took_is_lost_with_its_life() {
+    let mut rig = Rig::ready(config());
+    let id = rig.vm.listen(&Mark::default(), [Wait::any_event()]).expect("a listener");
+    let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).expect("a wait that makes sense");
+    rig.happens("STOP");
+    let outcome = rig.dies(SIGKILL);
+    rig.launch();
+    assert_eq!(rig.vm.claim_event(wait), Some(Err(WaitError::Ended(Box::new(outcome)))));
+}

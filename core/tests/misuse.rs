@@ -1,0 +1,57 @@
+//! Proves that what would not be bounded, or can never come, is refused at once, and everything beside it is not.
+
+mod rig;
+
+use qemu_machine_core::{Channel, Config, Descriptor, FOREVER, Limits, Misuse, Peer, State, Wait};
+use rig::{GREETING, Rig, SIGKILL, config};
+
+fn ready(change: impl FnOnce(&mut Limits)) -> Rig {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    Rig::ready(config().limits(limits))
+}
+
+#[test]
+fn too_many_waits_are_refused_but_for_the_end() {
+    let mut rig = ready(|limits| limits.waits = 2);
+    let (now, mark) = (rig.now, rig.vm.mark());
+    let first = rig.wait(&mark, [Wait::event("STOP")]);
+    let _second = rig.wait(&mark, [Wait::event("RESUME")]);
+    let refused = rig.vm.wait(now, &mark, [Wait::event("STOP")], FOREVER);
+    assert_eq!(refused, Err(Misuse::TooManyWaits(2)));
+    let refused = rig.vm.wait(now, &mark, [Wait::end(), Wait::event("STOP")], FOREVER);
+    assert_eq!(refused, Err(Misuse::TooManyWaits(2)), "not for the end alone");
+    let end = rig.vm.wait_for_end(now, FOREVER).expect("the end may always be waited for");
+    rig.vm.forget(first);
+    rig.vm.forget(end);
+    assert!(rig.vm.wait(now, &mark, [Wait::event("STOP")], FOREVER).is_ok(), "one has gone");
+    rig.dies(SIGKILL);
+}
+
+#[test]
+fn a_text_that_no_console_remembers_is_refused() {
+    let mut rig = ready(|limits| limits.console = 4);
+    let (now, mark) = (rig.now, rig.vm.mark());
+    assert_eq!(rig.vm.wait(now, &mark, [Wait::text("tty", "login")], FOREVER), Err(Misuse::TextTooLong(4)));
+    let wait = rig.wait(&mark, [Wait::text("tty", "ogin")]);
+    rig.prints("login");
+    assert!(rig.vm.claim_wait(wait).expect("it was printed").is_ok());
+}
+
+#[test]
+fn what_fits_exactly_may_be_typed() {
+    let mut rig = ready(|limits| limits.console_input = 4);
+    let now = rig.now;
+    assert_eq!(rig.vm.type_on(now, "tty", b"12345"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.type_on(now, "tty", b"12"), Ok(()));
+    assert_eq!(rig.vm.type_on(now, "tty", b"345"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.type_on(now, "tty", b"34"), Ok(()));
+}
+
+#[test]
+fn a_connection_that_was_given_serves_one_life() {
+    let mut rig = Rig::launched(Config::attach(Peer::Connected(Descriptor::new(3_u8))));
+    rig.negotiate(GREETING);
+    rig.closes(Channel::Monitor);
+    assert_eq!((rig.vm.state(), rig.vm.launch(rig.now)), (State::Ended, Err(Misuse::UsedUp)));
+}
