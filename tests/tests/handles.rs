@@ -4,8 +4,8 @@ use qemu_machine_core::errand::{Caused, FollowJob, Migrate, News, Next, Run, Unp
 use qemu_machine_core::lifecycle::Lifecycle;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
-    CommandError, CommandLine, Config, Descriptor, Effect, Event, Found, Hit, LaunchError, Limits, Machine, Mark,
-    Misuse, Notice, Outcome, Payload, Raw, Schema, Shutdown, Ticket, Unread, Value, Wait, WaitError,
+    CommandError, CommandLine, Config, Descriptor, Effect, Event, Found, Hit, Identity, LaunchError, Limits, Machine,
+    Mark, Misuse, Notice, Outcome, Payload, Raw, Schema, Shutdown, Ticket, Unread, Value, Wait, WaitError,
 };
 
 /// Goes to another thread, is used by several at once, and holds nothing that is borrowed.
@@ -22,7 +22,7 @@ fn is_task<T: Send>(_: impl Future<Output = T> + Send) {}
 
 #[test]
 fn what_the_core_gives_is_free() {
-    is_free::<(Config, Limits, Shutdown, Descriptor, CommandLine)>();
+    is_free::<(Config, Limits, Shutdown, Descriptor, CommandLine, Identity)>();
     is_free::<(Machine, Session, Lifecycle, Effect, Notice)>();
     is_free::<(Event, Payload, Value, Outcome, Schema)>();
     is_free::<(Mark, Wait, Hit, Found)>();
