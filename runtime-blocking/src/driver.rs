@@ -92,9 +92,14 @@ impl Driver {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let answer = ask(&mut turn.machine, now);
-        self.settle(&mut turn);
+        self.settle(&mut turn, now);
         self.leave(turn);
         answer
+    }
+
+    /// Takes something that is there already. Nothing follows from that for the machine, or for whoever turns it.
+    pub(crate) fn take<T>(&self, take: impl FnOnce(&mut Machine) -> T) -> T {
+        take(&mut self.lock().machine)
     }
 
     /// Looks at the machine, unless somebody is at it.
@@ -111,30 +116,38 @@ impl Driver {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
-        Ok(self.until(turn, |machine| answer(machine, &asked)))
+        Ok(self.until(turn, now, |machine| answer(machine, &asked)))
     }
 
     /// Waits for an answer to what was asked before. The machine bounds the wait.
     pub(crate) fn wait_for<A>(&self, answer: impl FnMut(&mut Machine) -> Option<A>) -> A {
-        self.until(self.lock(), answer)
+        let turn = self.lock();
+        let now = turn.clock.now();
+        self.until(turn, now, answer)
     }
 
-    fn until<'a, A>(&'a self, mut turn: MutexGuard<'a, Turn>, mut answer: impl FnMut(&mut Machine) -> Option<A>) -> A {
+    fn until<'a, A>(
+        &'a self,
+        mut turn: MutexGuard<'a, Turn>,
+        mut now: Moment,
+        mut answer: impl FnMut(&mut Machine) -> Option<A>,
+    ) -> A {
         loop {
-            self.settle(&mut turn);
+            self.settle(&mut turn, now);
             if let Some(answer) = answer(&mut turn.machine) {
                 self.leave(turn);
                 return answer;
             }
-            turn = match turn.lead {
-                Lead::Nobody => self.lead(turn),
+            // The clock is read once for each wake-up.
+            (turn, now) = match turn.lead {
+                Lead::Nobody => self.lead(turn, now),
                 Lead::Caller { .. } => self.follow(turn),
             };
         }
     }
 
     /// Waits for the descriptors, without the lock, and reports what they bring.
-    fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+    fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, now: Moment) -> (MutexGuard<'a, Turn>, Moment) {
         turn.leads += 1;
         if turn.watch == Watch::Armed {
             // While calls come, the keeper is not to be woken by what they wait for.
@@ -142,27 +155,28 @@ impl Driver {
             self.keeper.lease(turn.token, self.poll.source());
         }
         let until = turn.machine.deadline().map(|(until, _)| until);
-        let timeout = until.map(|until| until.since(turn.clock.now()));
+        let timeout = until.map(|until| until.since(now));
         turn.lead = Lead::Caller { until };
         drop(turn);
         let ready = self.poll.wait(timeout);
         let mut turn = self.lock();
         turn.lead = Lead::Nobody;
-        turn.absorb(ready);
-        turn
+        let now = turn.absorb(ready);
+        (turn, now)
     }
 
     /// Lets the leader do it.
-    fn follow<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> MutexGuard<'a, Turn> {
+    fn follow<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> (MutexGuard<'a, Turn>, Moment) {
         turn.followers += 1;
         let mut turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
         turn.followers -= 1;
-        turn
+        let now = turn.clock.now();
+        (turn, now)
     }
 
     /// Does what the machine orders, sends what it says, and tells whom it may concern.
-    fn settle(&self, turn: &mut Turn) {
-        let news = turn.settle();
+    fn settle(&self, turn: &mut Turn, now: Moment) {
+        let news = turn.settle(now);
         if news && turn.followers > 0 {
             self.changed.notify_all();
         }
@@ -220,16 +234,17 @@ impl Driver {
 
 impl Turn {
     /// Whether there is news for somebody.
-    fn settle(&mut self) -> bool {
-        let now = self.clock.now();
+    fn settle(&mut self, now: Moment) -> bool {
         self.host.serve(&mut self.machine, now, &mut self.wires);
         std::iter::from_fn(|| self.machine.poll_notice()).count() > 0
     }
 
-    fn absorb(&mut self, ready: Ready) {
+    /// Reports what became ready, and says when that was.
+    fn absorb(&mut self, ready: Ready) -> Moment {
         let now = self.clock.now();
         self.wires.absorb(ready, &mut self.host, &mut self.machine, now);
         self.machine.handle(now, Input::TimePassed);
+        now
     }
 }
 
@@ -260,8 +275,8 @@ impl Kept for Driver {
             _ => {}
         }
         let ready = self.poll.wait(Some(Duration::ZERO));
-        turn.absorb(ready);
-        self.settle(&mut turn);
+        let now = turn.absorb(ready);
+        self.settle(&mut turn, now);
         if turn.abandoned && turn.machine.outcome().is_some() {
             return Next::Drop;
         }

@@ -43,6 +43,9 @@ impl Events {
     /// [`WaitError::Disconnected`] when none can come any more. What is there comes before any error.
     pub fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
         let (listener, deadline) = (self.listener, deadline.into());
+        if let Some(event) = self.vm.driver().take(|machine| machine.next_event(listener)) {
+            return Ok(event);
+        }
         self.vm.driver().call(
             |machine, now| machine.wait_for_event(now, listener, deadline),
             |machine, wait| machine.claim_event(*wait),

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use qemu_machine_blocking::host::{Clock, Host, Watch};
@@ -24,6 +25,8 @@ struct Source {
     token: Token,
     /// There may be something to read. Readiness is told once, so this holds until there is nothing more.
     readable: bool,
+    /// The end of what there is to read was told: it is behind the last of it.
+    ending: bool,
 }
 
 /// The sources together with where they are registered.
@@ -36,18 +39,21 @@ impl Sources {
     /// Takes a token for the process and one for each channel.
     pub(crate) fn new(channels: &[Channel], mut next_token: impl FnMut() -> Token) -> Self {
         let process = next_token();
-        let source = |channel: &Channel| Source { channel: *channel, token: next_token(), readable: false };
+        let source =
+            |channel: &Channel| Source { channel: *channel, token: next_token(), readable: false, ending: false };
         Self { process, channels: channels.iter().map(source).collect(), ended: false }
     }
 
-    /// Notes that something happened under a token. Whether it is one of these.
-    pub(crate) fn ready(&mut self, token: Token) -> bool {
-        if token == self.process {
+    /// Notes that something happened. Whether it is of one of these.
+    pub(crate) fn ready(&mut self, event: &Event) -> bool {
+        if event.token() == self.process {
             self.ended = true;
             return true;
         }
-        let source = self.channels.iter_mut().find(|source| source.token == token);
-        source.map(|source| source.readable = true).is_some()
+        let Some(source) = self.channels.iter_mut().find(|source| source.token == event.token()) else { return false };
+        source.readable = true;
+        source.ending |= event.is_read_closed() || event.is_error();
+        true
     }
 
     /// Whether something may be there to be carried.
@@ -71,7 +77,8 @@ impl Registered<'_> {
             if self.sources.channels[index].readable {
                 let channel = self.sources.channels[index].channel;
                 let more = host.receive(channel, machine, clock.now(), self);
-                self.sources.channels[index].readable = more;
+                let source = &mut self.sources.channels[index];
+                source.readable = more || std::mem::take(&mut source.ending);
             }
         }
     }
@@ -94,7 +101,7 @@ impl Watch for Registered<'_> {
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>) {
         let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
         if let Ok(source) = self.sources.find(channel) {
-            source.readable = false;
+            (source.readable, source.ending) = (false, false);
         }
     }
 

@@ -104,7 +104,7 @@ impl Vm {
 
     /// Takes an event of the caller's poll. Whether it is one of this machine's.
     pub fn ready(&mut self, event: &Event) -> bool {
-        self.sources.ready(event.token())
+        self.sources.ready(event)
     }
 
     /// How long the caller's poll may wait before the next turn; none: as long as it takes.

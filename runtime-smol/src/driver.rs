@@ -26,7 +26,7 @@ struct Turn {
     driver: Waker,
     /// Which life it is: a driver drives one.
     life: u64,
-    /// When the driver wakes up by itself.
+    /// When the driver wakes up by itself: not later than the deadline.
     until: Option<Moment>,
     /// Who waits for what.
     waiting: Vec<(Notice, Waker)>,
@@ -39,18 +39,22 @@ struct Guard<'a>(MutexGuard<'a, Turn>);
 
 impl Guard<'_> {
     /// Gives the lock back, and then wakes whom it concerns.
-    fn unlock(mut self) {
-        let awake = std::mem::take(&mut self.awake);
-        drop(self);
-        awake.into_iter().for_each(Waker::wake);
+    fn unlock(self) {
+        self.release(Waker::wake);
     }
 
     /// Gives the lock back, and then drops the wakers of those who do not wait any more: a waker may be the last to
     /// hold a task, and dropping that runs code as well.
-    fn discard(mut self) {
-        let awake = std::mem::take(&mut self.awake);
+    fn discard(self) {
+        self.release(drop);
+    }
+
+    fn release(mut self, act: impl Fn(Waker)) {
+        // It is one at most, mostly, and then the place is kept for the next.
+        let last = self.awake.pop();
+        let others = if self.awake.is_empty() { Vec::new() } else { std::mem::take(&mut self.awake) };
         drop(self);
-        drop(awake);
+        others.into_iter().chain(last).for_each(act);
     }
 }
 
@@ -114,6 +118,11 @@ impl Shared {
         turn.nudge_driver();
         turn.unlock();
         answer
+    }
+
+    /// Takes something that is there already. Nothing follows from that for the machine, or for whoever turns it.
+    pub(crate) fn take<T>(&self, take: impl FnOnce(&mut Machine) -> T) -> T {
+        take(&mut self.lock().machine)
     }
 
     /// Looks at the machine, unless somebody is at it.
@@ -187,6 +196,8 @@ impl Driver {
         let now = turn.clock.now();
         turn.machine.launch(now)?;
         turn.life += 1;
+        // The timer is a new one.
+        turn.until = None;
         let life = turn.life;
         // Nobody drives it yet, and so nobody has to be told what follows.
         turn.settle();
@@ -207,10 +218,12 @@ impl Turn {
 
     /// Lets those who wait for such facts go.
     fn dismiss(&mut self, which: impl Fn(&Notice) -> bool) {
-        let (gone, stay) = std::mem::take(&mut self.waiting).into_iter().partition(|(notice, _)| which(notice));
-        self.waiting = stay;
-        let gone: Vec<(Notice, Waker)> = gone;
-        self.awake.extend(gone.into_iter().map(|(_, waker)| waker));
+        let Self { waiting, awake, .. } = self;
+        waiting.retain(|(notice, waker)| {
+            let gone = which(notice);
+            awake.extend(gone.then(|| waker.clone()));
+            !gone
+        });
     }
 
     fn wake_on(&mut self, notice: Notice, waker: &Waker) {
@@ -254,17 +267,18 @@ impl Turn {
         wires.absorb(context, host, machine, *clock)
     }
 
-    /// Whether the deadline has passed; if not, the task is woken when it does.
+    /// Whether the deadline has passed; if not, the task is woken when it does. The timer is set when it would be late,
+    /// and not for each command: when it is early, nothing has passed, and it is set again.
     fn time_passed(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> bool {
-        let until = self.machine.deadline().map(|(until, _)| until);
-        if self.until != until {
-            self.until = until;
-            match until.and_then(|until| self.clock.instant(until)) {
+        let Some((due, _)) = self.machine.deadline() else { return false };
+        if self.until.is_none_or(|until| due < until) {
+            self.until = Some(due);
+            match self.clock.instant(due) {
                 Some(at) => timer.set_at(at),
                 None => timer.clear(),
             }
         }
-        let passed = until.is_some() && Pin::new(timer).poll(context).is_ready();
+        let passed = Pin::new(timer).poll(context).is_ready();
         if passed {
             self.until = None;
             self.machine.handle(self.clock.now(), Input::TimePassed);

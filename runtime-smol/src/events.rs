@@ -52,6 +52,9 @@ impl Events {
     /// [`WaitError::Disconnected`] when none can come any more. What is there comes before any error.
     pub async fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
         let deadline = deadline.into();
+        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.listener)) {
+            return Ok(event);
+        }
         let wait = self.vm.ask(|machine, now| machine.wait_for_event(now, self.listener, deadline))?;
         self.vm.over(wait, Machine::claim_event).await
     }
@@ -63,6 +66,9 @@ impl Stream for Events {
     /// Begins to wait anew each time: what the last poll was woken for may have been taken by another call.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         self.waiting = None;
+        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.listener)) {
+            return Poll::Ready(Some(event));
+        }
         let begun = self.vm.ask(|machine, now| machine.wait_for_event(now, self.listener, FOREVER));
         let Ok(wait) = begun else { return Poll::Ready(None) };
         self.waiting = Some(self.vm.forget_later(wait));

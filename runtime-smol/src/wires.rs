@@ -67,7 +67,10 @@ impl Wires {
             host.reap(machine, clock.now(), self);
             any = true;
         }
-        for channel in machine.channels().to_vec() {
+        let mut index = 0;
+        // One that is closed meanwhile moves the others up: then there is another round.
+        while let Some(channel) = machine.channels().get(index).copied() {
+            index += 1;
             for _ in 0..FAIR {
                 if !self.is_readable(channel, context) {
                     break;

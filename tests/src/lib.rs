@@ -5,6 +5,7 @@ pub mod census;
 pub mod cpio;
 pub mod guest;
 pub mod linux;
+pub mod null;
 pub mod player;
 pub mod scripted;
 pub mod torture;

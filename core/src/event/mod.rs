@@ -7,9 +7,10 @@ mod matcher;
 mod queue;
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Deref, Range};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -26,11 +27,39 @@ pub use matcher::matches;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     /// The message that the two ranges point into.
-    frame: Bytes,
+    frame: Frame,
     name: Range<usize>,
     data: Option<Range<usize>>,
     timestamp: Timestamp,
 }
+
+/// The bytes of an event.
+#[derive(Clone)]
+enum Frame {
+    /// A slice of what was received.
+    Received(Bytes),
+    /// A copy, which costs one allocation however many have it.
+    Kept(Arc<[u8]>),
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Received(bytes) => bytes,
+            Self::Kept(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Frame {}
 
 /// When QEMU says that an event happened, in its host's time. Both are -1 when it could not tell the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -60,14 +89,14 @@ impl Event {
         let data = data.map(range);
         let text = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         if let Some(plain) = text.filter(|text| !text.contains('\\')) {
-            return Ok(Self { frame: frame.clone(), name: range(plain.as_bytes()), data, timestamp });
+            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain.as_bytes()), data, timestamp });
         }
         // No QEMU escapes a name. Who does gets it unescaped, behind a copy of the message.
         let plain: String = serde_json::from_str(name)?;
         let mut copy = Vec::with_capacity(frame.len() + plain.len());
         copy.extend_from_slice(frame);
         copy.extend_from_slice(plain.as_bytes());
-        Ok(Self { name: frame.len()..copy.len(), frame: copy.into(), data, timestamp })
+        Ok(Self { name: frame.len()..copy.len(), frame: Frame::Kept(copy.into()), data, timestamp })
     }
 
     /// The name, for example `SHUTDOWN`.
@@ -114,10 +143,10 @@ impl Event {
 
     /// The same event, holding no more of the received buffer than it should.
     pub(crate) fn kept(self) -> Self {
-        if self.frame.len() >= Self::COPIED_BELOW {
+        if self.frame.len() >= Self::COPIED_BELOW || matches!(self.frame, Frame::Kept(_)) {
             return self;
         }
-        Self { frame: Bytes::copy_from_slice(&self.frame), ..self }
+        Self { frame: Frame::Kept(Arc::from(&*self.frame)), ..self }
     }
 }
 

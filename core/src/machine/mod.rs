@@ -371,7 +371,12 @@ impl Machine {
 
     /// The next order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() && self.effects.capacity() > 0 {
+            // There are some at the ends of a life, and none for as long as it lasts.
+            self.effects = VecDeque::new();
+        }
+        effect
     }
 
     /// The next fact that somebody may be waiting for.

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::body::Body;
 use crate::command::{Band, Command, Kind};
 use crate::descriptor::Descriptor;
 use crate::fault::Misuse;
@@ -20,7 +21,7 @@ use crate::fault::Misuse;
 /// Encoding runs the caller's code; who shares a machine encodes before he takes hold of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Body,
     pub(crate) band: Band,
     pub(crate) kind: Kind,
     pub(crate) descriptor: Option<Descriptor>,
@@ -34,8 +35,8 @@ impl Encoded {
     /// [`Misuse::Arguments`] when its arguments are not an object, or cannot be written as JSON.
     pub fn command<C: Command>(command: &C) -> Result<Self, Misuse> {
         let band = if command.out_of_band() { Band::OutOfBand } else { Band::InBand };
-        let mut body = Vec::with_capacity(64);
-        body.extend_from_slice(match band {
+        let mut body = Body::default();
+        body.push(match band {
             Band::InBand => b"{\"execute\":".as_slice(),
             Band::OutOfBand => b"{\"exec-oob\":".as_slice(),
         });
@@ -60,8 +61,9 @@ impl Encoded {
         let Some(inside) = open.filter(|_| members.id.is_none()) else {
             return Err(Misuse::Raw("an object without an id is needed".to_string()));
         };
-        let mut body = Vec::from(b"{");
-        body.extend_from_slice(inside.trim_ascii());
+        let mut body = Body::default();
+        body.push(b"{");
+        body.push(inside.trim_ascii());
         let band = if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand };
         let quit =
             members.execute.is_some_and(|name| serde_json::from_str(name.get()).is_ok_and(|name: String| name == QUIT));
@@ -78,7 +80,7 @@ impl Encoded {
             return Err(Misuse::Line);
         }
         let kind = Kind { line: true, ..Kind::default() };
-        Ok(Self { body: line.into(), band: Band::InBand, kind, descriptor: None })
+        Ok(Self { body: line.as_bytes().to_vec().into(), band: Band::InBand, kind, descriptor: None })
     }
 
     /// The same command, with a descriptor that goes with it (`getfd`, `add-fd`).
@@ -106,27 +108,27 @@ struct Members<'a> {
 }
 
 /// Names are plain, and cost no allocation then.
-fn write_name(name: &str, out: &mut Vec<u8>) -> Result<(), String> {
+fn write_name(name: &str, out: &mut Body) -> Result<(), String> {
     if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-        out.push(b'"');
-        out.extend_from_slice(name.as_bytes());
-        out.push(b'"');
+        out.push(b"\"");
+        out.push(name.as_bytes());
+        out.push(b"\"");
         return Ok(());
     }
-    out.append(&mut serde_json::to_vec(name).map_err(|error| error.to_string())?);
+    out.push(&serde_json::to_vec(name).map_err(|error| error.to_string())?);
     Ok(())
 }
 
-fn write_arguments(arguments: Option<impl Serialize>, out: &mut Vec<u8>) -> Result<(), String> {
+fn write_arguments(arguments: Option<impl Serialize>, out: &mut Body) -> Result<(), String> {
     let Some(arguments) = arguments else { return Ok(()) };
-    let mut json = serde_json::to_vec(&arguments).map_err(|error| error.to_string())?;
+    let json = serde_json::to_vec(&arguments).map_err(|error| error.to_string())?;
     match &*json {
         b"{}" | b"null" => return Ok(()),
         object if object.starts_with(b"{") => {}
         _ => return Err("not an object".to_string()),
     }
-    out.extend_from_slice(b",\"arguments\":");
-    out.append(&mut json);
+    out.push(b",\"arguments\":");
+    out.push(&json);
     Ok(())
 }
 

@@ -69,6 +69,10 @@ enum Within {
 }
 
 impl Framer {
+    /// The largest message behind which the buffer is kept for the next: what a memory page holds, which is as much as
+    /// an idle connection may cost, and more than most messages are.
+    const KEPT: usize = 4 << 10;
+
     /// A framer that holds no more than `limit` bytes of one message.
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -200,6 +204,10 @@ impl Framer {
 
     fn cut(&mut self, end: usize) -> Frame {
         let mut frame = self.buffer.split_to(end).freeze();
+        if self.buffer.is_empty() && end > Self::KEPT {
+            // What is left of it would keep all of it, as long as nothing more comes.
+            self.buffer = BytesMut::new();
+        }
         self.forget_front(end);
         self.enter(Mode::Line);
         let blank = frame.len() - frame.trim_ascii_start().len();

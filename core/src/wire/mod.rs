@@ -1,5 +1,6 @@
 //! Decides how bytes become messages and how commands become bytes.
 
+mod body;
 pub(crate) mod encode;
 mod framing;
 mod message;

@@ -23,7 +23,9 @@ impl Host {
         }
     }
 
-    /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more.
+    /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more. When there
+    /// is not, the end may be there all the same: who is told of readiness once, and was told of the end with it, asks
+    /// again.
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
         let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         if socket.is_listening() {

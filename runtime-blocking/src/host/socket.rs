@@ -1,14 +1,17 @@
 //! Decides how one channel is opened, read and written.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Input, Machine, Moment};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, send, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, send,
+    sendmsg,
+};
 
 use super::given::{Given, Loan};
 use super::trace::Trace;
@@ -47,7 +50,9 @@ pub(super) enum Stage {
 
 /// What a read brought.
 pub(super) enum Received {
+    /// There may be more.
     Some,
+    /// There is no more for now; but the end may be there.
     Nothing,
     End,
 }
@@ -96,11 +101,14 @@ impl Socket {
 
     fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
         buffer.resize(READ, 0);
-        match recv(&self.descriptor, &mut buffer[..], RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Received::End,
-            Ok((bytes, _)) => {
-                trace.report(machine, now, Input::Received(self.channel, &buffer[..bytes]));
-                Received::Some
+        let (mut into, mut control) = ([IoSliceMut::new(&mut buffer[..])], RecvAncillaryBuffer::default());
+        match recvmsg(&self.descriptor, &mut into, &mut control, RecvFlags::DONTWAIT) {
+            Ok(message) if message.bytes == 0 => Received::End,
+            Ok(message) => {
+                trace.report(machine, now, Input::Received(self.channel, &buffer[..message.bytes]));
+                // A read ends with a descriptor that nobody asked for, whatever is behind it.
+                let cut = message.bytes == READ || message.flags.contains(ReturnFlags::CTRUNC);
+                if cut { Received::Some } else { Received::Nothing }
             }
             Err(Errno::AGAIN) => Received::Nothing,
             // There may be something: look again.

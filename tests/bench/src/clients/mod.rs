@@ -1,0 +1,101 @@
+//! Decides what a client is to the bench.
+
+mod bare;
+pub mod others;
+pub mod ours;
+pub mod raw;
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::meter::{measure, memory};
+use crate::plan::{Reading, Workload};
+use crate::{crowd, decode, launch};
+
+/// Longer than anything takes.
+pub const LONG: Duration = Duration::from_secs(100);
+
+/// How long it is quiet behind the last event.
+pub const QUIET: Duration = Duration::from_millis(300);
+
+/// A client that is connected. What it cannot do, the plan does not ask of it.
+pub trait Client {
+    /// So many commands, one after another.
+    fn turns(&mut self, count: usize) -> io::Result<()>;
+
+    /// So many commands, so many of them in flight.
+    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        let _ = (depth, count);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// One command, and so many events behind its reply. How many came.
+    fn flood(&mut self, events: usize) -> io::Result<usize> {
+        let _ = events;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// One command with a long reply.
+    fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
+        let _ = (command, reading);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
+    Ok(match name {
+        "raw" => Box::new(raw::Raw::connect(address, raw::Mode::Blind)?),
+        "raw epoll" => Box::new(raw::Raw::connect(address, raw::Mode::Epoll)?),
+        "raw+serde" => Box::new(raw::Raw::connect(address, raw::Mode::Serde)?),
+        "async-io" => Box::new(bare::Bare::connect(address)?),
+        "blocking" => Box::new(ours::Threads::connect(address)?),
+        "mio" => Box::new(ours::Loop::connect(address)?),
+        "smol" => Box::new(ours::Tasks::connect(address)?),
+        "qapi" => Box::new(others::Qapi::connect(address, 0)?),
+        "qapi+BufWriter" => Box::new(others::Qapi::connect(address, 4096)?),
+        "qapi tokio" => Box::new(others::QapiTokio::connect(address)?),
+        "qmp" => Box::new(others::Qmp::connect(address)?),
+        _ => return Err(other(format!("no client is `{name}`"))),
+    })
+}
+
+/// What a client process does.
+///
+/// # Errors
+///
+/// When the client fails.
+pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
+    match *workload {
+        Workload::Launch(times) => return launch::act(name, times),
+        Workload::Decode(events) => return decode::act(name, events),
+        Workload::Crowd(connections, rounds) => return crowd::act(name, address, connections, rounds),
+        _ => {}
+    }
+    let mut client = connect(name, address)?;
+    match *workload {
+        Workload::Turns(count) | Workload::Qemu(count) => {
+            client.turns(count / 10)?;
+            measure(|| client.turns(count).map(|()| 0.0))
+        }
+        Workload::Flight(depth, count) => {
+            client.flight(depth, 10 * depth)?;
+            measure(|| client.flight(depth, count).map(|()| 0.0))
+        }
+        Workload::Flood(events) => measure(|| client.flood(events).map(|events| events as f64)),
+        Workload::Large(_, times, reading) => measure(|| {
+            (0..times).try_for_each(|_| client.large("large", reading))?;
+            memory("VmRSS:")
+        }),
+        Workload::Dribble(_) => {
+            // Who cannot leave it unread reads it.
+            measure(|| client.large("dribble", Reading::Unread).map(|()| 0.0))
+        }
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Whatever a client says, as the bench says it.
+pub fn other(error: impl ToString) -> io::Error {
+    io::Error::other(error.to_string())
+}

@@ -1,0 +1,193 @@
+//! Decides how our runtimes are used: as their documentation shows.
+
+use std::hint::black_box;
+use std::io;
+use std::path::Path;
+
+use qemu_machine_core::{Address, Config, Mark, Payload, Peer, Unread, Value, Wait};
+use qemu_machine_mio::Desk;
+use smol::LocalExecutor;
+
+use super::{Client, LONG, QUIET, other};
+use crate::plan::Reading;
+
+const STATUS: Unread<&str> = Unread("query-status");
+
+pub fn config(address: &Path) -> Config {
+    let address = Address::unix(address.as_os_str().as_encoded_bytes());
+    Config::attach(Peer::Dial(address)).launch_within(LONG)
+}
+
+/// With calls that block.
+pub struct Threads(qemu_machine_blocking::Vm);
+
+impl Threads {
+    pub fn connect(address: &Path) -> io::Result<Self> {
+        qemu_machine_blocking::Vm::launch(config(address)).map(Self).map_err(other)
+    }
+}
+
+impl Client for Threads {
+    fn turns(&mut self, count: usize) -> io::Result<()> {
+        (0..count).try_for_each(|_| self.0.execute(STATUS).map(|reply| drop(black_box(reply))).map_err(other))
+    }
+
+    /// As many threads as there are to be commands in flight.
+    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        let ask = || (0..count / depth).try_for_each(|_| self.0.execute(STATUS).map(drop).map_err(other));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..depth).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| other("a thread panicked"))?)
+        })
+    }
+
+    fn flood(&mut self, events: usize) -> io::Result<usize> {
+        let mut all = self.0.events([Wait::any_event()]).map_err(other)?;
+        self.0.execute(Unread("flood")).map_err(other)?;
+        let mut seen = 0;
+        while seen < events && all.next(QUIET).map(black_box).is_ok() {
+            seen += 1;
+        }
+        Ok(seen)
+    }
+
+    fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
+        match reading {
+            Reading::Unread => self.0.execute_by(Unread(command), LONG).map(|reply| drop(black_box(reply))),
+            Reading::Value => self.0.execute_by(command, LONG).map(|reply| drop(black_box(reply))),
+        }
+        .map_err(other)
+    }
+}
+
+/// In a loop.
+pub struct Loop {
+    desk: Desk,
+    vm: qemu_machine_mio::Vm,
+}
+
+impl Loop {
+    pub fn connect(address: &Path) -> io::Result<Self> {
+        let mut desk = Desk::new()?;
+        let (registry, tokens) = desk.parts();
+        let mut vm = qemu_machine_mio::Vm::launch(config(address), registry, tokens).map_err(other)?;
+        desk.run(std::slice::from_mut(&mut vm), |vms| vms[0].launched())?.map_err(other)?;
+        Ok(Self { desk, vm })
+    }
+}
+
+impl Client for Loop {
+    fn turns(&mut self, count: usize) -> io::Result<()> {
+        self.flight(1, count)
+    }
+
+    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        let Self { desk, vm } = self;
+        let vms = std::slice::from_mut(vm);
+        let mut tickets = Vec::with_capacity(depth);
+        for _ in 0..count / depth {
+            for _ in 0..depth {
+                tickets.push(vms[0].execute(STATUS).map_err(other)?);
+            }
+            let mut done = 0;
+            desk.run(vms, |vms| {
+                // Replies come in the order of the commands.
+                while let Some(reply) = tickets.get(done).and_then(|ticket| vms[0].claim(ticket)) {
+                    black_box(reply.is_ok());
+                    done += 1;
+                }
+                (done == depth).then_some(())
+            })?;
+            tickets.clear();
+        }
+        Ok(())
+    }
+
+    fn flood(&mut self, events: usize) -> io::Result<usize> {
+        let Self { desk, vm } = self;
+        let all = vm.listen(&Mark::default(), [Wait::any_event()]).map_err(other)?;
+        let _answer = vm.execute(Unread("flood")).map_err(other)?;
+        let mut seen = 0;
+        desk.run(std::slice::from_mut(vm), |vms| {
+            while let Some(event) = vms[0].next_event(all) {
+                black_box(event);
+                seen += 1;
+            }
+            (seen + vms[0].missed_events(all) as usize >= events).then_some(())
+        })?;
+        Ok(seen)
+    }
+
+    fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
+        let Self { desk, vm } = self;
+        let ticket = vm.execute_by(Unread(command), LONG).map_err(other)?;
+        let reply: Payload = desk.run(std::slice::from_mut(vm), |vms| vms[0].claim(&ticket))?.map_err(other)?;
+        read(&reply, reading)
+    }
+}
+
+/// In tasks.
+pub struct Tasks {
+    executor: LocalExecutor<'static>,
+    vm: qemu_machine_smol::Vm,
+}
+
+impl Tasks {
+    pub fn connect(address: &Path) -> io::Result<Self> {
+        let executor = LocalExecutor::new();
+        let attached = qemu_machine_smol::Vm::launch_with(config(address), |driver| executor.spawn(driver).detach());
+        let vm = smol::block_on(executor.run(attached)).map_err(other)?;
+        Ok(Self { executor, vm })
+    }
+
+    fn run<T>(&self, what: impl Future<Output = Result<T, qemu_machine_core::CommandError>>) -> io::Result<T> {
+        smol::block_on(self.executor.run(what)).map_err(other)
+    }
+}
+
+impl Client for Tasks {
+    fn turns(&mut self, count: usize) -> io::Result<()> {
+        self.run(async {
+            for _ in 0..count {
+                black_box(self.vm.execute(STATUS).await?);
+            }
+            Ok(())
+        })
+    }
+
+    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        self.run(async {
+            let ask = async || {
+                for _ in 0..count / depth {
+                    black_box(self.vm.execute(STATUS).await?);
+                }
+                Ok(())
+            };
+            futures_util::future::try_join_all((0..depth).map(|_| ask())).await.map(drop)
+        })
+    }
+
+    fn flood(&mut self, events: usize) -> io::Result<usize> {
+        self.run(async {
+            let mut all = self.vm.events([Wait::any_event()])?;
+            self.vm.execute(Unread("flood")).await?;
+            let mut seen = 0;
+            while seen < events && all.next(QUIET).await.map(black_box).is_ok() {
+                seen += 1;
+            }
+            Ok(seen)
+        })
+    }
+
+    fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
+        let reply: Payload = self.run(self.vm.execute_by(Unread(command), LONG))?;
+        read(&reply, reading)
+    }
+}
+
+fn read(reply: &Payload, reading: Reading) -> io::Result<()> {
+    if reading == Reading::Value {
+        drop(black_box(reply.read::<Value>()?));
+    }
+    Ok(())
+}

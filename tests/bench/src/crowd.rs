@@ -1,0 +1,147 @@
+//! Decides how many connections of one process are measured: the memory of each, and a command on all of them at once.
+
+use std::hint::black_box;
+use std::io;
+use std::path::Path;
+
+use futures_util::future::try_join_all;
+use qemu_machine_core::Unread;
+use qemu_machine_mio::Desk;
+
+use crate::clients::others::{Nothing, qmp, service, tokio};
+use crate::clients::ours::{Threads, config};
+use crate::clients::raw::{Mode, Raw, STATUS};
+use crate::clients::{Client, other};
+use crate::meter::{Begun, memory};
+
+/// What is measured counts the memory for each connection, in KiB, after each was used.
+pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
+    match name {
+        "raw" => raw(address, connections, rounds),
+        "blocking" => threads(address, connections, rounds),
+        "mio" => in_a_loop(address, connections, rounds),
+        "smol" => smol::block_on(in_tasks(address, connections, rounds)),
+        "qapi tokio" => tokio()?.block_on(tasks(
+            connections,
+            rounds,
+            async || service(address).await,
+            async |client| {
+                client.execute(qapi::qmp::query_status {}).await.map(|reply| drop(black_box(reply))).map_err(other)
+            },
+        )),
+        "qmp" => tokio()?.block_on(tasks(
+            connections,
+            rounds,
+            async || qmp(address).await,
+            async |client| {
+                let reply = client.execute::<_, serde_json::Value>("query-status", Nothing::None).await;
+                reply.map(|reply| drop(black_box(reply))).map_err(other)
+            },
+        )),
+        _ => Err(other(format!("{name} is not in the crowd"))),
+    }
+}
+
+/// How much each connection has made memory grow, in KiB.
+fn grown(before: f64, connections: usize) -> io::Result<f64> {
+    Ok((memory("VmRSS:")? - before) / connections as f64)
+}
+
+fn raw(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
+    let _first = Raw::connect(address, Mode::Blind)?;
+    let before = memory("VmRSS:")?;
+    let mut all = (0..connections).map(|_| Raw::connect(address, Mode::Blind)).collect::<Result<Vec<_>, _>>()?;
+    let mut round = || {
+        all.iter().try_for_each(|raw| raw.send(STATUS))?;
+        all.iter_mut().try_for_each(|raw| raw.line(|_| ()))
+    };
+    round()?;
+    let grown = grown(before, connections)?;
+    let begun = Begun::now()?;
+    (0..rounds).try_for_each(|_| round())?;
+    begun.over(grown)
+}
+
+/// In turn: at once would take a thread for each.
+fn threads(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
+    Threads::connect(address)?.turns(1)?;
+    let before = memory("VmRSS:")?;
+    let mut all = (0..connections).map(|_| Threads::connect(address)).collect::<Result<Vec<_>, _>>()?;
+    let mut round = || all.iter_mut().try_for_each(|client| client.turns(1));
+    round()?;
+    let grown = grown(before, connections)?;
+    let begun = Begun::now()?;
+    (0..rounds).try_for_each(|_| round())?;
+    begun.over(grown)
+}
+
+fn in_a_loop(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
+    let mut desk = Desk::new()?;
+    let begin = |desk: &mut Desk, connections: usize| {
+        let mut vms = Vec::new();
+        for _ in 0..connections {
+            let (registry, tokens) = desk.parts();
+            vms.push(qemu_machine_mio::Vm::launch(config(address), registry, tokens).map_err(other)?);
+        }
+        desk.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(()))?;
+        round(desk, &mut vms)?;
+        io::Result::Ok(vms)
+    };
+    let _first = begin(&mut desk, 1)?;
+    let before = memory("VmRSS:")?;
+    let mut all = begin(&mut desk, connections)?;
+    let grown = grown(before, connections)?;
+    let begun = Begun::now()?;
+    (0..rounds).try_for_each(|_| round(&mut desk, &mut all))?;
+    begun.over(grown)
+}
+
+/// One command on each.
+fn round(desk: &mut Desk, vms: &mut [qemu_machine_mio::Vm]) -> io::Result<()> {
+    let asked = vms.iter_mut().map(|vm| vm.execute(Unread("query-status")));
+    let tickets = asked.collect::<Result<Vec<_>, _>>().map_err(other)?;
+    let (mut answered, mut done) = (vec![false; vms.len()], 0);
+    desk.run(vms, |vms| {
+        for (index, vm) in vms.iter_mut().enumerate().filter(|(index, _)| !answered[*index]).collect::<Vec<_>>() {
+            if vm.claim(&tickets[index]).is_some() {
+                answered[index] = true;
+                done += 1;
+            }
+        }
+        (done == tickets.len()).then_some(())
+    })
+}
+
+async fn in_tasks(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
+    let executor = smol::LocalExecutor::new();
+    let connect = async || {
+        let spawn = |driver| executor.spawn(driver).detach();
+        qemu_machine_smol::Vm::launch_with(config(address), spawn).await.map_err(other)
+    };
+    let ask = async |vm: &qemu_machine_smol::Vm| {
+        vm.execute(Unread("query-status")).await.map(|reply| drop(black_box(reply))).map_err(other)
+    };
+    executor.run(tasks(connections, rounds, connect, ask)).await
+}
+
+async fn tasks<C>(
+    connections: usize,
+    rounds: usize,
+    connect: impl AsyncFn() -> io::Result<C>,
+    ask: impl AsyncFn(&C) -> io::Result<()>,
+) -> io::Result<()> {
+    let first = connect().await?;
+    ask(&first).await?;
+    let before = memory("VmRSS:")?;
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        all.push(connect().await?);
+    }
+    try_join_all(all.iter().map(|client| ask(client))).await?;
+    let grown = grown(before, connections)?;
+    let begun = Begun::now()?;
+    for _ in 0..rounds {
+        try_join_all(all.iter().map(|client| ask(client))).await?;
+    }
+    begun.over(grown)
+}

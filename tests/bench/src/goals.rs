@@ -1,0 +1,195 @@
+//! Decides what was aimed at, and says beside each aim that was missed what limits it.
+
+use std::fmt::Write as _;
+
+use crate::meter::Taken;
+use crate::plan::{Reading, Workload};
+use crate::rounds::Found;
+
+/// One aim: at most so much of what was found.
+struct Goal {
+    what: &'static str,
+    most: f64,
+    value: fn(&Found) -> Option<f64>,
+    /// What limits it, where it is not reached.
+    limit: &'static str,
+}
+
+/// What one client took for the last workload of a kind.
+fn taken(found: &Found, client: &str, wanted: impl Fn(Workload) -> bool) -> Option<Taken> {
+    found.iter().rfind(|((workload, other), _)| *other == client && wanted(*workload)).map(|(_, taken)| *taken)
+}
+
+fn cpu(found: &Found, client: &str, limit: &str, wanted: fn(Workload) -> bool) -> Option<f64> {
+    Some(taken(found, client, wanted)?.cpu / taken(found, limit, wanted)?.cpu)
+}
+
+fn wall(found: &Found, client: &str, limit: &str, wanted: fn(Workload) -> bool) -> Option<f64> {
+    Some(taken(found, client, wanted)?.wall / taken(found, limit, wanted)?.wall)
+}
+
+fn turns(workload: Workload) -> bool {
+    matches!(workload, Workload::Turns(_))
+}
+
+fn qemu(workload: Workload) -> bool {
+    matches!(workload, Workload::Qemu(_))
+}
+
+fn flood(workload: Workload) -> bool {
+    matches!(workload, Workload::Flood(_))
+}
+
+fn schema(workload: Workload) -> bool {
+    matches!(workload, Workload::Large(bytes, _, Reading::Unread) if bytes < 1 << 20)
+}
+
+fn crowd(workload: Workload) -> bool {
+    matches!(workload, Workload::Crowd(connections, _) if connections >= 50)
+}
+
+const GOALS: [Goal; 18] = [
+    Goal {
+        what: "a command on threads, processor × raw",
+        most: 1.05,
+        value: |found| cpu(found, "blocking", "raw", turns),
+        limit: "a third system call: whoever waits for a reply also reads the consoles, for a guest stops when nobody does, \
+                and so waits in epoll; and the keeping of ids, deadlines and the lock",
+    },
+    Goal {
+        what: "a command in a loop, processor × raw epoll",
+        most: 1.05,
+        value: |found| cpu(found, "mio", "raw epoll", turns),
+        limit: "the calls are the same three; the rest is reading the envelope, and the keeping of ids and deadlines",
+    },
+    Goal {
+        what: "a command in a task, processor × a bare loop on async-io",
+        most: 1.05,
+        value: |found| cpu(found, "smol", "async-io", turns),
+        limit: "two tasks, the one that asks and the one that drives, between which smol's executor looks once more",
+    },
+    Goal {
+        what: "a command to QEMU on threads, time × raw",
+        most: 1.0,
+        value: |found| wall(found, "blocking", "raw", qemu),
+        limit: "noise: the request is the same, and QEMU takes twenty times as long as we do",
+    },
+    Goal {
+        what: "the same, time × the best of the others",
+        most: 1.0 / 1.2,
+        value: |found| {
+            let best = ["qapi", "qapi+BufWriter", "qapi tokio", "qmp"].into_iter();
+            best.filter_map(|other| wall(found, "blocking", other, qemu)).max_by(f64::total_cmp)
+        },
+        limit: "qapi with a buffer sends no id, and so fewer bytes",
+    },
+    Goal {
+        what: "16 in flight in a loop, time × raw",
+        most: 1.0 / 0.65,
+        value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::Flight(16, _))),
+        limit: "reading the envelopes, for which raw+serde pays half as much, and the keeping of ids and deadlines",
+    },
+    Goal {
+        what: "64 in flight in a loop, time × raw",
+        most: 1.0 / 0.65,
+        value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::Flight(64, _))),
+        limit: "as with 16; raw, which reads nothing, gets faster with each more, and we are at what an answer costs",
+    },
+    Goal {
+        what: "events in a loop, processor × raw",
+        most: 10.0,
+        value: |found| cpu(found, "mio", "raw", flood),
+        limit: "serde_json's reading of the envelope alone, as raw+serde shows; raw only counts line feeds",
+    },
+    Goal {
+        what: "events in a loop, processor × raw+serde",
+        most: 3.0,
+        value: |found| cpu(found, "mio", "raw+serde", flood),
+        limit: "",
+    },
+    Goal {
+        what: "events read in memory, processor × serde_json's `Value`",
+        most: 1.0 / 3.0,
+        value: |found| cpu(found, "core", "serde value", |workload| matches!(workload, Workload::Decode(_))),
+        limit: "serde_json's reading of the envelope; a scanner by hand could be faster",
+    },
+    Goal {
+        what: "events lost, on threads, in a loop and in a task",
+        most: 0.0,
+        value: |found| {
+            let lost = |client| {
+                Some(
+                    found.iter().find(|((workload, other), _)| flood(*workload) && *other == client)?.0.0.units()
+                        as f64
+                        - taken(found, client, flood)?.count,
+                )
+            };
+            Some(lost("blocking")? + lost("mio")? + lost("smol")?)
+        },
+        limit: "",
+    },
+    Goal {
+        what: "207 KB left unread, processor × raw+serde",
+        most: 1.1,
+        value: |found| cpu(found, "blocking", "raw+serde", schema),
+        limit: "the copy from the read into the message, which the limit makes too, and UTF-8 checked twice by serde_json",
+    },
+    Goal {
+        what: "16 MB left unread, memory × the message",
+        most: 1.15,
+        value: |found| {
+            let large = |workload| matches!(workload, Workload::Large(16_777_216, _, Reading::Unread));
+            Some(taken(found, "blocking", large)?.peak / (16.0 * 1024.0))
+        },
+        limit: "",
+    },
+    Goal {
+        what: "64 bytes at a time, processor for 16 MB × for 1 MB",
+        most: 17.0,
+        value: |found| {
+            let sized = |bytes| move |workload| workload == Workload::Dribble(bytes);
+            Some(taken(found, "blocking", sized(16 << 20))?.cpu / taken(found, "blocking", sized(1 << 20))?.cpu)
+        },
+        limit: "noise: the bytes looked at are counted by a test, and are exactly those that came",
+    },
+    Goal {
+        what: "a launch on threads to the end, ms of processor above raw",
+        most: 0.5,
+        value: |found| {
+            let launch = |workload| matches!(workload, Workload::Launch(_));
+            let launches = found.keys().find(|(workload, _)| launch(*workload))?.0.units() as f64;
+            Some((taken(found, "blocking", launch)?.cpu - taken(found, "raw", launch)?.cpu) * 1e3 / launches)
+        },
+        limit: "a private directory, a log and its reading, and a thread that forks; how long QEMU itself takes depends on \
+                what else runs by more than that",
+    },
+    Goal {
+        what: "KB for one of many connections on threads",
+        most: 4.0,
+        value: |found| Some(taken(found, "blocking", crowd)?.count),
+        limit: "two and a half are the machine itself, with its configuration and its life as plain values",
+    },
+    Goal {
+        what: "KB for one of many connections in a task",
+        most: 6.0,
+        value: |found| Some(taken(found, "smol", crowd)?.count),
+        limit: "as on threads, and what smol's executor and reactor hold",
+    },
+    Goal {
+        what: "a command on all connections at once in a loop, processor × raw",
+        most: 1.3,
+        value: |found| cpu(found, "mio", "raw", crowd),
+        limit: "as a command in a loop: a third call, and the envelope",
+    },
+];
+
+/// The goals, each with what was reached.
+pub fn text(found: &Found) -> String {
+    let mut text = String::from("## Goals\n\n| at most | | reached | what limits it |\n|---|---|---|---|\n");
+    for Goal { what, most, value, limit } in GOALS {
+        let Some(value) = value(found) else { continue };
+        let limit = if value <= most { "" } else { limit };
+        let _ = writeln!(text, "| {what} | {most:.2} | {value:.2} | {limit} |");
+    }
+    text
+}

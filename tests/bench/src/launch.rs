@@ -1,0 +1,78 @@
+//! Decides how a launch is measured: from nothing to a monitor that answers, to `quit`, to the end of the process.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use qemu_machine_core::{Config, Shutdown};
+use qemu_machine_mio::Desk;
+
+use crate::clients::other;
+use crate::clients::raw::{Mode, Raw};
+use crate::meter::measure;
+
+const ARGUMENTS: [&str; 4] = ["-machine", "none", "-nodefaults", "-S"];
+
+pub fn act(name: &str, times: usize) -> io::Result<()> {
+    let launch = match name {
+        "raw" => raw,
+        "blocking" => blocking,
+        "mio" => in_a_loop,
+        "smol" => in_a_task,
+        _ => return Err(other(format!("{name} launches nothing"))),
+    };
+    launch()?;
+    measure(|| (0..times).try_for_each(|_| launch()).map(|()| 0.0))
+}
+
+/// What has to be done by anybody.
+fn raw() -> io::Result<()> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .args([
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-chardev",
+            "socket,fd=0,id=mon",
+            "-mon",
+            "chardev=mon,mode=control",
+        ])
+        .args(ARGUMENTS)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut raw = Raw::over(ours, Mode::Blind)?;
+    raw.send(br#"{"execute":"quit","id":1}"#)?;
+    raw.line(|_| ())?;
+    qemu.wait().map(drop)
+}
+
+fn config() -> Config {
+    Config::new("qemu-system-x86_64").args(ARGUMENTS)
+}
+
+fn blocking() -> io::Result<()> {
+    let vm = qemu_machine_blocking::Vm::launch(config()).map_err(other)?;
+    vm.shutdown(Shutdown::default()).map(drop).map_err(other)
+}
+
+fn in_a_loop() -> io::Result<()> {
+    let mut desk = Desk::new()?;
+    let (registry, tokens) = desk.parts();
+    let mut vm = qemu_machine_mio::Vm::launch(config(), registry, tokens).map_err(other)?;
+    let vms = std::slice::from_mut(&mut vm);
+    desk.run(vms, |vms| vms[0].launched())?.map_err(other)?;
+    vms[0].shutdown(Shutdown::default()).map_err(other)?;
+    desk.run(vms, |vms| vms[0].outcome().map(drop))
+}
+
+fn in_a_task() -> io::Result<()> {
+    smol::block_on(async {
+        let vm = qemu_machine_smol::Vm::launch(config()).await.map_err(other)?;
+        vm.shutdown(Shutdown::default()).await.map(drop).map_err(other)
+    })
+}

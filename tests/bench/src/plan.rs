@@ -1,0 +1,180 @@
+//! Decides what is measured: the workloads, and who takes part in each.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+/// What a client does. Its text is what a process is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// So many commands, one after another.
+    Turns(usize),
+    /// The same with the real QEMU.
+    Qemu(usize),
+    /// So many in flight, and so many together.
+    Flight(usize, usize),
+    /// So many events.
+    Flood(usize),
+    /// A reply of so many bytes, so often; left unread, or read as a value.
+    Large(usize, usize, Reading),
+    /// A reply of so many bytes that comes in pieces of 64.
+    Dribble(usize),
+    /// So many launches of the real QEMU, each to its end.
+    Launch(usize),
+    /// So many connections, and so many rounds of one command on each of them at once.
+    Crowd(usize, usize),
+    /// So many events, read in memory.
+    Decode(usize),
+    /// What a program needs to be built; no process does this.
+    Size,
+}
+
+/// What becomes of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reading {
+    Unread,
+    Value,
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Turns(count) => write!(f, "turns {count}"),
+            Self::Qemu(count) => write!(f, "qemu {count}"),
+            Self::Flight(depth, count) => write!(f, "flight {depth} {count}"),
+            Self::Flood(events) => write!(f, "flood {events}"),
+            Self::Large(bytes, times, Reading::Unread) => write!(f, "large {bytes} {times}"),
+            Self::Large(bytes, times, Reading::Value) => write!(f, "value {bytes} {times}"),
+            Self::Dribble(bytes) => write!(f, "dribble {bytes}"),
+            Self::Launch(times) => write!(f, "launch {times}"),
+            Self::Crowd(connections, rounds) => write!(f, "crowd {connections} {rounds}"),
+            Self::Decode(events) => write!(f, "decode {events}"),
+            Self::Size => f.write_str("size"),
+        }
+    }
+}
+
+impl FromStr for Workload {
+    type Err = io::Error;
+
+    fn from_str(text: &str) -> io::Result<Self> {
+        let unknown = || io::Error::other(format!("no workload is `{text}`"));
+        let words: Vec<&str> = text.split(' ').collect();
+        let number = |index: usize| words.get(index).and_then(|word| word.parse().ok()).ok_or_else(unknown);
+        Ok(match words[0] {
+            "turns" => Self::Turns(number(1)?),
+            "qemu" => Self::Qemu(number(1)?),
+            "flight" => Self::Flight(number(1)?, number(2)?),
+            "flood" => Self::Flood(number(1)?),
+            "large" => Self::Large(number(1)?, number(2)?, Reading::Unread),
+            "value" => Self::Large(number(1)?, number(2)?, Reading::Value),
+            "dribble" => Self::Dribble(number(1)?),
+            "launch" => Self::Launch(number(1)?),
+            "crowd" => Self::Crowd(number(1)?, number(2)?),
+            "decode" => Self::Decode(number(1)?),
+            "size" => Self::Size,
+            _ => return Err(unknown()),
+        })
+    }
+}
+
+impl Workload {
+    /// What it is called on the page.
+    pub fn title(self) -> String {
+        const MB: f64 = 1048576.0;
+        match self {
+            Self::Turns(count) => format!("{count} commands, one after another (`query-status`)"),
+            Self::Qemu(count) => format!("{count} commands to the real QEMU, one after another"),
+            Self::Flight(depth, count) => {
+                format!("{count} commands, {depth} in flight; on threads with one thread for each")
+            }
+            Self::Flood(events) => format!("{events} events behind a reply; how many came is counted"),
+            Self::Large(bytes, _, Reading::Unread) => format!("a reply of {:.1} MB, left unread", bytes as f64 / MB),
+            Self::Large(bytes, _, Reading::Value) => format!("a reply of {:.1} MB, read as a value", bytes as f64 / MB),
+            Self::Dribble(bytes) => format!("a reply of {:.0} MB in pieces of 64 bytes", bytes as f64 / MB),
+            Self::Launch(_) => "from nothing to a monitor that answers, to the end of QEMU".to_string(),
+            Self::Crowd(connections, _) => format!(
+                "{connections} connections, a command on all at once (on threads: in turn); KB for each are counted"
+            ),
+            Self::Decode(events) => format!("{events} events read in memory"),
+            Self::Size => "what a program that asks one question needs to be built".to_string(),
+        }
+    }
+
+    /// How many things it counts by: commands, events or replies.
+    pub fn units(self) -> usize {
+        match self {
+            Self::Turns(count)
+            | Self::Qemu(count)
+            | Self::Flight(_, count)
+            | Self::Flood(count)
+            | Self::Decode(count) => count,
+            Self::Large(_, times, _) | Self::Launch(times) => times,
+            Self::Dribble(_) | Self::Size => 1,
+            Self::Crowd(connections, rounds) => connections * rounds,
+        }
+    }
+
+    /// Who takes part, the limit first.
+    pub fn clients(self) -> &'static [&'static str] {
+        match self {
+            Self::Turns(_) => &[
+                "raw",
+                "raw epoll",
+                "raw+serde",
+                "async-io",
+                "blocking",
+                "mio",
+                "smol",
+                "qapi",
+                "qapi+BufWriter",
+                "qapi tokio",
+                "qmp",
+            ],
+            Self::Qemu(_) => &["raw", "blocking", "mio", "smol", "qapi", "qapi+BufWriter", "qapi tokio", "qmp"],
+            Self::Flight(..) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi tokio", "qmp"],
+            Self::Flood(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
+            Self::Large(_, _, Reading::Unread) => &["raw", "raw+serde", "blocking", "mio", "smol"],
+            Self::Large(_, _, Reading::Value) => {
+                &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"]
+            }
+            Self::Dribble(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
+            Self::Launch(_) => &["raw", "blocking", "mio", "smol"],
+            Self::Crowd(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
+            Self::Decode(_) => &["serde value", "raw+serde", "core"],
+            Self::Size => &["raw+serde", "core", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
+        }
+    }
+}
+
+/// The whole of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub workloads: Vec<Workload>,
+    pub rounds: usize,
+}
+
+const MB: usize = 1 << 20;
+
+impl Plan {
+    pub fn whole() -> Self {
+        use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
+        let mut workloads = vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8), Decode(340_000)];
+        workloads.extend([1, 4, 16, 64].map(|depth| Flight(depth, 20_032)));
+        workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
+        for size in [1, 2, 4, 8, 16] {
+            workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(size * MB, 1, reading)));
+        }
+        workloads.extend([1, 4, 16].map(|size| Dribble(size * MB)));
+        workloads.extend([(1, 5000), (10, 500), (100, 50), (200, 25)].map(|(crowd, rounds)| Crowd(crowd, rounds)));
+        Self { workloads, rounds: 5 }
+    }
+
+    pub fn quick() -> Self {
+        use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
+        let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Decode(34_000), Flight(16, 2048)];
+        workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
+        workloads.extend([Dribble(MB), Crowd(50, 10)]);
+        Self { workloads, rounds: 1 }
+    }
+}

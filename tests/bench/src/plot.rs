@@ -1,0 +1,117 @@
+//! Decides what the plot shows: how clients scale, in four charts.
+
+use std::io;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::clients::other;
+use crate::meter::Taken;
+use crate::plan::{Reading, Workload};
+use crate::rounds::Found;
+
+/// One chart: where a workload stands on its axis, and how high.
+struct Chart {
+    title: &'static str,
+    x: fn(Workload) -> Option<usize>,
+    y: fn(Workload, Taken) -> f64,
+}
+
+const CHARTS: [Chart; 4] = [
+    Chart {
+        title: "thousand commands a second, by how many are in flight",
+        x: |workload| if let Workload::Flight(depth, _) = workload { Some(depth) } else { None },
+        y: |workload, taken| workload.units() as f64 / taken.wall / 1e3,
+    },
+    Chart {
+        title: "ms of processor for a reply read as a value, by its MB",
+        x: |workload| match workload {
+            Workload::Large(bytes, _, Reading::Value) if bytes >= 1 << 20 => Some(bytes >> 20),
+            _ => None,
+        },
+        y: |workload, taken| taken.cpu * 1e3 / workload.units() as f64,
+    },
+    Chart {
+        title: "µs of processor for a command, by connections used at once",
+        x: |workload| if let Workload::Crowd(connections, _) = workload { Some(connections) } else { None },
+        y: |workload, taken| taken.cpu * 1e6 / workload.units() as f64,
+    },
+    Chart {
+        title: "ms of processor for a reply in pieces of 64 bytes, by its MB",
+        x: |workload| if let Workload::Dribble(bytes) = workload { Some(bytes >> 20) } else { None },
+        y: |_, taken| taken.cpu * 1e3,
+    },
+];
+
+/// Draws them into a file.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn draw(found: &Found, file: &Path) -> io::Result<()> {
+    let area = SVGBackend::new(file, (1200, 900)).into_drawing_area();
+    area.fill(&WHITE).map_err(other)?;
+    for (area, chart) in area.split_evenly((2, 2)).iter().zip(&CHARTS) {
+        one(found, chart, area)?;
+    }
+    area.present().map_err(other)
+}
+
+/// The points of each client, in their order.
+fn curves(found: &Found, chart: &Chart) -> Vec<(&'static str, Vec<(f64, f64)>)> {
+    let mut curves: Vec<(&'static str, Vec<(f64, f64)>)> = Vec::new();
+    for ((workload, client), taken) in found {
+        let Some(x) = (chart.x)(*workload) else { continue };
+        let point = (x as f64, (chart.y)(*workload, *taken));
+        match curves.iter_mut().find(|(other, _)| other == client) {
+            Some((_, points)) => points.push(point),
+            None => curves.push((client, vec![point])),
+        }
+    }
+    curves
+}
+
+fn one(found: &Found, chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) -> io::Result<()> {
+    let curves = curves(found, chart);
+    let points = || curves.iter().flat_map(|(_, points)| points);
+    let bounds = |values: &mut dyn Iterator<Item = f64>| {
+        let (least, most) =
+            values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
+        (least * 0.9)..(most * 1.1)
+    };
+    if curves.is_empty() {
+        return Ok(());
+    }
+    let (x, y) = (bounds(&mut points().map(|(x, _)| *x)), bounds(&mut points().map(|(_, y)| *y)));
+    let mut drawn = ChartBuilder::on(area)
+        .caption(chart.title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(28)
+        .y_label_area_size(52)
+        .build_cartesian_2d(x.log_scale(), y.log_scale())
+        .map_err(other)?;
+    drawn.configure_mesh().light_line_style(WHITE).draw().map_err(other)?;
+    for (client, points) in curves {
+        let color = color(client);
+        let series = LineSeries::new(points, color.stroke_width(2)).point_size(3);
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2));
+        drawn.draw_series(series).map_err(other)?.label(client).legend(legend);
+    }
+    let mut labels = drawn.configure_series_labels();
+    labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8)).draw().map_err(other)
+}
+
+/// Limits are grey, we are blue and green, others red.
+fn color(client: &str) -> RGBColor {
+    match client {
+        "raw" => RGBColor(60, 60, 60),
+        "raw+serde" => RGBColor(150, 150, 150),
+        "blocking" => RGBColor(20, 80, 200),
+        "mio" => RGBColor(0, 150, 120),
+        "smol" => RGBColor(60, 170, 230),
+        "qapi" => RGBColor(200, 60, 40),
+        "qapi tokio" => RGBColor(235, 130, 40),
+        _ => RGBColor(190, 40, 140),
+    }
+}

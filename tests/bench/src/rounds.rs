@@ -1,0 +1,120 @@
+//! Decides how clients take turns, and what of several rounds counts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+use crate::meter::Taken;
+use crate::plan::{Plan, Workload};
+use crate::{CLIENT, SERVER};
+
+/// What each client took for each workload: the median, of each number by itself.
+pub type Found = BTreeMap<(Workload, &'static str), Taken>;
+
+/// Measures all of it.
+///
+/// # Errors
+///
+/// When a client or a server cannot be run.
+pub fn all(plan: Plan) -> io::Result<Found> {
+    let before = sched_getaffinity(None)?;
+    let mut processor = CpuSet::new();
+    processor.set(sched_getcpu());
+    // What is started from here on is there, too.
+    sched_setaffinity(None, &processor)?;
+    let mut found = Found::new();
+    for workload in plan.workloads {
+        let mut taken: BTreeMap<&'static str, Vec<Taken>> = BTreeMap::new();
+        for round in 0..plan.rounds {
+            for client in workload.clients() {
+                eprintln!("{workload}: {client}, {} of {}", round + 1, plan.rounds);
+                taken.entry(client).or_default().push(one(client, workload)?);
+            }
+        }
+        found.extend(taken.into_iter().map(|(client, taken)| ((workload, client), medians(&taken))));
+    }
+    sched_setaffinity(None, &before)?;
+    Ok(found)
+}
+
+/// One client for one workload, with a server of its own.
+fn one(client: &str, workload: Workload) -> io::Result<Taken> {
+    let directory = Directory::new()?;
+    let address = directory.0.join("monitor");
+    let server = Server::start(workload, &address)?;
+    let program = std::env::current_exe()?;
+    let output = Command::new(program).args([CLIENT, client, &workload.to_string()]).arg(&address).output()?;
+    drop(server);
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(io::Error::other(format!("{client} failed at {workload}: {words}")));
+    }
+    String::from_utf8_lossy(&output.stdout).parse()
+}
+
+/// A directory that is removed.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("qemu-machine-bench-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It fails only for what is gone.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server process, which ends with this.
+struct Server(Child);
+
+impl Server {
+    fn start(workload: Workload, address: &Path) -> io::Result<Self> {
+        // Whoever dials waits until the server comes to it, so nobody has to wait for the server.
+        let listener = OwnedFd::from(UnixListener::bind(address)?);
+        let mut command = if let Workload::Qemu(_) = workload {
+            let mut qemu = Command::new("qemu-system-x86_64");
+            qemu.args(["-machine", "none", "-nodefaults", "-display", "none", "-S"]);
+            qemu.args(["-chardev", "socket,id=monitor,fd=0,server=on,wait=off", "-mon", "monitor,mode=control"]);
+            qemu
+        } else {
+            let mut null = Command::new(std::env::current_exe()?);
+            null.args([SERVER, &workload.to_string()]);
+            null
+        };
+        Ok(Self(command.stdin(Stdio::from(listener)).stdout(Stdio::null()).spawn()?))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn medians(taken: &[Taken]) -> Taken {
+    let median = |number: fn(&Taken) -> f64| {
+        let mut numbers: Vec<f64> = taken.iter().map(number).collect();
+        numbers.sort_by(f64::total_cmp);
+        numbers[numbers.len() / 2]
+    };
+    Taken {
+        wall: median(|taken| taken.wall),
+        cpu: median(|taken| taken.cpu),
+        peak: median(|taken| taken.peak),
+        count: median(|taken| taken.count),
+    }
+}

@@ -1,0 +1,32 @@
+//! Decides what a server process is: null servers for whoever dials the socket on its standard input.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::thread::Builder;
+
+use qemu_machine_tests::null::{self, Wealth, schema_of};
+
+use crate::plan::Workload;
+
+/// Serves until it is killed.
+///
+/// # Errors
+///
+/// When nobody can dial it.
+pub fn serve(workload: &Workload) -> io::Result<()> {
+    let wealth = match *workload {
+        Workload::Flood(events) => Wealth { events, ..Wealth::default() },
+        Workload::Large(bytes, _, _) | Workload::Dribble(bytes) => {
+            Wealth { large: schema_of(bytes), ..Wealth::default() }
+        }
+        _ => Wealth::default(),
+    };
+    let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    for client in listener.incoming() {
+        let (client, wealth) = (client?, wealth.clone());
+        // A client that lets go while the server writes ends it by an error.
+        Builder::new().stack_size(256 << 10).spawn(move || drop(null::serve(client, &wealth)))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Proves how many system calls a command takes, by the difference between few commands and many.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Error;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{CLIENT, memory::Server};
+use crate::client::BATCH;
+use qemu_machine_tests::null::Wealth;
+
+const FEW: usize = 160;
+const MANY: usize = 1600;
+
+/// The calls of the threads that carry commands, by name. The keeper's are not among them: it looks in every some
+/// milliseconds, however many commands there are.
+fn calls(row: &str, commands: usize) -> BTreeMap<String, usize> {
+    let server = Server::start(Wealth::default());
+    let trace: PathBuf = server.directory().join("calls");
+    let client = Command::new("strace")
+        .args(["-f", "-qq", "-e", "signal=none", "-e", "trace=all", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().expect("we are a program"))
+        .args([CLIENT, row, &commands.to_string()])
+        .arg(server.address())
+        .status()
+        .unwrap_or_else(|error: Error| panic!("strace is needed (apt-get install strace): {error}"));
+    assert!(client.success(), "{client}");
+    let trace = fs::read_to_string(trace).expect("strace wrote");
+    let calls: Vec<(&str, &str)> = trace.lines().filter_map(call).collect();
+    let carries = |thread: &str| calls.iter().filter(|(other, name)| *other == thread && *name == "sendto").count() > 9;
+    let mut counts = BTreeMap::new();
+    let threads: Vec<&str> = {
+        let mut all: Vec<&str> = calls.iter().map(|(thread, _)| *thread).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter().filter(|thread| carries(thread)).collect()
+    };
+    for (_, name) in calls.iter().filter(|(thread, _)| threads.contains(thread)) {
+        *counts.entry((*name).to_string()).or_default() += 1;
+    }
+    counts
+}
+
+/// The thread and the name of a call. One that another thread interrupts takes two lines, of which the second counts not.
+fn call(line: &str) -> Option<(&str, &str)> {
+    let (thread, rest) = line.split_once(' ')?;
+    let (name, _) = rest.trim_start().split_once('(')?;
+    (!name.contains(' ')).then_some((thread, name))
+}
+
+/// How many calls of a name each of many commands takes; of an empty name, of any.
+fn for_each(row: &str) -> impl Fn(&str) -> f64 {
+    let (few, many) = (calls(row, FEW), calls(row, MANY));
+    println!("{row}: {few:?}, {many:?}");
+    move |name| {
+        let count = |counts: &BTreeMap<String, usize>| {
+            counts.iter().filter(|(other, _)| other.contains(name)).map(|(_, count)| *count as f64).sum::<f64>()
+        };
+        (count(&many) - count(&few)) / (MANY - FEW) as f64
+    }
+}
+
+/// A little more than is meant, for the locks and timers that are met now and then.
+const SLACK: f64 = 0.1;
+
+/// To send, to wait, to receive. It waits in epoll because a guest stops when nobody reads its consoles, and a caller that
+/// waits for a reply reads them too.
+pub(crate) fn on_threads() {
+    let calls = for_each("threads");
+    assert!((calls("sendto") - 1.0).abs() < SLACK && (calls("recvmsg") - 1.0).abs() < SLACK);
+    assert!(calls("") <= 3.0 + SLACK, "{}", calls(""));
+}
+
+pub(crate) fn in_a_loop() {
+    let calls = for_each("loop");
+    assert!((calls("sendto") - 1.0).abs() < SLACK && (calls("recvmsg") - 1.0).abs() < SLACK);
+    assert!(calls("") <= 3.0 + SLACK, "{}", calls(""));
+}
+
+/// To send, to receive, to be told again when there is more, and two looks of smol's reactor, each of which takes five
+/// calls: one because the task that drives the machine woke the one that asked, and one to wait. None of them is more
+/// than any two tasks pay on that reactor.
+pub(crate) fn in_a_task() {
+    let calls = for_each("task");
+    assert!((calls("sendto") - 1.0).abs() < SLACK && (calls("recvmsg") - 1.0).abs() < SLACK);
+    assert!(calls("epoll_pwait") <= 2.0 + SLACK, "{}", calls("epoll_pwait"));
+    assert!(calls("") <= 13.0 + SLACK, "{}", calls(""));
+}
+
+pub(crate) fn in_a_batch() {
+    let calls = for_each("batch");
+    assert!(calls("sendto") * BATCH as f64 <= 1.0 + SLACK, "{}", calls("sendto"));
+}

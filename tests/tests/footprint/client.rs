@@ -1,0 +1,140 @@
+//! Decides what a client does that is measured from outside, or that measures itself and prints what it found.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use qemu_machine_blocking::host::descriptor;
+use qemu_machine_core::{Config, Payload, Peer, Unread};
+use qemu_machine_mio::Desk;
+
+const LONG: Duration = Duration::from_secs(50);
+
+/// How many connections are idle.
+pub(crate) const CONNECTIONS: usize = 200;
+
+/// How many commands are in a batch.
+pub(crate) const BATCH: usize = 16;
+
+pub(crate) fn act(row: &str, task: &str, address: &Path) {
+    let config = || {
+        let socket = UnixStream::connect(address).expect("the server listens");
+        Config::attach(Peer::Connected(descriptor(socket))).launch_within(LONG)
+    };
+    match (row, task, task.parse()) {
+        ("threads", _, Ok(commands)) => on_threads(config(), commands),
+        ("loop", _, Ok(commands)) => in_a_loop(config(), commands, 1),
+        ("batch", _, Ok(commands)) => in_a_loop(config(), commands, BATCH),
+        ("task", _, Ok(commands)) => in_a_task(config(), commands),
+        ("threads", "large", _) => large(config()),
+        ("threads", "idle", _) => {
+            let first = threads(config());
+            drop(grown(|| (0..CONNECTIONS).map(|_| threads(config())).collect::<Vec<_>>()));
+            drop(first);
+        }
+        ("loop", "idle", _) => idle_in_a_loop(config),
+        ("task", "idle", _) => {
+            let attach = || smol::block_on(qemu_machine_smol::Vm::launch(config())).expect("it is attached");
+            let status = |vm: &qemu_machine_smol::Vm| smol::block_on(vm.execute(Unread("query-status"))).map(drop);
+            status(&attach()).expect("it is answered");
+            drop(grown(|| {
+                let vms: Vec<_> = (0..CONNECTIONS).map(|_| attach()).collect();
+                vms.iter().try_for_each(status).expect("they are answered");
+                vms
+            }));
+        }
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn threads(config: Config) -> qemu_machine_blocking::Vm {
+    let vm = qemu_machine_blocking::Vm::launch(config).expect("it is attached");
+    vm.execute(Unread("query-status")).expect("it is answered");
+    vm
+}
+
+fn on_threads(config: Config, commands: usize) {
+    let vm = threads(config);
+    for _ in 0..commands {
+        vm.execute(Unread("query-status")).expect("it is answered");
+    }
+}
+
+fn in_a_loop(config: Config, commands: usize, depth: usize) {
+    let mut desk = Desk::new().expect("a poll");
+    let (registry, tokens) = desk.parts();
+    let mut vm = qemu_machine_mio::Vm::launch(config, registry, tokens).expect("it is a machine");
+    let vms = std::slice::from_mut(&mut vm);
+    desk.run(vms, |vms| vms[0].launched()).expect("it polls").expect("it is attached");
+    for _ in 0..commands / depth {
+        let mut tickets: Vec<_> =
+            (0..depth).map(|_| vms[0].execute(Unread("query-status")).expect("it is accepted")).collect();
+        desk.run(vms, |vms| {
+            tickets.retain(|ticket| vms[0].claim(ticket).is_none());
+            tickets.is_empty().then_some(())
+        })
+        .expect("it polls");
+    }
+}
+
+fn in_a_task(config: Config, commands: usize) {
+    let executor = smol::LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        let attached = qemu_machine_smol::Vm::launch_with(config, |driver| executor.spawn(driver).detach());
+        let vm = attached.await.expect("it is attached");
+        for _ in 0..commands {
+            vm.execute(Unread("query-status")).await.expect("it is answered");
+        }
+    }));
+}
+
+/// Prints how much more memory there was at most, in KiB, and how much of it is still there.
+fn large(config: Config) {
+    let vm = threads(config);
+    // Now the highest is what there is.
+    fs::write("/proc/self/clear_refs", "5").expect("the kernel takes it");
+    let before = memory("VmRSS:");
+    let payload: Payload = vm.execute_by(Unread("large"), LONG).expect("it is answered");
+    let length = payload.as_bytes().len();
+    let peak = memory("VmHWM:");
+    drop(payload);
+    println!("{length} {} {}", peak - before, memory("VmRSS:") - before);
+}
+
+fn idle_in_a_loop(config: impl Fn() -> Config) {
+    let mut desk = Desk::new().expect("a poll");
+    let mut begin = |number: usize| {
+        let mut vms: Vec<_> = (0..number)
+            .map(|_| {
+                let (registry, tokens) = desk.parts();
+                qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("it is a machine")
+            })
+            .collect();
+        desk.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(())).expect("it polls");
+        let tickets: Vec<_> =
+            vms.iter_mut().map(|vm| vm.execute(Unread("query-status")).expect("it is accepted")).collect();
+        for (index, ticket) in tickets.iter().enumerate() {
+            desk.run(&mut vms, |vms| vms[index].claim(ticket)).expect("it polls").expect("it is answered");
+        }
+        vms
+    };
+    let first = begin(1);
+    drop(grown(|| begin(CONNECTIONS)));
+    drop(first);
+}
+
+/// Prints by how much memory grew, in KiB.
+fn grown<T>(act: impl FnOnce() -> T) -> T {
+    let before = memory("VmRSS:");
+    let made = act();
+    println!("{}", memory("VmRSS:") - before);
+    made
+}
+
+/// A line of the status of this process, in KiB.
+fn memory(name: &str) -> i64 {
+    let status = fs::read_to_string("/proc/self/status").expect("there is a status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the line is there");
+    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
+}

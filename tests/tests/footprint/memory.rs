@@ -1,0 +1,77 @@
+//! Proves how much memory a client takes, as the kernel counts it.
+
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::spawn;
+
+use qemu_machine_tests::null::{Wealth, schema_of, serve};
+
+use super::CLIENT;
+use crate::client::CONNECTIONS;
+
+/// Null servers, one for each connection, in a directory of their own.
+pub(crate) struct Server(PathBuf);
+
+impl Server {
+    pub(crate) fn start(wealth: Wealth) -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("footprint-{}", std::process::id()));
+        // What an earlier one has left.
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).expect("there is room");
+        let server = Self(directory);
+        let listener = UnixListener::bind(server.address()).expect("the name is free");
+        spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let wealth = wealth.clone();
+                // A client that lets go while the peer writes ends it by an error.
+                spawn(move || drop(serve(client, &wealth)));
+            }
+        });
+        server
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn address(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It fails only for what is gone.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The numbers that a client prints.
+fn printed(row: &str, task: &str, wealth: Wealth) -> Vec<f64> {
+    let server = Server::start(wealth);
+    let program = std::env::current_exe().expect("we are a program");
+    let client = Command::new(program).args([CLIENT, row, task]).arg(server.address()).output().expect("it runs");
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
+    let numbers = String::from_utf8(client.stdout).expect("it prints numbers");
+    println!("{row} {task}: {}", numbers.trim());
+    numbers.split_whitespace().map(|number| number.parse().expect("it is a number")).collect()
+}
+
+/// The message, and 15 in a hundred for what reads it.
+pub(crate) fn of_a_long_reply() {
+    let wealth = Wealth { large: schema_of(16 << 20), ..Wealth::default() };
+    let [length, peak, left] = printed("threads", "large", wealth)[..] else { unreachable!("it prints three") };
+    assert!(length >= f64::from(16 << 20), "{length}");
+    assert!(peak * 1024.0 <= length * 1.15, "{peak} KiB");
+    assert!(left <= 1024.0, "{left} KiB are left");
+}
+
+/// Of the five on threads and in a loop, the machine itself is two and a half, with its configuration and its life as
+/// plain values. In a task there is also what smol's executor and reactor hold.
+pub(crate) fn of_idle_connections() {
+    for (row, most) in [("threads", 5.5), ("loop", 5.5), ("task", 6.5)] {
+        let grown = printed(row, "idle", Wealth::default())[0] / CONNECTIONS as f64;
+        assert!(grown <= most, "{row}: {grown} KiB for each");
+    }
+}

@@ -1,0 +1,169 @@
+//! Proves what the core allocates and looks at, for a command, for an event, and for a long reply.
+
+use std::time::Duration;
+
+use qemu_machine_core::wire::{Frame, Framer, Message};
+use qemu_machine_core::{
+    Channel, Config, Deadline, Descriptor, Effect, Input, ListenerId, Machine, Mark, Moment, Peer, Prepared, Unread,
+    Wait,
+};
+use qemu_machine_tests::null::{EVENTS, GREETING, STATUS, schema_of};
+
+use super::allocations_for_each;
+
+const NOW: Moment = Moment::ORIGIN;
+const LONG: Deadline = Deadline::after(Duration::from_secs(60));
+
+/// A machine of others whose monitor answers commands.
+fn ready() -> Machine {
+    let mut machine = Machine::new(Config::attach(Peer::Connected(Descriptor::new(())))).expect("it is a machine");
+    machine.launch(NOW).expect("it is launched");
+    while let Some(effect) = machine.poll_effect() {
+        match effect {
+            Effect::Prepare(_) => machine.handle(NOW, Input::Prepared(Prepared::default())),
+            Effect::Open(channel) => machine.handle(NOW, Input::Opened(channel)),
+            other => unreachable!("{other:?}"),
+        }
+    }
+    receive(&mut machine, GREETING);
+    send(&mut machine);
+    receive(&mut machine, b"{\"return\": {}, \"id\": 0}\r\n");
+    assert_eq!(machine.launched(), Some(Ok(())));
+    machine
+}
+
+fn receive(machine: &mut Machine, bytes: &[u8]) {
+    machine.handle(NOW, Input::Received(Channel::Monitor, bytes));
+    while machine.poll_notice().is_some() {}
+}
+
+/// Sends what is outgoing. The id of the only command in it is its last digit.
+fn send(machine: &mut Machine) -> u8 {
+    let request = machine.outgoing(Channel::Monitor);
+    let (length, id) = (request.len(), request[request.len() - 2]);
+    machine.sent(Channel::Monitor, length);
+    id
+}
+
+/// A reply whose id is to be written where this says.
+fn reply(value: &[u8]) -> (Vec<u8>, usize) {
+    let mut reply = [b"{\"return\": ", value, b", \"id\": "].concat();
+    let id = reply.len();
+    reply.extend_from_slice(b"0}\r\n");
+    (reply, id)
+}
+
+/// One command from asking to reading its reply in place.
+fn command(machine: &mut Machine, (reply, id): &mut (Vec<u8>, usize)) {
+    let ticket = machine.execute(NOW, &Unread("query-status"), LONG).expect("it is accepted");
+    reply[*id] = send(machine);
+    receive(machine, reply);
+    let payload = machine.claim(&ticket).expect("it is answered").expect("it is not refused");
+    assert!(reply[b"{\"return\": ".len()..].starts_with(payload.as_bytes()));
+}
+
+#[test]
+fn a_command_whose_reply_is_read_in_place_allocates_nothing() {
+    let (mut machine, mut reply) = (ready(), reply(STATUS));
+    (0..100).for_each(|_| command(&mut machine, &mut reply));
+    let each = allocations_for_each(1000, || command(&mut machine, &mut reply));
+    assert_eq!(each.to_string(), "0");
+}
+
+/// The buffer, which is given back with the reply; its becoming shared; and the stack of open braces that `serde_json` keeps
+/// beside a value that it skips. Only the last is more than it takes. Where the reply comes in several reads, the buffer
+/// doubles for them.
+#[test]
+fn a_long_reply_read_in_place_allocates_three_times() {
+    let (mut machine, mut reply) = (ready(), reply(&schema_of(207 << 10)));
+    (0..10).for_each(|_| command(&mut machine, &mut reply));
+    let each = allocations_for_each(10, || command(&mut machine, &mut reply));
+    assert!(each <= 3.0, "{each}");
+}
+
+#[test]
+fn an_event_that_is_only_looked_at_allocates_nothing() {
+    let mut framer = Framer::new(64 << 10);
+    let mut look = |event| {
+        framer.push(event);
+        let Some(Frame::Message(frame)) = framer.next_frame() else { unreachable!("it is a message") };
+        assert!(matches!(Message::read(&frame), Ok(Message::Event(_))));
+    };
+    EVENTS.into_iter().for_each(&mut look);
+    for event in EVENTS {
+        assert_eq!(allocations_for_each(100, || look(event)).to_string(), "0");
+    }
+}
+
+fn events(machine: &mut Machine, flood: &[u8], listener: Option<ListenerId>) {
+    receive(machine, flood);
+    if let Some(listener) = listener {
+        let taken = std::iter::from_fn(|| machine.next_event(listener)).count();
+        assert_eq!(taken, FLOOD);
+    }
+}
+
+/// So many events are in 64 KiB, which is what one read brings.
+const FLOOD: usize = 340;
+
+fn flood() -> Vec<u8> {
+    (0..FLOOD).flat_map(|number| EVENTS[number % 2]).copied().collect()
+}
+
+/// What is kept is copied, once, whether for the history alone or for a consumer as well: an event that is kept for long
+/// is not to keep the read alive that it came with. The bit that is more than one is for that read.
+#[test]
+fn an_event_that_is_kept_allocates_once() {
+    let flood = flood();
+    for listens in [false, true] {
+        let mut machine = ready();
+        let listener = listens.then(|| machine.listen(&Mark::default(), [Wait::any_event()]).expect("it listens"));
+        (0..50).for_each(|_| events(&mut machine, &flood, listener));
+        let each = allocations_for_each(50, || events(&mut machine, &flood, listener)) / FLOOD as f64;
+        assert!((1.0..=1.03).contains(&each), "{each}, with a listener: {listens}");
+    }
+}
+
+/// The bound is the sum of what the history and one queue may hold, twice: for what is in the events, and for what holds
+/// them together.
+#[test]
+fn no_flood_of_events_takes_more_memory_than_its_bounds() {
+    let flood = flood();
+    for (listens, most) in [(false, 2 << 20), (true, 3 << 20)] {
+        let mut machine = ready();
+        let listener = listens.then(|| machine.listen(&Mark::default(), [Wait::any_event()]).expect("it listens"));
+        let counted = allocation_counter::measure(|| {
+            (0..300_000 / FLOOD).for_each(|_| receive(&mut machine, &flood));
+        });
+        let forgotten = machine.history().first();
+        assert_eq!(machine.history().end() as usize, 300_000 / FLOOD * FLOOD);
+        assert!(forgotten > 290_000, "it forgot {forgotten}");
+        let missed = listener.map(|listener| machine.missed_events(listener));
+        assert!(missed.is_none_or(|missed| missed > 290_000), "it missed {missed:?}");
+        assert!(counted.bytes_max <= most, "{} bytes, with a listener: {listens}", counted.bytes_max);
+    }
+}
+
+/// An idle machine is to hold no buffer of the last long reply.
+#[test]
+fn what_a_long_reply_took_is_given_back_with_it() {
+    let (mut machine, mut reply) = (ready(), reply(&schema_of(1 << 20)));
+    let counted = allocation_counter::measure(|| command(&mut machine, &mut reply));
+    assert!(counted.bytes_max >= 1 << 20, "{}", counted.bytes_max);
+    assert!(counted.bytes_current <= 4 << 10, "{} bytes are left", counted.bytes_current);
+}
+
+#[test]
+fn each_byte_is_looked_at_once_however_it_comes() {
+    let (reply, _) = reply(&schema_of(16 << 20));
+    for piece in [64, 1000, 64 << 10] {
+        let mut framer = Framer::new(64 << 20);
+        let mut frames = 0;
+        for piece in reply.chunks(piece) {
+            framer.push(piece);
+            frames +=
+                std::iter::from_fn(|| framer.next_frame()).filter(|frame| matches!(frame, Frame::Message(_))).count();
+        }
+        assert_eq!((frames, framer.examined()), (1, reply.len() as u64), "in pieces of {piece}");
+    }
+}
