@@ -148,6 +148,7 @@ impl<C: Command> Command for OutOfBand<C> {
 /// whole message that QEMU sent back: an object with `return`, or with `error` if it was refused, and with whatever
 /// else there is in it.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "there is none")]
 pub enum Raw {}
 
 impl Command for Raw {
@@ -165,6 +166,7 @@ impl Command for Raw {
 /// A line for QEMU's device tester. It is not built, but sent with `execute_line`, and answered by what stands behind
 /// `OK` in the answer.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "there is none")]
 pub enum Line {}
 
 impl Command for Line {
@@ -275,6 +277,7 @@ impl<C> fmt::Debug for Ticket<C> {
 
 /// Whether a command waits for those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "QMP has two")]
 pub enum Band {
     /// One after another, in QEMU's main loop.
     InBand,

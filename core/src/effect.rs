@@ -73,6 +73,7 @@ pub struct Spawn {
 
 /// The signals that the core sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
 pub enum Signal {
     /// SIGTERM: QEMU shuts down in order.
     Terminate,

@@ -41,6 +41,7 @@ pub enum CommandError {
 
 /// How far a command came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "what is not sent is unsent")]
 pub enum Progress {
     /// QEMU was not told: the command had no effect.
     Unsent,
@@ -66,6 +67,7 @@ impl fmt::Display for Progress {
 ///
 /// A QEMU that is dead needs no sign: its monitor is closed, which is [`CommandError::Disconnected`] at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "it answered, or did not, or was not asked")]
 pub enum Liveness {
     /// It answered: QEMU is busy, with this command or with another. To wait for longer may help.
     Busy,

@@ -10,6 +10,7 @@ use crate::transport::Address;
 
 /// One stream of bytes between us and QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
 pub enum Channel {
     /// The QMP monitor.
     Monitor,
@@ -97,6 +98,7 @@ pub enum Inherited {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a process has no other ends")]
 pub enum ExitStatus {
     /// It exited with this code.
     Code(i32),

@@ -24,6 +24,7 @@ use crate::vm::Vm;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a consumer hears events until it is dropped"]
 pub struct Events {
     vm: Vm,
     listener: ListenerId,

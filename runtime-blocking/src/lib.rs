@@ -5,14 +5,36 @@
 //! that neither ever stops because nobody listens. Everything that is decided is decided by `qemu-machine-core`,
 //! which is re-exported whole. The module [`host`] carries its orders out on Linux, for the other runtimes as well.
 //!
-//! Who knows QEMU's Python classes finds each of their members, and what is other here, in
-//! [`guides::from_python`].
+//! # Guides
+//!
+//! | where you come from, or are | guide |
+//! |---|---|
+//! | QEMU's Python classes | [`guides::from_python`]: each of their members, and what is other here |
+//! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: what each thing becomes |
+//! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: what goes wrong there, and the same test here |
+//! | stuck | [`guides::troubleshooting`]: by symptom, in the words that are printed |
+//!
+//! # From here on
+//!
+//! | for | there is |
+//! |---|---|
+//! | launching, speaking, ending | [`Config`], [`Vm`], [`Shutdown`], and how it ended: [`Outcome`] |
+//! | commands with types | [`Command`] for your own, [`commands`] for the usual, the feature `qapi` for QEMU's whole schema |
+//! | waiting for events, texts, the end | [`Wait`] from a [`Mark`] on; [`Events`] for all of a kind |
+//! | what takes several commands and events | [`errand`]: a job, an unplug, a migration, or one of your own |
+//! | what this QEMU can do | [`Schema`], and [`Schema::check`] before a command is sent |
+//! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
 //!
 //! # Threads
 //!
 //! ```no_run
 #![doc = include_str!("../examples/on_threads.rs")]
 //! ```
+//!
+//! # Features
+//!
+//! None is on by default. `tracing` logs, as below. `qapi` makes commands of the types of the crate `qapi-qmp`, as
+//! [a guide](guides::from_qapi) shows. All runtimes have both.
 //!
 //! # Logging
 //!
@@ -47,11 +69,15 @@ mod events;
 pub mod guides;
 pub mod host;
 mod ports;
+#[cfg(feature = "qapi")]
+pub mod qapi;
 mod vm;
 mod wires;
 
 pub use events::Events;
 pub use host::descriptor;
 pub use ports::{Agent, Tester};
+#[cfg(feature = "qapi")]
+pub use qapi::Qapi;
 pub use qemu_machine_core::*;
 pub use vm::Vm;

@@ -6,8 +6,12 @@
 //! loop drives hundreds of machines, and [`Desk`] is a small one for those who have none. Everything that is decided
 //! is decided by `qemu-machine-core`, which is re-exported whole.
 //!
-//! Who knows QEMU's Python classes finds each of their members, and what is other here, in
-//! [a guide](qemu_machine_blocking::guides::from_python).
+//! There are [guides](qemu_machine_blocking::guides), which are those of all runtimes: for those who come from
+//! [QEMU's Python classes](qemu_machine_blocking::guides::from_python), from
+//! [the crates `qapi` and `qmp`](qemu_machine_blocking::guides::from_qapi) or from
+//! [a script](qemu_machine_blocking::guides::from_shell), and for [troubleshooting](qemu_machine_blocking::guides::troubleshooting).
+//!
+//! The feature `qapi`, off by default, makes commands of the types of the crate `qapi-qmp`.
 //!
 //! # A loop
 //!
@@ -27,5 +31,7 @@ mod sources;
 mod vm;
 
 pub use desk::Desk;
+#[cfg(feature = "qapi")]
+pub use qemu_machine_blocking::{Qapi, qapi};
 pub use qemu_machine_core::*;
 pub use vm::Vm;

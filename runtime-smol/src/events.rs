@@ -31,6 +31,7 @@ use crate::vm::{Forget, Vm};
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a consumer hears events until it is dropped"]
 pub struct Events {
     /// What the stream waits for. It goes before the machine does.
     waiting: Option<Forget>,

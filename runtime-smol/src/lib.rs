@@ -5,8 +5,12 @@
 //! any executor, and there is no feature to choose one. Everything that is decided is decided by `qemu-machine-core`,
 //! which is re-exported whole; what touches the host (processes, files) is shared with the other runtimes.
 //!
-//! Who knows QEMU's Python classes finds each of their members, and what is other here, in
-//! [a guide](qemu_machine_blocking::guides::from_python).
+//! There are [guides](qemu_machine_blocking::guides), which are those of all runtimes: for those who come from
+//! [QEMU's Python classes](qemu_machine_blocking::guides::from_python), from
+//! [the crates `qapi` and `qmp`](qemu_machine_blocking::guides::from_qapi) or from
+//! [a script](qemu_machine_blocking::guides::from_shell), and for [troubleshooting](qemu_machine_blocking::guides::troubleshooting).
+//!
+//! The feature `qapi`, off by default, makes commands of the types of the crate `qapi-qmp`.
 //!
 //! # Cancelling
 //!
@@ -50,5 +54,7 @@ pub use driver::Driver;
 pub use events::Events;
 pub use ports::{Agent, Tester};
 pub use qemu_machine_blocking::host::descriptor;
+#[cfg(feature = "qapi")]
+pub use qemu_machine_blocking::{Qapi, qapi};
 pub use qemu_machine_core::*;
 pub use vm::Vm;

@@ -89,8 +89,58 @@ fn the_runtimes_are_thin() {
         println!("{runtime}: {lines} lines of code");
         assert!(lines <= 650, "{runtime} has {lines} lines of code");
         let manifest = std::fs::read_to_string(root().join(runtime).join("Cargo.toml")).expect("it has a manifest");
-        let published = manifest.split("[dev-dependencies]").next().expect("there is a first part");
-        assert!(!published.contains("serde_json"), "{runtime} reads JSON by itself");
+        let (needed, _) = manifest.split_once("[dev-dependencies]").expect("its tests need the guests");
+        assert!(!needed.contains("serde_json"), "{runtime} reads JSON by itself");
+    }
+}
+
+/// What is uploaded is what is needed to build, to read and to try: no tests, no inputs of a fuzzer, nothing forgotten.
+#[test]
+fn the_packages_hold_what_they_should() {
+    for package in ["core", "runtime-blocking", "runtime-smol", "runtime-mio"] {
+        let manifest = root().join(package).join("Cargo.toml");
+        let manifest = manifest.to_str().expect("our own path is text");
+        let output = cargo(&["package", "--list", "--allow-dirty", "--manifest-path", manifest]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let list = String::from_utf8(output.stdout).expect("our own paths are text");
+        let (folders, files): (Vec<_>, Vec<_>) = list.lines().partition(|path| path.contains('/'));
+        let mut known =
+            vec!["Cargo.lock", "Cargo.toml", "Cargo.toml.orig", "LICENSE-APACHE", "LICENSE-MIT", "README.md"];
+        // It is there where git is.
+        known.extend(files.contains(&".cargo_vcs_info.json").then_some(".cargo_vcs_info.json"));
+        known.sort_unstable();
+        assert_eq!(files, known, "{package}");
+        let is_known = |path: &&str| path.ends_with(".rs") || (path.starts_with("docs/") && path.ends_with(".md"));
+        let unknown: Vec<_> = folders.iter().filter(|path| !is_known(path)).collect();
+        assert!(unknown.is_empty(), "{package}: {unknown:?}");
+        let docs = std::fs::read_dir(root().join(package).join("docs")).map_or(0, Iterator::count);
+        let packed = folders.iter().filter(|path| path.starts_with("docs/")).count();
+        assert_eq!(packed, docs, "{package}: {folders:?}");
+    }
+}
+
+/// What a registry shows of a crate, and refuses a crate without. The bounds are those of crates.io.
+#[test]
+fn the_packages_say_what_they_are() {
+    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("a list").iter();
+    let published: Vec<_> = packages.filter(|package| package["publish"].is_null()).collect();
+    assert_eq!(published.len(), 4, "the tests stay here");
+    for package in published {
+        for member in ["description", "license", "repository", "readme", "rust_version"] {
+            assert!(package[member].as_str().is_some_and(|text| !text.is_empty()), "{}: {member}", package["name"]);
+        }
+        let keywords = package["keywords"].as_array().expect("a list");
+        let is_word = |word: &serde_json::Value| word.as_str().is_some_and(|word| (1..=20).contains(&word.len()));
+        assert!((1..=5).contains(&keywords.len()) && keywords.iter().all(is_word), "{keywords:?}");
+        assert!((1..=5).contains(&package["categories"].as_array().map_or(0, Vec::len)), "{}", package["categories"]);
+        assert_eq!(package["metadata"]["docs"]["rs"]["all-features"], true, "{}", package["name"]);
+        // A dependency by its path alone is one that nobody else has.
+        let dependencies = package["dependencies"].as_array().expect("a list").iter();
+        let mut needed = dependencies.filter(|dependency| dependency["kind"] != "dev");
+        assert!(needed.all(|dependency| dependency["req"] != "*"), "{}", package["name"]);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::wire::Encoded;
 /// // let (_, hit) = vm.run(dumped, Duration::from_secs(60))?;
 /// ```
 #[derive(Debug)]
+#[must_use = "an errand does nothing until it is run"]
 pub struct Caused<C: Command> {
     command: Option<Result<Encoded, Misuse>>,
     things: Vec<Wait>,

@@ -33,6 +33,7 @@ use crate::wire::Encoded;
 ///     .report(Duration::from_secs(1), |job| println!("{} of {}", job.current_progress, job.total_progress));
 /// // vm.run(copy, Duration::from_secs(600))?;
 /// ```
+#[must_use = "an errand does nothing until it is run"]
 pub struct FollowJob {
     id: String,
     start: Option<Result<Encoded, Misuse>>,
@@ -126,7 +127,6 @@ impl From<WaitError> for JobError {
 
 impl FollowJob {
     /// A job of this name that is there already.
-    #[must_use]
     pub fn named(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -142,25 +142,21 @@ impl FollowJob {
     }
 
     /// The job of this name that a command starts. The command is executed first.
-    #[must_use]
     pub fn of<C: Command>(command: &C, id: impl Into<String>) -> Self {
         Self { start: Some(Encoded::command(command)), asked: Asked::Start, ..Self::named(id) }
     }
 
     /// Completes the job when it is ready (`job-complete`), as a mirror needs it.
-    #[must_use]
     pub fn complete_when_ready(self) -> Self {
         Self { when_ready: WhenReady::Complete, ..self }
     }
 
     /// Finalizes the job when it waits for that (`job-finalize`), as it does when it was started with `auto-finalize` off.
-    #[must_use]
     pub fn finalize_when_pending(self) -> Self {
         Self { finalizes: true, ..self }
     }
 
     /// Tells how far the job is, so often. QEMU does not tell of it, so it is asked.
-    #[must_use]
     pub fn report(self, every: Duration, report: impl FnMut(&Job) + Send + 'static) -> Self {
         Self { report: Some((every, Box::new(report))), ..self }
     }

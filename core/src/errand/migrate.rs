@@ -24,6 +24,7 @@ use crate::wait::{Found, Hit, Mark, Wait};
 /// // there.run(arrival, Duration::from_secs(60))?;
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an errand does nothing until it is run"]
 pub struct Migrate {
     part: Part,
     address: String,
@@ -103,7 +104,6 @@ impl Migrate {
     }
 
     /// Is done when the machine has come that was [listened](Self::listen) for.
-    #[must_use]
     pub fn arrival() -> Self {
         Self::new(Part::Arrive, String::new())
     }

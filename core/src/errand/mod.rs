@@ -64,6 +64,7 @@ pub trait Errand {
 
 /// What an errand is told.
 #[derive(Debug)]
+#[allow(clippy::exhaustive_enums, reason = "an errand thinks about each")]
 pub enum News {
     /// It begins, at this position.
     Begun(Mark),
@@ -77,6 +78,7 @@ pub enum News {
 
 /// What an errand wants next.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Next<T> {
     /// Execute this command. One that could not be encoded is answered with the reason.
     Execute(Result<Encoded, Misuse>),

@@ -15,6 +15,7 @@ use crate::wait::WaitId;
 /// takes them together, as [`advance`](Self::advance), whenever the notice came that the errand
 /// [`awaits`](Self::awaits).
 #[derive(Debug)]
+#[must_use = "an errand does nothing until it is advanced"]
 pub struct Run<E: Errand> {
     errand: E,
     deadline: Deadline,
@@ -39,7 +40,6 @@ enum State<T> {
 
 impl<E: Errand> Run<E> {
     /// An errand that has not begun. One deadline bounds all that it does.
-    #[must_use]
     pub fn new(errand: E, deadline: Deadline) -> Self {
         Self { errand, deadline, until: None, state: State::New }
     }

@@ -23,6 +23,7 @@ use crate::wait::{Found, Hit, Mark, Wait};
 /// // vm.run(unplug, Duration::from_secs(30))?;
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an errand does nothing until it is run"]
 pub struct Unplug {
     device: String,
     mark: Mark,
@@ -54,7 +55,6 @@ impl From<WaitError> for UnplugError {
 
 impl Unplug {
     /// The device with this id, or at this path (`/machine/peripheral-anon/device[0]`) if it has none.
-    #[must_use]
     pub fn device(device: impl Into<String>) -> Self {
         Self { device: device.into(), mark: Mark::default() }
     }

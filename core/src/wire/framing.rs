@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// One message, as bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a frame is whole or too large")]
 pub enum Frame {
     /// A message, or what stands in the place of one.
     Message(Bytes),

@@ -19,6 +19,7 @@ use crate::text::excerpt;
 
 /// What a peer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "QMP has no others")]
 pub enum Message {
     /// The first word of a monitor.
     Greeting(Greeting),

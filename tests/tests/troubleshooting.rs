@@ -1,0 +1,204 @@
+//! Proves that what the guide to troubleshooting quotes is what is really said: each symptom is brought about here.
+
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::time::Duration;
+
+use qemu_machine_blocking::commands::{QuerySchema, QueryStatus};
+use qemu_machine_blocking::errand::{FollowJob, Unplug};
+use qemu_machine_blocking::{Address, Config, Limits, Peer, Shutdown, Vm, Wait, json};
+use qemu_machine_tests::census::{Scratch, bytes, send, stop};
+use qemu_machine_tests::scripted::{Action, Script};
+use qemu_machine_tests::{bounded_by, qemu};
+use rustix::process::Signal;
+
+const GUIDE: &str = include_str!("../../runtime-blocking/docs/troubleshooting.md");
+const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
+
+/// For what is to run out of time. What it waits for does not come, however long it is.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// For what is asked for a sign of life when half of it is over, and answers, on a busy computer as well.
+const BUDGET: Duration = Duration::from_secs(2);
+
+/// All symptoms one after the other: each takes a second or two at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A heading in the guide, and how what stands below it comes about.
+type Symptom = (&'static str, fn() -> String);
+
+const SYMPTOMS: [Symptom; 22] = [
+    ("launch failed: cannot execute", || launch(Config::new("no-such-qemu"))),
+    ("launch failed: QEMU ended", || launch(config().args(["-device", "nonexistent"]))),
+    ("launch failed: the deadline passed", || launch(Script::new().stall().config(SCRIPTED).launch_within(SHORT))),
+    ("launch failed: the monitor broke the protocol", || {
+        launch(Script::new().say("SSH-2.0-OpenSSH_9.2\r\n").stall().config(SCRIPTED))
+    }),
+    ("launch: configuration", || launch(config().args(["-daemonize"]))),
+    ("attach failed: nobody listens", || attach(&Scratch::create())),
+    ("attach failed: what had listened is dead", || {
+        let scratch = Scratch::create();
+        drop(UnixListener::bind(scratch.path().join("qmp")));
+        attach(&scratch)
+    }),
+    ("attach failed: the monitor is busy", busy),
+    ("GenericError", || refused(("device_add", json!({"driver": "nonexistent"})))),
+    ("CommandNotFound", || refused("query-statsu")),
+    ("did you mean", || {
+        let vm = up(config());
+        let schema = vm.execute(QuerySchema).expect("it knows itself");
+        ended(&vm, schema.check(&"query-statsu"))
+    }),
+    ("no reply within the deadline: busy", || out_of_time(|_| {})),
+    ("no reply within the deadline: stuck", || out_of_time(|vm| stop(vm.pid().expect("it runs")))),
+    ("the monitor was closed", || {
+        let vm = up(Script::launched().hear().hang_up().stall().config(SCRIPTED));
+        ended(&vm, vm.execute("query-status"))
+    }),
+    ("a message is longer than", || {
+        let mut limits = Limits::default();
+        limits.message = 4096;
+        let vm = up(config().limits(limits));
+        ended(&vm, vm.execute(QuerySchema))
+    }),
+    ("unexpected reply", || {
+        let script = Script::launched().hear().reply(r#"{"running":1,"status":"running"}"#).obey();
+        let vm = up(script.config(SCRIPTED));
+        ended(&vm, vm.execute(QueryStatus))
+    }),
+    ("no event comes", || {
+        let vm = up(config());
+        ended(&vm, vm.wait_any(&vm.mark(), [Wait::event("RESET")], SHORT))
+    }),
+    ("the machine ended first", || {
+        let vm = up(config());
+        send(vm.pid().expect("it runs"), Signal::TERM);
+        ended(&vm, vm.wait_any(&vm.mark(), [Wait::event("RESET")], PATIENCE))
+    }),
+    ("the machine has ended", || {
+        let vm = up(config());
+        vm.kill().expect("it was launched");
+        ended(&vm, vm.execute("query-status"))
+    }),
+    ("SIGKILL was needed", || {
+        let vm = up(Script::launched().then(Action::Immune).stall().config(SCRIPTED));
+        vm.shutdown(Shutdown::within(SHORT)).expect("it was launched").to_string()
+    }),
+    ("a device does not go", || {
+        let vm = up(Config::new(qemu()).args(["-S", "-nodefaults", "-device", "virtio-net-pci,id=net1"]));
+        ended(&vm, vm.run(Unplug::device("net1"), SHORT))
+    }),
+    ("there is no job", || {
+        let vm = up(config());
+        ended(&vm, vm.run(FollowJob::named("mirror"), PATIENCE))
+    }),
+];
+
+fn config() -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])
+}
+
+fn up(config: Config) -> Vm {
+    Vm::launch(config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn launch(config: Config) -> String {
+    Vm::launch(config).expect_err("the launch fails").to_string()
+}
+
+/// What it says, and nothing is left of the machine that said it.
+fn ended<T>(vm: &Vm, said: Result<T, impl ToString>) -> String {
+    let said = said.err().expect("this fails").to_string();
+    vm.kill().expect("it was launched");
+    said
+}
+
+fn refused<C: qemu_machine_blocking::Command>(command: C) -> String {
+    let vm = up(config());
+    ended(&vm, vm.execute(command))
+}
+
+fn attach(to: &Scratch) -> String {
+    let peer = Peer::Dial(Address::unix(bytes(&to.path().join("qmp"))));
+    Vm::attach(peer, SHORT).expect_err("nobody answers").to_string()
+}
+
+/// A monitor with somebody on it.
+fn busy() -> String {
+    let scratch = Scratch::create();
+    let monitor = format!("unix:{},server=on,wait=off", scratch.path().join("qmp").display());
+    let vm = up(config().args(["-qmp", &monitor]));
+    let peer = || Peer::Dial(Address::unix(bytes(&scratch.path().join("qmp"))));
+    let first = Vm::attach(peer(), PATIENCE).expect("the first one is served");
+    let said = attach(&scratch);
+    first.disconnect().expect("it is not ours");
+    vm.kill().expect("it was launched");
+    said
+}
+
+/// A command that keeps QEMU busy: it opens a file for reading that nobody writes to.
+fn out_of_time(also: impl FnOnce(&Vm)) -> String {
+    let scratch = Scratch::create();
+    let fifo = scratch.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let vm = up(config());
+    also(&vm);
+    let node = json!({"driver": "blkdebug", "image": {"driver": "null-co"}, "config": fifo.to_str(), "node-name": "x"});
+    ended(&vm, vm.execute_by(("blockdev-add", node), BUDGET))
+}
+
+/// The headings of the guide, each with the lines that it quotes below.
+fn quoted() -> Vec<(&'static str, Vec<&'static str>)> {
+    let sections = GUIDE.split("\n## ").skip(1);
+    let quoted = sections.filter_map(|section| {
+        let (heading, rest) = section.split_once('\n')?;
+        let (_, block) = rest.split_once("```text\n")?;
+        Some((heading, block.split_once("\n```")?.0.lines().collect()))
+    });
+    quoted.collect()
+}
+
+/// Whether a line is what is quoted, where `…` stands for what is other each time.
+fn is_line(line: &str, quoted: &str) -> bool {
+    let Some((begin, rest)) = quoted.split_once('…') else { return line == quoted };
+    let Some(mut line) = line.strip_prefix(begin) else { return false };
+    let mut parts: Vec<&str> = rest.split('…').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = line.find(part) else { return false };
+        line = &line[at + part.len()..];
+    }
+    line.ends_with(end)
+}
+
+#[test]
+fn what_the_guide_quotes_is_what_is_said() {
+    bounded_by(PATIENCE, || {
+        let guide = quoted();
+        let mut wrong = String::new();
+        for (heading, symptom) in SYMPTOMS {
+            let said = symptom();
+            let lines: Vec<&str> = said.lines().collect();
+            let quoted = guide.iter().find(|(other, _)| other.trim_matches('`') == heading).map(|(_, lines)| &**lines);
+            let is_right = quoted.is_some_and(|quoted| {
+                lines.len() == quoted.len() && lines.iter().zip(quoted).all(|(line, quoted)| is_line(line, quoted))
+            });
+            if !is_right {
+                wrong += &format!("## {heading}\n{said}\nand the guide quotes {quoted:#?}\n\n");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    });
+}
+
+#[test]
+fn nothing_is_quoted_that_was_not_said() {
+    let quoted = quoted();
+    let unknown: Vec<_> = quoted
+        .iter()
+        .map(|(heading, _)| heading.trim_matches('`'))
+        .filter(|heading| SYMPTOMS.iter().all(|(known, _)| known != heading))
+        .collect();
+    assert!(unknown.is_empty(), "no symptom here brings these about: {unknown:?}");
+}
