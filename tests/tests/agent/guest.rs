@@ -11,6 +11,7 @@ use crate::rows::{Agent, LONG, Row, SHORT};
 
 on_each_row! {
     row_37_it_tells_executes_reads_writes_and_powers_off,
+    a_device_goes_when_the_guest_lets_it_go,
     row_37_what_was_given_up_reaches_nobody,
     row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline,
 }
@@ -87,6 +88,18 @@ fn reads_and_writes(agent: &mut impl Agent) {
     assert!(closed.ends_with("has not been found"), "{closed}");
     let nowhere = refusal(agent.ask("guest-file-open", json!({"path": "/nowhere"})));
     assert!(nowhere.ends_with("No such file or directory"), "{nowhere}");
+}
+
+/// Only a guest that has come so far hears that it is asked for a device.
+fn a_device_goes_when_the_guest_lets_it_go<R: Row>() {
+    bounded_by(2 * LONG, || {
+        let mut machine = launch::<R>(linux().config().args(["-device", "virtio-rng-pci,id=rng"]));
+        let agent = agent(&mut machine);
+        assert_eq!(machine.unplugs("rng"), Ok(()));
+        let again = machine.unplugs("rng").expect_err("it is gone");
+        assert!(again.to_string().contains("DeviceNotFound"), "{again}");
+        drop(agent);
+    });
 }
 
 /// The agent says nothing when it succeeds, and may be gone before it answers what is asked behind it.

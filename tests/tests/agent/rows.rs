@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use qemu_machine_core::errand::{Run, Unplug, UnplugError};
 use qemu_machine_core::{CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Port, Value, Wait};
 use qemu_machine_mio::Desk;
 use smol::block_on;
@@ -25,6 +26,7 @@ pub(crate) trait Row: Sized {
     /// Waits for something that must come before the end.
     fn comes(&mut self, from: &Mark, thing: Wait);
     fn types(&mut self, line: &str);
+    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError>;
     fn ends(&mut self) -> Outcome;
 
     fn sees(&mut self, from: &Mark, text: &str) {
@@ -64,6 +66,10 @@ impl Row for Blocking {
     fn comes(&mut self, from: &Mark, thing: Wait) {
         let what = format!("{thing:?}");
         self.0.wait_any(from, [thing], LONG).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError> {
+        self.0.run(Unplug::device(device), LONG)
     }
 
     fn types(&mut self, line: &str) {
@@ -113,6 +119,10 @@ impl Row for Smol {
     fn comes(&mut self, from: &Mark, thing: Wait) {
         let what = format!("{thing:?}");
         block_on(self.0.wait_any(from, [thing], LONG)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError> {
+        block_on(self.0.run(Unplug::device(device), LONG))
     }
 
     fn types(&mut self, line: &str) {
@@ -205,6 +215,11 @@ impl Row for Mio {
         let what = format!("{thing:?}");
         let wait = self.with(|vm| vm.wait_any(from, [thing], LONG)).expect("there is a console");
         self.until(|vm| vm.claim_wait(wait)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+
+    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError> {
+        let mut run = Run::new(Unplug::device(device), LONG.into());
+        self.until(|vm| vm.advance(&mut run))
     }
 
     fn types(&mut self, line: &str) {
