@@ -135,3 +135,22 @@ fn an_identity_is_plain_data() {
     );
     assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), identity());
 }
+
+/// Somebody else may be connected, or we may have been cut off: it lives, and needs its socket.
+#[test]
+fn g18_one_that_cannot_be_reached_or_hangs_up_keeps_what_is_its_own() {
+    let mut busy = Rig::new(Config::resume(identity()));
+    busy.failing = |effect| matches!(effect, Effect::Open(_));
+    busy.launch();
+    let mut cut = Rig::ready(Config::resume(identity()));
+    cut.closes(Channel::Monitor);
+    for rig in [busy, cut] {
+        let place = |wanted: &Effect| rig.effects.iter().position(|effect| effect == wanted);
+        assert!(
+            place(&Effect::Release) < place(&Effect::Remove) && place(&Effect::Release).is_some(),
+            "{:?}",
+            rig.effects
+        );
+        assert_eq!(rig.vm.state(), State::Ended);
+    }
+}

@@ -218,7 +218,10 @@ impl Machine {
             Order::ReadLog => {
                 self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
-            Order::Remove => self.order(Answer::Remove, Effect::Remove),
+            Order::Remove => {
+                self.spare_what_may_live();
+                self.order(Answer::Remove, Effect::Remove);
+            }
             Order::Finish => self.finish(),
         }
     }
@@ -227,6 +230,15 @@ impl Machine {
         self.record.let_go = true;
         if let Some(Peer::Kept(_)) = self.config.peer {
             self.release();
+        }
+    }
+
+    /// A machine that was kept may live on when its connection ends, or does not come about: only one that was told to quit
+    /// needs nothing any more.
+    fn spare_what_may_live(&mut self) {
+        if matches!(self.config.peer, Some(Peer::Kept(_))) && !self.record.quit && !self.record.let_go {
+            self.owed.release();
+            self.effects.push_back(Effect::Release);
         }
     }
 

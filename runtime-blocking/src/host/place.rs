@@ -26,6 +26,8 @@ pub(super) struct Place {
     sockets: Vec<Made>,
     /// The files that we made and that stay when all goes well.
     files: Vec<PathBuf>,
+    /// Whether another program says that the directory is ours: then nothing is removed but what is known to be in it.
+    adopted: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Place {
             log: None,
             sockets: Vec::new(),
             files: Vec::new(),
+            adopted: false,
         };
         let made = if wanted.process { place.make_log(wanted) } else { Ok(()) };
         let made = made.and_then(|()| wanted.files.iter().try_for_each(|file| place.make_file(&path(file))));
@@ -166,7 +169,7 @@ impl Place {
 
     /// What another program made for a machine is ours, to be removed at its end.
     pub(super) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
-        self.directory = directory.map(PathBuf::from);
+        (self.directory, self.adopted) = (directory.map(PathBuf::from).filter(|path| is_named_by_us(path)), true);
         self.made_socket(PathBuf::from(socket));
     }
 
@@ -177,7 +180,12 @@ impl Place {
             // This and the line behind it need no descriptor, of which there may be none.
             let _ = fs::remove_file(&log.path);
         }
-        let removed = fs::remove_dir(&directory).or_else(|_| fs::remove_dir_all(&directory));
+        let removed = if self.adopted {
+            let _ = fs::remove_file(directory.join("log"));
+            fs::remove_dir(&directory)
+        } else {
+            fs::remove_dir(&directory).or_else(|_| fs::remove_dir_all(&directory))
+        };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(fault(format!("remove {}", directory.display()), &error))
@@ -203,6 +211,13 @@ impl Drop for Place {
         // The orderly end has removed it already; there is nobody left to tell about a failure.
         let _ = self.remove();
     }
+}
+
+/// Whether a directory has a name such as we give: what is stored as an identity may have been changed.
+fn is_named_by_us(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = name.rsplit_once('-').map(|(_, suffix)| suffix);
+    suffix.is_some_and(|suffix| suffix.len() == 16 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A name that nobody can guess or have put something under.
