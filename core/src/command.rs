@@ -4,8 +4,8 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A QMP command: a name, arguments, and the type of its reply.
@@ -95,7 +95,7 @@ impl<A: Serialize> Command for (&str, A) {
 /// The reply of commands that return nothing: an empty object, whatever else it may hold one day.
 ///
 /// `()` does not do: in JSON that is `null`, and QEMU answers `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Empty {}
 
@@ -203,7 +203,7 @@ impl Payload {
     /// # Errors
     ///
     /// When it is not of that type; the error says where.
-    pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.0)
     }
 }
@@ -276,8 +276,9 @@ impl<C> fmt::Debug for Ticket<C> {
 }
 
 /// Whether a command waits for those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(clippy::exhaustive_enums, reason = "QMP has two")]
+#[serde(rename_all = "snake_case")]
 pub enum Band {
     /// One after another, in QEMU's main loop.
     InBand,
@@ -286,14 +287,19 @@ pub enum Band {
 }
 
 /// What is special about a command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Kind {
     /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) raw: bool,
     /// Ends QEMU when it succeeds.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) quit: bool,
     /// A guest agent answers nothing when it succeeds.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) silent: bool,
     /// A line for the device tester.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) line: bool,
 }

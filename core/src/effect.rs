@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Port;
 use crate::descriptor::Descriptor;
 use crate::input::Channel;
@@ -72,8 +74,9 @@ pub struct Spawn {
 }
 
 /// The signals that the core sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
+#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// SIGTERM: QEMU shuts down in order.
     Terminate,

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Port;
 
 /// The caller's fault: the call made no sense, and nothing happened.
@@ -134,7 +136,7 @@ pub enum ProtocolError {
 }
 
 /// The host's fault: an operation of the operating system failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("cannot {operation}: {reason}")]
 pub struct HostFault {
     /// What was tried, to be read after "cannot".

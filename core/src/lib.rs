@@ -159,6 +159,7 @@ mod machine;
 mod notice;
 mod outbox;
 mod outcome;
+pub mod record;
 pub mod schema;
 pub mod session;
 mod text;

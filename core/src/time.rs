@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time: how long after an origin that the runtime chose.
 ///
 /// The core never reads a clock. A runtime reads its own once per wake-up and passes the result to every call; a
@@ -55,7 +57,7 @@ impl Moment {
 /// assert_eq!(soon.passes_at(Moment::ORIGIN), Some(Moment::new(Duration::from_secs(5))));
 /// assert_eq!(FOREVER.passes_at(Moment::ORIGIN), None);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Deadline(Option<Duration>);
 
 /// The deadline that never passes.

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Port;
@@ -17,7 +18,7 @@ use crate::time::Moment;
 /// A position in everything that a machine says: nothing behind it is missed by a wait that begins there.
 ///
 /// Take one before you act, and wait from it afterwards. The default is the very beginning.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub(crate) event: u64,
     pub(crate) consoles: Vec<u64>,
@@ -33,14 +34,15 @@ pub struct Mark {
 /// let login = Wait::text("tty", "login: ");
 /// let end = Wait::end();
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait(pub(crate) Kind);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Event(Filter),
     Heard(ListenerId),
-    Text { console: String, text: Vec<u8>, line: bool },
+    Text { console: String, #[serde(with = "crate::record::as_text")] text: Vec<u8>, line: bool },
     Output { console: String },
     End,
 }
@@ -170,7 +172,7 @@ pub struct Missed {
 /// Names a wait for ever: claim what it found with it, or forget it.
 #[must_use = "a wait that is neither claimed nor forgotten is kept"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaitId(u64);
+pub struct WaitId(pub(crate) u64);
 
 /// The waits that are not over, and the ends of those that are and were not claimed.
 #[derive(Clone, Debug, Default, PartialEq)]

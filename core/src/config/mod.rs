@@ -4,6 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 use crate::time::Deadline;
@@ -30,12 +32,16 @@ pub use parts::{Dialect, Port};
 /// assert!(config.command_line()?.to_string().contains("-accel kvm"));
 /// # Ok::<(), qemu_machine_core::Misuse>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
+    #[serde(with = "crate::record::as_text")]
     pub(crate) program: Vec<u8>,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) args: Vec<Vec<u8>>,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) wrapper: Vec<Vec<u8>>,
     pub(crate) name: String,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) machine: Option<Vec<u8>>,
     pub(crate) display: bool,
     pub(crate) vga: bool,
@@ -49,13 +55,17 @@ pub struct Config {
     pub(crate) terminal: bool,
     pub(crate) peer: Option<Peer>,
     pub(crate) dialect: Dialect,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) temporary: Option<Vec<u8>>,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) socket_directory: Option<Vec<u8>>,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) log_directory: Option<Vec<u8>>,
     pub(crate) launch_within: Deadline,
     pub(crate) heartbeat: bool,
     /// Whether the process outlives us.
     pub(crate) kept: bool,
+    pub(crate) recorded: bool,
     pub(crate) limits: Limits,
 }
 
@@ -92,6 +102,7 @@ impl Config {
             launch_within: Deadline::after(Self::LAUNCH_WITHIN),
             heartbeat: true,
             kept: false,
+            recorded: false,
             limits: Limits::default(),
         }
     }
@@ -342,6 +353,15 @@ impl Config {
     #[must_use]
     pub fn without_heartbeat(mut self) -> Self {
         self.heartbeat = false;
+        self
+    }
+
+    /// Writes down all that the machine is told and says, up to [`Limits::record`] bytes: for a bug report, or for
+    /// [tests without a QEMU](crate::record::Mock). The [`record`](crate::record) is attached to the outcome, and so to the errors
+    /// that carry one. Passwords that go over the wire are in it, unless they are [hidden](crate::record::Record::redact).
+    #[must_use]
+    pub fn recorded(mut self) -> Self {
+        self.recorded = true;
         self
     }
 

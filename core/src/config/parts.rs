@@ -4,40 +4,46 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::descriptor::Descriptor;
 
 /// One console, or a serial port that is left without one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ConsolePart {
     /// None: nobody reads or writes it.
     pub(crate) name: Option<String>,
     pub(crate) front: Front,
     /// The file that takes what it prints as well.
+    #[serde(with = "crate::record::as_text")]
     pub(crate) log: Option<Vec<u8>>,
 }
 
 /// What the guest sees of a console.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Front {
     /// Its next serial port.
     Serial,
     /// This device, up to the chardev.
-    Device(Vec<u8>),
+    Device(#[serde(with = "crate::record::as_text")] Vec<u8>),
     /// Whatever the caller's own arguments make of it.
     Chardev,
 }
 
 /// A descriptor that the process inherits in a set of QEMU's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Added {
     pub(crate) descriptor: Descriptor,
     pub(crate) set: u32,
+    #[serde(with = "crate::record::as_text")]
     pub(crate) opaque: Vec<u8>,
 }
 
 /// A connection to a machine beside its monitor and its consoles, with a protocol of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[serde(rename_all = "snake_case")]
 pub enum Port {
     /// The virtio-serial port on which a guest agent listens (`org.qemu.guest_agent.0`).
     GuestAgent,
@@ -74,8 +80,9 @@ impl Port {
 }
 
 /// What is spoken on a monitor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
+#[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// QMP: a greeting, a negotiation, events.
     #[default]

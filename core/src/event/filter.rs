@@ -2,12 +2,13 @@
 
 use alloc::string::String;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Event, matches};
 
 /// Events of one name, or of any, with data that match a pattern.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Filter {
     /// None: any name.
     pub(crate) name: Option<String>,

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::filter::Filter;
 use super::queue::Queue;
 use super::{Event, History};
@@ -10,8 +12,8 @@ use super::{Event, History};
 ///
 /// [`Machine::unlisten`]: crate::Machine::unlisten
 #[must_use = "a listener that is not ended keeps its queue"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ListenerId(pub(crate) u64);
 
 /// Everybody who listens. There are few of them, so they are looked through.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,6 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Link, Why};
 use crate::time::Moment;
 
@@ -52,7 +54,7 @@ impl fmt::Display for Rung {
 /// let patient = Shutdown::default().power_down(secs(60)).power_down_again(secs(10)).quit(secs(120));
 /// assert_eq!(patient.total(), secs(60 + 120 + 10));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shutdown {
     power_down: Duration,
     /// Zero: it is pressed once.

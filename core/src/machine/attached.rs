@@ -4,6 +4,7 @@ use super::Machine;
 use crate::fault::{HostFault, Misuse};
 use crate::lifecycle::{LaunchFailure, Phase, Request, State};
 use crate::outcome::Cause;
+use crate::record::Told;
 use crate::time::Moment;
 use crate::transport::{Address, Peer};
 
@@ -14,10 +15,10 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`]; [`Misuse::Ours`] for one that we launched: that is ended, not left.
     pub fn disconnect(&mut self, now: Moment) -> Result<(), Misuse> {
-        if !self.is_attached() {
-            return Err(Misuse::Ours);
-        }
-        self.end(now, Request::Kill)
+        self.asked(now, || Told::Disconnect, |machine| match machine.is_attached() {
+            true => machine.end(now, Request::Kill),
+            false => Err(Misuse::Ours),
+        })
     }
 
     /// Leaves a machine that was launched to be [kept](crate::Config::keep_when_we_die), as it is: the connection is closed,
@@ -28,8 +29,12 @@ impl Machine {
     /// [`Misuse::NotKept`] for a machine that ends with us; [`Misuse::NotRunning`] before it runs, and when its end has
     /// begun.
     pub fn detach(&mut self, now: Moment) -> Result<(), Misuse> {
+        self.asked(now, || Told::Detach, |machine| machine.leave(now))
+    }
+
+    fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
         let is_done = self.outcome.as_ref().is_some_and(|outcome| outcome.cause == Cause::LetGo);
-        if self.config.kept && (self.record.let_go || is_done) {
+        if self.config.kept && (self.evidence.let_go || is_done) {
             return Ok(());
         }
         self.may_be_kept()?;
@@ -51,6 +56,7 @@ impl Machine {
     /// Leaves this machine in the hardest way there is: kills the process if it is ours, and lets go if it is not. For
     /// drivers that go away; does nothing to a machine that was never launched.
     pub fn abandon(&mut self, now: Moment) {
+        self.told(now, || Told::Abandon);
         if self.state() != State::Idle {
             self.advance_clock(now);
             self.ask(Request::Kill);
@@ -80,7 +86,7 @@ impl Machine {
     /// A monitor that says nothing to us because it speaks with somebody else is not slow, but busy.
     pub(super) fn explain(&self, failure: LaunchFailure) -> LaunchFailure {
         match failure {
-            LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing) if self.record.crowded => LaunchFailure::Busy,
+            LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing) if self.evidence.crowded => LaunchFailure::Busy,
             other => other,
         }
     }

@@ -65,7 +65,7 @@ impl Machine {
     pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
         let command = self.session.answer_due().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));
-        let hung_up = self.deaf_from().filter(|_| !self.is_deaf()).map(|until| (until, Why::HangUp));
+        let hung_up = self.deaf_from().filter(|_| !self.deaf).map(|until| (until, Why::HangUp));
         [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten()
     }
 
@@ -97,7 +97,7 @@ impl Machine {
     /// which of them worked.
     #[must_use]
     pub fn rungs(&self) -> &[Rung] {
-        &self.record.rungs
+        &self.evidence.rungs
     }
 
     /// How the life ended, once it is over and cleaned up.

@@ -1,5 +1,6 @@
 //! Decides what a consumer of events can ask of a machine.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::Machine;
@@ -7,6 +8,7 @@ use crate::error::WaitError;
 use crate::event::{Event, ListenerId};
 use crate::fault::Misuse;
 use crate::notice::Notice;
+use crate::record::{Said, Told};
 use crate::time::{Deadline, Moment};
 use crate::wait::{Found, Mark, Wait, WaitId};
 
@@ -35,6 +37,19 @@ impl Machine {
     /// # Ok::<(), qemu_machine_core::Misuse>(())
     /// ```
     pub fn listen(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<ListenerId, Misuse> {
+        if self.recorder.is_none() {
+            return self.begin_to_listen(from, filter);
+        }
+        let events: Vec<_> = filter.into_iter().collect();
+        let told = Told::Listen { from: from.clone(), events: events.clone() };
+        self.asked_for_number(self.now, || told, |machine| machine.begin_to_listen(from, events), |id| id.0)
+    }
+
+    fn begin_to_listen(
+        &mut self,
+        from: &Mark,
+        filter: impl IntoIterator<Item = Wait>,
+    ) -> Result<ListenerId, Misuse> {
         let filter = filter.into_iter().map(Wait::into_filter).collect::<Result<Vec<_>, _>>()?;
         if filter.is_empty() {
             return Err(Misuse::EmptyWait);
@@ -53,7 +68,10 @@ impl Machine {
 
     /// The oldest event in the queue of a listener. It is given once.
     pub fn next_event(&mut self, id: ListenerId) -> Option<Event> {
-        self.listeners.pop(id)
+        let event = self.listeners.pop(id)?;
+        self.told(self.now, || Told::Next(id.0));
+        self.said(|| Said::Event(event.to_string()));
+        Some(event)
     }
 
     /// How many events a listener wanted and lost in this life, because its queue was full.
@@ -73,6 +91,7 @@ impl Machine {
 
     /// Ends a listener. Its queue is dropped, and a wait for nothing else is over.
     pub fn unlisten(&mut self, id: ListenerId) {
+        self.told(self.now, || Told::Unlisten(id.0));
         self.listeners.end(id);
         self.waits.unlistened(&self.listeners);
         self.announce_waits();

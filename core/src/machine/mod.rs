@@ -5,8 +5,10 @@ mod debug;
 mod levels;
 mod listening;
 mod owed;
+mod recorded;
 mod turn;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -24,7 +26,8 @@ use crate::input::Prepared;
 use crate::lifecycle::LaunchFailure;
 use crate::lifecycle::{Lifecycle, News, Request, Shutdown, State};
 use crate::notice::Notice;
-use crate::outcome::{Outcome, Record};
+use crate::outcome::{Evidence, Outcome};
+use crate::record::{Issued, Recorder, Said, Told};
 use crate::session::{Fact, Heard, Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
 use crate::transport::Monitor;
@@ -51,13 +54,15 @@ pub struct Machine {
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
     prepared: Prepared,
-    record: Record,
+    evidence: Evidence,
     failure: Option<LaunchFailure>,
     outcome: Option<Outcome>,
     /// Where this life began: what was before it is not missed.
     birth: Mark,
     /// When the monitor closed under a process that lives on.
     hung_up: Option<Moment>,
+    /// Whoever waits for an event was told that none can come any more.
+    deaf: bool,
     /// The connection that was given has been used.
     used_up: bool,
     next_command: u64,
@@ -66,6 +71,7 @@ pub struct Machine {
     now: Moment,
     /// Used again, so that what a session tells costs no allocation.
     facts: Vec<Fact>,
+    pub(crate) recorder: Option<Box<Recorder>>,
 }
 
 impl Machine {
@@ -92,16 +98,18 @@ impl Machine {
             effects: VecDeque::new(),
             notices: VecDeque::new(),
             prepared: Prepared::default(),
-            record: Record::default(),
+            evidence: Evidence::default(),
             failure: None,
             outcome: None,
             birth: Mark::default(),
             hung_up: None,
+            deaf: false,
             used_up: false,
             next_command: 0,
             first_command: 0,
             now: Moment::ORIGIN,
             facts: Vec::new(),
+            recorder: Self::recorder(&config),
             config,
         })
     }
@@ -116,6 +124,10 @@ impl Machine {
     /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives;
     /// [`Misuse::UsedUp`] for a connection that was given.
     pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
+        self.asked(now, || Told::Launch, |machine| machine.begin(now))
+    }
+
+    fn begin(&mut self, now: Moment) -> Result<(), Misuse> {
         if !matches!(self.state(), State::Idle | State::Ended) {
             return Err(Misuse::AlreadyLaunched);
         }
@@ -131,12 +143,12 @@ impl Machine {
         self.listeners.restart();
         self.consoles.iter_mut().for_each(Console::restart);
         self.birth = self.mark();
-        self.record = Record::new(&self.config);
+        self.evidence = Evidence::new(&self.config);
         if let Some(outcome) = self.outcome.take() {
             // What was found in a queue is gone with the queue.
             self.waits.lost(&outcome);
         }
-        (self.failure, self.hung_up) = (None, None);
+        (self.failure, self.hung_up, self.deaf) = (None, None, false);
         // Who waits for an answer of the last life is to get it; but not for ever.
         let surplus = self.answers.len().saturating_sub(self.config.limits.commands);
         self.answers.drain(..surplus);
@@ -203,6 +215,11 @@ impl Machine {
     ///
     /// A [`Misuse`] when there is no monitor to send it to, or too many commands wait.
     pub fn send(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
+        let told = || Told::Execute(Issued::new(command, deadline));
+        self.asked_for_number(now, told, |machine| machine.issue(now, command, deadline), |id| id.0)
+    }
+
+    fn issue(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
         self.require_life()?;
         if self.config.monitor == Monitor::None {
             return Err(Misuse::NoMonitor);
@@ -231,6 +248,11 @@ impl Machine {
     ///
     /// [`Misuse::UnknownConsole`], [`Misuse::ConsoleInputFull`], and the lack of a machine that lives.
     pub fn type_on(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
+        let told = || Told::Type { console: console.into(), text: bytes.to_vec() };
+        self.asked(now, told, |machine| machine.queue_typed(now, console, bytes))
+    }
+
+    fn queue_typed(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
         self.require_life()?;
         self.advance_clock(now);
         let index = self.console_index(console)?;
@@ -250,6 +272,21 @@ impl Machine {
     /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownListener`]; [`Misuse::NotLaunched`]
     /// before the first launch.
     pub fn wait(
+        &mut self,
+        now: Moment,
+        from: &Mark,
+        things: impl IntoIterator<Item = Wait>,
+        deadline: Deadline,
+    ) -> Result<WaitId, Misuse> {
+        if self.recorder.is_none() {
+            return self.begin_to_wait(now, from, things, deadline);
+        }
+        let things: Vec<_> = things.into_iter().collect();
+        let told = Told::Wait { from: from.clone(), things: things.clone(), within: deadline };
+        self.asked_for_number(now, || told, |machine| machine.begin_to_wait(now, from, things, deadline), |id| id.0)
+    }
+
+    fn begin_to_wait(
         &mut self,
         now: Moment,
         from: &Mark,
@@ -319,7 +356,7 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`].
     pub fn shutdown(&mut self, now: Moment, how: Shutdown) -> Result<(), Misuse> {
-        self.end(now, Request::Shutdown(how))
+        self.asked(now, || Told::Shutdown(how), |machine| machine.end(now, Request::Shutdown(how)))
     }
 
     /// Ends the machine with SIGKILL.
@@ -328,15 +365,16 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that somebody else launched.
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
-        if self.is_attached() {
-            return Err(Misuse::NotOurs);
-        }
-        self.end(now, Request::Kill)
+        self.asked(now, || Told::Kill, |machine| match machine.is_attached() {
+            true => Err(Misuse::NotOurs),
+            false => machine.end(now, Request::Kill),
+        })
     }
 
     /// Waits no longer for a process that was killed and does not end: what is left of this life is cleaned up. Does
     /// nothing in any other state. For drivers that go away.
     pub fn give_up(&mut self, now: Moment) {
+        self.told(now, || Told::GiveUp);
         self.advance_clock(now);
         self.ask(Request::GiveUp);
     }
@@ -372,6 +410,9 @@ impl Machine {
     /// The next order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
+        if let Some(effect) = &effect {
+            self.said(|| Said::order(effect));
+        }
         if effect.is_none() && self.effects.capacity() > 0 {
             // There are some at the ends of a life, and none for as long as it lasts.
             self.effects = VecDeque::new();
@@ -392,11 +433,13 @@ impl Machine {
     /// The answer of a command, unread, once it is there. It is given once.
     pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
         let index = self.answers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
+        self.told(self.now, || Told::Take(id.0));
         self.answers.remove(index).map(|(_, answer)| answer)
     }
 
     /// Nobody wants the answer of this command any more. Its late reply reaches nobody else.
     pub fn disown(&mut self, id: CommandId) {
+        self.told(self.now, || Told::Disown(id.0));
         self.answers.retain(|(other, _)| *other != id);
         self.tell_session(Heard::Disown(id));
     }
@@ -409,11 +452,15 @@ impl Machine {
 
     /// What a wait found, once it is over. It is given once.
     pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
-        self.waits.claim(id)
+        let over = self.waits.claim(id)?;
+        self.told(self.now, || Told::Claim(id.0));
+        self.said(|| Said::found(&over));
+        Some(over)
     }
 
     /// Nobody waits for this any more.
     pub fn forget(&mut self, id: WaitId) {
+        self.told(self.now, || Told::Forget(id.0));
         self.waits.forget(id);
     }
 }

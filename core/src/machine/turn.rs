@@ -2,6 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
@@ -15,7 +16,8 @@ use crate::input::{Channel, Input};
 use crate::lifecycle::LaunchFailure;
 use crate::lifecycle::{LinkNews, News, Order, Process, ProcessNews, Rung};
 use crate::notice::Notice;
-use crate::outcome::{Cause, Outcome, Record};
+use crate::outcome::{Cause, Evidence, Outcome};
+use crate::record::Said;
 use crate::session::{Fact, Heard, Owner, Request as Issue};
 use crate::time::Moment;
 use crate::transport::Peer;
@@ -24,6 +26,7 @@ use crate::{CommandId, Config};
 impl Machine {
     /// Takes news from the world. Whatever is wrong with it comes out as an answer, a notice or the outcome.
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
+        self.told_news(now, &input);
         self.advance_clock(now);
         if self.owed.settle(&input) {
             self.accept(input);
@@ -54,21 +57,21 @@ impl Machine {
                 if channel == Channel::Monitor {
                     self.tell_lifecycle(News::Link(LinkNews::OpenFailed(self.why_not_open(fault))));
                 } else {
-                    self.record.faults.push(fault);
+                    self.evidence.faults.push(fault);
                 }
                 self.closed(channel);
             }
-            Input::Crowded(_) => self.record.crowded = true,
+            Input::Crowded(_) => self.evidence.crowded = true,
             Input::Received(channel, bytes) => self.received(channel, bytes),
             Input::Closed(channel) => self.closed(channel),
             Input::Signalled(_, Ok(())) => {}
             Input::Signalled(signal, Err(fault)) => {
-                self.record.faults.push(fault);
+                self.evidence.faults.push(fault);
                 self.tell_lifecycle(News::SignalRefused(signal));
             }
             Input::LogRead(tail) => self.log_read(tail),
             Input::Removed(result) => {
-                self.record.faults.extend(result.err());
+                self.evidence.faults.extend(result.err());
                 self.tell_lifecycle(News::Removed);
             }
             Input::Released | Input::TimePassed => {}
@@ -77,6 +80,7 @@ impl Machine {
 
     /// So many of the outgoing bytes of a channel were sent.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
+        self.told_sent(channel, bytes);
         match channel {
             Channel::Monitor => self.session.note_sent(bytes),
             Channel::Console(index) => {
@@ -88,7 +92,7 @@ impl Machine {
     }
 
     /// A clock that goes back counts as unchanged.
-    pub(super) fn advance_clock(&mut self, now: Moment) {
+    pub(crate) fn advance_clock(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
 
@@ -100,6 +104,7 @@ impl Machine {
             self.tell_lifecycle(News::TimePassed);
         }
         if self.is_deaf() {
+            self.deaf = true;
             self.waits.disconnected();
         }
         if self.waits.deadline().is_some_and(|until| until <= self.now) {
@@ -151,7 +156,7 @@ impl Machine {
             Fact::LadderAnswered(Ok(())) => {}
             Fact::LadderAnswered(Err(_)) => self.tell_lifecycle(News::RungRefused),
             Fact::QuitAccepted => {
-                self.record.quit = true;
+                self.evidence.quit = true;
                 self.tell_lifecycle(News::QuitAccepted);
             }
         }
@@ -161,7 +166,7 @@ impl Machine {
         let number = self.history.push(event);
         self.notices.push_back(Notice::Event(number));
         if let Some(event) = self.history.get(number) {
-            self.record.note(event);
+            self.evidence.note(event);
             self.waits.event(number, event);
         }
         self.tell_listeners(number);
@@ -169,8 +174,9 @@ impl Machine {
 
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
-            self.record.unanswered += 1;
+            self.evidence.unanswered += 1;
         }
+        self.said(|| Said::answer(id, &answer));
         // Answers come mostly in the order of the commands, so this is mostly the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
         self.answers.insert(place, (id, answer));
@@ -201,10 +207,14 @@ impl Machine {
             }
             Order::Ready => {
                 self.notices.push_back(Notice::Ready);
-                self.notices.extend(matches!(self.config.peer, Some(Peer::Kept(_))).then_some(Notice::Gap));
+                self.said(|| Said::Ready);
+                if let Some(Peer::Kept(_)) = self.config.peer {
+                    self.notices.push_back(Notice::Gap);
+                    self.said(|| Said::Gap);
+                }
             }
             Order::Failed(failure) => {
-                self.record.gave_up = !matches!(failure, LaunchFailure::Cancelled(_));
+                self.evidence.gave_up = !matches!(failure, LaunchFailure::Cancelled(_));
                 self.failure = Some(self.explain(failure));
             }
             Order::Climb(rung) => self.climb(rung),
@@ -227,7 +237,7 @@ impl Machine {
     }
 
     fn let_go(&mut self) {
-        self.record.let_go = true;
+        self.evidence.let_go = true;
         if let Some(Peer::Kept(_)) = self.config.peer {
             self.release();
         }
@@ -236,14 +246,14 @@ impl Machine {
     /// A machine that was kept may live on when its connection ends, or does not come about: only one that was told to quit
     /// needs nothing any more.
     fn spare_what_may_live(&mut self) {
-        if matches!(self.config.peer, Some(Peer::Kept(_))) && !self.record.quit && !self.record.let_go {
+        if matches!(self.config.peer, Some(Peer::Kept(_))) && !self.evidence.quit && !self.evidence.let_go {
             self.owed.release();
             self.effects.push_back(Effect::Release);
         }
     }
 
     fn release(&mut self) {
-        self.record.let_go = true;
+        self.evidence.let_go = true;
         self.owed.release();
         self.effects.push_back(Effect::Release);
     }
@@ -263,7 +273,7 @@ impl Machine {
     }
 
     fn climb(&mut self, rung: Rung) {
-        self.record.rungs.push(rung);
+        self.evidence.rungs.push(rung);
         self.tell_session(Heard::DisownLadder);
         match rung {
             Rung::PowerDown => self.press(),
@@ -285,7 +295,7 @@ impl Machine {
 
     /// The outcome begins with the log: it is read before it is removed.
     fn log_read(&mut self, tail: &[u8]) {
-        self.record.log = self.last_words(tail);
+        self.evidence.log = self.last_words(tail);
         self.tell_lifecycle(News::LogRead);
     }
 
@@ -294,21 +304,24 @@ impl Machine {
         self.tell_session(Heard::Closed);
         let exit = self.lifecycle.dead();
         let started = self.pid().is_some() || exit.is_some();
-        let record = core::mem::take(&mut self.record);
+        let evidence = core::mem::take(&mut self.evidence);
         let outcome = Outcome {
             cause: match self.lifecycle.process() {
-                Process::Foreign => Cause::find_of_others(&record),
-                _ => Cause::find(exit, &record, started),
+                Process::Foreign => Cause::find_of_others(&evidence),
+                _ => Cause::find(exit, &evidence, started),
             },
             exit,
-            rungs: record.rungs,
-            last_events: record.last_events,
-            unanswered: record.unanswered,
-            log: record.log,
+            rungs: evidence.rungs,
+            last_events: evidence.last_events,
+            unanswered: evidence.unanswered,
+            log: evidence.log,
             consoles: self.consoles.iter().map(|console| self.console_tail(console)).collect(),
             command_line: self.command_line.clone(),
-            faults: record.faults,
+            faults: evidence.faults,
+            record: None,
         };
+        self.said(|| Said::ended(&outcome));
+        let outcome = Outcome { record: self.record().map(Arc::new), ..outcome };
         self.hung_up = None;
         self.waits.ended(&outcome);
         self.outcome = Some(outcome);
@@ -320,7 +333,7 @@ impl Machine {
     }
 }
 
-impl Record {
+impl Evidence {
     pub(super) fn new(config: &Config) -> Self {
         // As `isa-debug-exit,iobase=…` or in JSON.
         let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();

@@ -85,7 +85,7 @@ impl fmt::Display for Cause {
 
 /// What happened in a life as far as its outcome depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct Evidence {
     /// The rungs that were climbed: what works may be an earlier one than the last.
     pub(crate) rungs: Vec<Rung>,
     /// Whether the launch failed, and not because the caller gave it up.
@@ -106,7 +106,7 @@ pub(crate) struct Record {
     pub(crate) faults: Vec<HostFault>,
 }
 
-impl Record {
+impl Evidence {
     /// An event came.
     pub(crate) fn note(&mut self, event: &Event) {
         if matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
@@ -131,55 +131,55 @@ impl Cause {
 
     /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal and a debug
     /// exit come without one.
-    pub(crate) fn find(exit: Option<ExitStatus>, record: &Record, started: bool) -> Self {
+    pub(crate) fn find(exit: Option<ExitStatus>, evidence: &Evidence, started: bool) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
         match exit {
             None if started => Self::Unkillable,
             None => Self::NotStarted,
-            Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if record.climbed(Rung::Kill) => {
-                if record.gave_up {
+            Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if evidence.climbed(Rung::Kill) => {
+                if evidence.gave_up {
                     Self::LaunchFailed
                 } else {
                     Self::Asked(Rung::Kill)
                 }
             }
-            Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if record.climbed(Rung::Terminate) => {
+            Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if evidence.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => from_outside(Some(number)),
-            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), record),
-            Some(ExitStatus::Unknown) => Self::of_exit(None, record),
+            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), evidence),
+            Some(ExitStatus::Unknown) => Self::of_exit(None, evidence),
         }
     }
 
     /// Reads the evidence that somebody else's machine has left: there is no exit status.
-    pub(crate) fn find_of_others(record: &Record) -> Self {
-        match Self::of_exit(None, record) {
-            _ if record.let_go => Self::LetGo,
+    pub(crate) fn find_of_others(evidence: &Evidence) -> Self {
+        match Self::of_exit(None, evidence) {
+            _ if evidence.let_go => Self::LetGo,
             Self::Unknown => Self::HungUp,
             cause => cause,
         }
     }
 
     /// Reads the evidence of an exit, with its code if that is known.
-    fn of_exit(code: Option<i32>, record: &Record) -> Self {
+    fn of_exit(code: Option<i32>, evidence: &Evidence) -> Self {
         // isa-debug-exit ends QEMU on the spot with (value << 1) | 1; 1 alone is QEMU's own failure.
-        if let Some(code) = code.filter(|code| record.debug_exit && code & 1 == 1 && *code > 1) {
+        if let Some(code) = code.filter(|code| evidence.debug_exit && code & 1 == 1 && *code > 1) {
             return Self::DebugExit(code.unsigned_abs() >> 1);
         }
-        match record.shutdown_reason().as_deref() {
+        match evidence.shutdown_reason().as_deref() {
             Some("host-qmp-quit") => Self::Asked(Rung::Quit),
-            Some("guest-shutdown") if record.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
+            Some("guest-shutdown") if evidence.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
             Some("guest-shutdown") => Self::PowerOff,
             Some("guest-reset") => Self::Reset,
             Some("guest-panic") => Self::Panic,
-            Some("host-signal") if record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
-            Some("host-signal") => Self::caught(&record.log),
+            Some("host-signal") if evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            Some("host-signal") => Self::caught(&evidence.log),
             Some(other) => Self::Other(other.to_string()),
             // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
-            None if record.quit => Self::Asked(Rung::Quit),
-            None if code == Some(0) && record.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
-            None if code.is_none() && record.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
+            None if evidence.quit => Self::Asked(Rung::Quit),
+            None if code == Some(0) && evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            None if code.is_none() && evidence.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
             None => code.map_or(Self::Unknown, Self::Exit),
         }
     }

@@ -3,6 +3,7 @@
 mod cause;
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -11,10 +12,11 @@ use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::Rung;
+use crate::record::Record;
 use crate::text::printable;
 
 pub use cause::Cause;
-pub(crate) use cause::Record;
+pub(crate) use cause::Evidence;
 
 /// How a life ended: everything that is known when it is over. It displays as a few lines.
 ///
@@ -42,6 +44,8 @@ pub struct Outcome {
     pub command_line: CommandLine,
     /// What the host failed to do on the way, above all: what could not be removed.
     pub faults: Vec<HostFault>,
+    /// What the machine was told and said, if it was [recorded](crate::Config::recorded).
+    pub record: Option<Arc<Record>>,
 }
 
 impl Outcome {
@@ -57,6 +61,7 @@ impl Outcome {
             consoles: Vec::new(),
             command_line,
             faults: Vec::new(),
+            record: None,
         }
     }
 

@@ -114,6 +114,13 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.session().counters())
             }
 
+            /// What the machine was told and what it said so far, if it is
+            /// [recorded]($crate::Config::recorded): for a bug report, or for tests without a QEMU.
+            #[must_use]
+            pub fn record(&self) -> Option<$crate::record::Record> {
+                self.ask(|machine, _| machine.record())
+            }
+
             /// How to attach to a port, for those who do it by themselves.
             ///
             /// # Errors

@@ -1,0 +1,80 @@
+//! Decides what of a machine is written into its record, if it is recorded.
+
+use alloc::boxed::Box;
+use alloc::string::ToString;
+
+use super::Machine;
+use crate::config::Config;
+use crate::fault::Misuse;
+use crate::input::{Channel, Input};
+use crate::record::{Beginning, Entry, Line, Record, Recorder, Said, Told};
+use crate::time::Moment;
+
+impl Machine {
+    /// What it was told and what it said so far, if it is [recorded](Config::recorded).
+    #[must_use]
+    pub fn record(&self) -> Option<Record> {
+        self.recorder.as_ref().map(|recorder| recorder.record())
+    }
+
+    /// The recorder that a configuration asks for.
+    pub(super) fn recorder(config: &Config) -> Option<Box<Recorder>> {
+        let first = || Line { at: Moment::ORIGIN, entry: Entry::Machine(Box::new(Beginning::of(config))) };
+        config.recorded.then(|| Box::new(Recorder::new(first(), config.limits.record)))
+    }
+
+    /// It is told something.
+    pub(super) fn told(&mut self, now: Moment, what: impl FnOnce() -> Told) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(self.now.max(now), Entry::Told(what()));
+        }
+    }
+
+    /// It is told news. That time passed is nothing new where nothing was due.
+    pub(super) fn told_news(&mut self, now: Moment, input: &Input<'_>) {
+        let is_due = || self.deadline().is_some_and(|(until, _)| until <= now);
+        if self.recorder.is_some() && (*input != Input::TimePassed || is_due()) {
+            self.told(now, || Told::from(input));
+        }
+    }
+
+    /// It is told that some of what is outgoing went out.
+    pub(super) fn told_sent(&mut self, to: Channel, count: usize) {
+        if self.recorder.is_some() {
+            let outgoing = self.outgoing(to);
+            let bytes = outgoing[..count.min(outgoing.len())].to_vec();
+            self.told(self.now, || Told::Sent { to, bytes });
+        }
+    }
+
+    /// It says something.
+    pub(super) fn said(&mut self, what: impl FnOnce() -> Said) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(self.now, Entry::Said(what()));
+        }
+    }
+
+    /// It is asked for something, which it may refuse.
+    pub(super) fn asked<T>(
+        &mut self,
+        now: Moment,
+        what: impl FnOnce() -> Told,
+        ask: impl FnOnce(&mut Self) -> Result<T, Misuse>,
+    ) -> Result<T, Misuse> {
+        self.told(now, what);
+        ask(self).inspect_err(|misuse| self.said(|| Said::Refused(misuse.to_string())))
+    }
+
+    /// The same, where it gives a number.
+    pub(super) fn asked_for_number<T>(
+        &mut self,
+        now: Moment,
+        what: impl FnOnce() -> Told,
+        ask: impl FnOnce(&mut Self) -> Result<T, Misuse>,
+        number: impl FnOnce(&T) -> u64,
+    ) -> Result<T, Misuse> {
+        let given = self.asked(now, what, ask)?;
+        self.said(|| Said::Number(number(&given)));
+        Ok(given)
+    }
+}

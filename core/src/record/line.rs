@@ -1,0 +1,257 @@
+//! Decides in what words a line of a record says what a machine was told and what it answered.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::{format, vec};
+
+use serde::{Deserialize, Serialize};
+
+use super::as_text;
+use crate::command::{Band, CommandId, Kind, Payload};
+use crate::config::Config;
+use crate::effect::{Effect, Signal};
+use crate::error::{CommandError, WaitError};
+use crate::fault::HostFault;
+use crate::input::{Channel, ExitStatus, Input, Prepared};
+use crate::lifecycle::Shutdown;
+use crate::outcome::Outcome;
+use crate::time::{Deadline, Moment};
+use crate::wait::{Found, Hit, Mark, Wait};
+use crate::wire::Encoded;
+
+/// One line: when, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    #[serde(rename = "ns", with = "nanoseconds")]
+    pub(crate) at: Moment,
+    #[serde(flatten)]
+    pub(crate) entry: Entry,
+}
+
+/// A moment as a number.
+mod nanoseconds {
+    use core::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::Moment;
+
+    pub(super) fn serialize<S: Serializer>(at: &Moment, to: S) -> Result<S::Ok, S::Error> {
+        // In 500 years it will be wrong.
+        to.serialize_u64(u64::try_from(at.since(Moment::ORIGIN).as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Moment, D::Error> {
+        u64::deserialize(from).map(Duration::from_nanos).map(Moment::new)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Entry {
+    /// The first line.
+    Machine(Box<Beginning>),
+    Told(Told),
+    Said(Said),
+    /// So many lines stood here.
+    Dropped(u64),
+}
+
+/// What there is before anything is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Beginning {
+    /// The version of this crate.
+    pub(crate) version: String,
+    pub(crate) config: Config,
+}
+
+impl Beginning {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), config: config.clone() }
+    }
+}
+
+/// What a machine is told: the requests, then the news. A request that gets a number or is refused is followed by a line
+/// that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    Launch,
+    Execute(Issued),
+    Type { console: String, #[serde(with = "as_text")] text: Vec<u8> },
+    Wait { from: Mark, things: Vec<Wait>, within: Deadline },
+    Listen { from: Mark, events: Vec<Wait> },
+    Unlisten(u64),
+    /// The answer of a command was taken away.
+    Take(u64),
+    Disown(u64),
+    /// What a wait found was taken away.
+    Claim(u64),
+    Forget(u64),
+    /// An event was taken out of the queue of a listener.
+    Next(u64),
+    Shutdown(Shutdown),
+    Kill,
+    Disconnect,
+    Detach,
+    GiveUp,
+    Abandon,
+    Prepared(Prepared),
+    PrepareFailed(HostFault),
+    Spawned(u32),
+    SpawnFailed(HostFault),
+    Exited(ExitStatus),
+    Opened(Channel),
+    OpenFailed(Channel, HostFault),
+    Crowded(Channel),
+    Received { from: Channel, #[serde(with = "as_text")] bytes: Vec<u8> },
+    Closed(Channel),
+    Signalled(Signal),
+    SignalFailed(Signal, HostFault),
+    LogRead(#[serde(with = "as_text")] Vec<u8>),
+    Released,
+    Removed,
+    RemoveFailed(HostFault),
+    TimePassed,
+    /// These bytes went out.
+    Sent { to: Channel, #[serde(with = "as_text")] bytes: Vec<u8> },
+}
+
+/// A command, as it is handed to the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Issued {
+    #[serde(with = "as_text")]
+    pub(crate) text: Vec<u8>,
+    pub(crate) band: Band,
+    pub(crate) kind: Kind,
+    /// Whether a descriptor goes with it. Which, no record can say.
+    pub(crate) descriptor: bool,
+    pub(crate) within: Deadline,
+}
+
+impl Issued {
+    pub(crate) fn new(command: &Encoded, within: Deadline) -> Self {
+        let Encoded { body, band, kind, descriptor } = command;
+        Self { text: body.to_vec(), band: *band, kind: *kind, descriptor: descriptor.is_some(), within }
+    }
+}
+
+/// What a machine says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Said {
+    /// The request got this number.
+    Number(u64),
+    Refused(String),
+    Order(String),
+    Ready,
+    Gap,
+    Answer { id: u64, #[serde(with = "as_text")] reply: Vec<u8> },
+    Failure { id: u64, problem: String },
+    Found(String),
+    Event(String),
+    Ended(String),
+}
+
+impl From<&Input<'_>> for Told {
+    fn from(input: &Input<'_>) -> Self {
+        match input {
+            Input::Prepared(prepared) => Self::Prepared(prepared.clone()),
+            Input::PrepareFailed(fault) => Self::PrepareFailed(fault.clone()),
+            Input::Spawned { pid } => Self::Spawned(*pid),
+            Input::SpawnFailed(fault) => Self::SpawnFailed(fault.clone()),
+            Input::Exited(status) => Self::Exited(*status),
+            Input::Opened(channel) => Self::Opened(*channel),
+            Input::OpenFailed(channel, fault) => Self::OpenFailed(*channel, fault.clone()),
+            Input::Crowded(channel) => Self::Crowded(*channel),
+            Input::Received(channel, bytes) => Self::Received { from: *channel, bytes: bytes.to_vec() },
+            Input::Closed(channel) => Self::Closed(*channel),
+            Input::Signalled(signal, Ok(())) => Self::Signalled(*signal),
+            Input::Signalled(signal, Err(fault)) => Self::SignalFailed(*signal, fault.clone()),
+            Input::LogRead(tail) => Self::LogRead(tail.to_vec()),
+            Input::Released => Self::Released,
+            Input::Removed(Ok(())) => Self::Removed,
+            Input::Removed(Err(fault)) => Self::RemoveFailed(fault.clone()),
+            Input::TimePassed => Self::TimePassed,
+        }
+    }
+}
+
+impl Told {
+    /// The news that it was, if it was no request.
+    pub(crate) fn as_input(&self) -> Option<Input<'_>> {
+        Some(match self {
+            Self::Prepared(prepared) => Input::Prepared(prepared.clone()),
+            Self::PrepareFailed(fault) => Input::PrepareFailed(fault.clone()),
+            Self::Spawned(pid) => Input::Spawned { pid: *pid },
+            Self::SpawnFailed(fault) => Input::SpawnFailed(fault.clone()),
+            Self::Exited(status) => Input::Exited(*status),
+            Self::Opened(channel) => Input::Opened(*channel),
+            Self::OpenFailed(channel, fault) => Input::OpenFailed(*channel, fault.clone()),
+            Self::Crowded(channel) => Input::Crowded(*channel),
+            Self::Received { from, bytes } => Input::Received(*from, bytes),
+            Self::Closed(channel) => Input::Closed(*channel),
+            Self::Signalled(signal) => Input::Signalled(*signal, Ok(())),
+            Self::SignalFailed(signal, fault) => Input::Signalled(*signal, Err(fault.clone())),
+            Self::LogRead(tail) => Input::LogRead(tail),
+            Self::Released => Input::Released,
+            Self::Removed => Input::Removed(Ok(())),
+            Self::RemoveFailed(fault) => Input::Removed(Err(fault.clone())),
+            Self::TimePassed => Input::TimePassed,
+            _ => return None,
+        })
+    }
+}
+
+impl Said {
+    /// The order that was given.
+    ///
+    /// The arguments of a command line stand there without quotes: hiding a secret must not change where they are needed.
+    pub(crate) fn order(effect: &Effect) -> Self {
+        Self::Order(match effect {
+            Effect::Prepare(_) => "prepare".to_owned(),
+            Effect::Spawn(spawn) => {
+                let mut words = vec!["spawn".to_owned()];
+                words.extend(spawn.arguments.iter().map(|argument| crate::text::lossy(argument)));
+                words.join(" ")
+            }
+            Effect::Open(channel) => format!("open {channel}"),
+            Effect::Close(channel) => format!("close {channel}"),
+            Effect::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
+            Effect::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
+            Effect::ReadLog { limit } => format!("read the last {limit} bytes of the log"),
+            Effect::Release => "release".to_owned(),
+            Effect::Remove => "remove".to_owned(),
+        })
+    }
+
+    /// How a command was answered.
+    pub(crate) fn answer(id: CommandId, answer: &Result<Payload, CommandError>) -> Self {
+        match answer {
+            Ok(payload) => Self::Answer { id: id.0, reply: payload.as_bytes().to_vec() },
+            Err(error) => Self::Failure { id: id.0, problem: error.to_string() },
+        }
+    }
+
+    /// How the life ended, without the command line, which is in the first line.
+    pub(crate) fn ended(outcome: &Outcome) -> Self {
+        let exit = outcome.exit.map(|exit| format!("; {exit}")).unwrap_or_default();
+        Self::Ended(format!("{}{exit}; {} commands without a reply", outcome.cause, outcome.unanswered))
+    }
+
+    /// What a wait came to.
+    pub(crate) fn found(over: &Result<Hit, WaitError>) -> Self {
+        Self::Found(match over {
+            Ok(Hit { index, found, .. }) => match found {
+                Found::Event(event) => format!("{index}: {event}"),
+                Found::Heard(_) => format!("{index}: an event in its queue"),
+                Found::Text(text) => format!("{index}: {text}"),
+                Found::End(outcome) => format!("{index}: {}", outcome.cause),
+            },
+            Err(WaitError::Ended(outcome)) => format!("the machine ended first: {}", outcome.cause),
+            Err(error) => error.to_string(),
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! Decides what a recorded monitor answers when somebody asks it again.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Entry, Line, Record, Told};
+use crate::input::Channel;
+use crate::wire::{Frame, Framer};
+
+/// A monitor that says what a recorded one said: for tests without a QEMU.
+///
+/// It greets as the recorded one did. A command is answered as the next one of the record with the same name and
+/// arguments was, else as the next one of that name; with the id that is asked with, and with the events that came with
+/// the answer then. What the record does not have is refused by name. No time passes in it, and it does no IO: the
+/// runtimes play it on a socket.
+///
+/// ```
+/// # use qemu_machine_core::record::{Mock, Record};
+/// let record: Record = r#"
+/// {"ns":0,"told":{"received":{"from":"monitor","bytes":"{\"QMP\": {\"version\": {}}}\r\n"}}}
+/// {"ns":0,"told":{"sent":{"to":"monitor","bytes":"{\"execute\":\"stop\",\"id\":3}"}}}
+/// {"ns":9,"told":{"received":{"from":"monitor","bytes":"{\"event\": \"STOP\"}\r\n{\"return\": {}, \"id\": 3}\r\n"}}}
+/// "#.parse()?;
+/// let mut mock = Mock::new(&record);
+/// assert_eq!(mock.greeting(), "{\"QMP\":{\"version\":{}}}\r\n");
+/// assert_eq!(mock.hear(br#"{"execute": "stop", "id": "mine"}"#), "{\"event\":\"STOP\"}\r\n{\"id\":\"mine\",\"return\":{}}\r\n");
+/// # Ok::<(), qemu_machine_core::record::NotARecord>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Mock {
+    greeting: String,
+    exchanges: Vec<Exchange>,
+    /// What was heard of a request that is not whole.
+    heard: Vec<u8>,
+    is_over: bool,
+}
+
+/// A command of the record, and what came of it.
+#[derive(Clone, Debug)]
+struct Exchange {
+    name: String,
+    arguments: Value,
+    /// Its id on the recorded wire, until its reply was found.
+    id: Option<Value>,
+    /// The events before the reply, the reply, and the events behind it up to the next command.
+    messages: Vec<Value>,
+    /// The monitor was closed behind it.
+    is_last: bool,
+    is_used: bool,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    #[serde(alias = "exec-oob")]
+    execute: String,
+    #[serde(default)]
+    arguments: Value,
+    id: Option<Value>,
+}
+
+impl Mock {
+    /// The monitor of a record. One that speaks another dialect has nothing to say.
+    #[must_use]
+    pub fn new(record: &Record) -> Self {
+        let mut mock = Self::default();
+        let (mut replies, mut sent) = (Framer::new(usize::MAX), Vec::new());
+        for Line { entry, .. } in &record.lines {
+            match entry {
+                Entry::Told(Told::Sent { to: Channel::Monitor, bytes }) => {
+                    sent.extend_from_slice(bytes);
+                    let requests = core::iter::from_fn(|| next_request(&mut sent)).filter_map(Result::ok);
+                    mock.exchanges.extend(requests.map(Exchange::from));
+                }
+                Entry::Told(Told::Received { from: Channel::Monitor, bytes }) => {
+                    replies.push(bytes);
+                    let messages = core::iter::from_fn(|| replies.next_frame());
+                    messages.for_each(|message| mock.learn(&message));
+                }
+                Entry::Told(Told::Closed(Channel::Monitor)) => {
+                    mock.exchanges.last_mut().into_iter().for_each(|exchange| exchange.is_last = true);
+                }
+                _ => {}
+            }
+        }
+        mock
+    }
+
+    /// A message belongs to the command that it answers, or to the latest one.
+    fn learn(&mut self, message: &Frame) {
+        let Frame::Message(message) = message else { return };
+        let Ok(message) = serde_json::from_slice::<Value>(message) else { return };
+        let is_reply = message.get("return").or(message.get("error")).is_some();
+        let asked = self.exchanges.iter_mut().find(|other| is_reply && other.id.as_ref() == message.get("id"));
+        match asked.map(|exchange| (exchange.id.take(), exchange)) {
+            Some((_, exchange)) => exchange.messages.push(message),
+            None => match self.exchanges.last_mut() {
+                Some(exchange) => exchange.messages.push(message),
+                None => write(&message, &mut self.greeting),
+            },
+        }
+    }
+
+    /// What it says to whoever connects.
+    #[must_use]
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// Takes bytes of requests, cut as they like, and says what is to be sent.
+    #[must_use = "it is to be sent"]
+    pub fn hear(&mut self, bytes: &[u8]) -> String {
+        let mut answers = String::new();
+        self.heard.extend_from_slice(bytes);
+        while let Some(request) = next_request(&mut self.heard).filter(|_| !self.is_over) {
+            match request {
+                Ok(request) => self.answer(&request, &mut answers),
+                Err(problem) => write(&refusal(&problem.to_string(), None), &mut answers),
+            }
+        }
+        answers
+    }
+
+    /// Whether it hung up behind what it said last, as the recorded one did.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// The commands of the record that nobody has asked for: what a test forgot, where it was meant to do all of them.
+    pub fn unused(&self) -> impl Iterator<Item = &str> {
+        self.exchanges.iter().filter(|exchange| !exchange.is_used).map(|exchange| &*exchange.name)
+    }
+
+    fn answer(&mut self, request: &Request, answers: &mut String) {
+        let fits = |other: &&mut Exchange| !other.is_used && other.name == request.execute;
+        let same = |other: &&mut Exchange| fits(other) && other.arguments == request.arguments;
+        let place = self.exchanges.iter_mut().position(|mut other| same(&&mut other));
+        let place = place.or_else(|| self.exchanges.iter_mut().position(|mut other| fits(&&mut other)));
+        let Some(exchange) = place.map(|place| &mut self.exchanges[place]) else {
+            let problem = format!("the record has no `{}` any more", request.execute);
+            return write(&refusal(&problem, request.id.as_ref()), answers);
+        };
+        exchange.is_used = true;
+        self.is_over = exchange.is_last;
+        for message in &exchange.messages {
+            let mut message = message.clone();
+            if message.get("event").is_none() {
+                name(&mut message, request.id.as_ref());
+            }
+            write(&message, answers);
+        }
+    }
+}
+
+impl From<Request> for Exchange {
+    fn from(Request { execute, arguments, id }: Request) -> Self {
+        Self { name: execute, arguments, id, messages: Vec::new(), is_last: false, is_used: false }
+    }
+}
+
+/// Takes the first request out of what was heard, if it is whole. What is none is dropped, with all behind it: nobody can
+/// say where the next would begin.
+fn next_request(heard: &mut Vec<u8>) -> Option<serde_json::Result<Request>> {
+    let mut requests = serde_json::Deserializer::from_slice(heard).into_iter::<Request>();
+    let request = requests.next()?;
+    let end = requests.byte_offset();
+    match &request {
+        Err(error) if error.is_eof() => return None,
+        Err(_) => heard.clear(),
+        Ok(_) => drop(heard.drain(..end)),
+    }
+    Some(request)
+}
+
+fn refusal(problem: &str, id: Option<&Value>) -> Value {
+    let mut refusal = json!({"error": {"class": "GenericError", "desc": problem}});
+    name(&mut refusal, id);
+    refusal
+}
+
+/// Gives a message the id of a request.
+fn name(message: &mut Value, id: Option<&Value>) {
+    let Value::Object(members) = message else { return };
+    members.remove("id");
+    members.extend(id.map(|id| ("id".to_string(), id.clone())));
+}
+
+/// As QEMU ends its lines.
+fn write(message: &Value, to: &mut String) {
+    to.push_str(&message.to_string());
+    to.push_str("\r\n");
+}

@@ -1,0 +1,90 @@
+//! Decides what of a life is kept while it is recorded: its beginning, and as much of the latest as fits.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::{Entry, Line, Record, Said, Told};
+use crate::time::Moment;
+
+/// The lines that are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Recorder {
+    /// The beginning, which is never dropped: what is launched, and how that went.
+    head: Vec<Line>,
+    tail: VecDeque<Line>,
+    /// How many lines between them were dropped.
+    dropped: u64,
+    /// How many bytes the head may still take.
+    room: usize,
+    /// How many bytes the tail holds, and may hold.
+    held: usize,
+    limit: usize,
+}
+
+impl Recorder {
+    /// The part of the bound that is the beginning's: a launch takes a few kilobytes.
+    const HEAD: usize = 4;
+
+    /// One that keeps about so many bytes.
+    pub(crate) fn new(first: Line, limit: usize) -> Self {
+        let room = limit / Self::HEAD;
+        let (head, tail) = (Vec::from([first]), VecDeque::new());
+        Self { head, tail, dropped: 0, room, held: 0, limit: limit - room }
+    }
+
+    pub(crate) fn add(&mut self, at: Moment, entry: Entry) {
+        let line = Line { at, entry };
+        let weight = line.weight();
+        if weight <= self.room && self.tail.is_empty() && self.dropped == 0 {
+            self.room -= weight;
+            self.head.push(line);
+            return;
+        }
+        self.held += weight;
+        self.tail.push_back(line);
+        while self.held > self.limit {
+            let Some(oldest) = self.tail.pop_front() else { break };
+            self.held -= oldest.weight();
+            self.dropped += 1;
+        }
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        let at = self.tail.front().or(self.head.last()).map_or(Moment::ORIGIN, |line| line.at);
+        let gap = (self.dropped > 0).then_some(Line { at, entry: Entry::Dropped(self.dropped) });
+        Record { lines: self.head.iter().cloned().chain(gap).chain(self.tail.iter().cloned()).collect() }
+    }
+
+    /// One that keeps everything, from the middle of a life.
+    pub(crate) fn unbounded() -> Self {
+        Self { head: Vec::new(), tail: VecDeque::new(), dropped: 0, room: usize::MAX, held: 0, limit: 0 }
+    }
+
+    /// What is kept, without the gap.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.head.iter().chain(&self.tail)
+    }
+}
+
+impl Line {
+    /// About how many bytes it takes.
+    fn weight(&self) -> usize {
+        let heap = match &self.entry {
+            Entry::Told(Told::Received { bytes, .. } | Told::Sent { bytes, .. } | Told::LogRead(bytes)) => bytes.len(),
+            Entry::Told(Told::Execute(issued)) => issued.text.len(),
+            Entry::Told(Told::Type { console, text }) => console.len() + text.len(),
+            Entry::Said(Said::Answer { reply, .. }) => reply.len(),
+            Entry::Said(
+                Said::Order(text)
+                | Said::Refused(text)
+                | Said::Found(text)
+                | Said::Event(text)
+                | Said::Ended(text)
+                | Said::Failure { problem: text, .. },
+            ) => text.len(),
+            // The rest is small, and most of it comes once in a life.
+            _ => 0,
+        };
+        size_of::<Self>() + heap
+    }
+}

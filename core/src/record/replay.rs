@@ -1,0 +1,142 @@
+//! Decides how a recorded life is lived again, and what it means that it comes out otherwise.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use super::{Entry, Issued, Line, Record, Recorder, Said, Told};
+use crate::command::CommandId;
+use crate::descriptor::Descriptor;
+use crate::event::ListenerId;
+use crate::fault::Misuse;
+use crate::machine::Machine;
+use crate::time::Moment;
+use crate::wait::WaitId;
+use crate::wire::Encoded;
+
+/// Why a record could not be replayed to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Diverged {
+    /// The record does not begin with what was launched.
+    #[error("the record does not begin with a configuration")]
+    NoBeginning,
+    /// What was launched cannot become a machine.
+    #[error(transparent)]
+    Config(#[from] Misuse),
+    /// What came before this line was replayed; then lines were dropped to keep the bound.
+    #[error("{count} lines behind line {line} were dropped")]
+    Dropped {
+        /// The last line that was replayed, counted from 1.
+        line: usize,
+        /// How many lines are missing.
+        count: u64,
+    },
+    /// The machine said something else than was recorded.
+    #[error("line {line} says\n  {recorded}\nand the replay\n  {replayed}")]
+    Differs {
+        /// Which line, counted from 1.
+        line: usize,
+        /// The line, as JSON.
+        recorded: String,
+        /// What came instead, as JSON; empty when nothing did.
+        replayed: String,
+    },
+}
+
+impl Record {
+    /// Lives the recorded life again: a new machine is told the same at the same moments, and must say the same.
+    ///
+    /// Returns that machine as it is after the last line, with its history, its consoles and its outcome.
+    ///
+    /// # Errors
+    ///
+    /// A [`Diverged`] that tells how far it went: at a gap in the record, or where this version of the core decides
+    /// otherwise than the one that wrote it.
+    pub fn replay(&self) -> Result<Machine, Diverged> {
+        let Some((Line { entry: Entry::Machine(beginning), .. }, _)) = self.lines.split_first() else {
+            return Err(Diverged::NoBeginning);
+        };
+        let mut machine = Machine::new(beginning.config.clone())?;
+        let mut line = 1;
+        while let Some(next) = self.lines.get(line) {
+            if let Entry::Dropped(count) = next.entry {
+                return Err(Diverged::Dropped { line, count });
+            }
+            machine.recorder = Some(Box::new(Recorder::unbounded()));
+            machine.live_again(next);
+            line = self.compare(line, machine.recorder.take().as_deref())?;
+        }
+        Ok(machine)
+    }
+
+    /// Compares what was said now with what was recorded from this line on, and returns the line behind that. The record
+    /// may have been taken in the middle of it.
+    fn compare(&self, line: usize, said: Option<&Recorder>) -> Result<usize, Diverged> {
+        let as_json = |line: &Line| serde_json::to_string(line).unwrap_or_default();
+        let mut behind = line;
+        for replayed in said.into_iter().flat_map(Recorder::lines) {
+            let Some(recorded) = self.lines.get(behind) else { break };
+            behind += 1;
+            if recorded != replayed {
+                let (recorded, replayed) = (as_json(recorded), as_json(replayed));
+                return Err(Diverged::Differs { line: behind, recorded, replayed });
+            }
+        }
+        match self.lines.get(line) {
+            Some(unsaid) if behind == line => {
+                Err(Diverged::Differs { line: line + 1, recorded: as_json(unsaid), replayed: String::new() })
+            }
+            _ => Ok(behind),
+        }
+    }
+}
+
+impl Machine {
+    /// Does what a line says. What it says by itself is compared, not done; but an order is given when it is asked for.
+    fn live_again(&mut self, line: &Line) {
+        self.advance_clock(line.at);
+        match &line.entry {
+            Entry::Told(told) => match told.as_input() {
+                Some(input) => self.handle(line.at, input),
+                None => self.ask_again(line.at, told),
+            },
+            Entry::Said(Said::Order(_)) => drop(self.poll_effect()),
+            Entry::Said(_) | Entry::Machine(_) | Entry::Dropped(_) => {}
+        }
+        while self.poll_notice().is_some() {}
+    }
+
+    /// A request that is refused says so in the record.
+    fn ask_again(&mut self, now: Moment, told: &Told) {
+        match told {
+            Told::Launch => drop(self.launch(now)),
+            Told::Execute(issued) => drop(self.send(now, &Encoded::from(issued), issued.within)),
+            Told::Type { console, text } => drop(self.type_on(now, console, text)),
+            Told::Wait { from, things, within } => drop(self.wait(now, from, things.iter().cloned(), *within)),
+            Told::Listen { from, events } => drop(self.listen(from, events.iter().cloned())),
+            Told::Unlisten(id) => self.unlisten(ListenerId(*id)),
+            Told::Take(id) => drop(self.take(CommandId(*id))),
+            Told::Disown(id) => self.disown(CommandId(*id)),
+            Told::Claim(id) => drop(self.claim_wait(WaitId(*id))),
+            Told::Forget(id) => self.forget(WaitId(*id)),
+            Told::Next(id) => drop(self.next_event(ListenerId(*id))),
+            Told::Shutdown(how) => drop(self.shutdown(now, *how)),
+            Told::Kill => drop(self.kill(now)),
+            Told::Disconnect => drop(self.disconnect(now)),
+            Told::Detach => drop(self.detach(now)),
+            Told::GiveUp => self.give_up(now),
+            Told::Abandon => self.abandon(now),
+            Told::Sent { to, bytes } => self.sent(*to, bytes.len()),
+            // The rest is news.
+            _ => {}
+        }
+    }
+}
+
+impl From<&Issued> for Encoded {
+    fn from(issued: &Issued) -> Self {
+        let Issued { text, band, kind, descriptor, .. } = issued;
+        let descriptor = descriptor.then(|| Descriptor::new(()));
+        Self { body: text.clone().into(), band: *band, kind: *kind, descriptor }
+    }
+}

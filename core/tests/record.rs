@@ -1,0 +1,222 @@
+//! What a record keeps of a life, hides, tells, and answers.
+
+mod rig;
+
+use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record, TooShort};
+use qemu_machine_core::{Channel, Config, Deadline, FOREVER, Input, Limits, Machine, Shutdown, State, Wait, json};
+use rig::{Rig, at, config, secs};
+
+fn limited(record: usize) -> Config {
+    let mut limits = Limits::default();
+    limits.record = record;
+    config().recorded().limits(limits)
+}
+
+/// A life with something of everything in it.
+fn life() -> Rig {
+    let mut rig = Rig::ready(config().recorded());
+    let mark = rig.vm.mark();
+    let jobs = rig.vm.listen(&mark, [Wait::event("STOP")]).expect("a listener");
+    let login = rig.wait(&mark, [Wait::text("tty", "login: ")]);
+    let status = rig.issue(("set_password", json!({"protocol": "vnc", "password": "geheim\n7"})));
+    let ids = rig.take_ids();
+    rig.now = at(secs(1));
+    rig.happens("STOP");
+    rig.replies(ids[0]);
+    rig.prints("\u{1b}[2Jlog");
+    rig.prints("in: ");
+    assert!(rig.vm.claim(&status).is_some_and(|answer| answer.is_ok()));
+    assert!(rig.vm.claim_wait(login).is_some_and(|found| found.is_ok()));
+    assert!(rig.vm.next_event(jobs).is_some());
+    rig.vm.unlisten(jobs);
+    rig.vm.type_on(rig.now, "tty", b"root\r").expect("a console");
+    rig.vm.sent(Channel::Console(0), 2);
+    assert!(rig.vm.type_on(rig.now, "none", b"x").is_err());
+    let late = rig.issue_within("query-block", secs(2));
+    rig.take_ids();
+    rig.pass(secs(3));
+    rig.vm.disown(late.id());
+    rig.shutdown(Shutdown::default());
+    let ids = rig.take_ids();
+    rig.shuts_down("host-qmp-quit");
+    rig.replies(ids[0]);
+    rig.dies(qemu_machine_core::ExitStatus::Code(0));
+    rig
+}
+
+fn record(rig: &Rig) -> Record {
+    rig.vm.record().expect("it is recorded")
+}
+
+/// As it is written and read again.
+fn through_text(record: &Record) -> Record {
+    let read = record.to_string().parse().expect("what we wrote");
+    assert_eq!(*record, read);
+    read
+}
+
+#[test]
+fn a_life_that_is_lived_again_ends_as_the_same() {
+    let rig = life();
+    let replayed = through_text(&record(&rig)).replay().expect("the same life");
+    assert_eq!(replayed.state(), State::Ended);
+    assert_eq!(replayed.outcome().map(ToString::to_string), rig.vm.outcome().map(ToString::to_string));
+    assert_eq!(replayed.console("tty").map(|tty| tty.since(0)), rig.vm.console("tty").map(|tty| tty.since(0)));
+    assert_eq!(replayed.history(), rig.vm.history());
+}
+
+#[test]
+fn it_is_attached_to_the_outcome() {
+    let rig = life();
+    let attached = rig.outcome().record.expect("it is recorded");
+    assert_eq!(*attached, record(&rig));
+    assert!(Rig::ready(config()).vm.record().is_none(), "nobody asked for one");
+}
+
+#[test]
+fn every_line_that_is_changed_is_noticed() {
+    let text = record(&life()).to_string();
+    for (index, line) in text.lines().enumerate().skip(1) {
+        let without: String = text.lines().enumerate().filter(|(other, _)| *other != index).map(|(_, line)| format!("{line}\n")).collect();
+        let record: Record = without.parse().expect("a record");
+        let said = line.contains("\"said\"");
+        let told_again = record.replay();
+        assert!(!said || told_again.is_err() || index + 1 == text.lines().count(), "nobody misses {line}");
+    }
+    let other = text.replace("query-block", "query-chardev");
+    assert!(other.parse::<Record>().expect("a record").replay().is_ok(), "another command, and its other bytes");
+    let reply = text.replace(r#"{\"execute\":\"query-block\",\"id\""#, r#"{\"execute\":\"query-blocc\",\"id\""#);
+    let diverged = reply.parse::<Record>().expect("a record").replay().expect_err("bytes that nobody asked for");
+    let Diverged::Differs { recorded, replayed, .. } = &diverged else { panic!("{diverged}") };
+    assert!(recorded.contains("query-blocc") && replayed.contains("query-block"), "{diverged}");
+}
+
+#[test]
+fn what_is_no_record_is_told_by_its_line() {
+    let text = record(&life()).to_string().replacen("\"told\"", "\"bold\"", 3);
+    let error = text.parse::<Record>().expect_err("a word that is not there");
+    assert!(matches!(error, NotARecord { line: 2, .. }), "{error}");
+    assert_eq!("".parse::<Record>().expect("no lines").replay().err(), Some(Diverged::NoBeginning));
+}
+
+#[test]
+fn the_beginning_and_the_latest_are_kept() {
+    let mut rig = Rig::ready(limited(20_000));
+    for number in 0..2_000 {
+        rig.prints(format!("line {number}\n"));
+    }
+    let record = through_text(&record(&rig));
+    let text = record.to_string();
+    assert!(text.len() < 40_000, "{}", text.len());
+    assert!(text.contains(r#""said":"ready""#) && text.contains("line 1999") && !text.contains("line 900"));
+    let kept = record.len() - 1;
+    assert!(record.dropped() > 1_000 && record.dropped() + kept as u64 > 2_000, "{} {kept}", record.dropped());
+    let Err(Diverged::Dropped { line, count }) = record.replay().map(|_| ()) else { panic!("nothing is missing") };
+    assert_eq!(count, record.dropped());
+    assert!(text.lines().nth(line).is_some_and(|line| line.contains("dropped")));
+    assert!(record.timeline().to_string().contains("lines were dropped"));
+}
+
+#[test]
+fn nothing_is_kept_where_nothing_may_be() {
+    let mut rig = Rig::ready(limited(0));
+    rig.prints("x");
+    assert_eq!(record(&rig).len(), 2, "the configuration, and how much is missing");
+}
+
+#[test]
+fn a_secret_is_hidden_and_what_is_left_replays() {
+    let mut record = record(&life());
+    assert_eq!(record.redact("abc"), Err(TooShort(4)));
+    assert_eq!(record.redact("not there"), Ok(0));
+    let places = record.redact_member("password");
+    assert_eq!(places, 2, "the request, and the bytes that went out");
+    let text = through_text(&record).to_string();
+    assert!(!text.contains("geheim") && text.contains(r#"\"password\":\"xxxxxxxxx\""#), "{text}");
+    record.replay().expect("the same life");
+}
+
+#[test]
+fn a_secret_in_pieces_is_hidden() {
+    let mut rig = Rig::ready(config().arg("-s4711").recorded());
+    for piece in ["the key is swo", "rdf", "ish, and 47", "11 \u{e4}"] {
+        rig.prints(piece);
+    }
+    rig.handle(Input::Received(Channel::Console(0), b"\xff swordfish"));
+    let mut record = record(&rig);
+    assert_eq!(record.redact("swordfish"), Ok(2));
+    assert_eq!(record.redact("4711"), Ok(3), "the configuration, the order, and the console");
+    let text = through_text(&record).to_string();
+    assert!(!text.contains("swordfish") && !text.contains("4711") && !text.contains("rdf"), "{text}");
+    let replayed = record.replay().expect("the same life");
+    let tty = replayed.console("tty").expect("a console").since(0);
+    assert_eq!(tty, b"the key is xxxxxxxxx, and 1111 \xc3\xa4\xff xxxxxxxxx");
+}
+
+#[test]
+fn a_timeline_reads_as_a_story() {
+    let timeline = record(&life()).timeline().to_string();
+    let expected = include_str!("record/timeline.txt");
+    assert_eq!(timeline, expected);
+}
+
+#[test]
+fn a_mock_answers_as_the_recorded_monitor_did() {
+    let record = through_text(&record(&life()));
+    let mut mock = Mock::new(&record);
+    assert!(mock.greeting().starts_with(r#"{"QMP":"#), "{}", mock.greeting());
+    let mut vm = Rig::launched(Config::attach(qemu_machine_core::Peer::Dial("127.0.0.1:4444".parse::<std::net::SocketAddr>().expect("an address").into())));
+    let greeting = mock.greeting().to_string();
+    vm.handle(Input::Received(Channel::Monitor, greeting.as_bytes()));
+    let negotiated = mock.hear(vm.take_sent().as_bytes());
+    vm.handle(Input::Received(Channel::Monitor, negotiated.as_bytes()));
+    assert_eq!(vm.vm.state(), State::Running);
+    let unknown = vm.issue("query-cpus-fast");
+    let status = vm.issue(("set_password", json!({"protocol": "vnc", "password": "another"})));
+    let requests = vm.take_sent();
+    for byte in requests.as_bytes() {
+        let answer = mock.hear(&[*byte]);
+        vm.handle(Input::Received(Channel::Monitor, answer.as_bytes()));
+    }
+    let refused = vm.vm.claim(&unknown).expect("an answer").expect_err("it is not in the record").to_string();
+    assert_eq!(refused, "GenericError: the record has no `query-cpus-fast` any more");
+    assert!(vm.vm.claim(&status).is_some_and(|answer| answer.is_ok()));
+    assert_eq!(vm.vm.event(0).map(|event| event.name().to_string()).as_deref(), Some("STOP"));
+    assert_eq!(mock.unused().collect::<Vec<_>>(), ["query-block", "quit"]);
+    assert!(!mock.is_over());
+    let last = mock.hear(br#"{"execute": "quit"} {"execute": "quit"}"#);
+    assert!(last.contains("SHUTDOWN") && last.contains("return") && !last.contains("error"), "{last}");
+    assert!(mock.is_over());
+}
+
+#[test]
+fn a_mock_understands_nothing_of_what_is_no_request() {
+    let mut mock = Mock::new(&record(&life()));
+    let refused = mock.hear(b"{\"execute\": 5} ");
+    assert!(refused.contains("\"error\"") && !refused.contains("\"id\""), "{refused}");
+    assert!(mock.hear(br#"{"execute": "set_password""#).is_empty());
+    assert!(mock.hear(b"}").contains("\"return\""), "the same name");
+}
+
+#[test]
+fn recording_changes_nothing() {
+    let [mut plain, mut recorded] = [config(), config().recorded()].map(Rig::ready);
+    for rig in [&mut plain, &mut recorded] {
+        let ticket = rig.vm.execute(rig.now, &"query-status", Deadline::after(secs(9))).expect("a monitor");
+        assert_eq!(rig.take_ids().len(), 1);
+        rig.pass(secs(9));
+        assert!(rig.vm.claim(&ticket).is_some());
+        assert_eq!(rig.vm.wait(rig.now, &rig.vm.mark(), [], FOREVER).is_err(), true);
+        rig.kill();
+    }
+    assert_eq!(plain.effects, recorded.effects);
+    assert_eq!(plain.notices, recorded.notices);
+}
+
+#[test]
+fn a_record_of_nothing_replays() {
+    let machine = Machine::new(config().recorded()).expect("a good configuration");
+    let record = machine.record().expect("it is recorded");
+    assert_eq!((record.len(), record.is_empty(), record.dropped()), (1, false, 0));
+    assert_eq!(record.replay().map(|machine| machine.state()), Ok(State::Idle));
+}
