@@ -117,7 +117,8 @@ fn one_listener_takes_nothing_from_another() {
 fn g09_a_million_events_that_nobody_takes_stay_within_the_bound() {
     const MANY: u64 = 1_000_000;
     const AT_ONCE: u64 = 1000;
-    let mut machine = Rig::ready(config().limits(limits(10, 100))).vm;
+    let rig = Rig::ready(config().limits(limits(10, 100)));
+    let mut machine = rig.vm.clone();
     let id = machine.listen(&Mark::default(), [Wait::any_event()]).unwrap();
     let piece = [&tick('A', 0)[..], b"\r\n"].concat().repeat(AT_ONCE as usize);
     for count in (AT_ONCE..=MANY).step_by(AT_ONCE as usize) {

@@ -60,9 +60,11 @@ fn a_life_that_is_lived_again_ends_as_the_same() {
     let rig = life();
     let replayed = through_text(&record(&rig)).replay().expect("the same life");
     assert_eq!(replayed.state(), State::Ended);
-    assert_eq!(replayed.outcome().map(ToString::to_string), rig.vm.outcome().map(ToString::to_string));
-    assert_eq!(replayed.console("tty").map(|tty| tty.since(0)), rig.vm.console("tty").map(|tty| tty.since(0)));
-    assert_eq!(replayed.history(), rig.vm.history());
+    assert_eq!(
+        replayed.outcome().map(|outcome| format!("{outcome:#}")),
+        rig.vm.outcome().map(|outcome| format!("{outcome:#}"))
+    );
+    assert!(replayed == rig.vm, "it knows and remembers the same");
 }
 
 #[test]
@@ -70,18 +72,25 @@ fn it_is_attached_to_the_outcome() {
     let rig = life();
     let attached = rig.outcome().record.expect("it is recorded");
     assert_eq!(*attached, record(&rig));
-    assert!(Rig::ready(config()).vm.record().is_none(), "nobody asked for one");
+    let plain = Machine::new(config()).expect("a good configuration");
+    assert!(plain.record().is_none(), "nobody asked for one");
 }
 
 #[test]
 fn every_line_that_is_changed_is_noticed() {
     let text = record(&life()).to_string();
     for (index, line) in text.lines().enumerate().skip(1) {
-        let without: String = text.lines().enumerate().filter(|(other, _)| *other != index).map(|(_, line)| format!("{line}\n")).collect();
+        let without: String = text
+            .lines()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .map(|(_, line)| format!("{line}\n"))
+            .collect();
         let record: Record = without.parse().expect("a record");
-        let said = line.contains("\"said\"");
-        let told_again = record.replay();
-        assert!(!said || told_again.is_err() || index + 1 == text.lines().count(), "nobody misses {line}");
+        // Whoever drives may still have to ask for the last order, and what was done about it then came too early.
+        let is_last = line.contains(r#""order":"remove""#) || index + 1 == text.lines().count();
+        let is_said = line.contains(r#""said""#);
+        assert!(!is_said || is_last || record.replay().is_err(), "nobody misses {line}");
     }
     let other = text.replace("query-block", "query-chardev");
     assert!(other.parse::<Record>().expect("a record").replay().is_ok(), "another command, and its other bytes");
@@ -165,7 +174,9 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
     let record = through_text(&record(&life()));
     let mut mock = Mock::new(&record);
     assert!(mock.greeting().starts_with(r#"{"QMP":"#), "{}", mock.greeting());
-    let mut vm = Rig::launched(Config::attach(qemu_machine_core::Peer::Dial("127.0.0.1:4444".parse::<std::net::SocketAddr>().expect("an address").into())));
+    let mut vm = Rig::launched(Config::attach(qemu_machine_core::Peer::Dial(
+        "127.0.0.1:4444".parse::<std::net::SocketAddr>().expect("an address").into(),
+    )));
     let greeting = mock.greeting().to_string();
     vm.handle(Input::Received(Channel::Monitor, greeting.as_bytes()));
     let negotiated = mock.hear(vm.take_sent().as_bytes());

@@ -106,6 +106,12 @@ fn shapes_can_be_looked_at() {
     let of_qcow2: Vec<_> = node.members_of("qcow2").map(|member| (member.name, member.shape.kind())).collect();
     assert_eq!(of_qcow2, [("file", Kind::Alternate), ("backing", Kind::Alternate)]);
     assert_eq!((node.members_of("none").count(), node.members_of_any().count()), (0, 6));
+    let with = |tag| node.members_with(tag).map(|member| member.name).collect::<Vec<_>>();
+    assert_eq!(with(Some("qcow2")), ["node-name", "driver", "read-only", "file", "backing"]);
+    assert_eq!(
+        (with(Some("none")), with(None)),
+        (names.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), with(Some("null-co")))
+    );
     let reply = schema.reply("query-yank").unwrap();
     let element = reply.element().unwrap();
     assert_eq!((reply.kind(), element.kind(), element.element().is_none()), (Kind::Array, Kind::Object, true));

@@ -282,7 +282,7 @@ fn told<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Notice>, Vec<Str
     let mut answers: Vec<_> = tickets.iter().map(|ticket| format!("{:?}", rig.claim(ticket))).collect();
     answers.push(format!("{:?}", rig.claim(&raw)));
     answers.push(format!("{:?}", rig.vm.session().counters()));
-    (rig.notices, answers, sent)
+    (rig.notices.clone(), answers, sent)
 }
 
 proptest! {

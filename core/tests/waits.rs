@@ -317,6 +317,20 @@ fn without_a_monitor_no_event_can_come() {
     assert_eq!(hit(&mut rig, more).index, 1);
 }
 
+/// Somebody's request comes in at the moment, or after it: it is still due, or a wait without a deadline would last for ever.
+#[test]
+fn a_request_does_not_swallow_the_moment_from_which_no_event_can_come() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let events = rig.wait(&mark, [Wait::event("NEVER")]);
+    rig.closes(Channel::Monitor);
+    rig.now = at(secs(7));
+    rig.vm.type_on(rig.now, "tty", b"x").expect("a console");
+    assert_eq!(rig.vm.deadline(), Some((at(secs(5)), Why::HangUp)));
+    rig.pass(secs(0));
+    assert_eq!((rig.vm.claim_wait(events), rig.vm.deadline()), (Some(Err(WaitError::Disconnected)), None));
+}
+
 /// As above, for a wait that begins when the monitor has been gone for long: it must not last until the end.
 #[test]
 fn a_wait_for_events_that_begins_without_a_monitor_is_over_at_once() {

@@ -1,12 +1,14 @@
 //! Decides what a machine looks like to a caller that may block.
 
+mod errands;
+mod kept;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Gap, Hit, HostFault, Identity, LaunchError,
-    Machine, Mark, Misuse, Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine, Mark,
+    Misuse, Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
 
 use crate::driver::Driver;
@@ -64,33 +66,6 @@ impl Vm {
     /// ```
     pub fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
         Self::launch(Config::attach(peer).launch_within(deadline))
-    }
-
-    /// Goes on with a machine that was launched to be [kept](Config::keep_when_we_die), by this program before a restart
-    /// or by another: the very same process, or none. From now on it is as any machine that we are
-    /// [attached](Self::attach) to; whoever ends it also removes what was made for it.
-    ///
-    /// # Errors
-    ///
-    /// When it is gone, when somebody else is connected, and as [`attach`](Self::attach).
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// use qemu_machine_blocking::{Config, Identity, Vm};
-    ///
-    /// let vm = Vm::launch(Config::new("qemu-system-x86_64").keep_when_we_die())?;
-    /// let stored = serde_json::to_string(&vm.identity()?)?;
-    /// vm.detach()?;
-    ///
-    /// // Later, in another process:
-    /// let identity: Identity = serde_json::from_str(&stored)?;
-    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5))?;
-    /// println!("{}", vm.execute("query-status")?["status"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {
-        let vm = Self::launch(Config::resume(identity).launch_within(deadline))?;
-        Ok((vm, Gap::before_this_session()))
     }
 
     /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
@@ -211,29 +186,6 @@ impl Vm {
             .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
     }
 
-    /// Runs something that takes several commands and events, to its end: see [`errand`](crate::errand). One deadline
-    /// bounds all of it.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
-    /// use qemu_machine_blocking::errand::Unplug;
-    ///
-    /// vm.run(Unplug::device("net1"), Duration::from_secs(30))?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn run<E: Errand>(&self, errand: E, deadline: impl Into<Deadline>) -> E::Output {
-        let mut run = Run::new(errand, deadline.into());
-        loop {
-            self.driver().wait_for(|machine| run.hear(machine).then_some(()));
-            // Here speaks the caller's own code, so without the lock.
-            if let Some(output) = run.think() {
-                return output;
-            }
-            self.ask(|machine, now| run.act(machine, now));
-        }
-    }
-
     /// Waits for the machine to end by itself. When the deadline passes it is left running; QEMU's Python class kills it
     /// then.
     ///
@@ -285,16 +237,6 @@ impl Vm {
     /// [`Misuse::Ours`] for a machine that we launched.
     pub fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::disconnect)
-    }
-
-    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is, and returns when the connection
-    /// is closed. Take its [identity](Self::identity) before.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotKept`], and [`Misuse::NotRunning`].
-    pub fn detach(&self) -> Result<Outcome, Misuse> {
-        self.end(Machine::detach)
     }
 
     /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Returns when the agent answers:

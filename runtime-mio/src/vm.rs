@@ -1,17 +1,20 @@
 //! Decides what a machine looks like to the loop that drives it.
 
+mod errands;
+mod events;
+mod kept;
+
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use qemu_machine_blocking::host::{Clock, Host, IdentityError, descriptor, identity};
-use qemu_machine_core::errand::{Errand, Run};
+use qemu_machine_blocking::host::{Clock, Host, descriptor};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Identity, Input, LaunchError,
-    Line, ListenerId, Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait,
-    WaitError, WaitId,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Line,
+    Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait, WaitError,
+    WaitId,
 };
 
 use crate::sources::{Registered, Sources};
@@ -247,103 +250,6 @@ impl Vm {
     /// Nobody waits for this any more.
     pub fn forget(&mut self, wait: WaitId) {
         self.machine.forget(wait);
-    }
-
-    /// Goes on with something that takes several commands and events, as far as it can: see [`errand`](crate::errand). To
-    /// be called at first, and again when the turn tells what it [awaits](Run::awaits). What it is done with is given
-    /// once.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # use qemu_machine_mio::{Config, Desk, Vm};
-    /// use qemu_machine_mio::errand::{Run, Unplug};
-    ///
-    /// # let mut desk = Desk::new()?;
-    /// # let (registry, tokens) = desk.parts();
-    /// # let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
-    /// let mut unplug = Run::new(Unplug::device("net1"), Duration::from_secs(30).into());
-    /// let mut done = vm.advance(&mut unplug);
-    /// // And in the loop:
-    /// while let Some(notice) = vm.turn(registry) {
-    ///     if unplug.awaits() == Some(notice) {
-    ///         done = vm.advance(&mut unplug);
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn advance<E: Errand>(&mut self, run: &mut Run<E>) -> Option<E::Output> {
-        self.ask(|machine, now| run.advance(machine, now))
-    }
-
-    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is: begins to let go of it. Take its [identity](Self::identity) before.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotKept`], and [`Misuse::NotRunning`].
-    pub fn detach(&mut self) -> Result<(), Misuse> {
-        self.ask(Machine::detach)
-    }
-
-    /// What the machine is known by to whoever goes on with it, if it was launched to be
-    /// [kept](Config::keep_when_we_die): launch [`Config::resume`] with it. Store it as soon as it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotKept`], [`Misuse::NotRunning`], and what the host does not say.
-    pub fn identity(&self) -> Result<Identity, IdentityError> {
-        identity(&self.machine)
-    }
-
-    /// Gives up what an errand waits for. What its commands began goes on.
-    pub fn give_up<E: Errand>(&mut self, run: &mut Run<E>) {
-        self.ask(|machine, _| run.give_up(machine));
-    }
-
-    /// Begins to queue, from a position on, every event that is one of these: a consumer of its own.
-    /// [`Notice::Heard`] says that its queue, which was empty, has something; [`Wait::heard`] waits for that together
-    /// with other things, or until a deadline.
-    ///
-    /// When the loop is slow, the oldest are dropped beyond [`Limits::listener`](crate::Limits::listener) bytes, and
-    /// [counted](Self::missed_events).
-    ///
-    /// # Errors
-    ///
-    /// For what is no event, for an empty filter, and for more listeners at once than
-    /// [`Limits::listeners`](crate::Limits::listeners).
-    ///
-    /// ```no_run
-    /// # use qemu_machine_mio::{Config, Desk, Notice, Vm, Wait};
-    /// # let mut desk = Desk::new()?;
-    /// # let (registry, tokens) = desk.parts();
-    /// # let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
-    /// let resets = vm.listen(&vm.mark(), [Wait::event("RESET")])?;
-    /// while let Some(notice) = vm.turn(registry) {
-    ///     if notice == Notice::Heard(resets) {
-    ///         while let Some(event) = vm.next_event(resets) {
-    ///             println!("{event}");
-    ///         }
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn listen(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<ListenerId, Misuse> {
-        self.ask(|machine, _| machine.listen(from, filter))
-    }
-
-    /// The oldest event in the queue of a listener. It is given once.
-    pub fn next_event(&mut self, listener: ListenerId) -> Option<qemu_machine_core::Event> {
-        self.machine.next_event(listener)
-    }
-
-    /// How many events a listener wanted and lost, because its queue was full.
-    #[must_use]
-    pub fn missed_events(&self, listener: ListenerId) -> u64 {
-        self.machine.missed_events(listener)
-    }
-
-    /// Ends a listener. Its queue is dropped, and a wait for nothing else is over.
-    pub fn unlisten(&mut self, listener: ListenerId) {
-        self.ask(|machine, _| machine.unlisten(listener));
     }
 
     /// Types on a console. It goes out with the next turn, as fast as the guest takes it.

@@ -1,13 +1,15 @@
 //! Decides what a machine looks like to a task.
 
+mod errands;
+mod kept;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Gap, Hit, HostFault, Identity,
-    LaunchError, Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError,
-    WaitId, wire::Encoded,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, WaitId,
+    wire::Encoded,
 };
 
 use qemu_machine_blocking::host::descriptor;
@@ -77,35 +79,6 @@ impl Vm {
     /// ```
     pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
         Self::launch(Config::attach(peer).launch_within(deadline)).await
-    }
-
-    /// Goes on with a machine that was launched to be [kept](Config::keep_when_we_die), by this program before a restart
-    /// or by another: the very same process, or none. From now on it is as any machine that we are
-    /// [attached](Self::attach) to; whoever ends it also removes what was made for it.
-    ///
-    /// # Errors
-    ///
-    /// When it is gone, when somebody else is connected, and as [`attach`](Self::attach).
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// use qemu_machine_smol::{Config, Identity, Vm};
-    ///
-    /// # smol::block_on(async {
-    /// let vm = Vm::launch(Config::new("qemu-system-x86_64").keep_when_we_die()).await?;
-    /// let stored = serde_json::to_string(&vm.identity()?)?;
-    /// vm.detach().await?;
-    ///
-    /// // Later, in another process:
-    /// let identity: Identity = serde_json::from_str(&stored)?;
-    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5)).await?;
-    /// println!("{}", vm.execute("query-status").await?["status"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
-    /// ```
-    pub async fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {
-        let vm = Self::launch(Config::resume(identity).launch_within(deadline)).await?;
-        Ok((vm, Gap::before_this_session()))
     }
 
     /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
@@ -237,35 +210,6 @@ impl Vm {
         self.over(wait, Machine::claim_wait).await
     }
 
-    /// Runs something that takes several commands and events, to its end: see [`errand`](crate::errand). One deadline
-    /// bounds all of it.
-    ///
-    /// ```no_run
-    /// # use std::time::Duration;
-    /// # smol::block_on(async {
-    /// # let vm = qemu_machine_smol::Vm::launch(qemu_machine_smol::Config::new("qemu-system-x86_64")).await?;
-    /// use qemu_machine_smol::errand::Unplug;
-    ///
-    /// vm.run(Unplug::device("net1"), Duration::from_secs(30)).await?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
-    /// ```
-    ///
-    /// Dropped, it gives up what it waits for; what its commands began goes on.
-    pub async fn run<E: Errand>(&self, errand: E, deadline: impl Into<Deadline>) -> E::Output {
-        let mut underway = Underway(&self.0.0, Run::new(errand, deadline.into()));
-        loop {
-            let Underway(shared, run) = &mut underway;
-            let awaited = run.awaits();
-            shared.until(awaited.as_slice(), |machine| run.hear(machine).then_some(())).await;
-            // Here speaks the caller's own code, so without the lock.
-            if let Some(output) = run.think() {
-                return output;
-            }
-            shared.ask(|machine, now| run.act(machine, now));
-        }
-    }
-
     /// Waits until a wait is over.
     pub(crate) async fn over<T>(
         &self,
@@ -334,16 +278,6 @@ impl Vm {
         self.end(Machine::disconnect).await
     }
 
-    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is, and is done when the connection
-    /// is closed. Take its [identity](Self::identity) before.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotKept`], and [`Misuse::NotRunning`].
-    pub async fn detach(&self) -> Result<Outcome, Misuse> {
-        self.end(Machine::detach).await
-    }
-
     /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Done when the agent answers:
     /// the guest must have come so far within the deadline.
     ///
@@ -386,19 +320,6 @@ qemu_machine_blocking::verbs_that_wait_for_nothing!(Vm);
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.end(None);
-    }
-}
-
-/// Gives up what an errand waits for when its future is gone.
-struct Underway<'a, E: Errand>(&'a Shared, Run<E>);
-
-impl<E: Errand> Drop for Underway<'_, E> {
-    fn drop(&mut self) {
-        let awaited = self.1.awaits();
-        self.0.ask(|machine, _| self.1.give_up(machine));
-        if let Some(awaited) = awaited {
-            self.0.stop_waiting(awaited);
-        }
     }
 }
 

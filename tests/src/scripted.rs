@@ -297,6 +297,7 @@ impl Script {
             .wrapper(["bash", "-c", WRAPPER, "bash"])
             .launch_within(crate::PATIENCE / 2)
             .without_heartbeat()
+            .recorded()
             .args(self.arguments())
     }
 

@@ -4,6 +4,7 @@ use std::sync::mpsc::channel;
 use std::thread::spawn;
 use std::time::Duration;
 
+use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryStatus};
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
     Cause, Command, CommandError, Config, FOREVER, Found, Mark, Misuse, OutOfBand, Shutdown, State, Unread, Value, Vm,
@@ -11,7 +12,7 @@ use qemu_machine_blocking::{
 };
 use qemu_machine_tests::guest::{GREETING, ImageFile, POWERING_OFF, arguments};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Longer than anything that is expected takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
@@ -47,45 +48,6 @@ fn execute<C: Command>(vm: &Vm, command: C) -> C::Reply {
     vm.execute_by(command, LONG).unwrap_or_else(|error| panic!("{error}"))
 }
 
-#[derive(Serialize)]
-struct QueryStatus {}
-
-#[derive(Debug, PartialEq, Deserialize)]
-struct Status {
-    running: bool,
-    status: String,
-}
-
-impl Command for QueryStatus {
-    type Reply = Status;
-
-    fn name(&self) -> &str {
-        "query-status"
-    }
-
-    fn arguments(&self) -> Option<impl Serialize> {
-        Some(self)
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct HumanMonitorCommand {
-    command_line: &'static str,
-}
-
-impl Command for HumanMonitorCommand {
-    type Reply = String;
-
-    fn name(&self) -> &str {
-        "human-monitor-command"
-    }
-
-    fn arguments(&self) -> Option<impl Serialize> {
-        Some(self)
-    }
-}
-
 // Commands.
 
 #[test]
@@ -108,7 +70,7 @@ fn a_launched_machine_runs() {
 fn a_machine_takes_the_first_accelerator_that_works() {
     bounded(|| {
         let guest = Guest::start(&["kvm", "tcg"]);
-        assert_eq!(execute(&guest.vm, QueryStatus {}).status, "running");
+        assert_eq!(execute(&guest.vm, QueryStatus).status, "running");
         guest.vm.type_on("tty", "!").unwrap();
         guest.vm.wait_any(&Mark::default(), [Wait::text("tty", "!")], LONG).unwrap();
     });
@@ -117,8 +79,8 @@ fn a_machine_takes_the_first_accelerator_that_works() {
 #[test]
 fn commands_of_all_kinds_are_answered() {
     with_empty_machine(|vm| {
-        assert!(execute(vm, QueryStatus {}).running);
-        assert_eq!(execute(vm, HumanMonitorCommand { command_line: "info name" }), "");
+        assert!(execute(vm, QueryStatus).running);
+        assert_eq!(execute(vm, HumanMonitorCommand { command_line: "info name".into() }), "");
         assert!(execute(vm, ("qom-list", json!({"path": "/"}))).is_array());
         let unread = execute(vm, Unread("query-status"));
         assert!(unread.as_str().starts_with('{'), "{unread:?}");
@@ -156,7 +118,7 @@ fn refusals_are_in_the_words_of_qemu() {
         // QEMU cannot read this one so far as to find its id.
         let raw = vm.execute_raw(r#"{"execute": "query-status", "arguments": {"a": "\ud83d"}}"#);
         assert_eq!(raw.unwrap()["error"]["class"], "GenericError");
-        assert!(execute(vm, QueryStatus {}).running);
+        assert!(execute(vm, QueryStatus).running);
     });
 }
 
@@ -175,7 +137,7 @@ fn what_makes_no_sense_is_not_sent() {
         assert_eq!(vm.type_on("tty", "!"), Err(Misuse::UnknownConsole("tty".into())));
         let nothing = vm.wait_any(&Mark::default(), [], LONG);
         assert_eq!(nothing, Err(WaitError::Misuse(Misuse::EmptyWait)));
-        assert!(execute(vm, QueryStatus {}).running);
+        assert!(execute(vm, QueryStatus).running);
     });
 }
 
@@ -285,7 +247,7 @@ fn several_threads_share_a_machine() {
 fn hundred_commands(vm: &Vm) {
     for number in 0..100 {
         if number % 2 == 0 {
-            assert!(execute(vm, QueryStatus {}).running);
+            assert!(execute(vm, QueryStatus).running);
         } else {
             let id = format!("no-such-command-{number}-{:?}", std::thread::current().id());
             let Err(CommandError::Refused(refusal)) = vm.execute_by(&*id, LONG) else { panic!() };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Errand, ErrandError, News, Next};
 use crate::command::{Command, Payload};
 use crate::commands::{Job, QueryJobs};
-use crate::error::{CommandError, WaitError};
+use crate::error::CommandError;
 use crate::fault::{Misuse, Refusal};
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
@@ -111,18 +111,6 @@ pub enum JobError {
     /// A command was refused, or the deadline passed, or the machine ended.
     #[error(transparent)]
     Errand(#[from] ErrandError),
-}
-
-impl From<CommandError> for JobError {
-    fn from(error: CommandError) -> Self {
-        Self::Errand(error.into())
-    }
-}
-
-impl From<WaitError> for JobError {
-    fn from(error: WaitError) -> Self {
-        Self::Errand(error.into())
-    }
 }
 
 impl FollowJob {

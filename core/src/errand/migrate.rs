@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{Errand, ErrandError, News, Next};
 use crate::command::Payload;
-use crate::error::{CommandError, WaitError};
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Migrates a machine to another QEMU, or receives one, and follows that to its end.
@@ -70,18 +69,6 @@ pub enum MigrateError {
     /// A command was refused, or the deadline passed, or the machine ended.
     #[error(transparent)]
     Errand(#[from] ErrandError),
-}
-
-impl From<CommandError> for MigrateError {
-    fn from(error: CommandError) -> Self {
-        Self::Errand(error.into())
-    }
-}
-
-impl From<WaitError> for MigrateError {
-    fn from(error: WaitError) -> Self {
-        Self::Errand(error.into())
-    }
 }
 
 /// What `query-migrate` says, as far as it matters here.

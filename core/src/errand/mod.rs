@@ -120,3 +120,24 @@ pub enum ErrandError {
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
+
+/// Lets the errors of the errands take what an [`ErrandError`] takes, so that `?` and `into` reach them in one step.
+macro_rules! take_errand_errors {
+    ($($error:ty),+) => {
+        $(
+            impl From<CommandError> for $error {
+                fn from(error: CommandError) -> Self {
+                    Self::Errand(error.into())
+                }
+            }
+
+            impl From<WaitError> for $error {
+                fn from(error: WaitError) -> Self {
+                    Self::Errand(error.into())
+                }
+            }
+        )+
+    };
+}
+
+take_errand_errors!(JobError, MigrateError, UnplugError);

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde_json::json;
 
 use super::{Errand, ErrandError, News, Next};
-use crate::error::{CommandError, WaitError};
+use crate::error::WaitError;
 use crate::event::Event;
 use crate::wait::{Found, Hit, Mark, Wait};
 
@@ -39,18 +39,6 @@ pub enum UnplugError {
     /// QEMU refuses, or nothing was heard of the guest.
     #[error(transparent)]
     Errand(#[from] ErrandError),
-}
-
-impl From<CommandError> for UnplugError {
-    fn from(error: CommandError) -> Self {
-        Self::Errand(error.into())
-    }
-}
-
-impl From<WaitError> for UnplugError {
-    fn from(error: WaitError) -> Self {
-        Self::Errand(error.into())
-    }
 }
 
 impl Unplug {

@@ -15,10 +15,14 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`]; [`Misuse::Ours`] for one that we launched: that is ended, not left.
     pub fn disconnect(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(now, || Told::Disconnect, |machine| match machine.is_attached() {
-            true => machine.end(now, Request::Kill),
-            false => Err(Misuse::Ours),
-        })
+        self.asked(
+            now,
+            || Told::Disconnect,
+            |machine| match machine.is_attached() {
+                true => machine.end(now, Request::Kill),
+                false => Err(Misuse::Ours),
+            },
+        )
     }
 
     /// Leaves a machine that was launched to be [kept](crate::Config::keep_when_we_die), as it is: the connection is closed,

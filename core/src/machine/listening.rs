@@ -45,11 +45,7 @@ impl Machine {
         self.asked_for_number(self.now, || told, |machine| machine.begin_to_listen(from, events), |id| id.0)
     }
 
-    fn begin_to_listen(
-        &mut self,
-        from: &Mark,
-        filter: impl IntoIterator<Item = Wait>,
-    ) -> Result<ListenerId, Misuse> {
+    fn begin_to_listen(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<ListenerId, Misuse> {
         let filter = filter.into_iter().map(Wait::into_filter).collect::<Result<Vec<_>, _>>()?;
         if filter.is_empty() {
             return Err(Misuse::EmptyWait);

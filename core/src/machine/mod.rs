@@ -7,6 +7,7 @@ mod listening;
 mod owed;
 mod recorded;
 mod turn;
+mod waiting;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -19,7 +20,7 @@ use crate::config::{Config, Dialect};
 use crate::console::Console;
 use crate::descriptor::Descriptor;
 use crate::effect::Effect;
-use crate::error::{CommandError, WaitError};
+use crate::error::CommandError;
 use crate::event::{History, Listeners};
 use crate::fault::Misuse;
 use crate::input::Prepared;
@@ -31,7 +32,7 @@ use crate::record::{Issued, Recorder, Said, Told};
 use crate::session::{Fact, Heard, Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
 use crate::transport::Monitor;
-use crate::wait::{self, Hit, Item, Mark, Wait, WaitId, Waits};
+use crate::wait::{Mark, Waits};
 use crate::wire::Encoded;
 use owed::Owed;
 
@@ -265,90 +266,6 @@ impl Machine {
         Ok(())
     }
 
-    /// Begins to wait for the first of several things, from a position on.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownListener`]; [`Misuse::NotLaunched`]
-    /// before the first launch.
-    pub fn wait(
-        &mut self,
-        now: Moment,
-        from: &Mark,
-        things: impl IntoIterator<Item = Wait>,
-        deadline: Deadline,
-    ) -> Result<WaitId, Misuse> {
-        if self.recorder.is_none() {
-            return self.begin_to_wait(now, from, things, deadline);
-        }
-        let things: Vec<_> = things.into_iter().collect();
-        let told = Told::Wait { from: from.clone(), things: things.clone(), within: deadline };
-        self.asked_for_number(now, || told, |machine| machine.begin_to_wait(now, from, things, deadline), |id| id.0)
-    }
-
-    fn begin_to_wait(
-        &mut self,
-        now: Moment,
-        from: &Mark,
-        things: impl IntoIterator<Item = Wait>,
-        deadline: Deadline,
-    ) -> Result<WaitId, Misuse> {
-        if self.state() == State::Idle {
-            return Err(Misuse::NotLaunched);
-        }
-        self.advance_clock(now);
-        let from = &from.not_before(&self.birth);
-        let items = things.into_iter().map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
-        if items.is_empty() {
-            return Err(Misuse::EmptyWait);
-        }
-        if self.waits.len() >= self.config.limits.waits && items != [Item::End] {
-            return Err(Misuse::TooManyWaits(self.config.limits.waits));
-        }
-        let until = deadline.passes_at(self.now);
-        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles, &self.listeners);
-        if let Some(outcome) = &self.outcome {
-            self.waits.ended(outcome);
-        }
-        if self.is_deaf() {
-            self.waits.disconnected();
-        }
-        self.waits.expire(self.now);
-        self.announce_waits();
-        Ok(id)
-    }
-
-    /// Begins to wait for the end, and for nothing else. That is never refused because too many wait.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotLaunched`].
-    pub fn wait_for_end(&mut self, now: Moment, deadline: Deadline) -> Result<WaitId, Misuse> {
-        let from = self.mark();
-        self.wait(now, &from, [Wait::end()], deadline)
-    }
-
-    fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
-        Ok(match thing.0 {
-            wait::Kind::Event(filter) => Item::Event(filter),
-            wait::Kind::Heard(id) if self.listeners.knows(id) => Item::Heard(id),
-            wait::Kind::Heard(_) => return Err(Misuse::UnknownListener),
-            wait::Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
-            wait::Kind::Text { text, .. } if text.len() > self.config.limits.console => {
-                return Err(Misuse::TextTooLong(self.config.limits.console));
-            }
-            wait::Kind::Text { console, text, line } => {
-                let console = self.console_index(&console)?;
-                Item::Text { console, text, scanned: from.position(console), line }
-            }
-            wait::Kind::Output { console } => {
-                let console = self.console_index(&console)?;
-                Item::Output { console, from: from.position(console) }
-            }
-            wait::Kind::End => Item::End,
-        })
-    }
-
     /// Ends the machine by this policy. Does nothing when that is under way already. A machine that somebody else
     /// launched is told to `quit`, and let go when it does not.
     ///
@@ -365,10 +282,14 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that somebody else launched.
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(now, || Told::Kill, |machine| match machine.is_attached() {
-            true => Err(Misuse::NotOurs),
-            false => machine.end(now, Request::Kill),
-        })
+        self.asked(
+            now,
+            || Told::Kill,
+            |machine| match machine.is_attached() {
+                true => Err(Misuse::NotOurs),
+                false => machine.end(now, Request::Kill),
+            },
+        )
     }
 
     /// Waits no longer for a process that was killed and does not end: what is left of this life is cleaned up. Does
@@ -442,26 +363,6 @@ impl Machine {
         self.told(self.now, || Told::Disown(id.0));
         self.answers.retain(|(other, _)| *other != id);
         self.tell_session(Heard::Disown(id));
-    }
-
-    /// The outcome that [`wait_for_end`](Self::wait_for_end) without a deadline waited for, once it is there: that of the
-    /// life in which it began, whatever has been launched since. It is given once.
-    pub fn claim_end(&mut self, id: WaitId) -> Option<Outcome> {
-        self.claim_wait(id)?.and_then(Hit::into_end).ok()
-    }
-
-    /// What a wait found, once it is over. It is given once.
-    pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
-        let over = self.waits.claim(id)?;
-        self.told(self.now, || Told::Claim(id.0));
-        self.said(|| Said::found(&over));
-        Some(over)
-    }
-
-    /// Nobody waits for this any more.
-    pub fn forget(&mut self, id: WaitId) {
-        self.told(self.now, || Told::Forget(id.0));
-        self.waits.forget(id);
     }
 }
 

@@ -26,13 +26,13 @@ impl Machine {
     /// It is told something.
     pub(super) fn told(&mut self, now: Moment, what: impl FnOnce() -> Told) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.add(self.now.max(now), Entry::Told(what()));
+            recorder.add(now.max(self.now), Entry::Told(what()));
         }
     }
 
     /// It is told news. That time passed is nothing new where nothing was due.
     pub(super) fn told_news(&mut self, now: Moment, input: &Input<'_>) {
-        let is_due = || self.deadline().is_some_and(|(until, _)| until <= now);
+        let is_due = || self.deadline().is_some_and(|(until, _)| until <= now.max(self.now));
         if self.recorder.is_some() && (*input != Input::TimePassed || is_due()) {
             self.told(now, || Told::from(input));
         }

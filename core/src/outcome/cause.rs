@@ -137,11 +137,7 @@ impl Cause {
             None if started => Self::Unkillable,
             None => Self::NotStarted,
             Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if evidence.climbed(Rung::Kill) => {
-                if evidence.gave_up {
-                    Self::LaunchFailed
-                } else {
-                    Self::Asked(Rung::Kill)
-                }
+                if evidence.gave_up { Self::LaunchFailed } else { Self::Asked(Rung::Kill) }
             }
             Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if evidence.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)

@@ -80,9 +80,20 @@ impl Beginning {
 pub(crate) enum Told {
     Launch,
     Execute(Issued),
-    Type { console: String, #[serde(with = "as_text")] text: Vec<u8> },
-    Wait { from: Mark, things: Vec<Wait>, within: Deadline },
-    Listen { from: Mark, events: Vec<Wait> },
+    Type {
+        console: String,
+        #[serde(with = "as_text")]
+        text: Vec<u8>,
+    },
+    Wait {
+        from: Mark,
+        things: Vec<Wait>,
+        within: Deadline,
+    },
+    Listen {
+        from: Mark,
+        events: Vec<Wait>,
+    },
     Unlisten(u64),
     /// The answer of a command was taken away.
     Take(u64),
@@ -106,7 +117,11 @@ pub(crate) enum Told {
     Opened(Channel),
     OpenFailed(Channel, HostFault),
     Crowded(Channel),
-    Received { from: Channel, #[serde(with = "as_text")] bytes: Vec<u8> },
+    Received {
+        from: Channel,
+        #[serde(with = "as_text")]
+        bytes: Vec<u8>,
+    },
     Closed(Channel),
     Signalled(Signal),
     SignalFailed(Signal, HostFault),
@@ -116,7 +131,11 @@ pub(crate) enum Told {
     RemoveFailed(HostFault),
     TimePassed,
     /// These bytes went out.
-    Sent { to: Channel, #[serde(with = "as_text")] bytes: Vec<u8> },
+    Sent {
+        to: Channel,
+        #[serde(with = "as_text")]
+        bytes: Vec<u8>,
+    },
 }
 
 /// A command, as it is handed to the session.
@@ -148,8 +167,15 @@ pub(crate) enum Said {
     Order(String),
     Ready,
     Gap,
-    Answer { id: u64, #[serde(with = "as_text")] reply: Vec<u8> },
-    Failure { id: u64, problem: String },
+    Answer {
+        id: u64,
+        #[serde(with = "as_text")]
+        reply: Vec<u8>,
+    },
+    Failure {
+        id: u64,
+        problem: String,
+    },
     Found(String),
     Event(String),
     Ended(String),
@@ -238,7 +264,11 @@ impl Said {
     /// How the life ended, without the command line, which is in the first line.
     pub(crate) fn ended(outcome: &Outcome) -> Self {
         let exit = outcome.exit.map(|exit| format!("; {exit}")).unwrap_or_default();
-        Self::Ended(format!("{}{exit}; {} commands without a reply", outcome.cause, outcome.unanswered))
+        let unanswered = match outcome.unanswered {
+            0 => String::new(),
+            count => format!("; commands without a reply: {count}"),
+        };
+        Self::Ended(format!("{}{exit}{unanswered}", outcome.cause))
     }
 
     /// What a wait came to.

@@ -7,7 +7,7 @@ use super::{Entry, Line, Record, Said, Told};
 use crate::time::Moment;
 
 /// The lines that are kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     /// The beginning, which is never dropped: what is launched, and how that went.
     head: Vec<Line>,
@@ -19,6 +19,8 @@ pub(crate) struct Recorder {
     /// How many bytes the tail holds, and may hold.
     held: usize,
     limit: usize,
+    /// The latest moment that was told, also of what was refused and changed nothing.
+    latest: Moment,
 }
 
 impl Recorder {
@@ -29,11 +31,17 @@ impl Recorder {
     pub(crate) fn new(first: Line, limit: usize) -> Self {
         let room = limit / Self::HEAD;
         let (head, tail) = (Vec::from([first]), VecDeque::new());
-        Self { head, tail, dropped: 0, room, held: 0, limit: limit - room }
+        Self { head, tail, dropped: 0, room, held: 0, limit: limit - room, latest: Moment::ORIGIN }
+    }
+
+    /// Nothing that comes is of an earlier moment.
+    pub(crate) fn reach(&mut self, at: Moment) {
+        self.latest = self.latest.max(at);
     }
 
     pub(crate) fn add(&mut self, at: Moment, entry: Entry) {
-        let line = Line { at, entry };
+        self.reach(at);
+        let line = Line { at: self.latest, entry };
         let weight = line.weight();
         if weight <= self.room && self.tail.is_empty() && self.dropped == 0 {
             self.room -= weight;
@@ -55,14 +63,21 @@ impl Recorder {
         Record { lines: self.head.iter().cloned().chain(gap).chain(self.tail.iter().cloned()).collect() }
     }
 
-    /// One that keeps everything, from the middle of a life.
-    pub(crate) fn unbounded() -> Self {
-        Self { head: Vec::new(), tail: VecDeque::new(), dropped: 0, room: usize::MAX, held: 0, limit: 0 }
+    /// One that keeps everything.
+    pub(crate) fn unbounded(first: Line) -> Self {
+        Self { room: usize::MAX, ..Self::new(first, 0) }
     }
 
-    /// What is kept, without the gap.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.head.iter().chain(&self.tail)
+    /// What is kept of the beginning, from this line on.
+    pub(crate) fn since(&self, line: usize) -> &[Line] {
+        self.head.get(line..).unwrap_or_default()
+    }
+}
+
+/// What is written about a machine is no part of what it knows, so it makes no two of them unequal.
+impl PartialEq for Recorder {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 

@@ -53,29 +53,29 @@ impl Record {
     /// A [`Diverged`] that tells how far it went: at a gap in the record, or where this version of the core decides
     /// otherwise than the one that wrote it.
     pub fn replay(&self) -> Result<Machine, Diverged> {
-        let Some((Line { entry: Entry::Machine(beginning), .. }, _)) = self.lines.split_first() else {
+        let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else {
             return Err(Diverged::NoBeginning);
         };
         let mut machine = Machine::new(beginning.config.clone())?;
+        machine.recorder = Some(Box::new(Recorder::unbounded(first.clone())));
         let mut line = 1;
         while let Some(next) = self.lines.get(line) {
             if let Entry::Dropped(count) = next.entry {
                 return Err(Diverged::Dropped { line, count });
             }
-            machine.recorder = Some(Box::new(Recorder::unbounded()));
             machine.live_again(next);
-            line = self.compare(line, machine.recorder.take().as_deref())?;
+            let said = machine.recorder.as_ref().map(|recorder| recorder.since(line)).unwrap_or_default();
+            line = self.compare(line, said)?;
         }
         Ok(machine)
     }
 
     /// Compares what was said now with what was recorded from this line on, and returns the line behind that. The record
     /// may have been taken in the middle of it.
-    fn compare(&self, line: usize, said: Option<&Recorder>) -> Result<usize, Diverged> {
+    fn compare(&self, line: usize, said: &[Line]) -> Result<usize, Diverged> {
         let as_json = |line: &Line| serde_json::to_string(line).unwrap_or_default();
         let mut behind = line;
-        for replayed in said.into_iter().flat_map(Recorder::lines) {
-            let Some(recorded) = self.lines.get(behind) else { break };
+        for (replayed, recorded) in said.iter().zip(&self.lines[line..]) {
             behind += 1;
             if recorded != replayed {
                 let (recorded, replayed) = (as_json(recorded), as_json(replayed));
@@ -94,7 +94,9 @@ impl Record {
 impl Machine {
     /// Does what a line says. What it says by itself is compared, not done; but an order is given when it is asked for.
     fn live_again(&mut self, line: &Line) {
-        self.advance_clock(line.at);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.reach(line.at);
+        }
         match &line.entry {
             Entry::Told(told) => match told.as_input() {
                 Some(input) => self.handle(line.at, input),

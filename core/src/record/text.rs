@@ -100,7 +100,7 @@ mod tests {
         #[test]
         fn bytes_come_back_as_they_were(some in any::<Vec<u8>>()) {
             let json = serde_json::to_string(&some.to_text()).unwrap();
-            prop_assert_eq!(Vec::from_text(serde_json::from_str(&json).unwrap()).unwrap(), some);
+            prop_assert_eq!(Vec::<u8>::from_text(serde_json::from_str(&json).unwrap()).unwrap(), some);
         }
     }
 

@@ -130,6 +130,6 @@ fn tell_said(said: &Said) -> Option<String> {
 }
 
 fn join(things: &[crate::Wait]) -> String {
-    let words: Vec<_> = things.iter().map(|thing| format!("{thing:?}")).collect();
+    let words: Vec<_> = things.iter().map(|thing| thing.to_string()).collect();
     words.join(", ")
 }

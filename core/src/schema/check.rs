@@ -234,9 +234,7 @@ impl<'a> Shape<'a> {
 
     /// The members that this object has, as far as its tag says.
     fn certain(self, members: &Map<String, Value>) -> impl Iterator<Item = Member<'a>> {
-        let value = self.tag().and_then(|tag| members.get(tag)).and_then(Value::as_str);
-        let variant = value.and_then(|value| self.variant(value));
-        self.members().chain(variant.into_iter().flat_map(Shape::members))
+        self.members_with(self.tag().and_then(|tag| members.get(tag)).and_then(Value::as_str))
     }
 }
 

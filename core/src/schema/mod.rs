@@ -230,6 +230,30 @@ impl<'a> Shape<'a> {
         self.variant(value).into_iter().flat_map(Shape::members)
     }
 
+    /// All members that an object has, when its [`tag`](Self::tag) has this value; without one, those that it has in any
+    /// case.
+    ///
+    /// ```
+    /// # use qemu_machine_core::Schema;
+    /// # let reply = r#"[
+    /// #   {"name": "blockdev-add", "meta-type": "command", "arg-type": "1", "ret-type": "0"},
+    /// #   {"name": "0", "meta-type": "object", "members": []},
+    /// #   {"name": "1", "meta-type": "object", "tag": "driver", "variants": [{"case": "nvme", "type": "3"}],
+    /// #    "members": [{"name": "driver", "type": "2"}]},
+    /// #   {"name": "2", "meta-type": "enum", "values": ["nvme", "raw"]},
+    /// #   {"name": "3", "meta-type": "object", "members": [{"name": "namespace", "type": "2"}]}
+    /// # ]"#;
+    /// # let schema: Schema = serde_json::from_str(reply)?;
+    /// let node = schema.arguments("blockdev-add").expect("a command of this QEMU");
+    /// let names = |tag| node.members_with(tag).map(|member| member.name).collect::<Vec<_>>();
+    /// assert_eq!(names(None), ["driver"]);
+    /// assert_eq!(names(Some("nvme")), ["driver", "namespace"]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn members_with(self, value: Option<&str>) -> impl Iterator<Item = Member<'a>> {
+        self.members().chain(value.into_iter().flat_map(move |value| self.members_of(value)))
+    }
+
     /// The members that an object has with one value of its [`tag`](Self::tag) or another.
     pub fn members_of_any(self) -> impl Iterator<Item = Member<'a>> {
         let names = if let Type::Object { variants, .. } = self.kind { Some(variants.values()) } else { None };

@@ -79,7 +79,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(config: Config) -> Self {
-        let vm = Machine::new(config).expect("a good configuration");
+        let vm = Machine::new(config.recorded()).expect("a good configuration");
         Self {
             vm,
             now: Moment::ORIGIN,
@@ -337,4 +337,16 @@ impl Rig {
 /// The ids in a run of requests, in their order.
 pub(crate) fn ids(sent: &str) -> Vec<u16> {
     sent.split("\"id\":").skip(1).map(|rest| rest.split('}').next().unwrap().parse().expect("an id")).collect()
+}
+
+/// Every life of every test replays.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let Some(record) = self.vm.record().filter(|record| record.dropped() == 0 && !std::thread::panicking()) else {
+            return;
+        };
+        if let Err(diverged) = record.replay() {
+            panic!("{diverged}");
+        }
+    }
 }

@@ -57,15 +57,20 @@ pub struct Transcript {
 /// Lets the world of this seed happen.
 #[must_use]
 pub fn run(seed: u64) -> Transcript {
-    let mut world = World::new(seed);
+    happen(World::new(seed, false)).0
+}
+
+/// Lets a world happen, and gives its transcript and its machine.
+fn happen(mut world: World) -> (Transcript, Machine) {
     world.scene.after(Duration::ZERO, What::Act);
     while world.step() {}
     world.check_rest();
     let Scene { lines, seen, broken, .. } = world.scene;
-    Transcript { lines, seen, broken }
+    (Transcript { lines, seen, broken }, world.machine)
 }
 
-/// Lets the world of this seed happen twice: it must be the same both times, and keep all promises.
+/// Lets the world of this seed happen twice, and has it recorded once: it must be the same both times, and keep all
+/// promises, and its record must replay.
 ///
 /// # Panics
 ///
@@ -76,7 +81,7 @@ pub fn check(seed: u64) -> Transcript {
     if let Some(broken) = &transcript.broken {
         panic!("seed {seed}: {broken}\n{}", last(&transcript.lines));
     }
-    let again = run(seed);
+    let (again, machine) = happen(World::new(seed, true));
     if transcript != again {
         let same = transcript.lines.iter().zip(&again.lines).take_while(|(one, other)| one == other).count();
         panic!(
@@ -84,7 +89,20 @@ pub fn check(seed: u64) -> Transcript {
             last(&transcript.lines[..transcript.lines.len().min(same + 1)])
         );
     }
+    if let Err(problem) = replay(machine) {
+        panic!("seed {seed}: {problem}");
+    }
     transcript
+}
+
+/// What is recorded of a machine must make the same machine.
+fn replay(mut machine: Machine) -> Result<(), String> {
+    const LATER: Moment = Moment::new(Duration::MAX);
+    let record = machine.record().ok_or("it was not recorded")?;
+    let mut replayed = record.replay().map_err(|diverged| diverged.to_string())?;
+    // That time passed is written down only where something was due, so the clocks may differ.
+    [&mut replayed, &mut machine].map(|machine| machine.handle(LATER, Input::TimePassed));
+    if replayed == machine { Ok(()) } else { Err(format!("replayed, {machine:#?} is {replayed:#?}")) }
 }
 
 fn last(lines: &[String]) -> String {
@@ -112,13 +130,14 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, recorded: bool) -> Self {
         let mut scene = Scene::new(seed);
         let style = scene.style.clone();
         scene.tell(format!("seed {seed}: {style:?}"));
         let fate = Fate::draw(&mut scene.random, &style);
+        let config = if recorded { style.config().recorded() } else { style.config() };
         Self {
-            machine: Machine::new(style.config()).expect("a configuration that makes sense"),
+            machine: Machine::new(config).expect("a configuration that makes sense"),
             qemu: Qemu::new(fate),
             host: Host::default(),
             caller: Caller::new(style.acts, style.lives, style.consoles),

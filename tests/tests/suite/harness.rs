@@ -128,6 +128,9 @@ impl Transcript {
     }
 
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
+        if let Some(Err(diverged)) = outcome.record.as_ref().map(|record| record.replay()) {
+            panic!("the life does not replay: {diverged}");
+        }
         self.note(format!("end: {}", outcome.cause));
         if let Some(exit) = outcome.exit {
             self.note(format!("end: {exit}"));

@@ -14,6 +14,7 @@ mod on_mio;
 mod on_smol;
 mod python;
 mod real;
+mod recorded;
 mod scripted;
 mod torture;
 

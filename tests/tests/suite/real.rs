@@ -28,7 +28,8 @@ impl<H: Harness> Guest<H> {
             .args(["-accel", "tcg"])
             .args(guest::arguments(image.path()))
             .args(arguments.iter().copied())
-            .serial("tty");
+            .serial("tty")
+            .recorded();
         let mut told = Transcript::default();
         let machine = told.launched(H::launch(config)).expect("the guest boots");
         let mut booted = Self { told, machine, mark: Mark::default(), _image: image };

@@ -67,7 +67,8 @@ impl<'a> Place<'a> {
 
     /// The members that are possible here, those first that must be there.
     pub(crate) fn members(&self) -> Vec<Member<'a>> {
-        let mut members: Vec<_> = choices(self.shape).flat_map(|shape| members(shape, self.tag_of(shape))).collect();
+        let mut members: Vec<_> =
+            choices(self.shape).flat_map(|shape| shape.members_with(self.tag_of(shape))).collect();
         members.sort_by_key(|member| member.optional);
         members
     }
@@ -88,11 +89,6 @@ impl<'a> Place<'a> {
     pub(crate) fn key(&self, member: &str) -> String {
         format!("{}{member}", self.prefix)
     }
-}
-
-/// The members of an object, with those that it has because its tag has this value.
-pub(crate) fn members<'a>(shape: Shape<'a>, tag: Option<&str>) -> Vec<Member<'a>> {
-    shape.members().chain(tag.into_iter().flat_map(|tag| shape.members_of(tag))).collect()
 }
 
 /// What a place may look like: several shapes where there is a choice, and otherwise the one that it has.

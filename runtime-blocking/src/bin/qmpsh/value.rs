@@ -4,7 +4,7 @@ use qemu_machine_blocking::Value;
 use qemu_machine_blocking::json;
 use qemu_machine_blocking::schema::{Kind, Shape};
 
-use crate::place::{choices, members};
+use crate::place::choices;
 use crate::words::{Word, Written};
 
 /// What was written for a command, by the names of its arguments.
@@ -80,8 +80,7 @@ fn below(given: &[(String, Given)], shape: Option<Shape<'_>>) -> Value {
     }
     let object = of_kind(Kind::Object);
     let tag = object.and_then(Shape::tag).and_then(|tag| find(given, tag)).and_then(Given::text);
-    let known = object.map(|object| members(object, tag)).unwrap_or_default();
-    let shape_of = |name: &str| known.iter().find(|member| member.name == name).map(|member| member.shape);
+    let shape_of = |name: &str| object?.members_with(tag).find(|member| member.name == name).map(|member| member.shape);
     Value::Object(given.iter().map(|(name, given)| (name.clone(), given.value(shape_of(name)))).collect())
 }
 

@@ -1,0 +1,118 @@
+//! Decides what can be waited for on a machine, and gives what a wait found.
+
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::error::WaitError;
+use crate::fault::Misuse;
+use crate::lifecycle::State;
+use crate::outcome::Outcome;
+use crate::record::{Said, Told};
+use crate::time::{Deadline, Moment};
+use crate::wait::{Hit, Item, Kind, Mark, Wait, WaitId};
+
+impl Machine {
+    /// Begins to wait for the first of several things, from a position on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownListener`]; [`Misuse::NotLaunched`]
+    /// before the first launch.
+    pub fn wait(
+        &mut self,
+        now: Moment,
+        from: &Mark,
+        things: impl IntoIterator<Item = Wait>,
+        deadline: Deadline,
+    ) -> Result<WaitId, Misuse> {
+        if self.recorder.is_none() {
+            return self.begin_to_wait(now, from, things, deadline);
+        }
+        let things: Vec<_> = things.into_iter().collect();
+        let told = Told::Wait { from: from.clone(), things: things.clone(), within: deadline };
+        self.asked_for_number(now, || told, |machine| machine.begin_to_wait(now, from, things, deadline), |id| id.0)
+    }
+
+    fn begin_to_wait(
+        &mut self,
+        now: Moment,
+        from: &Mark,
+        things: impl IntoIterator<Item = Wait>,
+        deadline: Deadline,
+    ) -> Result<WaitId, Misuse> {
+        if self.state() == State::Idle {
+            return Err(Misuse::NotLaunched);
+        }
+        self.advance_clock(now);
+        let from = &from.not_before(&self.birth);
+        let items = things.into_iter().map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
+        if items.is_empty() {
+            return Err(Misuse::EmptyWait);
+        }
+        if self.waits.len() >= self.config.limits.waits && items != [Item::End] {
+            return Err(Misuse::TooManyWaits(self.config.limits.waits));
+        }
+        let until = deadline.passes_at(self.now);
+        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles, &self.listeners);
+        if let Some(outcome) = &self.outcome {
+            self.waits.ended(outcome);
+        }
+        if self.is_deaf() {
+            self.waits.disconnected();
+        }
+        self.waits.expire(self.now);
+        self.announce_waits();
+        Ok(id)
+    }
+
+    /// Begins to wait for the end, and for nothing else. That is never refused because too many wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotLaunched`].
+    pub fn wait_for_end(&mut self, now: Moment, deadline: Deadline) -> Result<WaitId, Misuse> {
+        let from = self.mark();
+        self.wait(now, &from, [Wait::end()], deadline)
+    }
+
+    fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
+        Ok(match thing.0 {
+            Kind::Event(filter) => Item::Event(filter),
+            Kind::Heard(id) if self.listeners.knows(id) => Item::Heard(id),
+            Kind::Heard(_) => return Err(Misuse::UnknownListener),
+            Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
+            Kind::Text { text, .. } if text.len() > self.config.limits.console => {
+                return Err(Misuse::TextTooLong(self.config.limits.console));
+            }
+            Kind::Text { console, text, line } => {
+                let console = self.console_index(&console)?;
+                Item::Text { console, text, scanned: from.position(console), line }
+            }
+            Kind::Output { console } => {
+                let console = self.console_index(&console)?;
+                Item::Output { console, from: from.position(console) }
+            }
+            Kind::End => Item::End,
+        })
+    }
+
+    /// The outcome that [`wait_for_end`](Self::wait_for_end) without a deadline waited for, once it is there: that of the
+    /// life in which it began, whatever has been launched since. It is given once.
+    pub fn claim_end(&mut self, id: WaitId) -> Option<Outcome> {
+        self.claim_wait(id)?.and_then(Hit::into_end).ok()
+    }
+
+    /// What a wait found, once it is over. It is given once.
+    pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
+        let over = self.waits.claim(id)?;
+        self.told(self.now, || Told::Claim(id.0));
+        self.said(|| Said::found(&over));
+        Some(over)
+    }
+
+    /// Nobody waits for this any more.
+    pub fn forget(&mut self, id: WaitId) {
+        self.told(self.now, || Told::Forget(id.0));
+        self.waits.forget(id);
+    }
+}

@@ -1,0 +1,59 @@
+//! Decides what a wait is told that it found.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use super::Mark;
+use crate::error::WaitError;
+use crate::event::{Event, ListenerId};
+use crate::outcome::Outcome;
+
+/// What a wait found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Which of the things that were waited for it is, counted from 0.
+    pub index: usize,
+    /// The thing itself.
+    pub found: Found,
+    /// The position right behind it, to go on from.
+    pub mark: Mark,
+    /// What had been forgotten already when the wait began.
+    pub missed: Missed,
+}
+
+impl Hit {
+    /// The outcome, where the end was all that was waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`] when something else was found.
+    pub fn into_end(self) -> Result<Outcome, WaitError> {
+        match self.found {
+            Found::End(outcome) => Ok(*outcome),
+            Found::Event(_) | Found::Heard(_) | Found::Text(_) => Err(WaitError::TimedOut),
+        }
+    }
+}
+
+/// The thing that a wait found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// This event.
+    Event(Event),
+    /// This listener has an event in its queue. The mark is the one that the wait began at.
+    Heard(ListenerId),
+    /// The text, or any output. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
+    Text(String),
+    /// The end, and how it came.
+    End(Box<Outcome>),
+}
+
+/// How much fell out of the bounded memory before a wait could look at it. Zero unless the mark is old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Events.
+    pub events: u64,
+    /// Bytes of consoles.
+    pub bytes: u64,
+}

@@ -1,0 +1,72 @@
+//! Decides what one wait finds: in what is there when it begins, and in what comes.
+
+use alloc::vec::Vec;
+
+use super::{Found, Hit, Item, Mark, Missed, WaitId};
+use crate::console::Console;
+use crate::event::{Event, History, ListenerId};
+use crate::time::Moment;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pending {
+    pub(super) id: WaitId,
+    pub(super) items: Vec<Item>,
+    pub(super) mark: Mark,
+    pub(super) missed: Missed,
+    pub(super) until: Option<Moment>,
+}
+
+impl Pending {
+    pub(super) fn hit(&self, index: usize, found: Found, mark: Mark) -> Hit {
+        Hit { index, found, mark, missed: self.missed }
+    }
+
+    pub(super) fn count_missed(&self, history: &History, consoles: &[Console]) -> Missed {
+        let events = self.items.iter().any(|item| matches!(item, Item::Event(_)));
+        let reads = |item: &Item, index| matches!(item, Item::Text { console, .. } | Item::Output { console, .. } if *console == index);
+        let on = |index| self.items.iter().any(|item| reads(item, index));
+        let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));
+        Missed {
+            events: if events { history.first().saturating_sub(self.mark.event) } else { 0 },
+            bytes: consoles.map(|(index, on)| on.first().saturating_sub(self.mark.position(index))).sum(),
+        }
+    }
+
+    /// The past: the events first, in their order, then the consoles.
+    pub(super) fn look_back(&mut self, history: &History, consoles: &[Console]) -> Option<Hit> {
+        for number in self.mark.event.max(history.first())..history.end() {
+            let hit = history.get(number).and_then(|event| self.event(number, event));
+            if hit.is_some() {
+                return hit;
+            }
+        }
+        consoles.iter().enumerate().find_map(|(index, console)| self.printed(index, console))
+    }
+
+    pub(super) fn event(&self, number: u64, event: &Event) -> Option<Hit> {
+        let index = self.items.iter().position(|item| item.wants(event))?;
+        let mark = Mark { event: number + 1, consoles: self.mark.consoles.clone() };
+        Some(self.hit(index, Found::Event(event.clone()), mark))
+    }
+
+    pub(super) fn heard(&self, has_heard: impl Fn(ListenerId) -> bool) -> Option<Hit> {
+        let mut items = self.items.iter().enumerate();
+        items.find_map(|(index, item)| match item {
+            Item::Heard(id) if has_heard(*id) => Some(self.hit(index, Found::Heard(*id), self.mark.clone())),
+            _ => None,
+        })
+    }
+
+    pub(super) fn printed(&mut self, index: usize, console: &Console) -> Option<Hit> {
+        let ends = self.items.iter_mut().map(|item| item.find(index, console)).enumerate();
+        let (item, end) = ends.filter_map(|(item, end)| Some((item, end?))).min_by_key(|(_, end)| *end)?;
+        let mut mark = self.mark.clone();
+        let begin = mark.position(index);
+        mark.consoles.resize(mark.consoles.len().max(index + 1), 0);
+        mark.consoles[index] = end;
+        let printed = console.since(begin);
+        let behind = usize::try_from(console.end() - end).unwrap_or(usize::MAX);
+        let text = crate::text::lossy(&printed[..printed.len().saturating_sub(behind)]);
+        Some(self.hit(item, Found::Text(text), mark))
+    }
+}

@@ -1,0 +1,149 @@
+//! Decides which waits are over, and how they ended.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::pending::Pending;
+use super::{Found, Hit, Item, Mark, Missed};
+use crate::console::Console;
+use crate::error::WaitError;
+use crate::event::{Event, History, ListenerId, Listeners};
+use crate::fault::Misuse;
+use crate::outcome::Outcome;
+use crate::time::Moment;
+
+/// Names a wait for ever: claim what it found with it, or forget it.
+#[must_use = "a wait that is neither claimed nor forgotten is kept"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitId(pub(crate) u64);
+
+/// The waits that are not over, and the ends of those that are and were not claimed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Waits {
+    next: u64,
+    pending: Vec<Pending>,
+    over: Vec<(WaitId, Result<Hit, WaitError>)>,
+    /// Those that are over and were not announced.
+    news: Vec<WaitId>,
+}
+
+impl Waits {
+    /// Begins a wait: looks at what is there, and stays if that is not it.
+    pub(crate) fn begin(
+        &mut self,
+        items: Vec<Item>,
+        mark: Mark,
+        until: Option<Moment>,
+        history: &History,
+        consoles: &[Console],
+        listeners: &Listeners,
+    ) -> WaitId {
+        let id = WaitId(self.next);
+        self.next += 1;
+        let mut wait = Pending { id, items, mark, missed: Missed::default(), until };
+        wait.missed = wait.count_missed(history, consoles);
+        let hit = wait.look_back(history, consoles).or_else(|| wait.heard(|id| listeners.has_heard(id)));
+        self.pending.push(wait);
+        if let Some(hit) = hit {
+            self.settle(|wait| (wait.id == id).then(|| Ok(hit.clone())));
+        }
+        id
+    }
+
+    /// An event came.
+    pub(crate) fn event(&mut self, number: u64, event: &Event) {
+        self.settle(|wait| wait.event(number, event).map(Ok));
+    }
+
+    /// This listener has an event.
+    pub(crate) fn heard(&mut self, id: ListenerId) {
+        self.settle(|wait| wait.heard(|other| other == id).map(Ok));
+    }
+
+    /// A listener is gone: who waits only for such waits in vain.
+    pub(crate) fn unlistened(&mut self, listeners: &Listeners) {
+        self.settle(|wait| {
+            let is_gone = |item: &Item| matches!(item, Item::Heard(id) if !listeners.knows(*id));
+            wait.items.iter().all(is_gone).then(|| Err(Misuse::UnknownListener.into()))
+        });
+    }
+
+    /// A console printed.
+    pub(crate) fn printed(&mut self, index: usize, console: &Console) {
+        self.settle(|wait| wait.printed(index, console).map(Ok));
+    }
+
+    /// The machine ended.
+    pub(crate) fn ended(&mut self, outcome: &Outcome) {
+        self.settle(|wait| {
+            let outcome = Box::new(outcome.clone());
+            let index = wait.items.iter().position(|item| *item == Item::End);
+            Some(match index {
+                Some(index) => Ok(wait.hit(index, Found::End(outcome), wait.mark.clone())),
+                None => Err(WaitError::Ended(outcome)),
+            })
+        });
+    }
+
+    /// The queues of all listeners were emptied: what was found in one and not taken is lost with the life it was of.
+    pub(crate) fn lost(&mut self, outcome: &Outcome) {
+        let heard = |hit: &Hit| matches!(hit.found, Found::Heard(_));
+        for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(heard)) {
+            *result = Err(WaitError::Ended(Box::new(outcome.clone())));
+        }
+    }
+
+    /// No event can come any more.
+    pub(crate) fn disconnected(&mut self) {
+        self.settle(|wait| {
+            let only_events = wait.items.iter().all(|item| matches!(item, Item::Event(_) | Item::Heard(_)));
+            only_events.then_some(Err(WaitError::Disconnected))
+        });
+    }
+
+    /// Time passed.
+    pub(crate) fn expire(&mut self, now: Moment) {
+        self.settle(|wait| wait.until.is_some_and(|until| until <= now).then_some(Err(WaitError::TimedOut)));
+    }
+
+    fn settle(&mut self, mut end: impl FnMut(&mut Pending) -> Option<Result<Hit, WaitError>>) {
+        let Self { over, news, .. } = self;
+        self.pending.retain_mut(|wait| match end(wait) {
+            Some(result) => {
+                over.push((wait.id, result));
+                news.push(wait.id);
+                false
+            }
+            None => true,
+        });
+    }
+
+    pub(crate) fn claim(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
+        let index = self.over.iter().position(|(other, _)| *other == id)?;
+        Some(self.over.swap_remove(index).1)
+    }
+
+    pub(crate) fn forget(&mut self, id: WaitId) {
+        self.pending.retain(|wait| wait.id != id);
+        self.over.retain(|(other, _)| *other != id);
+    }
+
+    /// The waits that ended since this was last asked.
+    pub(crate) fn news(&mut self) -> impl Iterator<Item = WaitId> + '_ {
+        self.news.drain(..)
+    }
+
+    /// How many are pending, or over and not claimed.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len() + self.over.len()
+    }
+
+    /// How many are not over.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.pending.iter().filter_map(|wait| wait.until).min()
+    }
+}

@@ -1,0 +1,27 @@
+//! Decides what a machine that is kept looks like to a loop.
+
+use qemu_machine_blocking::host::{IdentityError, identity};
+use qemu_machine_core::{Identity, Machine, Misuse};
+
+use super::Vm;
+
+impl Vm {
+    /// What the machine is known by to whoever goes on with it, if it was launched to be
+    /// [kept](Config::keep_when_we_die): launch [`Config::resume`] with it. Store it as soon as it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotKept`], [`Misuse::NotRunning`], and what the host does not say.
+    pub fn identity(&self) -> Result<Identity, IdentityError> {
+        identity(&self.machine)
+    }
+
+    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is: begins to let go of it. Take its [identity](Self::identity) before.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotKept`], and [`Misuse::NotRunning`].
+    pub fn detach(&mut self) -> Result<(), Misuse> {
+        self.ask(Machine::detach)
+    }
+}

@@ -1,0 +1,70 @@
+//! Records of real lives: they replay, and a mock made of one answers in its place.
+
+use qemu_machine_blocking::{descriptor, host};
+use qemu_machine_core::record::{Mock, Record};
+use qemu_machine_core::{Config, Deadline, LaunchError, Mark, Peer, Shutdown, Value, Wait};
+use qemu_machine_tests::guest::{self, ImageFile};
+use qemu_machine_tests::{PATIENCE, qemu};
+
+use crate::harness::Harness;
+use crate::rows;
+
+const LONG: Deadline = Deadline::after(PATIENCE);
+
+/// What is asked of the real one and of the mock.
+const QUESTIONS: [&str; 5] = ["query-status", "stop", "query-status", "no-such-command", "query-block"];
+
+fn ask<H: Harness>(machine: &mut H) -> Vec<Result<Value, String>> {
+    QUESTIONS.iter().map(|question| machine.execute(question, LONG).map_err(|error| error.to_string())).collect()
+}
+
+/// The record as it is after it was stored.
+fn stored(record: &Record) -> Record {
+    record.to_string().parse().expect("it was written by us")
+}
+
+fn a_real_life_replays_and_is_played_without_a_qemu<H: Harness>() {
+    let image = ImageFile::create().expect("the image can be written");
+    let config = Config::new(qemu()).args(["-accel", "tcg"]).args(guest::arguments(image.path())).serial("tty");
+    let mut machine = H::launch(config.recorded()).expect("it starts");
+    let greeted = machine.wait_any(&Mark::default(), &[Wait::text("tty", guest::GREETING)], LONG);
+    greeted.expect("the guest greets");
+    let answers = ask(&mut machine);
+    assert!(answers.iter().filter(|answer| answer.is_ok()).count() == 4, "{answers:?}");
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+
+    let record = stored(&outcome.record.clone().expect("it is recorded"));
+    let replayed = record.replay().expect("the same life");
+    assert_eq!(replayed.outcome().map(ToString::to_string), Some(outcome.to_string()));
+
+    let client = host::play(Mock::new(&record)).expect("a socket and a thread");
+    let mut played = H::launch(Config::attach(Peer::Connected(descriptor(client)))).expect("it greets");
+    assert_eq!(ask(&mut played), answers);
+    played.wait_any(&Mark::default(), &[Wait::event("STOP")], LONG).expect("it stopped");
+    let beyond = played.execute("query-status", LONG).expect_err("it was asked twice").to_string();
+    assert_eq!(beyond, "GenericError: the record has no `query-status` any more");
+    played.shutdown(Shutdown::default()).expect("it is told to quit, and hangs up");
+}
+
+fn a_launch_that_failed_can_be_read_and_replayed<H: Harness>() {
+    let config = Config::new(qemu()).args(["-device", "no-such-device", "-s4711"]).recorded();
+    let error = H::launch(config).map(drop).expect_err("there is no such device");
+    let LaunchError::Failed { outcome, .. } = &error else { panic!("{error}") };
+    let mut record = stored(outcome.record.as_deref().expect("it is recorded"));
+    assert!(record.redact("4711").is_ok_and(|places| places > 1));
+    let timeline = record.timeline().to_string();
+    assert!(timeline.contains("'no-such-device' is not a valid device model name"), "{timeline}");
+    assert!(!timeline.contains("4711"), "{timeline}");
+    assert!(record.replay().is_ok_and(|machine| machine.launch_failure().is_some()));
+}
+
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::prove! { $harness:
+            a_real_life_replays_and_is_played_without_a_qemu
+            a_launch_that_failed_can_be_read_and_replayed
+        }
+    };
+}
+
+rows!(stories);
