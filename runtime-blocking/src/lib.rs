@@ -23,6 +23,7 @@
 //! | waiting for events, texts, the end | [`Wait`] from a [`Mark`] on; [`Events`] for all of a kind |
 //! | what takes several commands and events | [`errand`]: a job, an unplug, a migration, or one of your own |
 //! | what this QEMU can do | [`Schema`], and [`Schema::check`] before a command is sent |
+//! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) |
 //! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
 //!
 //! # Threads
@@ -75,7 +76,7 @@ mod vm;
 mod wires;
 
 pub use events::Events;
-pub use host::descriptor;
+pub use host::{descriptor, play};
 pub use ports::{Agent, Tester};
 #[cfg(feature = "qapi")]
 pub use qapi::Qapi;

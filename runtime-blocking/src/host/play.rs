@@ -17,9 +17,9 @@ use qemu_machine_core::record::Mock;
 /// ```
 /// # use std::time::Duration;
 /// # use qemu_machine_blocking::record::{Mock, Record};
-/// # use qemu_machine_blocking::{Peer, Vm, descriptor, host};
+/// # use qemu_machine_blocking::{Peer, Vm, descriptor, play};
 /// let record: Record = include_str!("../../examples/stopped.jsonl").parse()?;
-/// let client = host::play(Mock::new(&record))?;
+/// let client = play(Mock::new(&record))?;
 /// let vm = Vm::attach(Peer::Connected(descriptor(client)), Duration::from_secs(5))?;
 /// assert_eq!(vm.execute("query-status")?["status"], "prelaunch");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
