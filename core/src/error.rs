@@ -6,6 +6,7 @@ use core::fmt;
 
 use crate::command::Payload;
 use crate::command_line::CommandLine;
+use crate::config::Port;
 use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
 use crate::lifecycle::LaunchFailure;
 use crate::outcome::Outcome;
@@ -147,6 +148,77 @@ impl From<Misuse> for LaunchError {
     }
 }
 
+/// Why nobody answers at a port of a machine: the agent in its guest, or its device tester. The machine is as it was.
+///
+/// Its `Debug` is its `Display`, as that of [`LaunchError`].
+///
+/// ```
+/// use qemu_machine_core::{LaunchError, Misuse, Port, PortError};
+///
+/// // On mio a port is attached to as a machine of its own, and this says what that one's launch failed with.
+/// let error = PortError::new(Port::GuestAgent, LaunchError::Misuse(Misuse::PortInUse(Port::GuestAgent)));
+/// assert_eq!(error.to_string(), "somebody speaks with the guest agent's port already");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PortError {
+    /// The caller's fault: there is no such port ([`Misuse::NoPort`]), or somebody is there ([`Misuse::PortInUse`]).
+    Misuse(Misuse),
+    /// Nobody was ready to answer. The connection is closed, and it can be tried again.
+    Silent {
+        /// The port.
+        port: Port,
+        /// What kept the other side.
+        failure: LaunchFailure,
+        /// How the connection ended.
+        outcome: Box<Outcome>,
+    },
+}
+
+impl PortError {
+    /// What it means for a port that the launch of what is attached to it failed.
+    #[must_use]
+    pub fn new(port: Port, error: LaunchError) -> Self {
+        match error {
+            LaunchError::Misuse(misuse) => Self::Misuse(misuse),
+            LaunchError::Failed { failure, outcome } => Self::Silent { port, failure, outcome },
+        }
+    }
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misuse(misuse) => fmt::Display::fmt(misuse, f),
+            Self::Silent { port, failure, outcome } => {
+                write!(f, "nobody answers at the {port}: {failure}")?;
+                outcome.write_details(f)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for PortError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Misuse(misuse) => Some(misuse),
+            Self::Silent { failure, .. } => Some(failure),
+        }
+    }
+}
+
+impl From<Misuse> for PortError {
+    fn from(misuse: Misuse) -> Self {
+        Self::Misuse(misuse)
+    }
+}
+
 /// Why a wait did not find what it waited for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -158,7 +230,7 @@ pub enum WaitError {
     #[error("nothing that was waited for came within the deadline")]
     TimedOut,
     /// The machine ended first; nothing more can come.
-    #[error("the machine ended first: {0}")]
+    #[error("the machine ended first: {0:#}")]
     Ended(Box<Outcome>),
     /// The monitor was closed, and only events were waited for.
     #[error("the monitor was closed: no event can come any more")]

@@ -174,7 +174,7 @@ pub use config::{Config, Dialect, Limits, Port};
 pub use console::Console;
 pub use descriptor::Descriptor;
 pub use effect::{Effect, Preparation, Signal, Spawn};
-pub use error::{CommandError, LaunchError, Liveness, Progress, WaitError};
+pub use error::{CommandError, LaunchError, Liveness, PortError, Progress, WaitError};
 pub use event::{Event, History, ListenerId, Timestamp, matches};
 pub use fault::{HostFault, Misuse, ProtocolError, Refusal};
 pub use identity::{Gap, Identity};

@@ -165,7 +165,7 @@ fn the_rungs_tell_what_was_tried() {
         ask(&mut rig, asked);
         let outcome = rig.dies(SIGKILL);
         assert_eq!(outcome.rungs, rungs, "{asked:?}");
-        let text = outcome.to_string();
+        let text = format!("{outcome:#}");
         assert!(if shown.is_empty() { !text.contains("tried") } else { text.contains(shown) }, "{text}");
     }
 }
@@ -305,6 +305,43 @@ ended by signal 15 from pid 4711 (bash), which the caller did not send
   command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control \
 -chardev null,id=tty -serial chardev:tty -name 'a b'"
     );
+}
+
+/// One line for what went as it was wanted, and the whole story for everything else.
+#[test]
+fn an_outcome_is_as_long_as_what_there_is_to_tell() {
+    let ladder = Asked::Ladder;
+    for (asked, event, status, short) in [
+        (ladder(Rung::Quit), Some("host-qmp-quit"), OK, true),
+        (ladder(Rung::PowerDown), Some("guest-shutdown"), OK, true),
+        (Asked::Kill, None, SIGKILL, true),
+        (Asked::Nothing, Some("guest-shutdown"), OK, true),
+        (ladder(Rung::Terminate), Some("host-signal"), OK, false),
+        (ladder(Rung::Quit), Some("host-qmp-quit"), ExitStatus::Code(1), false),
+        (Asked::Nothing, Some("guest-reset"), OK, false),
+        (Asked::Nothing, None, OK, false),
+        (Asked::Nothing, None, SIGKILL, false),
+    ] {
+        let mut rig = Rig::ready(config());
+        rig.log = b"a word".to_vec();
+        ask(&mut rig, asked);
+        event.into_iter().for_each(|reason| rig.shuts_down(reason));
+        let outcome = rig.dies(status);
+        let whole = format!("{outcome:#}");
+        assert!(whole.starts_with(&format!("{}\n  process: {status}\n", outcome.cause)), "{whole}");
+        assert!(whole.contains("\n  printed:\n    a word\n  command: "), "{whole}");
+        let expected = if short { outcome.cause.to_string() } else { whole };
+        assert_eq!(outcome.to_string(), expected, "{asked:?} {event:?} {status}");
+    }
+    let leave_unanswered = |rig: &mut Rig| drop(rig.issue("a"));
+    let leave_behind = |rig: &mut Rig| rig.failing = |effect| matches!(effect, Effect::Remove);
+    for spoil in [leave_unanswered as fn(&mut Rig), leave_behind] {
+        let mut rig = Rig::ready(config());
+        spoil(&mut rig);
+        rig.shuts_down("guest-shutdown");
+        let outcome = rig.dies(OK);
+        assert_eq!((&outcome.cause, outcome.to_string()), (&Cause::PowerOff, format!("{outcome:#}")));
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 mod rig;
 
 use qemu_machine_core::{
-    Cause, Channel, CommandError, Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Limits, Misuse, Phase,
-    Prepared, Progress, State, Wait,
+    Cause, Channel, CommandError, Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Limits, Misuse, Notice,
+    Phase, Prepared, Progress, State, Wait,
 };
 use rig::{GREETING, Rig, SIGKILL, config};
 
@@ -41,6 +41,30 @@ fn the_next_life_begins_with_nothing() {
     assert_eq!((outcome.cause, outcome.exit), (Cause::Exit(3), Some(ExitStatus::Code(3))));
     assert_eq!((outcome.log.as_str(), outcome.last_events.len(), outcome.unanswered), ("", 0, 0));
     assert_eq!((outcome.consoles[0].1.as_str(), outcome.faults.len()), ("", 0));
+}
+
+/// Whoever did not listen in the last life is told of what can still be claimed, and of nothing else.
+#[test]
+fn the_next_life_does_not_tell_of_the_last() {
+    let mut rig = Rig::ready(config());
+    let unanswered = rig.issue("a");
+    let from = rig.vm.mark();
+    let text = rig.vm.wait(rig.now, &from, [Wait::text("tty", "text")], FOREVER).unwrap();
+    let now = rig.now;
+    rig.vm.handle(now, Input::Received(Channel::Console(0), b"text"));
+    rig.vm.handle(now, Input::Exited(SIGKILL));
+    rig.vm.handle(now, Input::Closed(Channel::Console(0)));
+    rig.vm.handle(now, Input::Closed(Channel::Monitor));
+    // The orders are carried out, and no notice is popped.
+    while let Some(effect) = rig.vm.poll_effect() {
+        rig.answer(&effect);
+    }
+    assert_eq!((rig.vm.state(), rig.vm.has_news()), (State::Ended, true));
+    rig.vm.launch(now).unwrap();
+    let told: Vec<_> = core::iter::from_fn(|| rig.vm.poll_notice()).collect();
+    assert_eq!(told, [Notice::Waited(text), Notice::Answered(unanswered.id())]);
+    assert_eq!(rig.claim(&unanswered), Some(Err(CommandError::Disconnected(Progress::Sent))));
+    assert!(matches!(rig.vm.claim_wait(text), Some(Ok(hit)) if hit.found == Found::Text("text".into())));
 }
 
 #[test]

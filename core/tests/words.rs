@@ -7,7 +7,7 @@ use std::error::Error;
 use qemu_machine_core::wire::Message;
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Event, ExitStatus, History, LaunchError, LaunchFailure,
-    Liveness, Misuse, Phase, Port, Progress, Unread,
+    Liveness, Misuse, Phase, Port, PortError, Progress, Unread,
 };
 use rig::{Rig, config, fault, tcp};
 
@@ -89,6 +89,19 @@ fn a_launch_error_is_shown_as_it_reads_and_knows_its_source() {
     assert_eq!(error.source().expect("a source").to_string(), "cannot find qemu: No such file or directory");
     let misuse = LaunchError::from(Misuse::Ended);
     assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
+
+    let silent = PortError::new(Port::Qtest, error.clone());
+    let first = "nobody answers at the device tester's port: cannot find qemu: No such file or directory";
+    assert_eq!(silent.to_string(), format!("{first}\n  command: {line}"));
+    assert_eq!(format!("{silent:?}"), silent.to_string());
+    assert_eq!(silent.source().expect("a source").to_string(), "cannot find qemu: No such file or directory");
+    let misuse = PortError::new(Port::Qtest, misuse);
+    assert_eq!(
+        (misuse.to_string().as_str(), format!("{misuse:?}").as_str()),
+        ("the machine has ended", "the machine has ended")
+    );
+    assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
+    assert_eq!(PortError::from(Misuse::Ended), misuse);
     let LaunchError::Failed { outcome, .. } = error else { panic!("{error:?}") };
     assert_eq!((&outcome.cause, outcome.to_string().lines().next()), (&Cause::NotStarted, Some("was not started")));
 }

@@ -32,6 +32,28 @@
 #![doc = include_str!("../examples/on_threads.rs")]
 //! ```
 //!
+//! # Giving up
+//!
+//! A call that waits is over at its deadline; several calls share one with [`until`]. Before that, another thread frees
+//! everybody who waits by ending the machine ([`Vm::kill`], [`Vm::shutdown`]), or by letting go of one that is not ours
+//! ([`Vm::disconnect`]): a wait then has [`WaitError::Ended`] or the end that it waited for, and a command
+//! [`CommandError::Disconnected`].
+//!
+//! ```no_run
+//! use qemu_machine_blocking::{Config, FOREVER, Mark, Vm, Wait, WaitError};
+//!
+//! let vm = Vm::launch(Config::new("qemu-system-x86_64").serial("tty"))?;
+//! let watch = vm.clone();
+//! let waiting = std::thread::spawn(move || watch.wait_any(&Mark::default(), [Wait::text("tty", "login: ")], FOREVER));
+//! std::io::stdin().read_line(&mut String::new())?; // Somebody has had enough.
+//! vm.kill()?;
+//! assert!(matches!(waiting.join(), Ok(Ok(_) | Err(WaitError::Ended(_)))));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! To give up one wait and leave the machine alone, give it [`Wait`]s for what would make it pointless: an event, a text,
+//! the end. A wait may also be made in pieces, since one that begins at the same [`Mark`] finds what came in between.
+//!
 //! # Features
 //!
 //! None is on by default. `tracing` logs, as below. `qapi` makes commands of the types of the crate `qapi-qmp`, as
@@ -76,7 +98,7 @@ mod vm;
 mod wires;
 
 pub use events::Events;
-pub use host::{descriptor, play};
+pub use host::{descriptor, play, until};
 pub use ports::{Agent, Tester};
 #[cfg(feature = "qapi")]
 pub use qapi::Qapi;

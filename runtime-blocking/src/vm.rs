@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine, Mark,
-    Misuse, Moment, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    Misuse, Moment, Outcome, Payload, Peer, Port, PortError, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
 
 use crate::driver::Driver;
@@ -138,8 +138,30 @@ impl Vm {
     /// # Errors
     ///
     /// Why there is no reply.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
+    /// let message = vm.execute_raw(r#"{"execute": "query-status"}"#)?;
+    /// println!("{}", message["return"]["status"]);
+    /// vm.execute_raw_by(r#"{"execute": "query-block"}"#, Duration::from_secs(5))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
-        self.reply(&Encoded::raw(object.as_ref())?, COMMAND_WITHIN)?.reply()
+        self.execute_raw_by(object, COMMAND_WITHIN)
+    }
+
+    /// As [`execute_raw`](Self::execute_raw), within a deadline. When it passes, the command may still take effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_raw`](Self::execute_raw).
+    pub fn execute_raw_by(
+        &self,
+        object: impl AsRef<[u8]>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Value, CommandError> {
+        self.reply(&Encoded::raw(object.as_ref())?, deadline.into())?.reply()
     }
 
     /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
@@ -244,9 +266,10 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; and when it does not answer.
-    pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, LaunchError> {
-        Ok(Agent(Self::launch(self.port(Port::GuestAgent)?.launch_within(deadline))?))
+    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; [`PortError::Silent`] when it does
+    /// not answer. The machine is as it was, and the agent can be asked for again.
+    pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, PortError> {
+        Self::speak(Port::GuestAgent, self.port(Port::GuestAgent)?.launch_within(deadline)).map(Agent)
     }
 
     /// Speaks with QEMU's device tester, through the port of [`Config::qtest`]. Once in a life: when the last handle of it
@@ -255,8 +278,12 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse::NoPort`] without such a port, or when it was spoken with before.
-    pub fn tester(&self) -> Result<Tester, LaunchError> {
-        Ok(Tester(Self::launch(self.port(Port::Qtest)?)?))
+    pub fn tester(&self) -> Result<Tester, PortError> {
+        Self::speak(Port::Qtest, self.port(Port::Qtest)?).map(Tester)
+    }
+
+    fn speak(port: Port, config: Config) -> Result<Self, PortError> {
+        Self::launch(config).map_err(|error| PortError::new(port, error))
     }
 
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {

@@ -31,7 +31,7 @@ mod sources;
 mod vm;
 
 pub use desk::Desk;
-pub use qemu_machine_blocking::host::{descriptor, play};
+pub use qemu_machine_blocking::host::{descriptor, play, until};
 #[cfg(feature = "qapi")]
 pub use qemu_machine_blocking::{Qapi, qapi};
 pub use qemu_machine_core::*;

@@ -96,7 +96,8 @@ impl Vm {
     }
 
     /// How to attach to a port of this machine: the agent in the guest, or the device tester. Launch what comes back as a
-    /// machine of its own, with [`Config::launch_within`] for how long the agent may take to answer.
+    /// machine of its own, with [`Config::launch_within`] for how long the agent may take to answer. What its launch fails
+    /// with is no failure of this machine's: [`PortError::new`](crate::PortError::new) says it in these words.
     ///
     /// # Errors
     ///
@@ -207,7 +208,34 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute).
     pub fn execute_raw(&mut self, object: impl AsRef<[u8]>) -> Result<Ticket<Raw>, Misuse> {
-        self.ask(|machine, now| machine.execute_raw(now, object.as_ref(), COMMAND_WITHIN))
+        self.execute_raw_by(object, COMMAND_WITHIN)
+    }
+
+    /// As [`execute_raw`](Self::execute_raw), within a deadline. When it passes, the command may still take effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use qemu_machine_mio::{Config, Desk, Vm};
+    /// # let mut desk = Desk::new()?;
+    /// # let (registry, tokens) = desk.parts();
+    /// # let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
+    /// let ticket = vm.execute_raw_by(r#"{"execute": "query-status"}"#, Duration::from_secs(5))?;
+    /// // And when the loop tells of it:
+    /// if let Some(message) = vm.claim(&ticket) {
+    ///     println!("{}", message?["return"]["status"]);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn execute_raw_by(
+        &mut self,
+        object: impl AsRef<[u8]>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Ticket<Raw>, Misuse> {
+        self.ask(|machine, now| machine.execute_raw(now, object.as_ref(), deadline.into()))
     }
 
     /// The reply of a command, once it is there. It is given once.

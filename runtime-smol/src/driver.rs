@@ -1,5 +1,6 @@
 //! Decides how a machine is shared between the tasks that use it and the one that drives it.
 
+use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -13,11 +14,9 @@ use smol::Timer;
 use crate::wires::Wires;
 
 /// A machine with its host side, shared by its handles and its driver.
-#[derive(Debug)]
 pub(crate) struct Shared(Mutex<Turn>);
 
 /// What whoever holds the lock may turn.
-#[derive(Debug)]
 struct Turn {
     machine: Machine,
     host: Host,
@@ -80,7 +79,6 @@ const ROUNDS: usize = 8;
 /// As long as nobody polls it, nothing happens: no reply comes and no deadline passes.
 ///
 /// Dropped before that, it kills the machine and cleans up: whoever waits for something gets an answer.
-#[derive(Debug)]
 #[must_use = "a machine is driven by polling its driver"]
 pub struct Driver {
     shared: Arc<Shared>,
@@ -300,6 +298,20 @@ impl Future for Driver {
         let state = turn.go_round(timer, context);
         turn.unlock();
         state
+    }
+}
+
+/// The [`Machine`] that it drives, or `Driver(in use)` while another thread is at it: nobody is waited for.
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Driver").field(&self.shared).finish()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is written to is the caller's, and may ask the machine itself: not under the lock.
+        f.write_str(self.peek(|machine| format!("{machine:?}")).as_deref().unwrap_or("in use"))
     }
 }
 

@@ -53,7 +53,7 @@ mod wires;
 pub use driver::Driver;
 pub use events::Events;
 pub use ports::{Agent, Tester};
-pub use qemu_machine_blocking::host::{descriptor, play};
+pub use qemu_machine_blocking::host::{descriptor, play, until};
 #[cfg(feature = "qapi")]
 pub use qemu_machine_blocking::{Qapi, qapi};
 pub use qemu_machine_core::*;

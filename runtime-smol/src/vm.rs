@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine,
-    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Shutdown, Value, Wait, WaitError, WaitId,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, PortError, Shutdown, Value, Wait, WaitError, WaitId,
     wire::Encoded,
 };
 
@@ -171,9 +171,32 @@ impl Vm {
     /// # Errors
     ///
     /// Why there is no reply.
+    ///
+    /// ```no_run
+    /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// let message = vm.execute_raw(r#"{"execute": "query-status"}"#).await?;
+    /// println!("{}", message["return"]["status"]);
+    /// vm.execute_raw_by(r#"{"execute": "query-block"}"#, Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
-        let command = Encoded::raw(object.as_ref())?;
-        self.reply(&command, COMMAND_WITHIN).await?.reply()
+        self.execute_raw_by(object, COMMAND_WITHIN).await
+    }
+
+    /// As [`execute_raw`](Self::execute_raw), within a deadline. When it passes, the command may still take effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_raw`](Self::execute_raw).
+    pub async fn execute_raw_by(
+        &self,
+        object: impl AsRef<[u8]>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Value, CommandError> {
+        let (command, deadline) = (Encoded::raw(object.as_ref())?, deadline.into());
+        self.reply(&command, deadline).await?.reply()
     }
 
     /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
@@ -283,9 +306,10 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; and when it does not answer.
-    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, LaunchError> {
-        Ok(Agent(Self::launch(self.port(Port::GuestAgent)?.launch_within(deadline)).await?))
+    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; [`PortError::Silent`] when it does
+    /// not answer. The machine is as it was, and the agent can be asked for again.
+    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, PortError> {
+        Self::speak(Port::GuestAgent, self.port(Port::GuestAgent)?.launch_within(deadline)).await.map(Agent)
     }
 
     /// Speaks with QEMU's device tester, through the port of [`Config::qtest`]. Once in a life: when the last handle of it
@@ -294,8 +318,12 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse::NoPort`] without such a port, or when it was spoken with before.
-    pub async fn tester(&self) -> Result<Tester, LaunchError> {
-        Ok(Tester(Self::launch(self.port(Port::Qtest)?).await?))
+    pub async fn tester(&self) -> Result<Tester, PortError> {
+        Self::speak(Port::Qtest, self.port(Port::Qtest)?).await.map(Tester)
+    }
+
+    async fn speak(port: Port, config: Config) -> Result<Self, PortError> {
+        Self::launch(config).await.map_err(|error| PortError::new(port, error))
     }
 
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {

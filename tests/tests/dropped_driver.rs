@@ -23,7 +23,11 @@ fn a_dropped_driver_leaves_no_descriptor() {
         let before = held();
         let mut driving = None;
         let config = Config::new(qemu()).args(["-S"]).serial("tty");
-        let launch = Vm::launch_with(config, |driver| driving = Some(smol::spawn(driver)));
+        let launch = Vm::launch_with(config, |driver| {
+            let shown = format!("{driver:?}");
+            assert!(shown.starts_with("Driver(Machine { state: Launching(") && shown.len() < 200, "{shown}");
+            driving = Some(smol::spawn(driver));
+        });
         let vm = smol::block_on(launch).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(held(), (before.0 + 1, before.1 + 2), "the process, its monitor and its console");
         smol::block_on(driving.expect("it was spawned").cancel());

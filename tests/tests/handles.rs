@@ -5,7 +5,7 @@ use qemu_machine_core::lifecycle::Lifecycle;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
     CommandError, CommandLine, Config, Descriptor, Effect, Event, Found, Hit, Identity, LaunchError, Limits, Machine,
-    Mark, Misuse, Notice, Outcome, Payload, Raw, Schema, Shutdown, Ticket, Unread, Value, Wait, WaitError,
+    Mark, Misuse, Notice, Outcome, Payload, PortError, Raw, Schema, Shutdown, Ticket, Unread, Value, Wait, WaitError,
 };
 
 /// Goes to another thread, is used by several at once, and holds nothing that is borrowed.
@@ -33,6 +33,7 @@ fn what_the_core_gives_is_free() {
     is_sent::<(FollowJob, Run<FollowJob>, Next<FollowJob>)>();
     is_error::<CommandError>();
     is_error::<LaunchError>();
+    is_error::<PortError>();
     is_error::<WaitError>();
     is_error::<Misuse>();
 }

@@ -150,6 +150,8 @@ impl Machine {
             self.waits.lost(&outcome);
         }
         (self.failure, self.hung_up, self.deaf) = (None, None, false);
+        // Of the last life only what can still be claimed is news: another end would be taken for that of this one.
+        self.notices.retain(|notice| matches!(notice, Notice::Answered(_) | Notice::Waited(_)));
         // Who waits for an answer of the last life is to get it; but not for ever.
         let surplus = self.answers.len().saturating_sub(self.config.limits.commands);
         self.answers.drain(..surplus);

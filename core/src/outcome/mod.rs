@@ -18,7 +18,11 @@ use crate::text::printable;
 pub use cause::Cause;
 pub(crate) use cause::Evidence;
 
-/// How a life ended: everything that is known when it is over. It displays as a few lines.
+/// How a life ended: everything that is known when it is over.
+///
+/// It displays as one line where there is nothing to be told but that it went as it was wanted: by the first way that
+/// the caller took, by the guest's power button or by being let go, with no other exit status than 0, every command
+/// answered and everything removed. Any other end displays as the whole story, and `{:#}` tells that always.
 ///
 /// There is no error for an end: not for one that came by itself, nor for a shutdown that needed SIGKILL, as there is in
 /// QEMU's Python class. [`cause`](Self::cause) and [`rungs`](Self::rungs) tell.
@@ -63,6 +67,17 @@ impl Outcome {
             faults: Vec::new(),
             record: None,
         }
+    }
+
+    /// Whether nobody needs to look into it. What a reset or a value of the guest's means is for the caller to say.
+    fn went_as_wanted(&self) -> bool {
+        let by_a_way_that_is_fine = match self.cause {
+            Cause::Asked(_) => self.rungs.len() <= 1,
+            Cause::PowerOff | Cause::LetGo => true,
+            _ => false,
+        };
+        let with_a_status_of_its_own = matches!(self.exit, Some(ExitStatus::Code(code)) if code != 0);
+        by_a_way_that_is_fine && !with_a_status_of_its_own && self.unanswered == 0 && self.faults.is_empty()
     }
 
     /// The lines below the first, each begun on a line of its own: exit status, last words, command line.
@@ -110,6 +125,6 @@ fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Resu
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cause)?;
-        self.write_details(f)
+        if self.went_as_wanted() && !f.alternate() { Ok(()) } else { self.write_details(f) }
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qemu_machine_core::{
-    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Port, Signal, Spawn,
+    Channel, Config, Deadline, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Port, Signal, Spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -294,6 +294,27 @@ impl Watch for Blind {
 #[must_use]
 pub fn descriptor(what: impl Into<OwnedFd>) -> Descriptor {
     Descriptor::new(Given::new(what.into()))
+}
+
+/// The deadline that passes at this time, for calls that share one: ask for it anew with each of them, since a deadline
+/// counts from its call. A time that is over leaves a call no time, and takes what is there already.
+///
+/// ```no_run
+/// # use qemu_machine_blocking::{Config, Vm, Wait};
+/// use std::time::{Duration, Instant};
+///
+/// use qemu_machine_blocking::until;
+///
+/// # let vm = Vm::launch(Config::new("qemu-system-x86_64").serial("tty"))?;
+/// let end = Instant::now() + Duration::from_secs(60); // For all that follows.
+/// let start = vm.mark();
+/// vm.execute_by("system_reset", until(end))?;
+/// vm.wait_any(&start, [Wait::text("tty", "login: ")], until(end))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn until(time: Instant) -> Deadline {
+    Deadline::after(time.saturating_duration_since(Instant::now()))
 }
 
 /// What the operating system says about an operation, which reads behind "cannot".

@@ -6,7 +6,7 @@ use super::Vm;
 
 impl Vm {
     /// Begins to queue, from a position on, every event that is one of these: a consumer of its own.
-    /// [`Notice::Heard`] says that its queue, which was empty, has something; [`Wait::heard`] waits for that together
+    /// [`Notice::Heard`](crate::Notice::Heard) says that its queue, which was empty, has something; [`Wait::heard`] waits for that together
     /// with other things, or until a deadline.
     ///
     /// When the loop is slow, the oldest are dropped beyond [`Limits::listener`](crate::Limits::listener) bytes, and

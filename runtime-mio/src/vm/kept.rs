@@ -7,7 +7,8 @@ use super::Vm;
 
 impl Vm {
     /// What the machine is known by to whoever goes on with it, if it was launched to be
-    /// [kept](Config::keep_when_we_die): launch [`Config::resume`] with it. Store it as soon as it is there.
+    /// [kept](crate::Config::keep_when_we_die): launch [`Config::resume`](crate::Config::resume) with it. Store it as soon
+    /// as it is there.
     ///
     /// # Errors
     ///
@@ -16,7 +17,8 @@ impl Vm {
         identity(&self.machine)
     }
 
-    /// Leaves a machine that was launched to be [kept](Config::keep_when_we_die), as it is: begins to let go of it. Take its [identity](Self::identity) before.
+    /// Leaves a machine that was launched to be [kept](crate::Config::keep_when_we_die), as it is: begins to let go of it.
+    /// Take its [identity](Self::identity) before.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Cause, CommandError, LaunchError, Mark, Outcome, Vm, WaitError};
+use qemu_machine_blocking::{Cause, CommandError, LaunchError, Mark, Outcome, PortError, Vm, WaitError};
 
 use crate::guest::{CONSOLE, REPORT};
 
@@ -69,9 +69,8 @@ impl Failure {
     }
 }
 
-/// A port is launched like a machine: what fails there is not the start of QEMU.
-impl From<LaunchError> for Failure {
-    fn from(error: LaunchError) -> Self {
+impl From<PortError> for Failure {
+    fn from(error: PortError) -> Self {
         Self::Agent(error.into())
     }
 }

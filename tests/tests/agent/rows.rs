@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use qemu_machine_core::errand::{Run, Unplug, UnplugError};
-use qemu_machine_core::{CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Port, Value, Wait};
+use qemu_machine_core::{
+    CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Port, PortError, Value, Wait,
+};
 use qemu_machine_mio::Desk;
 use smol::block_on;
 
@@ -21,7 +23,7 @@ pub(crate) trait Row: Sized {
     type Agent: Agent;
 
     fn launch(config: Config) -> Result<Self, LaunchError>;
-    fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError>;
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, PortError>;
     fn mark(&mut self) -> Mark;
     /// Waits for something that must come before the end.
     fn comes(&mut self, from: &Mark, thing: Wait);
@@ -55,7 +57,7 @@ impl Row for Blocking {
         qemu_machine_blocking::Vm::launch(config).map(Self)
     }
 
-    fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError> {
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, PortError> {
         self.0.agent(within)
     }
 
@@ -108,7 +110,7 @@ impl Row for Smol {
         block_on(qemu_machine_smol::Vm::launch(config)).map(Self)
     }
 
-    fn agent(&mut self, within: Duration) -> Result<Self::Agent, LaunchError> {
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, PortError> {
         block_on(self.0.agent(within))
     }
 
@@ -202,9 +204,9 @@ impl Row for Mio {
         Self::launch_in(Rc::new(RefCell::new(Loop { desk, vms: Vec::new() })), config)
     }
 
-    fn agent(&mut self, within: Duration) -> Result<Self, LaunchError> {
-        let config = self.with(|vm| vm.port(Port::GuestAgent))?;
-        Self::launch_in(Rc::clone(&self.turning), config.launch_within(within))
+    fn agent(&mut self, within: Duration) -> Result<Self, PortError> {
+        let config = self.with(|vm| vm.port(Port::GuestAgent))?.launch_within(within);
+        Self::launch_in(Rc::clone(&self.turning), config).map_err(|error| PortError::new(Port::GuestAgent, error))
     }
 
     fn mark(&mut self) -> Mark {

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use qemu_machine_blocking::{Events, Vm};
 use qemu_machine_core::{
-    CommandError, Config, Deadline, Event, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
-    Wait, WaitError, session::Counters,
+    COMMAND_WITHIN, CommandError, Config, Deadline, Event, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown,
+    State, Value, Wait, WaitError, session::Counters,
 };
 
 /// A machine on one row. Its verbs wait until there is an answer, whichever way the row waits.
@@ -18,7 +18,7 @@ pub(crate) trait Harness: Sized {
 
     fn launch(config: Config) -> Result<Self, LaunchError>;
     fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError>;
-    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError>;
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError>;
     /// All at once: none waits for the reply of another. The order in which they are sent is the row's.
     fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>>;
     fn mark(&mut self) -> Mark;
@@ -36,6 +36,10 @@ pub(crate) trait Harness: Sized {
     fn state(&mut self) -> State;
     fn pid(&mut self) -> Option<u32>;
     fn counters(&mut self) -> Counters;
+
+    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
+        self.execute_raw_by(object, COMMAND_WITHIN)
+    }
 }
 
 /// What happened in a story, in words that do not depend on the row, the time, or the machine that it runs on.
@@ -168,8 +172,8 @@ impl Harness for Vm {
         self.execute_by(command, within)
     }
 
-    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
-        Vm::execute_raw(self, object)
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+        Vm::execute_raw_by(self, object, within)
     }
 
     /// Blocking calls wait, so there is a thread for each.

@@ -4,9 +4,8 @@
 use std::collections::VecDeque;
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError,
-    ListenerId, Machine, Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError,
-    session::Counters,
+    Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError, ListenerId, Machine,
+    Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError, session::Counters,
 };
 use qemu_machine_tests::scripted::{Action, ID, SCRIPT};
 
@@ -225,8 +224,8 @@ impl Harness for InWorld {
         self.until(|machine| machine.claim(&ticket))
     }
 
-    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
-        let ticket = self.machine.execute_raw(self.now, object.as_bytes(), COMMAND_WITHIN)?;
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+        let ticket = self.machine.execute_raw(self.now, object.as_bytes(), within)?;
         self.until(|machine| machine.claim(&ticket))
     }
 

@@ -44,8 +44,8 @@ impl Harness for Mio {
         self.until(|vm| vm.claim(&ticket))
     }
 
-    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
-        let ticket = self.vm.execute_raw(object)?;
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+        let ticket = self.vm.execute_raw_by(object, within)?;
         self.until(|vm| vm.claim(&ticket))
     }
 

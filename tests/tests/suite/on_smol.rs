@@ -183,8 +183,8 @@ impl<E: Executor> Harness for Smol<E> {
         E::block_on(self.vm.execute_by(command, within))
     }
 
-    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
-        E::block_on(self.vm.execute_raw(object))
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+        E::block_on(self.vm.execute_raw_by(object, within))
     }
 
     fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>> {

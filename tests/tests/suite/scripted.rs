@@ -90,6 +90,15 @@ fn a_late_reply_reaches_nobody<H: Harness>() -> Transcript {
     told
 }
 
+fn a_raw_command_has_a_deadline_of_its_own<H: Harness>() -> Transcript {
+    let script = Script::launched().hear().hear().reply("\"late\"").reply("\"in time\"").obey();
+    let (mut told, mut machine) = launched::<H>(script);
+    told.raw(machine.execute_raw_by("{\"execute\": \"slow\"}", SHORT.into()));
+    told.raw(machine.execute_raw_by("{\"execute\": \"quick\"}", LONG));
+    told.outcome(machine.shutdown(Shutdown::default()));
+    told
+}
+
 fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().hear().refuse("not today").obey());
     told.reply(&machine.execute("please", LONG));
@@ -205,6 +214,11 @@ macro_rules! stories {
             a_late_reply_reaches_nobody [
                 "launched", "no reply: no reply within the deadline, after the command was sent",
                 "reply: \"in time\"", "reply: {}",
+                "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
+            ]
+            a_raw_command_has_a_deadline_of_its_own [
+                "launched", "no reply: no reply within the deadline, after the command was sent",
+                "reply: {\"return\":\"in time\"}",
                 "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
             ]
             a_refusal_is_in_the_words_of_the_peer [
