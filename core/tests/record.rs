@@ -217,7 +217,7 @@ fn recording_changes_nothing() {
         assert_eq!(rig.take_ids().len(), 1);
         rig.pass(secs(9));
         assert!(rig.vm.claim(&ticket).is_some());
-        assert_eq!(rig.vm.wait(rig.now, &rig.vm.mark(), [], FOREVER).is_err(), true);
+        assert!(rig.vm.wait(rig.now, &rig.vm.mark(), [], FOREVER).is_err());
         rig.kill();
     }
     assert_eq!(plain.effects, recorded.effects);
@@ -230,4 +230,11 @@ fn a_record_of_nothing_replays() {
     let record = machine.record().expect("it is recorded");
     assert_eq!((record.len(), record.is_empty(), record.dropped()), (1, false, 0));
     assert_eq!(record.replay().map(|machine| machine.state()), Ok(State::Idle));
+}
+
+/// The fuzzer begins with it.
+#[test]
+fn the_life_that_is_fuzzed_replays() {
+    let record: Record = include_str!("fuzzed/life.jsonl").parse().expect("a record");
+    record.replay().expect("the same life");
 }

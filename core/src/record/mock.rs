@@ -136,10 +136,9 @@ impl Mock {
     }
 
     fn answer(&mut self, request: &Request, answers: &mut String) {
-        let fits = |other: &&mut Exchange| !other.is_used && other.name == request.execute;
-        let same = |other: &&mut Exchange| fits(other) && other.arguments == request.arguments;
-        let place = self.exchanges.iter_mut().position(|mut other| same(&&mut other));
-        let place = place.or_else(|| self.exchanges.iter_mut().position(|mut other| fits(&&mut other)));
+        let fits = |other: &Exchange| !other.is_used && other.name == request.execute;
+        let same = |other: &Exchange| fits(other) && other.arguments == request.arguments;
+        let place = self.exchanges.iter().position(same).or_else(|| self.exchanges.iter().position(fits));
         let Some(exchange) = place.map(|place| &mut self.exchanges[place]) else {
             let problem = format!("the record has no `{}` any more", request.execute);
             return write(&refusal(&problem, request.id.as_ref()), answers);

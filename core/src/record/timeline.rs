@@ -32,7 +32,7 @@ impl fmt::Display for Timeline<'_> {
             }
             let Some((side, what)) = tell(entry, &names) else { continue };
             let seconds = at.since(crate::Moment::ORIGIN).as_secs_f64();
-            let what = if f.alternate() { what } else { excerpt(what.as_bytes()).into() };
+            let what = if f.alternate() { what } else { excerpt(what.as_bytes()) };
             writeln!(f, "{seconds:>12.6} {side} {}", printable(&what))?;
         }
         Ok(())

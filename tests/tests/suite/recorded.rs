@@ -47,7 +47,7 @@ fn a_real_life_replays_and_is_played_without_a_qemu<H: Harness>() {
 }
 
 fn a_launch_that_failed_can_be_read_and_replayed<H: Harness>() {
-    let config = Config::new(qemu()).args(["-device", "no-such-device", "-s4711"]).recorded();
+    let config = Config::new(qemu()).args(["-device", "no-such-device", "-name", "g4711"]).recorded();
     let error = H::launch(config).map(drop).expect_err("there is no such device");
     let LaunchError::Failed { outcome, .. } = &error else { panic!("{error}") };
     let mut record = stored(outcome.record.as_deref().expect("it is recorded"));

@@ -86,7 +86,7 @@ const COMMAND: usize = 200;
 
 impl World {
     fn new(tape: &mut Tape<'_>) -> Self {
-        let machine = Machine::new(config(tape).limits(limits())).expect("a good configuration");
+        let machine = Machine::new(config(tape).limits(limits()).recorded()).expect("a good configuration");
         Self {
             mark: machine.mark(),
             machine,
@@ -324,6 +324,8 @@ impl World {
         assert!(!self.waits.iter().any(still), "a wait outlives the machine");
         assert_eq!((self.machine.deadline(), self.machine.session().commands()), (None, 0));
         assert!(self.machine.channels().is_empty());
+        let record = self.machine.record().expect("it is recorded");
+        assert!(record.dropped() > 0 || record.replay().is_ok(), "{:?}", record.replay());
     }
 }
 

@@ -1,0 +1,60 @@
+//! Decides what must be true of a text that claims to be a record: whatever it says, it is read or refused, and what is read
+//! can be written, replayed, shown, hidden and played.
+
+use qemu_machine_core::record::{Mock, Record};
+
+use super::Tape;
+
+/// A life with a line of every kind.
+const LIFE: &str = include_str!("../life.jsonl");
+
+pub(super) fn run(data: &[u8]) {
+    let mut tape = Tape::new(data);
+    let lines: Vec<&str> = LIFE.lines().collect();
+    let mut text = String::from(lines[0]);
+    let mut at = 1;
+    while !tape.is_empty() {
+        let mut line = lines[at % lines.len()].to_string();
+        at += 1;
+        match tape.below(8) {
+            0 => at += tape.below(lines.len()),
+            1 => at = tape.below(lines.len()),
+            2 => line = change(&line, &mut tape),
+            3 => text = change(&text, &mut tape),
+            _ => {}
+        }
+        text.push('\n');
+        text.push_str(&line);
+    }
+    check(&text);
+}
+
+/// With some bytes in the place of some others.
+fn change(text: &str, tape: &mut Tape<'_>) -> String {
+    let from = tape.below(256) * text.len() / 256;
+    let to = (from + tape.below(8)).min(text.len());
+    String::from_utf8_lossy(&[&text.as_bytes()[..from], tape.bytes(), &text.as_bytes()[to..]].concat()).into_owned()
+}
+
+fn check(text: &str) {
+    let Ok(mut record) = text.parse::<Record>() else { return };
+    let written = record.to_string();
+    let again: Record = written.parse().expect("we wrote it");
+    assert_eq!(again.to_string(), written);
+    assert_eq!((again.len(), again.dropped()), (record.len(), record.dropped()));
+    if let Ok(machine) = record.replay() {
+        // What it says of its life now is what was said then, as far as that went.
+        let lived = machine.record().expect("a replay is recorded").to_string();
+        let told = |text: &str| text.lines().skip(1).map(str::to_string).collect::<Vec<_>>();
+        assert!(told(&lived).starts_with(&told(&written)));
+    }
+    let lines = record.timeline().to_string().lines().count();
+    assert!(lines <= record.len(), "a line for a line");
+    let mut mock = Mock::new(&record);
+    let answers = mock.hear(br#"{"execute": "query-status", "id": 5}"#);
+    assert!(mock.is_over() || answers.contains("\"id\":5"), "{answers}");
+    if record.redact("geheim").is_ok() {
+        record.redact_member("password");
+        assert!(!record.to_string().contains("geheim"));
+    }
+}
