@@ -315,7 +315,7 @@ ended by signal 15 from pid 4711 (bash), which the caller did not send
   console tty:
     boot
     login:
-  command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control \
+  command: qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon \
 -chardev null,id=tty -serial chardev:tty -name 'a b'"
     );
 }
@@ -333,7 +333,7 @@ launch failed: QEMU ended before its monitor greeted
   process: exit status 1
   printed:
     qemu: -device nonexistent: 'nonexistent' is not a valid device model name
-  command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control -device nonexistent"
+  command: qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon -device nonexistent"
     );
     let misuse = LaunchError::from(Misuse::AlreadyLaunched);
     assert_eq!(misuse.to_string(), "launch: the machine is launched already");
