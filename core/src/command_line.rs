@@ -102,7 +102,8 @@ impl Config {
         }
         if self.monitor != Monitor::None {
             add(&[b"-chardev", &chardev(backend(Inherited::Channel(Channel::Monitor)), Self::MONITOR)]);
-            add(&[b"-mon", &with_id("chardev=", Self::MONITOR, ",mode=control")]);
+            // As `-mon chardev=mon,mode=control`, of which newer ones warn.
+            add(&[b"-qmp", &by_id(Self::MONITOR)]);
         }
         if self.null_monitor {
             add(&[b"-monitor", b"null"]);
@@ -140,7 +141,7 @@ impl Config {
             }
             add(&[b"-chardev", &options]);
             match &console.front {
-                Front::Serial => add(&[b"-serial", &with_id("chardev:", name, "")]),
+                Front::Serial => add(&[b"-serial", &by_id(name)]),
                 Front::Device(device) => {
                     add(&[b"-device", &[device, b",chardev=".as_slice(), name.as_bytes()].concat()])
                 }
@@ -181,8 +182,8 @@ fn chardev(mut backend: Vec<u8>, id: &str) -> Vec<u8> {
     backend
 }
 
-fn with_id(before: &str, id: &str, behind: &str) -> Vec<u8> {
-    [before, id, behind].concat().into_bytes()
+fn by_id(chardev: &str) -> Vec<u8> {
+    format!("chardev:{chardev}").into_bytes()
 }
 
 impl CommandLine {
@@ -277,12 +278,12 @@ mod tests {
         let executed: Vec<_> = line.arguments().iter().map(|argument| String::from_utf8_lossy(argument)).collect();
         assert_eq!(
             executed.join(" "),
-            "strace -f qemu -display none -vga none -chardev socket,fd=3,id=mon -mon chardev=mon,mode=control \
+            "strace -f qemu -display none -vga none -chardev socket,fd=3,id=mon -qmp chardev:mon \
              -machine q35 -chardev socket,fd=4,id=tty -serial chardev:tty -S"
         );
         assert_eq!(
             shown(&config),
-            "strace -f qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control \
+            "strace -f qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon \
              -machine q35 -chardev null,id=tty -serial chardev:tty -S"
         );
     }

@@ -116,7 +116,7 @@ fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
         .machine("q35");
     assert_eq!(
         executed(&config),
-        "qemu -display none -vga none -chardev socket,fd=3,id=mon -mon chardev=mon,mode=control -monitor null \
+        "qemu -display none -vga none -chardev socket,fd=3,id=mon -qmp chardev:mon -monitor null \
          -machine q35 -chardev socket,fd=4,id=tty -serial chardev:tty \
          -chardev socket,fd=5,id=qtest -qtest chardev:qtest \
          -chardev socket,fd=6,id=qga -device virtio-serial \
@@ -124,7 +124,7 @@ fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
          -add-fd fd=7,set=7,opaque=a,,b -add-fd fd=8,set=7"
     );
     let shown = shown(&config);
-    for part in ["-chardev null,id=qtest", "-chardev null,id=qga", "-chardev stdio,id=mon -mon"] {
+    for part in ["-chardev null,id=qtest", "-chardev null,id=qga", "-chardev stdio,id=mon -qmp"] {
         assert!(shown.contains(part), "{shown}");
     }
     assert_eq!(preparation(config).ports, [Port::Qtest, Port::GuestAgent]);
@@ -149,8 +149,8 @@ fn a_monitor_that_dials_is_written_as_what_it_dials() {
         (Monitor::At(tcp("[fe80::1]:4444")), "-chardev socket,host=fe80::1,port=4444,id=mon"),
     ] {
         let config = bare().monitor(monitor);
-        assert_eq!(executed(&config), format!("qemu {expected} -mon chardev=mon,mode=control"));
-        assert_eq!(shown(&config), "qemu -chardev stdio,id=mon -mon chardev=mon,mode=control");
+        assert_eq!(executed(&config), format!("qemu {expected} -qmp chardev:mon"));
+        assert_eq!(shown(&config), "qemu -chardev stdio,id=mon -qmp chardev:mon");
     }
 }
 
@@ -169,7 +169,7 @@ fn the_numbers_are_those_that_the_host_gave() {
     let line = spawn(&rig).arguments.join(&b' ');
     assert_eq!(
         String::from_utf8_lossy(&line),
-        "qemu -chardev socket,fd=7,id=mon -mon chardev=mon,mode=control \
+        "qemu -chardev socket,fd=7,id=mon -qmp chardev:mon \
          -chardev socket,fd=30,id=tty -serial chardev:tty -chardev socket,fd=12,id=qtest -qtest chardev:qtest \
          -add-fd fd=19,set=1"
     );

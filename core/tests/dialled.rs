@@ -76,7 +76,7 @@ fn the_address_is_told_to_the_process() {
         let chardevs: Vec<_> = spawn.arguments.iter().filter(|argument| argument.starts_with(b"socket,")).collect();
         let monitor = format!("{backend},id=mon").into_bytes();
         assert_eq!(chardevs, [&monitor, &b"socket,fd=3,id=tty".to_vec()], "nothing is inherited for it");
-        assert!(rig.vm.command_line().to_string().contains("-chardev stdio,id=mon -mon"), "a shell has no such peer");
+        assert!(rig.vm.command_line().to_string().contains("-chardev stdio,id=mon -qmp"), "a shell has no such peer");
     }
 }
 

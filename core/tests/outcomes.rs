@@ -93,7 +93,7 @@ fn the_cause_follows_from_the_evidence() {
     }
 }
 
-/// The device ends QEMU on the spot, with an odd number; 1 is QEMU's own failure.
+/// The device ends QEMU on the spot, with an odd number; 1 is QEMU's own failure, unless QEMU tells of a shutdown.
 #[test]
 fn a_debug_exit_needs_its_device() {
     let device = || config().args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
@@ -109,6 +109,19 @@ fn a_debug_exit_needs_its_device() {
     }
     assert_eq!(cause(device(), Asked::Nothing, &[], SIGSEGV), by_signal(11));
     assert_eq!(cause(device(), Asked::Nothing, &["guest-shutdown"], OK), Cause::PowerOff);
+    for (reasons, code, expected) in [
+        (&["guest-shutdown"][..], 33, Cause::DebugExit(16)),
+        (&["guest-shutdown"], 1, Cause::DebugExit(0)),
+        (&["guest-panic"], 1, Cause::Panic),
+        // It paused at a shutdown, was reset, and went on.
+        (&["host-qmp-system-reset"], 33, Cause::DebugExit(16)),
+        // It paused there, until somebody ended it.
+        (&["guest-shutdown", "host-qmp-quit"], 33, Cause::Asked(Rung::Quit)),
+        (&["guest-shutdown", "host-signal"], 33, Cause::Signal { number: None, sender: None }),
+    ] {
+        assert_eq!(cause(device(), Asked::Nothing, reasons, ExitStatus::Code(code)), expected, "{reasons:?} {code}");
+    }
+    assert_eq!(cause(config(), Asked::Nothing, &["guest-shutdown"], ExitStatus::Code(1)), Cause::PowerOff);
 }
 
 #[test]
@@ -302,7 +315,7 @@ ended by signal 15 from pid 4711 (bash), which the caller did not send
   console tty:
     boot
     login:
-  command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control \
+  command: qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon \
 -chardev null,id=tty -serial chardev:tty -name 'a b'"
     );
 }
@@ -357,7 +370,7 @@ launch failed: QEMU ended before its monitor greeted
   process: exit status 1
   printed:
     qemu: -device nonexistent: 'nonexistent' is not a valid device model name
-  command: qemu -display none -vga none -chardev stdio,id=mon -mon chardev=mon,mode=control -device nonexistent"
+  command: qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon -device nonexistent"
     );
     let misuse = LaunchError::from(Misuse::AlreadyLaunched);
     assert_eq!(misuse.to_string(), "launch: the machine is launched already");

@@ -129,8 +129,7 @@ impl Cause {
     const SIGTERM: i32 = 15;
     const SIGKILL: i32 = 9;
 
-    /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal and a debug
-    /// exit come without one.
+    /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal comes without one.
     pub(crate) fn find(exit: Option<ExitStatus>, evidence: &Evidence, started: bool) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
         match exit {
@@ -159,11 +158,12 @@ impl Cause {
 
     /// Reads the evidence of an exit, with its code if that is known.
     fn of_exit(code: Option<i32>, evidence: &Evidence) -> Self {
-        // isa-debug-exit ends QEMU on the spot with (value << 1) | 1; 1 alone is QEMU's own failure.
-        if let Some(code) = code.filter(|code| evidence.debug_exit && code & 1 == 1 && *code > 1) {
-            return Self::DebugExit(code.unsigned_abs() >> 1);
+        let reason = evidence.shutdown_reason();
+        let reason = reason.as_deref();
+        if let Some(value) = code.filter(|_| evidence.debug_exit).and_then(|code| Self::debug_exit(code, reason)) {
+            return Self::DebugExit(value);
         }
-        match evidence.shutdown_reason().as_deref() {
+        match reason {
             Some("host-qmp-quit") => Self::Asked(Rung::Quit),
             Some("guest-shutdown") if evidence.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
             Some("guest-shutdown") => Self::PowerOff,
@@ -182,6 +182,20 @@ impl Cause {
 }
 
 impl Cause {
+    /// The value of `isa-debug-exit`, of which QEMU makes (value << 1) | 1.
+    ///
+    /// It ends there on the spot, and 1 is what its own failures have as well. Newer ones make of it a shutdown
+    /// by the guest with that code, which tells the two apart. If such a one shall pause at a shutdown, it keeps the code
+    /// until somebody ends it.
+    fn debug_exit(code: i32, reason: Option<&str>) -> Option<u32> {
+        let is_of_guest = match reason {
+            Some("guest-shutdown") => true,
+            Some("host-qmp-quit" | "host-signal") => false,
+            _ => code > 1,
+        };
+        (is_of_guest && code & 1 == 1).then(|| code.unsigned_abs() >> 1)
+    }
+
     /// The signal that QEMU caught. Only what it printed tells which one, and who sent it: `terminating on signal 15
     /// from pid 4711 (bash)` (`qemu_system_killed` in its `system/runstate.c`).
     fn caught(log: &str) -> Self {

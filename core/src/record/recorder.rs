@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Entry, Line, Record, Said, Told};
 use crate::time::Moment;
+use crate::wait::Wait;
 
 /// The lines that are kept.
 #[derive(Clone, Debug)]
@@ -88,6 +89,9 @@ impl Line {
             Entry::Told(Told::Received { bytes, .. } | Told::Sent { bytes, .. } | Told::LogRead(bytes)) => bytes.len(),
             Entry::Told(Told::Execute(issued)) => issued.text.len(),
             Entry::Told(Told::Type { console, text }) => console.len() + text.len(),
+            Entry::Told(Told::Wait { things, .. } | Told::Listen { events: things, .. }) => {
+                things.iter().map(Wait::weight).sum()
+            }
             Entry::Said(Said::Answer { reply, .. }) => reply.len(),
             Entry::Said(
                 Said::Order(text)

@@ -1,9 +1,11 @@
 //! Decides what is proven of the shell in scripts: what comes out where, and with which code it ends.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
-use qemu_machine_blocking::{Config, Value, Vm};
+use qemu_machine_blocking::record::Record;
+use qemu_machine_blocking::{Config, State, Value, Vm};
 use qemu_machine_tests::census::{Scratch, leaving_nothing, send};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
@@ -149,5 +151,30 @@ fn help_needs_no_qemu() {
         assert!(printed.contains("It exits with\n    0  when all commands succeeded\n"), "{printed}");
         assert_eq!(run(&["--version"], ""), good(concat!("qmpsh ", env!("CARGO_PKG_VERSION"), "\n")));
         assert_eq!(run(&[], "").0, Some(2));
+    });
+}
+
+/// It replays, and has no password in it; also where the launch failed.
+#[test]
+fn a_record_is_written_for_others() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        let file = scratch.path().join("record.jsonl");
+        let (option, file_name) = ("--record", file.to_str().unwrap());
+        let lines = "object-add qom-type=secret id=s data=hunter22\nquery-uuid\n";
+        assert_eq!(launch(&[option, file_name], lines).0, Some(0));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let record: Record = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        assert!(text.contains("object-add") && text.contains("query-uuid") && !text.contains("hunter22"), "{text}");
+        assert_eq!(record.replay().map(|machine| machine.state()), Ok(State::Ended));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let failed = run(&[option, file_name, "--", qemu(), "-M", "no-such-machine"], "");
+        assert_eq!(failed.0, Some(3));
+        let record: Record = std::fs::read_to_string(&file).unwrap().parse().unwrap_or_else(|error| panic!("{error}"));
+        assert!(record.timeline().to_string().contains("unsupported machine type"), "{}", record.timeline());
+
+        let nowhere = launch(&[option, "/no/such/directory/file", "query-uuid"], "");
+        assert_eq!((nowhere.0, nowhere.2.contains("/no/such/directory/file: No such file")), (Some(4), true));
     });
 }

@@ -9,11 +9,14 @@ exec 0</dev/null 1>/dev/ttyS0 2>&1 3>/dev/ttyS1
 stty -F /dev/ttyS0 -onlcr
 
 if [ -x /usr/sbin/qemu-ga ]; then
-    # mdev tells of the agent's port when the kernel has made it: see /etc/mdev.conf.
+    # mdev tells of the agent's port when the kernel has made it, before mdev runs or after: see /etc/mdev.conf. So that
+    # it need not wait for us to read, the pipe is open.
     mkfifo /run/port
+    exec 4<>/run/port
     mdev -d
     while read -r module; do insmod "$module"; done </lib/modules/order
-    read -r port </run/port
+    read -r port <&4
+    exec 4<&-
     echo "ready." >&3
     # Whatever it does it says on the second port: so the host knows when the command has ended, and need not ask.
     qemu-ga -v --method=virtio-serial --path="/dev/$port" --statedir=/run >&3 2>&1

@@ -14,11 +14,14 @@ while read -r line; do echo "$line" >/run/gate; done </dev/ttyS0 &
 
 case "$(cat /proc/cmdline)" in *without-agent*) wait ;; esac
 
-# It listens for devices when this returns, and tells us of the port by /etc/mdev.conf: the kernel makes ports some time
-# after the module is loaded.
+# It has told us of the ports that are there by /etc/mdev.conf when this returns, and tells us of those that come: the
+# kernel makes them some time after the module is loaded, or has it built in. So that it need not wait for us to read, the
+# pipe is open.
+exec 3<>/run/port
 mdev -d
 while read -r module; do insmod "$module"; done </lib/modules/order
-read -r port </run/port
+read -r port <&3
+exec 3<&-
 
 # Whatever the agent does it says on the console, so that a test can wait for it.
 QGA_OS_RELEASE=/run/gate qemu-ga -v --method=virtio-serial --path="/dev/$port" --statedir=/run &

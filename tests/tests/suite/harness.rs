@@ -55,6 +55,12 @@ impl Transcript {
         self.0.push(what.to_string());
     }
 
+    /// What some versions of QEMU tell and others do not.
+    pub(crate) fn without(mut self, what: &str) -> Self {
+        self.0.retain(|line| line != what);
+        self
+    }
+
     /// The machine, or why there is none: without the command line, which names paths.
     pub(crate) fn launched<H: Harness>(&mut self, result: Result<H, LaunchError>) -> Option<H> {
         match result {

@@ -11,6 +11,7 @@ mod options;
 mod over;
 mod place;
 mod prompt;
+mod record;
 #[cfg(test)]
 mod sample;
 mod script;
@@ -57,13 +58,14 @@ fn tell(text: &str) -> ExitCode {
 
 /// Runs the shell. What comes out is the code to exit with.
 fn run(options: &Options) -> Result<u8, Failure> {
-    let vm = connect(&options.whom)?;
+    let vm = connect(options)?;
     let talk = Arc::new(Talk::new(vm, options.timeout, options.hmp));
     if options.command.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal() {
         let over = prompt::run(&talk, options);
         let was_over = talk.is_over();
         let outcome = leave(&talk.vm, &options.whom);
         outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over));
+        record::write(talk.vm.record(), options.record.as_deref())?;
         return Ok(match over? {
             Some(Over::Signalled(signal)) => code_of(signal),
             Some(Over::Gone) | None => 0,
@@ -73,6 +75,7 @@ fn run(options: &Options) -> Result<u8, Failure> {
     let signalled = signals.map_err(|error| Failure::Lost(format!("signals: {error}")))?;
     let code = script::run(&talk, options);
     leave(&talk.vm, &options.whom);
+    record::write(talk.vm.record(), options.record.as_deref())?;
     // What failed because of a signal is not what it ended for.
     Ok(signalled.get().map(|signal| code_of(*signal)).or(code).unwrap_or_default())
 }
@@ -82,19 +85,18 @@ fn code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
 
-fn connect(whom: &Whom) -> Result<Vm, Failure> {
-    let not_connected = |error: LaunchError| Failure::NotConnected(error.to_string());
-    match whom {
+fn connect(options: &Options) -> Result<Vm, Failure> {
+    match &options.whom {
         Whom::Launched(words) => {
             let mut words = words.iter().cloned().map(OsString::into_vec);
             let config = Config::new(words.next().unwrap_or_default()).name("qmpsh").args(words);
-            Vm::launch(config).map_err(not_connected)
+            launch(config, options)?.map_err(|error| Failure::NotConnected(error.to_string()))
         }
         Whom::Monitor(monitor) => {
             let mut failure = Failure::NotConnected(format!("{}: no such host", monitor.to_string_lossy()));
             for address in addresses(monitor).map_err(Failure::NotConnected)? {
                 let shown = address.to_string();
-                match Vm::attach(Peer::Dial(address), GREETED_WITHIN) {
+                match launch(Config::attach(Peer::Dial(address)).launch_within(GREETED_WITHIN), options)? {
                     Ok(vm) => return Ok(vm),
                     Err(error) => failure = Failure::NotConnected(format!("{shown}: {error}")),
                 }
@@ -102,6 +104,16 @@ fn connect(whom: &Whom) -> Result<Vm, Failure> {
             Err(failure)
         }
     }
+}
+
+/// Launches or attaches, recorded if that is wanted. A launch that fails has its record written here.
+fn launch(config: Config, options: &Options) -> Result<Result<Vm, LaunchError>, Failure> {
+    let config = if options.record.is_some() { config.recorded() } else { config };
+    let launched = Vm::launch(config);
+    if let Err(LaunchError::Failed { outcome, .. }) = &launched {
+        record::write(outcome.record.as_deref().cloned(), options.record.as_deref())?;
+    }
+    Ok(launched)
 }
 
 /// Ends the QEMU that we launched, and lets go of one that we did not.

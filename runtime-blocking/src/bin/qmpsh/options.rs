@@ -37,6 +37,7 @@ Options:
         --no-events      show no events at the prompt
         --history FILE   where the lines are remembered (qmpsh/history in $XDG_STATE_HOME or ~/.local/state)
         --no-history     remember none
+        --record FILE    write all that was said to a file that replays, for a bug report; passwords are hidden
     -h, --help
     -V, --version
 
@@ -61,6 +62,7 @@ pub(crate) struct Options {
     pub(crate) keep_going: bool,
     pub(crate) events: bool,
     pub(crate) history: History,
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// Whom to speak with.
@@ -102,6 +104,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
         keep_going: false,
         events: true,
         history: History::Default,
+        record: None,
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut parser = lexopt::Parser::from_args(arguments);
@@ -117,6 +120,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             Long("no-events") => options.events = false,
             Long("history") => options.history = History::In(parser.value()?.into()),
             Long("no-history") => options.history = History::Nowhere,
+            Long("record") => options.record = Some(parser.value()?.into()),
             Value(word) => {
                 words.push(word);
                 words.extend(parser.raw_args()?);

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use qemu_machine_blocking::commands::QuerySchema;
 use qemu_machine_blocking::{Vm, descriptor};
 use qemu_machine_core::{
     Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, json,
@@ -156,15 +157,23 @@ fn row_32_by_tcp_and_by_a_connected_socket<H: Hosted>() {
     }
 }
 
+/// The option with which this QEMU dials again every second, until there is somebody. Its name has changed.
+fn dialling_again() -> &'static str {
+    let vm = Vm::launch(empty()).expect("it starts");
+    let schema = vm.execute(QuerySchema).expect("QEMU knows itself");
+    vm.kill().expect("it was launched");
+    let newer = schema.has("chardev-add/arg/backend/type=socket/data/reconnect-ms");
+    if newer { "reconnect-ms=1000" } else { "reconnect=1" }
+}
+
 fn row_32_as_listener<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("we,listen");
     let peer = Peer::Listen(Address::unix(bytes(&path)));
     assert_eq!(failure::<H>(peer.clone(), SHORT), LaunchFailure::TimedOut(Phase::Connecting));
     assert_eq!(scratch.entries(), [""; 0], "what we made is gone");
-    // This QEMU dials again every second, until there is somebody.
-    let chardev = format!("socket,id=other,reconnect=1,path={}/we,,listen", scratch.path().display());
-    let vm = Vm::launch(empty().args(["-chardev", &chardev, "-mon", "chardev=other,mode=control"])).expect("it starts");
+    let chardev = format!("socket,id=other,{},path={}/we,,listen", dialling_again(), scratch.path().display());
+    let vm = Vm::launch(empty().args(["-chardev", &chardev, "-qmp", "chardev:other"])).expect("it starts");
     let mut machine = attach::<H>(peer, LONG).expect("it dials");
     machine.execute("query-status", LONG).expect("it answers");
     assert_eq!(scratch.entries(), [""; 0], "one connection is all that it takes");

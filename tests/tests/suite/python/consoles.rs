@@ -25,7 +25,7 @@ fn tester<H: Hosted>(machine: &mut H) -> H {
 
 fn row_15_consoles_on_serial_ports_and_on_devices<H: Hosted>() {
     let config = still().no_serial().serial("second").console_on("debug", "isa-debugcon,iobase=0xe9").chardev("people");
-    let mut machine = H::launch(config.args(["-mon", "chardev=people,mode=readline"])).expect("it starts");
+    let mut machine = H::launch(config.args(["-monitor", "chardev:people"])).expect("it starts");
     let mut tester = tester(&mut machine);
     for (port, byte) in [(SERIAL[0], b'0'), (SERIAL[1], b'1'), (DEBUG, b'2')] {
         tester.line(&format!("outb {port:#x} {byte:#x}")).expect("the device takes it");

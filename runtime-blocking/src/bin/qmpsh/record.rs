@@ -1,0 +1,27 @@
+//! Decides what is written of a session where a record was asked for: everything, but for passwords.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use qemu_machine_blocking::record::Record;
+
+use crate::talk::Failure;
+
+/// The members whose texts are nobody's business: those of `set_password`, `object-add` and the like.
+const SECRET: [&str; 2] = ["password", "data"];
+
+/// Writes a record for others to read: only its owner may, until he gives it away.
+pub(crate) fn write(record: Option<Record>, file: Option<&Path>) -> Result<(), Failure> {
+    let (Some(mut record), Some(file)) = (record, file) else { return Ok(()) };
+    for member in SECRET {
+        record.redact_member(member);
+    }
+    save(&record, file).map_err(|error| Failure::Lost(format!("{}: {error}", file.display())))
+}
+
+fn save(record: &Record, file: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    write!(file, "{record}")
+}
