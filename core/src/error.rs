@@ -11,8 +11,24 @@ use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
 use crate::lifecycle::LaunchFailure;
 use crate::outcome::Outcome;
 
+/// Shows what calls fail with as it reads, also as `Debug`: what `main` returns is shown so, and people read it.
+macro_rules! show_as_it_reads {
+    ($($error:ty),+ $(,)?) => {
+        $(
+            impl core::fmt::Debug for $error {
+                fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                    core::fmt::Display::fmt(self, f)
+                }
+            }
+        )+
+    };
+}
+pub(crate) use show_as_it_reads;
+
+show_as_it_reads!(Misuse, CommandError, LaunchError, PortError, WaitError);
+
 /// Why a command has no reply.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The caller's fault; nothing was sent.
@@ -89,8 +105,6 @@ impl fmt::Display for Liveness {
 }
 
 /// Why a launch failed, with everything that is known about the life that ended there.
-///
-/// Its `Debug` is its `Display`: what `main` returns is what people read.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {
@@ -127,12 +141,6 @@ impl fmt::Display for LaunchError {
     }
 }
 
-impl fmt::Debug for LaunchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl core::error::Error for LaunchError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
@@ -149,8 +157,6 @@ impl From<Misuse> for LaunchError {
 }
 
 /// Why nobody answers at a port of a machine: the agent in its guest, or its device tester. The machine is as it was.
-///
-/// Its `Debug` is its `Display`, as that of [`LaunchError`].
 ///
 /// ```
 /// use qemu_machine_core::{LaunchError, Misuse, Port, PortError};
@@ -198,12 +204,6 @@ impl fmt::Display for PortError {
     }
 }
 
-impl fmt::Debug for PortError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl core::error::Error for PortError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
@@ -220,7 +220,7 @@ impl From<Misuse> for PortError {
 }
 
 /// Why a wait did not find what it waited for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The caller's fault.

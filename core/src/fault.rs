@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Port;
 
 /// The caller's fault: the call made no sense, and nothing happened.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
     /// A machine is launched once in each life.
@@ -70,7 +70,7 @@ pub enum Misuse {
     #[error("the connection that was given is used up")]
     UsedUp,
     /// There is no console of that name.
-    #[error("no console is named `{0}`")]
+    #[error("no console is named `{0}`: `Config::serial` names one")]
     UnknownConsole(String),
     /// More was written to a console than QEMU takes, and [`Limits::console_input`](crate::Limits::console_input)
     /// is full.

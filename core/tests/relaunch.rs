@@ -64,7 +64,7 @@ fn the_next_life_does_not_tell_of_the_last() {
     let told: Vec<_> = core::iter::from_fn(|| rig.vm.poll_notice()).collect();
     assert_eq!(told, [Notice::Waited(text), Notice::Answered(unanswered.id())]);
     assert_eq!(rig.claim(&unanswered), Some(Err(CommandError::Disconnected(Progress::Sent))));
-    assert!(matches!(rig.vm.claim_wait(text), Some(Ok(hit)) if hit.found == Found::Text("text".into())));
+    assert!(matches!(rig.vm.claim_wait(text), Some(Ok(hit)) if hit.text() == Some("text")));
 }
 
 #[test]

@@ -24,17 +24,13 @@ fn hit(rig: &mut Rig, id: WaitId) -> Hit {
 }
 
 fn event(hit: &Hit) -> &Event {
-    match &hit.found {
-        Found::Event(event) => event,
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(hit.text(), None);
+    hit.event().unwrap_or_else(|| panic!("{hit:?}"))
 }
 
 fn text(hit: &Hit) -> &str {
-    match &hit.found {
-        Found::Text(text) => text,
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(hit.event(), None);
+    hit.text().unwrap_or_else(|| panic!("{hit:?}"))
 }
 
 /// What is found at once.

@@ -4,10 +4,11 @@ mod rig;
 
 use std::error::Error;
 
+use qemu_machine_core::errand::{ErrandError, JobError, MigrateError, UnplugError};
 use qemu_machine_core::wire::Message;
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Event, ExitStatus, History, LaunchError, LaunchFailure,
-    Liveness, Misuse, Phase, Port, PortError, Progress, Unread,
+    Liveness, Misuse, Phase, Port, PortError, Progress, Unread, WaitError,
 };
 use rig::{Rig, config, fault, tcp};
 
@@ -80,7 +81,7 @@ fn what_a_command_lacks_is_said() {
 
 /// What `main` returns is shown as `Debug`, and is what people read.
 #[test]
-fn a_launch_error_is_shown_as_it_reads_and_knows_its_source() {
+fn what_a_call_fails_with_is_shown_as_it_reads_and_knows_its_source() {
     let line = config().command_line().expect("a good configuration");
     let error = LaunchError::not_started(fault("find qemu"), &line);
     let first = "launch failed: cannot find qemu: No such file or directory";
@@ -102,6 +103,13 @@ fn a_launch_error_is_shown_as_it_reads_and_knows_its_source() {
     );
     assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
     assert_eq!(PortError::from(Misuse::Ended), misuse);
+
+    let refused = CommandError::from(Misuse::NotRunning);
+    assert_eq!(format!("{refused:?}"), "the machine does not run");
+    assert_eq!(format!("{:?}", JobError::from(refused.clone())), "the machine does not run");
+    assert_eq!(format!("{:?}", WaitError::TimedOut), WaitError::TimedOut.to_string());
+    assert_eq!(format!("{:?}", UnplugError::from(WaitError::TimedOut)), WaitError::TimedOut.to_string());
+    assert_eq!(format!("{:?}", MigrateError::from(ErrandError::from(refused))), "the machine does not run");
     let LaunchError::Failed { outcome, .. } = error else { panic!("{error:?}") };
     assert_eq!((&outcome.cause, outcome.to_string().lines().next()), (&Cause::NotStarted, Some("was not started")));
 }

@@ -43,6 +43,36 @@ fn blocking_boots_the_guest() {
 }
 
 #[test]
+fn a_disk_is_mirrored() {
+    let printed = run("qemu-machine-tests", "mirror");
+    let (reports, end) = printed.split_at(printed.find("the mirror").expect("its end is told"));
+    assert_eq!(end, format!("the mirror: Completed\n{QUIT}\nthe copy is the same\n"));
+    assert!(reports.lines().all(|line| line.ends_with(" of 8192 KiB")), "{printed}");
+}
+
+#[test]
+fn a_machine_migrates() {
+    let printed = run("qemu-machine-tests", "migrate");
+    let expected = [
+        "here:  one.",
+        "there: Listening",
+        "here:  Completed",
+        "there: Completed",
+        "there: two.",
+        "here:  \"postmigrate\", ended by the caller (quit)",
+        "there: \"running\", ended by the caller (quit)",
+    ];
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_device_is_unplugged() {
+    let printed = run("qemu-machine-tests", "unplug");
+    let expected = ["plugged:   rng, qga", "unplugged: qga", "again:     DeviceNotFound: Device 'rng' not found", QUIT];
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn g24_smol_on_smol() {
     assert_prints("qemu-machine-smol", "on_smol", &["Event(STOP)", QUIT]);
 }

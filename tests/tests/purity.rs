@@ -110,7 +110,8 @@ fn the_packages_hold_what_they_should() {
         known.extend(files.contains(&".cargo_vcs_info.json").then_some(".cargo_vcs_info.json"));
         known.sort_unstable();
         assert_eq!(files, known, "{package}");
-        let is_known = |path: &&str| path.ends_with(".rs") || (path.starts_with("docs/") && path.ends_with(".md"));
+        let is_of_docs = |path: &str| path.starts_with("docs/") && (path.ends_with(".md") || path.ends_with(".svg"));
+        let is_known = |path: &&str| path.ends_with(".rs") || is_of_docs(path);
         let unknown: Vec<_> = folders.iter().filter(|path| !is_known(path)).collect();
         assert!(unknown.is_empty(), "{package}: {unknown:?}");
         let docs = std::fs::read_dir(root().join(package).join("docs")).map_or(0, Iterator::count);

@@ -99,7 +99,7 @@ pub enum JobEnd {
 }
 
 /// Why a job is not at its end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// It failed, and this is what QEMU says of it.

@@ -60,7 +60,7 @@ pub enum MigrationEnd {
 }
 
 /// Why a machine has not migrated.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
     /// It failed, and this is what QEMU says of it. The machine stays where it was.

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::command::{Command, Payload};
-use crate::error::{CommandError, WaitError};
+use crate::error::{CommandError, WaitError, show_as_it_reads};
 use crate::fault::Misuse;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
@@ -110,7 +110,7 @@ impl<T> Next<T> {
 }
 
 /// Why an errand did not come to its end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrandError {
     /// One of its commands failed.
@@ -141,3 +141,4 @@ macro_rules! take_errand_errors {
 }
 
 take_errand_errors!(JobError, MigrateError, UnplugError);
+show_as_it_reads!(ErrandError, JobError, MigrateError, UnplugError);

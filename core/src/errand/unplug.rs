@@ -30,7 +30,7 @@ pub struct Unplug {
 }
 
 /// Why a device is still there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnplugError {
     /// The guest does not let it go (`DEVICE_UNPLUG_GUEST_ERROR`, and `MEM_UNPLUG_ERROR`).

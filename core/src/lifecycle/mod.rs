@@ -3,6 +3,14 @@
 //! [`Process`] follows the operating system's process, [`Link`] the monitor, [`Intent`] what is wanted of them. Each
 //! steps by itself on its own news; [`settle`](Lifecycle::step) then applies the joint transitions, the only place
 //! where one part acts upon another, until none applies.
+//!
+//! # The ways through a life
+//!
+//! What is wanted of a machine changes in one direction. A station stands for an [`Intent`], a track for all ways that
+//! lead to a station, and a dot on it for where one begins: whoever points at it is shown by what. It is made of the same
+//! states as the table below.
+//!
+#![doc = include_str!("../../docs/states.svg")]
 #![doc = "\n"]
 #![doc = include_str!("../../docs/states.md")]
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be thought about in every transition")]

@@ -22,6 +22,29 @@ pub struct Hit {
 }
 
 impl Hit {
+    /// The text, where one was found, or any output: all that the console printed from the mark up to there.
+    ///
+    /// ```
+    /// # use qemu_machine_core::{Hit, Found, Mark, Missed};
+    /// # fn example(hit: Hit) {
+    /// // let hit = vm.wait_any(&start, [Wait::text("tty", "login: "), Wait::end()], minute)?;
+    /// match hit.text() {
+    ///     Some(printed) => println!("{printed}"),
+    ///     None => println!("it ended before"),
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        if let Found::Text(text) = &self.found { Some(text) } else { None }
+    }
+
+    /// The event, where one was found.
+    #[must_use]
+    pub fn event(&self) -> Option<&Event> {
+        if let Found::Event(event) = &self.found { Some(event) } else { None }
+    }
+
     /// The outcome, where the end was all that was waited for.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Explores every state that a machine with two commands can reach, under every input, and proves of each what is
-//! promised; and keeps the table of states in the docs true.
+//! promised; and keeps the table and the drawing of the states in the docs true.
 
+mod diagram;
 mod key;
 mod table;
 mod world;

@@ -1,29 +1,40 @@
-//! Decides how the states are shown to people: as a table that is made of the explored graph, and kept in the docs.
+//! Decides how the states are shown to people: as a table and a drawing that are made of the explored graph, and kept in
+//! the docs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::Graph;
+use crate::diagram::{Ways, draw};
 use crate::world::World;
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/states.md");
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
-/// The table in the docs is the one that these graphs give.
+/// A state by its names: the intent, the process and the monitor.
+type Name = (String, String, String);
+
+/// Where each state leads, and by what.
+type Leads = BTreeMap<Name, BTreeMap<Name, BTreeSet<String>>>;
+
+/// The table and the drawing in the docs are those that these graphs give.
 ///
 /// # Panics
 ///
-/// When it is not. With `UPDATE_DOCS=1` in the environment it is written instead.
+/// When they are not. With `UPDATE_DOCS=1` in the environment they are written instead.
 pub(crate) fn assert_current(graphs: &[Graph]) {
-    let table = table(graphs);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(PATH, &table).expect("the docs can be written");
+    let leads = leads(graphs);
+    for (file, made) in [("states.md", table(&leads)), ("states.svg", draw(&ways(&leads)))] {
+        let path = format!("{DOCS}{file}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &made).expect("the docs can be written");
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(kept == made, "docs/{file} is stale: run this test with UPDATE_DOCS=1, and look at what has changed");
     }
-    let kept = std::fs::read_to_string(PATH).unwrap_or_default();
-    assert!(kept == table, "docs/states.md is stale: run this test with UPDATE_DOCS=1, and look at what has changed");
 }
 
 /// The name of a state as far as people care.
-fn name(world: &World) -> (String, String, String) {
+fn name(world: &World) -> Name {
     let life = world.machine.lifecycle();
     let first = |text: String| text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
     let intent = match format!("{:?}", life.intent()) {
@@ -37,8 +48,8 @@ fn name(world: &World) -> (String, String, String) {
     (intent, first(format!("{:?}", life.process())), first(format!("{:?}", life.link())))
 }
 
-fn table(graphs: &[Graph]) -> String {
-    let mut leads: BTreeMap<_, BTreeMap<_, BTreeSet<String>>> = BTreeMap::new();
+fn leads(graphs: &[Graph]) -> Leads {
+    let mut leads = Leads::new();
     for graph in graphs {
         for (world, out) in graph.worlds.iter().zip(&graph.edges) {
             let here = name(world);
@@ -51,6 +62,21 @@ fn table(graphs: &[Graph]) -> String {
             }
         }
     }
+    leads
+}
+
+/// The same for intents alone.
+fn ways(leads: &Leads) -> Ways {
+    let mut ways = Ways::new();
+    for ((from, ..), row) in leads {
+        for ((to, ..), by) in row.iter().filter(|((to, ..), _)| to != from) {
+            ways.entry((from.clone(), to.clone())).or_default().extend(by.iter().cloned());
+        }
+    }
+    ways
+}
+
+fn table(leads: &Leads) -> String {
     let mut text = String::from(
         "# The states of a machine\n\n\
          Made by a test from all states that it can reach, and compared with them by the same test: a state is what is\n\
@@ -62,7 +88,7 @@ fn table(graphs: &[Graph]) -> String {
         "{} states.\n\n| intent | process | monitor | goes to | by |\n|---|---|---|---|---|",
         leads.len()
     );
-    for ((intent, process, link), row) in &leads {
+    for ((intent, process, link), row) in leads {
         for ((to_intent, to_process, to_link), by) in row {
             let by = by.iter().cloned().collect::<Vec<_>>().join(", ");
             let to = format!("{to_intent}, {to_process}, {to_link}");

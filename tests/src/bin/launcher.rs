@@ -1,6 +1,6 @@
 //! Proves nothing by itself: it launches a machine as an ordinary program would, prints the ids of its processes, and
-//! waits to be killed. Given a line, it shuts the machine down and prints the outcome. With `--keep`, the machine is one
-//! to be kept, and what is printed is its identity.
+//! waits to be killed. Given a line, it shuts the machine down and prints the whole outcome. With `--keep`, the machine
+//! is one to be kept, and what is printed is its identity.
 //!
 //!     launcher [--keep] TEMPORARY-DIRECTORY [WRAPPER...]
 
@@ -24,6 +24,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // Until its end, which comes if the test dies before it kills us; or until we are told to end.
     stdin().read_line(&mut String::new())?;
-    println!("{}", vm.shutdown(Shutdown::default())?);
+    println!("{:#}", vm.shutdown(Shutdown::default())?);
     Ok(())
 }
