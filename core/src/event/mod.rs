@@ -82,18 +82,18 @@ impl Event {
     const COPIED_BELOW: usize = 4096;
 
     /// An event whose name and data are slices of `frame`; the name still in its quotes.
-    pub(crate) fn read(frame: &Bytes, name: &str, data: Option<&[u8]>) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(frame: &Bytes, name: &[u8], data: Option<&[u8]>) -> Result<Self, serde_json::Error> {
         let range = |part: &[u8]| {
             let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
             start..start + part.len()
         };
         let data = data.map(range);
-        let text = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        if let Some(plain) = text.filter(|text| !text.contains('\\')) {
-            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain.as_bytes()), data });
+        let text = name.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        if let Some(plain) = text.filter(|text| memchr::memchr(b'\\', text).is_none()) {
+            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain), data });
         }
         // No QEMU escapes a name. Who does gets it unescaped, behind a copy of the message.
-        let plain: String = serde_json::from_str(name)?;
+        let plain: String = serde_json::from_slice(name)?;
         let mut copy = Vec::with_capacity(frame.len() + plain.len());
         copy.extend_from_slice(frame);
         copy.extend_from_slice(plain.as_bytes());

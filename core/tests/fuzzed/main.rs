@@ -53,6 +53,11 @@ fn command_line() {
     replay("command_line");
 }
 
+#[test]
+fn message() {
+    replay("message");
+}
+
 /// What a script prints in bash, between zeros.
 fn in_bash(script: &str) -> Vec<Vec<u8>> {
     let mut bash = Command::new("bash");
@@ -97,5 +102,5 @@ fn every_target_has_a_corpus_and_a_program() {
     let mut names: Vec<_> =
         fs::read_dir(fuzz.join("corpus")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["command_line", "framing", "machine", "matcher", "session"]);
+    assert_eq!(names, ["command_line", "framing", "machine", "matcher", "message", "session"]);
 }

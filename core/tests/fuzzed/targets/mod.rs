@@ -8,6 +8,7 @@ mod framing;
 mod host;
 mod machine;
 mod matcher;
+mod message;
 mod peer;
 mod session;
 pub(crate) mod shell;
@@ -19,12 +20,13 @@ use tape::Tape;
 type Target = fn(&[u8]);
 
 /// Each target by its name.
-pub(crate) const ALL: [(&str, Target); 5] = [
+pub(crate) const ALL: [(&str, Target); 6] = [
     ("framing", framing::run),
     ("session", session::run),
     ("machine", machine::run),
     ("matcher", matcher::run),
     ("command_line", command_line::run),
+    ("message", message::run),
 ];
 
 /// Runs the target of this name.
