@@ -7,6 +7,7 @@ mod listening;
 mod owed;
 mod turn;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -53,7 +54,8 @@ pub struct Machine {
     prepared: Prepared,
     record: Record,
     failure: Option<LaunchFailure>,
-    outcome: Option<Outcome>,
+    /// It is long, and not there for most of a life.
+    outcome: Option<Box<Outcome>>,
     /// Where this life began: what was before it is not missed.
     birth: Mark,
     /// When the monitor closed under a process that lives on.
@@ -88,7 +90,8 @@ impl Machine {
             history: History::new(limits.events),
             listeners: Listeners::default(),
             waits: Waits::default(),
-            answers: VecDeque::new(),
+            // One at a time is what most have.
+            answers: VecDeque::with_capacity(1),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
             prepared: Prepared::default(),
@@ -101,7 +104,7 @@ impl Machine {
             next_command: 0,
             first_command: 0,
             now: Moment::ORIGIN,
-            facts: Vec::new(),
+            facts: Vec::with_capacity(1),
             config,
         })
     }
