@@ -16,8 +16,9 @@ use qemu_machine_core::{
 
 use crate::sources::{Registered, Sources};
 
-/// How many rounds of reading one machine gets before the loop looks at the others.
-const FAIR: usize = 16;
+/// How many rounds of reading one machine gets before the loop looks at the others, and takes its events: what so many
+/// reads bring fits the queue of a listener, whatever events are in it, for each of QEMU's is of 70 bytes at least.
+const FAIR: usize = 4;
 
 /// A QEMU that we launched and own, driven by the caller's loop.
 ///

@@ -11,7 +11,7 @@ use qemu_machine_core::{Channel, Machine, Moment};
 use smol::Async;
 
 /// How often one source is read before others get their turn.
-const FAIR: usize = 16;
+const FAIR: usize = 2;
 
 /// The sources of one machine.
 #[derive(Debug, Default)]

@@ -15,6 +15,8 @@ use core::ops::{Deref, Range};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use queue::Queue;
+
 pub(crate) use filter::Filter;
 pub use history::History;
 pub use listener::ListenerId;
@@ -77,6 +79,10 @@ pub struct Timestamp {
 }
 
 impl Event {
+    /// How many bytes of memory an event that is kept takes beside those of its message: its place in a queue, with the
+    /// room that the queue has to grow, and what an allocator and its counts add. Bounds of events count them.
+    pub const OVERHEAD: usize = size_of::<Self>() + size_of::<Self>() / Queue::GROWS_BY + 4 * size_of::<usize>();
+
     /// Payloads below this size are copied out of the received buffer when they are kept: a slice of it would keep
     /// the whole buffer alive.
     const COPIED_BELOW: usize = 4096;
@@ -139,9 +145,9 @@ impl Event {
         Stamped::deserialize(&mut message).unwrap_or_default().timestamp
     }
 
-    /// How many bytes it holds.
+    /// How much memory it takes where it is kept.
     pub(crate) fn size(&self) -> usize {
-        self.frame.len()
+        self.frame.len() + Self::OVERHEAD
     }
 
     /// The same event, holding no more of the received buffer than it should.
