@@ -1,5 +1,9 @@
 //! Decides what each kind of message is read as, with messages as QEMU 7.2 sends them and as nobody should.
 
+/// Told there, because a fuzzer asks it as well.
+#[path = "fuzzed/targets/message.rs"]
+mod told;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use qemu_machine_core::session::{Heard, Session};
@@ -295,9 +299,56 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|parts| parts.concat())
 }
 
+/// A value as JSON, with white space and numbers of all kinds.
+fn value() -> impl Strategy<Value = String> {
+    let plain =
+        ["null", "true", "false", "0", "-1", "18446744073709551616", "-0.5", "1e9", "2E-3", "[]", "{ }", "\"\""];
+    let escaped = Just(r#"größe \u00e4 \\ \" \n"#.to_string());
+    let text = prop_oneof![4 => "[a-z {:,]{0,20}", 1 => escaped].prop_map(|text| format!("\"{text}\""));
+    let leaf = prop_oneof![prop::sample::select(plain.to_vec()).prop_map(String::from), text];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let list = prop::collection::vec(inner.clone(), 1..4).prop_map(|items| format!("[{}]", items.join(", ")));
+        let member = ("[a-z\"-]{0,12}", inner).prop_map(|(name, value)| format!("{name:?}:\t{value}"));
+        let object = prop::collection::vec(member, 1..4).prop_map(|members| format!("{{{}\n}}", members.join(" ,")));
+        prop_oneof![list, object]
+    })
+}
+
+/// A message as a monitor might write it, or not quite.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let names = ["QMP", "return", "error", "event", "data", "id", "timestamp", "x", r"ev\u0065nt", "idx", "ä"];
+    let known = [r#""STOP""#, "7", r#"{"class": "C", "desc": "d"}"#, r#"{"seconds": 1, "microseconds": 2}"#];
+    let value = prop_oneof![prop::sample::select(known.to_vec()).prop_map(String::from), value()];
+    let member = (prop::sample::select(names.to_vec()), value).prop_map(|(name, value)| format!("\"{name}\": {value}"));
+    let members = prop::collection::vec(member, 0..5).prop_map(|all| format!("{{{}}}", all.join(", ")).into_bytes());
+    let stamp = br#"{"timestamp": {"seconds": 1700000000, "microseconds": 654321}, "event": "STOP"}"#;
+    let whole = prop_oneof![8 => members, 1 => Just(stamp.to_vec())];
+    let byte = prop::option::of(prop::sample::select(b" \"\\{}[]:,-0e.n\xc3\x1f".to_vec()));
+    (whole, prop::collection::vec((any::<prop::sample::Index>(), byte), 0..2)).prop_map(|(mut bytes, slips)| {
+        for (at, byte) in slips {
+            let at = at.index(bytes.len());
+            match byte {
+                Some(byte) => bytes[at] = byte,
+                None => drop(bytes.remove(at)),
+            }
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn a_message_is_read_as_serde_alone_would(bytes in message()) {
+        told::run(&bytes);
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic_a_message(bytes in any_bytes()) {
+        told::run(&bytes);
         if let Err(error) = read(&bytes) {
             let is_malformed = matches!(error, ProtocolError::Malformed { .. });
             prop_assert!(is_malformed);

@@ -142,7 +142,7 @@ struct World {
 impl World {
     fn new(way: Way) -> Self {
         let mut limits = Limits::default();
-        (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
+        (limits.message, limits.events, limits.console, limits.commands) = (190, 600, 20, 20);
         let mut rig = Rig::new(way.config().limits(limits));
         rig.held = |_| true;
         let (accepted, descriptors) = (BTreeMap::new(), Vec::new());

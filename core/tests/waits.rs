@@ -96,7 +96,7 @@ fn the_first_event_wins_and_says_which_thing_it_was() {
 
 #[test]
 fn events_that_were_forgotten_are_counted_exactly() {
-    let one = "{\"event\": \"E0\"}".len();
+    let one = "{\"event\": \"E0\"}".len() + Event::OVERHEAD;
     let mut rig = Rig::ready(config().limits(limits(3 * one, 100)));
     let mark = rig.vm.mark();
     (0..9).for_each(|number| rig.says(&format!("{{\"event\": \"E{number}\"}}")));

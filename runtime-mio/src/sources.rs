@@ -7,8 +7,8 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use qemu_machine_blocking::host::{Clock, Host, Watch};
-use qemu_machine_core::{Channel, Machine};
+use qemu_machine_blocking::host::{Host, Watch};
+use qemu_machine_core::{Channel, Machine, Moment};
 
 /// The sources of one machine, and which of them have something.
 #[derive(Debug)]
@@ -69,14 +69,14 @@ impl Sources {
 
 impl Registered<'_> {
     /// Reports from each source that has something, once.
-    pub(crate) fn absorb(&mut self, host: &mut Host, machine: &mut Machine, clock: Clock) {
+    pub(crate) fn absorb(&mut self, host: &mut Host, machine: &mut Machine, now: Moment) {
         if std::mem::take(&mut self.sources.ended) {
-            host.reap(machine, clock.now(), self);
+            host.reap(machine, now, self);
         }
         for index in 0..self.sources.channels.len() {
             if self.sources.channels[index].readable {
                 let channel = self.sources.channels[index].channel;
-                let more = host.receive(channel, machine, clock.now(), self);
+                let more = host.receive(channel, machine, now, self);
                 let source = &mut self.sources.channels[index];
                 source.readable = more || std::mem::take(&mut source.ending);
             }

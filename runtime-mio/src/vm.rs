@@ -19,8 +19,9 @@ use qemu_machine_core::{
 
 use crate::sources::{Registered, Sources};
 
-/// How many rounds of reading one machine gets before the loop looks at the others.
-const FAIR: usize = 16;
+/// How many rounds of reading one machine gets before the loop looks at the others, and takes its events: what so many
+/// reads bring fits the queue of a listener, whatever events are in it, for each of QEMU's is of 70 bytes at least.
+const FAIR: usize = 4;
 
 /// A QEMU that we launched and own, driven by the caller's loop.
 ///
@@ -63,8 +64,9 @@ impl Vm {
             asked: false,
             rounds: 0,
         };
-        vm.machine.launch(vm.clock.now())?;
-        vm.serve(registry);
+        let now = vm.clock.now();
+        vm.machine.launch(now)?;
+        vm.serve(registry, now);
         Ok(vm)
     }
 
@@ -90,8 +92,9 @@ impl Vm {
     ///
     /// [`Misuse::AlreadyLaunched`] while it lives.
     pub fn relaunch(&mut self, registry: &Registry) -> Result<(), Misuse> {
-        self.machine.launch(self.clock.now())?;
-        self.serve(registry);
+        let now = self.clock.now();
+        self.machine.launch(now)?;
+        self.serve(registry, now);
         Ok(())
     }
 
@@ -123,33 +126,38 @@ impl Vm {
     /// Does what there is to do, and says one thing that happened. To be called until there is none; what is left then,
     /// because others should get their turn as well, makes the [`timeout`](Self::timeout) zero.
     pub fn turn(&mut self, registry: &Registry) -> Option<Notice> {
+        let told = self.machine.poll_notice();
+        if told.is_some() {
+            return told;
+        }
+        let now = self.clock.now();
         loop {
-            if let Some(notice) = self.machine.poll_notice() {
-                return Some(notice);
-            }
-            self.serve(registry);
-            if self.rounds == FAIR || !self.absorb(registry) {
+            self.serve(registry, now);
+            if self.rounds == FAIR || !self.absorb(registry, now) {
                 self.rounds = 0;
                 return self.machine.poll_notice();
             }
             self.rounds += 1;
+            let notice = self.machine.poll_notice();
+            if notice.is_some() {
+                return notice;
+            }
         }
     }
 
-    fn serve(&mut self, registry: &Registry) {
+    fn serve(&mut self, registry: &Registry, now: Moment) {
         self.asked = false;
         let watch = &mut Registered { sources: &mut self.sources, registry };
-        self.host.serve(&mut self.machine, self.clock.now(), watch);
+        self.host.serve(&mut self.machine, now, watch);
     }
 
     /// Whether anything was there.
-    fn absorb(&mut self, registry: &Registry) -> bool {
-        let now = self.clock.now();
+    fn absorb(&mut self, registry: &Registry, now: Moment) -> bool {
         let late = self.machine.deadline().is_some_and(|(until, _)| until <= now);
         let any = self.sources.is_pending() || late;
         if any {
             let watch = &mut Registered { sources: &mut self.sources, registry };
-            watch.absorb(&mut self.host, &mut self.machine, self.clock);
+            watch.absorb(&mut self.host, &mut self.machine, now);
             self.machine.handle(now, Input::TimePassed);
         }
         any

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use qemu_machine_blocking::host::{Clock, Host, Watch};
-use qemu_machine_core::{Channel, Machine};
+use qemu_machine_blocking::host::{Host, Watch};
+use qemu_machine_core::{Channel, Machine, Moment};
 use smol::Async;
 
 /// How often one source is read before others get their turn.
-const FAIR: usize = 16;
+const FAIR: usize = 2;
 
 /// The sources of one machine.
 #[derive(Debug, Default)]
@@ -60,11 +60,11 @@ impl Wires {
         context: &mut Context<'_>,
         host: &mut Host,
         machine: &mut Machine,
-        clock: Clock,
+        now: Moment,
     ) -> bool {
         let mut any = false;
         if self.process.as_ref().is_some_and(|process| matches!(process.poll_readable(context), Poll::Ready(Ok(())))) {
-            host.reap(machine, clock.now(), self);
+            host.reap(machine, now, self);
             any = true;
         }
         let mut index = 0;
@@ -77,7 +77,7 @@ impl Wires {
                 }
                 any = true;
                 // When it has nothing after all, asking again registers the task.
-                host.receive(channel, machine, clock.now(), self);
+                host.receive(channel, machine, now, self);
             }
         }
         any | self.has_room(context)

@@ -15,9 +15,9 @@ const PART: usize = 50_000;
 const EVENT: &str =
     "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 78}}\r\n";
 
-/// What is remembered and what one listener has in its queue is a megabyte each; as many small things cost twice as much
-/// to keep, and there are buffers. That is four to seven in all, and a hundred came.
-const MOST: u64 = 12 << 20;
+/// What is remembered and what one listener has in its queue is a megabyte each, with what holds it together, and most of it
+/// is the same; and there are buffers. That is about two in all, and a hundred came.
+const MOST: u64 = 5 << 20;
 
 const LONG: Deadline = Deadline::after(Duration::from_secs(60));
 

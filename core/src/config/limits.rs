@@ -9,9 +9,10 @@ pub struct Limits {
     /// One message of the monitor, in bytes: 64 MiB, the bound of QEMU's own parser. Beyond it the message is
     /// skipped, and the oldest command fails with [`ProtocolError::TooLarge`](crate::ProtocolError::TooLarge).
     pub message: usize,
-    /// The past events, in bytes: 1 MiB is some five thousand. Beyond it the oldest are forgotten and counted.
+    /// The past events, in bytes of memory, each with its [`OVERHEAD`](crate::Event::OVERHEAD): 1 MiB is some three
+    /// thousand. Beyond it the oldest are forgotten and counted.
     pub events: usize,
-    /// The events that wait for one listener, in bytes: as many as are remembered, so that a listener may begin with
+    /// The events that wait for one listener, in bytes of memory as well: as many as are remembered, so that a listener may begin with
     /// all of them. Beyond it the oldest are dropped and counted, for that listener alone.
     pub listener: usize,
     /// Listeners at once: 64 full queues are as much as one message may be. Each looks at every event. Beyond it,

@@ -15,6 +15,8 @@ use core::ops::{Deref, Range};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use queue::Queue;
+
 pub(crate) use filter::Filter;
 pub use history::History;
 pub use listener::ListenerId;
@@ -77,23 +79,27 @@ pub struct Timestamp {
 }
 
 impl Event {
+    /// How many bytes of memory an event that is kept takes beside those of its message: its place in a queue, with the
+    /// room that the queue has to grow, and what an allocator and its counts add. Bounds of events count them.
+    pub const OVERHEAD: usize = size_of::<Self>() + size_of::<Self>() / Queue::GROWS_BY + 4 * size_of::<usize>();
+
     /// Payloads below this size are copied out of the received buffer when they are kept: a slice of it would keep
     /// the whole buffer alive.
     const COPIED_BELOW: usize = 4096;
 
     /// An event whose name and data are slices of `frame`; the name still in its quotes.
-    pub(crate) fn read(frame: &Bytes, name: &str, data: Option<&[u8]>) -> Result<Self, serde_json::Error> {
+    pub(crate) fn read(frame: &Bytes, name: &[u8], data: Option<&[u8]>) -> Result<Self, serde_json::Error> {
         let range = |part: &[u8]| {
             let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
             start..start + part.len()
         };
         let data = data.map(range);
-        let text = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        if let Some(plain) = text.filter(|text| !text.contains('\\')) {
-            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain.as_bytes()), data });
+        let text = name.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        if let Some(plain) = text.filter(|text| memchr::memchr(b'\\', text).is_none()) {
+            return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain), data });
         }
         // No QEMU escapes a name. Who does gets it unescaped, behind a copy of the message.
-        let plain: String = serde_json::from_str(name)?;
+        let plain: String = serde_json::from_slice(name)?;
         let mut copy = Vec::with_capacity(frame.len() + plain.len());
         copy.extend_from_slice(frame);
         copy.extend_from_slice(plain.as_bytes());
@@ -139,9 +145,9 @@ impl Event {
         Stamped::deserialize(&mut message).unwrap_or_default().timestamp
     }
 
-    /// How many bytes it holds.
+    /// How much memory it takes where it is kept.
     pub(crate) fn size(&self) -> usize {
-        self.frame.len()
+        self.frame.len() + Self::OVERHEAD
     }
 
     /// The same event, holding no more of the received buffer than it should.

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 
 use super::Event;
 
-/// Events in their order, as many of the latest as fit a bound in bytes.
+/// Events in their order, as many of the latest as fit a bound in bytes of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queue {
     events: VecDeque<Event>,
@@ -13,6 +13,9 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// A queue that is full grows by one part in so many: what is bounded is not to double.
+    pub(crate) const GROWS_BY: usize = 4;
+
     /// A queue of at most `limit` bytes. The latest event stays even when it is larger.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, ..Self::default() }
@@ -21,12 +24,14 @@ impl Queue {
     /// Adds the latest event; says how many of the oldest fell out.
     pub(crate) fn push(&mut self, event: Event) -> u64 {
         self.bytes += event.size();
-        self.events.push_back(event);
         let mut fell_out = 0;
-        while self.bytes > self.limit && self.events.len() > 1 {
-            self.pop();
+        while self.bytes > self.limit && self.pop().is_some() {
             fell_out += 1;
         }
+        if self.events.len() == self.events.capacity() {
+            self.events.reserve_exact(1 + self.events.len() / Self::GROWS_BY);
+        }
+        self.events.push_back(event);
         fell_out
     }
 

@@ -1,6 +1,5 @@
 //! Decides what can be read from a machine at any time: the levels.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::Machine;
@@ -80,7 +79,7 @@ impl Machine {
     pub fn launched(&self) -> Option<Result<(), LaunchError>> {
         match (&self.failure, &self.outcome) {
             (Some(failure), Some(outcome)) => {
-                Some(Err(LaunchError::Failed { failure: failure.clone(), outcome: Box::new(outcome.clone()) }))
+                Some(Err(LaunchError::Failed { failure: failure.clone(), outcome: outcome.clone() }))
             }
             (None, Some(_)) => Some(Ok(())),
             (_, None) => self.lifecycle.is_launched().then_some(Ok(())),
@@ -103,7 +102,7 @@ impl Machine {
     /// How the life ended, once it is over and cleaned up.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
-        self.outcome.as_ref()
+        self.outcome.as_deref()
     }
 
     /// The id of the process, while there is one.

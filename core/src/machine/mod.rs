@@ -57,7 +57,8 @@ pub struct Machine {
     prepared: Prepared,
     evidence: Evidence,
     failure: Option<LaunchFailure>,
-    outcome: Option<Outcome>,
+    /// It is long, and not there for most of a life.
+    outcome: Option<Box<Outcome>>,
     /// Where this life began: what was before it is not missed.
     birth: Mark,
     /// When the monitor closed under a process that lives on.
@@ -95,7 +96,8 @@ impl Machine {
             history: History::new(limits.events),
             listeners: Listeners::default(),
             waits: Waits::default(),
-            answers: VecDeque::new(),
+            // One at a time is what most have.
+            answers: VecDeque::with_capacity(1),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
             prepared: Prepared::default(),
@@ -109,7 +111,7 @@ impl Machine {
             next_command: 0,
             first_command: 0,
             now: Moment::ORIGIN,
-            facts: Vec::new(),
+            facts: Vec::with_capacity(1),
             recorder: Self::recorder(&config),
             config,
         })

@@ -1,6 +1,7 @@
 //! Decides what follows for the whole machine from news of one of its parts: it carries facts to whom they concern.
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -324,7 +325,7 @@ impl Machine {
         let outcome = Outcome { record: self.record().map(Arc::new), ..outcome };
         self.hung_up = None;
         self.waits.ended(&outcome);
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
         self.notices.push_back(Notice::Ended);
     }
 

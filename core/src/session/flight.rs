@@ -338,7 +338,8 @@ impl Flight {
 
     /// All of them: on the wire, and waiting.
     fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.slots.iter().flatten().chain(self.waiting.iter().map(|waiting| &waiting.entry))
+        let sent = self.order.iter().filter_map(|id| self.entry(*id));
+        sent.chain(self.waiting.iter().map(|waiting| &waiting.entry))
     }
 
     /// Out-of-band execution was not offered: answers the commands that wait for it.

@@ -1,7 +1,7 @@
 //! Decides what a message of the peer is: greeting, reply, event, or an error that names no command.
 //!
-//! The envelope is parsed once, borrowed from the frame; what it carries stays a slice of the frame until somebody
-//! asks for a value. Members that QMP does not know are ignored (QMP specification, section "Compatibility
+//! The envelope is looked for once, in the frame; what it carries stays a slice of the frame until somebody asks for a
+//! value. Members that QMP does not know are ignored (QMP specification, section "Compatibility
 //! considerations"), and so are new capabilities, events and error classes.
 
 use alloc::string::{String, ToString};
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::scan;
 use crate::command::Payload;
 use crate::event::Event;
 use crate::fault::{ProtocolError, Refusal};
@@ -96,26 +97,26 @@ impl Message {
         if frame.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed("not an object".to_string()));
         }
-        let envelope: Envelope<'_> = serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?;
-        let id = envelope.id.map(RawValue::get);
+        let envelope = match scan::envelope(frame) {
+            Some(envelope) => envelope,
+            None => serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?,
+        };
         if let Some(event) = envelope.event {
-            let data = envelope.data.map(|data| data.get().as_bytes());
-            return Event::read(frame, event.get(), data)
-                .map(Self::Event)
-                .map_err(|error| malformed(error.to_string()));
+            let event = Event::read(frame, event, envelope.data);
+            return event.map(Self::Event).map_err(|error| malformed(error.to_string()));
         }
         if envelope.value.is_some() && envelope.error.is_some() {
             // Whichever were believed, the other would be as true: what the command did is not known.
             return Err(malformed("both `return` and `error`".to_string()));
         }
         if let Some(value) = envelope.value {
-            let payload = Payload(frame.slice_ref(value.get().as_bytes()));
-            return Ok(Self::Reply { id: id.and_then(ours), result: Ok(payload) });
+            let payload = Payload(frame.slice_ref(value));
+            return Ok(Self::Reply { id: envelope.id.and_then(ours), result: Ok(payload) });
         }
         if let Some(error) = envelope.error {
             let error: ErrorMember = object(error).map_err(malformed)?;
             let refusal = Refusal { class: error.class, description: error.desc };
-            return Ok(match id {
+            return Ok(match envelope.id {
                 Some(id) => Self::Reply { id: ours(id), result: Err(refusal) },
                 None => Self::Nameless(refusal),
             });
@@ -128,32 +129,33 @@ impl Message {
 }
 
 /// Our ids are small numbers without a sign; whatever else comes back was never sent by us.
-fn ours(id: &str) -> Option<u16> {
-    id.parse().ok()
+fn ours(id: &[u8]) -> Option<u16> {
+    core::str::from_utf8(id).ok()?.parse().ok()
 }
 
 /// Reads a member that must be an object: serde alone would read a struct from a list of its parts as well.
-fn object<'a, T: Deserialize<'a>>(member: &'a RawValue) -> Result<T, String> {
-    if !member.get().starts_with('{') {
+fn object<'a, T: Deserialize<'a>>(member: &'a [u8]) -> Result<T, String> {
+    if member.first() != Some(&b'{') {
         return Err("a member is not an object".to_string());
     }
-    serde_json::from_str(member.get()).map_err(|error| error.to_string())
+    serde_json::from_slice(member).map_err(|error| error.to_string())
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(rename = "QMP", borrow, default)]
-    greeting: Option<&'a RawValue>,
-    #[serde(rename = "return", borrow, default, deserialize_with = "present")]
-    value: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    event: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
+/// The members that QMP knows, each as it stands in the message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Envelope<'a> {
+    #[serde(rename = "QMP", borrow, default, deserialize_with = "text_unless_null")]
+    pub(super) greeting: Option<&'a [u8]>,
+    #[serde(rename = "return", borrow, default, deserialize_with = "text")]
+    pub(super) value: Option<&'a [u8]>,
+    #[serde(borrow, default, deserialize_with = "text_unless_null")]
+    pub(super) error: Option<&'a [u8]>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) event: Option<&'a [u8]>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) data: Option<&'a [u8]>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) id: Option<&'a [u8]>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +169,19 @@ struct ErrorMember {
 /// Tells a member that is `null` from one that is absent.
 pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de [u8]>, D::Error> {
+    Ok(present(deserializer)?.map(bytes))
+}
+
+fn text_unless_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de [u8]>, D::Error> {
+    let member: Option<&RawValue> = Deserialize::deserialize(deserializer)?;
+    Ok(member.map(bytes))
+}
+
+fn bytes(member: &RawValue) -> &[u8] {
+    member.get().as_bytes()
 }
 
 /// Reads the names out of a list that may hold more than names one day.

@@ -4,6 +4,7 @@ mod body;
 pub(crate) mod encode;
 mod framing;
 mod message;
+mod scan;
 
 pub use encode::Encoded;
 pub use framing::{Frame, Framer};

@@ -54,6 +54,11 @@ fn command_line() {
 }
 
 #[test]
+fn message() {
+    replay("message");
+}
+
+#[test]
 fn record() {
     replay("record");
 }
@@ -102,5 +107,5 @@ fn every_target_has_a_corpus_and_a_program() {
     let mut names: Vec<_> =
         fs::read_dir(fuzz.join("corpus")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["command_line", "framing", "machine", "matcher", "record", "session"]);
+    assert_eq!(names, ["command_line", "framing", "machine", "matcher", "message", "record", "session"]);
 }

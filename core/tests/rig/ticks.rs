@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use qemu_machine_core::{Limits, ListenerId, Mark, Notice, Wait, WaitError};
+use qemu_machine_core::{Event, Limits, ListenerId, Mark, Notice, Wait, WaitError};
 
 use super::Rig;
 
 /// The size of an event as [`tick`] writes it.
-const ONE: usize = tick('A', 0).len();
+const ONE: usize = tick('A', 0).len() + Event::OVERHEAD;
 
 /// An event with a name of one letter, and a number of one digit. All have the same size.
 pub(crate) const fn tick(name: char, number: u8) -> [u8; 32] {

@@ -51,6 +51,7 @@ impl Host {
         let not_open = |error| fault(format!("open the {channel}"), &error);
         let index = self.ours.iter().position(|(other, _)| *other == channel);
         let ours = index.map(|index| self.ours.swap_remove(index).1);
+        self.ours.shrink_to_fit();
         let (mut crowd, mut loan) = (false, None);
         let (socket, stage) = match ours.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
             Ours::Connected(socket, lent) => {
@@ -73,6 +74,8 @@ impl Host {
         if dials {
             watch.want_room(channel, &socket.descriptor, true);
         }
+        // They are few, and stay.
+        self.sockets.reserve_exact(1);
         self.sockets.push(socket);
         if crowd {
             self.trace.report(machine, now, Input::Crowded(channel));

@@ -4,6 +4,7 @@
 //! cargo run --release --manifest-path tests/bench/Cargo.toml                 all of it, into speed.md and speed.svg
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a tenth of it, to the standard output
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   in so many rounds, and builds nothing
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --one blocking "turns 400000"   for a profiler
 //! ```
 //!
 //! Servers and clients are processes of their own on one and the same processor: between two, what is measured is how
@@ -49,6 +50,11 @@ fn main() -> io::Result<()> {
         }
         ["--quick"] => {
             print!("{}", page::text(&rounds::all(plan::Plan::quick())?)?);
+            Ok(())
+        }
+        ["--one", client, workload] => {
+            let taken = rounds::one(client, workload.parse()?)?;
+            println!("{taken:?}");
             Ok(())
         }
         _ => Err(io::Error::other(format!("what is this? {arguments:?}"))),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::meter::Taken;
-use crate::plan::{Reading, Workload};
+use crate::plan::{CLIENTS, Reading, Workload};
 use crate::rounds::Found;
 use crate::{goals, plot};
 
@@ -72,19 +72,7 @@ fn overview(found: &Found) -> String {
          processor | 207 KB as a value: ms of processor | 16 MB: MB above it | one of many connections: KB |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
-    for client in [
-        "raw",
-        "raw epoll",
-        "raw+serde",
-        "async-io",
-        "blocking",
-        "mio",
-        "smol",
-        "qapi",
-        "qapi+BufWriter",
-        "qapi tokio",
-        "qmp",
-    ] {
+    for client in CLIENTS {
         let first = |wanted: fn(&Workload) -> bool| workloads(found).into_iter().rfind(wanted);
         let cell = |wanted: fn(&Workload) -> bool, tell: &dyn Fn(Workload, Taken) -> String| {
             let cell = first(wanted).and_then(|workload| Some((workload, *found.get(&(workload, client))?)));

@@ -78,6 +78,21 @@ impl FromStr for Workload {
     }
 }
 
+/// All who send commands, the limits first.
+pub const CLIENTS: [&str; 11] = [
+    "raw",
+    "raw epoll",
+    "raw+serde",
+    "async-io",
+    "blocking",
+    "mio",
+    "smol",
+    "qapi",
+    "qapi+BufWriter",
+    "qapi tokio",
+    "qmp",
+];
+
 impl Workload {
     /// What it is called on the page.
     pub fn title(self) -> String {
@@ -118,19 +133,7 @@ impl Workload {
     /// Who takes part, the limit first.
     pub fn clients(self) -> &'static [&'static str] {
         match self {
-            Self::Turns(_) => &[
-                "raw",
-                "raw epoll",
-                "raw+serde",
-                "async-io",
-                "blocking",
-                "mio",
-                "smol",
-                "qapi",
-                "qapi+BufWriter",
-                "qapi tokio",
-                "qmp",
-            ],
+            Self::Turns(_) => &CLIENTS,
             Self::Qemu(_) => &["raw", "blocking", "mio", "smol", "qapi", "qapi+BufWriter", "qapi tokio", "qmp"],
             Self::Flight(..) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi tokio", "qmp"],
             Self::Flood(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],

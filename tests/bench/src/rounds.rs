@@ -44,7 +44,11 @@ pub fn all(plan: Plan) -> io::Result<Found> {
 }
 
 /// One client for one workload, with a server of its own.
-fn one(client: &str, workload: Workload) -> io::Result<Taken> {
+///
+/// # Errors
+///
+/// When one of them cannot be run.
+pub fn one(client: &str, workload: Workload) -> io::Result<Taken> {
     let directory = Directory::new()?;
     let address = directory.0.join("monitor");
     let server = Server::start(workload, &address)?;

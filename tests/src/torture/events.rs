@@ -1,6 +1,6 @@
 //! Decides which events a peer sends that are odd, or too many.
 
-use qemu_machine_core::{Config, Limits};
+use qemu_machine_core::{Config, Event, Limits};
 
 use super::Torture;
 use crate::scripted::Script;
@@ -18,7 +18,6 @@ const STOP_AND_DONE: &str = "events: STOP, RESUME";
 const COUNTED: &str = "counted: malformed 1";
 
 fn good() -> Vec<Torture> {
-    let flood = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RTC_CHANGE", "data": {"offset": 1, "qom-path": "/rtc"}}"#;
     let deep = Script::new()
         .say("{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"STOP\", \"data\": ")
         .repeat(100_000, "[")
@@ -82,7 +81,7 @@ fn good() -> Vec<Torture> {
         Torture::once(
             "g09_a_flood_of_events",
             "Sends 20,000 events to nobody before it answers.",
-            Script::new().repeat(FLOOD, &format!("{flood}\r\n")).reply("1"),
+            Script::new().repeat(FLOOD, &format!("{TIME}\r\n")).reply("1"),
             &["reply: 1", "events: 87 times RTC_CHANGE, RESUME; 19913 forgotten"],
         )
         .with(narrow),
@@ -98,10 +97,13 @@ fn good() -> Vec<Torture> {
 /// How many events the flood has.
 const FLOOD: usize = 20_000;
 
-/// Remembers few events.
+/// One of them.
+const TIME: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RTC_CHANGE", "data": {"offset": 1, "qom-path": "/rtc"}}"#;
+
+/// Remembers few events: so many of those, and a shorter one.
 fn narrow(config: Config) -> Config {
     let mut limits = Limits::default();
-    limits.events = 10_000;
+    limits.events = 88 * (TIME.len() + Event::OVERHEAD);
     config.limits(limits)
 }
 

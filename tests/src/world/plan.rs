@@ -48,7 +48,7 @@ impl Style {
     pub(super) fn draw(random: &mut Random) -> Self {
         let mut limits = Limits::default();
         if random.chance(40) {
-            limits.events = random.size(1, 1500);
+            limits.events = random.size(1, 4000);
             // Any text that is waited for fits.
             limits.console = random.size(8, 300);
             limits.console_input = random.size(10, 200);

@@ -68,10 +68,10 @@ impl Witness {
         if event.name == "SHUTDOWN" {
             self.shutdown = Some(number);
         }
-        self.bytes += event.size;
+        self.bytes += event.size + Event::OVERHEAD;
         self.events.push(event);
         while self.bytes > self.limits.events && self.first < number {
-            self.bytes -= self.events[self.first].size;
+            self.bytes -= self.events[self.first].size + Event::OVERHEAD;
             self.first += 1;
         }
         for wait in &mut self.waits {

@@ -1,7 +1,7 @@
 //! The stories of those who consume events: each in its own queue, with and without waiting. They run on every row, the
 //! simulated world among them.
 
-use qemu_machine_core::{Limits, Mark, Shutdown, Wait, json};
+use qemu_machine_core::{Event, Limits, Mark, Shutdown, Wait, json};
 use qemu_machine_tests::scripted::Script;
 
 use crate::harness::{Harness, Transcript};
@@ -87,7 +87,7 @@ fn row_34_the_slow_one_counts_what_it_missed<H: Harness>() -> Transcript {
     let line = format!("{TICK}\r\n");
     let script = (0..5).fold(Script::launched(), |script, _| script.hear().say(&line).reply("{}")).obey();
     let mut limits = Limits::default();
-    limits.listener = 2 * TICK.len();
+    limits.listener = 2 * (TICK.len() + Event::OVERHEAD);
     let mut told = Transcript::default();
     let mut machine = told.launched(H::launch(config(script).limits(limits))).expect("it greets and negotiates");
     let mark = machine.mark();

@@ -76,8 +76,8 @@ fn config(tape: &mut Tape<'_>) -> Config {
 
 fn limits() -> Limits {
     let mut limits = Limits::default();
-    (limits.message, limits.events, limits.console, limits.commands) = (190, 200, 20, 20);
-    (limits.listener, limits.listeners, limits.waits, limits.console_input) = (150, 3, 6, 30);
+    (limits.message, limits.events, limits.console, limits.commands) = (190, 600, 20, 20);
+    (limits.listener, limits.listeners, limits.waits, limits.console_input) = (450, 3, 6, 30);
     limits
 }
 

@@ -8,6 +8,7 @@ mod framing;
 mod host;
 mod machine;
 mod matcher;
+mod message;
 mod peer;
 mod record;
 mod session;
@@ -20,12 +21,13 @@ use tape::Tape;
 type Target = fn(&[u8]);
 
 /// Each target by its name.
-pub(crate) const ALL: [(&str, Target); 6] = [
+pub(crate) const ALL: [(&str, Target); 7] = [
     ("framing", framing::run),
     ("session", session::run),
     ("machine", machine::run),
     ("matcher", matcher::run),
     ("command_line", command_line::run),
+    ("message", message::run),
     ("record", record::run),
 ];
 

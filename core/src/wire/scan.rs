@@ -1,0 +1,248 @@
+//! Decides where the members of a message stand in it: in one pass over messages as QEMU writes them.
+//!
+//! It takes half the time of `serde_json`, which was two thirds of what an event cost. And it says only what it is sure
+//! of: what is unusual (an escape in the name of a member, a member that is there twice, nesting beyond what a register
+//! holds), and what is no JSON at all, is left to `serde_json`, which alone refuses. What this accepts, a fuzzer compares.
+//!
+//! Each function goes over one thing that begins at an offset, and says where it ends; none where it is not sure.
+
+use super::message::Envelope;
+
+/// The members of a message; none where `serde_json` is to look.
+pub(super) fn envelope(frame: &[u8]) -> Option<Envelope<'_>> {
+    if !frame.is_ascii() {
+        // Then what stands in it is text as well.
+        core::str::from_utf8(frame).ok()?;
+    }
+    let mut envelope = Envelope::default();
+    let mut at = match stamp(frame) {
+        Some(at) => at,
+        None => visible(frame, 0).filter(|(first, _)| *first == b'{')?.1,
+    };
+    loop {
+        let begin = visible(frame, at)?.1;
+        at = member(frame, at)?;
+        let name = frame.get(begin..at)?;
+        let begin = visible(frame, at)?.1 - 1;
+        at = value(frame, at)?;
+        let value = frame.get(begin..at)?;
+        let place = match name {
+            [b'e', b'v', b'e', b'n', b't', b'"', ..] => Some(&mut envelope.event),
+            [b'd', b'a', b't', b'a', b'"', ..] => Some(&mut envelope.data),
+            [b'r', b'e', b't', b'u', b'r', b'n', b'"', ..] => Some(&mut envelope.value),
+            [b'i', b'd', b'"', ..] => Some(&mut envelope.id),
+            [b'e', b'r', b'r', b'o', b'r', b'"', ..] => Some(&mut envelope.error),
+            [b'Q', b'M', b'P', b'"', ..] => Some(&mut envelope.greeting),
+            // With an escape, it may be any of them.
+            _ if name.contains(&b'\\') => return None,
+            _ => None,
+        };
+        if place.is_some_and(|place| place.replace(value).is_some()) {
+            return None;
+        }
+        let (behind, next) = visible(frame, at)?;
+        at = next;
+        match behind {
+            b',' => {}
+            b'}' => break,
+            _ => return None,
+        }
+    }
+    // These two are not there when they are `null`.
+    let is_null = [envelope.error, envelope.greeting].contains(&Some(b"null"));
+    (!is_null && visible(frame, at).is_none()).then_some(envelope)
+}
+
+/// How QEMU begins each event. It is a third of most, and its words are always the same.
+fn stamp(frame: &[u8]) -> Option<usize> {
+    let seconds = word(frame, 0, b"{\"timestamp\": {\"seconds\": ")?;
+    let microseconds = word(frame, number(frame, seconds)?, b", \"microseconds\": ")?;
+    word(frame, number(frame, microseconds)?, b"},")
+}
+
+/// The next byte that is no white space, and where it ends.
+#[inline(always)]
+fn visible(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
+    loop {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+            return Some((byte, at));
+        }
+    }
+}
+
+/// The name of a member, and its colon.
+#[inline(always)]
+fn member(bytes: &[u8], at: usize) -> Option<usize> {
+    // As QEMU writes it, or in any other way.
+    let at = match bytes.get(at..)? {
+        [b' ', b'"', ..] => at + 2,
+        _ => visible(bytes, at).filter(|(quote, _)| *quote == b'"')?.1,
+    };
+    let at = string(bytes, at)?;
+    match bytes.get(at..)? {
+        [b':', b' ', ..] => Some(at + 2),
+        _ => Some(visible(bytes, at).filter(|(colon, _)| *colon == b':')?.1),
+    }
+}
+
+/// A value.
+fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
+    // A one, and behind it a bit for each bracket that is open: set for an object.
+    let mut open = 1_u64;
+    loop {
+        let (first, next) = visible(bytes, at)?;
+        at = match first {
+            b'"' => string(bytes, next)?,
+            b'{' => match visible(bytes, next)? {
+                (b'}', end) => end,
+                _ => {
+                    open = open.checked_mul(2)? | 1;
+                    at = member(bytes, next)?;
+                    continue;
+                }
+            },
+            b'[' => match visible(bytes, next)? {
+                (b']', end) => end,
+                _ => {
+                    open = open.checked_mul(2)?;
+                    at = next;
+                    continue;
+                }
+            },
+            b'-' | b'0'..=b'9' => number(bytes, next - 1)?,
+            b't' => word(bytes, next, b"rue")?,
+            b'f' => word(bytes, next, b"alse")?,
+            b'n' => word(bytes, next, b"ull")?,
+            _ => return None,
+        };
+        // What may stand behind a value.
+        while open > 1 {
+            let (behind, next) = visible(bytes, at)?;
+            at = next;
+            match (behind, open & 1 == 1) {
+                (b',', true) => {
+                    at = member(bytes, at)?;
+                    break;
+                }
+                (b',', false) => break,
+                (b'}', true) | (b']', false) => open >>= 1,
+                _ => return None,
+            }
+        }
+        if open == 1 {
+            return Some(at);
+        }
+    }
+}
+
+/// The rest of a string, up to its quote.
+#[inline(always)]
+fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let special = special(u64::from_le_bytes(*eight));
+            if special != 0 {
+                at += special.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += 8;
+        }
+        at += 1;
+        match *bytes.get(at - 1)? {
+            b'"' => return Some(at),
+            b'\\' => at = escape(bytes, at)?,
+            0..0x20 => return None,
+            _ => {}
+        }
+    }
+}
+
+#[cold]
+fn escape(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
+        b'u' => bytes.get(at + 1..at + 5)?.iter().all(u8::is_ascii_hexdigit).then_some(at + 5),
+        _ => None,
+    }
+}
+
+/// A number.
+fn number(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = at + usize::from(bytes.get(at) == Some(&b'-'));
+    let mut at = match bytes.get(at)? {
+        b'0' => at + 1,
+        b'1'..=b'9' => digits(bytes, at + 1),
+        _ => return None,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        at = some_digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        let signed = matches!(bytes.get(at + 1), Some(b'+' | b'-'));
+        at = some_digits(bytes, at + 1 + usize::from(signed))?;
+    }
+    Some(at)
+}
+
+fn some_digits(bytes: &[u8], at: usize) -> Option<usize> {
+    bytes.get(at)?.is_ascii_digit().then(|| digits(bytes, at + 1))
+}
+
+fn digits(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b'0'..=b'9') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+fn word(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    bytes.get(at..)?.starts_with(word).then_some(at + word.len())
+}
+
+/// Marks the first of eight bytes that is a quote, a backslash or a control character, by the highest bit of it. Of those
+/// behind it nothing is said.
+#[inline(always)]
+fn special(eight: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // What is subtracted borrows from the highest bit where there is not enough; where it was set, it is no such byte.
+    let is = |byte: u8| (eight ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
+    (eight.wrapping_sub(ONES * 0x20) | is(b'"') | is(b'\\')) & !eight & HIGH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_qemu_says_is_not_left_to_serde() {
+        for message in [
+            r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}"#,
+            r#"{"return": {}, "id": 3}"#,
+            r#"{"return": [{"a\u0020": -1.5e+3, "b": [true, false, null, [], {}]}, "\r\n", "ü"], "id": 3}"#,
+            r#"{"id": 3, "error": {"class": "GenericError", "desc": "no \"disk\""}}"#,
+            r#"{"timestamp": {"seconds": 1700000000, "microseconds": 123456}, "event": "STOP"}"#,
+            r#"{"timestamp": {"seconds": -1, "microseconds": -1}, "event": "RESET", "data": {"guest": false}}"#,
+            "{\n    \"return\": {\n    }\n,\t\"id\" : 3 } ",
+        ] {
+            let known: Envelope<'_> = serde_json::from_str(message).unwrap();
+            assert_eq!(envelope(message.as_bytes()), Some(known), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_to_serde() {
+        let deep = "[".repeat(65);
+        for message in [
+            r#"{"\u0065vent": "STOP"}"#,
+            r#"{"return": {}, "return": {}}"#,
+            r#"{"return": {}, "error": null}"#,
+            "{}",
+            &alloc::format!(r#"{{"return": {deep}{}}}"#, deep.replace('[', "]")),
+        ] {
+            assert_eq!(envelope(message.as_bytes()), None, "{message}");
+        }
+    }
+}
