@@ -69,8 +69,8 @@ pub enum Misuse {
     /// A connection that was given is used once: it is closed by now.
     #[error("the connection that was given is used up")]
     UsedUp,
-    /// There is no console of that name.
-    #[error("no console is named `{0}`: `Config::serial` names one")]
+    /// There is no console of that name: [`Config::serial`](crate::Config::serial) names one.
+    #[error("no console is named `{0}`")]
     UnknownConsole(String),
     /// More was written to a console than QEMU takes, and [`Limits::console_input`](crate::Limits::console_input)
     /// is full.

@@ -164,7 +164,7 @@ macro_rules! stories {
             ]
             the_console_echoes [
                 "launched", "text 0: \"guest: ready\"", "text 0: \"\\r\\nHello, guest!\\n\"",
-                "no console is named `other`: `Config::serial` names one",
+                "no console is named `other`",
                 "end: ended by the caller (quit)", "end: exit status 0",
                 "end: SHUTDOWN {\"guest\": false, \"reason\": \"host-qmp-quit\"}",
             ]
