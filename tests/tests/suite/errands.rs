@@ -177,7 +177,9 @@ fn a_machine_moves_to_another_qemu<H: Hosted>() {
     assert_eq!(here.run(Migrate::to(address(scratch.path())), LONG), Ok(MigrationEnd::Completed));
     assert_eq!(there.run(Migrate::arrival(), LONG), Ok(MigrationEnd::Completed));
     let status = [&mut here, &mut there].map(|machine| machine.execute("query-status", LONG).expect("it answers"));
-    assert_eq!((&status[0]["status"], &status[1]["running"]), (&json!("postmigrate"), &json!(true)));
+    // QEMU tells that it has moved before it stops to be moving.
+    assert!(["finish-migrate", "postmigrate"].iter().any(|state| status[0]["status"] == *state), "{}", status[0]);
+    assert_eq!(status[1]["running"], true);
 }
 
 fn a_migration_that_nobody_receives_fails<H: Hosted>() {
