@@ -3,7 +3,7 @@
 //! A [`Machine`] is one QEMU process with its monitor and its consoles. It is told what happened in the world, and
 //! says what is to be done there. Who does it, with threads or an event loop, real or simulated, is up to the caller;
 //! `qemu-machine-blocking` is one that is ready to use. This crate has no clock, no sockets, no threads and no `std`:
-//! the same inputs give the same outputs, byte for byte, so that a life can be recorded, replayed and fuzzed.
+//! the same inputs give the same outputs, byte for byte, so that a life can be [recorded](record), replayed and fuzzed.
 //!
 //! # The contract
 //!
