@@ -297,7 +297,6 @@ impl Script {
             .wrapper(["bash", "-c", WRAPPER, "bash"])
             .launch_within(crate::PATIENCE / 2)
             .without_heartbeat()
-            .recorded()
             .args(self.arguments())
     }
 

@@ -25,6 +25,9 @@ pub use parts::{Dialect, Port};
 /// Paths and arguments are bytes, as the operating system has them: text converts by itself, and a path through
 /// `path.as_os_str().as_encoded_bytes()`.
 ///
+/// It can be written with serde for the sake of [records](crate::record): how it looks then is of this version alone, and
+/// the descriptors that it was given are not in it.
+///
 /// ```
 /// use qemu_machine_core::Config;
 ///

@@ -39,7 +39,7 @@ use owed::Owed;
 /// A machine, without anything that does IO: the crate documentation says how it is driven.
 ///
 /// Two are equal when all that they know, remember and have to say is equal: a life that is replayed ends as the same
-/// machine.
+/// machine, but for the descriptors that it was given, which no record holds.
 #[derive(Clone, PartialEq)]
 pub struct Machine {
     config: Config,

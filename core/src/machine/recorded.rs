@@ -62,7 +62,7 @@ impl Machine {
         ask: impl FnOnce(&mut Self) -> Result<T, Misuse>,
     ) -> Result<T, Misuse> {
         self.told(now, what);
-        ask(self).inspect_err(|misuse| self.said(|| Said::Refused(misuse.to_string())))
+        ask(self).inspect_err(|misuse| self.answer(now, || Said::Refused(misuse.to_string())))
     }
 
     /// The same, where it gives a number.
@@ -74,7 +74,14 @@ impl Machine {
         number: impl FnOnce(&T) -> u64,
     ) -> Result<T, Misuse> {
         let given = self.asked(now, what, ask)?;
-        self.said(|| Said::Number(number(&given)));
+        self.answer(now, || Said::Number(number(&given)));
         Ok(given)
+    }
+
+    /// It answers a request on the spot: at the moment of the request, which may change nothing, not even the clock.
+    fn answer(&mut self, now: Moment, what: impl FnOnce() -> Said) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(now.max(self.now), Entry::Said(what()));
+        }
     }
 }

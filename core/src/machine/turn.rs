@@ -93,7 +93,7 @@ impl Machine {
     }
 
     /// A clock that goes back counts as unchanged.
-    pub(super) fn advance_clock(&mut self, now: Moment) {
+    pub(crate) fn advance_clock(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
 

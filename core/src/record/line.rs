@@ -231,6 +231,23 @@ impl Told {
     }
 }
 
+impl Told {
+    /// Whether it is a request that is told with a moment.
+    pub(crate) fn has_moment(&self) -> bool {
+        !matches!(
+            self,
+            Self::Listen { .. }
+                | Self::Unlisten(_)
+                | Self::Take(_)
+                | Self::Disown(_)
+                | Self::Claim(_)
+                | Self::Forget(_)
+                | Self::Next(_)
+                | Self::Sent { .. }
+        )
+    }
+}
+
 impl Said {
     /// The order that was given.
     ///
@@ -277,7 +294,8 @@ impl Said {
             Ok(Hit { index, found, .. }) => match found {
                 Found::Event(event) => format!("{index}: {event}"),
                 Found::Heard(_) => format!("{index}: an event in its queue"),
-                Found::Text(text) => format!("{index}: {text}"),
+                // What it is follows from what the console printed, and may be all of that.
+                Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
                 Found::End(outcome) => format!("{index}: {}", outcome.cause),
             },
             Err(WaitError::Ended(outcome)) => format!("the machine ended first: {}", outcome.cause),

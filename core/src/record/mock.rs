@@ -34,6 +34,8 @@ use crate::wire::{Frame, Framer};
 pub struct Mock {
     greeting: String,
     exchanges: Vec<Exchange>,
+    /// The ids of the recorded wire that were not answered yet, each with its exchange.
+    open: Vec<(Value, usize)>,
     /// What was heard of a request that is not whole.
     heard: Vec<u8>,
     is_over: bool,
@@ -44,8 +46,6 @@ pub struct Mock {
 struct Exchange {
     name: String,
     arguments: Value,
-    /// Its id on the recorded wire, until its reply was found.
-    id: Option<Value>,
     /// The events before the reply, the reply, and the events behind it up to the next command.
     messages: Vec<Value>,
     /// The monitor was closed behind it.
@@ -63,7 +63,10 @@ struct Request {
 }
 
 impl Mock {
-    /// The monitor of a record. One that speaks another dialect has nothing to say.
+    /// The largest request that it reads, as QEMU does: 64 MiB.
+    const REQUEST: usize = 64 << 20;
+
+    /// The monitor of a record, in its first life. It speaks QMP; a guest agent does not greet.
     #[must_use]
     pub fn new(record: &Record) -> Self {
         let mut mock = Self::default();
@@ -72,35 +75,42 @@ impl Mock {
             match entry {
                 Entry::Told(Told::Sent { to: Channel::Monitor, bytes }) => {
                     sent.extend_from_slice(bytes);
-                    let requests = core::iter::from_fn(|| next_request(&mut sent)).filter_map(Result::ok);
-                    mock.exchanges.extend(requests.map(Exchange::from));
+                    let requests = take_requests(&mut sent).into_iter().filter_map(Result::ok);
+                    requests.for_each(|request| mock.expect(request));
                 }
                 Entry::Told(Told::Received { from: Channel::Monitor, bytes }) => {
                     replies.push(bytes);
                     let messages = core::iter::from_fn(|| replies.next_frame());
                     messages.for_each(|message| mock.learn(&message));
                 }
+                // Another life would be another monitor, and behind a gap nobody knows what belongs to what.
                 Entry::Told(Told::Closed(Channel::Monitor)) => {
                     mock.exchanges.last_mut().into_iter().for_each(|exchange| exchange.is_last = true);
+                    break;
                 }
+                Entry::Dropped(_) => break,
                 _ => {}
             }
         }
         mock
     }
 
+    fn expect(&mut self, Request { execute, arguments, id }: Request) {
+        self.open.extend(id.map(|id| (id, self.exchanges.len())));
+        let exchange = Exchange { name: execute, arguments, messages: Vec::new(), is_last: false, is_used: false };
+        self.exchanges.push(exchange);
+    }
+
     /// A message belongs to the command that it answers, or to the latest one.
     fn learn(&mut self, message: &Frame) {
         let Frame::Message(message) = message else { return };
         let Ok(message) = serde_json::from_slice::<Value>(message) else { return };
-        let is_reply = message.get("return").or(message.get("error")).is_some();
-        let asked = self.exchanges.iter_mut().find(|other| is_reply && other.id.as_ref() == message.get("id"));
-        match asked.map(|exchange| (exchange.id.take(), exchange)) {
-            Some((_, exchange)) => exchange.messages.push(message),
-            None => match self.exchanges.last_mut() {
-                Some(exchange) => exchange.messages.push(message),
-                None => write(&message, &mut self.greeting),
-            },
+        let answers = |(id, _): &(Value, usize)| message.get("id") == Some(id) && message.get("event").is_none();
+        let asked = self.open.iter().position(answers).map(|place| self.open.swap_remove(place).1);
+        let latest = self.exchanges.len().checked_sub(1);
+        match asked.or(latest).and_then(|index| self.exchanges.get_mut(index)) {
+            Some(exchange) => exchange.messages.push(message),
+            None => write(&message, &mut self.greeting),
         }
     }
 
@@ -115,11 +125,16 @@ impl Mock {
     pub fn hear(&mut self, bytes: &[u8]) -> String {
         let mut answers = String::new();
         self.heard.extend_from_slice(bytes);
-        while let Some(request) = next_request(&mut self.heard).filter(|_| !self.is_over) {
+        for request in take_requests(&mut self.heard) {
             match request {
+                _ if self.is_over => break,
                 Ok(request) => self.answer(&request, &mut answers),
                 Err(problem) => write(&refusal(&problem.to_string(), None), &mut answers),
             }
+        }
+        if self.heard.len() > Self::REQUEST {
+            self.heard.clear();
+            write(&refusal("the request is too long", None), &mut answers);
         }
         answers
     }
@@ -155,24 +170,28 @@ impl Mock {
     }
 }
 
-impl From<Request> for Exchange {
-    fn from(Request { execute, arguments, id }: Request) -> Self {
-        Self { name: execute, arguments, id, messages: Vec::new(), is_last: false, is_used: false }
+/// Takes the whole requests out of what was heard. What is none is dropped, with all behind it: nobody can say where the
+/// next would begin.
+fn take_requests(heard: &mut Vec<u8>) -> Vec<serde_json::Result<Request>> {
+    if heard.trim_ascii_end().last() != Some(&b'}') {
+        // It cannot be whole, and need not be read for each piece of it.
+        return Vec::new();
     }
-}
-
-/// Takes the first request out of what was heard, if it is whole. What is none is dropped, with all behind it: nobody can
-/// say where the next would begin.
-fn next_request(heard: &mut Vec<u8>) -> Option<serde_json::Result<Request>> {
     let mut requests = serde_json::Deserializer::from_slice(heard).into_iter::<Request>();
-    let request = requests.next()?;
-    let end = requests.byte_offset();
-    match &request {
-        Err(error) if error.is_eof() => return None,
-        Err(_) => heard.clear(),
-        Ok(_) => drop(heard.drain(..end)),
+    let (mut taken, mut end) = (Vec::new(), 0);
+    while let Some(request) = requests.next() {
+        match &request {
+            Err(error) if error.is_eof() => break,
+            Err(_) => end = heard.len(),
+            Ok(_) => end = requests.byte_offset(),
+        }
+        taken.push(request);
+        if end == heard.len() {
+            break;
+        }
     }
-    Some(request)
+    heard.drain(..end);
+    taken
 }
 
 fn refusal(problem: &str, id: Option<&Value>) -> Value {

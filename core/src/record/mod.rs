@@ -30,6 +30,7 @@
 //! ```
 
 mod line;
+mod mask;
 mod mock;
 mod recorder;
 mod redact;

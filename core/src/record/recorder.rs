@@ -20,8 +20,6 @@ pub(crate) struct Recorder {
     /// How many bytes the tail holds, and may hold.
     held: usize,
     limit: usize,
-    /// The latest moment that was told, also of what was refused and changed nothing.
-    latest: Moment,
 }
 
 impl Recorder {
@@ -32,17 +30,11 @@ impl Recorder {
     pub(crate) fn new(first: Line, limit: usize) -> Self {
         let room = limit / Self::HEAD;
         let (head, tail) = (Vec::from([first]), VecDeque::new());
-        Self { head, tail, dropped: 0, room, held: 0, limit: limit - room, latest: Moment::ORIGIN }
-    }
-
-    /// Nothing that comes is of an earlier moment.
-    pub(crate) fn reach(&mut self, at: Moment) {
-        self.latest = self.latest.max(at);
+        Self { head, tail, dropped: 0, room, held: 0, limit: limit - room }
     }
 
     pub(crate) fn add(&mut self, at: Moment, entry: Entry) {
-        self.reach(at);
-        let line = Line { at: self.latest, entry };
+        let line = Line { at, entry };
         let weight = line.weight();
         if weight <= self.room && self.tail.is_empty() && self.dropped == 0 {
             self.room -= weight;
@@ -67,6 +59,11 @@ impl Recorder {
     /// One that keeps everything.
     pub(crate) fn unbounded(first: Line) -> Self {
         Self { room: usize::MAX, ..Self::new(first, 0) }
+    }
+
+    /// Keeps no more than the bound from now on.
+    pub(crate) fn bound(&mut self, limit: usize) {
+        (self.room, self.limit) = (0, limit);
     }
 
     /// What is kept of the beginning, from this line on.

@@ -1,26 +1,42 @@
-//! Decides how a secret is taken out of a record so that what is left still replays: each byte of it becomes another.
+//! Decides how a secret is taken out of a record so that what is left still replays: each byte of it becomes another
+//! wherever it was told, and what was said is said again.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use memchr::memmem;
 use serde_json::Value;
 
-use super::{Entry, Line, Record, Told};
+use super::mask::{Kind, Secrets, hide_named};
+use super::text::{digits, undigits};
+use super::{Entry, Line, Record, Recorder, Said, Told};
 use crate::input::Channel;
+use crate::machine::Machine;
 
 /// A text that is too short to be hidden wherever it stands: half of the record would be hidden with it.
-/// Of how many bytes a secret is at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a secret has at least {0} bytes")]
-pub struct TooShort(pub usize);
+pub struct TooShort(usize);
+
+/// Bytes that are one stream, in whatever pieces they came.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stream {
+    Received(Channel),
+    Sent(Channel),
+    Typed(String),
+}
 
 impl Record {
+    /// Below that, texts are words of every other line.
     const SHORTEST: usize = 4;
 
     /// Hides a text wherever it stands: in commands, in replies, on consoles, in arguments; also where it came in several
-    /// pieces. Returns in how many places it was.
+    /// pieces, and where JSON or an option has it escaped. Returns in how many places it was told.
+    ///
+    /// What a program made of it (in base64, say) is not found. A secret that is a word of the protocol (`return`) makes
+    /// another life of it.
     ///
     /// # Errors
     ///
@@ -38,69 +54,124 @@ impl Record {
         if secret.len() < Self::SHORTEST {
             return Err(TooShort(Self::SHORTEST));
         }
-        let quoted = Value::from(secret).to_string();
-        let escaped = quoted.trim_matches('"');
-        let mut hidden = self.change(|bytes| hide(bytes, secret.as_bytes()));
-        if escaped != secret {
-            hidden += self.change(|bytes| hide(bytes, escaped.as_bytes()));
-        }
+        let secrets = Secrets::new([secret]);
+        let hidden = self.change(|bytes, kind| secrets.hide(bytes, kind));
+        self.say_again();
         Ok(hidden)
     }
 
-    /// Hides the text behind this member of JSON objects, in commands, replies and events: `password`, say. And where such
-    /// a text is long enough, wherever else it stands. Returns in how many places it was.
+    /// Hides the text behind this name: as a member of JSON objects (`"password": "…"`) in commands, replies and events, and
+    /// as an option (`password=…`). Where such a text has four bytes or more, it is hidden wherever else it stands, as with
+    /// [`redact`](Self::redact). Numbers, lists and objects behind it stay. Returns in how many places something was hidden.
     pub fn redact_member(&mut self, name: &str) -> usize {
-        let key = Value::from(name).to_string();
-        let mut secrets = Vec::new();
-        let mut hidden = self.change(|bytes| hide_member(bytes, key.as_bytes(), &mut secrets));
-        for secret in secrets {
-            hidden += self.redact(&secret).unwrap_or_default();
-        }
+        let mut found = BTreeSet::new();
+        let mut hidden = self.change(|bytes, _| hide_named(bytes, name, &mut found));
+        let secrets =
+            Secrets::new(found.iter().map(|secret| &**secret).filter(|secret| secret.len() >= Self::SHORTEST));
+        hidden += self.change(|bytes, kind| secrets.hide(bytes, kind));
+        self.say_again();
         hidden
     }
 
-    /// Changes bytes in place: those of each channel and direction as one stream, and each other text by itself. Counts
-    /// what is changed.
-    fn change(&mut self, mut each: impl FnMut(&mut [u8]) -> usize) -> usize {
-        let mut streams: BTreeMap<(bool, Channel), Vec<u8>> = BTreeMap::new();
+    /// Changes what was told, in place: streams as one, other texts by themselves. Counts what is changed.
+    fn change(&mut self, mut each: impl FnMut(&mut [u8], Kind) -> usize) -> usize {
+        let mut streams: BTreeMap<Stream, Vec<u8>> = BTreeMap::new();
         for (stream, bytes) in self.lines.iter_mut().filter_map(Line::streamed) {
             streams.entry(stream).or_default().extend_from_slice(bytes);
         }
-        let mut changed: usize = streams.values_mut().map(|bytes| each(bytes)).sum();
+        let mut changed: usize = streams.iter_mut().map(|(stream, bytes)| each(bytes, stream.kind())).sum();
         let mut positions = BTreeMap::new();
         for line in &mut self.lines {
             if let Some((stream, bytes)) = line.streamed() {
-                let from = positions.entry(stream).or_insert(0);
-                bytes.copy_from_slice(&streams[&stream][*from..*from + bytes.len()]);
-                *from += bytes.len();
+                let from = streams.get(&stream).map(|whole| (whole, positions.entry(stream).or_insert(0)));
+                if let Some((whole, from)) = from {
+                    bytes.copy_from_slice(&whole[*from..*from + bytes.len()]);
+                    *from += bytes.len();
+                }
             } else {
                 changed += line.change(&mut each);
             }
         }
         changed
     }
+
+    /// What a machine says follows from what it is told, and so does what goes out. Behind a gap nothing follows: there
+    /// what was said stays, hidden as well.
+    fn say_again(&mut self) {
+        let gap = self.lines.iter().position(|line| matches!(line.entry, Entry::Dropped(_)));
+        let whole = gap.unwrap_or(self.lines.len());
+        let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return };
+        let Ok(mut machine) = Machine::new(beginning.config.clone()) else { return };
+        machine.recorder = Some(Box::new(Recorder::unbounded(first.clone())));
+        self.lines[1..whole].iter().for_each(|line| machine.live_again(line));
+        let Some(lived) = machine.recorder.take() else { return };
+        self.lines.splice(..whole, lived.record().lines);
+    }
+}
+
+impl Stream {
+    /// What goes over a monitor is JSON.
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Received(Channel::Monitor) | Self::Sent(Channel::Monitor) => Kind::Json,
+            Self::Received(_) | Self::Sent(_) | Self::Typed(_) => Kind::Plain,
+        }
+    }
 }
 
 impl Line {
-    /// The bytes of a channel, with which it is and whether they went out.
-    fn streamed(&mut self) -> Option<((bool, Channel), &mut [u8])> {
+    /// The bytes of a stream, if it is some.
+    fn streamed(&mut self) -> Option<(Stream, &mut [u8])> {
         match &mut self.entry {
-            Entry::Told(Told::Received { from, bytes }) => Some(((false, *from), bytes)),
-            Entry::Told(Told::Sent { to, bytes }) => Some(((true, *to), bytes)),
+            Entry::Told(Told::Received { from, bytes }) => Some((Stream::Received(*from), bytes)),
+            Entry::Told(Told::Sent { to, bytes }) => Some((Stream::Sent(*to), bytes)),
+            Entry::Told(Told::Type { console, text }) => Some((Stream::Typed(console.clone()), text)),
             _ => None,
         }
     }
 
-    fn change(&mut self, each: &mut impl FnMut(&mut [u8]) -> usize) -> usize {
-        let Ok(mut json) = serde_json::to_value(&*self) else { return 0 };
-        let changed = change_texts(&mut json, each);
-        // A secret that is a word of the record itself stays in those.
-        let Ok(line) = serde_json::from_value(json) else { return 0 };
-        *self = line;
+    /// Hides something in the texts of a line, and counts where it was told.
+    fn change(&mut self, each: &mut impl FnMut(&mut [u8], Kind) -> usize) -> usize {
+        let kind = match &self.entry {
+            Entry::Told(Told::Execute(_)) | Entry::Said(Said::Answer { .. } | Said::Event(_)) => Kind::Json,
+            _ => Kind::Plain,
+        };
+        let is_told = !matches!(self.entry, Entry::Said(_));
+        let Ok(json) = serde_json::to_value(&*self) else { return 0 };
+        let mut masked = json.clone();
+        let mut changed = change_texts(&mut masked, &mut |bytes| each(bytes, kind));
+        if changed > 0 {
+            match serde_json::from_value(masked) {
+                Ok(line) => *self = line,
+                Err(_) => changed = self.change_one_by_one(json, &mut |bytes| each(bytes, kind)),
+            }
+        }
+        if is_told { changed } else { 0 }
+    }
+
+    /// Some texts cannot be masked: an address becomes that of nobody, and a word of the record stays.
+    fn change_one_by_one(&mut self, mut json: Value, each: &mut impl FnMut(&mut [u8]) -> usize) -> usize {
+        let mut changed = 0;
+        let mut places = Vec::new();
+        find_texts(&json, "", &mut places);
+        for place in places {
+            let Some(text) = json.pointer(&place).cloned() else { continue };
+            let mut masked = text.clone();
+            let count = change_texts(&mut masked, each);
+            for candidate in [masked, Value::from("0.0.0.0:0"), text].into_iter().filter(|_| count > 0) {
+                json.pointer_mut(&place).into_iter().for_each(|text| *text = candidate.clone());
+                if let Ok(line) = serde_json::from_value(json.clone()) {
+                    *self = line;
+                    break;
+                }
+            }
+            changed += count;
+        }
         changed
     }
 }
 
+/// Changes each text, also where it is in hexadecimal digits.
 fn change_texts(json: &mut Value, each: &mut impl FnMut(&mut [u8]) -> usize) -> usize {
     match json {
         Value::String(text) => {
@@ -109,55 +180,30 @@ fn change_texts(json: &mut Value, each: &mut impl FnMut(&mut [u8]) -> usize) -> 
             *text = String::from_utf8(bytes).unwrap_or_default();
             changed
         }
+        Value::Object(members) if members.len() == 1 && members.contains_key("hex") => {
+            let digits_of = |value: &Value| value.as_str().and_then(undigits);
+            let Some(mut bytes) = members.get("hex").and_then(digits_of) else { return 0 };
+            let changed = each(&mut bytes);
+            members.insert("hex".to_string(), digits(&bytes).into());
+            changed
+        }
         Value::Array(items) => items.iter_mut().map(|item| change_texts(item, each)).sum(),
         Value::Object(members) => members.values_mut().map(|member| change_texts(member, each)).sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 
-/// What a byte of a secret becomes: a number stays one.
-fn mask(secret: &mut [u8]) {
-    let mask = if secret.iter().all(u8::is_ascii_digit) { b'1' } else { b'x' };
-    secret.fill(mask);
-}
-
-fn hide(bytes: &mut [u8], secret: &[u8]) -> usize {
-    let places: Vec<usize> = memmem::find_iter(bytes, secret).collect();
-    for at in &places {
-        mask(&mut bytes[*at..*at + secret.len()]);
+/// The JSON pointers (RFC 6901) of all texts.
+fn find_texts(json: &Value, here: &str, places: &mut Vec<String>) {
+    match json {
+        Value::String(_) => places.push(here.to_string()),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, item)| find_texts(item, &format!("{here}/{index}"), places));
+        }
+        // No member of a line has a slash or a tilde in its name.
+        Value::Object(members) => {
+            members.iter().for_each(|(name, member)| find_texts(member, &format!("{here}/{name}"), places));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-    places.len()
-}
-
-/// Hides the strings behind a key in its quotes, and adds them to the secrets.
-fn hide_member(bytes: &mut [u8], key: &[u8], secrets: &mut Vec<String>) -> usize {
-    let places: Vec<usize> = memmem::find_iter(bytes, key).map(|at| at + key.len()).collect();
-    let mut hidden = 0;
-    for behind in places {
-        let Some(start) = string_behind_colon(&bytes[behind..]).map(|start| behind + start) else { continue };
-        let length = end_of_string(&bytes[start..]);
-        let inside = &mut bytes[start..start + length];
-        let quoted = [b"\"", &*inside, b"\""].concat();
-        secrets.extend(serde_json::from_slice::<String>(&quoted));
-        mask(inside);
-        hidden += 1;
-    }
-    hidden
-}
-
-/// Where the string begins that stands behind a colon, if that is what comes.
-fn string_behind_colon(bytes: &[u8]) -> Option<usize> {
-    let value = bytes.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-    Some(bytes.len() - value.len())
-}
-
-/// How long the inside of a string is.
-fn end_of_string(bytes: &[u8]) -> usize {
-    let mut escaped = false;
-    let is_end = |byte: &u8| {
-        let ends = *byte == b'"' && !escaped;
-        escaped = *byte == b'\\' && !escaped;
-        ends
-    };
-    bytes.iter().position(is_end).unwrap_or(bytes.len())
 }

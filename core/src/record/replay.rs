@@ -22,7 +22,7 @@ pub enum Diverged {
     NoBeginning,
     /// What was launched cannot become a machine.
     #[error(transparent)]
-    Config(#[from] Misuse),
+    Config(Misuse),
     /// What came before this line was replayed; then lines were dropped to keep the bound.
     #[error("{count} lines behind line {line} were dropped")]
     Dropped {
@@ -36,9 +36,9 @@ pub enum Diverged {
     Differs {
         /// Which line, counted from 1.
         line: usize,
-        /// The line, as JSON.
+        /// The line, as JSON: the beginning of it, where it is long.
         recorded: String,
-        /// What came instead, as JSON; empty when nothing did.
+        /// What came instead; empty when nothing did.
         replayed: String,
     },
 }
@@ -56,7 +56,7 @@ impl Record {
         let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else {
             return Err(Diverged::NoBeginning);
         };
-        let mut machine = Machine::new(beginning.config.clone())?;
+        let mut machine = Machine::new(beginning.config.clone()).map_err(Diverged::Config)?;
         machine.recorder = Some(Box::new(Recorder::unbounded(first.clone())));
         let mut line = 1;
         while let Some(next) = self.lines.get(line) {
@@ -67,15 +67,18 @@ impl Record {
             let said = machine.recorder.as_ref().map(|recorder| recorder.since(line)).unwrap_or_default();
             line = self.compare(line, said)?;
         }
+        let limit = beginning.config.limits.record;
+        machine.recorder.iter_mut().for_each(|recorder| recorder.bound(limit));
         Ok(machine)
     }
 
     /// Compares what was said now with what was recorded from this line on, and returns the line behind that. The record
     /// may have been taken in the middle of it.
     fn compare(&self, line: usize, said: &[Line]) -> Result<usize, Diverged> {
-        let as_json = |line: &Line| serde_json::to_string(line).unwrap_or_default();
+        let as_json = |line: &Line| crate::text::excerpt(serde_json::to_string(line).unwrap_or_default().as_bytes());
         let mut behind = line;
-        for (replayed, recorded) in said.iter().zip(&self.lines[line..]) {
+        let lines = self.lines[line..].iter().take_while(|recorded| !matches!(recorded.entry, Entry::Dropped(_)));
+        for (replayed, recorded) in said.iter().zip(lines) {
             behind += 1;
             if recorded != replayed {
                 let (recorded, replayed) = (as_json(recorded), as_json(replayed));
@@ -93,23 +96,27 @@ impl Record {
 
 impl Machine {
     /// Does what a line says. What it says by itself is compared, not done; but an order is given when it is asked for.
-    fn live_again(&mut self, line: &Line) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.reach(line.at);
-        }
+    pub(super) fn live_again(&mut self, line: &Line) {
         match &line.entry {
             Entry::Told(told) => match told.as_input() {
                 Some(input) => self.handle(line.at, input),
                 None => self.ask_again(line.at, told),
             },
-            Entry::Said(Said::Order(_)) => drop(self.poll_effect()),
+            Entry::Said(Said::Order(_)) => {
+                self.advance_clock(line.at);
+                drop(self.poll_effect());
+            }
             Entry::Said(_) | Entry::Machine(_) | Entry::Dropped(_) => {}
         }
         while self.poll_notice().is_some() {}
     }
 
-    /// A request that is refused says so in the record.
+    /// A request that is refused says so in the record. Those without a moment of their own come at the latest that was
+    /// told, which was perhaps that of news that changed nothing else.
     fn ask_again(&mut self, now: Moment, told: &Told) {
+        if !told.has_moment() {
+            self.advance_clock(now);
+        }
         match told {
             Told::Launch => drop(self.launch(now)),
             Told::Execute(issued) => drop(self.send(now, &Encoded::from(issued), issued.within)),

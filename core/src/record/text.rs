@@ -45,7 +45,7 @@ impl Textual for Vec<u8> {
     fn from_text(text: Text) -> Result<Self, &'static str> {
         match text {
             Text::Plain(text) => Ok(text.into_bytes()),
-            Text::Digits { hex } => bytes(&hex).ok_or("not pairs of hexadecimal digits"),
+            Text::Digits { hex } => undigits(&hex).ok_or("not pairs of hexadecimal digits"),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Textual for Vec<Vec<u8>> {
     }
 }
 
-fn digits(bytes: &[u8]) -> String {
+pub(super) fn digits(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
         // Writing to a string does not fail.
         let _ = write!(hex, "{byte:02x}");
@@ -82,7 +82,7 @@ fn digits(bytes: &[u8]) -> String {
     })
 }
 
-fn bytes(hex: &str) -> Option<Vec<u8>> {
+pub(super) fn undigits(hex: &str) -> Option<Vec<u8>> {
     let digit = |digit: u8| char::from(digit).to_digit(16);
     let pairs = hex.as_bytes().chunks(2).map(|pair| match pair {
         [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
@@ -106,6 +106,6 @@ mod tests {
 
     #[test]
     fn half_a_byte_is_none() {
-        assert_eq!((bytes("0"), bytes("zz"), bytes("ff0A")), (None, None, Some([0xff, 0x0a].into())));
+        assert_eq!((undigits("0"), undigits("zz"), undigits("ff0A")), (None, None, Some([0xff, 0x0a].into())));
     }
 }

@@ -8,11 +8,12 @@ use qemu_machine_core::record::Mock;
 
 /// Plays a recorded monitor, and returns the end of a socket at which it can be spoken with: for tests without a QEMU.
 ///
-/// It answers until the client hangs up, or until it hangs up itself as the recorded monitor did.
+/// It answers until the client hangs up, or until it hangs up itself as the recorded monitor did. It waits for the client
+/// without a deadline: it is the client's, and ends with it.
 ///
 /// # Errors
 ///
-/// When the host gives no socket or no thread.
+/// When the record has no monitor that greets, and when the host gives no socket or no thread.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -25,6 +26,9 @@ use qemu_machine_core::record::Mock;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn play(mock: Mock) -> io::Result<UnixStream> {
+    if mock.greeting().is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the record has no monitor that greets"));
+    }
     let (ours, theirs) = UnixStream::pair()?;
     // A client that hangs up ends it; who plays has nothing to report.
     thread::Builder::new().name("qemu-mock".into()).spawn(move || drop(serve(mock, ours)))?;

@@ -16,7 +16,7 @@ pub(crate) const LONG: Deadline = Deadline::after(Duration::from_secs(10));
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 pub(crate) fn config(script: Script) -> Config {
-    script.config(env!("CARGO_BIN_EXE_scripted-qemu"))
+    script.config(env!("CARGO_BIN_EXE_scripted-qemu")).recorded()
 }
 
 /// Launches a script, or writes down why not.

@@ -37,7 +37,8 @@ Options:
         --no-events      show no events at the prompt
         --history FILE   where the lines are remembered (qmpsh/history in $XDG_STATE_HOME or ~/.local/state)
         --no-history     remember none
-        --record FILE    write all that was said to a file that replays, for a bug report; passwords are hidden
+        --record FILE    write all that was said to a file that replays, for a bug report. What stands behind `password`,
+                         `proxy-password` or `data` is hidden; what `hmp` was told as words is not
     -h, --help
     -V, --version
 

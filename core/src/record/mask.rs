@@ -1,0 +1,180 @@
+//! Decides where a secret stands in bytes, in all the ways in which it is written there, and what it becomes.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use memchr::memmem;
+use serde_json::Value;
+
+/// What bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// What stands there is meant.
+    Plain,
+    /// JSON: inside of strings some characters stand escaped.
+    Json,
+}
+
+/// The ways in which some secrets are written, the longest first: one may be a part of another.
+pub(super) struct Secrets(Vec<(Kind, Vec<u8>)>);
+
+impl Secrets {
+    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut forms = BTreeSet::new();
+        for secret in secrets {
+            // As QEMU's options have a comma in a value.
+            for secret in [secret.to_string(), secret.replace(',', ",,")] {
+                let quoted = Value::from(&*secret).to_string();
+                let escaped = quoted[1..quoted.len() - 1].to_string();
+                // As QEMU's JSON has what is not ASCII, and as that of others has it.
+                forms.insert((Kind::Json, ascii(&escaped, |unit| format!("\\u{unit:04X}"))));
+                forms.insert((Kind::Json, ascii(&escaped, |unit| format!("\\u{unit:04x}"))));
+                forms.insert((Kind::Json, escaped));
+                forms.insert((Kind::Plain, secret));
+            }
+        }
+        let mut forms: Vec<_> = forms.into_iter().map(|(kind, form)| (kind, form.into_bytes())).collect();
+        forms.sort_by_key(|(_, form)| core::cmp::Reverse(form.len()));
+        Self(forms)
+    }
+
+    /// Hides them, and counts in how many places they stood.
+    pub(super) fn hide(&self, bytes: &mut [u8], kind: Kind) -> usize {
+        // JSON may stand in plain text, but not the other way round: there every character is as JSON has it.
+        let forms = self.0.iter().filter(|(form, _)| kind == Kind::Plain || *form == Kind::Json);
+        forms.map(|(_, form)| hide(bytes, form, kind)).sum()
+    }
+}
+
+/// With what is not ASCII in escapes, of which JSON has two for what is beyond 16 bits.
+fn ascii(text: &str, escape: impl Fn(u16) -> String) -> String {
+    let mut units = [0; 2];
+    let escaped = text.chars().map(|character| match character.is_ascii() {
+        true => character.to_string(),
+        false => character.encode_utf16(&mut units).iter().map(|unit| escape(*unit)).collect(),
+    });
+    escaped.collect()
+}
+
+fn hide(bytes: &mut [u8], form: &[u8], kind: Kind) -> usize {
+    let places: Vec<usize> = memmem::find_iter(bytes, form).collect();
+    // Behind a backslash stands the rest of an escape.
+    let is_it = |at: &&usize| kind == Kind::Plain || !is_escaped(&bytes[..**at]);
+    let places: Vec<usize> = places.iter().filter(is_it).copied().collect();
+    places.iter().for_each(|at| mask(&mut bytes[*at..*at + form.len()]));
+    places.len()
+}
+
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
+/// What a byte of a secret becomes: a number stays one.
+fn mask(secret: &mut [u8]) {
+    let mask = if secret.iter().all(u8::is_ascii_digit) { b'1' } else { b'x' };
+    secret.fill(mask);
+}
+
+/// Hides what stands behind a name, as a member of JSON or as an option (`name=value`), and tells what it was.
+pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut BTreeSet<String>) -> usize {
+    let key = Value::from(name).to_string();
+    let option = format!("{name}=");
+    let members: Vec<usize> = memmem::find_iter(bytes, &key).map(|at| at + key.len()).collect();
+    let members = members.into_iter().filter_map(|behind| {
+        let start = behind + string_behind_colon(&bytes[behind..])?;
+        Some((start, start + end_of_string(&bytes[start..]), Kind::Json))
+    });
+    let is_option = |at: &usize| *at == 0 || !bytes[at - 1].is_ascii_alphanumeric() && !b"-_".contains(&bytes[at - 1]);
+    let options: Vec<usize> = memmem::find_iter(bytes, &option).filter(is_option).collect();
+    let options = options.into_iter().map(|at| {
+        let start = at + option.len();
+        (start, start + end_of_option(&bytes[start..]), Kind::Plain)
+    });
+    let places: Vec<_> = members.chain(options).filter(|(start, end, _)| end > start).collect();
+    for (start, end, kind) in &places {
+        let inside = &mut bytes[*start..*end];
+        let text = String::from_utf8_lossy(inside).into_owned();
+        found.extend(match kind {
+            Kind::Plain => Some(text.replace(",,", ",")),
+            Kind::Json => serde_json::from_str(&format!("\"{text}\"")).ok(),
+        });
+        mask(inside);
+    }
+    places.len()
+}
+
+/// Where the string begins that stands behind a colon, if that is what comes.
+fn string_behind_colon(bytes: &[u8]) -> Option<usize> {
+    let value = bytes.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    Some(bytes.len() - value.len())
+}
+
+/// How long the inside of a string is.
+fn end_of_string(bytes: &[u8]) -> usize {
+    let is_end = |at: &usize| bytes[*at] == b'"' && !is_escaped(&bytes[..*at]);
+    (0..bytes.len()).find(is_end).unwrap_or(bytes.len())
+}
+
+/// How long the value of an option is: up to a comma that is not doubled, a blank, or the end of the string around it.
+fn end_of_option(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b',' if bytes.get(at + 1) == Some(&b',') => at += 2,
+            b',' | b'"' | b'\\' => break,
+            byte if byte.is_ascii_whitespace() => break,
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use std::prelude::v1::*;
+
+    use super::*;
+
+    fn hidden(secrets: &[&str], text: &str, kind: Kind) -> (usize, String) {
+        let mut bytes = text.as_bytes().to_vec();
+        let count = Secrets::new(secrets.iter().copied()).hide(&mut bytes, kind);
+        (count, String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn a_secret_is_found_as_it_is_written() {
+        let expected = (1, "id=s,data=xxxx,x=1".into());
+        assert_eq!(hidden(&["a,b"], "id=s,data=a,,b,x=1", Kind::Plain), expected);
+        for (written, masked) in
+            [(r"p\u00E4ss\n", "xxxxxxxxxxxxx"), (r"p\u00e4ss\n", "xxxxxxxxxxxxx"), ("päss\\n", "xxxxxxxx")]
+        {
+            let masked = &masked[..written.len()];
+            assert_eq!(hidden(&["päss\n"], written, Kind::Json), (1, masked.into()), "{written}");
+        }
+        assert_eq!(hidden(&["abcd\""], r#""abcd\"""#, Kind::Json), (1, "\"xxxxxx\"".into()));
+        assert_eq!(hidden(&[r"abc\"], r#""abc\\""#, Kind::Json), (1, "\"xxxxx\"".into()));
+        assert_eq!(hidden(&["name"], r#""\name name""#, Kind::Json), (1, r#""\name xxxx""#.into()));
+        assert_eq!(hidden(&["4711"], "{\"pin\": 4711}", Kind::Json), (1, "{\"pin\": 1111}".into()));
+    }
+
+    #[test]
+    fn of_two_secrets_the_longer_one_comes_first() {
+        assert_eq!(
+            hidden(&["geheim", "geheim-und-lang"], "geheim-und-lang geheim", Kind::Plain).1,
+            "xxxxxxxxxxxxxxx xxxxxx"
+        );
+    }
+
+    #[test]
+    fn what_stands_behind_a_name_is_found() {
+        let mut found = BTreeSet::new();
+        let mut text =
+            br#"{"data" : "a\"b", "data": 5, "x": "secret,id=data=1,data=p,,q meta-data=r data=s"}"#.to_vec();
+        assert_eq!(hide_named(&mut text, "data", &mut found), 4);
+        let expected = r#"{"data" : "xxxx", "data": 5, "x": "secret,id=data=1,data=xxxx meta-data=r data=x"}"#;
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["1", "a\"b", "p,q", "s"]);
+    }
+}
