@@ -250,6 +250,17 @@ fn of_two_passwords_one_is_a_part_of_the_other() {
     record.replay().unwrap_or_else(|diverged| panic!("{diverged}"));
 }
 
+/// What waits for a console that is closed stays, and so it does when the life is lived again.
+#[test]
+fn nothing_is_sent_on_a_channel_that_is_closed() {
+    let mut rig = Rig::ready(config().recorded());
+    rig.vm.type_on(rig.now, "tty", b"too late").expect("a console");
+    rig.closes(Channel::Console(0));
+    let before = rig.vm.clone();
+    rig.vm.sent(Channel::Console(0), 5);
+    assert!(rig.vm == before);
+}
+
 /// The moments of what has none of its own are those of the machine.
 #[test]
 fn time_that_only_passed_is_in_what_comes_behind_it() {

@@ -41,8 +41,7 @@ impl Machine {
     /// It is told that some of what is outgoing went out.
     pub(super) fn told_sent(&mut self, to: Channel, count: usize) {
         if self.recorder.is_some() {
-            let outgoing = self.outgoing(to);
-            let bytes = outgoing[..count.min(outgoing.len())].to_vec();
+            let bytes = self.outgoing(to).iter().take(count).copied().collect();
             self.told(self.now, || Told::Sent { to, bytes });
         }
     }

@@ -79,8 +79,10 @@ impl Machine {
         }
     }
 
-    /// So many of the outgoing bytes of a channel were sent.
+    /// So many of the outgoing bytes of a channel were sent. More than are outgoing cannot be, and none on a channel that
+    /// is closed.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
+        let bytes = bytes.min(self.outgoing(channel).len());
         self.told_sent(channel, bytes);
         match channel {
             Channel::Monitor => self.session.note_sent(bytes),
