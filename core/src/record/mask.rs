@@ -59,12 +59,27 @@ fn ascii(text: &str, escape: impl Fn(u16) -> String) -> String {
 }
 
 fn hide(bytes: &mut [u8], form: &[u8], kind: Kind) -> usize {
-    let places: Vec<usize> = memmem::find_iter(bytes, form).collect();
-    // Behind a backslash stands the rest of an escape.
-    let is_it = |at: &&usize| kind == Kind::Plain || !is_escaped(&bytes[..**at]);
-    let places: Vec<usize> = places.iter().filter(is_it).copied().collect();
+    let places = places(bytes, form, kind);
     places.iter().for_each(|at| mask(&mut bytes[*at..*at + form.len()]));
     places.len()
+}
+
+/// Where a form stands. In JSON the rest of an escape stands behind a backslash, and a form begins with none of that.
+fn places(bytes: &[u8], form: &[u8], kind: Kind) -> Vec<usize> {
+    let finder = memmem::Finder::new(form);
+    let (mut places, mut from, mut escaped) = (Vec::new(), 0, false);
+    while let Some(before) = finder.find(&bytes[from..]) {
+        let at = from + before;
+        escaped = bytes[from..at].iter().fold(escaped, |escaped, byte| *byte == b'\\' && !escaped);
+        if kind == Kind::Json && escaped {
+            from = at + 1;
+        } else {
+            places.push(at);
+            from = at + form.len();
+        }
+        escaped = false;
+    }
+    places
 }
 
 fn is_escaped(before: &[u8]) -> bool {
@@ -93,15 +108,15 @@ pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut BTreeSet<Stri
         (start, start + end_of_option(&bytes[start..]), Kind::Plain)
     });
     let places: Vec<_> = members.chain(options).filter(|(start, end, _)| end > start).collect();
+    // One may stand inside of another, so all are read before any is masked.
     for (start, end, kind) in &places {
-        let inside = &mut bytes[*start..*end];
-        let text = String::from_utf8_lossy(inside).into_owned();
+        let text = String::from_utf8_lossy(&bytes[*start..*end]);
         found.extend(match kind {
             Kind::Plain => Some(text.replace(",,", ",")),
             Kind::Json => serde_json::from_str(&format!("\"{text}\"")).ok(),
         });
-        mask(inside);
     }
+    places.iter().for_each(|(start, end, _)| mask(&mut bytes[*start..*end]));
     places.len()
 }
 
@@ -156,6 +171,8 @@ mod tests {
         assert_eq!(hidden(&["abcd\""], r#""abcd\"""#, Kind::Json), (1, "\"xxxxxx\"".into()));
         assert_eq!(hidden(&[r"abc\"], r#""abc\\""#, Kind::Json), (1, "\"xxxxx\"".into()));
         assert_eq!(hidden(&["name"], r#""\name name""#, Kind::Json), (1, r#""\name xxxx""#.into()));
+        // The first is the rest of an escape, and has letters of the second.
+        assert_eq!(hidden(&["naan"], r#""\naanaan""#, Kind::Json), (1, r#""\naaxxxx""#.into()));
         assert_eq!(hidden(&["4711"], "{\"pin\": 4711}", Kind::Json), (1, "{\"pin\": 1111}".into()));
     }
 
@@ -176,5 +193,21 @@ mod tests {
         let expected = r#"{"data" : "xxxx", "data": 5, "x": "secret,id=data=1,data=xxxx meta-data=r data=x"}"#;
         assert_eq!(String::from_utf8(text).unwrap(), expected);
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["1", "a\"b", "p,q", "s"]);
+    }
+
+    #[test]
+    fn what_stands_behind_a_name_inside_of_such_a_text_is_found_too() {
+        let mut found = BTreeSet::new();
+        let mut text = br#"{"data": "id=s,data=geheim"}"#.to_vec();
+        assert_eq!(hide_named(&mut text, "data", &mut found), 2);
+        assert_eq!(String::from_utf8(text).unwrap(), r#"{"data": "xxxxxxxxxxxxxxxx"}"#);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["geheim", "id=s,data=geheim"]);
+    }
+
+    #[test]
+    fn a_long_run_of_backslashes_is_looked_at_once() {
+        let mut bytes = br"\\".repeat(1 << 20);
+        assert_eq!(Secrets::new([r"\\"]).hide(&mut bytes, Kind::Json), 1 << 19);
+        assert!(bytes.iter().all(|byte| *byte == b'x'));
     }
 }
