@@ -111,6 +111,22 @@ fn what_is_no_record_is_told_by_its_line() {
 }
 
 #[test]
+fn of_another_version_a_record_says_so_where_it_cannot_be_read_or_replayed() {
+    let ours = format!(r#""version":"{}""#, env!("CARGO_PKG_VERSION"));
+    let text = record(&life()).to_string().replacen(&ours, r#""version":"0.0.9""#, 1);
+    assert!(text.parse::<Record>().expect("a record").replay().is_ok(), "what is the same is no fault");
+    let unread = text.replacen("\"told\"", "\"bold\"", 1).parse::<Record>().expect_err("a word that is not there");
+    let other = text.replace(r#"{\"execute\":\"query-block\",\"id\""#, r#"{\"execute\":\"query-blocc\",\"id\""#);
+    let diverged = other.parse::<Record>().expect("a record").replay().expect_err("bytes that nobody asked for");
+    for told in [unread.to_string(), diverged.to_string()] {
+        assert!(
+            told.ends_with(concat!("\nversion 0.0.9 wrote it, and this is version ", env!("CARGO_PKG_VERSION"))),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn the_beginning_and_the_latest_are_kept() {
     let mut rig = Rig::ready(limited(20_000));
     for number in 0..2_000 {

@@ -69,7 +69,7 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     pub(crate) fn of(config: &Config) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), config: config.clone() }
+        Self { version: super::THIS_VERSION.to_owned(), config: config.clone() }
     }
 }
 

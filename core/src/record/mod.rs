@@ -38,10 +38,13 @@ mod replay;
 mod text;
 mod timeline;
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
+
+use serde_json::Value;
 
 #[cfg(doc)]
 use crate::Config;
@@ -52,6 +55,9 @@ pub use redact::TooShort;
 pub use replay::Diverged;
 pub(crate) use text::as_text;
 pub use timeline::Timeline;
+
+/// The version of this crate: records are read by the one that wrote them.
+const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What a machine was told and what it said, in its order. It is written as lines of JSON, and read from them.
 ///
@@ -64,13 +70,15 @@ pub struct Record {
 
 /// A text that is not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is not one of a record: {problem}")]
+#[error("line {line} is not one of a record: {problem}{}", words_of(.written_by.as_deref()))]
 #[non_exhaustive]
 pub struct NotARecord {
     /// Which line, counted from 1.
     pub line: usize,
     /// What is the matter with it.
     pub problem: String,
+    /// The version of this crate that wrote it, where its first line names another than this one.
+    pub written_by: Option<String>,
 }
 
 impl Record {
@@ -113,10 +121,27 @@ impl FromStr for Record {
     type Err = NotARecord;
 
     fn from_str(text: &str) -> Result<Self, NotARecord> {
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(index, line)| {
-            let not_one = |error: serde_json::Error| NotARecord { line: index + 1, problem: error.to_string() };
-            serde_json::from_str(line).map_err(not_one)
+        let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).peekable();
+        let first = lines.peek().map_or("", |(_, line)| *line);
+        let lines = lines.map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| NotARecord {
+                line: index + 1,
+                problem: error.to_string(),
+                written_by: serde_json::from_str(first).ok().and_then(|first| other_version(&first)),
+            })
         });
         Ok(Self { lines: lines.collect::<Result<_, _>>()? })
     }
+}
+
+/// Which version the first line names, if it is not this one.
+fn other_version(first: &Value) -> Option<String> {
+    let version = first.pointer("/machine/version")?.as_str()?;
+    (version != THIS_VERSION).then(|| version.to_string())
+}
+
+/// That another version wrote it, behind what came of that.
+fn words_of(written_by: Option<&str>) -> String {
+    let words = |version| format!("\nversion {version} wrote it, and this is version {THIS_VERSION}");
+    written_by.map(words).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::{Entry, Issued, Line, Record, Recorder, Said, Told};
+use super::{Entry, Issued, Line, Record, Recorder, Said, THIS_VERSION, Told, words_of};
 use crate::command::CommandId;
 use crate::descriptor::Descriptor;
 use crate::event::ListenerId;
@@ -32,7 +32,7 @@ pub enum Diverged {
         count: u64,
     },
     /// The machine said something else than was recorded.
-    #[error("line {line} says\n  {recorded}\nand the replay\n  {replayed}")]
+    #[error("line {line} says\n  {recorded}\nand the replay\n  {replayed}{}", words_of(.written_by.as_deref()))]
     Differs {
         /// Which line, counted from 1.
         line: usize,
@@ -40,6 +40,8 @@ pub enum Diverged {
         recorded: String,
         /// What came instead; empty when nothing did.
         replayed: String,
+        /// The version of this crate that wrote the record, where that is not this one.
+        written_by: Option<String>,
     },
 }
 
@@ -76,21 +78,28 @@ impl Record {
     /// may have been taken in the middle of it.
     fn compare(&self, line: usize, said: &[Line]) -> Result<usize, Diverged> {
         let as_json = |line: &Line| crate::text::excerpt(serde_json::to_string(line).unwrap_or_default().as_bytes());
+        let differs = |line, recorded, replayed: Option<_>| {
+            let replayed = replayed.map(as_json).unwrap_or_default();
+            Err(Diverged::Differs { line, recorded: as_json(recorded), replayed, written_by: self.other_version() })
+        };
         let mut behind = line;
         let lines = self.lines[line..].iter().take_while(|recorded| !matches!(recorded.entry, Entry::Dropped(_)));
         for (replayed, recorded) in said.iter().zip(lines) {
             behind += 1;
             if recorded != replayed {
-                let (recorded, replayed) = (as_json(recorded), as_json(replayed));
-                return Err(Diverged::Differs { line: behind, recorded, replayed });
+                return differs(behind, recorded, Some(replayed));
             }
         }
         match self.lines.get(line) {
-            Some(unsaid) if behind == line => {
-                Err(Diverged::Differs { line: line + 1, recorded: as_json(unsaid), replayed: String::new() })
-            }
+            Some(unsaid) if behind == line => differs(line + 1, unsaid, None),
             _ => Ok(behind),
         }
+    }
+
+    /// The version that wrote it, if it is not this one.
+    fn other_version(&self) -> Option<String> {
+        let Some(Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return None };
+        (beginning.version != THIS_VERSION).then(|| beginning.version.clone())
     }
 }
 

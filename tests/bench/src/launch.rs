@@ -37,8 +37,8 @@ fn raw() -> io::Result<()> {
             "none",
             "-chardev",
             "socket,fd=0,id=mon",
-            "-mon",
-            "chardev=mon,mode=control",
+            "-qmp",
+            "chardev:mon",
         ])
         .args(ARGUMENTS)
         .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -90,7 +90,7 @@ impl Server {
         let mut command = if let Workload::Qemu(_) = workload {
             let mut qemu = Command::new("qemu-system-x86_64");
             qemu.args(["-machine", "none", "-nodefaults", "-display", "none", "-S"]);
-            qemu.args(["-chardev", "socket,id=monitor,fd=0,server=on,wait=off", "-mon", "monitor,mode=control"]);
+            qemu.args(["-chardev", "socket,id=monitor,fd=0,server=on,wait=off", "-qmp", "chardev:monitor"]);
             qemu
         } else {
             let mut null = Command::new(std::env::current_exe()?);
