@@ -30,16 +30,7 @@ pub fn act(name: &str, times: usize) -> io::Result<()> {
 fn raw() -> io::Result<()> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut qemu = Command::new("qemu-system-x86_64")
-        .args([
-            "-display",
-            "none",
-            "-vga",
-            "none",
-            "-chardev",
-            "socket,fd=0,id=mon",
-            "-qmp",
-            "chardev:mon",
-        ])
+        .args(["-display", "none", "-vga", "none", "-chardev", "socket,fd=0,id=mon", "-qmp", "chardev:mon"])
         .args(ARGUMENTS)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())

@@ -1,6 +1,8 @@
 //! Decides what the plot shows: how clients scale, in four charts.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -75,23 +77,24 @@ fn curves(found: &Found, chart: &Chart) -> Vec<(&'static str, Vec<(f64, f64)>)> 
 fn one(found: &Found, chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) -> io::Result<()> {
     let curves = curves(found, chart);
     let points = || curves.iter().flat_map(|(_, points)| points);
-    let bounds = |values: &mut dyn Iterator<Item = f64>| {
-        let (least, most) =
-            values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
-        (least * 0.9)..(most * 1.1)
-    };
     if curves.is_empty() {
         return Ok(());
     }
-    let (x, y) = (bounds(&mut points().map(|(x, _)| *x)), bounds(&mut points().map(|(_, y)| *y)));
+    // Above the highest there is room for the names.
+    let (x, y) = (axis(points().map(|(x, _)| *x), 1.1), axis(points().map(|(_, y)| *y), 2.5));
+    let measured: BTreeSet<usize> = points().map(|(x, _)| *x as usize).collect();
+    let x = x.log_scale().with_key_points(measured.iter().map(|x| *x as f64).collect());
+    let round = round_numbers(&y);
+    let y = y.log_scale().with_key_points(round);
     let mut drawn = ChartBuilder::on(area)
         .caption(chart.title, ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(28)
         .y_label_area_size(52)
-        .build_cartesian_2d(x.log_scale(), y.log_scale())
+        .build_cartesian_2d(x, y)
         .map_err(other)?;
-    drawn.configure_mesh().light_line_style(WHITE).draw().map_err(other)?;
+    let label = |value: &f64| value.to_string();
+    drawn.configure_mesh().x_label_formatter(&label).y_label_formatter(&label).draw().map_err(other)?;
     for (client, points) in curves {
         let color = color(client);
         let series = LineSeries::new(points, color.stroke_width(2)).point_size(3);
@@ -100,6 +103,18 @@ fn one(found: &Found, chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) 
     }
     let mut labels = drawn.configure_series_labels();
     labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8)).draw().map_err(other)
+}
+
+/// From a little below the least to some times the most.
+fn axis(values: impl Iterator<Item = f64>, room: f64) -> Range<f64> {
+    let (least, most) = values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
+    (least * 0.9)..(most * room)
+}
+
+/// 1, 2, 5, 10, 20, … as far as they are on the axis.
+fn round_numbers(axis: &Range<f64>) -> Vec<f64> {
+    let decades = (0..9).map(|decade| 10_f64.powi(decade));
+    decades.flat_map(|decade| [decade, 2.0 * decade, 5.0 * decade]).filter(|number| axis.contains(number)).collect()
 }
 
 /// Limits are grey, we are blue and green, others red.
