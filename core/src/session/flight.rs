@@ -15,14 +15,22 @@ use crate::time::Moment;
 /// The commands that have no reply yet: those on the wire, and those that wait to go there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flight {
-    /// By the id on the wire.
-    slots: Vec<Option<Entry>>,
+    /// Those on the wire, in the order of sending. Replies come mostly in order, so it is mostly the first that is
+    /// looked for.
+    sent: VecDeque<Sent>,
     /// The ids that are free, the one that was given back longest ago first.
     free: VecDeque<u16>,
-    /// The ids on the wire, in the order of sending.
-    order: VecDeque<u16>,
+    /// How many ids there are, free or not.
+    ids: u32,
     in_band: usize,
     waiting: VecDeque<Waiting>,
+}
+
+/// A command on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sent {
+    id: u16,
+    entry: Entry,
 }
 
 /// What is known of a command on the wire.
@@ -94,9 +102,10 @@ impl Default for Flight {
     fn default() -> Self {
         const ONE_DIGIT: u16 = 10;
         Self {
-            slots: (0..ONE_DIGIT).map(|_| None).collect(),
+            // One at a time is what most have.
+            sent: VecDeque::with_capacity(1),
             free: (0..ONE_DIGIT).collect(),
-            order: VecDeque::new(),
+            ids: ONE_DIGIT.into(),
             in_band: 0,
             waiting: VecDeque::new(),
         }
@@ -106,12 +115,12 @@ impl Default for Flight {
 impl Flight {
     /// How many commands wait for their end.
     pub(super) fn len(&self) -> usize {
-        self.order.len() + self.waiting.len()
+        self.sent.len() + self.waiting.len()
     }
 
     /// How many of them are on the wire.
     pub(super) fn on_the_wire(&self) -> usize {
-        self.order.len()
+        self.sent.len()
     }
 
     /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for nobody,
@@ -132,11 +141,11 @@ impl Flight {
     /// Whether it would take a descriptor past another one.
     fn is_barred(&self, entry: &Entry) -> bool {
         let carries = |other: &Entry| other.carries && other.owner != Owner::Lost;
-        entry.carries && self.slots.iter().flatten().any(carries)
+        entry.carries && self.sent.iter().any(|sent| carries(&sent.entry))
     }
 
     fn has_id(&self) -> bool {
-        !self.free.is_empty() || u16::try_from(self.slots.len()).is_ok()
+        !self.free.is_empty() || u16::try_from(self.ids).is_ok()
     }
 
     /// Puts a command on the wire. It may go, and so there is an id for it.
@@ -149,13 +158,10 @@ impl Flight {
         out: &mut Outbox,
     ) {
         let id = self.free.pop_front().unwrap_or_else(|| {
-            self.slots.push(None);
-            (self.slots.len() - 1) as u16
+            self.ids += 1;
+            (self.ids - 1) as u16
         });
-        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
-            *slot = Some(entry);
-        }
-        self.order.push_back(id);
+        self.sent.push_back(Sent { id, entry });
         self.in_band += usize::from(entry.band == Band::InBand);
         if let Some(descriptor) = descriptor {
             out.carry(descriptor);
@@ -190,8 +196,7 @@ impl Flight {
 
     /// The command on the wire, of those that go one at a time. What was lost has had its reply.
     pub(super) fn only(&self) -> Option<u16> {
-        let is_lost = |id: u16| self.entry(id).is_some_and(|entry| entry.owner == Owner::Lost);
-        self.order.iter().copied().find(|id| !is_lost(*id))
+        self.sent.iter().find(|sent| sent.entry.owner != Owner::Lost).map(|sent| sent.id)
     }
 
     /// Whether anything waits for its turn.
@@ -201,10 +206,10 @@ impl Flight {
 
     /// What is on the wire and was given up is over: nothing answers it any more.
     pub(super) fn forget_given_up(&mut self) {
-        for id in self.order.clone() {
-            if self.entry(id).is_some_and(|entry| matches!(entry.owner, Owner::Nobody | Owner::Lost)) {
-                self.land(id);
-            }
+        let is_given_up = |sent: &&Sent| matches!(sent.entry.owner, Owner::Nobody | Owner::Lost);
+        let given_up: Vec<u16> = self.sent.iter().filter(is_given_up).map(|sent| sent.id).collect();
+        for id in given_up {
+            self.land(id);
         }
     }
 
@@ -215,53 +220,34 @@ impl Flight {
 
     /// Whether something on the wire was given up.
     pub(super) fn has_given_up(&self) -> bool {
-        self.slots.iter().flatten().any(|entry| entry.owner == Owner::Nobody)
+        self.sent.iter().any(|sent| sent.entry.owner == Owner::Nobody)
     }
 
     /// The reply with this id came: its command is over.
     pub(super) fn land(&mut self, id: u16) -> Option<Entry> {
-        let entry = self.slots.get_mut(usize::from(id))?.take()?;
-        self.give_back(id, &entry);
-        if entry.band == Band::InBand {
-            self.give_back_lost_before(id);
+        let place = self.sent.iter().position(|sent| sent.id == id)?;
+        let Sent { entry, .. } = self.sent.remove(place)?;
+        self.free.push_back(id);
+        self.in_band -= usize::from(entry.takes_a_place());
+        if entry.band == Band::InBand && place > 0 {
+            self.give_back_lost_before(place);
         }
-        self.leave_order(id);
         Some(entry)
     }
 
-    /// Replies come mostly in order, so it is mostly the first.
-    fn leave_order(&mut self, id: u16) {
-        if self.order.front() == Some(&id) {
-            self.order.pop_front();
-        } else {
-            self.order.retain(|other| *other != id);
-        }
-    }
-
-    fn give_back(&mut self, id: u16, entry: &Entry) {
-        self.free.push_back(id);
-        self.in_band -= usize::from(entry.takes_a_place());
-    }
-
     /// In-band replies keep the order of their commands, so what was lost before this one is over as well.
-    fn give_back_lost_before(&mut self, id: u16) {
-        let is_lost = |id: &u16| self.entry(*id).is_some_and(|entry| entry.owner == Owner::Lost);
-        let before = self.order.iter().copied().take_while(|other| *other != id);
-        let lost: Vec<u16> = before.filter(is_lost).collect();
-        for id in lost {
-            if let Some(entry) = self.slots.get_mut(usize::from(id)).and_then(Option::take) {
-                self.give_back(id, &entry);
-                self.leave_order(id);
-            }
-        }
+    fn give_back_lost_before(&mut self, place: usize) {
+        let mut before = 0..place;
+        let Self { sent, free, .. } = self;
+        sent.retain(|sent| {
+            let is_over = before.next().is_some() && sent.entry.owner == Owner::Lost;
+            free.extend(is_over.then_some(sent.id));
+            !is_over
+        });
     }
 
     pub(super) fn entry(&self, id: u16) -> Option<&Entry> {
-        self.slots.get(usize::from(id))?.as_ref()
-    }
-
-    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.slots.iter_mut().flatten()
+        self.sent.iter().find(|sent| sent.id == id).map(|sent| &sent.entry)
     }
 
     /// The oldest in-band command failed by an unreadable reply: whose it was.
@@ -283,15 +269,14 @@ impl Flight {
         if dialect == Dialect::Qtest {
             return self.land(id).map(|entry| entry.owner);
         }
-        let entry = self.slots.get_mut(usize::from(id))?.as_mut()?;
+        let Sent { entry, .. } = self.sent.iter_mut().find(|sent| sent.id == id)?;
         entry.deadline = None;
         Some(core::mem::replace(&mut entry.owner, Owner::Nobody))
     }
 
     fn lose(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Owner> {
-        let matching = |id: &&u16| self.entry(**id).is_some_and(|entry| entry.owner != Owner::Lost && which(entry));
-        let id = *self.order.iter().find(matching)?;
-        let entry = self.slots.get_mut(usize::from(id))?.as_mut()?;
+        let matching = |sent: &&mut Sent| sent.entry.owner != Owner::Lost && which(&sent.entry);
+        let Sent { entry, .. } = self.sent.iter_mut().find(matching)?;
         // QEMU is done with it, only the id is not free: its place is, and it has nothing to wait for.
         self.in_band -= usize::from(entry.takes_a_place());
         entry.deadline = None;
@@ -301,16 +286,15 @@ impl Flight {
     /// Nobody wants the reply any more. A command that was not sent yet is forgotten.
     pub(super) fn disown(&mut self, owner: Owner) {
         self.waiting.retain(|waiting| waiting.entry.owner != owner);
-        for entry in self.entries_mut().filter(|entry| entry.owner == owner) {
-            entry.owner = Owner::Nobody;
-            entry.deadline = None;
+        for Sent { entry, .. } in self.sent.iter_mut().filter(|sent| sent.entry.owner == owner) {
+            (entry.owner, entry.deadline) = (Owner::Nobody, None);
         }
     }
 
     /// Answers what has run out of time.
     pub(super) fn expire(&mut self, now: Moment, mut answer: impl FnMut(CommandId, Progress, &Entry)) {
         let passed = |entry: &Entry| entry.deadline.is_some_and(|deadline| deadline <= now);
-        for entry in self.entries_mut().filter(|entry| passed(entry)) {
+        for Sent { entry, .. } in self.sent.iter_mut().filter(|sent| passed(&sent.entry)) {
             if let Owner::Caller(id) = entry.owner {
                 answer(id, Progress::Sent, entry);
             }
@@ -338,7 +322,7 @@ impl Flight {
 
     /// All of them: on the wire, and waiting.
     fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let sent = self.order.iter().filter_map(|id| self.entry(*id));
+        let sent = self.sent.iter().map(|sent| &sent.entry);
         sent.chain(self.waiting.iter().map(|waiting| &waiting.entry))
     }
 
@@ -355,8 +339,8 @@ impl Flight {
 
     /// The connection is over: answers everything, in the order of asking.
     pub(super) fn crash(&mut self, mut answer: impl FnMut(CommandId, Progress)) {
-        let Self { slots, order, waiting, .. } = core::mem::take(self);
-        let sent = order.iter().filter_map(|id| slots.get(usize::from(*id)).copied().flatten());
+        let Self { sent, waiting, .. } = core::mem::take(self);
+        let sent = sent.iter().map(|sent| sent.entry);
         let unsent = waiting.iter().map(|waiting| waiting.entry);
         let all = sent.map(|entry| (entry, Progress::Sent)).chain(unsent.map(|entry| (entry, Progress::Unsent)));
         for (entry, progress) in all {

@@ -24,11 +24,13 @@ pub(crate) fn of(world: &World) -> String {
     relative(&text, world.now)
 }
 
+/// Where the id of a command on the wire stands.
+const SENT: &str = "Sent { id: ";
+
 /// The ids on the wire, in the order of sending.
 pub(crate) fn in_flight(session: &str) -> Vec<u16> {
-    let (_, order) = session.split_once(" order: [").expect("a session keeps the order");
-    let (order, _) = order.split_once(']').expect("what begins ends");
-    order.split(", ").filter_map(|id| id.parse().ok()).collect()
+    let ids = session.split(SENT).skip(1).map(|sent| sent.split_once(',').expect("more than an id is kept").0);
+    ids.map(|id| id.parse().expect("an id is a number")).collect()
 }
 
 /// A session without what is counted, and without which ids are used: it matters only which is which.
@@ -39,10 +41,11 @@ fn session(text: &str) -> String {
     let order: Vec<_> = ids.iter().filter_map(|id| ranks.binary_search(id).ok()).collect();
     let text = without(text.to_owned(), "counters: Counters {", "}");
     let text = without(text, "examined: ", " }");
-    let text = without(text, "free: [", "]");
-    let text = without(text, " order: [", "]");
-    // The slots that are not used.
-    format!("{} {order:?}", text.replace("None, Some(Entry", "Some(Entry").replace("None, ", ""))
+    let mut text = without(without(text, "free: [", "]"), " ids: ", ",");
+    for _ in &ids {
+        text = without(text, SENT, ",");
+    }
+    format!("{text} {order:?}")
 }
 
 /// The text without the first part that begins and ends so.
