@@ -59,6 +59,23 @@ fn a_reply_that_overtakes_leaves_the_others_in_their_order() {
     }
 }
 
+#[test]
+fn what_runs_out_of_time_at_once_is_answered_in_the_order_of_asking() {
+    let mut rig = Rig::ready(config());
+    // The ids go round: the first of these has the last of one digit.
+    for _ in 0..8 {
+        let (_, ids) = rig.issue_many(1);
+        rig.replies(ids[0]);
+    }
+    let tickets = [(); 3].map(|()| rig.issue_within("query-block", secs(10)));
+    let ids = rig.take_ids();
+    assert!(ids[0] > ids[1], "{ids:?}");
+    rig.notices.clear();
+    rig.pass(secs(10));
+    let answered: Vec<_> = tickets.iter().map(|ticket| Notice::Answered(ticket.id())).collect();
+    assert_eq!(rig.notices, answered);
+}
+
 /// There are 65536 ids, and one that is on the wire is not given twice.
 #[test]
 fn a_command_beyond_the_last_id_waits_for_one_to_come_back() {

@@ -64,22 +64,44 @@ fn hide(bytes: &mut [u8], form: &[u8], kind: Kind) -> usize {
     places.len()
 }
 
-/// Where a form stands. In JSON the rest of an escape stands behind a backslash, and a form begins with none of that.
+/// Where a form stands. In JSON what is behind a backslash is the rest of an escape, and a form begins with none of that.
 fn places(bytes: &[u8], form: &[u8], kind: Kind) -> Vec<usize> {
     let finder = memmem::Finder::new(form);
-    let (mut places, mut from, mut escaped) = (Vec::new(), 0, false);
+    let (mut places, mut from, mut within) = (Vec::new(), 0, Escape::Outside);
     while let Some(before) = finder.find(&bytes[from..]) {
         let at = from + before;
-        escaped = bytes[from..at].iter().fold(escaped, |escaped, byte| *byte == b'\\' && !escaped);
-        if kind == Kind::Json && escaped {
+        within = bytes[from..at].iter().fold(within, Escape::behind);
+        if kind == Kind::Json && within != Escape::Outside {
+            within = within.behind(&bytes[at]);
             from = at + 1;
         } else {
             places.push(at);
-            from = at + form.len();
+            (from, within) = (at + form.len(), Escape::Outside);
         }
-        escaped = false;
     }
     places
+}
+
+/// Where in an escape of JSON a byte stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    Outside,
+    /// Right behind the backslash.
+    Begun,
+    /// So many digits of it are still to come.
+    Digits(u8),
+}
+
+impl Escape {
+    /// Where the byte behind this one stands.
+    fn behind(self, byte: &u8) -> Self {
+        match (self, byte) {
+            (Self::Outside, b'\\') => Self::Begun,
+            (Self::Begun, b'u') => Self::Digits(4),
+            (Self::Digits(left @ 2..), _) => Self::Digits(left - 1),
+            _ => Self::Outside,
+        }
+    }
 }
 
 fn is_escaped(before: &[u8]) -> bool {
@@ -92,8 +114,9 @@ fn mask(secret: &mut [u8]) {
     secret.fill(mask);
 }
 
-/// Hides what stands behind a name, as a member of JSON or as an option (`name=value`), and tells what it was.
-pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut BTreeSet<String>) -> usize {
+/// Hides what stands behind a name, as a member of JSON or as an option (`name=value`), and tells what it was. What looks
+/// like another such option inside of the value of one is a part of it.
+pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut Vec<String>) -> usize {
     let key = Value::from(name).to_string();
     let option = format!("{name}=");
     let members: Vec<usize> = memmem::find_iter(bytes, &key).map(|at| at + key.len()).collect();
@@ -103,9 +126,12 @@ pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut BTreeSet<Stri
     });
     let is_option = |at: &usize| *at == 0 || !bytes[at - 1].is_ascii_alphanumeric() && !b"-_".contains(&bytes[at - 1]);
     let options: Vec<usize> = memmem::find_iter(bytes, &option).filter(is_option).collect();
-    let options = options.into_iter().map(|at| {
+    let mut behind = 0;
+    let options = options.into_iter().filter_map(|at| {
         let start = at + option.len();
-        (start, start + end_of_option(&bytes[start..]), Kind::Plain)
+        let is_another = at >= behind;
+        behind = if is_another { start + end_of_option(&bytes[start..]) } else { behind };
+        is_another.then_some((start, behind, Kind::Plain))
     });
     let places: Vec<_> = members.chain(options).filter(|(start, end, _)| end > start).collect();
     // One may stand inside of another, so all are read before any is masked.
@@ -186,22 +212,37 @@ mod tests {
 
     #[test]
     fn what_stands_behind_a_name_is_found() {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         let mut text =
             br#"{"data" : "a\"b", "data": 5, "x": "secret,id=data=1,data=p,,q meta-data=r data=s"}"#.to_vec();
         assert_eq!(hide_named(&mut text, "data", &mut found), 4);
         let expected = r#"{"data" : "xxxx", "data": 5, "x": "secret,id=data=1,data=xxxx meta-data=r data=x"}"#;
         assert_eq!(String::from_utf8(text).unwrap(), expected);
-        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["1", "a\"b", "p,q", "s"]);
+        assert_eq!(found, ["a\"b", "1", "p,q", "s"]);
     }
 
     #[test]
     fn what_stands_behind_a_name_inside_of_such_a_text_is_found_too() {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         let mut text = br#"{"data": "id=s,data=geheim"}"#.to_vec();
         assert_eq!(hide_named(&mut text, "data", &mut found), 2);
         assert_eq!(String::from_utf8(text).unwrap(), r#"{"data": "xxxxxxxxxxxxxxxx"}"#);
-        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["geheim", "id=s,data=geheim"]);
+        assert_eq!(found, ["id=s,data=geheim", "geheim"]);
+    }
+
+    #[test]
+    fn an_option_inside_of_another_is_a_part_of_it() {
+        let mut found = Vec::new();
+        let mut text = b"data=".repeat(1 << 16);
+        text.extend_from_slice(b",data=p");
+        assert_eq!(hide_named(&mut text, "data", &mut found), 2);
+        assert_eq!((found[0].len(), &*found[1]), (5 * ((1 << 16) - 1), "p"));
+    }
+
+    #[test]
+    fn an_escape_of_six_characters_is_left_whole() {
+        let text = r#""\u00e4 00e4""#;
+        assert_eq!(hidden(&["00e4"], text, Kind::Json), (1, r#""\u00e4 xxxx""#.into()));
     }
 
     #[test]

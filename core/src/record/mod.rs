@@ -48,6 +48,7 @@ use serde_json::Value;
 
 #[cfg(doc)]
 use crate::Config;
+use crate::text::{excerpt, printable};
 pub(crate) use line::{Beginning, Entry, Issued, Line, Said, Told};
 pub use mock::Mock;
 pub(crate) use recorder::Recorder;
@@ -56,7 +57,7 @@ pub use replay::Diverged;
 pub(crate) use text::as_text;
 pub use timeline::Timeline;
 
-/// The version of this crate: records are read by the one that wrote them.
+/// The version of this crate: a record is promised to be read by the one that wrote it alone.
 const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What a machine was told and what it said, in its order. It is written as lines of JSON, and read from them.
@@ -137,7 +138,7 @@ impl FromStr for Record {
 /// Which version the first line names, if it is not this one.
 fn other_version(first: &Value) -> Option<String> {
     let version = first.pointer("/machine/version")?.as_str()?;
-    (version != THIS_VERSION).then(|| version.to_string())
+    (version != THIS_VERSION).then(|| printable(&excerpt(version.as_bytes())))
 }
 
 /// That another version wrote it, behind what came of that.

@@ -23,14 +23,20 @@ pub struct TooShort(usize);
 /// Bytes that are one stream, in whatever pieces they came.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stream {
-    Received(Channel),
+    // What is ours comes first.
     Sent(Channel),
     Typed(String),
+    Received(Channel),
 }
 
 impl Record {
     /// Below that, texts are words of every other line.
     const SHORTEST: usize = 4;
+
+    /// A peer decides how many texts stand behind a name, and how long they are; and each is looked for in all of the
+    /// record.
+    const MOST: usize = 1_000;
+    const LONGEST: usize = 4 << 10;
 
     /// Hides a text wherever it stands: in commands, in replies, on consoles, in arguments; also where it came in several
     /// pieces, and where JSON or an option has it escaped. Returns in how many places it was told.
@@ -61,13 +67,16 @@ impl Record {
     }
 
     /// Hides the text behind this name: as a member of JSON objects (`"password": "…"`) in commands, replies and events, and
-    /// as an option (`password=…`). Where such a text has four bytes or more, it is hidden wherever else it stands, as with
-    /// [`redact`](Self::redact). Numbers, lists and objects behind it stay. Returns in how many places something was hidden.
+    /// as an option (`password=…`). Where such a text has four bytes to four kilobytes, it is hidden wherever else it stands,
+    /// as with [`redact`](Self::redact); of more than a thousand, those that were said first, and by us before a peer.
+    /// Numbers, lists and objects behind it stay. Returns in how many places something was hidden.
     pub fn redact_member(&mut self, name: &str) -> usize {
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         let mut hidden = self.change(|bytes, _| hide_named(bytes, name, &mut found));
-        let secrets =
-            Secrets::new(found.iter().map(|secret| &**secret).filter(|secret| secret.len() >= Self::SHORTEST));
+        let mut known = BTreeSet::new();
+        let fits = |secret: &&String| (Self::SHORTEST..=Self::LONGEST).contains(&secret.len());
+        let found = found.iter().filter(fits).map(|secret| &**secret).filter(|secret| known.insert(*secret));
+        let secrets = Secrets::new(found.take(Self::MOST));
         hidden += self.change(|bytes, kind| secrets.hide(bytes, kind));
         self.say_again();
         hidden
@@ -75,22 +84,33 @@ impl Record {
 
     /// Changes what was told, in place: streams as one, other texts by themselves. Counts what is changed.
     fn change(&mut self, mut each: impl FnMut(&mut [u8], Kind) -> usize) -> usize {
+        let is_said = |line: &Line| matches!(line.entry, Entry::Said(_));
+        let told = self.change_lines(|line| !is_said(line), &mut each);
+        let streamed = self.change_streams(&mut each);
+        told + streamed + self.change_lines(is_said, &mut each)
+    }
+
+    fn change_lines(
+        &mut self,
+        which: impl Fn(&Line) -> bool,
+        each: &mut impl FnMut(&mut [u8], Kind) -> usize,
+    ) -> usize {
+        let lines = self.lines.iter_mut().filter(|line| which(line));
+        lines.map(|line| if line.streamed().is_some() { 0 } else { line.change(each) }).sum()
+    }
+
+    fn change_streams(&mut self, each: &mut impl FnMut(&mut [u8], Kind) -> usize) -> usize {
         let mut streams: BTreeMap<Stream, Vec<u8>> = BTreeMap::new();
         for (stream, bytes) in self.lines.iter_mut().filter_map(Line::streamed) {
             streams.entry(stream).or_default().extend_from_slice(bytes);
         }
-        let mut changed: usize = streams.iter_mut().map(|(stream, bytes)| each(bytes, stream.kind())).sum();
+        let changed = streams.iter_mut().map(|(stream, bytes)| each(bytes, stream.kind())).sum();
         let mut positions = BTreeMap::new();
-        for line in &mut self.lines {
-            if let Some((stream, bytes)) = line.streamed() {
-                let from = streams.get(&stream).map(|whole| (whole, positions.entry(stream).or_insert(0)));
-                if let Some((whole, from)) = from {
-                    bytes.copy_from_slice(&whole[*from..*from + bytes.len()]);
-                    *from += bytes.len();
-                }
-            } else {
-                changed += line.change(&mut each);
-            }
+        for (stream, bytes) in self.lines.iter_mut().filter_map(Line::streamed) {
+            let Some(whole) = streams.get(&stream) else { continue };
+            let from = positions.entry(stream).or_insert(0);
+            bytes.copy_from_slice(&whole[*from..*from + bytes.len()]);
+            *from += bytes.len();
         }
         changed
     }

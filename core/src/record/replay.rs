@@ -9,6 +9,7 @@ use crate::descriptor::Descriptor;
 use crate::event::ListenerId;
 use crate::fault::Misuse;
 use crate::machine::Machine;
+use crate::text::{excerpt, printable};
 use crate::time::Moment;
 use crate::wait::WaitId;
 use crate::wire::Encoded;
@@ -21,8 +22,13 @@ pub enum Diverged {
     #[error("the record does not begin with a configuration")]
     NoBeginning,
     /// What was launched cannot become a machine.
-    #[error(transparent)]
-    Config(Misuse),
+    #[error("{misuse}{}", words_of(.written_by.as_deref()))]
+    Config {
+        /// What is the matter with it.
+        misuse: Misuse,
+        /// The version of this crate that wrote the record, where that is not this one.
+        written_by: Option<String>,
+    },
     /// What came before this line was replayed; then lines were dropped to keep the bound.
     #[error("{count} lines behind line {line} were dropped")]
     Dropped {
@@ -58,7 +64,8 @@ impl Record {
         let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else {
             return Err(Diverged::NoBeginning);
         };
-        let mut machine = Machine::new(beginning.config.clone()).map_err(Diverged::Config)?;
+        let refused = |misuse| Diverged::Config { misuse, written_by: self.other_version() };
+        let mut machine = Machine::new(beginning.config.clone()).map_err(refused)?;
         machine.recorder = Some(Box::new(Recorder::unbounded(first.clone())));
         let mut line = 1;
         while let Some(next) = self.lines.get(line) {
@@ -77,7 +84,7 @@ impl Record {
     /// Compares what was said now with what was recorded from this line on, and returns the line behind that. The record
     /// may have been taken in the middle of it.
     fn compare(&self, line: usize, said: &[Line]) -> Result<usize, Diverged> {
-        let as_json = |line: &Line| crate::text::excerpt(serde_json::to_string(line).unwrap_or_default().as_bytes());
+        let as_json = |line: &Line| excerpt(serde_json::to_string(line).unwrap_or_default().as_bytes());
         let differs = |line, recorded, replayed: Option<_>| {
             let replayed = replayed.map(as_json).unwrap_or_default();
             Err(Diverged::Differs { line, recorded: as_json(recorded), replayed, written_by: self.other_version() })
@@ -99,7 +106,7 @@ impl Record {
     /// The version that wrote it, if it is not this one.
     fn other_version(&self) -> Option<String> {
         let Some(Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return None };
-        (beginning.version != THIS_VERSION).then(|| beginning.version.clone())
+        (beginning.version != THIS_VERSION).then(|| printable(&excerpt(beginning.version.as_bytes())))
     }
 }
 

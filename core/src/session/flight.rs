@@ -229,7 +229,8 @@ impl Flight {
         let Sent { entry, .. } = self.sent.remove(place)?;
         self.free.push_back(id);
         self.in_band -= usize::from(entry.takes_a_place());
-        if entry.band == Band::InBand && place > 0 {
+        let is_lost = |sent: &Sent| sent.entry.owner == Owner::Lost;
+        if entry.band == Band::InBand && self.sent.iter().take(place).any(is_lost) {
             self.give_back_lost_before(place);
         }
         Some(entry)

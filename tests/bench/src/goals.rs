@@ -171,8 +171,8 @@ const GOALS: [Goal; 18] = [
         what: "KB for one of many connections on threads",
         most: 4.0,
         value: |found| Some(taken(found, "blocking", crowd)?.count),
-        limit: "two are the machine itself, with its configuration and its life as plain values; half is the ten ids of one \
-                digit, and as much the last message and its reply",
+        limit: "two are the machine itself, with its configuration and its life as plain values; half is the last message \
+                and its reply",
     },
     Goal {
         what: "KB for one of many connections in a task",

@@ -111,9 +111,9 @@ fn axis(values: impl Iterator<Item = f64>, room: f64) -> Range<f64> {
     (least * 0.9)..(most * room)
 }
 
-/// 1, 2, 5, 10, 20, … as far as they are on the axis.
+/// 1, 2, 5, 10, 20, … and what is below, as far as they are on the axis.
 fn round_numbers(axis: &Range<f64>) -> Vec<f64> {
-    let decades = (0..9).map(|decade| 10_f64.powi(decade));
+    let decades = (-3..9).map(|decade| 10_f64.powi(decade));
     decades.flat_map(|decade| [decade, 2.0 * decade, 5.0 * decade]).filter(|number| axis.contains(number)).collect()
 }
 

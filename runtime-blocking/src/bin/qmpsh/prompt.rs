@@ -126,13 +126,17 @@ impl Prompt<'_> {
     }
 }
 
+/// Up, and down again behind it.
+const NOTHING: &str = "\x1b[A";
+
 /// Shows events as they come, and has the prompt end when none can come any more.
 fn watch_events(talk: &Talk, printer: Option<impl ExternalPrinter + Send + 'static>, ending: &Ending, shown: bool) {
     let (ending, mut printer) = (ending.clone(), printer);
-    let mut print = move |line: String| {
+    let may_hold_one = shown && printer.is_some();
+    let mut print = move |line: &str| {
         let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{line}\n")).is_ok());
         if !printed {
-            say(&line);
+            say(line);
         }
     };
     // From the beginning: a QEMU that we launched has said something before there was a prompt.
@@ -142,14 +146,19 @@ fn watch_events(talk: &Talk, printer: Option<impl ExternalPrinter + Send + 'stat
         let mut missed = 0;
         loop {
             match events.next(FOREVER) {
-                Ok(event) if shown => print(format!("event {event}")),
+                Ok(event) if shown => print(&format!("event {event}")),
                 Ok(_) => {}
                 Err(_) => break,
             }
             if shown && events.missed() > missed {
-                print(format!("event: {} more came than could be shown", events.missed() - missed));
+                print(&format!("event: {} more came than could be shown", events.missed() - missed));
                 missed = events.missed();
             }
+        }
+        if may_hold_one {
+            // The editor would rather end than show what it holds. It holds one text at most, so when it takes another, it
+            // has shown the last event.
+            print(NOTHING);
         }
         ending.begin(Over::Gone);
     });
