@@ -53,6 +53,21 @@ fn g10_a_reply_beyond_the_limit_fails_the_oldest_command_in_band() {
     assert!(is_usable(&mut rig));
 }
 
+/// A reply out of band overtakes, so it proves nothing of what was sent before it.
+#[test]
+fn the_id_of_a_lost_command_comes_back_with_a_later_reply_in_band() {
+    let mut rig = Rig::ready_oob(small());
+    let _lost = rig.issue_many(1);
+    rig.says(&large());
+    let _out_of_band = rig.issue(OutOfBand("query-yank"));
+    let ids = rig.take_ids();
+    rig.replies(ids[0]);
+    assert_eq!(rig.vm.session().in_flight(), 1);
+    let (_tickets, ids) = rig.issue_many(1);
+    rig.replies(ids[0]);
+    assert_eq!(rig.vm.session().in_flight(), 0);
+}
+
 #[test]
 fn a_malformed_reply_fails_the_oldest_command_in_band() {
     for bad in ["garbage", r#"{"return": inf, "id": 1}"#, "\u{fffd}", "{}", "[]"] {
