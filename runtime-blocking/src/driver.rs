@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Port};
 
-use crate::host::{Clock, Host, Keeper, Kept, Next, Wake, fault, try_lock};
+use qemu_machine_host::{Clock, Host, Keeper, Kept, Next, Wake, fault, try_lock};
 use crate::wires::{Poll, Ready, Wires};
 
 /// A machine with its host side, shared by its callers and the keeper.

@@ -61,4 +61,4 @@ impl Iterator for Events {
     }
 }
 
-crate::consumers_that_wait_for_nothing!(Vm, Events);
+qemu_machine_host::consumers_that_wait_for_nothing!(Vm, Events);

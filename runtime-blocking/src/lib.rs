@@ -84,23 +84,17 @@
 //! the middle of things, so it must not ask the machine anything. Printing it (`{vm:?}`) is allowed: that waits for
 //! nobody.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("the runtimes need Linux 5.4 or later: processes are watched by pidfd and epoll");
-
 mod driver;
 mod events;
 pub mod guides;
-pub mod host;
 mod ports;
-#[cfg(feature = "qapi")]
-pub mod qapi;
 mod vm;
 mod wires;
 
 pub use events::Events;
-pub use host::{descriptor, play, until};
 pub use ports::{Agent, Tester};
-#[cfg(feature = "qapi")]
-pub use qapi::Qapi;
 pub use qemu_machine_core::*;
+#[cfg(feature = "qapi")]
+pub use qemu_machine_host::{Qapi, qapi};
+pub use qemu_machine_host::{descriptor, play, until};
 pub use vm::Vm;

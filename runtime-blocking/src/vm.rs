@@ -12,7 +12,7 @@ use qemu_machine_core::{
 };
 
 use crate::driver::Driver;
-use crate::host::descriptor;
+use qemu_machine_host::descriptor;
 use crate::ports::{Agent, Tester};
 
 /// A QEMU that we launched and own.
@@ -303,7 +303,7 @@ impl Vm {
     }
 }
 
-crate::verbs_that_wait_for_nothing!(Vm);
+qemu_machine_host::verbs_that_wait_for_nothing!(Vm);
 
 impl Drop for Handle {
     fn drop(&mut self) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use qemu_machine_core::{Channel, Machine, Moment};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use crate::host::{Host, Watch, timespec};
+use qemu_machine_host::{Host, Watch, timespec};
 
 /// What is in the epoll, by its data; the consoles follow the monitor.
 const WAKE: u64 = 0;

@@ -31,8 +31,8 @@ mod sources;
 mod vm;
 
 pub use desk::Desk;
-pub use qemu_machine_blocking::host::{descriptor, play, until};
+pub use qemu_machine_host::{descriptor, play, until};
 #[cfg(feature = "qapi")]
-pub use qemu_machine_blocking::{Qapi, qapi};
+pub use qemu_machine_host::{Qapi, qapi};
 pub use qemu_machine_core::*;
 pub use vm::Vm;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use qemu_machine_blocking::host::{Host, Watch};
+use qemu_machine_host::{Host, Watch};
 use qemu_machine_core::{Channel, Machine, Moment};
 
 /// The sources of one machine, and which of them have something.

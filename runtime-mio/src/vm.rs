@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use qemu_machine_blocking::host::{Clock, Host, descriptor};
+use qemu_machine_host::{Clock, Host, descriptor};
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Line,
     Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait, WaitError,

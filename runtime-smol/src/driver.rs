@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use qemu_machine_blocking::host::{Clock, Host, try_lock};
+use qemu_machine_host::{Clock, Host, try_lock};
 use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Notice, Port};
 use smol::Timer;
 

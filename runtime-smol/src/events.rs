@@ -77,4 +77,4 @@ impl Stream for Events {
     }
 }
 
-qemu_machine_blocking::consumers_that_wait_for_nothing!(Vm, Events);
+qemu_machine_host::consumers_that_wait_for_nothing!(Vm, Events);

@@ -53,8 +53,8 @@ mod wires;
 pub use driver::Driver;
 pub use events::Events;
 pub use ports::{Agent, Tester};
-pub use qemu_machine_blocking::host::{descriptor, play, until};
+pub use qemu_machine_host::{descriptor, play, until};
 #[cfg(feature = "qapi")]
-pub use qemu_machine_blocking::{Qapi, qapi};
+pub use qemu_machine_host::{Qapi, qapi};
 pub use qemu_machine_core::*;
 pub use vm::Vm;

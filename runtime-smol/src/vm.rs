@@ -12,7 +12,7 @@ use qemu_machine_core::{
     wire::Encoded,
 };
 
-use qemu_machine_blocking::host::descriptor;
+use qemu_machine_host::descriptor;
 
 use crate::driver::{Driver, Shared};
 use crate::ports::{Agent, Tester};
@@ -343,7 +343,7 @@ impl Vm {
     }
 }
 
-qemu_machine_blocking::verbs_that_wait_for_nothing!(Vm);
+qemu_machine_host::verbs_that_wait_for_nothing!(Vm);
 
 impl Drop for Handle {
     fn drop(&mut self) {

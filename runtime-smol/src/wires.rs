@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use qemu_machine_blocking::host::{Host, Watch};
+use qemu_machine_host::{Host, Watch};
 use qemu_machine_core::{Channel, Machine, Moment};
 use smol::Async;
 

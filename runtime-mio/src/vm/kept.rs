@@ -1,6 +1,6 @@
 //! Decides what a machine that is kept looks like to a loop.
 
-use qemu_machine_blocking::host::{IdentityError, identity};
+use qemu_machine_host::{IdentityError, identity};
 use qemu_machine_core::{Identity, Machine, Misuse};
 
 use super::Vm;

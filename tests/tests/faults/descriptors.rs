@@ -86,7 +86,7 @@ fn on_smol(config: Config) -> Result<(), LaunchError> {
 
 fn on_mio(config: Config) -> Result<(), LaunchError> {
     let not_started = |error| {
-        let fault = qemu_machine_blocking::host::fault("make a poll".into(), &error);
+        let fault = qemu_machine_host::fault("make a poll".into(), &error);
         LaunchError::not_started(fault, &Config::new("qemu").command_line().expect("a good configuration"))
     };
     let mut desk = qemu_machine_mio::Desk::new().map_err(not_started)?;

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::host::descriptor;
+use qemu_machine_host::descriptor;
 use qemu_machine_core::{Config, Payload, Peer, Unread};
 use qemu_machine_mio::Desk;
 

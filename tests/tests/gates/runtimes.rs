@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use qemu_machine_blocking::host::descriptor;
+use qemu_machine_host::descriptor;
 use qemu_machine_blocking::{Peer, Unread, Vm, Wait};
 use qemu_machine_mio::Desk;
 use qemu_machine_tests::bounded;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use qemu_machine_blocking::Vm;
-use qemu_machine_blocking::host::IdentityError;
+use qemu_machine_host::IdentityError;
 use qemu_machine_core::errand::{Errand, Run};
 use qemu_machine_core::{
     Address, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome, Port,

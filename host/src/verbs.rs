@@ -22,7 +22,7 @@ macro_rules! verbs_that_wait_for_nothing {
             /// The position behind everything that came so far. Take one, act, and wait from it: nothing is missed
             /// between.
             #[must_use]
-            pub fn mark(&self) -> $crate::Mark {
+            pub fn mark(&self) -> $crate::core::Mark {
                 self.ask(|machine, _| machine.mark())
             }
 
@@ -31,8 +31,8 @@ macro_rules! verbs_that_wait_for_nothing {
             /// # Errors
             ///
             /// When there is no console of this name, or
-            /// [`Limits::console_input`]($crate::Limits::console_input) bytes wait to be typed already.
-            pub fn type_on(&self, console: &str, text: impl AsRef<[u8]>) -> Result<(), $crate::Misuse> {
+            /// [`Limits::console_input`]($crate::core::Limits::console_input) bytes wait to be typed already.
+            pub fn type_on(&self, console: &str, text: impl AsRef<[u8]>) -> Result<(), $crate::core::Misuse> {
                 let text = text.as_ref();
                 self.ask(|machine, now| machine.type_on(now, console, text))
             }
@@ -42,12 +42,12 @@ macro_rules! verbs_that_wait_for_nothing {
             /// # Errors
             ///
             /// When there is no console of this name.
-            pub fn console(&self, name: &str, from: &$crate::Mark) -> Result<Vec<u8>, $crate::Misuse> {
+            pub fn console(&self, name: &str, from: &$crate::core::Mark) -> Result<Vec<u8>, $crate::core::Misuse> {
                 self.ask(|machine, _| machine.console_since(name, from).map(<[u8]>::to_vec))
             }
 
             /// The same, with the position behind it: for those who read a console as it prints, byte by byte. To wait
-            /// for more, there is [`Wait::output`]($crate::Wait::output).
+            /// for more, there is [`Wait::output`]($crate::core::Wait::output).
             ///
             /// # Errors
             ///
@@ -55,20 +55,20 @@ macro_rules! verbs_that_wait_for_nothing {
             pub fn console_from(
                 &self,
                 name: &str,
-                from: &$crate::Mark,
-            ) -> Result<(Vec<u8>, $crate::Mark), $crate::Misuse> {
+                from: &$crate::core::Mark,
+            ) -> Result<(Vec<u8>, $crate::core::Mark), $crate::core::Misuse> {
                 self.ask(|machine, _| machine.console_from(name, from).map(|(bytes, mark)| (bytes.to_vec(), mark)))
             }
 
             /// Where the machine is in its life.
             #[must_use]
-            pub fn state(&self) -> $crate::State {
+            pub fn state(&self) -> $crate::core::State {
                 self.ask(|machine, _| machine.state())
             }
 
             /// How the machine ended, once it did.
             #[must_use]
-            pub fn outcome(&self) -> Option<$crate::Outcome> {
+            pub fn outcome(&self) -> Option<$crate::core::Outcome> {
                 self.ask(|machine, _| machine.outcome().cloned())
             }
 
@@ -79,20 +79,20 @@ macro_rules! verbs_that_wait_for_nothing {
             }
 
             /// What the machine is known by to whoever goes on with it, if it was launched to be
-            /// [kept]($crate::Config::keep_when_we_die). Store it as soon as it is there: what happens to us comes
+            /// [kept]($crate::core::Config::keep_when_we_die). Store it as soon as it is there: what happens to us comes
             /// without a warning.
             ///
             /// # Errors
             ///
-            /// [`Misuse::NotKept`]($crate::Misuse::NotKept), [`Misuse::NotRunning`]($crate::Misuse::NotRunning), and
+            /// [`Misuse::NotKept`]($crate::core::Misuse::NotKept), [`Misuse::NotRunning`]($crate::core::Misuse::NotRunning), and
             /// what the host does not say.
-            pub fn identity(&self) -> Result<$crate::Identity, $crate::host::IdentityError> {
-                self.ask(|machine, _| $crate::host::identity(machine))
+            pub fn identity(&self) -> Result<$crate::core::Identity, $crate::IdentityError> {
+                self.ask(|machine, _| $crate::identity(machine))
             }
 
             /// What QEMU said of itself: its version, and what its monitor can do.
             #[must_use]
-            pub fn greeting(&self) -> Option<$crate::wire::Greeting> {
+            pub fn greeting(&self) -> Option<$crate::core::wire::Greeting> {
                 self.ask(|machine, _| machine.greeting().cloned())
             }
 
@@ -104,20 +104,20 @@ macro_rules! verbs_that_wait_for_nothing {
 
             /// What was executed.
             #[must_use]
-            pub fn command_line(&self) -> $crate::CommandLine {
+            pub fn command_line(&self) -> $crate::core::CommandLine {
                 self.ask(|machine, _| machine.command_line().clone())
             }
 
             /// How much came from the monitor that nobody waited for: late replies, and what could not be read.
             #[must_use]
-            pub fn counters(&self) -> $crate::session::Counters {
+            pub fn counters(&self) -> $crate::core::session::Counters {
                 self.ask(|machine, _| machine.session().counters())
             }
 
             /// What the machine was told and what it said so far, if it is
-            /// [recorded]($crate::Config::recorded): for a bug report, or for tests without a QEMU.
+            /// [recorded]($crate::core::Config::recorded): for a bug report, or for tests without a QEMU.
             #[must_use]
-            pub fn record(&self) -> Option<$crate::record::Record> {
+            pub fn record(&self) -> Option<$crate::core::record::Record> {
                 self.ask(|machine, _| machine.record())
             }
 
@@ -125,8 +125,8 @@ macro_rules! verbs_that_wait_for_nothing {
             ///
             /// # Errors
             ///
-            /// [`Misuse::NoPort`]($crate::Misuse::NoPort) when the machine was configured without it, or has ended.
-            pub fn port(&self, port: $crate::Port) -> Result<$crate::Config, $crate::Misuse> {
+            /// [`Misuse::NoPort`]($crate::core::Misuse::NoPort) when the machine was configured without it, or has ended.
+            pub fn port(&self, port: $crate::core::Port) -> Result<$crate::core::Config, $crate::core::Misuse> {
                 self.find_port(port)
             }
 
@@ -142,12 +142,12 @@ macro_rules! verbs_that_wait_for_nothing {
 
             /// Where we listened for the monitor, if we did. A port is a real one here.
             #[must_use]
-            pub fn monitor_address(&self) -> Option<$crate::Address> {
+            pub fn monitor_address(&self) -> Option<$crate::core::Address> {
                 self.ask(|machine, _| machine.prepared().monitor.clone())
             }
 
             /// The file that takes what QEMU prints. It stays where
-            /// [`Config::log_directory`]($crate::Config::log_directory) was given, and goes with the machine where not.
+            /// [`Config::log_directory`]($crate::core::Config::log_directory) was given, and goes with the machine where not.
             #[must_use]
             pub fn log_path(&self) -> Option<std::path::PathBuf> {
                 use std::os::unix::ffi::OsStringExt;
@@ -161,12 +161,12 @@ macro_rules! verbs_that_wait_for_nothing {
             /// # Errors
             ///
             /// When the log cannot be read.
-            pub fn log(&self, limit: usize) -> Result<Vec<u8>, $crate::HostFault> {
+            pub fn log(&self, limit: usize) -> Result<Vec<u8>, $crate::core::HostFault> {
                 self.read_log(limit)
             }
         }
 
-        /// The [`Machine`]($crate::Machine) inside, or `Vm(in use)` while another thread is at it: nobody is waited for.
+        /// The [`Machine`]($crate::core::Machine) inside, or `Vm(in use)` while another thread is at it: nobody is waited for.
         impl std::fmt::Debug for $handle {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let lines = f.alternate();

@@ -4,15 +4,17 @@ use std::io;
 
 use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
 
-use super::dial::{self, Dialled};
-use super::place::Place;
-use super::prepare::Ours;
-use super::socket::{Received, Socket, Stage};
-use super::{Host, Watch, fault};
+use crate::dial::{self, Dialled};
+use crate::place::Place;
+use crate::prepare::Ours;
+use crate::socket::{Received, Socket, Stage};
+use crate::fault::fault;
+use crate::host::Host;
+use crate::watch::Watch;
 
 impl Host {
     /// Reports the dialling that is over.
-    pub(super) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
         match dialled {
             Some((channel, Ok(()))) => self.trace.report(machine, now, Input::Opened(channel)),
@@ -41,7 +43,7 @@ impl Host {
         }
     }
 
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         channel: Channel,
         machine: &mut Machine,
@@ -104,7 +106,7 @@ impl Host {
         }
     }
 
-    pub(super) fn close(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn close(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.drop_socket(channel, Input::Closed(channel), machine, now, watch);
     }
 

@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
+use crate::clock::timespec;
+
 /// How long the keeper leaves a machine to its callers after it found one inside. While calls come thick and fast,
 /// they pay nothing for handing the machine back and forth; when they stop, nothing that the machine says lies
 /// unread for longer than this.
 const LEASE: Duration = Duration::from_millis(10);
 
 /// Something that the keeper turns when nobody else does.
-pub(crate) trait Kept: Send + Sync {
+pub trait Kept: Send + Sync {
     /// Readable when there is something to do.
     fn source(&self) -> BorrowedFd<'_>;
 
@@ -31,7 +33,7 @@ pub(crate) trait Kept: Send + Sync {
 
 /// Why something is turned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wake {
+pub enum Wake {
     /// Its source is readable, or its deadline passed.
     Ready,
     /// Its lease is over.
@@ -40,7 +42,7 @@ pub(crate) enum Wake {
 
 /// What the keeper does with something next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// Watch it, and turn it at this time at the latest.
     Watch(Option<Instant>),
     /// Look again when a lease is over.
@@ -53,7 +55,7 @@ pub(crate) enum Next {
 
 /// The keeper, as others see it.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub struct Keeper {
     epoll: OwnedFd,
     wake: OwnedFd,
     inbox: Mutex<Vec<Job>>,
@@ -85,7 +87,7 @@ const INBOX: u64 = 0;
 
 impl Keeper {
     /// The one keeper of this process.
-    pub(crate) fn get() -> io::Result<Arc<Self>> {
+    pub fn get() -> io::Result<Arc<Self>> {
         static THE_KEEPER: Mutex<Option<Arc<Keeper>>> = Mutex::new(None);
         let mut the_keeper = THE_KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keeper) = the_keeper.as_ref().filter(|keeper| keeper.process == std::process::id()) {
@@ -107,7 +109,7 @@ impl Keeper {
 
     /// Does something on the keeper's thread, and waits for it. Not to be called on that thread, nor while holding what
     /// something that is kept and armed needs for its turn.
-    pub(super) fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (answer, answered) = channel();
         // Whoever asked waits for the answer, so there is somebody to take it.
         self.tell(Job::Run(Box::new(move || drop(answer.send(act())))));
@@ -115,7 +117,7 @@ impl Keeper {
     }
 
     /// Takes something into keeping. It is not turned before it is armed.
-    pub(crate) fn keep(&self, kept: Arc<dyn Kept>) -> io::Result<u64> {
+    pub fn keep(&self, kept: Arc<dyn Kept>) -> io::Result<u64> {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         let quiet = epoll::EventFlags::ONESHOT;
         epoll::add(&self.epoll, kept.source(), epoll::EventData::new_u64(token), quiet)?;
@@ -124,21 +126,21 @@ impl Keeper {
     }
 
     /// Has something turned as soon as its source is readable.
-    pub(crate) fn arm(&self, token: u64, source: BorrowedFd<'_>) {
+    pub fn arm(&self, token: u64, source: BorrowedFd<'_>) {
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         // It fails only for a source that was never added or is gone, and then there is nothing to watch.
         let _ = epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), once);
     }
 
     /// Leaves something to its callers for the length of a lease, and looks again then.
-    pub(crate) fn lease(&self, token: u64, source: BorrowedFd<'_>) {
+    pub fn lease(&self, token: u64, source: BorrowedFd<'_>) {
         // As in `arm`.
         let _ = epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), epoll::EventFlags::ONESHOT);
         self.tell(Job::Lease(token));
     }
 
     /// Has something turned now: its deadline has changed, or it can be dropped.
-    pub(crate) fn look(&self, token: u64) {
+    pub fn look(&self, token: u64) {
         self.tell(Job::Look(token));
     }
 
@@ -230,11 +232,4 @@ impl Thread {
             }
         };
     }
-}
-
-/// A timeout for epoll. A day is as good as longer: then it goes round once for nothing.
-pub(crate) fn timespec(timeout: Duration) -> Timespec {
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-    let timeout = timeout.min(LONGEST);
-    Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() }
 }

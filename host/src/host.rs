@@ -1,72 +1,23 @@
-//! Decides how the core's orders are carried out on a Linux host. All runtimes share it.
-//!
-//! A [`Host`] belongs to one machine. It owns what it makes for it: the private directory, the log, the sockets as
-//! long as they carry nothing any more, and the process. What differs between runtimes, how they wait, is behind
-//! [`Watch`].
+//! Host side of one machine: carries out its effects and reports what comes of them.
 
-mod channels;
-mod child;
-mod consumer;
-mod dial;
-mod given;
-mod identity;
-mod keeper;
-mod place;
-mod play;
-mod prepare;
-mod socket;
-mod trace;
-mod verbs;
-
-use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Config, Deadline, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Port, Signal, Spawn,
+    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Port, Signal, Spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
-use child::Child;
-use given::{Given, Lending};
-pub use identity::{IdentityError, identity};
-pub(crate) use keeper::{Keeper, Kept, Next, Wake, timespec};
-use place::Place;
-pub use play::play;
-use prepare::Ours;
-use socket::Socket;
-use trace::Trace;
-#[doc(hidden)]
-pub use verbs::try_lock;
-
-/// How a runtime watches the descriptors of one machine. It owns none of them, and reads and writes none.
-///
-/// They do not block. A runtime that is told of edges (readiness that is told once) reads until there is no more.
-pub trait Watch {
-    /// Begins to watch a channel for bytes to read.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be watched; the channel is then reported as failed.
-    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
-
-    /// Watches a channel for room to write as well, or no longer. That it takes no more was found just now.
-    fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
-
-    /// Stops watching a channel. Its socket is closed when nobody holds it any more.
-    fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
-
-    /// Begins to watch the process: its descriptor is readable when it has ended, and then [`Host::reap`] is due.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be watched; the process is then ended, and reported as not started.
-    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
-
-    /// Stops watching the process: it is reaped.
-    fn buried(&mut self, process: &Arc<OwnedFd>);
-}
+use crate::child::{self, Child};
+use crate::clock::{Clock, timespec};
+use crate::fault::fault;
+use crate::given::{Given, Lending};
+use crate::keeper::Keeper;
+use crate::place::Place;
+use crate::prepare::Ours;
+use crate::socket::Socket;
+use crate::trace::Trace;
+use crate::watch::{Unwatched, Watch};
 
 /// How long ending a machine on the spot waits for the kernel to let the process go.
 const DROP: Duration = Duration::from_secs(2);
@@ -74,46 +25,16 @@ const DROP: Duration = Duration::from_secs(2);
 /// The host side of one machine.
 #[derive(Debug, Default)]
 pub struct Host {
-    place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// Made, not opened yet.
-    ours: Vec<(Channel, Ours)>,
+    pub(crate) ours: Vec<(Channel, Ours)>,
     /// What the process inherits, until it is started.
-    theirs: Vec<OwnedFd>,
+    pub(crate) theirs: Vec<OwnedFd>,
     /// Our ends of the ports.
-    ports: Vec<Lending>,
-    sockets: Vec<Socket>,
-    child: Option<Child>,
-    trace: Trace,
-}
-
-/// A clock for machines: it tells how long it is since it was made, and never goes back.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// A clock whose origin is now.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    /// When a moment is, for timers that know nothing of it; none for one that is too far away to come.
-    #[must_use]
-    pub fn instant(&self, moment: Moment) -> Option<Instant> {
-        self.0.checked_add(moment.since(Moment::ORIGIN))
-    }
-
-    /// The present moment.
-    #[must_use]
-    pub fn now(&self) -> Moment {
-        Moment::new(self.0.elapsed())
-    }
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self::new()
-    }
+    pub(crate) ports: Vec<Lending>,
+    pub(crate) sockets: Vec<Socket>,
+    pub(crate) child: Option<Child>,
+    pub(crate) trace: Trace,
 }
 
 impl Host {
@@ -212,7 +133,7 @@ impl Host {
     /// spot. That takes the kernel some milliseconds. A process that it does not let go is given up after two
     /// seconds, and reaped by the keeper whenever it ends.
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
-        self.end_watched(machine, clock, &mut Blind);
+        self.end_watched(machine, clock, &mut Unwatched);
     }
 
     /// As [`end`](Self::end), where what is watched is to be told that it is watched no more.
@@ -270,55 +191,3 @@ impl Host {
     }
 }
 
-/// Watches nothing: whoever ends a machine waits for it by itself.
-struct Blind;
-
-impl Watch for Blind {
-    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn want_room(&mut self, _: Channel, _: &Arc<OwnedFd>, _: bool) {}
-
-    fn close(&mut self, _: Channel, _: &Arc<OwnedFd>) {}
-
-    fn born(&mut self, _: &Arc<OwnedFd>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn buried(&mut self, _: &Arc<OwnedFd>) {}
-}
-
-/// An open descriptor for a machine: a file, a socket, one end of a pipe. What it is made of is closed when nobody holds
-/// it any more.
-#[must_use]
-pub fn descriptor(what: impl Into<OwnedFd>) -> Descriptor {
-    Descriptor::new(Given::new(what.into()))
-}
-
-/// The deadline that passes at this time, for calls that share one: ask for it anew with each of them, since a deadline
-/// counts from its call. A time that is over leaves a call no time, and takes what is there already.
-///
-/// ```no_run
-/// # use qemu_machine_blocking::{Config, Vm, Wait};
-/// use std::time::{Duration, Instant};
-///
-/// use qemu_machine_blocking::until;
-///
-/// # let vm = Vm::launch(Config::new("qemu-system-x86_64").serial("tty"))?;
-/// let end = Instant::now() + Duration::from_secs(60); // For all that follows.
-/// let start = vm.mark();
-/// vm.execute_by("system_reset", until(end))?;
-/// vm.wait_any(&start, [Wait::text("tty", "login: ")], until(end))?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[must_use]
-pub fn until(time: Instant) -> Deadline {
-    Deadline::after(time.saturating_duration_since(Instant::now()))
-}
-
-/// What the operating system says about an operation, which reads behind "cannot".
-#[must_use]
-pub fn fault(operation: String, error: &io::Error) -> HostFault {
-    HostFault { operation, errno: error.raw_os_error().unwrap_or_default(), reason: error.to_string() }
-}

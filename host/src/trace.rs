@@ -4,9 +4,9 @@
 //! it is told under a target of its own at the lowest level, and nothing else here repeats any of it.
 
 #[cfg(feature = "tracing")]
-pub(super) use told::Trace;
+pub(crate) use told::Trace;
 #[cfg(not(feature = "tracing"))]
-pub(super) use untold::Trace;
+pub(crate) use untold::Trace;
 
 #[cfg(feature = "tracing")]
 mod told {
@@ -24,7 +24,7 @@ mod told {
 
     /// What is told of one machine.
     #[derive(Debug)]
-    pub(in super::super) struct Trace {
+    pub(crate) struct Trace {
         /// The present life.
         span: Span,
         told: Told,
@@ -47,12 +47,12 @@ mod told {
 
     impl Trace {
         /// Enters the life for as long as the result is kept.
-        pub(in super::super) fn enter(&self) -> EnteredSpan {
+        pub(crate) fn enter(&self) -> EnteredSpan {
             self.span.clone().entered()
         }
 
         /// An order is about to be carried out. The first of a life begins its span.
-        pub(in super::super) fn order(&mut self, effect: &Effect) -> EnteredSpan {
+        pub(crate) fn order(&mut self, effect: &Effect) -> EnteredSpan {
             if let Effect::Prepare(wanted) = effect {
                 let name = Shown(&wanted.name);
                 // At the highest level, so that it is there for a fault also where nothing but faults is wanted.
@@ -63,7 +63,7 @@ mod told {
         }
 
         /// Tells the machine its news, and the world what they are and what the machine made of them.
-        pub(in super::super) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
+        pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
             let _inside = self.enter();
             let prepared = matches!(input, Input::Prepared(_));
             self.news(machine, &input);
@@ -98,12 +98,12 @@ mod told {
         }
 
         /// The host could not do something.
-        pub(in super::super) fn fault(&self, fault: &HostFault) {
+        pub(crate) fn fault(&self, fault: &HostFault) {
             warn!(target: LIFE, fault = %Shown(fault.to_string().as_bytes()), "fault");
         }
 
         /// Tells what the machine has decided since it was last looked at.
-        pub(in super::super) fn look(&mut self, machine: &Machine) {
+        pub(crate) fn look(&mut self, machine: &Machine) {
             let _inside = self.enter();
             if !self.told.ready && machine.lifecycle().is_launched() {
                 self.told.ready = true;
@@ -129,7 +129,7 @@ mod told {
         }
 
         /// These bytes went out.
-        pub(in super::super) fn sent(&self, machine: &Machine, channel: Channel, bytes: &[u8]) {
+        pub(crate) fn sent(&self, machine: &Machine, channel: Channel, bytes: &[u8]) {
             trace!(target: WIRE, channel = name(machine, channel), text = %Shown(bytes), "sent");
         }
     }
@@ -178,28 +178,28 @@ mod untold {
 
     /// Nothing, in the words of its other self.
     #[derive(Debug, Default)]
-    pub(in super::super) struct Trace;
+    pub(crate) struct Trace;
 
     /// What is inside of nothing.
-    pub(in super::super) struct Inside;
+    pub(crate) struct Inside;
 
     impl Trace {
-        pub(in super::super) fn enter(&self) -> Inside {
+        pub(crate) fn enter(&self) -> Inside {
             Inside
         }
 
-        pub(in super::super) fn order(&mut self, _: &Effect) -> Inside {
+        pub(crate) fn order(&mut self, _: &Effect) -> Inside {
             Inside
         }
 
-        pub(in super::super) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
+        pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
             machine.handle(now, input);
         }
 
-        pub(in super::super) fn fault(&self, _: &HostFault) {}
+        pub(crate) fn fault(&self, _: &HostFault) {}
 
-        pub(in super::super) fn look(&mut self, _: &Machine) {}
+        pub(crate) fn look(&mut self, _: &Machine) {}
 
-        pub(in super::super) fn sent(&self, _: &Machine, _: Channel, _: &[u8]) {}
+        pub(crate) fn sent(&self, _: &Machine, _: Channel, _: &[u8]) {}
     }
 }

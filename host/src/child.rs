@@ -18,26 +18,26 @@ use rustix::process::{
     pidfd_open, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 
-use super::keeper::{Keeper, Kept, Next, Wake};
+use crate::keeper::{Keeper, Kept, Next, Wake};
 
 /// How to start a process.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) arguments: Vec<Vec<u8>>,
+pub(crate) struct Request {
+    pub(crate) arguments: Vec<Vec<u8>>,
     /// The descriptors that it inherits, under the numbers that they have here.
-    pub(super) inherited: Vec<OwnedFd>,
+    pub(crate) inherited: Vec<OwnedFd>,
     /// What takes its standard output and error.
-    pub(super) log: Option<File>,
+    pub(crate) log: Option<File>,
     /// Whether it stays in our process group.
-    pub(super) share_terminal: bool,
+    pub(crate) share_terminal: bool,
     /// Whether it lives on when we die.
-    pub(super) outlives: bool,
+    pub(crate) outlives: bool,
 }
 
 /// A process that we started, from its start until it is reaped. Dropped before that, it is killed, and the keeper
 /// reaps it.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     process: Arc<Process>,
     reaped: bool,
 }
@@ -53,7 +53,7 @@ struct Process {
 impl Request {
     /// Starts the process. To be called on the keeper's thread: the kernel ends the process when the *thread* that
     /// started it ends, and that one lives as long as we do.
-    pub(super) fn start(self) -> io::Result<Child> {
+    pub(crate) fn start(self) -> io::Result<Child> {
         let mut arguments = self.arguments.into_iter().map(OsString::from_vec);
         let mut command = Command::new(arguments.next().unwrap_or_default());
         command.args(arguments).stdin(Stdio::null());
@@ -124,17 +124,17 @@ fn close_others() {
 }
 
 impl Child {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// Readable when the process has ended.
-    pub(super) fn descriptor(&self) -> &Arc<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {
         &self.process.descriptor
     }
 
     /// Signals the whole process group, so that a wrapper does not die alone.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         self.process.signal(match signal {
             Signal::Terminate => OsSignal::TERM,
             Signal::Kill => OsSignal::KILL,
@@ -142,14 +142,14 @@ impl Child {
     }
 
     /// Leaves the process as it is. The keeper reaps it, if it ends before us; what is left of its group stays.
-    pub(super) fn release(mut self) {
+    pub(crate) fn release(mut self) {
         self.reaped = true;
         let Process { pid, ref descriptor, .. } = *self.process;
         keep(Arc::new(Process { pid, descriptor: Arc::clone(descriptor), leads: false }));
     }
 
     /// How the process ended, if it did. What is left of its group ends with it.
-    pub(super) fn reap(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
         let status = self.process.reap()?;
         self.reaped = true;
         Some(status)

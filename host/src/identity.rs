@@ -8,7 +8,7 @@ use std::path::Path;
 use qemu_machine_core::{Address, HostFault, Identity, Machine, Misuse};
 use rustix::io::Errno;
 
-use super::fault;
+use crate::fault::fault;
 
 /// Why there is no identity to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
 }
 
 /// Whether the machine lives on that this is the identity of: the very same process, with the very same socket.
-pub(super) fn verify(identity: &Identity) -> Result<(), HostFault> {
+pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
     let Identity { boot: wanted, pid, started: since, monitor, socket, .. } = identity;
     let gone = |why: &str| {
         let reason = format!("{why}; it is not the machine that was kept");

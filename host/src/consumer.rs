@@ -8,16 +8,16 @@
 macro_rules! consumers_that_wait_for_nothing {
     ($handle:ty, $events:ty) => {
         impl $handle {
-            /// The events of these names and [patterns]($crate::Wait::with) from now on, in a queue of their own.
+            /// The events of these names and [patterns]($crate::core::Wait::with) from now on, in a queue of their own.
             ///
             /// Consumers do not notice each other. When one is slow, its oldest events are dropped beyond
-            /// [`Limits::listener`]($crate::Limits::listener) bytes, and counted.
+            /// [`Limits::listener`]($crate::core::Limits::listener) bytes, and counted.
             ///
             /// # Errors
             ///
-            /// A [`Misuse`]($crate::Misuse) for what is no event, for an empty filter, and for more consumers at once
-            /// than [`Limits::listeners`]($crate::Limits::listeners).
-            pub fn events(&self, filter: impl IntoIterator<Item = $crate::Wait>) -> Result<$events, $crate::Misuse> {
+            /// A [`Misuse`]($crate::core::Misuse) for what is no event, for an empty filter, and for more consumers at once
+            /// than [`Limits::listeners`]($crate::core::Limits::listeners).
+            pub fn events(&self, filter: impl IntoIterator<Item = $crate::core::Wait>) -> Result<$events, $crate::core::Misuse> {
                 self.events_from(&self.mark(), filter)
             }
 
@@ -29,9 +29,9 @@ macro_rules! consumers_that_wait_for_nothing {
             /// As [`events`](Self::events).
             pub fn events_from(
                 &self,
-                from: &$crate::Mark,
-                filter: impl IntoIterator<Item = $crate::Wait>,
-            ) -> Result<$events, $crate::Misuse> {
+                from: &$crate::core::Mark,
+                filter: impl IntoIterator<Item = $crate::core::Wait>,
+            ) -> Result<$events, $crate::core::Misuse> {
                 let filter: Vec<_> = filter.into_iter().collect();
                 let listener = self.ask(|machine, _| machine.listen(from, filter))?;
                 Ok(<$events>::new(self.clone(), listener))
@@ -41,7 +41,7 @@ macro_rules! consumers_that_wait_for_nothing {
         impl $events {
             /// All events that are there, the oldest first, without waiting. (QEMU's Python class gives new ones before
             /// those that it had kept.)
-            pub fn queued(&mut self) -> Vec<$crate::Event> {
+            pub fn queued(&mut self) -> Vec<$crate::core::Event> {
                 self.vm.ask(|machine, _| ::std::iter::from_fn(|| machine.next_event(self.listener)).collect())
             }
 

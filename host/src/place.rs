@@ -11,11 +11,11 @@ use qemu_machine_core::{HostFault, Preparation};
 use rustix::fs::OFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::fault;
+use crate::fault::fault;
 
 /// The private directory, the log and the sockets of one machine.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The first part of every name, with what nobody can guess.
     name: OsString,
     /// None when nothing lies in it.
@@ -46,7 +46,7 @@ struct Made {
 }
 
 impl Place {
-    pub(super) fn make(wanted: &Preparation) -> Result<Self, HostFault> {
+    pub(crate) fn make(wanted: &Preparation) -> Result<Self, HostFault> {
         let name = unpredictable(&wanted.name).map_err(|error| fault("get random bytes".into(), &error))?;
         let mut place = Self {
             name,
@@ -111,7 +111,7 @@ impl Place {
     }
 
     /// Where a socket is to listen: under a name that nobody can guess, in this directory or in the private one.
-    pub(super) fn socket_path(&mut self, directory: Option<&[u8]>) -> Result<PathBuf, HostFault> {
+    pub(crate) fn socket_path(&mut self, directory: Option<&[u8]>) -> Result<PathBuf, HostFault> {
         match directory {
             Some(directory) => Ok(path(directory).join(self.named("-monitor.sock"))),
             None => Ok(self.private()?.join("monitor.sock")),
@@ -119,7 +119,7 @@ impl Place {
     }
 
     /// A socket was bound there: it is ours to remove.
-    pub(super) fn made_socket(&mut self, path: PathBuf) {
+    pub(crate) fn made_socket(&mut self, path: PathBuf) {
         // We may be somewhere else when it is removed.
         let path = std::path::absolute(&path).unwrap_or(path);
         if let Ok(metadata) = fs::symlink_metadata(&path) {
@@ -127,20 +127,20 @@ impl Place {
         }
     }
 
-    pub(super) fn directory(&self) -> Option<Vec<u8>> {
+    pub(crate) fn directory(&self) -> Option<Vec<u8>> {
         self.directory.clone().map(|directory| directory.into_os_string().into_vec())
     }
 
-    pub(super) fn log_path(&self) -> Option<Vec<u8>> {
+    pub(crate) fn log_path(&self) -> Option<Vec<u8>> {
         self.log.as_ref().map(|log| log.path.as_os_str().as_bytes().to_vec())
     }
 
     /// A descriptor to write the log with.
-    pub(super) fn log(&self) -> io::Result<File> {
+    pub(crate) fn log(&self) -> io::Result<File> {
         self.log.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |log| log.file.try_clone())
     }
 
-    pub(super) fn read_log(&self, limit: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_log(&self, limit: usize) -> io::Result<Vec<u8>> {
         let Some(log) = &self.log else { return Ok(Vec::new()) };
         let length = log.file.metadata()?.len();
         let wanted = length.min(u64::try_from(limit).unwrap_or(u64::MAX));
@@ -150,7 +150,7 @@ impl Place {
     }
 
     /// Cleans up after something failed. What cannot be removed is added to the fault.
-    pub(super) fn removed_after(mut self, fault: HostFault) -> HostFault {
+    pub(crate) fn removed_after(mut self, fault: HostFault) -> HostFault {
         for file in &self.files {
             // Nothing was written to it yet.
             let _ = fs::remove_file(file);
@@ -162,18 +162,18 @@ impl Place {
     }
 
     /// It is somebody else's by now: nothing of it is removed.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.directory = None;
         self.sockets.clear();
     }
 
     /// What another program made for a machine is ours, to be removed at its end.
-    pub(super) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
+    pub(crate) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
         (self.directory, self.adopted) = (directory.map(PathBuf::from).filter(|path| is_named_by_us(path)), true);
         self.made_socket(PathBuf::from(socket));
     }
 
-    pub(super) fn remove(&mut self) -> Result<(), HostFault> {
+    pub(crate) fn remove(&mut self) -> Result<(), HostFault> {
         self.remove_sockets();
         let Some(directory) = self.directory.take() else { return Ok(()) };
         if let Some(log) = self.log.as_ref().filter(|log| log.path.starts_with(&directory)) {
@@ -196,7 +196,7 @@ impl Place {
 
     /// A socket is removed as soon as it has served: it takes one connection. One that somebody else has put in its
     /// place stays.
-    pub(super) fn remove_sockets(&mut self) {
+    pub(crate) fn remove_sockets(&mut self) {
         for made in self.sockets.drain(..) {
             let there = fs::symlink_metadata(&made.path);
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (made.device, made.inode)) {
@@ -245,6 +245,6 @@ fn empty(path: &Path) -> io::Result<()> {
     file.set_len(0)
 }
 
-pub(super) fn path(bytes: &[u8]) -> PathBuf {
+pub(crate) fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }

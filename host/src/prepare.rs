@@ -9,15 +9,16 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::dial::listen_at;
-use super::given::{Given, Lending, Loan};
-use super::identity::verify;
-use super::place::Place;
-use super::{Host, fault};
+use crate::dial::listen_at;
+use crate::given::{Given, Lending, Loan};
+use crate::identity::verify;
+use crate::place::Place;
+use crate::fault::fault;
+use crate::host::Host;
 
 /// What becomes a channel when it is opened.
 #[derive(Debug)]
-pub(super) enum Ours {
+pub(crate) enum Ours {
     Connected(OwnedFd, Option<Loan>),
     Listening(OwnedFd),
     Dial(Address),
@@ -33,7 +34,7 @@ struct Making {
 }
 
 impl Host {
-    pub(super) fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
+    pub(crate) fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
         let mut place = Place::make(wanted)?;
         let mut making = Making::default();
         let made = making.all(wanted, &mut place).and_then(|()| nonce());

@@ -13,9 +13,10 @@ use rustix::net::{
     sendmsg,
 };
 
-use super::given::{Given, Loan};
-use super::trace::Trace;
-use super::{Watch, dial};
+use crate::given::{Given, Loan};
+use crate::trace::Trace;
+use crate::dial;
+use crate::watch::Watch;
 
 /// How much is read at once: as much as a socket holds.
 const READ: usize = 64 << 10;
@@ -27,9 +28,9 @@ thread_local! {
 
 /// Our end of a channel.
 #[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) channel: Channel,
-    pub(super) descriptor: Arc<OwnedFd>,
+pub(crate) struct Socket {
+    pub(crate) channel: Channel,
+    pub(crate) descriptor: Arc<OwnedFd>,
     stage: Stage,
     /// Whether it was full when we last wrote to it.
     full: bool,
@@ -39,7 +40,7 @@ pub(super) struct Socket {
 
 /// How far a channel is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// We listen, and nobody has dialled yet.
     Listening,
     /// We dialled, and nobody has answered yet.
@@ -49,7 +50,7 @@ pub(super) enum Stage {
 }
 
 /// What a read brought.
-pub(super) enum Received {
+pub(crate) enum Received {
     /// There may be more.
     Some,
     /// There is no more for now; but the end may be there.
@@ -58,16 +59,16 @@ pub(super) enum Received {
 }
 
 impl Socket {
-    pub(super) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, loan: Option<Loan>) -> Self {
+    pub(crate) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, loan: Option<Loan>) -> Self {
         Self { channel, descriptor: Arc::new(descriptor), stage, full: false, _loan: loan }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.stage == Stage::Connected
     }
 
     /// Takes the connection that somebody has made to us. Whether somebody did.
-    pub(super) fn accept(&mut self, watch: &mut impl Watch) -> io::Result<bool> {
+    pub(crate) fn accept(&mut self, watch: &mut impl Watch) -> io::Result<bool> {
         let Some(socket) = dial::accept(&self.descriptor)? else { return Ok(false) };
         watch.close(self.channel, &self.descriptor);
         (self.descriptor, self.stage) = (Arc::new(socket), Stage::Connected);
@@ -75,12 +76,12 @@ impl Socket {
         Ok(true)
     }
 
-    pub(super) fn is_listening(&self) -> bool {
+    pub(crate) fn is_listening(&self) -> bool {
         self.stage == Stage::Listening
     }
 
     /// How dialling went, once it is over.
-    pub(super) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), HostFault>> {
+    pub(crate) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), HostFault>> {
         let Stage::Dialling(address) = &self.stage else { return None };
         let result = dial::progress(&self.descriptor)?.map_err(|error| dial::refused(address, &error));
         self.stage = Stage::Connected;
@@ -88,7 +89,7 @@ impl Socket {
         Some(result)
     }
 
-    pub(super) fn receive(&self, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
+    pub(crate) fn receive(&self, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
         if !self.is_connected() {
             return Received::Nothing;
         }
@@ -118,7 +119,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn flush(&mut self, machine: &mut Machine, trace: &Trace, watch: &mut impl Watch) {
+    pub(crate) fn flush(&mut self, machine: &mut Machine, trace: &Trace, watch: &mut impl Watch) {
         if !self.is_connected() {
             return;
         }

@@ -9,38 +9,38 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 /// What a [`Descriptor`] is made of here.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(crate) struct Given {
     descriptor: OwnedFd,
     loan: Option<Loan>,
 }
 
 /// As long as one of these lives, what it is for is lent.
-pub(super) type Loan = Arc<()>;
+pub(crate) type Loan = Arc<()>;
 
 /// Our end of a port, and whether somebody has it.
 #[derive(Debug)]
-pub(super) struct Lending {
-    pub(super) port: Port,
-    pub(super) ours: OwnedFd,
+pub(crate) struct Lending {
+    pub(crate) port: Port,
+    pub(crate) ours: OwnedFd,
     loan: Weak<()>,
 }
 
 impl Given {
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
+    pub(crate) fn new(descriptor: OwnedFd) -> Self {
         Self { descriptor, loan: None }
     }
 
     /// What the core has carried. A driver of others may have put something else into it.
-    pub(super) fn of(descriptor: &Descriptor) -> io::Result<&Self> {
+    pub(crate) fn of(descriptor: &Descriptor) -> io::Result<&Self> {
         descriptor.get().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
     /// A descriptor of our own for it, under a number that no process needs for its standard streams.
-    pub(super) fn copy(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         Ok(fcntl_dupfd_cloexec(&self.descriptor, 3)?)
     }
 
-    pub(super) fn loan(&self) -> Option<Loan> {
+    pub(crate) fn loan(&self) -> Option<Loan> {
         self.loan.clone()
     }
 }
@@ -52,11 +52,11 @@ impl AsFd for Given {
 }
 
 impl Lending {
-    pub(super) fn new(port: Port, ours: OwnedFd) -> Self {
+    pub(crate) fn new(port: Port, ours: OwnedFd) -> Self {
         Self { port, ours, loan: Weak::new() }
     }
 
-    pub(super) fn lend(&mut self) -> Result<Given, Misuse> {
+    pub(crate) fn lend(&mut self) -> Result<Given, Misuse> {
         if self.loan.strong_count() > 0 {
             return Err(Misuse::PortInUse(self.port));
         }
@@ -65,4 +65,11 @@ impl Lending {
         self.loan = Arc::downgrade(&loan);
         Ok(Given { descriptor, loan: Some(loan) })
     }
+}
+
+/// An open descriptor for a machine: a file, a socket, one end of a pipe. What it is made of is closed when nobody holds
+/// it any more.
+#[must_use]
+pub fn descriptor(what: impl Into<OwnedFd>) -> Descriptor {
+    Descriptor::new(Given::new(what.into()))
 }

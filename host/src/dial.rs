@@ -13,13 +13,13 @@ use rustix::net::{
     getsockname, listen, socket_with, sockopt,
 };
 
-use super::fault;
-use super::place::{Place, path};
+use crate::fault::fault;
+use crate::place::{Place, path};
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// How dialling went.
-pub(super) enum Dialled {
+pub(crate) enum Dialled {
     /// Connected. Whether somebody else was, as far as that can be known.
     Connected { crowded: bool },
     /// Under way: there is room to write when it is over.
@@ -27,7 +27,7 @@ pub(super) enum Dialled {
 }
 
 /// Listens at an address, for one connection. The address is the real one, where a port was left to the system.
-pub(super) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd, Address), HostFault> {
+pub(crate) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd, Address), HostFault> {
     let failed = |error: Errno| fault(format!("listen at {address}"), &error.into());
     let socket = match address {
         Address::Unix(bytes) => {
@@ -56,7 +56,7 @@ pub(super) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd
 }
 
 /// The connection that somebody made to a socket on which we listen, if somebody did.
-pub(super) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     match accept_with(listener, FLAGS) {
         Ok(socket) => {
             // It fails where there is nothing to set.
@@ -70,7 +70,7 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Dials an address. It never waits: a Unix socket whose backlog is full refuses at once.
-pub(super) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
+pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     match address {
         Address::Unix(bytes) => {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
@@ -95,12 +95,12 @@ pub(super) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
 }
 
 /// Nobody has taken the call.
-pub(super) fn refused(address: &Address, error: &io::Error) -> HostFault {
+pub(crate) fn refused(address: &Address, error: &io::Error) -> HostFault {
     fault(format!("connect to {address}"), error)
 }
 
 /// How a connection under way stands; none: still under way.
-pub(super) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
+pub(crate) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
     match sockopt::socket_error(&socket) {
         Ok(Ok(())) => match getpeername(&socket) {
             Ok(_) => Some(Ok(())),

@@ -1,0 +1,45 @@
+//! Carries out the effects of a QEMU machine on a Unix host. All runtimes share it.
+//!
+//! A [`Host`] belongs to one machine. It owns what it makes for it: the private directory, the log, the sockets as
+//! long as they carry nothing any more, and the process. What differs between runtimes, how they wait, is behind
+//! [`Watch`].
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("the runtimes need Linux 5.4 or later: processes are watched by pidfd and epoll");
+
+mod channels;
+mod child;
+mod clock;
+mod consumer;
+mod dial;
+mod fault;
+mod given;
+mod host;
+mod identity;
+mod keeper;
+mod place;
+mod play;
+mod prepare;
+#[cfg(feature = "qapi")]
+pub mod qapi;
+mod socket;
+mod trace;
+mod verbs;
+mod watch;
+
+#[doc(hidden)]
+pub use clock::timespec;
+pub use clock::{Clock, until};
+pub use fault::fault;
+pub use given::descriptor;
+pub use host::Host;
+pub use identity::{IdentityError, identity};
+#[doc(hidden)]
+pub use keeper::{Keeper, Kept, Next, Wake};
+pub use play::play;
+#[cfg(feature = "qapi")]
+pub use qapi::Qapi;
+pub use qemu_machine_core as core;
+#[doc(hidden)]
+pub use verbs::try_lock;
+pub use watch::Watch;
