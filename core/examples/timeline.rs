@@ -1,4 +1,4 @@
-//! Prints a record as people read it, and says whether the life in it comes out the same when it is lived again.
+//! Prints a record as people read it, and says whether the run in it comes out the same when it is lived again.
 //!
 //!     cargo run --package qemu-machine-core --example timeline -- RECORD
 

@@ -103,9 +103,9 @@ pub struct Empty {}
 ///
 /// For replies of megabytes, and for those who read only a part of them.
 #[derive(Clone, Copy, Debug)]
-pub struct Unread<C>(pub C);
+pub struct WithRawReply<C>(pub C);
 
-impl<C: Command> Command for Unread<C> {
+impl<C: Command> Command for WithRawReply<C> {
     type Reply = Payload;
 
     fn name(&self) -> &str {
@@ -163,7 +163,7 @@ impl Command for Raw {
     }
 }
 
-/// A line for QEMU's device tester. It is not built, but sent with `execute_line`, and answered by what stands behind
+/// A line for QEMU's qtest. It is not built, but sent with `execute_line`, and answered by what stands behind
 /// `OK` in the answer.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "there is none")]
@@ -299,7 +299,7 @@ pub(crate) struct Kind {
     /// A guest agent answers nothing when it succeeds.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) silent: bool,
-    /// A line for the device tester.
+    /// A line for qtest.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) line: bool,
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::config::{Added, Config, Front, Port};
+use crate::config::{Added, Config, Frontend, Service};
 use crate::fault::Misuse;
 use crate::input::{Channel, Inherited, Prepared};
 use crate::transport::{Address, Monitor};
@@ -63,7 +63,7 @@ impl Config {
         };
         let shown = |what: Inherited| match what {
             Inherited::Channel(Channel::Monitor) => b"stdio".to_vec(),
-            Inherited::Channel(Channel::Console(_)) | Inherited::Port(_) | Inherited::Added(_) => b"null".to_vec(),
+            Inherited::Channel(Channel::Console(_)) | Inherited::Service(_) | Inherited::Added(_) => b"null".to_vec(),
         };
         let added = |index| format!("fd={}", number(Inherited::Added(index)));
         CommandLine { executed: self.compose(executed, added), shown: self.compose(shown, added) }
@@ -84,7 +84,7 @@ impl Config {
     fn inherited(&self) -> Vec<Inherited> {
         let dials = self.monitor != Monitor::Inherited;
         let channels = self.channels().into_iter().filter(|channel| *channel != Channel::Monitor || !dials);
-        let ports = self.ports.iter().copied().map(Inherited::Port);
+        let ports = self.ports.iter().copied().map(Inherited::Service);
         channels.map(Inherited::Channel).chain(ports).chain((0..self.added.len()).map(Inherited::Added)).collect()
     }
 
@@ -113,10 +113,10 @@ impl Config {
         }
         self.compose_consoles(&backend, &mut add);
         for port in &self.ports {
-            add(&[b"-chardev", &chardev(backend(Inherited::Port(*port)), port.id())]);
+            add(&[b"-chardev", &chardev(backend(Inherited::Service(*port)), port.id())]);
             match port {
-                Port::GuestAgent => add(&[b"-device", b"virtio-serial", b"-device", AGENT]),
-                Port::Qtest => add(&[b"-qtest", b"chardev:qtest"]),
+                Service::GuestAgent => add(&[b"-device", b"virtio-serial", b"-device", AGENT]),
+                Service::Qtest => add(&[b"-qtest", b"chardev:qtest"]),
             }
         }
         for (index, part) in self.added.iter().enumerate() {
@@ -141,11 +141,11 @@ impl Config {
             }
             add(&[b"-chardev", &options]);
             match &console.front {
-                Front::Serial => add(&[b"-serial", &by_id(name)]),
-                Front::Device(device) => {
+                Frontend::Serial => add(&[b"-serial", &by_id(name)]),
+                Frontend::Device(device) => {
                     add(&[b"-device", &[device, b",chardev=".as_slice(), name.as_bytes()].concat()])
                 }
-                Front::Chardev => {}
+                Frontend::Chardev => {}
             }
             index += 1;
         }

@@ -101,7 +101,7 @@ pub struct Job {
     /// What it does: `mirror`, `commit`, `create` and others (`JobType` in QEMU).
     #[serde(rename = "type")]
     pub kind: String,
-    /// How far it is in its life: `running`, `ready`, `concluded` and others (`JobStatus` in QEMU).
+    /// How far it is in its run: `running`, `ready`, `concluded` and others (`JobStatus` in QEMU).
     pub status: String,
     /// How much is done, in units of its own.
     pub current_progress: i64,

@@ -8,7 +8,7 @@ use crate::outbox::Outbox;
 
 /// One console: its latest output, bounded, and the input that waits to be sent.
 ///
-/// Positions count the bytes that it printed in its life, so that what fell out of the bound is known exactly.
+/// Positions count the bytes that it printed in its run, so that what fell out of the bound is known exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
     name: String,
@@ -63,7 +63,7 @@ impl Console {
         self.first += surplus as u64;
     }
 
-    /// Begins a new life: nothing of the last one is remembered, and positions go on.
+    /// Begins a new run: nothing of the last one is remembered, and positions go on.
     pub(crate) fn restart(&mut self) {
         self.first = self.end();
         self.output.clear();

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Port;
+use crate::config::Service;
 use crate::descriptor::Descriptor;
 use crate::input::Channel;
 use crate::transport::Transport;
@@ -31,7 +31,7 @@ pub enum Effect {
     },
     /// Leave the process, if it is ours, and all that `Prepare` made to whoever comes next: none of it is ended or removed
     /// by us any more, and the end of the process is nobody's news. Answered by `Released`.
-    Release,
+    Detach,
     /// Remove what `Prepare` made. Answered by `Removed`.
     Remove,
 }
@@ -51,7 +51,7 @@ pub struct Preparation {
     /// The channels, and how each comes to be.
     pub channels: Vec<(Channel, Transport)>,
     /// The ports, each a pair of connected sockets: one end for the process, one that is kept for whoever asks for it.
-    pub ports: Vec<Port>,
+    pub ports: Vec<Service>,
     /// The descriptors that the process inherits as they are.
     pub added: Vec<Descriptor>,
     /// Files (mode 0600) to make, or to empty if they are there, for QEMU to add to. They stay after the end.

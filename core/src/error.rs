@@ -6,7 +6,7 @@ use core::fmt;
 
 use crate::command::Payload;
 use crate::command_line::CommandLine;
-use crate::config::Port;
+use crate::config::Service;
 use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
 use crate::lifecycle::LaunchFailure;
 use crate::outcome::Outcome;
@@ -25,7 +25,7 @@ macro_rules! show_as_it_reads {
 }
 pub(crate) use show_as_it_reads;
 
-show_as_it_reads!(Misuse, CommandError, LaunchError, PortError, WaitError);
+show_as_it_reads!(Misuse, CommandError, LaunchError, ServiceError, WaitError);
 
 /// Why a command has no reply.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +75,7 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Whether a monitor gave a sign of life while a command ran out of time.
+/// Whether a monitor gave a heartbeat while a command ran out of time.
 ///
 /// When half of a command's time is over, and QEMU offered out-of-band execution, it is asked something that its
 /// monitor answers in a thread of its own (`query-yank`), past the main loop and the commands that wait there. Only one
@@ -104,7 +104,7 @@ impl fmt::Display for Liveness {
     }
 }
 
-/// Why a launch failed, with everything that is known about the life that ended there.
+/// Why a launch failed, with everything that is known about the run that ended there.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {
@@ -114,7 +114,7 @@ pub enum LaunchError {
     Failed {
         /// What kept it.
         failure: LaunchFailure,
-        /// How that life ended: exit status, last words, command line.
+        /// How that run ended: exit status, last words, command line.
         outcome: Box<Outcome>,
     },
 }
@@ -156,24 +156,24 @@ impl From<Misuse> for LaunchError {
     }
 }
 
-/// Why nobody answers at a port of a machine: the agent in its guest, or its device tester. The machine is as it was.
+/// Why nobody answers at a port of a machine: the agent in its guest, or its qtest. The machine is as it was.
 ///
 /// ```
-/// use qemu_machine_core::{LaunchError, Misuse, Port, PortError};
+/// use qemu_machine_core::{LaunchError, Misuse, Service, ServiceError};
 ///
 /// // On mio a port is attached to as a machine of its own, and this says what that one's launch failed with.
-/// let error = PortError::new(Port::GuestAgent, LaunchError::Misuse(Misuse::PortInUse(Port::GuestAgent)));
-/// assert_eq!(error.to_string(), "somebody speaks with the guest agent's port already");
+/// let error = ServiceError::new(Service::GuestAgent, LaunchError::Misuse(Misuse::ServiceInUse(Service::GuestAgent)));
+/// assert_eq!(error.to_string(), "somebody speaks with the guest agent service already");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PortError {
-    /// The caller's fault: there is no such port ([`Misuse::NoPort`]), or somebody is there ([`Misuse::PortInUse`]).
+pub enum ServiceError {
+    /// The caller's fault: there is no such port ([`Misuse::NoService`]), or somebody is there ([`Misuse::ServiceInUse`]).
     Misuse(Misuse),
     /// Nobody was ready to answer. The connection is closed, and it can be tried again.
     Silent {
         /// The port.
-        port: Port,
+        port: Service,
         /// What kept the other side.
         failure: LaunchFailure,
         /// How the connection ended.
@@ -181,10 +181,10 @@ pub enum PortError {
     },
 }
 
-impl PortError {
+impl ServiceError {
     /// What it means for a port that the launch of what is attached to it failed.
     #[must_use]
-    pub fn new(port: Port, error: LaunchError) -> Self {
+    pub fn new(port: Service, error: LaunchError) -> Self {
         match error {
             LaunchError::Misuse(misuse) => Self::Misuse(misuse),
             LaunchError::Failed { failure, outcome } => Self::Silent { port, failure, outcome },
@@ -192,7 +192,7 @@ impl PortError {
     }
 }
 
-impl fmt::Display for PortError {
+impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misuse(misuse) => fmt::Display::fmt(misuse, f),
@@ -204,7 +204,7 @@ impl fmt::Display for PortError {
     }
 }
 
-impl core::error::Error for PortError {
+impl core::error::Error for ServiceError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Misuse(misuse) => Some(misuse),
@@ -213,7 +213,7 @@ impl core::error::Error for PortError {
     }
 }
 
-impl From<Misuse> for PortError {
+impl From<Misuse> for ServiceError {
     fn from(misuse: Misuse) -> Self {
         Self::Misuse(misuse)
     }

@@ -4,17 +4,17 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Port;
+use crate::config::Service;
 
 /// The caller's fault: the call made no sense, and nothing happened.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// A machine is launched once in each life.
+    /// A machine is launched once in each run.
     #[error("the machine is launched already")]
     AlreadyLaunched,
-    /// The process of the last life survived SIGKILL, and its end was not reported yet.
-    #[error("the process of the last life is still there")]
+    /// The process of the previous run survived SIGKILL, and its end was not reported yet.
+    #[error("the process of the previous run is still there")]
     NotReaped,
     /// The process of a machine that somebody else launched is not ours to kill.
     #[error("the machine was launched by somebody else: it can be told to quit, and let go, but not be killed")]
@@ -24,7 +24,7 @@ pub enum Misuse {
     Ours,
     /// A machine that was not launched to be kept ends with us.
     #[error("the machine was not launched to be kept")]
-    NotKept,
+    NotDetachable,
     /// The call needs a machine that runs: its launch is complete, and its end has not begun.
     #[error("the machine does not run")]
     NotRunning,
@@ -48,10 +48,10 @@ pub enum Misuse {
     /// A raw command must be one JSON object without an `id` of its own.
     #[error("raw command: {0}")]
     Raw(String),
-    /// The device tester takes one line at a time.
-    #[error("the device tester takes one line, without its end")]
+    /// qtest takes one line at a time.
+    #[error("qtest takes one line, without its end")]
     Line,
-    /// This is not what is spoken there: a line to a monitor, or a command to the device tester.
+    /// This is not what is spoken there: a line to a monitor, or a command to qtest.
     #[error("that is not spoken there")]
     WrongDialect,
     /// The command wants to go out of band, and that was not negotiated.
@@ -62,10 +62,10 @@ pub enum Misuse {
     TooManyCommands(usize),
     /// The machine was configured without this port, or its connection is gone with the machine.
     #[error("the machine has no {0}")]
-    NoPort(Port),
+    NoService(Service),
     /// Somebody is attached to this port already.
     #[error("somebody speaks with the {0} already")]
-    PortInUse(Port),
+    ServiceInUse(Service),
     /// A connection that was given is used once: it is closed by now.
     #[error("the connection that was given is used up")]
     UsedUp,
@@ -85,15 +85,15 @@ pub enum Misuse {
     /// A wait for nothing, or for an empty text.
     #[error("waiting for nothing would never end")]
     EmptyWait,
-    /// A listener hears events; it was to hear a text, the end or another listener.
-    #[error("a listener hears only events")]
+    /// A subscription hears events; it was to hear a text, the end or another subscription.
+    #[error("a subscription hears only events")]
     NotAnEvent,
-    /// As many listeners as [`Limits::listeners`](crate::Limits::listeners) listen already.
-    #[error("more than {0} listeners at once")]
-    TooManyListeners(usize),
-    /// That listener was ended.
+    /// As many subscriptions as [`Limits::subscriptions`](crate::Limits::subscriptions) listen already.
+    #[error("more than {0} subscriptions at once")]
+    TooManySubscriptions(usize),
+    /// That subscription was ended.
     #[error("nobody listens under that name any more")]
-    UnknownListener,
+    UnknownSubscription,
     /// The configuration cannot become a command line.
     #[error("configuration: {0}")]
     Config(String),

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-/// What a machine that was launched to [be kept](crate::Config::keep_when_we_die) is known by: for another program, or for
+/// What a machine that was launched to [be kept](crate::Config::outlive_parent) is known by: for another program, or for
 /// this one after its own restart. It is plain data, to be stored as JSON or in any other way that serde knows.
 ///
 /// A process is known by its id together with the time of its start and the boot in which that counts: ids are used

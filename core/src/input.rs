@@ -5,7 +5,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Port;
+use crate::config::Service;
 use crate::effect::Signal;
 use crate::fault::HostFault;
 use crate::transport::Address;
@@ -54,7 +54,7 @@ pub enum Input<'a> {
     /// Answers [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
     OpenFailed(Channel, HostFault),
     /// Somebody else was connected to the address when we dialled: told before `Opened`, where it can be known.
-    Crowded(Channel),
+    PeerBusy(Channel),
     /// Bytes came, in the order in which they were written. Any split is as good as any other.
     Received(Channel, &'a [u8]),
     /// The channel is at its end (end of file, reset, or [`Effect::Close`](crate::Effect::Close)) and was dropped.
@@ -64,8 +64,8 @@ pub enum Input<'a> {
     /// Answers [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
     /// were asked for or all there are. Empty when it cannot be read.
     LogRead(&'a [u8]),
-    /// Answers [`Effect::Release`](crate::Effect::Release).
-    Released,
+    /// Answers [`Effect::Detach`](crate::Effect::Detach).
+    Detached,
     /// Answers [`Effect::Remove`](crate::Effect::Remove): what was prepared is gone, or what stays and why.
     Removed(Result<(), HostFault>),
     /// Nothing but time passed. Always safe, often useless.
@@ -97,7 +97,7 @@ pub enum Inherited {
     /// Its end of this channel.
     Channel(Channel),
     /// Its end of this port.
-    Port(Port),
+    Service(Service),
     /// The descriptor with this index among those of [`Config::add_fd`](crate::Config::add_fd).
     Added(usize),
 }

@@ -3,7 +3,7 @@
 //! A [`Machine`] is one QEMU process with its monitor and its consoles. It is told what happened in the world, and
 //! says what is to be done there. Who does it, with threads or an event loop, real or simulated, is up to the caller;
 //! `qemu-machine-blocking` is one that is ready to use. This crate has no clock, no sockets, no threads and no `std`:
-//! the same inputs give the same outputs, byte for byte, so that a life can be [recorded](record), replayed and fuzzed.
+//! the same inputs give the same outputs, byte for byte, so that a run can be [recorded](record), replayed and fuzzed.
 //!
 //! # The contract
 //!
@@ -12,7 +12,7 @@
 //!
 //! | kind | methods | |
 //! |---|---|---|
-//! | requests | [`launch`], [`execute`], [`wait`], [`listen`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
+//! | requests | [`launch`], [`execute`], [`wait`], [`subscribe`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
 //! | news | [`handle`], [`sent`] | never fail: what is wrong comes out as an answer, a notice or the outcome |
 //! | edges | [`poll_effect`], [`poll_notice`], [`claim`], [`claim_wait`], [`next_event`] | each thing once: ask until there is none |
 //! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present: read them again after every call |
@@ -105,7 +105,7 @@
 //!
 //! # What it promises
 //!
-//! - A life ends with exactly one [`Outcome`]. Before it every accepted command was answered exactly once, and
+//! - A run ends with exactly one [`Outcome`]. Before it every accepted command was answered exactly once, and
 //!   everything that was made on the host was ordered to be removed.
 //! - Nothing waits without a deadline, except where the caller wrote [`FOREVER`]. A launch, a shutdown, and the
 //!   last words of a process are bounded by themselves.
@@ -121,7 +121,7 @@
 //! [`launch`]: Machine::launch
 //! [`execute`]: Machine::execute
 //! [`wait`]: Machine::wait
-//! [`listen`]: Machine::listen
+//! [`subscribe`]: Machine::subscribe
 //! [`shutdown`]: Machine::shutdown
 //! [`handle`]: Machine::handle
 //! [`sent`]: Machine::sent
@@ -148,7 +148,6 @@ mod config;
 mod console;
 mod descriptor;
 mod effect;
-pub mod errand;
 mod error;
 mod event;
 mod fault;
@@ -159,6 +158,7 @@ mod machine;
 mod notice;
 mod outbox;
 mod outcome;
+pub mod procedure;
 pub mod record;
 pub mod schema;
 pub mod session;
@@ -168,14 +168,14 @@ mod transport;
 mod wait;
 pub mod wire;
 
-pub use command::{Band, Command, CommandId, Empty, FromReply, Line, OutOfBand, Payload, Raw, Ticket, Unread};
+pub use command::{Band, Command, CommandId, Empty, FromReply, Line, OutOfBand, Payload, Raw, Ticket, WithRawReply};
 pub use command_line::{CommandLine, escape_commas};
-pub use config::{Config, Dialect, Limits, Port};
+pub use config::{Config, Dialect, Limits, Service};
 pub use console::Console;
 pub use descriptor::Descriptor;
 pub use effect::{Effect, Preparation, Signal, Spawn};
-pub use error::{CommandError, LaunchError, Liveness, PortError, Progress, WaitError};
-pub use event::{Event, History, ListenerId, Timestamp, matches};
+pub use error::{CommandError, LaunchError, Liveness, Progress, ServiceError, WaitError};
+pub use event::{Event, History, SubscriptionId, Timestamp, matches};
 pub use fault::{HostFault, Misuse, ProtocolError, Refusal};
 pub use identity::{Gap, Identity};
 pub use input::{Channel, ExitStatus, Inherited, Input, Prepared};

@@ -63,10 +63,10 @@ pub enum Monitor {
     /// [`Config::socket_directory`](crate::Config::socket_directory), or in the machine's private directory.
     Socket,
     /// It dials this address, on which we listen before it is started. A path must be free; we remove it afterwards,
-    /// because we made it (QEMU's Python class leaves it there). Port 0 stands for any port that is free.
+    /// because we made it (QEMU's Python class leaves it there). Service 0 stands for any port that is free.
     At(Address),
     /// It listens on a Unix socket that we make before it is started, and we are the first to dial. When we are gone,
-    /// others can: [`Config::keep_when_we_die`](crate::Config::keep_when_we_die). The path is unpredictable, as that of
+    /// others can: [`Config::outlive_parent`](crate::Config::outlive_parent). The path is unpredictable, as that of
     /// [`Socket`](Self::Socket).
     Offered,
     /// It has none: the machine is ready when it is started, has no commands and no events, and is ended by signals.
@@ -83,7 +83,7 @@ pub enum Peer {
     /// We listen there, and it dials (`-chardev socket,path=PATH`). A path must be free; we remove it afterwards.
     Listen(Address),
     /// It was launched to be kept, by us or by another program, and is the one that this says and no other.
-    Kept(Identity),
+    Detached(Identity),
     /// We are connected already. It is used once: such a machine cannot be launched again.
     Connected(Descriptor),
 }
@@ -105,7 +105,7 @@ pub enum Transport {
     /// Nothing yet: the address is dialled when the channel is opened.
     Dial(Address),
     /// Nothing yet, where this machine lives: its socket is dialled when the channel is opened, and its directory is ours.
-    Kept(Identity),
+    Detached(Identity),
     /// This descriptor.
     Given(Descriptor),
 }

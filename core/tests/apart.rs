@@ -2,7 +2,7 @@
 
 mod rig;
 
-use qemu_machine_core::{Channel, Input, OutOfBand, Unread, Wait, json};
+use qemu_machine_core::{Channel, Input, OutOfBand, Wait, WithRawReply, json};
 use rig::{Rig, config};
 
 #[test]
@@ -31,8 +31,8 @@ fn output_is_that_of_its_console() {
 #[test]
 fn wrapped_commands_keep_what_they_are() {
     let mut rig = Rig::ready_oob(config());
-    let _yank = rig.issue(Unread(OutOfBand(("yank", json!({"instances": []})))));
+    let _yank = rig.issue(WithRawReply(OutOfBand(("yank", json!({"instances": []})))));
     assert_eq!(rig.take_sent(), r#"{"exec-oob":"yank","arguments":{"instances":[]},"id":1}"#);
-    let _plain = rig.issue(Unread(("eject", json!({"id": "cd"}))));
+    let _plain = rig.issue(WithRawReply(("eject", json!({"id": "cd"}))));
     assert_eq!(rig.take_sent(), r#"{"execute":"eject","arguments":{"id":"cd"},"id":2}"#);
 }

@@ -1,4 +1,4 @@
-//! Decides how a life goes that somebody else began: who is reached and how, what keeps us from it, and that it is
+//! Decides how a run goes that somebody else began: who is reached and how, what keeps us from it, and that it is
 //! left alive.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
@@ -45,7 +45,7 @@ fn refused(peer: Peer, errno: i32) -> (LaunchFailure, HostFault) {
 }
 
 #[test]
-fn a_life_from_the_dialling_to_letting_go() {
+fn a_run_from_the_dialling_to_letting_go() {
     let mut rig = Rig::launched(attached());
     assert_eq!((rig.vm.state(), rig.vm.is_attached()), (State::Launching(Phase::Greeting), true));
     assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Launch(Phase::Greeting))));
@@ -60,7 +60,7 @@ fn a_life_from_the_dialling_to_letting_go() {
     rig.vm.disconnect(rig.now).expect("it is not ours");
     rig.serve();
     let outcome = rig.outcome();
-    assert_eq!((outcome.cause, outcome.exit, outcome.rungs), (Cause::LetGo, None, vec![]));
+    assert_eq!((outcome.cause, outcome.exit, outcome.rungs), (Cause::Disconnected, None, vec![]));
     assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Ended, Some(Ok(()))));
     assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)", "Close(Monitor)", "ReadLog", "Remove"]);
     assert_eq!(rig.notices, [Notice::Ready, Notice::Answered(ticket.id()), Notice::Ended]);
@@ -96,7 +96,7 @@ fn the_ladder_has_no_signals() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(80)), Why::Rung(Rung::Quit))));
     rig.pass_exactly(secs(20));
     let outcome = rig.outcome();
-    assert_eq!((outcome.cause, outcome.rungs), (Cause::LetGo, vec![Rung::PowerDown, Rung::Quit]));
+    assert_eq!((outcome.cause, outcome.rungs), (Cause::Disconnected, vec![Rung::PowerDown, Rung::Quit]));
     assert_eq!(rig.signals(), []);
 }
 
@@ -105,7 +105,7 @@ fn a_quit_that_is_refused_lets_go_at_once() {
     let mut rig = Rig::ready(attached());
     rig.shutdown(Shutdown::default());
     rig.refuses(1);
-    assert_eq!((rig.outcome().cause, rig.outcome().rungs), (Cause::LetGo, vec![Rung::Quit]));
+    assert_eq!((rig.outcome().cause, rig.outcome().rungs), (Cause::Disconnected, vec![Rung::Quit]));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_quit_that_was_accepted_before_is_not_repeated() {
     rig.shutdown(Shutdown::default());
     assert_eq!((rig.take_sent().as_str(), rig.vm.rungs()), ("", &[][..]));
     rig.pass_exactly(secs(20));
-    assert_eq!(rig.outcome().cause, Cause::LetGo);
+    assert_eq!(rig.outcome().cause, Cause::Disconnected);
 }
 
 /// There is no exit status, so the events are all the evidence.
@@ -160,10 +160,10 @@ fn the_cause_follows_from_what_was_told_before_the_end() {
         reason.into_iter().for_each(|reason| rig.shuts_down(reason));
         rig.vm.disconnect(rig.now);
         rig.serve();
-        assert_eq!(rig.outcome().cause, Cause::LetGo);
+        assert_eq!(rig.outcome().cause, Cause::Disconnected);
     }
     assert_eq!(Cause::HungUp.to_string(), "closed its monitor");
-    assert_eq!(Cause::LetGo.to_string(), "let go by the caller, and left as it was");
+    assert_eq!(Cause::Disconnected.to_string(), "let go by the caller, and left as it was");
 }
 
 /// The machine in each phase of its launch, by name.
@@ -197,7 +197,7 @@ fn a_launch_can_be_given_up_in_every_phase() {
             rig.serve();
             assert_eq!((rig.vm.state(), rig.failure()), (State::Ended, LaunchFailure::Cancelled(phase)));
             let is_dialled = phase != Phase::Starting;
-            let cause = if is_dialled { Cause::LetGo } else { Cause::NotStarted };
+            let cause = if is_dialled { Cause::Disconnected } else { Cause::NotStarted };
             assert_eq!((rig.outcome().cause, rig.outcome().rungs), (cause, vec![]), "{phase:?}");
             let opened = rig.effects.contains(&Effect::Open(MONITOR));
             let closed = rig.effects.contains(&Effect::Close(MONITOR));
@@ -274,7 +274,7 @@ fn a_crowded_monitor_that_does_not_greet_is_busy() {
     ] {
         let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
         if is_crowded {
-            rig.handle(Input::Crowded(MONITOR));
+            rig.handle(Input::PeerBusy(MONITOR));
         }
         rig.handle(Input::Opened(MONITOR));
         if greets {
@@ -282,7 +282,7 @@ fn a_crowded_monitor_that_does_not_greet_is_busy() {
         }
         rig.pass_exactly(secs(30));
         assert_eq!(rig.failure(), expected);
-        // The next life begins alone.
+        // The next run begins alone.
         rig.held = |_| false;
         rig.launch();
         rig.pass(secs(30));
@@ -294,7 +294,7 @@ fn a_crowded_monitor_that_does_not_greet_is_busy() {
 #[test]
 fn a_crowded_monitor_that_greets_in_time_is_ours() {
     let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
-    rig.handle(Input::Crowded(MONITOR));
+    rig.handle(Input::PeerBusy(MONITOR));
     rig.handle(Input::Opened(MONITOR));
     rig.negotiate(GREETING);
     assert_eq!(rig.vm.state(), State::Running);
@@ -347,7 +347,7 @@ fn abandoned_is_what_is_ours_and_what_is_not() {
     theirs.shutdown(Shutdown::default());
     theirs.vm.abandon(theirs.now);
     theirs.serve();
-    assert_eq!((theirs.outcome().cause, theirs.outcome().rungs), (Cause::LetGo, vec![Rung::Quit]));
+    assert_eq!((theirs.outcome().cause, theirs.outcome().rungs), (Cause::Disconnected, vec![Rung::Quit]));
     theirs.take_effects();
     theirs.vm.abandon(theirs.now);
     assert_eq!(theirs.vm.disconnect(theirs.now), Ok(()), "it is let go already");
@@ -390,13 +390,15 @@ fn whoever_waits_is_answered_when_it_is_let_go() {
         assert_eq!(rig.claim(&ticket), Some(Err(CommandError::Disconnected(Progress::Sent))));
     }
     assert!(matches!(rig.vm.claim_wait(end), Some(Ok(hit)) if matches!(hit.found, Found::End(_))));
-    assert!(matches!(rig.vm.claim_wait(event), Some(Err(WaitError::Ended(outcome))) if outcome.cause == Cause::LetGo));
+    assert!(
+        matches!(rig.vm.claim_wait(event), Some(Err(WaitError::Ended(outcome))) if outcome.cause == Cause::Disconnected)
+    );
     assert_eq!(rig.outcome().unanswered, 2);
     assert!(matches!(rig.vm.execute(rig.now, &"c", FOREVER), Err(Misuse::Ended)));
 }
 
 #[test]
-fn the_next_life_dials_again_and_has_forgotten_the_last() {
+fn the_next_run_dials_again_and_has_forgotten_the_last() {
     let mut rig = Rig::ready(attached());
     rig.issue("quit");
     rig.replies(1);
@@ -407,7 +409,7 @@ fn the_next_life_dials_again_and_has_forgotten_the_last() {
     rig.negotiate(GREETING);
     assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)"]);
     rig.shutdown(Shutdown::default());
-    assert_eq!(rig.take_sent(), r#"{"execute":"quit","id":1}"#, "the first one was another life's");
+    assert_eq!(rig.take_sent(), r#"{"execute":"quit","id":1}"#, "the first one was another run's");
     rig.closes(MONITOR);
     assert_eq!(rig.outcome().cause, Cause::HungUp, "nobody was let go, and nothing was answered");
 }

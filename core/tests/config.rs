@@ -3,8 +3,8 @@
 mod rig;
 
 use qemu_machine_core::{
-    Address, Channel, Config, Descriptor, Dialect, Effect, Inherited, Input, Machine, Misuse, Monitor, Peer, Port,
-    Preparation, Prepared, Spawn, Transport,
+    Address, Channel, Config, Descriptor, Dialect, Effect, Inherited, Input, Machine, Misuse, Monitor, Peer,
+    Preparation, Prepared, Service, Spawn, Transport,
 };
 use rig::{Rig, config, tcp};
 
@@ -127,7 +127,7 @@ fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
     for part in ["-chardev null,id=qtest", "-chardev null,id=qga", "-chardev stdio,id=mon -qmp"] {
         assert!(shown.contains(part), "{shown}");
     }
-    assert_eq!(preparation(config).ports, [Port::Qtest, Port::GuestAgent]);
+    assert_eq!(preparation(config).ports, [Service::Qtest, Service::GuestAgent]);
 }
 
 /// What is not inherited takes no number: a monitor that dials, and one that is not there.
@@ -161,7 +161,7 @@ fn the_numbers_are_those_that_the_host_gave() {
     rig.launch();
     let descriptors = vec![
         (Inherited::Added(0), 19),
-        (Inherited::Port(Port::Qtest), 12),
+        (Inherited::Service(Service::Qtest), 12),
         (Inherited::Channel(Channel::Console(0)), 30),
         (Inherited::Channel(Channel::Monitor), 7),
     ];

@@ -4,7 +4,7 @@ mod rig;
 
 use core::time::Duration;
 
-use qemu_machine_core::{Channel, Config, Effect, ExitStatus, Shutdown, Unread, Wait, json};
+use qemu_machine_core::{Channel, Config, Effect, ExitStatus, Shutdown, Wait, WithRawReply, json};
 use rig::{GREETING, GREETING_OOB, Rig, config, secs};
 
 fn assert_shown(rig: &Rig, fields: &str) {
@@ -12,7 +12,7 @@ fn assert_shown(rig: &Rig, fields: &str) {
 }
 
 #[test]
-fn a_life_is_shown_from_its_beginning_to_its_end() {
+fn a_run_is_shown_from_its_beginning_to_its_end() {
     let mut rig = Rig::new(config());
     assert_shown(&rig, "state: Idle, in_flight: 0, queued: 0, waits: 0");
     rig.held = |effect| matches!(effect, Effect::Remove);
@@ -83,8 +83,8 @@ fn nothing_that_was_said_is_shown() {
     const SECRET: &str = "correct horse";
     let mut rig = Rig::launched(Config::new("qemu").arg(SECRET).serial("tty"));
     rig.negotiate(GREETING_OOB);
-    let _ticket = rig.issue(Unread(("set_password", json!({"protocol": "vnc", "password": SECRET}))));
-    rig.vm.type_on(rig.now, "tty", SECRET.as_bytes()).expect("a console that is there");
+    let _ticket = rig.issue(WithRawReply(("set_password", json!({"protocol": "vnc", "password": SECRET}))));
+    rig.vm.console_write(rig.now, "tty", SECRET.as_bytes()).expect("a console that is there");
     rig.prints(SECRET);
     rig.says(&format!(r#"{{"event": "{SECRET}"}}"#));
     let mark = rig.vm.mark();

@@ -62,7 +62,7 @@ impl Qemu {
             // {"execute":"take-7","id":3}
             let (head, id) = command.trim_end_matches('}').rsplit_once(':').unwrap();
             let (what, number) = match head.split('"').nth(3).unwrap() {
-                // Nobody issued it: a sign of life is wanted.
+                // Nobody issued it: a heartbeat is wanted.
                 "query-yank" => ("query", "0"),
                 issued => issued.split_once('-').unwrap(),
             };

@@ -49,7 +49,7 @@ fn assert_broken(rig: &mut Rig, id: CommandId) {
 }
 
 #[test]
-fn a_line_of_the_tester_that_is_too_large_costs_one_command() {
+fn a_line_of_the_qtest_that_is_too_large_costs_one_command() {
     let mut rig = attached(Dialect::Qtest);
     let lines = ["readb 1", "readb 2", "readb 3"];
     let ids = lines.map(|line| rig.vm.execute_line(rig.now, line, FOREVER).unwrap().id());

@@ -23,7 +23,7 @@ fn socket() -> Config {
     config().monitor(Monitor::Socket)
 }
 
-/// The orders of a life from the end of its process on.
+/// The orders of a run from the end of its process on.
 fn orders_since(rig: &Rig, count: usize) -> Vec<String> {
     rig.order_names().split_off(count)
 }
@@ -224,9 +224,9 @@ fn who_had_a_monitor_when_it_died_is_heard_to_the_end() {
     }
 }
 
-/// The address of the last life is not that of the next, where the port is another.
+/// The address of the previous run is not that of the next, where the port is another.
 #[test]
-fn each_life_listens_anew() {
+fn each_run_listens_anew() {
     let mut rig = awaited(config().monitor(Monitor::At(tcp("127.0.0.1:0"))));
     rig.exits(SIGKILL);
     rig.closes_all();

@@ -3,7 +3,8 @@
 mod rig;
 
 use proptest::prelude::*;
-use qemu_machine_core::session::{Fact, Heard, Session};
+use qemu_machine_core::session;
+use qemu_machine_core::session::Session;
 use qemu_machine_core::{Channel, HostFault, Input, LaunchFailure, Limits, Moment, ProtocolError, Refusal};
 use rig::{GREETING, GREETING_OOB, HANDSHAKE, HANDSHAKE_OOB, Rig, at, config, secs};
 
@@ -11,11 +12,11 @@ const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event":
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 
 /// Tells a session these bytes in pieces; sends all that it wants to say; gives the facts and what was sent.
-fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Session, Vec<Fact>, String) {
+fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Session, Vec<session::Output>, String) {
     let (mut facts, mut sent) = (Vec::new(), Vec::new());
-    let mut session = Session::new(&Limits::default()).step(Moment::ORIGIN, Heard::Opened, &mut |_| ());
+    let mut session = Session::new(&Limits::default()).step(Moment::ORIGIN, session::Input::Opened, &mut |_| ());
     for piece in pieces {
-        session = session.step(Moment::ORIGIN, Heard::Received(piece), &mut |fact| facts.push(fact));
+        session = session.step(Moment::ORIGIN, session::Input::Received(piece), &mut |fact| facts.push(fact));
         sent.extend_from_slice(session.outgoing());
         let count = session.outgoing().len();
         session = session.sent(count);
@@ -31,7 +32,7 @@ fn failure(said: &[&str]) -> LaunchFailure {
     let (session, mut facts, _) = converse([&lines(said)[..]]);
     assert!(!session.is_open());
     match facts.pop() {
-        Some(Fact::Failed(failure)) => failure,
+        Some(session::Output::Failed(failure)) => failure,
         other => panic!("{said:?}: {other:?}"),
     }
 }
@@ -40,10 +41,10 @@ fn failure(said: &[&str]) -> LaunchFailure {
 fn the_handshake_asks_for_what_was_offered() {
     for (greeting, expected, out_of_band) in [(GREETING, HANDSHAKE, false), (GREETING_OOB, HANDSHAKE_OOB, true)] {
         let (session, facts, sent) = converse([&lines(&[greeting])[..]]);
-        assert_eq!((facts, sent.as_str()), (vec![Fact::Greeted], expected));
+        assert_eq!((facts, sent.as_str()), (vec![session::Output::Greeted], expected));
         assert!(session.is_open() && !session.is_ready());
         let (session, facts, sent) = converse([&lines(&[greeting, READY])[..]]);
-        assert_eq!((facts, sent.as_str()), (vec![Fact::Greeted, Fact::Ready], expected));
+        assert_eq!((facts, sent.as_str()), (vec![session::Output::Greeted, session::Output::Ready], expected));
         assert_eq!((session.is_ready(), session.out_of_band()), (true, out_of_band));
         assert_eq!(session.greeting().unwrap().version.to_string(), "7.2.22");
     }
@@ -72,9 +73,9 @@ fn g07_events_around_the_handshake_are_delivered_in_order() {
         let stream = lines(&said.iter().map(String::as_str).collect::<Vec<_>>());
         let (session, facts, sent) = converse([&stream[..]]);
         let found = facts.iter().map(|fact| match fact {
-            Fact::Greeted => "greeted".to_string(),
-            Fact::Ready => "ready".to_string(),
-            Fact::Event(event) => event.name().to_string(),
+            session::Output::Greeted => "greeted".to_string(),
+            session::Output::Ready => "ready".to_string(),
+            session::Output::Event(event) => event.name().to_string(),
             other => panic!("{other:?}"),
         });
         assert_eq!(found.collect::<Vec<_>>(), expected);
@@ -114,7 +115,7 @@ fn a_greeting_beyond_the_limit_fails_the_handshake() {
 fn a_negotiating_session_ignores_what_is_not_its_reply() {
     let nameless = r#"{"error": {"class": "C", "desc": "d"}}"#;
     let (session, facts, _) = converse([&lines(&[GREETING, r#"{"return": {}, "id": 1}"#, nameless, GREETING])[..]]);
-    assert_eq!(facts, [Fact::Greeted]);
+    assert_eq!(facts, [session::Output::Greeted]);
     assert_eq!((session.counters().unmatched, session.counters().nameless), (2, 1));
     assert!(session.is_open() && !session.is_ready());
 }
@@ -124,7 +125,7 @@ fn a_negotiating_session_ignores_what_is_not_its_reply() {
 fn g07_an_unreadable_event_fails_no_handshake() {
     let unreadable = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E", "data": {"x": inf}}"#;
     let (session, facts, _) = converse([&lines(&[unreadable, GREETING, unreadable, READY])[..]]);
-    assert_eq!(facts, [Fact::Greeted, Fact::Ready]);
+    assert_eq!(facts, [session::Output::Greeted, session::Output::Ready]);
     assert_eq!(session.counters().malformed, 2);
 }
 

@@ -2,7 +2,8 @@
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, Order, ProcessNews, Request, Wiring};
+use qemu_machine_core::lifecycle;
+use qemu_machine_core::lifecycle::{Lifecycle, LinkEvent, ProcessEvent, Request, Wiring};
 use qemu_machine_core::{
     Address, Channel, Config, Effect, ExitStatus, Inherited, Input, LaunchFailure, Monitor, Peer, Phase, Prepared,
     Shutdown, Signal, State,
@@ -52,7 +53,7 @@ fn let_go(rig: &mut Rig) {
     rig.serve();
 }
 
-/// A machine in each state of its life, by name.
+/// A machine in each state of its run, by name.
 fn states() -> Vec<(&'static str, Rig)> {
     vec![
         ("idle", Rig::new(config())),
@@ -179,8 +180,8 @@ fn a_monitor_that_cannot_be_opened_answers_open() {
 
 #[test]
 fn a_crowd_is_seen_while_a_monitor_is_opened() {
-    matters_only_in(&Input::Crowded(Channel::Monitor), OPENING);
-    matters_only_in(&Input::Crowded(Channel::Console(9)), &[]);
+    matters_only_in(&Input::PeerBusy(Channel::Monitor), OPENING);
+    matters_only_in(&Input::PeerBusy(Channel::Console(9)), &[]);
 }
 
 #[test]
@@ -247,53 +248,73 @@ fn doubled_news_change_nothing() {
     assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Running, Some(rig::PID)));
 }
 
-fn step(life: Lifecycle, news: News) -> (Lifecycle, Vec<Order>) {
+fn step(run: Lifecycle, news: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::Output>) {
     let mut orders = Vec::new();
-    let life = life.step(at(secs(0)), news, &mut |order| orders.push(order));
-    (life, orders)
+    let run = run.step(at(secs(0)), news, &mut |order| orders.push(order));
+    (run, orders)
 }
 
 /// The same for the lifecycle by itself, which anybody may drive.
 #[test]
 fn a_lifecycle_ignores_news_that_do_not_fit() {
-    let launch = || News::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
+    let launch = || lifecycle::Input::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
     let preparing = step(Lifecycle::default(), launch()).0;
-    let spawning = step(preparing, News::Process(ProcessNews::Prepared)).0;
-    let opening = step(spawning, News::Process(ProcessNews::Spawned { pid: 1 })).0;
-    let greeting = step(opening, News::Link(LinkNews::Opened)).0;
-    let negotiating = step(greeting, News::Link(LinkNews::Greeted)).0;
-    let running = step(negotiating, News::Link(LinkNews::Negotiated)).0;
-    let foreign = || News::Asked(Request::Launch { until: None, wiring: Wiring::Foreign, channels: 1 });
-    let dialling = step(step(Lifecycle::default(), foreign()).0, News::Process(ProcessNews::Prepared)).0;
-    let met = [LinkNews::Opened, LinkNews::Greeted, LinkNews::Negotiated].into_iter();
-    let attached = met.fold(dialling, |life, news| step(life, News::Link(news)).0);
+    let spawning = step(preparing, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
+    let opening = step(spawning, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })).0;
+    let greeting = step(opening, lifecycle::Input::Link(LinkEvent::Opened)).0;
+    let negotiating = step(greeting, lifecycle::Input::Link(LinkEvent::Greeted)).0;
+    let running = step(negotiating, lifecycle::Input::Link(LinkEvent::Negotiated)).0;
+    let foreign = || lifecycle::Input::Asked(Request::Launch { until: None, wiring: Wiring::Foreign, channels: 1 });
+    let dialling = step(step(Lifecycle::default(), foreign()).0, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
+    let met = [LinkEvent::Opened, LinkEvent::Greeted, LinkEvent::Negotiated].into_iter();
+    let attached = met.fold(dialling, |run, news| step(run, lifecycle::Input::Link(news)).0);
     let mut wrong = Vec::new();
     let cases = [
-        ("spawn of what is not ours", dialling, News::Process(ProcessNews::Spawned { pid: 1 })),
-        ("failed spawn of what is not ours", dialling, News::Process(ProcessNews::SpawnFailed(fault("x")))),
-        ("exit of what is not ours", attached, News::Process(ProcessNews::Exited(SIGKILL))),
-        ("a signal to what is not ours", attached, News::SignalRefused(Signal::Kill)),
-        ("giving up what was not killed", attached, News::Asked(Request::GiveUp)),
+        ("spawn of what is not ours", dialling, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })),
+        (
+            "failed spawn of what is not ours",
+            dialling,
+            lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x"))),
+        ),
+        ("exit of what is not ours", attached, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
+        ("a signal to what is not ours", attached, lifecycle::Input::SignalRefused(Signal::Kill)),
+        ("giving up what was not killed", attached, lifecycle::Input::Asked(Request::GiveUp)),
         ("launch while launching", greeting, launch()),
         ("launch while running", running, launch()),
-        ("shutdown while idle", Lifecycle::default(), News::Asked(Request::Shutdown(Shutdown::default()))),
-        ("kill while idle", Lifecycle::default(), News::Asked(Request::Kill)),
-        ("quit while idle", Lifecycle::default(), News::QuitAccepted),
-        ("a refused rung while running", running, News::RungRefused),
-        ("failed preparation while spawning", spawning, News::Process(ProcessNews::PrepareFailed(fault("x")))),
-        ("failed preparation while greeting", greeting, News::Process(ProcessNews::PrepareFailed(fault("x")))),
-        ("failed spawn while preparing", preparing, News::Process(ProcessNews::SpawnFailed(fault("x")))),
-        ("failed spawn while negotiating", negotiating, News::Process(ProcessNews::SpawnFailed(fault("x")))),
-        ("exit while spawning", spawning, News::Process(ProcessNews::Exited(SIGKILL))),
-        ("failed open while preparing", preparing, News::Link(LinkNews::OpenFailed(LaunchFailure::Host(fault("x"))))),
-        ("greeting while opening", opening, News::Link(LinkNews::Greeted)),
-        ("negotiated while greeting", greeting, News::Link(LinkNews::Negotiated)),
-        ("log while running", running, News::LogRead),
-        ("removed while running", running, News::Removed),
-        ("time without a deadline", running, News::TimePassed),
+        ("shutdown while idle", Lifecycle::default(), lifecycle::Input::Asked(Request::Shutdown(Shutdown::default()))),
+        ("kill while idle", Lifecycle::default(), lifecycle::Input::Asked(Request::Kill)),
+        ("quit while idle", Lifecycle::default(), lifecycle::Input::QuitAccepted),
+        ("a refused rung while running", running, lifecycle::Input::RungRefused),
+        (
+            "failed preparation while spawning",
+            spawning,
+            lifecycle::Input::Process(ProcessEvent::PrepareFailed(fault("x"))),
+        ),
+        (
+            "failed preparation while greeting",
+            greeting,
+            lifecycle::Input::Process(ProcessEvent::PrepareFailed(fault("x"))),
+        ),
+        ("failed spawn while preparing", preparing, lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x")))),
+        (
+            "failed spawn while negotiating",
+            negotiating,
+            lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x"))),
+        ),
+        ("exit while spawning", spawning, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
+        (
+            "failed open while preparing",
+            preparing,
+            lifecycle::Input::Link(LinkEvent::OpenFailed(LaunchFailure::Host(fault("x")))),
+        ),
+        ("greeting while opening", opening, lifecycle::Input::Link(LinkEvent::Greeted)),
+        ("negotiated while greeting", greeting, lifecycle::Input::Link(LinkEvent::Negotiated)),
+        ("log while running", running, lifecycle::Input::LogRead),
+        ("removed while running", running, lifecycle::Input::Removed),
+        ("time without a deadline", running, lifecycle::Input::TimePassed),
     ];
-    for (name, life, news) in cases {
-        if step(life, news) != (life, vec![]) {
+    for (name, run, news) in cases {
+        if step(run, news) != (run, vec![]) {
             wrong.push(name);
         }
     }
@@ -301,13 +322,19 @@ fn a_lifecycle_ignores_news_that_do_not_fit() {
 }
 
 #[test]
-fn a_life_that_is_over_stays_over() {
+fn a_run_that_is_over_stays_over() {
     let rig = cleaning(|_| false);
-    let life = *rig.vm.lifecycle();
+    let run = *rig.vm.lifecycle();
     let mut wrong = Vec::new();
-    for news in [News::QuitAccepted, News::RungRefused, News::LogRead, News::Removed, News::TimePassed] {
+    for news in [
+        lifecycle::Input::QuitAccepted,
+        lifecycle::Input::RungRefused,
+        lifecycle::Input::LogRead,
+        lifecycle::Input::Removed,
+        lifecycle::Input::TimePassed,
+    ] {
         let name = format!("{news:?}");
-        if step(life, news) != (life, vec![]) {
+        if step(run, news) != (run, vec![]) {
             wrong.push(name);
         }
     }

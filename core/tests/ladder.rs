@@ -259,5 +259,5 @@ fn a_failure_can_be_read_before_the_end_that_follows_it() {
     assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::TimedOut(Phase::Greeting)));
     rig.dies(SIGKILL);
     rig.launch();
-    assert_eq!(rig.vm.launch_failure(), None, "it is that of the last life");
+    assert_eq!(rig.vm.launch_failure(), None, "it is that of the previous run");
 }

@@ -2,8 +2,9 @@
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{Lifecycle, LinkNews, News, ProcessNews, Request, Wiring};
-use qemu_machine_core::session::{Heard, Session};
+use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Request, Wiring};
+use qemu_machine_core::session;
+use qemu_machine_core::session::Session;
 use qemu_machine_core::{
     Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Phase, Rung, Shutdown, Signal, State,
     Wait, WaitError, Why,
@@ -16,9 +17,12 @@ const QUIT: &str = r#"{"execute":"quit","id":2}"#;
 fn a_connection_is_opened_once() {
     let greeted = format!("{GREETING}\r\n{{\"return\": {{}}, \"id\": 0}}\r\n");
     let step = |session: Session, heard| session.step(Moment::ORIGIN, heard, &mut |_| ());
-    let ready = step(step(Session::new(&Limits::default()), Heard::Opened), Heard::Received(greeted.as_bytes()));
+    let ready = step(
+        step(Session::new(&Limits::default()), session::Input::Opened),
+        session::Input::Received(greeted.as_bytes()),
+    );
     assert!(ready.is_ready());
-    let again = ready.clone().step(Moment::ORIGIN, Heard::Opened, &mut |fact| panic!("{fact:?}"));
+    let again = ready.clone().step(Moment::ORIGIN, session::Input::Opened, &mut |fact| panic!("{fact:?}"));
     assert_eq!(again, ready);
 }
 
@@ -34,23 +38,23 @@ fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
 /// The same for a lifecycle that somebody drives by hand, with nobody before it who knows what was ordered.
 #[test]
 fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
-    let step = |life: Lifecycle, news| life.step(Moment::ORIGIN, news, &mut |_| ());
+    let step = |run: Lifecycle, news| run.step(Moment::ORIGIN, news, &mut |_| ());
     let launch = Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
     let ready = [
-        News::Asked(launch),
-        News::Process(ProcessNews::Prepared),
-        News::Process(ProcessNews::Spawned { pid: 1 }),
-        News::Link(LinkNews::Opened),
-        News::Link(LinkNews::Greeted),
-        News::Link(LinkNews::Negotiated),
+        lifecycle::Input::Asked(launch),
+        lifecycle::Input::Process(ProcessEvent::Prepared),
+        lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 }),
+        lifecycle::Input::Link(LinkEvent::Opened),
+        lifecycle::Input::Link(LinkEvent::Greeted),
+        lifecycle::Input::Link(LinkEvent::Negotiated),
     ];
-    let life = ready.into_iter().fold(Lifecycle::default(), step);
-    let quitting = step(life, News::Asked(Request::Shutdown(Shutdown::within(secs(30)))));
+    let run = ready.into_iter().fold(Lifecycle::default(), step);
+    let quitting = step(run, lifecycle::Input::Asked(Request::Shutdown(Shutdown::within(secs(30)))));
     assert_eq!(quitting.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
-    assert_eq!(step(quitting, News::SignalRefused(Signal::Terminate)), quitting);
-    let terminating = step(quitting, News::RungRefused);
+    assert_eq!(step(quitting, lifecycle::Input::SignalRefused(Signal::Terminate)), quitting);
+    let terminating = step(quitting, lifecycle::Input::RungRefused);
     assert_eq!(terminating.deadline(), Some((at(secs(10)), Why::Rung(Rung::Terminate))));
-    let killed = step(terminating, News::SignalRefused(Signal::Terminate));
+    let killed = step(terminating, lifecycle::Input::SignalRefused(Signal::Terminate));
     assert_eq!(killed.deadline().map(|(_, why)| why), Some(Why::Reap));
 }
 
@@ -111,11 +115,11 @@ fn a_process_that_survives_its_kill_can_be_given_up() {
     assert_eq!(rig.outcome().cause, Cause::Unkillable, "it was told once");
 }
 
-/// A wait had found it in the queue of its listener, which the next life empties.
+/// A wait had found it in the queue of its subscription, which the next run empties.
 #[test]
-fn an_event_that_nobody_took_is_lost_with_its_life() {
+fn an_event_that_nobody_took_is_lost_with_its_run() {
     let mut rig = Rig::ready(config());
-    let id = rig.vm.listen(&Mark::default(), [Wait::any_event()]).expect("a listener");
+    let id = rig.vm.subscribe(&Mark::default(), [Wait::any_event()]).expect("a subscription");
     let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).expect("a wait that makes sense");
     rig.happens("STOP");
     let outcome = rig.dies(SIGKILL);

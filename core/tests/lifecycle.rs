@@ -1,9 +1,10 @@
-//! Decides how a life goes from launch to outcome: phases, flags, deadlines and deaths, exactly, in virtual time.
+//! Decides how a run goes from launch to outcome: phases, flags, deadlines and deaths, exactly, in virtual time.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkNews, News, Order, ProcessNews, Request, Wiring};
+use qemu_machine_core::lifecycle;
+use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Request, Wiring};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchFailure, Misuse, Notice, Phase, Rung, Shutdown,
     Signal, State, Transport, Wait, Why,
@@ -14,12 +15,12 @@ const READY: &str = r#"{"return": {}, "id": 0}"#;
 const MONITOR: Channel = Channel::Monitor;
 const CONSOLE: Channel = Channel::Console(0);
 
-fn flags(life: &Lifecycle) -> (bool, bool, bool) {
-    (life.is_launched(), life.is_quit_issued(), life.is_killed())
+fn flags(run: &Lifecycle) -> (bool, bool, bool) {
+    (run.is_launched(), run.is_quit_issued(), run.is_killed())
 }
 
 #[test]
-fn a_life_from_launch_to_outcome() {
+fn a_run_from_launch_to_outcome() {
     let mut rig = Rig::new(config());
     assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Idle, None, None));
     rig.log = b"last words\n".to_vec();
@@ -287,10 +288,10 @@ fn a_process_that_survives_sigkill_is_given_up() {
     assert_eq!((rig.outcome().cause, rig.outcome().exit), (Cause::Unkillable, None));
 }
 
-/// Its death comes whenever it comes, and must not be taken for the death of a process of a later life: there is none
+/// Its death comes whenever it comes, and must not be taken for the death of a process of a later run: there is none
 /// before it.
 #[test]
-fn a_process_that_survived_is_waited_for_before_the_next_life() {
+fn a_process_that_survived_is_waited_for_before_the_next_run() {
     let mut rig = Rig::ready(config());
     rig.kill();
     rig.pass(secs(10));
@@ -307,28 +308,29 @@ fn a_process_that_survived_is_waited_for_before_the_next_life() {
 fn the_three_parts_step_by_themselves() {
     let mut orders = Vec::new();
     let now = at(secs(0));
-    let mut step = |life: Lifecycle, news| life.step(now, news, &mut |order| orders.push(order));
-    let life = step(
+    let mut step = |run: Lifecycle, news| run.step(now, news, &mut |order| orders.push(order));
+    let run = step(
         Lifecycle::default(),
-        News::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 }),
+        lifecycle::Input::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 }),
     );
-    let life = step(life, News::Process(ProcessNews::Prepared));
-    let life = step(life, News::Process(ProcessNews::Spawned { pid: 1 }));
-    assert_eq!(life.link(), Link::Opening);
-    let life = step(life, News::Link(LinkNews::Opened));
-    let life = step(life, News::Link(LinkNews::Greeted));
-    let life = step(life, News::Link(LinkNews::Negotiated));
-    assert_eq!((life.link(), life.state()), (Link::Ready, State::Running));
-    let life = step(life, News::Asked(Request::Shutdown(Shutdown::within(secs(0)))));
-    let life = step(life, News::Process(ProcessNews::Exited(SIGKILL)));
-    let life = step(life, News::Link(LinkNews::HungUp));
-    let life = step(life, News::ChannelClosed);
-    let life = step(life, News::LogRead);
-    let life = step(life, News::Removed);
-    assert_eq!((life.state(), flags(&life)), (State::Ended, (false, false, false)));
-    let rungs = [Order::Climb(Rung::Kill)]; // The others have no time.
-    let before = [Order::Prepare, Order::Spawn, Order::Open, Order::Ready];
-    let after = [Order::ReadLog, Order::Remove, Order::Finish];
+    let run = step(run, lifecycle::Input::Process(ProcessEvent::Prepared));
+    let run = step(run, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 }));
+    assert_eq!(run.link(), Link::Opening);
+    let run = step(run, lifecycle::Input::Link(LinkEvent::Opened));
+    let run = step(run, lifecycle::Input::Link(LinkEvent::Greeted));
+    let run = step(run, lifecycle::Input::Link(LinkEvent::Negotiated));
+    assert_eq!((run.link(), run.state()), (Link::Ready, State::Running));
+    let run = step(run, lifecycle::Input::Asked(Request::Shutdown(Shutdown::within(secs(0)))));
+    let run = step(run, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL)));
+    let run = step(run, lifecycle::Input::Link(LinkEvent::HungUp));
+    let run = step(run, lifecycle::Input::ChannelClosed);
+    let run = step(run, lifecycle::Input::LogRead);
+    let run = step(run, lifecycle::Input::Removed);
+    assert_eq!((run.state(), flags(&run)), (State::Ended, (false, false, false)));
+    let rungs = [lifecycle::Output::Climb(Rung::Kill)]; // The others have no time.
+    let before =
+        [lifecycle::Output::Prepare, lifecycle::Output::Spawn, lifecycle::Output::Open, lifecycle::Output::Ready];
+    let after = [lifecycle::Output::ReadLog, lifecycle::Output::Remove, lifecycle::Output::Finish];
     assert_eq!(orders, before.into_iter().chain(rungs).chain(after).collect::<Vec<_>>());
 }
 
@@ -338,7 +340,7 @@ fn requests_in_the_wrong_state_are_misuse() {
     let now = rig.now;
     assert_eq!(rig.vm.execute(now, &"stop", FOREVER).map(|_| ()), Err(Misuse::NotLaunched));
     assert_eq!(rig.vm.execute_raw(now, b"{}", FOREVER).map(|_| ()), Err(Misuse::NotLaunched));
-    assert_eq!(rig.vm.type_on(now, "tty", b"x"), Err(Misuse::NotLaunched));
+    assert_eq!(rig.vm.console_write(now, "tty", b"x"), Err(Misuse::NotLaunched));
     assert_eq!(rig.vm.shutdown(now, Shutdown::default()), Err(Misuse::NotLaunched));
     assert_eq!(rig.vm.kill(now), Err(Misuse::NotLaunched));
     let mark = rig.vm.mark();
@@ -349,13 +351,13 @@ fn requests_in_the_wrong_state_are_misuse() {
             rig.negotiate(GREETING);
         }
         assert_eq!(rig.vm.launch(now), Err(Misuse::AlreadyLaunched));
-        assert_eq!(rig.vm.type_on(now, "nope", b"x"), Err(Misuse::UnknownConsole("nope".into())));
+        assert_eq!(rig.vm.console_write(now, "nope", b"x"), Err(Misuse::UnknownConsole("nope".into())));
         rig.kill();
         assert_eq!(rig.vm.launch(now), Err(Misuse::AlreadyLaunched));
         rig.dies(SIGKILL);
         assert_eq!(rig.vm.execute(now, &"stop", FOREVER).map(|_| ()), Err(Misuse::Ended));
         assert_eq!(rig.vm.execute_raw(now, b"{}", FOREVER).map(|_| ()), Err(Misuse::Ended));
-        assert_eq!(rig.vm.type_on(now, "tty", b"x"), Err(Misuse::Ended));
+        assert_eq!(rig.vm.console_write(now, "tty", b"x"), Err(Misuse::Ended));
         assert_eq!((rig.vm.shutdown(now, Shutdown::default()), rig.vm.kill(now)), (Ok(()), Ok(())), "it has ended");
         assert_eq!(rig.vm.poll_effect(), None);
     }
@@ -366,11 +368,11 @@ fn what_is_typed_waits_for_the_console_and_has_a_bound() {
     let mut limits = qemu_machine_core::Limits::default();
     limits.console_input = 4;
     let mut rig = Rig::ready(config().limits(limits));
-    rig.vm.type_on(rig.now, "tty", b"abc").unwrap();
-    assert_eq!(rig.vm.type_on(rig.now, "tty", b"de"), Err(Misuse::ConsoleInputFull(4)));
+    rig.vm.console_write(rig.now, "tty", b"abc").unwrap();
+    assert_eq!(rig.vm.console_write(rig.now, "tty", b"de"), Err(Misuse::ConsoleInputFull(4)));
     assert_eq!(rig.vm.outgoing(CONSOLE), b"abc");
     rig.vm.sent(CONSOLE, 2);
-    rig.vm.type_on(rig.now, "tty", b"de").unwrap();
+    rig.vm.console_write(rig.now, "tty", b"de").unwrap();
     assert_eq!(rig.vm.outgoing(CONSOLE), b"cde");
     rig.closes(CONSOLE);
     assert_eq!(rig.vm.outgoing(CONSOLE), b"");

@@ -151,8 +151,8 @@ fn thinned(value: &Value, choices: &mut impl Iterator<Item = u8>) -> Value {
         (2, _) => json!({"a": 1}),
         (_, Value::Object(members)) => {
             let kept = members.iter().filter_map(|(name, member)| {
-                let is_kept = choices.next().unwrap_or(9) > 3;
-                is_kept.then(|| (name.clone(), thinned(member, choices)))
+                let outlives_parent = choices.next().unwrap_or(9) > 3;
+                outlives_parent.then(|| (name.clone(), thinned(member, choices)))
             });
             Value::Object(kept.collect())
         }

@@ -6,7 +6,8 @@ mod told;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use qemu_machine_core::session::{Heard, Session};
+use qemu_machine_core::session;
+use qemu_machine_core::session::Session;
 use qemu_machine_core::wire::{Greeting, Message};
 use qemu_machine_core::{Event, Limits, Moment, Payload, ProtocolError, Refusal, Timestamp};
 
@@ -359,19 +360,19 @@ proptest! {
     fn no_bytes_panic_a_session(parts in prop::collection::vec(any_bytes(), 0..6), greeted in any::<bool>(), negotiated in any::<bool>()) {
         let mut facts = 0_usize;
         let mut session = Session::new(&Limits::default());
-        let mut hear = |session: Session, heard: Heard<'_>| session.step(Moment::ORIGIN, heard, &mut |_| facts += 1);
-        session = hear(session, Heard::Opened);
+        let mut hear = |session: Session, heard: session::Input<'_>| session.step(Moment::ORIGIN, heard, &mut |_| facts += 1);
+        session = hear(session, session::Input::Opened);
         if greeted {
-            session = hear(session, Heard::Received(format!("{GREETING}\r\n").as_bytes()));
+            session = hear(session, session::Input::Received(format!("{GREETING}\r\n").as_bytes()));
         }
         if greeted && negotiated {
-            session = hear(session, Heard::Received(b"{\"return\": {}, \"id\": 0}\r\n"));
+            session = hear(session, session::Input::Received(b"{\"return\": {}, \"id\": 0}\r\n"));
             prop_assert!(session.is_ready());
         }
         for part in &parts {
-            session = hear(session, Heard::Received(part));
+            session = hear(session, session::Input::Received(part));
         }
-        session = hear(session, Heard::Closed);
+        session = hear(session, session::Input::Closed);
         prop_assert!(!session.is_open() && session.outgoing().is_empty());
     }
 }

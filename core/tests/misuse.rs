@@ -42,14 +42,14 @@ fn a_text_that_no_console_remembers_is_refused() {
 fn what_fits_exactly_may_be_typed() {
     let mut rig = ready(|limits| limits.console_input = 4);
     let now = rig.now;
-    assert_eq!(rig.vm.type_on(now, "tty", b"12345"), Err(Misuse::ConsoleInputFull(4)));
-    assert_eq!(rig.vm.type_on(now, "tty", b"12"), Ok(()));
-    assert_eq!(rig.vm.type_on(now, "tty", b"345"), Err(Misuse::ConsoleInputFull(4)));
-    assert_eq!(rig.vm.type_on(now, "tty", b"34"), Ok(()));
+    assert_eq!(rig.vm.console_write(now, "tty", b"12345"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.console_write(now, "tty", b"12"), Ok(()));
+    assert_eq!(rig.vm.console_write(now, "tty", b"345"), Err(Misuse::ConsoleInputFull(4)));
+    assert_eq!(rig.vm.console_write(now, "tty", b"34"), Ok(()));
 }
 
 #[test]
-fn a_connection_that_was_given_serves_one_life() {
+fn a_connection_that_was_given_serves_one_run() {
     let mut rig = Rig::launched(Config::attach(Peer::Connected(Descriptor::new(3_u8))));
     rig.negotiate(GREETING);
     rig.closes(Channel::Monitor);

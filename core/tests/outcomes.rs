@@ -137,7 +137,7 @@ fn the_last_events_are_those_that_tell_of_an_end() {
 
 /// One of each kind, where it came last; however much else came, and however little is remembered of that.
 #[test]
-fn the_last_event_of_each_kind_is_kept_in_the_order_of_occurrence() {
+fn the_last_event_of_each_kind_outlives_parent_in_the_order_of_occurrence() {
     let mut few = Limits::default();
     few.events = 100;
     let mut rig = Rig::ready(config().limits(few));

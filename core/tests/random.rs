@@ -1,5 +1,5 @@
 //! Proves that no sequence of requests, news and time breaks what a machine promises: no panic, one outcome for each
-//! life, one answer for each command, each order once, no order behind the end, no descriptor kept or with another's
+//! run, one answer for each command, each order once, no order behind the end, no descriptor kept or with another's
 //! command, nothing that waits for nobody.
 
 mod rig;
@@ -78,7 +78,7 @@ fn news(which: usize) -> Input<'static> {
         Input::Removed(Ok(())),
         Input::Removed(Err(fault("remove"))),
         Input::TimePassed,
-        Input::Crowded(Channel::Monitor),
+        Input::PeerBusy(Channel::Monitor),
     ];
     all[which % all.len()].clone()
 }
@@ -253,7 +253,7 @@ impl World {
         let ends = self.rig.notices.iter().filter(|notice| **notice == Notice::Ended).count();
         let state = self.rig.vm.state();
         let is_over = matches!(state, State::Idle | State::Ended);
-        assert_eq!(ends + usize::from(!is_over), self.lives, "one end for each life");
+        assert_eq!(ends + usize::from(!is_over), self.lives, "one end for each run");
         assert_eq!(self.rig.vm.outcome().is_some(), state == State::Ended);
         assert!(!(self.rig.vm.lifecycle().is_launched() && is_over));
         // What neither runs nor is over has a deadline, or waits for the host.
@@ -262,18 +262,18 @@ impl World {
         assert!(self.accepted.keys().all(|id| self.rig.times_answered(*id) <= 1), "answered twice");
     }
 
-    /// The orders of the present life, each at most once. Lives are told apart by `Prepare`.
+    /// The orders of the present run, each at most once. Lives are told apart by `Prepare`.
     fn check_orders(&self) {
         let prepares = self.rig.effects.iter().filter(|effect| matches!(effect, Effect::Prepare(_))).count();
         assert_eq!(prepares, self.lives);
         let is_ours = |effect: &Effect| matches!(effect, Effect::Spawn(_) | Effect::Signal(_));
         assert!(self.way != Way::Attached || !self.rig.effects.iter().any(is_ours), "{:?}", self.rig.effects);
-        for life in self.rig.effects.split(|effect| matches!(effect, Effect::Prepare(_))) {
-            for (index, effect) in life.iter().enumerate() {
-                assert!(!life[..index].contains(effect), "{effect:?} twice");
+        for run in self.rig.effects.split(|effect| matches!(effect, Effect::Prepare(_))) {
+            for (index, effect) in run.iter().enumerate() {
+                assert!(!run[..index].contains(effect), "{effect:?} twice");
             }
-            let removes = life.iter().position(|effect| *effect == Effect::Remove);
-            assert!(removes.is_none_or(|at| at == life.len() - 1), "an order behind the last: {life:?}");
+            let removes = run.iter().position(|effect| *effect == Effect::Remove);
+            assert!(removes.is_none_or(|at| at == run.len() - 1), "an order behind the last: {run:?}");
         }
     }
 

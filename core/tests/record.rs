@@ -1,4 +1,4 @@
-//! What a record keeps of a life, hides, tells, and answers.
+//! What a record keeps of a run, hides, tells, and answers.
 
 mod rig;
 
@@ -14,11 +14,11 @@ fn limited(record: usize) -> Config {
     config().recorded().limits(limits)
 }
 
-/// A life with something of everything in it.
-fn life() -> Rig {
+/// A run with something of everything in it.
+fn run() -> Rig {
     let mut rig = Rig::ready(config().recorded());
     let mark = rig.vm.mark();
-    let jobs = rig.vm.listen(&mark, [Wait::event("STOP")]).expect("a listener");
+    let jobs = rig.vm.subscribe(&mark, [Wait::event("STOP")]).expect("a subscription");
     let login = rig.wait(&mark, [Wait::text("tty", "login: ")]);
     let status = rig.issue(("set_password", json!({"protocol": "vnc", "password": "geheim\n7"})));
     let ids = rig.take_ids();
@@ -30,10 +30,10 @@ fn life() -> Rig {
     assert!(rig.vm.claim(&status).is_some_and(|answer| answer.is_ok()));
     assert!(rig.vm.claim_wait(login).is_some_and(|found| found.is_ok()));
     assert!(rig.vm.next_event(jobs).is_some());
-    rig.vm.unlisten(jobs);
-    rig.vm.type_on(rig.now, "tty", b"root\r").expect("a console");
+    rig.vm.unsubscribe(jobs);
+    rig.vm.console_write(rig.now, "tty", b"root\r").expect("a console");
     rig.vm.sent(Channel::Console(0), 2);
-    assert!(rig.vm.type_on(rig.now, "none", b"x").is_err());
+    assert!(rig.vm.console_write(rig.now, "none", b"x").is_err());
     let late = rig.issue_within("query-block", secs(2));
     rig.take_ids();
     rig.pass(secs(3));
@@ -58,9 +58,9 @@ fn through_text(record: &Record) -> Record {
 }
 
 #[test]
-fn a_life_that_is_lived_again_ends_as_the_same() {
-    let rig = life();
-    let replayed = through_text(&record(&rig)).replay().expect("the same life");
+fn a_run_that_is_lived_again_ends_as_the_same() {
+    let rig = run();
+    let replayed = through_text(&record(&rig)).replay().expect("the same run");
     assert_eq!(replayed.state(), State::Ended);
     assert_eq!(
         replayed.outcome().map(|outcome| format!("{outcome:#}")),
@@ -71,7 +71,7 @@ fn a_life_that_is_lived_again_ends_as_the_same() {
 
 #[test]
 fn it_is_attached_to_the_outcome() {
-    let rig = life();
+    let rig = run();
     let attached = rig.outcome().record.expect("it is recorded");
     assert_eq!(*attached, record(&rig));
     let plain = Machine::new(config()).expect("a good configuration");
@@ -80,7 +80,7 @@ fn it_is_attached_to_the_outcome() {
 
 #[test]
 fn every_line_that_is_changed_is_noticed() {
-    let text = record(&life()).to_string();
+    let text = record(&run()).to_string();
     for (index, line) in text.lines().enumerate().skip(1) {
         let without: String = text
             .lines()
@@ -91,7 +91,7 @@ fn every_line_that_is_changed_is_noticed() {
         let record: Record = without.parse().expect("a record");
         // Whoever drives may still have to ask for the last order, and what was done about it then came too early.
         let is_last = line.contains(r#""order":"remove""#) || index + 1 == text.lines().count();
-        let is_said = line.contains(r#""said""#);
+        let is_said = line.contains(r#""output""#);
         assert!(!is_said || is_last || record.replay().is_err(), "nobody misses {line}");
     }
     let other = text.replace("query-block", "query-chardev");
@@ -104,7 +104,7 @@ fn every_line_that_is_changed_is_noticed() {
 
 #[test]
 fn what_is_no_record_is_told_by_its_line() {
-    let text = record(&life()).to_string().replacen("\"told\"", "\"bold\"", 3);
+    let text = record(&run()).to_string().replacen("\"input\"", "\"bold\"", 3);
     let error = text.parse::<Record>().expect_err("a word that is not there");
     assert!(matches!(error, NotARecord { line: 2, .. }), "{error}");
     assert_eq!("".parse::<Record>().expect("no lines").replay().err(), Some(Diverged::NoBeginning));
@@ -113,9 +113,9 @@ fn what_is_no_record_is_told_by_its_line() {
 #[test]
 fn of_another_version_a_record_says_so_where_it_cannot_be_read_or_replayed() {
     let ours = format!(r#""version":"{}""#, env!("CARGO_PKG_VERSION"));
-    let text = record(&life()).to_string().replacen(&ours, r#""version":"0.0.9""#, 1);
+    let text = record(&run()).to_string().replacen(&ours, r#""version":"0.0.9""#, 1);
     assert!(text.parse::<Record>().expect("a record").replay().is_ok(), "what is the same is no fault");
-    let unread = text.replacen("\"told\"", "\"bold\"", 1).parse::<Record>().expect_err("a word that is not there");
+    let unread = text.replacen("\"input\"", "\"bold\"", 1).parse::<Record>().expect_err("a word that is not there");
     let other = text.replace(r#"{\"execute\":\"query-block\",\"id\""#, r#"{\"execute\":\"query-blocc\",\"id\""#);
     let diverged = other.parse::<Record>().expect("a record").replay().expect_err("bytes that nobody asked for");
     for told in [unread.to_string(), diverged.to_string()] {
@@ -135,7 +135,7 @@ fn the_beginning_and_the_latest_are_kept() {
     let record = through_text(&record(&rig));
     let text = record.to_string();
     assert!(text.len() < 40_000, "{}", text.len());
-    assert!(text.contains(r#""said":"ready""#) && text.contains("line 1999") && !text.contains("line 900"));
+    assert!(text.contains(r#""output":"ready""#) && text.contains("line 1999") && !text.contains("line 900"));
     let kept = record.len() - 1;
     assert!(record.dropped() > 1_000 && record.dropped() + kept as u64 > 2_000, "{} {kept}", record.dropped());
     let Err(Diverged::Dropped { line, count }) = record.replay().map(|_| ()) else { panic!("nothing is missing") };
@@ -163,7 +163,7 @@ fn a_gap_is_told_as_a_gap() {
 }
 
 #[test]
-fn nothing_is_kept_where_nothing_may_be() {
+fn nothing_outlives_parent_where_nothing_may_be() {
     let mut rig = Rig::ready(limited(0));
     rig.prints("x");
     assert_eq!(record(&rig).len(), 2, "the configuration, and how much is missing");
@@ -171,14 +171,14 @@ fn nothing_is_kept_where_nothing_may_be() {
 
 #[test]
 fn a_secret_is_hidden_and_what_is_left_replays() {
-    let mut record = record(&life());
+    let mut record = record(&run());
     assert!(record.redact("abc").is_err(), "too short");
     assert_eq!(record.redact("not there"), Ok(0));
     let places = record.redact_member("password");
     assert_eq!(places, 2, "the request, and the bytes that went out");
     let text = through_text(&record).to_string();
     assert!(!text.contains("geheim") && text.contains(r#"\"password\":\"xxxxxxxxx\""#), "{text}");
-    record.replay().expect("the same life");
+    record.replay().expect("the same run");
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_secret_in_pieces_is_hidden() {
     assert_eq!(record.redact("4711"), Ok(2), "the configuration, and the console");
     let text = through_text(&record).to_string();
     assert!(!text.contains("swordfish") && !text.contains("4711") && !text.contains("rdf"), "{text}");
-    let replayed = record.replay().expect("the same life");
+    let replayed = record.replay().expect("the same run");
     let tty = replayed.console("tty").expect("a console").since(0);
     assert_eq!(tty, b"the key is xxxxxxxxx, and 1111 \xc3\xa4\xff xxxxxxxxx");
 }
@@ -215,7 +215,7 @@ fn a_secret_is_hidden_wherever_it_went() {
     let mut rig = Rig::ready(config().recorded());
     let mut mark = rig.vm.mark();
     for piece in ["hunt", "er22", "\r"] {
-        rig.vm.type_on(rig.now, "tty", piece.as_bytes()).expect("a console");
+        rig.vm.console_write(rig.now, "tty", piece.as_bytes()).expect("a console");
         rig.prints(piece);
         let printed = rig.wait(&mark, [Wait::output("tty")]);
         mark = rig.vm.claim_wait(printed).expect("it printed").expect("something").mark;
@@ -266,11 +266,11 @@ fn of_two_passwords_one_is_a_part_of_the_other() {
     record.replay().unwrap_or_else(|diverged| panic!("{diverged}"));
 }
 
-/// What waits for a console that is closed stays, and so it does when the life is lived again.
+/// What waits for a console that is closed stays, and so it does when the run is lived again.
 #[test]
 fn nothing_is_sent_on_a_channel_that_is_closed() {
     let mut rig = Rig::ready(config().recorded());
-    rig.vm.type_on(rig.now, "tty", b"too late").expect("a console");
+    rig.vm.console_write(rig.now, "tty", b"too late").expect("a console");
     rig.closes(Channel::Console(0));
     let before = rig.vm.clone();
     rig.vm.sent(Channel::Console(0), 5);
@@ -296,14 +296,14 @@ fn time_that_only_passed_is_in_what_comes_behind_it() {
 
 #[test]
 fn a_timeline_reads_as_a_story() {
-    let timeline = record(&life()).timeline().to_string();
+    let timeline = record(&run()).timeline().to_string();
     let expected = include_str!("record/timeline.txt");
     assert_eq!(timeline, expected);
 }
 
 #[test]
 fn a_mock_answers_as_the_recorded_monitor_did() {
-    let record = through_text(&record(&life()));
+    let record = through_text(&record(&run()));
     let mut mock = Mock::new(&record);
     assert!(mock.greeting().starts_with(r#"{"QMP":"#), "{}", mock.greeting());
     let mut vm = Rig::launched(Config::attach(qemu_machine_core::Peer::Dial(
@@ -332,9 +332,9 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
     assert!(mock.is_over());
 }
 
-/// One life of it: another would be another monitor.
+/// One run of it: another would be another monitor.
 #[test]
-fn a_mock_is_of_the_first_life() {
+fn a_mock_is_of_the_first_run() {
     let mut rig = Rig::ready(config().recorded());
     let unanswered = rig.issue("stop");
     rig.take_ids();
@@ -355,7 +355,7 @@ fn a_mock_is_of_the_first_life() {
 
 #[test]
 fn a_mock_understands_nothing_of_what_is_no_request() {
-    let mut mock = Mock::new(&record(&life()));
+    let mut mock = Mock::new(&record(&run()));
     let refused = mock.hear(b"{\"execute\": 5} ");
     assert!(refused.contains("\"error\"") && !refused.contains("\"id\""), "{refused}");
     assert!(mock.hear(br#"{"execute": "set_password""#).is_empty());
@@ -387,7 +387,7 @@ fn a_record_of_nothing_replays() {
 
 /// The fuzzer begins with it.
 #[test]
-fn the_life_that_is_fuzzed_replays() {
-    let record: Record = include_str!("fuzzed/life.jsonl").parse().expect("a record");
-    record.replay().expect("the same life");
+fn the_run_that_is_fuzzed_replays() {
+    let record: Record = include_str!("fuzzed/run.jsonl").parse().expect("a record");
+    record.replay().expect("the same run");
 }

@@ -1,4 +1,4 @@
-//! Proves that a machine can live again, and that nothing of one life reaches the next.
+//! Proves that a machine can live again, and that nothing of one run reaches the next.
 
 mod rig;
 
@@ -8,13 +8,13 @@ use qemu_machine_core::{
 };
 use rig::{GREETING, Rig, SIGKILL, config};
 
-/// A machine that lived a full life: events, console text, typed text, a log, an unanswered command, a failed signal.
+/// A machine that lived a full run: events, console text, typed text, a log, an unanswered command, a failed signal.
 fn used() -> Rig {
     let mut rig = Rig::ready(config());
     rig.log = b"old log\n".to_vec();
     rig.happens("OLD");
     rig.prints("old text");
-    rig.vm.type_on(rig.now, "tty", b"old input").unwrap();
+    rig.vm.console_write(rig.now, "tty", b"old input").unwrap();
     rig.says("{\"half a mess");
     rig.failing = |effect| matches!(effect, Effect::Signal(_));
     rig.kill();
@@ -25,7 +25,7 @@ fn used() -> Rig {
 }
 
 #[test]
-fn the_next_life_begins_with_nothing() {
+fn the_next_run_begins_with_nothing() {
     let mut rig = used();
     assert_eq!(rig.outcome().cause, Cause::Unkillable, "the signal could not be sent");
     rig.log.clear();
@@ -43,9 +43,9 @@ fn the_next_life_begins_with_nothing() {
     assert_eq!((outcome.consoles[0].1.as_str(), outcome.faults.len()), ("", 0));
 }
 
-/// Whoever did not listen in the last life is told of what can still be claimed, and of nothing else.
+/// Whoever did not listen in the previous run is told of what can still be claimed, and of nothing else.
 #[test]
-fn the_next_life_does_not_tell_of_the_last() {
+fn the_next_run_does_not_tell_of_the_last() {
     let mut rig = Rig::ready(config());
     let unanswered = rig.issue("a");
     let from = rig.vm.mark();
@@ -80,7 +80,7 @@ fn a_failed_launch_can_be_followed_by_a_good_one() {
 }
 
 #[test]
-fn what_was_made_for_the_last_life_is_not_what_is_made_for_the_next() {
+fn what_was_made_for_the_previous_run_is_not_what_is_made_for_the_next() {
     let mut rig = used();
     rig.held = |effect| matches!(effect, Effect::Prepare(_));
     rig.launch();
@@ -89,7 +89,7 @@ fn what_was_made_for_the_last_life_is_not_what_is_made_for_the_next() {
 
 /// Ids on the wire and event numbers begin anew or go on, but an old ticket is never answered by a new reply.
 #[test]
-fn an_old_ticket_is_not_answered_by_a_new_life() {
+fn an_old_ticket_is_not_answered_by_a_new_run() {
     let mut rig = Rig::ready(config());
     let (answered, unanswered) = (rig.issue("a"), rig.issue("b"));
     rig.replies(1);
@@ -107,10 +107,10 @@ fn an_old_ticket_is_not_answered_by_a_new_life() {
     assert!(answered.id() < unanswered.id() && unanswered.id() < tickets[0].id());
 }
 
-/// Answers that nobody claimed in the last life take no room in this one.
+/// Answers that nobody claimed in the previous run take no room in this one.
 /// Somebody else may launch the machine again before who waits has looked.
 #[test]
-fn the_answers_of_the_last_life_can_still_be_claimed() {
+fn the_answers_of_the_previous_run_can_still_be_claimed() {
     let mut rig = Rig::ready(config());
     let (tickets, ids) = rig.issue_many(2);
     rig.replies(ids[0]);
@@ -122,7 +122,7 @@ fn the_answers_of_the_last_life_can_still_be_claimed() {
 }
 
 #[test]
-fn old_answers_do_not_count_in_a_new_life() {
+fn old_answers_do_not_count_in_a_new_run() {
     let mut few = Limits::default();
     few.commands = 2;
     let mut rig = Rig::ready(config().limits(few));
@@ -136,7 +136,7 @@ fn old_answers_do_not_count_in_a_new_life() {
 }
 
 #[test]
-fn a_wait_of_the_last_life_ended_with_it() {
+fn a_wait_of_the_previous_run_ended_with_it() {
     let mut rig = Rig::ready(config());
     let mark = rig.vm.mark();
     let wait = rig.wait(&mark, [Wait::event("NEW"), Wait::end()]);
@@ -151,7 +151,7 @@ fn a_wait_of_the_last_life_ended_with_it() {
 }
 
 #[test]
-fn the_deadlines_of_the_last_life_are_over() {
+fn the_deadlines_of_the_previous_run_are_over() {
     let mut rig = Rig::ready(config());
     rig.closes(Channel::Monitor);
     rig.dies(SIGKILL);
@@ -163,7 +163,7 @@ fn the_deadlines_of_the_last_life_are_over() {
 }
 
 #[test]
-fn a_launch_error_is_that_of_its_own_life() {
+fn a_launch_error_is_that_of_its_own_run() {
     let mut rig = Rig::launched(config());
     rig.dies(ExitStatus::Code(1));
     rig.launch();

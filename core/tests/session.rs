@@ -5,8 +5,8 @@ mod rig;
 
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Channel, CommandError, FOREVER, Input, Limits, Liveness, Misuse, Notice, OutOfBand, Phase, Progress, State, Unread,
-    json,
+    Channel, CommandError, FOREVER, Input, Limits, Liveness, Misuse, Notice, OutOfBand, Phase, Progress, State,
+    WithRawReply, json,
 };
 use rig::{GREETING, GREETING_OOB, HANDSHAKE, Rig, config, secs};
 
@@ -20,7 +20,7 @@ fn a_request_is_as_short_as_it_can_be() {
     rig.issue(("device_del", json!({"id": "a\"b"})));
     rig.issue(("odd \"name\"", ()));
     rig.issue(OutOfBand("query-yank"));
-    rig.issue(Unread("query-qmp-schema"));
+    rig.issue(WithRawReply("query-qmp-schema"));
     rig.issue_raw(" { \"execute\" : \"x\" } ");
     assert_eq!(
         rig.take_sent(),

@@ -321,7 +321,7 @@ fn a_request_does_not_swallow_the_moment_from_which_no_event_can_come() {
     let events = rig.wait(&mark, [Wait::event("NEVER")]);
     rig.closes(Channel::Monitor);
     rig.now = at(secs(7));
-    rig.vm.type_on(rig.now, "tty", b"x").expect("a console");
+    rig.vm.console_write(rig.now, "tty", b"x").expect("a console");
     assert_eq!(rig.vm.deadline(), Some((at(secs(5)), Why::HangUp)));
     rig.pass(secs(0));
     assert_eq!((rig.vm.claim_wait(events), rig.vm.deadline()), (Some(Err(WaitError::Disconnected)), None));

@@ -5,11 +5,11 @@ use std::io;
 use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
 
 use crate::dial::{self, Dialled};
-use crate::place::Place;
-use crate::prepare::Ours;
-use crate::socket::{Received, Socket, Stage};
 use crate::fault::fault;
 use crate::host::Host;
+use crate::prepare::LocalEnd;
+use crate::scratch_dir::ScratchDir;
+use crate::socket::{Received, Socket, Stage};
 use crate::watch::Watch;
 
 impl Host {
@@ -51,19 +51,19 @@ impl Host {
         watch: &mut impl Watch,
     ) -> Result<(), HostFault> {
         let not_open = |error| fault(format!("open the {channel}"), &error);
-        let index = self.ours.iter().position(|(other, _)| *other == channel);
-        let ours = index.map(|index| self.ours.swap_remove(index).1);
-        self.ours.shrink_to_fit();
-        let (mut crowd, mut loan) = (false, None);
-        let (socket, stage) = match ours.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
-            Ours::Connected(socket, lent) => {
-                loan = lent;
+        let index = self.local.iter().position(|(other, _)| *other == channel);
+        let local = index.map(|index| self.local.swap_remove(index).1);
+        self.local.shrink_to_fit();
+        let (mut crowd, mut lease) = (false, None);
+        let (socket, stage) = match local.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
+            LocalEnd::Connected(socket, lent) => {
+                lease = lent;
                 (socket, Stage::Connected)
             }
-            Ours::Listening(socket) => (socket, Stage::Listening),
-            Ours::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
-                (socket, Dialled::Connected { crowded }) => {
-                    crowd = crowded;
+            LocalEnd::Listening(socket) => (socket, Stage::Listening),
+            LocalEnd::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
+                (socket, Dialled::Connected { peer_busy }) => {
+                    crowd = peer_busy;
                     (socket, Stage::Connected)
                 }
                 (socket, Dialled::Pending) => (socket, Stage::Dialling(address)),
@@ -71,16 +71,16 @@ impl Host {
         };
         let is_connected = stage == Stage::Connected;
         let dials = matches!(stage, Stage::Dialling(_));
-        let socket = Socket::new(channel, socket, stage, loan);
+        let socket = Socket::new(channel, socket, stage, lease);
         watch.open(channel, &socket.descriptor).map_err(not_open)?;
         if dials {
-            watch.want_room(channel, &socket.descriptor, true);
+            watch.set_write_interest(channel, &socket.descriptor, true);
         }
         // They are few, and stay.
         self.sockets.reserve_exact(1);
         self.sockets.push(socket);
         if crowd {
-            self.trace.report(machine, now, Input::Crowded(channel));
+            self.trace.report(machine, now, Input::PeerBusy(channel));
         }
         if is_connected {
             self.trace.report(machine, now, Input::Opened(channel));
@@ -93,7 +93,7 @@ impl Host {
         let socket = self.sockets.iter_mut().find(|socket| socket.channel == channel);
         match socket.map_or(Ok(false), |socket| socket.accept(watch)) {
             Ok(true) => {
-                self.place.iter_mut().for_each(Place::remove_sockets);
+                self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
                 self.trace.report(machine, now, Input::Opened(channel));
                 true
             }

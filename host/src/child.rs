@@ -18,7 +18,7 @@ use rustix::process::{
     pidfd_open, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 
-use crate::keeper::{Keeper, Kept, Next, Wake};
+use crate::supervisor::{Kept, Next, Supervisor, Wake};
 
 /// How to start a process.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Request {
     pub(crate) outlives: bool,
 }
 
-/// A process that we started, from its start until it is reaped. Dropped before that, it is killed, and the keeper
+/// A process that we started, from its start until it is reaped. Dropped before that, it is killed, and the supervisor
 /// reaps it.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -51,7 +51,7 @@ struct Process {
 }
 
 impl Request {
-    /// Starts the process. To be called on the keeper's thread: the kernel ends the process when the *thread* that
+    /// Starts the process. To be called on the supervisor's thread: the kernel ends the process when the *thread* that
     /// started it ends, and that one lives as long as we do.
     pub(crate) fn start(self) -> io::Result<Child> {
         let mut arguments = self.arguments.into_iter().map(OsString::from_vec);
@@ -141,7 +141,7 @@ impl Child {
         })
     }
 
-    /// Leaves the process as it is. The keeper reaps it, if it ends before us; what is left of its group stays.
+    /// Leaves the process as it is. The supervisor reaps it, if it ends before us; what is left of its group stays.
     pub(crate) fn release(mut self) {
         self.reaped = true;
         let Process { pid, ref descriptor, .. } = *self.process;
@@ -206,11 +206,11 @@ impl Drop for Child {
     }
 }
 
-/// Has the keeper reap a process. Without it, it stays a zombie until we end.
+/// Has the supervisor reap a process. Without it, it stays a zombie until we end.
 fn keep(process: Arc<Process>) {
-    let Ok(keeper) = Keeper::get() else { return };
-    if let Ok(token) = keeper.keep(Arc::clone(&process) as Arc<dyn Kept>) {
-        keeper.arm(token, process.descriptor.as_fd());
+    let Ok(supervisor) = Supervisor::get() else { return };
+    if let Ok(token) = supervisor.keep(Arc::clone(&process) as Arc<dyn Kept>) {
+        supervisor.arm(token, process.descriptor.as_fd());
     }
 }
 

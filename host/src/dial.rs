@@ -14,20 +14,20 @@ use rustix::net::{
 };
 
 use crate::fault::fault;
-use crate::place::{Place, path};
+use crate::scratch_dir::{ScratchDir, path};
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 /// How dialling went.
 pub(crate) enum Dialled {
     /// Connected. Whether somebody else was, as far as that can be known.
-    Connected { crowded: bool },
+    Connected { peer_busy: bool },
     /// Under way: there is room to write when it is over.
     Pending,
 }
 
 /// Listens at an address, for one connection. The address is the real one, where a port was left to the system.
-pub(crate) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd, Address), HostFault> {
+pub(crate) fn listen_at(address: &Address, scratch: &mut ScratchDir) -> Result<(OwnedFd, Address), HostFault> {
     let failed = |error: Errno| fault(format!("listen at {address}"), &error.into());
     let socket = match address {
         Address::Unix(bytes) => {
@@ -36,7 +36,7 @@ pub(crate) fn listen_at(address: &Address, place: &mut Place) -> Result<(OwnedFd
             // Whoever can write to a socket can connect to it. The path takes this mode over.
             fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(failed)?;
             bind(&socket, &there).map_err(failed)?;
-            place.made_socket(path(bytes));
+            scratch.made_socket(path(bytes));
             socket
         }
         Address::Tcp(there) => {
@@ -77,15 +77,15 @@ pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
             // Looked up before: when it is accepted at once, our own connection would look like that of another.
             let others = fs::read("/proc/net/unix").unwrap_or_default();
             connect(&socket, &SocketAddrUnix::new(&**bytes)?)?;
-            let crowded = is_crowded(&socket, &others);
-            Ok((socket, Dialled::Connected { crowded }))
+            let peer_busy = is_peer_busy(&socket, &others);
+            Ok((socket, Dialled::Connected { peer_busy }))
         }
         Address::Tcp(there) => {
             let socket = socket_with(family(there), SocketType::STREAM, FLAGS, None)?;
             // Commands are short, and each is waited for.
             sockopt::set_tcp_nodelay(&socket, true)?;
             match connect(&socket, there) {
-                Ok(()) => Ok((socket, Dialled::Connected { crowded: false })),
+                Ok(()) => Ok((socket, Dialled::Connected { peer_busy: false })),
                 Err(Errno::INPROGRESS | Errno::INTR) => Ok((socket, Dialled::Pending)),
                 Err(error) => Err(error.into()),
             }
@@ -117,7 +117,7 @@ fn family(address: &SocketAddr) -> AddressFamily {
 
 /// Whether the peer of this socket serves another client already. The kernel lists a connection that was accepted
 /// under the name of the socket that accepted it; one that still waits for that, as ours does, is in another state.
-fn is_crowded(socket: &OwnedFd, sockets: &[u8]) -> bool {
+fn is_peer_busy(socket: &OwnedFd, sockets: &[u8]) -> bool {
     const CONNECTED: &str = "03";
     let peer: Option<SocketAddrUnix> =
         getpeername(socket).ok().flatten().and_then(|peer: SocketAddrAny| peer.try_into().ok());

@@ -4,18 +4,18 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Port, Signal, Spawn,
+    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::child::{self, Child};
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
-use crate::given::{Given, Lending};
-use crate::keeper::Keeper;
-use crate::place::Place;
-use crate::prepare::Ours;
+use crate::prepare::LocalEnd;
+use crate::scratch_dir::ScratchDir;
+use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
+use crate::supervisor::Supervisor;
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
@@ -25,13 +25,13 @@ const DROP: Duration = Duration::from_secs(2);
 /// The host side of one machine.
 #[derive(Debug, Default)]
 pub struct Host {
-    pub(crate) place: Option<Place>,
+    pub(crate) scratch: Option<ScratchDir>,
     /// Made, not opened yet.
-    pub(crate) ours: Vec<(Channel, Ours)>,
+    pub(crate) local: Vec<(Channel, LocalEnd)>,
     /// What the process inherits, until it is started.
-    pub(crate) theirs: Vec<OwnedFd>,
+    pub(crate) inherited: Vec<OwnedFd>,
     /// Our ends of the ports.
-    pub(crate) ports: Vec<Lending>,
+    pub(crate) ports: Vec<ServiceLease>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) child: Option<Child>,
     pub(crate) trace: Trace,
@@ -70,9 +70,9 @@ impl Host {
                 log = self.read_log(limit).inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default();
                 Input::LogRead(&log)
             }
-            Effect::Release => {
+            Effect::Detach => {
                 self.release(watch);
-                Input::Released
+                Input::Detached
             }
             Effect::Remove => Input::Removed(self.remove()),
             // An order that this version does not know: the core and the runtimes are released together.
@@ -85,7 +85,7 @@ impl Host {
     pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         if let Some(status) = self.child.as_mut().and_then(Child::reap) {
             if let Some(child) = self.child.take() {
-                watch.buried(child.descriptor());
+                watch.process_reaped(child.descriptor());
             }
             self.trace.report(machine, now, Input::Exited(status));
         }
@@ -95,13 +95,13 @@ impl Host {
         let program = spawn.arguments.first().map(|program| String::from_utf8_lossy(program)).unwrap_or_default();
         let program = program.into_owned();
         let failed = |error| fault(format!("execute `{program}`"), &error);
-        let log = self.place.as_ref().map(Place::log).transpose().map_err(failed)?;
-        let inherited = std::mem::take(&mut self.theirs);
+        let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
+        let inherited = std::mem::take(&mut self.inherited);
         let Spawn { arguments, share_terminal, outlives, .. } = spawn;
         let request = child::Request { arguments, inherited, log, share_terminal, outlives };
-        let child = Keeper::get().and_then(|keeper| keeper.run(|| request.start())?).map_err(failed)?;
+        let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| request.start())?).map_err(failed)?;
         // A child that is dropped is killed and reaped.
-        watch.born(child.descriptor()).map_err(failed)?;
+        watch.process_started(child.descriptor()).map_err(failed)?;
         let pid = child.pid();
         self.child = Some(child);
         Ok(pid)
@@ -109,16 +109,16 @@ impl Host {
 
     /// How to attach to a port of the machine. One at a time: two would read each other's replies.
     ///
-    /// The device tester is given away: its connection is closed with whoever attaches to it, since QEMU would wait for
+    /// qtest is given away: its connection is closed with whoever attaches to it, since QEMU would wait for
     /// a reader of what it still has to say. The port of a guest agent is lent, again and again.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`] when the machine has no such port, or not any more; [`Misuse::PortInUse`].
-    pub fn port(&mut self, port: Port) -> Result<Config, Misuse> {
-        let index = self.ports.iter().position(|lending| lending.port == port).ok_or(Misuse::NoPort(port))?;
+    /// [`Misuse::NoService`] when the machine has no such port, or not any more; [`Misuse::ServiceInUse`].
+    pub fn port(&mut self, port: Service) -> Result<Config, Misuse> {
+        let index = self.ports.iter().position(|lending| lending.port == port).ok_or(Misuse::NoService(port))?;
         let descriptor = match port {
-            Port::Qtest => Given::new(self.ports.swap_remove(index).ours),
+            Service::Qtest => SharedFd::new(self.ports.swap_remove(index).local),
             _ => self.ports[index].lend()?,
         };
         Ok(Config::attach(Peer::Connected(Descriptor::new(descriptor))).speaking(port.dialect()))
@@ -131,7 +131,7 @@ impl Host {
 
     /// Ends a machine whose last owner goes away: kills the process, reads its last words, and cleans up, on the
     /// spot. That takes the kernel some milliseconds. A process that it does not let go is given up after two
-    /// seconds, and reaped by the keeper whenever it ends.
+    /// seconds, and reaped by the supervisor whenever it ends.
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
         self.end_watched(machine, clock, &mut Unwatched);
     }
@@ -156,7 +156,7 @@ impl Host {
             self.serve(machine, clock.now(), watch);
         }
         if machine.outcome().is_none() {
-            // Whoever waits gets an answer. The keeper reaps the process when it ends.
+            // Whoever waits gets an answer. The supervisor reaps the process when it ends.
             machine.give_up(clock.now());
             self.serve(machine, clock.now(), watch);
         }
@@ -168,26 +168,25 @@ impl Host {
     ///
     /// When the log cannot be read.
     pub fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        let Some(place) = &self.place else { return Ok(Vec::new()) };
-        place.read_log(limit).map_err(|error| fault("read the log".into(), &error))
+        let Some(scratch) = &self.scratch else { return Ok(Vec::new()) };
+        scratch.read_log(limit).map_err(|error| fault("read the log".into(), &error))
     }
 
-    /// Leaves the process, and what was made for it, to others. While we live, the keeper reaps it.
+    /// Leaves the process, and what was made for it, to others. While we live, the supervisor reaps it.
     fn release(&mut self, watch: &mut impl Watch) {
         if let Some(child) = self.child.take() {
-            watch.buried(child.descriptor());
+            watch.process_reaped(child.descriptor());
             child.release();
         }
-        if let Some(place) = &mut self.place {
-            place.release();
+        if let Some(scratch) = &mut self.scratch {
+            scratch.release();
         }
     }
 
     fn remove(&mut self) -> Result<(), HostFault> {
-        self.ours.clear();
-        self.theirs.clear();
+        self.local.clear();
+        self.inherited.clear();
         self.ports.clear();
-        self.place.as_mut().map_or(Ok(()), Place::remove)
+        self.scratch.as_mut().map_or(Ok(()), ScratchDir::remove)
     }
 }
-

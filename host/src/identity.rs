@@ -41,11 +41,11 @@ impl From<HostFault> for IdentityError {
 ///
 /// # Errors
 ///
-/// [`Misuse::NotKept`], [`Misuse::NotRunning`], and what the host does not say.
+/// [`Misuse::NotDetachable`], [`Misuse::NotRunning`], and what the host does not say.
 pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
-    machine.may_be_kept().map_err(IdentityError::Misuse)?;
+    machine.check_detachable().map_err(IdentityError::Misuse)?;
     let (prepared, pid) = (machine.prepared(), machine.pid().unwrap_or_default());
-    let Some(Address::Unix(path)) = &prepared.monitor else { return Err(IdentityError::Misuse(Misuse::NotKept)) };
+    let Some(Address::Unix(path)) = &prepared.monitor else { return Err(IdentityError::Misuse(Misuse::NotDetachable)) };
     let text = |bytes: &[u8]| {
         String::from_utf8(bytes.to_vec()).map_err(|_| fault("name a path that is no text".into(), &Errno::ILSEQ.into()))
     };

@@ -10,19 +10,19 @@ compile_error!("the runtimes need Linux 5.4 or later: processes are watched by p
 mod channels;
 mod child;
 mod clock;
-mod consumer;
 mod dial;
 mod fault;
-mod given;
 mod host;
 mod identity;
-mod keeper;
-mod place;
 mod play;
 mod prepare;
 #[cfg(feature = "qapi")]
 pub mod qapi;
+mod scratch_dir;
+mod shared_fd;
 mod socket;
+mod subscription;
+mod supervisor;
 mod trace;
 mod verbs;
 mod watch;
@@ -31,15 +31,15 @@ mod watch;
 pub use clock::timespec;
 pub use clock::{Clock, until};
 pub use fault::fault;
-pub use given::descriptor;
 pub use host::Host;
 pub use identity::{IdentityError, identity};
-#[doc(hidden)]
-pub use keeper::{Keeper, Kept, Next, Wake};
 pub use play::play;
 #[cfg(feature = "qapi")]
 pub use qapi::Qapi;
 pub use qemu_machine_core as core;
+pub use shared_fd::descriptor;
+#[doc(hidden)]
+pub use supervisor::{Kept, Next, Supervisor, Wake};
 #[doc(hidden)]
 pub use verbs::try_lock;
 pub use watch::Watch;

@@ -10,16 +10,16 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::dial::listen_at;
-use crate::given::{Given, Lending, Loan};
-use crate::identity::verify;
-use crate::place::Place;
 use crate::fault::fault;
 use crate::host::Host;
+use crate::identity::verify;
+use crate::scratch_dir::ScratchDir;
+use crate::shared_fd::{Lease, ServiceLease, SharedFd};
 
 /// What becomes a channel when it is opened.
 #[derive(Debug)]
-pub(crate) enum Ours {
-    Connected(OwnedFd, Option<Loan>),
+pub(crate) enum LocalEnd {
+    Connected(OwnedFd, Option<Lease>),
     Listening(OwnedFd),
     Dial(Address),
 }
@@ -27,91 +27,97 @@ pub(crate) enum Ours {
 /// What is being made, until all of it is there.
 #[derive(Default)]
 struct Making {
-    ours: Vec<(Channel, Ours)>,
-    theirs: Vec<(Inherited, OwnedFd)>,
-    ports: Vec<Lending>,
+    local: Vec<(Channel, LocalEnd)>,
+    inherited: Vec<(Inherited, OwnedFd)>,
+    ports: Vec<ServiceLease>,
     monitor: Option<Address>,
 }
 
 impl Host {
     pub(crate) fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
-        let mut place = Place::make(wanted)?;
+        let mut scratch = ScratchDir::make(wanted)?;
         let mut making = Making::default();
-        let made = making.all(wanted, &mut place).and_then(|()| nonce());
+        let made = making.all(wanted, &mut scratch).and_then(|()| nonce());
         let nonce = match made {
             Ok(nonce) => nonce,
-            Err(made) => return Err(place.removed_after(made)),
+            Err(made) => return Err(scratch.removed_after(made)),
         };
-        let mut prepared = Prepared { directory: place.directory(), log: place.log_path(), ..Prepared::default() };
-        prepared.descriptors = making.theirs.iter().map(|(what, theirs)| (*what, theirs.as_raw_fd())).collect();
+        let mut prepared = Prepared { directory: scratch.directory(), log: scratch.log_path(), ..Prepared::default() };
+        prepared.descriptors =
+            making.inherited.iter().map(|(what, inherited)| (*what, inherited.as_raw_fd())).collect();
         (prepared.monitor, prepared.nonce) = (making.monitor, nonce);
-        self.place = Some(place);
-        self.ours = making.ours;
-        self.theirs = making.theirs.into_iter().map(|(_, theirs)| theirs).collect();
+        self.scratch = Some(scratch);
+        self.local = making.local;
+        self.inherited = making.inherited.into_iter().map(|(_, inherited)| inherited).collect();
         self.ports = making.ports;
         Ok(prepared)
     }
 }
 
 impl Making {
-    fn all(&mut self, wanted: &Preparation, place: &mut Place) -> Result<(), HostFault> {
+    fn all(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
         for (channel, transport) in &wanted.channels {
-            let ours = self.channel(*channel, transport, place)?;
-            self.ours.push((*channel, ours));
+            let local = self.channel(*channel, transport, scratch)?;
+            self.local.push((*channel, local));
         }
         for port in &wanted.ports {
-            let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the port {port:?}"), &error))?;
-            self.ports.push(Lending::new(*port, ours));
-            self.theirs.push((Inherited::Port(*port), theirs));
+            let (local, inherited) = socket_pair().map_err(|error| fault(format!("make the port {port:?}"), &error))?;
+            self.ports.push(ServiceLease::new(*port, local));
+            self.inherited.push((Inherited::Service(*port), inherited));
         }
         for (index, descriptor) in wanted.added.iter().enumerate() {
-            let copy = Given::of(descriptor)
-                .and_then(Given::copy)
+            let copy = SharedFd::of(descriptor)
+                .and_then(SharedFd::copy)
                 .map_err(|error| fault("hand on a descriptor".into(), &error))?;
-            self.theirs.push((Inherited::Added(index), copy));
+            self.inherited.push((Inherited::Added(index), copy));
         }
         Ok(())
     }
 
-    fn channel(&mut self, channel: Channel, transport: &Transport, place: &mut Place) -> Result<Ours, HostFault> {
+    fn channel(
+        &mut self,
+        channel: Channel,
+        transport: &Transport,
+        scratch: &mut ScratchDir,
+    ) -> Result<LocalEnd, HostFault> {
         let address = match transport {
             Transport::Pair => return self.pair(channel),
-            Transport::Dial(address) => return Ok(Ours::Dial(address.clone())),
+            Transport::Dial(address) => return Ok(LocalEnd::Dial(address.clone())),
             Transport::Given(descriptor) => {
-                let given = Given::of(descriptor).and_then(|given| Ok((given.copy()?, given.loan())));
-                let (socket, loan) = given.map_err(|error| fault(format!("use the given {channel}"), &error))?;
-                return Ok(Ours::Connected(socket, loan));
+                let given = SharedFd::of(descriptor).and_then(|given| Ok((given.copy()?, given.lease())));
+                let (socket, lease) = given.map_err(|error| fault(format!("use the given {channel}"), &error))?;
+                return Ok(LocalEnd::Connected(socket, lease));
             }
             Transport::Listen(address) => address.clone(),
-            Transport::Kept(identity) => {
+            Transport::Detached(identity) => {
                 verify(identity)?;
-                place.adopt(identity.directory.as_deref(), &identity.monitor);
-                return Ok(Ours::Dial(Address::unix(identity.monitor.clone())));
+                scratch.adopt(identity.directory.as_deref(), &identity.monitor);
+                return Ok(LocalEnd::Dial(Address::unix(identity.monitor.clone())));
             }
             Transport::Offer(directory) => {
-                let path = place.socket_path(directory.as_deref())?;
-                let (socket, address) = listen_at(&Address::unix(path.as_os_str().as_bytes()), place)?;
-                self.theirs.push((
+                let path = scratch.socket_path(directory.as_deref())?;
+                let (socket, address) = listen_at(&Address::unix(path.as_os_str().as_bytes()), scratch)?;
+                self.inherited.push((
                     Inherited::Channel(channel),
                     above_standard(socket).map_err(|error| fault(format!("make the {channel}"), &error))?,
                 ));
                 self.monitor = Some(address.clone());
-                return Ok(Ours::Dial(address));
+                return Ok(LocalEnd::Dial(address));
             }
             Transport::ListenIn(directory) => {
-                Address::unix(place.socket_path(directory.as_deref())?.as_os_str().as_bytes())
+                Address::unix(scratch.socket_path(directory.as_deref())?.as_os_str().as_bytes())
             }
             _ => return Err(fault(format!("make the {channel}"), &io::ErrorKind::Unsupported.into())),
         };
-        let (socket, real) = listen_at(&address, place)?;
+        let (socket, real) = listen_at(&address, scratch)?;
         self.monitor = Some(real);
-        Ok(Ours::Listening(socket))
+        Ok(LocalEnd::Listening(socket))
     }
 
-    fn pair(&mut self, channel: Channel) -> Result<Ours, HostFault> {
-        let (ours, theirs) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
-        self.theirs.push((Inherited::Channel(channel), theirs));
-        Ok(Ours::Connected(ours, None))
+    fn pair(&mut self, channel: Channel) -> Result<LocalEnd, HostFault> {
+        let (local, inherited) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
+        self.inherited.push((Inherited::Channel(channel), inherited));
+        Ok(LocalEnd::Connected(local, None))
     }
 }
 
@@ -122,14 +128,14 @@ fn nonce() -> Result<u64, HostFault> {
     Ok(u64::from_ne_bytes(random))
 }
 
-/// Two connected sockets, ours of which does not block. Neither is inherited by any process unless it is told to.
+/// Two connected sockets, local of which does not block. Neither is inherited by any process unless it is told to.
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::io::ioctl_fionbio(&ours, true)?;
-    Ok((ours, above_standard(theirs)?))
+    let (local, inherited) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::io::ioctl_fionbio(&local, true)?;
+    Ok((local, above_standard(inherited)?))
 }
 
 /// Where our own standard streams are closed, the number could be one that the process needs for its own.
-fn above_standard(theirs: OwnedFd) -> io::Result<OwnedFd> {
-    if theirs.as_raw_fd() > 2 { Ok(theirs) } else { Ok(fcntl_dupfd_cloexec(&theirs, 3)?) }
+fn above_standard(inherited: OwnedFd) -> io::Result<OwnedFd> {
+    if inherited.as_raw_fd() > 2 { Ok(inherited) } else { Ok(fcntl_dupfd_cloexec(&inherited, 3)?) }
 }

@@ -13,9 +13,9 @@ use rustix::net::{
     sendmsg,
 };
 
-use crate::given::{Given, Loan};
-use crate::trace::Trace;
 use crate::dial;
+use crate::shared_fd::{Lease, SharedFd};
+use crate::trace::Trace;
 use crate::watch::Watch;
 
 /// How much is read at once: as much as a socket holds.
@@ -35,7 +35,7 @@ pub(crate) struct Socket {
     /// Whether it was full when we last wrote to it.
     full: bool,
     /// Others may have what it leads to when it is dropped.
-    _loan: Option<Loan>,
+    _lease: Option<Lease>,
 }
 
 /// How far a channel is.
@@ -59,8 +59,8 @@ pub(crate) enum Received {
 }
 
 impl Socket {
-    pub(crate) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, loan: Option<Loan>) -> Self {
-        Self { channel, descriptor: Arc::new(descriptor), stage, full: false, _loan: loan }
+    pub(crate) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, lease: Option<Lease>) -> Self {
+        Self { channel, descriptor: Arc::new(descriptor), stage, full: false, _lease: lease }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -85,7 +85,7 @@ impl Socket {
         let Stage::Dialling(address) = &self.stage else { return None };
         let result = dial::progress(&self.descriptor)?.map_err(|error| dial::refused(address, &error));
         self.stage = Stage::Connected;
-        watch.want_room(self.channel, &self.descriptor, false);
+        watch.set_write_interest(self.channel, &self.descriptor, false);
         Some(result)
     }
 
@@ -141,7 +141,7 @@ impl Socket {
             full = sent < length;
         }
         if full || self.full {
-            watch.want_room(self.channel, &self.descriptor, full);
+            watch.set_write_interest(self.channel, &self.descriptor, full);
         }
         self.full = full;
     }
@@ -150,7 +150,7 @@ impl Socket {
     /// QEMU says what it misses.
     fn send(&self, bytes: &[u8], descriptor: Option<&Descriptor>) -> Result<usize, Errno> {
         const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
-        let Some(descriptor) = descriptor.and_then(Descriptor::get::<Given>) else {
+        let Some(descriptor) = descriptor.and_then(Descriptor::get::<SharedFd>) else {
             return send(&self.descriptor, bytes, FLAGS);
         };
         let descriptors = [descriptor.as_fd()];

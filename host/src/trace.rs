@@ -3,13 +3,13 @@
 //! What goes over the channels may be secret: passwords in `set_password`, keys in `object-add`, whatever is typed. So
 //! it is told under a target of its own at the lowest level, and nothing else here repeats any of it.
 
-#[cfg(feature = "tracing")]
-pub(crate) use told::Trace;
 #[cfg(not(feature = "tracing"))]
-pub(crate) use untold::Trace;
+pub(crate) use disabled::Trace;
+#[cfg(feature = "tracing")]
+pub(crate) use enabled::Trace;
 
 #[cfg(feature = "tracing")]
-mod told {
+mod enabled {
     use std::borrow::Cow;
     use std::fmt::{self, Write};
 
@@ -17,22 +17,22 @@ mod told {
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
-    /// What happens in a life, from debug on.
-    const LIFE: &str = "qemu_machine::life";
+    /// What happens in a run, from debug on.
+    const LIFECYCLE: &str = "qemu_machine::lifecycle";
     /// What goes over the channels, at trace only.
     const WIRE: &str = "qemu_machine::wire";
 
     /// What is told of one machine.
     #[derive(Debug)]
     pub(crate) struct Trace {
-        /// The present life.
+        /// The present run.
         span: Span,
-        told: Told,
+        logged: Logged,
     }
 
-    /// What was told already of what the machine decided in its present life.
+    /// What was told already of what the machine decided in its present run.
     #[derive(Debug, Default)]
-    struct Told {
+    struct Logged {
         ready: bool,
         failed: bool,
         rungs: usize,
@@ -41,23 +41,23 @@ mod told {
 
     impl Default for Trace {
         fn default() -> Self {
-            Self { span: Span::none(), told: Told::default() }
+            Self { span: Span::none(), logged: Logged::default() }
         }
     }
 
     impl Trace {
-        /// Enters the life for as long as the result is kept.
+        /// Enters the run for as long as the result is kept.
         pub(crate) fn enter(&self) -> EnteredSpan {
             self.span.clone().entered()
         }
 
-        /// An order is about to be carried out. The first of a life begins its span.
+        /// An order is about to be carried out. The first of a run begins its span.
         pub(crate) fn order(&mut self, effect: &Effect) -> EnteredSpan {
             if let Effect::Prepare(wanted) = effect {
                 let name = Shown(&wanted.name);
                 // At the highest level, so that it is there for a fault also where nothing but faults is wanted.
-                self.span = error_span!(target: LIFE, "machine", %name, pid = field::Empty);
-                self.told = Told::default();
+                self.span = error_span!(target: LIFECYCLE, "machine", %name, pid = field::Empty);
+                self.logged = Logged::default();
             }
             self.enter()
         }
@@ -72,7 +72,7 @@ mod told {
                 let (made, command) = (machine.prepared(), machine.command_line());
                 let directory = made.directory.as_deref().map(Shown).map(field::display);
                 let log = made.log.as_deref().map(Shown).map(field::display);
-                debug!(target: LIFE, directory, log, %command, "prepared");
+                debug!(target: LIFECYCLE, directory, log, %command, "prepared");
             }
             self.look(machine);
         }
@@ -84,9 +84,9 @@ mod told {
                 }
                 Input::Spawned { pid } => {
                     self.span.record("pid", pid);
-                    info!(target: LIFE, pid, "spawned");
+                    info!(target: LIFECYCLE, pid, "spawned");
                 }
-                Input::Exited(status) => debug!(target: LIFE, %status, "exited"),
+                Input::Exited(status) => debug!(target: LIFECYCLE, %status, "exited"),
                 Input::PrepareFailed(fault)
                 | Input::SpawnFailed(fault)
                 | Input::OpenFailed(_, fault)
@@ -99,30 +99,30 @@ mod told {
 
         /// The host could not do something.
         pub(crate) fn fault(&self, fault: &HostFault) {
-            warn!(target: LIFE, fault = %Shown(fault.to_string().as_bytes()), "fault");
+            warn!(target: LIFECYCLE, fault = %Shown(fault.to_string().as_bytes()), "fault");
         }
 
         /// Tells what the machine has decided since it was last looked at.
         pub(crate) fn look(&mut self, machine: &Machine) {
             let _inside = self.enter();
-            if !self.told.ready && machine.lifecycle().is_launched() {
-                self.told.ready = true;
+            if !self.logged.ready && machine.lifecycle().is_launched() {
+                self.logged.ready = true;
                 let version = machine.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
-                info!(target: LIFE, version = %Shown(version.as_bytes()), "ready");
+                info!(target: LIFECYCLE, version = %Shown(version.as_bytes()), "ready");
             }
-            if let Some(failure) = machine.launch_failure().filter(|_| !self.told.failed) {
-                self.told.failed = true;
-                info!(target: LIFE, why = %Shown(why(failure).as_bytes()), "failed");
+            if let Some(failure) = machine.launch_failure().filter(|_| !self.logged.failed) {
+                self.logged.failed = true;
+                info!(target: LIFECYCLE, why = %Shown(why(failure).as_bytes()), "failed");
             }
-            for rung in machine.rungs().get(self.told.rungs..).unwrap_or_default() {
-                self.told.rungs += 1;
-                debug!(target: LIFE, %rung, "ending");
+            for rung in machine.rungs().get(self.logged.rungs..).unwrap_or_default() {
+                self.logged.rungs += 1;
+                debug!(target: LIFECYCLE, %rung, "ending");
             }
-            if let Some(outcome) = machine.outcome().filter(|_| !self.told.ended) {
-                self.told.ended = true;
-                info!(target: LIFE, cause = %Shown(outcome.cause.to_string().as_bytes()), "ended");
+            if let Some(outcome) = machine.outcome().filter(|_| !self.logged.ended) {
+                self.logged.ended = true;
+                info!(target: LIFECYCLE, cause = %Shown(outcome.cause.to_string().as_bytes()), "ended");
                 if outcome.cause != Cause::Unkillable {
-                    // Nothing of this life can come any more, even if the machine is kept.
+                    // Nothing of this run can come any more, even if the machine is kept.
                     self.span = Span::none();
                 }
             }
@@ -173,7 +173,7 @@ mod told {
 }
 
 #[cfg(not(feature = "tracing"))]
-mod untold {
+mod disabled {
     use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine, Moment};
 
     /// Nothing, in the words of its other self.

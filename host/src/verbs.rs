@@ -13,7 +13,7 @@ pub fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 
 /// Gives a handle the verbs that wait for nothing. The handle has a method `ask(&self, FnOnce(&mut Machine, Moment) ->
 /// T) -> T`, one `peek(&self, FnOnce(&Machine) -> T) -> Option<T>` that gives none when the machine is locked, and
-/// `find_port` and `read_log`.
+/// `find_service` and `read_log`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! verbs_that_wait_for_nothing {
@@ -32,9 +32,9 @@ macro_rules! verbs_that_wait_for_nothing {
             ///
             /// When there is no console of this name, or
             /// [`Limits::console_input`]($crate::core::Limits::console_input) bytes wait to be typed already.
-            pub fn type_on(&self, console: &str, text: impl AsRef<[u8]>) -> Result<(), $crate::core::Misuse> {
+            pub fn console_write(&self, console: &str, text: impl AsRef<[u8]>) -> Result<(), $crate::core::Misuse> {
                 let text = text.as_ref();
-                self.ask(|machine, now| machine.type_on(now, console, text))
+                self.ask(|machine, now| machine.console_write(now, console, text))
             }
 
             /// What a console printed from a position on, as far as it is remembered.
@@ -60,7 +60,7 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.console_from(name, from).map(|(bytes, mark)| (bytes.to_vec(), mark)))
             }
 
-            /// Where the machine is in its life.
+            /// Where the machine is in its run.
             #[must_use]
             pub fn state(&self) -> $crate::core::State {
                 self.ask(|machine, _| machine.state())
@@ -79,12 +79,12 @@ macro_rules! verbs_that_wait_for_nothing {
             }
 
             /// What the machine is known by to whoever goes on with it, if it was launched to be
-            /// [kept]($crate::core::Config::keep_when_we_die). Store it as soon as it is there: what happens to us comes
+            /// [kept]($crate::core::Config::outlive_parent). Store it as soon as it is there: what happens to us comes
             /// without a warning.
             ///
             /// # Errors
             ///
-            /// [`Misuse::NotKept`]($crate::core::Misuse::NotKept), [`Misuse::NotRunning`]($crate::core::Misuse::NotRunning), and
+            /// [`Misuse::NotDetachable`]($crate::core::Misuse::NotDetachable), [`Misuse::NotRunning`]($crate::core::Misuse::NotRunning), and
             /// what the host does not say.
             pub fn identity(&self) -> Result<$crate::core::Identity, $crate::IdentityError> {
                 self.ask(|machine, _| $crate::identity(machine))
@@ -125,9 +125,9 @@ macro_rules! verbs_that_wait_for_nothing {
             ///
             /// # Errors
             ///
-            /// [`Misuse::NoPort`]($crate::core::Misuse::NoPort) when the machine was configured without it, or has ended.
-            pub fn port(&self, port: $crate::core::Port) -> Result<$crate::core::Config, $crate::core::Misuse> {
-                self.find_port(port)
+            /// [`Misuse::NoService`]($crate::core::Misuse::NoService) when the machine was configured without it, or has ended.
+            pub fn port(&self, port: $crate::core::Service) -> Result<$crate::core::Config, $crate::core::Misuse> {
+                self.find_service(port)
             }
 
             /// The private directory of the machine, for files that are to go away with it; none when nothing needed

@@ -18,7 +18,7 @@ pub trait Watch {
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
 
     /// Watches a channel for room to write as well, or no longer. That it takes no more was found just now.
-    fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
+    fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
 
     /// Stops watching a channel. Its socket is closed when nobody holds it any more.
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
@@ -28,10 +28,10 @@ pub trait Watch {
     /// # Errors
     ///
     /// When it cannot be watched; the process is then ended, and reported as not started.
-    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
+    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
 
     /// Stops watching the process: it is reaped.
-    fn buried(&mut self, process: &Arc<OwnedFd>);
+    fn process_reaped(&mut self, process: &Arc<OwnedFd>);
 }
 
 /// Watches nothing: whoever ends a machine waits for it by itself.
@@ -42,13 +42,13 @@ impl Watch for Unwatched {
         Ok(())
     }
 
-    fn want_room(&mut self, _: Channel, _: &Arc<OwnedFd>, _: bool) {}
+    fn set_write_interest(&mut self, _: Channel, _: &Arc<OwnedFd>, _: bool) {}
 
     fn close(&mut self, _: Channel, _: &Arc<OwnedFd>) {}
 
-    fn born(&mut self, _: &Arc<OwnedFd>) -> io::Result<()> {
+    fn process_started(&mut self, _: &Arc<OwnedFd>) -> io::Result<()> {
         Ok(())
     }
 
-    fn buried(&mut self, _: &Arc<OwnedFd>) {}
+    fn process_reaped(&mut self, _: &Arc<OwnedFd>) {}
 }

@@ -14,7 +14,7 @@ const LINES: &str = "\
 NAME                           a command: TAB completes its name, its arguments and their words
 NAME a=1 b.c=on d=[1,2] e='x y'  with arguments; each becomes what QEMU wants there, also 0x10, 4G, on, off
 {\"execute\": …}                 a command as it goes over the wire
-hmp LINE                       a command of the monitor for people
+hmp LINE                       a command of the human monitor
 help NAME                      on a command or an event; with driver=… or the like, on that variant
 exit, Ctrl-D                   the end of the shell (`quit` is QEMU's: it ends QEMU)";
 

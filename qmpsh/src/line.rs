@@ -15,7 +15,7 @@ pub(crate) enum Request {
     Command(String, Value),
     /// A command that is written as JSON.
     Raw(String),
-    /// A command for the monitor for people.
+    /// A command for the human monitor.
     Human(String),
     /// Help, on what is named, and as its arguments narrow it.
     Help(Vec<Word>),
@@ -56,7 +56,7 @@ impl Request {
         Self::of_words(&cut(line)?, schema)
     }
 
-    /// Reads a line for the monitor for people, where only its end is ours: `help` is its own there.
+    /// Reads a line for the human monitor, where only its end is ours: `help` is its own there.
     pub(crate) fn read_human(line: &str) -> Self {
         match line.trim() {
             line if line.is_empty() || line.starts_with('#') => Self::Nothing,
@@ -81,7 +81,7 @@ impl Request {
         match &**key {
             "help" => return Ok(Self::Help(rest.to_vec())),
             "exit" if rest.is_empty() => return Ok(Self::Exit),
-            "hmp" => return Err(Trouble::Unclear("`hmp`: a command for the monitor for people is missing".into())),
+            "hmp" => return Err(Trouble::Unclear("`hmp`: a command for the human monitor is missing".into())),
             _ => {}
         }
         let unknown = |schema: &Schema| schema.arguments(key).is_none().then(|| schema.check(key).err()).flatten();

@@ -26,10 +26,10 @@ fails. A COMMAND is a name with arguments NAME=VALUE, whose values become what Q
     set-action panic=pause
     transaction actions=[{\"type\": \"abort\", \"data\": {}}]
 
-or it is an object as it goes over the wire, {\"execute\": ...}, or a line for the monitor for people, behind `hmp`.
+or it is an object as it goes over the wire, {\"execute\": ...}, or a line for the human monitor, behind `hmp`.
 
 Options:
-    -H, --hmp            lines are commands of the monitor for people
+    -H, --hmp            lines are commands of the human monitor
     -p, --pretty         each member of a reply in a line of its own
     -c, --compact        a reply in one line, as it is for programs
     -t, --timeout SECS   how long a reply may take (60)

@@ -60,11 +60,11 @@ fn talk(vm: &Vm, start: Instant) -> Result<(), Box<dyn Error>> {
     vm.execute("stop")?;
     vm.execute("cont")?;
 
-    vm.type_on("tty", "Hello, guest!\r\n")?;
+    vm.console_write("tty", "Hello, guest!\r\n")?;
     mark = expect(vm, &mark, start, "Hello, guest!\r\n")?;
-    vm.type_on("tty", [Letter::Reset.byte()])?;
+    vm.console_write("tty", [Letter::Reset.byte()])?;
     mark = expect(vm, &mark, start, guest::GREETING)?;
-    vm.type_on("tty", [Letter::PowerOff.byte()])?;
+    vm.console_write("tty", [Letter::PowerOff.byte()])?;
     expect(vm, &mark, start, guest::POWERING_OFF)?;
     Ok(())
 }

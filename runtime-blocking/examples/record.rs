@@ -1,4 +1,4 @@
-//! Writes a record of a short life to a file: a bug report, or a monitor for tests without a QEMU.
+//! Writes a record of a short run to a file: a bug report, or a monitor for tests without a QEMU.
 //!
 //!     cargo run --package qemu-machine-blocking --example record -- FILE
 

@@ -1,22 +1,22 @@
-//! Decides who turns the crank of a machine: the caller that waits leads; when nobody waits, the keeper does.
+//! Decides who turns the crank of a machine: the caller that waits leads; when nobody waits, the supervisor does.
 
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Port};
+use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Service};
 
-use qemu_machine_host::{Clock, Host, Keeper, Kept, Next, Wake, fault, try_lock};
 use crate::wires::{Poll, Ready, Wires};
+use qemu_machine_host::{Clock, Host, Kept, Next, Supervisor, Wake, fault, try_lock};
 
-/// A machine with its host side, shared by its callers and the keeper.
+/// A machine with its host side, shared by its callers and the supervisor.
 #[derive(Debug)]
 pub(crate) struct Driver {
     turn: Mutex<Turn>,
     /// Something happened, or the lead is free.
     changed: Condvar,
     poll: Arc<Poll>,
-    keeper: Arc<Keeper>,
+    supervisor: Arc<Supervisor>,
 }
 
 /// What whoever holds the lock may turn.
@@ -47,7 +47,7 @@ enum Lead {
     },
 }
 
-/// What the keeper does about the descriptors.
+/// What the supervisor does about the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
     /// It looks when they are ready.
@@ -61,7 +61,7 @@ enum Watch {
 impl Driver {
     pub(crate) fn new(machine: Machine) -> Result<Arc<Self>, HostFault> {
         let fault = |error| fault("watch a machine".into(), &error);
-        let keeper = Keeper::get().map_err(fault)?;
+        let supervisor = Supervisor::get().map_err(fault)?;
         let poll = Arc::new(Poll::new().map_err(fault)?);
         let turn = Mutex::new(Turn {
             machine,
@@ -75,8 +75,8 @@ impl Driver {
             leads: 0,
             abandoned: false,
         });
-        let driver = Arc::new(Self { turn, changed: Condvar::new(), poll, keeper });
-        let token = driver.keeper.keep(Arc::clone(&driver) as Arc<dyn Kept>).map_err(fault)?;
+        let driver = Arc::new(Self { turn, changed: Condvar::new(), poll, supervisor });
+        let token = driver.supervisor.keep(Arc::clone(&driver) as Arc<dyn Kept>).map_err(fault)?;
         driver.lock().token = token;
         Ok(driver)
     }
@@ -150,9 +150,9 @@ impl Driver {
     fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, now: Moment) -> (MutexGuard<'a, Turn>, Moment) {
         turn.leads += 1;
         if turn.watch == Watch::Armed {
-            // While calls come, the keeper is not to be woken by what they wait for.
+            // While calls come, the supervisor is not to be woken by what they wait for.
             turn.watch = Watch::Leased { leads: turn.leads };
-            self.keeper.lease(turn.token, self.poll.source());
+            self.supervisor.lease(turn.token, self.poll.source());
         }
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(now));
@@ -200,18 +200,18 @@ impl Driver {
         let deadline = turn.machine.deadline().is_some();
         if turn.watch == Watch::Off {
             turn.watch = Watch::Armed;
-            self.keeper.arm(turn.token, self.poll.source());
+            self.supervisor.arm(turn.token, self.poll.source());
         }
         let token = turn.token;
         drop(turn);
         if deadline {
-            // Only the keeper can keep it now.
-            self.keeper.look(token);
+            // Only the supervisor can keep it now.
+            self.supervisor.look(token);
         }
     }
 
     /// How to attach to a port of the machine.
-    pub(crate) fn port(&self, port: Port) -> Result<Config, Misuse> {
+    pub(crate) fn port(&self, port: Service) -> Result<Config, Misuse> {
         self.lock().host.port(port)
     }
 
@@ -220,7 +220,7 @@ impl Driver {
         self.lock().host.read_log(limit)
     }
 
-    /// The last handle is gone: ends the machine. The keeper drops it, and does what could not be done on the spot.
+    /// The last handle is gone: ends the machine. The supervisor drops it, and does what could not be done on the spot.
     pub(crate) fn abandon(&self) {
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
@@ -228,7 +228,7 @@ impl Driver {
         turn.abandoned = true;
         let token = turn.token;
         drop(turn);
-        self.keeper.look(token);
+        self.supervisor.look(token);
     }
 }
 
@@ -248,14 +248,14 @@ impl Turn {
     }
 }
 
-/// The keeper's side.
+/// The supervisor's side.
 impl Kept for Driver {
     fn source(&self) -> BorrowedFd<'_> {
         self.poll.source()
     }
 
     fn turn(&self, wake: Wake) -> Next {
-        // A caller is at it this very moment. The keeper waits for nobody: others need it.
+        // A caller is at it this very moment. The supervisor waits for nobody: others need it.
         let Some(mut turn) = try_lock(&self.turn) else { return Next::Lease };
         let inside = turn.lead != Lead::Nobody || turn.followers > 0;
         match (wake, inside, turn.watch) {

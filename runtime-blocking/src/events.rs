@@ -1,6 +1,6 @@
-//! Decides what a consumer of events looks like to a caller that may block.
+//! Decides what a subscription of events looks like to a caller that may block.
 
-use qemu_machine_core::{Deadline, Event, FOREVER, ListenerId, WaitError};
+use qemu_machine_core::{Deadline, Event, FOREVER, SubscriptionId, WaitError};
 
 use crate::vm::Vm;
 
@@ -24,15 +24,15 @@ use crate::vm::Vm;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "a consumer hears events until it is dropped"]
+#[must_use = "a subscription hears events until it is dropped"]
 pub struct Events {
     vm: Vm,
-    listener: ListenerId,
+    subscription: SubscriptionId,
 }
 
 impl Events {
-    fn new(vm: Vm, listener: ListenerId) -> Self {
-        Self { vm, listener }
+    fn new(vm: Vm, subscription: SubscriptionId) -> Self {
+        Self { vm, subscription }
     }
 
     /// The next event: the oldest that is there, or else the first that comes.
@@ -42,12 +42,12 @@ impl Events {
     /// [`WaitError::TimedOut`] when none comes within the deadline; [`WaitError::Ended`], with the outcome, and
     /// [`WaitError::Disconnected`] when none can come any more. What is there comes before any error.
     pub fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
-        let (listener, deadline) = (self.listener, deadline.into());
-        if let Some(event) = self.vm.driver().take(|machine| machine.next_event(listener)) {
+        let (subscription, deadline) = (self.subscription, deadline.into());
+        if let Some(event) = self.vm.driver().take(|machine| machine.next_event(subscription)) {
             return Ok(event);
         }
         self.vm.driver().call(
-            |machine, now| machine.wait_for_event(now, listener, deadline),
+            |machine, now| machine.wait_for_event(now, subscription, deadline),
             |machine, wait| machine.claim_event(*wait),
         )?
     }
@@ -61,4 +61,4 @@ impl Iterator for Events {
     }
 }
 
-qemu_machine_host::consumers_that_wait_for_nothing!(Vm, Events);
+qemu_machine_host::subscriptions_that_wait_for_nothing!(Vm, Events);

@@ -1,7 +1,7 @@
-//! Launch QEMU, speak QMP with it and own its life, with plain threads and calls that block.
+//! Launch QEMU, speak QMP with it and own its run, with plain threads and calls that block.
 //!
 //! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another
-//! thread in between; while nobody calls, a thread of the library, the keeper, reads what QEMU and the guest say, so
+//! thread in between; while nobody calls, a thread of the library, the supervisor, reads what QEMU and the guest say, so
 //! that neither ever stops because nobody listens. Everything that is decided is decided by `qemu-machine-core`,
 //! which is re-exported whole. The module [`host`] carries its orders out on Linux, for the other runtimes as well.
 //!
@@ -21,7 +21,7 @@
 //! | launching, speaking, ending | [`Config`], [`Vm`], [`Shutdown`], and how it ended: [`Outcome`] |
 //! | commands with types | [`Command`] for your own, [`commands`] for the usual, the feature `qapi` for QEMU's whole schema |
 //! | waiting for events, texts, the end | [`Wait`] from a [`Mark`] on; [`Events`] for all of a kind |
-//! | what takes several commands and events | [`errand`]: a job, an unplug, a migration, or one of your own |
+//! | what takes several commands and events | [`procedure`]: a job, an unplug, a migration, or one of your own |
 //! | what this QEMU can do | [`Schema`], and [`Schema::check`] before a command is sent |
 //! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) |
 //! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
@@ -67,7 +67,7 @@
 //!
 //! | target | level | what |
 //! |---|---|---|
-//! | `qemu_machine::life` | warn | `fault`: what the host could not do |
+//! | `qemu_machine::lifecycle` | warn | `fault`: what the host could not do |
 //! | | info | `spawned`, `ready` (`version`), `failed` (`why`), `ended` (`cause`) |
 //! | | debug | `prepared` (`command`, `directory`, `log`), `ending` (`rung`), `exited` (`status`) |
 //! | `qemu_machine::wire` | trace | `sent` and `received` (`channel`, `text`): the monitor, and the consoles by their names |
@@ -87,14 +87,14 @@
 mod driver;
 mod events;
 pub mod guides;
-mod ports;
+mod services;
 mod vm;
 mod wires;
 
 pub use events::Events;
-pub use ports::{Agent, Tester};
 pub use qemu_machine_core::*;
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
 pub use qemu_machine_host::{descriptor, play, until};
+pub use services::{Agent, Qtest};
 pub use vm::Vm;

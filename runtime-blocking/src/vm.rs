@@ -1,19 +1,19 @@
 //! Decides what a machine looks like to a caller that may block.
 
-mod errands;
-mod kept;
+mod detach;
+mod procedures;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine, Mark,
-    Misuse, Moment, Outcome, Payload, Peer, Port, PortError, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    Misuse, Moment, Outcome, Payload, Peer, Service, ServiceError, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
 
 use crate::driver::Driver;
+use crate::services::{Agent, Qtest};
 use qemu_machine_host::descriptor;
-use crate::ports::{Agent, Tester};
 
 /// A QEMU that we launched and own.
 ///
@@ -68,8 +68,8 @@ impl Vm {
         Self::launch(Config::attach(peer).launch_within(deadline))
     }
 
-    /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
-    /// status; marks of that life stand for the beginning of the new one. Its configuration is the same.
+    /// Launches this machine again, after its end. Nothing of its previous run is left in it: no event, no output, no
+    /// status; marks of that run stand for the beginning of the new one. Its configuration is the same.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl Vm {
         self.reply(&Encoded::raw(object.as_ref())?, deadline.into())?.reply()
     }
 
-    /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
+    /// Executes one line, on a machine that [speaks](Config::speaking) with qtest.
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ impl Vm {
         self.end(Machine::kill)
     }
 
-    /// Waits for the end of this life, also when the next one has begun meanwhile.
+    /// Waits for the end of this run, also when the next one has begun meanwhile.
     fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
         self.driver().call(
             |machine, now| {
@@ -266,24 +266,24 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; [`PortError::Silent`] when it does
+    /// [`Misuse::NoService`]; [`Misuse::ServiceInUse`] while somebody else speaks with it; [`ServiceError::Silent`] when it does
     /// not answer. The machine is as it was, and the agent can be asked for again.
-    pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, PortError> {
-        Self::speak(Port::GuestAgent, self.port(Port::GuestAgent)?.launch_within(deadline)).map(Agent)
+    pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
+        Self::speak(Service::GuestAgent, self.port(Service::GuestAgent)?.launch_within(deadline)).map(Agent)
     }
 
-    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`]. Once in a life: when the last handle of it
+    /// Speaks with QEMU's qtest, through the port of [`Config::qtest`]. Once in a run: when the last handle of it
     /// is gone, its connection is closed.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`] without such a port, or when it was spoken with before.
-    pub fn tester(&self) -> Result<Tester, PortError> {
-        Self::speak(Port::Qtest, self.port(Port::Qtest)?).map(Tester)
+    /// [`Misuse::NoService`] without such a port, or when it was spoken with before.
+    pub fn qtest(&self) -> Result<Qtest, ServiceError> {
+        Self::speak(Service::Qtest, self.port(Service::Qtest)?).map(Qtest)
     }
 
-    fn speak(port: Port, config: Config) -> Result<Self, PortError> {
-        Self::launch(config).map_err(|error| PortError::new(port, error))
+    fn speak(port: Service, config: Config) -> Result<Self, ServiceError> {
+        Self::launch(config).map_err(|error| ServiceError::new(port, error))
     }
 
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
@@ -294,7 +294,7 @@ impl Vm {
         self.driver().peek(look)
     }
 
-    fn find_port(&self, port: Port) -> Result<Config, Misuse> {
+    fn find_service(&self, port: Service) -> Result<Config, Misuse> {
         self.driver().port(port)
     }
 

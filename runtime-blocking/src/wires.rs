@@ -77,7 +77,7 @@ impl Watch for Wires {
         Ok(epoll::add(&self.0.epoll, socket, EventData::new_u64(token(channel)), EventFlags::IN)?)
     }
 
-    fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
+    fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
         let room = if wanted { EventFlags::OUT } else { EventFlags::empty() };
         // It was added when it was opened.
         let _ = epoll::modify(&self.0.epoll, socket, EventData::new_u64(token(channel)), EventFlags::IN | room);
@@ -87,11 +87,11 @@ impl Watch for Wires {
         let _ = epoll::delete(&self.0.epoll, socket);
     }
 
-    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
         Ok(epoll::add(&self.0.epoll, process, EventData::new_u64(PROCESS), EventFlags::IN)?)
     }
 
-    fn buried(&mut self, process: &Arc<OwnedFd>) {
+    fn process_reaped(&mut self, process: &Arc<OwnedFd>) {
         let _ = epoll::delete(&self.0.epoll, process);
     }
 }

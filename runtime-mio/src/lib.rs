@@ -1,9 +1,9 @@
-//! Launch QEMU, speak QMP with it and own its life, from your own mio loop.
+//! Launch QEMU, speak QMP with it and own its run, from your own mio loop.
 //!
 //! A [`Vm`] registers its sources with your `Registry`, under tokens that you give it. Your loop tells it what is
 //! [`ready`](Vm::ready), and [turns](Vm::turn) it; it says what happened, and [when](Vm::timeout) it wants to be
 //! turned again at the latest. Requests never wait: they give a ticket to [claim](Vm::claim) the answer with. One
-//! loop drives hundreds of machines, and [`Desk`] is a small one for those who have none. Everything that is decided
+//! loop drives hundreds of machines, and [`EventLoop`] is a small one for those who have none. Everything that is decided
 //! is decided by `qemu-machine-core`, which is re-exported whole.
 //!
 //! There are [guides](qemu_machine_blocking::guides), which are those of all runtimes: for those who come from
@@ -22,17 +22,17 @@
 //! # Logging
 //!
 //! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
-//! what happens to it: under the target `qemu_machine::life` its life, and under `qemu_machine::wire`, at trace only
+//! what happens to it: under the target `qemu_machine::lifecycle` its run, and under `qemu_machine::wire`, at trace only
 //! because it may carry secrets, what goes over its channels. `qemu-machine-blocking` has the list; all runtimes tell
 //! the same.
 
-mod desk;
+mod event_loop;
 mod sources;
 mod vm;
 
-pub use desk::Desk;
-pub use qemu_machine_host::{descriptor, play, until};
+pub use event_loop::EventLoop;
+pub use qemu_machine_core::*;
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_core::*;
+pub use qemu_machine_host::{descriptor, play, until};
 pub use vm::Vm;

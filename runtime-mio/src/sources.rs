@@ -7,8 +7,8 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use qemu_machine_host::{Host, Watch};
 use qemu_machine_core::{Channel, Machine, Moment};
+use qemu_machine_host::{Host, Watch};
 
 /// The sources of one machine, and which of them have something.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Watch for Registered<'_> {
         self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
     }
 
-    fn want_room(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
+    fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
         let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         if let Ok(source) = self.sources.find(channel) {
             // It was registered when it was opened.
@@ -105,11 +105,11 @@ impl Watch for Registered<'_> {
         }
     }
 
-    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
         self.registry.register(&mut SourceFd(&process.as_raw_fd()), self.sources.process, Interest::READABLE)
     }
 
-    fn buried(&mut self, process: &Arc<OwnedFd>) {
+    fn process_reaped(&mut self, process: &Arc<OwnedFd>) {
         let _ = self.registry.deregister(&mut SourceFd(&process.as_raw_fd()));
     }
 }

@@ -1,8 +1,8 @@
 //! Decides what a machine looks like to the loop that drives it.
 
-mod errands;
+mod detach;
 mod events;
-mod kept;
+mod procedures;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Registry, Token};
-use qemu_machine_host::{Clock, Host, descriptor};
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Line,
-    Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, Raw, Shutdown, Ticket, Wait, WaitError,
+    Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Raw, Service, Shutdown, Ticket, Wait, WaitError,
     WaitId,
 };
+use qemu_machine_host::{Clock, Host, descriptor};
 
 use crate::sources::{Registered, Sources};
 
 /// How many rounds of reading one machine gets before the loop looks at the others, and takes its events: what so many
-/// reads bring fits the queue of a listener, whatever events are in it, for each of QEMU's is of 70 bytes at least.
+/// reads bring fits the queue of a subscription, whatever events are in it, for each of QEMU's is of 70 bytes at least.
 const FAIR: usize = 4;
 
 /// A QEMU that we launched and own, driven by the caller's loop.
@@ -84,8 +84,8 @@ impl Vm {
         Self::launch(Config::attach(peer).launch_within(deadline), registry, next_token)
     }
 
-    /// Begins to launch this machine again, after its end, under the tokens that it has. Nothing of its last life is left
-    /// in it: no event, no output, no answer, no status; marks of that life stand for the beginning of the new one. Its
+    /// Begins to launch this machine again, after its end, under the tokens that it has. Nothing of its previous run is left
+    /// in it: no event, no output, no answer, no status; marks of that run stand for the beginning of the new one. Its
     /// configuration is the same.
     ///
     /// # Errors
@@ -98,14 +98,14 @@ impl Vm {
         Ok(())
     }
 
-    /// How to attach to a port of this machine: the agent in the guest, or the device tester. Launch what comes back as a
+    /// How to attach to a port of this machine: the agent in the guest, or qtest. Launch what comes back as a
     /// machine of its own, with [`Config::launch_within`] for how long the agent may take to answer. What its launch fails
-    /// with is no failure of this machine's: [`PortError::new`](crate::PortError::new) says it in these words.
+    /// with is no failure of this machine's: [`ServiceError::new`](crate::ServiceError::new) says it in these words.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`] when the machine was configured without it, or has ended; [`Misuse::PortInUse`].
-    pub fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+    /// [`Misuse::NoService`] when the machine was configured without it, or has ended; [`Misuse::ServiceInUse`].
+    pub fn port(&mut self, port: Service) -> Result<Config, Misuse> {
         self.host.port(port)
     }
 
@@ -200,7 +200,7 @@ impl Vm {
         self.ask(|machine, now| machine.execute_with_fd(now, &command, descriptor, COMMAND_WITHIN))
     }
 
-    /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
+    /// Executes one line, on a machine that [speaks](Config::speaking) with qtest.
     ///
     /// # Errors
     ///
@@ -227,9 +227,9 @@ impl Vm {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # use qemu_machine_mio::{Config, Desk, Vm};
-    /// # let mut desk = Desk::new()?;
-    /// # let (registry, tokens) = desk.parts();
+    /// # use qemu_machine_mio::{Config, EventLoop, Vm};
+    /// # let mut event_loop = EventLoop::new()?;
+    /// # let (registry, tokens) = event_loop.parts();
     /// # let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
     /// let ticket = vm.execute_raw_by(r#"{"execute": "query-status"}"#, Duration::from_secs(5))?;
     /// // And when the loop tells of it:
@@ -293,8 +293,8 @@ impl Vm {
     /// # Errors
     ///
     /// When there is no console of this name, or too much waits to be typed already.
-    pub fn type_on(&mut self, console: &str, text: impl AsRef<[u8]>) -> Result<(), Misuse> {
-        self.ask(|machine, now| machine.type_on(now, console, text.as_ref()))
+    pub fn console_write(&mut self, console: &str, text: impl AsRef<[u8]>) -> Result<(), Misuse> {
+        self.ask(|machine, now| machine.console_write(now, console, text.as_ref()))
     }
 
     /// Begins to end the machine: `quit`, then SIGTERM, then SIGKILL, each in its time.

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Notice, Service};
 use qemu_machine_host::{Clock, Host, try_lock};
-use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Notice, Port};
 use smol::Timer;
 
 use crate::wires::Wires;
@@ -23,8 +23,8 @@ struct Turn {
     wires: Wires,
     clock: Clock,
     driver: Waker,
-    /// Which life it is: a driver drives one.
-    life: u64,
+    /// Which run it is: a driver drives one.
+    run: u64,
     /// When the driver wakes up by itself: not later than the deadline.
     until: Option<Moment>,
     /// Who waits for what.
@@ -72,7 +72,7 @@ impl DerefMut for Guard<'_> {
 }
 
 /// How often the driver goes round before other tasks get their turn: what so many rounds bring fits the queue of a
-/// listener, whatever events are in it, for each of QEMU's is of 70 bytes at least.
+/// subscription, whatever events are in it, for each of QEMU's is of 70 bytes at least.
 const ROUNDS: usize = 2;
 
 /// The future that drives a machine. It is done when the machine has ended and is cleaned up.
@@ -84,7 +84,7 @@ const ROUNDS: usize = 2;
 pub struct Driver {
     shared: Arc<Shared>,
     timer: Timer,
-    life: u64,
+    run: u64,
 }
 
 impl Shared {
@@ -95,7 +95,7 @@ impl Shared {
             wires: Wires::default(),
             clock: Clock::new(),
             driver: Waker::noop().clone(),
-            life: 0,
+            run: 0,
             until: None,
             waiting: Vec::new(),
             awake: Vec::new(),
@@ -159,10 +159,10 @@ impl Shared {
         turn.discard();
     }
 
-    /// Ends the machine, if it has not ended: its last handle goes away, or the driver of this life.
-    pub(crate) fn end(&self, life: Option<u64>) {
+    /// Ends the machine, if it has not ended: its last handle goes away, or the driver of this run.
+    pub(crate) fn end(&self, run: Option<u64>) {
         let mut turn = self.lock();
-        if life.is_some_and(|life| life != turn.life) {
+        if run.is_some_and(|run| run != turn.run) {
             return;
         }
         let Turn { machine, host, clock, .. } = &mut *turn;
@@ -180,7 +180,7 @@ impl Shared {
     }
 
     /// How to attach to a port of the machine.
-    pub(crate) fn port(&self, port: Port) -> Result<Config, Misuse> {
+    pub(crate) fn port(&self, port: Service) -> Result<Config, Misuse> {
         self.lock().host.port(port)
     }
 
@@ -190,19 +190,19 @@ impl Shared {
 }
 
 impl Driver {
-    /// Begins a life, and gives the driver of it.
+    /// Begins a run, and gives the driver of it.
     pub(crate) fn launch(shared: &Arc<Shared>) -> Result<Self, Misuse> {
         let mut turn = shared.lock();
         let now = turn.clock.now();
         turn.machine.launch(now)?;
-        turn.life += 1;
+        turn.run += 1;
         // The timer is a new one.
         turn.until = None;
-        let life = turn.life;
+        let run = turn.run;
         // Nobody drives it yet, and so nobody has to be told what follows.
         turn.settle(now);
         turn.unlock();
-        Ok(Self { shared: Arc::clone(shared), timer: Timer::never(), life })
+        Ok(Self { shared: Arc::clone(shared), timer: Timer::never(), run })
     }
 }
 
@@ -291,9 +291,9 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { shared, timer, life } = &mut *self;
+        let Self { shared, timer, run } = &mut *self;
         let mut turn = shared.lock();
-        if turn.life != *life {
+        if turn.run != *run {
             return Poll::Ready(());
         }
         turn.driver.clone_from(context.waker());
@@ -319,6 +319,6 @@ impl fmt::Debug for Shared {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.shared.end(Some(self.life));
+        self.shared.end(Some(self.run));
     }
 }

@@ -1,9 +1,9 @@
-//! Decides what a consumer of events looks like to a task.
+//! Decides what a subscription of events looks like to a task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use qemu_machine_core::{Deadline, Event, FOREVER, ListenerId, Machine, Notice, WaitError};
+use qemu_machine_core::{Deadline, Event, FOREVER, Machine, Notice, SubscriptionId, WaitError};
 use smol::stream::Stream;
 
 use crate::vm::{Forget, Vm};
@@ -31,17 +31,17 @@ use crate::vm::{Forget, Vm};
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "a consumer hears events until it is dropped"]
+#[must_use = "a subscription hears events until it is dropped"]
 pub struct Events {
     /// What the stream waits for. It goes before the machine does.
     waiting: Option<Forget>,
     vm: Vm,
-    listener: ListenerId,
+    subscription: SubscriptionId,
 }
 
 impl Events {
-    fn new(vm: Vm, listener: ListenerId) -> Self {
-        Self { waiting: None, vm, listener }
+    fn new(vm: Vm, subscription: SubscriptionId) -> Self {
+        Self { waiting: None, vm, subscription }
     }
 
     /// The next event: the oldest that is there, or else the first that comes. A future that is dropped loses none.
@@ -52,10 +52,10 @@ impl Events {
     /// [`WaitError::Disconnected`] when none can come any more. What is there comes before any error.
     pub async fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
         let deadline = deadline.into();
-        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.listener)) {
+        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.subscription)) {
             return Ok(event);
         }
-        let wait = self.vm.ask(|machine, now| machine.wait_for_event(now, self.listener, deadline))?;
+        let wait = self.vm.ask(|machine, now| machine.wait_for_event(now, self.subscription, deadline))?;
         self.vm.over(wait, Machine::claim_event).await
     }
 }
@@ -66,10 +66,10 @@ impl Stream for Events {
     /// Begins to wait anew each time: what the last poll was woken for may have been taken by another call.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         self.waiting = None;
-        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.listener)) {
+        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.subscription)) {
             return Poll::Ready(Some(event));
         }
-        let begun = self.vm.ask(|machine, now| machine.wait_for_event(now, self.listener, FOREVER));
+        let begun = self.vm.ask(|machine, now| machine.wait_for_event(now, self.subscription, FOREVER));
         let Ok(wait) = begun else { return Poll::Ready(None) };
         self.waiting = Some(self.vm.forget_later(wait));
         let shared = self.vm.shared();
@@ -77,4 +77,4 @@ impl Stream for Events {
     }
 }
 
-qemu_machine_host::consumers_that_wait_for_nothing!(Vm, Events);
+qemu_machine_host::subscriptions_that_wait_for_nothing!(Vm, Events);

@@ -1,4 +1,4 @@
-//! Launch QEMU, speak QMP with it and own its life, from any async executor.
+//! Launch QEMU, speak QMP with it and own its run, from any async executor.
 //!
 //! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future: [`Vm::launch`] spawns it on smol's
 //! global executor, which has a thread of its own, and [`Vm::launch_with`] gives it to you. So a machine runs under
@@ -40,21 +40,21 @@
 //! # Logging
 //!
 //! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
-//! what happens to it: under the target `qemu_machine::life` its life, and under `qemu_machine::wire`, at trace only
+//! what happens to it: under the target `qemu_machine::lifecycle` its run, and under `qemu_machine::wire`, at trace only
 //! because it may carry secrets, what goes over its channels. `qemu-machine-blocking` has the list; all runtimes tell
 //! the same.
 
 mod driver;
 mod events;
-mod ports;
+mod services;
 mod vm;
 mod wires;
 
 pub use driver::Driver;
 pub use events::Events;
-pub use ports::{Agent, Tester};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_core::*;
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_core::*;
+pub use qemu_machine_host::{descriptor, play, until};
+pub use services::{Agent, Qtest};
 pub use vm::Vm;

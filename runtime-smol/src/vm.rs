@@ -1,21 +1,21 @@
 //! Decides what a machine looks like to a task.
 
-mod errands;
-mod kept;
+mod detach;
+mod procedures;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine,
-    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Port, PortError, Shutdown, Value, Wait, WaitError, WaitId,
-    wire::Encoded,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Service, ServiceError, Shutdown, Value, Wait, WaitError,
+    WaitId, wire::Encoded,
 };
 
 use qemu_machine_host::descriptor;
 
 use crate::driver::{Driver, Shared};
-use crate::ports::{Agent, Tester};
+use crate::services::{Agent, Qtest};
 
 /// A QEMU that we launched and own.
 ///
@@ -81,8 +81,8 @@ impl Vm {
         Self::launch(Config::attach(peer).launch_within(deadline)).await
     }
 
-    /// Launches this machine again, after its end. Nothing of its last life is left in it: no event, no output, no
-    /// status; marks of that life stand for the beginning of the new one. Its configuration is the same. The new driver
+    /// Launches this machine again, after its end. Nothing of its previous run is left in it: no event, no output, no
+    /// status; marks of that run stand for the beginning of the new one. Its configuration is the same. The new driver
     /// runs as with [`launch`](Self::launch).
     ///
     /// # Errors
@@ -199,7 +199,7 @@ impl Vm {
         self.reply(&command, deadline).await?.reply()
     }
 
-    /// Executes one line, on a machine that [speaks](Config::speaking) with a device tester.
+    /// Executes one line, on a machine that [speaks](Config::speaking) with qtest.
     ///
     /// # Errors
     ///
@@ -306,24 +306,24 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`]; [`Misuse::PortInUse`] while somebody else speaks with it; [`PortError::Silent`] when it does
+    /// [`Misuse::NoService`]; [`Misuse::ServiceInUse`] while somebody else speaks with it; [`ServiceError::Silent`] when it does
     /// not answer. The machine is as it was, and the agent can be asked for again.
-    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, PortError> {
-        Self::speak(Port::GuestAgent, self.port(Port::GuestAgent)?.launch_within(deadline)).await.map(Agent)
+    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
+        Self::speak(Service::GuestAgent, self.port(Service::GuestAgent)?.launch_within(deadline)).await.map(Agent)
     }
 
-    /// Speaks with QEMU's device tester, through the port of [`Config::qtest`]. Once in a life: when the last handle of it
+    /// Speaks with QEMU's qtest, through the port of [`Config::qtest`]. Once in a run: when the last handle of it
     /// is gone, its connection is closed.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoPort`] without such a port, or when it was spoken with before.
-    pub async fn tester(&self) -> Result<Tester, PortError> {
-        Self::speak(Port::Qtest, self.port(Port::Qtest)?).await.map(Tester)
+    /// [`Misuse::NoService`] without such a port, or when it was spoken with before.
+    pub async fn qtest(&self) -> Result<Qtest, ServiceError> {
+        Self::speak(Service::Qtest, self.port(Service::Qtest)?).await.map(Qtest)
     }
 
-    async fn speak(port: Port, config: Config) -> Result<Self, PortError> {
-        Self::launch(config).await.map_err(|error| PortError::new(port, error))
+    async fn speak(port: Service, config: Config) -> Result<Self, ServiceError> {
+        Self::launch(config).await.map_err(|error| ServiceError::new(port, error))
     }
 
     pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
@@ -334,7 +334,7 @@ impl Vm {
         self.0.0.peek(look)
     }
 
-    fn find_port(&self, port: Port) -> Result<Config, Misuse> {
+    fn find_service(&self, port: Service) -> Result<Config, Misuse> {
         self.0.0.port(port)
     }
 

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use qemu_machine_host::{Host, Watch};
 use qemu_machine_core::{Channel, Machine, Moment};
+use qemu_machine_host::{Host, Watch};
 use smol::Async;
 
 /// How often one source is read before others get their turn.
@@ -31,7 +31,7 @@ impl Watch for Wires {
         Ok(())
     }
 
-    fn want_room(&mut self, channel: Channel, _: &Arc<OwnedFd>, wanted: bool) {
+    fn set_write_interest(&mut self, channel: Channel, _: &Arc<OwnedFd>, wanted: bool) {
         self.full.retain(|other| *other != channel);
         self.full.extend(wanted.then_some(channel));
         self.changed |= wanted;
@@ -42,13 +42,13 @@ impl Watch for Wires {
         self.full.retain(|other| *other != channel);
     }
 
-    fn born(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
         self.process = Some(Async::new_nonblocking(Arc::clone(process))?);
         self.changed = true;
         Ok(())
     }
 
-    fn buried(&mut self, _: &Arc<OwnedFd>) {
+    fn process_reaped(&mut self, _: &Arc<OwnedFd>) {
         self.process = None;
     }
 }

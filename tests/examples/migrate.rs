@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use qemu_machine_blocking::errand::Migrate;
+use qemu_machine_blocking::procedure::Migrate;
 use qemu_machine_blocking::{Config, Mark, Shutdown, Vm, Wait};
 use qemu_machine_tests::guest::{GREETING, ImageFile, arguments};
 
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Types a word and a dot, and gives what the guest has printed since a position.
 fn echo(vm: &Vm, since: &Mark, word: &str) -> Result<String, Box<dyn Error>> {
-    vm.type_on("tty", format!("{word}."))?;
+    vm.console_write("tty", format!("{word}."))?;
     vm.wait_any(since, [Wait::text("tty", format!("{word}."))], WITHIN)?;
     Ok(String::from_utf8_lossy(&vm.console("tty", since)?).trim().to_owned())
 }

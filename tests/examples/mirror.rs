@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fs;
 use std::time::Duration;
 
-use qemu_machine_blocking::errand::FollowJob;
+use qemu_machine_blocking::procedure::FollowJob;
 use qemu_machine_blocking::{Config, Shutdown, Vm, json};
 
 const MIB: usize = 1 << 20;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qemu_machine_core::{Config, FOREVER, Mark, Outcome, Shutdown, Wait};
-use qemu_machine_mio::{Desk, Vm as Source};
+use qemu_machine_mio::{EventLoop, Vm as Source};
 use qemu_machine_smol::Vm as Handle;
 use smol::LocalExecutor;
 
@@ -32,20 +32,20 @@ fn config() -> Config {
 
 fn on_mio(machines: usize) -> Result<(), Box<dyn Error>> {
     let mut report = Report::new("mio", machines);
-    let mut desk = Desk::new()?;
+    let mut event_loop = EventLoop::new()?;
     let mut vms = Vec::new();
     for _ in 0..machines {
-        let (registry, tokens) = desk.parts();
+        let (registry, tokens) = event_loop.parts();
         vms.push(Source::launch(config(), registry, tokens)?);
     }
-    desk.run(&mut vms, |vms| report.counted(vms.iter().filter(|vm| vm.launched().is_some()).count()))?;
+    event_loop.run(&mut vms, |vms| report.counted(vms.iter().filter(|vm| vm.launched().is_some()).count()))?;
     vms.iter().try_for_each(|vm| vm.launched().unwrap_or(Ok(())))?;
     report.launched();
 
     for _ in 0..COMMANDS {
         let tickets = vms.iter_mut().map(|vm| vm.execute("query-status")).collect::<Result<Vec<_>, _>>()?;
         let mut replies = 0;
-        desk.run(&mut vms, |vms| {
+        event_loop.run(&mut vms, |vms| {
             let claims = vms.iter_mut().zip(&tickets).filter_map(|(vm, ticket)| vm.claim(ticket));
             replies += claims.filter(Result::is_ok).count();
             (replies == machines).then_some(())
@@ -55,7 +55,7 @@ fn on_mio(machines: usize) -> Result<(), Box<dyn Error>> {
     report.memory();
 
     vms.iter_mut().try_for_each(|vm| vm.shutdown(Shutdown::default()))?;
-    desk.run(&mut vms, |vms| report.counted(vms.iter().filter(|vm| vm.outcome().is_some()).count()))?;
+    event_loop.run(&mut vms, |vms| report.counted(vms.iter().filter(|vm| vm.outcome().is_some()).count()))?;
     report.ended(vms.iter().filter_map(|vm| vm.outcome().cloned()))
 }
 

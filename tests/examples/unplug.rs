@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use qemu_machine_blocking::errand::{ErrandError, Unplug, UnplugError};
+use qemu_machine_blocking::procedure::{ProcedureError, Unplug, UnplugError};
 use qemu_machine_blocking::{CommandError, Mark, Shutdown, Vm, Wait, json};
 use qemu_machine_tests::linux::{AGENT, Linux};
 
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     match vm.run(Unplug::device("rng"), WITHIN) {
         // What QEMU refuses, the guest is not asked for.
-        Err(UnplugError::Errand(ErrandError::Command(CommandError::Refused(refusal)))) => {
+        Err(UnplugError::Procedure(ProcedureError::Command(CommandError::Refused(refusal)))) => {
             println!("again:     {refusal}")
         }
         // The guest does not want to, or the deadline passed: it may still go later.

@@ -1,9 +1,9 @@
 //! The parts that tests share: what they run, and how they are kept from hanging and from leaving things behind.
 #![allow(clippy::exhaustive_enums, reason = "nobody depends on what proves")]
 
-pub mod census;
 pub mod cpio;
 pub mod guest;
+pub mod leak_check;
 pub mod linux;
 pub mod null;
 pub mod player;

@@ -7,8 +7,8 @@ use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
     Cause, CommandError, Config, ExitStatus, Limits, Mark, Misuse, Outcome, Shutdown, State, Vm, Wait, WaitError,
 };
-use qemu_machine_tests::census::{Scratch, Watched, bytes, descendants, send};
 use qemu_machine_tests::guest::{EXIT_CODE, GREETING, HANGING, ImageFile, Letter, arguments};
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, descendants, send};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 use rustix::process::Signal;
 
@@ -41,7 +41,7 @@ impl Guest {
     }
 
     fn order(&self, letter: Letter) -> Outcome {
-        self.vm.type_on("tty", [letter.byte()]).unwrap();
+        self.vm.console_write("tty", [letter.byte()]).unwrap();
         self.vm.wait(LONG).unwrap()
     }
 
@@ -71,7 +71,7 @@ fn ends(
         assert_eq!(guest.vm.wait(Duration::ZERO), Ok(outcome.clone()));
         assert_eq!(guest.vm.shutdown(Shutdown::default()), Ok(outcome));
         assert_eq!(guest.vm.execute("query-status"), Err(CommandError::Misuse(Misuse::Ended)));
-        assert_eq!(guest.vm.type_on("tty", "!"), Err(Misuse::Ended));
+        assert_eq!(guest.vm.console_write("tty", "!"), Err(Misuse::Ended));
     });
 }
 
@@ -181,11 +181,11 @@ fn g13_a_shutdown_with_input_that_is_never_read() {
     ends_orderly(
         |guest| {
             let mark = guest.vm.mark();
-            guest.vm.type_on("tty", [Letter::Hang.byte()]).unwrap();
+            guest.vm.console_write("tty", [Letter::Hang.byte()]).unwrap();
             guest.vm.wait_any(&mark, [Wait::text("tty", HANGING)], LONG).unwrap();
             let limit = Limits::default().console_input;
-            guest.vm.type_on("tty", vec![b'!'; limit]).unwrap();
-            assert_eq!(guest.vm.type_on("tty", vec![b'!'; limit]), Err(Misuse::ConsoleInputFull(limit)));
+            guest.vm.console_write("tty", vec![b'!'; limit]).unwrap();
+            assert_eq!(guest.vm.console_write("tty", vec![b'!'; limit]), Err(Misuse::ConsoleInputFull(limit)));
             guest.vm.shutdown(Shutdown::default()).unwrap()
         },
         Cause::Asked(Rung::Quit),
@@ -272,7 +272,7 @@ fn g14_a_signal_that_qemu_cannot_catch() {
 fn an_end_between_two_calls() {
     ends_orderly(
         |guest| {
-            guest.vm.type_on("tty", [Letter::PowerOff.byte()]).unwrap();
+            guest.vm.console_write("tty", [Letter::PowerOff.byte()]).unwrap();
             guest.process.assert_ends_within(LONG);
             guest.vm.wait(LONG).unwrap()
         },

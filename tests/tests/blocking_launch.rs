@@ -11,7 +11,7 @@ use qemu_machine_blocking::{
     Cause, Config, ExitStatus, HostFault, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Phase, ProtocolError,
     Refusal, Shutdown, Vm, Wait,
 };
-use qemu_machine_tests::census::{Scratch, bytes, leaving_nothing};
+use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 use qemu_machine_tests::scripted::{GREETING, Script};
 use qemu_machine_tests::{PATIENCE, qemu};
 
@@ -347,7 +347,7 @@ fn files_are_private() {
 }
 
 #[test]
-fn a_log_is_kept_where_it_was_asked_for() {
+fn a_log_outlives_parent_where_it_was_asked_for() {
     leaving_nothing(|scratch| {
         let kept = Scratch::create();
         set_permissions(kept.path(), Permissions::from_mode(0o755)).unwrap();

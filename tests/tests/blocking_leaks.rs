@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{Cause, Config, Shutdown, Vm};
-use qemu_machine_tests::census::{bytes, leaving_nothing, send};
+use qemu_machine_tests::leak_check::{bytes, leaving_nothing, send};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
 
@@ -58,7 +58,7 @@ fn a_machine_that_somebody_else_kills() {
 
 /// What an ended machine still holds is memory: no process, no file.
 #[test]
-fn a_machine_that_ended_and_is_kept() {
+fn a_machine_that_ended_and_outlives_parent() {
     leaving_nothing(|scratch| {
         let vm = launch(scratch);
         shut_down(&vm);

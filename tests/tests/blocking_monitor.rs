@@ -8,7 +8,7 @@ use qemu_machine_blocking::{
     Cause, CommandError, ExitStatus, Liveness, Mark, Misuse, Progress, Shutdown, State, Vm, Wait, WaitError, json,
 };
 use qemu_machine_tests::PATIENCE;
-use qemu_machine_tests::census::{bytes, leaving_nothing};
+use qemu_machine_tests::leak_check::{bytes, leaving_nothing};
 use qemu_machine_tests::scripted::Script;
 
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryStatus};
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
-    Cause, Command, CommandError, Config, FOREVER, Found, Mark, Misuse, OutOfBand, Shutdown, State, Unread, Value, Vm,
-    Wait, WaitError, json,
+    Cause, Command, CommandError, Config, FOREVER, Found, Mark, Misuse, OutOfBand, Shutdown, State, Value, Vm, Wait,
+    WaitError, WithRawReply, json,
 };
 use qemu_machine_tests::guest::{GREETING, ImageFile, POWERING_OFF, arguments};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
@@ -71,7 +71,7 @@ fn a_machine_takes_the_first_accelerator_that_works() {
     bounded(|| {
         let guest = Guest::start(&["kvm", "tcg"]);
         assert_eq!(execute(&guest.vm, QueryStatus).status, "running");
-        guest.vm.type_on("tty", "!").unwrap();
+        guest.vm.console_write("tty", "!").unwrap();
         guest.vm.wait_any(&Mark::default(), [Wait::text("tty", "!")], LONG).unwrap();
     });
 }
@@ -82,7 +82,7 @@ fn commands_of_all_kinds_are_answered() {
         assert!(execute(vm, QueryStatus).running);
         assert_eq!(execute(vm, HumanMonitorCommand { command_line: "info name".into() }), "");
         assert!(execute(vm, ("qom-list", json!({"path": "/"}))).is_array());
-        let unread = execute(vm, Unread("query-status"));
+        let unread = execute(vm, WithRawReply("query-status"));
         assert!(unread.as_str().starts_with('{'), "{unread:?}");
         assert_eq!(unread.read::<Value>().unwrap(), execute(vm, "query-status"));
         let raw = vm.execute_raw(r#" {"execute": "qom-list", "arguments": {"path": "/"}} "#).unwrap();
@@ -97,7 +97,7 @@ fn commands_of_all_kinds_are_answered() {
 #[test]
 fn a_large_reply_arrives_whole() {
     with_empty_machine(|vm| {
-        let schema = execute(vm, Unread("query-qmp-schema"));
+        let schema = execute(vm, WithRawReply("query-qmp-schema"));
         assert!(schema.as_bytes().len() > 100_000);
         assert!(schema.read::<Vec<Value>>().unwrap().iter().any(|entity| entity["name"] == "query-status"));
     });
@@ -134,7 +134,7 @@ fn what_makes_no_sense_is_not_sent() {
         for misuse in misuses {
             assert!(matches!(misuse, Some(CommandError::Misuse(_))), "{misuse:?}");
         }
-        assert_eq!(vm.type_on("tty", "!"), Err(Misuse::UnknownConsole("tty".into())));
+        assert_eq!(vm.console_write("tty", "!"), Err(Misuse::UnknownConsole("tty".into())));
         let nothing = vm.wait_any(&Mark::default(), [], LONG);
         assert_eq!(nothing, Err(WaitError::Misuse(Misuse::EmptyWait)));
         assert!(execute(vm, QueryStatus).running);
@@ -142,7 +142,7 @@ fn what_makes_no_sense_is_not_sent() {
 }
 
 #[test]
-fn a_reply_of_another_type_is_kept() {
+fn a_reply_of_another_type_outlives_parent() {
     #[derive(Debug)]
     struct Wrong;
     impl Command for Wrong {
@@ -185,7 +185,7 @@ fn the_guest_echoes_what_is_typed() {
         let text = "The Quik Brown Dog Jums Ove Te Lay Gul, 0123456789. "
             .repeat(20)
             .replace(['p', 'r', 'c', 'x', 'f', 'h'], "");
-        vm.type_on("tty", format!("{text}$")).unwrap();
+        vm.console_write("tty", format!("{text}$")).unwrap();
         let hit = vm.wait_any(&mark, [Wait::text("tty", "$")], LONG).unwrap();
         assert_eq!(hit.found, Found::Text(format!("{text}$")));
         assert_eq!(vm.console("tty", &mark).unwrap(), format!("{text}$").as_bytes());
@@ -203,10 +203,10 @@ fn the_first_of_several_things_ends_a_wait() {
         let hit = vm.wait_any(&mark, things(), LONG).unwrap();
         assert!(matches!((hit.index, &hit.found), (0, Found::Event(event)) if event.name() == "STOP"));
         execute(vm, "cont");
-        vm.type_on("tty", "$").unwrap();
+        vm.console_write("tty", "$").unwrap();
         let hit = vm.wait_any(&hit.mark, things(), LONG).unwrap();
         assert_eq!(hit.index, 1);
-        vm.type_on("tty", "p").unwrap();
+        vm.console_write("tty", "p").unwrap();
         let hit = vm.wait_any(&hit.mark, things(), LONG).unwrap();
         let (2, Found::End(outcome)) = (hit.index, hit.found) else { panic!() };
         assert_eq!(outcome.cause, Cause::PowerOff);
@@ -222,7 +222,7 @@ fn events_are_told_apart_by_their_data() {
         let reset = |guest: bool| Wait::event("RESET").with(json!({"guest": guest}));
         assert_eq!(vm.wait_any(&mark, [reset(true), reset(false)], LONG).unwrap().index, 1);
         vm.wait_any(&mark, [Wait::text("tty", GREETING)], LONG).unwrap();
-        vm.type_on("tty", "r").unwrap();
+        vm.console_write("tty", "r").unwrap();
         assert_eq!(vm.wait_any(&mark, [reset(true)], LONG).unwrap().index, 0);
     });
 }
@@ -277,8 +277,8 @@ fn two_machines_live_side_by_side() {
         let threads = [(); 2].map(|()| spawn(|| Guest::start(&["tcg"])));
         let [one, two] = threads.map(|thread| thread.join().unwrap());
         assert_ne!(one.vm.pid(), two.vm.pid());
-        one.vm.type_on("tty", "1").unwrap();
-        two.vm.type_on("tty", "2").unwrap();
+        one.vm.console_write("tty", "1").unwrap();
+        two.vm.console_write("tty", "2").unwrap();
         for (guest, text) in [(&one, "1"), (&two, "2")] {
             guest.vm.wait_any(&Mark::default(), [Wait::text("tty", text)], LONG).unwrap();
         }

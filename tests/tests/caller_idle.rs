@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use qemu_machine_blocking::{Cause, Config, Limits, Mark, Vm, Wait};
-use qemu_machine_tests::census::Watched;
 use qemu_machine_tests::guest::{
     FLOOD_BYTES, FLOOD_LINES, FLOODED, GREETING, ImageFile, Letter, POWERING_OFF, arguments, flood_line,
 };
+use qemu_machine_tests::leak_check::Watched;
 use qemu_machine_tests::{bounded_by, qemu};
 
 /// A mebibyte through an emulated serial port takes seconds.
@@ -24,7 +24,7 @@ fn launch(image: &ImageFile, limits: Limits) -> Vm {
 fn flood_and_power_off(vm: &Vm) {
     let process = Watched::new(vm.pid().unwrap()).unwrap();
     // The second letter stays in the serial port until the guest is done with the first.
-    vm.type_on("tty", [Letter::Flood.byte(), Letter::PowerOff.byte()]).unwrap();
+    vm.console_write("tty", [Letter::Flood.byte(), Letter::PowerOff.byte()]).unwrap();
     process.assert_ends_within(LONG);
 }
 

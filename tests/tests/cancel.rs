@@ -1,4 +1,4 @@
-//! Proves that a future of the smol runtime may be dropped at any await, at any point of its life: it costs no event,
+//! Proves that a future of the smol runtime may be dropped at any await, at any point of its run: it costs no event,
 //! no reply of another caller, and not the connection.
 
 use std::future::Future;
@@ -94,7 +94,7 @@ fn g03_a_dropped_wait_loses_no_event() {
 }
 
 #[test]
-fn g03_a_dropped_consumer_call_loses_no_event() {
+fn g03_a_dropped_subscription_call_loses_no_event() {
     with_machine(|vm| async move {
         let mut events = vm.events([Wait::event("STOP"), Wait::event("RESUME")]).unwrap();
         for polls in [0, 1, 1, 0, 1] {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use qemu_machine_blocking::{Config, LaunchError, LaunchFailure, Mark, Vm, Wait};
 use qemu_machine_tests::PATIENCE;
-use qemu_machine_tests::census::{bytes, leaving_nothing};
+use qemu_machine_tests::leak_check::{bytes, leaving_nothing};
 use qemu_machine_tests::scripted::Script;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -31,7 +31,7 @@ fn descriptors_of(pid: u32) -> Descriptors {
         .filter_map(|entry| {
             let entry = entry.unwrap();
             let number = entry.file_name().to_str().unwrap().parse().unwrap();
-            // The keeper may be closing some of ours right now.
+            // The supervisor may be closing some of ours right now.
             Some((number, read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
         })
         .collect();

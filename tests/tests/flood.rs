@@ -15,7 +15,7 @@ const PART: usize = 50_000;
 const EVENT: &str =
     "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 78}}\r\n";
 
-/// What is remembered and what one listener has in its queue is a megabyte each, with what holds it together, and most of it
+/// What is remembered and what one subscription has in its queue is a megabyte each, with what holds it together, and most of it
 /// is the same; and there are buffers. That is about two in all, and a hundred came.
 const MOST: u64 = 5 << 20;
 
@@ -48,7 +48,7 @@ fn flooded(flood: impl FnOnce() -> (usize, u64) + Send + 'static) {
         let grown = peak().saturating_sub(before);
         println!("{queued} queued, {missed} counted, {grown} bytes");
         assert_eq!(queued as u64 + missed, (PARTS * PART) as u64, "each is there or counted");
-        assert!(queued * EVENT.trim_end().len() <= Limits::default().listener, "{queued}");
+        assert!(queued * EVENT.trim_end().len() <= Limits::default().subscription, "{queued}");
         assert!(grown <= MOST, "{grown} bytes");
     });
 }
@@ -88,21 +88,21 @@ fn g09_a_million_events_in_a_task() {
 
 #[test]
 fn g09_a_million_events_in_a_loop() {
-    use qemu_machine_mio::{Desk, Vm};
+    use qemu_machine_mio::{EventLoop, Vm};
 
     flooded(|| {
-        let mut desk = Desk::new().expect("there is a poll");
-        let (registry, tokens) = desk.parts();
+        let mut event_loop = EventLoop::new().expect("there is a poll");
+        let (registry, tokens) = event_loop.parts();
         let mut vm = [Vm::launch(config(), registry, tokens).expect("it starts")];
-        desk.run(&mut vm, |vm| vm[0].launched()).expect("the poll works").expect("it is launched");
-        let listener = vm[0].listen(&Mark::default(), [Wait::any_event()]).expect("they are events");
+        event_loop.run(&mut vm, |vm| vm[0].launched()).expect("the poll works").expect("it is launched");
+        let subscription = vm[0].subscribe(&Mark::default(), [Wait::any_event()]).expect("they are events");
         for (command, reply) in [("first", 1), ("second", 2)] {
             let ticket = vm[0].execute_by(command, LONG).expect("there is a monitor");
-            let answer = desk.run(&mut vm, |vm| vm[0].claim(&ticket)).expect("the poll works");
+            let answer = event_loop.run(&mut vm, |vm| vm[0].claim(&ticket)).expect("the poll works");
             assert_eq!(answer.expect("it answers"), reply);
         }
-        let missed = vm[0].missed_events(listener);
-        let queued = std::iter::from_fn(|| vm[0].next_event(listener)).count();
+        let missed = vm[0].missed_events(subscription);
+        let queued = std::iter::from_fn(|| vm[0].next_event(subscription)).count();
         (queued, missed)
     });
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use qemu_machine_blocking::errand::{Caused, ErrandError};
+use qemu_machine_blocking::procedure::{ExecuteAndWait, ProcedureError};
 use qemu_machine_blocking::{
     Cause, CommandError, Deadline, FOREVER, Found, Mark, Progress, Rung, Shutdown, Vm, Wait, WaitError, until,
 };
@@ -22,7 +22,7 @@ fn everybody_is_freed(end: impl FnOnce(&Vm), cause: &Cause) {
     let mut events = vm.events(never()).expect("it lives");
     thread::scope(|threads| {
         let command = threads.spawn(|| vm.execute_by("slow", FOREVER));
-        let errand = threads.spawn(|| vm.run(Caused::new(&"slower", never()), FOREVER));
+        let procedure = threads.spawn(|| vm.run(ExecuteAndWait::new(&"slower", never()), FOREVER));
         let wait = threads.spawn(|| vm.wait_any(&Mark::default(), never(), FOREVER));
         let or_end = threads.spawn(|| vm.wait_any(&Mark::default(), [Wait::event("NEVER"), Wait::end()], FOREVER));
         let last = threads.spawn(|| vm.wait(FOREVER));
@@ -31,7 +31,7 @@ fn everybody_is_freed(end: impl FnOnce(&Vm), cause: &Cause) {
         end(&vm);
         let lost = CommandError::Disconnected(Progress::Sent);
         assert_eq!(command.join().unwrap(), Err(lost.clone()));
-        assert_eq!(errand.join().unwrap().unwrap_err(), ErrandError::Command(lost));
+        assert_eq!(procedure.join().unwrap().unwrap_err(), ProcedureError::Command(lost));
         let is_ended = |error: WaitError| matches!(error, WaitError::Ended(outcome) if outcome.cause == *cause);
         assert!(is_ended(wait.join().unwrap().unwrap_err()));
         assert!(matches!(or_end.join().unwrap().unwrap().found, Found::End(outcome) if outcome.cause == *cause));

@@ -1,11 +1,12 @@
 //! Proves what may cross and be shared between threads: each line here compiles, or the build fails.
 
-use qemu_machine_core::errand::{Caused, FollowJob, Migrate, News, Next, Run, Unplug};
 use qemu_machine_core::lifecycle::Lifecycle;
+use qemu_machine_core::procedure::{self, ExecuteAndWait, FollowJob, Migrate, Run, Unplug};
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
     CommandError, CommandLine, Config, Descriptor, Effect, Event, Found, Hit, Identity, LaunchError, Limits, Machine,
-    Mark, Misuse, Notice, Outcome, Payload, PortError, Raw, Schema, Shutdown, Ticket, Unread, Value, Wait, WaitError,
+    Mark, Misuse, Notice, Outcome, Payload, Raw, Schema, ServiceError, Shutdown, Ticket, Value, Wait, WaitError,
+    WithRawReply,
 };
 
 /// Goes to another thread, is used by several at once, and holds nothing that is borrowed.
@@ -26,28 +27,28 @@ fn what_the_core_gives_is_free() {
     is_free::<(Machine, Session, Lifecycle, Effect, Notice)>();
     is_free::<(Event, Payload, Value, Outcome, Schema)>();
     is_free::<(Mark, Wait, Hit, Found)>();
-    is_free::<(Unplug, Migrate, Caused<&str>, News)>();
+    is_free::<(Unplug, Migrate, ExecuteAndWait<&str>, procedure::Input)>();
     // A ticket does not hold the command, so it is free whatever that is.
-    is_free::<(Ticket<Raw>, Ticket<Unread<std::rc::Rc<str>>>)>();
+    is_free::<(Ticket<Raw>, Ticket<WithRawReply<std::rc::Rc<str>>>)>();
     // What it reports to is the caller's, and called by one thread at a time.
-    is_sent::<(FollowJob, Run<FollowJob>, Next<FollowJob>)>();
+    is_sent::<(FollowJob, Run<FollowJob>, procedure::Output<FollowJob>)>();
     is_error::<CommandError>();
     is_error::<LaunchError>();
-    is_error::<PortError>();
+    is_error::<ServiceError>();
     is_error::<WaitError>();
     is_error::<Misuse>();
 }
 
 #[test]
 fn handles_for_threads_are_free() {
-    use qemu_machine_blocking::{Agent, Events, Tester, Vm};
-    is_free::<(Vm, Agent, Tester, Events)>();
+    use qemu_machine_blocking::{Agent, Events, Qtest, Vm};
+    is_free::<(Vm, Agent, Qtest, Events)>();
 }
 
 #[test]
 fn handles_for_tasks_are_free_and_so_is_what_they_await() {
-    use qemu_machine_smol::{Agent, Driver, Events, Tester, Vm};
-    is_free::<(Vm, Agent, Tester, Events)>();
+    use qemu_machine_smol::{Agent, Driver, Events, Qtest, Vm};
+    is_free::<(Vm, Agent, Qtest, Events)>();
     is_sent::<Driver>();
     let verbs = |vm: &Vm, events: &mut Events| {
         is_task(Vm::launch(Config::new("")));
@@ -63,6 +64,6 @@ fn handles_for_tasks_are_free_and_so_is_what_they_await() {
 
 #[test]
 fn a_machine_in_a_loop_moves_with_it() {
-    use qemu_machine_mio::{Desk, Vm};
-    is_sent::<(Vm, Desk)>();
+    use qemu_machine_mio::{EventLoop, Vm};
+    is_sent::<(Vm, EventLoop)>();
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use qemu_machine_tests::bounded_by;
-use qemu_machine_tests::census::{Scratch, Watched, descendants, send};
+use qemu_machine_tests::leak_check::{Scratch, Watched, descendants, send};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -11,8 +11,8 @@ use std::thread::spawn;
 use std::time::Duration;
 
 use qemu_machine_core::{Cause, Channel, Config, Mark, Misuse, Shutdown, State, Wait};
-use qemu_machine_mio::Desk;
-use qemu_machine_tests::census::{Scratch, send};
+use qemu_machine_mio::EventLoop;
+use qemu_machine_tests::leak_check::{Scratch, send};
 use qemu_machine_tests::{bounded, qemu};
 use rustix::process::Signal;
 
@@ -31,11 +31,11 @@ fn on_smol() -> qemu_machine_smol::Vm {
     smol::block_on(qemu_machine_smol::Vm::launch(config())).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn on_mio(config: Config) -> (Desk, qemu_machine_mio::Vm) {
-    let mut desk = Desk::new().unwrap();
-    let (registry, tokens) = desk.parts();
+fn on_mio(config: Config) -> (EventLoop, qemu_machine_mio::Vm) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (registry, tokens) = event_loop.parts();
     let vm = qemu_machine_mio::Vm::launch(config, registry, tokens).unwrap();
-    (desk, vm)
+    (event_loop, vm)
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn g24_a_waker_may_ask_the_machine() {
 }
 
 #[test]
-fn a_machine_may_be_kept_until_its_thread_ends() {
+fn a_machine_check_detachable_until_its_thread_ends() {
     thread_local! { static KEPT: RefCell<Option<qemu_machine_blocking::Vm>> = const { RefCell::new(None) }; }
 
     bounded(|| {
@@ -121,17 +121,17 @@ fn g24_calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
 #[test]
 fn a_loop_is_told_of_what_happened_before_its_first_turn() {
     bounded(|| {
-        let (mut desk, vm) = on_mio(Config::new("no-such-qemu"));
+        let (mut event_loop, vm) = on_mio(Config::new("no-such-qemu"));
         assert_eq!(vm.timeout(), Some(Duration::ZERO));
         let mut vms = [vm];
-        assert!(desk.run(&mut vms, |vms| vms[0].launched()).unwrap().is_err());
+        assert!(event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().is_err());
 
-        let (mut desk, vm) = on_mio(config());
+        let (mut event_loop, vm) = on_mio(config());
         let mut vms = [vm];
-        desk.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+        event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
         let status = vms[0].execute("query-status").unwrap();
         assert_eq!(vms[0].timeout(), Some(Duration::ZERO), "the request is not sent yet");
-        assert_eq!(desk.run(&mut vms, |vms| vms[0].claim(&status)).unwrap().unwrap()["running"], true);
+        assert_eq!(event_loop.run(&mut vms, |vms| vms[0].claim(&status)).unwrap().unwrap()["running"], true);
     });
 }
 
@@ -139,7 +139,7 @@ fn a_loop_is_told_of_what_happened_before_its_first_turn() {
 fn a_machine_without_a_monitor_has_its_consoles_on_every_loop() {
     bounded(|| {
         let config = Config::new(qemu()).args(["-S"]).without_monitor().serial("tty");
-        let (_desk, vm) = on_mio(config);
+        let (_event_loop, vm) = on_mio(config);
         assert_eq!(vm.machine().channels(), [Channel::Console(0)]);
     });
 }
@@ -150,15 +150,15 @@ fn commands_that_nobody_claims_are_refused_one_day() {
     bounded(|| {
         let mut limits = qemu_machine_core::Limits::default();
         limits.commands = 3;
-        let (mut desk, vm) = on_mio(config().limits(limits));
+        let (mut event_loop, vm) = on_mio(config().limits(limits));
         let mut vms = [vm];
-        desk.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+        event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
         let tickets: Vec<_> = (0..3).map(|_| vms[0].execute("query-status").unwrap()).collect();
         assert_eq!(vms[0].execute("query-status").map(drop), Err(Misuse::TooManyCommands(3)));
         vms[0].disown(tickets[0].id());
-        desk.run(&mut vms, |vms| vms[0].claim(&tickets[2])).unwrap().unwrap();
+        event_loop.run(&mut vms, |vms| vms[0].claim(&tickets[2])).unwrap().unwrap();
         let next = vms[0].execute("query-status").unwrap();
-        desk.run(&mut vms, |vms| vms[0].claim(&next)).unwrap().unwrap();
+        event_loop.run(&mut vms, |vms| vms[0].claim(&next)).unwrap().unwrap();
     });
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use qemu_machine_blocking::commands::QuerySchema;
 use qemu_machine_blocking::qapi::{Qapi, qmp};
 use qemu_machine_blocking::{CommandError, Config, Found, Mark, OutOfBand, Schema, Shutdown, Vm, Wait, json};
-use qemu_machine_mio::Desk;
+use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::scripted::Script;
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
@@ -140,16 +140,16 @@ fn every_runtime_has_them() {
             assert_eq!(status.status, qmp::RunState::prelaunch);
             vm.kill().await.expect("it was launched");
         });
-        let mut desk = Desk::new().expect("there is a poll to be had");
-        let (registry, tokens) = desk.parts();
+        let mut event_loop = EventLoop::new().expect("there is a poll to be had");
+        let (registry, tokens) = event_loop.parts();
         let mut vm = qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("it is registered");
         let vms = std::slice::from_mut(&mut vm);
-        desk.run(vms, |vms| vms[0].launched()).expect("the poll works").expect("it starts");
+        event_loop.run(vms, |vms| vms[0].launched()).expect("the poll works").expect("it starts");
         let ticket = vms[0].execute(Qapi(qmp::query_status {})).expect("it is sent");
-        let status = desk.run(vms, |vms| vms[0].claim(&ticket)).expect("the poll works").expect("it answers");
+        let status = event_loop.run(vms, |vms| vms[0].claim(&ticket)).expect("the poll works").expect("it answers");
         assert_eq!(status.status, qmp::RunState::prelaunch);
         vms[0].kill().expect("it was launched");
-        desk.run(vms, |vms| vms[0].outcome().map(drop)).expect("the poll works");
+        event_loop.run(vms, |vms| vms[0].outcome().map(drop)).expect("the poll works");
     });
 }
 

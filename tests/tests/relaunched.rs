@@ -1,4 +1,4 @@
-//! Proves that whoever waits gets the answer of the life that he asked in, though another launches the machine again as
+//! Proves that whoever waits gets the answer of the run that he asked in, though another launches the machine again as
 //! soon as it has ended.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
 const ROUNDS: usize = 20;
 
-/// Who is in the middle of a command whenever a life ends.
+/// Who is in the middle of a command whenever a run ends.
 const ASKERS: usize = 4;
 
 fn config() -> Config {

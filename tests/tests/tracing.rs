@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use qemu_machine_core::{Config, Shutdown};
-use qemu_machine_mio::Desk;
+use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::{bounded, bounded_by, qemu};
 
 /// The first run of the example has to compile it.
@@ -18,12 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const SECRET: &str = "correct horse battery staple";
 
 const ROWS: [&str; 3] = ["blocking", "mio", "smol_on_smol"];
-const LIFE: &str = "qemu_machine::life";
+const LIFECYCLE: &str = "qemu_machine::lifecycle";
 const WIRE: &str = "qemu_machine::wire";
 
 /// An event as the example prints it.
 #[derive(Debug)]
-struct Told {
+struct Logged {
     level: String,
     target: String,
     /// The machine in whose span it is, and the id of the process as the span has it.
@@ -33,7 +33,7 @@ struct Told {
     fields: BTreeMap<String, String>,
 }
 
-impl Told {
+impl Logged {
     fn read(line: &str) -> Option<Self> {
         let mut parts = line.split('\t').map(String::from);
         let mut next = || parts.next();
@@ -56,7 +56,7 @@ fn printed() -> &'static str {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let output = Command::new(cargo)
                 .args(["run", "--quiet", "--locked", "--offline", "--package", "qemu-machine-tests"])
-                .args(["--features", "tracing", "--example", "told", "--", env!("CARGO_BIN_EXE_scripted-qemu")])
+                .args(["--features", "tracing", "--example", "traced", "--", env!("CARGO_BIN_EXE_scripted-qemu")])
                 .output()
                 .expect("cargo runs, as it runs this test");
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -66,15 +66,15 @@ fn printed() -> &'static str {
     })
 }
 
-fn told() -> impl Iterator<Item = Told> {
-    printed().lines().filter_map(Told::read)
+fn told() -> impl Iterator<Item = Logged> {
+    printed().lines().filter_map(Logged::read)
 }
 
-/// One life without what differs between any two: processes, paths, and the version of QEMU.
-fn life(row: &str, life: &str) -> Vec<String> {
-    let name = format!("{row}:{life}");
-    let lines = told().filter(|told| told.target == LIFE && told.machine == name);
-    let line = |told: Told| {
+/// One run without what differs between any two: processes, paths, and the version of QEMU.
+fn run(row: &str, run: &str) -> Vec<String> {
+    let name = format!("{row}:{run}");
+    let lines = told().filter(|told| told.target == LIFECYCLE && told.machine == name);
+    let line = |told: Logged| {
         let what = ["rung", "status", "cause", "why", "fault"].map(|field| told.field(field)).concat();
         format!("{} {} {what}", told.level, told.message).trim_end().to_owned()
     };
@@ -83,12 +83,12 @@ fn life(row: &str, life: &str) -> Vec<String> {
 
 /// All that went over a channel, however it was cut.
 fn carried(machine: &str, channel: &str, direction: &str) -> String {
-    let on = |told: &Told| told.machine == machine && told.field("channel") == channel && told.message == direction;
+    let on = |told: &Logged| told.machine == machine && told.field("channel") == channel && told.message == direction;
     told().filter(on).map(|told| told.field("text").to_owned()).collect()
 }
 
 #[test]
-fn row_36_a_life_is_told_in_order() {
+fn row_36_a_run_is_told_in_order() {
     let expected = [
         "DEBUG prepared",
         "INFO spawned",
@@ -97,7 +97,7 @@ fn row_36_a_life_is_told_in_order() {
         "DEBUG exited exit status 0",
         "INFO ended ended by the caller (quit)",
     ];
-    assert_eq!(life("blocking", "asked"), expected);
+    assert_eq!(run("blocking", "asked"), expected);
     let expected = [
         "DEBUG prepared",
         "INFO spawned",
@@ -106,7 +106,7 @@ fn row_36_a_life_is_told_in_order() {
         "DEBUG exited signal 9 (SIGKILL)",
         "INFO ended ended by the caller (SIGKILL)",
     ];
-    assert_eq!(life("blocking", "dropped"), expected);
+    assert_eq!(run("blocking", "dropped"), expected);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn row_36_a_launch_that_fails_is_told_with_its_reason() {
         format!("INFO failed {reason}"),
         "INFO ended was not started".into(),
     ];
-    assert_eq!(life("blocking", "missing"), expected);
+    assert_eq!(run("blocking", "missing"), expected);
     let expected = [
         "DEBUG prepared",
         "INFO spawned",
@@ -126,7 +126,7 @@ fn row_36_a_launch_that_fails_is_told_with_its_reason() {
         "INFO failed QEMU ended before its monitor answered the capabilities negotiation",
         "INFO ended QEMU exited by itself (status 1)",
     ];
-    assert_eq!(life("blocking", "refused"), expected);
+    assert_eq!(run("blocking", "refused"), expected);
 }
 
 /// An error quotes what the peer said. What is told above the level of the wire does not.
@@ -143,14 +143,14 @@ fn row_36_the_words_of_the_peer_are_no_reason() {
             "DEBUG exited signal 9 (SIGKILL)",
             "INFO ended killed because its launch had failed",
         ];
-        assert_eq!(life("blocking", name), expected);
+        assert_eq!(run("blocking", name), expected);
     }
 }
 
 #[test]
-fn row_36_every_runtime_tells_the_same_life() {
+fn row_36_every_runtime_tells_the_same_run() {
     for name in ["asked", "dropped", "missing", "refused", "broken", "declined"] {
-        let [blocking, mio, smol] = ROWS.map(|row| life(row, name));
+        let [blocking, mio, smol] = ROWS.map(|row| run(row, name));
         assert!(blocking.len() > 3, "{blocking:?}");
         assert_eq!(mio, blocking, "{name} on mio");
         assert_eq!(smol, blocking, "{name} on smol");
@@ -173,15 +173,15 @@ fn row_36_what_was_prepared_and_started_is_told() {
 /// Without it, machines that live at once could not be told apart.
 #[test]
 fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
-    let mut lives: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+    let mut lives: BTreeMap<String, Vec<Logged>> = BTreeMap::new();
     for told in told() {
         lives.entry(told.machine.clone()).or_default().push(told);
     }
     assert_eq!(lives.len(), 3 * 6 + 2, "{:?}", lives.keys());
-    for (machine, life) in lives {
-        assert!(machine.contains(':'), "{machine:?} is no name of the example's: {life:?}");
-        let born = life.iter().position(|told| told.message == "spawned");
-        let (before, after) = life.split_at(born.unwrap_or(life.len()));
+    for (machine, run) in lives {
+        assert!(machine.contains(':'), "{machine:?} is no name of the example's: {run:?}");
+        let born = run.iter().position(|told| told.message == "spawned");
+        let (before, after) = run.split_at(born.unwrap_or(run.len()));
         assert!(before.iter().all(|told| told.pid == "-"), "{before:?}");
         assert!(after.iter().all(|told| told.pid == after[0].field("pid")), "{after:?}");
     }
@@ -190,7 +190,7 @@ fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
 #[test]
 fn g23_the_wire_is_told_at_trace_only() {
     for told in told() {
-        assert!([LIFE, WIRE].contains(&told.target.as_str()), "{told:?}");
+        assert!([LIFECYCLE, WIRE].contains(&told.target.as_str()), "{told:?}");
         assert_eq!(told.target == WIRE, told.level == "TRACE", "{told:?}");
     }
     for row in ROWS {
@@ -208,7 +208,7 @@ fn g23_the_wire_is_told_at_trace_only() {
 
 #[test]
 fn g23_a_secret_is_told_at_trace_only() {
-    let with_secret: Vec<Told> =
+    let with_secret: Vec<Logged> =
         told().filter(|told| told.fields.values().any(|value| value.contains(SECRET))).collect();
     assert_eq!(with_secret.len(), ROWS.len(), "each runtime sends it once: {with_secret:?}");
     assert!(with_secret.iter().all(|told| told.level == "TRACE"), "{with_secret:?}");
@@ -259,14 +259,14 @@ fn row_36_a_handle_of_smol_shows_where_its_machine_stands() {
 #[test]
 fn row_36_a_machine_of_mio_shows_where_it_stands() {
     bounded(|| {
-        let mut desk = Desk::new().expect("there is a poll to be had");
-        let (registry, tokens) = desk.parts();
+        let mut event_loop = EventLoop::new().expect("there is a poll to be had");
+        let (registry, tokens) = event_loop.parts();
         let mut vm = qemu_machine_mio::Vm::launch(idle(), registry, tokens).expect("a good configuration");
         let vms = std::slice::from_mut(&mut vm);
-        desk.run(vms, |vms| vms[0].launched()).expect("the poll works").unwrap_or_else(|error| panic!("{error}"));
+        event_loop.run(vms, |vms| vms[0].launched()).expect("the poll works").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(format!("{vm:?}"), running(vm.machine().pid()));
         vm.shutdown(Shutdown::default()).expect("it was launched");
-        desk.run(std::slice::from_mut(&mut vm), |vms| vms[0].outcome().map(drop)).expect("the poll works");
+        event_loop.run(std::slice::from_mut(&mut vm), |vms| vms[0].outcome().map(drop)).expect("the poll works");
         assert_eq!(format!("{vm:?}"), ENDED);
     });
 }

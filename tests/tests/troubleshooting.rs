@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use qemu_machine_blocking::commands::{QuerySchema, QueryStatus};
-use qemu_machine_blocking::errand::{FollowJob, Unplug};
+use qemu_machine_blocking::procedure::{FollowJob, Unplug};
 use qemu_machine_blocking::{Address, Config, Limits, Peer, Shutdown, Vm, Wait, json};
-use qemu_machine_tests::census::{Scratch, bytes, send, stop};
+use qemu_machine_tests::leak_check::{Scratch, bytes, send, stop};
 use qemu_machine_tests::scripted::{Action, Script};
 use qemu_machine_tests::{bounded_by, qemu};
 use rustix::process::Signal;
@@ -18,7 +18,7 @@ const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 /// For what is to run out of time. What it waits for does not come, however long it is.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// For what is asked for a sign of life when half of it is over, and answers, on a busy computer as well.
+/// For what is asked for a heartbeat when half of it is over, and answers, on a busy computer as well.
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// All symptoms one after the other: each takes a second or two at most.

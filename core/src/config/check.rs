@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Config, Dialect, Front};
+use super::{Config, Dialect, Frontend};
 use crate::fault::Misuse;
 use crate::transport::{Address, Monitor, Peer};
 
@@ -58,8 +58,8 @@ impl Config {
             return wrong("the program has no name");
         }
         let devices = self.consoles.iter().filter_map(|console| match &console.front {
-            Front::Device(device) => Some(device),
-            Front::Serial | Front::Chardev => None,
+            Frontend::Device(device) => Some(device),
+            Frontend::Serial | Frontend::Chardev => None,
         });
         let logs = self.consoles.iter().filter_map(|console| console.log.as_ref());
         let opaques = self.added.iter().map(|added| &added.opaque);

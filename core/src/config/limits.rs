@@ -12,12 +12,12 @@ pub struct Limits {
     /// The past events, in bytes of memory, each with its [`OVERHEAD`](crate::Event::OVERHEAD): 1 MiB is some three
     /// thousand. Beyond it the oldest are forgotten and counted.
     pub events: usize,
-    /// The events that wait for one listener, in bytes of memory as well: as many as are remembered, so that a listener may begin with
-    /// all of them. Beyond it the oldest are dropped and counted, for that listener alone.
-    pub listener: usize,
-    /// Listeners at once: 64 full queues are as much as one message may be. Each looks at every event. Beyond it,
+    /// The events that wait for one subscription, in bytes of memory as well: as many as are remembered, so that a subscription may begin with
+    /// all of them. Beyond it the oldest are dropped and counted, for that subscription alone.
+    pub subscription: usize,
+    /// Subscriptions at once: 64 full queues are as much as one message may be. Each looks at every event. Beyond it,
     /// listening is refused.
-    pub listeners: usize,
+    pub subscriptions: usize,
     /// The output of one console, in bytes: 1 MiB is a long boot. Beyond it the oldest bytes are forgotten and
     /// counted.
     pub console: usize,
@@ -39,8 +39,8 @@ impl Default for Limits {
         Self {
             message: 64 << 20,
             events: 1 << 20,
-            listener: 1 << 20,
-            listeners: 64,
+            subscription: 1 << 20,
+            subscriptions: 64,
             console: 1 << 20,
             console_input: 1 << 20,
             commands: 10_000,

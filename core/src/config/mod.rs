@@ -17,8 +17,8 @@ mod parts;
 mod preparation;
 
 pub use limits::Limits;
-pub(crate) use parts::{Added, ConsolePart, Front};
-pub use parts::{Dialect, Port};
+pub(crate) use parts::{Added, ConsolePart, Frontend};
+pub use parts::{Dialect, Service};
 
 /// What to run, and how.
 ///
@@ -53,7 +53,7 @@ pub struct Config {
     pub(crate) consoles: Vec<ConsolePart>,
     /// A console that was to have a log and is not there.
     pub(crate) unknown_log: Option<String>,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Vec<Service>,
     pub(crate) added: Vec<Added>,
     pub(crate) terminal: bool,
     pub(crate) peer: Option<Peer>,
@@ -125,12 +125,12 @@ impl Config {
         Self { peer: Some(peer), ..Self::new("") }
     }
 
-    /// A machine that was launched to be [kept](Self::keep_when_we_die), by us before a restart or by another program.
+    /// A machine that was launched to be [kept](Self::outlive_parent), by us before a restart or by another program.
     /// Nothing is dialled unless the process is the very same, and its socket too. Events between the two sessions are
     /// missed; that is told with [`Notice::Gap`](crate::Notice::Gap).
     #[must_use]
     pub fn resume(identity: Identity) -> Self {
-        Self::attach(Peer::Kept(identity))
+        Self::attach(Peer::Detached(identity))
     }
 
     /// What is spoken by what we are [attached](Self::attach) to, when it is not QMP.
@@ -217,7 +217,7 @@ impl Config {
         self.monitor(Monitor::None)
     }
 
-    /// One more monitor for people (`-monitor null`) that nobody uses. Some tests want to see that QEMU has two.
+    /// One more human monitor (`-monitor null`) that nobody uses. Some tests want to see that QEMU has two.
     #[must_use]
     pub fn null_monitor(mut self) -> Self {
         self.null_monitor = true;
@@ -229,13 +229,13 @@ impl Config {
     /// What it prints is read all the time, whether anybody looks or not, so that it never stops the guest.
     #[must_use]
     pub fn serial(self, name: impl Into<String>) -> Self {
-        self.console(Some(name.into()), Front::Serial)
+        self.console(Some(name.into()), Frontend::Serial)
     }
 
     /// Leaves the guest's next serial port unconnected (`-serial null`), so that the console behind it is a later one.
     #[must_use]
     pub fn no_serial(self) -> Self {
-        self.console(None, Front::Serial)
+        self.console(None, Frontend::Serial)
     }
 
     /// A console on a device, which is given up to its chardev: `isa-debugcon,iobase=0xe9`, say. QEMU makes devices in
@@ -243,14 +243,14 @@ impl Config {
     /// take [`chardev`](Self::chardev).
     #[must_use]
     pub fn console_on(self, name: impl Into<String>, device: impl Into<Vec<u8>>) -> Self {
-        self.console(Some(name.into()), Front::Device(device.into()))
+        self.console(Some(name.into()), Frontend::Device(device.into()))
     }
 
     /// A console as a chardev of this name, for which the caller's own arguments find a use: `-debugcon chardev:NAME`,
-    /// or a second monitor for people.
+    /// or a second human monitor.
     #[must_use]
     pub fn chardev(self, name: impl Into<String>) -> Self {
-        self.console(Some(name.into()), Front::Chardev)
+        self.console(Some(name.into()), Frontend::Chardev)
     }
 
     /// Also writes what a console prints to a file, from its first byte to its last. QEMU itself does it; QEMU's Python
@@ -267,7 +267,7 @@ impl Config {
         self
     }
 
-    fn console(mut self, name: Option<String>, front: Front) -> Self {
+    fn console(mut self, name: Option<String>, front: Frontend) -> Self {
         self.consoles.push(ConsolePart { name, front, log: None });
         self
     }
@@ -275,17 +275,17 @@ impl Config {
     /// A port for the guest agent: a virtio-serial device with `org.qemu.guest_agent.0` on it.
     #[must_use]
     pub fn guest_agent(self) -> Self {
-        self.port(Port::GuestAgent)
+        self.port(Service::GuestAgent)
     }
 
-    /// A port for QEMU's device tester. Debian's QEMU takes its commands beside any accelerator, but has no
+    /// A port for QEMU's qtest. Debian's QEMU takes its commands beside any accelerator, but has no
     /// `-accel qtest`, and so no clock that can be stepped.
     #[must_use]
     pub fn qtest(self) -> Self {
-        self.port(Port::Qtest)
+        self.port(Service::Qtest)
     }
 
-    fn port(mut self, port: Port) -> Self {
+    fn port(mut self, port: Service) -> Self {
         if !self.ports.contains(&port) {
             self.ports.push(port);
         }
@@ -346,12 +346,12 @@ impl Config {
     /// Its consoles are at their end with us; what the guest prints after that is lost, except in the
     /// [logs of consoles](Self::console_log). So are the ports.
     #[must_use]
-    pub fn keep_when_we_die(mut self) -> Self {
+    pub fn outlive_parent(mut self) -> Self {
         self.kept = true;
         self.monitor(Monitor::Offered)
     }
 
-    /// Never asks QEMU for a sign of life: what is sent is what the callers said, and a command that runs out of time
+    /// Never asks QEMU for a heartbeat: what is sent is what the callers said, and a command that runs out of time
     /// does not say whether QEMU is busy or stuck. See [`Liveness`](crate::Liveness).
     #[must_use]
     pub fn without_heartbeat(mut self) -> Self {

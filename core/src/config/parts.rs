@@ -13,7 +13,7 @@ use crate::descriptor::Descriptor;
 pub(crate) struct ConsolePart {
     /// None: nobody reads or writes it.
     pub(crate) name: Option<String>,
-    pub(crate) front: Front,
+    pub(crate) front: Frontend,
     /// The file that takes what it prints as well.
     #[serde(with = "crate::record::as_text")]
     pub(crate) log: Option<Vec<u8>>,
@@ -22,7 +22,7 @@ pub(crate) struct ConsolePart {
 /// What the guest sees of a console.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Front {
+pub(crate) enum Frontend {
     /// Its next serial port.
     Serial,
     /// This device, up to the chardev.
@@ -44,23 +44,23 @@ pub(crate) struct Added {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(rename_all = "snake_case")]
-pub enum Port {
+pub enum Service {
     /// The virtio-serial port on which a guest agent listens (`org.qemu.guest_agent.0`).
     GuestAgent,
-    /// QEMU's device tester (`-qtest`).
+    /// QEMU's qtest (`-qtest`).
     Qtest,
 }
 
-impl fmt::Display for Port {
+impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::GuestAgent => "guest agent's port",
-            Self::Qtest => "device tester's port",
+            Self::GuestAgent => "guest agent service",
+            Self::Qtest => "qtest service",
         })
     }
 }
 
-impl Port {
+impl Service {
     /// What is spoken there.
     #[must_use]
     pub fn dialect(self) -> Dialect {
@@ -89,6 +89,6 @@ pub enum Dialect {
     Qmp,
     /// The guest agent's: neither of these, but a way to find the end of what is stale (`guest-sync-delimited`).
     GuestAgent,
-    /// The device tester's: lines of text, answered in their order.
+    /// qtest's: lines of text, answered in their order.
     Qtest,
 }

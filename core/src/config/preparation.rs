@@ -27,7 +27,7 @@ impl Config {
         match (&self.peer, &self.monitor) {
             (Some(Peer::Dial(address)), _) => Transport::Dial(address.clone()),
             (Some(Peer::Listen(address)), _) | (None, Monitor::At(address)) => Transport::Listen(address.clone()),
-            (Some(Peer::Kept(identity)), _) => Transport::Kept(identity.clone()),
+            (Some(Peer::Detached(identity)), _) => Transport::Detached(identity.clone()),
             (Some(Peer::Connected(descriptor)), _) => Transport::Given(descriptor.clone()),
             (None, Monitor::Socket) => Transport::ListenIn(self.socket_directory.clone()),
             (None, Monitor::Offered) => Transport::Offer(self.socket_directory.clone()),

@@ -2,9 +2,9 @@
 
 mod filter;
 mod history;
-mod listener;
 mod matcher;
 mod queue;
+mod subscription;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -19,9 +19,9 @@ use queue::Queue;
 
 pub(crate) use filter::Filter;
 pub use history::History;
-pub use listener::ListenerId;
-pub(crate) use listener::Listeners;
 pub use matcher::matches;
+pub use subscription::SubscriptionId;
+pub(crate) use subscription::Subscriptions;
 
 /// Something that happened in QEMU, as it said it.
 ///

@@ -1,7 +1,8 @@
 //! Decides what is wanted of a machine, and which wishes give way to which.
 
-use super::{Ladder, Order, Phase, Rung, Shutdown, Wiring};
+use super::{Ladder, Phase, Rung, Shutdown, Wiring};
 use crate::effect::Signal;
+use crate::lifecycle;
 use crate::time::Moment;
 
 /// What is wanted.
@@ -46,7 +47,7 @@ pub enum Intent {
     },
     /// That what was made for it is removed.
     Clean(Cleaning),
-    /// Nothing more: this life is over.
+    /// Nothing more: this run is over.
     Done,
 }
 
@@ -64,7 +65,7 @@ pub enum Cleaning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
-    /// Begin a life.
+    /// Begin a run.
     Launch {
         /// When it must be ready; none: whenever.
         until: Option<Moment>,
@@ -84,8 +85,8 @@ pub enum Request {
 }
 
 impl Intent {
-    /// Whether a life is going on.
-    pub(super) fn is_life(self) -> bool {
+    /// Whether a run is going on.
+    pub(super) fn is_run(self) -> bool {
         !matches!(self, Self::Idle | Self::Done)
     }
 
@@ -138,9 +139,9 @@ impl Intent {
         if let Self::Killed { .. } = self { Self::Killed { until: now } } else { self }
     }
 
-    pub(super) fn log_read(self, emit: &mut impl FnMut(Order)) -> Self {
+    pub(super) fn log_read(self, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
         if self == Self::Clean(Cleaning::Log) {
-            emit(Order::Remove);
+            emit(lifecycle::Output::Remove);
             return Self::Clean(Cleaning::Remove);
         }
         self

@@ -10,7 +10,7 @@ use crate::lifecycle::LaunchFailure;
 pub enum Wiring {
     /// There is no monitor.
     Absent,
-    /// The process has its end from its birth.
+    /// The process has its end from its run_start.
     #[default]
     Inherited,
     /// The process dials us.
@@ -45,14 +45,14 @@ pub enum Link {
 /// What is told of the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum LinkNews {
+pub enum LinkEvent {
     /// It is connected.
     Opened,
     /// It cannot be connected, for this reason.
     OpenFailed(LaunchFailure),
     /// The greeting came.
     Greeted,
-    /// There will be no greeting: it is a guest agent, or a device tester.
+    /// There will be no greeting: it is a guest agent, or qtest.
     Syncing,
     /// The negotiation succeeded.
     Negotiated,
@@ -95,27 +95,27 @@ impl fmt::Display for Phase {
 }
 
 impl Link {
-    pub(super) fn step(self, news: &LinkNews) -> Self {
+    pub(super) fn step(self, news: &LinkEvent) -> Self {
         match (self, news) {
-            (Self::Opening, LinkNews::Opened) => Self::Greeting,
-            (Self::Greeting, LinkNews::Greeted) => Self::Negotiating,
-            (Self::Greeting, LinkNews::Syncing) => Self::Syncing,
-            (Self::Negotiating | Self::Syncing, LinkNews::Negotiated) => Self::Ready,
-            (Self::Opening, LinkNews::OpenFailed(_))
+            (Self::Opening, LinkEvent::Opened) => Self::Greeting,
+            (Self::Greeting, LinkEvent::Greeted) => Self::Negotiating,
+            (Self::Greeting, LinkEvent::Syncing) => Self::Syncing,
+            (Self::Negotiating | Self::Syncing, LinkEvent::Negotiated) => Self::Ready,
+            (Self::Opening, LinkEvent::OpenFailed(_))
             | (
                 Self::Opening | Self::Greeting | Self::Negotiating | Self::Syncing | Self::Ready,
-                LinkNews::HandshakeFailed(_) | LinkNews::HungUp,
+                LinkEvent::HandshakeFailed(_) | LinkEvent::HungUp,
             ) => Self::Gone(self.phase()),
-            // News that do not fit change nothing.
+            // lifecycle::Input that do not fit change nothing.
             (
                 state,
-                LinkNews::Opened
-                | LinkNews::OpenFailed(_)
-                | LinkNews::Greeted
-                | LinkNews::Syncing
-                | LinkNews::Negotiated
-                | LinkNews::HandshakeFailed(_)
-                | LinkNews::HungUp,
+                LinkEvent::Opened
+                | LinkEvent::OpenFailed(_)
+                | LinkEvent::Greeted
+                | LinkEvent::Syncing
+                | LinkEvent::Negotiated
+                | LinkEvent::HandshakeFailed(_)
+                | LinkEvent::HungUp,
             ) => state,
         }
     }

@@ -4,7 +4,7 @@
 //! steps by itself on its own news; [`settle`](Lifecycle::step) then applies the joint transitions, the only place
 //! where one part acts upon another, until none applies.
 //!
-//! # The ways through a life
+//! # The ways through a run
 //!
 //! What is wanted of a machine changes in one direction. A station stands for an [`Intent`], a track for all ways that
 //! lead to a station, and a dot on it for where one begins: whoever points at it is shown by what. It is made of the same
@@ -30,8 +30,8 @@ use crate::time::Moment;
 pub use failure::LaunchFailure;
 pub use intent::{Cleaning, Intent, Request};
 pub use ladder::{Ladder, Rung, Shutdown};
-pub use link::{Link, LinkNews, Phase, Wiring};
-pub use process::{Process, ProcessNews};
+pub use link::{Link, LinkEvent, Phase, Wiring};
+pub use process::{Process, ProcessEvent};
 
 /// How long a process may take to end by itself after it closed its monitor during the launch. Under load, the end
 /// of the connection is seen some milliseconds before the end of the process, which explains it.
@@ -45,21 +45,21 @@ pub(crate) const REAP: Duration = Duration::from_secs(10);
 /// when something else holds the other end.
 pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 
-/// The life of a machine, as plain data. [`step`](Self::step) is its only transition.
+/// The run of a machine, as plain data. [`step`](Self::step) is its only transition.
 ///
 /// ```
-/// use qemu_machine_core::lifecycle::{Lifecycle, News, Order, ProcessNews, Request, Wiring};
+/// use qemu_machine_core::lifecycle::{Lifecycle, Input, Output, ProcessEvent, Request, Wiring};
 /// use qemu_machine_core::{ExitStatus, Moment};
 ///
 /// let now = Moment::ORIGIN;
 /// let mut orders = Vec::new();
 /// let mut emit = |order| orders.push(order);
 /// let launch = Request::Launch { until: None, wiring: Wiring::Absent, channels: 0 };
-/// let life = Lifecycle::default().step(now, News::Asked(launch), &mut emit);
-/// let life = life.step(now, News::Process(ProcessNews::Prepared), &mut emit);
-/// let life = life.step(now, News::Process(ProcessNews::Spawned { pid: 42 }), &mut emit);
-/// assert!(life.is_launched());
-/// assert_eq!(orders, [Order::Prepare, Order::Spawn, Order::Open, Order::Ready]);
+/// let run = Lifecycle::default().step(now, Input::Asked(launch), &mut emit);
+/// let run = run.step(now, Input::Process(ProcessEvent::Prepared), &mut emit);
+/// let run = run.step(now, Input::Process(ProcessEvent::Spawned { pid: 42 }), &mut emit);
+/// assert!(run.is_launched());
+/// assert_eq!(orders, [Output::Prepare, Output::Spawn, Output::Open, Output::Ready]);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
@@ -72,7 +72,7 @@ pub struct Lifecycle {
     open: usize,
 }
 
-/// The three flags of QEMU's Python class, with its rules: all three fall at the end of a life.
+/// The three flags of QEMU's Python class, with its rules: all three fall at the end of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Flags {
     launched: bool,
@@ -83,13 +83,13 @@ struct Flags {
 /// What a lifecycle is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum News {
+pub enum Input {
     /// Somebody wants something.
     Asked(Request),
     /// The process.
-    Process(ProcessNews),
+    Process(ProcessEvent),
     /// The monitor.
-    Link(LinkNews),
+    Link(LinkEvent),
     /// One of the channels, the monitor among them, is at its end.
     ChannelClosed,
     /// A `quit` was answered with success, whoever sent it.
@@ -109,7 +109,7 @@ pub enum News {
 /// What a lifecycle orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Order {
+pub enum Output {
     /// Make what the process needs.
     Prepare,
     /// Start it.
@@ -118,7 +118,7 @@ pub enum Order {
     Open,
     /// The machine is ready.
     Ready,
-    /// The launch failed, for this reason; the end of this life follows.
+    /// The launch failed, for this reason; the end of this run follows.
     Failed(LaunchFailure),
     /// Do what this rung of the ladder does.
     Climb(Rung),
@@ -131,16 +131,16 @@ pub enum Order {
     /// What is not ours is left as it is.
     LetGo,
     /// What was ours is left to others.
-    Release,
+    Detach,
     /// Read the end of the log.
     ReadLog,
     /// Remove what was prepared.
     Remove,
-    /// This life is over.
+    /// This run is over.
     Finish,
 }
 
-/// Where a machine is in its life, as its users see it.
+/// Where a machine is in its run, as its users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
@@ -172,8 +172,8 @@ pub enum Why {
     Reap,
     /// The last words of a dead process must have come.
     Drain,
-    /// Half of a command's time is over: QEMU is to be asked for a sign of life.
-    SignOfLife,
+    /// Half of a command's time is over: QEMU is to be asked for a heartbeat.
+    Heartbeat,
     /// A command must have its reply.
     Command,
     /// Somebody's wait must be over.
@@ -183,37 +183,37 @@ pub enum Why {
 impl Lifecycle {
     /// The transition.
     #[must_use]
-    pub fn step(mut self, now: Moment, news: News, emit: &mut impl FnMut(Order)) -> Self {
+    pub fn step(mut self, now: Moment, news: Input, emit: &mut impl FnMut(Output)) -> Self {
         match news {
-            News::Asked(request) => self.asked(now, request, emit),
-            News::Process(news) => {
+            Input::Asked(request) => self.asked(now, request, emit),
+            Input::Process(news) => {
                 let before = self.process;
                 self.process = before.step(&news);
                 if before != self.process {
                     self.process_failed(news, emit);
                 }
             }
-            News::Link(news) => {
+            Input::Link(news) => {
                 let before = self.link;
                 self.link = before.step(&news);
                 if before != self.link {
                     self.link_failed(news, emit);
                 }
             }
-            News::ChannelClosed => self.open = self.open.saturating_sub(1),
-            News::QuitAccepted => self.flags.quit_issued = self.intent.is_life(),
-            News::RungRefused => self.intent = self.intent.refused(now),
-            News::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
-            News::LogRead => self.intent = self.intent.log_read(emit),
-            News::Removed => self.removed(emit),
-            News::TimePassed => {}
+            Input::ChannelClosed => self.open = self.open.saturating_sub(1),
+            Input::QuitAccepted => self.flags.quit_issued = self.intent.is_run(),
+            Input::RungRefused => self.intent = self.intent.refused(now),
+            Input::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
+            Input::LogRead => self.intent = self.intent.log_read(emit),
+            Input::Removed => self.removed(emit),
+            Input::TimePassed => {}
         }
         self.settle(now, emit)
     }
 
-    fn asked(&mut self, now: Moment, request: Request, emit: &mut impl FnMut(Order)) {
+    fn asked(&mut self, now: Moment, request: Request, emit: &mut impl FnMut(Output)) {
         match request {
-            Request::Launch { until, wiring, channels } if !self.intent.is_life() => {
+            Request::Launch { until, wiring, channels } if !self.intent.is_run() => {
                 *self = Self {
                     process: Process::Preparing,
                     link: if wiring == Wiring::Absent { Link::Absent } else { Link::Down },
@@ -222,7 +222,7 @@ impl Lifecycle {
                     flags: Flags::default(),
                     open: channels,
                 };
-                emit(Order::Prepare);
+                emit(Output::Prepare);
             }
             Request::Shutdown(shutdown) if self.intent.can_stop() => {
                 self.cancel(emit);
@@ -234,7 +234,7 @@ impl Lifecycle {
                 self.intent = Intent::Kill;
             }
             Request::Detach if self.can_be_detached() => {
-                emit(Order::Release);
+                emit(Output::Detach);
                 (self.process, self.wiring, self.intent) = (Process::Foreign, Wiring::Foreign, Intent::Kill);
             }
             Request::GiveUp => self.intent = self.intent.given_up(now),
@@ -243,40 +243,41 @@ impl Lifecycle {
     }
 
     /// A launch that its own caller gives up has failed for that reason.
-    fn cancel(&mut self, emit: &mut impl FnMut(Order)) {
+    fn cancel(&mut self, emit: &mut impl FnMut(Output)) {
         let phase = self.phase();
         self.fail(LaunchFailure::Cancelled(phase), emit);
     }
 
     /// A launch fails once, for the first reason there is.
-    fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Order)) {
+    fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Output)) {
         if let Intent::Launch { .. } | Intent::HangUp { .. } | Intent::LastWords { .. } = self.intent {
-            emit(Order::Failed(failure));
+            emit(Output::Failed(failure));
             self.intent = Intent::Kill;
         }
     }
 
-    fn process_failed(&mut self, news: ProcessNews, emit: &mut impl FnMut(Order)) {
+    fn process_failed(&mut self, news: ProcessEvent, emit: &mut impl FnMut(Output)) {
         match news {
-            ProcessNews::PrepareFailed(fault) | ProcessNews::SpawnFailed(fault) => {
+            ProcessEvent::PrepareFailed(fault) | ProcessEvent::SpawnFailed(fault) => {
                 self.fail(LaunchFailure::Host(fault), emit);
             }
-            ProcessNews::Prepared | ProcessNews::Spawned { .. } | ProcessNews::Exited(_) => {}
+            ProcessEvent::Prepared | ProcessEvent::Spawned { .. } | ProcessEvent::Exited(_) => {}
         }
     }
 
-    fn link_failed(&mut self, news: LinkNews, emit: &mut impl FnMut(Order)) {
+    fn link_failed(&mut self, news: LinkEvent, emit: &mut impl FnMut(Output)) {
         match news {
-            LinkNews::OpenFailed(failure) | LinkNews::HandshakeFailed(failure) => self.fail(failure, emit),
-            LinkNews::Opened | LinkNews::Greeted | LinkNews::Syncing | LinkNews::Negotiated | LinkNews::HungUp => {}
+            LinkEvent::OpenFailed(failure) | LinkEvent::HandshakeFailed(failure) => self.fail(failure, emit),
+            LinkEvent::Opened | LinkEvent::Greeted | LinkEvent::Syncing | LinkEvent::Negotiated | LinkEvent::HungUp => {
+            }
         }
     }
 
-    fn removed(&mut self, emit: &mut impl FnMut(Order)) {
+    fn removed(&mut self, emit: &mut impl FnMut(Output)) {
         if self.intent == Intent::Clean(Cleaning::Remove) {
             self.intent = Intent::Done;
             self.flags = Flags::default();
-            emit(Order::Finish);
+            emit(Output::Finish);
         }
     }
 
@@ -296,7 +297,7 @@ impl Lifecycle {
         }
     }
 
-    /// Where the machine is in its life.
+    /// Where the machine is in its run.
     #[must_use]
     pub fn state(&self) -> State {
         match self.intent {
@@ -324,19 +325,19 @@ impl Lifecycle {
         }
     }
 
-    /// Whether the machine became ready and this life is not over: `_launched` of QEMU's Python class.
+    /// Whether the machine became ready and this run is not over: `_launched` of QEMU's Python class.
     #[must_use]
     pub fn is_launched(&self) -> bool {
         self.flags.launched
     }
 
-    /// Whether a `quit` was accepted in this life: `_quit_issued` of QEMU's Python class.
+    /// Whether a `quit` was accepted in this run: `_quit_issued` of QEMU's Python class.
     #[must_use]
     pub fn is_quit_issued(&self) -> bool {
         self.flags.quit_issued
     }
 
-    /// Whether the caller asked for the hard way in this life: `_user_killed` of QEMU's Python class.
+    /// Whether the caller asked for the hard way in this run: `_user_killed` of QEMU's Python class.
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.flags.killed

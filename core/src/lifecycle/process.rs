@@ -3,7 +3,7 @@
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 
-/// The process, from before its birth to after its death.
+/// The process, from before its run_start to after its death.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Process {
@@ -37,7 +37,7 @@ pub enum Process {
 /// What is told of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ProcessNews {
+pub enum ProcessEvent {
     /// What it needs is there.
     Prepared,
     /// What it needs cannot be made.
@@ -54,21 +54,21 @@ pub enum ProcessNews {
 }
 
 impl Process {
-    pub(super) fn step(self, news: &ProcessNews) -> Self {
+    pub(super) fn step(self, news: &ProcessEvent) -> Self {
         match (self, news) {
-            (Self::Preparing, ProcessNews::Prepared) => Self::Prepared,
-            (Self::Preparing, ProcessNews::PrepareFailed(_)) => Self::Failed,
-            (Self::Spawning, ProcessNews::Spawned { pid }) => Self::Spawned { pid: *pid },
-            (Self::Spawning, ProcessNews::SpawnFailed(_)) => Self::Failed,
-            (Self::Spawned { .. } | Self::Alive { .. }, ProcessNews::Exited(status)) => Self::Dead(*status),
-            // News that answer no order of ours change nothing.
+            (Self::Preparing, ProcessEvent::Prepared) => Self::Prepared,
+            (Self::Preparing, ProcessEvent::PrepareFailed(_)) => Self::Failed,
+            (Self::Spawning, ProcessEvent::Spawned { pid }) => Self::Spawned { pid: *pid },
+            (Self::Spawning, ProcessEvent::SpawnFailed(_)) => Self::Failed,
+            (Self::Spawned { .. } | Self::Alive { .. }, ProcessEvent::Exited(status)) => Self::Dead(*status),
+            // lifecycle::Input that answer no order of ours change nothing.
             (
                 state,
-                ProcessNews::Prepared
-                | ProcessNews::PrepareFailed(_)
-                | ProcessNews::Spawned { .. }
-                | ProcessNews::SpawnFailed(_)
-                | ProcessNews::Exited(_),
+                ProcessEvent::Prepared
+                | ProcessEvent::PrepareFailed(_)
+                | ProcessEvent::Spawned { .. }
+                | ProcessEvent::SpawnFailed(_)
+                | ProcessEvent::Exited(_),
             ) => state,
         }
     }

@@ -4,7 +4,7 @@ use super::Machine;
 use crate::fault::{HostFault, Misuse};
 use crate::lifecycle::{LaunchFailure, Phase, Request, State};
 use crate::outcome::Cause;
-use crate::record::Told;
+use crate::record;
 use crate::time::Moment;
 use crate::transport::{Address, Peer};
 
@@ -17,7 +17,7 @@ impl Machine {
     pub fn disconnect(&mut self, now: Moment) -> Result<(), Misuse> {
         self.asked(
             now,
-            || Told::Disconnect,
+            || record::Input::Disconnect,
             |machine| match machine.is_attached() {
                 true => machine.end(now, Request::Kill),
                 false => Err(Misuse::Ours),
@@ -25,23 +25,23 @@ impl Machine {
         )
     }
 
-    /// Leaves a machine that was launched to be [kept](crate::Config::keep_when_we_die), as it is: the connection is closed,
+    /// Leaves a machine that was launched to be [kept](crate::Config::outlive_parent), as it is: the connection is closed,
     /// it runs on, and all that was made for it stays. Take its identity before. Does nothing when that is done already.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotKept`] for a machine that ends with us; [`Misuse::NotRunning`] before it runs, and when its end has
+    /// [`Misuse::NotDetachable`] for a machine that ends with us; [`Misuse::NotRunning`] before it runs, and when its end has
     /// begun.
     pub fn detach(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(now, || Told::Detach, |machine| machine.leave(now))
+        self.asked(now, || record::Input::Detach, |machine| machine.leave(now))
     }
 
     fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
-        let is_done = self.outcome.as_ref().is_some_and(|outcome| outcome.cause == Cause::LetGo);
+        let is_done = self.outcome.as_ref().is_some_and(|outcome| outcome.cause == Cause::Disconnected);
         if self.config.kept && (self.evidence.let_go || is_done) {
             return Ok(());
         }
-        self.may_be_kept()?;
+        self.check_detachable()?;
         self.end(now, Request::Detach)
     }
 
@@ -50,9 +50,9 @@ impl Machine {
     /// # Errors
     ///
     /// As [`detach`](Self::detach).
-    pub fn may_be_kept(&self) -> Result<(), Misuse> {
+    pub fn check_detachable(&self) -> Result<(), Misuse> {
         if !self.config.kept {
-            return Err(Misuse::NotKept);
+            return Err(Misuse::NotDetachable);
         }
         if self.lifecycle.can_be_detached() { Ok(()) } else { Err(Misuse::NotRunning) }
     }
@@ -60,7 +60,7 @@ impl Machine {
     /// Leaves this machine in the hardest way there is: kills the process if it is ours, and lets go if it is not. For
     /// drivers that go away; does nothing to a machine that was never launched.
     pub fn abandon(&mut self, now: Moment) {
-        self.told(now, || Told::Abandon);
+        self.told(now, || record::Input::Abandon);
         if self.state() != State::Idle {
             self.advance_clock(now);
             self.ask(Request::Kill);
@@ -90,7 +90,7 @@ impl Machine {
     /// A monitor that says nothing to us because it speaks with somebody else is not slow, but busy.
     pub(super) fn explain(&self, failure: LaunchFailure) -> LaunchFailure {
         match failure {
-            LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing) if self.evidence.crowded => LaunchFailure::Busy,
+            LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing) if self.evidence.peer_busy => LaunchFailure::Busy,
             other => other,
         }
     }

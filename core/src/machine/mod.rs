@@ -2,13 +2,16 @@
 
 mod attached;
 mod debug;
-mod levels;
-mod listening;
-mod owed;
+mod dispatch;
+mod outstanding;
+mod queries;
 mod recorded;
-mod turn;
+mod subscriptions;
 mod waiting;
 
+use crate::lifecycle;
+use crate::record;
+use crate::session;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -21,24 +24,24 @@ use crate::console::Console;
 use crate::descriptor::Descriptor;
 use crate::effect::Effect;
 use crate::error::CommandError;
-use crate::event::{History, Listeners};
+use crate::event::{History, Subscriptions};
 use crate::fault::Misuse;
 use crate::input::Prepared;
 use crate::lifecycle::LaunchFailure;
-use crate::lifecycle::{Lifecycle, News, Request, Shutdown, State};
+use crate::lifecycle::{Lifecycle, Request, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
-use crate::record::{Issued, Recorder, Said, Told};
-use crate::session::{Fact, Heard, Owner, Request as Issue, Session};
+use crate::record::{Issued, Recorder};
+use crate::session::{Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
 use crate::transport::Monitor;
 use crate::wait::{Mark, Waits};
 use crate::wire::Encoded;
-use owed::Owed;
+use outstanding::Outstanding;
 
 /// A machine, without anything that does IO: the crate documentation says how it is driven.
 ///
-/// Two are equal when all that they know, remember and have to say is equal: a life that is replayed ends as the same
+/// Two are equal when all that they know, remember and have to say is equal: a run that is replayed ends as the same
 /// machine, but for the descriptors that it was given, which no record holds.
 #[derive(Clone, PartialEq)]
 pub struct Machine {
@@ -47,9 +50,9 @@ pub struct Machine {
     lifecycle: Lifecycle,
     session: Session,
     consoles: Vec<Console>,
-    owed: Owed,
+    outstanding: Outstanding,
     history: History,
-    listeners: Listeners,
+    subscriptions: Subscriptions,
     waits: Waits,
     answers: VecDeque<(CommandId, Result<Payload, CommandError>)>,
     effects: VecDeque<Effect>,
@@ -57,22 +60,22 @@ pub struct Machine {
     prepared: Prepared,
     evidence: Evidence,
     failure: Option<LaunchFailure>,
-    /// It is long, and not there for most of a life.
+    /// It is long, and not there for most of a run.
     outcome: Option<Box<Outcome>>,
-    /// Where this life began: what was before it is not missed.
-    birth: Mark,
+    /// Where this run began: what was before it is not missed.
+    run_start: Mark,
     /// When the monitor closed under a process that lives on.
     hung_up: Option<Moment>,
     /// Whoever waits for an event was told that none can come any more.
-    deaf: bool,
+    events_closed: bool,
     /// The connection that was given has been used.
     used_up: bool,
     next_command: u64,
-    /// The first command of this life.
+    /// The first command of this run.
     first_command: u64,
     now: Moment,
     /// Used again, so that what a session tells costs no allocation.
-    facts: Vec<Fact>,
+    facts: Vec<session::Output>,
     pub(crate) recorder: Option<Box<Recorder>>,
 }
 
@@ -92,9 +95,9 @@ impl Machine {
             lifecycle: Lifecycle::default(),
             session: new_session(&config),
             consoles,
-            owed: Owed::default(),
+            outstanding: Outstanding::default(),
             history: History::new(limits.events),
-            listeners: Listeners::default(),
+            subscriptions: Subscriptions::default(),
             waits: Waits::default(),
             // One at a time is what most have.
             answers: VecDeque::with_capacity(1),
@@ -104,9 +107,9 @@ impl Machine {
             evidence: Evidence::default(),
             failure: None,
             outcome: None,
-            birth: Mark::default(),
+            run_start: Mark::default(),
             hung_up: None,
-            deaf: false,
+            events_closed: false,
             used_up: false,
             next_command: 0,
             first_command: 0,
@@ -119,7 +122,7 @@ impl Machine {
 
     // Requests: refused at once and without effect, or accepted.
 
-    /// Begins a life. A machine that ended can be launched again; nothing of the last life is left in it but the answers
+    /// Begins a run. A machine that ended can be launched again; nothing of the previous run is left in it but the answers
     /// that nobody has claimed yet.
     ///
     /// # Errors
@@ -127,14 +130,14 @@ impl Machine {
     /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives;
     /// [`Misuse::UsedUp`] for a connection that was given.
     pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(now, || Told::Launch, |machine| machine.begin(now))
+        self.asked(now, || record::Input::Launch, |machine| machine.begin(now))
     }
 
     fn begin(&mut self, now: Moment) -> Result<(), Misuse> {
         if !matches!(self.state(), State::Idle | State::Ended) {
             return Err(Misuse::AlreadyLaunched);
         }
-        if !self.owed.is_settled() {
+        if !self.outstanding.is_settled() {
             return Err(Misuse::NotReaped);
         }
         if self.used_up {
@@ -143,18 +146,18 @@ impl Machine {
         self.advance_clock(now);
         self.session = new_session(&self.config);
         self.history.clear();
-        self.listeners.restart();
+        self.subscriptions.restart();
         self.consoles.iter_mut().for_each(Console::restart);
-        self.birth = self.mark();
+        self.run_start = self.mark();
         self.evidence = Evidence::new(&self.config);
         if let Some(outcome) = self.outcome.take() {
             // What was found in a queue is gone with the queue.
             self.waits.lost(&outcome);
         }
-        (self.failure, self.hung_up, self.deaf) = (None, None, false);
-        // Of the last life only what can still be claimed is news: another end would be taken for that of this one.
+        (self.failure, self.hung_up, self.events_closed) = (None, None, false);
+        // Of the previous run only what can still be claimed is news: another end would be taken for that of this one.
         self.notices.retain(|notice| matches!(notice, Notice::Answered(_) | Notice::Waited(_)));
-        // Who waits for an answer of the last life is to get it; but not for ever.
+        // Who waits for an answer of the previous run is to get it; but not for ever.
         let surplus = self.answers.len().saturating_sub(self.config.limits.commands);
         self.answers.drain(..surplus);
         self.first_command = self.next_command;
@@ -204,7 +207,7 @@ impl Machine {
         Ok(Ticket { id, reads: PhantomData })
     }
 
-    /// Sends a line to QEMU's device tester: for a machine that [speaks](Config::speaking) it.
+    /// Sends a line to QEMU's qtest: for a machine that [speaks](Config::speaking) it.
     ///
     /// # Errors
     ///
@@ -220,12 +223,12 @@ impl Machine {
     ///
     /// A [`Misuse`] when there is no monitor to send it to, or too many commands wait.
     pub fn send(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
-        let told = || Told::Execute(Issued::new(command, deadline));
+        let told = || record::Input::Execute(Issued::new(command, deadline));
         self.asked_for_number(now, told, |machine| machine.issue(now, command, deadline), |id| id.0)
     }
 
     fn issue(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
-        self.require_life()?;
+        self.require_run()?;
         if self.config.monitor == Monitor::None {
             return Err(Misuse::NoMonitor);
         }
@@ -243,7 +246,7 @@ impl Machine {
         let deadline = deadline.passes_at(self.now);
         let Encoded { body, band, kind, descriptor } = command;
         let (owner, descriptor) = (Owner::Caller(id), descriptor.clone());
-        self.tell_session(Heard::Issue(Issue { owner, body, band: *band, kind: *kind, deadline, descriptor }));
+        self.tell_session(session::Input::Issue(Issue { owner, body, band: *band, kind: *kind, deadline, descriptor }));
         Ok(id)
     }
 
@@ -252,13 +255,13 @@ impl Machine {
     /// # Errors
     ///
     /// [`Misuse::UnknownConsole`], [`Misuse::ConsoleInputFull`], and the lack of a machine that lives.
-    pub fn type_on(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
-        let told = || Told::Type { console: console.into(), text: bytes.to_vec() };
+    pub fn console_write(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
+        let told = || record::Input::Type { console: console.into(), text: bytes.to_vec() };
         self.asked(now, told, |machine| machine.queue_typed(now, console, bytes))
     }
 
     fn queue_typed(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
-        self.require_life()?;
+        self.require_run()?;
         self.advance_clock(now);
         let index = self.console_index(console)?;
         let limit = self.config.limits.console_input;
@@ -277,7 +280,7 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`].
     pub fn shutdown(&mut self, now: Moment, how: Shutdown) -> Result<(), Misuse> {
-        self.asked(now, || Told::Shutdown(how), |machine| machine.end(now, Request::Shutdown(how)))
+        self.asked(now, || record::Input::Shutdown(how), |machine| machine.end(now, Request::Shutdown(how)))
     }
 
     /// Ends the machine with SIGKILL.
@@ -288,7 +291,7 @@ impl Machine {
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
         self.asked(
             now,
-            || Told::Kill,
+            || record::Input::Kill,
             |machine| match machine.is_attached() {
                 true => Err(Misuse::NotOurs),
                 false => machine.end(now, Request::Kill),
@@ -296,10 +299,10 @@ impl Machine {
         )
     }
 
-    /// Waits no longer for a process that was killed and does not end: what is left of this life is cleaned up. Does
+    /// Waits no longer for a process that was killed and does not end: what is left of this run is cleaned up. Does
     /// nothing in any other state. For drivers that go away.
     pub fn give_up(&mut self, now: Moment) {
-        self.told(now, || Told::GiveUp);
+        self.told(now, || record::Input::GiveUp);
         self.advance_clock(now);
         self.ask(Request::GiveUp);
     }
@@ -314,10 +317,10 @@ impl Machine {
     }
 
     fn ask(&mut self, request: Request) {
-        self.tell_lifecycle(News::Asked(request));
+        self.tell_lifecycle(lifecycle::Input::Asked(request));
     }
 
-    fn require_life(&self) -> Result<(), Misuse> {
+    fn require_run(&self) -> Result<(), Misuse> {
         match self.state() {
             State::Idle => Err(Misuse::NotLaunched),
             State::Ended => Err(Misuse::Ended),
@@ -336,10 +339,10 @@ impl Machine {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
         if let Some(effect) = &effect {
-            self.said(|| Said::order(effect));
+            self.said(|| record::Output::order(effect));
         }
         if effect.is_none() && self.effects.capacity() > 0 {
-            // There are some at the ends of a life, and none for as long as it lasts.
+            // There are some at the ends of a run, and none for as long as it lasts.
             self.effects = VecDeque::new();
         }
         effect
@@ -358,19 +361,19 @@ impl Machine {
     /// The answer of a command, unread, once it is there. It is given once.
     pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
         let index = self.answers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
-        self.told(self.now, || Told::Take(id.0));
+        self.told(self.now, || record::Input::Take(id.0));
         self.answers.remove(index).map(|(_, answer)| answer)
     }
 
     /// Nobody wants the answer of this command any more. Its late reply reaches nobody else.
     pub fn disown(&mut self, id: CommandId) {
-        self.told(self.now, || Told::Disown(id.0));
+        self.told(self.now, || record::Input::Disown(id.0));
         self.answers.retain(|(other, _)| *other != id);
-        self.tell_session(Heard::Disown(id));
+        self.tell_session(session::Input::Disown(id));
     }
 }
 
-/// The session of a new life.
+/// The session of a new run.
 fn new_session(config: &Config) -> Session {
     let session = Session::new(&config.limits).speaking(config.dialect, 0);
     if config.heartbeat { session } else { session.without_heartbeat() }

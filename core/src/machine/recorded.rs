@@ -1,5 +1,6 @@
 //! Decides what of a machine is written into its record, if it is recorded.
 
+use crate::record;
 use alloc::boxed::Box;
 use alloc::string::ToString;
 
@@ -7,7 +8,7 @@ use super::Machine;
 use crate::config::Config;
 use crate::fault::Misuse;
 use crate::input::{Channel, Input};
-use crate::record::{Beginning, Entry, Line, Record, Recorder, Said, Told};
+use crate::record::{Beginning, Entry, Line, Record, Recorder};
 use crate::time::Moment;
 
 impl Machine {
@@ -24,9 +25,9 @@ impl Machine {
     }
 
     /// It is told something.
-    pub(super) fn told(&mut self, now: Moment, what: impl FnOnce() -> Told) {
+    pub(super) fn told(&mut self, now: Moment, what: impl FnOnce() -> record::Input) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.add(now.max(self.now), Entry::Told(what()));
+            recorder.add(now.max(self.now), Entry::Input(what()));
         }
     }
 
@@ -34,7 +35,7 @@ impl Machine {
     pub(super) fn told_news(&mut self, now: Moment, input: &Input<'_>) {
         let is_due = || self.deadline().is_some_and(|(until, _)| until <= now.max(self.now));
         if self.recorder.is_some() && (*input != Input::TimePassed || is_due()) {
-            self.told(now, || Told::from(input));
+            self.told(now, || record::Input::from(input));
         }
     }
 
@@ -42,14 +43,14 @@ impl Machine {
     pub(super) fn told_sent(&mut self, to: Channel, count: usize) {
         if self.recorder.is_some() {
             let bytes = self.outgoing(to).iter().take(count).copied().collect();
-            self.told(self.now, || Told::Sent { to, bytes });
+            self.told(self.now, || record::Input::Sent { to, bytes });
         }
     }
 
     /// It says something.
-    pub(super) fn said(&mut self, what: impl FnOnce() -> Said) {
+    pub(super) fn said(&mut self, what: impl FnOnce() -> record::Output) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.add(self.now, Entry::Said(what()));
+            recorder.add(self.now, Entry::Output(what()));
         }
     }
 
@@ -57,30 +58,30 @@ impl Machine {
     pub(super) fn asked<T>(
         &mut self,
         now: Moment,
-        what: impl FnOnce() -> Told,
+        what: impl FnOnce() -> record::Input,
         ask: impl FnOnce(&mut Self) -> Result<T, Misuse>,
     ) -> Result<T, Misuse> {
         self.told(now, what);
-        ask(self).inspect_err(|misuse| self.answer(now, || Said::Refused(misuse.to_string())))
+        ask(self).inspect_err(|misuse| self.answer(now, || record::Output::Refused(misuse.to_string())))
     }
 
     /// The same, where it gives a number.
     pub(super) fn asked_for_number<T>(
         &mut self,
         now: Moment,
-        what: impl FnOnce() -> Told,
+        what: impl FnOnce() -> record::Input,
         ask: impl FnOnce(&mut Self) -> Result<T, Misuse>,
         number: impl FnOnce(&T) -> u64,
     ) -> Result<T, Misuse> {
         let given = self.asked(now, what, ask)?;
-        self.answer(now, || Said::Number(number(&given)));
+        self.answer(now, || record::Output::Number(number(&given)));
         Ok(given)
     }
 
     /// It answers a request on the spot: at the moment of the request, which may change nothing, not even the clock.
-    fn answer(&mut self, now: Moment, what: impl FnOnce() -> Said) {
+    fn answer(&mut self, now: Moment, what: impl FnOnce() -> record::Output) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.add(now.max(self.now), Entry::Said(what()));
+            recorder.add(now.max(self.now), Entry::Output(what()));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Decides what can be waited for on a machine, and gives what a wait found.
 
+use crate::record;
 use alloc::vec::Vec;
 
 use super::Machine;
@@ -7,7 +8,6 @@ use crate::error::WaitError;
 use crate::fault::Misuse;
 use crate::lifecycle::State;
 use crate::outcome::Outcome;
-use crate::record::{Said, Told};
 use crate::time::{Deadline, Moment};
 use crate::wait::{Hit, Item, Kind, Mark, Wait, WaitId};
 
@@ -16,7 +16,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownListener`]; [`Misuse::NotLaunched`]
+    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`]; [`Misuse::NotLaunched`]
     /// before the first launch.
     pub fn wait(
         &mut self,
@@ -29,7 +29,7 @@ impl Machine {
             return self.begin_to_wait(now, from, things, deadline);
         }
         let things: Vec<_> = things.into_iter().collect();
-        let told = Told::Wait { from: from.clone(), things: things.clone(), within: deadline };
+        let told = record::Input::Wait { from: from.clone(), things: things.clone(), within: deadline };
         self.asked_for_number(now, || told, |machine| machine.begin_to_wait(now, from, things, deadline), |id| id.0)
     }
 
@@ -44,7 +44,7 @@ impl Machine {
             return Err(Misuse::NotLaunched);
         }
         self.advance_clock(now);
-        let from = &from.not_before(&self.birth);
+        let from = &from.not_before(&self.run_start);
         let items = things.into_iter().map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
         if items.is_empty() {
             return Err(Misuse::EmptyWait);
@@ -53,11 +53,11 @@ impl Machine {
             return Err(Misuse::TooManyWaits(self.config.limits.waits));
         }
         let until = deadline.passes_at(self.now);
-        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles, &self.listeners);
+        let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles, &self.subscriptions);
         if let Some(outcome) = &self.outcome {
             self.waits.ended(outcome);
         }
-        if self.is_deaf() {
+        if self.no_more_events() {
             self.waits.disconnected();
         }
         self.waits.expire(self.now);
@@ -78,8 +78,8 @@ impl Machine {
     fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
         Ok(match thing.0 {
             Kind::Event(filter) => Item::Event(filter),
-            Kind::Heard(id) if self.listeners.knows(id) => Item::Heard(id),
-            Kind::Heard(_) => return Err(Misuse::UnknownListener),
+            Kind::Queued(id) if self.subscriptions.knows(id) => Item::Queued(id),
+            Kind::Queued(_) => return Err(Misuse::UnknownSubscription),
             Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
             Kind::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));
@@ -97,7 +97,7 @@ impl Machine {
     }
 
     /// The outcome that [`wait_for_end`](Self::wait_for_end) without a deadline waited for, once it is there: that of the
-    /// life in which it began, whatever has been launched since. It is given once.
+    /// run in which it began, whatever has been launched since. It is given once.
     pub fn claim_end(&mut self, id: WaitId) -> Option<Outcome> {
         self.claim_wait(id)?.and_then(Hit::into_end).ok()
     }
@@ -105,14 +105,14 @@ impl Machine {
     /// What a wait found, once it is over. It is given once.
     pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
         let over = self.waits.claim(id)?;
-        self.told(self.now, || Told::Claim(id.0));
-        self.said(|| Said::found(&over));
+        self.told(self.now, || record::Input::Claim(id.0));
+        self.said(|| record::Output::found(&over));
         Some(over)
     }
 
     /// Nobody waits for this any more.
     pub fn forget(&mut self, id: WaitId) {
-        self.told(self.now, || Told::Forget(id.0));
+        self.told(self.now, || record::Input::Forget(id.0));
         self.waits.forget(id);
     }
 }

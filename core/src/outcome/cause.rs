@@ -1,4 +1,4 @@
-//! Decides who or what ended a life, from the evidence.
+//! Decides who or what ended a run, from the evidence.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -45,7 +45,7 @@ pub enum Cause {
     /// Nobody was told, neither by QEMU nor by the operating system.
     Unknown,
     /// Nothing: it was not ours, the caller let it go, and it runs on.
-    LetGo,
+    Disconnected,
     /// It was not ours, and it closed its monitor without telling why.
     HungUp,
     /// The process survived SIGKILL: the kernel does not let it go, or did not let us kill it.
@@ -76,14 +76,14 @@ impl fmt::Display for Cause {
             Self::Exit(code) => write!(f, "QEMU exited by itself (status {code})"),
             Self::Other(reason) => write!(f, "QEMU shut down ({reason})"),
             Self::Unknown => f.write_str("ended for a reason that is not known"),
-            Self::LetGo => f.write_str("let go by the caller, and left as it was"),
+            Self::Disconnected => f.write_str("let go by the caller, and left as it was"),
             Self::HungUp => f.write_str("closed its monitor"),
             Self::Unkillable => f.write_str("could not be killed"),
         }
     }
 }
 
-/// What happened in a life as far as its outcome depends on it.
+/// What happened in a run as far as its outcome depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
     /// The rungs that were climbed: what works may be an earlier one than the last.
@@ -98,7 +98,7 @@ pub(crate) struct Evidence {
     /// out of which they may fall.
     pub(crate) last_events: Vec<Event>,
     /// Whether somebody else was connected to the monitor when we dialled it.
-    pub(crate) crowded: bool,
+    pub(crate) peer_busy: bool,
     /// Whether the caller let go of what is not ours.
     pub(crate) let_go: bool,
     pub(crate) unanswered: usize,
@@ -150,7 +150,7 @@ impl Cause {
     /// Reads the evidence that somebody else's machine has left: there is no exit status.
     pub(crate) fn find_of_others(evidence: &Evidence) -> Self {
         match Self::of_exit(None, evidence) {
-            _ if evidence.let_go => Self::LetGo,
+            _ if evidence.let_go => Self::Disconnected,
             Self::Unknown => Self::HungUp,
             cause => cause,
         }

@@ -1,4 +1,4 @@
-//! Decides what is known of a life when it is over: its death certificate.
+//! Decides what is known of a run when it is over: its death certificate.
 
 mod cause;
 
@@ -18,7 +18,7 @@ use crate::text::printable;
 pub use cause::Cause;
 pub(crate) use cause::Evidence;
 
-/// How a life ended: everything that is known when it is over.
+/// How a run ended: everything that is known when it is over.
 ///
 /// It displays as one line where there is nothing to be told but that it went as it was wanted: by the first way that
 /// the caller took, by the guest's power button or by being let go, with no other exit status than 0, every command
@@ -53,7 +53,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The outcome of a life that did not come as far as a process.
+    /// The outcome of a run that did not come as far as a process.
     pub(crate) fn not_started(command_line: CommandLine) -> Self {
         Self {
             cause: Cause::NotStarted,
@@ -73,7 +73,7 @@ impl Outcome {
     fn went_as_wanted(&self) -> bool {
         let by_a_way_that_is_fine = match self.cause {
             Cause::Asked(_) => self.rungs.len() <= 1,
-            Cause::PowerOff | Cause::LetGo => true,
+            Cause::PowerOff | Cause::Disconnected => true,
             _ => false,
         };
         let with_a_status_of_its_own = matches!(self.exit, Some(ExitStatus::Code(code)) if code != 0);

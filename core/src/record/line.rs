@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::effect::{Effect, Signal};
 use crate::error::{CommandError, WaitError};
 use crate::fault::HostFault;
-use crate::input::{Channel, ExitStatus, Input, Prepared};
+use crate::input::{self, Channel, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::outcome::Outcome;
 use crate::time::{Deadline, Moment};
@@ -53,8 +53,8 @@ mod nanoseconds {
 pub(crate) enum Entry {
     /// The first line.
     Machine(Box<Beginning>),
-    Told(Told),
-    Said(Said),
+    Input(Input),
+    Output(Output),
     /// So many lines stood here.
     Dropped(u64),
 }
@@ -77,7 +77,7 @@ impl Beginning {
 /// that says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Told {
+pub(crate) enum Input {
     Launch,
     Execute(Issued),
     Type {
@@ -90,18 +90,18 @@ pub(crate) enum Told {
         things: Vec<Wait>,
         within: Deadline,
     },
-    Listen {
+    Subscribe {
         from: Mark,
         events: Vec<Wait>,
     },
-    Unlisten(u64),
+    Unsubscribe(u64),
     /// The answer of a command was taken away.
     Take(u64),
     Disown(u64),
     /// What a wait found was taken away.
     Claim(u64),
     Forget(u64),
-    /// An event was taken out of the queue of a listener.
+    /// An event was taken out of the queue of a subscription.
     Next(u64),
     Shutdown(Shutdown),
     Kill,
@@ -116,7 +116,7 @@ pub(crate) enum Told {
     Exited(ExitStatus),
     Opened(Channel),
     OpenFailed(Channel, HostFault),
-    Crowded(Channel),
+    PeerBusy(Channel),
     Received {
         from: Channel,
         #[serde(with = "as_text")]
@@ -126,7 +126,7 @@ pub(crate) enum Told {
     Signalled(Signal),
     SignalFailed(Signal, HostFault),
     LogRead(#[serde(with = "as_text")] Vec<u8>),
-    Released,
+    Detached,
     Removed,
     RemoveFailed(HostFault),
     TimePassed,
@@ -160,7 +160,7 @@ impl Issued {
 /// What a machine says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Said {
+pub(crate) enum Output {
     /// The request got this number.
     Number(u64),
     Refused(String),
@@ -181,63 +181,63 @@ pub(crate) enum Said {
     Ended(String),
 }
 
-impl From<&Input<'_>> for Told {
-    fn from(input: &Input<'_>) -> Self {
+impl From<&input::Input<'_>> for Input {
+    fn from(input: &input::Input<'_>) -> Self {
         match input {
-            Input::Prepared(prepared) => Self::Prepared(prepared.clone()),
-            Input::PrepareFailed(fault) => Self::PrepareFailed(fault.clone()),
-            Input::Spawned { pid } => Self::Spawned(*pid),
-            Input::SpawnFailed(fault) => Self::SpawnFailed(fault.clone()),
-            Input::Exited(status) => Self::Exited(*status),
-            Input::Opened(channel) => Self::Opened(*channel),
-            Input::OpenFailed(channel, fault) => Self::OpenFailed(*channel, fault.clone()),
-            Input::Crowded(channel) => Self::Crowded(*channel),
-            Input::Received(channel, bytes) => Self::Received { from: *channel, bytes: bytes.to_vec() },
-            Input::Closed(channel) => Self::Closed(*channel),
-            Input::Signalled(signal, Ok(())) => Self::Signalled(*signal),
-            Input::Signalled(signal, Err(fault)) => Self::SignalFailed(*signal, fault.clone()),
-            Input::LogRead(tail) => Self::LogRead(tail.to_vec()),
-            Input::Released => Self::Released,
-            Input::Removed(Ok(())) => Self::Removed,
-            Input::Removed(Err(fault)) => Self::RemoveFailed(fault.clone()),
-            Input::TimePassed => Self::TimePassed,
+            input::Input::Prepared(prepared) => Self::Prepared(prepared.clone()),
+            input::Input::PrepareFailed(fault) => Self::PrepareFailed(fault.clone()),
+            input::Input::Spawned { pid } => Self::Spawned(*pid),
+            input::Input::SpawnFailed(fault) => Self::SpawnFailed(fault.clone()),
+            input::Input::Exited(status) => Self::Exited(*status),
+            input::Input::Opened(channel) => Self::Opened(*channel),
+            input::Input::OpenFailed(channel, fault) => Self::OpenFailed(*channel, fault.clone()),
+            input::Input::PeerBusy(channel) => Self::PeerBusy(*channel),
+            input::Input::Received(channel, bytes) => Self::Received { from: *channel, bytes: bytes.to_vec() },
+            input::Input::Closed(channel) => Self::Closed(*channel),
+            input::Input::Signalled(signal, Ok(())) => Self::Signalled(*signal),
+            input::Input::Signalled(signal, Err(fault)) => Self::SignalFailed(*signal, fault.clone()),
+            input::Input::LogRead(tail) => Self::LogRead(tail.to_vec()),
+            input::Input::Detached => Self::Detached,
+            input::Input::Removed(Ok(())) => Self::Removed,
+            input::Input::Removed(Err(fault)) => Self::RemoveFailed(fault.clone()),
+            input::Input::TimePassed => Self::TimePassed,
         }
     }
 }
 
-impl Told {
+impl Input {
     /// The news that it was, if it was no request.
-    pub(crate) fn as_input(&self) -> Option<Input<'_>> {
+    pub(crate) fn as_input(&self) -> Option<input::Input<'_>> {
         Some(match self {
-            Self::Prepared(prepared) => Input::Prepared(prepared.clone()),
-            Self::PrepareFailed(fault) => Input::PrepareFailed(fault.clone()),
-            Self::Spawned(pid) => Input::Spawned { pid: *pid },
-            Self::SpawnFailed(fault) => Input::SpawnFailed(fault.clone()),
-            Self::Exited(status) => Input::Exited(*status),
-            Self::Opened(channel) => Input::Opened(*channel),
-            Self::OpenFailed(channel, fault) => Input::OpenFailed(*channel, fault.clone()),
-            Self::Crowded(channel) => Input::Crowded(*channel),
-            Self::Received { from, bytes } => Input::Received(*from, bytes),
-            Self::Closed(channel) => Input::Closed(*channel),
-            Self::Signalled(signal) => Input::Signalled(*signal, Ok(())),
-            Self::SignalFailed(signal, fault) => Input::Signalled(*signal, Err(fault.clone())),
-            Self::LogRead(tail) => Input::LogRead(tail),
-            Self::Released => Input::Released,
-            Self::Removed => Input::Removed(Ok(())),
-            Self::RemoveFailed(fault) => Input::Removed(Err(fault.clone())),
-            Self::TimePassed => Input::TimePassed,
+            Self::Prepared(prepared) => input::Input::Prepared(prepared.clone()),
+            Self::PrepareFailed(fault) => input::Input::PrepareFailed(fault.clone()),
+            Self::Spawned(pid) => input::Input::Spawned { pid: *pid },
+            Self::SpawnFailed(fault) => input::Input::SpawnFailed(fault.clone()),
+            Self::Exited(status) => input::Input::Exited(*status),
+            Self::Opened(channel) => input::Input::Opened(*channel),
+            Self::OpenFailed(channel, fault) => input::Input::OpenFailed(*channel, fault.clone()),
+            Self::PeerBusy(channel) => input::Input::PeerBusy(*channel),
+            Self::Received { from, bytes } => input::Input::Received(*from, bytes),
+            Self::Closed(channel) => input::Input::Closed(*channel),
+            Self::Signalled(signal) => input::Input::Signalled(*signal, Ok(())),
+            Self::SignalFailed(signal, fault) => input::Input::Signalled(*signal, Err(fault.clone())),
+            Self::LogRead(tail) => input::Input::LogRead(tail),
+            Self::Detached => input::Input::Detached,
+            Self::Removed => input::Input::Removed(Ok(())),
+            Self::RemoveFailed(fault) => input::Input::Removed(Err(fault.clone())),
+            Self::TimePassed => input::Input::TimePassed,
             _ => return None,
         })
     }
 }
 
-impl Told {
+impl Input {
     /// Whether it is a request that is told with a moment.
     pub(crate) fn has_moment(&self) -> bool {
         !matches!(
             self,
-            Self::Listen { .. }
-                | Self::Unlisten(_)
+            Self::Subscribe { .. }
+                | Self::Unsubscribe(_)
                 | Self::Take(_)
                 | Self::Disown(_)
                 | Self::Claim(_)
@@ -248,7 +248,7 @@ impl Told {
     }
 }
 
-impl Said {
+impl Output {
     /// The order that was given.
     ///
     /// The arguments of a command line stand there without quotes: hiding a secret must not change where they are needed.
@@ -265,7 +265,7 @@ impl Said {
             Effect::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
             Effect::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
             Effect::ReadLog { limit } => format!("read the last {limit} bytes of the log"),
-            Effect::Release => "release".to_owned(),
+            Effect::Detach => "release".to_owned(),
             Effect::Remove => "remove".to_owned(),
         })
     }
@@ -278,7 +278,7 @@ impl Said {
         }
     }
 
-    /// How the life ended, without the command line, which is in the first line.
+    /// How the run ended, without the command line, which is in the first line.
     pub(crate) fn ended(outcome: &Outcome) -> Self {
         let exit = outcome.exit.map(|exit| format!("; {exit}")).unwrap_or_default();
         let unanswered = match outcome.unanswered {
@@ -293,7 +293,7 @@ impl Said {
         Self::Found(match over {
             Ok(Hit { index, found, .. }) => match found {
                 Found::Event(event) => format!("{index}: {event}"),
-                Found::Heard(_) => format!("{index}: an event in its queue"),
+                Found::Queued(_) => format!("{index}: an event in its queue"),
                 // What it is follows from what the console printed, and may be all of that.
                 Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
                 Found::End(outcome) => format!("{index}: {}", outcome.cause),

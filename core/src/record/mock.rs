@@ -1,5 +1,6 @@
 //! Decides what a recorded monitor answers when somebody asks it again.
 
+use crate::record;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -7,7 +8,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Entry, Line, Record, Told};
+use super::{Entry, Line, Record};
 use crate::input::Channel;
 use crate::wire::{Frame, Framer};
 
@@ -21,9 +22,9 @@ use crate::wire::{Frame, Framer};
 /// ```
 /// # use qemu_machine_core::record::{Mock, Record};
 /// let record: Record = r#"
-/// {"ns":0,"told":{"received":{"from":"monitor","bytes":"{\"QMP\": {\"version\": {}}}\r\n"}}}
-/// {"ns":0,"told":{"sent":{"to":"monitor","bytes":"{\"execute\":\"stop\",\"id\":3}"}}}
-/// {"ns":9,"told":{"received":{"from":"monitor","bytes":"{\"event\": \"STOP\"}\r\n{\"return\": {}, \"id\": 3}\r\n"}}}
+/// {"ns":0,"input":{"received":{"from":"monitor","bytes":"{\"QMP\": {\"version\": {}}}\r\n"}}}
+/// {"ns":0,"input":{"sent":{"to":"monitor","bytes":"{\"execute\":\"stop\",\"id\":3}"}}}
+/// {"ns":9,"input":{"received":{"from":"monitor","bytes":"{\"event\": \"STOP\"}\r\n{\"return\": {}, \"id\": 3}\r\n"}}}
 /// "#.parse()?;
 /// let mut mock = Mock::new(&record);
 /// assert_eq!(mock.greeting(), "{\"QMP\":{\"version\":{}}}\r\n");
@@ -66,25 +67,25 @@ impl Mock {
     /// The largest request that it reads, as QEMU does: 64 MiB.
     const REQUEST: usize = 64 << 20;
 
-    /// The monitor of a record, in its first life. It speaks QMP; a guest agent does not greet.
+    /// The monitor of a record, in its first run. It speaks QMP; a guest agent does not greet.
     #[must_use]
     pub fn new(record: &Record) -> Self {
         let mut mock = Self::default();
         let (mut replies, mut sent) = (Framer::new(usize::MAX), Vec::new());
         for Line { entry, .. } in &record.lines {
             match entry {
-                Entry::Told(Told::Sent { to: Channel::Monitor, bytes }) => {
+                Entry::Input(record::Input::Sent { to: Channel::Monitor, bytes }) => {
                     sent.extend_from_slice(bytes);
                     let requests = take_requests(&mut sent).into_iter().filter_map(Result::ok);
                     requests.for_each(|request| mock.expect(request));
                 }
-                Entry::Told(Told::Received { from: Channel::Monitor, bytes }) => {
+                Entry::Input(record::Input::Received { from: Channel::Monitor, bytes }) => {
                     replies.push(bytes);
                     let messages = core::iter::from_fn(|| replies.next_frame());
                     messages.for_each(|message| mock.learn(&message));
                 }
-                // Another life would be another monitor, and behind a gap nobody knows what belongs to what.
-                Entry::Told(Told::Closed(Channel::Monitor)) => {
+                // Another run would be another monitor, and behind a gap nobody knows what belongs to what.
+                Entry::Input(record::Input::Closed(Channel::Monitor)) => {
                     mock.exchanges.last_mut().into_iter().for_each(|exchange| exchange.is_last = true);
                     break;
                 }

@@ -1,8 +1,8 @@
-//! Decides what a record of a life is: what a machine was told and what it said, as lines of JSON.
+//! Decides what a record of a run is: what a machine was told and what it said, as lines of JSON.
 //!
 //! A machine that was [asked to](Config::recorded) writes down all that it is told (requests, bytes of the monitor and
 //! the consoles, news of the process, and when) and all that it answers. Because it has no clock and does no IO, that
-//! is enough to live the same life again, anywhere and at once: [`Record::replay`] does, and tells the first line that
+//! is enough to live the same run again, anywhere and at once: [`Record::replay`] does, and tells the first line that
 //! comes out otherwise. So a record is a bug report.
 //!
 //! - *Bounded*: beyond [`Limits::record`](crate::Limits::record) the oldest lines are dropped, but for those of the
@@ -49,7 +49,7 @@ use serde_json::Value;
 #[cfg(doc)]
 use crate::Config;
 use crate::text::{excerpt, printable};
-pub(crate) use line::{Beginning, Entry, Issued, Line, Said, Told};
+pub(crate) use line::{Beginning, Entry, Input, Issued, Line, Output};
 pub use mock::Mock;
 pub(crate) use recorder::Recorder;
 pub use redact::TooShort;

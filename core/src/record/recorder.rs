@@ -1,9 +1,10 @@
-//! Decides what of a life is kept while it is recorded: its beginning, and as much of the latest as fits.
+//! Decides what of a run is kept while it is recorded: its beginning, and as much of the latest as fits.
 
+use crate::record;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Entry, Line, Record, Said, Told};
+use super::{Entry, Line, Record};
 use crate::time::Moment;
 use crate::wait::Wait;
 
@@ -83,22 +84,26 @@ impl Line {
     /// About how many bytes it takes.
     fn weight(&self) -> usize {
         let heap = match &self.entry {
-            Entry::Told(Told::Received { bytes, .. } | Told::Sent { bytes, .. } | Told::LogRead(bytes)) => bytes.len(),
-            Entry::Told(Told::Execute(issued)) => issued.text.len(),
-            Entry::Told(Told::Type { console, text }) => console.len() + text.len(),
-            Entry::Told(Told::Wait { things, .. } | Told::Listen { events: things, .. }) => {
+            Entry::Input(
+                record::Input::Received { bytes, .. }
+                | record::Input::Sent { bytes, .. }
+                | record::Input::LogRead(bytes),
+            ) => bytes.len(),
+            Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
+            Entry::Input(record::Input::Type { console, text }) => console.len() + text.len(),
+            Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {
                 things.iter().map(Wait::weight).sum()
             }
-            Entry::Said(Said::Answer { reply, .. }) => reply.len(),
-            Entry::Said(
-                Said::Order(text)
-                | Said::Refused(text)
-                | Said::Found(text)
-                | Said::Event(text)
-                | Said::Ended(text)
-                | Said::Failure { problem: text, .. },
+            Entry::Output(record::Output::Answer { reply, .. }) => reply.len(),
+            Entry::Output(
+                record::Output::Order(text)
+                | record::Output::Refused(text)
+                | record::Output::Found(text)
+                | record::Output::Event(text)
+                | record::Output::Ended(text)
+                | record::Output::Failure { problem: text, .. },
             ) => text.len(),
-            // The rest is small, and most of it comes once in a life.
+            // The rest is small, and most of it comes once in a run.
             _ => 0,
         };
         size_of::<Self>() + heap

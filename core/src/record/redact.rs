@@ -1,6 +1,7 @@
 //! Decides how a secret is taken out of a record so that what is left still replays: each byte of it becomes another
 //! wherever it was told, and what was said is said again.
 
+use crate::record;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::mask::{Kind, Secrets, hide_named};
 use super::text::{digits, undigits};
-use super::{Entry, Line, Record, Recorder, Said, Told};
+use super::{Entry, Line, Record, Recorder};
 use crate::input::Channel;
 use crate::machine::Machine;
 
@@ -42,7 +43,7 @@ impl Record {
     /// pieces, and where JSON or an option has it escaped. Returns in how many places it was told.
     ///
     /// What a program made of it (in base64, say) is not found. A secret that is a word of the protocol (`return`) makes
-    /// another life of it.
+    /// another run of it.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Record {
 
     /// Changes what was told, in place: streams as one, other texts by themselves. Counts what is changed.
     fn change(&mut self, mut each: impl FnMut(&mut [u8], Kind) -> usize) -> usize {
-        let is_said = |line: &Line| matches!(line.entry, Entry::Said(_));
+        let is_said = |line: &Line| matches!(line.entry, Entry::Output(_));
         let told = self.change_lines(|line| !is_said(line), &mut each);
         let streamed = self.change_streams(&mut each);
         told + streamed + self.change_lines(is_said, &mut each)
@@ -143,9 +144,9 @@ impl Line {
     /// The bytes of a stream, if it is some.
     fn streamed(&mut self) -> Option<(Stream, &mut [u8])> {
         match &mut self.entry {
-            Entry::Told(Told::Received { from, bytes }) => Some((Stream::Received(*from), bytes)),
-            Entry::Told(Told::Sent { to, bytes }) => Some((Stream::Sent(*to), bytes)),
-            Entry::Told(Told::Type { console, text }) => Some((Stream::Typed(console.clone()), text)),
+            Entry::Input(record::Input::Received { from, bytes }) => Some((Stream::Received(*from), bytes)),
+            Entry::Input(record::Input::Sent { to, bytes }) => Some((Stream::Sent(*to), bytes)),
+            Entry::Input(record::Input::Type { console, text }) => Some((Stream::Typed(console.clone()), text)),
             _ => None,
         }
     }
@@ -153,10 +154,11 @@ impl Line {
     /// Hides something in the texts of a line, and counts where it was told.
     fn change(&mut self, each: &mut impl FnMut(&mut [u8], Kind) -> usize) -> usize {
         let kind = match &self.entry {
-            Entry::Told(Told::Execute(_)) | Entry::Said(Said::Answer { .. } | Said::Event(_)) => Kind::Json,
+            Entry::Input(record::Input::Execute(_))
+            | Entry::Output(record::Output::Answer { .. } | record::Output::Event(_)) => Kind::Json,
             _ => Kind::Plain,
         };
-        let is_told = !matches!(self.entry, Entry::Said(_));
+        let is_told = !matches!(self.entry, Entry::Output(_));
         let Ok(json) = serde_json::to_value(&*self) else { return 0 };
         let mut masked = json.clone();
         let mut changed = change_texts(&mut masked, &mut |bytes| each(bytes, kind));

@@ -1,12 +1,13 @@
-//! Decides how a recorded life is lived again, and what it means that it comes out otherwise.
+//! Decides how a recorded run is lived again, and what it means that it comes out otherwise.
 
+use crate::record;
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::{Entry, Issued, Line, Record, Recorder, Said, THIS_VERSION, Told, words_of};
+use super::{Entry, Issued, Line, Record, Recorder, THIS_VERSION, words_of};
 use crate::command::CommandId;
 use crate::descriptor::Descriptor;
-use crate::event::ListenerId;
+use crate::event::SubscriptionId;
 use crate::fault::Misuse;
 use crate::machine::Machine;
 use crate::text::{excerpt, printable};
@@ -52,7 +53,7 @@ pub enum Diverged {
 }
 
 impl Record {
-    /// Lives the recorded life again: a new machine is told the same at the same moments, and must say the same.
+    /// Lives the recorded run again: a new machine is told the same at the same moments, and must say the same.
     ///
     /// Returns that machine as it is after the last line, with its history, its consoles and its outcome.
     ///
@@ -114,44 +115,44 @@ impl Machine {
     /// Does what a line says. What it says by itself is compared, not done; but an order is given when it is asked for.
     pub(super) fn live_again(&mut self, line: &Line) {
         match &line.entry {
-            Entry::Told(told) => match told.as_input() {
+            Entry::Input(told) => match told.as_input() {
                 Some(input) => self.handle(line.at, input),
                 None => self.ask_again(line.at, told),
             },
-            Entry::Said(Said::Order(_)) => {
+            Entry::Output(record::Output::Order(_)) => {
                 self.advance_clock(line.at);
                 drop(self.poll_effect());
             }
-            Entry::Said(_) | Entry::Machine(_) | Entry::Dropped(_) => {}
+            Entry::Output(_) | Entry::Machine(_) | Entry::Dropped(_) => {}
         }
         while self.poll_notice().is_some() {}
     }
 
     /// A request that is refused says so in the record. Those without a moment of their own come at the latest that was
     /// told, which was perhaps that of news that changed nothing else.
-    fn ask_again(&mut self, now: Moment, told: &Told) {
+    fn ask_again(&mut self, now: Moment, told: &record::Input) {
         if !told.has_moment() {
             self.advance_clock(now);
         }
         match told {
-            Told::Launch => drop(self.launch(now)),
-            Told::Execute(issued) => drop(self.send(now, &Encoded::from(issued), issued.within)),
-            Told::Type { console, text } => drop(self.type_on(now, console, text)),
-            Told::Wait { from, things, within } => drop(self.wait(now, from, things.iter().cloned(), *within)),
-            Told::Listen { from, events } => drop(self.listen(from, events.iter().cloned())),
-            Told::Unlisten(id) => self.unlisten(ListenerId(*id)),
-            Told::Take(id) => drop(self.take(CommandId(*id))),
-            Told::Disown(id) => self.disown(CommandId(*id)),
-            Told::Claim(id) => drop(self.claim_wait(WaitId(*id))),
-            Told::Forget(id) => self.forget(WaitId(*id)),
-            Told::Next(id) => drop(self.next_event(ListenerId(*id))),
-            Told::Shutdown(how) => drop(self.shutdown(now, *how)),
-            Told::Kill => drop(self.kill(now)),
-            Told::Disconnect => drop(self.disconnect(now)),
-            Told::Detach => drop(self.detach(now)),
-            Told::GiveUp => self.give_up(now),
-            Told::Abandon => self.abandon(now),
-            Told::Sent { to, bytes } => self.sent(*to, bytes.len()),
+            record::Input::Launch => drop(self.launch(now)),
+            record::Input::Execute(issued) => drop(self.send(now, &Encoded::from(issued), issued.within)),
+            record::Input::Type { console, text } => drop(self.console_write(now, console, text)),
+            record::Input::Wait { from, things, within } => drop(self.wait(now, from, things.iter().cloned(), *within)),
+            record::Input::Subscribe { from, events } => drop(self.subscribe(from, events.iter().cloned())),
+            record::Input::Unsubscribe(id) => self.unsubscribe(SubscriptionId(*id)),
+            record::Input::Take(id) => drop(self.take(CommandId(*id))),
+            record::Input::Disown(id) => self.disown(CommandId(*id)),
+            record::Input::Claim(id) => drop(self.claim_wait(WaitId(*id))),
+            record::Input::Forget(id) => self.forget(WaitId(*id)),
+            record::Input::Next(id) => drop(self.next_event(SubscriptionId(*id))),
+            record::Input::Shutdown(how) => drop(self.shutdown(now, *how)),
+            record::Input::Kill => drop(self.kill(now)),
+            record::Input::Disconnect => drop(self.disconnect(now)),
+            record::Input::Detach => drop(self.detach(now)),
+            record::Input::GiveUp => self.give_up(now),
+            record::Input::Abandon => self.abandon(now),
+            record::Input::Sent { to, bytes } => self.sent(*to, bytes.len()),
             // The rest is news.
             _ => {}
         }

@@ -1,12 +1,13 @@
 //! Decides how people read a record.
 
+use crate::record;
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Entry, Line, Record, Said, Told};
+use super::{Entry, Line, Record};
 use crate::input::Channel;
 use crate::text::{excerpt, lossy, printable};
 
@@ -53,79 +54,79 @@ impl Names {
 fn tell(entry: &Entry, names: &Names) -> Option<(char, String)> {
     Some(match entry {
         Entry::Machine(beginning) => ('=', format!("recorded by version {}", beginning.version)),
-        Entry::Told(told) => match told.as_input() {
+        Entry::Input(told) => match told.as_input() {
             Some(_) => ('<', tell_news(told, names)?),
             None => tell_request(told, names)?,
         },
-        Entry::Said(said) => ('!', tell_said(said)?),
+        Entry::Output(said) => ('!', tell_said(said)?),
         Entry::Dropped(count) => ('!', format!("{count} lines were dropped")),
     })
 }
 
-fn tell_request(told: &Told, names: &Names) -> Option<(char, String)> {
+fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
     let what = match told {
-        Told::Sent { to, bytes } => return Some(('>', format!("{}: {}", names.of(*to), lossy(bytes)))),
-        Told::Launch => "launch".to_string(),
-        Told::Execute(issued) => {
+        record::Input::Sent { to, bytes } => return Some(('>', format!("{}: {}", names.of(*to), lossy(bytes)))),
+        record::Input::Launch => "launch".to_string(),
+        record::Input::Execute(issued) => {
             // The id, and the brace behind it, come when it is sent.
             let end = if issued.kind.line { "" } else { "}" };
             format!("execute {}{end}", lossy(&issued.text))
         }
-        Told::Type { console, text } => format!("type on {console}: {}", lossy(text)),
-        Told::Wait { things, .. } => format!("wait for {}", join(things)),
-        Told::Listen { events, .. } => format!("listen for {}", join(events)),
-        Told::Disown(id) => format!("give up command {id}"),
-        Told::Forget(id) => format!("give up wait {id}"),
-        Told::Unlisten(id) => format!("end listener {id}"),
-        Told::Shutdown(_) => "shut down".to_string(),
-        Told::Kill => "kill".to_string(),
-        Told::Disconnect => "disconnect".to_string(),
-        Told::Detach => "detach".to_string(),
-        Told::GiveUp => "wait no longer for the process".to_string(),
-        Told::Abandon => "abandon".to_string(),
+        record::Input::Type { console, text } => format!("type on {console}: {}", lossy(text)),
+        record::Input::Wait { things, .. } => format!("wait for {}", join(things)),
+        record::Input::Subscribe { events, .. } => format!("listen for {}", join(events)),
+        record::Input::Disown(id) => format!("give up command {id}"),
+        record::Input::Forget(id) => format!("give up wait {id}"),
+        record::Input::Unsubscribe(id) => format!("end subscription {id}"),
+        record::Input::Shutdown(_) => "shut down".to_string(),
+        record::Input::Kill => "kill".to_string(),
+        record::Input::Disconnect => "disconnect".to_string(),
+        record::Input::Detach => "detach".to_string(),
+        record::Input::GiveUp => "wait no longer for the process".to_string(),
+        record::Input::Abandon => "abandon".to_string(),
         // What was taken away was told when it came; the rest is news.
         _ => return None,
     };
     Some(('=', what))
 }
 
-fn tell_news(told: &Told, names: &Names) -> Option<String> {
+fn tell_news(told: &record::Input, names: &Names) -> Option<String> {
     Some(match told {
-        Told::Prepared(_) => "prepared".to_string(),
-        Told::Spawned(pid) => format!("spawned, process {pid}"),
-        Told::PrepareFailed(fault)
-        | Told::SpawnFailed(fault)
-        | Told::SignalFailed(_, fault)
-        | Told::RemoveFailed(fault)
-        | Told::OpenFailed(_, fault) => fault.to_string(),
-        Told::Exited(status) => format!("exited: {status}"),
-        Told::Opened(channel) => format!("{} opened", names.of(*channel)),
-        Told::Crowded(channel) => format!("{} is in use by somebody else", names.of(*channel)),
-        Told::Received { from, bytes } => format!("{}: {}", names.of(*from), lossy(bytes)),
-        Told::Closed(channel) => format!("{} closed", names.of(*channel)),
-        Told::Signalled(_) => "the signal was sent".to_string(),
-        Told::LogRead(tail) if tail.is_empty() => "printed nothing".to_string(),
-        Told::LogRead(tail) => format!("printed: {}", lossy(tail)),
-        Told::Released => "released".to_string(),
-        Told::Removed => "removed".to_string(),
-        Told::TimePassed => "a deadline passed".to_string(),
+        record::Input::Prepared(_) => "prepared".to_string(),
+        record::Input::Spawned(pid) => format!("spawned, process {pid}"),
+        record::Input::PrepareFailed(fault)
+        | record::Input::SpawnFailed(fault)
+        | record::Input::SignalFailed(_, fault)
+        | record::Input::RemoveFailed(fault)
+        | record::Input::OpenFailed(_, fault) => fault.to_string(),
+        record::Input::Exited(status) => format!("exited: {status}"),
+        record::Input::Opened(channel) => format!("{} opened", names.of(*channel)),
+        record::Input::PeerBusy(channel) => format!("{} is in use by somebody else", names.of(*channel)),
+        record::Input::Received { from, bytes } => format!("{}: {}", names.of(*from), lossy(bytes)),
+        record::Input::Closed(channel) => format!("{} closed", names.of(*channel)),
+        record::Input::Signalled(_) => "the signal was sent".to_string(),
+        record::Input::LogRead(tail) if tail.is_empty() => "printed nothing".to_string(),
+        record::Input::LogRead(tail) => format!("printed: {}", lossy(tail)),
+        record::Input::Detached => "detached".to_string(),
+        record::Input::Removed => "removed".to_string(),
+        record::Input::TimePassed => "a deadline passed".to_string(),
         _ => return None,
     })
 }
 
-fn tell_said(said: &Said) -> Option<String> {
+fn tell_said(said: &record::Output) -> Option<String> {
     Some(match said {
         // Of interest to a replay only.
-        Said::Number(_) => return None,
-        Said::Refused(why) => format!("refused: {why}"),
-        Said::Order(what) => format!("order: {what}"),
-        Said::Ready => "ready".to_string(),
-        Said::Gap => "events may have been missed before".to_string(),
-        Said::Answer { id, reply } => format!("command {id}: {}", lossy(reply)),
-        Said::Failure { id, problem } => format!("command {id} failed: {problem}"),
-        Said::Found(what) => format!("found {what}"),
-        Said::Event(event) => format!("event {event}"),
-        Said::Ended(how) => format!("ended: {how}"),
+        record::Output::Number(_) => return None,
+        record::Output::Refused(why) => format!("refused: {why}"),
+        record::Output::Order(what) => format!("order: {what}"),
+        record::Output::Ready => "ready".to_string(),
+        record::Output::Gap => "events may have been missed before".to_string(),
+        record::Output::Answer { id, reply } => format!("command {id}: {}", lossy(reply)),
+        record::Output::Failure { id, problem } => format!("command {id} failed: {problem}"),
+        record::Output::Found(what) => format!("found {what}"),
+        record::Output::Event(event) => format!("event {event}"),
+        record::Output::Ended(how) => format!("ended: {how}"),
     })
 }
 

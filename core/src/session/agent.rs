@@ -5,13 +5,14 @@
 //! occurs nowhere else (0xFF), and repeats our number behind it. The same byte, sent before, makes its parser forget
 //! what was half said. It is asked so after the connection is made, and again when somebody has given up a command.
 
+use crate::session;
 use alloc::format;
 use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::flight::Owner;
-use super::{Fact, Session, Stage};
+use super::in_flight::Owner;
+use super::{Session, Stage};
 use crate::command::Payload;
 use crate::time::Moment;
 use crate::wire::{Framer, Message};
@@ -69,7 +70,7 @@ impl Session {
     /// When somebody gave up a command that is on the wire, its reply must not be taken for another's. When nothing
     /// answers, the agent is asked again.
     pub(super) fn sync_if_needed(&mut self, now: Moment) {
-        let given_up = self.is_ready() && self.flight.has_given_up();
+        let given_up = self.is_ready() && self.in_flight.has_disowned();
         if given_up || self.sync_again().is_some_and(|at| at <= now) {
             self.ask_to_sync(now);
         }
@@ -77,14 +78,14 @@ impl Session {
 
     /// When the agent is to be asked again, as long as somebody waits for it.
     pub(super) fn sync_again(&self) -> Option<Moment> {
-        let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.flight.is_waiting());
+        let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.in_flight.is_waiting());
         // One that does not read at all needs no second question behind the first.
         let was_asked = self.outbox.waiting().is_empty();
         (wanted && was_asked).then(|| self.sync.asked.after(AGAIN))
     }
 
     /// Splits what comes at the delimiters: what was half said before one is forgotten.
-    pub(super) fn read_agent(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(Fact)) {
+    pub(super) fn read_agent(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
         let mut pieces = bytes.split(|byte| *byte == DELIMITER);
         self.read(now, pieces.next().unwrap_or_default(), emit);
         for piece in pieces {
@@ -95,7 +96,7 @@ impl Session {
     }
 
     /// Whether a line is no reply for anybody: an answer to a number, or what comes before it.
-    pub(super) fn is_stale(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(Fact)) -> bool {
+    pub(super) fn is_stale(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) -> bool {
         if core::mem::take(&mut self.sync.delimited) {
             self.delimited(now, line, emit);
             return true;
@@ -112,7 +113,7 @@ impl Session {
         stale
     }
 
-    fn delimited(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(Fact)) {
+    fn delimited(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) {
         let answer = match Message::read(line) {
             Ok(Message::Reply { result: Ok(payload), .. }) => payload.read::<u64>().ok(),
             _ => None,
@@ -128,8 +129,8 @@ impl Session {
         }
     }
 
-    fn in_step(&mut self, now: Moment, emit: &mut impl FnMut(Fact)) {
-        self.flight.forget_given_up();
+    fn in_step(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
+        self.in_flight.remove_disowned();
         if core::mem::replace(&mut self.sync.once, true) {
             self.stage = Stage::Ready { out_of_band: false };
             self.send_queued(now);
@@ -139,11 +140,11 @@ impl Session {
     }
 
     /// What succeeds in silence has succeeded when the agent answers what comes behind it.
-    fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(Fact)) {
-        let silent = |id: &u16| self.flight.entry(*id).is_some_and(|entry| entry.kind.silent);
-        let Some(entry) = self.flight.only().filter(silent).and_then(|id| self.flight.land(id)) else { return };
+    fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
+        let silent = |id: &u16| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent);
+        let Some(entry) = self.in_flight.only().filter(silent).and_then(|id| self.in_flight.land(id)) else { return };
         if let Owner::Caller(id) = entry.owner {
-            emit(Fact::Answered(id, Ok(Payload(Bytes::from_static(b"{}")))));
+            emit(session::Output::Answered(id, Ok(Payload(Bytes::from_static(b"{}")))));
         }
         self.send_queued(now);
     }

@@ -1,11 +1,11 @@
 //! Decides how one conversation goes: greeting, capabilities negotiation, commands and their replies, the end.
 
 mod agent;
-mod flight;
-mod hearing;
-mod pulse;
-mod tester;
-mod words;
+mod in_flight;
+mod io;
+mod liveness;
+mod qtest;
+mod receive;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -22,10 +22,10 @@ use crate::time::Moment;
 use crate::wire::{Framer, Greeting, encode};
 
 use agent::Sync;
-pub(crate) use flight::Owner;
-use flight::{Entry, Flight, Rules};
-use pulse::Pulse;
-pub use words::{Counters, Fact, Heard, Request};
+pub(crate) use in_flight::Owner;
+use in_flight::{InFlight, PendingCommand, Rules};
+pub use io::{Counters, Input, Output, Request};
+use liveness::Probe;
 
 /// One conversation with a monitor, as plain data.
 ///
@@ -33,33 +33,33 @@ pub use words::{Counters, Fact, Heard, Request};
 /// state. What it wants to say stands in [`outgoing`](Self::outgoing).
 ///
 /// ```
-/// use qemu_machine_core::session::{Fact, Heard, Session};
+/// use qemu_machine_core::session::{Output, Input, Session};
 /// use qemu_machine_core::{Limits, Moment};
 ///
 /// let now = Moment::ORIGIN;
 /// let greeting = br#"{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": ["oob"]}}
 /// "#;
-/// let session = Session::new(&Limits::default()).step(now, Heard::Opened, &mut |_| ());
-/// let session = session.step(now, Heard::Received(greeting), &mut |fact| assert!(matches!(fact, Fact::Greeted)));
+/// let session = Session::new(&Limits::default()).step(now, Input::Opened, &mut |_| ());
+/// let session = session.step(now, Input::Received(greeting), &mut |fact| assert!(matches!(fact, Output::Greeted)));
 /// assert_eq!(session.outgoing(), br#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]},"id":0}"#);
 ///
 /// let all = session.outgoing().len();
 /// let session = session.sent(all);
-/// let session = session.step(now, Heard::Received(b"{\"return\": {}, \"id\": 0}\n"), &mut |_| ());
+/// let session = session.step(now, Input::Received(b"{\"return\": {}, \"id\": 0}\n"), &mut |_| ());
 /// assert!(session.is_ready());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     stage: Stage,
     framer: Framer,
-    flight: Flight,
+    in_flight: InFlight,
     outbox: Outbox,
     greeting: Option<Greeting>,
     counters: Counters,
     limit: usize,
     dialect: Dialect,
     sync: Sync,
-    pulse: Pulse,
+    liveness: Probe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +90,14 @@ impl Session {
         Self {
             stage: Stage::Down,
             framer: Framer::new(limits.message),
-            flight: Flight::default(),
+            in_flight: InFlight::default(),
             outbox: Outbox::default(),
             greeting: None,
             counters: Counters::default(),
             limit: limits.message,
             dialect: Dialect::Qmp,
             sync: Sync::default(),
-            pulse: Pulse::default(),
+            liveness: Probe::default(),
         }
     }
 
@@ -109,29 +109,29 @@ impl Session {
 
     /// The transition.
     #[must_use]
-    pub fn step(mut self, now: Moment, heard: Heard<'_>, emit: &mut impl FnMut(Fact)) -> Self {
+    pub fn step(mut self, now: Moment, heard: Input<'_>, emit: &mut impl FnMut(Output)) -> Self {
         self.advance(now, heard, emit);
         self
     }
 
     /// The transition, in place.
-    pub(crate) fn advance(&mut self, now: Moment, heard: Heard<'_>, emit: &mut impl FnMut(Fact)) {
+    pub(crate) fn advance(&mut self, now: Moment, heard: Input<'_>, emit: &mut impl FnMut(Output)) {
         match heard {
-            Heard::Opened if self.stage == Stage::Down => self.opened(now, emit),
-            Heard::Opened => {}
-            Heard::Nonce(nonce) => self.sync = Sync::new(nonce),
-            Heard::Received(bytes) => self.received(now, bytes, emit),
-            Heard::Closed => self.close(emit),
-            Heard::Issue(request) => self.issue(now, request, emit),
-            Heard::Disown(id) => self.flight.disown(Owner::Caller(id)),
-            Heard::DisownLadder => self.flight.disown(Owner::Ladder),
-            Heard::TimePassed => {
-                let pulse = self.pulse;
-                self.flight.expire(now, |id, progress, entry| {
-                    let error = CommandError::TimedOut(progress, pulse.verdict(now, entry));
-                    emit(Fact::Answered(id, Err(error)));
+            Input::Opened if self.stage == Stage::Down => self.opened(now, emit),
+            Input::Opened => {}
+            Input::Nonce(nonce) => self.sync = Sync::new(nonce),
+            Input::Received(bytes) => self.received(now, bytes, emit),
+            Input::Closed => self.close(emit),
+            Input::Issue(request) => self.issue(now, request, emit),
+            Input::Disown(id) => self.in_flight.disown(Owner::Caller(id)),
+            Input::DisownLadder => self.in_flight.disown(Owner::Ladder),
+            Input::TimePassed => {
+                let liveness = self.liveness;
+                self.in_flight.expire(now, |id, progress, entry| {
+                    let error = CommandError::TimedOut(progress, liveness.verdict(now, entry));
+                    emit(Output::Answered(id, Err(error)));
                 });
-                self.ask_for_a_sign(now);
+                self.send_heartbeat(now);
             }
         }
         if self.dialect == Dialect::GuestAgent {
@@ -139,25 +139,25 @@ impl Session {
         }
     }
 
-    fn opened(&mut self, now: Moment, emit: &mut impl FnMut(Fact)) {
+    fn opened(&mut self, now: Moment, emit: &mut impl FnMut(Output)) {
         match self.dialect {
             Dialect::Qmp => self.stage = Stage::Greeting,
             Dialect::GuestAgent => {
                 self.ask_to_sync(now);
-                emit(Fact::Syncing);
+                emit(Output::Syncing);
             }
             Dialect::Qtest => {
-                emit(Fact::Syncing);
+                emit(Output::Syncing);
                 self.become_ready(now, false, emit);
             }
         }
     }
 
-    fn become_ready(&mut self, now: Moment, out_of_band: bool, emit: &mut impl FnMut(Fact)) {
+    fn become_ready(&mut self, now: Moment, out_of_band: bool, emit: &mut impl FnMut(Output)) {
         self.stage = Stage::Ready { out_of_band };
-        emit(Fact::Ready);
-        self.flight.reject_out_of_band(out_of_band, |id, error| {
-            emit(Fact::Answered(id, Err(CommandError::Misuse(error))));
+        emit(Output::Ready);
+        self.in_flight.reject_out_of_band(out_of_band, |id, error| {
+            emit(Output::Answered(id, Err(CommandError::Misuse(error))));
         });
         self.send_queued(now);
     }
@@ -188,12 +188,12 @@ impl Session {
     /// When the next command runs out of time, or has half of it behind it, or a guest agent is to be asked again.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        [self.answer_due(), self.sign_due()].into_iter().flatten().min()
+        [self.answer_due(), self.heartbeat_due()].into_iter().flatten().min()
     }
 
     /// When a command must have its reply, or a guest agent is to be asked again.
     pub(crate) fn answer_due(&self) -> Option<Moment> {
-        [self.flight.deadline(), self.sync_again()].into_iter().flatten().min()
+        [self.in_flight.deadline(), self.sync_again()].into_iter().flatten().min()
     }
 
     /// Whether commands are answered.
@@ -210,7 +210,7 @@ impl Session {
 
     /// Whether a command of the shutdown ladder has no reply yet.
     pub(crate) fn is_ladder_waiting(&self) -> bool {
-        self.flight.has_one_of(Owner::Ladder)
+        self.in_flight.has_one_of(Owner::Ladder)
     }
 
     /// Whether out-of-band execution was negotiated.
@@ -234,65 +234,65 @@ impl Session {
     /// How many commands wait for their end.
     #[must_use]
     pub fn commands(&self) -> usize {
-        self.flight.len() - self.pulse.questions()
+        self.in_flight.len() - self.liveness.questions()
     }
 
     /// How many of them are on the wire; the others wait for their turn to go there.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.flight.on_the_wire() - self.pulse.questions()
+        self.in_flight.on_the_wire() - self.liveness.questions()
     }
 
-    fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Fact)) {
-        emit(Fact::Failed(failure));
+    fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Output)) {
+        emit(Output::Failed(failure));
         self.close(emit);
     }
 
-    fn close(&mut self, emit: &mut impl FnMut(Fact)) {
+    fn close(&mut self, emit: &mut impl FnMut(Output)) {
         self.stage = Stage::Closed;
         self.outbox.clear();
-        self.pulse.close();
-        self.flight.crash(|id, progress| {
-            emit(Fact::Answered(id, Err(CommandError::Disconnected(progress))));
+        self.liveness.close();
+        self.in_flight.crash(|id, progress| {
+            emit(Output::Answered(id, Err(CommandError::Disconnected(progress))));
         });
     }
 
-    fn issue(&mut self, now: Moment, request: Request<'_>, emit: &mut impl FnMut(Fact)) {
+    fn issue(&mut self, now: Moment, request: Request<'_>, emit: &mut impl FnMut(Output)) {
         let Request { owner, body, band, kind, deadline, descriptor } = request;
         let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
-        let entry = Entry { owner, band, kind, deadline, half, carries: descriptor.is_some() };
+        let entry = PendingCommand { owner, band, kind, deadline, half, carries: descriptor.is_some() };
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
                 CommandError::Misuse(Misuse::NoOutOfBand(lossy(body)))
             }
-            Stage::Ready { .. } if self.flight.may_send(&entry, self.rules()) => {
-                self.flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
+            Stage::Ready { .. } if self.in_flight.may_send(&entry, self.rules()) => {
+                self.in_flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
                 return self.sent_one(now, &entry);
             }
             Stage::Down | Stage::Greeting | Stage::Negotiating | Stage::Syncing | Stage::Ready { .. } => {
-                return self.flight.queue(entry, body, descriptor);
+                return self.in_flight.queue(entry, body, descriptor);
             }
         };
         match owner {
-            Owner::Caller(id) => emit(Fact::Answered(id, Err(refused))),
-            Owner::Ladder => emit(Fact::LadderAnswered(Err(Refusal {
+            Owner::Caller(id) => emit(Output::Answered(id, Err(refused))),
+            Owner::Ladder => emit(Output::LadderAnswered(Err(Refusal {
                 class: "Disconnected".to_string(),
                 description: refused.to_string(),
             }))),
-            Owner::Handshake { .. } | Owner::Pulse | Owner::Nobody | Owner::Lost => {}
+            Owner::Handshake { .. } | Owner::Probe | Owner::Disowned | Owner::Unmatched => {}
         }
     }
 
     fn send_queued(&mut self, now: Moment) {
         while let Stage::Ready { .. } = self.stage {
-            let Some(entry) = self.flight.send_next(self.rules(), &mut self.outbox) else { return };
+            let Some(entry) = self.in_flight.send_next(self.rules(), &mut self.outbox) else { return };
             self.sent_one(now, &entry);
         }
     }
 
     /// What goes to the wire right behind a command.
-    fn sent_one(&mut self, now: Moment, entry: &Entry) {
+    fn sent_one(&mut self, now: Moment, entry: &PendingCommand) {
         if self.dialect == Dialect::GuestAgent && entry.kind.silent {
             self.ask_behind_silence(now);
         }

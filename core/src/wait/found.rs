@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::Mark;
 use crate::error::WaitError;
-use crate::event::{Event, ListenerId};
+use crate::event::{Event, SubscriptionId};
 use crate::outcome::Outcome;
 
 /// What a wait found.
@@ -53,7 +53,7 @@ impl Hit {
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
-            Found::Event(_) | Found::Heard(_) | Found::Text(_) => Err(WaitError::TimedOut),
+            Found::Event(_) | Found::Queued(_) | Found::Text(_) => Err(WaitError::TimedOut),
         }
     }
 }
@@ -64,8 +64,8 @@ impl Hit {
 pub enum Found {
     /// This event.
     Event(Event),
-    /// This listener has an event in its queue. The mark is the one that the wait began at.
-    Heard(ListenerId),
+    /// This subscription has an event in its queue. The mark is the one that the wait began at.
+    Queued(SubscriptionId),
     /// The text, or any output. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
     Text(String),
     /// The end, and how it came.

@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::console::Console;
-use crate::event::{Event, Filter, ListenerId};
+use crate::event::{Event, Filter, SubscriptionId};
 
 /// What is looked for, with the names of consoles resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Event(Filter),
-    Heard(ListenerId),
+    Queued(SubscriptionId),
     Text { console: usize, text: Vec<u8>, scanned: u64, line: bool },
     Output { console: usize, from: u64 },
     End,

@@ -13,8 +13,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::Port;
-use crate::event::{Filter, ListenerId};
+use crate::config::Service;
+use crate::event::{Filter, SubscriptionId};
 use crate::fault::Misuse;
 
 pub use found::{Found, Hit, Missed};
@@ -40,7 +40,7 @@ pub struct Wait(pub(crate) Kind);
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Event(Filter),
-    Heard(ListenerId),
+    Queued(SubscriptionId),
     Text {
         console: String,
         #[serde(with = "crate::record::as_text")]
@@ -76,11 +76,11 @@ impl Wait {
         self
     }
 
-    /// An event in the queue of this listener, whether it is there already or comes. The wait leaves it there: take it
+    /// An event in the queue of this subscription, whether it is there already or comes. The wait leaves it there: take it
     /// with [`Machine::next_event`](crate::Machine::next_event).
     #[must_use]
-    pub fn heard(listener: ListenerId) -> Self {
-        Self(Kind::Heard(listener))
+    pub fn queued(subscription: SubscriptionId) -> Self {
+        Self(Kind::Queued(subscription))
     }
 
     /// This text on the console of this name.
@@ -107,7 +107,7 @@ impl Wait {
     /// a moment. QEMU tells of it with `VSERPORT_CHANGE`.
     #[must_use]
     pub fn agent_up() -> Self {
-        Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Port::GuestAgent.id(), "open": true}))
+        Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Service::GuestAgent.id(), "open": true}))
     }
 
     /// The end of the machine.
@@ -121,16 +121,16 @@ impl Wait {
         let heap = match &self.0 {
             Kind::Event(filter) => filter.pattern.to_string().len(),
             Kind::Text { text, .. } => text.len(),
-            Kind::Heard(_) | Kind::Output { .. } | Kind::End => 0,
+            Kind::Queued(_) | Kind::Output { .. } | Kind::End => 0,
         };
         size_of::<Self>() + heap
     }
 
-    /// What a listener wants, of things that are events.
+    /// What a subscription wants, of things that are events.
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
             Kind::Event(filter) => Ok(filter),
-            Kind::Heard(_) | Kind::Text { .. } | Kind::Output { .. } | Kind::End => Err(Misuse::NotAnEvent),
+            Kind::Queued(_) | Kind::Text { .. } | Kind::Output { .. } | Kind::End => Err(Misuse::NotAnEvent),
         }
     }
 }
@@ -143,7 +143,7 @@ impl fmt::Display for Wait {
                 write!(f, "event {}", name.as_deref().unwrap_or("of any name"))?;
                 if pattern.is_null() { Ok(()) } else { write!(f, " with {pattern}") }
             }
-            Kind::Heard(_) => f.write_str("an event in a queue"),
+            Kind::Queued(_) => f.write_str("an event in a queue"),
             Kind::Text { console, text, line } => {
                 let what = if *line { "a line with" } else { "the text" };
                 write!(f, "{what} {:?} on {console}", crate::text::lossy(text))

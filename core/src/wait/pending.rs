@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{Found, Hit, Item, Mark, Missed, WaitId};
 use crate::console::Console;
-use crate::event::{Event, History, ListenerId};
+use crate::event::{Event, History, SubscriptionId};
 use crate::time::Moment;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,10 +49,10 @@ impl Pending {
         Some(self.hit(index, Found::Event(event.clone()), mark))
     }
 
-    pub(super) fn heard(&self, has_heard: impl Fn(ListenerId) -> bool) -> Option<Hit> {
+    pub(super) fn queued(&self, has_queued: impl Fn(SubscriptionId) -> bool) -> Option<Hit> {
         let mut items = self.items.iter().enumerate();
         items.find_map(|(index, item)| match item {
-            Item::Heard(id) if has_heard(*id) => Some(self.hit(index, Found::Heard(*id), self.mark.clone())),
+            Item::Queued(id) if has_queued(*id) => Some(self.hit(index, Found::Queued(*id), self.mark.clone())),
             _ => None,
         })
     }

@@ -7,7 +7,7 @@ use super::pending::Pending;
 use super::{Found, Hit, Item, Mark, Missed};
 use crate::console::Console;
 use crate::error::WaitError;
-use crate::event::{Event, History, ListenerId, Listeners};
+use crate::event::{Event, History, SubscriptionId, Subscriptions};
 use crate::fault::Misuse;
 use crate::outcome::Outcome;
 use crate::time::Moment;
@@ -36,13 +36,13 @@ impl Waits {
         until: Option<Moment>,
         history: &History,
         consoles: &[Console],
-        listeners: &Listeners,
+        subscriptions: &Subscriptions,
     ) -> WaitId {
         let id = WaitId(self.next);
         self.next += 1;
         let mut wait = Pending { id, items, mark, missed: Missed::default(), until };
         wait.missed = wait.count_missed(history, consoles);
-        let hit = wait.look_back(history, consoles).or_else(|| wait.heard(|id| listeners.has_heard(id)));
+        let hit = wait.look_back(history, consoles).or_else(|| wait.queued(|id| subscriptions.has_queued(id)));
         self.pending.push(wait);
         if let Some(hit) = hit {
             self.settle(|wait| (wait.id == id).then(|| Ok(hit.clone())));
@@ -55,16 +55,16 @@ impl Waits {
         self.settle(|wait| wait.event(number, event).map(Ok));
     }
 
-    /// This listener has an event.
-    pub(crate) fn heard(&mut self, id: ListenerId) {
-        self.settle(|wait| wait.heard(|other| other == id).map(Ok));
+    /// This subscription has an event.
+    pub(crate) fn queued(&mut self, id: SubscriptionId) {
+        self.settle(|wait| wait.queued(|other| other == id).map(Ok));
     }
 
-    /// A listener is gone: who waits only for such waits in vain.
-    pub(crate) fn unlistened(&mut self, listeners: &Listeners) {
+    /// A subscription is gone: who waits only for such waits in vain.
+    pub(crate) fn unsubscribed(&mut self, subscriptions: &Subscriptions) {
         self.settle(|wait| {
-            let is_gone = |item: &Item| matches!(item, Item::Heard(id) if !listeners.knows(*id));
-            wait.items.iter().all(is_gone).then(|| Err(Misuse::UnknownListener.into()))
+            let is_gone = |item: &Item| matches!(item, Item::Queued(id) if !subscriptions.knows(*id));
+            wait.items.iter().all(is_gone).then(|| Err(Misuse::UnknownSubscription.into()))
         });
     }
 
@@ -85,9 +85,9 @@ impl Waits {
         });
     }
 
-    /// The queues of all listeners were emptied: what was found in one and not taken is lost with the life it was of.
+    /// The queues of all subscriptions were emptied: what was found in one and not taken is lost with the run it was of.
     pub(crate) fn lost(&mut self, outcome: &Outcome) {
-        let heard = |hit: &Hit| matches!(hit.found, Found::Heard(_));
+        let heard = |hit: &Hit| matches!(hit.found, Found::Queued(_));
         for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(heard)) {
             *result = Err(WaitError::Ended(Box::new(outcome.clone())));
         }
@@ -96,7 +96,7 @@ impl Waits {
     /// No event can come any more.
     pub(crate) fn disconnected(&mut self) {
         self.settle(|wait| {
-            let only_events = wait.items.iter().all(|item| matches!(item, Item::Event(_) | Item::Heard(_)));
+            let only_events = wait.items.iter().all(|item| matches!(item, Item::Event(_) | Item::Queued(_)));
             only_events.then_some(Err(WaitError::Disconnected))
         });
     }

@@ -70,7 +70,7 @@ impl Encoded {
         Ok(Self { body, band, kind: Kind { raw: true, quit, ..Kind::default() }, descriptor: None })
     }
 
-    /// A line for the device tester.
+    /// A line for qtest.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Decides how the ways through a life are drawn: a station for each intent, and a track to each that others lead to.
+//! Decides how the ways through a run are drawn: a station for each intent, and a track to each that others lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,7 +19,7 @@ const HEIGHT: usize = 24;
 /// How far from the middle of a station a way leaves above, and arrives below.
 const ASIDE: usize = 5;
 
-/// The intents in the order in which a life passes them: none leads to one above it.
+/// The intents in the order in which a run passes them: none leads to one above it.
 const ORDER: [&str; 15] = [
     "Idle",
     "Launch",

@@ -18,7 +18,7 @@ struct Graph {
 }
 
 impl Graph {
-    /// All states that can be reached in one life.
+    /// All states that can be reached in one run.
     fn explore(config: Config, commands: usize) -> Self {
         let first = World::new(config, commands);
         let mut known = HashMap::from([(key::of(&first), 0)]);
@@ -74,7 +74,7 @@ fn configs() -> [(&'static str, Config, usize); 5] {
     [
         ("inherited", Config::new("qemu").limits(limits()), 2),
         ("dialled", Config::new("qemu").monitor(Monitor::At(path())).limits(limits()), 1),
-        ("kept", Config::new("qemu").keep_when_we_die().limits(limits()), 0),
+        ("kept", Config::new("qemu").outlive_parent().limits(limits()), 0),
         ("absent", Config::new("qemu").without_monitor().limits(limits()), 2),
         ("foreign", Config::attach(Peer::Dial(path())).limits(limits()), 2),
     ]

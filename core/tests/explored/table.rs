@@ -35,17 +35,17 @@ pub(crate) fn assert_current(graphs: &[Graph]) {
 
 /// The name of a state as far as people care.
 fn name(world: &World) -> Name {
-    let life = world.machine.lifecycle();
+    let run = world.machine.lifecycle();
     let first = |text: String| text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
-    let intent = match format!("{:?}", life.intent()) {
-        ladder if ladder.starts_with("Stop") => match life.deadline() {
+    let intent = match format!("{:?}", run.intent()) {
+        ladder if ladder.starts_with("Stop") => match run.deadline() {
             Some((_, why)) => format!("{why:?}").replace("Rung(", "Stop("),
             None => "Stop".into(),
         },
         cleaning if cleaning.starts_with("Clean") => cleaning,
         other => first(other),
     };
-    (intent, first(format!("{:?}", life.process())), first(format!("{:?}", life.link())))
+    (intent, first(format!("{:?}", run.process())), first(format!("{:?}", run.link())))
 }
 
 fn leads(graphs: &[Graph]) -> Leads {

@@ -213,9 +213,9 @@ impl World {
             Effect::Close(channel) => Input::Closed(*channel),
             Effect::Signal(signal) => Input::Signalled(*signal, result),
             Effect::ReadLog { .. } => Input::LogRead(b""),
-            Effect::Release => {
+            Effect::Detach => {
                 (self.made, self.alive) = (false, false);
-                Input::Released
+                Input::Detached
             }
             Effect::Remove => {
                 self.made = false;
@@ -253,7 +253,7 @@ impl World {
         self.check();
     }
 
-    /// It comes once in a life.
+    /// It comes once in a run.
     fn count(&mut self, which: usize) {
         self.counts[which] += 1;
         assert_eq!(self.counts[which], 1, "number {which} came twice");

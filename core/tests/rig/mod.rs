@@ -47,7 +47,7 @@ pub(crate) fn config() -> Config {
 fn prepared(wanted: &Preparation) -> Prepared {
     let pairs = wanted.channels.iter().filter(|(_, transport)| *transport == Transport::Pair);
     let channels = pairs.map(|(channel, _)| Inherited::Channel(*channel));
-    let ports = wanted.ports.iter().copied().map(Inherited::Port);
+    let ports = wanted.ports.iter().copied().map(Inherited::Service);
     let added = (0..wanted.added.len()).map(Inherited::Added);
     let monitor = wanted.channels.iter().find_map(|(_, transport)| match transport {
         Transport::Listen(Address::Tcp(address)) => Some(std::net::SocketAddr::new(address.ip(), 4444).into()),
@@ -152,7 +152,7 @@ impl Rig {
             (Effect::Close(channel), _) => Input::Closed(*channel),
             (Effect::Signal(signal), result) => Input::Signalled(*signal, result),
             (Effect::ReadLog { .. }, _) => Input::LogRead(&log),
-            (Effect::Release, _) => Input::Released,
+            (Effect::Detach, _) => Input::Detached,
             (Effect::Remove, result) => Input::Removed(result),
             (other, _) => panic!("an order that this host does not know: {other:?}"),
         };
@@ -296,7 +296,7 @@ impl Rig {
         self.serve();
     }
 
-    /// Why the launch failed; its error holds the outcome of this life.
+    /// Why the launch failed; its error holds the outcome of this run.
     pub(crate) fn failure(&self) -> LaunchFailure {
         match self.vm.launched() {
             Some(Err(LaunchError::Failed { failure, outcome })) => {
@@ -339,7 +339,7 @@ pub(crate) fn ids(sent: &str) -> Vec<u16> {
     sent.split("\"id\":").skip(1).map(|rest| rest.split('}').next().unwrap().parse().expect("an id")).collect()
 }
 
-/// Every life of every test replays.
+/// Every run of every test replays.
 impl Drop for Rig {
     fn drop(&mut self) {
         let Some(record) = self.vm.record().filter(|record| record.dropped() == 0 && !std::thread::panicking()) else {

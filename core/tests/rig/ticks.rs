@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qemu_machine_core::{Event, Limits, ListenerId, Mark, Notice, Wait, WaitError};
+use qemu_machine_core::{Event, Limits, Mark, Notice, SubscriptionId, Wait, WaitError};
 
 use super::Rig;
 
@@ -17,9 +17,9 @@ pub(crate) const fn tick(name: char, number: u8) -> [u8; 32] {
 }
 
 /// Bounds of the history and of each queue, in such events.
-pub(crate) fn limits(events: usize, listener: usize) -> Limits {
+pub(crate) fn limits(events: usize, subscription: usize) -> Limits {
     let mut limits = Limits::default();
-    (limits.events, limits.listener) = (events * ONE, listener * ONE);
+    (limits.events, limits.subscription) = (events * ONE, subscription * ONE);
     limits
 }
 
@@ -32,25 +32,25 @@ impl Rig {
         names.chars().zip((0..10).cycle()).for_each(|(name, number)| self.tick(name, number));
     }
 
-    pub(crate) fn listen(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> ListenerId {
-        let id = self.vm.listen(from, filter).expect("a filter that makes sense");
+    pub(crate) fn subscribe(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> SubscriptionId {
+        let id = self.vm.subscribe(from, filter).expect("a filter that makes sense");
         self.serve();
         id
     }
 
     /// The names of all that is queued.
-    pub(crate) fn queued(&mut self, id: ListenerId) -> String {
+    pub(crate) fn queued(&mut self, id: SubscriptionId) -> String {
         std::iter::from_fn(|| self.vm.next_event(id)).map(|event| event.name().to_string()).collect()
     }
 
     /// What a wait that is over already gives.
-    pub(crate) fn next(&mut self, id: ListenerId, within: Duration) -> Option<Result<String, WaitError>> {
+    pub(crate) fn next(&mut self, id: SubscriptionId, within: Duration) -> Option<Result<String, WaitError>> {
         let wait = self.vm.wait_for_event(self.now, id, within.into()).expect("it listens");
         self.vm.claim_event(wait).map(|event| event.map(|event| event.name().into()))
     }
 
-    /// How often a listener was told that its queue has something.
-    pub(crate) fn times_heard(&self, id: ListenerId) -> usize {
-        self.notices.iter().filter(|notice| **notice == Notice::Heard(id)).count()
+    /// How often a subscription was told that its queue has something.
+    pub(crate) fn times_heard(&self, id: SubscriptionId) -> usize {
+        self.notices.iter().filter(|notice| **notice == Notice::Queued(id)).count()
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use qemu_machine_blocking::Shutdown;
-use qemu_machine_tests::census::{Scratch, leaving_nothing, send, stop};
+use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use qemu_machine_tests::census::alone;
+use qemu_machine_tests::leak_check::alone;
 
 /// The names of all crates that the runtime brings with these features.
 fn brought(features: &str) -> BTreeSet<String> {

@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 
 use qemu_machine_blocking::record::Record;
 use qemu_machine_blocking::{Config, State, Value, Vm};
-use qemu_machine_tests::census::{Scratch, leaving_nothing, send};
+use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use qemu_machine_blocking::{Config, Vm};
-use qemu_machine_tests::census::bytes;
+use qemu_machine_tests::leak_check::bytes;
 use qemu_machine_tests::qemu;
 
 /// The shell.

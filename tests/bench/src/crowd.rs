@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use futures_util::future::try_join_all;
-use qemu_machine_core::Unread;
-use qemu_machine_mio::Desk;
+use qemu_machine_core::WithRawReply;
+use qemu_machine_mio::EventLoop;
 
 use crate::clients::others::{Nothing, qmp, service, tokio};
 use crate::clients::ours::{Threads, config};
@@ -73,32 +73,32 @@ fn threads(address: &Path, connections: usize, rounds: usize) -> io::Result<()> 
 }
 
 fn in_a_loop(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
-    let mut desk = Desk::new()?;
-    let begin = |desk: &mut Desk, connections: usize| {
+    let mut event_loop = EventLoop::new()?;
+    let begin = |event_loop: &mut EventLoop, connections: usize| {
         let mut vms = Vec::new();
         for _ in 0..connections {
-            let (registry, tokens) = desk.parts();
+            let (registry, tokens) = event_loop.parts();
             vms.push(qemu_machine_mio::Vm::launch(config(address), registry, tokens).map_err(other)?);
         }
-        desk.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(()))?;
-        round(desk, &mut vms)?;
+        event_loop.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(()))?;
+        round(event_loop, &mut vms)?;
         io::Result::Ok(vms)
     };
-    let _first = begin(&mut desk, 1)?;
+    let _first = begin(&mut event_loop, 1)?;
     let before = memory("VmRSS:")?;
-    let mut all = begin(&mut desk, connections)?;
+    let mut all = begin(&mut event_loop, connections)?;
     let grown = grown(before, connections)?;
     let begun = Begun::now()?;
-    (0..rounds).try_for_each(|_| round(&mut desk, &mut all))?;
+    (0..rounds).try_for_each(|_| round(&mut event_loop, &mut all))?;
     begun.over(grown)
 }
 
 /// One command on each.
-fn round(desk: &mut Desk, vms: &mut [qemu_machine_mio::Vm]) -> io::Result<()> {
-    let asked = vms.iter_mut().map(|vm| vm.execute(Unread("query-status")));
+fn round(event_loop: &mut EventLoop, vms: &mut [qemu_machine_mio::Vm]) -> io::Result<()> {
+    let asked = vms.iter_mut().map(|vm| vm.execute(WithRawReply("query-status")));
     let tickets = asked.collect::<Result<Vec<_>, _>>().map_err(other)?;
     let (mut answered, mut done) = (vec![false; vms.len()], 0);
-    desk.run(vms, |vms| {
+    event_loop.run(vms, |vms| {
         for (index, vm) in vms.iter_mut().enumerate().filter(|(index, _)| !answered[*index]).collect::<Vec<_>>() {
             if vm.claim(&tickets[index]).is_some() {
                 answered[index] = true;
@@ -115,7 +115,7 @@ async fn in_tasks(address: &Path, connections: usize, rounds: usize) -> io::Resu
         let spawn = |driver| executor.spawn(driver).detach();
         qemu_machine_smol::Vm::launch_with(config(address), spawn).await.map_err(other)
     };
-    let ask = async |vm: &qemu_machine_smol::Vm| vm.execute(Unread("query-status")).await.map(keep).map_err(other);
+    let ask = async |vm: &qemu_machine_smol::Vm| vm.execute(WithRawReply("query-status")).await.map(keep).map_err(other);
     executor.run(tasks(connections, rounds, connect, ask)).await
 }
 

@@ -41,7 +41,7 @@ fn flood(workload: Workload) -> bool {
 }
 
 fn schema(workload: Workload) -> bool {
-    matches!(workload, Workload::Large(bytes, _, Reading::Unread) if bytes < 1 << 20)
+    matches!(workload, Workload::Large(bytes, _, Reading::WithRawReply) if bytes < 1 << 20)
 }
 
 fn crowd(workload: Workload) -> bool {
@@ -142,7 +142,7 @@ const GOALS: [Goal; 18] = [
         what: "16 MB left unread, memory × the message",
         most: 1.15,
         value: |found| {
-            let large = |workload| matches!(workload, Workload::Large(16_777_216, _, Reading::Unread));
+            let large = |workload| matches!(workload, Workload::Large(16_777_216, _, Reading::WithRawReply));
             Some(taken(found, "blocking", large)?.peak / (16.0 * 1024.0))
         },
         limit: "",
@@ -171,7 +171,7 @@ const GOALS: [Goal; 18] = [
         what: "KB for one of many connections on threads",
         most: 4.0,
         value: |found| Some(taken(found, "blocking", crowd)?.count),
-        limit: "two are the machine itself, with its configuration and its life as plain values; half is the last message \
+        limit: "two are the machine itself, with its configuration and its run as plain values; half is the last message \
                 and its reply",
     },
     Goal {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use qemu_machine_core::{Config, Shutdown};
-use qemu_machine_mio::Desk;
+use qemu_machine_mio::EventLoop;
 
 use crate::clients::other;
 use crate::clients::raw::{Mode, Raw};
@@ -52,13 +52,13 @@ fn blocking() -> io::Result<()> {
 }
 
 fn in_a_loop() -> io::Result<()> {
-    let mut desk = Desk::new()?;
-    let (registry, tokens) = desk.parts();
+    let mut event_loop = EventLoop::new()?;
+    let (registry, tokens) = event_loop.parts();
     let mut vm = qemu_machine_mio::Vm::launch(config(), registry, tokens).map_err(other)?;
     let vms = std::slice::from_mut(&mut vm);
-    desk.run(vms, |vms| vms[0].launched())?.map_err(other)?;
+    event_loop.run(vms, |vms| vms[0].launched())?.map_err(other)?;
     vms[0].shutdown(Shutdown::default()).map_err(other)?;
-    desk.run(vms, |vms| vms[0].outcome().map(drop))
+    event_loop.run(vms, |vms| vms[0].outcome().map(drop))
 }
 
 fn in_a_task() -> io::Result<()> {

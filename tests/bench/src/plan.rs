@@ -32,7 +32,7 @@ pub enum Workload {
 /// What becomes of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reading {
-    Unread,
+    WithRawReply,
     Value,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Workload {
             Self::Qemu(count) => write!(f, "qemu {count}"),
             Self::Flight(depth, count) => write!(f, "flight {depth} {count}"),
             Self::Flood(events) => write!(f, "flood {events}"),
-            Self::Large(bytes, times, Reading::Unread) => write!(f, "large {bytes} {times}"),
+            Self::Large(bytes, times, Reading::WithRawReply) => write!(f, "large {bytes} {times}"),
             Self::Large(bytes, times, Reading::Value) => write!(f, "value {bytes} {times}"),
             Self::Dribble(bytes) => write!(f, "dribble {bytes}"),
             Self::Launch(times) => write!(f, "launch {times}"),
@@ -66,7 +66,7 @@ impl FromStr for Workload {
             "qemu" => Self::Qemu(number(1)?),
             "flight" => Self::Flight(number(1)?, number(2)?),
             "flood" => Self::Flood(number(1)?),
-            "large" => Self::Large(number(1)?, number(2)?, Reading::Unread),
+            "large" => Self::Large(number(1)?, number(2)?, Reading::WithRawReply),
             "value" => Self::Large(number(1)?, number(2)?, Reading::Value),
             "dribble" => Self::Dribble(number(1)?),
             "launch" => Self::Launch(number(1)?),
@@ -104,7 +104,7 @@ impl Workload {
                 format!("{count} commands, {depth} in flight; on threads with one thread for each")
             }
             Self::Flood(events) => format!("{events} events behind a reply; how many came is counted"),
-            Self::Large(bytes, _, Reading::Unread) => format!("a reply of {:.1} MB, left unread", bytes as f64 / MB),
+            Self::Large(bytes, _, Reading::WithRawReply) => format!("a reply of {:.1} MB, left unread", bytes as f64 / MB),
             Self::Large(bytes, _, Reading::Value) => format!("a reply of {:.1} MB, read as a value", bytes as f64 / MB),
             Self::Dribble(bytes) => format!("a reply of {:.0} MB in pieces of 64 bytes", bytes as f64 / MB),
             Self::Launch(_) => "from nothing to a monitor that answers, to the end of QEMU".to_string(),
@@ -137,7 +137,7 @@ impl Workload {
             Self::Qemu(_) => &["raw", "blocking", "mio", "smol", "qapi", "qapi+BufWriter", "qapi tokio", "qmp"],
             Self::Flight(..) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi tokio", "qmp"],
             Self::Flood(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
-            Self::Large(_, _, Reading::Unread) => &["raw", "raw+serde", "blocking", "mio", "smol"],
+            Self::Large(_, _, Reading::WithRawReply) => &["raw", "raw+serde", "blocking", "mio", "smol"],
             Self::Large(_, _, Reading::Value) => {
                 &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"]
             }
@@ -164,9 +164,9 @@ impl Plan {
         use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
         let mut workloads = vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8), Decode(340_000)];
         workloads.extend([1, 4, 16, 64].map(|depth| Flight(depth, 20_032)));
-        workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
+        workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
         for size in [1, 2, 4, 8, 16] {
-            workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(size * MB, 1, reading)));
+            workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(size * MB, 1, reading)));
         }
         workloads.extend([1, 4, 16].map(|size| Dribble(size * MB)));
         workloads.extend([(1, 5000), (10, 500), (100, 50), (200, 25)].map(|(crowd, rounds)| Crowd(crowd, rounds)));
@@ -176,7 +176,7 @@ impl Plan {
     pub fn quick() -> Self {
         use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
         let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Decode(34_000), Flight(16, 2048)];
-        workloads.extend([Reading::Unread, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
+        workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
         workloads.extend([Dribble(MB), Crowd(50, 10)]);
         Self { workloads, rounds: 1 }
     }

@@ -33,13 +33,13 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
     (
         "mio",
         "qemu-machine-mio = { path = \"ROOT/runtime-mio\" }",
-        "use qemu_machine_mio::{Address, Desk, Peer, Vm};
-         let mut desk = Desk::new().unwrap();
-         let (registry, tokens) = desk.parts();
+        "use qemu_machine_mio::{Address, EventLoop, Peer, Vm};
+         let mut event_loop = EventLoop::new().unwrap();
+         let (registry, tokens) = event_loop.parts();
          let peer = Peer::Dial(Address::unix(address));
          let mut vm = Vm::attach(peer, std::time::Duration::from_secs(1), registry, tokens).unwrap();
          let ticket = vm.execute(\"query-status\").unwrap();
-         println!(\"{}\", desk.run(std::slice::from_mut(&mut vm), |vms| vms[0].claim(&ticket)).unwrap().unwrap());",
+         println!(\"{}\", event_loop.run(std::slice::from_mut(&mut vm), |vms| vms[0].claim(&ticket)).unwrap().unwrap());",
     ),
     (
         "smol",

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Cause, CommandError, LaunchError, Mark, Outcome, PortError, Vm, WaitError};
+use qemu_machine_blocking::{Cause, CommandError, LaunchError, Mark, Outcome, ServiceError, Vm, WaitError};
 
 use crate::guest::{CONSOLE, REPORT};
 
@@ -69,8 +69,8 @@ impl Failure {
     }
 }
 
-impl From<PortError> for Failure {
-    fn from(error: PortError) -> Self {
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
         Self::Agent(error.into())
     }
 }

@@ -37,9 +37,9 @@ fn main() -> Done {
     smol::block_on(smol_shows_itself())
 }
 
-/// Each life under a name of its own.
+/// Each run under a name of its own.
 fn lives<H: Harness>(scripted: &str) -> Done {
-    let named = |config: Config, life: &str| config.name(format!("{}:{life}", H::ROW));
+    let named = |config: Config, run: &str| config.name(format!("{}:{run}", H::ROW));
     asked_to_end::<H>(|config| named(config, "asked"))?;
     drop(H::launch(named(Config::new(qemu()).args(["-S"]), "dropped"))?);
     let failing = [
@@ -48,15 +48,15 @@ fn lives<H: Harness>(scripted: &str) -> Done {
         ("broken", Script::new().say("{\"return\": {}, \"id\": 0}\r\n").stall().config(scripted)),
         ("declined", Script::new().greet().hear().refuse("not to you").stall().config(scripted)),
     ];
-    for (life, config) in failing {
-        if H::launch(named(config, life)).is_ok() {
-            return Err(format!("{life} was to fail").into());
+    for (run, config) in failing {
+        if H::launch(named(config, run)).is_ok() {
+            return Err(format!("{run} was to fail").into());
         }
     }
     Ok(())
 }
 
-/// A life with a guest that is talked to, and with secrets for QEMU and for the guest.
+/// A run with a guest that is talked to, and with secrets for QEMU and for the guest.
 fn asked_to_end<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
     let image = ImageFile::create()?;
     let config = Config::new(qemu()).args(guest::arguments(image.path())).serial("tty");
@@ -65,7 +65,7 @@ fn asked_to_end<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
     let secret = json!({"qom-type": "secret", "id": "key", "data": SECRET});
     vm.execute_raw(&json!({"execute": "object-add", "arguments": secret}).to_string())?;
     // The guest types nothing but letters that it does nothing for.
-    vm.type_on("tty", "WELL MET\u{1b}\r\n")?;
+    vm.console_write("tty", "WELL MET\u{1b}\r\n")?;
     vm.wait_any(&ready, &[Wait::text("tty", "WELL MET\u{1b}\r\n")], LONG)?;
     vm.shutdown(Shutdown::default())?;
     Ok(())

@@ -170,7 +170,7 @@ reset:
         write   RESET_CONTROL, 0x02             # a hard reset, when bit 2 rises
         write   RESET_CONTROL, 0x06
         # A reset happens a little after it is asked for: doing nothing until
-        # then keeps us from eating a byte meant for the next life.
+        # then keeps us from eating a byte meant for the next run.
         jmp     stop
 
 panic:

@@ -1,4 +1,4 @@
-//! Decides by when what must have happened in a life, and how far it came.
+//! Decides by when what must have happened in a run, and how far it came.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub(super) const HANG_UP: Duration = secs(5);
 const REAP: Duration = secs(10);
 const DRAIN: Duration = secs(2);
 
-/// All orders of one life together, as slow as they come.
+/// All orders of one run together, as slow as they come.
 const HOST: Duration = millis(1500);
 
 /// How long what goes out of band takes at most, however busy the main loop is.
 pub(super) const OUT_OF_BAND: Duration = secs(5);
 
-/// The life at hand, as the world knows it.
+/// The run at hand, as the world knows it.
 #[derive(Debug)]
 pub(super) struct Bounds {
     launch_until: Option<Moment>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Deadline, FOREVER, Mark, Misuse, Moment, OutOfBand, Raw, Shutdown, State, Ticket, Unread, Wait, json,
+    Deadline, FOREVER, Mark, Misuse, Moment, OutOfBand, Raw, Shutdown, State, Ticket, Wait, WithRawReply, json,
 };
 
 use super::World;
@@ -21,7 +21,7 @@ pub(super) struct Caller {
     /// It has done all it wanted.
     pub(super) is_done: bool,
     places: Vec<(Mark, Place)>,
-    /// What was typed on each console in this life, and how much of it was sent.
+    /// What was typed on each console in this run, and how much of it was sent.
     pub(super) typed: Vec<Vec<u8>>,
     pub(super) sent: Vec<usize>,
 }
@@ -44,7 +44,7 @@ const TEXTS: [&[u8]; 5] = [b"login: ", b"panic", b"$ ", b"\xff\xfe", b"ok o"];
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Plain,
-    Unread,
+    WithRawReply,
     OutOfBand,
     Raw,
     Malformed,
@@ -53,7 +53,7 @@ enum Way {
 
 const WAYS: [Way; 20] = {
     let mut ways = [Way::Plain; 20];
-    (ways[0], ways[1], ways[2], ways[3]) = (Way::Unread, Way::OutOfBand, Way::OutOfBand, Way::OutOfBand);
+    (ways[0], ways[1], ways[2], ways[3]) = (Way::WithRawReply, Way::OutOfBand, Way::OutOfBand, Way::OutOfBand);
     (ways[4], ways[5], ways[6]) = (Way::Raw, Way::Raw, Way::Malformed);
     ways
 };
@@ -70,7 +70,7 @@ impl Caller {
         }
     }
 
-    fn begin_life(&mut self) {
+    fn begin_run(&mut self) {
         self.lives -= 1;
         self.typed.iter_mut().for_each(Vec::clear);
         self.sent.fill(0);
@@ -105,7 +105,7 @@ impl World {
         self.scene.within(most, What::Act);
     }
 
-    /// Sees to it that the last life ends.
+    /// Sees to it that the previous run ends.
     fn last_act(&mut self) {
         self.caller.is_done = true;
         if self.scene.random.chance(60) {
@@ -127,10 +127,10 @@ impl World {
                 self.scene.demand(what_is_left.is_none(), || format!("a launch beside {what_is_left:?}"));
                 self.scene.tell("launch");
                 self.note_if(!was_idle, "relaunch");
-                self.begin_life();
-                self.caller.begin_life();
-                self.witness.begin_life();
-                self.ledger.begin_life();
+                self.begin_run();
+                self.caller.begin_run();
+                self.witness.begin_run();
+                self.ledger.begin_run();
                 self.bounds = Bounds::launched(&self.scene);
             }
             Err(misuse) => self.refused(&misuse),
@@ -170,7 +170,7 @@ impl World {
         let now = self.told();
         let held = match way {
             Way::Plain | Way::Quit => self.machine.execute(now, &command, deadline).map(Held::Plain),
-            Way::Unread => self.machine.execute(now, &Unread(command), deadline).map(Held::Unread),
+            Way::WithRawReply => self.machine.execute(now, &WithRawReply(command), deadline).map(Held::WithRawReply),
             Way::OutOfBand => self.machine.execute(now, &OutOfBand(command), deadline).map(Held::OutOfBand),
             Way::Raw => self.execute_raw(now, name, "", deadline).map(Held::Raw),
             Way::Malformed => self.execute_raw(now, name, r#","x": "\ud83d""#, deadline).map(Held::Raw),
@@ -285,7 +285,7 @@ impl World {
         let bytes: Vec<u8> = (0..self.scene.random.between(0, 40)).map(|_| self.scene.random.pick(b"root\n")).collect();
         let waiting = self.caller.typed[index].len() - self.caller.sent[index];
         let now = self.told();
-        match self.machine.type_on(now, console_name(index), &bytes) {
+        match self.machine.console_write(now, console_name(index), &bytes) {
             Ok(()) => self.caller.typed[index].extend(bytes),
             Err(Misuse::ConsoleInputFull(limit)) => {
                 self.scene.seen.note("console input full");

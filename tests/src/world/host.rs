@@ -8,10 +8,10 @@ use super::qemu::Qemu;
 use super::scene::{Ours, Scene, Wire};
 use super::timeline::What;
 
-/// The host side of the life at hand.
+/// The host side of the run at hand.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    /// Every order of this life, and whether it was answered.
+    /// Every order of this run, and whether it was answered.
     orders: Vec<(Effect, bool)>,
     pub(super) prepared: Option<bool>,
     pub(super) spawned: Option<bool>,
@@ -91,14 +91,14 @@ impl Host {
         self.orders.iter().all(|(effect, answered)| *answered || matches!(effect, Effect::Signal(_)))
     }
 
-    /// What of this life is still to come.
+    /// What of this run is still to come.
     pub(super) fn left(&self) -> Option<String> {
         let is_alive = self.spawned == Some(true) && self.exited.is_none();
         let order = self.orders.iter().find(|(_, answered)| !answered).map(|(effect, _)| describe_effect(effect));
         if is_alive { Some("the process".into()) } else { order }
     }
 
-    /// What must be true at the end of a life.
+    /// What must be true at the end of a run.
     pub(super) fn check_end(&self, scene: &Scene) -> Result<(), String> {
         let open: Vec<_> = self.orders.iter().filter(|(_, answered)| !answered).map(|(effect, _)| effect).collect();
         if !open.iter().all(|effect| matches!(effect, Effect::Signal(_))) {
@@ -228,7 +228,7 @@ impl World {
         }
         self.qemu.start(&mut self.scene);
         self.bounds.spawned(self.scene.style.monitor);
-        self.handle(Input::Spawned { pid: 100 + self.scene.life });
+        self.handle(Input::Spawned { pid: 100 + self.scene.run });
     }
 
     fn open(&mut self, channel: Channel) {
@@ -299,9 +299,9 @@ impl World {
         self.handle(Input::Exited(status));
     }
 
-    /// The world of the next life.
-    pub(super) fn begin_life(&mut self) {
-        self.scene.life += 1;
+    /// The world of the next run.
+    pub(super) fn begin_run(&mut self) {
+        self.scene.run += 1;
         self.host = Host::default();
         self.scene.wires.clear();
         self.scene.typed.iter_mut().for_each(Vec::clear);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qemu_machine_core::{
     Command, CommandError, CommandId, Liveness, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Refusal, Ticket,
-    Unread, Value,
+    Value, WithRawReply,
 };
 
 use super::bounds::OUT_OF_BAND;
@@ -17,7 +17,7 @@ pub(super) type Marked = (&'static str, Value);
 #[derive(Debug)]
 pub(super) enum Held {
     Plain(Ticket<Marked>),
-    Unread(Ticket<Unread<Marked>>),
+    WithRawReply(Ticket<WithRawReply<Marked>>),
     OutOfBand(Ticket<OutOfBand<Marked>>),
     Raw(Ticket<Raw>),
 }
@@ -29,7 +29,7 @@ pub(super) struct Ledger {
     by_id: BTreeMap<CommandId, u64>,
     /// Those without an answer that somebody wants.
     open: Vec<u64>,
-    /// Replies of this life that came behind the deadline, or that nobody wanted, those to malformed requests among them;
+    /// Replies of this run that came behind the deadline, or that nobody wanted, those to malformed requests among them;
     /// and replies that came twice.
     pub(super) late: u64,
     pub(super) doubled: u64,
@@ -37,7 +37,7 @@ pub(super) struct Ledger {
     pub(super) ladder: u64,
     /// When QEMU was last heard to live.
     pub(super) sign: Option<Moment>,
-    /// Commands of this life that were answered without a reply; and those whose answer nobody looked at.
+    /// Commands of this run that were answered without a reply; and those whose answer nobody looked at.
     pub(super) unanswered: usize,
     pub(super) unseen: usize,
 }
@@ -81,7 +81,7 @@ impl Held {
     fn id(&self) -> CommandId {
         match self {
             Self::Plain(ticket) => ticket.id(),
-            Self::Unread(ticket) => ticket.id(),
+            Self::WithRawReply(ticket) => ticket.id(),
             Self::OutOfBand(ticket) => ticket.id(),
             Self::Raw(ticket) => ticket.id(),
         }
@@ -98,7 +98,7 @@ impl Held {
             Self::Plain(ticket) => claim(machine, ticket),
             Self::Raw(ticket) => Some(claim(machine, ticket)?.and_then(whole)),
             Self::OutOfBand(ticket) => claim(machine, ticket),
-            Self::Unread(ticket) => {
+            Self::WithRawReply(ticket) => {
                 let read = |reply: qemu_machine_core::Payload| reply.read().unwrap_or_default();
                 Some(machine.claim(ticket)?.map(read))
             }
@@ -149,8 +149,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Answers that nobody claimed go with the life that they came in.
-    pub(super) fn begin_life(&mut self) {
+    /// Answers that nobody claimed go with the run that they came in.
+    pub(super) fn begin_run(&mut self) {
         (self.late, self.doubled, self.ladder) = (0, 0, 0);
         (self.unanswered, self.unseen, self.sign) = (0, 0, None);
         for nonce in self.answered() {

@@ -22,6 +22,7 @@ mod verdict;
 mod waiting;
 mod witness;
 
+use speech::PeerMessage;
 use std::time::Duration;
 
 use qemu_machine_core::{Channel, CommandId, Input, Machine, Moment, Notice, State, WaitId};
@@ -33,7 +34,6 @@ use ledger::{Answer, Ledger};
 use plan::Fate;
 use qemu::Qemu;
 use scene::{Ours, Scene};
-use speech::Said;
 use timeline::What;
 use waiting::Over;
 use witness::Witness;
@@ -184,9 +184,9 @@ impl World {
         };
         if is_due {
             self.handle(Input::TimePassed);
-        } else if let Some((life, what)) = self.scene.timeline.pop() {
-            // What was under way in a life goes with it; the caller stays.
-            if life == self.scene.life || what == What::Act {
+        } else if let Some((run, what)) = self.scene.timeline.pop() {
+            // What was under way in a run goes with it; the caller stays.
+            if run == self.scene.run || what == What::Act {
                 self.happens(what);
             }
         }
@@ -289,16 +289,16 @@ impl World {
                 continue;
             }
             match said {
-                Said::Greeting => self.bounds.greeted(),
-                Said::Accepted { out_of_band } => self.bounds.accepted(out_of_band),
-                Said::Declined => self.bounds.declined(),
-                Said::Event(event) => self.witness.event(event),
-                Said::Sign => self.ledger.sign = Some(self.scene.now),
-                Said::Doubled => {
+                PeerMessage::Greeting => self.bounds.greeted(),
+                PeerMessage::Accepted { out_of_band } => self.bounds.accepted(out_of_band),
+                PeerMessage::Declined => self.bounds.declined(),
+                PeerMessage::Event(event) => self.witness.event(event),
+                PeerMessage::Sign => self.ledger.sign = Some(self.scene.now),
+                PeerMessage::Doubled => {
                     self.scene.seen.note("doubled reply");
                     self.ledger.doubled += 1;
                 }
-                Said::Reply { nonce, quits, how } => {
+                PeerMessage::Reply { nonce, quits, how } => {
                     self.witness.quit_returned |= quits;
                     let late = self.ledger.late;
                     match nonce {

@@ -91,7 +91,7 @@ pub(super) fn console_name(index: usize) -> &'static str {
     ["tty0", "tty1"][index]
 }
 
-/// What will go wrong in one life.
+/// What will go wrong in one run.
 #[derive(Clone, Debug)]
 pub(super) struct Fate {
     pub(super) prepare_fails: bool,
@@ -141,7 +141,7 @@ pub(super) enum Kill {
     Never,
 }
 
-/// What happens in a life by itself.
+/// What happens in a run by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     PowerOff,

@@ -15,7 +15,7 @@ impl World {
     /// What must be true whenever the driver is about to wait.
     pub(super) fn check(&mut self) {
         let is_alive = self.host.spawned == Some(true) && self.host.exited.is_none();
-        let pid = is_alive.then_some(100 + self.scene.life);
+        let pid = is_alive.then_some(100 + self.scene.run);
         self.bounds.check(&self.machine, &mut self.scene, pid);
         let (now, ended) = (self.scene.now, self.bounds.ended);
         if self.bounds.ready_at.is_some() && self.bounds.out_of_band == Some(true) {
@@ -61,6 +61,6 @@ impl World {
         let result = self.ledger.check_unsent(|nonce| reached.contains(&nonce));
         self.scene.check(result);
         let is_rest = self.machine.deadline().is_some() || self.machine.session().commands() > 0;
-        self.scene.demand(!is_rest, || "something is left of the last life".into());
+        self.scene.demand(!is_rest, || "something is left of the previous run".into());
     }
 }

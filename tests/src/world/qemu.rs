@@ -9,7 +9,7 @@ use super::ending::End;
 use super::plan::{Fate, Handshake, millis, secs};
 use super::request::{Reader, Request};
 use super::scene::Scene;
-use super::speech::{self, Happened, Reply, Said, Speech};
+use super::speech::{self, Happened, PeerMessage, Reply, Speech};
 use super::timeline::{Tick, What};
 
 /// How many requests QEMU holds behind the one that is executing.
@@ -121,7 +121,7 @@ impl Qemu {
             self.numbered_event(scene);
         }
         let text = speech::greeting(self.fate.out_of_band);
-        self.say(&text, Said::Greeting, scene);
+        self.say(&text, PeerMessage::Greeting, scene);
         scene.tick(millis(1), Tick::Event);
         scene.stir(Channel::Monitor);
     }
@@ -149,17 +149,17 @@ impl Qemu {
 
     pub(super) fn event(&mut self, name: &'static str, data: Option<String>, scene: &mut Scene) {
         let text = speech::event(name, data.as_deref());
-        self.say(&text, Said::Event(Happened { name, data, size: 0 }), scene);
+        self.say(&text, PeerMessage::Event(Happened { name, data, size: 0 }), scene);
     }
 
     /// Says a message on the monitor, unless it dies in the middle of it. Whether it was said.
-    fn say(&mut self, text: &str, mut said: Said, scene: &mut Scene) -> bool {
+    fn say(&mut self, text: &str, mut said: PeerMessage, scene: &mut Scene) -> bool {
         let mouth = scene.wires.get(&Channel::Monitor).filter(|wire| !wire.ended && !self.is_dead);
         let Some(wire) = mouth else { return false };
         let start = wire.out.len();
         let pretty = if scene.style.pretty { Some(speech::pretty(text)) } else { None };
         let mut line = pretty.unwrap_or_else(|| text.into());
-        if let Said::Event(happened) = &mut said {
+        if let PeerMessage::Event(happened) = &mut said {
             happened.size = line.len();
         }
         // An object over several lines ends with its brace.
@@ -181,7 +181,7 @@ impl Qemu {
     }
 
     /// What the first so many bytes of its output said.
-    pub(super) fn reached(&mut self, delivered: usize) -> Vec<Said> {
+    pub(super) fn reached(&mut self, delivered: usize) -> Vec<PeerMessage> {
         self.speech.reached(delivered)
     }
 
@@ -327,21 +327,21 @@ impl Qemu {
             Handshake::Refused => {
                 scene.seen.note("negotiation refused");
                 let text = speech::refused(request, "GenericError", "no");
-                self.say(&text, Said::Declined, scene);
+                self.say(&text, PeerMessage::Declined, scene);
             }
             Handshake::Accepted => {
                 let offered = self.fate.out_of_band;
                 scene.demand(request.enables_out_of_band == offered, || "out of band: not what was offered".into());
                 self.mode = Mode::Commands { out_of_band: request.enables_out_of_band };
                 let text = speech::returned(request, &mut scene.random);
-                self.say(&text, Said::Accepted { out_of_band: request.enables_out_of_band }, scene);
+                self.say(&text, PeerMessage::Accepted { out_of_band: request.enables_out_of_band }, scene);
             }
         }
     }
 
     fn refuse(&mut self, request: &Request, class: &str, words: &str, how: Reply, scene: &mut Scene) {
         let text = speech::refused(request, class, words);
-        self.say(&text, Said::Reply { nonce: request.nonce, quits: false, how }, scene);
+        self.say(&text, PeerMessage::Reply { nonce: request.nonce, quits: false, how }, scene);
     }
 
     /// Events belong before the reply.
@@ -370,13 +370,13 @@ impl Qemu {
     pub(super) fn return_to(&mut self, request: &Request, quits: bool, scene: &mut Scene) {
         let text = speech::returned(request, &mut scene.random);
         let said = match request.nonce {
-            None if request.name == "query-yank" => Said::Sign,
-            nonce => Said::Reply { nonce, quits, how: Reply::Returned },
+            None if request.name == "query-yank" => PeerMessage::Sign,
+            nonce => PeerMessage::Reply { nonce, quits, how: Reply::Returned },
         };
         let is_said = self.say(&text, said, scene);
         // Only where ids rest long enough: with out-of-band, no more than the depth are in use.
         if is_said && scene.style.stutters && self.out_of_band() {
-            self.say(&text, Said::Doubled, scene);
+            self.say(&text, PeerMessage::Doubled, scene);
         }
     }
 

@@ -17,11 +17,11 @@ const TRAVEL: Duration = Duration::from_micros(200);
 #[derive(Debug)]
 pub(super) struct Scene {
     pub(super) now: Moment,
-    pub(super) life: u32,
+    pub(super) run: u32,
     pub(super) style: Style,
     pub(super) random: Random,
     pub(super) timeline: Timeline,
-    /// The sockets of this life.
+    /// The sockets of this run.
     pub(super) wires: BTreeMap<Channel, Wire>,
     /// The commands of the caller that QEMU read.
     pub(super) reached: BTreeSet<u64>,
@@ -84,7 +84,7 @@ impl Scene {
         let style = Style::draw(&mut random);
         Self {
             now: Moment::ORIGIN,
-            life: 0,
+            run: 0,
             typed: vec![Vec::new(); style.consoles],
             style,
             random,
@@ -99,7 +99,7 @@ impl Scene {
 
     pub(super) fn after(&mut self, delay: Duration, what: What) {
         let choice = self.random.below(4);
-        self.timeline.plan(self.now.after(delay), choice, self.life, what);
+        self.timeline.plan(self.now.after(delay), choice, self.run, what);
     }
 
     pub(super) fn tick(&mut self, delay: Duration, tick: Tick) {

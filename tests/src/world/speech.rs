@@ -9,7 +9,7 @@ use super::request::Request;
 
 /// One message, as those who check need to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum PeerMessage {
     Greeting,
     /// The negotiation succeeded.
     Accepted {
@@ -51,16 +51,16 @@ pub(super) enum Reply {
 /// What was said and did not reach us yet.
 #[derive(Debug, Default)]
 pub(super) struct Speech {
-    said: VecDeque<(usize, Said)>,
+    said: VecDeque<(usize, PeerMessage)>,
 }
 
 impl Speech {
-    pub(super) fn note(&mut self, end: usize, said: Said) {
+    pub(super) fn note(&mut self, end: usize, said: PeerMessage) {
         self.said.push_back((end, said));
     }
 
     /// What is complete in the first so many bytes.
-    pub(super) fn reached(&mut self, delivered: usize) -> Vec<Said> {
+    pub(super) fn reached(&mut self, delivered: usize) -> Vec<PeerMessage> {
         let count = self.said.iter().take_while(|(end, _)| *end <= delivered).count();
         self.said.drain(..count).map(|(_, said)| said).collect()
     }

@@ -33,7 +33,7 @@ pub(super) enum Tick {
     Print(usize),
     /// The command that is executing is done.
     Finish,
-    /// The turn of this life.
+    /// The turn of this run.
     Turn,
     /// The guest obeys the power button.
     PowerOff,
@@ -47,7 +47,7 @@ pub(super) enum Tick {
     Exit,
 }
 
-/// The moment, the choice of the seed, the order of planning, the life, and what it is.
+/// The moment, the choice of the seed, the order of planning, the run, and what it is.
 type Entry = (Moment, u64, u64, u32, What);
 
 /// Everything that is still to happen.
@@ -58,17 +58,17 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    pub(super) fn plan(&mut self, at: Moment, choice: u64, life: u32, what: What) {
+    pub(super) fn plan(&mut self, at: Moment, choice: u64, run: u32, what: What) {
         self.planned += 1;
-        self.heap.push(Reverse((at, choice, self.planned, life, what)));
+        self.heap.push(Reverse((at, choice, self.planned, run, what)));
     }
 
     pub(super) fn next(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// The next thing, and the life that it belongs to.
+    /// The next thing, and the run that it belongs to.
     pub(super) fn pop(&mut self) -> Option<(u32, What)> {
-        self.heap.pop().map(|Reverse((.., life, what))| (life, what))
+        self.heap.pop().map(|Reverse((.., run, what))| (run, what))
     }
 }

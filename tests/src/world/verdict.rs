@@ -1,4 +1,4 @@
-//! Decides whether an outcome tells the truth about the life that it ends.
+//! Decides whether an outcome tells the truth about the run that it ends.
 
 use qemu_machine_core::{Cause, Effect, ExitStatus, LaunchError, LaunchFailure, Moment, Outcome, Phase, Rung, Signal};
 
@@ -7,13 +7,13 @@ use super::bounds::HANG_UP;
 use super::ending::End;
 
 impl World {
-    /// A life is over.
+    /// A run is over.
     pub(super) fn ended(&mut self) {
         let Some(outcome) = self.machine.outcome().cloned() else {
             return self.scene.fail("an end without an outcome");
         };
         self.scene.tell(format!("outcome: {}", outcome.cause));
-        self.scene.demand(!self.bounds.ended, || "two ends of one life".into());
+        self.scene.demand(!self.bounds.ended, || "two ends of one run".into());
         self.bounds.ended = true;
         let result = self.judge(&outcome);
         self.scene.check(result);

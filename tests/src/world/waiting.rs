@@ -17,7 +17,7 @@ impl Place {
         self.consoles.get(console).copied().unwrap_or_default()
     }
 
-    /// What was before a life is not looked at in it, and not missed.
+    /// What was before a run is not looked at in it, and not missed.
     fn not_before(&self, birth: &Self) -> Self {
         let consoles = (0..birth.consoles.len()).map(|at| self.position(at).max(birth.position(at))).collect();
         Self { event: self.event.max(birth.event), consoles }

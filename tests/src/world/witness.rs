@@ -13,15 +13,15 @@ pub(super) struct Witness {
     /// How much of it the machine must still know.
     first: usize,
     bytes: usize,
-    /// Where this life begins.
+    /// Where this run begins.
     birth: Place,
     /// What each console printed.
     tapes: Vec<Vec<u8>>,
     limits: Limits,
     pub(super) waits: Vec<Waiting>,
-    /// The last event of this life that tells of an end.
+    /// The last event of this run that tells of an end.
     pub(super) telling: Vec<usize>,
-    /// The last SHUTDOWN of this life.
+    /// The last SHUTDOWN of this run.
     pub(super) shutdown: Option<usize>,
     pub(super) quit_returned: bool,
 }
@@ -42,7 +42,7 @@ impl Witness {
         }
     }
 
-    pub(super) fn begin_life(&mut self) {
+    pub(super) fn begin_run(&mut self) {
         (self.first, self.bytes) = (self.events.len(), 0);
         self.birth = self.place();
         (self.telling, self.shutdown, self.quit_returned) = (Vec::new(), None, false);
@@ -107,7 +107,7 @@ impl Witness {
         event.name() == happened.name && (said == told || read(said) == read(told))
     }
 
-    /// The reason of the last SHUTDOWN of this life.
+    /// The reason of the last SHUTDOWN of this run.
     pub(super) fn shutdown_reason(&self) -> Option<String> {
         let data = self.events[self.shutdown?].data.as_deref()?;
         Some(data.parse::<Value>().ok()?["reason"].as_str()?.into())
@@ -117,7 +117,7 @@ impl Witness {
         &self.tapes[console]
     }
 
-    /// The end of what a console printed in this life, as far as it is remembered.
+    /// The end of what a console printed in this run, as far as it is remembered.
     pub(super) fn last_words(&self, console: usize) -> String {
         let printed = &self.tapes[console][self.first_byte(console)..];
         String::from_utf8_lossy(&printed[printed.len().saturating_sub(self.limits.last_words)..]).into_owned()

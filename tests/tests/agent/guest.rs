@@ -1,7 +1,7 @@
 //! Proves what is said to the agent in a Linux guest, through the port of the machine.
 
 use qemu_machine_core::{
-    CommandError, Config, LaunchFailure, Liveness, Mark, Phase, PortError, Progress, Value, Wait, json,
+    CommandError, Config, LaunchFailure, Liveness, Mark, Phase, Progress, ServiceError, Value, Wait, json,
 };
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::linux::{INIT, Linux, PROGRAM_ENDED};
@@ -148,9 +148,9 @@ fn row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline<R: Row>
         machine.sees(&Mark::default(), INIT);
         let Err(error) = machine.agent(SHORT) else { panic!("nobody is there") };
         let told = error.to_string();
-        let words = "nobody answers at the guest agent's port: the deadline passed before the guest agent answered";
+        let words = "nobody answers at the guest agent service: the deadline passed before the guest agent answered";
         assert!(told.starts_with(words) && !told.contains("launch"), "{told}");
-        let PortError::Silent { failure, .. } = error else { panic!("{told}") };
+        let ServiceError::Silent { failure, .. } = error else { panic!("{told}") };
         assert_eq!(failure, LaunchFailure::TimedOut(Phase::Syncing));
     });
 }

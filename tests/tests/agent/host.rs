@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 
 use qemu_machine_core::{Address, CommandError, LaunchError, LaunchFailure, Liveness, Peer, Progress, json};
 use qemu_machine_tests::bounded_by;
-use qemu_machine_tests::census::{Scratch, bytes};
+use qemu_machine_tests::leak_check::{Scratch, bytes};
 use qemu_machine_tests::linux::agent_program;
 use rustix::fs::{CWD, Mode, mkfifoat};
 

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use qemu_machine_core::errand::{Run, Unplug, UnplugError};
+use qemu_machine_core::procedure::{Run, Unplug, UnplugError};
 use qemu_machine_core::{
-    CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Port, PortError, Value, Wait,
+    CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Service, ServiceError, Value, Wait,
 };
-use qemu_machine_mio::Desk;
+use qemu_machine_mio::EventLoop;
 use smol::block_on;
 
 /// How long a guest may take to boot, and for all that it does then. It takes some seconds; two may boot at once on each
@@ -23,7 +23,7 @@ pub(crate) trait Row: Sized {
     type Agent: Agent;
 
     fn launch(config: Config) -> Result<Self, LaunchError>;
-    fn agent(&mut self, within: Duration) -> Result<Self::Agent, PortError>;
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, ServiceError>;
     fn mark(&mut self) -> Mark;
     /// Waits for something that must come before the end.
     fn comes(&mut self, from: &Mark, thing: Wait);
@@ -57,7 +57,7 @@ impl Row for Blocking {
         qemu_machine_blocking::Vm::launch(config).map(Self)
     }
 
-    fn agent(&mut self, within: Duration) -> Result<Self::Agent, PortError> {
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, ServiceError> {
         self.0.agent(within)
     }
 
@@ -75,7 +75,7 @@ impl Row for Blocking {
     }
 
     fn types(&mut self, line: &str) {
-        self.0.type_on("tty", line).expect("there is a console");
+        self.0.console_write("tty", line).expect("there is a console");
     }
 
     fn ends(&mut self) -> Outcome {
@@ -110,7 +110,7 @@ impl Row for Smol {
         block_on(qemu_machine_smol::Vm::launch(config)).map(Self)
     }
 
-    fn agent(&mut self, within: Duration) -> Result<Self::Agent, PortError> {
+    fn agent(&mut self, within: Duration) -> Result<Self::Agent, ServiceError> {
         block_on(self.0.agent(within))
     }
 
@@ -128,7 +128,7 @@ impl Row for Smol {
     }
 
     fn types(&mut self, line: &str) {
-        self.0.type_on("tty", line).expect("there is a console");
+        self.0.console_write("tty", line).expect("there is a console");
     }
 
     fn ends(&mut self) -> Outcome {
@@ -162,15 +162,15 @@ pub(crate) struct Mio {
 }
 
 struct Loop {
-    desk: Desk,
+    event_loop: EventLoop,
     vms: Vec<qemu_machine_mio::Vm>,
 }
 
 impl Mio {
     fn launch_in(turning: Rc<RefCell<Loop>>, config: Config) -> Result<Self, LaunchError> {
         let index = {
-            let Loop { desk, vms } = &mut *turning.borrow_mut();
-            let (registry, tokens) = desk.parts();
+            let Loop { event_loop, vms } = &mut *turning.borrow_mut();
+            let (registry, tokens) = event_loop.parts();
             vms.push(qemu_machine_mio::Vm::launch(config, registry, tokens)?);
             vms.len() - 1
         };
@@ -184,8 +184,8 @@ impl Mio {
     }
 
     fn until<T>(&self, mut answer: impl FnMut(&mut qemu_machine_mio::Vm) -> Option<T>) -> T {
-        let Loop { desk, vms } = &mut *self.turning.borrow_mut();
-        desk.run(vms, |vms| answer(&mut vms[self.index])).expect("the poll works")
+        let Loop { event_loop, vms } = &mut *self.turning.borrow_mut();
+        event_loop.run(vms, |vms| answer(&mut vms[self.index])).expect("the poll works")
     }
 }
 
@@ -200,13 +200,13 @@ impl Row for Mio {
     type Agent = Self;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
-        let desk = Desk::new().expect("there is a poll to be had");
-        Self::launch_in(Rc::new(RefCell::new(Loop { desk, vms: Vec::new() })), config)
+        let event_loop = EventLoop::new().expect("there is a poll to be had");
+        Self::launch_in(Rc::new(RefCell::new(Loop { event_loop, vms: Vec::new() })), config)
     }
 
-    fn agent(&mut self, within: Duration) -> Result<Self, PortError> {
-        let config = self.with(|vm| vm.port(Port::GuestAgent))?.launch_within(within);
-        Self::launch_in(Rc::clone(&self.turning), config).map_err(|error| PortError::new(Port::GuestAgent, error))
+    fn agent(&mut self, within: Duration) -> Result<Self, ServiceError> {
+        let config = self.with(|vm| vm.port(Service::GuestAgent))?.launch_within(within);
+        Self::launch_in(Rc::clone(&self.turning), config).map_err(|error| ServiceError::new(Service::GuestAgent, error))
     }
 
     fn mark(&mut self) -> Mark {
@@ -225,7 +225,7 @@ impl Row for Mio {
     }
 
     fn types(&mut self, line: &str) {
-        self.with(|vm| vm.type_on("tty", line)).expect("there is a console");
+        self.with(|vm| vm.console_write("tty", line)).expect("there is a console");
     }
 
     fn ends(&mut self) -> Outcome {

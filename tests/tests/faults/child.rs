@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use qemu_machine_tests::bounded_by;
-use qemu_machine_tests::census::{Watched, alone};
+use qemu_machine_tests::leak_check::{Watched, alone};
 
 /// Runs this test once more, in a process of its own behind these words, and there the body of it.
 pub(crate) fn in_child(test: &'static str, before: &[&str], limit: Duration, body: impl FnOnce()) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use qemu_machine_blocking::{Config, HostFault, LaunchError, LaunchFailure, Monitor, Vm};
-use qemu_machine_tests::census::{Scratch, descendants, leaving_nothing};
+use qemu_machine_tests::leak_check::{Scratch, descendants, leaving_nothing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::child::in_child;
@@ -40,7 +40,7 @@ fn faults(
     limit_descriptors();
     let mut faults = Vec::new();
     for room in 0..MOST {
-        // The keeper works off its orders in turn: when it has started this one, it has closed what the last ones had.
+        // The supervisor works off its orders in turn: when it has started this one, it has closed what the last ones had.
         let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
         let sleeper = Vm::launch(sleeper).unwrap_or_else(|error| panic!("{error}"));
         let taken = take_all_but(room);
@@ -89,16 +89,16 @@ fn on_mio(config: Config) -> Result<(), LaunchError> {
         let fault = qemu_machine_host::fault("make a poll".into(), &error);
         LaunchError::not_started(fault, &Config::new("qemu").command_line().expect("a good configuration"))
     };
-    let mut desk = qemu_machine_mio::Desk::new().map_err(not_started)?;
-    let (registry, tokens) = desk.parts();
+    let mut event_loop = qemu_machine_mio::EventLoop::new().map_err(not_started)?;
+    let (registry, tokens) = event_loop.parts();
     let mut vms = [qemu_machine_mio::Vm::launch(config, registry, tokens)?];
-    desk.run(&mut vms, |vms| vms[0].launched()).map_err(not_started)??;
+    event_loop.run(&mut vms, |vms| vms[0].launched()).map_err(not_started)??;
     vms[0].kill().expect("it was launched");
-    desk.run(&mut vms, |vms| vms[0].outcome().map(drop)).map_err(not_started)?;
+    event_loop.run(&mut vms, |vms| vms[0].outcome().map(drop)).map_err(not_started)?;
     Ok(())
 }
 
-/// There is no keeper yet, nor anything else that stays.
+/// There is no supervisor yet, nor anything else that stays.
 #[test]
 fn g04_the_first_launch_says_what_it_lacked_a_descriptor_for() {
     in_child("descriptors::g04_the_first_launch_says_what_it_lacked_a_descriptor_for", &[], LIMIT, || {

@@ -1,5 +1,5 @@
 //! Proves that what goes wrong around a machine is told for what it is, and leaves nothing behind: signals to a real
-//! QEMU in each phase of its life, directories that are full, read-only or gone, no descriptors, no permission, and a
+//! QEMU in each phase of its run, directories that are full, read-only or gone, no descriptors, no permission, and a
 //! host that has eight times more to do than it can.
 
 mod child;
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use qemu_machine_blocking::{Config, HostFault, LaunchError, LaunchFailure, Outcome, Vm};
-use qemu_machine_tests::census::bytes;
+use qemu_machine_tests::leak_check::bytes;
 use qemu_machine_tests::{PATIENCE, qemu};
 
 /// Longer than anything that is expected takes.

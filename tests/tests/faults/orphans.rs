@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use qemu_machine_blocking::Vm;
 use qemu_machine_tests::bounded;
-use qemu_machine_tests::census::{Scratch, Watched, alone, stop};
+use qemu_machine_tests::leak_check::{Scratch, Watched, alone, stop};
 
 use crate::child::{again, is_inside};
 use crate::signals::{before_its_greeting, while_a_command_is_in_flight, while_it_is_shut_down};

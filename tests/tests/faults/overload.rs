@@ -11,7 +11,7 @@ use qemu_machine_tests::PATIENCE;
 
 use crate::child::in_child;
 use crate::config;
-use qemu_machine_tests::census::{Census, Scratch};
+use qemu_machine_tests::leak_check::{LeakCheck, Scratch};
 
 const OVERLOAD: usize = 8;
 
@@ -37,11 +37,11 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn g05_g12_no_life_fails_and_none_leaves_anything_under_overload() {
+fn g05_g12_no_run_fails_and_none_leaves_anything_under_overload() {
     let limit = EACH * u32::try_from(cycles()).expect("a small number");
-    in_child("overload::g05_g12_no_life_fails_and_none_leaves_anything_under_overload", &[], limit, || {
+    in_child("overload::g05_g12_no_run_fails_and_none_leaves_anything_under_overload", &[], limit, || {
         let scratch = Scratch::create();
-        let before = Census::take();
+        let before = LeakCheck::take();
         let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
         scope(|threads| {
             let stop = &stop;
@@ -64,7 +64,7 @@ fn g05_g12_no_life_fails_and_none_leaves_anything_under_overload() {
             });
         });
         assert_eq!(scratch.entries(), [""; 0]);
-        Census::assert_nothing_left(&before);
+        LeakCheck::assert_nothing_left(&before);
     });
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use qemu_machine_blocking::{Cause, Config, LaunchFailure, Monitor, Shutdown, Vm};
-use qemu_machine_tests::census::{Scratch, bytes, leaving_nothing};
+use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 
 use crate::child::{alone_with_mounts, in_child, not_proven};
 use crate::{LONG, config, failure, host_fault, works};
@@ -42,7 +42,7 @@ fn mount(arguments: &[&str], place: &Path) {
     assert!(command.arg(place).status().unwrap().success(), "{arguments:?}");
 }
 
-/// Out of sight. The keeper may hold the log of a machine that was dropped for a moment longer.
+/// Out of sight. The supervisor may hold the log of a machine that was dropped for a moment longer.
 fn unmount(place: &Path) {
     assert!(Command::new("umount").arg("--lazy").arg(place).status().unwrap().success());
 }

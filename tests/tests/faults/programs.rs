@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use qemu_machine_blocking::{Cause, Config, ExitStatus, LaunchFailure, Vm};
-use qemu_machine_tests::census::{Scratch, bytes, leaving_nothing};
+use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 
 use crate::child::not_proven;
 use crate::{config, failure, host_fault, works};

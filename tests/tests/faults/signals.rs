@@ -12,7 +12,7 @@ use qemu_machine_blocking::{
     Cause, CommandError, Deadline, ExitStatus, LaunchError, LaunchFailure, Mark, Outcome, Phase, Progress, Shutdown,
     Value, Vm, Wait, json,
 };
-use qemu_machine_tests::census::{Scratch, alone, descendants, leaving_nothing, send, stop};
+use qemu_machine_tests::leak_check::{Scratch, alone, descendants, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
@@ -224,12 +224,12 @@ fn g14_the_same_on_smol() {
 fn g14_the_same_on_mio() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
-            let mut desk = qemu_machine_mio::Desk::new().unwrap();
-            let (registry, tokens) = desk.parts();
+            let mut event_loop = qemu_machine_mio::EventLoop::new().unwrap();
+            let (registry, tokens) = event_loop.parts();
             let mut vms = [qemu_machine_mio::Vm::launch(config(scratch), registry, tokens).unwrap()];
-            desk.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+            event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
             send(vms[0].machine().pid().unwrap(), signal);
-            let outcome = desk.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap();
+            let outcome = event_loop.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap();
             assert_signalled(&outcome, number);
         });
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use qemu_machine_blocking::{Cause, LaunchError, LaunchFailure, Phase, Shutdown, State};
-use qemu_machine_mio::{Desk, Vm};
-use qemu_machine_tests::census::{leaving_nothing, send, stop};
+use qemu_machine_mio::{EventLoop, Vm};
+use qemu_machine_tests::leak_check::{leaving_nothing, send, stop};
 
 use crate::config;
 use crate::signals::{FATAL, SHORT, assert_ended_by};
@@ -13,9 +13,9 @@ use crate::signals::{FATAL, SHORT, assert_ended_by};
 const STEPS: [Phase; 2] = [Phase::Greeting, Phase::Negotiating];
 
 /// A launch that came to a step, and its process. A quick QEMU has answered the last step in the same turn.
-fn launch_until(step: Phase, scratch: &Path) -> (Desk, [Vm; 1], u32) {
-    let mut desk = Desk::new().unwrap();
-    let (registry, tokens) = desk.parts();
+fn launch_until(step: Phase, scratch: &Path) -> (EventLoop, [Vm; 1], u32) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (registry, tokens) = event_loop.parts();
     let mut vms = [Vm::launch(config(scratch).launch_within(3 * SHORT), registry, tokens).unwrap()];
     let at_the_step = |vms: &mut [Vm]| match vms[0].machine().state() {
         State::Launching(phase) if phase != step => None,
@@ -23,17 +23,17 @@ fn launch_until(step: Phase, scratch: &Path) -> (Desk, [Vm; 1], u32) {
         State::Running if step == Phase::Negotiating => vms[0].machine().pid(),
         other => panic!("past {step:?}: {other:?}"),
     };
-    let pid = desk.run(&mut vms, at_the_step).unwrap();
-    (desk, vms, pid)
+    let pid = event_loop.run(&mut vms, at_the_step).unwrap();
+    (event_loop, vms, pid)
 }
 
 #[test]
 fn g04_a_signal_at_each_step_of_a_launch_is_its_cause() {
     for (step, (signal, number)) in STEPS.into_iter().flat_map(|step| FATAL.map(|signal| (step, signal))) {
         leaving_nothing(move |scratch| {
-            let (mut desk, mut vms, pid) = launch_until(step, scratch);
+            let (mut event_loop, mut vms, pid) = launch_until(step, scratch);
             send(pid, signal);
-            let outcome = desk.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap();
+            let outcome = event_loop.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap();
             assert_eq!(outcome.cause, Cause::Signal { number: Some(number), sender: None }, "{outcome}");
             assert_ended_by(&outcome, number);
             // What QEMU had said before may have been all that was missing, and may be read before its death or after.
@@ -53,9 +53,9 @@ fn g04_a_signal_at_each_step_of_a_launch_is_its_cause() {
 fn g01_a_process_that_is_stopped_at_each_step_of_a_launch_is_ended() {
     for step in STEPS {
         leaving_nothing(move |scratch| {
-            let (mut desk, mut vms, pid) = launch_until(step, scratch);
+            let (mut event_loop, mut vms, pid) = launch_until(step, scratch);
             stop(pid);
-            if let Err(error) = desk.run(&mut vms, |vms| vms[0].launched()).unwrap() {
+            if let Err(error) = event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap() {
                 let LaunchError::Failed { failure: LaunchFailure::TimedOut(_), outcome } = error else {
                     panic!("{error}")
                 };
@@ -63,7 +63,7 @@ fn g01_a_process_that_is_stopped_at_each_step_of_a_launch_is_ended() {
             }
             // It had said everything before.
             vms[0].shutdown(Shutdown::within(SHORT)).unwrap();
-            assert_ended_by(&desk.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap(), 9);
+            assert_ended_by(&event_loop.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap(), 9);
         });
     }
 }

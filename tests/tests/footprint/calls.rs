@@ -13,7 +13,7 @@ use qemu_machine_tests::null::Wealth;
 const FEW: usize = 160;
 const MANY: usize = 1600;
 
-/// The calls of the threads that carry commands, by name. The keeper's are not among them: it looks in every some
+/// The calls of the threads that carry commands, by name. The supervisor's are not among them: it looks in every some
 /// milliseconds, however many commands there are.
 fn calls(row: &str, commands: usize) -> BTreeMap<String, usize> {
     let server = Server::start(Wealth::default());

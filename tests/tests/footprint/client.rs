@@ -5,9 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use qemu_machine_core::{Config, Payload, Peer, WithRawReply};
 use qemu_machine_host::descriptor;
-use qemu_machine_core::{Config, Payload, Peer, Unread};
-use qemu_machine_mio::Desk;
+use qemu_machine_mio::EventLoop;
 
 const LONG: Duration = Duration::from_secs(50);
 
@@ -36,7 +36,8 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
         ("loop", "idle", _) => idle_in_a_loop(config),
         ("task", "idle", _) => {
             let attach = || smol::block_on(qemu_machine_smol::Vm::launch(config())).expect("it is attached");
-            let status = |vm: &qemu_machine_smol::Vm| smol::block_on(vm.execute(Unread("query-status"))).map(drop);
+            let status =
+                |vm: &qemu_machine_smol::Vm| smol::block_on(vm.execute(WithRawReply("query-status"))).map(drop);
             status(&attach()).expect("it is answered");
             drop(grown(|| {
                 let vms: Vec<_> = (0..CONNECTIONS).map(|_| attach()).collect();
@@ -50,31 +51,32 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
 
 fn threads(config: Config) -> qemu_machine_blocking::Vm {
     let vm = qemu_machine_blocking::Vm::launch(config).expect("it is attached");
-    vm.execute(Unread("query-status")).expect("it is answered");
+    vm.execute(WithRawReply("query-status")).expect("it is answered");
     vm
 }
 
 fn on_threads(config: Config, commands: usize) {
     let vm = threads(config);
     for _ in 0..commands {
-        vm.execute(Unread("query-status")).expect("it is answered");
+        vm.execute(WithRawReply("query-status")).expect("it is answered");
     }
 }
 
 fn in_a_loop(config: Config, commands: usize, depth: usize) {
-    let mut desk = Desk::new().expect("a poll");
-    let (registry, tokens) = desk.parts();
+    let mut event_loop = EventLoop::new().expect("a poll");
+    let (registry, tokens) = event_loop.parts();
     let mut vm = qemu_machine_mio::Vm::launch(config, registry, tokens).expect("it is a machine");
     let vms = std::slice::from_mut(&mut vm);
-    desk.run(vms, |vms| vms[0].launched()).expect("it polls").expect("it is attached");
+    event_loop.run(vms, |vms| vms[0].launched()).expect("it polls").expect("it is attached");
     for _ in 0..commands / depth {
         let mut tickets: Vec<_> =
-            (0..depth).map(|_| vms[0].execute(Unread("query-status")).expect("it is accepted")).collect();
-        desk.run(vms, |vms| {
-            tickets.retain(|ticket| vms[0].claim(ticket).is_none());
-            tickets.is_empty().then_some(())
-        })
-        .expect("it polls");
+            (0..depth).map(|_| vms[0].execute(WithRawReply("query-status")).expect("it is accepted")).collect();
+        event_loop
+            .run(vms, |vms| {
+                tickets.retain(|ticket| vms[0].claim(ticket).is_none());
+                tickets.is_empty().then_some(())
+            })
+            .expect("it polls");
     }
 }
 
@@ -84,7 +86,7 @@ fn in_a_task(config: Config, commands: usize) {
         let attached = qemu_machine_smol::Vm::launch_with(config, |driver| executor.spawn(driver).detach());
         let vm = attached.await.expect("it is attached");
         for _ in 0..commands {
-            vm.execute(Unread("query-status")).await.expect("it is answered");
+            vm.execute(WithRawReply("query-status")).await.expect("it is answered");
         }
     }));
 }
@@ -95,7 +97,7 @@ fn large(config: Config) {
     // Now the highest is what there is.
     fs::write("/proc/self/clear_refs", "5").expect("the kernel takes it");
     let before = memory("VmRSS:");
-    let payload: Payload = vm.execute_by(Unread("large"), LONG).expect("it is answered");
+    let payload: Payload = vm.execute_by(WithRawReply("large"), LONG).expect("it is answered");
     let length = payload.as_bytes().len();
     let peak = memory("VmHWM:");
     drop(payload);
@@ -103,19 +105,19 @@ fn large(config: Config) {
 }
 
 fn idle_in_a_loop(config: impl Fn() -> Config) {
-    let mut desk = Desk::new().expect("a poll");
+    let mut event_loop = EventLoop::new().expect("a poll");
     let mut begin = |number: usize| {
         let mut vms: Vec<_> = (0..number)
             .map(|_| {
-                let (registry, tokens) = desk.parts();
+                let (registry, tokens) = event_loop.parts();
                 qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("it is a machine")
             })
             .collect();
-        desk.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(())).expect("it polls");
+        event_loop.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(())).expect("it polls");
         let tickets: Vec<_> =
-            vms.iter_mut().map(|vm| vm.execute(Unread("query-status")).expect("it is accepted")).collect();
+            vms.iter_mut().map(|vm| vm.execute(WithRawReply("query-status")).expect("it is accepted")).collect();
         for (index, ticket) in tickets.iter().enumerate() {
-            desk.run(&mut vms, |vms| vms[index].claim(ticket)).expect("it polls").expect("it is answered");
+            event_loop.run(&mut vms, |vms| vms[index].claim(ticket)).expect("it polls").expect("it is answered");
         }
         vms
     };

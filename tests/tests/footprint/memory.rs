@@ -67,7 +67,7 @@ pub(crate) fn of_a_long_reply() {
     assert!(left <= 1024.0, "{left} KiB are left");
 }
 
-/// Of the four on threads, the machine itself is two, with its configuration and its life as plain values. In a task there
+/// Of the four on threads, the machine itself is two, with its configuration and its run as plain values. In a task there
 /// is also what smol's executor and reactor hold.
 pub(crate) fn of_idle_connections() {
     for (row, most) in [("threads", 4.0), ("loop", 3.6), ("task", 4.6)] {

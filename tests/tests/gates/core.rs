@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use qemu_machine_core::wire::{Frame, Framer, Message};
 use qemu_machine_core::{
-    Channel, Config, Deadline, Descriptor, Effect, Input, Limits, ListenerId, Machine, Mark, Moment, Peer, Prepared,
-    Unread, Wait,
+    Channel, Config, Deadline, Descriptor, Effect, Input, Limits, Machine, Mark, Moment, Peer, Prepared,
+    SubscriptionId, Wait, WithRawReply,
 };
 use qemu_machine_tests::null::{EVENTS, GREETING, STATUS, schema_of};
 
@@ -55,7 +55,7 @@ fn reply(value: &[u8]) -> (Vec<u8>, usize) {
 
 /// One command from asking to reading its reply in place.
 fn command(machine: &mut Machine, (reply, id): &mut (Vec<u8>, usize)) {
-    let ticket = machine.execute(NOW, &Unread("query-status"), LONG).expect("it is accepted");
+    let ticket = machine.execute(NOW, &WithRawReply("query-status"), LONG).expect("it is accepted");
     reply[*id] = send(machine);
     receive(machine, reply);
     let payload = machine.claim(&ticket).expect("it is answered").expect("it is not refused");
@@ -94,10 +94,10 @@ fn an_event_that_is_only_looked_at_allocates_nothing() {
     }
 }
 
-fn events(machine: &mut Machine, flood: &[u8], listener: Option<ListenerId>) {
+fn events(machine: &mut Machine, flood: &[u8], subscription: Option<SubscriptionId>) {
     receive(machine, flood);
-    if let Some(listener) = listener {
-        let taken = std::iter::from_fn(|| machine.next_event(listener)).count();
+    if let Some(subscription) = subscription {
+        let taken = std::iter::from_fn(|| machine.next_event(subscription)).count();
         assert_eq!(taken, FLOOD);
     }
 }
@@ -109,21 +109,22 @@ fn flood() -> Vec<u8> {
     (0..FLOOD).flat_map(|number| EVENTS[number % 2]).copied().collect()
 }
 
-/// What is kept is copied, once, whether for the history alone or for a consumer as well: an event that is kept for long
+/// What is kept is copied, once, whether for the history alone or for a subscription as well: an event that is kept for long
 /// is not to keep the read alive that it came with. The bit that is more than one is for that read.
 #[test]
-fn an_event_that_is_kept_allocates_once() {
+fn an_event_that_outlives_parent_allocates_once() {
     let flood = flood();
     for listens in [false, true] {
         let mut machine = ready();
-        let listener = listens.then(|| machine.listen(&Mark::default(), [Wait::any_event()]).expect("it listens"));
-        (0..50).for_each(|_| events(&mut machine, &flood, listener));
-        let each = allocations_for_each(50, || events(&mut machine, &flood, listener)) / FLOOD as f64;
-        assert!((1.0..=1.03).contains(&each), "{each}, with a listener: {listens}");
+        let subscription =
+            listens.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it listens"));
+        (0..50).for_each(|_| events(&mut machine, &flood, subscription));
+        let each = allocations_for_each(50, || events(&mut machine, &flood, subscription)) / FLOOD as f64;
+        assert!((1.0..=1.03).contains(&each), "{each}, with a subscription: {listens}");
     }
 }
 
-/// The bound is what the history may hold, and a quarter for the queue while it grows. What a consumer has is shared with
+/// The bound is what the history may hold, and a quarter for the queue while it grows. What a subscription has is shared with
 /// the history, but for its place in a queue. Of tiny events most is what holds them together.
 #[test]
 fn no_flood_of_events_takes_more_memory_than_its_bounds() {
@@ -132,18 +133,23 @@ fn no_flood_of_events_takes_more_memory_than_its_bounds() {
         [(&flood(), false, 1.4), (&flood(), true, 1.7), (&tiny, false, 1.4), (&tiny, true, 2.0)]
     {
         let mut machine = ready();
-        let listener = listens.then(|| machine.listen(&Mark::default(), [Wait::any_event()]).expect("it listens"));
+        let subscription =
+            listens.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it listens"));
         let counted = allocation_counter::measure(|| {
             (0..300_000 / FLOOD).for_each(|_| receive(&mut machine, flood));
         });
         let forgotten = machine.history().first();
         assert_eq!(machine.history().end() as usize, 300_000 / FLOOD * FLOOD);
         assert!(forgotten > 290_000, "it forgot {forgotten}");
-        let missed = listener.map(|listener| machine.missed_events(listener));
+        let missed = subscription.map(|subscription| machine.missed_events(subscription));
         assert!(missed.is_none_or(|missed| missed > 290_000), "it missed {missed:?}");
         let limit = Limits::default().events as f64;
-        println!("{} of the limit, with a listener: {listens}", counted.bytes_max as f64 / limit);
-        assert!(counted.bytes_max as f64 <= most * limit, "{} bytes, with a listener: {listens}", counted.bytes_max);
+        println!("{} of the limit, with a subscription: {listens}", counted.bytes_max as f64 / limit);
+        assert!(
+            counted.bytes_max as f64 <= most * limit,
+            "{} bytes, with a subscription: {listens}",
+            counted.bytes_max
+        );
     }
 }
 

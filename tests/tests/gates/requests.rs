@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::thread::spawn;
 use std::time::Duration;
 
-use qemu_machine_host::descriptor;
 use qemu_machine_blocking::{Peer, Value, Vm, json};
+use qemu_machine_host::descriptor;
 use qemu_machine_tests::bounded;
 use qemu_machine_tests::null::GREETING;
 

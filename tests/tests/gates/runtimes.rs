@@ -4,9 +4,9 @@ use std::os::unix::net::UnixStream;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
+use qemu_machine_blocking::{Peer, Vm, Wait, WithRawReply};
 use qemu_machine_host::descriptor;
-use qemu_machine_blocking::{Peer, Unread, Vm, Wait};
-use qemu_machine_mio::Desk;
+use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::bounded;
 use qemu_machine_tests::null::{Wealth, serve};
 
@@ -26,7 +26,7 @@ fn a_command_on_threads_allocates_nothing() {
     bounded(|| {
         let (peer, server) = null(Wealth::default());
         let vm = Vm::attach(peer, LONG).expect("it is attached");
-        let ask = || assert!(vm.execute_by(Unread("query-status"), LONG).is_ok());
+        let ask = || assert!(vm.execute_by(WithRawReply("query-status"), LONG).is_ok());
         (0..100).for_each(|_| ask());
         assert_eq!(allocations_for_each(1000, ask).to_string(), "0");
         drop(vm);
@@ -38,14 +38,14 @@ fn a_command_on_threads_allocates_nothing() {
 fn a_command_in_a_loop_allocates_nothing() {
     bounded(|| {
         let (peer, server) = null(Wealth::default());
-        let mut desk = Desk::new().expect("a poll");
-        let (registry, tokens) = desk.parts();
+        let mut event_loop = EventLoop::new().expect("a poll");
+        let (registry, tokens) = event_loop.parts();
         let mut vm = qemu_machine_mio::Vm::attach(peer, LONG, registry, tokens).expect("it is a machine");
         let vms = std::slice::from_mut(&mut vm);
-        desk.run(vms, |vms| vms[0].launched()).expect("it polls").expect("it is attached");
+        event_loop.run(vms, |vms| vms[0].launched()).expect("it polls").expect("it is attached");
         let mut ask = || {
-            let ticket = vms[0].execute(Unread("query-status")).expect("it is accepted");
-            assert!(desk.run(vms, |vms| vms[0].claim(&ticket)).expect("it polls").is_ok());
+            let ticket = vms[0].execute(WithRawReply("query-status")).expect("it is accepted");
+            assert!(event_loop.run(vms, |vms| vms[0].claim(&ticket)).expect("it polls").is_ok());
         };
         (0..100).for_each(|_| ask());
         assert_eq!(allocations_for_each(1000, ask).to_string(), "0");
@@ -66,7 +66,7 @@ fn a_command_in_a_task_allocates_nothing_by_itself() {
         let vm = smol::block_on(executor.run(attached)).expect("it is attached");
         let ask = async |times: u64| {
             for _ in 0..times {
-                assert!(vm.execute_by(Unread("query-status"), LONG).await.is_ok());
+                assert!(vm.execute_by(WithRawReply("query-status"), LONG).await.is_ok());
             }
         };
         smol::block_on(executor.run(ask(100)));

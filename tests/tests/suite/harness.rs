@@ -13,7 +13,7 @@ pub(crate) trait Harness: Sized {
     /// The name of the row.
     const ROW: &'static str;
 
-    /// A consumer of events.
+    /// A subscription of events.
     type Events;
 
     fn launch(config: Config) -> Result<Self, LaunchError>;
@@ -23,13 +23,13 @@ pub(crate) trait Harness: Sized {
     fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>>;
     fn mark(&mut self) -> Mark;
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError>;
-    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Self::Events, Misuse>;
+    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<Self::Events, Misuse>;
     fn next(&mut self, events: &mut Self::Events, within: Deadline) -> Result<Event, WaitError>;
     /// All that is there, without waiting.
     fn queued(&mut self, events: &mut Self::Events) -> Vec<Event>;
     fn missed(&mut self, events: &Self::Events) -> u64;
-    fn unlisten(&mut self, events: Self::Events);
-    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse>;
+    fn unsubscribe(&mut self, events: Self::Events);
+    fn console_write(&mut self, console: &str, text: &str) -> Result<(), Misuse>;
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse>;
     fn kill(&mut self) -> Result<Outcome, Misuse>;
     fn wait(&mut self, within: Deadline) -> Result<Outcome, WaitError>;
@@ -110,7 +110,7 @@ impl Transcript {
         None
     }
 
-    /// What a consumer got.
+    /// What a subscription got.
     pub(crate) fn heard(&mut self, event: Result<Event, WaitError>) {
         match event {
             Ok(event) => self.note(format!("heard: {event}")),
@@ -141,7 +141,7 @@ impl Transcript {
         // Of floods the middle was dropped.
         let whole = outcome.record.as_ref().filter(|record| record.dropped() == 0);
         if let Some(Err(diverged)) = whole.map(|record| record.replay()) {
-            panic!("the life does not replay: {diverged}");
+            panic!("the run does not replay: {diverged}");
         }
         self.note(format!("end: {}", outcome.cause));
         if let Some(exit) = outcome.exit {
@@ -201,7 +201,7 @@ impl Harness for Vm {
         Vm::wait_any(self, from, things.to_vec(), within)
     }
 
-    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
+    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
         self.events_from(from, filter.to_vec())
     }
 
@@ -217,12 +217,12 @@ impl Harness for Vm {
         events.missed()
     }
 
-    fn unlisten(&mut self, events: Events) {
+    fn unsubscribe(&mut self, events: Events) {
         drop(events);
     }
 
-    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
-        Vm::type_on(self, console, text)
+    fn console_write(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        Vm::console_write(self, console, text)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {

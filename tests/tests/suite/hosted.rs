@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use qemu_machine_blocking::Vm;
-use qemu_machine_host::IdentityError;
-use qemu_machine_core::errand::{Errand, Run};
+use qemu_machine_core::procedure::{Procedure, Run};
 use qemu_machine_core::{
-    Address, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome, Port,
+    Address, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome, Service,
     Value, Wait,
 };
+use qemu_machine_host::IdentityError;
 
 use qemu_machine_tests::PATIENCE;
 
@@ -24,12 +24,12 @@ pub(crate) trait Hosted: Harness {
     fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError>;
     /// Many at once, each with a descriptor of its own: none waits for the reply of another.
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
-    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output;
+    fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return;
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn identity(&mut self) -> Result<Identity, IdentityError>;
     fn detach(&mut self) -> Result<Outcome, Misuse>;
-    fn port(&mut self, port: Port) -> Result<Config, Misuse>;
-    /// A line to a device tester, on a machine that speaks with one.
+    fn port(&mut self, port: Service) -> Result<Config, Misuse>;
+    /// A line to qtest, on a machine that speaks with one.
     fn line(&mut self, line: &str) -> Result<String, CommandError>;
     fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse>;
     fn log(&mut self, limit: usize) -> Vec<u8>;
@@ -68,8 +68,8 @@ impl Hosted for Vm {
         })
     }
 
-    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output {
-        Vm::run(self, errand, within)
+    fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
+        Vm::run(self, procedure, within)
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -84,7 +84,7 @@ impl Hosted for Vm {
         Vm::detach(self)
     }
 
-    fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+    fn port(&mut self, port: Service) -> Result<Config, Misuse> {
         Vm::port(self, port)
     }
 
@@ -136,8 +136,8 @@ impl<E: Executor> Hosted for Smol<E> {
         E::block_on(replies).into_iter().map(|reply| reply.expect("QEMU takes it")).collect()
     }
 
-    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output {
-        E::block_on(self.vm.run(errand, within))
+    fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
+        E::block_on(self.vm.run(procedure, within))
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -152,7 +152,7 @@ impl<E: Executor> Hosted for Smol<E> {
         E::insist(|| self.vm.detach())
     }
 
-    fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+    fn port(&mut self, port: Service) -> Result<Config, Misuse> {
         self.vm.port(port)
     }
 
@@ -187,7 +187,7 @@ impl<E: Executor> Hosted for Smol<E> {
 
 impl Hosted for Mio {
     fn relaunch(&mut self) -> Result<(), LaunchError> {
-        let (registry, _) = self.desk.parts();
+        let (registry, _) = self.event_loop.parts();
         self.vm.relaunch(registry)?;
         self.until(|vm| vm.launched())
     }
@@ -208,8 +208,8 @@ impl Hosted for Mio {
         tickets.into_iter().map(|ticket| self.until(|vm| vm.claim(&ticket)).expect("QEMU takes it")).collect()
     }
 
-    fn run<T: Errand>(&mut self, errand: T, within: Deadline) -> T::Output {
-        let mut run = Run::new(errand, within);
+    fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
+        let mut run = Run::new(procedure, within);
         self.until(|vm| vm.advance(&mut run))
     }
 
@@ -227,7 +227,7 @@ impl Hosted for Mio {
         Ok(self.end())
     }
 
-    fn port(&mut self, port: Port) -> Result<Config, Misuse> {
+    fn port(&mut self, port: Service) -> Result<Config, Misuse> {
         self.vm.port(port)
     }
 

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use qemu_machine_core::{
-    Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError, ListenerId, Machine,
-    Mark, Misuse, Moment, Outcome, Prepared, Shutdown, Signal, State, Value, Wait, WaitError, session::Counters,
+    Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError, Machine, Mark, Misuse,
+    Moment, Outcome, Prepared, Shutdown, Signal, State, SubscriptionId, Value, Wait, WaitError, session::Counters,
 };
 use qemu_machine_tests::scripted::{Action, ID, SCRIPT};
 
@@ -103,7 +103,7 @@ impl InWorld {
             return true;
         }
         match self.peer.act() {
-            Acted::Said(bytes) => self.machine.handle(self.now, Input::Received(Channel::Monitor, &bytes)),
+            Acted::Bytes(bytes) => self.machine.handle(self.now, Input::Received(Channel::Monitor, &bytes)),
             Acted::HungUp => self.machine.handle(self.now, Input::Closed(Channel::Monitor)),
             Acted::Otherwise => {}
             Acted::Nothing => return false,
@@ -113,7 +113,7 @@ impl InWorld {
 }
 
 enum Acted {
-    Said(Vec<u8>),
+    Bytes(Vec<u8>),
     HungUp,
     Otherwise,
     /// There is nothing that it can do before it hears more.
@@ -132,7 +132,7 @@ impl Peer {
                 let bytes = text.replace(ID, self.id()).into_bytes();
                 bytes.iter().rev().for_each(|byte| self.actions.push_front(Action::Bytes(vec![*byte])));
             }
-            Some(Action::Bytes(bytes)) => return Acted::Said(bytes),
+            Some(Action::Bytes(bytes)) => return Acted::Bytes(bytes),
             Some(Action::Hear) if self.hear().is_none() => {
                 self.actions.push_front(Action::Hear);
                 return Acted::Nothing;
@@ -170,7 +170,7 @@ impl Peer {
     }
 
     fn say(&self, text: &str) -> Acted {
-        Acted::Said(text.replace(ID, self.id()).into_bytes())
+        Acted::Bytes(text.replace(ID, self.id()).into_bytes())
     }
 
     fn end(&mut self, status: ExitStatus) {
@@ -191,7 +191,7 @@ impl Peer {
 
     fn answer(&mut self, result: &str) -> Acted {
         let id = self.heard.pop_front().expect("a script answers what it heard");
-        Acted::Said(format!("{{{result}, \"id\": {id}}}\r\n").into_bytes())
+        Acted::Bytes(format!("{{{result}, \"id\": {id}}}\r\n").into_bytes())
     }
 
     fn obey(&mut self) -> Acted {
@@ -210,7 +210,7 @@ impl Peer {
 impl Harness for InWorld {
     const ROW: &'static str = "in_world";
 
-    type Events = ListenerId;
+    type Events = SubscriptionId;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
         let mut world = Self { machine: Machine::new(config)?, now: Moment::ORIGIN, peer: Peer::default() };
@@ -244,29 +244,29 @@ impl Harness for InWorld {
         self.until(|machine| machine.claim_wait(wait))
     }
 
-    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<ListenerId, Misuse> {
-        self.machine.listen(from, filter.to_vec())
+    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<SubscriptionId, Misuse> {
+        self.machine.subscribe(from, filter.to_vec())
     }
 
-    fn next(&mut self, events: &mut ListenerId, within: Deadline) -> Result<Event, WaitError> {
+    fn next(&mut self, events: &mut SubscriptionId, within: Deadline) -> Result<Event, WaitError> {
         let wait = self.machine.wait_for_event(self.now, *events, within)?;
         self.until(|machine| machine.claim_event(wait))
     }
 
-    fn queued(&mut self, events: &mut ListenerId) -> Vec<Event> {
+    fn queued(&mut self, events: &mut SubscriptionId) -> Vec<Event> {
         std::iter::from_fn(|| self.machine.next_event(*events)).collect()
     }
 
-    fn missed(&mut self, events: &ListenerId) -> u64 {
+    fn missed(&mut self, events: &SubscriptionId) -> u64 {
         self.machine.missed_events(*events)
     }
 
-    fn unlisten(&mut self, events: ListenerId) {
-        self.machine.unlisten(events);
+    fn unsubscribe(&mut self, events: SubscriptionId) {
+        self.machine.unsubscribe(events);
     }
 
-    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
-        self.machine.type_on(self.now, console, text.as_bytes())
+    fn console_write(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        self.machine.console_write(self.now, console, text.as_bytes())
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {

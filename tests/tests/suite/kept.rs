@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use qemu_machine_core::{Cause, Config, Deadline, Mark, Misuse, Shutdown, State, Wait};
-use qemu_machine_tests::census::{Scratch, Watched, bytes};
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes};
 use qemu_machine_tests::{PATIENCE, qemu};
 
 use crate::hosted::Hosted;
@@ -14,7 +14,7 @@ const LONG: Deadline = Deadline::after(PATIENCE);
 fn kept(scratch: &Scratch) -> Config {
     let config =
         Config::new(qemu()).args(["-machine", "none", "-nodefaults"]).temporary_directory(bytes(scratch.path()));
-    config.keep_when_we_die()
+    config.outlive_parent()
 }
 
 fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
@@ -24,7 +24,7 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     let qemu = Watched::new(identity.pid).expect("it lives");
     machine.execute("stop", LONG).expect("it answers");
     let outcome = machine.detach().expect("it is one that is kept");
-    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::LetGo, None, None));
+    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, None));
     assert_eq!(machine.execute("cont", LONG), Err(Misuse::Ended.into()));
     drop(machine);
     for _ in 0..2 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use qemu_machine_blocking::Vm;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{Address, CommandError, Config, Deadline, Liveness, Peer, Progress, json};
-use qemu_machine_tests::census::{Scratch, bytes, send, stop};
+use qemu_machine_tests::leak_check::{Scratch, bytes, send, stop};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
 

@@ -3,8 +3,6 @@
 //! A row is a way to drive the core: in a simulated world, with threads, with mio, or with smol under several
 //! executors. Stories with a script run on all of them; stories with the real QEMU on all but the simulated world.
 
-mod consumers;
-mod errands;
 mod harness;
 mod hosted;
 mod in_world;
@@ -12,10 +10,12 @@ mod kept;
 mod liveness;
 mod on_mio;
 mod on_smol;
+mod procedures;
 mod python;
 mod real;
 mod recorded;
 mod scripted;
+mod subscriptions;
 mod torture;
 
 use harness::Harness;

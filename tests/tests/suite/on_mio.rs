@@ -1,23 +1,23 @@
 //! Decides how a story runs on mio: with the small loop of the crate.
 
 use qemu_machine_core::{
-    CommandError, Config, Deadline, Event, Hit, LaunchError, ListenerId, Mark, Misuse, Outcome, Shutdown, State, Value,
-    Wait, WaitError, session::Counters,
+    CommandError, Config, Deadline, Event, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, SubscriptionId,
+    Value, Wait, WaitError, session::Counters,
 };
-use qemu_machine_mio::{Desk, Vm};
+use qemu_machine_mio::{EventLoop, Vm};
 
 use crate::harness::Harness;
 
 /// The row of mio.
 pub(crate) struct Mio {
-    pub(crate) desk: Desk,
+    pub(crate) event_loop: EventLoop,
     pub(crate) vm: Vm,
 }
 
 impl Mio {
     pub(crate) fn until<T>(&mut self, mut answer: impl FnMut(&mut Vm) -> Option<T>) -> T {
         let vms = std::slice::from_mut(&mut self.vm);
-        self.desk.run(vms, |vms| answer(&mut vms[0])).expect("the poll works")
+        self.event_loop.run(vms, |vms| answer(&mut vms[0])).expect("the poll works")
     }
 
     pub(crate) fn end(&mut self) -> Outcome {
@@ -28,13 +28,13 @@ impl Mio {
 impl Harness for Mio {
     const ROW: &'static str = "mio";
 
-    type Events = ListenerId;
+    type Events = SubscriptionId;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
-        let mut desk = Desk::new().expect("there is a poll to be had");
-        let (registry, tokens) = desk.parts();
+        let mut event_loop = EventLoop::new().expect("there is a poll to be had");
+        let (registry, tokens) = event_loop.parts();
         let vm = Vm::launch(config, registry, tokens)?;
-        let mut machine = Self { desk, vm };
+        let mut machine = Self { event_loop, vm };
         machine.until(|vm| vm.launched())?;
         Ok(machine)
     }
@@ -66,29 +66,29 @@ impl Harness for Mio {
         self.until(|vm| vm.claim_wait(wait))
     }
 
-    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<ListenerId, Misuse> {
-        self.vm.listen(from, filter.to_vec())
+    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<SubscriptionId, Misuse> {
+        self.vm.subscribe(from, filter.to_vec())
     }
 
-    fn next(&mut self, events: &mut ListenerId, within: Deadline) -> Result<Event, WaitError> {
-        self.wait_any(&Mark::default(), &[Wait::heard(*events)], within)?;
+    fn next(&mut self, events: &mut SubscriptionId, within: Deadline) -> Result<Event, WaitError> {
+        self.wait_any(&Mark::default(), &[Wait::queued(*events)], within)?;
         Ok(self.vm.next_event(*events).expect("nobody else takes it"))
     }
 
-    fn queued(&mut self, events: &mut ListenerId) -> Vec<Event> {
+    fn queued(&mut self, events: &mut SubscriptionId) -> Vec<Event> {
         std::iter::from_fn(|| self.vm.next_event(*events)).collect()
     }
 
-    fn missed(&mut self, events: &ListenerId) -> u64 {
+    fn missed(&mut self, events: &SubscriptionId) -> u64 {
         self.vm.missed_events(*events)
     }
 
-    fn unlisten(&mut self, events: ListenerId) {
-        self.vm.unlisten(events);
+    fn unsubscribe(&mut self, events: SubscriptionId) {
+        self.vm.unsubscribe(events);
     }
 
-    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
-        self.vm.type_on(console, text)
+    fn console_write(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        self.vm.console_write(console, text)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {

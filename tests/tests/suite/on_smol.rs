@@ -200,7 +200,7 @@ impl<E: Executor> Harness for Smol<E> {
         E::insist(|| self.vm.wait_any(from, things.to_vec(), within))
     }
 
-    fn listen(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
+    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
         self.disturb();
         self.vm.events_from(from, filter.to_vec())
     }
@@ -219,12 +219,12 @@ impl<E: Executor> Harness for Smol<E> {
         events.missed()
     }
 
-    fn unlisten(&mut self, events: Events) {
+    fn unsubscribe(&mut self, events: Events) {
         drop(events);
     }
 
-    fn type_on(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
-        self.vm.type_on(console, text)
+    fn console_write(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
+        self.vm.console_write(console, text)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {

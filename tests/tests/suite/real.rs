@@ -44,7 +44,7 @@ impl<H: Harness> Guest<H> {
     }
 
     fn type_letter(&mut self, letter: Letter) {
-        let typed = self.machine.type_on("tty", &char::from(letter.byte()).to_string());
+        let typed = self.machine.console_write("tty", &char::from(letter.byte()).to_string());
         typed.expect("the console takes a letter");
     }
 
@@ -81,9 +81,9 @@ fn commands_and_events<H: Harness>() -> Transcript {
 
 fn the_console_echoes<H: Harness>() -> Transcript {
     let mut guest = Guest::<H>::boot(&[]);
-    guest.machine.type_on("tty", "Hello, guest!\n").expect("there is room");
+    guest.machine.console_write("tty", "Hello, guest!\n").expect("there is room");
     guest.expect("guest!\n");
-    let unknown = guest.machine.type_on("other", "x");
+    let unknown = guest.machine.console_write("other", "x");
     guest.told.note(unknown.expect_err("there is no such console"));
     guest.shut_down(Duration::from_secs(15))
 }

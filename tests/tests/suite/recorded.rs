@@ -1,6 +1,6 @@
 //! Records of real lives: they replay, and a mock made of one answers in its place.
 
-use qemu_machine_blocking::{descriptor, host};
+use qemu_machine_blocking::{descriptor, play};
 use qemu_machine_core::record::{Mock, Record};
 use qemu_machine_core::{Config, Deadline, LaunchError, Mark, Peer, Shutdown, Value, Wait};
 use qemu_machine_tests::guest::{self, ImageFile};
@@ -23,7 +23,7 @@ fn stored(record: &Record) -> Record {
     record.to_string().parse().expect("it was written by us")
 }
 
-fn a_real_life_replays_and_is_played_without_a_qemu<H: Harness>() {
+fn a_real_run_replays_and_is_played_without_a_qemu<H: Harness>() {
     let image = ImageFile::create().expect("the image can be written");
     let config = Config::new(qemu()).args(["-accel", "tcg"]).args(guest::arguments(image.path())).serial("tty");
     let mut machine = H::launch(config.recorded()).expect("it starts");
@@ -34,10 +34,10 @@ fn a_real_life_replays_and_is_played_without_a_qemu<H: Harness>() {
     let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
 
     let record = stored(&outcome.record.clone().expect("it is recorded"));
-    let replayed = record.replay().expect("the same life");
+    let replayed = record.replay().expect("the same run");
     assert_eq!(replayed.outcome().map(ToString::to_string), Some(outcome.to_string()));
 
-    let client = host::play(Mock::new(&record)).expect("a socket and a thread");
+    let client = play(Mock::new(&record)).expect("a socket and a thread");
     let mut played = H::launch(Config::attach(Peer::Connected(descriptor(client)))).expect("it greets");
     assert_eq!(ask(&mut played), answers);
     played.wait_any(&Mark::default(), &[Wait::event("STOP")], LONG).expect("it stopped");
@@ -61,7 +61,7 @@ fn a_launch_that_failed_can_be_read_and_replayed<H: Harness>() {
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
-            a_real_life_replays_and_is_played_without_a_qemu
+            a_real_run_replays_and_is_played_without_a_qemu
             a_launch_that_failed_can_be_read_and_replayed
         }
     };

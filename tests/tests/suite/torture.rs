@@ -116,9 +116,10 @@ impl<H: Harness> Client<'_, H> {
     /// The events that are remembered, in their order, and how many are not. Most peers send the one that is waited
     /// for, and then there is nothing to say.
     fn events(&mut self) {
-        let mut events = self.machine.listen(&Mark::default(), &[Wait::any_event()]).expect("there may be listeners");
+        let mut events =
+            self.machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("there may be subscriptions");
         let heard = self.machine.queued(&mut events);
-        self.machine.unlisten(events);
+        self.machine.unsubscribe(events);
         let hit = self.machine.wait_any(&Mark::default(), &[Wait::any_event()], SHORT.into());
         let forgotten = hit.map_or(0, |hit| hit.missed.events);
         let mut names: Vec<(&str, usize)> = Vec::new();

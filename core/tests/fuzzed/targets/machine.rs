@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use qemu_machine_core::{
     Address, Channel, CommandId, Config, Deadline, Descriptor, Dialect, Effect, ExitStatus, FOREVER, Input, Limits,
-    ListenerId, Machine, Mark, Moment, Monitor, Notice, OutOfBand, Peer, Prepared, Shutdown, Signal, State, Wait,
+    Machine, Mark, Moment, Monitor, Notice, OutOfBand, Peer, Prepared, Shutdown, Signal, State, SubscriptionId, Wait,
     WaitId,
 };
 
@@ -44,15 +44,15 @@ const LINES: [&[u8]; 12] = [
 struct World {
     machine: Machine,
     now: Moment,
-    /// The orders of this life so far, and those that nobody has answered.
+    /// The orders of this run so far, and those that nobody has answered.
     orders: Vec<Effect>,
     open: Vec<Effect>,
-    lives: usize,
+    runs: usize,
     ends: usize,
     /// Each command that was accepted: whether it was disowned, and how often it was answered.
     commands: BTreeMap<CommandId, (bool, usize)>,
     waits: BTreeMap<WaitId, bool>,
-    listeners: Vec<ListenerId>,
+    subscriptions: Vec<SubscriptionId>,
     mark: Mark,
     given: usize,
     carried: Vec<Descriptor>,
@@ -77,7 +77,7 @@ fn config(tape: &mut Tape<'_>) -> Config {
 fn limits() -> Limits {
     let mut limits = Limits::default();
     (limits.message, limits.events, limits.console, limits.commands) = (190, 600, 20, 20);
-    (limits.listener, limits.listeners, limits.waits, limits.console_input) = (450, 3, 6, 30);
+    (limits.subscription, limits.subscriptions, limits.waits, limits.console_input) = (450, 3, 6, 30);
     limits
 }
 
@@ -93,11 +93,11 @@ impl World {
             now: Moment::ORIGIN,
             orders: Vec::new(),
             open: Vec::new(),
-            lives: 0,
+            runs: 0,
             ends: 0,
             commands: BTreeMap::new(),
             waits: BTreeMap::new(),
-            listeners: Vec::new(),
+            subscriptions: Vec::new(),
             given: 0,
             carried: Vec::new(),
         }
@@ -110,7 +110,7 @@ impl World {
             3 => self.disown(tape),
             4 => self.ask_to_end(tape),
             5 => self.wait(tape),
-            6 => self.listen(tape),
+            6 => self.subscribe(tape),
             7 | 8 => {
                 let channel =
                     tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0), Channel::Console(4)]);
@@ -134,7 +134,7 @@ impl World {
     fn launch(&mut self) {
         if self.machine.launch(self.now).is_ok() {
             assert!(self.open.is_empty() || self.orders.last() == Some(&Effect::Remove), "{:?}", self.open);
-            self.lives += 1;
+            self.runs += 1;
             self.orders.clear();
         }
     }
@@ -183,10 +183,10 @@ impl World {
     }
 
     fn wait(&mut self, tape: &mut Tape<'_>) {
-        let listener = self.listeners.last().map(|id| Wait::heard(*id));
+        let subscription = self.subscriptions.last().map(|id| Wait::queued(*id));
         let things = [Wait::text("tty", "ok"), Wait::event("STOP"), Wait::end(), Wait::any_event()];
         let mut things = things[tape.below(3)..][..1 + tape.below(2)].to_vec();
-        things.extend(listener.filter(|_| tape.flag()));
+        things.extend(subscription.filter(|_| tape.flag()));
         let within: Deadline = [FOREVER, Duration::from_secs(3).into()][tape.below(2)];
         if let Ok(id) = self.machine.wait(self.now, &self.mark, things, within) {
             assert_eq!(self.waits.insert(id, false), None, "an id was used twice");
@@ -203,12 +203,12 @@ impl World {
         }
     }
 
-    fn listen(&mut self, tape: &mut Tape<'_>) {
+    fn subscribe(&mut self, tape: &mut Tape<'_>) {
         match tape.below(4) {
-            0 => self.listeners.extend(self.machine.listen(&self.mark, [Wait::any_event()])),
-            1 => self.listeners.pop().into_iter().for_each(|id| self.machine.unlisten(id)),
-            2 => drop(self.machine.type_on(self.now, "tty", tape.bytes())),
-            _ => self.listeners.iter().for_each(|id| drop(self.machine.next_event(*id))),
+            0 => self.subscriptions.extend(self.machine.subscribe(&self.mark, [Wait::any_event()])),
+            1 => self.subscriptions.pop().into_iter().for_each(|id| self.machine.unsubscribe(id)),
+            2 => drop(self.machine.console_write(self.now, "tty", tape.bytes())),
+            _ => self.subscriptions.iter().for_each(|id| drop(self.machine.next_event(*id))),
         }
     }
 
@@ -245,7 +245,7 @@ impl World {
             self.open.push(order);
         }
         let prepares = self.orders.iter().filter(|order| matches!(order, Effect::Prepare(_))).count();
-        assert_eq!(prepares, self.lives.min(1), "each life begins once");
+        assert_eq!(prepares, self.runs.min(1), "each run begins once");
         let removed = self.orders.iter().position(|order| *order == Effect::Remove);
         assert!(removed.is_none_or(|at| at + 1 == self.orders.len()), "behind the last: {:?}", self.orders);
         while let Some(notice) = self.machine.poll_notice() {
@@ -268,7 +268,7 @@ impl World {
     fn check(&self) {
         let state = self.machine.state();
         let over = matches!(state, State::Idle | State::Ended);
-        assert_eq!(self.ends + usize::from(!over), self.lives, "one end for each life");
+        assert_eq!(self.ends + usize::from(!over), self.runs, "one end for each run");
         assert_eq!(self.machine.outcome().is_some(), state == State::Ended);
         assert!(self.commands.values().all(|(_, answers)| *answers <= 1), "answered twice");
         let waits = self.machine.deadline().is_some() || !self.open.is_empty() || self.machine.pid().is_some();
@@ -292,7 +292,7 @@ impl World {
         }
         // A handshake and the ladder have commands of their own.
         assert!(machine.session().commands() <= limits.commands + 3, "{machine:?}");
-        assert!(self.listeners.len() <= limits.listeners);
+        assert!(self.subscriptions.len() <= limits.subscriptions);
         let channels = machine.channels().iter();
         for (channel, outgoing) in channels.map(|channel| (channel, machine.outgoing(*channel).len())) {
             let most = if *channel == Channel::Monitor { limits.commands * COMMAND } else { limits.console_input };
@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    /// Ends whatever lives, by the rules that a runtime keeps.
+    /// Ends whatever runs, by the rules that a runtime keeps.
     fn end(&mut self) {
         self.machine.abandon(self.now);
         self.look();
@@ -316,7 +316,7 @@ impl World {
             self.look();
         }
         assert!(matches!(self.machine.state(), State::Idle | State::Ended), "{:?}", self.machine);
-        assert!(self.lives == 0 || self.orders.last() == Some(&Effect::Remove), "{:?}", self.orders);
+        assert!(self.runs == 0 || self.orders.last() == Some(&Effect::Remove), "{:?}", self.orders);
         for (id, (disowned, answers)) in &self.commands {
             assert!(*disowned || *answers == 1, "{id:?} has no answer");
         }
@@ -329,7 +329,7 @@ impl World {
     }
 }
 
-/// Whatever a host may say, owed or not.
+/// Whatever a host may say, outstanding or not.
 fn news(tape: &mut Tape<'_>) -> Input<'static> {
     let channel = tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0)]);
     let signal = tape.pick(&[Signal::Terminate, Signal::Kill]);
@@ -342,7 +342,7 @@ fn news(tape: &mut Tape<'_>) -> Input<'static> {
         5 => Input::Exited(ExitStatus::Unknown),
         6 => Input::Opened(channel),
         7 => Input::OpenFailed(channel, fault()),
-        8 => Input::Crowded(channel),
+        8 => Input::PeerBusy(channel),
         9 => Input::Closed(channel),
         10 => Input::Signalled(signal, Err(fault())),
         11 => Input::LogRead(b"log"),

@@ -60,8 +60,8 @@ fn thinned(value: &Value, tape: &mut Tape<'_>) -> Value {
         (2, _) => any_value(tape, 1),
         (_, Value::Object(members)) => {
             let kept = members.iter().filter_map(|(name, member)| {
-                let is_kept = tape.below(4) != 1;
-                is_kept.then(|| (name.clone(), thinned(member, tape)))
+                let outlives_parent = tape.below(4) != 1;
+                outlives_parent.then(|| (name.clone(), thinned(member, tape)))
             });
             Value::Object(kept.collect())
         }

@@ -10,9 +10,9 @@ pub(super) fn run(data: &[u8]) {
 }
 
 /// The kind of a message, the id of a reply, and the texts in it.
-type Told = (&'static str, Option<u16>, Vec<String>);
+type Read = (&'static str, Option<u16>, Vec<String>);
 
-fn told(message: &Message) -> Told {
+fn told(message: &Message) -> Read {
     match message {
         Message::Greeting(greeting) => ("greeting", None, vec![format!("{greeting:?}")]),
         Message::Reply { id, result: Ok(payload) } => ("reply", *id, vec![payload.as_str().into()]),
@@ -55,7 +55,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 }
 
 /// What the message must be told as; none where it must be refused.
-fn expected(data: &[u8]) -> Option<Told> {
+fn expected(data: &[u8]) -> Option<Read> {
     let is_object = |text: &[u8]| text.trim_ascii_start().starts_with(b"{");
     let envelope: Envelope<'_> = serde_json::from_slice(data).ok().filter(|_| is_object(data))?;
     let object = |member: &&RawValue| is_object(member.get().as_bytes());

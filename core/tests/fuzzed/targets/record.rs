@@ -5,12 +5,12 @@ use qemu_machine_core::record::{Mock, Record};
 
 use super::Tape;
 
-/// A life with a line of every kind.
-const LIFE: &str = include_str!("../life.jsonl");
+/// A run with a line of every kind.
+const LIFECYCLE: &str = include_str!("../run.jsonl");
 
 pub(super) fn run(data: &[u8]) {
     let mut tape = Tape::new(data);
-    let lines: Vec<&str> = LIFE.lines().collect();
+    let lines: Vec<&str> = LIFECYCLE.lines().collect();
     let mut text = String::from(lines[0]);
     let mut at = 1;
     while !tape.is_empty() {
@@ -43,7 +43,7 @@ fn check(text: &str) {
     assert_eq!(again.to_string(), written);
     assert_eq!((again.len(), again.dropped()), (record.len(), record.dropped()));
     if let Ok(machine) = record.replay() {
-        // What it says of its life now is what was said then, as far as that went.
+        // What it says of its run now is what was said then, as far as that went.
         let lived = machine.record().expect("a replay is recorded").to_string();
         let told = |text: &str| text.lines().skip(1).map(str::to_string).collect::<Vec<_>>();
         assert!(told(&lived).starts_with(&told(&written)));

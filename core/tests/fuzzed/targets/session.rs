@@ -2,8 +2,9 @@
 //! peer that keeps the rules, every answer is that of its own command.
 
 use core::time::Duration;
+use qemu_machine_core::session;
 
-use qemu_machine_core::session::{Fact, Heard, Session};
+use qemu_machine_core::session::Session;
 use qemu_machine_core::{Dialect, Limits, Moment};
 
 use super::Tape;
@@ -70,7 +71,7 @@ fn listen(
     limit: usize,
     steps: &[Step<'_>],
     cut: impl Fn(&[u8]) -> Vec<&[u8]>,
-) -> (Vec<Fact>, Vec<u8>, String) {
+) -> (Vec<session::Output>, Vec<u8>, String) {
     let mut limits = Limits::default();
     limits.message = limit;
     let mut session = Session::new(&limits).speaking(dialect, 5);
@@ -78,24 +79,24 @@ fn listen(
     for step in steps {
         let line;
         let heard = match step {
-            Step::Opened => vec![Heard::Opened],
-            Step::Nonce(nonce) => vec![Heard::Nonce(*nonce)],
+            Step::Opened => vec![session::Input::Opened],
+            Step::Nonce(nonce) => vec![session::Input::Nonce(*nonce)],
             // Nothing has no pieces.
             Step::Received(b"") => Vec::new(),
-            Step::Received(bytes) => cut(bytes).into_iter().map(Heard::Received).collect(),
+            Step::Received(bytes) => cut(bytes).into_iter().map(session::Input::Received).collect(),
             Step::Line(text) => {
                 line = [text.as_bytes(), b"\r\n"].concat();
-                cut(&line).into_iter().map(Heard::Received).collect()
+                cut(&line).into_iter().map(session::Input::Received).collect()
             }
             Step::Sync => {
                 line = answer_to_sync(session.outgoing());
-                cut(&line).into_iter().map(Heard::Received).collect()
+                cut(&line).into_iter().map(session::Input::Received).collect()
             }
-            Step::Closed => vec![Heard::Closed],
-            Step::DisownLadder => vec![Heard::DisownLadder],
+            Step::Closed => vec![session::Input::Closed],
+            Step::DisownLadder => vec![session::Input::DisownLadder],
             Step::Pass(seconds) => {
                 now = now.after(Duration::from_secs(*seconds));
-                vec![Heard::TimePassed]
+                vec![session::Input::TimePassed]
             }
             Step::Sent(bytes) => {
                 session = session.sent(*bytes);

@@ -89,7 +89,7 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
         }),
         Workload::Dribble(_) => {
             // Who cannot leave it unread reads it.
-            measure(|| client.large("dribble", Reading::Unread).map(|()| 0.0))
+            measure(|| client.large("dribble", Reading::WithRawReply).map(|()| 0.0))
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }

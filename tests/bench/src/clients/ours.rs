@@ -4,14 +4,14 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
-use qemu_machine_core::{Address, Config, Mark, Payload, Peer, Unread, Value, Wait};
-use qemu_machine_mio::Desk;
+use qemu_machine_core::{Address, Config, Mark, Payload, Peer, WithRawReply, Value, Wait};
+use qemu_machine_mio::EventLoop;
 use smol::LocalExecutor;
 
 use super::{Client, LONG, QUIET, other};
 use crate::plan::Reading;
 
-const STATUS: Unread<&str> = Unread("query-status");
+const STATUS: WithRawReply<&str> = WithRawReply("query-status");
 
 pub fn config(address: &Path) -> Config {
     let address = Address::unix(address.as_os_str().as_encoded_bytes());
@@ -43,7 +43,7 @@ impl Client for Threads {
 
     fn flood(&mut self, events: usize) -> io::Result<usize> {
         let mut all = self.0.events([Wait::any_event()]).map_err(other)?;
-        self.0.execute(Unread("flood")).map_err(other)?;
+        self.0.execute(WithRawReply("flood")).map_err(other)?;
         let mut seen = 0;
         while seen < events && all.next(QUIET).map(black_box).is_ok() {
             seen += 1;
@@ -53,7 +53,7 @@ impl Client for Threads {
 
     fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
         match reading {
-            Reading::Unread => self.0.execute_by(Unread(command), LONG).map(|reply| drop(black_box(reply))),
+            Reading::WithRawReply => self.0.execute_by(WithRawReply(command), LONG).map(|reply| drop(black_box(reply))),
             Reading::Value => self.0.execute_by(command, LONG).map(|reply| drop(black_box(reply))),
         }
         .map_err(other)
@@ -62,17 +62,17 @@ impl Client for Threads {
 
 /// In a loop.
 pub struct Loop {
-    desk: Desk,
+    event_loop: EventLoop,
     vm: qemu_machine_mio::Vm,
 }
 
 impl Loop {
     pub fn connect(address: &Path) -> io::Result<Self> {
-        let mut desk = Desk::new()?;
-        let (registry, tokens) = desk.parts();
+        let mut event_loop = EventLoop::new()?;
+        let (registry, tokens) = event_loop.parts();
         let mut vm = qemu_machine_mio::Vm::launch(config(address), registry, tokens).map_err(other)?;
-        desk.run(std::slice::from_mut(&mut vm), |vms| vms[0].launched())?.map_err(other)?;
-        Ok(Self { desk, vm })
+        event_loop.run(std::slice::from_mut(&mut vm), |vms| vms[0].launched())?.map_err(other)?;
+        Ok(Self { event_loop, vm })
     }
 }
 
@@ -82,7 +82,7 @@ impl Client for Loop {
     }
 
     fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
-        let Self { desk, vm } = self;
+        let Self { event_loop, vm } = self;
         let vms = std::slice::from_mut(vm);
         let mut tickets = Vec::with_capacity(depth);
         for _ in 0..count / depth {
@@ -90,7 +90,7 @@ impl Client for Loop {
                 tickets.push(vms[0].execute(STATUS).map_err(other)?);
             }
             let mut done = 0;
-            desk.run(vms, |vms| {
+            event_loop.run(vms, |vms| {
                 // Replies come in the order of the commands.
                 while let Some(reply) = tickets.get(done).and_then(|ticket| vms[0].claim(ticket)) {
                     black_box(reply.is_ok());
@@ -104,11 +104,11 @@ impl Client for Loop {
     }
 
     fn flood(&mut self, events: usize) -> io::Result<usize> {
-        let Self { desk, vm } = self;
-        let all = vm.listen(&Mark::default(), [Wait::any_event()]).map_err(other)?;
-        let _answer = vm.execute(Unread("flood")).map_err(other)?;
+        let Self { event_loop, vm } = self;
+        let all = vm.subscribe(&Mark::default(), [Wait::any_event()]).map_err(other)?;
+        let _answer = vm.execute(WithRawReply("flood")).map_err(other)?;
         let mut seen = 0;
-        desk.run(std::slice::from_mut(vm), |vms| {
+        event_loop.run(std::slice::from_mut(vm), |vms| {
             while let Some(event) = vms[0].next_event(all) {
                 black_box(event);
                 seen += 1;
@@ -119,9 +119,9 @@ impl Client for Loop {
     }
 
     fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
-        let Self { desk, vm } = self;
-        let ticket = vm.execute_by(Unread(command), LONG).map_err(other)?;
-        let reply: Payload = desk.run(std::slice::from_mut(vm), |vms| vms[0].claim(&ticket))?.map_err(other)?;
+        let Self { event_loop, vm } = self;
+        let ticket = vm.execute_by(WithRawReply(command), LONG).map_err(other)?;
+        let reply: Payload = event_loop.run(std::slice::from_mut(vm), |vms| vms[0].claim(&ticket))?.map_err(other)?;
         read(&reply, reading)
     }
 }
@@ -170,7 +170,7 @@ impl Client for Tasks {
     fn flood(&mut self, events: usize) -> io::Result<usize> {
         self.run(async {
             let mut all = self.vm.events([Wait::any_event()])?;
-            self.vm.execute(Unread("flood")).await?;
+            self.vm.execute(WithRawReply("flood")).await?;
             let mut seen = 0;
             while seen < events && all.next(QUIET).await.map(black_box).is_ok() {
                 seen += 1;
@@ -180,7 +180,7 @@ impl Client for Tasks {
     }
 
     fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
-        let reply: Payload = self.run(self.vm.execute_by(Unread(command), LONG))?;
+        let reply: Payload = self.run(self.vm.execute_by(WithRawReply(command), LONG))?;
         read(&reply, reading)
     }
 }

@@ -11,7 +11,7 @@ use qemu_machine_blocking::{Vm, descriptor};
 use qemu_machine_core::{
     Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, json,
 };
-use qemu_machine_tests::census::{Scratch, send, stop};
+use qemu_machine_tests::leak_check::{Scratch, send, stop};
 use rustix::process::Signal;
 
 use super::{LONG, bytes, empty};
@@ -62,7 +62,7 @@ fn row_32_attach_command_and_let_go<H: Hosted>() {
         machine.execute("query-status", LONG).expect("it answers");
         assert_eq!(machine.kill(), Err(Misuse::NotOurs));
         let outcome = machine.disconnect().expect("it is not ours");
-        assert_eq!((outcome.cause, outcome.exit), (Cause::LetGo, None));
+        assert_eq!((outcome.cause, outcome.exit), (Cause::Disconnected, None));
         assert_eq!(machine.execute("query-status", LONG), Err(Misuse::Ended.into()));
     }
     // Letting go by dropping is as good.
@@ -91,7 +91,7 @@ fn row_32_attach_and_end<H: Hosted>() {
     stop(others.vm.pid().expect("it lives"));
     // It is not ours to kill.
     let outcome = machine.shutdown(Shutdown::within(Duration::from_millis(100))).expect("it was launched");
-    assert_eq!((outcome.cause, outcome.rungs), (Cause::LetGo, vec![Rung::Quit]));
+    assert_eq!((outcome.cause, outcome.rungs), (Cause::Disconnected, vec![Rung::Quit]));
 }
 
 fn g06_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use qemu_machine_core::{
     Cause, CommandError, Config, Mark, Misuse, Progress, Rung, Shutdown, Value, Wait, WaitError, json,
 };
-use qemu_machine_tests::census::{send, stop};
+use qemu_machine_tests::leak_check::{send, stop};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 
@@ -53,7 +53,7 @@ fn row_21_a_quit_of_the_callers_own_is_noticed<H: Hosted>() {
 
 fn row_22_queued_events_come_oldest_first<H: Hosted>() {
     let mut machine = H::launch(idle()).expect("it starts");
-    let mut events = machine.listen(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
+    let mut events = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
     for command in ["stop", "cont", "stop"] {
         machine.execute(command, LONG).expect("it answers");
     }
@@ -110,15 +110,15 @@ fn row_33_each_error_has_its_own_shape<H: Hosted>() {
     assert_eq!(machine.execute("query-status", LONG), Err(Misuse::Ended.into()));
 }
 
-fn row_34_consumers_do_not_notice_each_other<H: Hosted>() {
+fn row_34_subscriptions_do_not_notice_each_other<H: Hosted>() {
     let mut machine = H::launch(idle()).expect("it starts");
-    let mut stops = machine.listen(&Mark::default(), &[Wait::event("STOP")]).expect("it is an event");
-    let mut all = machine.listen(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
+    let mut stops = machine.subscribe(&Mark::default(), &[Wait::event("STOP")]).expect("it is an event");
+    let mut all = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
     for command in ["stop", "cont"] {
         machine.execute(command, LONG).expect("it answers");
     }
     assert_eq!((machine.queued(&mut stops).len(), machine.queued(&mut all).len()), (1, 2));
-    machine.unlisten(stops);
+    machine.unsubscribe(stops);
     machine.execute("stop", LONG).expect("it answers");
     assert_eq!(machine.next(&mut all, LONG).expect("it came").name(), "STOP");
     machine.kill().expect("it was launched");
@@ -147,7 +147,7 @@ macro_rules! stories {
             row_22_queued_events_come_oldest_first
             row_24_one_deadline_bounds_a_wait_whatever_comes_meanwhile
             row_33_each_error_has_its_own_shape
-            row_34_consumers_do_not_notice_each_other
+            row_34_subscriptions_do_not_notice_each_other
             row_35_raw_messages_there_and_back
         }
     };

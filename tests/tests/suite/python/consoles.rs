@@ -1,9 +1,9 @@
-//! Rows 15, 16 and 38: consoles on several devices, what is kept of them, and the device tester, which can play the
+//! Rows 15, 16 and 38: consoles on several devices, what is kept of them, and qtest, which can play the
 //! guest that prints.
 
-use qemu_machine_core::{CommandError, Config, Found, Hit, Limits, Mark, Misuse, Port, Shutdown, Wait, json};
-use qemu_machine_tests::census::Scratch;
+use qemu_machine_core::{CommandError, Config, Found, Hit, Limits, Mark, Misuse, Service, Shutdown, Wait, json};
 use qemu_machine_tests::guest::{self, FLOOD_BYTES, FLOODED, GREETING, ImageFile, Letter};
+use qemu_machine_tests::leak_check::Scratch;
 use qemu_machine_tests::qemu;
 
 use super::{LONG, bytes};
@@ -19,26 +19,24 @@ fn still() -> Config {
     Config::new(qemu()).args(["-accel", "tcg", "-S"]).qtest()
 }
 
-fn tester<H: Hosted>(machine: &mut H) -> H {
-    H::launch(machine.port(Port::Qtest).expect("it has one")).expect("the tester is there")
+fn qtest<H: Hosted>(machine: &mut H) -> H {
+    H::launch(machine.port(Service::Qtest).expect("it has one")).expect("the qtest is there")
 }
 
 fn row_15_consoles_on_serial_ports_and_on_devices<H: Hosted>() {
     let config = still().no_serial().serial("second").console_on("debug", "isa-debugcon,iobase=0xe9").chardev("people");
     let mut machine = H::launch(config.args(["-monitor", "chardev:people"])).expect("it starts");
-    let mut tester = tester(&mut machine);
+    let mut qtest = qtest(&mut machine);
     for (port, byte) in [(SERIAL[0], b'0'), (SERIAL[1], b'1'), (DEBUG, b'2')] {
-        tester.line(&format!("outb {port:#x} {byte:#x}")).expect("the device takes it");
+        qtest.line(&format!("outb {port:#x} {byte:#x}")).expect("the device takes it");
     }
     let hit = machine.wait_for(Wait::text("second", "1"));
     assert_eq!(hit.found, Found::Text("1".into()), "the first port has nobody");
     assert_eq!(machine.wait_for(Wait::text("debug", "2")).found, Found::Text("2".into()));
     machine.wait_for(Wait::text("people", "(qemu)"));
     let mark = machine.mark();
-    machine.type_on("people", "info status\n").expect("there is room");
-    machine
-        .wait_any(&mark, &[Wait::text("people", "VM status: paused")], LONG)
-        .expect("the monitor for people says it");
+    machine.console_write("people", "info status\n").expect("there is room");
+    machine.wait_any(&mark, &[Wait::text("people", "VM status: paused")], LONG).expect("the human monitor says it");
     assert_eq!(machine.console("first", &Mark::default()), Err(Misuse::UnknownConsole("first".into())));
     machine.kill().expect("it was launched");
 }
@@ -53,9 +51,9 @@ fn row_16_everything_is_in_the_history_and_in_the_file<H: Hosted>() {
     std::fs::write(&path, "of another time").expect("it can be written");
     let mut machine = H::launch(guest(&image).console_log("tty", bytes(&path))).expect("it starts");
     machine.wait_for(Wait::text("tty", GREETING));
-    machine.type_on("tty", "Hello").expect("there is room");
+    machine.console_write("tty", "Hello").expect("there is room");
     machine.wait_for(Wait::text("tty", "Hello"));
-    machine.type_on("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
+    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
     let outcome = machine.wait(LONG).expect("it powers off");
     let whole = machine.console("tty", &Mark::default()).expect("it has that console");
     let text = String::from_utf8_lossy(&whole).into_owned();
@@ -69,7 +67,7 @@ fn row_16_the_first_of_several_texts_from_a_mark_on<H: Hosted>() {
     let image = ImageFile::create().expect("the image can be written");
     let mut machine = H::launch(guest(&image)).expect("it starts");
     let hit = machine.wait_for(Wait::text("tty", GREETING));
-    machine.type_on("tty", "one two nine").expect("there is room");
+    machine.console_write("tty", "one two nine").expect("there is room");
     let things = [Wait::text("tty", "nine"), Wait::text("tty", "two"), Wait::event("NEVER")];
     let hit = machine.wait_any(&hit.mark, &things, LONG).expect("it is echoed");
     assert_eq!((hit.index, &hit.found), (1, &Found::Text("\r\none two".into())));
@@ -88,8 +86,8 @@ fn row_16_a_console_is_read_as_it_prints<H: Hosted>() {
     let mut machine = H::launch(guest(&image)).expect("it starts");
     let (mut mark, mut read) = (Mark::default(), String::new());
     machine.wait_for(Wait::text("tty", GREETING));
-    machine.type_on("tty", "SOME TEXT").expect("there is room");
-    machine.type_on("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
+    machine.console_write("tty", "SOME TEXT").expect("there is room");
+    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
     let outcome = loop {
         match machine.wait_any(&mark, &[Wait::output("tty"), Wait::end()], LONG).expect("it goes on, or ends") {
             Hit { found: Found::Text(text), mark: behind, .. } => {
@@ -110,7 +108,7 @@ fn row_16_a_flood_is_bounded_and_counted<H: Hosted>() {
     limits.console = KEPT;
     let mut machine = H::launch(guest(&image).limits(limits)).expect("it starts");
     let hit = machine.wait_for(Wait::text("tty", GREETING));
-    machine.type_on("tty", &char::from(Letter::Flood.byte()).to_string()).expect("there is room");
+    machine.console_write("tty", &char::from(Letter::Flood.byte()).to_string()).expect("there is room");
     // The line that ends the flood stands right behind it, with a carriage return and a line feed of the greeting before.
     let flooded = machine.wait_any(&hit.mark, &[Wait::text("tty", &*format!("{FLOODED}\r\n"))], LONG).expect("it ends");
     let kept = machine.console("tty", &Mark::default()).expect("it has that console");
@@ -125,34 +123,34 @@ fn row_16_a_flood_is_bounded_and_counted<H: Hosted>() {
     );
 }
 
-fn row_38_the_device_tester_reads_and_writes<H: Hosted>() {
+fn row_38_the_device_qtest_reads_and_writes<H: Hosted>() {
     let mut machine = H::launch(still()).expect("it starts");
-    let mut tester = tester(&mut machine);
-    assert_eq!(tester.line("writel 0x1000 0xdeadbeef"), Ok(String::new()));
-    assert_eq!(tester.line("readl 0x1000"), Ok("0x00000000deadbeef".into()));
-    assert_eq!(tester.line("read 0x1000 4"), Ok("0xefbeadde".into()));
-    assert_eq!(tester.line("endianness"), Ok("little".into()));
-    let Err(CommandError::Refused(refusal)) = tester.line("nonsense") else { panic!("there is no such command") };
+    let mut qtest = qtest(&mut machine);
+    assert_eq!(qtest.line("writel 0x1000 0xdeadbeef"), Ok(String::new()));
+    assert_eq!(qtest.line("readl 0x1000"), Ok("0x00000000deadbeef".into()));
+    assert_eq!(qtest.line("read 0x1000 4"), Ok("0xefbeadde".into()));
+    assert_eq!(qtest.line("endianness"), Ok("little".into()));
+    let Err(CommandError::Refused(refusal)) = qtest.line("nonsense") else { panic!("there is no such command") };
     assert_eq!(refusal.to_string(), "FAIL: Unknown command 'nonsense'");
-    assert_eq!(tester.line("two\nlines"), Err(Misuse::Line.into()));
-    assert_eq!(tester.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
+    assert_eq!(qtest.line("two\nlines"), Err(Misuse::Line.into()));
+    assert_eq!(qtest.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.line("readl 0"), Err(Misuse::WrongDialect.into()));
-    assert_eq!(machine.port(Port::Qtest), Err(Misuse::NoPort(Port::Qtest)), "it is given away once");
-    tester.disconnect().expect("it is not ours");
+    assert_eq!(machine.port(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it is given away once");
+    qtest.disconnect().expect("it is not ours");
     machine.execute("query-status", LONG).expect("the machine runs on");
     machine.kill().expect("it was launched");
-    assert_eq!(machine.port(Port::Qtest), Err(Misuse::NoPort(Port::Qtest)), "it went with the machine");
+    assert_eq!(machine.port(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it went with the machine");
 }
 
 fn row_38_interrupts_come_as_events<H: Hosted>() {
     let mut machine = H::launch(still().serial("tty")).expect("it starts");
-    let mut tester = tester(&mut machine);
-    tester.line("irq_intercept_in ioapic").expect("a PC has one");
-    let mut interrupts = tester.listen(&Mark::default(), &[Wait::event("IRQ")]).expect("it is an event");
+    let mut qtest = qtest(&mut machine);
+    qtest.line("irq_intercept_in ioapic").expect("a PC has one");
+    let mut interrupts = qtest.subscribe(&Mark::default(), &[Wait::event("IRQ")]).expect("it is an event");
     // The second serial interface asks for an interrupt when its transmitter is empty.
-    tester.line("outb 0x3fc 0x8").expect("the device takes it");
-    tester.line("outb 0x3f9 0x2").expect("the device takes it");
-    let event = tester.next(&mut interrupts, LONG).expect("the line is raised");
+    qtest.line("outb 0x3fc 0x8").expect("the device takes it");
+    qtest.line("outb 0x3f9 0x2").expect("the device takes it");
+    let event = qtest.next(&mut interrupts, LONG).expect("the line is raised");
     assert_eq!(event.read_data::<qemu_machine_core::Value>().expect("it has data"), json!({"raised": true, "line": 4}));
     machine.kill().expect("it was launched");
 }
@@ -165,7 +163,7 @@ macro_rules! stories {
             row_16_the_first_of_several_texts_from_a_mark_on
             row_16_a_console_is_read_as_it_prints
             row_16_a_flood_is_bounded_and_counted
-            row_38_the_device_tester_reads_and_writes
+            row_38_the_device_qtest_reads_and_writes
             row_38_interrupts_come_as_events
         }
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use qemu_machine_blocking::{Vm, descriptor};
 use qemu_machine_core::{CommandError, json};
-use qemu_machine_tests::census::Scratch;
+use qemu_machine_tests::leak_check::Scratch;
 
 use super::{LONG, empty, link, links};
 use crate::harness::Harness;
@@ -25,7 +25,7 @@ fn row_13_qemu_inherits_a_descriptor_in_a_set<H: Hosted>() {
     for fd in fds {
         assert_eq!(link(machine.pid().expect("it lives"), &fd["fd"]), path.to_string_lossy());
     }
-    // It is there to be used, also in the next life.
+    // It is there to be used, also in the next run.
     machine.kill().expect("it was launched");
     machine.relaunch().expect("it starts again");
     let node = json!({"driver": "file", "node-name": "disk", "filename": "/dev/fdset/7", "read-only": true});

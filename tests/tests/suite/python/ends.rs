@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use qemu_machine_blocking::Vm;
 use qemu_machine_core::{Address, Cause, Config, ExitStatus, Peer, Rung, Shutdown, State, Wait, WaitError, json};
-use qemu_machine_tests::census::{Scratch, Watched, descendants, send, stop};
 use qemu_machine_tests::guest::{self, GREETING, HANGING, ImageFile, Letter};
+use qemu_machine_tests::leak_check::{Scratch, Watched, descendants, send, stop};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
 
@@ -76,7 +76,7 @@ fn row_25_a_guest_that_ignores_the_power_button<H: Hosted>() {
     let image = ImageFile::create().expect("the image can be written");
     let mut machine = H::launch(guest(&image)).expect("it starts");
     let hit = machine.wait_for(Wait::text("tty", GREETING));
-    machine.type_on("tty", &char::from(Letter::Hang.byte()).to_string()).expect("there is room");
+    machine.console_write("tty", &char::from(Letter::Hang.byte()).to_string()).expect("there is room");
     machine.wait_any(&hit.mark, &[Wait::text("tty", HANGING)], LONG).expect("it hangs");
     let mark = machine.mark();
     let how = Shutdown::default().power_down(Duration::from_millis(100));
@@ -90,8 +90,8 @@ fn row_25_consoles_are_read_to_their_end<H: Hosted>() {
     let mut machine = H::launch(guest(&image)).expect("it starts");
     machine.wait_for(Wait::text("tty", GREETING));
     // What is typed right before the end is printed before it.
-    machine.type_on("tty", "ABCDEFGH").expect("there is room");
-    machine.type_on("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
+    machine.console_write("tty", "ABCDEFGH").expect("there is room");
+    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
     let outcome = machine.wait(LONG).expect("it powers off");
     assert!(
         outcome.consoles[0].1.contains("ABCDEFGH") && outcome.consoles[0].1.ends_with("powering off\r\n"),
@@ -114,7 +114,7 @@ fn row_27_what_happens_at_the_deadline_of_a_wait_is_the_callers<H: Hosted>() {
     machine.wait_for(Wait::text("tty", GREETING));
     assert_eq!(machine.wait(Duration::from_millis(20).into()), Err(WaitError::TimedOut));
     machine.execute("query-status", LONG).expect("it runs on");
-    machine.type_on("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
+    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
     assert_eq!(machine.wait(LONG).expect("it powers off").cause, Cause::PowerOff);
     // As the original does it: kill what did not end in time.
     machine.relaunch().expect("it starts again");

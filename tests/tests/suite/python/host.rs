@@ -1,7 +1,7 @@
-//! Rows 8, 17 to 19 and 31: what the host sees of a machine, and what is left of one life in the next.
+//! Rows 8, 17 to 19 and 31: what the host sees of a machine, and what is left of one run in the next.
 
 use qemu_machine_core::{Cause, Config, ExitStatus, LaunchError, Mark, Misuse, Shutdown, State, Wait, WaitError};
-use qemu_machine_tests::census::{Scratch, Watched};
+use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, qemu};
 
 use super::{LONG, bytes, empty, group, link};
@@ -101,24 +101,24 @@ fn row_19_state_process_and_exit_status<H: Hosted>() {
     assert_eq!(outcome.exit, Some(ExitStatus::Code(0)));
 }
 
-fn row_31_nothing_of_one_life_is_left_in_the_next<H: Hosted>() {
+fn row_31_nothing_of_one_run_is_left_in_the_next<H: Hosted>() {
     let config = Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"]);
     let mut machine = H::launch(config).expect("it starts");
-    let mut listener = machine.listen(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
+    let mut subscription = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("it is an event");
     machine.execute("stop", LONG).expect("it stops");
     machine.wait_for(Wait::event("STOP"));
     let old = (machine.mark(), machine.directory());
     machine.kill().expect("it was launched");
     machine.relaunch().expect("it starts again");
-    assert_eq!(machine.queued(&mut listener), [], "not even one that nobody took");
+    assert_eq!(machine.queued(&mut subscription), [], "not even one that nobody took");
     assert_ne!(machine.directory(), old.1);
     let again = machine.wait_any(&Mark::default(), &[Wait::event("STOP")], std::time::Duration::ZERO.into());
     assert_eq!(again, Err(WaitError::TimedOut));
     machine.execute("stop", LONG).expect("it stops");
     machine.wait_any(&old.0, &[Wait::event("STOP")], LONG).expect("an old mark stands for the beginning");
-    assert_eq!(machine.next(&mut listener, LONG).expect("it listens on").name(), "STOP");
+    assert_eq!(machine.next(&mut subscription, LONG).expect("it listens on").name(), "STOP");
     let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
-    assert_eq!((outcome.exit, outcome.rungs.len()), (Some(ExitStatus::Code(0)), 1), "not the kill of the last life");
+    assert_eq!((outcome.exit, outcome.rungs.len()), (Some(ExitStatus::Code(0)), 1), "not the kill of the previous run");
 }
 
 macro_rules! stories {
@@ -130,7 +130,7 @@ macro_rules! stories {
             row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again
             row_18_standard_streams_and_the_terminal
             row_19_state_process_and_exit_status
-            row_31_nothing_of_one_life_is_left_in_the_next
+            row_31_nothing_of_one_run_is_left_in_the_next
         }
     };
 }

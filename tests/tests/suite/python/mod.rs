@@ -2,8 +2,8 @@
 //!
 //! The names of the stories begin with the number of the row: 1 to 12 and 17 to 19 how a machine starts, 13 and 14
 //! descriptors, 15 and 16 consoles, 20 to 24 and 33 to 35 commands and events, 25 to 31 how it ends, 32 machines of
-//! others, 36 what is logged, 37 the guest agent, 38 the device tester. What is not here is in [`crate::real`],
-//! [`crate::consumers`] and in the files beside this suite.
+//! others, 36 what is logged, 37 the guest agent, 38 qtest. What is not here is in [`crate::real`],
+//! [`crate::subscriptions`] and in the files beside this suite.
 
 mod attach;
 mod commands;
@@ -56,5 +56,5 @@ fn group(pid: u32) -> u32 {
 }
 
 fn bytes(path: &Path) -> &[u8] {
-    qemu_machine_tests::census::bytes(path)
+    qemu_machine_tests::leak_check::bytes(path)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use qemu_machine_core::{
     Address, Cause, Config, LaunchError, LaunchFailure, Mark, Misuse, Monitor, Phase, Shutdown, Wait,
 };
-use qemu_machine_tests::census::{Scratch, descendants};
 use qemu_machine_tests::guest::{self, ImageFile, Letter};
+use qemu_machine_tests::leak_check::{Scratch, descendants};
 use qemu_machine_tests::qemu;
 
 use super::{LONG, bytes, cmdline, empty, group, link};
@@ -142,7 +142,7 @@ fn row_06_a_machine_without_a_monitor<H: Hosted>() {
     let mut machine = H::launch(config()).expect("it starts");
     assert_eq!(machine.execute("quit", LONG), Err(Misuse::NoMonitor.into()));
     machine.wait_for(Wait::text("tty", guest::GREETING));
-    machine.type_on("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("it takes a letter");
+    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("it takes a letter");
     let outcome = machine.wait(LONG).expect("it powers off");
     assert_eq!((&outcome.cause, outcome.rungs.len()), (&Cause::Exit(0), 0));
 

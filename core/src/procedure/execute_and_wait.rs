@@ -1,0 +1,66 @@
+//! Decides how a command and the event that it causes are one step.
+
+use crate::procedure;
+use alloc::vec::Vec;
+
+use super::{Procedure, ProcedureError};
+use crate::command::Command;
+use crate::fault::Misuse;
+use crate::wait::{Hit, Mark, Wait};
+use crate::wire::Encoded;
+
+/// Executes a command, and waits for the first of several things from before the command on: whether what it causes
+/// comes before its reply, with it or long after it, nothing is missed.
+///
+/// ```
+/// use qemu_machine_core::procedure::ExecuteAndWait;
+/// use qemu_machine_core::{Wait, json};
+///
+/// let dump = ("dump-guest-memory", json!({"paging": false, "protocol": "file:/tmp/dump", "detach": true}));
+/// let dumped = ExecuteAndWait::new(&dump, [Wait::event("DUMP_COMPLETED")]);
+/// // let (_, hit) = vm.run(dumped, Duration::from_secs(60))?;
+/// ```
+#[derive(Debug)]
+#[must_use = "a procedure does nothing until it is run"]
+pub struct ExecuteAndWait<C: Command> {
+    command: Option<Result<Encoded, Misuse>>,
+    things: Vec<Wait>,
+    mark: Mark,
+    reply: Option<C::Reply>,
+}
+
+impl<C: Command> ExecuteAndWait<C> {
+    /// This command, and what it causes.
+    pub fn new(command: &C, things: impl IntoIterator<Item = Wait>) -> Self {
+        let (command, things) = (Some(Encoded::command(command)), things.into_iter().collect());
+        Self { command, things, mark: Mark::default(), reply: None }
+    }
+}
+
+impl<C: Command> Procedure for ExecuteAndWait<C> {
+    /// The reply, and what was found.
+    type Return = Result<(C::Reply, Hit), ProcedureError>;
+
+    fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
+        match news {
+            procedure::Input::Begun(mark) => {
+                self.mark = mark;
+                procedure::Output::Execute(self.command.take().unwrap_or(Err(Misuse::NotLaunched)))
+            }
+            procedure::Input::Reply(reply) => match reply.and_then(|reply| reply.reply::<C::Reply>()) {
+                Ok(reply) => {
+                    self.reply = Some(reply);
+                    procedure::Output::wait(&self.mark, self.things.clone())
+                }
+                Err(error) => procedure::Output::Done(Err(error.into())),
+            },
+            procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(error.into())),
+            procedure::Input::Found(Ok(hit)) => match self.reply.take() {
+                Some(reply) => procedure::Output::Done(Ok((reply, hit))),
+                // It waits behind the reply only.
+                None => procedure::Output::wait(&self.mark, self.things.clone()),
+            },
+            procedure::Input::Later => procedure::Output::wait(&self.mark, self.things.clone()),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Decides what follows from what the peer says.
+
+use crate::session;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::in_flight::{Owner, PendingCommand};
+use super::{Session, Stage, qtest};
+use crate::command::Payload;
+use crate::config::Dialect;
+use crate::error::CommandError;
+use crate::fault::{ProtocolError, Refusal};
+use crate::lifecycle::LaunchFailure;
+use crate::text::excerpt;
+use crate::time::Moment;
+use crate::wire::{Frame, Greeting, Message};
+
+impl Session {
+    pub(super) fn received(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
+        match self.dialect {
+            Dialect::Qmp | Dialect::Qtest => self.read(now, bytes, emit),
+            Dialect::GuestAgent => self.read_agent(now, bytes, emit),
+        }
+    }
+
+    pub(super) fn read(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
+        if self.is_open() {
+            self.framer.push(bytes);
+        }
+        while self.is_open() {
+            match self.framer.next_frame() {
+                Some(Frame::Message(frame)) => self.frame(now, &frame, emit),
+                Some(Frame::TooLarge) if self.is_stale_and_too_large() => {}
+                Some(Frame::TooLarge) => {
+                    self.unreadable(now, ProtocolError::TooLarge { limit: self.limit }, true, emit);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Moment, frame: &Bytes, emit: &mut impl FnMut(session::Output)) {
+        if self.dialect == Dialect::GuestAgent && self.is_stale(now, frame, emit) {
+            return;
+        }
+        let message = match self.dialect {
+            Dialect::Qtest => qtest::read(frame),
+            Dialect::Qmp | Dialect::GuestAgent => Message::read(frame),
+        };
+        match message {
+            Ok(message) => self.message(now, message, frame, emit),
+            Err(error) => {
+                let may_be_a_reply = self.dialect != Dialect::Qtest && !looks_like_an_event(frame);
+                self.unreadable(now, error, may_be_a_reply, emit);
+            }
+        }
+    }
+
+    fn message(&mut self, now: Moment, message: Message, frame: &Bytes, emit: &mut impl FnMut(session::Output)) {
+        match (self.stage, message) {
+            (_, Message::Event(event)) => emit(session::Output::Event(event)),
+            (Stage::Greeting, Message::Greeting(greeting)) => self.negotiate(greeting, emit),
+            (Stage::Greeting, Message::Reply { .. } | Message::Nameless(_)) => {
+                let error = ProtocolError::NoGreeting { excerpt: excerpt(frame) };
+                self.fail(LaunchFailure::Broken(error), emit);
+            }
+            (_, Message::Reply { id, result }) => {
+                self.reply(now, id.or_else(|| self.nameless()), result, frame, emit);
+            }
+            (_, Message::Nameless(refusal)) if self.nameless().is_some() => {
+                self.reply(now, self.nameless(), Err(refusal), frame, emit);
+            }
+            (_, Message::Nameless(_)) => {
+                match self.in_flight.fail_oldest_raw() {
+                    Some(Owner::Caller(id)) => emit(session::Output::Answered(id, Ok(Payload(frame.clone())))),
+                    Some(_) => self.counters.late += 1,
+                    None => self.counters.nameless += 1,
+                }
+                self.send_queued(now);
+            }
+            (_, Message::Greeting(_)) => self.counters.unmatched += 1,
+        }
+    }
+
+    fn negotiate(&mut self, greeting: Greeting, emit: &mut impl FnMut(session::Output)) {
+        let offered = greeting.capabilities.iter().any(|name| name == "oob");
+        self.greeting = Some(greeting);
+        self.stage = Stage::Negotiating;
+        let mut body = Vec::from(br#"{"execute":"qmp_capabilities""#);
+        if offered {
+            body.extend_from_slice(br#","arguments":{"enable":["oob"]}"#);
+        }
+        let entry = PendingCommand { owner: Owner::Handshake { out_of_band: offered }, ..PendingCommand::default() };
+        self.in_flight.send(entry, &body, None, self.dialect, &mut self.outbox);
+        emit(session::Output::Greeted);
+    }
+
+    /// What a reply without an id is for: where commands go one at a time, the one that is on the wire.
+    fn nameless(&self) -> Option<u16> {
+        self.in_flight.only().filter(|_| self.dialect != Dialect::Qmp)
+    }
+
+    fn reply(
+        &mut self,
+        now: Moment,
+        id: Option<u16>,
+        result: Result<Payload, Refusal>,
+        frame: &Bytes,
+        emit: &mut impl FnMut(session::Output),
+    ) {
+        let Some(entry) = id.and_then(|id| self.in_flight.land(id)) else {
+            self.counters.unmatched += 1;
+            return;
+        };
+        if entry.kind.quit && result.is_ok() {
+            emit(session::Output::QuitAccepted);
+        }
+        match (entry.owner, result) {
+            (Owner::Handshake { out_of_band }, Ok(_)) => {
+                self.become_ready(now, out_of_band, emit);
+            }
+            (Owner::Handshake { .. }, Err(refusal)) => {
+                self.fail(LaunchFailure::Refused(refusal), emit);
+            }
+            (Owner::Probe, _) => self.liveness.answered(now),
+            (Owner::Caller(id), _) if entry.kind.raw => emit(session::Output::Answered(id, Ok(Payload(frame.clone())))),
+            (Owner::Caller(id), result) => emit(session::Output::Answered(id, result.map_err(CommandError::Refused))),
+            (Owner::Ladder, result) => emit(session::Output::LadderAnswered(result.map(drop))),
+            (Owner::Disowned | Owner::Unmatched, _) => self.counters.late += 1,
+        }
+        self.send_queued(now);
+    }
+
+    pub(super) fn unreadable(
+        &mut self,
+        now: Moment,
+        error: ProtocolError,
+        may_be_a_reply: bool,
+        emit: &mut impl FnMut(session::Output),
+    ) {
+        match error {
+            ProtocolError::TooLarge { .. } => self.counters.too_large += 1,
+            ProtocolError::Malformed { .. } | ProtocolError::NoGreeting { .. } => self.counters.malformed += 1,
+        }
+        if !self.is_ready() && may_be_a_reply {
+            self.fail(LaunchFailure::Broken(error), emit);
+        } else if may_be_a_reply {
+            let lost = match self.dialect {
+                // In-band replies come in order, so this was most likely the reply to the oldest.
+                Dialect::Qmp => self.in_flight.fail_oldest(),
+                Dialect::GuestAgent | Dialect::Qtest => self.in_flight.fail_only(self.dialect),
+            };
+            if let Some(Owner::Caller(id)) = lost {
+                emit(session::Output::Answered(id, Err(CommandError::Broken(error))));
+            }
+            if self.dialect == Dialect::GuestAgent {
+                // Right here: what came behind it in one piece is treated as what comes later.
+                self.sync_if_needed(now);
+            }
+        }
+        self.send_queued(now);
+    }
+}
+
+/// Whether a message that cannot be read begins as QEMU's events do.
+fn looks_like_an_event(frame: &[u8]) -> bool {
+    [b"{\"timestamp\"".as_slice(), b"{\"event\""].iter().any(|begin| frame.starts_with(begin))
+}

@@ -1,0 +1,159 @@
+//! Proves how a machine is left to others: once, as it is, and with nothing of it ended or removed by us.
+
+mod rig;
+
+use qemu_machine_core::{
+    Cause, Channel, Config, Effect, ExitStatus, Identity, Input, LaunchFailure, Misuse, Notice, Rung, Shutdown, State,
+    Transport,
+};
+use rig::{GREETING, Rig, SIGKILL, config, fault, secs};
+
+fn identity() -> Identity {
+    let monitor = "/private/monitor.sock".into();
+    Identity { boot: "b".into(), pid: 7, started: 9, monitor, socket: (1, 2), directory: Some("/private".into()) }
+}
+
+fn kept() -> Rig {
+    Rig::ready(config().outlive_parent())
+}
+
+#[test]
+fn g18_it_inherits_what_it_listens_on_and_lives_on() {
+    let rig = kept();
+    let Some(Effect::Prepare(wanted)) = rig.effects.first() else { panic!("{:?}", rig.effects) };
+    assert_eq!(wanted.channels[0], (Channel::Monitor, Transport::Offer(None)));
+    let Some(Effect::Spawn(spawn)) = rig.effects.get(1) else { panic!("{:?}", rig.effects) };
+    let line: Vec<_> = spawn.arguments.iter().map(|argument| String::from_utf8_lossy(argument)).collect();
+    assert!(line.iter().any(|argument| argument.ends_with(",server=on,wait=off,id=mon")), "{line:?}");
+    assert!(spawn.outlives);
+    let others = Rig::ready(config());
+    assert!(others.effects.iter().any(|effect| matches!(effect, Effect::Spawn(spawn) if !spawn.outlives)));
+}
+
+#[test]
+fn g18_it_is_released_before_anything_is_closed_and_never_signalled() {
+    let mut rig = kept();
+    let command = rig.issue("query-status");
+    let before = rig.effects.len();
+    rig.vm.detach(rig.now).expect("it runs");
+    rig.serve();
+    assert_eq!(
+        rig.effects[before..],
+        [
+            Effect::Detach,
+            Effect::Close(Channel::Monitor),
+            Effect::Close(Channel::Console(0)),
+            Effect::ReadLog { limit: qemu_machine_core::Limits::default().last_words },
+            Effect::Remove,
+        ]
+    );
+    let outcome = rig.outcome();
+    assert_eq!((&outcome.cause, outcome.exit, outcome.unanswered), (&Cause::Disconnected, None, 1));
+    assert!(rig.vm.claim(&command).is_some_and(|answer| answer.is_err()));
+    // Its end is not our news any more.
+    rig.exits(ExitStatus::Code(0));
+    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Ended, None));
+    assert_eq!(rig.vm.detach(rig.now), Ok(()), "it is done");
+    // And the machine can be launched again: that is another one.
+    rig.launch();
+    rig.negotiate(GREETING);
+    assert_eq!(rig.vm.state(), State::Running);
+}
+
+#[test]
+fn g18_what_does_not_run_or_is_not_kept_is_not_left() {
+    let mut ours = Rig::ready(config());
+    assert_eq!(
+        (ours.vm.detach(ours.now), ours.vm.check_detachable()),
+        (Err(Misuse::NotDetachable), Err(Misuse::NotDetachable))
+    );
+    let mut idle = Rig::new(config().outlive_parent());
+    assert_eq!(idle.vm.detach(idle.now), Err(Misuse::NotRunning));
+    let mut early = Rig::launched(config().outlive_parent());
+    assert_eq!(early.vm.detach(early.now), Err(Misuse::NotRunning));
+    let mut ending = kept();
+    ending.vm.shutdown(ending.now, Shutdown::within(secs(9))).unwrap();
+    ending.serve();
+    assert_eq!(ending.vm.detach(ending.now), Err(Misuse::NotRunning));
+    let mut dead = kept();
+    dead.dies(SIGKILL);
+    assert_eq!(dead.vm.detach(dead.now), Err(Misuse::NotRunning));
+    assert_eq!(dead.outcome().cause, Cause::Signal { number: Some(9), sender: None });
+}
+
+/// A monitor that has hung up is no reason to end what is to be kept.
+#[test]
+fn g18_it_is_left_also_without_its_monitor() {
+    let mut rig = kept();
+    rig.closes(Channel::Monitor);
+    rig.vm.detach(rig.now).expect("the process runs");
+    rig.serve();
+    assert!(
+        rig.effects.contains(&Effect::Detach) && !rig.effects.iter().any(|effect| matches!(effect, Effect::Signal(_)))
+    );
+    assert_eq!(rig.outcome().cause, Cause::Disconnected);
+}
+
+#[test]
+fn g18_one_that_is_resumed_tells_of_the_gap() {
+    let mut rig = Rig::ready(Config::resume(identity()));
+    assert_eq!(rig.notices, [Notice::Ready, Notice::Gap]);
+    let Some(Effect::Prepare(wanted)) = rig.effects.first() else { panic!("{:?}", rig.effects) };
+    assert_eq!((wanted.channels[0].1.clone(), wanted.process), (Transport::Detached(identity()), false));
+    rig.vm.disconnect(rig.now).expect("it is not ours");
+    rig.serve();
+    assert!(rig.effects.contains(&Effect::Detach), "it stays there for the next");
+    assert_eq!(rig.outcome().cause, Cause::Disconnected);
+    let others = Rig::ready(Config::attach(qemu_machine_core::Peer::Dial(qemu_machine_core::Address::unix("/m"))));
+    assert_eq!(others.notices, [Notice::Ready]);
+}
+
+#[test]
+fn g18_one_that_is_resumed_and_ended_is_cleaned_up() {
+    let mut rig = Rig::ready(Config::resume(identity()));
+    rig.vm.shutdown(rig.now, Shutdown::within(secs(9))).unwrap();
+    rig.serve();
+    rig.take_sent();
+    rig.replies(1);
+    rig.closes(Channel::Monitor);
+    assert!(!rig.effects.contains(&Effect::Detach) && rig.effects.contains(&Effect::Remove));
+    assert_eq!(rig.outcome().cause, Cause::Asked(Rung::Quit));
+}
+
+#[test]
+fn g18_one_that_is_gone_is_a_launch_that_fails() {
+    let mut rig = Rig::new(Config::resume(identity()));
+    rig.held = |effect| matches!(effect, Effect::Prepare(_));
+    rig.launch();
+    rig.handle(Input::PrepareFailed(fault("go on with process 7")));
+    assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::Host(fault("go on with process 7"))));
+}
+
+#[test]
+fn an_identity_is_plain_data() {
+    let text = serde_json::to_string(&identity()).unwrap();
+    assert_eq!(
+        text,
+        r#"{"boot":"b","pid":7,"started":9,"monitor":"/private/monitor.sock","socket":[1,2],"directory":"/private"}"#
+    );
+    assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), identity());
+}
+
+/// Somebody else may be connected, or we may have been cut off: it lives, and needs its socket.
+#[test]
+fn g18_one_that_cannot_be_reached_or_hangs_up_keeps_what_is_its_own() {
+    let mut busy = Rig::new(Config::resume(identity()));
+    busy.failing = |effect| matches!(effect, Effect::Open(_));
+    busy.launch();
+    let mut cut = Rig::ready(Config::resume(identity()));
+    cut.closes(Channel::Monitor);
+    for rig in [busy, cut] {
+        let place = |wanted: &Effect| rig.effects.iter().position(|effect| effect == wanted);
+        assert!(
+            place(&Effect::Detach) < place(&Effect::Remove) && place(&Effect::Detach).is_some(),
+            "{:?}",
+            rig.effects
+        );
+        assert_eq!(rig.vm.state(), State::Ended);
+    }
+}

@@ -1,0 +1,404 @@
+//! Proves what takes several commands and events, step by step, against a QEMU that does what the test says.
+
+mod rig;
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use qemu_machine_core::procedure::{
+    ExecuteAndWait, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, Procedure, ProcedureError, Run,
+    Unplug, UnplugError,
+};
+use qemu_machine_core::{CommandError, Deadline, FOREVER, Limits, Liveness, Misuse, Progress, Wait, WaitError, json};
+use rig::{Rig, SIGKILL, config, secs};
+
+const LONG: Deadline = Deadline::after(Duration::from_secs(60));
+
+/// A procedure on a machine that is ready, as far as it comes without an answer.
+fn begun<E: Procedure>(procedure: E, deadline: Deadline) -> (Rig, Run<E>) {
+    let mut rig = Rig::ready(config());
+    let mut run = Run::new(procedure, deadline);
+    assert!(on(&mut rig, &mut run).is_none());
+    (rig, run)
+}
+
+fn on<E: Procedure>(rig: &mut Rig, run: &mut Run<E>) -> Option<E::Return> {
+    let output = run.advance(&mut rig.vm, rig.now);
+    rig.serve();
+    output
+}
+
+impl Rig {
+    /// What was sent, without the ids.
+    fn asked(&mut self) -> Vec<String> {
+        let sent = self.take_sent();
+        let parts = sent.split(r#"{"execute":""#).filter(|part| !part.is_empty());
+        parts.map(|part| part.split(r#","id":"#).next().unwrap_or_default().replace('"', "")).collect()
+    }
+
+    /// The ids under which something was sent.
+    fn asked_under(&mut self) -> Vec<u16> {
+        let sent = self.take_sent();
+        sent.split(r#","id":"#).skip(1).map(|rest| rest.split('}').next().unwrap().parse().unwrap()).collect()
+    }
+
+    fn happens_with(&mut self, name: &str, data: &str) {
+        self.says(&format!(r#"{{"event": "{name}", "data": {data}}}"#));
+    }
+
+    fn job(&mut self, status: &str) {
+        self.happens_with("JOB_STATUS_CHANGE", &format!(r#"{{"id": "j", "status": "{status}"}}"#));
+    }
+
+    fn returns(&mut self, id: u16, value: &str) {
+        self.says(&format!(r#"{{"return": {value}, "id": {id}}}"#));
+    }
+
+    fn lists(&mut self, id: u16, status: &str, error: Option<&str>) {
+        let error = error.map(|error| format!(r#", "error": "{error}""#)).unwrap_or_default();
+        let progress = r#""current-progress": 3, "total-progress": 7, "type": "mirror""#;
+        self.returns(id, &format!(r#"[{{"id": "i", "status": "null", {progress}}}, {{"id": "j", "status": "{status}", {progress}{error}}}]"#));
+    }
+}
+
+#[test]
+fn g08_what_a_command_causes_is_seen_before_with_and_after_its_reply() {
+    for place in 0..3 {
+        let (mut rig, mut run) =
+            begun(ExecuteAndWait::new(&"stop", [Wait::event("RESUME"), Wait::event("STOP")]), LONG);
+        assert_eq!(rig.asked(), ["stop"]);
+        if place == 0 {
+            rig.happens("STOP");
+            assert!(on(&mut rig, &mut run).is_none(), "not without its reply");
+        }
+        if place == 1 {
+            rig.says(concat!(r#"{"event": "STOP"}"#, "\r\n", r#"{"return": {"n": 1}, "id": 1}"#));
+        } else {
+            rig.replies(1);
+        }
+        if place == 2 {
+            assert!(on(&mut rig, &mut run).is_none(), "not without its event");
+            rig.happens("STOP");
+        }
+        let (reply, hit) = on(&mut rig, &mut run).expect("both came").expect("well");
+        assert_eq!((reply, hit.index), (json!({"n": 1}), 1));
+        assert!(on(&mut rig, &mut run).is_none() && run.awaits().is_none(), "it is done once");
+    }
+}
+
+#[test]
+fn what_came_before_was_not_caused() {
+    let mut rig = Rig::ready(config());
+    rig.happens("STOP");
+    let mut run = Run::new(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
+    assert!(on(&mut rig, &mut run).is_none());
+    rig.replies(1);
+    assert!(on(&mut rig, &mut run).is_none());
+}
+
+#[test]
+fn a_refusal_a_deadline_and_an_end_are_told() {
+    let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
+    rig.refuses(1);
+    let refused = on(&mut rig, &mut run).expect("it is over").unwrap_err();
+    assert!(matches!(refused, ProcedureError::Command(CommandError::Refused(_))), "{refused}");
+
+    let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
+    rig.pass(secs(60));
+    let late = on(&mut rig, &mut run).expect("it is over").unwrap_err();
+    assert_eq!(late, CommandError::TimedOut(Progress::Sent, Liveness::Unknown).into());
+
+    let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
+    rig.pass(secs(59));
+    rig.replies(1);
+    assert!(on(&mut rig, &mut run).is_none());
+    rig.pass_exactly(secs(1));
+    assert_eq!(on(&mut rig, &mut run), Some(Err(WaitError::TimedOut.into())), "one deadline bounds it all");
+
+    let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), FOREVER);
+    rig.replies(1);
+    assert!(on(&mut rig, &mut run).is_none());
+    rig.dies(SIGKILL);
+    assert!(matches!(on(&mut rig, &mut run), Some(Err(ProcedureError::Wait(WaitError::Ended(_))))));
+
+    let mut idle = Rig::new(config());
+    let mut run = Run::new(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
+    let misuse = on(&mut idle, &mut run).expect("there is no machine").unwrap_err();
+    assert_eq!(misuse, CommandError::Misuse(Misuse::NotLaunched).into());
+    let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::text("none", "x")]), LONG);
+    rig.replies(1);
+    let misuse = on(&mut rig, &mut run).expect("there is no such console").unwrap_err();
+    assert!(matches!(misuse, ProcedureError::Wait(WaitError::Misuse(Misuse::UnknownConsole(_)))), "{misuse}");
+}
+
+/// What is given up takes no room, and its late reply reaches nobody.
+#[test]
+fn what_is_given_up_leaves_nothing() {
+    let mut limits = Limits::default();
+    (limits.commands, limits.waits) = (1, 1);
+    let mut rig = Rig::ready(config().limits(limits));
+    for answered in [false, true] {
+        let mut run = Run::new(Unplug::device("net"), LONG);
+        assert!(on(&mut rig, &mut run).is_none());
+        let id = rig.asked_under().pop().expect("it asked");
+        if answered {
+            rig.replies(id);
+            assert!(on(&mut rig, &mut run).is_none());
+        }
+        run.give_up(&mut rig.vm);
+        assert!(run.awaits().is_none() && on(&mut rig, &mut run).is_none());
+        rig.replies(id);
+    }
+    assert_eq!(rig.vm.deadline(), None);
+    let mut run = Run::new(Unplug::device("net"), LONG);
+    assert!(on(&mut rig, &mut run).is_none() && run.awaits().is_some(), "there is room");
+}
+
+#[test]
+fn a_device_is_gone_when_qemu_says_so_by_its_id_or_by_its_path() {
+    let told = |device: &str, event: &str, data: &str| {
+        let (mut rig, mut run) = begun(Unplug::device(device), LONG);
+        assert_eq!(rig.asked(), [format!("device_del,arguments:{{id:{device}}}")]);
+        rig.happens_with(event, r#"{"device": "other", "path": "/machine/peripheral/other"}"#);
+        rig.replies(1);
+        assert!(on(&mut rig, &mut run).is_none(), "another device went");
+        rig.happens_with(event, data);
+        on(&mut rig, &mut run)
+    };
+    let (id, path) = (r#"{"device": "net"}"#, r#"{"path": "/machine/peripheral/net"}"#);
+    for (device, data) in
+        [("net", id), ("net", path), ("/machine/peripheral/net", id), ("/machine/peripheral/net", path)]
+    {
+        assert_eq!(told(device, "DEVICE_DELETED", data), Some(Ok(())), "{device} {data}");
+        let refused = told(device, "DEVICE_UNPLUG_GUEST_ERROR", data);
+        assert!(matches!(refused, Some(Err(UnplugError::Refused(_)))), "{device} {data}");
+    }
+    let nameless = "/machine/peripheral-anon/device[0]";
+    assert_eq!(told(nameless, "DEVICE_DELETED", &format!(r#"{{"path": "{nameless}"}}"#)), Some(Ok(())));
+    let memory = told("net", "MEM_UNPLUG_ERROR", r#"{"device": "net", "msg": "busy"}"#);
+    let Some(Err(error)) = memory else { panic!("{memory:?}") };
+    assert!(error.to_string().starts_with("the guest does not let the device go: MEM_UNPLUG_ERROR"), "{error}");
+}
+
+#[test]
+fn a_device_may_be_gone_before_the_reply() {
+    let (mut rig, mut run) = begun(Unplug::device("net"), LONG);
+    rig.happens_with("DEVICE_DELETED", r#"{"device": "net", "path": "/machine/peripheral/net"}"#);
+    rig.replies(1);
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(())));
+}
+
+fn mirror() -> FollowJob {
+    FollowJob::of(&("blockdev-mirror", json!({"job-id": "j"})), "j")
+}
+
+/// The job was started, and the events that belong to that came.
+fn started(job: FollowJob) -> (Rig, Run<FollowJob>) {
+    let (mut rig, mut run) = begun(job, LONG);
+    assert_eq!(rig.asked(), ["blockdev-mirror,arguments:{job-id:j}"]);
+    rig.job("created");
+    rig.job("running");
+    rig.replies(1);
+    assert_eq!(on(&mut rig, &mut run), None);
+    (rig, run)
+}
+
+#[test]
+fn a_job_is_followed_to_its_end() {
+    let (mut rig, mut run) = started(mirror().complete_when_ready());
+    rig.happens_with("JOB_STATUS_CHANGE", r#"{"id": "other", "status": "concluded"}"#);
+    rig.job("ready");
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert_eq!(rig.asked(), ["job-complete,arguments:{id:j}"]);
+    rig.replies(2);
+    for status in ["waiting", "pending"] {
+        rig.job(status);
+        assert_eq!(on(&mut rig, &mut run), None);
+    }
+    rig.happens_with("BLOCK_JOB_COMPLETED", r#"{"device": "j"}"#);
+    rig.job("concluded");
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert_eq!(rig.asked(), ["query-jobs"]);
+    rig.lists(3, "concluded", None);
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert_eq!(rig.asked(), ["job-dismiss,arguments:{id:j}"]);
+    rig.replies(4);
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Completed)));
+}
+
+/// It dismisses itself, as block jobs do by default.
+#[test]
+fn a_job_that_is_gone_before_anybody_looks_tells_its_end_all_the_same() {
+    for (event, data, end) in [
+        ("BLOCK_JOB_COMPLETED", r#"{"device": "j"}"#, Ok(JobEnd::Completed)),
+        ("BLOCK_JOB_COMPLETED", r#"{"device": "j", "error": "No space left"}"#, Err("the job failed: No space left")),
+        ("BLOCK_JOB_CANCELLED", r#"{"device": "j"}"#, Ok(JobEnd::Cancelled)),
+        ("OTHER", "{}", Err("the job failed: it was aborted, and QEMU does not say why")),
+    ] {
+        for replied_first in [false, true] {
+            let (mut rig, mut run) = begun(mirror(), LONG);
+            if replied_first {
+                rig.replies(1);
+            }
+            rig.job("running");
+            if !matches!(end, Ok(JobEnd::Completed)) {
+                rig.job("aborting");
+            }
+            rig.happens_with(event, data);
+            rig.job("concluded");
+            rig.job("null");
+            rig.replies(1);
+            assert_eq!(on(&mut rig, &mut run), None);
+            assert_eq!(rig.asked().last().unwrap(), "query-jobs");
+            rig.returns(2, "[]");
+            let told = on(&mut rig, &mut run).expect("it is over");
+            assert_eq!(told.map_err(|error| error.to_string()), end.map_err(Into::into), "{event}");
+        }
+    }
+}
+
+#[test]
+fn a_job_that_nobody_completes_or_finalizes_is_left_where_it_waits() {
+    let (mut rig, mut run) = started(mirror());
+    rig.job("ready");
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Ready)));
+    let (mut rig, mut run) = started(mirror());
+    rig.job("pending");
+    assert_eq!(on(&mut rig, &mut run), None, "that comes on the way of every job");
+    rig.happens_with("BLOCK_JOB_PENDING", r#"{"id": "j", "type": "mirror"}"#);
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Pending)));
+    let (mut rig, mut run) = started(mirror().finalize_when_pending());
+    rig.happens_with("BLOCK_JOB_PENDING", r#"{"id": "j", "type": "mirror"}"#);
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert_eq!(rig.asked(), ["job-finalize,arguments:{id:j}"]);
+}
+
+#[test]
+fn a_job_that_cannot_be_completed_says_why() {
+    let (mut rig, mut run) = started(mirror().complete_when_ready());
+    rig.job("ready");
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.refuses(2);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.lists(3, "ready", None);
+    let refused = on(&mut rig, &mut run).expect("it is over");
+    assert!(
+        matches!(refused, Err(JobError::Procedure(ProcedureError::Command(CommandError::Refused(_))))),
+        "{refused:?}"
+    );
+    // It was cancelled by somebody else at the same moment.
+    let (mut rig, mut run) = started(mirror().complete_when_ready());
+    rig.job("ready");
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.refuses(2);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.happens_with("BLOCK_JOB_CANCELLED", r#"{"device": "j"}"#);
+    rig.lists(3, "concluded", None);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.replies(4);
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Cancelled)), "what was told is not overlooked");
+}
+
+#[test]
+fn a_job_of_somebody_else_can_be_followed() {
+    let (mut rig, mut run) = begun(FollowJob::named("j"), LONG);
+    assert_eq!(rig.asked(), ["query-jobs"]);
+    rig.lists(1, "running", None);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.job("concluded");
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.lists(2, "concluded", Some("No space left"));
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.refuses(3);
+    assert_eq!(on(&mut rig, &mut run), Some(Err(JobError::Failed("No space left".into()))), "dismissed or not");
+    let (mut rig, mut run) = begun(FollowJob::named("k"), LONG);
+    rig.lists(1, "running", None);
+    assert_eq!(on(&mut rig, &mut run), Some(Err(JobError::Unknown)));
+}
+
+#[test]
+fn how_far_a_job_is_is_asked_as_often_as_wanted() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = {
+        let told = told.clone();
+        move |job: &qemu_machine_core::commands::Job| {
+            told.lock().unwrap().push((job.status.clone(), job.current_progress, job.total_progress));
+        }
+    };
+    let (mut rig, mut run) = started(mirror().report(secs(2), tell));
+    for id in 2..5 {
+        rig.pass(secs(1));
+        assert_eq!((on(&mut rig, &mut run), rig.asked().len()), (None, 0));
+        rig.pass(secs(1));
+        assert_eq!((on(&mut rig, &mut run), rig.asked()), (None, vec!["query-jobs".to_string()]));
+        rig.lists(id, "running", None);
+        assert_eq!(on(&mut rig, &mut run), None);
+    }
+    assert_eq!(*told.lock().unwrap(), vec![("running".to_string(), 3, 7); 3]);
+    rig.pass(secs(54));
+    while on(&mut rig, &mut run).is_none() {
+        rig.asked_under().into_iter().for_each(|id| rig.lists(id, "running", None));
+    }
+    assert!(run.awaits().is_none(), "the deadline of all ends it");
+}
+
+/// The events that were forgotten are those of the job.
+#[test]
+fn a_job_whose_events_were_forgotten_is_asked_for() {
+    let mut limits = Limits::default();
+    limits.events = 300;
+    let mut rig = Rig::ready(config().limits(limits));
+    let mut run = Run::new(mirror(), LONG);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.happens_with("BLOCK_JOB_COMPLETED", r#"{"device": "j"}"#);
+    rig.job("concluded");
+    for _ in 0..20 {
+        rig.happens("RTC_CHANGE");
+    }
+    rig.job("null");
+    rig.replies(1);
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert!(rig.asked().contains(&"query-jobs".to_string()));
+    rig.returns(2, "[]");
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Completed)));
+}
+
+#[test]
+fn a_migration_is_followed_to_its_end() {
+    let sent = |status: &str| {
+        let (mut rig, mut run) = begun(Migrate::to("unix:/m"), LONG);
+        assert_eq!(rig.asked(), ["migrate-set-capabilities,arguments:{capabilities:[{capability:events,state:true}]}"]);
+        rig.replies(1);
+        assert_eq!(on(&mut rig, &mut run), None);
+        assert_eq!(rig.asked(), ["migrate,arguments:{uri:unix:/m}"]);
+        rig.happens_with("MIGRATION", r#"{"status": "active"}"#);
+        rig.replies(2);
+        assert_eq!(on(&mut rig, &mut run), None);
+        rig.happens_with("MIGRATION", &format!(r#"{{"status": "{status}"}}"#));
+        let end = on(&mut rig, &mut run);
+        (rig, run, end)
+    };
+    assert_eq!(sent("completed").2, Some(Ok(MigrationEnd::Completed)));
+    assert_eq!(sent("cancelled").2, Some(Ok(MigrationEnd::Cancelled)));
+    for (info, why) in [(r#"{"error-desc": "gone"}"#, "gone"), ("{}", "QEMU does not say why")] {
+        let (mut rig, mut run, end) = sent("failed");
+        assert_eq!((end, rig.asked()), (None, vec!["query-migrate".to_string()]));
+        rig.returns(3, info);
+        assert_eq!(on(&mut rig, &mut run), Some(Err(MigrateError::Failed(why.into()))));
+    }
+}
+
+#[test]
+fn a_machine_is_received_in_two_steps() {
+    let mut rig = Rig::ready(config());
+    let mut listen = Run::new(Migrate::listen("unix:/m"), LONG);
+    assert_eq!(on(&mut rig, &mut listen), None);
+    rig.replies(1);
+    assert_eq!(on(&mut rig, &mut listen), None);
+    assert_eq!(rig.asked().last().unwrap(), "migrate-incoming,arguments:{uri:unix:/m}");
+    rig.replies(2);
+    assert_eq!(on(&mut rig, &mut listen), Some(Ok(MigrationEnd::Listening)));
+    rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
+    let mut arrival = Run::new(Migrate::arrival(), LONG);
+    assert_eq!(on(&mut rig, &mut arrival), Some(Ok(MigrationEnd::Completed)), "it came before anybody waited");
+}

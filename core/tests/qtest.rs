@@ -1,0 +1,168 @@
+//! Proves that the lines of QEMU's qtest reach the one who asked, and its interrupts whoever listens.
+
+mod rig;
+
+use core::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use qemu_machine_core::{
+    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, Line, Liveness, Misuse, Peer, Progress, State,
+    Ticket, Wait,
+};
+use rig::{Rig, secs};
+
+/// It is ready as it is: there is no greeting, and nothing to ask.
+fn qtest() -> Rig {
+    let rig = Rig::launched(Config::attach(Peer::Dial(Address::unix("/qtest"))).speaking(Dialect::Qtest));
+    assert_eq!((rig.vm.state(), rig.vm.outgoing(Channel::Monitor)), (State::Running, [].as_slice()));
+    rig
+}
+
+fn line(rig: &mut Rig, line: &str) -> Ticket<Line> {
+    line_within(rig, line, None)
+}
+
+fn line_within(rig: &mut Rig, line: &str, within: Option<Duration>) -> Ticket<Line> {
+    let ticket = rig.vm.execute_line(rig.now, line, within.map_or(FOREVER, Into::into)).expect("a line");
+    rig.serve();
+    ticket
+}
+
+fn hears(rig: &mut Rig, text: &str) {
+    rig.handle(Input::Received(Channel::Monitor, text.as_bytes()));
+}
+
+fn claim(rig: &mut Rig, ticket: &Ticket<Line>) -> Option<Result<String, String>> {
+    rig.vm.claim(ticket).map(|answer| answer.map_err(|error| error.to_string()))
+}
+
+/// The answer of one command to which this is said.
+fn answered(said: &str) -> Option<Result<String, String>> {
+    let mut rig = qtest();
+    let ticket = line(&mut rig, "readl 0x1000");
+    assert_eq!(rig.take_sent(), "readl 0x1000\n");
+    hears(&mut rig, said);
+    claim(&mut rig, &ticket)
+}
+
+#[test]
+fn a_line_is_answered_by_what_stands_behind_ok() {
+    for (said, value) in [
+        ("OK\n", ""),
+        ("OK 0x00000000deadbeef\n", "0x00000000deadbeef"),
+        ("OK little\r\n", "little"),
+        ("OK\r\n", ""),
+        ("OK  a  b \n", "a  b"),
+        ("OK \"quoted\\\" {\n", "\"quoted\\\" {"),
+    ] {
+        assert_eq!(answered(said), Some(Ok(value.trim().into())), "{said:?}");
+    }
+}
+
+#[test]
+fn whatever_else_it_says_is_a_refusal_in_its_words() {
+    for (said, words) in [
+        ("FAIL Unknown command 'x'\n", "FAIL: Unknown command 'x'"),
+        ("ERR no such interrupt\r\n", "ERR: no such interrupt"),
+        ("OKAY then\n", "OKAY: then"),
+    ] {
+        let Some(Err(told)) = answered(said) else { panic!("{said:?} is no success") };
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
+fn half_a_line_is_no_answer() {
+    assert_eq!([answered("OK 0x1"), answered("\n"), answered("\r\n")], [None, None, None]);
+}
+
+/// An interrupt comes when it comes.
+#[test]
+fn interrupts_between_a_command_and_its_answer_are_events() {
+    let mut rig = qtest();
+    let mark = rig.vm.mark();
+    let subscription = rig.vm.subscribe(&mark, [Wait::event("IRQ")]).expect("it is an event");
+    let ticket = line(&mut rig, "irq_intercept_in ioapic");
+    hears(&mut rig, "IRQ raise 3\nIRQ lower 3\r\n");
+    assert_eq!(claim(&mut rig, &ticket), None);
+    hears(&mut rig, "OK\nIRQ raise 14\n");
+    assert_eq!(claim(&mut rig, &ticket), Some(Ok(String::new())));
+    let raised =
+        std::iter::from_fn(|| rig.vm.next_event(subscription)).map(|event| event.to_string()).collect::<Vec<_>>();
+    let told = |raised, line| format!(r#"IRQ {{"raised":{raised},"line":{line}}}"#);
+    assert_eq!(raised, [told(true, 3), told(false, 3), told(true, 14)]);
+}
+
+/// One that cannot be read is nobody's answer either.
+#[test]
+fn an_interrupt_that_cannot_be_read_answers_no_command() {
+    let mut rig = qtest();
+    let ticket = line(&mut rig, "readl 0");
+    for odd in ["IRQ", "IRQ raise", "IRQ raise x", "IRQ raise -1"] {
+        hears(&mut rig, &format!("{odd}\n"));
+        assert_eq!(claim(&mut rig, &ticket), None, "{odd}");
+    }
+    hears(&mut rig, "OK 1\n");
+    assert_eq!(claim(&mut rig, &ticket), Some(Ok("1".into())));
+    assert_eq!(rig.vm.session().counters().malformed, 4);
+}
+
+#[test]
+fn lines_go_one_at_a_time() {
+    let mut rig = qtest();
+    let [first, second] = ["readl 0", "readl 4"].map(|text| line(&mut rig, text));
+    assert_eq!(rig.take_sent(), "readl 0\n");
+    hears(&mut rig, "OK 0x1\n");
+    assert_eq!(rig.take_sent(), "readl 4\n");
+    hears(&mut rig, "FAIL\nOK for nobody\n");
+    assert_eq!(claim(&mut rig, &first), Some(Ok("0x1".into())));
+    assert!(matches!(claim(&mut rig, &second), Some(Err(_))));
+    assert_eq!(rig.vm.session().counters().unmatched, 1);
+}
+
+/// Nothing can ask the qtest to come in step, so whoever is next waits for the late answer.
+#[test]
+fn the_late_answer_of_a_line_that_timed_out_reaches_nobody() {
+    let mut rig = qtest();
+    let slow = line_within(&mut rig, "clock_step", Some(secs(1)));
+    let next = line(&mut rig, "readl 0");
+    rig.take_sent();
+    rig.pass_exactly(secs(1));
+    assert_eq!(rig.vm.claim(&slow), Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown))));
+    assert_eq!(rig.take_sent(), "");
+    hears(&mut rig, "OK late\n");
+    assert_eq!((claim(&mut rig, &next), rig.take_sent().as_str()), (None, "readl 0\n"));
+    hears(&mut rig, "OK in time\n");
+    assert_eq!(claim(&mut rig, &next), Some(Ok("in time".into())));
+    assert_eq!(rig.vm.session().counters().late, 1);
+}
+
+#[test]
+fn what_is_not_one_line_is_refused() {
+    let mut rig = qtest();
+    for bad in ["", "  ", "readl 0\nreadl 4", "readl 0\n", "readl\r0", "a\0b"] {
+        assert_eq!(rig.vm.execute_line(rig.now, bad, FOREVER).map(drop), Err(Misuse::Line), "{bad:?}");
+    }
+    assert_eq!(rig.vm.execute(rig.now, &"query-status", FOREVER).map(drop), Err(Misuse::WrongDialect));
+    assert_eq!(rig.take_sent(), "");
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_it_says_does_harm(said in vec(any::<u8>(), 0..200), cut in 0..200_usize) {
+        let whole = heard([said.as_slice()]);
+        let (before, behind) = said.split_at(cut.min(said.len()));
+        prop_assert_eq!(heard([before, behind]), whole);
+    }
+}
+
+/// What three lines are answered when this is said, in these pieces.
+fn heard<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [Option<Result<String, String>>; 3] {
+    let mut rig = qtest();
+    let tickets = ["a", "b", "c"].map(|text| line(&mut rig, text));
+    for piece in pieces {
+        rig.handle(Input::Received(Channel::Monitor, piece));
+    }
+    tickets.map(|ticket| claim(&mut rig, &ticket))
+}

@@ -1,0 +1,176 @@
+//! Proves in what words people read who did what, and that what is ours is told from what others said.
+
+mod rig;
+
+use std::error::Error;
+
+use qemu_machine_core::procedure::{JobError, MigrateError, ProcedureError, UnplugError};
+use qemu_machine_core::wire::Message;
+use qemu_machine_core::{
+    Address, Cause, Channel, CommandError, Config, Descriptor, Event, ExitStatus, History, LaunchError, LaunchFailure,
+    Liveness, Misuse, Phase, Progress, Service, ServiceError, WaitError, WithRawReply,
+};
+use rig::{Rig, config, fault, tcp};
+
+fn event(message: &str) -> Event {
+    match Message::read(&message.to_string().into_bytes().into()) {
+        Ok(Message::Event(event)) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_signal_has_its_name() {
+    let names = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (13, "SIGPIPE"),
+        (15, "SIGTERM"),
+        (31, "SIGSYS"),
+    ];
+    for (number, name) in names {
+        let status = ExitStatus::Signal { number, core_dumped: false };
+        assert_eq!(status.to_string(), format!("signal {number} ({name})"));
+    }
+    assert_eq!(ExitStatus::Unknown.to_string(), "ended, and somebody else was told how");
+}
+
+#[test]
+fn a_phase_reads_behind_what_happened() {
+    for (phase, words) in [
+        (Phase::Starting, "before it was started"),
+        (Phase::Connecting, "before its monitor was connected"),
+        (Phase::Greeting, "before its monitor greeted"),
+        (Phase::Negotiating, "before its monitor answered the capabilities negotiation"),
+        (Phase::Syncing, "before the guest agent answered"),
+        (Phase::Running, "while it was running"),
+    ] {
+        assert_eq!(phase.to_string(), words);
+        assert_eq!(LaunchFailure::Exited(phase).to_string(), format!("QEMU ended {words}"));
+    }
+}
+
+#[test]
+fn channels_ports_and_addresses_have_names() {
+    assert_eq!((Channel::Monitor.to_string(), Channel::Console(2).to_string()), ("monitor".into(), "console 2".into()));
+    assert_eq!(Misuse::NoService(Service::GuestAgent).to_string(), "the machine has no guest agent service");
+    assert_eq!(Misuse::NoService(Service::Qtest).to_string(), "the machine has no qtest service");
+    for (address, words) in
+        [(tcp("127.0.0.1:4444"), "127.0.0.1:4444"), (Address::unix("/run/a\x1bb"), r"/run/a\u{1b}b")]
+    {
+        assert_eq!((address.to_string().as_str(), format!("{address:?}").as_str()), (words, words));
+    }
+}
+
+#[test]
+fn what_a_command_lacks_is_said() {
+    assert_eq!(
+        CommandError::Disconnected(Progress::Unsent).to_string(),
+        "the monitor was closed before the command was sent"
+    );
+    let error = CommandError::TimedOut(Progress::Unsent, Liveness::Unknown);
+    assert_eq!(error.to_string(), "no reply within the deadline, before the command was sent");
+}
+
+/// What `main` returns is shown as `Debug`, and is what people read.
+#[test]
+fn what_a_call_fails_with_is_shown_as_it_reads_and_knows_its_source() {
+    let line = config().command_line().expect("a good configuration");
+    let error = LaunchError::not_started(fault("find qemu"), &line);
+    let first = "launch failed: cannot find qemu: No such file or directory";
+    assert_eq!(error.to_string(), format!("{first}\n  command: {line}"));
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert_eq!(error.source().expect("a source").to_string(), "cannot find qemu: No such file or directory");
+    let misuse = LaunchError::from(Misuse::Ended);
+    assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
+
+    let silent = ServiceError::new(Service::Qtest, error.clone());
+    let first = "nobody answers at the qtest service: cannot find qemu: No such file or directory";
+    assert_eq!(silent.to_string(), format!("{first}\n  command: {line}"));
+    assert_eq!(format!("{silent:?}"), silent.to_string());
+    assert_eq!(silent.source().expect("a source").to_string(), "cannot find qemu: No such file or directory");
+    let misuse = ServiceError::new(Service::Qtest, misuse);
+    assert_eq!(
+        (misuse.to_string().as_str(), format!("{misuse:?}").as_str()),
+        ("the machine has ended", "the machine has ended")
+    );
+    assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
+    assert_eq!(ServiceError::from(Misuse::Ended), misuse);
+
+    let refused = CommandError::from(Misuse::NotRunning);
+    assert_eq!(format!("{refused:?}"), "the machine does not run");
+    assert_eq!(format!("{:?}", JobError::from(refused.clone())), "the machine does not run");
+    assert_eq!(format!("{:?}", WaitError::TimedOut), WaitError::TimedOut.to_string());
+    assert_eq!(format!("{:?}", UnplugError::from(WaitError::TimedOut)), WaitError::TimedOut.to_string());
+    assert_eq!(format!("{:?}", MigrateError::from(ProcedureError::from(refused))), "the machine does not run");
+    let LaunchError::Failed { outcome, .. } = error else { panic!("{error:?}") };
+    assert_eq!((&outcome.cause, outcome.to_string().lines().next()), (&Cause::NotStarted, Some("was not started")));
+}
+
+#[test]
+fn causes_without_a_witness_are_said_as_well() {
+    assert_eq!(Cause::LaunchFailed.to_string(), "killed because its launch had failed");
+    assert_eq!(Cause::Unknown.to_string(), "ended for a reason that is not known");
+    let mut rig = Rig::ready(config());
+    assert_eq!(rig.dies(ExitStatus::Unknown).cause, Cause::Unknown);
+}
+
+/// A shell reads back what was executed, and a terminal survives it.
+#[test]
+fn a_command_line_is_shown_for_a_shell() {
+    for (argument, shown) in [
+        ("plain-_=+.,:/@%", "plain-_=+.,:/@%"),
+        ("", "''"),
+        ("it's", r"'it'\''s'"),
+        ("a\tb", r"$'a\x09b'"),
+        ("\x1b'\\ ~", r"$'\x1b\'\\ ~'"),
+    ] {
+        let line = Config::new("qemu").args([argument]).command_line().expect("a good configuration");
+        assert!(line.to_string().ends_with(&format!(" {shown}")), "{line}");
+        assert_eq!(format!("{line:?}"), line.to_string());
+    }
+}
+
+#[test]
+fn what_came_is_shown_as_it_came() {
+    let stop = event(r#"{"event": "STOP", "data": {"a": [1,2]}}"#);
+    assert_eq!(format!("{stop:?}"), r#"STOP {"a": [1,2]}"#);
+    let mut rig = Rig::ready(config());
+    let ticket = rig.issue(WithRawReply("query-status"));
+    assert_eq!(format!("{ticket:?}"), "Ticket(0)");
+    rig.says(r#"{"return": {"n":  1}, "id": 1}"#);
+    let reply = rig.vm.claim(&ticket).expect("it came").expect("a reply");
+    assert_eq!(format!("{reply:?}"), r#"{"n":  1}"#);
+}
+
+/// What is in it is the driver's, and need not be a thing that can be shown.
+#[test]
+fn descriptors_are_what_they_were_made_of() {
+    let (one, other) = (Descriptor::new(3_u8), Descriptor::new(3_u8));
+    assert_eq!((one.get::<u8>(), one.get::<u16>()), (Some(&3), None));
+    assert_eq!(one, one.clone());
+    assert_ne!(one, other, "equal are only clones");
+    assert_eq!(format!("{one:?}"), "Descriptor");
+}
+
+/// A slice of what was received would keep all of it alive. What is large is most of it, and not copied.
+#[test]
+fn a_small_event_is_remembered_without_what_came_with_it() {
+    let mut history = History::new(1 << 20);
+    for (length, is_copied) in [(4095, true), (4096, false)] {
+        let frame = |padding: usize| format!(r#"{{"event": "A", "data": "{}"}}"#, "x".repeat(padding));
+        let event = event(&frame(length - frame(0).len()));
+        let number = history.push(event.clone());
+        let kept = history.get(number).expect("the latest");
+        assert_eq!((kept, kept.data()), (&event, event.data()));
+        let is_elsewhere = kept.name().as_ptr() != event.name().as_ptr();
+        assert_eq!(is_elsewhere, is_copied, "of {length} bytes");
+    }
+}

@@ -1,0 +1,75 @@
+//! Decides how a loop turns, for those who have none of their own.
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Events, Poll, Registry, Token};
+
+use crate::vm::Vm;
+
+/// A small loop: a poll, and tokens to give away.
+///
+/// ```no_run
+/// use qemu_machine_mio::{Config, EventLoop, Vm};
+///
+/// let mut event_loop = EventLoop::new()?;
+/// let (registry, tokens) = event_loop.parts();
+/// let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
+/// event_loop.run(std::slice::from_mut(&mut vm), |vms| vms[0].launched())??;
+/// let status = vm.execute("query-status")?;
+/// let status = event_loop.run(std::slice::from_mut(&mut vm), |vms| vms[0].claim(&status))??;
+/// assert_eq!(status["status"], "running");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    next_token: usize,
+}
+
+impl EventLoop {
+    /// A loop with nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no poll to give.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(256), next_token: 0 })
+    }
+
+    /// Where to register, and the source of tokens, as [`Vm::launch`] wants them.
+    pub fn parts(&mut self) -> (&Registry, impl FnMut() -> Token) {
+        let Self { poll, next_token, .. } = self;
+        let tokens = move || {
+            *next_token += 1;
+            Token(*next_token)
+        };
+        (poll.registry(), tokens)
+    }
+
+    /// Turns the machines until there is an answer. What they are asked for bounds the wait: a command, a wait and a
+    /// shutdown have their deadlines.
+    ///
+    /// # Errors
+    ///
+    /// When the poll fails.
+    pub fn run<T>(&mut self, vms: &mut [Vm], mut answer: impl FnMut(&mut [Vm]) -> Option<T>) -> io::Result<T> {
+        loop {
+            for vm in &mut *vms {
+                while vm.turn(self.poll.registry()).is_some() {}
+            }
+            if let Some(answer) = answer(vms) {
+                return Ok(answer);
+            }
+            let timeout: Option<Duration> = vms.iter().filter_map(Vm::timeout).min();
+            match self.poll.poll(&mut self.events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            for event in &self.events {
+                let _ = vms.iter_mut().any(|vm| vm.ready(event));
+            }
+        }
+    }
+}

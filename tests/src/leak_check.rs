@@ -1,0 +1,249 @@
+//! Decides what counts as left behind: processes, descriptors and files.
+
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use qemu_machine_blocking::{Config, Vm};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use crate::bounded;
+
+/// Everything that this process holds: processes below it, and descriptors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeakCheck {
+    processes: Vec<String>,
+    descriptors: Vec<String>,
+}
+
+impl LeakCheck {
+    /// Counts, while a machine of its own is running.
+    ///
+    /// The supervisor, the thread that starts processes, works off its orders in turn. So when it has started one more,
+    /// it is there for good, with the descriptors that it needs, and everything that it was told before is done. That
+    /// one more process is in every leak_check.
+    #[must_use]
+    pub fn take() -> Self {
+        let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
+        let vm = Vm::launch(sleeper).unwrap_or_else(|error| panic!("{error}"));
+        let mut processes: Vec<String> = descendants(std::process::id()).iter().map(Process::to_string).collect();
+        processes.sort();
+        let leak_check = Self { processes, descriptors: descriptors() };
+        drop(vm);
+        leak_check
+    }
+
+    /// Compares with an earlier leak_check.
+    ///
+    /// # Panics
+    ///
+    /// When there is more now, or less.
+    pub fn assert_nothing_left(before: &Self) {
+        assert_eq!(&Self::take(), before, "left: now, right: before");
+    }
+}
+
+/// Runs a test that must leave nothing behind: alone among the tests of this process that do so, and bounded as by
+/// [`bounded`]. The test gets a directory, which is to be empty again at its end.
+///
+/// All tests of a program that use it must use it: others would be counted too.
+///
+/// # Panics
+///
+/// When the test does, hangs, or leaves a process, a descriptor or a file behind.
+pub fn leaving_nothing(test: impl FnOnce(&Path) + Send + 'static) {
+    let _alone = alone();
+    let scratch = Arc::new(Scratch::create());
+    let before = bounded(LeakCheck::take);
+    let inside = Arc::clone(&scratch);
+    bounded(move || test(inside.path()));
+    assert_eq!(scratch.entries(), [""; 0], "files left behind");
+    bounded(move || LeakCheck::assert_nothing_left(&before));
+}
+
+/// Keeps the tests of [`leaving_nothing`] waiting as long as it is held: for a test that starts processes, and has
+/// something else to count than they have.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process as the system shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// The file name of its program, cut short.
+    pub name: String,
+    /// Whether it ended and was not reaped.
+    pub zombie: bool,
+    parent: u32,
+}
+
+/// The children of a process, their children, and so on.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<Process> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    // One that is gone by now is none.
+    let all: Vec<Process> = pids.filter_map(Process::read).collect();
+    let mut family = vec![pid];
+    let mut found = Vec::new();
+    while let Some(parent) = family.pop() {
+        let children = all.iter().filter(|process| process.parent == parent);
+        family.extend(children.clone().map(|process| process.pid));
+        found.extend(children.cloned());
+    }
+    found
+}
+
+impl Process {
+    fn read(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name is in parentheses and may hold any character, these too.
+        let (begin, end) = (stat.find('(')?, stat.rfind(')')?);
+        let mut fields = stat[end + 1..].split_whitespace();
+        let zombie = fields.next()? == "Z";
+        let parent = fields.next()?.parse().ok()?;
+        Some(Self { pid, name: stat[begin + 1..end].into(), zombie, parent })
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.zombie { f.write_str(" (zombie)") } else { Ok(()) }
+    }
+}
+
+/// What the descriptors of this process lead to, without the numbers and random names in it.
+fn descriptors() -> Vec<String> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap();
+    // The one for reading this list is in every leak_check.
+    let targets = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let mut kinds: Vec<String> = targets.map(|target| kind(&target)).collect();
+    kinds.sort();
+    kinds
+}
+
+fn kind(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let plain = name.split(":[").next().unwrap_or_default();
+    if plain == "anon_inode" { name.into_owned() } else { plain.into() }
+}
+
+/// A directory that only we may enter, removed with what is in it when dropped.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes one in the directory for temporary files.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made.
+    #[must_use]
+    pub fn create() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("qemu-machine-scratch-{}-{count}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The names of what is in it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be read.
+    #[must_use]
+    pub fn entries(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nobody is left to tell.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The bytes of a path, as a configuration takes them.
+#[must_use]
+pub fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
+/// A process that is watched without the library. It is killed when dropped.
+#[derive(Debug)]
+pub struct Watched(OwnedFd);
+
+impl Watched {
+    /// Begins to watch a process that did not end yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process.
+    pub fn new(pid: u32) -> io::Result<Self> {
+        Ok(Self(pidfd_open(pid_of(pid), PidfdFlags::empty())?))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When it is still there after so long.
+    pub fn assert_ends_within(&self, limit: Duration) {
+        let limit = Timespec { tv_sec: limit.as_secs().try_into().unwrap(), tv_nsec: limit.subsec_nanos().into() };
+        let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)).unwrap();
+        assert_eq!(ready, 1, "the process lives on");
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // It fails only for one that ended, as it should have.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
+}
+
+/// Stops one of our children, and returns when it stands still: a signal takes its time to reach all of its threads.
+///
+/// # Panics
+///
+/// When there is no such process.
+pub fn stop(pid: u32) {
+    send(pid, Signal::STOP);
+    let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid_of(pid)), stopped).unwrap();
+}
+
+/// Sends a signal to one process that a test started and that was not reaped yet.
+///
+/// # Panics
+///
+/// When there is no such process.
+pub fn send(pid: u32, signal: Signal) {
+    kill_process(pid_of(pid), signal).unwrap();
+}
+
+fn pid_of(pid: u32) -> Pid {
+    pid.try_into().ok().and_then(Pid::from_raw).unwrap()
+}

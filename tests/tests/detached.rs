@@ -1,0 +1,90 @@
+//! Proves that a machine which is to be kept outlives the program that launched it, and that another goes on with it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use qemu_machine_blocking::{Cause, Identity, LaunchError, Misuse, Shutdown, Vm, json};
+use qemu_machine_tests::leak_check::{Scratch, Watched};
+use qemu_machine_tests::{PATIENCE, bounded};
+
+/// A program that launched a machine to be kept.
+struct Launcher(Child);
+
+impl Launcher {
+    fn start(scratch: &Scratch) -> (Self, Identity) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_launcher"));
+        command.arg("--keep").arg(scratch.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut launcher = Self(command.spawn().expect("it is there"));
+        let mut line = String::new();
+        BufReader::new(launcher.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("it tells");
+        (launcher, serde_json::from_str(&line).expect("an identity"))
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // It fails only for one that ended, as it should have.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn refused(identity: Identity) -> String {
+    Vm::resume(identity, PATIENCE).map(drop).expect_err("it is not that machine").to_string()
+}
+
+#[test]
+fn g18_a_machine_that_outlives_parent_survives_the_death_of_its_program() {
+    bounded(|| {
+        let scratch = Scratch::create();
+        let (launcher, identity) = Launcher::start(&scratch);
+        // Ended with the test, if anything goes wrong.
+        let qemu = Watched::new(identity.pid).expect("it lives");
+        // While its program lives, it has the monitor.
+        let busy = Vm::resume(identity.clone(), std::time::Duration::from_millis(300)).expect_err("it is taken");
+        assert!(busy.to_string().contains("busy"), "{busy}");
+        // This is SIGKILL.
+        drop(launcher);
+        for _ in 0..2 {
+            let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("it lives on");
+            assert_eq!(vm.execute("query-status").expect("it answers")["running"], true);
+            assert_eq!(vm.disconnect().expect("it is not ours").cause, Cause::Disconnected);
+        }
+        for (wrong, words) in [
+            (Identity { started: identity.started + 1, ..identity.clone() }, "another process has this id"),
+            (Identity { pid: u32::MAX / 2, ..identity.clone() }, "there is no such process"),
+            (Identity { boot: "another".into(), ..identity.clone() }, "the system was booted since"),
+            (Identity { socket: (0, 0), ..identity.clone() }, "another socket"),
+        ] {
+            let refused = refused(wrong);
+            assert!(refused.contains(words), "{refused}");
+        }
+        let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("it lives on");
+        assert_eq!(scratch.entries().len(), 1, "what was made for it stays with it");
+        vm.shutdown(Shutdown::default()).expect("it was launched");
+        qemu.assert_ends_within(PATIENCE);
+        assert_eq!(scratch.entries(), [""; 0], "whoever ends it cleans up");
+        assert!(refused(identity).contains("there is no such process"));
+    });
+}
+
+#[test]
+fn g18_a_machine_that_is_not_kept_has_no_identity() {
+    bounded(|| {
+        let vm = Vm::launch(qemu_machine_blocking::Config::new(qemu_machine_tests::qemu()).machine("none"))
+            .expect("it starts");
+        assert!(vm.identity().is_err());
+        assert_eq!(vm.detach(), Err(Misuse::NotDetachable));
+        vm.execute(("qom-list", json!({"path": "/"}))).expect("nothing has happened");
+        vm.kill().expect("it was launched");
+        let gone = Identity {
+            boot: String::new(),
+            pid: 1,
+            started: 0,
+            monitor: "/nowhere".into(),
+            socket: (0, 0),
+            directory: None,
+        };
+        assert!(matches!(Vm::resume(gone, PATIENCE), Err(LaunchError::Failed { .. })));
+    });
+}
