@@ -254,6 +254,15 @@ impl FromReply for Payload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(crate) u64);
 
+impl CommandId {
+    /// The id with this number, for drivers that use a [`Session`](crate::session::Session) by itself: no two commands of
+    /// a session may have the same.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// The right to the reply of a command: claim the reply with it, or disown the command.
 #[must_use = "a reply that is neither claimed nor disowned is kept"]
 pub struct Ticket<C> {

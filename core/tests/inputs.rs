@@ -3,7 +3,7 @@
 mod rig;
 
 use qemu_machine_core::lifecycle;
-use qemu_machine_core::lifecycle::{Lifecycle, LinkEvent, ProcessEvent, Request, Wiring};
+use qemu_machine_core::lifecycle::{Lifecycle, LinkEvent, ProcessEvent, Wiring};
 use qemu_machine_core::{
     Address, Channel, Config, Effect, ExitStatus, Inherited, Input, LaunchFailure, Monitor, Peer, Phase, Prepared,
     Shutdown, Signal, State,
@@ -248,73 +248,74 @@ fn doubled_news_change_nothing() {
     assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Running, Some(rig::PID)));
 }
 
-fn step(run: Lifecycle, news: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::Output>) {
+fn step(run: &Lifecycle, input: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::Output>) {
     let mut orders = Vec::new();
-    let run = run.step(at(secs(0)), news, &mut |order| orders.push(order));
+    let run = run.clone().step(at(secs(0)), input, &mut |order| orders.push(order));
     (run, orders)
 }
 
 /// The same for the lifecycle by itself, which anybody may drive.
 #[test]
 fn a_lifecycle_ignores_news_that_do_not_fit() {
-    let launch = || lifecycle::Input::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
-    let preparing = step(Lifecycle::default(), launch()).0;
-    let spawning = step(preparing, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
-    let opening = step(spawning, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })).0;
-    let greeting = step(opening, lifecycle::Input::Link(LinkEvent::Opened)).0;
-    let negotiating = step(greeting, lifecycle::Input::Link(LinkEvent::Greeted)).0;
-    let running = step(negotiating, lifecycle::Input::Link(LinkEvent::Negotiated)).0;
-    let foreign = || lifecycle::Input::Asked(Request::Launch { until: None, wiring: Wiring::Foreign, channels: 1 });
-    let dialling = step(step(Lifecycle::default(), foreign()).0, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
+    let launch = || lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
+    let preparing = step(&Lifecycle::default(), launch()).0;
+    let spawning = step(&preparing, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
+    let opening = step(&spawning, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })).0;
+    let greeting = step(&opening, lifecycle::Input::Link(LinkEvent::Opened)).0;
+    let negotiating = step(&greeting, lifecycle::Input::Link(LinkEvent::Greeted)).0;
+    let running = step(&negotiating, lifecycle::Input::Link(LinkEvent::Negotiated)).0;
+    let foreign = || lifecycle::Input::Launch { until: None, wiring: Wiring::Foreign, channels: 1 };
+    let dialling = step(&step(&Lifecycle::default(), foreign()).0, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
     let met = [LinkEvent::Opened, LinkEvent::Greeted, LinkEvent::Negotiated].into_iter();
-    let attached = met.fold(dialling, |run, news| step(run, lifecycle::Input::Link(news)).0);
+    let attached = met.fold(dialling.clone(), |run, news| step(&run, lifecycle::Input::Link(news)).0);
+    let idle = Lifecycle::default();
     let mut wrong = Vec::new();
     let cases = [
-        ("spawn of what is not ours", dialling, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })),
+        ("spawn of what is not ours", &dialling, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })),
         (
             "failed spawn of what is not ours",
-            dialling,
+            &dialling,
             lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x"))),
         ),
-        ("exit of what is not ours", attached, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
-        ("a signal to what is not ours", attached, lifecycle::Input::SignalRefused(Signal::Kill)),
-        ("giving up what was not killed", attached, lifecycle::Input::Asked(Request::GiveUp)),
-        ("launch while launching", greeting, launch()),
-        ("launch while running", running, launch()),
-        ("shutdown while idle", Lifecycle::default(), lifecycle::Input::Asked(Request::Shutdown(Shutdown::default()))),
-        ("kill while idle", Lifecycle::default(), lifecycle::Input::Asked(Request::Kill)),
-        ("quit while idle", Lifecycle::default(), lifecycle::Input::QuitAccepted),
-        ("a refused rung while running", running, lifecycle::Input::RungRefused),
+        ("exit of what is not ours", &attached, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
+        ("a signal to what is not ours", &attached, lifecycle::Input::SignalRefused(Signal::Kill)),
+        ("giving up what was not killed", &attached, lifecycle::Input::Abandon),
+        ("launch while launching", &greeting, launch()),
+        ("launch while running", &running, launch()),
+        ("shutdown while idle", &idle, lifecycle::Input::Shutdown(Shutdown::default())),
+        ("kill while idle", &idle, lifecycle::Input::Kill),
+        ("quit while idle", &idle, lifecycle::Input::QuitAccepted),
+        ("a refused rung while running", &running, lifecycle::Input::RungRefused),
         (
             "failed preparation while spawning",
-            spawning,
+            &spawning,
             lifecycle::Input::Process(ProcessEvent::PrepareFailed(fault("x"))),
         ),
         (
             "failed preparation while greeting",
-            greeting,
+            &greeting,
             lifecycle::Input::Process(ProcessEvent::PrepareFailed(fault("x"))),
         ),
-        ("failed spawn while preparing", preparing, lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x")))),
+        ("failed spawn while preparing", &preparing, lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x")))),
         (
             "failed spawn while negotiating",
-            negotiating,
+            &negotiating,
             lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x"))),
         ),
-        ("exit while spawning", spawning, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
+        ("exit while spawning", &spawning, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
         (
             "failed open while preparing",
-            preparing,
+            &preparing,
             lifecycle::Input::Link(LinkEvent::OpenFailed(LaunchFailure::Host(fault("x")))),
         ),
-        ("greeting while opening", opening, lifecycle::Input::Link(LinkEvent::Greeted)),
-        ("negotiated while greeting", greeting, lifecycle::Input::Link(LinkEvent::Negotiated)),
-        ("log while running", running, lifecycle::Input::LogRead),
-        ("removed while running", running, lifecycle::Input::Removed),
-        ("time without a deadline", running, lifecycle::Input::TimePassed),
+        ("greeting while opening", &opening, lifecycle::Input::Link(LinkEvent::Greeted)),
+        ("negotiated while greeting", &greeting, lifecycle::Input::Link(LinkEvent::Negotiated)),
+        ("log while running", &running, lifecycle::Input::LogRead),
+        ("removed while running", &running, lifecycle::Input::Removed),
+        ("time without a deadline", &running, lifecycle::Input::TimePassed),
     ];
     for (name, run, news) in cases {
-        if step(run, news) != (run, vec![]) {
+        if step(run, news) != (run.clone(), vec![]) {
             wrong.push(name);
         }
     }
@@ -324,7 +325,7 @@ fn a_lifecycle_ignores_news_that_do_not_fit() {
 #[test]
 fn a_run_that_is_over_stays_over() {
     let rig = cleaning(|_| false);
-    let run = *rig.vm.lifecycle();
+    let run = rig.vm.lifecycle();
     let mut wrong = Vec::new();
     for news in [
         lifecycle::Input::QuitAccepted,
@@ -334,7 +335,7 @@ fn a_run_that_is_over_stays_over() {
         lifecycle::Input::TimePassed,
     ] {
         let name = format!("{news:?}");
-        if step(run, news) != (run, vec![]) {
+        if step(run, news) != (run.clone(), vec![]) {
             wrong.push(name);
         }
     }

@@ -2,7 +2,7 @@
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Request, Wiring};
+use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Wiring};
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
@@ -39,9 +39,9 @@ fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
 #[test]
 fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
     let step = |run: Lifecycle, news| run.step(Moment::ORIGIN, news, &mut |_| ());
-    let launch = Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
+    let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
     let ready = [
-        lifecycle::Input::Asked(launch),
+        launch,
         lifecycle::Input::Process(ProcessEvent::Prepared),
         lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 }),
         lifecycle::Input::Link(LinkEvent::Opened),
@@ -49,9 +49,9 @@ fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
         lifecycle::Input::Link(LinkEvent::Negotiated),
     ];
     let run = ready.into_iter().fold(Lifecycle::default(), step);
-    let quitting = step(run, lifecycle::Input::Asked(Request::Shutdown(Shutdown::within(secs(30)))));
+    let quitting = step(run, lifecycle::Input::Shutdown(Shutdown::within(secs(30))));
     assert_eq!(quitting.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
-    assert_eq!(step(quitting, lifecycle::Input::SignalRefused(Signal::Terminate)), quitting);
+    assert_eq!(step(quitting.clone(), lifecycle::Input::SignalRefused(Signal::Terminate)), quitting);
     let terminating = step(quitting, lifecycle::Input::RungRefused);
     assert_eq!(terminating.deadline(), Some((at(secs(10)), Why::Rung(Rung::Terminate))));
     let killed = step(terminating, lifecycle::Input::SignalRefused(Signal::Terminate));

@@ -4,7 +4,7 @@
 mod rig;
 
 use qemu_machine_core::lifecycle;
-use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Request, Wiring};
+use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Wiring};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchFailure, Misuse, Notice, Phase, Rung, Shutdown,
     Signal, State, Transport, Wait, Why,
@@ -309,10 +309,8 @@ fn the_three_parts_step_by_themselves() {
     let mut orders = Vec::new();
     let now = at(secs(0));
     let mut step = |run: Lifecycle, news| run.step(now, news, &mut |order| orders.push(order));
-    let run = step(
-        Lifecycle::default(),
-        lifecycle::Input::Asked(Request::Launch { until: None, wiring: Wiring::Inherited, channels: 1 }),
-    );
+    let run =
+        step(Lifecycle::default(), lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
     let run = step(run, lifecycle::Input::Process(ProcessEvent::Prepared));
     let run = step(run, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 }));
     assert_eq!(run.link(), Link::Opening);
@@ -320,7 +318,7 @@ fn the_three_parts_step_by_themselves() {
     let run = step(run, lifecycle::Input::Link(LinkEvent::Greeted));
     let run = step(run, lifecycle::Input::Link(LinkEvent::Negotiated));
     assert_eq!((run.link(), run.state()), (Link::Ready, State::Running));
-    let run = step(run, lifecycle::Input::Asked(Request::Shutdown(Shutdown::within(secs(0)))));
+    let run = step(run, lifecycle::Input::Shutdown(Shutdown::within(secs(0))));
     let run = step(run, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL)));
     let run = step(run, lifecycle::Input::Link(LinkEvent::HungUp));
     let run = step(run, lifecycle::Input::ChannelClosed);

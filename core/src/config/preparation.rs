@@ -45,6 +45,7 @@ impl Config {
     /// How the monitor and the process hang together.
     pub(crate) fn wiring(&self) -> Wiring {
         match (&self.peer, &self.monitor) {
+            (Some(Peer::Detached(_)), _) => Wiring::Resumed,
             (Some(_), _) => Wiring::Foreign,
             (None, Monitor::None) => Wiring::Absent,
             // Who has inherited a socket to listen on hangs up with his end as well.

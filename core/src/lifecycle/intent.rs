@@ -1,53 +1,53 @@
-//! Decides what is wanted of a machine, and which wishes give way to which.
+//! Intent of a lifecycle: what is wanted of the machine.
 
-use super::{Ladder, Phase, Rung, Shutdown, Wiring};
+use super::{Ladder, Phase, Rung};
 use crate::effect::Signal;
-use crate::lifecycle;
 use crate::time::Moment;
 
-/// What is wanted.
+/// What is wanted of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Intent {
     /// Nothing yet.
     #[default]
     Idle,
-    /// That it becomes ready.
+    /// The machine is to become ready.
     Launch {
-        /// By then; none: whenever.
+        /// When it must be ready. `None` means that the launch has no deadline.
         until: Option<Moment>,
     },
-    /// Its monitor closed before it was ready: that it ends, and so explains why.
+    /// The monitor closed before the machine was ready: the process is to end, and so to explain why.
     HangUp {
-        /// By then.
+        /// When it must have ended.
         until: Moment,
         /// What was due when the monitor closed.
         phase: Phase,
     },
-    /// It ended before it was ready, and its monitor may hold last words: that they are read, and so explain why.
+    /// The process ended before the machine was ready: what the monitor still holds is to be read, since it may explain
+    /// why.
     LastWords {
-        /// By then.
+        /// When it must have been read.
         until: Moment,
     },
-    /// That it runs.
+    /// The machine is to run.
     Run,
-    /// That it ends, gently first.
+    /// The machine is to end, by the shutdown ladder.
     Stop(Ladder),
-    /// That it is killed, as soon as there is a process to kill.
+    /// The machine is to be killed, as soon as there is a process.
     Kill,
-    /// It was killed: that it is reaped.
+    /// The killed process is to be reaped.
     Killed {
-        /// By then.
+        /// When it must have been reaped.
         until: Moment,
     },
-    /// It is dead: that its last words are read.
+    /// The channels of the dead process are to be read to their end.
     Drain {
-        /// By then; none: the channels were told to close.
+        /// When they must have been read. `None` means that the host was told to close them.
         until: Option<Moment>,
     },
-    /// That what was made for it is removed.
+    /// What was prepared is to be removed.
     Clean(Cleaning),
-    /// Nothing more: this run is over.
+    /// Nothing more: the run is over.
     Done,
 }
 
@@ -55,39 +55,21 @@ pub enum Intent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cleaning {
-    /// The end of the log is being read.
+    /// The host reads the end of the log.
     Log,
-    /// What was prepared is being removed.
+    /// The host removes what it prepared.
     Remove,
 }
 
-/// What somebody asks of a lifecycle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Request {
-    /// Begin a run.
-    Launch {
-        /// When it must be ready; none: whenever.
-        until: Option<Moment>,
-        /// How it comes by its monitor.
-        wiring: Wiring,
-        /// How many channels it has, the monitor among them.
-        channels: usize,
-    },
-    /// End it by this policy.
-    Shutdown(Shutdown),
-    /// End it at once.
-    Kill,
-    /// Leave it to others, as it is.
-    Detach,
-    /// Wait no longer for a process that was killed.
-    GiveUp,
-}
-
 impl Intent {
-    /// Whether a run is going on.
+    /// Whether a run is under way.
     pub(super) fn is_run(self) -> bool {
         !matches!(self, Self::Idle | Self::Done)
+    }
+
+    /// Whether the machine is to become ready.
+    pub(super) fn is_launch(self) -> bool {
+        matches!(self, Self::Launch { .. } | Self::HangUp { .. } | Self::LastWords { .. })
     }
 
     pub(super) fn can_stop(self) -> bool {
@@ -108,7 +90,7 @@ impl Intent {
         self.can_stop() || matches!(self, Self::Stop(_))
     }
 
-    /// The present rung was refused: the next one is due at once.
+    /// The intent after the current rung was refused: the next rung is due at once.
     pub(super) fn refused(self, now: Moment) -> Self {
         match self {
             Self::Stop(ladder) => Self::Stop(ladder.refused(now)),
@@ -125,25 +107,17 @@ impl Intent {
         }
     }
 
-    /// This signal could not be sent. An earlier one than that which is waited for matters no more.
+    /// The intent after a signal could not be sent. One of an earlier rung no longer matters.
     pub(super) fn signal_refused(self, signal: Signal, now: Moment) -> Self {
         match (signal, self) {
             (Signal::Terminate, Self::Stop(ladder)) if ladder.rung() == Some(Rung::Terminate) => self.refused(now),
-            (Signal::Kill, _) => self.given_up(now),
+            (Signal::Kill, _) => self.abandoned(now),
             (Signal::Terminate, _) => self,
         }
     }
 
-    /// A process that was killed is not waited for any longer.
-    pub(super) fn given_up(self, now: Moment) -> Self {
+    /// The intent when the caller no longer waits for a killed process: its reaping is overdue.
+    pub(super) fn abandoned(self, now: Moment) -> Self {
         if let Self::Killed { .. } = self { Self::Killed { until: now } } else { self }
-    }
-
-    pub(super) fn log_read(self, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
-        if self == Self::Clean(Cleaning::Log) {
-            emit(lifecycle::Output::Remove);
-            return Self::Clean(Cleaning::Remove);
-        }
-        self
     }
 }

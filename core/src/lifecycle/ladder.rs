@@ -1,37 +1,11 @@
-//! Decides how a machine is brought to its end: which ways are tried, for how long each, and when the next is due.
+//! Shutdown ladder: the ways to end a machine that are tried, and for how long each.
 
-use core::fmt;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Link, Why};
+use super::{Link, Rung, Why};
 use crate::time::Moment;
-
-/// One way to end a machine, gentle to hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Rung {
-    /// Press the power button (`system_powerdown`); the guest decides.
-    PowerDown,
-    /// Tell QEMU to exit (`quit`).
-    Quit,
-    /// SIGTERM.
-    Terminate,
-    /// SIGKILL.
-    Kill,
-}
-
-impl fmt::Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::PowerDown => "power button",
-            Self::Quit => "quit",
-            Self::Terminate => "SIGTERM",
-            Self::Kill => "SIGKILL",
-        })
-    }
-}
 
 /// How to end a machine: `quit`, then SIGTERM, then SIGKILL, each when the one before did not work in its time. The
 /// power button comes before them where it is asked for.
@@ -132,7 +106,9 @@ impl Ladder {
         Self { policy, rung: None, until: now, again: None }
     }
 
-    pub(super) fn deadline(self) -> Option<(Moment, Why)> {
+    /// The next deadline of the shutdown: the next rung, or the next press of the power button.
+    #[must_use]
+    pub fn deadline(self) -> Option<(Moment, Why)> {
         let next = self.rung.map(|rung| (self.until, Why::Rung(rung)));
         self.again.map(|again| (again, Why::PressAgain)).or(next)
     }
@@ -169,7 +145,7 @@ impl Ladder {
     }
 
     /// Nobody can hear the button any more, or need hear it.
-    pub(super) fn leave_button(self) -> Self {
+    pub(super) fn stop_pressing(self) -> Self {
         Self { again: None, ..self }
     }
 

@@ -1,22 +1,77 @@
-//! Decides what is known of the monitor.
+//! Monitor of a lifecycle: its connection, and whether events can still come from it.
 
-use core::fmt;
+use core::time::Duration;
 
-use crate::lifecycle::LaunchFailure;
+use super::{LaunchFailure, Phase};
+use crate::time::Moment;
 
-/// How the monitor and the process hang together.
+/// How long a process may live on after it closed its monitor, before the monitor counts as the end of its events and,
+/// during a launch, as its failure. Under load the end of the connection is seen some milliseconds before the end of the
+/// process, which explains it.
+pub(crate) const HANG_UP_GRACE: Duration = Duration::from_secs(5);
+
+/// How the monitor and the process are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wiring {
     /// There is no monitor.
     Absent,
-    /// The process has its end from its run_start.
+    /// The process inherits its end.
     #[default]
     Inherited,
     /// The process dials us.
     Dialled,
-    /// The process is not ours.
+    /// Another program launched the process.
     Foreign,
+    /// An earlier program launched the process to be resumed, and its directory is ours to remove.
+    Resumed,
+}
+
+impl Wiring {
+    /// Whether the process is not a child of ours.
+    pub(super) fn is_foreign(self) -> bool {
+        matches!(self, Self::Foreign | Self::Resumed)
+    }
+}
+
+/// Whether events can still come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Events {
+    /// They can.
+    #[default]
+    Open,
+    /// The monitor closed, and the process lives on: they cannot from this moment on, unless the process ends before,
+    /// which says more.
+    Closing(Moment),
+    /// They cannot.
+    Closed,
+}
+
+impl Events {
+    pub(super) fn hung_up(self, now: Moment) -> Self {
+        match self {
+            Self::Open => Self::Closing(now.after(HANG_UP_GRACE)),
+            Self::Closing(_) | Self::Closed => self,
+        }
+    }
+
+    pub(super) fn closing_at(self) -> Option<Moment> {
+        match self {
+            Self::Closing(at) => Some(at),
+            Self::Open | Self::Closed => None,
+        }
+    }
+
+    /// Whether no event can come any more.
+    #[must_use]
+    pub fn are_closed(self, now: Moment) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Closing(at) => at <= now,
+            Self::Closed => true,
+        }
+    }
 }
 
 /// The monitor, from before its connection to after its end.
@@ -42,17 +97,19 @@ pub enum Link {
     Gone(Phase),
 }
 
-/// What is told of the monitor.
+/// An event of the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
+    /// Another client is connected to it.
+    PeerBusy,
     /// It is connected.
     Opened,
     /// It cannot be connected, for this reason.
     OpenFailed(LaunchFailure),
     /// The greeting came.
     Greeted,
-    /// There will be no greeting: it is a guest agent, or qtest.
+    /// There will be no greeting: the peer is a guest agent or qtest.
     Syncing,
     /// The negotiation succeeded.
     Negotiated,
@@ -60,38 +117,6 @@ pub enum LinkEvent {
     HandshakeFailed(LaunchFailure),
     /// The connection is at its end.
     HungUp,
-}
-
-/// How far a machine came: what was due when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Phase {
-    /// The start of the process.
-    Starting,
-    /// The connection of the monitor.
-    Connecting,
-    /// The greeting.
-    Greeting,
-    /// The reply to `qmp_capabilities`.
-    Negotiating,
-    /// The answer of a guest agent to the first question.
-    Syncing,
-    /// Nothing: it was ready.
-    Running,
-}
-
-/// Reads behind what happened: "QEMU ended *before it greeted*".
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Starting => "before it was started",
-            Self::Connecting => "before its monitor was connected",
-            Self::Greeting => "before its monitor greeted",
-            Self::Negotiating => "before its monitor answered the capabilities negotiation",
-            Self::Syncing => "before the guest agent answered",
-            Self::Running => "while it was running",
-        })
-    }
 }
 
 impl Link {
@@ -106,10 +131,11 @@ impl Link {
                 Self::Opening | Self::Greeting | Self::Negotiating | Self::Syncing | Self::Ready,
                 LinkEvent::HandshakeFailed(_) | LinkEvent::HungUp,
             ) => Self::Gone(self.phase()),
-            // lifecycle::Input that do not fit change nothing.
+            // Events that do not fit change nothing.
             (
                 state,
-                LinkEvent::Opened
+                LinkEvent::PeerBusy
+                | LinkEvent::Opened
                 | LinkEvent::OpenFailed(_)
                 | LinkEvent::Greeted
                 | LinkEvent::Syncing

@@ -1,287 +1,224 @@
-//! Decides how a machine lives and ends: the product of three small machines and their joint transitions.
+//! Lifetime of a machine: the product of three small state machines and their joint transitions.
 //!
-//! [`Process`] follows the operating system's process, [`Link`] the monitor, [`Intent`] what is wanted of them. Each
-//! steps by itself on its own news; [`settle`](Lifecycle::step) then applies the joint transitions, the only place
-//! where one part acts upon another, until none applies.
+//! [`Process`] follows the process of the operating system, [`Link`] the monitor, and [`Intent`] what is wanted of
+//! them. Each steps on its own inputs; then [`step`](Lifecycle::step) applies the joint transitions of `settle.rs`, the
+//! only place where one part acts upon another, until none applies. [`Events`] tells whether events can still come.
+//! Every fact about the lifetime is kept here and nowhere else.
 //!
 //! # The ways through a run
 //!
-//! What is wanted of a machine changes in one direction. A station stands for an [`Intent`], a track for all ways that
-//! lead to a station, and a dot on it for where one begins: whoever points at it is shown by what. It is made of the same
-//! states as the table below.
+//! The intent of a machine changes in one direction. In the drawing a station stands for an [`Intent`], a track for all
+//! transitions that lead to a station, and a dot on it for where one begins; pointing at a dot shows the inputs that
+//! cause the transition. The drawing and the table below it are made of the same explored states.
 //!
 #![doc = include_str!("../../docs/states.svg")]
 #![doc = "\n"]
 #![doc = include_str!("../../docs/states.md")]
-#![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be thought about in every transition")]
+#![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be considered in every transition")]
 
 mod failure;
 mod intent;
+mod io;
 mod ladder;
 mod link;
+mod phase;
 mod process;
+mod rung;
 mod settle;
+mod state;
 
-use core::time::Duration;
+use alloc::boxed::Box;
 
-use crate::effect::Signal;
 use crate::time::Moment;
 
 pub use failure::LaunchFailure;
-pub use intent::{Cleaning, Intent, Request};
-pub use ladder::{Ladder, Rung, Shutdown};
-pub use link::{Link, LinkEvent, Phase, Wiring};
+pub use intent::{Cleaning, Intent};
+pub use io::{Input, Output};
+pub use ladder::{Ladder, Shutdown};
+pub(crate) use link::HANG_UP_GRACE;
+pub use link::{Events, Link, LinkEvent, Wiring};
+pub use phase::Phase;
 pub use process::{Process, ProcessEvent};
+pub use rung::Rung;
+pub use state::{State, Why};
 
-/// How long a process may take to end by itself after it closed its monitor during the launch. Under load, the end
-/// of the connection is seen some milliseconds before the end of the process, which explains it.
-pub(crate) const HANG_UP_GRACE: Duration = Duration::from_secs(5);
-
-/// How long a process may take to end after SIGKILL. Only one that the kernel holds (a dead network file system)
-/// takes longer.
-pub(crate) const REAP: Duration = Duration::from_secs(10);
-
-/// How long the channels of a dead process are read: what it had written is there already, so this is reached only
-/// when something else holds the other end.
-pub(crate) const DRAIN: Duration = Duration::from_secs(2);
-
-/// The run of a machine, as plain data. [`step`](Self::step) is its only transition.
+/// The lifetime of a machine, as plain data. [`step`](Self::step) is its only transition.
 ///
 /// ```
-/// use qemu_machine_core::lifecycle::{Lifecycle, Input, Output, ProcessEvent, Request, Wiring};
-/// use qemu_machine_core::{ExitStatus, Moment};
+/// use qemu_machine_core::Moment;
+/// use qemu_machine_core::lifecycle::{self, Lifecycle, Output, ProcessEvent, Wiring};
 ///
 /// let now = Moment::ORIGIN;
-/// let mut orders = Vec::new();
-/// let mut emit = |order| orders.push(order);
-/// let launch = Request::Launch { until: None, wiring: Wiring::Absent, channels: 0 };
-/// let run = Lifecycle::default().step(now, Input::Asked(launch), &mut emit);
-/// let run = run.step(now, Input::Process(ProcessEvent::Prepared), &mut emit);
-/// let run = run.step(now, Input::Process(ProcessEvent::Spawned { pid: 42 }), &mut emit);
+/// let mut outputs = Vec::new();
+/// let mut emit = |output| outputs.push(output);
+/// let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Absent, channels: 0 };
+/// let run = Lifecycle::default().step(now, launch, &mut emit);
+/// let run = run.step(now, lifecycle::Input::Process(ProcessEvent::Prepared), &mut emit);
+/// let run = run.step(now, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 42 }), &mut emit);
 /// assert!(run.is_launched());
-/// assert_eq!(orders, [Output::Prepare, Output::Spawn, Output::Open, Output::Ready]);
+/// assert_eq!(outputs, [Output::Prepare, Output::Spawn, Output::Open, Output::Ready]);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
     process: Process,
     link: Link,
     wiring: Wiring,
     intent: Intent,
+    events: Events,
     flags: Flags,
-    /// How many channels may still carry bytes.
+    /// What kept the machine from becoming ready; boxed, since most runs have none.
+    failure: Option<Box<LaunchFailure>>,
+    /// The number of channels that may still carry bytes.
     open: usize,
 }
 
-/// The three flags of QEMU's Python class, with its rules: all three fall at the end of a run.
+/// Facts about the present run, false at its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Flags {
+    /// The machine became ready: `_launched` of QEMU's Python class.
     launched: bool,
-    quit_issued: bool,
+    /// QEMU accepted a `quit`: `_quit_issued` of QEMU's Python class.
+    quit_accepted: bool,
+    /// The caller asked for the hard way: `_user_killed` of QEMU's Python class.
     killed: bool,
-}
-
-/// What a lifecycle is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Input {
-    /// Somebody wants something.
-    Asked(Request),
-    /// The process.
-    Process(ProcessEvent),
-    /// The monitor.
-    Link(LinkEvent),
-    /// One of the channels, the monitor among them, is at its end.
-    ChannelClosed,
-    /// A `quit` was answered with success, whoever sent it.
-    QuitAccepted,
-    /// The command of the present rung of the ladder was refused.
-    RungRefused,
-    /// This signal could not be sent.
-    SignalRefused(Signal),
-    /// The log was read.
-    LogRead,
-    /// What was prepared is removed.
-    Removed,
-    /// Time passed.
-    TimePassed,
-}
-
-/// What a lifecycle orders.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Output {
-    /// Make what the process needs.
-    Prepare,
-    /// Start it.
-    Spawn,
-    /// Open all channels.
-    Open,
-    /// The machine is ready.
-    Ready,
-    /// The launch failed, for this reason; the end of this run follows.
-    Failed(LaunchFailure),
-    /// Do what this rung of the ladder does.
-    Climb(Rung),
-    /// Press the power button once more, unless the last press has no answer yet.
-    PressAgain,
-    /// Close the monitor, which nobody has dialled and nobody can dial any more.
-    HangUp,
-    /// Close the channels that are open.
-    Close,
-    /// What is not ours is left as it is.
-    LetGo,
-    /// What was ours is left to others.
-    Detach,
-    /// Read the end of the log.
-    ReadLog,
-    /// Remove what was prepared.
-    Remove,
-    /// This run is over.
-    Finish,
-}
-
-/// Where a machine is in its run, as its users see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// Not launched.
-    Idle,
-    /// Launched, not ready yet.
-    Launching(Phase),
-    /// Ready for commands.
-    Running,
-    /// On its way to the end.
-    Ending,
-    /// Over, and cleaned up.
-    Ended,
-}
-
-/// What a deadline is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Why {
-    /// The launch must be complete.
-    Launch(Phase),
-    /// The process, having closed its monitor, must end.
-    HangUp,
-    /// This rung of the ladder must have worked.
-    Rung(Rung),
-    /// The power button is to be pressed again.
-    PressAgain,
-    /// The process, having been killed, must be reaped.
-    Reap,
-    /// The last words of a dead process must have come.
-    Drain,
-    /// Half of a command's time is over: QEMU is to be asked for a heartbeat.
-    Heartbeat,
-    /// A command must have its reply.
-    Command,
-    /// Somebody's wait must be over.
-    Wait,
+    /// The caller left the machine running.
+    disconnected: bool,
+    /// Another client was connected to the monitor when the host dialled it.
+    peer_busy: bool,
 }
 
 impl Lifecycle {
-    /// The transition.
+    /// The transition: takes an input and the outputs' receiver, and returns the next state.
     #[must_use]
-    pub fn step(mut self, now: Moment, news: Input, emit: &mut impl FnMut(Output)) -> Self {
-        match news {
-            Input::Asked(request) => self.asked(now, request, emit),
-            Input::Process(news) => {
-                let before = self.process;
-                self.process = before.step(&news);
-                if before != self.process {
-                    self.process_failed(news, emit);
-                }
-            }
-            Input::Link(news) => {
-                let before = self.link;
-                self.link = before.step(&news);
-                if before != self.link {
-                    self.link_failed(news, emit);
-                }
-            }
+    pub fn step(mut self, now: Moment, input: Input, emit: &mut impl FnMut(Output)) -> Self {
+        self.advance(now, input, emit);
+        self
+    }
+
+    /// The transition, in place.
+    pub(crate) fn advance(&mut self, now: Moment, input: Input, emit: &mut impl FnMut(Output)) {
+        match input {
+            Input::Launch { until, wiring, channels } => self.launch(until, wiring, channels, emit),
+            Input::Shutdown(policy) => self.shutdown(now, policy),
+            Input::Kill => self.kill(),
+            Input::Detach => self.detach(emit),
+            Input::Abandon => self.intent = self.intent.abandoned(now),
+            Input::Process(event) => self.process_event(event),
+            Input::Link(event) => self.link_event(now, event),
             Input::ChannelClosed => self.open = self.open.saturating_sub(1),
-            Input::QuitAccepted => self.flags.quit_issued = self.intent.is_run(),
+            Input::QuitAccepted => self.flags.quit_accepted |= self.intent.is_run(),
             Input::RungRefused => self.intent = self.intent.refused(now),
             Input::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
-            Input::LogRead => self.intent = self.intent.log_read(emit),
+            Input::LogRead => self.log_read(emit),
             Input::Removed => self.removed(emit),
             Input::TimePassed => {}
         }
-        self.settle(now, emit)
+        self.settle(now, emit);
     }
 
-    fn asked(&mut self, now: Moment, request: Request, emit: &mut impl FnMut(Output)) {
-        match request {
-            Request::Launch { until, wiring, channels } if !self.intent.is_run() => {
-                *self = Self {
-                    process: Process::Preparing,
-                    link: if wiring == Wiring::Absent { Link::Absent } else { Link::Down },
-                    wiring,
-                    intent: Intent::Launch { until },
-                    flags: Flags::default(),
-                    open: channels,
-                };
-                emit(Output::Prepare);
-            }
-            Request::Shutdown(shutdown) if self.intent.can_stop() => {
-                self.cancel(emit);
-                self.intent = Intent::Stop(Ladder::new(shutdown, now));
-            }
-            Request::Kill if self.intent.can_be_killed() => {
-                self.cancel(emit);
-                self.flags.killed = true;
-                self.intent = Intent::Kill;
-            }
-            Request::Detach if self.can_be_detached() => {
-                emit(Output::Detach);
-                (self.process, self.wiring, self.intent) = (Process::Foreign, Wiring::Foreign, Intent::Kill);
-            }
-            Request::GiveUp => self.intent = self.intent.given_up(now),
-            Request::Launch { .. } | Request::Shutdown(_) | Request::Kill | Request::Detach => {}
+    fn launch(&mut self, until: Option<Moment>, wiring: Wiring, channels: usize, emit: &mut impl FnMut(Output)) {
+        if self.intent.is_run() {
+            return;
+        }
+        let is_absent = wiring == Wiring::Absent;
+        *self = Self {
+            process: Process::Preparing,
+            link: if is_absent { Link::Absent } else { Link::Down },
+            wiring,
+            intent: Intent::Launch { until },
+            events: if is_absent { Events::Closed } else { Events::Open },
+            flags: Flags::default(),
+            failure: None,
+            open: channels,
+        };
+        emit(Output::Prepare);
+    }
+
+    fn shutdown(&mut self, now: Moment, policy: Shutdown) {
+        if self.intent.can_stop() {
+            self.fail(LaunchFailure::Cancelled(self.phase()));
+            self.intent = Intent::Stop(Ladder::new(policy, now));
         }
     }
 
-    /// A launch that its own caller gives up has failed for that reason.
-    fn cancel(&mut self, emit: &mut impl FnMut(Output)) {
-        let phase = self.phase();
-        self.fail(LaunchFailure::Cancelled(phase), emit);
-    }
-
-    /// A launch fails once, for the first reason there is.
-    fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Output)) {
-        if let Intent::Launch { .. } | Intent::HangUp { .. } | Intent::LastWords { .. } = self.intent {
-            emit(Output::Failed(failure));
+    fn kill(&mut self) {
+        if self.intent.can_be_killed() {
+            self.fail(LaunchFailure::Cancelled(self.phase()));
+            self.flags.killed = true;
             self.intent = Intent::Kill;
         }
     }
 
-    fn process_failed(&mut self, news: ProcessEvent, emit: &mut impl FnMut(Output)) {
-        match news {
+    /// The process becomes one that is not ours; what is not ours is disconnected, not killed.
+    fn detach(&mut self, emit: &mut impl FnMut(Output)) {
+        if self.can_be_detached() {
+            emit(Output::Detach);
+            self.flags.disconnected = true;
+            (self.process, self.wiring, self.intent) = (Process::Foreign, Wiring::Foreign, Intent::Kill);
+        }
+    }
+
+    /// A launch fails once, for the first reason that comes up.
+    fn fail(&mut self, failure: LaunchFailure) {
+        if self.intent.is_launch() {
+            // A monitor that stays silent because it serves another client is not slow, but busy.
+            let is_silent = matches!(failure, LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing));
+            let failure = if is_silent && self.flags.peer_busy { LaunchFailure::Busy } else { failure };
+            self.failure = Some(failure.into());
+            self.intent = Intent::Kill;
+        }
+    }
+
+    fn process_event(&mut self, event: ProcessEvent) {
+        let before = self.process;
+        self.process = before.step(&event);
+        if before == self.process {
+            return;
+        }
+        match event {
             ProcessEvent::PrepareFailed(fault) | ProcessEvent::SpawnFailed(fault) => {
-                self.fail(LaunchFailure::Host(fault), emit);
+                self.fail(LaunchFailure::Host(fault));
             }
             ProcessEvent::Prepared | ProcessEvent::Spawned { .. } | ProcessEvent::Exited(_) => {}
         }
     }
 
-    fn link_failed(&mut self, news: LinkEvent, emit: &mut impl FnMut(Output)) {
-        match news {
-            LinkEvent::OpenFailed(failure) | LinkEvent::HandshakeFailed(failure) => self.fail(failure, emit),
-            LinkEvent::Opened | LinkEvent::Greeted | LinkEvent::Syncing | LinkEvent::Negotiated | LinkEvent::HungUp => {
+    fn link_event(&mut self, now: Moment, event: LinkEvent) {
+        let before = self.link;
+        self.link = before.step(&event);
+        match event {
+            LinkEvent::PeerBusy => self.flags.peer_busy = true,
+            LinkEvent::HungUp => self.events = self.events.hung_up(now),
+            LinkEvent::OpenFailed(failure) | LinkEvent::HandshakeFailed(failure) => {
+                if before != self.link {
+                    self.fail(failure);
+                }
             }
+            LinkEvent::Opened | LinkEvent::Greeted | LinkEvent::Syncing | LinkEvent::Negotiated => {}
         }
+    }
+
+    fn log_read(&mut self, emit: &mut impl FnMut(Output)) {
+        if self.intent != Intent::Clean(Cleaning::Log) {
+            return;
+        }
+        // A resumed machine may live on when its connection ends or does not come about. Only after a `quit` nothing
+        // that was made for it is needed any more.
+        if self.wiring == Wiring::Resumed && !self.flags.quit_accepted && !self.flags.disconnected {
+            emit(Output::Detach);
+        }
+        emit(Output::Remove);
+        self.intent = Intent::Clean(Cleaning::Remove);
     }
 
     fn removed(&mut self, emit: &mut impl FnMut(Output)) {
         if self.intent == Intent::Clean(Cleaning::Remove) {
-            self.intent = Intent::Done;
-            self.flags = Flags::default();
+            (self.intent, self.events) = (Intent::Done, Events::Closed);
             emit(Output::Finish);
         }
     }
 
-    /// Whether it runs, and is ours to leave to others.
+    /// Whether the machine runs and is ours, so that it can be left running.
     pub(crate) fn can_be_detached(&self) -> bool {
         self.intent == Intent::Run && matches!(self.process, Process::Alive { .. })
     }
@@ -297,7 +234,7 @@ impl Lifecycle {
         }
     }
 
-    /// Where the machine is in its run.
+    /// Where the machine is between its launch and its end.
     #[must_use]
     pub fn state(&self) -> State {
         match self.intent {
@@ -311,9 +248,14 @@ impl Lifecycle {
         }
     }
 
-    /// When something must have happened, and what.
+    /// The next deadline, and what it is for. Then [`Input::TimePassed`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
+        let events = self.events.closing_at().map(|at| (at, Why::HangUp));
+        self.intent_deadline().into_iter().chain(events).min_by_key(|(until, _)| *until)
+    }
+
+    fn intent_deadline(&self) -> Option<(Moment, Why)> {
         match self.intent {
             Intent::Launch { until } => until.map(|until| (until, Why::Launch(self.phase()))),
             Intent::HangUp { until, .. } => Some((until, Why::HangUp)),
@@ -325,22 +267,54 @@ impl Lifecycle {
         }
     }
 
-    /// Whether the machine became ready and this run is not over: `_launched` of QEMU's Python class.
+    /// Whether the machine became ready and the run is not over: `_launched` of QEMU's Python class.
     #[must_use]
     pub fn is_launched(&self) -> bool {
-        self.flags.launched
+        self.flags.launched && self.intent.is_run()
     }
 
-    /// Whether a `quit` was accepted in this run: `_quit_issued` of QEMU's Python class.
+    /// Whether QEMU accepted a `quit` and the run is not over: `_quit_issued` of QEMU's Python class.
     #[must_use]
     pub fn is_quit_issued(&self) -> bool {
-        self.flags.quit_issued
+        self.flags.quit_accepted && self.intent.is_run()
     }
 
-    /// Whether the caller asked for the hard way in this run: `_user_killed` of QEMU's Python class.
+    /// Whether the caller asked for the hard way and the run is not over: `_user_killed` of QEMU's Python class.
     #[must_use]
     pub fn is_killed(&self) -> bool {
-        self.flags.killed
+        self.flags.killed && self.intent.is_run()
+    }
+
+    /// Whether QEMU accepted a `quit` in the present or last run.
+    pub(crate) fn was_quit_accepted(&self) -> bool {
+        self.flags.quit_accepted
+    }
+
+    /// Whether the caller left the machine running in the present or last run.
+    pub(crate) fn was_disconnected(&self) -> bool {
+        self.flags.disconnected
+    }
+
+    /// What kept the machine from becoming ready in the present or last run. `None` means that nothing did, or that
+    /// the launch is not over.
+    #[must_use]
+    pub fn failure(&self) -> Option<&LaunchFailure> {
+        self.failure.as_deref()
+    }
+
+    /// The id of the process. `None` means that there is no living process of ours.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self.process {
+            Process::Spawned { pid } | Process::Alive { pid } => Some(pid),
+            Process::Unborn
+            | Process::Preparing
+            | Process::Prepared
+            | Process::Spawning
+            | Process::Dead(_)
+            | Process::Failed
+            | Process::Foreign => None,
+        }
     }
 
     /// The process.
@@ -355,9 +329,15 @@ impl Lifecycle {
         self.link
     }
 
-    /// What is wanted.
+    /// What is wanted of the machine.
     #[must_use]
     pub fn intent(&self) -> Intent {
         self.intent
+    }
+
+    /// Whether events can still come.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events
     }
 }

@@ -1,4 +1,4 @@
-//! Decides what is known of the operating system's process.
+//! Process of a lifecycle, as the operating system knows it.
 
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
@@ -34,7 +34,7 @@ pub enum Process {
     Foreign,
 }
 
-/// What is told of the process.
+/// An event of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessEvent {
@@ -61,7 +61,7 @@ impl Process {
             (Self::Spawning, ProcessEvent::Spawned { pid }) => Self::Spawned { pid: *pid },
             (Self::Spawning, ProcessEvent::SpawnFailed(_)) => Self::Failed,
             (Self::Spawned { .. } | Self::Alive { .. }, ProcessEvent::Exited(status)) => Self::Dead(*status),
-            // lifecycle::Input that answer no order of ours change nothing.
+            // Events that complete no effect change nothing.
             (
                 state,
                 ProcessEvent::Prepared

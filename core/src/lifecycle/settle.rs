@@ -1,71 +1,97 @@
-//! Decides the joint transitions: what follows for the whole from the states of the three parts.
+//! Joint transitions of a lifecycle: the only place where one of its parts acts upon another.
+//!
+//! # Theory of operation
+//!
+//! Process, monitor and intent each step on their own inputs, so after an input they may contradict each other: a dead
+//! process that is still wanted to run, a ready monitor in a launch. [`settle`](Lifecycle::settle) resolves that. It
+//! applies the first joint transition whose condition holds, and repeats until none does. Every transition moves the
+//! intent, or the part that it changes, forward in one direction, so the repetition ends:
+//!
+//! ```text
+//! Launch ─► Run ─► Stop ─► Kill ─► Killed ─► Drain ─► Clean ─► Done
+//!    └─► HangUp, LastWords ─┘
+//! ```
+//!
+//! - *Channels are opened* as soon as the process was started.
+//! - *A launch* is complete when the monitor is ready, and fails for the first of: the process ended (`LastWords` first
+//!   reads what the monitor still holds, which may name a better reason), the monitor closed (`HangUp` gives the
+//!   process a grace to end and so to explain itself), the deadline.
+//! - *A shutdown* climbs the ladder of [`Ladder`], one rung for each deadline or refusal, up to SIGKILL.
+//! - *A dead process* is drained whatever was wanted: its channels are read to their end, for [`DRAIN`] at most, then
+//!   the log is read and everything that was prepared is removed.
+//! - *A process that is not ours* is never signalled. Its run is over when its monitor closes, or when the caller
+//!   disconnects.
+//! - *Events* close at [`HANG_UP_GRACE`](super::link::HANG_UP_GRACE) after the monitor did, while the process lives on.
 
-use super::{Cleaning, DRAIN, HANG_UP_GRACE, Intent, Ladder, Lifecycle, Link, Phase, Process, REAP, Rung, Wiring};
+use core::time::Duration;
+
+use super::{Cleaning, Events, Intent, Ladder, LaunchFailure, Lifecycle, Link, Phase, Process, Rung, Wiring};
 use crate::input::ExitStatus;
 use crate::lifecycle;
-use crate::lifecycle::LaunchFailure;
 use crate::time::Moment;
 
+/// How long a process may take to end after SIGKILL. Only one that the kernel holds (a dead network file system)
+/// takes longer.
+pub(super) const REAP: Duration = Duration::from_secs(10);
+
+/// How long the channels of a dead process are read. What the process wrote is there already, so this is reached only
+/// when another process holds the other end.
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
+
 impl Lifecycle {
-    /// Applies the joint transitions until none applies. Each of them moves a part forward, so this ends.
-    pub(super) fn settle(mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
-        loop {
-            let next = self.joint(now, emit);
-            if next == self {
-                return self;
-            }
-            self = next;
-        }
+    /// Applies joint transitions until none applies.
+    pub(super) fn settle(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) {
+        while self.joint(now, emit) {}
     }
 
-    /// The first joint transition that applies, by what is wanted.
-    fn joint(self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    /// Applies the first joint transition whose condition holds; `false` means that none did.
+    fn joint(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         if let Process::Spawned { pid } = self.process {
             return self.open_channels(Process::Alive { pid }, emit);
         }
         if self.dead().is_some() && self.link == Link::Opening && self.wiring == Wiring::Dialled {
-            // Nobody is left to dial us.
+            // The process that was to dial is dead.
             emit(lifecycle::Output::HangUp);
-            return Self { link: Link::Gone(Phase::Connecting), ..self };
+            self.link = Link::Gone(Phase::Connecting);
+            return true;
+        }
+        if self.events.closing_at().is_some_and(|at| at <= now) {
+            emit(lifecycle::Output::EventsClosed);
+            self.events = Events::Closed;
+            return true;
         }
         match self.intent {
             Intent::Launch { until } => self.launching(now, until, emit),
-            Intent::HangUp { until, phase } => self.hung_up(now, until, phase, emit),
-            Intent::LastWords { until } => self.last_words(now, until, emit),
-            Intent::Run => self.unless_over(now, emit),
+            Intent::HangUp { until, phase } => self.hung_up(now, until, phase),
+            Intent::LastWords { until } => self.last_words(now, until),
+            Intent::Run => self.drain_if_over(now, emit),
             Intent::Stop(ladder) => self.stopping(now, ladder, emit),
             Intent::Kill => self.killing(now, emit),
             Intent::Killed { until } => self.reaping(now, until, emit),
             Intent::Drain { until } => self.draining(now, until, emit),
-            Intent::Idle | Intent::Clean(_) | Intent::Done => self,
+            Intent::Idle | Intent::Clean(_) | Intent::Done => false,
         }
     }
 
-    fn open_channels(self, process: Process, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    fn open_channels(&mut self, process: Process, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         emit(lifecycle::Output::Open);
-        let link = if self.link == Link::Down { Link::Opening } else { self.link };
-        Self { process, link, ..self }
+        self.process = process;
+        if self.link == Link::Down {
+            self.link = Link::Opening;
+        }
+        true
     }
 
-    fn launching(mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    fn launching(&mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match (self.process, self.link) {
-            (Process::Dead(_), _) => {
-                return Self { intent: Intent::LastWords { until: now.after(DRAIN) }, ..self };
-            }
+            (Process::Dead(_), _) => return self.becomes(Intent::LastWords { until: now.after(DRAIN) }),
             (Process::Alive { .. }, Link::Gone(phase)) => {
-                let grace = now.after(HANG_UP_GRACE);
+                let grace = now.after(super::HANG_UP_GRACE);
                 let until = until.map_or(grace, |until| until.min(grace));
-                return Self { intent: Intent::HangUp { until, phase }, ..self };
+                return self.becomes(Intent::HangUp { until, phase });
             }
-            (Process::Foreign, Link::Gone(phase)) => {
-                self.fail(LaunchFailure::HungUp(phase), emit);
-                return self;
-            }
-            (Process::Alive { .. } | Process::Foreign, Link::Ready | Link::Absent) => {
-                emit(lifecycle::Output::Ready);
-                self.flags.launched = true;
-                return Self { intent: Intent::Run, ..self };
-            }
+            (Process::Foreign, Link::Gone(phase)) => return self.fails(LaunchFailure::HungUp(phase)),
+            (Process::Alive { .. } | Process::Foreign, Link::Ready | Link::Absent) => return self.is_ready(emit),
             (
                 Process::Unborn
                 | Process::Preparing
@@ -79,30 +105,47 @@ impl Lifecycle {
             ) => {}
         }
         if until.is_some_and(|until| until <= now) {
-            self.fail(LaunchFailure::TimedOut(self.phase()), emit);
-        } else if self.process == Process::Prepared && self.wiring == Wiring::Foreign {
-            return self.open_channels(Process::Foreign, emit);
-        } else if self.process == Process::Prepared {
-            emit(lifecycle::Output::Spawn);
-            self.process = Process::Spawning;
+            return self.fails(LaunchFailure::TimedOut(self.phase()));
         }
-        self
+        match self.process {
+            Process::Prepared if self.wiring.is_foreign() => self.open_channels(Process::Foreign, emit),
+            Process::Prepared => {
+                emit(lifecycle::Output::Spawn);
+                self.process = Process::Spawning;
+                true
+            }
+            Process::Unborn
+            | Process::Preparing
+            | Process::Spawning
+            | Process::Spawned { .. }
+            | Process::Alive { .. }
+            | Process::Dead(_)
+            | Process::Failed
+            | Process::Foreign => false,
+        }
     }
 
-    fn hung_up(mut self, now: Moment, until: Moment, phase: Phase, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    fn is_ready(&mut self, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
+        emit(lifecycle::Output::Ready);
+        if self.wiring == Wiring::Resumed {
+            emit(lifecycle::Output::Gap);
+        }
+        self.flags.launched = true;
+        self.becomes(Intent::Run)
+    }
+
+    /// The monitor closed during the launch: the end of the process explains it, if it comes in time.
+    fn hung_up(&mut self, now: Moment, until: Moment, phase: Phase) -> bool {
         if self.dead().is_some() {
-            return self.failed_by_death(now, phase, emit);
+            return self.fails(LaunchFailure::Exited(phase));
         }
-        if until <= now {
-            self.fail(LaunchFailure::Hung(phase), emit);
-        }
-        self
+        until <= now && self.fails(LaunchFailure::Hung(phase))
     }
 
-    /// What it said before it died may be a better reason than its death, and tells how far it came.
-    fn last_words(self, now: Moment, until: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    /// What the monitor still holds of a dead process may be a better reason than its death, and tells how far it came.
+    fn last_words(&mut self, now: Moment, until: Moment) -> bool {
         match self.link {
-            Link::Opening | Link::Greeting | Link::Negotiating | Link::Syncing | Link::Ready if now < until => self,
+            Link::Opening | Link::Greeting | Link::Negotiating | Link::Syncing | Link::Ready if now < until => false,
             Link::Absent
             | Link::Down
             | Link::Opening
@@ -110,30 +153,26 @@ impl Lifecycle {
             | Link::Negotiating
             | Link::Syncing
             | Link::Ready
-            | Link::Gone(_) => self.failed_by_death(now, self.phase(), emit),
+            | Link::Gone(_) => self.fails(LaunchFailure::Exited(self.phase())),
         }
     }
 
-    fn stopping(mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    fn stopping(&mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Alive { .. } | Process::Foreign if ladder.is_due(now) && !self.is_over() => {
-                let ours = self.wiring != Wiring::Foreign;
-                let next = ladder.climb(now, self.link, self.flags.quit_issued, ours);
-                self.intent = next.map_or(Intent::Kill, |(ladder, act)| {
-                    ladder.rung().filter(|_| act).into_iter().for_each(|rung| emit(lifecycle::Output::Climb(rung)));
-                    Intent::Stop(ladder)
-                });
-                self
+                let is_ours = !self.wiring.is_foreign();
+                let Some((ladder, acts)) = ladder.climb(now, self.link, self.flags.quit_accepted, is_ours) else {
+                    return self.becomes(Intent::Kill);
+                };
+                ladder.rung().filter(|_| acts).into_iter().for_each(|rung| emit(lifecycle::Output::Climb(rung)));
+                self.becomes(Intent::Stop(ladder))
             }
             Process::Alive { .. } | Process::Foreign if ladder.is_press_due(now) && !self.is_over() => {
-                let may_hear = self.link == Link::Ready && !self.flags.quit_issued;
-                let ladder = if may_hear {
+                let is_heard = self.link == Link::Ready && !self.flags.quit_accepted;
+                if is_heard {
                     emit(lifecycle::Output::PressAgain);
-                    ladder.rest(now)
-                } else {
-                    ladder.leave_button()
-                };
-                Self { intent: Intent::Stop(ladder), ..self }
+                }
+                self.becomes(Intent::Stop(if is_heard { ladder.rest(now) } else { ladder.stop_pressing() }))
             }
             Process::Prepared | Process::Failed => self.clean(emit),
             Process::Unborn
@@ -142,64 +181,60 @@ impl Lifecycle {
             | Process::Spawned { .. }
             | Process::Alive { .. }
             | Process::Dead(_)
-            | Process::Foreign => self.unless_over(now, emit),
+            | Process::Foreign => self.drain_if_over(now, emit),
         }
     }
 
-    /// What is not ours is not killed, but let go.
-    fn killing(self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    /// A process that is not ours is disconnected instead of killed.
+    fn killing(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Alive { .. } => {
                 emit(lifecycle::Output::Climb(Rung::Kill));
-                Self { intent: Intent::Killed { until: now.after(REAP) }, ..self }
+                self.becomes(Intent::Killed { until: now.after(REAP) })
             }
             Process::Prepared | Process::Failed => self.clean(emit),
             Process::Foreign if !self.is_over() => {
-                emit(lifecycle::Output::LetGo);
-                self.give_up_channels(emit)
+                self.flags.disconnected = true;
+                if self.wiring == Wiring::Resumed {
+                    emit(lifecycle::Output::Detach);
+                }
+                self.close_channels(emit)
             }
             Process::Unborn
             | Process::Preparing
             | Process::Spawning
             | Process::Spawned { .. }
             | Process::Dead(_)
-            | Process::Foreign => self.unless_over(now, emit),
+            | Process::Foreign => self.drain_if_over(now, emit),
         }
     }
 
-    /// A process that survives SIGKILL is held by the kernel. Its channels are given up; it is reaped whenever it ends.
-    fn reaping(self, now: Moment, until: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    /// The kernel holds a process that survives SIGKILL. Its channels are closed; it is reaped whenever it ends.
+    fn reaping(&mut self, now: Moment, until: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         if self.dead().is_none() && until <= now {
-            return self.give_up_channels(emit);
+            return self.close_channels(emit);
         }
-        self.unless_over(now, emit)
+        self.drain_if_over(now, emit)
     }
 
-    fn draining(self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    fn draining(&mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         if self.open == 0 {
             return self.clean(emit);
         }
-        if until.is_some_and(|until| until <= now) {
-            return self.give_up_channels(emit);
-        }
-        self
+        until.is_some_and(|until| until <= now) && self.close_channels(emit)
     }
 
-    fn give_up_channels(self, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    fn close_channels(&mut self, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         emit(lifecycle::Output::Close);
-        Self { intent: Intent::Drain { until: None }, ..self }
+        self.becomes(Intent::Drain { until: None })
     }
 
-    fn failed_by_death(mut self, now: Moment, phase: Phase, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
-        self.fail(LaunchFailure::Exited(phase), emit);
-        self.unless_over(now, emit)
-    }
-
-    /// Whatever was wanted, a dead process is drained next. What is not ours is over with its monitor.
-    fn unless_over(self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
+    /// Whatever was wanted, a dead process is drained next. The run of a process that is not ours is over with its
+    /// monitor.
+    fn drain_if_over(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
-            Process::Dead(_) => Self { intent: Intent::Drain { until: Some(now.after(DRAIN)) }, ..self },
-            Process::Foreign if self.is_over() => self.give_up_channels(emit),
+            Process::Dead(_) => self.becomes(Intent::Drain { until: Some(now.after(DRAIN)) }),
+            Process::Foreign if self.is_over() => self.close_channels(emit),
             Process::Unborn
             | Process::Preparing
             | Process::Prepared
@@ -207,19 +242,31 @@ impl Lifecycle {
             | Process::Spawned { .. }
             | Process::Alive { .. }
             | Process::Failed
-            | Process::Foreign => self,
+            | Process::Foreign => false,
         }
+    }
+
+    fn clean(&mut self, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
+        emit(lifecycle::Output::ReadLog);
+        self.becomes(Intent::Clean(Cleaning::Log))
+    }
+
+    fn becomes(&mut self, intent: Intent) -> bool {
+        let is_new = self.intent != intent;
+        self.intent = intent;
+        is_new
+    }
+
+    fn fails(&mut self, failure: LaunchFailure) -> bool {
+        self.fail(failure);
+        true
     }
 
     fn is_over(&self) -> bool {
         self.dead().is_some() || self.process == Process::Foreign && matches!(self.link, Link::Gone(_))
     }
 
-    fn clean(self, emit: &mut impl FnMut(lifecycle::Output)) -> Self {
-        emit(lifecycle::Output::ReadLog);
-        Self { intent: Intent::Clean(Cleaning::Log), ..self }
-    }
-
+    /// How the process ended. `None` means that it did not.
     pub(crate) fn dead(&self) -> Option<ExitStatus> {
         match self.process {
             Process::Dead(status) => Some(status),

@@ -2,8 +2,7 @@
 
 use super::Machine;
 use crate::fault::{HostFault, Misuse};
-use crate::lifecycle::{LaunchFailure, Phase, Request, State};
-use crate::outcome::Cause;
+use crate::lifecycle::{self, LaunchFailure, State};
 use crate::record;
 use crate::time::Moment;
 use crate::transport::{Address, Peer};
@@ -19,7 +18,7 @@ impl Machine {
             now,
             || record::Input::Disconnect,
             |machine| match machine.is_attached() {
-                true => machine.end(now, Request::Kill),
+                true => machine.end(now, lifecycle::Input::Kill),
                 false => Err(Misuse::Ours),
             },
         )
@@ -37,12 +36,11 @@ impl Machine {
     }
 
     fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
-        let is_done = self.outcome.as_ref().is_some_and(|outcome| outcome.cause == Cause::Disconnected);
-        if self.config.kept && (self.evidence.let_go || is_done) {
+        if self.config.kept && (self.lifecycle.was_disconnected()) {
             return Ok(());
         }
         self.check_detachable()?;
-        self.end(now, Request::Detach)
+        self.end(now, lifecycle::Input::Detach)
     }
 
     /// Whether it is one that can be left as it is, now.
@@ -63,7 +61,7 @@ impl Machine {
         self.told(now, || record::Input::Abandon);
         if self.state() != State::Idle {
             self.advance_clock(now);
-            self.ask(Request::Kill);
+            self.step_lifecycle(lifecycle::Input::Kill);
         }
     }
 
@@ -84,14 +82,6 @@ impl Machine {
             (Some(Peer::Dial(Address::Unix(_))), ECONNREFUSED) => LaunchFailure::Dead(fault),
             (Some(Peer::Dial(_)), ENOENT | ECONNREFUSED) => LaunchFailure::NotListening(fault),
             _ => LaunchFailure::Host(fault),
-        }
-    }
-
-    /// A monitor that says nothing to us because it speaks with somebody else is not slow, but busy.
-    pub(super) fn explain(&self, failure: LaunchFailure) -> LaunchFailure {
-        match failure {
-            LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing) if self.evidence.peer_busy => LaunchFailure::Busy,
-            other => other,
         }
     }
 }

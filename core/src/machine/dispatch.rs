@@ -1,8 +1,5 @@
-//! Decides what follows for the whole machine from news of one of its parts: it carries facts to whom they concern.
+//! Dispatch between the parts of a machine: inputs go to the part that decides, and what it puts out goes on.
 
-use crate::lifecycle;
-use crate::record;
-use crate::session;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -10,83 +7,75 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
-use super::outstanding::Answer;
-use crate::command::{Band, Kind, Payload};
+use super::outstanding::Completion;
+use crate::command::{CommandId, Payload};
+use crate::config::Config;
 use crate::console::Console;
 use crate::effect::{Effect, Signal, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
-use crate::input::{Channel, Input};
-use crate::lifecycle::LaunchFailure;
-use crate::lifecycle::{LinkEvent, Process, ProcessEvent, Rung};
+use crate::input::{Channel, Input, Prepared};
+use crate::lifecycle::{self, LinkEvent, ProcessEvent, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Evidence, Outcome};
-use crate::session::{Owner, Request as Issue};
+use crate::record;
+use crate::session;
 use crate::time::Moment;
-use crate::transport::Peer;
-use crate::{CommandId, Config};
+use crate::wire::Encoded;
 
 impl Machine {
-    /// Takes news from the world. Whatever is wrong with it comes out as an answer, a notice or the outcome.
+    /// Takes an input of the host. Inputs never fail: what is wrong comes out as a reply, a notice or the outcome.
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
         self.told_news(now, &input);
         self.advance_clock(now);
-        if self.outstanding.settle(&input) {
+        if self.outstanding.complete(&input) {
             self.accept(input);
         }
         self.time_passed();
     }
 
+    /// Hands an input to the part that decides.
     fn accept(&mut self, input: Input<'_>) {
         match input {
-            Input::Prepared(prepared) => {
-                self.command_line = self.config.command_line_with(&prepared);
-                self.tell_session(session::Input::Nonce(prepared.nonce));
-                // What was given is open in one place only, so that it is closed when it is to be.
-                self.used_up = self.config.forget_given();
-                self.prepared = prepared;
-                self.tell_lifecycle(lifecycle::Input::Process(ProcessEvent::Prepared));
-            }
-            Input::PrepareFailed(fault) => {
-                self.tell_lifecycle(lifecycle::Input::Process(ProcessEvent::PrepareFailed(fault)))
-            }
-            Input::Spawned { pid } => self.tell_lifecycle(lifecycle::Input::Process(ProcessEvent::Spawned { pid })),
-            Input::SpawnFailed(fault) => {
-                self.tell_lifecycle(lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault)))
-            }
-            Input::Exited(status) => self.tell_lifecycle(lifecycle::Input::Process(ProcessEvent::Exited(status))),
+            Input::Prepared(prepared) => self.host_prepared(prepared),
+            Input::PrepareFailed(fault) => self.step_process(ProcessEvent::PrepareFailed(fault)),
+            Input::Spawned { pid } => self.step_process(ProcessEvent::Spawned { pid }),
+            Input::SpawnFailed(fault) => self.step_process(ProcessEvent::SpawnFailed(fault)),
+            Input::Exited(status) => self.step_process(ProcessEvent::Exited(status)),
             Input::Opened(Channel::Monitor) => {
-                self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::Opened));
-                self.tell_session(session::Input::Opened);
+                self.step_link(LinkEvent::Opened);
+                self.step_session(session::Input::Opened);
             }
-            Input::Opened(Channel::Console(_)) => {}
+            Input::OpenFailed(Channel::Monitor, fault) => {
+                self.step_link(LinkEvent::OpenFailed(self.why_not_open(fault)));
+                self.closed(Channel::Monitor);
+            }
             Input::OpenFailed(channel, fault) => {
-                if channel == Channel::Monitor {
-                    self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::OpenFailed(self.why_not_open(fault))));
-                } else {
-                    self.evidence.faults.push(fault);
-                }
+                self.evidence.faults.push(fault);
                 self.closed(channel);
             }
-            Input::PeerBusy(_) => self.evidence.peer_busy = true,
-            Input::Received(channel, bytes) => self.received(channel, bytes),
+            Input::PeerBusy(_) => self.step_link(LinkEvent::PeerBusy),
+            Input::Received(Channel::Monitor, bytes) => self.step_session(session::Input::Received(bytes)),
+            Input::Received(Channel::Console(index), bytes) => self.printed(index, bytes),
             Input::Closed(channel) => self.closed(channel),
-            Input::Signalled(_, Ok(())) => {}
             Input::Signalled(signal, Err(fault)) => {
                 self.evidence.faults.push(fault);
-                self.tell_lifecycle(lifecycle::Input::SignalRefused(signal));
+                self.step_lifecycle(lifecycle::Input::SignalRefused(signal));
             }
-            Input::LogRead(tail) => self.log_read(tail),
+            Input::LogRead(tail) => {
+                self.evidence.log = self.last_words(tail);
+                self.step_lifecycle(lifecycle::Input::LogRead);
+            }
             Input::Removed(result) => {
                 self.evidence.faults.extend(result.err());
-                self.tell_lifecycle(lifecycle::Input::Removed);
+                self.step_lifecycle(lifecycle::Input::Removed);
             }
-            Input::Detached | Input::TimePassed => {}
+            Input::Opened(Channel::Console(_)) | Input::Signalled(_, Ok(())) | Input::Detached | Input::TimePassed => {}
         }
     }
 
-    /// So many of the outgoing bytes of a channel were sent. More than are outgoing cannot be, and none on a channel that
-    /// is closed.
+    /// Notes that the host sent so many of the outgoing bytes of a channel. More than are outgoing count as all of
+    /// them, and none on a channel that is closed.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
         let bytes = bytes.min(self.outgoing(channel).len());
         self.told_sent(channel, bytes);
@@ -105,16 +94,13 @@ impl Machine {
         self.now = self.now.max(now);
     }
 
+    /// Applies the deadlines that have passed.
     fn time_passed(&mut self) {
         if self.session.deadline().is_some_and(|until| until <= self.now) {
-            self.tell_session(session::Input::TimePassed);
+            self.step_session(session::Input::TimePassed);
         }
         if self.lifecycle.deadline().is_some_and(|(until, _)| until <= self.now) {
-            self.tell_lifecycle(lifecycle::Input::TimePassed);
-        }
-        if self.no_more_events() {
-            self.events_closed = true;
-            self.waits.disconnected();
+            self.step_lifecycle(lifecycle::Input::TimePassed);
         }
         if self.waits.deadline().is_some_and(|until| until <= self.now) {
             self.waits.expire(self.now);
@@ -122,55 +108,49 @@ impl Machine {
         self.announce_waits();
     }
 
-    fn received(&mut self, channel: Channel, bytes: &[u8]) {
-        match channel {
-            Channel::Monitor => self.tell_session(session::Input::Received(bytes)),
-            Channel::Console(index) => {
-                if let Some(console) = self.consoles.get_mut(index) {
-                    console.printed(bytes);
-                    self.waits.printed(index, console);
-                    console.trim();
-                    self.notices.push_back(Notice::Printed(index));
-                }
-            }
+    fn host_prepared(&mut self, prepared: Prepared) {
+        self.command_line = self.config.command_line_with(&prepared);
+        self.step_session(session::Input::Nonce(prepared.nonce));
+        // A descriptor of the caller is open in one place only, so that it is closed when it should be.
+        self.used_up = self.config.forget_given();
+        self.prepared = prepared;
+        self.step_process(ProcessEvent::Prepared);
+    }
+
+    fn printed(&mut self, index: usize, bytes: &[u8]) {
+        if let Some(console) = self.consoles.get_mut(index) {
+            console.printed(bytes);
+            self.waits.printed(index, console);
+            console.trim();
+            self.notices.push_back(Notice::Printed(index));
         }
     }
 
     fn closed(&mut self, channel: Channel) {
         if channel == Channel::Monitor {
-            self.tell_session(session::Input::Closed);
-            self.hung_up = Some(self.now);
-            self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::HungUp));
+            self.step_session(session::Input::Closed);
+            self.step_link(LinkEvent::HungUp);
         }
-        self.tell_lifecycle(lifecycle::Input::ChannelClosed);
+        self.step_lifecycle(lifecycle::Input::ChannelClosed);
     }
 
-    pub(super) fn tell_session(&mut self, heard: session::Input<'_>) {
-        let mut facts = core::mem::take(&mut self.facts);
-        self.session.advance(self.now, heard, &mut |fact| facts.push(fact));
-        for fact in facts.drain(..) {
-            self.learn(fact);
-        }
-        self.facts = facts;
-    }
-
-    fn learn(&mut self, fact: session::Output) {
-        match fact {
-            session::Output::Greeted => self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::Greeted)),
-            session::Output::Syncing => self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::Syncing)),
-            session::Output::Ready => self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::Negotiated)),
-            session::Output::Failed(failure) => {
-                self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::HandshakeFailed(failure)))
-            }
-            session::Output::Event(event) => self.happened(event),
-            session::Output::Answered(id, answer) => self.answered(id, answer),
-            session::Output::LadderAnswered(Ok(())) => {}
-            session::Output::LadderAnswered(Err(_)) => self.tell_lifecycle(lifecycle::Input::RungRefused),
-            session::Output::QuitAccepted => {
-                self.evidence.quit = true;
-                self.tell_lifecycle(lifecycle::Input::QuitAccepted);
+    pub(super) fn step_session(&mut self, input: session::Input<'_>) {
+        let mut outputs = core::mem::take(&mut self.outputs);
+        self.session.advance(self.now, input, &mut |output| outputs.push(output));
+        for output in outputs.drain(..) {
+            match output {
+                session::Output::Greeted => self.step_link(LinkEvent::Greeted),
+                session::Output::Syncing => self.step_link(LinkEvent::Syncing),
+                session::Output::Ready => self.step_link(LinkEvent::Negotiated),
+                session::Output::Failed(failure) => self.step_link(LinkEvent::HandshakeFailed(failure)),
+                session::Output::Event(event) => self.happened(event),
+                session::Output::Answered(id, answer) => self.answered(id, answer),
+                session::Output::LadderAnswered(Ok(())) => {}
+                session::Output::LadderAnswered(Err(_)) => self.step_lifecycle(lifecycle::Input::RungRefused),
+                session::Output::QuitAccepted => self.step_lifecycle(lifecycle::Input::QuitAccepted),
             }
         }
+        self.outputs = outputs;
     }
 
     fn happened(&mut self, event: Event) {
@@ -188,7 +168,7 @@ impl Machine {
             self.evidence.unanswered += 1;
         }
         self.said(|| record::Output::answer(id, &answer));
-        // Answers come mostly in the order of the commands, so this is mostly the end.
+        // Replies mostly keep the order of the commands, so this is mostly the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
         self.answers.insert(place, (id, answer));
         self.notices.push_back(Notice::Answered(id));
@@ -198,19 +178,30 @@ impl Machine {
         self.notices.extend(self.waits.news().map(Notice::Waited));
     }
 
-    pub(super) fn tell_lifecycle(&mut self, news: lifecycle::Input) {
-        let mut orders = Vec::new();
-        self.lifecycle = self.lifecycle.step(self.now, news, &mut |order| orders.push(order));
-        orders.into_iter().for_each(|order| self.obey(order));
+    fn step_process(&mut self, event: ProcessEvent) {
+        self.step_lifecycle(lifecycle::Input::Process(event));
     }
 
-    fn obey(&mut self, order: lifecycle::Output) {
-        match order {
-            lifecycle::Output::Prepare => self.order(Answer::Prepare, Effect::Prepare(self.config.preparation())),
+    fn step_link(&mut self, event: LinkEvent) {
+        self.step_lifecycle(lifecycle::Input::Link(event));
+    }
+
+    pub(super) fn step_lifecycle(&mut self, input: lifecycle::Input) {
+        let mut outputs = Vec::new();
+        self.lifecycle.advance(self.now, input, &mut |output| outputs.push(output));
+        outputs.into_iter().for_each(|output| self.carry_out(output));
+    }
+
+    /// Makes an effect, a notice or an input of the session of what the lifecycle put out.
+    fn carry_out(&mut self, output: lifecycle::Output) {
+        match output {
+            lifecycle::Output::Prepare => {
+                self.issue_effect(Completion::Prepare, Effect::Prepare(self.config.preparation()))
+            }
             lifecycle::Output::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
                 let (share_terminal, outlives) = (self.config.terminal, self.config.kept);
-                self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments, share_terminal, outlives }));
+                self.issue_effect(Completion::Spawn, Effect::Spawn(Spawn { arguments, share_terminal, outlives }));
             }
             lifecycle::Output::Open => {
                 self.outstanding.open(self.config.channels());
@@ -219,109 +210,65 @@ impl Machine {
             lifecycle::Output::Ready => {
                 self.notices.push_back(Notice::Ready);
                 self.said(|| record::Output::Ready);
-                if let Some(Peer::Detached(_)) = self.config.peer {
-                    self.notices.push_back(Notice::Gap);
-                    self.said(|| record::Output::Gap);
-                }
             }
-            lifecycle::Output::Failed(failure) => {
-                self.evidence.gave_up = !matches!(failure, LaunchFailure::Cancelled(_));
-                self.failure = Some(self.explain(failure));
+            lifecycle::Output::Gap => {
+                self.notices.push_back(Notice::Gap);
+                self.said(|| record::Output::Gap);
             }
             lifecycle::Output::Climb(rung) => self.climb(rung),
-            // One that QEMU has not read yet is heard as late as another behind it, which would only add to the queue.
+            // QEMU hears a press that it has not read yet as late as another behind it, which would only add to the
+            // queue.
             lifecycle::Output::PressAgain if self.session.is_ladder_waiting() => {}
-            lifecycle::Output::PressAgain => self.press(),
+            lifecycle::Output::PressAgain => self.execute_for_ladder("system_powerdown"),
             lifecycle::Output::HangUp => self.close(|channel| channel == Channel::Monitor),
-            lifecycle::Output::LetGo => self.let_go(),
-            lifecycle::Output::Detach => self.release(),
+            lifecycle::Output::EventsClosed => self.waits.disconnected(),
             lifecycle::Output::Close => self.close(|_| true),
+            lifecycle::Output::Detach => {
+                self.outstanding.detach();
+                self.effects.push_back(Effect::Detach);
+            }
             lifecycle::Output::ReadLog => {
-                self.order(Answer::Log, Effect::ReadLog { limit: self.config.limits.last_words });
+                self.issue_effect(Completion::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
-            lifecycle::Output::Remove => {
-                self.spare_what_may_live();
-                self.order(Answer::Remove, Effect::Remove);
-            }
+            lifecycle::Output::Remove => self.issue_effect(Completion::Remove, Effect::Remove),
             lifecycle::Output::Finish => self.finish(),
         }
     }
 
-    fn let_go(&mut self) {
-        self.evidence.let_go = true;
-        if let Some(Peer::Detached(_)) = self.config.peer {
-            self.release();
-        }
-    }
-
-    /// A machine that was kept may live on when its connection ends, or does not come about: only one that was told to quit
-    /// needs nothing any more.
-    fn spare_what_may_live(&mut self) {
-        if matches!(self.config.peer, Some(Peer::Detached(_))) && !self.evidence.quit && !self.evidence.let_go {
-            self.outstanding.release();
-            self.effects.push_back(Effect::Detach);
-        }
-    }
-
-    fn release(&mut self) {
-        self.evidence.let_go = true;
-        self.outstanding.release();
-        self.effects.push_back(Effect::Detach);
-    }
-
-    fn order(&mut self, answer: Answer, effect: Effect) {
-        self.outstanding.add(answer);
+    fn issue_effect(&mut self, completion: Completion, effect: Effect) {
+        self.outstanding.add(completion);
         self.effects.push_back(effect);
     }
 
-    /// Each channel is told once, also where it is hung up first and everything is closed later.
+    /// Each channel is closed once, also where the monitor is hung up first and everything is closed later.
     fn close(&mut self, which: impl Fn(Channel) -> bool) {
         self.effects.extend(self.outstanding.close(which).into_iter().map(Effect::Close));
     }
 
-    fn signal(&mut self, signal: Signal) {
-        self.order(Answer::Signal(signal), Effect::Signal(signal));
-    }
-
     fn climb(&mut self, rung: Rung) {
         self.evidence.rungs.push(rung);
-        self.tell_session(session::Input::DisownLadder);
+        self.step_session(session::Input::DisownLadder);
         match rung {
-            Rung::PowerDown => self.press(),
-            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, ..Kind::default() }),
-            Rung::Terminate => self.signal(Signal::Terminate),
-            Rung::Kill => self.signal(Signal::Kill),
+            Rung::PowerDown => self.execute_for_ladder("system_powerdown"),
+            Rung::Quit => self.execute_for_ladder("quit"),
+            Rung::Terminate => {
+                self.issue_effect(Completion::Signal(Signal::Terminate), Effect::Signal(Signal::Terminate))
+            }
+            Rung::Kill => self.issue_effect(Completion::Signal(Signal::Kill), Effect::Signal(Signal::Kill)),
         }
     }
 
-    fn press(&mut self) {
-        self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default());
-    }
-
-    fn issue_own(&mut self, body: &[u8], kind: Kind) {
-        let owner = Owner::Ladder;
-        let issue = Issue { owner, body, band: Band::InBand, kind, deadline: None, descriptor: None };
-        self.tell_session(session::Input::Issue(issue));
-    }
-
-    /// The outcome begins with the log: it is read before it is removed.
-    fn log_read(&mut self, tail: &[u8]) {
-        self.evidence.log = self.last_words(tail);
-        self.tell_lifecycle(lifecycle::Input::LogRead);
+    fn execute_for_ladder(&mut self, name: &'static str) {
+        self.step_session(session::Input::ExecuteForLadder(&Encoded::name(name)));
     }
 
     fn finish(&mut self) {
         // What waited for a monitor that was never opened is answered now.
-        self.tell_session(session::Input::Closed);
-        let exit = self.lifecycle.dead();
-        let started = self.pid().is_some() || exit.is_some();
+        self.step_session(session::Input::Closed);
         let evidence = core::mem::take(&mut self.evidence);
         let outcome = Outcome {
-            cause: match self.lifecycle.process() {
-                Process::Foreign => Cause::find_of_others(&evidence),
-                _ => Cause::find(exit, &evidence, started),
-            },
-            exit,
+            cause: Cause::find(&self.lifecycle, &evidence),
+            exit: self.lifecycle.dead(),
             rungs: evidence.rungs,
             last_events: evidence.last_events,
             unanswered: evidence.unanswered,
@@ -333,7 +280,6 @@ impl Machine {
         };
         self.said(|| record::Output::ended(&outcome));
         let outcome = Outcome { record: self.record().map(Arc::new), ..outcome };
-        self.hung_up = None;
         self.waits.ended(&outcome);
         self.outcome = Some(Box::new(outcome));
         self.notices.push_back(Notice::Ended);

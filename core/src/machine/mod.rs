@@ -9,9 +9,7 @@ mod recorded;
 mod subscriptions;
 mod waiting;
 
-use crate::lifecycle;
 use crate::record;
-use crate::session;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -27,12 +25,11 @@ use crate::error::CommandError;
 use crate::event::{History, Subscriptions};
 use crate::fault::Misuse;
 use crate::input::Prepared;
-use crate::lifecycle::LaunchFailure;
-use crate::lifecycle::{Lifecycle, Request, Shutdown, State};
+use crate::lifecycle::{self, Lifecycle, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
 use crate::record::{Issued, Recorder};
-use crate::session::{Owner, Request as Issue, Session};
+use crate::session::{self, Session};
 use crate::time::{Deadline, Moment};
 use crate::transport::Monitor;
 use crate::wait::{Mark, Waits};
@@ -59,23 +56,18 @@ pub struct Machine {
     notices: VecDeque<Notice>,
     prepared: Prepared,
     evidence: Evidence,
-    failure: Option<LaunchFailure>,
     /// It is long, and not there for most of a run.
     outcome: Option<Box<Outcome>>,
     /// Where this run began: what was before it is not missed.
     run_start: Mark,
-    /// When the monitor closed under a process that lives on.
-    hung_up: Option<Moment>,
-    /// Whoever waits for an event was told that none can come any more.
-    events_closed: bool,
     /// The connection that was given has been used.
     used_up: bool,
     next_command: u64,
     /// The first command of this run.
     first_command: u64,
     now: Moment,
-    /// Used again, so that what a session tells costs no allocation.
-    facts: Vec<session::Output>,
+    /// Reused, so that the outputs of a session cost no allocation.
+    outputs: Vec<session::Output>,
     pub(crate) recorder: Option<Box<Recorder>>,
 }
 
@@ -105,16 +97,13 @@ impl Machine {
             notices: VecDeque::new(),
             prepared: Prepared::default(),
             evidence: Evidence::default(),
-            failure: None,
             outcome: None,
             run_start: Mark::default(),
-            hung_up: None,
-            events_closed: false,
             used_up: false,
             next_command: 0,
             first_command: 0,
             now: Moment::ORIGIN,
-            facts: Vec::with_capacity(1),
+            outputs: Vec::with_capacity(1),
             recorder: Self::recorder(&config),
             config,
         })
@@ -137,7 +126,7 @@ impl Machine {
         if !matches!(self.state(), State::Idle | State::Ended) {
             return Err(Misuse::AlreadyLaunched);
         }
-        if !self.outstanding.is_settled() {
+        if !self.outstanding.is_empty() {
             return Err(Misuse::NotReaped);
         }
         if self.used_up {
@@ -154,7 +143,6 @@ impl Machine {
             // What was found in a queue is gone with the queue.
             self.waits.lost(&outcome);
         }
-        (self.failure, self.hung_up, self.events_closed) = (None, None, false);
         // Of the previous run only what can still be claimed is news: another end would be taken for that of this one.
         self.notices.retain(|notice| matches!(notice, Notice::Answered(_) | Notice::Waited(_)));
         // Who waits for an answer of the previous run is to get it; but not for ever.
@@ -162,7 +150,7 @@ impl Machine {
         self.answers.drain(..surplus);
         self.first_command = self.next_command;
         self.prepared = Prepared::default();
-        self.ask(Request::Launch {
+        self.step_lifecycle(lifecycle::Input::Launch {
             until: self.config.launch_within.passes_at(self.now),
             wiring: self.config.wiring(),
             channels: self.config.channels().len(),
@@ -244,9 +232,7 @@ impl Machine {
         self.next_command += 1;
         self.advance_clock(now);
         let deadline = deadline.passes_at(self.now);
-        let Encoded { body, band, kind, descriptor } = command;
-        let (owner, descriptor) = (Owner::Caller(id), descriptor.clone());
-        self.tell_session(session::Input::Issue(Issue { owner, body, band: *band, kind: *kind, deadline, descriptor }));
+        self.step_session(session::Input::Execute { id, command, deadline });
         Ok(id)
     }
 
@@ -280,7 +266,7 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`].
     pub fn shutdown(&mut self, now: Moment, how: Shutdown) -> Result<(), Misuse> {
-        self.asked(now, || record::Input::Shutdown(how), |machine| machine.end(now, Request::Shutdown(how)))
+        self.asked(now, || record::Input::Shutdown(how), |machine| machine.end(now, lifecycle::Input::Shutdown(how)))
     }
 
     /// Ends the machine with SIGKILL.
@@ -294,7 +280,7 @@ impl Machine {
             || record::Input::Kill,
             |machine| match machine.is_attached() {
                 true => Err(Misuse::NotOurs),
-                false => machine.end(now, Request::Kill),
+                false => machine.end(now, lifecycle::Input::Kill),
             },
         )
     }
@@ -304,20 +290,16 @@ impl Machine {
     pub fn give_up(&mut self, now: Moment) {
         self.told(now, || record::Input::GiveUp);
         self.advance_clock(now);
-        self.ask(Request::GiveUp);
+        self.step_lifecycle(lifecycle::Input::Abandon);
     }
 
-    fn end(&mut self, now: Moment, how: Request) -> Result<(), Misuse> {
+    fn end(&mut self, now: Moment, how: lifecycle::Input) -> Result<(), Misuse> {
         if self.state() == State::Idle {
             return Err(Misuse::NotLaunched);
         }
         self.advance_clock(now);
-        self.ask(how);
+        self.step_lifecycle(how);
         Ok(())
-    }
-
-    fn ask(&mut self, request: Request) {
-        self.tell_lifecycle(lifecycle::Input::Asked(request));
     }
 
     fn require_run(&self) -> Result<(), Misuse> {
@@ -369,7 +351,7 @@ impl Machine {
     pub fn disown(&mut self, id: CommandId) {
         self.told(self.now, || record::Input::Disown(id.0));
         self.answers.retain(|(other, _)| *other != id);
-        self.tell_session(session::Input::Disown(id));
+        self.step_session(session::Input::Disown(id));
     }
 }
 

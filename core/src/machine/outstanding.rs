@@ -1,25 +1,26 @@
-//! Decides which news are due: an order is answered once, and a channel brings news while it is open.
+//! Completions that the host still owes a machine: each effect is completed once, and a channel brings bytes while it
+//! is open.
 
 use alloc::vec::Vec;
 
 use crate::effect::Signal;
 use crate::input::{Channel, Input};
 
-/// What the world owes us: an answer to each order, the end of a process, and news of open channels. lifecycle::Input that nobody
-/// owes change nothing.
+/// Outstanding completions of effects, the end of the process, and the open channels. An input that is not outstanding
+/// changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outstanding {
-    answers: Vec<Answer>,
+    completions: Vec<Completion>,
     /// The channels that are open, the monitor first.
     open: Vec<Channel>,
 }
 
-/// An answer that is due.
+/// A completion that is outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Completion {
     Prepare,
     Spawn,
-    /// How the process ended; due from its start.
+    /// The end of the process; outstanding from its start.
     Exit,
     Open(Channel),
     Close(Channel),
@@ -30,29 +31,29 @@ pub(super) enum Answer {
 }
 
 impl Outstanding {
-    /// An order was given, or a process was started.
-    pub(super) fn add(&mut self, answer: Answer) {
-        self.answers.push(answer);
+    /// Adds a completion: its effect was issued, or the process was started.
+    pub(super) fn add(&mut self, completion: Completion) {
+        self.completions.push(completion);
     }
 
     /// The channels are being opened.
     pub(super) fn open(&mut self, channels: Vec<Channel>) {
-        self.answers.extend(channels.iter().copied().map(Answer::Open));
+        self.completions.extend(channels.iter().copied().map(Completion::Open));
         self.open = channels;
     }
 
-    /// The open channels among these that were not told to close yet; they are now.
+    /// The open channels among these whose closing was not issued yet; now it is.
     pub(super) fn close(&mut self, which: impl Fn(Channel) -> bool) -> Vec<Channel> {
-        let is_told = |channel: &Channel| self.answers.contains(&Answer::Close(*channel));
-        let channels: Vec<_> = self.open.iter().copied().filter(|open| which(*open) && !is_told(open)).collect();
-        self.answers.extend(channels.iter().copied().map(Answer::Close));
+        let is_closing = |channel: &Channel| self.completions.contains(&Completion::Close(*channel));
+        let channels: Vec<_> = self.open.iter().copied().filter(|open| which(*open) && !is_closing(open)).collect();
+        self.completions.extend(channels.iter().copied().map(Completion::Close));
         channels
     }
 
-    /// The process is nobody's concern any more, so its end is not due.
-    pub(super) fn release(&mut self) {
-        self.take(Answer::Exit);
-        self.add(Answer::Detach);
+    /// The process is left in place, so that its end is not outstanding any more.
+    pub(super) fn detach(&mut self) {
+        self.take(Completion::Exit);
+        self.add(Completion::Detach);
     }
 
     /// The channels that are open.
@@ -60,45 +61,45 @@ impl Outstanding {
         &self.open
     }
 
-    /// Whether everything was answered: nothing of this run can come any more.
-    pub(super) fn is_settled(&self) -> bool {
-        self.answers.is_empty()
+    /// Whether every effect was completed: no input of this run can come any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.completions.is_empty()
     }
 
-    /// Whether these news are due. Then they are not due again.
-    pub(super) fn settle(&mut self, input: &Input<'_>) -> bool {
+    /// Whether this input was outstanding; then it is not any more.
+    pub(super) fn complete(&mut self, input: &Input<'_>) -> bool {
         match input {
-            Input::Prepared(_) | Input::PrepareFailed(_) => self.take(Answer::Prepare),
+            Input::Prepared(_) | Input::PrepareFailed(_) => self.take(Completion::Prepare),
             Input::Spawned { .. } => {
-                let due = self.take(Answer::Spawn);
-                self.answers.extend(due.then_some(Answer::Exit));
-                due
+                let is_due = self.take(Completion::Spawn);
+                self.completions.extend(is_due.then_some(Completion::Exit));
+                is_due
             }
-            Input::SpawnFailed(_) => self.take(Answer::Spawn),
-            Input::Exited(_) => self.take(Answer::Exit),
-            Input::Opened(channel) => self.take(Answer::Open(*channel)),
-            Input::OpenFailed(channel, _) => self.take(Answer::Open(*channel)) && self.closed(*channel),
-            Input::PeerBusy(channel) => self.answers.contains(&Answer::Open(*channel)),
+            Input::SpawnFailed(_) => self.take(Completion::Spawn),
+            Input::Exited(_) => self.take(Completion::Exit),
+            Input::Opened(channel) => self.take(Completion::Open(*channel)),
+            Input::OpenFailed(channel, _) => self.take(Completion::Open(*channel)) && self.closed(*channel),
+            Input::PeerBusy(channel) => self.completions.contains(&Completion::Open(*channel)),
             Input::Received(channel, _) => self.open.contains(channel),
             Input::Closed(channel) => {
-                self.take(Answer::Open(*channel));
+                self.take(Completion::Open(*channel));
                 self.closed(*channel)
             }
-            Input::Signalled(signal, _) => self.take(Answer::Signal(*signal)),
-            Input::LogRead(_) => self.take(Answer::Log),
-            Input::Detached => self.take(Answer::Detach),
-            Input::Removed(_) => self.take(Answer::Remove),
+            Input::Signalled(signal, _) => self.take(Completion::Signal(*signal)),
+            Input::LogRead(_) => self.take(Completion::Log),
+            Input::Detached => self.take(Completion::Detach),
+            Input::Removed(_) => self.take(Completion::Remove),
             Input::TimePassed => true,
         }
     }
 
-    fn take(&mut self, answer: Answer) -> bool {
-        let place = self.answers.iter().position(|other| *other == answer);
-        place.map(|place| self.answers.swap_remove(place)).is_some()
+    fn take(&mut self, completion: Completion) -> bool {
+        let place = self.completions.iter().position(|other| *other == completion);
+        place.map(|place| self.completions.swap_remove(place)).is_some()
     }
 
     fn closed(&mut self, channel: Channel) -> bool {
-        self.take(Answer::Close(channel));
+        self.take(Completion::Close(channel));
         let before = self.open.len();
         self.open.retain(|other| *other != channel);
         self.open.len() < before

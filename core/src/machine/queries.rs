@@ -10,11 +10,10 @@ use crate::error::LaunchError;
 use crate::event::{Event, History};
 use crate::fault::Misuse;
 use crate::input::{Channel, Prepared};
-use crate::lifecycle::{HANG_UP_GRACE, LaunchFailure, Lifecycle, Process, Rung, State, Why};
+use crate::lifecycle::{LaunchFailure, Lifecycle, Rung, State, Why};
 use crate::outcome::Outcome;
 use crate::session::Session;
 use crate::time::Moment;
-use crate::transport::Monitor;
 use crate::wait::Mark;
 use crate::wire::Greeting;
 
@@ -64,8 +63,7 @@ impl Machine {
     pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
         let command = self.session.answer_due().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));
-        let hung_up = self.events_close_at().filter(|_| !self.events_closed).map(|until| (until, Why::HangUp));
-        [self.lifecycle.deadline(), command, wait, hung_up].into_iter().flatten()
+        [self.lifecycle.deadline(), command, wait].into_iter().flatten()
     }
 
     /// Where the machine is in its run.
@@ -77,7 +75,7 @@ impl Machine {
     /// Whether the launch succeeded, once that is known.
     #[must_use]
     pub fn launched(&self) -> Option<Result<(), LaunchError>> {
-        match (&self.failure, &self.outcome) {
+        match (self.lifecycle.failure(), &self.outcome) {
             (Some(failure), Some(outcome)) => {
                 Some(Err(LaunchError::Failed { failure: failure.clone(), outcome: outcome.clone() }))
             }
@@ -89,7 +87,7 @@ impl Machine {
     /// What kept the machine from becoming ready, as soon as that is known: before the end of this run, which follows.
     #[must_use]
     pub fn launch_failure(&self) -> Option<&LaunchFailure> {
-        self.failure.as_ref()
+        self.lifecycle.failure()
     }
 
     /// The rungs of the ladder that were climbed so far, in their order. Empty when the run is over: the outcome says
@@ -108,10 +106,7 @@ impl Machine {
     /// The id of the process, while there is one.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        match self.lifecycle.process() {
-            Process::Spawned { pid } | Process::Alive { pid } => Some(pid),
-            _ => None,
-        }
+        self.lifecycle.pid()
     }
 
     /// What the monitor said of itself.
@@ -198,14 +193,9 @@ impl Machine {
         self.consoles.iter().map(Console::name)
     }
 
-    /// When events can come no more, once the monitor has closed under a process that lives on.
-    fn events_close_at(&self) -> Option<Moment> {
-        self.hung_up.map(|since| since.after(HANG_UP_GRACE))
-    }
-
-    /// Whether no event can come any more. The end of the process, which says more, is given its time to be seen.
-    pub(super) fn no_more_events(&self) -> bool {
-        self.config.monitor == Monitor::None || self.events_close_at().is_some_and(|from| from <= self.now)
+    /// Whether no event can come any more.
+    pub(super) fn are_events_closed(&self) -> bool {
+        self.lifecycle.events().are_closed(self.now)
     }
 
     pub(super) fn last_words(&self, bytes: &[u8]) -> String {

@@ -57,7 +57,7 @@ impl Machine {
         if let Some(outcome) = &self.outcome {
             self.waits.ended(outcome);
         }
-        if self.no_more_events() {
+        if self.are_events_closed() {
             self.waits.disconnected();
         }
         self.waits.expire(self.now);

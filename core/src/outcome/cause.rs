@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
-use crate::lifecycle::Rung;
+use crate::lifecycle::{LaunchFailure, Lifecycle, Process, Rung};
 use crate::text::printable;
 
 /// Who or what ended a machine. Nothing here means success by itself; that is for the caller to say.
@@ -88,19 +88,11 @@ impl fmt::Display for Cause {
 pub(crate) struct Evidence {
     /// The rungs that were climbed: what works may be an earlier one than the last.
     pub(crate) rungs: Vec<Rung>,
-    /// Whether the launch failed, and not because the caller gave it up.
-    pub(crate) gave_up: bool,
-    /// Whether a `quit` was accepted.
-    pub(crate) quit: bool,
     /// Whether the guest has a device that ends QEMU with a value of its choice.
     pub(crate) debug_exit: bool,
     /// The last `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in the order in which they came. Kept apart from the history,
     /// out of which they may fall.
     pub(crate) last_events: Vec<Event>,
-    /// Whether somebody else was connected to the monitor when we dialled it.
-    pub(crate) peer_busy: bool,
-    /// Whether the caller let go of what is not ours.
-    pub(crate) let_go: bool,
     pub(crate) unanswered: usize,
     pub(crate) log: String,
     pub(crate) faults: Vec<HostFault>,
@@ -130,34 +122,40 @@ impl Cause {
     const SIGKILL: i32 = 9;
 
     /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal comes without one.
-    pub(crate) fn find(exit: Option<ExitStatus>, evidence: &Evidence, started: bool) -> Self {
+    pub(crate) fn find(run: &Lifecycle, evidence: &Evidence) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
-        match exit {
-            None if started => Self::Unkillable,
+        let has_failed = run.failure().is_some_and(|failure| !matches!(failure, LaunchFailure::Cancelled(_)));
+        match run.dead() {
+            None if run.process() == Process::Foreign => Self::of_foreign(run, evidence),
+            None if run.pid().is_some() => Self::Unkillable,
             None => Self::NotStarted,
             Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if evidence.climbed(Rung::Kill) => {
-                if evidence.gave_up { Self::LaunchFailed } else { Self::Asked(Rung::Kill) }
+                if has_failed {
+                    Self::LaunchFailed
+                } else {
+                    Self::Asked(Rung::Kill)
+                }
             }
             Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if evidence.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => from_outside(Some(number)),
-            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), evidence),
-            Some(ExitStatus::Unknown) => Self::of_exit(None, evidence),
+            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), run, evidence),
+            Some(ExitStatus::Unknown) => Self::of_exit(None, run, evidence),
         }
     }
 
-    /// Reads the evidence that somebody else's machine has left: there is no exit status.
-    pub(crate) fn find_of_others(evidence: &Evidence) -> Self {
-        match Self::of_exit(None, evidence) {
-            _ if evidence.let_go => Self::Disconnected,
+    /// Reads the evidence that a machine of another program left: there is no exit status.
+    fn of_foreign(run: &Lifecycle, evidence: &Evidence) -> Self {
+        match Self::of_exit(None, run, evidence) {
+            _ if run.was_disconnected() => Self::Disconnected,
             Self::Unknown => Self::HungUp,
             cause => cause,
         }
     }
 
     /// Reads the evidence of an exit, with its code if that is known.
-    fn of_exit(code: Option<i32>, evidence: &Evidence) -> Self {
+    fn of_exit(code: Option<i32>, run: &Lifecycle, evidence: &Evidence) -> Self {
         let reason = evidence.shutdown_reason();
         let reason = reason.as_deref();
         if let Some(value) = code.filter(|_| evidence.debug_exit).and_then(|code| Self::debug_exit(code, reason)) {
@@ -173,7 +171,7 @@ impl Cause {
             Some("host-signal") => Self::caught(&evidence.log),
             Some(other) => Self::Other(other.to_string()),
             // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
-            None if evidence.quit => Self::Asked(Rung::Quit),
+            None if run.was_quit_accepted() => Self::Asked(Rung::Quit),
             None if code == Some(0) && evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
             None if code.is_none() && evidence.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
             None => code.map_or(Self::Unknown, Self::Exit),

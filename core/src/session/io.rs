@@ -1,70 +1,67 @@
-//! Decides in what words a session is spoken to, and speaks.
+//! Vocabulary of a session: one `Input` that it takes, one `Output` that it gives.
 
-use crate::command::{Band, CommandId, Kind, Payload};
-use crate::descriptor::Descriptor;
+use crate::command::{CommandId, Payload};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::fault::Refusal;
 use crate::lifecycle::LaunchFailure;
-use crate::session::Owner;
 use crate::time::Moment;
+use crate::wire::Encoded;
 
-/// What a session is told.
+/// An input of a session.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
     /// The monitor is connected.
     Opened,
-    /// This number is nobody else's: a guest agent is asked to repeat it.
+    /// A number that no other client uses: a guest agent is asked to repeat it.
     Nonce(u64),
-    /// Bytes came.
+    /// Bytes arrived.
     Received(&'a [u8]),
-    /// The connection is at its end.
+    /// The connection reached its end.
     Closed,
-    /// Somebody wants a command to be sent.
-    Issue(Request<'a>),
-    /// Nobody wants the reply of this command any more.
+    /// A caller issues a command.
+    Execute {
+        /// Its id, which no earlier command had.
+        id: CommandId,
+        /// The command.
+        command: &'a Encoded,
+        /// When it must have its reply. `None` means that it has no deadline.
+        deadline: Option<Moment>,
+    },
+    /// The shutdown ladder issues a command, which has no deadline of its own.
+    ExecuteForLadder(&'a Encoded),
+    /// The caller no longer wants the reply of this command.
     Disown(CommandId),
-    /// The shutdown ladder wants the reply of its command no more: it has climbed on.
+    /// The shutdown ladder no longer wants the reply of its command: it has climbed on.
     DisownLadder,
     /// Time passed.
     TimePassed,
 }
 
-/// A command, encoded up to its id.
-#[derive(Debug)]
-pub struct Request<'a> {
-    pub(crate) owner: Owner,
-    pub(crate) body: &'a [u8],
-    pub(crate) band: Band,
-    pub(crate) kind: Kind,
-    pub(crate) deadline: Option<Moment>,
-    pub(crate) descriptor: Option<Descriptor>,
-}
-
-/// What a session tells.
+/// An output of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "the machine carries out each")]
 pub enum Output {
-    /// The greeting came.
+    /// The greeting arrived.
     Greeted,
-    /// What is spoken has no greeting: a guest agent was asked to answer a number, qtest is ready as it is.
+    /// The peer sends no greeting: a guest agent was asked to repeat a number, or qtest is ready as it is.
     Syncing,
-    /// The negotiation succeeded.
+    /// The handshake succeeded.
     Ready,
     /// The handshake failed, and the session is closed.
     Failed(LaunchFailure),
-    /// An event came.
+    /// An event arrived.
     Event(Event),
-    /// A command has its answer.
+    /// A command of a caller has its answer.
     Answered(CommandId, Result<Payload, CommandError>),
-    /// A command of the shutdown ladder was answered.
+    /// A command of the shutdown ladder has its answer.
     LadderAnswered(Result<(), Refusal>),
-    /// A `quit` was answered with success, whoever sent it.
+    /// QEMU accepted a `quit`, whoever sent it.
     QuitAccepted,
 }
 
-/// How many messages came that nobody waited for.
+/// Messages that arrived and that no caller waited for, counted since the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {

@@ -19,12 +19,12 @@ use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
 use crate::text::lossy;
 use crate::time::Moment;
-use crate::wire::{Framer, Greeting, encode};
+use crate::wire::{Encoded, Framer, Greeting, encode};
 
 use agent::Sync;
 pub(crate) use in_flight::Owner;
 use in_flight::{InFlight, PendingCommand, Rules};
-pub use io::{Counters, Input, Output, Request};
+pub use io::{Counters, Input, Output};
 use liveness::Probe;
 
 /// One conversation with a monitor, as plain data.
@@ -122,7 +122,8 @@ impl Session {
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),
             Input::Received(bytes) => self.received(now, bytes, emit),
             Input::Closed => self.close(emit),
-            Input::Issue(request) => self.issue(now, request, emit),
+            Input::Execute { id, command, deadline } => self.issue(now, Owner::Caller(id), command, deadline, emit),
+            Input::ExecuteForLadder(command) => self.issue(now, Owner::Ladder, command, None, emit),
             Input::Disown(id) => self.in_flight.disown(Owner::Caller(id)),
             Input::DisownLadder => self.in_flight.disown(Owner::Ladder),
             Input::TimePassed => {
@@ -257,10 +258,18 @@ impl Session {
         });
     }
 
-    fn issue(&mut self, now: Moment, request: Request<'_>, emit: &mut impl FnMut(Output)) {
-        let Request { owner, body, band, kind, deadline, descriptor } = request;
+    fn issue(
+        &mut self,
+        now: Moment,
+        owner: Owner,
+        command: &Encoded,
+        deadline: Option<Moment>,
+        emit: &mut impl FnMut(Output),
+    ) {
+        let Encoded { body, band, kind, descriptor } = command;
+        let (band, descriptor) = (*band, descriptor.clone());
         let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
-        let entry = PendingCommand { owner, band, kind, deadline, half, carries: descriptor.is_some() };
+        let entry = PendingCommand { owner, band, kind: *kind, deadline, half, carries: descriptor.is_some() };
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {

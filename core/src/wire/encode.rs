@@ -48,6 +48,16 @@ impl Encoded {
         Ok(Self { body, band, kind, descriptor: None })
     }
 
+    /// A command without arguments, whose name needs no escapes.
+    pub(crate) fn name(name: &'static str) -> Self {
+        let mut body = Body::default();
+        body.push(b"{\"execute\":\"");
+        body.push(name.as_bytes());
+        body.push(b"\"");
+        let kind = Kind { quit: name == QUIT, ..Kind::default() };
+        Self { body, band: Band::InBand, kind, descriptor: None }
+    }
+
     /// A command that the caller wrote as JSON.
     ///
     /// # Errors

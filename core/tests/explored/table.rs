@@ -1,8 +1,9 @@
-//! Decides how the states are shown to people: as a table and a drawing that are made of the explored graph, and kept in
-//! the docs.
+//! Table and drawing of the states in the docs, made of the explored graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+
+use qemu_machine_core::lifecycle::Intent;
 
 use crate::Graph;
 use crate::diagram::{Ways, draw};
@@ -10,8 +11,8 @@ use crate::world::World;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
-/// A state by its names: the intent, the process and the monitor.
-type Name = (String, String, String);
+/// A state by its names: the intent, the process, the monitor, and whether events can come, with the facts that are true.
+type Name = (String, String, String, String);
 
 /// Where each state leads, and by what.
 type Leads = BTreeMap<Name, BTreeMap<Name, BTreeSet<String>>>;
@@ -37,15 +38,18 @@ pub(crate) fn assert_current(graphs: &[Graph]) {
 fn name(world: &World) -> Name {
     let run = world.machine.lifecycle();
     let first = |text: String| text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
-    let intent = match format!("{:?}", run.intent()) {
-        ladder if ladder.starts_with("Stop") => match run.deadline() {
+    let intent = match run.intent() {
+        Intent::Stop(ladder) => match ladder.deadline() {
             Some((_, why)) => format!("{why:?}").replace("Rung(", "Stop("),
             None => "Stop".into(),
         },
-        cleaning if cleaning.starts_with("Clean") => cleaning,
-        other => first(other),
+        Intent::Clean(cleaning) => format!("Clean({cleaning:?})"),
+        other => first(format!("{other:?}")),
     };
-    (intent, first(format!("{:?}", run.process())), first(format!("{:?}", run.link())))
+    let facts = [(run.is_quit_issued(), "quit accepted"), (run.failure().is_some(), "launch failed")];
+    let facts = facts.iter().filter(|(is_true, _)| *is_true).map(|(_, name)| format!(", {name}"));
+    let events = first(format!("{:?}", run.events())) + &facts.collect::<String>();
+    (intent, first(format!("{:?}", run.process())), first(format!("{:?}", run.link())), events)
 }
 
 fn leads(graphs: &[Graph]) -> Leads {
@@ -79,23 +83,23 @@ fn ways(leads: &Leads) -> Ways {
 fn table(leads: &Leads) -> String {
     let mut text = String::from(
         "# The states of a machine\n\n\
-         Made by a test from all states that it can reach, and compared with them by the same test: a state is what is\n\
-         wanted of the machine (the intent), what is known of its process, and what is known of its monitor. What leads\n\
-         from one to another is listed in the order of the names; what changes nothing is left out.\n\n",
+         A test explores all states that a machine can reach, writes this table and compares it. A state is the intent, the\n\
+         process, the monitor, and whether events can still come, with two facts where they are true: QEMU accepted a\n\
+         `quit`, and the launch failed. Transitions are sorted by name; inputs that change none of these are left out.\n\n",
     );
     let _ = writeln!(
         text,
-        "{} states.\n\n| intent | process | monitor | goes to | by |\n|---|---|---|---|---|",
+        "{} states.\n\n| intent | process | monitor | events | goes to | by |\n|---|---|---|---|---|---|",
         leads.len()
     );
-    for ((intent, process, link), row) in leads {
-        for ((to_intent, to_process, to_link), by) in row {
+    for ((intent, process, link, events), row) in leads {
+        for ((to_intent, to_process, to_link, to_events), by) in row {
             let by = by.iter().cloned().collect::<Vec<_>>().join(", ");
-            let to = format!("{to_intent}, {to_process}, {to_link}");
-            let _ = writeln!(text, "| {intent} | {process} | {link} | {to} | {by} |");
+            let to = format!("{to_intent}; {to_process}; {to_link}; {to_events}");
+            let _ = writeln!(text, "| {intent} | {process} | {link} | {events} | {to} | {by} |");
         }
         if row.is_empty() {
-            let _ = writeln!(text, "| {intent} | {process} | {link} | | |");
+            let _ = writeln!(text, "| {intent} | {process} | {link} | {events} | | |");
         }
     }
     text

@@ -1,0 +1,80 @@
+//! Vocabulary of a lifecycle: one `Input` that it takes, one `Output` that it gives.
+
+use super::{LinkEvent, ProcessEvent, Rung, Shutdown, Wiring};
+use crate::effect::Signal;
+use crate::time::Moment;
+
+/// An input of a lifecycle: a request of the caller, or something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Input {
+    /// The caller begins a run.
+    Launch {
+        /// When the machine must be ready. `None` means that the launch has no deadline.
+        until: Option<Moment>,
+        /// How the monitor and the process are connected.
+        wiring: Wiring,
+        /// The number of channels, the monitor included.
+        channels: usize,
+    },
+    /// The caller ends the run by this policy.
+    Shutdown(Shutdown),
+    /// The caller ends the run with SIGKILL, or disconnects from a machine that it did not launch.
+    Kill,
+    /// The caller leaves the machine running.
+    Detach,
+    /// The caller no longer waits for a process that survived SIGKILL.
+    Abandon,
+    /// Something happened to the process.
+    Process(ProcessEvent),
+    /// Something happened to the monitor.
+    Link(LinkEvent),
+    /// A channel, possibly the monitor, reached its end.
+    ChannelClosed,
+    /// QEMU accepted a `quit`, whoever sent it.
+    QuitAccepted,
+    /// QEMU refused the command of the current rung of the shutdown ladder.
+    RungRefused,
+    /// The host could not send this signal.
+    SignalRefused(Signal),
+    /// The host read the end of the log.
+    LogRead,
+    /// The host removed what it had prepared.
+    Removed,
+    /// Time passed.
+    TimePassed,
+}
+
+/// An output of a lifecycle: an order to the host or the session, or a transition that the machine announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "the machine carries out each")]
+pub enum Output {
+    /// Prepare what the process needs.
+    Prepare,
+    /// Start the process.
+    Spawn,
+    /// Open all channels.
+    Open,
+    /// The machine is ready.
+    Ready,
+    /// The machine was launched by an earlier program: events may have been missed.
+    Gap,
+    /// Do what this rung of the shutdown ladder does.
+    Climb(Rung),
+    /// Press the power button once more, unless QEMU has not answered the previous press yet.
+    PressAgain,
+    /// Close the monitor: the process that was to connect to it is dead.
+    HangUp,
+    /// No event can come any more.
+    EventsClosed,
+    /// Close the channels that are open.
+    Close,
+    /// Leave the process and what was prepared for it in place.
+    Detach,
+    /// Read the end of the log.
+    ReadLog,
+    /// Remove what was prepared.
+    Remove,
+    /// The run is over.
+    Finish,
+}
