@@ -1,16 +1,14 @@
 //! Decides what follows for the whole machine from news of one of its parts: it carries facts to whom they concern.
 
 use crate::lifecycle;
-use crate::record;
 use crate::session;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Machine;
 use super::outstanding::Answer;
+use super::{Machine, request};
 use crate::command::{Band, Kind, Payload};
 use crate::console::Console;
 use crate::effect::{Effect, Signal, Spawn};
@@ -29,7 +27,10 @@ use crate::{CommandId, Config};
 impl Machine {
     /// Takes news from the world. Whatever is wrong with it comes out as an answer, a notice or the outcome.
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
-        self.told_news(now, &input);
+        self.request(now, input)
+    }
+
+    pub(super) fn take_input(&mut self, now: Moment, input: Input<'_>) {
         self.advance_clock(now);
         if self.outstanding.settle(&input) {
             self.accept(input);
@@ -88,8 +89,11 @@ impl Machine {
     /// So many of the outgoing bytes of a channel were sent. More than are outgoing cannot be, and none on a channel that
     /// is closed.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
+        self.request(self.now, request::Sent { channel, bytes })
+    }
+
+    pub(super) fn take_sent(&mut self, channel: Channel, bytes: usize) {
         let bytes = bytes.min(self.outgoing(channel).len());
-        self.told_sent(channel, bytes);
         match channel {
             Channel::Monitor => self.session.note_sent(bytes),
             Channel::Console(index) => {
@@ -187,7 +191,6 @@ impl Machine {
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
             self.evidence.unanswered += 1;
         }
-        self.said(|| record::Output::answer(id, &answer));
         // Answers come mostly in the order of the commands, so this is mostly the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
         self.answers.insert(place, (id, answer));
@@ -218,10 +221,8 @@ impl Machine {
             }
             lifecycle::Output::Ready => {
                 self.notices.push_back(Notice::Ready);
-                self.said(|| record::Output::Ready);
                 if let Some(Peer::Detached(_)) = self.config.peer {
                     self.notices.push_back(Notice::Gap);
-                    self.said(|| record::Output::Gap);
                 }
             }
             lifecycle::Output::Failed(failure) => {
@@ -331,8 +332,6 @@ impl Machine {
             faults: evidence.faults,
             record: None,
         };
-        self.said(|| record::Output::ended(&outcome));
-        let outcome = Outcome { record: self.record().map(Arc::new), ..outcome };
         self.hung_up = None;
         self.waits.ended(&outcome);
         self.outcome = Some(Box::new(outcome));
