@@ -111,7 +111,7 @@ fn launch(config: Config, options: &Options) -> Result<Result<Vm, LaunchError>, 
     let config = if options.record.is_some() { config.recorded() } else { config };
     let launched = Vm::launch(config);
     if let Err(LaunchError::Failed { outcome, .. }) = &launched {
-        record::write(outcome.record.as_deref().cloned(), options.record.as_deref())?;
+        record::write(outcome.record.as_deref().and_then(|text| text.parse().ok()), options.record.as_deref())?;
     }
     Ok(launched)
 }

@@ -14,6 +14,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     vm.execute("cont")?;
     let outcome = vm.shutdown(Shutdown::default())?;
     let record = outcome.record.ok_or("it was not recorded")?;
-    fs::write(file, record.to_string())?;
+    fs::write(file, &*record)?;
     Ok(())
 }

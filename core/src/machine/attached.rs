@@ -1,9 +1,8 @@
 //! Decides what keeps us from a machine that somebody else launched, and how we leave one.
 
-use super::Machine;
+use super::{Machine, request};
 use crate::fault::{HostFault, Misuse};
-use crate::lifecycle::{self, LaunchFailure, State};
-use crate::record;
+use crate::lifecycle::{self, LaunchFailure};
 use crate::time::Moment;
 use crate::transport::{Address, Peer};
 
@@ -14,14 +13,7 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`]; [`Misuse::Ours`] for one that we launched: that is ended, not left.
     pub fn disconnect(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(
-            now,
-            || record::Input::Disconnect,
-            |machine| match machine.is_attached() {
-                true => machine.end(now, lifecycle::Input::Kill),
-                false => Err(Misuse::Ours),
-            },
-        )
+        self.request(now, request::Disconnect)
     }
 
     /// Leaves a machine that was launched to be [kept](crate::Config::outlive_parent), as it is: the connection is closed,
@@ -32,11 +24,11 @@ impl Machine {
     /// [`Misuse::NotDetachable`] for a machine that ends with us; [`Misuse::NotRunning`] before it runs, and when its end has
     /// begun.
     pub fn detach(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(now, || record::Input::Detach, |machine| machine.leave(now))
+        self.request(now, request::Detach)
     }
 
-    fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
-        if self.config.kept && (self.lifecycle.was_disconnected()) {
+    pub(super) fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
+        if self.config.kept && self.lifecycle.was_disconnected() {
             return Ok(());
         }
         self.check_detachable()?;
@@ -58,11 +50,7 @@ impl Machine {
     /// Leaves this machine in the hardest way there is: kills the process if it is ours, and lets go if it is not. For
     /// drivers that go away; does nothing to a machine that was never launched.
     pub fn abandon(&mut self, now: Moment) {
-        self.told(now, || record::Input::Abandon);
-        if self.state() != State::Idle {
-            self.advance_clock(now);
-            self.step_lifecycle(lifecycle::Input::Kill);
-        }
+        self.request(now, request::Abandon)
     }
 
     /// Whether somebody else launched it.

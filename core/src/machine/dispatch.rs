@@ -3,11 +3,11 @@
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
 use super::outstanding::Completion;
+use super::request::{self, Request};
 use crate::command::{CommandId, Payload};
 use crate::config::Config;
 use crate::console::Console;
@@ -18,7 +18,6 @@ use crate::input::{Channel, Input, Prepared};
 use crate::lifecycle::{self, LinkEvent, ProcessEvent, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Evidence, Outcome};
-use crate::record;
 use crate::session;
 use crate::time::Moment;
 use crate::wire::Encoded;
@@ -26,12 +25,7 @@ use crate::wire::Encoded;
 impl Machine {
     /// Takes an input of the host. Inputs never fail: what is wrong comes out as a reply, a notice or the outcome.
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
-        self.told_news(now, &input);
-        self.advance_clock(now);
-        if self.outstanding.complete(&input) {
-            self.accept(input);
-        }
-        self.time_passed();
+        self.request(now, input);
     }
 
     /// Hands an input to the part that decides.
@@ -77,16 +71,7 @@ impl Machine {
     /// Notes that the host sent so many of the outgoing bytes of a channel. More than are outgoing count as all of
     /// them, and none on a channel that is closed.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
-        let bytes = bytes.min(self.outgoing(channel).len());
-        self.told_sent(channel, bytes);
-        match channel {
-            Channel::Monitor => self.session.note_sent(bytes),
-            Channel::Console(index) => {
-                if let Some(console) = self.consoles.get_mut(index) {
-                    console.input_mut().sent(bytes);
-                }
-            }
-        }
+        self.request(self.now, request::Sent { channel, bytes })
     }
 
     /// A clock that goes back counts as unchanged.
@@ -167,7 +152,6 @@ impl Machine {
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
             self.evidence.unanswered += 1;
         }
-        self.said(|| record::Output::answer(id, &answer));
         // Replies mostly keep the order of the commands, so this is mostly the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
         self.answers.insert(place, (id, answer));
@@ -209,11 +193,9 @@ impl Machine {
             }
             lifecycle::Output::Ready => {
                 self.notices.push_back(Notice::Ready);
-                self.said(|| record::Output::Ready);
             }
             lifecycle::Output::Gap => {
                 self.notices.push_back(Notice::Gap);
-                self.said(|| record::Output::Gap);
             }
             lifecycle::Output::Climb(rung) => self.climb(rung),
             // QEMU hears a press that it has not read yet as late as another behind it, which would only add to the
@@ -278,8 +260,6 @@ impl Machine {
             faults: evidence.faults,
             record: None,
         };
-        self.said(|| record::Output::ended(&outcome));
-        let outcome = Outcome { record: self.record().map(Arc::new), ..outcome };
         self.waits.ended(&outcome);
         self.outcome = Some(Box::new(outcome));
         self.notices.push_back(Notice::Ended);
@@ -287,6 +267,37 @@ impl Machine {
 
     fn console_tail(&self, console: &Console) -> (String, String) {
         (console.name().to_owned(), self.last_words(console.since(0)))
+    }
+}
+
+/// [`Machine::handle`].
+impl Request for Input<'_> {
+    type Response = ();
+
+    fn apply(self, machine: &mut Machine, now: Moment) {
+        machine.advance_clock(now);
+        if machine.outstanding.complete(&self) {
+            machine.accept(self);
+        }
+        machine.time_passed();
+    }
+}
+
+/// [`Machine::sent`].
+impl Request for request::Sent {
+    type Response = ();
+
+    fn apply(self, machine: &mut Machine, now: Moment) {
+        machine.advance_clock(now);
+        let bytes = self.bytes.min(machine.outgoing(self.channel).len());
+        match self.channel {
+            Channel::Monitor => machine.session.note_sent(bytes),
+            Channel::Console(index) => {
+                if let Some(console) = machine.consoles.get_mut(index) {
+                    console.input_mut().sent(bytes);
+                }
+            }
+        }
     }
 }
 

@@ -1,34 +1,33 @@
-//! Composes a machine of its parts, and decides what can be asked of it.
+//! Machine: its parts, and what a request does to them.
 
 mod attached;
 mod debug;
 mod dispatch;
 mod outstanding;
 mod queries;
-mod recorded;
+mod recording;
+mod request;
 mod subscriptions;
+mod verbs;
 mod waiting;
 
-use crate::record;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::marker::PhantomData;
 
-use crate::command::{Command, CommandId, Line, Payload, Raw, Ticket};
+use crate::command::{CommandId, Payload};
 use crate::command_line::CommandLine;
 use crate::config::{Config, Dialect};
 use crate::console::Console;
-use crate::descriptor::Descriptor;
 use crate::effect::Effect;
 use crate::error::CommandError;
 use crate::event::{History, Subscriptions};
 use crate::fault::Misuse;
 use crate::input::Prepared;
-use crate::lifecycle::{self, Lifecycle, Shutdown, State};
+use crate::lifecycle::{self, Lifecycle, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
-use crate::record::{Issued, Recorder};
+use crate::record::Recorder;
 use crate::session::{self, Session};
 use crate::time::{Deadline, Moment};
 use crate::transport::Monitor;
@@ -68,7 +67,7 @@ pub struct Machine {
     now: Moment,
     /// Reused, so that the outputs of a session cost no allocation.
     outputs: Vec<session::Output>,
-    pub(crate) recorder: Option<Box<Recorder>>,
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Machine {
@@ -109,19 +108,6 @@ impl Machine {
         })
     }
 
-    // Requests: refused at once and without effect, or accepted.
-
-    /// Begins a run. A machine that ended can be launched again; nothing of the previous run is left in it but the answers
-    /// that nobody has claimed yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives;
-    /// [`Misuse::UsedUp`] for a connection that was given.
-    pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(now, || record::Input::Launch, |machine| machine.begin(now))
-    }
-
     fn begin(&mut self, now: Moment) -> Result<(), Misuse> {
         if !matches!(self.state(), State::Idle | State::Ended) {
             return Err(Misuse::AlreadyLaunched);
@@ -158,63 +144,6 @@ impl Machine {
         Ok(())
     }
 
-    /// Sends a command, or lets it wait for its turn.
-    ///
-    /// # Errors
-    ///
-    /// A [`Misuse`] when there is no monitor to send it to, or when it is not a command.
-    pub fn execute<C: Command>(&mut self, now: Moment, command: &C, deadline: Deadline) -> Result<Ticket<C>, Misuse> {
-        let id = self.send(now, &Encoded::command(command)?, deadline)?;
-        Ok(Ticket { id, reads: PhantomData })
-    }
-
-    /// Sends a command that the caller wrote as a JSON object without an `id`.
-    ///
-    /// # Errors
-    ///
-    /// As [`execute`](Self::execute).
-    pub fn execute_raw(&mut self, now: Moment, object: &[u8], deadline: Deadline) -> Result<Ticket<Raw>, Misuse> {
-        let id = self.send(now, &Encoded::raw(object)?, deadline)?;
-        Ok(Ticket { id, reads: PhantomData })
-    }
-
-    /// Sends a command together with a descriptor (`getfd`, `add-fd`), in one step. Commands that carry one wait for
-    /// each other, since QEMU keeps only the descriptor that came last.
-    ///
-    /// # Errors
-    ///
-    /// As [`execute`](Self::execute).
-    pub fn execute_with_fd<C: Command>(
-        &mut self,
-        now: Moment,
-        command: &C,
-        descriptor: Descriptor,
-        deadline: Deadline,
-    ) -> Result<Ticket<C>, Misuse> {
-        let id = self.send(now, &Encoded::command(command)?.with_descriptor(descriptor), deadline)?;
-        Ok(Ticket { id, reads: PhantomData })
-    }
-
-    /// Sends a line to QEMU's qtest: for a machine that [speaks](Config::speaking) it.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::Line`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
-    pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<Line>, Misuse> {
-        let id = self.send(now, &Encoded::line(line)?, deadline)?;
-        Ok(Ticket { id, reads: PhantomData })
-    }
-
-    /// Sends a command that is encoded already.
-    ///
-    /// # Errors
-    ///
-    /// A [`Misuse`] when there is no monitor to send it to, or too many commands wait.
-    pub fn send(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
-        let told = || record::Input::Execute(Issued::new(command, deadline));
-        self.asked_for_number(now, told, |machine| machine.issue(now, command, deadline), |id| id.0)
-    }
-
     fn issue(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
         self.require_run()?;
         if self.config.monitor == Monitor::None {
@@ -236,16 +165,6 @@ impl Machine {
         Ok(id)
     }
 
-    /// Types on a console.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::UnknownConsole`], [`Misuse::ConsoleInputFull`], and the lack of a machine that lives.
-    pub fn console_write(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
-        let told = || record::Input::Type { console: console.into(), text: bytes.to_vec() };
-        self.asked(now, told, |machine| machine.queue_typed(now, console, bytes))
-    }
-
     fn queue_typed(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
         self.require_run()?;
         self.advance_clock(now);
@@ -257,40 +176,6 @@ impl Machine {
         }
         input.writer().extend_from_slice(bytes);
         Ok(())
-    }
-
-    /// Ends the machine by this policy. Does nothing when that is under way already. A machine that somebody else
-    /// launched is told to `quit`, and let go when it does not.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotLaunched`].
-    pub fn shutdown(&mut self, now: Moment, how: Shutdown) -> Result<(), Misuse> {
-        self.asked(now, || record::Input::Shutdown(how), |machine| machine.end(now, lifecycle::Input::Shutdown(how)))
-    }
-
-    /// Ends the machine with SIGKILL.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that somebody else launched.
-    pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
-        self.asked(
-            now,
-            || record::Input::Kill,
-            |machine| match machine.is_attached() {
-                true => Err(Misuse::NotOurs),
-                false => machine.end(now, lifecycle::Input::Kill),
-            },
-        )
-    }
-
-    /// Waits no longer for a process that was killed and does not end: what is left of this run is cleaned up. Does
-    /// nothing in any other state. For drivers that go away.
-    pub fn give_up(&mut self, now: Moment) {
-        self.told(now, || record::Input::GiveUp);
-        self.advance_clock(now);
-        self.step_lifecycle(lifecycle::Input::Abandon);
     }
 
     fn end(&mut self, now: Moment, how: lifecycle::Input) -> Result<(), Misuse> {
@@ -320,9 +205,6 @@ impl Machine {
     /// The next order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
-        if let Some(effect) = &effect {
-            self.said(|| record::Output::order(effect));
-        }
         if effect.is_none() && self.effects.capacity() > 0 {
             // There are some at the ends of a run, and none for as long as it lasts.
             self.effects = VecDeque::new();
@@ -333,25 +215,6 @@ impl Machine {
     /// The next fact that somebody may be waiting for.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
-    }
-
-    /// The answer of a command, once it is there. It is given once.
-    pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
-        self.take(ticket.id).map(|answer| answer.and_then(Payload::reply))
-    }
-
-    /// The answer of a command, unread, once it is there. It is given once.
-    pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
-        let index = self.answers.binary_search_by_key(&id, |(other, _)| *other).ok()?;
-        self.told(self.now, || record::Input::Take(id.0));
-        self.answers.remove(index).map(|(_, answer)| answer)
-    }
-
-    /// Nobody wants the answer of this command any more. Its late reply reaches nobody else.
-    pub fn disown(&mut self, id: CommandId) {
-        self.told(self.now, || record::Input::Disown(id.0));
-        self.answers.retain(|(other, _)| *other != id);
-        self.step_session(session::Input::Disown(id));
     }
 }
 

@@ -1,10 +1,9 @@
 //! Decides what a subscription of events can ask of a machine.
 
-use crate::record;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::Machine;
+use super::request::Things;
+use super::{Machine, request};
 use crate::error::WaitError;
 use crate::event::{Event, SubscriptionId};
 use crate::fault::Misuse;
@@ -37,20 +36,16 @@ impl Machine {
     /// # Ok::<(), qemu_machine_core::Misuse>(())
     /// ```
     pub fn subscribe(&mut self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<SubscriptionId, Misuse> {
-        if self.recorder.is_none() {
-            return self.begin_subscription(from, filter);
-        }
-        let events: Vec<_> = filter.into_iter().collect();
-        let told = record::Input::Subscribe { from: from.clone(), events: events.clone() };
-        self.asked_for_number(self.now, || told, |machine| machine.begin_subscription(from, events), |id| id.0)
+        let mut events = filter.into_iter();
+        self.request(self.now, request::Subscribe { from, events: Things::new(&mut events) })
     }
 
-    fn begin_subscription(
+    pub(super) fn begin_subscription(
         &mut self,
         from: &Mark,
-        filter: impl IntoIterator<Item = Wait>,
+        events: impl Iterator<Item = Wait>,
     ) -> Result<SubscriptionId, Misuse> {
-        let filter = filter.into_iter().map(Wait::into_filter).collect::<Result<Vec<_>, _>>()?;
+        let filter = events.map(Wait::into_filter).collect::<Result<Vec<_>, _>>()?;
         if filter.is_empty() {
             return Err(Misuse::EmptyWait);
         }
@@ -68,10 +63,7 @@ impl Machine {
 
     /// The oldest event in the queue of a subscription. It is given once.
     pub fn next_event(&mut self, id: SubscriptionId) -> Option<Event> {
-        let event = self.subscriptions.pop(id)?;
-        self.told(self.now, || record::Input::Next(id.0));
-        self.said(|| record::Output::Event(event.to_string()));
-        Some(event)
+        self.request(self.now, request::NextEvent(id))
     }
 
     /// How many events a subscription wanted and lost in this run, because its queue was full.
@@ -91,7 +83,10 @@ impl Machine {
 
     /// Ends a subscription. Its queue is dropped, and a wait for nothing else is over.
     pub fn unsubscribe(&mut self, id: SubscriptionId) {
-        self.told(self.now, || record::Input::Unsubscribe(id.0));
+        self.request(self.now, request::Unsubscribe(id))
+    }
+
+    pub(super) fn end_subscription(&mut self, id: SubscriptionId) {
         self.subscriptions.end(id);
         self.waits.unsubscribed(&self.subscriptions);
         self.announce_waits();

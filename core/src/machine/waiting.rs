@@ -1,9 +1,9 @@
 //! Decides what can be waited for on a machine, and gives what a wait found.
 
-use crate::record;
 use alloc::vec::Vec;
 
-use super::Machine;
+use super::request::Things;
+use super::{Machine, request};
 use crate::error::WaitError;
 use crate::fault::Misuse;
 use crate::lifecycle::State;
@@ -25,19 +25,15 @@ impl Machine {
         things: impl IntoIterator<Item = Wait>,
         deadline: Deadline,
     ) -> Result<WaitId, Misuse> {
-        if self.recorder.is_none() {
-            return self.begin_to_wait(now, from, things, deadline);
-        }
-        let things: Vec<_> = things.into_iter().collect();
-        let told = record::Input::Wait { from: from.clone(), things: things.clone(), within: deadline };
-        self.asked_for_number(now, || told, |machine| machine.begin_to_wait(now, from, things, deadline), |id| id.0)
+        let mut things = things.into_iter();
+        self.request(now, request::BeginWait { from, things: Things::new(&mut things), deadline })
     }
 
-    fn begin_to_wait(
+    pub(super) fn begin_to_wait(
         &mut self,
         now: Moment,
         from: &Mark,
-        things: impl IntoIterator<Item = Wait>,
+        things: impl Iterator<Item = Wait>,
         deadline: Deadline,
     ) -> Result<WaitId, Misuse> {
         if self.state() == State::Idle {
@@ -45,7 +41,7 @@ impl Machine {
         }
         self.advance_clock(now);
         let from = &from.not_before(&self.run_start);
-        let items = things.into_iter().map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
+        let items = things.map(|thing| self.resolve(thing, from)).collect::<Result<Vec<_>, _>>()?;
         if items.is_empty() {
             return Err(Misuse::EmptyWait);
         }
@@ -104,15 +100,11 @@ impl Machine {
 
     /// What a wait found, once it is over. It is given once.
     pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
-        let over = self.waits.claim(id)?;
-        self.told(self.now, || record::Input::Claim(id.0));
-        self.said(|| record::Output::found(&over));
-        Some(over)
+        self.request(self.now, request::ClaimWait(id))
     }
 
     /// Nobody waits for this any more.
     pub fn forget(&mut self, id: WaitId) {
-        self.told(self.now, || record::Input::Forget(id.0));
-        self.waits.forget(id);
+        self.request(self.now, request::DisownWait(id))
     }
 }

@@ -2,7 +2,7 @@
 
 mod cause;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,7 +12,6 @@ use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::Rung;
-use crate::record::Record;
 use crate::text::printable;
 
 pub use cause::Cause;
@@ -26,7 +25,7 @@ pub(crate) use cause::Evidence;
 ///
 /// There is no error for an end: not for one that came by itself, nor for a shutdown that needed SIGKILL, as there is in
 /// QEMU's Python class. [`cause`](Self::cause) and [`rungs`](Self::rungs) tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
     /// Who or what ended it.
@@ -48,8 +47,8 @@ pub struct Outcome {
     pub command_line: CommandLine,
     /// What the host failed to do on the way, above all: what could not be removed.
     pub faults: Vec<HostFault>,
-    /// What the machine was told and said, if it was [recorded](crate::Config::recorded).
-    pub record: Option<Arc<Record>>,
+    /// The record of the machine up to this end, as lines of JSON. `None` means that it was not recorded.
+    pub record: Option<Arc<str>>,
 }
 
 impl Outcome {
@@ -106,6 +105,25 @@ impl Outcome {
             return Ok(());
         }
         write!(f, "\n  command: {}", self.command_line)
+    }
+}
+
+/// The fields, with the length of the record instead of its text, which may be megabytes.
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, exit, rungs, last_events, unanswered, log, consoles, command_line, faults, record } = self;
+        f.debug_struct("Outcome")
+            .field("cause", cause)
+            .field("exit", exit)
+            .field("rungs", rungs)
+            .field("last_events", last_events)
+            .field("unanswered", unanswered)
+            .field("log", log)
+            .field("consoles", consoles)
+            .field("command_line", command_line)
+            .field("faults", faults)
+            .field("record", &record.as_ref().map(|text| format_args!("{} bytes", text.len()).to_string()))
+            .finish()
     }
 }
 

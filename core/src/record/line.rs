@@ -2,23 +2,21 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-use alloc::{format, vec};
 
 use serde::{Deserialize, Serialize};
 
-use super::as_text;
-use crate::command::{Band, CommandId, Kind, Payload};
+use super::text::as_text;
+use crate::command::{Band, Kind};
 use crate::config::Config;
-use crate::effect::{Effect, Signal};
-use crate::error::{CommandError, WaitError};
+use crate::descriptor::Descriptor;
+use crate::effect::Signal;
 use crate::fault::HostFault;
 use crate::input::{self, Channel, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
-use crate::outcome::Outcome;
 use crate::time::{Deadline, Moment};
-use crate::wait::{Found, Hit, Mark, Wait};
+use crate::wait::{Mark, Wait};
 use crate::wire::Encoded;
 
 /// One line: when, and what.
@@ -59,6 +57,9 @@ pub(crate) enum Entry {
     Dropped(u64),
 }
 
+/// The version of this crate: a record is promised to be read by the one that wrote it alone.
+pub(super) const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What there is before anything is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Beginning {
@@ -69,7 +70,7 @@ pub(crate) struct Beginning {
 
 impl Beginning {
     pub(crate) fn of(config: &Config) -> Self {
-        Self { version: super::THIS_VERSION.to_owned(), config: config.clone() }
+        Self { version: THIS_VERSION.to_owned(), config: config.clone() }
     }
 }
 
@@ -80,7 +81,7 @@ impl Beginning {
 pub(crate) enum Input {
     Launch,
     Execute(Issued),
-    Type {
+    ConsoleWrite {
         console: String,
         #[serde(with = "as_text")]
         text: Vec<u8>,
@@ -99,10 +100,10 @@ pub(crate) enum Input {
     Take(u64),
     Disown(u64),
     /// What a wait found was taken away.
-    Claim(u64),
-    Forget(u64),
+    ClaimWait(u64),
+    DisownWait(u64),
     /// An event was taken out of the queue of a subscription.
-    Next(u64),
+    NextEvent(u64),
     Shutdown(Shutdown),
     Kill,
     Disconnect,
@@ -157,6 +158,15 @@ impl Issued {
     }
 }
 
+/// The command, with a descriptor of nothing where it had one.
+impl From<&Issued> for Encoded {
+    fn from(issued: &Issued) -> Self {
+        let Issued { text, band, kind, descriptor, within: _ } = issued;
+        let descriptor = descriptor.then(|| Descriptor::new(()));
+        Self { body: text.clone().into(), band: *band, kind: *kind, descriptor }
+    }
+}
+
 /// What a machine says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -164,7 +174,7 @@ pub(crate) enum Output {
     /// The request got this number.
     Number(u64),
     Refused(String),
-    Order(String),
+    Effect(String),
     Ready,
     Gap,
     Answer {
@@ -227,79 +237,6 @@ impl Input {
             Self::RemoveFailed(fault) => input::Input::Removed(Err(fault.clone())),
             Self::TimePassed => input::Input::TimePassed,
             _ => return None,
-        })
-    }
-}
-
-impl Input {
-    /// Whether it is a request that is told with a moment.
-    pub(crate) fn has_moment(&self) -> bool {
-        !matches!(
-            self,
-            Self::Subscribe { .. }
-                | Self::Unsubscribe(_)
-                | Self::Take(_)
-                | Self::Disown(_)
-                | Self::Claim(_)
-                | Self::Forget(_)
-                | Self::Next(_)
-                | Self::Sent { .. }
-        )
-    }
-}
-
-impl Output {
-    /// The order that was given.
-    ///
-    /// The arguments of a command line stand there without quotes: hiding a secret must not change where they are needed.
-    pub(crate) fn order(effect: &Effect) -> Self {
-        Self::Order(match effect {
-            Effect::Prepare(_) => "prepare".to_owned(),
-            Effect::Spawn(spawn) => {
-                let mut words = vec!["spawn".to_owned()];
-                words.extend(spawn.arguments.iter().map(|argument| crate::text::lossy(argument)));
-                words.join(" ")
-            }
-            Effect::Open(channel) => format!("open {channel}"),
-            Effect::Close(channel) => format!("close {channel}"),
-            Effect::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
-            Effect::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
-            Effect::ReadLog { limit } => format!("read the last {limit} bytes of the log"),
-            Effect::Detach => "release".to_owned(),
-            Effect::Remove => "remove".to_owned(),
-        })
-    }
-
-    /// How a command was answered.
-    pub(crate) fn answer(id: CommandId, answer: &Result<Payload, CommandError>) -> Self {
-        match answer {
-            Ok(payload) => Self::Answer { id: id.0, reply: payload.as_bytes().to_vec() },
-            Err(error) => Self::Failure { id: id.0, problem: error.to_string() },
-        }
-    }
-
-    /// How the run ended, without the command line, which is in the first line.
-    pub(crate) fn ended(outcome: &Outcome) -> Self {
-        let exit = outcome.exit.map(|exit| format!("; {exit}")).unwrap_or_default();
-        let unanswered = match outcome.unanswered {
-            0 => String::new(),
-            count => format!("; commands without a reply: {count}"),
-        };
-        Self::Ended(format!("{}{exit}{unanswered}", outcome.cause))
-    }
-
-    /// What a wait came to.
-    pub(crate) fn found(over: &Result<Hit, WaitError>) -> Self {
-        Self::Found(match over {
-            Ok(Hit { index, found, .. }) => match found {
-                Found::Event(event) => format!("{index}: {event}"),
-                Found::Queued(_) => format!("{index}: an event in its queue"),
-                // What it is follows from what the console printed, and may be all of that.
-                Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
-                Found::End(outcome) => format!("{index}: {}", outcome.cause),
-            },
-            Err(WaitError::Ended(outcome)) => format!("the machine ended first: {}", outcome.cause),
-            Err(error) => error.to_string(),
         })
     }
 }

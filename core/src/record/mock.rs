@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Entry, Line, Record};
+use super::line::{Entry, Line};
+use super::lines::Record;
 use crate::input::Channel;
 use crate::wire::{Frame, Framer};
 

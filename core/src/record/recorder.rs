@@ -4,7 +4,8 @@ use crate::record;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Entry, Line, Record};
+use super::line::{Entry, Line};
+use super::lines::Record;
 use crate::time::Moment;
 use crate::wait::Wait;
 
@@ -34,7 +35,7 @@ impl Recorder {
         Self { head, tail, dropped: 0, room, held: 0, limit: limit - room }
     }
 
-    pub(crate) fn add(&mut self, at: Moment, entry: Entry) {
+    fn add(&mut self, at: Moment, entry: Entry) {
         let line = Line { at, entry };
         let weight = line.weight();
         if weight <= self.room && self.tail.is_empty() && self.dropped == 0 {
@@ -49,6 +50,11 @@ impl Recorder {
             self.held -= oldest.weight();
             self.dropped += 1;
         }
+    }
+
+    /// Adds lines of one moment.
+    pub(crate) fn extend(&mut self, at: Moment, entries: impl IntoIterator<Item = Entry>) {
+        entries.into_iter().for_each(|entry| self.add(at, entry));
     }
 
     pub(crate) fn record(&self) -> Record {
@@ -90,13 +96,13 @@ impl Line {
                 | record::Input::LogRead(bytes),
             ) => bytes.len(),
             Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
-            Entry::Input(record::Input::Type { console, text }) => console.len() + text.len(),
+            Entry::Input(record::Input::ConsoleWrite { console, text }) => console.len() + text.len(),
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {
                 things.iter().map(Wait::weight).sum()
             }
             Entry::Output(record::Output::Answer { reply, .. }) => reply.len(),
             Entry::Output(
-                record::Output::Order(text)
+                record::Output::Effect(text)
                 | record::Output::Refused(text)
                 | record::Output::Found(text)
                 | record::Output::Event(text)

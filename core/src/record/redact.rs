@@ -2,7 +2,6 @@
 //! wherever it was told, and what was said is said again.
 
 use crate::record;
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,9 +9,10 @@ use alloc::vec::Vec;
 
 use serde_json::Value;
 
+use super::line::{Entry, Line};
+use super::lines::Record;
 use super::mask::{Kind, Secrets, hide_named};
 use super::text::{digits, undigits};
-use super::{Entry, Line, Record, Recorder};
 use crate::input::Channel;
 use crate::machine::Machine;
 
@@ -122,11 +122,13 @@ impl Record {
         let gap = self.lines.iter().position(|line| matches!(line.entry, Entry::Dropped(_)));
         let whole = gap.unwrap_or(self.lines.len());
         let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return };
-        let Ok(mut machine) = Machine::new(beginning.config.clone()) else { return };
-        machine.recorder = Some(Box::new(Recorder::unbounded(first.clone())));
-        self.lines[1..whole].iter().for_each(|line| machine.live_again(line));
-        let Some(lived) = machine.recorder.take() else { return };
-        self.lines.splice(..whole, lived.record().lines);
+        let Ok(mut machine) = Machine::at_first_line(beginning, first) else { return };
+        for line in &self.lines[1..whole] {
+            if let Entry::Input(input) = &line.entry {
+                machine.repeat(line.at, input);
+            }
+        }
+        self.lines.splice(..whole, machine.lines_from(0).iter().cloned());
     }
 }
 
@@ -146,7 +148,7 @@ impl Line {
         match &mut self.entry {
             Entry::Input(record::Input::Received { from, bytes }) => Some((Stream::Received(*from), bytes)),
             Entry::Input(record::Input::Sent { to, bytes }) => Some((Stream::Sent(*to), bytes)),
-            Entry::Input(record::Input::Type { console, text }) => Some((Stream::Typed(console.clone()), text)),
+            Entry::Input(record::Input::ConsoleWrite { console, text }) => Some((Stream::Typed(console.clone()), text)),
             _ => None,
         }
     }

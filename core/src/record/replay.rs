@@ -1,19 +1,12 @@
 //! Decides how a recorded run is lived again, and what it means that it comes out otherwise.
 
-use crate::record;
-use alloc::boxed::Box;
 use alloc::string::String;
 
-use super::{Entry, Issued, Line, Record, Recorder, THIS_VERSION, words_of};
-use crate::command::CommandId;
-use crate::descriptor::Descriptor;
-use crate::event::SubscriptionId;
+use super::line::{Entry, Line, THIS_VERSION};
+use super::lines::{Record, words_of};
 use crate::fault::Misuse;
 use crate::machine::Machine;
 use crate::text::{excerpt, printable};
-use crate::time::Moment;
-use crate::wait::WaitId;
-use crate::wire::Encoded;
 
 /// Why a record could not be replayed to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,19 +59,18 @@ impl Record {
             return Err(Diverged::NoBeginning);
         };
         let refused = |misuse| Diverged::Config { misuse, written_by: self.other_version() };
-        let mut machine = Machine::new(beginning.config.clone()).map_err(refused)?;
-        machine.recorder = Some(Box::new(Recorder::unbounded(first.clone())));
+        let mut machine = Machine::at_first_line(beginning, first).map_err(refused)?;
         let mut line = 1;
         while let Some(next) = self.lines.get(line) {
-            if let Entry::Dropped(count) = next.entry {
-                return Err(Diverged::Dropped { line, count });
+            match &next.entry {
+                Entry::Dropped(count) => return Err(Diverged::Dropped { line, count: *count }),
+                Entry::Input(input) => machine.repeat(next.at, input),
+                // Without an input before it, nothing can come out: this is the first difference.
+                Entry::Output(_) | Entry::Machine(_) => {}
             }
-            machine.live_again(next);
-            let said = machine.recorder.as_ref().map(|recorder| recorder.since(line)).unwrap_or_default();
-            line = self.compare(line, said)?;
+            line = self.compare(line, machine.lines_from(line))?;
         }
-        let limit = beginning.config.limits.record;
-        machine.recorder.iter_mut().for_each(|recorder| recorder.bound(limit));
+        machine.bound_record();
         Ok(machine)
     }
 
@@ -108,61 +100,5 @@ impl Record {
     fn other_version(&self) -> Option<String> {
         let Some(Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return None };
         (beginning.version != THIS_VERSION).then(|| printable(&excerpt(beginning.version.as_bytes())))
-    }
-}
-
-impl Machine {
-    /// Does what a line says. What it says by itself is compared, not done; but an order is given when it is asked for.
-    pub(super) fn live_again(&mut self, line: &Line) {
-        match &line.entry {
-            Entry::Input(told) => match told.as_input() {
-                Some(input) => self.handle(line.at, input),
-                None => self.ask_again(line.at, told),
-            },
-            Entry::Output(record::Output::Order(_)) => {
-                self.advance_clock(line.at);
-                drop(self.poll_effect());
-            }
-            Entry::Output(_) | Entry::Machine(_) | Entry::Dropped(_) => {}
-        }
-        while self.poll_notice().is_some() {}
-    }
-
-    /// A request that is refused says so in the record. Those without a moment of their own come at the latest that was
-    /// told, which was perhaps that of news that changed nothing else.
-    fn ask_again(&mut self, now: Moment, told: &record::Input) {
-        if !told.has_moment() {
-            self.advance_clock(now);
-        }
-        match told {
-            record::Input::Launch => drop(self.launch(now)),
-            record::Input::Execute(issued) => drop(self.send(now, &Encoded::from(issued), issued.within)),
-            record::Input::Type { console, text } => drop(self.console_write(now, console, text)),
-            record::Input::Wait { from, things, within } => drop(self.wait(now, from, things.iter().cloned(), *within)),
-            record::Input::Subscribe { from, events } => drop(self.subscribe(from, events.iter().cloned())),
-            record::Input::Unsubscribe(id) => self.unsubscribe(SubscriptionId(*id)),
-            record::Input::Take(id) => drop(self.take(CommandId(*id))),
-            record::Input::Disown(id) => self.disown(CommandId(*id)),
-            record::Input::Claim(id) => drop(self.claim_wait(WaitId(*id))),
-            record::Input::Forget(id) => self.forget(WaitId(*id)),
-            record::Input::Next(id) => drop(self.next_event(SubscriptionId(*id))),
-            record::Input::Shutdown(how) => drop(self.shutdown(now, *how)),
-            record::Input::Kill => drop(self.kill(now)),
-            record::Input::Disconnect => drop(self.disconnect(now)),
-            record::Input::Detach => drop(self.detach(now)),
-            record::Input::GiveUp => self.give_up(now),
-            record::Input::Abandon => self.abandon(now),
-            record::Input::Sent { to, bytes } => self.sent(*to, bytes.len()),
-            // The rest is news.
-            _ => {}
-        }
-    }
-}
-
-impl From<&Issued> for Encoded {
-    fn from(issued: &Issued) -> Self {
-        let Issued { text, band, kind, descriptor, .. } = issued;
-        let descriptor = descriptor.then(|| Descriptor::new(()));
-        Self { body: text.clone().into(), band: *band, kind: *kind, descriptor }
     }
 }

@@ -7,7 +7,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Entry, Line, Record};
+use super::line::{Entry, Line};
+use super::lines::Record;
 use crate::input::Channel;
 use crate::text::{excerpt, lossy, printable};
 
@@ -72,11 +73,11 @@ fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
             let end = if issued.kind.line { "" } else { "}" };
             format!("execute {}{end}", lossy(&issued.text))
         }
-        record::Input::Type { console, text } => format!("type on {console}: {}", lossy(text)),
+        record::Input::ConsoleWrite { console, text } => format!("type on {console}: {}", lossy(text)),
         record::Input::Wait { things, .. } => format!("wait for {}", join(things)),
         record::Input::Subscribe { events, .. } => format!("listen for {}", join(events)),
         record::Input::Disown(id) => format!("give up command {id}"),
-        record::Input::Forget(id) => format!("give up wait {id}"),
+        record::Input::DisownWait(id) => format!("give up wait {id}"),
         record::Input::Unsubscribe(id) => format!("end subscription {id}"),
         record::Input::Shutdown(_) => "shut down".to_string(),
         record::Input::Kill => "kill".to_string(),
@@ -119,7 +120,7 @@ fn tell_said(said: &record::Output) -> Option<String> {
         // Of interest to a replay only.
         record::Output::Number(_) => return None,
         record::Output::Refused(why) => format!("refused: {why}"),
-        record::Output::Order(what) => format!("order: {what}"),
+        record::Output::Effect(what) => format!("effect: {what}"),
         record::Output::Ready => "ready".to_string(),
         record::Output::Gap => "events may have been missed before".to_string(),
         record::Output::Answer { id, reply } => format!("command {id}: {}", lossy(reply)),

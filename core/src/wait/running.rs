@@ -123,6 +123,19 @@ impl Waits {
         Some(self.over.swap_remove(index).1)
     }
 
+    /// Whether it can be claimed.
+    pub(crate) fn is_over(&self, id: WaitId) -> bool {
+        self.over.iter().any(|(other, _)| *other == id)
+    }
+
+    /// The outcomes in what was found and not claimed.
+    pub(crate) fn outcomes_mut(&mut self) -> impl Iterator<Item = &mut Outcome> {
+        self.over.iter_mut().filter_map(|(_, result)| match result {
+            Ok(Hit { found: Found::End(outcome), .. }) | Err(WaitError::Ended(outcome)) => Some(&mut **outcome),
+            _ => None,
+        })
+    }
+
     pub(crate) fn forget(&mut self, id: WaitId) {
         self.pending.retain(|wait| wait.id != id);
         self.over.retain(|(other, _)| *other != id);

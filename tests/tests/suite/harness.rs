@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use qemu_machine_blocking::{Events, Vm};
+use qemu_machine_core::record::Record;
 use qemu_machine_core::{
     COMMAND_WITHIN, CommandError, Config, Deadline, Event, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown,
     State, Value, Wait, WaitError, session::Counters,
@@ -139,7 +140,8 @@ impl Transcript {
 
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
         // Of floods the middle was dropped.
-        let whole = outcome.record.as_ref().filter(|record| record.dropped() == 0);
+        let record = outcome.record.as_deref().map(|text| text.parse::<Record>().expect("what we wrote"));
+        let whole = record.filter(|record| record.dropped() == 0);
         if let Some(Err(diverged)) = whole.map(|record| record.replay()) {
             panic!("the run does not replay: {diverged}");
         }

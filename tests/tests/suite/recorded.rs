@@ -18,11 +18,6 @@ fn ask<H: Harness>(machine: &mut H) -> Vec<Result<Value, String>> {
     QUESTIONS.iter().map(|question| machine.execute(question, LONG).map_err(|error| error.to_string())).collect()
 }
 
-/// The record as it is after it was stored.
-fn stored(record: &Record) -> Record {
-    record.to_string().parse().expect("it was written by us")
-}
-
 fn a_real_run_replays_and_is_played_without_a_qemu<H: Harness>() {
     let image = ImageFile::create().expect("the image can be written");
     let config = Config::new(qemu()).args(["-accel", "tcg"]).args(guest::arguments(image.path())).serial("tty");
@@ -33,7 +28,7 @@ fn a_real_run_replays_and_is_played_without_a_qemu<H: Harness>() {
     assert!(answers.iter().filter(|answer| answer.is_ok()).count() == 4, "{answers:?}");
     let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
 
-    let record = stored(&outcome.record.clone().expect("it is recorded"));
+    let record: Record = outcome.record.as_deref().expect("it is recorded").parse().expect("we wrote it");
     let replayed = record.replay().expect("the same run");
     assert_eq!(replayed.outcome().map(ToString::to_string), Some(outcome.to_string()));
 
@@ -50,7 +45,7 @@ fn a_launch_that_failed_can_be_read_and_replayed<H: Harness>() {
     let config = Config::new(qemu()).args(["-device", "no-such-device", "-name", "g4711"]).recorded();
     let error = H::launch(config).map(drop).expect_err("there is no such device");
     let LaunchError::Failed { outcome, .. } = &error else { panic!("{error}") };
-    let mut record = stored(outcome.record.as_deref().expect("it is recorded"));
+    let mut record: Record = outcome.record.as_deref().expect("it is recorded").parse().expect("we wrote it");
     assert_eq!(record.redact("g4711"), Ok(1), "the configuration");
     let timeline = record.timeline().to_string();
     assert!(timeline.contains("'no-such-device' is not a valid device model name"), "{timeline}");
