@@ -1,4 +1,4 @@
-//! Decides what an event is.
+//! Events: what QEMU reports by itself, the history, subscriptions and patterns.
 
 mod filter;
 mod history;
@@ -14,8 +14,6 @@ use core::ops::{Deref, Range};
 
 use bytes::Bytes;
 use serde::Deserialize;
-
-use queue::Queue;
 
 pub(crate) use filter::Filter;
 pub use history::History;
@@ -34,7 +32,10 @@ pub struct Event {
     data: Option<Range<usize>>,
 }
 
-/// What few ask for, and what is read when they do.
+/// A full queue of events grows by one part in so many, so that its memory does not double.
+const QUEUE_GROWTH: usize = 4;
+
+/// The members of an event that few callers ask for, read on demand.
 #[derive(Default, Deserialize)]
 struct Stamped {
     #[serde(default)]
@@ -81,7 +82,7 @@ pub struct Timestamp {
 impl Event {
     /// How many bytes of memory an event that is kept takes beside those of its message: its place in a queue, with the
     /// room that the queue has to grow, and what an allocator and its counts add. Bounds of events count them.
-    pub const OVERHEAD: usize = size_of::<Self>() + size_of::<Self>() / Queue::GROWS_BY + 4 * size_of::<usize>();
+    pub const OVERHEAD: usize = size_of::<Self>() + size_of::<Self>() / QUEUE_GROWTH + 4 * size_of::<usize>();
 
     /// Payloads below this size are copied out of the received buffer when they are kept: a slice of it would keep
     /// the whole buffer alive.

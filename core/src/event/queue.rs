@@ -1,8 +1,8 @@
-//! Decides which events fall out when there are more than fit a bound.
+//! Queue of events, bounded in bytes: the oldest are dropped.
 
 use alloc::collections::VecDeque;
 
-use super::Event;
+use super::{Event, QUEUE_GROWTH};
 
 /// Events in their order, as many of the latest as fit a bound in bytes of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,9 +13,6 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A queue that is full grows by one part in so many: what is bounded is not to double.
-    pub(crate) const GROWS_BY: usize = 4;
-
     /// A queue of at most `limit` bytes. The latest event stays even when it is larger.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, ..Self::default() }
@@ -29,7 +26,7 @@ impl Queue {
             fell_out += 1;
         }
         if self.events.len() == self.events.capacity() {
-            self.events.reserve_exact(1 + self.events.len() / Self::GROWS_BY);
+            self.events.reserve_exact(1 + self.events.len() / QUEUE_GROWTH);
         }
         self.events.push_back(event);
         fell_out

@@ -12,6 +12,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::in_flight::Owner;
+use super::sync::Sync;
 use super::{Session, Stage};
 use crate::command::Payload;
 use crate::time::Moment;
@@ -23,28 +24,6 @@ const DELIMITER: u8 = 0xFF;
 /// How long an answer may take before the agent is asked again. One that was not there yet when we asked may have
 /// lost the question: what is written to its port before it opens it need not arrive.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// How far a guest agent is in step with us.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sync {
-    /// The number that was asked for last.
-    number: u64,
-    /// Its answer is due.
-    due: bool,
-    /// When it was asked for.
-    asked: Moment,
-    /// The delimiter came, and the next line is an answer.
-    delimited: bool,
-    /// It was in step once: the handshake is over.
-    once: bool,
-}
-
-impl Sync {
-    /// The agent reads numbers as signed ones; the lowest bits leave room to count on.
-    pub(super) fn new(nonce: u64) -> Self {
-        Self { number: nonce >> 16 << 8, ..Self::default() }
-    }
-}
 
 impl Session {
     /// Asks, and takes nothing for an answer to anything else until it is answered.

@@ -3,7 +3,6 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::write;
 use crate::command::{Band, CommandId, Kind};
 use crate::config::Dialect;
 use crate::descriptor::Descriptor;
@@ -11,6 +10,7 @@ use crate::error::Progress;
 use crate::fault::Misuse;
 use crate::outbox::Outbox;
 use crate::time::Moment;
+use crate::wire::encode;
 
 /// The commands that have no reply yet: those on the wire, and those that wait to go there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -352,5 +352,14 @@ impl InFlight {
                 answer(id, progress);
             }
         }
+    }
+}
+
+/// Writes a command with its end.
+fn write(body: &[u8], id: u16, dialect: Dialect, out: &mut Vec<u8>) {
+    out.extend_from_slice(body);
+    match dialect {
+        Dialect::Qmp | Dialect::GuestAgent => encode::end(id, out),
+        Dialect::Qtest => out.push(b'\n'),
     }
 }

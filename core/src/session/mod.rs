@@ -1,14 +1,15 @@
 //! Decides how one conversation goes: greeting, capabilities negotiation, commands and their replies, the end.
 
 mod agent;
+mod heartbeat;
 mod in_flight;
 mod io;
 mod liveness;
 mod qtest;
 mod receive;
+mod sync;
 
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use crate::command::Band;
 use crate::config::{Dialect, Limits};
@@ -19,13 +20,13 @@ use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
 use crate::text::lossy;
 use crate::time::Moment;
-use crate::wire::{Encoded, Framer, Greeting, encode};
+use crate::wire::{Encoded, Framer, Greeting};
 
-use agent::Sync;
 pub(crate) use in_flight::Owner;
 use in_flight::{InFlight, PendingCommand, Rules};
 pub use io::{Counters, Input, Output};
 use liveness::Probe;
+use sync::Sync;
 
 /// One conversation with a monitor, as plain data.
 ///
@@ -316,14 +317,5 @@ impl Session {
             (Dialect::GuestAgent | Dialect::Qtest, _) => 1,
         };
         Rules { depth, dialect: self.dialect }
-    }
-}
-
-/// A command as bytes, with its end; here because only [`flight`] ends commands.
-fn write(body: &[u8], id: u16, dialect: Dialect, out: &mut Vec<u8>) {
-    out.extend_from_slice(body);
-    match dialect {
-        Dialect::Qmp | Dialect::GuestAgent => encode::end(id, out),
-        Dialect::Qtest => out.push(b'\n'),
     }
 }
