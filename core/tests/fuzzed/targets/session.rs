@@ -1,11 +1,11 @@
-//! Decides what must be true of conversations: with whoever says whatever, it does not matter how it was cut; with a
-//! peer that keeps the rules, every answer is that of its own command.
+//! Properties of sessions: how the bytes of any peer are cut does not matter, no command has two answers, and with a peer
+//! that keeps the rules every answer is that of its own command.
 
 use core::time::Duration;
-use qemu_machine_core::session;
 
-use qemu_machine_core::session::Session;
-use qemu_machine_core::{Dialect, Limits, Moment};
+use qemu_machine_core::session::{self, Session};
+use qemu_machine_core::wire::Encoded;
+use qemu_machine_core::{CommandId, Dialect, Limits, Moment};
 
 use super::Tape;
 use super::peer;
@@ -23,9 +23,9 @@ pub(super) fn run(data: &[u8]) {
     while !tape.is_empty() {
         steps.push(Step::read(&mut tape));
     }
-    let whole = listen(dialect, limit, &steps, |bytes| vec![bytes]);
-    assert_eq!(listen(dialect, limit, &steps, |bytes| bytes.chunks(1).collect()), whole, "byte by byte");
-    assert_eq!(listen(dialect, limit, &steps, |bytes| cut(bytes, &sizes)), whole, "in pieces");
+    let whole = converse(dialect, limit, &steps, |bytes| vec![bytes]);
+    assert_eq!(converse(dialect, limit, &steps, |bytes| bytes.chunks(1).collect()), whole, "byte by byte");
+    assert_eq!(converse(dialect, limit, &steps, |bytes| cut(bytes, &sizes)), whole, "in pieces");
 }
 
 enum Step<'a> {
@@ -35,6 +35,10 @@ enum Step<'a> {
     Line(&'static str),
     Sync,
     Closed,
+    Execute(&'static str),
+    ExecuteForLadder,
+    /// So many commands before the latest.
+    Disown(u64),
     DisownLadder,
     Pass(u64),
     Sent(usize),
@@ -49,6 +53,8 @@ const LINES: [&str; 6] = [
     "IRQ raise 3",
 ];
 
+const COMMANDS: [&str; 4] = ["stop", "query-status", "quit", "guest-shutdown"];
+
 impl<'a> Step<'a> {
     fn read(tape: &mut Tape<'a>) -> Self {
         match tape.below(9) {
@@ -57,8 +63,13 @@ impl<'a> Step<'a> {
             2 => Self::Received(tape.bytes()),
             3 | 4 => Self::Line(tape.pick(&LINES)),
             5 => Self::Sync,
-            6 if tape.below(8) == 7 => Self::Closed,
-            6 => Self::DisownLadder,
+            6 => match tape.below(8) {
+                0..=2 => Self::Execute(tape.pick(&COMMANDS)),
+                3 => Self::ExecuteForLadder,
+                4 => Self::Disown(tape.below(4) as u64),
+                5 | 6 => Self::DisownLadder,
+                _ => Self::Closed,
+            },
             7 => Self::Pass(u64::from(tape.byte() & 7)),
             _ => Self::Sent(tape.below(200)),
         }
@@ -66,7 +77,7 @@ impl<'a> Step<'a> {
 }
 
 /// All that can be seen of a conversation.
-fn listen(
+fn converse(
     dialect: Dialect,
     limit: usize,
     steps: &[Step<'_>],
@@ -75,10 +86,10 @@ fn listen(
     let mut limits = Limits::default();
     limits.message = limit;
     let mut session = Session::new(&limits).speaking(dialect, 5);
-    let (mut now, mut facts) = (Moment::ORIGIN, Vec::new());
+    let (mut now, mut outputs, mut issued) = (Moment::ORIGIN, Vec::new(), 0);
     for step in steps {
-        let line;
-        let heard = match step {
+        let (line, command);
+        let inputs = match step {
             Step::Opened => vec![session::Input::Opened],
             Step::Nonce(nonce) => vec![session::Input::Nonce(*nonce)],
             // Nothing has no pieces.
@@ -93,6 +104,19 @@ fn listen(
                 cut(&line).into_iter().map(session::Input::Received).collect()
             }
             Step::Closed => vec![session::Input::Closed],
+            Step::Execute(name) => {
+                command = Encoded::command(name).expect("a name is a command");
+                let (id, deadline) = (CommandId::new(issued), Some(now.after(Duration::from_secs(9))));
+                issued += 1;
+                vec![session::Input::Execute { id, command: &command, deadline }]
+            }
+            Step::ExecuteForLadder => {
+                command = Encoded::command(&"quit").expect("a name is a command");
+                vec![session::Input::ExecuteForLadder(&command)]
+            }
+            Step::Disown(before) => {
+                vec![session::Input::Disown(CommandId::new(issued.saturating_sub(before + 1)))]
+            }
             Step::DisownLadder => vec![session::Input::DisownLadder],
             Step::Pass(seconds) => {
                 now = now.after(Duration::from_secs(*seconds));
@@ -103,12 +127,28 @@ fn listen(
                 Vec::new()
             }
         };
-        session =
-            heard.into_iter().fold(session, |session, heard| session.step(now, heard, &mut |fact| facts.push(fact)));
+        session = inputs
+            .into_iter()
+            .fold(session, |session, input| session.step(now, input, &mut |output| outputs.push(output)));
         assert!(session.is_ready() <= session.is_open() && session.in_flight() <= session.commands());
     }
+    assert_answered_once(&outputs, issued);
     let seen = (session.counters(), session.commands(), session.in_flight(), session.is_ready(), session.deadline());
-    (facts, session.outgoing().to_vec(), format!("{seen:?}"))
+    (outputs, session.outgoing().to_vec(), format!("{seen:?}"))
+}
+
+/// No command has two answers, and none is answered that was not issued.
+fn assert_answered_once(outputs: &[session::Output], issued: u64) {
+    let answered = outputs.iter().filter_map(|output| match output {
+        session::Output::Answered(id, _) => Some(*id),
+        _ => None,
+    });
+    let mut ids: Vec<_> = answered.collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "a command has two answers");
+    assert!(ids.last().is_none_or(|last| *last < CommandId::new(issued)), "{ids:?} of {issued}");
 }
 
 /// What a guest agent says to the last number that it was asked for.
