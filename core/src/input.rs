@@ -1,40 +1,21 @@
-//! Decides in what words the world tells the core its news.
+//! Inputs: what a driver reports to the core.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Channel;
 use crate::config::Service;
-use crate::effect::Signal;
 use crate::fault::HostFault;
+use crate::signal::Signal;
 use crate::transport::Address;
-
-/// One stream of bytes between us and QEMU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
-#[serde(rename_all = "snake_case")]
-pub enum Channel {
-    /// The QMP monitor.
-    Monitor,
-    /// The console with this index, in the order in which the configuration names them.
-    Console(usize),
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Monitor => f.write_str("monitor"),
-            Self::Console(index) => write!(f, "console {index}"),
-        }
-    }
-}
 
 /// News from the world. Each [`Effect`](crate::Effect) is answered by one of these; the rest come by themselves.
 ///
 /// Telling news never fails: what is wrong with it comes out as an answer, a notice or the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Input<'a> {
     /// Answers [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
     Prepared(Prepared),

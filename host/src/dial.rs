@@ -45,7 +45,6 @@ pub(crate) fn listen_at(address: &Address, scratch: &mut ScratchDir) -> Result<(
             bind(&socket, there).map_err(failed)?;
             socket
         }
-        _ => return Err(failed(Errno::AFNOSUPPORT)),
     };
     listen(&socket, 1).map_err(failed)?;
     let real = match (address, SocketAddr::try_from(getsockname(&socket).map_err(failed)?)) {
@@ -90,7 +89,6 @@ pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
                 Err(error) => Err(error.into()),
             }
         }
-        _ => Err(Errno::AFNOSUPPORT.into()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Decides what is wanted of a machine, and which wishes give way to which.
 
 use super::{Ladder, Phase, Rung, Shutdown, Wiring};
-use crate::effect::Signal;
 use crate::lifecycle;
+use crate::signal::Signal;
 use crate::time::Moment;
 
 /// What is wanted.

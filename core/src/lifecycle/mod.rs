@@ -24,7 +24,7 @@ mod settle;
 
 use core::time::Duration;
 
-use crate::effect::Signal;
+use crate::signal::Signal;
 use crate::time::Moment;
 
 pub use failure::LaunchFailure;

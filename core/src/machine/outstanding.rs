@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use crate::effect::Signal;
-use crate::input::{Channel, Input};
+use crate::channel::Channel;
+use crate::input::Input;
+use crate::signal::Signal;
 
 /// What the world owes us: an answer to each order, the end of a process, and news of open channels. lifecycle::Input that nobody
 /// owes change nothing.

@@ -5,9 +5,10 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 
 use super::Machine;
+use crate::channel::Channel;
 use crate::config::Config;
 use crate::fault::Misuse;
-use crate::input::{Channel, Input};
+use crate::input::Input;
 use crate::record::{Beginning, Entry, Line, Record, Recorder};
 use crate::time::Moment;
 

@@ -78,7 +78,7 @@ pub enum Input {
 
 /// What a procedure wants next.
 #[derive(Debug)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "whatever runs a procedure carries out each")]
 pub enum Output<T> {
     /// Execute this command. One that could not be encoded is answered with the reason.
     Execute(Result<Encoded, Misuse>),

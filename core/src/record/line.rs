@@ -9,14 +9,16 @@ use alloc::{format, vec};
 use serde::{Deserialize, Serialize};
 
 use super::as_text;
+use crate::channel::Channel;
 use crate::command::{Band, CommandId, Kind, Payload};
 use crate::config::Config;
-use crate::effect::{Effect, Signal};
+use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
 use crate::fault::HostFault;
-use crate::input::{self, Channel, ExitStatus, Prepared};
+use crate::input::{self, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::outcome::Outcome;
+use crate::signal::Signal;
 use crate::time::{Deadline, Moment};
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;

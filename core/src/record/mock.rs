@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Entry, Line, Record};
-use crate::input::Channel;
+use crate::channel::Channel;
 use crate::wire::{Frame, Framer};
 
 /// A monitor that says what a recorded one said: for tests without a QEMU.

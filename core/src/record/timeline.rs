@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::{Entry, Line, Record};
-use crate::input::Channel;
+use crate::channel::Channel;
 use crate::text::{excerpt, lossy, printable};
 
 /// A record as people read it, one line for each: seconds, who (`<` came in, `>` went out, `=` was asked by the caller,

@@ -60,6 +60,7 @@ impl Host {
     }
 
     /// Whether an order makes sense now.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
         let ours = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.ours);
         let all_closed = || scene.wires.values().all(|wire| matches!(wire.ours, Ours::Made | Ours::Closed));
@@ -75,7 +76,8 @@ impl Host {
             }
             Effect::ReadLog { .. } => is_gone && all_closed() && self.is_settled(),
             Effect::Remove => self.log.is_some(),
-            _ => false,
+            // No machine of these worlds outlives its parent.
+            Effect::Detach => false,
         };
         if self.ordered(effect) {
             return Err(format!("{effect:?} twice"));
@@ -153,6 +155,7 @@ impl World {
     }
 
     /// Completes an order, and reports that.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     pub(super) fn complete(&mut self, index: usize) {
         let Some((effect, answered)) = self.host.orders.get_mut(index) else { return };
         if std::mem::replace(answered, true) {
@@ -180,7 +183,7 @@ impl World {
                 self.host.faults += usize::from(fails);
                 self.handle(Input::Removed(if fails { Err(fault("remove")) } else { Ok(()) }));
             }
-            _ => {}
+            Effect::Detach => self.handle(Input::Detached),
         }
     }
 
