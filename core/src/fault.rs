@@ -136,13 +136,46 @@ pub enum ProtocolError {
 }
 
 /// The host's fault: an operation of the operating system failed.
+///
+/// The core decides by the [`kind`](Self::kind) alone; the other members are for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("cannot {operation}: {reason}")]
 pub struct HostFault {
     /// What was tried, to be read after "cannot".
     pub operation: String,
-    /// The error number of the operating system; 0 where there is none.
-    pub errno: i32,
+    /// What kind of failure it is, on any operating system.
+    pub kind: FaultKind,
+    /// The error number of the operating system; `None` where the host itself found the fault. For display only: the
+    /// numbers of two systems differ.
+    pub errno: Option<i32>,
     /// What the operating system says about it.
     pub reason: String,
+}
+
+/// What kind of failure a [`HostFault`] is. The host maps the errors of its operating system to these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// A program, a file, a directory or the path of a socket does not exist.
+    NotFound,
+    /// There is a file or a socket of this name already, or the address is in use.
+    Exists,
+    /// The address exists, and no process listens there.
+    Refused,
+    /// What was asked for exists and serves another now: a listening socket whose backlog is full, a file in use. It may
+    /// succeed later.
+    Busy,
+    /// Permission is missing, or the file system is read-only.
+    Denied,
+    /// A limit is reached: space on a disk, memory, open descriptors, processes.
+    Full,
+    /// What a process or a socket was known by names it no longer: it has ended, or another took its place.
+    Gone,
+    /// The operating system, or what lies at the path, cannot do this.
+    Unsupported,
+    /// An argument makes no sense to the operating system: a path that is too long, or leads through a file.
+    Invalid,
+    /// Anything else: [`HostFault::reason`] says what.
+    Other,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 use crate::config::Service;
 use crate::fault::HostFault;
-use crate::signal::Signal;
+use crate::signal::{Signal, SignalName};
 use crate::transport::Address;
 
 /// News from the world. Each [`Effect`](crate::Effect) is answered by one of these; the rest come by themselves.
@@ -92,8 +92,10 @@ pub enum ExitStatus {
     Code(i32),
     /// A signal ended it.
     Signal {
-        /// The number of the signal.
+        /// The number of the signal, for display only: the numbers of two systems differ.
         number: i32,
+        /// The name of the signal.
+        name: SignalName,
         /// Whether it left a core dump.
         core_dumped: bool,
     },
@@ -107,32 +109,13 @@ impl fmt::Display for ExitStatus {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
             Self::Unknown => f.write_str("ended, and somebody else was told how"),
-            Self::Signal { number, core_dumped } => {
+            Self::Signal { number, name, core_dumped } => {
                 write!(f, "signal {number}")?;
-                if let Some(name) = signal_name(*number) {
+                if let Some(name) = name.as_str() {
                     write!(f, " ({name})")?;
                 }
                 if *core_dumped { f.write_str(", core dumped") } else { Ok(()) }
             }
         }
     }
-}
-
-/// The names of the signals that end a QEMU in practice; the numbers are the same on every Linux.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        31 => "SIGSYS",
-        _ => return None,
-    })
 }

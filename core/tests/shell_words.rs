@@ -8,7 +8,7 @@ use qemu_machine_core::procedure::{JobError, MigrateError, ProcedureError, Unplu
 use qemu_machine_core::wire::Message;
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Event, ExitStatus, History, LaunchError, LaunchFailure,
-    Liveness, Misuse, Phase, Progress, Service, ServiceError, WaitError, WithRawReply,
+    Liveness, Misuse, Phase, Progress, Service, ServiceError, SignalName, WaitError, WithRawReply,
 };
 use rig::{Rig, config, fault, tcp};
 
@@ -22,22 +22,25 @@ fn event(message: &str) -> Event {
 #[test]
 fn a_signal_has_its_name() {
     let names = [
-        (1, "SIGHUP"),
-        (2, "SIGINT"),
-        (3, "SIGQUIT"),
-        (4, "SIGILL"),
-        (6, "SIGABRT"),
-        (7, "SIGBUS"),
-        (8, "SIGFPE"),
-        (9, "SIGKILL"),
-        (11, "SIGSEGV"),
-        (13, "SIGPIPE"),
-        (15, "SIGTERM"),
-        (31, "SIGSYS"),
+        (SignalName::Hup, "SIGHUP"),
+        (SignalName::Int, "SIGINT"),
+        (SignalName::Quit, "SIGQUIT"),
+        (SignalName::Ill, "SIGILL"),
+        (SignalName::Trap, "SIGTRAP"),
+        (SignalName::Abrt, "SIGABRT"),
+        (SignalName::Bus, "SIGBUS"),
+        (SignalName::Fpe, "SIGFPE"),
+        (SignalName::Kill, "SIGKILL"),
+        (SignalName::Segv, "SIGSEGV"),
+        (SignalName::Pipe, "SIGPIPE"),
+        (SignalName::Term, "SIGTERM"),
+        (SignalName::Xcpu, "SIGXCPU"),
+        (SignalName::Xfsz, "SIGXFSZ"),
+        (SignalName::Sys, "SIGSYS"),
     ];
-    for (number, name) in names {
-        let status = ExitStatus::Signal { number, core_dumped: false };
-        assert_eq!(status.to_string(), format!("signal {number} ({name})"));
+    for (number, (name, text)) in (50..).zip(names) {
+        let status = ExitStatus::Signal { number, name, core_dumped: false };
+        assert_eq!(status.to_string(), format!("signal {number} ({text})"));
     }
     assert_eq!(ExitStatus::Unknown.to_string(), "ended, and somebody else was told how");
 }

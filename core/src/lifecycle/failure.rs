@@ -1,7 +1,8 @@
 //! Decides what can keep a machine from becoming ready.
 
 use super::Phase;
-use crate::fault::{HostFault, ProtocolError, Refusal};
+use crate::fault::{FaultKind, HostFault, ProtocolError, Refusal};
+use crate::transport::{Address, Peer};
 
 /// What kept a machine from becoming ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,4 +41,19 @@ pub enum LaunchFailure {
     /// The caller ended the machine before it was ready.
     #[error("ended by the caller {0}")]
     Cancelled(Phase),
+}
+
+impl LaunchFailure {
+    /// What a fault of the host while it opened the monitor means, by how this peer is reached. `None` for a machine
+    /// that we launched.
+    pub(crate) fn not_open(peer: Option<&Peer>, fault: HostFault) -> Self {
+        match (peer, fault.kind) {
+            // The backlog of the listening socket is full: QEMU's holds one connection, behind the one that it serves.
+            (Some(Peer::Dial(_)), FaultKind::Busy) => Self::Busy,
+            // The path of a Unix socket stays behind when the process that listened there is gone.
+            (Some(Peer::Dial(Address::Unix(_))), FaultKind::Refused) => Self::Dead(fault),
+            (Some(Peer::Dial(_)), FaultKind::NotFound | FaultKind::Refused) => Self::NotListening(fault),
+            _ => Self::Host(fault),
+        }
+    }
 }

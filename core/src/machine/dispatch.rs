@@ -64,7 +64,10 @@ impl Machine {
             Input::Opened(Channel::Console(_)) => {}
             Input::OpenFailed(channel, fault) => {
                 if channel == Channel::Monitor {
-                    self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::OpenFailed(self.why_not_open(fault))));
+                    self.tell_lifecycle(lifecycle::Input::Link(LinkEvent::OpenFailed(LaunchFailure::not_open(
+                        self.config.peer.as_ref(),
+                        fault,
+                    ))));
                 } else {
                     self.evidence.faults.push(fault);
                 }

@@ -1,6 +1,6 @@
 //! Decides how the host carries out orders, and which orders make sense when.
 
-use qemu_machine_core::{Channel, Effect, ExitStatus, HostFault, Inherited, Input, Prepared, Signal};
+use qemu_machine_core::{Channel, Effect, ExitStatus, FaultKind, HostFault, Inherited, Input, Prepared, Signal};
 
 use super::World;
 use super::plan::Fate;
@@ -29,7 +29,12 @@ pub(super) struct Host {
 }
 
 pub(super) fn fault(operation: &str) -> HostFault {
-    HostFault { operation: operation.into(), errno: 5, reason: "Input/output error".into() }
+    HostFault {
+        operation: operation.into(),
+        kind: FaultKind::Other,
+        errno: Some(5),
+        reason: "Input/output error".into(),
+    }
 }
 
 /// A short form for the transcript: the numbers and not the bytes.

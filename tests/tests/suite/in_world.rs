@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use qemu_machine_core::{
     Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError, Machine, Mark, Misuse,
-    Moment, Outcome, Prepared, Shutdown, Signal, State, SubscriptionId, Value, Wait, WaitError, session::Counters,
+    Moment, Outcome, Prepared, Shutdown, Signal, SignalName, State, SubscriptionId, Value, Wait, WaitError,
+    session::Counters,
 };
 use qemu_machine_tests::scripted::{Action, ID, SCRIPT};
 
@@ -76,9 +77,12 @@ impl InWorld {
             Effect::Open(channel) => Input::Opened(channel),
             Effect::Close(channel) => Input::Closed(channel),
             Effect::Signal(signal) => {
-                let number = if signal == Signal::Kill { 9 } else { 15 };
+                let (number, name) = match signal {
+                    Signal::Kill => (9, SignalName::Kill),
+                    Signal::Terminate => (15, SignalName::Term),
+                };
                 if signal == Signal::Kill || !self.peer.immune {
-                    self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                    self.peer.end(ExitStatus::Signal { number, name, core_dumped: false });
                 }
                 Input::Signalled(signal, Ok(()))
             }
@@ -159,7 +163,9 @@ impl Peer {
                 return Acted::Nothing;
             }
             Some(action @ (Action::Reset | Action::Bequeath | Action::Linger)) => panic!("{action:?} needs a process"),
-            Some(Action::Abort) => self.end(ExitStatus::Signal { number: 6, core_dumped: false }),
+            Some(Action::Abort) => {
+                self.end(ExitStatus::Signal { number: 6, name: SignalName::Abrt, core_dumped: false })
+            }
             Some(Action::Exit(code)) => self.end(ExitStatus::Code(code)),
             None => self.end(ExitStatus::Code(0)),
         }

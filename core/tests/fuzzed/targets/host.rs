@@ -1,9 +1,9 @@
 //! Decides how an imagined host answers orders.
 
-use qemu_machine_core::{Effect, HostFault, Inherited, Input, Prepared};
+use qemu_machine_core::{Effect, FaultKind, HostFault, Inherited, Input, Prepared};
 
 pub(super) fn fault() -> HostFault {
-    HostFault { operation: "oblige".into(), errno: 111, reason: "no".into() }
+    HostFault { operation: "oblige".into(), kind: FaultKind::Refused, errno: Some(111), reason: "no".into() }
 }
 
 /// The answer to an order: well, or not.
