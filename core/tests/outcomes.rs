@@ -375,7 +375,7 @@ launch failed: QEMU ended before its monitor greeted
   command: qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon -device nonexistent"
     );
     let misuse = LaunchError::from(Misuse::AlreadyLaunched);
-    assert_eq!(misuse.to_string(), "launch: the machine is launched already");
+    assert_eq!(misuse.to_string(), "launch: the machine is already launched");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn the_late_answer_of_a_line_that_timed_out_reaches_nobody() {
 fn what_is_not_one_line_is_refused() {
     let mut rig = qtest();
     for bad in ["", "  ", "readl 0\nreadl 4", "readl 0\n", "readl\r0", "a\0b"] {
-        assert_eq!(rig.vm.execute_line(rig.now, bad, FOREVER).map(drop), Err(Misuse::Line), "{bad:?}");
+        assert_eq!(rig.vm.execute_line(rig.now, bad, FOREVER).map(drop), Err(Misuse::QtestLine), "{bad:?}");
     }
     assert_eq!(rig.vm.execute(rig.now, &"query-status", FOREVER).map(drop), Err(Misuse::WrongDialect));
     assert_eq!(rig.take_sent(), "");

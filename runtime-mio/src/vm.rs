@@ -204,7 +204,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Line`] when it is not one line; [`Misuse::WrongDialect`].
+    /// [`Misuse::QtestLine`] when it is not one line; [`Misuse::WrongDialect`].
     pub fn execute_line(&mut self, line: &str, deadline: impl Into<Deadline>) -> Result<Ticket<Line>, Misuse> {
         self.ask(|machine, now| machine.execute_line(now, line, deadline.into()))
     }

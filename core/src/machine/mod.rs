@@ -211,7 +211,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Line`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
+    /// [`Misuse::QtestLine`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
     pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<Line>, Misuse> {
         let id = self.send(now, &Encoded::line(line)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })

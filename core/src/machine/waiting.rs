@@ -16,7 +16,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`]; [`Misuse::NotLaunched`]
+    /// [`Misuse::EmptyWait`], [`Misuse::EmptyText`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`]; [`Misuse::NotLaunched`]
     /// before the first launch.
     pub fn wait(
         &mut self,
@@ -80,7 +80,7 @@ impl Machine {
             Kind::Event(filter) => Item::Event(filter),
             Kind::Queued(id) if self.subscriptions.knows(id) => Item::Queued(id),
             Kind::Queued(_) => return Err(Misuse::UnknownSubscription),
-            Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
+            Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyText),
             Kind::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));
             }

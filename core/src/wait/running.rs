@@ -8,7 +8,6 @@ use super::{Found, Hit, Item, Mark, Missed};
 use crate::console::Console;
 use crate::error::WaitError;
 use crate::event::{Event, History, SubscriptionId, Subscriptions};
-use crate::fault::Misuse;
 use crate::outcome::Outcome;
 use crate::time::Moment;
 
@@ -64,7 +63,7 @@ impl Waits {
     pub(crate) fn unsubscribed(&mut self, subscriptions: &Subscriptions) {
         self.settle(|wait| {
             let is_gone = |item: &Item| matches!(item, Item::Queued(id) if !subscriptions.knows(*id));
-            wait.items.iter().all(is_gone).then(|| Err(Misuse::UnknownSubscription.into()))
+            wait.items.iter().all(is_gone).then(|| Err(WaitError::Unsubscribed))
         });
     }
 

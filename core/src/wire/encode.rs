@@ -74,10 +74,10 @@ impl Encoded {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Line`] when it is empty, or more than one line.
+    /// [`Misuse::QtestLine`] when it is empty, or more than one line.
     pub fn line(line: &str) -> Result<Self, Misuse> {
         if line.trim().is_empty() || line.contains(['\n', '\r', '\0']) {
-            return Err(Misuse::Line);
+            return Err(Misuse::QtestLine);
         }
         let kind = Kind { line: true, ..Kind::default() };
         Ok(Self { body: line.as_bytes().to_vec().into(), band: Band::InBand, kind, descriptor: None })

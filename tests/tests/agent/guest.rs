@@ -148,7 +148,7 @@ fn row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline<R: Row>
         machine.sees(&Mark::default(), INIT);
         let Err(error) = machine.agent(SHORT) else { panic!("nobody is there") };
         let told = error.to_string();
-        let words = "nobody answers at the guest agent service: the deadline passed before the guest agent answered";
+        let words = "the guest agent service does not answer: the deadline passed before the guest agent answered";
         assert!(told.starts_with(words) && !told.contains("launch"), "{told}");
         let ServiceError::Silent { failure, .. } = error else { panic!("{told}") };
         assert_eq!(failure, LaunchFailure::TimedOut(Phase::Syncing));
