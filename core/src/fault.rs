@@ -112,8 +112,10 @@ pub enum Misuse {
 
 /// QEMU's answer to a command that it did not carry out, in its own words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{class}: {description}")]
+#[error("`{command}` was refused: {class}: {description}")]
 pub struct Refusal {
+    /// The name of the command, as the caller wrote it; of a qtest line, its first word.
+    pub command: String,
     /// The class of the error; the set is open (`GenericError`, `CommandNotFound`, `DeviceNotFound`, …).
     pub class: String,
     /// The description, for people. QEMU changes its wording between versions.

@@ -114,7 +114,7 @@ fn a_reply_without_an_id_is_for_the_command_on_the_wire() {
     hears(&mut rig, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n");
     assert_eq!(claim(&mut rig, &first), Some(Ok(json!(1))));
     let Some(Err(CommandError::Refused(refusal))) = claim(&mut rig, &second) else { panic!("it was refused") };
-    assert_eq!(refusal.to_string(), "GenericError: no");
+    assert_eq!(refusal.to_string(), "`guest-info` was refused: GenericError: no");
 }
 
 /// What cannot be read may have been anything: the reply may still come, and the next command must not take it.

@@ -312,7 +312,8 @@ fn a_handshake_that_fails_is_hung_up_on() {
     let mut rig = Rig::launched(attached());
     rig.says(GREETING);
     rig.refuses(0);
-    let refusal = Refusal { class: "GenericError".into(), description: "no".into() };
+    let refusal =
+        Refusal { command: "qmp_capabilities".into(), class: "GenericError".into(), description: "no".into() };
     assert_eq!(rig.failure(), LaunchFailure::Refused(refusal));
 }
 

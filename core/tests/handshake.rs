@@ -86,7 +86,8 @@ fn g07_events_around_the_handshake_are_delivered_in_order() {
 
 #[test]
 fn a_handshake_fails_by_whose_fault_it_is() {
-    let refusal = Refusal { class: "GenericError".into(), description: "no".into() };
+    let refusal =
+        Refusal { command: "qmp_capabilities".into(), class: "GenericError".into(), description: "no".into() };
     let refused = r#"{"error": {"class": "GenericError", "desc": "no"}, "id": 0}"#;
     assert_eq!(failure(&[GREETING, refused]), LaunchFailure::Refused(refusal));
     let nameless = r#"{"error": {"class": "GenericError", "desc": "no"}}"#;

@@ -279,7 +279,11 @@ fn a_reply_instead_of_the_greeting() {
 
 #[test]
 fn a_negotiation_that_is_refused() {
-    let refusal = Refusal { class: "GenericError".into(), description: "not \"today\"".into() };
+    let refusal = Refusal {
+        command: "qmp_capabilities".into(),
+        class: "GenericError".into(),
+        description: "not \"today\"".into(),
+    };
     let script = alas().greet().hear().refuse("not \"today\"").stall();
     script_fails(script, LaunchFailure::Refused(refusal), KILLED);
 }

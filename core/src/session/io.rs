@@ -4,7 +4,6 @@ use crate::command::{Band, CommandId, Kind, Payload};
 use crate::descriptor::Descriptor;
 use crate::error::CommandError;
 use crate::event::Event;
-use crate::fault::Refusal;
 use crate::lifecycle::LaunchFailure;
 use crate::session::Owner;
 use crate::time::Moment;
@@ -58,8 +57,8 @@ pub enum Output {
     Event(Event),
     /// A command has its answer.
     Answered(CommandId, Result<Payload, CommandError>),
-    /// A command of the shutdown ladder was answered.
-    LadderAnswered(Result<(), Refusal>),
+    /// A command of the shutdown ladder was answered, or why it was not.
+    LadderAnswered(Result<(), CommandError>),
     /// A `quit` was answered with success, whoever sent it.
     QuitAccepted,
 }

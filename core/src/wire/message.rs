@@ -29,12 +29,30 @@ pub enum Message {
         /// The id of the command on the wire; none when it is not one of ours.
         id: Option<u16>,
         /// What the command returned.
-        result: Result<Payload, Refusal>,
+        result: Result<Payload, ErrorReply>,
     },
     /// Something happened.
     Event(Event),
     /// An error that names no command: QEMU could not read a request so far as to find its id.
-    Nameless(Refusal),
+    Nameless(ErrorReply),
+}
+
+/// The error in a reply. It says nothing of the command: which one it is for follows from the id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// The class of the error: [`Refusal::class`].
+    pub class: String,
+    /// The description, for people: [`Refusal::description`].
+    pub description: String,
+}
+
+impl ErrorReply {
+    /// The refusal of this command.
+    #[must_use]
+    pub fn of(self, command: String) -> Refusal {
+        let Self { class, description } = self;
+        Refusal { command, class, description }
+    }
 }
 
 /// What a monitor says of itself when it is connected.
@@ -115,10 +133,10 @@ impl Message {
         }
         if let Some(error) = envelope.error {
             let error: ErrorMember = object(error).map_err(malformed)?;
-            let refusal = Refusal { class: error.class, description: error.desc };
+            let error = ErrorReply { class: error.class, description: error.desc };
             return Ok(match envelope.id {
-                Some(id) => Self::Reply { id: ours(id), result: Err(refusal) },
-                None => Self::Nameless(refusal),
+                Some(id) => Self::Reply { id: ours(id), result: Err(error) },
+                None => Self::Nameless(error),
             });
         }
         match envelope.greeting {
