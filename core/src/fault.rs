@@ -70,7 +70,7 @@ pub enum Misuse {
     #[error("the connection that the machine was given is closed: it serves a single run")]
     UsedUp,
     /// There is no console of that name: [`Config::serial`](crate::Config::serial) names one.
-    #[error("the machine has no console named `{0}`")]
+    #[error("no console is named `{0}`")]
     UnknownConsole(String),
     /// More was written to a console than QEMU takes, and [`Limits::console_input`](crate::Limits::console_input)
     /// is full.

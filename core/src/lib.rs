@@ -174,7 +174,9 @@ mod wait;
 pub mod wire;
 
 pub use channel::Channel;
-pub use command::{Band, Command, CommandId, Empty, FromReply, Line, OutOfBand, Payload, Raw, Ticket, WithRawReply};
+pub use command::{
+    Band, Command, CommandId, Empty, FromReply, OutOfBand, Payload, QtestLine, Raw, Ticket, WithRawReply,
+};
 pub use command_line::{CommandLine, escape_commas};
 pub use config::{Config, Dialect, Limits, Service};
 pub use console::Console;

@@ -365,12 +365,15 @@ fn an_error_of_attaching_reads_as_one() {
     rig.handle(Input::OpenFailed(MONITOR, fault("connect to /run/vm/qmp")));
     assert_eq!(
         rig.vm.launched().unwrap().unwrap_err().to_string(),
-        "attach failed: nobody listens: cannot connect to /run/vm/qmp: No such file or directory"
+        "attach failed: no process listens there: cannot connect to /run/vm/qmp: No such file or directory"
     );
     let fault = || fault("connect");
     for (failure, expected) in [
-        (LaunchFailure::Dead(fault()), "what had listened is dead: cannot connect: No such file or directory"),
-        (LaunchFailure::Busy, "the monitor is busy with another client"),
+        (
+            LaunchFailure::Dead(fault()),
+            "the process that listened there is gone: cannot connect: No such file or directory",
+        ),
+        (LaunchFailure::Busy, "the monitor is busy with another client: it serves one at a time"),
         (LaunchFailure::HungUp(Phase::Greeting), "the monitor was closed before its monitor greeted"),
     ] {
         assert_eq!(failure.to_string(), expected);

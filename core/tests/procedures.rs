@@ -163,7 +163,7 @@ fn what_is_given_up_leaves_nothing() {
             rig.replies(id);
             assert!(on(&mut rig, &mut run).is_none());
         }
-        run.give_up(&mut rig.vm);
+        run.disown(&mut rig.vm);
         assert!(run.awaits().is_none() && on(&mut rig, &mut run).is_none());
         rig.replies(id);
     }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use super::Machine;
 use super::outstanding::Answer;
 use crate::channel::Channel;
-use crate::command::{Band, Kind, Payload};
+use crate::command::{Band, CommandTraits, Payload};
 use crate::console::Console;
 use crate::effect::{Effect, Spawn};
 use crate::error::CommandError;
@@ -293,17 +293,19 @@ impl Machine {
         self.tell_session(session::Input::DisownLadder);
         match rung {
             Rung::PowerDown => self.press(),
-            Rung::Quit => self.issue_own(br#"{"execute":"quit""#, Kind { quit: true, ..Kind::default() }),
+            Rung::Quit => {
+                self.issue_own(br#"{"execute":"quit""#, CommandTraits { quit: true, ..CommandTraits::default() })
+            }
             Rung::Terminate => self.signal(Signal::Terminate),
             Rung::Kill => self.signal(Signal::Kill),
         }
     }
 
     fn press(&mut self) {
-        self.issue_own(br#"{"execute":"system_powerdown""#, Kind::default());
+        self.issue_own(br#"{"execute":"system_powerdown""#, CommandTraits::default());
     }
 
-    fn issue_own(&mut self, body: &[u8], kind: Kind) {
+    fn issue_own(&mut self, body: &[u8], kind: CommandTraits) {
         let owner = Owner::Ladder;
         let issue = Issue { owner, body, band: Band::InBand, kind, deadline: None, descriptor: None };
         self.tell_session(session::Input::Issue(issue));

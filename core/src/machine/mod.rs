@@ -17,7 +17,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use crate::command::{Command, CommandId, Line, Payload, Raw, Ticket};
+use crate::command::{Command, CommandId, Payload, QtestLine, Raw, Ticket};
 use crate::command_line::CommandLine;
 use crate::config::{Config, Dialect};
 use crate::console::Console;
@@ -212,7 +212,7 @@ impl Machine {
     /// # Errors
     ///
     /// [`Misuse::QtestLine`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
-    pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<Line>, Misuse> {
+    pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<QtestLine>, Misuse> {
         let id = self.send(now, &Encoded::line(line)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }

@@ -9,7 +9,7 @@ use crate::fault::Misuse;
 use crate::lifecycle::State;
 use crate::outcome::Outcome;
 use crate::time::{Deadline, Moment};
-use crate::wait::{Hit, Item, Kind, Mark, Wait, WaitId};
+use crate::wait::{Hit, Item, Mark, Target, Wait, WaitId};
 
 impl Machine {
     /// Begins to wait for the first of several things, from a position on.
@@ -77,22 +77,22 @@ impl Machine {
 
     fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
         Ok(match thing.0 {
-            Kind::Event(filter) => Item::Event(filter),
-            Kind::Queued(id) if self.subscriptions.knows(id) => Item::Queued(id),
-            Kind::Queued(_) => return Err(Misuse::UnknownSubscription),
-            Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyText),
-            Kind::Text { text, .. } if text.len() > self.config.limits.console => {
+            Target::Event(filter) => Item::Event(filter),
+            Target::Queued(id) if self.subscriptions.knows(id) => Item::Queued(id),
+            Target::Queued(_) => return Err(Misuse::UnknownSubscription),
+            Target::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyText),
+            Target::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));
             }
-            Kind::Text { console, text, line } => {
+            Target::Text { console, text, line } => {
                 let console = self.console_index(&console)?;
                 Item::Text { console, text, scanned: from.position(console), line }
             }
-            Kind::Output { console } => {
+            Target::Output { console } => {
                 let console = self.console_index(&console)?;
                 Item::Output { console, from: from.position(console) }
             }
-            Kind::End => Item::End,
+            Target::End => Item::End,
         })
     }
 
@@ -113,6 +113,6 @@ impl Machine {
     /// Nobody waits for this any more.
     pub fn forget(&mut self, id: WaitId) {
         self.told(self.now, || record::Input::Forget(id.0));
-        self.waits.forget(id);
+        self.waits.disown_wait(id);
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::as_text;
 use crate::channel::Channel;
-use crate::command::{Band, CommandId, Kind, Payload};
+use crate::command::{Band, CommandId, CommandTraits, Payload};
 use crate::config::Config;
 use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
@@ -146,7 +146,7 @@ pub(crate) struct Issued {
     #[serde(with = "as_text")]
     pub(crate) text: Vec<u8>,
     pub(crate) band: Band,
-    pub(crate) kind: Kind,
+    pub(crate) kind: CommandTraits,
     /// Whether a descriptor goes with it. Which, no record can say.
     pub(crate) descriptor: bool,
     pub(crate) within: Deadline,

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::write;
-use crate::command::{Band, CommandId, Kind};
+use crate::command::{Band, CommandId, CommandTraits};
 use crate::config::Dialect;
 use crate::descriptor::Descriptor;
 use crate::error::Progress;
@@ -42,7 +42,7 @@ struct Sent {
 pub(super) struct PendingCommand {
     pub(super) owner: Owner,
     pub(super) band: Band,
-    pub(super) kind: Kind,
+    pub(super) kind: CommandTraits,
     pub(super) deadline: Option<Moment>,
     /// When half of its time is over.
     pub(super) half: Option<Moment>,
@@ -88,7 +88,7 @@ pub(super) struct Rules {
 
 impl Default for PendingCommand {
     fn default() -> Self {
-        let (owner, band, kind) = (Owner::Disowned, Band::InBand, Kind::default());
+        let (owner, band, kind) = (Owner::Disowned, Band::InBand, CommandTraits::default());
         Self { owner, band, kind, deadline: None, half: None, carries: false }
     }
 }

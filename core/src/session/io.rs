@@ -1,6 +1,6 @@
 //! Decides in what words a session is spoken to, and speaks.
 
-use crate::command::{Band, CommandId, Kind, Payload};
+use crate::command::{Band, CommandId, CommandTraits, Payload};
 use crate::descriptor::Descriptor;
 use crate::error::CommandError;
 use crate::event::Event;
@@ -36,7 +36,7 @@ pub struct Request<'a> {
     pub(crate) owner: Owner,
     pub(crate) body: &'a [u8],
     pub(crate) band: Band,
-    pub(crate) kind: Kind,
+    pub(crate) kind: CommandTraits,
     pub(crate) deadline: Option<Moment>,
     pub(crate) descriptor: Option<Descriptor>,
 }

@@ -2,6 +2,7 @@
 
 mod body;
 pub(crate) mod encode;
+mod envelope;
 mod framing;
 mod message;
 mod name;

@@ -204,7 +204,7 @@ macro_rules! stories {
                 "launched", "reply: {}",
                 "event 0: BEFORE_GREETING", "event 0: BEFORE_NEGOTIATION", "event 0: BEFORE_ANSWER",
                 "event 0: AFTER_ANSWER", "event 0: BEFORE_REPLY", "event 0: AFTER_REPLY",
-                "nothing that was waited for came within the deadline",
+                "the deadline passed before what was waited for came",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             the_cause_is_seen_from_a_mark [
@@ -275,7 +275,7 @@ macro_rules! stories {
                 "launched", "reply: {}", "end: ended by the caller (quit)", "end: exit status 0",
             ]
             waiting_for_an_end_that_does_not_come [
-                "launched", "nothing that was waited for came within the deadline", "reply: {}",
+                "launched", "the deadline passed before what was waited for came", "reply: {}",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
         }

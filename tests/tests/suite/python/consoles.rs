@@ -76,7 +76,7 @@ fn row_16_the_first_of_several_texts_from_a_mark_on<H: Hosted>() {
     let nothing = machine.wait_any(&hit.mark, &things, std::time::Duration::from_millis(50).into());
     assert_eq!(
         nothing.map(|_| ()).expect_err("no more comes").to_string(),
-        "nothing that was waited for came within the deadline"
+        "the deadline passed before what was waited for came"
     );
     machine.kill().expect("it was launched");
 }
