@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Channel, Config, Effect, ExitStatus, HostFault, Inherited, Input, Machine, Moment, Prepared,
-    Shutdown, Signal,
+    COMMAND_WITHIN, Channel, Config, Effect, ExitStatus, FaultKind, HostFault, Inherited, Input, Machine, Moment,
+    Prepared, Shutdown, Signal, SignalName,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -67,6 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 impl World {
     /// Carries out one order, and says what came of it.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn obey(&mut self, effect: Effect) -> Result<Input<'static>, Box<dyn Error>> {
         Ok(match effect {
             Effect::Prepare(_) => {
@@ -94,7 +95,11 @@ impl World {
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { .. } => Input::LogRead(b""),
             Effect::Remove => Input::Removed(Ok(())),
-            other => return Err(format!("an order that is not known: {other:?}").into()),
+            // The machine of this example ends with us; one that outlives us would be left as it is here.
+            Effect::Detach => {
+                self.child = None;
+                Input::Detached
+            }
         })
     }
 
@@ -106,7 +111,8 @@ impl World {
         };
         kill_process(Pid::from_child(child), number).map_err(|error| HostFault {
             operation: "send a signal".into(),
-            errno: error.raw_os_error(),
+            kind: FaultKind::Other,
+            errno: Some(error.raw_os_error()),
             reason: error.to_string(),
         })
     }
@@ -162,11 +168,21 @@ impl World {
                 Input::Exited(match (status.code(), status.signal()) {
                     (Some(code), _) => ExitStatus::Code(code),
                     (None, number) => {
-                        ExitStatus::Signal { number: number.unwrap_or_default(), core_dumped: status.core_dumped() }
+                        let number = number.unwrap_or_default();
+                        ExitStatus::Signal { number, name: signal_name(number), core_dumped: status.core_dumped() }
                     }
                 }),
             );
         }
         Ok(())
+    }
+}
+
+/// The core knows the two signals that it sends by their names, whose numbers are the system's.
+fn signal_name(number: i32) -> SignalName {
+    match number {
+        _ if number == rustix::process::Signal::TERM.as_raw() => SignalName::Term,
+        _ if number == rustix::process::Signal::KILL.as_raw() => SignalName::Kill,
+        _ => SignalName::Other,
     }
 }

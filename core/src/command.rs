@@ -1,4 +1,4 @@
-//! Decides what a command is, and how its reply becomes a value.
+//! Commands, and how a reply becomes a value.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -167,9 +167,9 @@ impl Command for Raw {
 /// `OK` in the answer.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "there is none")]
-pub enum Line {}
+pub enum QtestLine {}
 
-impl Command for Line {
+impl Command for QtestLine {
     type Reply = alloc::string::String;
 
     fn name(&self) -> &str {
@@ -298,7 +298,7 @@ pub enum Band {
 /// What is special about a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Kind {
+pub(crate) struct CommandTraits {
     /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) raw: bool,

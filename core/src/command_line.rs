@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::channel::Channel;
 use crate::config::{Added, Config, Frontend, Service};
 use crate::fault::Misuse;
-use crate::input::{Channel, Inherited, Prepared};
+use crate::input::{Inherited, Prepared};
 use crate::transport::{Address, Monitor};
 
 /// The command line of a machine.

@@ -1,17 +1,16 @@
-//! Decides in what words the core gives its orders to the world.
+//! Effects: what the core has a driver do.
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
+use crate::channel::Channel;
 use crate::config::Service;
 use crate::descriptor::Descriptor;
-use crate::input::Channel;
+use crate::signal::Signal;
 use crate::transport::Transport;
 
 /// An order: given once, started once, answered once by an [`Input`](crate::Input).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Effect {
     /// Make what the process needs on the host. Answered by `Prepared` or `PrepareFailed`.
     Prepare(Preparation),
@@ -38,7 +37,6 @@ pub enum Effect {
 
 /// What to make before the process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Preparation {
     /// The first part of the name of everything that is made; the host adds what nobody can predict.
     pub name: Vec<u8>,
@@ -60,7 +58,6 @@ pub struct Preparation {
 
 /// How to start the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Spawn {
     /// The program and its arguments. The program is searched on the `PATH` when it has no slash.
     ///
@@ -71,15 +68,4 @@ pub struct Spawn {
     pub share_terminal: bool,
     /// Whether it lives on when we die.
     pub outlives: bool,
-}
-
-/// The signals that the core sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
-#[serde(rename_all = "snake_case")]
-pub enum Signal {
-    /// SIGTERM: QEMU shuts down in order.
-    Terminate,
-    /// SIGKILL: the kernel ends it.
-    Kill,
 }

@@ -1,4 +1,4 @@
-//! Decides what each kind of call fails with.
+//! Errors: what each kind of call fails with.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -11,24 +11,8 @@ use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
 use crate::lifecycle::LaunchFailure;
 use crate::outcome::Outcome;
 
-/// Shows what calls fail with as it reads, also as `Debug`: what `main` returns is shown so, and people read it.
-macro_rules! show_as_it_reads {
-    ($($error:ty),+ $(,)?) => {
-        $(
-            impl core::fmt::Debug for $error {
-                fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                    core::fmt::Display::fmt(self, f)
-                }
-            }
-        )+
-    };
-}
-pub(crate) use show_as_it_reads;
-
-show_as_it_reads!(Misuse, CommandError, LaunchError, ServiceError, WaitError);
-
 /// Why a command has no reply.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The caller's fault; nothing was sent.
@@ -38,10 +22,10 @@ pub enum CommandError {
     #[error(transparent)]
     Refused(Refusal),
     /// The reply broke the protocol; what the command did is unknown.
-    #[error(transparent)]
+    #[error("the reply cannot be read, and what the command did is unknown: {0}")]
     Broken(ProtocolError),
     /// The reply is valid QMP, but not of the type that the command names.
-    #[error("unexpected reply: {reason}")]
+    #[error("the reply is not of the type that the command names: {reason}")]
     Unexpected {
         /// Where it differs.
         reason: String,
@@ -105,7 +89,7 @@ impl fmt::Display for Liveness {
 }
 
 /// Why a launch failed, with everything that is known about the run that ended there.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {
     /// The caller's fault; nothing was started.
@@ -156,24 +140,24 @@ impl From<Misuse> for LaunchError {
     }
 }
 
-/// Why nobody answers at a port of a machine: the agent in its guest, or its qtest. The machine is as it was.
+/// Why a service of a machine does not answer: the agent in its guest, or its qtest. The machine is not affected.
 ///
 /// ```
 /// use qemu_machine_core::{LaunchError, Misuse, Service, ServiceError};
 ///
-/// // On mio a port is attached to as a machine of its own, and this says what that one's launch failed with.
+/// // On mio a service is attached to as a machine of its own, and this says what that one's launch failed with.
 /// let error = ServiceError::new(Service::GuestAgent, LaunchError::Misuse(Misuse::ServiceInUse(Service::GuestAgent)));
-/// assert_eq!(error.to_string(), "somebody speaks with the guest agent service already");
+/// assert_eq!(error.to_string(), "the guest agent service is in use by another handle: drop that one first");
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The caller's fault: there is no such port ([`Misuse::NoService`]), or somebody is there ([`Misuse::ServiceInUse`]).
+    /// The caller's fault: there is no such service ([`Misuse::NoService`]), or it is in use ([`Misuse::ServiceInUse`]).
     Misuse(Misuse),
-    /// Nobody was ready to answer. The connection is closed, and it can be tried again.
+    /// The service was not ready to answer. The connection is closed, and the call can be tried again.
     Silent {
-        /// The port.
-        port: Service,
+        /// The service.
+        service: Service,
         /// What kept the other side.
         failure: LaunchFailure,
         /// How the connection ended.
@@ -182,12 +166,12 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// What it means for a port that the launch of what is attached to it failed.
+    /// What it means for a service that the launch of what is attached to it failed.
     #[must_use]
-    pub fn new(port: Service, error: LaunchError) -> Self {
+    pub fn new(service: Service, error: LaunchError) -> Self {
         match error {
             LaunchError::Misuse(misuse) => Self::Misuse(misuse),
-            LaunchError::Failed { failure, outcome } => Self::Silent { port, failure, outcome },
+            LaunchError::Failed { failure, outcome } => Self::Silent { service, failure, outcome },
         }
     }
 }
@@ -196,8 +180,8 @@ impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Misuse(misuse) => fmt::Display::fmt(misuse, f),
-            Self::Silent { port, failure, outcome } => {
-                write!(f, "nobody answers at the {port}: {failure}")?;
+            Self::Silent { service, failure, outcome } => {
+                write!(f, "the {service} does not answer: {failure}")?;
                 outcome.write_details(f)
             }
         }
@@ -220,14 +204,14 @@ impl From<Misuse> for ServiceError {
 }
 
 /// Why a wait did not find what it waited for.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The caller's fault.
     #[error(transparent)]
     Misuse(#[from] Misuse),
     /// The deadline passed first.
-    #[error("nothing that was waited for came within the deadline")]
+    #[error("the deadline passed before what was waited for came")]
     TimedOut,
     /// The machine ended first; nothing more can come.
     #[error("the machine ended first: {0:#}")]
@@ -235,4 +219,13 @@ pub enum WaitError {
     /// The monitor was closed, and only events were waited for.
     #[error("the monitor was closed: no event can come any more")]
     Disconnected,
+    /// Another caller took the event out of the queue of the subscription before this one did.
+    #[error("another caller took the event: wait again for the next one")]
+    Taken,
+    /// The subscriptions that were waited for have ended meanwhile.
+    #[error("the subscription was ended while it was waited for")]
+    Unsubscribed,
+    /// The wait found something else than the call gives: [`Hit::found`](crate::Hit::found) of the wait says what.
+    #[error("the wait found something else than this call gives")]
+    FoundOther,
 }

@@ -1,40 +1,21 @@
-//! Decides in what words the world tells the core its news.
+//! Inputs: what a driver reports to the core.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Channel;
 use crate::config::Service;
-use crate::effect::Signal;
 use crate::fault::HostFault;
+use crate::signal::{Signal, SignalName};
 use crate::transport::Address;
-
-/// One stream of bytes between us and QEMU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
-#[serde(rename_all = "snake_case")]
-pub enum Channel {
-    /// The QMP monitor.
-    Monitor,
-    /// The console with this index, in the order in which the configuration names them.
-    Console(usize),
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Monitor => f.write_str("monitor"),
-            Self::Console(index) => write!(f, "console {index}"),
-        }
-    }
-}
 
 /// News from the world. Each [`Effect`](crate::Effect) is answered by one of these; the rest come by themselves.
 ///
 /// Telling news never fails: what is wrong with it comes out as an answer, a notice or the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Input<'a> {
     /// Answers [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
     Prepared(Prepared),
@@ -111,8 +92,10 @@ pub enum ExitStatus {
     Code(i32),
     /// A signal ended it.
     Signal {
-        /// The number of the signal.
+        /// The number of the signal, for display only: the numbers of two systems differ.
         number: i32,
+        /// The name of the signal.
+        name: SignalName,
         /// Whether it left a core dump.
         core_dumped: bool,
     },
@@ -126,32 +109,13 @@ impl fmt::Display for ExitStatus {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
             Self::Unknown => f.write_str("ended, and somebody else was told how"),
-            Self::Signal { number, core_dumped } => {
+            Self::Signal { number, name, core_dumped } => {
                 write!(f, "signal {number}")?;
-                if let Some(name) = signal_name(*number) {
+                if let Some(name) = name.as_str() {
                     write!(f, " ({name})")?;
                 }
                 if *core_dumped { f.write_str(", core dumped") } else { Ok(()) }
             }
         }
     }
-}
-
-/// The names of the signals that end a QEMU in practice; the numbers are the same on every Linux.
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        31 => "SIGSYS",
-        _ => return None,
-    })
 }

@@ -70,7 +70,10 @@
 //!                 }
 //!                 Effect::ReadLog { .. } => machine.handle(now, Input::LogRead(b"")),
 //!                 Effect::Remove => machine.handle(now, Input::Removed(Ok(()))),
-//!                 other => unreachable!("nobody asked for {other:?}"),
+//!                 // Only a machine that fails, is told to, or outlives its parent needs these.
+//!                 Effect::Close(channel) => machine.handle(now, Input::Closed(channel)),
+//!                 Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, Ok(()))),
+//!                 Effect::Detach => machine.handle(now, Input::Detached),
 //!             }
 //!         }
 //!         while machine.poll_notice().is_some() {}
@@ -141,6 +144,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod channel;
 mod command;
 mod command_line;
 pub mod commands;
@@ -162,29 +166,34 @@ pub mod procedure;
 pub mod record;
 pub mod schema;
 pub mod session;
+mod signal;
 mod text;
 mod time;
 mod transport;
 mod wait;
 pub mod wire;
 
-pub use command::{Band, Command, CommandId, Empty, FromReply, Line, OutOfBand, Payload, Raw, Ticket, WithRawReply};
+pub use channel::Channel;
+pub use command::{
+    Band, Command, CommandId, Empty, FromReply, OutOfBand, Payload, QtestLine, Raw, Ticket, WithRawReply,
+};
 pub use command_line::{CommandLine, escape_commas};
 pub use config::{Config, Dialect, Limits, Service};
 pub use console::Console;
 pub use descriptor::Descriptor;
-pub use effect::{Effect, Preparation, Signal, Spawn};
+pub use effect::{Effect, Preparation, Spawn};
 pub use error::{CommandError, LaunchError, Liveness, Progress, ServiceError, WaitError};
 pub use event::{Event, History, SubscriptionId, Timestamp, matches};
-pub use fault::{HostFault, Misuse, ProtocolError, Refusal};
+pub use fault::{FaultKind, HostFault, Misuse, ProtocolError, Refusal};
 pub use identity::{Gap, Identity};
-pub use input::{Channel, ExitStatus, Inherited, Input, Prepared};
+pub use input::{ExitStatus, Inherited, Input, Prepared};
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
 pub use machine::Machine;
 pub use notice::Notice;
 pub use outcome::{Cause, Outcome};
 pub use schema::Schema;
 pub use serde_json::{Value, json};
+pub use signal::{Signal, SignalName};
 pub use time::{COMMAND_WITHIN, Deadline, FOREVER, Moment};
 pub use transport::{Address, Monitor, Peer, Transport};
 pub use wait::{Found, Hit, Mark, Missed, Wait, WaitId};

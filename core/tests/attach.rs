@@ -5,9 +5,9 @@
 mod rig;
 
 use qemu_machine_core::{
-    Address, Cause, Channel, CommandError, Config, Descriptor, Effect, ExitStatus, FOREVER, Found, HostFault, Input,
-    LaunchFailure, Misuse, Notice, Peer, Phase, Progress, Refusal, Rung, Shutdown, State, Transport, Wait, WaitError,
-    Why,
+    Address, Cause, Channel, CommandError, Config, Descriptor, Effect, ExitStatus, FOREVER, FaultKind, Found,
+    HostFault, Input, LaunchFailure, Misuse, Notice, Peer, Phase, Progress, Refusal, Rung, Shutdown, State, Transport,
+    Wait, WaitError, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
 
@@ -32,14 +32,19 @@ fn held(held: fn(&Effect) -> bool) -> Rig {
     rig
 }
 
-/// A launch whose dialling fails with this number.
-fn refused(peer: Peer, errno: i32) -> (LaunchFailure, HostFault) {
+/// A launch whose dialling fails in this way.
+fn refused(peer: Peer, kind: FaultKind) -> (LaunchFailure, HostFault) {
+    // A machine that could not be resumed may live on: nothing of it is removed.
+    let cleaning: &[&str] = match peer {
+        Peer::Detached(_) => &["ReadLog", "Detach", "Remove"],
+        _ => &["ReadLog", "Remove"],
+    };
     let mut rig = Rig::new(Config::attach(peer));
     rig.held = |effect| matches!(effect, Effect::Open(_));
     rig.launch();
-    let fault = HostFault { errno, ..fault("connect") };
+    let fault = HostFault { kind, ..fault("connect") };
     rig.handle(Input::OpenFailed(MONITOR, fault.clone()));
-    assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)", "ReadLog", "Remove"]);
+    assert_eq!(rig.order_names(), [&["Prepare", "Open(Monitor)"], cleaning].concat());
     assert_eq!((rig.vm.deadline(), rig.outcome().faults), (None, vec![]));
     (rig.failure(), fault)
 }
@@ -240,27 +245,30 @@ fn what_cannot_be_prepared_was_not_reached() {
 
 #[test]
 fn why_nobody_answers_is_told_apart() {
-    const ENOENT: i32 = 2;
-    const EACCES: i32 = 13;
-    const EAGAIN: i32 = 11;
-    const ECONNREFUSED: i32 = 111;
     let port = || Peer::Dial(tcp("127.0.0.1:4444"));
     let listen = || Peer::Listen(Address::unix("/run/vm/qmp"));
-    type Kind = fn(HostFault) -> LaunchFailure;
-    let cases: [(Peer, i32, Kind); 8] = [
-        (dial(), ENOENT, LaunchFailure::NotListening),
-        (dial(), ECONNREFUSED, LaunchFailure::Dead),
-        (dial(), EAGAIN, |_| LaunchFailure::Busy),
-        (dial(), EACCES, LaunchFailure::Host),
-        (port(), ECONNREFUSED, LaunchFailure::NotListening),
-        (port(), EACCES, LaunchFailure::Host),
-        // Where we listen, the same numbers tell of our own socket.
-        (listen(), ENOENT, LaunchFailure::Host),
-        (listen(), EAGAIN, LaunchFailure::Host),
+    let detached = || {
+        let identity = r#"{"boot":"4f","pid":7,"started":9,"monitor":"/m","socket":[1,2],"directory":null}"#;
+        Peer::Detached(serde_json::from_str(identity).expect("an identity"))
+    };
+    type Expected = fn(HostFault) -> LaunchFailure;
+    let cases: [(Peer, FaultKind, Expected); 11] = [
+        (dial(), FaultKind::NotFound, LaunchFailure::NotListening),
+        (dial(), FaultKind::Refused, LaunchFailure::Dead),
+        (dial(), FaultKind::Busy, |_| LaunchFailure::Busy),
+        (dial(), FaultKind::Denied, LaunchFailure::Host),
+        (port(), FaultKind::Refused, LaunchFailure::NotListening),
+        (port(), FaultKind::Busy, |_| LaunchFailure::Busy),
+        (port(), FaultKind::Denied, LaunchFailure::Host),
+        // Where we listen, the same kinds tell of our own socket.
+        (listen(), FaultKind::NotFound, LaunchFailure::Host),
+        (listen(), FaultKind::Busy, LaunchFailure::Host),
+        (detached(), FaultKind::Refused, LaunchFailure::Host),
+        (detached(), FaultKind::NotFound, LaunchFailure::Host),
     ];
-    for (peer, errno, kind) in cases {
-        let (failure, fault) = refused(peer.clone(), errno);
-        assert_eq!(failure, kind(fault), "{peer:?}, {errno}");
+    for (peer, kind, expected) in cases {
+        let (failure, fault) = refused(peer.clone(), kind);
+        assert_eq!(failure, expected(fault), "{peer:?}, {kind:?}");
     }
 }
 
@@ -309,7 +317,8 @@ fn a_handshake_that_fails_is_hung_up_on() {
     let mut rig = Rig::launched(attached());
     rig.says(GREETING);
     rig.refuses(0);
-    let refusal = Refusal { class: "GenericError".into(), description: "no".into() };
+    let refusal =
+        Refusal { command: "qmp_capabilities".into(), class: "GenericError".into(), description: "no".into() };
     assert_eq!(rig.failure(), LaunchFailure::Refused(refusal));
 }
 
@@ -361,12 +370,15 @@ fn an_error_of_attaching_reads_as_one() {
     rig.handle(Input::OpenFailed(MONITOR, fault("connect to /run/vm/qmp")));
     assert_eq!(
         rig.vm.launched().unwrap().unwrap_err().to_string(),
-        "attach failed: nobody listens: cannot connect to /run/vm/qmp: No such file or directory"
+        "attach failed: no process listens there: cannot connect to /run/vm/qmp: No such file or directory"
     );
     let fault = || fault("connect");
     for (failure, expected) in [
-        (LaunchFailure::Dead(fault()), "what had listened is dead: cannot connect: No such file or directory"),
-        (LaunchFailure::Busy, "the monitor is busy with another client"),
+        (
+            LaunchFailure::Dead(fault()),
+            "the process that listened there is gone: cannot connect: No such file or directory",
+        ),
+        (LaunchFailure::Busy, "the monitor is busy with another client: it serves one at a time"),
         (LaunchFailure::HungUp(Phase::Greeting), "the monitor was closed before its monitor greeted"),
     ] {
         assert_eq!(failure.to_string(), expected);

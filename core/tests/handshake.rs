@@ -5,7 +5,7 @@ mod rig;
 use proptest::prelude::*;
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
-use qemu_machine_core::{Channel, HostFault, Input, LaunchFailure, Limits, Moment, ProtocolError, Refusal};
+use qemu_machine_core::{Channel, Input, LaunchFailure, Limits, Moment, ProtocolError, Refusal};
 use rig::{GREETING, GREETING_OOB, HANDSHAKE, HANDSHAKE_OOB, Rig, at, config, secs};
 
 const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E"}"#;
@@ -86,7 +86,8 @@ fn g07_events_around_the_handshake_are_delivered_in_order() {
 
 #[test]
 fn a_handshake_fails_by_whose_fault_it_is() {
-    let refusal = Refusal { class: "GenericError".into(), description: "no".into() };
+    let refusal =
+        Refusal { command: "qmp_capabilities".into(), class: "GenericError".into(), description: "no".into() };
     let refused = r#"{"error": {"class": "GenericError", "desc": "no"}, "id": 0}"#;
     assert_eq!(failure(&[GREETING, refused]), LaunchFailure::Refused(refusal));
     let nameless = r#"{"error": {"class": "GenericError", "desc": "no"}}"#;
@@ -175,7 +176,7 @@ fn a_failed_monitor_is_a_fault_of_the_host() {
     rig.failing = |effect| matches!(effect, qemu_machine_core::Effect::Open(Channel::Monitor));
     rig.launch();
     rig.dies(rig::SIGKILL);
-    let expected = LaunchFailure::Host(HostFault { errno: 2, ..rig::fault("oblige") });
+    let expected = LaunchFailure::Host(rig::fault("oblige"));
     assert!(rig.vm.launched().unwrap().unwrap_err().to_string().starts_with(&format!("launch failed: {expected}\n")));
     assert_eq!(rig.now, at(secs(0)));
     rig.handle(Input::TimePassed);

@@ -7,7 +7,7 @@ use qemu_machine_core::lifecycle;
 use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Wiring};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchFailure, Misuse, Notice, Phase, Rung, Shutdown,
-    Signal, State, Transport, Wait, Why,
+    Signal, SignalName, State, Transport, Wait, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
@@ -152,7 +152,7 @@ fn a_death_while_it_runs_is_an_outcome_and_no_failed_launch() {
             rig.closes(MONITOR);
             assert_eq!(rig.vm.state(), State::Running, "only the end of the process ends it");
         }
-        let outcome = rig.dies(ExitStatus::Signal { number: 11, core_dumped: true });
+        let outcome = rig.dies(ExitStatus::Signal { number: 11, name: SignalName::Segv, core_dumped: true });
         assert_eq!(
             (outcome.cause, rig.vm.launched()),
             (Cause::Signal { number: Some(11), sender: None }, Some(Ok(())))

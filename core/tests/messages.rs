@@ -8,8 +8,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
-use qemu_machine_core::wire::{Greeting, Message};
-use qemu_machine_core::{Event, Limits, Moment, Payload, ProtocolError, Refusal, Timestamp};
+use qemu_machine_core::wire::{ErrorReply, Greeting, Message};
+use qemu_machine_core::{Event, Limits, Moment, Payload, ProtocolError, Timestamp};
 
 const GREETING: &str = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian 1:7.2+dfsg-7+deb12u18"}, "capabilities": ["oob"]}}"#;
 
@@ -24,7 +24,7 @@ fn greeting(text: &str) -> Greeting {
     }
 }
 
-fn reply(text: &str) -> (Option<u16>, Result<Payload, Refusal>) {
+fn reply(text: &str) -> (Option<u16>, Result<Payload, ErrorReply>) {
     match read(text) {
         Ok(Message::Reply { id, result }) => (id, result),
         other => panic!("{text}: {other:?}"),
@@ -115,7 +115,8 @@ fn only_small_numbers_are_ids_of_ours() {
 
 #[test]
 fn errors_are_read_with_their_members_in_any_order() {
-    let refusal = Refusal { class: "CommandNotFound".into(), description: "The command x has not been found".into() };
+    let refusal =
+        ErrorReply { class: "CommandNotFound".into(), description: "The command x has not been found".into() };
     for text in [
         r#"{"id": 3, "error": {"class": "CommandNotFound", "desc": "The command x has not been found"}}"#,
         r#"{"error": {"desc": "The command x has not been found", "class": "CommandNotFound"}, "id": 3}"#,

@@ -3,7 +3,9 @@
 
 mod rig;
 
-use qemu_machine_core::{Cause, Channel, Config, Effect, ExitStatus, LaunchError, Limits, Misuse, Rung, Shutdown};
+use qemu_machine_core::{
+    Cause, Channel, Config, Effect, ExitStatus, LaunchError, Limits, Misuse, Rung, Shutdown, SignalName,
+};
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 
 /// What the caller did before the end.
@@ -46,7 +48,7 @@ fn cause(config: Config, asked: Asked, events: &[&str], exit: ExitStatus) -> Cau
 }
 
 const OK: ExitStatus = ExitStatus::Code(0);
-const SIGSEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
+const SIGSEGV: ExitStatus = ExitStatus::Signal { number: 11, name: SignalName::Segv, core_dumped: true };
 
 #[test]
 fn the_cause_follows_from_the_evidence() {
@@ -285,7 +287,7 @@ fn a_cause_reads_as_a_sentence() {
     for (status, expected) in [
         (ExitStatus::Code(-1), "exit status -1"),
         (SIGSEGV, "signal 11 (SIGSEGV), core dumped"),
-        (ExitStatus::Signal { number: 42, core_dumped: false }, "signal 42"),
+        (ExitStatus::Signal { number: 42, name: SignalName::Other, core_dumped: false }, "signal 42"),
     ] {
         assert_eq!(status.to_string(), expected);
     }
@@ -373,7 +375,7 @@ launch failed: QEMU ended before its monitor greeted
   command: qemu -display none -vga none -chardev stdio,id=mon -qmp chardev:mon -device nonexistent"
     );
     let misuse = LaunchError::from(Misuse::AlreadyLaunched);
-    assert_eq!(misuse.to_string(), "launch: the machine is launched already");
+    assert_eq!(misuse.to_string(), "launch: the machine is already launched");
 }
 
 #[test]

@@ -6,10 +6,12 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::procedure::{
-    ExecuteAndWait, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, Procedure, ProcedureError, Run,
-    Unplug, UnplugError,
+    self, ExecuteAndWait, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, Procedure, ProcedureError,
+    Run, Unplug, UnplugError,
 };
-use qemu_machine_core::{CommandError, Deadline, FOREVER, Limits, Liveness, Misuse, Progress, Wait, WaitError, json};
+use qemu_machine_core::{
+    CommandError, Deadline, FOREVER, Limits, Liveness, Mark, Misuse, Progress, Wait, WaitError, json,
+};
 use rig::{Rig, SIGKILL, config, secs};
 
 const LONG: Deadline = Deadline::after(Duration::from_secs(60));
@@ -131,6 +133,22 @@ fn a_refusal_a_deadline_and_an_end_are_told() {
     assert!(matches!(misuse, ProcedureError::Wait(WaitError::Misuse(Misuse::UnknownConsole(_)))), "{misuse}");
 }
 
+/// A procedure that was begun runs once: begun again, it executes nothing.
+#[test]
+fn a_procedure_that_has_run_is_refused() {
+    fn again<P: Procedure>(mut procedure: P) {
+        drop(procedure.step(procedure::Input::Begun(Mark::default())));
+        let second = procedure.step(procedure::Input::Begun(Mark::default()));
+        assert!(matches!(second, procedure::Output::Execute(Err(Misuse::ProcedureReused))));
+    }
+    again(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]));
+    again(FollowJob::named("copy"));
+    again(FollowJob::of(&"blockdev-mirror", "copy"));
+    again(Migrate::to("unix:/m"));
+    again(Migrate::arrival());
+    again(Unplug::device("net1"));
+}
+
 /// What is given up takes no room, and its late reply reaches nobody.
 #[test]
 fn what_is_given_up_leaves_nothing() {
@@ -145,7 +163,7 @@ fn what_is_given_up_leaves_nothing() {
             rig.replies(id);
             assert!(on(&mut rig, &mut run).is_none());
         }
-        run.give_up(&mut rig.vm);
+        run.disown(&mut rig.vm);
         assert!(run.awaits().is_none() && on(&mut rig, &mut run).is_none());
         rig.replies(id);
     }

@@ -7,8 +7,8 @@ use core::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, Line, Liveness, Misuse, Peer, Progress, State,
-    Ticket, Wait,
+    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, Liveness, Misuse, Peer, Progress, QtestLine,
+    State, Ticket, Wait,
 };
 use rig::{Rig, secs};
 
@@ -19,11 +19,11 @@ fn qtest() -> Rig {
     rig
 }
 
-fn line(rig: &mut Rig, line: &str) -> Ticket<Line> {
+fn line(rig: &mut Rig, line: &str) -> Ticket<QtestLine> {
     line_within(rig, line, None)
 }
 
-fn line_within(rig: &mut Rig, line: &str, within: Option<Duration>) -> Ticket<Line> {
+fn line_within(rig: &mut Rig, line: &str, within: Option<Duration>) -> Ticket<QtestLine> {
     let ticket = rig.vm.execute_line(rig.now, line, within.map_or(FOREVER, Into::into)).expect("a line");
     rig.serve();
     ticket
@@ -33,7 +33,7 @@ fn hears(rig: &mut Rig, text: &str) {
     rig.handle(Input::Received(Channel::Monitor, text.as_bytes()));
 }
 
-fn claim(rig: &mut Rig, ticket: &Ticket<Line>) -> Option<Result<String, String>> {
+fn claim(rig: &mut Rig, ticket: &Ticket<QtestLine>) -> Option<Result<String, String>> {
     rig.vm.claim(ticket).map(|answer| answer.map_err(|error| error.to_string()))
 }
 
@@ -142,7 +142,7 @@ fn the_late_answer_of_a_line_that_timed_out_reaches_nobody() {
 fn what_is_not_one_line_is_refused() {
     let mut rig = qtest();
     for bad in ["", "  ", "readl 0\nreadl 4", "readl 0\n", "readl\r0", "a\0b"] {
-        assert_eq!(rig.vm.execute_line(rig.now, bad, FOREVER).map(drop), Err(Misuse::Line), "{bad:?}");
+        assert_eq!(rig.vm.execute_line(rig.now, bad, FOREVER).map(drop), Err(Misuse::QtestLine), "{bad:?}");
     }
     assert_eq!(rig.vm.execute(rig.now, &"query-status", FOREVER).map(drop), Err(Misuse::WrongDialect));
     assert_eq!(rig.take_sent(), "");

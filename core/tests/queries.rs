@@ -146,7 +146,8 @@ fn an_end_that_was_waited_for_brings_the_outcome() {
     let mark = rig.vm.mark();
     let event = rig.wait(&mark, [Wait::event("STOP")]);
     rig.happens("STOP");
-    assert!(rig.vm.claim_wait(event).expect("it came").expect("an event").into_end().is_err());
+    let hit = rig.vm.claim_wait(event).expect("it came").expect("an event");
+    assert_eq!(hit.into_end().map(drop), Err(qemu_machine_core::WaitError::FoundOther));
     rig.shutdown(Shutdown::default());
     let outcome = rig.dies(rig::SIGTERM);
     assert_eq!(rig.vm.claim_end(end), Some(outcome));

@@ -355,7 +355,7 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
         vm.handle(Input::Received(Channel::Monitor, answer.as_bytes()));
     }
     let refused = vm.vm.claim(&unknown).expect("an answer").expect_err("it is not in the record").to_string();
-    assert_eq!(refused, "GenericError: the record has no `query-cpus-fast` any more");
+    assert_eq!(refused, "`query-cpus-fast` was refused: GenericError: the record has no `query-cpus-fast` any more");
     assert!(vm.vm.claim(&status).is_some_and(|answer| answer.is_ok()));
     assert_eq!(vm.vm.event(0).map(|event| event.name().to_string()).as_deref(), Some("STOP"));
     assert_eq!(mock.unused().collect::<Vec<_>>(), ["query-block", "quit"]);

@@ -8,7 +8,7 @@ use qemu_machine_core::procedure::{JobError, MigrateError, ProcedureError, Unplu
 use qemu_machine_core::wire::Message;
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Event, ExitStatus, History, LaunchError, LaunchFailure,
-    Liveness, Misuse, Phase, Progress, Service, ServiceError, WaitError, WithRawReply,
+    Liveness, Misuse, Phase, Progress, Service, ServiceError, SignalName, WaitError, WithRawReply,
 };
 use rig::{Rig, config, fault, tcp};
 
@@ -22,22 +22,25 @@ fn event(message: &str) -> Event {
 #[test]
 fn a_signal_has_its_name() {
     let names = [
-        (1, "SIGHUP"),
-        (2, "SIGINT"),
-        (3, "SIGQUIT"),
-        (4, "SIGILL"),
-        (6, "SIGABRT"),
-        (7, "SIGBUS"),
-        (8, "SIGFPE"),
-        (9, "SIGKILL"),
-        (11, "SIGSEGV"),
-        (13, "SIGPIPE"),
-        (15, "SIGTERM"),
-        (31, "SIGSYS"),
+        (SignalName::Hup, "SIGHUP"),
+        (SignalName::Int, "SIGINT"),
+        (SignalName::Quit, "SIGQUIT"),
+        (SignalName::Ill, "SIGILL"),
+        (SignalName::Trap, "SIGTRAP"),
+        (SignalName::Abrt, "SIGABRT"),
+        (SignalName::Bus, "SIGBUS"),
+        (SignalName::Fpe, "SIGFPE"),
+        (SignalName::Kill, "SIGKILL"),
+        (SignalName::Segv, "SIGSEGV"),
+        (SignalName::Pipe, "SIGPIPE"),
+        (SignalName::Term, "SIGTERM"),
+        (SignalName::Xcpu, "SIGXCPU"),
+        (SignalName::Xfsz, "SIGXFSZ"),
+        (SignalName::Sys, "SIGSYS"),
     ];
-    for (number, name) in names {
-        let status = ExitStatus::Signal { number, core_dumped: false };
-        assert_eq!(status.to_string(), format!("signal {number} ({name})"));
+    for (number, (name, text)) in (50..).zip(names) {
+        let status = ExitStatus::Signal { number, name, core_dumped: false };
+        assert_eq!(status.to_string(), format!("signal {number} ({text})"));
     }
     assert_eq!(ExitStatus::Unknown.to_string(), "ended, and somebody else was told how");
 }
@@ -60,8 +63,14 @@ fn a_phase_reads_behind_what_happened() {
 #[test]
 fn channels_ports_and_addresses_have_names() {
     assert_eq!((Channel::Monitor.to_string(), Channel::Console(2).to_string()), ("monitor".into(), "console 2".into()));
-    assert_eq!(Misuse::NoService(Service::GuestAgent).to_string(), "the machine has no guest agent service");
-    assert_eq!(Misuse::NoService(Service::Qtest).to_string(), "the machine has no qtest service");
+    assert_eq!(
+        Misuse::NoService(Service::GuestAgent).to_string(),
+        "the machine has no guest agent service: it was configured without one, has given it away, or has ended"
+    );
+    assert_eq!(
+        Misuse::NoService(Service::Qtest).to_string(),
+        "the machine has no qtest service: it was configured without one, has given it away, or has ended"
+    );
     for (address, words) in
         [(tcp("127.0.0.1:4444"), "127.0.0.1:4444"), (Address::unix("/run/a\x1bb"), r"/run/a\u{1b}b")]
     {
@@ -79,37 +88,45 @@ fn what_a_command_lacks_is_said() {
     assert_eq!(error.to_string(), "no reply within the deadline, before the command was sent");
 }
 
-/// What `main` returns is shown as `Debug`, and is what people read.
+/// `Display` is for people, and `Debug` shows the variant and its fields.
 #[test]
-fn what_a_call_fails_with_is_shown_as_it_reads_and_knows_its_source() {
+fn an_error_reads_well_shows_its_structure_and_knows_its_source() {
     let line = config().command_line().expect("a good configuration");
     let error = LaunchError::not_started(fault("find qemu"), &line);
     let first = "launch failed: cannot find qemu: No such file or directory";
     assert_eq!(error.to_string(), format!("{first}\n  command: {line}"));
-    assert_eq!(format!("{error:?}"), error.to_string());
+    assert!(
+        format!("{error:?}").starts_with("Failed { failure: Host(HostFault { operation: \"find qemu\", "),
+        "{error:?}"
+    );
     assert_eq!(error.source().expect("a source").to_string(), "cannot find qemu: No such file or directory");
     let misuse = LaunchError::from(Misuse::Ended);
     assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
 
     let silent = ServiceError::new(Service::Qtest, error.clone());
-    let first = "nobody answers at the qtest service: cannot find qemu: No such file or directory";
+    let first = "the qtest service does not answer: cannot find qemu: No such file or directory";
     assert_eq!(silent.to_string(), format!("{first}\n  command: {line}"));
-    assert_eq!(format!("{silent:?}"), silent.to_string());
+    assert!(format!("{silent:?}").starts_with("Silent { service: Qtest, failure: Host(HostFault { "), "{silent:?}");
     assert_eq!(silent.source().expect("a source").to_string(), "cannot find qemu: No such file or directory");
     let misuse = ServiceError::new(Service::Qtest, misuse);
     assert_eq!(
         (misuse.to_string().as_str(), format!("{misuse:?}").as_str()),
-        ("the machine has ended", "the machine has ended")
+        ("the machine has ended", "Misuse(Ended)")
     );
     assert_eq!(misuse.source().expect("a source").to_string(), "the machine has ended");
     assert_eq!(ServiceError::from(Misuse::Ended), misuse);
 
     let refused = CommandError::from(Misuse::NotRunning);
-    assert_eq!(format!("{refused:?}"), "the machine does not run");
-    assert_eq!(format!("{:?}", JobError::from(refused.clone())), "the machine does not run");
-    assert_eq!(format!("{:?}", WaitError::TimedOut), WaitError::TimedOut.to_string());
-    assert_eq!(format!("{:?}", UnplugError::from(WaitError::TimedOut)), WaitError::TimedOut.to_string());
-    assert_eq!(format!("{:?}", MigrateError::from(ProcedureError::from(refused))), "the machine does not run");
+    let reads = refused.to_string();
+    assert!(reads.starts_with("the machine is not running"), "{reads}");
+    assert_eq!(format!("{refused:?}"), "Misuse(NotRunning)");
+    let job = JobError::from(refused.clone());
+    assert_eq!((job.to_string(), format!("{job:?}")), (reads.clone(), "Procedure(Command(Misuse(NotRunning)))".into()));
+    let unplug = UnplugError::from(WaitError::TimedOut);
+    assert_eq!(unplug.to_string(), "the deadline passed before what was waited for came");
+    assert_eq!(format!("{unplug:?}"), "Procedure(Wait(TimedOut))");
+    let migrate = MigrateError::from(ProcedureError::from(refused));
+    assert_eq!((migrate.to_string(), format!("{migrate:?}")), (reads, "Procedure(Command(Misuse(NotRunning)))".into()));
     let LaunchError::Failed { outcome, .. } = error else { panic!("{error:?}") };
     assert_eq!((&outcome.cause, outcome.to_string().lines().next()), (&Cause::NotStarted, Some("was not started")));
 }

@@ -193,7 +193,9 @@ fn two_waits_for_one_event_do_not_both_get_it() {
     let [one, other] = [(); 2].map(|()| rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap());
     rig.ticks("A");
     assert!(matches!(rig.vm.claim_event(other), Some(Ok(_))));
-    assert_eq!(rig.vm.claim_event(one), Some(Err(WaitError::TimedOut)));
+    assert_eq!(rig.vm.claim_event(one), Some(Err(WaitError::Taken)));
+    let event = rig.wait(&Mark::default(), [Wait::any_event()]);
+    assert_eq!(rig.vm.claim_event(event), Some(Err(WaitError::FoundOther)), "it was not for a queue");
 }
 
 #[test]
@@ -276,7 +278,7 @@ fn a_subscription_is_one_of_several_things_to_wait_for() {
     rig.vm.unsubscribe(one);
     assert_eq!(rig.vm.claim_wait(wait), None, "the other may still hear something");
     rig.vm.unsubscribe(other);
-    assert_eq!(rig.vm.claim_wait(wait), Some(Err(WaitError::Misuse(Misuse::UnknownSubscription))));
+    assert_eq!(rig.vm.claim_wait(wait), Some(Err(WaitError::Unsubscribed)));
 }
 
 #[test]
@@ -286,7 +288,7 @@ fn a_subscription_that_was_ended_is_unknown() {
     let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap();
     rig.vm.unsubscribe(id);
     assert_eq!(rig.vm.poll_notice(), Some(Notice::Waited(wait)));
-    assert_eq!(rig.vm.claim_event(wait), Some(Err(WaitError::Misuse(Misuse::UnknownSubscription))));
+    assert_eq!(rig.vm.claim_event(wait), Some(Err(WaitError::Unsubscribed)));
     assert_eq!(rig.vm.wait_for_event(rig.now, id, FOREVER).map(drop), Err(Misuse::UnknownSubscription));
     rig.ticks("A");
     assert_eq!((rig.vm.next_event(id), rig.vm.missed_events(id)), (None, 0));
@@ -302,11 +304,11 @@ fn what_cannot_be_listened_to_is_misuse() {
     let mark = machine.mark();
     let one = machine.subscribe(&mark, [Wait::any_event()]).unwrap();
     let mut listen = |filter: Vec<Wait>| machine.subscribe(&mark, filter).map(drop);
-    assert_eq!(listen(vec![]), Err(Misuse::EmptyWait));
+    assert_eq!(listen(vec![]), Err(Misuse::EmptyFilter));
     for other in [Wait::text("tty", "x"), Wait::end(), Wait::queued(one)] {
         assert_eq!(listen(vec![Wait::any_event(), other]), Err(Misuse::NotAnEvent));
     }
-    assert_eq!(Misuse::NotAnEvent.to_string(), "a subscription hears only events");
+    assert_eq!(Misuse::NotAnEvent.to_string(), "a subscription queues only events");
     assert_eq!(listen(vec![Wait::any_event()]), Ok(()), "what was refused took no place");
     assert_eq!(listen(vec![Wait::any_event()]), Err(Misuse::TooManySubscriptions(2)));
     machine.unsubscribe(one);

@@ -360,7 +360,7 @@ fn a_wait_for_nothing_is_misuse() {
     let mark = rig.vm.mark();
     let mut wait = |things: Vec<Wait>| rig.vm.wait(at(secs(0)), &mark, things, FOREVER).map(|_| ());
     assert_eq!(wait(vec![]), Err(Misuse::EmptyWait));
-    assert_eq!(wait(vec![Wait::text("tty", "")]), Err(Misuse::EmptyWait));
+    assert_eq!(wait(vec![Wait::text("tty", "")]), Err(Misuse::EmptyText));
     assert_eq!(wait(vec![Wait::end(), Wait::text("nope", "x")]), Err(Misuse::UnknownConsole("nope".into())));
     assert_eq!(wait(vec![Wait::end()]), Ok(()));
 }

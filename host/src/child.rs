@@ -18,6 +18,7 @@ use rustix::process::{
     pidfd_open, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 
+use crate::signal_name::signal_name;
 use crate::supervisor::{Kept, Next, Supervisor, Wake};
 
 /// How to start a process.
@@ -190,7 +191,9 @@ impl Process {
         };
         Some(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitStatus::Code(code),
-            (None, Some(number)) => ExitStatus::Signal { number, core_dumped: status.dumped() },
+            (None, Some(number)) => {
+                ExitStatus::Signal { number, name: signal_name(number), core_dumped: status.dumped() }
+            }
             (None, None) => ExitStatus::Unknown,
         })
     }

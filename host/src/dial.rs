@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use qemu_machine_core::{Address, HostFault};
+use qemu_machine_core::{Address, FaultKind, HostFault};
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{
@@ -45,7 +45,6 @@ pub(crate) fn listen_at(address: &Address, scratch: &mut ScratchDir) -> Result<(
             bind(&socket, there).map_err(failed)?;
             socket
         }
-        _ => return Err(failed(Errno::AFNOSUPPORT)),
     };
     listen(&socket, 1).map_err(failed)?;
     let real = match (address, SocketAddr::try_from(getsockname(&socket).map_err(failed)?)) {
@@ -90,13 +89,15 @@ pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
                 Err(error) => Err(error.into()),
             }
         }
-        _ => Err(Errno::AFNOSUPPORT.into()),
     }
 }
 
 /// Nobody has taken the call.
 pub(crate) fn refused(address: &Address, error: &io::Error) -> HostFault {
-    fault(format!("connect to {address}"), error)
+    let fault = fault(format!("connect to {address}"), error);
+    // connect(2): EAGAIN on a Unix socket is a full backlog, and nothing else there.
+    let is_full = matches!(address, Address::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock;
+    if is_full { HostFault { kind: FaultKind::Busy, ..fault } } else { fault }
 }
 
 /// How a connection under way stands; none: still under way.

@@ -1,11 +1,85 @@
 //! Faults of the host, made of what the operating system reports.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
-use qemu_machine_core::HostFault;
+use qemu_machine_core::{FaultKind, HostFault};
+use rustix::io::Errno;
 
 /// What the operating system says about an operation, which reads behind "cannot".
 #[must_use]
 pub fn fault(operation: String, error: &io::Error) -> HostFault {
-    HostFault { operation, errno: error.raw_os_error().unwrap_or_default(), reason: error.to_string() }
+    HostFault { operation, kind: kind(error), errno: error.raw_os_error(), reason: error.to_string() }
+}
+
+/// The kind of an error of the operating system, by what std makes of it, or by its number where std has no kind.
+fn kind(error: &io::Error) -> FaultKind {
+    match error.kind() {
+        ErrorKind::NotFound => FaultKind::NotFound,
+        ErrorKind::AlreadyExists | ErrorKind::AddrInUse | ErrorKind::DirectoryNotEmpty => FaultKind::Exists,
+        ErrorKind::ConnectionRefused => FaultKind::Refused,
+        ErrorKind::ResourceBusy | ErrorKind::ExecutableFileBusy => FaultKind::Busy,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => FaultKind::Denied,
+        // EAGAIN is what fork(2) and pthread_create(3) say when a limit is reached. Where a socket says it, it is not
+        // reported as a fault, but by connect(2), for which see `dial::refused`.
+        ErrorKind::StorageFull
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::FileTooLarge
+        | ErrorKind::OutOfMemory
+        | ErrorKind::WouldBlock => FaultKind::Full,
+        ErrorKind::Unsupported => FaultKind::Unsupported,
+        ErrorKind::InvalidInput
+        | ErrorKind::InvalidData
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::ArgumentListTooLong => FaultKind::Invalid,
+        _ => Errno::from_io_error(error).map_or(FaultKind::Other, kind_of_number),
+    }
+}
+
+fn kind_of_number(number: Errno) -> FaultKind {
+    match number {
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS => FaultKind::Full,
+        Errno::SRCH | Errno::CHILD => FaultKind::Gone,
+        Errno::NAMETOOLONG | Errno::LOOP | Errno::ILSEQ | Errno::NOEXEC => FaultKind::Invalid,
+        Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT => FaultKind::Unsupported,
+        _ => FaultKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_has_its_kind() {
+        for (number, expected) in [
+            (Errno::NOENT, FaultKind::NotFound),
+            (Errno::EXIST, FaultKind::Exists),
+            (Errno::ADDRINUSE, FaultKind::Exists),
+            (Errno::CONNREFUSED, FaultKind::Refused),
+            (Errno::BUSY, FaultKind::Busy),
+            (Errno::TXTBSY, FaultKind::Busy),
+            (Errno::ACCESS, FaultKind::Denied),
+            (Errno::PERM, FaultKind::Denied),
+            (Errno::ROFS, FaultKind::Denied),
+            (Errno::NOSPC, FaultKind::Full),
+            (Errno::DQUOT, FaultKind::Full),
+            (Errno::NOMEM, FaultKind::Full),
+            (Errno::AGAIN, FaultKind::Full),
+            (Errno::MFILE, FaultKind::Full),
+            (Errno::NFILE, FaultKind::Full),
+            (Errno::SRCH, FaultKind::Gone),
+            (Errno::NOSYS, FaultKind::Unsupported),
+            (Errno::AFNOSUPPORT, FaultKind::Unsupported),
+            (Errno::INVAL, FaultKind::Invalid),
+            (Errno::NOTDIR, FaultKind::Invalid),
+            (Errno::NAMETOOLONG, FaultKind::Invalid),
+            (Errno::NOEXEC, FaultKind::Invalid),
+            (Errno::IO, FaultKind::Other),
+        ] {
+            let fault = fault("try".into(), &number.into());
+            assert_eq!((fault.kind, fault.errno), (expected, Some(number.raw_os_error())), "{fault}");
+        }
+        assert_eq!(fault("try".into(), &io::Error::other("no")).errno, None);
+    }
 }

@@ -51,6 +51,7 @@ impl Host {
         sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));
     }
 
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         let log;
         let answer = match effect {
@@ -75,8 +76,6 @@ impl Host {
                 Input::Detached
             }
             Effect::Remove => Input::Removed(self.remove()),
-            // An order that this version does not know: the core and the runtimes are released together.
-            _ => return,
         };
         self.trace.report(machine, now, answer);
     }
@@ -97,7 +96,7 @@ impl Host {
         let failed = |error| fault(format!("execute `{program}`"), &error);
         let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
         let inherited = std::mem::take(&mut self.inherited);
-        let Spawn { arguments, share_terminal, outlives, .. } = spawn;
+        let Spawn { arguments, share_terminal, outlives } = spawn;
         let request = child::Request { arguments, inherited, log, share_terminal, outlives };
         let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| request.start())?).map_err(failed)?;
         // A child that is dropped is killed and reaped.
@@ -119,7 +118,7 @@ impl Host {
         let index = self.ports.iter().position(|lending| lending.port == port).ok_or(Misuse::NoService(port))?;
         let descriptor = match port {
             Service::Qtest => SharedFd::new(self.ports.swap_remove(index).local),
-            _ => self.ports[index].lend()?,
+            Service::GuestAgent => self.ports[index].lend()?,
         };
         Ok(Config::attach(Peer::Connected(Descriptor::new(descriptor))).speaking(port.dialect()))
     }

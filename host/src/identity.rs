@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use qemu_machine_core::{Address, HostFault, Identity, Machine, Misuse};
+use qemu_machine_core::{Address, FaultKind, HostFault, Identity, Machine, Misuse};
 use rustix::io::Errno;
 
 use crate::fault::fault;
@@ -62,7 +62,7 @@ pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
     let Identity { boot: wanted, pid, started: since, monitor, socket, .. } = identity;
     let gone = |why: &str| {
         let reason = format!("{why}; it is not the machine that was kept");
-        HostFault { operation: format!("go on with process {pid}"), errno: Errno::SRCH.raw_os_error(), reason }
+        HostFault { operation: format!("go on with process {pid}"), kind: FaultKind::Gone, errno: None, reason }
     };
     match (boot(), started(*pid)) {
         (Ok(boot), _) if boot != *wanted => Err(gone("the system was booted since")),

@@ -20,6 +20,7 @@ mod prepare;
 pub mod qapi;
 mod scratch_dir;
 mod shared_fd;
+mod signal_name;
 mod socket;
 mod subscription;
 mod supervisor;

@@ -145,7 +145,7 @@ mod enabled {
     fn why(failure: &LaunchFailure) -> Cow<'static, str> {
         match failure {
             LaunchFailure::Broken(_) => "the monitor broke the protocol".into(),
-            LaunchFailure::Refused(_) => "capabilities negotiation was refused".into(),
+            LaunchFailure::Refused(_) => "capabilities negotiation failed".into(),
             failure => failure.to_string().into(),
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
-use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Refusal, Rung, Schema, State, Value, Vm};
+use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Rung, Schema, State, Value, Vm};
 
 use crate::help::help;
 use crate::line::{Request, Trouble};
@@ -110,8 +110,7 @@ impl Talk {
 fn unwrap(mut message: Value) -> Result<Answer, Failure> {
     if let Some(error) = message.get("error") {
         let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
-        let refusal = Refusal { class: text("class"), description: text("desc") };
-        return Err(Failure::Refused(refusal.to_string()));
+        return Err(Failure::refused(&text("class"), &text("desc")));
     }
     Ok(Answer::Value(message["return"].take()))
 }
@@ -128,6 +127,11 @@ impl Answer {
 }
 
 impl Failure {
+    /// QEMU's words alone: the command stands in the line above.
+    fn refused(class: &str, description: &str) -> Self {
+        Self::Refused(format!("{class}: {description}"))
+    }
+
     /// The code that the program exits with: `--help` tells them.
     pub(crate) fn code(&self) -> u8 {
         match self {
@@ -149,7 +153,7 @@ impl fmt::Display for Failure {
 impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         match error {
-            CommandError::Refused(refusal) => Self::Refused(refusal.to_string()),
+            CommandError::Refused(refusal) => Self::refused(&refusal.class, &refusal.description),
             CommandError::Misuse(ended @ Misuse::Ended) => Self::Lost(ended.to_string()),
             CommandError::Misuse(misuse) => Self::Unclear(misuse.to_string()),
             other => Self::Lost(other.to_string()),

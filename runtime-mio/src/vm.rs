@@ -11,8 +11,8 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Registry, Token};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Line,
-    Machine, Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, Raw, Service, Shutdown, Ticket, Wait, WaitError,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Machine,
+    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, QtestLine, Raw, Service, Shutdown, Ticket, Wait, WaitError,
     WaitId,
 };
 use qemu_machine_host::{Clock, Host, descriptor};
@@ -204,8 +204,8 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Line`] when it is not one line; [`Misuse::WrongDialect`].
-    pub fn execute_line(&mut self, line: &str, deadline: impl Into<Deadline>) -> Result<Ticket<Line>, Misuse> {
+    /// [`Misuse::QtestLine`] when it is not one line; [`Misuse::WrongDialect`].
+    pub fn execute_line(&mut self, line: &str, deadline: impl Into<Deadline>) -> Result<Ticket<QtestLine>, Misuse> {
         self.ask(|machine, now| machine.execute_line(now, line, deadline.into()))
     }
 

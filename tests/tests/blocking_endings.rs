@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
-    Cause, CommandError, Config, ExitStatus, Limits, Mark, Misuse, Outcome, Shutdown, State, Vm, Wait, WaitError,
+    Cause, CommandError, Config, ExitStatus, Limits, Mark, Misuse, Outcome, Shutdown, SignalName, State, Vm, Wait,
+    WaitError,
 };
 use qemu_machine_tests::guest::{EXIT_CODE, GREETING, HANGING, ImageFile, Letter, arguments};
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, descendants, send};
@@ -15,7 +16,7 @@ use rustix::process::Signal;
 /// Longer than anything that is expected takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
-const KILLED: Option<ExitStatus> = Some(ExitStatus::Signal { number: 9, core_dumped: false });
+const KILLED: Option<ExitStatus> = Some(ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false });
 
 /// A machine that runs the guest, with a directory for its files and a watch on its process.
 struct Guest {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
-    Cause, Config, ExitStatus, HostFault, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Phase, ProtocolError,
-    Refusal, Shutdown, Vm, Wait,
+    Cause, Config, ExitStatus, FaultKind, HostFault, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Phase,
+    ProtocolError, Refusal, Shutdown, SignalName, Vm, Wait,
 };
 use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 use qemu_machine_tests::scripted::{GREETING, Script};
@@ -18,8 +18,8 @@ use qemu_machine_tests::{PATIENCE, qemu};
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 
 /// The exit statuses that the scripts below end with: 6 is SIGABRT.
-const ABORTED: ExitStatus = ExitStatus::Signal { number: 6, core_dumped: false };
-const KILLED: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
+const ABORTED: ExitStatus = ExitStatus::Signal { number: 6, name: SignalName::Abrt, core_dumped: false };
+const KILLED: ExitStatus = ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false };
 
 /// How the launch fails that must fail. What it says must tell all there is: why, how the process ended, the last line
 /// that it printed, and a command line to try by hand.
@@ -65,7 +65,7 @@ fn g04_a_program_that_does_not_exist() {
         || Config::new("no-such-qemu"),
         |failure, outcome| {
             let fault = host_fault(failure);
-            assert_eq!((fault.errno, outcome.cause, outcome.exit), (2, Cause::NotStarted, None));
+            assert_eq!((fault.kind, outcome.cause, outcome.exit), (FaultKind::NotFound, Cause::NotStarted, None));
             assert!(fault.operation.contains("no-such-qemu"), "{fault}");
         },
     );
@@ -79,7 +79,7 @@ fn g04_a_program_that_is_not_executable() {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&program).unwrap();
         let (failure, outcome) = failure_of(Config::new(bytes(&program)).temporary_directory(bytes(scratch)));
         let fault = host_fault(failure);
-        assert_eq!((fault.errno, outcome.cause, outcome.exit), (13, Cause::NotStarted, None));
+        assert_eq!((fault.kind, outcome.cause, outcome.exit), (FaultKind::Denied, Cause::NotStarted, None));
         assert!(fault.operation.contains(program.to_str().unwrap()), "{fault}");
     });
 }
@@ -99,10 +99,14 @@ fn a_wrapper_that_does_not_exist() {
 #[test]
 fn a_temporary_directory_that_cannot_be_used() {
     leaving_nothing(|_| {
-        for (path, errno) in [("/nonexistent/deep", 2), ("/proc/self/comm", 20), ("/proc", 2)] {
+        for (path, kind) in [
+            ("/nonexistent/deep", FaultKind::NotFound),
+            ("/proc/self/comm", FaultKind::Invalid),
+            ("/proc", FaultKind::NotFound),
+        ] {
             let (failure, outcome) = failure_of(Config::new(qemu()).temporary_directory(path));
             let fault = host_fault(failure);
-            assert_eq!((fault.errno, outcome.cause), (errno, Cause::NotStarted), "{fault}");
+            assert_eq!((fault.kind, outcome.cause), (kind, Cause::NotStarted), "{fault}");
             assert!(fault.operation.contains(path), "{fault}");
         }
     });
@@ -114,7 +118,7 @@ fn a_log_directory_that_cannot_be_used() {
         || Config::new(qemu()).log_directory("/nonexistent"),
         |failure, outcome| {
             let fault = host_fault(failure);
-            assert_eq!((fault.errno, outcome.cause), (2, Cause::NotStarted), "{fault}");
+            assert_eq!((fault.kind, outcome.cause), (FaultKind::NotFound, Cause::NotStarted), "{fault}");
         },
     );
 }
@@ -275,7 +279,11 @@ fn a_reply_instead_of_the_greeting() {
 
 #[test]
 fn a_negotiation_that_is_refused() {
-    let refusal = Refusal { class: "GenericError".into(), description: "not \"today\"".into() };
+    let refusal = Refusal {
+        command: "qmp_capabilities".into(),
+        class: "GenericError".into(),
+        description: "not \"today\"".into(),
+    };
     let script = alas().greet().hear().refuse("not \"today\"").stall();
     script_fails(script, LaunchFailure::Refused(refusal), KILLED);
 }

@@ -4,7 +4,7 @@
 use std::fs::{File, read_dir, read_link, read_to_string};
 use std::path::Path;
 
-use qemu_machine_blocking::{Config, LaunchError, LaunchFailure, Mark, Vm, Wait};
+use qemu_machine_blocking::{Config, FaultKind, LaunchError, LaunchFailure, Mark, Vm, Wait};
 use qemu_machine_tests::PATIENCE;
 use qemu_machine_tests::leak_check::{bytes, leaving_nothing};
 use qemu_machine_tests::scripted::Script;
@@ -90,7 +90,7 @@ fn a_lack_of_descriptors_is_a_fault_of_the_host() {
             match with_room_for(room, || Vm::launch(config)) {
                 Ok(vm) => drop(vm),
                 Err(LaunchError::Failed { failure: LaunchFailure::Host(fault), outcome }) => {
-                    assert_eq!((fault.errno, outcome.exit), (24, None), "{fault}");
+                    assert_eq!((fault.kind, fault.errno, outcome.exit), (FaultKind::Full, Some(24), None), "{fault}");
                     failed += 1;
                     left.extend((read_dir(scratch).unwrap().count() > left.len()).then(|| fault.to_string()));
                 }

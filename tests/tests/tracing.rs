@@ -133,7 +133,7 @@ fn row_36_a_launch_that_fails_is_told_with_its_reason() {
 #[test]
 fn row_36_the_words_of_the_peer_are_no_reason() {
     for (name, reason) in
-        [("broken", "the monitor broke the protocol"), ("declined", "capabilities negotiation was refused")]
+        [("broken", "the monitor broke the protocol"), ("declined", "capabilities negotiation failed")]
     {
         let expected = [
             "DEBUG prepared",

@@ -34,9 +34,9 @@ const SYMPTOMS: [Symptom; 22] = [
     ("launch failed: the monitor broke the protocol", || {
         launch(Script::new().say("SSH-2.0-OpenSSH_9.2\r\n").stall().config(SCRIPTED))
     }),
-    ("launch: configuration", || launch(config().args(["-daemonize"]))),
-    ("attach failed: nobody listens", || attach(&Scratch::create())),
-    ("attach failed: what had listened is dead", || {
+    ("launch: the configuration is not valid", || launch(config().args(["-daemonize"]))),
+    ("attach failed: no process listens there", || attach(&Scratch::create())),
+    ("attach failed: the process that listened there is gone", || {
         let scratch = Scratch::create();
         drop(UnixListener::bind(scratch.path().join("qmp")));
         attach(&scratch)
@@ -61,7 +61,7 @@ const SYMPTOMS: [Symptom; 22] = [
         let vm = up(config().limits(limits));
         ended(&vm, vm.execute(QuerySchema))
     }),
-    ("unexpected reply", || {
+    ("the reply is not of the type", || {
         let script = Script::launched().hear().reply(r#"{"running":1,"status":"running"}"#).obey();
         let vm = up(script.config(SCRIPTED));
         ended(&vm, vm.execute(QueryStatus))

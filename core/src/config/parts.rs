@@ -42,7 +42,7 @@ pub(crate) struct Added {
 
 /// A connection to a machine beside its monitor and its consoles, with a protocol of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a host makes each, and lends it or gives it away")]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
     /// The virtio-serial port on which a guest agent listens (`org.qemu.guest_agent.0`).

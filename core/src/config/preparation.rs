@@ -1,9 +1,9 @@
 //! Decides what a machine needs to be made for it on the host.
 
+use crate::channel::Channel;
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::effect::Preparation;
-use crate::input::Channel;
 use crate::lifecycle::Wiring;
 use crate::transport::{Monitor, Peer, Transport};
 

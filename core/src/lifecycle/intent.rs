@@ -1,7 +1,7 @@
 //! Intent of a lifecycle: what is wanted of the machine.
 
 use super::{Ladder, Phase, Rung};
-use crate::effect::Signal;
+use crate::signal::Signal;
 use crate::time::Moment;
 
 /// What is wanted of a machine.

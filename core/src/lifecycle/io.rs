@@ -1,7 +1,7 @@
 //! Vocabulary of a lifecycle: one `Input` that it takes, one `Output` that it gives.
 
 use super::{LinkEvent, ProcessEvent, Rung, Shutdown, Wiring};
-use crate::effect::Signal;
+use crate::signal::Signal;
 use crate::time::Moment;
 
 /// An input of a lifecycle: a request of the caller, or something that happened.

@@ -1,10 +1,9 @@
 //! Decides what keeps us from a machine that somebody else launched, and how we leave one.
 
 use super::{Machine, request};
-use crate::fault::{HostFault, Misuse};
-use crate::lifecycle::{self, LaunchFailure};
+use crate::fault::Misuse;
+use crate::lifecycle;
 use crate::time::Moment;
-use crate::transport::{Address, Peer};
 
 impl Machine {
     /// Lets go of a machine that somebody else launched: the connection is closed, and it runs on.
@@ -57,19 +56,5 @@ impl Machine {
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.config.peer.is_some()
-    }
-
-    /// Why the monitor cannot be connected. The numbers are Linux's.
-    pub(super) fn why_not_open(&self, fault: HostFault) -> LaunchFailure {
-        const ENOENT: i32 = 2;
-        const EAGAIN: i32 = 11;
-        const ECONNREFUSED: i32 = 111;
-        match (&self.config.peer, fault.errno) {
-            // The backlog of the listening socket is full: QEMU's holds one, behind the one that it serves.
-            (Some(Peer::Dial(_)), EAGAIN) => LaunchFailure::Busy,
-            (Some(Peer::Dial(Address::Unix(_))), ECONNREFUSED) => LaunchFailure::Dead(fault),
-            (Some(Peer::Dial(_)), ENOENT | ECONNREFUSED) => LaunchFailure::NotListening(fault),
-            _ => LaunchFailure::Host(fault),
-        }
     }
 }

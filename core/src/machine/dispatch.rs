@@ -8,17 +8,19 @@ use alloc::vec::Vec;
 use super::Machine;
 use super::outstanding::Completion;
 use super::request::{self, Request};
+use crate::channel::Channel;
 use crate::command::{CommandId, Payload};
 use crate::config::Config;
 use crate::console::Console;
-use crate::effect::{Effect, Signal, Spawn};
+use crate::effect::{Effect, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
-use crate::input::{Channel, Input, Prepared};
-use crate::lifecycle::{self, LinkEvent, ProcessEvent, Rung};
+use crate::input::{Input, Prepared};
+use crate::lifecycle::{self, LaunchFailure, LinkEvent, ProcessEvent, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Evidence, Outcome};
 use crate::session;
+use crate::signal::Signal;
 use crate::time::Moment;
 use crate::wire::Encoded;
 
@@ -41,7 +43,7 @@ impl Machine {
                 self.step_session(session::Input::Opened);
             }
             Input::OpenFailed(Channel::Monitor, fault) => {
-                self.step_link(LinkEvent::OpenFailed(self.why_not_open(fault)));
+                self.step_link(LinkEvent::OpenFailed(LaunchFailure::not_open(self.config.peer.as_ref(), fault)));
                 self.closed(Channel::Monitor);
             }
             Input::OpenFailed(channel, fault) => {

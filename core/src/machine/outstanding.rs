@@ -3,8 +3,9 @@
 
 use alloc::vec::Vec;
 
-use crate::effect::Signal;
-use crate::input::{Channel, Input};
+use crate::channel::Channel;
+use crate::input::Input;
+use crate::signal::Signal;
 
 /// Outstanding completions of effects, the end of the process, and the open channels. An input that is not outstanding
 /// changes nothing.

@@ -3,13 +3,14 @@
 use alloc::string::String;
 
 use super::Machine;
+use crate::channel::Channel;
 use crate::command_line::CommandLine;
 use crate::console::Console;
 use crate::descriptor::Descriptor;
 use crate::error::LaunchError;
 use crate::event::{Event, History};
 use crate::fault::Misuse;
-use crate::input::{Channel, Prepared};
+use crate::input::Prepared;
 use crate::lifecycle::{LaunchFailure, Lifecycle, Rung, State, Why};
 use crate::outcome::Outcome;
 use crate::session::Session;

@@ -3,11 +3,11 @@
 use alloc::vec;
 
 use super::Machine;
+use crate::channel::Channel;
 use crate::command::{CommandId, Payload};
 use crate::error::{CommandError, WaitError};
 use crate::event::{Event, SubscriptionId};
 use crate::fault::Misuse;
-use crate::input::Channel;
 use crate::lifecycle::{self, State};
 use crate::session;
 use crate::time::{Deadline, Moment};
@@ -148,7 +148,7 @@ impl Request for DisownWait {
 
     fn apply(self, machine: &mut Machine, now: Moment) {
         machine.advance_clock(now);
-        machine.waits.forget(self.0);
+        machine.waits.disown_wait(self.0);
     }
 }
 

@@ -22,7 +22,7 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyWait`] without a filter, [`Misuse::NotAnEvent`] for other things to wait for, and
+    /// [`Misuse::EmptyFilter`] without one, [`Misuse::NotAnEvent`] for other things to wait for, and
     /// [`Misuse::TooManySubscriptions`].
     ///
     /// ```
@@ -47,7 +47,7 @@ impl Machine {
     ) -> Result<SubscriptionId, Misuse> {
         let filter = events.map(Wait::into_filter).collect::<Result<Vec<_>, _>>()?;
         if filter.is_empty() {
-            return Err(Misuse::EmptyWait);
+            return Err(Misuse::EmptyFilter);
         }
         let limits = &self.config.limits;
         if self.subscriptions.len() >= limits.subscriptions {
@@ -105,12 +105,13 @@ impl Machine {
     /// The event that was waited for with [`wait_for_event`](Self::wait_for_event), or why there is none, once that is
     /// known. It is given once; an event that nobody claims stays in its queue.
     ///
-    /// It is [`WaitError::TimedOut`] when somebody else took the event meanwhile.
+    /// It is [`WaitError::Taken`] when another caller took the event meanwhile, and [`WaitError::FoundOther`] for a wait that
+    /// was for something else.
     pub fn claim_event(&mut self, wait: WaitId) -> Option<Result<Event, WaitError>> {
         let over = self.claim_wait(wait)?;
         Some(over.and_then(|hit| match hit.found {
-            Found::Queued(id) => self.next_event(id).ok_or(WaitError::TimedOut),
-            _ => Err(WaitError::TimedOut),
+            Found::Queued(id) => self.next_event(id).ok_or(WaitError::Taken),
+            _ => Err(WaitError::FoundOther),
         }))
     }
 

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use super::{Machine, request};
-use crate::command::{Command, CommandId, Line, Payload, Raw, Ticket};
+use crate::command::{Command, CommandId, Payload, QtestLine, Raw, Ticket};
 use crate::descriptor::Descriptor;
 use crate::error::CommandError;
 use crate::fault::Misuse;
@@ -64,8 +64,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Line`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
-    pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<Line>, Misuse> {
+    /// [`Misuse::QtestLine`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
+    pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<QtestLine>, Misuse> {
         let id = self.send(now, &Encoded::line(line)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }

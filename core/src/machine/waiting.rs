@@ -9,14 +9,14 @@ use crate::fault::Misuse;
 use crate::lifecycle::State;
 use crate::outcome::Outcome;
 use crate::time::{Deadline, Moment};
-use crate::wait::{Hit, Item, Kind, Mark, Wait, WaitId};
+use crate::wait::{Hit, Item, Mark, Target, Wait, WaitId};
 
 impl Machine {
     /// Begins to wait for the first of several things, from a position on.
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyWait`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`]; [`Misuse::NotLaunched`]
+    /// [`Misuse::EmptyWait`], [`Misuse::EmptyText`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`]; [`Misuse::NotLaunched`]
     /// before the first launch.
     pub fn wait(
         &mut self,
@@ -73,22 +73,22 @@ impl Machine {
 
     fn resolve(&self, thing: Wait, from: &Mark) -> Result<Item, Misuse> {
         Ok(match thing.0 {
-            Kind::Event(filter) => Item::Event(filter),
-            Kind::Queued(id) if self.subscriptions.knows(id) => Item::Queued(id),
-            Kind::Queued(_) => return Err(Misuse::UnknownSubscription),
-            Kind::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyWait),
-            Kind::Text { text, .. } if text.len() > self.config.limits.console => {
+            Target::Event(filter) => Item::Event(filter),
+            Target::Queued(id) if self.subscriptions.knows(id) => Item::Queued(id),
+            Target::Queued(_) => return Err(Misuse::UnknownSubscription),
+            Target::Text { text, .. } if text.is_empty() => return Err(Misuse::EmptyText),
+            Target::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));
             }
-            Kind::Text { console, text, line } => {
+            Target::Text { console, text, line } => {
                 let console = self.console_index(&console)?;
                 Item::Text { console, text, scanned: from.position(console), line }
             }
-            Kind::Output { console } => {
+            Target::Output { console } => {
                 let console = self.console_index(&console)?;
                 Item::Output { console, from: from.position(console) }
             }
-            Kind::End => Item::End,
+            Target::End => Item::End,
         })
     }
 

@@ -10,6 +10,7 @@ use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::{LaunchFailure, Lifecycle, Process, Rung};
+use crate::signal::SignalName;
 use crate::text::printable;
 
 /// Who or what ended a machine. Nothing here means success by itself; that is for the caller to say.
@@ -118,9 +119,6 @@ impl Evidence {
 }
 
 impl Cause {
-    const SIGTERM: i32 = 15;
-    const SIGKILL: i32 = 9;
-
     /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal comes without one.
     pub(crate) fn find(run: &Lifecycle, evidence: &Evidence) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
@@ -129,14 +127,14 @@ impl Cause {
             None if run.process() == Process::Foreign => Self::of_foreign(run, evidence),
             None if run.pid().is_some() => Self::Unkillable,
             None => Self::NotStarted,
-            Some(ExitStatus::Signal { number: Self::SIGKILL, .. }) if evidence.climbed(Rung::Kill) => {
+            Some(ExitStatus::Signal { name: SignalName::Kill, .. }) if evidence.climbed(Rung::Kill) => {
                 if has_failed {
                     Self::LaunchFailed
                 } else {
                     Self::Asked(Rung::Kill)
                 }
             }
-            Some(ExitStatus::Signal { number: Self::SIGTERM, .. }) if evidence.climbed(Rung::Terminate) => {
+            Some(ExitStatus::Signal { name: SignalName::Term, .. }) if evidence.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => from_outside(Some(number)),

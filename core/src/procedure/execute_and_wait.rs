@@ -45,7 +45,7 @@ impl<C: Command> Procedure for ExecuteAndWait<C> {
         match news {
             procedure::Input::Begun(mark) => {
                 self.mark = mark;
-                procedure::Output::Execute(self.command.take().unwrap_or(Err(Misuse::NotLaunched)))
+                procedure::Output::Execute(self.command.take().unwrap_or(Err(Misuse::ProcedureReused)))
             }
             procedure::Input::Reply(reply) => match reply.and_then(|reply| reply.reply::<C::Reply>()) {
                 Ok(reply) => {

@@ -38,6 +38,7 @@ use crate::wire::Encoded;
 pub struct FollowJob {
     id: String,
     start: Option<Result<Encoded, Misuse>>,
+    begun: bool,
     when_ready: WhenReady,
     finalizes: bool,
     report: Option<(Duration, Report)>,
@@ -100,7 +101,7 @@ pub enum JobEnd {
 }
 
 /// Why a job is not at its end.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// It failed, and this is what QEMU says of it.
@@ -120,6 +121,7 @@ impl FollowJob {
         Self {
             id: id.into(),
             start: None,
+            begun: false,
             when_ready: WhenReady::Stop,
             finalizes: false,
             report: None,
@@ -286,6 +288,9 @@ impl Procedure for FollowJob {
 
     fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
         match (news, self.over) {
+            (procedure::Input::Begun(_), _) if core::mem::replace(&mut self.begun, true) => {
+                procedure::Output::Execute(Err(Misuse::ProcedureReused))
+            }
             (procedure::Input::Begun(mark), _) => {
                 self.mark = mark;
                 match self.start.take() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Procedure, ProcedureError};
 use crate::command::Payload;
+use crate::fault::Misuse;
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Migrates a machine to another QEMU, or receives one, and follows that to its end.
@@ -29,6 +30,7 @@ pub struct Migrate {
     part: Part,
     address: String,
     mark: Mark,
+    begun: bool,
     asked: Asked,
 }
 
@@ -61,7 +63,7 @@ pub enum MigrationEnd {
 }
 
 /// Why a machine has not migrated.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
     /// It failed, and this is what QEMU says of it. The machine stays where it was.
@@ -97,7 +99,7 @@ impl Migrate {
     }
 
     fn new(part: Part, address: String) -> Self {
-        Self { part, address, mark: Mark::default(), asked: Asked::ToTell }
+        Self { part, address, mark: Mark::default(), begun: false, asked: Asked::ToTell }
     }
 
     fn wait(&self) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
@@ -142,6 +144,9 @@ impl Procedure for Migrate {
 
     fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
         match news {
+            procedure::Input::Begun(_) if core::mem::replace(&mut self.begun, true) => {
+                procedure::Output::Execute(Err(Misuse::ProcedureReused))
+            }
             // What was listened for may have come before anybody waits for it. It comes once in a run, at its beginning.
             procedure::Input::Begun(_) if self.part == Part::Arrive => self.wait(),
             procedure::Input::Begun(mark) => {

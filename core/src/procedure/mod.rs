@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::command::{Command, Payload};
-use crate::error::{CommandError, WaitError, show_as_it_reads};
+use crate::error::{CommandError, WaitError};
 use crate::fault::Misuse;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
@@ -78,7 +78,7 @@ pub enum Input {
 
 /// What a procedure wants next.
 #[derive(Debug)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "whatever runs a procedure carries out each")]
 pub enum Output<T> {
     /// Execute this command. One that could not be encoded is answered with the reason.
     Execute(Result<Encoded, Misuse>),
@@ -110,7 +110,7 @@ impl<T> Output<T> {
 }
 
 /// Why a procedure did not come to its end.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcedureError {
     /// One of its commands failed.
@@ -141,4 +141,3 @@ macro_rules! take_procedure_errors {
 }
 
 take_procedure_errors!(JobError, MigrateError, UnplugError);
-show_as_it_reads!(ProcedureError, JobError, MigrateError, UnplugError);

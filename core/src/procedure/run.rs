@@ -1,4 +1,4 @@
-//! Decides how far a procedure is on a machine, what it waits for there, and what is left of it when it is given up.
+//! Run of a procedure on a machine: its present step, and what it waits for there.
 
 use super::Procedure;
 use crate::command::CommandId;
@@ -9,11 +9,12 @@ use crate::procedure;
 use crate::time::{Deadline, Moment};
 use crate::wait::WaitId;
 
-/// A procedure that is under way on a machine, for whoever drives the machine.
+/// A procedure that runs on a machine, for the driver of the machine.
 ///
-/// It goes round in three parts: [`hear`](Self::hear) what came of the last step, [`think`](Self::think) of the next one,
-/// which is the procedure's own doing and touches no machine, and [`act`](Self::act). A loop that has the machine to itself
-/// takes them together, as [`advance`](Self::advance), whenever the notice came that the procedure
+/// A step has three parts: [`take_result`](Self::take_result) takes what came of the last step from the machine,
+/// [`next_step`](Self::next_step) has the procedure decide on the next one, which runs code of the caller's and touches no
+/// machine, and [`carry_out`](Self::carry_out) executes its command or begins its wait. A driver that does not share the
+/// machine with other threads calls [`advance`](Self::advance), which is all three, on each notice that the procedure
 /// [`awaits`](Self::awaits).
 #[derive(Debug)]
 #[must_use = "a procedure does nothing until it is advanced"]
@@ -28,8 +29,10 @@ pub struct Run<E: Procedure> {
 #[derive(Debug)]
 enum State<T> {
     New,
-    Heard(procedure::Input),
-    Thought(procedure::Output<T>),
+    /// What came of the last step; the procedure has not seen it yet.
+    Input(procedure::Input),
+    /// The next step, which is not carried out yet.
+    Output(procedure::Output<T>),
     Reply(CommandId),
     Wait {
         id: WaitId,
@@ -45,87 +48,88 @@ impl<E: Procedure> Run<E> {
         Self { procedure, deadline, until: None, state: State::New }
     }
 
-    /// The notice without which there is nothing to do; none before it began, and when it is over.
+    /// The notice without which there is nothing to do. `None` before it began, and when it is over.
     #[must_use]
     pub fn awaits(&self) -> Option<Notice> {
         match self.state {
             State::Reply(id) => Some(Notice::Answered(id)),
             State::Wait { id, .. } => Some(Notice::Waited(id)),
-            State::New | State::Heard(_) | State::Thought(_) | State::Over => None,
+            State::New | State::Input(_) | State::Output(_) | State::Over => None,
         }
     }
 
-    /// Goes on as far as it can without waiting. What it is done with is given once.
+    /// Takes steps as long as none has to be waited for. Returns what it is done with, once.
     pub fn advance(&mut self, machine: &mut Machine, now: Moment) -> Option<E::Return> {
-        while self.hear(machine) {
-            if let Some(output) = self.think() {
+        while self.take_result(machine) {
+            if let Some(output) = self.next_step() {
                 return Some(output);
             }
-            self.act(machine, now);
+            self.carry_out(machine, now);
         }
         None
     }
 
-    /// Takes what came of the last step, if it is over. Whether there is something to think about.
-    pub fn hear(&mut self, machine: &mut Machine) -> bool {
+    /// Takes what came of the last step from the machine, if it is over. Whether [`next_step`](Self::next_step) is due.
+    pub fn take_result(&mut self, machine: &mut Machine) -> bool {
         let news = match self.state {
             State::New => Some(procedure::Input::Begun(machine.mark())),
-            State::Heard(_) => return true,
+            State::Input(_) => return true,
             State::Reply(id) => machine.take(id).map(procedure::Input::Reply),
             State::Wait { id, is_short } => machine.claim_wait(id).map(|found| match found {
                 Err(WaitError::TimedOut) if is_short => procedure::Input::Later,
                 found => procedure::Input::Found(found),
             }),
-            State::Thought(_) | State::Over => None,
+            State::Output(_) | State::Over => None,
         };
         let is_news = news.is_some();
         if let Some(news) = news {
-            self.state = State::Heard(news);
+            self.state = State::Input(news);
         }
         is_news
     }
 
-    /// Lets the procedure decide on its next step, if there is news. What it is done with is given once.
-    pub fn think(&mut self) -> Option<E::Return> {
+    /// Has the procedure decide on its next step, if there is a result. Returns what it is done with, once.
+    pub fn next_step(&mut self) -> Option<E::Return> {
         match core::mem::replace(&mut self.state, State::Over) {
-            State::Heard(news) => match self.procedure.step(news) {
+            State::Input(news) => match self.procedure.step(news) {
                 procedure::Output::Done(output) => return Some(output),
-                next => self.state = State::Thought(next),
+                next => self.state = State::Output(next),
             },
             state => self.state = state,
         }
         None
     }
 
-    /// Carries out the next step, if there is one.
-    pub fn act(&mut self, machine: &mut Machine, now: Moment) {
+    /// Executes the command of the next step, or begins its wait, if there is a next step.
+    pub fn carry_out(&mut self, machine: &mut Machine, now: Moment) {
         self.until = self.until.or_else(|| self.deadline.passes_at(now));
         let left = self.until.map_or(self.deadline, |until| Deadline::after(until.since(now)));
         self.state = match core::mem::replace(&mut self.state, State::Over) {
-            State::Thought(procedure::Output::Execute(command)) => {
+            State::Output(procedure::Output::Execute(command)) => {
                 match command.and_then(|command| machine.send(now, &command, left)) {
                     Ok(id) => State::Reply(id),
-                    Err(misuse) => State::Heard(procedure::Input::Reply(Err(misuse.into()))),
+                    Err(misuse) => State::Input(procedure::Input::Reply(Err(misuse.into()))),
                 }
             }
-            State::Thought(procedure::Output::Wait { from, things, within }) => {
+            State::Output(procedure::Output::Wait { from, things, within }) => {
                 let is_short = within.filter(|within| self.until.is_none_or(|until| now.after(*within) < until));
                 let within = is_short.map_or(left, Deadline::after);
                 match machine.wait(now, &from, things, within) {
                     Ok(id) => State::Wait { id, is_short: is_short.is_some() },
-                    Err(misuse) => State::Heard(procedure::Input::Found(Err(misuse.into()))),
+                    Err(misuse) => State::Input(procedure::Input::Found(Err(misuse.into()))),
                 }
             }
             state => state,
         };
     }
 
-    /// Nobody wants it any more: what it waits for is disowned. What its commands began goes on.
-    pub fn give_up(&mut self, machine: &mut Machine) {
+    /// Ends it without a result: the command or the wait that it waits for is disowned. What its commands began in QEMU
+    /// goes on.
+    pub fn disown(&mut self, machine: &mut Machine) {
         match core::mem::replace(&mut self.state, State::Over) {
             State::Reply(id) => machine.disown(id),
             State::Wait { id, .. } => machine.forget(id),
-            State::New | State::Heard(_) | State::Thought(_) | State::Over => {}
+            State::New | State::Input(_) | State::Output(_) | State::Over => {}
         }
     }
 }

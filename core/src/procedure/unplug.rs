@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{Procedure, ProcedureError};
 use crate::error::WaitError;
 use crate::event::Event;
+use crate::fault::Misuse;
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Takes a device away from a running guest (`device_del`), and is done when it is gone, or when the guest refuses.
@@ -28,10 +29,11 @@ use crate::wait::{Found, Hit, Mark, Wait};
 pub struct Unplug {
     device: String,
     mark: Mark,
+    begun: bool,
 }
 
 /// Why a device is still there.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnplugError {
     /// The guest does not let it go (`DEVICE_UNPLUG_GUEST_ERROR`, and `MEM_UNPLUG_ERROR`).
@@ -45,7 +47,7 @@ pub enum UnplugError {
 impl Unplug {
     /// The device with this id, or at this path (`/machine/peripheral-anon/device[0]`) if it has none.
     pub fn device(device: impl Into<String>) -> Self {
-        Self { device: device.into(), mark: Mark::default() }
+        Self { device: device.into(), mark: Mark::default(), begun: false }
     }
 
     /// What tells of it. QEMU names a device by its id, where it has one, and by its path in any case.
@@ -66,8 +68,8 @@ impl Unplug {
         match hit.found {
             Found::Event(event) if event.name() == "DEVICE_DELETED" => Ok(()),
             Found::Event(event) => Err(UnplugError::Refused(event)),
-            // Nothing else was waited for.
-            _ => Err(WaitError::TimedOut.into()),
+            // Only events were waited for.
+            _ => Err(WaitError::FoundOther.into()),
         }
     }
 }
@@ -80,6 +82,9 @@ impl Procedure for Unplug {
 
     fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
         match news {
+            procedure::Input::Begun(_) if core::mem::replace(&mut self.begun, true) => {
+                procedure::Output::Execute(Err(Misuse::ProcedureReused))
+            }
             procedure::Input::Begun(mark) => {
                 self.mark = mark;
                 procedure::Output::execute(&("device_del", json!({"id": self.device.to_string()})))

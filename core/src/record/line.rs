@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::text::as_text;
-use crate::command::{Band, Kind};
+use crate::channel::Channel;
+use crate::command::{Band, CommandTraits};
 use crate::config::Config;
 use crate::descriptor::Descriptor;
-use crate::effect::Signal;
 use crate::fault::HostFault;
-use crate::input::{self, Channel, ExitStatus, Prepared};
+use crate::input::{self, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
+use crate::signal::Signal;
 use crate::time::{Deadline, Moment};
 use crate::wait::{Mark, Wait};
 use crate::wire::Encoded;
@@ -145,7 +146,7 @@ pub(crate) struct Issued {
     #[serde(with = "as_text")]
     pub(crate) text: Vec<u8>,
     pub(crate) band: Band,
-    pub(crate) kind: Kind,
+    pub(crate) kind: CommandTraits,
     /// Whether a descriptor goes with it. Which, no record can say.
     pub(crate) descriptor: bool,
     pub(crate) within: Deadline,

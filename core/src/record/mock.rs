@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::line::{Entry, Line};
 use super::lines::Record;
-use crate::input::Channel;
+use crate::channel::Channel;
 use crate::wire::{Frame, Framer};
 
 /// A monitor that says what a recorded one said: for tests without a QEMU.

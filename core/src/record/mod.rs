@@ -14,12 +14,17 @@
 //! - *Readable*: [`Record::timeline`]. *Usable*: a [`Mock`] answers as the recorded monitor did.
 //!
 //! ```
-//! use qemu_machine_core::{Config, Input, HostFault, Machine, Moment, record::Record};
+//! use qemu_machine_core::{Config, FaultKind, HostFault, Input, Machine, Moment, record::Record};
 //!
 //! let mut machine = Machine::new(Config::new("qemu-system-x86_64").recorded())?;
 //! machine.launch(Moment::ORIGIN)?;
 //! let order = machine.poll_effect();
-//! let fault = HostFault { operation: "make a directory".into(), errno: 28, reason: "no space left".into() };
+//! let fault = HostFault {
+//!     operation: "make a directory".into(),
+//!     kind: FaultKind::Full,
+//!     errno: Some(28),
+//!     reason: "no space left".into(),
+//! };
 //! machine.handle(Moment::ORIGIN, Input::PrepareFailed(fault));
 //!
 //! let text = machine.record().expect("it is recorded").to_string();

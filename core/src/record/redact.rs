@@ -13,7 +13,7 @@ use super::line::{Entry, Line};
 use super::lines::Record;
 use super::mask::{Kind, Secrets, hide_named};
 use super::text::{digits, undigits};
-use crate::input::Channel;
+use crate::channel::Channel;
 use crate::machine::Machine;
 
 /// A text that is too short to be hidden wherever it stands: half of the record would be hidden with it.

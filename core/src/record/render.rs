@@ -5,10 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
 use crate::command::{CommandId, Payload};
-use crate::effect::{Effect, Signal};
+use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
 use crate::outcome::Outcome;
 use crate::record;
+use crate::signal::Signal;
 use crate::wait::{Found, Hit};
 
 impl record::Output {

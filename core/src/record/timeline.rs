@@ -9,7 +9,7 @@ use core::fmt;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
-use crate::input::Channel;
+use crate::channel::Channel;
 use crate::text::{excerpt, lossy, printable};
 
 /// A record as people read it, one line for each: seconds, who (`<` came in, `>` went out, `=` was asked by the caller,

@@ -1,16 +1,17 @@
 //! Decides which commands are on the wire, under which id, and which must wait their turn.
 
 use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::command::{Band, CommandId, Kind};
+use crate::command::{Band, CommandId, CommandTraits};
 use crate::config::Dialect;
 use crate::descriptor::Descriptor;
 use crate::error::Progress;
 use crate::fault::Misuse;
 use crate::outbox::Outbox;
 use crate::time::Moment;
-use crate::wire::encode;
+use crate::wire::{CommandName, encode, name_of};
 
 /// The commands that have no reply yet: those on the wire, and those that wait to go there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +28,12 @@ pub(super) struct InFlight {
 }
 
 /// A command on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Sent {
     id: u16,
     entry: PendingCommand,
+    /// For the refusal, if it is one: the body is not kept.
+    name: CommandName,
 }
 
 /// What is known of a command on the wire.
@@ -38,7 +41,7 @@ struct Sent {
 pub(super) struct PendingCommand {
     pub(super) owner: Owner,
     pub(super) band: Band,
-    pub(super) kind: Kind,
+    pub(super) kind: CommandTraits,
     pub(super) deadline: Option<Moment>,
     /// When half of its time is over.
     pub(super) half: Option<Moment>,
@@ -84,7 +87,7 @@ pub(super) struct Rules {
 
 impl Default for PendingCommand {
     fn default() -> Self {
-        let (owner, band, kind) = (Owner::Disowned, Band::InBand, Kind::default());
+        let (owner, band, kind) = (Owner::Disowned, Band::InBand, CommandTraits::default());
         Self { owner, band, kind, deadline: None, half: None, carries: false }
     }
 }
@@ -161,7 +164,7 @@ impl InFlight {
             self.ids += 1;
             (self.ids - 1) as u16
         });
-        self.sent.push_back(Sent { id, entry });
+        self.sent.push_back(Sent { id, entry, name: CommandName::of(body) });
         self.in_band += usize::from(entry.band == Band::InBand);
         if let Some(descriptor) = descriptor {
             out.carry(descriptor);
@@ -245,6 +248,13 @@ impl InFlight {
             free.extend(is_over.then_some(sent.id));
             !is_over
         });
+    }
+
+    /// The name of the command on the wire with this id. Empty where there is none, as its reply is for nobody.
+    #[cold]
+    pub(super) fn name(&self, id: Option<u16>) -> String {
+        let sent = self.sent.iter().find(|sent| Some(sent.id) == id);
+        sent.map_or_else(String::new, |sent| sent.name.to_string())
     }
 
     pub(super) fn entry(&self, id: u16) -> Option<&PendingCommand> {
@@ -335,7 +345,7 @@ impl InFlight {
         self.waiting.retain(|waiting| {
             let rejected = !offered && waiting.entry.band == Band::OutOfBand;
             if let (true, Owner::Caller(id)) = (rejected, waiting.entry.owner) {
-                answer(id, Misuse::NoOutOfBand(crate::text::lossy(&waiting.body)));
+                answer(id, Misuse::NoOutOfBand(name_of(&waiting.body)));
             }
             !rejected
         });

@@ -3,7 +3,6 @@
 use crate::command::{CommandId, Payload};
 use crate::error::CommandError;
 use crate::event::Event;
-use crate::fault::Refusal;
 use crate::lifecycle::LaunchFailure;
 use crate::time::Moment;
 use crate::wire::Encoded;
@@ -55,8 +54,8 @@ pub enum Output {
     Event(Event),
     /// A command of a caller has its answer.
     Answered(CommandId, Result<Payload, CommandError>),
-    /// A command of the shutdown ladder has its answer.
-    LadderAnswered(Result<(), Refusal>),
+    /// A command of the shutdown ladder has its answer, or the reason why it has none.
+    LadderAnswered(Result<(), CommandError>),
     /// QEMU accepted a `quit`, whoever sent it.
     QuitAccepted,
 }

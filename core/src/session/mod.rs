@@ -9,18 +9,15 @@ mod qtest;
 mod receive;
 mod sync;
 
-use alloc::string::ToString;
-
 use crate::command::Band;
 use crate::config::{Dialect, Limits};
 use crate::descriptor::Descriptor;
 use crate::error::{CommandError, Progress};
-use crate::fault::{Misuse, Refusal};
+use crate::fault::Misuse;
 use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
-use crate::text::lossy;
 use crate::time::Moment;
-use crate::wire::{Encoded, Framer, Greeting};
+use crate::wire::{Encoded, Framer, Greeting, name_of};
 
 pub(crate) use in_flight::Owner;
 use in_flight::{InFlight, PendingCommand, Rules};
@@ -274,7 +271,7 @@ impl Session {
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
-                CommandError::Misuse(Misuse::NoOutOfBand(lossy(body)))
+                CommandError::Misuse(Misuse::NoOutOfBand(name_of(body)))
             }
             Stage::Ready { .. } if self.in_flight.may_send(&entry, self.rules()) => {
                 self.in_flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
@@ -286,10 +283,7 @@ impl Session {
         };
         match owner {
             Owner::Caller(id) => emit(Output::Answered(id, Err(refused))),
-            Owner::Ladder => emit(Output::LadderAnswered(Err(Refusal {
-                class: "Disconnected".to_string(),
-                description: refused.to_string(),
-            }))),
+            Owner::Ladder => emit(Output::LadderAnswered(Err(refused))),
             Owner::Handshake { .. } | Owner::Probe | Owner::Disowned | Owner::Unmatched => {}
         }
     }

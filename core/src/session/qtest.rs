@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use crate::command::Payload;
 use crate::event::Event;
-use crate::fault::{ProtocolError, Refusal};
+use crate::fault::ProtocolError;
 use crate::text::{excerpt, lossy};
-use crate::wire::Message;
+use crate::wire::{ErrorReply, Message};
 
 /// Reads a line. What is `OK` is a string with what stands behind it, and what is not is a refusal in its words.
 ///
@@ -32,8 +32,8 @@ pub(super) fn read(line: &Bytes) -> Result<Message, ProtocolError> {
 }
 
 fn refusal(word: &str, rest: &str) -> Message {
-    let refusal = Refusal { class: word.to_string(), description: rest.to_string() };
-    Message::Reply { id: None, result: Err(refusal) }
+    let error = ErrorReply { class: word.to_string(), description: rest.to_string() };
+    Message::Reply { id: None, result: Err(error) }
 }
 
 /// A string as the JSON that replies are made of.

@@ -10,11 +10,11 @@ use super::{Session, Stage, qtest};
 use crate::command::Payload;
 use crate::config::Dialect;
 use crate::error::CommandError;
-use crate::fault::{ProtocolError, Refusal};
+use crate::fault::ProtocolError;
 use crate::lifecycle::LaunchFailure;
 use crate::text::excerpt;
 use crate::time::Moment;
-use crate::wire::{Frame, Greeting, Message};
+use crate::wire::{ErrorReply, Frame, Greeting, Message};
 
 impl Session {
     pub(super) fn received(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
@@ -105,10 +105,11 @@ impl Session {
         &mut self,
         now: Moment,
         id: Option<u16>,
-        result: Result<Payload, Refusal>,
+        result: Result<Payload, ErrorReply>,
         frame: &Bytes,
         emit: &mut impl FnMut(session::Output),
     ) {
+        let result = result.map_err(|error| error.of(self.in_flight.name(id)));
         let Some(entry) = id.and_then(|id| self.in_flight.land(id)) else {
             self.counters.unmatched += 1;
             return;
@@ -126,7 +127,9 @@ impl Session {
             (Owner::Probe, _) => self.liveness.answered(now),
             (Owner::Caller(id), _) if entry.kind.raw => emit(session::Output::Answered(id, Ok(Payload(frame.clone())))),
             (Owner::Caller(id), result) => emit(session::Output::Answered(id, result.map_err(CommandError::Refused))),
-            (Owner::Ladder, result) => emit(session::Output::LadderAnswered(result.map(drop))),
+            (Owner::Ladder, result) => {
+                emit(session::Output::LadderAnswered(result.map(drop).map_err(CommandError::Refused)))
+            }
             (Owner::Disowned | Owner::Unmatched, _) => self.counters.late += 1,
         }
         self.send_queued(now);

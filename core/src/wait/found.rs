@@ -49,11 +49,11 @@ impl Hit {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] when something else was found.
+    /// [`WaitError::FoundOther`] when something else was found.
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
-            Found::Event(_) | Found::Queued(_) | Found::Text(_) => Err(WaitError::TimedOut),
+            Found::Event(_) | Found::Queued(_) | Found::Text(_) => Err(WaitError::FoundOther),
         }
     }
 }

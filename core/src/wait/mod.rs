@@ -34,11 +34,11 @@ pub(crate) use running::Waits;
 /// let end = Wait::end();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wait(pub(crate) Kind);
+pub struct Wait(pub(crate) Target);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum Target {
     Event(Filter),
     Queued(SubscriptionId),
     Text {
@@ -57,20 +57,20 @@ impl Wait {
     /// An event of this name.
     #[must_use]
     pub fn event(name: impl Into<String>) -> Self {
-        Self(Kind::Event(Filter { name: Some(name.into()), pattern: Value::Null }))
+        Self(Target::Event(Filter { name: Some(name.into()), pattern: Value::Null }))
     }
 
     /// An event of any name.
     #[must_use]
     pub fn any_event() -> Self {
-        Self(Kind::Event(Filter { name: None, pattern: Value::Null }))
+        Self(Target::Event(Filter { name: None, pattern: Value::Null }))
     }
 
     /// That event only with data that [match](crate::matches) a pattern. Changes nothing of other waits. In QEMU's Python
     /// class, the pattern is of the whole event: `{"data": …}` there is what stands behind `data` here.
     #[must_use]
     pub fn with(mut self, wanted: Value) -> Self {
-        if let Kind::Event(filter) = &mut self.0 {
+        if let Target::Event(filter) = &mut self.0 {
             filter.pattern = wanted;
         }
         self
@@ -80,27 +80,27 @@ impl Wait {
     /// with [`Machine::next_event`](crate::Machine::next_event).
     #[must_use]
     pub fn queued(subscription: SubscriptionId) -> Self {
-        Self(Kind::Queued(subscription))
+        Self(Target::Queued(subscription))
     }
 
     /// This text on the console of this name.
     #[must_use]
     pub fn text(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
-        Self(Kind::Text { console: console.into(), text: text.into(), line: false })
+        Self(Target::Text { console: console.into(), text: text.into(), line: false })
     }
 
     /// A line with this text in it, on the console of this name, when the whole of it was printed: what stands behind
     /// the text is often what one wants to know (`Kernel panic - not syncing: …`).
     #[must_use]
     pub fn line(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
-        Self(Kind::Text { console: console.into(), text: text.into(), line: true })
+        Self(Target::Text { console: console.into(), text: text.into(), line: true })
     }
 
     /// Anything on the console of this name: what is found is all that was printed from the mark on. To read a console as
     /// it prints, wait again from the mark of the [`Hit`]. A character in UTF-8 that came in part is left for that next wait.
     #[must_use]
     pub fn output(console: impl Into<String>) -> Self {
-        Self(Kind::Output { console: console.into() })
+        Self(Target::Output { console: console.into() })
     }
 
     /// That the guest opens the port of [`Config::guest_agent`](crate::Config::guest_agent): its agent is up, and answers in
@@ -113,15 +113,15 @@ impl Wait {
     /// The end of the machine.
     #[must_use]
     pub fn end() -> Self {
-        Self(Kind::End)
+        Self(Target::End)
     }
 
     /// About how many bytes it takes.
     pub(crate) fn weight(&self) -> usize {
         let heap = match &self.0 {
-            Kind::Event(filter) => filter.pattern.to_string().len(),
-            Kind::Text { text, .. } => text.len(),
-            Kind::Queued(_) | Kind::Output { .. } | Kind::End => 0,
+            Target::Event(filter) => filter.pattern.to_string().len(),
+            Target::Text { text, .. } => text.len(),
+            Target::Queued(_) | Target::Output { .. } | Target::End => 0,
         };
         size_of::<Self>() + heap
     }
@@ -129,8 +129,8 @@ impl Wait {
     /// What a subscription wants, of things that are events.
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
-            Kind::Event(filter) => Ok(filter),
-            Kind::Queued(_) | Kind::Text { .. } | Kind::Output { .. } | Kind::End => Err(Misuse::NotAnEvent),
+            Target::Event(filter) => Ok(filter),
+            Target::Queued(_) | Target::Text { .. } | Target::Output { .. } | Target::End => Err(Misuse::NotAnEvent),
         }
     }
 }
@@ -139,17 +139,17 @@ impl Wait {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Event(Filter { name, pattern }) => {
+            Target::Event(Filter { name, pattern }) => {
                 write!(f, "event {}", name.as_deref().unwrap_or("of any name"))?;
                 if pattern.is_null() { Ok(()) } else { write!(f, " with {pattern}") }
             }
-            Kind::Queued(_) => f.write_str("an event in a queue"),
-            Kind::Text { console, text, line } => {
+            Target::Queued(_) => f.write_str("an event in a queue"),
+            Target::Text { console, text, line } => {
                 let what = if *line { "a line with" } else { "the text" };
                 write!(f, "{what} {:?} on {console}", crate::text::lossy(text))
             }
-            Kind::Output { console } => write!(f, "output of {console}"),
-            Kind::End => f.write_str("the end"),
+            Target::Output { console } => write!(f, "output of {console}"),
+            Target::End => f.write_str("the end"),
         }
     }
 }

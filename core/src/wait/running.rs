@@ -1,4 +1,4 @@
-//! Decides which waits are over, and how they ended.
+//! Waits of a machine: those that are pending, and the results that nobody has claimed yet.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -8,12 +8,11 @@ use super::{Found, Hit, Item, Mark, Missed};
 use crate::console::Console;
 use crate::error::WaitError;
 use crate::event::{Event, History, SubscriptionId, Subscriptions};
-use crate::fault::Misuse;
 use crate::outcome::Outcome;
 use crate::time::Moment;
 
-/// Names a wait for ever: claim what it found with it, or forget it.
-#[must_use = "a wait that is neither claimed nor forgotten is kept"]
+/// Id of a wait, never used twice: claim with it what the wait found, or disown the wait.
+#[must_use = "a wait that is neither claimed nor disowned is kept"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaitId(pub(crate) u64);
 
@@ -45,37 +44,37 @@ impl Waits {
         let hit = wait.look_back(history, consoles).or_else(|| wait.queued(|id| subscriptions.has_queued(id)));
         self.pending.push(wait);
         if let Some(hit) = hit {
-            self.settle(|wait| (wait.id == id).then(|| Ok(hit.clone())));
+            self.complete(|wait| (wait.id == id).then(|| Ok(hit.clone())));
         }
         id
     }
 
     /// An event came.
     pub(crate) fn event(&mut self, number: u64, event: &Event) {
-        self.settle(|wait| wait.event(number, event).map(Ok));
+        self.complete(|wait| wait.event(number, event).map(Ok));
     }
 
     /// This subscription has an event.
     pub(crate) fn queued(&mut self, id: SubscriptionId) {
-        self.settle(|wait| wait.queued(|other| other == id).map(Ok));
+        self.complete(|wait| wait.queued(|other| other == id).map(Ok));
     }
 
     /// A subscription is gone: who waits only for such waits in vain.
     pub(crate) fn unsubscribed(&mut self, subscriptions: &Subscriptions) {
-        self.settle(|wait| {
+        self.complete(|wait| {
             let is_gone = |item: &Item| matches!(item, Item::Queued(id) if !subscriptions.knows(*id));
-            wait.items.iter().all(is_gone).then(|| Err(Misuse::UnknownSubscription.into()))
+            wait.items.iter().all(is_gone).then(|| Err(WaitError::Unsubscribed))
         });
     }
 
     /// A console printed.
     pub(crate) fn printed(&mut self, index: usize, console: &Console) {
-        self.settle(|wait| wait.printed(index, console).map(Ok));
+        self.complete(|wait| wait.printed(index, console).map(Ok));
     }
 
     /// The machine ended.
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
-        self.settle(|wait| {
+        self.complete(|wait| {
             let outcome = Box::new(outcome.clone());
             let index = wait.items.iter().position(|item| *item == Item::End);
             Some(match index {
@@ -95,7 +94,7 @@ impl Waits {
 
     /// No event can come any more.
     pub(crate) fn disconnected(&mut self) {
-        self.settle(|wait| {
+        self.complete(|wait| {
             let only_events = wait.items.iter().all(|item| matches!(item, Item::Event(_) | Item::Queued(_)));
             only_events.then_some(Err(WaitError::Disconnected))
         });
@@ -103,10 +102,10 @@ impl Waits {
 
     /// Time passed.
     pub(crate) fn expire(&mut self, now: Moment) {
-        self.settle(|wait| wait.until.is_some_and(|until| until <= now).then_some(Err(WaitError::TimedOut)));
+        self.complete(|wait| wait.until.is_some_and(|until| until <= now).then_some(Err(WaitError::TimedOut)));
     }
 
-    fn settle(&mut self, mut end: impl FnMut(&mut Pending) -> Option<Result<Hit, WaitError>>) {
+    fn complete(&mut self, mut end: impl FnMut(&mut Pending) -> Option<Result<Hit, WaitError>>) {
         let Self { over, news, .. } = self;
         self.pending.retain_mut(|wait| match end(wait) {
             Some(result) => {
@@ -136,7 +135,7 @@ impl Waits {
         })
     }
 
-    pub(crate) fn forget(&mut self, id: WaitId) {
+    pub(crate) fn disown_wait(&mut self, id: WaitId) {
         self.pending.retain(|wait| wait.id != id);
         self.over.retain(|(other, _)| *other != id);
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::body::Body;
-use crate::command::{Band, Command, Kind};
+use crate::command::{Band, Command, CommandTraits};
 use crate::descriptor::Descriptor;
 use crate::fault::Misuse;
 
@@ -23,7 +23,7 @@ use crate::fault::Misuse;
 pub struct Encoded {
     pub(crate) body: Body,
     pub(crate) band: Band,
-    pub(crate) kind: Kind,
+    pub(crate) kind: CommandTraits,
     pub(crate) descriptor: Option<Descriptor>,
 }
 
@@ -44,7 +44,7 @@ impl Encoded {
         write_name(name, &mut body)
             .and_then(|()| write_arguments(command.arguments(), &mut body))
             .map_err(|problem| Misuse::Arguments { command: name.to_string(), problem })?;
-        let kind = Kind { quit: name == QUIT, silent: SILENT.contains(&name), ..Kind::default() };
+        let kind = CommandTraits { quit: name == QUIT, silent: SILENT.contains(&name), ..CommandTraits::default() };
         Ok(Self { body, band, kind, descriptor: None })
     }
 
@@ -54,7 +54,7 @@ impl Encoded {
         body.push(b"{\"execute\":\"");
         body.push(name.as_bytes());
         body.push(b"\"");
-        let kind = Kind { quit: name == QUIT, ..Kind::default() };
+        let kind = CommandTraits { quit: name == QUIT, ..CommandTraits::default() };
         Self { body, band: Band::InBand, kind, descriptor: None }
     }
 
@@ -77,19 +77,19 @@ impl Encoded {
         let band = if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand };
         let quit =
             members.execute.is_some_and(|name| serde_json::from_str(name.get()).is_ok_and(|name: String| name == QUIT));
-        Ok(Self { body, band, kind: Kind { raw: true, quit, ..Kind::default() }, descriptor: None })
+        Ok(Self { body, band, kind: CommandTraits { raw: true, quit, ..CommandTraits::default() }, descriptor: None })
     }
 
     /// A line for qtest.
     ///
     /// # Errors
     ///
-    /// [`Misuse::Line`] when it is empty, or more than one line.
+    /// [`Misuse::QtestLine`] when it is empty, or more than one line.
     pub fn line(line: &str) -> Result<Self, Misuse> {
         if line.trim().is_empty() || line.contains(['\n', '\r', '\0']) {
-            return Err(Misuse::Line);
+            return Err(Misuse::QtestLine);
         }
-        let kind = Kind { line: true, ..Kind::default() };
+        let kind = CommandTraits { line: true, ..CommandTraits::default() };
         Ok(Self { body: line.as_bytes().to_vec().into(), band: Band::InBand, kind, descriptor: None })
     }
 
@@ -109,7 +109,7 @@ const SILENT: [&str; 4] = ["guest-shutdown", "guest-suspend-disk", "guest-suspen
 /// What of a raw command matters to us.
 #[derive(Deserialize)]
 struct Members<'a> {
-    #[serde(borrow, default, deserialize_with = "super::message::present")]
+    #[serde(borrow, default, deserialize_with = "super::envelope::present")]
     id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     execute: Option<&'a RawValue>,

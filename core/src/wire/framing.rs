@@ -89,10 +89,10 @@ impl Framer {
         loop {
             match self.mode {
                 Mode::Line => match self.line()? {
-                    Line::Empty(end) => self.drop_front(end),
-                    Line::Whole(end) => return Some(self.cut(end)),
-                    Line::Open => self.enter(Mode::Depth(Depth::default())),
-                    Line::TooLong => {
+                    LineShape::Empty(end) => self.drop_front(end),
+                    LineShape::Whole(end) => return Some(self.cut(end)),
+                    LineShape::Open => self.enter(Mode::Depth(Depth::default())),
+                    LineShape::TooLong => {
                         self.enter(Mode::SkipLine);
                         return Some(Frame::TooLarge);
                     }
@@ -135,22 +135,22 @@ impl Framer {
         self.line
     }
 
-    fn line(&mut self) -> Option<Line> {
+    fn line(&mut self) -> Option<LineShape> {
         let Some(end) = self.end_of_line() else {
             if self.buffer.len() <= self.limit {
                 return None;
             }
             self.drop_front(self.buffer.len());
-            return Some(Line::TooLong);
+            return Some(LineShape::TooLong);
         };
         let line = &self.buffer[..end];
         if end - 1 > self.limit {
-            return Some(Line::TooLong);
+            return Some(LineShape::TooLong);
         }
         Some(match (line.trim_ascii().first(), line.trim_ascii().last()) {
-            (None, _) => Line::Empty(end),
-            (Some(b'{'), Some(last)) if *last != b'}' => Line::Open,
-            _ => Line::Whole(end),
+            (None, _) => LineShape::Empty(end),
+            (Some(b'{'), Some(last)) if *last != b'}' => LineShape::Open,
+            _ => LineShape::Whole(end),
         })
     }
 
@@ -218,7 +218,7 @@ impl Framer {
 }
 
 /// The first line of the buffer.
-enum Line {
+enum LineShape {
     /// Nothing but white space, up to here.
     Empty(usize),
     /// A message, up to here.

@@ -1,4 +1,4 @@
-//! Decides what a message of the peer is: greeting, reply, event, or an error that names no command.
+//! Messages of the peer: greeting, reply, event, or an error that names no command.
 //!
 //! The envelope is looked for once, in the frame; what it carries stays a slice of the frame until somebody asks for a
 //! value. Members that QMP does not know are ignored (QMP specification, section "Compatibility
@@ -10,8 +10,8 @@ use core::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
+use super::envelope::Envelope;
 use super::scan;
 use crate::command::Payload;
 use crate::event::Event;
@@ -29,12 +29,30 @@ pub enum Message {
         /// The id of the command on the wire; none when it is not one of ours.
         id: Option<u16>,
         /// What the command returned.
-        result: Result<Payload, Refusal>,
+        result: Result<Payload, ErrorReply>,
     },
     /// Something happened.
     Event(Event),
     /// An error that names no command: QEMU could not read a request so far as to find its id.
-    Nameless(Refusal),
+    Nameless(ErrorReply),
+}
+
+/// The error in a reply. It says nothing of the command: which one it is for follows from the id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// The class of the error: [`Refusal::class`].
+    pub class: String,
+    /// The description, for people: [`Refusal::description`].
+    pub description: String,
+}
+
+impl ErrorReply {
+    /// The refusal of this command.
+    #[must_use]
+    pub fn of(self, command: String) -> Refusal {
+        let Self { class, description } = self;
+        Refusal { command, class, description }
+    }
 }
 
 /// What a monitor says of itself when it is connected.
@@ -97,7 +115,7 @@ impl Message {
         if frame.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed("not an object".to_string()));
         }
-        let envelope = match scan::envelope(frame) {
+        let envelope: Envelope<'_> = match scan::envelope(frame) {
             Some(envelope) => envelope,
             None => serde_json::from_slice(frame).map_err(|error| malformed(error.to_string()))?,
         };
@@ -115,10 +133,10 @@ impl Message {
         }
         if let Some(error) = envelope.error {
             let error: ErrorMember = object(error).map_err(malformed)?;
-            let refusal = Refusal { class: error.class, description: error.desc };
+            let error = ErrorReply { class: error.class, description: error.desc };
             return Ok(match envelope.id {
-                Some(id) => Self::Reply { id: ours(id), result: Err(refusal) },
-                None => Self::Nameless(refusal),
+                Some(id) => Self::Reply { id: ours(id), result: Err(error) },
+                None => Self::Nameless(error),
             });
         }
         match envelope.greeting {
@@ -141,47 +159,12 @@ fn object<'a, T: Deserialize<'a>>(member: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(member).map_err(|error| error.to_string())
 }
 
-/// The members that QMP knows, each as it stands in the message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Envelope<'a> {
-    #[serde(rename = "QMP", borrow, default, deserialize_with = "text_unless_null")]
-    pub(super) greeting: Option<&'a [u8]>,
-    #[serde(rename = "return", borrow, default, deserialize_with = "text")]
-    pub(super) value: Option<&'a [u8]>,
-    #[serde(borrow, default, deserialize_with = "text_unless_null")]
-    pub(super) error: Option<&'a [u8]>,
-    #[serde(borrow, default, deserialize_with = "text")]
-    pub(super) event: Option<&'a [u8]>,
-    #[serde(borrow, default, deserialize_with = "text")]
-    pub(super) data: Option<&'a [u8]>,
-    #[serde(borrow, default, deserialize_with = "text")]
-    pub(super) id: Option<&'a [u8]>,
-}
-
 #[derive(Deserialize)]
 struct ErrorMember {
     #[serde(default)]
     class: String,
     #[serde(default)]
     desc: String,
-}
-
-/// Tells a member that is `null` from one that is absent.
-pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    Deserialize::deserialize(deserializer).map(Some)
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de [u8]>, D::Error> {
-    Ok(present(deserializer)?.map(bytes))
-}
-
-fn text_unless_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de [u8]>, D::Error> {
-    let member: Option<&RawValue> = Deserialize::deserialize(deserializer)?;
-    Ok(member.map(bytes))
-}
-
-fn bytes(member: &RawValue) -> &[u8] {
-    member.get().as_bytes()
 }
 
 /// Reads the names out of a list that may hold more than names one day.

@@ -2,10 +2,13 @@
 
 mod body;
 pub(crate) mod encode;
+mod envelope;
 mod framing;
 mod message;
+mod name;
 mod scan;
 
 pub use encode::Encoded;
 pub use framing::{Frame, Framer};
-pub use message::{Greeting, Message, Numbers, Version};
+pub use message::{ErrorReply, Greeting, Message, Numbers, Version};
+pub(crate) use name::{CommandName, name_of};

@@ -6,7 +6,7 @@
 //!
 //! Each function goes over one thing that begins at an offset, and says where it ends; none where it is not sure.
 
-use super::message::Envelope;
+use super::envelope::Envelope;
 
 /// The members of a message; none where `serde_json` is to look.
 pub(super) fn envelope(frame: &[u8]) -> Option<Envelope<'_>> {

@@ -42,6 +42,8 @@ fn session(text: &str) -> String {
     let mut text = without(without(text, "free: [", "]"), " ids: ", ",");
     for _ in &ids {
         text = without(text, SENT, ",");
+        // It is only for the words of a refusal.
+        text = without(text, "name: \"", "\"");
     }
     text
 }

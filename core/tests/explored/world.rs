@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Channel, CommandId, Config, Effect, ExitStatus, HostFault, Input, Machine, Moment, Notice, Phase, Prepared, Raw,
-    Shutdown, State, Ticket,
+    Channel, CommandId, Config, Effect, ExitStatus, FaultKind, HostFault, Input, Machine, Moment, Notice, Phase,
+    Prepared, Raw, Shutdown, SignalName, State, Ticket,
 };
 
 const GREETING: &str =
@@ -123,7 +123,10 @@ impl World {
         let answers = self.orders.iter().flat_map(|order| [true, false].map(|well| Step::Answer(order.clone(), well)));
         steps.extend(answers);
         if self.alive {
-            steps.extend([ExitStatus::Code(0), ExitStatus::Signal { number: 9, core_dumped: false }].map(Step::Exit));
+            steps.extend(
+                [ExitStatus::Code(0), ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false }]
+                    .map(Step::Exit),
+            );
         }
         if self.machine.channels().contains(&Channel::Monitor) {
             steps.extend([GREETING, SHUTDOWN, NAMELESS, GARBAGE].map(Step::Say));
@@ -195,9 +198,11 @@ impl World {
         self.machine.handle(self.now, Input::Received(Channel::Monitor, format!("{line}\n").as_bytes()));
     }
 
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn answer(&mut self, order: &Effect, well: bool) {
         self.orders.retain(|other| other != order);
-        let fault = || HostFault { operation: "oblige".into(), errno: 1, reason: "no".into() };
+        let fault =
+            || HostFault { operation: "oblige".into(), kind: FaultKind::Other, errno: Some(1), reason: "no".into() };
         let result = if well { Ok(()) } else { Err(fault()) };
         let answer = match order {
             Effect::Prepare(_) => {
@@ -221,7 +226,6 @@ impl World {
                 self.made = false;
                 Input::Removed(result)
             }
-            _ => panic!("an order that nobody knows"),
         };
         self.machine.handle(self.now, answer);
     }

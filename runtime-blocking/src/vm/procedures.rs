@@ -20,12 +20,12 @@ impl Vm {
     pub fn run<E: Procedure>(&self, procedure: E, deadline: impl Into<Deadline>) -> E::Return {
         let mut run = Run::new(procedure, deadline.into());
         loop {
-            self.driver().wait_for(|machine| run.hear(machine).then_some(()));
+            self.driver().wait_for(|machine| run.take_result(machine).then_some(()));
             // Here speaks the caller's own code, so without the lock.
-            if let Some(output) = run.think() {
+            if let Some(output) = run.next_step() {
                 return output;
             }
-            self.ask(|machine, now| run.act(machine, now));
+            self.ask(|machine, now| run.carry_out(machine, now));
         }
     }
 }

@@ -33,6 +33,6 @@ impl Vm {
 
     /// Gives up what a procedure waits for. What its commands began goes on.
     pub fn give_up<E: Procedure>(&mut self, run: &mut Run<E>) {
-        self.ask(|machine, _| run.give_up(machine));
+        self.ask(|machine, _| run.disown(machine));
     }
 }

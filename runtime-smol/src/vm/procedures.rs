@@ -27,12 +27,12 @@ impl Vm {
         loop {
             let Underway(shared, run) = &mut underway;
             let awaited = run.awaits();
-            shared.until(awaited.as_slice(), |machine| run.hear(machine).then_some(())).await;
+            shared.until(awaited.as_slice(), |machine| run.take_result(machine).then_some(())).await;
             // Here speaks the caller's own code, so without the lock.
-            if let Some(output) = run.think() {
+            if let Some(output) = run.next_step() {
                 return output;
             }
-            shared.ask(|machine, now| run.act(machine, now));
+            shared.ask(|machine, now| run.carry_out(machine, now));
         }
     }
 }
@@ -43,7 +43,7 @@ struct Underway<'a, E: Procedure>(&'a Shared, Run<E>);
 impl<E: Procedure> Drop for Underway<'_, E> {
     fn drop(&mut self) {
         let awaited = self.1.awaits();
-        self.0.ask(|machine, _| self.1.give_up(machine));
+        self.0.ask(|machine, _| self.1.disown(machine));
         if let Some(awaited) = awaited {
             self.0.stop_waiting(awaited);
         }

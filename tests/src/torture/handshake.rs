@@ -139,7 +139,7 @@ fn wrong() -> Vec<Torture> {
             "refuses_the_negotiation",
             "Refuses to negotiate.",
             Script::new().greet().hear().refuse("not today"),
-            "capabilities negotiation was refused: GenericError: not today",
+            "capabilities negotiation failed: `qmp_capabilities` was refused: GenericError: not today",
         ),
         Torture::instead_of_greeting(
             "garbage_for_a_negotiation",

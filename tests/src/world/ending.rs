@@ -1,6 +1,6 @@
 //! Decides how QEMU ends: asked by its monitor, by signals, by its guest, or by itself.
 
-use qemu_machine_core::{Channel, ExitStatus, Signal};
+use qemu_machine_core::{Channel, ExitStatus, Signal, SignalName};
 
 use super::plan::{Kill, Turn, millis, secs};
 use super::qemu::Qemu;
@@ -27,8 +27,8 @@ pub(super) enum End {
     Died,
 }
 
-const SIGKILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
-const SIGTERM: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
+const SIGKILL: ExitStatus = ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false };
+const SIGTERM: ExitStatus = ExitStatus::Signal { number: 15, name: SignalName::Term, core_dumped: false };
 
 impl Qemu {
     pub(super) fn ending_tick(&mut self, tick: Tick, scene: &mut Scene) {
@@ -54,7 +54,12 @@ impl Qemu {
             Turn::DebugExit(value) => {
                 self.die(End::DebugExit(value), ExitStatus::Code((value << 1 | 1) as i32), false, scene);
             }
-            Turn::Crash => self.die(End::Died, ExitStatus::Signal { number: 11, core_dumped: true }, true, scene),
+            Turn::Crash => self.die(
+                End::Died,
+                ExitStatus::Signal { number: 11, name: SignalName::Segv, core_dumped: true },
+                true,
+                scene,
+            ),
             Turn::Terminated => self.shut_down(End::Terminated { by_us: false }, scene),
             Turn::Killed => self.die(End::Killed { by_us: false }, SIGKILL, true, scene),
             Turn::HangUp => {

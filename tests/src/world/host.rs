@@ -1,6 +1,6 @@
 //! Decides how the host carries out orders, and which orders make sense when.
 
-use qemu_machine_core::{Channel, Effect, ExitStatus, HostFault, Inherited, Input, Prepared, Signal};
+use qemu_machine_core::{Channel, Effect, ExitStatus, FaultKind, HostFault, Inherited, Input, Prepared, Signal};
 
 use super::World;
 use super::plan::Fate;
@@ -29,7 +29,12 @@ pub(super) struct Host {
 }
 
 pub(super) fn fault(operation: &str) -> HostFault {
-    HostFault { operation: operation.into(), errno: 5, reason: "Input/output error".into() }
+    HostFault {
+        operation: operation.into(),
+        kind: FaultKind::Other,
+        errno: Some(5),
+        reason: "Input/output error".into(),
+    }
 }
 
 /// A short form for the transcript: the numbers and not the bytes.
@@ -60,6 +65,7 @@ impl Host {
     }
 
     /// Whether an order makes sense now.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
         let ours = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.ours);
         let all_closed = || scene.wires.values().all(|wire| matches!(wire.ours, Ours::Made | Ours::Closed));
@@ -75,7 +81,8 @@ impl Host {
             }
             Effect::ReadLog { .. } => is_gone && all_closed() && self.is_settled(),
             Effect::Remove => self.log.is_some(),
-            _ => false,
+            // No machine of these worlds outlives its parent.
+            Effect::Detach => false,
         };
         if self.ordered(effect) {
             return Err(format!("{effect:?} twice"));
@@ -153,6 +160,7 @@ impl World {
     }
 
     /// Completes an order, and reports that.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     pub(super) fn complete(&mut self, index: usize) {
         let Some((effect, answered)) = self.host.orders.get_mut(index) else { return };
         if std::mem::replace(answered, true) {
@@ -180,7 +188,7 @@ impl World {
                 self.host.faults += usize::from(fails);
                 self.handle(Input::Removed(if fails { Err(fault("remove")) } else { Ok(()) }));
             }
-            _ => {}
+            Effect::Detach => self.handle(Input::Detached),
         }
     }
 

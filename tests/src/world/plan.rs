@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qemu_machine_core::{Config, Deadline, ExitStatus, FOREVER, Limits};
+use qemu_machine_core::{Config, Deadline, ExitStatus, FOREVER, Limits, SignalName};
 
 use super::random::Random;
 
@@ -208,8 +208,9 @@ impl Fate {
 
     /// How it dies where nobody asked for it.
     pub(super) fn draw_death(random: &mut Random) -> ExitStatus {
-        let signal = |number| ExitStatus::Signal { number, core_dumped: number == 6 };
-        random.pick(&[ExitStatus::Code(1), ExitStatus::Code(2), ExitStatus::Code(0), signal(6), signal(11)])
+        let abort = ExitStatus::Signal { number: 6, name: SignalName::Abrt, core_dumped: true };
+        let crash = ExitStatus::Signal { number: 11, name: SignalName::Segv, core_dumped: false };
+        random.pick(&[ExitStatus::Code(1), ExitStatus::Code(2), ExitStatus::Code(0), abort, crash])
     }
 }
 

@@ -54,7 +54,10 @@ fn tells(machine: &mut impl Row, agent: &mut impl Agent) {
     let system = agent.ask("guest-get-osinfo", json!({})).unwrap();
     assert!(system["pretty-name"] == "typed" && system["machine"] == "x86_64", "{system}");
     let refused = refusal(agent.ask("guest-no-such-command", json!({})));
-    assert_eq!(refused, "CommandNotFound: The command guest-no-such-command has not been found");
+    assert_eq!(
+        refused,
+        "`guest-no-such-command` was refused: CommandNotFound: The command guest-no-such-command has not been found"
+    );
 }
 
 fn executes(machine: &mut impl Row, agent: &mut impl Agent) {
@@ -71,7 +74,7 @@ fn executes(machine: &mut impl Row, agent: &mut impl Agent) {
     let status = agent.ask("guest-exec-status", pid.clone()).unwrap();
     assert!(status["exited"] == true && status["exitcode"] == 3, "{status}");
     assert!(status["out-data"] == "b3V0Cg==" && status["err-data"] == "ZXJyCg==", "{status}");
-    assert!(refusal(agent.ask("guest-exec-status", pid)).starts_with("GenericError: "), "it is told once");
+    assert!(refusal(agent.ask("guest-exec-status", pid)).contains(" refused: GenericError: "), "it is told once");
 }
 
 fn reads_and_writes(agent: &mut impl Agent) {
@@ -148,7 +151,7 @@ fn row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline<R: Row>
         machine.sees(&Mark::default(), INIT);
         let Err(error) = machine.agent(SHORT) else { panic!("nobody is there") };
         let told = error.to_string();
-        let words = "nobody answers at the guest agent service: the deadline passed before the guest agent answered";
+        let words = "the guest agent service does not answer: the deadline passed before the guest agent answered";
         assert!(told.starts_with(words) && !told.contains("launch"), "{told}");
         let ServiceError::Silent { failure, .. } = error else { panic!("{told}") };
         assert_eq!(failure, LaunchFailure::TimedOut(Phase::Syncing));

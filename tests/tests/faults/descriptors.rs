@@ -4,14 +4,14 @@ use std::fs::{File, read_dir};
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Config, HostFault, LaunchError, LaunchFailure, Monitor, Vm};
+use qemu_machine_blocking::{Config, FaultKind, HostFault, LaunchError, LaunchFailure, Monitor, Vm};
 use qemu_machine_tests::leak_check::{Scratch, descendants, leaving_nothing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::child::in_child;
 use crate::{config, host_fault, works};
 
-const EMFILE: i32 = 24;
+const EMFILE: (FaultKind, Option<i32>) = (FaultKind::Full, Some(24));
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,7 +49,7 @@ fn faults(
         match launched {
             Ok(()) => return faults,
             Err(LaunchError::Failed { failure: LaunchFailure::Host(fault), outcome }) => {
-                assert_eq!((fault.errno, outcome.exit), (EMFILE, None), "{fault}");
+                assert_eq!(((fault.kind, fault.errno), outcome.exit), (EMFILE, None), "{fault}");
                 assert_eq!(outcome.faults, [], "{fault}");
                 faults.push(fault);
             }
@@ -107,7 +107,7 @@ fn g04_the_first_launch_says_what_it_lacked_a_descriptor_for() {
         let taken = take_all_but(0);
         let fault = host_fault(Vm::launch(config(scratch.path())));
         drop(taken);
-        assert_eq!((fault.errno, &*fault.operation), (EMFILE, "watch a machine"));
+        assert_eq!(((fault.kind, fault.errno), &*fault.operation), (EMFILE, "watch a machine"));
         works(config(scratch.path()));
         assert_eq!((descendants(std::process::id()), scratch.entries()), (vec![], vec![]));
     });

@@ -5,16 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Cause, Config, LaunchFailure, Monitor, Shutdown, Vm};
+use qemu_machine_blocking::{Cause, Config, FaultKind, LaunchFailure, Monitor, Shutdown, Vm};
 use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 
 use crate::child::{alone_with_mounts, in_child, not_proven};
 use crate::{LONG, config, failure, host_fault, works};
-
-/// The errors of the kernel that are expected here.
-const ENOENT: i32 = 2;
-const ENOSPC: i32 = 28;
-const EROFS: i32 = 30;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -61,7 +56,7 @@ fn g04_a_full_file_system_says_what_it_had_no_room_for() {
             // Beside the root of it.
             mount(&["-o", &format!("remount,nr_inodes={}", 1 + room)], place);
             let fault = host_fault(Vm::launch(dialled(place)));
-            assert_eq!(fault.errno, ENOSPC, "{fault}");
+            assert_eq!(fault.kind, FaultKind::Full, "{fault}");
             assert!(fault.operation.starts_with(operation), "{fault}");
             assert!(fault.operation.contains(place.to_str().unwrap()), "{fault}");
             assert_eq!(read_dir(place).unwrap().count(), 0, "files left behind");
@@ -91,7 +86,7 @@ fn g04_a_read_only_file_system_says_so() {
     on_a_small_file_system("places::g04_a_read_only_file_system_says_so", |place| {
         mount(&["-o", "remount,ro"], place);
         let fault = host_fault(Vm::launch(config(place)));
-        assert!(fault.errno == EROFS && fault.operation.starts_with("make the directory"), "{fault}");
+        assert!(fault.kind == FaultKind::Denied && fault.operation.starts_with("make the directory"), "{fault}");
         mount(&["-o", "remount,rw"], place);
         works(config(place));
     });
@@ -108,7 +103,7 @@ fn g15_a_file_system_that_becomes_read_only_under_a_machine() {
         mount(&["-o", "remount,bind,ro"], place);
         let outcome = vm.shutdown(Shutdown::within(LONG)).unwrap();
         let [fault] = &outcome.faults[..] else { panic!("{outcome}") };
-        assert_eq!(fault.errno, EROFS, "{fault}");
+        assert_eq!(fault.kind, FaultKind::Denied, "{fault}");
         assert!(fault.operation.starts_with("remove") && fault.operation.contains(made.to_str().unwrap()), "{fault}");
         drop(vm);
         unmount(place);
@@ -136,7 +131,7 @@ fn g04_a_directory_that_is_gone_fails_the_launch_and_the_next_one_works() {
         let base = Scratch::create();
         let place = base.path().join("gone");
         let fault = host_fault(Vm::launch(Config::new("qemu").temporary_directory(bytes(&place))));
-        assert_eq!(fault.errno, ENOENT, "{fault}");
+        assert_eq!(fault.kind, FaultKind::NotFound, "{fault}");
         assert!(fault.operation.starts_with("make the directory"), "{fault}");
         create_dir(&place).unwrap();
         let vm = Vm::launch(config(&place)).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
     Cause, CommandError, Deadline, ExitStatus, LaunchError, LaunchFailure, Mark, Outcome, Phase, Progress, Shutdown,
-    Value, Vm, Wait, json,
+    SignalName, Value, Vm, Wait, json,
 };
 use qemu_machine_tests::leak_check::{Scratch, alone, descendants, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
@@ -241,6 +241,11 @@ fn assert_signalled(outcome: &Outcome, number: i32) {
 }
 
 pub(crate) fn assert_ended_by(outcome: &Outcome, number: i32) {
-    assert_eq!(outcome.exit, Some(ExitStatus::Signal { number, core_dumped: false }), "{outcome}");
+    let name = match number {
+        9 => SignalName::Kill,
+        11 => SignalName::Segv,
+        _ => unreachable!("no test sends signal {number}"),
+    };
+    assert_eq!(outcome.exit, Some(ExitStatus::Signal { number, name, core_dumped: false }), "{outcome}");
     assert_eq!(outcome.faults, [], "{outcome}");
 }

@@ -15,6 +15,7 @@ const NOW: Moment = Moment::ORIGIN;
 const LONG: Deadline = Deadline::after(Duration::from_secs(60));
 
 /// A machine of others whose monitor answers commands.
+#[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
 fn ready() -> Machine {
     let mut machine = Machine::new(Config::attach(Peer::Connected(Descriptor::new(())))).expect("it is a machine");
     machine.launch(NOW).expect("it is launched");
@@ -22,7 +23,12 @@ fn ready() -> Machine {
         match effect {
             Effect::Prepare(_) => machine.handle(NOW, Input::Prepared(Prepared::default())),
             Effect::Open(channel) => machine.handle(NOW, Input::Opened(channel)),
-            other => unreachable!("{other:?}"),
+            Effect::Spawn(_)
+            | Effect::Close(_)
+            | Effect::Signal(_)
+            | Effect::ReadLog { .. }
+            | Effect::Detach
+            | Effect::Remove => unreachable!("a machine of others that becomes ready needs no {effect:?}"),
         }
     }
     receive(&mut machine, GREETING);

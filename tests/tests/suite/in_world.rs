@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use qemu_machine_core::{
     Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError, Machine, Mark, Misuse,
-    Moment, Outcome, Prepared, Shutdown, Signal, State, SubscriptionId, Value, Wait, WaitError, session::Counters,
+    Moment, Outcome, Prepared, Shutdown, Signal, SignalName, State, SubscriptionId, Value, Wait, WaitError,
+    session::Counters,
 };
 use qemu_machine_tests::scripted::{Action, ID, SCRIPT};
 
@@ -62,6 +63,7 @@ impl InWorld {
         self.machine.sent(Channel::Monitor, sent);
     }
 
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn obey(&mut self, effect: Effect) -> Option<Input<'static>> {
         Some(match effect {
             Effect::Prepare(_) => Input::Prepared(Prepared::default()),
@@ -75,9 +77,12 @@ impl InWorld {
             Effect::Open(channel) => Input::Opened(channel),
             Effect::Close(channel) => Input::Closed(channel),
             Effect::Signal(signal) => {
-                let number = if signal == Signal::Kill { 9 } else { 15 };
+                let (number, name) = match signal {
+                    Signal::Kill => (9, SignalName::Kill),
+                    Signal::Terminate => (15, SignalName::Term),
+                };
                 if signal == Signal::Kill || !self.peer.immune {
-                    self.peer.end(ExitStatus::Signal { number, core_dumped: false });
+                    self.peer.end(ExitStatus::Signal { number, name, core_dumped: false });
                 }
                 Input::Signalled(signal, Ok(()))
             }
@@ -87,7 +92,7 @@ impl InWorld {
                 return None;
             }
             Effect::Remove => Input::Removed(Ok(())),
-            other => panic!("an order that is not known: {other:?}"),
+            Effect::Detach => Input::Detached,
         })
     }
 
@@ -158,7 +163,9 @@ impl Peer {
                 return Acted::Nothing;
             }
             Some(action @ (Action::Reset | Action::Bequeath | Action::Linger)) => panic!("{action:?} needs a process"),
-            Some(Action::Abort) => self.end(ExitStatus::Signal { number: 6, core_dumped: false }),
+            Some(Action::Abort) => {
+                self.end(ExitStatus::Signal { number: 6, name: SignalName::Abrt, core_dumped: false })
+            }
             Some(Action::Exit(code)) => self.end(ExitStatus::Code(code)),
             None => self.end(ExitStatus::Code(0)),
         }

@@ -157,7 +157,7 @@ macro_rules! stories {
             commands_and_events [
                 "launched", "text 0: \"guest: ready\"",
                 "reply: {}", "reply: {\"running\":false,\"status\":\"paused\"}", "reply: {}",
-                "no reply: CommandNotFound: The command no-such-command has not been found", "reply: {\"return\":{}}",
+                "no reply: `no-such-command` was refused: CommandNotFound: The command no-such-command has not been found", "reply: {\"return\":{}}",
                 "event 1: STOP", "event 0: RESUME",
                 "end: ended by the caller (quit)", "end: exit status 0",
                 "end: SHUTDOWN {\"guest\": false, \"reason\": \"host-qmp-quit\"}",

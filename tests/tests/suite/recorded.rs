@@ -37,7 +37,7 @@ fn a_real_run_replays_and_is_played_without_a_qemu<H: Harness>() {
     assert_eq!(ask(&mut played), answers);
     played.wait_any(&Mark::default(), &[Wait::event("STOP")], LONG).expect("it stopped");
     let beyond = played.execute("query-status", LONG).expect_err("it was asked twice").to_string();
-    assert_eq!(beyond, "GenericError: the record has no `query-status` any more");
+    assert_eq!(beyond, "`query-status` was refused: GenericError: the record has no `query-status` any more");
     played.shutdown(Shutdown::default()).expect("it is told to quit, and hangs up");
 }
 

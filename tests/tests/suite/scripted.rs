@@ -204,7 +204,7 @@ macro_rules! stories {
                 "launched", "reply: {}",
                 "event 0: BEFORE_GREETING", "event 0: BEFORE_NEGOTIATION", "event 0: BEFORE_ANSWER",
                 "event 0: AFTER_ANSWER", "event 0: BEFORE_REPLY", "event 0: AFTER_REPLY",
-                "nothing that was waited for came within the deadline",
+                "the deadline passed before what was waited for came",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             the_cause_is_seen_from_a_mark [
@@ -222,8 +222,8 @@ macro_rules! stories {
                 "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
             ]
             a_refusal_is_in_the_words_of_the_peer [
-                "launched", "no reply: GenericError: not today", "reply: {}", "reply: {\"return\":{}}",
-                "no reply: raw command: an object without an id is needed",
+                "launched", "no reply: `please` was refused: GenericError: not today", "reply: {}", "reply: {\"return\":{}}",
+                "no reply: the raw command is not valid: an object without an id is needed",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             an_error_without_an_id_is_the_raw_commands [
@@ -261,7 +261,7 @@ macro_rules! stories {
                 "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
             ]
             a_refused_negotiation [
-                "not launched: capabilities negotiation was refused: GenericError: no capabilities today",
+                "not launched: capabilities negotiation failed: `qmp_capabilities` was refused: GenericError: no capabilities today",
                 "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
             ]
             silence_for_a_greeting [
@@ -275,7 +275,7 @@ macro_rules! stories {
                 "launched", "reply: {}", "end: ended by the caller (quit)", "end: exit status 0",
             ]
             waiting_for_an_end_that_does_not_come [
-                "launched", "nothing that was waited for came within the deadline", "reply: {}",
+                "launched", "the deadline passed before what was waited for came", "reply: {}",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
         }

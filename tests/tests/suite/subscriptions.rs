@@ -145,8 +145,8 @@ macro_rules! stories {
                 "end: ended by the caller (quit)", "end: exit status 0",
             ]
             row_22_the_next_event_is_waited_for [
-                "launched", "nothing that was waited for came within the deadline", "reply: {}",
-                "heard: A", "heard: B", "nothing that was waited for came within the deadline",
+                "launched", "the deadline passed before what was waited for came", "reply: {}",
+                "heard: A", "heard: B", "the deadline passed before what was waited for came",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             row_22_the_past_comes_before_the_present [
@@ -177,9 +177,9 @@ macro_rules! stories {
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             row_34_what_is_no_event_is_not_listened_to [
-                "launched", "waiting for nothing would never end",
-                "a subscription hears only events", "a subscription hears only events",
-                "more than 1 subscriptions at once", "true",
+                "launched", "the subscription names no event: `Wait::any_event` stands for all of them",
+                "a subscription queues only events", "a subscription queues only events",
+                "more than 1 subscriptions at once (`Limits::subscriptions`): end one first", "true",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use qemu_machine_core::{
     Address, Channel, CommandId, Config, Deadline, Descriptor, Dialect, Effect, ExitStatus, FOREVER, Input, Limits,
-    Machine, Mark, Moment, Monitor, Notice, OutOfBand, Peer, Prepared, Shutdown, Signal, State, SubscriptionId, Wait,
-    WaitId,
+    Machine, Mark, Moment, Monitor, Notice, OutOfBand, Peer, Prepared, Shutdown, Signal, SignalName, State,
+    SubscriptionId, Wait, WaitId,
 };
 
 use super::Tape;
@@ -309,7 +309,10 @@ impl World {
                 self.machine.handle(self.now, answer(&order, true));
                 self.look();
             }
-            self.machine.handle(self.now, Input::Exited(ExitStatus::Signal { number: 9, core_dumped: false }));
+            self.machine.handle(
+                self.now,
+                Input::Exited(ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false }),
+            );
             for channel in self.machine.channels().to_vec() {
                 self.machine.handle(self.now, Input::Closed(channel));
             }

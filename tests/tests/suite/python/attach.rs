@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use qemu_machine_blocking::commands::QuerySchema;
-use qemu_machine_blocking::{Vm, descriptor};
+use qemu_machine_blocking::{FaultKind, Vm, descriptor};
 use qemu_machine_core::{
     Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, json,
 };
@@ -97,7 +97,9 @@ fn row_32_attach_and_end<H: Hosted>() {
 fn g06_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
     let others = Others::launch();
     let nowhere = Peer::Dial(Address::unix(bytes(&others.scratch.path().join("nowhere"))));
-    assert!(matches!(failure::<H>(nowhere, LONG), LaunchFailure::NotListening(fault) if fault.errno == 2));
+    assert!(
+        matches!(failure::<H>(nowhere, LONG), LaunchFailure::NotListening(fault) if fault.kind == FaultKind::NotFound)
+    );
 
     let mut first = attach::<H>(others.peer(), LONG).expect("it listens");
     assert_eq!(failure::<H>(others.peer(), SHORT), LaunchFailure::Busy);

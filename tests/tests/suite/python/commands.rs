@@ -91,7 +91,7 @@ fn row_33_each_error_has_its_own_shape<H: Hosted>() {
     let Err(CommandError::Refused(refusal)) = machine.execute_with("device_del", json!({"id": "none"})) else {
         panic!("there is no such device")
     };
-    assert_eq!(refusal.to_string(), "DeviceNotFound: Device 'none' not found");
+    assert_eq!(refusal.to_string(), "`device_del` was refused: DeviceNotFound: Device 'none' not found");
     let pid = machine.pid().expect("it lives");
     stop(pid);
     let short = Duration::from_millis(50).into();

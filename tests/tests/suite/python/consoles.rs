@@ -76,7 +76,7 @@ fn row_16_the_first_of_several_texts_from_a_mark_on<H: Hosted>() {
     let nothing = machine.wait_any(&hit.mark, &things, std::time::Duration::from_millis(50).into());
     assert_eq!(
         nothing.map(|_| ()).expect_err("no more comes").to_string(),
-        "nothing that was waited for came within the deadline"
+        "the deadline passed before what was waited for came"
     );
     machine.kill().expect("it was launched");
 }
@@ -132,7 +132,7 @@ fn row_38_the_device_qtest_reads_and_writes<H: Hosted>() {
     assert_eq!(qtest.line("endianness"), Ok("little".into()));
     let Err(CommandError::Refused(refusal)) = qtest.line("nonsense") else { panic!("there is no such command") };
     assert_eq!(refusal.to_string(), "FAIL: Unknown command 'nonsense'");
-    assert_eq!(qtest.line("two\nlines"), Err(Misuse::Line.into()));
+    assert_eq!(qtest.line("two\nlines"), Err(Misuse::QtestLine.into()));
     assert_eq!(qtest.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.line("readl 0"), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.port(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it is given away once");

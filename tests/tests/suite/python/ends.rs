@@ -4,7 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use qemu_machine_blocking::Vm;
-use qemu_machine_core::{Address, Cause, Config, ExitStatus, Peer, Rung, Shutdown, State, Wait, WaitError, json};
+use qemu_machine_core::{
+    Address, Cause, Config, ExitStatus, Peer, Rung, Shutdown, SignalName, State, Wait, WaitError, json,
+};
 use qemu_machine_tests::guest::{self, GREETING, HANGING, ImageFile, Letter};
 use qemu_machine_tests::leak_check::{Scratch, Watched, descendants, send, stop};
 use qemu_machine_tests::{PATIENCE, qemu};
@@ -104,7 +106,7 @@ fn row_26_a_kill_is_told_as_what_it_is<H: Hosted>() {
     let process = Watched::new(machine.pid().expect("it lives")).expect("it lives");
     let outcome = machine.kill().expect("it was launched");
     process.assert_ends_within(PATIENCE);
-    let killed = Some(ExitStatus::Signal { number: 9, core_dumped: false });
+    let killed = Some(ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false });
     assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Kill), killed));
 }
 
