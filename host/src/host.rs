@@ -115,7 +115,7 @@ impl Host {
     /// # Errors
     ///
     /// [`Misuse::NoService`] when the machine has no such port, or not any more; [`Misuse::ServiceInUse`].
-    pub fn port(&mut self, port: Service) -> Result<Config, Misuse> {
+    pub fn service(&mut self, port: Service) -> Result<Config, Misuse> {
         let index = self.ports.iter().position(|lending| lending.port == port).ok_or(Misuse::NoService(port))?;
         let descriptor = match port {
             Service::Qtest => SharedFd::new(self.ports.swap_remove(index).local),

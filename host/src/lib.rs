@@ -12,8 +12,10 @@ mod child;
 mod clock;
 mod dial;
 mod fault;
+mod handle;
 mod host;
 mod identity;
+mod lock;
 mod play;
 mod prepare;
 #[cfg(feature = "qapi")]
@@ -24,22 +26,22 @@ mod socket;
 mod subscription;
 mod supervisor;
 mod trace;
-mod verbs;
 mod watch;
 
 #[doc(hidden)]
 pub use clock::timespec;
 pub use clock::{Clock, until};
 pub use fault::fault;
+pub use handle::{Handle, Shared};
 pub use host::Host;
 pub use identity::{IdentityError, identity};
+pub use lock::{lock, try_lock};
 pub use play::play;
 #[cfg(feature = "qapi")]
 pub use qapi::Qapi;
 pub use qemu_machine_core as core;
 pub use shared_fd::descriptor;
+pub use subscription::Subscription;
 #[doc(hidden)]
 pub use supervisor::{Kept, Next, Supervisor, Wake};
-#[doc(hidden)]
-pub use verbs::try_lock;
 pub use watch::Watch;

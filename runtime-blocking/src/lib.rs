@@ -88,13 +88,14 @@ mod driver;
 mod events;
 pub mod guides;
 mod services;
+mod shared;
 mod vm;
 mod wires;
 
 pub use events::Events;
 pub use qemu_machine_core::*;
+pub use qemu_machine_host::{Handle, Subscription, descriptor, play, until};
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
 pub use services::{Agent, Qtest};
 pub use vm::Vm;

@@ -105,8 +105,8 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse::NoService`] when the machine was configured without it, or has ended; [`Misuse::ServiceInUse`].
-    pub fn port(&mut self, port: Service) -> Result<Config, Misuse> {
-        self.host.port(port)
+    pub fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        self.host.service(service)
     }
 
     /// Takes an event of the caller's poll. Whether it is one of this machine's.

@@ -46,15 +46,18 @@
 
 mod driver;
 mod events;
+mod global;
 mod services;
+mod shared;
 mod vm;
+mod waiting;
 mod wires;
 
 pub use driver::Driver;
 pub use events::Events;
 pub use qemu_machine_core::*;
+pub use qemu_machine_host::{Handle, Subscription, descriptor, play, until};
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
 pub use services::{Agent, Qtest};
 pub use vm::Vm;
