@@ -11,7 +11,7 @@ use crate::transport::Transport;
 
 /// An order: given once, started once, answered once by an [`Input`](crate::Input).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Effect {
     /// Make what the process needs on the host. Answered by `Prepared` or `PrepareFailed`.
     Prepare(Preparation),
@@ -38,7 +38,6 @@ pub enum Effect {
 
 /// What to make before the process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Preparation {
     /// The first part of the name of everything that is made; the host adds what nobody can predict.
     pub name: Vec<u8>,
@@ -60,7 +59,6 @@ pub struct Preparation {
 
 /// How to start the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Spawn {
     /// The program and its arguments. The program is searched on the `PATH` when it has no slash.
     ///

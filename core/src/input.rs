@@ -34,7 +34,7 @@ impl fmt::Display for Channel {
 ///
 /// Telling news never fails: what is wrong with it comes out as an answer, a notice or the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Input<'a> {
     /// Answers [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
     Prepared(Prepared),

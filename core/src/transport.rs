@@ -11,7 +11,7 @@ use crate::identity::Identity;
 
 /// The address of a stream socket.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 #[serde(rename_all = "snake_case")]
 pub enum Address {
     /// A Unix socket at this path, of 107 bytes at most.
@@ -90,7 +90,7 @@ pub enum Peer {
 
 /// How one channel comes to be: what [`Effect::Prepare`](crate::Effect::Prepare) asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Transport {
     /// A pair of connected sockets: one end for us, one for the process to inherit.
     Pair,

@@ -221,7 +221,6 @@ impl World {
                 self.made = false;
                 Input::Removed(result)
             }
-            _ => panic!("an order that nobody knows"),
         };
         self.machine.handle(self.now, answer);
     }

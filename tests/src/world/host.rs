@@ -60,6 +60,7 @@ impl Host {
     }
 
     /// Whether an order makes sense now.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver carries out each effect")]
     fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
         let ours = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.ours);
         let all_closed = || scene.wires.values().all(|wire| matches!(wire.ours, Ours::Made | Ours::Closed));
@@ -75,7 +76,8 @@ impl Host {
             }
             Effect::ReadLog { .. } => is_gone && all_closed() && self.is_settled(),
             Effect::Remove => self.log.is_some(),
-            _ => false,
+            // No world detaches.
+            Effect::Detach => false,
         };
         if self.ordered(effect) {
             return Err(format!("{effect:?} twice"));
@@ -130,6 +132,7 @@ impl Host {
 
 impl World {
     /// Starts an order. It is done at once or later.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver carries out each effect")]
     pub(super) fn start(&mut self, effect: Effect) {
         self.scene.tell(format!("<- {}", describe_effect(&effect)));
         if matches!(effect, Effect::Prepare(_)) && self.host.removed {
@@ -140,7 +143,13 @@ impl World {
         match effect {
             Effect::Open(channel) => self.set_ours(channel, Ours::Opening),
             Effect::Signal(Signal::Kill) => self.bounds.killed_at = Some(self.scene.now),
-            _ => {}
+            Effect::Prepare(_)
+            | Effect::Spawn(_)
+            | Effect::Close(_)
+            | Effect::Signal(Signal::Terminate)
+            | Effect::ReadLog { .. }
+            | Effect::Detach
+            | Effect::Remove => {}
         }
         let index = self.host.orders.len();
         self.host.orders.push((effect, false));
@@ -153,6 +162,7 @@ impl World {
     }
 
     /// Completes an order, and reports that.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver carries out each effect")]
     pub(super) fn complete(&mut self, index: usize) {
         let Some((effect, answered)) = self.host.orders.get_mut(index) else { return };
         if std::mem::replace(answered, true) {
@@ -180,7 +190,8 @@ impl World {
                 self.host.faults += usize::from(fails);
                 self.handle(Input::Removed(if fails { Err(fault("remove")) } else { Ok(()) }));
             }
-            _ => {}
+            // No world detaches, which the check of its sense has reported.
+            Effect::Detach => {}
         }
     }
 

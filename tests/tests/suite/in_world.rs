@@ -62,6 +62,7 @@ impl InWorld {
         self.machine.sent(Channel::Monitor, sent);
     }
 
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver carries out each effect")]
     fn obey(&mut self, effect: Effect) -> Option<Input<'static>> {
         Some(match effect {
             Effect::Prepare(_) => Input::Prepared(Prepared::default()),
@@ -87,7 +88,7 @@ impl InWorld {
                 return None;
             }
             Effect::Remove => Input::Removed(Ok(())),
-            other => panic!("an order that is not known: {other:?}"),
+            Effect::Detach => Input::Detached,
         })
     }
 
