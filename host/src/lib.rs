@@ -4,9 +4,6 @@
 //! long as they carry nothing any more, and the process. What differs between runtimes, how they wait, is behind
 //! [`Watch`].
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("the runtimes need Linux 5.4 or later: processes are watched by pidfd and epoll");
-
 mod channels;
 mod child;
 mod clock;
@@ -25,11 +22,10 @@ mod shared_fd;
 mod socket;
 mod subscription;
 mod supervisor;
+mod sys;
 mod trace;
 mod watch;
 
-#[doc(hidden)]
-pub use clock::timespec;
 pub use clock::{Clock, until};
 pub use fault::fault;
 pub use handle::{Handle, Shared};
@@ -42,6 +38,6 @@ pub use qapi::Qapi;
 pub use qemu_machine_core as core;
 pub use shared_fd::descriptor;
 pub use subscription::Subscription;
-#[doc(hidden)]
-pub use supervisor::{Kept, Next, Supervisor, Wake};
+pub use supervisor::{Next, Supervised, Supervisor, Wake};
+pub use sys::{Interest, Poll, Poller, Ready, Source};
 pub use watch::Watch;

@@ -3,14 +3,15 @@
 //! The pattern is Leader/Followers: of the callers that wait, one leads. It waits for the descriptors and reports what
 //! they bring; the others follow, and wait for the leader. While no caller waits, the supervisor drives the machine.
 
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qemu_machine_core::{HostFault, Input, Machine, Misuse, Moment};
-use qemu_machine_host::{Clock, Host, Kept, Next, Supervisor, Wake, fault, lock, try_lock};
+use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
+use qemu_machine_host::{
+    Clock, Host, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault, lock, try_lock,
+};
 
-use crate::wires::{Poll, Ready, Wires};
+use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct SharedMachine {
     turn: Mutex<Turn>,
     /// Notified when the machine has notices, and when the leader returns.
     changed: Condvar,
-    poll: Arc<Poll>,
+    poller: Arc<Poller>,
     supervisor: Arc<Supervisor>,
 }
 
@@ -65,11 +66,11 @@ impl SharedMachine {
     pub(crate) fn new(machine: Machine) -> Result<Arc<Self>, HostFault> {
         let fault = |error| fault("watch a machine".into(), &error);
         let supervisor = Supervisor::get().map_err(fault)?;
-        let poll = Arc::new(Poll::new().map_err(fault)?);
+        let poller = Arc::new(Poller::new().map_err(fault)?);
         let turn = Mutex::new(Turn {
             machine,
             host: Host::default(),
-            wires: Wires(Arc::clone(&poll)),
+            wires: Wires(Arc::clone(&poller)),
             clock: Clock::new(),
             token: 0,
             lead: Lead::None,
@@ -78,8 +79,8 @@ impl SharedMachine {
             leads: 0,
             abandoned: false,
         });
-        let shared = Arc::new(Self { turn, changed: Condvar::new(), poll, supervisor });
-        let token = shared.supervisor.keep(Arc::clone(&shared) as Arc<dyn Kept>).map_err(fault)?;
+        let shared = Arc::new(Self { turn, changed: Condvar::new(), poller, supervisor });
+        let token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
         shared.lock().token = token;
         Ok(shared)
     }
@@ -140,13 +141,13 @@ impl SharedMachine {
         if turn.watch == Watch::Armed {
             // While calls come in, the descriptors they wait for must not wake the supervisor as well.
             turn.watch = Watch::Leased { leads: turn.leads };
-            self.supervisor.lease(turn.token, self.poll.source());
+            self.supervisor.lease(turn.token, self.source());
         }
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(now));
         turn.lead = Lead::Caller { until };
         drop(turn);
-        let ready = self.poll.wait(timeout);
+        let ready = self.poller.wait(timeout);
         let mut turn = self.lock();
         turn.lead = Lead::None;
         let now = turn.absorb(ready);
@@ -172,7 +173,7 @@ impl SharedMachine {
         if let Lead::Caller { until } = turn.lead {
             let is_earlier = |at: Moment| until.is_none_or(|until| at < until);
             if turn.machine.deadline().is_some_and(|(at, _)| is_earlier(at)) {
-                self.poll.wake();
+                self.poller.wake();
             }
         }
     }
@@ -189,7 +190,7 @@ impl SharedMachine {
         let has_deadline = turn.machine.deadline().is_some();
         if turn.watch == Watch::Off {
             turn.watch = Watch::Armed;
-            self.supervisor.arm(turn.token, self.poll.source());
+            self.supervisor.arm(turn.token, self.source());
         }
         let token = turn.token;
         drop(turn);
@@ -213,19 +214,26 @@ impl SharedMachine {
 }
 
 impl Turn {
-    /// Reports what became ready, and returns the moment of the report.
+    /// Reports what a wait brought, and returns the moment of the report.
     fn absorb(&mut self, ready: Ready) -> Moment {
-        let now = self.clock.now();
-        self.wires.absorb(ready, &mut self.host, &mut self.machine, now);
-        self.machine.handle(now, Input::TimePassed);
+        let Self { machine, host, wires, clock, .. } = self;
+        let now = clock.now();
+        for token in ready.tokens() {
+            match Wire::from_token(*token) {
+                Wire::Process => host.reap(machine, now, wires),
+                // The poller is level-triggered: what is left is ready at the next wait.
+                Wire::Channel(channel) => drop(host.receive(channel, machine, now, wires)),
+            }
+        }
+        host.check_deadline(machine, now);
         now
     }
 }
 
 /// The supervisor's side.
-impl Kept for SharedMachine {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.poll.source()
+impl Supervised for SharedMachine {
+    fn source(&self) -> Source<'_> {
+        Source::Poller(&self.poller)
     }
 
     fn turn(&self, wake: Wake) -> Next {
@@ -248,7 +256,7 @@ impl Kept for SharedMachine {
             }
             _ => {}
         }
-        let ready = self.poll.wait(Some(Duration::ZERO));
+        let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
         self.serve(&mut turn, now);
         if turn.abandoned && turn.machine.outcome().is_some() {

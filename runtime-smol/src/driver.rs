@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use qemu_machine_core::{Input, Machine, Misuse, Moment, Notice};
+use qemu_machine_core::{Machine, Misuse, Moment, Notice};
 use qemu_machine_host::{Clock, Host, Shared, lock, try_lock};
 use smol::Timer;
 
@@ -235,7 +235,7 @@ impl Turn {
         Poll::Pending
     }
 
-    /// Returns whether the timer has fired, and reports it then. Otherwise the timer wakes the task.
+    /// Returns whether the timer has fired, and reports the deadline then if it has passed. Otherwise the timer wakes the task.
     ///
     /// The timer is set when it would fire too late, and not for each command. When it fires early, no deadline has passed,
     /// and it is set again.
@@ -251,7 +251,7 @@ impl Turn {
         let has_fired = Pin::new(timer).poll(context).is_ready();
         if has_fired {
             self.until = None;
-            self.machine.handle(self.clock.now(), Input::TimePassed);
+            self.host.check_deadline(&mut self.machine, self.clock.now());
         }
         has_fired
     }
