@@ -13,6 +13,7 @@ mod handle;
 mod host;
 mod identity;
 mod lock;
+pub mod names;
 mod play;
 mod prepare;
 #[cfg(feature = "qapi")]
@@ -26,17 +27,15 @@ mod sys;
 mod trace;
 mod watch;
 
-pub use clock::{Clock, until};
+pub use clock::Clock;
 pub use fault::fault;
 pub use handle::{Handle, Shared};
 pub use host::Host;
 pub use identity::{IdentityError, identity};
 pub use lock::{lock, try_lock};
-pub use play::play;
-#[cfg(feature = "qapi")]
-pub use qapi::Qapi;
+#[doc(inline)]
+pub use names::*;
 pub use qemu_machine_core as core;
-pub use shared_fd::descriptor;
 pub use subscription::Subscription;
 pub use supervisor::{Next, Supervised, Supervisor, Wake};
 pub use sys::{Interest, Poll, Poller, Ready, Source};

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
-use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Refusal, Rung, Schema, State, Value, Vm};
+use qemu_machine_blocking::core::Refusal;
+use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Rung, Schema, State, Value, Vm};
 
 use crate::help::help;
 use crate::line::{Request, Trouble};

@@ -93,9 +93,9 @@ mod vm;
 mod wires;
 
 pub use events::Events;
-pub use qemu_machine_core::*;
-pub use qemu_machine_host::{Handle, Subscription, descriptor, play, until};
-#[cfg(feature = "qapi")]
-pub use qemu_machine_host::{Qapi, qapi};
+pub use qemu_machine_core as core;
+#[doc(inline)]
+pub use qemu_machine_host::names::*;
+pub use qemu_machine_host::{Handle, Subscription};
 pub use services::{Agent, Qtest};
 pub use vm::Vm;

@@ -31,8 +31,8 @@ mod sources;
 mod vm;
 
 pub use event_loop::EventLoop;
-pub use qemu_machine_core::*;
-#[cfg(feature = "qapi")]
-pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_core as core;
+pub use qemu_machine_core::{Notice, SubscriptionId, Ticket, WaitId};
+#[doc(inline)]
+pub use qemu_machine_host::names::*;
 pub use vm::Vm;
