@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use async_io::Timer;
 use qemu_machine_core::{Machine, Misuse, Moment, Notice};
 use qemu_machine_host::{Clock, Host, Shared, lock, try_lock};
-use smol::Timer;
 
 use crate::wires::Wires;
 

@@ -4,9 +4,9 @@ use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use qemu_machine_core::{Deadline, Event, FOREVER, Machine, Notice, WaitError};
 use qemu_machine_host::{Shared, Subscription};
-use smol::stream::Stream;
 
 use crate::driver::SharedMachine;
 use crate::waiting::{Waiting, wait_for};

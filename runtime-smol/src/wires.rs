@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use async_io::Async;
 use qemu_machine_core::{Channel, Machine, Moment};
 use qemu_machine_host::{Host, Watch};
-use smol::Async;
 
 /// How many reads one channel gets before the next channel.
 const READS: usize = 2;
