@@ -58,7 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         if ended {
             world.reap(&mut machine, now())?;
         }
-        machine.handle(now(), Input::TimePassed);
+        if machine.deadline().is_some_and(|(due, _)| due <= now()) {
+            machine.handle(now(), Input::TimePassed);
+        }
     };
     println!("{outcome}");
     machine.launched().ok_or("the launch came to no end")??;

@@ -1,5 +1,6 @@
-//! Decides how the channels of a machine are opened, read and closed.
+//! Channels of a machine: how they are opened, read and closed.
 
+use std::cell::Cell;
 use std::io;
 
 use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
@@ -12,34 +13,55 @@ use crate::scratch_dir::ScratchDir;
 use crate::socket::{Received, Socket, Stage};
 use crate::watch::Watch;
 
-impl Host {
-    /// Reports the dialling that is over.
-    pub(crate) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
-        match dialled {
-            Some((channel, Ok(()))) => self.trace.report(machine, now, Input::Opened(channel)),
-            Some((channel, Err(fault))) => {
-                self.drop_socket(channel, Input::OpenFailed(channel, fault), machine, now, watch);
-            }
-            None => {}
-        }
-    }
+/// How many bytes are read at once: about as many as a socket holds.
+const READ: usize = 64 << 10;
 
-    /// Reads from a channel once, as much as a socket holds, and reports what came. Whether there may be more. When there
-    /// is not, the end may be there all the same: who is told of readiness once, and was told of the end with it, asks
-    /// again.
+thread_local! {
+    /// One buffer for each thread and not for each machine, so that an idle machine costs none.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Host {
+    /// Reads from a channel once, and reports what was received. It returns whether there may be more.
+    ///
+    /// `false` means drained; the end may still be pending. An edge-triggered driver that saw a hang-up must call once more,
+    /// otherwise the end is not observed.
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
+        let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
         if socket.is_listening() {
             return self.accept(channel, machine, now, watch);
         }
-        match socket.receive(machine, now, &mut self.trace) {
-            Received::Some => true,
+        // Without a buffer (the thread is ending) or with the buffer in use (a subscriber of `tracing` drives another
+        // machine), a new one is allocated.
+        let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+        buffer.resize(READ, 0);
+        let received = socket.receive(&mut buffer);
+        let more = match received {
+            Received::Bytes { count, more } => {
+                self.report(machine, now, Input::Received(channel, &buffer[..count]));
+                more
+            }
             Received::Nothing => false,
+            Received::Again => true,
             Received::End => {
-                self.close(channel, machine, now, watch);
+                self.close(channel, Input::Closed(channel), machine, now, watch);
                 false
             }
+        };
+        // It fails only while the thread is ending.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
+        more
+    }
+
+    /// Reports a connection that was in progress and is established or has failed.
+    pub(crate) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
+        match dialled {
+            Some((channel, Ok(()))) => self.report(machine, now, Input::Opened(channel)),
+            Some((channel, Err(fault))) => {
+                self.close(channel, Input::OpenFailed(channel, fault), machine, now, watch);
+            }
+            None => {}
         }
     }
 
@@ -54,7 +76,7 @@ impl Host {
         let index = self.local.iter().position(|(other, _)| *other == channel);
         let local = index.map(|index| self.local.swap_remove(index).1);
         self.local.shrink_to_fit();
-        let (mut crowd, mut lease) = (false, None);
+        let (mut is_peer_busy, mut lease) = (false, None);
         let (socket, stage) = match local.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
             LocalEnd::Connected(socket, lent) => {
                 lease = lent;
@@ -63,57 +85,54 @@ impl Host {
             LocalEnd::Listening(socket) => (socket, Stage::Listening),
             LocalEnd::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
                 (socket, Dialled::Connected { peer_busy }) => {
-                    crowd = peer_busy;
+                    is_peer_busy = peer_busy;
                     (socket, Stage::Connected)
                 }
                 (socket, Dialled::Pending) => (socket, Stage::Dialling(address)),
             },
         };
         let is_connected = stage == Stage::Connected;
-        let dials = matches!(stage, Stage::Dialling(_));
+        let is_dialling = matches!(stage, Stage::Dialling(_));
         let socket = Socket::new(channel, socket, stage, lease);
         watch.open(channel, &socket.descriptor).map_err(not_open)?;
-        if dials {
+        if is_dialling {
             watch.set_write_interest(channel, &socket.descriptor, true);
         }
-        // They are few, and stay.
+        // A machine has few sockets, and keeps them.
         self.sockets.reserve_exact(1);
         self.sockets.push(socket);
-        if crowd {
-            self.trace.report(machine, now, Input::PeerBusy(channel));
+        if is_peer_busy {
+            self.report(machine, now, Input::PeerBusy(channel));
         }
         if is_connected {
-            self.trace.report(machine, now, Input::Opened(channel));
+            self.report(machine, now, Input::Opened(channel));
         }
         Ok(())
     }
 
-    /// Somebody dials us.
+    /// Accepts a client, and returns whether there may be something to read.
     fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
         let socket = self.sockets.iter_mut().find(|socket| socket.channel == channel);
         match socket.map_or(Ok(false), |socket| socket.accept(watch)) {
             Ok(true) => {
                 self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
-                self.trace.report(machine, now, Input::Opened(channel));
+                self.report(machine, now, Input::Opened(channel));
                 true
             }
             Ok(false) => false,
             Err(error) => {
                 let fault = fault(format!("accept the {channel}"), &error);
-                self.drop_socket(channel, Input::OpenFailed(channel, fault), machine, now, watch);
+                self.close(channel, Input::OpenFailed(channel, fault), machine, now, watch);
                 false
             }
         }
     }
 
-    pub(crate) fn close(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        self.drop_socket(channel, Input::Closed(channel), machine, now, watch);
-    }
-
-    fn drop_socket(
+    /// Closes a channel, and reports why.
+    pub(crate) fn close(
         &mut self,
         channel: Channel,
-        news: Input<'_>,
+        input: Input<'_>,
         machine: &mut Machine,
         now: Moment,
         watch: &mut impl Watch,
@@ -121,6 +140,6 @@ impl Host {
         if let Some(index) = self.sockets.iter().position(|socket| socket.channel == channel) {
             watch.close(channel, &self.sockets.swap_remove(index).descriptor);
         }
-        self.trace.report(machine, now, news);
+        self.report(machine, now, input);
     }
 }

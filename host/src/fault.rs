@@ -1,11 +1,11 @@
-//! Faults of the host, made of what the operating system reports.
+//! Faults of the host, from errors of the operating system.
 
 use std::io::{self, ErrorKind};
 
 use qemu_machine_core::{FaultKind, HostFault};
 use rustix::io::Errno;
 
-/// What the operating system says about an operation, which reads behind "cannot".
+/// Returns the fault for an error of the operating system. `operation` follows the word "cannot".
 #[must_use]
 pub fn fault(operation: String, error: &io::Error) -> HostFault {
     HostFault { operation, kind: kind(error), errno: error.raw_os_error(), reason: error.to_string() }
@@ -44,6 +44,11 @@ fn kind_of_number(number: Errno) -> FaultKind {
         Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT => FaultKind::Unsupported,
         _ => FaultKind::Other,
     }
+}
+
+/// Returns a fault whose reason is ours: the operating system has no words for it.
+pub(crate) fn fault_because(operation: String, kind: FaultKind, reason: String) -> HostFault {
+    HostFault { operation, kind, errno: None, reason }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Host side of one machine: carries out its effects and reports what comes of them.
+//! Host side of one machine: carries out its effects, and reports the results as inputs.
+#![deny(clippy::wildcard_enum_match_arm, reason = "an effect that is not carried out leaves the machine waiting")]
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -8,42 +9,46 @@ use qemu_machine_core::{
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::child::{self, Child};
+use crate::child::Child;
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
 use crate::prepare::LocalEnd;
 use crate::scratch_dir::ScratchDir;
-use crate::shared_fd::{ServiceLease, SharedFd};
+use crate::shared_fd::ServiceLease;
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
+use crate::sys::ProcessSpec;
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
-/// How long ending a machine on the spot waits for the kernel to let the process go.
-const DROP: Duration = Duration::from_secs(2);
+/// How long [`Host::end`] waits for the kernel to release the process. A killed process is released within milliseconds,
+/// unless the kernel waits for a device on its behalf.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// The host side of one machine.
+/// Host side of one machine. It owns the process and everything that is created for it: the scratch directory, the log, the
+/// sockets.
 #[derive(Debug, Default)]
 pub struct Host {
     pub(crate) scratch: Option<ScratchDir>,
-    /// Made, not opened yet.
+    /// Our ends of channels that are prepared and not opened yet.
     pub(crate) local: Vec<(Channel, LocalEnd)>,
-    /// What the process inherits, until it is started.
+    /// The descriptors that the process inherits, until it is started.
     pub(crate) inherited: Vec<OwnedFd>,
-    /// Our ends of the ports.
-    pub(crate) ports: Vec<ServiceLease>,
+    /// Our ends of the services.
+    pub(crate) services: Vec<ServiceLease>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) child: Option<Child>,
     pub(crate) trace: Trace,
 }
 
 impl Host {
-    /// Carries out all orders that a machine has, reports each, and sends what it says, as far as the sockets take it.
+    /// Carries out all effects of the machine, reports their results, and sends what is outgoing, as much as the sockets
+    /// accept. It must be called after every request to the machine and after every input.
     pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.finish_dialling(machine, now, watch);
         self.trace.look(machine);
         while let Some(effect) = machine.poll_effect() {
-            let _inside = self.trace.order(&effect);
+            let _inside = self.trace.effect(&effect);
             self.carry_out(effect, machine, now, watch);
         }
         let Self { sockets, trace, .. } = self;
@@ -54,73 +59,89 @@ impl Host {
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         let log;
-        let answer = match effect {
+        let input = match effect {
             Effect::Prepare(wanted) => self.prepare(&wanted).map_or_else(Input::PrepareFailed, Input::Prepared),
             Effect::Spawn(spawn) => {
                 self.spawn(spawn, watch).map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid })
             }
             Effect::Open(channel) => match self.open(channel, machine, now, watch) {
-                // Reported when it is so: whoever dials or is dialled takes his time.
+                // Reported when the channel is connected, which may be later.
                 Ok(()) => return,
                 Err(fault) => Input::OpenFailed(channel, fault),
             },
-            Effect::Close(channel) => return self.close(channel, machine, now, watch),
+            Effect::Close(channel) => return self.close(channel, Input::Closed(channel), machine, now, watch),
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { limit } => {
-                // What cannot be read is empty: the outcome does without it.
+                // A log that cannot be read counts as empty: the outcome does not depend on it.
                 log = self.read_log(limit).inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default();
                 Input::LogRead(&log)
             }
             Effect::Detach => {
-                self.release(watch);
+                self.detach(watch);
                 Input::Detached
             }
             Effect::Remove => Input::Removed(self.remove()),
         };
-        self.trace.report(machine, now, answer);
+        self.report(machine, now, input);
     }
 
-    /// Reports the end of the process, if it has ended.
-    pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        if let Some(status) = self.child.as_mut().and_then(Child::reap) {
-            if let Some(child) = self.child.take() {
-                watch.process_reaped(child.descriptor());
-            }
-            self.trace.report(machine, now, Input::Exited(status));
+    /// Reports an input to the machine. The tracer sees the input before, and the machine after.
+    pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
+        self.trace.input(machine, &input);
+        machine.handle(now, input);
+        self.trace.look(machine);
+    }
+
+    /// Reports that time passed if the deadline of the machine has. Call it after a wait: every other input applies due
+    /// deadlines as well, and after one there is nothing to report.
+    pub fn check_deadline(&mut self, machine: &mut Machine, now: Moment) {
+        if machine.deadline().is_some_and(|(due, _)| due <= now) {
+            self.report(machine, now, Input::TimePassed);
         }
     }
 
+    /// Reaps the process and reports its end, if it has ended.
+    pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let Some(status) = self.child.as_mut().and_then(Child::reap) else { return };
+        if let Some(child) = self.child.take() {
+            watch.process_reaped(child.descriptor());
+        }
+        self.report(machine, now, Input::Exited(status));
+    }
+
     fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<u32, HostFault> {
-        let program = spawn.arguments.first().map(|program| String::from_utf8_lossy(program)).unwrap_or_default();
+        let Spawn { arguments, share_terminal, outlives } = spawn;
+        let program = arguments.first().map(|program| String::from_utf8_lossy(program)).unwrap_or_default();
         let program = program.into_owned();
         let failed = |error| fault(format!("execute `{program}`"), &error);
         let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
         let inherited = std::mem::take(&mut self.inherited);
-        let Spawn { arguments, share_terminal, outlives } = spawn;
-        let request = child::Request { arguments, inherited, log, share_terminal, outlives };
-        let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| request.start())?).map_err(failed)?;
-        // A child that is dropped is killed and reaped.
+        let spec = ProcessSpec { arguments, inherited, log, share_terminal, outlives };
+        let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| Child::start(spec))?).map_err(failed)?;
+        // On failure the child is dropped, which kills and reaps it.
         watch.process_started(child.descriptor()).map_err(failed)?;
         let pid = child.pid();
         self.child = Some(child);
         Ok(pid)
     }
 
-    /// How to attach to a port of the machine. One at a time: two would read each other's replies.
+    /// Returns the configuration that attaches to a service of the machine. A service has one client at a time: two would
+    /// read each other's replies.
     ///
-    /// qtest is given away: its connection is closed with whoever attaches to it, since QEMU would wait for
-    /// a reader of what it still has to say. The port of a guest agent is lent, again and again.
+    /// qtest is given away, and its connection is closed with its client: QEMU blocks while what it sends is not read. The
+    /// guest agent is lent, and can be attached to again.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`] when the machine has no such port, or not any more; [`Misuse::ServiceInUse`].
-    pub fn port(&mut self, port: Service) -> Result<Config, Misuse> {
-        let index = self.ports.iter().position(|lending| lending.port == port).ok_or(Misuse::NoService(port))?;
-        let descriptor = match port {
-            Service::Qtest => SharedFd::new(self.ports.swap_remove(index).local),
-            Service::GuestAgent => self.ports[index].lend()?,
+    /// [`Misuse::NoService`] when the machine was configured without the service, or has ended; [`Misuse::ServiceInUse`].
+    pub fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        let index = self.services.iter().position(|lease| lease.service == service);
+        let index = index.ok_or(Misuse::NoService(service))?;
+        let descriptor = match service {
+            Service::Qtest => self.services.swap_remove(index).give(),
+            Service::GuestAgent => self.services[index].lend()?,
         };
-        Ok(Config::attach(Peer::Connected(Descriptor::new(descriptor))).speaking(port.dialect()))
+        Ok(Config::attach(Peer::Connected(Descriptor::new(descriptor))).speaking(service.dialect()))
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
@@ -128,40 +149,44 @@ impl Host {
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }
 
-    /// Ends a machine whose last owner goes away: kills the process, reads its last words, and cleans up, on the
-    /// spot. That takes the kernel some milliseconds. A process that it does not let go is given up after two
-    /// seconds, and reaped by the supervisor whenever it ends.
+    /// Ends a machine whose last owner drops it, before it returns: kills the process, reads what it still sent, and removes
+    /// everything. That takes a few milliseconds. When the kernel does not release the process within two seconds, the
+    /// machine ends without it, and the supervisor reaps the process whenever it ends.
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
         self.end_watched(machine, clock, &mut Unwatched);
     }
 
-    /// As [`end`](Self::end), where what is watched is to be told that it is watched no more.
+    /// As [`end`](Self::end), for a runtime whose descriptors must be unregistered.
     pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch) {
-        let given_up = clock.now().after(DROP);
+        let last = clock.now().after(END_WITHIN);
         machine.abandon(clock.now());
         self.serve(machine, clock.now(), watch);
-        while machine.outcome().is_none() && clock.now() < given_up {
+        while machine.outcome().is_none() && clock.now() < last {
             let Some((until, _)) = machine.deadline() else { return };
-            let timeout = timespec(until.min(given_up).since(clock.now()));
-            let process = self.child.as_ref().map(|child| PollFd::new(child.descriptor(), PollFlags::IN));
-            let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
-            // Interrupted by a signal: look at the clock again.
-            let _ = poll(&mut process.into_iter().chain(sockets).collect::<Vec<_>>(), Some(&timeout));
+            self.poll(until.min(last).since(clock.now()));
             self.reap(machine, clock.now(), watch);
             for channel in machine.channels().to_vec() {
-                while clock.now() < given_up && self.receive(channel, machine, clock.now(), watch) {}
+                while clock.now() < last && self.receive(channel, machine, clock.now(), watch) {}
             }
-            machine.handle(clock.now(), Input::TimePassed);
+            self.check_deadline(machine, clock.now());
             self.serve(machine, clock.now(), watch);
         }
         if machine.outcome().is_none() {
-            // Whoever waits gets an answer. The supervisor reaps the process when it ends.
+            // Callers that still wait get an answer.
             machine.give_up(clock.now());
             self.serve(machine, clock.now(), watch);
         }
     }
 
-    /// The end of what the process has printed, at most `limit` bytes of it. Also after its end.
+    /// Waits until the process has ended or a socket is readable. A signal may end the wait early.
+    fn poll(&self, timeout: Duration) {
+        let process = self.child.as_ref().map(|child| PollFd::new(child.descriptor(), PollFlags::IN));
+        let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
+        let mut watched: Vec<_> = process.into_iter().chain(sockets).collect();
+        let _ = poll(&mut watched, Some(&timespec(timeout)));
+    }
+
+    /// Returns the last bytes that the process printed, at most `limit`, also after its end.
     ///
     /// # Errors
     ///
@@ -171,8 +196,8 @@ impl Host {
         scratch.read_log(limit).map_err(|error| fault("read the log".into(), &error))
     }
 
-    /// Leaves the process, and what was made for it, to others. While we live, the supervisor reaps it.
-    fn release(&mut self, watch: &mut impl Watch) {
+    /// Leaves the process, and what was created for it, to other programs. The supervisor reaps it while we run.
+    fn detach(&mut self, watch: &mut impl Watch) {
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());
             child.release();
@@ -185,7 +210,7 @@ impl Host {
     fn remove(&mut self) -> Result<(), HostFault> {
         self.local.clear();
         self.inherited.clear();
-        self.ports.clear();
+        self.services.clear();
         self.scratch.as_mut().map_or(Ok(()), ScratchDir::remove)
     }
 }

@@ -1,4 +1,4 @@
-//! Decides whether a machine that was kept is the one that is meant, and what one of ours is known by.
+//! Identity of a machine that outlives its parent, and the check that a process is the one that an identity names.
 
 use std::fs;
 use std::io;
@@ -8,15 +8,16 @@ use std::path::Path;
 use qemu_machine_core::{Address, FaultKind, HostFault, Identity, Machine, Misuse};
 use rustix::io::Errno;
 
-use crate::fault::fault;
+use crate::fault::{fault, fault_because};
+use crate::sys::{Os, ProcessState, System};
 
-/// Why there is no identity to be had.
+/// Why a machine has no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The caller's fault: the machine does not run, or was not launched to be kept.
+    /// The machine does not run, or was not launched to outlive its parent.
     Misuse(Misuse),
-    /// The host does not say what is needed.
+    /// The operating system does not report what identifies the process or its socket.
     Host(HostFault),
 }
 
@@ -37,39 +38,47 @@ impl From<HostFault> for IdentityError {
     }
 }
 
-/// What a machine of ours is known by, which was launched to be kept.
+/// Returns the identity of a machine that was launched to outlive its parent.
 ///
 /// # Errors
 ///
-/// [`Misuse::NotDetachable`], [`Misuse::NotRunning`], and what the host does not say.
+/// [`Misuse::NotDetachable`] and [`Misuse::NotRunning`]; a [`HostFault`] when the operating system does not report what
+/// identifies the process or its socket.
 pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
     machine.check_detachable().map_err(IdentityError::Misuse)?;
     let (prepared, pid) = (machine.prepared(), machine.pid().unwrap_or_default());
     let Some(Address::Unix(path)) = &prepared.monitor else { return Err(IdentityError::Misuse(Misuse::NotDetachable)) };
     let text = |bytes: &[u8]| {
-        String::from_utf8(bytes.to_vec()).map_err(|_| fault("name a path that is no text".into(), &Errno::ILSEQ.into()))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| fault("store a path that is not UTF-8".into(), &Errno::ILSEQ.into()))
     };
     let monitor = text(path)?;
-    let failed = |error: io::Error| fault(format!("tell what process {pid} is known by"), &error);
+    let failed = |error: io::Error| fault(format!("identify process {pid}"), &error);
     let socket = socket_at(Path::new(&monitor)).map_err(failed)?;
     let directory = prepared.directory.as_deref().map(text).transpose()?;
-    let (boot, started) = (boot().map_err(failed)?, started(pid).map_err(failed)?);
+    let boot = Os::boot_id().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
+    let started = match Os::process_state(pid) {
+        Some(ProcessState::Running { since }) => since,
+        Some(ProcessState::Gone) => return Err(failed(Errno::SRCH.into()).into()),
+        None => return Err(failed(io::ErrorKind::Unsupported.into()).into()),
+    };
     Ok(Identity { boot, pid, started, monitor, socket, directory })
 }
 
-/// Whether the machine lives on that this is the identity of: the very same process, with the very same socket.
+/// Checks that the machine of this identity still runs: the same process, with the same socket.
 pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
-    let Identity { boot: wanted, pid, started: since, monitor, socket, .. } = identity;
+    let Identity { boot, pid, started, monitor, socket, .. } = identity;
     let gone = |why: &str| {
         let reason = format!("{why}; it is not the machine that was kept");
-        HostFault { operation: format!("go on with process {pid}"), kind: FaultKind::Gone, errno: None, reason }
+        fault_because(format!("go on with process {pid}"), FaultKind::Gone, reason)
     };
-    match (boot(), started(*pid)) {
-        (Ok(boot), _) if boot != *wanted => Err(gone("the system was booted since")),
-        (Ok(_), Ok(started)) if started == *since => Ok(()),
-        (Ok(_), Ok(_)) => Err(gone("another process has this id by now")),
-        _ => Err(gone("there is no such process any more")),
-    }?;
+    match (Os::boot_id(), Os::process_state(*pid)) {
+        (Some(now), _) if now != *boot => return Err(gone("the system was booted since")),
+        (Some(_), Some(ProcessState::Running { since })) if since == *started => {}
+        (Some(_), Some(ProcessState::Running { .. })) => return Err(gone("another process has this id by now")),
+        (Some(_), Some(ProcessState::Gone)) => return Err(gone("there is no such process any more")),
+        (None, _) | (_, None) => return Err(gone("the system does not tell which process this is")),
+    }
     match socket_at(Path::new(monitor)) {
         Ok(found) if found == *socket => Ok(()),
         Ok(_) => Err(gone(&format!("another socket is at {monitor} by now"))),
@@ -77,22 +86,7 @@ pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
     }
 }
 
-fn boot() -> io::Result<String> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
-}
-
-/// When a process was started, in ticks since the boot. One that has ended and was not reaped is none any more.
-fn started(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name stands in brackets, and may hold anything.
-    let (_, fields) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
-    let mut fields = fields.split_ascii_whitespace();
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    fields.nth(18).and_then(|ticks| ticks.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
+/// Returns what identifies the socket at a path: its device and its inode.
 fn socket_at(path: &Path) -> io::Result<(u64, u64)> {
     let found = fs::symlink_metadata(path)?;
     if !found.file_type().is_socket() {

@@ -1,4 +1,5 @@
-//! Decides what is made for a machine before its process is started.
+//! Preparation of a machine: what is created on the host before its process is started.
+#![deny(clippy::wildcard_enum_match_arm, reason = "a new transport must be carried out, not ignored")]
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -6,8 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use qemu_machine_core::{Address, Channel, HostFault, Inherited, Preparation, Prepared, Transport};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::dial::listen_at;
 use crate::fault::fault;
@@ -15,8 +14,9 @@ use crate::host::Host;
 use crate::identity::verify;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{Lease, ServiceLease, SharedFd};
+use crate::sys::{Os, System};
 
-/// What becomes a channel when it is opened.
+/// Our end of a channel before it is opened.
 #[derive(Debug)]
 pub(crate) enum LocalEnd {
     Connected(OwnedFd, Option<Lease>),
@@ -24,49 +24,52 @@ pub(crate) enum LocalEnd {
     Dial(Address),
 }
 
-/// What is being made, until all of it is there.
+/// What was created so far. It is dropped, and so removed, when a later step fails.
 #[derive(Default)]
-struct Making {
+struct Parts {
     local: Vec<(Channel, LocalEnd)>,
     inherited: Vec<(Inherited, OwnedFd)>,
-    ports: Vec<ServiceLease>,
+    services: Vec<ServiceLease>,
     monitor: Option<Address>,
 }
 
 impl Host {
     pub(crate) fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
-        let mut scratch = ScratchDir::make(wanted)?;
-        let mut making = Making::default();
-        let made = making.all(wanted, &mut scratch).and_then(|()| nonce());
-        let nonce = match made {
+        let mut scratch = ScratchDir::create(wanted)?;
+        let mut parts = Parts::default();
+        let nonce = match parts.create(wanted, &mut scratch).and_then(|()| nonce()) {
             Ok(nonce) => nonce,
-            Err(made) => return Err(scratch.removed_after(made)),
+            Err(fault) => return Err(scratch.removed_after(fault)),
         };
-        let mut prepared = Prepared { directory: scratch.directory(), log: scratch.log_path(), ..Prepared::default() };
-        prepared.descriptors =
-            making.inherited.iter().map(|(what, inherited)| (*what, inherited.as_raw_fd())).collect();
-        (prepared.monitor, prepared.nonce) = (making.monitor, nonce);
+        let prepared = Prepared {
+            directory: scratch.directory(),
+            log: scratch.log_path(),
+            descriptors: parts.inherited.iter().map(|(what, inherited)| (*what, inherited.as_raw_fd())).collect(),
+            nonce,
+            monitor: parts.monitor,
+        };
         self.scratch = Some(scratch);
-        self.local = making.local;
-        self.inherited = making.inherited.into_iter().map(|(_, inherited)| inherited).collect();
-        self.ports = making.ports;
+        self.local = parts.local;
+        self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
+        self.services = parts.services;
         Ok(prepared)
     }
 }
 
-impl Making {
-    fn all(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
-        // Named one by one, so that a new member does not compile until it is made. The first five are those of
-        // `ScratchDir::make`.
+impl Parts {
+    fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
+        // Each member is named, so that a new one does not compile until it is prepared. `ScratchDir` prepares the first
+        // five.
         let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, ports, added } = wanted;
         for (channel, transport) in channels {
             let local = self.channel(*channel, transport, scratch)?;
             self.local.push((*channel, local));
         }
-        for port in ports {
-            let (local, inherited) = socket_pair().map_err(|error| fault(format!("make the port {port:?}"), &error))?;
-            self.ports.push(ServiceLease::new(*port, local));
-            self.inherited.push((Inherited::Service(*port), inherited));
+        for service in ports {
+            let (local, inherited) =
+                socket_pair().map_err(|error| fault(format!("make the service {service:?}"), &error))?;
+            self.services.push(ServiceLease::new(*service, local));
+            self.inherited.push((Inherited::Service(*service), inherited));
         }
         for (index, descriptor) in added.iter().enumerate() {
             let copy = SharedFd::of(descriptor)
@@ -84,61 +87,62 @@ impl Making {
         transport: &Transport,
         scratch: &mut ScratchDir,
     ) -> Result<LocalEnd, HostFault> {
-        let address = match transport {
-            Transport::Pair => return self.pair(channel),
-            Transport::Dial(address) => return Ok(LocalEnd::Dial(address.clone())),
+        let failed = |error: &io::Error| fault(format!("make the {channel}"), error);
+        match transport {
+            Transport::Pair => {
+                let (local, inherited) = socket_pair().map_err(|error| failed(&error))?;
+                self.inherited.push((Inherited::Channel(channel), inherited));
+                Ok(LocalEnd::Connected(local, None))
+            }
+            Transport::Dial(address) => Ok(LocalEnd::Dial(address.clone())),
             Transport::Given(descriptor) => {
                 let given = SharedFd::of(descriptor).and_then(|given| Ok((given.copy()?, given.lease())));
                 let (socket, lease) = given.map_err(|error| fault(format!("use the given {channel}"), &error))?;
-                return Ok(LocalEnd::Connected(socket, lease));
+                Ok(LocalEnd::Connected(socket, lease))
             }
-            Transport::Listen(address) => address.clone(),
+            Transport::Listen(address) => self.listen(address, scratch),
+            Transport::ListenIn(directory) => {
+                let path = scratch.socket_path(directory.as_deref())?;
+                self.listen(&Address::unix(path.as_os_str().as_bytes()), scratch)
+            }
             Transport::Detached(identity) => {
                 verify(identity)?;
                 scratch.adopt(identity.directory.as_deref(), &identity.monitor);
-                return Ok(LocalEnd::Dial(Address::unix(identity.monitor.clone())));
+                Ok(LocalEnd::Dial(Address::unix(identity.monitor.clone())))
             }
             Transport::Offer(directory) => {
                 let path = scratch.socket_path(directory.as_deref())?;
                 let (socket, address) = listen_at(&Address::unix(path.as_os_str().as_bytes()), scratch)?;
-                self.inherited.push((
-                    Inherited::Channel(channel),
-                    above_standard(socket).map_err(|error| fault(format!("make the {channel}"), &error))?,
-                ));
+                let inherited = above_standard(socket).map_err(|error| failed(&error))?;
+                self.inherited.push((Inherited::Channel(channel), inherited));
                 self.monitor = Some(address.clone());
-                return Ok(LocalEnd::Dial(address));
+                Ok(LocalEnd::Dial(address))
             }
-            Transport::ListenIn(directory) => {
-                Address::unix(scratch.socket_path(directory.as_deref())?.as_os_str().as_bytes())
-            }
-        };
-        let (socket, real) = listen_at(&address, scratch)?;
-        self.monitor = Some(real);
-        Ok(LocalEnd::Listening(socket))
+        }
     }
 
-    fn pair(&mut self, channel: Channel) -> Result<LocalEnd, HostFault> {
-        let (local, inherited) = socket_pair().map_err(|error| fault(format!("make the {channel}"), &error))?;
-        self.inherited.push((Inherited::Channel(channel), inherited));
-        Ok(LocalEnd::Connected(local, None))
+    fn listen(&mut self, address: &Address, scratch: &mut ScratchDir) -> Result<LocalEnd, HostFault> {
+        let (socket, real) = listen_at(address, scratch)?;
+        self.monitor = Some(real);
+        Ok(LocalEnd::Listening(socket))
     }
 }
 
 fn nonce() -> Result<u64, HostFault> {
     let mut random = [0_u8; 8];
-    // So few bytes are given whole or not at all.
-    getrandom(&mut random, GetRandomFlags::empty()).map_err(|error| fault("get random bytes".into(), &error.into()))?;
+    Os::random(&mut random).map_err(|error| fault("get random bytes".into(), &error))?;
     Ok(u64::from_ne_bytes(random))
 }
 
-/// Two connected sockets, local of which does not block. Neither is inherited by any process unless it is told to.
+/// Creates two connected sockets: our end, which does not block, and the end that the process inherits.
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (local, inherited) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (local, inherited) = Os::socket_pair()?;
     rustix::io::ioctl_fionbio(&local, true)?;
     Ok((local, above_standard(inherited)?))
 }
 
-/// Where our own standard streams are closed, the number could be one that the process needs for its own.
+/// Moves a descriptor above 2. When our own standard streams are closed, a new descriptor may get one of their numbers, which
+/// the process needs for its own streams.
 fn above_standard(inherited: OwnedFd) -> io::Result<OwnedFd> {
     if inherited.as_raw_fd() > 2 { Ok(inherited) } else { Ok(fcntl_dupfd_cloexec(&inherited, 3)?) }
 }

@@ -1,16 +1,16 @@
-//! Decides what the types of the crates `qapi-qmp` and `qapi-qga` are here: commands, and events that can be read.
+//! Types of the crates `qapi-qmp` and `qapi-qga` as commands and events.
 
 use std::fmt;
 
 use qemu_machine_core::{Command, Event, Value, json};
 use serde::{Deserialize, Serialize};
 
-/// The crate `qapi-qmp`: QEMU's commands, replies and events as Rust types, made of the schema of one QEMU.
+/// The crate `qapi-qmp`: QEMU's commands, replies and events as Rust types, generated from the schema of one QEMU version.
 pub use qapi_qmp as qmp;
 /// The crate `qapi-spec`: what the types of a schema have in common.
 pub use qapi_spec as spec;
 
-/// A command of the crate `qapi-qmp`, or of `qapi-qga` for the agent in a guest: answered by the type that stands there.
+/// Command of the crate `qapi-qmp`, or of `qapi-qga` for the guest agent. Its reply is the type that the crate declares.
 ///
 /// ```no_run
 /// # use qemu_machine_blocking::{Config, Vm};
@@ -22,10 +22,10 @@ pub use qapi_spec as spec;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The types are those of one QEMU, and yours may be another. A reply with a word that they do not know is
-/// [`CommandError::Unexpected`](crate::CommandError::Unexpected) for that one command, and has the reply as it came;
-/// nothing else is the worse for it. Whether your QEMU knows the command, and each argument, says its
-/// [`Schema`](crate::Schema), which checks these commands like others.
+/// The types are those of one QEMU version, and the QEMU that runs may be another. A reply that does not fit the type is
+/// [`CommandError::Unexpected`](qemu_machine_core::CommandError::Unexpected) for that command, with the reply as it was
+/// received; other commands are not affected. [`Schema::check`](qemu_machine_core::Schema::check) checks whether the QEMU
+/// that runs knows the command and its arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Qapi<T>(pub T);
 
@@ -42,13 +42,14 @@ impl<C: spec::Command> Command for Qapi<C> {
 }
 
 impl Qapi<qmp::Event> {
-    /// Reads an event as one of the crate `qapi-qmp`.
+    /// Converts an event to one of the crate `qapi-qmp`.
     ///
-    /// Where QEMU could not tell the time (-1 here), it is 0 there, which knows no time before 1970.
+    /// A time that QEMU could not determine is -1 in the event (`docs/interop/qmp-spec.rst`, "Asynchronous events"), and 0 in
+    /// the result, whose type has no negative times.
     ///
     /// # Errors
     ///
-    /// When it is not known there, or not with these data.
+    /// When the crate does not know the event, or not with these data.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -80,13 +81,13 @@ impl Qapi<qmp::Event> {
     }
 }
 
-/// Why an event is none of the crate `qapi-qmp`: it is not known there, or looks different.
+/// Event that the crate `qapi-qmp` does not know, or not with these data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownEvent {
-    /// Its name.
+    /// The name of the event.
     pub name: String,
-    /// What is not known of it.
+    /// What does not fit the types of the crate.
     pub reason: String,
 }
 

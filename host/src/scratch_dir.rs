@@ -1,4 +1,4 @@
-//! Decides where the files of one machine lie, and that they are private and go away.
+//! Scratch directory of a machine, with its log and sockets: private, and removed at the end.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -9,44 +9,45 @@ use std::path::{Path, PathBuf};
 
 use qemu_machine_core::{HostFault, Preparation};
 use rustix::fs::OFlags;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::fault::fault;
+use crate::sys::{Os, System};
 
 /// The private directory, the log and the sockets of one machine.
 #[derive(Debug)]
 pub(crate) struct ScratchDir {
-    /// The first part of every name, with what nobody can guess.
+    /// The first part of every file name: the name of the machine and an unpredictable suffix.
     name: OsString,
-    /// None when nothing lies in it.
+    /// `None` means that nothing needs it.
     directory: Option<PathBuf>,
     base: Option<Vec<u8>>,
     log: Option<Log>,
-    /// The sockets that we made.
-    sockets: Vec<Made>,
-    /// The files that we made and that stay when all goes well.
+    /// The sockets that we created.
+    sockets: Vec<CreatedSocket>,
+    /// The files that we created. They are kept, unless the preparation fails.
     files: Vec<PathBuf>,
-    /// Whether another program says that the directory is ours: then nothing is removed but what is known to be in it.
+    /// Whether an identity names the directory, which another program stored. Then only the files that we know are removed:
+    /// the stored path may have been changed.
     adopted: bool,
 }
 
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
-    /// Stays readable when its name is gone.
+    /// The log stays readable after its path was removed.
     file: File,
 }
 
-/// A path that we made, with what tells it from another that took its scratch.
+/// Path of a socket that we created. Its device and inode distinguish it from another that took its place.
 #[derive(Debug)]
-struct Made {
+struct CreatedSocket {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl ScratchDir {
-    pub(crate) fn make(wanted: &Preparation) -> Result<Self, HostFault> {
+    pub(crate) fn create(wanted: &Preparation) -> Result<Self, HostFault> {
         let name = unpredictable(&wanted.name).map_err(|error| fault("get random bytes".into(), &error))?;
         let mut scratch = Self {
             name,
@@ -57,15 +58,15 @@ impl ScratchDir {
             files: Vec::new(),
             adopted: false,
         };
-        let made = if wanted.process { scratch.make_log(wanted) } else { Ok(()) };
-        let made = made.and_then(|()| wanted.files.iter().try_for_each(|file| scratch.make_file(&path(file))));
-        match made {
+        let created = if wanted.process { scratch.create_log(wanted) } else { Ok(()) };
+        let created = created.and_then(|()| wanted.files.iter().try_for_each(|file| scratch.create_file(&path(file))));
+        match created {
             Ok(()) => Ok(scratch),
             Err(fault) => Err(scratch.removed_after(fault)),
         }
     }
 
-    fn make_log(&mut self, wanted: &Preparation) -> Result<(), HostFault> {
+    fn create_log(&mut self, wanted: &Preparation) -> Result<(), HostFault> {
         let path = match &wanted.log_directory {
             Some(kept) => path(kept).join(self.named(".log")),
             None => self.private()?.join("log"),
@@ -80,8 +81,8 @@ impl ScratchDir {
         Ok(())
     }
 
-    /// An empty file that only its owner can open. One that was there before is emptied, and stays as open as it was.
-    fn make_file(&mut self, path: &Path) -> Result<(), HostFault> {
+    /// Creates an empty file that only its owner can open. A file that exists is emptied, and keeps its mode.
+    fn create_file(&mut self, path: &Path) -> Result<(), HostFault> {
         let failed = |error: io::Error| fault(format!("make the file {}", path.display()), &error);
         match create_private(path) {
             Ok(_) => self.files.push(path.to_owned()),
@@ -97,7 +98,7 @@ impl ScratchDir {
         file
     }
 
-    /// The private directory, made when it is first needed.
+    /// Returns the private directory, and creates it when it is first needed.
     fn private(&mut self) -> Result<&Path, HostFault> {
         if self.directory.is_none() {
             let directory = self.base.as_deref().map_or_else(std::env::temp_dir, path).join(&self.name);
@@ -110,7 +111,7 @@ impl ScratchDir {
         Ok(self.directory.as_deref().unwrap_or(Path::new("")))
     }
 
-    /// Where a socket is to listen: under a name that nobody can guess, in this directory or in the private one.
+    /// Returns an unpredictable path for a socket, in this directory or in the private one.
     pub(crate) fn socket_path(&mut self, directory: Option<&[u8]>) -> Result<PathBuf, HostFault> {
         match directory {
             Some(directory) => Ok(path(directory).join(self.named("-monitor.sock"))),
@@ -118,12 +119,12 @@ impl ScratchDir {
         }
     }
 
-    /// A socket was bound there: it is ours to remove.
+    /// Notes that a socket was bound to this path, which must be removed.
     pub(crate) fn made_socket(&mut self, path: PathBuf) {
-        // We may be somewhere else when it is removed.
+        // The current directory may change before it is removed.
         let path = std::path::absolute(&path).unwrap_or(path);
         if let Ok(metadata) = fs::symlink_metadata(&path) {
-            self.sockets.push(Made { path, device: metadata.dev(), inode: metadata.ino() });
+            self.sockets.push(CreatedSocket { path, device: metadata.dev(), inode: metadata.ino() });
         }
     }
 
@@ -135,7 +136,7 @@ impl ScratchDir {
         self.log.as_ref().map(|log| log.path.as_os_str().as_bytes().to_vec())
     }
 
-    /// A descriptor to write the log with.
+    /// Returns a descriptor to write the log with.
     pub(crate) fn log(&self) -> io::Result<File> {
         self.log.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |log| log.file.try_clone())
     }
@@ -149,10 +150,10 @@ impl ScratchDir {
         Ok(tail)
     }
 
-    /// Cleans up after something failed. What cannot be removed is added to the fault.
+    /// Removes everything after a failure. What cannot be removed is added to the fault.
     pub(crate) fn removed_after(mut self, fault: HostFault) -> HostFault {
         for file in &self.files {
-            // Nothing was written to it yet.
+            // Nothing was written to it yet. A file that cannot be removed is empty.
             let _ = fs::remove_file(file);
         }
         match self.remove() {
@@ -161,15 +162,15 @@ impl ScratchDir {
         }
     }
 
-    /// It is somebody else's by now: nothing of it is removed.
+    /// Leaves the directory and the sockets to another program: nothing of them is removed.
     pub(crate) fn release(&mut self) {
         self.directory = None;
         self.sockets.clear();
     }
 
-    /// What another program made for a machine is ours, to be removed at its end.
+    /// Takes over what another program created for a machine: it is removed at the end of the machine.
     pub(crate) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
-        (self.directory, self.adopted) = (directory.map(PathBuf::from).filter(|path| is_named_by_us(path)), true);
+        (self.directory, self.adopted) = (directory.map(PathBuf::from).filter(|path| is_scratch_name(path)), true);
         self.made_socket(PathBuf::from(socket));
     }
 
@@ -177,7 +178,8 @@ impl ScratchDir {
         self.remove_sockets();
         let Some(directory) = self.directory.take() else { return Ok(()) };
         if let Some(log) = self.log.as_ref().filter(|log| log.path.starts_with(&directory)) {
-            // This and the line behind it need no descriptor, of which there may be none.
+            // Removing the log first leaves the directory empty, and then removing it needs no descriptor: the limit may be
+            // reached.
             let _ = fs::remove_file(&log.path);
         }
         let removed = if self.adopted {
@@ -194,13 +196,13 @@ impl ScratchDir {
         }
     }
 
-    /// A socket is removed as soon as it has served: it takes one connection. One that somebody else has put in its
-    /// scratch stays.
+    /// Removes the sockets, which accept one connection and so have served after it. A file of another program that took
+    /// the place of a socket is kept.
     pub(crate) fn remove_sockets(&mut self) {
-        for made in self.sockets.drain(..) {
-            let there = fs::symlink_metadata(&made.path);
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == (made.device, made.inode)) {
-                let _ = fs::remove_file(&made.path);
+        for socket in self.sockets.drain(..) {
+            let there = fs::symlink_metadata(&socket.path);
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (socket.device, socket.inode)) {
+                let _ = fs::remove_file(&socket.path);
             }
         }
     }
@@ -208,34 +210,34 @@ impl ScratchDir {
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // The orderly end has removed it already; there is nobody left to tell about a failure.
+        // The orderly end has removed it already. A failure cannot be reported any more.
         let _ = self.remove();
     }
 }
 
-/// Whether a directory has a name such as we give: what is stored as an identity may have been changed.
-fn is_named_by_us(path: &Path) -> bool {
+/// Returns whether a path ends in a name that [`unpredictable`] gives. A stored identity may have been changed, and must not
+/// make us remove another directory.
+fn is_scratch_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let suffix = name.rsplit_once('-').map(|(_, suffix)| suffix);
     suffix.is_some_and(|suffix| suffix.len() == 16 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A name that nobody can guess or have put something under.
+/// Returns a name that another program can neither guess nor have used.
 fn unpredictable(prefix: &[u8]) -> io::Result<OsString> {
     let mut random = [0_u8; 8];
-    // Less than 256 bytes are given whole or not at all.
-    getrandom(&mut random, GetRandomFlags::empty())?;
+    Os::random(&mut random)?;
     let suffix: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(OsString::from_vec([prefix, b"-", suffix.as_bytes()].concat()))
 }
 
-/// A new file that only its owner can open. It is never one that was there, nor what a link points to.
+/// Creates a file that only its owner can open. It fails when the path exists, also as a dangling link (open(2), O_EXCL).
 fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Empties a file that is there. A pipe would keep us waiting for a reader, and a link may lead anywhere: both are
-/// refused.
+/// Empties a file that exists. It refuses a pipe, on which the open would block until there is a reader, and a link, which
+/// may lead anywhere.
 fn empty(path: &Path) -> io::Result<()> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path)?;

@@ -1,4 +1,4 @@
-//! Decides how descriptors are held that come from outside, and that are lent.
+//! Descriptors that callers give, and sockets that machines lend.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,21 +7,21 @@ use std::sync::{Arc, Weak};
 use qemu_machine_core::{Descriptor, Misuse, Service};
 use rustix::io::fcntl_dupfd_cloexec;
 
-/// What a [`Descriptor`] is made of here.
+/// The content of a [`Descriptor`] on this host.
 #[derive(Debug)]
 pub(crate) struct SharedFd {
     descriptor: OwnedFd,
     lease: Option<Lease>,
 }
 
-/// As long as one of these lives, what it is for is lent.
+/// Proof that a service is in use: it is free again when the last clone is dropped.
 pub(crate) type Lease = Arc<()>;
 
-/// Our end of a port, and whether somebody has it.
+/// Our end of a service, and whether a client uses it.
 #[derive(Debug)]
 pub(crate) struct ServiceLease {
-    pub(crate) port: Service,
-    pub(crate) local: OwnedFd,
+    pub(crate) service: Service,
+    local: OwnedFd,
     lease: Weak<()>,
 }
 
@@ -30,12 +30,12 @@ impl SharedFd {
         Self { descriptor, lease: None }
     }
 
-    /// What the core has carried. A driver of others may have put something else into it.
+    /// Returns the content of a descriptor. A driver of another crate may have put something else into it.
     pub(crate) fn of(descriptor: &Descriptor) -> io::Result<&Self> {
         descriptor.get().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// A descriptor of our own for it, under a number that no process needs for its standard streams.
+    /// Duplicates the descriptor, under a number that no process needs for its standard streams.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         Ok(fcntl_dupfd_cloexec(&self.descriptor, 3)?)
     }
@@ -52,24 +52,30 @@ impl AsFd for SharedFd {
 }
 
 impl ServiceLease {
-    pub(crate) fn new(port: Service, local: OwnedFd) -> Self {
-        Self { port, local, lease: Weak::new() }
+    pub(crate) fn new(service: Service, local: OwnedFd) -> Self {
+        Self { service, local, lease: Weak::new() }
     }
 
+    /// Lends the service to one client at a time.
     pub(crate) fn lend(&mut self) -> Result<SharedFd, Misuse> {
         if self.lease.strong_count() > 0 {
-            return Err(Misuse::ServiceInUse(self.port));
+            return Err(Misuse::ServiceInUse(self.service));
         }
-        let descriptor = self.local.try_clone().map_err(|_| Misuse::NoService(self.port))?;
+        let descriptor = self.local.try_clone().map_err(|_| Misuse::NoService(self.service))?;
         let lease = Lease::default();
         self.lease = Arc::downgrade(&lease);
         Ok(SharedFd { descriptor, lease: Some(lease) })
     }
+
+    /// Gives the service away.
+    pub(crate) fn give(self) -> SharedFd {
+        SharedFd::new(self.local)
+    }
 }
 
-/// An open descriptor for a machine: a file, a socket, one end of a pipe. What it is made of is closed when nobody holds
-/// it any more.
+/// Creates a [`Descriptor`] from an open descriptor: a file, a socket, one end of a pipe. It is closed when the last
+/// clone is dropped.
 #[must_use]
-pub fn descriptor(what: impl Into<OwnedFd>) -> Descriptor {
-    Descriptor::new(SharedFd::new(what.into()))
+pub fn descriptor(fd: impl Into<OwnedFd>) -> Descriptor {
+    Descriptor::new(SharedFd::new(fd.into()))
 }

@@ -1,30 +1,21 @@
-//! Decides how one channel is opened, read and written.
+//! Socket of one channel: its stage, reads and writes.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Input, Machine, Moment};
+use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Machine};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, send,
-    sendmsg,
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg, send, sendmsg,
 };
 
 use crate::dial;
 use crate::shared_fd::{Lease, SharedFd};
+use crate::sys::{Os, System};
 use crate::trace::Trace;
 use crate::watch::Watch;
-
-/// How much is read at once: as much as a socket holds.
-const READ: usize = 64 << 10;
-
-thread_local! {
-    /// One for each thread and not for each machine, so that an idle machine costs no buffer.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Our end of a channel.
 #[derive(Debug)]
@@ -32,29 +23,31 @@ pub(crate) struct Socket {
     pub(crate) channel: Channel,
     pub(crate) descriptor: Arc<OwnedFd>,
     stage: Stage,
-    /// Whether it was full when we last wrote to it.
+    /// Whether the last write left bytes unsent.
     full: bool,
-    /// Others may have what it leads to when it is dropped.
+    /// The service that the socket leads to is in use until it is dropped.
     _lease: Option<Lease>,
 }
 
-/// How far a channel is.
+/// How far a channel is established.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// We listen, and nobody has dialled yet.
+    /// We listen, and no client has connected yet.
     Listening,
-    /// We dialled, and nobody has answered yet.
+    /// We are connecting to this address.
     Dialling(Address),
-    /// It carries bytes.
     Connected,
 }
 
-/// What a read brought.
+/// Result of a read.
 pub(crate) enum Received {
-    /// There may be more.
-    Some,
-    /// There is no more for now; but the end may be there.
+    /// So many bytes. `more` means that there may be more.
+    Bytes { count: usize, more: bool },
+    /// Nothing for now.
     Nothing,
+    /// Nothing, but the read is to be repeated.
+    Again,
+    /// The end.
     End,
 }
 
@@ -63,11 +56,11 @@ impl Socket {
         Self { channel, descriptor: Arc::new(descriptor), stage, full: false, _lease: lease }
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        self.stage == Stage::Connected
+    pub(crate) fn is_listening(&self) -> bool {
+        self.stage == Stage::Listening
     }
 
-    /// Takes the connection that somebody has made to us. Whether somebody did.
+    /// Accepts the connection of a client, and returns whether there was one.
     pub(crate) fn accept(&mut self, watch: &mut impl Watch) -> io::Result<bool> {
         let Some(socket) = dial::accept(&self.descriptor)? else { return Ok(false) };
         watch.close(self.channel, &self.descriptor);
@@ -76,11 +69,7 @@ impl Socket {
         Ok(true)
     }
 
-    pub(crate) fn is_listening(&self) -> bool {
-        self.stage == Stage::Listening
-    }
-
-    /// How dialling went, once it is over.
+    /// Returns the result of dialling. `None` means that it is in progress, or was over before.
     pub(crate) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), HostFault>> {
         let Stage::Dialling(address) = &self.stage else { return None };
         let result = dial::progress(&self.descriptor)?.map_err(|error| dial::refused(address, &error));
@@ -89,42 +78,35 @@ impl Socket {
         Some(result)
     }
 
-    pub(crate) fn receive(&self, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
-        if !self.is_connected() {
+    /// Reads once, as much as the buffer holds.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Received {
+        if self.stage != Stage::Connected {
             return Received::Nothing;
         }
-        let borrowed = BUFFER.try_with(|buffer| {
-            buffer.try_borrow_mut().ok().map(|mut buffer| self.receive_into(&mut buffer, machine, now, trace))
-        });
-        // A machine that is dropped while its thread ends finds that the thread's buffer was dropped before it.
-        borrowed.ok().flatten().unwrap_or_else(|| self.receive_into(&mut Vec::new(), machine, now, trace))
-    }
-
-    fn receive_into(&self, buffer: &mut Vec<u8>, machine: &mut Machine, now: Moment, trace: &mut Trace) -> Received {
-        buffer.resize(READ, 0);
-        let (mut into, mut control) = ([IoSliceMut::new(&mut buffer[..])], RecvAncillaryBuffer::default());
-        match recvmsg(&self.descriptor, &mut into, &mut control, RecvFlags::DONTWAIT) {
+        let size = buffer.len();
+        // There is no room for descriptors, so those that a peer sends are closed by the kernel.
+        let mut control = RecvAncillaryBuffer::default();
+        match recvmsg(&self.descriptor, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::DONTWAIT) {
             Ok(message) if message.bytes == 0 => Received::End,
+            // A read ends at a descriptor (unix(7), SCM_RIGHTS), and there may be bytes after it.
             Ok(message) => {
-                trace.report(machine, now, Input::Received(self.channel, &buffer[..message.bytes]));
-                // A read ends with a descriptor that nobody asked for, whatever is behind it.
-                let cut = message.bytes == READ || message.flags.contains(ReturnFlags::CTRUNC);
-                if cut { Received::Some } else { Received::Nothing }
+                let more = message.bytes == size || message.flags.contains(ReturnFlags::CTRUNC);
+                Received::Bytes { count: message.bytes, more }
             }
             Err(Errno::AGAIN) => Received::Nothing,
-            // There may be something: look again.
-            Err(Errno::INTR) => Received::Some,
-            // A reset is how a connection ends when the peer left something unread.
+            Err(Errno::INTR) => Received::Again,
+            // A connection is reset when the peer closes it with bytes unread.
             Err(_) => Received::End,
         }
     }
 
+    /// Sends what is outgoing, as much as the socket accepts.
     pub(crate) fn flush(&mut self, machine: &mut Machine, trace: &Trace, watch: &mut impl Watch) {
-        if !self.is_connected() {
+        if self.stage != Stage::Connected {
             return;
         }
         let mut full = false;
-        // What carries a descriptor is sent by itself, so there may be more behind it.
+        // A command with a descriptor is outgoing by itself, so there may be more after it.
         while !machine.outgoing(self.channel).is_empty() && !full {
             let bytes = machine.outgoing(self.channel);
             let length = bytes.len();
@@ -134,7 +116,7 @@ impl Socket {
                     sent
                 }
                 Err(Errno::AGAIN | Errno::INTR) => 0,
-                // Nobody reads this any more. What they said before is still to be read, and then comes the end.
+                // The peer reads no more. What it sent before is still to be read, and then the end.
                 Err(_) => length,
             };
             machine.sent(self.channel, sent);
@@ -146,19 +128,18 @@ impl Socket {
         self.full = full;
     }
 
-    /// Sends bytes, and a descriptor with the first of them. Where none can be sent (TCP), the command goes alone, and
-    /// QEMU says what it misses.
+    /// Sends bytes, and a descriptor with the first of them. Over TCP, which carries no descriptors, the command is sent
+    /// alone, and QEMU refuses it.
     fn send(&self, bytes: &[u8], descriptor: Option<&Descriptor>) -> Result<usize, Errno> {
-        const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
         let Some(descriptor) = descriptor.and_then(Descriptor::get::<SharedFd>) else {
-            return send(&self.descriptor, bytes, FLAGS);
+            return send(&self.descriptor, bytes, Os::SEND);
         };
         let descriptors = [descriptor.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        match sendmsg(&self.descriptor, &[IoSlice::new(bytes)], &mut control, FLAGS) {
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::TOOMANYREFS) => send(&self.descriptor, bytes, FLAGS),
+        match sendmsg(&self.descriptor, &[IoSlice::new(bytes)], &mut control, Os::SEND) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::TOOMANYREFS) => send(&self.descriptor, bytes, Os::SEND),
             result => result,
         }
     }

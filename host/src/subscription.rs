@@ -1,71 +1,73 @@
-//! Decides what a subscription of events can be asked without waiting: it is the same on every runtime whose machines are
-//! shared handles.
+//! Subscription to events of a machine that several callers share: the methods that return at once, for every runtime.
 
-/// Gives a handle its subscriptions, and them what waits for nothing. The subscription has a field `vm`, a handle with a
-/// method `ask(&self, FnOnce(&mut Machine, Moment) -> T) -> T`, a field `subscription`, and `new` of the two.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! subscriptions_that_wait_for_nothing {
-    ($handle:ty, $events:ty) => {
-        impl $handle {
-            /// The events of these names and [patterns]($crate::core::Wait::with) from now on, in a queue of their own.
-            ///
-            /// Subscriptions do not notice each other. When one is slow, its oldest events are dropped beyond
-            /// [`Limits::subscription`]($crate::core::Limits::subscription) bytes, and counted.
-            ///
-            /// # Errors
-            ///
-            /// A [`Misuse`]($crate::core::Misuse) for what is no event, for an empty filter, and for more subscriptions at once
-            /// than [`Limits::subscriptions`]($crate::core::Limits::subscriptions).
-            pub fn events(
-                &self,
-                filter: impl IntoIterator<Item = $crate::core::Wait>,
-            ) -> Result<$events, $crate::core::Misuse> {
-                self.events_from(&self.mark(), filter)
-            }
+use std::fmt;
 
-            /// As [`events`](Self::events), from a position on: past events that are remembered are queued at once.
-            /// Take a mark, act, and consume from it: nothing is missed between.
-            ///
-            /// # Errors
-            ///
-            /// As [`events`](Self::events).
-            pub fn events_from(
-                &self,
-                from: &$crate::core::Mark,
-                filter: impl IntoIterator<Item = $crate::core::Wait>,
-            ) -> Result<$events, $crate::core::Misuse> {
-                let filter: Vec<_> = filter.into_iter().collect();
-                let subscription = self.ask(|machine, _| machine.subscribe(from, filter))?;
-                Ok(<$events>::new(self.clone(), subscription))
-            }
-        }
+use qemu_machine_core::{Event, Machine, SubscriptionId};
 
-        impl $events {
-            /// All events that are there, the oldest first, without waiting. (QEMU's Python class gives new ones before
-            /// those that it had kept.)
-            pub fn queued(&mut self) -> Vec<$crate::core::Event> {
-                self.vm.ask(|machine, _| ::std::iter::from_fn(|| machine.next_event(self.subscription)).collect())
-            }
+use crate::handle::{Handle, Shared};
 
-            /// How many events were dropped so far, because the queue was full.
-            #[must_use]
-            pub fn missed(&self) -> u64 {
-                self.vm.ask(|machine, _| machine.missed_events(self.subscription))
-            }
+/// Queue of the events that match one filter. A runtime's `Events` dereferences to it and adds how to wait for the next.
+///
+/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other subscription.
+#[must_use = "dropping a subscription unsubscribes"]
+pub struct Subscription<S: Shared> {
+    handle: Handle<S>,
+    id: SubscriptionId,
+}
 
-            /// How many events were forgotten already when this began, so that nobody knows whether they were wanted.
-            /// Zero unless it began at an old mark.
-            #[must_use]
-            pub fn forgotten(&self) -> u64 {
-                self.vm.ask(|machine, _| machine.evicted_events(self.subscription))
-            }
-        }
+impl<S: Shared> Subscription<S> {
+    pub(crate) fn new(handle: Handle<S>, id: SubscriptionId) -> Self {
+        Self { handle, id }
+    }
 
-        impl Drop for $events {
-            fn drop(&mut self) {
-                self.vm.ask(|machine, _| machine.unsubscribe(self.subscription));
-            }
-        }
-    };
+    /// Returns the handle of the machine.
+    #[must_use]
+    pub fn handle(&self) -> &Handle<S> {
+        &self.handle
+    }
+
+    /// Returns the id by which the machine knows the subscription, for the runtime.
+    pub fn id(&self) -> SubscriptionId {
+        self.id
+    }
+
+    /// Takes all queued events, the oldest first, without waiting. (QEMU's Python class returns new events before those
+    /// that it had kept.)
+    pub fn queued(&mut self) -> Vec<Event> {
+        self.with_machine(|machine, id| std::iter::from_fn(|| machine.next_event(id)).collect())
+    }
+
+    /// Takes the oldest queued event. `None` means that the queue is empty.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.with_machine(|machine, id| machine.next_event(id))
+    }
+
+    /// Returns how many matching events were dropped so far because the queue was full.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.with_machine(|machine, id| machine.missed_events(id))
+    }
+
+    /// Returns how many events had been evicted from the history before the subscription began, so that it is unknown
+    /// whether they match. Zero unless it began at a mark in the past.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.with_machine(|machine, id| machine.evicted_events(id))
+    }
+
+    fn with_machine<T>(&self, act: impl FnOnce(&mut Machine, SubscriptionId) -> T) -> T {
+        self.handle.shared().with_machine(|machine| act(machine, self.id))
+    }
+}
+
+impl<S: Shared> fmt::Debug for Subscription<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("id", &self.id).field("handle", &self.handle).finish()
+    }
+}
+
+impl<S: Shared> Drop for Subscription<S> {
+    fn drop(&mut self) {
+        self.handle.shared().ask(|machine, _| machine.unsubscribe(self.id));
+    }
 }

@@ -1,7 +1,8 @@
-//! Decides what is told to the crate `tracing`, and at which level. Without the feature of that name, nothing is.
+//! Log of a machine through the crate `tracing`. Without the feature of that name it does nothing, and costs nothing.
 //!
-//! What goes over the channels may be secret: passwords in `set_password`, keys in `object-add`, whatever is typed. So
-//! it is told under a target of its own at the lowest level, and nothing else here repeats any of it.
+//! The tracer only looks: inputs, effects and the machine are shown to it, and pass it by. The bytes of the channels may be
+//! secret: passwords in `set_password`, keys in `object-add`, console input. So they are logged under a target of their own
+//! at the lowest level, and nothing else here repeats any of them.
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) use disabled::Trace;
@@ -13,26 +14,28 @@ mod enabled {
     use std::borrow::Cow;
     use std::fmt::{self, Write};
 
-    use qemu_machine_core::{Cause, Channel, Effect, HostFault, Input, LaunchFailure, Machine, Moment};
+    use qemu_machine_core::{Cause, Channel, Effect, HostFault, Input, LaunchFailure, Machine};
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
-    /// What happens in a run, from debug on.
+    /// The lifecycle of a run, from level debug on.
     const LIFECYCLE: &str = "qemu_machine::lifecycle";
-    /// What goes over the channels, at trace only.
+    /// The bytes of the channels, at level trace only.
     const WIRE: &str = "qemu_machine::wire";
 
-    /// What is told of one machine.
+    /// Log of one machine.
     #[derive(Debug)]
     pub(crate) struct Trace {
-        /// The present run.
+        /// The span of the present run.
         span: Span,
         logged: Logged,
     }
 
-    /// What was told already of what the machine decided in its present run.
+    /// Decisions of the machine in its present run that were logged already.
     #[derive(Debug, Default)]
     struct Logged {
+        /// The machine was prepared, and this is not logged yet.
+        is_prepared_due: bool,
         ready: bool,
         failed: bool,
         rungs: usize,
@@ -46,42 +49,31 @@ mod enabled {
     }
 
     impl Trace {
-        /// Enters the run for as long as the result is kept.
+        /// Enters the span of the run. It is left when the result is dropped.
         pub(crate) fn enter(&self) -> EnteredSpan {
             self.span.clone().entered()
         }
 
-        /// An order is about to be carried out. The first of a run begins its span.
-        pub(crate) fn order(&mut self, effect: &Effect) -> EnteredSpan {
+        /// Looks at an effect before it is carried out. The first effect of a run begins its span.
+        pub(crate) fn effect(&mut self, effect: &Effect) -> EnteredSpan {
             if let Effect::Prepare(wanted) = effect {
                 let name = Shown(&wanted.name);
-                // At the highest level, so that it is there for a fault also where nothing but faults is wanted.
+                // At level error, so that a subscriber that takes nothing but warnings gets the span with them.
                 self.span = error_span!(target: LIFECYCLE, "machine", %name, pid = field::Empty);
                 self.logged = Logged::default();
             }
             self.enter()
         }
 
-        /// Tells the machine its news, and the world what they are and what the machine made of them.
-        pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
+        /// Looks at an input before the machine gets it.
+        #[deny(clippy::wildcard_enum_match_arm, reason = "an input is logged, or is listed as one that is not")]
+        pub(crate) fn input(&mut self, machine: &Machine, input: &Input<'_>) {
             let _inside = self.enter();
-            let prepared = matches!(input, Input::Prepared(_));
-            self.news(machine, &input);
-            machine.handle(now, input);
-            if prepared {
-                let (made, command) = (machine.prepared(), machine.command_line());
-                let directory = made.directory.as_deref().map(Shown).map(field::display);
-                let log = made.log.as_deref().map(Shown).map(field::display);
-                debug!(target: LIFECYCLE, directory, log, %command, "prepared");
-            }
-            self.look(machine);
-        }
-
-        fn news(&self, machine: &Machine, input: &Input<'_>) {
             match input {
                 Input::Received(channel, bytes) => {
                     trace!(target: WIRE, channel = name(machine, *channel), text = %Shown(bytes), "received");
                 }
+                Input::Prepared(_) => self.logged.is_prepared_due = true,
                 Input::Spawned { pid } => {
                     self.span.record("pid", pid);
                     info!(target: LIFECYCLE, pid, "spawned");
@@ -92,19 +84,32 @@ mod enabled {
                 | Input::OpenFailed(_, fault)
                 | Input::Signalled(_, Err(fault))
                 | Input::Removed(Err(fault)) => self.fault(fault),
-                // What else there is, is an answer as it should be, or follows from what is told.
-                _ => {}
+                // The effect succeeded, or what follows is logged as a decision of the machine.
+                Input::Opened(_)
+                | Input::PeerBusy(_)
+                | Input::Closed(_)
+                | Input::Signalled(_, Ok(()))
+                | Input::LogRead(_)
+                | Input::Detached
+                | Input::Removed(Ok(()))
+                | Input::TimePassed => {}
             }
         }
 
-        /// The host could not do something.
+        /// Logs an operation of the host that failed.
         pub(crate) fn fault(&self, fault: &HostFault) {
             warn!(target: LIFECYCLE, fault = %Shown(fault.to_string().as_bytes()), "fault");
         }
 
-        /// Tells what the machine has decided since it was last looked at.
+        /// Looks at the machine, and logs what it has decided since the last look.
         pub(crate) fn look(&mut self, machine: &Machine) {
             let _inside = self.enter();
+            if std::mem::take(&mut self.logged.is_prepared_due) {
+                let (made, command) = (machine.prepared(), machine.command_line());
+                let directory = made.directory.as_deref().map(Shown).map(field::display);
+                let log = made.log.as_deref().map(Shown).map(field::display);
+                debug!(target: LIFECYCLE, directory, log, %command, "prepared");
+            }
             if !self.logged.ready && machine.lifecycle().is_launched() {
                 self.logged.ready = true;
                 let version = machine.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
@@ -122,13 +127,13 @@ mod enabled {
                 self.logged.ended = true;
                 info!(target: LIFECYCLE, cause = %Shown(outcome.cause.to_string().as_bytes()), "ended");
                 if outcome.cause != Cause::Unkillable {
-                    // Nothing of this run can come any more, even if the machine is kept.
+                    // Nothing of this run is logged any more, even while handles of the machine remain.
                     self.span = Span::none();
                 }
             }
         }
 
-        /// These bytes went out.
+        /// Looks at bytes that were sent.
         pub(crate) fn sent(&self, machine: &Machine, channel: Channel, bytes: &[u8]) {
             trace!(target: WIRE, channel = name(machine, channel), text = %Shown(bytes), "sent");
         }
@@ -141,7 +146,7 @@ mod enabled {
         }
     }
 
-    /// Why a launch failed, without the words of the peer that the error quotes.
+    /// Returns why a launch failed, without the bytes of the peer that the error quotes.
     fn why(failure: &LaunchFailure) -> Cow<'static, str> {
         match failure {
             LaunchFailure::Broken(_) => "the monitor broke the protocol".into(),
@@ -150,7 +155,7 @@ mod enabled {
         }
     }
 
-    /// Bytes of others as a line of text that a terminal takes literally.
+    /// Untrusted bytes as one line of printable text.
     struct Shown<'a>(&'a [u8]);
 
     impl fmt::Display for Shown<'_> {
@@ -174,13 +179,13 @@ mod enabled {
 
 #[cfg(not(feature = "tracing"))]
 mod disabled {
-    use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine, Moment};
+    use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine};
 
-    /// Nothing, in the words of its other self.
+    /// Log that is disabled.
     #[derive(Debug, Default)]
     pub(crate) struct Trace;
 
-    /// What is inside of nothing.
+    /// Span that is disabled.
     pub(crate) struct Inside;
 
     impl Trace {
@@ -188,13 +193,11 @@ mod disabled {
             Inside
         }
 
-        pub(crate) fn order(&mut self, _: &Effect) -> Inside {
+        pub(crate) fn effect(&mut self, _: &Effect) -> Inside {
             Inside
         }
 
-        pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
-            machine.handle(now, input);
-        }
+        pub(crate) fn input(&mut self, _: &Machine, _: &Input<'_>) {}
 
         pub(crate) fn fault(&self, _: &HostFault) {}
 

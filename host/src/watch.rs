@@ -6,35 +6,37 @@ use std::sync::Arc;
 
 use qemu_machine_core::Channel;
 
-/// How a runtime watches the descriptors of one machine. It owns none of them, and reads and writes none.
+/// How a runtime watches the descriptors of one machine. It neither owns nor reads nor writes them.
 ///
-/// They do not block. A runtime that is told of edges (readiness that is told once) reads until there is no more.
+/// The descriptors do not block. With edge-triggered readiness a runtime must receive until nothing is left
+/// ([`Host::receive`](crate::Host::receive)); otherwise bytes stay unread until the peer sends more.
 pub trait Watch {
     /// Begins to watch a channel for bytes to read.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched; the channel is then reported as failed.
+    /// When it cannot be watched. The host then reports the channel as failed.
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Watches a channel for room to write as well, or no longer. That it takes no more was found just now.
+    /// Watches a channel for room to write as well, or no longer. The socket was full just now if `wanted`.
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
 
-    /// Stops watching a channel. Its socket is closed when nobody holds it any more.
+    /// Stops watching a channel. Its socket is closed when the last reference is dropped.
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
 
-    /// Begins to watch the process: its descriptor is readable when it has ended, and then [`Host::reap`] is due.
+    /// Begins to watch the process. Its descriptor is readable when the process has ended, and then
+    /// [`Host::reap`](crate::Host::reap) must be called.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched; the process is then ended, and reported as not started.
+    /// When it cannot be watched. The host then kills the process, and reports it as not started.
     fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Stops watching the process: it is reaped.
+    /// Stops watching the process, which was reaped or detached.
     fn process_reaped(&mut self, process: &Arc<OwnedFd>);
 }
 
-/// Watches nothing: whoever ends a machine waits for it by itself.
+/// Watches nothing, for the end of a machine, which polls the descriptors itself.
 pub(crate) struct Unwatched;
 
 impl Watch for Unwatched {

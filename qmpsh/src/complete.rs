@@ -1,7 +1,7 @@
 //! Decides how a line can go on: which names and words the schema has there, and what is still missing.
 
 use qemu_machine_blocking::Schema;
-use qemu_machine_blocking::schema::{Kind, Member, Shape};
+use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
 use crate::line::OWN;
 use crate::live::Live;

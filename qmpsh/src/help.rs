@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use qemu_machine_blocking::Schema;
-use qemu_machine_blocking::schema::{Kind, Member, Shape};
+use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
 use crate::complete::wanted;
 use crate::place::Arguments;

@@ -1,6 +1,6 @@
 //! Decides what a line asks for.
 
-use qemu_machine_blocking::schema::Invalid;
+use qemu_machine_blocking::core::schema::Invalid;
 use qemu_machine_blocking::{Schema, Value};
 
 use crate::value::Given;

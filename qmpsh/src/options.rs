@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qemu_machine_blocking::{Address, COMMAND_WITHIN, Deadline};
+use qemu_machine_blocking::core::COMMAND_WITHIN;
+use qemu_machine_blocking::{Address, Deadline};
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\

@@ -1,7 +1,7 @@
 //! Decides where in the schema an argument belongs: a path of names, and the values that tell variants apart.
 
 use qemu_machine_blocking::Schema;
-use qemu_machine_blocking::schema::{Kind, Member, Shape};
+use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
 use crate::words::Word;
 

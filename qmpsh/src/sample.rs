@@ -1,7 +1,7 @@
 //! Decides which schema the tests of the pure parts take: a small one, with a thing of each kind.
 
 use qemu_machine_blocking::Schema;
-use qemu_machine_blocking::wire::Message;
+use qemu_machine_blocking::core::wire::Message;
 
 const SCHEMA: &[u8] = br#"{"return": [
     {"name": "stop", "meta-type": "command", "arg-type": "none", "ret-type": "none"},

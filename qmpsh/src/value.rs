@@ -1,8 +1,8 @@
 //! Decides which JSON value is meant by what was written for an argument: what the schema wants there.
 
 use qemu_machine_blocking::Value;
+use qemu_machine_blocking::core::schema::{Kind, Shape};
 use qemu_machine_blocking::json;
-use qemu_machine_blocking::schema::{Kind, Shape};
 
 use crate::place::choices;
 use crate::words::{Word, Written};

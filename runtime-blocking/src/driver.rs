@@ -1,171 +1,160 @@
-//! Decides who turns the crank of a machine: the caller that waits leads; when nobody waits, the supervisor does.
+//! Machine that callers on several threads share, and the thread that drives it.
+//!
+//! The pattern is Leader/Followers: of the callers that wait, one leads. It waits for the descriptors and reports what
+//! they bring; the others follow, and wait for the leader. While no caller waits, the supervisor drives the machine.
 
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Service};
+use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
+use qemu_machine_host::{
+    Clock, Host, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault, lock, try_lock,
+};
 
-use crate::wires::{Poll, Ready, Wires};
-use qemu_machine_host::{Clock, Host, Kept, Next, Supervisor, Wake, fault, try_lock};
+use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
 #[derive(Debug)]
-pub(crate) struct Driver {
+pub struct SharedMachine {
     turn: Mutex<Turn>,
-    /// Something happened, or the lead is free.
+    /// Notified when the machine has notices, and when the leader returns.
     changed: Condvar,
-    poll: Arc<Poll>,
+    poller: Arc<Poller>,
     supervisor: Arc<Supervisor>,
 }
 
-/// What whoever holds the lock may turn.
+/// What the owner of the lock may drive.
 #[derive(Debug)]
-struct Turn {
-    machine: Machine,
-    host: Host,
+pub(crate) struct Turn {
+    pub(crate) machine: Machine,
+    pub(crate) host: Host,
+    pub(crate) clock: Clock,
     wires: Wires,
-    clock: Clock,
     token: u64,
     lead: Lead,
-    /// How many callers wait for another to lead.
+    /// How many callers wait for the leader.
     followers: usize,
     watch: Watch,
-    /// How often a caller looked at the descriptors.
+    /// How often a caller has led. It tells the supervisor whether callers were active during a lease.
     leads: u64,
-    /// Nobody has a handle any more.
+    /// Whether the last handle was dropped.
     abandoned: bool,
 }
 
-/// Who waits for the descriptors.
+/// Which caller waits for the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
-    Nobody,
-    /// A caller, until then at most.
+    None,
+    /// A caller leads, at most until this moment. `None` means that it waits without a timeout.
     Caller {
         until: Option<Moment>,
     },
 }
 
-/// What the supervisor does about the descriptors.
+/// When the supervisor looks at the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
-    /// It looks when they are ready.
+    /// When they are ready.
     Armed,
-    /// It looks when the lease is over; so often callers had looked when the lease began.
+    /// When the lease ends. Callers had led this often when it began.
     Leased { leads: u64 },
-    /// It does not look: whoever leaves last arms it.
+    /// Not at all: the last caller that leaves arms it.
     Off,
 }
 
-impl Driver {
+impl SharedMachine {
     pub(crate) fn new(machine: Machine) -> Result<Arc<Self>, HostFault> {
         let fault = |error| fault("watch a machine".into(), &error);
         let supervisor = Supervisor::get().map_err(fault)?;
-        let poll = Arc::new(Poll::new().map_err(fault)?);
+        let poller = Arc::new(Poller::new().map_err(fault)?);
         let turn = Mutex::new(Turn {
             machine,
             host: Host::default(),
-            wires: Wires(Arc::clone(&poll)),
+            wires: Wires(Arc::clone(&poller)),
             clock: Clock::new(),
             token: 0,
-            lead: Lead::Nobody,
+            lead: Lead::None,
             followers: 0,
             watch: Watch::Off,
             leads: 0,
             abandoned: false,
         });
-        let driver = Arc::new(Self { turn, changed: Condvar::new(), poll, supervisor });
-        let token = driver.supervisor.keep(Arc::clone(&driver) as Arc<dyn Kept>).map_err(fault)?;
-        driver.lock().token = token;
-        Ok(driver)
+        let shared = Arc::new(Self { turn, changed: Condvar::new(), poller, supervisor });
+        let token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
+        shared.lock().token = token;
+        Ok(shared)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Turn> {
-        // A caller that panicked while it held the lock left a machine that is as good as before its call.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Turn> {
+        lock(&self.turn)
     }
 
-    /// Asks something of the machine that nobody has to wait for. What is asked here and below runs under the lock, so
-    /// it calls nothing that is the caller's: commands are encoded before, and replies read behind.
-    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
-        let mut turn = self.lock();
-        let now = turn.clock.now();
-        let answer = ask(&mut turn.machine, now);
-        self.settle(&mut turn, now);
-        self.leave(turn);
-        answer
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Turn>> {
+        try_lock(&self.turn)
     }
 
-    /// Takes something that is there already. Nothing follows from that for the machine, or for whoever turns it.
-    pub(crate) fn take<T>(&self, take: impl FnOnce(&mut Machine) -> T) -> T {
-        take(&mut self.lock().machine)
-    }
-
-    /// Looks at the machine, unless somebody is at it.
-    pub(crate) fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
-        try_lock(&self.turn).map(|turn| look(&turn.machine))
-    }
-
-    /// Asks something of the machine and waits for the answer. The machine bounds the wait.
+    /// Calls the machine, and waits until `claim` returns the answer. The deadlines of the machine bound the wait.
+    ///
+    /// Both closures run under the lock, so they call no code of the user: commands are encoded before, and replies parsed
+    /// after.
     pub(crate) fn call<T, A>(
         &self,
         ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
-        mut answer: impl FnMut(&mut Machine, &T) -> Option<A>,
+        mut claim: impl FnMut(&mut Machine, &T) -> Option<A>,
     ) -> Result<A, Misuse> {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
-        Ok(self.until(turn, now, |machine| answer(machine, &asked)))
+        Ok(self.wait(turn, now, |machine| claim(machine, &asked)))
     }
 
-    /// Waits for an answer to what was asked before. The machine bounds the wait.
-    pub(crate) fn wait_for<A>(&self, answer: impl FnMut(&mut Machine) -> Option<A>) -> A {
+    /// Waits until `claim` returns the answer to an earlier call, as [`call`](Self::call).
+    pub(crate) fn wait_for<A>(&self, claim: impl FnMut(&mut Machine) -> Option<A>) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
-        self.until(turn, now, answer)
+        self.wait(turn, now, claim)
     }
 
-    fn until<'a, A>(
+    fn wait<'a, A>(
         &'a self,
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
-        mut answer: impl FnMut(&mut Machine) -> Option<A>,
+        mut claim: impl FnMut(&mut Machine) -> Option<A>,
     ) -> A {
         loop {
-            self.settle(&mut turn, now);
-            if let Some(answer) = answer(&mut turn.machine) {
+            self.serve(&mut turn, now);
+            if let Some(answer) = claim(&mut turn.machine) {
                 self.leave(turn);
                 return answer;
             }
             // The clock is read once for each wake-up.
             (turn, now) = match turn.lead {
-                Lead::Nobody => self.lead(turn, now),
+                Lead::None => self.lead(turn, now),
                 Lead::Caller { .. } => self.follow(turn),
             };
         }
     }
 
-    /// Waits for the descriptors, without the lock, and reports what they bring.
+    /// Waits for the descriptors without the lock, and reports what they bring.
     fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, now: Moment) -> (MutexGuard<'a, Turn>, Moment) {
         turn.leads += 1;
         if turn.watch == Watch::Armed {
-            // While calls come, the supervisor is not to be woken by what they wait for.
+            // While calls come in, the descriptors they wait for must not wake the supervisor as well.
             turn.watch = Watch::Leased { leads: turn.leads };
-            self.supervisor.lease(turn.token, self.poll.source());
+            self.supervisor.lease(turn.token, self.source());
         }
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(now));
         turn.lead = Lead::Caller { until };
         drop(turn);
-        let ready = self.poll.wait(timeout);
+        let ready = self.poller.wait(timeout);
         let mut turn = self.lock();
-        turn.lead = Lead::Nobody;
+        turn.lead = Lead::None;
         let now = turn.absorb(ready);
         (turn, now)
     }
 
-    /// Lets the leader do it.
+    /// Waits for the leader.
     fn follow<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> (MutexGuard<'a, Turn>, Moment) {
         turn.followers += 1;
         let mut turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
@@ -174,53 +163,45 @@ impl Driver {
         (turn, now)
     }
 
-    /// Does what the machine orders, sends what it says, and tells whom it may concern.
-    fn settle(&self, turn: &mut Turn, now: Moment) {
-        let news = turn.settle(now);
-        if news && turn.followers > 0 {
+    /// Carries out the effects of the machine, sends what is outgoing, and wakes the callers whom the notices concern.
+    pub(crate) fn serve(&self, turn: &mut Turn, now: Moment) {
+        turn.host.serve(&mut turn.machine, now, &mut turn.wires);
+        let notices = std::iter::from_fn(|| turn.machine.poll_notice()).count();
+        if notices > 0 && turn.followers > 0 {
             self.changed.notify_all();
         }
         if let Lead::Caller { until } = turn.lead {
-            let earlier = |at: Moment| until.is_none_or(|until| at < until);
-            if turn.machine.deadline().is_some_and(|(at, _)| earlier(at)) {
-                self.poll.wake();
+            let is_earlier = |at: Moment| until.is_none_or(|until| at < until);
+            if turn.machine.deadline().is_some_and(|(at, _)| is_earlier(at)) {
+                self.poller.wake();
             }
         }
     }
 
-    /// Goes out of the machine, and leaves it to somebody.
-    fn leave(&self, mut turn: MutexGuard<'_, Turn>) {
-        if turn.lead != Lead::Nobody {
+    /// Releases the lock, and leaves the machine to a leader, a follower or the supervisor.
+    pub(crate) fn leave(&self, mut turn: MutexGuard<'_, Turn>) {
+        if turn.lead != Lead::None {
             return;
         }
         if turn.followers > 0 {
             drop(turn);
             return self.changed.notify_all();
         }
-        let deadline = turn.machine.deadline().is_some();
+        let has_deadline = turn.machine.deadline().is_some();
         if turn.watch == Watch::Off {
             turn.watch = Watch::Armed;
-            self.supervisor.arm(turn.token, self.poll.source());
+            self.supervisor.arm(turn.token, self.source());
         }
         let token = turn.token;
         drop(turn);
-        if deadline {
-            // Only the supervisor can keep it now.
+        if has_deadline {
+            // No caller is left to observe the deadline: the supervisor must learn of it.
             self.supervisor.look(token);
         }
     }
 
-    /// How to attach to a port of the machine.
-    pub(crate) fn port(&self, port: Service) -> Result<Config, Misuse> {
-        self.lock().host.port(port)
-    }
-
-    /// What the process has printed.
-    pub(crate) fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        self.lock().host.read_log(limit)
-    }
-
-    /// The last handle is gone: ends the machine. The supervisor drops it, and does what could not be done on the spot.
+    /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what could
+    /// not be done at once.
     pub(crate) fn abandon(&self) {
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
@@ -233,32 +214,33 @@ impl Driver {
 }
 
 impl Turn {
-    /// Whether there is news for somebody.
-    fn settle(&mut self, now: Moment) -> bool {
-        self.host.serve(&mut self.machine, now, &mut self.wires);
-        std::iter::from_fn(|| self.machine.poll_notice()).count() > 0
-    }
-
-    /// Reports what became ready, and says when that was.
+    /// Reports what a wait brought, and returns the moment of the report.
     fn absorb(&mut self, ready: Ready) -> Moment {
-        let now = self.clock.now();
-        self.wires.absorb(ready, &mut self.host, &mut self.machine, now);
-        self.machine.handle(now, Input::TimePassed);
+        let Self { machine, host, wires, clock, .. } = self;
+        let now = clock.now();
+        for token in ready.tokens() {
+            match Wire::from_token(*token) {
+                Wire::Process => host.reap(machine, now, wires),
+                // The poller is level-triggered: what is left is ready at the next wait.
+                Wire::Channel(channel) => drop(host.receive(channel, machine, now, wires)),
+            }
+        }
+        host.check_deadline(machine, now);
         now
     }
 }
 
 /// The supervisor's side.
-impl Kept for Driver {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.poll.source()
+impl Supervised for SharedMachine {
+    fn source(&self) -> Source<'_> {
+        Source::Poller(&self.poller)
     }
 
     fn turn(&self, wake: Wake) -> Next {
-        // A caller is at it this very moment. The supervisor waits for nobody: others need it.
-        let Some(mut turn) = try_lock(&self.turn) else { return Next::Lease };
-        let inside = turn.lead != Lead::Nobody || turn.followers > 0;
-        match (wake, inside, turn.watch) {
+        // A caller holds the lock. The supervisor does not wait for it: other machines need the thread.
+        let Some(mut turn) = self.try_lock() else { return Next::Lease };
+        let has_callers = turn.lead != Lead::None || turn.followers > 0;
+        match (wake, has_callers, turn.watch) {
             (Wake::Ready, true, _) => {
                 turn.watch = Watch::Leased { leads: turn.leads };
                 return Next::Lease;
@@ -267,16 +249,16 @@ impl Kept for Driver {
                 turn.watch = Watch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
-            // One caller waits for long: whoever leaves last arms.
+            // One caller has waited for the whole lease: the last caller that leaves arms the watch.
             (Wake::Lease, true, _) => {
                 turn.watch = Watch::Off;
                 return Next::Leave;
             }
             _ => {}
         }
-        let ready = self.poll.wait(Some(Duration::ZERO));
+        let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
-        self.settle(&mut turn, now);
+        self.serve(&mut turn, now);
         if turn.abandoned && turn.machine.outcome().is_some() {
             return Next::Drop;
         }

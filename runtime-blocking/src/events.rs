@@ -1,15 +1,19 @@
-//! Decides what a subscription of events looks like to a caller that may block.
+//! Subscription to events, for callers that may block.
 
-use qemu_machine_core::{Deadline, Event, FOREVER, SubscriptionId, WaitError};
+use std::ops::{Deref, DerefMut};
 
-use crate::vm::Vm;
+use qemu_machine_core::{Deadline, Event, FOREVER, WaitError};
+use qemu_machine_host::Subscription;
 
-/// Events as they come, each once and in order: what [`Vm::events`] gives.
+use crate::driver::SharedMachine;
+
+/// Queue of the events that match one filter, which [`Vm::events`](crate::Handle::events) returns: each event once, in order.
 ///
-/// It keeps the machine alive, as a clone of the handle does. Dropped, it ends its queue and costs nobody else anything.
+/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other subscription.
+/// The methods that return at once are those of [`Subscription`].
 ///
-/// As an iterator it waits for each event as long as it takes. It is over when no event can come any more, because the
-/// machine has ended or its monitor is gone: [`next`](Self::next) says which.
+/// As an iterator it waits for each event without a deadline. It ends when no event can come any more, because the machine
+/// has ended or its monitor is disconnected: [`next`](Self::next) returns which.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -24,30 +28,23 @@ use crate::vm::Vm;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "a subscription hears events until it is dropped"]
-pub struct Events {
-    vm: Vm,
-    subscription: SubscriptionId,
-}
+#[must_use = "dropping a subscription unsubscribes"]
+pub struct Events(Subscription<SharedMachine>);
 
 impl Events {
-    fn new(vm: Vm, subscription: SubscriptionId) -> Self {
-        Self { vm, subscription }
-    }
-
-    /// The next event: the oldest that is there, or else the first that comes.
+    /// Returns the next event: the oldest that is queued, or else the first that is received.
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] when none comes within the deadline; [`WaitError::Ended`], with the outcome, and
-    /// [`WaitError::Disconnected`] when none can come any more. What is there comes before any error.
+    /// [`WaitError::TimedOut`] when no event is received within the deadline; [`WaitError::Ended`], with the outcome, and
+    /// [`WaitError::Disconnected`] when none can come any more. Queued events are returned before any error.
     pub fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
-        let (subscription, deadline) = (self.subscription, deadline.into());
-        if let Some(event) = self.vm.driver().take(|machine| machine.next_event(subscription)) {
+        if let Some(event) = self.0.try_next() {
             return Ok(event);
         }
-        self.vm.driver().call(
-            |machine, now| machine.wait_for_event(now, subscription, deadline),
+        let (id, deadline) = (self.0.id(), deadline.into());
+        self.0.handle().shared().call(
+            |machine, now| machine.wait_for_event(now, id, deadline),
             |machine, wait| machine.claim_event(*wait),
         )?
     }
@@ -61,4 +58,22 @@ impl Iterator for Events {
     }
 }
 
-qemu_machine_host::subscriptions_that_wait_for_nothing!(Vm, Events);
+impl From<Subscription<SharedMachine>> for Events {
+    fn from(subscription: Subscription<SharedMachine>) -> Self {
+        Self(subscription)
+    }
+}
+
+impl Deref for Events {
+    type Target = Subscription<SharedMachine>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Events {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}

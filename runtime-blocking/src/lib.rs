@@ -1,28 +1,28 @@
 //! Launch QEMU, speak QMP with it and own its run, with plain threads and calls that block.
 //!
-//! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another
-//! thread in between; while nobody calls, a thread of the library, the supervisor, reads what QEMU and the guest say, so
-//! that neither ever stops because nobody listens. Everything that is decided is decided by `qemu-machine-core`,
-//! which is re-exported whole. The module [`host`] carries its orders out on Linux, for the other runtimes as well.
+//! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another thread
+//! in between. While no call waits, a thread of the library, the supervisor, reads what QEMU and the guest send, so that
+//! neither blocks on a full socket. Everything that is decided is decided by `qemu-machine-core`, re-exported as [`core`];
+//! `qemu-machine-host` does the IO.
 //!
 //! # Guides
 //!
-//! | where you come from, or are | guide |
+//! | coming from | guide |
 //! |---|---|
-//! | QEMU's Python classes | [`guides::from_python`]: each of their members, and what is other here |
+//! | QEMU's Python classes | [`guides::from_python`]: each of their members, and what differs here |
 //! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: what each thing becomes |
 //! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: what goes wrong there, and the same test here |
-//! | stuck | [`guides::troubleshooting`]: by symptom, in the words that are printed |
+//! | an error | [`guides::troubleshooting`]: by symptom, in the words that are printed |
 //!
-//! # From here on
+//! # Overview
 //!
 //! | for | there is |
 //! |---|---|
-//! | launching, speaking, ending | [`Config`], [`Vm`], [`Shutdown`], and how it ended: [`Outcome`] |
-//! | commands with types | [`Command`] for your own, [`commands`] for the usual, the feature `qapi` for QEMU's whole schema |
-//! | waiting for events, texts, the end | [`Wait`] from a [`Mark`] on; [`Events`] for all of a kind |
-//! | what takes several commands and events | [`procedure`]: a job, an unplug, a migration, or one of your own |
-//! | what this QEMU can do | [`Schema`], and [`Schema::check`] before a command is sent |
+//! | launching, speaking, ending | [`Config`], [`Vm`] (and the methods of [`Handle`]), [`Shutdown`], and the [`Outcome`] |
+//! | commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
+//! | waiting for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
+//! | several commands and events as one | [`procedure`]: a job, an unplug, a migration, or one of your own |
+//! | what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent |
 //! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) |
 //! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
 //!
@@ -32,11 +32,11 @@
 #![doc = include_str!("../examples/on_threads.rs")]
 //! ```
 //!
-//! # Giving up
+//! # Cancelling
 //!
-//! A call that waits is over at its deadline; several calls share one with [`until`]. Before that, another thread frees
-//! everybody who waits by ending the machine ([`Vm::kill`], [`Vm::shutdown`]), or by letting go of one that is not ours
-//! ([`Vm::disconnect`]): a wait then has [`WaitError::Ended`] or the end that it waited for, and a command
+//! A call that waits ends at its deadline; several calls share one with [`until`]. Before that, another thread ends every
+//! wait by ending the machine ([`Vm::kill`], [`Vm::shutdown`]), or by disconnecting from one that is not ours
+//! ([`Vm::disconnect`]): a wait then returns [`WaitError::Ended`] or the end that it waited for, and a command
 //! [`CommandError::Disconnected`].
 //!
 //! ```no_run
@@ -45,14 +45,14 @@
 //! let vm = Vm::launch(Config::new("qemu-system-x86_64").serial("tty"))?;
 //! let watch = vm.clone();
 //! let waiting = std::thread::spawn(move || watch.wait_any(&Mark::default(), [Wait::text("tty", "login: ")], FOREVER));
-//! std::io::stdin().read_line(&mut String::new())?; // Somebody has had enough.
+//! std::io::stdin().read_line(&mut String::new())?; // The user presses Enter to stop.
 //! vm.kill()?;
 //! assert!(matches!(waiting.join(), Ok(Ok(_) | Err(WaitError::Ended(_)))));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To give up one wait and leave the machine alone, give it [`Wait`]s for what would make it pointless: an event, a text,
-//! the end. A wait may also be made in pieces, since one that begins at the same [`Mark`] finds what came in between.
+//! To end one wait and leave the machine alone, add [`Wait`]s for whatever makes it pointless: an event, a text, the end. A
+//! wait may also be made in pieces, since one that begins at the same [`Mark`] finds what happened in between.
 //!
 //! # Features
 //!
@@ -61,40 +61,41 @@
 //!
 //! # Logging
 //!
-//! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
-//! what happens to it, in a span `machine` with its `name` ([`Config::name`]) and the `pid` of its process. All runtimes
-//! have the feature, and tell the same.
+//! With the feature `tracing`, which is off by default, a machine logs through the crate
+//! [tracing](https://docs.rs/tracing), in a span `machine` with its `name` ([`Config::name`]) and the `pid` of its process.
+//! All runtimes have the feature, and log the same.
 //!
 //! | target | level | what |
 //! |---|---|---|
-//! | `qemu_machine::lifecycle` | warn | `fault`: what the host could not do |
+//! | `qemu_machine::lifecycle` | warn | `fault`: an operation of the host that failed |
 //! | | info | `spawned`, `ready` (`version`), `failed` (`why`), `ended` (`cause`) |
 //! | | debug | `prepared` (`command`, `directory`, `log`), `ending` (`rung`), `exited` (`status`) |
 //! | `qemu_machine::wire` | trace | `sent` and `received` (`channel`, `text`): the monitor, and the consoles by their names |
 //!
-//! **The wire may carry secrets**: passwords in `set_password`, keys in `object-add`, whatever is typed. That is why it
-//! has a target of its own and is told at the lowest level only. Above it stand names, paths, the command line (which
-//! everybody on the host can read as well), and how it ended.
+//! **The wire may carry secrets**: passwords in `set_password`, keys in `object-add`, console input. That is why it has a
+//! target of its own and is logged at the lowest level only. The levels above contain names, paths, the command line (which
+//! everybody on the host can read as well), and how the machine ended.
 //!
-//! With the `EnvFilter` of tracing-subscriber, `RUST_LOG=qemu_machine=debug` shows lives and
-//! `RUST_LOG=qemu_machine=trace` also the wire; `RUST_LOG=qemu_machine::wire=trace` shows the wire alone, without the
-//! span that says whose it is.
+//! With the `EnvFilter` of tracing-subscriber, `RUST_LOG=qemu_machine=debug` shows lifecycles and
+//! `RUST_LOG=qemu_machine=trace` the wire as well; `RUST_LOG=qemu_machine::wire=trace` shows the wire alone, without the
+//! span that names the machine.
 //!
-//! Set a subscriber for the whole program: what happens while nobody calls is told by another thread. It is called in
-//! the middle of things, so it must not ask the machine anything. Printing it (`{vm:?}`) is allowed: that waits for
-//! nobody.
+//! Set a subscriber for the whole program, since the supervisor's thread logs as well. The subscriber is called while the
+//! machine is locked, so it must not call the machine: that would deadlock. Printing a handle (`{vm:?}`) is allowed, and
+//! does not wait.
 
 mod driver;
 mod events;
 pub mod guides;
 mod services;
+mod shared;
 mod vm;
 mod wires;
 
 pub use events::Events;
-pub use qemu_machine_core::*;
-#[cfg(feature = "qapi")]
-pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_core as core;
+#[doc(inline)]
+pub use qemu_machine_host::names::*;
+pub use qemu_machine_host::{Handle, Subscription};
 pub use services::{Agent, Qtest};
 pub use vm::Vm;

@@ -1,59 +1,57 @@
-//! Decides what a machine looks like to a caller that may block.
+//! Handle of a machine, for callers that may block.
 
 mod detach;
 mod procedures;
 
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, HostFault, LaunchError, Machine, Mark,
-    Misuse, Moment, Outcome, Payload, Peer, Service, ServiceError, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Machine, Mark, Misuse, Moment,
+    Outcome, Payload, Peer, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
+use qemu_machine_host::{Handle, descriptor};
 
-use crate::driver::Driver;
-use crate::services::{Agent, Qtest};
-use qemu_machine_host::descriptor;
+use crate::driver::SharedMachine;
 
-/// A QEMU that we launched and own.
+/// Handle of a QEMU that we launched and own, or to which we are attached.
 ///
-/// Handles are clones of each other, and serve any number of threads at once.
+/// Handles are clones of each other, and serve any number of threads at once. The methods that return at once are those of
+/// [`Handle`].
 ///
-/// When the last one is dropped, QEMU is killed and everything that was made for it is removed, on the spot: that takes
-/// some milliseconds, and two seconds at most, when the kernel does not let the process go.
-/// Nothing asks it to quit before, as leaving the `with` of QEMU's Python class does: [`shutdown`](Self::shutdown) does.
-#[derive(Clone)]
-pub struct Vm(Arc<Handle>);
-
-#[derive(Debug)]
-struct Handle(Arc<Driver>);
+/// Dropping the last handle kills QEMU and removes everything that was created for it, before `drop` returns. That takes a
+/// few milliseconds, and at most two seconds when the kernel does not release the process. QEMU is not asked to quit first,
+/// unlike at the end of a `with` block of QEMU's Python class; [`shutdown`](Self::shutdown) does that.
+#[derive(Clone, Debug)]
+pub struct Vm(Handle<SharedMachine>);
 
 impl Vm {
-    /// Launches a machine, and returns when its monitor answers commands.
+    /// Launches a machine, and returns when its monitor is ready for commands.
     ///
     /// # Errors
     ///
-    /// When it does not become ready within [`Config::launch_within`]: the error says in which phase it failed, how
-    /// the process ended, what it printed, and the command line to try it by hand. Everything is cleaned up then.
+    /// When it is not ready within [`Config::launch_within`]. The error contains the phase that failed, how the process
+    /// ended, what it printed, and the command line to try it by hand. Everything that was created is removed by then.
     pub fn launch(config: Config) -> Result<Self, LaunchError> {
         let machine = Machine::new(config)?;
         let command_line = machine.command_line().clone();
         let not_started = |fault| LaunchError::not_started(fault, &command_line);
-        let driver = Driver::new(machine).map_err(not_started)?;
-        let vm = Self(Arc::new(Handle(Arc::clone(&driver))));
-        driver.call(|machine, now| machine.launch(now), |machine, ()| machine.launched())??;
+        let shared = SharedMachine::new(machine).map_err(not_started)?;
+        let vm = Self(Handle::new(Arc::clone(&shared)));
+        shared.call(|machine, now| machine.launch(now), |machine, ()| machine.launched())??;
         Ok(vm)
     }
 
-    /// Speaks with a machine that somebody else launched, and returns when its monitor answers commands. Also for
-    /// `qemu-storage-daemon`.
+    /// Attaches to a machine that another program launched, and returns when its monitor is ready for commands. This works
+    /// for `qemu-storage-daemon` as well.
     ///
-    /// Dropping the last handle lets go of it, and it runs on.
+    /// Dropping the last handle disconnects from the machine, which keeps running.
     ///
     /// # Errors
     ///
-    /// When nobody listens ([`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening)), when what had listened
-    /// is gone (`Dead`), when somebody else is connected (`Busy`), or when it does not answer within the deadline.
+    /// When nothing listens ([`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening)), when the listener has
+    /// ended (`Dead`), when another client is connected (`Busy`), or when it does not answer within the deadline.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -68,27 +66,22 @@ impl Vm {
         Self::launch(Config::attach(peer).launch_within(deadline))
     }
 
-    /// Launches this machine again, after its end. Nothing of its previous run is left in it: no event, no output, no
-    /// status; marks of that run stand for the beginning of the new one. Its configuration is the same.
+    /// Launches this machine again after its end, with the same configuration. Nothing of the previous run is left in it: no
+    /// event, no output, no status. Marks of the previous run stand for the beginning of the new one.
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`] while it lives; and as [`launch`](Self::launch).
+    /// [`Misuse::AlreadyLaunched`] while it runs; and as [`launch`](Self::launch).
     pub fn relaunch(&self) -> Result<(), LaunchError> {
-        self.driver().call(|machine, now| machine.launch(now), |machine, ()| machine.launched())?
+        self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched())?
     }
 
-    pub(crate) fn driver(&self) -> &Driver {
-        &self.0.0
-    }
-
-    /// Executes a command: a name, a name with arguments, or a type of its own.
-    ///
-    /// It may take a minute; [`execute_by`](Self::execute_by) takes another deadline.
+    /// Executes a command within a minute: a name, a name with arguments, or a type that implements [`Command`].
+    /// [`execute_by`](Self::execute_by) takes another deadline.
     ///
     /// # Errors
     ///
-    /// QEMU's refusal, in its words; or why there is no reply.
+    /// QEMU's refusal, with its description; or why there is no reply.
     ///
     /// ```no_run
     /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
@@ -103,7 +96,7 @@ impl Vm {
         self.execute_by(command, COMMAND_WITHIN)
     }
 
-    /// Executes a command within a deadline. When it passes, the command may still take effect.
+    /// Executes a command within a deadline. After the deadline the command may still take effect.
     ///
     /// # Errors
     ///
@@ -112,10 +105,11 @@ impl Vm {
         self.reply(&Encoded::command(&command)?, deadline.into())?.reply()
     }
 
-    /// Executes a command that takes a descriptor (`getfd`, `add-fd`), in one step with it. It may be a file, a socket,
-    /// one end of a pipe; with us it is closed when it was sent. Such commands wait for each other.
+    /// Executes a command together with the descriptor that it takes (`getfd`, `add-fd`): a file, a socket, one end of a
+    /// pipe. Our copy is closed when it was sent. Only one command with a descriptor is on the wire at a time.
     ///
-    /// QEMU 7.2 makes what it is given block, which anybody notices who shares the open file.
+    /// QEMU 7.2 clears `O_NONBLOCK` on descriptors that it receives, which affects everyone who shares the open file
+    /// description.
     ///
     /// # Errors
     ///
@@ -127,13 +121,13 @@ impl Vm {
     /// vm.execute_with_fd(("getfd", json!({"fdname": "disk"})), std::fs::File::open("disk.img")?)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn execute_with_fd<C: Command>(&self, command: C, what: impl Into<OwnedFd>) -> Result<C::Reply, CommandError> {
-        let command = Encoded::command(&command)?.with_descriptor(descriptor(what));
+    pub fn execute_with_fd<C: Command>(&self, command: C, fd: impl Into<OwnedFd>) -> Result<C::Reply, CommandError> {
+        let command = Encoded::command(&command)?.with_descriptor(descriptor(fd));
         self.reply(&command, COMMAND_WITHIN)?.reply()
     }
 
-    /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
-    /// when it is a refusal: `return` or `error`, and our `id`.
+    /// Executes a command that is written as a JSON object, without an `id`. Returns the whole message, with `return` or
+    /// `error` and our `id`: a refusal is not an error here.
     ///
     /// # Errors
     ///
@@ -151,7 +145,7 @@ impl Vm {
         self.execute_raw_by(object, COMMAND_WITHIN)
     }
 
-    /// As [`execute_raw`](Self::execute_raw), within a deadline. When it passes, the command may still take effect.
+    /// As [`execute_raw`](Self::execute_raw), within a deadline. After the deadline the command may still take effect.
     ///
     /// # Errors
     ///
@@ -164,23 +158,24 @@ impl Vm {
         self.reply(&Encoded::raw(object.as_ref())?, deadline.into())?.reply()
     }
 
-    /// Executes one line, on a machine that [speaks](Config::speaking) with qtest.
+    /// Executes one line on a machine that [speaks](Config::speaking) the qtest protocol.
     ///
     /// # Errors
     ///
-    /// What it said instead of `OK`; or why it said nothing.
+    /// The reply, when it is not `OK`; or why there is none.
     pub fn execute_line(&self, line: &str, deadline: impl Into<Deadline>) -> Result<String, CommandError> {
         self.reply(&Encoded::line(line)?, deadline.into())?.reply()
     }
 
     fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
-        self.driver().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
+        self.shared().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
     }
 
-    /// Waits for the first of several things, from a position on.
+    /// Waits for the first of several things, from a mark on.
     ///
-    /// What is there already counts first, and is not taken away: another wait from there finds the same. The deadline
-    /// bounds the whole wait, however many other events come, and the end of the machine ends every wait.
+    /// Things that happened since the mark count first. They are not consumed: another wait from the same mark finds the
+    /// same. The deadline bounds the whole wait, however many other events are received, and the end of the machine ends
+    /// every wait.
     ///
     /// # Errors
     ///
@@ -204,26 +199,26 @@ impl Vm {
         deadline: impl Into<Deadline>,
     ) -> Result<Hit, WaitError> {
         let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
-        self.driver()
+        self.shared()
             .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
     }
 
-    /// Waits for the machine to end by itself. When the deadline passes it is left running; QEMU's Python class kills it
-    /// then.
+    /// Waits until the machine has ended by itself. A machine that is still running at the deadline is left running;
+    /// QEMU's Python class kills it.
     ///
     /// # Errors
     ///
     /// [`WaitError::TimedOut`].
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<Outcome, WaitError> {
         let deadline = deadline.into();
-        self.driver().call(
+        self.shared().call(
             |machine, now| machine.wait_for_end(now, deadline),
             |machine, wait| Some(machine.claim_wait(*wait)?.and_then(Hit::into_end)),
         )?
     }
 
-    /// Ends the machine: `quit`, then SIGTERM, then SIGKILL, each in its time. Returns when it has ended and
-    /// everything is cleaned up, and says how; also when it had ended by itself before.
+    /// Ends the machine: `quit`, then SIGTERM, then SIGKILL, each with its own time limit. Returns how the machine ended
+    /// when it has ended and everything is removed, also when it had ended before the call.
     ///
     /// # Errors
     ///
@@ -232,7 +227,7 @@ impl Vm {
         self.end(|machine, now| machine.shutdown(now, how))
     }
 
-    /// Ends the machine with SIGKILL. Returns when everything is cleaned up.
+    /// Ends the machine with SIGKILL. Returns when everything is removed.
     ///
     /// # Errors
     ///
@@ -241,9 +236,9 @@ impl Vm {
         self.end(Machine::kill)
     }
 
-    /// Waits for the end of this run, also when the next one has begun meanwhile.
+    /// Waits for the end of this run, also when the next run has begun in the meantime.
     fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
-        self.driver().call(
+        self.shared().call(
             |machine, now| {
                 how(machine, now)?;
                 machine.wait_for_end(now, FOREVER)
@@ -252,7 +247,7 @@ impl Vm {
         )
     }
 
-    /// Lets go of a machine that somebody else launched, and returns when the connection is closed.
+    /// Disconnects from a machine that another program launched, and returns when the connection is closed.
     ///
     /// # Errors
     ///
@@ -260,53 +255,12 @@ impl Vm {
     pub fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::disconnect)
     }
-
-    /// Speaks with the agent in the guest, through the port of [`Config::guest_agent`]. Returns when the agent answers:
-    /// the guest must have come so far within the deadline.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NoService`]; [`Misuse::ServiceInUse`] while somebody else speaks with it; [`ServiceError::Silent`] when it does
-    /// not answer. The machine is as it was, and the agent can be asked for again.
-    pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
-        Self::speak(Service::GuestAgent, self.port(Service::GuestAgent)?.launch_within(deadline)).map(Agent)
-    }
-
-    /// Speaks with QEMU's qtest, through the port of [`Config::qtest`]. Once in a run: when the last handle of it
-    /// is gone, its connection is closed.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse::NoService`] without such a port, or when it was spoken with before.
-    pub fn qtest(&self) -> Result<Qtest, ServiceError> {
-        Self::speak(Service::Qtest, self.port(Service::Qtest)?).map(Qtest)
-    }
-
-    fn speak(port: Service, config: Config) -> Result<Self, ServiceError> {
-        Self::launch(config).map_err(|error| ServiceError::new(port, error))
-    }
-
-    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
-        self.driver().ask(ask)
-    }
-
-    fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
-        self.driver().peek(look)
-    }
-
-    fn find_service(&self, port: Service) -> Result<Config, Misuse> {
-        self.driver().port(port)
-    }
-
-    fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        self.driver().read_log(limit)
-    }
 }
 
-qemu_machine_host::verbs_that_wait_for_nothing!(Vm);
+impl Deref for Vm {
+    type Target = Handle<SharedMachine>;
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.abandon();
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }

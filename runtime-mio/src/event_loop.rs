@@ -1,4 +1,4 @@
-//! Decides how a loop turns, for those who have none of their own.
+//! Event loop for callers who have none of their own.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use mio::{Events, Poll, Registry, Token};
 
 use crate::vm::Vm;
 
-/// A small loop: a poll, and tokens to give away.
+/// A small event loop: a poll, and a source of tokens.
 ///
 /// ```no_run
 /// use qemu_machine_mio::{Config, EventLoop, Vm};
@@ -29,16 +29,16 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop with nothing in it.
+    /// Creates a loop.
     ///
     /// # Errors
     ///
-    /// When the operating system has no poll to give.
+    /// When the operating system cannot create a poll.
     pub fn new() -> io::Result<Self> {
         Ok(Self { poll: Poll::new()?, events: Events::with_capacity(256), next_token: 0 })
     }
 
-    /// Where to register, and the source of tokens, as [`Vm::launch`] wants them.
+    /// Returns the registry and the source of tokens, as [`Vm::launch`] takes them.
     pub fn parts(&mut self) -> (&Registry, impl FnMut() -> Token) {
         let Self { poll, next_token, .. } = self;
         let tokens = move || {
@@ -48,8 +48,8 @@ impl EventLoop {
         (poll.registry(), tokens)
     }
 
-    /// Turns the machines until there is an answer. What they are asked for bounds the wait: a command, a wait and a
-    /// shutdown have their deadlines.
+    /// Drives the machines until `answer` returns something. The deadlines of commands, waits and shutdowns bound the time
+    /// that takes.
     ///
     /// # Errors
     ///

@@ -1,38 +1,37 @@
 //! Launch QEMU, speak QMP with it and own its run, from your own mio loop.
 //!
-//! A [`Vm`] registers its sources with your `Registry`, under tokens that you give it. Your loop tells it what is
-//! [`ready`](Vm::ready), and [turns](Vm::turn) it; it says what happened, and [when](Vm::timeout) it wants to be
-//! turned again at the latest. Requests never wait: they give a ticket to [claim](Vm::claim) the answer with. One
-//! loop drives hundreds of machines, and [`EventLoop`] is a small one for those who have none. Everything that is decided
-//! is decided by `qemu-machine-core`, which is re-exported whole.
+//! A [`Vm`] registers its sources with the caller's `Registry`, under the caller's tokens. The loop passes it the events
+//! that are [`ready`](Vm::ready), and [turns](Vm::turn) it, which returns notices. [`Vm::timeout`] returns when the next
+//! turn is due. Requests do not block: they return a ticket to [claim](Vm::claim) the answer with. One loop drives hundreds
+//! of machines, and [`EventLoop`] is a small one for callers who have none. Everything that is decided is decided by
+//! `qemu-machine-core`, re-exported as [`core`]; `qemu-machine-host` does the IO.
 //!
-//! There are [guides](qemu_machine_blocking::guides), which are those of all runtimes: for those who come from
-//! [QEMU's Python classes](qemu_machine_blocking::guides::from_python), from
-//! [the crates `qapi` and `qmp`](qemu_machine_blocking::guides::from_qapi) or from
-//! [a script](qemu_machine_blocking::guides::from_shell), and for [troubleshooting](qemu_machine_blocking::guides::troubleshooting).
+//! # Guides
 //!
-//! The feature `qapi`, off by default, makes commands of the types of the crate `qapi-qmp`.
+//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are in the docs of `qemu-machine-blocking`: for users of
+//! [QEMU's Python classes](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_python/), of
+//! [the crates `qapi` and `qmp`](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_qapi/) or of
+//! [a script](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_shell/), and for
+//! [troubleshooting](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/troubleshooting/).
+//!
+//! # Features
+//!
+//! None is on by default. `qapi` makes commands of the types of the crate `qapi-qmp`. `tracing` logs through the crate
+//! `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging).
 //!
 //! # A loop
 //!
 //! ```no_run
 #![doc = include_str!("../examples/own_loop.rs")]
 //! ```
-//!
-//! # Logging
-//!
-//! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
-//! what happens to it: under the target `qemu_machine::lifecycle` its run, and under `qemu_machine::wire`, at trace only
-//! because it may carry secrets, what goes over its channels. `qemu-machine-blocking` has the list; all runtimes tell
-//! the same.
 
 mod event_loop;
 mod sources;
 mod vm;
 
 pub use event_loop::EventLoop;
-pub use qemu_machine_core::*;
-#[cfg(feature = "qapi")]
-pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_core as core;
+pub use qemu_machine_core::{Notice, SubscriptionId, Ticket, WaitId};
+#[doc(inline)]
+pub use qemu_machine_host::names::*;
 pub use vm::Vm;

@@ -1,4 +1,4 @@
-//! Decides how the descriptors of one machine are watched: by the caller's registry, under the caller's tokens.
+//! Descriptors of one machine, watched by the caller's registry under the caller's tokens.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,12 +10,12 @@ use mio::{Interest, Registry, Token};
 use qemu_machine_core::{Channel, Machine, Moment};
 use qemu_machine_host::{Host, Watch};
 
-/// The sources of one machine, and which of them have something.
+/// The sources of one machine, and which of them are ready.
 #[derive(Debug)]
 pub(crate) struct Sources {
     channels: Vec<Source>,
     process: Token,
-    /// The process may have ended.
+    /// Whether the process may have ended.
     ended: bool,
 }
 
@@ -23,20 +23,20 @@ pub(crate) struct Sources {
 struct Source {
     channel: Channel,
     token: Token,
-    /// There may be something to read. Readiness is told once, so this holds until there is nothing more.
+    /// Whether there may be something to read. mio is edge-triggered, so this holds until the channel is drained.
     readable: bool,
-    /// The end of what there is to read was told: it is behind the last of it.
+    /// Whether the peer hung up: once the channel is drained, one more read returns the end.
     ending: bool,
 }
 
-/// The sources together with where they are registered.
+/// The sources and the registry they are registered with.
 pub(crate) struct Registered<'a> {
     pub(crate) sources: &'a mut Sources,
     pub(crate) registry: &'a Registry,
 }
 
 impl Sources {
-    /// Takes a token for the process and one for each channel.
+    /// Creates the sources, with a token for the process and one for each channel.
     pub(crate) fn new(channels: &[Channel], mut next_token: impl FnMut() -> Token) -> Self {
         let process = next_token();
         let source =
@@ -44,7 +44,7 @@ impl Sources {
         Self { process, channels: channels.iter().map(source).collect(), ended: false }
     }
 
-    /// Notes that something happened. Whether it is of one of these.
+    /// Notes an event, and returns whether it belongs to one of these sources.
     pub(crate) fn ready(&mut self, event: &Event) -> bool {
         if event.token() == self.process {
             self.ended = true;
@@ -56,7 +56,7 @@ impl Sources {
         true
     }
 
-    /// Whether something may be there to be carried.
+    /// Returns whether a source is ready.
     pub(crate) fn is_pending(&self) -> bool {
         self.ended || self.channels.iter().any(|source| source.readable)
     }
@@ -68,7 +68,7 @@ impl Sources {
 }
 
 impl Registered<'_> {
-    /// Reports from each source that has something, once.
+    /// Reports what each source that is ready brings, with one read for each.
     pub(crate) fn absorb(&mut self, host: &mut Host, machine: &mut Machine, now: Moment) {
         if std::mem::take(&mut self.sources.ended) {
             host.reap(machine, now, self);

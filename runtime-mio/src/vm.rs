@@ -1,4 +1,4 @@
-//! Decides what a machine looks like to the loop that drives it.
+//! Machine in a loop of the caller.
 
 mod detach;
 mod events;
@@ -11,44 +11,43 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Registry, Token};
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, Input, LaunchError, Machine,
-    Mark, Misuse, Moment, Notice, Outcome, Payload, Peer, QtestLine, Raw, Service, Shutdown, Ticket, Wait, WaitError,
-    WaitId,
+    COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark,
+    Misuse, Moment, Notice, Outcome, Payload, Peer, QtestLine, Raw, Service, Shutdown, Ticket, Wait, WaitError, WaitId,
 };
 use qemu_machine_host::{Clock, Host, descriptor};
 
 use crate::sources::{Registered, Sources};
 
-/// How many rounds of reading one machine gets before the loop looks at the others, and takes its events: what so many
-/// reads bring fits the queue of a subscription, whatever events are in it, for each of QEMU's is of 70 bytes at least.
-const FAIR: usize = 4;
+/// How many rounds of reading one machine gets before the loop serves the others and takes its events. The bytes that four
+/// rounds bring fit the queue of a subscription whatever events they hold: each event of QEMU has at least 70 bytes.
+const ROUNDS: usize = 4;
 
-/// A QEMU that we launched and own, driven by the caller's loop.
+/// A QEMU that we launched and own, or to which we are attached, driven by the caller's loop.
 ///
-/// Requests never wait: they give a ticket, and [`turn`](Self::turn) says when there is something to claim. What else
-/// can be read from a machine at any time is read from [`machine`](Self::machine).
+/// Requests do not block. They return a ticket, and [`turn`](Self::turn) returns a notice when there is something to claim.
+/// Everything else is read from [`machine`](Self::machine) at any time.
 ///
-/// Dropped, it kills QEMU and removes everything that was made for it, on the spot: that takes some milliseconds, and
-/// two seconds at most, when the kernel does not let the process go. Nothing asks it to quit before:
-/// [`shutdown`](Self::shutdown) does.
+/// Dropping it kills QEMU and removes everything that was created for it, before `drop` returns. That takes a few
+/// milliseconds, and at most two seconds when the kernel does not release the process. QEMU is not asked to quit first:
+/// [`shutdown`](Self::shutdown) does that.
 pub struct Vm {
     machine: Machine,
     host: Host,
     clock: Clock,
     sources: Sources,
-    /// Where the sources are registered, for the end that comes by dropping.
+    /// Where the sources are registered, to unregister them on drop. `None` means that it could not be duplicated.
     registry: Option<Registry>,
-    /// Something was asked that the next turn carries out.
-    asked: bool,
-    /// Rounds since the loop last had the word.
+    /// Whether there was a request, whose effects the next turn carries out.
+    is_asked: bool,
+    /// Rounds since the loop last had control.
     rounds: usize,
 }
 
 impl Vm {
     /// Begins to launch a machine. Its sources are registered with `registry`, under tokens from `next_token`.
     ///
-    /// [`Notice::Ready`] says that its monitor answers commands, [`Notice::Ended`] that it has ended, and
-    /// [`launched`](Self::launched) whether and why the launch failed.
+    /// [`Notice::Ready`] means that its monitor is ready for commands, [`Notice::Ended`] that the machine has ended.
+    /// [`launched`](Self::launched) returns whether and why the launch failed.
     ///
     /// # Errors
     ///
@@ -61,7 +60,7 @@ impl Vm {
             clock: Clock::new(),
             sources: Sources::new(&channels, next_token),
             registry: registry.try_clone().ok(),
-            asked: false,
+            is_asked: false,
             rounds: 0,
         };
         let now = vm.clock.now();
@@ -70,11 +69,12 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Begins to speak with a machine that somebody else launched. Dropping it lets go of it, and it runs on.
+    /// Begins to attach to a machine that another program launched. Dropping the result disconnects from the machine, which
+    /// keeps running.
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] when the address cannot be one.
+    /// [`Misuse::Config`] when the address is not valid.
     pub fn attach(
         peer: Peer,
         deadline: impl Into<Deadline>,
@@ -84,13 +84,13 @@ impl Vm {
         Self::launch(Config::attach(peer).launch_within(deadline), registry, next_token)
     }
 
-    /// Begins to launch this machine again, after its end, under the tokens that it has. Nothing of its previous run is left
-    /// in it: no event, no output, no answer, no status; marks of that run stand for the beginning of the new one. Its
-    /// configuration is the same.
+    /// Begins to launch this machine again after its end, with the same configuration and the same tokens. Nothing of the
+    /// previous run is left in it: no event, no output, no answer, no status. Marks of the previous run stand for the
+    /// beginning of the new one.
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`] while it lives.
+    /// [`Misuse::AlreadyLaunched`] while it runs.
     pub fn relaunch(&mut self, registry: &Registry) -> Result<(), Misuse> {
         let now = self.clock.now();
         self.machine.launch(now)?;
@@ -98,42 +98,42 @@ impl Vm {
         Ok(())
     }
 
-    /// How to attach to a port of this machine: the agent in the guest, or qtest. Launch what comes back as a
-    /// machine of its own, with [`Config::launch_within`] for how long the agent may take to answer. What its launch fails
-    /// with is no failure of this machine's: [`ServiceError::new`](crate::ServiceError::new) says it in these words.
+    /// Returns the configuration that attaches to a service of this machine: the guest agent or qtest. Launch it as another
+    /// machine, with [`Config::launch_within`] for the time that the agent may take to answer.
+    /// [`ServiceError::new`](crate::ServiceError::new) converts the error of that launch.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`] when the machine was configured without it, or has ended; [`Misuse::ServiceInUse`].
-    pub fn port(&mut self, port: Service) -> Result<Config, Misuse> {
-        self.host.port(port)
+    /// [`Misuse::NoService`] when the machine was configured without the service, or has ended; [`Misuse::ServiceInUse`].
+    pub fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        self.host.service(service)
     }
 
-    /// Takes an event of the caller's poll. Whether it is one of this machine's.
+    /// Takes an event of the caller's poll, and returns whether it belongs to this machine.
     pub fn ready(&mut self, event: &Event) -> bool {
         self.sources.ready(event)
     }
 
-    /// How long the caller's poll may wait before the next turn; none: as long as it takes.
+    /// Returns how long the caller's poll may wait before the next turn. `None` means without a timeout.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        if self.asked || self.machine.has_news() || self.sources.is_pending() {
+        if self.is_asked || self.machine.has_news() || self.sources.is_pending() {
             return Some(Duration::ZERO);
         }
         self.machine.deadline().map(|(until, _)| until.since(self.clock.now()))
     }
 
-    /// Does what there is to do, and says one thing that happened. To be called until there is none; what is left then,
-    /// because others should get their turn as well, makes the [`timeout`](Self::timeout) zero.
+    /// Drives the machine, and returns one notice. Call it until it returns `None`. It may do so with work left, so that the
+    /// loop serves other machines, and then the [`timeout`](Self::timeout) is zero.
     pub fn turn(&mut self, registry: &Registry) -> Option<Notice> {
-        let told = self.machine.poll_notice();
-        if told.is_some() {
-            return told;
+        let earlier = self.machine.poll_notice();
+        if earlier.is_some() {
+            return earlier;
         }
         let now = self.clock.now();
         loop {
             self.serve(registry, now);
-            if self.rounds == FAIR || !self.absorb(registry, now) {
+            if self.rounds == ROUNDS || !self.absorb(registry, now) {
                 self.rounds = 0;
                 return self.machine.poll_notice();
             }
@@ -146,39 +146,41 @@ impl Vm {
     }
 
     fn serve(&mut self, registry: &Registry, now: Moment) {
-        self.asked = false;
+        self.is_asked = false;
         let watch = &mut Registered { sources: &mut self.sources, registry };
         self.host.serve(&mut self.machine, now, watch);
     }
 
-    /// Whether anything was there.
+    /// Reports what became ready and the deadline, and returns whether there was anything to report.
     fn absorb(&mut self, registry: &Registry, now: Moment) -> bool {
-        let late = self.machine.deadline().is_some_and(|(until, _)| until <= now);
-        let any = self.sources.is_pending() || late;
-        if any {
+        let is_due = self.machine.deadline().is_some_and(|(due, _)| due <= now);
+        let is_pending = self.sources.is_pending();
+        if is_pending {
             let watch = &mut Registered { sources: &mut self.sources, registry };
             watch.absorb(&mut self.host, &mut self.machine, now);
-            self.machine.handle(now, Input::TimePassed);
         }
-        any
+        if is_due {
+            self.host.check_deadline(&mut self.machine, now);
+        }
+        is_pending || is_due
     }
 
     fn ask<T>(&mut self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
-        self.asked = true;
+        self.is_asked = true;
         ask(&mut self.machine, self.clock.now())
     }
 
-    /// Executes a command: a name, a name with arguments, or a type of its own. It goes out with the next turn, and may
-    /// take a minute.
+    /// Executes a command within a minute: a name, a name with arguments, or a type that implements [`Command`]. The next turn
+    /// sends it.
     ///
     /// # Errors
     ///
-    /// When there is no monitor to send it to, or when it is not a command.
+    /// [`Misuse`] when no monitor is connected, or when it is not a command.
     pub fn execute<C: Command>(&mut self, command: C) -> Result<Ticket<C>, Misuse> {
         self.execute_by(command, COMMAND_WITHIN)
     }
 
-    /// Executes a command within a deadline. When it passes, the command may still take effect.
+    /// Executes a command within a deadline. After the deadline the command may still take effect.
     ///
     /// # Errors
     ///
@@ -187,20 +189,21 @@ impl Vm {
         self.ask(|machine, now| machine.execute(now, &command, deadline.into()))
     }
 
-    /// Executes a command that takes a descriptor (`getfd`, `add-fd`), in one step with it. It may be a file, a socket,
-    /// one end of a pipe; with us it is closed when it was sent. Such commands wait for each other.
+    /// Executes a command together with the descriptor that it takes (`getfd`, `add-fd`): a file, a socket, one end of a
+    /// pipe. Our copy is closed when it was sent. Only one command with a descriptor is on the wire at a time.
     ///
-    /// QEMU 7.2 makes what it is given block, which anybody notices who shares the open file.
+    /// QEMU 7.2 clears `O_NONBLOCK` on descriptors that it receives, which affects everyone who shares the open file
+    /// description.
     ///
     /// # Errors
     ///
     /// As [`execute`](Self::execute).
-    pub fn execute_with_fd<C: Command>(&mut self, command: C, what: impl Into<OwnedFd>) -> Result<Ticket<C>, Misuse> {
-        let descriptor = descriptor(what);
+    pub fn execute_with_fd<C: Command>(&mut self, command: C, fd: impl Into<OwnedFd>) -> Result<Ticket<C>, Misuse> {
+        let descriptor = descriptor(fd);
         self.ask(|machine, now| machine.execute_with_fd(now, &command, descriptor, COMMAND_WITHIN))
     }
 
-    /// Executes one line, on a machine that [speaks](Config::speaking) with qtest.
+    /// Executes one line on a machine that [speaks](Config::speaking) the qtest protocol.
     ///
     /// # Errors
     ///
@@ -209,8 +212,8 @@ impl Vm {
         self.ask(|machine, now| machine.execute_line(now, line, deadline.into()))
     }
 
-    /// Executes a command that is written as a JSON object, without an `id`. What comes back is the whole message, also
-    /// when it is a refusal: `return` or `error`, and our `id`.
+    /// Executes a command that is written as a JSON object, without an `id`. The reply is the whole message, with `return` or
+    /// `error` and our `id`: a refusal is not an error here.
     ///
     /// # Errors
     ///
@@ -219,7 +222,7 @@ impl Vm {
         self.execute_raw_by(object, COMMAND_WITHIN)
     }
 
-    /// As [`execute_raw`](Self::execute_raw), within a deadline. When it passes, the command may still take effect.
+    /// As [`execute_raw`](Self::execute_raw), within a deadline. After the deadline the command may still take effect.
     ///
     /// # Errors
     ///
@@ -232,7 +235,7 @@ impl Vm {
     /// # let (registry, tokens) = event_loop.parts();
     /// # let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
     /// let ticket = vm.execute_raw_by(r#"{"execute": "query-status"}"#, Duration::from_secs(5))?;
-    /// // And when the loop tells of it:
+    /// // And after a turn of the loop:
     /// if let Some(message) = vm.claim(&ticket) {
     ///     println!("{}", message?["return"]["status"]);
     /// }
@@ -246,29 +249,30 @@ impl Vm {
         self.ask(|machine, now| machine.execute_raw(now, object.as_ref(), deadline.into()))
     }
 
-    /// The reply of a command, once it is there. It is given once.
+    /// Returns the reply to a command, once. `None` means that there is none yet.
     pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
         self.machine.claim(ticket)
     }
 
-    /// The reply of a command, unread, by its id: for loops that keep commands of many types. It is given once.
+    /// Returns the unparsed reply to a command, once, by its id: for loops that keep commands of many types.
     pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
         self.machine.take(id)
     }
 
-    /// Nobody wants the reply of this command any more.
+    /// Disowns a command: its reply is dropped.
     pub fn disown(&mut self, id: CommandId) {
         self.machine.disown(id);
     }
 
-    /// Begins to wait for the first of several things, from a position on.
+    /// Begins to wait for the first of several things, from a mark on.
     ///
-    /// What is there already counts first, and is not taken away: another wait from there finds the same. The deadline
-    /// bounds the whole wait, however many other events come, and the end of the machine ends every wait.
+    /// Things that happened since the mark count first. They are not consumed: another wait from the same mark finds the
+    /// same. The deadline bounds the whole wait, however many other events are received, and the end of the machine ends
+    /// every wait.
     ///
     /// # Errors
     ///
-    /// When there is nothing to wait for, or no console of that name.
+    /// [`Misuse`] when there is nothing to wait for, or no console of that name.
     pub fn wait_any(
         &mut self,
         from: &Mark,
@@ -278,26 +282,27 @@ impl Vm {
         self.ask(|machine, now| machine.wait(now, from, things, deadline.into()))
     }
 
-    /// What a wait found, once it is over. It is given once.
+    /// Returns the result of a wait, once. `None` means that it is not over.
     pub fn claim_wait(&mut self, wait: WaitId) -> Option<Result<Hit, WaitError>> {
         self.machine.claim_wait(wait)
     }
 
-    /// Nobody waits for this any more.
+    /// Cancels a wait.
     pub fn forget(&mut self, wait: WaitId) {
         self.machine.forget(wait);
     }
 
-    /// Types on a console. It goes out with the next turn, as fast as the guest takes it.
+    /// Writes to a console. The next turn sends it, as fast as the guest reads.
     ///
     /// # Errors
     ///
-    /// When there is no console of this name, or too much waits to be typed already.
+    /// [`Misuse`] when there is no console of this name, or when the queue is full
+    /// ([`Limits::console_input`](crate::Limits::console_input)).
     pub fn console_write(&mut self, console: &str, text: impl AsRef<[u8]>) -> Result<(), Misuse> {
         self.ask(|machine, now| machine.console_write(now, console, text.as_ref()))
     }
 
-    /// Begins to end the machine: `quit`, then SIGTERM, then SIGKILL, each in its time.
+    /// Begins to end the machine: `quit`, then SIGTERM, then SIGKILL, each with its own time limit.
     ///
     /// # Errors
     ///
@@ -315,7 +320,7 @@ impl Vm {
         self.ask(Machine::kill)
     }
 
-    /// Begins to let go of a machine that somebody else launched.
+    /// Begins to disconnect from a machine that another program launched.
     ///
     /// # Errors
     ///
@@ -324,31 +329,32 @@ impl Vm {
         self.ask(Machine::disconnect)
     }
 
-    /// Whether the launch succeeded, once that is known.
+    /// Returns whether the launch succeeded. `None` means that it is in progress.
     #[must_use]
     pub fn launched(&self) -> Option<Result<(), LaunchError>> {
         self.machine.launched()
     }
 
-    /// How the machine ended, once it did.
+    /// Returns how the machine ended. `None` means that it has not ended.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         self.machine.outcome()
     }
 
-    /// The position behind everything that came so far. Take one, act, and wait from it: nothing is missed between.
+    /// Returns the position after everything that was received so far. Take a mark, act, and wait from the mark: nothing that
+    /// happens in between is missed.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.machine.mark()
     }
 
-    /// The machine, to read from: its state, its process, its consoles, its history.
+    /// Returns the machine, to read its state, its process, its consoles and its history.
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// The end of what QEMU has printed, at most `limit` bytes of it; while it runs, and after its end.
+    /// Returns the last bytes that QEMU printed, at most `limit`, while it runs and after its end.
     ///
     /// # Errors
     ///
@@ -358,7 +364,7 @@ impl Vm {
     }
 }
 
-/// The [`Machine`] inside.
+/// The [`Machine`].
 impl fmt::Debug for Vm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Vm").field(&self.machine).finish()
@@ -375,7 +381,7 @@ impl Drop for Vm {
                 let watch = &mut Registered { sources: &mut self.sources, registry };
                 self.host.end_watched(&mut self.machine, self.clock, watch);
             }
-            // There was no descriptor to be had for it. What is registered goes with what is closed.
+            // The kernel unregisters the sources when their descriptors are closed.
             None => self.host.end(&mut self.machine, self.clock),
         }
     }

@@ -1,55 +1,55 @@
-//! Decides how a machine is shared between the tasks that use it and the one that drives it.
+//! Machine that tasks share, and the future that drives it.
 
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use qemu_machine_core::{Config, HostFault, Input, Machine, Misuse, Moment, Notice, Service};
-use qemu_machine_host::{Clock, Host, try_lock};
-use smol::Timer;
+use async_io::Timer;
+use qemu_machine_core::{Machine, Misuse, Moment, Notice};
+use qemu_machine_host::{Clock, Host, Shared, lock, try_lock};
 
 use crate::wires::Wires;
 
 /// A machine with its host side, shared by its handles and its driver.
-pub(crate) struct Shared(Mutex<Turn>);
+pub struct SharedMachine(Mutex<Turn>);
 
-/// What whoever holds the lock may turn.
-struct Turn {
-    machine: Machine,
-    host: Host,
+/// What the owner of the lock may drive.
+pub(crate) struct Turn {
+    pub(crate) machine: Machine,
+    pub(crate) host: Host,
+    pub(crate) clock: Clock,
     wires: Wires,
-    clock: Clock,
     driver: Waker,
-    /// Which run it is: a driver drives one.
+    /// Number of the run. A driver drives one run.
     run: u64,
-    /// When the driver wakes up by itself: not later than the deadline.
+    /// When the timer of the driver fires: not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
-    /// Who waits for what.
+    /// The tasks that wait for a notice.
     waiting: Vec<(Notice, Waker)>,
-    /// Whom to wake as soon as the lock is free: a waker may run code that wants it.
+    /// The wakers to call once the lock is released: a waker may run code that takes the lock.
     awake: Vec<Waker>,
 }
 
-/// The lock.
-struct Guard<'a>(MutexGuard<'a, Turn>);
+/// The lock, held.
+pub(crate) struct Guard<'a>(MutexGuard<'a, Turn>);
 
 impl Guard<'_> {
-    /// Gives the lock back, and then wakes whom it concerns.
-    fn unlock(self) {
-        self.release(Waker::wake);
+    /// Releases the lock, and then wakes the tasks that are due.
+    pub(crate) fn unlock(self) {
+        self.unlock_and(Waker::wake);
     }
 
-    /// Gives the lock back, and then drops the wakers of those who do not wait any more: a waker may be the last to
-    /// hold a task, and dropping that runs code as well.
+    /// Releases the lock, and then drops the wakers of tasks that stopped waiting: a waker may own the last reference to a
+    /// task, and dropping a task runs code as well.
     fn discard(self) {
-        self.release(drop);
+        self.unlock_and(drop);
     }
 
-    fn release(mut self, act: impl Fn(Waker)) {
-        // It is one at most, mostly, and then the place is kept for the next.
+    fn unlock_and(mut self, act: impl Fn(Waker)) {
+        // There is mostly one at most, and then the vector keeps its capacity for the next.
         let last = self.awake.pop();
         let others = if self.awake.is_empty() { Vec::new() } else { std::mem::take(&mut self.awake) };
         drop(self);
@@ -71,23 +71,23 @@ impl DerefMut for Guard<'_> {
     }
 }
 
-/// How often the driver goes round before other tasks get their turn: what so many rounds bring fits the queue of a
-/// subscription, whatever events are in it, for each of QEMU's is of 70 bytes at least.
+/// How many rounds the driver goes before it yields to other tasks. The bytes that two rounds bring fit the queue of a
+/// subscription whatever events they hold: each event of QEMU has at least 70 bytes.
 const ROUNDS: usize = 2;
 
-/// The future that drives a machine. It is done when the machine has ended and is cleaned up.
+/// Future that drives a machine. It completes when the machine has ended and everything is removed.
 ///
-/// As long as nobody polls it, nothing happens: no reply comes and no deadline passes.
+/// While it is not polled nothing happens: no reply is received and no deadline passes.
 ///
-/// Dropped before that, it kills the machine and cleans up: whoever waits for something gets an answer.
+/// Dropping it earlier kills the machine and removes everything; every task that waits for something gets an answer.
 #[must_use = "a machine is driven by polling its driver"]
 pub struct Driver {
-    shared: Arc<Shared>,
+    shared: Arc<SharedMachine>,
     timer: Timer,
     run: u64,
 }
 
-impl Shared {
+impl SharedMachine {
     pub(crate) fn new(machine: Machine) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Turn {
             machine,
@@ -102,65 +102,46 @@ impl Shared {
         })))
     }
 
-    fn lock(&self) -> Guard<'_> {
-        // A task that panicked while it held the lock left a machine that is as good as before its call.
-        Guard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        Guard(lock(&self.0))
     }
 
-    /// Asks something of the machine, and carries out at once what follows from it. What is asked here and below runs
-    /// under the lock, so it calls nothing that is the caller's.
-    pub(crate) fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
-        let mut turn = self.lock();
-        let now = turn.clock.now();
-        let answer = ask(&mut turn.machine, now);
-        turn.settle(now);
-        turn.nudge_driver();
-        turn.unlock();
-        answer
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Turn>> {
+        try_lock(&self.0)
     }
 
-    /// Takes something that is there already. Nothing follows from that for the machine, or for whoever turns it.
-    pub(crate) fn take<T>(&self, take: impl FnOnce(&mut Machine) -> T) -> T {
-        take(&mut self.lock().machine)
+    /// Waits until `claim` returns an answer, which one of these notices announces. Only one task waits for a notice.
+    pub(crate) async fn wait_for<T>(&self, notices: &[Notice], mut claim: impl FnMut(&mut Machine) -> Option<T>) -> T {
+        std::future::poll_fn(|context| self.poll(context, notices, &mut claim)).await
     }
 
-    /// Looks at the machine, unless somebody is at it.
-    pub(crate) fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
-        try_lock(&self.0).map(|turn| look(&turn.machine))
-    }
-
-    /// Waits for an answer that one of these facts announces. Nobody else waits for the same fact.
-    pub(crate) async fn until<T>(&self, news: &[Notice], mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
-        std::future::poll_fn(|context| self.poll(context, news, &mut answer)).await
-    }
-
-    /// Looks for an answer that one of these facts announces; if there is none yet, the task is woken when it is.
+    /// Polls for an answer that one of these notices announces. While there is none, the notice wakes the task.
     pub(crate) fn poll<T>(
         &self,
         context: &Context<'_>,
-        news: &[Notice],
-        answer: impl FnOnce(&mut Machine) -> Option<T>,
+        notices: &[Notice],
+        claim: impl FnOnce(&mut Machine) -> Option<T>,
     ) -> Poll<T> {
         let mut turn = self.lock();
-        if let Some(answer) = answer(&mut turn.machine) {
+        if let Some(answer) = claim(&mut turn.machine) {
             return Poll::Ready(answer);
         }
-        for notice in news {
+        for notice in notices {
             turn.wake_on(*notice, context.waker());
         }
         turn.unlock();
         Poll::Pending
     }
 
-    /// Nobody waits for this fact any more.
-    pub(crate) fn stop_waiting(&self, news: Notice) {
+    /// Removes the waker of the task that waited for this notice.
+    pub(crate) fn stop_waiting(&self, notice: Notice) {
         let mut turn = self.lock();
-        turn.dismiss(|other| *other == news);
+        turn.take_wakers(|other| *other == notice);
         turn.discard();
     }
 
-    /// Ends the machine, if it has not ended: its last handle goes away, or the driver of this run.
-    pub(crate) fn end(&self, run: Option<u64>) {
+    /// Ends the machine if it has not ended: the last handle was dropped (`None`), or the driver of this run.
+    pub(crate) fn end_run(&self, run: Option<u64>) {
         let mut turn = self.lock();
         if run.is_some_and(|run| run != turn.run) {
             return;
@@ -170,58 +151,49 @@ impl Shared {
             host.end(machine, *clock);
         }
         let now = clock.now();
-        turn.settle(now);
-        // What the reactor still holds of it.
+        turn.serve(now);
+        // The reactor still holds sources of the run.
         turn.wires = Wires::default();
-        turn.dismiss(|_| true);
+        turn.take_wakers(|_| true);
         let driver = turn.driver.clone();
         turn.awake.push(driver);
         turn.unlock();
     }
-
-    /// How to attach to a port of the machine.
-    pub(crate) fn port(&self, port: Service) -> Result<Config, Misuse> {
-        self.lock().host.port(port)
-    }
-
-    pub(crate) fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        self.lock().host.read_log(limit)
-    }
 }
 
 impl Driver {
-    /// Begins a run, and gives the driver of it.
-    pub(crate) fn launch(shared: &Arc<Shared>) -> Result<Self, Misuse> {
+    /// Begins a run, and returns its driver.
+    pub(crate) fn launch(shared: &Arc<SharedMachine>) -> Result<Self, Misuse> {
         let mut turn = shared.lock();
         let now = turn.clock.now();
         turn.machine.launch(now)?;
         turn.run += 1;
-        // The timer is a new one.
+        // The driver of the run has a new timer.
         turn.until = None;
         let run = turn.run;
-        // Nobody drives it yet, and so nobody has to be told what follows.
-        turn.settle(now);
+        // The driver is not polled yet, so it need not be woken.
+        turn.serve(now);
         turn.unlock();
         Ok(Self { shared: Arc::clone(shared), timer: Timer::never(), run })
     }
 }
 
 impl Turn {
-    /// Does what the machine orders, sends what it says, and wakes whom it concerns.
-    fn settle(&mut self, now: Moment) {
+    /// Carries out the effects of the machine, sends what is outgoing, and collects the wakers whom the notices concern.
+    pub(crate) fn serve(&mut self, now: Moment) {
         self.host.serve(&mut self.machine, now, &mut self.wires);
         while let Some(notice) = self.machine.poll_notice() {
-            self.dismiss(|other| *other == notice);
+            self.take_wakers(|other| *other == notice);
         }
     }
 
-    /// Lets those who wait for such facts go.
-    fn dismiss(&mut self, which: impl Fn(&Notice) -> bool) {
+    /// Moves the wakers of these notices to those that are called when the lock is released.
+    fn take_wakers(&mut self, which: impl Fn(&Notice) -> bool) {
         let Self { waiting, awake, .. } = self;
         waiting.retain(|(notice, waker)| {
-            let gone = which(notice);
-            awake.extend(gone.then(|| waker.clone()));
-            !gone
+            let is_due = which(notice);
+            awake.extend(is_due.then(|| waker.clone()));
+            !is_due
         });
     }
 
@@ -235,25 +207,27 @@ impl Turn {
         }
     }
 
-    /// The driver has to look again when it would wake up too late, or does not know yet what to wait for.
-    fn nudge_driver(&mut self) {
+    /// Wakes the driver when its timer would fire too late, and when there are sources that it does not watch yet.
+    pub(crate) fn nudge_driver(&mut self) {
         let deadline = self.machine.deadline().map(|(until, _)| until);
-        let late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
-        if self.wires.take_changed() || late || self.machine.outcome().is_some() {
+        let is_late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
+        if self.wires.take_changed() || is_late || self.machine.outcome().is_some() {
             let driver = self.driver.clone();
             self.awake.push(driver);
         }
     }
 
-    /// Turns the crank until there is nothing more to do for now, or others should get their turn.
-    fn go_round(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<()> {
+    /// Drives the machine until there is nothing more to do for now, or until other tasks should run.
+    fn drive(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             let now = self.clock.now();
-            self.settle(now);
+            self.serve(now);
             if self.machine.outcome().is_some() {
                 return Poll::Ready(());
             }
-            if !self.absorb(context, now) && !self.time_passed(timer, context) {
+            let Self { wires, host, machine, .. } = self;
+            wires.take_changed();
+            if !wires.absorb(context, host, machine, now) && !self.has_timed_out(timer, context) {
                 return Poll::Pending;
             }
         }
@@ -261,15 +235,11 @@ impl Turn {
         Poll::Pending
     }
 
-    fn absorb(&mut self, context: &mut Context<'_>, now: Moment) -> bool {
-        let Self { wires, host, machine, .. } = self;
-        wires.take_changed();
-        wires.absorb(context, host, machine, now)
-    }
-
-    /// Whether the deadline has passed; if not, the task is woken when it does. The timer is set when it would be late,
-    /// and not for each command: when it is early, nothing has passed, and it is set again.
-    fn time_passed(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> bool {
+    /// Returns whether the timer has fired, and reports the deadline then if it has passed. Otherwise the timer wakes the task.
+    ///
+    /// The timer is set when it would fire too late, and not for each command. When it fires early, no deadline has passed,
+    /// and it is set again.
+    fn has_timed_out(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> bool {
         let Some((due, _)) = self.machine.deadline() else { return false };
         if self.until.is_none_or(|until| due < until) {
             self.until = Some(due);
@@ -278,12 +248,12 @@ impl Turn {
                 None => timer.clear(),
             }
         }
-        let passed = Pin::new(timer).poll(context).is_ready();
-        if passed {
+        let has_fired = Pin::new(timer).poll(context).is_ready();
+        if has_fired {
             self.until = None;
-            self.machine.handle(self.clock.now(), Input::TimePassed);
+            self.host.check_deadline(&mut self.machine, self.clock.now());
         }
-        passed
+        has_fired
     }
 }
 
@@ -297,28 +267,28 @@ impl Future for Driver {
             return Poll::Ready(());
         }
         turn.driver.clone_from(context.waker());
-        let state = turn.go_round(timer, context);
+        let state = turn.drive(timer, context);
         turn.unlock();
         state
     }
 }
 
-/// The [`Machine`] that it drives, or `Driver(in use)` while another thread is at it: nobody is waited for.
+/// The [`Machine`] that it drives, or `Driver(in use)` while another thread holds its lock: printing does not wait.
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Driver").field(&self.shared).finish()
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is written to is the caller's, and may ask the machine itself: not under the lock.
+        // The formatter is the caller's, and may call the machine itself: write to it after the lock was released.
         f.write_str(self.peek(|machine| format!("{machine:?}")).as_deref().unwrap_or("in use"))
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.shared.end(Some(self.run));
+        self.shared.end_run(Some(self.run));
     }
 }

@@ -1,19 +1,23 @@
-//! Decides what a subscription of events looks like to a task.
+//! Subscription to events, for tasks.
 
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use qemu_machine_core::{Deadline, Event, FOREVER, Machine, Notice, SubscriptionId, WaitError};
-use smol::stream::Stream;
+use futures_core::Stream;
+use qemu_machine_core::{Deadline, Event, FOREVER, Machine, Notice, WaitError};
+use qemu_machine_host::{Shared, Subscription};
 
-use crate::vm::{Forget, Vm};
+use crate::driver::SharedMachine;
+use crate::waiting::{Waiting, wait_for};
 
-/// Events as they come, each once and in order: what [`Vm::events`] gives.
+/// Queue of the events that match one filter, which [`Vm::events`](crate::Handle::events) returns: each event once, in order.
 ///
-/// It keeps the machine alive, as a clone of the handle does. Dropped, it ends its queue and costs nobody else anything.
+/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other subscription.
+/// The methods that return at once are those of [`Subscription`].
 ///
-/// As a stream it waits for each event as long as it takes. It is over when no event can come any more, because the
-/// machine has ended or its monitor is gone: [`next`](Self::next) says which.
+/// As a stream it waits for each event without a deadline. It ends when no event can come any more, because the machine has
+/// ended or its monitor is disconnected: [`next`](Self::next) returns which.
 ///
 /// ```no_run
 /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
@@ -31,50 +35,67 @@ use crate::vm::{Forget, Vm};
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "a subscription hears events until it is dropped"]
+#[must_use = "dropping a subscription unsubscribes"]
 pub struct Events {
-    /// What the stream waits for. It goes before the machine does.
-    waiting: Option<Forget>,
-    vm: Vm,
-    subscription: SubscriptionId,
+    /// The wait of the stream. It is dropped before the handle of the machine is.
+    waiting: Option<Waiting>,
+    subscription: Subscription<SharedMachine>,
 }
 
 impl Events {
-    fn new(vm: Vm, subscription: SubscriptionId) -> Self {
-        Self { waiting: None, vm, subscription }
-    }
-
-    /// The next event: the oldest that is there, or else the first that comes. A future that is dropped loses none.
+    /// Returns the next event: the oldest that is queued, or else the first that is received. A future that is dropped loses
+    /// no event.
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] when none comes within the deadline; [`WaitError::Ended`], with the outcome, and
-    /// [`WaitError::Disconnected`] when none can come any more. What is there comes before any error.
+    /// [`WaitError::TimedOut`] when no event is received within the deadline; [`WaitError::Ended`], with the outcome, and
+    /// [`WaitError::Disconnected`] when none can come any more. Queued events are returned before any error.
     pub async fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
         let deadline = deadline.into();
-        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.subscription)) {
+        if let Some(event) = self.subscription.try_next() {
             return Ok(event);
         }
-        let wait = self.vm.ask(|machine, now| machine.wait_for_event(now, self.subscription, deadline))?;
-        self.vm.over(wait, Machine::claim_event).await
+        let (shared, id) = (self.subscription.handle().shared(), self.subscription.id());
+        let wait = shared.ask(|machine, now| machine.wait_for_event(now, id, deadline))?;
+        wait_for(shared, wait, Machine::claim_event).await
     }
 }
 
 impl Stream for Events {
     type Item = Event;
 
-    /// Begins to wait anew each time: what the last poll was woken for may have been taken by another call.
+    /// Begins a new wait with each poll: another call may have taken the event that woke the task.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         self.waiting = None;
-        if let Some(event) = self.vm.shared().take(|machine| machine.next_event(self.subscription)) {
+        if let Some(event) = self.subscription.try_next() {
             return Poll::Ready(Some(event));
         }
-        let begun = self.vm.ask(|machine, now| machine.wait_for_event(now, self.subscription, FOREVER));
+        let (shared, id) = (self.subscription.handle().shared(), self.subscription.id());
+        let begun = shared.ask(|machine, now| machine.wait_for_event(now, id, FOREVER));
         let Ok(wait) = begun else { return Poll::Ready(None) };
-        self.waiting = Some(self.vm.forget_later(wait));
-        let shared = self.vm.shared();
-        shared.poll(context, &[Notice::Waited(wait)], |machine| machine.claim_event(wait)).map(Result::ok)
+        let waiting = Waiting::new(shared, wait);
+        let event = shared.poll(context, &[Notice::Waited(wait)], |machine| machine.claim_event(wait)).map(Result::ok);
+        self.waiting = Some(waiting);
+        event
     }
 }
 
-qemu_machine_host::subscriptions_that_wait_for_nothing!(Vm, Events);
+impl From<Subscription<SharedMachine>> for Events {
+    fn from(subscription: Subscription<SharedMachine>) -> Self {
+        Self { waiting: None, subscription }
+    }
+}
+
+impl Deref for Events {
+    type Target = Subscription<SharedMachine>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.subscription
+    }
+}
+
+impl DerefMut for Events {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.subscription
+    }
+}

@@ -1,23 +1,32 @@
 //! Launch QEMU, speak QMP with it and own its run, from any async executor.
 //!
-//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future: [`Vm::launch`] spawns it on smol's
-//! global executor, which has a thread of its own, and [`Vm::launch_with`] gives it to you. So a machine runs under
-//! any executor, and there is no feature to choose one. Everything that is decided is decided by `qemu-machine-core`,
-//! which is re-exported whole; what touches the host (processes, files) is shared with the other runtimes.
+//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`] gives to the
+//! caller's executor. [`Vm::launch`] spawns it on smol's global executor, which has its own thread. Sockets and timers are
+//! those of the reactor of async-io, which has its own thread as well and wakes tasks of any executor. Everything that is
+//! decided is decided by `qemu-machine-core`, re-exported as [`core`]; `qemu-machine-host` does the IO.
 //!
-//! There are [guides](qemu_machine_blocking::guides), which are those of all runtimes: for those who come from
-//! [QEMU's Python classes](qemu_machine_blocking::guides::from_python), from
-//! [the crates `qapi` and `qmp`](qemu_machine_blocking::guides::from_qapi) or from
-//! [a script](qemu_machine_blocking::guides::from_shell), and for [troubleshooting](qemu_machine_blocking::guides::troubleshooting).
+//! # Guides
 //!
-//! The feature `qapi`, off by default, makes commands of the types of the crate `qapi-qmp`.
+//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are in the docs of `qemu-machine-blocking`: for users of
+//! [QEMU's Python classes](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_python/), of
+//! [the crates `qapi` and `qmp`](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_qapi/) or of
+//! [a script](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_shell/), and for
+//! [troubleshooting](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/troubleshooting/).
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `smol` | on | The methods without `_with`, which spawn the driver on the global executor of the crate `smol`. Without it, 18 crates fewer are built. |
+//! | `qapi` | off | Makes commands of the types of the crate `qapi-qmp`. |
+//! | `tracing` | off | Logs through the crate `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging). |
 //!
 //! # Cancelling
 //!
-//! Every future may be dropped at any await: in `select!`, by a time-out, with its task. A dropped command may still
-//! take effect, and its late reply reaches nobody else. A dropped wait loses nothing: the next one may begin at the
-//! same mark, and what [`Events`] had to give is still there. A dropped shutdown goes on. A dropped driver ends the machine on the spot, and everybody who waits gets
-//! an answer.
+//! Every future may be dropped at any await: in `select!`, by a timeout, with its task. A dropped command may still take
+//! effect, and its late reply is dropped. A dropped wait loses nothing: the next one may begin at the same mark, and the
+//! events that [`Events`] had queued stay queued. A dropped shutdown continues. A dropped driver ends the machine before
+//! `drop` returns, and every task that waits gets an answer.
 //!
 //! # On smol
 //!
@@ -36,25 +45,22 @@
 //! ```no_run
 #![doc = include_str!("../examples/on_async_std.rs")]
 //! ```
-//!
-//! # Logging
-//!
-//! With the feature `tracing`, which is off by default, a machine tells the crate [tracing](https://docs.rs/tracing)
-//! what happens to it: under the target `qemu_machine::lifecycle` its run, and under `qemu_machine::wire`, at trace only
-//! because it may carry secrets, what goes over its channels. `qemu-machine-blocking` has the list; all runtimes tell
-//! the same.
 
 mod driver;
 mod events;
+#[cfg(feature = "smol")]
+mod global;
 mod services;
+mod shared;
 mod vm;
+mod waiting;
 mod wires;
 
 pub use driver::Driver;
 pub use events::Events;
-pub use qemu_machine_core::*;
-#[cfg(feature = "qapi")]
-pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_core as core;
+#[doc(inline)]
+pub use qemu_machine_host::names::*;
+pub use qemu_machine_host::{Handle, Subscription};
 pub use services::{Agent, Qtest};
 pub use vm::Vm;

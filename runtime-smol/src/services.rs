@@ -1,15 +1,50 @@
-//! Decides what the ports of a machine look like to a task: the guest agent, and qtest.
+//! Services of a machine, for tasks: the guest agent and qtest.
 
 use qemu_machine_core::{
-    COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Wait,
+    COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Service,
+    ServiceError, Wait,
 };
 
+use crate::driver::Driver;
 use crate::events::Events;
 use crate::vm::Vm;
 
-/// The agent in a guest (`qemu-ga`). It answers one command after another.
+impl Vm {
+    /// Attaches to the agent in the guest, over the channel of [`Config::guest_agent`]. Completes when the agent answers, so
+    /// the guest must have started it within the deadline. `spawn` gets the driver of the connection, as in
+    /// [`launch_with`](Self::launch_with).
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoService`]; [`Misuse::ServiceInUse`] while another handle is attached to it; [`ServiceError::Silent`] when
+    /// it does not answer. The machine is not affected, and the call may be repeated.
+    pub async fn agent_with(
+        &self,
+        deadline: impl Into<Deadline>,
+        spawn: impl FnOnce(Driver),
+    ) -> Result<Agent, ServiceError> {
+        let config = self.service(Service::GuestAgent)?.launch_within(deadline);
+        attach(Service::GuestAgent, config, spawn).await.map(Agent)
+    }
+
+    /// Attaches to QEMU's qtest, over the channel of [`Config::qtest`]. This works once in a run: the connection is closed
+    /// with the last handle of it. `spawn` gets the driver of the connection, as in [`launch_with`](Self::launch_with).
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NoService`] when the machine was configured without qtest, and for a second call.
+    pub async fn qtest_with(&self, spawn: impl FnOnce(Driver)) -> Result<Qtest, ServiceError> {
+        attach(Service::Qtest, self.service(Service::Qtest)?, spawn).await.map(Qtest)
+    }
+}
+
+async fn attach(service: Service, config: Config, spawn: impl FnOnce(Driver)) -> Result<Vm, ServiceError> {
+    Vm::launch_with(config, spawn).await.map_err(|error| ServiceError::new(service, error))
+}
+
+/// Handle of the agent in a guest (`qemu-ga`), which executes one command after another.
 ///
-/// Handles are clones of each other. When the last one is dropped, the connection is closed and the agent runs on.
+/// Handles are clones of each other. Dropping the last one closes the connection; the agent keeps running.
 ///
 /// ```no_run
 /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
@@ -22,32 +57,37 @@ use crate::vm::Vm;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Agent(pub(crate) Vm);
+pub struct Agent(Vm);
 
 impl Agent {
-    /// Speaks with an agent that is reached by itself, and is done when it answers. What it still had to say to others
-    /// is dropped and counted.
+    /// Attaches to an agent at an address of its own, and completes when it answers. Replies to earlier clients are dropped
+    /// and counted. `spawn` gets the driver, as in [`Vm::launch_with`].
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach`].
-    pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
-        Vm::launch(Config::attach(peer).speaking(Dialect::GuestAgent).launch_within(deadline)).await.map(Self)
+    /// As [`Vm::attach_with`].
+    pub async fn attach_with(
+        peer: Peer,
+        deadline: impl Into<Deadline>,
+        spawn: impl FnOnce(Driver),
+    ) -> Result<Self, LaunchError> {
+        let config = Config::attach(peer).speaking(Dialect::GuestAgent).launch_within(deadline);
+        Vm::launch_with(config, spawn).await.map(Self)
     }
 
-    /// Executes a command, which may take a minute. One that the agent answers with silence (`guest-shutdown`) is
-    /// answered by an empty object, when the agent goes on to the next; where the guest is gone before that, by
-    /// [`CommandError::Disconnected`], which is how a guest that powers off quickly looks.
+    /// Executes a command within a minute. The agent does not reply to some commands (`guest-shutdown`): the result is an
+    /// empty object as soon as it answers the next command, or [`CommandError::Disconnected`] when the guest is gone before,
+    /// as one that powers off quickly is.
     ///
     /// # Errors
     ///
-    /// The agent's refusal, in its words; or why there is no reply.
+    /// The agent's refusal, with its description; or why there is no reply.
     pub async fn execute<C: Command>(&self, command: C) -> Result<C::Reply, CommandError> {
         self.0.execute(command).await
     }
 
-    /// Executes a command within a deadline. When it passes, the command may still take effect, and the agent is asked
-    /// to come back in step before the next one.
+    /// Executes a command within a deadline. After the deadline the command may still take effect, and the agent is
+    /// synchronized (`guest-sync-delimited`) before the next command.
     ///
     /// # Errors
     ///
@@ -60,7 +100,7 @@ impl Agent {
         self.0.execute_by(command, deadline).await
     }
 
-    /// Lets go of the agent, and is done when the connection is closed.
+    /// Disconnects from the agent, and completes when the connection is closed.
     ///
     /// # Errors
     ///
@@ -69,14 +109,14 @@ impl Agent {
         self.0.disconnect().await
     }
 
-    /// The connection, for what else can be asked of one: its state, its counters.
+    /// Returns the connection, for its other methods: its state, its counters.
     #[must_use]
     pub fn connection(&self) -> &Vm {
         &self.0
     }
 }
 
-/// QEMU's qtest (`qtest`): it reads and writes the memory and the ports of the guest, line by line.
+/// Handle of QEMU's qtest, which reads and writes the memory and the I/O ports of the guest, line by line.
 ///
 /// ```no_run
 /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
@@ -87,23 +127,28 @@ impl Agent {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Qtest(pub(crate) Vm);
+pub struct Qtest(Vm);
 
 impl Qtest {
-    /// Speaks with qtest that is reached by itself.
+    /// Attaches to a qtest at an address of its own. `spawn` gets the driver, as in [`Vm::launch_with`].
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach`].
-    pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
-        Vm::launch(Config::attach(peer).speaking(Dialect::Qtest).launch_within(deadline)).await.map(Self)
+    /// As [`Vm::attach_with`].
+    pub async fn attach_with(
+        peer: Peer,
+        deadline: impl Into<Deadline>,
+        spawn: impl FnOnce(Driver),
+    ) -> Result<Self, LaunchError> {
+        let config = Config::attach(peer).speaking(Dialect::Qtest).launch_within(deadline);
+        Vm::launch_with(config, spawn).await.map(Self)
     }
 
-    /// Executes one line, within a minute, and gives what stands behind `OK`.
+    /// Executes one line within a minute, and returns what follows `OK` in the reply.
     ///
     /// # Errors
     ///
-    /// What it said instead of `OK`; or why it said nothing.
+    /// The reply, when it is not `OK`; or why there is none.
     pub async fn line(&self, line: &str) -> Result<String, CommandError> {
         self.line_by(line, COMMAND_WITHIN).await
     }
@@ -117,17 +162,17 @@ impl Qtest {
         self.0.execute_line(line, deadline).await
     }
 
-    /// The interrupts that were asked for with `irq_intercept_in` or `irq_intercept_out`, as events `IRQ` with
+    /// Subscribes to the interrupts that `irq_intercept_in` or `irq_intercept_out` intercept: events `IRQ` with
     /// `{"raised": …, "line": …}`.
     ///
     /// # Errors
     ///
-    /// As [`Vm::events`].
+    /// As [`Handle::events`](crate::Handle::events).
     pub fn interrupts(&self) -> Result<Events, Misuse> {
         self.0.events([Wait::event("IRQ")])
     }
 
-    /// Lets go of the qtest, and is done when the connection is closed.
+    /// Disconnects from qtest, and completes when the connection is closed.
     ///
     /// # Errors
     ///

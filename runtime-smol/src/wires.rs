@@ -1,26 +1,25 @@
-//! Decides how the descriptors of one machine are watched: by the reactor of smol, which has a thread of its own and
-//! wakes tasks of any executor.
+//! Descriptors of one machine, watched by the reactor of async-io. It has its own thread, and wakes tasks of any executor.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use async_io::Async;
 use qemu_machine_core::{Channel, Machine, Moment};
 use qemu_machine_host::{Host, Watch};
-use smol::Async;
 
-/// How often one source is read before others get their turn.
-const FAIR: usize = 2;
+/// How many reads one channel gets before the next channel.
+const READS: usize = 2;
 
 /// The sources of one machine.
 #[derive(Debug, Default)]
 pub(crate) struct Wires {
     channels: Vec<(Channel, Async<Arc<OwnedFd>>)>,
     process: Option<Async<Arc<OwnedFd>>>,
-    /// The channels that were full.
+    /// The channels whose sockets were full.
     full: Vec<Channel>,
-    /// There is something to wait for that the driver does not know of yet.
+    /// Whether there is a source that the driver does not watch yet.
     changed: bool,
 }
 
@@ -54,7 +53,7 @@ impl Watch for Wires {
 }
 
 impl Wires {
-    /// Reports what became ready. Whether anything did; if not, the task is woken when something does.
+    /// Reports what became ready, and returns whether anything did. If not, the task is woken when something does.
     pub(crate) fn absorb(
         &mut self,
         context: &mut Context<'_>,
@@ -68,22 +67,22 @@ impl Wires {
             any = true;
         }
         let mut index = 0;
-        // One that is closed meanwhile moves the others up: then there is another round.
+        // A channel that is closed meanwhile moves the others up. The next round reads those that were skipped.
         while let Some(channel) = machine.channels().get(index).copied() {
             index += 1;
-            for _ in 0..FAIR {
+            for _ in 0..READS {
                 if !self.is_readable(channel, context) {
                     break;
                 }
                 any = true;
-                // When it has nothing after all, asking again registers the task.
+                // When there is nothing to read after all, the next poll of the source registers the task.
                 host.receive(channel, machine, now, self);
             }
         }
         any | self.has_room(context)
     }
 
-    /// Whether something came to wait for since this was last asked.
+    /// Returns whether a source was added since the last call.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{
     Cause, CommandError, Config, ExitStatus, Limits, Mark, Misuse, Outcome, Shutdown, SignalName, State, Vm, Wait,
     WaitError,

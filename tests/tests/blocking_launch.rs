@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{
-    Cause, Config, ExitStatus, FaultKind, HostFault, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Phase,
-    ProtocolError, Refusal, Shutdown, SignalName, Vm, Wait,
+    Cause, Config, ExitStatus, FaultKind, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Shutdown, SignalName, Vm,
+    Wait,
 };
+use qemu_machine_core::{HostFault, Phase, ProtocolError, Refusal};
 use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 use qemu_machine_tests::scripted::{GREETING, Script};
 use qemu_machine_tests::{PATIENCE, qemu};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::scope;
 use std::time::Duration;
 
-use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{Cause, Config, Shutdown, Vm};
 use qemu_machine_tests::leak_check::{bytes, leaving_nothing, send};
 use qemu_machine_tests::{PATIENCE, qemu};

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{
-    Cause, CommandError, ExitStatus, Liveness, Mark, Misuse, Progress, Shutdown, State, Vm, Wait, WaitError, json,
+    Cause, CommandError, ExitStatus, Liveness, Mark, Misuse, Shutdown, State, Vm, Wait, WaitError, json,
 };
+use qemu_machine_core::Progress;
 use qemu_machine_tests::PATIENCE;
 use qemu_machine_tests::leak_check::{bytes, leaving_nothing};
 use qemu_machine_tests::scripted::Script;

@@ -4,8 +4,8 @@ use std::sync::mpsc::channel;
 use std::thread::spawn;
 use std::time::Duration;
 
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryStatus};
-use qemu_machine_blocking::lifecycle::Rung;
 use qemu_machine_blocking::{
     Cause, Command, CommandError, Config, FOREVER, Found, Mark, Misuse, OutOfBand, Shutdown, State, Value, Vm, Wait,
     WaitError, WithRawReply, json,

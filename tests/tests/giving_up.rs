@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use qemu_machine_blocking::procedure::{ExecuteAndWait, ProcedureError};
 use qemu_machine_blocking::{
-    Cause, CommandError, Deadline, FOREVER, Found, Mark, Progress, Rung, Shutdown, Vm, Wait, WaitError, until,
+    Cause, CommandError, Deadline, FOREVER, Found, Mark, Rung, Shutdown, Vm, Wait, WaitError, until,
 };
+use qemu_machine_core::Progress;
 use qemu_machine_tests::scripted::Script;
 use qemu_machine_tests::{PATIENCE, bounded};
 

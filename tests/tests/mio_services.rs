@@ -13,8 +13,8 @@ fn one_that_was_dropped_is_not_in_the_way_of_the_next() {
         let mut vms = vec![launch(config, &mut event_loop)];
         event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
         for number in 0..10 {
-            let port = vms[0].port(Service::GuestAgent).unwrap();
-            assert_eq!(vms[0].port(Service::GuestAgent), Err(Misuse::ServiceInUse(Service::GuestAgent)));
+            let port = vms[0].service(Service::GuestAgent).unwrap();
+            assert_eq!(vms[0].service(Service::GuestAgent), Err(Misuse::ServiceInUse(Service::GuestAgent)));
             vms.push(launch(port, &mut event_loop));
             // There is no agent in this guest; but the connection is open, and the question is on its way.
             let state = vms[1].machine().state();

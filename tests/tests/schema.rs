@@ -1,8 +1,8 @@
 //! Proves that what the schema of the real QEMU says is what the real QEMU does.
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryJobs, QuerySchema, QueryStatus};
-use qemu_machine_blocking::schema::Kind;
 use qemu_machine_blocking::{CommandError, Config, OutOfBand, Schema, Vm, json};
+use qemu_machine_core::schema::Kind;
 use qemu_machine_tests::{bounded, qemu};
 
 fn with_schema(test: impl FnOnce(&Vm, &Schema) + Send + 'static) {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::spawn;
 use std::time::Duration;
 
-use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{Cause, Config, Shutdown, Vm};
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};

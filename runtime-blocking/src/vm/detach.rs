@@ -1,17 +1,17 @@
-//! Decides what a machine that is kept looks like to a caller that may block.
+//! Detaching from a machine that outlives its parent, and resuming it, for callers that may block.
 
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Machine, Misuse, Outcome};
 
 use super::Vm;
 
 impl Vm {
-    /// Goes on with a machine that was launched to be [kept](Config::outlive_parent), by this program before a restart
-    /// or by another: the very same process, or none. From now on it is as any machine that we are
-    /// [attached](Self::attach) to; whoever ends it also removes what was made for it.
+    /// Resumes a machine that [outlives its parent](Config::outlive_parent), which this program launched before a restart
+    /// or another program launched. It connects to exactly that process, or fails. From then on the machine is one that we
+    /// are [attached](Self::attach) to, except that the caller who ends it also removes what was created for it.
     ///
     /// # Errors
     ///
-    /// When it is gone, when somebody else is connected, and as [`attach`](Self::attach).
+    /// When the process is gone, when another client is connected, and as [`attach`](Self::attach).
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -32,12 +32,12 @@ impl Vm {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Leaves a machine that was launched to be [kept](Config::outlive_parent), as it is, and returns when the connection
-    /// is closed. Take its [identity](Self::identity) before.
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running, and returns when
+    /// the connection is closed. Store its [identity](crate::Handle::identity) before.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotDetachable`], and [`Misuse::NotRunning`].
+    /// [`Misuse::NotDetachable`] and [`Misuse::NotRunning`].
     pub fn detach(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::detach)
     }

@@ -1,13 +1,14 @@
-//! Decides what a procedure looks like to a caller that may block.
+//! Procedures, for callers that may block.
 
 use qemu_machine_core::Deadline;
 use qemu_machine_core::procedure::{Procedure, Run};
+use qemu_machine_host::Shared;
 
 use super::Vm;
 
 impl Vm {
-    /// Runs something that takes several commands and events, to its end: see [`procedure`](crate::procedure). One deadline
-    /// bounds all of it.
+    /// Runs a [procedure](crate::procedure), which takes several commands and events, to its end. One deadline bounds all of
+    /// it.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -17,15 +18,15 @@ impl Vm {
     /// vm.run(Unplug::device("net1"), Duration::from_secs(30))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn run<E: Procedure>(&self, procedure: E, deadline: impl Into<Deadline>) -> E::Return {
+    pub fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
         let mut run = Run::new(procedure, deadline.into());
         loop {
-            self.driver().wait_for(|machine| run.take_result(machine).then_some(()));
-            // Here speaks the caller's own code, so without the lock.
+            self.shared().wait_for(|machine| run.take_result(machine).then_some(()));
+            // This calls code of the user, so it runs without the lock.
             if let Some(output) = run.next_step() {
                 return output;
             }
-            self.ask(|machine, now| run.carry_out(machine, now));
+            self.shared().ask(|machine, now| run.carry_out(machine, now));
         }
     }
 }

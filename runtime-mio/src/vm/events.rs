@@ -1,20 +1,20 @@
-//! Decides what a subscription of events looks like to a loop.
+//! Subscriptions to events, in a loop of the caller.
 
 use qemu_machine_core::{Event, Mark, Misuse, SubscriptionId, Wait};
 
 use super::Vm;
 
 impl Vm {
-    /// Begins to queue, from a position on, every event that is one of these: a subscription of its own.
-    /// [`Notice::Queued`](crate::Notice::Queued) says that its queue, which was empty, has something; [`Wait::queued`] waits for that together
-    /// with other things, or until a deadline.
+    /// Subscribes to events, from a mark on: every event that matches the filter is queued. Each subscription has its own
+    /// queue. [`Notice::Queued`](crate::Notice::Queued) means that an empty queue got an event; [`Wait::queued`] waits for
+    /// that together with other things, or until a deadline.
     ///
-    /// When the loop is slow, the oldest are dropped beyond [`Limits::subscription`](crate::Limits::subscription) bytes, and
-    /// [counted](Self::missed_events).
+    /// A full queue drops its oldest events and [counts](Self::missed_events) them; it holds at most
+    /// [`Limits::subscription`](crate::Limits::subscription) bytes.
     ///
     /// # Errors
     ///
-    /// For what is no event, for an empty filter, and for more subscriptions at once than
+    /// [`Misuse`] for an empty filter, for a wait that is not one for events, and for more subscriptions at once than
     /// [`Limits::subscriptions`](crate::Limits::subscriptions).
     ///
     /// ```no_run
@@ -36,18 +36,18 @@ impl Vm {
         self.ask(|machine, _| machine.subscribe(from, filter))
     }
 
-    /// The oldest event in the queue of a subscription. It is given once.
+    /// Takes the oldest event from the queue of a subscription. `None` means that the queue is empty.
     pub fn next_event(&mut self, subscription: SubscriptionId) -> Option<Event> {
         self.machine.next_event(subscription)
     }
 
-    /// How many events a subscription wanted and lost, because its queue was full.
+    /// Returns how many events of a subscription were dropped because its queue was full.
     #[must_use]
     pub fn missed_events(&self, subscription: SubscriptionId) -> u64 {
         self.machine.missed_events(subscription)
     }
 
-    /// Ends a subscription. Its queue is dropped, and a wait for nothing else is over.
+    /// Ends a subscription. Its queue is dropped, and a wait for its events alone is over.
     pub fn unsubscribe(&mut self, subscription: SubscriptionId) {
         self.ask(|machine, _| machine.unsubscribe(subscription));
     }

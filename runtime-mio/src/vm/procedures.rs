@@ -1,13 +1,12 @@
-//! Decides what a procedure looks like to a loop.
+//! Procedures, in a loop of the caller.
 
 use qemu_machine_core::procedure::{Procedure, Run};
 
 use super::Vm;
 
 impl Vm {
-    /// Goes on with something that takes several commands and events, as far as it can: see [`procedure`](crate::procedure). To
-    /// be called at first, and again when the turn tells what it [awaits](Run::awaits). What it is done with is given
-    /// once.
+    /// Advances a [procedure](crate::procedure), which takes several commands and events, as far as possible. Call it once to
+    /// begin, and again when a turn returns the notice that it [awaits](Run::awaits). It returns the result once.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -27,12 +26,12 @@ impl Vm {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn advance<E: Procedure>(&mut self, run: &mut Run<E>) -> Option<E::Return> {
+    pub fn advance<P: Procedure>(&mut self, run: &mut Run<P>) -> Option<P::Return> {
         self.ask(|machine, now| run.advance(machine, now))
     }
 
-    /// Gives up what a procedure waits for. What its commands began goes on.
-    pub fn give_up<E: Procedure>(&mut self, run: &mut Run<E>) {
+    /// Disowns what a procedure waits for. What its commands began continues.
+    pub fn disown_procedure<P: Procedure>(&mut self, run: &mut Run<P>) {
         self.ask(|machine, _| run.disown(machine));
     }
 }

@@ -1,14 +1,15 @@
-//! Decides what a procedure looks like to a task.
+//! Procedures, for tasks.
 
 use qemu_machine_core::Deadline;
 use qemu_machine_core::procedure::{Procedure, Run};
+use qemu_machine_host::Shared;
 
 use super::Vm;
-use crate::driver::Shared;
+use crate::driver::SharedMachine;
 
 impl Vm {
-    /// Runs something that takes several commands and events, to its end: see [`procedure`](crate::procedure). One deadline
-    /// bounds all of it.
+    /// Runs a [procedure](crate::procedure), which takes several commands and events, to its end. One deadline bounds all of
+    /// it. When the future is dropped, the procedure stops waiting; what its commands began continues.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -20,15 +21,13 @@ impl Vm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```
-    ///
-    /// Dropped, it gives up what it waits for; what its commands began goes on.
-    pub async fn run<E: Procedure>(&self, procedure: E, deadline: impl Into<Deadline>) -> E::Return {
-        let mut underway = Underway(&self.0.0, Run::new(procedure, deadline.into()));
+    pub async fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
+        let mut running = Running(self.shared(), Run::new(procedure, deadline.into()));
         loop {
-            let Underway(shared, run) = &mut underway;
+            let Running(shared, run) = &mut running;
             let awaited = run.awaits();
-            shared.until(awaited.as_slice(), |machine| run.take_result(machine).then_some(())).await;
-            // Here speaks the caller's own code, so without the lock.
+            shared.wait_for(awaited.as_slice(), |machine| run.take_result(machine).then_some(())).await;
+            // This calls code of the user, so it runs without the lock.
             if let Some(output) = run.next_step() {
                 return output;
             }
@@ -37,10 +36,10 @@ impl Vm {
     }
 }
 
-/// Gives up what a procedure waits for when its future is gone.
-struct Underway<'a, E: Procedure>(&'a Shared, Run<E>);
+/// A procedure whose future is pending. Dropping it cancels what the procedure waits for.
+struct Running<'a, P: Procedure>(&'a SharedMachine, Run<P>);
 
-impl<E: Procedure> Drop for Underway<'_, E> {
+impl<P: Procedure> Drop for Running<'_, P> {
     fn drop(&mut self) {
         let awaited = self.1.awaits();
         self.0.ask(|machine, _| self.1.disown(machine));

@@ -137,6 +137,7 @@ impl Host {
 
 impl World {
     /// Starts an order. It is done at once or later.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver carries out each effect")]
     pub(super) fn start(&mut self, effect: Effect) {
         self.scene.tell(format!("<- {}", describe_effect(&effect)));
         if matches!(effect, Effect::Prepare(_)) && self.host.removed {
@@ -147,7 +148,13 @@ impl World {
         match effect {
             Effect::Open(channel) => self.set_ours(channel, Ours::Opening),
             Effect::Signal(Signal::Kill) => self.bounds.killed_at = Some(self.scene.now),
-            _ => {}
+            Effect::Prepare(_)
+            | Effect::Spawn(_)
+            | Effect::Close(_)
+            | Effect::Signal(Signal::Terminate)
+            | Effect::ReadLog { .. }
+            | Effect::Detach
+            | Effect::Remove => {}
         }
         let index = self.host.orders.len();
         self.host.orders.push((effect, false));

@@ -205,7 +205,7 @@ impl Row for Mio {
     }
 
     fn agent(&mut self, within: Duration) -> Result<Self, ServiceError> {
-        let config = self.with(|vm| vm.port(Service::GuestAgent))?.launch_within(within);
+        let config = self.with(|vm| vm.service(Service::GuestAgent))?.launch_within(within);
         Self::launch_in(Rc::clone(&self.turning), config).map_err(|error| ServiceError::new(Service::GuestAgent, error))
     }
 

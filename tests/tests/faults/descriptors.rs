@@ -4,7 +4,8 @@ use std::fs::{File, read_dir};
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Config, FaultKind, HostFault, LaunchError, LaunchFailure, Monitor, Vm};
+use qemu_machine_blocking::{Config, LaunchError, LaunchFailure, Monitor, Vm};
+use qemu_machine_core::{FaultKind, HostFault};
 use qemu_machine_tests::leak_check::{Scratch, descendants, leaving_nothing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

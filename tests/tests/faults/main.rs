@@ -14,7 +14,8 @@ mod steps;
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Config, HostFault, LaunchError, LaunchFailure, Outcome, Vm};
+use qemu_machine_blocking::{Config, LaunchError, LaunchFailure, Outcome, Vm};
+use qemu_machine_core::HostFault;
 use qemu_machine_tests::leak_check::bytes;
 use qemu_machine_tests::{PATIENCE, qemu};
 

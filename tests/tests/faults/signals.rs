@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use qemu_machine_blocking::lifecycle::Rung;
+use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{
-    Cause, CommandError, Deadline, ExitStatus, LaunchError, LaunchFailure, Mark, Outcome, Phase, Progress, Shutdown,
-    SignalName, Value, Vm, Wait, json,
+    Cause, CommandError, Deadline, ExitStatus, LaunchError, LaunchFailure, Mark, Outcome, Shutdown, SignalName, Value,
+    Vm, Wait, json,
 };
+use qemu_machine_core::{Phase, Progress};
 use qemu_machine_tests::leak_check::{Scratch, alone, descendants, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::fs::{CWD, Mode, mkfifoat};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use qemu_machine_blocking::{Cause, LaunchError, LaunchFailure, Phase, Shutdown, State};
+use qemu_machine_blocking::{Cause, LaunchError, LaunchFailure, Shutdown, State};
+use qemu_machine_core::Phase;
 use qemu_machine_mio::{EventLoop, Vm};
 use qemu_machine_tests::leak_check::{leaving_nothing, send, stop};
 

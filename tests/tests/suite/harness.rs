@@ -196,7 +196,7 @@ impl Harness for Vm {
     }
 
     fn mark(&mut self) -> Mark {
-        Vm::mark(self)
+        (**self).mark()
     }
 
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError> {
@@ -224,7 +224,7 @@ impl Harness for Vm {
     }
 
     fn console_write(&mut self, console: &str, text: &str) -> Result<(), Misuse> {
-        Vm::console_write(self, console, text)
+        (**self).console_write(console, text)
     }
 
     fn shutdown(&mut self, how: Shutdown) -> Result<Outcome, Misuse> {
@@ -240,14 +240,14 @@ impl Harness for Vm {
     }
 
     fn state(&mut self) -> State {
-        Vm::state(self)
+        (**self).state()
     }
 
     fn pid(&mut self) -> Option<u32> {
-        Vm::pid(self)
+        (**self).pid()
     }
 
     fn counters(&mut self) -> Counters {
-        Vm::counters(self)
+        (**self).counters()
     }
 }

@@ -28,7 +28,7 @@ pub(crate) trait Hosted: Harness {
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn identity(&mut self) -> Result<Identity, IdentityError>;
     fn detach(&mut self) -> Result<Outcome, Misuse>;
-    fn port(&mut self, port: Service) -> Result<Config, Misuse>;
+    fn service(&mut self, service: Service) -> Result<Config, Misuse>;
     /// A line to qtest, on a machine that speaks with one.
     fn line(&mut self, line: &str) -> Result<String, CommandError>;
     fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse>;
@@ -77,15 +77,15 @@ impl Hosted for Vm {
     }
 
     fn identity(&mut self) -> Result<Identity, IdentityError> {
-        Vm::identity(self)
+        (**self).identity()
     }
 
     fn detach(&mut self) -> Result<Outcome, Misuse> {
         Vm::detach(self)
     }
 
-    fn port(&mut self, port: Service) -> Result<Config, Misuse> {
-        Vm::port(self, port)
+    fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        (**self).service(service)
     }
 
     fn line(&mut self, line: &str) -> Result<String, CommandError> {
@@ -93,27 +93,27 @@ impl Hosted for Vm {
     }
 
     fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse> {
-        Vm::console(self, name, from)
+        (**self).console(name, from)
     }
 
     fn log(&mut self, limit: usize) -> Vec<u8> {
-        Vm::log(self, limit).expect("the log can be read")
+        (**self).log(limit).expect("the log can be read")
     }
 
     fn log_path(&mut self) -> Option<PathBuf> {
-        Vm::log_path(self)
+        (**self).log_path()
     }
 
     fn directory(&mut self) -> Option<PathBuf> {
-        Vm::directory(self)
+        (**self).directory()
     }
 
     fn monitor_address(&mut self) -> Option<Address> {
-        Vm::monitor_address(self)
+        (**self).monitor_address()
     }
 
     fn command_line(&mut self) -> CommandLine {
-        Vm::command_line(self)
+        (**self).command_line()
     }
 }
 
@@ -152,8 +152,8 @@ impl<E: Executor> Hosted for Smol<E> {
         E::insist(|| self.vm.detach())
     }
 
-    fn port(&mut self, port: Service) -> Result<Config, Misuse> {
-        self.vm.port(port)
+    fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        self.vm.service(service)
     }
 
     fn line(&mut self, line: &str) -> Result<String, CommandError> {
@@ -227,8 +227,8 @@ impl Hosted for Mio {
         Ok(self.end())
     }
 
-    fn port(&mut self, port: Service) -> Result<Config, Misuse> {
-        self.vm.port(port)
+    fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        self.vm.service(service)
     }
 
     fn line(&mut self, line: &str) -> Result<String, CommandError> {

@@ -20,7 +20,7 @@ fn still() -> Config {
 }
 
 fn qtest<H: Hosted>(machine: &mut H) -> H {
-    H::launch(machine.port(Service::Qtest).expect("it has one")).expect("the qtest is there")
+    H::launch(machine.service(Service::Qtest).expect("it has one")).expect("the qtest is there")
 }
 
 fn row_15_consoles_on_serial_ports_and_on_devices<H: Hosted>() {
@@ -135,11 +135,11 @@ fn row_38_the_device_qtest_reads_and_writes<H: Hosted>() {
     assert_eq!(qtest.line("two\nlines"), Err(Misuse::QtestLine.into()));
     assert_eq!(qtest.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.line("readl 0"), Err(Misuse::WrongDialect.into()));
-    assert_eq!(machine.port(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it is given away once");
+    assert_eq!(machine.service(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it is given away once");
     qtest.disconnect().expect("it is not ours");
     machine.execute("query-status", LONG).expect("the machine runs on");
     machine.kill().expect("it was launched");
-    assert_eq!(machine.port(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it went with the machine");
+    assert_eq!(machine.service(Service::Qtest), Err(Misuse::NoService(Service::Qtest)), "it went with the machine");
 }
 
 fn row_38_interrupts_come_as_events<H: Hosted>() {

@@ -92,7 +92,7 @@ fn row_13_no_machine_gets_the_descriptor_of_another() {
 
 fn sees_its_own(scratch: &Path, name: &str) {
     let path = made(scratch, name);
-    let vm = <Vm as Harness>::launch(empty().add_fd(descriptor(open(&path)), 1, name)).expect("it starts");
+    let mut vm = <Vm as Harness>::launch(empty().add_fd(descriptor(open(&path)), 1, name)).expect("it starts");
     let links = links(vm.pid().expect("it lives"));
     let files: Vec<_> = links.iter().filter(|link| link.starts_with(&*scratch.to_string_lossy())).collect();
     assert_eq!(files, [&*path.to_string_lossy()]);

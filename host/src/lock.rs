@@ -1,0 +1,18 @@
+//! Locks of machines, where a panic of one caller does not lock out the others.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// Locks a machine, also after a panic: a caller that panicked while it held the lock left the machine as valid as before
+/// its call.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks a machine, as [`lock`], without waiting. `None` means that another thread holds the lock.
+pub fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}

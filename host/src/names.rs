@@ -1,0 +1,14 @@
+//! Names that every runtime re-exports: those that its users meet. Everything else of the core is under `core`.
+
+pub use qemu_machine_core::{
+    Address, Cause, Command, CommandError, Config, Deadline, Event, ExitStatus, FOREVER, FaultKind, Found, Hit,
+    Identity, LaunchError, LaunchFailure, Limits, Liveness, Mark, Misuse, Monitor, OutOfBand, Outcome, Peer, Rung,
+    Schema, Service, ServiceError, Shutdown, SignalName, State, Value, Wait, WaitError, WithRawReply, commands, json,
+    procedure, record,
+};
+
+pub use crate::clock::until;
+pub use crate::play::play;
+#[cfg(feature = "qapi")]
+pub use crate::qapi::{self, Qapi};
+pub use crate::shared_fd::descriptor;

@@ -1,0 +1,157 @@
+//! Processes on Linux, watched and reaped by pidfd. The one file of the project with `unsafe` in it.
+
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use qemu_machine_core::{ExitStatus, Signal};
+use rustix::fs::{Mode, OFlags, RawDir, open};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{
+    Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpid, getppid, kill_process, kill_process_group,
+    pidfd_open, pidfd_send_signal, set_parent_process_death_signal, waitid,
+};
+
+use crate::signal_name::signal_name;
+use crate::sys::{ChildProcess, ProcessSpec};
+
+/// A child process and its pidfd.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: Pid,
+    descriptor: Arc<OwnedFd>,
+    /// Whether it leads a process group.
+    leads: bool,
+}
+
+pub(super) fn start(spec: ProcessSpec) -> io::Result<Process> {
+    let mut arguments = spec.arguments.into_iter().map(OsString::from_vec);
+    let mut command = Command::new(arguments.next().unwrap_or_default());
+    command.args(arguments).stdin(Stdio::null());
+    if !spec.share_terminal {
+        command.process_group(0);
+    }
+    if let Some(log) = spec.log {
+        command.stdout(log.try_clone()?).stderr(log);
+    }
+    set_up_inheritance(&mut command, spec.inherited, spec.outlives);
+    let child = command.spawn()?;
+    // The process is our child and not reaped, so its id was not given to another.
+    let pid = Pid::from_child(&child);
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(descriptor) => Ok(Process { pid, descriptor: Arc::new(descriptor), leads: !spec.share_terminal }),
+        Err(error) => {
+            kill_process(pid, OsSignal::KILL)?;
+            waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
+            Err(error.into())
+        }
+    }
+}
+
+/// Makes the process inherit these descriptors and no others, and end when we end, unless it is to outlive us.
+#[allow(unsafe_code, reason = "a hook between fork and exec has no safe form; see SAFETY")]
+fn set_up_inheritance(command: &mut Command, inherited: Vec<OwnedFd>, outlives: bool) {
+    let parent = getpid();
+    let hook = move || {
+        if !outlives {
+            set_parent_process_death_signal(Some(OsSignal::KILL))?;
+        }
+        if !outlives && getppid() != Some(parent) {
+            // We ended before the signal was set, so nothing would end the process.
+            return Err(Errno::SRCH.into());
+        }
+        close_others();
+        inherited.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?))
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes system calls directly
+    // (prctl, getppid, openat, getdents64, fcntl, close) and iterates over a vector that was filled before the fork
+    // and over a buffer on its stack; it takes no lock and allocates nothing, also not in its errors, which are bare
+    // numbers.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Marks every other descriptor to be closed at exec, so that the process does not keep open what another part of the
+/// program left inheritable: a pipe whose reader waits for the end, say. Without `/proc`, or without a free descriptor to
+/// read it, they are inherited.
+#[allow(unsafe_code, reason = "descriptors of others are known by their numbers alone; see SAFETY")]
+fn close_others() {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = open(c"/proc/self/fd", flags, Mode::empty()) else { return };
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let number = entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: between fork and exec there is one thread, so what was listed just now is open, and the borrow
+            // ends with the line below.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+            // It fails only for a descriptor that is not open.
+            let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
+        }
+    }
+}
+
+impl Process {
+    /// Returns whether the process has ended. An error means that it is not our child any more.
+    fn has_ended(&self) -> io::Result<bool> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::PidFd(self.descriptor.as_fd()), look)?.is_some())
+    }
+}
+
+impl ChildProcess for Process {
+    fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.descriptor
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let signal = match signal {
+            Signal::Terminate => OsSignal::TERM,
+            Signal::Kill => OsSignal::KILL,
+        };
+        match self.has_ended() {
+            // The id of the group is that of our child, and is not given to another before the child is reaped.
+            Ok(_) if self.leads => Ok(kill_process_group(self.pid, signal)?),
+            Ok(_) => Ok(pidfd_send_signal(&self.descriptor, signal)?),
+            // Another part of the program reaped it, so the id may belong to another process by now.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn reap(&self) -> Option<ExitStatus> {
+        match self.has_ended() {
+            Ok(true) => {}
+            Ok(false) => return None,
+            // Another part of the program waits for all children, or SIGCHLD is ignored (waitid(2), ECHILD).
+            Err(_) => return Some(ExitStatus::Unknown),
+        }
+        if self.leads {
+            // Before reaping, which frees the id. The group may be empty.
+            let _ = kill_process_group(self.pid, OsSignal::KILL);
+        }
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let Ok(Some(status)) = waitid(WaitId::PidFd(self.descriptor.as_fd()), ended) else {
+            return Some(ExitStatus::Unknown);
+        };
+        Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, Some(number)) => {
+                ExitStatus::Signal { number, name: signal_name(number), core_dumped: status.dumped() }
+            }
+            (None, None) => ExitStatus::Unknown,
+        })
+    }
+
+    fn without_group(&self) -> Self {
+        Self { pid: self.pid, descriptor: Arc::clone(&self.descriptor), leads: false }
+    }
+}

@@ -1,0 +1,36 @@
+//! Shared machine as its handles see it: [`qemu_machine_host::Shared`] on top of the driver.
+
+use qemu_machine_core::{Machine, Moment};
+use qemu_machine_host::{Host, Shared};
+
+use crate::driver::SharedMachine;
+use crate::events::Events;
+
+impl Shared for SharedMachine {
+    type Events = Events;
+
+    fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+        let mut turn = self.lock();
+        let now = turn.clock.now();
+        let answer = ask(&mut turn.machine, now);
+        self.serve(&mut turn, now);
+        self.leave(turn);
+        answer
+    }
+
+    fn with_machine<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
+        act(&mut self.lock().machine)
+    }
+
+    fn peek<T>(&self, look: impl FnOnce(&Machine) -> T) -> Option<T> {
+        self.try_lock().map(|turn| look(&turn.machine))
+    }
+
+    fn with_host<T>(&self, act: impl FnOnce(&mut Host) -> T) -> T {
+        act(&mut self.lock().host)
+    }
+
+    fn end(&self) {
+        self.abandon();
+    }
+}

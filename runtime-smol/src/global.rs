@@ -1,0 +1,127 @@
+//! Methods that spawn the driver on smol's global executor, for callers who have no executor of their own to give.
+
+use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Peer, ServiceError};
+
+use crate::driver::Driver;
+use crate::services::{Agent, Qtest};
+use crate::vm::Vm;
+
+/// Spawns a driver on smol's global executor, which has its own thread.
+fn spawn(driver: Driver) {
+    smol::spawn(driver).detach();
+}
+
+impl Vm {
+    /// Launches a machine, and completes when its monitor is ready for commands. The driver runs on smol's global executor,
+    /// which has its own thread, so everything else may be awaited on any executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`launch_with`](Self::launch_with).
+    pub async fn launch(config: Config) -> Result<Self, LaunchError> {
+        Self::launch_with(config, spawn).await
+    }
+
+    /// Attaches to a machine that another program launched, as [`attach_with`](Self::attach_with). The driver runs on smol's
+    /// global executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach_with`](Self::attach_with).
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// use qemu_machine_smol::{Address, Peer, Vm};
+    ///
+    /// let vm = Vm::attach(Peer::Dial(Address::unix("/run/vm/monitor")), Duration::from_secs(5)).await?;
+    /// println!("{}", vm.execute("query-name").await?);
+    /// vm.disconnect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
+        Self::attach_with(peer, deadline, spawn).await
+    }
+
+    /// Launches this machine again after its end, as [`relaunch_with`](Self::relaunch_with). The new driver runs on smol's
+    /// global executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`relaunch_with`](Self::relaunch_with).
+    pub async fn relaunch(&self) -> Result<(), LaunchError> {
+        self.relaunch_with(spawn).await
+    }
+
+    /// Resumes a machine that [outlives its parent](Config::outlive_parent), as [`resume_with`](Self::resume_with). The
+    /// driver runs on smol's global executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume_with`](Self::resume_with).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use qemu_machine_smol::{Config, Identity, Vm};
+    ///
+    /// # smol::block_on(async {
+    /// let vm = Vm::launch(Config::new("qemu-system-x86_64").outlive_parent()).await?;
+    /// let stored = serde_json::to_string(&vm.identity()?)?;
+    /// vm.detach().await?;
+    ///
+    /// // Later, in another process:
+    /// let identity: Identity = serde_json::from_str(&stored)?;
+    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5)).await?;
+    /// println!("{}", vm.execute("query-status").await?["status"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {
+        Self::resume_with(identity, deadline, spawn).await
+    }
+
+    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection runs on smol's
+    /// global executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`agent_with`](Self::agent_with).
+    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
+        self.agent_with(deadline, spawn).await
+    }
+
+    /// Attaches to QEMU's qtest, as [`qtest_with`](Self::qtest_with). The driver of the connection runs on smol's global
+    /// executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`qtest_with`](Self::qtest_with).
+    pub async fn qtest(&self) -> Result<Qtest, ServiceError> {
+        self.qtest_with(spawn).await
+    }
+}
+
+impl Agent {
+    /// Attaches to an agent at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's global
+    /// executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach_with`](Self::attach_with).
+    pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
+        Self::attach_with(peer, deadline, spawn).await
+    }
+}
+
+impl Qtest {
+    /// Attaches to a qtest at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's global
+    /// executor.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach_with`](Self::attach_with).
+    pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
+        Self::attach_with(peer, deadline, spawn).await
+    }
+}
