@@ -308,7 +308,7 @@ fn what_cannot_be_listened_to_is_misuse() {
     for other in [Wait::text("tty", "x"), Wait::end(), Wait::queued(one)] {
         assert_eq!(listen(vec![Wait::any_event(), other]), Err(Misuse::NotAnEvent));
     }
-    assert_eq!(Misuse::NotAnEvent.to_string(), "a subscription hears only events");
+    assert_eq!(Misuse::NotAnEvent.to_string(), "a subscription queues only events");
     assert_eq!(listen(vec![Wait::any_event()]), Ok(()), "what was refused took no place");
     assert_eq!(listen(vec![Wait::any_event()]), Err(Misuse::TooManySubscriptions(2)));
     machine.unsubscribe(one);
