@@ -88,7 +88,7 @@ impl<H: Harness> Client<'_, H> {
         self.told.note(match reply {
             Ok(Value::String(text)) if text.len() > 100 => format!("reply: a text of {} characters", text.len()),
             Ok(value) => format!("reply: {value}"),
-            Err(CommandError::Refused(refusal)) => format!("refused: {refusal}"),
+            Err(CommandError::Refused(refusal)) => format!("refused: {}: {}", refusal.class, refusal.description),
             // The words of the parser, and the bytes that it did not like.
             Err(CommandError::Broken(ProtocolError::Malformed { .. })) => "broken: not a QMP message".into(),
             Err(CommandError::Broken(error)) => format!("broken: {error}"),
