@@ -8,6 +8,7 @@ pub mod linux;
 pub mod null;
 pub mod player;
 pub mod scripted;
+pub mod sources;
 pub mod torture;
 pub mod world;
 
