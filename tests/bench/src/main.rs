@@ -12,7 +12,7 @@
 //! them, and what is told are medians, and ratios to the bare socket in the same run.
 
 mod clients;
-mod crowd;
+mod connections;
 mod decode;
 mod goals;
 mod launch;
