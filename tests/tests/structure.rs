@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::process::Command;
 
+use qemu_machine_tests::cargo::cargo;
 use qemu_machine_tests::sources::modules::{Arrow, Crate, circles};
 use qemu_machine_tests::sources::root;
 
@@ -51,12 +51,7 @@ fn forbidden(metadata: &serde_json::Value) -> Vec<String> {
 
 #[test]
 fn packages_depend_downwards_only() {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--locked", "--offline"];
-    let output = Command::new(cargo).current_dir(root()).args(arguments).output();
-    let output = output.expect("cargo runs, as it runs this test");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]).parse().expect("cargo writes JSON");
     assert_eq!(forbidden(&metadata), [""; 0]);
 }
 
