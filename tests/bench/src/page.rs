@@ -118,7 +118,7 @@ fn ratio(found: &Found, workload: Workload, mine: f64, of: fn(&Taken) -> f64) ->
 }
 
 /// Every number of one workload.
-fn table(found: &Found, workload: Workload) -> String {
+pub fn table(found: &Found, workload: Workload) -> String {
     let mut text = format!("\n## {}\n\n", workload.title());
     if workload == Workload::Size {
         text += "| client | crates | processor to build, s | stripped, KB |\n|---|---|---|---|\n";

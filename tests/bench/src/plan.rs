@@ -147,7 +147,9 @@ impl Workload {
             Self::Launch(_) => &["raw", "blocking", "mio", "smol"],
             Self::Connections(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
             Self::Decode(_) => &["serde value", "raw+serde", "core"],
-            Self::Size => &["raw+serde", "core", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
+            Self::Size => {
+                &["raw+serde", "core", "blocking", "mio", "smol", "smol without smol", "qapi", "qapi tokio", "qmp"]
+            }
         }
     }
 }
