@@ -23,9 +23,9 @@ pub(super) fn run(data: &[u8]) {
     while !tape.is_empty() {
         steps.push(Step::read(&mut tape));
     }
-    let whole = listen(dialect, limit, &steps, |bytes| vec![bytes]);
-    assert_eq!(listen(dialect, limit, &steps, |bytes| bytes.chunks(1).collect()), whole, "byte by byte");
-    assert_eq!(listen(dialect, limit, &steps, |bytes| cut(bytes, &sizes)), whole, "in pieces");
+    let whole = converse(dialect, limit, &steps, |bytes| vec![bytes]);
+    assert_eq!(converse(dialect, limit, &steps, |bytes| bytes.chunks(1).collect()), whole, "byte by byte");
+    assert_eq!(converse(dialect, limit, &steps, |bytes| cut(bytes, &sizes)), whole, "in pieces");
 }
 
 enum Step<'a> {
@@ -66,7 +66,7 @@ impl<'a> Step<'a> {
 }
 
 /// All that can be seen of a conversation.
-fn listen(
+fn converse(
     dialect: Dialect,
     limit: usize,
     steps: &[Step<'_>],
@@ -75,10 +75,10 @@ fn listen(
     let mut limits = Limits::default();
     limits.message = limit;
     let mut session = Session::new(&limits).speaking(dialect, 5);
-    let (mut now, mut facts) = (Moment::ORIGIN, Vec::new());
+    let (mut now, mut outputs) = (Moment::ORIGIN, Vec::new());
     for step in steps {
         let line;
-        let heard = match step {
+        let inputs = match step {
             Step::Opened => vec![session::Input::Opened],
             Step::Nonce(nonce) => vec![session::Input::Nonce(*nonce)],
             // Nothing has no pieces.
@@ -103,12 +103,13 @@ fn listen(
                 Vec::new()
             }
         };
-        session =
-            heard.into_iter().fold(session, |session, heard| session.step(now, heard, &mut |fact| facts.push(fact)));
+        session = inputs
+            .into_iter()
+            .fold(session, |session, inputs| session.step(now, inputs, &mut |output| outputs.push(output)));
         assert!(session.is_ready() <= session.is_open() && session.in_flight() <= session.commands());
     }
     let seen = (session.counters(), session.commands(), session.in_flight(), session.is_ready(), session.deadline());
-    (facts, session.outgoing().to_vec(), format!("{seen:?}"))
+    (outputs, session.outgoing().to_vec(), format!("{seen:?}"))
 }
 
 /// What a guest agent says to the last number that it was asked for.
