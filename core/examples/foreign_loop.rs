@@ -23,7 +23,7 @@ use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open};
 #[derive(Default)]
 struct World {
     monitor: Option<UnixStream>,
-    theirs: Option<UnixStream>,
+    foreign: Option<UnixStream>,
     child: Option<(Child, OwnedFd)>,
 }
 
@@ -73,18 +73,18 @@ impl World {
     fn obey(&mut self, effect: Effect) -> Result<Input<'static>, Box<dyn Error>> {
         Ok(match effect {
             Effect::Prepare(_) => {
-                let (ours, theirs) = UnixStream::pair()?;
+                let (ours, foreign) = UnixStream::pair()?;
                 ours.set_nonblocking(true)?;
-                fcntl_setfd(&theirs, FdFlags::empty())?;
-                let descriptors = vec![(Inherited::Channel(Channel::Monitor), theirs.as_raw_fd())];
-                (self.monitor, self.theirs) = (Some(ours), Some(theirs));
+                fcntl_setfd(&foreign, FdFlags::empty())?;
+                let descriptors = vec![(Inherited::Channel(Channel::Monitor), foreign.as_raw_fd())];
+                (self.monitor, self.foreign) = (Some(ours), Some(foreign));
                 Input::Prepared(Prepared { descriptors, ..Prepared::default() })
             }
             Effect::Spawn(spawn) => {
                 let line = spawn.arguments.into_iter().map(String::from_utf8).collect::<Result<Vec<_>, _>>()?;
                 let child = Command::new(&line[0]).args(&line[1..]).stdin(Stdio::null()).spawn()?;
-                // Ours must be the only end that is left of theirs, or its end is never seen.
-                self.theirs = None;
+                // Ours must be the only end that is left of foreign, or its end is never seen.
+                self.foreign = None;
                 let (pid, ended) = (child.id(), pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
                 self.child = Some((child, ended));
                 Input::Spawned { pid }

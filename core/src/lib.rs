@@ -117,6 +117,8 @@
 //! - Errors are sorted by whose fault they are: the caller's ([`Misuse`]), QEMU's decision ([`Refusal`]), a peer that
 //!   breaks the protocol ([`ProtocolError`]), the host's ([`HostFault`]).
 //!
+//! Each promise has a number, and tests that are named after it: `tests/promises.md` in the repository lists them.
+//!
 //! # Features
 //!
 //! None. The crate needs an allocator and nothing else.

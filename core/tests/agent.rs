@@ -154,12 +154,12 @@ fn g20_the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
 }
 
 #[test]
-fn a_command_that_was_disowned_is_one_that_was_given_up() {
+fn a_disowned_command_is_answered_to_nobody() {
     let mut rig = ready();
     let [on_the_wire, waiting, wanted] = ["a", "b", "c"].map(|name| rig.issue(name));
     assert_eq!(sent(&mut rig), r#"{"execute":"a","id":0}"#);
-    for given_up in [&waiting, &on_the_wire] {
-        rig.vm.disown(given_up.id());
+    for disowned in [&waiting, &on_the_wire] {
+        rig.vm.disown(disowned.id());
     }
     assert_eq!(sent(&mut rig), ask(2));
     hears(&mut rig, "{\"return\": \"late\", \"id\": 0}\n");

@@ -50,7 +50,7 @@ fn refused(peer: Peer, kind: FaultKind) -> (LaunchFailure, HostFault) {
 }
 
 #[test]
-fn a_run_from_the_dialling_to_letting_go() {
+fn a_run_from_the_connection_to_the_disconnect() {
     let mut rig = Rig::launched(attached());
     assert_eq!((rig.vm.state(), rig.vm.is_attached()), (State::Launching(Phase::Greeting), true));
     assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Launch(Phase::Greeting))));
@@ -106,7 +106,7 @@ fn the_ladder_has_no_signals() {
 }
 
 #[test]
-fn a_quit_that_is_refused_lets_go_at_once() {
+fn a_quit_that_is_refused_disconnects_at_once() {
     let mut rig = Rig::ready(attached());
     rig.shutdown(Shutdown::default());
     rig.refuses(1);
@@ -186,7 +186,7 @@ fn phases() -> [(Phase, Rig); 4] {
 }
 
 #[test]
-fn a_launch_can_be_given_up_in_every_phase() {
+fn a_launch_can_be_cancelled_in_every_phase() {
     type End = fn(&mut Rig);
     let ends: [End; 3] = [
         |rig| rig.vm.disconnect(rig.now).expect("it was launched"),
@@ -274,14 +274,14 @@ fn why_nobody_answers_is_told_apart() {
 
 /// Who speaks with somebody else is silent to us: that is not slowness.
 #[test]
-fn a_crowded_monitor_that_does_not_greet_is_busy() {
-    for (is_crowded, greets, expected) in [
+fn a_monitor_with_another_client_that_does_not_greet_is_busy() {
+    for (is_busy, greets, expected) in [
         (true, false, LaunchFailure::Busy),
         (false, false, LaunchFailure::TimedOut(Phase::Greeting)),
         (true, true, LaunchFailure::TimedOut(Phase::Negotiating)),
     ] {
         let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
-        if is_crowded {
+        if is_busy {
             rig.handle(Input::PeerBusy(MONITOR));
         }
         rig.handle(Input::Opened(MONITOR));
@@ -300,7 +300,7 @@ fn a_crowded_monitor_that_does_not_greet_is_busy() {
 
 /// Others who were there first and went are no obstacle.
 #[test]
-fn a_crowded_monitor_that_greets_in_time_is_ours() {
+fn a_monitor_with_another_client_that_greets_in_time_is_attached() {
     let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
     rig.handle(Input::PeerBusy(MONITOR));
     rig.handle(Input::Opened(MONITOR));
@@ -323,17 +323,17 @@ fn a_handshake_that_fails_is_hung_up_on() {
 }
 
 #[test]
-fn only_what_is_ours_is_killed_and_only_the_others_are_let_go() {
-    let mut theirs = Rig::new(attached());
-    assert_eq!(theirs.vm.disconnect(theirs.now), Err(Misuse::NotLaunched));
-    assert_eq!(theirs.vm.shutdown(theirs.now, Shutdown::default()), Err(Misuse::NotLaunched));
-    theirs.launch();
-    theirs.negotiate(GREETING);
-    assert_eq!(theirs.vm.kill(theirs.now), Err(Misuse::NotOurs));
+fn only_our_process_is_killed_and_only_foreign_ones_are_disconnected() {
+    let mut foreign = Rig::new(attached());
+    assert_eq!(foreign.vm.disconnect(foreign.now), Err(Misuse::NotLaunched));
+    assert_eq!(foreign.vm.shutdown(foreign.now, Shutdown::default()), Err(Misuse::NotLaunched));
+    foreign.launch();
+    foreign.negotiate(GREETING);
+    assert_eq!(foreign.vm.kill(foreign.now), Err(Misuse::NotOurs));
     let mut ours = Rig::ready(config());
     assert!(!ours.vm.is_attached());
     assert_eq!(ours.vm.disconnect(ours.now), Err(Misuse::Ours));
-    for rig in [&mut theirs, &mut ours] {
+    for rig in [&mut foreign, &mut ours] {
         rig.take_effects();
         rig.serve();
         assert_eq!((rig.vm.state(), rig.take_effects()), (State::Running, vec![]), "a refusal does nothing");
@@ -352,16 +352,16 @@ fn abandoned_is_what_is_ours_and_what_is_not() {
     ours.serve();
     assert_eq!(ours.signals(), [qemu_machine_core::Signal::Kill]);
     assert_eq!(ours.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
-    let mut theirs = Rig::ready(attached());
-    theirs.shutdown(Shutdown::default());
-    theirs.vm.abandon(theirs.now);
-    theirs.serve();
-    assert_eq!((theirs.outcome().cause, theirs.outcome().rungs), (Cause::Disconnected, vec![Rung::Quit]));
-    theirs.take_effects();
-    theirs.vm.abandon(theirs.now);
-    assert_eq!(theirs.vm.disconnect(theirs.now), Ok(()), "it is let go already");
-    theirs.serve();
-    assert_eq!((theirs.vm.state(), theirs.effects.len()), (State::Ended, 0));
+    let mut foreign = Rig::ready(attached());
+    foreign.shutdown(Shutdown::default());
+    foreign.vm.abandon(foreign.now);
+    foreign.serve();
+    assert_eq!((foreign.outcome().cause, foreign.outcome().rungs), (Cause::Disconnected, vec![Rung::Quit]));
+    foreign.take_effects();
+    foreign.vm.abandon(foreign.now);
+    assert_eq!(foreign.vm.disconnect(foreign.now), Ok(()), "it is let go already");
+    foreign.serve();
+    assert_eq!((foreign.vm.state(), foreign.effects.len()), (State::Ended, 0));
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn an_error_of_attaching_reads_as_one() {
 
 /// The end of the connection is the end of all that was asked over it; nothing waits for news that cannot come.
 #[test]
-fn whoever_waits_is_answered_when_it_is_let_go() {
+fn callers_that_wait_are_answered_at_a_disconnect() {
     let mut rig = Rig::ready(attached());
     let (sent, mark) = (rig.issue("a"), rig.vm.mark());
     let end = rig.wait(&mark, [Wait::end()]);
@@ -428,7 +428,7 @@ fn the_next_run_dials_again_and_has_forgotten_the_last() {
 
 /// It has no process of which news could come.
 #[test]
-fn news_of_a_process_are_not_of_ours() {
+fn inputs_about_a_process_are_ignored_without_one() {
     let mut rig = Rig::ready(attached());
     let before = rig.vm.clone();
     rig.handle(Input::Spawned { pid: 7 });

@@ -66,8 +66,8 @@ fn what_is_due_next_is_shown() {
 #[test]
 fn what_nobody_waited_for_is_counted_where_there_was_any() {
     let mut rig = Rig::ready(config());
-    let given_up = rig.issue_many(1).0;
-    rig.vm.disown(given_up[0].id());
+    let disowned = rig.issue_many(1).0;
+    rig.vm.disown(disowned[0].id());
     rig.replies(1);
     rig.replies(1);
     rig.replies(1);

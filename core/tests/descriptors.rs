@@ -148,16 +148,16 @@ fn a_barred_command_out_of_band_is_overtaken_in_band() {
 
 /// Whether its descriptor was taken is not known before its reply came, wanted or not.
 #[test]
-fn a_descriptor_whose_command_was_given_up_is_waited_for() {
+fn a_descriptor_whose_command_was_disowned_is_waited_for() {
     type GiveUp = fn(&mut Rig, CommandId);
     let ways: [GiveUp; 2] = [|rig, id| rig.vm.disown(id), |rig, _| rig.pass(secs(3))];
-    for give_up in ways {
+    for disown in ways {
         let mut rig = Rig::ready(config());
         let (first, descriptor) = counted(1);
         let id = rig.vm.execute_with_fd(rig.now, &"a", descriptor, secs(3).into()).unwrap().id();
         assert_eq!(messages(&mut rig), ["1:a"]);
         rig.hand("b", 2);
-        give_up(&mut rig, id);
+        disown(&mut rig, id);
         assert!(is_dropped(&first));
         assert_eq!(rig.messages(), []);
         rig.replies(1);
@@ -167,7 +167,7 @@ fn a_descriptor_whose_command_was_given_up_is_waited_for() {
 
 /// It is QEMU's by right, if nobody's that is here: what is half said must be said to its end.
 #[test]
-fn what_was_given_up_before_it_was_sent_is_sent_whole() {
+fn what_was_disowned_before_it_was_sent_is_sent_whole() {
     let mut rig = Rig::ready(config());
     let (ticket, counted) = rig.hand("a", 1);
     rig.vm.disown(ticket.id());

@@ -96,13 +96,13 @@ struct World {
     qemu: Qemu,
     issued: Vec<(CommandId, Arc<u32>)>,
     /// Those that may have no answer, or another than a reply.
-    given_up: BTreeSet<CommandId>,
+    disowned: BTreeSet<CommandId>,
 }
 
 impl World {
     fn new(out_of_band: bool) -> Self {
         let rig = if out_of_band { Rig::ready_oob(config()) } else { Rig::ready(config()) };
-        Self { rig, qemu: Qemu::default(), issued: Vec::new(), given_up: BTreeSet::new() }
+        Self { rig, qemu: Qemu::default(), issued: Vec::new(), disowned: BTreeSet::new() }
     }
 
     fn apply(&mut self, step: &Step) {
@@ -115,7 +115,7 @@ impl World {
             Step::Disown(index) if !self.issued.is_empty() => {
                 let id = self.issued[index.index(self.issued.len())].0;
                 self.rig.vm.disown(id);
-                self.given_up.insert(id);
+                self.disowned.insert(id);
             }
             Step::Disown(_) => {}
             Step::Pass(seconds) => self.rig.pass(secs(*seconds)),
@@ -133,7 +133,7 @@ impl World {
         let deadline = within.map_or(FOREVER, |seconds| secs(seconds).into());
         let id = self.rig.vm.send(self.rig.now, &command, deadline).expect("a command");
         self.rig.serve();
-        self.given_up.extend(within.map(|_| id));
+        self.disowned.extend(within.map(|_| id));
         self.issued.push((id, number));
     }
 
@@ -178,9 +178,9 @@ proptest! {
         for (id, number) in &world.issued {
             prop_assert_eq!(Arc::strong_count(number), 1, "a descriptor is kept for nothing");
             let answered = world.rig.times_answered(*id);
-            prop_assert!(answered == 1 || answered == 0 && world.given_up.contains(id), "{:?}: {}", id, answered);
+            prop_assert!(answered == 1 || answered == 0 && world.disowned.contains(id), "{:?}: {}", id, answered);
             let answer = world.rig.vm.take(*id);
-            prop_assert!(world.given_up.contains(id) || answer.is_some_and(|answer| answer.is_ok()));
+            prop_assert!(world.disowned.contains(id) || answer.is_some_and(|answer| answer.is_ok()));
         }
     }
 }

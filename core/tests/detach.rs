@@ -13,13 +13,13 @@ fn identity() -> Identity {
     Identity { boot: "b".into(), pid: 7, started: 9, monitor, socket: (1, 2), directory: Some("/private".into()) }
 }
 
-fn kept() -> Rig {
+fn detachable() -> Rig {
     Rig::ready(config().outlive_parent())
 }
 
 #[test]
-fn g18_it_inherits_what_it_listens_on_and_lives_on() {
-    let rig = kept();
+fn g18_it_inherits_its_socket_and_runs_on() {
+    let rig = detachable();
     let Some(Effect::Prepare(wanted)) = rig.effects.first() else { panic!("{:?}", rig.effects) };
     assert_eq!(wanted.channels[0], (Channel::Monitor, Transport::Offer(None)));
     let Some(Effect::Spawn(spawn)) = rig.effects.get(1) else { panic!("{:?}", rig.effects) };
@@ -32,7 +32,7 @@ fn g18_it_inherits_what_it_listens_on_and_lives_on() {
 
 #[test]
 fn g18_it_is_released_before_anything_is_closed_and_never_signalled() {
-    let mut rig = kept();
+    let mut rig = detachable();
     let command = rig.issue("query-status");
     let before = rig.effects.len();
     rig.vm.detach(rig.now).expect("it runs");
@@ -61,7 +61,7 @@ fn g18_it_is_released_before_anything_is_closed_and_never_signalled() {
 }
 
 #[test]
-fn g18_what_does_not_run_or_is_not_kept_is_not_left() {
+fn g18_what_does_not_run_or_is_not_detachable_is_not_detached() {
     let mut ours = Rig::ready(config());
     assert_eq!(
         (ours.vm.detach(ours.now), ours.vm.check_detachable()),
@@ -71,20 +71,20 @@ fn g18_what_does_not_run_or_is_not_kept_is_not_left() {
     assert_eq!(idle.vm.detach(idle.now), Err(Misuse::NotRunning));
     let mut early = Rig::launched(config().outlive_parent());
     assert_eq!(early.vm.detach(early.now), Err(Misuse::NotRunning));
-    let mut ending = kept();
+    let mut ending = detachable();
     ending.vm.shutdown(ending.now, Shutdown::within(secs(9))).unwrap();
     ending.serve();
     assert_eq!(ending.vm.detach(ending.now), Err(Misuse::NotRunning));
-    let mut dead = kept();
+    let mut dead = detachable();
     dead.dies(SIGKILL);
     assert_eq!(dead.vm.detach(dead.now), Err(Misuse::NotRunning));
     assert_eq!(dead.outcome().cause, Cause::Signal { number: Some(9), sender: None });
 }
 
-/// A monitor that has hung up is no reason to end what is to be kept.
+/// A monitor that has hung up is no reason to end what is to be detachable.
 #[test]
 fn g18_it_is_left_also_without_its_monitor() {
-    let mut rig = kept();
+    let mut rig = detachable();
     rig.closes(Channel::Monitor);
     rig.vm.detach(rig.now).expect("the process runs");
     rig.serve();

@@ -108,7 +108,7 @@ fn an_agent_may_begin_with_what_is_too_large() {
 
 /// It was counted as one that nobody had asked for, and what waited behind it waited on.
 #[test]
-fn an_error_without_an_id_may_be_for_a_raw_command_that_was_given_up() {
+fn an_error_without_an_id_may_be_for_a_raw_command_that_was_disowned() {
     let mut rig = Rig::ready_oob(config());
     let raw = rig.issue_raw(r#"{"execute": "x"}"#);
     let depth = qemu_machine_core::session::Session::IN_BAND_DEPTH;

@@ -24,7 +24,7 @@ fn socket() -> Config {
 }
 
 /// The orders of a run from the end of its process on.
-fn orders_since(rig: &Rig, count: usize) -> Vec<String> {
+fn effects_since(rig: &Rig, count: usize) -> Vec<String> {
     rig.order_names().split_off(count)
 }
 
@@ -86,7 +86,7 @@ fn a_death_before_the_call_ends_the_launch_at_once() {
     let mut rig = awaited(socket());
     let before = rig.effects.len();
     rig.exits(ExitStatus::Code(1));
-    assert_eq!(orders_since(&rig, before), ["Close(Monitor)"]);
+    assert_eq!(effects_since(&rig, before), ["Close(Monitor)"]);
     assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::Exited(Phase::Connecting)));
     assert_eq!((rig.vm.state(), rig.vm.channels()), (State::Ending, &[CONSOLE][..]));
     assert_eq!(rig.vm.deadline(), Some((at(secs(2)), Why::Drain)));
@@ -95,7 +95,7 @@ fn a_death_before_the_call_ends_the_launch_at_once() {
     let outcome = rig.outcome();
     assert_eq!((outcome.cause, &*outcome.consoles[0].1), (Cause::Exit(1), "last words"));
     assert_eq!(rig.failure(), LaunchFailure::Exited(Phase::Connecting));
-    assert_eq!(orders_since(&rig, before), ["Close(Monitor)", "ReadLog", "Remove"]);
+    assert_eq!(effects_since(&rig, before), ["Close(Monitor)", "ReadLog", "Remove"]);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_slow_close_is_ordered_once_by_a_death() {
     rig.held = |effect| matches!(effect, Effect::Close(_));
     rig.exits(SIGKILL);
     rig.pass(secs(2));
-    assert_eq!(orders_since(&rig, 4), ["Close(Monitor)", "Close(Console(0))"]);
+    assert_eq!(effects_since(&rig, 4), ["Close(Monitor)", "Close(Console(0))"]);
     assert_eq!(rig.vm.deadline(), None, "the host owes both");
     rig.closes(MONITOR);
     assert_eq!(rig.vm.state(), State::Ending);
@@ -178,7 +178,7 @@ fn who_survives_sigkill_is_waited_for_no_longer() {
     rig.kill();
     rig.pass_exactly(secs(10));
     assert_eq!(rig.outcome().cause, Cause::Unkillable);
-    assert_eq!(orders_since(&rig, 5), ["Close(Monitor)", "Close(Console(0))", "ReadLog", "Remove"]);
+    assert_eq!(effects_since(&rig, 5), ["Close(Monitor)", "Close(Console(0))", "ReadLog", "Remove"]);
     let before = rig.effects.len();
     rig.exits(SIGKILL);
     assert_eq!((rig.vm.state(), rig.effects.len()), (State::Ended, before));
@@ -209,7 +209,7 @@ fn a_call_behind_the_death_changes_nothing() {
 
 /// One that had dialled may have left last words, and one that inherited its monitor as well: they are read.
 #[test]
-fn who_had_a_monitor_when_it_died_is_heard_to_the_end() {
+fn a_monitor_that_was_connected_at_the_death_is_read_to_its_end() {
     let mut inherited = awaited(config());
     let mut dialled = Rig::launched(socket());
     for rig in [&mut inherited, &mut dialled] {
@@ -226,7 +226,7 @@ fn who_had_a_monitor_when_it_died_is_heard_to_the_end() {
 
 /// The address of the previous run is not that of the next, where the port is another.
 #[test]
-fn each_run_listens_anew() {
+fn each_run_has_its_own_socket() {
     let mut rig = awaited(config().monitor(Monitor::At(tcp("127.0.0.1:0"))));
     rig.exits(SIGKILL);
     rig.closes_all();

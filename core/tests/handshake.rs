@@ -150,7 +150,7 @@ const RECORDED: &str = concat!(
 
 proptest! {
     #[test]
-    fn facts_do_not_depend_on_the_cut(sizes in prop::collection::vec(1_usize..80, 1..12)) {
+    fn outputs_do_not_depend_on_the_cut(sizes in prop::collection::vec(1_usize..80, 1..12)) {
         let (session, facts, sent) = converse([RECORDED.as_bytes()]);
         prop_assert_eq!(facts.len(), 6);
         let mut pieces = Vec::new();

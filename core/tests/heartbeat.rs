@@ -118,7 +118,7 @@ fn g22_one_question_at_a_time_serves_all() {
 
 /// QEMU answered, and was stopped then: the answer was for another half time.
 #[test]
-fn g22_what_was_felt_before_the_half_time_counts_for_nothing() {
+fn g22_a_reply_before_half_of_the_deadline_counts_for_nothing() {
     let (mut rig, [first, second]) = busy_with([4, 10]);
     rig.pass(secs(2));
     rig.replies(3);

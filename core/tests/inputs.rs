@@ -47,7 +47,7 @@ fn then(mut rig: Rig, step: impl FnOnce(&mut Rig)) -> Rig {
     rig
 }
 
-fn let_go(rig: &mut Rig) {
+fn disconnect(rig: &mut Rig) {
     rig.held = |effect| matches!(effect, Effect::Close(_));
     rig.vm.disconnect(rig.now).expect("it is not ours");
     rig.serve();
@@ -75,7 +75,7 @@ fn states() -> Vec<(&'static str, Rig)> {
         ("others, greeting", Rig::launched(attached())),
         ("others, running", Rig::ready(attached())),
         ("others, stopping", then(Rig::ready(attached()), |rig| rig.shutdown(Shutdown::default()))),
-        ("others, let go", then(Rig::ready(attached()), let_go)),
+        ("others, disconnected", then(Rig::ready(attached()), disconnect)),
         ("awaited", awaited()),
         ("awaited, killed", then(awaited(), Rig::kill)),
         ("awaited, dead", then(awaited(), |rig| rig.exits(SIGKILL))),
@@ -112,7 +112,7 @@ const WITH_CONSOLE: &[&str] = &[
     "awaited, dead",
 ];
 const OTHERS: &[&str] =
-    &["others, opening", "others, greeting", "others, running", "others, stopping", "others, let go"];
+    &["others, opening", "others, greeting", "others, running", "others, stopping", "others, disconnected"];
 /// Where the monitor is being opened.
 const OPENING: &[&str] = &["opening", "others, opening", "awaited", "awaited, killed", "awaited, dead"];
 
@@ -179,7 +179,7 @@ fn a_monitor_that_cannot_be_opened_answers_open() {
 }
 
 #[test]
-fn a_crowd_is_seen_while_a_monitor_is_opened() {
+fn another_client_is_noticed_while_a_monitor_is_opened() {
     matters_only_in(&Input::PeerBusy(Channel::Monitor), OPENING);
     matters_only_in(&Input::PeerBusy(Channel::Console(9)), &[]);
 }
@@ -237,7 +237,7 @@ fn time_that_does_not_pass_changes_nothing() {
 
 /// Doubled news in the state that they led to.
 #[test]
-fn doubled_news_change_nothing() {
+fn doubled_inputs_change_nothing() {
     let mut rig = Rig::ready(config());
     for input in [Input::Spawned { pid: 1 }, Input::Opened(Channel::Monitor), Input::Opened(Channel::Console(0))] {
         rig.handle(input);
@@ -256,7 +256,7 @@ fn step(run: &Lifecycle, input: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::
 
 /// The same for the lifecycle by itself, which anybody may drive.
 #[test]
-fn a_lifecycle_ignores_news_that_do_not_fit() {
+fn a_lifecycle_ignores_inputs_that_do_not_fit() {
     let launch = || lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
     let preparing = step(&Lifecycle::default(), launch()).0;
     let spawning = step(&preparing, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
@@ -314,8 +314,8 @@ fn a_lifecycle_ignores_news_that_do_not_fit() {
         ("removed while running", &running, lifecycle::Input::Removed),
         ("time without a deadline", &running, lifecycle::Input::TimePassed),
     ];
-    for (name, run, news) in cases {
-        if step(run, news) != (run.clone(), vec![]) {
+    for (name, run, input) in cases {
+        if step(run, input) != (run.clone(), vec![]) {
             wrong.push(name);
         }
     }
@@ -327,15 +327,15 @@ fn a_run_that_is_over_stays_over() {
     let rig = cleaning(|_| false);
     let run = rig.vm.lifecycle();
     let mut wrong = Vec::new();
-    for news in [
+    for input in [
         lifecycle::Input::QuitAccepted,
         lifecycle::Input::RungRefused,
         lifecycle::Input::LogRead,
         lifecycle::Input::Removed,
         lifecycle::Input::TimePassed,
     ] {
-        let name = format!("{news:?}");
-        if step(run, news) != (run.clone(), vec![]) {
+        let name = format!("{input:?}");
+        if step(run, input) != (run.clone(), vec![]) {
             wrong.push(name);
         }
     }

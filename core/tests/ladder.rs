@@ -169,7 +169,7 @@ fn a_signal_that_cannot_be_sent_is_in_the_outcome() {
 
 /// An end that is asked for in each phase of the launch: with which signals, and in which phase it failed.
 #[test]
-fn a_launch_can_be_given_up_in_every_phase() {
+fn a_launch_can_be_cancelled_in_every_phase() {
     type Held = fn(&Effect) -> bool;
     let preparing: Held = |effect| matches!(effect, Effect::Prepare(_));
     let spawning: Held = |effect| matches!(effect, Effect::Spawn(_));
@@ -217,7 +217,7 @@ fn a_launch_can_be_given_up_in_every_phase() {
 }
 
 #[test]
-fn a_process_that_hung_up_can_be_given_up() {
+fn a_process_that_hung_up_can_be_abandoned() {
     let mut rig = Rig::launched(config());
     rig.closes(Channel::Monitor);
     rig.pass(secs(1));

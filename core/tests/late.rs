@@ -16,13 +16,13 @@ const QUIT: &str = r#"{"execute":"quit","id":2}"#;
 #[test]
 fn a_connection_is_opened_once() {
     let greeted = format!("{GREETING}\r\n{{\"return\": {{}}, \"id\": 0}}\r\n");
-    let step = |session: Session, heard| session.step(Moment::ORIGIN, heard, &mut |_| ());
+    let step = |session: Session, received| session.step(Moment::ORIGIN, received, &mut |_| ());
     let ready = step(
         step(Session::new(&Limits::default()), session::Input::Opened),
         session::Input::Received(greeted.as_bytes()),
     );
     assert!(ready.is_ready());
-    let again = ready.clone().step(Moment::ORIGIN, session::Input::Opened, &mut |fact| panic!("{fact:?}"));
+    let again = ready.clone().step(Moment::ORIGIN, session::Input::Opened, &mut |output| panic!("{output:?}"));
     assert_eq!(again, ready);
 }
 
@@ -38,7 +38,7 @@ fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
 /// The same for a lifecycle that somebody drives by hand, with nobody before it who knows what was ordered.
 #[test]
 fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
-    let step = |run: Lifecycle, news| run.step(Moment::ORIGIN, news, &mut |_| ());
+    let step = |run: Lifecycle, input| run.step(Moment::ORIGIN, input, &mut |_| ());
     let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
     let ready = [
         launch,
@@ -101,7 +101,7 @@ fn last_words_of_a_launch_are_waited_for_so_long() {
 
 /// A driver that goes away does not wait for a process that the kernel holds.
 #[test]
-fn a_process_that_survives_its_kill_can_be_given_up() {
+fn a_process_that_survives_its_kill_can_be_abandoned() {
     let mut rig = Rig::ready(config());
     rig.vm.give_up(rig.now);
     assert_eq!(rig.vm.state(), State::Running, "it was not killed");

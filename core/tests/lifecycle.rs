@@ -180,7 +180,7 @@ fn last_words_behind_the_death_are_read() {
 
 /// Something else may hold the other end of a channel, for ever.
 #[test]
-fn channels_of_a_dead_process_are_given_up_after_two_seconds() {
+fn channels_of_a_dead_process_are_closed_after_two_seconds() {
     let mut rig = Rig::ready(config());
     rig.closes(MONITOR);
     rig.pass(secs(1));
@@ -278,7 +278,7 @@ fn a_process_that_hangs_up_and_does_not_end_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_process_that_survives_sigkill_is_given_up() {
+fn a_process_that_survives_sigkill_is_abandoned() {
     let mut rig = Rig::ready(config());
     rig.kill();
     assert_eq!(rig.vm.deadline(), Some((at(secs(10)), Why::Reap)));
@@ -306,9 +306,9 @@ fn a_process_that_survived_is_waited_for_before_the_next_run() {
 
 #[test]
 fn the_three_parts_step_by_themselves() {
-    let mut orders = Vec::new();
+    let mut effects = Vec::new();
     let now = at(secs(0));
-    let mut step = |run: Lifecycle, news| run.step(now, news, &mut |order| orders.push(order));
+    let mut step = |run: Lifecycle, input| run.step(now, input, &mut |output| effects.push(output));
     let run =
         step(Lifecycle::default(), lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
     let run = step(run, lifecycle::Input::Process(ProcessEvent::Prepared));
@@ -329,7 +329,7 @@ fn the_three_parts_step_by_themselves() {
     let before =
         [lifecycle::Output::Prepare, lifecycle::Output::Spawn, lifecycle::Output::Open, lifecycle::Output::Ready];
     let after = [lifecycle::Output::ReadLog, lifecycle::Output::Remove, lifecycle::Output::Finish];
-    assert_eq!(orders, before.into_iter().chain(rungs).chain(after).collect::<Vec<_>>());
+    assert_eq!(effects, before.into_iter().chain(rungs).chain(after).collect::<Vec<_>>());
 }
 
 #[test]

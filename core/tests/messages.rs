@@ -359,9 +359,9 @@ proptest! {
 
     #[test]
     fn no_bytes_panic_a_session(parts in prop::collection::vec(any_bytes(), 0..6), greeted in any::<bool>(), negotiated in any::<bool>()) {
-        let mut facts = 0_usize;
+        let mut outputs = 0_usize;
         let mut session = Session::new(&Limits::default());
-        let mut hear = |session: Session, heard: session::Input<'_>| session.step(Moment::ORIGIN, heard, &mut |_| facts += 1);
+        let mut hear = |session: Session, received: session::Input<'_>| session.step(Moment::ORIGIN, received, &mut |_| outputs += 1);
         session = hear(session, session::Input::Opened);
         if greeted {
             session = hear(session, session::Input::Received(format!("{GREETING}\r\n").as_bytes()));

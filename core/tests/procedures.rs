@@ -89,7 +89,7 @@ fn g08_what_a_command_causes_is_seen_before_with_and_after_its_reply() {
 }
 
 #[test]
-fn what_came_before_was_not_caused() {
+fn an_event_before_the_command_is_not_found() {
     let mut rig = Rig::ready(config());
     rig.happens("STOP");
     let mut run = Run::new(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
@@ -151,7 +151,7 @@ fn a_procedure_that_has_run_is_refused() {
 
 /// What is given up takes no room, and its late reply reaches nobody.
 #[test]
-fn what_is_given_up_leaves_nothing() {
+fn a_disowned_procedure_leaves_nothing() {
     let mut limits = Limits::default();
     (limits.commands, limits.waits) = (1, 1);
     let mut rig = Rig::ready(config().limits(limits));

@@ -151,14 +151,14 @@ fn what_is_not_one_line_is_refused() {
 proptest! {
     #[test]
     fn nothing_that_it_says_does_harm(said in vec(any::<u8>(), 0..200), cut in 0..200_usize) {
-        let whole = heard([said.as_slice()]);
+        let whole = received([said.as_slice()]);
         let (before, behind) = said.split_at(cut.min(said.len()));
-        prop_assert_eq!(heard([before, behind]), whole);
+        prop_assert_eq!(received([before, behind]), whole);
     }
 }
 
 /// What three lines are answered when this is said, in these pieces.
-fn heard<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [Option<Result<String, String>>; 3] {
+fn received<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [Option<Result<String, String>>; 3] {
     let mut rig = qtest();
     let tickets = ["a", "b", "c"].map(|text| line(&mut rig, text));
     for piece in pieces {

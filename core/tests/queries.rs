@@ -28,7 +28,7 @@ fn the_three_parts_of_a_run_can_be_read() {
 }
 
 #[test]
-fn there_is_news_until_it_is_taken() {
+fn a_notice_is_pending_until_it_is_taken() {
     let mut vm = Machine::new(config()).expect("a good configuration");
     assert!(!vm.has_news());
     vm.launch(Moment::ORIGIN).expect("a machine that can be launched");

@@ -35,7 +35,7 @@ enum Step {
     Say(usize),
     Reply(u16),
     Answer(usize),
-    News(usize),
+    Input(usize),
     Pass(u64),
     /// To the deadline that the machine names.
     PassToDeadline,
@@ -54,7 +54,7 @@ const SAID: [&str; 10] = [
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
-fn news(which: usize) -> Input<'static> {
+fn input(which: usize) -> Input<'static> {
     let all = [
         Input::Prepared(Prepared::default()),
         Input::PrepareFailed(fault("prepare")),
@@ -100,7 +100,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => (0..SAID.len()).prop_map(Step::Say),
         3 => (0_u16..12).prop_map(Step::Reply),
         10 => (0_usize..4).prop_map(Step::Answer),
-        4 => (0_usize..23).prop_map(Step::News),
+        4 => (0_usize..23).prop_map(Step::Input),
         2 => (0_u64..20).prop_map(Step::Pass),
         1 => Just(Step::PassToDeadline),
     ]
@@ -124,19 +124,19 @@ impl Way {
     }
 }
 
-/// The machine, the orders that nobody has answered yet, and what must be true of both.
+/// The machine, the effects that nobody has answered yet, and what must be true of both.
 struct World {
     way: Way,
     rig: Rig,
     open: Vec<Effect>,
-    /// How many of the orders were seen.
+    /// How many of the effects were seen.
     seen: usize,
     /// Each command that was accepted, and whether it was disowned.
     accepted: BTreeMap<CommandId, bool>,
     /// Each descriptor, with its number.
     descriptors: Vec<Arc<usize>>,
     is_stalled: bool,
-    lives: usize,
+    runs: usize,
 }
 
 impl World {
@@ -146,13 +146,13 @@ impl World {
         let mut rig = Rig::new(way.config().limits(limits));
         rig.held = |_| true;
         let (accepted, descriptors) = (BTreeMap::new(), Vec::new());
-        Self { way, rig, open: Vec::new(), seen: 0, accepted, descriptors, is_stalled: false, lives: 0 }
+        Self { way, rig, open: Vec::new(), seen: 0, accepted, descriptors, is_stalled: false, runs: 0 }
     }
 
     fn apply(&mut self, step: &Step) {
         let now = self.rig.now;
         match step {
-            Step::Launch => self.lives += usize::from(self.rig.vm.launch(now).is_ok()),
+            Step::Launch => self.runs += usize::from(self.rig.vm.launch(now).is_ok()),
             Step::Execute(seconds) => {
                 let deadline: Deadline = seconds.map_or(FOREVER, |seconds| secs(seconds).into());
                 self.accept(|vm| Some(vm.execute(now, &"query-status", deadline).ok()?.id()));
@@ -191,14 +191,14 @@ impl World {
                 self.rig.answer(&effect);
             }
             Step::Answer(_) => {}
-            Step::News(which) => self.rig.handle(news(*which)),
+            Step::Input(which) => self.rig.handle(input(*which)),
             Step::Pass(seconds) => self.pass(secs(*seconds)),
             Step::PassToDeadline => {
                 let until = self.rig.vm.deadline().map(|(until, _)| until.since(now));
                 self.pass(until.unwrap_or_default());
             }
         }
-        self.settle();
+        self.run_until_idle();
     }
 
     fn accept(&mut self, issue: impl FnOnce(&mut Machine) -> Option<CommandId>) {
@@ -242,18 +242,18 @@ impl World {
         assert!(self.rig.vm.deadline().is_none_or(|(until, _)| until > now), "{:?}", self.rig.vm.deadline());
     }
 
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         self.rig.serve();
         if !self.is_stalled {
             self.send();
         }
         self.open.extend_from_slice(&self.rig.effects[self.seen..]);
         self.seen = self.rig.effects.len();
-        self.check_orders();
+        self.check_effects();
         let ends = self.rig.notices.iter().filter(|notice| **notice == Notice::Ended).count();
         let state = self.rig.vm.state();
         let is_over = matches!(state, State::Idle | State::Ended);
-        assert_eq!(ends + usize::from(!is_over), self.lives, "one end for each run");
+        assert_eq!(ends + usize::from(!is_over), self.runs, "one end for each run");
         assert_eq!(self.rig.vm.outcome().is_some(), state == State::Ended);
         assert!(!(self.rig.vm.lifecycle().is_launched() && is_over));
         // What neither runs nor is over has a deadline, or waits for the host.
@@ -262,10 +262,10 @@ impl World {
         assert!(self.accepted.keys().all(|id| self.rig.times_answered(*id) <= 1), "answered twice");
     }
 
-    /// The orders of the present run, each at most once. Lives are told apart by `Prepare`.
-    fn check_orders(&self) {
+    /// The effects of the present run, each at most once. Lives are told apart by `Prepare`.
+    fn check_effects(&self) {
         let prepares = self.rig.effects.iter().filter(|effect| matches!(effect, Effect::Prepare(_))).count();
-        assert_eq!(prepares, self.lives);
+        assert_eq!(prepares, self.runs);
         let is_ours = |effect: &Effect| matches!(effect, Effect::Spawn(_) | Effect::Signal(_));
         assert!(self.way != Way::Attached || !self.rig.effects.iter().any(is_ours), "{:?}", self.rig.effects);
         for run in self.rig.effects.split(|effect| matches!(effect, Effect::Prepare(_))) {
@@ -285,14 +285,14 @@ impl World {
             while !self.open.is_empty() {
                 let effect = self.open.remove(0);
                 self.rig.answer(&effect);
-                self.settle();
+                self.run_until_idle();
             }
             if self.rig.vm.pid().is_some() {
                 self.rig.exits(SIGKILL);
-                self.settle();
+                self.run_until_idle();
             }
             self.rig.closes_all();
-            self.settle();
+            self.run_until_idle();
         }
     }
 }
@@ -302,7 +302,7 @@ fn ready() -> Vec<Step> {
 }
 
 proptest! {
-    /// Half of the lives are brought to readiness first: few would find the way by chance.
+    /// Half of the runs are brought to readiness first: few would find the way by chance.
     #[test]
     fn a_machine_keeps_its_promises_whatever_happens(
         way in prop::sample::select(&[Way::Inherited, Way::Dialled, Way::Attached]),

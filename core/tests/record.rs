@@ -160,7 +160,7 @@ fn of_another_version_a_record_says_so_where_it_cannot_be_read_or_replayed() {
 }
 
 #[test]
-fn the_beginning_and_the_latest_are_kept() {
+fn the_beginning_and_the_latest_are_in_the_record() {
     let mut rig = Rig::ready(limited(20_000));
     for number in 0..2_000 {
         rig.prints(format!("line {number}\n"));

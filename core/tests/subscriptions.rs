@@ -70,10 +70,10 @@ fn the_past_is_queued_from_the_mark_on() {
     let mark = rig.vm.mark();
     rig.ticks("CD");
     let id = rig.subscribe(&mark, [Wait::any_event()]);
-    assert_eq!((rig.times_heard(id), rig.vm.evicted_events(id), rig.queued(id)), (1, 0, "CD".into()));
+    assert_eq!((rig.times_queued(id), rig.vm.evicted_events(id), rig.queued(id)), (1, 0, "CD".into()));
     let now = rig.vm.mark();
     let id = rig.subscribe(&now, [Wait::any_event()]);
-    assert_eq!((rig.times_heard(id), rig.queued(id)), (0, String::new()));
+    assert_eq!((rig.times_queued(id), rig.queued(id)), (0, String::new()));
     rig.ticks("EFG");
     let id = rig.subscribe(&start, [Wait::any_event()]);
     assert_eq!((rig.vm.evicted_events(id), rig.vm.missed_events(id)), (3, 1), "of seven, four are remembered");
@@ -86,15 +86,15 @@ fn a_queue_that_was_empty_is_announced() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::event("A")]);
     rig.ticks("B");
-    assert_eq!(rig.times_heard(id), 0);
+    assert_eq!(rig.times_queued(id), 0);
     rig.ticks("AA");
-    assert_eq!(rig.times_heard(id), 1, "it had something already");
+    assert_eq!(rig.times_queued(id), 1, "it had something already");
     rig.vm.next_event(id);
     rig.ticks("A");
-    assert_eq!(rig.times_heard(id), 1, "still");
+    assert_eq!(rig.times_queued(id), 1, "still");
     assert_eq!(rig.queued(id), "AA");
     rig.ticks("A");
-    assert_eq!(rig.times_heard(id), 2);
+    assert_eq!(rig.times_queued(id), 2);
     assert!(rig.notices.ends_with(&[Notice::Event(4), Notice::Queued(id)]), "{:?}", rig.notices);
 }
 
@@ -236,7 +236,7 @@ fn the_end_ends_a_wait_for_the_next() {
 }
 
 #[test]
-fn without_a_monitor_nothing_more_is_heard() {
+fn without_a_monitor_no_event_is_queued() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     let next = rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap();
@@ -254,7 +254,7 @@ fn without_a_monitor_nothing_more_is_heard() {
 }
 
 #[test]
-fn what_is_queued_comes_before_the_news_that_the_monitor_is_gone() {
+fn what_is_queued_comes_before_the_end_of_the_monitor() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     rig.ticks("A");
@@ -297,20 +297,20 @@ fn a_subscription_that_was_ended_is_unknown() {
 }
 
 #[test]
-fn what_cannot_be_listened_to_is_misuse() {
+fn what_cannot_be_subscribed_to_is_misuse() {
     let mut few = Limits::default();
     few.subscriptions = 2;
     let mut machine = Machine::new(config().limits(few)).unwrap();
     let mark = machine.mark();
     let one = machine.subscribe(&mark, [Wait::any_event()]).unwrap();
-    let mut listen = |filter: Vec<Wait>| machine.subscribe(&mark, filter).map(drop);
-    assert_eq!(listen(vec![]), Err(Misuse::EmptyFilter));
+    let mut subscribe = |filter: Vec<Wait>| machine.subscribe(&mark, filter).map(drop);
+    assert_eq!(subscribe(vec![]), Err(Misuse::EmptyFilter));
     for other in [Wait::text("tty", "x"), Wait::end(), Wait::queued(one)] {
-        assert_eq!(listen(vec![Wait::any_event(), other]), Err(Misuse::NotAnEvent));
+        assert_eq!(subscribe(vec![Wait::any_event(), other]), Err(Misuse::NotAnEvent));
     }
     assert_eq!(Misuse::NotAnEvent.to_string(), "a subscription queues only events");
-    assert_eq!(listen(vec![Wait::any_event()]), Ok(()), "what was refused took no place");
-    assert_eq!(listen(vec![Wait::any_event()]), Err(Misuse::TooManySubscriptions(2)));
+    assert_eq!(subscribe(vec![Wait::any_event()]), Ok(()), "what was refused took no place");
+    assert_eq!(subscribe(vec![Wait::any_event()]), Err(Misuse::TooManySubscriptions(2)));
     machine.unsubscribe(one);
     assert!(machine.subscribe(&mark, [Wait::any_event()]).is_ok());
 }

@@ -3,10 +3,10 @@
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
+use crate::arguments::{Arguments, choices};
 use crate::line::OWN;
 use crate::live::Live;
-use crate::place::{Arguments, choices};
-use crate::words::{Word, cut};
+use crate::split::{Word, cut};
 
 /// How many letters a hint may have, so that the line stays one on a terminal of 80.
 const HINT: usize = 60;
@@ -96,10 +96,10 @@ fn begins(name: &str, typed: &str) -> bool {
 /// The keys that an argument may have, up to the next dot.
 fn keys(typed: &str, arguments: Arguments<'_>) -> Vec<String> {
     let path = typed.rsplit_once('.').map_or("", |(path, _)| path);
-    let Some(place) = arguments.at(path) else { return Vec::new() };
+    let Some(object) = arguments.at(path) else { return Vec::new() };
     let mut keys = Vec::new();
-    for member in place.members() {
-        let key = place.key(member.name);
+    for member in object.members() {
+        let key = object.key(member.name);
         let is_object = |shape: Shape<'_>| shape.kind() == Kind::Object;
         if !arguments.has(&key) && !choices(member.shape).all(is_object) {
             keys.push(format!("{key}="));
@@ -133,8 +133,8 @@ pub(crate) fn hint(line: &str, schema: &Schema) -> Option<String> {
 
 /// The arguments that must be there and are not; at first, those that may be as well, as far as there is room.
 fn missing(arguments: Arguments<'_>, with_optional: bool) -> Option<String> {
-    let place = arguments.root();
-    let members = place.members().into_iter().filter(|member| !arguments.has(&place.key(member.name)));
+    let object = arguments.root();
+    let members = object.members().into_iter().filter(|member| !arguments.has(&object.key(member.name)));
     let mut hint = String::new();
     for member in members.filter(|member| with_optional || !member.optional) {
         let next = shown(member);

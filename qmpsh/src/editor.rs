@@ -13,11 +13,11 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
+use crate::client::Client;
 use crate::complete::{candidates, hint};
 use crate::line::Trouble;
 use crate::live::Live;
-use crate::over::Ending;
-use crate::talk::Talk;
+use crate::prompt_end::Ending;
 
 /// How many lines are remembered: months of them, in less than a megabyte.
 const REMEMBERED: usize = 10_000;
@@ -29,7 +29,7 @@ pub(crate) struct LineEditor {
 }
 
 impl LineEditor {
-    pub(crate) fn new(talk: Arc<Talk>, ending: Ending, history: Option<PathBuf>) -> rustyline::Result<Self> {
+    pub(crate) fn new(client: Arc<Client>, ending: Ending, history: Option<PathBuf>) -> rustyline::Result<Self> {
         let config = Config::builder()
             .max_history_size(REMEMBERED)?
             .history_ignore_space(true)
@@ -37,7 +37,7 @@ impl LineEditor {
             .completion_show_all_if_ambiguous(true)
             .build();
         let mut editor = Editor::with_history(config.clone(), FileHistory::with_config(&config))?;
-        editor.set_helper(Some(Assistant { talk, ending }));
+        editor.set_helper(Some(Assistant { client, ending }));
         let mut line_editor = Self { editor, history };
         if let Some(path) = &line_editor.history {
             // There is none at first; one that cannot be read is as good as none.
@@ -76,7 +76,7 @@ fn make_directory(file: &Path) -> std::io::Result<()> {
 
 /// Helps with a line while it is typed.
 pub(crate) struct Assistant {
-    talk: Arc<Talk>,
+    client: Arc<Client>,
     ending: Ending,
 }
 
@@ -86,8 +86,8 @@ impl Completer for Assistant {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        let schema = self.talk.schema.as_ref();
-        let live = |names: Live<'_>| names.ask(&self.talk.vm);
+        let schema = self.client.schema.as_ref();
+        let live = |names: Live<'_>| names.ask(&self.client.vm);
         Ok(schema.map_or_else(|| (at, Vec::new()), |schema| candidates(&line[..at], schema, live)))
     }
 }
@@ -111,7 +111,7 @@ impl Hinter for Assistant {
     fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<Missing> {
         // The editor asks before it waits for the first key, and hears signals by then.
         self.ending.remind();
-        let schema = self.talk.schema.as_ref().filter(|_| at == line.len())?;
+        let schema = self.client.schema.as_ref().filter(|_| at == line.len())?;
         hint(line, schema).map(Missing)
     }
 }
@@ -124,7 +124,7 @@ impl Highlighter for Assistant {
 
 impl Validator for Assistant {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        let goes_on = matches!(self.talk.read(context.input()), Err(Trouble::Unfinished));
+        let goes_on = matches!(self.client.read(context.input()), Err(Trouble::Unfinished));
         Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

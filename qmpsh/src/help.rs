@@ -5,9 +5,9 @@ use std::fmt::Write;
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
+use crate::arguments::Arguments;
 use crate::complete::wanted;
-use crate::place::Arguments;
-use crate::words::Word;
+use crate::split::Word;
 
 /// What the shell understands.
 const LINES: &str = "\

@@ -3,12 +3,12 @@
 use qemu_machine_blocking::core::schema::Invalid;
 use qemu_machine_blocking::{Schema, Value};
 
-use crate::value::Given;
-use crate::words::{Unfinished, Word, cut, json_end};
+use crate::split::{Unfinished, Word, cut, json_end};
+use crate::value::Unparsed;
 
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Request {
+pub(crate) enum Instruction {
     /// Nothing: it is empty, or a remark.
     Nothing,
     /// A command, with an object of arguments.
@@ -37,7 +37,7 @@ pub(crate) enum Trouble {
 /// Words of the shell itself, which no QEMU has for a command.
 pub(crate) const OWN: [&str; 3] = ["exit", "help", "hmp"];
 
-impl Request {
+impl Instruction {
     /// Reads a line. With a schema, values become what it wants, and what QEMU would not understand is told.
     pub(crate) fn read(line: &str, schema: Option<&Schema>) -> Result<Self, Trouble> {
         let line = line.trim();
@@ -88,7 +88,7 @@ impl Request {
         if let Some(unknown) = schema.and_then(unknown) {
             return Err(unknown.into());
         }
-        let given = Given::gather(rest).map_err(Trouble::Unclear)?;
+        let given = Unparsed::gather(rest).map_err(Trouble::Unclear)?;
         let arguments = given.value(schema.and_then(|schema| schema.arguments(key)));
         if let Some(schema) = schema {
             schema.check(&(key.as_str(), &arguments))?;

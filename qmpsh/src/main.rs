@@ -2,23 +2,23 @@
 //!
 //! `qmpsh --help` tells how it is used.
 
+mod arguments;
+mod client;
 mod complete;
 mod editor;
 mod help;
 mod line;
 mod live;
 mod options;
-mod over;
-mod place;
 mod prompt;
+mod prompt_end;
 mod record;
 #[cfg(test)]
 mod sample;
 mod script;
 mod show;
-mod talk;
+mod split;
 mod value;
-mod words;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -29,10 +29,10 @@ use std::time::Duration;
 
 use qemu_machine_blocking::{Config, LaunchError, Outcome, Peer, Shutdown, Vm};
 
+use crate::client::{Client, Failure};
 use crate::options::{Call, HELP, Options, Whom, addresses};
-use crate::over::Over;
+use crate::prompt_end::PromptEnd;
 use crate::script::complain;
-use crate::talk::{Failure, Talk};
 
 /// How long a monitor may take to greet us. It takes milliseconds; longer only when somebody else is connected.
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
@@ -59,23 +59,23 @@ fn tell(text: &str) -> ExitCode {
 /// Runs the shell. What comes out is the code to exit with.
 fn run(options: &Options) -> Result<u8, Failure> {
     let vm = connect(options)?;
-    let talk = Arc::new(Talk::new(vm, options.timeout, options.hmp));
+    let client = Arc::new(Client::new(vm, options.timeout, options.hmp));
     if options.command.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let over = prompt::run(&talk, options);
-        let was_over = talk.is_over();
-        let outcome = leave(&talk.vm, &options.whom);
+        let over = prompt::run(&client, options);
+        let was_over = client.is_over();
+        let outcome = finish(&client.vm, &options.whom);
         outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over));
-        record::write(talk.vm.record(), options.record.as_deref())?;
+        record::write(client.vm.record(), options.record.as_deref())?;
         return Ok(match over? {
-            Some(Over::Signalled(signal)) => code_of(signal),
-            Some(Over::Gone) | None => 0,
+            Some(PromptEnd::Signalled(signal)) => code_of(signal),
+            Some(PromptEnd::Disconnected) | None => 0,
         });
     }
-    let signals = script::end_on_signals(&talk, options);
+    let signals = script::end_on_signals(&client, options);
     let signalled = signals.map_err(|error| Failure::Lost(format!("signals: {error}")))?;
-    let code = script::run(&talk, options);
-    leave(&talk.vm, &options.whom);
-    record::write(talk.vm.record(), options.record.as_deref())?;
+    let code = script::run(&client, options);
+    finish(&client.vm, &options.whom);
+    record::write(client.vm.record(), options.record.as_deref())?;
     // What failed because of a signal is not what it ended for.
     Ok(signalled.get().map(|signal| code_of(*signal)).or(code).unwrap_or_default())
 }
@@ -116,8 +116,8 @@ fn launch(config: Config, options: &Options) -> Result<Result<Vm, LaunchError>, 
     Ok(launched)
 }
 
-/// Ends the QEMU that we launched, and lets go of one that we did not.
-fn leave(vm: &Vm, whom: &Whom) -> Option<Outcome> {
+/// Ends the QEMU that we launched, and disconnects from one that we did not.
+fn finish(vm: &Vm, whom: &Whom) -> Option<Outcome> {
     let outcome = match whom {
         Whom::Launched(_) => vm.shutdown(Shutdown::default()),
         Whom::Monitor(_) => vm.disconnect(),

@@ -11,64 +11,64 @@ use rustyline::error::ReadlineError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::client::{Client, Failure, Reply};
 use crate::editor::LineEditor;
-use crate::line::Request;
+use crate::line::Instruction;
 use crate::options::{Options, history_file};
-use crate::over::{Ending, Over};
+use crate::prompt_end::{Ending, PromptEnd};
 use crate::show::Layout;
-use crate::talk::{Answer, Failure, Talk};
 
 /// What may happen while a command runs.
-enum News {
+enum CommandEvent {
     /// The command of this number was answered.
-    Answered(u64, Result<Answer, Failure>),
+    Answered(u64, Result<Reply, Failure>),
     /// Somebody has no patience with it.
     Interrupted,
 }
 
 struct Prompt<'a> {
-    talk: Arc<Talk>,
+    client: Arc<Client>,
     options: &'a Options,
     editor: LineEditor,
     ending: Ending,
-    news: Receiver<News>,
-    tell: Sender<News>,
+    events: Receiver<CommandEvent>,
+    sender: Sender<CommandEvent>,
     asked: u64,
 }
 
 /// Reads lines and carries them out, until the user has enough, or there is nobody to speak with.
-pub(crate) fn run(talk: &Arc<Talk>, options: &Options) -> Result<Option<Over>, Failure> {
+pub(crate) fn run(client: &Arc<Client>, options: &Options) -> Result<Option<PromptEnd>, Failure> {
     let lost = |error: ReadlineError| Failure::Lost(format!("the terminal: {error}"));
     let ending = Ending::default();
     let history = history_file(&options.history);
-    let mut editor = LineEditor::new(Arc::clone(talk), ending.clone(), history).map_err(lost)?;
-    let (tell, news) = channel();
+    let mut editor = LineEditor::new(Arc::clone(client), ending.clone(), history).map_err(lost)?;
+    let (sender, events) = channel();
     // Also where no events are to be shown: only an editor that has one looks for signals while it waits for keys.
     let printer = editor.editor.create_external_printer().ok();
-    watch_signals(&ending, tell.clone()).map_err(|error| Failure::Lost(format!("signals: {error}")))?;
-    watch_events(talk, editor.editor.create_external_printer().ok(), &ending, options.events);
-    let talk = Arc::clone(talk);
-    greet(&talk);
-    let mut prompt = Prompt { talk, options, editor, ending, news, tell, asked: 0 };
+    watch_signals(&ending, sender.clone()).map_err(|error| Failure::Lost(format!("signals: {error}")))?;
+    watch_events(client, editor.editor.create_external_printer().ok(), &ending, options.events);
+    let client = Arc::clone(client);
+    greet(&client);
+    let mut prompt = Prompt { client, options, editor, ending, events, sender, asked: 0 };
     let ended = prompt.read_lines().map_err(lost);
     drop(printer);
     ended.map(|()| prompt.ending.get())
 }
 
 /// Says whom we speak with, and how to learn more.
-fn greet(talk: &Talk) {
-    let version = talk.vm.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
-    let help = if talk.hmp { "`help` is QEMU's" } else { "TAB completes, `help` helps" };
+fn greet(client: &Client) {
+    let version = client.vm.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
+    let help = if client.hmp { "`help` is QEMU's" } else { "TAB completes, `help` helps" };
     say(&format!("QEMU {version}; {help}, Ctrl-D leaves"));
 }
 
 impl Prompt<'_> {
     fn read_lines(&mut self) -> Result<(), ReadlineError> {
-        let prompt = if self.talk.hmp { "hmp> " } else { "qmp> " };
+        let prompt = if self.client.hmp { "hmp> " } else { "qmp> " };
         while self.ending.get().is_none() {
             // What nobody waited for: late answers, and a Ctrl-C that found nothing to interrupt. While the editor waits,
             // that key is one like others.
-            self.news.try_iter().for_each(drop);
+            self.events.try_iter().for_each(drop);
             match self.editor.editor.readline(prompt) {
                 Ok(line) if self.obey(&line) => {}
                 Ok(_) | Err(ReadlineError::Eof) => break,
@@ -85,16 +85,16 @@ impl Prompt<'_> {
         if let Err(trouble) = self.editor.remember(line) {
             complain(&trouble);
         }
-        let request = match self.talk.read(line) {
-            Ok(Request::Exit) => return false,
-            Ok(Request::Nothing) => return true,
-            Ok(request) => request,
+        let instruction = match self.client.read(line) {
+            Ok(Instruction::Exit) => return false,
+            Ok(Instruction::Nothing) => return true,
+            Ok(instruction) => instruction,
             Err(trouble) => {
                 complain(&Failure::from(trouble).to_string());
                 return true;
             }
         };
-        match self.ask(request) {
+        match self.ask(instruction) {
             Some(Ok(answer)) => {
                 let columns = self.editor.editor.dimensions().map_or(80, |(columns, _)| columns);
                 let layout = self.options.layout.unwrap_or(Layout::Fitting(columns.into()));
@@ -104,23 +104,23 @@ impl Prompt<'_> {
             None if self.ending.get().is_some() => {}
             None => complain("no longer waited for; QEMU may still carry it out"),
         }
-        !self.talk.is_over()
+        !self.client.is_over()
     }
 
     /// Asks, and waits for the answer, or for Ctrl-C.
-    fn ask(&mut self, request: Request) -> Option<Result<Answer, Failure>> {
+    fn ask(&mut self, instruction: Instruction) -> Option<Result<Reply, Failure>> {
         self.asked += 1;
-        let (asked, talk, tell) = (self.asked, Arc::clone(&self.talk), self.tell.clone());
+        let (asked, client, sender) = (self.asked, Arc::clone(&self.client), self.sender.clone());
         spawn(move || {
             // Nobody takes it once the prompt is gone.
-            let _ = tell.send(News::Answered(asked, talk.ask(&request)));
+            let _ = sender.send(CommandEvent::Answered(asked, client.ask(&instruction)));
         });
         loop {
-            match self.news.recv() {
-                Ok(News::Answered(number, answer)) if number == asked => return Some(answer),
-                Ok(News::Answered(..)) => {}
+            match self.events.recv() {
+                Ok(CommandEvent::Answered(number, answer)) if number == asked => return Some(answer),
+                Ok(CommandEvent::Answered(..)) => {}
                 // The second cannot be: we hold the other end as well.
-                Ok(News::Interrupted) | Err(_) => return None,
+                Ok(CommandEvent::Interrupted) | Err(_) => return None,
             }
         }
     }
@@ -130,7 +130,7 @@ impl Prompt<'_> {
 const NOTHING: &str = "\x1b[A";
 
 /// Shows events as they come, and has the prompt end when none can come any more.
-fn watch_events(talk: &Talk, printer: Option<impl ExternalPrinter + Send + 'static>, ending: &Ending, shown: bool) {
+fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + 'static>, ending: &Ending, shown: bool) {
     let (ending, mut printer) = (ending.clone(), printer);
     let may_hold_one = shown && printer.is_some();
     let mut print = move |line: &str| {
@@ -140,7 +140,7 @@ fn watch_events(talk: &Talk, printer: Option<impl ExternalPrinter + Send + 'stat
         }
     };
     // From the beginning: a QEMU that we launched has said something before there was a prompt.
-    let events = talk.vm.events_from(&Mark::default(), [Wait::any_event()]);
+    let events = client.vm.events_from(&Mark::default(), [Wait::any_event()]);
     let Ok(mut events) = events else { return };
     spawn(move || {
         let mut missed = 0;
@@ -160,24 +160,24 @@ fn watch_events(talk: &Talk, printer: Option<impl ExternalPrinter + Send + 'stat
             // has shown the last event.
             print(NOTHING);
         }
-        ending.begin(Over::Gone);
+        ending.begin(PromptEnd::Disconnected);
     });
 }
 
 /// Hears Ctrl-C while a command runs; and signals that end us, so that the terminal is left as it was, and QEMU ended.
-fn watch_signals(ending: &Ending, tell: Sender<News>) -> io::Result<()> {
+fn watch_signals(ending: &Ending, sender: Sender<CommandEvent>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let ending = ending.clone();
     spawn(move || {
         for signal in signals.forever() {
             if signal != SIGINT {
-                ending.begin(Over::Signalled(signal));
+                ending.begin(PromptEnd::Signalled(signal));
             } else if ending.get().is_some() {
                 // It was for the editor alone.
                 continue;
             }
             // Nobody takes it once the prompt is gone.
-            let _ = tell.send(News::Interrupted);
+            let _ = sender.send(CommandEvent::Interrupted);
         }
     });
     Ok(())

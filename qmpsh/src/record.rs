@@ -7,7 +7,7 @@ use std::path::Path;
 
 use qemu_machine_blocking::record::Record;
 
-use crate::talk::Failure;
+use crate::client::Failure;
 
 /// The members and options whose texts are nobody's business: those of `set_password`, `object-add`, `-spice` and the like.
 const SECRET: [&str; 3] = ["password", "proxy-password", "data"];

@@ -9,37 +9,37 @@ use qemu_machine_blocking::Shutdown;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::line::{Request, Trouble};
+use crate::client::{Client, Failure};
+use crate::line::{Instruction, Trouble};
 use crate::options::{Options, Whom};
 use crate::show::Layout;
-use crate::talk::{Failure, Talk};
 
 /// Runs the command, or each line, until one fails; with `--keep-going` all of them. What comes out is the code of the
 /// first that failed.
-pub(crate) fn run(talk: &Talk, options: &Options) -> Option<u8> {
+pub(crate) fn run(client: &Client, options: &Options) -> Option<u8> {
     let layout = options.layout.unwrap_or(Layout::Compact);
     if !options.command.is_empty() {
-        let done = talk.read_words(&options.command).map_err(Failure::from);
-        return done.and_then(|request| obey(talk, &request, layout)).err().as_ref().map(complain);
+        let done = client.read_words(&options.command).map_err(Failure::from);
+        return done.and_then(|instruction| obey(client, &instruction, layout)).err().as_ref().map(complain);
     }
     let mut code = None;
-    let requests = Requests { talk, lines: io::stdin().lock() };
-    for request in requests {
-        let done = match request {
-            Ok(Request::Exit) => break,
-            request => request.and_then(|request| obey(talk, &request, layout)),
+    let instructions = Instructions { client, lines: io::stdin().lock() };
+    for instruction in instructions {
+        let done = match instruction {
+            Ok(Instruction::Exit) => break,
+            instruction => instruction.and_then(|instruction| obey(client, &instruction, layout)),
         };
         let Err(failure) = done else { continue };
         code = code.or(Some(complain(&failure)));
-        if !options.keep_going || talk.is_over() {
+        if !options.keep_going || client.is_over() {
             break;
         }
     }
     code
 }
 
-fn obey(talk: &Talk, request: &Request, layout: Layout) -> Result<(), Failure> {
-    let Some(shown) = talk.ask(request)?.shown(layout) else { return Ok(()) };
+fn obey(client: &Client, instruction: &Instruction, layout: Layout) -> Result<(), Failure> {
+    let Some(shown) = client.ask(instruction)?.shown(layout) else { return Ok(()) };
     let mut out = io::stdout().lock();
     let printed = writeln!(out, "{shown}").and_then(|()| out.flush());
     printed.map_err(|error| Failure::Lost(format!("cannot print the reply: {error}")))
@@ -53,23 +53,23 @@ pub(crate) fn complain(failure: &Failure) -> u8 {
 }
 
 /// What lines ask for: one line each, or several, when JSON or quotes go over several.
-struct Requests<'a, R> {
-    talk: &'a Talk,
+struct Instructions<'a, R> {
+    client: &'a Client,
     lines: R,
 }
 
-impl<R: BufRead> Iterator for Requests<'_, R> {
-    type Item = Result<Request, Failure>;
+impl<R: BufRead> Iterator for Instructions<'_, R> {
+    type Item = Result<Instruction, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut text = String::new();
         loop {
             match self.lines.read_line(&mut text) {
                 Ok(0) if text.is_empty() => return None,
-                Ok(0) => return Some(self.talk.read(&text).map_err(Failure::from)),
-                Ok(_) => match self.talk.read(&text) {
+                Ok(0) => return Some(self.client.read(&text).map_err(Failure::from)),
+                Ok(_) => match self.client.read(&text) {
                     Err(Trouble::Unfinished) => {}
-                    request => return Some(request.map_err(Failure::from)),
+                    instruction => return Some(instruction.map_err(Failure::from)),
                 },
                 Err(error) => return Some(Err(Failure::Unclear(format!("cannot read the next line: {error}")))),
             }
@@ -79,12 +79,12 @@ impl<R: BufRead> Iterator for Requests<'_, R> {
 
 /// Has a signal end the QEMU that we launched before it ends us, with all that was made for it. What comes out holds the
 /// signal, once there was one.
-pub(crate) fn end_on_signals(talk: &Talk, options: &Options) -> io::Result<Arc<OnceLock<i32>>> {
+pub(crate) fn end_on_signals(client: &Client, options: &Options) -> io::Result<Arc<OnceLock<i32>>> {
     let signalled = Arc::new(OnceLock::new());
     if let Whom::Monitor(_) = options.whom {
         return Ok(signalled);
     }
-    let (vm, mut signals) = (talk.vm.clone(), Signals::new([SIGHUP, SIGINT, SIGTERM])?);
+    let (vm, mut signals) = (client.vm.clone(), Signals::new([SIGHUP, SIGINT, SIGTERM])?);
     let first = Arc::clone(&signalled);
     spawn(move || {
         if let Some(signal) = signals.forever().next() {

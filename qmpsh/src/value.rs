@@ -4,18 +4,18 @@ use qemu_machine_blocking::Value;
 use qemu_machine_blocking::core::schema::{Kind, Shape};
 use qemu_machine_blocking::json;
 
-use crate::place::choices;
-use crate::words::{Word, Written};
+use crate::arguments::choices;
+use crate::split::{Word, Written};
 
 /// What was written for a command, by the names of its arguments.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Given {
+pub(crate) enum Unparsed {
     Text(String),
     Json(Value),
-    Members(Vec<(String, Given)>),
+    Members(Vec<(String, Unparsed)>),
 }
 
-impl Given {
+impl Unparsed {
     /// Gathers words into members: `a.b=c` is `c` for the member `b` of `a`.
     pub(crate) fn gather(words: &[Word]) -> Result<Self, String> {
         let mut all = Self::Members(Vec::new());
@@ -24,9 +24,9 @@ impl Given {
             if key.split('.').any(str::is_empty) {
                 return Err(format!("`{key}=`: a name is missing"));
             }
-            let place = key.split('.').try_fold(&mut all, Self::member);
-            match place {
-                Some(place) if *place == Self::Members(Vec::new()) => *place = Self::read(key, value)?,
+            let member = key.split('.').try_fold(&mut all, Self::member);
+            match member {
+                Some(member) if *member == Self::Members(Vec::new()) => *member = Self::read(key, value)?,
                 _ => return Err(format!("`{key}` is given twice")),
             }
         }
@@ -52,7 +52,7 @@ impl Given {
         json.map_err(|error| format!("`{key}`: no JSON: {error}; text that looks like it goes in single quotes"))
     }
 
-    /// The value for a place of this shape, as far as the schema knows it.
+    /// The value of this shape, as far as the schema knows it.
     pub(crate) fn value(&self, shape: Option<Shape<'_>>) -> Value {
         match self {
             Self::Text(text) => shape.map_or_else(|| guess(text), |shape| typed(text, shape)),
@@ -71,7 +71,7 @@ impl Given {
 }
 
 /// The object, or the list, that members make.
-fn below(given: &[(String, Given)], shape: Option<Shape<'_>>) -> Value {
+fn below(given: &[(String, Unparsed)], shape: Option<Shape<'_>>) -> Value {
     let of_kind = |kind| shape.and_then(|shape| choices(shape).find(|shape| shape.kind() == kind));
     let numbered = !given.is_empty() && (0..given.len()).all(|index| find(given, &index.to_string()).is_some());
     if let Some(list) = of_kind(Kind::Array).filter(|_| numbered) {
@@ -79,16 +79,16 @@ fn below(given: &[(String, Given)], shape: Option<Shape<'_>>) -> Value {
         return elements.map(|element| element.value(list.element())).collect();
     }
     let object = of_kind(Kind::Object);
-    let tag = object.and_then(Shape::tag).and_then(|tag| find(given, tag)).and_then(Given::text);
+    let tag = object.and_then(Shape::tag).and_then(|tag| find(given, tag)).and_then(Unparsed::text);
     let shape_of = |name: &str| object?.members_with(tag).find(|member| member.name == name).map(|member| member.shape);
     Value::Object(given.iter().map(|(name, given)| (name.clone(), given.value(shape_of(name)))).collect())
 }
 
-fn find<'a>(given: &'a [(String, Given)], name: &str) -> Option<&'a Given> {
+fn find<'a>(given: &'a [(String, Unparsed)], name: &str) -> Option<&'a Unparsed> {
     given.iter().find(|(other, _)| other == name).map(|(_, given)| given)
 }
 
-/// A text for a place of this shape. One that does not fit stays text: the check of the whole command tells what is
+/// A text for a value of this shape. One that does not fit stays text: the check of the whole command tells what is
 /// wanted there.
 fn typed(text: &str, shape: Shape<'_>) -> Value {
     // A word is itself before it is anything else: `on` for what may be `on`, `off`, `auto`. A string takes anything,
@@ -112,7 +112,7 @@ fn typed(text: &str, shape: Shape<'_>) -> Value {
     fits.unwrap_or_else(|| text.into())
 }
 
-/// A text for a place of which nothing is known: a number, `true`, `false` or `null` where it is one.
+/// A text for a value of which nothing is known: a number, `true`, `false` or `null` where it is one.
 fn guess(text: &str) -> Value {
     let value: Option<Value> = text.parse().ok();
     value.filter(|value| !value.is_string()).unwrap_or_else(|| text.into())

@@ -1,6 +1,7 @@
 //! The parts that tests share: what they run, and how they are kept from hanging and from leaving things behind.
 #![allow(clippy::exhaustive_enums, reason = "nobody depends on what proves")]
 
+pub mod cargo;
 pub mod cpio;
 pub mod guest;
 pub mod leak_check;
@@ -8,6 +9,7 @@ pub mod linux;
 pub mod null;
 pub mod player;
 pub mod scripted;
+pub mod sources;
 pub mod torture;
 pub mod world;
 

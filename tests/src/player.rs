@@ -58,8 +58,8 @@ impl Player {
                 let description = Value::from(description);
                 self.answer(&format!("\"error\": {{\"class\": \"GenericError\", \"desc\": {description}}}"))
             }
-            Action::Forget => {
-                self.unanswered.pop_front().map(drop).ok_or_else(|| io::Error::other("nothing to forget"))
+            Action::Ignore => {
+                self.unanswered.pop_front().map(drop).ok_or_else(|| io::Error::other("nothing to ignore"))
             }
             Action::Print(line) => writeln!(io::stderr(), "{line}"),
             Action::Rant(lines) => (0..lines).try_for_each(|number| {
@@ -118,14 +118,14 @@ impl Player {
     /// The next command; none at the end of the monitor. Commands come without anything between them, so a brace that
     /// completes a JSON value is the end of one.
     fn hear(&mut self) -> io::Result<Option<Value>> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         let mut byte = [0];
         loop {
             if self.monitor()?.read(&mut byte)? == 0 {
                 return Ok(None);
             }
-            heard.extend(byte);
-            let whole = if byte == *b"}" { String::from_utf8_lossy(&heard).parse::<Value>().ok() } else { None };
+            received.extend(byte);
+            let whole = if byte == *b"}" { String::from_utf8_lossy(&received).parse::<Value>().ok() } else { None };
             if let Some(command) = whole {
                 self.unanswered.push_back(command["id"].clone());
                 return Ok(Some(command));

@@ -48,7 +48,7 @@ pub enum Action {
     /// Refuses that command, in these words.
     Refuse(String),
     /// Leaves that command without an answer.
-    Forget,
+    Ignore,
     /// Writes this as a line to the standard error.
     Print(String),
     /// Writes so many lines to the standard error and to the standard output.
@@ -87,7 +87,7 @@ impl Action {
             Self::Hear => "hear".into(),
             Self::Reply(value) => format!("reply:{value}"),
             Self::Refuse(description) => format!("refuse:{description}"),
-            Self::Forget => "forget".into(),
+            Self::Ignore => "ignore".into(),
             Self::Print(line) => format!("print:{line}"),
             Self::Rant(lines) => format!("rant:{lines}"),
             Self::Rave(kilobytes) => format!("rave:{kilobytes}"),
@@ -118,7 +118,7 @@ impl Action {
             "hear" => Self::Hear,
             "reply" => Self::Reply(rest.into()),
             "refuse" => Self::Refuse(rest.into()),
-            "forget" => Self::Forget,
+            "ignore" => Self::Ignore,
             "print" => Self::Print(rest.into()),
             "rant" => Self::Rant(rest.parse().ok()?),
             "rave" => Self::Rave(rest.parse().ok()?),
@@ -247,10 +247,10 @@ impl Script {
         self.then(Action::Refuse(description.into()))
     }
 
-    /// [`Action::Forget`].
+    /// [`Action::Ignore`].
     #[must_use]
-    pub fn forget(self) -> Self {
-        self.then(Action::Forget)
+    pub fn ignore(self) -> Self {
+        self.then(Action::Ignore)
     }
 
     /// [`Action::Print`].

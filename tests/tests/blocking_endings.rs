@@ -128,7 +128,7 @@ fn g13_a_power_button_that_the_guest_ignores() {
 }
 
 #[test]
-fn row_25_a_power_button_that_is_pressed_until_the_caller_gives_up() {
+fn row_25_a_power_button_that_is_pressed_until_the_caller_kills() {
     let end = |guest: &Guest| {
         let (vm, mut presses) = (guest.vm.clone(), guest.vm.events([Wait::event("POWERDOWN")]).unwrap());
         let how = Shutdown::within(LONG).power_down(LONG).power_down_again(Duration::from_millis(1));

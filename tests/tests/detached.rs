@@ -69,7 +69,7 @@ fn g18_a_machine_that_outlives_parent_survives_the_death_of_its_program() {
 }
 
 #[test]
-fn g18_a_machine_that_is_not_kept_has_no_identity() {
+fn g18_a_machine_that_is_not_detachable_has_no_identity() {
     bounded(|| {
         let vm = Vm::launch(qemu_machine_blocking::Config::new(qemu_machine_tests::qemu()).machine("none"))
             .expect("it starts");

@@ -97,7 +97,7 @@ fn a_panic_is_told_with_what_the_kernel_says_of_it() {
 }
 
 #[test]
-fn a_command_that_hangs_is_given_up() {
+fn a_command_that_hangs_times_out() {
     let run = quietly(&["--timeout", "6"], &format!("echo hanging; {FOREVER}"));
     // A host that is very busy does not come so far.
     let what =
@@ -106,7 +106,7 @@ fn a_command_that_hangs_is_given_up() {
 }
 
 #[test]
-fn a_guest_that_does_not_come_to_its_init_is_given_up() {
+fn a_guest_that_does_not_come_to_its_init_times_out() {
     let run = quietly(&["--timeout", "1", "--qemu-arg=-S"], "true");
     run.failed(124, "the guest did not come to run the command within 1s\n");
 }

@@ -1,94 +1,40 @@
-//! Proves what the published crates promise of themselves: what they depend on, and that the core needs no std.
+//! The core without std and unsafe code, the runtimes without opinions, and the packages as they would be uploaded.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
+
+use qemu_machine_tests::cargo::cargo;
+use qemu_machine_tests::sources::{paths, read, root};
+use serde_json::Value;
 
 const BARE: &str = "x86_64-unknown-none";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+/// The published packages, by their directories.
+const PUBLISHED: [&str; 6] = ["core", "host", "runtime-blocking", "runtime-smol", "runtime-mio", "qmpsh"];
+
+/// What cargo knows of the packages of the workspace.
+fn packages() -> Vec<Value> {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let mut metadata: Value = metadata.parse().expect("cargo writes JSON");
+    let Value::Array(packages) = metadata["packages"].take() else { panic!("cargo lists the packages") };
+    packages
 }
 
-fn cargo(arguments: &[&str]) -> Output {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo).current_dir(root()).args(arguments).args(["--locked", "--offline"]).output();
-    output.expect("cargo runs, as it runs this test")
-}
+/// How many lines of code a runtime may have. The largest has 710: half of it are the verbs of its handle.
+const THIN: usize = 720;
 
-/// The names of all crates that a crate brings into the tree of its user, itself first.
-fn dependencies(package: &str) -> Vec<String> {
-    dependencies_with(package, &[])
-}
-
-fn dependencies_with(package: &str, arguments: &[&str]) -> Vec<String> {
-    let tree = ["tree", "--package", package, "--edges", "normal,build", "--prefix", "none"];
-    let output = cargo(&[&tree, arguments].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8(output.stdout).expect("the names of crates are ASCII");
-    let mut names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).map(String::from).collect();
-    names[1..].sort();
-    names.dedup();
-    names
-}
-
-fn assert_dependencies(package: &str, most: usize) {
-    let file = root().join("tests/dependencies").join(format!("{package}.txt"));
-    let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    let found = dependencies(package);
-    assert!(found.len() <= most, "{package} brings {} crates, more than the {most} it may", found.len());
-    let found = found.join("\n") + "\n";
-    assert_eq!(committed, found, "{} is not what `cargo tree` says; a change is a decision", file.display());
-}
-
-#[test]
-fn the_core_brings_only_what_is_listed() {
-    assert_dependencies("qemu-machine-core", 16);
-}
-
-#[test]
-fn the_blocking_runtime_brings_only_what_is_listed() {
-    assert_dependencies("qemu-machine-blocking", 20);
-}
-
-#[test]
-fn the_mio_runtime_brings_only_what_is_listed() {
-    assert_dependencies("qemu-machine-mio", 26);
-}
-
-/// What smol itself brings is 35 of these, of which this runtime uses async-io and the global executor.
-#[test]
-fn the_smol_runtime_brings_only_what_is_listed() {
-    assert_dependencies("qemu-machine-smol", 50);
-}
-
-/// What is told to `tracing` is told where that is asked for. The lists above are of what is there by default.
-#[test]
-fn row_36_tracing_comes_with_its_feature_and_not_without() {
-    for package in ["qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"] {
-        let default = dependencies(package);
-        assert!(!default.iter().any(|name| name.starts_with("tracing")), "{package}: {default:?}");
-        let mut brought = dependencies_with(package, &["--features", "tracing"]);
-        brought.retain(|name| !default.contains(name));
-        brought.retain(|name| name != "pin-project-lite");
-        assert_eq!(brought, ["once_cell", "tracing", "tracing-core"], "{package}");
-    }
-}
-
-/// A runtime binds; it has no room for opinions. Its host side is shared and not counted, nor is what is not code.
+/// A runtime binds; it has no room for opinions. What the runtimes share is in the host and not counted, nor are guides.
 #[test]
 fn the_runtimes_are_thin() {
     for runtime in ["runtime-blocking", "runtime-smol", "runtime-mio"] {
-        let sources = std::fs::read_dir(root().join(runtime).join("src")).expect("the runtime is there");
-        let files = sources.map(|entry| entry.expect("it can be listed").path()).filter(|path| path.is_file());
-        let code = |text: String| {
-            let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
-            text.lines().filter(is_code).count()
-        };
-        let lines: usize = files.map(|file| code(std::fs::read_to_string(file).expect("it is text"))).sum();
+        let sources = paths().into_iter().filter(|path| path.starts_with(&format!("{runtime}/src/")));
+        let files = sources.filter(|path| path.ends_with(".rs") && !path.contains("/guides/"));
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+        let lines: usize = files.map(|file| read(file).text.lines().filter(is_code).count()).sum();
         println!("{runtime}: {lines} lines of code");
-        assert!(lines <= 650, "{runtime} has {lines} lines of code");
-        let manifest = std::fs::read_to_string(root().join(runtime).join("Cargo.toml")).expect("it has a manifest");
+        assert!(lines > 100 && lines <= THIN, "{runtime} has {lines} lines of code");
+        let manifest = read(format!("{runtime}/Cargo.toml")).text;
         let (needed, _) = manifest.split_once("[dev-dependencies]").expect("its tests need the guests");
         assert!(!needed.contains("serde_json"), "{runtime} reads JSON by itself");
     }
@@ -97,12 +43,9 @@ fn the_runtimes_are_thin() {
 /// What is uploaded is what is needed to build, to read and to try: no tests, no inputs of a fuzzer, nothing forgotten.
 #[test]
 fn the_packages_hold_what_they_should() {
-    for package in ["core", "runtime-blocking", "runtime-smol", "runtime-mio"] {
-        let manifest = root().join(package).join("Cargo.toml");
-        let manifest = manifest.to_str().expect("our own path is text");
-        let output = cargo(&["package", "--list", "--allow-dirty", "--manifest-path", manifest]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let list = String::from_utf8(output.stdout).expect("our own paths are text");
+    for package in PUBLISHED {
+        let manifest = format!("{package}/Cargo.toml");
+        let list = cargo(&["package", "--list", "--allow-dirty", "--manifest-path", &manifest]);
         let (folders, files): (Vec<_>, Vec<_>) = list.lines().partition(|path| path.contains('/'));
         let mut known =
             vec!["Cargo.lock", "Cargo.toml", "Cargo.toml.orig", "LICENSE-APACHE", "LICENSE-MIT", "README.md"];
@@ -121,39 +64,59 @@ fn the_packages_hold_what_they_should() {
     }
 }
 
-/// What a registry shows of a crate, and refuses a crate without. The bounds are those of crates.io.
+/// What a registry shows of a package, and refuses a package without. The bounds are those of crates.io.
 #[test]
 fn the_packages_say_what_they_are() {
-    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let packages = metadata["packages"].as_array().expect("a list").iter();
-    let published: Vec<_> = packages.filter(|package| package["publish"].is_null()).collect();
-    assert_eq!(published.len(), 4, "the tests stay here");
+    let published: Vec<_> = packages().into_iter().filter(|package| package["publish"].is_null()).collect();
+    let directory = |package: &Value| {
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a directory");
+        manifest.file_name().and_then(|name| name.to_str()).map(String::from)
+    };
+    let mut directories: Vec<_> = published.iter().filter_map(directory).collect();
+    let mut expected = PUBLISHED;
+    directories.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(directories, expected, "the tests are not published");
     for package in published {
+        let name = package["name"].as_str().expect("a name");
         for member in ["description", "license", "repository", "readme", "rust_version"] {
-            assert!(package[member].as_str().is_some_and(|text| !text.is_empty()), "{}: {member}", package["name"]);
+            assert!(package[member].as_str().is_some_and(|text| !text.is_empty()), "{name}: {member}");
         }
+        let rust = if name == "qmpsh" { "1.95" } else { "1.85" };
+        assert_eq!(package["rust_version"], rust, "{name}");
         let keywords = package["keywords"].as_array().expect("a list");
-        let is_word = |word: &serde_json::Value| word.as_str().is_some_and(|word| (1..=20).contains(&word.len()));
-        assert!((1..=5).contains(&keywords.len()) && keywords.iter().all(is_word), "{keywords:?}");
-        assert!((1..=5).contains(&package["categories"].as_array().map_or(0, Vec::len)), "{}", package["categories"]);
-        assert_eq!(package["metadata"]["docs"]["rs"]["all-features"], true, "{}", package["name"]);
+        let is_word = |word: &Value| word.as_str().is_some_and(|word| (1..=20).contains(&word.len()));
+        assert!((1..=5).contains(&keywords.len()) && keywords.iter().all(is_word), "{name}: {keywords:?}");
+        let categories = package["categories"].as_array().expect("a list");
+        assert!((1..=5).contains(&categories.len()), "{name}: {categories:?}");
+        let targets = package["targets"].as_array().expect("a list");
+        let is_library = targets.iter().any(|target| target["kind"][0] == "lib");
+        assert_eq!(is_library, name != "qmpsh", "{name}");
+        // Docs are made of libraries.
+        assert!(!is_library || package["metadata"]["docs"]["rs"]["all-features"] == true, "{name}");
         // A dependency by its path alone is one that nobody else has.
         let dependencies = package["dependencies"].as_array().expect("a list").iter();
         let mut needed = dependencies.filter(|dependency| dependency["kind"] != "dev");
-        assert!(needed.all(|dependency| dependency["req"] != "*"), "{}", package["name"]);
+        assert!(needed.all(|dependency| dependency["req"] != "*"), "{name}");
     }
 }
 
 #[test]
 fn the_core_forbids_std_and_unsafe() {
-    let source = std::fs::read_to_string(root().join("core/src/lib.rs")).expect("the core is there");
+    let source = read("core/src/lib.rs".into()).text;
     for attribute in ["#![no_std]", "#![forbid(unsafe_code)]"] {
         assert!(source.lines().any(|line| line == attribute), "core/src/lib.rs has no line {attribute}");
     }
-    let manifest = std::fs::read_to_string(root().join("core/Cargo.toml")).expect("the core is there");
-    assert!(!manifest.contains("[features]"), "a feature could let std in");
+    let core = packages().into_iter().find(|package| package["name"] == "qemu-machine-core").expect("it is there");
+    // Another one could let std in.
+    let known = ["default", "record", "schema"];
+    let features = core["features"].as_object().expect("features have names");
+    assert!(features.keys().all(|feature| known.contains(&feature.as_str())), "{features:?}");
+    for dependency in core["dependencies"].as_array().expect("a list").iter().filter(|one| one["kind"].is_null()) {
+        assert_eq!(dependency["uses_default_features"], false, "{dependency}");
+        let features = dependency["features"].as_array().expect("a list");
+        assert!(!features.iter().any(|feature| feature == "std"), "{dependency}");
+    }
 }
 
 #[test]
@@ -169,6 +132,6 @@ fn the_core_builds_where_there_is_no_std() {
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare");
     let directory = directory.to_str().expect("the target directory is UTF-8");
-    let output = cargo(&["build", "--package", "qemu-machine-core", "--target", BARE, "--target-dir", directory]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let core = ["build", "--package", "qemu-machine-core", "--all-features"];
+    cargo(&[&core[..], &["--target", BARE, "--target-dir", directory]].concat());
 }

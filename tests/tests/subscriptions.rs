@@ -113,7 +113,7 @@ fn a_stream_keeps_the_machine_as_a_handle_does() {
 
 /// Subscriptions that are gone have no queue, or the next would be one too many.
 #[test]
-fn a_dropped_subscription_listens_no_more() {
+fn a_dropped_subscription_receives_nothing_more() {
     let mut limits = Limits::default();
     limits.subscriptions = 1;
     bounded(move || {
@@ -215,7 +215,7 @@ fn a_loop_is_told_that_a_queue_has_something() {
         let config = config(&short_run());
         let mut vm = qemu_machine_mio::Vm::launch(config, poll.registry(), || tokens.next().unwrap()).unwrap();
         let subscription = vm.subscribe(&Mark::default(), [Wait::any_event()]).unwrap();
-        let mut heard = String::new();
+        let mut received = String::new();
         let mut ready = mio::Events::with_capacity(64);
         while vm.outcome().is_none() {
             poll.poll(&mut ready, vm.timeout()).unwrap();
@@ -224,15 +224,15 @@ fn a_loop_is_told_that_a_queue_has_something() {
             }
             while let Some(notice) = vm.turn(poll.registry()) {
                 if notice == Notice::Queued(subscription) {
-                    heard.extend(
+                    received.extend(
                         std::iter::from_fn(|| vm.next_event(subscription)).map(|event| event.name().to_string()),
                     );
-                } else if matches!(notice, Notice::Ready | Notice::Answered(_)) && heard.len() < 4 {
+                } else if matches!(notice, Notice::Ready | Notice::Answered(_)) && received.len() < 4 {
                     let _ = vm.execute("act");
                 }
             }
         }
-        assert_eq!((&*heard, vm.missed_events(subscription)), ("ABCD", 0));
+        assert_eq!((&*received, vm.missed_events(subscription)), ("ABCD", 0));
         let late = vm.subscribe(&Mark::default(), [Wait::event("D")]).unwrap();
         assert_eq!(vm.turn(poll.registry()), Some(Notice::Queued(late)), "the past is told as well");
         vm.unsubscribe(subscription);

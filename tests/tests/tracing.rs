@@ -173,15 +173,15 @@ fn row_36_what_was_prepared_and_started_is_told() {
 /// Without it, machines that live at once could not be told apart.
 #[test]
 fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
-    let mut lives: BTreeMap<String, Vec<Logged>> = BTreeMap::new();
+    let mut runs: BTreeMap<String, Vec<Logged>> = BTreeMap::new();
     for told in told() {
-        lives.entry(told.machine.clone()).or_default().push(told);
+        runs.entry(told.machine.clone()).or_default().push(told);
     }
-    assert_eq!(lives.len(), 3 * 6 + 2, "{:?}", lives.keys());
-    for (machine, run) in lives {
+    assert_eq!(runs.len(), 3 * 6 + 2, "{:?}", runs.keys());
+    for (machine, run) in runs {
         assert!(machine.contains(':'), "{machine:?} is no name of the example's: {run:?}");
-        let born = run.iter().position(|told| told.message == "spawned");
-        let (before, after) = run.split_at(born.unwrap_or(run.len()));
+        let spawned = run.iter().position(|told| told.message == "spawned");
+        let (before, after) = run.split_at(spawned.unwrap_or(run.len()));
         assert!(before.iter().all(|told| told.pid == "-"), "{before:?}");
         assert!(after.iter().all(|told| told.pid == after[0].field("pid")), "{after:?}");
     }
@@ -227,7 +227,7 @@ fn idle() -> Config {
 }
 
 fn running(pid: Option<u32>) -> String {
-    let pid = pid.expect("it lives");
+    let pid = pid.expect("it runs");
     format!("Vm(Machine {{ state: Running, pid: {pid}, in_flight: 0, queued: 0, waits: 0 }})")
 }
 

@@ -50,7 +50,7 @@ impl Rig {
     }
 
     /// How often a subscription was told that its queue has something.
-    pub(crate) fn times_heard(&self, id: SubscriptionId) -> usize {
+    pub(crate) fn times_queued(&self, id: SubscriptionId) -> usize {
         self.notices.iter().filter(|notice| **notice == Notice::Queued(id)).count()
     }
 }

@@ -5,33 +5,33 @@ use qemu_machine_blocking::json;
 use super::*;
 use crate::sample::schema;
 
-fn read(line: &str) -> Result<Request, Trouble> {
-    Request::read(line, Some(&schema()))
+fn read(line: &str) -> Result<Instruction, Trouble> {
+    Instruction::read(line, Some(&schema()))
 }
 
 /// The arguments of `set`.
 fn set(arguments: &str) -> Value {
     match read(&format!("set {arguments}")) {
-        Ok(Request::Command(_, arguments)) => arguments,
+        Ok(Instruction::Command(_, arguments)) => arguments,
         other => panic!("{arguments}: {other:?}"),
     }
 }
 
 /// What is wrong with a line, in words.
 fn wrong(line: &str) -> String {
-    crate::talk::Failure::from(read(line).unwrap_err()).to_string()
+    crate::client::Failure::from(read(line).unwrap_err()).to_string()
 }
 
 #[test]
 fn a_line_is_a_command_or_something_of_the_shell() {
-    assert_eq!(read("  "), Ok(Request::Nothing));
-    assert_eq!(read("# stop"), Ok(Request::Nothing));
-    assert_eq!(read(" stop "), Ok(Request::Command("stop".into(), json!({}))));
-    assert_eq!(read("exit"), Ok(Request::Exit));
-    assert_eq!(read("hmp info  block"), Ok(Request::Human("info  block".into())));
-    assert_eq!(read("help"), Ok(Request::Help(Vec::new())));
+    assert_eq!(read("  "), Ok(Instruction::Nothing));
+    assert_eq!(read("# stop"), Ok(Instruction::Nothing));
+    assert_eq!(read(" stop "), Ok(Instruction::Command("stop".into(), json!({}))));
+    assert_eq!(read("exit"), Ok(Instruction::Exit));
+    assert_eq!(read("hmp info  block"), Ok(Instruction::Human("info  block".into())));
+    assert_eq!(read("help"), Ok(Instruction::Help(Vec::new())));
     let raw = r#"{"execute": "no-such", "x": 1}"#;
-    assert_eq!(read(raw), Ok(Request::Raw(raw.into())), "QEMU's affair, whatever is in it");
+    assert_eq!(read(raw), Ok(Instruction::Raw(raw.into())), "QEMU's affair, whatever is in it");
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn dots_and_json_lead_further_down() {
 
 #[test]
 fn of_what_the_schema_does_not_know_a_value_is_taken_as_it_looks() {
-    let Ok(Request::Command(_, arguments)) = read("device_add driver=x mac=a:b queues=4 on=on off=false") else {
+    let Ok(Instruction::Command(_, arguments)) = read("device_add driver=x mac=a:b queues=4 on=on off=false") else {
         panic!("a device may have any property");
     };
     assert_eq!(arguments, json!({"driver": "x", "mac": "a:b", "queues": 4, "on": "on", "off": false}));
-    let without = Request::read("anything a.b=1 c=d", None);
-    assert_eq!(without, Ok(Request::Command("anything".into(), json!({"a": {"b": 1}, "c": "d"}))));
+    let without = Instruction::read("anything a.b=1 c=d", None);
+    assert_eq!(without, Ok(Instruction::Command("anything".into(), json!({"a": {"b": 1}, "c": "d"}))));
 }
 
 #[test]
@@ -113,26 +113,26 @@ fn what_is_no_line_is_told() {
 fn words_that_a_shell_has_cut_are_not_cut_again() {
     let words = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).into()).collect();
-        Request::read_words(&words, Some(&schema()))
+        Instruction::read_words(&words, Some(&schema()))
     };
-    assert_eq!(words(&["set", "text=a 'b"]), Ok(Request::Command("set".into(), json!({"text": "a 'b"}))));
-    assert_eq!(words(&["hmp", "info", "block"]), Ok(Request::Human("info block".into())));
-    assert_eq!(words(&["{\"execute\": \"stop\"}"]), Ok(Request::Raw("{\"execute\": \"stop\"}".into())));
+    assert_eq!(words(&["set", "text=a 'b"]), Ok(Instruction::Command("set".into(), json!({"text": "a 'b"}))));
+    assert_eq!(words(&["hmp", "info", "block"]), Ok(Instruction::Human("info block".into())));
+    assert_eq!(words(&["{\"execute\": \"stop\"}"]), Ok(Instruction::Raw("{\"execute\": \"stop\"}".into())));
 }
 
 #[test]
 fn people_have_words_of_their_own() {
-    assert_eq!(Request::read_human(" help info "), Request::Human("help info".into()));
-    assert_eq!(Request::read_human("exit"), Request::Exit);
-    assert_eq!(Request::read_human(""), Request::Nothing);
+    assert_eq!(Instruction::read_human(" help info "), Instruction::Human("help info".into()));
+    assert_eq!(Instruction::read_human("exit"), Instruction::Exit);
+    assert_eq!(Instruction::read_human(""), Instruction::Nothing);
 }
 
 #[test]
 fn the_end_of_qemu_is_known_in_every_form() {
     for line in ["quit", "{\"execute\": \"quit\"}", "hmp q"] {
-        assert!(Request::read(line, None).unwrap().ends_qemu(), "{line}");
+        assert!(Instruction::read(line, None).unwrap().ends_qemu(), "{line}");
     }
     for line in ["stop", "{\"execute\": \"stop\"}", "hmp quite", "help quit"] {
-        assert!(!Request::read(line, None).unwrap().ends_qemu(), "{line}");
+        assert!(!Instruction::read(line, None).unwrap().ends_qemu(), "{line}");
     }
 }

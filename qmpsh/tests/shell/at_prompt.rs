@@ -182,7 +182,7 @@ fn ctrl_c_drops_the_line_and_not_the_shell() {
 }
 
 #[test]
-fn ctrl_c_gives_up_a_command_that_takes_too_long() {
+fn ctrl_c_interrupts_a_command_that_takes_too_long() {
     with_attached(|monitored, mut terminal| {
         let pid = monitored.vm.pid().unwrap();
         stop(pid);

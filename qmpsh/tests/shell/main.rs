@@ -1,7 +1,6 @@
 //! Proves the shell on a real QEMU: at a terminal, whose screen is read, and in scripts.
 
 mod at_prompt;
-mod dependencies;
 mod in_scripts;
 mod terminal;
 

@@ -44,8 +44,8 @@ fn schema(workload: Workload) -> bool {
     matches!(workload, Workload::Large(bytes, _, Reading::WithRawReply) if bytes < 1 << 20)
 }
 
-fn crowd(workload: Workload) -> bool {
-    matches!(workload, Workload::Crowd(connections, _) if connections >= 50)
+fn many_connections(workload: Workload) -> bool {
+    matches!(workload, Workload::Connections(connections, _) if connections >= 50)
 }
 
 const GOALS: [Goal; 18] = [
@@ -88,14 +88,14 @@ const GOALS: [Goal; 18] = [
     Goal {
         what: "16 in flight in a loop, time × raw",
         most: 1.0 / 0.65,
-        value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::Flight(16, _))),
+        value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::InFlight(16, _))),
         limit: "all that is ours is for each command, where raw sends and receives all at once: ids and deadlines take a \
                 fifth, the envelope and the slice that a reply is an eighth each, then encoding and the clock",
     },
     Goal {
         what: "64 in flight in a loop, time × raw",
         most: 1.0 / 0.65,
-        value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::Flight(64, _))),
+        value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::InFlight(64, _))),
         limit: "as with 16; raw, which reads nothing, gets faster with each more, and we are at what an answer costs",
     },
     Goal {
@@ -170,20 +170,20 @@ const GOALS: [Goal; 18] = [
     Goal {
         what: "KB for one of many connections on threads",
         most: 4.0,
-        value: |found| Some(taken(found, "blocking", crowd)?.count),
+        value: |found| Some(taken(found, "blocking", many_connections)?.count),
         limit: "two are the machine itself, with its configuration and its run as plain values; half is the last message \
                 and its reply",
     },
     Goal {
         what: "KB for one of many connections in a task",
         most: 6.0,
-        value: |found| Some(taken(found, "smol", crowd)?.count),
+        value: |found| Some(taken(found, "smol", many_connections)?.count),
         limit: "as on threads, and what smol's executor and reactor hold",
     },
     Goal {
         what: "a command on all connections at once in a loop, processor × raw",
         most: 1.3,
-        value: |found| cpu(found, "mio", "raw", crowd),
+        value: |found| cpu(found, "mio", "raw", many_connections),
         limit: "as a command in a loop; and raw waits for each reply in the call that receives it, or finds it there",
     },
 ];

@@ -28,11 +28,11 @@ pub fn act(name: &str, times: usize) -> io::Result<()> {
 
 /// What has to be done by anybody.
 fn raw() -> io::Result<()> {
-    let (ours, theirs) = UnixStream::pair()?;
+    let (ours, inherited) = UnixStream::pair()?;
     let mut qemu = Command::new("qemu-system-x86_64")
         .args(["-display", "none", "-vga", "none", "-chardev", "socket,fd=0,id=mon", "-qmp", "chardev:mon"])
         .args(ARGUMENTS)
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdin(Stdio::from(OwnedFd::from(inherited)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;

@@ -12,7 +12,7 @@
 //! them, and what is told are medians, and ratios to the bare socket in the same run.
 
 mod clients;
-mod crowd;
+mod connections;
 mod decode;
 mod goals;
 mod launch;
@@ -41,8 +41,12 @@ fn main() -> io::Result<()> {
             let mut found = rounds::all(plan::Plan::whole())?;
             // Building takes minutes more.
             page::write(&found)?;
-            found.extend(size::all()?.into_iter().map(|(client, taken)| ((plan::Workload::Size, client), taken)));
+            found.extend(sizes()?);
             page::write(&found)
+        }
+        ["--size"] => {
+            print!("{}", page::table(&sizes()?.collect(), plan::Workload::Size));
+            Ok(())
         }
         ["--rounds", rounds] => {
             let rounds = rounds.parse().map_err(io::Error::other)?;
@@ -59,4 +63,9 @@ fn main() -> io::Result<()> {
         }
         _ => Err(io::Error::other(format!("what is this? {arguments:?}"))),
     }
+}
+
+/// What each client costs to build.
+fn sizes() -> io::Result<impl Iterator<Item = ((plan::Workload, &'static str), meter::Taken)>> {
+    Ok(size::all()?.into_iter().map(|(client, taken)| ((plan::Workload::Size, client), taken)))
 }

@@ -87,7 +87,7 @@ fn overview(found: &Found) -> String {
             cell(|workload| matches!(workload, Workload::Qemu(_)), &|workload, taken| {
                 format!("{:.0}", each(workload, taken.wall) * 1e6)
             }),
-            cell(|workload| matches!(workload, Workload::Flight(16, _)), &|workload, taken| {
+            cell(|workload| matches!(workload, Workload::InFlight(16, _)), &|workload, taken| {
                 format!("{:.0}", 1e-3 / each(workload, taken.wall))
             }),
             cell(|workload| matches!(workload, Workload::Flood(_)), &|workload, taken| {
@@ -102,9 +102,10 @@ fn overview(found: &Found) -> String {
             cell(|workload| matches!(workload, Workload::Large(16_777_216, _, Reading::Value)), &|_, taken| {
                 format!("{:.0}", taken.peak / 1024.0 - 16.0)
             }),
-            cell(|workload| matches!(workload, Workload::Crowd(connections, _) if *connections >= 50), &|_, taken| {
-                format!("{:.1}", taken.count)
-            }),
+            cell(
+                |workload| matches!(workload, Workload::Connections(connections, _) if *connections >= 50),
+                &|_, taken| format!("{:.1}", taken.count),
+            ),
         ];
         let _ = writeln!(text, "| {client} | {} |", cells.join(" | "));
     }
@@ -117,7 +118,7 @@ fn ratio(found: &Found, workload: Workload, mine: f64, of: fn(&Taken) -> f64) ->
 }
 
 /// Every number of one workload.
-fn table(found: &Found, workload: Workload) -> String {
+pub fn table(found: &Found, workload: Workload) -> String {
     let mut text = format!("\n## {}\n\n", workload.title());
     if workload == Workload::Size {
         text += "| client | crates | processor to build, s | stripped, KB |\n|---|---|---|---|\n";

@@ -12,7 +12,7 @@ pub enum Workload {
     /// The same with the real QEMU.
     Qemu(usize),
     /// So many in flight, and so many together.
-    Flight(usize, usize),
+    InFlight(usize, usize),
     /// So many events.
     Flood(usize),
     /// A reply of so many bytes, so often; left unread, or read as a value.
@@ -22,7 +22,7 @@ pub enum Workload {
     /// So many launches of the real QEMU, each to its end.
     Launch(usize),
     /// So many connections, and so many rounds of one command on each of them at once.
-    Crowd(usize, usize),
+    Connections(usize, usize),
     /// So many events, read in memory.
     Decode(usize),
     /// What a program needs to be built; no process does this.
@@ -41,13 +41,13 @@ impl fmt::Display for Workload {
         match *self {
             Self::Turns(count) => write!(f, "turns {count}"),
             Self::Qemu(count) => write!(f, "qemu {count}"),
-            Self::Flight(depth, count) => write!(f, "flight {depth} {count}"),
+            Self::InFlight(depth, count) => write!(f, "in-flight {depth} {count}"),
             Self::Flood(events) => write!(f, "flood {events}"),
             Self::Large(bytes, times, Reading::WithRawReply) => write!(f, "large {bytes} {times}"),
             Self::Large(bytes, times, Reading::Value) => write!(f, "value {bytes} {times}"),
             Self::Dribble(bytes) => write!(f, "dribble {bytes}"),
             Self::Launch(times) => write!(f, "launch {times}"),
-            Self::Crowd(connections, rounds) => write!(f, "crowd {connections} {rounds}"),
+            Self::Connections(connections, rounds) => write!(f, "connections {connections} {rounds}"),
             Self::Decode(events) => write!(f, "decode {events}"),
             Self::Size => f.write_str("size"),
         }
@@ -64,13 +64,13 @@ impl FromStr for Workload {
         Ok(match words[0] {
             "turns" => Self::Turns(number(1)?),
             "qemu" => Self::Qemu(number(1)?),
-            "flight" => Self::Flight(number(1)?, number(2)?),
+            "in-flight" => Self::InFlight(number(1)?, number(2)?),
             "flood" => Self::Flood(number(1)?),
             "large" => Self::Large(number(1)?, number(2)?, Reading::WithRawReply),
             "value" => Self::Large(number(1)?, number(2)?, Reading::Value),
             "dribble" => Self::Dribble(number(1)?),
             "launch" => Self::Launch(number(1)?),
-            "crowd" => Self::Crowd(number(1)?, number(2)?),
+            "connections" => Self::Connections(number(1)?, number(2)?),
             "decode" => Self::Decode(number(1)?),
             "size" => Self::Size,
             _ => return Err(unknown()),
@@ -100,15 +100,17 @@ impl Workload {
         match self {
             Self::Turns(count) => format!("{count} commands, one after another (`query-status`)"),
             Self::Qemu(count) => format!("{count} commands to the real QEMU, one after another"),
-            Self::Flight(depth, count) => {
+            Self::InFlight(depth, count) => {
                 format!("{count} commands, {depth} in flight; on threads with one thread for each")
             }
             Self::Flood(events) => format!("{events} events behind a reply; how many came is counted"),
-            Self::Large(bytes, _, Reading::WithRawReply) => format!("a reply of {:.1} MB, left unread", bytes as f64 / MB),
+            Self::Large(bytes, _, Reading::WithRawReply) => {
+                format!("a reply of {:.1} MB, left unread", bytes as f64 / MB)
+            }
             Self::Large(bytes, _, Reading::Value) => format!("a reply of {:.1} MB, read as a value", bytes as f64 / MB),
             Self::Dribble(bytes) => format!("a reply of {:.0} MB in pieces of 64 bytes", bytes as f64 / MB),
             Self::Launch(_) => "from nothing to a monitor that answers, to the end of QEMU".to_string(),
-            Self::Crowd(connections, _) => format!(
+            Self::Connections(connections, _) => format!(
                 "{connections} connections, a command on all at once (on threads: in turn); KB for each are counted"
             ),
             Self::Decode(events) => format!("{events} events read in memory"),
@@ -121,12 +123,12 @@ impl Workload {
         match self {
             Self::Turns(count)
             | Self::Qemu(count)
-            | Self::Flight(_, count)
+            | Self::InFlight(_, count)
             | Self::Flood(count)
             | Self::Decode(count) => count,
             Self::Large(_, times, _) | Self::Launch(times) => times,
             Self::Dribble(_) | Self::Size => 1,
-            Self::Crowd(connections, rounds) => connections * rounds,
+            Self::Connections(connections, rounds) => connections * rounds,
         }
     }
 
@@ -135,7 +137,7 @@ impl Workload {
         match self {
             Self::Turns(_) => &CLIENTS,
             Self::Qemu(_) => &["raw", "blocking", "mio", "smol", "qapi", "qapi+BufWriter", "qapi tokio", "qmp"],
-            Self::Flight(..) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi tokio", "qmp"],
+            Self::InFlight(..) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi tokio", "qmp"],
             Self::Flood(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
             Self::Large(_, _, Reading::WithRawReply) => &["raw", "raw+serde", "blocking", "mio", "smol"],
             Self::Large(_, _, Reading::Value) => {
@@ -143,9 +145,11 @@ impl Workload {
             }
             Self::Dribble(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
             Self::Launch(_) => &["raw", "blocking", "mio", "smol"],
-            Self::Crowd(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
+            Self::Connections(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
             Self::Decode(_) => &["serde value", "raw+serde", "core"],
-            Self::Size => &["raw+serde", "core", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
+            Self::Size => {
+                &["raw+serde", "core", "blocking", "mio", "smol", "smol without smol", "qapi", "qapi tokio", "qmp"]
+            }
         }
     }
 }
@@ -161,23 +165,25 @@ const MB: usize = 1 << 20;
 
 impl Plan {
     pub fn whole() -> Self {
-        use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
+        use Workload::{Connections, Decode, Dribble, Flood, InFlight, Large, Launch, Qemu, Turns};
         let mut workloads = vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8), Decode(340_000)];
-        workloads.extend([1, 4, 16, 64].map(|depth| Flight(depth, 20_032)));
+        workloads.extend([1, 4, 16, 64].map(|depth| InFlight(depth, 20_032)));
         workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
         for size in [1, 2, 4, 8, 16] {
             workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(size * MB, 1, reading)));
         }
         workloads.extend([1, 4, 16].map(|size| Dribble(size * MB)));
-        workloads.extend([(1, 5000), (10, 500), (100, 50), (200, 25)].map(|(crowd, rounds)| Crowd(crowd, rounds)));
+        workloads.extend(
+            [(1, 5000), (10, 500), (100, 50), (200, 25)].map(|(connections, rounds)| Connections(connections, rounds)),
+        );
         Self { workloads, rounds: 5 }
     }
 
     pub fn quick() -> Self {
-        use Workload::{Crowd, Decode, Dribble, Flight, Flood, Large, Launch, Qemu, Turns};
-        let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Decode(34_000), Flight(16, 2048)];
+        use Workload::{Connections, Decode, Dribble, Flood, InFlight, Large, Launch, Qemu, Turns};
+        let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Decode(34_000), InFlight(16, 2048)];
         workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
-        workloads.extend([Dribble(MB), Crowd(50, 10)]);
+        workloads.extend([Dribble(MB), Connections(50, 10)]);
         Self { workloads, rounds: 1 }
     }
 }

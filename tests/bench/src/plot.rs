@@ -23,7 +23,7 @@ struct Chart {
 const CHARTS: [Chart; 4] = [
     Chart {
         title: "thousand commands a second, by how many are in flight",
-        x: |workload| if let Workload::Flight(depth, _) = workload { Some(depth) } else { None },
+        x: |workload| if let Workload::InFlight(depth, _) = workload { Some(depth) } else { None },
         y: |workload, taken| workload.units() as f64 / taken.wall / 1e3,
     },
     Chart {
@@ -36,7 +36,7 @@ const CHARTS: [Chart; 4] = [
     },
     Chart {
         title: "µs of processor for a command, by connections used at once",
-        x: |workload| if let Workload::Crowd(connections, _) = workload { Some(connections) } else { None },
+        x: |workload| if let Workload::Connections(connections, _) = workload { Some(connections) } else { None },
         y: |workload, taken| taken.cpu * 1e6 / workload.units() as f64,
     },
     Chart {

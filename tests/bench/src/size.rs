@@ -1,4 +1,4 @@
-//! Decides what a user pays to build: crates, seconds of the processor, and bytes of a program that asks one question.
+//! The cost of a build: crates, seconds of the processor, and bytes of a program that asks one question.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use crate::clients::other;
 use crate::meter::Taken;
 
 /// A client, what a manifest says of it, and a program that asks a monitor one question with it.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     (
         "raw+serde",
         "serde_json = \"1.0.140\"",
@@ -48,6 +48,17 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
          smol::block_on(async {
              let within = std::time::Duration::from_secs(1);
              let vm = Vm::attach(Peer::Dial(Address::unix(address)), within).await.unwrap();
+             println!(\"{}\", vm.execute(\"query-status\").await.unwrap());
+         });",
+    ),
+    (
+        "smol without smol",
+        "qemu-machine-smol = { path = \"ROOT/runtime-smol\", default-features = false }\nasync-io = \"2.4\"",
+        "use qemu_machine_smol::{Address, Driver, Peer, Vm};
+         let spawn = |driver: Driver| drop(std::thread::spawn(|| async_io::block_on(driver)));
+         async_io::block_on(async {
+             let within = std::time::Duration::from_secs(1);
+             let vm = Vm::attach_with(Peer::Dial(Address::unix(address)), within, spawn).await.unwrap();
              println!(\"{}\", vm.execute(\"query-status\").await.unwrap());
          });",
     ),

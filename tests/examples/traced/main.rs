@@ -1,4 +1,4 @@
-//! Lives a few lives on each runtime, and prints what is told of them to `tracing`, at every level.
+//! A few runs of machines on each runtime, with everything that is logged of them through `tracing`, at every level.
 //!
 //! `tests/tests/tracing.rs` runs it, and judges. Its argument is the path of the program `scripted-qemu`.
 
@@ -30,15 +30,15 @@ type Done = Result<(), Box<dyn Error>>;
 fn main() -> Done {
     let scripted = std::env::args().nth(1).ok_or("where is `scripted-qemu`?")?;
     tracing::subscriber::set_global_default(subscriber::Printing::default())?;
-    lives::<qemu_machine_blocking::Vm>(&scripted)?;
-    lives::<on_mio::Mio>(&scripted)?;
-    lives::<on_smol::Smol<on_smol::OnSmol>>(&scripted)?;
+    runs::<qemu_machine_blocking::Vm>(&scripted)?;
+    runs::<on_mio::Mio>(&scripted)?;
+    runs::<on_smol::Smol<on_smol::OnSmol>>(&scripted)?;
     blocking_shows_itself()?;
     smol::block_on(smol_shows_itself())
 }
 
 /// Each run under a name of its own.
-fn lives<H: Harness>(scripted: &str) -> Done {
+fn runs<H: Harness>(scripted: &str) -> Done {
     let named = |config: Config, run: &str| config.name(format!("{}:{run}", H::ROW));
     asked_to_end::<H>(|config| named(config, "asked"))?;
     drop(H::launch(named(Config::new(qemu()).args(["-S"]), "dropped"))?);

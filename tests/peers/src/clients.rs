@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_millis(700);
 /// A client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    Ours,
+    QemuMachine,
     Qapi,
     QapiTokio,
     Qmp,
@@ -30,11 +30,11 @@ struct Ask<'a> {
 }
 
 impl Client {
-    pub const ALL: [Self; 4] = [Self::Ours, Self::Qapi, Self::QapiTokio, Self::Qmp];
+    pub const ALL: [Self; 4] = [Self::QemuMachine, Self::Qapi, Self::QapiTokio, Self::Qmp];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ours => "qemu-machine-blocking",
+            Self::QemuMachine => "qemu-machine-blocking",
             Self::Qapi => "qapi 0.15.0",
             Self::QapiTokio => "qapi 0.15.0, tokio",
             Self::Qmp => "qmp 0.1.1",
@@ -43,7 +43,7 @@ impl Client {
 
     /// `qapi` would on tokio, with a QEMU that offers `oob`, but takes the offer for another.
     pub fn sends_ids(self) -> bool {
-        matches!(self, Self::Ours | Self::Qmp)
+        matches!(self, Self::QemuMachine | Self::Qmp)
     }
 
     pub fn named(name: &str) -> io::Result<Self> {
@@ -56,7 +56,7 @@ impl Client {
         let weight = if torture.first().len() > 100 { torture.first() } else { "" };
         let asks = [("first", weight), ("second", ""), ("last", "")].map(|(name, weight)| Ask { name, weight });
         match self {
-            Self::Ours => ours(path, torture, &asks),
+            Self::QemuMachine => ours(path, torture, &asks),
             Self::Qapi => qapi(path, &asks),
             Self::QapiTokio => on_tokio(qapi_tokio(path, &asks)),
             Self::Qmp => on_tokio(qmp(path, &asks)),

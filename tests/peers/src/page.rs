@@ -17,7 +17,8 @@ const HEADER: &str = "\
 A peer is a script that plays a QEMU which misbehaves at its monitor: `tests/src/torture/` has them, each with the
 transcript that our own runtimes must tell of it. Here the same scripts are played to other clients. Each cell is a
 process of its own, with the peer in another one at the end of a Unix socket. Every client does the same: it connects,
-and sends the commands `first`, `second` and `last`, each whatever became of the one before.
+and sends the commands `first`, `second` and `last`, each whatever became of the one before. A number before a name is
+that of a promise in [a list](../promises.md).
 
 This page is printed by the program, and one line of it, step by step, with what each client said:
 

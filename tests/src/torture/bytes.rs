@@ -19,17 +19,17 @@ pub(super) fn all() -> Vec<Torture> {
 }
 
 fn cuts() -> Vec<Torture> {
-    let fine = |name, plays, script: Script| Torture::once(name, plays, script.forget(), &["reply: 1"]);
+    let fine = |name, plays, script: Script| Torture::once(name, plays, script.ignore(), &["reply: 1"]);
     let pretty = "{\r\n    \"return\": 1,\r\n    \"id\": $id\r\n}\r\n";
     let event = |name| format!("{{\"timestamp\": {{\"seconds\": 1, \"microseconds\": 2}}, \"event\": \"{name}\"}}\r\n");
     let joined = [event("STOP"), event("WAKEUP"), format!("{REPLY}\r\n"), event("SUSPEND")].concat();
-    let nothing = Script::launched().hear().say(REPLY).forget().event("STOP").hear().reply("2").event(DONE).obey();
+    let nothing = Script::launched().hear().say(REPLY).ignore().event("STOP").hear().reply("2").event(DONE).obey();
     vec![
         fine("each_byte_by_itself", "Writes a reply byte by byte.", Script::new().drip(&format!("{REPLY}\r\n"))),
         Torture::once(
             "many_messages_in_one_write",
             "Writes four messages at once.",
-            Script::new().say(&joined).forget(),
+            Script::new().say(&joined).ignore(),
             &["reply: 1", "events: STOP, WAKEUP, SUSPEND, RESUME"],
         ),
         fine("a_pretty_reply", "Prints a reply on four lines.", Script::new().say(pretty)),
@@ -56,13 +56,13 @@ fn garbage() -> Vec<Torture> {
     let invalid = Torture::once(
         "invalid_utf8_in_a_value",
         "Returns a text that is none.",
-        Script::new().say("{\"return\": \"").bytes(b"\xc3\x28\xff").line("\", \"id\": $id}").forget(),
+        Script::new().say("{\"return\": \"").bytes(b"\xc3\x28\xff").line("\", \"id\": $id}").ignore(),
         &[BROKEN, "counted: malformed 1"],
     );
     let ignored = Torture::once(
         "invalid_utf8_where_nobody_looks",
         "Has a text that is none beside its answer.",
-        Script::new().say("{\"return\": 1, \"x\": \"").bytes(b"\xc3\x28\xff").line("\", \"id\": $id}").forget(),
+        Script::new().say("{\"return\": 1, \"x\": \"").bytes(b"\xc3\x28\xff").line("\", \"id\": $id}").ignore(),
         &["reply: 1"],
     );
     vec![
@@ -82,7 +82,7 @@ fn garbage() -> Vec<Torture> {
         Torture::once(
             "an_ff_before_a_reply",
             "Begins a reply as a guest agent begins one after `guest-sync-delimited`.",
-            Script::new().bytes(&[0xFF]).line(REPLY).forget(),
+            Script::new().bytes(&[0xFF]).line(REPLY).ignore(),
             &[BROKEN, "counted: malformed 1"],
         ),
     ]
@@ -92,7 +92,7 @@ fn endless() -> Vec<Torture> {
     let told = ["broken: a message is longer than 65536 bytes", "counted: late 1, too_large 1"];
     let beyond = |name, plays, script: Script| Torture::once(name, plays, script.reply("1"), &told).with(small);
     let filler = "x".repeat(1000);
-    let large = Script::new().say("{\"return\": \"").repeat(100, &filler).line("\", \"id\": $id}").forget();
+    let large = Script::new().say("{\"return\": \"").repeat(100, &filler).line("\", \"id\": $id}").ignore();
     let pretty = Script::new().say("{\r\n    \"return\": [\r\n").repeat(5000, "        \"filler\",\r\n");
     vec![
         beyond(

@@ -31,7 +31,7 @@ fn rare() -> Vec<Torture> {
     let twice = Script::new().greet().greet().hear().say(GREETING).reply("{}").greet();
     let foreign = Script::new().greet().hear().line(r#"{"return": {}, "id": "other"}"#).line("{\"return\": {}}");
     let nameless = Script::new().greet().hear().line(r#"{"error": {"class": "GenericError", "desc": "what?"}}"#);
-    let dripping = Script::new().drip(GREETING).hear().drip("{\"return\": {}, \"id\": $id}\r\n").forget();
+    let dripping = Script::new().drip(GREETING).hear().drip("{\"return\": {}, \"id\": $id}\r\n").ignore();
     let lines = ["{", "    \"QMP\": {", "        \"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 9}},"];
     let pretty = [&lines[..], &["        \"capabilities\": [", "        ]", "    }", "}"]].concat().join("\r\n");
     vec![

@@ -11,7 +11,7 @@ pub(super) fn all() -> Vec<Torture> {
 
 /// The first command is answered by this line and nothing else.
 fn answers(name: &'static str, plays: &'static str, line: &str, told: &[&str]) -> Torture {
-    Torture::once(name, plays, Script::new().line(line).forget(), told)
+    Torture::once(name, plays, Script::new().line(line).ignore(), told)
 }
 
 /// The first command is not answered as far as anybody can tell.
@@ -36,7 +36,7 @@ fn ids() -> Vec<Torture> {
         Torture::once(
             "g02_answers_twice",
             "Gives the same answer twice.",
-            Script::new().repeat(2, "{\"return\": 1, \"id\": $id}\r\n").forget(),
+            Script::new().repeat(2, "{\"return\": 1, \"id\": $id}\r\n").ignore(),
             &["reply: 1", "counted: unmatched 1"],
         ),
     ]
@@ -51,7 +51,7 @@ fn late() -> Vec<Torture> {
             .tells(&[&told[..], &["end: 1 without a reply"]].concat())
     };
     let (one, two) = (r#"{"return": 1, "id": 1}"#, r#"{"return": 2, "id": 2}"#);
-    let script = |first: &str, then: &str| Script::new().line(first).line(then).forget().forget();
+    let script = |first: &str, then: &str| Script::new().line(first).line(then).ignore().ignore();
     vec![
         at("g02_late_before_the_next", "Answers late, before it answers the next.", script(one, two)),
         at("g02_late_behind_the_next", "Answers late, behind the answer to the next.", script(two, one)),
@@ -60,9 +60,9 @@ fn late() -> Vec<Torture> {
 
 fn errors() -> Vec<Torture> {
     let thousand =
-        Script::new().repeat(1000, "{\"error\": {\"class\": \"C\", \"desc\": \"d\"}, \"id\": $id}\r\n").forget();
+        Script::new().repeat(1000, "{\"error\": {\"class\": \"C\", \"desc\": \"d\"}, \"id\": $id}\r\n").ignore();
     let nameless = Script::new().repeat(1000, &format!("{NAMELESS}\r\n")).reply("1");
-    let raw = Script::launched().hear().reply("1").hear().line(NAMELESS).forget().event(DONE).obey();
+    let raw = Script::launched().hear().reply("1").hear().line(NAMELESS).ignore().event(DONE).obey();
     let error = "reply: {\"error\":{\"class\":\"GenericError\",\"desc\":\"JSON parse error\"}}";
     vec![
         Torture::once(
@@ -121,9 +121,9 @@ fn envelopes() -> Vec<Torture> {
 }
 
 fn values() -> Vec<Torture> {
-    let large = Script::new().say("{\"return\": \"").repeat(2000, &"x".repeat(1000)).line("\", \"id\": $id}").forget();
+    let large = Script::new().say("{\"return\": \"").repeat(2000, &"x".repeat(1000)).line("\", \"id\": $id}").ignore();
     let deep = |open: &str, close: &str| {
-        Script::new().say("{\"return\": ").repeat(100_000, open).repeat(100_000, close).line(", \"id\": $id}").forget()
+        Script::new().say("{\"return\": ").repeat(100_000, open).repeat(100_000, close).line(", \"id\": $id}").ignore()
     };
     let unexpected = "unexpected reply: not readable as a value";
     vec![

@@ -57,7 +57,7 @@ fn writing() -> Torture {
 }
 
 fn reply() -> Torture {
-    Torture::new("g01_stall_at_reply", "Answers nothing, and goes on.", Script::launched().hear().forget().and(rest()))
+    Torture::new("g01_stall_at_reply", "Answers nothing, and goes on.", Script::launched().hear().ignore().and(rest()))
         .impatient(&[Step::First])
         .tells(&["launched", LATE, SECOND, HAPPENED, LAST, super::QUIT[0], super::QUIT[1], "end: 1 without a reply"])
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use qemu_machine_core::{Channel, Machine, Moment, Phase, State};
 
 use super::plan::{millis, secs};
-use super::scene::{Ours, Scene};
+use super::scene::{LocalEnd, Scene};
 
 /// How long a QEMU that hung up may take to end by itself, before that is told.
 pub(super) const HANG_UP: Duration = secs(5);
@@ -14,7 +14,7 @@ pub(super) const HANG_UP: Duration = secs(5);
 const REAP: Duration = secs(10);
 const DRAIN: Duration = secs(2);
 
-/// All orders of one run together, as slow as they come.
+/// All effects of one run together, as slow as they come.
 const HOST: Duration = millis(1500);
 
 /// How long what goes out of band takes at most, however busy the main loop is.
@@ -138,7 +138,7 @@ impl Bounds {
     }
 
     /// When it is told that no event can come any more: the end of the process, which says more, has its time first.
-    pub(super) fn deaf_from(&self, has_monitor: bool) -> Option<Moment> {
+    pub(super) fn events_close_at(&self, has_monitor: bool) -> Option<Moment> {
         if has_monitor { self.closed_at.map(|since| since.after(HANG_UP)) } else { Some(Moment::ORIGIN) }
     }
 
@@ -169,7 +169,7 @@ impl Bounds {
         let late = state != State::Ended && self.end_by.is_some_and(|by| now > by);
         scene.demand(!late, || format!("no end by {:?}, the machine is {state:?}", self.end_by));
         scene.demand(machine.pid() == pid, || format!("the process is said to be {:?}, it is {pid:?}", machine.pid()));
-        let open = |wire: &super::scene::Wire| matches!(wire.ours, Ours::Opening | Ours::Open);
+        let open = |wire: &super::scene::Wire| matches!(wire.local, LocalEnd::Opening | LocalEnd::Open);
         let channels: Vec<Channel> =
             scene.wires.iter().filter(|(_, wire)| open(wire)).map(|(channel, _)| *channel).collect();
         let said = machine.channels();

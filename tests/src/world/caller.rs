@@ -11,16 +11,16 @@ use super::bounds::Bounds;
 use super::ledger::Held;
 use super::plan::{console_name, millis, secs};
 use super::timeline::What;
-use super::waiting::{Place, Thing, Waiting};
+use super::waiting::{Position, Thing, Waiting};
 
 /// What the caller knows, and how much of it is left.
 #[derive(Debug)]
 pub(super) struct Caller {
     acts: u64,
-    lives: u32,
+    runs: u32,
     /// It has done all it wanted.
     pub(super) is_done: bool,
-    places: Vec<(Mark, Place)>,
+    places: Vec<(Mark, Position)>,
     /// What was typed on each console in this run, and how much of it was sent.
     pub(super) typed: Vec<Vec<u8>>,
     pub(super) sent: Vec<usize>,
@@ -59,24 +59,24 @@ const WAYS: [Way; 20] = {
 };
 
 impl Caller {
-    pub(super) fn new(acts: u64, lives: u32, consoles: usize) -> Self {
+    pub(super) fn new(acts: u64, runs: u32, consoles: usize) -> Self {
         Self {
             acts,
-            lives,
+            runs,
             is_done: false,
-            places: vec![(Mark::default(), Place::default())],
+            places: vec![(Mark::default(), Position::default())],
             typed: vec![Vec::new(); consoles],
             sent: vec![0; consoles],
         }
     }
 
     fn begin_run(&mut self) {
-        self.lives -= 1;
+        self.runs -= 1;
         self.typed.iter_mut().for_each(Vec::clear);
         self.sent.fill(0);
     }
 
-    pub(super) fn remember(&mut self, mark: Mark, place: Place) {
+    pub(super) fn remember(&mut self, mark: Mark, place: Position) {
         self.places.push((mark, place));
     }
 }
@@ -98,7 +98,7 @@ impl World {
             76..86 => self.type_some(),
             86..89 => self.shut_down(),
             89..91 => self.kill(),
-            91..95 => self.forget_one(),
+            91..95 => self.drop_one_wait(),
             _ => self.mark(),
         }
         let most = self.scene.random.pick(&[millis(0), millis(2), millis(2), millis(20), secs(1), secs(8)]);
@@ -116,7 +116,7 @@ impl World {
     }
 
     fn launch(&mut self) {
-        if self.caller.lives == 0 {
+        if self.caller.runs == 0 {
             return;
         }
         let was_idle = self.machine.state() == State::Idle;
@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    fn forget_one(&mut self) {
+    fn drop_one_wait(&mut self) {
         if self.witness.waits.is_empty() {
             return;
         }

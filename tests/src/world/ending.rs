@@ -4,7 +4,7 @@ use qemu_machine_core::{Channel, ExitStatus, Signal, SignalName};
 
 use super::plan::{Kill, Turn, millis, secs};
 use super::qemu::Qemu;
-use super::request::Request;
+use super::request::ParsedRequest;
 use super::scene::Scene;
 use super::timeline::{Tick, What};
 
@@ -63,7 +63,7 @@ impl Qemu {
             Turn::Terminated => self.shut_down(End::Terminated { by_us: false }, scene),
             Turn::Killed => self.die(End::Killed { by_us: false }, SIGKILL, true, scene),
             Turn::HangUp => {
-                scene.seen.note("monitor closed under a process that lives on");
+                scene.seen.note("monitor closed under a process that is_alive on");
                 scene.close(Channel::Monitor);
             }
             Turn::Stuck(patience) => {
@@ -81,7 +81,7 @@ impl Qemu {
     }
 
     /// The guest hears the button when it is up, and may heed it.
-    pub(super) fn press(&mut self, request: &Request, scene: &mut Scene) {
+    pub(super) fn press(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         self.event("POWERDOWN", None, scene);
         if request.nonce.is_none() {
             self.presses += 1;
@@ -98,7 +98,7 @@ impl Qemu {
     }
 
     /// SHUTDOWN, perhaps more events, the reply, and then the end.
-    pub(super) fn quit(&mut self, request: &Request, scene: &mut Scene) {
+    pub(super) fn quit(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         if !self.fate.is_daemon {
             self.event("SHUTDOWN", Some(r#"{"guest": false, "reason": "host-qmp-quit"}"#.into()), scene);
         }
@@ -115,7 +115,7 @@ impl Qemu {
         }
     }
 
-    /// An orderly end, with its reason in an event where the monitor listens.
+    /// An orderly end, with its reason in an event where the monitor responds.
     fn shut_down(&mut self, end: End, scene: &mut Scene) {
         if self.end.is_some() || self.stopped {
             return;
@@ -164,7 +164,7 @@ impl Qemu {
             if loses && scene.random.chance(40) {
                 let length = scene.truncate(channel);
                 if channel == Channel::Monitor {
-                    self.forget_said(length);
+                    self.truncate_speech(length);
                 }
             }
         }
@@ -172,7 +172,7 @@ impl Qemu {
     }
 
     fn exit(&mut self, scene: &mut Scene) {
-        self.lives = false;
+        self.is_alive = false;
         let channels: Vec<Channel> = scene.wires.keys().copied().collect();
         for channel in channels {
             match self.fate.held {
@@ -185,7 +185,7 @@ impl Qemu {
     }
 
     pub(super) fn signal(&mut self, signal: Signal, scene: &mut Scene) {
-        if !self.lives {
+        if !self.is_alive {
             return;
         }
         match signal {

@@ -1,18 +1,18 @@
-//! Decides how the host carries out orders, and which orders make sense when.
+//! Decides how the host carries out effects, and which effects make sense when.
 
 use qemu_machine_core::{Channel, Effect, ExitStatus, FaultKind, HostFault, Inherited, Input, Prepared, Signal};
 
 use super::World;
 use super::plan::Fate;
 use super::qemu::Qemu;
-use super::scene::{Ours, Scene, Wire};
+use super::scene::{LocalEnd, Scene, Wire};
 use super::timeline::What;
 
 /// The host side of the run at hand.
 #[derive(Debug, Default)]
 pub(super) struct Host {
     /// Every order of this run, and whether it was answered.
-    orders: Vec<(Effect, bool)>,
+    effects: Vec<(Effect, bool)>,
     pub(super) prepared: Option<bool>,
     pub(super) spawned: Option<bool>,
     pub(super) exited: Option<ExitStatus>,
@@ -57,7 +57,7 @@ pub(super) fn describe_effect(effect: &Effect) -> String {
 
 impl Host {
     pub(super) fn ordered(&self, wanted: &Effect) -> bool {
-        self.orders.iter().any(|(effect, _)| effect == wanted)
+        self.effects.iter().any(|(effect, _)| effect == wanted)
     }
 
     pub(super) fn is_killing(&self) -> bool {
@@ -67,14 +67,14 @@ impl Host {
     /// Whether an order makes sense now.
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
-        let ours = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.ours);
-        let all_closed = || scene.wires.values().all(|wire| matches!(wire.ours, Ours::Made | Ours::Closed));
+        let local = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.local);
+        let all_closed = || scene.wires.values().all(|wire| matches!(wire.local, LocalEnd::Made | LocalEnd::Closed));
         let is_gone = self.exited.is_some() || self.spawned != Some(true) || self.is_killing();
         let makes_sense = match effect {
-            Effect::Prepare(_) => self.orders.is_empty(),
+            Effect::Prepare(_) => self.effects.is_empty(),
             Effect::Spawn(_) => self.prepared == Some(true),
-            Effect::Open(channel) => self.spawned == Some(true) && ours(channel) == Some(Ours::Made),
-            Effect::Close(channel) => matches!(ours(channel), Some(Ours::Opening | Ours::Open)),
+            Effect::Open(channel) => self.spawned == Some(true) && local(channel) == Some(LocalEnd::Made),
+            Effect::Close(channel) => matches!(local(channel), Some(LocalEnd::Opening | LocalEnd::Open)),
             Effect::Signal(signal) => {
                 let is_late = *signal == Signal::Terminate && self.is_killing();
                 self.spawned == Some(true) && self.exited.is_none() && !is_late
@@ -95,26 +95,26 @@ impl Host {
 
     /// Every order was answered, signals aside: what they say changes nothing.
     fn is_settled(&self) -> bool {
-        self.orders.iter().all(|(effect, answered)| *answered || matches!(effect, Effect::Signal(_)))
+        self.effects.iter().all(|(effect, answered)| *answered || matches!(effect, Effect::Signal(_)))
     }
 
     /// What of this run is still to come.
     pub(super) fn left(&self) -> Option<String> {
         let is_alive = self.spawned == Some(true) && self.exited.is_none();
-        let order = self.orders.iter().find(|(_, answered)| !answered).map(|(effect, _)| describe_effect(effect));
+        let order = self.effects.iter().find(|(_, answered)| !answered).map(|(effect, _)| describe_effect(effect));
         if is_alive { Some("the process".into()) } else { order }
     }
 
     /// What must be true at the end of a run.
     pub(super) fn check_end(&self, scene: &Scene) -> Result<(), String> {
-        let open: Vec<_> = self.orders.iter().filter(|(_, answered)| !answered).map(|(effect, _)| effect).collect();
+        let open: Vec<_> = self.effects.iter().filter(|(_, answered)| !answered).map(|(effect, _)| effect).collect();
         if !open.iter().all(|effect| matches!(effect, Effect::Signal(_))) {
             return Err(format!("an outcome before the answers to {open:?}"));
         }
         if !self.removed || self.has_place {
             return Err("an outcome while what was prepared is still there".into());
         }
-        if scene.wires.values().any(|wire| matches!(wire.ours, Ours::Opening | Ours::Open)) {
+        if scene.wires.values().any(|wire| matches!(wire.local, LocalEnd::Opening | LocalEnd::Open)) {
             return Err("an outcome while a channel is open".into());
         }
         if self.spawned == Some(true) && self.exited.is_none() && !self.is_killing() {
@@ -126,7 +126,7 @@ impl Host {
     /// However a channel came to its end: that is what was to be told.
     fn close_is_answered(&mut self, channel: Channel) {
         let is_close = |effect: &Effect| *effect == Effect::Close(channel);
-        self.orders.iter_mut().filter(|(effect, _)| is_close(effect)).for_each(|(_, answered)| *answered = true);
+        self.effects.iter_mut().filter(|(effect, _)| is_close(effect)).for_each(|(_, answered)| *answered = true);
     }
 
     pub(super) fn log_text(&self, limit: usize) -> String {
@@ -146,7 +146,7 @@ impl World {
         let sense = self.host.check(&effect, &self.scene);
         self.scene.check(sense);
         match effect {
-            Effect::Open(channel) => self.set_ours(channel, Ours::Opening),
+            Effect::Open(channel) => self.set_local(channel, LocalEnd::Opening),
             Effect::Signal(Signal::Kill) => self.bounds.killed_at = Some(self.scene.now),
             Effect::Prepare(_)
             | Effect::Spawn(_)
@@ -156,8 +156,8 @@ impl World {
             | Effect::Detach
             | Effect::Remove => {}
         }
-        let index = self.host.orders.len();
-        self.host.orders.push((effect, false));
+        let index = self.host.effects.len();
+        self.host.effects.push((effect, false));
         let most = self.qemu.fate.host_takes;
         if most.is_zero() || self.scene.random.chance(50) {
             self.complete(index);
@@ -169,7 +169,7 @@ impl World {
     /// Completes an order, and reports that.
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     pub(super) fn complete(&mut self, index: usize) {
-        let Some((effect, answered)) = self.host.orders.get_mut(index) else { return };
+        let Some((effect, answered)) = self.host.effects.get_mut(index) else { return };
         if std::mem::replace(answered, true) {
             return;
         }
@@ -205,9 +205,9 @@ impl World {
         }
     }
 
-    fn set_ours(&mut self, channel: Channel, ours: Ours) {
+    fn set_local(&mut self, channel: Channel, local: LocalEnd) {
         if let Some(wire) = self.scene.wires.get_mut(&channel) {
-            wire.ours = ours;
+            wire.local = local;
         }
     }
 
@@ -250,7 +250,7 @@ impl World {
         self.host.opened += 1;
         let fails = self.qemu.fate.open_fails.is_some_and(|which| which + 1 == self.host.opened);
         if fails {
-            self.set_ours(channel, Ours::Closed);
+            self.set_local(channel, LocalEnd::Closed);
             self.host.close_is_answered(channel);
             self.bounds.closed(channel, self.scene.now);
             let is_monitor = channel == Channel::Monitor;
@@ -260,7 +260,7 @@ impl World {
             self.host.faults += usize::from(!is_monitor);
             return self.handle(Input::OpenFailed(channel, fault("open")));
         }
-        self.set_ours(channel, Ours::Open);
+        self.set_local(channel, LocalEnd::Open);
         self.scene.stir(channel);
         self.bounds.opened(channel);
         self.handle(Input::Opened(channel));
@@ -268,12 +268,12 @@ impl World {
 
     /// The channel may be at its end already, or not open yet: then that comes first.
     fn close(&mut self, channel: Channel, index: usize) {
-        match self.scene.wires.get(&channel).map(|wire| wire.ours) {
-            Some(Ours::Opening) => {
-                self.host.orders[index].1 = false;
+        match self.scene.wires.get(&channel).map(|wire| wire.local) {
+            Some(LocalEnd::Opening) => {
+                self.host.effects[index].1 = false;
                 self.scene.after(super::plan::millis(1), What::Done(index));
             }
-            Some(Ours::Open) => {
+            Some(LocalEnd::Open) => {
                 self.scene.seen.note("closed by order");
                 self.closed(channel);
             }
@@ -283,7 +283,7 @@ impl World {
 
     /// Tells the end of a channel, once.
     pub(super) fn closed(&mut self, channel: Channel) {
-        self.set_ours(channel, Ours::Closed);
+        self.set_local(channel, LocalEnd::Closed);
         self.host.close_is_answered(channel);
         self.bounds.closed(channel, self.scene.now);
         self.handle(Input::Closed(channel));
@@ -306,7 +306,7 @@ impl World {
     /// The process was reaped.
     pub(super) fn exit(&mut self) {
         let Some(status) = self.qemu.status.filter(|_| self.host.exited.is_none()) else { return };
-        let open = self.scene.wires.values().filter(|wire| wire.ours == Ours::Open).count();
+        let open = self.scene.wires.values().filter(|wire| wire.local == LocalEnd::Open).count();
         self.note_if(open > 0, "exit before the end of a channel");
         self.note_if(open == 0, "end of all channels before the exit");
         self.host.exited = Some(status);

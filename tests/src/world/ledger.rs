@@ -25,7 +25,7 @@ pub(super) enum Held {
 /// All commands that were accepted, by their nonce.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: Vec<Entry>,
+    entries: Vec<Expectation>,
     by_id: BTreeMap<CommandId, u64>,
     /// Those without an answer that somebody wants.
     open: Vec<u64>,
@@ -43,7 +43,7 @@ pub(super) struct Ledger {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Expectation {
     held: Held,
     name: &'static str,
     deadline: Option<Moment>,
@@ -61,19 +61,19 @@ struct Entry {
 enum State {
     Open,
     Disowned,
-    Answered(Answer),
+    Answered(AnswerContext),
     Claimed,
 }
 
 /// When the machine said that there is an answer, and how things stood then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct AnswerContext {
     pub(super) at: Moment,
     pub(super) is_disconnected: bool,
     pub(super) is_in_band_only: bool,
     /// From when on QEMU could be asked whether it lives, whether it would answer by now, and when it last did.
     pub(super) asks_since: Option<Moment>,
-    pub(super) listens: bool,
+    pub(super) responds: bool,
     pub(super) sign: Option<Moment>,
 }
 
@@ -135,7 +135,7 @@ impl Ledger {
         }
         let state = State::Open;
         let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
-        self.entries.push(Entry {
+        self.entries.push(Expectation {
             held,
             name,
             deadline,
@@ -188,7 +188,7 @@ impl Ledger {
     }
 
     /// The machine says that there is an answer.
-    pub(super) fn noticed(&mut self, id: CommandId, answer: Answer) -> Result<u64, String> {
+    pub(super) fn noticed(&mut self, id: CommandId, answer: AnswerContext) -> Result<u64, String> {
         let nonce = *self.by_id.get(&id).ok_or_else(|| format!("{id:?} was never accepted"))?;
         let entry = &mut self.entries[nonce as usize];
         if entry.state != State::Open {
@@ -238,7 +238,7 @@ impl Ledger {
     }
 
     /// What must be true whenever the driver is about to wait.
-    pub(super) fn check(&self, now: Moment, listens: bool, ended: bool) -> Result<(), String> {
+    pub(super) fn check(&self, now: Moment, responds: bool, ended: bool) -> Result<(), String> {
         for nonce in &self.open {
             let entry = &self.entries[*nonce as usize];
             if entry.reply.is_some() {
@@ -247,7 +247,7 @@ impl Ledger {
             if entry.deadline.is_some_and(|deadline| deadline < now) {
                 return Err(format!("#{nonce} outlives its deadline"));
             }
-            if listens && entry.out_of_band_by.is_some_and(|by| by < now) {
+            if responds && entry.out_of_band_by.is_some_and(|by| by < now) {
                 return Err(format!("#{nonce} went out of band, and is stuck behind others"));
             }
             if ended {
@@ -259,7 +259,7 @@ impl Ledger {
 
     /// What was said not to be sent must not have reached QEMU.
     pub(super) fn check_unsent(&self, has_reached: impl Fn(u64) -> bool) -> Result<(), String> {
-        let is_wrong = |(nonce, entry): &(u64, &Entry)| entry.unsent && has_reached(*nonce);
+        let is_wrong = |(nonce, entry): &(u64, &Expectation)| entry.unsent && has_reached(*nonce);
         match (0..).zip(&self.entries).find(is_wrong) {
             Some((nonce, _)) => Err(format!("#{nonce} was said not to be sent, and QEMU heard it")),
             None => Ok(()),
@@ -267,7 +267,7 @@ impl Ledger {
     }
 }
 
-impl Entry {
+impl Expectation {
     fn judge(&self, nonce: u64, result: &Result<Value, CommandError>) -> Result<(), String> {
         let State::Answered(answer) = self.state else { return Err(format!("#{nonce} was not said to be answered")) };
         let names = |text: &str| text.contains(&format!("(#{nonce}#)"));
@@ -290,13 +290,13 @@ impl Entry {
     }
 
     /// Whether a command that ran out of time says of QEMU what is true.
-    fn is_true(&self, liveness: Liveness, answer: &Answer) -> bool {
+    fn is_true(&self, liveness: Liveness, answer: &AnswerContext) -> bool {
         let (Some(half), Some(deadline)) = (self.half, self.deadline) else { return false };
         let lived = answer.sign.is_some_and(|sign| sign >= half);
         match liveness {
             Liveness::Busy => lived,
             // What would be answered may take its time.
-            Liveness::Stuck => !lived && (!answer.listens || deadline.since(half) / 2 < OUT_OF_BAND),
+            Liveness::Stuck => !lived && (!answer.responds || deadline.since(half) / 2 < OUT_OF_BAND),
             Liveness::Unknown => !lived && (half == deadline || answer.asks_since.is_none_or(|since| since > half)),
         }
     }

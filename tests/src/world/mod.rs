@@ -30,10 +30,10 @@ use qemu_machine_core::{Channel, CommandId, Input, Machine, Moment, Notice, Stat
 use bounds::Bounds;
 use caller::Caller;
 use host::Host;
-use ledger::{Answer, Ledger};
+use ledger::{AnswerContext, Ledger};
 use plan::Fate;
 use qemu::Qemu;
-use scene::{Ours, Scene};
+use scene::{LocalEnd, Scene};
 use timeline::What;
 use waiting::Over;
 use witness::Witness;
@@ -141,7 +141,7 @@ impl World {
             machine: Machine::new(config).expect("a configuration that makes sense"),
             qemu: Qemu::new(fate),
             host: Host::default(),
-            caller: Caller::new(style.acts, style.lives, style.consoles),
+            caller: Caller::new(style.acts, style.runs, style.consoles),
             ledger: Ledger::default(),
             witness: Witness::new(style.limits, style.consoles),
             bounds: Bounds::none(),
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// Carries out all orders, sees all notices, and sends what goes.
+    /// Carries out all effects, sees all notices, and sends what goes.
     fn turn(&mut self) {
         loop {
             let mut is_quiet = true;
@@ -265,7 +265,7 @@ impl World {
     /// Bytes reach us, or the end of them.
     fn deliver(&mut self, channel: Channel) {
         match self.scene.deliver(channel) {
-            _ if self.scene.wires.get(&channel).is_none_or(|wire| wire.ours != Ours::Open) => {}
+            _ if self.scene.wires.get(&channel).is_none_or(|wire| wire.local != LocalEnd::Open) => {}
             Some(bytes) => {
                 self.handle(Input::Received(channel, &bytes));
                 self.note_if(self.host.exited.is_some(), "last words behind the exit");
@@ -334,12 +334,12 @@ impl World {
     }
 
     fn answered(&mut self, id: CommandId) {
-        let answer = Answer {
+        let answer = AnswerContext {
             at: self.scene.now,
             is_disconnected: self.bounds.is_disconnected(self.machine.state()),
             is_in_band_only: self.bounds.out_of_band == Some(false),
             asks_since: self.bounds.ready_at.filter(|_| self.bounds.out_of_band == Some(true)),
-            listens: self.qemu.listens(),
+            responds: self.qemu.responds(),
             sign: self.ledger.sign,
         };
         match self.ledger.noticed(id, answer) {
@@ -361,7 +361,7 @@ impl World {
 
     fn waited(&mut self, id: WaitId) {
         let ended = self.machine.outcome().is_some();
-        let over = Over { at: self.scene.now, deaf_from: self.deaf_from(), ended };
+        let over = Over { at: self.scene.now, events_close_at: self.events_close_at(), ended };
         match self.witness.waits.iter_mut().find(|wait| wait.id == id) {
             Some(wait) => {
                 let result = wait.over(over);

@@ -1,4 +1,4 @@
-//! Decides what kind of world a seed stands for, and what will go wrong in each of its lives.
+//! Decides what kind of world a seed stands for, and what will go wrong in each of its runs.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// What holds for all lives of a world.
+/// What holds for all runs of a world.
 #[derive(Clone, Debug)]
 pub(super) struct Style {
     pub(super) monitor: bool,
@@ -30,9 +30,9 @@ pub(super) struct Style {
     pub(super) stutters: bool,
     /// How many bytes a socket takes before QEMU reads them.
     pub(super) room: usize,
-    /// How often the caller does something, and how many lives it begins.
+    /// How often the caller does something, and how many runs it begins.
     pub(super) acts: u64,
-    pub(super) lives: u32,
+    pub(super) runs: u32,
 }
 
 /// How a stream of bytes is cut into chunks.
@@ -67,7 +67,7 @@ impl Style {
             stutters: random.chance(5),
             room: if random.chance(50) { random.size(1, 100) } else { 100_000 },
             acts: random.between(5, 40),
-            lives: random.between(1, 3) as u32,
+            runs: random.between(1, 3) as u32,
         }
     }
 

@@ -8,8 +8,8 @@ use super::scene::Wire;
 
 impl World {
     /// From when on no event can come any more.
-    pub(super) fn deaf_from(&self) -> Option<Moment> {
-        self.bounds.deaf_from(self.scene.style.monitor)
+    pub(super) fn events_close_at(&self) -> Option<Moment> {
+        self.bounds.events_close_at(self.scene.style.monitor)
     }
 
     /// What must be true whenever the driver is about to wait.
@@ -21,11 +21,11 @@ impl World {
         if self.bounds.ready_at.is_some() && self.bounds.out_of_band == Some(true) {
             self.ledger.bound_out_of_band(now.after(OUT_OF_BAND));
         }
-        let result = self.ledger.check(now, self.qemu.listens(), ended);
+        let result = self.ledger.check(now, self.qemu.responds(), ended);
         self.scene.check(result);
-        let deaf_from = self.deaf_from();
+        let events_close_at = self.events_close_at();
         for wait in &self.witness.waits {
-            let result = wait.check(now, deaf_from, ended);
+            let result = wait.check(now, events_close_at, ended);
             self.scene.check(result);
         }
         self.check_idle();
@@ -39,11 +39,11 @@ impl World {
             let what = format!("QEMU is idle, and {open:?} wait");
             return self.scene.fail(what);
         }
-        for (index, heard) in self.scene.typed.iter().enumerate() {
+        for (index, received) in self.scene.typed.iter().enumerate() {
             let typed = &self.caller.typed[index];
-            let is_done = heard.len() == typed.len() || !is_quiet(Channel::Console(index)) || !self.qemu.listens();
-            if !typed.starts_with(heard) || !is_done {
-                let what = format!("console {index} heard {} bytes of {}, or others", heard.len(), typed.len());
+            let is_done = received.len() == typed.len() || !is_quiet(Channel::Console(index)) || !self.qemu.responds();
+            if !typed.starts_with(received) || !is_done {
+                let what = format!("console {index} received {} bytes of {}, or others", received.len(), typed.len());
                 return self.scene.fail(what);
             }
         }

@@ -7,7 +7,7 @@ use qemu_machine_core::{Channel, ExitStatus};
 
 use super::ending::End;
 use super::plan::{Fate, Handshake, millis, secs};
-use super::request::{Reader, Request};
+use super::request::{ParsedRequest, Reader};
 use super::scene::Scene;
 use super::speech::{self, Happened, PeerMessage, Reply, Speech};
 use super::timeline::{Tick, What};
@@ -22,14 +22,14 @@ const DEPTH: usize = 7;
 #[derive(Debug)]
 pub(super) struct Qemu {
     pub(super) fate: Fate,
-    pub(super) lives: bool,
+    pub(super) is_alive: bool,
     pub(super) greeted: bool,
     /// It died in the middle of what it did, and is not gone yet.
     pub(super) is_dead: bool,
     mode: Mode,
     reader: Reader,
-    pub(super) queue: VecDeque<Request>,
-    pub(super) executing: Option<Request>,
+    pub(super) queue: VecDeque<ParsedRequest>,
+    pub(super) executing: Option<ParsedRequest>,
     /// What is executing was done while the main loop was stuck.
     overdue: bool,
     pub(super) stuck: bool,
@@ -56,7 +56,7 @@ impl Qemu {
     pub(super) fn new(fate: Fate) -> Self {
         Self {
             fate,
-            lives: false,
+            is_alive: false,
             greeted: false,
             is_dead: false,
             mode: Mode::Negotiating,
@@ -78,7 +78,7 @@ impl Qemu {
 
     /// The process starts.
     pub(super) fn start(&mut self, scene: &mut Scene) {
-        self.lives = true;
+        self.is_alive = true;
         if let Some(delay) = self.fate.greets_after {
             scene.tick(delay, Tick::Greet);
         }
@@ -91,7 +91,7 @@ impl Qemu {
     }
 
     pub(super) fn tick(&mut self, tick: Tick, scene: &mut Scene) {
-        if !self.lives {
+        if !self.is_alive {
             return if let Tick::Close(channel) = tick {
                 scene.close(channel)
             };
@@ -185,7 +185,7 @@ impl Qemu {
         self.speech.reached(delivered)
     }
 
-    pub(super) fn forget_said(&mut self, length: usize) {
+    pub(super) fn truncate_speech(&mut self, length: usize) {
         self.speech.truncate(length);
     }
 
@@ -198,8 +198,8 @@ impl Qemu {
     }
 
     /// Its monitor thread reads and answers what goes out of band.
-    pub(super) fn listens(&self) -> bool {
-        self.lives && !self.stopped && self.end.is_none() && self.greeted
+    pub(super) fn responds(&self) -> bool {
+        self.is_alive && !self.stopped && self.end.is_none() && self.greeted
     }
 
     fn may_read(&self) -> bool {
@@ -208,12 +208,12 @@ impl Qemu {
         } else {
             self.queue.is_empty() && self.executing.is_none()
         };
-        self.listens() && has_room
+        self.responds() && has_room
     }
 
     /// Everything that it heard is answered, and it would answer more.
     pub(super) fn is_idle(&self) -> bool {
-        let is_healthy = self.listens() && self.is_negotiated() && !self.stuck;
+        let is_healthy = self.responds() && self.is_negotiated() && !self.stuck;
         is_healthy && self.queue.is_empty() && self.executing.is_none() && self.reader.is_empty()
     }
 
@@ -231,7 +231,7 @@ impl Qemu {
                     request.into_iter().for_each(|request| self.hear(request, scene));
                 }
             }
-            Channel::Console(index) if self.lives && !self.stopped && self.end.is_none() => {
+            Channel::Console(index) if self.is_alive && !self.stopped && self.end.is_none() => {
                 let bytes: Vec<u8> = (0..count).filter_map(|_| scene.read(channel)).collect();
                 scene.typed[index].extend_from_slice(&bytes);
                 scene.write(channel, &bytes);
@@ -241,7 +241,7 @@ impl Qemu {
         scene.stir(channel);
     }
 
-    fn hear(&mut self, request: Request, scene: &mut Scene) {
+    fn hear(&mut self, request: ParsedRequest, scene: &mut Scene) {
         if let Some(nonce) = request.nonce {
             let is_new = scene.reached.insert(nonce);
             scene.demand(is_new, || format!("QEMU hears #{nonce} twice"));
@@ -302,7 +302,7 @@ impl Qemu {
         }
     }
 
-    fn answer(&mut self, request: &Request, scene: &mut Scene) {
+    fn answer(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         let unknown = request.name.starts_with("no-such") || request.name.is_empty();
         if request.is_malformed {
             self.refuse(request, "GenericError", "JSON parse error", Reply::Nameless, scene);
@@ -317,7 +317,7 @@ impl Qemu {
         }
     }
 
-    fn negotiate(&mut self, request: &Request, scene: &mut Scene) {
+    fn negotiate(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         for _ in 0..self.fate.early_events[1] {
             scene.seen.note("event before the reply to the negotiation");
             self.numbered_event(scene);
@@ -339,13 +339,13 @@ impl Qemu {
         }
     }
 
-    fn refuse(&mut self, request: &Request, class: &str, words: &str, how: Reply, scene: &mut Scene) {
+    fn refuse(&mut self, request: &ParsedRequest, class: &str, words: &str, how: Reply, scene: &mut Scene) {
         let text = speech::refused(request, class, words);
         self.say(&text, PeerMessage::Reply { nonce: request.nonce, quits: false, how }, scene);
     }
 
     /// Events belong before the reply.
-    fn execute(&mut self, request: &Request, scene: &mut Scene) {
+    fn execute(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         match request.name.as_str() {
             "stop" => self.let_run(false, scene),
             "cont" => self.let_run(true, scene),
@@ -367,7 +367,7 @@ impl Qemu {
         }
     }
 
-    pub(super) fn return_to(&mut self, request: &Request, quits: bool, scene: &mut Scene) {
+    pub(super) fn return_to(&mut self, request: &ParsedRequest, quits: bool, scene: &mut Scene) {
         let text = speech::returned(request, &mut scene.random);
         let said = match request.nonce {
             None if request.name == "query-yank" => PeerMessage::Sign,

@@ -4,7 +4,7 @@ use qemu_machine_core::Value;
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
+pub(super) struct ParsedRequest {
     pub(super) name: String,
     /// As JSON; none when it has none, or could not be read.
     pub(super) id: Option<String>,
@@ -30,7 +30,7 @@ impl Reader {
     }
 
     /// Takes one byte; a request when it was the last of one.
-    pub(super) fn push(&mut self, byte: u8) -> Option<Request> {
+    pub(super) fn push(&mut self, byte: u8) -> Option<ParsedRequest> {
         self.text.push(byte);
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';
@@ -43,11 +43,11 @@ impl Reader {
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
-        (self.depth == 0).then(|| Request::read(&std::mem::take(&mut self.text)))
+        (self.depth == 0).then(|| ParsedRequest::read(&std::mem::take(&mut self.text)))
     }
 }
 
-impl Request {
+impl ParsedRequest {
     fn read(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         match text.parse::<Value>() {

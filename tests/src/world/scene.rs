@@ -43,14 +43,14 @@ pub(super) struct Wire {
     pub(super) ended: bool,
     /// What QEMU did not read yet.
     pub(super) input: VecDeque<u8>,
-    pub(super) ours: Ours,
+    pub(super) local: LocalEnd,
     is_delivering: bool,
     is_reading: bool,
 }
 
 /// Our end of a pair of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ours {
+pub(super) enum LocalEnd {
     Made,
     Opening,
     Open,
@@ -65,7 +65,7 @@ impl Wire {
             delivered: 0,
             ended: false,
             input: VecDeque::new(),
-            ours: Ours::Made,
+            local: LocalEnd::Made,
             is_delivering: false,
             is_reading: false,
         }
@@ -74,7 +74,7 @@ impl Wire {
     /// It carries bytes, and none are under way, in neither direction.
     pub(super) fn is_quiet(&self) -> bool {
         let is_empty = self.input.is_empty() && self.delivered == self.out.len();
-        self.ours == Ours::Open && !self.ended && is_empty
+        self.local == LocalEnd::Open && !self.ended && is_empty
     }
 }
 
@@ -155,8 +155,8 @@ impl Scene {
     /// Sees to it that what is on the way goes on, in both directions.
     pub(super) fn stir(&mut self, channel: Channel) {
         let Some(wire) = self.wires.get_mut(&channel) else { return };
-        let has_news = wire.delivered < wire.out.len() || wire.ended;
-        let delivers = wire.ours == Ours::Open && has_news && !wire.is_delivering;
+        let has_output = wire.delivered < wire.out.len() || wire.ended;
+        let delivers = wire.local == LocalEnd::Open && has_output && !wire.is_delivering;
         let reads = !wire.input.is_empty() && !wire.is_reading;
         wire.is_delivering |= delivers;
         wire.is_reading |= reads;
@@ -198,7 +198,7 @@ impl Scene {
     /// Puts as much as there is room for into the socket; says how much.
     pub(super) fn send(&mut self, channel: Channel, bytes: &[u8]) -> usize {
         let room = self.style.room;
-        let Some(wire) = self.wires.get_mut(&channel).filter(|wire| wire.ours == Ours::Open) else { return 0 };
+        let Some(wire) = self.wires.get_mut(&channel).filter(|wire| wire.local == LocalEnd::Open) else { return 0 };
         if wire.ended {
             // Nobody reads this any more: it goes nowhere.
             return bytes.len();

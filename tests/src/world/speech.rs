@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use qemu_machine_core::Value;
 
 use super::random::Random;
-use super::request::Request;
+use super::request::ParsedRequest;
 
 /// One message, as those who check need to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(super) fn event(name: &str, data: Option<&str>) -> String {
 }
 
 /// The reply names what it answers, so that it is seen when it comes to somebody else.
-pub(super) fn returned(request: &Request, random: &mut Random) -> String {
+pub(super) fn returned(request: &ParsedRequest, random: &mut Random) -> String {
     let pads = ["", "}", "{", "\\\"", "\\\\", "]}\\\\\\\"{[", "\\u00fc\\r\\n"];
     let value = match request.nonce {
         Some(nonce) => {
@@ -98,7 +98,7 @@ pub(super) fn returned(request: &Request, random: &mut Random) -> String {
     format!(r#"{{"return": {value}{id}}}"#)
 }
 
-pub(super) fn refused(request: &Request, class: &str, words: &str) -> String {
+pub(super) fn refused(request: &ParsedRequest, class: &str, words: &str) -> String {
     let id = request.id.as_ref().map(|id| format!(r#""id": {id}, "#)).unwrap_or_default();
     let nonce = request.nonce.map(|nonce| format!(" (#{nonce}#)")).unwrap_or_default();
     format!(r#"{{{id}"error": {{"class": "{class}", "desc": "{words}{nonce}"}}}}"#)

@@ -48,12 +48,12 @@ pub(super) enum Tick {
 }
 
 /// The moment, the choice of the seed, the order of planning, the run, and what it is.
-type Entry = (Moment, u64, u64, u32, What);
+type Expectation = (Moment, u64, u64, u32, What);
 
 /// Everything that is still to happen.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
-    heap: BinaryHeap<Reverse<Entry>>,
+    heap: BinaryHeap<Reverse<Expectation>>,
     planned: u64,
 }
 

@@ -7,12 +7,12 @@ use super::witness::Witness;
 
 /// A mark, as the world knows it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct Position {
     pub(super) event: usize,
     pub(super) consoles: Vec<usize>,
 }
 
-impl Place {
+impl Position {
     fn position(&self, console: usize) -> usize {
         self.consoles.get(console).copied().unwrap_or_default()
     }
@@ -37,7 +37,7 @@ pub(super) enum Thing {
 pub(super) struct Waiting {
     pub(super) id: WaitId,
     things: Vec<Thing>,
-    from: Place,
+    from: Position,
     begun: Moment,
     until: Option<Moment>,
     /// Where each console is read from.
@@ -57,12 +57,12 @@ enum Expected {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Over {
     pub(super) at: Moment,
-    pub(super) deaf_from: Option<Moment>,
+    pub(super) events_close_at: Option<Moment>,
     pub(super) ended: bool,
 }
 
 impl Waiting {
-    pub(super) fn new(id: WaitId, things: Vec<Thing>, from: Place, begun: Moment, until: Option<Moment>) -> Self {
+    pub(super) fn new(id: WaitId, things: Vec<Thing>, from: Position, begun: Moment, until: Option<Moment>) -> Self {
         Self { id, things, from, begun, until, starts: Vec::new(), missed: (0, 0), found: None, over: None }
     }
 
@@ -75,7 +75,7 @@ impl Waiting {
     }
 
     /// From here on everything is remembered; what is missed by that is counted once.
-    pub(super) fn remember(&mut self, birth: &Place, first_event: usize, first_bytes: &[usize]) {
+    pub(super) fn remember(&mut self, birth: &Position, first_event: usize, first_bytes: &[usize]) {
         self.from = self.from.not_before(birth);
         let position = |console: usize| self.from.position(console);
         self.starts = first_bytes.iter().enumerate().map(|(console, first)| position(console).max(*first)).collect();
@@ -99,13 +99,13 @@ impl Waiting {
     }
 
     /// All that a console printed, the last bytes just now.
-    pub(super) fn read(&mut self, console: usize, bytes: &[u8], news: usize) {
+    pub(super) fn read(&mut self, console: usize, bytes: &[u8], new: usize) {
         if !self.is_open() {
             return;
         }
         let ends = self.things.iter().enumerate().filter_map(|(index, thing)| {
             let Thing::Text { text, .. } = thing else { return None };
-            let fresh = (bytes.len() - news).saturating_sub(text.len() - 1);
+            let fresh = (bytes.len() - new).saturating_sub(text.len() - 1);
             let start = self.starts[console].max(fresh);
             let at = bytes.get(start..)?.windows(text.len()).position(|window| window == *text)?;
             thing.is_on(console).then_some((start + at + text.len(), index))
@@ -126,25 +126,27 @@ impl Waiting {
     }
 
     /// When it is told that no event can come any more.
-    fn disconnected_at(&self, deaf_from: Option<Moment>) -> Option<Moment> {
-        deaf_from.filter(|_| self.hears_only()).map(|from| from.max(self.begun))
+    fn disconnected_at(&self, events_close_at: Option<Moment>) -> Option<Moment> {
+        events_close_at.filter(|_| self.hears_only()).map(|from| from.max(self.begun))
     }
 
     /// What must be true whenever the driver is about to wait.
-    pub(super) fn check(&self, now: Moment, deaf_from: Option<Moment>, ended: bool) -> Result<(), String> {
+    pub(super) fn check(&self, now: Moment, events_close_at: Option<Moment>, ended: bool) -> Result<(), String> {
         let is_late = |at: Option<Moment>| at.is_some_and(|at| at < now);
         match self.over {
             Some(_) => Ok(()),
             None if self.found.is_some() => Err(format!("{self:?} has found it and does not say so")),
             None if ended => Err(format!("{self:?} outlives the machine")),
             None if is_late(self.until) => Err(format!("{self:?} outlives its deadline")),
-            None if is_late(self.disconnected_at(deaf_from)) => Err(format!("{self:?} waits for what cannot come")),
+            None if is_late(self.disconnected_at(events_close_at)) => {
+                Err(format!("{self:?} waits for what cannot come"))
+            }
             None => Ok(()),
         }
     }
 
     /// Whether that is how it had to end. Gives the place behind what was found.
-    pub(super) fn judge(&self, result: &Result<Hit, WaitError>, witness: &Witness) -> Result<Option<Place>, String> {
+    pub(super) fn judge(&self, result: &Result<Hit, WaitError>, witness: &Witness) -> Result<Option<Position>, String> {
         let Some(over) = self.over else { return Err(format!("{:?} was not said to be over", self.id)) };
         let in_time = |until: Moment| until == over.at || until <= self.begun;
         let is_end = |thing: &Thing| matches!(thing, Thing::End);
@@ -154,7 +156,7 @@ impl Waiting {
             (None, Ok(hit)) if over.ended && Some(hit.index) == end && matches!(hit.found, Found::End(_)) => {}
             (None, Err(WaitError::Ended(_))) if over.ended && end.is_none() => {}
             (None, Err(WaitError::TimedOut)) if self.until.is_some_and(in_time) => {}
-            (None, Err(WaitError::Disconnected)) if self.disconnected_at(over.deaf_from) == Some(over.at) => {}
+            (None, Err(WaitError::Disconnected)) if self.disconnected_at(over.events_close_at) == Some(over.at) => {}
             _ => return Err(format!("{self:?} ends with {result:?}")),
         }
         Ok(None)
@@ -177,7 +179,7 @@ impl Waiting {
         missed && is_it && index == hit.index
     }
 
-    fn behind(&self, found: Expected) -> Place {
+    fn behind(&self, found: Expected) -> Position {
         let mut place = self.from.clone();
         match found {
             Expected::Event { number, .. } => place.event = number + 1,

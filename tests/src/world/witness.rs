@@ -4,7 +4,7 @@ use qemu_machine_core::{Event, Limits, Machine, Value};
 
 use super::plan::console_name;
 use super::speech::Happened;
-use super::waiting::{Place, Waiting};
+use super::waiting::{Position, Waiting};
 
 /// Everything that reached us, over all lives.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Witness {
     first: usize,
     bytes: usize,
     /// Where this run begins.
-    birth: Place,
+    birth: Position,
     /// What each console printed.
     tapes: Vec<Vec<u8>>,
     limits: Limits,
@@ -32,7 +32,7 @@ impl Witness {
             events: Vec::new(),
             first: 0,
             bytes: 0,
-            birth: Place { event: 0, consoles: vec![0; consoles] },
+            birth: Position { event: 0, consoles: vec![0; consoles] },
             tapes: vec![Vec::new(); consoles],
             limits,
             waits: Vec::new(),
@@ -49,8 +49,8 @@ impl Witness {
     }
 
     /// Behind everything that came.
-    pub(super) fn place(&self) -> Place {
-        Place { event: self.events.len(), consoles: self.tapes.iter().map(|tape| tape.len()).collect() }
+    pub(super) fn place(&self) -> Position {
+        Position { event: self.events.len(), consoles: self.tapes.iter().map(|tape| tape.len()).collect() }
     }
 
     /// The first byte of a console that is remembered.

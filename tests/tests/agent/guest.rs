@@ -12,7 +12,7 @@ use crate::rows::{Agent, LONG, Row, SHORT};
 on_each_row! {
     row_37_it_tells_executes_reads_writes_and_powers_off,
     a_device_goes_when_the_guest_lets_it_go,
-    row_37_what_was_given_up_reaches_nobody,
+    row_37_a_reply_after_the_deadline_reaches_nobody,
     row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline,
 }
 
@@ -119,28 +119,28 @@ fn powers_off<R: Row>(mut machine: R, mut agent: R::Agent) {
 }
 
 /// The agent hangs in this command until a line is typed.
-fn give_up(agent: &mut impl Agent) {
-    let given_up = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
-    assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
+fn time_out(agent: &mut impl Agent) {
+    let timed_out = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
+    assert_eq!(timed_out, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
 }
 
-fn row_37_what_was_given_up_reaches_nobody<R: Row>() {
+fn row_37_a_reply_after_the_deadline_reaches_nobody<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config());
         let mut first = agent(&mut machine);
         let before = first.stale();
-        give_up(&mut first);
+        time_out(&mut first);
         machine.types("PRETTY_NAME=late\n");
         assert_eq!(first.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
         assert_eq!(first.stale(), before + 2, "the late reply, and what the delimiter was answered");
 
-        give_up(&mut first);
+        time_out(&mut first);
         drop(first);
         machine.types("PRETTY_NAME=later\n");
         let mut second = agent(&mut machine);
         assert!(second.stale() >= 4, "the late reply, the number of the first, and what two delimiters were answered");
         assert_eq!(second.ask("guest-sync", json!({"id": 8})), Ok(json!(8)));
-        second.leave();
+        second.finish();
         assert_eq!(agent(&mut machine).ask("guest-ping", json!({})), Ok(json!({})));
     });
 }

@@ -102,7 +102,7 @@ fn row_37_it_is_attached_to_by_path<R: Row>() {
         assert_eq!(read["buf-b64"], "bm90ZQ==");
         assert_eq!(agent.ask("guest-file-close", json!({"handle": handle})), Ok(json!({})));
         assert!(agent.ask("guest-exec", json!({"path": "/bin/true"})).unwrap()["pid"].is_u64());
-        assert_eq!(agent.leave().cause.to_string(), "let go by the caller, and left as it was");
+        assert_eq!(agent.finish().cause.to_string(), "let go by the caller, and left as it was");
         assert_eq!(attach::<R>(directory).ask("guest-ping", json!({})), Ok(json!({})));
     });
 }
@@ -120,7 +120,7 @@ fn row_37_half_a_command_of_a_dead_client_is_not_in_the_way<R: Row>() {
             let mut agent = attach::<R>(directory);
             assert_eq!(agent.stale(), 1, "the delimiter is answered: {half}");
             assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})), "{half}");
-            agent.leave();
+            agent.finish();
         }
     });
 }
@@ -133,7 +133,7 @@ fn row_37_a_second_client_hears_that_it_is_busy<R: Row>() {
         let Err(LaunchError::Failed { failure, .. }) = second else { panic!("somebody else has it") };
         assert_eq!(failure, LaunchFailure::Busy);
         assert_eq!(first.ask("guest-ping", json!({})), Ok(json!({})));
-        first.leave();
+        first.finish();
         // What the second had asked for is not for the third.
         assert_eq!(attach::<R>(directory).ask("guest-sync", json!({"id": 3})), Ok(json!(3)));
     });
@@ -143,8 +143,8 @@ fn row_37_what_timed_out_reaches_nobody<R: Row>() {
     with_an_agent(|directory| {
         let mut agent = attach::<R>(directory);
         let before = agent.stale();
-        let given_up = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
-        assert_eq!(given_up, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
+        let timed_out = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
+        assert_eq!(timed_out, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
         // This waits until the agent reads.
         fs::write(directory.join("gate"), "PRETTY_NAME=late\n").unwrap();
         assert_eq!(agent.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));

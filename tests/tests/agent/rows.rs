@@ -41,7 +41,7 @@ pub(crate) trait Agent: Sized {
     fn attach(peer: Peer, within: Duration) -> Result<Self, LaunchError>;
     fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError>;
     fn stale(&mut self) -> u64;
-    fn leave(self) -> Outcome;
+    fn finish(self) -> Outcome;
 
     fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
         self.ask_within(command, arguments, LONG)
@@ -96,7 +96,7 @@ impl Agent for qemu_machine_blocking::Agent {
         self.connection().counters().stale
     }
 
-    fn leave(self) -> Outcome {
+    fn finish(self) -> Outcome {
         self.disconnect().expect("it is not ours")
     }
 }
@@ -149,7 +149,7 @@ impl Agent for qemu_machine_smol::Agent {
         self.connection().counters().stale
     }
 
-    fn leave(self) -> Outcome {
+    fn finish(self) -> Outcome {
         block_on(self.disconnect()).expect("it is not ours")
     }
 }
@@ -247,7 +247,7 @@ impl Agent for Mio {
         self.with(|vm| vm.machine().session().counters().stale)
     }
 
-    fn leave(self) -> Outcome {
+    fn finish(self) -> Outcome {
         self.with(|vm| vm.disconnect()).expect("it is not ours");
         self.until(|vm| vm.outcome().cloned())
     }

@@ -21,10 +21,10 @@ const CALLERS: usize = 4;
 /// Only against hanging: each takes a second here, and has this long.
 const EACH: Duration = Duration::from_secs(6);
 
-/// How many lives there are.
+/// How many runs_once there are.
 fn cycles() -> usize {
     let cycles = std::env::var("QEMU_MACHINE_CYCLES").ok();
-    cycles.map_or(100, |cycles| cycles.parse().expect("a number of lives"))
+    cycles.map_or(100, |cycles| cycles.parse().expect("a number of runs_once"))
 }
 
 /// Ends the work of the spinners, also when a caller panics.
@@ -57,7 +57,7 @@ fn g05_g12_no_run_fails_and_none_leaves_anything_under_overload() {
                 (0..CALLERS).for_each(|_| {
                     drop(threads.spawn(|| {
                         while done.fetch_add(1, Ordering::Relaxed) < cycles() {
-                            lives(scratch.path());
+                            runs_once(scratch.path());
                         }
                     }))
                 });
@@ -68,7 +68,7 @@ fn g05_g12_no_run_fails_and_none_leaves_anything_under_overload() {
     });
 }
 
-fn lives(scratch: &Path) {
+fn runs_once(scratch: &Path) {
     let vm = Vm::launch(config(scratch)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(vm.execute("query-status").unwrap()["status"], "running");
     let outcome = vm.shutdown(Shutdown::within(PATIENCE)).unwrap();

@@ -120,13 +120,13 @@ fn flood() -> Vec<u8> {
 #[test]
 fn an_event_that_outlives_parent_allocates_once() {
     let flood = flood();
-    for listens in [false, true] {
+    for subscribed in [false, true] {
         let mut machine = ready();
         let subscription =
-            listens.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it listens"));
+            subscribed.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it subscribed"));
         (0..50).for_each(|_| events(&mut machine, &flood, subscription));
         let each = allocations_for_each(50, || events(&mut machine, &flood, subscription)) / FLOOD as f64;
-        assert!((1.0..=1.03).contains(&each), "{each}, with a subscription: {listens}");
+        assert!((1.0..=1.03).contains(&each), "{each}, with a subscription: {subscribed}");
     }
 }
 
@@ -135,12 +135,12 @@ fn an_event_that_outlives_parent_allocates_once() {
 #[test]
 fn no_flood_of_events_takes_more_memory_than_its_bounds() {
     let tiny = b"{\"event\":\"A\"}\r\n".repeat(FLOOD);
-    for (flood, listens, most) in
+    for (flood, subscribed, most) in
         [(&flood(), false, 1.4), (&flood(), true, 1.7), (&tiny, false, 1.4), (&tiny, true, 2.0)]
     {
         let mut machine = ready();
         let subscription =
-            listens.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it listens"));
+            subscribed.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it subscribed"));
         let counted = allocation_counter::measure(|| {
             (0..300_000 / FLOOD).for_each(|_| receive(&mut machine, flood));
         });
@@ -150,10 +150,10 @@ fn no_flood_of_events_takes_more_memory_than_its_bounds() {
         let missed = subscription.map(|subscription| machine.missed_events(subscription));
         assert!(missed.is_none_or(|missed| missed > 290_000), "it missed {missed:?}");
         let limit = Limits::default().events as f64;
-        println!("{} of the limit, with a subscription: {listens}", counted.bytes_max as f64 / limit);
+        println!("{} of the limit, with a subscription: {subscribed}", counted.bytes_max as f64 / limit);
         assert!(
             counted.bytes_max as f64 <= most * limit,
-            "{} bytes, with a subscription: {listens}",
+            "{} bytes, with a subscription: {subscribed}",
             counted.bytes_max
         );
     }

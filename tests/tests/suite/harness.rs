@@ -112,7 +112,7 @@ impl Transcript {
     }
 
     /// What a subscription got.
-    pub(crate) fn heard(&mut self, event: Result<Event, WaitError>) {
+    pub(crate) fn received(&mut self, event: Result<Event, WaitError>) {
         match event {
             Ok(event) => self.note(format!("heard: {event}")),
             Err(error) => self.nothing(&error),

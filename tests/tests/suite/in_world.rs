@@ -26,7 +26,7 @@ struct Peer {
     /// What it was sent and has not read.
     unread: String,
     /// The ids of the commands that it has not answered.
-    heard: VecDeque<String>,
+    received: VecDeque<String>,
     printed: String,
     connected: bool,
     alive: bool,
@@ -39,7 +39,7 @@ impl InWorld {
     /// Turns the crank until there is an answer.
     fn until<T>(&mut self, mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
         loop {
-            self.settle();
+            self.run_until_idle();
             if let Some(answer) = answer(&mut self.machine) {
                 return answer;
             }
@@ -51,7 +51,7 @@ impl InWorld {
         }
     }
 
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         while let Some(effect) = self.machine.poll_effect() {
             let Some(input) = self.obey(effect) else { continue };
             self.machine.handle(self.now, input);
@@ -148,7 +148,7 @@ impl Peer {
                 let class = "GenericError";
                 return self.answer(&format!(r#""error": {{"class": "{class}", "desc": "{description}"}}"#));
             }
-            Some(Action::Forget) => drop(self.heard.pop_front()),
+            Some(Action::Ignore) => drop(self.received.pop_front()),
             Some(Action::Print(line)) => self.printed = format!("{}{line}\n", self.printed),
             Some(Action::Rant(lines)) => self.printed.push_str(&"complaint\n".repeat(lines)),
             Some(Action::Rave(kilobytes)) => self.printed.push_str(&"\u{FFFD}".repeat(1000 * kilobytes)),
@@ -173,7 +173,7 @@ impl Peer {
     }
 
     fn id(&self) -> &str {
-        self.heard.front().map_or("", String::as_str)
+        self.received.front().map_or("", String::as_str)
     }
 
     fn say(&self, text: &str) -> Acted {
@@ -192,12 +192,12 @@ impl Peer {
         let command = stream.next()?.ok()?;
         let rest = self.unread.split_off(stream.byte_offset());
         self.unread = rest;
-        self.heard.push_back(command["id"].to_string());
+        self.received.push_back(command["id"].to_string());
         Some(command["execute"].as_str().unwrap_or_default().into())
     }
 
     fn answer(&mut self, result: &str) -> Acted {
-        let id = self.heard.pop_front().expect("a script answers what it heard");
+        let id = self.received.pop_front().expect("a script answers what it received");
         Acted::Bytes(format!("{{{result}, \"id\": {id}}}\r\n").into_bytes())
     }
 

@@ -53,7 +53,7 @@ impl Blocked {
     }
 
     /// And lets it go on.
-    fn release(&self) {
+    fn unblock(&self) {
         drop(File::create(self.fifo()).expect("QEMU reads"));
     }
 
@@ -73,7 +73,7 @@ fn g22_a_blocked_main_loop_is_busy_and_out_of_band_gets_through<H: Hosted>() {
     let expected = |index| if index < Session::IN_BAND_DEPTH { Progress::Sent } else { Progress::Unsent };
     let expected: Vec<_> = (0..count).map(|index| CommandError::TimedOut(expected(index), Liveness::Busy)).collect();
     assert_eq!(errors, expected, "no more than seven are sent, and the question overtakes them");
-    blocked.release();
+    blocked.unblock();
     machine.execute("query-status", LONG).expect("it goes on, and late replies reach nobody");
     other.execute_by("query-status", LONG).expect("also for the other");
 }

@@ -3,10 +3,10 @@
 //! A row is a way to drive the core: in a simulated world, with threads, with mio, or with smol under several
 //! executors. Stories with a script run on all of them; stories with the real QEMU on all but the simulated world.
 
+mod detachable;
 mod harness;
 mod hosted;
 mod in_world;
-mod kept;
 mod liveness;
 mod on_mio;
 mod on_smol;

@@ -162,7 +162,7 @@ fn a_device_that_needs_no_guest_goes_at_once<H: Hosted>() {
     assert_eq!(machine.run(Unplug::device(nameless), LONG), Ok(()), "what has no name has a path");
 }
 
-fn a_device_that_the_guest_keeps_is_given_up_at_the_deadline<H: Hosted>() {
+fn a_device_that_the_guest_keeps_times_out_at_the_deadline<H: Hosted>() {
     let mut machine = H::launch(paused().args(["-device", "virtio-rng-pci,id=rng"])).expect("it starts");
     let kept = machine.run(Unplug::device("rng"), Duration::from_millis(100).into());
     assert!(matches!(kept, Err(UnplugError::Procedure(_))), "{kept:?}");
@@ -211,7 +211,7 @@ macro_rules! stories {
             a_job_that_fails_says_why
             a_job_that_somebody_cancels_is_cancelled
             a_device_that_needs_no_guest_goes_at_once
-            a_device_that_the_guest_keeps_is_given_up_at_the_deadline
+            a_device_that_the_guest_keeps_times_out_at_the_deadline
             a_machine_moves_to_another_qemu
             a_migration_that_nobody_receives_fails
         }

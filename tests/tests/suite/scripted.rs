@@ -111,7 +111,7 @@ fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
 
 fn an_error_without_an_id_is_the_raw_commands<H: Harness>() -> Transcript {
     let error = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n";
-    let (mut told, mut machine) = launched::<H>(Script::launched().hear().say(error).forget().obey());
+    let (mut told, mut machine) = launched::<H>(Script::launched().hear().say(error).ignore().obey());
     told.raw(machine.execute_raw("{\"execute\": 1}"));
     told.reply(&machine.execute("next", LONG));
     told.outcome(machine.kill());
@@ -128,7 +128,7 @@ fn g21_many_commands_at_once<H: Harness>() -> Transcript {
 
 fn a_broken_reply_costs_one_command<H: Harness>() -> Transcript {
     let (mut told, mut machine) =
-        launched::<H>(Script::launched().hear().say("{\"return\": inf, \"id\": 1}\r\n").forget().obey());
+        launched::<H>(Script::launched().hear().say("{\"return\": inf, \"id\": 1}\r\n").ignore().obey());
     told.note(format!("broken: {}", matches!(machine.execute("divide", LONG), Err(CommandError::Broken(_)))));
     told.reply(&machine.execute("next", LONG));
     told.outcome(machine.kill());

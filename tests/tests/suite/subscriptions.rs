@@ -31,12 +31,12 @@ fn row_22_the_next_event_is_waited_for<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(script);
     let mark = machine.mark();
     let mut events = machine.subscribe(&mark, &[Wait::event("A"), Wait::event("B")]).expect("they are events");
-    told.heard(machine.next(&mut events, SHORT.into()));
+    told.received(machine.next(&mut events, SHORT.into()));
     told.reply(&machine.execute("act", LONG));
     for _ in 0..2 {
-        told.heard(machine.next(&mut events, LONG));
+        told.received(machine.next(&mut events, LONG));
     }
-    told.heard(machine.next(&mut events, SHORT.into()));
+    told.received(machine.next(&mut events, SHORT.into()));
     told.outcome(machine.kill());
     told
 }
@@ -47,7 +47,7 @@ fn row_22_the_past_comes_before_the_present<H: Harness>() -> Transcript {
     told.reply(&machine.execute("first", LONG));
     let mut events = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("an event is listened to");
     told.reply(&machine.execute("second", LONG));
-    told.heard(machine.next(&mut events, LONG));
+    told.received(machine.next(&mut events, LONG));
     told.queued(&machine.queued(&mut events));
     told.outcome(machine.kill());
     told
@@ -60,7 +60,7 @@ fn row_22_what_is_queued_comes_before_the_end<H: Harness>() -> Transcript {
     told.reply(&machine.execute("deadly", LONG));
     told.outcome(machine.wait(LONG));
     for _ in 0..3 {
-        told.heard(machine.next(&mut events, LONG));
+        told.received(machine.next(&mut events, LONG));
     }
     told
 }
@@ -95,7 +95,7 @@ fn row_34_the_slow_one_counts_what_it_missed<H: Harness>() -> Transcript {
         [(); 2].map(|()| machine.subscribe(&mark, &[Wait::event("TICK")]).expect("it is an event"));
     for _ in 0..5 {
         told.reply(&machine.execute("tick", LONG));
-        told.heard(machine.next(&mut quick, LONG));
+        told.received(machine.next(&mut quick, LONG));
     }
     for events in [&mut quick, &mut slow] {
         told.note(format!("missed: {}", machine.missed(events)));
@@ -113,13 +113,13 @@ fn row_34_one_that_leaves_costs_the_other_nothing<H: Harness>() -> Transcript {
     told.reply(&machine.execute("act", LONG));
     machine.unsubscribe(one);
     for _ in 0..2 {
-        told.heard(machine.next(&mut other, LONG));
+        told.received(machine.next(&mut other, LONG));
     }
     told.outcome(machine.kill());
     told
 }
 
-fn row_34_what_is_no_event_is_not_listened_to<H: Harness>() -> Transcript {
+fn row_34_only_events_can_be_subscribed_to<H: Harness>() -> Transcript {
     let mut limits = Limits::default();
     limits.subscriptions = 1;
     let mut told = Transcript::default();
@@ -176,7 +176,7 @@ macro_rules! stories {
                 "launched", "reply: {}", "heard: A", "heard: B",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            row_34_what_is_no_event_is_not_listened_to [
+            row_34_only_events_can_be_subscribed_to [
                 "launched", "the subscription names no event: `Wait::any_event` stands for all of them",
                 "a subscription queues only events", "a subscription queues only events",
                 "more than 1 subscriptions at once (`Limits::subscriptions`): end one first", "true",

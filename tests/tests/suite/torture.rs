@@ -118,12 +118,12 @@ impl<H: Harness> Client<'_, H> {
     fn events(&mut self) {
         let mut events =
             self.machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("there may be subscriptions");
-        let heard = self.machine.queued(&mut events);
+        let queued = self.machine.queued(&mut events);
         self.machine.unsubscribe(events);
         let hit = self.machine.wait_any(&Mark::default(), &[Wait::any_event()], SHORT.into());
         let forgotten = hit.map_or(0, |hit| hit.missed.events);
         let mut names: Vec<(&str, usize)> = Vec::new();
-        for event in &heard {
+        for event in &queued {
             match names.last_mut() {
                 Some((name, times)) if *name == event.name() => *times += 1,
                 _ => names.push((event.name(), 1)),

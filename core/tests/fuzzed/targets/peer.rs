@@ -39,7 +39,7 @@ struct Talk {
     numbers: u64,
     open: BTreeMap<CommandId, Asked>,
     /// What the peer has received and not read.
-    heard: Vec<u8>,
+    received: Vec<u8>,
     in_band: VecDeque<Read>,
     out: VecDeque<Read>,
     /// How many replies it sent to commands, and how many of them arrived; and what could not be read.
@@ -77,7 +77,7 @@ impl Talk {
             now: Moment::ORIGIN,
             numbers: 0,
             open: BTreeMap::new(),
-            heard: Vec::new(),
+            received: Vec::new(),
             in_band: VecDeque::new(),
             out: VecDeque::new(),
             replies: 0,
@@ -93,7 +93,7 @@ impl Talk {
             talk.say(&format!("{{\"QMP\": {{{version}, \"capabilities\": [{offered}]}}}}"));
         }
         if tape.flag() {
-            talk.settle();
+            talk.run_until_idle();
             assert_eq!(talk.machine.launched(), Some(Ok(())));
         }
         talk
@@ -162,17 +162,17 @@ impl Talk {
     fn hear(&mut self, most: usize) {
         let outgoing = self.machine.outgoing(Channel::Monitor);
         let count = most.min(outgoing.len());
-        self.heard.extend_from_slice(&outgoing[..count]);
+        self.received.extend_from_slice(&outgoing[..count]);
         self.machine.sent(Channel::Monitor, count);
-        let heard = core::mem::take(&mut self.heard);
-        self.heard = match self.dialect {
-            Dialect::Qtest => self.read_lines(&heard),
-            _ => self.read_objects(&heard),
+        let received = core::mem::take(&mut self.received);
+        self.received = match self.dialect {
+            Dialect::Qtest => self.read_lines(&received),
+            _ => self.read_objects(&received),
         };
     }
 
-    fn read_lines(&mut self, heard: &[u8]) -> Vec<u8> {
-        let mut lines: Vec<&[u8]> = heard.split(|byte| *byte == b'\n').collect();
+    fn read_lines(&mut self, received: &[u8]) -> Vec<u8> {
+        let mut lines: Vec<&[u8]> = received.split(|byte| *byte == b'\n').collect();
         let rest = lines.pop().unwrap_or_default().to_vec();
         for line in lines {
             let number = String::from_utf8_lossy(line).strip_prefix("c ").and_then(|number| number.parse().ok());
@@ -184,9 +184,9 @@ impl Talk {
     }
 
     /// A delimiter makes an agent forget what was half said.
-    fn read_objects(&mut self, heard: &[u8]) -> Vec<u8> {
-        let last = heard.iter().rposition(|byte| *byte == 0xff).map_or(0, |at| at + 1);
-        let mut rest = heard;
+    fn read_objects(&mut self, received: &[u8]) -> Vec<u8> {
+        let last = received.iter().rposition(|byte| *byte == 0xff).map_or(0, |at| at + 1);
+        let mut rest = received;
         while !rest.is_empty() {
             let begin = usize::from(rest[0] == 0xff);
             let mut objects = serde_json::Deserializer::from_slice(&rest[begin..]).into_iter::<Value>();
@@ -194,7 +194,7 @@ impl Talk {
             rest = &rest[begin + objects.byte_offset()..];
             self.read(command);
         }
-        assert!(heard.len() - rest.len() >= last.saturating_sub(1), "half a command before a delimiter");
+        assert!(received.len() - rest.len() >= last.saturating_sub(1), "half a command before a delimiter");
         rest.to_vec()
     }
 
@@ -310,7 +310,7 @@ impl Talk {
     }
 
     /// The peer reads and answers all that there is, and time passes, until nothing moves any more.
-    fn settle(&mut self) {
+    fn run_until_idle(&mut self) {
         for _ in 0..3 {
             for _ in 0..200 {
                 self.hear(usize::MAX);
@@ -326,10 +326,10 @@ impl Talk {
     }
 
     fn finish(&mut self) {
-        self.settle();
+        self.run_until_idle();
         // What was lost is known to be over when something behind it is answered.
         self.ask(&mut Tape::new(&[]));
-        self.settle();
+        self.run_until_idle();
         assert_eq!(self.open.len(), 0, "unanswered by {:?}", self.machine);
         assert_eq!(self.machine.session().commands(), 0, "{:?}", self.machine);
         let counters = self.machine.session().counters();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::meter::{measure, memory};
 use crate::plan::{Reading, Workload};
-use crate::{crowd, decode, launch};
+use crate::{connections, decode, launch};
 
 /// Longer than anything takes.
 pub const LONG: Duration = Duration::from_secs(100);
@@ -25,7 +25,7 @@ pub trait Client {
     fn turns(&mut self, count: usize) -> io::Result<()>;
 
     /// So many commands, so many of them in flight.
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let _ = (depth, count);
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -69,7 +69,7 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
     match *workload {
         Workload::Launch(times) => return launch::act(name, times),
         Workload::Decode(events) => return decode::act(name, events),
-        Workload::Crowd(connections, rounds) => return crowd::act(name, address, connections, rounds),
+        Workload::Connections(connections, rounds) => return connections::act(name, address, connections, rounds),
         _ => {}
     }
     let mut client = connect(name, address)?;
@@ -78,9 +78,9 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
             client.turns(count / 10)?;
             measure(|| client.turns(count).map(|()| 0.0))
         }
-        Workload::Flight(depth, count) => {
-            client.flight(depth, 10 * depth)?;
-            measure(|| client.flight(depth, count).map(|()| 0.0))
+        Workload::InFlight(depth, count) => {
+            client.in_flight(depth, 10 * depth)?;
+            measure(|| client.in_flight(depth, count).map(|()| 0.0))
         }
         Workload::Flood(events) => measure(|| client.flood(events).map(|events| events as f64)),
         Workload::Large(_, times, reading) => measure(|| {

@@ -138,10 +138,10 @@ pub async fn service(address: &Path) -> io::Result<Service> {
 
 impl Client for QapiTokio {
     fn turns(&mut self, count: usize) -> io::Result<()> {
-        self.flight(1, count)
+        self.in_flight(1, count)
     }
 
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         self.service()?;
         let Some(service) = &self.service else { return Ok(()) };
         self.runtime.block_on(async {
@@ -211,10 +211,10 @@ pub async fn qmp(address: &Path) -> io::Result<qmp::Client> {
 
 impl Client for Qmp {
     fn turns(&mut self, count: usize) -> io::Result<()> {
-        self.flight(1, count)
+        self.in_flight(1, count)
     }
 
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         self.runtime.block_on(async {
             let ask = async || {
                 for _ in 0..count / depth {

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
-use qemu_machine_core::{Address, Config, Mark, Payload, Peer, WithRawReply, Value, Wait};
+use qemu_machine_core::{Address, Config, Mark, Payload, Peer, Value, Wait, WithRawReply};
 use qemu_machine_mio::EventLoop;
 use smol::LocalExecutor;
 
@@ -33,7 +33,7 @@ impl Client for Threads {
     }
 
     /// As many threads as there are to be commands in flight.
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let ask = || (0..count / depth).try_for_each(|_| self.0.execute(STATUS).map(drop).map_err(other));
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..depth).map(|_| scope.spawn(ask)).collect();
@@ -78,10 +78,10 @@ impl Loop {
 
 impl Client for Loop {
     fn turns(&mut self, count: usize) -> io::Result<()> {
-        self.flight(1, count)
+        self.in_flight(1, count)
     }
 
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let Self { event_loop, vm } = self;
         let vms = std::slice::from_mut(vm);
         let mut tickets = Vec::with_capacity(depth);
@@ -155,7 +155,7 @@ impl Client for Tasks {
         })
     }
 
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         self.run(async {
             let ask = async || {
                 for _ in 0..count / depth {

@@ -127,7 +127,7 @@ impl Client for Raw {
         })
     }
 
-    fn flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let batch = STATUS.repeat(depth);
         (0..count / depth).try_for_each(|_| {
             self.send(&batch)?;

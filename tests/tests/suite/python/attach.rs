@@ -51,7 +51,7 @@ fn failure<H: Hosted>(peer: Peer, within: Deadline) -> LaunchFailure {
     }
 }
 
-fn row_32_attach_command_and_let_go<H: Hosted>() {
+fn row_32_attach_command_and_disconnect<H: Hosted>() {
     let others = Others::launch();
     for _ in 0..3 {
         let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
@@ -220,7 +220,7 @@ fn row_32_the_storage_daemon<H: Hosted>() {
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
-            row_32_attach_command_and_let_go
+            row_32_attach_command_and_disconnect
             row_32_attach_and_end
             g06_nobody_listens_busy_and_dead_are_told_apart
             g06_whoever_waits_gets_his_turn

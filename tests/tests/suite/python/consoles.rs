@@ -102,20 +102,20 @@ fn row_16_a_console_is_read_as_it_prints<H: Hosted>() {
 }
 
 fn row_16_a_flood_is_bounded_and_counted<H: Hosted>() {
-    const KEPT: usize = 4096;
+    const LIMIT: usize = 4096;
     let image = ImageFile::create().expect("the image can be written");
     let mut limits = Limits::default();
-    limits.console = KEPT;
+    limits.console = LIMIT;
     let mut machine = H::launch(guest(&image).limits(limits)).expect("it starts");
     let hit = machine.wait_for(Wait::text("tty", GREETING));
     machine.console_write("tty", &char::from(Letter::Flood.byte()).to_string()).expect("there is room");
     // The line that ends the flood stands right behind it, with a carriage return and a line feed of the greeting before.
     let flooded = machine.wait_any(&hit.mark, &[Wait::text("tty", &*format!("{FLOODED}\r\n"))], LONG).expect("it ends");
     let kept = machine.console("tty", &Mark::default()).expect("it has that console");
-    assert_eq!(kept.len(), KEPT);
+    assert_eq!(kept.len(), LIMIT);
     let printed = (GREETING.len() + 2 + FLOOD_BYTES + FLOODED.len() + 2) as u64;
     let late = machine.wait_any(&Mark::default(), &[Wait::text("tty", FLOODED)], LONG).expect("it is remembered");
-    assert_eq!(late.missed.bytes, printed - KEPT as u64, "what fell out is counted exactly");
+    assert_eq!(late.missed.bytes, printed - LIMIT as u64, "what fell out is counted exactly");
     assert_eq!(flooded.missed.bytes, 0);
     assert_eq!(
         machine.shutdown(Shutdown::default()).expect("it was launched").exit.map(|exit| exit.to_string()),

@@ -1,4 +1,4 @@
-//! Machines that are kept: left as they are by one handle, and gone on with by another.
+//! Machines that outlive their program: detached by one handle, and resumed by another.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::rows;
 
 const LONG: Deadline = Deadline::after(PATIENCE);
 
-fn kept(scratch: &Scratch) -> Config {
+fn detachable(scratch: &Scratch) -> Config {
     let config =
         Config::new(qemu()).args(["-machine", "none", "-nodefaults"]).temporary_directory(bytes(scratch.path()));
     config.outlive_parent()
@@ -19,11 +19,11 @@ fn kept(scratch: &Scratch) -> Config {
 
 fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     let scratch = Scratch::create();
-    let mut machine = H::launch(kept(&scratch)).expect("it starts");
+    let mut machine = H::launch(detachable(&scratch)).expect("it starts");
     let identity = machine.identity().expect("it runs");
     let qemu = Watched::new(identity.pid).expect("it lives");
     machine.execute("stop", LONG).expect("it answers");
-    let outcome = machine.detach().expect("it is one that is kept");
+    let outcome = machine.detach().expect("it is detachable");
     assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, None));
     assert_eq!(machine.execute("cont", LONG), Err(Misuse::Ended.into()));
     drop(machine);
@@ -45,10 +45,10 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
 }
 
 /// While we live, it is ours: ended with its handle, and by its ladder.
-fn g18_a_machine_that_is_to_be_kept_is_ours_until_then<H: Hosted>() {
+fn g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached<H: Hosted>() {
     let scratch = Scratch::create();
     for orderly in [true, false] {
-        let mut machine = H::launch(kept(&scratch)).expect("it starts");
+        let mut machine = H::launch(detachable(&scratch)).expect("it starts");
         let qemu = Watched::new(machine.pid().expect("it lives")).expect("it lives");
         if orderly {
             let outcome = machine.shutdown(Shutdown::within(Duration::from_secs(10))).expect("it was launched");
@@ -66,7 +66,7 @@ macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
             g18_a_machine_is_detached_and_resumed
-            g18_a_machine_that_is_to_be_kept_is_ours_until_then
+            g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached
         }
     };
 }

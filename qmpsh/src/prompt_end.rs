@@ -1,4 +1,4 @@
-//! Decides how the prompt is told that it is no longer needed, while it waits for keys.
+//! The end of the prompt: why it is no longer needed, and how the editor notices while it waits for keys.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,25 +6,25 @@ use rustix::process::{Signal, getpid, kill_process};
 
 /// Why the prompt is no longer needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Over {
+pub(crate) enum PromptEnd {
     /// There is nobody to speak with.
-    Gone,
+    Disconnected,
     /// This signal ends us.
     Signalled(i32),
 }
 
 /// What all who wait for the end of the prompt share. What came first stays.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ending(Arc<OnceLock<Over>>);
+pub(crate) struct Ending(Arc<OnceLock<PromptEnd>>);
 
 impl Ending {
     /// Why, once it is.
-    pub(crate) fn get(&self) -> Option<Over> {
+    pub(crate) fn get(&self) -> Option<PromptEnd> {
         self.0.get().copied()
     }
 
     /// Ends the prompt.
-    pub(crate) fn begin(&self, why: Over) {
+    pub(crate) fn begin(&self, why: PromptEnd) {
         if self.0.set(why).is_ok() {
             wake();
         }
@@ -38,8 +38,8 @@ impl Ending {
     }
 }
 
-/// While the editor waits, it gives up the line for SIGINT, and for nothing else that is not a key. At other times that
-/// is only heard by `watch_signals`.
+/// While the editor waits, it drops the line on SIGINT, and for nothing else that is not a key. At other times that
+/// is only received by `watch_signals`.
 fn wake() {
     // It does not fail for ourselves.
     let _ = kill_process(getpid(), Signal::INT);

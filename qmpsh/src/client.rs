@@ -1,4 +1,4 @@
-//! Decides what QEMU is asked for a request, what its answer means, and with which code a failure ends the program.
+//! The client of the monitor: what QEMU is asked for an instruction, what its reply means, and the exit code of a failure.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
 use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Rung, Schema, State, Value, Vm};
 
 use crate::help::help;
-use crate::line::{Request, Trouble};
+use crate::line::{Instruction, Trouble};
 use crate::show::{Layout, show};
 
 /// A machine, with what it understands.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub(crate) struct Client {
     pub(crate) vm: Vm,
     /// None for lines that it has no use for, and where there is none: a program that speaks QMP need not have it.
     pub(crate) schema: Option<Schema>,
@@ -21,7 +21,7 @@ pub(crate) struct Talk {
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     Nothing,
     Value(Value),
     /// For people, and shown as it is.
@@ -44,7 +44,7 @@ pub(crate) enum Failure {
 /// How long QEMU may take to end after it said that it will.
 const END_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
-impl Talk {
+impl Client {
     /// Learns what a machine understands.
     pub(crate) fn new(vm: Vm, timeout: Deadline, hmp: bool) -> Self {
         let schema = if hmp { None } else { vm.execute_by(QuerySchema, timeout).ok() };
@@ -52,50 +52,50 @@ impl Talk {
     }
 
     /// What a line asks for.
-    pub(crate) fn read(&self, line: &str) -> Result<Request, Trouble> {
-        if self.hmp { Ok(Request::read_human(line)) } else { Request::read(line, self.schema.as_ref()) }
+    pub(crate) fn read(&self, line: &str) -> Result<Instruction, Trouble> {
+        if self.hmp { Ok(Instruction::read_human(line)) } else { Instruction::read(line, self.schema.as_ref()) }
     }
 
     /// What words ask for that a shell has cut.
-    pub(crate) fn read_words(&self, words: &[String]) -> Result<Request, Trouble> {
+    pub(crate) fn read_words(&self, words: &[String]) -> Result<Instruction, Trouble> {
         if self.hmp {
-            return Ok(Request::read_human(&words.join(" ")));
+            return Ok(Instruction::read_human(&words.join(" ")));
         }
-        Request::read_words(words, self.schema.as_ref())
+        Instruction::read_words(words, self.schema.as_ref())
     }
 
     /// Asks, and waits for the answer.
-    pub(crate) fn ask(&self, request: &Request) -> Result<Answer, Failure> {
-        let answer = match request {
-            Request::Nothing | Request::Exit => Ok(Answer::Nothing),
-            Request::Help(about) => help(about, self.schema.as_ref()).map(Answer::Text).map_err(Failure::Refused),
-            Request::Command(name, arguments) => self.value((name.as_str(), arguments)),
-            Request::Raw(object) => self.vm.execute_raw(object).map_err(Failure::from).and_then(unwrap),
-            Request::Human(line) => self.human(line),
+    pub(crate) fn ask(&self, instruction: &Instruction) -> Result<Reply, Failure> {
+        let answer = match instruction {
+            Instruction::Nothing | Instruction::Exit => Ok(Reply::Nothing),
+            Instruction::Help(about) => help(about, self.schema.as_ref()).map(Reply::Text).map_err(Failure::Refused),
+            Instruction::Command(name, arguments) => self.value((name.as_str(), arguments)),
+            Instruction::Raw(object) => self.vm.execute_raw(object).map_err(Failure::from).and_then(unwrap),
+            Instruction::Human(line) => self.human(line),
         };
-        if request.ends_qemu() { self.last(answer) } else { answer }
+        if instruction.ends_qemu() { self.last(answer) } else { answer }
     }
 
-    fn value(&self, command: (&str, &Value)) -> Result<Answer, Failure> {
-        Ok(Answer::Value(self.vm.execute_by(command, self.timeout)?))
+    fn value(&self, command: (&str, &Value)) -> Result<Reply, Failure> {
+        Ok(Reply::Value(self.vm.execute_by(command, self.timeout)?))
     }
 
-    fn human(&self, line: &str) -> Result<Answer, Failure> {
+    fn human(&self, line: &str) -> Result<Reply, Failure> {
         let command = HumanMonitorCommand { command_line: line.into() };
         let said = self.vm.execute_by(command, self.timeout)?.replace("\r\n", "\n");
         let said = said.trim_end();
-        Ok(if said.is_empty() { Answer::Nothing } else { Answer::Text(said.into()) })
+        Ok(if said.is_empty() { Reply::Nothing } else { Reply::Text(said.into()) })
     }
 
     /// The answer to what ends QEMU: it may be gone before it has said so.
-    fn last(&self, answer: Result<Answer, Failure>) -> Result<Answer, Failure> {
+    fn last(&self, answer: Result<Reply, Failure>) -> Result<Reply, Failure> {
         if let Err(Failure::Refused(_) | Failure::Unclear(_)) = answer {
             return answer;
         }
         // Where it takes longer it is still there, and that is no failure of the command.
         let ended = self.vm.wait(END_WITHIN);
         match (answer, ended) {
-            (Err(_), Ok(outcome)) if outcome.cause == Cause::Asked(Rung::Quit) => Ok(Answer::Nothing),
+            (Err(_), Ok(outcome)) if outcome.cause == Cause::Asked(Rung::Quit) => Ok(Reply::Nothing),
             (answer, _) => answer,
         }
     }
@@ -107,15 +107,15 @@ impl Talk {
 }
 
 /// What the answer to a raw command holds.
-fn unwrap(mut message: Value) -> Result<Answer, Failure> {
+fn unwrap(mut message: Value) -> Result<Reply, Failure> {
     if let Some(error) = message.get("error") {
         let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
         return Err(Failure::refused(&text("class"), &text("desc")));
     }
-    Ok(Answer::Value(message["return"].take()))
+    Ok(Reply::Value(message["return"].take()))
 }
 
-impl Answer {
+impl Reply {
     /// What is printed, if anything is.
     pub(crate) fn shown(&self, layout: Layout) -> Option<String> {
         match self {

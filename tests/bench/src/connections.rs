@@ -35,7 +35,7 @@ pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io:
                 reply.map(keep).map_err(other)
             },
         )),
-        _ => Err(other(format!("{name} is not in the crowd"))),
+        _ => Err(other(format!("{name} does not open many connections"))),
     }
 }
 
@@ -115,7 +115,8 @@ async fn in_tasks(address: &Path, connections: usize, rounds: usize) -> io::Resu
         let spawn = |driver| executor.spawn(driver).detach();
         qemu_machine_smol::Vm::launch_with(config(address), spawn).await.map_err(other)
     };
-    let ask = async |vm: &qemu_machine_smol::Vm| vm.execute(WithRawReply("query-status")).await.map(keep).map_err(other);
+    let ask =
+        async |vm: &qemu_machine_smol::Vm| vm.execute(WithRawReply("query-status")).await.map(keep).map_err(other);
     executor.run(tasks(connections, rounds, connect, ask)).await
 }
 

@@ -1,9 +1,9 @@
-//! Decides where in the schema an argument belongs: a path of names, and the values that tell variants apart.
+//! Arguments as the schema has them: the object that a path of names leads to, and its members.
 
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
-use crate::words::Word;
+use crate::split::Word;
 
 /// The arguments of a command as far as they are written.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Arguments<'a> {
 
 /// An object among the arguments: what it looks like, and what stands before the names of its members.
 #[derive(Clone, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Object<'a> {
     shape: Shape<'a>,
     prefix: String,
     arguments: Arguments<'a>,
@@ -26,15 +26,15 @@ impl<'a> Arguments<'a> {
         Some(Self { shape: schema.arguments(command)?, written })
     }
 
-    /// The place where the arguments themselves are.
-    pub(crate) fn root(self) -> Place<'a> {
-        Place { shape: self.shape, prefix: String::new(), arguments: self }
+    /// The object of the arguments themselves.
+    pub(crate) fn root(self) -> Object<'a> {
+        Object { shape: self.shape, prefix: String::new(), arguments: self }
     }
 
     /// The object that a path leads to: `servers.0`, or nothing for the arguments themselves.
-    pub(crate) fn at(self, path: &str) -> Option<Place<'a>> {
+    pub(crate) fn at(self, path: &str) -> Option<Object<'a>> {
         let mut steps = path.split('.').filter(|step| !step.is_empty());
-        steps.try_fold(self.root(), |place, step| place.enter(step))
+        steps.try_fold(self.root(), |object, step| object.enter(step))
     }
 
     /// What the value of a key looks like.
@@ -50,7 +50,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> Object<'a> {
     fn enter(&self, step: &str) -> Option<Self> {
         let shape = self.step(step)?;
         Some(Self { shape, prefix: format!("{}{step}.", self.prefix), arguments: self.arguments })
@@ -91,7 +91,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What a place may look like: several shapes where there is a choice, and otherwise the one that it has.
+/// What a value may look like: several shapes where there is a choice, and otherwise the one that it has.
 pub(crate) fn choices<'a>(shape: Shape<'a>) -> impl Iterator<Item = Shape<'a>> {
     let itself = (shape.kind() != Kind::Alternate).then_some(shape);
     itself.into_iter().chain(shape.alternatives())

@@ -1,4 +1,4 @@
-//! Proves how calls that block are given up: by another thread that ends the machine, and by a time that they share.
+//! How calls that block are interrupted: by another thread that ends the machine, and by a deadline that they share.
 
 use std::thread;
 use std::time::{Duration, Instant};

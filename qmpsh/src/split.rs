@@ -1,4 +1,4 @@
-//! Decides where a line is cut into words: at white space that is neither in quotes nor in JSON.
+//! Splitting of a line into words, at white space that is neither in quotes nor in JSON.
 
 use std::ops::Range;
 
