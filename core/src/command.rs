@@ -3,10 +3,11 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::payload::Payload;
 
 /// A QMP command: a name, arguments, and the type of its reply.
 ///
@@ -181,33 +182,6 @@ impl Command for QtestLine {
     }
 }
 
-/// JSON as it came, checked to be valid, not yet read. A slice of the received bytes, not a copy.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Payload(pub(crate) Bytes);
-
-impl Payload {
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The text. JSON is UTF-8, and this was checked.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    /// Reads it as a value of a type.
-    ///
-    /// # Errors
-    ///
-    /// When it is not of that type; the error says where.
-    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.0)
-    }
-}
-
 impl Payload {
     /// Reads it as the reply of a command.
     ///
@@ -217,12 +191,6 @@ impl Payload {
     pub fn reply<R: FromReply>(self) -> Result<R, crate::CommandError> {
         R::from_reply(&self)
             .map_err(|error| crate::CommandError::Unexpected { reason: alloc::format!("{error}"), reply: self })
-    }
-}
-
-impl fmt::Debug for Payload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

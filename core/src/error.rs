@@ -4,12 +4,12 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
-use crate::command::Payload;
 use crate::command_line::CommandLine;
 use crate::config::Service;
 use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
 use crate::lifecycle::LaunchFailure;
 use crate::outcome::Outcome;
+use crate::payload::Payload;
 
 /// Why a command has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -164,6 +164,7 @@ mod machine;
 mod notice;
 mod outbox;
 mod outcome;
+mod payload;
 pub mod procedure;
 pub mod record;
 pub mod schema;
@@ -176,9 +177,7 @@ mod wait;
 pub mod wire;
 
 pub use channel::Channel;
-pub use command::{
-    Band, Command, CommandId, Empty, FromReply, OutOfBand, Payload, QtestLine, Raw, Ticket, WithRawReply,
-};
+pub use command::{Band, Command, CommandId, Empty, FromReply, OutOfBand, QtestLine, Raw, Ticket, WithRawReply};
 pub use command_line::{CommandLine, escape_commas};
 pub use config::{Config, Dialect, Limits, Service};
 pub use console::Console;
@@ -193,6 +192,7 @@ pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
 pub use machine::Machine;
 pub use notice::Notice;
 pub use outcome::{Cause, Outcome};
+pub use payload::Payload;
 pub use schema::Schema;
 pub use serde_json::{Value, json};
 pub use signal::{Signal, SignalName};

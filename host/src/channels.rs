@@ -8,7 +8,7 @@ use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
 use crate::dial::{self, Dialled};
 use crate::fault::fault;
 use crate::host::Host;
-use crate::prepare::LocalEnd;
+use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
 use crate::socket::{Received, Socket, Stage};
 use crate::watch::Watch;

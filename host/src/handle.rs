@@ -10,20 +10,21 @@ use qemu_machine_core::record::Record;
 use qemu_machine_core::session::Counters;
 use qemu_machine_core::wire::Greeting;
 use qemu_machine_core::{
-    Address, CommandLine, Config, HostFault, Identity, Machine, Mark, Misuse, Moment, Outcome, Service, State, Wait,
+    Address, CommandLine, Config, HostFault, Identity, Machine, Mark, Misuse, Moment, Outcome, Service, State,
 };
 
 use crate::host::Host;
 use crate::identity::{IdentityError, identity};
-use crate::subscription::Subscription;
 
-/// State of one machine that its handles share. A runtime implements it, and gets [`Handle`] and [`Subscription`].
+/// State of one machine that its handles share. A runtime implements it, and gets [`Handle`] and
+/// [`Subscription`](crate::Subscription).
 ///
 /// Every method may be called on any thread at any time. The closures run under the lock of the implementation. They call
 /// no code of the user and no other method of the same value: with a lock that is not reentrant that would deadlock.
 pub trait Shared: Send + Sync + Sized + 'static {
-    /// The runtime's subscription to events: a [`Subscription`], and the runtime's way of waiting for the next event.
-    type Events: From<Subscription<Self>>;
+    /// The runtime's subscription to events, made of a [`Subscription`](crate::Subscription): it adds the runtime's way of
+    /// waiting for the next event.
+    type Events;
 
     /// Calls the machine, and carries out the effects of the call before it returns.
     fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T;
@@ -199,31 +200,6 @@ impl<S: Shared> Handle<S> {
     /// [`HostFault`] when the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         self.shared().with_host(|host| host.read_log(limit))
-    }
-
-    /// Subscribes to the events of these names and [patterns](Wait::with) from now on. Each subscription has its own queue.
-    ///
-    /// Subscriptions do not affect each other. A full queue drops its oldest events and [counts](Subscription::missed) them;
-    /// it holds at most [`Limits::subscription`](qemu_machine_core::Limits::subscription) bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Misuse`] for an empty filter, for a wait that is not one for events, and for more subscriptions at once than
-    /// [`Limits::subscriptions`](qemu_machine_core::Limits::subscriptions).
-    pub fn events(&self, filter: impl IntoIterator<Item = Wait>) -> Result<S::Events, Misuse> {
-        self.events_from(&self.mark(), filter)
-    }
-
-    /// As [`events`](Self::events), from a mark on: retained events after the mark are queued at once. Take a mark, act, and
-    /// subscribe from the mark: no event in between is missed.
-    ///
-    /// # Errors
-    ///
-    /// As [`events`](Self::events).
-    pub fn events_from(&self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<S::Events, Misuse> {
-        let filter: Vec<_> = filter.into_iter().collect();
-        let id = self.shared().ask(|machine, _| machine.subscribe(from, filter))?;
-        Ok(Subscription::new(self.clone(), id).into())
     }
 }
 

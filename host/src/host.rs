@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::child::Child;
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
-use crate::prepare::LocalEnd;
+use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::ServiceLease;
 use crate::socket::Socket;

@@ -136,6 +136,7 @@ mod fault;
 mod handle;
 mod host;
 mod identity;
+mod local_end;
 mod lock;
 pub mod names;
 mod play;

@@ -12,17 +12,10 @@ use crate::dial::listen_at;
 use crate::fault::fault;
 use crate::host::Host;
 use crate::identity::verify;
+use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
-use crate::shared_fd::{Lease, ServiceLease, SharedFd};
+use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::sys::{Os, System};
-
-/// Our end of a channel before it is opened.
-#[derive(Debug)]
-pub(crate) enum LocalEnd {
-    Connected(OwnedFd, Option<Lease>),
-    Listening(OwnedFd),
-    Dial(Address),
-}
 
 /// What was created so far. It is dropped, and so removed, when a later step fails.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use qemu_machine_core::{Event, Machine, SubscriptionId};
+use qemu_machine_core::{Event, Machine, Mark, Misuse, SubscriptionId, Wait};
 
 use crate::handle::{Handle, Shared};
 
@@ -15,11 +15,37 @@ pub struct Subscription<S: Shared> {
     id: SubscriptionId,
 }
 
-impl<S: Shared> Subscription<S> {
-    pub(crate) fn new(handle: Handle<S>, id: SubscriptionId) -> Self {
-        Self { handle, id }
+impl<S: Shared> Handle<S>
+where
+    S::Events: From<Subscription<S>>,
+{
+    /// Subscribes to the events of these names and [patterns](Wait::with) from now on. Each subscription has its own queue.
+    ///
+    /// Subscriptions do not affect each other. A full queue drops its oldest events and [counts](Subscription::missed) them;
+    /// it holds at most [`Limits::subscription`](qemu_machine_core::Limits::subscription) bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse`] for an empty filter, for a wait that is not one for events, and for more subscriptions at once than
+    /// [`Limits::subscriptions`](qemu_machine_core::Limits::subscriptions).
+    pub fn events(&self, filter: impl IntoIterator<Item = Wait>) -> Result<S::Events, Misuse> {
+        self.events_from(&self.mark(), filter)
     }
 
+    /// As [`events`](Self::events), from a mark on: retained events after the mark are queued at once. Take a mark, act, and
+    /// subscribe from the mark: no event in between is missed.
+    ///
+    /// # Errors
+    ///
+    /// As [`events`](Self::events).
+    pub fn events_from(&self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<S::Events, Misuse> {
+        let filter: Vec<_> = filter.into_iter().collect();
+        let id = self.shared().ask(|machine, _| machine.subscribe(from, filter))?;
+        Ok(Subscription { handle: self.clone(), id }.into())
+    }
+}
+
+impl<S: Shared> Subscription<S> {
     /// Returns the handle of the machine.
     #[must_use]
     pub fn handle(&self) -> &Handle<S> {

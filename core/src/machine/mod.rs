@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::command::{CommandId, Payload};
+use crate::command::CommandId;
 use crate::command_line::CommandLine;
 use crate::config::{Config, Dialect};
 use crate::console::Console;
@@ -27,6 +27,7 @@ use crate::input::Prepared;
 use crate::lifecycle::{self, Lifecycle, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
+use crate::payload::Payload;
 use crate::record::Recorder;
 use crate::session::{self, Session};
 use crate::time::{Deadline, Moment};

@@ -11,13 +11,14 @@ use super::request::{
     Abandon, BeginWait, ClaimWait, ConsoleWrite, Detach, Disconnect, Disown, DisownWait, Execute, GiveUp, Kill, Launch,
     NextEvent, Request, Sent, Shutdown, Subscribe, Take, Things, Unsubscribe,
 };
-use crate::command::{CommandId, Payload};
+use crate::command::CommandId;
 use crate::config::Config;
 use crate::error::{CommandError, WaitError};
 use crate::event::{Event, SubscriptionId};
 use crate::fault::Misuse;
 use crate::input::Input;
 use crate::notice::Notice;
+use crate::payload::Payload;
 use crate::record::{self, Beginning, Entry, Issued, Line, Record, Recorder};
 use crate::time::Moment;
 use crate::wait::{Hit, Wait, WaitId};

@@ -4,11 +4,12 @@ use alloc::vec;
 
 use super::Machine;
 use crate::channel::Channel;
-use crate::command::{CommandId, Payload};
+use crate::command::CommandId;
 use crate::error::{CommandError, WaitError};
 use crate::event::{Event, SubscriptionId};
 use crate::fault::Misuse;
 use crate::lifecycle::{self, State};
+use crate::payload::Payload;
 use crate::session;
 use crate::time::{Deadline, Moment};
 use crate::wait::{Hit, Mark, Wait, WaitId};

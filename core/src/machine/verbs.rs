@@ -3,11 +3,12 @@
 use core::marker::PhantomData;
 
 use super::{Machine, request};
-use crate::command::{Command, CommandId, Payload, QtestLine, Raw, Ticket};
+use crate::command::{Command, CommandId, QtestLine, Raw, Ticket};
 use crate::descriptor::Descriptor;
 use crate::error::CommandError;
 use crate::fault::Misuse;
 use crate::lifecycle::Shutdown;
+use crate::payload::Payload;
 use crate::time::{Deadline, Moment};
 use crate::wire::Encoded;
 

@@ -10,10 +10,11 @@ use core::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Procedure, ProcedureError};
-use crate::command::{Command, Payload};
+use crate::command::Command;
 use crate::commands::{Job, QueryJobs};
 use crate::error::CommandError;
 use crate::fault::{Misuse, Refusal};
+use crate::payload::Payload;
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Procedure, ProcedureError};
-use crate::command::Payload;
 use crate::fault::Misuse;
+use crate::payload::Payload;
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Migrates a machine to another QEMU, or receives one, and follows that to its end.

@@ -9,9 +9,10 @@ mod unplug;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::command::{Command, Payload};
+use crate::command::Command;
 use crate::error::{CommandError, WaitError};
 use crate::fault::Misuse;
+use crate::payload::Payload;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
 

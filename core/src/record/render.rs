@@ -4,10 +4,11 @@ use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
-use crate::command::{CommandId, Payload};
+use crate::command::CommandId;
 use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
 use crate::outcome::Outcome;
+use crate::payload::Payload;
 use crate::record;
 use crate::signal::Signal;
 use crate::wait::{Found, Hit};

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::in_flight::Owner;
 use super::sync::Sync;
 use super::{Session, Stage};
-use crate::command::Payload;
+use crate::payload::Payload;
 use crate::time::Moment;
 use crate::wire::{Framer, Message};
 

@@ -1,9 +1,10 @@
 //! Vocabulary of a session: one `Input` that it takes, one `Output` that it gives.
 
-use crate::command::{CommandId, Payload};
+use crate::command::CommandId;
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::lifecycle::LaunchFailure;
+use crate::payload::Payload;
 use crate::time::Moment;
 use crate::wire::Encoded;
 

@@ -8,9 +8,9 @@ use alloc::string::ToString;
 
 use bytes::Bytes;
 
-use crate::command::Payload;
 use crate::event::Event;
 use crate::fault::ProtocolError;
+use crate::payload::Payload;
 use crate::text::{excerpt, lossy};
 use crate::wire::{ErrorReply, Message};
 

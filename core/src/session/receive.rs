@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::in_flight::{Owner, PendingCommand};
 use super::{Session, Stage, qtest};
-use crate::command::Payload;
 use crate::config::Dialect;
 use crate::error::CommandError;
 use crate::fault::ProtocolError;
 use crate::lifecycle::LaunchFailure;
+use crate::payload::Payload;
 use crate::text::excerpt;
 use crate::time::Moment;
 use crate::wire::{ErrorReply, Frame, Greeting, Message};

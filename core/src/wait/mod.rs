@@ -1,6 +1,7 @@
 //! Decides what can be waited for.
 
 mod found;
+mod id;
 mod item;
 mod mark;
 mod pending;
@@ -18,9 +19,9 @@ use crate::event::{Filter, SubscriptionId};
 use crate::fault::Misuse;
 
 pub use found::{Found, Hit, Missed};
+pub use id::WaitId;
 pub(crate) use item::Item;
 pub use mark::Mark;
-pub use running::WaitId;
 pub(crate) use running::Waits;
 
 /// Something to wait for.

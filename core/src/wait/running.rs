@@ -4,17 +4,12 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::pending::Pending;
-use super::{Found, Hit, Item, Mark, Missed};
+use super::{Found, Hit, Item, Mark, Missed, WaitId};
 use crate::console::Console;
 use crate::error::WaitError;
 use crate::event::{Event, History, SubscriptionId, Subscriptions};
 use crate::outcome::Outcome;
 use crate::time::Moment;
-
-/// Id of a wait, never used twice: claim with it what the wait found, or disown the wait.
-#[must_use = "a wait that is neither claimed nor disowned is kept"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaitId(pub(crate) u64);
 
 /// The waits that are not over, and the ends of those that are and were not claimed.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -13,9 +13,9 @@ use serde::{Deserialize, Deserializer};
 
 use super::envelope::Envelope;
 use super::scan;
-use crate::command::Payload;
 use crate::event::Event;
 use crate::fault::{ProtocolError, Refusal};
+use crate::payload::Payload;
 use crate::text::excerpt;
 
 /// What a peer says.

@@ -1,0 +1,15 @@
+//! Local ends of channels, from their preparation until they are opened.
+
+use std::os::fd::OwnedFd;
+
+use qemu_machine_core::Address;
+
+use crate::shared_fd::Lease;
+
+/// Our end of a channel before it is opened.
+#[derive(Debug)]
+pub(crate) enum LocalEnd {
+    Connected(OwnedFd, Option<Lease>),
+    Listening(OwnedFd),
+    Dial(Address),
+}
