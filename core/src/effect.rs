@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Service;
 use crate::descriptor::Descriptor;
 use crate::input::Channel;
@@ -74,9 +72,8 @@ pub struct Spawn {
 }
 
 /// The signals that the core sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
-#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// SIGTERM: QEMU shuts down in order.
     Terminate,

@@ -2,8 +2,6 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Service;
 
 /// The caller's fault: the call made no sense, and nothing happened.
@@ -136,7 +134,7 @@ pub enum ProtocolError {
 }
 
 /// The host's fault: an operation of the operating system failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {operation}: {reason}")]
 pub struct HostFault {
     /// What was tried, to be read after "cannot".

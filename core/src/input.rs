@@ -3,17 +3,14 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Service;
 use crate::effect::Signal;
 use crate::fault::HostFault;
 use crate::transport::Address;
 
 /// One stream of bytes between us and QEMU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
-#[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// The QMP monitor.
     Monitor,
@@ -73,13 +70,11 @@ pub enum Input<'a> {
 }
 
 /// What [`Effect::Prepare`](crate::Effect::Prepare) made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// The private directory, when one was asked for.
-    #[serde(with = "crate::record::as_text")]
     pub directory: Option<Vec<u8>>,
     /// The file that takes what the process prints.
-    #[serde(with = "crate::record::as_text")]
     pub log: Option<Vec<u8>>,
     /// The number under which the process will find each thing that it inherits.
     pub descriptors: Vec<(Inherited, i32)>,
@@ -90,9 +85,8 @@ pub struct Prepared {
 }
 
 /// Something that the process inherits as a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum Inherited {
     /// Its end of this channel.
     Channel(Channel),
@@ -103,9 +97,8 @@ pub enum Inherited {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a process has no other ends")]
-#[serde(rename_all = "snake_case")]
 pub enum ExitStatus {
     /// It exited with this code.
     Code(i32),

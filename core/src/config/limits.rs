@@ -1,9 +1,7 @@
 //! Decides the bounds of what is kept in memory.
 
-use serde::{Deserialize, Serialize};
-
 /// The bounds of what is kept in memory, each with what happens beyond it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// One message of the monitor, in bytes: 64 MiB, the bound of QEMU's own parser. Beyond it the message is

@@ -30,7 +30,7 @@ impl Machine {
 
     pub(super) fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
         let is_done = self.outcome.as_ref().is_some_and(|outcome| outcome.cause == Cause::Disconnected);
-        if self.config.kept && (self.evidence.let_go || is_done) {
+        if self.config.outlives_parent && (self.evidence.let_go || is_done) {
             return Ok(());
         }
         self.check_detachable()?;
@@ -43,7 +43,7 @@ impl Machine {
     ///
     /// As [`detach`](Self::detach).
     pub fn check_detachable(&self) -> Result<(), Misuse> {
-        if !self.config.kept {
+        if !self.config.outlives_parent {
             return Err(Misuse::NotDetachable);
         }
         if self.lifecycle.can_be_detached() { Ok(()) } else { Err(Misuse::NotRunning) }

@@ -212,7 +212,7 @@ impl Machine {
             lifecycle::Output::Prepare => self.order(Answer::Prepare, Effect::Prepare(self.config.preparation())),
             lifecycle::Output::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
-                let (share_terminal, outlives) = (self.config.terminal, self.config.kept);
+                let (share_terminal, outlives) = (self.config.share_terminal, self.config.outlives_parent);
                 self.order(Answer::Spawn, Effect::Spawn(Spawn { arguments, share_terminal, outlives }));
             }
             lifecycle::Output::Open => {

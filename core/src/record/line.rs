@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::stored;
 use super::text::as_text;
 use crate::command::{Band, Kind};
 use crate::config::Config;
@@ -65,6 +66,7 @@ pub(super) const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Beginning {
     /// The version of this crate.
     pub(crate) version: String,
+    #[serde(with = "stored")]
     pub(crate) config: Config,
 }
 
@@ -87,12 +89,17 @@ pub(crate) enum Input {
         text: Vec<u8>,
     },
     Wait {
+        #[serde(with = "stored")]
         from: Mark,
+        #[serde(with = "stored")]
         things: Vec<Wait>,
+        #[serde(with = "stored")]
         within: Deadline,
     },
     Subscribe {
+        #[serde(with = "stored")]
         from: Mark,
+        #[serde(with = "stored")]
         events: Vec<Wait>,
     },
     Unsubscribe(u64),
@@ -104,35 +111,37 @@ pub(crate) enum Input {
     DisownWait(u64),
     /// An event was taken out of the queue of a subscription.
     NextEvent(u64),
-    Shutdown(Shutdown),
+    Shutdown(#[serde(with = "stored")] Shutdown),
     Kill,
     Disconnect,
     Detach,
     GiveUp,
     Abandon,
-    Prepared(Prepared),
-    PrepareFailed(HostFault),
+    Prepared(#[serde(with = "stored")] Prepared),
+    PrepareFailed(#[serde(with = "stored")] HostFault),
     Spawned(u32),
-    SpawnFailed(HostFault),
-    Exited(ExitStatus),
-    Opened(Channel),
-    OpenFailed(Channel, HostFault),
-    PeerBusy(Channel),
+    SpawnFailed(#[serde(with = "stored")] HostFault),
+    Exited(#[serde(with = "stored")] ExitStatus),
+    Opened(#[serde(with = "stored")] Channel),
+    OpenFailed(#[serde(with = "stored")] Channel, #[serde(with = "stored")] HostFault),
+    PeerBusy(#[serde(with = "stored")] Channel),
     Received {
+        #[serde(with = "stored")]
         from: Channel,
         #[serde(with = "as_text")]
         bytes: Vec<u8>,
     },
-    Closed(Channel),
-    Signalled(Signal),
-    SignalFailed(Signal, HostFault),
+    Closed(#[serde(with = "stored")] Channel),
+    Signalled(#[serde(with = "stored")] Signal),
+    SignalFailed(#[serde(with = "stored")] Signal, #[serde(with = "stored")] HostFault),
     LogRead(#[serde(with = "as_text")] Vec<u8>),
     Detached,
     Removed,
-    RemoveFailed(HostFault),
+    RemoveFailed(#[serde(with = "stored")] HostFault),
     TimePassed,
     /// These bytes went out.
     Sent {
+        #[serde(with = "stored")]
         to: Channel,
         #[serde(with = "as_text")]
         bytes: Vec<u8>,
@@ -144,10 +153,13 @@ pub(crate) enum Input {
 pub(crate) struct Issued {
     #[serde(with = "as_text")]
     pub(crate) text: Vec<u8>,
+    #[serde(with = "stored")]
     pub(crate) band: Band,
+    #[serde(with = "stored")]
     pub(crate) kind: Kind,
     /// Whether a descriptor goes with it. Which, no record can say.
     pub(crate) descriptor: bool,
+    #[serde(with = "stored")]
     pub(crate) within: Deadline,
 }
 

@@ -37,6 +37,9 @@ mod recorder;
 mod redact;
 mod render;
 mod replay;
+mod stored;
+mod stored_config;
+mod stored_values;
 mod text;
 mod timeline;
 
@@ -46,5 +49,4 @@ pub use mock::Mock;
 pub(crate) use recorder::Recorder;
 pub use redact::TooShort;
 pub use replay::Diverged;
-pub(crate) use text::as_text;
 pub use timeline::Timeline;

@@ -10,7 +10,6 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Service;
@@ -33,23 +32,15 @@ pub(crate) use running::Waits;
 /// let login = Wait::text("tty", "login: ");
 /// let end = Wait::end();
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait(pub(crate) Kind);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Event(Filter),
     Queued(SubscriptionId),
-    Text {
-        console: String,
-        #[serde(with = "crate::record::as_text")]
-        text: Vec<u8>,
-        line: bool,
-    },
-    Output {
-        console: String,
-    },
+    Text { console: String, text: Vec<u8>, line: bool },
+    Output { console: String },
     End,
 }
 
