@@ -14,6 +14,7 @@ mod dial;
 mod fault;
 mod host;
 mod identity;
+#[cfg(feature = "record")]
 mod play;
 mod prepare;
 #[cfg(feature = "qapi")]
@@ -33,6 +34,7 @@ pub use clock::{Clock, until};
 pub use fault::fault;
 pub use host::Host;
 pub use identity::{IdentityError, identity};
+#[cfg(feature = "record")]
 pub use play::play;
 #[cfg(feature = "qapi")]
 pub use qapi::Qapi;

@@ -116,6 +116,7 @@ macro_rules! verbs_that_wait_for_nothing {
 
             /// What the machine was told and what it said so far, if it is
             /// [recorded]($crate::core::Config::recorded): for a bug report, or for tests without a QEMU.
+            #[cfg(feature = "record")]
             #[must_use]
             pub fn record(&self) -> Option<$crate::core::record::Record> {
                 self.ask(|machine, _| machine.record())

@@ -22,8 +22,8 @@
 //! | commands with types | [`Command`] for your own, [`commands`] for the usual, the feature `qapi` for QEMU's whole schema |
 //! | waiting for events, texts, the end | [`Wait`] from a [`Mark`] on; [`Events`] for all of a kind |
 //! | what takes several commands and events | [`procedure`]: a job, an unplug, a migration, or one of your own |
-//! | what this QEMU can do | [`Schema`], and [`Schema::check`] before a command is sent |
-//! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) |
+//! | what this QEMU can do | [`Schema`], and [`Schema::check`] before a command is sent (feature `schema`) |
+//! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) (feature `record`) |
 //! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
 //!
 //! # Threads
@@ -56,8 +56,14 @@
 //!
 //! # Features
 //!
-//! None is on by default. `tracing` logs, as below. `qapi` makes commands of the types of the crate `qapi-qmp`, as
-//! [a guide](guides::from_qapi) shows. All runtimes have both.
+//! None is on by default. All runtimes have the same.
+//!
+//! | feature | what it adds | crates that it brings |
+//! |---|---|---|
+//! | `record` | [`Config::recorded`], the module [`record`], [`play`], and [a guide](guides::records) | none |
+//! | `schema` | [`Schema`], and the command [`QuerySchema`](commands::QuerySchema) that returns it | none |
+//! | `tracing` | logs, as below | 3 |
+//! | `qapi` | commands of the types of the crate `qapi-qmp`, as [a guide](guides::from_qapi) shows | those of `qapi-qmp` |
 //!
 //! # Logging
 //!
@@ -93,8 +99,10 @@ mod wires;
 
 pub use events::Events;
 pub use qemu_machine_core::*;
+#[cfg(feature = "record")]
+pub use qemu_machine_host::play;
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_host::{descriptor, until};
 pub use services::{Agent, Qtest};
 pub use vm::Vm;

@@ -11,7 +11,8 @@
 //! [the crates `qapi` and `qmp`](qemu_machine_blocking::guides::from_qapi) or from
 //! [a script](qemu_machine_blocking::guides::from_shell), and for [troubleshooting](qemu_machine_blocking::guides::troubleshooting).
 //!
-//! The feature `qapi`, off by default, makes commands of the types of the crate `qapi-qmp`.
+//! Features, all off by default: `record` adds records of runs and a mock of a recorded monitor, `schema` adds QEMU's schema
+//! as a value, and `qapi` makes commands of the types of the crate `qapi-qmp`.
 //!
 //! # A loop
 //!
@@ -32,7 +33,9 @@ mod vm;
 
 pub use event_loop::EventLoop;
 pub use qemu_machine_core::*;
+#[cfg(feature = "record")]
+pub use qemu_machine_host::play;
 #[cfg(feature = "qapi")]
 pub use qemu_machine_host::{Qapi, qapi};
-pub use qemu_machine_host::{descriptor, play, until};
+pub use qemu_machine_host::{descriptor, until};
 pub use vm::Vm;

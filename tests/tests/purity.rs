@@ -75,6 +75,16 @@ fn row_36_tracing_comes_with_its_feature_and_not_without() {
     }
 }
 
+/// What not every user needs costs those who do need it no crate either.
+#[test]
+fn records_and_the_schema_bring_no_crate() {
+    let runtimes = ["qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"];
+    for package in ["qemu-machine-core", "qemu-machine-host"].into_iter().chain(runtimes) {
+        let with = dependencies_with(package, &["--features", "record,schema"]);
+        assert_eq!(with, dependencies(package), "{package}");
+    }
+}
+
 /// A runtime binds; it has no room for opinions. Its host side is shared and not counted, nor is what is not code.
 #[test]
 fn the_runtimes_are_thin() {
@@ -153,7 +163,10 @@ fn the_core_forbids_std_and_unsafe() {
         assert!(source.lines().any(|line| line == attribute), "core/src/lib.rs has no line {attribute}");
     }
     let manifest = std::fs::read_to_string(root().join("core/Cargo.toml")).expect("the core is there");
-    assert!(!manifest.contains("[features]"), "a feature could let std in");
+    let (_, features) = manifest.split_once("[features]\n").expect("it has features");
+    let features = features.lines().take_while(|line| !line.starts_with('['));
+    let features: Vec<_> = features.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    assert_eq!(features, ["record = []", "schema = []"], "a feature could let std in");
 }
 
 #[test]
@@ -169,6 +182,9 @@ fn the_core_builds_where_there_is_no_std() {
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare");
     let directory = directory.to_str().expect("the target directory is UTF-8");
-    let output = cargo(&["build", "--package", "qemu-machine-core", "--target", BARE, "--target-dir", directory]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for features in ["", "record", "schema", "record,schema"] {
+        let package = ["check", "--package", "qemu-machine-core", "--features", features];
+        let output = cargo(&[&package[..], &["--target", BARE, "--target-dir", directory]].concat());
+        assert!(output.status.success(), "with {features:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

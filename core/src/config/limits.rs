@@ -29,6 +29,7 @@ pub struct Limits {
     pub last_words: usize,
     /// How many bytes of a record are kept, if there is [one](crate::Config::recorded): 4 MiB. A launch with its negotiation
     /// takes some kilobytes, a command with its answer a few hundred bytes.
+    #[cfg(feature = "record")]
     pub record: usize,
 }
 
@@ -44,6 +45,7 @@ impl Default for Limits {
             commands: 10_000,
             waits: 10_000,
             last_words: 8 << 10,
+            #[cfg(feature = "record")]
             record: 4 << 20,
         }
     }

@@ -55,6 +55,7 @@ pub struct Config {
     pub(crate) launch_within: Deadline,
     pub(crate) heartbeat: bool,
     pub(crate) outlives_parent: bool,
+    #[cfg(feature = "record")]
     pub(crate) recorded: bool,
     pub(crate) limits: Limits,
 }
@@ -92,6 +93,7 @@ impl Config {
             launch_within: Deadline::after(Self::LAUNCH_WITHIN),
             heartbeat: true,
             outlives_parent: false,
+            #[cfg(feature = "record")]
             recorded: false,
             limits: Limits::default(),
         }
@@ -349,6 +351,7 @@ impl Config {
     /// Writes down all that the machine is told and says, up to [`Limits::record`] bytes: for a bug report, or for
     /// [tests without a QEMU](crate::record::Mock). The [`record`](crate::record) is attached to the outcome, and so to the errors
     /// that carry one. Passwords that go over the wire are in it, unless they are [hidden](crate::record::Record::redact).
+    #[cfg(feature = "record")]
     #[must_use]
     pub fn recorded(mut self) -> Self {
         self.recorded = true;

@@ -5,6 +5,7 @@ mod debug;
 mod dispatch;
 mod outstanding;
 mod queries;
+#[cfg(feature = "record")]
 mod recording;
 mod request;
 mod subscriptions;
@@ -30,6 +31,7 @@ use crate::lifecycle::LaunchFailure;
 use crate::lifecycle::{Lifecycle, Request, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
+#[cfg(feature = "record")]
 use crate::record::Recorder;
 use crate::session::{Owner, Request as Issue, Session};
 use crate::time::{Deadline, Moment};
@@ -75,6 +77,7 @@ pub struct Machine {
     now: Moment,
     /// Used again, so that what a session tells costs no allocation.
     facts: Vec<session::Output>,
+    #[cfg(feature = "record")]
     recorder: Option<Box<Recorder>>,
 }
 
@@ -114,6 +117,7 @@ impl Machine {
             first_command: 0,
             now: Moment::ORIGIN,
             facts: Vec::with_capacity(1),
+            #[cfg(feature = "record")]
             recorder: Self::recorder(&config),
             config,
         })

@@ -2,12 +2,13 @@
 
 use crate::record;
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
 use crate::time::Moment;
-use crate::wait::Wait;
+use crate::wait::{Kind, Wait};
 
 /// The lines that are kept.
 #[derive(Clone, Debug)]
@@ -98,7 +99,7 @@ impl Line {
             Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
             Entry::Input(record::Input::ConsoleWrite { console, text }) => console.len() + text.len(),
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {
-                things.iter().map(Wait::weight).sum()
+                things.iter().map(weight_of).sum()
             }
             Entry::Output(record::Output::Answer { reply, .. }) => reply.len(),
             Entry::Output(
@@ -114,4 +115,14 @@ impl Line {
         };
         size_of::<Self>() + heap
     }
+}
+
+/// About how many bytes a thing takes that is waited for.
+fn weight_of(thing: &Wait) -> usize {
+    let heap = match &thing.0 {
+        Kind::Event(filter) => filter.pattern.to_string().len(),
+        Kind::Text { text, .. } => text.len(),
+        Kind::Queued(_) | Kind::Output { .. } | Kind::End => 0,
+    };
+    size_of::<Wait>() + heap
 }

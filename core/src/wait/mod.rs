@@ -6,7 +6,7 @@ mod mark;
 mod pending;
 mod running;
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -105,16 +105,6 @@ impl Wait {
     #[must_use]
     pub fn end() -> Self {
         Self(Kind::End)
-    }
-
-    /// About how many bytes it takes.
-    pub(crate) fn weight(&self) -> usize {
-        let heap = match &self.0 {
-            Kind::Event(filter) => filter.pattern.to_string().len(),
-            Kind::Text { text, .. } => text.len(),
-            Kind::Queued(_) | Kind::Output { .. } | Kind::End => 0,
-        };
-        size_of::<Self>() + heap
     }
 
     /// What a subscription wants, of things that are events.
