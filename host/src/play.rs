@@ -1,4 +1,4 @@
-//! Decides how a recorded monitor is played to a client: on a socket, by a thread that ends when the client hangs up.
+//! Player of a recorded monitor: a thread that serves a socket until the client hangs up.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

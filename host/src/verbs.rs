@@ -114,8 +114,8 @@ macro_rules! verbs_that_wait_for_nothing {
                 self.ask(|machine, _| machine.session().counters())
             }
 
-            /// What the machine was told and what it said so far, if it is
-            /// [recorded]($crate::core::Config::recorded): for a bug report, or for tests without a QEMU.
+            /// Returns the record so far, for a bug report or for tests without a QEMU. `None` means that the machine is not
+            /// [recorded]($crate::core::Config::recorded).
             #[cfg(feature = "record")]
             #[must_use]
             pub fn record(&self) -> Option<$crate::core::record::Record> {

@@ -348,9 +348,10 @@ impl Config {
         self
     }
 
-    /// Writes down all that the machine is told and says, up to [`Limits::record`] bytes: for a bug report, or for
+    /// Records every input and output of the machine, up to [`Limits::record`] bytes: for a bug report, or for
     /// [tests without a QEMU](crate::record::Mock). The [`record`](crate::record) is attached to the outcome, and so to the errors
-    /// that carry one. Passwords that go over the wire are in it, unless they are [hidden](crate::record::Record::redact).
+    /// that carry one. It contains the passwords that went over the wire, unless they are
+    /// [redacted](crate::record::Record::redact).
     #[cfg(feature = "record")]
     #[must_use]
     pub fn recorded(mut self) -> Self {

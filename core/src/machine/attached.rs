@@ -1,4 +1,4 @@
-//! Decides what keeps us from a machine that somebody else launched, and how we leave one.
+//! Machines of others: connecting to one that was launched by another program, and leaving one without ending it.
 
 use super::{Machine, request};
 use crate::fault::{HostFault, Misuse};

@@ -1,5 +1,5 @@
-//! Decides what must be true of a text that claims to be a record: whatever it says, it is read or refused, and what is read
-//! can be written, replayed, shown, hidden and played.
+//! Properties of a text that claims to be a record: it is read or refused, and what is read can be written, replayed,
+//! printed, redacted and played.
 
 use qemu_machine_core::record::{Mock, Record};
 
