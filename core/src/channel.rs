@@ -2,12 +2,9 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// One stream of bytes between us and QEMU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
-#[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// The QMP monitor.
     Monitor,

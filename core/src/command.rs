@@ -253,9 +253,8 @@ impl<C> fmt::Debug for Ticket<C> {
 }
 
 /// Whether a command waits for those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "QMP has two")]
-#[serde(rename_all = "snake_case")]
 pub enum Band {
     /// One after another, in QEMU's main loop.
     InBand,
@@ -264,19 +263,14 @@ pub enum Band {
 }
 
 /// What is special about a command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct CommandTraits {
     /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
-    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) raw: bool,
     /// Ends QEMU when it succeeds.
-    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) quit: bool,
     /// A guest agent answers nothing when it succeeds.
-    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) silent: bool,
     /// A line for qtest.
-    #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub(crate) line: bool,
 }

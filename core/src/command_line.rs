@@ -85,7 +85,7 @@ impl Config {
     fn inherited(&self) -> Vec<Inherited> {
         let dials = self.monitor != Monitor::Inherited;
         let channels = self.channels().into_iter().filter(|channel| *channel != Channel::Monitor || !dials);
-        let ports = self.ports.iter().copied().map(Inherited::Service);
+        let ports = self.services.iter().copied().map(Inherited::Service);
         channels.map(Inherited::Channel).chain(ports).chain((0..self.added.len()).map(Inherited::Added)).collect()
     }
 
@@ -113,7 +113,7 @@ impl Config {
             add(&[b"-machine", machine]);
         }
         self.compose_consoles(&backend, &mut add);
-        for port in &self.ports {
+        for port in &self.services {
             add(&[b"-chardev", &chardev(backend(Inherited::Service(*port)), port.id())]);
             match port {
                 Service::GuestAgent => add(&[b"-device", b"virtio-serial", b"-device", AGENT]),
@@ -141,7 +141,7 @@ impl Config {
                 options.extend(escape_commas(log));
             }
             add(&[b"-chardev", &options]);
-            match &console.front {
+            match &console.frontend {
                 Frontend::Serial => add(&[b"-serial", &by_id(name)]),
                 Frontend::Device(device) => {
                     add(&[b"-device", &[device, b",chardev=".as_slice(), name.as_bytes()].concat()])

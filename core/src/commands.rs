@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Empty};
+#[cfg(feature = "schema")]
 use crate::schema::Schema;
 
 macro_rules! without_arguments {
@@ -57,6 +58,10 @@ without_arguments! {
     SystemPowerdown = "system_powerdown" -> Empty;
     /// `query-jobs`: the jobs that run, and those that are over and not dismissed.
     QueryJobs = "query-jobs" -> Vec<Job>;
+}
+
+#[cfg(feature = "schema")]
+without_arguments! {
     /// `query-qmp-schema`: what this QEMU understands, in some 200 KB of JSON.
     QuerySchema = "query-qmp-schema" -> Schema;
 }

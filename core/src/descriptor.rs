@@ -4,8 +4,6 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 /// An open descriptor, as whoever drives the machine has it: a file, a socket, one end of a pipe.
 ///
 /// The core hands it on and never looks into it. The runtimes of this project take an `OwnedFd` in it, and have a
@@ -48,19 +46,5 @@ impl Eq for Descriptor {}
 impl fmt::Debug for Descriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Descriptor")
-    }
-}
-
-/// What it is cannot be written down.
-impl Serialize for Descriptor {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_unit()
-    }
-}
-
-/// A descriptor of nothing.
-impl<'de> Deserialize<'de> for Descriptor {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        <()>::deserialize(from).map(Self::new)
     }
 }

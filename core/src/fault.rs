@@ -2,8 +2,6 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::Service;
 
 /// The caller's fault: the call made no sense, and nothing happened.
@@ -151,7 +149,7 @@ pub enum ProtocolError {
 /// The host's fault: an operation of the operating system failed.
 ///
 /// The core decides by the [`kind`](Self::kind) alone; the other members are for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {operation}: {reason}")]
 pub struct HostFault {
     /// What was tried, to be read after "cannot".
@@ -166,9 +164,8 @@ pub struct HostFault {
 }
 
 /// What kind of failure a [`HostFault`] is. The host maps the errors of its operating system to these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// A program, a file, a directory or the path of a socket does not exist.
     NotFound,

@@ -3,8 +3,6 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::channel::Channel;
 use crate::config::Service;
 use crate::fault::HostFault;
@@ -54,13 +52,11 @@ pub enum Input<'a> {
 }
 
 /// What [`Effect::Prepare`](crate::Effect::Prepare) made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// The private directory, when one was asked for.
-    #[serde(with = "crate::record::as_text")]
     pub directory: Option<Vec<u8>>,
     /// The file that takes what the process prints.
-    #[serde(with = "crate::record::as_text")]
     pub log: Option<Vec<u8>>,
     /// The number under which the process will find each thing that it inherits.
     pub descriptors: Vec<(Inherited, i32)>,
@@ -71,9 +67,8 @@ pub struct Prepared {
 }
 
 /// Something that the process inherits as a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum Inherited {
     /// Its end of this channel.
     Channel(Channel),
@@ -84,9 +79,8 @@ pub enum Inherited {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a process has no other ends")]
-#[serde(rename_all = "snake_case")]
 pub enum ExitStatus {
     /// It exited with this code.
     Code(i32),

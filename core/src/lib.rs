@@ -3,7 +3,7 @@
 //! A [`Machine`] is one QEMU process with its monitor and its consoles. It is told what happened in the world, and
 //! says what is to be done there. Who does it, with threads or an event loop, real or simulated, is up to the caller;
 //! `qemu-machine-blocking` is one that is ready to use. This crate has no clock, no sockets, no threads and no `std`:
-//! the same inputs give the same outputs, byte for byte, so that a run can be [recorded](record), replayed and fuzzed.
+//! the same inputs give the same outputs, byte for byte, so that a run can be recorded, replayed and fuzzed.
 //!
 //! # The contract
 //!
@@ -121,7 +121,12 @@
 //!
 //! # Features
 //!
-//! None. The crate needs an allocator and nothing else.
+//! None is on by default, and none brings a crate or `std`. The crate needs an allocator and nothing else.
+//!
+//! | feature | what it adds | cost |
+//! |---|---|---|
+//! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; a machine that is not recorded pays one comparison for each call |
+//! | `schema` | `Schema`, and the command `QuerySchema` that returns it | some 1,000 lines to compile |
 //!
 //! [`launch`]: Machine::launch
 //! [`execute`]: Machine::execute
@@ -166,7 +171,9 @@ mod outbox;
 mod outcome;
 mod payload;
 pub mod procedure;
+#[cfg(feature = "record")]
 pub mod record;
+#[cfg(feature = "schema")]
 pub mod schema;
 pub mod session;
 mod signal;
@@ -193,6 +200,7 @@ pub use machine::Machine;
 pub use notice::Notice;
 pub use outcome::{Cause, Outcome};
 pub use payload::Payload;
+#[cfg(feature = "schema")]
 pub use schema::Schema;
 pub use serde_json::{Value, json};
 pub use signal::{Signal, SignalName};

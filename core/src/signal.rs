@@ -1,11 +1,8 @@
 //! Signals: those that the core sends to a process, and the names of those that end one.
 
-use serde::{Deserialize, Serialize};
-
 /// The signals that the core sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
-#[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// SIGTERM: QEMU shuts down in order.
     Terminate,
@@ -14,9 +11,8 @@ pub enum Signal {
 }
 
 /// The name of a signal that ended a process. The host maps the numbers of its operating system to these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum SignalName {
     /// SIGHUP: the terminal was closed.
     Hup,

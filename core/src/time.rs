@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 /// A point in time: how long after an origin that the runtime chose.
 ///
 /// The core never reads a clock. A runtime reads its own once per wake-up and passes the result to every call; a
@@ -57,8 +55,8 @@ impl Moment {
 /// assert_eq!(soon.passes_at(Moment::ORIGIN), Some(Moment::new(Duration::from_secs(5))));
 /// assert_eq!(FOREVER.passes_at(Moment::ORIGIN), None);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Deadline(Option<Duration>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Deadline(pub(crate) Option<Duration>);
 
 /// The deadline that never passes.
 pub const FOREVER: Deadline = Deadline(None);

@@ -4,18 +4,15 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 
 /// The address of a stream socket.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
-#[serde(rename_all = "snake_case")]
 pub enum Address {
     /// A Unix socket at this path, of 107 bytes at most.
-    Unix(#[serde(with = "crate::record::as_text")] Vec<u8>),
+    Unix(Vec<u8>),
     /// TCP. Names are not resolved here: that takes a while, and the caller knows best how.
     Tcp(SocketAddr),
 }
@@ -51,9 +48,8 @@ impl fmt::Debug for Address {
 }
 
 /// How a QEMU that we launch comes by its monitor.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum Monitor {
     /// It inherits one end of a pair of sockets: there is no path that could be too long, stale or somebody else's,
     /// and no race.
@@ -74,9 +70,8 @@ pub enum Monitor {
 }
 
 /// How a machine that somebody else launched is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum Peer {
     /// It listens there (`-qmp unix:PATH,server=on,wait=off`), and we dial.
     Dial(Address),

@@ -1,4 +1,4 @@
-//! What a record keeps of a run, hides, tells, and answers.
+//! Records: what they keep, replay, redact and print, and their mock.
 
 mod rig;
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+#[cfg(feature = "record")]
 use qemu_machine_core::record::Record;
 use qemu_machine_core::session::Counters;
 use qemu_machine_core::wire::Greeting;
@@ -158,6 +159,7 @@ impl<S: Shared> Handle<S> {
 
     /// Returns the inputs and outputs of the machine so far, for a bug report or for tests without a QEMU. `None` means
     /// that the machine is not [recorded](Config::recorded).
+    #[cfg(feature = "record")]
     #[must_use]
     pub fn record(&self) -> Option<Record> {
         self.shared().with_machine(|machine| machine.record())

@@ -139,6 +139,7 @@ mod identity;
 mod local_end;
 mod lock;
 pub mod names;
+#[cfg(feature = "record")]
 mod play;
 mod prepare;
 #[cfg(feature = "qapi")]

@@ -3,11 +3,17 @@
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Config, Deadline, Event, ExitStatus, FOREVER, FaultKind, Found, Hit,
     Identity, LaunchError, LaunchFailure, Limits, Liveness, Mark, Misuse, Monitor, OutOfBand, Outcome, Peer, Rung,
-    Schema, Service, ServiceError, Shutdown, SignalName, State, Value, Wait, WaitError, WithRawReply, commands, json,
-    procedure, record,
+    Service, ServiceError, Shutdown, SignalName, State, Value, Wait, WaitError, WithRawReply, commands, json,
+    procedure,
 };
 
+#[cfg(feature = "schema")]
+pub use qemu_machine_core::Schema;
+#[cfg(feature = "record")]
+pub use qemu_machine_core::record;
+
 pub use crate::clock::until;
+#[cfg(feature = "record")]
 pub use crate::play::play;
 #[cfg(feature = "qapi")]
 pub use crate::qapi::{self, Qapi};

@@ -1,4 +1,4 @@
-//! Player of a recorded monitor: a thread that serves one client on a socket.
+//! Player of a recorded monitor: a thread that serves a socket until the client hangs up.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

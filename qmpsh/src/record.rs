@@ -1,4 +1,4 @@
-//! Decides what is written of a session where a record was asked for: everything, but for what is known to be a password.
+//! Record of a session (`--record`), without what is known to be a password.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};

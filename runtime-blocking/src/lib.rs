@@ -22,8 +22,8 @@
 //! | commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
 //! | waiting for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
 //! | several commands and events as one | [`procedure`]: a job, an unplug, a migration, or one of your own |
-//! | what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent |
-//! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) |
+//! | what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent (feature `schema`) |
+//! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) (feature `record`) |
 //! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
 //!
 //! # Threads
@@ -56,8 +56,14 @@
 //!
 //! # Features
 //!
-//! None is on by default. `tracing` logs, as below. `qapi` makes commands of the types of the crate `qapi-qmp`, as
-//! [a guide](guides::from_qapi) shows. All runtimes have both.
+//! None is on by default. All runtimes have the same.
+//!
+//! | feature | what it adds | crates that it brings |
+//! |---|---|---|
+//! | `record` | [`Config::recorded`], the module [`record`], [`play`], and [a guide](guides::records) | none |
+//! | `schema` | [`Schema`], and the command [`QuerySchema`](commands::QuerySchema) that returns it | none |
+//! | `tracing` | logs, as below | 3 |
+//! | `qapi` | commands of the types of the crate `qapi-qmp`, as [a guide](guides::from_qapi) shows | those of `qapi-qmp` |
 //!
 //! # Logging
 //!

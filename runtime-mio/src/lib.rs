@@ -16,7 +16,8 @@
 //!
 //! # Features
 //!
-//! None is on by default. `qapi` makes commands of the types of the crate `qapi-qmp`. `tracing` logs through the crate
+//! None is on by default. `record` adds records of runs and a mock of a recorded monitor, `schema` QEMU's schema as a
+//! value. `qapi` makes commands of the types of the crate `qapi-qmp`. `tracing` logs through the crate
 //! `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging).
 //!
 //! # A loop

@@ -18,6 +18,8 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `smol` | on | The methods without `_with`, which spawn the driver on the global executor of the crate `smol`. Without it, 18 crates fewer are built. |
+//! | `record` | off | Records of runs, and a mock of a recorded monitor. |
+//! | `schema` | off | QEMU's schema as a value. |
 //! | `qapi` | off | Makes commands of the types of the crate `qapi-qmp`. |
 //! | `tracing` | off | Logs through the crate `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging). |
 //!

@@ -27,7 +27,7 @@ impl Config {
             }
             _ => {}
         }
-        let directories = [&self.temporary, &self.socket_directory, &self.log_directory];
+        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory];
         if directories.into_iter().flatten().any(|path| path.contains(&0)) {
             return wrong("the path of a directory contains a NUL byte");
         }
@@ -45,7 +45,7 @@ impl Config {
     fn check_attached(&self) -> Result<(), Misuse> {
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
-        let has_descriptors = !self.ports.is_empty() || !self.added.is_empty();
+        let has_descriptors = !self.services.is_empty() || !self.added.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor;
         if has_line || has_consoles || has_descriptors || has_monitors {
             return wrong("what somebody else launched takes no arguments, consoles, descriptors or monitors any more");
@@ -57,7 +57,7 @@ impl Config {
         if self.program.is_empty() {
             return wrong("the program has no name");
         }
-        let devices = self.consoles.iter().filter_map(|console| match &console.front {
+        let devices = self.consoles.iter().filter_map(|console| match &console.frontend {
             Frontend::Device(device) => Some(device),
             Frontend::Serial | Frontend::Chardev => None,
         });
@@ -74,7 +74,8 @@ impl Config {
     }
 
     fn check_consoles(&self) -> Result<(), Misuse> {
-        let mut taken: Vec<&str> = [Self::MONITOR].into_iter().chain(self.ports.iter().map(|port| port.id())).collect();
+        let mut taken: Vec<&str> =
+            [Self::MONITOR].into_iter().chain(self.services.iter().map(|service| service.id())).collect();
         for name in self.consoles.iter().filter_map(|console| console.name.as_deref()) {
             if !is_identifier(name) || taken.contains(&name) {
                 return wrong(format!("`{name}` cannot name a console: it must be an identifier that is not used yet"));

@@ -1,9 +1,7 @@
 //! Decides the bounds of what is kept in memory.
 
-use serde::{Deserialize, Serialize};
-
 /// The bounds of what is kept in memory, each with what happens beyond it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// One message of the monitor, in bytes: 64 MiB, the bound of QEMU's own parser. Beyond it the message is
@@ -31,6 +29,7 @@ pub struct Limits {
     pub last_words: usize,
     /// How many bytes of a record are kept, if there is [one](crate::Config::recorded): 4 MiB. A launch with its negotiation
     /// takes some kilobytes, a command with its answer a few hundred bytes.
+    #[cfg(feature = "record")]
     pub record: usize,
 }
 
@@ -46,6 +45,7 @@ impl Default for Limits {
             commands: 10_000,
             waits: 10_000,
             last_words: 8 << 10,
+            #[cfg(feature = "record")]
             record: 4 << 20,
         }
     }

@@ -4,8 +4,6 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 use crate::time::Deadline;
@@ -25,9 +23,6 @@ pub use parts::{Dialect, Service};
 /// Paths and arguments are bytes, as the operating system has them: text converts by itself, and a path through
 /// `path.as_os_str().as_encoded_bytes()`.
 ///
-/// It can be written with serde for the sake of [records](crate::record): how it looks then is of this version alone, and
-/// the descriptors that it was given are not in it.
-///
 /// ```
 /// use qemu_machine_core::Config;
 ///
@@ -35,16 +30,12 @@ pub use parts::{Dialect, Service};
 /// assert!(config.command_line()?.to_string().contains("-accel kvm"));
 /// # Ok::<(), qemu_machine_core::Misuse>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    #[serde(with = "crate::record::as_text")]
     pub(crate) program: Vec<u8>,
-    #[serde(with = "crate::record::as_text")]
     pub(crate) args: Vec<Vec<u8>>,
-    #[serde(with = "crate::record::as_text")]
     pub(crate) wrapper: Vec<Vec<u8>>,
     pub(crate) name: String,
-    #[serde(with = "crate::record::as_text")]
     pub(crate) machine: Option<Vec<u8>>,
     pub(crate) display: bool,
     pub(crate) vga: bool,
@@ -53,21 +44,18 @@ pub struct Config {
     pub(crate) consoles: Vec<ConsolePart>,
     /// A console that was to have a log and is not there.
     pub(crate) unknown_log: Option<String>,
-    pub(crate) ports: Vec<Service>,
+    pub(crate) services: Vec<Service>,
     pub(crate) added: Vec<Added>,
-    pub(crate) terminal: bool,
+    pub(crate) share_terminal: bool,
     pub(crate) peer: Option<Peer>,
     pub(crate) dialect: Dialect,
-    #[serde(with = "crate::record::as_text")]
-    pub(crate) temporary: Option<Vec<u8>>,
-    #[serde(with = "crate::record::as_text")]
+    pub(crate) temporary_directory: Option<Vec<u8>>,
     pub(crate) socket_directory: Option<Vec<u8>>,
-    #[serde(with = "crate::record::as_text")]
     pub(crate) log_directory: Option<Vec<u8>>,
     pub(crate) launch_within: Deadline,
     pub(crate) heartbeat: bool,
-    /// Whether the process outlives us.
-    pub(crate) kept: bool,
+    pub(crate) outlives_parent: bool,
+    #[cfg(feature = "record")]
     pub(crate) recorded: bool,
     pub(crate) limits: Limits,
 }
@@ -94,17 +82,18 @@ impl Config {
             null_monitor: false,
             consoles: Vec::new(),
             unknown_log: None,
-            ports: Vec::new(),
+            services: Vec::new(),
             added: Vec::new(),
-            terminal: false,
+            share_terminal: false,
             peer: None,
             dialect: Dialect::default(),
-            temporary: None,
+            temporary_directory: None,
             socket_directory: None,
             log_directory: None,
             launch_within: Deadline::after(Self::LAUNCH_WITHIN),
             heartbeat: true,
-            kept: false,
+            outlives_parent: false,
+            #[cfg(feature = "record")]
             recorded: false,
             limits: Limits::default(),
         }
@@ -267,27 +256,27 @@ impl Config {
         self
     }
 
-    fn console(mut self, name: Option<String>, front: Frontend) -> Self {
-        self.consoles.push(ConsolePart { name, front, log: None });
+    fn console(mut self, name: Option<String>, frontend: Frontend) -> Self {
+        self.consoles.push(ConsolePart { name, frontend, log: None });
         self
     }
 
     /// A port for the guest agent: a virtio-serial device with `org.qemu.guest_agent.0` on it.
     #[must_use]
     pub fn guest_agent(self) -> Self {
-        self.port(Service::GuestAgent)
+        self.service(Service::GuestAgent)
     }
 
     /// A port for QEMU's qtest. Debian's QEMU takes its commands beside any accelerator, but has no
     /// `-accel qtest`, and so no clock that can be stepped.
     #[must_use]
     pub fn qtest(self) -> Self {
-        self.port(Service::Qtest)
+        self.service(Service::Qtest)
     }
 
-    fn port(mut self, port: Service) -> Self {
-        if !self.ports.contains(&port) {
-            self.ports.push(port);
+    fn service(mut self, service: Service) -> Self {
+        if !self.services.contains(&service) {
+            self.services.push(service);
         }
         self
     }
@@ -306,14 +295,14 @@ impl Config {
     /// shutdown then reach the process that we started, and not what a wrapper has started in turn.
     #[must_use]
     pub fn share_terminal(mut self) -> Self {
-        self.terminal = true;
+        self.share_terminal = true;
         self
     }
 
     /// Where the private directory is made, instead of the host's directory for temporary files.
     #[must_use]
     pub fn temporary_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.temporary = Some(path.into());
+        self.temporary_directory = Some(path.into());
         self
     }
 
@@ -347,7 +336,7 @@ impl Config {
     /// [logs of consoles](Self::console_log). So are the ports.
     #[must_use]
     pub fn outlive_parent(mut self) -> Self {
-        self.kept = true;
+        self.outlives_parent = true;
         self.monitor(Monitor::Offered)
     }
 
@@ -359,9 +348,11 @@ impl Config {
         self
     }
 
-    /// Writes down all that the machine is told and says, up to [`Limits::record`] bytes: for a bug report, or for
+    /// Records every input and output of the machine, up to [`Limits::record`] bytes: for a bug report, or for
     /// [tests without a QEMU](crate::record::Mock). The [`record`](crate::record) is attached to the outcome, and so to the errors
-    /// that carry one. Passwords that go over the wire are in it, unless they are [hidden](crate::record::Record::redact).
+    /// that carry one. It contains the passwords that went over the wire, unless they are
+    /// [redacted](crate::record::Record::redact).
+    #[cfg(feature = "record")]
     #[must_use]
     pub fn recorded(mut self) -> Self {
         self.recorded = true;

@@ -4,46 +4,40 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::descriptor::Descriptor;
 
 /// One console, or a serial port that is left without one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConsolePart {
     /// None: nobody reads or writes it.
     pub(crate) name: Option<String>,
-    pub(crate) front: Frontend,
+    pub(crate) frontend: Frontend,
     /// The file that takes what it prints as well.
-    #[serde(with = "crate::record::as_text")]
     pub(crate) log: Option<Vec<u8>>,
 }
 
 /// What the guest sees of a console.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frontend {
     /// Its next serial port.
     Serial,
     /// This device, up to the chardev.
-    Device(#[serde(with = "crate::record::as_text")] Vec<u8>),
+    Device(Vec<u8>),
     /// Whatever the caller's own arguments make of it.
     Chardev,
 }
 
 /// A descriptor that the process inherits in a set of QEMU's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Added {
     pub(crate) descriptor: Descriptor,
     pub(crate) set: u32,
-    #[serde(with = "crate::record::as_text")]
     pub(crate) opaque: Vec<u8>,
 }
 
 /// A connection to a machine beside its monitor and its consoles, with a protocol of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a host makes each, and lends it or gives it away")]
-#[serde(rename_all = "snake_case")]
 pub enum Service {
     /// The virtio-serial port on which a guest agent listens (`org.qemu.guest_agent.0`).
     GuestAgent,
@@ -80,9 +74,8 @@ impl Service {
 }
 
 /// What is spoken on a monitor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// QMP: a greeting, a negotiation, events.
     #[default]

@@ -12,11 +12,11 @@ impl Config {
         let transport = |channel| if channel == Channel::Monitor { self.transport() } else { Transport::Pair };
         Preparation {
             name: self.name.clone().into_bytes(),
-            base: self.temporary.clone(),
+            base: self.temporary_directory.clone(),
             log_directory: self.log_directory.clone(),
             process: self.peer.is_none(),
             channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),
-            ports: self.ports.clone(),
+            ports: self.services.clone(),
             added: self.added.iter().map(|added| added.descriptor.clone()).collect(),
             files: self.consoles.iter().filter_map(|console| console.log.clone()).collect(),
         }

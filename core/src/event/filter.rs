@@ -2,13 +2,12 @@
 
 use alloc::string::String;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Event, matches};
 
 /// Events of one name, or of any, with data that match a pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
     /// None: any name.
     pub(crate) name: Option<String>,

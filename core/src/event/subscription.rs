@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
 use super::filter::Filter;
 use super::queue::Queue;
 use super::{Event, History};
@@ -12,7 +10,7 @@ use super::{Event, History};
 ///
 /// [`Machine::unsubscribe`]: crate::Machine::unsubscribe
 #[must_use = "a subscription that is not ended keeps its queue"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub(crate) u64);
 
 /// Everybody who listens. There are few of them, so they are looked through.

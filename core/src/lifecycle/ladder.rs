@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Link, Rung, Why};
 use crate::time::Moment;
 
@@ -28,13 +26,13 @@ use crate::time::Moment;
 /// let patient = Shutdown::default().power_down(secs(60)).power_down_again(secs(10)).quit(secs(120));
 /// assert_eq!(patient.total(), secs(60 + 120 + 10));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    power_down: Duration,
+    pub(crate) power_down: Duration,
     /// Zero: it is pressed once.
-    power_down_again: Duration,
-    quit: Duration,
-    terminate: Duration,
+    pub(crate) power_down_again: Duration,
+    pub(crate) quit: Duration,
+    pub(crate) terminate: Duration,
 }
 
 impl Shutdown {

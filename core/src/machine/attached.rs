@@ -1,4 +1,4 @@
-//! Decides what keeps us from a machine that somebody else launched, and how we leave one.
+//! Machines of others: connecting to one that was launched by another program, and leaving one without ending it.
 
 use super::{Machine, request};
 use crate::fault::Misuse;
@@ -27,7 +27,7 @@ impl Machine {
     }
 
     pub(super) fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
-        if self.config.kept && self.lifecycle.was_disconnected() {
+        if self.config.outlives_parent && self.lifecycle.was_disconnected() {
             return Ok(());
         }
         self.check_detachable()?;
@@ -40,7 +40,7 @@ impl Machine {
     ///
     /// As [`detach`](Self::detach).
     pub fn check_detachable(&self) -> Result<(), Misuse> {
-        if !self.config.kept {
+        if !self.config.outlives_parent {
             return Err(Misuse::NotDetachable);
         }
         if self.lifecycle.can_be_detached() { Ok(()) } else { Err(Misuse::NotRunning) }

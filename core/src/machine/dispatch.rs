@@ -187,7 +187,7 @@ impl Machine {
             }
             lifecycle::Output::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
-                let (share_terminal, outlives) = (self.config.terminal, self.config.kept);
+                let (share_terminal, outlives) = (self.config.share_terminal, self.config.outlives_parent);
                 self.issue_effect(Completion::Spawn, Effect::Spawn(Spawn { arguments, share_terminal, outlives }));
             }
             lifecycle::Output::Open => {

@@ -5,6 +5,7 @@ mod debug;
 mod dispatch;
 mod outstanding;
 mod queries;
+#[cfg(feature = "record")]
 mod recording;
 mod request;
 mod subscriptions;
@@ -28,6 +29,7 @@ use crate::lifecycle::{self, Lifecycle, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
 use crate::payload::Payload;
+#[cfg(feature = "record")]
 use crate::record::Recorder;
 use crate::session::{self, Session};
 use crate::time::{Deadline, Moment};
@@ -68,6 +70,7 @@ pub struct Machine {
     now: Moment,
     /// Reused, so that the outputs of a session cost no allocation.
     outputs: Vec<session::Output>,
+    #[cfg(feature = "record")]
     recorder: Option<Box<Recorder>>,
 }
 
@@ -104,6 +107,7 @@ impl Machine {
             first_command: 0,
             now: Moment::ORIGIN,
             outputs: Vec::with_capacity(1),
+            #[cfg(feature = "record")]
             recorder: Self::recorder(&config),
             config,
         })

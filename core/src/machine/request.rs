@@ -22,6 +22,14 @@ pub(super) trait Request {
     fn apply(self, machine: &mut Machine, now: Moment) -> Self::Response;
 }
 
+#[cfg(not(feature = "record"))]
+impl Machine {
+    /// The only entry to a machine for requests and inputs. With the feature `record` it is in `recording.rs`.
+    pub(super) fn request<R: Request>(&mut self, now: Moment, request: R) -> R::Response {
+        request.apply(self, now)
+    }
+}
+
 /// [`Machine::launch`].
 pub(super) struct Launch;
 

@@ -1,4 +1,4 @@
-//! Decides what a subscription of events can ask of a machine.
+//! Subscriptions of a machine: the requests for them, and the events that they queue.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! Decides what can be waited for on a machine, and gives what a wait found.
+//! Waits of a machine: the requests for them, and what they found.
 
 use alloc::vec::Vec;
 

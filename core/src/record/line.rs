@@ -1,4 +1,4 @@
-//! Decides in what words a line of a record says what a machine was told and what it answered.
+//! Line of a record: a time with an input or an output.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::stored;
 use super::text::as_text;
 use crate::channel::Channel;
 use crate::command::{Band, CommandTraits};
@@ -20,7 +21,7 @@ use crate::time::{Deadline, Moment};
 use crate::wait::{Mark, Wait};
 use crate::wire::Encoded;
 
-/// One line: when, and what.
+/// One line: a time, and what happened then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
     #[serde(rename = "ns", with = "nanoseconds")]
@@ -29,7 +30,7 @@ pub(crate) struct Line {
     pub(crate) entry: Entry,
 }
 
-/// A moment as a number.
+/// A moment as nanoseconds since the origin.
 mod nanoseconds {
     use core::time::Duration;
 
@@ -38,7 +39,7 @@ mod nanoseconds {
     use crate::time::Moment;
 
     pub(super) fn serialize<S: Serializer>(at: &Moment, to: S) -> Result<S::Ok, S::Error> {
-        // In 500 years it will be wrong.
+        // A u64 holds 584 years of nanoseconds.
         to.serialize_u64(u64::try_from(at.since(Moment::ORIGIN).as_nanos()).unwrap_or(u64::MAX))
     }
 
@@ -54,18 +55,19 @@ pub(crate) enum Entry {
     Machine(Box<Beginning>),
     Input(Input),
     Output(Output),
-    /// So many lines stood here.
+    /// The number of lines that were dropped here.
     Dropped(u64),
 }
 
 /// The version of this crate: a record is promised to be read by the one that wrote it alone.
 pub(super) const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What there is before anything is told.
+/// The first line: what a run begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Beginning {
     /// The version of this crate.
     pub(crate) version: String,
+    #[serde(with = "stored")]
     pub(crate) config: Config,
 }
 
@@ -75,8 +77,8 @@ impl Beginning {
     }
 }
 
-/// What a machine is told: the requests, then the news. A request that gets a number or is refused is followed by a line
-/// that says so.
+/// Input of a machine: the requests of the caller, then the inputs of the world. The response to a request (its number, its
+/// refusal, what it found) is an [`Output`] behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Input {
@@ -88,52 +90,59 @@ pub(crate) enum Input {
         text: Vec<u8>,
     },
     Wait {
+        #[serde(with = "stored")]
         from: Mark,
+        #[serde(with = "stored")]
         things: Vec<Wait>,
+        #[serde(with = "stored")]
         within: Deadline,
     },
     Subscribe {
+        #[serde(with = "stored")]
         from: Mark,
+        #[serde(with = "stored")]
         events: Vec<Wait>,
     },
     Unsubscribe(u64),
-    /// The answer of a command was taken away.
+    /// The answer of a command was taken.
     Take(u64),
     Disown(u64),
-    /// What a wait found was taken away.
+    /// What a wait found was taken.
     ClaimWait(u64),
     DisownWait(u64),
-    /// An event was taken out of the queue of a subscription.
+    /// An event was taken from the queue of a subscription.
     NextEvent(u64),
-    Shutdown(Shutdown),
+    Shutdown(#[serde(with = "stored")] Shutdown),
     Kill,
     Disconnect,
     Detach,
     GiveUp,
     Abandon,
-    Prepared(Prepared),
-    PrepareFailed(HostFault),
+    Prepared(#[serde(with = "stored")] Prepared),
+    PrepareFailed(#[serde(with = "stored")] HostFault),
     Spawned(u32),
-    SpawnFailed(HostFault),
-    Exited(ExitStatus),
-    Opened(Channel),
-    OpenFailed(Channel, HostFault),
-    PeerBusy(Channel),
+    SpawnFailed(#[serde(with = "stored")] HostFault),
+    Exited(#[serde(with = "stored")] ExitStatus),
+    Opened(#[serde(with = "stored")] Channel),
+    OpenFailed(#[serde(with = "stored")] Channel, #[serde(with = "stored")] HostFault),
+    PeerBusy(#[serde(with = "stored")] Channel),
     Received {
+        #[serde(with = "stored")]
         from: Channel,
         #[serde(with = "as_text")]
         bytes: Vec<u8>,
     },
-    Closed(Channel),
-    Signalled(Signal),
-    SignalFailed(Signal, HostFault),
+    Closed(#[serde(with = "stored")] Channel),
+    Signalled(#[serde(with = "stored")] Signal),
+    SignalFailed(#[serde(with = "stored")] Signal, #[serde(with = "stored")] HostFault),
     LogRead(#[serde(with = "as_text")] Vec<u8>),
     Detached,
     Removed,
-    RemoveFailed(HostFault),
+    RemoveFailed(#[serde(with = "stored")] HostFault),
     TimePassed,
-    /// These bytes went out.
+    /// These bytes were sent.
     Sent {
+        #[serde(with = "stored")]
         to: Channel,
         #[serde(with = "as_text")]
         bytes: Vec<u8>,
@@ -145,10 +154,13 @@ pub(crate) enum Input {
 pub(crate) struct Issued {
     #[serde(with = "as_text")]
     pub(crate) text: Vec<u8>,
+    #[serde(with = "stored")]
     pub(crate) band: Band,
+    #[serde(with = "stored")]
     pub(crate) kind: CommandTraits,
-    /// Whether a descriptor goes with it. Which, no record can say.
+    /// Whether a descriptor is sent with it. The descriptor itself cannot be recorded.
     pub(crate) descriptor: bool,
+    #[serde(with = "stored")]
     pub(crate) within: Deadline,
 }
 
@@ -168,11 +180,11 @@ impl From<&Issued> for Encoded {
     }
 }
 
-/// What a machine says.
+/// Output of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Output {
-    /// The request got this number.
+    /// The number that the request returned.
     Number(u64),
     Refused(String),
     Effect(String),
@@ -217,7 +229,7 @@ impl From<&input::Input<'_>> for Input {
 }
 
 impl Input {
-    /// The news that it was, if it was no request.
+    /// The input of the world. `None` means that it is a request.
     pub(crate) fn as_input(&self) -> Option<input::Input<'_>> {
         Some(match self {
             Self::Prepared(prepared) => input::Input::Prepared(prepared.clone()),

@@ -11,42 +11,42 @@ use serde_json::Value;
 use super::line::{Entry, Line, THIS_VERSION};
 use crate::text::{excerpt, printable};
 
-/// What a machine was told and what it said, in its order. It is written as lines of JSON, and read from them.
+/// The inputs and outputs of a machine, in their order. `Display` writes it as lines of JSON, `FromStr` reads them.
 ///
-/// What the lines say is not part of what this crate promises to keep: a record is read by the version that wrote it,
-/// whose number is in its first line.
+/// The form of the lines is not part of the contract of this crate: a record is read by the version that wrote it, whose
+/// number is in the first line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     pub(super) lines: Vec<Line>,
 }
 
-/// A text that is not a record.
+/// The error for a text that is not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} is not one of a record: {problem}{}", words_of(.written_by.as_deref()))]
 #[non_exhaustive]
 pub struct NotARecord {
     /// Which line, counted from 1.
     pub line: usize,
-    /// What is the matter with it.
+    /// What is wrong with it.
     pub problem: String,
-    /// The version of this crate that wrote it, where its first line names another than this one.
+    /// The version of this crate that wrote it. `None` means this version, or an unknown one.
     pub written_by: Option<String>,
 }
 
 impl Record {
-    /// How many lines it has.
+    /// Returns the number of lines.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether nothing was recorded. Where a machine is recorded, its configuration is.
+    /// Returns whether it has no lines. The record of a machine has at least its configuration.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// How many lines were dropped to keep the bound.
+    /// Returns the number of lines that were dropped to keep the bound.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         let gaps = self.lines.iter().map(|line| if let Entry::Dropped(count) = line.entry { count } else { 0 });
@@ -86,13 +86,13 @@ impl FromStr for Record {
     }
 }
 
-/// Which version the first line names, if it is not this one.
+/// Returns the version in the first line. `None` means this version.
 fn other_version(first: &Value) -> Option<String> {
     let version = first.pointer("/machine/version")?.as_str()?;
     (version != THIS_VERSION).then(|| printable(&excerpt(version.as_bytes())))
 }
 
-/// That another version wrote it, behind what came of that.
+/// The end of an error message: that another version wrote the record.
 pub(super) fn words_of(written_by: Option<&str>) -> String {
     let words = |version| format!("\nversion {version} wrote it, and this is version {THIS_VERSION}");
     written_by.map(words).unwrap_or_default()

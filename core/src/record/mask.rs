@@ -1,4 +1,4 @@
-//! Decides where a secret stands in bytes, in all the ways in which it is written there, and what it becomes.
+//! Masks for secrets: the encodings in which a secret occurs in bytes, and what replaces it.
 
 use alloc::collections::BTreeSet;
 use alloc::format;

@@ -1,4 +1,4 @@
-//! Decides what a recorded monitor answers when somebody asks it again.
+//! Mock of a recorded monitor.
 
 use crate::record;
 use alloc::format;

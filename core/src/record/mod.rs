@@ -1,24 +1,32 @@
-//! Decides what a record of a run is: what a machine was told and what it said, as lines of JSON.
+//! Records of runs: every input and every output of a machine, as lines of JSON.
 //!
-//! A machine that was [asked to](Config::recorded) writes down all that it is told (requests, bytes of the monitor and
-//! the consoles, news of the process, and when) and all that it answers. Because it has no clock and does no IO, that
-//! is enough to live the same run again, anywhere and at once: [`Record::replay`] does, and tells the first line that
-//! comes out otherwise. So a record is a bug report.
+//! A machine that is [recorded](crate::Config::recorded) writes every request of the caller, every input of the world (bytes
+//! of the monitor and the consoles, the end of the process, …) with its time, and everything that the machine puts out:
+//! effects, replies, refusals, the outcome. The core has no clock and does no IO, so the inputs determine the run:
+//! [`Record::replay`] feeds them to a new machine, compares the lines that it writes, and reports the first difference. A
+//! record is therefore a complete bug report.
 //!
-//! - *Bounded*: beyond [`Limits::record`](crate::Limits::record) the oldest lines are dropped, but for those of the
-//!   beginning, and counted. Such a record can be read, and be replayed up to the gap.
-//! - *Attached*: to the [`Outcome`](crate::Outcome), and so to the errors that carry one; and to be had from the machine at
-//!   any time.
-//! - *Secret*: the wire may carry passwords, and so does its record. [`Record::redact`] and
-//!   [`Record::redact_member`] hide them, and what is left still replays.
-//! - *Readable*: [`Record::timeline`]. *Usable*: a [`Mock`] answers as the recorded monitor did.
+//! - *Bounded*: beyond [`Limits::record`](crate::Limits::record) bytes the oldest lines are dropped and counted, except
+//!   those of the first launch. Such a record can be read, and be replayed up to the gap.
+//! - *Attached*: to the [`Outcome`](crate::Outcome), and so to the errors that carry one, as text. [`Machine::record`]
+//!   returns it at any time.
+//! - *Sensitive*: the wire may carry passwords, and so does its record. [`Record::redact`] and [`Record::redact_member`]
+//!   replace them; the redacted record still replays.
+//! - *Readable*: [`Record::timeline`]. *Usable in tests*: a [`Mock`] replies as the recorded monitor did.
+//!
+//! The lines of one request or input are, in this order: the request or input, the effects that it issued, the notices
+//! that it caused (with the reply or the outcome behind them), and the response to the request. A request that asks for
+//! what is not there (an answer that has not come, a wait that is pending) has no lines, and neither has
+//! [`Input::TimePassed`](crate::Input::TimePassed) before a deadline.
+//!
+//! [`Machine::record`]: crate::Machine::record
 //!
 //! ```
 //! use qemu_machine_core::{Config, FaultKind, HostFault, Input, Machine, Moment, record::Record};
 //!
 //! let mut machine = Machine::new(Config::new("qemu-system-x86_64").recorded())?;
 //! machine.launch(Moment::ORIGIN)?;
-//! let order = machine.poll_effect();
+//! let effect = machine.poll_effect();
 //! let fault = HostFault {
 //!     operation: "make a directory".into(),
 //!     kind: FaultKind::Full,
@@ -42,6 +50,9 @@ mod recorder;
 mod redact;
 mod render;
 mod replay;
+mod stored;
+mod stored_config;
+mod stored_values;
 mod text;
 mod timeline;
 
@@ -51,5 +62,4 @@ pub use mock::Mock;
 pub(crate) use recorder::Recorder;
 pub use redact::TooShort;
 pub use replay::Diverged;
-pub(crate) use text::as_text;
 pub use timeline::Timeline;

@@ -1,15 +1,16 @@
-//! Decides what of a run is kept while it is recorded: its beginning, and as much of the latest as fits.
+//! Bounded memory of a record: the first lines of a run, and as many of the latest as fit.
 
 use crate::record;
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
 use crate::time::Moment;
-use crate::wait::Wait;
+use crate::wait::{Target, Wait};
 
-/// The lines that are kept.
+/// The lines that are kept, within a bound in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     /// The beginning, which is never dropped: what is launched, and how that went.
@@ -28,7 +29,7 @@ impl Recorder {
     /// The part of the bound that is the beginning's: a launch takes a few kilobytes.
     const HEAD: usize = 4;
 
-    /// One that keeps about so many bytes.
+    /// Returns a recorder that keeps about `limit` bytes.
     pub(crate) fn new(first: Line, limit: usize) -> Self {
         let room = limit / Self::HEAD;
         let (head, tail) = (Vec::from([first]), VecDeque::new());
@@ -63,23 +64,23 @@ impl Recorder {
         Record { lines: self.head.iter().cloned().chain(gap).chain(self.tail.iter().cloned()).collect() }
     }
 
-    /// One that keeps everything.
+    /// Returns a recorder that drops nothing.
     pub(crate) fn unbounded(first: Line) -> Self {
         Self { room: usize::MAX, ..Self::new(first, 0) }
     }
 
-    /// Keeps no more than the bound from now on.
+    /// Keeps no more than `limit` bytes from now on.
     pub(crate) fn bound(&mut self, limit: usize) {
         (self.room, self.limit) = (0, limit);
     }
 
-    /// What is kept of the beginning, from this line on.
+    /// Returns the first lines of the run from this index on.
     pub(crate) fn since(&self, line: usize) -> &[Line] {
         self.head.get(line..).unwrap_or_default()
     }
 }
 
-/// What is written about a machine is no part of what it knows, so it makes no two of them unequal.
+/// All recorders are equal: a record is not part of the state of a machine.
 impl PartialEq for Recorder {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -98,7 +99,7 @@ impl Line {
             Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
             Entry::Input(record::Input::ConsoleWrite { console, text }) => console.len() + text.len(),
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {
-                things.iter().map(Wait::weight).sum()
+                things.iter().map(weight_of).sum()
             }
             Entry::Output(record::Output::Answer { reply, .. }) => reply.len(),
             Entry::Output(
@@ -114,4 +115,14 @@ impl Line {
         };
         size_of::<Self>() + heap
     }
+}
+
+/// About how many bytes a thing takes that is waited for.
+fn weight_of(thing: &Wait) -> usize {
+    let heap = match &thing.0 {
+        Target::Event(filter) => filter.pattern.to_string().len(),
+        Target::Text { text, .. } => text.len(),
+        Target::Queued(_) | Target::Output { .. } | Target::End => 0,
+    };
+    size_of::<Wait>() + heap
 }

@@ -1,5 +1,5 @@
-//! Decides how a secret is taken out of a record so that what is left still replays: each byte of it becomes another
-//! wherever it was told, and what was said is said again.
+//! Redaction of secrets in a record: each byte of a secret is replaced in the inputs, and the outputs are written again by
+//! a replay, so that the redacted record still replays.
 
 use crate::record;
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Decides how a recorded run is lived again, and what it means that it comes out otherwise.
+//! Replay of a record: its inputs, fed to a new machine, and the first difference in what that machine writes.
 
 use alloc::string::String;
 
@@ -8,17 +8,17 @@ use crate::fault::Misuse;
 use crate::machine::Machine;
 use crate::text::{excerpt, printable};
 
-/// Why a record could not be replayed to its end.
+/// Why a record was not replayed to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Diverged {
     /// The record does not begin with what was launched.
     #[error("the record does not begin with a configuration")]
     NoBeginning,
-    /// What was launched cannot become a machine.
+    /// The configuration is refused.
     #[error("{misuse}{}", words_of(.written_by.as_deref()))]
     Config {
-        /// What is the matter with it.
+        /// Why it is refused.
         misuse: Misuse,
         /// The version of this crate that wrote the record, where that is not this one.
         written_by: Option<String>,
@@ -31,7 +31,7 @@ pub enum Diverged {
         /// How many lines are missing.
         count: u64,
     },
-    /// The machine said something else than was recorded.
+    /// The machine put out something else than was recorded.
     #[error("line {line} says\n  {recorded}\nand the replay\n  {replayed}{}", words_of(.written_by.as_deref()))]
     Differs {
         /// Which line, counted from 1.
@@ -46,14 +46,14 @@ pub enum Diverged {
 }
 
 impl Record {
-    /// Lives the recorded run again: a new machine is told the same at the same moments, and must say the same.
+    /// Replays the run: a new machine receives the recorded inputs at the recorded times, and must write the same lines.
     ///
     /// Returns that machine as it is after the last line, with its history, its consoles and its outcome.
     ///
     /// # Errors
     ///
-    /// A [`Diverged`] that tells how far it went: at a gap in the record, or where this version of the core decides
-    /// otherwise than the one that wrote it.
+    /// A [`Diverged`] with the line at which the replay stopped: a gap in the record, or the first line that differs,
+    /// because this version of the core decides otherwise than the one that wrote the record.
     pub fn replay(&self) -> Result<Machine, Diverged> {
         let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else {
             return Err(Diverged::NoBeginning);
@@ -74,8 +74,8 @@ impl Record {
         Ok(machine)
     }
 
-    /// Compares what was said now with what was recorded from this line on, and returns the line behind that. The record
-    /// may have been taken in the middle of it.
+    /// Compares the lines that the replay wrote with those of the record from this line on, and returns the next line. The
+    /// record may end before the outputs of its last input.
     fn compare(&self, line: usize, said: &[Line]) -> Result<usize, Diverged> {
         let as_json = |line: &Line| excerpt(serde_json::to_string(line).unwrap_or_default().as_bytes());
         let differs = |line, recorded, replayed: Option<_>| {
@@ -96,7 +96,7 @@ impl Record {
         }
     }
 
-    /// The version that wrote it, if it is not this one.
+    /// Returns the version that wrote it. `None` means this version.
     fn other_version(&self) -> Option<String> {
         let Some(Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return None };
         (beginning.version != THIS_VERSION).then(|| printable(&excerpt(beginning.version.as_bytes())))

@@ -1,4 +1,4 @@
-//! Decides how bytes stand in a line of JSON: as text where they are UTF-8, and as hexadecimal digits where not.
+//! Bytes in a line of JSON: text where they are UTF-8, hexadecimal digits otherwise.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! Decides how people read a record.
+//! Timeline: a record in a form for people.
 
 use crate::record;
 use alloc::borrow::Cow;
@@ -12,13 +12,13 @@ use super::lines::Record;
 use crate::channel::Channel;
 use crate::text::{excerpt, lossy, printable};
 
-/// A record as people read it, one line for each: seconds, who (`<` came in, `>` went out, `=` was asked by the caller,
-/// `!` was said to it), and what. Long texts are cut, but for `{:#}`.
+/// A record in a form for people, with one line for each of its lines: seconds, direction (`<` an input, `>` bytes sent, `=` a
+/// request of the caller, `!` an output), and text. Long texts are cut; `{:#}` prints them in full.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline<'a>(&'a Record);
 
 impl Record {
-    /// The record as people read it.
+    /// Returns the record in a form for people.
     #[must_use]
     pub fn timeline(&self) -> Timeline<'_> {
         Timeline(self)
@@ -73,11 +73,11 @@ fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
             let end = if issued.kind.line { "" } else { "}" };
             format!("execute {}{end}", lossy(&issued.text))
         }
-        record::Input::ConsoleWrite { console, text } => format!("type on {console}: {}", lossy(text)),
+        record::Input::ConsoleWrite { console, text } => format!("write to {console}: {}", lossy(text)),
         record::Input::Wait { things, .. } => format!("wait for {}", join(things)),
-        record::Input::Subscribe { events, .. } => format!("listen for {}", join(events)),
-        record::Input::Disown(id) => format!("give up command {id}"),
-        record::Input::DisownWait(id) => format!("give up wait {id}"),
+        record::Input::Subscribe { events, .. } => format!("subscribe to {}", join(events)),
+        record::Input::Disown(id) => format!("disown command {id}"),
+        record::Input::DisownWait(id) => format!("disown wait {id}"),
         record::Input::Unsubscribe(id) => format!("end subscription {id}"),
         record::Input::Shutdown(_) => "shut down".to_string(),
         record::Input::Kill => "kill".to_string(),

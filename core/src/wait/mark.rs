@@ -2,12 +2,10 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
 /// A position in everything that a machine says: nothing behind it is missed by a wait that begins there.
 ///
 /// Take one before you act, and wait from it afterwards. The default is the very beginning.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) event: u64,
     pub(crate) consoles: Vec<u64>,

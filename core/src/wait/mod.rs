@@ -7,11 +7,10 @@ mod mark;
 mod pending;
 mod running;
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Service;
@@ -34,23 +33,15 @@ pub(crate) use running::Waits;
 /// let login = Wait::text("tty", "login: ");
 /// let end = Wait::end();
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait(pub(crate) Target);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Event(Filter),
     Queued(SubscriptionId),
-    Text {
-        console: String,
-        #[serde(with = "crate::record::as_text")]
-        text: Vec<u8>,
-        line: bool,
-    },
-    Output {
-        console: String,
-    },
+    Text { console: String, text: Vec<u8>, line: bool },
+    Output { console: String },
     End,
 }
 
@@ -115,16 +106,6 @@ impl Wait {
     #[must_use]
     pub fn end() -> Self {
         Self(Target::End)
-    }
-
-    /// About how many bytes it takes.
-    pub(crate) fn weight(&self) -> usize {
-        let heap = match &self.0 {
-            Target::Event(filter) => filter.pattern.to_string().len(),
-            Target::Text { text, .. } => text.len(),
-            Target::Queued(_) | Target::Output { .. } | Target::End => 0,
-        };
-        size_of::<Self>() + heap
     }
 
     /// What a subscription wants, of things that are events.

@@ -118,11 +118,13 @@ impl Waits {
     }
 
     /// Whether it can be claimed.
+    #[cfg(feature = "record")]
     pub(crate) fn is_over(&self, id: WaitId) -> bool {
         self.over.iter().any(|(other, _)| *other == id)
     }
 
     /// The outcomes in what was found and not claimed.
+    #[cfg(feature = "record")]
     pub(crate) fn outcomes_mut(&mut self) -> impl Iterator<Item = &mut Outcome> {
         self.over.iter_mut().filter_map(|(_, result)| match result {
             Ok(Hit { found: Found::End(outcome), .. }) | Err(WaitError::Ended(outcome)) => Some(&mut **outcome),

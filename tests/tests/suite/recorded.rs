@@ -1,4 +1,4 @@
-//! Records of real lives: they replay, and a mock made of one answers in its place.
+//! Stories of records: a real run replays, and a mock of it replies in its place.
 
 use qemu_machine_blocking::{descriptor, play};
 use qemu_machine_core::record::{Mock, Record};

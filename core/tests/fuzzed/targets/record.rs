@@ -1,5 +1,5 @@
-//! Decides what must be true of a text that claims to be a record: whatever it says, it is read or refused, and what is read
-//! can be written, replayed, shown, hidden and played.
+//! Properties of a text that claims to be a record: it is read or refused, and what is read can be written, replayed,
+//! printed, redacted and played.
 
 use qemu_machine_core::record::{Mock, Record};
 
@@ -10,23 +10,37 @@ const LIFECYCLE: &str = include_str!("../run.jsonl");
 
 pub(super) fn run(data: &[u8]) {
     let mut tape = Tape::new(data);
-    let lines: Vec<&str> = LIFECYCLE.lines().collect();
-    let mut text = String::from(lines[0]);
+    let steps = steps();
+    let mut text = steps[0].clone();
     let mut at = 1;
     while !tape.is_empty() {
-        let mut line = lines[at % lines.len()].to_string();
+        let mut step = steps[at % steps.len()].clone();
         at += 1;
         match tape.below(8) {
-            0 => at += tape.below(lines.len()),
-            1 => at = tape.below(lines.len()),
-            2 => line = change(&line, &mut tape),
+            0 => at += tape.below(steps.len()),
+            1 => at = tape.below(steps.len()),
+            2 => step = change(&step, &mut tape),
             3 => text = change(&text, &mut tape),
+            // Without what comes of it.
+            7 => step.truncate(step.find('\n').unwrap_or(step.len())),
             _ => {}
         }
         text.push('\n');
-        text.push_str(&line);
+        text.push_str(&step);
     }
     check(&text);
+}
+
+/// The first line, and each input with the outputs that come of it.
+fn steps() -> Vec<String> {
+    let mut steps: Vec<String> = Vec::new();
+    for line in LIFECYCLE.lines() {
+        match steps.last_mut() {
+            Some(step) if line.contains("\"output\"") => step.extend(["\n", line]),
+            _ => steps.push(line.into()),
+        }
+    }
+    steps
 }
 
 /// With some bytes in the place of some others.

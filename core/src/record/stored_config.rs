@@ -1,0 +1,156 @@
+//! Stored form of a configuration, which is the first line of a record.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::stored::{self, mirrored};
+use super::text::as_text;
+use crate::config::{Added, Config, ConsolePart, Dialect, Frontend, Limits, Service};
+use crate::descriptor::Descriptor;
+use crate::identity::Identity;
+use crate::time::Deadline;
+use crate::transport::{Address, Monitor, Peer};
+
+mirrored! {
+    StoredConfig => Config,
+    StoredConsole => ConsolePart,
+    StoredFrontend => Frontend,
+    StoredAdded => Added,
+    StoredService => Service,
+    StoredDialect => Dialect,
+    StoredMonitor => Monitor,
+    StoredAddress => Address,
+    StoredPeer => Peer,
+    StoredLimits => Limits,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Config")]
+struct StoredConfig {
+    #[serde(with = "as_text")]
+    program: Vec<u8>,
+    #[serde(with = "as_text")]
+    args: Vec<Vec<u8>>,
+    #[serde(with = "as_text")]
+    wrapper: Vec<Vec<u8>>,
+    name: String,
+    #[serde(with = "as_text")]
+    machine: Option<Vec<u8>>,
+    display: bool,
+    vga: bool,
+    #[serde(with = "stored")]
+    monitor: Monitor,
+    null_monitor: bool,
+    #[serde(with = "stored")]
+    consoles: Vec<ConsolePart>,
+    unknown_log: Option<String>,
+    #[serde(with = "stored")]
+    services: Vec<Service>,
+    #[serde(with = "stored")]
+    added: Vec<Added>,
+    share_terminal: bool,
+    #[serde(with = "stored")]
+    peer: Option<Peer>,
+    #[serde(with = "stored")]
+    dialect: Dialect,
+    #[serde(with = "as_text")]
+    temporary_directory: Option<Vec<u8>>,
+    #[serde(with = "as_text")]
+    socket_directory: Option<Vec<u8>>,
+    #[serde(with = "as_text")]
+    log_directory: Option<Vec<u8>>,
+    #[serde(with = "stored")]
+    launch_within: Deadline,
+    heartbeat: bool,
+    outlives_parent: bool,
+    recorded: bool,
+    #[serde(with = "stored")]
+    limits: Limits,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ConsolePart")]
+struct StoredConsole {
+    name: Option<String>,
+    #[serde(with = "stored")]
+    frontend: Frontend,
+    #[serde(with = "as_text")]
+    log: Option<Vec<u8>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Frontend", rename_all = "snake_case")]
+enum StoredFrontend {
+    Serial,
+    Device(#[serde(with = "as_text")] Vec<u8>),
+    Chardev,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Added")]
+struct StoredAdded {
+    #[serde(with = "stored")]
+    descriptor: Descriptor,
+    set: u32,
+    #[serde(with = "as_text")]
+    opaque: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Service", rename_all = "snake_case")]
+enum StoredService {
+    GuestAgent,
+    Qtest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Dialect", rename_all = "snake_case")]
+enum StoredDialect {
+    Qmp,
+    GuestAgent,
+    Qtest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Monitor", rename_all = "snake_case")]
+enum StoredMonitor {
+    Inherited,
+    Socket,
+    At(#[serde(with = "stored")] Address),
+    Offered,
+    None,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Address", rename_all = "snake_case")]
+enum StoredAddress {
+    Unix(#[serde(with = "as_text")] Vec<u8>),
+    Tcp(SocketAddr),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Peer", rename_all = "snake_case")]
+enum StoredPeer {
+    Dial(#[serde(with = "stored")] Address),
+    Listen(#[serde(with = "stored")] Address),
+    Detached(Identity),
+    Connected(#[serde(with = "stored")] Descriptor),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Limits")]
+struct StoredLimits {
+    message: usize,
+    events: usize,
+    subscription: usize,
+    subscriptions: usize,
+    console: usize,
+    console_input: usize,
+    commands: usize,
+    waits: usize,
+    last_words: usize,
+    record: usize,
+}

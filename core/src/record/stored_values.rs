@@ -1,0 +1,209 @@
+//! Stored form of what requests and inputs carry.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::stored::{self, mirrored};
+use super::text::as_text;
+use crate::channel::Channel;
+use crate::command::{Band, CommandTraits};
+use crate::config::Service;
+use crate::event::{Filter, SubscriptionId};
+use crate::fault::{FaultKind, HostFault};
+use crate::input::{ExitStatus, Inherited, Prepared};
+use crate::lifecycle::Shutdown;
+use crate::signal::{Signal, SignalName};
+use crate::time::Deadline;
+use crate::transport::Address;
+use crate::wait::{Mark, Target, Wait};
+
+mirrored! {
+    StoredBand => Band,
+    StoredCommandTraits => CommandTraits,
+    StoredDeadline => Deadline,
+    StoredShutdown => Shutdown,
+    StoredMark => Mark,
+    StoredWait => Wait,
+    StoredTarget => Target,
+    StoredFilter => Filter,
+    StoredSubscriptionId => SubscriptionId,
+    StoredPrepared => Prepared,
+    StoredInherited => Inherited,
+    StoredChannel => Channel,
+    StoredExitStatus => ExitStatus,
+    StoredSignal => Signal,
+    StoredHostFault => HostFault,
+    StoredFaultKind => FaultKind,
+    StoredSignalName => SignalName,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Band", rename_all = "snake_case")]
+enum StoredBand {
+    InBand,
+    OutOfBand,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CommandTraits")]
+struct StoredCommandTraits {
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    raw: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    quit: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    silent: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    line: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Deadline")]
+struct StoredDeadline(Option<Duration>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Shutdown")]
+struct StoredShutdown {
+    power_down: Duration,
+    power_down_again: Duration,
+    quit: Duration,
+    terminate: Duration,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Mark")]
+struct StoredMark {
+    event: u64,
+    consoles: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Wait")]
+struct StoredWait(#[serde(with = "stored")] Target);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Target", rename_all = "snake_case")]
+enum StoredTarget {
+    Event(#[serde(with = "stored")] Filter),
+    Queued(#[serde(with = "stored")] SubscriptionId),
+    Text {
+        console: String,
+        #[serde(with = "as_text")]
+        text: Vec<u8>,
+        line: bool,
+    },
+    Output {
+        console: String,
+    },
+    End,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Filter")]
+struct StoredFilter {
+    name: Option<String>,
+    pattern: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SubscriptionId")]
+struct StoredSubscriptionId(u64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Prepared")]
+struct StoredPrepared {
+    #[serde(with = "as_text")]
+    directory: Option<Vec<u8>>,
+    #[serde(with = "as_text")]
+    log: Option<Vec<u8>>,
+    #[serde(with = "stored")]
+    descriptors: Vec<(Inherited, i32)>,
+    nonce: u64,
+    #[serde(with = "stored")]
+    monitor: Option<Address>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Inherited", rename_all = "snake_case")]
+enum StoredInherited {
+    Channel(#[serde(with = "stored")] Channel),
+    Service(#[serde(with = "stored")] Service),
+    Added(usize),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Channel", rename_all = "snake_case")]
+enum StoredChannel {
+    Monitor,
+    Console(usize),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ExitStatus", rename_all = "snake_case")]
+enum StoredExitStatus {
+    Code(i32),
+    Signal {
+        number: i32,
+        #[serde(with = "stored")]
+        name: SignalName,
+        core_dumped: bool,
+    },
+    Unknown,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Signal", rename_all = "snake_case")]
+enum StoredSignal {
+    Terminate,
+    Kill,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HostFault")]
+struct StoredHostFault {
+    operation: String,
+    #[serde(with = "stored")]
+    kind: FaultKind,
+    errno: Option<i32>,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "FaultKind", rename_all = "snake_case")]
+enum StoredFaultKind {
+    NotFound,
+    Exists,
+    Refused,
+    Busy,
+    Denied,
+    Full,
+    Gone,
+    Unsupported,
+    Invalid,
+    Other,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SignalName", rename_all = "snake_case")]
+enum StoredSignalName {
+    Hup,
+    Int,
+    Quit,
+    Ill,
+    Trap,
+    Abrt,
+    Bus,
+    Fpe,
+    Kill,
+    Segv,
+    Pipe,
+    Term,
+    Xcpu,
+    Xfsz,
+    Sys,
+    Other,
+}
