@@ -19,7 +19,7 @@ use qemu_machine_core::record::Mock;
 /// # use std::time::Duration;
 /// # use qemu_machine_blocking::record::{Mock, Record};
 /// # use qemu_machine_blocking::{Peer, Vm, descriptor, play};
-/// let record: Record = include_str!("../../examples/stopped.jsonl").parse()?;
+/// let record: Record = include_str!("../../runtime-blocking/examples/stopped.jsonl").parse()?;
 /// let client = play(Mock::new(&record))?;
 /// let vm = Vm::attach(Peer::Connected(descriptor(client)), Duration::from_secs(5))?;
 /// assert_eq!(vm.execute("query-status")?["status"], "prelaunch");

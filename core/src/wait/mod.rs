@@ -19,7 +19,7 @@ use crate::fault::Misuse;
 pub use found::{Found, Hit, Missed};
 pub(crate) use item::Item;
 pub use mark::Mark;
-pub use running::WaitId;
+pub use pending::WaitId;
 pub(crate) use running::Waits;
 
 /// Something to wait for.

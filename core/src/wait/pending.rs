@@ -2,10 +2,15 @@
 
 use alloc::vec::Vec;
 
-use super::{Found, Hit, Item, Mark, Missed, WaitId};
+use super::{Found, Hit, Item, Mark, Missed};
 use crate::console::Console;
 use crate::event::{Event, History, SubscriptionId};
 use crate::time::Moment;
+
+/// The name of a wait, which is never reused: claim what the wait found with it, or disown the wait.
+#[must_use = "a wait that is neither claimed nor forgotten is kept"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitId(pub(crate) u64);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pending {

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::pending::Pending;
+use super::pending::{Pending, WaitId};
 use super::{Found, Hit, Item, Mark, Missed};
 use crate::console::Console;
 use crate::error::WaitError;
@@ -11,11 +11,6 @@ use crate::event::{Event, History, SubscriptionId, Subscriptions};
 use crate::fault::Misuse;
 use crate::outcome::Outcome;
 use crate::time::Moment;
-
-/// Names a wait for ever: claim what it found with it, or forget it.
-#[must_use = "a wait that is neither claimed nor forgotten is kept"]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaitId(pub(crate) u64);
 
 /// The waits that are not over, and the ends of those that are and were not claimed.
 #[derive(Clone, Debug, Default, PartialEq)]
