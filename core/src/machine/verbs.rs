@@ -61,7 +61,7 @@ impl Machine {
         Ok(Ticket { id, reads: PhantomData })
     }
 
-    /// Sends a line to QEMU's qtest: for a machine that [speaks](Config::speaking) it.
+    /// Sends a line to QEMU's qtest: for a machine that [speaks](crate::Config::speaking) it.
     ///
     /// # Errors
     ///
