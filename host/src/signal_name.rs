@@ -36,8 +36,9 @@ mod tests {
     fn a_name_is_that_of_its_number() {
         for (signal, name) in NAMES {
             let shown = format!("{signal:?}");
-            let known = name.as_str().expect("it has a name").trim_start_matches("SIG");
-            assert!(shown.to_uppercase().contains(known), "{shown} is not {known}");
+            // rustix spells out the one that POSIX shortens.
+            let known = name.as_str().expect("it has a name").replace("SIG", "").replace("ABRT", "ABORT");
+            assert_eq!(shown, format!("\"Signal::{known}\""));
             assert_eq!(signal_name(signal.as_raw()), name);
         }
         assert_eq!(signal_name(40), SignalName::Other);

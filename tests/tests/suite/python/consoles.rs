@@ -131,7 +131,7 @@ fn row_38_the_device_qtest_reads_and_writes<H: Hosted>() {
     assert_eq!(qtest.line("read 0x1000 4"), Ok("0xefbeadde".into()));
     assert_eq!(qtest.line("endianness"), Ok("little".into()));
     let Err(CommandError::Refused(refusal)) = qtest.line("nonsense") else { panic!("there is no such command") };
-    assert_eq!(refusal.to_string(), "FAIL: Unknown command 'nonsense'");
+    assert_eq!(refusal.to_string(), "`nonsense` was refused: FAIL: Unknown command 'nonsense'");
     assert_eq!(qtest.line("two\nlines"), Err(Misuse::QtestLine.into()));
     assert_eq!(qtest.execute("query-status", LONG), Err(Misuse::WrongDialect.into()));
     assert_eq!(machine.line("readl 0"), Err(Misuse::WrongDialect.into()));
