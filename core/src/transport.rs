@@ -102,5 +102,5 @@ pub enum Transport {
     /// Nothing yet, where this machine lives: its socket is dialled when the channel is opened, and its directory is ours.
     Detached(Identity),
     /// This descriptor.
-    Given(Descriptor),
+    Connected(Descriptor),
 }

@@ -79,7 +79,7 @@ fn each_peer_is_reached_in_its_own_way_and_nothing_else_is_made() {
         (Peer::Dial(path.clone()), Transport::Dial(path.clone())),
         (Peer::Dial(port.clone()), Transport::Dial(port)),
         (Peer::Listen(path.clone()), Transport::Listen(path)),
-        (Peer::Connected(given.clone()), Transport::Given(given)),
+        (Peer::Connected(given.clone()), Transport::Connected(given)),
     ] {
         let rig = Rig::ready(Config::attach(peer));
         let Effect::Prepare(wanted) = &rig.effects[0] else { panic!("{:?}", rig.effects) };
@@ -191,7 +191,7 @@ fn a_launch_can_be_cancelled_in_every_phase() {
     let ends: [End; 3] = [
         |rig| rig.vm.disconnect(rig.now).expect("it was launched"),
         |rig| rig.vm.shutdown(rig.now, Shutdown::default().power_down(secs(9))).expect("it was launched"),
-        |rig| rig.vm.abandon(rig.now),
+        |rig| rig.vm.kill_or_disconnect(rig.now),
     ];
     for end in ends {
         for (phase, mut rig) in phases() {
@@ -345,20 +345,20 @@ fn only_our_process_is_killed_and_only_foreign_ones_are_disconnected() {
 fn abandoned_is_what_is_ours_and_what_is_not() {
     let mut idle = Rig::new(config());
     let before = idle.vm.clone();
-    idle.vm.abandon(at(secs(1)));
+    idle.vm.kill_or_disconnect(at(secs(1)));
     assert!(idle.vm == before, "{:?}", idle.vm);
     let mut ours = Rig::ready(config());
-    ours.vm.abandon(ours.now);
+    ours.vm.kill_or_disconnect(ours.now);
     ours.serve();
     assert_eq!(ours.signals(), [qemu_machine_core::Signal::Kill]);
     assert_eq!(ours.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
     let mut foreign = Rig::ready(attached());
     foreign.shutdown(Shutdown::default());
-    foreign.vm.abandon(foreign.now);
+    foreign.vm.kill_or_disconnect(foreign.now);
     foreign.serve();
     assert_eq!((foreign.outcome().cause, foreign.outcome().rungs), (Cause::Disconnected, vec![Rung::Quit]));
     foreign.take_effects();
-    foreign.vm.abandon(foreign.now);
+    foreign.vm.kill_or_disconnect(foreign.now);
     assert_eq!(foreign.vm.disconnect(foreign.now), Ok(()), "it is let go already");
     foreign.serve();
     assert_eq!((foreign.vm.state(), foreign.effects.len()), (State::Ended, 0));

@@ -149,8 +149,8 @@ fn a_barred_command_out_of_band_is_overtaken_in_band() {
 /// Whether its descriptor was taken is not known before its reply came, wanted or not.
 #[test]
 fn a_descriptor_whose_command_was_disowned_is_waited_for() {
-    type GiveUp = fn(&mut Rig, CommandId);
-    let ways: [GiveUp; 2] = [|rig, id| rig.vm.disown(id), |rig, _| rig.pass(secs(3))];
+    type Abandon = fn(&mut Rig, CommandId);
+    let ways: [Abandon; 2] = [|rig, id| rig.vm.disown(id), |rig, _| rig.pass(secs(3))];
     for disown in ways {
         let mut rig = Rig::ready(config());
         let (first, descriptor) = counted(1);

@@ -11,17 +11,17 @@ use rig::{GREETING, GREETING_OOB, HANDSHAKE, HANDSHAKE_OOB, Rig, at, config, sec
 const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E"}"#;
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 
-/// Tells a session these bytes in pieces; sends all that it wants to say; gives the facts and what was sent.
+/// Tells a session these bytes in pieces; sends all that it wants to say; gives the outputs and what was sent.
 fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Session, Vec<session::Output>, String) {
-    let (mut facts, mut sent) = (Vec::new(), Vec::new());
+    let (mut outputs, mut sent) = (Vec::new(), Vec::new());
     let mut session = Session::new(&Limits::default()).step(Moment::ORIGIN, session::Input::Opened, &mut |_| ());
     for piece in pieces {
-        session = session.step(Moment::ORIGIN, session::Input::Received(piece), &mut |fact| facts.push(fact));
+        session = session.step(Moment::ORIGIN, session::Input::Received(piece), &mut |output| outputs.push(output));
         sent.extend_from_slice(session.outgoing());
         let count = session.outgoing().len();
         session = session.sent(count);
     }
-    (session, facts, String::from_utf8(sent).unwrap())
+    (session, outputs, String::from_utf8(sent).unwrap())
 }
 
 fn lines(lines: &[&str]) -> Vec<u8> {
@@ -29,9 +29,9 @@ fn lines(lines: &[&str]) -> Vec<u8> {
 }
 
 fn failure(said: &[&str]) -> LaunchFailure {
-    let (session, mut facts, _) = converse([&lines(said)[..]]);
+    let (session, mut outputs, _) = converse([&lines(said)[..]]);
     assert!(!session.is_open());
-    match facts.pop() {
+    match outputs.pop() {
         Some(session::Output::Failed(failure)) => failure,
         other => panic!("{said:?}: {other:?}"),
     }
@@ -40,11 +40,11 @@ fn failure(said: &[&str]) -> LaunchFailure {
 #[test]
 fn the_handshake_asks_for_what_was_offered() {
     for (greeting, expected, out_of_band) in [(GREETING, HANDSHAKE, false), (GREETING_OOB, HANDSHAKE_OOB, true)] {
-        let (session, facts, sent) = converse([&lines(&[greeting])[..]]);
-        assert_eq!((facts, sent.as_str()), (vec![session::Output::Greeted], expected));
+        let (session, outputs, sent) = converse([&lines(&[greeting])[..]]);
+        assert_eq!((outputs, sent.as_str()), (vec![session::Output::Greeted], expected));
         assert!(session.is_open() && !session.is_ready());
-        let (session, facts, sent) = converse([&lines(&[greeting, READY])[..]]);
-        assert_eq!((facts, sent.as_str()), (vec![session::Output::Greeted, session::Output::Ready], expected));
+        let (session, outputs, sent) = converse([&lines(&[greeting, READY])[..]]);
+        assert_eq!((outputs, sent.as_str()), (vec![session::Output::Greeted, session::Output::Ready], expected));
         assert_eq!((session.is_ready(), session.out_of_band()), (true, out_of_band));
         assert_eq!(session.greeting().unwrap().version.to_string(), "7.2.22");
     }
@@ -71,8 +71,8 @@ fn g07_events_around_the_handshake_are_delivered_in_order() {
             });
         }
         let stream = lines(&said.iter().map(String::as_str).collect::<Vec<_>>());
-        let (session, facts, sent) = converse([&stream[..]]);
-        let found = facts.iter().map(|fact| match fact {
+        let (session, outputs, sent) = converse([&stream[..]]);
+        let found = outputs.iter().map(|output| match output {
             session::Output::Greeted => "greeted".to_string(),
             session::Output::Ready => "ready".to_string(),
             session::Output::Event(event) => event.name().to_string(),
@@ -115,8 +115,8 @@ fn a_greeting_beyond_the_limit_fails_the_handshake() {
 #[test]
 fn a_negotiating_session_ignores_what_is_not_its_reply() {
     let nameless = r#"{"error": {"class": "C", "desc": "d"}}"#;
-    let (session, facts, _) = converse([&lines(&[GREETING, r#"{"return": {}, "id": 1}"#, nameless, GREETING])[..]]);
-    assert_eq!(facts, [session::Output::Greeted]);
+    let (session, outputs, _) = converse([&lines(&[GREETING, r#"{"return": {}, "id": 1}"#, nameless, GREETING])[..]]);
+    assert_eq!(outputs, [session::Output::Greeted]);
     assert_eq!((session.counters().unmatched, session.counters().nameless), (2, 1));
     assert!(session.is_open() && !session.is_ready());
 }
@@ -125,8 +125,8 @@ fn a_negotiating_session_ignores_what_is_not_its_reply() {
 #[test]
 fn g07_an_unreadable_event_fails_no_handshake() {
     let unreadable = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E", "data": {"x": inf}}"#;
-    let (session, facts, _) = converse([&lines(&[unreadable, GREETING, unreadable, READY])[..]]);
-    assert_eq!(facts, [session::Output::Greeted, session::Output::Ready]);
+    let (session, outputs, _) = converse([&lines(&[unreadable, GREETING, unreadable, READY])[..]]);
+    assert_eq!(outputs, [session::Output::Greeted, session::Output::Ready]);
     assert_eq!(session.counters().malformed, 2);
 }
 
@@ -151,8 +151,8 @@ const RECORDED: &str = concat!(
 proptest! {
     #[test]
     fn outputs_do_not_depend_on_the_cut(sizes in prop::collection::vec(1_usize..80, 1..12)) {
-        let (session, facts, sent) = converse([RECORDED.as_bytes()]);
-        prop_assert_eq!(facts.len(), 6);
+        let (session, outputs, sent) = converse([RECORDED.as_bytes()]);
+        prop_assert_eq!(outputs.len(), 6);
         let mut pieces = Vec::new();
         let mut rest = RECORDED.as_bytes();
         for size in sizes.iter().cycle() {
@@ -163,7 +163,7 @@ proptest! {
         }
         for pieces in [pieces, RECORDED.as_bytes().chunks(1).collect()] {
             let (other, others, also_sent) = converse(pieces);
-            prop_assert_eq!(&others, &facts);
+            prop_assert_eq!(&others, &outputs);
             prop_assert_eq!(&also_sent, &sent);
             prop_assert_eq!(other.counters(), session.counters());
         }

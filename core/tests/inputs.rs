@@ -1,4 +1,4 @@
-//! Proves that news that answer nothing change nothing, in whatever state they come.
+//! Proves that input that answer nothing change nothing, in whatever state they come.
 
 mod rig;
 
@@ -82,7 +82,7 @@ fn states() -> Vec<(&'static str, Rig)> {
     ]
 }
 
-/// In no other state than these may the news change anything.
+/// In no other state than these may the input change anything.
 fn matters_only_in(input: &Input<'_>, allowed: &[&str]) {
     let mut wrong = Vec::new();
     for (name, mut rig) in states().into_iter().filter(|(name, _)| !allowed.contains(name)) {
@@ -235,7 +235,7 @@ fn time_that_does_not_pass_changes_nothing() {
     matters_only_in(&Input::TimePassed, &[]);
 }
 
-/// Doubled news in the state that they led to.
+/// Doubled input in the state that they led to.
 #[test]
 fn doubled_inputs_change_nothing() {
     let mut rig = Rig::ready(config());
@@ -249,9 +249,9 @@ fn doubled_inputs_change_nothing() {
 }
 
 fn step(run: &Lifecycle, input: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::Output>) {
-    let mut orders = Vec::new();
-    let run = run.clone().step(at(secs(0)), input, &mut |order| orders.push(order));
-    (run, orders)
+    let mut effects = Vec::new();
+    let run = run.clone().step(at(secs(0)), input, &mut |order| effects.push(order));
+    (run, effects)
 }
 
 /// The same for the lifecycle by itself, which anybody may drive.
@@ -267,7 +267,7 @@ fn a_lifecycle_ignores_inputs_that_do_not_fit() {
     let foreign = || lifecycle::Input::Launch { until: None, wiring: Wiring::Foreign, channels: 1 };
     let dialling = step(&step(&Lifecycle::default(), foreign()).0, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
     let met = [LinkEvent::Opened, LinkEvent::Greeted, LinkEvent::Negotiated].into_iter();
-    let attached = met.fold(dialling.clone(), |run, news| step(&run, lifecycle::Input::Link(news)).0);
+    let attached = met.fold(dialling.clone(), |run, input| step(&run, lifecycle::Input::Link(input)).0);
     let idle = Lifecycle::default();
     let mut wrong = Vec::new();
     let cases = [

@@ -103,11 +103,11 @@ fn last_words_of_a_launch_are_waited_for_so_long() {
 #[test]
 fn a_process_that_survives_its_kill_can_be_abandoned() {
     let mut rig = Rig::ready(config());
-    rig.vm.give_up(rig.now);
+    rig.vm.abandon(rig.now);
     assert_eq!(rig.vm.state(), State::Running, "it was not killed");
     rig.kill();
     rig.take_effects();
-    rig.vm.give_up(rig.now);
+    rig.vm.abandon(rig.now);
     rig.serve();
     assert_eq!(rig.take_effects().first(), Some(&Effect::Close(Channel::Monitor)));
     assert_eq!((rig.vm.state(), rig.outcome().cause), (State::Ended, Cause::Unkillable));

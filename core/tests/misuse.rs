@@ -22,8 +22,8 @@ fn too_many_waits_are_refused_but_for_the_end() {
     let refused = rig.vm.wait(now, &mark, [Wait::end(), Wait::event("STOP")], FOREVER);
     assert_eq!(refused, Err(Misuse::TooManyWaits(2)), "not for the end alone");
     let end = rig.vm.wait_for_end(now, FOREVER).expect("the end may always be waited for");
-    rig.vm.forget(first);
-    rig.vm.forget(end);
+    rig.vm.disown_wait(first);
+    rig.vm.disown_wait(end);
     assert!(rig.vm.wait(now, &mark, [Wait::event("STOP")], FOREVER).is_ok(), "one has gone");
     rig.dies(SIGKILL);
 }

@@ -30,17 +30,17 @@ fn the_three_parts_of_a_run_can_be_read() {
 #[test]
 fn a_notice_is_pending_until_it_is_taken() {
     let mut vm = Machine::new(config()).expect("a good configuration");
-    assert!(!vm.has_news());
+    assert!(!vm.has_outputs());
     vm.launch(Moment::ORIGIN).expect("a machine that can be launched");
-    assert!(vm.has_news(), "an order");
+    assert!(vm.has_outputs(), "an order");
     assert!(vm.poll_effect().is_some());
-    assert!(!vm.has_news());
+    assert!(!vm.has_outputs());
     let mut rig = Rig::ready(config());
     let ticket = rig.issue("stop");
     rig.vm.handle(rig.now, qemu_machine_core::Input::Received(Channel::Monitor, b"{\"return\": {}, \"id\": 1}\r\n"));
-    assert!(rig.vm.has_news(), "a notice");
+    assert!(rig.vm.has_outputs(), "a notice");
     assert_eq!(rig.vm.poll_notice(), Some(Notice::Answered(ticket.id())));
-    assert!(!rig.vm.has_news());
+    assert!(!rig.vm.has_outputs());
 }
 
 /// One that is answered out of turn leaves the others where they are, and the end finds all of them.

@@ -34,7 +34,7 @@ enum Step {
     Wait(u64),
     Say(usize),
     Reply(u16),
-    Answer(usize),
+    Completion(usize),
     Input(usize),
     Pass(u64),
     /// To the deadline that the machine names.
@@ -99,7 +99,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0_u64..30).prop_map(Step::Wait),
         6 => (0..SAID.len()).prop_map(Step::Say),
         3 => (0_u16..12).prop_map(Step::Reply),
-        10 => (0_usize..4).prop_map(Step::Answer),
+        10 => (0_usize..4).prop_map(Step::Completion),
         4 => (0_usize..23).prop_map(Step::Input),
         2 => (0_u64..20).prop_map(Step::Pass),
         1 => Just(Step::PassToDeadline),
@@ -177,7 +177,7 @@ impl World {
             }
             Step::Kill => drop(self.rig.vm.kill(now)),
             Step::Disconnect => drop(self.rig.vm.disconnect(now)),
-            Step::Abandon => self.rig.vm.abandon(now),
+            Step::Abandon => self.rig.vm.kill_or_disconnect(now),
             Step::Stall(stall) => self.is_stalled = *stall,
             Step::Wait(seconds) => {
                 let text = (self.way != Way::Attached).then(|| Wait::text("tty", "login: "));
@@ -186,11 +186,11 @@ impl World {
             }
             Step::Say(which) => self.rig.says(SAID[*which]),
             Step::Reply(id) => self.rig.replies(*id),
-            Step::Answer(index) if !self.open.is_empty() => {
+            Step::Completion(index) if !self.open.is_empty() => {
                 let effect = self.open.remove(index % self.open.len());
                 self.rig.answer(&effect);
             }
-            Step::Answer(_) => {}
+            Step::Completion(_) => {}
             Step::Input(which) => self.rig.handle(input(*which)),
             Step::Pass(seconds) => self.pass(secs(*seconds)),
             Step::PassToDeadline => {
@@ -298,7 +298,7 @@ impl World {
 }
 
 fn ready() -> Vec<Step> {
-    vec![Step::Launch, Step::Answer(0), Step::Answer(0), Step::Answer(0), Step::Say(1), Step::Say(2)]
+    vec![Step::Launch, Step::Completion(0), Step::Completion(0), Step::Completion(0), Step::Say(1), Step::Say(2)]
 }
 
 proptest! {

@@ -344,14 +344,14 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
     )));
     let greeting = mock.greeting().to_string();
     vm.handle(Input::Received(Channel::Monitor, greeting.as_bytes()));
-    let negotiated = mock.hear(vm.take_sent().as_bytes());
+    let negotiated = mock.receive(vm.take_sent().as_bytes());
     vm.handle(Input::Received(Channel::Monitor, negotiated.as_bytes()));
     assert_eq!(vm.vm.state(), State::Running);
     let unknown = vm.issue("query-cpus-fast");
     let status = vm.issue(("set_password", json!({"protocol": "vnc", "password": "another"})));
     let requests = vm.take_sent();
     for byte in requests.as_bytes() {
-        let answer = mock.hear(&[*byte]);
+        let answer = mock.receive(&[*byte]);
         vm.handle(Input::Received(Channel::Monitor, answer.as_bytes()));
     }
     let refused = vm.vm.claim(&unknown).expect("an answer").expect_err("it is not in the record").to_string();
@@ -360,7 +360,7 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
     assert_eq!(vm.vm.event(0).map(|event| event.name().to_string()).as_deref(), Some("STOP"));
     assert_eq!(mock.unused().collect::<Vec<_>>(), ["query-block", "quit"]);
     assert!(!mock.is_over());
-    let last = mock.hear(br#"{"execute": "quit"} {"execute": "quit"}"#);
+    let last = mock.receive(br#"{"execute": "quit"} {"execute": "quit"}"#);
     assert!(last.contains("SHUTDOWN") && last.contains("return") && !last.contains("error"), "{last}");
     assert!(mock.is_over());
 }
@@ -382,17 +382,17 @@ fn a_mock_is_of_the_first_run() {
     let mut mock = Mock::new(&record(&rig));
     assert_eq!(mock.greeting().matches("QMP").count(), 1);
     assert_eq!(mock.unused().collect::<Vec<_>>(), ["qmp_capabilities", "stop"]);
-    assert_eq!(mock.hear(br#"{"execute": "stop"}"#), "", "as it was then");
+    assert_eq!(mock.receive(br#"{"execute": "stop"}"#), "", "as it was then");
     assert!(mock.is_over());
 }
 
 #[test]
 fn a_mock_understands_nothing_of_what_is_no_request() {
     let mut mock = Mock::new(&record(&run()));
-    let refused = mock.hear(b"{\"execute\": 5} ");
+    let refused = mock.receive(b"{\"execute\": 5} ");
     assert!(refused.contains("\"error\"") && !refused.contains("\"id\""), "{refused}");
-    assert!(mock.hear(br#"{"execute": "set_password""#).is_empty());
-    assert!(mock.hear(b"}").contains("\"return\""), "the same name");
+    assert!(mock.receive(br#"{"execute": "set_password""#).is_empty());
+    assert!(mock.receive(b"}").contains("\"return\""), "the same name");
 }
 
 #[test]

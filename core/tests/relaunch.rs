@@ -59,7 +59,7 @@ fn the_next_run_does_not_tell_of_the_last() {
     while let Some(effect) = rig.vm.poll_effect() {
         rig.answer(&effect);
     }
-    assert_eq!((rig.vm.state(), rig.vm.has_news()), (State::Ended, true));
+    assert_eq!((rig.vm.state(), rig.vm.has_outputs()), (State::Ended, true));
     rig.vm.launch(now).unwrap();
     let told: Vec<_> = core::iter::from_fn(|| rig.vm.poll_notice()).collect();
     assert_eq!(told, [Notice::Waited(text), Notice::Answered(unanswered.id())]);

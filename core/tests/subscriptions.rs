@@ -180,9 +180,9 @@ fn a_wait_that_is_forgotten_leaves_the_event() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     let [before, behind] = [(); 2].map(|()| rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap());
-    rig.vm.forget(before);
+    rig.vm.disown_wait(before);
     rig.ticks("A");
-    rig.vm.forget(behind);
+    rig.vm.disown_wait(behind);
     assert_eq!(rig.next(id, secs(0)), Some(Ok("A".into())));
 }
 

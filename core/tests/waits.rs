@@ -269,11 +269,11 @@ fn a_wait_that_is_forgotten_has_neither_an_end_nor_a_deadline() {
     let mut rig = Rig::ready(config());
     let mark = rig.vm.mark();
     let id = rig.vm.wait(rig.now, &mark, [Wait::event("STOP")], secs(3).into()).unwrap();
-    rig.vm.forget(id);
+    rig.vm.disown_wait(id);
     rig.happens("STOP");
     assert_eq!((rig.vm.claim_wait(id), rig.vm.deadline()), (None, None));
     let id = rig.wait(&mark, [Wait::event("STOP")]);
-    rig.vm.forget(id);
+    rig.vm.disown_wait(id);
     assert_eq!((rig.vm.claim_wait(id), rig.vm.poll_notice()), (None, None));
 }
 

@@ -38,7 +38,7 @@ impl Child {
     }
 
     /// Leaves the process and its group as they are. The supervisor reaps the process if it ends before us.
-    pub(crate) fn release(mut self) {
+    pub(crate) fn detach(mut self) {
         self.is_done = true;
         reap_later(Arc::new(self.process.without_group()));
     }

@@ -159,7 +159,7 @@ impl Host {
     /// As [`end`](Self::end), for a runtime whose descriptors must be unregistered.
     pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch) {
         let last = clock.now().after(END_WITHIN);
-        machine.abandon(clock.now());
+        machine.kill_or_disconnect(clock.now());
         self.serve(machine, clock.now(), watch);
         while machine.outcome().is_none() && clock.now() < last {
             let Some((until, _)) = machine.deadline() else { return };
@@ -173,7 +173,7 @@ impl Host {
         }
         if machine.outcome().is_none() {
             // Callers that still wait get an answer.
-            machine.give_up(clock.now());
+            machine.abandon(clock.now());
             self.serve(machine, clock.now(), watch);
         }
     }
@@ -200,10 +200,10 @@ impl Host {
     fn detach(&mut self, watch: &mut impl Watch) {
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());
-            child.release();
+            child.detach();
         }
         if let Some(scratch) = &mut self.scratch {
-            scratch.release();
+            scratch.detach();
         }
     }
 

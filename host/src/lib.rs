@@ -40,7 +40,7 @@
 //! When the last owner drops the machine, the driver calls [`Host::end`]: it kills the process and removes everything before
 //! it returns, in at most two seconds. A caller that stops waiting for a command calls
 //! [`Machine::disown`](core::Machine::disown), and one that stops waiting for anything else
-//! [`Machine::forget`](core::Machine::forget); otherwise the machine keeps the answers in memory.
+//! [`Machine::disown_wait`](core::Machine::disown_wait); otherwise the machine keeps the answers in memory.
 //!
 //! This is a whole driver for one caller.
 //!

@@ -44,7 +44,7 @@ fn serve(mut mock: Mock, mut client: UnixStream) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             count => count?,
         };
-        client.write_all(mock.hear(&received[..count]).as_bytes())?;
+        client.write_all(mock.receive(&received[..count]).as_bytes())?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl Parts {
                 Ok(LocalEnd::Connected(local, None))
             }
             Transport::Dial(address) => Ok(LocalEnd::Dial(address.clone())),
-            Transport::Given(descriptor) => {
+            Transport::Connected(descriptor) => {
                 let given = SharedFd::of(descriptor).and_then(|given| Ok((given.copy()?, given.lease())));
                 let (socket, lease) = given.map_err(|error| fault(format!("use the given {channel}"), &error))?;
                 Ok(LocalEnd::Connected(socket, lease))

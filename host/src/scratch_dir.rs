@@ -163,7 +163,7 @@ impl ScratchDir {
     }
 
     /// Leaves the directory and the sockets to another program: nothing of them is removed.
-    pub(crate) fn release(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.directory = None;
         self.sockets.clear();
     }

@@ -47,7 +47,7 @@ pub enum Next {
     /// Calls again after a lease.
     Lease,
     /// Does nothing until a caller [arms](Supervisor::arm) it again.
-    Leave,
+    Unwatch,
     /// Drops it.
     Drop,
 }
@@ -221,7 +221,7 @@ impl Thread {
                 deadline.map(|at| (at, Wake::Ready))
             }
             Next::Lease => Some((Instant::now() + LEASE, Wake::Lease)),
-            Next::Leave => None,
+            Next::Unwatch => None,
             Next::Drop => {
                 self.supervisor.poller.remove(entry.supervised.source());
                 self.supervised.remove(&token);

@@ -38,7 +38,7 @@ pub(crate) struct Turn {
     /// How often a caller has led. It tells the supervisor whether callers were active during a lease.
     leads: u64,
     /// Whether the last handle was dropped.
-    abandoned: bool,
+    is_ending: bool,
 }
 
 /// Which caller waits for the descriptors.
@@ -77,7 +77,7 @@ impl SharedMachine {
             followers: 0,
             watch: Watch::Off,
             leads: 0,
-            abandoned: false,
+            is_ending: false,
         });
         let shared = Arc::new(Self { turn, changed: Condvar::new(), poller, supervisor });
         let token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
@@ -124,7 +124,7 @@ impl SharedMachine {
         loop {
             self.serve(&mut turn, now);
             if let Some(answer) = claim(&mut turn.machine) {
-                self.leave(turn);
+                self.hand_over(turn);
                 return answer;
             }
             // The clock is read once for each wake-up.
@@ -179,7 +179,7 @@ impl SharedMachine {
     }
 
     /// Releases the lock, and leaves the machine to a leader, a follower or the supervisor.
-    pub(crate) fn leave(&self, mut turn: MutexGuard<'_, Turn>) {
+    pub(crate) fn hand_over(&self, mut turn: MutexGuard<'_, Turn>) {
         if turn.lead != Lead::None {
             return;
         }
@@ -202,11 +202,11 @@ impl SharedMachine {
 
     /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what could
     /// not be done at once.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn end(&self) {
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
         host.end(machine, *clock);
-        turn.abandoned = true;
+        turn.is_ending = true;
         let token = turn.token;
         drop(turn);
         self.supervisor.look(token);
@@ -252,14 +252,14 @@ impl Supervised for SharedMachine {
             // One caller has waited for the whole lease: the last caller that leaves arms the watch.
             (Wake::Lease, true, _) => {
                 turn.watch = Watch::Off;
-                return Next::Leave;
+                return Next::Unwatch;
             }
             _ => {}
         }
         let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
         self.serve(&mut turn, now);
-        if turn.abandoned && turn.machine.outcome().is_some() {
+        if turn.is_ending && turn.machine.outcome().is_some() {
             return Next::Drop;
         }
         turn.watch = Watch::Armed;

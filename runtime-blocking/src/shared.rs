@@ -14,7 +14,7 @@ impl Shared for SharedMachine {
         let now = turn.clock.now();
         let answer = ask(&mut turn.machine, now);
         self.serve(&mut turn, now);
-        self.leave(turn);
+        self.hand_over(turn);
         answer
     }
 
@@ -31,6 +31,6 @@ impl Shared for SharedMachine {
     }
 
     fn end(&self) {
-        self.abandon();
+        self.end();
     }
 }

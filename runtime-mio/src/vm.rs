@@ -117,7 +117,7 @@ impl Vm {
     /// Returns how long the caller's poll may wait before the next turn. `None` means without a timeout.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        if self.is_asked || self.machine.has_news() || self.sources.is_pending() {
+        if self.is_asked || self.machine.has_outputs() || self.sources.is_pending() {
             return Some(Duration::ZERO);
         }
         self.machine.deadline().map(|(until, _)| until.since(self.clock.now()))
@@ -288,8 +288,8 @@ impl Vm {
     }
 
     /// Cancels a wait.
-    pub fn forget(&mut self, wait: WaitId) {
-        self.machine.forget(wait);
+    pub fn disown_wait(&mut self, wait: WaitId) {
+        self.machine.disown_wait(wait);
     }
 
     /// Writes to a console. The next turn sends it, as fast as the guest reads.

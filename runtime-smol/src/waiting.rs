@@ -39,7 +39,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.ask(|machine, _| machine.forget(self.1));
+        self.0.ask(|machine, _| machine.disown_wait(self.1));
         self.0.stop_waiting(Notice::Waited(self.1));
     }
 }

@@ -28,7 +28,7 @@ impl Config {
             (Some(Peer::Dial(address)), _) => Transport::Dial(address.clone()),
             (Some(Peer::Listen(address)), _) | (None, Monitor::At(address)) => Transport::Listen(address.clone()),
             (Some(Peer::Detached(identity)), _) => Transport::Detached(identity.clone()),
-            (Some(Peer::Connected(descriptor)), _) => Transport::Given(descriptor.clone()),
+            (Some(Peer::Connected(descriptor)), _) => Transport::Connected(descriptor.clone()),
             (None, Monitor::Socket) => Transport::ListenIn(self.socket_directory.clone()),
             (None, Monitor::Offered) => Transport::Offer(self.socket_directory.clone()),
             (None, Monitor::Inherited | Monitor::None) => Transport::Pair,
@@ -36,7 +36,7 @@ impl Config {
     }
 
     /// Drops a connection that was given. Whether there was one.
-    pub(crate) fn forget_given(&mut self) -> bool {
+    pub(crate) fn drop_given_descriptor(&mut self) -> bool {
         let Some(Peer::Connected(descriptor)) = &mut self.peer else { return false };
         *descriptor = Descriptor::new(());
         true

@@ -23,7 +23,7 @@ impl History {
 
     /// Keeps an event; returns its number.
     pub fn push(&mut self, event: Event) -> u64 {
-        self.first += self.events.push(event.kept());
+        self.first += self.events.push(event.retained());
         self.end() - 1
     }
 

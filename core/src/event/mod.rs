@@ -48,7 +48,7 @@ enum Frame {
     /// A slice of what was received.
     Received(Bytes),
     /// A copy, which costs one allocation however many have it.
-    Kept(Arc<[u8]>),
+    Owned(Arc<[u8]>),
 }
 
 impl Deref for Frame {
@@ -57,7 +57,7 @@ impl Deref for Frame {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Received(bytes) => bytes,
-            Self::Kept(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }
@@ -104,7 +104,7 @@ impl Event {
         let mut copy = Vec::with_capacity(frame.len() + plain.len());
         copy.extend_from_slice(frame);
         copy.extend_from_slice(plain.as_bytes());
-        Ok(Self { name: frame.len()..copy.len(), frame: Frame::Kept(copy.into()), data })
+        Ok(Self { name: frame.len()..copy.len(), frame: Frame::Owned(copy.into()), data })
     }
 
     /// The name, for example `SHUTDOWN`.
@@ -152,11 +152,11 @@ impl Event {
     }
 
     /// The same event, holding no more of the received buffer than it should.
-    pub(crate) fn kept(self) -> Self {
-        if self.frame.len() >= Self::COPIED_BELOW || matches!(self.frame, Frame::Kept(_)) {
+    pub(crate) fn retained(self) -> Self {
+        if self.frame.len() >= Self::COPIED_BELOW || matches!(self.frame, Frame::Owned(_)) {
             return self;
         }
-        Self { frame: Frame::Kept(Arc::from(&*self.frame)), ..self }
+        Self { frame: Frame::Owned(Arc::from(&*self.frame)), ..self }
     }
 }
 

@@ -120,8 +120,8 @@ pub enum LinkEvent {
 }
 
 impl Link {
-    pub(super) fn step(self, news: &LinkEvent) -> Self {
-        match (self, news) {
+    pub(super) fn step(self, event: &LinkEvent) -> Self {
+        match (self, event) {
             (Self::Opening, LinkEvent::Opened) => Self::Greeting,
             (Self::Greeting, LinkEvent::Greeted) => Self::Negotiating,
             (Self::Greeting, LinkEvent::Syncing) => Self::Syncing,

@@ -54,8 +54,8 @@ pub enum ProcessEvent {
 }
 
 impl Process {
-    pub(super) fn step(self, news: &ProcessEvent) -> Self {
-        match (self, news) {
+    pub(super) fn step(self, event: &ProcessEvent) -> Self {
+        match (self, event) {
             (Self::Preparing, ProcessEvent::Prepared) => Self::Prepared,
             (Self::Preparing, ProcessEvent::PrepareFailed(_)) => Self::Failed,
             (Self::Spawning, ProcessEvent::Spawned { pid }) => Self::Spawned { pid: *pid },

@@ -168,11 +168,11 @@ impl Lifecycle {
                 self.becomes(Intent::Stop(ladder))
             }
             Process::Alive { .. } | Process::Foreign if ladder.is_press_due(now) && !self.is_over() => {
-                let is_heard = self.link == Link::Ready && !self.flags.quit_accepted;
-                if is_heard {
+                let is_answering = self.link == Link::Ready && !self.flags.quit_accepted;
+                if is_answering {
                     emit(lifecycle::Output::PressAgain);
                 }
-                self.becomes(Intent::Stop(if is_heard { ladder.rest(now) } else { ladder.stop_pressing() }))
+                self.becomes(Intent::Stop(if is_answering { ladder.rest(now) } else { ladder.stop_pressing() }))
             }
             Process::Prepared | Process::Failed => self.clean(emit),
             Process::Unborn

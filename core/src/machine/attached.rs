@@ -26,7 +26,7 @@ impl Machine {
         self.request(now, request::Detach)
     }
 
-    pub(super) fn leave(&mut self, now: Moment) -> Result<(), Misuse> {
+    pub(super) fn detach_now(&mut self, now: Moment) -> Result<(), Misuse> {
         if self.config.outlives_parent && self.lifecycle.was_disconnected() {
             return Ok(());
         }
@@ -48,8 +48,8 @@ impl Machine {
 
     /// Leaves this machine in the hardest way there is: kills the process if it is ours, and lets go if it is not. For
     /// drivers that go away; does nothing to a machine that was never launched.
-    pub fn abandon(&mut self, now: Moment) {
-        self.request(now, request::Abandon)
+    pub fn kill_or_disconnect(&mut self, now: Moment) {
+        self.request(now, request::KillOrDisconnect)
     }
 
     /// Whether somebody else launched it.

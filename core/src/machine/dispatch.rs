@@ -100,7 +100,7 @@ impl Machine {
         self.command_line = self.config.command_line_with(&prepared);
         self.step_session(session::Input::Nonce(prepared.nonce));
         // A descriptor of the caller is open in one place only, so that it is closed when it should be.
-        self.used_up = self.config.forget_given();
+        self.used_up = self.config.drop_given_descriptor();
         self.prepared = prepared;
         self.step_process(ProcessEvent::Prepared);
     }
@@ -162,7 +162,7 @@ impl Machine {
     }
 
     pub(super) fn announce_waits(&mut self) {
-        self.notices.extend(self.waits.news().map(Notice::Waited));
+        self.notices.extend(self.waits.take_ended().map(Notice::Waited));
     }
 
     fn step_process(&mut self, event: ProcessEvent) {

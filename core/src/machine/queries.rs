@@ -49,7 +49,7 @@ impl Machine {
 
     /// Whether there are orders or notices to pop.
     #[must_use]
-    pub fn has_news(&self) -> bool {
+    pub fn has_outputs(&self) -> bool {
         !self.effects.is_empty() || !self.notices.is_empty()
     }
 

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::request::{
-    Abandon, BeginWait, ClaimWait, ConsoleWrite, Detach, Disconnect, Disown, DisownWait, Execute, GiveUp, Kill, Launch,
-    NextEvent, Request, Sent, Shutdown, Subscribe, Take, Things, Unsubscribe,
+    Abandon, BeginWait, ClaimWait, ConsoleWrite, Detach, Disconnect, Disown, DisownWait, Execute, Kill,
+    KillOrDisconnect, Launch, NextEvent, Request, Sent, Shutdown, Subscribe, Take, Things, Unsubscribe,
 };
 use crate::command::CommandId;
 use crate::config::Config;
@@ -135,8 +135,8 @@ impl Machine {
             record::Input::Kill => drop(self.kill(now)),
             record::Input::Disconnect => drop(self.disconnect(now)),
             record::Input::Detach => drop(self.detach(now)),
-            record::Input::GiveUp => self.give_up(now),
             record::Input::Abandon => self.abandon(now),
+            record::Input::KillOrDisconnect => self.kill_or_disconnect(now),
             record::Input::Sent { to, bytes } => self.request(now, Sent { channel: *to, bytes: bytes.len() }),
             // The rest are inputs of the world.
             _ => {}
@@ -201,8 +201,8 @@ recorded! {
     Kill: |_| record::Input::Kill, refusal;
     Disconnect: |_| record::Input::Disconnect, refusal;
     Detach: |_| record::Input::Detach, refusal;
-    GiveUp: |_| record::Input::GiveUp, nothing;
     Abandon: |_| record::Input::Abandon, nothing;
+    KillOrDisconnect: |_| record::Input::KillOrDisconnect, nothing;
 }
 
 /// The answer that is taken was written when it came.

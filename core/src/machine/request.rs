@@ -149,7 +149,7 @@ impl Request for ClaimWait {
     }
 }
 
-/// [`Machine::forget`].
+/// [`Machine::disown_wait`].
 pub(super) struct DisownWait(pub(super) WaitId);
 
 impl Request for DisownWait {
@@ -219,14 +219,14 @@ impl Request for Detach {
     type Response = Result<(), Misuse>;
 
     fn apply(self, machine: &mut Machine, now: Moment) -> Self::Response {
-        machine.leave(now)
+        machine.detach_now(now)
     }
 }
 
-/// [`Machine::give_up`].
-pub(super) struct GiveUp;
+/// [`Machine::abandon`].
+pub(super) struct Abandon;
 
-impl Request for GiveUp {
+impl Request for Abandon {
     type Response = ();
 
     fn apply(self, machine: &mut Machine, now: Moment) {
@@ -235,10 +235,10 @@ impl Request for GiveUp {
     }
 }
 
-/// [`Machine::abandon`].
-pub(super) struct Abandon;
+/// [`Machine::kill_or_disconnect`].
+pub(super) struct KillOrDisconnect;
 
-impl Request for Abandon {
+impl Request for KillOrDisconnect {
     type Response = ();
 
     fn apply(self, machine: &mut Machine, now: Moment) {

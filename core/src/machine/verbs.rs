@@ -110,8 +110,8 @@ impl Machine {
 
     /// Waits no longer for a process that was killed and does not end: what is left of this run is cleaned up. Does
     /// nothing in any other state. For drivers that go away.
-    pub fn give_up(&mut self, now: Moment) {
-        self.request(now, request::GiveUp)
+    pub fn abandon(&mut self, now: Moment) {
+        self.request(now, request::Abandon)
     }
 
     /// The answer of a command, once it is there. It is given once.

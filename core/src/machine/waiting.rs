@@ -104,7 +104,7 @@ impl Machine {
     }
 
     /// Nobody waits for this any more.
-    pub fn forget(&mut self, id: WaitId) {
+    pub fn disown_wait(&mut self, id: WaitId) {
         self.request(self.now, request::DisownWait(id))
     }
 }

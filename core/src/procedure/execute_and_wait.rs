@@ -41,8 +41,8 @@ impl<C: Command> Procedure for ExecuteAndWait<C> {
     /// The reply, and what was found.
     type Return = Result<(C::Reply, Hit), ProcedureError>;
 
-    fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
-        match news {
+    fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
+        match input {
             procedure::Input::Begun(mark) => {
                 self.mark = mark;
                 procedure::Output::Execute(self.command.take().unwrap_or(Err(Misuse::ProcedureReused)))

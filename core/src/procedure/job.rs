@@ -287,8 +287,8 @@ impl FollowJob {
 impl Procedure for FollowJob {
     type Return = Result<JobEnd, JobError>;
 
-    fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
-        match (news, self.over) {
+    fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
+        match (input, self.over) {
             (procedure::Input::Begun(_), _) if core::mem::replace(&mut self.begun, true) => {
                 procedure::Output::Execute(Err(Misuse::ProcedureReused))
             }

@@ -142,8 +142,8 @@ impl Migrate {
 impl Procedure for Migrate {
     type Return = Result<MigrationEnd, MigrateError>;
 
-    fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
-        match news {
+    fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
+        match input {
             procedure::Input::Begun(_) if core::mem::replace(&mut self.begun, true) => {
                 procedure::Output::Execute(Err(Misuse::ProcedureReused))
             }

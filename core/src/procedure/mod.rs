@@ -39,8 +39,8 @@ pub use unplug::{Unplug, UnplugError};
 /// impl Procedure for Reboot {
 ///     type Return = Result<(), Box<dyn std::error::Error>>;
 ///
-///     fn step(&mut self, news: Input) -> Output<Self::Return> {
-///         match news {
+///     fn step(&mut self, input: Input) -> Output<Self::Return> {
+///         match input {
 ///             Input::Begun(mark) => {
 ///                 self.0 = mark;
 ///                 Output::execute(&"system_reset")
@@ -60,7 +60,7 @@ pub trait Procedure {
     type Return;
 
     /// Takes what came of the last step, and says what is next. Not called any more when it was done.
-    fn step(&mut self, news: Input) -> Output<Self::Return>;
+    fn step(&mut self, input: Input) -> Output<Self::Return>;
 }
 
 /// What a procedure is told.
@@ -89,7 +89,7 @@ pub enum Output<T> {
         from: Mark,
         /// For these.
         things: Vec<Wait>,
-        /// At most for so long; then the news are [`Input::Later`].
+        /// At most for so long; then the input are [`Input::Later`].
         within: Option<Duration>,
     },
     /// It is done.

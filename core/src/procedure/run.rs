@@ -71,7 +71,7 @@ impl<E: Procedure> Run<E> {
 
     /// Takes what came of the last step from the machine, if it is over. Whether [`next_step`](Self::next_step) is due.
     pub fn take_result(&mut self, machine: &mut Machine) -> bool {
-        let news = match self.state {
+        let input = match self.state {
             State::New => Some(procedure::Input::Begun(machine.mark())),
             State::Input(_) => return true,
             State::Reply(id) => machine.take(id).map(procedure::Input::Reply),
@@ -81,17 +81,17 @@ impl<E: Procedure> Run<E> {
             }),
             State::Output(_) | State::Over => None,
         };
-        let is_news = news.is_some();
-        if let Some(news) = news {
-            self.state = State::Input(news);
+        let is_input = input.is_some();
+        if let Some(input) = input {
+            self.state = State::Input(input);
         }
-        is_news
+        is_input
     }
 
     /// Has the procedure decide on its next step, if there is a result. Returns what it is done with, once.
     pub fn next_step(&mut self) -> Option<E::Return> {
         match core::mem::replace(&mut self.state, State::Over) {
-            State::Input(news) => match self.procedure.step(news) {
+            State::Input(input) => match self.procedure.step(input) {
                 procedure::Output::Done(output) => return Some(output),
                 next => self.state = State::Output(next),
             },
@@ -128,7 +128,7 @@ impl<E: Procedure> Run<E> {
     pub fn disown(&mut self, machine: &mut Machine) {
         match core::mem::replace(&mut self.state, State::Over) {
             State::Reply(id) => machine.disown(id),
-            State::Wait { id, .. } => machine.forget(id),
+            State::Wait { id, .. } => machine.disown_wait(id),
             State::New | State::Input(_) | State::Output(_) | State::Over => {}
         }
     }

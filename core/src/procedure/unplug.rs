@@ -80,8 +80,8 @@ const PERIPHERAL: &str = "/machine/peripheral/";
 impl Procedure for Unplug {
     type Return = Result<(), UnplugError>;
 
-    fn step(&mut self, news: procedure::Input) -> procedure::Output<Self::Return> {
-        match news {
+    fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
+        match input {
             procedure::Input::Begun(_) if core::mem::replace(&mut self.begun, true) => {
                 procedure::Output::Execute(Err(Misuse::ProcedureReused))
             }

@@ -116,8 +116,8 @@ pub(crate) enum Input {
     Kill,
     Disconnect,
     Detach,
-    GiveUp,
     Abandon,
+    KillOrDisconnect,
     Prepared(#[serde(with = "stored")] Prepared),
     PrepareFailed(#[serde(with = "stored")] HostFault),
     Spawned(u32),
@@ -190,7 +190,7 @@ pub(crate) enum Output {
     Effect(String),
     Ready,
     Gap,
-    Answer {
+    Answered {
         id: u64,
         #[serde(with = "as_text")]
         reply: Vec<u8>,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum SecretKind {
     /// What stands there is meant.
     Plain,
     /// JSON: inside of strings some characters stand escaped.
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 }
 
 /// The ways in which some secrets are written, the longest first: one may be a part of another.
-pub(super) struct Secrets(Vec<(Kind, Vec<u8>)>);
+pub(super) struct Secrets(Vec<(SecretKind, Vec<u8>)>);
 
 impl Secrets {
     pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
@@ -29,10 +29,10 @@ impl Secrets {
                 let quoted = Value::from(&*secret).to_string();
                 let escaped = quoted[1..quoted.len() - 1].to_string();
                 // As QEMU's JSON has what is not ASCII, and as that of others has it.
-                forms.insert((Kind::Json, ascii(&escaped, |unit| format!("\\u{unit:04X}"))));
-                forms.insert((Kind::Json, ascii(&escaped, |unit| format!("\\u{unit:04x}"))));
-                forms.insert((Kind::Json, escaped));
-                forms.insert((Kind::Plain, secret));
+                forms.insert((SecretKind::Json, ascii(&escaped, |unit| format!("\\u{unit:04X}"))));
+                forms.insert((SecretKind::Json, ascii(&escaped, |unit| format!("\\u{unit:04x}"))));
+                forms.insert((SecretKind::Json, escaped));
+                forms.insert((SecretKind::Plain, secret));
             }
         }
         let mut forms: Vec<_> = forms.into_iter().map(|(kind, form)| (kind, form.into_bytes())).collect();
@@ -41,9 +41,9 @@ impl Secrets {
     }
 
     /// Hides them, and counts in how many places they stood.
-    pub(super) fn hide(&self, bytes: &mut [u8], kind: Kind) -> usize {
+    pub(super) fn hide(&self, bytes: &mut [u8], kind: SecretKind) -> usize {
         // JSON may stand in plain text, but not the other way round: there every character is as JSON has it.
-        let forms = self.0.iter().filter(|(form, _)| kind == Kind::Plain || *form == Kind::Json);
+        let forms = self.0.iter().filter(|(form, _)| kind == SecretKind::Plain || *form == SecretKind::Json);
         forms.map(|(_, form)| hide(bytes, form, kind)).sum()
     }
 }
@@ -58,20 +58,20 @@ fn ascii(text: &str, escape: impl Fn(u16) -> String) -> String {
     escaped.collect()
 }
 
-fn hide(bytes: &mut [u8], form: &[u8], kind: Kind) -> usize {
+fn hide(bytes: &mut [u8], form: &[u8], kind: SecretKind) -> usize {
     let places = places(bytes, form, kind);
     places.iter().for_each(|at| mask(&mut bytes[*at..*at + form.len()]));
     places.len()
 }
 
 /// Where a form stands. In JSON what is behind a backslash is the rest of an escape, and a form begins with none of that.
-fn places(bytes: &[u8], form: &[u8], kind: Kind) -> Vec<usize> {
+fn places(bytes: &[u8], form: &[u8], kind: SecretKind) -> Vec<usize> {
     let finder = memmem::Finder::new(form);
     let (mut places, mut from, mut within) = (Vec::new(), 0, Escape::Outside);
     while let Some(before) = finder.find(&bytes[from..]) {
         let at = from + before;
         within = bytes[from..at].iter().fold(within, Escape::behind);
-        if kind == Kind::Json && within != Escape::Outside {
+        if kind == SecretKind::Json && within != Escape::Outside {
             within = within.behind(&bytes[at]);
             from = at + 1;
         } else {
@@ -122,7 +122,7 @@ pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut Vec<String>) 
     let members: Vec<usize> = memmem::find_iter(bytes, &key).map(|at| at + key.len()).collect();
     let members = members.into_iter().filter_map(|behind| {
         let start = behind + string_behind_colon(&bytes[behind..])?;
-        Some((start, start + end_of_string(&bytes[start..]), Kind::Json))
+        Some((start, start + end_of_string(&bytes[start..]), SecretKind::Json))
     });
     let is_option = |at: &usize| *at == 0 || !bytes[at - 1].is_ascii_alphanumeric() && !b"-_".contains(&bytes[at - 1]);
     let options: Vec<usize> = memmem::find_iter(bytes, &option).filter(is_option).collect();
@@ -131,15 +131,15 @@ pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut Vec<String>) 
         let start = at + option.len();
         let is_another = at >= behind;
         behind = if is_another { start + end_of_option(&bytes[start..]) } else { behind };
-        is_another.then_some((start, behind, Kind::Plain))
+        is_another.then_some((start, behind, SecretKind::Plain))
     });
     let places: Vec<_> = members.chain(options).filter(|(start, end, _)| end > start).collect();
     // One may stand inside of another, so all are read before any is masked.
     for (start, end, kind) in &places {
         let text = String::from_utf8_lossy(&bytes[*start..*end]);
         found.extend(match kind {
-            Kind::Plain => Some(text.replace(",,", ",")),
-            Kind::Json => serde_json::from_str(&format!("\"{text}\"")).ok(),
+            SecretKind::Plain => Some(text.replace(",,", ",")),
+            SecretKind::Json => serde_json::from_str(&format!("\"{text}\"")).ok(),
         });
     }
     places.iter().for_each(|(start, end, _)| mask(&mut bytes[*start..*end]));
@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn hidden(secrets: &[&str], text: &str, kind: Kind) -> (usize, String) {
+    fn hidden(secrets: &[&str], text: &str, kind: SecretKind) -> (usize, String) {
         let mut bytes = text.as_bytes().to_vec();
         let count = Secrets::new(secrets.iter().copied()).hide(&mut bytes, kind);
         (count, String::from_utf8(bytes).unwrap())
@@ -187,25 +187,25 @@ mod tests {
     #[test]
     fn a_secret_is_found_as_it_is_written() {
         let expected = (1, "id=s,data=xxxx,x=1".into());
-        assert_eq!(hidden(&["a,b"], "id=s,data=a,,b,x=1", Kind::Plain), expected);
+        assert_eq!(hidden(&["a,b"], "id=s,data=a,,b,x=1", SecretKind::Plain), expected);
         for (written, masked) in
             [(r"p\u00E4ss\n", "xxxxxxxxxxxxx"), (r"p\u00e4ss\n", "xxxxxxxxxxxxx"), ("päss\\n", "xxxxxxxx")]
         {
             let masked = &masked[..written.len()];
-            assert_eq!(hidden(&["päss\n"], written, Kind::Json), (1, masked.into()), "{written}");
+            assert_eq!(hidden(&["päss\n"], written, SecretKind::Json), (1, masked.into()), "{written}");
         }
-        assert_eq!(hidden(&["abcd\""], r#""abcd\"""#, Kind::Json), (1, "\"xxxxxx\"".into()));
-        assert_eq!(hidden(&[r"abc\"], r#""abc\\""#, Kind::Json), (1, "\"xxxxx\"".into()));
-        assert_eq!(hidden(&["name"], r#""\name name""#, Kind::Json), (1, r#""\name xxxx""#.into()));
+        assert_eq!(hidden(&["abcd\""], r#""abcd\"""#, SecretKind::Json), (1, "\"xxxxxx\"".into()));
+        assert_eq!(hidden(&[r"abc\"], r#""abc\\""#, SecretKind::Json), (1, "\"xxxxx\"".into()));
+        assert_eq!(hidden(&["name"], r#""\name name""#, SecretKind::Json), (1, r#""\name xxxx""#.into()));
         // The first is the rest of an escape, and has letters of the second.
-        assert_eq!(hidden(&["naan"], r#""\naanaan""#, Kind::Json), (1, r#""\naaxxxx""#.into()));
-        assert_eq!(hidden(&["4711"], "{\"pin\": 4711}", Kind::Json), (1, "{\"pin\": 1111}".into()));
+        assert_eq!(hidden(&["naan"], r#""\naanaan""#, SecretKind::Json), (1, r#""\naaxxxx""#.into()));
+        assert_eq!(hidden(&["4711"], "{\"pin\": 4711}", SecretKind::Json), (1, "{\"pin\": 1111}".into()));
     }
 
     #[test]
     fn of_two_secrets_the_longer_one_comes_first() {
         assert_eq!(
-            hidden(&["geheim", "geheim-und-lang"], "geheim-und-lang geheim", Kind::Plain).1,
+            hidden(&["geheim", "geheim-und-lang"], "geheim-und-lang geheim", SecretKind::Plain).1,
             "xxxxxxxxxxxxxxx xxxxxx"
         );
     }
@@ -242,13 +242,13 @@ mod tests {
     #[test]
     fn an_escape_of_six_characters_is_left_whole() {
         let text = r#""\u00e4 00e4""#;
-        assert_eq!(hidden(&["00e4"], text, Kind::Json), (1, r#""\u00e4 xxxx""#.into()));
+        assert_eq!(hidden(&["00e4"], text, SecretKind::Json), (1, r#""\u00e4 xxxx""#.into()));
     }
 
     #[test]
     fn a_long_run_of_backslashes_is_looked_at_once() {
         let mut bytes = br"\\".repeat(1 << 20);
-        assert_eq!(Secrets::new([r"\\"]).hide(&mut bytes, Kind::Json), 1 << 19);
+        assert_eq!(Secrets::new([r"\\"]).hide(&mut bytes, SecretKind::Json), 1 << 19);
         assert!(bytes.iter().all(|byte| *byte == b'x'));
     }
 }

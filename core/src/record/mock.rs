@@ -29,7 +29,7 @@ use crate::wire::{Frame, Framer};
 /// "#.parse()?;
 /// let mut mock = Mock::new(&record);
 /// assert_eq!(mock.greeting(), "{\"QMP\":{\"version\":{}}}\r\n");
-/// assert_eq!(mock.hear(br#"{"execute": "stop", "id": "mine"}"#), "{\"event\":\"STOP\"}\r\n{\"id\":\"mine\",\"return\":{}}\r\n");
+/// assert_eq!(mock.receive(br#"{"execute": "stop", "id": "mine"}"#), "{\"event\":\"STOP\"}\r\n{\"id\":\"mine\",\"return\":{}}\r\n");
 /// # Ok::<(), qemu_machine_core::record::NotARecord>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -38,8 +38,8 @@ pub struct Mock {
     exchanges: Vec<Exchange>,
     /// The ids of the recorded wire that were not answered yet, each with its exchange.
     open: Vec<(Value, usize)>,
-    /// What was heard of a request that is not whole.
-    heard: Vec<u8>,
+    /// What was received of a request that is not whole.
+    received: Vec<u8>,
     is_over: bool,
 }
 
@@ -56,7 +56,7 @@ struct Exchange {
 }
 
 #[derive(Deserialize)]
-struct Request {
+struct MockRequest {
     #[serde(alias = "exec-oob")]
     execute: String,
     #[serde(default)]
@@ -97,7 +97,7 @@ impl Mock {
         mock
     }
 
-    fn expect(&mut self, Request { execute, arguments, id }: Request) {
+    fn expect(&mut self, MockRequest { execute, arguments, id }: MockRequest) {
         self.open.extend(id.map(|id| (id, self.exchanges.len())));
         let exchange = Exchange { name: execute, arguments, messages: Vec::new(), is_last: false, is_used: false };
         self.exchanges.push(exchange);
@@ -124,18 +124,18 @@ impl Mock {
 
     /// Takes bytes of requests, cut as they like, and says what is to be sent.
     #[must_use = "it is to be sent"]
-    pub fn hear(&mut self, bytes: &[u8]) -> String {
+    pub fn receive(&mut self, bytes: &[u8]) -> String {
         let mut answers = String::new();
-        self.heard.extend_from_slice(bytes);
-        for request in take_requests(&mut self.heard) {
+        self.received.extend_from_slice(bytes);
+        for request in take_requests(&mut self.received) {
             match request {
                 _ if self.is_over => break,
                 Ok(request) => self.answer(&request, &mut answers),
                 Err(problem) => write(&refusal(&problem.to_string(), None), &mut answers),
             }
         }
-        if self.heard.len() > Self::REQUEST {
-            self.heard.clear();
+        if self.received.len() > Self::REQUEST {
+            self.received.clear();
             write(&refusal("the request is too long", None), &mut answers);
         }
         answers
@@ -152,7 +152,7 @@ impl Mock {
         self.exchanges.iter().filter(|exchange| !exchange.is_used).map(|exchange| &*exchange.name)
     }
 
-    fn answer(&mut self, request: &Request, answers: &mut String) {
+    fn answer(&mut self, request: &MockRequest, answers: &mut String) {
         let fits = |other: &Exchange| !other.is_used && other.name == request.execute;
         let same = |other: &Exchange| fits(other) && other.arguments == request.arguments;
         let place = self.exchanges.iter().position(same).or_else(|| self.exchanges.iter().position(fits));
@@ -172,27 +172,27 @@ impl Mock {
     }
 }
 
-/// Takes the whole requests out of what was heard. What is none is dropped, with all behind it: nobody can say where the
+/// Takes the whole requests out of what was received. What is none is dropped, with all behind it: nobody can say where the
 /// next would begin.
-fn take_requests(heard: &mut Vec<u8>) -> Vec<serde_json::Result<Request>> {
-    if heard.trim_ascii_end().last() != Some(&b'}') {
+fn take_requests(received: &mut Vec<u8>) -> Vec<serde_json::Result<MockRequest>> {
+    if received.trim_ascii_end().last() != Some(&b'}') {
         // It cannot be whole, and need not be read for each piece of it.
         return Vec::new();
     }
-    let mut requests = serde_json::Deserializer::from_slice(heard).into_iter::<Request>();
+    let mut requests = serde_json::Deserializer::from_slice(received).into_iter::<MockRequest>();
     let (mut taken, mut end) = (Vec::new(), 0);
     while let Some(request) = requests.next() {
         match &request {
             Err(error) if error.is_eof() => break,
-            Err(_) => end = heard.len(),
+            Err(_) => end = received.len(),
             Ok(_) => end = requests.byte_offset(),
         }
         taken.push(request);
-        if end == heard.len() {
+        if end == received.len() {
             break;
         }
     }
-    heard.drain(..end);
+    received.drain(..end);
     taken
 }
 

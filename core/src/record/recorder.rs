@@ -101,7 +101,7 @@ impl Line {
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {
                 things.iter().map(weight_of).sum()
             }
-            Entry::Output(record::Output::Answer { reply, .. }) => reply.len(),
+            Entry::Output(record::Output::Answered { reply, .. }) => reply.len(),
             Entry::Output(
                 record::Output::Effect(text)
                 | record::Output::Refused(text)

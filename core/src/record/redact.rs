@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
-use super::mask::{Kind, Secrets, hide_named};
+use super::mask::{SecretKind, Secrets, hide_named};
 use super::text::{digits, undigits};
 use crate::channel::Channel;
 use crate::machine::Machine;
@@ -84,7 +84,7 @@ impl Record {
     }
 
     /// Changes what was told, in place: streams as one, other texts by themselves. Counts what is changed.
-    fn change(&mut self, mut each: impl FnMut(&mut [u8], Kind) -> usize) -> usize {
+    fn change(&mut self, mut each: impl FnMut(&mut [u8], SecretKind) -> usize) -> usize {
         let is_said = |line: &Line| matches!(line.entry, Entry::Output(_));
         let told = self.change_lines(|line| !is_said(line), &mut each);
         let streamed = self.change_streams(&mut each);
@@ -94,13 +94,13 @@ impl Record {
     fn change_lines(
         &mut self,
         which: impl Fn(&Line) -> bool,
-        each: &mut impl FnMut(&mut [u8], Kind) -> usize,
+        each: &mut impl FnMut(&mut [u8], SecretKind) -> usize,
     ) -> usize {
         let lines = self.lines.iter_mut().filter(|line| which(line));
         lines.map(|line| if line.streamed().is_some() { 0 } else { line.change(each) }).sum()
     }
 
-    fn change_streams(&mut self, each: &mut impl FnMut(&mut [u8], Kind) -> usize) -> usize {
+    fn change_streams(&mut self, each: &mut impl FnMut(&mut [u8], SecretKind) -> usize) -> usize {
         let mut streams: BTreeMap<Stream, Vec<u8>> = BTreeMap::new();
         for (stream, bytes) in self.lines.iter_mut().filter_map(Line::streamed) {
             streams.entry(stream).or_default().extend_from_slice(bytes);
@@ -134,10 +134,10 @@ impl Record {
 
 impl Stream {
     /// What goes over a monitor is JSON.
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> SecretKind {
         match self {
-            Self::Received(Channel::Monitor) | Self::Sent(Channel::Monitor) => Kind::Json,
-            Self::Received(_) | Self::Sent(_) | Self::Typed(_) => Kind::Plain,
+            Self::Received(Channel::Monitor) | Self::Sent(Channel::Monitor) => SecretKind::Json,
+            Self::Received(_) | Self::Sent(_) | Self::Typed(_) => SecretKind::Plain,
         }
     }
 }
@@ -154,11 +154,11 @@ impl Line {
     }
 
     /// Hides something in the texts of a line, and counts where it was told.
-    fn change(&mut self, each: &mut impl FnMut(&mut [u8], Kind) -> usize) -> usize {
+    fn change(&mut self, each: &mut impl FnMut(&mut [u8], SecretKind) -> usize) -> usize {
         let kind = match &self.entry {
             Entry::Input(record::Input::Execute(_))
-            | Entry::Output(record::Output::Answer { .. } | record::Output::Event(_)) => Kind::Json,
-            _ => Kind::Plain,
+            | Entry::Output(record::Output::Answered { .. } | record::Output::Event(_)) => SecretKind::Json,
+            _ => SecretKind::Plain,
         };
         let is_told = !matches!(self.entry, Entry::Output(_));
         let Ok(json) = serde_json::to_value(&*self) else { return 0 };

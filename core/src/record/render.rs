@@ -38,7 +38,7 @@ impl record::Output {
     /// How a command was answered.
     pub(crate) fn answer(id: CommandId, answer: &Result<Payload, CommandError>) -> Self {
         match answer {
-            Ok(payload) => Self::Answer { id: id.0, reply: payload.as_bytes().to_vec() },
+            Ok(payload) => Self::Answered { id: id.0, reply: payload.as_bytes().to_vec() },
             Err(error) => Self::Failure { id: id.0, problem: error.to_string() },
         }
     }

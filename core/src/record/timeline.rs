@@ -56,7 +56,7 @@ fn tell(entry: &Entry, names: &Names) -> Option<(char, String)> {
     Some(match entry {
         Entry::Machine(beginning) => ('=', format!("recorded by version {}", beginning.version)),
         Entry::Input(told) => match told.as_input() {
-            Some(_) => ('<', tell_news(told, names)?),
+            Some(_) => ('<', describe_input(told, names)?),
             None => tell_request(told, names)?,
         },
         Entry::Output(said) => ('!', tell_said(said)?),
@@ -83,15 +83,15 @@ fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
         record::Input::Kill => "kill".to_string(),
         record::Input::Disconnect => "disconnect".to_string(),
         record::Input::Detach => "detach".to_string(),
-        record::Input::GiveUp => "wait no longer for the process".to_string(),
-        record::Input::Abandon => "abandon".to_string(),
+        record::Input::Abandon => "wait no longer for the process".to_string(),
+        record::Input::KillOrDisconnect => "kill or disconnect".to_string(),
         // What was taken away was told when it came; the rest is news.
         _ => return None,
     };
     Some(('=', what))
 }
 
-fn tell_news(told: &record::Input, names: &Names) -> Option<String> {
+fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
     Some(match told {
         record::Input::Prepared(_) => "prepared".to_string(),
         record::Input::Spawned(pid) => format!("spawned, process {pid}"),
@@ -123,7 +123,7 @@ fn tell_said(said: &record::Output) -> Option<String> {
         record::Output::Effect(what) => format!("effect: {what}"),
         record::Output::Ready => "ready".to_string(),
         record::Output::Gap => "events may have been missed before".to_string(),
-        record::Output::Answer { id, reply } => format!("command {id}: {}", lossy(reply)),
+        record::Output::Answered { id, reply } => format!("command {id}: {}", lossy(reply)),
         record::Output::Failure { id, problem } => format!("command {id} failed: {problem}"),
         record::Output::Found(what) => format!("found {what}"),
         record::Output::Event(event) => format!("event {event}"),

@@ -49,8 +49,8 @@ impl Session {
     /// When somebody gave up a command that is on the wire, its reply must not be taken for another's. When nothing
     /// answers, the agent is asked again.
     pub(super) fn sync_if_needed(&mut self, now: Moment) {
-        let given_up = self.is_ready() && self.in_flight.has_disowned();
-        if given_up || self.sync_again().is_some_and(|at| at <= now) {
+        let disowned = self.is_ready() && self.in_flight.has_disowned();
+        if disowned || self.sync_again().is_some_and(|at| at <= now) {
             self.ask_to_sync(now);
         }
     }

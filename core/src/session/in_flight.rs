@@ -210,8 +210,8 @@ impl InFlight {
     /// What is on the wire and was given up is over: nothing answers it any more.
     pub(super) fn remove_disowned(&mut self) {
         let is_disowned = |sent: &&Sent| matches!(sent.entry.owner, Owner::Disowned | Owner::Unmatched);
-        let given_up: Vec<u16> = self.sent.iter().filter(is_disowned).map(|sent| sent.id).collect();
-        for id in given_up {
+        let disowned: Vec<u16> = self.sent.iter().filter(is_disowned).map(|sent| sent.id).collect();
+        for id in disowned {
             self.land(id);
         }
     }

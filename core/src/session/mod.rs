@@ -107,14 +107,14 @@ impl Session {
 
     /// The transition.
     #[must_use]
-    pub fn step(mut self, now: Moment, heard: Input<'_>, emit: &mut impl FnMut(Output)) -> Self {
-        self.advance(now, heard, emit);
+    pub fn step(mut self, now: Moment, input: Input<'_>, emit: &mut impl FnMut(Output)) -> Self {
+        self.advance(now, input, emit);
         self
     }
 
     /// The transition, in place.
-    pub(crate) fn advance(&mut self, now: Moment, heard: Input<'_>, emit: &mut impl FnMut(Output)) {
-        match heard {
+    pub(crate) fn advance(&mut self, now: Moment, input: Input<'_>, emit: &mut impl FnMut(Output)) {
+        match input {
             Input::Opened if self.stage == Stage::Down => self.opened(now, emit),
             Input::Opened => {}
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),

@@ -18,7 +18,7 @@ pub(crate) struct Waits {
     pending: Vec<Pending>,
     over: Vec<(WaitId, Result<Hit, WaitError>)>,
     /// Those that are over and were not announced.
-    news: Vec<WaitId>,
+    unannounced: Vec<WaitId>,
 }
 
 impl Waits {
@@ -81,8 +81,8 @@ impl Waits {
 
     /// The queues of all subscriptions were emptied: what was found in one and not taken is lost with the run it was of.
     pub(crate) fn lost(&mut self, outcome: &Outcome) {
-        let heard = |hit: &Hit| matches!(hit.found, Found::Queued(_));
-        for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(heard)) {
+        let queued = |hit: &Hit| matches!(hit.found, Found::Queued(_));
+        for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(queued)) {
             *result = Err(WaitError::Ended(Box::new(outcome.clone())));
         }
     }
@@ -101,11 +101,11 @@ impl Waits {
     }
 
     fn complete(&mut self, mut end: impl FnMut(&mut Pending) -> Option<Result<Hit, WaitError>>) {
-        let Self { over, news, .. } = self;
+        let Self { over, unannounced, .. } = self;
         self.pending.retain_mut(|wait| match end(wait) {
             Some(result) => {
                 over.push((wait.id, result));
-                news.push(wait.id);
+                unannounced.push(wait.id);
                 false
             }
             None => true,
@@ -138,8 +138,8 @@ impl Waits {
     }
 
     /// The waits that ended since this was last asked.
-    pub(crate) fn news(&mut self) -> impl Iterator<Item = WaitId> + '_ {
-        self.news.drain(..)
+    pub(crate) fn take_ended(&mut self) -> impl Iterator<Item = WaitId> + '_ {
+        self.unannounced.drain(..)
     }
 
     /// How many are pending, or over and not claimed.

@@ -194,10 +194,10 @@ impl Framer {
 
     fn drop_front(&mut self, bytes: usize) {
         self.buffer.advance(bytes);
-        self.forget_front(bytes);
+        self.recount_front(bytes);
     }
 
-    fn forget_front(&mut self, bytes: usize) {
+    fn recount_front(&mut self, bytes: usize) {
         self.line = self.line.and_then(|end| end.checked_sub(bytes)).filter(|end| *end > 0);
         self.scanned = 0;
     }
@@ -208,7 +208,7 @@ impl Framer {
             // What is left of it would keep all of it, as long as nothing more comes.
             self.buffer = BytesMut::new();
         }
-        self.forget_front(end);
+        self.recount_front(end);
         self.enter(Mode::Line);
         let blank = frame.len() - frame.trim_ascii_start().len();
         frame.advance(blank);

@@ -19,7 +19,7 @@ pub(crate) fn of(world: &World) -> String {
         machine.launch_failure(),
         machine.outcome().map(|outcome| (&outcome.cause, outcome.exit, outcome.unanswered)),
         machine.channels(),
-        world.facts(),
+        world.outputs(),
     );
     relative(&text, world.now)
 }

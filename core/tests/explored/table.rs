@@ -11,7 +11,7 @@ use crate::world::World;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
-/// A state by its names: the intent, the process, the monitor, and whether events can come, with the facts that are true.
+/// A state by its names: the intent, the process, the monitor, and whether events can come, with the outputs that are true.
 type Name = (String, String, String, String);
 
 /// Where each state leads, and by what.
@@ -46,9 +46,9 @@ fn name(world: &World) -> Name {
         Intent::Clean(cleaning) => format!("Clean({cleaning:?})"),
         other => first(format!("{other:?}")),
     };
-    let facts = [(run.is_quit_issued(), "quit accepted"), (run.failure().is_some(), "launch failed")];
-    let facts = facts.iter().filter(|(is_true, _)| *is_true).map(|(_, name)| format!(", {name}"));
-    let events = first(format!("{:?}", run.events())) + &facts.collect::<String>();
+    let outputs = [(run.is_quit_issued(), "quit accepted"), (run.failure().is_some(), "launch failed")];
+    let outputs = outputs.iter().filter(|(is_true, _)| *is_true).map(|(_, name)| format!(", {name}"));
+    let events = first(format!("{:?}", run.events())) + &outputs.collect::<String>();
     (intent, first(format!("{:?}", run.process())), first(format!("{:?}", run.link())), events)
 }
 
@@ -84,7 +84,7 @@ fn table(leads: &Leads) -> String {
     let mut text = String::from(
         "# The states of a machine\n\n\
          A test explores all states that a machine can reach, writes this table and compares it. A state is the intent, the\n\
-         process, the monitor, and whether events can still come, with two facts where they are true: QEMU accepted a\n\
+         process, the monitor, and whether events can still come, with two outputs where they are true: QEMU accepted a\n\
          `quit`, and the launch failed. Transitions are sorted by name; inputs that change none of these are left out.\n\n",
     );
     let _ = writeln!(

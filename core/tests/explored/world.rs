@@ -22,10 +22,10 @@ pub(crate) enum Step {
     Disown(usize),
     Shutdown,
     Kill,
-    Leave,
-    GiveUp,
+    Detach,
+    Abandon,
     /// An order is answered: well, or not.
-    Answer(Effect, bool),
+    Completion(Effect, bool),
     Exit(ExitStatus),
     Close,
     Say(&'static str),
@@ -38,13 +38,13 @@ pub(crate) enum Step {
 impl Step {
     /// Whether it comes without anybody's doing: time passes, and the host answers. A process that was told to end does.
     pub(crate) fn comes_by_itself(&self) -> bool {
-        matches!(self, Self::Answer(..) | Self::Deadline | Self::Exit(_))
+        matches!(self, Self::Completion(..) | Self::Deadline | Self::Exit(_))
     }
 
     /// In few words, for the table.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Answer(effect, well) => {
+            Self::Completion(effect, well) => {
                 let order = format!("{effect:?}");
                 let order = order.split(['(', ' ']).next().unwrap_or_default();
                 format!("{order} {}", if *well { "done" } else { "failed" })
@@ -59,8 +59,8 @@ impl Step {
             Self::Deadline => "deadline".into(),
             Self::Execute(_) | Self::Disown(_) => "command".into(),
             Self::Shutdown => "shutdown asked".into(),
-            Self::Kill | Self::Leave => "kill asked".into(),
-            Self::GiveUp => "given up".into(),
+            Self::Kill | Self::Detach => "kill asked".into(),
+            Self::Abandon => "given up".into(),
             Self::Launch => "launch asked".into(),
         }
     }
@@ -75,12 +75,12 @@ enum Command {
     Over,
 }
 
-/// A machine, the orders that wait for an answer, and what happened so far as far as it matters.
+/// A machine, the effects that wait for an answer, and what happened so far as far as it matters.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) machine: Machine,
     pub(crate) now: Moment,
-    orders: Vec<Effect>,
+    effects: Vec<Effect>,
     commands: [Command; 2],
     /// Whether something lies on the host.
     made: bool,
@@ -95,14 +95,14 @@ impl World {
         let mut all = [Command::Over; 2];
         all[..commands].fill(Command::Unborn);
         let commands = all;
-        Self { machine, now: Moment::ORIGIN, orders: vec![], commands, made: false, alive: false, counts: [0; 4] }
+        Self { machine, now: Moment::ORIGIN, effects: vec![], commands, made: false, alive: false, counts: [0; 4] }
     }
 
     /// What of this is not the machine's.
-    pub(crate) fn facts(&self) -> impl std::fmt::Debug {
-        let mut orders: Vec<_> = self.orders.iter().map(|order| format!("{order:?}")).collect();
-        orders.sort();
-        (orders, self.commands, self.made, self.alive, self.counts)
+    pub(crate) fn outputs(&self) -> impl std::fmt::Debug {
+        let mut effects: Vec<_> = self.effects.iter().map(|order| format!("{order:?}")).collect();
+        effects.sort();
+        (effects, self.commands, self.made, self.alive, self.counts)
     }
 
     /// Everything that can happen next.
@@ -111,7 +111,7 @@ impl World {
         if state == State::Ended {
             return Vec::new();
         }
-        let mut steps = vec![Step::Shutdown, Step::Kill, Step::Leave, Step::GiveUp];
+        let mut steps = vec![Step::Shutdown, Step::Kill, Step::Detach, Step::Abandon];
         steps.extend((state == State::Idle).then_some(Step::Launch));
         for (number, command) in self.commands.iter().enumerate() {
             match command {
@@ -120,7 +120,8 @@ impl World {
                 Command::Unborn | Command::Over => {}
             }
         }
-        let answers = self.orders.iter().flat_map(|order| [true, false].map(|well| Step::Answer(order.clone(), well)));
+        let answers =
+            self.effects.iter().flat_map(|order| [true, false].map(|well| Step::Completion(order.clone(), well)));
         steps.extend(answers);
         if self.alive {
             steps.extend(
@@ -150,12 +151,12 @@ impl World {
                 drop(self.machine.shutdown(self.now, how));
             }
             Step::Kill => drop(self.machine.kill(self.now)),
-            Step::Leave => {
+            Step::Detach => {
                 drop(self.machine.disconnect(self.now));
                 drop(self.machine.detach(self.now));
             }
-            Step::GiveUp => self.machine.give_up(self.now),
-            Step::Answer(order, well) => self.answer(order, *well),
+            Step::Abandon => self.machine.abandon(self.now),
+            Step::Completion(order, well) => self.answer(order, *well),
             Step::Exit(status) => {
                 self.alive = false;
                 self.machine.handle(self.now, Input::Exited(*status));
@@ -200,7 +201,7 @@ impl World {
 
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn answer(&mut self, order: &Effect, well: bool) {
-        self.orders.retain(|other| other != order);
+        self.effects.retain(|other| other != order);
         let fault =
             || HostFault { operation: "oblige".into(), kind: FaultKind::Other, errno: Some(1), reason: "no".into() };
         let result = if well { Ok(()) } else { Err(fault()) };
@@ -234,7 +235,7 @@ impl World {
     fn look(&mut self) {
         while let Some(order) = self.machine.poll_effect() {
             assert_eq!(self.counts[3], 0, "{order:?} after the end");
-            assert!(!self.orders.contains(&order), "{order:?} twice at once");
+            assert!(!self.effects.contains(&order), "{order:?} twice at once");
             let count = match order {
                 Effect::Prepare(_) => Some(0),
                 Effect::Spawn(_) => Some(1),
@@ -242,7 +243,7 @@ impl World {
                 _ => None,
             };
             count.into_iter().for_each(|count| self.count(count));
-            self.orders.push(order);
+            self.effects.push(order);
         }
         while let Some(notice) = self.machine.poll_notice() {
             match notice {
@@ -275,7 +276,7 @@ impl World {
         let (state, machine) = (self.machine.state(), &self.machine);
         assert_eq!(state == State::Ended, machine.outcome().is_some(), "the outcome and the end are one");
         assert_eq!(state == State::Ended, self.counts[3] == 1, "the end is told");
-        let waits = machine.deadline().is_some() || !self.orders.is_empty();
+        let waits = machine.deadline().is_some() || !self.effects.is_empty();
         match state {
             State::Ended => {
                 assert!(!self.commands.iter().any(|command| matches!(command, Command::Open(_))), "unanswered");

@@ -274,7 +274,7 @@ impl World {
         let index = self.scene.random.size(0, self.witness.waits.len() - 1);
         let wait = self.witness.waits.swap_remove(index);
         self.scene.tell(format!("{:?} forgotten", wait.id));
-        self.machine.forget(wait.id);
+        self.machine.disown_wait(wait.id);
     }
 
     fn type_some(&mut self) {

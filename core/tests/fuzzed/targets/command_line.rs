@@ -10,7 +10,7 @@ use super::shell::{options, words};
 
 pub(super) fn run(data: &[u8]) {
     let mut tape = Tape::new(data);
-    let given = Given::read(&mut tape);
+    let given = Word::read(&mut tape);
     let line = match given.config().command_line() {
         Ok(line) => line,
         Err(Misuse::Config(_) | Misuse::UnknownConsole(_)) => return,
@@ -25,13 +25,13 @@ pub(super) fn run(data: &[u8]) {
 /// What a command line is shown as, and its words; none of a configuration that is refused.
 #[cfg(test)]
 pub(crate) fn shown(data: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
-    let line = Given::read(&mut Tape::new(data)).config().command_line().ok()?.to_string();
+    let line = Word::read(&mut Tape::new(data)).config().command_line().ok()?.to_string();
     let words = words(&line).unwrap_or_else(|problem| panic!("{line}: {problem}"));
     Some((line, words))
 }
 
 /// What a caller says.
-struct Given {
+struct Word {
     program: Vec<u8>,
     wrapper: Vec<Vec<u8>>,
     args: Vec<Vec<u8>>,
@@ -53,7 +53,7 @@ fn named(value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-impl Given {
+impl Word {
     fn read(tape: &mut Tape<'_>) -> Self {
         let program = tape.bytes().to_vec();
         let console = tape.text();

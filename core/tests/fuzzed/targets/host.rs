@@ -1,4 +1,4 @@
-//! Decides how an imagined host answers orders.
+//! Decides how an imagined host answers effects.
 
 use qemu_machine_core::{Effect, FaultKind, HostFault, Inherited, Input, Prepared};
 

@@ -44,8 +44,8 @@ const LINES: [&[u8]; 12] = [
 struct World {
     machine: Machine,
     now: Moment,
-    /// The orders of this run so far, and those that nobody has answered.
-    orders: Vec<Effect>,
+    /// The effects of this run so far, and those that nobody has answered.
+    effects: Vec<Effect>,
     open: Vec<Effect>,
     runs: usize,
     ends: usize,
@@ -91,7 +91,7 @@ impl World {
             mark: machine.mark(),
             machine,
             now: Moment::ORIGIN,
-            orders: Vec::new(),
+            effects: Vec::new(),
             open: Vec::new(),
             runs: 0,
             ends: 0,
@@ -125,7 +125,7 @@ impl World {
                 let order = self.open.remove(tape.below(self.open.len()));
                 self.machine.handle(self.now, answer(&order, tape.below(8) != 7));
             }
-            13 => self.machine.handle(self.now, news(tape)),
+            13 => self.machine.handle(self.now, input(tape)),
             14 => self.pass(tape),
             _ => self.send(tape),
         }
@@ -133,9 +133,9 @@ impl World {
 
     fn launch(&mut self) {
         if self.machine.launch(self.now).is_ok() {
-            assert!(self.open.is_empty() || self.orders.last() == Some(&Effect::Remove), "{:?}", self.open);
+            assert!(self.open.is_empty() || self.effects.last() == Some(&Effect::Remove), "{:?}", self.open);
             self.runs += 1;
-            self.orders.clear();
+            self.effects.clear();
         }
     }
 
@@ -172,8 +172,8 @@ impl World {
         match tape.below(5) {
             0 => drop(self.machine.kill(self.now)),
             1 => drop(self.machine.disconnect(self.now)),
-            2 => self.machine.give_up(self.now),
-            3 => self.machine.abandon(self.now),
+            2 => self.machine.abandon(self.now),
+            3 => self.machine.kill_or_disconnect(self.now),
             _ => {
                 let seconds = |tape: &mut Tape<'_>| Duration::from_secs(tape.below(40) as u64);
                 let how = Shutdown::within(seconds(tape)).power_down(seconds(tape)).power_down_again(seconds(tape));
@@ -196,7 +196,7 @@ impl World {
             1 => {
                 if let Some(id) = self.waits.keys().next().copied() {
                     self.waits.remove(&id);
-                    self.machine.forget(id);
+                    self.machine.disown_wait(id);
                 }
             }
             _ => {}
@@ -239,15 +239,15 @@ impl World {
 
     fn look(&mut self) {
         while let Some(order) = self.machine.poll_effect() {
-            assert!(self.machine.state() != State::Ended || self.orders.last() != Some(&Effect::Remove));
-            assert!(!self.orders.contains(&order), "{order:?} twice");
-            self.orders.push(order.clone());
+            assert!(self.machine.state() != State::Ended || self.effects.last() != Some(&Effect::Remove));
+            assert!(!self.effects.contains(&order), "{order:?} twice");
+            self.effects.push(order.clone());
             self.open.push(order);
         }
-        let prepares = self.orders.iter().filter(|order| matches!(order, Effect::Prepare(_))).count();
+        let prepares = self.effects.iter().filter(|order| matches!(order, Effect::Prepare(_))).count();
         assert_eq!(prepares, self.runs.min(1), "each run begins once");
-        let removed = self.orders.iter().position(|order| *order == Effect::Remove);
-        assert!(removed.is_none_or(|at| at + 1 == self.orders.len()), "behind the last: {:?}", self.orders);
+        let removed = self.effects.iter().position(|order| *order == Effect::Remove);
+        assert!(removed.is_none_or(|at| at + 1 == self.effects.len()), "behind the last: {:?}", self.effects);
         while let Some(notice) = self.machine.poll_notice() {
             match notice {
                 Notice::Answered(id) => self.commands.get_mut(&id).expect("one that was accepted").1 += 1,
@@ -302,7 +302,7 @@ impl World {
 
     /// Ends whatever runs, by the rules that a runtime keeps.
     fn end(&mut self) {
-        self.machine.abandon(self.now);
+        self.machine.kill_or_disconnect(self.now);
         self.look();
         for _ in 0..12 {
             while let Some(order) = self.open.pop() {
@@ -319,7 +319,7 @@ impl World {
             self.look();
         }
         assert!(matches!(self.machine.state(), State::Idle | State::Ended), "{:?}", self.machine);
-        assert!(self.runs == 0 || self.orders.last() == Some(&Effect::Remove), "{:?}", self.orders);
+        assert!(self.runs == 0 || self.effects.last() == Some(&Effect::Remove), "{:?}", self.effects);
         for (id, (disowned, answers)) in &self.commands {
             assert!(*disowned || *answers == 1, "{id:?} has no answer");
         }
@@ -333,7 +333,7 @@ impl World {
 }
 
 /// Whatever a host may say, outstanding or not.
-fn news(tape: &mut Tape<'_>) -> Input<'static> {
+fn input(tape: &mut Tape<'_>) -> Input<'static> {
     let channel = tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0)]);
     let signal = tape.pick(&[Signal::Terminate, Signal::Kill]);
     match tape.below(13) {

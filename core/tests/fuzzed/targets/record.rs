@@ -65,7 +65,7 @@ fn check(text: &str) {
     let lines = record.timeline().to_string().lines().count();
     assert!(lines <= record.len(), "a line for a line");
     let mut mock = Mock::new(&record);
-    let answers = mock.hear(br#"{"execute": "query-status", "id": 5}"#);
+    let answers = mock.receive(br#"{"execute": "query-status", "id": 5}"#);
     assert!(mock.is_over() || answers.contains("\"id\":5"), "{answers}");
     let replays = record.replay().is_ok();
     record.redact("geheim").expect("it is long enough");
