@@ -8,64 +8,66 @@ use crate::descriptor::Descriptor;
 use crate::signal::Signal;
 use crate::transport::Transport;
 
-/// An order: given once, started once, answered once by an [`Input`](crate::Input).
+/// An effect: issued once, started once, and completed once by an [`Input`](crate::Input).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Effect {
-    /// Make what the process needs on the host. Answered by `Prepared` or `PrepareFailed`.
+    /// Create what the process needs on the host. `Prepared` or `PrepareFailed` completes it.
     Prepare(Preparation),
-    /// Start the process. Answered by `Spawned` or `SpawnFailed`, and much later by `Exited`.
+    /// Start the process. `Spawned` or `SpawnFailed` completes it; `Exited` follows when the process ends.
     Spawn(Spawn),
-    /// Begin to carry bytes: dial, or wait for somebody who does, where it is not connected yet. Answered by `Opened`
-    /// or `OpenFailed`, and much later by `Closed`.
+    /// Open a channel: dial, or accept a connection, unless it is connected. `Opened` or `OpenFailed` completes it;
+    /// `Closed` follows when the channel reaches its end.
     Open(Channel),
-    /// Stop carrying bytes. Answered by `Closed`.
+    /// Close a channel. `Closed` completes it.
     Close(Channel),
-    /// Send a signal to the whole process group, if it has one of its own. Answered by `Signalled`.
+    /// Send a signal to the process group, or to the process if it shares the caller's group. `Signalled` completes it.
     Signal(Signal),
-    /// Read the end of what the process printed. Answered by `LogRead`.
+    /// Read the end of what the process printed. `LogRead` completes it.
     ReadLog {
-        /// How many bytes at most.
+        /// The most bytes to read.
         limit: usize,
     },
-    /// Leave the process, if it is ours, and all that `Prepare` made to whoever comes next: none of it is ended or removed
-    /// by us any more, and the end of the process is nobody's news. Answered by `Released`.
+    /// Leave the process, if it is a child, and everything that `Prepare` created in place: a later program resumes the
+    /// machine. The end of the process is not reported any more. `Detached` completes it.
     Detach,
-    /// Remove what `Prepare` made. Answered by `Removed`.
+    /// Remove what `Prepare` created. `Removed` completes it.
     Remove,
 }
 
-/// What to make before the process is started.
+/// What to create before the process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preparation {
-    /// The first part of the name of everything that is made; the host adds what nobody can predict.
+    /// The first part of the name of everything that is created; the host appends an unpredictable part.
     pub name: Vec<u8>,
-    /// Where a private directory (mode 0700) is to be made; none: the host's directory for temporary files.
+    /// The directory in which to create a private directory (mode 0700). `None` means the host's directory for temporary
+    /// files.
     pub base: Option<Vec<u8>>,
-    /// Where the log (mode 0600) is kept after the end; none: it lies in the private directory and goes with it.
+    /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log is in the private
+    /// directory and is removed with it.
     pub log_directory: Option<Vec<u8>>,
-    /// Whether a process is to be started: then there is a log, and what it inherits.
+    /// Whether a process is to be started: then there is a log, and descriptors that it inherits.
     pub process: bool,
-    /// The channels, and how each comes to be.
+    /// The channels, and how each is connected.
     pub channels: Vec<(Channel, Transport)>,
-    /// The ports, each a pair of connected sockets: one end for the process, one that is kept for whoever asks for it.
-    pub ports: Vec<Service>,
-    /// The descriptors that the process inherits as they are.
+    /// The services, each a pair of connected sockets: one end for the process, one that the host lends to callers.
+    pub services: Vec<Service>,
+    /// Descriptors of the caller that the process inherits.
     pub added: Vec<Descriptor>,
-    /// Files (mode 0600) to make, or to empty if they are there, for QEMU to add to. They stay after the end.
+    /// Files (mode 0600) to create, or to truncate if they exist, for QEMU to append to. They stay after the end.
     pub files: Vec<Vec<u8>>,
 }
 
 /// How to start the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spawn {
-    /// The program and its arguments. The program is searched on the `PATH` when it has no slash.
+    /// The program and its arguments. A program without a slash is searched on the `PATH`.
     ///
-    /// The process inherits what was made for it, under the numbers that
-    /// [`Prepared::descriptors`](crate::Prepared::descriptors) gave, and no other descriptor.
+    /// The process inherits the descriptors of [`Prepared::descriptors`](crate::Prepared::descriptors), under the numbers
+    /// given there, and no others.
     pub arguments: Vec<Vec<u8>>,
-    /// Whether it stays in our process group, instead of leading one of its own.
+    /// Whether it stays in the caller's process group instead of leading its own.
     pub share_terminal: bool,
-    /// Whether it lives on when we die.
+    /// Whether it outlives the parent.
     pub outlives: bool,
 }

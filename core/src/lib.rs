@@ -1,40 +1,53 @@
-//! The part of a QEMU machine that decides: launching, the QMP monitor, consoles, the end. It does no IO.
+//! Sans-IO core of a QEMU machine: launch, QMP monitor, consoles and shutdown as pure state transitions.
 //!
-//! A [`Machine`] is one QEMU process with its monitor and its consoles. It is told what happened in the world, and
-//! says what is to be done there. Who does it, with threads or an event loop, real or simulated, is up to the caller;
-//! `qemu-machine-blocking` is one that is ready to use. This crate has no clock, no sockets, no threads and no `std`:
-//! the same inputs give the same outputs, byte for byte, so that a run can be recorded, replayed and fuzzed.
+//! A [`Machine`] is one QEMU process with its monitor and its consoles. A *driver* does the IO for it: the driver reports
+//! inputs (bytes arrived, the process ended), and the machine returns effects (start the process, open the monitor) and
+//! outgoing bytes. `qemu-machine-blocking` is a driver that is ready to use. This crate has no clock, no sockets, no
+//! threads and no `std`: the same inputs give the same outputs, byte for byte, so that a run can be recorded, replayed and
+//! fuzzed.
 //!
 //! # The contract
 //!
-//! *The core decides, the driver obeys.* A driver has no opinion about QEMU: it never sorts, merges, retries or
-//! interprets what it carries. There are five kinds of methods:
+//! *The core decides, the driver obeys.* A driver knows nothing about QEMU: it never sorts, merges, retries or interprets
+//! what it carries. A machine has five kinds of methods:
 //!
 //! | kind | methods | |
 //! |---|---|---|
 //! | requests | [`launch`], [`execute`], [`wait`], [`subscribe`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
-//! | news | [`handle`], [`sent`] | never fail: what is wrong comes out as an answer, a notice or the outcome |
-//! | edges | [`poll_effect`], [`poll_notice`], [`claim`], [`claim_wait`], [`next_event`] | each thing once: ask until there is none |
-//! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present: read them again after every call |
-//! | plain data | [`lifecycle::Lifecycle`], [`session::Session`] | the states themselves, with pure transitions |
+//! | inputs | [`handle`], [`sent`] | never fail: what is wrong comes out as a reply, a notice or the outcome |
+//! | edges | [`poll_effect`], [`poll_notice`], [`claim`], [`claim_wait`], [`next_event`] | each item once: call until `None` |
+//! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present: read again after every call |
+//! | plain data | [`lifecycle::Lifecycle`], [`session::Session`] | the states themselves, with pure transitions; usable alone |
 //!
-//! And these are the rules of a driver:
+//! A driver keeps five rules:
 //!
-//! 1. Before it waits, a driver has carried out all effects and seen all notices, has sent what is outgoing as far as
-//!    it goes, and wakes up at the deadline at the latest. What it reports may bring new ones: then it goes round
-//!    again.
-//! 2. An effect is popped to be *started*, and starting does not wait. Its completion is reported as an [`Input`],
-//!    however late.
-//! 3. All open [`channels`] are read all the time. What they bring is bounded in here; who does not read a console
-//!    stops the guest.
-//! 4. The clock is read for each wake-up, and told with every call. One that goes back counts as unchanged.
-//! 5. When a deadline has passed, or when in doubt, [`Input::TimePassed`] is reported. It is always safe.
+//! 1. *Drain before blocking.* Before it blocks, a driver carries out all effects, pops all notices, writes as much of the
+//!    outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more effects; it
+//!    repeats until there are none. A driver that blocks earlier leaves commands unsent or deadlines unobserved.
+//! 2. *Starting an effect does not block.* Its completion is reported as an [`Input`], however late. A driver that waits
+//!    for a completion stops all channels meanwhile.
+//! 3. *All open [`channels`] are read all the time.* The core bounds what it retains of them. A console that is not read
+//!    stops the guest, and a monitor that is not read grows in QEMU's memory.
+//! 4. *The clock is read at each wake-up and passed with every call.* A time before the latest counts as the latest. With
+//!    a stale clock, deadlines pass too late.
+//! 5. *[`Input::TimePassed`] is reported when a wait ended without an input and the deadline has passed.* It is always
+//!    safe; every other input applies due deadlines as well. Without it, a time-out in silence is never seen.
 //!
-//! So no driver has a write buffer, an inbox or a list of timers: they exist once, in here.
+//! So no driver has a write buffer, an inbox or a list of timers: they exist once, in the core.
+//!
+//! # Verbs that end something
+//!
+//! | verb | on | effect |
+//! |---|---|---|
+//! | [`disown`], [`disown_wait`] | a command, a wait | Its result is no longer wanted. A command that was sent still takes effect; its late reply reaches no other caller. |
+//! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. |
+//! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
+//! | [`kill`] | a machine of ours | SIGKILL. ([`kill_or_disconnect`] does this, or disconnects, for a driver that goes away.) |
+//! | [`abandon`] | a process that survived SIGKILL | The run is cleaned up without waiting for the process any longer. |
 //!
 //! # A driver
 //!
-//! This is a whole one. Its world is imagined: instead of a process and a socket there is a `match`.
+//! This is a complete driver. Instead of a process and a socket it has a `match`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -43,7 +56,7 @@
 //!     Channel, Config, Deadline, Effect, ExitStatus, Input, Machine, Moment, Prepared, Shutdown,
 //! };
 //!
-//! /// What QEMU says when it hears this request.
+//! /// What QEMU replies to a request.
 //! fn qemu(request: &str) -> Option<&'static [u8]> {
 //!     Some(match request {
 //!         r#"{"execute":"qmp_capabilities","id":0}"# => b"{\"return\": {}, \"id\": 0}\r\n",
@@ -56,7 +69,7 @@
 //! const GREETING: &[u8] =
 //!     br#"{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": []}}"#;
 //!
-//! /// Turns the crank until there is nothing more to do.
+//! /// Drives the machine until there is nothing more to do.
 //! fn turn(machine: &mut Machine, now: Moment) {
 //!     loop {
 //!         while let Some(effect) = machine.poll_effect() {
@@ -135,6 +148,13 @@
 //! [`shutdown`]: Machine::shutdown
 //! [`handle`]: Machine::handle
 //! [`sent`]: Machine::sent
+//! [`disown`]: Machine::disown
+//! [`disown_wait`]: Machine::disown_wait
+//! [`disconnect`]: Machine::disconnect
+//! [`detach`]: Machine::detach
+//! [`kill`]: Machine::kill
+//! [`kill_or_disconnect`]: Machine::kill_or_disconnect
+//! [`abandon`]: Machine::abandon
 //! [`poll_effect`]: Machine::poll_effect
 //! [`poll_notice`]: Machine::poll_notice
 //! [`claim`]: Machine::claim

@@ -84,7 +84,7 @@ fn each_peer_is_reached_in_its_own_way_and_nothing_else_is_made() {
         let rig = Rig::ready(Config::attach(peer));
         let Effect::Prepare(wanted) = &rig.effects[0] else { panic!("{:?}", rig.effects) };
         assert_eq!(wanted.channels, [(MONITOR, transport)]);
-        assert!(!wanted.process && wanted.ports.is_empty() && wanted.added.is_empty() && wanted.files.is_empty());
+        assert!(!wanted.process && wanted.services.is_empty() && wanted.added.is_empty() && wanted.files.is_empty());
         assert_eq!((rig.vm.command_line().to_string().as_str(), rig.vm.command_line().arguments()), ("", &[][..]));
     }
 }

@@ -127,7 +127,7 @@ fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
     for part in ["-chardev null,id=qtest", "-chardev null,id=qga", "-chardev stdio,id=mon -qmp"] {
         assert!(shown.contains(part), "{shown}");
     }
-    assert_eq!(preparation(config).ports, [Service::Qtest, Service::GuestAgent]);
+    assert_eq!(preparation(config).services, [Service::Qtest, Service::GuestAgent]);
 }
 
 /// What is not inherited takes no number: a monitor that dials, and one that is not there.
@@ -210,7 +210,7 @@ fn all_that_is_needed_is_asked_for_at_once() {
             (Channel::Console(1), Transport::Pair),
         ]
     );
-    assert_eq!((wanted.added, wanted.ports, wanted.files), (vec![first, second], vec![], Vec::<Vec<u8>>::new()));
+    assert_eq!((wanted.added, wanted.services, wanted.files), (vec![first, second], vec![], Vec::<Vec<u8>>::new()));
     let least = preparation(bare());
     assert_eq!((least.base, least.log_directory, least.channels), (None, None, vec![]));
 }

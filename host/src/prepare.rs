@@ -53,12 +53,13 @@ impl Parts {
     fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
         // Each member is named, so that a new one does not compile until it is prepared. `ScratchDir` prepares the first
         // five.
-        let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, ports, added } = wanted;
+        let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, services, added } =
+            wanted;
         for (channel, transport) in channels {
             let local = self.channel(*channel, transport, scratch)?;
             self.local.push((*channel, local));
         }
-        for service in ports {
+        for service in services {
             let (local, inherited) =
                 socket_pair().map_err(|error| fault(format!("make the service {service:?}"), &error))?;
             self.services.push(ServiceLease::new(*service, local));

@@ -16,7 +16,7 @@ impl Config {
             log_directory: self.log_directory.clone(),
             process: self.peer.is_none(),
             channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),
-            ports: self.services.clone(),
+            services: self.services.clone(),
             added: self.added.iter().map(|added| added.descriptor.clone()).collect(),
             files: self.consoles.iter().filter_map(|console| console.log.clone()).collect(),
         }

@@ -31,46 +31,6 @@ impl Machine {
         self.request(now, input);
     }
 
-    /// Hands an input to the part that decides.
-    fn accept(&mut self, input: Input<'_>) {
-        match input {
-            Input::Prepared(prepared) => self.host_prepared(prepared),
-            Input::PrepareFailed(fault) => self.step_process(ProcessEvent::PrepareFailed(fault)),
-            Input::Spawned { pid } => self.step_process(ProcessEvent::Spawned { pid }),
-            Input::SpawnFailed(fault) => self.step_process(ProcessEvent::SpawnFailed(fault)),
-            Input::Exited(status) => self.step_process(ProcessEvent::Exited(status)),
-            Input::Opened(Channel::Monitor) => {
-                self.step_link(LinkEvent::Opened);
-                self.step_session(session::Input::Opened);
-            }
-            Input::OpenFailed(Channel::Monitor, fault) => {
-                self.step_link(LinkEvent::OpenFailed(LaunchFailure::not_open(self.config.peer.as_ref(), fault)));
-                self.closed(Channel::Monitor);
-            }
-            Input::OpenFailed(channel, fault) => {
-                self.evidence.faults.push(fault);
-                self.closed(channel);
-            }
-            Input::PeerBusy(_) => self.step_link(LinkEvent::PeerBusy),
-            Input::Received(Channel::Monitor, bytes) => self.step_session(session::Input::Received(bytes)),
-            Input::Received(Channel::Console(index), bytes) => self.printed(index, bytes),
-            Input::Closed(channel) => self.closed(channel),
-            Input::Signalled(signal, Err(fault)) => {
-                self.evidence.faults.push(fault);
-                self.step_lifecycle(lifecycle::Input::SignalRefused(signal));
-            }
-            Input::LogRead(tail) => {
-                self.evidence.log = self.last_words(tail);
-                self.step_lifecycle(lifecycle::Input::LogRead);
-            }
-            Input::Removed(result) => {
-                self.evidence.faults.extend(result.err());
-                self.step_lifecycle(lifecycle::Input::Removed);
-            }
-            Input::Opened(Channel::Console(_)) | Input::Signalled(_, Ok(())) | Input::Detached | Input::TimePassed => {}
-        }
-    }
-
     /// Notes that the host sent so many of the outgoing bytes of a channel. More than are outgoing count as all of
     /// them, and none on a channel that is closed.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
@@ -273,14 +233,50 @@ impl Machine {
     }
 }
 
-/// [`Machine::handle`].
+/// [`Machine::handle`]: hands an input to the part that decides.
 impl Request for Input<'_> {
     type Response = ();
 
     fn apply(self, machine: &mut Machine, now: Moment) {
         machine.advance_clock(now);
-        if machine.outstanding.complete(&self) {
-            machine.accept(self);
+        if !machine.outstanding.complete(&self) {
+            return machine.time_passed();
+        }
+        match self {
+            Input::Prepared(prepared) => machine.host_prepared(prepared),
+            Input::PrepareFailed(fault) => machine.step_process(ProcessEvent::PrepareFailed(fault)),
+            Input::Spawned { pid } => machine.step_process(ProcessEvent::Spawned { pid }),
+            Input::SpawnFailed(fault) => machine.step_process(ProcessEvent::SpawnFailed(fault)),
+            Input::Exited(status) => machine.step_process(ProcessEvent::Exited(status)),
+            Input::Opened(Channel::Monitor) => {
+                machine.step_link(LinkEvent::Opened);
+                machine.step_session(session::Input::Opened);
+            }
+            Input::OpenFailed(Channel::Monitor, fault) => {
+                machine.step_link(LinkEvent::OpenFailed(LaunchFailure::not_open(machine.config.peer.as_ref(), fault)));
+                machine.closed(Channel::Monitor);
+            }
+            Input::OpenFailed(channel, fault) => {
+                machine.evidence.faults.push(fault);
+                machine.closed(channel);
+            }
+            Input::PeerBusy(_) => machine.step_link(LinkEvent::PeerBusy),
+            Input::Received(Channel::Monitor, bytes) => machine.step_session(session::Input::Received(bytes)),
+            Input::Received(Channel::Console(index), bytes) => machine.printed(index, bytes),
+            Input::Closed(channel) => machine.closed(channel),
+            Input::Signalled(signal, Err(fault)) => {
+                machine.evidence.faults.push(fault);
+                machine.step_lifecycle(lifecycle::Input::SignalRefused(signal));
+            }
+            Input::LogRead(tail) => {
+                machine.evidence.log = machine.last_words(tail);
+                machine.step_lifecycle(lifecycle::Input::LogRead);
+            }
+            Input::Removed(result) => {
+                machine.evidence.faults.extend(result.err());
+                machine.step_lifecycle(lifecycle::Input::Removed);
+            }
+            Input::Opened(Channel::Console(_)) | Input::Signalled(_, Ok(())) | Input::Detached | Input::TimePassed => {}
         }
         machine.time_passed();
     }

@@ -118,7 +118,8 @@ impl Session {
             Input::Opened if self.stage == Stage::Down => self.opened(now, emit),
             Input::Opened => {}
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),
-            Input::Received(bytes) => self.received(now, bytes, emit),
+            Input::Received(bytes) if self.dialect == Dialect::GuestAgent => self.read_agent(now, bytes, emit),
+            Input::Received(bytes) => self.read(now, bytes, emit),
             Input::Closed => self.close(emit),
             Input::Execute { id, command, deadline } => self.issue(now, Owner::Caller(id), command, deadline, emit),
             Input::ExecuteForLadder(command) => self.issue(now, Owner::Ladder, command, None, emit),

@@ -17,20 +17,13 @@ use crate::time::Moment;
 use crate::wire::{ErrorReply, Frame, Greeting, Message};
 
 impl Session {
-    pub(super) fn received(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
-        match self.dialect {
-            Dialect::Qmp | Dialect::Qtest => self.read(now, bytes, emit),
-            Dialect::GuestAgent => self.read_agent(now, bytes, emit),
-        }
-    }
-
     pub(super) fn read(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
         if self.is_open() {
             self.framer.push(bytes);
         }
         while self.is_open() {
             match self.framer.next_frame() {
-                Some(Frame::Message(frame)) => self.frame(now, &frame, emit),
+                Some(Frame::Message(frame)) => self.message(now, &frame, emit),
                 Some(Frame::TooLarge) if self.is_stale_and_too_large() => {}
                 Some(Frame::TooLarge) => {
                     self.unreadable(now, ProtocolError::TooLarge { limit: self.limit }, true, emit);
@@ -40,7 +33,8 @@ impl Session {
         }
     }
 
-    fn frame(&mut self, now: Moment, frame: &Bytes, emit: &mut impl FnMut(session::Output)) {
+    /// Acts upon one message of the peer.
+    fn message(&mut self, now: Moment, frame: &Bytes, emit: &mut impl FnMut(session::Output)) {
         if self.dialect == Dialect::GuestAgent && self.is_stale(now, frame, emit) {
             return;
         }
@@ -48,16 +42,13 @@ impl Session {
             Dialect::Qtest => qtest::read(frame),
             Dialect::Qmp | Dialect::GuestAgent => Message::read(frame),
         };
-        match message {
-            Ok(message) => self.message(now, message, frame, emit),
+        let message = match message {
+            Ok(message) => message,
             Err(error) => {
                 let may_be_a_reply = self.dialect != Dialect::Qtest && !looks_like_an_event(frame);
-                self.unreadable(now, error, may_be_a_reply, emit);
+                return self.unreadable(now, error, may_be_a_reply, emit);
             }
-        }
-    }
-
-    fn message(&mut self, now: Moment, message: Message, frame: &Bytes, emit: &mut impl FnMut(session::Output)) {
+        };
         match (self.stage, message) {
             (_, Message::Event(event)) => emit(session::Output::Event(event)),
             (Stage::Greeting, Message::Greeting(greeting)) => self.negotiate(greeting, emit),

@@ -52,7 +52,7 @@ pub(crate) fn config() -> Config {
 fn prepared(wanted: &Preparation) -> Prepared {
     let pairs = wanted.channels.iter().filter(|(_, transport)| *transport == Transport::Pair);
     let channels = pairs.map(|(channel, _)| Inherited::Channel(*channel));
-    let ports = wanted.ports.iter().copied().map(Inherited::Service);
+    let services = wanted.services.iter().copied().map(Inherited::Service);
     let added = (0..wanted.added.len()).map(Inherited::Added);
     let monitor = wanted.channels.iter().find_map(|(_, transport)| match transport {
         Transport::Listen(Address::Tcp(address)) => Some(std::net::SocketAddr::new(address.ip(), 4444).into()),
@@ -63,7 +63,7 @@ fn prepared(wanted: &Preparation) -> Prepared {
         }
         _ => None,
     });
-    Prepared { descriptors: channels.chain(ports).chain(added).zip(3..).collect(), monitor, ..Prepared::default() }
+    Prepared { descriptors: channels.chain(services).chain(added).zip(3..).collect(), monitor, ..Prepared::default() }
 }
 
 #[derive(Clone, Debug)]
