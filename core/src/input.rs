@@ -9,28 +9,29 @@ use crate::fault::HostFault;
 use crate::signal::{Signal, SignalName};
 use crate::transport::Address;
 
-/// News from the world. Each [`Effect`](crate::Effect) is answered by one of these; the rest come by themselves.
+/// An input: something that happened on the host. Each [`Effect`](crate::Effect) is completed by one of these; the others
+/// come unasked.
 ///
-/// Telling news never fails: what is wrong with it comes out as an answer, a notice or the outcome.
+/// Reporting an input never fails: what is wrong comes out as a reply, a notice or the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Input<'a> {
-    /// Answers [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
+    /// Completes [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
     Prepared(Prepared),
-    /// Answers [`Effect::Prepare`](crate::Effect::Prepare): it could not be made, and what was made is removed.
+    /// Completes [`Effect::Prepare`](crate::Effect::Prepare): it could not be made, and what was made is removed.
     PrepareFailed(HostFault),
-    /// Answers [`Effect::Spawn`](crate::Effect::Spawn): the program is running.
+    /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program is running.
     Spawned {
         /// The process id, which is also the id of its process group.
         pid: u32,
     },
-    /// Answers [`Effect::Spawn`](crate::Effect::Spawn): the program could not be started.
+    /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program could not be started.
     SpawnFailed(HostFault),
     /// The process ended and was reaped.
     Exited(ExitStatus),
-    /// Answers [`Effect::Open`](crate::Effect::Open): bytes can flow.
+    /// Completes [`Effect::Open`](crate::Effect::Open): bytes can flow.
     Opened(Channel),
-    /// Answers [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
+    /// Completes [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
     OpenFailed(Channel, HostFault),
     /// Somebody else was connected to the address when we dialled: told before `Opened`, where it can be known.
     PeerBusy(Channel),
@@ -38,14 +39,14 @@ pub enum Input<'a> {
     Received(Channel, &'a [u8]),
     /// The channel is at its end (end of file, reset, or [`Effect::Close`](crate::Effect::Close)) and was dropped.
     Closed(Channel),
-    /// Answers [`Effect::Signal`](crate::Effect::Signal).
+    /// Completes [`Effect::Signal`](crate::Effect::Signal).
     Signalled(Signal, Result<(), HostFault>),
-    /// Answers [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
+    /// Completes [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
     /// were asked for or all there are. Empty when it cannot be read.
     LogRead(&'a [u8]),
-    /// Answers [`Effect::Detach`](crate::Effect::Detach).
+    /// Completes [`Effect::Detach`](crate::Effect::Detach).
     Detached,
-    /// Answers [`Effect::Remove`](crate::Effect::Remove): what was prepared is gone, or what stays and why.
+    /// Completes [`Effect::Remove`](crate::Effect::Remove): what was prepared is gone, or what stays and why.
     Removed(Result<(), HostFault>),
     /// Nothing but time passed. Always safe, often useless.
     TimePassed,
@@ -60,9 +61,9 @@ pub struct Prepared {
     pub log: Option<Vec<u8>>,
     /// The number under which the process will find each thing that it inherits.
     pub descriptors: Vec<(Inherited, i32)>,
-    /// A number that nobody can guess or has used before.
+    /// An unpredictable number, new for each run.
     pub nonce: u64,
-    /// Where we listen for the monitor, if we do. A port is a real one here.
+    /// The address on which the host listens for the monitor, with the real TCP port. `None` means that it does not listen.
     pub monitor: Option<Address>,
 }
 
@@ -72,7 +73,7 @@ pub struct Prepared {
 pub enum Inherited {
     /// Its end of this channel.
     Channel(Channel),
-    /// Its end of this port.
+    /// Its end of this service.
     Service(Service),
     /// The descriptor with this index among those of [`Config::add_fd`](crate::Config::add_fd).
     Added(usize),

@@ -59,7 +59,7 @@ pub enum Monitor {
     /// [`Config::socket_directory`](crate::Config::socket_directory), or in the machine's private directory.
     Socket,
     /// It dials this address, on which we listen before it is started. A path must be free; we remove it afterwards,
-    /// because we made it (QEMU's Python class leaves it there). Service 0 stands for any port that is free.
+    /// because we made it (QEMU's Python class leaves it there). Port 0 stands for any port that is free.
     At(Address),
     /// It listens on a Unix socket that we make before it is started, and we are the first to dial. When we are gone,
     /// others can: [`Config::outlive_parent`](crate::Config::outlive_parent). The path is unpredictable, as that of

@@ -168,7 +168,7 @@ fn the_cause_follows_from_what_was_told_before_the_end() {
         assert_eq!(rig.outcome().cause, Cause::Disconnected);
     }
     assert_eq!(Cause::HungUp.to_string(), "closed its monitor");
-    assert_eq!(Cause::Disconnected.to_string(), "let go by the caller, and left as it was");
+    assert_eq!(Cause::Disconnected.to_string(), "disconnected by the caller, and left running");
 }
 
 /// The machine in each phase of its launch, by name.

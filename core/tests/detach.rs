@@ -125,8 +125,8 @@ fn g18_one_that_is_gone_is_a_launch_that_fails() {
     let mut rig = Rig::new(Config::resume(identity()));
     rig.held = |effect| matches!(effect, Effect::Prepare(_));
     rig.launch();
-    rig.handle(Input::PrepareFailed(fault("go on with process 7")));
-    assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::Host(fault("go on with process 7"))));
+    rig.handle(Input::PrepareFailed(fault("resume process 7")));
+    assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::Host(fault("resume process 7"))));
 }
 
 #[test]

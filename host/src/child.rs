@@ -13,7 +13,7 @@ use crate::sys::{ChildProcess, Os, Process, ProcessSpec, Source, System};
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Arc<Process>,
-    /// Whether it was reaped or released, so that dropping it does nothing.
+    /// Whether it was reaped or detached, so that dropping it does nothing.
     is_done: bool,
 }
 

@@ -93,7 +93,7 @@ impl<S: Shared> Handle<S> {
     }
 
     /// Returns what a console printed from a mark on, and the mark after it: to read a console piece by piece.
-    /// [`Wait::output`] waits for the next piece.
+    /// [`Wait::output`](qemu_machine_core::Wait::output) waits for the next piece.
     ///
     /// # Errors
     ///

@@ -56,7 +56,6 @@ impl Host {
         sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));
     }
 
-    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         let log;
         let input = match effect {
@@ -162,7 +161,7 @@ impl Host {
         machine.kill_or_disconnect(clock.now());
         self.serve(machine, clock.now(), watch);
         while machine.outcome().is_none() && clock.now() < last {
-            let Some((until, _)) = machine.deadline() else { return };
+            let Some((until, _)) = machine.deadline() else { break };
             self.poll(until.min(last).since(clock.now()));
             self.reap(machine, clock.now(), watch);
             for channel in machine.channels().to_vec() {

@@ -69,8 +69,8 @@ pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
 pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
     let Identity { boot, pid, started, monitor, socket, .. } = identity;
     let gone = |why: &str| {
-        let reason = format!("{why}; it is not the machine that was kept");
-        fault_because(format!("go on with process {pid}"), FaultKind::Gone, reason)
+        let reason = format!("{why}; it is not the machine of this identity");
+        fault_because(format!("resume process {pid}"), FaultKind::Gone, reason)
     };
     match (Os::boot_id(), Os::process_state(*pid)) {
         (Some(now), _) if now != *boot => return Err(gone("the system was booted since")),

@@ -1,10 +1,10 @@
 //! Names that every runtime re-exports: those that its users meet. Everything else of the core is under `core`.
 
 pub use qemu_machine_core::{
-    Address, Cause, Command, CommandError, Config, Deadline, Event, ExitStatus, FOREVER, FaultKind, Found, Hit,
-    Identity, LaunchError, LaunchFailure, Limits, Liveness, Mark, Misuse, Monitor, OutOfBand, Outcome, Peer, Rung,
-    Service, ServiceError, Shutdown, SignalName, State, Value, Wait, WaitError, WithRawReply, commands, json,
-    procedure,
+    Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind, Found,
+    Gap, Hit, HostFault, Identity, LaunchError, LaunchFailure, Limits, Liveness, Mark, Misuse, Monitor, OutOfBand,
+    Outcome, Peer, Progress, ProtocolError, Refusal, Rung, Service, ServiceError, Shutdown, SignalName, State, Value,
+    Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
 #[cfg(feature = "schema")]
@@ -13,6 +13,7 @@ pub use qemu_machine_core::Schema;
 pub use qemu_machine_core::record;
 
 pub use crate::clock::until;
+pub use crate::identity::IdentityError;
 #[cfg(feature = "record")]
 pub use crate::play::play;
 #[cfg(feature = "qapi")]

@@ -74,7 +74,6 @@ impl Parts {
         Ok(())
     }
 
-    #[deny(clippy::wildcard_enum_match_arm, reason = "a host that forgets a transport does not compile")]
     fn channel(
         &mut self,
         channel: Channel,

@@ -34,7 +34,7 @@ pub(crate) struct Turn {
     lead: Lead,
     /// How many callers wait for the leader.
     followers: usize,
-    watch: Watch,
+    watch: SupervisorWatch,
     /// How often a caller has led. It tells the supervisor whether callers were active during a lease.
     leads: u64,
     /// Whether the last handle was dropped.
@@ -53,7 +53,7 @@ enum Lead {
 
 /// When the supervisor looks at the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
+enum SupervisorWatch {
     /// When they are ready.
     Armed,
     /// When the lease ends. Callers had led this often when it began.
@@ -75,7 +75,7 @@ impl SharedMachine {
             token: 0,
             lead: Lead::None,
             followers: 0,
-            watch: Watch::Off,
+            watch: SupervisorWatch::Off,
             leads: 0,
             is_ending: false,
         });
@@ -138,9 +138,9 @@ impl SharedMachine {
     /// Waits for the descriptors without the lock, and reports what they bring.
     fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, now: Moment) -> (MutexGuard<'a, Turn>, Moment) {
         turn.leads += 1;
-        if turn.watch == Watch::Armed {
+        if turn.watch == SupervisorWatch::Armed {
             // While calls come in, the descriptors they wait for must not wake the supervisor as well.
-            turn.watch = Watch::Leased { leads: turn.leads };
+            turn.watch = SupervisorWatch::Leased { leads: turn.leads };
             self.supervisor.lease(turn.token, self.source());
         }
         let until = turn.machine.deadline().map(|(until, _)| until);
@@ -188,8 +188,8 @@ impl SharedMachine {
             return self.changed.notify_all();
         }
         let has_deadline = turn.machine.deadline().is_some();
-        if turn.watch == Watch::Off {
-            turn.watch = Watch::Armed;
+        if turn.watch == SupervisorWatch::Off {
+            turn.watch = SupervisorWatch::Armed;
             self.supervisor.arm(turn.token, self.source());
         }
         let token = turn.token;
@@ -202,7 +202,7 @@ impl SharedMachine {
 
     /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what could
     /// not be done at once.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end_now(&self) {
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
         host.end(machine, *clock);
@@ -242,16 +242,16 @@ impl Supervised for SharedMachine {
         let has_callers = turn.lead != Lead::None || turn.followers > 0;
         match (wake, has_callers, turn.watch) {
             (Wake::Ready, true, _) => {
-                turn.watch = Watch::Leased { leads: turn.leads };
+                turn.watch = SupervisorWatch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
-            (Wake::Lease, _, Watch::Leased { leads }) if leads != turn.leads => {
-                turn.watch = Watch::Leased { leads: turn.leads };
+            (Wake::Lease, _, SupervisorWatch::Leased { leads }) if leads != turn.leads => {
+                turn.watch = SupervisorWatch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
             // One caller has waited for the whole lease: the last caller that leaves arms the watch.
             (Wake::Lease, true, _) => {
-                turn.watch = Watch::Off;
+                turn.watch = SupervisorWatch::Off;
                 return Next::Unwatch;
             }
             _ => {}
@@ -262,7 +262,7 @@ impl Supervised for SharedMachine {
         if turn.is_ending && turn.machine.outcome().is_some() {
             return Next::Drop;
         }
-        turn.watch = Watch::Armed;
+        turn.watch = SupervisorWatch::Armed;
         let deadline = turn.machine.deadline();
         Next::Watch(deadline.and_then(|(until, _)| turn.clock.instant(until)))
     }

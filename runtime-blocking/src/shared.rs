@@ -31,6 +31,6 @@ impl Shared for SharedMachine {
     }
 
     fn end(&self) {
-        self.end();
+        self.end_now();
     }
 }

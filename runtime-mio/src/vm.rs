@@ -261,7 +261,7 @@ impl Vm {
 
     /// Disowns a command: its reply is dropped.
     pub fn disown(&mut self, id: CommandId) {
-        self.machine.disown(id);
+        self.ask(|machine, _| machine.disown(id));
     }
 
     /// Begins to wait for the first of several things, from a mark on.
@@ -289,7 +289,7 @@ impl Vm {
 
     /// Cancels a wait.
     pub fn disown_wait(&mut self, wait: WaitId) {
-        self.machine.disown_wait(wait);
+        self.ask(|machine, _| machine.disown_wait(wait));
     }
 
     /// Writes to a console. The next turn sends it, as fast as the guest reads.

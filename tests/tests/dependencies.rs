@@ -10,6 +10,8 @@ use qemu_machine_tests::sources::{paths, read};
 /// A package, its features (`-default` stands for none by default), and how many crates it may bring, itself counted.
 const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-core", &[], 15),
+    ("qemu-machine-core", &["record"], 15),
+    ("qemu-machine-core", &["schema"], 15),
     ("qemu-machine-host", &[], 19),
     ("qemu-machine-host", &["tracing"], 23),
     ("qemu-machine-host", &["qapi"], 24),
@@ -17,7 +19,12 @@ const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-blocking", &["tracing"], 24),
     ("qemu-machine-blocking", &["qapi"], 25),
     ("qemu-machine-mio", &[], 24),
+    ("qemu-machine-mio", &["tracing"], 28),
+    ("qemu-machine-mio", &["qapi"], 29),
     ("qemu-machine-smol", &[], 50),
+    ("qemu-machine-smol", &["-default"], 40),
+    ("qemu-machine-smol", &["tracing"], 53),
+    ("qemu-machine-smol", &["qapi"], 55),
     ("qmpsh", &[], 35),
 ];
 
@@ -87,6 +94,17 @@ fn a_feature_that_is_off_is_off_below_as_well() {
         let is_on = |line: &&str| line.starts_with("qemu-machine-") && line.contains(" feature ");
         let on: BTreeSet<_> = tree.lines().filter(is_on).filter(|line| !line.contains("feature \"default\"")).collect();
         assert!(on.is_empty(), "{package}: {on:?}");
+    }
+}
+
+/// Records and the schema are code of the core alone.
+#[test]
+fn records_and_the_schema_bring_no_crate() {
+    for package in
+        ["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"]
+    {
+        let default = dependencies(package, &[]);
+        assert_eq!(dependencies(package, &["--features", "record,schema"]), default, "{package}");
     }
 }
 

@@ -10,11 +10,11 @@ pub struct Limits {
     /// The past events, in bytes of memory, each with its [`OVERHEAD`](crate::Event::OVERHEAD): 1 MiB is some three
     /// thousand. Beyond it the oldest are forgotten and counted.
     pub events: usize,
-    /// The events that wait for one subscription, in bytes of memory as well: as many as are remembered, so that a subscription may begin with
-    /// all of them. Beyond it the oldest are dropped and counted, for that subscription alone.
+    /// The queue of one subscription, in bytes of memory as well: as much as the history, so that a subscription may begin
+    /// with all of it. Beyond it the oldest events are dropped and counted, for that subscription alone.
     pub subscription: usize,
     /// Subscriptions at once: 64 full queues are as much as one message may be. Each looks at every event. Beyond it,
-    /// listening is refused.
+    /// a new one is refused.
     pub subscriptions: usize,
     /// The output of one console, in bytes: 1 MiB is a long boot. Beyond it the oldest bytes are forgotten and
     /// counted.

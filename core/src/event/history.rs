@@ -5,7 +5,7 @@ use super::queue::Queue;
 
 /// The latest events, as many as fit a bound in bytes, each with its number.
 ///
-/// Numbers begin at 0 and never repeat, also across the lives of a machine, so that the number of events that fell
+/// Numbers begin at 0 and never repeat, also across the runs of a machine, so that the number of events that fell
 /// out is known exactly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {

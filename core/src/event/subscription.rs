@@ -63,7 +63,7 @@ impl Subscriptions {
         self.all.iter_mut().filter_map(|subscription| subscription.offer(event).then_some(subscription.id))
     }
 
-    /// A new run begins: all go on listening, and have heard nothing.
+    /// Begins a new run: all subscriptions stay, with empty queues.
     pub(crate) fn restart(&mut self) {
         for subscription in &mut self.all {
             subscription.queue.clear();

@@ -45,7 +45,7 @@ pub enum Input {
     TimePassed,
 }
 
-/// An output of a lifecycle: an order to the host or the session, or a transition that the machine announces.
+/// An output of a lifecycle: an effect to issue, an input of the session, or a transition that the machine announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the machine carries out each")]
 pub enum Output {

@@ -3,7 +3,8 @@
 //! [`Process`] follows the process of the operating system, [`Link`] the monitor, and [`Intent`] what is wanted of
 //! them. Each steps on its own inputs; then [`step`](Lifecycle::step) applies the joint transitions of `settle.rs`, the
 //! only place where one part acts upon another, until none applies. [`Events`] tells whether events can still come.
-//! Every fact about the lifetime is kept here and nowhere else.
+//! Every fact about the lifetime that decides anything is kept here and nowhere else; the rungs that were climbed and the
+//! last events, which only the outcome reports, are kept by the machine.
 //!
 //! # The ways through a run
 //!
@@ -188,13 +189,14 @@ impl Lifecycle {
         self.link = before.step(&event);
         match event {
             LinkEvent::PeerBusy => self.flags.peer_busy = true,
-            LinkEvent::HungUp => self.events = self.events.hung_up(now),
+            LinkEvent::HungUp if self.intent.is_run() => self.events = self.events.hung_up(now),
             LinkEvent::OpenFailed(failure) | LinkEvent::HandshakeFailed(failure) => {
                 if before != self.link {
                     self.fail(failure);
                 }
             }
-            LinkEvent::Opened | LinkEvent::Greeted | LinkEvent::Syncing | LinkEvent::Negotiated => {}
+            LinkEvent::Opened | LinkEvent::Greeted | LinkEvent::Syncing | LinkEvent::Negotiated | LinkEvent::HungUp => {
+            }
         }
     }
 
@@ -285,17 +287,17 @@ impl Lifecycle {
         self.flags.killed && self.intent.is_run()
     }
 
-    /// Whether QEMU accepted a `quit` in the present or last run.
+    /// Whether QEMU accepted a `quit` in the present or previous run.
     pub(crate) fn was_quit_accepted(&self) -> bool {
         self.flags.quit_accepted
     }
 
-    /// Whether the caller left the machine running in the present or last run.
+    /// Whether the caller left the machine running in the present or previous run.
     pub(crate) fn was_disconnected(&self) -> bool {
         self.flags.disconnected
     }
 
-    /// What kept the machine from becoming ready in the present or last run. `None` means that nothing did, or that
+    /// What kept the machine from becoming ready in the present or previous run. `None` means that nothing did, or that
     /// the launch is not over.
     #[must_use]
     pub fn failure(&self) -> Option<&LaunchFailure> {

@@ -3,7 +3,7 @@
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 
-/// The process, from before its run_start to after its death.
+/// The process, from before its start to after its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Process {

@@ -46,8 +46,8 @@ impl Machine {
         if self.lifecycle.can_be_detached() { Ok(()) } else { Err(Misuse::NotRunning) }
     }
 
-    /// Leaves this machine in the hardest way there is: kills the process if it is ours, and lets go if it is not. For
-    /// drivers that go away; does nothing to a machine that was never launched.
+    /// Kills the process if it is ours, and disconnects if it is not. For drivers that go away. Does nothing to a machine that
+    /// was never launched.
     pub fn kill_or_disconnect(&mut self, now: Moment) {
         self.request(now, request::KillOrDisconnect)
     }

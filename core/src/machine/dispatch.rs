@@ -10,7 +10,6 @@ use super::outstanding::Completion;
 use super::request::{self, Request};
 use crate::channel::Channel;
 use crate::command::CommandId;
-use crate::config::Config;
 use crate::console::Console;
 use crate::effect::{Effect, Spawn};
 use crate::error::CommandError;
@@ -18,7 +17,7 @@ use crate::event::Event;
 use crate::input::{Input, Prepared};
 use crate::lifecycle::{self, LaunchFailure, LinkEvent, ProcessEvent, Rung};
 use crate::notice::Notice;
-use crate::outcome::{Cause, Evidence, Outcome};
+use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
 use crate::session;
 use crate::signal::Signal;
@@ -297,13 +296,5 @@ impl Request for request::Sent {
                 }
             }
         }
-    }
-}
-
-impl Evidence {
-    pub(super) fn new(config: &Config) -> Self {
-        // As `isa-debug-exit,iobase=…` or in JSON.
-        let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
-        Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
     }
 }

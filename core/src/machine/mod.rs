@@ -134,9 +134,9 @@ impl Machine {
             // What was found in a queue is gone with the queue.
             self.waits.lost(&outcome);
         }
-        // Of the previous run only what can still be claimed is news: another end would be taken for that of this one.
+        // Keep only notices whose result can still be claimed: another `Ended` would be taken for the end of this run.
         self.notices.retain(|notice| matches!(notice, Notice::Answered(_) | Notice::Waited(_)));
-        // Who waits for an answer of the previous run is to get it; but not for ever.
+        // Unclaimed answers of the previous run are kept, up to the command limit, so that callers still waiting receive them.
         let surplus = self.answers.len().saturating_sub(self.config.limits.commands);
         self.answers.drain(..surplus);
         self.first_command = self.next_command;
@@ -207,7 +207,7 @@ impl Machine {
 
     // Edges: asked for until there is none.
 
-    /// The next order.
+    /// The next effect.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
         if effect.is_none() && self.effects.capacity() > 0 {

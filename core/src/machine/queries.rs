@@ -47,7 +47,7 @@ impl Machine {
         self.outstanding.channels()
     }
 
-    /// Whether there are orders or notices to pop.
+    /// Whether there are effects or notices to pop.
     #[must_use]
     pub fn has_outputs(&self) -> bool {
         !self.effects.is_empty() || !self.notices.is_empty()
@@ -56,11 +56,11 @@ impl Machine {
     /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
-        let sign = self.session.heartbeat_due().map(|due| (due, Why::Heartbeat));
-        self.dues().chain(sign).min_by_key(|(until, _)| *until)
+        let heartbeat = self.session.heartbeat_due().map(|due| (due, Why::Heartbeat));
+        self.dues().chain(heartbeat).min_by_key(|(until, _)| *until)
     }
 
-    /// All that must have happened by a time, but for heartbeat, which somebody wants for the sake of another thing.
+    /// All deadlines but that of the heartbeat, which only serves another deadline.
     pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
         let command = self.session.answer_due().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));

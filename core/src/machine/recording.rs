@@ -38,19 +38,25 @@ impl Machine {
     }
 
     /// The only entry to a machine for requests and inputs.
-    pub(super) fn request<R: Recorded>(&mut self, now: Moment, request: R) -> R::Response {
-        match self.recorder.take() {
-            None => request.apply(self, now),
-            Some(mut recorder) => {
-                let response = self.apply_recorded(&mut recorder, now, request);
-                self.recorder = Some(recorder);
-                response
-            }
+    pub(super) fn request<R: Recorded>(&mut self, now: Moment, mut request: R) -> R::Response {
+        if self.recorder.is_none() {
+            return request.apply(self, now);
         }
+        // This runs the caller's iterator, if there is one, while the recorder is in its place.
+        let input = request.input(self, now);
+        let Some(mut recorder) = self.recorder.take() else { return request.apply(self, now) };
+        let response = self.apply_recorded(&mut recorder, now, request, input);
+        self.recorder = Some(recorder);
+        response
     }
 
-    fn apply_recorded<R: Recorded>(&mut self, recorder: &mut Recorder, now: Moment, mut request: R) -> R::Response {
-        let input = request.input(self, now);
+    fn apply_recorded<R: Recorded>(
+        &mut self,
+        recorder: &mut Recorder,
+        now: Moment,
+        request: R,
+        input: Option<record::Input>,
+    ) -> R::Response {
         // A launch removes notices, and adds none.
         let (effects, notices) = (self.effects.len(), self.notices.len());
         let is_worth_a_line = input.is_some();

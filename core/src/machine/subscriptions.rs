@@ -15,7 +15,7 @@ impl Machine {
     /// Begins to queue, from a position on, every event that is one of these: [`Wait::event`] and [`Wait::any_event`],
     /// with the [patterns](Wait::with) that they have.
     ///
-    /// Past events that the history still holds are queued at once: nothing is missed between acting and listening.
+    /// Past events that the history still holds are queued at once: nothing is missed between acting and subscribing.
     /// Each subscription has a queue of its own, of at most [`Limits::subscription`](crate::Limits::subscription) bytes. Beyond it
     /// the oldest are dropped and [counted](Self::missed_events). A subscription stays, also from one run to the next,
     /// until [`unsubscribe`](Self::unsubscribe); a new run begins with empty queues and counts.

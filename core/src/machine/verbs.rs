@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Ends the machine by this policy. Does nothing when that is under way already. A machine that somebody else
-    /// launched is told to `quit`, and let go when it does not.
+    /// launched is told to `quit`, and disconnected when it does not.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ use core::fmt;
 
 use serde::Deserialize;
 
+use crate::config::Config;
 use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
@@ -77,7 +78,7 @@ impl fmt::Display for Cause {
             Self::Exit(code) => write!(f, "QEMU exited by itself (status {code})"),
             Self::Other(reason) => write!(f, "QEMU shut down ({reason})"),
             Self::Unknown => f.write_str("ended for a reason that is not known"),
-            Self::Disconnected => f.write_str("let go by the caller, and left as it was"),
+            Self::Disconnected => f.write_str("disconnected by the caller, and left running"),
             Self::HungUp => f.write_str("closed its monitor"),
             Self::Unkillable => f.write_str("could not be killed"),
         }
@@ -100,6 +101,12 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
+    pub(crate) fn new(config: &Config) -> Self {
+        // As `isa-debug-exit,iobase=…` or in JSON.
+        let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
+        Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
+    }
+
     /// An event came.
     pub(crate) fn note(&mut self, event: &Event) {
         if matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {

@@ -20,7 +20,7 @@ pub(crate) use cause::Evidence;
 /// How a run ended: everything that is known when it is over.
 ///
 /// It displays as one line where there is nothing to be told but that it went as it was wanted: by the first way that
-/// the caller took, by the guest's power button or by being let go, with no other exit status than 0, every command
+/// the caller took, by the guest's power button or by being disconnected, with no other exit status than 0, every command
 /// answered and everything removed. Any other end displays as the whole story, and `{:#}` tells that always.
 ///
 /// There is no error for an end: not for one that came by itself, nor for a shutdown that needed SIGKILL, as there is in

@@ -1,6 +1,5 @@
 //! Decides what a job is doing and how it ended, from what QEMU tells and what it says when asked.
 
-use crate::procedure;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,6 +14,7 @@ use crate::commands::{Job, QueryJobs};
 use crate::error::CommandError;
 use crate::fault::{Misuse, Refusal};
 use crate::payload::Payload;
+use crate::procedure;
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
 

@@ -89,7 +89,7 @@ pub enum Output<T> {
         from: Mark,
         /// For these.
         things: Vec<Wait>,
-        /// At most for so long; then the input are [`Input::Later`].
+        /// At most for so long; then the input is [`Input::Later`].
         within: Option<Duration>,
     },
     /// It is done.

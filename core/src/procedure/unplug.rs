@@ -1,4 +1,4 @@
-//! Decides when a device that the guest must let go of is gone.
+//! Unplug of a device, which the guest must release.
 
 use crate::procedure;
 use alloc::format;

@@ -1,12 +1,12 @@
 //! Bounded memory of a record: the first lines of a run, and as many of the latest as fit.
 
-use crate::record;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
+use crate::record;
 use crate::time::Moment;
 use crate::wait::{Target, Wait};
 

@@ -30,7 +30,7 @@ impl record::Output {
             Effect::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
             Effect::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
             Effect::ReadLog { limit } => format!("read the last {limit} bytes of the log"),
-            Effect::Detach => "release".to_owned(),
+            Effect::Detach => "detach".to_owned(),
             Effect::Remove => "remove".to_owned(),
         })
     }

@@ -5,7 +5,6 @@
 //! occurs nowhere else (0xFF), and repeats our number behind it. The same byte, sent before, makes its parser forget
 //! what was half said. It is asked so after the connection is made, and again when somebody has given up a command.
 
-use crate::session;
 use alloc::format;
 use core::time::Duration;
 
@@ -15,6 +14,7 @@ use super::in_flight::Owner;
 use super::sync::Sync;
 use super::{Session, Stage};
 use crate::payload::Payload;
+use crate::session;
 use crate::time::Moment;
 use crate::wire::{Framer, Message};
 

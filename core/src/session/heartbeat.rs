@@ -18,7 +18,7 @@ impl Session {
         Self { liveness: Probe::unwanted(), ..self }
     }
 
-    /// When the monitor is to be asked: at the half time of a command that nothing was last_reply of since.
+    /// When the monitor is to be asked: half of the time of a command is over, and no reply arrived since.
     pub(crate) fn heartbeat_due(&self) -> Option<Moment> {
         let Probe { unwanted, asked, last_reply } = self.liveness;
         let may_ask = !unwanted && asked.is_none() && self.out_of_band();

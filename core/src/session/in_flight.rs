@@ -52,7 +52,7 @@ pub(super) struct PendingCommand {
 
 /// Who wants the reply of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub(super) enum Owner {
     /// The session itself.
     Handshake {
         /// Whether it asked for out-of-band execution.
@@ -325,7 +325,7 @@ impl InFlight {
         self.entries().filter_map(|entry| entry.deadline).min()
     }
 
-    /// The first half time, of commands that may run out of time, that lies behind what is `last_reply`.
+    /// The earliest half-deadline after the last liveness reply.
     pub(super) fn half_time(&self, last_reply: Option<Moment>) -> Option<Moment> {
         let may_run_out = self.entries().filter(|entry| entry.deadline.is_some());
         may_run_out

@@ -67,7 +67,7 @@ pub enum Output {
 pub struct Counters {
     /// Replies to commands whose caller had given up.
     pub late: u64,
-    /// Replies to nothing that is in in_flight: doubled, or with an id that is not ours; and second greetings.
+    /// Replies to nothing that is in flight: doubled, or with an id that is not ours; and second greetings.
     pub unmatched: u64,
     /// Messages that could not be read.
     pub malformed: u64,

@@ -19,15 +19,14 @@ use crate::outbox::Outbox;
 use crate::time::Moment;
 use crate::wire::{Encoded, Framer, Greeting, name_of};
 
-pub(crate) use in_flight::Owner;
-use in_flight::{InFlight, PendingCommand, Rules};
+use in_flight::{InFlight, Owner, PendingCommand, Rules};
 pub use io::{Counters, Input, Output};
 use liveness::Probe;
 use sync::Sync;
 
 /// One conversation with a monitor, as plain data.
 ///
-/// [`step`](Self::step) is its only transition: it consumes the state, tells facts to `emit`, and returns the next
+/// [`step`](Self::step) is its only transition: it consumes the state, passes outputs to `emit`, and returns the next
 /// state. What it wants to say stands in [`outgoing`](Self::outgoing).
 ///
 /// ```
@@ -38,7 +37,7 @@ use sync::Sync;
 /// let greeting = br#"{"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}}, "capabilities": ["oob"]}}
 /// "#;
 /// let session = Session::new(&Limits::default()).step(now, Input::Opened, &mut |_| ());
-/// let session = session.step(now, Input::Received(greeting), &mut |fact| assert!(matches!(fact, Output::Greeted)));
+/// let session = session.step(now, Input::Received(greeting), &mut |output| assert!(matches!(output, Output::Greeted)));
 /// assert_eq!(session.outgoing(), br#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]},"id":0}"#);
 ///
 /// let all = session.outgoing().len();

@@ -1,6 +1,5 @@
 //! Decides what follows from what the peer says.
 
-use crate::session;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use crate::error::CommandError;
 use crate::fault::ProtocolError;
 use crate::lifecycle::LaunchFailure;
 use crate::payload::Payload;
+use crate::session;
 use crate::text::excerpt;
 use crate::time::Moment;
 use crate::wire::{ErrorReply, Frame, Greeting, Message};

@@ -102,7 +102,7 @@ fn row_37_it_is_attached_to_by_path<R: Row>() {
         assert_eq!(read["buf-b64"], "bm90ZQ==");
         assert_eq!(agent.ask("guest-file-close", json!({"handle": handle})), Ok(json!({})));
         assert!(agent.ask("guest-exec", json!({"path": "/bin/true"})).unwrap()["pid"].is_u64());
-        assert_eq!(agent.finish().cause.to_string(), "let go by the caller, and left as it was");
+        assert_eq!(agent.finish().cause.to_string(), "disconnected by the caller, and left running");
         assert_eq!(attach::<R>(directory).ask("guest-ping", json!({})), Ok(json!({})));
     });
 }
