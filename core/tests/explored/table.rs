@@ -84,7 +84,7 @@ fn table(leads: &Leads) -> String {
     let mut text = String::from(
         "# The states of a machine\n\n\
          A test explores all states that a machine can reach, writes this table and compares it. A state is the intent, the\n\
-         process, the monitor, and whether events can still come, with two outputs where they are true: QEMU accepted a\n\
+         process, the monitor, and whether events can still come, with two facts where they are true: QEMU accepted a\n\
          `quit`, and the launch failed. Transitions are sorted by name; inputs that change none of these are left out.\n\n",
     );
     let _ = writeln!(
