@@ -63,7 +63,7 @@ impl Qemu {
             Turn::Terminated => self.shut_down(End::Terminated { by_us: false }, scene),
             Turn::Killed => self.die(End::Killed { by_us: false }, SIGKILL, true, scene),
             Turn::HangUp => {
-                scene.seen.note("monitor closed under a process that is_alive on");
+                scene.seen.note("monitor closed under a process that lives on");
                 scene.close(Channel::Monitor);
             }
             Turn::Stuck(patience) => {
