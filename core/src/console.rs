@@ -8,7 +8,7 @@ use crate::outbox::Outbox;
 
 /// One console: its latest output, bounded, and the input that waits to be sent.
 ///
-/// Positions count the bytes that it printed in its run, so that what fell out of the bound is known exactly.
+/// Positions count the bytes that it printed in the run, so that what fell out of the bound is known exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
     name: String,

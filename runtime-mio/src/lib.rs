@@ -1,4 +1,4 @@
-//! Launch QEMU, speak QMP with it and own its run, from your own mio loop.
+//! Launch QEMU, speak QMP with it and own its lifetime, from your own mio loop.
 //!
 //! A [`Vm`] registers its sources with the caller's `Registry`, under the caller's tokens. The loop passes it the events
 //! that are [`ready`](Vm::ready), and [turns](Vm::turn) it, which returns notices. [`Vm::timeout`] returns when the next

@@ -1,4 +1,4 @@
-//! Launch QEMU, speak QMP with it and own its run, from any async executor.
+//! Launch QEMU, speak QMP with it and own its lifetime, from any async executor.
 //!
 //! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`] gives to the
 //! caller's executor. [`Vm::launch`] spawns it on smol's global executor, which has its own thread. Sockets and timers are

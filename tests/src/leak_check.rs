@@ -30,7 +30,7 @@ impl LeakCheck {
     ///
     /// The supervisor, the thread that starts processes, works off its orders in turn. So when it has started one more,
     /// it is there for good, with the descriptors that it needs, and everything that it was told before is done. That
-    /// one more process is in every leak_check.
+    /// one more process is in every check.
     #[must_use]
     pub fn take() -> Self {
         let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
@@ -42,7 +42,7 @@ impl LeakCheck {
         leak_check
     }
 
-    /// Compares with an earlier leak_check.
+    /// Compares with an earlier one.
     ///
     /// # Panics
     ///
@@ -128,7 +128,7 @@ impl fmt::Display for Process {
 /// What the descriptors of this process lead to, without the numbers and random names in it.
 fn descriptors() -> Vec<String> {
     let entries = fs::read_dir("/proc/self/fd").unwrap();
-    // The one for reading this list is in every leak_check.
+    // The one for reading this list is in every check.
     let targets = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
     let mut kinds: Vec<String> = targets.map(|target| kind(&target)).collect();
     kinds.sort();

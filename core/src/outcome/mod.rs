@@ -1,4 +1,4 @@
-//! Decides what is known of a run when it is over: its death certificate.
+//! Outcome of a run: everything that is known when it is over.
 
 mod cause;
 
