@@ -10,7 +10,7 @@ use crate::harness::{Harness, Transcript};
 use crate::rows;
 
 /// Longer than anything takes that is expected to happen.
-const LONG: Deadline = Deadline::after(Duration::from_secs(15));
+const LONG: Deadline = Deadline::after(Duration::from_secs(45));
 
 /// A machine with the guest in it that has greeted.
 struct Guest<H> {

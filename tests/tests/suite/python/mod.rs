@@ -20,7 +20,7 @@ use qemu_machine_core::{Config, Deadline};
 use qemu_machine_tests::qemu;
 
 /// Longer than anything takes that is expected to happen.
-const LONG: Deadline = Deadline::after(Duration::from_secs(15));
+const LONG: Deadline = Deadline::after(Duration::from_secs(45));
 
 /// A machine with nothing in it: it is there in some milliseconds.
 fn empty() -> Config {
