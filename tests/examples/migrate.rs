@@ -1,4 +1,4 @@
-//! Moves a machine that runs from one QEMU to another, with what it is doing.
+//! Example: migrates a running machine, with its state, from one QEMU to another.
 //!
 //! `cargo run --package qemu-machine-tests --example migrate`
 
@@ -12,7 +12,8 @@ use qemu_machine_tests::guest::{GREETING, ImageFile, arguments};
 const WITHIN: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A guest of 64 KiB, which greets and then echoes what is typed. Yours is configured alike on both sides as well.
+    // A guest of 64 KiB, which prints a greeting and then echoes its input. A migration needs the same configuration on
+    // both sides.
     let image = ImageFile::create()?;
     let guest =
         || Config::new("qemu-system-x86_64").args(["-accel", "tcg"]).args(arguments(image.path())).serial("tty");
@@ -21,7 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let begun = here.wait_any(&Mark::default(), [Wait::text("tty", GREETING)], WITHIN)?;
     println!("here:  {}", echo(&here, &begun.mark, "one")?);
 
-    // The other side is the same machine, which waits for its state instead of booting. It is told when to listen.
+    // The target has the same configuration, and waits for the state instead of booting. `defer` makes QEMU listen only
+    // when `Migrate::listen` runs.
     let there = Vm::launch(guest().args(["-incoming", "defer"]))?;
     let directory = tempfile::tempdir()?;
     let address = format!("unix:{}", directory.path().join("migration").display());
@@ -29,14 +31,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("here:  {:?}", here.run(Migrate::to(&address), WITHIN)?);
     println!("there: {:?}", there.run(Migrate::arrival(), WITHIN)?);
 
-    // It goes on there, and has not booted again.
+    // The guest continues on the target, and has not booted again.
     println!("there: {}", echo(&there, &Mark::default(), "two")?);
-    println!("here:  {}, {}", here.execute("query-status")?["status"], here.shutdown(Shutdown::default())?);
-    println!("there: {}, {}", there.execute("query-status")?["status"], there.shutdown(Shutdown::default())?);
+    println!("here:  running: {}, {}", here.execute("query-status")?["running"], here.shutdown(Shutdown::default())?);
+    println!("there: running: {}, {}", there.execute("query-status")?["running"], there.shutdown(Shutdown::default())?);
     Ok(())
 }
 
-/// Types a word and a dot, and gives what the guest has printed since a position.
+/// Types a word and a dot, waits for the echo, and returns everything that the guest has printed since a mark.
 fn echo(vm: &Vm, since: &Mark, word: &str) -> Result<String, Box<dyn Error>> {
     vm.console_write("tty", format!("{word}."))?;
     vm.wait_any(since, [Wait::text("tty", format!("{word}."))], WITHIN)?;

@@ -1,4 +1,4 @@
-//! Proves that the whole programs of the docs do what they say, on the real QEMU.
+//! Tests of the complete programs in the docs: each prints what the docs describe, with the real QEMU.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use qemu_machine_tests::bounded_by;
 /// The first run of a program may have to compile it.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// Runs an example as its reader would, and returns what it prints.
+/// Runs an example as its reader would, and returns its output.
 fn run(package: &'static str, example: &'static str) -> String {
     assert!(qemu_machine_tests::qemu().starts_with("qemu"));
     bounded_by(PATIENCE, move || {
@@ -45,7 +45,7 @@ fn blocking_boots_the_guest() {
 #[test]
 fn a_disk_is_mirrored() {
     let printed = run("qemu-machine-tests", "mirror");
-    let (reports, end) = printed.split_at(printed.find("the mirror").expect("its end is told"));
+    let (reports, end) = printed.split_at(printed.find("the mirror").expect("the end is printed"));
     assert_eq!(end, format!("the mirror: Completed\n{QUIT}\nthe copy is the same\n"));
     assert!(reports.lines().all(|line| line.ends_with(" of 8192 KiB")), "{printed}");
 }
@@ -59,8 +59,8 @@ fn a_machine_migrates() {
         "here:  Completed",
         "there: Completed",
         "there: two.",
-        "here:  \"postmigrate\", ended by the caller (quit)",
-        "there: \"running\", ended by the caller (quit)",
+        "here:  running: false, ended by the caller (quit)",
+        "there: running: true, ended by the caller (quit)",
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
 }
