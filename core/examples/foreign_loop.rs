@@ -1,7 +1,7 @@
-//! The core alone in a loop that knows nothing of it: poll(2), std's processes, and what stands here.
+//! Example of a driver in a foreign event loop: the core alone, with `poll(2)` and the standard library's processes.
 //!
-//! It leaves out what a runtime owes its users (descriptors that no other child inherits, a process that ends when we
-//! are killed, a log, private files); it keeps the contract with the core whole.
+//! It leaves out what a runtime must do besides (keep descriptors from other children, end QEMU when this process is
+//! killed, write a log, make private files), but keeps the whole contract with the core.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open};
 
-/// What the machine stands on.
+/// The host's side of the machine: its sockets and its process.
 #[derive(Default)]
 struct World {
     monitor: Option<UnixStream>,
@@ -63,13 +63,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     println!("{outcome}");
-    machine.launched().ok_or("the launch came to no end")??;
+    machine.launched().ok_or("the run ended before the launch did")??;
     Ok(())
 }
 
 impl World {
-    /// Carries out one order, and says what came of it.
-    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
+    /// Carries out one effect, and returns its result as an input.
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that misses an effect must not compile")]
     fn obey(&mut self, effect: Effect) -> Result<Input<'static>, Box<dyn Error>> {
         Ok(match effect {
             Effect::Prepare(_) => {
@@ -83,7 +83,7 @@ impl World {
             Effect::Spawn(spawn) => {
                 let line = spawn.arguments.into_iter().map(String::from_utf8).collect::<Result<Vec<_>, _>>()?;
                 let child = Command::new(&line[0]).args(&line[1..]).stdin(Stdio::null()).spawn()?;
-                // Ours must be the only end that is left of foreign, or its end is never seen.
+                // While this process holds a copy of QEMU's end, our end never reports a hang-up (`poll(2)`, POLLHUP).
                 self.foreign = None;
                 let (pid, ended) = (child.id(), pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
                 self.child = Some((child, ended));
@@ -97,7 +97,7 @@ impl World {
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { .. } => Input::LogRead(b""),
             Effect::Remove => Input::Removed(Ok(())),
-            // The machine of this example ends with us; one that outlives us would be left as it is here.
+            // Not reached here: only a machine that outlives its parent can be detached.
             Effect::Detach => {
                 self.child = None;
                 Input::Detached
@@ -119,7 +119,8 @@ impl World {
         })
     }
 
-    /// Whether the monitor is readable, and whether the process has ended.
+    /// Waits for the monitor, the process or the deadline. Returns whether the monitor is readable, and whether the
+    /// process has ended: a pidfd becomes readable when its process terminates (`pidfd_open(2)`).
     fn wait(&self, timeout: Option<Duration>) -> Result<(bool, bool), Box<dyn Error>> {
         let timeout = timeout.map(Timespec::try_from).transpose()?;
         let monitor = self.monitor.iter().map(|monitor| (true, PollFd::new(monitor, PollFlags::IN)));
@@ -135,7 +136,8 @@ impl World {
 
     fn send(&mut self, machine: &mut Machine) -> Result<(), Box<dyn Error>> {
         let Some(monitor) = &mut self.monitor else { return Ok(()) };
-        // What does not fit now is sent when the reply to the rest wakes us: requests are small.
+        // Bytes that the socket does not accept now are sent at the next wake-up. Requests are small, so the replies to
+        // the earlier ones cause it soon; a driver of large requests must poll for POLLOUT as well.
         match monitor.write(machine.outgoing(Channel::Monitor)) {
             Ok(sent) => machine.sent(Channel::Monitor, sent),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe) => {}
@@ -180,7 +182,8 @@ impl World {
     }
 }
 
-/// The core knows the two signals that it sends by their names, whose numbers are the system's.
+/// Returns the name of a signal. The core needs the names of the two signals that it sends; the numbers differ between
+/// systems.
 fn signal_name(number: i32) -> SignalName {
     match number {
         _ if number == rustix::process::Signal::TERM.as_raw() => SignalName::Term,

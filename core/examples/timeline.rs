@@ -1,4 +1,4 @@
-//! Prints a record as people read it, and says whether the run in it comes out the same when it is lived again.
+//! Example that prints the timeline of a record, replays the record, and reports whether the replay agrees.
 //!
 //!     cargo run --package qemu-machine-core --example timeline -- RECORD
 

@@ -1,14 +1,14 @@
-//! Channel: one stream of bytes between us and QEMU.
+//! Channel of a machine: its monitor, or one of its consoles.
 
 use core::fmt;
 
-/// One stream of bytes between us and QEMU.
+/// A stream of bytes between a driver and QEMU, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
 pub enum Channel {
     /// The QMP monitor.
     Monitor,
-    /// The console with this index, in the order in which the configuration names them.
+    /// The console with this index. Indices begin at 0, in the order of the configuration.
     Console(usize),
 }
 

@@ -1,4 +1,4 @@
-//! Commands, and how a reply becomes a value.
+//! Commands, their replies as values, and their ids.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -11,8 +11,8 @@ use crate::payload::Payload;
 
 /// A QMP command: a name, arguments, and the type of its reply.
 ///
-/// A name is a command without arguments, and a pair is one with them; both are answered by a
-/// [`Value`]. A type of your own says it once and for all:
+/// A string is a command without arguments, and a pair of name and arguments is one with them. The reply to both is a
+/// [`Value`]. A type of your own has a typed reply:
 ///
 /// ```
 /// use qemu_machine_core::Command;
@@ -37,21 +37,24 @@ use crate::payload::Payload;
 /// }
 /// ```
 ///
-/// Names are sent as they are written, with no `_` made a `-`; for members of a struct, `#[serde(rename_all =
-/// "kebab-case")]` does it. Arguments are what serde makes of [`arguments`](Self::arguments), which must be an object.
-/// Members of a reply that the type does not name are ignored, as the QMP specification asks of clients. Commands that
-/// return nothing are answered by [`Empty`].
+/// Names are sent unchanged: `_` does not become `-`. For the members of a struct, use
+/// `#[serde(rename_all = "kebab-case")]`. Arguments must serialize to a JSON object; otherwise
+/// [`Misuse::Arguments`](crate::Misuse::Arguments) is reported and nothing is sent. Members of a reply that the type
+/// does not name are ignored, since newer versions of QEMU may add some (`docs/interop/qmp-spec.rst`, Compatibility
+/// Considerations). The reply of a command that returns no data is [`Empty`].
 pub trait Command {
-    /// What the reply is read as.
+    /// The type that the reply is parsed as.
     type Reply: FromReply;
 
-    /// The name, as in QEMU's schema.
+    /// Returns the name, as in QEMU's schema.
     fn name(&self) -> &str;
 
-    /// The arguments: an object, or none. An empty object is left out as well.
+    /// Returns the arguments: a JSON object. `None` means no arguments. An empty object is not sent either.
     fn arguments(&self) -> Option<impl Serialize>;
 
-    /// Whether to send it out of band, past the commands that QEMU is busy with. Only a few commands allow that.
+    /// Returns whether to send the command out of band, so that it overtakes the commands that QEMU has queued.
+    /// Default:
+    /// `false`. Only a few commands allow it: see [`OutOfBand`].
     fn out_of_band(&self) -> bool {
         false
     }
@@ -93,16 +96,16 @@ impl<A: Serialize> Command for (&str, A) {
     }
 }
 
-/// The reply of commands that return nothing: an empty object, whatever else it may hold one day.
+/// The reply of a command that returns no data: an empty JSON object (`docs/interop/qmp-spec.rst`, Success). Members
+/// that a newer QEMU adds are ignored.
 ///
-/// `()` does not do: in JSON that is `null`, and QEMU answers `{}`.
+/// `()` would not parse: it is `null` in JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Empty {}
 
-/// Any command, with its reply left unread: the answer is a [`Payload`].
-///
-/// For replies of megabytes, and for those who read only a part of them.
+/// Any command, with its reply left unparsed, as a [`Payload`]. Use it for replies of megabytes of which only a part is
+/// read.
 #[derive(Clone, Copy, Debug)]
 pub struct WithRawReply<C>(pub C);
 
@@ -122,10 +125,12 @@ impl<C: Command> Command for WithRawReply<C> {
     }
 }
 
-/// Any command, sent out of band.
+/// Any command, sent out of band: QEMU executes it at once, past the commands that it has queued
+/// (`docs/interop/qmp-spec.rst`, Out-of-band execution).
 ///
-/// Only where the monitor offered it; and QEMU takes few commands that way (`query-yank`, `yank`,
-/// `migrate-pause`, `migrate-recover`).
+/// The monitor must offer the capability, or the command fails with
+/// [`Misuse::NoOutOfBand`](crate::Misuse::NoOutOfBand). QEMU accepts only commands whose schema has `allow-oob`:
+/// `query-yank`, `yank`, `migrate-pause` and `migrate-recover` (measured with QEMU 7.2.22). It refuses any other.
 #[derive(Clone, Copy, Debug)]
 pub struct OutOfBand<C>(pub C);
 
@@ -145,11 +150,10 @@ impl<C: Command> Command for OutOfBand<C> {
     }
 }
 
-/// A command that the caller wrote as JSON. It is not built, but sent with `execute_raw`, and it is answered by the
-/// whole message that QEMU sent back: an object with `return`, or with `error` if it was refused, and with whatever
-/// else there is in it.
+/// Type of a command that the caller wrote as JSON. It has no values: `execute_raw` sends the JSON. The reply is the
+/// whole message of QEMU, with all its members: an object with `return`, or with `error` if QEMU refused the command.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::exhaustive_enums, reason = "there is none")]
+#[allow(clippy::exhaustive_enums, reason = "the type has no values")]
 pub enum Raw {}
 
 impl Command for Raw {
@@ -164,10 +168,10 @@ impl Command for Raw {
     }
 }
 
-/// A line for QEMU's qtest. It is not built, but sent with `execute_line`, and answered by what stands behind
-/// `OK` in the answer.
+/// Type of a line for QEMU's qtest. It has no values: `execute_line` sends the line. The reply is the text after `OK`
+/// (QEMU, `system/qtest.c`, QTest Protocol).
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::exhaustive_enums, reason = "there is none")]
+#[allow(clippy::exhaustive_enums, reason = "the type has no values")]
 pub enum QtestLine {}
 
 impl Command for QtestLine {
@@ -183,7 +187,7 @@ impl Command for QtestLine {
 }
 
 impl Payload {
-    /// Reads it as the reply of a command.
+    /// Parses it as the reply of a command.
     ///
     /// # Errors
     ///
@@ -194,9 +198,9 @@ impl Payload {
     }
 }
 
-/// What a reply can be read as: every owned type that serde can read, and a [`Payload`], which is not read at all.
+/// Types that a reply can become: every owned type that serde can deserialize, and [`Payload`], which stays unparsed.
 pub trait FromReply: Sized {
-    /// Reads the reply.
+    /// Parses the reply.
     ///
     /// # Errors
     ///
@@ -216,22 +220,22 @@ impl FromReply for Payload {
     }
 }
 
-/// Names a command for ever: ids are never used twice.
-///
-/// It is not the `id` on the wire, which is a small number that is used again.
+/// Id of a command, never used twice. It is not the `id` on the wire, which is a small number that is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub(crate) u64);
 
 impl CommandId {
-    /// The id with this number, for drivers that use a [`Session`](crate::session::Session) by itself: no two commands of
-    /// a session may have the same.
+    /// Returns the id with this number, for drivers that use a [`Session`](crate::session::Session) alone. Each command
+    /// of a session needs a number of its own; otherwise replies cannot be told apart.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 }
 
-/// The right to the reply of a command: claim the reply with it, or disown the command.
+/// The right to the reply of a command. It claims the reply ([`Machine::claim`](crate::Machine::claim)), or disowns the
+/// command ([`Machine::disown`](crate::Machine::disown)): the command still takes effect, and its reply reaches no
+/// other caller.
 #[must_use = "a reply that is neither claimed nor disowned is kept"]
 pub struct Ticket<C> {
     pub(crate) id: CommandId,
@@ -239,7 +243,7 @@ pub struct Ticket<C> {
 }
 
 impl<C> Ticket<C> {
-    /// The command that it is for.
+    /// Returns the id of the command.
     #[must_use]
     pub fn id(&self) -> CommandId {
         self.id
@@ -252,25 +256,26 @@ impl<C> fmt::Debug for Ticket<C> {
     }
 }
 
-/// Whether a command waits for those before it.
+/// Band of a command: in the order of the commands, or past them (`docs/interop/qmp-spec.rst`, Out-of-band execution).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "QMP has two")]
+#[allow(clippy::exhaustive_enums, reason = "QMP has these two")]
 pub enum Band {
-    /// One after another, in QEMU's main loop.
+    /// QEMU executes the commands one after the other, in its main loop.
     InBand,
-    /// At once, in QEMU's monitor thread, past the others.
+    /// QEMU executes the command at once, in the monitor's thread.
     OutOfBand,
 }
 
-/// What is special about a command.
+/// Properties of a command that change how its reply is handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct CommandTraits {
-    /// Written by the caller as JSON: QEMU may find it unreadable and answer without an id.
+    /// The caller wrote it as JSON. QEMU may fail to parse it, and then replies without an id
+    /// (`docs/interop/qmp-spec.rst`, Error).
     pub(crate) raw: bool,
-    /// Ends QEMU when it succeeds.
+    /// It ends QEMU when it succeeds.
     pub(crate) quit: bool,
-    /// A guest agent answers nothing when it succeeds.
+    /// A guest agent sends no reply when it succeeds (QEMU, `qga/qapi-schema.json`, `guest-shutdown`).
     pub(crate) silent: bool,
-    /// A line for qtest.
+    /// It is a line for qtest.
     pub(crate) line: bool,
 }

@@ -1,4 +1,4 @@
-//! Decides the command line: which arguments a configuration becomes, and how they are shown to people.
+//! Command line of a machine: the arguments that a configuration becomes, and their display for a shell.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,9 +13,9 @@ use crate::transport::{Address, Monitor};
 
 /// The command line of a machine.
 ///
-/// [`arguments`](Self::arguments) is what is executed. What it displays can be pasted into a shell: the sockets to
-/// us are replaced there by the terminal (the monitor) and by nothing (the consoles and ports), since a shell has
-/// nobody at the other end.
+/// [`arguments`](Self::arguments) returns what is executed. `{}` displays a line that can be pasted into a shell: there
+/// the monitor is the terminal (`stdio`), and consoles and services are unconnected (`null`), since a shell serves no
+/// sockets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandLine {
     executed: Vec<Vec<u8>>,
@@ -23,17 +23,18 @@ pub struct CommandLine {
 }
 
 impl Config {
-    /// The command line that this configuration stands for. The numbers of the descriptors that the process inherits
-    /// are decided at launch; here they are those that a process with nothing else open would get. A socket whose
-    /// address is decided at launch stands here as the terminal.
+    /// Checks the configuration, and returns its command line. Descriptor numbers and socket addresses are assigned at
+    /// launch. Here, descriptors have the numbers of a process with nothing else open (3 and up), and a socket without
+    /// an address is the terminal.
     ///
-    /// Of a machine that somebody else launched nothing is known: its command line is empty.
+    /// The command line of an attached machine is empty, since it is not known.
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] when it stands for none: no program, a NUL byte in an argument or a path, a console whose
-    /// name QEMU does not take or that is used twice, a socket whose path is too long, or anything that a machine of
-    /// others would have to be launched with. [`Misuse::UnknownConsole`] for the log of a console that is not there.
+    /// [`Misuse::Config`] for an empty program, `-daemonize`, a NUL byte in an argument or a path, an invalid name, a
+    /// console name that QEMU refuses or that is used twice, the path of a socket that is longer than 107 bytes, a
+    /// dialect other than QMP for a machine that is launched, and settings of a launch for an attached machine.
+    /// [`Misuse::UnknownConsole`] for the log of a console that does not exist.
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
         const FIRST_FREE: i32 = 3;
         self.check()?;
@@ -45,7 +46,7 @@ impl Config {
         Ok(self.command_line_with(&Prepared { descriptors, monitor, ..Prepared::default() }))
     }
 
-    /// The command line with what was made for it.
+    /// Returns the command line with the descriptor numbers and the address that the host prepared.
     pub(crate) fn command_line_with(&self, prepared: &Prepared) -> CommandLine {
         if self.peer.is_some() {
             return CommandLine { executed: Vec::new(), shown: Vec::new() };
@@ -70,7 +71,7 @@ impl Config {
         CommandLine { executed: self.compose(executed, added), shown: self.compose(shown, added) }
     }
 
-    /// The channels of the machine, the monitor first.
+    /// Returns the channels of the machine, the monitor first.
     #[must_use]
     pub fn channels(&self) -> Vec<Channel> {
         let monitor = (self.monitor != Monitor::None).then_some(Channel::Monitor);
@@ -81,7 +82,7 @@ impl Config {
         self.consoles.iter().filter_map(|console| console.name.as_ref())
     }
 
-    /// What the process inherits, in the order of the command line.
+    /// Returns what the process inherits, in the order of the command line.
     fn inherited(&self) -> Vec<Inherited> {
         let dials = self.monitor != Monitor::Inherited;
         let channels = self.channels().into_iter().filter(|channel| *channel != Channel::Monitor || !dials);
@@ -89,8 +90,8 @@ impl Config {
         channels.map(Inherited::Channel).chain(ports).chain((0..self.added.len()).map(Inherited::Added)).collect()
     }
 
-    /// Display, monitors, machine type, consoles, ports, descriptors, and then what the caller added, which can
-    /// override them.
+    /// Composes the arguments: display, monitors, machine type, consoles, services, descriptors, and then those of the
+    /// caller, which can override the others.
     fn compose(&self, backend: impl Fn(Inherited) -> Vec<u8>, added: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
         let mut line = self.wrapper.clone();
         line.push(self.program.clone());
@@ -103,7 +104,7 @@ impl Config {
         }
         if self.monitor != Monitor::None {
             add(&[b"-chardev", &chardev(backend(Inherited::Channel(Channel::Monitor)), Self::MONITOR)]);
-            // As `-mon chardev=mon,mode=control`, of which newer ones warn.
+            // The same as `-mon chardev=mon,mode=control` (QEMU, `system/vl.c`, `monitor_parse`).
             add(&[b"-qmp", &by_id(Self::MONITOR)]);
         }
         if self.null_monitor {
@@ -136,7 +137,8 @@ impl Config {
             };
             let mut options = chardev(backend(Inherited::Channel(Channel::Console(index))), name);
             if let Some(log) = &console.log {
-                // The file is made before, so that it is private; QEMU adds to it.
+                // The host creates the file first, so that it is private. QEMU would create it with mode 0666 less the
+                // umask (QEMU, `chardev/char.c`, `qemu_char_open`); with `logappend=on` it only appends.
                 options.extend_from_slice(b",logappend=on,logfile=");
                 options.extend(escape_commas(log));
             }
@@ -153,8 +155,8 @@ impl Config {
     }
 }
 
-/// The port of the guest agent, under the name by which it looks for it. Without an id, QEMU does not tell when it is
-/// opened.
+/// The port of the guest agent, under the name that the agent opens. The id is required: without one, QEMU sends no
+/// `VSERPORT_CHANGE` when the port is opened (QEMU, `hw/char/virtio-console.c`, `set_guest_connected`).
 const AGENT: &[u8] = b"virtserialport,chardev=qga,name=org.qemu.guest_agent.0,id=qga";
 
 impl Added {
@@ -168,7 +170,7 @@ impl Added {
     }
 }
 
-/// The backend of a chardev that dials us.
+/// Returns the backend of a chardev that dials this address.
 fn dial(address: &Address) -> Vec<u8> {
     match address {
         Address::Unix(path) => [b"socket,path=".as_slice(), &escape_commas(path)].concat(),
@@ -176,7 +178,9 @@ fn dial(address: &Address) -> Vec<u8> {
     }
 }
 
-/// The option that makes a chardev. Names are identifiers, so there is nothing to escape in them.
+/// Returns the option that creates a chardev. The id needs no escaping: identifiers contain no comma (QEMU,
+/// `util/id.c`,
+/// `id_wellformed`).
 fn chardev(mut backend: Vec<u8>, id: &str) -> Vec<u8> {
     backend.extend_from_slice(b",id=");
     backend.extend_from_slice(id.as_bytes());
@@ -188,7 +192,7 @@ fn by_id(chardev: &str) -> Vec<u8> {
 }
 
 impl CommandLine {
-    /// What is executed: the program and its arguments.
+    /// Returns the command line that is executed: wrapper, program and arguments. Empty for an attached machine.
     #[must_use]
     pub fn arguments(&self) -> &[Vec<u8>] {
         &self.executed
@@ -213,15 +217,15 @@ impl fmt::Debug for CommandLine {
     }
 }
 
-/// The words of bash's language that consist of nothing but letters.
+/// The reserved words of bash that consist of letters only (`bash(1)`, RESERVED WORDS).
 const RESERVED: [&str; 17] = [
     "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then",
     "time", "until", "while",
 ];
 
-/// Writes an argument so that a shell reads it back: as it is where it can be, in single quotes, or, where it has
-/// bytes that a terminal would not survive, in the `$'…'` of bash. The first word is the command: there a shell takes
-/// `A=B` for an assignment, and some words for its own.
+/// Writes an argument in a form that a shell reads back: unquoted if possible, else in single quotes. Control
+/// characters and invalid UTF-8 are escaped in bash's `$'…'`, since they could change the state of a terminal. The
+/// first word is the command: there a shell would read `A=B` as an assignment, and a reserved word as syntax.
 fn write_quoted(f: &mut fmt::Formatter<'_>, argument: &[u8], first: bool) -> fmt::Result {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=+.,:/@%".contains(byte);
     let special = |text: &str| first && (text.contains('=') || RESERVED.contains(&text));
@@ -244,7 +248,8 @@ fn write_quoted(f: &mut fmt::Formatter<'_>, argument: &[u8], first: bool) -> fmt
     }
 }
 
-/// Doubles the commas of a value, so that QEMU's option parser takes it as one.
+/// Doubles the commas of a value, so that QEMU's option parser reads it as a single value (QEMU, `util/qemu-option.c`,
+/// `get_opt_value`). A comma that is not doubled ends the value, and the rest is read as further options.
 ///
 /// ```
 /// use qemu_machine_core::escape_commas;
@@ -295,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_can_be_pasted() {
+    fn a_displayed_command_line_can_be_pasted_into_a_shell() {
         let config = Config::new("qemu").with_display().with_vga().without_monitor();
         let quoted = |argument: &[u8]| shown(&config.clone().arg(argument)).split_off("qemu ".len());
         assert_eq!(quoted(b""), "''");
@@ -305,16 +310,16 @@ mod tests {
         assert_eq!(quoted(b"\xff\n"), "$'\\xff\\x0a'");
         assert_eq!(quoted(b"$(reboot)"), "'$(reboot)'");
         let bare = |program: &str| shown(&Config::new(program).with_display().with_vga().without_monitor().arg("A=B"));
-        assert_eq!(bare("A=B"), "'A=B' A=B", "a command, and no assignment");
-        assert_eq!(bare("time"), "'time' A=B", "a program, and not what bash has of that name");
+        assert_eq!(bare("A=B"), "'A=B' A=B", "the first word is a command, not an assignment");
+        assert_eq!(bare("time"), "'time' A=B", "the first word is a program, not a reserved word");
     }
 
     #[test]
     fn a_bad_configuration_is_refused() {
         let bad = [
-            (Config::new(""), "no name"),
+            (Config::new(""), "program is empty"),
             (Config::new("qemu").arg("a\0b"), "NUL"),
-            (Config::new("qemu").arg("-daemonize"), "out of our hands"),
+            (Config::new("qemu").arg("-daemonize"), "-daemonize is not supported"),
             (Config::new("qemu").name("../x"), "slash"),
             (Config::new("qemu").serial("a,b"), "`a,b`"),
             (Config::new("qemu").serial("mon"), "`mon`"),

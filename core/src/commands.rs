@@ -1,6 +1,6 @@
-//! Decides which commands are types here: those that nearly everybody needs.
+//! Types of frequent commands.
 //!
-//! Every other one is a name, or a pair of a name and arguments, or a type of your own: see [`Command`].
+//! Send any other command by its name, as a pair of name and arguments, or as a type of your own: see [`Command`].
 //!
 //! ```
 //! use qemu_machine_core::commands::{QueryStatus, Stop};
@@ -45,32 +45,40 @@ macro_rules! without_arguments {
 }
 
 without_arguments! {
-    /// `query-status`: whether the guest runs.
+    /// `query-status`: returns the run state of the guest.
     QueryStatus = "query-status" -> Status;
-    /// `stop`: pauses the guest. QEMU tells of it with `STOP`, unless it was paused.
+    /// `stop`: pauses the guest. QEMU sends `STOP` before the reply; a guest that is paused already causes no event
+    /// (measured with QEMU 7.2.22).
     Stop = "stop" -> Empty;
-    /// `cont`: lets the guest go on, or begin (`-S`). QEMU tells of it with `RESUME`, unless it ran.
+    /// `cont`: resumes the guest, or starts it (`-S`). QEMU sends `RESUME` before the reply; a guest that runs already
+    /// causes no event (measured with QEMU 7.2.22).
     Cont = "cont" -> Empty;
-    /// `system_reset`: resets the guest, as its reset button does.
+    /// `system_reset`: resets the guest, like its reset button.
     SystemReset = "system_reset" -> Empty;
-    /// `system_powerdown`: presses the power button. What follows is up to the guest; to end a machine, there is
-    /// `shutdown`.
+    /// `system_powerdown`: presses the power button (ACPI on a PC). The reply does not mean that the guest powers off:
+    /// it may ignore the button (QEMU, `qapi/machine.json`, `system_powerdown`).
+    ///
+    /// To end a machine for certain, use a shutdown with [`Shutdown::power_down`](crate::Shutdown::power_down). It
+    /// presses the button and waits for the given time. For a guest that does not obey, it goes on with `quit`, SIGTERM
+    /// and SIGKILL.
     SystemPowerdown = "system_powerdown" -> Empty;
-    /// `query-jobs`: the jobs that run, and those that are over and not dismissed.
+    /// `query-jobs`: returns the jobs that run, and those that are concluded and not dismissed.
     QueryJobs = "query-jobs" -> Vec<Job>;
 }
 
 #[cfg(feature = "schema")]
 without_arguments! {
-    /// `query-qmp-schema`: what this QEMU understands, in some 200 KB of JSON.
+    /// `query-qmp-schema`: returns the commands, events and types of this QEMU. The reply has about 200 KB (207,009
+    /// bytes measured with QEMU 7.2.22).
     QuerySchema = "query-qmp-schema" -> Schema;
 }
 
-/// `human-monitor-command`: a command for people, answered by what they would read. For what QMP has no command for.
+/// `human-monitor-command`: executes a command of the human monitor (HMP), and returns the text that it prints. Use it
+/// where QMP has no command. The text is for people and changes between versions, so do not parse it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HumanMonitorCommand {
-    /// The line, as people type it: `info registers`.
+    /// The line to execute, for example `info registers`.
     pub command_line: String,
 }
 
@@ -86,32 +94,34 @@ impl Command for HumanMonitorCommand {
     }
 }
 
-/// Whether the guest runs.
+/// Run state of the guest (QEMU, `qapi/run-state.json`, `StatusInfo`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Status {
-    /// Whether its processors run.
+    /// Whether the virtual processors can run.
     pub running: bool,
-    /// Why, or why not: `running`, `paused`, `prelaunch`, `guest-panicked` and others (`RunState` in QEMU).
+    /// The run state: `running`, `paused`, `prelaunch`, `guest-panicked` and others (QEMU, `qapi/run-state.json`,
+    /// `RunState`). The set is open.
     pub status: String,
 }
 
-/// A job: something that takes QEMU long, beside everything else.
+/// A background job (QEMU, `qapi/job.json`, `JobInfo`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Job {
-    /// Its name.
+    /// The id of the job.
     pub id: String,
-    /// What it does: `mirror`, `commit`, `create` and others (`JobType` in QEMU).
+    /// The type: `mirror`, `commit`, `create` and others (QEMU, `qapi/job.json`, `JobType`).
     #[serde(rename = "type")]
     pub kind: String,
-    /// How far it is in its run: `running`, `ready`, `concluded` and others (`JobStatus` in QEMU).
+    /// The status: `running`, `ready`, `concluded` and others (QEMU, `qapi/job.json`, `JobStatus`).
     pub status: String,
-    /// How much is done, in units of its own.
+    /// The progress so far, in an arbitrary unit. Only its ratio to [`total_progress`](Self::total_progress) has a
+    /// meaning.
     pub current_progress: i64,
-    /// How much there is, in the same units. It may grow, and what was done may be more than was expected.
+    /// The estimated progress at completion, in the same unit. It may change in both directions while the job runs.
     pub total_progress: i64,
-    /// Why it failed, where it did.
+    /// Why the job failed. `None` means that it did not fail, or not yet.
     pub error: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Decides what is remembered of a console, and what is still to be typed on it.
+//! Console of a machine: its latest output, and the input that is still to be sent.
 
 use alloc::string::String;
 
@@ -6,9 +6,10 @@ use bytes::{Buf, BytesMut};
 
 use crate::outbox::Outbox;
 
-/// One console: its latest output, bounded, and the input that waits to be sent.
+/// A console: its latest output, bounded, and the input that is queued for it.
 ///
-/// Positions count the bytes that it printed in the run, so that what fell out of the bound is known exactly.
+/// Positions count all bytes that the console has printed, over all runs. So the number of evicted bytes is known
+/// exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
     name: String,
@@ -20,50 +21,50 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console that remembers `limit` bytes.
+    /// Returns a console that keeps `limit` bytes of output.
     pub(crate) fn new(name: String, limit: usize) -> Self {
         Self { name, output: BytesMut::new(), first: 0, limit, input: Outbox::default() }
     }
 
-    /// Its name in the configuration.
+    /// Returns the name of the console in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The position of the first byte that is remembered: so many bytes fell out.
+    /// Returns the position of the first byte that is kept.
     #[must_use]
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The position of the next byte: so many bytes were printed.
+    /// Returns the position of the next byte, which is the number of bytes printed so far.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.first + self.output.len() as u64
     }
 
-    /// What was printed from a position on, as far as it is remembered.
+    /// Returns the output from a position on, as far as it is kept. Empty when nothing was printed after it.
     #[must_use]
     pub fn since(&self, position: u64) -> &[u8] {
         let skipped = position.saturating_sub(self.first);
         usize::try_from(skipped).ok().and_then(|skipped| self.output.get(skipped..)).unwrap_or_default()
     }
 
-    /// It printed something. Whoever waits for a text looks before the surplus is [trimmed](Self::trim), so that no
-    /// text falls out unseen.
+    /// Adds output. Waits must search it before the surplus is [trimmed](Self::trim), or they miss a text in a large
+    /// piece of output.
     pub(crate) fn printed(&mut self, bytes: &[u8]) {
         self.output.extend_from_slice(bytes);
     }
 
-    /// Forgets what does not fit the bound.
+    /// Evicts the oldest bytes beyond the bound.
     pub(crate) fn trim(&mut self) {
         let surplus = self.output.len().saturating_sub(self.limit);
         self.output.advance(surplus);
         self.first += surplus as u64;
     }
 
-    /// Begins a new run: nothing of the last one is remembered, and positions go on.
+    /// Begins a new run: drops the output and input of the previous one. Positions go on.
     pub(crate) fn restart(&mut self) {
         self.first = self.end();
         self.output.clear();
@@ -87,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever is printed in whatever pieces: the newest bytes are kept, and the rest is counted.
+        /// However the output is split, the newest bytes are kept and the others are counted.
         #[test]
         fn keeps_the_newest_and_counts_the_rest(
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20),

@@ -1,4 +1,4 @@
-//! Effects: what the core has a driver do.
+//! Effects: operations on the host that the core requests from a driver.
 
 use alloc::vec::Vec;
 
@@ -8,7 +8,9 @@ use crate::descriptor::Descriptor;
 use crate::signal::Signal;
 use crate::transport::Transport;
 
-/// An effect: issued once, started once, and completed once by an [`Input`](crate::Input).
+/// An operation on the host that the driver carries out. The core issues each effect once, the driver starts it without
+/// blocking, and reports its completion once, as an [`Input`](crate::Input). A completion that is never reported blocks
+/// the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Effect {
@@ -35,16 +37,16 @@ pub enum Effect {
     Remove,
 }
 
-/// What to create before the process is started.
+/// Preparation of a run: everything to create before the process is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preparation {
     /// The first part of the name of everything that is created; the host appends an unpredictable part.
     pub name: Vec<u8>,
-    /// The directory in which to create a private directory (mode 0700). `None` means the host's directory for temporary
-    /// files.
+    /// The directory in which to create a private directory (mode 0700). `None` means the host's directory for
+    /// temporary files.
     pub base: Option<Vec<u8>>,
-    /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log is in the private
-    /// directory and is removed with it.
+    /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log is in the
+    /// private directory and is removed with it.
     pub log_directory: Option<Vec<u8>>,
     /// Whether a process is to be started: then there is a log, and descriptors that it inherits.
     pub process: bool,
@@ -58,16 +60,16 @@ pub struct Preparation {
     pub files: Vec<Vec<u8>>,
 }
 
-/// How to start the process.
+/// Start of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spawn {
     /// The program and its arguments. A program without a slash is searched on the `PATH`.
     ///
-    /// The process inherits the descriptors of [`Prepared::descriptors`](crate::Prepared::descriptors), under the numbers
-    /// given there, and no others.
+    /// The process inherits the descriptors of [`Prepared::descriptors`](crate::Prepared::descriptors), under the
+    /// numbers given there, and no others.
     pub arguments: Vec<Vec<u8>>,
     /// Whether it stays in the caller's process group instead of leading its own.
     pub share_terminal: bool,
-    /// Whether it outlives the parent.
+    /// Whether the process outlives its parent. If `false`, it is killed when this program dies.
     pub outlives: bool,
 }

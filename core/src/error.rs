@@ -1,4 +1,4 @@
-//! Errors: what each kind of call fails with.
+//! Errors of commands, launches, services and waits.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -11,42 +11,54 @@ use crate::lifecycle::LaunchFailure;
 use crate::outcome::Outcome;
 use crate::payload::Payload;
 
-/// Why a command has no reply.
+/// Why a command failed.
+///
+/// Each command that was accepted is answered exactly once. When the monitor closes, every command without a reply is
+/// answered at once with [`Disconnected`](Self::Disconnected). Its [`Progress`] shows whether the command can be
+/// repeated: an [`Unsent`](Progress::Unsent) one had no effect; a [`Sent`](Progress::Sent) one may have had one. At a
+/// disconnect, QEMU drops the commands that it has queued (QEMU, `monitor/qmp.c`,
+/// `monitor_qmp_cleanup_queue_and_resume`) and finishes the one that it executes. No reply reaches a later connection
+/// (measured with QEMU 7.2.22).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The caller's fault; nothing was sent.
+    /// The caller's fault. Nothing was sent.
     #[error(transparent)]
     Misuse(#[from] Misuse),
-    /// QEMU refused the command.
+    /// QEMU refused the command. Argument errors are reported before any effect (`docs/interop/qmp-spec.rst`,
+    /// Compatibility Considerations).
     #[error(transparent)]
     Refused(Refusal),
-    /// The reply broke the protocol; what the command did is unknown.
+    /// The reply cannot be read, or is larger than [`Limits::message`](crate::Limits::message). Whether the command
+    /// took effect is unknown.
     #[error("the reply cannot be read, and what the command did is unknown: {0}")]
     Broken(ProtocolError),
-    /// The reply is valid QMP, but not of the type that the command names.
+    /// The command succeeded, but its reply is not of the type [`Command::Reply`](crate::Command::Reply).
     #[error("the reply is not of the type that the command names: {reason}")]
     Unexpected {
-        /// Where it differs.
+        /// Where the reply differs, as serde reports it.
         reason: String,
-        /// The reply as it came.
+        /// The reply as QEMU sent it.
         reply: Payload,
     },
-    /// The monitor was closed before the reply came.
+    /// The monitor was closed before the reply arrived.
     #[error("the monitor was closed {0}")]
     Disconnected(Progress),
-    /// The deadline passed before the reply came. The monitor was asked meanwhile whether it lives.
+    /// The deadline passed before the reply arrived. A command that was sent may still take effect. Its late reply is
+    /// counted and dropped; it reaches no other caller, and the connection stays usable. [`Liveness`] is the result of
+    /// the heartbeat that was sent meanwhile.
     #[error("no reply within the deadline, {0}{1}")]
     TimedOut(Progress, Liveness),
 }
 
-/// How far a command came.
+/// How far a command came before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "what is not sent is unsent")]
+#[allow(clippy::exhaustive_enums, reason = "a command is either sent or not")]
 pub enum Progress {
-    /// QEMU was not told: the command had no effect.
+    /// The command was still queued here. It had no effect, and can be repeated.
     Unsent,
-    /// It was sent, or handed over for sending: what it did is unknown.
+    /// The command was sent, or was in [`Machine::outgoing`](crate::Machine::outgoing) already. Whether it took effect
+    /// is unknown.
     Sent,
 }
 
@@ -59,22 +71,25 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Whether a monitor gave a heartbeat while a command ran out of time.
+/// Whether a monitor answered a heartbeat while a command timed out.
 ///
-/// When half of a command's time is over, and QEMU offered out-of-band execution, it is asked something that its
-/// monitor answers in a thread of its own (`query-yank`), past the main loop and the commands that wait there. Only one
-/// such question is on the wire at a time, and none for commands that are answered in time.
-/// [`Config::without_heartbeat`](crate::Config::without_heartbeat) forbids it.
+/// The heartbeat is an out-of-band `query-yank` (QEMU, `qapi/yank.json`, `query-yank`). QEMU executes it at once in the
+/// monitor's thread, past the main loop and the commands queued there (QEMU, `monitor/qmp.c`, `handle_qmp_command`). It
+/// is sent when half of a command's time is over, if QEMU offered out-of-band execution. At most one heartbeat is on
+/// the wire, and commands that are answered sooner cause none.
+/// [`Config::without_heartbeat`](crate::Config::without_heartbeat) disables heartbeats.
 ///
-/// A QEMU that is dead needs no sign: its monitor is closed, which is [`CommandError::Disconnected`] at once.
+/// A dead QEMU needs no heartbeat: its monitor closes, and the command fails at once with
+/// [`CommandError::Disconnected`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(clippy::exhaustive_enums, reason = "it answered, or did not, or was not asked")]
+#[allow(clippy::exhaustive_enums, reason = "the monitor answered, or did not, or was not asked")]
 pub enum Liveness {
-    /// It answered: QEMU is busy, with this command or with another. To wait for longer may help.
+    /// The monitor answered: QEMU is busy, with this command or with another. A longer deadline may help.
     Busy,
-    /// It did not answer either: QEMU is stopped, or hangs as a whole. To wait for longer does not help.
+    /// The monitor did not answer: QEMU is stopped (SIGSTOP), or hangs as a whole. A longer deadline does not help.
     Stuck,
-    /// It was not asked, or too late to tell: out-of-band execution was not offered, or is not known in this dialect.
+    /// No heartbeat was sent, or it was sent too late to tell: out-of-band execution was not offered, the protocol has
+    /// none, or heartbeats are disabled.
     Unknown,
 }
 
@@ -88,23 +103,24 @@ impl fmt::Display for Liveness {
     }
 }
 
-/// Why a launch failed, with everything that is known about the run that ended there.
+/// Why a launch failed, with everything that is known about the run that it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// The caller's fault; nothing was started.
+    /// The caller's fault. Nothing was started.
     Misuse(Misuse),
-    /// The machine did not become ready. Everything is cleaned up.
+    /// The machine did not become ready. The process has ended, and everything that was created is removed; failures to
+    /// do so are in [`Outcome::faults`].
     Failed {
-        /// What kept it.
+        /// Why it did not become ready.
         failure: LaunchFailure,
-        /// How that run ended: exit status, last words, command line.
+        /// How the run ended: exit status, log, command line.
         outcome: Box<Outcome>,
     },
 }
 
 impl LaunchError {
-    /// The error of a launch that did not come as far as a process: the host lacks something.
+    /// Returns the error of a launch that failed on the host before a process was started.
     #[must_use]
     pub fn not_started(fault: HostFault, command_line: &CommandLine) -> Self {
         let outcome = Box::new(Outcome::not_started(command_line.clone()));
@@ -140,25 +156,27 @@ impl From<Misuse> for LaunchError {
     }
 }
 
-/// Why a service of a machine does not answer: the agent in its guest, or its qtest. The machine is not affected.
+/// Why a service of a machine does not answer: the guest agent, or qtest. The machine itself is not affected.
 ///
 /// ```
 /// use qemu_machine_core::{LaunchError, Misuse, Service, ServiceError};
 ///
-/// // On mio a service is attached to as a machine of its own, and this says what that one's launch failed with.
+/// // On mio, a service is a machine that is attached, and this converts the error of its launch.
 /// let error = ServiceError::new(Service::GuestAgent, LaunchError::Misuse(Misuse::ServiceInUse(Service::GuestAgent)));
 /// assert_eq!(error.to_string(), "the guest agent service is in use by another handle: drop that one first");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The caller's fault: there is no such service ([`Misuse::NoService`]), or it is in use ([`Misuse::ServiceInUse`]).
+    /// The caller's fault: the machine has no such service ([`Misuse::NoService`]), or another handle uses it
+    /// ([`Misuse::ServiceInUse`]).
     Misuse(Misuse),
-    /// The service was not ready to answer. The connection is closed, and the call can be tried again.
+    /// The service did not answer in time, or not as its protocol requires. The connection is closed, and the call can
+    /// be repeated.
     Silent {
         /// The service.
         service: Service,
-        /// What kept the other side.
+        /// Why it did not become ready.
         failure: LaunchFailure,
         /// How the connection ended.
         outcome: Box<Outcome>,
@@ -166,7 +184,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// What it means for a service that the launch of what is attached to it failed.
+    /// Converts the error of the launch that attached to this service.
     #[must_use]
     pub fn new(service: Service, error: LaunchError) -> Self {
         match error {
@@ -203,29 +221,34 @@ impl From<Misuse> for ServiceError {
     }
 }
 
-/// Why a wait did not find what it waited for.
+/// Why a wait found nothing.
+///
+/// A wait that fails loses no events: it only looks at the history and the consoles. Wait again from the same
+/// [`Mark`](crate::Mark).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
     /// The caller's fault.
     #[error(transparent)]
     Misuse(#[from] Misuse),
-    /// The deadline passed first.
-    #[error("the deadline passed before what was waited for came")]
+    /// The deadline passed before the wait found anything.
+    #[error("the deadline passed before the wait found anything")]
     TimedOut,
-    /// The machine ended first; nothing more can come.
+    /// The machine ended or was disconnected from, and the wait was not for its [end](crate::Wait::end). Nothing more
+    /// can arrive.
     #[error("the machine ended first: {0:#}")]
     Ended(Box<Outcome>),
-    /// The monitor was closed, and only events were waited for.
+    /// The monitor was closed while the process runs on, and the wait was only for events. The wait first goes on for
+    /// up to five seconds: if the process ends in that time, the error is [`Ended`](Self::Ended), with the reason.
     #[error("the monitor was closed: no event can come any more")]
     Disconnected,
-    /// Another caller took the event out of the queue of the subscription before this one did.
+    /// Another caller took the event out of the queue of the subscription.
     #[error("another caller took the event: wait again for the next one")]
     Taken,
-    /// The subscriptions that were waited for have ended meanwhile.
-    #[error("the subscription was ended while it was waited for")]
+    /// The wait was only for subscriptions that were ended meanwhile.
+    #[error("the subscription was ended during the wait: subscribe again")]
     Unsubscribed,
-    /// The wait found something else than the call gives: [`Hit::found`](crate::Hit::found) of the wait says what.
-    #[error("the wait found something else than this call gives")]
+    /// The wait found something other than the end, which alone [`Hit::into_end`](crate::Hit::into_end) returns.
+    #[error("the wait found something other than the end of the machine")]
     FoundOther,
 }

@@ -1,26 +1,26 @@
-//! Faults, sorted by whose they are: the caller's, QEMU's decision, the peer's, or the host's.
+//! Faults by origin: the caller's (misuse), QEMU's (refusal), the peer's (protocol error) and the host's.
 
 use alloc::string::String;
 
 use crate::config::Service;
 
-/// The caller's fault: the call made no sense, and nothing happened.
+/// The caller's fault: the call was refused, and nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// A machine is launched once in each run.
+    /// The machine was launched, and its run is not over.
     #[error("the machine is already launched")]
     AlreadyLaunched,
-    /// The process of the previous run survived SIGKILL, and its end was not reported yet.
+    /// The process of the previous run survived SIGKILL, and its end is not reported yet.
     #[error("the process of the previous run survived SIGKILL and has not ended yet: launch again when it has")]
     NotReaped,
-    /// The process of a machine that another program launched is not ours to kill.
+    /// Another program launched the machine, so its process cannot be killed.
     #[error("the machine was launched by another program: shut it down or disconnect from it, it cannot be killed")]
     NotOurs,
-    /// Only a machine that another program launched can be disconnected from.
-    #[error("the machine was launched by this program: shut it down or kill it, it cannot be disconnected from")]
+    /// This program launched the machine, so it cannot be disconnected from: its process would have no monitor.
+    #[error("the machine was launched by this program: shut it down, kill it, or detach from it")]
     Ours,
-    /// A machine that was not configured to [outlive us](crate::Config::outlive_parent) ends with us.
+    /// The machine was not configured to [outlive its parent](crate::Config::outlive_parent).
     #[error("the machine was not configured to outlive its parent (`Config::outlive_parent`)")]
     NotDetachable,
     /// The call needs a machine that runs: its launch is complete, and its end has not begun.
@@ -35,101 +35,107 @@ pub enum Misuse {
     /// The machine was configured without a monitor.
     #[error("the machine was configured without a monitor: it executes no commands")]
     NoMonitor,
-    /// QMP wants an object (or nothing) as arguments; something else was given, or it could not be written as JSON.
+    /// The arguments are not a JSON object, or cannot be written as JSON. QMP requires an object, or no arguments
+    /// (`docs/interop/qmp-spec.rst`, Issuing Commands).
     #[error("the arguments of `{command}` are not valid: {problem}")]
     Arguments {
         /// The command.
         command: String,
-        /// What is wrong with its arguments.
+        /// Why the arguments are not valid.
         problem: String,
     },
     /// A raw command must be one JSON object without an `id` of its own.
     #[error("the raw command is not valid: {0}")]
     Raw(String),
-    /// qtest takes one line at a time.
+    /// The qtest command is not exactly one line. QEMU executes each line as a command of its own (QEMU,
+    /// `system/qtest.c`, `qtest_process_inbuf`), so replies and commands would no longer match.
     #[error("a qtest command must be exactly one line, without a line feed")]
     QtestLine,
     /// A qtest line was sent to a monitor that speaks QMP, or a QMP command to qtest.
     #[error("this monitor does not speak that protocol (a qtest line on QMP, or the reverse)")]
     WrongDialect,
-    /// The command is to be executed out of band, and that was not negotiated.
+    /// The command is to be executed out of band, but the monitor did not offer that capability. QEMU offers it to
+    /// monitors that have an I/O thread (QEMU, `monitor/qmp.c`, `monitor_qmp_caps_reset`).
     #[error("`{0}` cannot be executed out of band: the monitor does not offer that")]
     NoOutOfBand(String),
-    /// As many commands as [`Limits::commands`](crate::Limits::commands) have no reply, or one that nobody claimed.
+    /// [`Limits::commands`](crate::Limits::commands) commands have no reply yet, or a reply that is not claimed.
     #[error("more than {0} commands at once (`Limits::commands`): claim replies or wait for them first")]
     TooManyCommands(usize),
-    /// The machine has no such service to hand out: it was configured without it, has given it away, or has ended.
+    /// The machine was configured without this service, has given it away, or has ended.
     #[error("the machine has no {0}: it was configured without one, has given it away, or has ended")]
     NoService(Service),
     /// Another handle uses this service.
     #[error("the {0} is in use by another handle: drop that one first")]
     ServiceInUse(Service),
-    /// A connection that was given is used once: it is closed by now.
+    /// The machine was attached to a connection that the caller gave. It is closed, and cannot be opened again.
     #[error("the connection that the machine was given is closed: it serves a single run")]
     UsedUp,
     /// There is no console of that name: [`Config::serial`](crate::Config::serial) names one.
     #[error("no console is named `{0}`")]
     UnknownConsole(String),
-    /// More was written to a console than QEMU takes, and [`Limits::console_input`](crate::Limits::console_input)
-    /// is full.
+    /// QEMU reads the input of the console more slowly than the caller writes it, and
+    /// [`Limits::console_input`](crate::Limits::console_input) bytes are queued.
     #[error(
         "more than {0} bytes wait to be written to the console (`Limits::console_input`): the guest reads too slowly"
     )]
     ConsoleInputFull(usize),
-    /// As many waits as [`Limits::waits`](crate::Limits::waits) are pending or unclaimed.
+    /// [`Limits::waits`](crate::Limits::waits) waits are pending or not claimed.
     #[error("more than {0} waits at once (`Limits::waits`): claim or disown some first")]
     TooManyWaits(usize),
-    /// A text of more than [`Limits::console`](crate::Limits::console) bytes is dropped before it is complete.
+    /// The text is longer than [`Limits::console`](crate::Limits::console) bytes, so its beginning would be evicted
+    /// before its end arrives.
     #[error("the text is longer than the {0} bytes of a console that are kept (`Limits::console`)")]
     TextTooLong(usize),
-    /// A wait for none of its things would never end.
+    /// The wait lists no things, so it could find nothing.
     #[error("the wait names nothing to wait for")]
     EmptyWait,
-    /// An empty text is on every console at any time.
+    /// The text to wait for is empty. It would be found on every console at any time.
     #[error("an empty text cannot be waited for: `Wait::output` waits for any output")]
     EmptyText,
-    /// A subscription without a filter would queue nothing.
-    #[error("the subscription names no event: `Wait::any_event` stands for all of them")]
+    /// The subscription lists no events, so it would queue nothing.
+    #[error("the subscription names no event: `Wait::any_event` matches every event")]
     EmptyFilter,
-    /// A subscription queues events; it was to queue a text, the end or another subscription.
+    /// The subscription lists a text, output, the end or another subscription. A subscription queues only events.
     #[error("a subscription queues only events")]
     NotAnEvent,
-    /// As many subscriptions as [`Limits::subscriptions`](crate::Limits::subscriptions) exist already.
+    /// [`Limits::subscriptions`](crate::Limits::subscriptions) subscriptions exist already.
     #[error("more than {0} subscriptions at once (`Limits::subscriptions`): end one first")]
     TooManySubscriptions(usize),
-    /// That subscription has ended.
+    /// The subscription has ended.
     #[error("the subscription has ended")]
     UnknownSubscription,
-    /// A procedure runs once; this one was begun again.
+    /// The procedure has run already. A procedure runs once.
     #[error("the procedure has already run: make a new one")]
     ProcedureReused,
-    /// The configuration cannot become a command line.
+    /// The configuration cannot become a command line: the text says why.
     #[error("the configuration is not valid: {0}")]
     Config(String),
 }
 
-/// QEMU's answer to a command that it did not carry out, in its own words.
+/// QEMU's error reply to a command (`docs/interop/qmp-spec.rst`, Error).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{command}` was refused: {class}: {description}")]
 pub struct Refusal {
-    /// The name of the command, as the caller wrote it; of a qtest line, its first word.
+    /// The name of the command, as the caller wrote it. For a qtest line, its first word.
     pub command: String,
-    /// The class of the error; the set is open (`GenericError`, `CommandNotFound`, `DeviceNotFound`, …).
+    /// The class of the error: `GenericError`, `CommandNotFound`, `DeviceNotFound` and others. The set is open. For
+    /// qtest, the first word of the reply (`FAIL`).
     pub class: String,
-    /// The description, for people. QEMU changes its wording between versions.
+    /// The description, to be read by people. Do not parse it (`docs/interop/qmp-spec.rst`, Error): QEMU changes the
+    /// wording between versions.
     pub description: String,
 }
 
-/// The peer's fault: it said what QMP does not allow.
+/// The peer's fault: a message breaks the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// A message was not a JSON object.
+    /// A message is not a JSON object (`docs/interop/qmp-spec.rst`, General Definitions), or lacks a required member.
     #[error("not a QMP message ({reason}): {excerpt}")]
     Malformed {
-        /// What the parser says.
+        /// Why the message cannot be read.
         reason: String,
-        /// The first bytes of it.
+        /// The first 200 bytes of the message.
         excerpt: String,
     },
     /// A message is longer than [`Limits::message`](crate::Limits::message).
@@ -138,54 +144,54 @@ pub enum ProtocolError {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// A reply came where the greeting was due.
+    /// A reply arrived instead of the greeting. Only events may precede the greeting (measured with QEMU 7.2.22).
     #[error("expected the greeting, got: {excerpt}")]
     NoGreeting {
-        /// The first bytes of what came.
+        /// The first 200 bytes of the reply.
         excerpt: String,
     },
 }
 
 /// The host's fault: an operation of the operating system failed.
 ///
-/// The core decides by the [`kind`](Self::kind) alone; the other members are for people.
+/// The core depends only on the [`kind`](Self::kind). The other members are for display.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {operation}: {reason}")]
 pub struct HostFault {
-    /// What was tried, to be read after "cannot".
+    /// The operation that failed, worded to follow "cannot".
     pub operation: String,
-    /// What kind of failure it is, on any operating system.
+    /// The kind of failure, the same on every operating system.
     pub kind: FaultKind,
-    /// The error number of the operating system; `None` where the host itself found the fault. For display only: the
-    /// numbers of two systems differ.
+    /// The error number of the operating system. `None` means that the host itself found the fault. For display only:
+    /// the numbers differ between systems.
     pub errno: Option<i32>,
-    /// What the operating system says about it.
+    /// The message of the operating system.
     pub reason: String,
 }
 
-/// What kind of failure a [`HostFault`] is. The host maps the errors of its operating system to these.
+/// Kind of a [`HostFault`]. The host maps the errors of its operating system to these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FaultKind {
     /// A program, a file, a directory or the path of a socket does not exist.
     NotFound,
-    /// There is a file or a socket of this name already, or the address is in use.
+    /// A file or a socket of this name exists already, or the address is in use.
     Exists,
-    /// The address exists, and no process listens there.
+    /// The address exists, but no process listens there.
     Refused,
-    /// What was asked for exists and serves another now: a listening socket whose backlog is full, a file in use. It may
-    /// succeed later.
+    /// The resource is in use: the backlog of a listening socket is full (`connect(2)`, EAGAIN), or a file is busy. A
+    /// later attempt may succeed.
     Busy,
     /// Permission is missing, or the file system is read-only.
     Denied,
-    /// A limit is reached: space on a disk, memory, open descriptors, processes.
+    /// A limit is reached: disk space, memory, open descriptors, processes.
     Full,
-    /// What a process or a socket was known by names it no longer: it has ended, or another took its place.
+    /// The process or socket has ended, or another one has taken its id or path.
     Gone,
-    /// The operating system, or what lies at the path, cannot do this.
+    /// The operating system, or the file at the path, does not support the operation.
     Unsupported,
-    /// An argument makes no sense to the operating system: a path that is too long, or leads through a file.
+    /// The operating system refuses an argument: a path that is too long, or one that leads through a file.
     Invalid,
-    /// Anything else: [`HostFault::reason`] says what.
+    /// Any other failure: see [`HostFault::reason`].
     Other,
 }

@@ -1,49 +1,49 @@
-//! Decides what a machine is known by to a program that did not launch it.
+//! Identity of a machine that outlives its parent, and the gap before it is resumed.
 
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-/// What a machine that was launched to [be kept](crate::Config::outlive_parent) is known by: for another program, or for
-/// this one after its own restart. It is plain data, to be stored as JSON or in any other way that serde knows.
+/// Identity of a machine that [outlives its parent](crate::Config::outlive_parent), for another program or for this one
+/// after its restart. It is plain data: store it as JSON or in any other format of serde, before this program dies.
 ///
-/// A process is known by its id together with the time of its start and the boot in which that counts: ids are used
-/// again. Its monitor is known by the path of the socket and by which socket that is.
+/// Process ids are reused, so a process is identified by its id, its start time and the boot of the system. The monitor
+/// is identified by the path of its socket, and by device and inode, since another socket may take the path.
 ///
 /// ```
 /// # let identity = r#"{"boot":"4f","pid":7,"started":9,"monitor":"/tmp/vm/monitor.sock","socket":[1,2],"directory":null}"#;
 /// use qemu_machine_core::{Config, Identity};
 ///
-/// // What was stored with `serde_json::to_string(&vm.identity()?)`.
+/// // The text was stored with `serde_json::to_string(&vm.identity()?)`.
 /// let identity: Identity = serde_json::from_str(identity)?;
 /// let config = Config::resume(identity);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Which boot of the system (`/proc/sys/kernel/random/boot_id`).
+    /// Id of the boot of the system (`/proc/sys/kernel/random/boot_id`, `random(4)`).
     pub boot: String,
-    /// The process.
+    /// Id of the process.
     pub pid: u32,
-    /// When it was started, in ticks since the boot (`starttime` in `proc_pid_stat(5)`).
+    /// Start time of the process, in clock ticks since the boot (`proc(5)`, `starttime`).
     pub started: u64,
-    /// The path of the socket on which it listens.
+    /// Path of the socket on which the monitor listens.
     pub monitor: String,
     /// Device and inode of that socket.
     pub socket: (u64, u64),
-    /// The private directory, which whoever ends the machine removes.
+    /// The private directory, which the program that ends the machine removes. `None` means that there is none.
     pub directory: Option<String>,
 }
 
-/// Between two sessions with a machine, events may have been missed: what is to be known of it (`query-status`,
-/// `query-jobs`, `query-block` …) is to be asked.
-#[must_use = "events may have been missed: ask for what is to be known"]
+/// Gap between two sessions with a machine. QEMU keeps no events for a client that is not connected, so events may have
+/// been missed: query the state that matters (`query-status`, `query-jobs`, `query-block`, …).
+#[must_use = "events may have been missed: query the state of the machine"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap;
 
 impl Gap {
-    /// The gap before a session with a machine that was resumed: for runtimes, which tell of it.
+    /// Returns the gap before a session with a resumed machine. For runtimes, which report it to their callers.
     pub fn before_this_session() -> Self {
         Self
     }

@@ -9,16 +9,16 @@ use crate::fault::HostFault;
 use crate::signal::{Signal, SignalName};
 use crate::transport::Address;
 
-/// An input: something that happened on the host. Each [`Effect`](crate::Effect) is completed by one of these; the others
-/// come unasked.
+/// An input: something that happened on the host. Each [`Effect`](crate::Effect) is completed by one of these; the
+/// others come unasked.
 ///
 /// Reporting an input never fails: what is wrong comes out as a reply, a notice or the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Input<'a> {
-    /// Completes [`Effect::Prepare`](crate::Effect::Prepare): what was asked for exists.
+    /// Completes [`Effect::Prepare`](crate::Effect::Prepare): everything is created.
     Prepared(Prepared),
-    /// Completes [`Effect::Prepare`](crate::Effect::Prepare): it could not be made, and what was made is removed.
+    /// Completes [`Effect::Prepare`](crate::Effect::Prepare): the preparation failed, and everything is removed again.
     PrepareFailed(HostFault),
     /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program is running.
     Spawned {
@@ -29,41 +29,45 @@ pub enum Input<'a> {
     SpawnFailed(HostFault),
     /// The process ended and was reaped.
     Exited(ExitStatus),
-    /// Completes [`Effect::Open`](crate::Effect::Open): bytes can flow.
+    /// Completes [`Effect::Open`](crate::Effect::Open): the channel is connected.
     Opened(Channel),
     /// Completes [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
     OpenFailed(Channel, HostFault),
-    /// Somebody else was connected to the address when we dialled: told before `Opened`, where it can be known.
+    /// Another client is connected to the address that was dialled. Reported before `Opened`, if the host can find out.
+    /// A launch that then times out fails with [`LaunchFailure::Busy`](crate::LaunchFailure::Busy).
     PeerBusy(Channel),
-    /// Bytes came, in the order in which they were written. Any split is as good as any other.
+    /// Bytes were received, in the order in which the peer wrote them. They may be split anywhere.
     Received(Channel, &'a [u8]),
-    /// The channel is at its end (end of file, reset, or [`Effect::Close`](crate::Effect::Close)) and was dropped.
+    /// The channel has reached its end (end of file, a reset, or [`Effect::Close`](crate::Effect::Close)) and was
+    /// dropped. All bytes that were received before must be reported first, or the last replies and events are lost.
     Closed(Channel),
     /// Completes [`Effect::Signal`](crate::Effect::Signal).
     Signalled(Signal, Result<(), HostFault>),
-    /// Completes [`Effect::ReadLog`](crate::Effect::ReadLog): the last bytes of what the process printed, as many as
-    /// were asked for or all there are. Empty when it cannot be read.
+    /// Completes [`Effect::ReadLog`](crate::Effect::ReadLog): the end of the log, up to the limit. Empty when the log
+    /// cannot be read.
     LogRead(&'a [u8]),
     /// Completes [`Effect::Detach`](crate::Effect::Detach).
     Detached,
-    /// Completes [`Effect::Remove`](crate::Effect::Remove): what was prepared is gone, or what stays and why.
+    /// Completes [`Effect::Remove`](crate::Effect::Remove). The fault names what could not be removed.
     Removed(Result<(), HostFault>),
-    /// Nothing but time passed. Always safe, often useless.
+    /// Time has passed without another input. Always safe to report.
     TimePassed,
 }
 
-/// What [`Effect::Prepare`](crate::Effect::Prepare) made.
+/// Result of [`Effect::Prepare`](crate::Effect::Prepare).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// The private directory, when one was asked for.
+    /// Path of the private directory. `None` means that nothing needed one.
     pub directory: Option<Vec<u8>>,
-    /// The file that takes what the process prints.
+    /// Path of the log, to which stdout and stderr of the process go. `None` means that no process is started.
     pub log: Option<Vec<u8>>,
-    /// The number under which the process will find each thing that it inherits.
+    /// Each thing that the process inherits, with its descriptor number in the process.
     pub descriptors: Vec<(Inherited, i32)>,
-    /// An unpredictable number, new for each run.
+    /// An unpredictable number, new for each run. It identifies the session to a guest agent, so that replies to other
+    /// clients are recognised (QEMU, `qga/qapi-schema.json`, `guest-sync-delimited`).
     pub nonce: u64,
-    /// The address on which the host listens for the monitor, with the real TCP port. `None` means that it does not listen.
+    /// The address on which the host listens for the monitor, with the real TCP port. `None` means that it does not
+    /// listen.
     pub monitor: Option<Address>,
 }
 
@@ -83,19 +87,19 @@ pub enum Inherited {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a process has no other ends")]
 pub enum ExitStatus {
-    /// It exited with this code.
+    /// The process exited with this code.
     Code(i32),
-    /// A signal ended it.
+    /// A signal ended the process.
     Signal {
         /// The number of the signal, for display only: the numbers of two systems differ.
         number: i32,
         /// The name of the signal.
         name: SignalName,
-        /// Whether it left a core dump.
+        /// Whether the process left a core dump.
         core_dumped: bool,
     },
-    /// It ended, and somebody else was told how: another part of the program waits for all children, or the signal
-    /// SIGCHLD is ignored.
+    /// The process ended, but its status is lost: other code of this program reaped it, or SIGCHLD is ignored, so that
+    /// the kernel keeps no status (`wait(2)`, NOTES).
     Unknown,
 }
 
@@ -103,7 +107,7 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
-            Self::Unknown => f.write_str("ended, and somebody else was told how"),
+            Self::Unknown => f.write_str("exit status unknown (reaped elsewhere, or SIGCHLD is ignored)"),
             Self::Signal { number, name, core_dumped } => {
                 write!(f, "signal {number}")?;
                 if let Some(name) = name.as_str() {

@@ -14,24 +14,28 @@
 //! | kind | methods | |
 //! |---|---|---|
 //! | requests | [`launch`], [`execute`], [`wait`], [`subscribe`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
-//! | inputs | [`handle`], [`sent`] | never fail: what is wrong comes out as a reply, a notice or the outcome |
-//! | edges | [`poll_effect`], [`poll_notice`], [`claim`], [`claim_wait`], [`next_event`] | each item once: call until `None` |
-//! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present: read again after every call |
-//! | plain data | [`lifecycle::Lifecycle`], [`session::Session`] | the states themselves, with pure transitions; usable alone |
+//! | inputs | [`handle`], [`sent`] | never fail: a fault becomes a reply, a counter or the outcome |
+//! | edges | [`poll_effect`], [`poll_notice`], [`next_event`] | queues: each item once, call until `None` |
+//! | results | [`claim`], [`claim_wait`] | each once, when its notice was returned; `None` means that it is not there yet, or was claimed |
+//! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present state: read again after every call |
 //!
-//! A driver keeps five rules:
+//! ([`lifecycle::Lifecycle`] and [`session::Session`] are the states themselves, plain data with pure transitions, and can be
+//! used alone.) For users of other sans-IO libraries: [`outgoing`] with [`sent`] is `poll_transmit`, [`deadline`] is
+//! `poll_timeout`, and [`Input::TimePassed`] is `handle_timeout`.
+//!
+//! A *driver* is the loop that carries a machine's effects out and reports inputs. It keeps five rules:
 //!
 //! 1. *Drain before blocking.* Before it blocks, a driver carries out all effects, pops all notices, writes as much of the
 //!    outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more effects; it
 //!    repeats until there are none. A driver that blocks earlier leaves commands unsent or deadlines unobserved.
-//! 2. *Starting an effect does not block.* Its completion is reported as an [`Input`], however late. A driver that waits
-//!    for a completion stops all channels meanwhile.
-//! 3. *All open [`channels`] are read all the time.* The core bounds what it retains of them. A console that is not read
-//!    stops the guest, and a monitor that is not read grows in QEMU's memory.
-//! 4. *The clock is read at each wake-up and passed with every call.* A time before the latest counts as the latest. With
-//!    a stale clock, deadlines pass too late.
-//! 5. *[`Input::TimePassed`] is reported when a wait ended without an input and the deadline has passed.* It is always
-//!    safe; every other input applies due deadlines as well. Without it, a time-out in silence is never seen.
+//! 2. *Start an effect, and do not wait for it.* Its completion is reported as an [`Input`], however late. If the driver
+//!    waited, all channels would stall.
+//! 3. *Read all open [`channels`] all the time.* The core bounds what it retains of them. A console that is not read stops
+//!    the guest; if the monitor is not read, QEMU's memory grows without bound.
+//! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that of a
+//!    previous call, the previous one is used. With a stale clock, deadlines pass too late.
+//! 5. *Report [`Input::TimePassed`] after each wait that brought no input and outlasted the deadline.* Every other input
+//!    applies due deadlines as well, and an extra report does no harm. Without it, a time-out in silence is never observed.
 //!
 //! So no driver has a write buffer, an inbox or a list of timers: they exist once, in the core.
 //!
@@ -39,7 +43,8 @@
 //!
 //! | verb | on | effect |
 //! |---|---|---|
-//! | [`disown`], [`disown_wait`] | a command, a wait | Its result is no longer wanted. A command that was sent still takes effect; its late reply reaches no other caller. |
+//! | [`shutdown`] | any machine | `quit`, then SIGTERM, then SIGKILL, each after the time of the one before. A machine of another program gets `quit` only, and is disconnected from when that has no effect. |
+//! | [`disown`], [`disown_wait`] | a command, a wait | Its result is no longer wanted. A command that was sent may still take effect; its late reply reaches no other caller. |
 //! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. |
 //! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
 //! | [`kill`] | a machine of ours | SIGKILL. ([`kill_or_disconnect`] does this, or disconnects, for a driver that goes away.) |
@@ -83,7 +88,7 @@
 //!                 }
 //!                 Effect::ReadLog { .. } => machine.handle(now, Input::LogRead(b"")),
 //!                 Effect::Remove => machine.handle(now, Input::Removed(Ok(()))),
-//!                 // Only a machine that fails, is told to, or outlives its parent needs these.
+//!                 // Only a machine that fails, is killed, or outlives its parent needs these.
 //!                 Effect::Close(channel) => machine.handle(now, Input::Closed(channel)),
 //!                 Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, Ok(()))),
 //!                 Effect::Detach => machine.handle(now, Input::Detached),
@@ -121,12 +126,12 @@
 //!
 //! # What it promises
 //!
-//! - A run ends with exactly one [`Outcome`]. Before it every accepted command was answered exactly once, and
-//!   everything that was made on the host was ordered to be removed.
-//! - Nothing waits without a deadline, except where the caller wrote [`FOREVER`]. A launch, a shutdown, and the
-//!   last words of a process are bounded by themselves.
-//! - Memory is bounded by [`Limits`]; what is forgotten is counted exactly.
-//! - No bytes of a peer make it panic.
+//! - A run ends with exactly one [`Outcome`]. Before it, every accepted command was completed exactly once, and the removal
+//!   of everything that was created on the host was ordered.
+//! - No wait is without a deadline, except where the caller wrote [`FOREVER`]. A launch, a shutdown, and the reading of
+//!   the last output of a process have limits of their own.
+//! - Memory is bounded by [`Limits`]; what is dropped is counted exactly.
+//! - No bytes of a peer cause a panic.
 //! - Errors are sorted by whose fault they are: the caller's ([`Misuse`]), QEMU's decision ([`Refusal`]), a peer that
 //!   breaks the protocol ([`ProtocolError`]), the host's ([`HostFault`]).
 //!
@@ -134,11 +139,11 @@
 //!
 //! # Features
 //!
-//! None is on by default, and none brings a crate or `std`. The crate needs an allocator and nothing else.
+//! None is on by default, and none brings a crate or `std`. The crate needs an allocator and no other part of a system.
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
-//! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; a machine that is not recorded pays one comparison for each call |
+//! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; without `Config::recorded`, one comparison for each call |
 //! | `schema` | `Schema`, and the command `QuerySchema` that returns it | some 1,000 lines to compile |
 //!
 //! [`launch`]: Machine::launch
@@ -166,6 +171,7 @@
 //! [`state`]: Machine::state
 #![no_std]
 #![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 extern crate alloc;
 #[cfg(test)]

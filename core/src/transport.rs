@@ -1,4 +1,4 @@
-//! Transports: the ways in which a channel is connected.
+//! Transports of channels: addresses, and who dials and who listens.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,14 +11,14 @@ use crate::identity::Identity;
 #[derive(Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Address {
-    /// A Unix socket at this path, of 107 bytes at most.
+    /// A Unix socket at this path, which has 1 to 107 bytes (`unix(7)`).
     Unix(Vec<u8>),
-    /// TCP. Names are not resolved here: that takes a while, and the caller knows best how.
+    /// A TCP address. The caller resolves host names, since a lookup blocks.
     Tcp(SocketAddr),
 }
 
 impl Address {
-    /// The address of a Unix socket.
+    /// Returns the address of a Unix socket at this path.
     #[must_use]
     pub fn unix(path: impl Into<Vec<u8>>) -> Self {
         Self::Unix(path.into())
@@ -40,67 +40,72 @@ impl fmt::Display for Address {
     }
 }
 
-/// As people write it.
+/// Shows the path or the TCP address, as `Display` does.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// How a QEMU that we launch comes by its monitor.
+/// How a QEMU that is launched gets its monitor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Monitor {
-    /// It inherits one end of a pair of sockets: there is no path that could be too long, stale or somebody else's,
-    /// and no race.
+    /// QEMU inherits one end of a socket pair (`socketpair(2)`). There is no path that could be too long, stale or
+    /// taken by another program, and no race at the start.
     #[default]
     Inherited,
-    /// It dials a Unix socket on which we listen before it is started. The path is unpredictable: in
-    /// [`Config::socket_directory`](crate::Config::socket_directory), or in the machine's private directory.
+    /// QEMU dials a Unix socket on which the host listens before QEMU is started. The path is unpredictable. The socket
+    /// is in [`Config::socket_directory`](crate::Config::socket_directory), or in the private directory.
     Socket,
-    /// It dials this address, on which we listen before it is started. A path must be free; we remove it afterwards,
-    /// because we made it (QEMU's Python class leaves it there). Port 0 stands for any port that is free.
+    /// QEMU dials this address, on which the host listens before QEMU is started. The path of a Unix socket must not
+    /// exist; the host removes it afterwards. TCP port 0 means any free port.
     At(Address),
-    /// It listens on a Unix socket that we make before it is started, and we are the first to dial. When we are gone,
-    /// others can: [`Config::outlive_parent`](crate::Config::outlive_parent). The path is unpredictable, as that of
-    /// [`Socket`](Self::Socket).
+    /// QEMU listens on a Unix socket that the host created, and the host is the first client. When it disconnects,
+    /// another client can connect: see [`Config::outlive_parent`](crate::Config::outlive_parent). The path is
+    /// unpredictable, as for [`Socket`](Self::Socket).
     Offered,
-    /// It has none: the machine is ready when it is started, has no commands and no events, and is ended by signals.
+    /// QEMU has no monitor. The machine is ready when its process is started, has no commands and no events, and is
+    /// ended by signals.
     None,
 }
 
-/// How a machine that somebody else launched is reached.
+/// How to reach a machine that another program launched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Peer {
-    /// It listens there (`-qmp unix:PATH,server=on,wait=off`), and we dial.
+    /// QEMU listens at this address (`-qmp unix:PATH,server=on,wait=off`), and the host dials.
     Dial(Address),
-    /// We listen there, and it dials (`-chardev socket,path=PATH`). A path must be free; we remove it afterwards.
+    /// The host listens at this address, and QEMU dials (`-chardev socket,path=PATH`). The path of a Unix socket must
+    /// not exist; the host removes it afterwards.
     Listen(Address),
-    /// It was launched to be kept, by us or by another program, and is the one that this says and no other.
+    /// The machine [outlives its parent](crate::Config::outlive_parent). The host dials only if process and socket are
+    /// those of this identity.
     Detached(Identity),
-    /// We are connected already. It is used once: such a machine cannot be launched again.
+    /// This descriptor is connected already. It serves one run: a second launch is refused with
+    /// [`Misuse::UsedUp`](crate::Misuse::UsedUp).
     Connected(Descriptor),
 }
 
-/// How one channel comes to be: what [`Effect::Prepare`](crate::Effect::Prepare) asks for.
+/// How one channel is connected, as part of [`Effect::Prepare`](crate::Effect::Prepare).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Transport {
-    /// A pair of connected sockets: one end for us, one for the process to inherit.
+    /// A socket pair: one end for the driver, the other for the process to inherit.
     Pair,
     /// A socket that listens at this address, for one connection.
     Listen(Address),
-    /// A Unix socket that listens under an unpredictable name, for one connection: in this directory, or in the
-    /// private one.
+    /// A Unix socket that listens under an unpredictable name, for one connection, in this directory. `None` means the
+    /// private directory.
     ListenIn(Option<Vec<u8>>),
-    /// A Unix socket for the process to inherit and to listen on, under an unpredictable name: in this directory, or in
-    /// the private one. It is dialled when the channel is opened.
+    /// A listening Unix socket for the process to inherit, under an unpredictable name, in this directory. `None` means
+    /// the private directory. It is dialled when the channel is opened.
     Offer(Option<Vec<u8>>),
-    /// Nothing yet: the address is dialled when the channel is opened.
+    /// No preparation: the address is dialled when the channel is opened.
     Dial(Address),
-    /// Nothing yet, where this machine lives: its socket is dialled when the channel is opened, and its directory is ours.
+    /// Verification that the machine is the one of this identity. Its socket is dialled when the channel is opened, and
+    /// its directory is removed at the end.
     Detached(Identity),
-    /// This descriptor.
+    /// This connected descriptor.
     Connected(Descriptor),
 }

@@ -1,5 +1,5 @@
-//! Proves that a guest agent is brought in step whatever it still says to others, and that each reply reaches the one
-//! who asked. What it says here is what qemu-ga 7.2 says.
+//! Tests of the guest agent dialect: it synchronizes despite stale output, and each reply reaches its own command. The
+//! agent's messages are those of qemu-ga 7.2.
 
 mod rig;
 
@@ -11,21 +11,21 @@ use qemu_machine_core::{
 };
 use rig::{Rig, secs};
 
-/// What qemu-ga answers to the delimiter: nothing of ours begins so.
+/// The error of qemu-ga for a delimiter, which begins no JSON value (measured with QEMU 7.2.22).
 const STRAY: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error, stray '\uFFFD'"}}"#;
 
 fn config() -> Config {
     Config::attach(Peer::Dial(Address::unix("/agent"))).speaking(Dialect::GuestAgent)
 }
 
-/// Connected, and asked for the number 1.
+/// Returns a machine that is connected, and has asked for the number 1.
 fn asked() -> Rig {
     let mut rig = Rig::launched(config());
     assert_eq!(sent(&mut rig), ask(1));
     rig
 }
 
-/// In step.
+/// Returns a machine that is synchronized.
 fn ready() -> Rig {
     let mut rig = asked();
     hears(&mut rig, &answer(1));
@@ -33,7 +33,7 @@ fn ready() -> Rig {
     rig
 }
 
-/// The question for a number. The delimiter is written as `~`, here and below.
+/// Returns the request for a number. The delimiter is written as `~`, here and below.
 fn ask(number: u64) -> String {
     format!("~{}", ask_in_step(number))
 }
@@ -42,7 +42,7 @@ fn ask_in_step(number: u64) -> String {
     format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{number}}}}}"#)
 }
 
-/// The answer to it, as qemu-ga gives it.
+/// Returns the answer of qemu-ga to it.
 fn answer(number: u64) -> String {
     format!("{STRAY}\n~{{\"return\": {number}}}\n")
 }
@@ -70,7 +70,7 @@ fn claim(rig: &mut Rig, ticket: &Ticket<&'static str>) -> Option<Result<Value, C
 }
 
 #[test]
-fn g20_it_is_ready_when_it_answers_our_number_and_not_before() {
+fn g20_an_agent_is_ready_when_it_repeats_our_number_and_not_before() {
     let mut rig = asked();
     let early = rig.issue("guest-ping");
     for said in ["{\"return\": 1}\n", "{\"return\": {}, \"id\": 0}\n", "garbage\n", STRAY, "\n"] {
@@ -83,7 +83,7 @@ fn g20_it_is_ready_when_it_answers_our_number_and_not_before() {
 }
 
 #[test]
-fn g20_another_number_is_the_answer_to_somebody_else() {
+fn g20_a_message_with_another_number_is_ignored() {
     let mut rig = asked();
     for other in ["{\"return\": 0}", "{\"return\": -1}", "{\"return\": {}}", "{\"return\": \"1\"}", STRAY, "nonsense"] {
         hears(&mut rig, &format!("~{other}\n"));
@@ -94,7 +94,7 @@ fn g20_another_number_is_the_answer_to_somebody_else() {
 }
 
 #[test]
-fn g20_a_delimiter_ends_whatever_was_half_said() {
+fn g20_a_delimiter_ends_an_incomplete_message() {
     for garbage in ["{\"return\": \"half ", "{\n[[[", "text ~~ text ~", "~{\"ret", "~{\"return\": 1 ", "\\\"{"] {
         let mut rig = asked();
         hears(&mut rig, garbage);
@@ -103,9 +103,9 @@ fn g20_a_delimiter_ends_whatever_was_half_said() {
     }
 }
 
-/// Agents before QEMU 4.0 give no id back.
+/// Agents before QEMU 4.0 do not echo ids.
 #[test]
-fn a_reply_without_an_id_is_for_the_command_on_the_wire() {
+fn a_reply_without_an_id_belongs_to_the_command_in_flight() {
     let mut rig = ready();
     let [first, second] = ["guest-ping", "guest-info"].map(|name| rig.issue(name));
     assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping","id":0}"#, "one at a time");
@@ -117,9 +117,9 @@ fn a_reply_without_an_id_is_for_the_command_on_the_wire() {
     assert_eq!(refusal.to_string(), "`guest-info` was refused: GenericError: no");
 }
 
-/// What cannot be read may have been anything: the reply may still come, and the next command must not take it.
+/// An unreadable message may have been anything: the reply may still come, and must not reach the next command.
 #[test]
-fn what_cannot_be_read_costs_the_command_on_the_wire_and_brings_the_agent_in_step() {
+fn an_unreadable_message_fails_the_command_in_flight_and_synchronizes_again() {
     for reply in ["", "{\"return\": 1}\n"] {
         let mut rig = ready();
         let [first, second] = ["guest-ping", "guest-info"].map(|name| rig.issue(name));
@@ -135,7 +135,7 @@ fn what_cannot_be_read_costs_the_command_on_the_wire_and_brings_the_agent_in_ste
 }
 
 #[test]
-fn g20_the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
+fn g20_the_late_reply_of_a_command_that_timed_out_is_dropped() {
     let mut rig = ready();
     let slow = rig.issue_within("guest-slow", secs(1));
     sent(&mut rig);
@@ -146,7 +146,7 @@ fn g20_the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
     let next = rig.issue("guest-ping");
     hears(&mut rig, "{\"return\": \"late\", \"id\": 0}\n");
     hears(&mut rig, "{\"return\": \"late and nameless\"}\n");
-    assert_eq!((claim(&mut rig, &next), sent(&mut rig)), (None, String::new()), "it is not in step yet");
+    assert_eq!((claim(&mut rig, &next), sent(&mut rig)), (None, String::new()), "not synchronized yet");
     hears(&mut rig, &answer(2));
     assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping","id":1}"#);
     hears(&mut rig, "{\"return\": \"in time\", \"id\": 1}\n");
@@ -154,7 +154,7 @@ fn g20_the_late_reply_of_a_command_that_timed_out_reaches_nobody() {
 }
 
 #[test]
-fn a_disowned_command_is_answered_to_nobody() {
+fn the_reply_of_a_disowned_command_is_dropped() {
     let mut rig = ready();
     let [on_the_wire, waiting, wanted] = ["a", "b", "c"].map(|name| rig.issue(name));
     assert_eq!(sent(&mut rig), r#"{"execute":"a","id":0}"#);
@@ -164,14 +164,14 @@ fn a_disowned_command_is_answered_to_nobody() {
     assert_eq!(sent(&mut rig), ask(2));
     hears(&mut rig, "{\"return\": \"late\", \"id\": 0}\n");
     hears(&mut rig, &answer(2));
-    assert_eq!(sent(&mut rig), r#"{"execute":"c","id":1}"#, "what had not been sent is not");
+    assert_eq!(sent(&mut rig), r#"{"execute":"c","id":1}"#, "the unsent disowned command is not sent");
     hears(&mut rig, "{\"return\": 3, \"id\": 1}\n");
     assert_eq!(claim(&mut rig, &wanted), Some(Ok(json!(3))));
 }
 
-/// A delimiter before the number would be answered by an error, and that would be taken for a refusal.
+/// No delimiter precedes the number: the agent would answer it with an error, which would count as a refusal.
 #[test]
-fn g20_what_succeeds_in_silence_is_answered_when_the_number_behind_it_is() {
+fn g20_a_command_without_a_success_reply_succeeds_when_the_number_after_it_is_repeated() {
     let mut rig = ready();
     let [silent, next] = ["guest-shutdown", "guest-ping"].map(|name| rig.issue(name));
     assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-shutdown","id":0}}{}"#, ask_in_step(2)));
@@ -185,7 +185,7 @@ fn g20_what_succeeds_in_silence_is_answered_when_the_number_behind_it_is() {
 }
 
 #[test]
-fn what_is_silent_when_it_succeeds_may_be_refused() {
+fn a_command_without_a_success_reply_may_be_refused() {
     let mut rig = ready();
     let [first, second, next] = ["guest-shutdown", "guest-suspend-ram", "guest-ping"].map(|name| rig.issue(name));
     sent(&mut rig);
@@ -193,16 +193,16 @@ fn what_is_silent_when_it_succeeds_may_be_refused() {
     assert!(matches!(claim(&mut rig, &first), Some(Err(CommandError::Refused(_)))));
     assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-suspend-ram","id":1}}{}"#, ask_in_step(3)));
     hears(&mut rig, "~{\"return\": 2}\n");
-    assert_eq!(claim(&mut rig, &second), None, "that was the number behind the first");
+    assert_eq!(claim(&mut rig, &second), None, "that was the number after the first");
     hears(&mut rig, "~{\"return\": 3}\n");
     assert_eq!(claim(&mut rig, &second), Some(Ok(json!({}))));
     hears(&mut rig, "{\"return\": {}, \"id\": 2}\n");
     assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
 }
 
-/// Silence and an end may be a guest that is off, or a QEMU that crashed: that is for the machine to say.
+/// The guest may be off, or QEMU may have crashed. Only the machine itself shows which.
 #[test]
-fn silence_before_the_end_of_the_connection_is_no_success() {
+fn a_close_without_a_reply_is_no_success() {
     let mut rig = ready();
     let silent = rig.issue("guest-shutdown");
     rig.closes(Channel::Monitor);
@@ -210,7 +210,7 @@ fn silence_before_the_end_of_the_connection_is_no_success() {
 }
 
 #[test]
-fn g20_one_that_is_not_there_yet_is_asked_again_until_the_deadline() {
+fn g20_a_silent_agent_is_asked_again_until_the_deadline() {
     let mut rig = Rig::launched(config().launch_within(secs(12)));
     assert_eq!(sent(&mut rig), ask(1));
     for number in [2, 3] {
@@ -218,7 +218,7 @@ fn g20_one_that_is_not_there_yet_is_asked_again_until_the_deadline() {
         assert_eq!(sent(&mut rig), ask(number));
     }
     hears(&mut rig, "~{\"return\": 1}\n~{\"return\": 2}\n");
-    assert_eq!(rig.vm.state(), State::Launching(Phase::Syncing), "what was asked last counts");
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Syncing), "only the last number counts");
     rig.pass(secs(2));
     let Some(Err(LaunchError::Failed { failure, .. })) = rig.vm.launched() else { panic!("{:?}", rig.vm) };
     assert_eq!(failure, LaunchFailure::TimedOut(Phase::Syncing));
@@ -226,17 +226,17 @@ fn g20_one_that_is_not_there_yet_is_asked_again_until_the_deadline() {
 }
 
 #[test]
-fn one_that_was_in_step_is_asked_again_only_while_somebody_waits() {
+fn a_silent_agent_is_asked_again_only_while_a_command_waits() {
     let mut rig = ready();
     let _ = rig.issue_within("guest-slow", secs(1));
     sent(&mut rig);
     rig.pass(secs(1));
     assert_eq!(sent(&mut rig), ask(2));
-    assert_eq!(rig.vm.deadline(), None, "nobody waits");
+    assert_eq!(rig.vm.deadline(), None, "no command waits");
     rig.pass(secs(60));
     assert_eq!(sent(&mut rig), "");
     let wanted = rig.issue("guest-ping");
-    assert_eq!(sent(&mut rig), ask(3), "it is long since it was asked");
+    assert_eq!(sent(&mut rig), ask(3), "the last request is too long ago");
     rig.pass(secs(5) - core::time::Duration::from_nanos(1));
     assert_eq!(sent(&mut rig), "");
     rig.pass(core::time::Duration::from_nanos(1));
@@ -246,9 +246,9 @@ fn one_that_was_in_step_is_asked_again_only_while_somebody_waits() {
     assert_eq!(claim(&mut rig, &wanted), Some(Ok(json!({}))));
 }
 
-/// Whatever was for others may be as long as it likes.
+/// A stale message was for another client, so its length does not matter.
 #[test]
-fn g20_what_is_stale_and_too_large_is_skipped() {
+fn g20_a_stale_message_beyond_the_limit_is_skipped() {
     let mut limits = Limits::default();
     limits.message = 64;
     let mut rig = Rig::launched(config().limits(limits));
@@ -263,7 +263,7 @@ fn g20_what_is_stale_and_too_large_is_skipped() {
     assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
 }
 
-/// A whole conversation, heard in these pieces: what each command was answered, and what was counted.
+/// Returns the answers and counters of a whole conversation that is received in these pieces.
 fn conversation(pieces: &[&[u8]]) -> String {
     let mut rig = asked();
     let tickets = ["guest-ping", "guest-shutdown", "guest-info", "guest-sync"].map(|name| rig.issue(name));
@@ -275,7 +275,7 @@ fn conversation(pieces: &[&[u8]]) -> String {
 }
 
 #[test]
-fn g20_the_pieces_in_which_it_comes_make_no_difference() {
+fn g20_the_result_does_not_depend_on_how_the_bytes_are_split() {
     let said = [
         "{\"return\": \"stale\", \"id\": 0}\n{\"half\": ",
         &answer(1),
@@ -318,9 +318,9 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// And each command has one answer at most, which it has for sure when the connection is closed.
+    /// Nothing panics, and each command has exactly one answer when the connection is closed.
     #[test]
-    fn nothing_that_it_says_does_harm(said in vec((pieces(), 0..4_u64), 0..40)) {
+    fn any_bytes_of_an_agent_are_handled(said in vec((pieces(), 0..4_u64), 0..40)) {
         let mut rig = Rig::launched(config().launch_within(FOREVER));
         let mut tickets = Vec::new();
         for (piece, what) in said {

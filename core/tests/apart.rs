@@ -1,4 +1,4 @@
-//! Proves that what is alike is kept apart: waits of the same kind, consoles, and what a command is wrapped in.
+//! Tests that similar things stay distinct: waits of one kind, consoles, and the wrappers of a command.
 
 mod rig;
 
@@ -6,7 +6,7 @@ use qemu_machine_core::{Channel, Input, OutOfBand, Wait, WithRawReply, json};
 use rig::{Rig, config};
 
 #[test]
-fn each_wait_has_a_name_of_its_own() {
+fn each_wait_has_its_own_id() {
     let mut rig = Rig::ready(config());
     let mark = rig.vm.mark();
     let stop = rig.wait(&mark, [Wait::event("STOP")]);
@@ -18,7 +18,7 @@ fn each_wait_has_a_name_of_its_own() {
 }
 
 #[test]
-fn output_is_that_of_its_console() {
+fn output_is_found_on_its_own_console_only() {
     let mut rig = Rig::ready(config().serial("other"));
     let mark = rig.vm.mark();
     let waits = ["tty", "other"].map(|console| rig.wait(&mark, [Wait::output(console)]));
@@ -27,9 +27,9 @@ fn output_is_that_of_its_console() {
     assert!(rig.vm.claim_wait(waits[1]).expect("it was printed").is_ok());
 }
 
-/// A wrapper says one thing of a command, and leaves the rest as the command says it.
+/// A wrapper changes one property of a command, and keeps the others.
 #[test]
-fn wrapped_commands_keep_what_they_are() {
+fn wrappers_of_a_command_combine() {
     let mut rig = Rig::ready_oob(config());
     let _yank = rig.issue(WithRawReply(OutOfBand(("yank", json!({"instances": []})))));
     assert_eq!(rig.take_sent(), r#"{"exec-oob":"yank","arguments":{"instances":[]},"id":1}"#);

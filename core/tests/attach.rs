@@ -1,5 +1,5 @@
-//! Decides how a run goes that somebody else began: who is reached and how, what keeps us from it, and that it is
-//! left alive.
+//! Tests of runs on a machine of another program: how its monitor is reached, why that may fail, and that the machine
+//! is left running.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
@@ -13,7 +13,7 @@ use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
 
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 const MONITOR: Channel = Channel::Monitor;
-/// What follows the end of every connection.
+/// The effects after the end of every connection.
 const CLEANED: [&str; 2] = ["ReadLog", "Remove"];
 
 fn dial() -> Peer {
@@ -24,7 +24,7 @@ fn attached() -> Config {
     Config::attach(dial())
 }
 
-/// Somebody else's machine, with this order not answered.
+/// Returns a machine of another program, with this effect outstanding.
 fn held(held: fn(&Effect) -> bool) -> Rig {
     let mut rig = Rig::new(attached());
     rig.held = held;
@@ -32,9 +32,9 @@ fn held(held: fn(&Effect) -> bool) -> Rig {
     rig
 }
 
-/// A launch whose dialling fails in this way.
+/// Returns the failure of a launch whose connection fails in this way.
 fn refused(peer: Peer, kind: FaultKind) -> (LaunchFailure, HostFault) {
-    // A machine that could not be resumed may live on: nothing of it is removed.
+    // A machine that could not be resumed may still run: none of its files is removed.
     let cleaning: &[&str] = match peer {
         Peer::Detached(_) => &["ReadLog", "Detach", "Remove"],
         _ => &["ReadLog", "Remove"],
@@ -62,7 +62,7 @@ fn a_run_from_the_connection_to_the_disconnect() {
     let ticket = rig.issue("query-status");
     rig.replies(1);
     assert_eq!(rig.claim(&ticket), Some(Ok(1)));
-    rig.vm.disconnect(rig.now).expect("it is not ours");
+    rig.vm.disconnect(rig.now).expect("a machine of another program");
     rig.serve();
     let outcome = rig.outcome();
     assert_eq!((outcome.cause, outcome.exit, outcome.rungs), (Cause::Disconnected, None, vec![]));
@@ -72,7 +72,7 @@ fn a_run_from_the_connection_to_the_disconnect() {
 }
 
 #[test]
-fn each_peer_is_reached_in_its_own_way_and_nothing_else_is_made() {
+fn each_peer_has_its_transport_and_nothing_else_is_prepared() {
     let (path, port) = (Address::unix("/run/vm/qmp"), tcp("127.0.0.1:4444"));
     let given = Descriptor::new(7_u32);
     for (peer, transport) in [
@@ -89,7 +89,7 @@ fn each_peer_is_reached_in_its_own_way_and_nothing_else_is_made() {
     }
 }
 
-/// Without a signal, what follows a `quit` that does not work is that it is let go.
+/// After a `quit` that does not work, the machine is disconnected: there is no process to signal.
 #[test]
 fn the_ladder_has_no_signals() {
     let mut rig = Rig::ready(attached());
@@ -114,7 +114,7 @@ fn a_quit_that_is_refused_disconnects_at_once() {
 }
 
 #[test]
-fn a_quit_that_is_accepted_is_given_its_time() {
+fn an_accepted_quit_is_waited_for() {
     for told in [true, false] {
         let mut rig = Rig::ready(attached());
         rig.shutdown(Shutdown::default());
@@ -130,7 +130,7 @@ fn a_quit_that_is_accepted_is_given_its_time() {
     }
 }
 
-/// A `quit` of the caller's own is waited for like that of the ladder, and not repeated.
+/// The ladder waits for a `quit` of the caller as for its own.
 #[test]
 fn a_quit_that_was_accepted_before_is_not_repeated() {
     let mut rig = Rig::ready(attached());
@@ -143,9 +143,9 @@ fn a_quit_that_was_accepted_before_is_not_repeated() {
     assert_eq!(rig.outcome().cause, Cause::Disconnected);
 }
 
-/// There is no exit status, so the events are all the evidence.
+/// There is no exit status, so the events are the only evidence.
 #[test]
-fn the_cause_follows_from_what_was_told_before_the_end() {
+fn the_cause_follows_from_the_events_before_the_end() {
     for (reason, expected) in [
         (None, Cause::HungUp),
         (Some("guest-shutdown"), Cause::PowerOff),
@@ -160,7 +160,7 @@ fn the_cause_follows_from_what_was_told_before_the_end() {
         rig.closes(MONITOR);
         assert_eq!((rig.outcome().cause, rig.vm.state()), (expected, State::Ended));
         assert_eq!(rig.order_names()[2..], CLEANED);
-        // What did not end, but is let go, was not ended by what it told.
+        // A machine that is disconnected has not ended, whatever its events said.
         let mut rig = Rig::ready(attached());
         reason.into_iter().for_each(|reason| rig.shuts_down(reason));
         rig.vm.disconnect(rig.now);
@@ -171,7 +171,7 @@ fn the_cause_follows_from_what_was_told_before_the_end() {
     assert_eq!(Cause::Disconnected.to_string(), "disconnected by the caller, and left running");
 }
 
-/// The machine in each phase of its launch, by name.
+/// Returns a machine in each phase of its launch.
 fn phases() -> [(Phase, Rig); 4] {
     let greeted = |mut rig: Rig| {
         rig.says(GREETING);
@@ -211,9 +211,9 @@ fn a_launch_can_be_cancelled_in_every_phase() {
     }
 }
 
-/// There is no process whose end would explain it, so nothing is waited for.
+/// There is no process whose exit could explain the hang-up, so the run ends at once.
 #[test]
-fn who_hangs_up_during_the_launch_has_ended_it() {
+fn a_hang_up_during_the_launch_ends_the_run() {
     for (phase, mut rig) in phases() {
         if phase == Phase::Starting {
             continue;
@@ -236,7 +236,7 @@ fn the_launch_has_a_deadline_in_every_phase() {
 }
 
 #[test]
-fn what_cannot_be_prepared_was_not_reached() {
+fn a_failed_preparation_means_not_started() {
     let mut rig = Rig::new(attached());
     rig.failing = |effect| matches!(effect, Effect::Prepare(_));
     rig.launch();
@@ -244,7 +244,7 @@ fn what_cannot_be_prepared_was_not_reached() {
 }
 
 #[test]
-fn why_nobody_answers_is_told_apart() {
+fn the_reasons_of_a_failed_connection_are_distinguished() {
     let port = || Peer::Dial(tcp("127.0.0.1:4444"));
     let listen = || Peer::Listen(Address::unix("/run/vm/qmp"));
     let detached = || {
@@ -260,7 +260,7 @@ fn why_nobody_answers_is_told_apart() {
         (port(), FaultKind::Refused, LaunchFailure::NotListening),
         (port(), FaultKind::Busy, |_| LaunchFailure::Busy),
         (port(), FaultKind::Denied, LaunchFailure::Host),
-        // Where we listen, the same kinds tell of our own socket.
+        // When the machine listens, the same kinds are faults of its own socket.
         (listen(), FaultKind::NotFound, LaunchFailure::Host),
         (listen(), FaultKind::Busy, LaunchFailure::Host),
         (detached(), FaultKind::Refused, LaunchFailure::Host),
@@ -272,7 +272,7 @@ fn why_nobody_answers_is_told_apart() {
     }
 }
 
-/// Who speaks with somebody else is silent to us: that is not slowness.
+/// A monitor that serves another client does not greet. That is not a slow start.
 #[test]
 fn a_monitor_with_another_client_that_does_not_greet_is_busy() {
     for (is_busy, greets, expected) in [
@@ -290,7 +290,7 @@ fn a_monitor_with_another_client_that_does_not_greet_is_busy() {
         }
         rig.pass_exactly(secs(30));
         assert_eq!(rig.failure(), expected);
-        // The next run begins alone.
+        // The next run does not inherit the flag.
         rig.held = |_| false;
         rig.launch();
         rig.pass(secs(30));
@@ -298,7 +298,7 @@ fn a_monitor_with_another_client_that_does_not_greet_is_busy() {
     }
 }
 
-/// Others who were there first and went are no obstacle.
+/// The other client has disconnected in time.
 #[test]
 fn a_monitor_with_another_client_that_greets_in_time_is_attached() {
     let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
@@ -309,7 +309,7 @@ fn a_monitor_with_another_client_that_greets_in_time_is_attached() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_hung_up_on() {
+fn a_failed_handshake_closes_the_monitor() {
     let mut rig = Rig::launched(attached());
     rig.says("garbage");
     assert!(matches!(rig.failure(), LaunchFailure::Broken(_)));
@@ -323,7 +323,7 @@ fn a_handshake_that_fails_is_hung_up_on() {
 }
 
 #[test]
-fn only_our_process_is_killed_and_only_foreign_ones_are_disconnected() {
+fn only_our_own_process_is_killed_and_only_foreign_ones_are_disconnected() {
     let mut foreign = Rig::new(attached());
     assert_eq!(foreign.vm.disconnect(foreign.now), Err(Misuse::NotLaunched));
     assert_eq!(foreign.vm.shutdown(foreign.now, Shutdown::default()), Err(Misuse::NotLaunched));
@@ -340,9 +340,9 @@ fn only_our_process_is_killed_and_only_foreign_ones_are_disconnected() {
     }
 }
 
-/// What a driver does that goes away.
+/// This is what a driver does that goes away.
 #[test]
-fn abandoned_is_what_is_ours_and_what_is_not() {
+fn kill_or_disconnect_kills_our_process_and_disconnects_a_foreign_one() {
     let mut idle = Rig::new(config());
     let before = idle.vm.clone();
     idle.vm.kill_or_disconnect(at(secs(1)));
@@ -359,13 +359,13 @@ fn abandoned_is_what_is_ours_and_what_is_not() {
     assert_eq!((foreign.outcome().cause, foreign.outcome().rungs), (Cause::Disconnected, vec![Rung::Quit]));
     foreign.take_effects();
     foreign.vm.kill_or_disconnect(foreign.now);
-    assert_eq!(foreign.vm.disconnect(foreign.now), Ok(()), "it is let go already");
+    assert_eq!(foreign.vm.disconnect(foreign.now), Ok(()), "it is disconnected already");
     foreign.serve();
     assert_eq!((foreign.vm.state(), foreign.effects.len()), (State::Ended, 0));
 }
 
 #[test]
-fn an_error_of_attaching_reads_as_one() {
+fn the_errors_of_attaching_say_attach() {
     let mut rig = held(|effect| matches!(effect, Effect::Open(_)));
     rig.handle(Input::OpenFailed(MONITOR, fault("connect to /run/vm/qmp")));
     assert_eq!(
@@ -385,7 +385,7 @@ fn an_error_of_attaching_reads_as_one() {
     }
 }
 
-/// The end of the connection is the end of all that was asked over it; nothing waits for news that cannot come.
+/// The end of the connection ends all of its commands and waits.
 #[test]
 fn callers_that_wait_are_answered_at_a_disconnect() {
     let mut rig = Rig::ready(attached());
@@ -410,7 +410,7 @@ fn callers_that_wait_are_answered_at_a_disconnect() {
 }
 
 #[test]
-fn the_next_run_dials_again_and_has_forgotten_the_last() {
+fn the_next_run_connects_again_without_the_state_of_the_previous_one() {
     let mut rig = Rig::ready(attached());
     rig.issue("quit");
     rig.replies(1);
@@ -421,12 +421,12 @@ fn the_next_run_dials_again_and_has_forgotten_the_last() {
     rig.negotiate(GREETING);
     assert_eq!(rig.order_names(), ["Prepare", "Open(Monitor)"]);
     rig.shutdown(Shutdown::default());
-    assert_eq!(rig.take_sent(), r#"{"execute":"quit","id":1}"#, "the first one was another run's");
+    assert_eq!(rig.take_sent(), r#"{"execute":"quit","id":1}"#, "the accepted quit belonged to the previous run");
     rig.closes(MONITOR);
-    assert_eq!(rig.outcome().cause, Cause::HungUp, "nobody was let go, and nothing was answered");
+    assert_eq!(rig.outcome().cause, Cause::HungUp, "neither disconnected nor asked to quit in this run");
 }
 
-/// It has no process of which news could come.
+/// A machine of another program has no process that could be reported.
 #[test]
 fn inputs_about_a_process_are_ignored_without_one() {
     let mut rig = Rig::ready(attached());

@@ -1,4 +1,4 @@
-//! Decides whom a broken message fails, and proves that the connection lives on.
+//! Tests of broken messages: which command fails, and that the connection stays usable.
 
 mod rig;
 
@@ -14,7 +14,7 @@ fn small() -> qemu_machine_core::Config {
     config().limits(limits)
 }
 
-/// A reply beyond the limit.
+/// Returns a reply beyond the limit.
 fn large() -> String {
     format!(r#"{{"return": "{}", "id": 1}}"#, "x".repeat(LIMIT))
 }
@@ -27,7 +27,7 @@ fn is_malformed(answer: &Option<Result<u64, CommandError>>) -> bool {
     matches!(answer, Some(Err(CommandError::Broken(ProtocolError::Malformed { .. }))))
 }
 
-/// Whether a command can still be sent and answered.
+/// Returns whether a command can still be sent and answered.
 fn is_usable(rig: &mut Rig) -> bool {
     rig.take_sent();
     let (tickets, ids) = rig.issue_many(1);
@@ -53,9 +53,10 @@ fn g10_a_reply_beyond_the_limit_fails_the_oldest_command_in_band() {
     assert!(is_usable(&mut rig));
 }
 
-/// A reply out of band overtakes, so it proves nothing of what was sent before it.
+/// An out-of-band reply may overtake others, so it proves nothing about earlier commands (`docs/interop/qmp-spec.rst`,
+/// Out-of-band execution).
 #[test]
-fn the_id_of_a_lost_command_comes_back_with_a_later_reply_in_band() {
+fn the_id_of_a_lost_command_is_reused_after_a_later_in_band_reply() {
     let mut rig = Rig::ready_oob(small());
     let _lost = rig.issue_many(1);
     rig.says(&large());
@@ -94,9 +95,9 @@ fn a_broken_message_while_nothing_is_in_flight_is_only_counted() {
     assert!(is_usable(&mut rig));
 }
 
-/// It may have been an event that was broken: then the true reply comes later and must reach nobody.
+/// The broken message may have been an event. Then the true reply comes later, and must reach no other command.
 #[test]
-fn the_true_reply_behind_a_broken_message_is_late() {
+fn the_true_reply_after_a_broken_message_is_late() {
     let mut rig = Rig::ready(small());
     let (tickets, ids) = rig.issue_many(2);
     rig.says("garbage");
@@ -107,9 +108,9 @@ fn the_true_reply_behind_a_broken_message_is_late() {
     assert_eq!((rig.vm.session().counters().late, rig.vm.session().counters().unmatched), (1, 0));
 }
 
-/// Each of them is over, whatever its reply was; so none of them keeps its place in QEMU's queue.
+/// QEMU has finished each of these commands, whatever the reply was, so none occupies a place in its queue.
 #[test]
-fn g10_more_broken_replies_than_places_in_band_leave_the_connection_usable() {
+fn g10_more_broken_replies_than_the_in_band_limit_leave_the_connection_usable() {
     for bad in [large(), "garbage".to_string()] {
         let mut rig = Rig::ready_oob(small());
         for count in 0..20 {
@@ -123,7 +124,7 @@ fn g10_more_broken_replies_than_places_in_band_leave_the_connection_usable() {
 }
 
 #[test]
-fn g10_commands_that_wait_go_out_behind_broken_replies() {
+fn g10_waiting_commands_are_sent_after_broken_replies() {
     let mut rig = Rig::ready_oob(small());
     let (tickets, _) = rig.issue_many(8);
     for _ in 0..7 {
@@ -134,7 +135,7 @@ fn g10_commands_that_wait_go_out_behind_broken_replies() {
     assert_eq!(rig.claim(&tickets[7]), None);
 }
 
-/// A command that was answered has no deadline any more, and its id comes back when a later reply proves it over.
+/// An answered command has no deadline, and its id is reused when a later reply proves that QEMU has finished it.
 #[test]
 fn a_broken_reply_ends_the_deadline_of_its_command() {
     let mut rig = Rig::ready(small());
@@ -169,9 +170,9 @@ fn g19_a_nameless_error_fails_the_oldest_raw_command() {
     assert!(is_usable(&mut rig));
 }
 
-/// QEMU has ended a request that it could not read: it sends nothing more for it.
+/// QEMU sends nothing more for a request that it could not parse.
 #[test]
-fn g19_raw_commands_that_failed_without_a_name_keep_no_place() {
+fn g19_raw_commands_that_failed_without_an_id_occupy_no_place() {
     let mut rig = Rig::ready_oob(small());
     for _ in 0..20 {
         let raw = rig.issue_raw(r#"{"execute": "a"}"#);
@@ -216,9 +217,9 @@ fn a_reply_of_another_type_keeps_its_bytes() {
     }
 }
 
-/// What begins as an event does was none of the replies that are due.
+/// A message that begins like an event is no reply.
 #[test]
-fn an_event_that_cannot_be_read_costs_no_command() {
+fn an_unreadable_event_fails_no_command() {
     let mut rig = Rig::ready(config());
     let ticket = rig.issue("query-status");
     rig.take_sent();
@@ -229,7 +230,7 @@ fn an_event_that_cannot_be_read_costs_no_command() {
     assert_eq!(rig.claim(&ticket), Some(Ok(1)));
 }
 
-/// However it is written, a `quit` that succeeds is one.
+/// A successful `quit` counts, whatever its JSON looks like.
 #[test]
 fn a_raw_quit_is_a_quit() {
     for (object, is_quit) in [

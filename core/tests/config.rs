@@ -1,4 +1,4 @@
-//! Decides what a configuration becomes: what is made for it, what is executed and shown, and what it cannot be.
+//! Tests of configurations: the preparation and the command line that they give, and those that are refused.
 
 mod rig;
 
@@ -8,7 +8,7 @@ use qemu_machine_core::{
 };
 use rig::{Rig, config, tcp};
 
-/// Without what the library adds by default.
+/// Returns a configuration without the defaults of the library.
 fn bare() -> Config {
     Config::new("qemu").with_display().with_vga().without_monitor()
 }
@@ -38,14 +38,14 @@ fn spawn(rig: &Rig) -> Spawn {
     rig.effects.iter().find_map(spawn).expect("it was started")
 }
 
-/// What the caller did wrong. Nothing comes of such a configuration, by whichever way.
+/// Returns why a configuration is refused, by its command line and by a machine alike.
 fn misuse(config: &Config) -> Misuse {
-    let misuse = config.command_line().expect_err("it cannot be");
+    let misuse = config.command_line().expect_err("a refused configuration");
     assert_eq!(Machine::new(config.clone()).map(|_| ()), Err(misuse.clone()));
     misuse
 }
 
-/// A part of the explanation of each.
+/// Asserts that each configuration is refused with a message that contains this part.
 fn are_refused(cases: impl IntoIterator<Item = (Config, &'static str)>) {
     for (config, part) in cases {
         match misuse(&config) {
@@ -55,7 +55,7 @@ fn are_refused(cases: impl IntoIterator<Item = (Config, &'static str)>) {
     }
 }
 
-/// Serial ports count for the guest, also those that nobody reads; chardevs of ours are numbered by themselves.
+/// The guest numbers its serial ports, including unconnected ones; our chardevs have their own numbers.
 #[test]
 fn consoles_come_in_the_order_of_the_configuration() {
     let config = bare()
@@ -85,7 +85,7 @@ fn consoles_come_in_the_order_of_the_configuration() {
 }
 
 #[test]
-fn a_log_of_a_console_is_made_by_us_and_written_by_qemu() {
+fn the_host_creates_the_log_of_a_console_and_qemu_writes_it() {
     let config = bare()
         .serial("tty")
         .console_log("tty", "/tmp/a,b.log")
@@ -102,9 +102,9 @@ fn a_log_of_a_console_is_made_by_us_and_written_by_qemu() {
     assert_eq!(preparation(config).files, [b"/tmp/a,b.log".to_vec(), b"/new".to_vec()]);
 }
 
-/// A port is one however often it is asked for.
+/// A service exists once, however often the caller asks for it.
 #[test]
-fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
+fn services_come_after_the_consoles_and_descriptors_after_the_services() {
     let config = Config::new("qemu")
         .add_fd(descriptor(), 7, "a,b")
         .qtest()
@@ -130,18 +130,18 @@ fn ports_stand_behind_the_consoles_and_descriptors_behind_the_ports() {
     assert_eq!(preparation(config).services, [Service::Qtest, Service::GuestAgent]);
 }
 
-/// What is not inherited takes no number: a monitor that dials, and one that is not there.
+/// A monitor that connects to a socket, or does not exist, is not inherited.
 #[test]
-fn only_what_is_inherited_has_a_number() {
+fn only_inherited_descriptors_have_a_number() {
     for monitor in [Monitor::Socket, Monitor::At(Address::unix("/run/qmp")), Monitor::None] {
         let line = executed(&bare().monitor(monitor).serial("tty").guest_agent());
         assert!(line.contains("socket,fd=3,id=tty") && line.contains("socket,fd=4,id=qga"), "{line}");
     }
 }
 
-/// An address that is known is told; one that is made at launch cannot be.
+/// An address that is chosen at launch is not known yet.
 #[test]
-fn a_monitor_that_dials_is_written_as_what_it_dials() {
+fn a_monitor_that_connects_has_its_address_in_the_command_line() {
     for (monitor, expected) in [
         (Monitor::Socket, "-chardev stdio,id=mon"),
         (Monitor::At(Address::unix("/a,b")), "-chardev socket,path=/a,,b,id=mon"),
@@ -155,7 +155,7 @@ fn a_monitor_that_dials_is_written_as_what_it_dials() {
 }
 
 #[test]
-fn the_numbers_are_those_that_the_host_gave() {
+fn the_numbers_are_those_of_the_host() {
     let mut rig = Rig::new(bare().monitor(Monitor::Inherited).serial("tty").qtest().add_fd(descriptor(), 1, ""));
     rig.held = |effect| matches!(effect, Effect::Prepare(_));
     rig.launch();
@@ -177,13 +177,13 @@ fn the_numbers_are_those_that_the_host_gave() {
 }
 
 #[test]
-fn a_terminal_is_shared_where_that_was_asked_for() {
+fn a_terminal_is_shared_on_request_only() {
     assert!(!spawn(&Rig::launched(config())).share_terminal);
     assert!(spawn(&Rig::launched(config().share_terminal())).share_terminal);
 }
 
 #[test]
-fn all_that_is_needed_is_asked_for_at_once() {
+fn one_preparation_has_all_that_is_needed() {
     let (first, second) = (descriptor(), descriptor());
     let wanted = preparation(
         config()
@@ -216,13 +216,13 @@ fn all_that_is_needed_is_asked_for_at_once() {
 }
 
 #[test]
-fn the_arguments_of_the_caller_are_his_alone() {
+fn the_arguments_of_the_caller_exclude_those_of_the_library() {
     let config = config().guest_agent().arg("-S").args(["-m", "64"]);
     assert_eq!(config.arguments(), [b"-S".to_vec(), b"-m".to_vec(), b"64".to_vec()]);
 }
 
 #[test]
-fn names_that_qemu_does_not_take_or_that_are_taken_are_refused() {
+fn invalid_and_duplicate_console_names_are_refused() {
     for name in ["", "1st", "-a", "a b", "a,b", "größe", "a/b", "mon"] {
         for config in [bare().serial(name), bare().chardev(name), bare().console_on(name, "x")] {
             are_refused([(config, "cannot name a console")]);
@@ -243,7 +243,7 @@ fn a_log_needs_its_console() {
     let unknown = || Misuse::UnknownConsole("tty".into());
     assert_eq!(misuse(&bare().console_log("tty", "/log")), unknown());
     assert_eq!(misuse(&bare().serial("other").no_serial().console_log("tty", "/log")), unknown());
-    assert_eq!(misuse(&bare().console_log("tty", "/log").serial("tty")), unknown(), "it was not there yet");
+    assert_eq!(misuse(&bare().console_log("tty", "/log").serial("tty")), unknown(), "the console did not exist yet");
 }
 
 #[test]
@@ -271,11 +271,11 @@ fn g17_no_path_holds_a_nul_byte() {
 }
 
 #[test]
-fn what_would_take_qemu_out_of_our_hands_is_refused() {
+fn daemonize_and_an_empty_program_are_refused() {
     are_refused([
-        (bare().arg("-daemonize"), "out of our hands"),
-        (bare().args(["-m", "64", "--daemonize"]), "out of our hands"),
-        (Config::new(""), "no name"),
+        (bare().arg("-daemonize"), "-daemonize is not supported"),
+        (bare().args(["-m", "64", "--daemonize"]), "-daemonize is not supported"),
+        (Config::new(""), "program is empty"),
     ]);
 }
 
@@ -288,7 +288,7 @@ fn g17_the_name_is_one_component_of_a_path() {
     }
 }
 
-/// As long as the kernel takes it, and not a byte longer.
+/// The kernel allows 107 bytes and a NUL (`unix(7)`).
 #[test]
 fn g17_the_path_of_a_socket_is_bounded() {
     let ways: [fn(Address) -> Config; 3] = [
@@ -307,9 +307,9 @@ fn g17_the_path_of_a_socket_is_bounded() {
     }
 }
 
-/// A mistake is told, not passed over: none of this could be given to what runs already.
+/// A machine that runs already cannot get any of this, and an ignored setting would hide the mistake.
 #[test]
-fn what_somebody_else_launched_takes_nothing_more() {
+fn a_machine_of_another_program_takes_no_launch_settings() {
     let attached = || Config::attach(Peer::Connected(descriptor()));
     assert!(Machine::new(attached().speaking(Dialect::Qtest).name("other")).is_ok());
     are_refused(
@@ -326,13 +326,13 @@ fn what_somebody_else_launched_takes_nothing_more() {
             attached().wrapper(["strace"]),
             attached().console_log("tty", "/log"),
         ]
-        .map(|config| (config, "somebody else launched")),
+        .map(|config| (config, "an attached machine is running already")),
     );
 }
 
-/// QEMU's monitor speaks QMP, and would answer nothing else before the deadline.
+/// QEMU's monitor speaks QMP. A launch in another dialect would only fail at its deadline.
 #[test]
-fn what_we_launch_speaks_qmp() {
+fn a_machine_that_is_launched_speaks_qmp() {
     for dialect in [Dialect::GuestAgent, Dialect::Qtest] {
         are_refused([(config().speaking(dialect), "QMP")]);
     }

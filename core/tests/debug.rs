@@ -1,4 +1,4 @@
-//! Decides how a machine is shown to those who look for a mistake.
+//! Tests of the `Debug` output of a machine.
 
 mod rig;
 
@@ -38,7 +38,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
 }
 
 #[test]
-fn what_is_under_way_is_counted() {
+fn commands_and_waits_are_counted() {
     let mut rig = Rig::ready_oob(config());
     let _many = rig.issue_many(9);
     let mark = rig.vm.mark();
@@ -53,7 +53,7 @@ fn what_is_under_way_is_counted() {
 
 /// The nearest of several deadlines is shown, and one that has passed is due now.
 #[test]
-fn what_is_due_next_is_shown() {
+fn the_next_deadline_is_shown() {
     let mut rig = Rig::ready(config());
     let _later = rig.issue_within("b", secs(9));
     let _sooner = rig.issue_within("a", secs(2));
@@ -64,7 +64,7 @@ fn what_is_due_next_is_shown() {
 }
 
 #[test]
-fn what_nobody_waited_for_is_counted_where_there_was_any() {
+fn nonzero_counters_of_stray_messages_are_shown() {
     let mut rig = Rig::ready(config());
     let disowned = rig.issue_many(1).0;
     rig.vm.disown(disowned[0].id());
@@ -79,12 +79,12 @@ fn what_nobody_waited_for_is_counted_where_there_was_any() {
 }
 
 #[test]
-fn nothing_that_was_said_is_shown() {
+fn no_content_of_a_message_is_shown() {
     const SECRET: &str = "correct horse";
     let mut rig = Rig::launched(Config::new("qemu").arg(SECRET).serial("tty"));
     rig.negotiate(GREETING_OOB);
     let _ticket = rig.issue(WithRawReply(("set_password", json!({"protocol": "vnc", "password": SECRET}))));
-    rig.vm.console_write(rig.now, "tty", SECRET.as_bytes()).expect("a console that is there");
+    rig.vm.console_write(rig.now, "tty", SECRET.as_bytes()).expect("a known console");
     rig.prints(SECRET);
     rig.says(&format!(r#"{{"event": "{SECRET}"}}"#));
     let mark = rig.vm.mark();
@@ -95,7 +95,7 @@ fn nothing_that_was_said_is_shown() {
 }
 
 #[test]
-fn the_long_form_has_a_line_for_each() {
+fn the_long_form_has_a_line_for_each_field() {
     let rig = Rig::ready(config());
     let lines =
         ["Machine {", "    state: Running,", "    pid: 42,", "    in_flight: 0,", "    queued: 0,", "    waits: 0,"];

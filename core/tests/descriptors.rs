@@ -1,4 +1,5 @@
-//! Decides which command a descriptor goes with, which commands wait for it, and that none is kept for nothing.
+//! Tests of descriptors: which command each is sent with, which commands wait for it, and that it is dropped
+//! afterwards.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
@@ -14,13 +15,13 @@ use rig::{GREETING, HANDSHAKE, Rig, config, secs};
 
 const MONITOR: Channel = Channel::Monitor;
 
-/// A descriptor by its number; who else holds it is counted.
+/// Returns a descriptor with this number, and a count of its holders.
 fn counted(number: u32) -> (Arc<u32>, Descriptor) {
     let counted = Arc::new(number);
     (counted.clone(), Descriptor::new(counted))
 }
 
-/// Whether nobody but the test holds it.
+/// Returns whether only the test holds the descriptor.
 fn is_dropped(counted: &Arc<u32>) -> bool {
     Arc::strong_count(counted) == 1
 }
@@ -34,12 +35,12 @@ impl Rig {
         (ticket, counted)
     }
 
-    /// The number of the descriptor that is to be sent next.
+    /// Returns the number of the descriptor that must be sent with the next byte.
     fn carried(&self) -> Option<u32> {
         self.vm.outgoing_descriptor(MONITOR).and_then(|descriptor| descriptor.get::<Arc<u32>>()).map(|number| **number)
     }
 
-    /// Everything that is to be sent, message by message: the descriptor, and the names of the commands.
+    /// Sends everything, and returns each message: its descriptor, and the names of its commands.
     fn messages(&mut self) -> Vec<(Option<u32>, String)> {
         let mut messages = Vec::new();
         while !self.vm.outgoing(MONITOR).is_empty() {
@@ -52,7 +53,7 @@ impl Rig {
     }
 }
 
-/// As one writes them down: `7:a b` is a message with the descriptor 7 and the commands `a` and `b`.
+/// Writes messages as text: `7:a b` is a message with the descriptor 7 and the commands `a` and `b`.
 fn written(messages: &[(Option<u32>, String)]) -> Vec<String> {
     let number = |carried: &Option<u32>| carried.map(|number| format!("{number}:")).unwrap_or_default();
     messages.iter().map(|(carried, names)| format!("{}{names}", number(carried))).collect()
@@ -63,7 +64,7 @@ fn messages(rig: &mut Rig) -> Vec<String> {
 }
 
 #[test]
-fn a_descriptor_goes_with_the_first_byte_of_its_command() {
+fn a_descriptor_is_sent_with_the_first_byte_of_its_command() {
     let mut rig = Rig::ready(config());
     rig.issue("a");
     let (ticket, counted) = rig.hand("b", 7);
@@ -71,7 +72,7 @@ fn a_descriptor_goes_with_the_first_byte_of_its_command() {
     assert_eq!((rig.carried(), rig.vm.outgoing(MONITOR)), (None, &br#"{"execute":"a","id":1}"#[..]));
     rig.vm.sent(MONITOR, 5);
     assert_eq!((rig.carried(), rig.vm.outgoing(MONITOR)), (None, &br#"cute":"a","id":1}"#[..]));
-    // More than there was to send cannot have been sent.
+    // The driver reports more than it could send: the excess is ignored.
     rig.vm.sent(MONITOR, 1000);
     let rest = br#"{"execute":"b","id":2}{"execute":"c","id":3}"#;
     assert_eq!((rig.carried(), rig.vm.outgoing(MONITOR)), (Some(7), &rest[..]));
@@ -86,7 +87,8 @@ fn a_descriptor_goes_with_the_first_byte_of_its_command() {
     assert_eq!(rig.claim(&ticket), Some(Ok(2)));
 }
 
-/// QEMU keeps only the one that came last, so the next is sent when the last has been taken.
+/// QEMU keeps only the last descriptor that it received (measured with QEMU 7.2.22), so the next one must wait until
+/// the command has taken it.
 #[test]
 fn the_next_descriptor_waits_for_the_reply_of_the_last() {
     for (ready, name) in [(Rig::ready as fn(_) -> Rig, "in band only"), (Rig::ready_oob, "with out-of-band")] {
@@ -98,11 +100,11 @@ fn the_next_descriptor_waits_for_the_reply_of_the_last() {
         rig.hand("e", 3);
         assert_eq!(messages(&mut rig), ["1:a b"], "{name}");
         assert_eq!((rig.vm.session().in_flight(), rig.vm.session().commands()), (2, 5));
-        // That of the other command is not what was waited for.
+        // The reply to the other command does not release the next descriptor.
         rig.replies(2);
         assert_eq!((rig.messages(), is_dropped(&second)), (vec![], false), "{name}");
         rig.replies(1);
-        assert_eq!(messages(&mut rig), ["2:c d"], "{name}: the order is kept behind what waits");
+        assert_eq!(messages(&mut rig), ["2:c d"], "{name}: the order is kept");
         rig.refuses(3);
         assert!(matches!(rig.claim(&refused), Some(Err(CommandError::Refused(_)))));
         assert_eq!(messages(&mut rig), ["3:e"], "{name}: a refusal is a reply");
@@ -113,7 +115,7 @@ fn the_next_descriptor_waits_for_the_reply_of_the_last() {
 }
 
 #[test]
-fn what_goes_out_of_band_overtakes_a_descriptor_but_not_with_another() {
+fn out_of_band_commands_overtake_a_descriptor_unless_they_have_one() {
     let mut rig = Rig::ready_oob(config());
     rig.hand("a", 1);
     rig.hand("b", 2);
@@ -131,9 +133,9 @@ fn what_goes_out_of_band_overtakes_a_descriptor_but_not_with_another() {
     assert_eq!(messages(&mut rig), ["3:d"]);
 }
 
-/// One out-of-band command that waits for a descriptor holds up nobody who goes in band.
+/// An out-of-band command that waits for a descriptor does not delay in-band commands.
 #[test]
-fn a_barred_command_out_of_band_is_overtaken_in_band() {
+fn in_band_commands_overtake_an_out_of_band_command_that_waits() {
     let mut rig = Rig::ready_oob(config());
     rig.hand("a", 1);
     let (_, descriptor) = counted(2);
@@ -146,9 +148,9 @@ fn a_barred_command_out_of_band_is_overtaken_in_band() {
     assert_eq!(messages(&mut rig), ["2:b"]);
 }
 
-/// Whether its descriptor was taken is not known before its reply came, wanted or not.
+/// Only the reply shows that QEMU took the descriptor, also when the caller no longer wants the reply.
 #[test]
-fn a_descriptor_whose_command_was_disowned_is_waited_for() {
+fn the_reply_of_a_disowned_command_releases_the_next_descriptor() {
     type Abandon = fn(&mut Rig, CommandId);
     let ways: [Abandon; 2] = [|rig, id| rig.vm.disown(id), |rig, _| rig.pass(secs(3))];
     for disown in ways {
@@ -165,9 +167,9 @@ fn a_descriptor_whose_command_was_disowned_is_waited_for() {
     }
 }
 
-/// It is QEMU's by right, if nobody's that is here: what is half said must be said to its end.
+/// The command is in the outgoing bytes already: to send a part of it would break the stream.
 #[test]
-fn what_was_disowned_before_it_was_sent_is_sent_whole() {
+fn a_command_that_is_disowned_while_outgoing_is_sent_whole() {
     let mut rig = Rig::ready(config());
     let (ticket, counted) = rig.hand("a", 1);
     rig.vm.disown(ticket.id());
@@ -176,9 +178,9 @@ fn what_was_disowned_before_it_was_sent_is_sent_whole() {
     assert!(is_dropped(&counted));
 }
 
-/// QEMU is done with a command whose reply could not be read.
+/// QEMU has finished a command whose reply is unreadable.
 #[test]
-fn a_descriptor_whose_reply_is_unreadable_is_not_waited_for() {
+fn an_unreadable_reply_releases_the_next_descriptor() {
     let mut limits = Limits::default();
     limits.message = 200;
     let large = format!("{{\"return\": \"{}\"}}", "x".repeat(200));
@@ -191,14 +193,14 @@ fn a_descriptor_whose_reply_is_unreadable_is_not_waited_for() {
         assert!(matches!(rig.claim(&lost), Some(Err(CommandError::Broken(_)))));
         assert_eq!(messages(&mut rig), ["2:b"]);
         rig.hand("c", 3);
-        assert_eq!(rig.messages(), [], "the second one is waited for");
+        assert_eq!(rig.messages(), [], "the third waits for the second");
         rig.replies(2);
         assert_eq!(messages(&mut rig), ["3:c"]);
     }
 }
 
 #[test]
-fn a_descriptor_whose_reply_has_no_name_is_not_waited_for() {
+fn an_error_without_an_id_releases_the_next_descriptor() {
     let mut rig = Rig::ready(config());
     let (counted, descriptor) = counted(1);
     let raw = Encoded::raw(br#"{"execute": "a", "x": 1}"#).unwrap().with_descriptor(descriptor);
@@ -208,13 +210,13 @@ fn a_descriptor_whose_reply_has_no_name_is_not_waited_for() {
     assert_eq!((rig.carried(), rig.take_sent().as_str()), (Some(1), r#"{"execute": "a", "x": 1,"id":1}"#));
     assert!(is_dropped(&counted));
     rig.says(r#"{"error": {"class": "GenericError", "desc": "Invalid JSON syntax"}}"#);
-    assert!(rig.vm.take(id).expect("an answer").is_ok(), "a raw command is answered by what QEMU said");
+    assert!(rig.vm.take(id).expect("an answer").is_ok(), "the error is the answer of the raw command");
     assert_eq!(messages(&mut rig), ["2:b"]);
 }
 
-/// A peer may say anything at any time, also before it can have heard: still none goes with a command of others.
+/// A peer may send anything at any time, also before it received the command.
 #[test]
-fn what_is_said_before_a_descriptor_was_sent_does_not_take_its_place() {
+fn a_message_before_a_descriptor_was_sent_does_not_move_it_to_another_command() {
     for said in ["garbage", r#"{"return": {}, "id": 1}"#] {
         let mut rig = Rig::ready(config());
         rig.hand("a", 1);
@@ -225,7 +227,7 @@ fn what_is_said_before_a_descriptor_was_sent_does_not_take_its_place() {
 }
 
 #[test]
-fn what_was_not_sent_is_dropped_when_nobody_wants_it_any_more() {
+fn an_unsent_descriptor_is_dropped_with_its_disowned_or_expired_command() {
     let mut rig = Rig::ready(config());
     rig.hand("a", 1);
     let (disowned, second) = rig.hand("b", 2);
@@ -242,9 +244,9 @@ fn what_was_not_sent_is_dropped_when_nobody_wants_it_any_more() {
     assert_eq!(messages(&mut rig), ["4:d"]);
 }
 
-/// The end of the connection is the end of all that was to go over it, wherever it had come to.
+/// The end of the connection ends all of its commands, whether they were sent, partly sent or queued.
 #[test]
-fn a_close_drops_them_all() {
+fn a_close_drops_all_descriptors() {
     type Close = fn(&mut Rig);
     let ways: [Close; 2] = [|rig| rig.closes(MONITOR), |rig| drop(rig.dies(rig::SIGKILL))];
     for close in ways {
@@ -266,7 +268,7 @@ fn a_close_drops_them_all() {
 }
 
 #[test]
-fn they_wait_for_the_machine_to_become_ready() {
+fn descriptors_wait_until_the_machine_is_ready() {
     let mut rig = Rig::launched(config());
     let (_, first) = rig.hand("a", 1);
     let (_, second) = rig.hand("b", 2);
@@ -280,12 +282,12 @@ fn they_wait_for_the_machine_to_become_ready() {
 }
 
 #[test]
-fn a_launch_that_fails_drops_them() {
+fn a_failed_launch_drops_all_descriptors() {
     let mut greeted = Rig::launched(config());
     let (_, first) = greeted.hand("a", 1);
     greeted.says("garbage");
     assert!(is_dropped(&first));
-    // One whose monitor was never opened.
+    // A machine whose monitor was never opened.
     let mut unborn = Rig::new(config());
     unborn.held = |_| true;
     unborn.launch();
@@ -301,7 +303,7 @@ fn a_launch_that_fails_drops_them() {
 }
 
 #[test]
-fn what_is_refused_keeps_no_descriptor() {
+fn a_refused_command_drops_its_descriptor() {
     let mut limits = Limits::default();
     limits.commands = 1;
     let mut full = Rig::ready(config().limits(limits));
@@ -319,7 +321,7 @@ fn what_is_refused_keeps_no_descriptor() {
         assert_eq!(rig.vm.execute_with_fd(rig.now, &"a", descriptor, FOREVER).map(|_| ()), Err(expected));
         assert!(is_dropped(&counted));
     }
-    // Out of band, where that is known not to be: from the start, or when the negotiation is over.
+    // An out-of-band command on a monitor without that capability: known at once, or after the negotiation.
     let mut known = Rig::ready(config());
     let mut unknown = Rig::launched(config());
     for rig in [&mut known, &mut unknown] {
@@ -351,9 +353,9 @@ fn an_encoded_command_keeps_its_descriptor() {
     assert!(is_dropped(&counted));
 }
 
-/// The ladder asks in band as well, behind what waits; what does not answer is left to the next rung.
+/// The `quit` of the ladder is an in-band command, behind those that wait. The next rung does not depend on it.
 #[test]
-fn a_quit_waits_behind_a_barred_command_no_longer_than_its_time() {
+fn a_quit_waits_behind_a_waiting_command_no_longer_than_its_time() {
     let mut rig = Rig::ready(config());
     rig.hand("a", 1);
     rig.hand("b", 2);
@@ -362,5 +364,5 @@ fn a_quit_waits_behind_a_barred_command_no_longer_than_its_time() {
     rig.pass_exactly(secs(20));
     assert_eq!(rig.signals(), [qemu_machine_core::Signal::Terminate]);
     rig.replies(1);
-    assert_eq!(messages(&mut rig), ["2:b"], "the quit that was not sent is not sent any more");
+    assert_eq!(messages(&mut rig), ["2:b"], "the unsent quit is not sent any more");
 }

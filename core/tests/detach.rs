@@ -1,4 +1,4 @@
-//! Proves how a machine is left to others: once, as it is, and with nothing of it ended or removed by us.
+//! Tests of detached machines: the machine runs on, none of its files is removed, and its identity resumes it.
 
 mod rig;
 
@@ -18,7 +18,7 @@ fn detachable() -> Rig {
 }
 
 #[test]
-fn g18_it_inherits_its_socket_and_runs_on() {
+fn g18_a_detachable_machine_inherits_its_server_socket_and_outlives_its_parent() {
     let rig = detachable();
     let Some(Effect::Prepare(wanted)) = rig.effects.first() else { panic!("{:?}", rig.effects) };
     assert_eq!(wanted.channels[0], (Channel::Monitor, Transport::Offer(None)));
@@ -31,7 +31,7 @@ fn g18_it_inherits_its_socket_and_runs_on() {
 }
 
 #[test]
-fn g18_it_is_released_before_anything_is_closed_and_never_signalled() {
+fn g18_a_machine_is_detached_before_its_channels_close_and_is_never_signalled() {
     let mut rig = detachable();
     let command = rig.issue("query-status");
     let before = rig.effects.len();
@@ -50,18 +50,18 @@ fn g18_it_is_released_before_anything_is_closed_and_never_signalled() {
     let outcome = rig.outcome();
     assert_eq!((&outcome.cause, outcome.exit, outcome.unanswered), (&Cause::Disconnected, None, 1));
     assert!(rig.vm.claim(&command).is_some_and(|answer| answer.is_err()));
-    // Its end is not our news any more.
+    // The exit of a detached process is ignored.
     rig.exits(ExitStatus::Code(0));
     assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Ended, None));
-    assert_eq!(rig.vm.detach(rig.now), Ok(()), "it is done");
-    // And the machine can be launched again: that is another one.
+    assert_eq!(rig.vm.detach(rig.now), Ok(()), "detached already");
+    // The handle can launch another process.
     rig.launch();
     rig.negotiate(GREETING);
     assert_eq!(rig.vm.state(), State::Running);
 }
 
 #[test]
-fn g18_what_does_not_run_or_is_not_detachable_is_not_detached() {
+fn g18_only_a_detachable_machine_that_runs_is_detached() {
     let mut ours = Rig::ready(config());
     assert_eq!(
         (ours.vm.detach(ours.now), ours.vm.check_detachable()),
@@ -81,9 +81,9 @@ fn g18_what_does_not_run_or_is_not_detachable_is_not_detached() {
     assert_eq!(dead.outcome().cause, Cause::Signal { number: Some(9), sender: None });
 }
 
-/// A monitor that has hung up is no reason to end what is to be detachable.
+/// The process can run on without its monitor.
 #[test]
-fn g18_it_is_left_also_without_its_monitor() {
+fn g18_a_machine_without_its_monitor_is_detached_too() {
     let mut rig = detachable();
     rig.closes(Channel::Monitor);
     rig.vm.detach(rig.now).expect("the process runs");
@@ -95,21 +95,21 @@ fn g18_it_is_left_also_without_its_monitor() {
 }
 
 #[test]
-fn g18_one_that_is_resumed_tells_of_the_gap() {
+fn g18_a_resumed_machine_reports_the_gap_in_its_events() {
     let mut rig = Rig::ready(Config::resume(identity()));
     assert_eq!(rig.notices, [Notice::Ready, Notice::Gap]);
     let Some(Effect::Prepare(wanted)) = rig.effects.first() else { panic!("{:?}", rig.effects) };
     assert_eq!((wanted.channels[0].1.clone(), wanted.process), (Transport::Detached(identity()), false));
-    rig.vm.disconnect(rig.now).expect("it is not ours");
+    rig.vm.disconnect(rig.now).expect("a resumed machine");
     rig.serve();
-    assert!(rig.effects.contains(&Effect::Detach), "it stays there for the next");
+    assert!(rig.effects.contains(&Effect::Detach), "its files stay for the next resume");
     assert_eq!(rig.outcome().cause, Cause::Disconnected);
     let others = Rig::ready(Config::attach(qemu_machine_core::Peer::Dial(qemu_machine_core::Address::unix("/m"))));
     assert_eq!(others.notices, [Notice::Ready]);
 }
 
 #[test]
-fn g18_one_that_is_resumed_and_ended_is_cleaned_up() {
+fn g18_a_machine_that_is_resumed_and_ended_is_cleaned_up() {
     let mut rig = Rig::ready(Config::resume(identity()));
     rig.vm.shutdown(rig.now, Shutdown::within(secs(9))).unwrap();
     rig.serve();
@@ -121,7 +121,7 @@ fn g18_one_that_is_resumed_and_ended_is_cleaned_up() {
 }
 
 #[test]
-fn g18_one_that_is_gone_is_a_launch_that_fails() {
+fn g18_resuming_a_process_that_is_gone_fails_the_launch() {
     let mut rig = Rig::new(Config::resume(identity()));
     rig.held = |effect| matches!(effect, Effect::Prepare(_));
     rig.launch();
@@ -139,9 +139,9 @@ fn an_identity_is_plain_data() {
     assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), identity());
 }
 
-/// Somebody else may be connected, or we may have been cut off: it lives, and needs its socket.
+/// Another client may be connected, or the connection broke. The process still runs, and needs its socket.
 #[test]
-fn g18_one_that_cannot_be_reached_or_hangs_up_keeps_what_is_its_own() {
+fn g18_a_resumed_machine_that_is_unreachable_or_hangs_up_keeps_its_files() {
     let mut busy = Rig::new(Config::resume(identity()));
     busy.failing = |effect| matches!(effect, Effect::Open(_));
     busy.launch();

@@ -1,5 +1,5 @@
-//! Proves that what cannot be read costs the command that it was said to, and no other: also where replies have no id,
-//! and where the command was given up.
+//! Tests of unreadable messages in every dialect: they fail the command that they answer and no other, also if replies
+//! have no id, or the command was disowned.
 
 mod rig;
 
@@ -11,7 +11,7 @@ use rig::{Rig, config, secs};
 
 const LIMIT: usize = 100;
 
-/// Attached, and in step.
+/// Returns an attached machine that is ready.
 fn attached(dialect: Dialect) -> Rig {
     let mut limits = Limits::default();
     limits.message = LIMIT;
@@ -49,7 +49,7 @@ fn assert_broken(rig: &mut Rig, id: CommandId) {
 }
 
 #[test]
-fn a_line_of_the_qtest_that_is_too_large_costs_one_command() {
+fn a_qtest_line_beyond_the_limit_fails_one_command() {
     let mut rig = attached(Dialect::Qtest);
     let lines = ["readb 1", "readb 2", "readb 3"];
     let ids = lines.map(|line| rig.vm.execute_line(rig.now, line, FOREVER).unwrap().id());
@@ -61,16 +61,16 @@ fn a_line_of_the_qtest_that_is_too_large_costs_one_command() {
     assert_eq!(answer(&mut rig, ids[2]), Some(Ok("\"0x3\"".into())));
 }
 
-/// Old agents give no ids back.
+/// Old agents do not echo ids.
 #[test]
-fn an_agents_reply_that_cannot_be_read_costs_one_command() {
+fn an_unreadable_reply_of_an_agent_fails_one_command() {
     for bad in ["garbage", &"x".repeat(LIMIT + 1)] {
         let mut rig = attached(Dialect::GuestAgent);
         let ids = ["guest-a", "guest-b"].map(|name| rig.vm.execute(rig.now, &name, FOREVER).unwrap().id());
         assert!(take_text(&mut rig).contains("guest-a"));
         rig.says(bad);
         assert_broken(&mut rig, ids[0]);
-        // What else was said to that command is not taken for the reply to the next.
+        // The true reply to that command does not count as the reply to the next.
         rig.says(r#"{"return": "a"}"#);
         syncs(&mut rig);
         assert!(take_text(&mut rig).contains("guest-b"));
@@ -79,9 +79,9 @@ fn an_agents_reply_that_cannot_be_read_costs_one_command() {
     }
 }
 
-/// A command may be given up because its reply is so large that it takes too long.
+/// A command may time out because its reply is so large that it takes too long.
 #[test]
-fn a_late_reply_of_an_agent_that_is_too_large_ends_nothing() {
+fn a_late_reply_of_an_agent_beyond_the_limit_ends_nothing() {
     let mut rig = attached(Dialect::GuestAgent);
     let late = rig.vm.execute(rig.now, &"guest-file-read", secs(1).into()).unwrap().id();
     rig.pass(secs(1));
@@ -94,9 +94,9 @@ fn a_late_reply_of_an_agent_that_is_too_large_ends_nothing() {
     assert_eq!(answer(&mut rig, next), Some(Ok("{}".into())));
 }
 
-/// The same before it was in step at all: what is too large was for somebody else.
+/// Before the synchronization, a message beyond the limit was for another client.
 #[test]
-fn an_agent_may_begin_with_what_is_too_large() {
+fn an_agent_may_begin_with_a_message_beyond_the_limit() {
     let peer = Peer::Connected(Descriptor::new(()));
     let mut limits = Limits::default();
     limits.message = LIMIT;
@@ -106,7 +106,8 @@ fn an_agent_may_begin_with_what_is_too_large() {
     assert_eq!(rig.vm.state(), State::Running);
 }
 
-/// It was counted as one that nobody had asked for, and what waited behind it waited on.
+/// If such an error counted as unmatched, the command would keep its place, and the commands behind it would wait for
+/// ever.
 #[test]
 fn an_error_without_an_id_may_be_for_a_raw_command_that_was_disowned() {
     let mut rig = Rig::ready_oob(config());
@@ -121,9 +122,9 @@ fn an_error_without_an_id_may_be_for_a_raw_command_that_was_disowned() {
     assert_eq!(rig.take_ids().len(), 1, "there is a place for the last one");
 }
 
-/// A monitor's garbage is as it was: its ids tell.
+/// The other commands of a monitor are matched by their ids.
 #[test]
-fn garbage_of_a_monitor_costs_its_oldest_command() {
+fn garbage_of_a_monitor_fails_its_oldest_command() {
     let mut rig = Rig::ready(config());
     let (tickets, ids) = rig.issue_many(2);
     rig.says("garbage");

@@ -1,4 +1,4 @@
-//! Decides how a QEMU is waited for that dials us: its address, and that a death before the call is the end of it.
+//! Tests of monitors for which QEMU connects to a listening socket: the address, and an exit before the connection.
 
 mod rig;
 
@@ -11,7 +11,7 @@ use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs, tcp};
 const MONITOR: Channel = Channel::Monitor;
 const CONSOLE: Channel = Channel::Console(0);
 
-/// A process that was started and has not dialled yet. The console is connected from the start.
+/// Returns a machine whose process was started and has not connected yet. The console is connected from the start.
 fn awaited(config: Config) -> Rig {
     let mut rig = Rig::new(config);
     rig.held = |effect| *effect == Effect::Open(MONITOR);
@@ -23,13 +23,13 @@ fn socket() -> Config {
     config().monitor(Monitor::Socket)
 }
 
-/// The orders of a run from the end of its process on.
+/// Returns the names of the effects after the first `count`.
 fn effects_since(rig: &Rig, count: usize) -> Vec<String> {
     rig.order_names().split_off(count)
 }
 
 #[test]
-fn who_dials_in_time_is_a_monitor_like_any_other() {
+fn a_monitor_that_connects_in_time_works_like_any_other() {
     let mut rig = awaited(socket());
     assert_eq!(rig.vm.state(), State::Launching(Phase::Connecting));
     assert_eq!(rig.vm.deadline(), Some((at(secs(30)), Why::Launch(Phase::Connecting))));
@@ -46,14 +46,14 @@ fn who_dials_in_time_is_a_monitor_like_any_other() {
     assert!(!rig.effects.contains(&Effect::Close(MONITOR)), "it closed by itself");
 }
 
-/// What is to be made, and what QEMU is told of what was made.
+/// The preparation asks for a socket, and the arguments have the address that was bound.
 #[test]
-fn the_address_is_told_to_the_process() {
+fn the_process_gets_the_address_of_the_socket() {
     let unix = |path: &str| Address::unix(path);
     let cases = [
         (Monitor::Socket, None, Transport::ListenIn(None), "socket,path=/tmp/private/monitor"),
         (Monitor::Socket, Some("/a,b"), Transport::ListenIn(Some(b"/a,b".to_vec())), "socket,path=/a,,b/monitor"),
-        // The directory is that of a name that we choose; here the caller has chosen one.
+        // The socket directory only matters if the library chooses the path.
         (Monitor::At(unix("/x,y")), Some("/a"), Transport::Listen(unix("/x,y")), "socket,path=/x,,y"),
         (
             Monitor::At(tcp("127.0.0.1:0")),
@@ -76,13 +76,13 @@ fn the_address_is_told_to_the_process() {
         let chardevs: Vec<_> = spawn.arguments.iter().filter(|argument| argument.starts_with(b"socket,")).collect();
         let monitor = format!("{backend},id=mon").into_bytes();
         assert_eq!(chardevs, [&monitor, &b"socket,fd=3,id=tty".to_vec()], "nothing is inherited for it");
-        assert!(rig.vm.command_line().to_string().contains("-chardev stdio,id=mon -qmp"), "a shell has no such peer");
+        assert!(rig.vm.command_line().to_string().contains("-chardev stdio,id=mon -qmp"), "a shell has no such socket");
     }
 }
 
-/// Nobody is left to dial, so nothing is waited for but what the consoles still hold.
+/// No process is left that could connect, so only the consoles are drained.
 #[test]
-fn a_death_before_the_call_ends_the_launch_at_once() {
+fn an_exit_before_the_connection_ends_the_launch_at_once() {
     let mut rig = awaited(socket());
     let before = rig.effects.len();
     rig.exits(ExitStatus::Code(1));
@@ -99,7 +99,7 @@ fn a_death_before_the_call_ends_the_launch_at_once() {
 }
 
 #[test]
-fn without_consoles_such_a_death_is_the_end() {
+fn without_consoles_such_an_exit_ends_the_run() {
     for monitor in [Monitor::Socket, Monitor::At(Address::unix("/run/qmp"))] {
         let mut rig = awaited(Config::new("qemu").monitor(monitor));
         rig.exits(ExitStatus::Code(1));
@@ -107,9 +107,9 @@ fn without_consoles_such_a_death_is_the_end() {
     }
 }
 
-/// Whatever was wanted of it meanwhile: by which signals it ended, and why.
+/// A shutdown, a kill or the deadline of the launch came first: each keeps its failure and cause.
 #[test]
-fn such_a_death_is_the_end_also_on_the_way_to_another() {
+fn such_an_exit_ends_a_run_that_is_ending_already() {
     type Step = fn(&mut Rig);
     let cancelled = || LaunchFailure::Cancelled(Phase::Connecting);
     let cases: [(Step, ExitStatus, LaunchFailure, Cause); 4] = [
@@ -129,39 +129,39 @@ fn such_a_death_is_the_end_also_on_the_way_to_another() {
     for (step, exit, failure, cause) in cases {
         let mut rig = awaited(socket());
         step(&mut rig);
-        assert!(rig.pid_is_signalled() && !rig.effects.contains(&Effect::Close(MONITOR)), "it may still dial");
+        assert!(rig.pid_is_signalled() && !rig.effects.contains(&Effect::Close(MONITOR)), "it may still connect");
         rig.exits(exit);
-        assert_eq!(rig.vm.channels(), [CONSOLE], "nobody dials any more");
+        assert_eq!(rig.vm.channels(), [CONSOLE], "no process can connect any more");
         rig.closes(CONSOLE);
         assert_eq!((rig.vm.state(), rig.failure(), rig.outcome().cause), (State::Ended, failure, cause));
     }
 }
 
 impl Rig {
-    /// Whether a signal was ordered, with nothing said before: there is nobody to say it to.
+    /// Returns whether a signal was issued and nothing was sent: there is no connection.
     fn pid_is_signalled(&mut self) -> bool {
         !self.signals().is_empty() && self.take_sent().is_empty()
     }
 }
 
-/// The host takes its time to close: the order is not given again, neither when the last words are overdue…
+/// The host is slow to close. The effect is not issued again when the drain is overdue…
 #[test]
-fn a_slow_close_is_ordered_once_by_a_death() {
+fn a_slow_close_is_issued_once_after_an_exit() {
     let mut rig = awaited(socket());
     rig.held = |effect| matches!(effect, Effect::Close(_));
     rig.exits(SIGKILL);
     rig.pass(secs(2));
     assert_eq!(effects_since(&rig, 4), ["Close(Monitor)", "Close(Console(0))"]);
-    assert_eq!(rig.vm.deadline(), None, "the host owes both");
+    assert_eq!(rig.vm.deadline(), None, "both completions are outstanding");
     rig.closes(MONITOR);
     assert_eq!(rig.vm.state(), State::Ending);
     rig.closes(CONSOLE);
     assert_eq!(rig.vm.state(), State::Ended);
 }
 
-/// … nor when the process dies after all, which had been given up.
+/// … nor when a process exits after all that had been abandoned.
 #[test]
-fn a_slow_close_is_ordered_once_by_a_late_death() {
+fn a_slow_close_is_issued_once_after_a_late_exit() {
     let mut rig = awaited(socket());
     rig.kill();
     rig.held = |effect| matches!(effect, Effect::Close(_));
@@ -173,7 +173,7 @@ fn a_slow_close_is_ordered_once_by_a_late_death() {
 }
 
 #[test]
-fn who_survives_sigkill_is_waited_for_no_longer() {
+fn a_process_that_survives_sigkill_before_it_connects_is_abandoned() {
     let mut rig = awaited(socket());
     rig.kill();
     rig.pass_exactly(secs(10));
@@ -185,7 +185,7 @@ fn who_survives_sigkill_is_waited_for_no_longer() {
 }
 
 #[test]
-fn a_call_that_cannot_be_taken_is_the_fault_of_the_host() {
+fn a_connection_that_cannot_be_accepted_is_a_host_fault() {
     let mut rig = awaited(socket());
     rig.handle(Input::OpenFailed(MONITOR, fault("accept")));
     assert_eq!(rig.signals(), [Signal::Kill]);
@@ -194,9 +194,9 @@ fn a_call_that_cannot_be_taken_is_the_fault_of_the_host() {
     assert!(!rig.effects.contains(&Effect::Close(MONITOR)), "it is not open");
 }
 
-/// The call of one that has died since is taken too late: nothing is said to it, and it does not change the reason.
+/// The connection was made by the process before its exit and accepted too late: it does not change the failure.
 #[test]
-fn a_call_behind_the_death_changes_nothing() {
+fn a_connection_after_the_exit_changes_nothing() {
     let mut rig = awaited(socket());
     rig.held = |effect| matches!(effect, Effect::Close(_));
     rig.exits(ExitStatus::Code(1));
@@ -207,9 +207,9 @@ fn a_call_behind_the_death_changes_nothing() {
     assert_eq!(rig.vm.state(), State::Ended);
 }
 
-/// One that had dialled may have left last words, and one that inherited its monitor as well: they are read.
+/// The socket may hold the last messages of the process, whether it had connected or had inherited its monitor.
 #[test]
-fn a_monitor_that_was_connected_at_the_death_is_read_to_its_end() {
+fn a_monitor_that_was_connected_at_the_exit_is_read_to_its_end() {
     let mut inherited = awaited(config());
     let mut dialled = Rig::launched(socket());
     for rig in [&mut inherited, &mut dialled] {
@@ -224,7 +224,7 @@ fn a_monitor_that_was_connected_at_the_death_is_read_to_its_end() {
     }
 }
 
-/// The address of the previous run is not that of the next, where the port is another.
+/// The next run asks for a free port again, and does not reuse the address of the previous run.
 #[test]
 fn each_run_has_its_own_socket() {
     let mut rig = awaited(config().monitor(Monitor::At(tcp("127.0.0.1:0"))));

@@ -1,4 +1,5 @@
-//! Proves that frames do not depend on how a stream was cut, and that finding them costs a bounded look at each byte.
+//! Tests of the framer: frames do not depend on how the stream is split, and each byte is examined a bounded number of
+//! times.
 
 use proptest::prelude::*;
 use qemu_machine_core::wire::{Frame, Framer};
@@ -13,7 +14,7 @@ fn drain(framer: &mut Framer, frames: &mut Vec<Frame>) {
     }
 }
 
-/// The frames of a stream that comes in these pieces, and how many bytes were looked at.
+/// Returns the frames of a stream in these pieces, and the number of examined bytes.
 fn frames<'a>(limit: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Frame>, u64) {
     let mut framer = Framer::new(limit);
     let mut frames = Vec::new();
@@ -28,7 +29,7 @@ fn whole(limit: usize, stream: &[u8]) -> Vec<Frame> {
     frames(limit, [stream]).0
 }
 
-/// A stream in pieces of these sizes, over and over.
+/// Returns a stream in pieces of these sizes, repeated cyclically.
 fn cut<'a>(mut stream: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut sizes = sizes.iter().cycle();
@@ -44,7 +45,8 @@ fn message(text: impl AsRef<[u8]>) -> Frame {
     Frame::Message(text.as_ref().to_vec().into())
 }
 
-/// As a monitor with `pretty=on` prints it: four columns a level, CR LF at the end of each line.
+/// Returns a message as a monitor with `pretty=on` prints it: four columns a level, CR LF after each line (measured
+/// with QEMU 7.2.22).
 fn pretty(value: &Value) -> String {
     let text = serde_json::to_string_pretty(value).unwrap();
     let lines = text.lines().map(|line| {
@@ -58,7 +60,7 @@ fn any_text() -> impl Strategy<Value = String> {
     r#"[a-b{}\[\]"\\:, \n\r\u{e4}]{0,8}"#
 }
 
-/// A message of a peer, with everything in its strings that looks like structure.
+/// Generates a message whose strings contain everything that looks like structure.
 fn any_message() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![Just(Value::Null), any::<i64>().prop_map(Value::from), any_text().prop_map(Value::from)];
     let value = leaf.prop_recursive(3, 12, 3, |inner| {
@@ -70,7 +72,7 @@ fn any_message() -> impl Strategy<Value = Value> {
     prop::collection::btree_map("return|event|id|data", value, 1..3).prop_map(|all| Value::Object(Map::from_iter(all)))
 }
 
-/// One message and the end of its line, compact or pretty.
+/// Generates a message, compact or pretty, without and with the end of its line.
 fn any_good() -> impl Strategy<Value = (String, String)> {
     (any_message(), any::<bool>(), prop_oneof![Just("\n"), Just("\r\n")]).prop_map(|(value, is_pretty, end)| {
         let text = if is_pretty { pretty(&value) } else { value.to_string() };
@@ -78,7 +80,7 @@ fn any_good() -> impl Strategy<Value = (String, String)> {
     })
 }
 
-/// Anything that a bad peer may send, line by line.
+/// Generates a line of a peer that may break the rules.
 fn any_line() -> impl Strategy<Value = Vec<u8>> {
     let good = || any_good().prop_map(|(_, line)| line.into_bytes());
     let torn = (any_good(), any::<prop::sample::Index>(), any::<bool>()).prop_map(|((text, _), index, ends)| {
@@ -106,13 +108,13 @@ fn any_sizes() -> impl Strategy<Value = Vec<usize>> {
 
 proptest! {
     #[test]
-    fn frames_do_not_depend_on_the_cut(stream in any_stream(), sizes in any_sizes(), limit in prop_oneof![Just(LIMIT), Just(PLENTY), 1..LIMIT]) {
+    fn frames_do_not_depend_on_how_the_stream_is_split(stream in any_stream(), sizes in any_sizes(), limit in prop_oneof![Just(LIMIT), Just(PLENTY), 1..LIMIT]) {
         let expected = whole(limit, &stream);
         prop_assert_eq!(&frames(limit, stream.chunks(1)).0, &expected, "byte by byte");
         prop_assert_eq!(&frames(limit, cut(&stream, &sizes)).0, &expected, "in pieces");
     }
 
-    /// An independent definition for streams without faults: the frames are the messages.
+    /// An independent definition for valid streams: the frames are the messages.
     #[test]
     fn the_frames_of_a_good_stream_are_its_messages(all in prop::collection::vec(any_good(), 0..8), sizes in any_sizes()) {
         let stream: String = all.iter().map(|(_, line)| line.as_str()).collect();
@@ -120,9 +122,9 @@ proptest! {
         prop_assert_eq!(frames(PLENTY, cut(stream.as_bytes(), &sizes)).0, expected);
     }
 
-    /// Wherever a message is torn, the next one that begins on a line of its own is found.
+    /// Wherever a message breaks off, the next one that begins on its own line is found.
     #[test]
-    fn a_good_message_behind_a_torn_one_is_found(torn in any_message(), at in any::<prop::sample::Index>(), good in any_good()) {
+    fn a_good_message_after_a_truncated_one_is_found(torn in any_message(), at in any::<prop::sample::Index>(), good in any_good()) {
         let torn = pretty(&torn);
         let torn = &torn.as_bytes()[..at.index(torn.len())];
         let stream = [torn, b"\r\n", good.1.as_bytes()].concat();
@@ -141,22 +143,22 @@ proptest! {
     }
 
     #[test]
-    fn lines_are_looked_at_once(all in prop::collection::vec(any_message(), 0..8), sizes in any_sizes()) {
+    fn lines_are_examined_once(all in prop::collection::vec(any_message(), 0..8), sizes in any_sizes()) {
         let stream: String = all.iter().map(|value| format!("{value}\r\n")).collect();
         prop_assert_eq!(frames(PLENTY, cut(stream.as_bytes(), &sizes)).1, stream.len() as u64);
         prop_assert_eq!(frames(PLENTY, stream.as_bytes().chunks(1)).1, stream.len() as u64);
     }
 
-    /// Messages over many lines cost the look for the end of their first line, and then the count of braces.
+    /// A message over several lines costs the search for the end of its first line, and then the count of braces.
     #[test]
-    fn pretty_messages_are_looked_at_twice_at_most(all in prop::collection::vec(any_good(), 0..8), sizes in any_sizes()) {
+    fn pretty_messages_are_examined_at_most_twice(all in prop::collection::vec(any_good(), 0..8), sizes in any_sizes()) {
         let stream: String = all.iter().map(|(_, line)| line.as_str()).collect();
         prop_assert!(frames(PLENTY, cut(stream.as_bytes(), &sizes)).1 <= 2 * stream.len() as u64);
     }
 
     /// A peer that sends lines beyond the limit, and messages between them, costs no more than a good one.
     #[test]
-    fn lines_that_are_too_long_are_looked_at_twice_at_most(all in prop::collection::vec(any_good(), 0..8), sizes in any_sizes()) {
+    fn lines_beyond_the_limit_are_examined_at_most_twice(all in prop::collection::vec(any_good(), 0..8), sizes in any_sizes()) {
         let mut stream = Vec::new();
         for (_, line) in &all {
             stream.extend_from_slice(&[b'x'; LIMIT + 1]);
@@ -183,14 +185,14 @@ fn a_line_beyond_the_limit_is_skipped_and_the_next_one_found() {
     assert_eq!(frames(LIMIT, stream.chunks(1)).0, [Frame::TooLarge, message("{}")]);
 }
 
-/// A message of exactly this length, over three lines.
+/// Returns a message of exactly this length, over three lines.
 fn pretty_of(length: usize) -> String {
     let frame = "{\n    \"a\": \"\"\n}";
     frame.replace("\"\"", &format!("\"{}\"", "x".repeat(length - frame.len())))
 }
 
 #[test]
-fn a_message_over_many_lines_has_the_same_limit() {
+fn a_message_over_several_lines_has_the_same_limit() {
     let fits = pretty_of(LIMIT);
     assert_eq!(whole(LIMIT, fits.as_bytes()), [message(&fits)]);
     let stream = pretty_of(LIMIT + 1) + "\n{}\n";
@@ -198,10 +200,9 @@ fn a_message_over_many_lines_has_the_same_limit() {
     assert_eq!(frames(LIMIT, stream.as_bytes().chunks(1)).0, [Frame::TooLarge, message("{}")]);
 }
 
-/// The rest of a message is not a message: each of its lines would fail one more command that has nothing to do
-/// with it.
+/// The rest of a message is no message. If each of its lines were a frame, each would fail an unrelated command.
 #[test]
-fn the_rest_of_a_large_message_over_many_lines_is_skipped() {
+fn the_rest_of_a_large_message_over_several_lines_is_skipped() {
     let large = pretty(&json!({"return": [{"a": "x".repeat(20)}, {"b": "y".repeat(20)}, [[1, 2], "z"]], "id": 1}));
     assert!(large.len() > 2 * LIMIT);
     for good in ["{\"event\": \"STOP\"}", "{\r\n    \"event\": \"STOP\"\r\n}"] {
@@ -212,7 +213,7 @@ fn the_rest_of_a_large_message_over_many_lines_is_skipped() {
 }
 
 #[test]
-fn an_endless_line_is_one_frame_and_is_looked_at_once() {
+fn an_endless_line_is_one_frame_and_is_examined_once() {
     let mut framer = Framer::new(LIMIT);
     let mut frames = Vec::new();
     let mut pushed = 0;
@@ -228,9 +229,9 @@ fn an_endless_line_is_one_frame_and_is_looked_at_once() {
     assert_eq!(frames[1..], [message("{\"event\":\"STOP\"}")]);
 }
 
-/// What follows a line that was dropped is new: the look for the end of the dropped line did not reach it.
+/// The search for the end of a dropped line does not examine the bytes after it.
 #[test]
-fn bytes_behind_a_dropped_line_are_looked_at_once() {
+fn bytes_after_a_dropped_line_are_examined_once() {
     let (found, examined) = frames(LIMIT, [&[b'x'; LIMIT + 1][..], b"x\n{\"event\":\"STOP\"}\n"]);
     assert_eq!(found, [Frame::TooLarge, message("{\"event\":\"STOP\"}")]);
     assert_eq!(examined, (LIMIT + 1 + b"x\n{\"event\":\"STOP\"}\n".len()) as u64);
@@ -245,10 +246,10 @@ fn an_endless_object_is_one_frame() {
     assert!(examined <= 2 * stream.len() as u64, "{examined}");
 }
 
-/// Many small objects on a line that ends with something else: each is found by counting braces, and the search for
-/// the end of the line must not begin anew behind each.
+/// Each object on the line is found by counting braces. If the search for the end of the line began again after each,
+/// the time would be quadratic.
 #[test]
-fn a_line_of_many_objects_is_looked_at_a_bounded_number_of_times() {
+fn a_line_of_many_objects_is_examined_a_bounded_number_of_times() {
     let mut stream = b"{}".repeat(5_000);
     stream.extend_from_slice(b"x\n");
     let (_, examined) = frames(PLENTY, [&stream[..]]);
@@ -276,9 +277,9 @@ fn examples_of_every_kind_of_line() {
     }
 }
 
-/// Lines once, and what spans lines once more: the first of its lines was searched for its end.
+/// A line is examined once. For a message over several lines, its first line is examined once more.
 #[test]
-fn each_look_at_a_byte_is_counted() {
+fn each_examination_of_a_byte_is_counted() {
     const PRETTY: &[u8] = b"{\n    \"a\": 1\n}";
     let looked_at = |limit: usize, bytes: &[u8]| {
         let mut framer = Framer::new(limit);
@@ -288,5 +289,5 @@ fn each_look_at_a_byte_is_counted() {
     };
     assert_eq!(looked_at(64, b"{}\r\n{\"a"), 7);
     assert_eq!(looked_at(64, PRETTY), 2 + PRETTY.len() as u64);
-    assert_eq!(looked_at(4, PRETTY), 2 + PRETTY.len() as u64, "what is skipped is looked at as well");
+    assert_eq!(looked_at(4, PRETTY), 2 + PRETTY.len() as u64, "skipped bytes are examined as well");
 }

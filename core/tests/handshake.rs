@@ -1,4 +1,4 @@
-//! Decides how a conversation begins: the greeting, the negotiation, the events around them, and how it fails.
+//! Tests of the handshake: the greeting, the capabilities negotiation, the events around them, and failures.
 
 mod rig;
 
@@ -11,7 +11,7 @@ use rig::{GREETING, GREETING_OOB, HANDSHAKE, HANDSHAKE_OOB, Rig, at, config, sec
 const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E"}"#;
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 
-/// Tells a session these bytes in pieces; sends all that it wants to say; gives the outputs and what was sent.
+/// Passes these pieces to a session, and sends all of its bytes. Returns the session, its outputs and the sent text.
 fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Session, Vec<session::Output>, String) {
     let (mut outputs, mut sent) = (Vec::new(), Vec::new());
     let mut session = Session::new(&Limits::default()).step(Moment::ORIGIN, session::Input::Opened, &mut |_| ());
@@ -38,7 +38,7 @@ fn failure(said: &[&str]) -> LaunchFailure {
 }
 
 #[test]
-fn the_handshake_asks_for_what_was_offered() {
+fn the_handshake_enables_the_offered_capabilities() {
     for (greeting, expected, out_of_band) in [(GREETING, HANDSHAKE, false), (GREETING_OOB, HANDSHAKE_OOB, true)] {
         let (session, outputs, sent) = converse([&lines(&[greeting])[..]]);
         assert_eq!((outputs, sent.as_str()), (vec![session::Output::Greeted], expected));
@@ -50,7 +50,7 @@ fn the_handshake_asks_for_what_was_offered() {
     }
 }
 
-/// Events may come at any time, also before the greeting and between the negotiation and its reply.
+/// Events may arrive before the greeting, and between `qmp_capabilities` and its reply (measured with QEMU 7.2.22).
 #[test]
 fn g07_events_around_the_handshake_are_delivered_in_order() {
     for count in 0..4_usize.pow(3) {
@@ -85,7 +85,7 @@ fn g07_events_around_the_handshake_are_delivered_in_order() {
 }
 
 #[test]
-fn a_handshake_fails_by_whose_fault_it_is() {
+fn the_failure_of_a_handshake_names_its_cause() {
     let refusal =
         Refusal { command: "qmp_capabilities".into(), class: "GenericError".into(), description: "no".into() };
     let refused = r#"{"error": {"class": "GenericError", "desc": "no"}, "id": 0}"#;
@@ -113,7 +113,7 @@ fn a_greeting_beyond_the_limit_fails_the_handshake() {
 }
 
 #[test]
-fn a_negotiating_session_ignores_what_is_not_its_reply() {
+fn a_negotiating_session_ignores_other_replies() {
     let nameless = r#"{"error": {"class": "C", "desc": "d"}}"#;
     let (session, outputs, _) = converse([&lines(&[GREETING, r#"{"return": {}, "id": 1}"#, nameless, GREETING])[..]]);
     assert_eq!(outputs, [session::Output::Greeted]);
@@ -121,7 +121,7 @@ fn a_negotiating_session_ignores_what_is_not_its_reply() {
     assert!(session.is_open() && !session.is_ready());
 }
 
-/// Nobody waits for an event in the handshake, so one that cannot be read costs nothing.
+/// No caller waits for an event in the handshake, so an unreadable one is only counted.
 #[test]
 fn g07_an_unreadable_event_fails_no_handshake() {
     let unreadable = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E", "data": {"x": inf}}"#;
@@ -136,8 +136,8 @@ fn limits(message: usize) -> Limits {
     limits
 }
 
-/// A conversation that was recorded: events before and within the handshake, a pretty message, garbage, a nameless
-/// error, replies of nobody.
+/// A conversation: events before and within the handshake, a pretty-printed message, garbage, an error without an id,
+/// and an unmatched reply.
 const RECORDED: &str = concat!(
     "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"VSERPORT_CHANGE\", \"data\": {\"open\": true, \"id\": \"}{\\\"\"}}\r\n",
     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, \"capabilities\": [\"oob\"]}}\r\n",
@@ -150,7 +150,7 @@ const RECORDED: &str = concat!(
 
 proptest! {
     #[test]
-    fn outputs_do_not_depend_on_the_cut(sizes in prop::collection::vec(1_usize..80, 1..12)) {
+    fn outputs_do_not_depend_on_how_the_bytes_are_split(sizes in prop::collection::vec(1_usize..80, 1..12)) {
         let (session, outputs, sent) = converse([RECORDED.as_bytes()]);
         prop_assert_eq!(outputs.len(), 6);
         let mut pieces = Vec::new();
@@ -171,7 +171,7 @@ proptest! {
 }
 
 #[test]
-fn a_failed_monitor_is_a_fault_of_the_host() {
+fn a_monitor_that_cannot_be_opened_is_a_host_fault() {
     let mut rig = Rig::new(config());
     rig.failing = |effect| matches!(effect, qemu_machine_core::Effect::Open(Channel::Monitor));
     rig.launch();

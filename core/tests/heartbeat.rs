@@ -1,4 +1,5 @@
-//! Proves that a command which runs out of time says whether QEMU was busy or stuck, and that others ask nothing.
+//! Tests of the heartbeat: a command that times out reports whether QEMU was busy or stuck, and no other command causes
+//! a query.
 
 mod rig;
 
@@ -9,12 +10,12 @@ use qemu_machine_core::{
 };
 use rig::{Rig, at, config, secs};
 
-/// A question with this id.
+/// Returns the heartbeat query with this id.
 fn question(id: u16) -> String {
     format!(r#"{{"exec-oob":"query-yank","id":{id}}}"#)
 }
 
-/// A rig whose monitor has these commands in flight, each with so many seconds.
+/// Returns a machine with a command in flight for each of these deadlines in seconds.
 fn busy_with<const N: usize>(seconds: [u64; N]) -> (Rig, [Ticket<(&'static str, Value)>; N]) {
     let mut rig = Rig::ready_oob(config());
     let tickets = seconds.map(|seconds| issue(&mut rig, secs(seconds)));
@@ -28,7 +29,7 @@ fn issue(rig: &mut Rig, within: impl Into<Deadline>) -> Ticket<(&'static str, Va
     ticket.expect("it may be issued")
 }
 
-/// When something is due.
+/// Returns the time of the next deadline.
 fn until(rig: &Rig) -> Option<Moment> {
     rig.vm.deadline().map(|(until, _)| until)
 }
@@ -38,14 +39,14 @@ fn timed_out<T>(liveness: Liveness) -> Option<Result<T, CommandError>> {
 }
 
 #[test]
-fn g22_an_answer_out_of_band_says_that_qemu_is_busy() {
+fn g22_an_out_of_band_reply_means_that_qemu_is_busy() {
     let (mut rig, [slow]) = busy_with([10]);
-    assert_eq!(until(&rig), Some(at(secs(5))), "half of its time");
+    assert_eq!(until(&rig), Some(at(secs(5))), "half of the deadline");
     rig.pass(secs(5));
     assert_eq!(rig.take_sent(), question(2));
-    assert_eq!(until(&rig), Some(at(secs(10))), "one question is enough");
+    assert_eq!(until(&rig), Some(at(secs(10))), "one query is enough");
     rig.replies(2);
-    assert_eq!(until(&rig), Some(at(secs(10))), "and so is one answer");
+    assert_eq!(until(&rig), Some(at(secs(10))), "and so is one reply");
     rig.pass(secs(5));
     assert_eq!(rig.vm.claim(&slow), timed_out(Liveness::Busy));
     let error = CommandError::TimedOut(Progress::Sent, Liveness::Busy);
@@ -55,9 +56,9 @@ fn g22_an_answer_out_of_band_says_that_qemu_is_busy() {
     );
 }
 
-/// A QEMU that does not know the question lives as well.
+/// A QEMU that does not know `query-yank` replies as well.
 #[test]
-fn g22_a_refusal_is_an_answer() {
+fn g22_a_refusal_is_a_reply() {
     let (mut rig, [slow]) = busy_with([10]);
     rig.pass(secs(5));
     rig.refuses(2);
@@ -66,7 +67,7 @@ fn g22_a_refusal_is_an_answer() {
 }
 
 #[test]
-fn g22_silence_says_that_qemu_is_stuck() {
+fn g22_no_out_of_band_reply_means_that_qemu_is_stuck() {
     let (mut rig, [slow]) = busy_with([10]);
     rig.pass(secs(5));
     rig.pass(secs(5));
@@ -76,12 +77,12 @@ fn g22_silence_says_that_qemu_is_stuck() {
     assert!(error.to_string().ends_with(words), "{error}");
 }
 
-/// Nobody else gets the answer, however late it comes, and it is not counted as a reply that was lost.
+/// However late it comes, the reply reaches no command, and is not counted as late or unmatched.
 #[test]
-fn g22_a_late_answer_reaches_nobody() {
+fn g22_a_late_reply_to_the_heartbeat_reaches_no_command() {
     let (mut rig, [slow]) = busy_with([10]);
     rig.pass(secs(10));
-    assert_eq!(rig.vm.claim(&slow), timed_out(Liveness::Unknown), "half and all of its time were over at once");
+    assert_eq!(rig.vm.claim(&slow), timed_out(Liveness::Unknown), "half and all of the time passed at once");
     let next = issue(&mut rig, secs(8));
     rig.pass(secs(4));
     let sent = rig.take_sent();
@@ -97,26 +98,26 @@ fn g22_a_late_answer_reaches_nobody() {
     assert_eq!((counters.late, counters.unmatched), (0, 0));
 }
 
-/// For as long as a question is open, what comes serves every command that waits.
+/// The reply to an open query counts for every command that waits.
 #[test]
-fn g22_one_question_at_a_time_serves_all() {
+fn g22_one_query_at_a_time_serves_all_commands() {
     let (mut rig, [first, second, third]) = busy_with([10, 12, 20]);
     rig.pass(secs(5));
     assert_eq!(rig.take_sent(), question(4));
     rig.pass(secs(1));
-    assert_eq!(rig.take_sent(), "", "the second's half time, while the question is open");
+    assert_eq!(rig.take_sent(), "", "half of the second deadline, while the query is open");
     rig.replies(4);
-    assert_eq!(until(&rig), Some(at(secs(10))), "its answer is for both");
+    assert_eq!(until(&rig), Some(at(secs(10))), "the reply counts for both");
     rig.pass(secs(4));
     assert_eq!(rig.vm.claim(&first), timed_out(Liveness::Busy));
-    assert_eq!(rig.take_sent(), question(5), "the third's half time");
+    assert_eq!(rig.take_sent(), question(5), "half of the third deadline");
     rig.pass(secs(2));
-    assert_eq!(rig.vm.claim(&second), timed_out(Liveness::Busy), "what was felt counts, and not what is awaited");
+    assert_eq!(rig.vm.claim(&second), timed_out(Liveness::Busy), "the last reply counts, not the open query");
     rig.pass(secs(8));
     assert_eq!(rig.vm.claim(&third), timed_out(Liveness::Stuck));
 }
 
-/// QEMU answered, and was stopped then: the answer was for another half time.
+/// QEMU replied, and was stopped afterwards: that reply says nothing about the second half of the other deadline.
 #[test]
 fn g22_a_reply_before_half_of_the_deadline_counts_for_nothing() {
     let (mut rig, [first, second]) = busy_with([4, 10]);
@@ -131,9 +132,9 @@ fn g22_a_reply_before_half_of_the_deadline_counts_for_nothing() {
     assert_eq!(rig.vm.claim(&second), timed_out(Liveness::Stuck));
 }
 
-/// A driver that was not called in time knows nothing of QEMU.
+/// If the driver calls too late, QEMU has too little time to reply.
 #[test]
-fn g22_a_question_that_came_late_says_nothing() {
+fn g22_a_query_that_was_sent_late_says_nothing() {
     let (mut rig, [slow]) = busy_with([16]);
     rig.pass(Duration::from_millis(12_001));
     assert_eq!(rig.take_sent(), question(2));
@@ -142,11 +143,11 @@ fn g22_a_question_that_came_late_says_nothing() {
     let (mut rig, [slow]) = busy_with([16]);
     rig.pass(secs(12));
     rig.pass(secs(4));
-    assert_eq!(rig.vm.claim(&slow), timed_out(Liveness::Stuck), "a quarter of the time is enough");
+    assert_eq!(rig.vm.claim(&slow), timed_out(Liveness::Stuck), "a quarter of the deadline is enough");
 }
 
 #[test]
-fn g22_commands_that_are_answered_in_time_ask_nothing() {
+fn g22_commands_that_are_answered_in_time_cause_no_query() {
     let (mut rig, [quick, patient]) = busy_with([10, 10]);
     rig.pass(secs(4));
     rig.replies(1);
@@ -154,25 +155,25 @@ fn g22_commands_that_are_answered_in_time_ask_nothing() {
     rig.vm.disown(patient.id());
     let endless = issue(&mut rig, FOREVER);
     rig.take_sent();
-    assert_eq!(until(&rig), None, "neither what was given up nor what may take for ever");
+    assert_eq!(until(&rig), None, "neither a disowned command nor one without a deadline");
     rig.pass(secs(1000));
     assert_eq!((rig.take_sent().as_str(), rig.vm.claim(&endless)), ("", None));
 }
 
-/// A command that waits behind seven others is asked for as well, and so is one that goes out of band itself.
+/// A command that is queued behind seven others causes a query, and so does an out-of-band command.
 #[test]
-fn g22_whoever_waits_is_asked_for() {
+fn g22_queued_and_out_of_band_commands_cause_a_query() {
     let mut rig = Rig::ready_oob(config());
     rig.issue_many(7);
     let eighth = issue(&mut rig, secs(10));
     rig.pass(secs(5));
-    assert_eq!(rig.take_sent(), question(8), "past the eight");
+    assert_eq!(rig.take_sent(), question(8), "ahead of the queued command");
     rig.replies(8);
     rig.pass(secs(5));
     assert_eq!(
         rig.vm.claim(&eighth),
         Some(Err(CommandError::TimedOut(Progress::Unsent, Liveness::Busy))),
-        "which was not sent"
+        "the command was not sent"
     );
     let mut rig = Rig::ready_oob(config());
     let now = rig.now;
@@ -186,7 +187,7 @@ fn g22_whoever_waits_is_asked_for() {
 }
 
 #[test]
-fn g22_a_monitor_without_out_of_band_is_not_asked() {
+fn g22_a_monitor_without_out_of_band_gets_no_query() {
     let mut rig = Rig::ready(config());
     let slow = issue(&mut rig, secs(10));
     rig.take_sent();
@@ -198,7 +199,7 @@ fn g22_a_monitor_without_out_of_band_is_not_asked() {
 }
 
 #[test]
-fn g22_nobody_is_asked_against_the_callers_will() {
+fn g22_without_heartbeat_there_is_no_query() {
     let mut rig = Rig::ready_oob(config().without_heartbeat());
     let slow = issue(&mut rig, secs(10));
     rig.take_sent();
@@ -208,9 +209,9 @@ fn g22_nobody_is_asked_against_the_callers_will() {
     assert_eq!(rig.vm.claim(&slow), timed_out(Liveness::Unknown));
 }
 
-/// It belongs to nobody, so it takes no caller's place, and it is not told as a command without an answer.
+/// A query does not count towards the limit of commands.
 #[test]
-fn g22_a_question_is_no_command_of_a_caller() {
+fn g22_a_query_is_no_command_of_a_caller() {
     let mut limits = Limits::default();
     limits.commands = 1;
     let mut rig = Rig::ready_oob(config().limits(limits));

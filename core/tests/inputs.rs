@@ -1,4 +1,4 @@
-//! Proves that input that answer nothing change nothing, in whatever state they come.
+//! Tests of unexpected inputs: an input that completes nothing changes nothing, in any state.
 
 mod rig;
 
@@ -12,12 +12,12 @@ use rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
 
 const EVENT: &[u8] = b"{\"event\": \"STOP\"}\n";
 
-/// A machine that somebody else launched.
+/// Returns the configuration of a machine of another program.
 fn attached() -> Config {
     Config::attach(Peer::Dial(Address::unix("/run/qmp")))
 }
 
-/// A process that has not dialled yet, and a host that is slow to close.
+/// Returns a machine whose process has not connected yet, on a host that is slow to close.
 fn awaited() -> Rig {
     let is_slow = |effect: &Effect| matches!(effect, Effect::Open(Channel::Monitor) | Effect::Close(_));
     held_of(config().monitor(Monitor::Socket), is_slow)
@@ -49,11 +49,11 @@ fn then(mut rig: Rig, step: impl FnOnce(&mut Rig)) -> Rig {
 
 fn disconnect(rig: &mut Rig) {
     rig.held = |effect| matches!(effect, Effect::Close(_));
-    rig.vm.disconnect(rig.now).expect("it is not ours");
+    rig.vm.disconnect(rig.now).expect("a machine of another program");
     rig.serve();
 }
 
-/// A machine in each state of its run, by name.
+/// Returns a machine in each state of its run, with the name of the state.
 fn states() -> Vec<(&'static str, Rig)> {
     vec![
         ("idle", Rig::new(config())),
@@ -82,7 +82,7 @@ fn states() -> Vec<(&'static str, Rig)> {
     ]
 }
 
-/// In no other state than these may the input change anything.
+/// Asserts that the input changes nothing except in these states.
 fn matters_only_in(input: &Input<'_>, allowed: &[&str]) {
     let mut wrong = Vec::new();
     for (name, mut rig) in states().into_iter().filter(|(name, _)| !allowed.contains(name)) {
@@ -97,7 +97,7 @@ fn matters_only_in(input: &Input<'_>, allowed: &[&str]) {
 
 const WITH_PROCESS: &[&str] =
     &["opening", "greeting", "negotiating", "hung up", "running", "stopping", "killed", "awaited", "awaited, killed"];
-/// Those with a process have a console as well.
+/// The states with a console: those with a process, and some after its exit.
 const WITH_CONSOLE: &[&str] = &[
     "opening",
     "greeting",
@@ -113,11 +113,11 @@ const WITH_CONSOLE: &[&str] = &[
 ];
 const OTHERS: &[&str] =
     &["others, opening", "others, greeting", "others, running", "others, stopping", "others, disconnected"];
-/// Where the monitor is being opened.
+/// The states in which the monitor is being opened.
 const OPENING: &[&str] = &["opening", "others, opening", "awaited", "awaited, killed", "awaited, dead"];
 
 #[test]
-fn the_states_are_what_they_are_called() {
+fn the_machines_are_in_the_states_of_their_names() {
     for (name, rig) in states() {
         let expected = match name {
             "idle" => State::Idle,
@@ -138,7 +138,7 @@ fn the_states_are_what_they_are_called() {
 }
 
 #[test]
-fn prepared_answers_prepare() {
+fn prepared_completes_prepare() {
     let descriptors = vec![(Inherited::Channel(Channel::Monitor), 99)];
     matters_only_in(
         &Input::Prepared(Prepared { descriptors, ..Prepared::default() }),
@@ -147,34 +147,34 @@ fn prepared_answers_prepare() {
 }
 
 #[test]
-fn a_failed_preparation_answers_prepare() {
+fn a_failed_preparation_completes_prepare() {
     matters_only_in(&Input::PrepareFailed(fault("prepare")), &["preparing", "others, preparing"]);
 }
 
 #[test]
-fn spawned_answers_spawn() {
+fn spawned_completes_spawn() {
     matters_only_in(&Input::Spawned { pid: 99 }, &["spawning"]);
 }
 
 #[test]
-fn a_failed_spawn_answers_spawn() {
+fn a_failed_spawn_completes_spawn() {
     matters_only_in(&Input::SpawnFailed(fault("spawn")), &["spawning"]);
 }
 
 #[test]
-fn only_a_process_that_lives_can_end() {
+fn only_a_running_process_exits() {
     matters_only_in(&Input::Exited(ExitStatus::Code(7)), WITH_PROCESS);
 }
 
 #[test]
-fn opened_answers_open() {
+fn opened_completes_open() {
     matters_only_in(&Input::Opened(Channel::Monitor), OPENING);
     matters_only_in(&Input::Opened(Channel::Console(0)), &["opening"]);
     matters_only_in(&Input::Opened(Channel::Console(9)), &[]);
 }
 
 #[test]
-fn a_monitor_that_cannot_be_opened_answers_open() {
+fn a_monitor_that_cannot_be_opened_completes_open() {
     matters_only_in(&Input::OpenFailed(Channel::Monitor, fault("open")), OPENING);
 }
 
@@ -185,13 +185,13 @@ fn another_client_is_noticed_while_a_monitor_is_opened() {
 }
 
 #[test]
-fn a_console_that_cannot_be_opened_answers_open() {
+fn a_console_that_cannot_be_opened_completes_open() {
     matters_only_in(&Input::OpenFailed(Channel::Console(0), fault("open")), &["opening"]);
     matters_only_in(&Input::OpenFailed(Channel::Console(9), fault("open")), &[]);
 }
 
 #[test]
-fn a_monitor_speaks_while_it_is_open() {
+fn a_monitor_is_received_from_while_it_is_open() {
     let open = ["greeting", "negotiating", "running", "stopping", "killed", "draining"];
     let open = [&open[..], &OTHERS[1..]].concat();
     matters_only_in(&Input::Received(Channel::Monitor, EVENT), &open);
@@ -212,7 +212,7 @@ fn a_channel_closes_once() {
 }
 
 #[test]
-fn a_signal_fails_only_where_one_was_sent() {
+fn a_signal_fails_only_if_it_was_issued() {
     matters_only_in(&Input::Signalled(Signal::Terminate, Ok(())), &[]);
     let killed = ["killed", "draining", "reading the log", "removing", "awaited, killed"];
     matters_only_in(&Input::Signalled(Signal::Terminate, Err(fault("signal"))), &["stopping"]);
@@ -225,7 +225,7 @@ fn the_log_is_read_once() {
 }
 
 #[test]
-fn what_was_made_is_removed_once() {
+fn files_are_removed_once() {
     matters_only_in(&Input::Removed(Ok(())), &["removing"]);
     matters_only_in(&Input::Removed(Err(fault("remove"))), &["removing"]);
 }
@@ -235,9 +235,9 @@ fn time_that_does_not_pass_changes_nothing() {
     matters_only_in(&Input::TimePassed, &[]);
 }
 
-/// Doubled input in the state that they led to.
+/// The input comes again in the state that it led to.
 #[test]
-fn doubled_inputs_change_nothing() {
+fn repeated_inputs_change_nothing() {
     let mut rig = Rig::ready(config());
     for input in [Input::Spawned { pid: 1 }, Input::Opened(Channel::Monitor), Input::Opened(Channel::Console(0))] {
         rig.handle(input);
@@ -254,7 +254,7 @@ fn step(run: &Lifecycle, input: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::
     (run, effects)
 }
 
-/// The same for the lifecycle by itself, which anybody may drive.
+/// The same for the lifecycle alone, which is public.
 #[test]
 fn a_lifecycle_ignores_inputs_that_do_not_fit() {
     let launch = || lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
@@ -271,15 +271,15 @@ fn a_lifecycle_ignores_inputs_that_do_not_fit() {
     let idle = Lifecycle::default();
     let mut wrong = Vec::new();
     let cases = [
-        ("spawn of what is not ours", &dialling, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })),
+        ("spawn of a foreign process", &dialling, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })),
         (
-            "failed spawn of what is not ours",
+            "failed spawn of a foreign process",
             &dialling,
             lifecycle::Input::Process(ProcessEvent::SpawnFailed(fault("x"))),
         ),
-        ("exit of what is not ours", &attached, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
-        ("a signal to what is not ours", &attached, lifecycle::Input::SignalRefused(Signal::Kill)),
-        ("giving up what was not killed", &attached, lifecycle::Input::Abandon),
+        ("exit of a foreign process", &attached, lifecycle::Input::Process(ProcessEvent::Exited(SIGKILL))),
+        ("a signal to a foreign process", &attached, lifecycle::Input::SignalRefused(Signal::Kill)),
+        ("abandoning a process that was not killed", &attached, lifecycle::Input::Abandon),
         ("launch while launching", &greeting, launch()),
         ("launch while running", &running, launch()),
         ("shutdown while idle", &idle, lifecycle::Input::Shutdown(Shutdown::default())),

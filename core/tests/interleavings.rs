@@ -1,4 +1,4 @@
-//! Proves that a reply reaches its own command and nobody else, under every interleaving of a few commands.
+//! Exhaustive and random tests of interleaved commands: a reply reaches its own command and no other.
 
 mod rig;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use qemu_machine_core::{CommandError, Liveness, Progress, Ticket};
 use rig::{Rig, config, secs};
 
-/// A command of an interleaving, and what was done with it so far.
+/// A command of an interleaving, and its state.
 #[derive(Clone)]
 struct Track {
     ticket: Rc<Ticket<&'static str>>,
@@ -33,7 +33,7 @@ impl World {
         let ticket = Rc::new(self.rig.issue("query-status"));
         let id = self.rig.take_ids()[0];
         let in_flight = self.tracks.iter().any(|track| !track.is_replied && track.id == id);
-        assert!(!in_flight, "an id is free again only behind its reply");
+        assert!(!in_flight, "an id is reused only after its reply");
         self.tracks.push(Track { ticket, id, is_cancelled: false, is_replied: false });
     }
 
@@ -54,7 +54,7 @@ impl World {
         assert_eq!((counters.late, counters.unmatched), (self.late, 0));
     }
 
-    /// Every way to go on, to the end; returns how many ends there are.
+    /// Explores every continuation to its end. Returns the number of ends.
     fn explore(self, commands: usize) -> usize {
         let mut ends = 0;
         let mut branch = |step: &dyn Fn(&mut Self)| {
@@ -82,7 +82,7 @@ impl World {
 /// Replies come in any order, as those to out-of-band commands do.
 #[test]
 fn g02_every_interleaving_of_four_commands_with_cancellations() {
-    // Alone, a command is answered, or cancelled and then answered.
+    // A single command is answered, or disowned and then answered.
     assert_eq!(World::new(Rig::ready(config())).explore(1), 2);
     assert_eq!(World::new(Rig::ready(config())).explore(2), 23);
     let all = World::new(Rig::ready(config())).explore(4);
@@ -91,12 +91,12 @@ fn g02_every_interleaving_of_four_commands_with_cancellations() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// With a deadline of so many seconds.
+    /// Issues a command with a deadline of this many seconds.
     Issue(u64),
     Disown(prop::sample::Index),
     Pass(u64),
     Reply(prop::sample::Index),
-    /// The reply of a command that was replied to before.
+    /// QEMU sends a reply again.
     Double(prop::sample::Index),
 }
 
@@ -110,14 +110,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a command must have come to by now; none: nothing yet.
+/// The answer that a command must have by now. `None` means no answer yet.
 type Expected = Option<Result<u64, CommandError>>;
 
-/// An independent account of a conversation: who is in flight under which id, and what every command came to.
+/// Independent model of a conversation: the commands in flight with their ids, and the answer of every command.
 #[derive(Default)]
 struct Account {
     tickets: Vec<(Ticket<&'static str>, Expected)>,
-    /// Id on the wire, ticket, when it gives up; none: it gave up.
+    /// The id on the wire, the index of the ticket, and the deadline. `None` means disowned or timed out.
     flying: Vec<(u16, usize, Option<u64>)>,
     landed: Vec<u16>,
     now: u64,
@@ -137,7 +137,7 @@ impl Account {
             Step::Disown(index) if !self.flying.is_empty() => {
                 let at = index.index(self.flying.len());
                 let (_, ticket, until) = &mut self.flying[at];
-                // Who timed out has an answer already, and keeps it.
+                // A command that timed out has its answer, and keeps it.
                 if until.take().is_some() {
                     rig.vm.disown(self.tickets[*ticket].0.id());
                 }
@@ -163,7 +163,8 @@ impl Account {
             }
             Step::Double(index) if !self.landed.is_empty() => {
                 let id = *index.get(&self.landed);
-                // An id that flies again takes any reply for its own; that is what its rest is for.
+                // If the id is in use again, a repeated reply would count as its reply; ids rest before reuse to avoid
+                // that.
                 if self.flying.iter().all(|(other, ..)| *other != id) {
                     rig.replies(id);
                     self.unmatched += 1;
@@ -176,7 +177,7 @@ impl Account {
 
 proptest! {
     #[test]
-    fn g02_every_command_gets_what_it_must(steps in prop::collection::vec(any_step(), 0..60)) {
+    fn g02_every_command_gets_its_own_answer(steps in prop::collection::vec(any_step(), 0..60)) {
         let mut rig = Rig::ready(config());
         let mut account = Account::default();
         for step in &steps {

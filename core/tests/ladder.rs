@@ -1,4 +1,4 @@
-//! Decides how a machine is brought to its end: each rung in its time, exactly, and from every phase of a launch.
+//! Tests of the shutdown ladder: the exact time of each rung, and a shutdown in every phase of a launch.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
@@ -38,7 +38,7 @@ fn a_quit_that_is_refused_is_followed_by_sigterm_at_once() {
     assert_eq!(rig.dies(ExitStatus::Code(0)).cause, Cause::Asked(Rung::Terminate));
 }
 
-/// The refusal is that of a rung that was left behind; SIGTERM has its own time.
+/// The refusal belongs to an earlier rung; SIGTERM has its own time.
 #[test]
 fn a_late_refusal_of_quit_does_not_shorten_sigterm() {
     let mut rig = Rig::ready(config());
@@ -61,7 +61,7 @@ fn a_late_refusal_of_the_power_button_does_not_shorten_quit() {
 }
 
 #[test]
-fn the_power_button_comes_first_when_it_is_asked_for() {
+fn the_power_button_comes_first_if_it_is_configured() {
     let how = Shutdown::within(secs(30)).power_down(secs(60));
     assert_eq!(how.total(), secs(90));
     let mut rig = Rig::ready(config());
@@ -83,7 +83,7 @@ fn the_power_button_comes_first_when_it_is_asked_for() {
 }
 
 impl Rig {
-    /// A nanosecond before the end of the duration nothing is to be sent.
+    /// Time passes to the end of the duration, and nothing is sent until a nanosecond before it.
     fn pass_exactly_sending(&mut self, duration: core::time::Duration) {
         self.pass(duration - core::time::Duration::from_nanos(1));
         assert_eq!(self.take_sent(), "");
@@ -92,7 +92,7 @@ impl Rig {
 }
 
 #[test]
-fn nobody_is_told_to_quit_over_a_monitor_that_is_gone() {
+fn a_shutdown_without_a_monitor_begins_with_sigterm() {
     let mut rig = Rig::ready(config());
     rig.closes(Channel::Monitor);
     rig.shutdown(Shutdown::within(secs(30)).power_down(secs(60)));
@@ -114,7 +114,7 @@ fn a_quit_that_was_accepted_before_is_not_repeated_but_waited_for() {
     gone.replies(1);
     gone.closes(Channel::Monitor);
     gone.shutdown(Shutdown::within(secs(30)));
-    assert_eq!(gone.signals(), [], "it is on its way");
+    assert_eq!(gone.signals(), [], "the quit was accepted");
     assert_eq!(gone.dies(ExitStatus::Code(0)).cause, Cause::Asked(Rung::Quit));
 }
 
@@ -134,7 +134,7 @@ fn a_second_shutdown_changes_nothing_and_a_kill_overtakes_it() {
     assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
 }
 
-/// Both signals were ours, whichever arrived first.
+/// Both signals came from the ladder, whichever arrived first.
 #[test]
 fn a_process_that_ends_of_sigterm_while_sigkill_is_sent_was_ended_by_the_caller() {
     for (event, exit) in [(None, SIGTERM), (Some("host-signal"), ExitStatus::Code(0))] {
@@ -148,7 +148,7 @@ fn a_process_that_ends_of_sigterm_while_sigkill_is_sent_was_ended_by_the_caller(
     }
 }
 
-/// The same for the power button: the guest obeyed it, if late.
+/// The same for the power button, which the guest obeyed late.
 #[test]
 fn a_guest_that_powers_off_while_quit_is_sent_obeyed_the_power_button() {
     let mut rig = Rig::ready(config());
@@ -167,7 +167,7 @@ fn a_signal_that_cannot_be_sent_is_in_the_outcome() {
     assert_eq!(outcome.faults, [rig::fault("oblige"), rig::fault("oblige")]);
 }
 
-/// An end that is asked for in each phase of the launch: with which signals, and in which phase it failed.
+/// For a shutdown and a kill in each phase: the signals, and the phase in the failure.
 #[test]
 fn a_launch_can_be_cancelled_in_every_phase() {
     type Held = fn(&Effect) -> bool;
@@ -217,7 +217,7 @@ fn a_launch_can_be_cancelled_in_every_phase() {
 }
 
 #[test]
-fn a_process_that_hung_up_can_be_abandoned() {
+fn a_process_that_hung_up_during_its_launch_can_be_shut_down() {
     let mut rig = Rig::launched(config());
     rig.closes(Channel::Monitor);
     rig.pass(secs(1));
@@ -227,9 +227,9 @@ fn a_process_that_hung_up_can_be_abandoned() {
     assert_eq!(rig.signals(), [Signal::Terminate, Signal::Kill]);
 }
 
-/// What we may not do is not waited for.
+/// A signal that was not sent has no effect to wait for.
 #[test]
-fn a_signal_that_cannot_be_sent_brings_the_next_rung_at_once() {
+fn a_signal_that_cannot_be_sent_is_followed_by_the_next_rung_at_once() {
     let mut rig = Rig::ready(config());
     rig.failing = |effect| matches!(effect, Effect::Signal(Signal::Terminate));
     rig.shutdown(Shutdown::within(secs(30)));
@@ -239,7 +239,7 @@ fn a_signal_that_cannot_be_sent_brings_the_next_rung_at_once() {
 }
 
 #[test]
-fn the_rungs_that_were_climbed_can_be_read_until_the_end() {
+fn the_climbed_rungs_are_readable_until_the_end() {
     let mut rig = Rig::ready(config());
     assert_eq!(rig.vm.rungs(), []);
     rig.shutdown(Shutdown::within(secs(30)));
@@ -251,7 +251,7 @@ fn the_rungs_that_were_climbed_can_be_read_until_the_end() {
 }
 
 #[test]
-fn a_failure_can_be_read_before_the_end_that_follows_it() {
+fn a_launch_failure_is_readable_before_the_end_of_the_run() {
     let mut rig = Rig::launched(config().launch_within(secs(5)));
     assert_eq!(rig.vm.launch_failure(), None);
     rig.pass(secs(5));
@@ -259,5 +259,5 @@ fn a_failure_can_be_read_before_the_end_that_follows_it() {
     assert_eq!(rig.vm.launch_failure(), Some(&LaunchFailure::TimedOut(Phase::Greeting)));
     rig.dies(SIGKILL);
     rig.launch();
-    assert_eq!(rig.vm.launch_failure(), None, "it is that of the previous run");
+    assert_eq!(rig.vm.launch_failure(), None, "the failure was that of the previous run");
 }

@@ -1,4 +1,4 @@
-//! Proves that news which come twice, too late or unasked change nothing, and that what never comes is given up.
+//! Tests of inputs that come twice, late or unexpectedly, which change nothing, and of inputs that never come.
 
 mod rig;
 
@@ -27,7 +27,7 @@ fn a_connection_is_opened_once() {
 }
 
 #[test]
-fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
+fn a_failed_signal_that_was_not_issued_shortens_no_rung() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(30)));
     rig.handle(Input::Signalled(Signal::Terminate, Err(fault("signal"))));
@@ -35,7 +35,7 @@ fn a_refused_signal_that_nobody_ordered_shortens_nothing() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Rung(Rung::Quit))));
 }
 
-/// The same for a lifecycle that somebody drives by hand, with nobody before it who knows what was ordered.
+/// The same for a lifecycle that is driven alone, without a machine that filters such inputs.
 #[test]
 fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
     let step = |run: Lifecycle, input| run.step(Moment::ORIGIN, input, &mut |_| ());
@@ -66,9 +66,9 @@ fn pressing() -> Rig {
     rig
 }
 
-/// A driver that comes so late that the next rung is due has missed the second press for good.
+/// If the driver calls so late that the next rung is due, the second press is skipped.
 #[test]
-fn the_button_is_left_alone_on_the_next_rung() {
+fn the_power_button_is_not_pressed_again_on_the_next_rung() {
     let mut rig = pressing();
     rig.replies(1);
     rig.pass(secs(61));
@@ -77,7 +77,7 @@ fn the_button_is_left_alone_on_the_next_rung() {
 }
 
 #[test]
-fn a_button_that_was_refused_is_left_alone() {
+fn a_power_button_that_was_refused_is_not_pressed_again() {
     let mut rig = pressing();
     rig.pass(secs(3));
     rig.refuses(1);
@@ -85,9 +85,9 @@ fn a_button_that_was_refused_is_left_alone() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(23)), Why::Rung(Rung::Quit))));
 }
 
-/// Its monitor is held open by another process: the end of what it said never comes.
+/// Another process holds the other end of the monitor open, so it never closes.
 #[test]
-fn last_words_of_a_launch_are_waited_for_so_long() {
+fn the_drain_of_a_failed_launch_is_bounded() {
     let mut rig = Rig::launched(config());
     rig.pass(secs(1));
     rig.exits(SIGTERM);
@@ -99,7 +99,7 @@ fn last_words_of_a_launch_are_waited_for_so_long() {
     assert_eq!(rig.failure(), LaunchFailure::Exited(Phase::Greeting));
 }
 
-/// A driver that goes away does not wait for a process that the kernel holds.
+/// A driver that goes away need not wait for a process that the kernel does not end.
 #[test]
 fn a_process_that_survives_its_kill_can_be_abandoned() {
     let mut rig = Rig::ready(config());
@@ -112,12 +112,12 @@ fn a_process_that_survives_its_kill_can_be_abandoned() {
     assert_eq!(rig.take_effects().first(), Some(&Effect::Close(Channel::Monitor)));
     assert_eq!((rig.vm.state(), rig.outcome().cause), (State::Ended, Cause::Unkillable));
     rig.exits(SIGKILL);
-    assert_eq!(rig.outcome().cause, Cause::Unkillable, "it was told once");
+    assert_eq!(rig.outcome().cause, Cause::Unkillable, "the outcome does not change");
 }
 
-/// A wait had found it in the queue of its subscription, which the next run empties.
+/// The wait found the event in the queue of its subscription, which the next run empties.
 #[test]
-fn an_event_that_nobody_took_is_lost_with_its_run() {
+fn an_event_that_was_not_taken_is_dropped_with_its_run() {
     let mut rig = Rig::ready(config());
     let id = rig.vm.subscribe(&Mark::default(), [Wait::any_event()]).expect("a subscription");
     let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).expect("a wait that makes sense");

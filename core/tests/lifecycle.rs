@@ -1,4 +1,4 @@
-//! Decides how a run goes from launch to outcome: phases, flags, deadlines and deaths, exactly, in virtual time.
+//! Tests of a run from launch to outcome: phases, flags, deadlines and exits, with exact times in virtual time.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
@@ -39,7 +39,7 @@ fn a_run_from_launch_to_outcome() {
     rig.replies(1);
     rig.closes(MONITOR);
     rig.exits(ExitStatus::Code(0));
-    assert_eq!(rig.vm.state(), State::Ending, "the console may still say something");
+    assert_eq!(rig.vm.state(), State::Ending, "the console may still print something");
     rig.closes(CONSOLE);
     let outcome = rig.outcome();
     assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Quit), Some(ExitStatus::Code(0))));
@@ -51,7 +51,7 @@ fn a_run_from_launch_to_outcome() {
 }
 
 #[test]
-fn what_is_ordered_carries_what_was_configured() {
+fn the_effects_have_the_configured_values() {
     let rig = Rig::ready(config().name("vm").temporary_directory("/tmp/x").log_directory("/var/log"));
     let Effect::Prepare(preparation) = &rig.effects[0] else { panic!("{:?}", rig.effects) };
     let channels = [(MONITOR, Transport::Pair), (CONSOLE, Transport::Pair)];
@@ -73,9 +73,10 @@ fn a_machine_without_a_monitor_is_ready_when_it_is_started() {
     assert_eq!(rig.dies(SIGTERM).cause, Cause::Asked(Rung::Terminate));
 }
 
-/// Launched: from the negotiation to the end of the clean-up. Quit issued: a `quit` was answered with success.
+/// Launched: from the negotiation to the end of the clean-up. Quit issued: a `quit` succeeded. Killed: the caller
+/// asked.
 #[test]
-fn the_three_flags_follow_the_rules_of_the_original() {
+fn the_three_flags_follow_the_rules_of_qemu_machine() {
     let mut rig = Rig::new(config());
     rig.held = |effect| matches!(effect, Effect::Remove);
     assert_eq!(flags(rig.vm.lifecycle()), (false, false, false));
@@ -103,7 +104,7 @@ fn the_three_flags_follow_the_rules_of_the_original() {
 }
 
 #[test]
-fn the_quit_of_somebody_who_gave_up_counts_as_well() {
+fn a_disowned_quit_counts_as_well() {
     let mut rig = Rig::ready(config());
     let ticket = rig.issue("quit");
     rig.vm.disown(ticket.id());
@@ -112,7 +113,7 @@ fn the_quit_of_somebody_who_gave_up_counts_as_well() {
 }
 
 #[test]
-fn a_death_before_readiness_is_reported_with_its_phase() {
+fn an_exit_before_readiness_is_reported_with_its_phase() {
     for monitor_first in [false, true] {
         for (phase, said) in [(Phase::Greeting, &[][..]), (Phase::Negotiating, &[GREETING])] {
             let mut rig = Rig::launched(config());
@@ -120,7 +121,7 @@ fn a_death_before_readiness_is_reported_with_its_phase() {
             said.iter().for_each(|line| rig.says(line));
             if monitor_first {
                 rig.closes(MONITOR);
-                assert_eq!(rig.vm.state(), State::Launching(phase), "the end of the process will explain it");
+                assert_eq!(rig.vm.state(), State::Launching(phase), "the exit of the process will explain it");
                 assert_eq!(rig.vm.deadline(), Some((at(secs(5)), Why::HangUp)));
             }
             rig.prints("oops");
@@ -134,7 +135,7 @@ fn a_death_before_readiness_is_reported_with_its_phase() {
 }
 
 #[test]
-fn a_death_before_the_monitor_opens_is_reported_as_death() {
+fn an_exit_before_the_monitor_opens_is_reported_as_an_exit() {
     let mut rig = Rig::new(config());
     rig.held = |effect| matches!(effect, Effect::Open(_));
     rig.launch();
@@ -145,12 +146,12 @@ fn a_death_before_the_monitor_opens_is_reported_as_death() {
 }
 
 #[test]
-fn a_death_while_it_runs_is_an_outcome_and_no_failed_launch() {
+fn an_exit_of_a_running_machine_is_an_outcome_and_no_failed_launch() {
     for monitor_first in [false, true] {
         let mut rig = Rig::ready(config());
         if monitor_first {
             rig.closes(MONITOR);
-            assert_eq!(rig.vm.state(), State::Running, "only the end of the process ends it");
+            assert_eq!(rig.vm.state(), State::Running, "only the exit of the process ends the run");
         }
         let outcome = rig.dies(ExitStatus::Signal { number: 11, name: SignalName::Segv, core_dumped: true });
         assert_eq!(
@@ -161,9 +162,9 @@ fn a_death_while_it_runs_is_an_outcome_and_no_failed_launch() {
     }
 }
 
-/// The last events, the reply to `quit` and the console may lie in the sockets when the death is told.
+/// The last events, the reply to `quit` and console output may still be in the sockets when the exit is reported.
 #[test]
-fn last_words_behind_the_death_are_read() {
+fn data_that_arrives_after_the_exit_is_read() {
     let mut rig = Rig::ready(config());
     let quit = rig.issue("quit");
     rig.exits(ExitStatus::Code(0));
@@ -178,9 +179,9 @@ fn last_words_behind_the_death_are_read() {
     assert_eq!(outcome.consoles[0].1, "halted");
 }
 
-/// Something else may hold the other end of a channel, for ever.
+/// Another process may hold the other end of a channel for ever.
 #[test]
-fn channels_of_a_dead_process_are_closed_after_two_seconds() {
+fn channels_are_closed_two_seconds_after_the_exit() {
     let mut rig = Rig::ready(config());
     rig.closes(MONITOR);
     rig.pass(secs(1));
@@ -193,7 +194,7 @@ fn channels_of_a_dead_process_are_closed_after_two_seconds() {
 }
 
 #[test]
-fn nothing_was_started_when_the_host_cannot() {
+fn a_failed_preparation_or_spawn_means_not_started() {
     for (failing, phase_effects) in [
         ((|effect| matches!(effect, Effect::Prepare(_))) as fn(&Effect) -> bool, &["Prepare", "ReadLog", "Remove"][..]),
         (|effect| matches!(effect, Effect::Spawn(_)), &["Prepare", "Spawn", "ReadLog", "Remove"]),
@@ -213,7 +214,7 @@ fn a_monitor_that_never_greets_fails_the_launch_at_its_deadline() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(7)), Why::Launch(Phase::Greeting))));
     rig.pass_exactly(secs(7));
     assert_eq!((rig.vm.state(), rig.signals()), (State::Ending, vec![Signal::Kill]));
-    assert_eq!(rig.vm.launched(), None, "not before everything is cleaned up");
+    assert_eq!(rig.vm.launched(), None, "not before the clean-up");
     assert_eq!(rig.dies(SIGKILL).cause, Cause::LaunchFailed);
     assert_eq!(rig.failure(), LaunchFailure::TimedOut(Phase::Greeting));
 }
@@ -245,7 +246,7 @@ fn the_deadline_of_a_launch_covers_every_phase() {
 }
 
 impl Rig {
-    /// As [`pass_exactly`](Rig::pass_exactly), where the machine may have nothing to order at the end.
+    /// Like [`pass_exactly`](Rig::pass_exactly), for a deadline that may issue no effect.
     fn pass_exactly_quietly(&mut self, duration: core::time::Duration) {
         let state = self.vm.state();
         self.pass(duration - core::time::Duration::from_nanos(1));
@@ -256,14 +257,14 @@ impl Rig {
 }
 
 #[test]
-fn a_launch_may_take_for_ever() {
+fn a_launch_may_have_no_deadline() {
     let mut rig = Rig::launched(config().launch_within(FOREVER));
     assert_eq!(rig.vm.deadline(), None);
     rig.pass(secs(1 << 40));
     assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
 }
 
-/// The grace lies inside the deadline of the launch.
+/// The grace period does not extend the deadline of the launch.
 #[test]
 fn a_process_that_hangs_up_and_does_not_end_is_killed_after_its_grace() {
     for (hangs_up, grace) in [(0, 5), (25, 5), (28, 2)] {
@@ -288,8 +289,7 @@ fn a_process_that_survives_sigkill_is_abandoned() {
     assert_eq!((rig.outcome().cause, rig.outcome().exit), (Cause::Unkillable, None));
 }
 
-/// Its death comes whenever it comes, and must not be taken for the death of a process of a later run: there is none
-/// before it.
+/// Its exit may come at any time. If a new run could begin before it, the exit would count as that of the new process.
 #[test]
 fn a_process_that_survived_is_waited_for_before_the_next_run() {
     let mut rig = Rig::ready(config());
@@ -325,7 +325,7 @@ fn the_three_parts_step_by_themselves() {
     let run = step(run, lifecycle::Input::LogRead);
     let run = step(run, lifecycle::Input::Removed);
     assert_eq!((run.state(), flags(&run)), (State::Ended, (false, false, false)));
-    let rungs = [lifecycle::Output::Climb(Rung::Kill)]; // The others have no time.
+    let rungs = [lifecycle::Output::Climb(Rung::Kill)]; // The other rungs have no time.
     let before =
         [lifecycle::Output::Prepare, lifecycle::Output::Spawn, lifecycle::Output::Open, lifecycle::Output::Ready];
     let after = [lifecycle::Output::ReadLog, lifecycle::Output::Remove, lifecycle::Output::Finish];
@@ -356,13 +356,13 @@ fn requests_in_the_wrong_state_are_misuse() {
         assert_eq!(rig.vm.execute(now, &"stop", FOREVER).map(|_| ()), Err(Misuse::Ended));
         assert_eq!(rig.vm.execute_raw(now, b"{}", FOREVER).map(|_| ()), Err(Misuse::Ended));
         assert_eq!(rig.vm.console_write(now, "tty", b"x"), Err(Misuse::Ended));
-        assert_eq!((rig.vm.shutdown(now, Shutdown::default()), rig.vm.kill(now)), (Ok(()), Ok(())), "it has ended");
+        assert_eq!((rig.vm.shutdown(now, Shutdown::default()), rig.vm.kill(now)), (Ok(()), Ok(())), "an ended run");
         assert_eq!(rig.vm.poll_effect(), None);
     }
 }
 
 #[test]
-fn what_is_typed_waits_for_the_console_and_has_a_bound() {
+fn console_input_is_queued_up_to_a_bound() {
     let mut limits = qemu_machine_core::Limits::default();
     limits.console_input = 4;
     let mut rig = Rig::ready(config().limits(limits));

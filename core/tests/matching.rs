@@ -1,4 +1,4 @@
-//! Decides which values a pattern matches: the table of QEMU's Python class, where we differ from it, and a second
+//! Tests of pattern matching: the cases of `event_match` in QEMU's Python class, the differences from it, and a second
 //! definition that is written in another way.
 
 mod rig;
@@ -8,12 +8,12 @@ use qemu_machine_core::{Found, Mark, Wait, json, matches};
 use rig::{Rig, config, secs};
 use serde_json::{Map, Value};
 
-/// What `event_match` of the original says.
+/// The result of Python's `QEMUMachine.event_match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Original {
     Yes,
     No,
-    /// An exception.
+    /// It raises an exception.
     Raises,
 }
 
@@ -22,12 +22,12 @@ use Original::{No, Raises, Yes};
 fn check(table: &[(Value, Value, Original)], agrees: bool) {
     for (pattern, value, original) in table {
         let expected = (*original == Yes) == agrees;
-        assert_eq!(matches(pattern, value), expected, "{pattern} on {value}: there {original:?}");
+        assert_eq!(matches(pattern, value), expected, "{pattern} on {value}: Python says {original:?}");
     }
 }
 
 #[test]
-fn row_23_what_the_original_documents_holds() {
+fn row_23_the_documented_cases_of_event_match_hold() {
     let table = [
         (json!(null), json!(7), Yes),
         (json!(null), json!({"bar": [1]}), Yes),
@@ -45,7 +45,7 @@ fn row_23_what_the_original_documents_holds() {
 }
 
 #[test]
-fn row_23_what_the_original_does_otherwise_holds() {
+fn row_23_the_undocumented_cases_of_event_match_hold() {
     let table = [
         (json!({"foo": null}), json!({}), No),
         (json!({"foo": null}), json!({"foo": null}), Yes),
@@ -63,9 +63,9 @@ fn row_23_what_the_original_does_otherwise_holds() {
     check(&table, true);
 }
 
-/// Accidents of the original that nobody can want: here it is the other way round.
+/// Accidental results of `event_match`. `matches` returns the opposite.
 #[test]
-fn row_23_where_we_differ_from_the_original() {
+fn row_23_matches_differs_from_event_match() {
     let table = [
         (json!({}), json!(5), Yes),
         (json!({}), json!("xyz"), Yes),
@@ -83,7 +83,7 @@ fn row_23_where_we_differ_from_the_original() {
         (json!(0), json!(false), Yes),
     ];
     check(&table, false);
-    assert!(!matches(&json!([1]), &json!([1, 2])), "there it is an exception as well");
+    assert!(!matches(&json!([1]), &json!([1, 2])), "Python raises an exception here as well");
 }
 
 #[test]
@@ -91,16 +91,16 @@ fn row_23_numbers_are_equal_by_value_and_exactly() {
     assert!(!matches(&json!(u64::MAX), &json!(u64::MAX - 1)));
     assert!(matches(&json!(u64::MAX), &json!(u64::MAX)));
     assert!(matches(&json!([{"a": 1.0}]), &json!([{"a": 1}])));
-    // As floats these would be equal, and are not: 2^53 + 1, and 2^64 - 1.
+    // 2^53 + 1 and 2^64 - 1: converted to floats, these would be equal.
     assert!(!matches(&json!(9_007_199_254_740_993_u64), &json!(9_007_199_254_740_992.0)));
     assert!(!matches(&json!(u64::MAX), &json!(u64::MAX as f64)));
     assert!(matches(&json!(1_u64 << 63), &json!((1_u64 << 63) as f64)) && matches(&json!(-0.0), &json!(0)));
     assert!(matches(&json!(1e300), &json!(1e300)) && !matches(&json!(1e300), &json!(i64::MAX)));
-    assert!(!matches(&json!([{"a": 1}]), &json!([{"a": 1, "b": 2}])), "inside an array there are no patterns");
-    assert!(!matches(&json!([{"a": null}]), &json!([{"a": 1}])), "nor wildcards");
+    assert!(!matches(&json!([{"a": 1}]), &json!([{"a": 1, "b": 2}])), "array elements are no patterns");
+    assert!(!matches(&json!([{"a": null}]), &json!([{"a": 1}])), "array elements are no wildcards");
 }
 
-/// There, a pattern is of the whole event.
+/// In Python, the pattern is of the whole event.
 #[test]
 fn row_23_the_pattern_of_a_wait_is_of_the_data() {
     let mut rig = Rig::ready(config());
@@ -118,13 +118,13 @@ fn row_23_the_pattern_of_a_wait_is_of_the_data() {
     for (name, pattern, expected) in table {
         let wait = Wait::event(name).with(pattern.clone());
         let id = rig.vm.wait(rig.now, &Mark::default(), [wait], secs(0).into()).unwrap();
-        let found = rig.vm.claim_wait(id).expect("it has no time").map(|hit| hit.found);
+        let found = rig.vm.claim_wait(id).expect("the deadline is zero").map(|hit| hit.found);
         assert_eq!(found.is_ok(), expected, "{name} with {pattern}");
         assert!(found.is_err() || matches!(found, Ok(Found::Event(event)) if event.name() == name));
     }
 }
 
-/// Values with few names and numbers, so that they have much in common. Whole numbers are written in both ways.
+/// Values with few names and numbers, so that they are often equal in part. Whole numbers are integers or floats.
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -142,8 +142,8 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A pattern that was made of a value, and so matches it mostly: members left out, wildcards put in, numbers written in
-/// the other way, now and then something else.
+/// A pattern made from a value, which it mostly matches: members left out, wildcards put in, integers as floats, and
+/// sometimes another value.
 fn thinned(value: &Value, choices: &mut impl Iterator<Item = u8>) -> Value {
     match (choices.next().unwrap_or(9), value) {
         (0, _) => Value::Null,
@@ -167,7 +167,7 @@ fn any_pair() -> impl Strategy<Value = (Value, Value)> {
     prop_oneof![(any_value(), any_value()), made_of_it]
 }
 
-/// Every place in a pattern, by its path of names, and what it asks of the place of that path.
+/// Collects every place in a pattern with its path of names, and what the pattern demands there.
 fn demands<'a>(pattern: &'a Value, path: &mut Vec<&'a str>, all: &mut Vec<(Vec<&'a str>, &'a Value)>) {
     all.push((path.clone(), pattern));
     for (name, member) in pattern.as_object().into_iter().flatten() {
@@ -177,7 +177,7 @@ fn demands<'a>(pattern: &'a Value, path: &mut Vec<&'a str>, all: &mut Vec<(Vec<&
     }
 }
 
-/// The same text for values that are equal. `{:?}` shows a float with its point.
+/// Returns the same text for equal values. `{:?}` writes a float with its point.
 fn text(value: &Value) -> String {
     match value {
         Value::Number(number) => format!("{:?}", number.as_f64().expect("a small number") + 0.0),
@@ -193,10 +193,10 @@ fn text(value: &Value) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// A value matches when it has every place of the pattern: anything at a wildcard, an object at an object, and at
-    /// everything else what reads the same.
+    /// A value matches when it has every place of the pattern: anything at a wildcard, an object at an object, and an
+    /// equal value everywhere else.
     #[test]
-    fn row_23_a_pattern_is_what_it_asks_of_each_path((pattern, value) in any_pair()) {
+    fn row_23_a_pattern_is_its_demands_on_each_path((pattern, value) in any_pair()) {
         let mut all = Vec::new();
         demands(&pattern, &mut Vec::new(), &mut all);
         let expected = all.into_iter().all(|(path, wanted)| {

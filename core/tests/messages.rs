@@ -1,6 +1,6 @@
-//! Decides what each kind of message is read as, with messages as QEMU 7.2 sends them and as nobody should.
+//! Tests of parsing each kind of message, as QEMU 7.2 sends it and as no peer should.
 
-/// Told there, because a fuzzer asks it as well.
+/// The check of one message, in a file of its own because a fuzz target uses it as well.
 #[path = "fuzzed/targets/message.rs"]
 mod told;
 
@@ -107,7 +107,7 @@ fn only_small_numbers_are_ids_of_ours() {
         ("{\"id\": 7}", None),
     ] {
         assert_eq!(reply(&format!(r#"{{"return": {{}}, "id": {id}}}"#)).0, ours, "{id}");
-        // An error with somebody else's id is not nameless: it is nobody's.
+        // An error with a foreign id is unmatched, and not an error without an id.
         assert_eq!(reply(&format!(r#"{{"error": {{"class": "C", "desc": "d"}}, "id": {id}}}"#)).0, ours, "{id}");
     }
     assert_eq!(reply(r#"{"return": {}}"#).0, None);
@@ -143,7 +143,7 @@ fn events_are_read_with_and_without_data() {
     let value: serde_json::Value = shutdown.read_data().unwrap();
     assert_eq!(value["reason"], "guest-shutdown");
     assert_eq!(event(r#"{"event":"X"}"#).timestamp(), Timestamp::default());
-    // A time that cannot be read costs no event.
+    // An event with a malformed timestamp is still an event.
     for time in [r#"{"seconds": "now", "microseconds": 0}"#, "null", "1e30", "{}"] {
         let event = event(&format!("{{\"event\": \"STOP\", \"timestamp\": {time}}}"));
         assert_eq!((event.name(), event.timestamp()), ("STOP", Timestamp::default()), "{time}");
@@ -167,7 +167,7 @@ fn names_of_events_are_open_and_may_be_escaped() {
 }
 
 #[test]
-fn what_is_no_message_is_malformed_and_quoted() {
+fn text_that_is_no_message_is_malformed_and_quoted() {
     for text in [
         "",
         " ",
@@ -206,7 +206,7 @@ fn what_is_no_message_is_malformed_and_quoted() {
     }
 }
 
-/// What serde can read a struct from, and QMP is not.
+/// serde could deserialize a struct from an array. In QMP a message is an object (`docs/interop/qmp-spec.rst`).
 #[test]
 fn an_array_is_no_message() {
     for text in [
@@ -222,7 +222,7 @@ fn an_array_is_no_message() {
     }
 }
 
-/// Some peers write out what they do not mean.
+/// Some peers send absent members as `null`.
 #[test]
 fn a_member_that_is_null_is_absent() {
     assert!(reply(r#"{"return": {}, "error": null, "QMP": null, "id": 1}"#).1.is_ok());
@@ -261,14 +261,14 @@ fn nesting_costs_no_stack() {
     ] {
         assert!(excerpt(&text).ends_with('…'));
     }
-    // Deeper than serde reads by itself, and still a good reply and a good event: they are not read but kept.
+    // Deeper than serde's default limit, and still a valid reply and event: the values are kept unparsed.
     let (id, result) = reply(&format!(r#"{{"return": {open}{close}, "id": 1}}"#));
     assert_eq!((id, result.unwrap().as_bytes().len()), (Some(1), 4000));
     assert_eq!(event(&format!(r#"{{"event": "DEEP", "data": {open}{close}}}"#)).data().map(str::len), Some(4000));
     assert!(event(&format!(r#"{{"event": "DEEP", "data": {open}{close}}}"#)).read_data::<serde_json::Value>().is_err());
 }
 
-/// Bytes that get past the first brace more often than chance would have it.
+/// Bytes that resemble a message, so that the parser often gets past the first brace.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "{",
@@ -301,7 +301,7 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|parts| parts.concat())
 }
 
-/// A value as JSON, with white space and numbers of all kinds.
+/// A JSON value with white space and numbers of all kinds.
 fn value() -> impl Strategy<Value = String> {
     let plain =
         ["null", "true", "false", "0", "-1", "18446744073709551616", "-0.5", "1e9", "2E-3", "[]", "{ }", "\"\""];
@@ -316,7 +316,7 @@ fn value() -> impl Strategy<Value = String> {
     })
 }
 
-/// A message as a monitor might write it, or not quite.
+/// A message that a monitor might send, or a malformed one.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let names = ["QMP", "return", "error", "event", "data", "id", "timestamp", "x", r"ev\u0065nt", "idx", "ä"];
     let known = [r#""STOP""#, "7", r#"{"class": "C", "desc": "d"}"#, r#"{"seconds": 1, "microseconds": 2}"#];

@@ -1,4 +1,5 @@
-//! Proves that what would not be bounded, or can never come, is refused at once, and everything beside it is not.
+//! Tests of requests that would exceed a limit or could never succeed, which are refused at once, and of those just
+//! within the limit, which are not.
 
 mod rig;
 
@@ -20,16 +21,16 @@ fn too_many_waits_are_refused_but_for_the_end() {
     let refused = rig.vm.wait(now, &mark, [Wait::event("STOP")], FOREVER);
     assert_eq!(refused, Err(Misuse::TooManyWaits(2)));
     let refused = rig.vm.wait(now, &mark, [Wait::end(), Wait::event("STOP")], FOREVER);
-    assert_eq!(refused, Err(Misuse::TooManyWaits(2)), "not for the end alone");
+    assert_eq!(refused, Err(Misuse::TooManyWaits(2)), "the exception is a wait for only the end");
     let end = rig.vm.wait_for_end(now, FOREVER).expect("the end may always be waited for");
     rig.vm.disown_wait(first);
     rig.vm.disown_wait(end);
-    assert!(rig.vm.wait(now, &mark, [Wait::event("STOP")], FOREVER).is_ok(), "one has gone");
+    assert!(rig.vm.wait(now, &mark, [Wait::event("STOP")], FOREVER).is_ok(), "a disowned wait makes room");
     rig.dies(SIGKILL);
 }
 
 #[test]
-fn a_text_that_no_console_remembers_is_refused() {
+fn a_text_longer_than_the_console_history_is_refused() {
     let mut rig = ready(|limits| limits.console = 4);
     let (now, mark) = (rig.now, rig.vm.mark());
     assert_eq!(rig.vm.wait(now, &mark, [Wait::text("tty", "login")], FOREVER), Err(Misuse::TextTooLong(4)));
@@ -39,7 +40,7 @@ fn a_text_that_no_console_remembers_is_refused() {
 }
 
 #[test]
-fn what_fits_exactly_may_be_typed() {
+fn console_input_up_to_the_limit_is_accepted() {
     let mut rig = ready(|limits| limits.console_input = 4);
     let now = rig.now;
     assert_eq!(rig.vm.console_write(now, "tty", b"12345"), Err(Misuse::ConsoleInputFull(4)));
@@ -49,7 +50,7 @@ fn what_fits_exactly_may_be_typed() {
 }
 
 #[test]
-fn a_connection_that_was_given_serves_one_run() {
+fn a_connected_descriptor_serves_one_run() {
     let mut rig = Rig::launched(Config::attach(Peer::Connected(Descriptor::new(3_u8))));
     rig.negotiate(GREETING);
     rig.closes(Channel::Monitor);

@@ -1,4 +1,4 @@
-//! Decides who ended a machine, from all the evidence there is, and how that reads.
+//! Tests of the outcome: the cause that follows from the evidence, and its text.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
@@ -12,7 +12,7 @@ use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Asked {
     Nothing,
-    /// A `quit` of the caller's own, accepted.
+    /// A `quit` command that the caller issued and QEMU accepted.
     OwnQuit,
     /// The ladder up to this rung.
     Ladder(Rung),
@@ -95,7 +95,8 @@ fn the_cause_follows_from_the_evidence() {
     }
 }
 
-/// The device ends QEMU on the spot, with an odd number; 1 is QEMU's own failure, unless QEMU tells of a shutdown.
+/// The device ends QEMU at once with an odd exit status (QEMU, `hw/misc/debugexit.c`, `debug_exit_write`). Status 1
+/// means that QEMU failed, unless QEMU reported a shutdown before.
 #[test]
 fn a_debug_exit_needs_its_device() {
     let device = || config().args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
@@ -115,9 +116,9 @@ fn a_debug_exit_needs_its_device() {
         (&["guest-shutdown"][..], 33, Cause::DebugExit(16)),
         (&["guest-shutdown"], 1, Cause::DebugExit(0)),
         (&["guest-panic"], 1, Cause::Panic),
-        // It paused at a shutdown, was reset, and went on.
+        // The machine paused at a shutdown, was reset, and ran on.
         (&["host-qmp-system-reset"], 33, Cause::DebugExit(16)),
-        // It paused there, until somebody ended it.
+        // The machine paused at a shutdown until a command ended it.
         (&["guest-shutdown", "host-qmp-quit"], 33, Cause::Asked(Rung::Quit)),
         (&["guest-shutdown", "host-signal"], 33, Cause::Signal { number: None, sender: None }),
     ] {
@@ -127,7 +128,7 @@ fn a_debug_exit_needs_its_device() {
 }
 
 #[test]
-fn the_last_events_are_those_that_tell_of_an_end() {
+fn the_last_events_are_those_that_report_an_end() {
     let mut rig = Rig::ready(config());
     rig.says(r#"{"event": "GUEST_PANICKED", "data": {"action": "poweroff"}}"#);
     rig.shuts_down("guest-panic");
@@ -137,9 +138,9 @@ fn the_last_events_are_those_that_tell_of_an_end() {
     assert_eq!(names, ["GUEST_PANICKED", "SHUTDOWN"]);
 }
 
-/// One of each kind, where it came last; however much else came, and however little is remembered of that.
+/// The outcome has the last event of each kind, however many other events came and were evicted.
 #[test]
-fn the_last_event_of_each_kind_outlives_parent_in_the_order_of_occurrence() {
+fn the_last_event_of_each_kind_is_retained_in_order() {
     let mut few = Limits::default();
     few.events = 100;
     let mut rig = Rig::ready(config().limits(few));
@@ -161,9 +162,9 @@ fn the_last_event_of_each_kind_outlives_parent_in_the_order_of_occurrence() {
     assert_eq!(lines, shown);
 }
 
-/// Each that was climbed, whichever of them worked; they are told where there was more than one.
+/// The outcome lists every rung that was tried, whichever worked; its text lists them if there was more than one.
 #[test]
-fn the_rungs_tell_what_was_tried() {
+fn the_rungs_list_every_attempt() {
     use Rung::{Kill, PowerDown, Quit, Terminate};
     let ladder = Asked::Ladder;
     let table = [
@@ -185,7 +186,7 @@ fn the_rungs_tell_what_was_tried() {
     }
 }
 
-/// What a machine becomes that QEMU says was ended by a signal, when this is what it printed.
+/// Returns the signal and its sender in the cause of a machine for which QEMU reported a signal and printed this log.
 fn signal_in(log: impl AsRef<[u8]>) -> (Option<i32>, Option<String>) {
     let mut rig = Rig::ready(config());
     rig.log = log.as_ref().to_vec();
@@ -212,10 +213,10 @@ fn the_sender_of_a_signal_is_read_from_what_qemu_printed() {
         ("terminating on signal 2\n", Some(2), None),
         ("terminating on signal 2 \nbye\n", Some(2), None),
         ("terminating on signal 15 from ", Some(15), None),
-        // Of several, the last: it ended what the others did not.
+        // Of several lines the last one counts: earlier signals did not end QEMU.
         ("terminating on signal 1 from pid 1 (a)\nterminating on signal 2\n", Some(2), None),
         ("terminating on signal 2\nterminating on signal 1 from pid 1 (a)\n", Some(1), Some("pid 1 (a)")),
-        // What only looks like it.
+        // Lines that only resemble it.
         ("terminating on signal ", None, None),
         ("terminating on signal x from pid 1 (a)", None, None),
         ("terminating on signal 99999999999 from pid 1 (a)", None, None),
@@ -230,9 +231,9 @@ fn the_sender_of_a_signal_is_read_from_what_qemu_printed() {
     }
 }
 
-/// The name of the sender is whatever the sender calls himself.
+/// The sender chooses its own name, which is the rest of the line.
 #[test]
-fn a_sender_cannot_pass_for_another_on_his_line() {
+fn a_sender_cannot_pass_for_another_by_its_name() {
     for (name, shown) in [
         ("(x from y)", "(x from y)"),
         ("(terminating on signal 9 from pid 1 (init))", "(terminating on signal 9 from pid 1 (init))"),
@@ -246,9 +247,9 @@ fn a_sender_cannot_pass_for_another_on_his_line() {
     assert_eq!(broken, (Some(15), Some("pid 1 (\u{fffd})".into())));
 }
 
-/// The same line is no evidence where QEMU does not say that a signal ended it, or where the signal was ours.
+/// The line is no evidence unless QEMU reported a signal, nor if the library sent the signal.
 #[test]
-fn what_was_printed_is_no_evidence_by_itself() {
+fn a_printed_line_is_no_evidence_by_itself() {
     for (asked, event, expected) in [
         (Asked::Nothing, None, Cause::Exit(0)),
         (Asked::Nothing, Some("guest-shutdown"), Cause::PowerOff),
@@ -322,9 +323,9 @@ ended by signal 15 from pid 4711 (bash), which the caller did not send
     );
 }
 
-/// One line for what went as it was wanted, and the whole story for everything else.
+/// An outcome that the caller expects is one line; any other shows everything.
 #[test]
-fn an_outcome_is_as_long_as_what_there_is_to_tell() {
+fn an_expected_outcome_is_one_line_and_any_other_is_complete() {
     let ladder = Asked::Ladder;
     for (asked, event, status, short) in [
         (ladder(Rung::Quit), Some("host-qmp-quit"), OK, true),
@@ -401,14 +402,14 @@ fn an_outcome_shows_twenty_lines_of_a_text() {
 }
 
 #[test]
-fn what_was_not_started_has_no_story() {
+fn the_outcome_of_a_machine_that_was_not_started_is_short() {
     let mut rig = Rig::new(Config::new("qemu").with_display().with_vga().without_monitor());
     rig.failing = |effect| matches!(effect, Effect::Spawn(_));
     rig.launch();
     assert_eq!(rig.outcome().to_string(), "was not started\n  command: qemu");
 }
 
-/// A signal that nobody knows the sender of.
+/// The cause of a signal whose sender is unknown.
 fn by_signal(number: i32) -> Cause {
     Cause::Signal { number: Some(number), sender: None }
 }

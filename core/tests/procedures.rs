@@ -1,4 +1,4 @@
-//! Proves what takes several commands and events, step by step, against a QEMU that does what the test says.
+//! Tests of procedures, step by step against a scripted QEMU: jobs, unplugging, migration.
 
 mod rig;
 
@@ -16,7 +16,7 @@ use rig::{Rig, SIGKILL, config, secs};
 
 const LONG: Deadline = Deadline::after(Duration::from_secs(60));
 
-/// A procedure on a machine that is ready, as far as it comes without an answer.
+/// Starts a procedure on a ready machine, up to its first request.
 fn begun<E: Procedure>(procedure: E, deadline: Deadline) -> (Rig, Run<E>) {
     let mut rig = Rig::ready(config());
     let mut run = Run::new(procedure, deadline);
@@ -31,14 +31,14 @@ fn on<E: Procedure>(rig: &mut Rig, run: &mut Run<E>) -> Option<E::Return> {
 }
 
 impl Rig {
-    /// What was sent, without the ids.
+    /// Returns the commands that were sent, without their ids.
     fn asked(&mut self) -> Vec<String> {
         let sent = self.take_sent();
         let parts = sent.split(r#"{"execute":""#).filter(|part| !part.is_empty());
         parts.map(|part| part.split(r#","id":"#).next().unwrap_or_default().replace('"', "")).collect()
     }
 
-    /// The ids under which something was sent.
+    /// Returns the ids of the commands that were sent.
     fn asked_under(&mut self) -> Vec<u16> {
         let sent = self.take_sent();
         sent.split(r#","id":"#).skip(1).map(|rest| rest.split('}').next().unwrap().parse().unwrap()).collect()
@@ -64,7 +64,7 @@ impl Rig {
 }
 
 #[test]
-fn g08_what_a_command_causes_is_seen_before_with_and_after_its_reply() {
+fn g08_an_event_of_a_command_is_found_before_with_and_after_its_reply() {
     for place in 0..3 {
         let (mut rig, mut run) =
             begun(ExecuteAndWait::new(&"stop", [Wait::event("RESUME"), Wait::event("STOP")]), LONG);
@@ -84,7 +84,7 @@ fn g08_what_a_command_causes_is_seen_before_with_and_after_its_reply() {
         }
         let (reply, hit) = on(&mut rig, &mut run).expect("both came").expect("well");
         assert_eq!((reply, hit.index), (json!({"n": 1}), 1));
-        assert!(on(&mut rig, &mut run).is_none() && run.awaits().is_none(), "it is done once");
+        assert!(on(&mut rig, &mut run).is_none() && run.awaits().is_none(), "a procedure returns once");
     }
 }
 
@@ -99,15 +99,15 @@ fn an_event_before_the_command_is_not_found() {
 }
 
 #[test]
-fn a_refusal_a_deadline_and_an_end_are_told() {
+fn a_refusal_a_deadline_and_an_end_are_reported() {
     let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
     rig.refuses(1);
-    let refused = on(&mut rig, &mut run).expect("it is over").unwrap_err();
+    let refused = on(&mut rig, &mut run).expect("the procedure is over").unwrap_err();
     assert!(matches!(refused, ProcedureError::Command(CommandError::Refused(_))), "{refused}");
 
     let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
     rig.pass(secs(60));
-    let late = on(&mut rig, &mut run).expect("it is over").unwrap_err();
+    let late = on(&mut rig, &mut run).expect("the procedure is over").unwrap_err();
     assert_eq!(late, CommandError::TimedOut(Progress::Sent, Liveness::Unknown).into());
 
     let (mut rig, mut run) = begun(ExecuteAndWait::new(&"stop", [Wait::event("STOP")]), LONG);
@@ -133,7 +133,7 @@ fn a_refusal_a_deadline_and_an_end_are_told() {
     assert!(matches!(misuse, ProcedureError::Wait(WaitError::Misuse(Misuse::UnknownConsole(_)))), "{misuse}");
 }
 
-/// A procedure that was begun runs once: begun again, it executes nothing.
+/// A procedure runs once: when it is begun again, it executes nothing.
 #[test]
 fn a_procedure_that_has_run_is_refused() {
     fn again<P: Procedure>(mut procedure: P) {
@@ -149,7 +149,7 @@ fn a_procedure_that_has_run_is_refused() {
     again(Unplug::device("net1"));
 }
 
-/// What is given up takes no room, and its late reply reaches nobody.
+/// A disowned procedure takes no room, and its late reply reaches no other caller.
 #[test]
 fn a_disowned_procedure_leaves_nothing() {
     let mut limits = Limits::default();
@@ -173,7 +173,7 @@ fn a_disowned_procedure_leaves_nothing() {
 }
 
 #[test]
-fn a_device_is_gone_when_qemu_says_so_by_its_id_or_by_its_path() {
+fn a_device_is_gone_when_qemu_names_its_id_or_its_path() {
     let told = |device: &str, event: &str, data: &str| {
         let (mut rig, mut run) = begun(Unplug::device(device), LONG);
         assert_eq!(rig.asked(), [format!("device_del,arguments:{{id:{device}}}")]);
@@ -195,7 +195,7 @@ fn a_device_is_gone_when_qemu_says_so_by_its_id_or_by_its_path() {
     assert_eq!(told(nameless, "DEVICE_DELETED", &format!(r#"{{"path": "{nameless}"}}"#)), Some(Ok(())));
     let memory = told("net", "MEM_UNPLUG_ERROR", r#"{"device": "net", "msg": "busy"}"#);
     let Some(Err(error)) = memory else { panic!("{memory:?}") };
-    assert!(error.to_string().starts_with("the guest does not let the device go: MEM_UNPLUG_ERROR"), "{error}");
+    assert!(error.to_string().starts_with("the guest refused to release the device: MEM_UNPLUG_ERROR"), "{error}");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn mirror() -> FollowJob {
     FollowJob::of(&("blockdev-mirror", json!({"job-id": "j"})), "j")
 }
 
-/// The job was started, and the events that belong to that came.
+/// Starts a job, up to the reply and the first events.
 fn started(job: FollowJob) -> (Rig, Run<FollowJob>) {
     let (mut rig, mut run) = begun(job, LONG);
     assert_eq!(rig.asked(), ["blockdev-mirror,arguments:{job-id:j}"]);
@@ -244,14 +244,14 @@ fn a_job_is_followed_to_its_end() {
     assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Completed)));
 }
 
-/// It dismisses itself, as block jobs do by default.
+/// Block jobs dismiss themselves by default (QEMU, `qapi/block-core.json`, `auto-dismiss`).
 #[test]
-fn a_job_that_is_gone_before_anybody_looks_tells_its_end_all_the_same() {
+fn a_job_that_dismissed_itself_still_reports_its_end() {
     for (event, data, end) in [
         ("BLOCK_JOB_COMPLETED", r#"{"device": "j"}"#, Ok(JobEnd::Completed)),
         ("BLOCK_JOB_COMPLETED", r#"{"device": "j", "error": "No space left"}"#, Err("the job failed: No space left")),
         ("BLOCK_JOB_CANCELLED", r#"{"device": "j"}"#, Ok(JobEnd::Cancelled)),
-        ("OTHER", "{}", Err("the job failed: it was aborted, and QEMU does not say why")),
+        ("OTHER", "{}", Err("the job failed: QEMU aborted it and gave no reason")),
     ] {
         for replied_first in [false, true] {
             let (mut rig, mut run) = begun(mirror(), LONG);
@@ -269,20 +269,20 @@ fn a_job_that_is_gone_before_anybody_looks_tells_its_end_all_the_same() {
             assert_eq!(on(&mut rig, &mut run), None);
             assert_eq!(rig.asked().last().unwrap(), "query-jobs");
             rig.returns(2, "[]");
-            let told = on(&mut rig, &mut run).expect("it is over");
+            let told = on(&mut rig, &mut run).expect("the procedure is over");
             assert_eq!(told.map_err(|error| error.to_string()), end.map_err(Into::into), "{event}");
         }
     }
 }
 
 #[test]
-fn a_job_that_nobody_completes_or_finalizes_is_left_where_it_waits() {
+fn a_job_without_completion_or_finalization_is_left_waiting() {
     let (mut rig, mut run) = started(mirror());
     rig.job("ready");
     assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Ready)));
     let (mut rig, mut run) = started(mirror());
     rig.job("pending");
-    assert_eq!(on(&mut rig, &mut run), None, "that comes on the way of every job");
+    assert_eq!(on(&mut rig, &mut run), None, "every job passes this state");
     rig.happens_with("BLOCK_JOB_PENDING", r#"{"id": "j", "type": "mirror"}"#);
     assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Pending)));
     let (mut rig, mut run) = started(mirror().finalize_when_pending());
@@ -292,19 +292,19 @@ fn a_job_that_nobody_completes_or_finalizes_is_left_where_it_waits() {
 }
 
 #[test]
-fn a_job_that_cannot_be_completed_says_why() {
+fn a_job_that_cannot_be_completed_reports_the_reason() {
     let (mut rig, mut run) = started(mirror().complete_when_ready());
     rig.job("ready");
     assert_eq!(on(&mut rig, &mut run), None);
     rig.refuses(2);
     assert_eq!(on(&mut rig, &mut run), None);
     rig.lists(3, "ready", None);
-    let refused = on(&mut rig, &mut run).expect("it is over");
+    let refused = on(&mut rig, &mut run).expect("the procedure is over");
     assert!(
         matches!(refused, Err(JobError::Procedure(ProcedureError::Command(CommandError::Refused(_))))),
         "{refused:?}"
     );
-    // It was cancelled by somebody else at the same moment.
+    // Another client cancelled the job at the same moment.
     let (mut rig, mut run) = started(mirror().complete_when_ready());
     rig.job("ready");
     assert_eq!(on(&mut rig, &mut run), None);
@@ -314,11 +314,11 @@ fn a_job_that_cannot_be_completed_says_why() {
     rig.lists(3, "concluded", None);
     assert_eq!(on(&mut rig, &mut run), None);
     rig.replies(4);
-    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Cancelled)), "what was told is not overlooked");
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Cancelled)), "the earlier event counts");
 }
 
 #[test]
-fn a_job_of_somebody_else_can_be_followed() {
+fn a_job_that_another_client_started_can_be_followed() {
     let (mut rig, mut run) = begun(FollowJob::named("j"), LONG);
     assert_eq!(rig.asked(), ["query-jobs"]);
     rig.lists(1, "running", None);
@@ -328,14 +328,18 @@ fn a_job_of_somebody_else_can_be_followed() {
     rig.lists(2, "concluded", Some("No space left"));
     assert_eq!(on(&mut rig, &mut run), None);
     rig.refuses(3);
-    assert_eq!(on(&mut rig, &mut run), Some(Err(JobError::Failed("No space left".into()))), "dismissed or not");
+    assert_eq!(
+        on(&mut rig, &mut run),
+        Some(Err(JobError::Failed("No space left".into()))),
+        "a refused dismissal changes nothing"
+    );
     let (mut rig, mut run) = begun(FollowJob::named("k"), LONG);
     rig.lists(1, "running", None);
     assert_eq!(on(&mut rig, &mut run), Some(Err(JobError::Unknown)));
 }
 
 #[test]
-fn how_far_a_job_is_is_asked_as_often_as_wanted() {
+fn the_progress_of_a_job_is_queried_at_the_given_interval() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = {
         let told = told.clone();
@@ -357,12 +361,12 @@ fn how_far_a_job_is_is_asked_as_often_as_wanted() {
     while on(&mut rig, &mut run).is_none() {
         rig.asked_under().into_iter().for_each(|id| rig.lists(id, "running", None));
     }
-    assert!(run.awaits().is_none(), "the deadline of all ends it");
+    assert!(run.awaits().is_none(), "the deadline of the procedure ends it");
 }
 
-/// The events that were forgotten are those of the job.
+/// The evicted events include those of the job.
 #[test]
-fn a_job_whose_events_were_forgotten_is_asked_for() {
+fn a_job_whose_events_were_evicted_is_queried() {
     let mut limits = Limits::default();
     limits.events = 300;
     let mut rig = Rig::ready(config().limits(limits));
@@ -398,7 +402,7 @@ fn a_migration_is_followed_to_its_end() {
     };
     assert_eq!(sent("completed").2, Some(Ok(MigrationEnd::Completed)));
     assert_eq!(sent("cancelled").2, Some(Ok(MigrationEnd::Cancelled)));
-    for (info, why) in [(r#"{"error-desc": "gone"}"#, "gone"), ("{}", "QEMU does not say why")] {
+    for (info, why) in [(r#"{"error-desc": "gone"}"#, "gone"), ("{}", "QEMU gave no reason")] {
         let (mut rig, mut run, end) = sent("failed");
         assert_eq!((end, rig.asked()), (None, vec!["query-migrate".to_string()]));
         rig.returns(3, info);
@@ -418,5 +422,5 @@ fn a_machine_is_received_in_two_steps() {
     assert_eq!(on(&mut rig, &mut listen), Some(Ok(MigrationEnd::Listening)));
     rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
     let mut arrival = Run::new(Migrate::arrival(), LONG);
-    assert_eq!(on(&mut rig, &mut arrival), Some(Ok(MigrationEnd::Completed)), "it came before anybody waited");
+    assert_eq!(on(&mut rig, &mut arrival), Some(Ok(MigrationEnd::Completed)), "the event came before the procedure");
 }

@@ -1,4 +1,4 @@
-//! Proves that the lines of QEMU's qtest reach the one who asked, and its interrupts whoever listens.
+//! Tests of qtest: each reply answers its line, and interrupts are events.
 
 mod rig;
 
@@ -12,7 +12,7 @@ use qemu_machine_core::{
 };
 use rig::{Rig, secs};
 
-/// It is ready as it is: there is no greeting, and nothing to ask.
+/// A machine that speaks qtest. It is ready when connected: qtest has no greeting and no negotiation.
 fn qtest() -> Rig {
     let rig = Rig::launched(Config::attach(Peer::Dial(Address::unix("/qtest"))).speaking(Dialect::Qtest));
     assert_eq!((rig.vm.state(), rig.vm.outgoing(Channel::Monitor)), (State::Running, [].as_slice()));
@@ -37,7 +37,7 @@ fn claim(rig: &mut Rig, ticket: &Ticket<QtestLine>) -> Option<Result<String, Str
     rig.vm.claim(ticket).map(|answer| answer.map_err(|error| error.to_string()))
 }
 
-/// The answer of one command to which this is said.
+/// Returns the answer of one line after these bytes were received.
 fn answered(said: &str) -> Option<Result<String, String>> {
     let mut rig = qtest();
     let ticket = line(&mut rig, "readl 0x1000");
@@ -47,7 +47,7 @@ fn answered(said: &str) -> Option<Result<String, String>> {
 }
 
 #[test]
-fn a_line_is_answered_by_what_stands_behind_ok() {
+fn the_reply_to_a_line_is_the_text_after_ok() {
     for (said, value) in [
         ("OK\n", ""),
         ("OK 0x00000000deadbeef\n", "0x00000000deadbeef"),
@@ -61,7 +61,7 @@ fn a_line_is_answered_by_what_stands_behind_ok() {
 }
 
 #[test]
-fn whatever_else_it_says_is_a_refusal_in_its_words() {
+fn any_other_reply_is_a_refusal_that_quotes_qemu() {
     for (said, words) in [
         ("FAIL Unknown command 'x'\n", "FAIL: Unknown command 'x'"),
         ("ERR no such interrupt\r\n", "ERR: no such interrupt"),
@@ -77,12 +77,12 @@ fn half_a_line_is_no_answer() {
     assert_eq!([answered("OK 0x1"), answered("\n"), answered("\r\n")], [None, None, None]);
 }
 
-/// An interrupt comes when it comes.
+/// An interrupt may come at any time.
 #[test]
 fn interrupts_between_a_command_and_its_answer_are_events() {
     let mut rig = qtest();
     let mark = rig.vm.mark();
-    let subscription = rig.vm.subscribe(&mark, [Wait::event("IRQ")]).expect("it is an event");
+    let subscription = rig.vm.subscribe(&mark, [Wait::event("IRQ")]).expect("the filter names events");
     let ticket = line(&mut rig, "irq_intercept_in ioapic");
     hears(&mut rig, "IRQ raise 3\nIRQ lower 3\r\n");
     assert_eq!(claim(&mut rig, &ticket), None);
@@ -94,7 +94,7 @@ fn interrupts_between_a_command_and_its_answer_are_events() {
     assert_eq!(raised, [told(true, 3), told(false, 3), told(true, 14)]);
 }
 
-/// One that cannot be read is nobody's answer either.
+/// A malformed interrupt is counted, and is no reply.
 #[test]
 fn an_interrupt_that_cannot_be_read_answers_no_command() {
     let mut rig = qtest();
@@ -121,9 +121,9 @@ fn lines_go_one_at_a_time() {
     assert_eq!(rig.vm.session().counters().unmatched, 1);
 }
 
-/// Nothing can ask the qtest to come in step, so whoever is next waits for the late answer.
+/// qtest has no synchronisation, so the next line is sent after the late reply.
 #[test]
-fn the_late_answer_of_a_line_that_timed_out_reaches_nobody() {
+fn the_late_answer_of_a_line_that_timed_out_reaches_no_other_line() {
     let mut rig = qtest();
     let slow = line_within(&mut rig, "clock_step", Some(secs(1)));
     let next = line(&mut rig, "readl 0");
@@ -139,7 +139,7 @@ fn the_late_answer_of_a_line_that_timed_out_reaches_nobody() {
 }
 
 #[test]
-fn what_is_not_one_line_is_refused() {
+fn text_that_is_not_one_line_is_refused() {
     let mut rig = qtest();
     for bad in ["", "  ", "readl 0\nreadl 4", "readl 0\n", "readl\r0", "a\0b"] {
         assert_eq!(rig.vm.execute_line(rig.now, bad, FOREVER).map(drop), Err(Misuse::QtestLine), "{bad:?}");
@@ -150,14 +150,14 @@ fn what_is_not_one_line_is_refused() {
 
 proptest! {
     #[test]
-    fn nothing_that_it_says_does_harm(said in vec(any::<u8>(), 0..200), cut in 0..200_usize) {
+    fn no_bytes_of_qtest_do_harm(said in vec(any::<u8>(), 0..200), cut in 0..200_usize) {
         let whole = received([said.as_slice()]);
         let (before, behind) = said.split_at(cut.min(said.len()));
         prop_assert_eq!(received([before, behind]), whole);
     }
 }
 
-/// What three lines are answered when this is said, in these pieces.
+/// Returns the answers of three lines after these pieces were received.
 fn received<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> [Option<Result<String, String>>; 3] {
     let mut rig = qtest();
     let tickets = ["a", "b", "c"].map(|text| line(&mut rig, text));

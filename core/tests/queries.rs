@@ -1,4 +1,4 @@
-//! Proves that what can be read of a machine is the present, to the number: its parts, its counts, its deadlines.
+//! Tests of the queries of a machine, which return the present state exactly: its parts, counts and deadlines.
 
 mod rig;
 
@@ -29,10 +29,10 @@ fn the_three_parts_of_a_run_can_be_read() {
 
 #[test]
 fn a_notice_is_pending_until_it_is_taken() {
-    let mut vm = Machine::new(config()).expect("a good configuration");
+    let mut vm = Machine::new(config()).expect("a valid configuration");
     assert!(!vm.has_outputs());
     vm.launch(Moment::ORIGIN).expect("a machine that can be launched");
-    assert!(vm.has_outputs(), "an order");
+    assert!(vm.has_outputs(), "an effect");
     assert!(vm.poll_effect().is_some());
     assert!(!vm.has_outputs());
     let mut rig = Rig::ready(config());
@@ -43,7 +43,7 @@ fn a_notice_is_pending_until_it_is_taken() {
     assert!(!rig.vm.has_outputs());
 }
 
-/// One that is answered out of turn leaves the others where they are, and the end finds all of them.
+/// A command that is answered out of order leaves the others in order, and the end of the monitor answers all of them.
 #[test]
 fn a_reply_that_overtakes_leaves_the_others_in_their_order() {
     let mut rig = Rig::ready(config());
@@ -61,9 +61,9 @@ fn a_reply_that_overtakes_leaves_the_others_in_their_order() {
 }
 
 #[test]
-fn what_runs_out_of_time_at_once_is_answered_in_the_order_of_asking() {
+fn commands_that_time_out_together_are_answered_in_issue_order() {
     let mut rig = Rig::ready(config());
-    // The ids go round: the first of these has the last of one digit.
+    // Ids are reused in a cycle: the first of these three is 9, and the next one is 0.
     for _ in 0..8 {
         let (_, ids) = rig.issue_many(1);
         rig.replies(ids[0]);
@@ -77,7 +77,7 @@ fn what_runs_out_of_time_at_once_is_answered_in_the_order_of_asking() {
     assert_eq!(rig.notices, answered);
 }
 
-/// There are 65536 ids, and one that is on the wire is not given twice.
+/// There are 65536 ids, and an id in flight is not used twice.
 #[test]
 fn a_command_beyond_the_last_id_waits_for_one_to_come_back() {
     let mut limits = Limits::default();
@@ -94,7 +94,7 @@ fn a_command_beyond_the_last_id_waits_for_one_to_come_back() {
 }
 
 #[test]
-fn the_question_for_a_sign_of_run_is_not_one_of_the_commands() {
+fn the_heartbeat_is_not_counted_as_a_command() {
     let mut rig = Rig::ready_oob(config());
     let _slow = rig.issue_within("query-block", secs(10));
     rig.take_sent();
@@ -106,18 +106,18 @@ fn the_question_for_a_sign_of_run_is_not_one_of_the_commands() {
 }
 
 #[test]
-fn a_session_says_when_it_must_hear_of_the_time() {
+fn a_session_names_its_next_deadline() {
     let mut rig = Rig::ready_oob(config());
     assert_eq!(rig.vm.session().deadline(), None);
     let slow = rig.issue_within("query-block", secs(10));
-    assert_eq!(rig.vm.session().deadline(), Some(at(secs(5))), "half of it");
+    assert_eq!(rig.vm.session().deadline(), Some(at(secs(5))), "half of the deadline");
     rig.vm.disown(slow.id());
     assert_eq!(rig.vm.session().deadline(), None);
 }
 
-/// The lowest bits of the number are left to count on, the first question among them.
+/// The lowest bits of the number count the synchronisations of the session.
 #[test]
-fn a_guest_agent_is_asked_for_the_number_of_its_session() {
+fn a_guest_agent_is_synchronised_with_the_number_of_its_session() {
     let session = Session::new(&Limits::default()).speaking(Dialect::GuestAgent, 7 << 32);
     let session = session.step(Moment::ORIGIN, session::Input::Opened, &mut |_| ());
     let number = (7 << 24) + 1;
@@ -126,12 +126,12 @@ fn a_guest_agent_is_asked_for_the_number_of_its_session() {
 }
 
 #[test]
-fn each_port_has_its_dialect() {
+fn each_service_has_its_dialect() {
     assert_eq!((Service::GuestAgent.dialect(), Service::Qtest.dialect()), (Dialect::GuestAgent, Dialect::Qtest));
 }
 
 #[test]
-fn what_was_prepared_can_be_read() {
+fn prepared_descriptors_can_be_read() {
     let mut rig = Rig::new(config());
     assert!(rig.vm.prepared().descriptors.is_empty());
     rig.launch();
@@ -139,17 +139,17 @@ fn what_was_prepared_can_be_read() {
 }
 
 #[test]
-fn an_end_that_was_waited_for_brings_the_outcome() {
+fn a_wait_for_the_end_returns_the_outcome() {
     let mut rig = Rig::ready(config());
     let end = rig.vm.wait_for_end(rig.now, secs(60).into()).expect("a wait that makes sense");
     assert_eq!(rig.vm.claim_end(end), None);
     let mark = rig.vm.mark();
     let event = rig.wait(&mark, [Wait::event("STOP")]);
     rig.happens("STOP");
-    let hit = rig.vm.claim_wait(event).expect("it came").expect("an event");
+    let hit = rig.vm.claim_wait(event).expect("the event came").expect("an event");
     assert_eq!(hit.into_end().map(drop), Err(qemu_machine_core::WaitError::FoundOther));
     rig.shutdown(Shutdown::default());
     let outcome = rig.dies(rig::SIGTERM);
     assert_eq!(rig.vm.claim_end(end), Some(outcome));
-    assert_eq!(rig.vm.claim_end(end), None, "once");
+    assert_eq!(rig.vm.claim_end(end), None, "the outcome is returned once");
 }

@@ -1,4 +1,4 @@
-//! Records: what they keep, replay, redact and print, and their mock.
+//! Tests of records: their content, replay, redaction and timeline, and the mock.
 
 mod rig;
 
@@ -15,7 +15,7 @@ fn limited(record: usize) -> Config {
     config().recorded().limits(limits)
 }
 
-/// A run with something of everything in it.
+/// A run with some of every kind of input and request.
 fn run() -> Rig {
     let mut rig = Rig::ready(config().recorded());
     let mark = rig.vm.mark();
@@ -48,18 +48,18 @@ fn run() -> Rig {
 }
 
 fn record(rig: &Rig) -> Record {
-    rig.vm.record().expect("it is recorded")
+    rig.vm.record().expect("the run is recorded")
 }
 
-/// As it is written and read again.
+/// Writes a record, reads it again, and asserts that nothing changed.
 fn through_text(record: &Record) -> Record {
-    let read = record.to_string().parse().expect("what we wrote");
+    let read = record.to_string().parse().expect("a valid record");
     assert_eq!(*record, read);
     read
 }
 
 #[test]
-fn a_run_that_is_lived_again_ends_as_the_same() {
+fn a_replayed_run_ends_in_the_same_state() {
     let rig = run();
     let replayed = through_text(&record(&rig)).replay().expect("the same run");
     assert_eq!(replayed.state(), State::Ended);
@@ -67,16 +67,16 @@ fn a_run_that_is_lived_again_ends_as_the_same() {
         replayed.outcome().map(|outcome| format!("{outcome:#}")),
         rig.vm.outcome().map(|outcome| format!("{outcome:#}"))
     );
-    assert!(replayed == rig.vm, "it knows and remembers the same");
+    assert!(replayed == rig.vm, "the replayed machine has the same state");
 }
 
 #[test]
-fn it_is_attached_to_the_outcome() {
+fn a_record_is_attached_to_the_outcome() {
     let rig = run();
-    let attached = rig.outcome().record.expect("it is recorded");
+    let attached = rig.outcome().record.expect("the run is recorded");
     assert_eq!(*attached, record(&rig).to_string());
-    let plain = Machine::new(config()).expect("a good configuration");
-    assert!(plain.record().is_none(), "nobody asked for one");
+    let plain = Machine::new(config()).expect("a valid configuration");
+    assert!(plain.record().is_none(), "a machine without `recorded` has no record");
 }
 
 #[test]
@@ -85,25 +85,25 @@ fn waits_that_find_the_end_find_its_record() {
     let mark = rig.vm.mark();
     let end = rig.wait(&mark, [Wait::end()]);
     let text = rig.wait(&mark, [Wait::text("tty", "login: ")]);
-    let first = rig.dies(ExitStatus::Code(1)).record.expect("it is recorded");
+    let first = rig.dies(ExitStatus::Code(1)).record.expect("the run is recorded");
     rig.launch();
     rig.dies(ExitStatus::Code(2));
     let late = rig.wait(&mark, [Wait::end()]);
-    let found = rig.vm.claim_end(end).expect("it ended");
+    let found = rig.vm.claim_end(end).expect("the machine ended");
     assert_eq!(found.record, Some(first.clone()), "that of its own run");
     let Some(Err(WaitError::Ended(outcome))) = rig.vm.claim_wait(text) else { panic!("it ended first") };
     assert_eq!(outcome.record, Some(first.clone()));
-    let second = rig.vm.claim_end(late).expect("it ended").record.expect("it is recorded");
+    let second = rig.vm.claim_end(late).expect("the machine ended").record.expect("the run is recorded");
     assert!(second.starts_with(&*first) && second.len() > first.len());
     assert!(!format!("{found:?}").contains("qmp_capabilities"), "the record is not shown: {found:?}");
 }
 
-/// A driver may start an effect late: what follows from the inputs is the order of the lines.
+/// A driver may start an effect late. The line of an effect follows the input that caused it.
 #[test]
 fn an_effect_is_written_when_it_is_issued() {
-    let mut machine = Machine::new(config().recorded()).expect("a good configuration");
+    let mut machine = Machine::new(config().recorded()).expect("a valid configuration");
     machine.launch(at(secs(1))).expect("it can be launched");
-    let written = machine.record().expect("it is recorded");
+    let written = machine.record().expect("the run is recorded");
     let expected =
         "{\"ns\":1000000000,\"input\":\"launch\"}\n{\"ns\":1000000000,\"output\":{\"effect\":\"prepare\"}}\n";
     assert!(written.to_string().ends_with(expected), "{written}");
@@ -112,7 +112,7 @@ fn an_effect_is_written_when_it_is_issued() {
 }
 
 #[test]
-fn every_line_that_is_changed_is_noticed() {
+fn every_missing_output_line_is_noticed() {
     let text = record(&run()).to_string();
     for (index, line) in text.lines().enumerate().skip(1) {
         let without: String = text
@@ -122,38 +122,44 @@ fn every_line_that_is_changed_is_noticed() {
             .map(|(_, line)| format!("{line}\n"))
             .collect();
         let record: Record = without.parse().expect("a record");
-        // A record may be taken before the last line is written.
+        // A record may be read before its last line is written.
         let is_last = index + 1 == text.lines().count();
         let is_output = line.contains(r#""output""#);
-        assert!(!is_output || is_last || record.replay().is_err(), "nobody misses {line}");
+        assert!(!is_output || is_last || record.replay().is_err(), "the replay misses no {line}");
     }
     let other = text.replace("query-block", "query-chardev");
-    assert!(other.parse::<Record>().expect("a record").replay().is_ok(), "another command, and its other bytes");
+    assert!(
+        other.parse::<Record>().expect("a record").replay().is_ok(),
+        "a replay of another command sends other bytes"
+    );
     let reply = text.replace(r#"{\"execute\":\"query-block\",\"id\""#, r#"{\"execute\":\"query-blocc\",\"id\""#);
-    let diverged = reply.parse::<Record>().expect("a record").replay().expect_err("bytes that nobody asked for");
+    let diverged = reply.parse::<Record>().expect("a record").replay().expect_err("bytes that no request explains");
     let Diverged::Differs { recorded, replayed, .. } = &diverged else { panic!("{diverged}") };
     assert!(recorded.contains("query-blocc") && replayed.contains("query-block"), "{diverged}");
 }
 
 #[test]
-fn what_is_no_record_is_told_by_its_line() {
+fn a_parse_error_names_the_line() {
     let text = record(&run()).to_string().replacen("\"input\"", "\"bold\"", 3);
-    let error = text.parse::<Record>().expect_err("a word that is not there");
+    let error = text.parse::<Record>().expect_err("an unknown word");
     assert!(matches!(error, NotARecord { line: 2, .. }), "{error}");
     assert_eq!("".parse::<Record>().expect("no lines").replay().err(), Some(Diverged::NoBeginning));
 }
 
 #[test]
-fn of_another_version_a_record_says_so_where_it_cannot_be_read_or_replayed() {
+fn an_error_names_the_other_version_that_wrote_the_record() {
     let ours = format!(r#""version":"{}""#, env!("CARGO_PKG_VERSION"));
     let text = record(&run()).to_string().replacen(&ours, r#""version":"0.0.9""#, 1);
-    assert!(text.parse::<Record>().expect("a record").replay().is_ok(), "what is the same is no fault");
-    let unread = text.replacen("\"input\"", "\"bold\"", 1).parse::<Record>().expect_err("a word that is not there");
+    assert!(text.parse::<Record>().expect("a record").replay().is_ok(), "another version alone is no error");
+    let unread = text.replacen("\"input\"", "\"bold\"", 1).parse::<Record>().expect_err("an unknown word");
     let other = text.replace(r#"{\"execute\":\"query-block\",\"id\""#, r#"{\"execute\":\"query-blocc\",\"id\""#);
-    let diverged = other.parse::<Record>().expect("a record").replay().expect_err("bytes that nobody asked for");
+    let diverged = other.parse::<Record>().expect("a record").replay().expect_err("bytes that no request explains");
     for told in [unread.to_string(), diverged.to_string()] {
         assert!(
-            told.ends_with(concat!("\nversion 0.0.9 wrote it, and this is version ", env!("CARGO_PKG_VERSION"))),
+            told.ends_with(concat!(
+                "\nversion 0.0.9 wrote the record, and this is version ",
+                env!("CARGO_PKG_VERSION")
+            )),
             "{told}"
         );
     }
@@ -177,9 +183,9 @@ fn the_beginning_and_the_latest_are_in_the_record() {
     assert!(record.timeline().to_string().contains("lines were dropped"));
 }
 
-/// Wherever the beginning ends: what stands there may be the half of something.
+/// Wherever the beginning of the record ends: the last line before the gap may be half of a pair.
 #[test]
-fn a_gap_is_told_as_a_gap() {
+fn a_gap_is_reported_as_a_gap() {
     for limit in (2_000..12_000).step_by(97) {
         let mut rig = Rig::ready(limited(limit));
         for _ in 0..60 {
@@ -190,20 +196,20 @@ fn a_gap_is_told_as_a_gap() {
         }
         let record = record(&rig);
         assert!(record.dropped() > 0, "{limit}");
-        let diverged = record.replay().map(|_| ()).expect_err("it has a gap");
+        let diverged = record.replay().map(|_| ()).expect_err("the record has a gap");
         assert!(matches!(diverged, Diverged::Dropped { .. }), "{limit}: {diverged}");
     }
 }
 
 #[test]
-fn nothing_outlives_parent_where_nothing_may_be() {
+fn a_limit_of_zero_keeps_only_the_configuration() {
     let mut rig = Rig::ready(limited(0));
     rig.prints("x");
     assert_eq!(record(&rig).len(), 2, "the configuration, and how much is missing");
 }
 
 #[test]
-fn a_secret_is_hidden_and_what_is_left_replays() {
+fn a_secret_is_redacted_and_the_rest_replays() {
     let mut record = record(&run());
     assert!(record.redact("abc").is_err(), "too short");
     assert_eq!(record.redact("not there"), Ok(0));
@@ -215,7 +221,7 @@ fn a_secret_is_hidden_and_what_is_left_replays() {
 }
 
 #[test]
-fn a_secret_in_pieces_is_hidden() {
+fn a_secret_in_pieces_is_redacted() {
     let mut rig = Rig::ready(config().arg("-s4711").recorded());
     for piece in ["the key is swo", "rdf", "ish, and 47", "11 \u{e4}"] {
         rig.prints(piece);
@@ -231,7 +237,7 @@ fn a_secret_in_pieces_is_hidden() {
     assert_eq!(tty, b"the key is xxxxxxxxx, and 1111 \xc3\xa4\xff xxxxxxxxx");
 }
 
-/// Hides it, and proves that nothing of it is left and that the rest replays.
+/// Redacts a secret, and asserts that no trace of it is left and that the rest replays.
 fn hide(rig: &Rig, secret: &str, traces: &[&str]) {
     let mut record = record(rig);
     assert!(record.redact(secret).is_ok_and(|places| places > 0), "{record}");
@@ -243,8 +249,8 @@ fn hide(rig: &Rig, secret: &str, traces: &[&str]) {
 }
 
 #[test]
-fn a_secret_is_hidden_wherever_it_went() {
-    // Typed key by key, and read as it was printed.
+fn a_secret_is_redacted_wherever_it_went() {
+    // In console input typed in pieces, and in its echo.
     let mut rig = Rig::ready(config().recorded());
     let mut mark = rig.vm.mark();
     for piece in ["hunt", "er22", "\r"] {
@@ -262,7 +268,7 @@ fn a_secret_is_hidden_wherever_it_went() {
     rig.dies(ExitStatus::Code(1));
     hide(&rig, "hunter22", &["68756e746572", "hunter22"]);
 
-    // In words of QEMU, which has them in ASCII, and of others.
+    // In an error description, escaped by QEMU in upper case and by another peer in lower case.
     let mut rig = Rig::ready(config().recorded());
     let ticket = rig.issue(("set_password", json!({"password": "p\u{e4}ss\n"})));
     let ids = rig.take_ids();
@@ -273,7 +279,7 @@ fn a_secret_is_hidden_wherever_it_went() {
 }
 
 #[test]
-fn an_address_is_hidden_as_well() {
+fn an_address_is_redacted_as_well() {
     let address = "10.11.12.13:4444".parse::<std::net::SocketAddr>().expect("an address");
     let rig = Rig::ready(config().monitor(Monitor::At(address.into())).recorded());
     hide(&rig, "10.11.12.13", &["10.11"]);
@@ -299,7 +305,7 @@ fn of_two_passwords_one_is_a_part_of_the_other() {
     record.replay().unwrap_or_else(|diverged| panic!("{diverged}"));
 }
 
-/// What waits for a console that is closed stays, and so it does when the run is lived again.
+/// Input for a console that is closed stays unsent, also in the replay.
 #[test]
 fn nothing_is_sent_on_a_channel_that_is_closed() {
     let mut rig = Rig::ready(config().recorded());
@@ -310,21 +316,21 @@ fn nothing_is_sent_on_a_channel_that_is_closed() {
     assert!(rig.vm == before);
 }
 
-/// The moments of what has none of its own are those of the machine.
+/// Requests without a moment use the time of the machine.
 #[test]
-fn time_that_only_passed_is_in_what_comes_behind_it() {
+fn time_that_passed_counts_for_later_inputs() {
     let mut rig = Rig::ready(config().recorded());
     let ticket = rig.issue("query-status");
     rig.take_ids();
     rig.pass(secs(3));
-    assert!(rig.vm.launch(at(secs(9))).is_err(), "and no clock goes on for it");
+    assert!(rig.vm.launch(at(secs(9))).is_err(), "a refused launch does not advance the time");
     rig.vm.disown(ticket.id());
     let within = Deadline::after(secs(2));
     let late = rig.vm.execute(at(secs(4)), &"stop", within).expect("a monitor");
     rig.take_ids();
     rig.now = at(secs(6));
     rig.pass(secs(0));
-    assert!(rig.vm.claim(&late).is_some(), "six seconds are four and two");
+    assert!(rig.vm.claim(&late).is_some(), "the deadline is two seconds after the fourth");
 }
 
 #[test]
@@ -354,8 +360,8 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
         let answer = mock.receive(&[*byte]);
         vm.handle(Input::Received(Channel::Monitor, answer.as_bytes()));
     }
-    let refused = vm.vm.claim(&unknown).expect("an answer").expect_err("it is not in the record").to_string();
-    assert_eq!(refused, "`query-cpus-fast` was refused: GenericError: the record has no `query-cpus-fast` any more");
+    let refused = vm.vm.claim(&unknown).expect("an answer").expect_err("the command is not in the record").to_string();
+    assert_eq!(refused, "`query-cpus-fast` was refused: GenericError: the record has no further `query-cpus-fast`");
     assert!(vm.vm.claim(&status).is_some_and(|answer| answer.is_ok()));
     assert_eq!(vm.vm.event(0).map(|event| event.name().to_string()).as_deref(), Some("STOP"));
     assert_eq!(mock.unused().collect::<Vec<_>>(), ["query-block", "quit"]);
@@ -365,9 +371,9 @@ fn a_mock_answers_as_the_recorded_monitor_did() {
     assert!(mock.is_over());
 }
 
-/// One run of it: another would be another monitor.
+/// A mock plays one run, because the next run has another monitor.
 #[test]
-fn a_mock_is_of_the_first_run() {
+fn a_mock_plays_the_first_run() {
     let mut rig = Rig::ready(config().recorded());
     let unanswered = rig.issue("stop");
     rig.take_ids();
@@ -382,17 +388,17 @@ fn a_mock_is_of_the_first_run() {
     let mut mock = Mock::new(&record(&rig));
     assert_eq!(mock.greeting().matches("QMP").count(), 1);
     assert_eq!(mock.unused().collect::<Vec<_>>(), ["qmp_capabilities", "stop"]);
-    assert_eq!(mock.receive(br#"{"execute": "stop"}"#), "", "as it was then");
+    assert_eq!(mock.receive(br#"{"execute": "stop"}"#), "", "the monitor did not reply in the run either");
     assert!(mock.is_over());
 }
 
 #[test]
-fn a_mock_understands_nothing_of_what_is_no_request() {
+fn a_mock_refuses_what_is_no_request() {
     let mut mock = Mock::new(&record(&run()));
     let refused = mock.receive(b"{\"execute\": 5} ");
     assert!(refused.contains("\"error\"") && !refused.contains("\"id\""), "{refused}");
     assert!(mock.receive(br#"{"execute": "set_password""#).is_empty());
-    assert!(mock.receive(b"}").contains("\"return\""), "the same name");
+    assert!(mock.receive(b"}").contains("\"return\""), "the name of the command decides");
 }
 
 #[test]
@@ -412,13 +418,13 @@ fn recording_changes_nothing() {
 
 #[test]
 fn a_record_of_nothing_replays() {
-    let machine = Machine::new(config().recorded()).expect("a good configuration");
-    let record = machine.record().expect("it is recorded");
+    let machine = Machine::new(config().recorded()).expect("a valid configuration");
+    let record = machine.record().expect("the run is recorded");
     assert_eq!((record.len(), record.is_empty(), record.dropped()), (1, false, 0));
     assert_eq!(record.replay().map(|machine| machine.state()), Ok(State::Idle));
 }
 
-/// The fuzzer begins with it.
+/// The fuzzer starts from this record.
 #[test]
 fn the_run_that_is_fuzzed_replays() {
     let record: Record = include_str!("fuzzed/run.jsonl").parse().expect("a record");

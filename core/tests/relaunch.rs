@@ -1,4 +1,4 @@
-//! Proves that a machine can live again, and that nothing of one run reaches the next.
+//! Tests of relaunching a machine: nothing of one run reaches the next.
 
 mod rig;
 
@@ -8,7 +8,7 @@ use qemu_machine_core::{
 };
 use rig::{GREETING, Rig, SIGKILL, config};
 
-/// A machine that lived a full run: events, console text, typed text, a log, an unanswered command, a failed signal.
+/// A machine after a run with events, console output, console input, a log, half a message, and a failed signal.
 fn used() -> Rig {
     let mut rig = Rig::ready(config());
     rig.log = b"old log\n".to_vec();
@@ -43,9 +43,9 @@ fn the_next_run_begins_with_nothing() {
     assert_eq!((outcome.consoles[0].1.as_str(), outcome.faults.len()), ("", 0));
 }
 
-/// Whoever did not listen in the previous run is told of what can still be claimed, and of nothing else.
+/// Notices that were not popped in the previous run stay only if their result can still be claimed.
 #[test]
-fn the_next_run_does_not_tell_of_the_last() {
+fn the_next_run_reports_only_claimable_results_of_the_previous_run() {
     let mut rig = Rig::ready(config());
     let unanswered = rig.issue("a");
     let from = rig.vm.mark();
@@ -55,7 +55,7 @@ fn the_next_run_does_not_tell_of_the_last() {
     rig.vm.handle(now, Input::Exited(SIGKILL));
     rig.vm.handle(now, Input::Closed(Channel::Console(0)));
     rig.vm.handle(now, Input::Closed(Channel::Monitor));
-    // The orders are carried out, and no notice is popped.
+    // The effects are carried out, and no notice is popped.
     while let Some(effect) = rig.vm.poll_effect() {
         rig.answer(&effect);
     }
@@ -80,14 +80,14 @@ fn a_failed_launch_can_be_followed_by_a_good_one() {
 }
 
 #[test]
-fn what_was_made_for_the_previous_run_is_not_what_is_made_for_the_next() {
+fn preparations_of_the_previous_run_are_gone() {
     let mut rig = used();
     rig.held = |effect| matches!(effect, Effect::Prepare(_));
     rig.launch();
     assert_eq!(rig.vm.prepared(), &Prepared::default());
 }
 
-/// Ids on the wire and event numbers begin anew or go on, but an old ticket is never answered by a new reply.
+/// Ids on the wire start again in each run, but a new reply never answers an old ticket.
 #[test]
 fn an_old_ticket_is_not_answered_by_a_new_run() {
     let mut rig = Rig::ready(config());
@@ -107,8 +107,7 @@ fn an_old_ticket_is_not_answered_by_a_new_run() {
     assert!(answered.id() < unanswered.id() && unanswered.id() < tickets[0].id());
 }
 
-/// Answers that nobody claimed in the previous run take no room in this one.
-/// Somebody else may launch the machine again before who waits has looked.
+/// Another caller may relaunch the machine before the first one has claimed its answer.
 #[test]
 fn the_answers_of_the_previous_run_can_still_be_claimed() {
     let mut rig = Rig::ready(config());
@@ -121,6 +120,7 @@ fn the_answers_of_the_previous_run_can_still_be_claimed() {
     assert_eq!(rig.claim(&tickets[1]), Some(Err(CommandError::Disconnected(Progress::Sent))));
 }
 
+/// Unclaimed answers of the previous run take no room in the next.
 #[test]
 fn old_answers_do_not_count_in_a_new_run() {
     let mut few = Limits::default();

@@ -1,4 +1,4 @@
-//! Decides the order and the ids of requests, and who gets which answer.
+//! Tests of a session: the order and the ids of requests, and the assignment of replies to commands.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
 mod rig;
@@ -33,7 +33,7 @@ fn a_request_is_as_short_as_it_can_be() {
 }
 
 #[test]
-fn what_is_no_command_is_refused_and_leaves_nothing() {
+fn an_invalid_command_is_refused_and_leaves_nothing() {
     let mut rig = Rig::ready(config());
     for bad in [json!([]), json!(5), json!("x")] {
         let refused = rig.vm.execute(rig.now, &("stop", bad), FOREVER);
@@ -46,7 +46,7 @@ fn what_is_no_command_is_refused_and_leaves_nothing() {
     assert_eq!((rig.take_sent().as_str(), rig.vm.session().commands()), ("", 0));
 }
 
-/// Two ids would be one too many: QEMU takes no object with a doubled member.
+/// QEMU refuses an object with a duplicate key (measured with QEMU 7.2.22), so a second `id` must not be added.
 #[test]
 fn a_raw_command_whose_id_is_null_has_an_id_of_its_own() {
     let mut rig = Rig::ready(config());
@@ -66,7 +66,7 @@ fn commands_before_the_machine_is_ready_are_sent_in_order_when_it_is() {
     assert_eq!(rig.take_sent(), r#"{"execute":"a","id":1}{"execute":"b","id":2}{"execute":"c","id":3}"#);
 }
 
-/// A caller cannot know when the host has opened the monitor: from the launch on, a command waits for its turn.
+/// A caller cannot know when the driver has opened the monitor, so commands are queued from the launch on.
 #[test]
 fn commands_before_the_monitor_is_open_are_sent_as_well() {
     let mut rig = Rig::new(config());
@@ -84,13 +84,13 @@ fn commands_before_the_monitor_is_open_are_sent_as_well() {
 }
 
 #[test]
-fn seven_commands_are_in_band_and_the_next_goes_out_behind_a_reply() {
+fn seven_commands_are_in_band_and_the_next_is_sent_after_a_reply() {
     let mut rig = Rig::ready_oob(config());
     assert_eq!(rig.issue_many(9).1, [1, 2, 3, 4, 5, 6, 7]);
     rig.issue(OutOfBand("query-yank"));
-    assert_eq!(rig.take_sent(), r#"{"exec-oob":"query-yank","id":8}"#, "it waits for nobody");
+    assert_eq!(rig.take_sent(), r#"{"exec-oob":"query-yank","id":8}"#, "an out-of-band command overtakes the others");
     rig.replies(8);
-    assert_eq!(rig.take_sent(), "", "it made no room");
+    assert_eq!(rig.take_sent(), "", "an out-of-band reply makes no room in band");
     rig.replies(1);
     assert_eq!(rig.take_ids(), [9]);
     rig.refuses(2);
@@ -120,9 +120,9 @@ fn out_of_band_that_was_not_offered_is_misuse() {
     assert_eq!(rig.take_sent(), "");
 }
 
-/// So that a doubled reply finds nobody, and requests stay short.
+/// A doubled reply then finds no command, and requests stay short.
 #[test]
-fn ids_are_small_and_the_one_that_rested_longest_is_used_again() {
+fn ids_are_small_and_the_oldest_free_id_is_used_again() {
     let mut rig = Rig::ready(config());
     let mut used = Vec::new();
     for _ in 0..21 {
@@ -139,7 +139,7 @@ fn ids_are_small_and_the_one_that_rested_longest_is_used_again() {
 }
 
 #[test]
-fn replies_that_nobody_waits_for_are_counted_and_change_nothing() {
+fn unmatched_replies_are_counted_and_change_nothing() {
     let mut rig = Rig::ready(config());
     let (tickets, ids) = rig.issue_many(1);
     rig.replies(ids[0]);
@@ -152,13 +152,13 @@ fn replies_that_nobody_waits_for_are_counted_and_change_nothing() {
     let counters = rig.vm.session().counters();
     assert_eq!((counters.unmatched, counters.late, counters.nameless), (6, 0, 0));
     assert_eq!(rig.claim(&tickets[0]), Some(Ok(1)));
-    assert_eq!(rig.claim(&tickets[0]), None, "an answer is given once");
+    assert_eq!(rig.claim(&tickets[0]), None, "an answer is returned once");
     assert_eq!(rig.times_answered(tickets[0].id()), 1);
 }
 
-/// Wherever the late reply comes, the other command gets its own.
+/// Before or after the late reply, the other command gets its own.
 #[test]
-fn g02_a_late_reply_reaches_nobody_else() {
+fn g02_a_late_reply_reaches_no_other_caller() {
     for times_out in [false, true] {
         for order in [[0, 1], [1, 0]] {
             let mut rig = Rig::ready(config());
@@ -168,7 +168,7 @@ fn g02_a_late_reply_reaches_nobody_else() {
                 assert_eq!(rig.claim(&a), Some(Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown))));
             } else {
                 rig.vm.disown(a.id());
-                assert_eq!(rig.vm.deadline(), None, "nobody waits for it");
+                assert_eq!(rig.vm.deadline(), None, "a disowned command has no deadline");
             }
             let b = rig.issue("b");
             let ids = rig.take_ids();
@@ -183,7 +183,7 @@ fn g02_a_late_reply_reaches_nobody_else() {
 }
 
 impl Rig {
-    /// A nanosecond before the end of the duration nothing is answered.
+    /// Passes time to a deadline, and asserts that nothing is answered a nanosecond before it.
     fn pass_exactly_answering(&mut self, duration: core::time::Duration) {
         assert_eq!(self.vm.deadline().map(|(until, _)| until), Some(self.now.after(duration)));
         self.pass_exactly(duration);
@@ -191,7 +191,7 @@ impl Rig {
 }
 
 #[test]
-fn deadlines_are_exact_and_say_how_far_the_command_came() {
+fn deadlines_are_exact_and_report_the_progress_of_the_command() {
     let mut rig = Rig::ready_oob(config());
     let sent = rig.issue_within("a", secs(3));
     rig.issue_many(6);
@@ -226,11 +226,11 @@ fn a_command_that_is_disowned_before_it_is_sent_is_never_sent() {
     assert_eq!(rig.take_sent(), r#"{"execute":"b","id":1}"#);
     rig.replies(1);
     rig.vm.disown(b.id());
-    assert_eq!(rig.claim(&b), None, "disowned with its answer");
+    assert_eq!(rig.claim(&b), None, "the answer is disowned as well");
 }
 
 #[test]
-fn the_end_of_the_connection_answers_everything_once_and_says_what_was_sent() {
+fn the_end_of_the_connection_answers_everything_once_with_its_progress() {
     let mut rig = Rig::ready_oob(config());
     let (tickets, _) = rig.issue_many(9);
     let raw = rig.issue_raw(r#"{"execute": "x"}"#);
@@ -256,7 +256,7 @@ fn the_end_of_the_connection_answers_everything_once_and_says_what_was_sent() {
 }
 
 #[test]
-fn the_limit_of_commands_counts_what_is_not_claimed() {
+fn the_limit_of_commands_counts_unclaimed_answers() {
     let mut few = Limits::default();
     few.commands = 2;
     let mut rig = Rig::ready(config().limits(few));
@@ -269,7 +269,8 @@ fn the_limit_of_commands_counts_what_is_not_claimed() {
     rig.issue("x");
 }
 
-/// A conversation with commands in flight, told in these pieces: the notices, the answers and the counters of it.
+/// Returns the notices, the answers with the counters, and the requests after these pieces were received with commands
+/// in flight.
 fn told<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Notice>, Vec<String>, String) {
     let mut rig = Rig::launched(config());
     let tickets: Vec<_> = (0..4).map(|_| rig.issue("query-status")).collect();

@@ -1,4 +1,4 @@
-//! Proves in what words people read who did what, and that what is ours is told from what others said.
+//! Tests of printable text: errors, causes, names, command lines, and what a terminal or a shell shows of them.
 
 mod rig;
 
@@ -42,11 +42,11 @@ fn a_signal_has_its_name() {
         let status = ExitStatus::Signal { number, name, core_dumped: false };
         assert_eq!(status.to_string(), format!("signal {number} ({text})"));
     }
-    assert_eq!(ExitStatus::Unknown.to_string(), "ended, and somebody else was told how");
+    assert_eq!(ExitStatus::Unknown.to_string(), "exit status unknown (reaped elsewhere, or SIGCHLD is ignored)");
 }
 
 #[test]
-fn a_phase_reads_behind_what_happened() {
+fn a_phase_completes_a_sentence() {
     for (phase, words) in [
         (Phase::Starting, "before it was started"),
         (Phase::Connecting, "before its monitor was connected"),
@@ -61,7 +61,7 @@ fn a_phase_reads_behind_what_happened() {
 }
 
 #[test]
-fn channels_ports_and_addresses_have_names() {
+fn channels_services_and_addresses_have_names() {
     assert_eq!((Channel::Monitor.to_string(), Channel::Console(2).to_string()), ("monitor".into(), "console 2".into()));
     assert_eq!(
         Misuse::NoService(Service::GuestAgent).to_string(),
@@ -79,7 +79,7 @@ fn channels_ports_and_addresses_have_names() {
 }
 
 #[test]
-fn what_a_command_lacks_is_said() {
+fn an_error_reports_the_progress_of_the_command() {
     assert_eq!(
         CommandError::Disconnected(Progress::Unsent).to_string(),
         "the monitor was closed before the command was sent"
@@ -88,10 +88,10 @@ fn what_a_command_lacks_is_said() {
     assert_eq!(error.to_string(), "no reply within the deadline, before the command was sent");
 }
 
-/// `Display` is for people, and `Debug` shows the variant and its fields.
+/// `Display` is the text for users, and `Debug` shows the variant and its fields.
 #[test]
 fn an_error_reads_well_shows_its_structure_and_knows_its_source() {
-    let line = config().command_line().expect("a good configuration");
+    let line = config().command_line().expect("a valid configuration");
     let error = LaunchError::not_started(fault("find qemu"), &line);
     let first = "launch failed: cannot find qemu: No such file or directory";
     assert_eq!(error.to_string(), format!("{first}\n  command: {line}"));
@@ -123,7 +123,7 @@ fn an_error_reads_well_shows_its_structure_and_knows_its_source() {
     let job = JobError::from(refused.clone());
     assert_eq!((job.to_string(), format!("{job:?}")), (reads.clone(), "Procedure(Command(Misuse(NotRunning)))".into()));
     let unplug = UnplugError::from(WaitError::TimedOut);
-    assert_eq!(unplug.to_string(), "the deadline passed before what was waited for came");
+    assert_eq!(unplug.to_string(), "the deadline passed before the wait found anything");
     assert_eq!(format!("{unplug:?}"), "Procedure(Wait(TimedOut))");
     let migrate = MigrateError::from(ProcedureError::from(refused));
     assert_eq!((migrate.to_string(), format!("{migrate:?}")), (reads, "Procedure(Command(Misuse(NotRunning)))".into()));
@@ -132,14 +132,14 @@ fn an_error_reads_well_shows_its_structure_and_knows_its_source() {
 }
 
 #[test]
-fn causes_without_a_witness_are_said_as_well() {
+fn causes_without_evidence_have_a_text() {
     assert_eq!(Cause::LaunchFailed.to_string(), "killed because its launch had failed");
     assert_eq!(Cause::Unknown.to_string(), "ended for a reason that is not known");
     let mut rig = Rig::ready(config());
     assert_eq!(rig.dies(ExitStatus::Unknown).cause, Cause::Unknown);
 }
 
-/// A shell reads back what was executed, and a terminal survives it.
+/// A shell parses the text back to the same arguments, and the text has no control characters.
 #[test]
 fn a_command_line_is_shown_for_a_shell() {
     for (argument, shown) in [
@@ -149,14 +149,14 @@ fn a_command_line_is_shown_for_a_shell() {
         ("a\tb", r"$'a\x09b'"),
         ("\x1b'\\ ~", r"$'\x1b\'\\ ~'"),
     ] {
-        let line = Config::new("qemu").args([argument]).command_line().expect("a good configuration");
+        let line = Config::new("qemu").args([argument]).command_line().expect("a valid configuration");
         assert!(line.to_string().ends_with(&format!(" {shown}")), "{line}");
         assert_eq!(format!("{line:?}"), line.to_string());
     }
 }
 
 #[test]
-fn what_came_is_shown_as_it_came() {
+fn events_and_replies_are_shown_as_received() {
     let stop = event(r#"{"event": "STOP", "data": {"a": [1,2]}}"#);
     assert_eq!(format!("{stop:?}"), r#"STOP {"a": [1,2]}"#);
     let mut rig = Rig::ready(config());
@@ -167,19 +167,20 @@ fn what_came_is_shown_as_it_came() {
     assert_eq!(format!("{reply:?}"), r#"{"n":  1}"#);
 }
 
-/// What is in it is the driver's, and need not be a thing that can be shown.
+/// The value in a descriptor belongs to the driver, and need not implement `Debug`.
 #[test]
-fn descriptors_are_what_they_were_made_of() {
+fn descriptors_return_the_value_that_they_hold() {
     let (one, other) = (Descriptor::new(3_u8), Descriptor::new(3_u8));
     assert_eq!((one.get::<u8>(), one.get::<u16>()), (Some(&3), None));
     assert_eq!(one, one.clone());
-    assert_ne!(one, other, "equal are only clones");
+    assert_ne!(one, other, "only clones are equal");
     assert_eq!(format!("{one:?}"), "Descriptor");
 }
 
-/// A slice of what was received would keep all of it alive. What is large is most of it, and not copied.
+/// A slice of a read would keep the whole read alive, so a small event is copied. A large one is most of its read, and
+/// is not copied.
 #[test]
-fn a_small_event_is_remembered_without_what_came_with_it() {
+fn a_small_event_is_retained_without_its_read() {
     let mut history = History::new(1 << 20);
     for (length, is_copied) in [(4095, true), (4096, false)] {
         let frame = |padding: usize| format!(r#"{{"event": "A", "data": "{}"}}"#, "x".repeat(padding));

@@ -1,4 +1,4 @@
-//! Decides how long each rung of a shutdown is given, when the button is pressed again, and that the total is exact.
+//! Tests of a shutdown: the budget of each rung, the repetition of the power button, and the exact total.
 
 mod rig;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use qemu_machine_core::{Cause, Channel, Effect, ExitStatus, Rung, Shutdown, Signal, State, Why};
 use rig::{Rig, SIGKILL, SIGTERM, at, config, secs};
 
-/// What is done to end a machine.
+/// A step of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
     Press,
@@ -19,7 +19,7 @@ enum Done {
 use Done::{Press, Quit, Sent};
 
 impl Rig {
-    /// What was done since the last look. QEMU has nothing against any of it.
+    /// Returns the steps since the last call, and replies to `system_powerdown` as QEMU does.
     fn done(&mut self) -> Vec<Done> {
         let sent = self.take_sent();
         let commands = [("system_powerdown", Press), ("quit", Quit)];
@@ -35,7 +35,7 @@ impl Rig {
         all
     }
 
-    /// Everything that is done up to SIGKILL, each with when it is.
+    /// Returns the steps up to SIGKILL, each with its time since the begin.
     fn ladder(&mut self, how: Shutdown) -> Vec<(Duration, Done)> {
         let begin = self.now;
         self.shutdown(how);
@@ -45,7 +45,7 @@ impl Rig {
             if matches!(all.last(), Some((_, Sent(Signal::Kill)))) {
                 return all;
             }
-            let (until, _) = self.vm.deadline().expect("something is due until it is killed");
+            let (until, _) = self.vm.deadline().expect("a deadline exists until SIGKILL");
             self.pass_exactly(until.since(self.now));
         }
     }
@@ -81,7 +81,7 @@ fn row_25_a_rung_without_a_budget_is_left_out() {
     }
 }
 
-/// Not at the end of the patience, too: there `quit` is due.
+/// There is no press at the end of the budget of the power button: `quit` is due then.
 #[test]
 fn row_25_the_button_is_pressed_again_while_its_patience_lasts() {
     let how = Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20));
@@ -91,7 +91,7 @@ fn row_25_the_button_is_pressed_again_while_its_patience_lasts() {
     let rest = [(secs(60), Quit), (secs(62), TERM), (secs(63), KILL)];
     assert_eq!(rig.ladder(how), [&presses[..], &rest].concat());
     assert_eq!(rig.vm.rungs(), [Rung::PowerDown, Rung::Quit, Rung::Terminate, Rung::Kill], "each once");
-    // It is the button that ended it, whenever it was heard.
+    // The cause is the power button, whichever press the guest handled.
     let mut rig = Rig::ready(config());
     rig.shutdown(how);
     assert_eq!(rig.done(), [Press]);
@@ -103,9 +103,9 @@ fn row_25_the_button_is_pressed_again_while_its_patience_lasts() {
     assert_eq!((outcome.cause, outcome.rungs), (Cause::Asked(Rung::PowerDown), vec![Rung::PowerDown]));
 }
 
-/// A driver that wakes up late presses once, and not for every time that it missed.
+/// After a late wake-up there is one press, and not one for each that was missed.
 #[test]
-fn row_25_presses_that_were_missed_are_not_made_up_for() {
+fn row_25_missed_presses_are_not_repeated() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(10)));
     assert_eq!(rig.done(), [Press]);
@@ -122,7 +122,7 @@ fn row_25_a_press_that_has_no_answer_is_not_repeated() {
     rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20)));
     assert_eq!(rig.take_ids(), [1]);
     rig.pass(secs(20));
-    assert_eq!(rig.take_sent(), "", "it has not read the first one yet");
+    assert_eq!(rig.take_sent(), "", "the first press has no reply yet");
     assert_eq!(rig.vm.deadline(), Some((at(secs(40)), Why::PressAgain)));
     rig.replies(1);
     assert_eq!(rig.take_sent(), "", "the interval is kept");
@@ -143,7 +143,7 @@ fn row_25_a_later_press_that_is_refused_brings_quit_at_once() {
     assert_eq!(rig.vm.deadline(), Some((at(secs(22)), Why::Rung(Rung::Quit))));
 }
 
-/// The patience lasts all the same.
+/// Asserts that there is no second press, and that the budget of the power button still passes.
 fn presses_no_more(happens: impl FnOnce(&mut Rig), next: Rung, next_until: Duration) {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20)));
@@ -157,12 +157,12 @@ fn presses_no_more(happens: impl FnOnce(&mut Rig), next: Rung, next_until: Durat
 }
 
 #[test]
-fn row_25_nobody_presses_over_a_monitor_that_is_gone() {
+fn row_25_no_press_after_the_monitor_is_gone() {
     presses_no_more(|rig| rig.closes(Channel::Monitor), Rung::Terminate, secs(61));
 }
 
 #[test]
-fn row_25_nobody_presses_behind_a_quit_that_was_accepted() {
+fn row_25_no_press_after_a_quit_was_accepted() {
     presses_no_more(accept_quit, Rung::Quit, secs(62));
 }
 
@@ -181,7 +181,7 @@ fn row_25_without_a_monitor_there_is_only_sigterm() {
 }
 
 #[test]
-fn row_26_a_kill_overtakes_the_button() {
+fn row_26_a_kill_supersedes_the_power_button() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::default().power_down(secs(60)).power_down_again(secs(20)));
     assert_eq!(rig.done(), [Press]);
@@ -190,7 +190,7 @@ fn row_26_a_kill_overtakes_the_button() {
     assert_eq!((rig.done(), rig.vm.lifecycle().is_killed()), (vec![KILL], true));
     assert_eq!(rig.vm.deadline(), Some((at(secs(20)), Why::Reap)));
     rig.pass(secs(5));
-    assert_eq!(rig.done(), [], "no press any more");
+    assert_eq!(rig.done(), [], "no press after the kill");
     let outcome = rig.dies(SIGKILL);
     assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Kill), Some(SIGKILL)), "the signal was ours");
     assert_eq!(rig.vm.state(), State::Ended);
@@ -202,15 +202,15 @@ fn row_26_a_shutdown_without_any_budget_is_a_kill() {
     assert_eq!(rig.ladder(Shutdown::within(secs(0))), [(secs(0), KILL)]);
     assert_eq!(rig.vm.rungs(), [Rung::Kill]);
     assert_eq!(rig.dies(SIGKILL).cause, Cause::Asked(Rung::Kill));
-    // Only a signal that was sent is ours.
+    // Another signal than SIGKILL was not sent by the library.
     let mut rig = Rig::ready(config());
     rig.kill();
     assert_eq!(rig.dies(SIGTERM).cause, Cause::Signal { number: Some(15), sender: None });
 }
 
 proptest! {
-    /// Whatever the budgets: SIGKILL comes exactly at their sum, each rung that has one at the sum of those before it,
-    /// and the button is pressed as often as its interval fits in its patience.
+    /// Whatever the budgets: SIGKILL comes exactly at their sum, each rung with a budget at the sum of those before it,
+    /// and the power button is pressed as often as its interval fits in its budget.
     #[test]
     fn row_25_the_total_is_exact(patience in 0_u64..50, every in 0_u64..20, quit in 0_u64..40, term in 0_u64..40) {
         let millis = Duration::from_millis;

@@ -1,4 +1,5 @@
-//! Decides what several subscriptions of events get: each what it asked for, in order, within its bound, counted exactly.
+//! Tests of several subscriptions: each receives the events that its filter matches, in order, within its bound, and
+//! counts exactly what it missed.
 
 mod rig;
 
@@ -12,7 +13,7 @@ use rig::ticks::{limits, tick};
 use rig::{GREETING, Rig, SIGKILL, at, config, secs};
 
 #[test]
-fn events_come_in_their_order_and_as_the_filter_wants() {
+fn events_come_in_order_and_match_the_filter() {
     let mut rig = Rig::ready(config());
     let start = rig.vm.mark();
     let all = rig.subscribe(&start, [Wait::any_event()]);
@@ -23,11 +24,11 @@ fn events_come_in_their_order_and_as_the_filter_wants() {
     assert_eq!(rig.vm.next_event(all).map(|event| event.to_string()).as_deref(), Some(r#"A {"n": 0}"#));
     assert_eq!(rig.queued(all), "BCABC");
     assert_eq!((rig.queued(names), rig.queued(data), rig.queued(none)), ("ACAC".into(), "BC".into(), String::new()));
-    assert_eq!(rig.vm.next_event(all), None, "each is given once");
+    assert_eq!(rig.vm.next_event(all), None, "each event is returned once");
 }
 
 #[test]
-fn an_event_that_several_filters_want_comes_once() {
+fn an_event_that_several_patterns_match_comes_once() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::event("A"), Wait::any_event(), Wait::event("A")]);
     rig.ticks("A");
@@ -42,16 +43,20 @@ fn g09_beyond_the_bound_the_oldest_are_dropped_and_counted() {
     rig.ticks("ABC");
     assert_eq!(rig.vm.missed_events(slow), 0, "as many as fit");
     rig.ticks("D");
-    assert_eq!((rig.vm.missed_events(slow), rig.vm.missed_events(picky)), (1, 0), "what it does not want is no loss");
+    assert_eq!(
+        (rig.vm.missed_events(slow), rig.vm.missed_events(picky)),
+        (1, 0),
+        "an event that does not match is not missed"
+    );
     assert_eq!(rig.vm.next_event(slow).unwrap().name(), "B");
     rig.ticks("EAF");
     assert_eq!((rig.vm.missed_events(slow), rig.queued(slow)), (3, "EAF".into()));
     assert_eq!((rig.vm.missed_events(picky), rig.queued(picky)), (0, "AA".into()));
-    assert_eq!(rig.vm.missed_events(slow), 3, "so far, whatever was taken since");
+    assert_eq!(rig.vm.missed_events(slow), 3, "reading the queue does not change the count");
 }
 
 #[test]
-fn an_event_larger_than_the_bound_is_given_all_the_same() {
+fn an_event_larger_than_the_bound_is_still_delivered() {
     let mut rig = Rig::ready(config().limits(limits(100, 3)));
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     rig.ticks("AB");
@@ -61,7 +66,8 @@ fn an_event_larger_than_the_bound_is_given_all_the_same() {
     assert_eq!((rig.vm.missed_events(id), rig.queued(id)), (2, "CDE".into()));
 }
 
-/// Nothing is missed between acting and listening, as far as the history goes; what it has forgotten is counted apart.
+/// A subscription from a mark also queues events since then, as far as the history goes; evicted events are counted
+/// apart.
 #[test]
 fn the_past_is_queued_from_the_mark_on() {
     let mut rig = Rig::ready(config().limits(limits(4, 3)));
@@ -76,7 +82,11 @@ fn the_past_is_queued_from_the_mark_on() {
     assert_eq!((rig.times_queued(id), rig.queued(id)), (0, String::new()));
     rig.ticks("EFG");
     let id = rig.subscribe(&start, [Wait::any_event()]);
-    assert_eq!((rig.vm.evicted_events(id), rig.vm.missed_events(id)), (3, 1), "of seven, four are remembered");
+    assert_eq!(
+        (rig.vm.evicted_events(id), rig.vm.missed_events(id)),
+        (3, 1),
+        "of seven events, four are in the history"
+    );
     rig.ticks("H");
     assert_eq!((rig.vm.evicted_events(id), rig.vm.missed_events(id), rig.queued(id)), (3, 2, "FGH".into()));
 }
@@ -88,7 +98,7 @@ fn a_queue_that_was_empty_is_announced() {
     rig.ticks("B");
     assert_eq!(rig.times_queued(id), 0);
     rig.ticks("AA");
-    assert_eq!(rig.times_queued(id), 1, "it had something already");
+    assert_eq!(rig.times_queued(id), 1, "the queue was not empty");
     rig.vm.next_event(id);
     rig.ticks("A");
     assert_eq!(rig.times_queued(id), 1, "still");
@@ -99,7 +109,7 @@ fn a_queue_that_was_empty_is_announced() {
 }
 
 #[test]
-fn one_subscription_takes_nothing_from_another() {
+fn one_subscription_removes_nothing_from_another() {
     let mut rig = Rig::ready(config().limits(limits(100, 2)));
     let start = rig.vm.mark();
     let (one, other) = (rig.subscribe(&start, [Wait::any_event()]), rig.subscribe(&start, [Wait::any_event()]));
@@ -114,7 +124,7 @@ fn one_subscription_takes_nothing_from_another() {
 }
 
 #[test]
-fn g09_a_million_events_that_nobody_takes_stay_within_the_bound() {
+fn g09_a_million_unread_events_stay_within_the_bound() {
     const MANY: u64 = 1_000_000;
     const AT_ONCE: u64 = 1000;
     let rig = Rig::ready(config().limits(limits(10, 100)));
@@ -130,7 +140,7 @@ fn g09_a_million_events_that_nobody_takes_stay_within_the_bound() {
 }
 
 #[test]
-fn nothing_of_one_run_leaks_into_the_next() {
+fn no_event_of_one_run_is_in_the_next() {
     let mut rig = Rig::ready(config().limits(limits(2, 2)));
     let old = rig.vm.mark();
     let early = rig.subscribe(&old, [Wait::any_event()]);
@@ -138,13 +148,13 @@ fn nothing_of_one_run_leaks_into_the_next() {
     let late = rig.subscribe(&old, [Wait::event("C")]);
     rig.dies(SIGKILL);
     assert_eq!((rig.vm.missed_events(early), rig.vm.evicted_events(late)), (1, 1));
-    assert_eq!(rig.next(late, secs(1)), Some(Ok("C".into())), "it can be taken behind the end");
+    assert_eq!(rig.next(late, secs(1)), Some(Ok("C".into())), "the queue can be read after the end");
     rig.launch();
     assert_eq!((rig.queued(early), rig.queued(late)), (String::new(), String::new()));
     assert_eq!((rig.vm.missed_events(early), rig.vm.evicted_events(late)), (0, 0));
     rig.negotiate(GREETING);
     rig.ticks("DC");
-    assert_eq!((rig.queued(early), rig.queued(late)), ("DC".into(), "C".into()), "they listen still");
+    assert_eq!((rig.queued(early), rig.queued(late)), ("DC".into(), "C".into()), "both subscriptions go on");
     let id = rig.subscribe(&old, [Wait::any_event()]);
     assert_eq!((rig.queued(id), rig.vm.evicted_events(id)), ("DC".into(), 0), "an old mark begins with the run");
 }
@@ -161,7 +171,7 @@ fn a_subscription_may_begin_before_the_first_run() {
 }
 
 #[test]
-fn waiting_for_the_next_is_over_when_it_comes() {
+fn a_wait_for_the_next_event_ends_when_it_comes() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::event("A")]);
     let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap();
@@ -171,12 +181,12 @@ fn waiting_for_the_next_is_over_when_it_comes() {
     let notices: Vec<_> = std::iter::from_fn(|| rig.vm.poll_notice()).collect();
     assert_eq!(notices, [Notice::Event(1), Notice::Queued(id), Notice::Waited(wait)]);
     assert_eq!(rig.vm.claim_event(wait).unwrap().unwrap().name(), "A");
-    assert_eq!((rig.vm.claim_event(wait), rig.vm.next_event(id)), (None, None), "it is given once");
+    assert_eq!((rig.vm.claim_event(wait), rig.vm.next_event(id)), (None, None), "the event is returned once");
 }
 
-/// Whoever gives up loses nothing: the event stays where it is until somebody takes it.
+/// Disowning a wait loses nothing: the event stays in the queue until it is read.
 #[test]
-fn a_wait_that_is_forgotten_leaves_the_event() {
+fn a_disowned_wait_leaves_the_event() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     let [before, behind] = [(); 2].map(|()| rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap());
@@ -187,7 +197,7 @@ fn a_wait_that_is_forgotten_leaves_the_event() {
 }
 
 #[test]
-fn two_waits_for_one_event_do_not_both_get_it() {
+fn of_two_waits_for_one_event_only_one_returns_it() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     let [one, other] = [(); 2].map(|()| rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap());
@@ -195,7 +205,7 @@ fn two_waits_for_one_event_do_not_both_get_it() {
     assert!(matches!(rig.vm.claim_event(other), Some(Ok(_))));
     assert_eq!(rig.vm.claim_event(one), Some(Err(WaitError::Taken)));
     let event = rig.wait(&Mark::default(), [Wait::any_event()]);
-    assert_eq!(rig.vm.claim_event(event), Some(Err(WaitError::FoundOther)), "it was not for a queue");
+    assert_eq!(rig.vm.claim_event(event), Some(Err(WaitError::FoundOther)), "the wait is not for a subscription");
 }
 
 #[test]
@@ -209,12 +219,12 @@ fn the_deadline_ends_the_wait_and_not_the_subscription() {
     rig.pass(Duration::from_nanos(1));
     assert_eq!((rig.vm.claim_event(wait), rig.vm.deadline()), (Some(Err(WaitError::TimedOut)), None));
     rig.ticks("A");
-    assert_eq!(rig.next(id, secs(0)), Some(Ok("A".into())), "what is there comes before the deadline");
+    assert_eq!(rig.next(id, secs(0)), Some(Ok("A".into())), "a queued event comes before the deadline");
     assert_eq!(rig.next(id, secs(0)), Some(Err(WaitError::TimedOut)));
 }
 
 #[test]
-fn what_is_queued_comes_before_the_end() {
+fn queued_events_come_before_the_end() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     let wait = rig.vm.wait_for_event(rig.now, id, FOREVER).unwrap();
@@ -246,15 +256,15 @@ fn without_a_monitor_no_event_is_queued() {
     assert_eq!(rig.vm.claim_event(next), None, "the end of the process may explain it");
     rig.pass(Duration::from_nanos(1));
     assert_eq!(rig.vm.claim_event(next), Some(Err(WaitError::Disconnected)));
-    assert_eq!(rig.next(id, secs(1)), Some(Err(WaitError::Disconnected)), "at once from then on");
+    assert_eq!(rig.next(id, secs(1)), Some(Err(WaitError::Disconnected)), "later waits fail at once");
     assert_eq!(rig.vm.claim_wait(mixed), None, "the console can still print");
     let mut never = Rig::launched(Config::new("qemu").without_monitor());
     let id = never.subscribe(&Mark::default(), [Wait::any_event()]);
-    assert_eq!(never.next(id, secs(1)), Some(Err(WaitError::Disconnected)), "it never had one");
+    assert_eq!(never.next(id, secs(1)), Some(Err(WaitError::Disconnected)), "the machine never had a monitor");
 }
 
 #[test]
-fn what_is_queued_comes_before_the_end_of_the_monitor() {
+fn queued_events_come_before_the_end_of_the_monitor() {
     let mut rig = Rig::ready(config());
     let id = rig.subscribe(&Mark::default(), [Wait::any_event()]);
     rig.ticks("A");
@@ -273,10 +283,10 @@ fn a_subscription_is_one_of_several_things_to_wait_for() {
     rig.ticks("B");
     let hit = rig.vm.claim_wait(wait).unwrap().unwrap();
     assert_eq!((hit.index, hit.found, hit.mark), (2, Found::Queued(other), start.clone()));
-    assert_eq!(rig.queued(other), "B", "it is still there to be taken");
+    assert_eq!(rig.queued(other), "B", "the event stays in the queue");
     let wait = rig.wait(&start, [Wait::queued(one), Wait::queued(other)]);
     rig.vm.unsubscribe(one);
-    assert_eq!(rig.vm.claim_wait(wait), None, "the other may still hear something");
+    assert_eq!(rig.vm.claim_wait(wait), None, "the other subscription may still receive events");
     rig.vm.unsubscribe(other);
     assert_eq!(rig.vm.claim_wait(wait), Some(Err(WaitError::Unsubscribed)));
 }
@@ -293,11 +303,11 @@ fn a_subscription_that_was_ended_is_unknown() {
     rig.ticks("A");
     assert_eq!((rig.vm.next_event(id), rig.vm.missed_events(id)), (None, 0));
     let next = rig.subscribe(&Mark::default(), [Wait::any_event()]);
-    assert_ne!(id, next, "names do not come back");
+    assert_ne!(id, next, "ids are not reused");
 }
 
 #[test]
-fn what_cannot_be_subscribed_to_is_misuse() {
+fn a_filter_without_events_is_misuse() {
     let mut few = Limits::default();
     few.subscriptions = 2;
     let mut machine = Machine::new(config().limits(few)).unwrap();
@@ -309,7 +319,7 @@ fn what_cannot_be_subscribed_to_is_misuse() {
         assert_eq!(subscribe(vec![Wait::any_event(), other]), Err(Misuse::NotAnEvent));
     }
     assert_eq!(Misuse::NotAnEvent.to_string(), "a subscription queues only events");
-    assert_eq!(subscribe(vec![Wait::any_event()]), Ok(()), "what was refused took no place");
+    assert_eq!(subscribe(vec![Wait::any_event()]), Ok(()), "refused subscriptions do not count");
     assert_eq!(subscribe(vec![Wait::any_event()]), Err(Misuse::TooManySubscriptions(2)));
     machine.unsubscribe(one);
     assert!(machine.subscribe(&mark, [Wait::any_event()]).is_ok());

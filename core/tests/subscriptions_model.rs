@@ -1,4 +1,4 @@
-//! Proves that each subscription of events has what a naive one would have, whatever happens in whatever order.
+//! Property test that compares subscriptions with a naive model, for any order of events, reads and relaunches.
 
 mod rig;
 
@@ -10,12 +10,12 @@ use qemu_machine_core::{Mark, SubscriptionId, Wait, WaitError};
 use rig::ticks::limits;
 use rig::{GREETING, Rig, SIGKILL, config, secs};
 
-/// How many events fit the history of the property.
+/// How many events fit in the history.
 const REMEMBERED: usize = 5;
-/// How many events fit one queue of the property.
+/// How many events fit in one queue.
 const QUEUED: usize = 3;
 
-/// What a subscription is expected to have, kept as simply as can be.
+/// A naive model of a subscription.
 struct Naive {
     id: SubscriptionId,
     names: &'static str,
@@ -56,10 +56,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A machine, with what it should say.
+/// A machine, with the models of its subscriptions.
 struct Compared {
     rig: Rig,
-    /// The marks of all lives, each with how many events of this run were before it.
+    /// The marks of all runs, each with the number of events of the present run before it.
     marks: Vec<(Mark, usize)>,
     past: Vec<char>,
     naive: Vec<Naive>,
@@ -129,9 +129,9 @@ impl Compared {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: each subscription has what a naive one would have.
+    /// After every step, each subscription has the queue and the counts of its model.
     #[test]
-    fn subscriptions_are_as_a_naive_model_says(steps in prop::collection::vec(step(), 0..60)) {
+    fn subscriptions_agree_with_a_naive_model(steps in prop::collection::vec(step(), 0..60)) {
         let mut compared = Compared::new();
         for step in &steps {
             compared.take(step);

@@ -1,5 +1,5 @@
-//! Decides when a wait is over and what it found: nothing between a mark and a wait is missed, and nothing waits for
-//! what cannot come.
+//! Tests of waits: nothing between a mark and a wait is missed, deadlines are exact, and a wait for what cannot come
+//! ends.
 
 mod rig;
 
@@ -33,7 +33,7 @@ fn text(hit: &Hit) -> &str {
     hit.text().unwrap_or_else(|| panic!("{hit:?}"))
 }
 
-/// What is found at once.
+/// Returns what a wait without time finds.
 fn find(rig: &mut Rig, from: &Mark, things: impl IntoIterator<Item = Wait>) -> Option<Hit> {
     let id = rig.vm.wait(rig.now, from, things, secs(0).into()).unwrap();
     match rig.vm.claim_wait(id) {
@@ -43,7 +43,7 @@ fn find(rig: &mut Rig, from: &Mark, things: impl IntoIterator<Item = Wait>) -> O
     }
 }
 
-/// The event of a command may come before its reply, with it, and behind it.
+/// The event of a command may come before its reply, in the same read, or after it.
 #[test]
 fn g08_an_event_is_seen_from_a_mark_before_its_command() {
     let (stop, reply) = ("{\"event\": \"STOP\"}\r\n", "{\"return\": {}, \"id\": 1}\r\n");
@@ -60,7 +60,7 @@ fn g08_an_event_is_seen_from_a_mark_before_its_command() {
             let id = early.unwrap_or_else(|| rig.wait(&mark, [Wait::event("STOP")]));
             let hit = hit(&mut rig, id);
             assert_eq!((event(&hit).name(), hit.index, hit.missed), ("STOP", 0, Missed::default()));
-            assert_eq!(find(&mut rig, &hit.mark, [Wait::event("STOP")]), None, "it was the only one");
+            assert_eq!(find(&mut rig, &hit.mark, [Wait::event("STOP")]), None, "there is only one event");
         }
     }
 }
@@ -83,7 +83,7 @@ fn an_event_is_found_by_its_data() {
 }
 
 #[test]
-fn the_first_event_wins_and_says_which_thing_it_was() {
+fn the_first_event_wins_and_its_index_is_reported() {
     let mut rig = Rig::ready(config());
     let mark = rig.vm.mark();
     rig.happens("A");
@@ -95,7 +95,7 @@ fn the_first_event_wins_and_says_which_thing_it_was() {
 }
 
 #[test]
-fn events_that_were_forgotten_are_counted_exactly() {
+fn evicted_events_are_counted_exactly() {
     let one = "{\"event\": \"E0\"}".len() + Event::OVERHEAD;
     let mut rig = Rig::ready(config().limits(limits(3 * one, 100)));
     let mark = rig.vm.mark();
@@ -105,12 +105,12 @@ fn events_that_were_forgotten_are_counted_exactly() {
     assert_eq!((event(&hit).name(), hit.missed), ("E6", Missed { events: 6, bytes: 0 }));
     let hit = find(&mut rig, &hit.mark, [Wait::any_event()]).unwrap();
     assert_eq!((event(&hit).name(), hit.missed), ("E7", Missed::default()));
-    assert_eq!(find(&mut rig, &mark, [Wait::event("E5")]), None, "forgotten");
+    assert_eq!(find(&mut rig, &mark, [Wait::event("E5")]), None, "evicted");
     assert_eq!((rig.vm.event(5), rig.vm.event(8).map(Event::name)), (None, Some("E8")));
 }
 
 #[test]
-fn bytes_that_were_forgotten_are_counted_exactly() {
+fn evicted_bytes_are_counted_exactly() {
     let mut rig = Rig::ready(config().limits(limits(1000, 10)));
     let mark = rig.vm.mark();
     ["0123456789", "abcde", "fgh"].into_iter().for_each(|part| rig.prints(part));
@@ -119,7 +119,7 @@ fn bytes_that_were_forgotten_are_counted_exactly() {
 }
 
 proptest! {
-    /// The text is found behind the same byte, whatever the pieces, and however much was printed before.
+    /// The match ends at the same byte, however the output is cut, and whether it was printed before the wait or after.
     #[test]
     fn text_is_found_however_it_is_cut(before in "[ab\n]{0,20}", needle in "[ab]{1,4}", after in "[ab]{0,9}", sizes in prop::collection::vec(1_usize..6, 1..6), looks_back in any::<bool>()) {
         let printed = format!("{before}{needle}{after}");
@@ -143,7 +143,7 @@ proptest! {
         prop_assert_eq!(rest, &printed.as_bytes()[expected.len()..]);
     }
 
-    /// From hit to hit, every place where the text stands is found once.
+    /// From hit to hit, every occurrence of the text is found once.
     #[test]
     fn marks_chain_from_text_to_text(printed in "[ab]{0,30}", needle in "[ab]{1,3}") {
         let mut rig = Rig::ready(config());
@@ -168,7 +168,7 @@ fn of_several_texts_the_one_that_ends_first_wins() {
         rig.prints("abcdefg");
         let id = early.unwrap_or_else(|| rig.wait(&mark, wanted()));
         let hit = hit(&mut rig, id);
-        assert_eq!((hit.index, text(&hit)), (1, "abcd"), "the first named of those that end together");
+        assert_eq!((hit.index, text(&hit)), (1, "abcd"), "of texts that end together, the first in the list wins");
     }
 }
 
@@ -184,11 +184,11 @@ fn texts_on_several_consoles_do_not_mix() {
     let hit = hit(&mut rig, id);
     assert_eq!((hit.index, text(&hit)), (1, "k ok"));
     assert_eq!(rig.vm.console_since("aux", &hit.mark), Ok(&b"!"[..]));
-    assert_eq!(rig.vm.console_since("tty", &hit.mark), Ok(&b"o"[..]), "the other console is not read yet");
+    assert_eq!(rig.vm.console_since("tty", &hit.mark), Ok(&b"o"[..]), "the mark on the other console does not move");
     assert_eq!(rig.vm.console_names().collect::<Vec<_>>(), ["tty", "aux"]);
 }
 
-/// The mark behind an event leaves the consoles where they were, and the other way round.
+/// The mark after an event does not move on the consoles, and a mark after text does not move on the events.
 #[test]
 fn marks_of_events_and_texts_are_apart() {
     let mut rig = Rig::ready(config());
@@ -211,7 +211,7 @@ fn text_that_is_not_utf8_is_found_and_replaced() {
     assert_eq!(text(&hit), "\u{fffd}\u{fffd}ok");
 }
 
-/// What comes in one piece that is larger than the memory passes by as surely as what comes in many.
+/// Text is found also in a read that is larger than the console history.
 #[test]
 fn text_in_a_piece_larger_than_the_memory_is_found() {
     let stream = format!("{}login: {}", "x".repeat(100), "y".repeat(100));
@@ -239,7 +239,7 @@ fn the_deadline_is_exact() {
     let id = rig.vm.wait(rig.now, &mark, [Wait::event("LATE")], secs(3).into()).unwrap();
     rig.now = at(secs(7));
     rig.happens("LATE");
-    assert_eq!(event(&hit(&mut rig, id)).name(), "LATE", "at the deadline is in time");
+    assert_eq!(event(&hit(&mut rig, id)).name(), "LATE", "an event at the deadline is in time");
 }
 
 impl Rig {
@@ -261,11 +261,11 @@ fn a_wait_that_is_over_is_announced() {
     assert_eq!(notices, [Notice::Event(0), Notice::Waited(id)]);
     hit(&mut rig, id);
     rig.vm.handle(rig.now, Input::TimePassed);
-    assert_eq!(rig.vm.poll_notice(), None, "claimed");
+    assert_eq!(rig.vm.poll_notice(), None, "the wait is claimed");
 }
 
 #[test]
-fn a_wait_that_is_forgotten_has_neither_an_end_nor_a_deadline() {
+fn a_disowned_wait_has_neither_a_result_nor_a_deadline() {
     let mut rig = Rig::ready(config());
     let mark = rig.vm.mark();
     let id = rig.vm.wait(rig.now, &mark, [Wait::event("STOP")], secs(3).into()).unwrap();
@@ -288,7 +288,7 @@ fn the_end_is_found_or_ends_the_wait() {
     let found = hit(&mut rig, end);
     assert_eq!((found.index, found.found), (1, Found::End(Box::new(outcome.clone()))));
     assert_eq!(rig.vm.claim_wait(other), Some(Err(WaitError::Ended(Box::new(outcome.clone())))));
-    // On a machine that has ended: what it said is still there, and nothing more will come.
+    // On a machine that has ended, earlier output is still found, and no more can come.
     assert_eq!(text(&find(&mut rig, &mark, [Wait::text("tty", "words"), Wait::end()]).unwrap()), "last words");
     let id = rig.wait(&mark, [Wait::event("NEVER")]);
     assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::Ended(Box::new(outcome)))));
@@ -313,9 +313,9 @@ fn without_a_monitor_no_event_can_come() {
     assert_eq!(hit(&mut rig, more).index, 1);
 }
 
-/// Somebody's request comes in at the moment, or after it: it is still due, or a wait without a deadline would last for ever.
+/// A request at this moment or later must not consume the deadline: a wait without a deadline would never end.
 #[test]
-fn a_request_does_not_swallow_the_moment_from_which_no_event_can_come() {
+fn a_request_does_not_cancel_the_end_of_waits_without_a_monitor() {
     let mut rig = Rig::ready(config());
     let mark = rig.vm.mark();
     let events = rig.wait(&mark, [Wait::event("NEVER")]);
@@ -327,7 +327,7 @@ fn a_request_does_not_swallow_the_moment_from_which_no_event_can_come() {
     assert_eq!((rig.vm.claim_wait(events), rig.vm.deadline()), (Some(Err(WaitError::Disconnected)), None));
 }
 
-/// As above, for a wait that begins when the monitor has been gone for long: it must not last until the end.
+/// A wait that begins long after the end of the monitor must not last until the end of the machine.
 #[test]
 fn a_wait_for_events_that_begins_without_a_monitor_is_over_at_once() {
     let mut rig = Rig::ready(config());
@@ -335,13 +335,13 @@ fn a_wait_for_events_that_begins_without_a_monitor_is_over_at_once() {
     rig.closes(Channel::Monitor);
     rig.pass(secs(6));
     let id = rig.wait(&Mark::default(), [Wait::event("STOP")]);
-    assert_eq!(event(&hit(&mut rig, id)).name(), "STOP", "what is past is found");
+    assert_eq!(event(&hit(&mut rig, id)).name(), "STOP", "an earlier event is found");
     let mark = rig.vm.mark();
     let id = rig.wait(&mark, [Wait::event("STOP")]);
     assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::Disconnected)));
     let mut never = Rig::launched(Config::new("qemu").without_monitor());
     let id = never.wait(&Mark::default(), [Wait::any_event()]);
-    assert_eq!(never.vm.claim_wait(id), Some(Err(WaitError::Disconnected)), "it never had one");
+    assert_eq!(never.vm.claim_wait(id), Some(Err(WaitError::Disconnected)), "the machine never had a monitor");
 }
 
 #[test]
@@ -390,11 +390,11 @@ fn row_16_output_is_found_piece_by_piece() {
     assert_eq!((second.index, text(&second)), (0, "two"));
     rig.prints("three, four");
     let third = find(&mut rig, &second.mark, [Wait::output("tty")]).unwrap();
-    assert_eq!((text(&third), third.missed.bytes), (", four", 5), "what fell out is counted");
+    assert_eq!((text(&third), third.missed.bytes), (", four", 5), "evicted bytes are counted");
     assert_eq!(rig.vm.wait(rig.now, &start, [Wait::output("x")], FOREVER), Err(Misuse::UnknownConsole("x".into())));
 }
 
-/// Who reads a console as it prints sees the same characters, however they were cut on their way.
+/// A caller that reads a console as it prints gets the same characters, however the reads are cut.
 #[test]
 fn row_16_output_is_cut_between_characters() {
     const TEXT: &str = "a\u{fc}\u{20ac}\u{1f600}b";
@@ -412,16 +412,16 @@ fn row_16_output_is_cut_between_characters() {
 }
 
 #[test]
-fn row_16_what_can_become_no_character_is_not_waited_for() {
+fn row_16_bytes_that_can_become_no_character_are_returned_at_once() {
     let mut rig = Rig::ready(config());
     let wait = rig.wait(&Mark::default(), [Wait::output("tty")]);
     rig.prints(b"\xe2\x82");
-    assert_eq!(rig.vm.claim_wait(wait), None, "it may become one");
+    assert_eq!(rig.vm.claim_wait(wait), None, "the bytes may become a character");
     rig.prints(b"(\xff");
     assert_eq!(text(&hit(&mut rig, wait)), "\u{fffd}(\u{fffd}");
 }
 
-/// The reason of a panic stands behind what everybody looks for.
+/// The reason of a kernel panic follows the text that callers wait for, so the whole line is needed.
 #[test]
 fn a_line_is_found_when_it_is_whole() {
     let mut rig = Rig::ready(config());
@@ -437,7 +437,7 @@ fn a_line_is_found_when_it_is_whole() {
     assert_eq!(hit.found, Found::Text("[2] Kernel panic - not syncing: no init\r\n".into()));
     assert_eq!(rig.vm.console_since("tty", &hit.mark), Ok(&b"next line\n"[..]));
     let again = rig.vm.wait(rig.now, &Mark::default(), [Wait::line("tty", "panic at")], FOREVER).unwrap();
-    assert!(matches!(rig.vm.claim_wait(again), Some(Ok(_))), "what is there already counts");
+    assert!(matches!(rig.vm.claim_wait(again), Some(Ok(_))), "an earlier line is found");
 }
 
 #[test]

@@ -13,26 +13,26 @@ use crate::scratch_dir::ScratchDir;
 use crate::socket::{Received, Socket, Stage};
 use crate::watch::Watch;
 
-/// How many bytes are read at once: about as many as a socket holds.
+/// Bytes that one read accepts at most. A flooded channel then leaves the others their turn.
 const READ: usize = 64 << 10;
 
 thread_local! {
-    /// One buffer for each thread and not for each machine, so that an idle machine costs none.
+    /// The read buffer of each thread. One for each machine would cost memory for machines that are idle.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Host {
-    /// Reads from a channel once, and reports what was received. It returns whether there may be more.
+    /// Reads from a channel once, and reports what was received. Returns whether there may be more.
     ///
-    /// `false` means drained; the end may still be pending. An edge-triggered driver that saw a hang-up must call once more,
-    /// otherwise the end is not observed.
+    /// `false` means drained; the end of the channel may still be pending. An edge-triggered driver that saw a hang-up
+    /// must call once more, otherwise it never observes the end: the kernel reports an edge only once (`epoll(7)`).
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
         let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
         if socket.is_listening() {
             return self.accept(channel, machine, now, watch);
         }
-        // Without a buffer (the thread is ending) or with the buffer in use (a subscriber of `tracing` drives another
-        // machine), a new one is allocated.
+        // A new buffer is allocated when the thread is ending, and when the buffer is in use because a subscriber of
+        // `tracing` drives another machine.
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
         buffer.resize(READ, 0);
         let received = socket.receive(&mut buffer);
@@ -48,12 +48,12 @@ impl Host {
                 false
             }
         };
-        // It fails only while the thread is ending.
+        // This fails only while the thread is ending, and then the buffer is dropped.
         let _ = BUFFER.try_with(|kept| kept.set(buffer));
         more
     }
 
-    /// Reports a connection that was in progress and is established or has failed.
+    /// Reports a connection that was in progress and is now established or failed.
     pub(crate) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
         match dialled {
@@ -98,7 +98,7 @@ impl Host {
         if is_dialling {
             watch.set_write_interest(channel, &socket.descriptor, true);
         }
-        // A machine has few sockets, and keeps them.
+        // A machine has few sockets for its whole run, so spare capacity would be wasted.
         self.sockets.reserve_exact(1);
         self.sockets.push(socket);
         if is_peer_busy {
@@ -110,7 +110,7 @@ impl Host {
         Ok(())
     }
 
-    /// Accepts a client, and returns whether there may be something to read.
+    /// Accepts a client, and returns whether there may be bytes to read.
     fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
         let socket = self.sockets.iter_mut().find(|socket| socket.channel == channel);
         match socket.map_or(Ok(false), |socket| socket.accept(watch)) {
@@ -128,7 +128,7 @@ impl Host {
         }
     }
 
-    /// Closes a channel, and reports why.
+    /// Closes a channel, and reports this input.
     pub(crate) fn close(
         &mut self,
         channel: Channel,

@@ -1,11 +1,13 @@
-//! Clocks of machines, deadlines at a given time, and timeouts for the kernel.
+//! Clock of a machine, deadlines at a given time, and timeouts for the kernel.
 
 use std::time::{Duration, Instant};
 
 use qemu_machine_core::{Deadline, Moment};
 use rustix::event::Timespec;
 
-/// Clock of a machine. It returns the time since it was created, and never goes back.
+/// Clock of a machine. It returns the time since its creation and never goes back: std reads CLOCK_MONOTONIC, which
+/// changes of the system time do not affect, and which does not count the time that the system is suspended
+/// (`clock_gettime(2)`).
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 
@@ -16,7 +18,8 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Converts a moment for timers of the operating system. `None` means that it is too far away to come.
+    /// Converts a moment for timers of the operating system. `None` means that it is too far in the future for an
+    /// [`Instant`].
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Option<Instant> {
         self.0.checked_add(moment.since(Moment::ORIGIN))
@@ -35,8 +38,8 @@ impl Default for Clock {
     }
 }
 
-/// Returns the deadline at a given time, for several calls that share one. Call it again for each of them, since a deadline
-/// counts from its call. With a time in the past, a call still returns what is there already.
+/// Returns the deadline at a given time, for several calls that share one. Call it again for each of them, since a
+/// deadline counts from its call. With a time in the past, a call returns the result that exists already, or times out.
 ///
 /// ```no_run
 /// # use qemu_machine_blocking::{Config, Vm, Wait};
@@ -56,7 +59,8 @@ pub fn until(time: Instant) -> Deadline {
     Deadline::after(time.saturating_duration_since(Instant::now()))
 }
 
-/// Converts a timeout for the kernel, which rejects very long ones. After a day the caller wakes up once for nothing.
+/// Converts a timeout for the kernel, cut to one day. `epoll_wait(2)` accepts milliseconds in an `int`, so at most 24
+/// days; a longer wait would fail and spin. After a day the caller wakes up once without a reason.
 pub(crate) fn timespec(timeout: Duration) -> Timespec {
     const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
     let timeout = timeout.min(LONGEST);

@@ -1,4 +1,4 @@
-//! Sockets that have an address: those that listen, and those that connect.
+//! Sockets with an address: sockets that listen, and sockets that connect.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,11 +12,12 @@ use crate::fault::fault;
 use crate::scratch_dir::{ScratchDir, path};
 use crate::sys::{Os, System};
 
-/// Result of dialling.
+/// Result of dialling an address.
 pub(crate) enum Dialled {
-    /// Connected. `peer_busy` is whether the peer served another client, as far as the operating system knows.
+    /// Connected. `peer_busy` is whether the peer served another client, if the operating system knows.
     Connected { peer_busy: bool },
-    /// The connection is in progress. The socket is writable when it is established or has failed.
+    /// The connection is in progress. The socket becomes writable when it is established or has failed (`connect(2)`,
+    /// EINPROGRESS).
     Pending,
 }
 
@@ -37,6 +38,8 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
         }
         Address::Tcp(name) => {
             let socket = Os::stream_socket(family(name))?;
+            // Otherwise closed connections of an earlier run keep the port in use. A socket that listens there makes
+            // bind fail all the same (`socket(7)`, SO_REUSEADDR).
             sockopt::set_socket_reuseaddr(&socket, true)?;
             bind(&socket, name)?;
             listen(&socket, 1)?;
@@ -46,32 +49,35 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
     }
 }
 
-/// Accepts a connection. `None` means that there is none.
+/// Accepts a connection. `None` means that no connection is pending.
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     match Os::accept(listener.as_fd()) {
         Ok(socket) => {
-            // It fails for a Unix socket, which has no such option.
+            // This fails for a Unix socket, which has no such option.
             let _ = sockopt::set_tcp_nodelay(&socket, true);
             Ok(Some(socket))
         }
-        // The client hung up before we looked, or a signal interrupted the call. Another client may come.
+        // No client, a client that hung up before, or a signal (`accept(2)`). Another client may connect later.
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Dials an address without blocking. A Unix socket whose backlog is full refuses at once (unix(7), EAGAIN).
+/// Dials an address without blocking. When the backlog of a Unix socket is full, connect fails with EAGAIN instead of
+/// EINPROGRESS (`connect(2)`). QEMU listens with a backlog of 1, behind the client that it serves (measured with QEMU
+/// 7.2.22).
 pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     match address {
         Address::Unix(bytes) => {
             let socket = Os::stream_socket(AddressFamily::UNIX)?;
             let peer_busy = Os::connect_unix(socket.as_fd(), &SocketAddrUnix::new(&**bytes)?)?;
-            // Where it is not known, another client shows by the missing greeting.
+            // If that is unknown, the missing greeting shows later that QEMU serves another client.
             Ok((socket, Dialled::Connected { peer_busy: peer_busy.unwrap_or(false) }))
         }
         Address::Tcp(name) => {
             let socket = Os::stream_socket(family(name))?;
-            // Commands are short, and their replies are waited for: do not collect bytes before sending.
+            // Commands are short and their replies are awaited, so the kernel must not collect bytes before it sends
+            // (`tcp(7)`, TCP_NODELAY). Otherwise each command may be delayed.
             sockopt::set_tcp_nodelay(&socket, true)?;
             match connect(&socket, name) {
                 Ok(()) => Ok((socket, Dialled::Connected { peer_busy: false })),
@@ -85,12 +91,13 @@ pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
 /// Returns the fault for an address that could not be dialled.
 pub(crate) fn refused(address: &Address, error: &io::Error) -> HostFault {
     let fault = fault(format!("connect to {address}"), error);
-    // connect(2): EAGAIN on a Unix socket is a full backlog, and nothing else there.
+    // On a Unix socket, EAGAIN means a full backlog (Linux, `net/unix/af_unix.c`, `unix_stream_connect`).
     let is_full = matches!(address, Address::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock;
     if is_full { HostFault { kind: FaultKind::Busy, ..fault } } else { fault }
 }
 
-/// Returns the result of a connection in progress. `None` means that it is still in progress.
+/// Returns the result of a connection in progress (`connect(2)`, EINPROGRESS). `None` means that it is still in
+/// progress: there is no pending error, and no peer either (`getpeername(2)`, ENOTCONN).
 pub(crate) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
     match sockopt::socket_error(&socket) {
         Ok(Ok(())) => match getpeername(&socket) {

@@ -1,17 +1,18 @@
-//! Faults of the host, from errors of the operating system.
+//! Conversion of errors of the operating system to faults of the host.
 
 use std::io::{self, ErrorKind};
 
 use qemu_machine_core::{FaultKind, HostFault};
 use rustix::io::Errno;
 
-/// Returns the fault for an error of the operating system. `operation` follows the word "cannot".
+/// Converts an error of the operating system to a fault. `operation` completes the sentence "cannot …".
 #[must_use]
 pub fn fault(operation: String, error: &io::Error) -> HostFault {
     HostFault { operation, kind: kind(error), errno: error.raw_os_error(), reason: error.to_string() }
 }
 
-/// The kind of an error of the operating system, by what std makes of it, or by its number where std has no kind.
+/// Returns the kind of an error of the operating system: by the kind that std assigns, or by its number where std has
+/// none.
 fn kind(error: &io::Error) -> FaultKind {
     match error.kind() {
         ErrorKind::NotFound => FaultKind::NotFound,
@@ -19,8 +20,8 @@ fn kind(error: &io::Error) -> FaultKind {
         ErrorKind::ConnectionRefused => FaultKind::Refused,
         ErrorKind::ResourceBusy | ErrorKind::ExecutableFileBusy => FaultKind::Busy,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => FaultKind::Denied,
-        // EAGAIN is what fork(2) and pthread_create(3) say when a limit is reached. Where a socket says it, it is not
-        // reported as a fault, but by connect(2), for which see `dial::refused`.
+        // EAGAIN means here that a limit of processes or threads is reached (`fork(2)`, `pthread_create(3)`). Sockets
+        // return it as well, but only that of `connect(2)` becomes a fault: see `dial::refused`.
         ErrorKind::StorageFull
         | ErrorKind::QuotaExceeded
         | ErrorKind::FileTooLarge
@@ -46,7 +47,7 @@ fn kind_of_number(number: Errno) -> FaultKind {
     }
 }
 
-/// Returns a fault whose reason is ours: the operating system has no words for it.
+/// Returns a fault that is not an error of the operating system, with its kind and its reason.
 pub(crate) fn fault_because(operation: String, kind: FaultKind, reason: String) -> HostFault {
     HostFault { operation, kind, errno: None, reason }
 }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_number_has_its_kind() {
+    fn each_errno_maps_to_its_fault_kind() {
         for (number, expected) in [
             (Errno::NOENT, FaultKind::NotFound),
             (Errno::EXIST, FaultKind::Exists),

@@ -21,20 +21,20 @@ use crate::sys::ProcessSpec;
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
-/// How long [`Host::end`] waits for the kernel to release the process. A killed process is released within milliseconds,
-/// unless the kernel waits for a device on its behalf.
+/// How long [`Host::end`] waits for the kernel to release the process. A killed process is released within
+/// milliseconds, unless it sleeps uninterruptibly, mostly for a disk (`proc(5)`, state D).
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Host side of one machine. It owns the process and everything that is created for it: the scratch directory, the log, the
-/// sockets.
+/// Host side of one machine. It owns the process and everything that is created for it: the scratch directory, the log,
+/// the sockets. Dropping it kills the process and removes the directory.
 #[derive(Debug, Default)]
 pub struct Host {
     pub(crate) scratch: Option<ScratchDir>,
-    /// Our ends of channels that are prepared and not opened yet.
+    /// The local ends of channels that are prepared and not opened yet.
     pub(crate) local: Vec<(Channel, LocalEnd)>,
     /// The descriptors that the process inherits, until it is started.
     pub(crate) inherited: Vec<OwnedFd>,
-    /// Our ends of the services.
+    /// The local ends of the services.
     pub(crate) services: Vec<ServiceLease>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) child: Option<Child>,
@@ -42,8 +42,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// Carries out all effects of the machine, reports their results, and sends what is outgoing, as much as the sockets
-    /// accept. It must be called after every request to the machine and after every input.
+    /// Carries out all effects of the machine, reports their results, and sends what is outgoing, as much as the
+    /// sockets accept. Call it after every request to the machine and after every input; otherwise commands stay
+    /// unsent.
     pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.finish_dialling(machine, now, watch);
         self.trace.look(machine);
@@ -64,7 +65,7 @@ impl Host {
                 self.spawn(spawn, watch).map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid })
             }
             Effect::Open(channel) => match self.open(channel, machine, now, watch) {
-                // Reported when the channel is connected, which may be later.
+                // It is reported when the channel is connected, which may be later.
                 Ok(()) => return,
                 Err(fault) => Input::OpenFailed(channel, fault),
             },
@@ -84,15 +85,15 @@ impl Host {
         self.report(machine, now, input);
     }
 
-    /// Reports an input to the machine. The tracer sees the input before, and the machine after.
+    /// Reports an input to the machine. The tracer reads the input before, and the machine after.
     pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
         self.trace.input(machine, &input);
         machine.handle(now, input);
         self.trace.look(machine);
     }
 
-    /// Reports that time passed if the deadline of the machine has. Call it after a wait: every other input applies due
-    /// deadlines as well, and after one there is nothing to report.
+    /// Reports that time passed, if the deadline of the machine has passed. Call it after a wait: without it, a driver
+    /// observes deadlines only when something else happens. Every other input applies due deadlines as well.
     pub fn check_deadline(&mut self, machine: &mut Machine, now: Moment) {
         if machine.deadline().is_some_and(|(due, _)| due <= now) {
             self.report(machine, now, Input::TimePassed);
@@ -124,15 +125,17 @@ impl Host {
         Ok(pid)
     }
 
-    /// Returns the configuration that attaches to a service of the machine. A service has one client at a time: two would
-    /// read each other's replies.
+    /// Returns the configuration that attaches to a service of the machine. A service has one client at a time: two
+    /// would read each other's replies.
     ///
-    /// qtest is given away, and its connection is closed with its client: QEMU blocks while what it sends is not read. The
-    /// guest agent is lent, and can be attached to again.
+    /// qtest is given away, and its connection is closed with its client. Left open and unread it would block QEMU,
+    /// which writes qtest output with `qemu_chr_fe_write_all` (QEMU, `system/qtest.c`, `qtest_server_char_be_send`).
+    /// The guest agent is lent, and can be attached to again.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`] when the machine was configured without the service, or has ended; [`Misuse::ServiceInUse`].
+    /// [`Misuse::NoService`] when the machine was configured without the service, when it was given away before, or
+    /// when the machine has ended; [`Misuse::ServiceInUse`] while another client is attached to it.
     pub fn service(&mut self, service: Service) -> Result<Config, Misuse> {
         let index = self.services.iter().position(|lease| lease.service == service);
         let index = index.ok_or(Misuse::NoService(service))?;
@@ -148,14 +151,14 @@ impl Host {
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }
 
-    /// Ends a machine whose last owner drops it, before it returns: kills the process, reads what it still sent, and removes
-    /// everything. That takes a few milliseconds. When the kernel does not release the process within two seconds, the
-    /// machine ends without it, and the supervisor reaps the process whenever it ends.
+    /// Ends a machine whose last owner drops it, before it returns: kills the process, reads what it still sent, and
+    /// removes everything. That takes a few milliseconds. When the kernel does not release the process within two
+    /// seconds, the machine ends without it, and the supervisor reaps the process when it ends.
     pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
         self.end_watched(machine, clock, &mut Unwatched);
     }
 
-    /// As [`end`](Self::end), for a runtime whose descriptors must be unregistered.
+    /// As [`end`](Self::end), for a runtime that must unregister the descriptors.
     pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch) {
         let last = clock.now().after(END_WITHIN);
         machine.kill_or_disconnect(clock.now());
@@ -171,13 +174,13 @@ impl Host {
             self.serve(machine, clock.now(), watch);
         }
         if machine.outcome().is_none() {
-            // Callers that still wait get an answer.
+            // Otherwise callers that still wait would never get a result.
             machine.abandon(clock.now());
             self.serve(machine, clock.now(), watch);
         }
     }
 
-    /// Waits until the process has ended or a socket is readable. A signal may end the wait early.
+    /// Waits until the process has ended or a socket is readable. A signal may end the wait early (`poll(2)`, EINTR).
     fn poll(&self, timeout: Duration) {
         let process = self.child.as_ref().map(|child| PollFd::new(child.descriptor(), PollFlags::IN));
         let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
@@ -185,17 +188,19 @@ impl Host {
         let _ = poll(&mut watched, Some(&timespec(timeout)));
     }
 
-    /// Returns the last bytes that the process printed, at most `limit`, also after its end.
+    /// Returns the last bytes that the process printed, at most `limit`, also after its end. The result is empty
+    /// without a process.
     ///
     /// # Errors
     ///
-    /// When the log cannot be read.
+    /// [`HostFault`] when the log cannot be read.
     pub fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         let Some(scratch) = &self.scratch else { return Ok(Vec::new()) };
         scratch.read_log(limit).map_err(|error| fault("read the log".into(), &error))
     }
 
-    /// Leaves the process, and what was created for it, to other programs. The supervisor reaps it while we run.
+    /// Leaves the process, and everything that was created for it, to other programs. The supervisor reaps the process
+    /// if it ends while this program runs.
     fn detach(&mut self, watch: &mut impl Watch) {
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());

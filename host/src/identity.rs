@@ -1,4 +1,4 @@
-//! Identity of a machine that outlives its parent, and the check that a process is the one that an identity names.
+//! Identity of a machine that outlives its parent: how it is determined, and how it is verified.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use crate::sys::{Os, ProcessState, System};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The machine does not run, or was not launched to outlive its parent.
+    /// The machine does not run, or was not configured to outlive its parent.
     Misuse(Misuse),
     /// The operating system does not report what identifies the process or its socket.
     Host(HostFault),
@@ -38,12 +38,13 @@ impl From<HostFault> for IdentityError {
     }
 }
 
-/// Returns the identity of a machine that was launched to outlive its parent.
+/// Returns the identity of a machine that was configured to outlive its parent.
 ///
 /// # Errors
 ///
-/// [`Misuse::NotDetachable`] and [`Misuse::NotRunning`]; a [`HostFault`] when the operating system does not report what
-/// identifies the process or its socket.
+/// [`IdentityError::Misuse`] with [`Misuse::NotDetachable`] when the machine was not configured to outlive its parent,
+/// and with [`Misuse::NotRunning`] before its launch is complete and after its end has begun. [`IdentityError::Host`]
+/// when the operating system does not report what identifies the process or its socket.
 pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
     machine.check_detachable().map_err(IdentityError::Misuse)?;
     let (prepared, pid) = (machine.prepared(), machine.pid().unwrap_or_default());
@@ -65,11 +66,13 @@ pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
     Ok(Identity { boot, pid, started, monitor, socket, directory })
 }
 
-/// Checks that the machine of this identity still runs: the same process, with the same socket.
+/// Checks that the machine of this identity still runs: the same process, with the same socket. A process id alone is
+/// not enough, since the kernel gives it to another process later (`pidfd_send_signal(2)`, NOTES). Commands would then
+/// reach a machine of another program.
 pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
     let Identity { boot, pid, started, monitor, socket, .. } = identity;
     let gone = |why: &str| {
-        let reason = format!("{why}; it is not the machine of this identity");
+        let reason = format!("{why}; it is not verified as the machine of this identity, and was left alone");
         fault_because(format!("resume process {pid}"), FaultKind::Gone, reason)
     };
     match (Os::boot_id(), Os::process_state(*pid)) {
@@ -77,7 +80,7 @@ pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
         (Some(_), Some(ProcessState::Running { since })) if since == *started => {}
         (Some(_), Some(ProcessState::Running { .. })) => return Err(gone("another process has this id by now")),
         (Some(_), Some(ProcessState::Gone)) => return Err(gone("there is no such process any more")),
-        (None, _) | (_, None) => return Err(gone("the system does not tell which process this is")),
+        (None, _) | (_, None) => return Err(gone("the system does not report which process this is")),
     }
     match socket_at(Path::new(monitor)) {
         Ok(found) if found == *socket => Ok(()),
@@ -86,11 +89,12 @@ pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
     }
 }
 
-/// Returns what identifies the socket at a path: its device and its inode.
+/// Returns the device and the inode of the socket at a path. An inode number is unique only within one file system
+/// (`inode(7)`), so both are needed.
 fn socket_at(path: &Path) -> io::Result<(u64, u64)> {
     let found = fs::symlink_metadata(path)?;
     if !found.file_type().is_socket() {
-        return Err(io::Error::other("it is no socket"));
+        return Err(io::Error::other("it is not a socket"));
     }
     Ok((found.dev(), found.ino()))
 }

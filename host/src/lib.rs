@@ -23,24 +23,25 @@
 //!
 //! 1. *Read the clock* once. All calls of the turn get the same moment.
 //! 2. *Report what is ready.* For each readable channel call [`Host::receive`]; when the descriptor of the process is readable
-//!    call [`Host::reap`]. With level-triggered readiness one `receive` for each wait suffices. With edge-triggered
-//!    readiness call it until it returns `false`, and once more after a hang-up; otherwise bytes, or the end, stay unread
-//!    until the peer sends more, which may be never. Room to write needs no call: the next step sends.
+//!    call [`Host::reap`]. Writable channels need no call: step 4 sends.
 //! 3. *Report the deadline* with [`Host::check_deadline`], after every wait. It does nothing while the deadline has not
 //!    passed. A driver that omits it observes deadlines only when something else happens.
 //! 4. *Serve* with [`Host::serve`]: it carries out effects, and sends what is outgoing. A driver that waits earlier leaves
 //!    commands unsent.
 //! 5. *Pop the notices* with [`Machine::poll_notice`](core::Machine::poll_notice), and wake the callers whom they concern.
-//! 6. *Wait* until a descriptor is ready, at most until [`Machine::deadline`](core::Machine::deadline), which changes with
-//!    every call.
+//! 6. *Wait* until a descriptor is ready, at most until [`Machine::deadline`](core::Machine::deadline). Read it right before,
+//!    since any call may change it.
 //!
-//! After a request of a caller (`execute`, `wait`, `shutdown`), the driver begins at step 4. If it is waiting on another
-//! thread, it must be woken when the deadline has become earlier than the end of that wait.
+//! After a request (`execute`, `wait`, `disown`, `shutdown`, …), the thread that made it does steps 4 and 5. Otherwise the
+//! request stays in memory until something else happens. Step 6 is the driver's alone.
 //!
-//! When the last owner drops the machine, the driver calls [`Host::end`]: it kills the process and removes everything before
-//! it returns, in at most two seconds. A caller that stops waiting for a command calls
-//! [`Machine::disown`](core::Machine::disown), and one that stops waiting for anything else
-//! [`Machine::disown_wait`](core::Machine::disown_wait); otherwise the machine keeps the answers in memory.
+//! When the last owner drops the machine, the driver calls [`Host::end`] (or [`Host::end_watched`], if descriptors must be
+//! unregistered). It kills a process that was launched, disconnects from any other, and removes everything before it returns,
+//! in at most two seconds. A `Host` that is dropped without it kills the process, but callers that wait get no result.
+//!
+//! `Machine` and `Host` are `Send`. One `Clock` may serve several machines. [`Host::serve`] blocks for the start of a process
+//! (a fork and an exec), which the supervisor does: one thread of this crate in each program, which starts with the first
+//! launch.
 //!
 //! This is a whole driver for one caller.
 //!
@@ -114,19 +115,83 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Shared handles
+//! # Readiness
+//!
+//! | poller | what the driver does |
+//! |---|---|
+//! | level-triggered (poll, epoll, kqueue) | One [`Host::receive`] for each readable channel and wait. What is left is ready at the next wait. |
+//! | edge-triggered (mio), or readiness that is cached (async-io, tokio) | [`Host::receive`] until it returns `false`. Bytes that are left are not announced again before the peer sends more, which may be never. |
+//!
+//! - *A hang-up needs one more call.* `false` means that there are no bytes now. An edge-triggered driver that saw a hang-up
+//!   or an error calls [`Host::receive`] once more after `false`, to read the end. The edge does not come again, so without
+//!   that call the machine never learns that its peer is gone.
+//! - *Share the loop.* A peer that sends without end keeps a socket readable for ever. A driver that serves more than one
+//!   machine stops after a few rounds, remembers that the channel is still readable, and returns to it in the next turn.
+//! - *After the end* the host calls [`Watch::close`], and the channel is not among
+//!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive` ignores
+//!   it. The process may still run; its descriptor stays watched until [`Watch::process_reaped`].
+//! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait for
+//!   the next edge: the host has just found the socket full, or a connect is in progress. Otherwise the driver is woken at
+//!   once, again and again, and spins. On `false`, end the interest; a level-triggered poller that keeps it spins as well,
+//!   since a socket is almost always writable.
+//! - *Watch calls happen inside of [`Host`] calls*, so a source may appear or vanish in each of them. A driver that collects
+//!   ready sources first must expect that one of them is gone when it comes to it.
+//!
+//! # Several callers
 //!
 //! A runtime whose machines are used by several callers at once keeps the parts of the driver behind a lock, and implements
-//! [`Shared`] for it. Its `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` a newtype of
-//! [`Subscription`]. So only the methods that wait are written for each runtime: `launch`, `execute`, `wait_any`, `wait`,
-//! `shutdown`, `kill`, `disconnect`, `detach`, `run`, and `Events::next`. Under the lock, call no code of the user: encode
-//! commands before, and parse replies after.
+//! [`Shared`] for it. The rules:
 //!
-//! `qemu-machine-mio` has no shared handles, and is the shortest runtime to learn from; `qemu-machine-blocking` has them.
+//! - *Serve after every request*, whichever thread makes it: the caller's thread holds the lock, so it calls
+//!   [`Host::serve`] itself and sends at once.
+//! - *Wake the driver.* The thread that made a request does so, after it released the lock, in three cases:
+//!   1. [`Machine::deadline`](core::Machine::deadline) is now earlier than the end of the driver's wait. The driver would
+//!      sleep past it.
+//!   2. [`Watch`] added a source, or interest in writing, that the driver's wait does not cover. epoll covers it; an async
+//!      source must be polled by the driver's task.
+//!   3. The machine has an outcome: the driver of this run must return. A relaunch begins with a new driver.
+//!
+//!   Waking the driver after every request is correct too, and costs one system call a command.
+//! - *Call wakers after the lock was released*, and drop them there too. A waker is code of the executor: it may poll a task
+//!   that takes the lock, or drop the last handle, which ends the machine. Under the lock both deadlock.
+//! - *Call no code of the user under the lock*: encode commands ([`Encoded`](core::wire::Encoded)) before, and parse replies
+//!   ([`Payload`](core::Payload)) after.
+//! - *Disown what a caller no longer waits for*: [`Machine::disown`](core::Machine::disown) for a command,
+//!   [`Machine::disown_wait`](core::Machine::disown_wait) for a wait, which includes a wait for the end. Otherwise the result
+//!   is kept until it is claimed. Ids are never reused, so disowning after a claim, or twice, does nothing: a guard that disowns whenever it
+//!   is dropped is correct.
+//! - *Wake by notice.* [`Answered`](core::Notice::Answered), [`Waited`](core::Notice::Waited) and
+//!   [`Queued`](core::Notice::Queued) carry the id of the one command, wait or subscription; `Ready` and `Ended` concern
+//!   every caller that waits for a launch. A runtime that wakes all callers for each notice is correct, and slow.
+//! - *No lock is held while the driver waits*, otherwise requests of other callers wait for the next event.
+//!
+//! # The verbs of a runtime
+//!
+//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` a newtype of [`Subscription`]. They
+//! bring the methods that return at once. A runtime adds those that wait, and those alone:
+//!
+//! | type | methods | request, and how its end is observed |
+//! |---|---|---|
+//! | `Vm` | `launch`, `attach`, `resume`, `relaunch` | [`Machine::launch`](core::Machine::launch); `Ready` or `Ended`, then [`launched`](core::Machine::launched) |
+//! | | `execute`, `execute_by`, `execute_with_fd`, `execute_raw`, `execute_raw_by`, `execute_line` | [`send`](core::Machine::send); `Answered`, then [`take`](core::Machine::take) |
+//! | | `wait`, `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
+//! | | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end), then [`claim_end`](core::Machine::claim_end) |
+//! | | `run` | [`procedure::Run`] with a command and a wait for each step |
+//! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
+//! | `Events` | `next` | [`Wait::queued`](core::Wait), then [`next_event`](core::Machine::next_event) |
+//! | `Agent`, `Qtest` | `attach`, `execute`, `line`, `disconnect`, … | as `Vm`; the error of the launch becomes a [`ServiceError`] |
+//!
+//! `execute` and `execute_raw` wait for one minute at most, and have a form with a deadline (`…_by`). In an async runtime every
+//! future may be dropped at any await. In a runtime without handles (`qemu-machine-mio`) requests return tickets, and the
+//! caller's loop receives the notices.
+//!
+//! `qemu-machine-mio` is the shortest runtime to compare with; `qemu-machine-blocking` and `qemu-machine-smol` have shared
+//! handles.
 //!
 //! # Portability
 //!
 //! The operating system is behind one private trait, which Linux 5.4 or later implements.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod channels;
 mod child;

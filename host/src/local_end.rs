@@ -6,7 +6,7 @@ use qemu_machine_core::Address;
 
 use crate::shared_fd::Lease;
 
-/// Our end of a channel before it is opened.
+/// The local end of a channel before the channel is opened.
 #[derive(Debug)]
 pub(crate) enum LocalEnd {
     Connected(OwnedFd, Option<Lease>),

@@ -1,9 +1,9 @@
-//! Locks of machines, where a panic of one caller does not lock out the others.
+//! Locks of machines, which stay usable after a panic of one caller.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Locks a machine, also after a panic: a caller that panicked while it held the lock left the machine as valid as before
-/// its call.
+/// Locks a machine, also after a panic. A caller that panicked under the lock left the machine as valid as before its
+/// call, and a poisoned lock would fail every other caller.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

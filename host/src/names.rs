@@ -1,4 +1,4 @@
-//! Names that every runtime re-exports: those that its users meet. Everything else of the core is under `core`.
+//! Names that every runtime re-exports to its users. Everything else of the core is under `core`.
 
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind, Found,

@@ -1,4 +1,4 @@
-//! Player of a recorded monitor: a thread that serves a socket until the client hangs up.
+//! Player of a recorded monitor: a thread that serves one socket until the client hangs up.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -8,12 +8,13 @@ use qemu_machine_core::record::Mock;
 
 /// Plays a recorded monitor on a thread, and returns the client's end of the connection, for tests without a QEMU.
 ///
-/// The thread ends when the client hangs up, or hangs up where the recorded monitor did. It waits for the client without a
+/// The thread ends when the client hangs up, or where the recorded monitor hung up. It waits for the client without a
 /// deadline.
 ///
 /// # Errors
 ///
-/// When the record contains no greeting of a monitor, and when a socket or a thread cannot be created.
+/// [`io::ErrorKind::InvalidInput`] when the record contains no greeting; any other error when a socket or a thread
+/// cannot be created.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -27,7 +28,7 @@ use qemu_machine_core::record::Mock;
 /// ```
 pub fn play(mock: Mock) -> io::Result<UnixStream> {
     if mock.greeting().is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the record has no monitor that greets"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the record contains no greeting of a monitor"));
     }
     let (local, remote) = UnixStream::pair()?;
     // An error means that the client hung up, which ends the thread.

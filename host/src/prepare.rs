@@ -1,4 +1,4 @@
-//! Preparation of a machine: what is created on the host before its process is started.
+//! Preparation of a machine: the sockets and descriptors that are created before its process is started.
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new transport must be carried out, not ignored")]
 
 use std::io;
@@ -17,7 +17,7 @@ use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::sys::{Os, System};
 
-/// What was created so far. It is dropped, and so removed, when a later step fails.
+/// The sockets and descriptors that were created so far. They are closed when a later step fails.
 #[derive(Default)]
 struct Parts {
     local: Vec<(Channel, LocalEnd)>,
@@ -51,8 +51,8 @@ impl Host {
 
 impl Parts {
     fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
-        // Each member is named, so that a new one does not compile until it is prepared. `ScratchDir` prepares the first
-        // five.
+        // Each member is named, so that a new one is a compile error until it is prepared. `ScratchDir` prepares the
+        // first five.
         let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, services, added } =
             wanted;
         for (channel, transport) in channels {
@@ -60,15 +60,14 @@ impl Parts {
             self.local.push((*channel, local));
         }
         for service in services {
-            let (local, inherited) =
-                socket_pair().map_err(|error| fault(format!("make the service {service:?}"), &error))?;
+            let (local, inherited) = socket_pair().map_err(|error| fault(format!("create the {service}"), &error))?;
             self.services.push(ServiceLease::new(*service, local));
             self.inherited.push((Inherited::Service(*service), inherited));
         }
         for (index, descriptor) in added.iter().enumerate() {
             let copy = SharedFd::of(descriptor)
                 .and_then(SharedFd::copy)
-                .map_err(|error| fault("hand on a descriptor".into(), &error))?;
+                .map_err(|error| fault("duplicate a descriptor for the process".into(), &error))?;
             self.inherited.push((Inherited::Added(index), copy));
         }
         Ok(())
@@ -80,7 +79,7 @@ impl Parts {
         transport: &Transport,
         scratch: &mut ScratchDir,
     ) -> Result<LocalEnd, HostFault> {
-        let failed = |error: &io::Error| fault(format!("make the {channel}"), error);
+        let failed = |error: &io::Error| fault(format!("create the {channel}"), error);
         match transport {
             Transport::Pair => {
                 let (local, inherited) = socket_pair().map_err(|error| failed(&error))?;
@@ -127,15 +126,15 @@ fn nonce() -> Result<u64, HostFault> {
     Ok(u64::from_ne_bytes(random))
 }
 
-/// Creates two connected sockets: our end, which does not block, and the end that the process inherits.
+/// Creates two connected sockets: the local end, which does not block, and the end that the process inherits.
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (local, inherited) = Os::socket_pair()?;
     rustix::io::ioctl_fionbio(&local, true)?;
     Ok((local, above_standard(inherited)?))
 }
 
-/// Moves a descriptor above 2. When our own standard streams are closed, a new descriptor may get one of their numbers, which
-/// the process needs for its own streams.
+/// Moves a descriptor above 2 (`fcntl(2)`, F_DUPFD_CLOEXEC). When the standard streams of this program are closed, a
+/// new descriptor may get one of their numbers, and the standard streams of the process would replace it.
 fn above_standard(inherited: OwnedFd) -> io::Result<OwnedFd> {
     if inherited.as_raw_fd() > 2 { Ok(inherited) } else { Ok(fcntl_dupfd_cloexec(&inherited, 3)?) }
 }

@@ -1,16 +1,18 @@
-//! Types of the crates `qapi-qmp` and `qapi-qga` as commands and events.
+//! Adapter that executes the types of the crates `qapi-qmp` and `qapi-qga`, and converts events to them.
 
 use std::fmt;
 
 use qemu_machine_core::{Command, Event, Value, json};
 use serde::{Deserialize, Serialize};
 
-/// The crate `qapi-qmp`: QEMU's commands, replies and events as Rust types, generated from the schema of one QEMU version.
+/// The crate `qapi-qmp`: QEMU's commands, replies and events as Rust types, generated from the schema of one QEMU
+/// version.
 pub use qapi_qmp as qmp;
-/// The crate `qapi-spec`: what the types of a schema have in common.
+/// The crate `qapi-spec`: the traits that all types of a schema implement.
 pub use qapi_spec as spec;
 
-/// Command of the crate `qapi-qmp`, or of `qapi-qga` for the guest agent. Its reply is the type that the crate declares.
+/// Command of the crate `qapi-qmp`, or of `qapi-qga` for the guest agent. Its reply is the type that the crate
+/// declares.
 ///
 /// ```no_run
 /// # use qemu_machine_blocking::{Config, Vm};
@@ -22,10 +24,10 @@ pub use qapi_spec as spec;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The types are those of one QEMU version, and the QEMU that runs may be another. A reply that does not fit the type is
-/// [`CommandError::Unexpected`](qemu_machine_core::CommandError::Unexpected) for that command, with the reply as it was
-/// received; other commands are not affected. [`Schema::check`](qemu_machine_core::Schema::check) checks whether the QEMU
-/// that runs knows the command and its arguments.
+/// The types are those of one QEMU version, and the QEMU that runs may be another. A reply that does not fit the type
+/// is [`CommandError::Unexpected`](qemu_machine_core::CommandError::Unexpected) for that command, with the reply as it
+/// was received; other commands are not affected. [`Schema::check`](qemu_machine_core::Schema::check) checks whether
+/// the QEMU that runs knows the command and its arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Qapi<T>(pub T);
 
@@ -44,12 +46,12 @@ impl<C: spec::Command> Command for Qapi<C> {
 impl Qapi<qmp::Event> {
     /// Converts an event to one of the crate `qapi-qmp`.
     ///
-    /// A time that QEMU could not determine is -1 in the event (`docs/interop/qmp-spec.rst`, "Asynchronous events"), and 0 in
-    /// the result, whose type has no negative times.
+    /// A time that QEMU could not determine is -1 in the event (`docs/interop/qmp-spec.rst`, Asynchronous events), and
+    /// 0 in the result, whose type has no negative times.
     ///
     /// # Errors
     ///
-    /// When the crate does not know the event, or not with these data.
+    /// [`UnknownEvent`] when the crate does not know the event, or when the data of the event do not fit its type.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -61,7 +63,7 @@ impl Qapi<qmp::Event> {
     ///     match Qapi::event(&event) {
     ///         Ok(qmp::Event::RESET { data, .. }) => println!("reset: {:?}", data.reason),
     ///         Ok(other) => println!("{other:?}"),
-    ///         Err(unknown) => println!("{unknown}"), // And `event` has it all.
+    ///         Err(unknown) => println!("{unknown}"), // `event` still has all of its data.
     ///     }
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -81,19 +83,19 @@ impl Qapi<qmp::Event> {
     }
 }
 
-/// Event that the crate `qapi-qmp` does not know, or not with these data.
+/// Event that the crate `qapi-qmp` does not know, or whose data do not fit the type of the crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownEvent {
     /// The name of the event.
     pub name: String,
-    /// What does not fit the types of the crate.
+    /// Where it differs from the types of the crate.
     pub reason: String,
 }
 
 impl fmt::Display for UnknownEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the event {} is not as qapi-qmp knows it: {}", self.name, self.reason)
+        write!(f, "the event {} does not fit the types of the crate qapi-qmp: {}", self.name, self.reason)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Scratch directory of a machine, with its log and sockets: private, and removed at the end.
+//! Scratch directory of a machine, with its log and its sockets: private, and removed at the end of the machine.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -18,27 +18,28 @@ use crate::sys::{Os, System};
 pub(crate) struct ScratchDir {
     /// The first part of every file name: the name of the machine and an unpredictable suffix.
     name: OsString,
-    /// `None` means that nothing needs it.
+    /// `None` means that nothing needs a directory.
     directory: Option<PathBuf>,
     base: Option<Vec<u8>>,
     log: Option<Log>,
-    /// The sockets that we created.
+    /// The sockets that were created for the machine.
     sockets: Vec<CreatedSocket>,
-    /// The files that we created. They are kept, unless the preparation fails.
+    /// The files that were created for the machine. They are kept, unless the preparation fails.
     files: Vec<PathBuf>,
-    /// Whether an identity names the directory, which another program stored. Then only the files that we know are removed:
-    /// the stored path may have been changed.
+    /// Whether the directory was named by an identity, which another program stored. Then only files with known names
+    /// are removed: the stored path may have been changed, and could lead to any directory.
     adopted: bool,
 }
 
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
-    /// The log stays readable after its path was removed.
+    /// The open log stays readable after its path was removed (`unlink(2)`).
     file: File,
 }
 
-/// Path of a socket that we created. Its device and inode distinguish it from another that took its place.
+/// Path of a socket that was created for the machine. Device and inode distinguish it from a file that another program
+/// put in its place (`inode(7)`).
 #[derive(Debug)]
 struct CreatedSocket {
     path: PathBuf,
@@ -76,14 +77,14 @@ impl ScratchDir {
                 self.files.extend(wanted.log_directory.is_some().then(|| path.clone()));
                 self.log = Some(Log { path, file });
             }
-            Err(error) => return Err(fault(format!("make the log {}", path.display()), &error)),
+            Err(error) => return Err(fault(format!("create the log {}", path.display()), &error)),
         }
         Ok(())
     }
 
     /// Creates an empty file that only its owner can open. A file that exists is emptied, and keeps its mode.
     fn create_file(&mut self, path: &Path) -> Result<(), HostFault> {
-        let failed = |error: io::Error| fault(format!("make the file {}", path.display()), &error);
+        let failed = |error: io::Error| fault(format!("create the file {}", path.display()), &error);
         match create_private(path) {
             Ok(_) => self.files.push(path.to_owned()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => empty(path).map_err(failed)?,
@@ -105,7 +106,7 @@ impl ScratchDir {
             DirBuilder::new()
                 .mode(0o700)
                 .create(&directory)
-                .map_err(|error| fault(format!("make the directory {}", directory.display()), &error))?;
+                .map_err(|error| fault(format!("create the directory {}", directory.display()), &error))?;
             self.directory = Some(directory);
         }
         Ok(self.directory.as_deref().unwrap_or(Path::new("")))
@@ -119,9 +120,9 @@ impl ScratchDir {
         }
     }
 
-    /// Notes that a socket was bound to this path, which must be removed.
+    /// Records that a socket was bound to this path, which must be removed at the end.
     pub(crate) fn made_socket(&mut self, path: PathBuf) {
-        // The current directory may change before it is removed.
+        // The current directory may change before the path is removed.
         let path = std::path::absolute(&path).unwrap_or(path);
         if let Ok(metadata) = fs::symlink_metadata(&path) {
             self.sockets.push(CreatedSocket { path, device: metadata.dev(), inode: metadata.ino() });
@@ -136,7 +137,7 @@ impl ScratchDir {
         self.log.as_ref().map(|log| log.path.as_os_str().as_bytes().to_vec())
     }
 
-    /// Returns a descriptor to write the log with.
+    /// Returns a descriptor for the standard output and error of the process.
     pub(crate) fn log(&self) -> io::Result<File> {
         self.log.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |log| log.file.try_clone())
     }
@@ -150,10 +151,10 @@ impl ScratchDir {
         Ok(tail)
     }
 
-    /// Removes everything after a failure. What cannot be removed is added to the fault.
+    /// Removes everything after a failure, and returns the fault. A file that cannot be removed is added to the fault.
     pub(crate) fn removed_after(mut self, fault: HostFault) -> HostFault {
         for file in &self.files {
-            // Nothing was written to it yet. A file that cannot be removed is empty.
+            // A file that cannot be removed is left empty: nothing was written to it yet.
             let _ = fs::remove_file(file);
         }
         match self.remove() {
@@ -162,13 +163,14 @@ impl ScratchDir {
         }
     }
 
-    /// Leaves the directory and the sockets to another program: nothing of them is removed.
+    /// Leaves the directory and the sockets to another program: none of them is removed.
     pub(crate) fn detach(&mut self) {
         self.directory = None;
         self.sockets.clear();
     }
 
-    /// Takes over what another program created for a machine: it is removed at the end of the machine.
+    /// Adopts the directory and the socket that another program created for a machine: they are removed at the end of
+    /// the machine.
     pub(crate) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
         (self.directory, self.adopted) = (directory.map(PathBuf::from).filter(|path| is_scratch_name(path)), true);
         self.made_socket(PathBuf::from(socket));
@@ -178,8 +180,8 @@ impl ScratchDir {
         self.remove_sockets();
         let Some(directory) = self.directory.take() else { return Ok(()) };
         if let Some(log) = self.log.as_ref().filter(|log| log.path.starts_with(&directory)) {
-            // Removing the log first leaves the directory empty, and then removing it needs no descriptor: the limit may be
-            // reached.
+            // Removing the log first leaves the directory empty, as `rmdir(2)` needs it. Removing a directory with
+            // files needs a descriptor to list them, and the limit of descriptors may be reached.
             let _ = fs::remove_file(&log.path);
         }
         let removed = if self.adopted {
@@ -196,8 +198,9 @@ impl ScratchDir {
         }
     }
 
-    /// Removes the sockets, which accept one connection and so have served after it. A file of another program that took
-    /// the place of a socket is kept.
+    /// Removes the sockets. Each accepts one connection, and is of no use after it. A file that another program put in
+    /// the place of a socket is kept. The path of a socket that QEMU listens on may be gone already: QEMU removes it
+    /// when it ends cleanly (measured with QEMU 7.2.22).
     pub(crate) fn remove_sockets(&mut self) {
         for socket in self.sockets.drain(..) {
             let there = fs::symlink_metadata(&socket.path);
@@ -210,20 +213,21 @@ impl ScratchDir {
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // The orderly end has removed it already. A failure cannot be reported any more.
+        // An orderly end has removed everything already. After any other, a failure cannot be reported any more.
         let _ = self.remove();
     }
 }
 
-/// Returns whether a path ends in a name that [`unpredictable`] gives. A stored identity may have been changed, and must not
-/// make us remove another directory.
+/// Returns whether a path ends in a name as [`unpredictable`] returns it. A stored identity may have been changed, and
+/// must not make this program remove another directory.
 fn is_scratch_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let suffix = name.rsplit_once('-').map(|(_, suffix)| suffix);
     suffix.is_some_and(|suffix| suffix.len() == 16 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Returns a name that another program can neither guess nor have used.
+/// Returns a name that another program can neither guess nor have used. In a directory for all users it could otherwise
+/// create the path first.
 fn unpredictable(prefix: &[u8]) -> io::Result<OsString> {
     let mut random = [0_u8; 8];
     Os::random(&mut random)?;
@@ -231,13 +235,14 @@ fn unpredictable(prefix: &[u8]) -> io::Result<OsString> {
     Ok(OsString::from_vec([prefix, b"-", suffix.as_bytes()].concat()))
 }
 
-/// Creates a file that only its owner can open. It fails when the path exists, also as a dangling link (open(2), O_EXCL).
+/// Creates a file that only its owner can open. Fails when the path exists, also as a dangling link (`open(2)`,
+/// O_EXCL): another user could have put the link there.
 fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Empties a file that exists. It refuses a pipe, on which the open would block until there is a reader, and a link, which
-/// may lead anywhere.
+/// Empties a file that exists. Fails for a FIFO, on which a blocking open would wait for a reader (`fifo(7)`), and for
+/// a symbolic link (`open(2)`, O_NOFOLLOW), which may lead to any file.
 fn empty(path: &Path) -> io::Result<()> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path)?;

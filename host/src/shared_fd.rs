@@ -1,4 +1,4 @@
-//! Descriptors that callers give, and sockets that machines lend.
+//! Descriptors that callers pass to a machine, and leases of the sockets that a machine lends.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,10 +14,10 @@ pub(crate) struct SharedFd {
     lease: Option<Lease>,
 }
 
-/// Proof that a service is in use: it is free again when the last clone is dropped.
+/// Lease of a service, which is free again when the last clone is dropped.
 pub(crate) type Lease = Arc<()>;
 
-/// Our end of a service, and whether a client uses it.
+/// The local end of a service, and whether a client uses it.
 #[derive(Debug)]
 pub(crate) struct ServiceLease {
     pub(crate) service: Service,
@@ -30,12 +30,13 @@ impl SharedFd {
         Self { descriptor, lease: None }
     }
 
-    /// Returns the content of a descriptor. A driver of another crate may have put something else into it.
+    /// Returns the content of a descriptor. Fails when a driver of another crate put other content into it.
     pub(crate) fn of(descriptor: &Descriptor) -> io::Result<&Self> {
         descriptor.get().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// Duplicates the descriptor, under a number that no process needs for its standard streams.
+    /// Duplicates the descriptor under a number above 2 (`fcntl(2)`, F_DUPFD_CLOEXEC), since the standard streams of a
+    /// process replace the lower ones. The copy shares the open file description, and so flags like O_NONBLOCK.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         Ok(fcntl_dupfd_cloexec(&self.descriptor, 3)?)
     }
@@ -56,7 +57,8 @@ impl ServiceLease {
         Self { service, local, lease: Weak::new() }
     }
 
-    /// Lends the service to one client at a time.
+    /// Lends the service to one client at a time. Fails with [`Misuse::ServiceInUse`] while a client has it, and with
+    /// [`Misuse::NoService`] when its descriptor cannot be duplicated.
     pub(crate) fn lend(&mut self) -> Result<SharedFd, Misuse> {
         if self.lease.strong_count() > 0 {
             return Err(Misuse::ServiceInUse(self.service));

@@ -1,4 +1,5 @@
-//! Names of signals, by their numbers on this operating system.
+//! Names of signals, by their numbers on this operating system. Some signals have other numbers on other architectures
+//! (`signal(7)`, Signal numbering for standard signals).
 
 use qemu_machine_core::SignalName;
 use rustix::process::Signal;
@@ -21,7 +22,7 @@ const NAMES: [(Signal, SignalName); 15] = [
     (Signal::SYS, SignalName::Sys),
 ];
 
-/// The name of the signal with this number, which ended a process.
+/// Returns the name of the signal with this number, which ended a process.
 pub(crate) fn signal_name(number: i32) -> SignalName {
     let name = NAMES.iter().find(|(signal, _)| signal.as_raw() == number);
     name.map_or(SignalName::Other, |(_, name)| *name)
@@ -31,13 +32,13 @@ pub(crate) fn signal_name(number: i32) -> SignalName {
 mod tests {
     use super::*;
 
-    /// Each name is the one that rustix has for the number, which takes it from the system's headers.
+    /// Compares each name with the name that rustix has for the number, which comes from the system's headers.
     #[test]
-    fn a_name_is_that_of_its_number() {
+    fn each_signal_number_maps_to_its_name() {
         for (signal, name) in NAMES {
             let shown = format!("{signal:?}");
-            // rustix spells out the one that POSIX shortens.
-            let known = name.as_str().expect("it has a name").replace("SIG", "").replace("ABRT", "ABORT");
+            // rustix writes ABORT for the signal that POSIX calls SIGABRT.
+            let known = name.as_str().expect("a listed signal has a name").replace("SIG", "").replace("ABRT", "ABORT");
             assert_eq!(shown, format!("\"Signal::{known}\""));
             assert_eq!(signal_name(signal.as_raw()), name);
         }

@@ -1,4 +1,5 @@
-//! Socket of one channel: its stage, reads and writes.
+//! Socket of one channel: its stage, its reads and its writes. Each call is non-blocking by a flag of its own
+//! (MSG_DONTWAIT, `recv(2)`), not by O_NONBLOCK: a descriptor that the caller gave shares that flag with the caller.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -17,7 +18,7 @@ use crate::sys::{Os, System};
 use crate::trace::Trace;
 use crate::watch::Watch;
 
-/// Our end of a channel.
+/// The local end of a channel.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) channel: Channel,
@@ -25,29 +26,29 @@ pub(crate) struct Socket {
     stage: Stage,
     /// Whether the last write left bytes unsent.
     full: bool,
-    /// The service that the socket leads to is in use until it is dropped.
+    /// The lease of the service that the socket leads to. The service is in use until this is dropped.
     _lease: Option<Lease>,
 }
 
-/// How far a channel is established.
+/// Stage of a channel on its way to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// We listen, and no client has connected yet.
+    /// The socket listens, and no client has connected yet.
     Listening,
-    /// We are connecting to this address.
+    /// The socket is connecting to this address.
     Dialling(Address),
     Connected,
 }
 
 /// Result of a read.
 pub(crate) enum Received {
-    /// So many bytes. `more` means that there may be more.
+    /// `count` bytes. `more` means that there may be more.
     Bytes { count: usize, more: bool },
-    /// Nothing for now.
+    /// No bytes for now.
     Nothing,
-    /// Nothing, but the read is to be repeated.
+    /// No bytes, but the read must be repeated.
     Again,
-    /// The end.
+    /// The end of the channel.
     End,
 }
 
@@ -69,7 +70,7 @@ impl Socket {
         Ok(true)
     }
 
-    /// Returns the result of dialling. `None` means that it is in progress, or was over before.
+    /// Returns the result of dialling. `None` means that it is in progress, or was returned before.
     pub(crate) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), HostFault>> {
         let Stage::Dialling(address) = &self.stage else { return None };
         let result = dial::progress(&self.descriptor)?.map_err(|error| dial::refused(address, &error));
@@ -84,18 +85,20 @@ impl Socket {
             return Received::Nothing;
         }
         let size = buffer.len();
-        // There is no room for descriptors, so those that a peer sends are closed by the kernel.
+        // There is no room for descriptors, so the kernel closes those that a peer sends (`unix(7)`, SCM_RIGHTS). With
+        // room, a peer could fill the table of open descriptors.
         let mut control = RecvAncillaryBuffer::default();
         match recvmsg(&self.descriptor, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::DONTWAIT) {
             Ok(message) if message.bytes == 0 => Received::End,
-            // A read ends at a descriptor (unix(7), SCM_RIGHTS), and there may be bytes after it.
+            // A read ends at ancillary data (`unix(7)`), which then sets MSG_CTRUNC: there may be bytes after it.
             Ok(message) => {
                 let more = message.bytes == size || message.flags.contains(ReturnFlags::CTRUNC);
                 Received::Bytes { count: message.bytes, more }
             }
             Err(Errno::AGAIN) => Received::Nothing,
             Err(Errno::INTR) => Received::Again,
-            // A connection is reset when the peer closes it with bytes unread.
+            // ECONNRESET is an end as well: the peer closed with bytes unread (Linux, `net/unix/af_unix.c`,
+            // `unix_release_sock`). QEMU does so when it exits with input unread (measured with QEMU 7.2.22).
             Err(_) => Received::End,
         }
     }
@@ -106,7 +109,7 @@ impl Socket {
             return;
         }
         let mut full = false;
-        // A command with a descriptor is outgoing by itself, so there may be more after it.
+        // A command with a descriptor is outgoing alone, so more may follow.
         while !machine.outgoing(self.channel).is_empty() && !full {
             let bytes = machine.outgoing(self.channel);
             let length = bytes.len();
@@ -116,7 +119,8 @@ impl Socket {
                     sent
                 }
                 Err(Errno::AGAIN | Errno::INTR) => 0,
-                // The peer reads no more. What it sent before is still to be read, and then the end.
+                // The peer reads no more, so the bytes are dropped. Bytes that it sent before are still read, and then
+                // the end.
                 Err(_) => length,
             };
             machine.sent(self.channel, sent);
@@ -128,8 +132,9 @@ impl Socket {
         self.full = full;
     }
 
-    /// Sends bytes, and a descriptor with the first of them. Over TCP, which carries no descriptors, the command is sent
-    /// alone, and QEMU refuses it.
+    /// Sends bytes, and a descriptor with the first of them. When the descriptor cannot be sent, the command is sent
+    /// alone, and QEMU refuses it: over TCP, which carries no descriptors, and when too many descriptors are in flight
+    /// (`unix(7)`, ETOOMANYREFS).
     fn send(&self, bytes: &[u8], descriptor: Option<&Descriptor>) -> Result<usize, Errno> {
         let Some(descriptor) = descriptor.and_then(Descriptor::get::<SharedFd>) else {
             return send(&self.descriptor, bytes, Os::SEND);

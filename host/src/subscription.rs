@@ -1,4 +1,4 @@
-//! Subscription to events of a machine that several callers share: the methods that return at once, for every runtime.
+//! Subscription to events of a machine that several callers share, with the methods that return at once.
 
 use std::fmt;
 
@@ -6,9 +6,11 @@ use qemu_machine_core::{Event, Machine, Mark, Misuse, SubscriptionId, Wait};
 
 use crate::handle::{Handle, Shared};
 
-/// Queue of the events that match one filter. A runtime's `Events` dereferences to it and adds how to wait for the next.
+/// Subscription to the events that match one filter, with a queue of its own. A runtime's `Events` dereferences to it
+/// and adds a way to wait for the next event.
 ///
-/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other subscription.
+/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other
+/// subscription.
 #[must_use = "dropping a subscription unsubscribes"]
 pub struct Subscription<S: Shared> {
     handle: Handle<S>,
@@ -19,21 +21,24 @@ impl<S: Shared> Handle<S>
 where
     S::Events: From<Subscription<S>>,
 {
-    /// Subscribes to the events of these names and [patterns](Wait::with) from now on. Each subscription has its own queue.
+    /// Subscribes to the events of these names and [patterns](Wait::with) from now on: every event that matches is
+    /// queued.
     ///
-    /// Subscriptions do not affect each other. A full queue drops its oldest events and [counts](Subscription::missed) them;
-    /// it holds at most [`Limits::subscription`](qemu_machine_core::Limits::subscription) bytes.
+    /// Each subscription has its own queue and does not affect others. A queue holds at most
+    /// [`Limits::subscription`](qemu_machine_core::Limits::subscription) bytes, 1 MiB by default. A full queue drops
+    /// its oldest events and [counts](Subscription::missed) them.
     ///
     /// # Errors
     ///
-    /// [`Misuse`] for an empty filter, for a wait that is not one for events, and for more subscriptions at once than
-    /// [`Limits::subscriptions`](qemu_machine_core::Limits::subscriptions).
+    /// [`Misuse::EmptyFilter`]; [`Misuse::NotAnEvent`] when the filter contains a wait for anything but events;
+    /// [`Misuse::TooManySubscriptions`] for more subscriptions at once than
+    /// [`Limits::subscriptions`](qemu_machine_core::Limits::subscriptions), 64 by default.
     pub fn events(&self, filter: impl IntoIterator<Item = Wait>) -> Result<S::Events, Misuse> {
         self.events_from(&self.mark(), filter)
     }
 
-    /// As [`events`](Self::events), from a mark on: retained events after the mark are queued at once. Take a mark, act, and
-    /// subscribe from the mark: no event in between is missed.
+    /// As [`events`](Self::events), from a mark on: retained events after the mark are queued at once. Take a mark,
+    /// act, and subscribe from the mark: no event in between is missed.
     ///
     /// # Errors
     ///
@@ -52,30 +57,30 @@ impl<S: Shared> Subscription<S> {
         &self.handle
     }
 
-    /// Returns the id by which the machine knows the subscription, for the runtime.
+    /// Returns the id of the subscription on the machine, for the runtime.
     pub fn id(&self) -> SubscriptionId {
         self.id
     }
 
-    /// Takes all queued events, the oldest first, without waiting. (QEMU's Python class returns new events before those
-    /// that it had kept.)
+    /// Pops all queued events, the oldest first, without waiting. (QEMU's Python class returns new events before older
+    /// ones that it had kept.)
     pub fn queued(&mut self) -> Vec<Event> {
         self.with_machine(|machine, id| std::iter::from_fn(|| machine.next_event(id)).collect())
     }
 
-    /// Takes the oldest queued event. `None` means that the queue is empty.
+    /// Pops the oldest queued event. `None` means that the queue is empty.
     pub fn try_next(&mut self) -> Option<Event> {
         self.with_machine(|machine, id| machine.next_event(id))
     }
 
-    /// Returns how many matching events were dropped so far because the queue was full.
+    /// Returns how many matching events were dropped in this run because the queue was full.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.with_machine(|machine, id| machine.missed_events(id))
     }
 
-    /// Returns how many events had been evicted from the history before the subscription began, so that it is unknown
-    /// whether they match. Zero unless it began at a mark in the past.
+    /// Returns how many events the history had evicted before the subscription began. Whether they matched is unknown.
+    /// Zero unless the subscription began at a mark in the past.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.with_machine(|machine, id| machine.evicted_events(id))

@@ -1,8 +1,9 @@
-//! Supervisor: the one thread that forks and reaps processes, and drives the machines that no caller is driving.
+//! Supervisor: the thread that forks and reaps processes, and drives the machines that no caller is driving.
 //!
-//! It starts with the first launch, and runs as long as the program. On Linux the kernel ends a process when the thread
-//! that forked it ends (prctl(2), PR_SET_PDEATHSIG). So the supervisor forks, and "no orphans" holds whichever thread
-//! launched a machine. It never performs an operation that can block, since all machines would wait for it.
+//! It starts with the first launch, and runs as long as the program. On Linux the kernel ends a process when the
+//! *thread* that forked it ends (`prctl(2)`, PR_SET_PDEATHSIG). Were a process forked by the thread that launches its
+//! machine, it would end with that thread; so the supervisor forks. It never performs an operation that can block,
+//! since all machines would wait for it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,16 +16,17 @@ use std::time::{Duration, Instant};
 use crate::lock::lock;
 use crate::sys::{Interest, Poll, Poller, Source};
 
-/// How long the supervisor leaves a machine to its callers after it found one active. While calls follow each other, they
-/// do not pay for handing the machine back and forth; after the last call, no byte stays unread for longer than this.
+/// How long the supervisor leaves a machine to its callers after it found one active. While calls follow each other,
+/// they do not pay for passing the machine back and forth. After the last call, no byte stays unread for longer than
+/// this.
 const LEASE: Duration = Duration::from_millis(10);
 
-/// Something that the supervisor drives while no caller does.
+/// A machine, or a process without an owner, that the supervisor drives while no caller does.
 pub trait Supervised: Send + Sync {
-    /// Returns what is ready when there is something to do.
+    /// Returns the source that is ready when there is work to do.
     fn source(&self) -> Source<'_>;
 
-    /// Does what there is to do. It must not block.
+    /// Does the work that is due, and returns when to call it next. It must not block.
     fn turn(&self, wake: Wake) -> Next;
 }
 
@@ -38,17 +40,17 @@ pub enum Wake {
     Lease,
 }
 
-/// What the supervisor does after [`Supervised::turn`].
+/// When the supervisor calls [`Supervised::turn`] next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the supervisor handles each")]
 pub enum Next {
-    /// Watches the source, and calls at this time at the latest. `None` means no deadline.
+    /// When the source is ready, and at this time at the latest. `None` means without a deadline.
     Watch(Option<Instant>),
-    /// Calls again after a lease.
+    /// After a lease of 10 milliseconds.
     Lease,
-    /// Does nothing until a caller [arms](Supervisor::arm) it again.
+    /// When a caller has [armed](Supervisor::arm) it again.
     Unwatch,
-    /// Drops it.
+    /// Never: the supervisor drops it.
     Drop,
 }
 
@@ -57,7 +59,8 @@ pub enum Next {
 pub struct Supervisor {
     poller: Poller,
     inbox: Mutex<Vec<Job>>,
-    /// The process that the thread belongs to: after a fork of the program itself, the child has no such thread.
+    /// The process that the thread belongs to. After a fork of this program, the child has only the thread that forked
+    /// (`fork(2)`), and so needs a supervisor of its own.
     process: u32,
     next_token: AtomicU64,
 }
@@ -104,8 +107,8 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// Runs a closure on the supervisor's thread, and returns its result. Calling it on that thread, or while holding a
-    /// lock that something supervised takes in its turn, would deadlock.
+    /// Runs a closure on the supervisor's thread, and returns its result. Do not call it on that thread, or under a
+    /// lock that a turn of a supervised item takes: that deadlocks.
     ///
     /// # Errors
     ///
@@ -117,7 +120,8 @@ impl Supervisor {
         received.recv().map_err(io::Error::other)
     }
 
-    /// Adds something to supervise, and returns its token. It is not called before it is [armed](Self::arm).
+    /// Adds an item to supervise, and returns its token. The supervisor does not call it before it is
+    /// [armed](Self::arm).
     ///
     /// # Errors
     ///
@@ -129,18 +133,18 @@ impl Supervisor {
         Ok(token)
     }
 
-    /// Watches a source again: something supervised is called as soon as it is ready.
+    /// Watches the source of an item once more: the supervisor calls the item as soon as the source is ready.
     pub fn arm(&self, token: u64, source: Source<'_>) {
         self.poller.modify(source, token, Interest::ReadOnce);
     }
 
-    /// Leaves something to its callers, and calls it when the lease has ended.
+    /// Leaves an item to its callers, and calls it when the lease of 10 milliseconds has ended.
     pub fn lease(&self, token: u64, source: Source<'_>) {
         self.poller.modify(source, token, Interest::None);
         self.post(Job::Lease(token));
     }
 
-    /// Calls something now: its deadline has changed, or it can be dropped.
+    /// Calls an item soon, without waiting for its source: its deadline has changed, or it can be dropped.
     pub fn look(&self, token: u64) {
         self.post(Job::Look(token));
     }
@@ -159,7 +163,7 @@ struct Thread {
 
 struct SupervisedEntry {
     supervised: Arc<dyn Supervised>,
-    /// When to call it, and why.
+    /// When to call it, and why. `None` means only when its source is ready.
     at: Option<(Instant, Wake)>,
 }
 
@@ -213,7 +217,7 @@ impl Thread {
 
     fn turn(&mut self, token: u64, wake: Wake) {
         let Some(entry) = self.supervised.get_mut(&token) else { return };
-        // A panic in one machine must not end the thread: all processes that it forked would end with it.
+        // A panic in one machine must not end the thread: the kernel would end all processes that it forked.
         let next = catch_unwind(AssertUnwindSafe(|| entry.supervised.turn(wake))).unwrap_or(Next::Drop);
         entry.at = match next {
             Next::Watch(deadline) => {

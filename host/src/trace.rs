@@ -1,8 +1,8 @@
 //! Log of a machine through the crate `tracing`. Without the feature of that name it does nothing, and costs nothing.
 //!
-//! The tracer only looks: inputs, effects and the machine are shown to it, and pass it by. The bytes of the channels may be
-//! secret: passwords in `set_password`, keys in `object-add`, console input. So they are logged under a target of their own
-//! at the lowest level, and nothing else here repeats any of them.
+//! The tracer only reads: it is called with each input, each effect and the machine, and changes none of them. The
+//! bytes of the channels may be secret: passwords in `set_password`, keys in `object-add`, console input. So they are
+//! logged under a target of their own at the lowest level, and no other record contains them.
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) use disabled::Trace;
@@ -31,10 +31,10 @@ mod enabled {
         logged: Logged,
     }
 
-    /// Decisions of the machine in its present run that were logged already.
+    /// The decisions of the machine in the present run that are logged already.
     #[derive(Debug, Default)]
     struct Logged {
-        /// The machine was prepared, and this is not logged yet.
+        /// Whether the machine was prepared and this is not logged yet.
         is_prepared_due: bool,
         ready: bool,
         failed: bool,
@@ -54,18 +54,18 @@ mod enabled {
             self.span.clone().entered()
         }
 
-        /// Looks at an effect before it is carried out. The first effect of a run begins its span.
+        /// Enters the span for an effect that is about to be carried out. The first effect of a run begins the span.
         pub(crate) fn effect(&mut self, effect: &Effect) -> EnteredSpan {
             if let Effect::Prepare(wanted) = effect {
                 let name = Shown(&wanted.name);
-                // At level error, so that a subscriber that takes nothing but warnings gets the span with them.
+                // At level error, so that a subscriber that records only warnings records the span with them.
                 self.span = error_span!(target: LIFECYCLE, "machine", %name, pid = field::Empty);
                 self.logged = Logged::default();
             }
             self.enter()
         }
 
-        /// Looks at an input before the machine gets it.
+        /// Logs an input before the machine handles it.
         #[deny(clippy::wildcard_enum_match_arm, reason = "an input is logged, or is listed as one that is not")]
         pub(crate) fn input(&mut self, machine: &Machine, input: &Input<'_>) {
             let _inside = self.enter();
@@ -84,7 +84,7 @@ mod enabled {
                 | Input::OpenFailed(_, fault)
                 | Input::Signalled(_, Err(fault))
                 | Input::Removed(Err(fault)) => self.fault(fault),
-                // The effect succeeded, or what follows is logged as a decision of the machine.
+                // The effect succeeded, or the machine makes a decision next, which is logged.
                 Input::Opened(_)
                 | Input::PeerBusy(_)
                 | Input::Closed(_)
@@ -101,7 +101,7 @@ mod enabled {
             warn!(target: LIFECYCLE, fault = %Shown(fault.to_string().as_bytes()), "fault");
         }
 
-        /// Looks at the machine, and logs what it has decided since the last look.
+        /// Logs the decisions that the machine made since the last call.
         pub(crate) fn look(&mut self, machine: &Machine) {
             let _inside = self.enter();
             if std::mem::take(&mut self.logged.is_prepared_due) {
@@ -133,7 +133,7 @@ mod enabled {
             }
         }
 
-        /// Looks at bytes that were sent.
+        /// Logs bytes that were sent.
         pub(crate) fn sent(&self, machine: &Machine, channel: Channel, bytes: &[u8]) {
             trace!(target: WIRE, channel = name(machine, channel), text = %Shown(bytes), "sent");
         }

@@ -1,4 +1,4 @@
-//! Contract between the host side and a runtime: how the descriptors of one machine are watched.
+//! Interface between the host side and a runtime, by which the runtime watches the descriptors of one machine.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use qemu_machine_core::Channel;
 
-/// How a runtime watches the descriptors of one machine. It neither owns nor reads nor writes them.
+/// Registration of the descriptors of one machine with the poller of a runtime. The runtime neither owns nor reads nor
+/// writes them: it calls [`Host`](crate::Host), which never blocks, whatever the flags of a descriptor are.
 ///
-/// The descriptors do not block. With edge-triggered readiness a runtime must receive until nothing is left
-/// ([`Host::receive`](crate::Host::receive)); otherwise bytes stay unread until the peer sends more.
+/// With edge-triggered readiness a runtime must call [`Host::receive`](crate::Host::receive) until nothing is left
+/// (`epoll(7)`); otherwise bytes stay unread until the peer sends more.
 pub trait Watch {
     /// Begins to watch a channel for bytes to read.
     ///
@@ -18,14 +19,15 @@ pub trait Watch {
     /// When it cannot be watched. The host then reports the channel as failed.
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Watches a channel for room to write as well, or no longer. The socket was full just now if `wanted`.
+    /// Watches a channel for room to write as well (`wanted`), or no longer. The socket was full just now if `wanted`;
+    /// without the watch, the rest stays unsent until another input arrives.
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
 
     /// Stops watching a channel. Its socket is closed when the last reference is dropped.
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
 
-    /// Begins to watch the process. Its descriptor is readable when the process has ended, and then
-    /// [`Host::reap`](crate::Host::reap) must be called.
+    /// Begins to watch the process. Its descriptor, a pidfd, is readable when the process has ended (`pidfd_open(2)`).
+    /// Then [`Host::reap`](crate::Host::reap) must be called.
     ///
     /// # Errors
     ///
@@ -36,7 +38,7 @@ pub trait Watch {
     fn process_reaped(&mut self, process: &Arc<OwnedFd>);
 }
 
-/// Watches nothing, for the end of a machine, which polls the descriptors itself.
+/// Watch that registers nothing, for [`Host::end`](crate::Host::end), which polls the descriptors itself.
 pub(crate) struct Unwatched;
 
 impl Watch for Unwatched {

@@ -1,4 +1,4 @@
-//! The client of the monitor: what QEMU is asked for an instruction, what its reply means, and the exit code of a failure.
+//! Client of the monitor: executes instructions, and maps replies and failures to output and exit codes.
 
 use std::fmt;
 
@@ -9,54 +9,62 @@ use crate::help::help;
 use crate::line::{Instruction, Trouble};
 use crate::show::{Layout, show};
 
-/// A machine, with what it understands.
+/// A machine, with the schema of its commands.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) vm: Vm,
-    /// None for lines that it has no use for, and where there is none: a program that speaks QMP need not have it.
+    /// `None` means that lines are for the human monitor, or that the peer has no schema, as another QMP server may.
     pub(crate) schema: Option<Schema>,
     timeout: Deadline,
     pub(crate) hmp: bool,
 }
 
-/// What came back.
+/// The result of an instruction.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Nothing,
     Value(Value),
-    /// For people, and shown as it is.
+    /// Text, printed as it is.
     Text(String),
 }
 
-/// Why it did not.
+/// Why an instruction has no result, by the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// QEMU refused it, or would.
+    /// QEMU refused the command, or would, by its schema.
     Refused(String),
-    /// It makes no sense.
+    /// The command line or the line is not valid.
     Unclear(String),
-    /// There is nobody to ask.
+    /// There is no connection to a monitor.
     NotConnected(String),
-    /// Nobody knows what became of it.
+    /// The reply is missing, or could not be written.
     Lost(String),
 }
 
-/// How long QEMU may take to end after it said that it will.
+/// The time that QEMU may take to end after it accepted `quit`.
 const END_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Client {
-    /// Learns what a machine understands.
+    /// A client of a machine. Fetches the schema, unless all lines are for the human monitor.
     pub(crate) fn new(vm: Vm, timeout: Deadline, hmp: bool) -> Self {
         let schema = if hmp { None } else { vm.execute_by(QuerySchema, timeout).ok() };
         Self { vm, schema, timeout, hmp }
     }
 
-    /// What a line asks for.
+    /// Reads a line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Instruction::read`].
     pub(crate) fn read(&self, line: &str) -> Result<Instruction, Trouble> {
         if self.hmp { Ok(Instruction::read_human(line)) } else { Instruction::read(line, self.schema.as_ref()) }
     }
 
-    /// What words ask for that a shell has cut.
+    /// Reads words that a shell has split.
+    ///
+    /// # Errors
+    ///
+    /// As [`Instruction::read_words`].
     pub(crate) fn read_words(&self, words: &[String]) -> Result<Instruction, Trouble> {
         if self.hmp {
             return Ok(Instruction::read_human(&words.join(" ")));
@@ -64,7 +72,11 @@ impl Client {
         Instruction::read_words(words, self.schema.as_ref())
     }
 
-    /// Asks, and waits for the answer.
+    /// Executes an instruction, and waits for the reply. After a `quit` it also waits for the end of QEMU.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Refused`], [`Failure::Unclear`] or [`Failure::Lost`].
     pub(crate) fn ask(&self, instruction: &Instruction) -> Result<Reply, Failure> {
         let answer = match instruction {
             Instruction::Nothing | Instruction::Exit => Ok(Reply::Nothing),
@@ -87,12 +99,12 @@ impl Client {
         Ok(if said.is_empty() { Reply::Nothing } else { Reply::Text(said.into()) })
     }
 
-    /// The answer to what ends QEMU: it may be gone before it has said so.
+    /// Corrects the result of a command that ends QEMU: QEMU may close the monitor before it replies.
     fn last(&self, answer: Result<Reply, Failure>) -> Result<Reply, Failure> {
         if let Err(Failure::Refused(_) | Failure::Unclear(_)) = answer {
             return answer;
         }
-        // Where it takes longer it is still there, and that is no failure of the command.
+        // A QEMU that takes longer still runs, and that is no failure of the command.
         let ended = self.vm.wait(END_WITHIN);
         match (answer, ended) {
             (Err(_), Ok(outcome)) if outcome.cause == Cause::Asked(Rung::Quit) => Ok(Reply::Nothing),
@@ -100,13 +112,13 @@ impl Client {
         }
     }
 
-    /// Whether there is anybody to ask.
+    /// Reports whether the machine has ended, or is ending.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.vm.state(), State::Ending | State::Ended)
     }
 }
 
-/// What the answer to a raw command holds.
+/// Returns the result or the error in the reply to a raw command.
 fn unwrap(mut message: Value) -> Result<Reply, Failure> {
     if let Some(error) = message.get("error") {
         let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
@@ -116,7 +128,7 @@ fn unwrap(mut message: Value) -> Result<Reply, Failure> {
 }
 
 impl Reply {
-    /// What is printed, if anything is.
+    /// Returns the text to print. `None` means that nothing is printed.
     pub(crate) fn shown(&self, layout: Layout) -> Option<String> {
         match self {
             Self::Nothing => None,
@@ -127,12 +139,12 @@ impl Reply {
 }
 
 impl Failure {
-    /// QEMU's words alone: the command stands in the line above.
+    /// A refusal in QEMU's words, without the command, which the user has just typed.
     fn refused(class: &str, description: &str) -> Self {
         Self::Refused(format!("{class}: {description}"))
     }
 
-    /// The code that the program exits with: `--help` tells them.
+    /// Returns the exit code; `--help` lists them.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Refused(_) => 1,

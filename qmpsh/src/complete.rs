@@ -1,4 +1,4 @@
-//! Decides how a line can go on: which names and words the schema has there, and what is still missing.
+//! Completion and hints for a line: the names and values that the schema allows next, and the missing arguments.
 
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
@@ -8,11 +8,11 @@ use crate::line::OWN;
 use crate::live::Live;
 use crate::split::{Word, cut};
 
-/// How many letters a hint may have, so that the line stays one on a terminal of 80.
+/// The longest hint, in bytes, so that a line fits a terminal of 80 columns.
 const HINT: usize = 60;
 
-/// Where the last word, or its value, begins, and what may stand there instead. What the schema does not list, `live` is
-/// asked for.
+/// Returns where the last word, or its value, begins, and the candidates to replace it. `live` returns the names that
+/// the schema does not list.
 pub(crate) fn candidates(
     before: &str,
     schema: &Schema,
@@ -60,20 +60,21 @@ pub(crate) fn candidates(
     }
 }
 
-/// The value of a key that is written.
+/// Returns the written value of a key.
 fn find<'a>(written: &'a [Word], key: &str) -> Option<&'a str> {
     let word = written.iter().find(|word| word.key == key)?;
     word.value.as_ref().map(|value| value.text.as_str())
 }
 
-/// Properties of a device as keys: those that the schema does not have, and that are not written.
+/// Returns properties of a device as keys, without those that the schema has or the line contains. The schema does not
+/// list them (QEMU, `qapi/qdev.json`, `device_add`).
 fn properties(typed: &str, arguments: Arguments<'_>, known: Vec<String>) -> Vec<String> {
     let is_new = |name: &String| arguments.shape_of(name).is_none() && !arguments.has(name);
     let keys = known.into_iter().filter(is_new).map(|name| format!("{name}="));
     keys.filter(|key| begins(key, typed)).collect()
 }
 
-/// The command whose arguments are written; help is asked about one in the same words.
+/// Returns the command whose arguments are written, and these. `help` has a command as its first argument.
 fn asked<'a>(command: &'a Word, written: &'a [Word]) -> (&'a str, &'a [Word]) {
     match written.split_first() {
         Some((about, written)) if command.key == "help" => (&about.key, written),
@@ -81,8 +82,8 @@ fn asked<'a>(command: &'a Word, written: &'a [Word]) -> (&'a str, &'a [Word]) {
     }
 }
 
-/// What may be a whole word, with the blank behind it, unless it goes on. QEMU has names with `-` and names with `_`: either is found by
-/// the other.
+/// Returns the names that begin with `typed`, each with a blank after it, except paths that continue. QEMU has names
+/// with `-` and names with `_`: each is found by the other.
 fn names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let known = known.into_iter().filter(|known| begins(known, typed));
     known.map(|name| if name.ends_with('/') { name.to_owned() } else { format!("{name} ") }).collect()
@@ -93,7 +94,7 @@ fn begins(name: &str, typed: &str) -> bool {
     fold(name).starts_with(&fold(typed))
 }
 
-/// The keys that an argument may have, up to the next dot.
+/// Returns the possible keys of an argument, up to the next dot.
 fn keys(typed: &str, arguments: Arguments<'_>) -> Vec<String> {
     let path = typed.rsplit_once('.').map_or("", |(path, _)| path);
     let Some(object) = arguments.at(path) else { return Vec::new() };
@@ -112,13 +113,13 @@ fn keys(typed: &str, arguments: Arguments<'_>) -> Vec<String> {
     keys
 }
 
-/// The words that a value may be.
+/// Returns the words that are valid as a value.
 fn values(shape: Shape<'_>) -> Vec<&str> {
     let of = |shape: Shape<'_>| if shape.kind() == Kind::Boolean { vec!["true", "false"] } else { Vec::new() };
     choices(shape).flat_map(|shape| shape.values().chain(of(shape)).collect::<Vec<_>>()).collect()
 }
 
-/// What may follow a line that is typed so far: arguments that are missing, or what a value is to be.
+/// Returns the hint after a line: the missing arguments, or the type of a value. `None` means that there is no hint.
 pub(crate) fn hint(line: &str, schema: &Schema) -> Option<String> {
     let words = cut(line).ok()?;
     let (command, written) = words.split_first()?;
@@ -131,7 +132,7 @@ pub(crate) fn hint(line: &str, schema: &Schema) -> Option<String> {
     if is_empty { arguments.shape_of(&last.key).map(wanted) } else { None }
 }
 
-/// The arguments that must be there and are not; at first, those that may be as well, as far as there is room.
+/// Returns the mandatory arguments that are missing, and at first also optional ones, up to the length of a hint.
 fn missing(arguments: Arguments<'_>, with_optional: bool) -> Option<String> {
     let object = arguments.root();
     let members = object.members().into_iter().filter(|member| !arguments.has(&object.key(member.name)));
@@ -153,7 +154,7 @@ fn shown(member: Member<'_>) -> String {
     if member.optional { format!("[{}{dot}]", member.name) } else { format!("{}{dot}", member.name) }
 }
 
-/// What a value is to be, in short: its words where they are few, and its kind.
+/// Describes the type of a value in short: its words if they are few, or else its kind.
 pub(crate) fn wanted(shape: Shape<'_>) -> String {
     let words = values(shape);
     let listed = words.join("|");
@@ -169,7 +170,7 @@ pub(crate) fn wanted(shape: Shape<'_>) -> String {
     }
 }
 
-/// The same without going further down: types may hold themselves.
+/// Describes a type without descending further: a type may contain itself.
 fn wanted_within(shape: Shape<'_>) -> String {
     let kind = shape.kind().to_string();
     let bare = kind.trim_start_matches("an ").trim_start_matches("a ");

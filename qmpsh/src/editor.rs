@@ -1,4 +1,4 @@
-//! Decides how the line editor is set up: what it completes, what it hints at, when a line is over, what it remembers.
+//! Line editor: its completion and hints, the continuation of unfinished lines, and the history.
 
 use std::borrow::Cow;
 use std::fs::DirBuilder;
@@ -19,10 +19,10 @@ use crate::line::Trouble;
 use crate::live::Live;
 use crate::prompt_end::Ending;
 
-/// How many lines are remembered: months of them, in less than a megabyte.
+/// The number of lines in the history: months of use, in less than a megabyte.
 const REMEMBERED: usize = 10_000;
 
-/// The line editor, with the file of its history.
+/// The line editor, with the file of its history; `None` means that the history is not saved.
 pub(crate) struct LineEditor {
     pub(crate) editor: Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
@@ -40,14 +40,17 @@ impl LineEditor {
         editor.set_helper(Some(Assistant { client, ending }));
         let mut line_editor = Self { editor, history };
         if let Some(path) = &line_editor.history {
-            // There is none at first; one that cannot be read is as good as none.
+            // The file does not exist at first, and one that cannot be read must not keep the prompt from starting.
             let _ = line_editor.editor.load_history(path);
         }
         Ok(line_editor)
     }
 
-    /// Remembers a line, also for the next time; unless it is one that is better forgotten. Says what keeps it from
-    /// that, once.
+    /// Adds a line to the history and its file, unless the line may contain a secret.
+    ///
+    /// # Errors
+    ///
+    /// A message, the first time that the file cannot be written. After that the history is kept in memory only.
     pub(crate) fn remember(&mut self, line: &str) -> Result<(), String> {
         if is_secret(line) || !self.editor.add_history_entry(line).unwrap_or(false) {
             return Ok(());
@@ -55,7 +58,7 @@ impl LineEditor {
         let Some(path) = &self.history else { return Ok(()) };
         let saved = make_directory(path).map_err(|error| error.to_string());
         let saved = saved.and_then(|()| self.editor.append_history(path).map_err(|error| error.to_string()));
-        let told = saved.map_err(|error| format!("lines are not remembered: {}: {error}", path.display()));
+        let told = saved.map_err(|error| format!("the history is not saved: {}: {error}", path.display()));
         if told.is_err() {
             self.history = None;
         }
@@ -68,13 +71,13 @@ fn is_secret(line: &str) -> bool {
     ["password", "secret"].iter().any(|word| line.contains(word))
 }
 
-/// Makes the directory of a file, for its owner alone.
+/// Creates the directory of a file, with access for its owner only.
 fn make_directory(file: &Path) -> std::io::Result<()> {
     let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
     DirBuilder::new().mode(0o700).recursive(true).create(directory)
 }
 
-/// Helps with a line while it is typed.
+/// Completion, hints and validation of a line while it is typed.
 pub(crate) struct Assistant {
     client: Arc<Client>,
     ending: Ending,
@@ -92,7 +95,7 @@ impl Completer for Assistant {
     }
 }
 
-/// What is to come, which no key takes over: it is a question and not an answer.
+/// A hint that no key accepts: it names what is missing, and is not a text to insert.
 pub(crate) struct Missing(String);
 
 impl Hint for Missing {
@@ -109,7 +112,7 @@ impl Hinter for Assistant {
     type Hint = Missing;
 
     fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<Missing> {
-        // The editor asks before it waits for the first key, and hears signals by then.
+        // The editor calls this before it waits for the first key, and reacts to signals from then on.
         self.ending.remind();
         let schema = self.client.schema.as_ref().filter(|_| at == line.len())?;
         hint(line, schema).map(Missing)

@@ -1,4 +1,4 @@
-//! Decides what is said to who asks for help.
+//! Texts of the command `help`: an overview, or a page on a command or an event from QEMU's schema.
 
 use std::fmt::Write;
 
@@ -9,34 +9,38 @@ use crate::arguments::Arguments;
 use crate::complete::wanted;
 use crate::split::Word;
 
-/// What the shell understands.
+/// The overview: the lines that the shell understands.
 const LINES: &str = "\
-NAME                           a command: TAB completes its name, its arguments and their words
-NAME a=1 b.c=on d=[1,2] e='x y'  with arguments; each becomes what QEMU wants there, also 0x10, 4G, on, off
-{\"execute\": …}                 a command as it goes over the wire
-hmp LINE                       a command of the human monitor
-help NAME                      on a command or an event; with driver=… or the like, on that variant
-exit, Ctrl-D                   the end of the shell (`quit` is QEMU's: it ends QEMU)";
+NAME                           execute a command; TAB completes its name, its arguments and their values
+NAME a=1 b.c=on d=[1,2] e='x y'  with arguments; each value gets the type of QEMU's schema, also from 0x10, 4G, on, off
+{\"execute\": …}                 execute a command in JSON
+hmp LINE                       execute a command of the human monitor (HMP)
+help NAME                      help on a command or an event; with driver=… or the like, on that variant
+exit, Ctrl-D                   end the shell (`quit` is a command of QEMU: it ends QEMU)";
 
-/// Help on what is named, or on the shell. With no schema there is help on the shell alone.
+/// Returns the page on the command or the event that the words name, or the overview if there are no words.
+///
+/// # Errors
+///
+/// A message, if there is no schema, or the schema does not have the name.
 pub(crate) fn help(about: &[Word], schema: Option<&Schema>) -> Result<String, String> {
     let Some((about, written)) = about.split_first() else { return Ok(LINES.into()) };
-    let schema = schema.ok_or("there is no schema to look it up in")?;
+    let schema = schema.ok_or("no help on commands: QEMU's schema is not available")?;
     let name = about.key.as_str();
     if let Some(data) = schema.data(name) {
         return Ok(page(name, "event", schema.features(name), data.members().collect()));
     }
     let Some(arguments) = Arguments::of(schema, name, written) else {
         let unknown = schema.check(&name).err();
-        return Err(unknown.map_or_else(|| format!("`{name}`: nothing is known of it"), |unknown| unknown.to_string()));
+        return Err(unknown.map_or_else(|| format!("`{name}`: not in QEMU's schema"), |unknown| unknown.to_string()));
     };
     let out_of_band = if schema.is_out_of_band(name) { "command, also out of band" } else { "command" };
     let mut page = page(name, out_of_band, schema.features(name), arguments.root().members());
     if let Some(tag) = arguments.root().open_tag() {
-        let _ = write!(page, "\nand more, which depends on {tag}: help {name} {tag}=…");
+        let _ = write!(page, "\nmore arguments depend on {tag}: help {name} {tag}=…");
     }
     if let Some(reply) = schema.reply(name).map(answer).filter(|reply| !reply.is_empty()) {
-        let _ = write!(page, "\nanswers {reply}");
+        let _ = write!(page, "\nreturns {reply}");
     }
     Ok(page)
 }
@@ -56,7 +60,7 @@ fn noted(features: &[String]) -> String {
     if features.is_empty() { String::new() } else { format!(" [{}]", features.join(", ")) }
 }
 
-/// What a reply is, in a line: an object by the names of its members, with those in brackets that may be missing.
+/// Describes a reply in one line. An object is shown by the names of its members, optional ones in brackets.
 fn answer(shape: Shape<'_>) -> String {
     let names = |shape: Shape<'_>| {
         let name = |member: Member<'_>| if member.optional { format!("[{}]", member.name) } else { member.name.into() };

@@ -1,4 +1,4 @@
-//! Decides what a line asks for.
+//! Parser of a line: a command, JSON, a line for the human monitor, or a word of the shell.
 
 use qemu_machine_blocking::core::schema::Invalid;
 use qemu_machine_blocking::{Schema, Value};
@@ -6,10 +6,10 @@ use qemu_machine_blocking::{Schema, Value};
 use crate::split::{Unfinished, Word, cut, json_end};
 use crate::value::Unparsed;
 
-/// What a line asks for.
+/// The meaning of a line.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Instruction {
-    /// Nothing: it is empty, or a remark.
+    /// An empty line, or a comment.
     Nothing,
     /// A command, with an object of arguments.
     Command(String, Value),
@@ -17,28 +17,32 @@ pub(crate) enum Instruction {
     Raw(String),
     /// A command for the human monitor.
     Human(String),
-    /// Help, on what is named, and as its arguments narrow it.
+    /// Help on a command or an event; arguments select a variant. Without words, the overview.
     Help(Vec<Word>),
     /// The end of the shell.
     Exit,
 }
 
-/// Why a line asks for nothing.
+/// Why a line is not an instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// It goes on.
+    /// The line continues: a quote or a bracket is not closed.
     Unfinished,
-    /// It cannot be understood.
+    /// The line is not valid.
     Unclear(String),
-    /// It can, but not by this QEMU.
+    /// The line is valid, but the command is not, by QEMU's schema.
     Invalid(Box<Invalid>),
 }
 
-/// Words of the shell itself, which no QEMU has for a command.
+/// The commands of the shell itself. QEMU has no command with one of these names.
 pub(crate) const OWN: [&str; 3] = ["exit", "help", "hmp"];
 
 impl Instruction {
-    /// Reads a line. With a schema, values become what it wants, and what QEMU would not understand is told.
+    /// Reads a line. With a schema, values get its types, and the command is checked.
+    ///
+    /// # Errors
+    ///
+    /// See [`Trouble`].
     pub(crate) fn read(line: &str, schema: Option<&Schema>) -> Result<Self, Trouble> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -56,7 +60,7 @@ impl Instruction {
         Self::of_words(&cut(line)?, schema)
     }
 
-    /// Reads a line for the human monitor, where only its end is ours: `help` is its own there.
+    /// Reads a line for the human monitor. Only `exit` is a command of the shell there: `help` is QEMU's.
     pub(crate) fn read_human(line: &str) -> Self {
         match line.trim() {
             line if line.is_empty() || line.starts_with('#') => Self::Nothing,
@@ -65,7 +69,11 @@ impl Instruction {
         }
     }
 
-    /// Reads words that somebody else has cut.
+    /// Reads words that a shell has split.
+    ///
+    /// # Errors
+    ///
+    /// See [`Trouble`].
     pub(crate) fn read_words(words: &[String], schema: Option<&Schema>) -> Result<Self, Trouble> {
         match words {
             [json] if json.trim_start().starts_with('{') => Self::read(json, schema),
@@ -76,7 +84,7 @@ impl Instruction {
 
     fn of_words(words: &[Word], schema: Option<&Schema>) -> Result<Self, Trouble> {
         let Some((Word { key, value: None, .. }, rest)) = words.split_first() else {
-            return Err(Trouble::Unclear("a command comes first, and its arguments behind it".into()));
+            return Err(Trouble::Unclear("the name of a command comes first, then its arguments".into()));
         };
         match &**key {
             "help" => return Ok(Self::Help(rest.to_vec())),
@@ -96,7 +104,7 @@ impl Instruction {
         Ok(Self::Command(key.clone(), arguments))
     }
 
-    /// Whether QEMU ends when this succeeds.
+    /// Reports whether QEMU ends when the instruction succeeds. `q` is `quit` (QEMU, `hmp-commands.hx`).
     pub(crate) fn ends_qemu(&self) -> bool {
         match self {
             Self::Command(name, _) => name == "quit",

@@ -1,39 +1,40 @@
-//! Decides which names that a schema does not list can be asked for: those of what there is just now.
+//! Names for completion that no schema lists and QEMU reports: drivers, properties, devices, nodes, jobs, objects.
 
 use std::time::Duration;
 
 use qemu_machine_blocking::{Command, Value, Vm, json};
 
-/// Names that QEMU can be asked for.
+/// A set of names that QEMU reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Live<'a> {
-    /// The devices that can be added.
+    /// The device types that can be added.
     Drivers,
-    /// The properties of such a device.
+    /// The properties of a device type.
     PropertiesOf(&'a str),
-    /// The devices that were added, and have a name.
+    /// The devices that were added with an id.
     Devices,
     /// The nodes of the block layer.
     Nodes,
     /// The jobs.
     Jobs,
-    /// What is below an object: a way on ends in a slash.
+    /// The objects below an object, each path with a slash at its end.
     Below(&'a str),
     /// The properties of an object.
     PropertiesAt(&'a str),
 }
 
-/// How long a name may take. Somebody has pressed TAB and waits: a QEMU that is busy has none to offer.
+/// The time that QEMU may take to report names. The user has pressed TAB and waits; a busy QEMU has no names to offer.
 const WITHIN: Duration = Duration::from_secs(1);
 
 impl<'a> Live<'a> {
-    /// What the value of an argument names, as far as that is known. Others are found by `find`.
+    /// Returns the set that the value of an argument is in; `None` means that there is no such set. `find` returns the
+    /// value of another argument.
     pub(crate) fn of(command: &str, key: &str, value: &'a str, find: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         Some(match (command, key) {
             ("device_add", "driver") | ("device-list-properties", "typename") => Self::Drivers,
             ("device_del", "id") => Self::Devices,
             ("device_add", "drive") => Self::Nodes,
-            // Here it is new.
+            // The name of a new node: none that exists.
             ("blockdev-add", "node-name") => return None,
             ("blockdev-add", _) if ["file", "backing"].iter().any(|last| key.ends_with(last)) => Self::Nodes,
             (command, "id") if command.starts_with("job-") => Self::Jobs,
@@ -51,7 +52,7 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// Asks for them. Where that fails there are none.
+    /// Asks QEMU for the names. If that fails, there are none.
     pub(crate) fn ask(self, vm: &Vm) -> Vec<String> {
         match self {
             Self::Drivers => {
@@ -74,17 +75,18 @@ impl<'a> Live<'a> {
     }
 }
 
-/// The path of an object, without a slash at its end: of the first one it is all that there is.
+/// Returns the path of an object without a slash at its end, except for the root, `/`.
 fn root(path: &str) -> &str {
     let path = path.trim_end_matches('/');
     if path.is_empty() { "/" } else { path }
 }
 
+/// Reports whether a property is a child object: its type is `child<…>` (QEMU, `qapi/qom.json`, `ObjectPropertyInfo`).
 fn is_object(entry: &Value) -> bool {
     entry["type"].as_str().is_some_and(|kind| kind.starts_with("child<"))
 }
 
-/// A member of each entry of a list, in order.
+/// Returns a member of each wanted entry of a list that a command returns, sorted.
 fn names<C: Command<Reply = Value>>(vm: &Vm, command: C, member: &str, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
     let Ok(Value::Array(list)) = vm.execute_by(command, WITHIN) else { return Vec::new() };
     let named = list.iter().filter(|entry| wanted(entry)).filter_map(|entry| entry[member].as_str());

@@ -1,6 +1,7 @@
-//! A shell for QMP. This file decides how it begins and ends: whom it speaks with, who types, and what is left behind.
+//! Entry point of the shell: connects or launches, runs the prompt or the script, cleans up and returns the exit code.
 //!
-//! `qmpsh --help` tells how it is used.
+//! `qmpsh --help` describes the usage.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod arguments;
 mod client;
@@ -34,7 +35,8 @@ use crate::options::{Call, HELP, Options, Whom, addresses};
 use crate::prompt_end::PromptEnd;
 use crate::script::complain;
 
-/// How long a monitor may take to greet us. It takes milliseconds; longer only when somebody else is connected.
+/// The time that a monitor may take to greet. It takes milliseconds, unless another client is connected: QEMU greets a
+/// second client only when the first one has left (measured with QEMU 7.2.22).
 const GREETED_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
         Ok(Call::Help) => return tell(HELP),
         Ok(Call::Version) => return tell(concat!("qmpsh ", env!("CARGO_PKG_VERSION"))),
         Err(error) => {
-            return ExitCode::from(complain(&Failure::Unclear(format!("{error}; `qmpsh --help` tells more"))));
+            return ExitCode::from(complain(&Failure::Unclear(format!("{error}; see `qmpsh --help`"))));
         }
     };
     ExitCode::from(run(&options).unwrap_or_else(|failure| complain(&failure)))
@@ -56,7 +58,7 @@ fn tell(text: &str) -> ExitCode {
     }
 }
 
-/// Runs the shell. What comes out is the code to exit with.
+/// Runs the shell and returns the exit code.
 fn run(options: &Options) -> Result<u8, Failure> {
     let vm = connect(options)?;
     let client = Arc::new(Client::new(vm, options.timeout, options.hmp));
@@ -72,15 +74,15 @@ fn run(options: &Options) -> Result<u8, Failure> {
         });
     }
     let signals = script::end_on_signals(&client, options);
-    let signalled = signals.map_err(|error| Failure::Lost(format!("signals: {error}")))?;
+    let signalled = signals.map_err(|error| Failure::Lost(format!("cannot handle signals: {error}")))?;
     let code = script::run(&client, options);
     finish(&client.vm, &options.whom);
     record::write(client.vm.record(), options.record.as_deref())?;
-    // What failed because of a signal is not what it ended for.
+    // The signal takes precedence: commands fail because it ended QEMU.
     Ok(signalled.get().map(|signal| code_of(*signal)).or(code).unwrap_or_default())
 }
 
-/// The code of who is ended by a signal, as shells have it.
+/// Returns the exit code for a signal, as shells define it: 128 + its number.
 fn code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
@@ -106,7 +108,7 @@ fn connect(options: &Options) -> Result<Vm, Failure> {
     }
 }
 
-/// Launches or attaches, recorded if that is wanted. A launch that fails has its record written here.
+/// Launches or attaches, with a record if `--record` is given. If that fails, writes the record here.
 fn launch(config: Config, options: &Options) -> Result<Result<Vm, LaunchError>, Failure> {
     let config = if options.record.is_some() { config.recorded() } else { config };
     let launched = Vm::launch(config);
@@ -116,7 +118,7 @@ fn launch(config: Config, options: &Options) -> Result<Result<Vm, LaunchError>, 
     Ok(launched)
 }
 
-/// Ends the QEMU that we launched, and disconnects from one that we did not.
+/// Ends a QEMU that the shell launched, and disconnects from one that it attached to.
 fn finish(vm: &Vm, whom: &Whom) -> Option<Outcome> {
     let outcome = match whom {
         Whom::Launched(_) => vm.shutdown(Shutdown::default()),
@@ -125,12 +127,12 @@ fn finish(vm: &Vm, whom: &Whom) -> Option<Outcome> {
     outcome.ok()
 }
 
-/// What somebody at a prompt may want to know: why QEMU ended, where it did before he left, and what it had printed.
+/// Prints why QEMU ended, if it ended before the user left the prompt, and what it printed.
 fn say_how_it_ended(outcome: &Outcome, was_over: bool) {
     let mut text = if was_over { format!("QEMU: {}\n", outcome.cause) } else { String::new() };
     if !outcome.log.trim().is_empty() {
         text += &format!("QEMU printed:\n{}\n", outcome.log.trim_end());
     }
-    // A terminal that is gone needs no last words.
+    // A terminal that is gone cannot show an error either.
     let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! Decides how the program is called.
+//! Command line of the shell: its options, its `--help`, and the addresses and files that it names.
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -9,80 +9,90 @@ use std::time::Duration;
 use qemu_machine_blocking::core::COMMAND_WITHIN;
 use qemu_machine_blocking::{Address, Deadline};
 
-/// What `--help` says.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
-A shell for QMP, the monitor of QEMU.
+A shell for QMP, the monitor protocol of QEMU.
 
     qmpsh [OPTIONS] PATH|HOST:PORT [COMMAND...]
     qmpsh [OPTIONS] [COMMAND...] -- QEMU [ARGUMENTS...]
 
-It attaches to a monitor (`-qmp unix:PATH,server=on,wait=off`), or launches the QEMU behind `--` and ends it with itself.
-That QEMU has no window unless its arguments ask for one (`-display gtk -vga std`).
+The first form attaches to a monitor (`-qmp unix:PATH,server=on,wait=off`). The second form launches the QEMU after `--`
+and ends it when the shell ends. That QEMU has no window unless its arguments request one (`-display gtk -vga std`).
 
-Without a COMMAND it reads lines: with a prompt on a terminal, and otherwise from standard input, up to the first that
-fails. A COMMAND is a name with arguments NAME=VALUE, whose values become what QEMU's schema wants there:
+Without a COMMAND, qmpsh reads lines: at a prompt on a terminal, and otherwise from standard input, up to the first line
+that fails. A COMMAND is a name with arguments NAME=VALUE. Each value is converted to the type that QEMU's schema has
+for the argument:
 
     blockdev-add driver=null-co node-name=disk size=1G read-only=on
     blockdev-add driver=raw node-name=top file.driver=file file.filename='/images/my disk'
     set-action panic=pause
     transaction actions=[{\"type\": \"abort\", \"data\": {}}]
 
-or it is an object as it goes over the wire, {\"execute\": ...}, or a line for the human monitor, behind `hmp`.
+A COMMAND can also be a JSON object, {\"execute\": ...}, or `hmp` and a line for the human monitor (HMP).
 
 Options:
-    -H, --hmp            lines are commands of the human monitor
-    -p, --pretty         each member of a reply in a line of its own
-    -c, --compact        a reply in one line, as it is for programs
-    -t, --timeout SECS   how long a reply may take (60)
+    -H, --hmp            lines are commands of the human monitor (HMP)
+    -p, --pretty         print each member of a reply on its own line
+    -c, --compact        print a reply on one line, for programs
+    -t, --timeout SECS   the time that a reply may take [default: 60]
     -k, --keep-going     do not stop at the first line that fails
         --no-events      show no events at the prompt
-        --history FILE   where the lines are remembered (qmpsh/history in $XDG_STATE_HOME or ~/.local/state)
-        --no-history     remember none
-        --record FILE    write all that was said to a file that replays, for a bug report. What stands behind `password`,
-                         `proxy-password` or `data` is hidden; what `hmp` was told as words is not
-    -h, --help
-    -V, --version
+        --history FILE   the file for the history of lines
+                         [default: qmpsh/history in $XDG_STATE_HOME or ~/.local/state]
+        --no-history     do not save the history
+        --record FILE    record the session to a file that replays, for a bug report. The values of `password`,
+                         `proxy-password` and `data` are redacted; secrets in `hmp` lines are not
+    -h, --help           print this help
+    -V, --version        print the version
 
-Lines that begin with a blank, and lines with `password` or `secret` in them, are never remembered.
+Lines that begin with a blank, and lines that contain `password` or `secret`, are never added to the history.
 
-Replies go to standard output, errors to standard error. It exits with
-    0  when all commands succeeded
-    1  when QEMU refused one, or does not understand it: there is no such command, or not with such arguments
-    2  when it was called in a wrong way, or a line is none
-    3  when it could not connect, or could not launch QEMU
-    4  when a reply did not come, or could not be printed
-    128 and more when a signal ended it";
+Replies go to standard output, errors to standard error. Exit codes:
+    0  all commands succeeded
+    1  QEMU refused a command, or does not have the command or an argument of it
+    2  the command line or a line is not valid
+    3  the shell could not connect, or could not launch QEMU
+    4  a reply did not come, or a reply or the record could not be written
+    128 + N  signal N ended the shell";
 
-/// What was asked for.
+/// The options of one call.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) whom: Whom,
+    /// The words of the command; empty if lines are read instead.
     pub(crate) command: Vec<String>,
     pub(crate) hmp: bool,
+    /// `None` means: by width at the prompt, compact in scripts.
     pub(crate) layout: Option<crate::show::Layout>,
     pub(crate) timeout: Deadline,
     pub(crate) keep_going: bool,
     pub(crate) events: bool,
     pub(crate) history: History,
+    /// The file for the record; `None` means that nothing is recorded.
     pub(crate) record: Option<PathBuf>,
 }
 
-/// Whom to speak with.
+/// The QEMU to talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
+    /// A monitor to attach to, as PATH or HOST:PORT.
     Monitor(OsString),
+    /// A QEMU to launch: the program and its arguments.
     Launched(Vec<OsString>),
 }
 
-/// Where lines are remembered.
+/// The place of the line history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum History {
+    /// In `qmpsh/history` below `$XDG_STATE_HOME` or `~/.local/state`.
     Default,
+    /// In this file.
     In(PathBuf),
+    /// In memory only.
     Nowhere,
 }
 
-/// What the arguments are about.
+/// The kind of a call.
 #[derive(Debug)]
 pub(crate) enum Call {
     Run(Box<Options>),
@@ -90,7 +100,8 @@ pub(crate) enum Call {
     Version,
 }
 
-/// Reads the arguments. What is behind `--` is QEMU's; what is behind the first word that is no option is the command.
+/// Reads the arguments. Everything after `--` belongs to QEMU. The first word that is not an option is the monitor, or
+/// with `--` the command; all words after it belong to the command.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
     use lexopt::prelude::*;
 
@@ -137,9 +148,9 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
 
 fn whom(launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Whom, lexopt::Error> {
     match launched {
-        Some(launched) if launched.is_empty() => Err("the QEMU to launch is missing behind `--`".into()),
+        Some(launched) if launched.is_empty() => Err("the QEMU to launch is missing after `--`".into()),
         Some(launched) => Ok(Whom::Launched(launched)),
-        None if words.is_empty() => Err("a monitor is missing: PATH, HOST:PORT, or `--` and the QEMU to launch".into()),
+        None if words.is_empty() => Err("no monitor is given: pass PATH, HOST:PORT, or `--` and a QEMU".into()),
         None => Ok(Whom::Monitor(words.remove(0))),
     }
 }
@@ -147,12 +158,16 @@ fn whom(launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Wh
 fn seconds(text: &OsString) -> Result<Deadline, lexopt::Error> {
     let seconds = text.to_str().and_then(|text| text.parse::<f64>().ok());
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let duration = duration.ok_or_else(|| format!("`{}` is no number of seconds", text.to_string_lossy()))?;
+    let duration = duration.ok_or_else(|| format!("`{}` is not a number of seconds", text.to_string_lossy()))?;
     Ok(duration.into())
 }
 
-/// The addresses that a monitor may have: a file that is there is a socket, and what has a slash is to be one; a name
-/// with a port may stand for several.
+/// Returns the addresses of a monitor. An existing file, or a text with a slash, is a path. A text with a colon is a
+/// host with a port, which may resolve to several addresses.
+///
+/// # Errors
+///
+/// A message, if the host and port cannot be resolved.
 pub(crate) fn addresses(monitor: &OsString) -> Result<Vec<Address>, String> {
     let is_path = Path::new(monitor).exists() || monitor.as_encoded_bytes().contains(&b'/');
     let host = monitor.to_str().filter(|text| !is_path && text.contains(':'));
@@ -161,7 +176,7 @@ pub(crate) fn addresses(monitor: &OsString) -> Result<Vec<Address>, String> {
     Ok(found.into_iter().map(Address::from).collect())
 }
 
-/// The file of the history, where there is to be one. Without a home there is none.
+/// Returns the file of the history; `None` means that it is not saved: by request, or because there is no home.
 pub(crate) fn history_file(history: &History) -> Option<PathBuf> {
     let from = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     match history {
@@ -187,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_monitor_is_the_command() {
+    fn words_after_the_monitor_are_the_command() {
         let options = options("-Hp /run/mon info registers -a").unwrap();
         assert_eq!(options.whom, Whom::Monitor("/run/mon".into()));
         assert_eq!(options.command, ["info", "registers", "-a"]);
@@ -195,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_dashes_is_qemu() {
+    fn words_after_the_dashes_are_qemu_and_its_arguments() {
         let options = options("-t 1.5 query-status -- qemu -M none -- -x").unwrap();
         assert_eq!(options.whom, Whom::Launched(["qemu", "-M", "none", "--", "-x"].map(OsString::from).to_vec()));
         assert_eq!(options.command, ["query-status"]);
@@ -203,13 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_call_is_told() {
+    fn a_call_that_is_not_valid_is_an_error() {
         let wrong = [
-            ("", "a monitor is missing"),
+            ("", "no monitor is given"),
             ("-k --", "the QEMU to launch is missing"),
             ("-x mon", "invalid option '-x'"),
-            ("-t soon mon", "`soon` is no number of seconds"),
-            ("-t -1 mon", "`-1` is no number of seconds"),
+            ("-t soon mon", "`soon` is not a number of seconds"),
+            ("-t -1 mon", "`-1` is not a number of seconds"),
             ("--history", "missing argument"),
         ];
         for (arguments, part) in wrong {
@@ -229,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn history_is_where_it_was_wanted() {
+    fn the_history_is_saved_where_requested() {
         assert_eq!(history_file(&History::Nowhere), None);
         assert_eq!(history_file(&History::In("here".into())), Some("here".into()));
     }

@@ -1,4 +1,4 @@
-//! Decides what happens at the prompt: lines, events between them, Ctrl-C, and the end.
+//! Prompt: executes lines, shows events between them, handles Ctrl-C and signals, and ends.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::options::{Options, history_file};
 use crate::prompt_end::{Ending, PromptEnd};
 use crate::show::Layout;
 
-/// What may happen while a command runs.
+/// An event while a command runs.
 enum CommandEvent {
-    /// The command of this number was answered.
+    /// The command of this number has a result.
     Answered(u64, Result<Reply, Failure>),
-    /// Somebody has no patience with it.
+    /// The user pressed Ctrl-C, or a signal ends the shell.
     Interrupted,
 }
 
@@ -36,16 +36,21 @@ struct Prompt<'a> {
     asked: u64,
 }
 
-/// Reads lines and carries them out, until the user has enough, or there is nobody to speak with.
+/// Reads lines and executes them, until the user leaves, the monitor is closed, or a signal arrives. `None` means that
+/// the user left.
+///
+/// # Errors
+///
+/// [`Failure::Lost`], if the terminal or the handling of signals fails.
 pub(crate) fn run(client: &Arc<Client>, options: &Options) -> Result<Option<PromptEnd>, Failure> {
-    let lost = |error: ReadlineError| Failure::Lost(format!("the terminal: {error}"));
+    let lost = |error: ReadlineError| Failure::Lost(format!("the terminal failed: {error}"));
     let ending = Ending::default();
     let history = history_file(&options.history);
     let mut editor = LineEditor::new(Arc::clone(client), ending.clone(), history).map_err(lost)?;
     let (sender, events) = channel();
-    // Also where no events are to be shown: only an editor that has one looks for signals while it waits for keys.
+    // Also with `--no-events`: only an editor with a printer reacts to signals while it waits for keys.
     let printer = editor.editor.create_external_printer().ok();
-    watch_signals(&ending, sender.clone()).map_err(|error| Failure::Lost(format!("signals: {error}")))?;
+    watch_signals(&ending, sender.clone()).map_err(|error| Failure::Lost(format!("cannot handle signals: {error}")))?;
     watch_events(client, editor.editor.create_external_printer().ok(), &ending, options.events);
     let client = Arc::clone(client);
     greet(&client);
@@ -55,24 +60,23 @@ pub(crate) fn run(client: &Arc<Client>, options: &Options) -> Result<Option<Prom
     ended.map(|()| prompt.ending.get())
 }
 
-/// Says whom we speak with, and how to learn more.
+/// Prints the version of QEMU, and how to get help.
 fn greet(client: &Client) {
     let version = client.vm.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
-    let help = if client.hmp { "`help` is QEMU's" } else { "TAB completes, `help` helps" };
-    say(&format!("QEMU {version}; {help}, Ctrl-D leaves"));
+    let help = if client.hmp { "`help` shows QEMU's help" } else { "TAB completes, `help` explains" };
+    say(&format!("QEMU {version}; {help}, Ctrl-D exits"));
 }
 
 impl Prompt<'_> {
     fn read_lines(&mut self) -> Result<(), ReadlineError> {
         let prompt = if self.client.hmp { "hmp> " } else { "qmp> " };
         while self.ending.get().is_none() {
-            // What nobody waited for: late answers, and a Ctrl-C that found nothing to interrupt. While the editor waits,
-            // that key is one like others.
+            // Drops late results, and a Ctrl-C that came when no command ran. While the editor waits, Ctrl-C is a key.
             self.events.try_iter().for_each(drop);
             match self.editor.editor.readline(prompt) {
                 Ok(line) if self.obey(&line) => {}
                 Ok(_) | Err(ReadlineError::Eof) => break,
-                // Ctrl-C, and whoever wants the loop to look again whether it is over.
+                // Ctrl-C, or a wake-up by `Ending`: the loop checks whether the prompt ends.
                 Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -80,7 +84,7 @@ impl Prompt<'_> {
         Ok(())
     }
 
-    /// Carries a line out. Whether there is to be another.
+    /// Executes a line. `false` means that the prompt ends.
     fn obey(&mut self, line: &str) -> bool {
         if let Err(trouble) = self.editor.remember(line) {
             complain(&trouble);
@@ -102,34 +106,34 @@ impl Prompt<'_> {
             }
             Some(Err(failure)) => complain(&failure.to_string()),
             None if self.ending.get().is_some() => {}
-            None => complain("no longer waited for; QEMU may still carry it out"),
+            None => complain("interrupted; QEMU may still execute the command"),
         }
         !self.client.is_over()
     }
 
-    /// Asks, and waits for the answer, or for Ctrl-C.
+    /// Executes an instruction, and waits for its result. `None` means that Ctrl-C or a signal ended the wait.
     fn ask(&mut self, instruction: Instruction) -> Option<Result<Reply, Failure>> {
         self.asked += 1;
         let (asked, client, sender) = (self.asked, Arc::clone(&self.client), self.sender.clone());
         spawn(move || {
-            // Nobody takes it once the prompt is gone.
+            // This fails when the prompt has ended.
             let _ = sender.send(CommandEvent::Answered(asked, client.ask(&instruction)));
         });
         loop {
             match self.events.recv() {
                 Ok(CommandEvent::Answered(number, answer)) if number == asked => return Some(answer),
                 Ok(CommandEvent::Answered(..)) => {}
-                // The second cannot be: we hold the other end as well.
+                // `recv` cannot fail: this struct owns a sender.
                 Ok(CommandEvent::Interrupted) | Err(_) => return None,
             }
         }
     }
 }
 
-/// Up, and down again behind it.
+/// Cursor up, then the line feed of the printer: together nothing visible.
 const NOTHING: &str = "\x1b[A";
 
-/// Shows events as they come, and has the prompt end when none can come any more.
+/// Spawns a thread that shows events as they come, and ends the prompt when no more can come.
 fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + 'static>, ending: &Ending, shown: bool) {
     let (ending, mut printer) = (ending.clone(), printer);
     let may_hold_one = shown && printer.is_some();
@@ -139,7 +143,7 @@ fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + '
             say(line);
         }
     };
-    // From the beginning: a QEMU that we launched has said something before there was a prompt.
+    // From the beginning of the run: a launched QEMU may have sent events before there was a prompt.
     let events = client.vm.events_from(&Mark::default(), [Wait::any_event()]);
     let Ok(mut events) = events else { return };
     spawn(move || {
@@ -151,20 +155,21 @@ fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + '
                 Err(_) => break,
             }
             if shown && events.missed() > missed {
-                print(&format!("event: {} more came than could be shown", events.missed() - missed));
+                print(&format!("{} events dropped: they came too fast to be shown", events.missed() - missed));
                 missed = events.missed();
             }
         }
         if may_hold_one {
-            // The editor would rather end than show what it holds. It holds one text at most, so when it takes another, it
-            // has shown the last event.
+            // An editor that is woken ends without showing the text that it holds. It holds at most one text, so when
+            // it has accepted this one, it has shown the last event.
             print(NOTHING);
         }
         ending.begin(PromptEnd::Disconnected);
     });
 }
 
-/// Hears Ctrl-C while a command runs; and signals that end us, so that the terminal is left as it was, and QEMU ended.
+/// Spawns a thread that receives Ctrl-C while a command runs, and the signals that end the shell. Without it, they
+/// would end the shell at once: the terminal would stay in raw mode, and QEMU would not be shut down.
 fn watch_signals(ending: &Ending, sender: Sender<CommandEvent>) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let ending = ending.clone();
@@ -173,19 +178,19 @@ fn watch_signals(ending: &Ending, sender: Sender<CommandEvent>) -> io::Result<()
             if signal != SIGINT {
                 ending.begin(PromptEnd::Signalled(signal));
             } else if ending.get().is_some() {
-                // It was for the editor alone.
+                // `Ending` sent it to wake the editor.
                 continue;
             }
-            // Nobody takes it once the prompt is gone.
+            // This fails when the prompt has ended.
             let _ = sender.send(CommandEvent::Interrupted);
         }
     });
     Ok(())
 }
 
-/// Prints a text, at once: a line is not to be torn by an event.
+/// Prints a line in one write, so that an event does not tear it.
 fn say(text: &str) {
-    // A terminal that is gone is told by the editor.
+    // The editor reports a terminal that is gone.
     let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 

@@ -1,36 +1,36 @@
-//! The end of the prompt: why it is no longer needed, and how the editor notices while it waits for keys.
+//! End of the prompt: its reason, and the wake-up of the editor that waits for keys.
 
 use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-/// Why the prompt is no longer needed.
+/// Why the prompt ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PromptEnd {
-    /// There is nobody to speak with.
+    /// The monitor is closed, or the machine has ended.
     Disconnected,
-    /// This signal ends us.
+    /// This signal ends the shell.
     Signalled(i32),
 }
 
-/// What all who wait for the end of the prompt share. What came first stays.
+/// The end of the prompt, shared by its threads. The first reason stays.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ending(Arc<OnceLock<PromptEnd>>);
 
 impl Ending {
-    /// Why, once it is.
+    /// Returns the reason. `None` means that the prompt goes on.
     pub(crate) fn get(&self) -> Option<PromptEnd> {
         self.0.get().copied()
     }
 
-    /// Ends the prompt.
+    /// Ends the prompt for a reason, unless it ends already.
     pub(crate) fn begin(&self, why: PromptEnd) {
         if self.0.set(why).is_ok() {
             wake();
         }
     }
 
-    /// Has the editor look up if it is to: to be called when it has begun to wait, for one that was woken too early.
+    /// Wakes the editor if the prompt ends. The editor calls this before it waits for keys: earlier wake-ups are lost.
     pub(crate) fn remind(&self) {
         if self.get().is_some() {
             wake();
@@ -38,9 +38,9 @@ impl Ending {
     }
 }
 
-/// While the editor waits, it drops the line on SIGINT, and for nothing else that is not a key. At other times that
-/// is only received by `watch_signals`.
+/// Sends SIGINT to this process. While the editor waits, only a key or SIGINT makes it return. At other times only
+/// `watch_signals` receives the signal.
 fn wake() {
-    // It does not fail for ourselves.
+    // A process may always signal itself (`kill(2)`).
     let _ = kill_process(getpid(), Signal::INT);
 }

@@ -1,4 +1,4 @@
-//! Decides which schema the tests of the pure parts take: a small one, with a thing of each kind.
+//! Sample schema for unit tests: a small one, with an entry of each kind.
 
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::wire::Message;
@@ -50,6 +50,7 @@ const SCHEMA: &[u8] = br#"{"return": [
     {"name": "any", "meta-type": "builtin", "json-type": "value"}
 ], "id": 0}"#;
 
+/// Returns the sample schema.
 pub(crate) fn schema() -> Schema {
     match Message::read(&SCHEMA.into()) {
         Ok(Message::Reply { result: Ok(schema), .. }) => schema.reply().expect("a schema"),

@@ -1,4 +1,4 @@
-//! Decides how commands run that nobody types: the one of the command line, or the lines of standard input.
+//! Script mode: runs the command of the command line, or the lines of standard input.
 
 use std::io::{self, BufRead, Write};
 use std::process::exit;
@@ -14,8 +14,8 @@ use crate::line::{Instruction, Trouble};
 use crate::options::{Options, Whom};
 use crate::show::Layout;
 
-/// Runs the command, or each line, until one fails; with `--keep-going` all of them. What comes out is the code of the
-/// first that failed.
+/// Runs the command, or each line until one fails, or with `--keep-going` all lines. Returns the exit code of the first
+/// failure; `None` means that all succeeded.
 pub(crate) fn run(client: &Client, options: &Options) -> Option<u8> {
     let layout = options.layout.unwrap_or(Layout::Compact);
     if !options.command.is_empty() {
@@ -45,14 +45,14 @@ fn obey(client: &Client, instruction: &Instruction, layout: Layout) -> Result<()
     printed.map_err(|error| Failure::Lost(format!("cannot print the reply: {error}")))
 }
 
-/// Says what failed. What comes out is the code to exit with.
+/// Prints a failure to standard error, and returns its exit code.
 pub(crate) fn complain(failure: &Failure) -> u8 {
-    // Nobody is left to tell when this fails.
+    // If standard error fails, the exit code remains.
     let _ = writeln!(io::stderr(), "qmpsh: {failure}");
     failure.code()
 }
 
-/// What lines ask for: one line each, or several, when JSON or quotes go over several.
+/// Iterator over the instructions of lines. JSON and quotes may extend over several lines.
 struct Instructions<'a, R> {
     client: &'a Client,
     lines: R,
@@ -77,8 +77,12 @@ impl<R: BufRead> Iterator for Instructions<'_, R> {
     }
 }
 
-/// Has a signal end the QEMU that we launched before it ends us, with all that was made for it. What comes out holds the
-/// signal, once there was one.
+/// Spawns a thread that shuts a launched QEMU down and exits at the first signal. Without it, the signal would end the
+/// shell alone, and leave the files that were made for QEMU. Returns a cell for that signal.
+///
+/// # Errors
+///
+/// The error of the registration of the signal handlers.
 pub(crate) fn end_on_signals(client: &Client, options: &Options) -> io::Result<Arc<OnceLock<i32>>> {
     let signalled = Arc::new(OnceLock::new());
     if let Whom::Monitor(_) = options.whom {
@@ -88,7 +92,7 @@ pub(crate) fn end_on_signals(client: &Client, options: &Options) -> io::Result<A
     let first = Arc::clone(&signalled);
     spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            // It is the first, and the machine was launched.
+            // Neither fails: the cell is empty, and the machine was launched.
             let _ = first.set(signal);
             let _ = vm.shutdown(Shutdown::default());
             exit(128 + signal);

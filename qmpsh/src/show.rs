@@ -1,19 +1,19 @@
-//! Decides how a reply looks.
+//! Layout of replies as JSON text.
 
 use qemu_machine_blocking::Value;
 
 /// How JSON is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// All of it in one line, for programs.
+    /// One line, for programs.
     Compact,
-    /// Each member in a line of its own.
+    /// Each member on its own line.
     Pretty,
-    /// What fits into a line of so many letters stands in one.
+    /// As much on one line as fits the width, in characters.
     Fitting(usize),
 }
 
-/// Lays out a reply.
+/// Returns the text of a reply.
 pub(crate) fn show(value: &Value, layout: Layout) -> String {
     match layout {
         Layout::Compact => value.to_string(),
@@ -22,7 +22,7 @@ pub(crate) fn show(value: &Value, layout: Layout) -> String {
     }
 }
 
-/// A value whose lines are indented by so much, and whose first has so much before it already.
+/// Lays out a value. All lines are indented by `indent`, and the first one has `before` more characters in front.
 fn fit(value: &Value, indent: usize, before: usize, width: usize) -> String {
     let line = spaced(value);
     // A comma may follow.
@@ -48,7 +48,7 @@ fn fit(value: &Value, indent: usize, before: usize, width: usize) -> String {
     format!("{open}\n{margin}{}\n{end}{close}", parts.join(&format!(",\n{margin}")))
 }
 
-/// A value in one line, with the blanks that people are used to.
+/// Lays out a value on one line, with a blank after each comma and colon.
 fn spaced(value: &Value) -> String {
     match value {
         Value::Array(elements) => format!("[{}]", elements.iter().map(spaced).collect::<Vec<_>>().join(", ")),
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_stands_in_one_line() {
+    fn a_value_that_fits_is_on_one_line() {
         let value = json!({"running": true, "list": [1, "two", null], "none": {}});
         let line = r#"{"list": [1, "two", null], "none": {}, "running": true}"#;
         assert_eq!(show(&value, Layout::Fitting(line.len() + 1)), line);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_one_line_and_people_many() {
+    fn compact_is_one_line_and_pretty_is_several() {
         let value = json!({"a": [1]});
         assert_eq!(show(&value, Layout::Compact), r#"{"a":[1]}"#);
         assert_eq!(show(&value, Layout::Pretty), "{\n  \"a\": [\n    1\n  ]\n}");

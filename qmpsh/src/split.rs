@@ -1,33 +1,33 @@
-//! Splitting of a line into words, at white space that is neither in quotes nor in JSON.
+//! Splitter of a line into words, at white space that is neither in quotes nor in JSON.
 
 use std::ops::Range;
 
 /// A word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Word {
-    /// What stands before the first `=`; the whole word where there is none.
+    /// The text before the first `=`, or the whole word without one.
     pub(crate) key: String,
-    /// What stands behind it.
+    /// The value after the `=`. `None` means that the word has no `=`.
     pub(crate) value: Option<Written>,
-    /// Where the word stands in the line.
+    /// The bytes of the word in the line.
     pub(crate) at: Range<usize>,
 }
 
-/// A value as it was written.
+/// A value as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// Without the quotes around it.
+    /// The text, without single quotes around it.
     pub(crate) text: String,
-    /// Whether it stood in single quotes, and so is text, whatever it looks like.
+    /// Whether the value was in single quotes, so that it is not read as JSON.
     pub(crate) quoted: bool,
 }
 
-/// A quote or a bracket that was opened and not closed: the line goes on.
+/// A quote or a bracket is not closed: the line continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unfinished;
 
 impl Word {
-    /// A word that somebody else has cut, such as a shell.
+    /// A word that another program, such as a shell, has split off.
     pub(crate) fn whole(text: &str) -> Self {
         let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
         let value = value.map(|text| Written { text: text.into(), quoted: false });
@@ -35,7 +35,11 @@ impl Word {
     }
 }
 
-/// Cuts a line.
+/// Splits a line into words.
+///
+/// # Errors
+///
+/// [`Unfinished`], if a quote or a bracket is not closed.
 pub(crate) fn cut(line: &str) -> Result<Vec<Word>, Unfinished> {
     let mut words = Vec::new();
     let mut at = 0;
@@ -54,20 +58,24 @@ pub(crate) fn cut(line: &str) -> Result<Vec<Word>, Unfinished> {
     Ok(words)
 }
 
-/// The value that a text begins with, and the text behind it.
+/// Returns the value at the beginning of a text, and the text after it.
 fn written(text: &str) -> Result<(Written, &str), Unfinished> {
     if let Some(inside) = text.strip_prefix('\'') {
         let (inside, rest) = inside.split_once('\'').ok_or(Unfinished)?;
         return Ok((Written { text: inside.into(), quoted: true }, rest));
     }
     let json = if text.starts_with(['{', '[', '"']) { json_end(text)? } else { 0 };
-    // Behind its last bracket a value goes on to the next white space, so that nothing is cut in two unseen.
+    // After its last bracket a value extends to the next white space. Otherwise `[1]x` would silently be two words.
     let end = json + text[json..].find(char::is_whitespace).unwrap_or(text.len() - json);
     let (value, rest) = text.split_at(end);
     Ok((Written { text: value.into(), quoted: false }, rest))
 }
 
-/// How far the JSON goes that a text begins with. Whether it is JSON, and not only brackets, is for others to say.
+/// Returns the length of the JSON at the beginning of a text, in bytes. Only its brackets and quotes are checked.
+///
+/// # Errors
+///
+/// [`Unfinished`], if a quote or a bracket is not closed.
 pub(crate) fn json_end(text: &str) -> Result<usize, Unfinished> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for (at, c) in text.char_indices() {
@@ -90,7 +98,7 @@ pub(crate) fn json_end(text: &str) -> Result<usize, Unfinished> {
 mod tests {
     use super::*;
 
-    /// The words of a line, each as it is understood.
+    /// Returns the words of a line, each as `KEY=VALUE`.
     fn words(line: &str) -> Vec<String> {
         let shown = |word: Word| match word.value {
             Some(Written { text, quoted: true }) => format!("{}='{text}'", word.key),
@@ -101,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_at_white_space() {
+    fn a_line_is_split_at_white_space() {
         assert_eq!(words(""), [""; 0]);
         assert_eq!(words("  stop\t"), ["stop"]);
         assert_eq!(words("a b=c  d.e=f=g"), ["a", "b=c", "d.e=f=g"]);
@@ -110,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_in_quotes_and_json_does_not_cut() {
+    fn white_space_in_quotes_and_json_does_not_split() {
         assert_eq!(words("a b='c d' e=f"), ["a", "b='c d'", "e=f"]);
         assert_eq!(words(r#"a b={"c": [1, 2]} d="e f""#), ["a", r#"b={"c": [1, 2]}"#, r#"d="e f""#]);
         assert_eq!(words(r#"a b="}\" {" c"#), ["a", r#"b="}\" {""#, "c"]);
@@ -118,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_is_unfinished() {
+    fn an_open_quote_or_bracket_is_unfinished() {
         for line in ["a b='c", "a b={\"c\": ", "a b=[1, 2", "a b=\"c", r#"a b="c\""#] {
             assert_eq!(cut(line), Err(Unfinished), "{line}");
         }
     }
 
     #[test]
-    fn a_word_knows_where_it_stands() {
+    fn a_word_has_its_position_in_the_line() {
         let at: Vec<_> = cut(" ab c='d e' f").unwrap().into_iter().map(|word| word.at).collect();
         assert_eq!(at, [1..3, 4..11, 12..13]);
     }

@@ -1,4 +1,4 @@
-//! Decides which JSON value is meant by what was written for an argument: what the schema wants there.
+//! Conversion of written arguments to JSON values of the types that the schema has for them.
 
 use qemu_machine_blocking::Value;
 use qemu_machine_blocking::core::schema::{Kind, Shape};
@@ -7,7 +7,7 @@ use qemu_machine_blocking::json;
 use crate::arguments::choices;
 use crate::split::{Word, Written};
 
-/// What was written for a command, by the names of its arguments.
+/// A written argument before the schema gives it a type, or all arguments of a command by their names.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Unparsed {
     Text(String),
@@ -17,6 +17,10 @@ pub(crate) enum Unparsed {
 
 impl Unparsed {
     /// Gathers words into members: `a.b=c` is `c` for the member `b` of `a`.
+    ///
+    /// # Errors
+    ///
+    /// A message, for a word without `=`, an empty name, a key that is given twice, or a value that is not valid JSON.
     pub(crate) fn gather(words: &[Word]) -> Result<Self, String> {
         let mut all = Self::Members(Vec::new());
         for Word { key, value, .. } in words {
@@ -33,7 +37,7 @@ impl Unparsed {
         Ok(all)
     }
 
-    /// The member of this name, which is made where it is missing. None where there is a value already.
+    /// Returns the member of this name, and creates it if it is missing. `None` means that this is a value already.
     fn member(&mut self, name: &str) -> Option<&mut Self> {
         let Self::Members(members) = self else { return None };
         let index = members.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
@@ -49,10 +53,10 @@ impl Unparsed {
             return Ok(Self::Text(text.clone()));
         }
         let json = text.parse().map(Self::Json);
-        json.map_err(|error| format!("`{key}`: no JSON: {error}; text that looks like it goes in single quotes"))
+        json.map_err(|error| format!("`{key}`: not JSON: {error}; text that looks like JSON needs single quotes"))
     }
 
-    /// The value of this shape, as far as the schema knows it.
+    /// Returns the JSON value. `None` for the shape means that the schema does not have the argument.
     pub(crate) fn value(&self, shape: Option<Shape<'_>>) -> Value {
         match self {
             Self::Text(text) => shape.map_or_else(|| guess(text), |shape| typed(text, shape)),
@@ -70,7 +74,7 @@ impl Unparsed {
     }
 }
 
-/// The object, or the list, that members make.
+/// Returns the object of the members, or the list, if the schema has a list there and the names are its indices.
 fn below(given: &[(String, Unparsed)], shape: Option<Shape<'_>>) -> Value {
     let of_kind = |kind| shape.and_then(|shape| choices(shape).find(|shape| shape.kind() == kind));
     let numbered = !given.is_empty() && (0..given.len()).all(|index| find(given, &index.to_string()).is_some());
@@ -88,11 +92,11 @@ fn find<'a>(given: &'a [(String, Unparsed)], name: &str) -> Option<&'a Unparsed>
     given.iter().find(|(other, _)| other == name).map(|(_, given)| given)
 }
 
-/// A text for a value of this shape. One that does not fit stays text: the check of the whole command tells what is
-/// wanted there.
+/// Converts a text to a value of this shape. A text that does not fit stays text: the check of the whole command then
+/// reports the expected type.
 fn typed(text: &str, shape: Shape<'_>) -> Value {
-    // A word is itself before it is anything else: `on` for what may be `on`, `off`, `auto`. A string takes anything,
-    // so it comes last.
+    // A word of an enumeration stays that word: `on` is not a boolean where `on`, `off` and `auto` are possible. Any
+    // text fits a string, so that comes last.
     let mut shapes: Vec<_> = choices(shape).collect();
     shapes.sort_by_key(|shape| match shape.kind() {
         Kind::Enum => 0,
@@ -112,7 +116,7 @@ fn typed(text: &str, shape: Shape<'_>) -> Value {
     fits.unwrap_or_else(|| text.into())
 }
 
-/// A text for a value of which nothing is known: a number, `true`, `false` or `null` where it is one.
+/// Converts a text without a known type: to the JSON value that the text is (a number, `true`, `null`), or to a string.
 fn guess(text: &str) -> Value {
     let value: Option<Value> = text.parse().ok();
     value.filter(|value| !value.is_string()).unwrap_or_else(|| text.into())
@@ -130,7 +134,7 @@ fn number(text: &str) -> Option<Value> {
     text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| json!(number))
 }
 
-/// A number as people write it: decimal, hexadecimal, or with a unit of 1024.
+/// Converts an integer: decimal, hexadecimal (`0x`), or with a unit `K`, `M`, `G` or `T`, a power of 1024.
 fn integer(text: &str) -> Option<Value> {
     if let Some(digits) = text.strip_prefix("0x") {
         return u64::from_str_radix(digits, 16).ok().map(Value::from);

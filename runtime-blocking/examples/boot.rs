@@ -1,7 +1,7 @@
-//! Boots a guest of 64 KiB, talks with QEMU and with the guest, and shows how it ends.
+//! Program that boots a guest of 64 KiB, exchanges messages with QEMU and text with the guest, and prints how it ends.
 //!
-//! The guest greets on its serial port, echoes what is typed, and does one thing for each of a few letters: `r` resets
-//! it, `p` powers it off.
+//! The guest prints a greeting on its serial port and echoes its input. Two letters have an effect: `r` resets it, `p`
+//! powers it off.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     std::thread::scope(|threads| {
         threads.spawn(|| follow_events(&vm, start));
-        // The one who follows the events waits for the end, whichever way it comes.
+        // The thread that follows the events waits for the end, so the machine must end even after an error here.
         talk(&vm, start).inspect_err(|_| drop(vm.kill()))
     })?;
 
     let outcome = vm.wait(PATIENCE)?;
     say(start, "end", &format!("{outcome}"));
-    if outcome.cause == Cause::PowerOff { Ok(()) } else { Err("the guest was to power off".into()) }
+    if outcome.cause == Cause::PowerOff { Ok(()) } else { Err("the guest did not power off".into()) }
 }
 
 fn describe(vm: &Vm) -> String {
@@ -38,7 +38,7 @@ fn describe(vm: &Vm) -> String {
     format!("QEMU {version}, process {}, capabilities negotiated: {negotiated}", vm.pid().unwrap_or_default())
 }
 
-/// Shows the events as they come, until the machine ends.
+/// Prints the events as they are received, until the machine ends.
 fn follow_events(vm: &Vm, start: Instant) {
     let mut mark = Mark::default();
     while let Ok(hit) = vm.wait_any(&mark, [Wait::any_event(), Wait::end()], FOREVER) {
@@ -50,7 +50,7 @@ fn follow_events(vm: &Vm, start: Instant) {
     }
 }
 
-/// Talks with the guest until it powers off.
+/// Executes commands and types on the console, until the guest powers off.
 fn talk(vm: &Vm, start: Instant) -> Result<(), Box<dyn Error>> {
     let mut mark = expect(vm, &Mark::default(), start, guest::GREETING)?;
 
@@ -69,7 +69,7 @@ fn talk(vm: &Vm, start: Instant) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits until the guest has said this, and shows what it said on the way.
+/// Waits until the guest has printed this text, and shows everything that it printed up to there.
 fn expect(vm: &Vm, mark: &Mark, start: Instant, text: &str) -> Result<Mark, Box<dyn Error>> {
     let hit = vm.wait_any(mark, [Wait::text("tty", text), Wait::end()], PATIENCE)?;
     match hit.found {
@@ -77,7 +77,7 @@ fn expect(vm: &Vm, mark: &Mark, start: Instant, text: &str) -> Result<Mark, Box<
             said.lines().filter(|line| !line.is_empty()).for_each(|line| say(start, "guest", line));
             Ok(hit.mark)
         }
-        _ => Err(format!("the machine ended before it said {text:?}").into()),
+        _ => Err(format!("the machine ended before the guest printed {text:?}").into()),
     }
 }
 

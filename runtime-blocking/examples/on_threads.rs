@@ -1,4 +1,4 @@
-//! A whole program with plain threads: one waits for an event while another commands.
+//! Complete program with plain threads: one waits for an event while another executes a command.
 
 use std::thread;
 use std::time::Duration;

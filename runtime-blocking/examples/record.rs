@@ -1,4 +1,4 @@
-//! Writes a record of a short run to a file: a bug report, or a monitor for tests without a QEMU.
+//! Program that writes the record of a short run to a file, for a bug report or for tests without a QEMU.
 //!
 //!     cargo run --package qemu-machine-blocking --example record -- FILE
 
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", vm.execute("query-status")?);
     vm.execute("cont")?;
     let outcome = vm.shutdown(Shutdown::default())?;
-    let record = outcome.record.ok_or("it was not recorded")?;
+    let record = outcome.record.ok_or("the machine was not recorded")?;
     fs::write(file, &*record)?;
     Ok(())
 }

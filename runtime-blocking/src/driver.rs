@@ -1,7 +1,8 @@
 //! Machine that callers on several threads share, and the thread that drives it.
 //!
 //! The pattern is Leader/Followers: of the callers that wait, one leads. It waits for the descriptors and reports what
-//! they bring; the others follow, and wait for the leader. While no caller waits, the supervisor drives the machine.
+//! they deliver; the others follow, and wait for the leader. So a caller gets its reply without a switch of threads.
+//! While no caller waits, the supervisor drives the machine.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub struct SharedMachine {
     supervisor: Arc<Supervisor>,
 }
 
-/// What the owner of the lock may drive.
+/// State of the machine that the owner of the lock may drive.
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) machine: Machine,
@@ -35,13 +36,13 @@ pub(crate) struct Turn {
     /// How many callers wait for the leader.
     followers: usize,
     watch: SupervisorWatch,
-    /// How often a caller has led. It tells the supervisor whether callers were active during a lease.
+    /// How often a caller has led. From it the supervisor sees whether callers were active during a lease.
     leads: u64,
     /// Whether the last handle was dropped.
     is_ending: bool,
 }
 
-/// Which caller waits for the descriptors.
+/// The caller that waits for the descriptors, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
     None,
@@ -51,14 +52,14 @@ enum Lead {
     },
 }
 
-/// When the supervisor looks at the descriptors.
+/// When the supervisor next calls the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SupervisorWatch {
-    /// When they are ready.
+    /// When a descriptor is ready.
     Armed,
-    /// When the lease ends. Callers had led this often when it began.
+    /// When the lease ends. `leads` is how often callers had led when it began.
     Leased { leads: u64 },
-    /// Not at all: the last caller that leaves arms it.
+    /// Not at all: the last caller that leaves arms the watch.
     Off,
 }
 
@@ -93,10 +94,10 @@ impl SharedMachine {
         try_lock(&self.turn)
     }
 
-    /// Calls the machine, and waits until `claim` returns the answer. The deadlines of the machine bound the wait.
+    /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
     ///
-    /// Both closures run under the lock, so they call no code of the user: commands are encoded before, and replies parsed
-    /// after.
+    /// Both closures run under the lock, so they must call no code of the user, which may call the machine: commands
+    /// are encoded before, and replies parsed after.
     pub(crate) fn call<T, A>(
         &self,
         ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
@@ -108,7 +109,7 @@ impl SharedMachine {
         Ok(self.wait(turn, now, |machine| claim(machine, &asked)))
     }
 
-    /// Waits until `claim` returns the answer to an earlier call, as [`call`](Self::call).
+    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call).
     pub(crate) fn wait_for<A>(&self, claim: impl FnMut(&mut Machine) -> Option<A>) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
@@ -127,7 +128,7 @@ impl SharedMachine {
                 self.hand_over(turn);
                 return answer;
             }
-            // The clock is read once for each wake-up.
+            // The clock is read once for each wake-up, so that all inputs of one wake-up have the same time.
             (turn, now) = match turn.lead {
                 Lead::None => self.lead(turn, now),
                 Lead::Caller { .. } => self.follow(turn),
@@ -135,11 +136,12 @@ impl SharedMachine {
         }
     }
 
-    /// Waits for the descriptors without the lock, and reports what they bring.
+    /// Waits for the descriptors without the lock, and reports what they deliver.
     fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, now: Moment) -> (MutexGuard<'a, Turn>, Moment) {
         turn.leads += 1;
         if turn.watch == SupervisorWatch::Armed {
-            // While calls come in, the descriptors they wait for must not wake the supervisor as well.
+            // While callers are active, the descriptors must not wake the supervisor as well: it would run for every
+            // reply, for nothing.
             turn.watch = SupervisorWatch::Leased { leads: turn.leads };
             self.supervisor.lease(turn.token, self.source());
         }
@@ -178,7 +180,8 @@ impl SharedMachine {
         }
     }
 
-    /// Releases the lock, and leaves the machine to a leader, a follower or the supervisor.
+    /// Releases the lock, and leaves the machine to a leader, a follower or the supervisor. Without one of them, no
+    /// byte would be read and no deadline observed.
     pub(crate) fn hand_over(&self, mut turn: MutexGuard<'_, Turn>) {
         if turn.lead != Lead::None {
             return;
@@ -195,13 +198,13 @@ impl SharedMachine {
         let token = turn.token;
         drop(turn);
         if has_deadline {
-            // No caller is left to observe the deadline: the supervisor must learn of it.
+            // No caller is left to observe the deadline, so the supervisor must.
             self.supervisor.look(token);
         }
     }
 
-    /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what could
-    /// not be done at once.
+    /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what
+    /// could not be done at once: the reaping of a process that the kernel does not release yet.
     pub(crate) fn end_now(&self) {
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
@@ -214,14 +217,14 @@ impl SharedMachine {
 }
 
 impl Turn {
-    /// Reports what a wait brought, and returns the moment of the report.
+    /// Reports what a wait delivered, and returns the moment of the report.
     fn absorb(&mut self, ready: Ready) -> Moment {
         let Self { machine, host, wires, clock, .. } = self;
         let now = clock.now();
         for token in ready.tokens() {
             match Wire::from_token(*token) {
                 Wire::Process => host.reap(machine, now, wires),
-                // The poller is level-triggered: what is left is ready at the next wait.
+                // The poller is level-triggered (`epoll(7)`): unread bytes are reported by the next wait.
                 Wire::Channel(channel) => drop(host.receive(channel, machine, now, wires)),
             }
         }
@@ -230,14 +233,13 @@ impl Turn {
     }
 }
 
-/// The supervisor's side.
 impl Supervised for SharedMachine {
     fn source(&self) -> Source<'_> {
         Source::Poller(&self.poller)
     }
 
     fn turn(&self, wake: Wake) -> Next {
-        // A caller holds the lock. The supervisor does not wait for it: other machines need the thread.
+        // A caller holds the lock. The supervisor does not wait for it: all other machines would wait as well.
         let Some(mut turn) = self.try_lock() else { return Next::Lease };
         let has_callers = turn.lead != Lead::None || turn.followers > 0;
         match (wake, has_callers, turn.watch) {
@@ -249,7 +251,7 @@ impl Supervised for SharedMachine {
                 turn.watch = SupervisorWatch::Leased { leads: turn.leads };
                 return Next::Lease;
             }
-            // One caller has waited for the whole lease: the last caller that leaves arms the watch.
+            // One caller has waited for the whole lease. The last caller that leaves arms the watch.
             (Wake::Lease, true, _) => {
                 turn.watch = SupervisorWatch::Off;
                 return Next::Unwatch;

@@ -1,4 +1,4 @@
-//! Subscription to events, for callers that may block.
+//! Subscription to events, for threads that may block.
 
 use std::ops::{Deref, DerefMut};
 
@@ -7,13 +7,14 @@ use qemu_machine_host::Subscription;
 
 use crate::driver::SharedMachine;
 
-/// Queue of the events that match one filter, which [`Vm::events`](crate::Handle::events) returns: each event once, in order.
+/// Subscription to the events that match one filter, as [`Vm::events`](crate::Handle::events) returns it: each event
+/// once, in order.
 ///
-/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other subscription.
-/// The methods that return at once are those of [`Subscription`].
+/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other
+/// subscription. The methods that return at once are those of [`Subscription`].
 ///
-/// As an iterator it waits for each event without a deadline. It ends when no event can come any more, because the machine
-/// has ended or its monitor is disconnected: [`next`](Self::next) returns which.
+/// As an iterator it waits for each event without a deadline. It ends when no event can come any more, because the
+/// machine has ended or its monitor is closed: [`next`](Self::next) returns which.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -32,12 +33,13 @@ use crate::driver::SharedMachine;
 pub struct Events(Subscription<SharedMachine>);
 
 impl Events {
-    /// Returns the next event: the oldest that is queued, or else the first that is received.
+    /// Returns the next event, within a deadline: the oldest that is queued, or else the first that is received.
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] when no event is received within the deadline; [`WaitError::Ended`], with the outcome, and
-    /// [`WaitError::Disconnected`] when none can come any more. Queued events are returned before any error.
+    /// [`WaitError::TimedOut`] when no event is received within the deadline; [`WaitError::Ended`], with the outcome,
+    /// when the machine has ended; [`WaitError::Disconnected`] when its monitor is closed. Queued events are returned
+    /// before any error.
     pub fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
         if let Some(event) = self.0.try_next() {
             return Ok(event);

@@ -1,30 +1,30 @@
 //! Launch QEMU, speak QMP with it and own its lifetime, with plain threads and calls that block.
 //!
-//! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another thread
-//! in between. While no call waits, a thread of the library, the supervisor, reads what QEMU and the guest send, so that
-//! neither blocks on a full socket. Everything that is decided is decided by `qemu-machine-core`, re-exported as [`core`];
+//! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another
+//! thread in between. While no call waits, a thread of the library, the supervisor, reads what QEMU and the guest send,
+//! so that neither blocks on a full socket. `qemu-machine-core`, re-exported as [`core`], makes every decision;
 //! `qemu-machine-host` does the IO.
 //!
 //! # Guides
 //!
 //! | coming from | guide |
 //! |---|---|
-//! | QEMU's Python classes | [`guides::from_python`]: each of their members, and what differs here |
-//! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: what each thing becomes |
-//! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: what goes wrong there, and the same test here |
-//! | an error | [`guides::troubleshooting`]: by symptom, in the words that are printed |
+//! | QEMU's Python classes | [`guides::from_python`]: each of their members, and the differences |
+//! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: the replacement of each item |
+//! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: where such a script fails, and the same test here |
+//! | an error | [`guides::troubleshooting`]: by symptom, with the texts that are printed |
 //!
 //! # Overview
 //!
-//! | for | there is |
+//! | to | use |
 //! |---|---|
-//! | launching, speaking, ending | [`Config`], [`Vm`] (and the methods of [`Handle`]), [`Shutdown`], and the [`Outcome`] |
-//! | commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
-//! | waiting for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
-//! | several commands and events as one | [`procedure`]: a job, an unplug, a migration, or one of your own |
-//! | what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent (feature `schema`) |
-//! | a bug report, or a test without a QEMU | [`Config::recorded`], and [a guide](guides::records) (feature `record`) |
-//! | whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
+//! | launch, command and end a machine | [`Config`], [`Vm`] (and the methods of [`Handle`]), [`Shutdown`], and the [`Outcome`] |
+//! | execute commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
+//! | wait for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
+//! | run several commands and events as one | [`procedure`]: a job, an unplug, a migration, or one of your own |
+//! | check what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent (feature `schema`) |
+//! | report a bug, or test without a QEMU | [`Config::recorded`], and [a guide](guides::records) (feature `record`) |
+//! | find out whether QEMU is busy or stuck | [`Liveness`], in [`CommandError::TimedOut`] |
 //!
 //! # Threads
 //!
@@ -34,10 +34,10 @@
 //!
 //! # Cancelling
 //!
-//! A call that waits ends at its deadline; several calls share one with [`until`]. Before that, another thread ends every
-//! wait by ending the machine ([`Vm::kill`], [`Vm::shutdown`]), or by disconnecting from one that is not ours
-//! ([`Vm::disconnect`]): a wait then returns [`WaitError::Ended`] or the end that it waited for, and a command
-//! [`CommandError::Disconnected`].
+//! A call that waits ends at its deadline; several calls share one deadline with [`until`]. To stop all waits earlier, end
+//! the machine from another thread ([`Vm::kill`], [`Vm::shutdown`]), or disconnect or detach from it
+//! ([`Vm::disconnect`], [`Vm::detach`]). A wait then returns [`WaitError::Ended`], or the end if it waited for that, and a
+//! command returns [`CommandError::Disconnected`].
 //!
 //! ```no_run
 //! use qemu_machine_blocking::{Config, FOREVER, Mark, Vm, Wait, WaitError};
@@ -51,19 +51,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To end one wait and leave the machine alone, add [`Wait`]s for whatever makes it pointless: an event, a text, the end. A
-//! wait may also be made in pieces, since one that begins at the same [`Mark`] finds what happened in between.
+//! To end one wait and leave the machine alone, add a [`Wait`] for each thing that makes it pointless: an event, a
+//! text, the end. A wait may also be split into several shorter ones: each that begins at the same [`Mark`] finds what
+//! happened in between.
 //!
 //! # Features
 //!
-//! None is on by default. All runtimes have the same.
+//! None is on by default. All runtimes have them; `qemu-machine-smol` also has `smol`.
 //!
 //! | feature | what it adds | crates that it brings |
 //! |---|---|---|
 //! | `record` | [`Config::recorded`], the module [`record`], [`play`], and [a guide](guides::records) | none |
 //! | `schema` | [`Schema`], and the command [`QuerySchema`](commands::QuerySchema) that returns it | none |
 //! | `tracing` | logs, as below | 3 |
-//! | `qapi` | commands of the types of the crate `qapi-qmp`, as [a guide](guides::from_qapi) shows | those of `qapi-qmp` |
+//! | `qapi` | execution of the command types of the crate `qapi-qmp`, as [a guide](guides::from_qapi) shows | those of `qapi-qmp` |
 //!
 //! # Logging
 //!
@@ -78,17 +79,19 @@
 //! | | debug | `prepared` (`command`, `directory`, `log`), `ending` (`rung`), `exited` (`status`) |
 //! | `qemu_machine::wire` | trace | `sent` and `received` (`channel`, `text`): the monitor, and the consoles by their names |
 //!
-//! **The wire may carry secrets**: passwords in `set_password`, keys in `object-add`, console input. That is why it has a
-//! target of its own and is logged at the lowest level only. The levels above contain names, paths, the command line (which
-//! everybody on the host can read as well), and how the machine ended.
+//! **The wire may carry secrets**: passwords in `set_password`, keys in `object-add`, console input. That is why the
+//! wire has a target of its own and is logged at the lowest level only. The levels above contain names, paths, the
+//! command line (which other users of the host can read as well: `/proc/pid/cmdline` in `proc(5)`), and how the machine
+//! ended.
 //!
 //! With the `EnvFilter` of tracing-subscriber, `RUST_LOG=qemu_machine=debug` shows lifecycles and
-//! `RUST_LOG=qemu_machine=trace` the wire as well; `RUST_LOG=qemu_machine::wire=trace` shows the wire alone, without the
-//! span that names the machine.
+//! `RUST_LOG=qemu_machine=trace` the wire as well; `RUST_LOG=qemu_machine::wire=trace` shows the wire alone, without
+//! the span that names the machine.
 //!
-//! Set a subscriber for the whole program, since the supervisor's thread logs as well. The subscriber is called while the
-//! machine is locked, so it must not call the machine: that would deadlock. Printing a handle (`{vm:?}`) is allowed, and
-//! does not wait.
+//! Set a subscriber for the whole program, since the supervisor's thread logs as well. The subscriber is called while
+//! the machine is locked, so it must not call the machine: that would deadlock. Printing a handle (`{vm:?}`) is
+//! allowed, and does not wait for the lock.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod driver;
 mod events;

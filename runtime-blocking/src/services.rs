@@ -1,4 +1,4 @@
-//! Services of a machine, for callers that may block: the guest agent and qtest.
+//! Services of a machine, for threads that may block: the guest agent and qtest.
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Service,
@@ -9,23 +9,26 @@ use crate::events::Events;
 use crate::vm::Vm;
 
 impl Vm {
-    /// Attaches to the agent in the guest, over the channel of [`Config::guest_agent`]. Returns when the agent answers, so
-    /// the guest must have started it within the deadline.
+    /// Attaches to the agent in the guest, over the channel of [`Config::guest_agent`], and returns when the agent
+    /// answers. The guest must have started it within the deadline.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`]; [`Misuse::ServiceInUse`] while another handle is attached to it; [`ServiceError::Silent`] when
-    /// it does not answer. The machine is not affected, and the call may be repeated.
+    /// [`Misuse::NoService`] when the machine was configured without the agent, or has ended; [`Misuse::ServiceInUse`]
+    /// while another handle is attached to the agent; [`ServiceError::Silent`] when the agent does not answer within
+    /// the deadline. The machine is not affected, and the call may be repeated.
     pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
         attach(Service::GuestAgent, self.service(Service::GuestAgent)?.launch_within(deadline)).map(Agent)
     }
 
-    /// Attaches to QEMU's qtest, over the channel of [`Config::qtest`]. This works once in a run: the connection is closed
-    /// with the last handle of it.
+    /// Attaches to QEMU's qtest, over the channel of [`Config::qtest`]. This works once in a run: the connection is
+    /// closed with the last handle of it, since QEMU blocks while its qtest output is not read (QEMU, `system/qtest.c`,
+    /// `qtest_server_char_be_send`).
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`] when the machine was configured without qtest, and for a second call.
+    /// [`Misuse::NoService`] when the machine was configured without qtest, when this was called before in this run,
+    /// and when the machine has ended; [`ServiceError::Silent`] when the attachment fails.
     pub fn qtest(&self) -> Result<Qtest, ServiceError> {
         attach(Service::Qtest, self.service(Service::Qtest)?).map(Qtest)
     }
@@ -52,8 +55,8 @@ fn attach(service: Service, config: Config) -> Result<Vm, ServiceError> {
 pub struct Agent(Vm);
 
 impl Agent {
-    /// Attaches to an agent at an address of its own, and returns when it answers. Replies to earlier clients are dropped
-    /// and counted.
+    /// Attaches to an agent at an address of its own, and returns when it answers. Replies to earlier clients are
+    /// counted and dropped: the agent is synchronized first (`guest-sync-delimited` in QEMU, `qga/qapi-schema.json`).
     ///
     /// # Errors
     ///
@@ -62,19 +65,21 @@ impl Agent {
         Vm::launch(Config::attach(peer).speaking(Dialect::GuestAgent).launch_within(deadline)).map(Self)
     }
 
-    /// Executes a command within a minute. The agent does not reply to some commands (`guest-shutdown`): the result is an
-    /// empty object as soon as it answers the next command, or [`CommandError::Disconnected`] when the guest is gone before,
-    /// as one that powers off quickly is.
+    /// Executes a command within 60 seconds, and returns its reply.
+    ///
+    /// The agent does not reply to some commands that succeed (`guest-shutdown`, `guest-suspend-*`: `success-response`
+    /// in QEMU, `qga/qapi-schema.json`). Their result is an empty object as soon as the agent answers the next command.
+    /// It is [`CommandError::Disconnected`] when the guest is gone before that, as after a quick power-off.
     ///
     /// # Errors
     ///
-    /// The agent's refusal, with its description; or why there is no reply.
+    /// [`CommandError::Refused`], with the agent's error class and description; otherwise as [`Vm::execute`].
     pub fn execute<C: Command>(&self, command: C) -> Result<C::Reply, CommandError> {
         self.0.execute(command)
     }
 
-    /// Executes a command within a deadline. After the deadline the command may still take effect, and the agent is
-    /// synchronized (`guest-sync-delimited`) before the next command.
+    /// Executes a command within a deadline, and returns its reply. A command that was sent may still take effect after
+    /// the deadline; the agent is synchronized before the next command, so that a late reply reaches no other caller.
     ///
     /// # Errors
     ///
@@ -83,7 +88,7 @@ impl Agent {
         self.0.execute_by(command, deadline)
     }
 
-    /// Disconnects from the agent, and returns when the connection is closed.
+    /// Disconnects from the agent, which keeps running. Returns when the connection is closed.
     ///
     /// # Errors
     ///
@@ -99,7 +104,10 @@ impl Agent {
     }
 }
 
-/// Handle of QEMU's qtest, which reads and writes the memory and the I/O ports of the guest, line by line.
+/// Handle of QEMU's qtest, which reads and writes the memory and the I/O ports of the guest, one line at a time (the
+/// commands are listed in QEMU, `system/qtest.c`).
+///
+/// Handles are clones of each other. Dropping the last one closes the connection.
 ///
 /// ```no_run
 /// # use qemu_machine_blocking::{Config, Vm};
@@ -122,16 +130,17 @@ impl Qtest {
         Vm::launch(Config::attach(peer).speaking(Dialect::Qtest).launch_within(deadline)).map(Self)
     }
 
-    /// Executes one line within a minute, and returns what follows `OK` in the reply.
+    /// Executes one line within 60 seconds, and returns what follows `OK` in the reply.
     ///
     /// # Errors
     ///
-    /// The reply, when it is not `OK`; or why there is none.
+    /// [`CommandError::Refused`] with the reply, when that is not `OK`; [`Misuse::QtestLine`] when the text is not
+    /// exactly one line; otherwise as [`Vm::execute`].
     pub fn line(&self, line: &str) -> Result<String, CommandError> {
         self.line_by(line, COMMAND_WITHIN)
     }
 
-    /// Executes one line within a deadline.
+    /// Executes one line within a deadline, and returns what follows `OK` in the reply.
     ///
     /// # Errors
     ///
@@ -140,8 +149,8 @@ impl Qtest {
         self.0.execute_line(line, deadline)
     }
 
-    /// Subscribes to the interrupts that `irq_intercept_in` or `irq_intercept_out` intercept: events `IRQ` with
-    /// `{"raised": …, "line": …}`.
+    /// Subscribes to the interrupts that `irq_intercept_in` or `irq_intercept_out` intercepts (QEMU, `system/qtest.c`,
+    /// IRQ management): events `IRQ` with `{"raised": …, "line": …}`.
     ///
     /// # Errors
     ///
@@ -150,7 +159,7 @@ impl Qtest {
         self.0.events([Wait::event("IRQ")])
     }
 
-    /// Disconnects from qtest, and returns when the connection is closed.
+    /// Disconnects from qtest. Returns when the connection is closed.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Shared machine as its handles see it: [`qemu_machine_host::Shared`] on top of the driver.
+//! Implementation of [`qemu_machine_host::Shared`] on top of the driver, for the handles of a machine.
 
 use qemu_machine_core::{Machine, Moment};
 use qemu_machine_host::{Host, Shared};

@@ -1,4 +1,4 @@
-//! Handle of a machine, for callers that may block.
+//! Handle of a machine, for threads that may block: launch, commands, waits and end.
 
 mod detach;
 mod procedures;
@@ -15,24 +15,31 @@ use qemu_machine_host::{Handle, descriptor};
 
 use crate::driver::SharedMachine;
 
-/// Handle of a QEMU that we launched and own, or to which we are attached.
+/// Handle of a QEMU that this program launched and owns, or to which it is attached.
 ///
-/// Handles are clones of each other, and serve any number of threads at once. The methods that return at once are those of
-/// [`Handle`].
+/// Handles are clones of each other. Any number of threads may use them at once. The methods that return at once are
+/// those of [`Handle`]; those below block until their result is known, or until their deadline.
 ///
-/// Dropping the last handle kills QEMU and removes everything that was created for it, before `drop` returns. That takes a
-/// few milliseconds, and at most two seconds when the kernel does not release the process. QEMU is not asked to quit first,
-/// unlike at the end of a `with` block of QEMU's Python class; [`shutdown`](Self::shutdown) does that.
+/// Dropping the last handle (an [`Events`](crate::Events) holds one) kills QEMU and removes everything that was created
+/// for it, before `drop` returns. That takes a few milliseconds, and at most two seconds when the kernel does not
+/// release the process; the supervisor reaps it then whenever it ends. An [attached](Self::attach) machine is only
+/// disconnected from. QEMU gets no `quit`
+/// first, unlike at the end of a `with` block of QEMU's Python class: [`shutdown`](Self::shutdown) sends it.
 #[derive(Clone, Debug)]
 pub struct Vm(Handle<SharedMachine>);
 
 impl Vm {
     /// Launches a machine, and returns when its monitor is ready for commands.
     ///
+    /// The deadline is [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation to
+    /// the end of the negotiation.
+    ///
     /// # Errors
     ///
-    /// When it is not ready within [`Config::launch_within`]. The error contains the phase that failed, how the process
-    /// ended, what it printed, and the command line to try it by hand. Everything that was created is removed by then.
+    /// [`LaunchError::Misuse`] when the configuration is not valid. [`LaunchError::Failed`] when the monitor is not
+    /// ready within the deadline, or QEMU ends before: the error contains the phase that failed, how the process ended,
+    /// what it printed, and the command line to try by hand. Everything that was created for the machine is removed by
+    /// then.
     pub fn launch(config: Config) -> Result<Self, LaunchError> {
         let machine = Machine::new(config)?;
         let command_line = machine.command_line().clone();
@@ -43,15 +50,19 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Attaches to a machine that another program launched, and returns when its monitor is ready for commands. This works
-    /// for `qemu-storage-daemon` as well.
+    /// Attaches to a machine that another program launched, and returns when its monitor is ready for commands.
+    ///
+    /// The deadline bounds the connection, the greeting and the negotiation. Commands and events work as after a
+    /// launch; there is no console, log or exit status. `qemu-storage-daemon` can be attached to as well.
     ///
     /// Dropping the last handle disconnects from the machine, which keeps running.
     ///
     /// # Errors
     ///
-    /// When nothing listens ([`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening)), when the listener has
-    /// ended (`Dead`), when another client is connected (`Busy`), or when it does not answer within the deadline.
+    /// [`LaunchError::Failed`] with a [`LaunchFailure`](crate::LaunchFailure): `NotListening` when no process listens
+    /// at the address, `Dead` when the path is left of a process that has ended, `Busy` when another client is
+    /// connected (a monitor serves one client at a time), `TimedOut` when the peer does not answer within the deadline.
+    /// [`LaunchError::Misuse`] when the address is not valid.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -66,22 +77,32 @@ impl Vm {
         Self::launch(Config::attach(peer).launch_within(deadline))
     }
 
-    /// Launches this machine again after its end, with the same configuration. Nothing of the previous run is left in it: no
-    /// event, no output, no status. Marks of the previous run stand for the beginning of the new one.
+    /// Launches this machine again after its end, with the same configuration, and returns when its monitor is ready
+    /// for commands. The deadline is that of [`launch`](Self::launch).
+    ///
+    /// The new run begins without the events, the output and the status of the previous one. A mark of the previous run
+    /// stands for the beginning of the new run.
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`] while it runs; and as [`launch`](Self::launch).
+    /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
+    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run; and
+    /// as [`launch`](Self::launch).
     pub fn relaunch(&self) -> Result<(), LaunchError> {
         self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched())?
     }
 
-    /// Executes a command within a minute: a name, a name with arguments, or a type that implements [`Command`].
+    /// Executes a command within 60 seconds, and returns its reply.
+    ///
+    /// The command is a name, a name with arguments, or a type that implements [`Command`].
     /// [`execute_by`](Self::execute_by) takes another deadline.
     ///
     /// # Errors
     ///
-    /// QEMU's refusal, with its description; or why there is no reply.
+    /// [`CommandError::Refused`], with QEMU's error class and description. When there is no reply:
+    /// [`CommandError::TimedOut`], [`CommandError::Disconnected`] when the monitor is closed first, or
+    /// [`CommandError::Misuse`] when the command was not accepted and so not sent. [`CommandError::Broken`] and
+    /// [`CommandError::Unexpected`] for a reply that cannot be read, or is not of the type that the command names.
     ///
     /// ```no_run
     /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
@@ -96,7 +117,10 @@ impl Vm {
         self.execute_by(command, COMMAND_WITHIN)
     }
 
-    /// Executes a command within a deadline. After the deadline the command may still take effect.
+    /// Executes a command within a deadline, and returns its reply.
+    ///
+    /// A command that was sent may still take effect after the deadline: [`CommandError::TimedOut`] reports whether it
+    /// was sent, and whether QEMU is busy or stuck. Its late reply is counted and dropped, and reaches no other caller.
     ///
     /// # Errors
     ///
@@ -105,11 +129,16 @@ impl Vm {
         self.reply(&Encoded::command(&command)?, deadline.into())?.reply()
     }
 
-    /// Executes a command together with the descriptor that it takes (`getfd`, `add-fd`): a file, a socket, one end of a
-    /// pipe. Our copy is closed when it was sent. Only one command with a descriptor is on the wire at a time.
+    /// Executes a command together with the descriptor that it needs (`getfd`, `add-fd`) within 60 seconds, and returns
+    /// its reply.
     ///
-    /// QEMU 7.2 clears `O_NONBLOCK` on descriptors that it receives, which affects everyone who shares the open file
-    /// description.
+    /// The descriptor is a file, a socket, one end of a pipe. It is closed here when it was sent. One command with a
+    /// descriptor is sent at a time, and the next waits for its reply: QEMU keeps only the descriptors that it received
+    /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
+    ///
+    /// QEMU 7.2 clears `O_NONBLOCK` on each descriptor that it receives (same function). The flag belongs to the open
+    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on. Only Unix
+    /// sockets carry descriptors (`unix(7)`): over TCP the command is sent without one, and QEMU refuses it.
     ///
     /// # Errors
     ///
@@ -126,12 +155,15 @@ impl Vm {
         self.reply(&command, COMMAND_WITHIN)?.reply()
     }
 
-    /// Executes a command that is written as a JSON object, without an `id`. Returns the whole message, with `return` or
-    /// `error` and our `id`: a refusal is not an error here.
+    /// Executes a command that is written as a JSON object without an `id`, within 60 seconds.
+    ///
+    /// Returns the whole message, with `return` or `error`, and with the `id` that was added: a refusal is not an error
+    /// here.
     ///
     /// # Errors
     ///
-    /// Why there is no reply.
+    /// As [`execute`](Self::execute), but for a refusal. [`Misuse::Raw`] when the text is not one JSON object, or has
+    /// an `id`.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -145,7 +177,8 @@ impl Vm {
         self.execute_raw_by(object, COMMAND_WITHIN)
     }
 
-    /// As [`execute_raw`](Self::execute_raw), within a deadline. After the deadline the command may still take effect.
+    /// As [`execute_raw`](Self::execute_raw), within a deadline. A command that was sent may still take effect after
+    /// it.
     ///
     /// # Errors
     ///
@@ -158,11 +191,14 @@ impl Vm {
         self.reply(&Encoded::raw(object.as_ref())?, deadline.into())?.reply()
     }
 
-    /// Executes one line on a machine that [speaks](Config::speaking) the qtest protocol.
+    /// Executes one line within a deadline, on a machine that [speaks](Config::speaking) the qtest protocol. Returns
+    /// what follows `OK` in the reply.
     ///
     /// # Errors
     ///
-    /// The reply, when it is not `OK`; or why there is none.
+    /// [`CommandError::Refused`] with the reply, when that is not `OK`; otherwise as [`execute`](Self::execute).
+    /// [`Misuse::QtestLine`] when the text is not exactly one line, [`Misuse::WrongDialect`] when the machine speaks
+    /// QMP.
     pub fn execute_line(&self, line: &str, deadline: impl Into<Deadline>) -> Result<String, CommandError> {
         self.reply(&Encoded::line(line)?, deadline.into())?.reply()
     }
@@ -171,15 +207,18 @@ impl Vm {
         self.shared().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
     }
 
-    /// Waits for the first of several things, from a mark on.
+    /// Waits for the first of several things, from a mark on, within a deadline.
     ///
-    /// Things that happened since the mark count first. They are not consumed: another wait from the same mark finds the
-    /// same. The deadline bounds the whole wait, however many other events are received, and the end of the machine ends
-    /// every wait.
+    /// Things that happened since the mark count. They are not consumed: another wait from the same mark finds the
+    /// same. So take a [`mark`](crate::Handle::mark), act, and wait from the mark; nothing that happens in between is
+    /// missed. The deadline bounds the whole wait, however many other events are received.
     ///
     /// # Errors
     ///
-    /// When the deadline passes, or the machine ends, first.
+    /// [`WaitError::TimedOut`] when the deadline passes first, [`WaitError::Ended`] when the machine ends first, and
+    /// [`WaitError::Disconnected`] when the monitor is closed and the wait is only for events. [`WaitError::Misuse`]
+    /// for a wait without things, with an empty text, or with a console or subscription that does not exist, and for
+    /// more waits at once than [`Limits::waits`](crate::Limits::waits).
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -203,12 +242,14 @@ impl Vm {
             .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
     }
 
-    /// Waits until the machine has ended by itself. A machine that is still running at the deadline is left running;
-    /// QEMU's Python class kills it.
+    /// Waits until the machine has ended, within a deadline, and returns how it ended.
+    ///
+    /// The wait does not end the machine: one that still runs at the deadline keeps running. (The `wait` of QEMU's
+    /// Python class kills it.)
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`].
+    /// [`WaitError::TimedOut`] when the machine has not ended within the deadline.
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<Outcome, WaitError> {
         let deadline = deadline.into();
         self.shared().call(
@@ -217,26 +258,38 @@ impl Vm {
         )?
     }
 
-    /// Ends the machine: `quit`, then SIGTERM, then SIGKILL, each with its own time limit. Returns how the machine ended
-    /// when it has ended and everything is removed, also when it had ended before the call.
+    /// Ends the machine by `quit`, then SIGTERM, then SIGKILL. Returns how the machine ended, when it has ended and
+    /// everything that was created for it is removed.
+    ///
+    /// Each rung has its own time limit: 20 seconds for `quit` and 10 for SIGTERM in [`Shutdown::default`]. A process
+    /// that has not ended 10 seconds after SIGKILL is reported as [`Cause::Unkillable`](crate::Cause::Unkillable). A
+    /// machine that another program launched gets no signals: it is sent `quit`, and disconnected from when that has no
+    /// effect.
+    ///
+    /// For a machine that has ended already, the result is that outcome. A shutdown in progress keeps its time limits.
     ///
     /// # Errors
     ///
-    /// None for a machine that was launched.
+    /// None on a `Vm`, which exists only after a launch. The result is of the same type as that of the other verbs.
     pub fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
         self.end(|machine, now| machine.shutdown(now, how))
     }
 
-    /// Ends the machine with SIGKILL. Returns when everything is removed.
+    /// Ends the machine by SIGKILL. Returns how the machine ended, when it has ended and everything that was created
+    /// for it is removed.
+    ///
+    /// QEMU gets no time to write its images: [`shutdown`](Self::shutdown) gives it some. A process that has not ended
+    /// 10 seconds after SIGKILL is reported as [`Cause::Unkillable`](crate::Cause::Unkillable).
     ///
     /// # Errors
     ///
-    /// None for a machine that was launched.
+    /// [`Misuse::NotOurs`] for a machine that another program launched.
     pub fn kill(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::kill)
     }
 
-    /// Waits for the end of this run, also when the next run has begun in the meantime.
+    /// Waits for the end of this run. Another caller may have launched the next run by the time that this one is
+    /// noticed.
     fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
         self.shared().call(
             |machine, now| {
@@ -247,11 +300,13 @@ impl Vm {
         )
     }
 
-    /// Disconnects from a machine that another program launched, and returns when the connection is closed.
+    /// Disconnects from a machine that another program launched, which keeps running. Returns when the connection is
+    /// closed.
     ///
     /// # Errors
     ///
-    /// [`Misuse::Ours`] for a machine that we launched.
+    /// [`Misuse::Ours`] for a machine that this program launched: shut it down, kill it or [detach](Self::detach) from
+    /// it.
     pub fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::disconnect)
     }

@@ -1,4 +1,4 @@
-//! Descriptors of one machine, watched by a poller of its own.
+//! Sources of one machine: its descriptors, watched by a poller of its own.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,7 +32,7 @@ impl Wire {
     }
 }
 
-/// The poller of one machine, which its leader waits on without the lock.
+/// The poller of one machine. Its leader waits on it without the lock.
 #[derive(Debug)]
 pub(crate) struct Wires(pub(crate) Arc<Poller>);
 

@@ -1,4 +1,4 @@
-//! A whole program with a loop of its own: the machine is a source among others.
+//! Complete program with its own mio loop, in which the machine is one source among others.
 
 use mio::{Events, Poll, Token};
 use qemu_machine_mio::{Config, Notice, Shutdown, Vm};
@@ -29,6 +29,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     println!("{outcome}");
-    vm.launched().ok_or("the launch came to no end")??;
+    vm.launched().ok_or("the launch has not finished")??;
     Ok(())
 }

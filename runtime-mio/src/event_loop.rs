@@ -1,4 +1,4 @@
-//! Event loop for callers who have none of their own.
+//! Event loop for callers that have none of their own.
 
 use std::io;
 use std::time::Duration;
@@ -29,16 +29,17 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// Creates a loop.
+    /// Creates an event loop.
     ///
     /// # Errors
     ///
-    /// When the operating system cannot create a poll.
+    /// When the operating system cannot create a poll, for example at the limit of open descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self { poll: Poll::new()?, events: Events::with_capacity(256), next_token: 0 })
     }
 
-    /// Returns the registry and the source of tokens, as [`Vm::launch`] takes them.
+    /// Returns the registry and the source of tokens that [`Vm::launch`] needs. Tokens count from 1 and are never used
+    /// again.
     pub fn parts(&mut self) -> (&Registry, impl FnMut() -> Token) {
         let Self { poll, next_token, .. } = self;
         let tokens = move || {
@@ -48,12 +49,13 @@ impl EventLoop {
         (poll.registry(), tokens)
     }
 
-    /// Drives the machines until `answer` returns something. The deadlines of commands, waits and shutdowns bound the time
-    /// that takes.
+    /// Drives the machines until `answer` returns a result. The deadlines of commands, waits and shutdowns bound how
+    /// long that takes; without any, the call may block forever. Notices are dropped: `answer` reads the machines
+    /// itself.
     ///
     /// # Errors
     ///
-    /// When the poll fails.
+    /// When the poll fails. An interrupted poll (EINTR) is not a failure.
     pub fn run<T>(&mut self, vms: &mut [Vm], mut answer: impl FnMut(&mut [Vm]) -> Option<T>) -> io::Result<T> {
         loop {
             for vm in &mut *vms {

@@ -1,10 +1,10 @@
 //! Launch QEMU, speak QMP with it and own its lifetime, from your own mio loop.
 //!
-//! A [`Vm`] registers its sources with the caller's `Registry`, under the caller's tokens. The loop passes it the events
-//! that are [`ready`](Vm::ready), and [turns](Vm::turn) it, which returns notices. [`Vm::timeout`] returns when the next
-//! turn is due. Requests do not block: they return a ticket to [claim](Vm::claim) the answer with. One loop drives hundreds
-//! of machines, and [`EventLoop`] is a small one for callers who have none. Everything that is decided is decided by
-//! `qemu-machine-core`, re-exported as [`core`]; `qemu-machine-host` does the IO.
+//! A [`Vm`] registers its sources with the caller's `Registry`, under the caller's tokens. The loop passes each event
+//! of its poll to [`Vm::ready`], and calls [`Vm::turn`], which returns notices. [`Vm::timeout`] returns when the next
+//! turn is due. Requests do not block: they return a ticket with which the caller [claims](Vm::claim) the reply. One
+//! loop drives hundreds of machines, and [`EventLoop`] is a small one for callers that have none. `qemu-machine-core`,
+//! re-exported as [`core`], makes every decision; `qemu-machine-host` does the IO.
 //!
 //! # Guides
 //!
@@ -17,14 +17,16 @@
 //! # Features
 //!
 //! None is on by default. `record` adds records of runs and a mock of a recorded monitor, `schema` QEMU's schema as a
-//! value. `qapi` makes commands of the types of the crate `qapi-qmp`. `tracing` logs through the crate
-//! `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging).
+//! value. `qapi` executes the command types of the crate `qapi-qmp`.
+//! `tracing` logs through the crate `tracing`, as
+//! [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging).
 //!
 //! # A loop
 //!
 //! ```no_run
 #![doc = include_str!("../examples/own_loop.rs")]
 //! ```
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod event_loop;
 mod sources;

@@ -1,4 +1,4 @@
-//! Descriptors of one machine, watched by the caller's registry under the caller's tokens.
+//! Sources of one machine: its descriptors, registered with the caller's mio registry under the caller's tokens.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,13 +23,14 @@ pub(crate) struct Sources {
 struct Source {
     channel: Channel,
     token: Token,
-    /// Whether there may be something to read. mio is edge-triggered, so this holds until the channel is drained.
+    /// Whether there may be bytes to read. mio registers with EPOLLET, so the kernel reports an edge once: this holds
+    /// until the channel is drained (`epoll(7)`). Otherwise the rest stays unread until the peer sends more.
     readable: bool,
-    /// Whether the peer hung up: once the channel is drained, one more read returns the end.
+    /// Whether the peer hung up: after the channel is drained, one more read returns the end.
     ending: bool,
 }
 
-/// The sources and the registry they are registered with.
+/// The sources, and the registry with which they are registered.
 pub(crate) struct Registered<'a> {
     pub(crate) sources: &'a mut Sources,
     pub(crate) registry: &'a Registry,
@@ -44,7 +45,7 @@ impl Sources {
         Self { process, channels: channels.iter().map(source).collect(), ended: false }
     }
 
-    /// Notes an event, and returns whether it belongs to one of these sources.
+    /// Records an event, and returns whether it belongs to one of these sources.
     pub(crate) fn ready(&mut self, event: &Event) -> bool {
         if event.token() == self.process {
             self.ended = true;
@@ -68,7 +69,7 @@ impl Sources {
 }
 
 impl Registered<'_> {
-    /// Reports what each source that is ready brings, with one read for each.
+    /// Reads once from each source that is ready, and reports the result.
     pub(crate) fn absorb(&mut self, host: &mut Host, machine: &mut Machine, now: Moment) {
         if std::mem::take(&mut self.sources.ended) {
             host.reap(machine, now, self);
@@ -93,7 +94,7 @@ impl Watch for Registered<'_> {
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
         let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         if let Ok(source) = self.sources.find(channel) {
-            // It was registered when it was opened.
+            // It is registered since it was opened, so this does not fail.
             let _ = self.registry.reregister(&mut SourceFd(&socket.as_raw_fd()), source.token, interest);
         }
     }

@@ -1,4 +1,4 @@
-//! A whole program on async-std, which is discontinued: what runs there needs no particular executor.
+//! Complete program on async-std. That executor is discontinued; the example shows that no particular one is needed.
 
 use qemu_machine_smol::{Config, Shutdown, Vm};
 

@@ -1,4 +1,4 @@
-//! A whole program on smol: two tasks share one machine.
+//! Complete program on smol: two tasks share one machine.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A whole program on tokio: a command, an event and a time-out in one `select!`, which drops what comes second.
+//! Complete program on tokio: an event and the end in one `select!`, which drops the future that completes second.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use qemu_machine_smol::{Config, Shutdown, Vm, Wait};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The driver is a task of this runtime; without `_with` it would run on smol's own executor.
+    // The driver is a task of this runtime. `Vm::launch` would spawn it on smol's global executor.
     let config = Config::new("qemu-system-x86_64").args(["-machine", "none"]);
     let vm = Vm::launch_with(config, |driver| drop(tokio::spawn(driver))).await?;
     let start = vm.mark();

@@ -16,24 +16,24 @@ use crate::wires::Wires;
 /// A machine with its host side, shared by its handles and its driver.
 pub struct SharedMachine(Mutex<Turn>);
 
-/// What the owner of the lock may drive.
+/// State of the machine that the owner of the lock may drive.
 pub(crate) struct Turn {
     pub(crate) machine: Machine,
     pub(crate) host: Host,
     pub(crate) clock: Clock,
     wires: Wires,
     driver: Waker,
-    /// Number of the run. A driver drives one run.
+    /// Number of the run. A driver drives one run, and has no effect on a later one.
     run: u64,
-    /// When the timer of the driver fires: not later than the deadline. `None` means that it is not set.
+    /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     /// The tasks that wait for a notice.
     waiting: Vec<(Notice, Waker)>,
-    /// The wakers to call once the lock is released: a waker may run code that takes the lock.
+    /// The wakers to call after the lock is released: a waker may run code that takes the lock, which would deadlock.
     awake: Vec<Waker>,
 }
 
-/// The lock, held.
+/// Guard of the lock.
 pub(crate) struct Guard<'a>(MutexGuard<'a, Turn>);
 
 impl Guard<'_> {
@@ -42,14 +42,14 @@ impl Guard<'_> {
         self.unlock_and(Waker::wake);
     }
 
-    /// Releases the lock, and then drops the wakers of tasks that stopped waiting: a waker may own the last reference to a
-    /// task, and dropping a task runs code as well.
+    /// Releases the lock, and then drops the wakers of tasks that stopped waiting. A waker may own the last reference
+    /// to a task, and dropping a task runs code that may take the lock.
     fn discard(self) {
         self.unlock_and(drop);
     }
 
     fn unlock_and(mut self, act: impl Fn(Waker)) {
-        // There is mostly one at most, and then the vector keeps its capacity for the next.
+        // Mostly there is at most one waker, and then the vector keeps its capacity for the next.
         let last = self.awake.pop();
         let others = if self.awake.is_empty() { Vec::new() } else { std::mem::take(&mut self.awake) };
         drop(self);
@@ -71,16 +71,19 @@ impl DerefMut for Guard<'_> {
     }
 }
 
-/// How many rounds the driver goes before it yields to other tasks. The bytes that two rounds bring fit the queue of a
-/// subscription whatever events they hold: each event of QEMU has at least 70 bytes.
+/// Rounds of reading before the driver yields to other tasks. The bytes of two rounds fit the queue of a subscription
+/// whatever events they contain, since each event of QEMU has at least 70 bytes. With more rounds, a queue could drop
+/// events before its task had a turn to pop them.
 const ROUNDS: usize = 2;
 
-/// Future that drives a machine. It completes when the machine has ended and everything is removed.
+/// Future that drives a machine. It completes when the machine has ended and everything that was created for it is
+/// removed.
 ///
-/// While it is not polled nothing happens: no reply is received and no deadline passes.
+/// While it is not polled, no byte is received, no deadline passes, and every task that waits keeps waiting.
 ///
-/// Dropping it earlier kills the machine and removes everything; every task that waits for something gets an answer.
-#[must_use = "a machine is driven by polling its driver"]
+/// Dropping it earlier kills a machine that this program launched, or disconnects from any other, and removes
+/// everything that was created. Every task that waits receives a result.
+#[must_use = "a machine makes no progress unless its driver is polled"]
 pub struct Driver {
     shared: Arc<SharedMachine>,
     timer: Timer,
@@ -110,12 +113,12 @@ impl SharedMachine {
         try_lock(&self.0)
     }
 
-    /// Waits until `claim` returns an answer, which one of these notices announces. Only one task waits for a notice.
+    /// Waits until `claim` returns a result, which one of these notices announces. Only one task waits for each notice.
     pub(crate) async fn wait_for<T>(&self, notices: &[Notice], mut claim: impl FnMut(&mut Machine) -> Option<T>) -> T {
         std::future::poll_fn(|context| self.poll(context, notices, &mut claim)).await
     }
 
-    /// Polls for an answer that one of these notices announces. While there is none, the notice wakes the task.
+    /// Polls for a result that one of these notices announces. While there is none, the notice wakes the task.
     pub(crate) fn poll<T>(
         &self,
         context: &Context<'_>,
@@ -140,7 +143,8 @@ impl SharedMachine {
         turn.discard();
     }
 
-    /// Ends the machine if it has not ended: the last handle was dropped (`None`), or the driver of this run.
+    /// Ends the machine if it has not ended. `None` means that the last handle was dropped, `Some` that the driver of
+    /// this run was dropped.
     pub(crate) fn end_run(&self, run: Option<u64>) {
         let mut turn = self.lock();
         if run.is_some_and(|run| run != turn.run) {
@@ -152,7 +156,7 @@ impl SharedMachine {
         }
         let now = clock.now();
         turn.serve(now);
-        // The reactor still holds sources of the run.
+        // They still hold sources of the run in the reactor.
         turn.wires = Wires::default();
         turn.take_wakers(|_| true);
         let driver = turn.driver.clone();
@@ -171,7 +175,7 @@ impl Driver {
         // The driver of the run has a new timer.
         turn.until = None;
         let run = turn.run;
-        // The driver is not polled yet, so it need not be woken.
+        // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);
         turn.unlock();
         Ok(Self { shared: Arc::clone(shared), timer: Timer::never(), run })
@@ -179,7 +183,8 @@ impl Driver {
 }
 
 impl Turn {
-    /// Carries out the effects of the machine, sends what is outgoing, and collects the wakers whom the notices concern.
+    /// Carries out the effects of the machine, sends what is outgoing, and collects the wakers whom the notices
+    /// concern.
     pub(crate) fn serve(&mut self, now: Moment) {
         self.host.serve(&mut self.machine, now, &mut self.wires);
         while let Some(notice) = self.machine.poll_notice() {
@@ -187,7 +192,7 @@ impl Turn {
         }
     }
 
-    /// Moves the wakers of these notices to those that are called when the lock is released.
+    /// Moves the wakers of these notices to the wakers that are called when the lock is released.
     fn take_wakers(&mut self, which: impl Fn(&Notice) -> bool) {
         let Self { waiting, awake, .. } = self;
         waiting.retain(|(notice, waker)| {
@@ -207,7 +212,8 @@ impl Turn {
         }
     }
 
-    /// Wakes the driver when its timer would fire too late, and when there are sources that it does not watch yet.
+    /// Wakes the driver when its timer would fire too late, when the reactor has a new source that it does not watch
+    /// yet, and when the machine has ended. Without that, a shorter deadline passes unobserved, or bytes stay unread.
     pub(crate) fn nudge_driver(&mut self) {
         let deadline = self.machine.deadline().map(|(until, _)| until);
         let is_late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
@@ -217,7 +223,7 @@ impl Turn {
         }
     }
 
-    /// Drives the machine until there is nothing more to do for now, or until other tasks should run.
+    /// Drives the machine until nothing is left to do for now, or until other tasks should run.
     fn drive(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             let now = self.clock.now();
@@ -235,10 +241,11 @@ impl Turn {
         Poll::Pending
     }
 
-    /// Returns whether the timer has fired, and reports the deadline then if it has passed. Otherwise the timer wakes the task.
+    /// Returns whether the timer has fired; then it also reports the deadline, if that has passed. Otherwise the timer
+    /// wakes the task.
     ///
-    /// The timer is set when it would fire too late, and not for each command. When it fires early, no deadline has passed,
-    /// and it is set again.
+    /// The timer is set only when it would fire too late, and not for each command, since setting it is a call of the
+    /// reactor. When it fires early, no deadline has passed, and it is set again.
     fn has_timed_out(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> bool {
         let Some((due, _)) = self.machine.deadline() else { return false };
         if self.until.is_none_or(|until| due < until) {
@@ -273,7 +280,8 @@ impl Future for Driver {
     }
 }
 
-/// The [`Machine`] that it drives, or `Driver(in use)` while another thread holds its lock: printing does not wait.
+/// Prints the [`Machine`] that it drives, or `Driver(in use)` while another thread holds the lock: printing does not
+/// wait.
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Driver").field(&self.shared).finish()
@@ -282,7 +290,7 @@ impl fmt::Debug for Driver {
 
 impl fmt::Debug for SharedMachine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The formatter is the caller's, and may call the machine itself: write to it after the lock was released.
+        // The formatter is code of the caller, which may call the machine: it is called after the lock was released.
         f.write_str(self.peek(|machine| format!("{machine:?}")).as_deref().unwrap_or("in use"))
     }
 }

@@ -1,4 +1,4 @@
-//! Subscription to events, for tasks.
+//! Subscription to events, for tasks of any executor.
 
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
@@ -11,13 +11,14 @@ use qemu_machine_host::{Shared, Subscription};
 use crate::driver::SharedMachine;
 use crate::waiting::{Waiting, wait_for};
 
-/// Queue of the events that match one filter, which [`Vm::events`](crate::Handle::events) returns: each event once, in order.
+/// Subscription to the events that match one filter, as [`Vm::events`](crate::Handle::events) returns it: each event
+/// once, in order.
 ///
-/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other subscription.
-/// The methods that return at once are those of [`Subscription`].
+/// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other
+/// subscription. The methods that return at once are those of [`Subscription`].
 ///
-/// As a stream it waits for each event without a deadline. It ends when no event can come any more, because the machine has
-/// ended or its monitor is disconnected: [`next`](Self::next) returns which.
+/// As a stream it waits for each event without a deadline. It ends when no event can come any more, because the machine
+/// has ended or its monitor is closed: [`next`](Self::next) returns which.
 ///
 /// ```no_run
 /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
@@ -37,19 +38,20 @@ use crate::waiting::{Waiting, wait_for};
 #[derive(Debug)]
 #[must_use = "dropping a subscription unsubscribes"]
 pub struct Events {
-    /// The wait of the stream. It is dropped before the handle of the machine is.
+    /// The wait of the stream. As the first member it is dropped before the handle of the machine.
     waiting: Option<Waiting>,
     subscription: Subscription<SharedMachine>,
 }
 
 impl Events {
-    /// Returns the next event: the oldest that is queued, or else the first that is received. A future that is dropped loses
-    /// no event.
+    /// Returns the next event, within a deadline: the oldest that is queued, or else the first that is received.
+    /// Dropping the future loses no event.
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`] when no event is received within the deadline; [`WaitError::Ended`], with the outcome, and
-    /// [`WaitError::Disconnected`] when none can come any more. Queued events are returned before any error.
+    /// [`WaitError::TimedOut`] when no event is received within the deadline; [`WaitError::Ended`], with the outcome,
+    /// when the machine has ended; [`WaitError::Disconnected`] when its monitor is closed. Queued events are returned
+    /// before any error.
     pub async fn next(&mut self, deadline: impl Into<Deadline>) -> Result<Event, WaitError> {
         let deadline = deadline.into();
         if let Some(event) = self.subscription.try_next() {
@@ -64,7 +66,7 @@ impl Events {
 impl Stream for Events {
     type Item = Event;
 
-    /// Begins a new wait with each poll: another call may have taken the event that woke the task.
+    /// Begins a new wait at each poll: another call may have popped the event that woke the task.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         self.waiting = None;
         if let Some(event) = self.subscription.try_next() {

@@ -1,4 +1,4 @@
-//! Methods that spawn the driver on smol's global executor, for callers who have no executor of their own to give.
+//! Methods that spawn the driver on smol's global executor, for callers that pass no executor of their own.
 
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Peer, ServiceError};
 
@@ -6,14 +6,15 @@ use crate::driver::Driver;
 use crate::services::{Agent, Qtest};
 use crate::vm::Vm;
 
-/// Spawns a driver on smol's global executor, which has its own thread.
+/// Spawns a driver on smol's global executor: one thread, or as many as `SMOL_THREADS` states.
 fn spawn(driver: Driver) {
     smol::spawn(driver).detach();
 }
 
 impl Vm {
-    /// Launches a machine, and completes when its monitor is ready for commands. The driver runs on smol's global executor,
-    /// which has its own thread, so everything else may be awaited on any executor.
+    /// Launches a machine, and completes when its monitor is ready for commands. The driver runs on smol's global
+    /// executor, which has its own threads, so every other future may be awaited on any executor. Otherwise as
+    /// [`launch_with`](Self::launch_with).
     ///
     /// # Errors
     ///
@@ -22,8 +23,8 @@ impl Vm {
         Self::launch_with(config, spawn).await
     }
 
-    /// Attaches to a machine that another program launched, as [`attach_with`](Self::attach_with). The driver runs on smol's
-    /// global executor.
+    /// Attaches to a machine that another program launched, as [`attach_with`](Self::attach_with). The driver runs on
+    /// smol's global executor.
     ///
     /// # Errors
     ///
@@ -44,8 +45,8 @@ impl Vm {
         Self::attach_with(peer, deadline, spawn).await
     }
 
-    /// Launches this machine again after its end, as [`relaunch_with`](Self::relaunch_with). The new driver runs on smol's
-    /// global executor.
+    /// Launches this machine again after its end, as [`relaunch_with`](Self::relaunch_with). The new driver runs on
+    /// smol's global executor.
     ///
     /// # Errors
     ///
@@ -81,8 +82,8 @@ impl Vm {
         Self::resume_with(identity, deadline, spawn).await
     }
 
-    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection runs on smol's
-    /// global executor.
+    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection runs on
+    /// smol's global executor.
     ///
     /// # Errors
     ///
@@ -91,8 +92,8 @@ impl Vm {
         self.agent_with(deadline, spawn).await
     }
 
-    /// Attaches to QEMU's qtest, as [`qtest_with`](Self::qtest_with). The driver of the connection runs on smol's global
-    /// executor.
+    /// Attaches to QEMU's qtest, as [`qtest_with`](Self::qtest_with). The driver of the connection runs on smol's
+    /// global executor.
     ///
     /// # Errors
     ///
@@ -103,8 +104,8 @@ impl Vm {
 }
 
 impl Agent {
-    /// Attaches to an agent at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's global
-    /// executor.
+    /// Attaches to an agent at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's
+    /// global executor.
     ///
     /// # Errors
     ///
@@ -115,8 +116,8 @@ impl Agent {
 }
 
 impl Qtest {
-    /// Attaches to a qtest at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's global
-    /// executor.
+    /// Attaches to a qtest at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's
+    /// global executor.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! Launch QEMU, speak QMP with it and own its lifetime, from any async executor.
 //!
-//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`] gives to the
-//! caller's executor. [`Vm::launch`] spawns it on smol's global executor, which has its own thread. Sockets and timers are
-//! those of the reactor of async-io, which has its own thread as well and wakes tasks of any executor. Everything that is
-//! decided is decided by `qemu-machine-core`, re-exported as [`core`]; `qemu-machine-host` does the IO.
+//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`] passes to the
+//! caller's executor. [`Vm::launch`] spawns it on smol's global executor, which has its own threads. Sockets and timers
+//! are those of the reactor of async-io, which has its own thread as well and wakes tasks of any executor.
+//! `qemu-machine-core`, re-exported as [`core`], makes every decision; `qemu-machine-host` does the IO.
 //!
 //! # Guides
 //!
@@ -20,15 +20,24 @@
 //! | `smol` | on | The methods without `_with`, which spawn the driver on the global executor of the crate `smol`. Without it, 18 crates fewer are built. |
 //! | `record` | off | Records of runs, and a mock of a recorded monitor. |
 //! | `schema` | off | QEMU's schema as a value. |
-//! | `qapi` | off | Makes commands of the types of the crate `qapi-qmp`. |
+//! | `qapi` | off | Executes the command types of the crate `qapi-qmp`. |
 //! | `tracing` | off | Logs through the crate `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging). |
 //!
 //! # Cancelling
 //!
-//! Every future may be dropped at any await: in `select!`, by a timeout, with its task. A dropped command may still take
-//! effect, and its late reply is dropped. A dropped wait loses nothing: the next one may begin at the same mark, and the
-//! events that [`Events`] had queued stay queued. A dropped shutdown continues. A dropped driver ends the machine before
-//! `drop` returns, and every task that waits gets an answer.
+//! Every future may be dropped at any await: in `select!`, by a timeout, with its task.
+//!
+//! - *A command* that was not sent is dropped. One that was sent may still take effect; its late reply is counted and
+//!   dropped, and reaches no other caller.
+//! - *A wait* ends without a loss: the next one may begin at the same mark, and the events that [`Events`] had queued
+//!   stay queued.
+//! - *A shutdown*, a kill, a disconnect, a detach or a relaunch that was polled once continues in the driver. One that was
+//!   never polled does nothing.
+//! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect.
+//! - *A launch*: the machine is killed, since its only handle is dropped with the future. *An attachment*: the connection is
+//!   closed.
+//! - *The driver*, or the executor with it: the machine is killed before `drop` returns, and every task that waits receives a
+//!   result. Dropping a driver or a last handle blocks its thread for milliseconds, and for two seconds at most.
 //!
 //! # On smol
 //!
@@ -47,6 +56,7 @@
 //! ```no_run
 #![doc = include_str!("../examples/on_async_std.rs")]
 //! ```
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod driver;
 mod events;

@@ -1,4 +1,4 @@
-//! Services of a machine, for tasks: the guest agent and qtest.
+//! Services of a machine, for tasks of any executor: the guest agent and qtest.
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Service,
@@ -10,14 +10,15 @@ use crate::events::Events;
 use crate::vm::Vm;
 
 impl Vm {
-    /// Attaches to the agent in the guest, over the channel of [`Config::guest_agent`]. Completes when the agent answers, so
-    /// the guest must have started it within the deadline. `spawn` gets the driver of the connection, as in
-    /// [`launch_with`](Self::launch_with).
+    /// Attaches to the agent in the guest, over the channel of [`Config::guest_agent`], and completes when the agent
+    /// answers. The guest must have started it within the deadline. `spawn` receives the driver of the connection, as
+    /// in [`launch_with`](Self::launch_with). Dropping the future closes the connection.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`]; [`Misuse::ServiceInUse`] while another handle is attached to it; [`ServiceError::Silent`] when
-    /// it does not answer. The machine is not affected, and the call may be repeated.
+    /// [`Misuse::NoService`] when the machine was configured without the agent, or has ended; [`Misuse::ServiceInUse`]
+    /// while another handle is attached to the agent; [`ServiceError::Silent`] when the agent does not answer within
+    /// the deadline. The machine is not affected, and the call may be repeated.
     pub async fn agent_with(
         &self,
         deadline: impl Into<Deadline>,
@@ -27,12 +28,15 @@ impl Vm {
         attach(Service::GuestAgent, config, spawn).await.map(Agent)
     }
 
-    /// Attaches to QEMU's qtest, over the channel of [`Config::qtest`]. This works once in a run: the connection is closed
-    /// with the last handle of it. `spawn` gets the driver of the connection, as in [`launch_with`](Self::launch_with).
+    /// Attaches to QEMU's qtest, over the channel of [`Config::qtest`]. `spawn` receives the driver of the connection,
+    /// as in [`launch_with`](Self::launch_with). Dropping the future closes the connection. This works once in a run:
+    /// the connection is closed with the last handle of it, since QEMU blocks while its qtest output is not read (QEMU,
+    /// `system/qtest.c`, `qtest_server_char_be_send`).
     ///
     /// # Errors
     ///
-    /// [`Misuse::NoService`] when the machine was configured without qtest, and for a second call.
+    /// [`Misuse::NoService`] when the machine was configured without qtest, when this was called before in this run,
+    /// and when the machine has ended; [`ServiceError::Silent`] when the attachment fails.
     pub async fn qtest_with(&self, spawn: impl FnOnce(Driver)) -> Result<Qtest, ServiceError> {
         attach(Service::Qtest, self.service(Service::Qtest)?, spawn).await.map(Qtest)
     }
@@ -60,8 +64,9 @@ async fn attach(service: Service, config: Config, spawn: impl FnOnce(Driver)) ->
 pub struct Agent(Vm);
 
 impl Agent {
-    /// Attaches to an agent at an address of its own, and completes when it answers. Replies to earlier clients are dropped
-    /// and counted. `spawn` gets the driver, as in [`Vm::launch_with`].
+    /// Attaches to an agent at an address of its own, and completes when it answers. Replies to earlier clients are
+    /// counted and dropped: the agent is synchronized first (`guest-sync-delimited` in QEMU, `qga/qapi-schema.json`).
+    /// `spawn` receives the driver, as in [`Vm::launch_with`].
     ///
     /// # Errors
     ///
@@ -75,19 +80,23 @@ impl Agent {
         Vm::launch_with(config, spawn).await.map(Self)
     }
 
-    /// Executes a command within a minute. The agent does not reply to some commands (`guest-shutdown`): the result is an
-    /// empty object as soon as it answers the next command, or [`CommandError::Disconnected`] when the guest is gone before,
-    /// as one that powers off quickly is.
+    /// Executes a command within 60 seconds, and returns its reply.
+    ///
+    /// The agent does not reply to some commands that succeed (`guest-shutdown`, `guest-suspend-*`: `success-response`
+    /// in QEMU, `qga/qapi-schema.json`). Their result is an empty object as soon as the agent answers the next command.
+    /// It is [`CommandError::Disconnected`] when the guest is gone before that, as after a quick power-off.
+    ///
+    /// Dropping the future has the effect that it has for [`Vm::execute`].
     ///
     /// # Errors
     ///
-    /// The agent's refusal, with its description; or why there is no reply.
+    /// [`CommandError::Refused`], with the agent's error class and description; otherwise as [`Vm::execute`].
     pub async fn execute<C: Command>(&self, command: C) -> Result<C::Reply, CommandError> {
         self.0.execute(command).await
     }
 
-    /// Executes a command within a deadline. After the deadline the command may still take effect, and the agent is
-    /// synchronized (`guest-sync-delimited`) before the next command.
+    /// Executes a command within a deadline, and returns its reply. A command that was sent may still take effect after
+    /// the deadline; the agent is synchronized before the next command, so that a late reply reaches no other caller.
     ///
     /// # Errors
     ///
@@ -100,7 +109,7 @@ impl Agent {
         self.0.execute_by(command, deadline).await
     }
 
-    /// Disconnects from the agent, and completes when the connection is closed.
+    /// Disconnects from the agent, which keeps running. Completes when the connection is closed.
     ///
     /// # Errors
     ///
@@ -116,7 +125,10 @@ impl Agent {
     }
 }
 
-/// Handle of QEMU's qtest, which reads and writes the memory and the I/O ports of the guest, line by line.
+/// Handle of QEMU's qtest, which reads and writes the memory and the I/O ports of the guest, one line at a time (the
+/// commands are listed in QEMU, `system/qtest.c`).
+///
+/// Handles are clones of each other. Dropping the last one closes the connection.
 ///
 /// ```no_run
 /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
@@ -130,7 +142,7 @@ impl Agent {
 pub struct Qtest(Vm);
 
 impl Qtest {
-    /// Attaches to a qtest at an address of its own. `spawn` gets the driver, as in [`Vm::launch_with`].
+    /// Attaches to a qtest at an address of its own. `spawn` receives the driver, as in [`Vm::launch_with`].
     ///
     /// # Errors
     ///
@@ -144,16 +156,18 @@ impl Qtest {
         Vm::launch_with(config, spawn).await.map(Self)
     }
 
-    /// Executes one line within a minute, and returns what follows `OK` in the reply.
+    /// Executes one line within 60 seconds, and returns what follows `OK` in the reply. Dropping the future has the
+    /// effect that it has for [`Vm::execute`].
     ///
     /// # Errors
     ///
-    /// The reply, when it is not `OK`; or why there is none.
+    /// [`CommandError::Refused`] with the reply, when that is not `OK`; [`Misuse::QtestLine`] when the text is not
+    /// exactly one line; otherwise as [`Vm::execute`].
     pub async fn line(&self, line: &str) -> Result<String, CommandError> {
         self.line_by(line, COMMAND_WITHIN).await
     }
 
-    /// Executes one line within a deadline.
+    /// Executes one line within a deadline, and returns what follows `OK` in the reply.
     ///
     /// # Errors
     ///
@@ -162,8 +176,8 @@ impl Qtest {
         self.0.execute_line(line, deadline).await
     }
 
-    /// Subscribes to the interrupts that `irq_intercept_in` or `irq_intercept_out` intercept: events `IRQ` with
-    /// `{"raised": …, "line": …}`.
+    /// Subscribes to the interrupts that `irq_intercept_in` or `irq_intercept_out` intercepts (QEMU, `system/qtest.c`,
+    /// IRQ management): events `IRQ` with `{"raised": …, "line": …}`.
     ///
     /// # Errors
     ///
@@ -172,7 +186,7 @@ impl Qtest {
         self.0.events([Wait::event("IRQ")])
     }
 
-    /// Disconnects from qtest, and completes when the connection is closed.
+    /// Disconnects from qtest. Completes when the connection is closed.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Answers that tasks wait for, and what happens to them when a future is dropped.
+//! Commands and waits of pending futures, which are disowned when the future is dropped.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use qemu_machine_host::Shared;
 
 use crate::driver::SharedMachine;
 
-/// Waits until a wait of the machine is over.
+/// Waits until a wait of the machine is over, and claims its result.
 pub(crate) async fn wait_for<T>(
     shared: &Arc<SharedMachine>,
     wait: WaitId,
@@ -17,7 +17,8 @@ pub(crate) async fn wait_for<T>(
     shared.wait_for(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await
 }
 
-/// A command whose future is pending. Dropping it disowns the command, whether it was answered or not.
+/// A command whose future is pending. Dropping it disowns the command, whether it was answered or not: otherwise the
+/// machine would keep a reply that no caller claims.
 pub(crate) struct Executing<'a>(pub(crate) &'a SharedMachine, pub(crate) CommandId);
 
 impl Drop for Executing<'_> {
@@ -27,7 +28,7 @@ impl Drop for Executing<'_> {
     }
 }
 
-/// A wait whose future is pending. Dropping it cancels the wait.
+/// A wait whose future is pending. Dropping it disowns the wait.
 #[derive(Debug)]
 pub(crate) struct Waiting(Arc<SharedMachine>, WaitId);
 

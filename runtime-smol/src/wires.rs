@@ -1,4 +1,5 @@
-//! Descriptors of one machine, watched by the reactor of async-io. It has its own thread, and wakes tasks of any executor.
+//! Sources of one machine: its descriptors, watched by the reactor of async-io, which has its own thread and wakes
+//! tasks of any executor.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +10,7 @@ use async_io::Async;
 use qemu_machine_core::{Channel, Machine, Moment};
 use qemu_machine_host::{Host, Watch};
 
-/// How many reads one channel gets before the next channel.
+/// Reads from one channel before the next channel is read.
 const READS: usize = 2;
 
 /// The sources of one machine.
@@ -17,9 +18,9 @@ const READS: usize = 2;
 pub(crate) struct Wires {
     channels: Vec<(Channel, Async<Arc<OwnedFd>>)>,
     process: Option<Async<Arc<OwnedFd>>>,
-    /// The channels whose sockets were full.
+    /// The channels whose sockets were full at the last write.
     full: Vec<Channel>,
-    /// Whether there is a source that the driver does not watch yet.
+    /// Whether a source was added that the driver has not polled yet.
     changed: bool,
 }
 
@@ -53,7 +54,8 @@ impl Watch for Wires {
 }
 
 impl Wires {
-    /// Reports what became ready, and returns whether anything did. If not, the task is woken when something does.
+    /// Reads from the sources that are ready, and reports the results. Returns whether any source was ready. If not,
+    /// the task is woken when one becomes ready.
     pub(crate) fn absorb(
         &mut self,
         context: &mut Context<'_>,
@@ -67,7 +69,7 @@ impl Wires {
             any = true;
         }
         let mut index = 0;
-        // A channel that is closed meanwhile moves the others up. The next round reads those that were skipped.
+        // A channel that is closed meanwhile moves the others up. The next round reads the channels that were skipped.
         while let Some(channel) = machine.channels().get(index).copied() {
             index += 1;
             for _ in 0..READS {
@@ -75,7 +77,7 @@ impl Wires {
                     break;
                 }
                 any = true;
-                // When there is nothing to read after all, the next poll of the source registers the task.
+                // When the read finds nothing, the next poll of the source registers the task.
                 host.receive(channel, machine, now, self);
             }
         }

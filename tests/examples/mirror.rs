@@ -1,4 +1,4 @@
-//! Copies a disk to another while QEMU has it open, tells how far it is, and leaves QEMU on the copy.
+//! Example: mirrors a disk while QEMU has it open, reports the progress, and switches QEMU to the copy.
 //!
 //! `cargo run --package qemu-machine-tests --example mirror`
 
@@ -11,7 +11,7 @@ use qemu_machine_blocking::{Config, Shutdown, Vm, json};
 
 const MIB: usize = 1 << 20;
 
-/// How large the disk is.
+/// The size of the disk, in bytes.
 const SIZE: usize = 8 * MIB;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         vm.execute(("blockdev-add", json!({"driver": "file", "node-name": node, "filename": path.to_str()})))?;
     }
 
-    // A mirror keeps up with what the guest writes until it is completed; then QEMU goes on with the copy. It is slowed
-    // down here, and goes in small steps, so that there is something to report.
+    // A mirror job also copies what the guest writes, until it is completed; then QEMU continues on the copy. A low
+    // speed and a small buffer make it slow enough here to have progress to report.
     let mirror = json!({
         "job-id": "mirror", "device": "disk", "target": "copy", "sync": "full",
         "speed": 16 * MIB, "buf-size": MIB,
@@ -36,10 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .report(Duration::from_millis(100), |job| {
             println!("{}: {} of {} KiB", job.status, job.current_progress >> 10, job.total_progress >> 10)
         });
-    // It also says how it ended where it failed, or where somebody cancelled it.
+    // A job that failed is an error. A cancelled one is another `JobEnd`.
     println!("the mirror: {:?}", vm.run(follow, Duration::from_secs(60))?);
 
     println!("{}", vm.shutdown(Shutdown::default())?);
-    println!("the copy is {}", if fs::read(&disk)? == fs::read(&copy)? { "the same" } else { "another" });
+    println!("the copy is {}", if fs::read(&disk)? == fs::read(&copy)? { "the same" } else { "different" });
     Ok(())
 }

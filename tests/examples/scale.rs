@@ -1,6 +1,6 @@
-//! Runs many real QEMUs from one thread, on mio and then on smol, and says what that costs.
+//! Example: runs many real QEMUs from one thread, on mio and then on smol, and prints the cost.
 //!
-//! `cargo run --release --package qemu-machine-tests --example scale [MACHINES]`; 100 if it is not said.
+//! `cargo run --release --package qemu-machine-tests --example scale [MACHINES]`; the default is 100.
 
 use std::error::Error;
 use std::future::Future;
@@ -13,10 +13,10 @@ use qemu_machine_mio::{EventLoop, Vm as Source};
 use qemu_machine_smol::Vm as Handle;
 use smol::LocalExecutor;
 
-/// How many commands each machine is given.
+/// The number of commands for each machine.
 const COMMANDS: usize = 50;
 
-/// A hundred machines that start at once keep two processors busy for a while.
+/// The deadline of a launch: a hundred machines that start at once keep two processors busy for a while.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -90,7 +90,7 @@ fn on_smol(machines: usize) -> Result<(), Box<dyn Error>> {
 
         let ended = all(&executor, &vms, |vm| async move {
             let end = vm.shutdown(Shutdown::default()).await;
-            // One more wait each: the end is known to everybody.
+            // A second wait for each machine: every caller can wait for the end.
             vm.wait_any(&Mark::default(), [Wait::end()], FOREVER).await.ok();
             end
         });
@@ -99,7 +99,7 @@ fn on_smol(machines: usize) -> Result<(), Box<dyn Error>> {
     }))
 }
 
-/// Does the same with all machines at once.
+/// Runs the same future for all machines at once, and returns the results in their order.
 async fn all<T: 'static, F: Future<Output = T> + 'static>(
     executor: &LocalExecutor<'static>,
     vms: &[Handle],
@@ -113,7 +113,7 @@ async fn all<T: 'static, F: Future<Output = T> + 'static>(
     results
 }
 
-/// Shows how far it is, and says what it cost.
+/// Progress bar and results of one runtime.
 struct Report {
     name: &'static str,
     machines: usize,
@@ -131,7 +131,7 @@ impl Report {
         Self { name, machines, bar, since: Instant::now(), memory: resident() }
     }
 
-    /// Shows how many are done; something when all are.
+    /// Shows how many machines are done. `None` means that some are not.
     fn counted(&self, done: usize) -> Option<()> {
         self.bar.set_position(done as u64);
         (done == self.machines).then_some(())
@@ -154,7 +154,7 @@ impl Report {
         let rate = (self.machines * COMMANDS) as f64 / self.since.elapsed().as_secs_f64();
         let grown = resident().saturating_sub(self.memory) / self.machines as u64;
         self.bar.suspend(|| println!("{:<5} {rate:>10.0} commands per second", self.name));
-        self.bar.suspend(|| println!("{:<5} {grown:>10} bytes of our memory for each machine", self.name));
+        self.bar.suspend(|| println!("{:<5} {grown:>10} bytes of memory in this process for each machine", self.name));
         self.bar.set_length(self.machines as u64);
         self.bar.set_message(format!("{}: ending", self.name));
     }
@@ -162,8 +162,8 @@ impl Report {
     fn ended(&self, outcomes: impl Iterator<Item = Outcome>) -> Result<(), Box<dyn Error>> {
         self.bar.finish_and_clear();
         let orderly = outcomes.filter(|outcome| outcome.exit == Some(qemu_machine_core::ExitStatus::Code(0))).count();
-        println!("{:<5} {orderly:>10} of {} ended in order", self.name, self.machines);
-        if orderly == self.machines { Ok(()) } else { Err("some did not end in order".into()) }
+        println!("{:<5} {orderly:>10} of {} exited with status 0", self.name, self.machines);
+        if orderly == self.machines { Ok(()) } else { Err("some machines did not exit with status 0".into()) }
     }
 }
 

@@ -1,25 +1,25 @@
-//! What cargo says of our packages: their trees of dependencies, their manifests.
+//! Queries to cargo about the packages of this workspace.
 
 use std::process::{Command, Output};
 
 use crate::sources::root;
 
-/// Runs cargo at the root, without the network.
+/// Runs cargo at the root of the workspace, without network access, and returns its output.
 ///
 /// # Panics
 ///
-/// When it cannot be run, or fails: then with what it printed.
+/// If cargo cannot be run, or fails; the message has its error output.
 pub fn cargo(arguments: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo).current_dir(root()).args(arguments).args(["--locked", "--offline"]).output();
     let Output { status, stdout, stderr } = output.expect("cargo runs, as it runs this test");
     assert!(status.success(), "cargo {}: {}", arguments.join(" "), String::from_utf8_lossy(&stderr));
-    String::from_utf8(stdout).expect("what cargo prints of ours is UTF-8")
+    String::from_utf8(stdout).expect("the output of cargo is UTF-8")
 }
 
-/// Returns the names of all crates that a package brings into the build of its user, sorted, itself among them.
+/// Returns the names of all crates that a package adds to a build, sorted, including the package itself.
 ///
-/// `arguments` choose the features.
+/// `arguments` select the features.
 #[must_use]
 pub fn dependencies(package: &str, arguments: &[&str]) -> Vec<String> {
     let tree = ["tree", "--package", package, "--edges", "normal,build", "--prefix", "none"];

@@ -1,8 +1,8 @@
-//! Decides how files become an archive that the kernel takes for an initramfs.
+//! Writer of cpio archives that the kernel accepts as an initramfs.
 //!
-//! The format is "newc" (`Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel): a header of
-//! hexadecimal numbers, a name, the content, each filled up to a multiple of four, and an entry with a certain name at
-//! the end.
+//! The format is "newc" (`Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel). An entry is a
+//! header of hexadecimal numbers, a name and the content; name and content are padded to a multiple of four bytes. The
+//! last entry is named `TRAILER!!!`.
 
 use std::collections::BTreeSet;
 
@@ -10,29 +10,29 @@ const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_755;
 const SYMLINK: u32 = 0o120_777;
 
-/// An archive under way.
+/// An archive that is being written.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
-    /// Every entry has a number of its own: the same one would make it a link.
+    /// The number of entries, which is also the inode number of the latest: equal inode numbers would make hard links.
     entries: u32,
     directories: BTreeSet<String>,
 }
 
 impl Archive {
-    /// A file that may be executed, and the directories that lead to it. Its path has no slash in front.
+    /// Adds an executable file and its parent directories. The path has no leading slash.
     pub fn file(&mut self, path: &str, content: &[u8]) {
         self.parents_of(path);
         self.entry(path, FILE, content);
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link and its parent directories.
     pub fn symlink(&mut self, path: &str, target: &str) {
         self.parents_of(path);
         self.entry(path, SYMLINK, target.as_bytes());
     }
 
-    /// A directory, and those that lead to it.
+    /// Adds a directory and its parent directories.
     pub fn directory(&mut self, path: &str) {
         self.parents_of(path);
         if self.directories.insert(path.to_owned()) {
@@ -40,14 +40,14 @@ impl Archive {
         }
     }
 
-    /// The archive.
+    /// Returns the finished archive.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }
 
-    /// The kernel makes none by itself.
+    /// Adds the parent directories of a path: the kernel does not create missing ones.
     fn parents_of(&mut self, path: &str) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.directory(parent);
@@ -58,7 +58,8 @@ impl Archive {
         self.entries += 1;
         let [links, name, size] = [1, path.len() + 1, content.len()].map(|number| u32::try_from(number).unwrap());
         self.bytes.extend_from_slice(b"070701");
-        // Number, mode, user, group, links, time, size; device of the file and of the node; name, checksum.
+        // Inode, mode, uid, gid, links, mtime, size; major and minor of the file's device and of a device node; length
+        // of the name, checksum.
         for field in [self.entries, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name, 0] {
             self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
         }
@@ -79,7 +80,7 @@ mod tests {
     use super::Archive;
 
     #[test]
-    fn an_entry_has_its_directories_before_it_and_is_filled_up() {
+    fn an_entry_follows_its_directories_and_is_padded() {
         let mut archive = Archive::default();
         archive.file("a/b", b"hello");
         archive.symlink("a/c", "b");
@@ -90,7 +91,7 @@ mod tests {
         assert_eq!(names, ["a", "a/b", "a/c", "TRAILER!!!"]);
         assert_eq!(bytes.len() % 4, 0);
         let file = &text[text.match_indices("070701").nth(1).unwrap().0..];
-        // Mode, links, size, and the content behind the name.
+        // Mode, links and size; then the content, after the name.
         assert_eq!([&file[14..22], &file[38..46], &file[54..62]], ["000081ed", "00000001", "00000005"]);
         assert_eq!(&file[110..124], "a/b\0\0\0hello\0\0\0");
     }

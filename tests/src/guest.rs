@@ -1,5 +1,4 @@
-//! Decides what our own guest is: a BIOS image that greets within milliseconds,
-//! echoes what it is sent, and does one thing per letter.
+//! BIOS test guest: an image that greets within milliseconds, echoes its input, and does one thing per letter.
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,21 +7,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The source of the guest, for GNU `as`. What it assembles to is kept in this
-/// file, so that only the test that compares the two needs an assembler.
+/// The source of the guest, for GNU `as`. The machine code is kept in this file, so that only the test that compares
+/// the two needs an assembler.
 pub const ASSEMBLY: &str = include_str!("guest/bios.s");
 
-/// The size of the image: the smallest that QEMU takes.
+/// The size of the image: the smallest that QEMU accepts (QEMU, `hw/i386/x86.c`, `x86_bios_rom_init`).
 pub const IMAGE_BYTES: usize = 0x1_0000;
 
-/// Where in the image the code begins, and so what [`ASSEMBLY`] calls 0.
+/// The offset of the code in the image, which is offset 0 in [`ASSEMBLY`].
 pub const CODE_OFFSET: usize = 0xfc00;
 
-/// Where in the image the processor begins.
+/// The offset in the image at which the processor starts.
 pub const RESET_VECTOR_OFFSET: usize = 0xfff0;
 
-/// The line that the guest prints when it begins. As all its lines it is sent
-/// with a carriage return and a line feed behind it.
+/// The line that the guest prints when it starts. Like all its lines, it ends with a carriage return and a line feed.
 pub const GREETING: &str = "guest: ready";
 
 /// The line before a power-off.
@@ -43,26 +41,25 @@ pub const FLOODED: &str = "guest: flooded";
 /// The line before the guest hangs.
 pub const HANGING: &str = "guest: hanging";
 
-/// How many lines a flood has, [`FLOODED`] not counted.
+/// The number of lines in a flood, without [`FLOODED`].
 pub const FLOOD_LINES: u32 = 16_384;
 
-/// How many bytes a flood has, [`FLOODED`] not counted.
+/// The number of bytes in a flood, without [`FLOODED`].
 pub const FLOOD_BYTES: usize = FLOOD_LINES as usize * FLOOD_LINE_BYTES;
 
-/// QEMU's exit code after [`Letter::Exit`]. It is always odd, and 1 is what
-/// QEMU's own failures have.
+/// QEMU's exit code after [`Letter::Exit`]. The device makes it odd (QEMU, `hw/misc/debugexit.c`, `debug_exit_write`),
+/// and 1 would look like a failure of QEMU itself.
 pub const EXIT_CODE: i32 = 43;
 
 const FLOOD_LINE_BYTES: usize = 64;
 
-/// Where a stray jump would land: every byte is a `hlt`.
+/// The filler of the image, a `hlt`, so that a stray jump halts.
 const FILLER: u8 = 0xf4;
 
 /// A far jump to the code.
 const RESET_VECTOR: [u8; 5] = [0xea, 0x00, 0x00, 0xc0, 0xff];
 
-/// What [`ASSEMBLY`] assembles to. When it changes, the test `guest_image` prints
-/// what has to stand here.
+/// The machine code of [`ASSEMBLY`]. When the source has changed, the test `guest_image` prints the new code.
 const CODE: &[u8] = &[
     0xfa, 0xfc, 0x31, 0xc0, 0x8e, 0xc0, 0x8e, 0xd0, 0xbc, 0x00, 0x70, 0x0e, 0x1f, 0xbf, 0x80, 0x00, 0xb9, 0x08, 0x00,
     0xb8, 0xb1, 0x01, 0xab, 0x8c, 0xc8, 0xab, 0xe2, 0xf7, 0x66, 0x0f, 0x01, 0x16, 0xc2, 0x01, 0x0f, 0x20, 0xc0, 0x0c,
@@ -100,21 +97,19 @@ const CODE: &[u8] = &[
     0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5a, 0x0d, 0x0a, 0x00,
 ];
 
-/// What the guest does something for: `p`, `r`, `c`, `x`, `f` and `h`. It
-/// echoes every other byte.
+/// A letter that the guest obeys: `p`, `r`, `c`, `x`, `f` or `h`. It echoes every other byte.
 ///
-/// A byte sent behind [`PowerOff`](Self::PowerOff) or [`Reset`](Self::Reset)
-/// before the guest has greeted again may get lost in the reset.
+/// A byte that is sent after [`PowerOff`](Self::PowerOff) or [`Reset`](Self::Reset), and before the guest has greeted
+/// again, may be lost in the reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Letter {
     /// Powers off by ACPI, after [`POWERING_OFF`].
     PowerOff,
     /// Resets the machine, after [`RESETTING`].
     Reset,
-    /// Reports a crash to the pvpanic device, after [`PANICKING`]; goes on if
-    /// QEMU lets it.
+    /// Reports a crash to the pvpanic device, after [`PANICKING`]; continues if QEMU lets the guest run.
     Panic,
-    /// Has QEMU exit with [`EXIT_CODE`], after [`EXITING`].
+    /// Makes QEMU exit with [`EXIT_CODE`], after [`EXITING`].
     Exit,
     /// Sends each [`flood_line`] in order, then [`FLOODED`].
     Flood,
@@ -123,7 +118,7 @@ pub enum Letter {
 }
 
 impl Letter {
-    /// The byte to send on the serial port.
+    /// Returns the byte to send on the serial port.
     pub fn byte(self) -> u8 {
         match self {
             Self::PowerOff => b'p',
@@ -136,9 +131,9 @@ impl Letter {
     }
 }
 
-/// The line of a flood that has this number, counted from 0, with its line end.
+/// Returns the line of a flood with this number, counted from 0, with its line end.
 pub fn flood_line(number: u32) -> [u8; FLOOD_LINE_BYTES] {
-    // No two neighbours alike, so that a byte lost or swapped shows.
+    // No two neighbours are equal, so that a lost or swapped byte is visible.
     const FILLING: &[u8] = b" abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n";
     let mut line = [0; FLOOD_LINE_BYTES];
     let (digits, filling) = line.split_at_mut(8);
@@ -147,7 +142,7 @@ pub fn flood_line(number: u32) -> [u8; FLOOD_LINE_BYTES] {
     line
 }
 
-/// The image, as QEMU's `-bios` takes it.
+/// Returns the image for QEMU's option `-bios`.
 pub fn image() -> Vec<u8> {
     let mut image = vec![FILLER; IMAGE_BYTES];
     image[CODE_OFFSET..][..CODE.len()].copy_from_slice(CODE);
@@ -155,9 +150,8 @@ pub fn image() -> Vec<u8> {
     image
 }
 
-/// The arguments that have QEMU boot the image at this path, with the devices
-/// that its letters need. The accelerator, the display and the first serial
-/// port are the caller's.
+/// Returns the arguments that make QEMU boot the image at this path, with the devices that its letters need. The caller
+/// adds the accelerator, the display and the first serial port.
 pub fn arguments(image_path: &str) -> Vec<String> {
     [
         "-bios",
@@ -174,7 +168,7 @@ pub fn arguments(image_path: &str) -> Vec<String> {
     .into()
 }
 
-/// The image in a temporary file that only we may read, removed when dropped.
+/// The image in a temporary file that only this user may read. It is removed when dropped.
 #[derive(Debug)]
 pub struct ImageFile {
     path: String,
@@ -185,27 +179,26 @@ impl ImageFile {
     ///
     /// # Errors
     ///
-    /// What the system says; [`io::ErrorKind::InvalidInput`] if the name of the
-    /// directory is not UTF-8.
+    /// The error of the system; [`io::ErrorKind::InvalidInput`] if the path of the directory is not UTF-8.
     pub fn create() -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!(
             "qemu-machine-guest-{}-{}-{:016x}.bin",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed),
-            // Keyed at random: others in that directory cannot foresee it.
+            // Randomly keyed, so that other users of that directory cannot predict the name.
             RandomState::new().build_hasher().finish(),
         );
         let path =
             std::env::temp_dir().join(name).into_os_string().into_string().map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut file = create_private(path.as_ref())?;
-        // From here on the file is ours to remove, also if writing fails.
+        // From here on `Drop` removes the file, also if writing fails.
         let image_file = Self { path };
         file.write_all(&image())?;
         Ok(image_file)
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -213,7 +206,7 @@ impl ImageFile {
 
 impl Drop for ImageFile {
     fn drop(&mut self) {
-        // Nobody is left to tell, and a leftover file does no harm.
+        // `drop` cannot report an error, and a leftover file does no harm.
         let _ = remove_file(&self.path);
     }
 }

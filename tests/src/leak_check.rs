@@ -1,4 +1,4 @@
-//! Decides what counts as left behind: processes, descriptors and files.
+//! Leak checks: processes, descriptors and files that a test leaves behind.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -18,7 +18,7 @@ use rustix::process::{
 
 use crate::bounded;
 
-/// Everything that this process holds: processes below it, and descriptors.
+/// The descendants and the descriptors of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeakCheck {
     processes: Vec<String>,
@@ -26,11 +26,11 @@ pub struct LeakCheck {
 }
 
 impl LeakCheck {
-    /// Counts, while a machine of its own is running.
+    /// Records the descendants and the descriptors, while a machine of its own is running.
     ///
-    /// The supervisor, the thread that starts processes, works off its orders in turn. So when it has started one more,
-    /// it is there for good, with the descriptors that it needs, and everything that it was told before is done. That
-    /// one more process is in every check.
+    /// The supervisor, the thread that forks, handles its requests in turn. Once it has started this machine, the
+    /// supervisor and its descriptors exist, and it has handled all earlier requests. The process of this machine is
+    /// part of every check.
     #[must_use]
     pub fn take() -> Self {
         let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
@@ -42,24 +42,24 @@ impl LeakCheck {
         leak_check
     }
 
-    /// Compares with an earlier one.
+    /// Compares the present state with an earlier one.
     ///
     /// # Panics
     ///
-    /// When there is more now, or less.
+    /// If they differ.
     pub fn assert_nothing_left(before: &Self) {
-        assert_eq!(&Self::take(), before, "left: now, right: before");
+        assert_eq!(&Self::take(), before, "processes and descriptors now (left) and before (right)");
     }
 }
 
-/// Runs a test that must leave nothing behind: alone among the tests of this process that do so, and bounded as by
-/// [`bounded`]. The test gets a directory, which is to be empty again at its end.
+/// Runs a test that must leave nothing behind, under the deadline of [`bounded`]. Such tests of one process run one at
+/// a time. The test gets a directory, which must be empty at its end.
 ///
-/// All tests of a program that use it must use it: others would be counted too.
+/// In a program that uses this function, all tests must use it: their processes and descriptors would count too.
 ///
 /// # Panics
 ///
-/// When the test does, hangs, or leaves a process, a descriptor or a file behind.
+/// If the test panics, hangs, or leaves a process, a descriptor or a file behind.
 pub fn leaving_nothing(test: impl FnOnce(&Path) + Send + 'static) {
     let _alone = alone();
     let scratch = Arc::new(Scratch::create());
@@ -70,31 +70,31 @@ pub fn leaving_nothing(test: impl FnOnce(&Path) + Send + 'static) {
     bounded(move || LeakCheck::assert_nothing_left(&before));
 }
 
-/// Keeps the tests of [`leaving_nothing`] waiting as long as it is held: for a test that starts processes, and has
-/// something else to count than they have.
+/// Returns a guard that blocks the tests of [`leaving_nothing`] while it is held. It is for a test that starts
+/// processes and checks something else.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process as the system shows it.
+/// A process, as `/proc` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
+    /// The pid.
     pub pid: u32,
-    /// The file name of its program, cut short.
+    /// The file name of the program, truncated by the kernel to 15 bytes (`proc_pid_stat(5)`).
     pub name: String,
-    /// Whether it ended and was not reaped.
+    /// Whether the process has ended and was not reaped.
     pub zombie: bool,
     parent: u32,
 }
 
-/// The children of a process, their children, and so on.
+/// Returns all descendants of a process.
 #[must_use]
 pub fn descendants(pid: u32) -> Vec<Process> {
     let entries = fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
-    // One that is gone by now is none.
+    // A process that has ended meanwhile is skipped.
     let all: Vec<Process> = pids.filter_map(Process::read).collect();
     let mut family = vec![pid];
     let mut found = Vec::new();
@@ -109,7 +109,7 @@ pub fn descendants(pid: u32) -> Vec<Process> {
 impl Process {
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name is in parentheses and may hold any character, these too.
+        // The name is in parentheses, and may itself hold parentheses.
         let (begin, end) = (stat.find('(')?, stat.rfind(')')?);
         let mut fields = stat[end + 1..].split_whitespace();
         let zombie = fields.next()? == "Z";
@@ -125,10 +125,10 @@ impl fmt::Display for Process {
     }
 }
 
-/// What the descriptors of this process lead to, without the numbers and random names in it.
+/// Returns the targets of the descriptors of this process, without numbers and random names.
 fn descriptors() -> Vec<String> {
     let entries = fs::read_dir("/proc/self/fd").unwrap();
-    // The one for reading this list is in every check.
+    // The descriptor for reading this directory is part of every check.
     let targets = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
     let mut kinds: Vec<String> = targets.map(|target| kind(&target)).collect();
     kinds.sort();
@@ -141,16 +141,16 @@ fn kind(target: &Path) -> String {
     if plain == "anon_inode" { name.into_owned() } else { plain.into() }
 }
 
-/// A directory that only we may enter, removed with what is in it when dropped.
+/// A directory with mode 0700. It is removed with its content when dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes one in the directory for temporary files.
+    /// Creates one in the directory for temporary files.
     ///
     /// # Panics
     ///
-    /// When it cannot be made.
+    /// If it cannot be created.
     #[must_use]
     pub fn create() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -160,17 +160,17 @@ impl Scratch {
         Self(path)
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The names of what is in it.
+    /// Returns the names of its entries.
     ///
     /// # Panics
     ///
-    /// When it cannot be read.
+    /// If it cannot be read.
     #[must_use]
     pub fn entries(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
@@ -180,27 +180,27 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nobody is left to tell.
+        // `drop` cannot report an error.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The bytes of a path, as a configuration takes them.
+/// Returns the bytes of a path, for a configuration.
 #[must_use]
 pub fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
-/// A process that is watched without the library. It is killed when dropped.
+/// A process that is watched without the library, by its pidfd. It is killed when dropped.
 #[derive(Debug)]
 pub struct Watched(OwnedFd);
 
 impl Watched {
-    /// Begins to watch a process that did not end yet.
+    /// Starts to watch a process that has not ended.
     ///
     /// # Errors
     ///
-    /// When there is no such process.
+    /// If there is no such process.
     pub fn new(pid: u32) -> io::Result<Self> {
         Ok(Self(pidfd_open(pid_of(pid), PidfdFlags::empty())?))
     }
@@ -209,37 +209,37 @@ impl Watched {
     ///
     /// # Panics
     ///
-    /// When it is still there after so long.
+    /// If it runs longer than `limit`.
     pub fn assert_ends_within(&self, limit: Duration) {
         let limit = Timespec { tv_sec: limit.as_secs().try_into().unwrap(), tv_nsec: limit.subsec_nanos().into() };
         let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)).unwrap();
-        assert_eq!(ready, 1, "the process lives on");
+        assert_eq!(ready, 1, "the process is still running");
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // It fails only for one that ended, as it should have.
+        // This fails only if the process has ended, as it should have.
         let _ = pidfd_send_signal(&self.0, Signal::KILL);
     }
 }
 
-/// Stops one of our children, and returns when it stands still: a signal takes its time to reach all of its threads.
+/// Sends SIGSTOP to a child, and returns when it has stopped: the signal takes some time to stop all of its threads.
 ///
 /// # Panics
 ///
-/// When there is no such process.
+/// If there is no such process.
 pub fn stop(pid: u32) {
     send(pid, Signal::STOP);
     let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
     waitid(WaitId::Pid(pid_of(pid)), stopped).unwrap();
 }
 
-/// Sends a signal to one process that a test started and that was not reaped yet.
+/// Sends a signal to a process that a test started and that was not reaped.
 ///
 /// # Panics
 ///
-/// When there is no such process.
+/// If there is no such process.
 pub fn send(pid: u32, signal: Signal) {
     kill_process(pid_of(pid), signal).unwrap();
 }

@@ -1,5 +1,5 @@
-//! The parts that tests share: what they run, and how they are kept from hanging and from leaving things behind.
-#![allow(clippy::exhaustive_enums, reason = "nobody depends on what proves")]
+//! Shared parts of the tests: guests, a scripted QEMU, a simulated world, and guards against hangs and leaks.
+#![allow(clippy::exhaustive_enums, reason = "no other crate depends on the tests")]
 
 pub mod cargo;
 pub mod cpio;
@@ -18,14 +18,14 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::spawn;
 use std::time::Duration;
 
-/// How long one test may take. Each takes seconds on a quiet machine; the bound only ends a test that hangs.
+/// The deadline of a test. A test takes seconds on an idle machine; the deadline only ends one that hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The real QEMU.
+/// Returns the program name of the real QEMU.
 ///
 /// # Panics
 ///
-/// When it is not on the `PATH`: a test that needs it fails and is not skipped.
+/// If QEMU is not on the `PATH`: a test that needs QEMU fails, and is not skipped.
 #[must_use]
 pub fn qemu() -> &'static str {
     const NAME: &str = "qemu-system-x86_64";
@@ -35,16 +35,16 @@ pub fn qemu() -> &'static str {
     NAME
 }
 
-/// Runs a test that would fail by hanging, for at most [`PATIENCE`].
+/// Runs a test that may hang, for at most [`PATIENCE`].
 ///
 /// # Panics
 ///
-/// When the test does, and when it is not over in time. What it started ends with this process then.
+/// If the test panics, or does not return in time. In the latter case its thread goes on until this process ends.
 pub fn bounded<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
     bounded_by(PATIENCE, test)
 }
 
-/// Runs a test that would fail by hanging, for at most so long.
+/// Runs a test that may hang, for at most `limit`.
 ///
 /// # Panics
 ///
@@ -53,18 +53,18 @@ pub fn bounded_by<T: Send + 'static>(limit: Duration, test: impl FnOnce() -> T +
     let (sender, receiver) = channel();
     let thread = spawn(move || {
         let result = test();
-        // Nobody is left to take it when the time was up.
+        // This fails only when the receiver has timed out and is gone.
         let _ = sender.send(());
         result
     });
     match receiver.recv_timeout(limit) {
-        Err(RecvTimeoutError::Timeout) => panic!("not over after {limit:?}"),
-        // It is over, or it panicked and so dropped its end.
+        Err(RecvTimeoutError::Timeout) => panic!("the test did not return within {limit:?}"),
+        // The test returned, or it panicked and dropped the sender.
         Ok(()) | Err(RecvTimeoutError::Disconnected) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
     }
 }
 
-/// The programs of the README compile.
+/// The README, whose programs are doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

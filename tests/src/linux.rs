@@ -1,7 +1,7 @@
-//! Decides what our Linux guest is: Debian's kernel, and an initramfs with busybox, Debian's qemu-ga, and an init of ours.
+//! Linux test guest: Debian's kernel, and an initramfs with busybox, Debian's qemu-ga and an init script.
 //!
-//! `tests/setup` unpacks the parts; what is made of them stands beside them. Its serial console is `tty`. What its agent
-//! tells of the system (`guest-get-osinfo`) is a line that is typed there: until then the agent hangs.
+//! `tests/setup` unpacks the parts, and the initramfs is kept beside them. The serial console is `tty`. The agent
+//! answers `guest-get-osinfo` from a line that is typed on this console, and hangs until then.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,26 +15,26 @@ use crate::cpio::Archive;
 /// The line that the guest prints when its init runs.
 pub const INIT: &str = "linux: init";
 
-/// The line when the agent was started: it answers soon.
+/// The line after the start of the agent, which answers soon after.
 pub const AGENT: &str = "linux: agent";
 
 /// The line before a power-off.
 pub const POWERING_OFF: &str = "linux: powering off";
 
-/// What the agent prints when it knows that a program has ended which it had executed.
+/// The message of the agent when a program of `guest-exec` has ended.
 pub const PROGRAM_ENDED: &str = "guest_exec_child_watch called";
 
-/// The programs of busybox that the guest has.
+/// The busybox applets of the guest.
 const APPLETS: [&str; 12] =
     ["cat", "echo", "insmod", "kill", "mdev", "mkfifo", "mount", "poweroff", "sh", "stty", "test", "true"];
 
-/// What we want of the kernel, with all that it depends on: the port of the agent.
+/// The kernel modules for the port of the agent; their dependencies are added.
 const MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
 
-/// `mdev` tells of the port of the agent.
+/// A rule by which `mdev` writes the name of the agent's port to a pipe.
 const MDEV: &str = "vport.* 0:0 600 @echo $MDEV >/run/port\n";
 
-/// What the agent executes to power off.
+/// The program that the agent executes on `guest-shutdown` (QEMU, `qga/commands-posix.c`, `qmp_guest_shutdown`).
 const SHUTDOWN: &str = "#!/bin/sh\nkill -USR1 1\n";
 
 /// The guest, as files on the host.
@@ -44,17 +44,17 @@ pub struct Linux {
     initramfs: PathBuf,
 }
 
-/// Debian's packages, unpacked below one directory: what guests are made of.
+/// Debian's packages, unpacked below one directory, from which guests are made.
 #[derive(Clone, Debug)]
 pub struct Parts(PathBuf);
 
 impl Linux {
-    /// The guest whose parts are in this directory of cargo's (`CARGO_TARGET_TMPDIR`). Its initramfs is made there, if
-    /// it is not as it should be already.
+    /// Returns the guest whose parts are in cargo's directory `tmp` (`CARGO_TARGET_TMPDIR`). Writes its initramfs
+    /// there, unless the file is up to date.
     ///
     /// # Panics
     ///
-    /// When `tests/setup` has not unpacked the parts.
+    /// If `tests/setup` has not unpacked the parts.
     #[must_use]
     pub fn in_directory(tmp: &str) -> Self {
         let parts = Parts::unpacked(tmp);
@@ -63,22 +63,23 @@ impl Linux {
         Self { kernel: parts.kernel(), initramfs }
     }
 
-    /// How it is launched, with the port of its agent and with the console `tty`.
+    /// Returns the configuration that launches the guest, with a guest agent and the console `tty`.
     #[must_use]
     pub fn config(&self) -> Config {
         self.appending("")
     }
 
-    /// As [`config`](Self::config), but nobody listens at the port of the agent.
+    /// As [`config`](Self::config), but the guest does not start its agent.
     #[must_use]
     pub fn config_without_agent(&self) -> Config {
         self.appending(" without-agent")
     }
 
-    /// The kernel's check of its timer fails on a host that is busy, and then it panics.
+    /// Returns the configuration with more kernel arguments.
     ///
-    /// TCG, also where there is KVM: a guest takes two or three seconds there, and what some hosts offer for KVM hangs in
-    /// the first steps of this kernel.
+    /// `no_timer_check` is there because the kernel's check of its timer fails on a busy host, and then the kernel
+    /// panics. The accelerator is TCG even where KVM exists: with TCG a guest boots in two or three seconds, and with
+    /// the KVM of some hosts this kernel hangs early.
     fn appending(&self, more: &str) -> Config {
         let [kernel, initramfs] = [&self.kernel, &self.initramfs].map(|path| path.to_str().expect("a path in UTF-8"));
         let append = format!("console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check{more}");
@@ -90,17 +91,18 @@ impl Linux {
     }
 }
 
-/// Debian's qemu-ga as a program of this host: its libraries are those that QEMU needs.
+/// Returns the path of Debian's qemu-ga, as a program for this host: QEMU needs the same libraries.
 ///
 /// # Panics
 ///
-/// When `tests/setup` has not unpacked it.
+/// If `tests/setup` has not unpacked it.
 #[must_use]
 pub fn agent_program(tmp: &str) -> PathBuf {
     Parts::unpacked(tmp).agent()
 }
 
-/// Has this content in this file. Other threads and processes may be at it as well: none sees half of it.
+/// Writes this content to this file, unless the file has it. Other threads and processes may do the same: the rename
+/// lets none of them read a partial file.
 fn keep(path: &Path, content: &[u8]) {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     if fs::read(path).is_ok_and(|there| there == content) {
@@ -110,21 +112,21 @@ fn keep(path: &Path, content: &[u8]) {
     let new = path.with_extension(format!("new-{}-{count}", std::process::id()));
     let kept = fs::write(&new, content).and_then(|()| fs::rename(&new, path));
     if let Err(error) = kept {
-        // There may be nothing to remove.
+        // The file may not exist.
         let _ = fs::remove_file(&new);
         panic!("cannot write {}: {error}", path.display());
     }
 }
 
 impl Parts {
-    /// Those in this directory of cargo's, if `tests/setup` has unpacked them there.
+    /// Returns the parts in cargo's directory `tmp`; `None` means that `tests/setup` has not unpacked them.
     #[must_use]
     pub fn below(tmp: &Path) -> Option<Self> {
         Some(Self(tmp.join("linux-parts"))).filter(|parts| parts.0.is_dir())
     }
 
     fn unpacked(tmp: &str) -> Self {
-        Self::below(Path::new(tmp)).unwrap_or_else(|| panic!("{tmp}/linux-parts is missing: tests/setup unpacks it"))
+        Self::below(Path::new(tmp)).unwrap_or_else(|| panic!("{tmp}/linux-parts is missing: run tests/setup true"))
     }
 
     fn agent(&self) -> PathBuf {
@@ -135,11 +137,11 @@ impl Parts {
         read(&self.0.join(path))
     }
 
-    /// The kernel.
+    /// Returns the path of the kernel.
     ///
     /// # Panics
     ///
-    /// When it is missing among the parts; so do the others.
+    /// If the parts have no kernel. The other methods panic likewise.
     #[must_use]
     pub fn kernel(&self) -> PathBuf {
         only(&self.0.join("boot"), "vmlinuz-")
@@ -160,13 +162,13 @@ impl Parts {
         archive.finish()
     }
 
-    /// All commands in one program, `/bin/busybox`.
+    /// Adds `/bin/busybox`, a program with all commands.
     pub fn add_busybox(&self, archive: &mut Archive) {
         archive.file("bin/busybox", &self.read("bin/busybox"));
     }
 
-    /// The guest agent with its libraries, and what its port needs of the kernel: see `tests/src/linux/init.sh` for how
-    /// it is started.
+    /// Adds the guest agent with its libraries, and the kernel modules of its port. `tests/src/linux/init.sh` starts
+    /// the agent.
     pub fn add_agent(&self, archive: &mut Archive) {
         let agent = self.agent();
         archive.file("usr/sbin/qemu-ga", &read(&agent));
@@ -177,7 +179,7 @@ impl Parts {
         self.add_modules(archive);
     }
 
-    /// The modules, and a list of them in the order of loading.
+    /// Adds the modules, and a list of them in loading order.
     fn add_modules(&self, archive: &mut Archive) {
         let tree = only(&self.0.join("lib/modules"), "");
         let built_in = String::from_utf8(read(&tree.join("modules.builtin"))).expect("a list of paths");
@@ -195,8 +197,8 @@ impl Parts {
     }
 }
 
-/// Adds a module behind those that it depends on. The package has no `modules.dep`, which is made when a kernel is
-/// installed, so each is asked itself.
+/// Adds a module after its dependencies. These are read from the modules themselves: the package has no `modules.dep`,
+/// which is created when a kernel is installed.
 fn load(name: &str, tree: &Path, built_in: &str, loaded: &mut Vec<(String, Vec<u8>)>) {
     let file = format!("/{name}.ko");
     if loaded.iter().any(|(other, _)| other == name) || built_in.lines().any(|line| line.ends_with(&file)) {
@@ -212,20 +214,21 @@ fn load(name: &str, tree: &Path, built_in: &str, loaded: &mut Vec<(String, Vec<u
     loaded.push((name.to_owned(), content));
 }
 
-/// What a module says that it depends on: among its strings is `depends=a,b`, between zeros.
+/// Returns the dependencies of a module: it holds the string `depends=a,b` between NUL bytes.
 fn depends(module: &[u8]) -> Vec<String> {
     let fields = module.split(|byte| *byte == 0);
-    let list = fields.filter_map(|field| field.strip_prefix(b"depends=")).next().expect("what a module depends on");
-    let list = std::str::from_utf8(list).expect("names of modules");
+    let list =
+        fields.filter_map(|field| field.strip_prefix(b"depends=")).next().expect("a module lists its dependencies");
+    let list = std::str::from_utf8(list).expect("module names are UTF-8");
     list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// The shared libraries of a program, and what loads them, where this host has them.
+/// Returns the paths on this host of a program's shared libraries and of their loader.
 fn libraries(program: &Path) -> Vec<String> {
     let listed = Command::new("ldd").arg(program).output().expect("ldd, a part of the C library");
     let listed = String::from_utf8(listed.stdout).expect("ldd prints text");
     assert!(!listed.contains("not found"), "the guest agent needs more libraries than QEMU:\n{listed}");
-    // `libc.so.6 => /lib/libc.so.6 (0x…)` or `/lib64/ld.so (0x…)`; what is in no file has no path.
+    // `libc.so.6 => /lib/libc.so.6 (0x…)` or `/lib64/ld.so (0x…)`; the vdso has no path.
     let paths = listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     paths.map(str::to_owned).collect()
 }
@@ -234,12 +237,12 @@ fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
-/// The only entry of a directory whose name begins like this.
+/// Returns the entry of a directory whose name has this prefix. There should be only one.
 fn only(directory: &Path, prefix: &str) -> PathBuf {
     let entries =
         fs::read_dir(directory).unwrap_or_else(|error| panic!("cannot read {}: {error}", directory.display()));
     let mut found = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let matching =
         found.find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())));
-    matching.unwrap_or_else(|| panic!("{} has no {prefix}…", directory.display()))
+    matching.unwrap_or_else(|| panic!("{} has no entry {prefix}…", directory.display()))
 }

@@ -1,38 +1,38 @@
-//! Decides what a monitor says that has nothing to do: it answers every command at once, with the right id.
+//! Null server: a monitor that answers every command at once, with the right id, and does nothing.
 //!
-//! What a client costs is measured against it, so it is quick, and it provably answers before it reads on.
+//! Benchmarks measure the cost of a client against it, so it is fast. It writes its reply before it reads on.
 
 use std::io::{self, Read, Write};
 
-/// What it says when somebody connects. It offers nothing.
+/// The greeting. It offers no capabilities.
 pub const GREETING: &[u8] =
     b"{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \"package\": \"\"}, \"capabilities\": []}}\r\n";
 
-/// What `query-status` returns.
+/// The value that `query-status` returns.
 pub const STATUS: &[u8] = b"{\"status\": \"running\", \"singlestep\": false, \"running\": true}";
 
 const VERSION: &[u8] = b"{\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}, \"package\": \"\"}";
 
-/// Two events as QEMU writes them; a flood has them in turn.
+/// Two events in QEMU's format, which a flood repeats alternately.
 pub const EVENTS: [&[u8]; 2] = [
     b"{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 123456}, \"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"drive-virtio-disk0\", \"len\": 10737418240, \"offset\": 10737418240, \"speed\": 0, \"type\": \"mirror\"}}\r\n",
     b"{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": 654321}, \"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 3600, \"qom-path\": \"/machine/unattached/device[7]/rtc\"}}\r\n",
 ];
 
-/// What the commands bring that are not of QEMU.
+/// The sizes of the answers to the commands that QEMU does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wealth {
-    /// How many events follow the reply to `flood`.
+    /// The number of events that follow the reply to `flood`.
     pub events: usize,
-    /// What `large` returns, and `dribble`, 64 bytes at a time.
+    /// The value that `large` returns, and `dribble` in writes of 64 bytes.
     pub large: Vec<u8>,
 }
 
-/// Answers until nobody asks any more.
+/// Serves one client until it closes the connection.
 ///
 /// # Errors
 ///
-/// When the connection breaks.
+/// If reading or writing fails.
 pub fn serve(mut client: impl Read + Write, wealth: &Wealth) -> io::Result<()> {
     client.write_all(GREETING)?;
     let mut requests = Requests::default();
@@ -54,7 +54,7 @@ pub fn serve(mut client: impl Read + Write, wealth: &Wealth) -> io::Result<()> {
     }
 }
 
-/// Puts the reply behind the others; what is long goes out by itself.
+/// Appends the reply to `replies`. Long answers are written at once.
 fn answer(request: &[u8], wealth: &Wealth, replies: &mut Vec<u8>, client: &mut impl Write) -> io::Result<()> {
     let is = |name: &[u8]| request.windows(name.len()).take(32).any(|window| window == name);
     let value: &[u8] = match () {
@@ -87,7 +87,7 @@ fn answer(request: &[u8], wealth: &Wealth, replies: &mut Vec<u8>, client: &mut i
     Ok(())
 }
 
-/// What stands behind the last `"id":`.
+/// Returns the value after the last `"id":`.
 fn id(request: &[u8]) -> Option<&[u8]> {
     const KEY: &[u8] = b"\"id\":";
     let at = request.windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
@@ -96,7 +96,8 @@ fn id(request: &[u8]) -> Option<&[u8]> {
     Some(&behind[..end])
 }
 
-/// Finds where a request ends, as QEMU does: by its braces, for there need not be a line feed.
+/// Splits the input into requests by counting braces, as QEMU does: a line feed between requests is optional
+/// (QEMU, `qobject/json-streamer.c`, `json_message_process_token`).
 #[derive(Debug, Default)]
 struct Requests {
     text: Vec<u8>,
@@ -123,7 +124,7 @@ impl Requests {
     }
 }
 
-/// A list of so many bytes, or a little more, that looks like QEMU's description of its own protocol.
+/// Returns a JSON list of `bytes` bytes, or a little more, that resembles the reply to `query-qmp-schema`.
 #[must_use]
 pub fn schema_of(bytes: usize) -> Vec<u8> {
     let mut list = Vec::with_capacity(bytes + 300);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_is_json_of_about_the_size() {
+    fn a_schema_is_json_of_about_the_requested_size() {
         let schema = schema_of(200_000);
         assert!((200_000..200_400).contains(&schema.len()), "{}", schema.len());
         assert!(serde_json::from_slice::<serde_json::Value>(&schema).is_ok_and(|value| value.is_array()));

@@ -1,4 +1,4 @@
-//! Decides how a script is played: on the standard input, which is the monitor.
+//! Player of a script, with the standard input as the monitor.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -14,15 +14,16 @@ use rustix::stdio::dup2_stdin;
 
 use crate::scripted::{Action, ID, SCRIPT, Script};
 
-/// The exit code when the script cannot be played.
+/// The exit code for a script that cannot be played.
 const UNPLAYABLE: i32 = 120;
 
-/// Plays the script in the arguments of this program. An error stands on the standard error, and ends it.
+/// Plays the script in the arguments of this program. On an error, prints it to stderr and exits with 120.
 pub fn play() {
     let arguments = std::env::args().skip_while(|argument| argument != SCRIPT).skip(1);
     let result = Player::new().and_then(|mut player| {
         for argument in arguments {
-            let action = Action::parse(&argument).ok_or_else(|| io::Error::other(format!("what is `{argument}`?")))?;
+            let action =
+                Action::parse(&argument).ok_or_else(|| io::Error::other(format!("unknown action `{argument}`")))?;
             player.play(action)?;
         }
         Ok(())
@@ -34,9 +35,9 @@ pub fn play() {
 }
 
 struct Player {
-    /// None once it was closed.
+    /// `None` means that the script has closed the monitor.
     monitor: Option<UnixStream>,
-    /// The ids of the commands that were not answered yet, the oldest first.
+    /// The ids of the commands without a reply, oldest first.
     unanswered: VecDeque<Value>,
 }
 
@@ -59,7 +60,7 @@ impl Player {
                 self.answer(&format!("\"error\": {{\"class\": \"GenericError\", \"desc\": {description}}}"))
             }
             Action::Ignore => {
-                self.unanswered.pop_front().map(drop).ok_or_else(|| io::Error::other("nothing to ignore"))
+                self.unanswered.pop_front().map(drop).ok_or_else(|| io::Error::other("there is no command to ignore"))
             }
             Action::Print(line) => writeln!(io::stderr(), "{line}"),
             Action::Rant(lines) => (0..lines).try_for_each(|number| {
@@ -96,12 +97,13 @@ impl Player {
         self.write(text.replace(ID, &self.id()).as_bytes())
     }
 
-    /// The id of the command that is to be answered next, as it came.
+    /// Returns the id of the oldest command without a reply, as it was received.
     fn id(&self) -> String {
         self.unanswered.front().map(Value::to_string).unwrap_or_default()
     }
 
-    /// What is left unread when the last descriptor is closed makes the end of the connection a reset.
+    /// Waits for input and closes the monitor without reading it. The peer then gets ECONNRESET instead of an end of
+    /// file (Linux, `net/unix/af_unix.c`, `unix_release_sock`).
     fn reset(&mut self) -> io::Result<()> {
         poll(&mut [PollFd::new(self.monitor()?, PollFlags::IN)], None)?;
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
@@ -109,14 +111,14 @@ impl Player {
         Ok(())
     }
 
-    /// The child ends with the monitor: nothing is left behind.
+    /// Starts a child that holds the monitor open. It exits at the end of the monitor, so no process is left behind.
     fn bequeath(&mut self) -> io::Result<()> {
         let script = Script::new().then(Action::Linger).arguments();
         Command::new(std::env::current_exe()?).args(script).spawn().map(drop)
     }
 
-    /// The next command; none at the end of the monitor. Commands come without anything between them, so a brace that
-    /// completes a JSON value is the end of one.
+    /// Reads the next command; `None` means the end of the monitor. There is no delimiter between commands, so a brace
+    /// that completes a JSON value ends a command.
     fn hear(&mut self) -> io::Result<Option<Value>> {
         let mut received = Vec::new();
         let mut byte = [0];
@@ -134,8 +136,8 @@ impl Player {
     }
 
     fn answer(&mut self, member: &str) -> io::Result<()> {
-        let id = self.unanswered.pop_front().ok_or_else(|| io::Error::other("nothing to answer"))?;
-        // As QEMU: whoever gave no id gets none.
+        let id = self.unanswered.pop_front().ok_or_else(|| io::Error::other("there is no command to answer"))?;
+        // A command without an id gets a reply without one (`docs/interop/qmp-spec.rst`, Issuing Commands).
         let id = if id.is_null() { String::new() } else { format!(", \"id\": {id}") };
         self.write(format!("{{{member}{id}}}\r\n").as_bytes())
     }

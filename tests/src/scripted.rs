@@ -1,26 +1,27 @@
-//! Decides what a QEMU can be made to do that a real one does not: it plays a script.
+//! Scripts for the scripted QEMU, which misbehaves in ways that a real QEMU does not.
 //!
-//! The program `scripted-qemu` takes the actions of its script as arguments, behind [`SCRIPT`], and plays them on the
-//! monitor that the library hands to every QEMU. A shell in front of it finds the monitor's descriptor on the command
-//! line and makes it the standard input, because taking over a descriptor by its number is `unsafe` in Rust.
+//! The program `scripted-qemu` has the actions of its script as arguments, after [`SCRIPT`], and plays them on the
+//! monitor that it inherits like every QEMU. A shell wrapper finds the monitor's descriptor on the command line and
+//! makes it the standard input, because using a descriptor by its number is `unsafe` in Rust.
 
 use qemu_machine_core::Config;
 
-/// What a QEMU says first.
+/// The greeting of the scripted QEMU (`docs/interop/qmp-spec.rst`, Server Greeting).
 pub const GREETING: &str = concat!(
     r#"{"QMP": {"version": {"qemu": {"micro": 3, "minor": 2, "major": 9}, "package": "scripted"}, "#,
     r#""capabilities": ["oob"]}}"#,
     "\r\n"
 );
 
-/// The argument behind which the actions stand.
+/// The argument before the actions.
 pub const SCRIPT: &str = "--script";
 
-/// What stands for the id of the oldest command that has no answer yet, in all that a script says.
+/// The placeholder in the texts of a script for the id of the oldest command without a reply.
 pub const ID: &str = "$id";
 
-/// Runs the program in `$1` with the monitor as its standard input, and with no other descriptor of it, so that the
-/// program can close it. A program that is to dial its monitor gets none. No core dumps: some scripts abort.
+/// A shell script that runs the program in `$1` with the monitor as its standard input, and with no other descriptor of
+/// the monitor, so that the program can close it. A program that must dial its monitor gets `/dev/null`. Core dumps are
+/// off, because some scripts abort.
 const WRAPPER: &str = r#"
 for argument; do
     case $argument in socket,fd=*,id=mon) descriptor=${argument#socket,fd=}; descriptor=${descriptor%%,*} ;; immune) trap '' TERM ;; esac
@@ -30,46 +31,46 @@ ulimit -c 0
 exec "$@" <&"$descriptor" {descriptor}>&-
 "#;
 
-/// One thing that the program does. Behind the last it exits with 0.
+/// An action of the program. After the last action it exits with 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Writes this to the monitor, and nothing behind it. [`ID`] stands for the id of a command.
+    /// Writes this text to the monitor, without a line end. [`ID`] is replaced by the id of a command.
     Say(String),
-    /// Says this so many times.
+    /// Writes this text so many times, as [`Say`](Self::Say) does.
     Repeat(usize, String),
-    /// Says this with a write for each byte.
+    /// Writes this text with one write for each byte.
     Drip(String),
-    /// Writes these bytes to the monitor, text or not.
+    /// Writes these bytes to the monitor, unchanged.
     Bytes(Vec<u8>),
-    /// Waits for a whole command.
+    /// Reads one whole command.
     Hear,
-    /// Answers the oldest command that it heard and did not answer yet, with this `return`.
+    /// Replies to the oldest command without a reply, with this value of `return`.
     Reply(String),
-    /// Refuses that command, in these words.
+    /// Replies to that command with a `GenericError` of this description.
     Refuse(String),
-    /// Leaves that command without an answer.
+    /// Leaves that command without a reply.
     Ignore,
-    /// Writes this as a line to the standard error.
+    /// Writes this line to the standard error.
     Print(String),
     /// Writes so many lines to the standard error and to the standard output.
     Rant(usize),
-    /// Writes so many kilobytes that are no text, without an end of a line, to both.
+    /// Writes so many kilobytes that are not UTF-8, without a line feed, to both.
     Rave(usize),
-    /// Is not ended by SIGTERM, from its start on. The wrapper sees to that.
+    /// Ignores SIGTERM from the start on. The wrapper sets this.
     Immune,
-    /// Answers all commands with `{}`, and exits with 0 after a `quit` or at the end of the monitor.
+    /// Replies to all commands with `{}`, and exits with 0 after `quit` or at the end of the monitor.
     Obey,
-    /// Closes the monitor, and goes on.
+    /// Closes the monitor, and continues.
     HangUp,
-    /// Closes the monitor while there is something in it to be read, which resets the connection, and goes on.
+    /// Closes the monitor with unread input, which resets the connection, and continues.
     Reset,
-    /// Leaves the monitor to a child that holds it open and says nothing, and goes on.
+    /// Starts a child that holds the monitor open and writes nothing, and continues.
     Bequeath,
-    /// Reads the monitor to its end, and answers nothing.
+    /// Reads the monitor to its end, without replies.
     Linger,
     /// Does nothing more until it is killed.
     Stall,
-    /// Ends by SIGABRT.
+    /// Aborts with SIGABRT.
     Abort,
     /// Exits with this code.
     Exit(i32),
@@ -103,7 +104,7 @@ impl Action {
         }
     }
 
-    /// The action that an argument stands for.
+    /// Parses an argument; `None` means that it is no action.
     #[must_use]
     pub fn parse(argument: &str) -> Option<Self> {
         let (name, rest) = argument.split_once(':').unwrap_or((argument, ""));
@@ -136,13 +137,13 @@ impl Action {
     }
 }
 
-/// Arguments are text without NUL, and bytes are anything.
+/// Decodes hexadecimal digits: an argument cannot hold a NUL byte, and must be UTF-8 here.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = |at| text.get(at..at + 2);
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(digits(at)?, 16).ok()).collect()
 }
 
-/// What a scripted QEMU does, from its start to its end.
+/// The actions of a scripted QEMU, from its start to its end.
 ///
 /// ```
 /// use qemu_machine_tests::scripted::Script;
@@ -154,32 +155,32 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 pub struct Script(Vec<Action>);
 
 impl Script {
-    /// A script without actions.
+    /// Returns a script without actions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A script that begins as every launch does: greeting and negotiation.
+    /// Returns a script with the greeting and the negotiation, as every successful launch has them.
     #[must_use]
     pub fn launched() -> Self {
         Self::new().greet().hear().reply("{}")
     }
 
-    /// The actions, in their order.
+    /// Returns the actions in order.
     #[must_use]
     pub fn actions(&self) -> &[Action] {
         &self.0
     }
 
-    /// One action more.
+    /// Appends an action.
     #[must_use]
     pub fn then(mut self, action: Action) -> Self {
         self.0.push(action);
         self
     }
 
-    /// All actions of another script behind these.
+    /// Appends all actions of another script.
     #[must_use]
     pub fn and(mut self, behind: Self) -> Self {
         self.0.extend(behind.0);
@@ -289,8 +290,9 @@ impl Script {
         self.then(Action::Exit(code))
     }
 
-    /// The configuration that launches this script. Integration tests find the program under
-    /// `env!("CARGO_BIN_EXE_scripted-qemu")`. What the script hears is what its story says, and no question of ours.
+    /// Returns the configuration that launches this script. Integration tests find the program under
+    /// `env!("CARGO_BIN_EXE_scripted-qemu")`. The heartbeat is off, so that the script reads only the commands of its
+    /// story.
     #[must_use]
     pub fn config(&self, program: &str) -> Config {
         Config::new(program)
@@ -300,7 +302,8 @@ impl Script {
             .args(self.arguments())
     }
 
-    /// The arguments of the program, for those who start it themselves with the monitor as its standard input.
+    /// Returns the arguments of the program, for tests that start it themselves, with the monitor as its standard
+    /// input.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         [SCRIPT.into()].into_iter().chain(self.0.iter().map(Action::argument)).collect()

@@ -1,4 +1,4 @@
-//! Proves that a launch that fails says why, in QEMU's words if it has any, and leaves nothing behind.
+//! Tests of launches that fail: the error has the reason and QEMU's output, and nothing is left behind.
 
 use std::fs::{File, OpenOptions, Permissions, set_permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -18,12 +18,12 @@ use qemu_machine_tests::{PATIENCE, qemu};
 
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 
-/// The exit statuses that the scripts below end with: 6 is SIGABRT.
+/// The exit statuses of the scripts below.
 const ABORTED: ExitStatus = ExitStatus::Signal { number: 6, name: SignalName::Abrt, core_dumped: false };
 const KILLED: ExitStatus = ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false };
 
-/// How the launch fails that must fail. What it says must tell all there is: why, how the process ended, the last line
-/// that it printed, and a command line to try by hand.
+/// Returns how a launch fails. The text of the error must have the reason, the exit status, the last line that the
+/// process printed, and the command line.
 fn failure_of(config: Config) -> (LaunchFailure, Outcome) {
     let error = Vm::launch(config).expect_err("the launch fails");
     let text = error.to_string();
@@ -38,7 +38,7 @@ fn failure_of(config: Config) -> (LaunchFailure, Outcome) {
     (failure, *outcome)
 }
 
-/// A launch that must fail leaves nothing behind.
+/// Checks how a launch fails, and that it leaves nothing behind.
 fn fails(
     config: impl FnOnce() -> Config + Send + 'static,
     check: impl FnOnce(LaunchFailure, Outcome) + Send + 'static,
@@ -96,7 +96,7 @@ fn a_wrapper_that_does_not_exist() {
     );
 }
 
-/// Not even root can make a directory in these.
+/// Not even root can create a directory in these.
 #[test]
 fn a_temporary_directory_that_cannot_be_used() {
     leaving_nothing(|_| {
@@ -136,13 +136,13 @@ fn a_configuration_that_is_no_command_line() {
 
 // The real QEMU.
 
-/// QEMU ended by itself before it was ready. Its monitor runs in a thread of its own, so whether it greeted before is
-/// left to chance.
+/// Asserts that QEMU exited before it was ready. Its monitor runs in a thread of its own, so it may have greeted
+/// before.
 fn assert_exited(failure: &LaunchFailure) {
     let LaunchFailure::Exited(Phase::Greeting | Phase::Negotiating) = failure else { panic!("{failure}") };
 }
 
-/// QEMU ends with 1, saying this; and so it does when the command line is pasted into a shell.
+/// Asserts that QEMU exits with 1 and prints this, also when the command line is pasted into a shell.
 fn rejected(arguments: &'static [&'static str], words: &'static str) {
     fails(
         move || Config::new(qemu()).machine("none").args(arguments.iter().copied()),
@@ -214,9 +214,9 @@ fn an_exit_that_was_asked_for() {
     );
 }
 
-// What the real QEMU does not do.
+// Scripts, for what the real QEMU does not do.
 
-/// The script fails the launch in this way, ends with this status, and its last words are known.
+/// Asserts that the script fails the launch in this way, ends with this status, and that its output is in the outcome.
 fn script_fails(script: Script, failure: LaunchFailure, exit: ExitStatus) {
     fails(
         move || script.config(SCRIPTED),
@@ -294,7 +294,7 @@ fn a_monitor_that_is_closed_under_a_process_that_lives_on() {
     script_fails(alas().hang_up().stall(), LaunchFailure::Hung(Phase::Greeting), KILLED);
 }
 
-/// The launch has this long, which is more than the program needs to say what it says.
+/// Asserts that the launch times out in this phase. Two seconds are more than the script needs for its output.
 fn script_is_late(script: Script, phase: Phase) {
     fails(
         move || script.config(SCRIPTED).launch_within(Duration::from_secs(2)),
@@ -320,7 +320,7 @@ fn g01_no_answer_to_the_negotiation() {
     script_is_late(alas().greet().hear().stall(), Phase::Negotiating);
 }
 
-// What does not fail.
+// Launches that succeed.
 
 #[test]
 fn g07_events_may_come_before_anything_else() {
@@ -356,7 +356,7 @@ fn files_are_private() {
 }
 
 #[test]
-fn a_log_outlives_parent_where_it_was_asked_for() {
+fn a_log_stays_in_the_chosen_directory() {
     leaving_nothing(|scratch| {
         let kept = Scratch::create();
         set_permissions(kept.path(), Permissions::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! Proves that machines leave nothing behind: no process, no descriptor, no file.
+//! Tests that machines leave nothing behind: no process, no descriptor, no file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -48,7 +48,7 @@ fn g15_a_machine_that_is_dropped_by_a_panic() {
 }
 
 #[test]
-fn a_machine_that_somebody_else_kills() {
+fn a_machine_that_a_foreign_signal_kills() {
     leaving_nothing(|scratch| {
         let vm = launch(scratch);
         send(vm.pid().unwrap(), Signal::KILL);
@@ -56,9 +56,9 @@ fn a_machine_that_somebody_else_kills() {
     });
 }
 
-/// What an ended machine still holds is memory: no process, no file.
+/// The handle of an ended machine holds only memory: no process, no descriptor, no file.
 #[test]
-fn a_machine_that_ended_and_outlives_parent() {
+fn an_ended_machine_whose_handle_is_still_held() {
     leaving_nothing(|scratch| {
         let vm = launch(scratch);
         shut_down(&vm);

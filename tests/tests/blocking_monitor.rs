@@ -1,4 +1,4 @@
-//! Proves what becomes of calls when the monitor of a running machine is silent, late or gone.
+//! Tests of calls whose monitor is silent, late or gone while the machine runs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use qemu_machine_tests::scripted::Script;
 
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 
-/// Longer than anything that is expected takes.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
-/// How long a test waits for what must not come.
+/// Deadline of what must not happen in time.
 const SHORT: Duration = Duration::from_millis(200);
 
 fn launched(script: Script, scratch: &Path) -> Vm {
     Vm::launch(script.config(SCRIPTED).temporary_directory(bytes(scratch))).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Leaves all the time there is to `quit`.
+/// A shutdown whose `quit` may take as long as a test.
 fn orderly() -> Shutdown {
     Shutdown::within(PATIENCE)
 }
 
-/// Does not leave much time to what has no effect.
+/// A shutdown with little time for rungs without effect.
 fn quick() -> Shutdown {
     Shutdown::within(Duration::from_secs(3))
 }
 
 #[test]
-fn a_late_reply_reaches_nobody() {
+fn a_late_reply_reaches_no_other_caller() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().hear().hear().reply("\"late\"").reply("\"in time\"").obey(), scratch);
         assert_eq!(vm.execute_by("first", SHORT), Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
@@ -47,7 +47,7 @@ fn a_late_reply_reaches_nobody() {
 }
 
 #[test]
-fn a_late_reply_reaches_nobody_also_when_the_next_command_waits_for_it() {
+fn two_late_replies_reach_no_other_caller() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().hear().hear().reply("1").hear().reply("2").reply("3").obey(), scratch);
         assert_eq!(vm.execute_by("first", SHORT), Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
@@ -57,7 +57,8 @@ fn a_late_reply_reaches_nobody_also_when_the_next_command_waits_for_it() {
     });
 }
 
-/// QEMU takes so many commands at once; the next is not sent, and says so.
+/// The core sends at most seven in-band commands when the monitor offers out-of-band execution (QEMU, `monitor/qmp.c`,
+/// `QMP_REQ_QUEUE_LEN_MAX`). The next one times out unsent.
 #[test]
 fn a_command_that_had_to_wait_was_not_sent() {
     leaving_nothing(|scratch| {
@@ -89,13 +90,13 @@ fn an_end_while_a_command_waits() {
 }
 
 #[test]
-fn an_end_while_somebody_waits_for_something_else() {
+fn an_end_while_another_thread_waits_for_an_event() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().hear().abort(), scratch);
         let other = vm.clone();
         let waiting = std::thread::spawn(move || other.wait_any(&Mark::default(), [Wait::event("NEVER")], LONG));
         assert_eq!(vm.execute_by("abort", LONG), Err(CommandError::Disconnected(Progress::Sent)));
-        let Err(WaitError::Ended(outcome)) = waiting.join().unwrap() else { panic!("the wait says that it ended") };
+        let Err(WaitError::Ended(outcome)) = waiting.join().unwrap() else { panic!("the wait ends with the machine") };
         assert_eq!(outcome.cause, Cause::Signal { number: Some(6), sender: None });
         let late = vm.wait_any(&Mark::default(), [Wait::event("NEVER")], LONG);
         assert_eq!(late, Err(WaitError::Ended(outcome)));
@@ -110,7 +111,7 @@ fn a_monitor_that_is_closed_under_a_process_that_lives_on() {
         assert_eq!(vm.execute_by("lost", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
         let start = Mark::default();
         assert_eq!(vm.wait_any(&start, [Wait::event("NEVER")], LONG), Err(WaitError::Disconnected));
-        // Who comes later is told so too, and what came before is still there.
+        // A later wait fails in the same way, and earlier events are still found.
         assert_eq!(vm.wait_any(&start, [Wait::event("NEVER")], LONG), Err(WaitError::Disconnected));
         assert_eq!(vm.wait_any(&start, [Wait::event("LAST")], LONG).map(|hit| hit.index), Ok(0));
         assert_eq!(vm.wait_any(&start, [Wait::event("NEVER"), Wait::end()], SHORT), Err(WaitError::TimedOut));
@@ -146,7 +147,7 @@ fn a_quit_that_has_no_effect_is_followed_by_a_signal() {
     });
 }
 
-/// Of several callers one looks after the descriptors, here the first. The deadlines of the others are kept as well.
+/// One of the waiting callers polls the descriptors, here the first; it must also observe the deadlines of the others.
 #[test]
 fn a_caller_with_a_near_deadline_does_not_wait_for_one_with_a_far_deadline() {
     leaving_nothing(|scratch| {
@@ -177,12 +178,12 @@ fn garbage_fails_the_command_that_waits_and_no_other() {
 }
 
 #[test]
-fn a_machine_that_nobody_asked_to_end_is_killed_when_dropped() {
+fn a_running_machine_is_killed_when_dropped() {
     leaving_nothing(|scratch| drop(launched(Script::launched().stall(), scratch)));
 }
 
 #[test]
-fn calls_need_not_wait() {
+fn a_wait_with_a_zero_deadline_does_not_block() {
     leaving_nothing(|scratch| {
         let vm = launched(Script::launched().event("PAST").stall(), scratch);
         let past = [Wait::event("PAST")];

@@ -1,4 +1,4 @@
-//! Proves that commands, events and consoles of a real QEMU do what their documentation says.
+//! Tests of commands, events and consoles of a real QEMU, as the documentation describes them.
 
 use std::sync::mpsc::channel;
 use std::thread::spawn;
@@ -14,10 +14,10 @@ use qemu_machine_tests::guest::{GREETING, ImageFile, POWERING_OFF, arguments};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 use serde::Serialize;
 
-/// Longer than anything that is expected takes.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
-/// A machine that runs the guest, when the guest is ready.
+/// A machine whose guest has greeted.
 struct Guest {
     vm: Vm,
     _image: ImageFile,
@@ -39,7 +39,7 @@ fn with_guest(test: impl FnOnce(&Vm) + Send + 'static) {
     bounded(|| test(&Guest::start(&["tcg"]).vm));
 }
 
-/// Runs a test with a machine that has nothing in it.
+/// Runs a test with a machine without devices.
 fn with_empty_machine(test: impl FnOnce(&Vm) + Send + 'static) {
     bounded(|| test(&Vm::launch(Config::new(qemu()).machine("none")).unwrap()));
 }
@@ -104,7 +104,7 @@ fn a_large_reply_arrives_whole() {
 }
 
 #[test]
-fn refusals_are_in_the_words_of_qemu() {
+fn refusals_quote_qemu() {
     with_empty_machine(|vm| {
         let Err(CommandError::Refused(refusal)) = vm.execute_by("no-such-command", LONG) else { panic!() };
         assert_eq!(refusal.class, "CommandNotFound");
@@ -115,7 +115,7 @@ fn refusals_are_in_the_words_of_qemu() {
         assert_eq!(refusal.class, "GenericError");
         let Err(CommandError::Refused(refusal)) = vm.execute_by(OutOfBand("query-status"), LONG) else { panic!() };
         assert!(refusal.description.contains("does not support OOB"), "{refusal}");
-        // QEMU cannot read this one so far as to find its id.
+        // QEMU rejects this one before it reads the id, so the error has none.
         let raw = vm.execute_raw(r#"{"execute": "query-status", "arguments": {"a": "\ud83d"}}"#);
         assert_eq!(raw.unwrap()["error"]["class"], "GenericError");
         assert!(execute(vm, QueryStatus).running);
@@ -123,7 +123,7 @@ fn refusals_are_in_the_words_of_qemu() {
 }
 
 #[test]
-fn what_makes_no_sense_is_not_sent() {
+fn an_invalid_request_is_not_sent() {
     with_empty_machine(|vm| {
         let misuses = [
             vm.execute(("query-status", json!([1]))).err(),
@@ -142,7 +142,7 @@ fn what_makes_no_sense_is_not_sent() {
 }
 
 #[test]
-fn a_reply_of_another_type_outlives_parent() {
+fn a_reply_of_another_type_is_in_the_error() {
     #[derive(Debug)]
     struct Wrong;
     impl Command for Wrong {
@@ -215,7 +215,7 @@ fn the_first_of_several_things_ends_a_wait() {
 }
 
 #[test]
-fn events_are_told_apart_by_their_data() {
+fn events_are_matched_by_their_data() {
     with_guest(|vm| {
         let mark = vm.mark();
         execute(vm, "system_reset");
@@ -243,7 +243,7 @@ fn several_threads_share_a_machine() {
     });
 }
 
-/// Commands whose replies tell them apart.
+/// Executes commands whose replies differ.
 fn hundred_commands(vm: &Vm) {
     for number in 0..100 {
         if number % 2 == 0 {
@@ -257,7 +257,7 @@ fn hundred_commands(vm: &Vm) {
 }
 
 #[test]
-fn an_end_is_told_to_every_thread() {
+fn an_end_reaches_every_waiting_thread() {
     with_guest(|vm| {
         let (sender, receiver) = channel();
         for _ in 0..4 {

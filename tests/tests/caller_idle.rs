@@ -1,4 +1,4 @@
-//! Proves that nothing is lost, and the guest never waits, while the caller is busy elsewhere.
+//! Tests of an idle caller: no console output is lost, and the guest never blocks.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ fn launch(image: &ImageFile, limits: Limits) -> Vm {
     vm
 }
 
-/// Has the guest print a mebibyte and power off, and stays out of the machine until it did: the end of the process is
-/// watched without the library.
+/// Lets the guest print a mebibyte and power off, and makes no call meanwhile: the process is watched without the
+/// library.
 fn flood_and_power_off(vm: &Vm) {
     let process = Watched::new(vm.pid().unwrap()).unwrap();
     // The second letter stays in the serial port until the guest is done with the first.
@@ -29,7 +29,7 @@ fn flood_and_power_off(vm: &Vm) {
 }
 
 #[test]
-fn a_console_is_read_while_nobody_calls() {
+fn a_console_is_read_while_the_caller_is_idle() {
     bounded_by(2 * LONG, || {
         let image = ImageFile::create().unwrap();
         let mut limits = Limits::default();
@@ -48,7 +48,7 @@ fn a_console_is_read_while_nobody_calls() {
 }
 
 #[test]
-fn a_console_that_prints_more_than_is_remembered_counts_it() {
+fn output_beyond_the_console_limit_is_counted() {
     bounded_by(2 * LONG, || {
         let image = ImageFile::create().unwrap();
         let mut limits = Limits::default();

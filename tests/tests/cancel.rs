@@ -1,5 +1,5 @@
-//! Proves that a future of the smol runtime may be dropped at any await, at any point of its run: it costs no event,
-//! no reply of another caller, and not the connection.
+//! Tests of dropped futures of the smol runtime: at any await point, dropping loses no event, no reply of another
+//! caller, and not the connection.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -11,7 +11,7 @@ use qemu_machine_smol::Vm;
 use qemu_machine_tests::{bounded, qemu};
 use smol::stream::StreamExt;
 
-/// Longer than anything takes that is expected to happen.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Deadline = Deadline::after(Duration::from_secs(15));
 
 /// More polls than any future here needs.
@@ -21,7 +21,7 @@ fn config() -> Config {
     Config::new(qemu()).args(["-machine", "none", "-nodefaults"])
 }
 
-/// Polls a future so many times, each time when it was woken, and drops it. Whether it was done before.
+/// Polls a future this many times, each time after a wake-up, and drops it. Returns whether it was ready.
 async fn drop_after<F: Future>(polls: usize, future: F) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
@@ -48,17 +48,17 @@ fn with_machine<F: Future<Output = ()>>(test: impl FnOnce(Vm) -> F + Send + 'sta
     });
 }
 
-/// The command that asks for something that only it is told.
+/// Executes a command whose reply differs from those of other callers.
 async fn own_reply(vm: &Vm, value: u64) {
     let qom = ("qom-list-types", json!({"implements": if value & 1 == 0 { "machine" } else { "device" }}));
     let expected = if value & 1 == 0 { "none-machine" } else { "isa-serial" };
     let reply = vm.execute_by(qom, LONG).await.unwrap_or_else(|error| panic!("{error}"));
     let names = reply.as_array().map(|types| types.iter().any(|kind| kind["name"] == expected));
-    assert_eq!(names, Some(true), "the reply to another command came");
+    assert_eq!(names, Some(true), "the reply belongs to another command");
 }
 
 #[test]
-fn g03_a_dropped_command_costs_nobody_else_anything() {
+fn g03_a_dropped_command_costs_no_other_caller_anything() {
     with_machine(|vm| async move {
         for polls in 0..POLLS {
             for round in 0..4 {
@@ -74,7 +74,7 @@ fn g03_a_dropped_command_costs_nobody_else_anything() {
 #[test]
 fn g03_a_dropped_wait_loses_no_event() {
     with_machine(|vm| async move {
-        // A wait is woken when it is over, and not before: it is dropped unpolled or polled once.
+        // A wait is woken only when it is over, so it is dropped after no poll or one.
         for polls in [0, 1, 1, 0, 1] {
             let start = vm.mark();
             drop_after(polls, vm.wait_any(&start, [Wait::event("STOP"), Wait::end()], FOREVER)).await;
@@ -98,19 +98,19 @@ fn g03_a_dropped_subscription_call_loses_no_event() {
     with_machine(|vm| async move {
         let mut events = vm.events([Wait::event("STOP"), Wait::event("RESUME")]).unwrap();
         for polls in [0, 1, 1, 0, 1] {
-            assert!(!drop_after(polls, events.next(FOREVER)).await, "nothing is there yet");
+            assert!(!drop_after(polls, events.next(FOREVER)).await, "no event is queued yet");
             vm.execute("stop").await.unwrap();
             assert_eq!(events.next(LONG).await.unwrap().name(), "STOP");
-            assert!(!drop_after(polls, StreamExt::next(&mut events)).await, "each is given once");
+            assert!(!drop_after(polls, StreamExt::next(&mut events)).await, "each event is returned once");
             vm.execute("cont").await.unwrap();
             assert_eq!(StreamExt::next(&mut events).await.unwrap().name(), "RESUME");
         }
     });
 }
 
-/// Everybody waits and commands at once, and half of them lose patience.
+/// Many tasks execute commands at once, and half of them are cancelled.
 #[test]
-fn g03_half_of_many_tasks_lose_patience() {
+fn g03_half_of_many_tasks_are_cancelled() {
     with_machine(|vm| async move {
         let patient = (0..20).map(|value| {
             let vm = vm.clone();
@@ -138,7 +138,7 @@ fn g03_a_dropped_shutdown_goes_on() {
     });
 }
 
-/// A launch that is dropped drops the machine, which ends on the spot.
+/// Dropping a launch drops the machine, which ends at once.
 #[test]
 fn g03_a_dropped_launch_leaves_nothing() {
     bounded(|| {
@@ -154,7 +154,7 @@ fn g03_a_dropped_launch_leaves_nothing() {
                     smol::spawn(driver).detach();
                 };
                 drop_after(polls, Vm::launch_with(config, spawn)).await;
-                assert!(driven, "the launch came as far as its driver");
+                assert!(driven, "the launch starts its driver");
                 assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "after {polls} polls");
             }
         });
@@ -162,7 +162,7 @@ fn g03_a_dropped_launch_leaves_nothing() {
     });
 }
 
-/// Whoever waits gets an answer when nobody drives any more.
+/// Waiting calls return when the driver is dropped.
 #[test]
 fn g03_a_dropped_driver_ends_the_machine() {
     bounded(|| {

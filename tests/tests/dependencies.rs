@@ -1,13 +1,14 @@
-//! The crates that each package brings, with each set of features: listed, within a budget, and none for a feature that is off.
+//! Tests of the crates that each package depends on, with each set of features: listed, within a budget, and none for a
+//! feature that is off.
 //!
-//! `tests/dependencies/` has the lists: a crate a line, and behind `#` what it is for. A change of one is a decision.
+//! `tests/dependencies/` has the lists: one crate a line, with its purpose after `#`.
 
 use std::collections::BTreeSet;
 
 use qemu_machine_tests::cargo::{cargo, dependencies};
 use qemu_machine_tests::sources::{paths, read};
 
-/// A package, its features (`-default` stands for none by default), and how many crates it may bring, itself counted.
+/// A package, its features (`-default` means no default features), and the maximum number of crates, itself included.
 const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-core", &[], 15),
     ("qemu-machine-core", &["record"], 15),
@@ -28,7 +29,7 @@ const LISTED: &[(&str, &[&str], usize)] = &[
     ("qmpsh", &[], 35),
 ];
 
-/// The name of a list: `qemu-machine-host+tracing`.
+/// Returns the name of a list, such as `qemu-machine-host+tracing`.
 fn name(package: &str, features: &[&str]) -> String {
     features.iter().fold(package.to_owned(), |name, feature| match feature.strip_prefix('-') {
         Some(feature) => format!("{name}-{feature}"),
@@ -36,7 +37,7 @@ fn name(package: &str, features: &[&str]) -> String {
     })
 }
 
-/// The arguments of cargo that choose features.
+/// Returns the arguments of cargo that select features.
 fn arguments<'a>(features: &[&'a str]) -> Vec<&'a str> {
     let chosen = features.iter().flat_map(|feature| match *feature {
         "-default" => vec!["--no-default-features"],
@@ -45,7 +46,7 @@ fn arguments<'a>(features: &[&'a str]) -> Vec<&'a str> {
     chosen.collect()
 }
 
-/// A list: each crate, with what it is for, where that is said.
+/// Returns the crates of a list, each with its purpose. `None` means that the list gives none.
 fn listed(text: &str) -> Vec<(&str, Option<&str>)> {
     let crates = text.lines().map(|line| match line.split_once(" # ") {
         Some((name, purpose)) => (name.trim(), Some(purpose)),
@@ -61,7 +62,7 @@ fn each_package_brings_what_is_listed() {
         let text = read(file.clone()).text;
         let committed: Vec<_> = listed(&text).into_iter().map(|(name, _)| name).collect();
         let found = dependencies(package, &arguments(features));
-        assert_eq!(committed, found, "{file} is not what `cargo tree` says:\n{}\n", found.join("\n"));
+        assert_eq!(committed, found, "{file} differs from the output of `cargo tree`:\n{}\n", found.join("\n"));
         assert!(found.len() <= *most, "{file}: {} crates, more than {most}", found.len());
     }
 }
@@ -75,7 +76,7 @@ fn each_list_is_of_a_package() {
     assert_eq!(found.collect::<BTreeSet<_>>(), expected);
 }
 
-/// Its reactor comes in many parts, so each says what it is for.
+/// The reactor of smol consists of many crates, so each needs a purpose.
 #[test]
 fn each_crate_of_smol_has_a_purpose() {
     for (package, features, _) in LISTED.iter().filter(|(package, ..)| *package == "qemu-machine-smol") {
@@ -85,7 +86,7 @@ fn each_crate_of_smol_has_a_purpose() {
     }
 }
 
-/// A feature of the core or of the host that is on in each package above it would cost those who do not use it.
+/// A package that turned on a feature of the core or of the host would make all its users pay for it.
 #[test]
 fn a_feature_that_is_off_is_off_below_as_well() {
     for package in ["qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"] {
@@ -97,7 +98,7 @@ fn a_feature_that_is_off_is_off_below_as_well() {
     }
 }
 
-/// Records and the schema are code of the core alone.
+/// Records and the schema use no crate that the core does not have anyway.
 #[test]
 fn records_and_the_schema_bring_no_crate() {
     for package in
@@ -108,7 +109,7 @@ fn records_and_the_schema_bring_no_crate() {
     }
 }
 
-/// What is logged through `tracing` is logged where the feature is on. The other lists are without.
+/// The crate `tracing` is a dependency only where the feature is on.
 #[test]
 fn row_36_tracing_comes_with_its_feature_and_not_without() {
     for package in ["qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"] {

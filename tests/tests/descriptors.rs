@@ -1,5 +1,5 @@
-//! Proves that a process inherits the descriptors that were made for it and no others, and that a lack of descriptors
-//! is reported and leaves nothing behind.
+//! Tests of descriptors: a process inherits only those that were made for it, and a lack of descriptors is reported and
+//! leaves nothing behind.
 
 use std::fs::{File, read_dir, read_link, read_to_string};
 use std::path::Path;
@@ -12,14 +12,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 
-/// Some numbers with what they lead to.
+/// Descriptors of a process, each with its target.
 type Descriptors = Vec<(i32, String)>;
 
 fn config(script: &Script, scratch: &Path) -> Config {
     script.config(SCRIPTED).temporary_directory(bytes(scratch))
 }
 
-/// A machine that opens nothing any more.
+/// A machine that is ready, and opens no more descriptors.
 fn at_rest(scratch: &Path, consoles: &[&str]) -> Vm {
     let config = config(&Script::launched().obey(), scratch);
     Vm::launch(consoles.iter().fold(config, |config, name| config.serial(*name))).unwrap()
@@ -31,7 +31,7 @@ fn descriptors_of(pid: u32) -> Descriptors {
         .filter_map(|entry| {
             let entry = entry.unwrap();
             let number = entry.file_name().to_str().unwrap().parse().unwrap();
-            // The supervisor may be closing some of ours right now.
+            // The supervisor may close a descriptor of this process during the listing.
             Some((number, read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
         })
         .collect();
@@ -39,7 +39,7 @@ fn descriptors_of(pid: u32) -> Descriptors {
     all
 }
 
-/// Those of ours that every process inherits: whoever started the tests may have left some open.
+/// Descriptors of this process that every child inherits: the program that started the tests may have left some open.
 fn inheritable() -> Descriptors {
     const CLOSED_ON_EXEC: u32 = 0o2_000_000;
     let flags = |number: &i32| {
@@ -48,7 +48,7 @@ fn inheritable() -> Descriptors {
         u32::from_str_radix(flags.trim(), 8).unwrap()
     };
     let mut ours = descriptors_of(std::process::id());
-    // The one for reading the list is gone.
+    // The descriptor for reading the list is closed again.
     ours.retain(|(_, target)| !target.ends_with("/fd"));
     ours.retain(|(number, _)| *number > 2 && flags(number) & CLOSED_ON_EXEC == 0);
     ours
@@ -70,9 +70,9 @@ fn a_process_has_its_channels_and_its_log_and_nothing_of_other_machines() {
     });
 }
 
-/// Code that is not ours may have opened descriptors that are inherited by default.
+/// Other code in this process may have opened descriptors without close-on-exec.
 #[test]
-fn a_process_does_not_inherit_what_others_left_open() {
+fn a_process_does_not_inherit_descriptors_of_other_code() {
     leaving_nothing(|scratch| {
         let _inheritable = rustix::io::dup(File::open("/dev/zero").unwrap()).unwrap();
         let all = descriptors_of(at_rest(scratch, &[]).pid().unwrap());
@@ -80,7 +80,7 @@ fn a_process_does_not_inherit_what_others_left_open() {
     });
 }
 
-/// Whichever descriptor it is that cannot be had.
+/// At each operation that needs a descriptor.
 #[test]
 fn a_lack_of_descriptors_is_a_fault_of_the_host() {
     leaving_nothing(|scratch| {
@@ -101,17 +101,17 @@ fn a_lack_of_descriptors_is_a_fault_of_the_host() {
         }
         assert!((5..30).contains(&failed), "{failed}");
         assert_eq!(left, [""; 0], "these left a file behind");
-        // And it works again.
+        // With descriptors, the launch succeeds.
         let vm = Vm::launch(config(&Script::launched().event("HERE").obey(), scratch)).unwrap();
         vm.wait_any(&Mark::default(), [Wait::event("HERE")], PATIENCE / 2).unwrap();
     });
 }
 
-/// Does something while this process may open so many descriptors more.
+/// Runs a function while this process may open this many more descriptors.
 fn with_room_for<T>(room: usize, act: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Nofile);
     let mut taken = descriptors_of(std::process::id());
-    // The one for reading the list is free again.
+    // The descriptor for reading the list is free again.
     taken.retain(|(_, target)| !target.ends_with("/fd"));
     let free = |number: &i32| taken.iter().all(|(other, _)| other != number);
     let limit = (0..).filter(free).nth(room).unwrap();

@@ -1,4 +1,4 @@
-//! Proves that a machine which is to be kept outlives the program that launched it, and that another goes on with it.
+//! Tests of detachable machines that outlive the program that launched them, and that another program resumes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,48 +7,49 @@ use qemu_machine_blocking::{Cause, Identity, LaunchError, Misuse, Shutdown, Vm, 
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, bounded};
 
-/// A program that launched a machine to be kept.
+/// A program that launched a machine to outlive it.
 struct Launcher(Child);
 
 impl Launcher {
     fn start(scratch: &Scratch) -> (Self, Identity) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_launcher"));
         command.arg("--keep").arg(scratch.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut launcher = Self(command.spawn().expect("it is there"));
+        let mut launcher = Self(command.spawn().expect("the launcher starts"));
         let mut line = String::new();
-        BufReader::new(launcher.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("it tells");
+        BufReader::new(launcher.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("the launcher prints");
         (launcher, serde_json::from_str(&line).expect("an identity"))
     }
 }
 
 impl Drop for Launcher {
     fn drop(&mut self) {
-        // It fails only for one that ended, as it should have.
+        // The kill fails only if the program has ended, as it should have.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 fn refused(identity: Identity) -> String {
-    Vm::resume(identity, PATIENCE).map(drop).expect_err("it is not that machine").to_string()
+    Vm::resume(identity, PATIENCE).map(drop).expect_err("the identity is refused").to_string()
 }
 
 #[test]
-fn g18_a_machine_that_outlives_parent_survives_the_death_of_its_program() {
+fn g18_a_detachable_machine_survives_the_death_of_its_program() {
     bounded(|| {
         let scratch = Scratch::create();
         let (launcher, identity) = Launcher::start(&scratch);
-        // Ended with the test, if anything goes wrong.
-        let qemu = Watched::new(identity.pid).expect("it lives");
-        // While its program lives, it has the monitor.
-        let busy = Vm::resume(identity.clone(), std::time::Duration::from_millis(300)).expect_err("it is taken");
+        // The machine ends with the test, also when the test fails.
+        let qemu = Watched::new(identity.pid).expect("the process runs");
+        // While the program runs, it occupies the monitor.
+        let busy =
+            Vm::resume(identity.clone(), std::time::Duration::from_millis(300)).expect_err("the monitor is busy");
         assert!(busy.to_string().contains("busy"), "{busy}");
-        // This is SIGKILL.
+        // This sends SIGKILL to the program.
         drop(launcher);
         for _ in 0..2 {
-            let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("it lives on");
-            assert_eq!(vm.execute("query-status").expect("it answers")["running"], true);
-            assert_eq!(vm.disconnect().expect("it is not ours").cause, Cause::Disconnected);
+            let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("the machine runs on");
+            assert_eq!(vm.execute("query-status").expect("the monitor answers")["running"], true);
+            assert_eq!(vm.disconnect().expect("the machine is not ours").cause, Cause::Disconnected);
         }
         for (wrong, words) in [
             (Identity { started: identity.started + 1, ..identity.clone() }, "another process has this id"),
@@ -59,11 +60,11 @@ fn g18_a_machine_that_outlives_parent_survives_the_death_of_its_program() {
             let refused = refused(wrong);
             assert!(refused.contains(words), "{refused}");
         }
-        let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("it lives on");
-        assert_eq!(scratch.entries().len(), 1, "what was made for it stays with it");
-        vm.shutdown(Shutdown::default()).expect("it was launched");
+        let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("the machine runs on");
+        assert_eq!(scratch.entries().len(), 1, "the files stay with the machine");
+        vm.shutdown(Shutdown::default()).expect("the machine was launched");
         qemu.assert_ends_within(PATIENCE);
-        assert_eq!(scratch.entries(), [""; 0], "whoever ends it cleans up");
+        assert_eq!(scratch.entries(), [""; 0], "the end of the machine removes its files");
         assert!(refused(identity).contains("there is no such process"));
     });
 }
@@ -72,11 +73,11 @@ fn g18_a_machine_that_outlives_parent_survives_the_death_of_its_program() {
 fn g18_a_machine_that_is_not_detachable_has_no_identity() {
     bounded(|| {
         let vm = Vm::launch(qemu_machine_blocking::Config::new(qemu_machine_tests::qemu()).machine("none"))
-            .expect("it starts");
+            .expect("QEMU starts");
         assert!(vm.identity().is_err());
         assert_eq!(vm.detach(), Err(Misuse::NotDetachable));
-        vm.execute(("qom-list", json!({"path": "/"}))).expect("nothing has happened");
-        vm.kill().expect("it was launched");
+        vm.execute(("qom-list", json!({"path": "/"}))).expect("the monitor stays usable");
+        vm.kill().expect("the machine was launched");
         let gone = Identity {
             boot: String::new(),
             pid: 1,

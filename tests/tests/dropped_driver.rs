@@ -1,5 +1,5 @@
-//! Proves that a driver of the smol runtime that is dropped takes its descriptors along, also while a handle is kept.
-//! Alone in its program: others would be counted too.
+//! Test of a dropped driver of the smol runtime: its descriptors are closed, also while a handle is held. The test is
+//! alone in its program, because it counts the descriptors of the program.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use qemu_machine_core::{Cause, Config, Rung};
 use qemu_machine_smol::Vm;
 use qemu_machine_tests::{bounded, qemu};
 
-/// How many descriptors of processes this program holds, and how many sockets.
+/// Returns how many pidfds (`pidfd_open(2)`) and how many sockets this program holds.
 fn held() -> (usize, usize) {
     let count = |of: &str| {
         let entries = fs::read_dir("/proc/self/fd").expect("our descriptors are listed");

@@ -1,4 +1,4 @@
-//! Proves that a million events which nobody reads take no more memory than they may, and keep no command waiting.
+//! Tests of a million unread events: memory stays within the limits, and commands are answered.
 
 use std::fs;
 use std::sync::{Mutex, PoisonError};
@@ -8,20 +8,20 @@ use qemu_machine_core::{Config, Deadline, Limits, Mark, Wait};
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::scripted::Script;
 
-/// So many events, in parts, so that the peer itself needs little memory.
+/// The number of events, sent in parts so that the peer needs little memory.
 const PARTS: usize = 20;
 const PART: usize = 50_000;
 
 const EVENT: &str =
     "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"RTC_CHANGE\", \"data\": {\"offset\": 78}}\r\n";
 
-/// What is remembered and what one subscription has in its queue is a megabyte each, with what holds it together, and most of it
-/// is the same; and there are buffers. That is about two in all, and a hundred came.
+/// The maximum growth in bytes. The history and the queue of one subscription hold about a megabyte each, mostly the
+/// same events; with the buffers that is about two megabytes, and a hundred arrive.
 const MOST: u64 = 5 << 20;
 
 const LONG: Deadline = Deadline::after(Duration::from_secs(60));
 
-/// One at a time: the memory is that of the whole program.
+/// One test at a time, because the memory of the whole program is measured.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn config() -> Config {
@@ -29,16 +29,17 @@ fn config() -> Config {
     flood.reply("1").hear().reply("2").obey().config(env!("CARGO_BIN_EXE_scripted-qemu")).launch_within(LONG)
 }
 
-/// The most memory that this program had at once since it was last asked.
+/// Returns the peak memory of this program in bytes since the last call, and resets it (`proc(5)`).
 fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("the kernel tells");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is there");
+    let status = fs::read_to_string("/proc/self/status").expect("the kernel has a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel reports the peak");
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    fs::write("/proc/self/clear_refs", "5").expect("it is our own");
+    fs::write("/proc/self/clear_refs", "5").expect("the kernel accepts the reset");
     kilobytes * 1024
 }
 
-/// Runs a flood, and gives what it said: the events that were queued, and those that were counted as lost.
+/// Runs a flood, which returns how many events were queued and how many were counted as missed, and checks both and the
+/// memory.
 fn flooded(flood: impl FnOnce() -> (usize, u64) + Send + 'static) {
     bounded_by(Duration::from_secs(120), || {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,8 +47,8 @@ fn flooded(flood: impl FnOnce() -> (usize, u64) + Send + 'static) {
         let before = peak();
         let (queued, missed) = flood();
         let grown = peak().saturating_sub(before);
-        println!("{queued} queued, {missed} counted, {grown} bytes");
-        assert_eq!(queued as u64 + missed, (PARTS * PART) as u64, "each is there or counted");
+        println!("{queued} queued, {missed} missed, {grown} bytes");
+        assert_eq!(queued as u64 + missed, (PARTS * PART) as u64, "each event is queued or counted");
         assert!(queued * EVENT.trim_end().len() <= Limits::default().subscription, "{queued}");
         assert!(grown <= MOST, "{grown} bytes");
     });
@@ -56,13 +57,13 @@ fn flooded(flood: impl FnOnce() -> (usize, u64) + Send + 'static) {
 #[test]
 fn g09_a_million_events_on_threads() {
     flooded(|| {
-        let vm = qemu_machine_blocking::Vm::launch(config()).expect("it starts");
-        let mut events = vm.events([Wait::any_event()]).expect("they are events");
-        assert_eq!(vm.execute_by("first", LONG).expect("it answers behind them"), 1);
-        assert_eq!(vm.execute_by("second", LONG).expect("it answers"), 2);
+        let vm = qemu_machine_blocking::Vm::launch(config()).expect("QEMU starts");
+        let mut events = vm.events([Wait::any_event()]).expect("the filter names events");
+        assert_eq!(vm.execute_by("first", LONG).expect("the reply follows the events"), 1);
+        assert_eq!(vm.execute_by("second", LONG).expect("the monitor answers"), 2);
         let missed = events.missed();
         let queued = std::iter::from_fn(|| events.next(Duration::ZERO).ok()).count();
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
         (queued, missed)
     });
 }
@@ -71,16 +72,16 @@ fn g09_a_million_events_on_threads() {
 fn g09_a_million_events_in_a_task() {
     flooded(|| {
         smol::block_on(async {
-            let vm = qemu_machine_smol::Vm::launch(config()).await.expect("it starts");
-            let mut events = vm.events([Wait::any_event()]).expect("they are events");
-            assert_eq!(vm.execute_by("first", LONG).await.expect("it answers behind them"), 1);
-            assert_eq!(vm.execute_by("second", LONG).await.expect("it answers"), 2);
+            let vm = qemu_machine_smol::Vm::launch(config()).await.expect("QEMU starts");
+            let mut events = vm.events([Wait::any_event()]).expect("the filter names events");
+            assert_eq!(vm.execute_by("first", LONG).await.expect("the reply follows the events"), 1);
+            assert_eq!(vm.execute_by("second", LONG).await.expect("the monitor answers"), 2);
             let missed = events.missed();
             let mut queued = 0;
             while events.next(Duration::ZERO).await.is_ok() {
                 queued += 1;
             }
-            vm.kill().await.expect("it was launched");
+            vm.kill().await.expect("the machine was launched");
             (queued, missed)
         })
     });
@@ -91,15 +92,15 @@ fn g09_a_million_events_in_a_loop() {
     use qemu_machine_mio::{EventLoop, Vm};
 
     flooded(|| {
-        let mut event_loop = EventLoop::new().expect("there is a poll");
+        let mut event_loop = EventLoop::new().expect("a poll can be created");
         let (registry, tokens) = event_loop.parts();
-        let mut vm = [Vm::launch(config(), registry, tokens).expect("it starts")];
-        event_loop.run(&mut vm, |vm| vm[0].launched()).expect("the poll works").expect("it is launched");
-        let subscription = vm[0].subscribe(&Mark::default(), [Wait::any_event()]).expect("they are events");
+        let mut vm = [Vm::launch(config(), registry, tokens).expect("QEMU starts")];
+        event_loop.run(&mut vm, |vm| vm[0].launched()).expect("the poll works").expect("the launch succeeds");
+        let subscription = vm[0].subscribe(&Mark::default(), [Wait::any_event()]).expect("the filter names events");
         for (command, reply) in [("first", 1), ("second", 2)] {
             let ticket = vm[0].execute_by(command, LONG).expect("there is a monitor");
             let answer = event_loop.run(&mut vm, |vm| vm[0].claim(&ticket)).expect("the poll works");
-            assert_eq!(answer.expect("it answers"), reply);
+            assert_eq!(answer.expect("the monitor answers"), reply);
         }
         let missed = vm[0].missed_events(subscription);
         let queued = std::iter::from_fn(|| vm[0].next_event(subscription)).count();

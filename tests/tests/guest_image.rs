@@ -1,5 +1,4 @@
-//! The guest of our own: that its bytes are its source, and that a real QEMU
-//! runs it as documented.
+//! Tests of the guest image: its bytes are what its source assembles to, and a real QEMU runs it as documented.
 
 use std::fs::{DirBuilder, read, remove_dir_all, write};
 use std::io::{ErrorKind, Read, Write};
@@ -15,7 +14,7 @@ use qemu_machine_tests::guest::{
     ImageFile, Letter, PANICKING, POWERING_OFF, RESET_VECTOR_OFFSET, RESETTING, arguments, flood_line, image,
 };
 
-/// How long any one test may wait for its QEMU, all in all.
+/// Deadline of each test, for all waits together.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
@@ -76,7 +75,7 @@ fn echoes_every_byte_but_the_letters() {
 }
 
 #[test]
-fn hears_what_is_sent_before_it_runs() {
+fn reads_input_that_was_sent_before_it_runs() {
     let mut guest = Guest::launch(&[]);
     guest.send(b"!");
     assert_eq!(guest.line(), GREETING);
@@ -110,7 +109,7 @@ fn greets_again_after_a_reset() {
 }
 
 #[test]
-fn ends_at_a_reset_if_qemu_is_told_so() {
+fn ends_at_a_reset_with_no_reboot() {
     let mut guest = Guest::start(&["-no-reboot"]);
     guest.order(Letter::Reset);
     assert_eq!(guest.line(), RESETTING);
@@ -127,7 +126,7 @@ fn goes_on_after_a_panic_that_qemu_ignores() {
 }
 
 #[test]
-fn says_that_it_hangs() {
+fn reports_that_it_hangs() {
     let mut guest = Guest::start(&[]);
     guest.order(Letter::Hang);
     assert_eq!(guest.line(), HANGING);
@@ -146,12 +145,12 @@ fn floods_without_losing_a_byte() {
     assert_eq!(guest.take(1), b"!");
 }
 
-/// A QEMU that runs the guest, with its serial port in our hands.
+/// A QEMU that runs the guest, with its serial port on pipes.
 struct Guest {
     child: Child,
     input: ChildStdin,
     output: Receiver<Vec<u8>>,
-    /// Received, but not yet taken.
+    /// Bytes that were received and not yet returned.
     received: Vec<u8>,
     deadline: Instant,
     _image: ImageFile,
@@ -194,7 +193,7 @@ impl Guest {
         self.send(&[letter.byte()]);
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its end.
     fn line(&mut self) -> String {
         loop {
             if let Some(length) = self.received.windows(2).position(|two| two == b"\r\n") {
@@ -212,16 +211,15 @@ impl Guest {
         self.received.drain(..length).collect()
     }
 
-    /// How QEMU ended, which must be without another word of the guest.
+    /// Returns the exit code of QEMU, and asserts that the guest prints nothing more.
     fn exit_code(&mut self) -> Option<i32> {
         while self.receive() {}
         assert_eq!(String::from_utf8_lossy(&self.received), "");
-        // Its output is closed, which only its end does: this returns at once.
+        // Only the end of QEMU closes its output, so this returns at once.
         self.child.wait().unwrap().code()
     }
 
-    /// Waits for more output: false at its end. Panics when the time is up,
-    /// which kills QEMU.
+    /// Waits for more output. `false` means the end of the output. Panics at the deadline, which kills QEMU.
     fn receive(&mut self) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
         match self.output.recv_timeout(left) {
@@ -239,14 +237,14 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // Fails only if it has been waited for already.
+        // The kill fails only if QEMU has been reaped already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads in a thread of its own, so that waiting for output can have an end.
-/// The thread ends with the output, and thus with QEMU.
+/// Reads in a thread, so that a wait for output can have a deadline. The thread ends with the output, and thus with
+/// QEMU.
 fn chunks_of(mut output: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     spawn(move || {
@@ -260,7 +258,7 @@ fn chunks_of(mut output: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// A directory that is removed with what is in it, also when the test fails.
+/// A directory that is removed with its contents, also when the test fails.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -278,7 +276,7 @@ impl Drop for Directory {
     }
 }
 
-/// What [`ASSEMBLY`] assembles to: the image from [`CODE_OFFSET`] on.
+/// Assembles [`ASSEMBLY`], and returns the image from [`CODE_OFFSET`] on.
 fn assemble() -> Vec<u8> {
     let directory = Directory::create();
     let at = |name: &str| directory.0.join(name);

@@ -1,4 +1,4 @@
-//! Proves what may cross and be shared between threads: each line here compiles, or the build fails.
+//! Compile-time tests of the types and futures that are `Send` and `Sync`.
 
 use qemu_machine_core::lifecycle::Lifecycle;
 use qemu_machine_core::procedure::{self, ExecuteAndWait, FollowJob, Migrate, Run, Unplug};
@@ -9,28 +9,28 @@ use qemu_machine_core::{
     WithRawReply,
 };
 
-/// Goes to another thread, is used by several at once, and holds nothing that is borrowed.
+/// Requires a type that can move to another thread, be shared between threads, and borrows nothing.
 const fn is_free<T: Send + Sync + 'static>() {}
 
-/// Goes to another thread.
+/// Requires a type that can move to another thread.
 const fn is_sent<T: Send + 'static>() {}
 
-/// What is returned with `?` from anywhere.
+/// Requires an error that `?` converts to a boxed error.
 const fn is_error<T: std::error::Error + Send + Sync + 'static>() {}
 
-/// Awaited in a task that may move between threads.
+/// Requires a future for a task that may move between threads.
 fn is_task<T: Send>(_: impl Future<Output = T> + Send) {}
 
 #[test]
-fn what_the_core_gives_is_free() {
+fn types_of_the_core_are_send_and_sync() {
     is_free::<(Config, Limits, Shutdown, Descriptor, CommandLine, Identity)>();
     is_free::<(Machine, Session, Lifecycle, Effect, Notice)>();
     is_free::<(Event, Payload, Value, Outcome, Schema)>();
     is_free::<(Mark, Wait, Hit, Found)>();
     is_free::<(Unplug, Migrate, ExecuteAndWait<&str>, procedure::Input)>();
-    // A ticket does not hold the command, so it is free whatever that is.
+    // A ticket does not hold the command, so it is `Send` and `Sync` for any command.
     is_free::<(Ticket<Raw>, Ticket<WithRawReply<std::rc::Rc<str>>>)>();
-    // What it reports to is the caller's, and called by one thread at a time.
+    // The report function belongs to the caller, and need not be `Sync`.
     is_sent::<(FollowJob, Run<FollowJob>, procedure::Output<FollowJob>)>();
     is_error::<CommandError>();
     is_error::<LaunchError>();
@@ -40,13 +40,13 @@ fn what_the_core_gives_is_free() {
 }
 
 #[test]
-fn handles_for_threads_are_free() {
+fn blocking_handles_are_send_and_sync() {
     use qemu_machine_blocking::{Agent, Events, Qtest, Vm};
     is_free::<(Vm, Agent, Qtest, Events)>();
 }
 
 #[test]
-fn handles_for_tasks_are_free_and_so_is_what_they_await() {
+fn smol_handles_are_send_and_sync_and_their_futures_are_send() {
     use qemu_machine_smol::{Agent, Driver, Events, Qtest, Vm};
     is_free::<(Vm, Agent, Qtest, Events)>();
     is_sent::<Driver>();
@@ -58,7 +58,7 @@ fn handles_for_tasks_are_free_and_so_is_what_they_await() {
         is_task(vm.shutdown(Shutdown::default()));
         is_task(events.next(qemu_machine_smol::FOREVER));
     };
-    // It is compiled, which is all.
+    // The function is only compiled.
     let _: fn(&Vm, &mut Events) = verbs;
 }
 

@@ -1,4 +1,4 @@
-//! How calls that block are interrupted: by another thread that ends the machine, and by a deadline that they share.
+//! Tests of blocking calls that another thread interrupts by ending the machine, or that share a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ fn launched(script: Script) -> Vm {
     Vm::launch(script.config(env!("CARGO_BIN_EXE_scripted-qemu"))).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every call that blocks, each without a deadline, on a machine that answers none: `end` is what another thread does when
-/// both commands are on their way.
+/// Blocks in every kind of call, without deadlines, on a machine that never replies. `end` ends the machine from
+/// another thread when both commands are sent.
 fn everybody_is_freed(end: impl FnOnce(&Vm), cause: &Cause) {
     let vm = launched(Script::launched().hear().hear().event("HEARD").hear().exit(0));
     let never = || [Wait::event("NEVER")];
-    let mut events = vm.events(never()).expect("it lives");
+    let mut events = vm.events(never()).expect("the process runs");
     thread::scope(|threads| {
         let command = threads.spawn(|| vm.execute_by("slow", FOREVER));
         let procedure = threads.spawn(|| vm.run(ExecuteAndWait::new(&"slower", never()), FOREVER));
@@ -28,7 +28,7 @@ fn everybody_is_freed(end: impl FnOnce(&Vm), cause: &Cause) {
         let or_end = threads.spawn(|| vm.wait_any(&Mark::default(), [Wait::event("NEVER"), Wait::end()], FOREVER));
         let last = threads.spawn(|| vm.wait(FOREVER));
         let next = threads.spawn(|| events.next(FOREVER));
-        vm.wait_any(&Mark::default(), [Wait::event("HEARD")], PATIENCE / 2).expect("both are heard");
+        vm.wait_any(&Mark::default(), [Wait::event("HEARD")], PATIENCE / 2).expect("the script has read both commands");
         end(&vm);
         let lost = CommandError::Disconnected(Progress::Sent);
         assert_eq!(command.join().unwrap(), Err(lost.clone()));
@@ -42,27 +42,27 @@ fn everybody_is_freed(end: impl FnOnce(&Vm), cause: &Cause) {
 }
 
 #[test]
-fn a_kill_frees_everybody_who_waits() {
+fn a_kill_unblocks_every_waiting_call() {
     bounded(|| everybody_is_freed(|vm| drop(vm.kill().unwrap()), &Cause::Asked(Rung::Kill)));
 }
 
 #[test]
-fn a_shutdown_frees_everybody_who_waits() {
-    // What it hears is the `quit`, and it obeys without an answer.
+fn a_shutdown_unblocks_every_waiting_call() {
+    // The script reads the `quit` and exits without a reply.
     bounded(|| everybody_is_freed(|vm| drop(vm.shutdown(Shutdown::default()).unwrap()), &Cause::Exit(0)));
 }
 
 #[test]
-fn calls_share_a_time() {
+fn calls_share_a_deadline() {
     bounded(|| {
         let vm = launched(Script::launched().hear().event("EARLIER").stall());
         let before = Instant::now();
-        assert_eq!(until(before), Deadline::after(Duration::ZERO), "it is over");
+        assert_eq!(until(before), Deadline::after(Duration::ZERO), "the time has passed");
         assert_ne!(until(before + PATIENCE), Deadline::after(Duration::ZERO));
         let short = before + Duration::from_millis(100);
         let slow = vm.execute_by("slow", until(short));
         assert!(matches!(slow, Err(CommandError::TimedOut(..))), "{slow:?}");
-        // No time is left for what is to come, and what is there is taken.
+        // No time is left to wait for events, and earlier events are still found.
         assert_eq!(vm.wait_any(&Mark::default(), [Wait::event("LATER")], until(short)), Err(WaitError::TimedOut));
         assert!(vm.wait_any(&Mark::default(), [Wait::event("EARLIER")], until(short)).is_ok());
     });

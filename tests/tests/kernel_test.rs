@@ -1,5 +1,5 @@
-//! Proves what the example `kernel-test` makes of a command in a Linux guest: its output, its exit code, and how each
-//! way to have none is told. A test boots one guest, and as many run at once as there are processors.
+//! Tests of the example `kernel-test`, which runs a command in a Linux guest: output, exit code, and the error for each
+//! way to get no exit code. Each test boots one guest, and as many run at once as there are processors.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use qemu_machine_tests::leak_check::{Scratch, Watched, descendants, send};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// The example gives up a guest after a minute; the first test has to compile it.
+/// Deadline of each test. The example ends a guest after a minute, and the first test compiles the example.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A command that does not end.
 const FOREVER: &str = "mkfifo /run/never; cat /run/never";
 
-/// The example, as cargo builds it now: that of another day is not judged.
+/// The example, built now: an old executable would test old code.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        // With the features that the whole workspace has in tests: mostly it is there already.
+        // Built with the features of the whole workspace, it is mostly built already.
         let built = Command::new(cargo)
             .args(["build", "--quiet", "--locked", "--offline", "--workspace", "--message-format", "json"])
             .args(["--example", "kernel-test"])
@@ -52,14 +52,14 @@ impl From<Output> for Run {
 }
 
 impl Run {
-    /// A run that did not come to the exit code of the command, and tells why.
+    /// Asserts that the run ended without the exit code of the command, with this code and this message.
     fn failed(&self, code: i32, message: &str) {
         let told = self.stderr.strip_prefix("kernel-test: ").unwrap_or_default();
         assert!(self.code == Some(code) && told.starts_with(message), "{self:#?}");
     }
 }
 
-/// Runs it to its end, after which nothing may be left.
+/// Runs the example to its end, and asserts that no file is left.
 fn run(options: &[&str], command: &[&str]) -> Run {
     let arguments: Vec<String> = [options, &["--"], command].concat().into_iter().map(str::to_owned).collect();
     bounded_by(PATIENCE, move || {
@@ -70,27 +70,27 @@ fn run(options: &[&str], command: &[&str]) -> Run {
     })
 }
 
-/// On TCG, and without what a kernel says on its way.
+/// Runs a shell script on TCG, without the output of the kernel.
 fn quietly(options: &[&str], script: &str) -> Run {
     run(&[&["--accel", "tcg", "--quiet"], options].concat(), &["sh", "-c", script])
 }
 
 #[test]
-fn a_command_prints_and_succeeds_and_its_words_stay_as_they_are() {
+fn a_command_prints_and_succeeds_and_its_arguments_stay_unchanged() {
     let run = quietly(&[], r#"printf '%s\n' "it's  a" '"$HOME"' 'ü\' | tr a-z A-Z"#);
     assert_eq!((run.code, &*run.stdout, &*run.stderr), (Some(0), "IT'S  A\n\"$HOME\"\nü\\\n", ""));
 }
 
-/// On KVM, where there is one that works.
+/// This test uses KVM where it works.
 #[test]
-fn a_command_fails_with_its_code_behind_what_the_kernel_says() {
+fn a_command_fails_with_its_code_after_the_output_of_the_kernel() {
     let run = run(&[], &["sh", "-c", "echo hello; exit 7"]);
     assert_eq!(run.code, Some(7), "{run:#?}");
     assert!(run.stdout.contains("Linux version") && run.stdout.ends_with("\nhello\n"), "{run:#?}");
 }
 
 #[test]
-fn a_panic_is_told_with_what_the_kernel_says_of_it() {
+fn a_panic_is_reported_with_the_message_of_the_kernel() {
     let run = quietly(&[], "echo c > /proc/sysrq-trigger");
     run.failed(121, "the kernel panicked: sysrq triggered crash\n");
     assert!(run.stdout.contains("Kernel panic - not syncing: sysrq triggered crash"), "{run:#?}");
@@ -99,16 +99,16 @@ fn a_panic_is_told_with_what_the_kernel_says_of_it() {
 #[test]
 fn a_command_that_hangs_times_out() {
     let run = quietly(&["--timeout", "6"], &format!("echo hanging; {FOREVER}"));
-    // A host that is very busy does not come so far.
+    // On a very busy host, the guest does not reach the command.
     let what =
-        if run.stdout.contains("hanging") { "the command did not end within 6s" } else { "the guest did not come" };
+        if run.stdout.contains("hanging") { "the command did not end within 6s" } else { "the guest did not start" };
     run.failed(124, what);
 }
 
 #[test]
 fn a_guest_that_does_not_come_to_its_init_times_out() {
     let run = quietly(&["--timeout", "1", "--qemu-arg=-S"], "true");
-    run.failed(124, "the guest did not come to run the command within 1s\n");
+    run.failed(124, "the guest did not start the command within 1s\n");
 }
 
 #[test]
@@ -119,22 +119,22 @@ fn a_guest_that_powers_off_under_the_command_is_no_success() {
 }
 
 #[test]
-fn a_qemu_that_does_not_start_is_told_with_its_words() {
+fn a_qemu_that_does_not_start_is_reported_with_its_output() {
     let run = quietly(&["--qemu-arg=-device", "--qemu-arg=nonexistent"], "true");
     run.failed(123, "launch failed: ");
     assert!(run.stderr.contains("'nonexistent' is not a valid device model name"), "{run:#?}");
 }
 
 #[test]
-fn who_calls_it_wrongly_is_told() {
+fn a_wrong_option_is_a_usage_error() {
     let run = run(&["--timeout", "soon"], &["true"]);
     assert_eq!((run.code, &*run.stdout), (Some(125), ""));
     assert!(run.stderr.contains("--timeout <SECONDS>"), "{run:#?}");
 }
 
-/// The command never ends: what is seen of it is seen while it runs.
+/// The command never ends, so its output is read while it runs.
 #[test]
-fn output_is_shown_at_once_and_a_qemu_that_dies_is_told() {
+fn output_is_shown_at_once_and_a_qemu_that_dies_is_reported() {
     bounded_by(PATIENCE, || {
         let mut process = Command::new(program());
         process.args(["--accel", "tcg", "--quiet", "--", "sh", "-c", &format!("echo first; {FOREVER}")]);
@@ -152,7 +152,7 @@ fn output_is_shown_at_once_and_a_qemu_that_dies_is_told() {
     });
 }
 
-/// More than a pipe holds, so that the agent reads on when the command has ended.
+/// The output is larger than a pipe, so the agent still reads when the command has ended.
 #[test]
 fn the_agent_gives_both_outputs_apart_and_the_code() {
     let run = quietly(&["--agent"], "seq 20000; echo err >&2; exit 3");

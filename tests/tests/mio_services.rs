@@ -1,12 +1,12 @@
-//! Proves that a port can be attached to again and again in one loop, by one after the other who just goes away. Alone in
-//! its process, so that descriptors get the numbers that others just had.
+//! Test of many clients that attach to one service in one loop, each dropped before the next. The test is alone in its
+//! process, so that each descriptor gets the number of the one before.
 
 use qemu_machine_core::{Config, Misuse, Phase, Service, State};
 use qemu_machine_mio::{EventLoop, Vm};
 use qemu_machine_tests::{bounded, qemu};
 
 #[test]
-fn one_that_was_dropped_is_not_in_the_way_of_the_next() {
+fn a_dropped_client_does_not_block_the_next() {
     bounded(|| {
         let mut event_loop = EventLoop::new().unwrap();
         let config = Config::new(qemu()).args(["-accel", "tcg", "-S"]).guest_agent();
@@ -16,7 +16,7 @@ fn one_that_was_dropped_is_not_in_the_way_of_the_next() {
             let port = vms[0].service(Service::GuestAgent).unwrap();
             assert_eq!(vms[0].service(Service::GuestAgent), Err(Misuse::ServiceInUse(Service::GuestAgent)));
             vms.push(launch(port, &mut event_loop));
-            // There is no agent in this guest; but the connection is open, and the question is on its way.
+            // The guest has no agent, but the connection is open and the synchronisation is under way.
             let state = vms[1].machine().state();
             assert_eq!(state, State::Launching(Phase::Syncing), "{number}: {:?}", vms[1].launched());
             vms.truncate(1);

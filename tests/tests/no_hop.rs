@@ -1,4 +1,4 @@
-//! Proves that a command on the blocking runtime goes without another thread in between.
+//! Test that a command on the blocking runtime does not pass through another thread.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use qemu_machine_blocking::{Config, Shutdown, Vm};
 use qemu_machine_tests::{bounded, qemu};
 
-/// How often the supervisor was woken so far.
+/// Returns how often the supervisor was woken so far.
 fn wake_ups_of_the_supervisor() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").expect("our threads are listed");
     let supervisor = tasks
@@ -18,8 +18,8 @@ fn wake_ups_of_the_supervisor() -> u64 {
     line.and_then(|count| count.trim().parse().ok()).expect("it counts its wake-ups")
 }
 
-/// With a thread in between, the supervisor would be woken for each command. As it is, it looks in every some milliseconds
-/// while there are calls, to see whether they have stopped.
+/// If commands passed through the supervisor, each would wake it. Instead it polls every few milliseconds while there
+/// are calls, to notice when they stop.
 #[test]
 fn g24_a_command_does_not_wake_the_supervisor() {
     const COMMANDS: u64 = 2000;

@@ -1,5 +1,5 @@
-//! Proves that what callers do at the edge of reason costs no answer: endless deadlines, code of their own in every
-//! argument, machines kept in odd places, children reaped by others.
+//! Tests of unusual callers: endless deadlines, arguments that call the machine, machines in thread-local storage, and
+//! children whose exit status is lost.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -16,7 +16,7 @@ use qemu_machine_tests::leak_check::{Scratch, send};
 use qemu_machine_tests::{bounded, qemu};
 use rustix::process::Signal;
 
-/// Longer than anything takes that is expected to happen.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(10);
 
 fn config() -> Config {
@@ -39,7 +39,7 @@ fn on_mio(config: Config) -> (EventLoop, qemu_machine_mio::Vm) {
 }
 
 #[test]
-fn a_deadline_that_is_too_far_away_to_come_is_none() {
+fn a_deadline_beyond_the_clock_never_passes() {
     bounded(|| {
         let vm = on_smol();
         let mut wait = pin!(vm.wait(Duration::MAX));
@@ -51,9 +51,9 @@ fn a_deadline_that_is_too_far_away_to_come_is_none() {
     });
 }
 
-/// What the caller hands over may ask the machine itself.
+/// An iterator that the caller passes may call the machine.
 #[test]
-fn things_to_wait_for_may_be_made_on_the_way() {
+fn arguments_may_call_the_machine() {
     bounded(|| {
         let vm = blocking();
         let things = [Wait::event("STOP"), Wait::end()].into_iter().filter(|_| vm.pid().is_some());
@@ -66,9 +66,9 @@ fn things_to_wait_for_may_be_made_on_the_way() {
     });
 }
 
-/// A waker may run the task at once, where it stands, and the task may ask the machine.
+/// A waker may run the task at once, inside `wake`, and the task may call the machine.
 #[test]
-fn g24_a_waker_may_ask_the_machine() {
+fn g24_a_waker_may_call_the_machine() {
     struct Asks(qemu_machine_smol::Vm);
 
     impl std::task::Wake for Asks {
@@ -83,14 +83,14 @@ fn g24_a_waker_may_ask_the_machine() {
         let start = vm.mark();
         let mut stopped = pin!(vm.wait_any(&start, [Wait::event("STOP")], LONG));
         assert!(stopped.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        // The event, which comes before the reply, wakes the one above.
+        // The event comes before the reply and wakes the wait above.
         smol::block_on(vm.execute("stop")).unwrap();
         assert!(matches!(stopped.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
     });
 }
 
 #[test]
-fn a_machine_check_detachable_until_its_thread_ends() {
+fn a_machine_in_a_thread_local_ends_with_its_thread() {
     thread_local! { static KEPT: RefCell<Option<qemu_machine_blocking::Vm>> = const { RefCell::new(None) }; }
 
     bounded(|| {
@@ -99,9 +99,9 @@ fn a_machine_check_detachable_until_its_thread_ends() {
     });
 }
 
-/// Calls that are answered at once look at nothing; somebody must.
+/// Calls that return at once poll no descriptors, so the supervisor must.
 #[test]
-fn g24_calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
+fn g24_calls_that_never_block_still_notice_the_end() {
     bounded(|| {
         let vm = blocking();
         vm.execute("stop").unwrap();
@@ -117,9 +117,9 @@ fn g24_calls_that_never_wait_do_not_keep_the_end_from_being_seen() {
     });
 }
 
-/// A loop that has not turned yet is not left waiting for what is known already.
+/// Before its first turn, a loop must not block although something has happened already.
 #[test]
-fn a_loop_is_told_of_what_happened_before_its_first_turn() {
+fn a_loop_receives_what_happened_before_its_first_turn() {
     bounded(|| {
         let (mut event_loop, vm) = on_mio(Config::new("no-such-qemu"));
         assert_eq!(vm.timeout(), Some(Duration::ZERO));
@@ -144,9 +144,9 @@ fn a_machine_without_a_monitor_has_its_consoles_on_every_loop() {
     });
 }
 
-/// Replies that nobody claims are bounded, and giving them up makes room.
+/// Unclaimed replies are bounded, and disowning a command makes room.
 #[test]
-fn commands_that_nobody_claims_are_refused_one_day() {
+fn unclaimed_commands_count_against_the_limit() {
     bounded(|| {
         let mut limits = qemu_machine_core::Limits::default();
         limits.commands = 3;
@@ -162,9 +162,9 @@ fn commands_that_nobody_claims_are_refused_one_day() {
     });
 }
 
-/// Under a program that ignores the deaths of its children, the operating system tells nobody how they ended.
+/// In a program that ignores SIGCHLD, the kernel discards the exit status of children (`waitpid(2)`).
 #[test]
-fn an_end_that_somebody_else_was_told_of_is_an_end() {
+fn an_end_whose_status_is_lost_is_still_an_end() {
     bounded(|| {
         let scratch = Scratch::create();
         let mut launcher = Command::new("bash")
@@ -178,10 +178,7 @@ fn an_end_that_somebody_else_was_told_of_is_an_end() {
         let mut printed = String::new();
         launcher.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
         assert!(launcher.wait().unwrap().success(), "{printed}");
-        assert!(
-            printed.contains("ended by the caller (quit)") && printed.contains("somebody else was told"),
-            "{printed}"
-        );
+        assert!(printed.contains("ended by the caller (quit)") && printed.contains("exit status unknown"), "{printed}");
         assert_eq!(scratch.entries(), [""; 0]);
     });
 }

@@ -1,13 +1,13 @@
-//! The numbers in the names of the tests, compared with the promises in `tests/promises.md`.
+//! Tests that compare the numbers in test names with the promises in `tests/promises.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use qemu_machine_tests::sources::{Source, lex, read, rust};
 
-/// What is listed: whether there are tests, by the number.
+/// The listed promises: whether each number is tested.
 type Promises = BTreeMap<String, bool>;
 
-/// Reads the rows of the page. A row that is not understood is one that nothing checks, so it fails.
+/// Reads the rows of the page. A row that cannot be parsed panics, because nothing would check it.
 fn listed(page: &str) -> Promises {
     let mut promises = Promises::new();
     for line in page.lines().filter(|line| line.starts_with("| g") || line.starts_with("| row_")) {
@@ -22,7 +22,7 @@ fn listed(page: &str) -> Promises {
     promises
 }
 
-/// The numbers that a name begins with: `g05` and `g12` of `g05_g12_no_run_fails`.
+/// Returns the numbers at the beginning of a name: `g05` and `g12` for `g05_g12_no_run_fails`.
 fn numbers(name: &str) -> Vec<&str> {
     let mut numbers = Vec::new();
     let mut rest = name;
@@ -38,7 +38,7 @@ fn numbers(name: &str) -> Vec<&str> {
     }
 }
 
-/// The names with a number in the code of files: test functions, stories, and the peers that tests play.
+/// Returns the names with a number in the code of files: test functions, stories, and the peers of tests.
 fn names(sources: &[Source]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for source in sources {
@@ -49,7 +49,7 @@ fn names(sources: &[Source]) -> BTreeSet<String> {
     names
 }
 
-/// What is wrong between the page and the names.
+/// Returns the differences between the page and the names.
 fn differences(promises: &Promises, names: &BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut used = BTreeSet::new();
@@ -66,7 +66,7 @@ fn differences(promises: &Promises, names: &BTreeSet<String>) -> Vec<String> {
     let untested = promises.iter().filter(|(number, tested)| **tested && !used.contains(number.as_str()));
     wrong.extend(
         untested
-            .map(|(number, _)| format!("{number} is tested, says tests/promises.md, and no test is named after it")),
+            .map(|(number, _)| format!("tests/promises.md says that {number} is tested, and no test has that number")),
     );
     wrong
 }
@@ -84,12 +84,12 @@ fn each_number_is_listed_and_each_promise_is_tested_or_open() {
     assert!(tests.len() > 200, "hardly any names: {tests:?}");
     let played = names(&others);
     let unplayed: Vec<_> = played.difference(&tests).collect();
-    assert!(unplayed.is_empty(), "named after a promise, and no test: {unplayed:?}");
+    assert!(unplayed.is_empty(), "names with a number that no test has: {unplayed:?}");
     assert_eq!(differences(&promises, &tests), [""; 0]);
 }
 
 #[test]
-fn what_is_missing_unlisted_or_open_is_found() {
+fn a_missing_an_unlisted_and_an_open_promise_are_found() {
     let page = "| number | state | promise |\n| g01 | tested | A sentence about the first. |\n\
                 | g02 | tested | A sentence about the second. |\n| row_03 | open | A sentence about the third. |\n";
     let test =
@@ -98,7 +98,7 @@ fn what_is_missing_unlisted_or_open_is_found() {
     let expected = [
         "g01_g04_a: tests/promises.md has no g04",
         "row_03_b: tests/promises.md says that row_03 is open",
-        "g02 is tested, says tests/promises.md, and no test is named after it",
+        "tests/promises.md says that g02 is tested, and no test has that number",
     ];
     assert_eq!(differences(&listed(page), &names), expected);
 }

@@ -1,4 +1,5 @@
-//! The core without std and unsafe code, the runtimes without opinions, and the packages as they would be uploaded.
+//! Tests of the packages: the core has no std and no unsafe code, the runtimes are thin, and the published files are
+//! complete.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +14,7 @@ const BARE: &str = "x86_64-unknown-none";
 /// The published packages, by their directories.
 const PUBLISHED: [&str; 6] = ["core", "host", "runtime-blocking", "runtime-smol", "runtime-mio", "qmpsh"];
 
-/// What cargo knows of the packages of the workspace.
+/// Returns the metadata of the packages of the workspace.
 fn packages() -> Vec<Value> {
     let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let mut metadata: Value = metadata.parse().expect("cargo writes JSON");
@@ -21,10 +22,11 @@ fn packages() -> Vec<Value> {
     packages
 }
 
-/// How many lines of code a runtime may have. The largest has 710: half of it are the verbs of its handle.
+/// The maximum number of lines of code of a runtime. The largest has 710, half of them the methods of its handle.
 const THIN: usize = 720;
 
-/// A runtime binds; it has no room for opinions. What the runtimes share is in the host and not counted, nor are guides.
+/// A runtime only connects the core to its way of waiting, so it is small. The code that the runtimes share is in the
+/// host and not counted, nor are guides.
 #[test]
 fn the_runtimes_are_thin() {
     for runtime in ["runtime-blocking", "runtime-smol", "runtime-mio"] {
@@ -36,11 +38,11 @@ fn the_runtimes_are_thin() {
         assert!(lines > 100 && lines <= THIN, "{runtime} has {lines} lines of code");
         let manifest = read(format!("{runtime}/Cargo.toml")).text;
         let (needed, _) = manifest.split_once("[dev-dependencies]").expect("its tests need the guests");
-        assert!(!needed.contains("serde_json"), "{runtime} reads JSON by itself");
+        assert!(!needed.contains("serde_json"), "{runtime} depends on serde_json");
     }
 }
 
-/// What is uploaded is what is needed to build, to read and to try: no tests, no inputs of a fuzzer, nothing forgotten.
+/// A package has what is needed to build it, to read its docs and to run its examples: no tests and no fuzzer inputs.
 #[test]
 fn the_packages_hold_what_they_should() {
     for package in PUBLISHED {
@@ -49,7 +51,7 @@ fn the_packages_hold_what_they_should() {
         let (folders, files): (Vec<_>, Vec<_>) = list.lines().partition(|path| path.contains('/'));
         let mut known =
             vec!["Cargo.lock", "Cargo.toml", "Cargo.toml.orig", "LICENSE-APACHE", "LICENSE-MIT", "README.md"];
-        // It is there where git is.
+        // In a git checkout, cargo adds this file.
         known.extend(files.contains(&".cargo_vcs_info.json").then_some(".cargo_vcs_info.json"));
         known.sort_unstable();
         assert_eq!(files, known, "{package}");
@@ -64,9 +66,9 @@ fn the_packages_hold_what_they_should() {
     }
 }
 
-/// What a registry shows of a package, and refuses a package without. The bounds are those of crates.io.
+/// The metadata that a registry shows and requires. The bounds are those of crates.io.
 #[test]
-fn the_packages_say_what_they_are() {
+fn the_packages_have_the_metadata_that_a_registry_requires() {
     let published: Vec<_> = packages().into_iter().filter(|package| package["publish"].is_null()).collect();
     let directory = |package: &Value| {
         let manifest = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a directory");
@@ -92,9 +94,9 @@ fn the_packages_say_what_they_are() {
         let targets = package["targets"].as_array().expect("a list");
         let is_library = targets.iter().any(|target| target["kind"][0] == "lib");
         assert_eq!(is_library, name != "qmpsh", "{name}");
-        // Docs are made of libraries.
+        // docs.rs documents libraries only.
         assert!(!is_library || package["metadata"]["docs"]["rs"]["all-features"] == true, "{name}");
-        // A dependency by its path alone is one that nobody else has.
+        // A dependency with only a path cannot be published.
         let dependencies = package["dependencies"].as_array().expect("a list").iter();
         let mut needed = dependencies.filter(|dependency| dependency["kind"] != "dev");
         assert!(needed.all(|dependency| dependency["req"] != "*"), "{name}");
@@ -108,7 +110,7 @@ fn the_core_forbids_std_and_unsafe() {
         assert!(source.lines().any(|line| line == attribute), "core/src/lib.rs has no line {attribute}");
     }
     let core = packages().into_iter().find(|package| package["name"] == "qemu-machine-core").expect("it is there");
-    // Another one could let std in.
+    // Another feature could enable std.
     let known = ["default", "record", "schema"];
     let features = core["features"].as_object().expect("features have names");
     assert!(features.keys().all(|feature| known.contains(&feature.as_str())), "{features:?}");
@@ -125,7 +127,7 @@ fn the_core_builds_where_there_is_no_std() {
     let libraries = Command::new(rustc).args(["--print", "target-libdir", "--target", BARE]).output();
     let libraries = libraries.expect("rustc runs, as it compiled this test").stdout;
     if !Path::new(String::from_utf8_lossy(&libraries).trim()).exists() {
-        // Not with a macro that the test harness hides when the test passes.
+        // The test harness captures what `eprintln!` writes in a test that passes.
         let missing = format!("NOT PROVEN: that the core builds without std; `rustup target add {BARE}` failed here\n");
         std::io::stderr().write_all(missing.as_bytes()).expect("stderr is open");
         return;

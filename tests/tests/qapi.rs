@@ -1,4 +1,4 @@
-//! Proves that the types of `qapi-qmp` are commands and events of ours, and that what they do not know breaks nothing.
+//! Tests of the types of `qapi-qmp` as commands and events; values that they do not know break nothing.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,81 +35,81 @@ fn null(node: &str) -> qmp::blockdev_add {
 #[test]
 fn commands_are_answered_in_the_types_of_the_schema() {
     bounded(|| {
-        let vm = Vm::launch(config()).expect("it starts");
-        let status = vm.execute(Qapi(qmp::query_status {})).expect("it answers");
+        let vm = Vm::launch(config()).expect("QEMU starts");
+        let status = vm.execute(Qapi(qmp::query_status {})).expect("the monitor answers");
         assert_eq!((status.running, status.status), (false, qmp::RunState::prelaunch));
-        let version = vm.execute(Qapi(&qmp::query_version {})).expect("a reference will do");
+        let version = vm.execute(Qapi(&qmp::query_version {})).expect("a reference is a command as well");
         assert_eq!(Some(version.qemu.major), vm.greeting().map(|greeting| i64::from(greeting.version.qemu.major)));
-        vm.execute(OutOfBand(Qapi(qmp::query_yank {}))).expect("this one may go out of band");
+        vm.execute(OutOfBand(Qapi(qmp::query_yank {}))).expect("query-yank may be executed out of band");
 
         let properties = vm.execute(Qapi(qmp::qom_list { path: "/chardevs".into() })).expect("it is there");
         assert!(properties.iter().any(|property| property.name == "type"), "{properties:?}");
-        vm.execute(Qapi(null("disk"))).expect("arguments go as they are written there");
+        vm.execute(Qapi(null("disk"))).expect("the arguments are serialized as the schema has them");
         let nodes = vm.execute(("query-named-block-nodes", json!({"flat": true}))).expect("a list");
         assert_eq!((&nodes[0]["node-name"], &nodes[0]["image"]["virtual-size"]), (&"disk".into(), &(1 << 20).into()));
 
         let refused = vm.execute(Qapi(qmp::device_del { id: "nobody".into() })).expect_err("there is no such device");
         assert!(matches!(&refused, CommandError::Refused(refusal) if refusal.class == "DeviceNotFound"), "{refused}");
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
     });
 }
 
 #[test]
-fn the_schema_checks_them_like_others() {
+fn the_schema_checks_qapi_commands() {
     bounded(|| {
-        let vm = Vm::launch(config()).expect("it starts");
-        let schema: Schema = vm.execute(QuerySchema).expect("it knows itself");
+        let vm = Vm::launch(config()).expect("QEMU starts");
+        let schema: Schema = vm.execute(QuerySchema).expect("QEMU returns its schema");
         schema.check(&Qapi(null("disk"))).expect("this QEMU has null-co");
         assert_eq!(
             schema.has("query-stats-schemas"),
             schema.check(&Qapi(qmp::query_stats_schemas { provider: None })).is_ok()
         );
-        // Newer than the QEMU that the tests are written with; older than the types.
+        // The command is newer than QEMU 7.2, and older than the types.
         let newer = schema.check(&Qapi(qmp::request_ebpf { id: qmp::EbpfProgramID::rss }));
         assert_eq!(schema.has("request-ebpf"), newer.is_ok());
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
     });
 }
 
 #[test]
-fn events_are_read_where_they_are_known() {
+fn known_events_are_parsed() {
     bounded(|| {
-        let vm = Vm::launch(config()).expect("it starts");
+        let vm = Vm::launch(config()).expect("QEMU starts");
         let before = vm.mark();
-        vm.execute(Qapi(qmp::cont {})).expect("it goes on");
-        let hit = vm.wait_any(&before, [Wait::event("RESUME")], PATIENCE).expect("it tells");
+        vm.execute(Qapi(qmp::cont {})).expect("QEMU goes on");
+        let hit = vm.wait_any(&before, [Wait::event("RESUME")], PATIENCE).expect("the event comes");
         let Found::Event(event) = hit.found else { panic!("{hit:?}") };
         assert!(matches!(Qapi::event(&event), Ok(qmp::Event::RESUME { .. })), "{event}");
-        let outcome = vm.shutdown(Shutdown::default()).expect("it was launched");
-        let last = outcome.last_events.first().map(Qapi::event).expect("it told of its end");
+        let outcome = vm.shutdown(Shutdown::default()).expect("the machine was launched");
+        let last = outcome.last_events.first().map(Qapi::event).expect("the outcome has a last event");
         let Ok(qmp::Event::SHUTDOWN { data, .. }) = &last else { panic!("{last:?}") };
         assert_eq!((data.guest, data.reason), (false, qmp::ShutdownCause::host_qmp_quit));
     });
 }
 
 #[test]
-fn a_word_that_is_not_known_costs_one_command_and_no_more() {
+fn an_unknown_enum_value_fails_one_command() {
     bounded(|| {
         const DREAMING: &str = r#"{"running":true,"status":"dreaming"}"#;
         const RUNNING: &str = r#"{"running":true,"status":"running","news":[1]}"#;
         let script = Script::launched().hear().event("NOVELTY").reply(DREAMING).hear().reply(RUNNING).obey();
-        let vm = Vm::launch(script.config(SCRIPTED)).expect("it plays its part");
-        let error = vm.execute(Qapi(qmp::query_status {})).expect_err("nobody knows that word");
+        let vm = Vm::launch(script.config(SCRIPTED)).expect("the script starts");
+        let error = vm.execute(Qapi(qmp::query_status {})).expect_err("the value is unknown");
         let CommandError::Unexpected { reason, reply } = &error else { panic!("{error}") };
         assert!(reason.contains("unknown variant `dreaming`"), "{reason}");
         assert_eq!(reply.as_str(), DREAMING);
-        let status = vm.execute(Qapi(qmp::query_status {})).expect("the connection is as good as before");
+        let status = vm.execute(Qapi(qmp::query_status {})).expect("the connection stays usable");
         assert_eq!(status.status, qmp::RunState::running);
-        let events = vm.events_from(&Mark::default(), [Wait::any_event()]).expect("it listens").queued();
-        let unknown = Qapi::event(&events[0]).expect_err("nobody knows that event");
+        let events = vm.events_from(&Mark::default(), [Wait::any_event()]).expect("the filter names events").queued();
+        let unknown = Qapi::event(&events[0]).expect_err("the event is unknown");
         assert_eq!((unknown.name.as_str(), events[0].name()), ("NOVELTY", "NOVELTY"));
         assert!(unknown.to_string().contains("unknown variant `NOVELTY`"), "{unknown}");
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
     });
 }
 
 #[test]
-fn an_event_that_looks_different_is_still_an_event() {
+fn an_event_that_does_not_fit_the_types_is_still_an_event() {
     bounded(|| {
         let said = [
             r#"{"timestamp":{"seconds":-1,"microseconds":-1},"event":"RESET","data":{"guest":true,"reason":"guest-reset"}}"#,
@@ -118,44 +118,45 @@ fn an_event_that_looks_different_is_still_an_event() {
             r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"STOP","data":{"news":1}}"#,
         ];
         let script = said.iter().fold(Script::launched(), |script, line| script.line(line)).hear().reply("{}").obey();
-        let vm = Vm::launch(script.config(SCRIPTED)).expect("it plays its part");
-        vm.execute("behind-the-events").expect("it answers");
-        let events = vm.events_from(&Mark::default(), [Wait::any_event()]).expect("it listens").queued();
+        let vm = Vm::launch(script.config(SCRIPTED)).expect("the script starts");
+        vm.execute("behind-the-events").expect("the monitor answers");
+        let events = vm.events_from(&Mark::default(), [Wait::any_event()]).expect("the filter names events").queued();
         let read: Vec<_> = events.iter().map(Qapi::event).collect();
         let [Ok(timeless), Err(bored), Err(bare), Ok(stopped)] = &*read else { panic!("{read:?}") };
         assert!(matches!(timeless, qmp::Event::RESET { data, .. } if data.guest), "{timeless:?}");
         assert!(bored.reason.contains("boredom") && bare.reason.contains("data"), "{bored}; {bare}");
         assert!(matches!(stopped, qmp::Event::STOP { .. }), "{stopped:?}");
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
     });
 }
 
 #[test]
-fn every_runtime_has_them() {
+fn every_runtime_executes_qapi_commands() {
     bounded(|| {
         smol::block_on(async {
             use qemu_machine_smol::qapi::Qapi;
-            let vm = qemu_machine_smol::Vm::launch(config()).await.expect("it starts");
-            let status = vm.execute(Qapi(qmp::query_status {})).await.expect("it answers");
+            let vm = qemu_machine_smol::Vm::launch(config()).await.expect("QEMU starts");
+            let status = vm.execute(Qapi(qmp::query_status {})).await.expect("the monitor answers");
             assert_eq!(status.status, qmp::RunState::prelaunch);
-            vm.kill().await.expect("it was launched");
+            vm.kill().await.expect("the machine was launched");
         });
-        let mut event_loop = EventLoop::new().expect("there is a poll to be had");
+        let mut event_loop = EventLoop::new().expect("a poll can be created");
         let (registry, tokens) = event_loop.parts();
-        let mut vm = qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("it is registered");
+        let mut vm = qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("the machine is registered");
         let vms = std::slice::from_mut(&mut vm);
-        event_loop.run(vms, |vms| vms[0].launched()).expect("the poll works").expect("it starts");
-        let ticket = vms[0].execute(Qapi(qmp::query_status {})).expect("it is sent");
-        let status = event_loop.run(vms, |vms| vms[0].claim(&ticket)).expect("the poll works").expect("it answers");
+        event_loop.run(vms, |vms| vms[0].launched()).expect("the poll works").expect("QEMU starts");
+        let ticket = vms[0].execute(Qapi(qmp::query_status {})).expect("the command is sent");
+        let status =
+            event_loop.run(vms, |vms| vms[0].claim(&ticket)).expect("the poll works").expect("the monitor answers");
         assert_eq!(status.status, qmp::RunState::prelaunch);
-        vms[0].kill().expect("it was launched");
+        vms[0].kill().expect("the machine was launched");
         event_loop.run(vms, |vms| vms[0].outcome().map(drop)).expect("the poll works");
     });
 }
 
-/// What the feature brings into the tree of a user. `qapi-codegen` and its parser run when it is built.
+/// The feature adds three crates to a user's dependencies; `qapi-codegen` and its parser only run at build time.
 #[test]
-fn it_brings_three_crates() {
+fn the_feature_adds_three_crates() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tree = |features: &str| {
         let arguments = ["tree", "--locked", "--offline", "--package", "qemu-machine-blocking", "--edges", "normal"];

@@ -1,5 +1,4 @@
-//! Proves that whoever waits gets the answer of the run that he asked in, though another launches the machine again as
-//! soon as it has ended.
+//! Tests of calls that wait while another caller relaunches the machine: each gets the answer of its own run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,7 +10,7 @@ use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
 const ROUNDS: usize = 20;
 
-/// Who is in the middle of a command whenever a run ends.
+/// Callers that execute commands while runs end.
 const ASKERS: usize = 4;
 
 fn config() -> Config {
@@ -22,7 +21,7 @@ fn was_killed(outcome: &Outcome) {
     assert!(outcome.rungs.contains(&Rung::Kill), "{outcome}");
 }
 
-/// The command was answered, or its machine was killed meanwhile.
+/// Asserts that the command was answered, or that the machine was killed meanwhile.
 fn is_answered<T: std::fmt::Debug>(result: &Result<T, CommandError>) {
     let fits = matches!(result, Ok(_) | Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)));
     assert!(fits, "{result:?}");
@@ -82,7 +81,7 @@ fn row_31_tasks_that_wait_are_answered_though_another_relaunches() {
                 smol::spawn(async move {
                     while !over.load(Relaxed) {
                         is_answered(&asker.execute_by("query-status", PATIENCE).await);
-                        // Between two lives the answer is there at once, and the others are to have their turn.
+                        // Between two runs the error comes at once; without the yield, no other task would run.
                         smol::future::yield_now().await;
                     }
                 })

@@ -1,4 +1,4 @@
-//! Proves that what the schema of the real QEMU says is what the real QEMU does.
+//! Tests that the schema of the real QEMU agrees with the behaviour of the real QEMU.
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryJobs, QuerySchema, QueryStatus};
 use qemu_machine_blocking::{CommandError, Config, OutOfBand, Schema, Vm, json};
@@ -7,15 +7,15 @@ use qemu_machine_tests::{bounded, qemu};
 
 fn with_schema(test: impl FnOnce(&Vm, &Schema) + Send + 'static) {
     bounded(|| {
-        let vm = Vm::launch(Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])).expect("it starts");
-        let schema = vm.execute(QuerySchema).expect("QEMU knows itself");
+        let vm = Vm::launch(Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])).expect("QEMU starts");
+        let schema = vm.execute(QuerySchema).expect("QEMU returns its schema");
         test(&vm, &schema);
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
     });
 }
 
 #[test]
-fn it_has_what_every_qemu_has() {
+fn the_schema_has_what_every_qemu_has() {
     with_schema(|vm, schema| {
         assert!(schema.commands().count() > 100 && schema.events().count() > 30);
         for path in [
@@ -35,23 +35,23 @@ fn it_has_what_every_qemu_has() {
             assert!(!schema.has(path), "{path}");
         }
         assert!(schema.is_out_of_band("query-yank") && !schema.is_out_of_band("query-status"));
-        // Each command that it names leads somewhere, and so does each member.
+        // Each command and each member that the schema names can be looked up.
         for command in schema.commands() {
-            let arguments = schema.arguments(command).expect("each command has arguments, if none");
+            let arguments = schema.arguments(command).expect("each command has an object of arguments, perhaps empty");
             assert_eq!(arguments.kind(), Kind::Object, "{command}");
             let members = arguments.members().chain(arguments.members_of_any());
             assert!(members.map(|member| member.name).all(|name| schema.has(&format!("{command}/arg/{name}"))));
         }
-        let commands = vm.execute("query-commands").expect("it answers");
+        let commands = vm.execute("query-commands").expect("the monitor answers");
         let commands = commands.as_array().expect("a list");
         assert_eq!(commands.len(), schema.commands().count());
         assert!(commands.iter().all(|command| schema.has(command["name"].as_str().expect("a name"))));
     });
 }
 
-/// What passes is not refused for how it is written, and what does not pass is.
+/// QEMU refuses the form of exactly those arguments that the check refuses.
 #[test]
-fn it_refuses_what_qemu_refuses() {
+fn the_schema_refuses_what_qemu_refuses() {
     let cases = [
         ("query-status", json!({})),
         ("query-status", json!({"x": 1})),
@@ -99,12 +99,12 @@ fn it_refuses_what_qemu_refuses() {
 }
 
 #[test]
-fn commands_that_are_types_are_understood() {
+fn typed_commands_pass_the_check_and_execute() {
     with_schema(|vm, schema| {
         let registers = HumanMonitorCommand { command_line: "info version".into() };
         assert_eq!(schema.check(&registers), Ok(()));
-        assert!(!vm.execute(registers).expect("it answers").is_empty());
-        let status = vm.execute(QueryStatus).expect("it answers");
+        assert!(!vm.execute(registers).expect("the monitor answers").is_empty());
+        let status = vm.execute(QueryStatus).expect("the monitor answers");
         assert_eq!((status.running, status.status.as_str()), (false, "prelaunch"));
         assert_eq!(vm.execute(QueryJobs), Ok(vec![]));
     });

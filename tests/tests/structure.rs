@@ -1,4 +1,4 @@
-//! The arrows between packages and between files: which are allowed, and that no files depend on each other in a circle.
+//! Tests of dependencies between packages, of which some are allowed, and between files, which form no cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use qemu_machine_tests::cargo::cargo;
 use qemu_machine_tests::sources::modules::{Arrow, Crate, circles};
 use qemu_machine_tests::sources::root;
 
-/// A package of ours, and those of ours that it may depend on.
+/// Each package of the workspace, with the other packages of the workspace that it may depend on.
 const ALLOWED: [(&str, &[&str]); 7] = [
     ("qemu-machine-core", &[]),
     ("qemu-machine-host", &["qemu-machine-core"]),
@@ -15,7 +15,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("qemu-machine-smol", &["qemu-machine-core", "qemu-machine-host"]),
     ("qemu-machine-mio", &["qemu-machine-core", "qemu-machine-host"]),
     ("qmpsh", &["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking"]),
-    // It is not published: what it is, nobody else depends on but for tests.
+    // This package is not published. Other packages need it only for tests.
     ("qemu-machine-tests", &["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking"]),
 ];
 
@@ -29,7 +29,7 @@ const ROOTS: [&str; 6] = [
     "qmpsh/src/main.rs",
 ];
 
-/// The arrows from packages to packages that are not allowed. What only tests need is free.
+/// Returns the dependencies between packages that are not allowed. Dependencies of tests are not restricted.
 fn forbidden(metadata: &serde_json::Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().expect("cargo lists the packages");
     let ours: BTreeSet<_> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
@@ -38,7 +38,7 @@ fn forbidden(metadata: &serde_json::Value) -> Vec<String> {
         let name = package["name"].as_str().expect("a package has a name");
         let allowed = ALLOWED.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed);
         let Some(allowed) = allowed else {
-            forbidden.push(format!("{name}: nothing says what it may depend on"));
+            forbidden.push(format!("{name}: `ALLOWED` does not list this package"));
             continue;
         };
         let needed = package["dependencies"].as_array().expect("cargo lists the dependencies").iter();
@@ -67,15 +67,15 @@ fn a_forbidden_arrow_between_packages_is_found() {
         {"name": "qemu-machine-smol", "dependencies": [{"name": "qemu-machine-host", "kind": "build"}]},
         {"name": "qemu-machine-new", "dependencies": []},
     ]});
-    let expected = ["qemu-machine-core -> qemu-machine-host", "qemu-machine-new: nothing says what it may depend on"];
+    let expected = ["qemu-machine-core -> qemu-machine-host", "qemu-machine-new: `ALLOWED` does not list this package"];
     assert_eq!(forbidden(&metadata), expected);
 }
 
-/// Each circle, with the names that tie it.
+/// Returns a line for each cycle, and a line for each of its dependencies with the paths that cause it.
 fn told(arrows: &[Arrow]) -> String {
     let mut text = String::new();
     for circle in circles(arrows) {
-        let _ = writeln!(text, "circle: {}", circle.join(", "));
+        let _ = writeln!(text, "cycle: {}", circle.join(", "));
         let mut ties: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
         for Arrow { from, to, path, .. } in arrows {
             if circle.contains(&&**from) && circle.contains(&&**to) {
@@ -91,25 +91,25 @@ fn told(arrows: &[Arrow]) -> String {
 }
 
 #[test]
-fn no_files_of_a_published_crate_form_a_circle() {
+fn no_files_of_a_published_crate_form_a_cycle() {
     let mut text = String::new();
     for file in ROOTS {
         let read = Crate::read(file, &mut |path| std::fs::read_to_string(root().join(path)).ok());
         let arrows = read.arrows();
-        assert!(!arrows.is_empty(), "{file}: no arrow was found");
+        assert!(!arrows.is_empty(), "{file}: no dependency was found");
         text += &told(&arrows);
     }
     assert!(text.is_empty(), "\n{text}");
 }
 
-/// A crate that exists only here.
+/// Returns the dependencies between the files of a crate that exists only here.
 fn fixture(files: &[(&str, &str)]) -> Vec<Arrow> {
     let files: BTreeMap<_, _> = files.iter().copied().collect();
     Crate::read("lib.rs", &mut |path| files.get(path).map(|text| (*text).to_owned())).arrows()
 }
 
 #[test]
-fn a_circle_is_found_through_re_exports_and_names_of_modules() {
+fn a_cycle_is_found_through_re_exports_and_names_of_modules() {
     let arrows = fixture(&[
         ("lib.rs", "mod a; mod b; mod c; pub use c::D;"),
         ("a.rs", "use crate::{D, b}; pub struct A(D); fn f() -> b::B { b::B::default() }"),
@@ -118,7 +118,7 @@ fn a_circle_is_found_through_re_exports_and_names_of_modules() {
         ("c/d.rs", "pub struct D;"),
         ("c/e.rs", "pub struct E; impl E { fn g(_: crate::a::A) {} }"),
     ]);
-    let expected = "circle: a.rs, b.rs, c/e.rs\n  a.rs -> b.rs by b::B, b::B::default\n  b.rs -> c/e.rs by c::E\n  \
+    let expected = "cycle: a.rs, b.rs, c/e.rs\n  a.rs -> b.rs by b::B, b::B::default\n  b.rs -> c/e.rs by c::E\n  \
                     c/e.rs -> a.rs by crate::a::A\n";
     assert_eq!(told(&arrows), expected);
 }

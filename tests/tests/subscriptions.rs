@@ -1,5 +1,5 @@
-//! Proves what subscriptions of events are beside their queues: iterators and streams that end, handles that keep the
-//! machine, and facts that a loop is told.
+//! Tests of subscriptions beyond their queues: iterators and streams that end, subscriptions that keep the machine as
+//! handles do, and notices for an event loop.
 
 use std::future::Future;
 use std::path::Path;
@@ -14,7 +14,7 @@ use qemu_machine_tests::bounded;
 use qemu_machine_tests::scripted::Script;
 use smol::stream::{Stream, StreamExt};
 
-/// Longer than anything takes that is expected to happen.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Deadline = Deadline::after(Duration::from_secs(10));
 
 fn config(script: &Script) -> Config {
@@ -65,7 +65,7 @@ fn an_iterator_on_each_of_several_threads_gives_all_and_ends_with_the_machine() 
     });
 }
 
-/// The machine lives on, and may be a long time about it.
+/// The machine runs on without a monitor, perhaps for long.
 #[test]
 fn an_iterator_ends_with_the_monitor() {
     bounded(|| {
@@ -90,7 +90,7 @@ fn a_subscription_keeps_the_machine_as_a_handle_does() {
         drop(vm);
         assert_eq!((events.next(LONG).unwrap().name(), alive(pid)), ("TICK", true));
         drop(events);
-        assert!(!alive(pid), "the last one to go ends it");
+        assert!(!alive(pid), "dropping the last handle ends the machine");
     });
 }
 
@@ -106,12 +106,12 @@ fn a_stream_keeps_the_machine_as_a_handle_does() {
             assert_eq!(StreamExt::next(&mut events).await.unwrap().name(), "TICK");
             assert!(poll(&mut events, Waker::noop()).is_pending() && alive(pid));
             drop(events);
-            assert!(!alive(pid), "the last one to go ends it");
+            assert!(!alive(pid), "dropping the last handle ends the machine");
         });
     });
 }
 
-/// Subscriptions that are gone have no queue, or the next would be one too many.
+/// A dropped subscription does not count against the limit.
 #[test]
 fn a_dropped_subscription_receives_nothing_more() {
     let mut limits = Limits::default();
@@ -155,7 +155,7 @@ fn poll<S: Stream + Unpin>(stream: &mut S, waker: &Waker) -> Poll<Option<S::Item
     Pin::new(stream).poll_next(&mut Context::from_waker(waker))
 }
 
-/// What the stream was woken for may be gone when it is polled; then it waits for the next.
+/// Another call may have taken the event for which the stream was woken; then the stream waits for the next.
 #[test]
 fn a_stream_shares_its_queue_with_the_other_calls() {
     bounded(|| {
@@ -171,12 +171,12 @@ fn a_stream_shares_its_queue_with_the_other_calls() {
                     _ => assert_eq!(StreamExt::next(&mut events).await.unwrap().name(), "TICK"),
                 }
             }
-            assert!(poll(&mut events, Waker::noop()).is_pending(), "each is given once");
+            assert!(poll(&mut events, Waker::noop()).is_pending(), "each event is returned once");
         });
     });
 }
 
-/// A waker may be the last to hold a task, so none is kept for who does not wait any more.
+/// A waker may hold the last reference to a task, so none is kept after the wait.
 #[test]
 fn a_dropped_subscription_leaves_no_waker() {
     struct Counted;
@@ -206,9 +206,9 @@ fn a_dropped_subscription_leaves_no_waker() {
     });
 }
 
-/// A loop of the caller's that knows of nothing but what it is told.
+/// An event loop of the caller, which acts on notices only.
 #[test]
-fn a_loop_is_told_that_a_queue_has_something() {
+fn a_loop_is_notified_that_a_queue_has_an_event() {
     bounded(|| {
         let mut poll = mio::Poll::new().unwrap();
         let mut tokens = (0..).map(mio::Token);
@@ -234,7 +234,7 @@ fn a_loop_is_told_that_a_queue_has_something() {
         }
         assert_eq!((&*received, vm.missed_events(subscription)), ("ABCD", 0));
         let late = vm.subscribe(&Mark::default(), [Wait::event("D")]).unwrap();
-        assert_eq!(vm.turn(poll.registry()), Some(Notice::Queued(late)), "the past is told as well");
+        assert_eq!(vm.turn(poll.registry()), Some(Notice::Queued(late)), "past events are announced as well");
         vm.unsubscribe(subscription);
         assert_eq!(
             (vm.next_event(late).map(|event| event.to_string()), vm.next_event(subscription)),

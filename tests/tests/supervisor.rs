@@ -1,4 +1,4 @@
-//! Proves that a machine lives as long as the program that launched it: not longer, and not less.
+//! Tests that a machine ends with the program that launched it, and not before.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,14 +10,14 @@ use qemu_machine_blocking::{Cause, Config, Shutdown, Vm};
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
-/// Longer than anything that is expected takes.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
 /// A program that launched a machine.
 struct Launcher(Child);
 
 impl Launcher {
-    /// Starts it, and returns when it has launched, with the processes below it.
+    /// Starts the program, and returns it with its child processes when it has launched the machine.
     fn start(scratch: &Scratch, wrapper: &[&str]) -> (Self, Vec<Watched>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_launcher"));
         command.arg(scratch.path()).args(wrapper).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -37,13 +37,13 @@ impl Launcher {
 
 impl Drop for Launcher {
     fn drop(&mut self) {
-        // It fails only for one that ended, as it should have.
+        // The kill fails only if the program has ended, as it should have.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Everything below a program that is killed ends, so many processes.
+/// Kills a program, and asserts that all its child processes end, and how many there are.
 fn ends_with_its_program(wrapper: &'static [&'static str], count: usize) {
     bounded(move || {
         let scratch = Scratch::create();
@@ -64,7 +64,7 @@ fn g15_a_machine_behind_a_wrapper_that_becomes_it_ends_with_its_program() {
     ends_with_its_program(&["env", "A=B"], 1);
 }
 
-/// What has to stand behind a wrapper that stays, so that its end is QEMU's as well.
+/// Behind a wrapper that stays, `setpriv` lets QEMU end with the wrapper.
 #[test]
 fn g15_a_machine_behind_a_wrapper_that_passes_its_end_on_ends_with_its_program() {
     ends_with_its_program(&["timeout", "60", "setpriv", "--pdeathsig", "KILL"], 2);

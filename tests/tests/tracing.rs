@@ -1,6 +1,6 @@
-//! Proves what a machine tells of itself: to the crate `tracing`, where the feature is on, and to those who print it.
+//! Tests of what a machine logs through the crate `tracing`, and of the `Debug` output of its handles.
 //!
-//! What is told is judged in the output of the example `told`, which is built with the feature: nothing else here is.
+//! The log is read from the output of the example `traced`, the only one that is built with the feature.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -11,10 +11,10 @@ use qemu_machine_core::{Config, Shutdown};
 use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::{bounded, bounded_by, qemu};
 
-/// The first run of the example has to compile it.
+/// Deadline of the example, whose first run compiles it.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// As in the example.
+/// The secret that the example sends.
 const SECRET: &str = "correct horse battery staple";
 
 const ROWS: [&str; 3] = ["blocking", "mio", "smol_on_smol"];
@@ -26,7 +26,7 @@ const WIRE: &str = "qemu_machine::wire";
 struct Logged {
     level: String,
     target: String,
-    /// The machine in whose span it is, and the id of the process as the span has it.
+    /// The name of the machine and the process id, as the span of the event has them.
     machine: String,
     pid: String,
     message: String,
@@ -47,7 +47,7 @@ impl Logged {
     }
 }
 
-/// What the example prints. It is run once.
+/// Returns the output of the example, which runs once.
 fn printed() -> &'static str {
     static PRINTED: OnceLock<String> = OnceLock::new();
     PRINTED.get_or_init(|| {
@@ -70,7 +70,7 @@ fn told() -> impl Iterator<Item = Logged> {
     printed().lines().filter_map(Logged::read)
 }
 
-/// One run without what differs between any two: processes, paths, and the version of QEMU.
+/// Returns the log of one run, without what differs between runs: process ids, paths, and the version of QEMU.
 fn run(row: &str, run: &str) -> Vec<String> {
     let name = format!("{row}:{run}");
     let lines = told().filter(|told| told.target == LIFECYCLE && told.machine == name);
@@ -81,14 +81,14 @@ fn run(row: &str, run: &str) -> Vec<String> {
     lines.map(line).collect()
 }
 
-/// All that went over a channel, however it was cut.
+/// Returns the whole text that went over a channel in one direction, however it was cut.
 fn carried(machine: &str, channel: &str, direction: &str) -> String {
     let on = |told: &Logged| told.machine == machine && told.field("channel") == channel && told.message == direction;
     told().filter(on).map(|told| told.field("text").to_owned()).collect()
 }
 
 #[test]
-fn row_36_a_run_is_told_in_order() {
+fn row_36_a_run_is_logged_in_order() {
     let expected = [
         "DEBUG prepared",
         "INFO spawned",
@@ -110,7 +110,7 @@ fn row_36_a_run_is_told_in_order() {
 }
 
 #[test]
-fn row_36_a_launch_that_fails_is_told_with_its_reason() {
+fn row_36_a_launch_that_fails_is_logged_with_its_reason() {
     let reason = "cannot execute `/nonexistent/qemu`: No such file or directory (os error 2)";
     let expected = [
         "DEBUG prepared".into(),
@@ -129,9 +129,9 @@ fn row_36_a_launch_that_fails_is_told_with_its_reason() {
     assert_eq!(run("blocking", "refused"), expected);
 }
 
-/// An error quotes what the peer said. What is told above the level of the wire does not.
+/// An error quotes the peer. The log does so only at trace level, where secrets may appear.
 #[test]
-fn row_36_the_words_of_the_peer_are_no_reason() {
+fn row_36_the_logged_reason_does_not_quote_the_peer() {
     for (name, reason) in
         [("broken", "the monitor broke the protocol"), ("declined", "capabilities negotiation failed")]
     {
@@ -148,7 +148,7 @@ fn row_36_the_words_of_the_peer_are_no_reason() {
 }
 
 #[test]
-fn row_36_every_runtime_tells_the_same_run() {
+fn row_36_every_runtime_logs_the_same_run() {
     for name in ["asked", "dropped", "missing", "refused", "broken", "declined"] {
         let [blocking, mio, smol] = ROWS.map(|row| run(row, name));
         assert!(blocking.len() > 3, "{blocking:?}");
@@ -158,7 +158,7 @@ fn row_36_every_runtime_tells_the_same_run() {
 }
 
 #[test]
-fn row_36_what_was_prepared_and_started_is_told() {
+fn row_36_the_command_line_and_the_version_are_logged() {
     for row in ROWS {
         let machine = format!("{row}:asked");
         let of = |message: &str| told().find(|told| told.machine == machine && told.message == message).expect(message);
@@ -170,16 +170,16 @@ fn row_36_what_was_prepared_and_started_is_told() {
     }
 }
 
-/// Without it, machines that live at once could not be told apart.
+/// Without the span, the log could not be assigned to machines that run at the same time.
 #[test]
-fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
+fn row_36_everything_is_logged_in_the_span_of_its_machine() {
     let mut runs: BTreeMap<String, Vec<Logged>> = BTreeMap::new();
     for told in told() {
         runs.entry(told.machine.clone()).or_default().push(told);
     }
     assert_eq!(runs.len(), 3 * 6 + 2, "{:?}", runs.keys());
     for (machine, run) in runs {
-        assert!(machine.contains(':'), "{machine:?} is no name of the example's: {run:?}");
+        assert!(machine.contains(':'), "the example has no machine {machine:?}: {run:?}");
         let spawned = run.iter().position(|told| told.message == "spawned");
         let (before, after) = run.split_at(spawned.unwrap_or(run.len()));
         assert!(before.iter().all(|told| told.pid == "-"), "{before:?}");
@@ -188,7 +188,7 @@ fn row_36_whatever_is_told_is_told_in_the_span_of_its_machine() {
 }
 
 #[test]
-fn g23_the_wire_is_told_at_trace_only() {
+fn g23_the_wire_is_logged_at_trace_only() {
     for told in told() {
         assert!([LIFECYCLE, WIRE].contains(&told.target.as_str()), "{told:?}");
         assert_eq!(told.target == WIRE, told.level == "TRACE", "{told:?}");
@@ -200,25 +200,25 @@ fn g23_the_wire_is_told_at_trace_only() {
         assert!(sent.starts_with(negotiation) && sent.ends_with(r#"{"execute":"quit","id":2}"#), "{sent}");
         let received = carried(&machine, "monitor", "received");
         assert!(received.starts_with("{\"QMP\": ") && received.contains(r#""event": "SHUTDOWN""#), "{received}");
-        // What a terminal would take for an order is not given to it as one.
+        // Control characters are escaped, so a terminal does not execute them.
         assert_eq!(carried(&machine, "tty", "sent"), r"WELL MET\u{1b}\r\n");
         assert_eq!(carried(&machine, "tty", "received"), r"guest: ready\r\nWELL MET\u{1b}\r\n");
     }
 }
 
 #[test]
-fn g23_a_secret_is_told_at_trace_only() {
+fn g23_a_secret_is_logged_at_trace_only() {
     let with_secret: Vec<Logged> =
         told().filter(|told| told.fields.values().any(|value| value.contains(SECRET))).collect();
     assert_eq!(with_secret.len(), ROWS.len(), "each runtime sends it once: {with_secret:?}");
     assert!(with_secret.iter().all(|told| told.level == "TRACE"), "{with_secret:?}");
 }
 
-/// A subscriber is called while the machine is locked. One that prints it is told so, and does not hang.
+/// A subscriber is called while the machine is locked. Printing the handle there must not block on the lock.
 #[test]
 fn row_36_a_handle_is_printed_without_waiting_for_the_lock() {
     let shown: Vec<_> = printed().lines().filter_map(|line| line.strip_prefix("shown\t")).collect();
-    // A command that is sent and a reply that is received, on each of the two runtimes that share handles.
+    // One line for the command and one for the reply, on each of the two runtimes whose handles are shared.
     assert_eq!(shown, ["Vm(in use)"; 4]);
 }
 
@@ -227,45 +227,45 @@ fn idle() -> Config {
 }
 
 fn running(pid: Option<u32>) -> String {
-    let pid = pid.expect("it runs");
+    let pid = pid.expect("the process runs");
     format!("Vm(Machine {{ state: Running, pid: {pid}, in_flight: 0, queued: 0, waits: 0 }})")
 }
 
 const ENDED: &str = "Vm(Machine { state: Ended, in_flight: 0, queued: 0, waits: 0, cause: Asked(Quit) })";
 
 #[test]
-fn row_36_a_blocking_handle_shows_where_its_machine_stands() {
+fn row_36_a_blocking_handle_shows_the_state_of_its_machine() {
     bounded(|| {
         let vm = qemu_machine_blocking::Vm::launch(idle()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(format!("{vm:?}"), running(vm.pid()));
         assert!(format!("{vm:#?}").starts_with("Vm(\n    Machine {\n        state: Running,\n"), "{vm:#?}");
-        vm.shutdown(Shutdown::default()).expect("it was launched");
+        vm.shutdown(Shutdown::default()).expect("the machine was launched");
         assert_eq!(format!("{vm:?}"), ENDED);
     });
 }
 
 #[test]
-fn row_36_a_handle_of_smol_shows_where_its_machine_stands() {
+fn row_36_a_handle_of_smol_shows_the_state_of_its_machine() {
     bounded(|| {
         smol::block_on(async {
             let vm = qemu_machine_smol::Vm::launch(idle()).await.unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(format!("{vm:?}"), running(vm.pid()));
-            vm.shutdown(Shutdown::default()).await.expect("it was launched");
+            vm.shutdown(Shutdown::default()).await.expect("the machine was launched");
             assert_eq!(format!("{vm:?}"), ENDED);
         });
     });
 }
 
 #[test]
-fn row_36_a_machine_of_mio_shows_where_it_stands() {
+fn row_36_a_machine_of_mio_shows_its_state() {
     bounded(|| {
-        let mut event_loop = EventLoop::new().expect("there is a poll to be had");
+        let mut event_loop = EventLoop::new().expect("a poll can be created");
         let (registry, tokens) = event_loop.parts();
-        let mut vm = qemu_machine_mio::Vm::launch(idle(), registry, tokens).expect("a good configuration");
+        let mut vm = qemu_machine_mio::Vm::launch(idle(), registry, tokens).expect("a valid configuration");
         let vms = std::slice::from_mut(&mut vm);
         event_loop.run(vms, |vms| vms[0].launched()).expect("the poll works").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(format!("{vm:?}"), running(vm.machine().pid()));
-        vm.shutdown(Shutdown::default()).expect("it was launched");
+        vm.shutdown(Shutdown::default()).expect("the machine was launched");
         event_loop.run(std::slice::from_mut(&mut vm), |vms| vms[0].outcome().map(drop)).expect("the poll works");
         assert_eq!(format!("{vm:?}"), ENDED);
     });

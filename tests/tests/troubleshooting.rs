@@ -1,4 +1,4 @@
-//! Proves that what the guide to troubleshooting quotes is what is really said: each symptom is brought about here.
+//! Tests of the troubleshooting guide: each symptom is produced here, and its message must be the one that is quoted.
 
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -15,16 +15,16 @@ use rustix::process::Signal;
 const GUIDE: &str = include_str!("../../runtime-blocking/docs/troubleshooting.md");
 const SCRIPTED: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 
-/// For what is to run out of time. What it waits for does not come, however long it is.
+/// Deadline of what must time out: what it waits for never comes.
 const SHORT: Duration = Duration::from_millis(500);
 
-/// For what is asked for a heartbeat when half of it is over, and answers, on a busy computer as well.
+/// Deadline of a command. The heartbeat is sent after half of it, and the rest is enough for a reply on a busy host.
 const BUDGET: Duration = Duration::from_secs(2);
 
-/// All symptoms one after the other: each takes a second or two at most.
+/// Deadline of all symptoms together: each takes at most two seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A heading in the guide, and how what stands below it comes about.
+/// A heading of the guide, and a function that produces the message below it.
 type Symptom = (&'static str, fn() -> String);
 
 const SYMPTOMS: [Symptom; 22] = [
@@ -46,11 +46,11 @@ const SYMPTOMS: [Symptom; 22] = [
     ("CommandNotFound", || refused("query-statsu")),
     ("did you mean", || {
         let vm = up(config());
-        let schema = vm.execute(QuerySchema).expect("it knows itself");
+        let schema = vm.execute(QuerySchema).expect("QEMU returns its schema");
         ended(&vm, schema.check(&"query-statsu"))
     }),
     ("no reply within the deadline: busy", || out_of_time(|_| {})),
-    ("no reply within the deadline: stuck", || out_of_time(|vm| stop(vm.pid().expect("it runs")))),
+    ("no reply within the deadline: stuck", || out_of_time(|vm| stop(vm.pid().expect("the process runs")))),
     ("the monitor was closed", || {
         let vm = up(Script::launched().hear().hang_up().stall().config(SCRIPTED));
         ended(&vm, vm.execute("query-status"))
@@ -72,17 +72,17 @@ const SYMPTOMS: [Symptom; 22] = [
     }),
     ("the machine ended first", || {
         let vm = up(config());
-        send(vm.pid().expect("it runs"), Signal::TERM);
+        send(vm.pid().expect("the process runs"), Signal::TERM);
         ended(&vm, vm.wait_any(&vm.mark(), [Wait::event("RESET")], PATIENCE))
     }),
     ("the machine has ended", || {
         let vm = up(config());
-        vm.kill().expect("it was launched");
+        vm.kill().expect("the machine was launched");
         ended(&vm, vm.execute("query-status"))
     }),
     ("SIGKILL was needed", || {
         let vm = up(Script::launched().then(Action::Immune).stall().config(SCRIPTED));
-        vm.shutdown(Shutdown::within(SHORT)).expect("it was launched").to_string()
+        vm.shutdown(Shutdown::within(SHORT)).expect("the machine was launched").to_string()
     }),
     ("a device does not go", || {
         let vm = up(Config::new(qemu()).args(["-S", "-nodefaults", "-device", "virtio-net-pci,id=net1"]));
@@ -106,10 +106,10 @@ fn launch(config: Config) -> String {
     Vm::launch(config).expect_err("the launch fails").to_string()
 }
 
-/// What it says, and nothing is left of the machine that said it.
+/// Returns the text of an error, and ends the machine.
 fn ended<T>(vm: &Vm, said: Result<T, impl ToString>) -> String {
     let said = said.err().expect("this fails").to_string();
-    vm.kill().expect("it was launched");
+    vm.kill().expect("the machine was launched");
     said
 }
 
@@ -120,10 +120,10 @@ fn refused<C: qemu_machine_blocking::Command>(command: C) -> String {
 
 fn attach(to: &Scratch) -> String {
     let peer = Peer::Dial(Address::unix(bytes(&to.path().join("qmp"))));
-    Vm::attach(peer, SHORT).expect_err("nobody answers").to_string()
+    Vm::attach(peer, SHORT).expect_err("the attach fails").to_string()
 }
 
-/// A monitor with somebody on it.
+/// Attaches to a monitor that has a client.
 fn busy() -> String {
     let scratch = Scratch::create();
     let monitor = format!("unix:{},server=on,wait=off", scratch.path().join("qmp").display());
@@ -131,12 +131,12 @@ fn busy() -> String {
     let peer = || Peer::Dial(Address::unix(bytes(&scratch.path().join("qmp"))));
     let first = Vm::attach(peer(), PATIENCE).expect("the first one is served");
     let said = attach(&scratch);
-    first.disconnect().expect("it is not ours");
-    vm.kill().expect("it was launched");
+    first.disconnect().expect("the machine is not ours");
+    vm.kill().expect("the machine was launched");
     said
 }
 
-/// A command that keeps QEMU busy: it opens a file for reading that nobody writes to.
+/// Executes a command that blocks QEMU: it opens a FIFO that has no writer (`fifo(7)`).
 fn out_of_time(also: impl FnOnce(&Vm)) -> String {
     let scratch = Scratch::create();
     let fifo = scratch.path().join("fifo");
@@ -148,7 +148,7 @@ fn out_of_time(also: impl FnOnce(&Vm)) -> String {
     ended(&vm, vm.execute_by(("blockdev-add", node), BUDGET))
 }
 
-/// The headings of the guide, each with the lines that it quotes below.
+/// Returns the headings of the guide, each with the lines that are quoted below it.
 fn quoted() -> Vec<(&'static str, Vec<&'static str>)> {
     let sections = GUIDE.split("\n## ").skip(1);
     let quoted = sections.filter_map(|section| {
@@ -159,7 +159,7 @@ fn quoted() -> Vec<(&'static str, Vec<&'static str>)> {
     quoted.collect()
 }
 
-/// Whether a line is what is quoted, where `…` stands for what is other each time.
+/// Returns whether a line matches a quoted one, in which `…` stands for any text.
 fn is_line(line: &str, quoted: &str) -> bool {
     let Some((begin, rest)) = quoted.split_once('…') else { return line == quoted };
     let Some(mut line) = line.strip_prefix(begin) else { return false };
@@ -173,7 +173,7 @@ fn is_line(line: &str, quoted: &str) -> bool {
 }
 
 #[test]
-fn what_the_guide_quotes_is_what_is_said() {
+fn the_guide_quotes_the_real_messages() {
     bounded_by(PATIENCE, || {
         let guide = quoted();
         let mut wrong = String::new();
@@ -193,12 +193,12 @@ fn what_the_guide_quotes_is_what_is_said() {
 }
 
 #[test]
-fn nothing_is_quoted_that_was_not_said() {
+fn each_quoted_message_has_a_symptom() {
     let quoted = quoted();
     let unknown: Vec<_> = quoted
         .iter()
         .map(|(heading, _)| heading.trim_matches('`'))
         .filter(|heading| SYMPTOMS.iter().all(|(known, _)| known != heading))
         .collect();
-    assert!(unknown.is_empty(), "no symptom here brings these about: {unknown:?}");
+    assert!(unknown.is_empty(), "no symptom produces these: {unknown:?}");
 }

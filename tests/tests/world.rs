@@ -1,7 +1,7 @@
-//! Proves that a machine keeps its promises in every world that a seed stands for.
+//! Tests of the simulated worlds: each seed is one world, and a machine keeps its promises in all of them.
 //!
-//! `QEMU_MACHINE_SCHEDULES` asks for more of them, or fewer, and `QEMU_MACHINE_SEED` for others: the seed that a
-//! failure names, with one schedule, is that world again.
+//! `QEMU_MACHINE_SCHEDULES` sets how many worlds there are, and `QEMU_MACHINE_SEED` the first seed. To repeat a
+//! failure, set the seed that it names, and one schedule.
 
 use std::ops::Range;
 use std::panic::{catch_unwind, resume_unwind};
@@ -11,10 +11,10 @@ use std::thread::{available_parallelism, scope};
 
 use qemu_machine_tests::world::{Seen, check, run};
 
-/// How many worlds there are: what a debug build on two cores does in half a minute.
+/// The default number of worlds: a debug build on two processors takes half a minute.
 const SCHEDULES: u64 = 12_000;
 
-/// How often everything must happen in so many worlds.
+/// How often each thing must happen in that many worlds.
 const OFTEN: u64 = 25;
 
 /// Everything that must happen.
@@ -89,7 +89,7 @@ fn seeds() -> Range<u64> {
     first..first + number("QEMU_MACHINE_SCHEDULES", SCHEDULES)
 }
 
-/// What all worlds saw. They happen once for all tests.
+/// The sum of all worlds, which run once for all tests.
 static SEEN: LazyLock<Seen> = LazyLock::new(|| {
     let seeds = seeds();
     let next = AtomicU64::new(seeds.start);
@@ -114,7 +114,7 @@ fn work(seeds: &Range<u64>, next: &AtomicU64) -> Seen {
             return seen;
         }
         let transcript = catch_unwind(|| check(seed)).unwrap_or_else(|panic| {
-            // One is enough: the others need not go on.
+            // One failure is enough: the other threads stop.
             next.store(seeds.end, Ordering::Relaxed);
             resume_unwind(panic)
         });
@@ -130,7 +130,7 @@ fn schedules_agree_and_keep_the_promises() {
 #[test]
 fn everything_happens_often() {
     if seeds().count() < SCHEDULES as usize {
-        println!("so few schedules see little");
+        println!("too few schedules to see everything");
         return;
     }
     let rare: Vec<_> = COVERED.iter().filter(|what| SEEN.count(what) < OFTEN).collect();

@@ -1,3 +1,4 @@
+//! Fuzz target `framing`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| qemu_machine_fuzz::run("framing", data));

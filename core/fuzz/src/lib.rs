@@ -1,4 +1,4 @@
-//! Decides nothing: what is fuzzed is told in the tests of the core, where every build replays it.
+//! Fuzz targets, included from the tests of the core, which replay the corpora in every build.
 
 #[path = "../../tests/fuzzed/targets/mod.rs"]
 mod targets;

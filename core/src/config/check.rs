@@ -1,4 +1,4 @@
-//! Decides which configurations cannot become a machine.
+//! Check of a configuration: the errors that are reported before anything is started.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -8,7 +8,8 @@ use super::{Config, Dialect, Frontend};
 use crate::fault::Misuse;
 use crate::transport::{Address, Monitor, Peer};
 
-/// How long the path of a Unix socket can be on Linux, in bytes (`unix(7)`).
+/// Maximum length of the path of a Unix socket, in bytes: `sun_path` has 108, and one is for the NUL (`unix(7)`). QEMU
+/// exits when it gets a longer one (measured with QEMU 7.2.22).
 const SOCKET_PATH: usize = 107;
 
 fn wrong(what: impl ToString) -> Result<(), Misuse> {
@@ -16,7 +17,7 @@ fn wrong(what: impl ToString) -> Result<(), Misuse> {
 }
 
 impl Config {
-    /// What cannot become a machine.
+    /// Checks whether the configuration can become a machine.
     pub(crate) fn check(&self) -> Result<(), Misuse> {
         if self.name.is_empty() || self.name.contains(['/', '\0']) {
             return wrong("the name is empty, or contains a slash or a NUL byte");
@@ -35,27 +36,30 @@ impl Config {
             return self.check_attached();
         }
         if self.dialect != Dialect::Qmp {
-            return wrong("the monitor of what we launch speaks QMP");
+            return wrong("a machine that is launched speaks QMP: use `Config::speaking` only with `Config::attach`");
         }
         self.check_arguments()?;
         self.check_consoles()
     }
 
-    /// A machine of others takes nothing of us but the connection.
+    /// Checks the configuration of an attached machine. QEMU is running already, so settings of its launch would be
+    /// ignored silently.
     fn check_attached(&self) -> Result<(), Misuse> {
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor;
         if has_line || has_consoles || has_descriptors || has_monitors {
-            return wrong("what somebody else launched takes no arguments, consoles, descriptors or monitors any more");
+            return wrong(
+                "an attached machine is running already: remove arguments, consoles, services, descriptors and monitors",
+            );
         }
         Ok(())
     }
 
     fn check_arguments(&self) -> Result<(), Misuse> {
         if self.program.is_empty() {
-            return wrong("the program has no name");
+            return wrong("the name of the program is empty");
         }
         let devices = self.consoles.iter().filter_map(|console| match &console.frontend {
             Frontend::Device(device) => Some(device),
@@ -68,7 +72,8 @@ impl Config {
             return wrong("an argument contains a NUL byte");
         }
         if self.args.iter().any(|argument| matches!(&**argument, b"-daemonize" | b"--daemonize")) {
-            return wrong("-daemonize takes QEMU out of our hands, and nobody would end it");
+            // QEMU forks, and its parent exits (measured with QEMU 7.2.22): the parent is the process that was started.
+            return wrong("-daemonize is not supported, since QEMU leaves its process: use `Config::outlive_parent`");
         }
         Ok(())
     }
@@ -78,7 +83,9 @@ impl Config {
             [Self::MONITOR].into_iter().chain(self.services.iter().map(|service| service.id())).collect();
         for name in self.consoles.iter().filter_map(|console| console.name.as_deref()) {
             if !is_identifier(name) || taken.contains(&name) {
-                return wrong(format!("`{name}` cannot name a console: it must be an identifier that is not used yet"));
+                return wrong(format!(
+                    "`{name}` cannot name a console: use a letter, then letters, digits and `-._`, and each name once"
+                ));
             }
             taken.push(name);
         }
@@ -94,14 +101,16 @@ fn check_address(address: &Address) -> Result<(), Misuse> {
         Address::Unix(path) if path.is_empty() || path.contains(&0) => {
             wrong("the path of a socket is empty or contains a NUL byte")
         }
-        Address::Unix(path) if path.len() > SOCKET_PATH => {
-            wrong(format!("the path of a socket has {SOCKET_PATH} bytes at most, and {address} has {}", path.len()))
-        }
+        Address::Unix(path) if path.len() > SOCKET_PATH => wrong(format!(
+            "the path of a socket has {SOCKET_PATH} bytes at most, and {address} has {}: use a shorter directory",
+            path.len()
+        )),
         Address::Unix(_) | Address::Tcp(_) => Ok(()),
     }
 }
 
-/// QEMU's rule for ids: a letter, then letters, digits and `-._`.
+/// Returns whether QEMU accepts the name as an id: a letter, then letters, digits and `-._` (QEMU, `util/id.c`,
+/// `id_wellformed`).
 fn is_identifier(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|next| next.is_ascii_alphanumeric() || "-._".contains(next))

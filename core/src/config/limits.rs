@@ -1,34 +1,56 @@
-//! Decides the bounds of what is kept in memory.
+//! Limits of a machine: how much it keeps in memory, and what happens beyond each bound.
 
-/// The bounds of what is kept in memory, each with what happens beyond it.
+/// Limits on the memory that a machine keeps. All sizes are in bytes. Set single ones on [`Limits::default`].
+///
+/// What is dropped is counted: by [`Hit::missed`](crate::Hit::missed) for a wait,
+/// [`Machine::missed_events`](crate::Machine::missed_events) for a subscription, and
+/// [`Counters`](crate::session::Counters) for messages. QEMU's log is a file on disk, and has no limit.
+///
+/// ```
+/// use qemu_machine_core::{Config, Limits};
+///
+/// let mut limits = Limits::default();
+/// limits.console = 8 << 20;
+/// let config = Config::new("qemu-system-x86_64").limits(limits);
+/// # assert!(config.command_line().is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// One message of the monitor, in bytes: 64 MiB, the bound of QEMU's own parser. Beyond it the message is
-    /// skipped, and the oldest command fails with [`ProtocolError::TooLarge`](crate::ProtocolError::TooLarge).
+    /// Size of one message from the monitor. Default: 64 MiB, as much as QEMU accepts in a command (QEMU,
+    /// `qobject/json-streamer.c`, `MAX_TOKEN_SIZE`); what QEMU sends has no bound. A larger message is skipped and
+    /// counted. It cannot be attributed, so the oldest command without a reply fails with
+    /// [`ProtocolError::TooLarge`](crate::ProtocolError::TooLarge): in-band replies come in the order of their
+    /// commands.
     pub message: usize,
-    /// The past events, in bytes of memory, each with its [`OVERHEAD`](crate::Event::OVERHEAD): 1 MiB is some three
-    /// thousand. Beyond it the oldest are forgotten and counted.
+    /// Size of the event history, each event with its [`OVERHEAD`](crate::Event::OVERHEAD). Default: 1 MiB, which is
+    /// about three thousand events. Beyond it the oldest events are evicted and counted.
     pub events: usize,
-    /// The queue of one subscription, in bytes of memory as well: as much as the history, so that a subscription may begin
-    /// with all of it. Beyond it the oldest events are dropped and counted, for that subscription alone.
+    /// Size of the queue of one subscription, counted as [`events`](Self::events). Default: 1 MiB, so that a new
+    /// subscription can hold the whole history. Beyond it the oldest events are dropped and counted, in this
+    /// subscription only.
     pub subscription: usize,
-    /// Subscriptions at once: 64 full queues are as much as one message may be. Each looks at every event. Beyond it,
-    /// a new one is refused.
+    /// Number of subscriptions that exist at once. Default: 64, which is 64 MiB if all queues are full. Every event is
+    /// matched against each of them. A further subscription is refused with
+    /// [`Misuse::TooManySubscriptions`](crate::Misuse::TooManySubscriptions).
     pub subscriptions: usize,
-    /// The output of one console, in bytes: 1 MiB is a long boot. Beyond it the oldest bytes are forgotten and
-    /// counted.
+    /// Size of the kept output of one console. Default: 1 MiB, which is a long boot. Beyond it the oldest bytes are
+    /// evicted and counted.
     pub console: usize,
-    /// What waits to be typed on one console, in bytes. Beyond it, typing is refused.
+    /// Size of the input that is queued for one console. Default: 1 MiB. Further input is refused with
+    /// [`Misuse::ConsoleInputFull`](crate::Misuse::ConsoleInputFull).
     pub console_input: usize,
-    /// Commands that wait for their reply or for its being claimed. Beyond it, commands are refused.
+    /// Number of commands without a reply, or with a reply that is not claimed yet. Default: 10,000. The sizes of those
+    /// commands and replies are not limited together. A further command is refused with [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands).
     pub commands: usize,
-    /// Waits that are pending, or over and not claimed. Beyond it, waits are refused.
+    /// Number of waits that are pending, or complete and not claimed yet. Default: 10,000. A further wait is refused
+    /// with [`Misuse::TooManyWaits`](crate::Misuse::TooManyWaits). A wait for the end alone is never refused.
     pub waits: usize,
-    /// The end of the log and of each console in an outcome, in bytes: what fits on a few screens.
+    /// Size of the end of the log, and of each console, in an [`Outcome`](crate::Outcome). Default: 8 KiB, which is a
+    /// few screens.
     pub last_words: usize,
-    /// How many bytes of a record are kept, if there is [one](crate::Config::recorded): 4 MiB. A launch with its negotiation
-    /// takes some kilobytes, a command with its answer a few hundred bytes.
+    /// Size of a record, if the machine is [recorded](crate::Config::recorded). Default: 4 MiB. A launch with its
+    /// negotiation takes some kilobytes, a command with its reply a few hundred bytes.
     #[cfg(feature = "record")]
     pub record: usize,
 }

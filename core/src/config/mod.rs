@@ -1,4 +1,4 @@
-//! Decides what can be asked of a machine before it is launched.
+//! Configuration of a machine: the program to run, its arguments, and what is created around them.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -18,10 +18,25 @@ pub use limits::Limits;
 pub(crate) use parts::{Added, ConsolePart, Frontend};
 pub use parts::{Dialect, Service};
 
-/// What to run, and how.
+/// Configuration of a machine: which program to run, with which arguments, monitor, consoles and limits.
 ///
-/// Paths and arguments are bytes, as the operating system has them: text converts by itself, and a path through
+/// Each method takes the configuration and returns it changed; none fails. [`Machine::new`](crate::Machine::new) and
+/// [`command_line`](Self::command_line) check the whole and report [`Misuse::Config`](crate::Misuse::Config).
+///
+/// Paths and arguments are bytes, as in the operating system. Text converts by itself. A path converts with
 /// `path.as_os_str().as_encoded_bytes()`.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`launch_within`](Self::launch_within) | 30 seconds |
+/// | [`monitor`](Self::monitor) | [`Monitor::Inherited`] |
+/// | [`name`](Self::name) | `qemu-machine` |
+/// | display and VGA card | none (`-display none -vga none`) |
+/// | consoles, guest agent, qtest | none |
+/// | [`temporary_directory`](Self::temporary_directory) | the host's directory for temporary files |
+/// | [`log_directory`](Self::log_directory) | the private directory, which is removed at the end |
+/// | [`limits`](Self::limits) | [`Limits::default`] |
+/// | heartbeats | sent ([`without_heartbeat`](Self::without_heartbeat)) |
 ///
 /// ```
 /// use qemu_machine_core::Config;
@@ -42,7 +57,7 @@ pub struct Config {
     pub(crate) monitor: Monitor,
     pub(crate) null_monitor: bool,
     pub(crate) consoles: Vec<ConsolePart>,
-    /// A console that was to have a log and is not there.
+    /// The name given to [`Config::console_log`] that no console has.
     pub(crate) unknown_log: Option<String>,
     pub(crate) services: Vec<Service>,
     pub(crate) added: Vec<Added>,
@@ -61,13 +76,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// The chardev that is the monitor. A console cannot have this name.
+    /// Id of the monitor's chardev. A console cannot have this name, since the ids of chardevs are unique.
     pub(crate) const MONITOR: &'static str = "mon";
 
-    /// How long a launch takes at most, unless said otherwise: QEMU's own Python class waits as long.
+    /// Default of [`launch_within`](Self::launch_within): 30 seconds, as in QEMU's Python class (QEMU,
+    /// `python/qemu/machine/machine.py`, `qmp_timer`).
     pub const LAUNCH_WITHIN: Duration = Duration::from_secs(30);
 
-    /// A machine that runs this program, with a monitor and without a display.
+    /// Returns the configuration of a machine that runs this program, with a monitor and without a display. A program
+    /// without a slash is searched on the `PATH`.
     #[must_use]
     pub fn new(program: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -99,9 +116,20 @@ impl Config {
         }
     }
 
-    /// A machine that somebody else launched, and that we only speak with. It has commands and events like any other,
-    /// but no process, no consoles and no log of ours; what [`Config::launch_within`] bounds is the connection,
-    /// greeting and negotiation.
+    /// Returns the configuration of a machine that another program launched. Only its monitor is used: the machine has
+    /// commands and events, but no process, consoles or log. Arguments, consoles, services, descriptors and monitors
+    /// cannot be added; [`Machine::new`](crate::Machine::new) refuses them. [`launch_within`](Self::launch_within)
+    /// bounds the connection, the greeting and the negotiation.
+    ///
+    /// QEMU's socket serves one client at a time. A second client connects, but gets no greeting before the first one
+    /// leaves (measured with QEMU 7.2.22). The launch then fails at its deadline with
+    /// [`LaunchFailure::Busy`](crate::LaunchFailure::Busy), or with
+    /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut) if the host cannot see the other client. To share a
+    /// machine, give QEMU a second `-qmp` option.
+    ///
+    /// [`Machine::kill`](crate::Machine::kill) is refused with [`Misuse::NotOurs`](crate::Misuse::NotOurs).
+    /// [`Machine::shutdown`](crate::Machine::shutdown) sends `quit`, and
+    /// [`Machine::disconnect`](crate::Machine::disconnect) lets the machine run on.
     ///
     /// ```
     /// use qemu_machine_core::{Address, Config, Peer};
@@ -114,139 +142,159 @@ impl Config {
         Self { peer: Some(peer), ..Self::new("") }
     }
 
-    /// A machine that was launched to be [kept](Self::outlive_parent), by us before a restart or by another program.
-    /// Nothing is dialled unless the process is the very same, and its socket too. Events between the two sessions are
-    /// missed; that is told with [`Notice::Gap`](crate::Notice::Gap).
+    /// Returns the configuration that resumes a machine which [outlives its parent](Self::outlive_parent): launched by
+    /// this program before its restart, or by another program.
+    ///
+    /// The host dials the monitor only when process and socket are those that the identity names, so that a new process
+    /// with a reused id is not taken for the machine. Events between the two sessions are missed;
+    /// [`Notice::Gap`](crate::Notice::Gap) reports that: query the state that matters.
+    ///
+    /// From then on the machine is [attached](Self::attach) to: it has no console, log, exit status or signals here, so
+    /// it is ended by `quit` alone, and a QEMU that does not answer cannot be ended. If a `quit` of this session is
+    /// accepted, the private directory that the identity names is removed at the end; otherwise the directory remains.
     #[must_use]
     pub fn resume(identity: Identity) -> Self {
         Self::attach(Peer::Detached(identity))
     }
 
-    /// What is spoken by what we are [attached](Self::attach) to, when it is not QMP.
+    /// Sets the protocol of the peer that the machine is [attached](Self::attach) to. Default: [`Dialect::Qmp`]. A
+    /// machine that is launched always speaks QMP.
     #[must_use]
     pub fn speaking(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;
         self
     }
 
-    /// One more argument, behind those that the library adds.
+    /// Adds an argument of QEMU, after those that the library adds. `-daemonize` is refused: QEMU would leave the
+    /// process that the machine started, and would never be ended.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
         self.args.push(argument.into());
         self
     }
 
-    /// More arguments, behind those that the library adds.
+    /// Adds several arguments, as [`arg`](Self::arg).
     #[must_use]
     pub fn args<A: Into<Vec<u8>>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// The arguments so far, without those that the library adds.
+    /// Returns the arguments so far, without those that the library adds.
     #[must_use]
     pub fn arguments(&self) -> &[Vec<u8>] {
         &self.args
     }
 
-    /// A program with its arguments that runs QEMU for us: `strace -f`, `gdb --args`, `timeout 60`.
+    /// Sets a program, with its arguments, that starts QEMU: `strace -f`, `gdb --args`, `timeout 60`. An earlier
+    /// wrapper is replaced.
     ///
-    /// It must hand on the descriptors that it inherits. It is in one process group with QEMU, and at the end of the
-    /// machine the whole group is ended.
+    /// The wrapper must pass on the descriptors that it inherits; without them QEMU has no monitor. Wrapper and QEMU
+    /// are in one process group, and signals of the shutdown go to the whole group.
     ///
-    /// When our own program is killed, the kernel ends the wrapper. One that becomes QEMU (`env`) is QEMU then; one
-    /// that stays (`timeout`) leaves QEMU behind, unless it is told to pass its end on: `timeout 60 setpriv
-    /// --pdeathsig KILL`.
+    /// When this program is killed, the kernel kills the wrapper (`prctl(2)`, `PR_SET_PDEATHSIG`). A wrapper that
+    /// executes QEMU in its place (`env`) is QEMU then. One that stays (`timeout`) leaves QEMU running, unless QEMU
+    /// gets a parent-death signal too: `timeout 60 setpriv --pdeathsig KILL`.
     #[must_use]
     pub fn wrapper<A: Into<Vec<u8>>>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The first part of the name of what is made on the host. What cannot be predicted is added to it: unlike in QEMU's
-    /// Python class, two machines of one name share no path, and neither do two without a name.
+    /// Sets the first part of the name of everything that is created on the host. Default: `qemu-machine`. The host
+    /// appends an unpredictable part, so two machines with the same name share no path.
+    ///
+    /// An empty name, a slash or a NUL byte is refused.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The machine type (`-machine`), with its options if there are any.
+    /// Sets the machine type and its options (`-machine`). Default: QEMU's own.
     #[must_use]
     pub fn machine(mut self, machine: impl Into<Vec<u8>>) -> Self {
         self.machine = Some(machine.into());
         self
     }
 
-    /// Leaves out `-display none`.
+    /// Leaves out `-display none`, so that QEMU opens its default display.
     #[must_use]
     pub fn with_display(mut self) -> Self {
         self.display = true;
         self
     }
 
-    /// Leaves out `-vga none`.
+    /// Leaves out `-vga none`, so that the guest has the default VGA card of its machine type.
     #[must_use]
     pub fn with_vga(mut self) -> Self {
         self.vga = true;
         self
     }
 
-    /// How QEMU comes by its monitor, instead of inheriting it.
+    /// Sets how QEMU gets its monitor. Default: [`Monitor::Inherited`].
     #[must_use]
     pub fn monitor(mut self, monitor: Monitor) -> Self {
         self.monitor = monitor;
         self
     }
 
-    /// A machine without a monitor: it is ready when it is started, has no commands and no events, and is ended by
-    /// signals.
+    /// Sets [`Monitor::None`]: the machine is ready as soon as its process is started, has no commands and no events,
+    /// and is ended by signals. Commands are refused with [`Misuse::NoMonitor`](crate::Misuse::NoMonitor).
     #[must_use]
     pub fn without_monitor(self) -> Self {
         self.monitor(Monitor::None)
     }
 
-    /// One more human monitor (`-monitor null`) that nobody uses. Some tests want to see that QEMU has two.
+    /// Adds an unused human monitor (`-monitor null`), for tests that need a QEMU with two monitors (QEMU,
+    /// `python/qemu/machine/machine.py`, `add_monitor_null`).
     #[must_use]
     pub fn null_monitor(mut self) -> Self {
         self.null_monitor = true;
         self
     }
 
-    /// One more serial console, under this name. The first is the guest's first serial port, and so on.
+    /// Adds a serial console under this name. The first one is the guest's first serial port, the second one its
+    /// second, and so on.
     ///
-    /// What it prints is read all the time, whether anybody looks or not, so that it never stops the guest.
+    /// The name is the id of a chardev: a letter, then letters, digits and `-._`, different from all other ids. The
+    /// console is read all the time, since a console that is not read stops the guest. The latest
+    /// [`Limits::console`] bytes are kept.
     #[must_use]
     pub fn serial(self, name: impl Into<String>) -> Self {
         self.console(Some(name.into()), Frontend::Serial)
     }
 
-    /// Leaves the guest's next serial port unconnected (`-serial null`), so that the console behind it is a later one.
+    /// Leaves the guest's next serial port unconnected (`-serial null`). The next [`serial`](Self::serial) is the port
+    /// after it.
     #[must_use]
     pub fn no_serial(self) -> Self {
         self.console(None, Frontend::Serial)
     }
 
-    /// A console on a device, which is given up to its chardev: `isa-debugcon,iobase=0xe9`, say. QEMU makes devices in
-    /// the order of the command line, so for one that needs another of the caller's arguments before it (`virtconsole`),
-    /// take [`chardev`](Self::chardev).
+    /// Adds a console on a device. `device` is the value of `-device` without its chardev, for example
+    /// `isa-debugcon,iobase=0xe9`.
+    ///
+    /// QEMU creates devices in the order of the command line. A device that needs another device before it
+    /// (`virtconsole` needs `virtio-serial`) comes too early here: use [`chardev`](Self::chardev) for it.
     #[must_use]
     pub fn console_on(self, name: impl Into<String>, device: impl Into<Vec<u8>>) -> Self {
         self.console(Some(name.into()), Frontend::Device(device.into()))
     }
 
-    /// A console as a chardev of this name, for which the caller's own arguments find a use: `-debugcon chardev:NAME`,
-    /// or a second human monitor.
+    /// Adds a console as a chardev only. The caller's own arguments connect it: `-debugcon chardev:NAME`, or a second
+    /// human monitor (`-monitor chardev:NAME`).
     #[must_use]
     pub fn chardev(self, name: impl Into<String>) -> Self {
         self.console(Some(name.into()), Frontend::Chardev)
     }
 
-    /// Also writes what a console prints to a file, from its first byte to its last. QEMU itself does it; QEMU's Python
-    /// class begins only when its console is first asked for.
+    /// Also writes the output of a console to a file, from its first byte to its last. QEMU itself writes it (QEMU,
+    /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach).
     ///
-    /// The file is made at launch, for its owner alone; one that is there is emptied. It stays after the end. The console
-    /// is named before its log.
+    /// The file is created at launch with mode 0600; a file that exists is emptied and keeps its mode. It is kept after
+    /// the end. Add the console before its log: a name that no console has is refused with
+    /// [`Misuse::UnknownConsole`](crate::Misuse::UnknownConsole).
     #[must_use]
     pub fn console_log(mut self, name: &str, path: impl Into<Vec<u8>>) -> Self {
         match self.consoles.iter_mut().find(|console| console.name.as_deref() == Some(name)) {
@@ -261,14 +309,15 @@ impl Config {
         self
     }
 
-    /// A port for the guest agent: a virtio-serial device with `org.qemu.guest_agent.0` on it.
+    /// Adds a port for the guest agent: a virtio-serial device with the port `org.qemu.guest_agent.0`. The agent in the
+    /// guest opens the port some time after the boot: [`Wait::agent_up`](crate::Wait::agent_up).
     #[must_use]
     pub fn guest_agent(self) -> Self {
         self.service(Service::GuestAgent)
     }
 
-    /// A port for QEMU's qtest. Debian's QEMU takes its commands beside any accelerator, but has no
-    /// `-accel qtest`, and so no clock that can be stepped.
+    /// Adds a connection to QEMU's qtest (`-qtest`), which works with any accelerator. Debian's QEMU has no
+    /// `-accel qtest` (measured with QEMU 7.2.22), so that `clock_step` cannot be used there.
     #[must_use]
     pub fn qtest(self) -> Self {
         self.service(Service::Qtest)
@@ -281,67 +330,80 @@ impl Config {
         self
     }
 
-    /// Has QEMU inherit a descriptor in a set of its own (`-add-fd`), where `/dev/fdset/SET` stands for it. No other
-    /// process inherits it. It stays open with us as long as the configuration is kept. `opaque` is a note that
-    /// `query-fdsets` gives back; it may be empty.
+    /// Adds a descriptor that QEMU inherits (`-add-fd`) and opens as `/dev/fdset/SET`. No other process inherits it.
+    /// `opaque` is a note that `query-fdsets` returns; it may be empty. The descriptor also stays open in this program
+    /// as long as the configuration is kept.
     #[must_use]
     pub fn add_fd(mut self, descriptor: Descriptor, set: u32, opaque: impl Into<Vec<u8>>) -> Self {
         self.added.push(Added { descriptor, set, opaque: opaque.into() });
         self
     }
 
-    /// Leaves QEMU in our process group, so that the keys of our terminal (Ctrl-C) reach it as well, as they do under
-    /// QEMU's Python class. Signals of the
-    /// shutdown then reach the process that we started, and not what a wrapper has started in turn.
+    /// Leaves QEMU in the process group of this program, so that Ctrl-C on the terminal reaches QEMU too. Default: QEMU
+    /// leads a group of its own.
+    ///
+    /// Signals of the shutdown then go only to the process that was started. With a [`wrapper`](Self::wrapper) that
+    /// stays, they do not reach QEMU.
     #[must_use]
     pub fn share_terminal(mut self) -> Self {
         self.share_terminal = true;
         self
     }
 
-    /// Where the private directory is made, instead of the host's directory for temporary files.
+    /// Sets where the private directory (mode 0700) is created. The directory must exist. Default: the host's directory
+    /// for temporary files.
     #[must_use]
     pub fn temporary_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
         self.temporary_directory = Some(path.into());
         self
     }
 
-    /// Where the socket of [`Monitor::Socket`] is made, instead of the private directory. The directory must be there.
+    /// Sets where the socket of [`Monitor::Socket`] and [`Monitor::Offered`] is created. The directory must exist.
+    /// Default: the private directory. The path of the socket has 107 bytes at most (`unix(7)`), so a deep temporary
+    /// directory needs a shorter one here.
     #[must_use]
     pub fn socket_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
         self.socket_directory = Some(path.into());
         self
     }
 
-    /// Where the log is kept after the end. Without it, the log goes with the private directory.
+    /// Sets where the log is created, and kept after the end. The log holds what QEMU prints on stdout and stderr. The
+    /// directory must exist. Default: the private directory, with which the log is removed;
+    /// [`Outcome::log`](crate::Outcome::log) still has its end.
     #[must_use]
     pub fn log_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
         self.log_directory = Some(path.into());
         self
     }
 
-    /// How long it may take from the start of the launch to the end of the negotiation. In most versions
-    /// of QEMU's Python class, the greeting has no deadline.
+    /// Sets the deadline of the launch, from its start to the end of the capabilities negotiation. Default:
+    /// [`LAUNCH_WITHIN`](Self::LAUNCH_WITHIN), 30 seconds. When the deadline passes, the process is killed, and the
+    /// launch fails with [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut). With
+    /// [`FOREVER`](crate::FOREVER), a QEMU that never greets blocks the launch for ever.
     #[must_use]
     pub fn launch_within(mut self, deadline: impl Into<Deadline>) -> Self {
         self.launch_within = deadline.into();
         self
     }
 
-    /// Lets QEMU live on when we die, or when the machine is [detached](crate::Machine::detach): its monitor is
-    /// [`Monitor::Offered`], so that whoever knows its [`Identity`] can go on with it. While we live, it is ours as any
-    /// other machine: dropped, it is ended.
+    /// Lets QEMU run on when this program dies without dropping the machine (SIGKILL, a crash, `exit`), and when the
+    /// machine is [detached](crate::Machine::detach). Dropping the last handle still kills QEMU, also while a panic
+    /// unwinds: detach first.
     ///
-    /// Its consoles are at their end with us; what the guest prints after that is lost, except in the
-    /// [logs of consoles](Self::console_log). So are the ports.
+    /// It sets [`Monitor::Offered`], so that a program that has the [`Identity`] can [resume](Self::resume) the machine.
+    /// Store the identity as soon as the machine runs.
+    ///
+    /// The connections of consoles and services close with this program. Console output after that is lost, except in
+    /// [console logs](Self::console_log).
     #[must_use]
     pub fn outlive_parent(mut self) -> Self {
         self.outlives_parent = true;
         self.monitor(Monitor::Offered)
     }
 
-    /// Never asks QEMU for a heartbeat: what is sent is what the callers said, and a command that runs out of time
-    /// does not say whether QEMU is busy or stuck. See [`Liveness`](crate::Liveness).
+    /// Sends no heartbeats: the monitor receives nothing but the negotiation and the commands of callers and of the
+    /// shutdown. A command that times out then always reports [`Liveness::Unknown`](crate::Liveness::Unknown), not
+    /// whether QEMU is busy or stuck.
     #[must_use]
     pub fn without_heartbeat(mut self) -> Self {
         self.heartbeat = false;
@@ -349,8 +411,8 @@ impl Config {
     }
 
     /// Records every input and output of the machine, up to [`Limits::record`] bytes: for a bug report, or for
-    /// [tests without a QEMU](crate::record::Mock). The [`record`](crate::record) is attached to the outcome, and so to the errors
-    /// that carry one. It contains the passwords that went over the wire, unless they are
+    /// [tests without a QEMU](crate::record::Mock). The [`record`](crate::record) is attached to the outcome, and so to
+    /// the errors that carry one. It contains the passwords that went over the wire, unless they are
     /// [redacted](crate::record::Record::redact).
     #[cfg(feature = "record")]
     #[must_use]
@@ -359,7 +421,7 @@ impl Config {
         self
     }
 
-    /// The bounds of what is kept in memory.
+    /// Sets the bounds of what is kept in memory. Default: [`Limits::default`].
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

@@ -1,4 +1,4 @@
-//! Decides what a machine can be given beside arguments: consoles, ports and descriptors.
+//! Parts of a configuration beside the arguments: consoles, services and descriptors.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,25 +9,25 @@ use crate::descriptor::Descriptor;
 /// One console, or a serial port that is left without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConsolePart {
-    /// None: nobody reads or writes it.
+    /// `None` means that the serial port is connected to nothing (`-serial null`).
     pub(crate) name: Option<String>,
     pub(crate) frontend: Frontend,
-    /// The file that takes what it prints as well.
+    /// The file to which QEMU also writes the output. `None` means no file.
     pub(crate) log: Option<Vec<u8>>,
 }
 
-/// What the guest sees of a console.
+/// Frontend of a console: the device that the guest sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frontend {
-    /// Its next serial port.
+    /// The next serial port.
     Serial,
-    /// This device, up to the chardev.
+    /// This device: the value of `-device` without its chardev.
     Device(Vec<u8>),
-    /// Whatever the caller's own arguments make of it.
+    /// No frontend here: the caller's own arguments use the chardev.
     Chardev,
 }
 
-/// A descriptor that the process inherits in a set of QEMU's.
+/// A descriptor that the process inherits as part of an fdset (`-add-fd`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Added {
     pub(crate) descriptor: Descriptor,
@@ -35,13 +35,13 @@ pub(crate) struct Added {
     pub(crate) opaque: Vec<u8>,
 }
 
-/// A connection to a machine beside its monitor and its consoles, with a protocol of its own.
+/// A service: a connection to a machine beside its monitor and its consoles, with its own protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a host makes each, and lends it or gives it away")]
 pub enum Service {
-    /// The virtio-serial port on which a guest agent listens (`org.qemu.guest_agent.0`).
+    /// The guest agent, on the virtio-serial port `org.qemu.guest_agent.0`.
     GuestAgent,
-    /// QEMU's qtest (`-qtest`).
+    /// QEMU's qtest, which accesses memory and IO ports of the guest (`-qtest`).
     Qtest,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Service {
 }
 
 impl Service {
-    /// What is spoken there.
+    /// Returns the protocol of this service.
     #[must_use]
     pub fn dialect(self) -> Dialect {
         match self {
@@ -64,7 +64,8 @@ impl Service {
         }
     }
 
-    /// Its chardev. QEMU 7.2 takes no other name for the one of qtest.
+    /// Returns the id of the chardev. With another id for qtest, QEMU aborts: "Cannot find character device 'qtest'"
+    /// (measured with QEMU 7.2.22).
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::GuestAgent => "qga",
@@ -73,15 +74,16 @@ impl Service {
     }
 }
 
-/// What is spoken on a monitor.
+/// Protocol that a monitor or a service speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// QMP: a greeting, a negotiation, events.
+    /// QMP, with a greeting, capabilities negotiation and events (`docs/interop/qmp-spec.rst`).
     #[default]
     Qmp,
-    /// The guest agent's: neither of these, but a way to find the end of what is stale (`guest-sync-delimited`).
+    /// The guest agent's protocol: commands as in QMP, without greeting, negotiation and events. The session first
+    /// drops output that an earlier client left behind (QEMU, `qga/qapi-schema.json`, `guest-sync-delimited`).
     GuestAgent,
-    /// qtest's: lines of text, answered in their order.
+    /// The qtest protocol: lines of text, each answered by one line, in order (QEMU, `system/qtest.c`, QTest Protocol).
     Qtest,
 }

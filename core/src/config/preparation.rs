@@ -1,4 +1,4 @@
-//! Decides what a machine needs to be made for it on the host.
+//! Preparation that a configuration asks for: what the host must create before the process is started.
 
 use crate::channel::Channel;
 use crate::config::Config;
@@ -22,7 +22,7 @@ impl Config {
         }
     }
 
-    /// How the monitor comes to be.
+    /// Returns how the monitor is connected.
     fn transport(&self) -> Transport {
         match (&self.peer, &self.monitor) {
             (Some(Peer::Dial(address)), _) => Transport::Dial(address.clone()),
@@ -35,20 +35,21 @@ impl Config {
         }
     }
 
-    /// Drops a connection that was given. Whether there was one.
+    /// Drops the connection that the caller gave, so that it is open in one place only. Returns whether there was one.
     pub(crate) fn drop_given_descriptor(&mut self) -> bool {
         let Some(Peer::Connected(descriptor)) = &mut self.peer else { return false };
         *descriptor = Descriptor::new(());
         true
     }
 
-    /// How the monitor and the process hang together.
+    /// Returns how the monitor and the process are connected.
     pub(crate) fn wiring(&self) -> Wiring {
         match (&self.peer, &self.monitor) {
             (Some(Peer::Detached(_)), _) => Wiring::Resumed,
             (Some(_), _) => Wiring::Foreign,
             (None, Monitor::None) => Wiring::Absent,
-            // Who has inherited a socket to listen on hangs up with his end as well.
+            // A process that inherited its listening socket closes that socket when it ends, so a dial never waits for
+            // a dead process.
             (None, Monitor::Inherited | Monitor::Offered) => Wiring::Inherited,
             (None, Monitor::Socket | Monitor::At(_)) => Wiring::Dialled,
         }

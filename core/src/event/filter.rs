@@ -1,4 +1,4 @@
-//! Decides which events somebody wants.
+//! Filter of events, by name and data.
 
 use alloc::string::String;
 
@@ -9,14 +9,14 @@ use super::{Event, matches};
 /// Events of one name, or of any, with data that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// None: any name.
+    /// `None` means any name.
     pub(crate) name: Option<String>,
-    /// `null` matches events without data too.
+    /// Pattern of the data. `null` matches every event, also one without data.
     pub(crate) pattern: Value,
 }
 
 impl Filter {
-    /// Whether this event is wanted. The data is read only when the name is right and a pattern asks for it.
+    /// Returns whether this event matches. The data is parsed only when the name matches and there is a pattern.
     pub(crate) fn wants(&self, event: &Event) -> bool {
         self.name.as_ref().is_none_or(|name| name == event.name())
             && (self.pattern.is_null() || event.read_data::<Value>().is_ok_and(|data| matches(&self.pattern, &data)))

@@ -1,16 +1,17 @@
-//! Decides whether a value is what a pattern asks for.
+//! Matcher of JSON values against patterns.
 
 use serde_json::{Number, Value};
 
-/// Whether `value` is what `pattern` asks for.
+/// Returns whether a value matches a pattern.
 ///
-/// - `null` matches everything that is there;
-/// - an object matches an object that has all its members, each matching; further members do not matter;
-/// - everything else matches what is equal to it: arrays member by member, numbers by their value.
+/// - `null` matches any value;
+/// - an object matches an object that has all members of the pattern, each matching; further members are ignored;
+/// - any other pattern matches a value that is equal to it: arrays element by element, numbers by value (`1` equals
+///   `1.0`).
 ///
-/// These are the rules of `event_match` in QEMU's Python class, with its accidents left out: there, `{}`, `[]` and
-/// `""` match anything, members of an array are used as indices, and `True` equals `1`. There is no pattern for `null`
-/// itself, as there.
+/// So no pattern matches only `null`. These are the rules of QEMU's Python class (QEMU,
+/// `python/qemu/machine/machine.py`, `event_match`) without its exceptions: there `{}`, `[]` and `""` match
+/// anything, the elements of an array are used as keys, and `True` equals `1`.
 ///
 /// ```
 /// use qemu_machine_core::matches;
@@ -32,7 +33,8 @@ pub fn matches(pattern: &Value, value: &Value) -> bool {
     }
 }
 
-/// Equality of JSON values: numbers by what they count, not by how they are written (QEMU writes `1.0` as `1`).
+/// Returns whether two JSON values are equal: numbers by value, not by notation. QEMU writes `1.0` as `1` (measured
+/// with QEMU 7.2.22).
 fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => equal_numbers(left, right),
@@ -54,11 +56,11 @@ fn equal_numbers(left: &Number, right: &Number) -> bool {
     }
 }
 
-/// A whole number, however it is written, with all its digits: as a float, one of 64 bits may lose some of them. One
-/// beyond 128 bits is written in one way only.
+/// Returns a number as an integer, in any notation. As a float, an integer of 64 bits could lose digits. `None` means
+/// that the number has a fraction or does not fit 128 bits.
 fn whole(number: &Number) -> Option<i128> {
     match number.as_f64().filter(|_| number.is_f64()) {
-        // What has a fraction, or does not fit, does not come back as it was.
+        // A number with a fraction, or one that does not fit, differs after the conversion there and back.
         Some(float) => Some(float as i128).filter(|whole| *whole != i128::MAX && *whole as f64 == float),
         None => number.as_i128(),
     }

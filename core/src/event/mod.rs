@@ -1,4 +1,4 @@
-//! Events: what QEMU reports by itself, the history, subscriptions and patterns.
+//! Events that QEMU sends, with their history, subscriptions and patterns.
 
 mod filter;
 mod history;
@@ -21,9 +21,11 @@ pub use matcher::matches;
 pub use subscription::SubscriptionId;
 pub(crate) use subscription::Subscriptions;
 
-/// Something that happened in QEMU, as it said it.
+/// An asynchronous event, as QEMU sent it (`docs/interop/qmp-spec.rst`, Asynchronous events).
 ///
-/// Names and data are open sets: an event that this library has never heard of is as good as any other.
+/// Names and data are open sets: events that this library does not know are handled as all others. QEMU limits some
+/// events to one per second and drops all but the last of a burst (`docs/interop/qmp-spec.rst`, Asynchronous events),
+/// so do not count them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     /// The message that the ranges point into.
@@ -32,10 +34,10 @@ pub struct Event {
     data: Option<Range<usize>>,
 }
 
-/// A full queue of events grows by one part in so many, so that its memory does not double.
+/// A full queue of events grows by one part in `QUEUE_GROWTH`, since doubling could take twice the bound in bytes.
 const QUEUE_GROWTH: usize = 4;
 
-/// The members of an event that few callers ask for, read on demand.
+/// The members of an event that few callers need. They are parsed on demand.
 #[derive(Default, Deserialize)]
 struct Stamped {
     #[serde(default)]
@@ -45,9 +47,9 @@ struct Stamped {
 /// The bytes of an event.
 #[derive(Clone)]
 enum Frame {
-    /// A slice of what was received.
+    /// A slice of the received bytes.
     Received(Bytes),
-    /// A copy, which costs one allocation however many have it.
+    /// A copy: one allocation, shared by all clones.
     Owned(Arc<[u8]>),
 }
 
@@ -70,7 +72,8 @@ impl PartialEq for Frame {
 
 impl Eq for Frame {}
 
-/// When QEMU says that an event happened, in its host's time. Both are -1 when it could not tell the time.
+/// Time of an event, by the clock of QEMU's host. Both members are -1 when QEMU could not read the host time
+/// (`docs/interop/qmp-spec.rst`, Asynchronous events).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Timestamp {
     /// Seconds since the Unix epoch.
@@ -80,15 +83,20 @@ pub struct Timestamp {
 }
 
 impl Event {
-    /// How many bytes of memory an event that is kept takes beside those of its message: its place in a queue, with the
-    /// room that the queue has to grow, and what an allocator and its counts add. Bounds of events count them.
+    /// Memory that a kept event occupies beside its message, in bytes: its slot in a queue, a share of the queue's
+    /// spare capacity, and the overhead of the allocation. [`Limits::events`](crate::Limits::events) and
+    /// [`Limits::subscription`](crate::Limits::subscription) count it.
     pub const OVERHEAD: usize = size_of::<Self>() + size_of::<Self>() / QUEUE_GROWTH + 4 * size_of::<usize>();
 
-    /// Payloads below this size are copied out of the received buffer when they are kept: a slice of it would keep
-    /// the whole buffer alive.
+    /// Messages below this size, in bytes, are copied when they are kept. A slice would keep the whole receive buffer
+    /// alive.
     const COPIED_BELOW: usize = 4096;
 
-    /// An event whose name and data are slices of `frame`; the name still in its quotes.
+    /// Returns an event whose name and data are slices of `frame`. The name is still in its quotes.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not a JSON string.
     pub(crate) fn read(frame: &Bytes, name: &[u8], data: Option<&[u8]>) -> Result<Self, serde_json::Error> {
         let range = |part: &[u8]| {
             let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
@@ -99,7 +107,7 @@ impl Event {
         if let Some(plain) = text.filter(|text| memchr::memchr(b'\\', text).is_none()) {
             return Ok(Self { frame: Frame::Received(frame.clone()), name: range(plain), data });
         }
-        // No QEMU escapes a name. Who does gets it unescaped, behind a copy of the message.
+        // QEMU escapes no name. For a peer that does, the unescaped name is stored after a copy of the message.
         let plain: String = serde_json::from_slice(name)?;
         let mut copy = Vec::with_capacity(frame.len() + plain.len());
         copy.extend_from_slice(frame);
@@ -107,24 +115,25 @@ impl Event {
         Ok(Self { name: frame.len()..copy.len(), frame: Frame::Owned(copy.into()), data })
     }
 
-    /// The name, for example `SHUTDOWN`.
+    /// Returns the name, for example `SHUTDOWN`.
     #[must_use]
     pub fn name(&self) -> &str {
         self.frame.get(self.name.clone()).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default()
     }
 
-    /// The data as JSON; none for events that carry none.
+    /// Returns the data as JSON text. `None` means that the event has no data, as `STOP`.
     #[must_use]
     pub fn data(&self) -> Option<&str> {
         let range = self.data.clone()?;
         self.frame.get(range).and_then(|data| core::str::from_utf8(data).ok())
     }
 
-    /// Reads the data as a value of a type. Events without data read as `null`.
+    /// Parses the data as a value of a type. Data that is absent counts as `null`.
     ///
     /// # Errors
     ///
-    /// When it is not of that type.
+    /// When the data is not of that type. Fields may be absent: `DEVICE_DELETED` has no `device` for some devices
+    /// (measured with QEMU 7.2.22).
     ///
     /// ```
     /// # use qemu_machine_core::wire::Message;
@@ -138,20 +147,21 @@ impl Event {
         serde_json::from_str(self.data().unwrap_or("null"))
     }
 
-    /// When it happened, by QEMU's clock. A time that cannot be read is the default.
+    /// Returns the time of the event, by QEMU's clock. A timestamp that is absent or cannot be read is
+    /// [`Timestamp::default`], which is zero.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        // Behind the message there may be its name.
+        // The unescaped name may follow the message, so only the first JSON value is read.
         let mut message = serde_json::Deserializer::from_slice(&self.frame);
         Stamped::deserialize(&mut message).unwrap_or_default().timestamp
     }
 
-    /// How much memory it takes where it is kept.
+    /// Returns the memory that the event occupies where it is kept, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.frame.len() + Self::OVERHEAD
     }
 
-    /// The same event, holding no more of the received buffer than it should.
+    /// Returns the same event, which no longer keeps a large receive buffer alive for a small message.
     pub(crate) fn retained(self) -> Self {
         if self.frame.len() >= Self::COPIED_BELOW || matches!(self.frame, Frame::Owned(_)) {
             return self;

@@ -1,10 +1,10 @@
-//! Queue of events, bounded in bytes: the oldest are dropped.
+//! Queue of events, bounded in bytes. It drops the oldest.
 
 use alloc::collections::VecDeque;
 
 use super::{Event, QUEUE_GROWTH};
 
-/// Events in their order, as many of the latest as fit a bound in bytes of memory.
+/// The latest events in their order, as many as fit a bound in bytes of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queue {
     events: VecDeque<Event>,
@@ -13,12 +13,12 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// A queue of at most `limit` bytes. The latest event stays even when it is larger.
+    /// Returns an empty queue of at most `limit` bytes. The latest event is kept even when it is larger.
     pub(crate) fn new(limit: usize) -> Self {
         Self { limit, ..Self::default() }
     }
 
-    /// Adds the latest event; says how many of the oldest fell out.
+    /// Adds the latest event. Returns how many of the oldest were dropped.
     pub(crate) fn push(&mut self, event: Event) -> u64 {
         self.bytes += event.size();
         let mut fell_out = 0;
@@ -32,7 +32,7 @@ impl Queue {
         fell_out
     }
 
-    /// Takes the oldest event.
+    /// Removes the oldest event, and returns it.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         self.bytes -= event.size();

@@ -1,4 +1,4 @@
-//! Decides what each of several subscriptions of events gets, and what it missed.
+//! Subscriptions of events, each with a filter, a queue and a count of what it missed.
 
 use alloc::vec::Vec;
 
@@ -6,34 +6,36 @@ use super::filter::Filter;
 use super::queue::Queue;
 use super::{Event, History};
 
-/// Names a subscription for ever: take its events with it, and end it with [`Machine::unsubscribe`].
+/// Id of a subscription, never used twice. [`Machine::next_event`] receives its events; [`Machine::unsubscribe`] ends
+/// it.
 ///
+/// [`Machine::next_event`]: crate::Machine::next_event
 /// [`Machine::unsubscribe`]: crate::Machine::unsubscribe
 #[must_use = "a subscription that is not ended keeps its queue"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub(crate) u64);
 
-/// Everybody who listens. There are few of them, so they are looked through.
+/// All subscriptions. There are few, so a linear search is enough.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Subscriptions {
     next: u64,
     all: Vec<Subscription>,
 }
 
-/// One subscription of events, with what waits for it.
+/// One subscription of events, with the events that it has queued.
 #[derive(Clone, Debug, PartialEq)]
 struct Subscription {
     id: SubscriptionId,
     filter: Vec<Filter>,
     queue: Queue,
-    /// Events that it wanted, and that fell out of its queue.
+    /// Number of matching events that were dropped from the full queue.
     missed: u64,
-    /// Events that the history had forgotten when the subscription began: nobody knows whether it wanted them.
+    /// Number of events that the history had evicted when the subscription began. Whether they match is unknown.
     forgotten: u64,
 }
 
 impl Subscription {
-    /// Whether this is the first event in an empty queue.
+    /// Queues an event that matches. Returns whether it is the first one in an empty queue.
     fn offer(&mut self, event: &Event) -> bool {
         if !self.filter.iter().any(|filter| filter.wants(event)) {
             return false;
@@ -45,7 +47,7 @@ impl Subscription {
 }
 
 impl Subscriptions {
-    /// Begins to listen behind the event with the number `from`: what the history holds of it is queued at once.
+    /// Begins a subscription at the event with the number `from`. Matching events in the history are queued at once.
     pub(crate) fn begin(&mut self, filter: Vec<Filter>, limit: usize, from: u64, history: &History) -> SubscriptionId {
         let id = SubscriptionId(self.next);
         self.next += 1;
@@ -58,12 +60,12 @@ impl Subscriptions {
         id
     }
 
-    /// An event came. Says for whom it is the first in an empty queue.
+    /// Offers an event to all subscriptions. Yields those for which it is the first in an empty queue.
     pub(crate) fn event(&mut self, event: &Event) -> impl Iterator<Item = SubscriptionId> {
         self.all.iter_mut().filter_map(|subscription| subscription.offer(event).then_some(subscription.id))
     }
 
-    /// Begins a new run: all subscriptions stay, with empty queues.
+    /// Begins a new run: all subscriptions stay, with empty queues and counts.
     pub(crate) fn restart(&mut self) {
         for subscription in &mut self.all {
             subscription.queue.clear();
@@ -83,7 +85,7 @@ impl Subscriptions {
         self.find(id).is_some()
     }
 
-    /// Whether an event waits for this subscription.
+    /// Returns whether an event is queued for this subscription.
     pub(crate) fn has_queued(&self, id: SubscriptionId) -> bool {
         self.find(id).is_some_and(|subscription| subscription.queue.len() > 0)
     }

@@ -1,41 +1,44 @@
-//! Launch failures: what can keep a machine from becoming ready.
+//! Launch failures: the reasons why a machine does not become ready.
 
 use super::Phase;
 use crate::fault::{FaultKind, HostFault, ProtocolError, Refusal};
 use crate::transport::{Address, Peer};
 
-/// What kept a machine from becoming ready.
+/// The reason why a launch failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LaunchFailure {
-    /// The host could not make what is needed, start the program or open the monitor.
+    /// The host could not prepare the run, start the program or open the monitor.
     #[error(transparent)]
     Host(HostFault),
-    /// No process listens at the address.
+    /// No process listens at the address (`connect(2)`, `ECONNREFUSED`), or the path does not exist (`unix(7)`,
+    /// `ENOENT`).
     #[error("no process listens there: {0}")]
     NotListening(HostFault),
-    /// The socket is there, but the process that listened on it is gone.
+    /// The path of the Unix socket exists, but the process that listened on it is gone.
     #[error("the process that listened there is gone: {0}")]
     Dead(HostFault),
-    /// Another client is connected. A monitor serves one client at a time, and the next one must wait.
+    /// Another client is connected. QEMU serves one client of a monitor at a time, and accepts the next one when that
+    /// client is gone (QEMU, `chardev/char-socket.c`, `tcp_chr_new_client`).
     #[error("the monitor is busy with another client: it serves one at a time")]
     Busy,
-    /// A machine that another program launched closed its monitor.
+    /// The monitor of a machine that another program launched was closed.
     #[error("the monitor was closed {0}")]
     HungUp(Phase),
-    /// The process ended by itself.
+    /// The process ended.
     #[error("QEMU ended {0}")]
     Exited(Phase),
-    /// The monitor was closed, and the process did not end within the grace that it was given.
+    /// QEMU closed the monitor, and its process did not end within five seconds, or within the deadline of the launch
+    /// if that is earlier.
     #[error("QEMU closed its monitor {0}, but did not end")]
     Hung(Phase),
     /// The deadline of the launch passed.
     #[error("the deadline passed {0}")]
     TimedOut(Phase),
-    /// The peer on the monitor does not speak QMP.
+    /// The peer on the monitor does not speak its protocol.
     #[error("the monitor broke the protocol: {0}")]
     Broken(ProtocolError),
-    /// QEMU refused the negotiation.
+    /// QEMU refused `qmp_capabilities` (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     #[error("capabilities negotiation failed: {0}")]
     Refused(Refusal),
     /// The caller ended the machine before it was ready.
@@ -44,13 +47,15 @@ pub enum LaunchFailure {
 }
 
 impl LaunchFailure {
-    /// What a fault of the host while it opened the monitor means, by how this peer is reached. `None` for a machine
-    /// that we launched.
+    /// Classifies a host's fault while it opened the monitor. `None` for the peer means that the machine launched the
+    /// process itself.
     pub(crate) fn not_open(peer: Option<&Peer>, fault: HostFault) -> Self {
         match (peer, fault.kind) {
-            // The backlog of the listening socket is full: QEMU's holds one connection, behind the one that it serves.
+            // The backlog of the listening socket is full (`connect(2)`, `EAGAIN`). QEMU listens with a backlog of 1
+            // (QEMU, `chardev/char-socket.c`, `qmp_chardev_open_socket_server`), so another client is connected.
             (Some(Peer::Dial(_)), FaultKind::Busy) => Self::Busy,
-            // The path of a Unix socket stays behind when the process that listened there is gone.
+            // The path of a Unix socket outlives its listener (`unix(7)`); QEMU removes it at a clean exit, but not
+            // after SIGKILL (measured with QEMU 7.2.22).
             (Some(Peer::Dial(Address::Unix(_))), FaultKind::Refused) => Self::Dead(fault),
             (Some(Peer::Dial(_)), FaultKind::NotFound | FaultKind::Refused) => Self::NotListening(fault),
             _ => Self::Host(fault),

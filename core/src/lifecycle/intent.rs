@@ -1,32 +1,31 @@
-//! Intent of a lifecycle: what is wanted of the machine.
+//! Intent of a lifecycle: the goal of a run, which changes in one direction.
 
 use super::{Ladder, Phase, Rung};
 use crate::signal::Signal;
 use crate::time::Moment;
 
-/// What is wanted of a machine.
+/// The goal of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Intent {
-    /// Nothing yet.
+    /// The machine was not launched yet.
     #[default]
     Idle,
     /// The machine is to become ready.
     Launch {
-        /// When it must be ready. `None` means that the launch has no deadline.
+        /// When the machine must be ready. `None` means that the launch has no deadline.
         until: Option<Moment>,
     },
-    /// The monitor closed before the machine was ready: the process is to end, and so to explain why.
+    /// The monitor closed before the machine was ready: wait for the process to end, which explains why.
     HangUp {
-        /// When it must have ended.
+        /// When the process must have ended.
         until: Moment,
-        /// What was due when the monitor closed.
+        /// The phase in which the monitor closed.
         phase: Phase,
     },
-    /// The process ended before the machine was ready: what the monitor still holds is to be read, since it may explain
-    /// why.
+    /// The process ended before the machine was ready: read the rest of the monitor, which may explain why.
     LastWords {
-        /// When it must have been read.
+        /// When the rest must have been read.
         until: Moment,
     },
     /// The machine is to run.
@@ -37,17 +36,17 @@ pub enum Intent {
     Kill,
     /// The killed process is to be reaped.
     Killed {
-        /// When it must have been reaped.
+        /// When the process must have been reaped.
         until: Moment,
     },
     /// The channels of the dead process are to be read to their end.
     Drain {
-        /// When they must have been read. `None` means that the host was told to close them.
+        /// When the channels must have been read. `None` means that the host was asked to close them.
         until: Option<Moment>,
     },
-    /// What was prepared is to be removed.
+    /// The files that were prepared for the run are to be removed.
     Clean(Cleaning),
-    /// Nothing more: the run is over.
+    /// The run is over.
     Done,
 }
 
@@ -62,16 +61,17 @@ pub enum Cleaning {
 }
 
 impl Intent {
-    /// Whether a run is under way.
+    /// Returns whether a run is in progress.
     pub(super) fn is_run(self) -> bool {
         !matches!(self, Self::Idle | Self::Done)
     }
 
-    /// Whether the machine is to become ready.
+    /// Returns whether the launch is in progress.
     pub(super) fn is_launch(self) -> bool {
         matches!(self, Self::Launch { .. } | Self::HangUp { .. } | Self::LastWords { .. })
     }
 
+    /// Returns whether a shutdown can begin.
     pub(super) fn can_stop(self) -> bool {
         match self {
             Self::Launch { .. } | Self::HangUp { .. } | Self::Run => true,
@@ -86,11 +86,12 @@ impl Intent {
         }
     }
 
+    /// Returns whether a kill can begin; during a shutdown it can.
     pub(super) fn can_be_killed(self) -> bool {
         self.can_stop() || matches!(self, Self::Stop(_))
     }
 
-    /// The intent after the current rung was refused: the next rung is due at once.
+    /// Returns the intent after the current rung was refused: the next rung is due at once.
     pub(super) fn refused(self, now: Moment) -> Self {
         match self {
             Self::Stop(ladder) => Self::Stop(ladder.refused(now)),
@@ -107,7 +108,7 @@ impl Intent {
         }
     }
 
-    /// The intent after a signal could not be sent. One of an earlier rung no longer matters.
+    /// Returns the intent after a signal could not be sent. A signal of an earlier rung changes nothing.
     pub(super) fn signal_refused(self, signal: Signal, now: Moment) -> Self {
         match (signal, self) {
             (Signal::Terminate, Self::Stop(ladder)) if ladder.rung() == Some(Rung::Terminate) => self.refused(now),
@@ -116,7 +117,7 @@ impl Intent {
         }
     }
 
-    /// The intent when the caller no longer waits for a killed process: its reaping is overdue.
+    /// Returns the intent when the caller no longer waits for a killed process: its reaping is overdue.
     pub(super) fn abandoned(self, now: Moment) -> Self {
         if let Self::Killed { .. } = self { Self::Killed { until: now } } else { self }
     }

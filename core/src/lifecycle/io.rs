@@ -1,10 +1,10 @@
-//! Vocabulary of a lifecycle: one `Input` that it takes, one `Output` that it gives.
+//! Input and output types of a lifecycle.
 
 use super::{LinkEvent, ProcessEvent, Rung, Shutdown, Wiring};
 use crate::signal::Signal;
 use crate::time::Moment;
 
-/// An input of a lifecycle: a request of the caller, or something that happened.
+/// An input of a lifecycle: a request of the caller, or an event of the process, the monitor or the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Input {
@@ -21,17 +21,17 @@ pub enum Input {
     Shutdown(Shutdown),
     /// The caller ends the run with SIGKILL, or disconnects from a machine that it did not launch.
     Kill,
-    /// The caller leaves the machine running.
+    /// The caller detaches from the machine, which runs on.
     Detach,
     /// The caller no longer waits for a process that survived SIGKILL.
     Abandon,
-    /// Something happened to the process.
+    /// An event of the process.
     Process(ProcessEvent),
-    /// Something happened to the monitor.
+    /// An event of the monitor.
     Link(LinkEvent),
     /// A channel, possibly the monitor, reached its end.
     ChannelClosed,
-    /// QEMU accepted a `quit`, whoever sent it.
+    /// QEMU accepted a `quit` of a caller or of the shutdown ladder.
     QuitAccepted,
     /// QEMU refused the command of the current rung of the shutdown ladder.
     RungRefused,
@@ -39,7 +39,7 @@ pub enum Input {
     SignalRefused(Signal),
     /// The host read the end of the log.
     LogRead,
-    /// The host removed what it had prepared.
+    /// The host removed the files that it prepared.
     Removed,
     /// Time passed.
     TimePassed,
@@ -49,7 +49,7 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the machine carries out each")]
 pub enum Output {
-    /// Prepare what the process needs.
+    /// Prepare the files and sockets of the run.
     Prepare,
     /// Start the process.
     Spawn,
@@ -59,21 +59,21 @@ pub enum Output {
     Ready,
     /// The machine was launched by an earlier program: events may have been missed.
     Gap,
-    /// Do what this rung of the shutdown ladder does.
+    /// Send the command or the signal of this rung of the shutdown ladder.
     Climb(Rung),
-    /// Press the power button once more, unless QEMU has not answered the previous press yet.
+    /// Press the power button again, unless QEMU has not answered the previous press yet.
     PressAgain,
     /// Close the monitor: the process that was to connect to it is dead.
     HangUp,
-    /// No event can come any more.
+    /// No event can arrive any more.
     EventsClosed,
     /// Close the channels that are open.
     Close,
-    /// Leave the process and what was prepared for it in place.
+    /// Leave the process and its files in place.
     Detach,
     /// Read the end of the log.
     ReadLog,
-    /// Remove what was prepared.
+    /// Remove the files that were prepared.
     Remove,
     /// The run is over.
     Finish,

@@ -1,13 +1,13 @@
-//! Monitor of a lifecycle: its connection, and whether events can still come from it.
+//! Monitor of a lifecycle: its connection, and whether events can still arrive on it.
 
 use core::time::Duration;
 
 use super::{LaunchFailure, Phase};
 use crate::time::Moment;
 
-/// How long a process may live on after it closed its monitor, before the monitor counts as the end of its events and,
-/// during a launch, as its failure. Under load the end of the connection is seen some milliseconds before the end of the
-/// process, which explains it.
+/// How long a process may run on after it closed its monitor. Then its events end, and a launch fails. The end of the
+/// connection is seen some milliseconds before the end of the process (measured with QEMU 7.2.22), whose exit status
+/// explains it; without the grace a failed launch would lack that status.
 pub(crate) const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 
 /// How the monitor and the process are connected.
@@ -16,39 +16,40 @@ pub(crate) const HANG_UP_GRACE: Duration = Duration::from_secs(5);
 pub enum Wiring {
     /// There is no monitor.
     Absent,
-    /// The process inherits its end.
+    /// The process inherits its end of a socket.
     #[default]
     Inherited,
-    /// The process dials us.
+    /// The process connects to a socket of ours.
     Dialled,
     /// Another program launched the process.
     Foreign,
-    /// An earlier program launched the process to be resumed, and its directory is ours to remove.
+    /// An earlier program launched the process to outlive it. Its scratch directory is ours to remove.
     Resumed,
 }
 
 impl Wiring {
-    /// Whether the process is not a child of ours.
+    /// Returns whether the process is no child of ours.
     pub(super) fn is_foreign(self) -> bool {
         matches!(self, Self::Foreign | Self::Resumed)
     }
 }
 
-/// Whether events can still come.
+/// Whether events can still arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Events {
-    /// They can.
+    /// Events can arrive.
     #[default]
     Open,
-    /// The monitor closed, and the process lives on: they cannot from this moment on, unless the process ends before,
-    /// which says more.
+    /// The monitor closed, and the process runs on: no event can arrive from this moment on, unless the process ends
+    /// before, which then reports the end of the run.
     Closing(Moment),
-    /// They cannot.
+    /// No event can arrive.
     Closed,
 }
 
 impl Events {
+    /// Returns the state after the monitor closed.
     pub(super) fn hung_up(self, now: Moment) -> Self {
         match self {
             Self::Open => Self::Closing(now.after(HANG_UP_GRACE)),
@@ -56,6 +57,7 @@ impl Events {
         }
     }
 
+    /// Returns when events end. `None` means that no end is planned.
     pub(super) fn closing_at(self) -> Option<Moment> {
         match self {
             Self::Closing(at) => Some(at),
@@ -63,7 +65,7 @@ impl Events {
         }
     }
 
-    /// Whether no event can come any more.
+    /// Returns whether no event can arrive any more.
     #[must_use]
     pub fn are_closed(self, now: Moment) -> bool {
         match self {
@@ -78,22 +80,24 @@ impl Events {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Link {
-    /// The machine has none.
+    /// The machine has no monitor.
     Absent,
     /// Not connected.
     #[default]
     Down,
     /// Being connected.
     Opening,
-    /// Connected; the greeting is due.
+    /// Connected; the greeting is due (`docs/interop/qmp-spec.rst`, Server Greeting).
     Greeting,
-    /// Greeted; the reply to `qmp_capabilities` is due.
+    /// Greeted; the reply to `qmp_capabilities` is due (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     Negotiating,
-    /// Connected to a guest agent; what it still says to others is in the way.
+    /// Connected to a guest agent; the reply to `guest-sync-delimited` is due, and earlier lines are dropped (QEMU,
+    /// `qga/qapi-schema.json`, `guest-sync-delimited`).
     Syncing,
-    /// Commands are answered. That reply, not the connection and not the greeting, is what "ready" means.
+    /// Commands are answered. A monitor is ready with the reply to `qmp_capabilities`, not with its connection or
+    /// greeting: until then QEMU refuses all other commands (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     Ready,
-    /// It ended in this phase.
+    /// The connection ended in this phase.
     Gone(Phase),
 }
 
@@ -101,21 +105,21 @@ pub enum Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// Another client is connected to it.
+    /// Another client is connected to the monitor.
     PeerBusy,
-    /// It is connected.
+    /// The monitor is connected.
     Opened,
-    /// It cannot be connected, for this reason.
+    /// The host could not connect to the monitor.
     OpenFailed(LaunchFailure),
-    /// The greeting came.
+    /// The greeting arrived.
     Greeted,
-    /// There will be no greeting: the peer is a guest agent or qtest.
+    /// No greeting comes: the peer is a guest agent or qtest.
     Syncing,
-    /// The negotiation succeeded.
+    /// The handshake succeeded.
     Negotiated,
     /// The handshake failed.
     HandshakeFailed(LaunchFailure),
-    /// The connection is at its end.
+    /// The connection ended.
     HungUp,
 }
 
@@ -131,7 +135,7 @@ impl Link {
                 Self::Opening | Self::Greeting | Self::Negotiating | Self::Syncing | Self::Ready,
                 LinkEvent::HandshakeFailed(_) | LinkEvent::HungUp,
             ) => Self::Gone(self.phase()),
-            // Events that do not fit change nothing.
+            // Events that do not apply to the state change nothing.
             (
                 state,
                 LinkEvent::PeerBusy

@@ -1,16 +1,16 @@
 //! Lifetime of a machine: the product of three small state machines and their joint transitions.
 //!
-//! [`Process`] follows the process of the operating system, [`Link`] the monitor, and [`Intent`] what is wanted of
-//! them. Each steps on its own inputs; then [`step`](Lifecycle::step) applies the joint transitions of `settle.rs`, the
-//! only place where one part acts upon another, until none applies. [`Events`] tells whether events can still come.
-//! Every fact about the lifetime that decides anything is kept here and nowhere else; the rungs that were climbed and the
-//! last events, which only the outcome reports, are kept by the machine.
+//! [`Process`] follows the process of the operating system, [`Link`] the monitor, and [`Intent`] the goal of the run.
+//! Each steps on its own inputs; then [`step`](Lifecycle::step) applies the joint transitions of `settle.rs`, the only
+//! place where one part acts upon another, until none applies. [`Events`] records whether events can still arrive. The
+//! lifecycle keeps every fact that a transition depends on. The machine keeps the climbed rungs and the last events,
+//! which only the outcome reports.
 //!
-//! # The ways through a run
+//! # The paths through a run
 //!
 //! The intent of a machine changes in one direction. In the drawing a station stands for an [`Intent`], a track for all
 //! transitions that lead to a station, and a dot on it for where one begins; pointing at a dot shows the inputs that
-//! cause the transition. The drawing and the table below it are made of the same explored states.
+//! cause the transition. A test generates the drawing and the table below it from the same explored states.
 //!
 #![doc = include_str!("../../docs/states.svg")]
 #![doc = "\n"]
@@ -67,7 +67,7 @@ pub struct Lifecycle {
     intent: Intent,
     events: Events,
     flags: Flags,
-    /// What kept the machine from becoming ready; boxed, since most runs have none.
+    /// Why the launch failed. `None` means that it did not. Boxed, since most launches succeed.
     failure: Option<Box<LaunchFailure>>,
     /// The number of channels that may still carry bytes.
     open: usize,
@@ -76,27 +76,28 @@ pub struct Lifecycle {
 /// Facts about the present run, false at its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Flags {
-    /// The machine became ready: `_launched` of QEMU's Python class.
+    /// The machine became ready. QEMU's Python class sets its `_launched` earlier, when the process starts (QEMU,
+    /// `python/qemu/machine/machine.py`, `_launch`).
     launched: bool,
-    /// QEMU accepted a `quit`: `_quit_issued` of QEMU's Python class.
+    /// QEMU accepted a `quit`, as `_quit_issued` (QEMU, `python/qemu/machine/machine.py`, `qmp`).
     quit_accepted: bool,
-    /// The caller asked for the hard way: `_user_killed` of QEMU's Python class.
+    /// The caller killed the machine, as `_user_killed` (QEMU, `python/qemu/machine/machine.py`, `shutdown`).
     killed: bool,
-    /// The caller left the machine running.
+    /// The caller disconnected or detached, and the machine runs on.
     disconnected: bool,
-    /// Another client was connected to the monitor when the host dialled it.
+    /// Another client was connected to the monitor when the host connected to it.
     peer_busy: bool,
 }
 
 impl Lifecycle {
-    /// The transition: takes an input and the outputs' receiver, and returns the next state.
+    /// Applies an input, passes the outputs to `emit`, and returns the next state.
     #[must_use]
     pub fn step(mut self, now: Moment, input: Input, emit: &mut impl FnMut(Output)) -> Self {
         self.advance(now, input, emit);
         self
     }
 
-    /// The transition, in place.
+    /// Applies an input in place.
     pub(crate) fn advance(&mut self, now: Moment, input: Input, emit: &mut impl FnMut(Output)) {
         match input {
             Input::Launch { until, wiring, channels } => self.launch(until, wiring, channels, emit),
@@ -150,7 +151,8 @@ impl Lifecycle {
         }
     }
 
-    /// The process becomes one that is not ours; what is not ours is disconnected, not killed.
+    /// Detaches. The process becomes a foreign one, since the lifecycle disconnects from foreign processes instead of
+    /// killing them.
     fn detach(&mut self, emit: &mut impl FnMut(Output)) {
         if self.can_be_detached() {
             emit(Output::Detach);
@@ -159,10 +161,11 @@ impl Lifecycle {
         }
     }
 
-    /// A launch fails once, for the first reason that comes up.
+    /// Fails the launch. The first reason counts; later calls change nothing.
     fn fail(&mut self, failure: LaunchFailure) {
         if self.intent.is_launch() {
-            // A monitor that stays silent because it serves another client is not slow, but busy.
+            // QEMU accepts no second client while one is connected (QEMU, `chardev/char-socket.c`,
+            // `tcp_chr_new_client`), so the silence means busy, not slow.
             let is_silent = matches!(failure, LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing));
             let failure = if is_silent && self.flags.peer_busy { LaunchFailure::Busy } else { failure };
             self.failure = Some(failure.into());
@@ -204,8 +207,8 @@ impl Lifecycle {
         if self.intent != Intent::Clean(Cleaning::Log) {
             return;
         }
-        // A resumed machine may live on when its connection ends or does not come about. Only after a `quit` nothing
-        // that was made for it is needed any more.
+        // A resumed machine may run on when its connection ends or fails. Its files are removed only after a `quit`: a
+        // machine that runs on without its socket cannot be resumed again.
         if self.wiring == Wiring::Resumed && !self.flags.quit_accepted && !self.flags.disconnected {
             emit(Output::Detach);
         }
@@ -220,12 +223,12 @@ impl Lifecycle {
         }
     }
 
-    /// Whether the machine runs and is ours, so that it can be left running.
+    /// Returns whether the machine runs and is a child of ours, so that it can be detached.
     pub(crate) fn can_be_detached(&self) -> bool {
         self.intent == Intent::Run && matches!(self.process, Process::Alive { .. })
     }
 
-    /// How far the launch came.
+    /// Returns how far the launch came.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.process {
@@ -236,7 +239,7 @@ impl Lifecycle {
         }
     }
 
-    /// Where the machine is between its launch and its end.
+    /// Returns where the machine is between its launch and its end.
     #[must_use]
     pub fn state(&self) -> State {
         match self.intent {
@@ -250,7 +253,7 @@ impl Lifecycle {
         }
     }
 
-    /// The next deadline, and what it is for. Then [`Input::TimePassed`] is due.
+    /// Returns the next deadline and its purpose. [`Input::TimePassed`] is due then. `None` means that nothing is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
         let events = self.events.closing_at().map(|at| (at, Why::HangUp));
@@ -269,42 +272,43 @@ impl Lifecycle {
         }
     }
 
-    /// Whether the machine became ready and the run is not over: `_launched` of QEMU's Python class.
+    /// Returns whether the machine became ready and the run is not over.
     #[must_use]
     pub fn is_launched(&self) -> bool {
         self.flags.launched && self.intent.is_run()
     }
 
-    /// Whether QEMU accepted a `quit` and the run is not over: `_quit_issued` of QEMU's Python class.
+    /// Returns whether QEMU accepted a `quit` and the run is not over: `_quit_issued` of QEMU's Python class (QEMU,
+    /// `python/qemu/machine/machine.py`, `qmp`).
     #[must_use]
     pub fn is_quit_issued(&self) -> bool {
         self.flags.quit_accepted && self.intent.is_run()
     }
 
-    /// Whether the caller asked for the hard way and the run is not over: `_user_killed` of QEMU's Python class.
+    /// Returns whether the caller killed the machine and the run is not over: `_user_killed` of QEMU's Python class
+    /// (QEMU, `python/qemu/machine/machine.py`, `shutdown`).
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.flags.killed && self.intent.is_run()
     }
 
-    /// Whether QEMU accepted a `quit` in the present or previous run.
+    /// Returns whether QEMU accepted a `quit` in the present or previous run.
     pub(crate) fn was_quit_accepted(&self) -> bool {
         self.flags.quit_accepted
     }
 
-    /// Whether the caller left the machine running in the present or previous run.
+    /// Returns whether the caller disconnected or detached in the present or previous run.
     pub(crate) fn was_disconnected(&self) -> bool {
         self.flags.disconnected
     }
 
-    /// What kept the machine from becoming ready in the present or previous run. `None` means that nothing did, or that
-    /// the launch is not over.
+    /// Returns why the launch of the present or previous run failed. `None` means that it succeeded, or is not over.
     #[must_use]
     pub fn failure(&self) -> Option<&LaunchFailure> {
         self.failure.as_deref()
     }
 
-    /// The id of the process. `None` means that there is no living process of ours.
+    /// Returns the id of the process. `None` means that no child process of ours is alive.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         match self.process {
@@ -319,25 +323,25 @@ impl Lifecycle {
         }
     }
 
-    /// The process.
+    /// Returns the state of the process.
     #[must_use]
     pub fn process(&self) -> Process {
         self.process
     }
 
-    /// The monitor.
+    /// Returns the state of the monitor.
     #[must_use]
     pub fn link(&self) -> Link {
         self.link
     }
 
-    /// What is wanted of the machine.
+    /// Returns the goal of the run.
     #[must_use]
     pub fn intent(&self) -> Intent {
         self.intent
     }
 
-    /// Whether events can still come.
+    /// Returns whether events can still arrive.
     #[must_use]
     pub fn events(&self) -> Events {
         self.events

@@ -1,8 +1,8 @@
-//! Phases of a launch.
+//! Phase of a launch: the step that is due next.
 
 use core::fmt;
 
-/// How far a machine came: what was due when it failed.
+/// The step of a launch that is due, or was due when the launch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -10,17 +10,17 @@ pub enum Phase {
     Starting,
     /// The connection of the monitor.
     Connecting,
-    /// The greeting.
+    /// The greeting (`docs/interop/qmp-spec.rst`, Server Greeting).
     Greeting,
-    /// The reply to `qmp_capabilities`.
+    /// The reply to `qmp_capabilities` (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     Negotiating,
-    /// The answer of a guest agent to the first question.
+    /// The first reply of a guest agent to `guest-sync-delimited` (`docs/interop/qmp-spec.rst`, QGA Synchronization).
     Syncing,
-    /// Nothing: it was ready.
+    /// No step: the machine was ready.
     Running,
 }
 
-/// Reads behind what happened: "QEMU ended *before it greeted*".
+/// Writes a clause that follows what happened: "QEMU ended *before its monitor greeted*".
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,36 +1,36 @@
-//! Process of a lifecycle, as the operating system knows it.
+//! Process of a lifecycle, from before its start to its end.
 
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 
-/// The process, from before its start to after its end.
+/// The state of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Process {
-    /// There is none.
+    /// No process exists yet.
     #[default]
     Unborn,
-    /// What it needs is being made.
+    /// The host prepares the files and sockets of the run.
     Preparing,
-    /// What it needs is there; nobody has asked for it to be started yet.
+    /// The run is prepared; the process was not started yet.
     Prepared,
-    /// It is being started.
+    /// The host starts the process.
     Spawning,
-    /// It was started; its channels are not open yet.
+    /// The process was started; its channels are not open yet.
     Spawned {
-        /// Its id.
+        /// The id of the process.
         pid: u32,
     },
-    /// It runs.
+    /// The process runs.
     Alive {
-        /// Its id.
+        /// The id of the process.
         pid: u32,
     },
-    /// It ended.
+    /// The process ended.
     Dead(ExitStatus),
-    /// It could not be started.
+    /// The process could not be prepared or started.
     Failed,
-    /// It is not ours: somebody else launched it.
+    /// Another program launched the process, or it was detached: it is no child of ours.
     Foreign,
 }
 
@@ -38,18 +38,18 @@ pub enum Process {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessEvent {
-    /// What it needs is there.
+    /// The run is prepared.
     Prepared,
-    /// What it needs cannot be made.
+    /// The run could not be prepared.
     PrepareFailed(HostFault),
-    /// It was started.
+    /// The process was started.
     Spawned {
-        /// Its id.
+        /// The id of the process.
         pid: u32,
     },
-    /// It cannot be started.
+    /// The process could not be started.
     SpawnFailed(HostFault),
-    /// It ended.
+    /// The process ended.
     Exited(ExitStatus),
 }
 

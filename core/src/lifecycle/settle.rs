@@ -3,25 +3,25 @@
 //! # Theory of operation
 //!
 //! Process, monitor and intent each step on their own inputs, so after an input they may contradict each other: a dead
-//! process that is still wanted to run, a ready monitor in a launch. [`settle`](Lifecycle::settle) resolves that. It
-//! applies the first joint transition whose condition holds, and repeats until none does. Every transition moves the
-//! intent, or the part that it changes, forward in one direction, so the repetition ends:
+//! process with the intent to run, a ready monitor in a launch. [`settle`](Lifecycle::settle) resolves that. It applies
+//! the first joint transition whose condition holds, and repeats until none does. Every transition moves the intent, or
+//! the part that it changes, forward in one direction, so the repetition ends:
 //!
 //! ```text
 //! Launch ─► Run ─► Stop ─► Kill ─► Killed ─► Drain ─► Clean ─► Done
 //!    └─► HangUp, LastWords ─┘
 //! ```
 //!
-//! - *Channels are opened* as soon as the process was started.
+//! - *Channels* are opened as soon as the process was started.
 //! - *A launch* is complete when the monitor is ready, and fails for the first of: the process ended (`LastWords` first
-//!   reads what the monitor still holds, which may name a better reason), the monitor closed (`HangUp` gives the
-//!   process a grace to end and so to explain itself), the deadline.
+//!   reads the rest of the monitor, which may hold a better reason), the monitor closed (`HangUp` gives the process a
+//!   grace to end, since its exit status explains the failure), the deadline.
 //! - *A shutdown* climbs the ladder of [`Ladder`], one rung for each deadline or refusal, up to SIGKILL.
-//! - *A dead process* is drained whatever was wanted: its channels are read to their end, for [`DRAIN`] at most, then
-//!   the log is read and everything that was prepared is removed.
-//! - *A process that is not ours* is never signalled. Its run is over when its monitor closes, or when the caller
-//!   disconnects.
-//! - *Events* close at [`HANG_UP_GRACE`](super::link::HANG_UP_GRACE) after the monitor did, while the process lives on.
+//! - *A dead process* is drained whatever the intent was: its channels are read to their end, for [`DRAIN`] at most,
+//!   then the log is read and the prepared files are removed.
+//! - *A process that is no child of ours* is never signalled. Its run is over when its monitor closes, or when the
+//!   caller disconnects.
+//! - *Events* end [`HANG_UP_GRACE`](super::link::HANG_UP_GRACE) after the monitor closed, while the process runs on.
 
 use core::time::Duration;
 
@@ -30,12 +30,12 @@ use crate::input::ExitStatus;
 use crate::lifecycle;
 use crate::time::Moment;
 
-/// How long a process may take to end after SIGKILL. Only one that the kernel holds (a dead network file system)
-/// takes longer.
+/// How long a process may take to end after SIGKILL. Only a process in uninterruptible sleep (`proc(5)`, state `D`),
+/// for example on a dead network file system, takes longer.
 pub(super) const REAP: Duration = Duration::from_secs(10);
 
-/// How long the channels of a dead process are read. What the process wrote is there already, so this is reached only
-/// when another process holds the other end.
+/// How long the channels of a dead process are read. The bytes that QEMU wrote stay readable after its end (measured
+/// with QEMU 7.2.22), so this deadline passes only when another process holds the other end open.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
 impl Lifecycle {
@@ -50,7 +50,7 @@ impl Lifecycle {
             return self.open_channels(Process::Alive { pid }, emit);
         }
         if self.dead().is_some() && self.link == Link::Opening && self.wiring == Wiring::Dialled {
-            // The process that was to dial is dead.
+            // The process that had to connect is dead, so no connection can come.
             emit(lifecycle::Output::HangUp);
             self.link = Link::Gone(Phase::Connecting);
             return true;
@@ -125,6 +125,7 @@ impl Lifecycle {
         }
     }
 
+    /// Ends the launch successfully.
     fn is_ready(&mut self, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         emit(lifecycle::Output::Ready);
         if self.wiring == Wiring::Resumed {
@@ -134,7 +135,7 @@ impl Lifecycle {
         self.becomes(Intent::Run)
     }
 
-    /// The monitor closed during the launch: the end of the process explains it, if it comes in time.
+    /// Waits for the process after the monitor closed during the launch: its exit status explains the failure.
     fn hung_up(&mut self, now: Moment, until: Moment, phase: Phase) -> bool {
         if self.dead().is_some() {
             return self.fails(LaunchFailure::Exited(phase));
@@ -142,7 +143,8 @@ impl Lifecycle {
         until <= now && self.fails(LaunchFailure::Hung(phase))
     }
 
-    /// What the monitor still holds of a dead process may be a better reason than its death, and tells how far it came.
+    /// Reads the rest of the monitor of a dead process: it shows how far the launch came, and may hold a better reason
+    /// than the exit.
     fn last_words(&mut self, now: Moment, until: Moment) -> bool {
         match self.link {
             Link::Opening | Link::Greeting | Link::Negotiating | Link::Syncing | Link::Ready if now < until => false,
@@ -185,7 +187,7 @@ impl Lifecycle {
         }
     }
 
-    /// A process that is not ours is disconnected instead of killed.
+    /// Kills a child of ours, and disconnects from any other process.
     fn killing(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Alive { .. } => {
@@ -209,7 +211,8 @@ impl Lifecycle {
         }
     }
 
-    /// The kernel holds a process that survives SIGKILL. Its channels are closed; it is reaped whenever it ends.
+    /// Waits for a killed process. If it survives its deadline (`proc(5)`, state `D`), its channels are closed; the
+    /// host reaps it when it ends.
     fn reaping(&mut self, now: Moment, until: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         if self.dead().is_none() && until <= now {
             return self.close_channels(emit);
@@ -229,8 +232,8 @@ impl Lifecycle {
         self.becomes(Intent::Drain { until: None })
     }
 
-    /// Whatever was wanted, a dead process is drained next. The run of a process that is not ours is over with its
-    /// monitor.
+    /// Drains a dead process, whatever the intent was. The run of a process that is no child of ours is over when its
+    /// monitor closes.
     fn drain_if_over(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Dead(_) => self.becomes(Intent::Drain { until: Some(now.after(DRAIN)) }),
@@ -266,7 +269,7 @@ impl Lifecycle {
         self.dead().is_some() || self.process == Process::Foreign && matches!(self.link, Link::Gone(_))
     }
 
-    /// How the process ended. `None` means that it did not.
+    /// Returns the exit status of the process. `None` means that it did not end, or is no child of ours.
     pub(crate) fn dead(&self) -> Option<ExitStatus> {
         match self.process {
             Process::Dead(status) => Some(status),

@@ -1,4 +1,4 @@
-//! State of a machine as its users see it, and the purpose of its next deadline.
+//! State of a machine as the caller sees it, and the purpose of its next deadline.
 
 use super::{Phase, Rung};
 
@@ -12,29 +12,29 @@ pub enum State {
     Launching(Phase),
     /// Ready for commands.
     Running,
-    /// On its way to the end.
+    /// Being ended and cleaned up.
     Ending,
-    /// Over, and cleaned up.
+    /// Ended, and cleaned up.
     Ended,
 }
 
-/// What a deadline is for.
+/// The purpose of a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
     /// The launch must be complete.
     Launch(Phase),
-    /// The process must end after it closed its monitor; until then events may still come from it.
+    /// The process must end after it closed its monitor; then its events end.
     HangUp,
     /// This rung of the shutdown ladder must have worked.
     Rung(Rung),
-    /// The power button is to be pressed again.
+    /// The power button is pressed again.
     PressAgain,
     /// The kernel must end the process after SIGKILL.
     Reap,
     /// The channels of a dead process must have been read to their end.
     Drain,
-    /// QEMU is to be asked for a heartbeat: half of a command's time is over.
+    /// A heartbeat is sent: half of a command's time is over.
     Heartbeat,
     /// A command must have its reply.
     Command,

@@ -1,4 +1,4 @@
-//! Machines of others: connecting to one that was launched by another program, and leaving one without ending it.
+//! Machines of other programs, and machines that outlive their parent: leaving one without ending it.
 
 use super::{Machine, request};
 use crate::fault::Misuse;
@@ -6,22 +6,25 @@ use crate::lifecycle;
 use crate::time::Moment;
 
 impl Machine {
-    /// Lets go of a machine that somebody else launched: the connection is closed, and it runs on.
+    /// Disconnects from a machine that another program launched: the monitor is closed, and the machine runs on. QEMU
+    /// then accepts its next client (QEMU, `chardev/char-socket.c`, `tcp_chr_disconnect_locked`).
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotLaunched`]; [`Misuse::Ours`] for one that we launched: that is ended, not left.
+    /// [`Misuse::NotLaunched`]; [`Misuse::Ours`] for a machine that this program launched, which it shuts down or
+    /// kills.
     pub fn disconnect(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Disconnect)
     }
 
-    /// Leaves a machine that was launched to be [kept](crate::Config::outlive_parent), as it is: the connection is closed,
-    /// it runs on, and all that was made for it stays. Take its identity before. Does nothing when that is done already.
+    /// Detaches from a machine that was launched to [outlive its parent](crate::Config::outlive_parent): the monitor is
+    /// closed, the machine runs on, and its files stay. Get its [`Identity`](crate::Identity) first, since only that
+    /// resumes it. Does nothing when the machine is detached already.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotDetachable`] for a machine that ends with us; [`Misuse::NotRunning`] before it runs, and when its end has
-    /// begun.
+    /// [`Misuse::NotDetachable`] for a machine that ends with its parent; [`Misuse::NotRunning`] before the launch is
+    /// complete, and when the end has begun.
     pub fn detach(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Detach)
     }
@@ -34,7 +37,7 @@ impl Machine {
         self.end(now, lifecycle::Input::Detach)
     }
 
-    /// Whether it is one that can be left as it is, now.
+    /// Checks whether [`detach`](Self::detach) would succeed now.
     ///
     /// # Errors
     ///
@@ -46,13 +49,13 @@ impl Machine {
         if self.lifecycle.can_be_detached() { Ok(()) } else { Err(Misuse::NotRunning) }
     }
 
-    /// Kills the process if it is ours, and disconnects if it is not. For drivers that go away. Does nothing to a machine that
-    /// was never launched.
+    /// Kills a process that this program launched, and disconnects from any other. For drivers that go away. Does
+    /// nothing to a machine that was never launched.
     pub fn kill_or_disconnect(&mut self, now: Moment) {
         self.request(now, request::KillOrDisconnect)
     }
 
-    /// Whether somebody else launched it.
+    /// Returns whether another program launched the machine.
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.config.peer.is_some()

@@ -1,13 +1,13 @@
-//! Decides how a machine is shown to those who look for a mistake: where it stands, and nothing that was said.
+//! Debug output of a machine: its state, and no bytes of its channels, which may be secret.
 
 use core::fmt;
 
 use super::Machine;
 use crate::session::Counters;
 
-/// Where the machine stands, on one line: its state and its process; what is due next and how soon, as of the latest
-/// moment that it was told; what is under way; what came that nobody waited for; how it ended. What was said on its
-/// channels, which may be secret, is not in it.
+/// Writes one line: the state and the process; the next deadline and how far it is away, as of the latest moment that
+/// the driver passed; the commands and waits in progress; the messages that no caller waited for; the cause of the end.
+/// Bytes of the channels are left out, since they may be secret.
 ///
 /// ```
 /// use qemu_machine_core::{Config, Machine, Moment};

@@ -1,4 +1,4 @@
-//! Dispatch between the parts of a machine: inputs go to the part that decides, and what it puts out goes on.
+//! Dispatch between the parts of a machine: each input goes to its part, and the outputs of that part to the next.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -25,18 +25,19 @@ use crate::time::Moment;
 use crate::wire::Encoded;
 
 impl Machine {
-    /// Takes an input of the host. Inputs never fail: what is wrong comes out as a reply, a notice or the outcome.
+    /// Applies an input of the driver. Inputs never fail: an error is reported as a reply, a notice or the outcome. An
+    /// input that completes no effect, or comes from a channel that is not open, counts as [`Input::TimePassed`].
     pub fn handle(&mut self, now: Moment, input: Input<'_>) {
         self.request(now, input);
     }
 
-    /// Notes that the host sent so many of the outgoing bytes of a channel. More than are outgoing count as all of
-    /// them, and none on a channel that is closed.
+    /// Records that the driver sent so many of the [`outgoing`](Self::outgoing) bytes of a channel. A number beyond
+    /// them counts as all of them; on a closed channel none count.
     pub fn sent(&mut self, channel: Channel, bytes: usize) {
         self.request(self.now, request::Sent { channel, bytes })
     }
 
-    /// A clock that goes back counts as unchanged.
+    /// Advances the clock. A time before the latest counts as the latest.
     pub(crate) fn advance_clock(&mut self, now: Moment) {
         self.now = self.now.max(now);
     }
@@ -58,7 +59,7 @@ impl Machine {
     fn host_prepared(&mut self, prepared: Prepared) {
         self.command_line = self.config.command_line_with(&prepared);
         self.step_session(session::Input::Nonce(prepared.nonce));
-        // A descriptor of the caller is open in one place only, so that it is closed when it should be.
+        // The machine drops its copy of the caller's descriptor, so that the driver's close ends the connection.
         self.used_up = self.config.drop_given_descriptor();
         self.prepared = prepared;
         self.step_process(ProcessEvent::Prepared);
@@ -114,7 +115,7 @@ impl Machine {
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
             self.evidence.unanswered += 1;
         }
-        // Replies mostly keep the order of the commands, so this is mostly the end.
+        // Replies mostly keep the order of the commands, so this is mostly a push to the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
         self.answers.insert(place, (id, answer));
         self.notices.push_back(Notice::Answered(id));
@@ -138,7 +139,7 @@ impl Machine {
         outputs.into_iter().for_each(|output| self.carry_out(output));
     }
 
-    /// Makes an effect, a notice or an input of the session of what the lifecycle put out.
+    /// Turns an output of the lifecycle into an effect, a notice or an input of the session.
     fn carry_out(&mut self, output: lifecycle::Output) {
         match output {
             lifecycle::Output::Prepare => {
@@ -160,8 +161,7 @@ impl Machine {
                 self.notices.push_back(Notice::Gap);
             }
             lifecycle::Output::Climb(rung) => self.climb(rung),
-            // QEMU hears a press that it has not read yet as late as another behind it, which would only add to the
-            // queue.
+            // QEMU has not executed the previous press yet: another would come no sooner, and only lengthen its queue.
             lifecycle::Output::PressAgain if self.session.is_ladder_waiting() => {}
             lifecycle::Output::PressAgain => self.execute_for_ladder("system_powerdown"),
             lifecycle::Output::HangUp => self.close(|channel| channel == Channel::Monitor),
@@ -184,7 +184,7 @@ impl Machine {
         self.effects.push_back(effect);
     }
 
-    /// Each channel is closed once, also where the monitor is hung up first and everything is closed later.
+    /// Closes each channel once, also where the monitor is closed first and all channels are closed later.
     fn close(&mut self, which: impl Fn(Channel) -> bool) {
         self.effects.extend(self.outstanding.close(which).into_iter().map(Effect::Close));
     }
@@ -207,7 +207,7 @@ impl Machine {
     }
 
     fn finish(&mut self) {
-        // What waited for a monitor that was never opened is answered now.
+        // Commands that were queued for a monitor that never opened are answered now.
         self.step_session(session::Input::Closed);
         let evidence = core::mem::take(&mut self.evidence);
         let outcome = Outcome {
@@ -232,7 +232,7 @@ impl Machine {
     }
 }
 
-/// [`Machine::handle`]: hands an input to the part that decides.
+/// [`Machine::handle`]: passes an input to its part.
 impl Request for Input<'_> {
     type Response = ();
 

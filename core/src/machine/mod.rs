@@ -1,4 +1,4 @@
-//! Machine: its parts, and what a request does to them.
+//! Machine: its parts, and the effect of requests on them.
 
 mod attached;
 mod debug;
@@ -38,10 +38,10 @@ use crate::wait::{Mark, Waits};
 use crate::wire::Encoded;
 use outstanding::Outstanding;
 
-/// A machine, without anything that does IO: the crate documentation says how it is driven.
+/// A machine without IO; the [crate documentation](crate) explains how a driver drives it.
 ///
-/// Two are equal when all that they know, remember and have to say is equal: a run that is replayed ends as the same
-/// machine, but for the descriptors that it was given, which no record holds.
+/// Two machines are equal when their configuration, state and pending outputs are equal. A replayed run ends as a
+/// machine that is equal to the recorded one, apart from the descriptors that were passed in, which no record holds.
 #[derive(Clone, PartialEq)]
 pub struct Machine {
     config: Config,
@@ -58,11 +58,11 @@ pub struct Machine {
     notices: VecDeque<Notice>,
     prepared: Prepared,
     evidence: Evidence,
-    /// It is long, and not there for most of a run.
+    /// Boxed, since it is large and absent for most of a run.
     outcome: Option<Box<Outcome>>,
-    /// Where this run began: what was before it is not missed.
+    /// The position where this run began. Earlier events and output do not count as missed.
     run_start: Mark,
-    /// The connection that was given has been used.
+    /// The connection that the caller passed in was used; it serves a single run.
     used_up: bool,
     next_command: u64,
     /// The first command of this run.
@@ -75,12 +75,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that is not launched yet.
+    /// Returns a machine that is not launched yet.
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] and [`Misuse::UnknownConsole`] when the configuration cannot become a machine:
-    /// [`Config::command_line`] says which cannot.
+    /// [`Misuse::Config`] and [`Misuse::UnknownConsole`] when the configuration is not valid; [`Config::command_line`]
+    /// lists the rules.
     pub fn new(config: Config) -> Result<Self, Misuse> {
         let command_line = config.command_line()?;
         let limits = config.limits;
@@ -94,7 +94,7 @@ impl Machine {
             history: History::new(limits.events),
             subscriptions: Subscriptions::default(),
             waits: Waits::default(),
-            // One at a time is what most have.
+            // Most callers have one command in flight.
             answers: VecDeque::with_capacity(1),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
@@ -131,12 +131,13 @@ impl Machine {
         self.run_start = self.mark();
         self.evidence = Evidence::new(&self.config);
         if let Some(outcome) = self.outcome.take() {
-            // What was found in a queue is gone with the queue.
+            // The queues were emptied, so a wait that found an event in one has lost it.
             self.waits.lost(&outcome);
         }
         // Keep only notices whose result can still be claimed: another `Ended` would be taken for the end of this run.
         self.notices.retain(|notice| matches!(notice, Notice::Answered(_) | Notice::Waited(_)));
-        // Unclaimed answers of the previous run are kept, up to the command limit, so that callers still waiting receive them.
+        // Unclaimed answers of the previous run are kept, up to the command limit, so that callers still waiting
+        // receive them.
         let surplus = self.answers.len().saturating_sub(self.config.limits.commands);
         self.answers.drain(..surplus);
         self.first_command = self.next_command;
@@ -205,25 +206,26 @@ impl Machine {
         index.ok_or_else(|| Misuse::UnknownConsole(name.into()))
     }
 
-    // Edges: asked for until there is none.
+    // Edges: each item is returned once; the driver calls until `None`.
 
-    /// The next effect.
+    /// Returns the next effect, once. `None` means that no effect is pending.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
         if effect.is_none() && self.effects.capacity() > 0 {
-            // There are some at the ends of a run, and none for as long as it lasts.
+            // Effects occur when a run begins and ends; between, the empty queue needs no memory.
             self.effects = VecDeque::new();
         }
         effect
     }
 
-    /// The next fact that somebody may be waiting for.
+    /// Returns the next notice, once. `None` means that no notice is pending.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 }
 
-/// The session of a new run.
+/// Returns the session of a new run. A session serves one connection, since QEMU negotiates anew on each
+/// (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
 fn new_session(config: &Config) -> Session {
     let session = Session::new(&config.limits).speaking(config.dialect, 0);
     if config.heartbeat { session } else { session.without_heartbeat() }

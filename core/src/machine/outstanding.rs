@@ -1,5 +1,4 @@
-//! Completions that the host still owes a machine: each effect is completed once, and a channel brings bytes while it
-//! is open.
+//! Outstanding completions: the inputs that a driver still has to report for the effects that it was given.
 
 use alloc::vec::Vec;
 
@@ -7,8 +6,8 @@ use crate::channel::Channel;
 use crate::input::Input;
 use crate::signal::Signal;
 
-/// Outstanding completions of effects, the end of the process, and the open channels. An input that is not outstanding
-/// changes nothing.
+/// The outstanding completions of effects, the end of the process, and the open channels. An input that is not
+/// outstanding is ignored; otherwise a driver that reports twice would move the machine twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outstanding {
     completions: Vec<Completion>,
@@ -37,13 +36,13 @@ impl Outstanding {
         self.completions.push(completion);
     }
 
-    /// The channels are being opened.
+    /// Records that these channels are being opened.
     pub(super) fn open(&mut self, channels: Vec<Channel>) {
         self.completions.extend(channels.iter().copied().map(Completion::Open));
         self.open = channels;
     }
 
-    /// The open channels among these whose closing was not issued yet; now it is.
+    /// Returns the open channels among these whose closing was not issued yet, and records that it is now.
     pub(super) fn close(&mut self, which: impl Fn(Channel) -> bool) -> Vec<Channel> {
         let is_closing = |channel: &Channel| self.completions.contains(&Completion::Close(*channel));
         let channels: Vec<_> = self.open.iter().copied().filter(|open| which(*open) && !is_closing(open)).collect();
@@ -51,23 +50,23 @@ impl Outstanding {
         channels
     }
 
-    /// The process is left in place, so that its end is not outstanding any more.
+    /// Records that the process is detached: its end is not outstanding any more.
     pub(super) fn detach(&mut self) {
         self.take(Completion::Exit);
         self.add(Completion::Detach);
     }
 
-    /// The channels that are open.
+    /// Returns the open channels, the monitor first.
     pub(super) fn channels(&self) -> &[Channel] {
         &self.open
     }
 
-    /// Whether every effect was completed: no input of this run can come any more.
+    /// Returns whether every effect was completed: no input of this run can arrive any more.
     pub(super) fn is_empty(&self) -> bool {
         self.completions.is_empty()
     }
 
-    /// Whether this input was outstanding; then it is not any more.
+    /// Returns whether this input was outstanding, and removes it.
     pub(super) fn complete(&mut self, input: &Input<'_>) -> bool {
         match input {
             Input::Prepared(_) | Input::PrepareFailed(_) => self.take(Completion::Prepare),

@@ -1,4 +1,4 @@
-//! Decides what can be read from a machine at any time: the levels.
+//! Queries of a machine: the levels, which a driver or a caller may read at any time.
 
 use alloc::string::String;
 
@@ -19,7 +19,8 @@ use crate::wait::Mark;
 use crate::wire::Greeting;
 
 impl Machine {
-    /// What is to be sent on a channel. Tell with [`sent`](Self::sent) how much of it was.
+    /// Returns the bytes to send on a channel. Report with [`sent`](Self::sent) how many were sent; otherwise they are
+    /// sent again.
     #[must_use]
     pub fn outgoing(&self, channel: Channel) -> &[u8] {
         if !self.channels().contains(&channel) {
@@ -31,8 +32,8 @@ impl Machine {
         }
     }
 
-    /// The descriptor that goes with the first of the outgoing bytes of a channel. It is sent in the same message, and
-    /// is sent when that byte is.
+    /// Returns the descriptor to send with the first of the outgoing bytes of a channel, in one message (`unix(7)`,
+    /// `SCM_RIGHTS`). It counts as sent when that byte does. `None` means that no descriptor goes with the byte.
     #[must_use]
     pub fn outgoing_descriptor(&self, channel: Channel) -> Option<&Descriptor> {
         match channel {
@@ -41,39 +42,42 @@ impl Machine {
         }
     }
 
-    /// The channels that carry bytes. All of them are to be read: what they bring is bounded in here.
+    /// Returns the open channels. A driver reads all of them; the machine bounds what it keeps. A monitor that is not
+    /// read grows in QEMU's memory without bound (measured with QEMU 7.2.22).
     #[must_use]
     pub fn channels(&self) -> &[Channel] {
         self.outstanding.channels()
     }
 
-    /// Whether there are effects or notices to pop.
+    /// Returns whether effects or notices are pending.
     #[must_use]
     pub fn has_outputs(&self) -> bool {
         !self.effects.is_empty() || !self.notices.is_empty()
     }
 
-    /// When something must have happened, and what. Then [`Input::TimePassed`](crate::Input::TimePassed) is due.
+    /// Returns the next deadline and its purpose. [`Input::TimePassed`](crate::Input::TimePassed) is due then. `None`
+    /// means that nothing is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
         let heartbeat = self.session.heartbeat_due().map(|due| (due, Why::Heartbeat));
         self.dues().chain(heartbeat).min_by_key(|(until, _)| *until)
     }
 
-    /// All deadlines but that of the heartbeat, which only serves another deadline.
+    /// Returns all deadlines except that of the heartbeat, which only serves another deadline.
     pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
         let command = self.session.answer_due().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));
         [self.lifecycle.deadline(), command, wait].into_iter().flatten()
     }
 
-    /// Where the machine is in its run.
+    /// Returns where the machine is in its run.
     #[must_use]
     pub fn state(&self) -> State {
         self.lifecycle.state()
     }
 
-    /// Whether the launch succeeded, once that is known.
+    /// Returns whether the launch succeeded. `None` means that it is not over: a failed launch counts as over after its
+    /// clean-up.
     #[must_use]
     pub fn launched(&self) -> Option<Result<(), LaunchError>> {
         match (self.lifecycle.failure(), &self.outcome) {
@@ -85,56 +89,58 @@ impl Machine {
         }
     }
 
-    /// What kept the machine from becoming ready, as soon as that is known: before the end of this run, which follows.
+    /// Returns why the launch failed, as soon as that is known, which is before the end of the run. `None` means that
+    /// it did not fail.
     #[must_use]
     pub fn launch_failure(&self) -> Option<&LaunchFailure> {
         self.lifecycle.failure()
     }
 
-    /// The rungs of the ladder that were climbed so far, in their order. Empty when the run is over: the outcome says
-    /// which of them worked.
+    /// Returns the rungs of the shutdown ladder that were climbed so far, in order. Empty when the run is over;
+    /// [`Outcome::rungs`] has them then.
     #[must_use]
     pub fn rungs(&self) -> &[Rung] {
         &self.evidence.rungs
     }
 
-    /// How the run ended, once it is over and cleaned up.
+    /// Returns how the run ended. `None` means that it is not over and cleaned up.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_deref()
     }
 
-    /// The id of the process, while there is one.
+    /// Returns the id of the process. `None` means that no child process of ours is alive.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.lifecycle.pid()
     }
 
-    /// What the monitor said of itself.
+    /// Returns the greeting of the monitor. `None` means that it has not arrived, or that the dialect has none.
     #[must_use]
     pub fn greeting(&self) -> Option<&Greeting> {
         self.session.greeting()
     }
 
-    /// The position behind everything that came so far.
+    /// Returns the position after all events and output so far.
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark { event: self.history.end(), consoles: self.consoles.iter().map(Console::end).collect() }
     }
 
-    /// The event with this number, while the history holds it.
+    /// Returns the event with this number. `None` means that the history does not hold it: it was evicted, or has not
+    /// arrived.
     #[must_use]
     pub fn event(&self, number: u64) -> Option<&Event> {
         self.history.get(number)
     }
 
-    /// The latest events.
+    /// Returns the latest events.
     #[must_use]
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// The console of this name.
+    /// Returns the console of this name.
     ///
     /// # Errors
     ///
@@ -143,7 +149,7 @@ impl Machine {
         self.console_index(name).map(|index| &self.consoles[index])
     }
 
-    /// What a console printed from a position on, as far as it is remembered.
+    /// Returns the output of a console from a position on, as far as it is kept.
     ///
     /// # Errors
     ///
@@ -152,8 +158,8 @@ impl Machine {
         self.console_index(name).map(|index| self.consoles[index].since(from.position(index)))
     }
 
-    /// What a console printed from a position on, as far as it is remembered, with the position behind it: for those who
-    /// read a console as it prints, byte by byte.
+    /// Returns the output of a console from a position on, as far as it is kept, and the position after it. For a
+    /// reader that follows a console byte by byte.
     ///
     /// # Errors
     ///
@@ -165,40 +171,41 @@ impl Machine {
         Ok((self.consoles[index].since(from.position(index)), behind))
     }
 
-    /// What is executed.
+    /// Returns the command line that is executed.
     #[must_use]
     pub fn command_line(&self) -> &CommandLine {
         &self.command_line
     }
 
-    /// What was made on the host for this run.
+    /// Returns what the host prepared for this run.
     #[must_use]
     pub fn prepared(&self) -> &Prepared {
         &self.prepared
     }
 
-    /// The run, as plain data.
+    /// Returns the lifecycle, as plain data.
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
     }
 
-    /// The conversation with the monitor, as plain data.
+    /// Returns the session with the monitor, as plain data.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// The names of the consoles, in the order of their index.
+    /// Returns the names of the consoles, in the order of their index.
     pub fn console_names(&self) -> impl Iterator<Item = &str> {
         self.consoles.iter().map(Console::name)
     }
 
-    /// Whether no event can come any more.
+    /// Returns whether no event can arrive any more.
     pub(super) fn are_events_closed(&self) -> bool {
         self.lifecycle.events().are_closed(self.now)
     }
 
+    /// Returns the end of these bytes as text, within the limit of an outcome.
     pub(super) fn last_words(&self, bytes: &[u8]) -> String {
         let surplus = bytes.len().saturating_sub(self.config.limits.last_words);
         crate::text::lossy(&bytes[surplus..])

@@ -1,4 +1,4 @@
-//! Recording of a machine: a decorator around each request that writes the request, what it put out and its response.
+//! Recording of a machine: a decorator around each request that writes the request, its outputs and its response.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -25,24 +25,24 @@ use crate::wait::{Hit, Wait, WaitId};
 use crate::wire::Encoded;
 
 impl Machine {
-    /// What the machine was told and what it put out so far, if it is [recorded](Config::recorded).
+    /// Returns the inputs and outputs of the machine so far. `None` means that it is not [recorded](Config::recorded).
     #[must_use]
     pub fn record(&self) -> Option<Record> {
         self.recorder.as_ref().map(|recorder| recorder.record())
     }
 
-    /// The recorder that a configuration asks for.
+    /// Returns the recorder that a configuration asks for. `None` means no recording.
     pub(super) fn recorder(config: &Config) -> Option<Box<Recorder>> {
         let first = || Line { at: Moment::ORIGIN, entry: Entry::Machine(Box::new(Beginning::of(config))) };
         config.recorded.then(|| Box::new(Recorder::new(first(), config.limits.record)))
     }
 
-    /// The only entry to a machine for requests and inputs.
+    /// Applies a request or an input. It is the only entry to a machine.
     pub(super) fn request<R: Recorded>(&mut self, now: Moment, mut request: R) -> R::Response {
         if self.recorder.is_none() {
             return request.apply(self, now);
         }
-        // This runs the caller's iterator, if there is one, while the recorder is in its place.
+        // This runs the caller's iterator, if any, before the recorder is taken out: a panic there must not lose it.
         let input = request.input(self, now);
         let Some(mut recorder) = self.recorder.take() else { return request.apply(self, now) };
         let response = self.apply_recorded(&mut recorder, now, request, input);
@@ -73,7 +73,7 @@ impl Machine {
         response
     }
 
-    /// What a record says of a notice. Events, output and waits follow from the inputs, and what a wait found is its response.
+    /// Returns the line of a notice. `None` for notices that follow from the inputs: events, output and waits.
     fn output(&self, notice: Notice) -> Option<record::Output> {
         match notice {
             Notice::Ready => Some(record::Output::Ready),
@@ -87,31 +87,31 @@ impl Machine {
         }
     }
 
-    /// Attaches the record to the outcome of the run that just ended, wherever it is kept.
+    /// Attaches the record to each copy of the outcome of the run that just ended.
     fn attach_record(&mut self, record: &Record) {
         let text: Arc<str> = record.to_string().into();
         let kept = self.outcome.as_deref_mut().into_iter().chain(self.waits.outcomes_mut());
         kept.filter(|outcome| outcome.record.is_none()).for_each(|outcome| outcome.record = Some(text.clone()));
     }
 
-    /// A machine at the beginning of a recorded run, with a recorder that drops nothing.
+    /// Returns a machine at the beginning of a recorded run, with a recorder that drops nothing.
     pub(crate) fn at_first_line(beginning: &Beginning, first: &Line) -> Result<Self, Misuse> {
         let machine = Self::new(beginning.config.clone())?;
         Ok(Self { recorder: Some(Box::new(Recorder::unbounded(first.clone()))), ..machine })
     }
 
-    /// The lines that were written since, and with, the one of this index.
+    /// Returns the lines from this index on.
     pub(crate) fn lines_from(&self, index: usize) -> &[Line] {
         self.recorder.as_ref().map(|recorder| recorder.since(index)).unwrap_or_default()
     }
 
-    /// Keeps the bounds of its configuration from now on.
+    /// Limits the record as the configuration says, from now on.
     pub(crate) fn bound_record(&mut self) {
         let limit = self.config.limits.record;
         self.recorder.iter_mut().for_each(|recorder| recorder.bound(limit));
     }
 
-    /// Makes the request, or reports the input, of a line. Effects and notices are dropped: the record has them.
+    /// Makes the request, or reports the input, of a line. Effects and notices are dropped, since the record has them.
     pub(crate) fn repeat(&mut self, now: Moment, input: &record::Input) {
         match input.as_input() {
             Some(input) => self.handle(now, input),
@@ -144,18 +144,18 @@ impl Machine {
             record::Input::Abandon => self.abandon(now),
             record::Input::KillOrDisconnect => self.kill_or_disconnect(now),
             record::Input::Sent { to, bytes } => self.request(now, Sent { channel: *to, bytes: bytes.len() }),
-            // The rest are inputs of the world.
+            // The others are inputs of the driver, which `repeat` reports.
             _ => {}
         }
     }
 }
 
-/// A request that can be written.
+/// A request that can be recorded.
 pub(super) trait Recorded: Request {
-    /// The line of the request. `None` means that it is not worth one: it asks for what is not there.
+    /// Returns the line of the request. `None` means that it changes nothing: it asks for something that is not there.
     fn input(&mut self, machine: &Machine, now: Moment) -> Option<record::Input>;
 
-    /// The line of the response. `None` means that it follows from the lines before.
+    /// Returns the line of the response. `None` means that it follows from the lines before.
     fn output(response: &Self::Response) -> Option<record::Output>;
 }
 
@@ -171,7 +171,7 @@ fn nothing(_: &()) -> Option<record::Output> {
     None
 }
 
-/// Requests that are always worth a line: each with its line, and what makes a line of its response.
+/// Implements [`Recorded`] for requests that always have a line: each with its line, and the line of its response.
 macro_rules! recorded {
     ($($request:ty: |$this:pat_param| $input:expr, $output:expr;)+) => {
         $(
@@ -211,7 +211,7 @@ recorded! {
     KillOrDisconnect: |_| record::Input::KillOrDisconnect, nothing;
 }
 
-/// The answer that is taken was written when it came.
+/// The taken answer was recorded when it arrived.
 impl Recorded for Take {
     fn input(&mut self, machine: &Machine, _: Moment) -> Option<record::Input> {
         let is_there = machine.answers.binary_search_by_key(&self.0, |(id, _)| *id).is_ok();
@@ -243,7 +243,7 @@ impl Recorded for NextEvent {
     }
 }
 
-/// That time passed changes nothing where nothing was due.
+/// [`Input::TimePassed`] has no line unless a deadline has passed: otherwise it changes nothing.
 impl Recorded for Input<'_> {
     fn input(&mut self, machine: &Machine, now: Moment) -> Option<record::Input> {
         let is_due = || machine.deadline().is_some_and(|(until, _)| until <= now.max(machine.now));
@@ -267,7 +267,7 @@ impl Recorded for Sent {
 }
 
 impl Things<'_> {
-    /// All of them, which stay to be had.
+    /// Returns all things, and keeps them for the iteration.
     fn list(&mut self) -> Vec<Wait> {
         let all: Vec<_> = self.collect();
         self.listed = all.clone().into_iter();

@@ -1,4 +1,4 @@
-//! Requests as data: whatever a caller or the world asks of a machine passes [`Machine::request`] as one of these.
+//! Requests as data: each call that changes a machine passes [`Machine::request`] as one of these.
 
 use alloc::vec;
 
@@ -15,7 +15,7 @@ use crate::time::{Deadline, Moment};
 use crate::wait::{Hit, Mark, Wait, WaitId};
 use crate::wire::Encoded;
 
-/// Something that is asked of a machine at a moment.
+/// A request or an input that is applied to a machine at a moment.
 pub(super) trait Request {
     type Response;
 
@@ -24,7 +24,8 @@ pub(super) trait Request {
 
 #[cfg(not(feature = "record"))]
 impl Machine {
-    /// The only entry to a machine for requests and inputs. With the feature `record` it is in `recording.rs`.
+    /// Applies a request or an input. It is the only entry to a machine; with the feature `record` it is in
+    /// `recording.rs`.
     pub(super) fn request<R: Request>(&mut self, now: Moment, request: R) -> R::Response {
         request.apply(self, now)
     }
@@ -255,10 +256,10 @@ pub(super) struct Sent {
     pub(super) bytes: usize,
 }
 
-/// The things of a wait or of a subscription, as the caller's iterator yields them: they are collected once, into the form
-/// in which the machine keeps them.
+/// The things of a wait or of a subscription, from the caller's iterator. The machine collects them once, directly into
+/// the form in which it keeps them.
 pub(super) struct Things<'a> {
-    /// Things that were looked at and put back.
+    /// Things that the recorder read and put back.
     pub(super) listed: vec::IntoIter<Wait>,
     pub(super) rest: &'a mut dyn Iterator<Item = Wait>,
 }

@@ -12,18 +12,20 @@ use crate::time::{Deadline, Moment};
 use crate::wait::{Found, Mark, Wait, WaitId};
 
 impl Machine {
-    /// Begins to queue, from a position on, every event that is one of these: [`Wait::event`] and [`Wait::any_event`],
-    /// with the [patterns](Wait::with) that they have.
+    /// Subscribes to events: from a position on, queues every event that matches one of these filters: [`Wait::event`]
+    /// and [`Wait::any_event`], with their [patterns](Wait::with).
     ///
-    /// Past events that the history still holds are queued at once: nothing is missed between acting and subscribing.
-    /// Each subscription has a queue of its own, of at most [`Limits::subscription`](crate::Limits::subscription) bytes. Beyond it
-    /// the oldest are dropped and [counted](Self::missed_events). A subscription stays, also from one run to the next,
-    /// until [`unsubscribe`](Self::unsubscribe); a new run begins with empty queues and counts.
+    /// Past events that the history still holds are queued at once, so a subscription from a mark misses no event
+    /// between the mark and the call. That matters, since events that a command causes mostly arrive before its reply
+    /// (measured with QEMU 7.2.22). Each subscription has its own queue, of at most
+    /// [`Limits::subscription`](crate::Limits::subscription) bytes; beyond that the oldest events are dropped and
+    /// [counted](Self::missed_events). A subscription lasts until [`unsubscribe`](Self::unsubscribe), across runs; a
+    /// new run begins with empty queues and counts.
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyFilter`] without one, [`Misuse::NotAnEvent`] for other things to wait for, and
-    /// [`Misuse::TooManySubscriptions`].
+    /// [`Misuse::EmptyFilter`] without a filter, [`Misuse::NotAnEvent`] for a filter that is not of an event, and
+    /// [`Misuse::TooManySubscriptions`] beyond [`Limits::subscriptions`](crate::Limits::subscriptions).
     ///
     /// ```
     /// use qemu_machine_core::{Config, Machine, Wait, json};
@@ -61,27 +63,29 @@ impl Machine {
         Ok(id)
     }
 
-    /// The oldest event in the queue of a subscription. It is given once.
+    /// Returns the oldest event in the queue of a subscription, once. `None` means that the queue is empty, or that the
+    /// subscription was ended.
     pub fn next_event(&mut self, id: SubscriptionId) -> Option<Event> {
         self.request(self.now, request::NextEvent(id))
     }
 
-    /// How many events a subscription wanted and lost in this run, because its queue was full.
+    /// Returns how many matching events a subscription dropped in this run, because its queue was full.
     ///
-    /// Those that the history had [forgotten](Self::evicted_events) when it began are not among them.
+    /// Events that the history had [evicted](Self::evicted_events) before the subscription began are not counted.
     #[must_use]
     pub fn missed_events(&self, id: SubscriptionId) -> u64 {
         self.subscriptions.missed(id)
     }
 
-    /// How many events the history had forgotten already when a subscription began: whether it wanted them cannot be
-    /// known. Zero unless it began at an old mark.
+    /// Returns how many events after its mark the history had evicted before a subscription began. Whether they matched
+    /// is unknown. Zero unless the mark was old.
     #[must_use]
     pub fn evicted_events(&self, id: SubscriptionId) -> u64 {
         self.subscriptions.forgotten(id)
     }
 
-    /// Ends a subscription. Its queue is dropped, and a wait for nothing else is over.
+    /// Ends a subscription. Its queue is dropped, and a wait that waits for nothing else ends with
+    /// [`WaitError::Unsubscribed`].
     pub fn unsubscribe(&mut self, id: SubscriptionId) {
         self.request(self.now, request::Unsubscribe(id))
     }
@@ -92,21 +96,23 @@ impl Machine {
         self.announce_waits();
     }
 
-    /// Begins to wait until a subscription has an event. What is queued comes before any error. To be claimed with
-    /// [`claim_event`](Self::claim_event).
+    /// Begins to wait until a subscription has an event; [`claim_event`](Self::claim_event) returns it. Queued events
+    /// are found before any error is.
     ///
     /// # Errors
     ///
-    /// [`Misuse::UnknownSubscription`], and those of [`wait`](Self::wait).
+    /// [`Misuse::UnknownSubscription`], and as [`wait`](Self::wait).
     pub fn wait_for_event(&mut self, now: Moment, id: SubscriptionId, deadline: Deadline) -> Result<WaitId, Misuse> {
         self.wait(now, &Mark::default(), [Wait::queued(id)], deadline)
     }
 
-    /// The event that was waited for with [`wait_for_event`](Self::wait_for_event), or why there is none, once that is
-    /// known. It is given once; an event that nobody claims stays in its queue.
+    /// Returns the result of [`wait_for_event`](Self::wait_for_event), once. `None` means that the wait is not over, or
+    /// was claimed. An event that is not claimed stays in its queue.
     ///
-    /// It is [`WaitError::Taken`] when another caller took the event meanwhile, and [`WaitError::FoundOther`] for a wait that
-    /// was for something else.
+    /// # Errors
+    ///
+    /// [`WaitError::Taken`] when another caller took the event first, [`WaitError::FoundOther`] for a wait for
+    /// something else, and the errors of [`claim_wait`](Self::claim_wait).
     pub fn claim_event(&mut self, wait: WaitId) -> Option<Result<Event, WaitError>> {
         let over = self.claim_wait(wait)?;
         Some(over.and_then(|hit| match hit.found {
@@ -115,7 +121,7 @@ impl Machine {
         }))
     }
 
-    /// An event came, and is kept in the history under this number.
+    /// Queues the event with this number for the subscriptions that it matches.
     pub(super) fn tell_subscriptions(&mut self, number: u64) {
         let Self { history, subscriptions, waits, notices, .. } = self;
         let Some(event) = history.get(number) else { return };

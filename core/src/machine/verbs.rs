@@ -13,22 +13,24 @@ use crate::time::{Deadline, Moment};
 use crate::wire::Encoded;
 
 impl Machine {
-    /// Begins a run. A machine that ended can be launched again; nothing of the previous run is left in it but the answers
-    /// that nobody has claimed yet.
+    /// Begins a run. A machine that ended can be launched again; of the previous run it keeps only the answers and
+    /// waits that were not claimed yet.
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the last process survived SIGKILL and still lives;
-    /// [`Misuse::UsedUp`] for a connection that was given.
+    /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the process of the previous run survived SIGKILL and has
+    /// not ended; [`Misuse::UsedUp`] when the machine was configured with an open connection, which serves a single
+    /// run.
     pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Launch)
     }
 
-    /// Sends a command, or lets it wait for its turn.
+    /// Sends a command, or queues it until it may be sent: until the monitor is ready, and within
+    /// [`Session::IN_BAND_DEPTH`](crate::session::Session::IN_BAND_DEPTH).
     ///
     /// # Errors
     ///
-    /// A [`Misuse`] when there is no monitor to send it to, or when it is not a command.
+    /// [`Misuse::Arguments`] when the command cannot be encoded, and as [`send`](Self::send).
     pub fn execute<C: Command>(&mut self, now: Moment, command: &C, deadline: Deadline) -> Result<Ticket<C>, Misuse> {
         let id = self.send(now, &Encoded::command(command)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
@@ -38,14 +40,16 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute).
+    /// [`Misuse::Raw`], and as [`send`](Self::send).
     pub fn execute_raw(&mut self, now: Moment, object: &[u8], deadline: Deadline) -> Result<Ticket<Raw>, Misuse> {
         let id = self.send(now, &Encoded::raw(object)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }
 
-    /// Sends a command together with a descriptor (`getfd`, `add-fd`), in one step. Commands that carry one wait for
-    /// each other, since QEMU keeps only the descriptor that came last.
+    /// Sends a command together with a descriptor (`getfd`, `add-fd`). Such commands go one at a time, since QEMU keeps
+    /// only the descriptors that it received last, and closes earlier ones (QEMU, `chardev/char-socket.c`,
+    /// `tcp_chr_recv`). QEMU 7.2 clears `O_NONBLOCK` on the descriptor, which affects every holder of the open file
+    /// description (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
     /// # Errors
     ///
@@ -61,36 +65,39 @@ impl Machine {
         Ok(Ticket { id, reads: PhantomData })
     }
 
-    /// Sends a line to QEMU's qtest: for a machine that [speaks](crate::Config::speaking) it.
+    /// Sends a line to QEMU's qtest, on a machine that [speaks](crate::Config::speaking) it.
     ///
     /// # Errors
     ///
-    /// [`Misuse::QtestLine`], [`Misuse::WrongDialect`], and as [`execute`](Self::execute).
+    /// [`Misuse::QtestLine`], and as [`send`](Self::send).
     pub fn execute_line(&mut self, now: Moment, line: &str, deadline: Deadline) -> Result<Ticket<QtestLine>, Misuse> {
         let id = self.send(now, &Encoded::line(line)?, deadline)?;
         Ok(Ticket { id, reads: PhantomData })
     }
 
-    /// Sends a command that is encoded already.
+    /// Sends an encoded command.
     ///
     /// # Errors
     ///
-    /// A [`Misuse`] when there is no monitor to send it to, or too many commands wait.
+    /// [`Misuse::NotLaunched`] and [`Misuse::Ended`] without a run; [`Misuse::NoMonitor`]; [`Misuse::WrongDialect`];
+    /// and [`Misuse::TooManyCommands`] beyond [`Limits::commands`](crate::Limits::commands).
     pub fn send(&mut self, now: Moment, command: &Encoded, deadline: Deadline) -> Result<CommandId, Misuse> {
         self.request(now, request::Execute { command, deadline })
     }
 
-    /// Queues bytes to be written to a console.
+    /// Queues bytes to write to a console.
     ///
     /// # Errors
     ///
-    /// [`Misuse::UnknownConsole`], [`Misuse::ConsoleInputFull`], and the lack of a machine that lives.
+    /// [`Misuse::NotLaunched`] and [`Misuse::Ended`] without a run; [`Misuse::UnknownConsole`]; and
+    /// [`Misuse::ConsoleInputFull`] beyond [`Limits::console_input`](crate::Limits::console_input).
     pub fn console_write(&mut self, now: Moment, console: &str, bytes: &[u8]) -> Result<(), Misuse> {
         self.request(now, request::ConsoleWrite { console, bytes })
     }
 
-    /// Ends the machine by this policy. Does nothing when that is under way already. A machine that somebody else
-    /// launched is told to `quit`, and disconnected when it does not.
+    /// Ends the machine by this policy. Does nothing when its end has begun already. A machine that another program
+    /// launched is never signalled: it gets the commands of the policy, and is disconnected when it does not end in
+    /// time.
     ///
     /// # Errors
     ///
@@ -103,28 +110,39 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that somebody else launched.
+    /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that another program launched.
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Kill)
     }
 
-    /// Waits no longer for a process that was killed and does not end: what is left of this run is cleaned up. Does
-    /// nothing in any other state. For drivers that go away.
+    /// Cleans up a run without waiting any longer for its process, which was killed and has not ended. Does nothing in
+    /// any other state. For drivers that go away.
     pub fn abandon(&mut self, now: Moment) {
         self.request(now, request::Abandon)
     }
 
-    /// The answer of a command, once it is there. It is given once.
+    /// Returns the answer of a command, once. `None` means that it has not arrived, or was claimed or disowned.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Unexpected`] when the reply is not of the command's type, and the errors of
+    /// [`take`](Self::take).
     pub fn claim<C: Command>(&mut self, ticket: &Ticket<C>) -> Option<Result<C::Reply, CommandError>> {
         self.take(ticket.id).map(|answer| answer.and_then(Payload::reply))
     }
 
-    /// The answer of a command, unread, once it is there. It is given once.
+    /// Returns the answer of a command with its reply unparsed, once. `None` means that it has not arrived, or was
+    /// claimed or disowned.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], except [`CommandError::Unexpected`].
     pub fn take(&mut self, id: CommandId) -> Option<Result<Payload, CommandError>> {
         self.request(self.now, request::Take(id))
     }
 
-    /// Nobody wants the answer of this command any more. Its late reply reaches nobody else.
+    /// Disowns a command: its answer is dropped, and its late reply reaches no other caller. A command that is on the
+    /// wire still takes effect; a queued one is not sent.
     pub fn disown(&mut self, id: CommandId) {
         self.request(self.now, request::Disown(id))
     }

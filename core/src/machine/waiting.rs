@@ -1,4 +1,4 @@
-//! Waits of a machine: the requests for them, and what they found.
+//! Waits of a machine: the requests for them, and their results.
 
 use alloc::vec::Vec;
 
@@ -12,12 +12,14 @@ use crate::time::{Deadline, Moment};
 use crate::wait::{Hit, Item, Mark, Target, Wait, WaitId};
 
 impl Machine {
-    /// Begins to wait for the first of several things, from a position on.
+    /// Begins to wait for the first of several things, from a position on. Events and output after the mark that are
+    /// still kept count, so nothing is missed between the mark and the call.
     ///
     /// # Errors
     ///
-    /// [`Misuse::EmptyWait`], [`Misuse::EmptyText`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`]; [`Misuse::NotLaunched`]
-    /// before the first launch.
+    /// [`Misuse::NotLaunched`] before the first launch; [`Misuse::EmptyWait`], [`Misuse::EmptyText`],
+    /// [`Misuse::TextTooLong`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`] for its things;
+    /// [`Misuse::TooManyWaits`] beyond [`Limits::waits`](crate::Limits::waits).
     pub fn wait(
         &mut self,
         now: Moment,
@@ -61,7 +63,8 @@ impl Machine {
         Ok(id)
     }
 
-    /// Begins to wait for the end, and for nothing else. That is never refused because too many wait.
+    /// Begins to wait for the end, and for nothing else. Such a wait is not subject to
+    /// [`Limits::waits`](crate::Limits::waits).
     ///
     /// # Errors
     ///
@@ -92,18 +95,23 @@ impl Machine {
         })
     }
 
-    /// The outcome that [`wait_for_end`](Self::wait_for_end) without a deadline waited for, once it is there: that of the
-    /// run in which it began, whatever has been launched since. It is given once.
+    /// Returns the outcome that [`wait_for_end`](Self::wait_for_end) waited for, once: that of the run in which the
+    /// wait began, even if the machine was launched again since. `None` means that the wait is not over, was claimed,
+    /// or ended without an outcome, as after a deadline.
     pub fn claim_end(&mut self, id: WaitId) -> Option<Outcome> {
         self.claim_wait(id)?.and_then(Hit::into_end).ok()
     }
 
-    /// What a wait found, once it is over. It is given once.
+    /// Returns the result of a wait, once. `None` means that the wait is not over, or was claimed or disowned.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError`], when the wait found none of its things.
     pub fn claim_wait(&mut self, id: WaitId) -> Option<Result<Hit, WaitError>> {
         self.request(self.now, request::ClaimWait(id))
     }
 
-    /// Nobody waits for this any more.
+    /// Disowns a wait: its result is dropped.
     pub fn disown_wait(&mut self, id: WaitId) {
         self.request(self.now, request::DisownWait(id))
     }

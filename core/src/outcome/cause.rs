@@ -1,4 +1,4 @@
-//! Decides who or what ended a run, from the evidence.
+//! Cause of the end of a run, found from exit status, events, rungs and log.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,43 +14,45 @@ use crate::lifecycle::{LaunchFailure, Lifecycle, Process, Rung};
 use crate::signal::SignalName;
 use crate::text::printable;
 
-/// Who or what ended a machine. Nothing here means success by itself; that is for the caller to say.
+/// Who or what ended a machine. No cause is a success or a failure by itself: that depends on what the caller expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// There was no process.
+    /// No process was started.
     NotStarted,
-    /// We, because the launch had failed: the error of the launch says why.
+    /// The machine killed the process because the launch had failed. The error of the launch has the reason.
     LaunchFailed,
-    /// The caller, and this is what worked. [`Rung::Quit`] also stands for a `quit` among the caller's own commands.
+    /// The caller ended the machine, and this rung worked. [`Rung::PowerDown`] means that the guest obeyed the power
+    /// button. [`Rung::Quit`] also covers a `quit` that the caller executed itself.
     Asked(Rung),
-    /// The guest powered off.
+    /// The guest powered off by itself (QEMU, `qapi/run-state.json`, `ShutdownCause`: `guest-shutdown`).
     PowerOff,
-    /// The guest reset, and QEMU was told to end then (`-no-reboot`).
+    /// The guest reset, and QEMU was configured to exit at a reset (`-no-reboot`).
     Reset,
-    /// The guest panicked and said so (pvpanic and the like).
+    /// The guest panicked and reported it, by pvpanic for example, and QEMU exited.
     Panic,
     /// The guest wrote this value to an `isa-debug-exit` device.
     DebugExit(u32),
     /// A signal that the caller did not send.
     Signal {
-        /// Its number, where it is known.
+        /// The number of the signal. `None` means that QEMU caught a signal, but its number is not in the log.
         number: Option<i32>,
-        /// Who sent it, in QEMU's words. QEMU knows it of the signals that it catches (SIGTERM, SIGINT, SIGHUP); the
-        /// kernel tells nobody who sent the others.
+        /// The sender in QEMU's words, for example `pid 4711 (bash)`. `None` means unknown: QEMU logs the sender only
+        /// of signals that it catches (SIGTERM, SIGINT, SIGHUP), and `wait(2)` does not report a sender.
         sender: Option<String>,
     },
-    /// QEMU exited with this code, by itself.
+    /// QEMU exited by itself with this code.
     Exit(i32),
-    /// QEMU shut down for another reason, in its own word.
+    /// QEMU shut down for another reason: a `ShutdownCause` such as `host-ui` (QEMU, `qapi/run-state.json`,
+    /// `ShutdownCause`).
     Other(String),
-    /// Nobody was told, neither by QEMU nor by the operating system.
+    /// The cause is unknown: neither QEMU nor the operating system reported one.
     Unknown,
-    /// Nothing: it was not ours, the caller let it go, and it runs on.
+    /// The caller disconnected from the machine or detached it, and it runs on.
     Disconnected,
-    /// It was not ours, and it closed its monitor without telling why.
+    /// A machine of another program closed its monitor without a reason.
     HungUp,
-    /// The process survived SIGKILL: the kernel does not let it go, or did not let us kill it.
+    /// The process survived SIGKILL: the kernel holds it, or did not permit the signal.
     Unkillable,
 }
 
@@ -85,15 +87,15 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What happened in a run as far as its outcome depends on it.
+/// Evidence of a run: the facts from which its outcome is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {
-    /// The rungs that were climbed: what works may be an earlier one than the last.
+    /// The rungs that were climbed. The one that worked may be earlier than the last.
     pub(crate) rungs: Vec<Rung>,
-    /// Whether the guest has a device that ends QEMU with a value of its choice.
+    /// Whether the guest has an `isa-debug-exit` device, which ends QEMU with an exit status of the guest's choice.
     pub(crate) debug_exit: bool,
-    /// The last `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in the order in which they came. Kept apart from the history,
-    /// out of which they may fall.
+    /// The last event of each name among `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in order of arrival. Kept apart from
+    /// the history, which may evict them.
     pub(crate) last_events: Vec<Event>,
     pub(crate) unanswered: usize,
     pub(crate) log: String,
@@ -102,12 +104,12 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn new(config: &Config) -> Self {
-        // As `isa-debug-exit,iobase=…` or in JSON.
+        // The device may be named as `isa-debug-exit,iobase=…` or in JSON.
         let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
         Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
     }
 
-    /// An event came.
+    /// Keeps an event that may explain the end.
     pub(crate) fn note(&mut self, event: &Event) {
         if matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
             self.last_events.retain(|other| other.name() != event.name());
@@ -115,7 +117,7 @@ impl Evidence {
         }
     }
 
-    /// The reason of the last shutdown, in QEMU's word.
+    /// Returns the reason of the last `SHUTDOWN` event (QEMU, `qapi/run-state.json`, `ShutdownCause`).
     fn shutdown_reason(&self) -> Option<String> {
         self.last_events.iter().find(|event| event.name() == "SHUTDOWN").and_then(reason)
     }
@@ -126,7 +128,8 @@ impl Evidence {
 }
 
 impl Cause {
-    /// Reads the evidence. QEMU gives the reason of an orderly end in its last SHUTDOWN event; a signal comes without one.
+    /// Finds the cause in the evidence. QEMU reports the reason of an orderly end in a `SHUTDOWN` event. A process that
+    /// a signal ended reports none.
     pub(crate) fn find(run: &Lifecycle, evidence: &Evidence) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
         let has_failed = run.failure().is_some_and(|failure| !matches!(failure, LaunchFailure::Cancelled(_)));
@@ -150,7 +153,7 @@ impl Cause {
         }
     }
 
-    /// Reads the evidence that a machine of another program left: there is no exit status.
+    /// Finds the cause for a machine of another program, which has no exit status here.
     fn of_foreign(run: &Lifecycle, evidence: &Evidence) -> Self {
         match Self::of_exit(None, run, evidence) {
             _ if run.was_disconnected() => Self::Disconnected,
@@ -159,7 +162,7 @@ impl Cause {
         }
     }
 
-    /// Reads the evidence of an exit, with its code if that is known.
+    /// Finds the cause of an exit. `None` means that the exit code is unknown.
     fn of_exit(code: Option<i32>, run: &Lifecycle, evidence: &Evidence) -> Self {
         let reason = evidence.shutdown_reason();
         let reason = reason.as_deref();
@@ -175,7 +178,7 @@ impl Cause {
             Some("host-signal") if evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
             Some("host-signal") => Self::caught(&evidence.log),
             Some(other) => Self::Other(other.to_string()),
-            // Programs without a machine (qemu-storage-daemon) say nothing of their shutdown.
+            // qemu-storage-daemon has no machine, and sends no SHUTDOWN event (measured with QEMU 7.2.22).
             None if run.was_quit_accepted() => Self::Asked(Rung::Quit),
             None if code == Some(0) && evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
             None if code.is_none() && evidence.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
@@ -185,11 +188,13 @@ impl Cause {
 }
 
 impl Cause {
-    /// The value of `isa-debug-exit`, of which QEMU makes (value << 1) | 1.
+    /// Returns the value that the guest wrote to `isa-debug-exit`. QEMU exits with `(value << 1) | 1` (QEMU,
+    /// `hw/misc/debugexit.c`, `debug_exit_write`).
     ///
-    /// It ends there on the spot, and 1 is what its own failures have as well. Newer ones make of it a shutdown
-    /// by the guest with that code, which tells the two apart. If such a one shall pause at a shutdown, it keeps the code
-    /// until somebody ends it.
+    /// QEMU 7.2 exits at once, without a `SHUTDOWN` event (measured with QEMU 7.2.22). Its own failures exit with 1
+    /// too, so value 0 cannot be distinguished from them. Newer versions request a shutdown by the guest with that
+    /// code, which removes the doubt. Such a QEMU may be configured to pause at a shutdown: then it exits with the code
+    /// of the guest later, when a `quit` or a signal ends it, and the value is not the cause.
     fn debug_exit(code: i32, reason: Option<&str>) -> Option<u32> {
         let is_of_guest = match reason {
             Some("guest-shutdown") => true,
@@ -199,13 +204,13 @@ impl Cause {
         (is_of_guest && code & 1 == 1).then(|| code.unsigned_abs() >> 1)
     }
 
-    /// The signal that QEMU caught. Only what it printed tells which one, and who sent it: `terminating on signal 15
-    /// from pid 4711 (bash)` (`qemu_system_killed` in its `system/runstate.c`).
+    /// Returns the signal that QEMU caught. The event does not name the signal or its sender, the log does:
+    /// `terminating on signal 15 from pid 4711 (bash)` (QEMU, `system/runstate.c`, `qemu_kill_report`).
     fn caught(log: &str) -> Self {
         let told = log.lines().rev().find_map(|line| {
             let (_, told) = line.split_once("terminating on signal ")?;
             let (number, sender) = told.split_once(" from ").unwrap_or((told, ""));
-            // Without a number it is not QEMU's line, but another that looks like it.
+            // A line without a number is not QEMU's, but only similar.
             Some((number.trim().parse().ok()?, printable(sender)))
         });
         let (number, sender) = told.unzip();

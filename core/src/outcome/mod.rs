@@ -1,4 +1,4 @@
-//! Outcome of a run: everything that is known when it is over.
+//! Outcome of a run: its cause, exit status, last words and faults.
 
 mod cause;
 
@@ -17,42 +17,46 @@ use crate::text::printable;
 pub use cause::Cause;
 pub(crate) use cause::Evidence;
 
-/// How a run ended: everything that is known when it is over.
+/// Outcome of a run: everything that is known about it when it is over.
 ///
-/// It displays as one line where there is nothing to be told but that it went as it was wanted: by the first way that
-/// the caller took, by the guest's power button or by being disconnected, with no other exit status than 0, every command
-/// answered and everything removed. Any other end displays as the whole story, and `{:#}` tells that always.
+/// No end is an error by itself: not one that the guest or QEMU caused, nor a shutdown that needed SIGKILL. Whether an
+/// end is a success depends on the caller, who matches on [`cause`](Self::cause), [`exit`](Self::exit) and
+/// [`rungs`](Self::rungs). For example, a guest that ignored the power button ended on a later rung: `rungs` is
+/// `[PowerDown, Quit]`, and `cause` is `Asked(Quit)`.
 ///
-/// There is no error for an end: not for one that came by itself, nor for a shutdown that needed SIGKILL, as there is in
-/// QEMU's Python class. [`cause`](Self::cause) and [`rungs`](Self::rungs) tell.
+/// `{}` displays one line for an end without surprises: the first rung ended the machine, the guest powered off, or
+/// the caller disconnected; no exit status other than 0, every command answered, and no fault of the host.
+/// Any other end is displayed with all details, on several lines. `{:#}` always displays the details.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Who or what ended it.
+    /// Who or what ended the run.
     pub cause: Cause,
-    /// How the process ended; none when there was no process, or when it survived SIGKILL.
+    /// How the process ended. `None` means that this run had no process of its own, or that the process survived
+    /// SIGKILL.
     pub exit: Option<ExitStatus>,
-    /// The rungs of the ladder that were climbed, in order. The one that worked stands in [`cause`](Self::cause); where
-    /// it is not the first, the gentle way had failed.
+    /// The rungs of the shutdown ladder that were climbed, in order. [`cause`](Self::cause) names the rung that worked;
+    /// if that is not the first, the gentler ways failed. Empty when nothing was shut down or killed.
     pub rungs: Vec<Rung>,
-    /// The last `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in the order in which they came.
+    /// The last event of each name among `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in order of arrival.
     pub last_events: Vec<Event>,
-    /// How many commands ended without their reply: the deadline passed, or the monitor closed, before it came.
+    /// Number of commands that ended without a reply, because their deadline passed or the monitor closed first.
     pub unanswered: usize,
-    /// The end of what the process printed, with what is not UTF-8 replaced.
+    /// The end of the log (stdout and stderr of the process), up to [`Limits::last_words`](crate::Limits::last_words)
+    /// bytes. Invalid UTF-8 is replaced.
     pub log: String,
-    /// The end of what each console printed, by its name.
+    /// The name of each console with the end of its output, bounded as [`log`](Self::log).
     pub consoles: Vec<(String, String)>,
-    /// What was executed.
+    /// The command line that was executed. Empty for an attached machine.
     pub command_line: CommandLine,
-    /// What the host failed to do on the way, above all: what could not be removed.
+    /// The operations of the host that failed during the run, such as the removal of a directory.
     pub faults: Vec<HostFault>,
     /// The record of the machine up to this end, as lines of JSON. `None` means that it was not recorded.
     pub record: Option<Arc<str>>,
 }
 
 impl Outcome {
-    /// The outcome of a run that did not come as far as a process.
+    /// Returns the outcome of a run in which no process was started.
     pub(crate) fn not_started(command_line: CommandLine) -> Self {
         Self {
             cause: Cause::NotStarted,
@@ -68,7 +72,8 @@ impl Outcome {
         }
     }
 
-    /// Whether nobody needs to look into it. What a reset or a value of the guest's means is for the caller to say.
+    /// Returns whether the end needs no explanation. A reset or a value of `isa-debug-exit` may mean anything, so only
+    /// the caller can judge it.
     fn went_as_wanted(&self) -> bool {
         let by_a_way_that_is_fine = match self.cause {
             Cause::Asked(_) => self.rungs.len() <= 1,
@@ -79,7 +84,7 @@ impl Outcome {
         by_a_way_that_is_fine && !with_a_status_of_its_own && self.unanswered == 0 && self.faults.is_empty()
     }
 
-    /// The lines below the first, each begun on a line of its own: exit status, last words, command line.
+    /// Writes the lines below the first, each after a line feed: exit status, last words, command line.
     pub(crate) fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(exit) = &self.exit {
             write!(f, "\n  process: {exit}")?;
@@ -108,7 +113,7 @@ impl Outcome {
     }
 }
 
-/// The fields, with the length of the record instead of its text, which may be megabytes.
+/// Shows the length of the record instead of its text, which may be megabytes.
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cause, exit, rungs, last_events, unanswered, log, consoles, command_line, faults, record } = self;
@@ -127,7 +132,7 @@ impl fmt::Debug for Outcome {
     }
 }
 
-/// The last lines of a text, indented, so that nothing in it can be taken for ours.
+/// Writes the last lines of a text, indented, so that no line of the guest can be taken for one of the outcome.
 fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
     const LINES: usize = 20;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();

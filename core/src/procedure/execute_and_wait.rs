@@ -1,4 +1,4 @@
-//! Decides how a command and the event that it causes are one step.
+//! Procedure that executes a command and waits for the event that it causes.
 
 use crate::procedure;
 use alloc::vec::Vec;
@@ -9,8 +9,9 @@ use crate::fault::Misuse;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
 
-/// Executes a command, and waits for the first of several things from before the command on: whether what it causes
-/// comes before its reply, with it or long after it, nothing is missed.
+/// Executes a command and waits for the first of several things. The wait begins before the command, so an event that
+/// QEMU sends ahead of the reply is found too, as `STOP` is sent ahead of the reply to `stop` (measured with QEMU
+/// 7.2.22).
 ///
 /// ```
 /// use qemu_machine_core::procedure::ExecuteAndWait;
@@ -30,7 +31,7 @@ pub struct ExecuteAndWait<C: Command> {
 }
 
 impl<C: Command> ExecuteAndWait<C> {
-    /// This command, and what it causes.
+    /// Returns a procedure that executes this command and waits for the first of these things.
     pub fn new(command: &C, things: impl IntoIterator<Item = Wait>) -> Self {
         let (command, things) = (Some(Encoded::command(command)), things.into_iter().collect());
         Self { command, things, mark: Mark::default(), reply: None }
@@ -38,7 +39,7 @@ impl<C: Command> ExecuteAndWait<C> {
 }
 
 impl<C: Command> Procedure for ExecuteAndWait<C> {
-    /// The reply, and what was found.
+    /// The reply, and the hit of the wait.
     type Return = Result<(C::Reply, Hit), ProcedureError>;
 
     fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
@@ -57,7 +58,7 @@ impl<C: Command> Procedure for ExecuteAndWait<C> {
             procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(error.into())),
             procedure::Input::Found(Ok(hit)) => match self.reply.take() {
                 Some(reply) => procedure::Output::Done(Ok((reply, hit))),
-                // It waits behind the reply only.
+                // Not reached: the wait begins after the reply.
                 None => procedure::Output::wait(&self.mark, self.things.clone()),
             },
             procedure::Input::Later => procedure::Output::wait(&self.mark, self.things.clone()),

@@ -1,4 +1,4 @@
-//! Decides what a job is doing and how it ended, from what QEMU tells and what it says when asked.
+//! Procedure that follows a background job to its end, from its events and from `query-jobs`.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -18,11 +18,12 @@ use crate::procedure;
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
 
-/// Follows a job (of a mirror, a backup, a commit, a stream, an image that is made, a snapshot) to its end.
+/// Follows a job (mirror, backup, commit, stream, image creation, snapshot) to its end.
 ///
-/// It begins before the command that starts the job, so that a job which is over before anybody looks is no riddle. A job
-/// that waits to be dismissed is dismissed. What QEMU tells comes from `JOB_STATUS_CHANGE` and the `BLOCK_JOB_…` events;
-/// where those may have been missed, or a [report](Self::report) is wanted, QEMU is asked (`query-jobs`).
+/// The procedure listens from before the command that starts the job: a short job may be over, and gone from
+/// `query-jobs`, before the reply is read. A job that is concluded but not dismissed automatically is dismissed (QEMU,
+/// `qapi/job.json`, `JobStatus`). The state comes from `JOB_STATUS_CHANGE` and the `BLOCK_JOB_…` events. When events
+/// may have been missed, and for each [report](Self::report), the procedure sends `query-jobs`.
 ///
 /// ```
 /// use core::time::Duration;
@@ -45,15 +46,16 @@ pub struct FollowJob {
     report: Option<(Duration, Report)>,
     mark: Mark,
     asked: Asked,
-    /// It is over, and what was told of that is still to be read.
+    /// `Some` means that the job is over, and the queued events about its end are being read.
     over: Option<Over>,
     evidence: Evidence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
+    /// QEMU no longer lists the job.
     Gone,
-    /// It waits to be dismissed.
+    /// The job waits to be dismissed.
     Concluded,
 }
 
@@ -65,59 +67,60 @@ enum WhenReady {
     Complete,
 }
 
-/// Which command has no reply yet.
+/// The command that has no reply yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Start,
     Jobs,
-    /// To complete it, or to finalize it.
+    /// `job-complete` or `job-finalize`.
     Change,
     Dismiss,
 }
 
-/// What is known of the job.
+/// Facts about the job so far.
 #[derive(Clone, Debug, Default)]
 struct Evidence {
-    /// It was there.
+    /// QEMU started the job, listed it, or reported an event of it.
     seen: bool,
     cancelled: bool,
     aborted: bool,
     error: Option<String>,
-    /// It was not to be completed, or finalized. It may have gone by itself.
+    /// QEMU refused to complete or finalize the job. The job may have ended in the meantime, so `query-jobs` decides.
     refusal: Option<Refusal>,
 }
 
-/// How a job ended, or where it was left.
+/// How a job ended, or the state in which the procedure left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobEnd {
-    /// It did what it was to do.
+    /// The job succeeded.
     Completed,
-    /// Somebody cancelled it.
+    /// The block job was cancelled (`BLOCK_JOB_CANCELLED`): by a client, or because another job of its transaction
+    /// failed.
     Cancelled,
-    /// It keeps up with what is written, and waits to be completed (`job-complete`), which was not asked for.
+    /// The job is synchronized and waits for `job-complete`. See [`FollowJob::complete_when_ready`].
     Ready,
-    /// It has done everything, and waits to be finalized (`job-finalize`), which was not asked for.
+    /// The job has finished its work and waits for `job-finalize`. See [`FollowJob::finalize_when_pending`].
     Pending,
 }
 
-/// Why a job is not at its end.
+/// Why a job did not succeed, or could not be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// It failed, and this is what QEMU says of it.
+    /// The job failed, for the reason that QEMU gave.
     #[error("the job failed: {0}")]
     Failed(String),
-    /// There is no such job, and nothing was heard of one.
-    #[error("there is no job of this name")]
+    /// QEMU lists no job with this id, and reported no event of one.
+    #[error("QEMU has no job with this id")]
     Unknown,
-    /// A command was refused, or the deadline passed, or the machine ended.
+    /// A command was refused, the deadline passed, or the machine ended.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
 }
 
 impl FollowJob {
-    /// A job of this name that is there already.
+    /// Returns a procedure that follows an existing job with this id.
     pub fn named(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -133,22 +136,25 @@ impl FollowJob {
         }
     }
 
-    /// The job of this name that a command starts. The command is executed first.
+    /// Returns a procedure that executes a command, and follows the job with this id that the command starts.
     pub fn of<C: Command>(command: &C, id: impl Into<String>) -> Self {
         Self { start: Some(Encoded::command(command)), asked: Asked::Start, ..Self::named(id) }
     }
 
-    /// Completes the job when it is ready (`job-complete`), as a mirror needs it.
+    /// Completes the job (`job-complete`) when it is ready. A mirror needs this: it keeps copying until it is completed
+    /// (QEMU, `qapi/job.json`, `JobStatus`). By default the procedure ends with [`JobEnd::Ready`].
     pub fn complete_when_ready(self) -> Self {
         Self { when_ready: WhenReady::Complete, ..self }
     }
 
-    /// Finalizes the job when it waits for that (`job-finalize`), as it does when it was started with `auto-finalize` off.
+    /// Finalizes the job (`job-finalize`) when it is pending, which it is if its `auto-finalize` is off. By default the
+    /// procedure ends with [`JobEnd::Pending`].
     pub fn finalize_when_pending(self) -> Self {
         Self { finalizes: true, ..self }
     }
 
-    /// Tells how far the job is, so often. QEMU does not tell of it, so it is asked.
+    /// Calls `report` with the state of the job at this interval. QEMU sends no events about progress, so each report
+    /// costs a `query-jobs`. By default there are no reports.
     pub fn report(self, every: Duration, report: impl FnMut(&Job) + Send + 'static) -> Self {
         Self { report: Some((every, Box::new(report))), ..self }
     }
@@ -163,7 +169,7 @@ impl FollowJob {
         self.ask(asked, &(command, arguments))
     }
 
-    /// Waits for whatever is told of the job.
+    /// Waits for the next event of the job, or for the next report.
     fn wait(&self) -> procedure::Output<Result<JobEnd, JobError>> {
         let of_jobs =
             ["JOB_STATUS_CHANGE", "BLOCK_JOB_PENDING"].map(|name| Wait::event(name).with(json!({"id": self.id})));
@@ -172,12 +178,13 @@ impl FollowJob {
         procedure::Output::Wait { from: self.mark.clone(), things, within }
     }
 
-    /// What is told of the end of a block job, just before its last change.
+    /// The events about the end of a block job. QEMU sends them before the job becomes `concluded` (QEMU, `job.c`,
+    /// `job_finalize_single`).
     fn ends(&self) -> [Wait; 2] {
         ["BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED"].map(|name| Wait::event(name).with(json!({"device": self.id})))
     }
 
-    /// Reads what has been told of its end, without waiting for more.
+    /// Reads the events about the end that have already arrived, without waiting for more.
     fn read_end(&mut self, over: Over) -> procedure::Output<Result<JobEnd, JobError>> {
         self.over = Some(over);
         procedure::Output::Wait { from: self.mark.clone(), things: self.ends().into(), within: Some(Duration::ZERO) }
@@ -210,7 +217,7 @@ impl FollowJob {
         }
     }
 
-    /// What QEMU says of the job when it is asked.
+    /// Handles the job's entry in the reply of `query-jobs`. `None` means that the job is not listed.
     fn listed(&mut self, job: Option<Job>) -> procedure::Output<Result<JobEnd, JobError>> {
         let Some(job) = job else {
             return if self.evidence.seen {
@@ -264,7 +271,8 @@ impl FollowJob {
             return self.close(over);
         }
         match event.name() {
-            // What was forgotten before anybody looked is in no event, but in the list, as far as it matters.
+            // Events were dropped from the history before they were read. `query-jobs` has the state that they
+            // announced.
             _ if hit.missed.events > 0 => self.ask(Asked::Jobs, &QueryJobs),
             "BLOCK_JOB_PENDING" if self.finalizes => self.change(Asked::Change, "job-finalize"),
             "BLOCK_JOB_PENDING" => procedure::Output::Done(Ok(JobEnd::Pending)),
@@ -278,7 +286,7 @@ impl FollowJob {
         match error {
             _ if cancelled => Ok(JobEnd::Cancelled),
             Some(error) => Err(JobError::Failed(error)),
-            None if aborted => Err(JobError::Failed("it was aborted, and QEMU does not say why".to_string())),
+            None if aborted => Err(JobError::Failed("QEMU aborted it and gave no reason".to_string())),
             None => Ok(JobEnd::Completed),
         }
     }

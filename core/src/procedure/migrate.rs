@@ -1,4 +1,4 @@
-//! Decides when a migration is over, on either side of it, and how.
+//! Procedure that migrates a machine, on the source or on the destination.
 
 use crate::procedure;
 use alloc::string::{String, ToString};
@@ -11,10 +11,12 @@ use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::wait::{Found, Hit, Mark, Wait};
 
-/// Migrates a machine to another QEMU, or receives one, and follows that to its end.
+/// Migrates a machine to another QEMU, or receives one, and follows the migration to its end.
 ///
-/// QEMU tells of it when it is asked to (the capability `events`), which this does first. On the side that receives, QEMU
-/// is launched with `-incoming defer`, and a machine that is configured as the one that comes.
+/// QEMU sends `MIGRATION` events only with the capability `events` (QEMU, `qapi/migration.json`,
+/// `MigrationCapability`), so the procedure enables it first; without it the end of the migration goes unseen. The
+/// destination must be launched with `-incoming defer` (QEMU, `qapi/migration.json`, `migrate-incoming`) and the same
+/// machine configuration as the source.
 ///
 /// ```
 /// use qemu_machine_core::procedure::Migrate;
@@ -34,7 +36,7 @@ pub struct Migrate {
     asked: Asked,
 }
 
-/// Which side of it this is, and how far it goes.
+/// The side of the migration, and where the procedure ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Send,
@@ -42,7 +44,7 @@ enum Part {
     Arrive,
 }
 
-/// Which command has no reply yet.
+/// The command that has no reply yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     ToTell,
@@ -54,27 +56,27 @@ enum Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MigrationEnd {
-    /// The machine is on the other side.
+    /// The machine is on the destination.
     Completed,
-    /// The other side can come: QEMU listens.
+    /// QEMU listens; the source may begin to send.
     Listening,
-    /// Somebody cancelled it, and the machine stays where it was.
+    /// The migration was cancelled (`migrate_cancel`), and the machine stays on the source.
     Cancelled,
 }
 
-/// Why a machine has not migrated.
+/// Why a machine did not migrate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// It failed, and this is what QEMU says of it. The machine stays where it was.
+    /// The migration failed, for the reason that QEMU gave. The machine stays on the source.
     #[error("the migration failed: {0}")]
     Failed(String),
-    /// A command was refused, or the deadline passed, or the machine ended.
+    /// A command was refused, the deadline passed, or the machine ended.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
 }
 
-/// What `query-migrate` says, as far as it matters here.
+/// The members of the reply of `query-migrate` that are read here.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Info {
@@ -82,18 +84,19 @@ struct Info {
 }
 
 impl Migrate {
-    /// Sends the machine to whoever listens at this address, in QEMU's words (`unix:PATH`, `tcp:HOST:PORT`), and is done
-    /// when it is there.
+    /// Returns a procedure that sends the machine to the QEMU that listens at this address, in QEMU's syntax
+    /// (`unix:PATH`, `tcp:HOST:PORT`). It is done when the machine is there.
     pub fn to(address: impl Into<String>) -> Self {
         Self::new(Part::Send, address.into())
     }
 
-    /// Listens at this address, and is done when it does: then the other side may send.
+    /// Returns a procedure that makes QEMU listen at this address. It is done when QEMU listens; then the source may
+    /// send.
     pub fn listen(address: impl Into<String>) -> Self {
         Self::new(Part::Listen, address.into())
     }
 
-    /// Is done when the machine has come that was [listened](Self::listen) for.
+    /// Returns a procedure that waits until the machine has arrived for which QEMU [listens](Self::listen).
     pub fn arrival() -> Self {
         Self::new(Part::Arrive, String::new())
     }
@@ -119,7 +122,7 @@ impl Migrate {
             Asked::Why => {
                 let why = reply.read::<Info>().ok().and_then(|info| info.error_desc);
                 procedure::Output::Done(Err(MigrateError::Failed(
-                    why.unwrap_or_else(|| "QEMU does not say why".to_string()),
+                    why.unwrap_or_else(|| "QEMU gave no reason".to_string()),
                 )))
             }
         }
@@ -147,7 +150,8 @@ impl Procedure for Migrate {
             procedure::Input::Begun(_) if core::mem::replace(&mut self.begun, true) => {
                 procedure::Output::Execute(Err(Misuse::ProcedureReused))
             }
-            // What was listened for may have come before anybody waits for it. It comes once in a run, at its beginning.
+            // The machine may have arrived before this procedure begins, so the wait covers the whole run. A QEMU
+            // receives one migration in a run, so no older event can match.
             procedure::Input::Begun(_) if self.part == Part::Arrive => self.wait(),
             procedure::Input::Begun(mark) => {
                 self.mark = mark;

@@ -1,4 +1,4 @@
-//! Decides how something goes that takes several commands and events: which step is next, and on whose behalf.
+//! Procedures: tasks of several commands and waits, as pure state machines that any runtime can run.
 
 mod execute_and_wait;
 mod job;
@@ -22,11 +22,12 @@ pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use run::Run;
 pub use unplug::{Unplug, UnplugError};
 
-/// Something that takes several commands and events: pure, so that every runtime can run it, and tests can without one.
+/// A task of several commands and waits, as a pure state machine: every runtime can run it, and tests need none.
 ///
-/// A runtime asks for the first step, carries it out, tells what came of it, and so on, until it is done. Write one of
-/// your own where steps depend on each other, and where a wait must not miss what happened before it: a mark that is
-/// taken before the first command sees all that the command causes.
+/// The runtime asks for the first step, carries it out, passes the result to the next call, and repeats this until the
+/// procedure is done. Write a procedure of your own when the steps depend on each other, or when a wait must not miss
+/// earlier events. QEMU sends most events of a command before its reply (measured with QEMU 7.2.22), so a wait that
+/// begins at the reply misses them; the mark of [`Input::Begun`] lies before the first command.
 ///
 /// ```
 /// use qemu_machine_core::procedure::{Procedure, Input, Output};
@@ -49,80 +50,83 @@ pub use unplug::{Unplug, UnplugError};
 ///             Input::Reply(Err(error)) => Output::Done(Err(error.into())),
 ///             Input::Found(Ok(_)) => Output::Done(Ok(())),
 ///             Input::Found(Err(error)) => Output::Done(Err(error.into())),
-///             // No wait of this procedure has a time of its own.
+///             // No wait of this procedure has its own time limit.
 ///             Input::Later => Output::Done(Ok(())),
 ///         }
 ///     }
 /// }
 /// ```
 pub trait Procedure {
-    /// What it is done with.
+    /// Result of the procedure.
     type Return;
 
-    /// Takes what came of the last step, and says what is next. Not called any more when it was done.
+    /// Returns the next step, given the result of the last one. Not called again after [`Output::Done`].
     fn step(&mut self, input: Input) -> Output<Self::Return>;
 }
 
-/// What a procedure is told.
+/// Result of the last step of a procedure.
 #[derive(Debug)]
-#[allow(clippy::exhaustive_enums, reason = "a procedure thinks about each")]
+#[allow(clippy::exhaustive_enums, reason = "a procedure must handle every result")]
 pub enum Input {
-    /// It begins, at this position.
+    /// The procedure begins; the mark is the present position in the events and consoles.
     Begun(Mark),
-    /// The command was answered, or not.
+    /// The reply to the command, or why there is none.
     Reply(Result<Payload, CommandError>),
-    /// The wait found something, or not. The deadline of the whole procedure is in it.
+    /// The hit of the wait, or why there is none. The deadline of the whole procedure shows up as
+    /// [`WaitError::TimedOut`] here.
     Found(Result<Hit, WaitError>),
-    /// The time is over for which the wait wanted to wait at most.
+    /// The time limit of the wait itself ([`Output::Wait`]) passed, and the procedure has time left.
     Later,
 }
 
-/// What a procedure wants next.
+/// Next step of a procedure.
 #[derive(Debug)]
-#[allow(clippy::exhaustive_enums, reason = "whatever runs a procedure carries out each")]
+#[allow(clippy::exhaustive_enums, reason = "a runtime must carry out every step")]
 pub enum Output<T> {
-    /// Execute this command. One that could not be encoded is answered with the reason.
+    /// Execute this command. A command that could not be encoded gets the [`Misuse`] as its reply.
     Execute(Result<Encoded, Misuse>),
-    /// Wait for one of these.
+    /// Wait for the first of several things.
     Wait {
-        /// From here on.
+        /// Where the wait begins: earlier events and console output do not count.
         from: Mark,
-        /// For these.
+        /// The things to wait for.
         things: Vec<Wait>,
-        /// At most for so long; then the input is [`Input::Later`].
+        /// The longest time to wait; after it the input is [`Input::Later`]. `None` means until the deadline of the
+        /// procedure.
         within: Option<Duration>,
     },
-    /// It is done.
+    /// The procedure is done, with this result.
     Done(T),
 }
 
 impl<T> Output<T> {
-    /// Executes a command.
+    /// Returns the step that executes a command.
     #[must_use]
     pub fn execute<C: Command>(command: &C) -> Self {
         Self::Execute(Encoded::command(command))
     }
 
-    /// Waits for as long as there is time.
+    /// Returns the step that waits for the first of several things, until the deadline of the procedure.
     #[must_use]
     pub fn wait(from: &Mark, things: impl IntoIterator<Item = Wait>) -> Self {
         Self::Wait { from: from.clone(), things: things.into_iter().collect(), within: None }
     }
 }
 
-/// Why a procedure did not come to its end.
+/// Why a procedure failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcedureError {
     /// One of its commands failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// What it waited for did not come.
+    /// One of its waits failed: the deadline passed, or the machine ended.
     #[error(transparent)]
     Wait(#[from] WaitError),
 }
 
-/// Lets the errors of the procedures take what an [`ProcedureError`] takes, so that `?` and `into` reach them in one step.
+/// Implements the conversions of [`ProcedureError`] for the errors of the procedures, so that `?` and `into` need one
+/// step.
 macro_rules! take_procedure_errors {
     ($($error:ty),+) => {
         $(

@@ -1,4 +1,4 @@
-//! Run of a procedure on a machine: its present step, and what it waits for there.
+//! Execution of a procedure on a machine: the present step, and the reply or the wait that it depends on.
 
 use super::Procedure;
 use crate::command::CommandId;
@@ -9,19 +9,20 @@ use crate::procedure;
 use crate::time::{Deadline, Moment};
 use crate::wait::WaitId;
 
-/// A procedure that runs on a machine, for the driver of the machine.
+/// A procedure that is executed on a machine, for the driver of the machine.
 ///
-/// A step has three parts: [`take_result`](Self::take_result) takes what came of the last step from the machine,
-/// [`next_step`](Self::next_step) has the procedure decide on the next one, which runs code of the caller's and touches no
-/// machine, and [`carry_out`](Self::carry_out) executes its command or begins its wait. A driver that does not share the
-/// machine with other threads calls [`advance`](Self::advance), which is all three, on each notice that the procedure
+/// A step has three parts: [`take_result`](Self::take_result) takes the result of the last step from the machine,
+/// [`next_step`](Self::next_step) calls the procedure, which may run code of the caller and touches no machine, and
+/// [`carry_out`](Self::carry_out) executes the command or begins the wait. A driver that shares the machine with other
+/// threads releases its lock for the second part; otherwise the caller's code would block them. A driver that does not
+/// share it calls [`advance`](Self::advance), which does all three, on each notice that the procedure
 /// [`awaits`](Self::awaits).
 #[derive(Debug)]
 #[must_use = "a procedure does nothing until it is advanced"]
 pub struct Run<E: Procedure> {
     procedure: E,
     deadline: Deadline,
-    /// When all is to be over, once it has begun.
+    /// The time of the deadline. `None` before the procedure begins, and when it has no deadline.
     until: Option<Moment>,
     state: State<E::Return>,
 }
@@ -29,26 +30,28 @@ pub struct Run<E: Procedure> {
 #[derive(Debug)]
 enum State<T> {
     New,
-    /// What came of the last step; the procedure has not seen it yet.
+    /// The result of the last step, which the procedure has not received yet.
     Input(procedure::Input),
     /// The next step, which is not carried out yet.
     Output(procedure::Output<T>),
     Reply(CommandId),
     Wait {
         id: WaitId,
-        /// Whether it may end before the procedure has to.
+        /// Whether its time limit passes before the deadline of the procedure.
         is_short: bool,
     },
     Over,
 }
 
 impl<E: Procedure> Run<E> {
-    /// A procedure that has not begun. One deadline bounds all that it does.
+    /// Returns a procedure that has not begun. The deadline bounds all of its steps together, and starts with the
+    /// first.
     pub fn new(procedure: E, deadline: Deadline) -> Self {
         Self { procedure, deadline, until: None, state: State::New }
     }
 
-    /// The notice without which there is nothing to do. `None` before it began, and when it is over.
+    /// Returns the notice that the procedure waits for. `None` means that it has not begun, can advance now, or is
+    /// over.
     #[must_use]
     pub fn awaits(&self) -> Option<Notice> {
         match self.state {
@@ -58,7 +61,7 @@ impl<E: Procedure> Run<E> {
         }
     }
 
-    /// Takes steps as long as none has to be waited for. Returns what it is done with, once.
+    /// Advances the procedure until it must wait. Returns its result once, when it is done; `None` means that it waits.
     pub fn advance(&mut self, machine: &mut Machine, now: Moment) -> Option<E::Return> {
         while self.take_result(machine) {
             if let Some(output) = self.next_step() {
@@ -69,7 +72,8 @@ impl<E: Procedure> Run<E> {
         None
     }
 
-    /// Takes what came of the last step from the machine, if it is over. Whether [`next_step`](Self::next_step) is due.
+    /// Takes the result of the last step from the machine, if there is one. Returns whether
+    /// [`next_step`](Self::next_step) is due.
     pub fn take_result(&mut self, machine: &mut Machine) -> bool {
         let input = match self.state {
             State::New => Some(procedure::Input::Begun(machine.mark())),
@@ -88,7 +92,8 @@ impl<E: Procedure> Run<E> {
         is_input
     }
 
-    /// Has the procedure decide on its next step, if there is a result. Returns what it is done with, once.
+    /// Passes the result of the last step, if there is one, to the procedure, which chooses the next step. Returns the
+    /// result of the procedure once, when it is done.
     pub fn next_step(&mut self) -> Option<E::Return> {
         match core::mem::replace(&mut self.state, State::Over) {
             State::Input(input) => match self.procedure.step(input) {
@@ -123,8 +128,8 @@ impl<E: Procedure> Run<E> {
         };
     }
 
-    /// Ends it without a result: the command or the wait that it waits for is disowned. What its commands began in QEMU
-    /// goes on.
+    /// Ends the procedure without a result, and disowns its pending command or wait. Work that its commands started in
+    /// QEMU continues.
     pub fn disown(&mut self, machine: &mut Machine) {
         match core::mem::replace(&mut self.state, State::Over) {
             State::Reply(id) => machine.disown(id),

@@ -1,4 +1,4 @@
-//! Unplug of a device, which the guest must release.
+//! Procedure that unplugs a device, which the guest must release.
 
 use crate::procedure;
 use alloc::format;
@@ -13,10 +13,11 @@ use crate::event::Event;
 use crate::fault::Misuse;
 use crate::wait::{Found, Hit, Mark, Wait};
 
-/// Takes a device away from a running guest (`device_del`), and is done when it is gone, or when the guest refuses.
+/// Unplugs a device from a running guest (`device_del`). It is done when the device is gone, or when the guest refuses.
 ///
-/// The guest is asked, and may take its time, or never answer: then the deadline passes, and the device may still go
-/// later. Devices that the guest is not asked for are gone at once.
+/// The reply to `device_del` only means that QEMU asked the guest (QEMU, `qapi/qdev.json`, `device_del`). A guest may
+/// answer late or never. Then the deadline passes, and the device may still be removed later. QEMU removes a device
+/// that needs no cooperation of the guest at once.
 ///
 /// ```
 /// use qemu_machine_core::procedure::Unplug;
@@ -32,25 +33,27 @@ pub struct Unplug {
     begun: bool,
 }
 
-/// Why a device is still there.
+/// Why a device was not unplugged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnplugError {
-    /// The guest does not let it go (`DEVICE_UNPLUG_GUEST_ERROR`, and `MEM_UNPLUG_ERROR`).
-    #[error("the guest does not let the device go: {0}")]
+    /// The guest refused (`DEVICE_UNPLUG_GUEST_ERROR`; `MEM_UNPLUG_ERROR` of older QEMUs).
+    #[error("the guest refused to release the device: {0}")]
     Refused(Event),
-    /// QEMU refuses, or nothing was heard of the guest.
+    /// QEMU refused the command, the deadline passed without an answer of the guest, or the machine ended.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
 }
 
 impl Unplug {
-    /// The device with this id, or at this path (`/machine/peripheral-anon/device[0]`) if it has none.
+    /// Returns a procedure that unplugs the device with this id, or at this QOM path
+    /// (`/machine/peripheral-anon/device[0]`) if the device has no id.
     pub fn device(device: impl Into<String>) -> Self {
         Self { device: device.into(), mark: Mark::default(), begun: false }
     }
 
-    /// What tells of it. QEMU names a device by its id, where it has one, and by its path in any case.
+    /// The events that end the procedure. `DEVICE_…` events always have the path of the device, and its id if it has
+    /// one (QEMU, `qapi/qdev.json`, `DEVICE_DELETED`); `MEM_UNPLUG_ERROR` has the id alone.
     fn things(&self) -> Vec<Wait> {
         let (id, path) = match self.device.strip_prefix(PERIPHERAL) {
             _ if !self.device.starts_with('/') => (Some(&*self.device), format!("{PERIPHERAL}{}", self.device)),
@@ -74,7 +77,7 @@ impl Unplug {
     }
 }
 
-/// Where QEMU keeps the devices that have an id.
+/// The QOM path below which QEMU keeps devices with an id.
 const PERIPHERAL: &str = "/machine/peripheral/";
 
 impl Procedure for Unplug {

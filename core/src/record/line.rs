@@ -59,7 +59,7 @@ pub(crate) enum Entry {
     Dropped(u64),
 }
 
-/// The version of this crate: a record is promised to be read by the one that wrote it alone.
+/// The version of this crate, which is in the first line of a record: another version may fail to read it.
 pub(super) const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The first line: what a run begins with.
@@ -77,8 +77,8 @@ impl Beginning {
     }
 }
 
-/// Input of a machine: the requests of the caller, then the inputs of the world. The response to a request (its number, its
-/// refusal, what it found) is an [`Output`] behind it.
+/// Input of a machine: first the requests of the caller, then the inputs of the driver. The response to a request (its
+/// number, its refusal, its hit) is an [`Output`] in a later line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Input {
@@ -107,7 +107,7 @@ pub(crate) enum Input {
     /// The answer of a command was taken.
     Take(u64),
     Disown(u64),
-    /// What a wait found was taken.
+    /// The result of a wait was taken.
     ClaimWait(u64),
     DisownWait(u64),
     /// An event was taken from the queue of a subscription.
@@ -140,7 +140,7 @@ pub(crate) enum Input {
     Removed,
     RemoveFailed(#[serde(with = "stored")] HostFault),
     TimePassed,
-    /// These bytes were sent.
+    /// The driver sent these bytes.
     Sent {
         #[serde(with = "stored")]
         to: Channel,
@@ -149,7 +149,7 @@ pub(crate) enum Input {
     },
 }
 
-/// A command, as it is handed to the session.
+/// A command, as the session receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Issued {
     #[serde(with = "as_text")]
@@ -171,7 +171,7 @@ impl Issued {
     }
 }
 
-/// The command, with a descriptor of nothing where it had one.
+/// Returns the command. A descriptor that it had is replaced by an empty one.
 impl From<&Issued> for Encoded {
     fn from(issued: &Issued) -> Self {
         let Issued { text, band, kind, descriptor, within: _ } = issued;
@@ -229,7 +229,7 @@ impl From<&input::Input<'_>> for Input {
 }
 
 impl Input {
-    /// The input of the world. `None` means that it is a request.
+    /// Returns the input of the driver. `None` means that this is a request of the caller.
     pub(crate) fn as_input(&self) -> Option<input::Input<'_>> {
         Some(match self {
             Self::Prepared(prepared) => input::Input::Prepared(prepared.clone()),

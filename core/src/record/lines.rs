@@ -1,4 +1,4 @@
-//! Record: the lines of one, written as text and read from it.
+//! Record as a list of lines, with its text form.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::line::{Entry, Line, THIS_VERSION};
 use crate::text::{excerpt, printable};
 
-/// The inputs and outputs of a machine, in their order. `Display` writes it as lines of JSON, `FromStr` reads them.
+/// The inputs and outputs of a machine, in order. `Display` writes them as lines of JSON, `FromStr` reads those.
 ///
-/// The form of the lines is not part of the contract of this crate: a record is read by the version that wrote it, whose
-/// number is in the first line.
+/// The format of the lines is not part of the public API: only the version of this crate that wrote a record is sure to
+/// read it. The first line has that version.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
     pub(super) lines: Vec<Line>,
@@ -22,12 +22,12 @@ pub struct Record {
 
 /// The error for a text that is not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is not one of a record: {problem}{}", words_of(.written_by.as_deref()))]
+#[error("line {line} is not a line of a record: {problem}{}", words_of(.written_by.as_deref()))]
 #[non_exhaustive]
 pub struct NotARecord {
-    /// Which line, counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The error of the JSON parser.
     pub problem: String,
     /// The version of this crate that wrote it. `None` means this version, or an unknown one.
     pub written_by: Option<String>,
@@ -40,13 +40,13 @@ impl Record {
         self.lines.len()
     }
 
-    /// Returns whether it has no lines. The record of a machine has at least its configuration.
+    /// Returns whether the record has no lines. The record of a machine has at least the line of its configuration.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Returns the number of lines that were dropped to keep the bound.
+    /// Returns the number of lines that were dropped to stay within [`Limits::record`](crate::Limits::record).
     #[must_use]
     pub fn dropped(&self) -> u64 {
         let gaps = self.lines.iter().map(|line| if let Entry::Dropped(count) = line.entry { count } else { 0 });
@@ -92,8 +92,8 @@ fn other_version(first: &Value) -> Option<String> {
     (version != THIS_VERSION).then(|| printable(&excerpt(version.as_bytes())))
 }
 
-/// The end of an error message: that another version wrote the record.
+/// Returns the end of an error message, if another version wrote the record.
 pub(super) fn words_of(written_by: Option<&str>) -> String {
-    let words = |version| format!("\nversion {version} wrote it, and this is version {THIS_VERSION}");
+    let words = |version| format!("\nversion {version} wrote the record, and this is version {THIS_VERSION}");
     written_by.map(words).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Masks for secrets: the encodings in which a secret occurs in bytes, and what replaces it.
+//! Masks for secrets: the encodings in which a secret occurs in bytes, and its replacement.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -8,27 +8,29 @@ use alloc::vec::Vec;
 use memchr::memmem;
 use serde_json::Value;
 
-/// What bytes are.
+/// Encoding of the bytes that are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SecretKind {
-    /// What stands there is meant.
+    /// No encoding: every byte means itself.
     Plain,
-    /// JSON: inside of strings some characters stand escaped.
+    /// JSON: in strings some characters are escaped.
     Json,
 }
 
-/// The ways in which some secrets are written, the longest first: one may be a part of another.
+/// The encoded forms of some secrets, the longest first: a shorter one may be a part of a longer one, whose rest would
+/// stay visible.
 pub(super) struct Secrets(Vec<(SecretKind, Vec<u8>)>);
 
 impl Secrets {
     pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut forms = BTreeSet::new();
         for secret in secrets {
-            // As QEMU's options have a comma in a value.
+            // QEMU's options double a comma in a value (QEMU, `util/qemu-option.c`, `get_opt_value`).
             for secret in [secret.to_string(), secret.replace(',', ",,")] {
                 let quoted = Value::from(&*secret).to_string();
                 let escaped = quoted[1..quoted.len() - 1].to_string();
-                // As QEMU's JSON has what is not ASCII, and as that of others has it.
+                // QEMU escapes all that is not ASCII, with upper-case digits (QEMU, `qobject/json-writer.c`,
+                // `quoted_str`). Other programs use lower-case digits, or no escapes.
                 forms.insert((SecretKind::Json, ascii(&escaped, |unit| format!("\\u{unit:04X}"))));
                 forms.insert((SecretKind::Json, ascii(&escaped, |unit| format!("\\u{unit:04x}"))));
                 forms.insert((SecretKind::Json, escaped));
@@ -40,15 +42,16 @@ impl Secrets {
         Self(forms)
     }
 
-    /// Hides them, and counts in how many places they stood.
+    /// Hides the secrets, and returns the number of places in which they were.
     pub(super) fn hide(&self, bytes: &mut [u8], kind: SecretKind) -> usize {
-        // JSON may stand in plain text, but not the other way round: there every character is as JSON has it.
+        // Plain text may contain JSON, so all forms are searched in it. In JSON every character is encoded as JSON.
         let forms = self.0.iter().filter(|(form, _)| kind == SecretKind::Plain || *form == SecretKind::Json);
         forms.map(|(_, form)| hide(bytes, form, kind)).sum()
     }
 }
 
-/// With what is not ASCII in escapes, of which JSON has two for what is beyond 16 bits.
+/// Returns the text with every character that is not ASCII escaped. JSON needs two escapes, a surrogate pair, for one
+/// that does not fit in 16 bits.
 fn ascii(text: &str, escape: impl Fn(u16) -> String) -> String {
     let mut units = [0; 2];
     let escaped = text.chars().map(|character| match character.is_ascii() {
@@ -64,7 +67,8 @@ fn hide(bytes: &mut [u8], form: &[u8], kind: SecretKind) -> usize {
     places.len()
 }
 
-/// Where a form stands. In JSON what is behind a backslash is the rest of an escape, and a form begins with none of that.
+/// Returns where a form occurs. In JSON no form begins inside an escape: masking a part of an escape would make the
+/// JSON invalid.
 fn places(bytes: &[u8], form: &[u8], kind: SecretKind) -> Vec<usize> {
     let finder = memmem::Finder::new(form);
     let (mut places, mut from, mut within) = (Vec::new(), 0, Escape::Outside);
@@ -82,18 +86,18 @@ fn places(bytes: &[u8], form: &[u8], kind: SecretKind) -> Vec<usize> {
     places
 }
 
-/// Where in an escape of JSON a byte stands.
+/// Position of a byte relative to a JSON escape.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Escape {
     Outside,
-    /// Right behind the backslash.
+    /// Directly after the backslash.
     Begun,
-    /// So many digits of it are still to come.
+    /// Inside a `\u` escape of which this many digits are still to come.
     Digits(u8),
 }
 
 impl Escape {
-    /// Where the byte behind this one stands.
+    /// Returns the position of the byte after this one.
     fn behind(self, byte: &u8) -> Self {
         match (self, byte) {
             (Self::Outside, b'\\') => Self::Begun,
@@ -108,14 +112,14 @@ fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
-/// What a byte of a secret becomes: a number stays one.
+/// Overwrites a secret. A number stays a number, so that the JSON around it stays valid.
 fn mask(secret: &mut [u8]) {
     let mask = if secret.iter().all(u8::is_ascii_digit) { b'1' } else { b'x' };
     secret.fill(mask);
 }
 
-/// Hides what stands behind a name, as a member of JSON or as an option (`name=value`), and tells what it was. What looks
-/// like another such option inside of the value of one is a part of it.
+/// Hides the values of a name, as a JSON member or as an option (`name=value`), and adds the values to `found`. An
+/// option of this name within the value of another counts as a part of that value.
 pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut Vec<String>) -> usize {
     let key = Value::from(name).to_string();
     let option = format!("{name}=");
@@ -134,7 +138,7 @@ pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut Vec<String>) 
         is_another.then_some((start, behind, SecretKind::Plain))
     });
     let places: Vec<_> = members.chain(options).filter(|(start, end, _)| end > start).collect();
-    // One may stand inside of another, so all are read before any is masked.
+    // One value may contain another, so all are read before any is masked.
     for (start, end, kind) in &places {
         let text = String::from_utf8_lossy(&bytes[*start..*end]);
         found.extend(match kind {
@@ -146,19 +150,20 @@ pub(super) fn hide_named(bytes: &mut [u8], name: &str, found: &mut Vec<String>) 
     places.len()
 }
 
-/// Where the string begins that stands behind a colon, if that is what comes.
+/// Returns where the string begins, if the bytes begin with a colon and a string.
 fn string_behind_colon(bytes: &[u8]) -> Option<usize> {
     let value = bytes.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
     Some(bytes.len() - value.len())
 }
 
-/// How long the inside of a string is.
+/// Returns the length of the string up to its closing quote.
 fn end_of_string(bytes: &[u8]) -> usize {
     let is_end = |at: &usize| bytes[*at] == b'"' && !is_escaped(&bytes[..*at]);
     (0..bytes.len()).find(is_end).unwrap_or(bytes.len())
 }
 
-/// How long the value of an option is: up to a comma that is not doubled, a blank, or the end of the string around it.
+/// Returns the length of the value of an option. It ends at a comma that is not doubled (QEMU, `util/qemu-option.c`,
+/// `get_opt_value`), at whitespace, or at the end of the string around it.
 fn end_of_option(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_as_it_is_written() {
+    fn a_secret_is_found_in_every_encoding() {
         let expected = (1, "id=s,data=xxxx,x=1".into());
         assert_eq!(hidden(&["a,b"], "id=s,data=a,,b,x=1", SecretKind::Plain), expected);
         for (written, masked) in
@@ -197,13 +202,13 @@ mod tests {
         assert_eq!(hidden(&["abcd\""], r#""abcd\"""#, SecretKind::Json), (1, "\"xxxxxx\"".into()));
         assert_eq!(hidden(&[r"abc\"], r#""abc\\""#, SecretKind::Json), (1, "\"xxxxx\"".into()));
         assert_eq!(hidden(&["name"], r#""\name name""#, SecretKind::Json), (1, r#""\name xxxx""#.into()));
-        // The first is the rest of an escape, and has letters of the second.
+        // The first `naan` begins inside the escape and overlaps the second.
         assert_eq!(hidden(&["naan"], r#""\naanaan""#, SecretKind::Json), (1, r#""\naaxxxx""#.into()));
         assert_eq!(hidden(&["4711"], "{\"pin\": 4711}", SecretKind::Json), (1, "{\"pin\": 1111}".into()));
     }
 
     #[test]
-    fn of_two_secrets_the_longer_one_comes_first() {
+    fn the_longer_of_two_secrets_is_masked_first() {
         assert_eq!(
             hidden(&["geheim", "geheim-und-lang"], "geheim-und-lang geheim", SecretKind::Plain).1,
             "xxxxxxxxxxxxxxx xxxxxx"
@@ -211,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_a_name_is_found() {
+    fn the_values_of_a_name_are_found() {
         let mut found = Vec::new();
         let mut text =
             br#"{"data" : "a\"b", "data": 5, "x": "secret,id=data=1,data=p,,q meta-data=r data=s"}"#.to_vec();
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_a_name_inside_of_such_a_text_is_found_too() {
+    fn a_value_within_the_value_of_the_same_name_is_found_too() {
         let mut found = Vec::new();
         let mut text = br#"{"data": "id=s,data=geheim"}"#.to_vec();
         assert_eq!(hide_named(&mut text, "data", &mut found), 2);
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_inside_of_another_is_a_part_of_it() {
+    fn an_option_within_the_value_of_another_is_a_part_of_it() {
         let mut found = Vec::new();
         let mut text = b"data=".repeat(1 << 16);
         text.extend_from_slice(b",data=p");
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_of_backslashes_is_looked_at_once() {
+    fn a_long_run_of_backslashes_is_scanned_once() {
         let mut bytes = br"\\".repeat(1 << 20);
         assert_eq!(Secrets::new([r"\\"]).hide(&mut bytes, SecretKind::Json), 1 << 19);
         assert!(bytes.iter().all(|byte| *byte == b'x'));

@@ -13,12 +13,12 @@ use super::lines::Record;
 use crate::channel::Channel;
 use crate::wire::{Frame, Framer};
 
-/// A monitor that says what a recorded one said: for tests without a QEMU.
+/// A monitor that replies as a recorded one did, for tests without a QEMU.
 ///
-/// It greets as the recorded one did. A command is answered as the next one of the record with the same name and
-/// arguments was, else as the next one of that name; with the id that is asked with, and with the events that came with
-/// the answer then. What the record does not have is refused by name. No time passes in it, and it does no IO: the
-/// runtimes play it on a socket.
+/// The mock sends the recorded greeting. It answers a command with the reply to the next unused command of the record
+/// that has the same name and arguments, or else the same name. The reply gets the id of the request, and comes with
+/// the events that came with it in the record. A command that the record does not have is refused with a `GenericError`
+/// that names it. The mock has no clock and does no IO: the runtimes serve it on a socket.
 ///
 /// ```
 /// # use qemu_machine_core::record::{Mock, Record};
@@ -36,21 +36,21 @@ use crate::wire::{Frame, Framer};
 pub struct Mock {
     greeting: String,
     exchanges: Vec<Exchange>,
-    /// The ids of the recorded wire that were not answered yet, each with its exchange.
+    /// The recorded ids that have no reply yet, each with its exchange.
     open: Vec<(Value, usize)>,
-    /// What was received of a request that is not whole.
+    /// The bytes of an incomplete request.
     received: Vec<u8>,
     is_over: bool,
 }
 
-/// A command of the record, and what came of it.
+/// A command of the record, with its reply and events.
 #[derive(Clone, Debug)]
 struct Exchange {
     name: String,
     arguments: Value,
-    /// The events before the reply, the reply, and the events behind it up to the next command.
+    /// The events before the reply, the reply, and the events after it up to the next command.
     messages: Vec<Value>,
-    /// The monitor was closed behind it.
+    /// The monitor was closed after it.
     is_last: bool,
     is_used: bool,
 }
@@ -65,10 +65,12 @@ struct MockRequest {
 }
 
 impl Mock {
-    /// The largest request that it reads, as QEMU does: 64 MiB.
+    /// The largest request in bytes that the mock reads: 64 MiB, as in QEMU (QEMU, `qobject/json-streamer.c`,
+    /// `MAX_TOKEN_SIZE`).
     const REQUEST: usize = 64 << 20;
 
-    /// The monitor of a record, in its first run. It speaks QMP; a guest agent does not greet.
+    /// Returns the monitor of the first run in a record, up to the first gap. The monitor must speak QMP: the mock
+    /// begins with a greeting, which the guest agent does not send.
     #[must_use]
     pub fn new(record: &Record) -> Self {
         let mut mock = Self::default();
@@ -85,7 +87,7 @@ impl Mock {
                     let messages = core::iter::from_fn(|| replies.next_frame());
                     messages.for_each(|message| mock.learn(&message));
                 }
-                // Another run would be another monitor, and behind a gap nobody knows what belongs to what.
+                // The next run has another monitor. After a gap, replies cannot be matched with their commands.
                 Entry::Input(record::Input::Closed(Channel::Monitor)) => {
                     mock.exchanges.last_mut().into_iter().for_each(|exchange| exchange.is_last = true);
                     break;
@@ -103,7 +105,7 @@ impl Mock {
         self.exchanges.push(exchange);
     }
 
-    /// A message belongs to the command that it answers, or to the latest one.
+    /// Adds a message to the command that it answers, or else to the latest command.
     fn learn(&mut self, message: &Frame) {
         let Frame::Message(message) = message else { return };
         let Ok(message) = serde_json::from_slice::<Value>(message) else { return };
@@ -116,14 +118,14 @@ impl Mock {
         }
     }
 
-    /// What it says to whoever connects.
+    /// Returns the messages for a client that connects: the greeting, and events that came before the first command.
     #[must_use]
     pub fn greeting(&self) -> &str {
         &self.greeting
     }
 
-    /// Takes bytes of requests, cut as they like, and says what is to be sent.
-    #[must_use = "it is to be sent"]
+    /// Receives bytes of requests, split anywhere, and returns the bytes to send in reply.
+    #[must_use = "the replies must be sent"]
     pub fn receive(&mut self, bytes: &[u8]) -> String {
         let mut answers = String::new();
         self.received.extend_from_slice(bytes);
@@ -136,18 +138,18 @@ impl Mock {
         }
         if self.received.len() > Self::REQUEST {
             self.received.clear();
-            write(&refusal("the request is too long", None), &mut answers);
+            write(&refusal("the request is longer than 64 MiB", None), &mut answers);
         }
         answers
     }
 
-    /// Whether it hung up behind what it said last, as the recorded one did.
+    /// Returns whether the monitor must be closed now, because the recorded one was closed after this reply.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// The commands of the record that nobody has asked for: what a test forgot, where it was meant to do all of them.
+    /// Returns the names of the recorded commands that no request has used, for a test that must send them all.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
         self.exchanges.iter().filter(|exchange| !exchange.is_used).map(|exchange| &*exchange.name)
     }
@@ -157,7 +159,7 @@ impl Mock {
         let same = |other: &Exchange| fits(other) && other.arguments == request.arguments;
         let place = self.exchanges.iter().position(same).or_else(|| self.exchanges.iter().position(fits));
         let Some(exchange) = place.map(|place| &mut self.exchanges[place]) else {
-            let problem = format!("the record has no `{}` any more", request.execute);
+            let problem = format!("the record has no further `{}`", request.execute);
             return write(&refusal(&problem, request.id.as_ref()), answers);
         };
         exchange.is_used = true;
@@ -172,11 +174,11 @@ impl Mock {
     }
 }
 
-/// Takes the whole requests out of what was received. What is none is dropped, with all behind it: nobody can say where the
-/// next would begin.
+/// Removes the complete requests from the received bytes. Invalid JSON is dropped with all bytes after it, because the
+/// beginning of the next request is unknown.
 fn take_requests(received: &mut Vec<u8>) -> Vec<serde_json::Result<MockRequest>> {
     if received.trim_ascii_end().last() != Some(&b'}') {
-        // It cannot be whole, and need not be read for each piece of it.
+        // The request is incomplete. Parsing it again for each piece would take quadratic time.
         return Vec::new();
     }
     let mut requests = serde_json::Deserializer::from_slice(received).into_iter::<MockRequest>();
@@ -202,14 +204,14 @@ fn refusal(problem: &str, id: Option<&Value>) -> Value {
     refusal
 }
 
-/// Gives a message the id of a request.
+/// Sets the id of a message to that of a request.
 fn name(message: &mut Value, id: Option<&Value>) {
     let Value::Object(members) = message else { return };
     members.remove("id");
     members.extend(id.map(|id| ("id".to_string(), id.clone())));
 }
 
-/// As QEMU ends its lines.
+/// Appends a message, with CRLF at its end (`docs/interop/qmp-spec.rst`, General Definitions).
 fn write(message: &Value, to: &mut String) {
     to.push_str(&message.to_string());
     to.push_str("\r\n");

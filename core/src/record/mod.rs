@@ -1,22 +1,22 @@
 //! Records of runs: every input and every output of a machine, as lines of JSON.
 //!
-//! A machine that is [recorded](crate::Config::recorded) writes every request of the caller, every input of the world (bytes
-//! of the monitor and the consoles, the end of the process, …) with its time, and everything that the machine puts out:
-//! effects, replies, refusals, the outcome. The core has no clock and does no IO, so the inputs determine the run:
-//! [`Record::replay`] feeds them to a new machine, compares the lines that it writes, and reports the first difference. A
-//! record is therefore a complete bug report.
+//! A machine that is [recorded](crate::Config::recorded) writes every request of the caller and every input of the
+//! driver (bytes of the monitor and the consoles, the end of the process, …) with its time, and everything that the
+//! machine outputs: effects, replies, refusals, the outcome. The core has no clock and does no IO, so the inputs
+//! determine the run: [`Record::replay`] feeds them to a new machine, compares the lines that it writes, and reports
+//! the first difference. A record is therefore a complete bug report.
 //!
 //! - *Bounded*: beyond [`Limits::record`](crate::Limits::record) bytes the oldest lines are dropped and counted, except
 //!   those of the first launch. Such a record can be read, and be replayed up to the gap.
 //! - *Attached*: to the [`Outcome`](crate::Outcome), and so to the errors that carry one, as text. [`Machine::record`]
 //!   returns it at any time.
-//! - *Sensitive*: the wire may carry passwords, and so does its record. [`Record::redact`] and [`Record::redact_member`]
-//!   replace them; the redacted record still replays.
+//! - *Sensitive*: the wire may carry passwords, and so does its record. [`Record::redact`] and
+//!   [`Record::redact_member`] replace them; the redacted record still replays.
 //! - *Readable*: [`Record::timeline`]. *Usable in tests*: a [`Mock`] replies as the recorded monitor did.
 //!
 //! The lines of one request or input are, in this order: the request or input, the effects that it issued, the notices
-//! that it caused (with the reply or the outcome behind them), and the response to the request. A request that asks for
-//! what is not there (an answer that has not come, a wait that is pending) has no lines, and neither has
+//! that it caused (each followed by its reply or outcome), and the response to the request. A request for a result that
+//! does not exist yet (no answer has arrived, the wait is pending) has no lines, and neither has
 //! [`Input::TimePassed`](crate::Input::TimePassed) before a deadline.
 //!
 //! [`Machine::record`]: crate::Machine::record
@@ -35,7 +35,7 @@
 //! };
 //! machine.handle(Moment::ORIGIN, Input::PrepareFailed(fault));
 //!
-//! let text = machine.record().expect("it is recorded").to_string();
+//! let text = machine.record().expect("a recorded machine").to_string();
 //! let record: Record = text.parse()?;
 //! record.replay()?;
 //! assert!(record.timeline().to_string().contains("no space left"));

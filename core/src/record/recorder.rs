@@ -10,23 +10,24 @@ use crate::record;
 use crate::time::Moment;
 use crate::wait::{Target, Wait};
 
-/// The lines that are kept, within a bound in bytes.
+/// The retained lines of a record, within a bound in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
-    /// The beginning, which is never dropped: what is launched, and how that went.
+    /// The first lines, which are never dropped: a replay needs the configuration and the launch.
     head: Vec<Line>,
     tail: VecDeque<Line>,
-    /// How many lines between them were dropped.
+    /// The number of lines that were dropped between head and tail.
     dropped: u64,
-    /// How many bytes the head may still take.
+    /// The bytes that the head may still grow by.
     room: usize,
-    /// How many bytes the tail holds, and may hold.
+    /// The bytes in the tail.
     held: usize,
+    /// The most bytes in the tail.
     limit: usize,
 }
 
 impl Recorder {
-    /// The part of the bound that is the beginning's: a launch takes a few kilobytes.
+    /// The head gets one part in this many of the bound: a launch takes a few kilobytes.
     const HEAD: usize = 4;
 
     /// Returns a recorder that keeps about `limit` bytes.
@@ -88,7 +89,7 @@ impl PartialEq for Recorder {
 }
 
 impl Line {
-    /// About how many bytes it takes.
+    /// Returns about how many bytes of memory the line uses.
     fn weight(&self) -> usize {
         let heap = match &self.entry {
             Entry::Input(
@@ -110,14 +111,14 @@ impl Line {
                 | record::Output::Ended(text)
                 | record::Output::Failure { problem: text, .. },
             ) => text.len(),
-            // The rest is small, and most of it comes once in a run.
+            // The other lines are small, and most of them occur once in a run.
             _ => 0,
         };
         size_of::<Self>() + heap
     }
 }
 
-/// About how many bytes a thing takes that is waited for.
+/// Returns about how many bytes of memory a thing to wait for uses.
 fn weight_of(thing: &Wait) -> usize {
     let heap = match &thing.0 {
         Target::Event(filter) => filter.pattern.to_string().len(),

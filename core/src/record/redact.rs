@@ -1,5 +1,5 @@
-//! Redaction of secrets in a record: each byte of a secret is replaced in the inputs, and the outputs are written again by
-//! a replay, so that the redacted record still replays.
+//! Redaction of secrets in a record: each byte of a secret is replaced in the inputs, and a replay writes the outputs
+//! again, so that the redacted record still replays.
 
 use crate::record;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -16,43 +16,43 @@ use super::text::{digits, undigits};
 use crate::channel::Channel;
 use crate::machine::Machine;
 
-/// A text that is too short to be hidden wherever it stands: half of the record would be hidden with it.
+/// The error for a secret that is too short: its text occurs by chance in half of the lines, which would be masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a secret has at least {0} bytes")]
+#[error("the secret is too short: it must have at least {0} bytes")]
 pub struct TooShort(usize);
 
-/// Bytes that are one stream, in whatever pieces they came.
+/// Stream whose bytes are searched as one, since a secret may be split over several lines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stream {
-    // What is ours comes first.
+    // The order matters: values from our side are found before those of a peer.
     Sent(Channel),
     Typed(String),
     Received(Channel),
 }
 
 impl Record {
-    /// Below that, texts are words of every other line.
+    /// The fewest bytes of a secret: shorter texts occur by chance in every other line.
     const SHORTEST: usize = 4;
 
-    /// A peer decides how many texts stand behind a name, and how long they are; and each is looked for in all of the
-    /// record.
+    /// The most values, and the most bytes of a value, that are searched in the whole record. A peer chooses both, and
+    /// without a bound it could make the redaction take for ever.
     const MOST: usize = 1_000;
     const LONGEST: usize = 4 << 10;
 
-    /// Hides a text wherever it stands: in commands, in replies, on consoles, in arguments; also where it came in several
-    /// pieces, and where JSON or an option has it escaped. Returns in how many places it was told.
+    /// Masks a text everywhere: in commands, replies, consoles and arguments, also if it arrived in several pieces, or
+    /// is escaped in JSON or in an option. Returns the number of places in inputs and sent bytes.
     ///
-    /// What a program made of it (in base64, say) is not found. A secret that is a word of the protocol (`return`) makes
-    /// another run of it.
+    /// Other encodings of the text, such as base64, are not found. Do not redact a word of the protocol (`return`):
+    /// without it the record replays as another run.
     ///
     /// # Errors
     ///
-    /// [`TooShort`] below four bytes.
+    /// [`TooShort`] when the secret has fewer than four bytes.
     ///
     /// ```
     /// # use qemu_machine_core::{Config, Machine};
     /// let config = Config::new("qemu-system-x86_64").args(["-object", "secret,id=s0,data=hunter22"]);
-    /// let mut record = Machine::new(config.recorded())?.record().expect("it is recorded");
+    /// let mut record = Machine::new(config.recorded())?.record().expect("a recorded machine");
     /// assert_eq!(record.redact("hunter22"), Ok(1));
     /// assert!(record.to_string().contains("secret,id=s0,data=xxxxxxxx"));
     /// # Ok::<(), qemu_machine_core::Misuse>(())
@@ -67,10 +67,10 @@ impl Record {
         Ok(hidden)
     }
 
-    /// Hides the text behind this name: as a member of JSON objects (`"password": "…"`) in commands, replies and events, and
-    /// as an option (`password=…`). Where such a text has four bytes to four kilobytes, it is hidden wherever else it stands,
-    /// as with [`redact`](Self::redact); of more than a thousand, those that were said first, and by us before a peer.
-    /// Numbers, lists and objects behind it stay. Returns in how many places something was hidden.
+    /// Masks the values of this name: of members of JSON objects (`"password": "…"`) in commands, replies and events,
+    /// and of options (`password=…`). A value of 4 bytes to 4 KiB is then masked everywhere else too, as by
+    /// [`redact`](Self::redact). This is done for the first thousand values: those that we sent come before those of a
+    /// peer. Numbers, arrays and objects stay. Returns the number of places in inputs and sent bytes.
     pub fn redact_member(&mut self, name: &str) -> usize {
         let mut found = Vec::new();
         let mut hidden = self.change(|bytes, _| hide_named(bytes, name, &mut found));
@@ -83,7 +83,8 @@ impl Record {
         hidden
     }
 
-    /// Changes what was told, in place: streams as one, other texts by themselves. Counts what is changed.
+    /// Changes all texts in place: each stream as one text, other texts by themselves. Returns the number of changes in
+    /// inputs.
     fn change(&mut self, mut each: impl FnMut(&mut [u8], SecretKind) -> usize) -> usize {
         let is_said = |line: &Line| matches!(line.entry, Entry::Output(_));
         let told = self.change_lines(|line| !is_said(line), &mut each);
@@ -116,8 +117,8 @@ impl Record {
         changed
     }
 
-    /// What a machine says follows from what it is told, and so does what goes out. Behind a gap nothing follows: there
-    /// what was said stays, hidden as well.
+    /// Writes the outputs and the sent bytes again, by a replay of the changed inputs. After a gap a replay is
+    /// impossible: there the outputs stay, with the secrets masked.
     fn say_again(&mut self) {
         let gap = self.lines.iter().position(|line| matches!(line.entry, Entry::Dropped(_)));
         let whole = gap.unwrap_or(self.lines.len());
@@ -133,7 +134,7 @@ impl Record {
 }
 
 impl Stream {
-    /// What goes over a monitor is JSON.
+    /// Returns the encoding of the stream: the monitor's is JSON.
     fn kind(&self) -> SecretKind {
         match self {
             Self::Received(Channel::Monitor) | Self::Sent(Channel::Monitor) => SecretKind::Json,
@@ -143,7 +144,7 @@ impl Stream {
 }
 
 impl Line {
-    /// The bytes of a stream, if it is some.
+    /// Returns the stream and the bytes of the line, if it has bytes of a stream.
     fn streamed(&mut self) -> Option<(Stream, &mut [u8])> {
         match &mut self.entry {
             Entry::Input(record::Input::Received { from, bytes }) => Some((Stream::Received(*from), bytes)),
@@ -153,7 +154,7 @@ impl Line {
         }
     }
 
-    /// Hides something in the texts of a line, and counts where it was told.
+    /// Masks the texts of a line. Returns the number of places if the line is an input, otherwise 0.
     fn change(&mut self, each: &mut impl FnMut(&mut [u8], SecretKind) -> usize) -> usize {
         let kind = match &self.entry {
             Entry::Input(record::Input::Execute(_))
@@ -173,7 +174,8 @@ impl Line {
         if is_told { changed } else { 0 }
     }
 
-    /// Some texts cannot be masked: an address becomes that of nobody, and a word of the record stays.
+    /// Masks the texts of a line one at a time, for a line that cannot be parsed when all are masked: an address
+    /// becomes `0.0.0.0:0`, and a word of the record's format stays.
     fn change_one_by_one(&mut self, mut json: Value, each: &mut impl FnMut(&mut [u8]) -> usize) -> usize {
         let mut changed = 0;
         let mut places = Vec::new();
@@ -195,7 +197,7 @@ impl Line {
     }
 }
 
-/// Changes each text, also where it is in hexadecimal digits.
+/// Changes each text, also one in hexadecimal digits. Returns the number of changes.
 fn change_texts(json: &mut Value, each: &mut impl FnMut(&mut [u8]) -> usize) -> usize {
     match json {
         Value::String(text) => {
@@ -217,7 +219,7 @@ fn change_texts(json: &mut Value, each: &mut impl FnMut(&mut [u8]) -> usize) -> 
     }
 }
 
-/// The JSON pointers (RFC 6901) of all texts.
+/// Collects the JSON pointers (RFC 6901) of all texts.
 fn find_texts(json: &Value, here: &str, places: &mut Vec<String>) {
     match json {
         Value::String(_) => places.push(here.to_string()),

@@ -1,4 +1,4 @@
-//! Text of what a machine puts out, as the lines of a record have it.
+//! Text of a machine's outputs in the lines of a record.
 
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
@@ -14,9 +14,10 @@ use crate::signal::Signal;
 use crate::wait::{Found, Hit};
 
 impl record::Output {
-    /// The effect that was issued.
+    /// Returns the line for an effect that was issued.
     ///
-    /// The arguments of a command line stand there without quotes: hiding a secret must not change where they are needed.
+    /// The arguments of a command line are not quoted: a masked secret may not need the quotes that the secret needed,
+    /// and the redacted record would not replay.
     pub(crate) fn effect(effect: &Effect) -> Self {
         Self::Effect(match effect {
             Effect::Prepare(_) => "prepare".to_owned(),
@@ -35,7 +36,7 @@ impl record::Output {
         })
     }
 
-    /// How a command was answered.
+    /// Returns the line for the answer to a command.
     pub(crate) fn answer(id: CommandId, answer: &Result<Payload, CommandError>) -> Self {
         match answer {
             Ok(payload) => Self::Answered { id: id.0, reply: payload.as_bytes().to_vec() },
@@ -43,7 +44,7 @@ impl record::Output {
         }
     }
 
-    /// How the run ended, without the command line, which is in the first line.
+    /// Returns the line for the outcome, without the command line, which follows from the first line.
     pub(crate) fn ended(outcome: &Outcome) -> Self {
         let exit = outcome.exit.map(|exit| format!("; {exit}")).unwrap_or_default();
         let unanswered = match outcome.unanswered {
@@ -53,13 +54,13 @@ impl record::Output {
         Self::Ended(format!("{}{exit}{unanswered}", outcome.cause))
     }
 
-    /// What a wait came to.
+    /// Returns the line for the result of a wait.
     pub(crate) fn found(over: &Result<Hit, WaitError>) -> Self {
         Self::Found(match over {
             Ok(Hit { index, found, .. }) => match found {
                 Found::Event(event) => format!("{index}: {event}"),
                 Found::Queued(_) => format!("{index}: an event in its queue"),
-                // What it is follows from what the console printed, and may be all of that.
+                // The text is in the lines of the console already, and may be all of its output.
                 Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
                 Found::End(outcome) => format!("{index}: {}", outcome.cause),
             },

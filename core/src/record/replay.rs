@@ -1,4 +1,4 @@
-//! Replay of a record: its inputs, fed to a new machine, and the first difference in what that machine writes.
+//! Replay of a record: a new machine receives its inputs, and the lines that it writes are compared.
 
 use alloc::string::String;
 
@@ -12,48 +12,53 @@ use crate::text::{excerpt, printable};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Diverged {
-    /// The record does not begin with what was launched.
+    /// The first line is not the configuration of a machine.
     #[error("the record does not begin with a configuration")]
     NoBeginning,
-    /// The configuration is refused.
+    /// This version of the crate refuses the configuration.
     #[error("{misuse}{}", words_of(.written_by.as_deref()))]
     Config {
         /// Why it is refused.
         misuse: Misuse,
-        /// The version of this crate that wrote the record, where that is not this one.
+        /// The version of this crate that wrote the record. `None` means this version.
         written_by: Option<String>,
     },
-    /// What came before this line was replayed; then lines were dropped to keep the bound.
-    #[error("{count} lines behind line {line} were dropped")]
+    /// The replay agrees up to this line; after it, lines were dropped to keep
+    /// [`Limits::record`](crate::Limits::record).
+    #[error("the replay agrees up to line {line}; {count} lines after it were dropped to keep the limit of the record")]
     Dropped {
         /// The last line that was replayed, counted from 1.
         line: usize,
         /// How many lines are missing.
         count: u64,
     },
-    /// The machine put out something else than was recorded.
-    #[error("line {line} says\n  {recorded}\nand the replay\n  {replayed}{}", words_of(.written_by.as_deref()))]
+    /// The replay wrote another line than the recorded one.
+    #[error(
+        "line {line} of the record is\n  {recorded}\nbut the replay wrote\n  {replayed}{}",
+        words_of(.written_by.as_deref())
+    )]
     Differs {
-        /// Which line, counted from 1.
+        /// The number of the line, counted from 1.
         line: usize,
-        /// The line, as JSON: the beginning of it, where it is long.
+        /// The recorded line, as JSON; a long one is cut.
         recorded: String,
-        /// What came instead; empty when nothing did.
+        /// The line that the replay wrote, as JSON; a long one is cut. Empty means that it wrote none.
         replayed: String,
-        /// The version of this crate that wrote the record, where that is not this one.
+        /// The version of this crate that wrote the record. `None` means this version.
         written_by: Option<String>,
     },
 }
 
 impl Record {
-    /// Replays the run: a new machine receives the recorded inputs at the recorded times, and must write the same lines.
+    /// Replays the run: a new machine receives the recorded inputs at the recorded times, and must write the same
+    /// lines.
     ///
     /// Returns that machine as it is after the last line, with its history, its consoles and its outcome.
     ///
     /// # Errors
     ///
     /// A [`Diverged`] with the line at which the replay stopped: a gap in the record, or the first line that differs,
-    /// because this version of the core decides otherwise than the one that wrote the record.
+    /// because this version of the core behaves differently from the one that wrote the record.
     pub fn replay(&self) -> Result<Machine, Diverged> {
         let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else {
             return Err(Diverged::NoBeginning);
@@ -65,7 +70,7 @@ impl Record {
             match &next.entry {
                 Entry::Dropped(count) => return Err(Diverged::Dropped { line, count: *count }),
                 Entry::Input(input) => machine.repeat(next.at, input),
-                // Without an input before it, nothing can come out: this is the first difference.
+                // An output without an input before it: the comparison below reports it as the first difference.
                 Entry::Output(_) | Entry::Machine(_) => {}
             }
             line = self.compare(line, machine.lines_from(line))?;
@@ -74,8 +79,8 @@ impl Record {
         Ok(machine)
     }
 
-    /// Compares the lines that the replay wrote with those of the record from this line on, and returns the next line. The
-    /// record may end before the outputs of its last input.
+    /// Compares the lines that the replay wrote with those of the record from this line on, and returns the next line.
+    /// The record may end before the outputs of its last input.
     fn compare(&self, line: usize, said: &[Line]) -> Result<usize, Diverged> {
         let as_json = |line: &Line| excerpt(serde_json::to_string(line).unwrap_or_default().as_bytes());
         let differs = |line, recorded, replayed: Option<_>| {

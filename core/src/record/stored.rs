@@ -1,7 +1,8 @@
-//! Stored form of values in the lines of a record: private, so that no type of the crate promises one.
+//! Stored form of values in the lines of a record.
 //!
-//! Each type has a mirror in `stored_config.rs` or `stored_values.rs`, which serde compares with it when it is compiled: a
-//! field or a variant that the mirror lacks does not compile.
+//! It is private, so that no public type of this crate promises a serialized format. Each type has a mirror in
+//! `stored_config.rs` or `stored_values.rs` (`#[serde(remote = …)]`): a mirror that lacks a field or a variant does not
+//! compile.
 
 use alloc::vec::Vec;
 
@@ -10,7 +11,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::descriptor::Descriptor;
 
-/// A value that the lines of a record hold.
+/// A value that is stored in the lines of a record.
 pub(super) trait Stored: Sized {
     fn store<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error>;
 
@@ -45,7 +46,7 @@ macro_rules! mirrored {
 }
 pub(super) use mirrored;
 
-/// A value inside of another, where serde wants its own traits.
+/// A stored value inside another one, with serde's own traits.
 struct Inner<T>(T);
 
 impl<T: Stored> Serialize for Inner<&T> {
@@ -90,7 +91,7 @@ impl<T: Stored> Stored for (T, i32) {
     }
 }
 
-/// A descriptor cannot be stored: it is restored as a descriptor of nothing.
+/// A descriptor cannot be stored: it is restored as an empty one.
 impl Stored for Descriptor {
     fn store<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_unit()

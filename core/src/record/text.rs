@@ -19,7 +19,7 @@ pub(crate) mod as_text {
     }
 }
 
-/// Bytes, in some number.
+/// Bytes, a list of bytes, or optional bytes.
 pub(crate) trait Textual: Sized {
     type Text: Serialize + for<'de> Deserialize<'de>;
 
@@ -98,14 +98,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_come_back_as_they_were(some in any::<Vec<u8>>()) {
+        fn bytes_survive_a_round_trip(some in any::<Vec<u8>>()) {
             let json = serde_json::to_string(&some.to_text()).unwrap();
             prop_assert_eq!(Vec::<u8>::from_text(serde_json::from_str(&json).unwrap()).unwrap(), some);
         }
     }
 
     #[test]
-    fn half_a_byte_is_none() {
+    fn an_odd_digit_or_another_letter_is_refused() {
         assert_eq!((undigits("0"), undigits("zz"), undigits("ff0A")), (None, None, Some([0xff, 0x0a].into())));
     }
 }

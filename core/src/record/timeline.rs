@@ -1,4 +1,4 @@
-//! Timeline: a record in a form for people.
+//! Timeline: the human-readable form of a record.
 
 use crate::record;
 use alloc::borrow::Cow;
@@ -12,13 +12,14 @@ use super::lines::Record;
 use crate::channel::Channel;
 use crate::text::{excerpt, lossy, printable};
 
-/// A record in a form for people, with one line for each of its lines: seconds, direction (`<` an input, `>` bytes sent, `=` a
-/// request of the caller, `!` an output), and text. Long texts are cut; `{:#}` prints them in full.
+/// The human-readable form of a record. A line has the time in seconds, the direction (`<` an input, `>` bytes sent,
+/// `=` a request of the caller, `!` an output), and a text. Long texts are cut; `{:#}` prints them in full. Lines that
+/// only a replay needs are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline<'a>(&'a Record);
 
 impl Record {
-    /// Returns the record in a form for people.
+    /// Returns the human-readable form of the record.
     #[must_use]
     pub fn timeline(&self) -> Timeline<'_> {
         Timeline(self)
@@ -69,7 +70,7 @@ fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
         record::Input::Sent { to, bytes } => return Some(('>', format!("{}: {}", names.of(*to), lossy(bytes)))),
         record::Input::Launch => "launch".to_string(),
         record::Input::Execute(issued) => {
-            // The id, and the brace behind it, come when it is sent.
+            // The stored text lacks the id and the closing brace, which are added when the command is sent.
             let end = if issued.kind.line { "" } else { "}" };
             format!("execute {}{end}", lossy(&issued.text))
         }
@@ -83,9 +84,9 @@ fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
         record::Input::Kill => "kill".to_string(),
         record::Input::Disconnect => "disconnect".to_string(),
         record::Input::Detach => "detach".to_string(),
-        record::Input::Abandon => "wait no longer for the process".to_string(),
+        record::Input::Abandon => "abandon the process".to_string(),
         record::Input::KillOrDisconnect => "kill or disconnect".to_string(),
-        // What was taken away was told when it came; the rest is news.
+        // Results that the caller takes were printed when they arrived; the others are inputs of the driver.
         _ => return None,
     };
     Some(('=', what))
@@ -102,7 +103,7 @@ fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
         | record::Input::OpenFailed(_, fault) => fault.to_string(),
         record::Input::Exited(status) => format!("exited: {status}"),
         record::Input::Opened(channel) => format!("{} opened", names.of(*channel)),
-        record::Input::PeerBusy(channel) => format!("{} is in use by somebody else", names.of(*channel)),
+        record::Input::PeerBusy(channel) => format!("{} is in use by another client", names.of(*channel)),
         record::Input::Received { from, bytes } => format!("{}: {}", names.of(*from), lossy(bytes)),
         record::Input::Closed(channel) => format!("{} closed", names.of(*channel)),
         record::Input::Signalled(_) => "the signal was sent".to_string(),
@@ -117,12 +118,12 @@ fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
 
 fn tell_said(said: &record::Output) -> Option<String> {
     Some(match said {
-        // Of interest to a replay only.
+        // Only a replay needs it.
         record::Output::Number(_) => return None,
         record::Output::Refused(why) => format!("refused: {why}"),
         record::Output::Effect(what) => format!("effect: {what}"),
         record::Output::Ready => "ready".to_string(),
-        record::Output::Gap => "events may have been missed before".to_string(),
+        record::Output::Gap => "events before this point may have been missed".to_string(),
         record::Output::Answered { id, reply } => format!("command {id}: {}", lossy(reply)),
         record::Output::Failure { id, problem } => format!("command {id} failed: {problem}"),
         record::Output::Found(what) => format!("found {what}"),

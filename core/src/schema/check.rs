@@ -1,4 +1,4 @@
-//! Decides whether a QEMU would understand a command, and says where it would not.
+//! Check of a command against the schema of a QEMU, with the first mismatch as its error.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,48 +10,47 @@ use super::nearest::nearest;
 use super::{Kind, Member, Schema, Shape};
 use crate::command::Command;
 
-/// Commands that take more than their schema says: properties of the device, or of the object, in QEMUs that do not know
-/// all of them by their schema.
+/// Commands that accept members which are not in the schema. The properties of a device are in none (QEMU,
+/// `qapi/qdev.json`, `device_add`); older QEMUs leave those of a network backend or an object out as well. To refuse an
+/// unknown member here would refuse most uses of the command.
 const OPEN: [&str; 3] = ["device_add", "netdev_add", "object-add"];
 
-/// What a QEMU would not understand of a command, and where.
-///
-/// Its `Display` is a sentence for people.
+/// Mismatch between a command and the schema of a QEMU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Invalid {
-    /// The command.
+    /// The name of the command.
     pub command: String,
-    /// Which member of the arguments: `file.filename`, or `servers[0].port`; empty for the arguments as a whole.
+    /// The member of the arguments: `file.filename`, or `servers[0].port`. Empty means the arguments as a whole.
     pub at: String,
-    /// What is wrong there.
+    /// The mismatch there.
     pub problem: Problem,
-    /// What was meant, where that can be guessed.
+    /// The known name or value that is most similar to the unknown one. `None` means that none is similar.
     pub nearest: Option<String>,
 }
 
-/// What is wrong at a place.
+/// Kind of mismatch between a command and the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// There is no such command.
+    /// This QEMU has no such command.
     UnknownCommand,
-    /// The command cannot be executed out of band.
+    /// This QEMU does not execute the command out of band.
     NotOutOfBand,
-    /// There is no such argument.
+    /// The command has no such argument.
     UnknownArgument,
-    /// This argument must be there.
+    /// A mandatory argument is missing.
     Missing,
-    /// It is another kind of JSON than it should be.
+    /// The value has the wrong kind of JSON.
     WrongKind {
-        /// What it should be.
+        /// The kind in the schema.
         expected: Kind,
-        /// What it is.
+        /// The kind of the value.
         found: Kind,
     },
-    /// It is none of the words that it can be.
+    /// The value is not one of the enum.
     UnknownValue(String),
-    /// The arguments cannot be written as JSON.
+    /// The arguments could not be serialized as JSON, for this reason.
     Unwritable(String),
 }
 
@@ -95,7 +94,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What is wrong, and at which place below the one that is looked at.
+/// A mismatch, and its place relative to the value that is being checked.
 struct Wrong {
     at: String,
     problem: Problem,
@@ -107,7 +106,7 @@ impl Wrong {
         Self { at: String::new(), problem, nearest: None }
     }
 
-    /// The same, seen from the object around it.
+    /// Returns the same mismatch with its place relative to the enclosing value.
     fn below(mut self, member: &str) -> Self {
         let dot = if self.at.is_empty() || self.at.starts_with('[') { "" } else { "." };
         self.at = format!("{member}{dot}{}", self.at);
@@ -116,15 +115,15 @@ impl Wrong {
 }
 
 impl Schema {
-    /// Whether this QEMU would understand a command: whether it has it, with these arguments, and out of band if that is
-    /// wanted. What it would do is another question.
+    /// Checks a command against the schema: that the command exists, that it takes these arguments, and, if the command
+    /// is to be executed out of band, that it can be.
     ///
-    /// Some commands take more than the schema says (the properties of a device, in `device_add`); what is unknown there
-    /// is let through.
+    /// A command that passes may still fail when QEMU executes it. Some commands accept arguments which are not in the
+    /// schema (the properties of a device, in `device_add`); unknown arguments of those pass.
     ///
     /// # Errors
     ///
-    /// What it would not understand first, with its place and the nearest name.
+    /// [`Invalid`] with the first mismatch, its place, and the most similar known name.
     pub fn check<C: Command>(&self, command: &C) -> Result<(), Invalid> {
         let name = command.name();
         let wrong = match command.arguments().map(serde_json::to_value).transpose() {
@@ -178,7 +177,8 @@ impl<'a> Shape<'a> {
         Err(Wrong::here(Problem::WrongKind { expected: self.kind(), found: kind_of(value) }))
     }
 
-    /// Whether an alternative is meant: they differ in the kind of JSON.
+    /// Returns whether this alternative is meant. Alternatives differ in their kind of JSON (QEMU,
+    /// `qapi/introspect.json`, `SchemaInfoAlternate`).
     fn takes(self, value: &Value) -> bool {
         match (self.kind(), kind_of(value)) {
             (Kind::Any, _) | (Kind::Enum, Kind::String) | (Kind::Number, Kind::Integer) => true,
@@ -201,8 +201,8 @@ impl<'a> Shape<'a> {
     }
 
     fn check_object(self, members: &Map<String, Value>) -> Result<(), Wrong> {
-        // The tag decides which others there are, so it comes first; then what is written, since a name that is wrong
-        // there is one that is missing otherwise.
+        // The tag selects the other members, so it is checked first. Unknown members are reported before missing ones:
+        // a misspelt mandatory name is both, and only the first report can suggest the right name.
         let tag = self.members().find(|member| Some(member.name) == self.tag());
         if let Some((tag, value)) = tag.and_then(|tag| Some((tag, members.get(tag.name)?))) {
             tag.shape.check(value).map_err(|wrong| wrong.below(tag.name))?;
@@ -216,7 +216,7 @@ impl<'a> Shape<'a> {
         self.check_known(members)
     }
 
-    /// Looks at the members that the schema knows, and at no others.
+    /// Checks the members that are in the schema, and ignores all others.
     fn check_known(self, members: &Map<String, Value>) -> Result<(), Wrong> {
         self.certain(members).try_for_each(|member| match members.get(member.name) {
             Some(value) => member.shape.check(value).map_err(|wrong| wrong.below(member.name)),
@@ -225,14 +225,15 @@ impl<'a> Shape<'a> {
         })
     }
 
-    /// The members that this object may have. Where the tag is missing, they are those of every variant.
+    /// Returns the members that this object may have. Without a tag in the object these include the members of every
+    /// variant.
     fn known(self, members: &Map<String, Value>) -> impl Iterator<Item = Member<'a>> {
         let is_open = self.tag().is_some_and(|tag| !members.contains_key(tag));
         let any = is_open.then(|| self.members_of_any());
         self.certain(members).chain(any.into_iter().flatten())
     }
 
-    /// The members that this object has, as far as its tag says.
+    /// Returns the members that this object has for sure, given its tag.
     fn certain(self, members: &Map<String, Value>) -> impl Iterator<Item = Member<'a>> {
         self.members_with(self.tag().and_then(|tag| members.get(tag)).and_then(Value::as_str))
     }

@@ -1,4 +1,4 @@
-//! Decides what a running QEMU says that it understands: its schema as a model, and places in it.
+//! Schema of a running QEMU (the reply of `query-qmp-schema`) as a model, and places in it.
 
 mod check;
 mod nearest;
@@ -11,11 +11,13 @@ use alloc::vec::Vec;
 
 pub use check::{Invalid, Problem};
 
-/// What a QEMU understands, as it says itself: the reply of `query-qmp-schema`
+/// Commands, events and types of a running QEMU: the reply of `query-qmp-schema`
 /// ([`QuerySchema`](crate::commands::QuerySchema)).
 ///
-/// A version number says little of what a QEMU can do, since distributions leave things out and bring others in early.
-/// The schema says it exactly. It is read once in a connection: it does not change while QEMU runs.
+/// To find out whether a QEMU has a feature, ask its schema, not its version: distributions leave features out and
+/// backport others, and a build leaves out what its configuration lacks. The schema does not change while QEMU runs, so
+/// one query per connection is enough. It lists what exists, not every rule: a command that fits the schema may still
+/// be refused (QEMU, `qapi/introspect.json`, `query-qmp-schema`).
 ///
 /// ```
 /// use qemu_machine_core::{Schema, json};
@@ -49,7 +51,7 @@ pub struct Schema {
     types: BTreeMap<String, Type>,
 }
 
-/// What is known of a command, or of an event, which has no reply.
+/// A command or an event. An event has no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Signature {
     arguments: String,
@@ -58,7 +60,8 @@ struct Signature {
     features: Vec<String>,
 }
 
-/// A type. Types have names of their own, which mean nothing and change from build to build.
+/// A type. The names of types are not part of the wire ABI (QEMU, `qapi/introspect.json`, `SchemaInfo`): a client that
+/// relies on one breaks with the next build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Type {
     Builtin(Kind),
@@ -67,14 +70,14 @@ enum Type {
     Array(String),
     Object {
         members: Vec<Field>,
-        /// The member whose value says which variant it is.
+        /// The member whose value selects the variant.
         tag: Option<String>,
-        /// The type with the members that there are besides, by the value of the tag.
+        /// The type with the additional members, by the value of the tag.
         variants: BTreeMap<String, String>,
     },
-    /// One of several types, told apart by what kind of JSON it is.
+    /// One of several types, which differ in their kind of JSON (QEMU, `qapi/introspect.json`, `SchemaInfoAlternate`).
     Alternate(Vec<String>),
-    /// A kind of type that this library does not know yet: it stands for everything.
+    /// A meta-type that this crate does not know. It accepts every value, so that a newer QEMU is not refused.
     Unknown,
 }
 
@@ -86,7 +89,7 @@ struct Field {
     features: Vec<String>,
 }
 
-/// What kind of JSON a place in the schema takes.
+/// Kind of JSON value that a place in the schema accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -96,23 +99,23 @@ pub enum Kind {
     Null,
     /// `true` or `false`.
     Boolean,
-    /// A number without a fraction.
+    /// An integer.
     Integer,
     /// A number.
     Number,
     /// Text.
     String,
-    /// One of several words: [`Shape::values`].
+    /// A string out of a fixed set: [`Shape::values`].
     Enum,
-    /// A list of things of one shape: [`Shape::element`].
+    /// An array whose elements have one shape: [`Shape::element`].
     Array,
-    /// Members with names: [`Shape::members`].
+    /// An object: [`Shape::members`].
     Object,
     /// One of several shapes: [`Shape::alternatives`].
     Alternate,
 }
 
-/// A place in the schema: what the arguments of a command look like, or a member of them.
+/// A place in the schema: the arguments or the reply of a command, the data of an event, or a part of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
     schema: &'a Schema,
@@ -127,48 +130,50 @@ pub struct Member<'a> {
     pub name: &'a str,
     /// Whether it may be left out.
     pub optional: bool,
-    /// What QEMU says besides of it: `deprecated`, `unstable`, or the name of something that it can do.
+    /// Its features, as in the schema: `deprecated`, `unstable`, or the name of an ability.
     pub features: &'a [String],
-    /// What it looks like.
+    /// The shape of its value.
     pub shape: Shape<'a>,
 }
 
 impl Schema {
-    /// The names of all commands, in their order.
+    /// Returns the names of all commands, sorted.
     pub fn commands(&self) -> impl Iterator<Item = &str> {
         self.commands.keys().map(String::as_str)
     }
 
-    /// The names of all events, in their order.
+    /// Returns the names of all events, sorted.
     pub fn events(&self) -> impl Iterator<Item = &str> {
         self.events.keys().map(String::as_str)
     }
 
-    /// What the arguments of a command look like: always an object. None where there is no such command.
+    /// Returns the shape of a command's arguments, which is always an object. `None` means that there is no such
+    /// command.
     #[must_use]
     pub fn arguments(&self, command: &str) -> Option<Shape<'_>> {
         self.shape(&self.commands.get(command)?.arguments)
     }
 
-    /// What a command is answered by.
+    /// Returns the shape of a command's reply. `None` means that there is no such command.
     #[must_use]
     pub fn reply(&self, command: &str) -> Option<Shape<'_>> {
         self.shape(self.commands.get(command)?.reply.as_ref()?)
     }
 
-    /// What the data of an event look like.
+    /// Returns the shape of an event's data. `None` means that there is no such event.
     #[must_use]
     pub fn data(&self, event: &str) -> Option<Shape<'_>> {
         self.shape(&self.events.get(event)?.arguments)
     }
 
-    /// Whether a command can be executed out of band.
+    /// Returns whether a command can be executed out of band. `false` for a command that does not exist.
     #[must_use]
     pub fn is_out_of_band(&self, command: &str) -> bool {
         self.commands.get(command).is_some_and(|command| command.out_of_band)
     }
 
-    /// What QEMU says besides of a command, or of an event: `deprecated`, `unstable`, or what it can do.
+    /// Returns the features of a command or an event: `deprecated`, `unstable`, or names of abilities. Empty when there
+    /// is no such command or event.
     #[must_use]
     pub fn features(&self, name: &str) -> &[String] {
         self.commands.get(name).or_else(|| self.events.get(name)).map_or(&[], |signature| &signature.features)
@@ -180,7 +185,7 @@ impl Schema {
 }
 
 impl<'a> Shape<'a> {
-    /// What kind of JSON it takes.
+    /// Returns the kind of JSON value that is accepted here.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self.kind {
@@ -193,45 +198,46 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The words of an enum; nothing for what is none.
+    /// Returns the values of an enum. Empty for every other kind.
     pub fn values(self) -> impl Iterator<Item = &'a str> {
         let values: &[String] = if let Type::Enum(values) = self.kind { values } else { &[] };
         values.iter().map(String::as_str)
     }
 
-    /// What the elements of an array look like.
+    /// Returns the shape of the elements of an array. `None` for every other kind.
     #[must_use]
     pub fn element(self) -> Option<Shape<'a>> {
         let Type::Array(element) = self.kind else { return None };
         self.schema.shape(element)
     }
 
-    /// What it may look like, where there is a choice.
+    /// Returns the shapes of an alternate. Empty for every other kind.
     pub fn alternatives(self) -> impl Iterator<Item = Shape<'a>> {
         let names: &[String] = if let Type::Alternate(names) = self.kind { names } else { &[] };
         names.iter().filter_map(move |name| self.schema.shape(name))
     }
 
-    /// The members that an object has in any case.
+    /// Returns the members that an object has whatever the value of its [`tag`](Self::tag). Empty for every other kind.
     pub fn members(self) -> impl Iterator<Item = Member<'a>> {
         let fields: &[Field] = if let Type::Object { members, .. } = self.kind { members } else { &[] };
         fields.iter().filter_map(move |field| self.member(field))
     }
 
-    /// The member whose value decides which other members an object has.
+    /// Returns the name of the member whose value selects the additional members of an object. `None` means that it has
+    /// no variants.
     #[must_use]
     pub fn tag(self) -> Option<&'a str> {
         let Type::Object { tag, .. } = self.kind else { return None };
         tag.as_deref()
     }
 
-    /// The members that an object has besides, when its [`tag`](Self::tag) has this value.
+    /// Returns the members that an object has in addition when its [`tag`](Self::tag) has this value.
     pub fn members_of(self, value: &str) -> impl Iterator<Item = Member<'a>> {
         self.variant(value).into_iter().flat_map(Shape::members)
     }
 
-    /// All members that an object has, when its [`tag`](Self::tag) has this value; without one, those that it has in any
-    /// case.
+    /// Returns all members that an object has when its [`tag`](Self::tag) has this value. With `None`, returns those
+    /// that it has whatever the value.
     ///
     /// ```
     /// # use qemu_machine_core::Schema;
@@ -254,7 +260,7 @@ impl<'a> Shape<'a> {
         self.members().chain(value.into_iter().flat_map(move |value| self.members_of(value)))
     }
 
-    /// The members that an object has with one value of its [`tag`](Self::tag) or another.
+    /// Returns the additional members of all variants of an object, for every value of its [`tag`](Self::tag).
     pub fn members_of_any(self) -> impl Iterator<Item = Member<'a>> {
         let names = if let Type::Object { variants, .. } = self.kind { Some(variants.values()) } else { None };
         names.into_iter().flatten().filter_map(move |name| self.schema.shape(name)).flat_map(Shape::members)

@@ -1,10 +1,11 @@
-//! Decides which name was meant, where one is unknown.
+//! Suggestion of the known name that is most similar to an unknown one.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// The name that takes the fewest changes: none where that would be more than a third of it. QEMU has names with `-` and
-/// names with `_`, and nobody remembers which.
+/// Returns the known name that is the fewest changes away. `None` means that each needs changes to more than a third of
+/// the letters, and at least to two. `-` and `_` count as equal, since QEMU's names have both (`query-block`,
+/// `device_add`), and so do upper and lower case.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let most = (name.chars().count() / 3).max(1);
     let changes = known.into_iter().map(|known| (changes(name, known), known));
@@ -12,11 +13,12 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     Some(nearest.to_string())
 }
 
-/// How many letters must be changed, left out, added, or exchanged with their neighbour.
+/// Returns how many letters must be replaced, removed, added, or swapped with their neighbour (the restricted
+/// Damerau-Levenshtein distance).
 fn changes(one: &str, other: &str) -> usize {
     let fold = |text: &str| text.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect();
     let (one, other): (Vec<char>, Vec<char>) = (fold(one), fold(other));
-    // Of the first letters of each: the row before the last, the last, and the one that is being made.
+    // Rows of the distance matrix: the one before the last, the last, and the one that is being computed.
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_far_away_was_not_meant() {
+    fn a_name_that_is_too_different_is_not_suggested() {
         let known = ["query-block", "query-status", "quit"];
         assert_eq!(nearest("query-stats", known).as_deref(), Some("query-status"));
         assert_eq!(nearest("qit", known).as_deref(), Some("quit"));

@@ -1,4 +1,4 @@
-//! Decides whether there is a place of some path in a schema.
+//! Lookup of a path in a schema.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -6,18 +6,18 @@ use alloc::vec::Vec;
 use super::{Kind, Member, Schema, Shape};
 
 impl Schema {
-    /// Whether this QEMU has what a path leads to. A path begins with the name of a command or an event, and goes on
+    /// Returns whether a path exists in the schema. A path begins with the name of a command or an event, and goes on
     /// with `arg` (its arguments, or its data) or `ret` (its reply), and the names of members:
     ///
     /// | path | question |
     /// |---|---|
-    /// | `query-yank` | is there this command? |
-    /// | `DEVICE_UNPLUG_GUEST_ERROR` | is there this event? |
-    /// | `blockdev-add/arg/read-only` | has it this argument? |
-    /// | `blockdev-add/arg/driver=nvme` | can the argument be this word? |
-    /// | `blockdev-add/arg/driver=qcow2/backing` | has it this argument, when another is this word? |
-    /// | `query-block/ret/inserted/image/filename` | is this in the reply? Lists and alternatives are passed through |
-    /// | `device_add@json-cli-hotplug` | has it this feature? A member may have one as well |
+    /// | `query-yank` | does this command exist? |
+    /// | `DEVICE_UNPLUG_GUEST_ERROR` | does this event exist? |
+    /// | `blockdev-add/arg/read-only` | does the command have this argument? |
+    /// | `blockdev-add/arg/driver=nvme` | does the argument have this value? |
+    /// | `blockdev-add/arg/driver=qcow2/backing` | does the command have this argument when another has this value? |
+    /// | `query-block/ret/inserted/image/filename` | does the reply have this? Arrays and alternates need no step |
+    /// | `device_add@json-cli-hotplug` | does the command have this feature? Members have features as well |
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         let mut steps = path.split('/');
@@ -45,10 +45,11 @@ fn featured(step: &str) -> (&str, Option<&str>) {
     step.split_once('@').map_or((step, None), |(name, feature)| (name, Some(feature)))
 }
 
-/// Where a path has led to: a shape, or an object with a tag that has this value.
+/// Place that a path leads to.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     shape: Shape<'a>,
+    /// The value of the tag of this object. `None` means any value.
     narrowed: Option<&'a str>,
 }
 
@@ -57,7 +58,7 @@ impl<'a> Place<'a> {
         Self { shape, narrowed: None }
     }
 
-    /// Where the next step leads from here.
+    /// Returns the places that the next step leads to from here.
     fn step(&self, step: &str) -> Vec<Self> {
         let (step, feature) = featured(step);
         let (name, value) = step.split_once('=').map_or((step, None), |(name, value)| (name, Some(value)));
@@ -77,7 +78,8 @@ impl<'a> Place<'a> {
         places
     }
 
-    /// The objects here: an array stands for its elements, and an alternative for each of what it may be.
+    /// Returns the objects at this place. An array counts as its elements, and an alternate as each of its
+    /// alternatives.
     fn objects(&self) -> Vec<Self> {
         let (mut open, mut objects) = (vec![*self], Vec::new());
         while let Some(place) = open.pop() {
@@ -100,14 +102,14 @@ impl<'a> Place<'a> {
         shape.members().chain(of.into_iter().flatten()).chain(of_any.into_iter().flatten())
     }
 
-    /// The same object, when a member is known to have this value.
+    /// Returns the same object, with this value of a member. Only the value of its tag matters.
     fn narrow(&self, member: &str, value: &'a str) -> Self {
         let is_tag = self.shape.tag() == Some(member);
         Self { shape: self.shape, narrowed: if is_tag { Some(value) } else { self.narrowed } }
     }
 }
 
-/// The word itself, as often as a place can be it.
+/// Returns the word if it is a value of the enum here, directly or as an alternative or an element.
 fn words<'a>(shape: Shape<'a>, word: &str) -> impl Iterator<Item = &'a str> {
     let alternatives = shape.alternatives().flat_map(Shape::values);
     let elements = shape.element().into_iter().flat_map(Shape::values);

@@ -1,4 +1,5 @@
-//! Decides how the reply of `query-qmp-schema` is read. What a later QEMU adds to it is left out, and breaks nothing.
+//! Parser of the reply of `query-qmp-schema`. It ignores members and meta-types that it does not know, so that a newer
+//! QEMU can be read (`docs/interop/qmp-spec.rst`, Compatibility Considerations).
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -63,7 +64,8 @@ enum What {
 struct MemberInfo {
     name: String,
     r#type: String,
-    /// There, with `null` for now, where the member is optional.
+    /// A member is optional if its `default` is present, even if that is `null` (QEMU, `qapi/introspect.json`,
+    /// `SchemaInfoObjectMember`).
     #[serde(default, deserialize_with = "is_there", rename = "default")]
     optional: bool,
     #[serde(default)]
@@ -141,7 +143,7 @@ fn builtin(json_type: &str) -> Kind {
         "number" => Kind::Number,
         "boolean" => Kind::Boolean,
         "null" => Kind::Null,
-        // Also `value`, which is everything.
+        // Also `value`, which means any value (QEMU, `qapi/introspect.json`, `JSONType`).
         _ => Kind::Any,
     }
 }

@@ -1,9 +1,13 @@
-//! Decides how a guest agent is brought to a known state.
+//! Synchronisation with a guest agent.
 //!
-//! A guest agent does not greet, and what it said to others may still be in the way: replies, and the errors that half
-//! of somebody's command makes of ours. `guest-sync-delimited` is made for that: the agent answers it with a byte that
-//! occurs nowhere else (0xFF), and repeats our number behind it. The same byte, sent before, makes its parser forget
-//! what was half said. It is asked so after the connection is made, and again when somebody has given up a command.
+//! A guest agent sends no greeting. Over virtio-serial it does not even notice that its client changed, so replies to a
+//! previous client may still arrive, and half a command of that client turns our first one into an error
+//! (`docs/interop/qmp-spec.rst`, QGA Synchronization). `guest-sync-delimited` repairs both (QEMU,
+//! `qga/qapi-schema.json`, `guest-sync-delimited`): the agent sends a byte that occurs nowhere else (0xFF), then a
+//! reply with our number (QEMU, `qga/main.c`, `send_response`). The client sends the same byte before its request,
+//! which resets the agent's parser, since the byte is an error to its lexer (`docs/interop/qmp-spec.rst`, Forcing the
+//! JSON parser into known-good state). The session synchronises when the connection opens, and again when a caller
+//! disowned a command. Without that the late reply would be taken for the reply to the next command.
 
 use alloc::format;
 use core::time::Duration;
@@ -18,23 +22,27 @@ use crate::session;
 use crate::time::Moment;
 use crate::wire::{Framer, Message};
 
-/// What stands before an answer to our number, and makes the agent forget what was half said.
+/// The byte before a reply to `guest-sync-delimited` (QEMU, `qga/main.c`, `QGA_SENTINEL_BYTE`). Sent to the agent, the
+/// byte resets its parser.
 const DELIMITER: u8 = 0xFF;
 
-/// How long an answer may take before the agent is asked again. One that was not there yet when we asked may have
-/// lost the question: what is written to its port before it opens it need not arrive.
+/// How long the reply to `guest-sync-delimited` may take before the session sends the command again. A request that is
+/// written before the agent opened its port may be lost, and then no reply ever comes.
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Session {
-    /// Asks, and takes nothing for an answer to anything else until it is answered.
+    /// Starts to synchronise. Until the agent answers, the session drops all other lines (QEMU, `qga/qapi-schema.json`,
+    /// `guest-sync-delimited`).
     pub(super) fn ask_to_sync(&mut self, now: Moment) {
         self.stage = Stage::Syncing;
         self.outbox.writer().push(DELIMITER);
         self.ask_number(now);
     }
 
-    /// The command before this succeeds in silence: the answer to this one says that it is over. Nothing is half said
-    /// between the two, and a delimiter would be answered as well, by an error that looks like the refusal of the first.
+    /// Sends `guest-sync-delimited` after a command that has no success response: its reply proves that the command
+    /// before it is over. No delimiter goes before it, since the agent's parser is in a known state. The agent would
+    /// answer a delimiter with an error without an id (measured with QEMU 7.2.22), which would pass for a refusal of
+    /// that command.
     pub(super) fn ask_behind_silence(&mut self, now: Moment) {
         self.ask_number(now);
     }
@@ -46,8 +54,8 @@ impl Session {
         self.outbox.writer().extend_from_slice(ask.as_bytes());
     }
 
-    /// When somebody gave up a command that is on the wire, its reply must not be taken for another's. When nothing
-    /// answers, the agent is asked again.
+    /// Synchronises when the caller of a command on the wire disowned it, so that its reply reaches no other caller,
+    /// and when a request to synchronise was not answered in time.
     pub(super) fn sync_if_needed(&mut self, now: Moment) {
         let disowned = self.is_ready() && self.in_flight.has_disowned();
         if disowned || self.sync_again().is_some_and(|at| at <= now) {
@@ -55,15 +63,16 @@ impl Session {
         }
     }
 
-    /// When the agent is to be asked again, as long as somebody waits for it.
+    /// Returns when the session sends its request again. `None` means never: no handshake and no command waits for it.
     pub(super) fn sync_again(&self) -> Option<Moment> {
         let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.in_flight.is_waiting());
-        // One that does not read at all needs no second question behind the first.
+        // An agent that does not read needs no second request queued after the first.
         let was_asked = self.outbox.waiting().is_empty();
         (wanted && was_asked).then(|| self.sync.asked.after(AGAIN))
     }
 
-    /// Splits what comes at the delimiters: what was half said before one is forgotten.
+    /// Reads bytes, and discards an incomplete line before a delimiter, as the agent's protocol demands (QEMU,
+    /// `qga/qapi-schema.json`, `guest-sync-delimited`).
     pub(super) fn read_agent(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
         let mut pieces = bytes.split(|byte| *byte == DELIMITER);
         self.read(now, pieces.next().unwrap_or_default(), emit);
@@ -74,7 +83,7 @@ impl Session {
         }
     }
 
-    /// Whether a line is no reply for anybody: an answer to a number, or what comes before it.
+    /// Returns whether a line answers no command: a reply to `guest-sync-delimited`, or a line before it.
     pub(super) fn is_stale(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) -> bool {
         if core::mem::take(&mut self.sync.delimited) {
             self.delimited(now, line, emit);
@@ -85,7 +94,7 @@ impl Session {
         stale
     }
 
-    /// The same for a line that is too long to be read.
+    /// Returns the same for a line that is longer than the limit.
     pub(super) fn is_stale_and_too_large(&mut self) -> bool {
         let stale = core::mem::take(&mut self.sync.delimited) || self.stage == Stage::Syncing;
         self.counters.too_large += u64::from(stale);
@@ -118,7 +127,8 @@ impl Session {
         }
     }
 
-    /// What succeeds in silence has succeeded when the agent answers what comes behind it.
+    /// Completes a command without a success response (QEMU, `qga/qapi-schema.json`, `'success-response': false`): the
+    /// agent answered the command after it, and a refusal would have come first.
     fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
         let silent = |id: &u16| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent);
         let Some(entry) = self.in_flight.only().filter(silent).and_then(|id| self.in_flight.land(id)) else { return };

@@ -1,4 +1,4 @@
-//! Heartbeats of a session: when a monitor that owes replies is asked whether it lives.
+//! Heartbeats of a session: out-of-band requests that test whether a monitor that owes replies is alive.
 
 use super::Session;
 use super::in_flight::{Owner, PendingCommand};
@@ -7,18 +7,21 @@ use crate::command::Band;
 use crate::config::Dialect;
 use crate::time::Moment;
 
-/// The request, up to its id. Whatever the reply is (an error counts as well), it comes from the monitor's own thread,
-/// past the main loop and all commands that wait there.
+/// The request, without its id. `query-yank` may be executed out of band (QEMU, `qapi/yank.json`, `query-yank`), so the
+/// monitor's I/O thread answers it, past the main loop and the commands queued there (QEMU, `monitor/qmp.c`,
+/// `handle_qmp_command`). An error proves as much as a result.
 const QUESTION: &[u8] = br#"{"exec-oob":"query-yank""#;
 
 impl Session {
-    /// The same session, which never asks a monitor for a heartbeat.
+    /// Turns heartbeats off; they are on by default.
     #[must_use]
     pub fn without_heartbeat(self) -> Self {
         Self { liveness: Probe::unwanted(), ..self }
     }
 
-    /// When the monitor is to be asked: half of the time of a command is over, and no reply arrived since.
+    /// Returns when the next heartbeat is due: when half of a command's time is over, and no heartbeat was answered
+    /// since. `None` means that none is due: no command has a deadline, a heartbeat is on the wire, out-of-band
+    /// execution was not negotiated, or the caller turned heartbeats off.
     pub(crate) fn heartbeat_due(&self) -> Option<Moment> {
         let Probe { unwanted, asked, last_reply } = self.liveness;
         let may_ask = !unwanted && asked.is_none() && self.out_of_band();

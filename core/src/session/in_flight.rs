@@ -1,4 +1,4 @@
-//! Decides which commands are on the wire, under which id, and which must wait their turn.
+//! Commands of a session without a reply: those on the wire, with their ids, and those queued.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -13,16 +13,17 @@ use crate::outbox::Outbox;
 use crate::time::Moment;
 use crate::wire::{CommandName, encode, name_of};
 
-/// The commands that have no reply yet: those on the wire, and those that wait to go there.
+/// The commands that have no reply yet: those on the wire, and those in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InFlight {
-    /// Those on the wire, in the order of sending. Replies come mostly in order, so it is mostly the first that is
-    /// looked for.
+    /// Commands on the wire, in the order of sending. In-band replies come in issue order (`docs/interop/qmp-spec.rst`,
+    /// Out-of-band execution), so a search mostly ends at the first.
     sent: VecDeque<Sent>,
-    /// The ids that are free, the one that was given back longest ago first.
+    /// The free ids, the one that was freed longest ago first.
     free: VecDeque<u16>,
-    /// How many ids there are, free or not.
+    /// How many ids exist, free or in use.
     ids: u32,
+    /// How many in-band commands QEMU may hold.
     in_band: usize,
     waiting: VecDeque<Waiting>,
 }
@@ -32,25 +33,26 @@ pub(super) struct InFlight {
 struct Sent {
     id: u16,
     entry: PendingCommand,
-    /// For the refusal, if it is one: the body is not kept.
+    /// Kept for a refusal, which names its command; the body is not kept.
     name: CommandName,
 }
 
-/// What is known of a command on the wire.
+/// A command without a reply, apart from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PendingCommand {
     pub(super) owner: Owner,
     pub(super) band: Band,
     pub(super) kind: CommandTraits,
     pub(super) deadline: Option<Moment>,
-    /// When half of its time is over.
+    /// When half of its time is over. `None` means that it has no deadline.
     pub(super) half: Option<Moment>,
-    /// Whether a descriptor goes with it. QEMU keeps only the descriptor that came last, so the next such command waits
-    /// until this one is over.
+    /// Whether a descriptor goes with it. QEMU keeps only the descriptors that it received last (QEMU,
+    /// `chardev/char-socket.c`, `tcp_chr_recv`), so the next such command waits until this one is over. Otherwise the
+    /// first command gets the second descriptor, and the second none (measured with QEMU 7.2.22).
     pub(super) carries: bool,
 }
 
-/// Who wants the reply of a command.
+/// The owner of a command, which receives its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The session itself.
@@ -64,9 +66,10 @@ pub(super) enum Owner {
     Probe,
     /// The caller that holds the ticket.
     Caller(CommandId),
-    /// The caller gave up; the id stays taken until the reply comes.
+    /// No owner: the caller disowned the command, or its deadline passed. The id stays in use until the reply arrives,
+    /// so that the late reply reaches no other caller.
     Disowned,
-    /// The reply was unreadable; the id stays taken until a later in-band reply proves that it is over.
+    /// The reply was unreadable. The id stays in use until a later in-band reply proves that the command is over.
     Unmatched,
 }
 
@@ -77,10 +80,10 @@ struct Waiting {
     descriptor: Option<Descriptor>,
 }
 
-/// How commands are put on the wire.
+/// The rules for sending commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// How many in-band commands may be there at once.
+    /// How many in-band commands may be on the wire at once.
     pub(super) depth: usize,
     pub(super) dialect: Dialect,
 }
@@ -93,19 +96,19 @@ impl Default for PendingCommand {
 }
 
 impl PendingCommand {
-    /// Whether it is one of the in-band commands that QEMU may hold.
+    /// Returns whether QEMU may hold the command in its queue: it is in band, and not known to be over.
     fn takes_a_place(&self) -> bool {
         self.band == Band::InBand && self.owner != Owner::Unmatched
     }
 }
 
 impl Default for InFlight {
-    /// The ids begin with the ten of one digit: an id that was just given back rests while nine others are used, so
-    /// that a doubled reply finds nobody, and requests stay short.
+    /// Starts with the ten ids of one digit, which keep requests short. A freed id is used again only after the other
+    /// nine, so that a doubled reply finds no command.
     fn default() -> Self {
         const ONE_DIGIT: u16 = 10;
         Self {
-            // One at a time is what most have.
+            // Most callers have one command in flight.
             sent: VecDeque::with_capacity(1),
             free: (0..ONE_DIGIT).collect(),
             ids: ONE_DIGIT.into(),
@@ -116,18 +119,19 @@ impl Default for InFlight {
 }
 
 impl InFlight {
-    /// How many commands wait for their end.
+    /// Returns how many commands have no reply yet.
     pub(super) fn len(&self) -> usize {
         self.sent.len() + self.waiting.len()
     }
 
-    /// How many of them are on the wire.
+    /// Returns how many commands are on the wire.
     pub(super) fn on_the_wire(&self) -> usize {
         self.sent.len()
     }
 
-    /// Whether a command may go to the wire now. In-band commands keep their order; out-of-band ones wait for nobody,
-    /// unless for a descriptor.
+    /// Returns whether a command may be sent now. In-band commands keep their order. Out-of-band ones do not wait for
+    /// them, since QEMU executes those at once (QEMU, `monitor/qmp.c`, `handle_qmp_command`), but do wait for a
+    /// descriptor.
     pub(super) fn may_send(&self, entry: &PendingCommand, rules: Rules) -> bool {
         let turn = match entry.band {
             Band::OutOfBand => true,
@@ -136,12 +140,12 @@ impl InFlight {
         turn && self.has_id() && !self.is_barred(entry)
     }
 
-    /// Out of band, what waits for another descriptor holds up nobody.
+    /// Returns whether an in-band command is queued. An out-of-band one that waits for a descriptor delays no other.
     fn is_waiting_in_band(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.entry.band == Band::InBand)
     }
 
-    /// Whether it would take a descriptor past another one.
+    /// Returns whether it would send a descriptor while another one is in flight.
     fn is_barred(&self, entry: &PendingCommand) -> bool {
         let carries = |other: &PendingCommand| other.carries && other.owner != Owner::Unmatched;
         entry.carries && self.sent.iter().any(|sent| carries(&sent.entry))
@@ -151,7 +155,7 @@ impl InFlight {
         !self.free.is_empty() || u16::try_from(self.ids).is_ok()
     }
 
-    /// Puts a command on the wire. It may go, and so there is an id for it.
+    /// Puts a command on the wire. [`may_send`](Self::may_send) must hold: then an id is free or can be made.
     pub(super) fn send(
         &mut self,
         entry: PendingCommand,
@@ -172,19 +176,19 @@ impl InFlight {
         write(body, id, dialect, out.writer());
     }
 
-    /// Lets a command wait for its turn.
+    /// Queues a command.
     pub(super) fn queue(&mut self, entry: PendingCommand, body: &[u8], descriptor: Option<Descriptor>) {
         self.waiting.push_back(Waiting { entry, body: body.to_vec(), descriptor });
     }
 
-    /// Puts the next waiting command on the wire, if it may go.
+    /// Puts the next queued command on the wire. `None` means that none may be sent.
     pub(super) fn send_next(&mut self, rules: Rules, out: &mut Outbox) -> Option<PendingCommand> {
         let mut room = self.in_band < rules.depth;
         let may_go = |waiting: &Waiting| {
             let barred = self.is_barred(&waiting.entry);
             match waiting.entry.band {
                 Band::OutOfBand => !barred,
-                // In-band commands keep their order, also behind one that must wait.
+                // In-band commands keep their order, so one that must wait delays the later ones.
                 Band::InBand => {
                     room = room && !barred;
                     room
@@ -197,17 +201,18 @@ impl InFlight {
         Some(next.entry)
     }
 
-    /// The command on the wire, of those that go one at a time. What was lost has had its reply.
+    /// Returns the id of the command on the wire, in a dialect that sends one at a time. An unmatched one has had its
+    /// reply, and does not count.
     pub(super) fn only(&self) -> Option<u16> {
         self.sent.iter().find(|sent| sent.entry.owner != Owner::Unmatched).map(|sent| sent.id)
     }
 
-    /// Whether anything waits for its turn.
+    /// Returns whether a command is queued.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// What is on the wire and was given up is over: nothing answers it any more.
+    /// Removes the disowned and unmatched commands from the wire: no reply to them can arrive any more.
     pub(super) fn remove_disowned(&mut self) {
         let is_disowned = |sent: &&Sent| matches!(sent.entry.owner, Owner::Disowned | Owner::Unmatched);
         let disowned: Vec<u16> = self.sent.iter().filter(is_disowned).map(|sent| sent.id).collect();
@@ -216,17 +221,17 @@ impl InFlight {
         }
     }
 
-    /// Whether a command of this owner has no reply yet.
+    /// Returns whether a command of this owner has no reply yet.
     pub(super) fn has_one_of(&self, owner: Owner) -> bool {
         self.entries().any(|entry| entry.owner == owner)
     }
 
-    /// Whether something on the wire was given up.
+    /// Returns whether a command on the wire is disowned.
     pub(super) fn has_disowned(&self) -> bool {
         self.sent.iter().any(|sent| sent.entry.owner == Owner::Disowned)
     }
 
-    /// The reply with this id came: its command is over.
+    /// Removes the command with this id, whose reply arrived. `None` means that no command has this id.
     pub(super) fn land(&mut self, id: u16) -> Option<PendingCommand> {
         let place = self.sent.iter().position(|sent| sent.id == id)?;
         let Sent { entry, .. } = self.sent.remove(place)?;
@@ -239,7 +244,8 @@ impl InFlight {
         Some(entry)
     }
 
-    /// In-band replies keep the order of their commands, so what was lost before this one is over as well.
+    /// Frees the unmatched commands before this one. In-band replies come in issue order (`docs/interop/qmp-spec.rst`,
+    /// Out-of-band execution), so those commands are over as well.
     fn free_unmatched_before(&mut self, place: usize) {
         let mut before = 0..place;
         let Self { sent, free, .. } = self;
@@ -250,7 +256,7 @@ impl InFlight {
         });
     }
 
-    /// The name of the command on the wire with this id. Empty where there is none, as its reply is for nobody.
+    /// Returns the name of the command on the wire with this id. Empty means that no command has this id.
     #[cold]
     pub(super) fn name(&self, id: Option<u16>) -> String {
         let sent = self.sent.iter().find(|sent| Some(sent.id) == id);
@@ -261,20 +267,21 @@ impl InFlight {
         self.sent.iter().find(|sent| sent.id == id).map(|sent| &sent.entry)
     }
 
-    /// The oldest in-band command failed by an unreadable reply: whose it was.
+    /// Fails the oldest in-band command after an unreadable reply, and returns its owner.
     pub(super) fn fail_oldest(&mut self) -> Option<Owner> {
         self.fail_oldest_of(|entry| entry.band == Band::InBand)
     }
 
-    /// The oldest raw command failed by an error without an id: whose it was.
+    /// Fails the oldest raw command after an error without an id, and returns its owner. Encoded commands are
+    /// well-formed, so QEMU most likely failed to parse a raw one (`docs/interop/qmp-spec.rst`, Error).
     pub(super) fn fail_oldest_raw(&mut self) -> Option<Owner> {
         self.fail_oldest_of(|entry| entry.kind.raw)
     }
 
-    /// The command that is on the wire alone failed by an unreadable reply: whose it was. Its id tells nothing where
-    /// replies have none: left there, it would take the reply of the next one. What qtest said was its reply.
-    /// What a guest agent said may have been anything, so it stays as one that was given up, which brings the agent in
-    /// step.
+    /// Fails the command that is alone on the wire after an unreadable reply, and returns its owner. With qtest the
+    /// unreadable line was its reply, so the command is removed; left on the wire, it would take the reply to the next
+    /// one. A line of a guest agent may have been for another client, so the command stays as a disowned one, and the
+    /// session synchronises with the agent.
     pub(super) fn fail_only(&mut self, dialect: Dialect) -> Option<Owner> {
         let id = self.only()?;
         if dialect == Dialect::Qtest {
@@ -288,13 +295,14 @@ impl InFlight {
     fn fail_oldest_of(&mut self, which: impl Fn(&PendingCommand) -> bool) -> Option<Owner> {
         let matching = |sent: &&mut Sent| sent.entry.owner != Owner::Unmatched && which(&sent.entry);
         let Sent { entry, .. } = self.sent.iter_mut().find(matching)?;
-        // QEMU is done with it, only the id is not free: its place is, and it has nothing to wait for.
+        // QEMU is done with the command, so its place in QEMU's queue is free and its deadline is void. Only its id
+        // stays.
         self.in_band -= usize::from(entry.takes_a_place());
         entry.deadline = None;
         Some(core::mem::replace(&mut entry.owner, Owner::Unmatched))
     }
 
-    /// Nobody wants the reply any more. A command that was not sent yet is forgotten.
+    /// Disowns the commands of this owner. Queued ones are dropped.
     pub(super) fn disown(&mut self, owner: Owner) {
         self.waiting.retain(|waiting| waiting.entry.owner != owner);
         for Sent { entry, .. } in self.sent.iter_mut().filter(|sent| sent.entry.owner == owner) {
@@ -302,7 +310,7 @@ impl InFlight {
         }
     }
 
-    /// Answers what has run out of time.
+    /// Answers the commands whose deadline has passed.
     pub(super) fn expire(&mut self, now: Moment, mut answer: impl FnMut(CommandId, Progress, &PendingCommand)) {
         let passed = |entry: &PendingCommand| entry.deadline.is_some_and(|deadline| deadline <= now);
         for Sent { entry, .. } in self.sent.iter_mut().filter(|sent| passed(&sent.entry)) {
@@ -320,12 +328,12 @@ impl InFlight {
         });
     }
 
-    /// When the next command runs out of time.
+    /// Returns the earliest deadline of a command.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.entries().filter_map(|entry| entry.deadline).min()
     }
 
-    /// The earliest half-deadline after the last liveness reply.
+    /// Returns the earliest half-deadline after the last heartbeat reply.
     pub(super) fn half_time(&self, last_reply: Option<Moment>) -> Option<Moment> {
         let may_run_out = self.entries().filter(|entry| entry.deadline.is_some());
         may_run_out
@@ -334,13 +342,14 @@ impl InFlight {
             .min()
     }
 
-    /// All of them: on the wire, and waiting.
+    /// Returns all commands: on the wire, then queued.
     fn entries(&self) -> impl Iterator<Item = &PendingCommand> {
         let sent = self.sent.iter().map(|sent| &sent.entry);
         sent.chain(self.waiting.iter().map(|waiting| &waiting.entry))
     }
 
-    /// Out-of-band execution was not offered: answers the commands that wait for it.
+    /// Answers the queued out-of-band commands, when out-of-band execution was not offered. QEMU would refuse
+    /// `exec-oob` as an unexpected member (QEMU, `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`).
     pub(super) fn reject_out_of_band(&mut self, offered: bool, mut answer: impl FnMut(CommandId, Misuse)) {
         self.waiting.retain(|waiting| {
             let rejected = !offered && waiting.entry.band == Band::OutOfBand;
@@ -351,7 +360,8 @@ impl InFlight {
         });
     }
 
-    /// The connection is over: answers everything, in the order of asking.
+    /// Answers all commands when the connection ends, those on the wire first. Their replies are lost, and QEMU drops
+    /// the requests that it has not started (QEMU, `monitor/qmp.c`, `monitor_qmp_cleanup_queue_and_resume`).
     pub(super) fn crash(&mut self, mut answer: impl FnMut(CommandId, Progress)) {
         let Self { sent, waiting, .. } = core::mem::take(self);
         let sent = sent.iter().map(|sent| sent.entry);
@@ -365,7 +375,7 @@ impl InFlight {
     }
 }
 
-/// Writes a command with its end.
+/// Writes a command with its id, or, for qtest, with a line feed (QEMU, `system/qtest.c`, `qtest_process_inbuf`).
 fn write(body: &[u8], id: u16, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(body);
     match dialect {

@@ -1,4 +1,4 @@
-//! Vocabulary of a session: one `Input` that it takes, one `Output` that it gives.
+//! Input and output types of a session.
 
 use crate::command::CommandId;
 use crate::error::CommandError;
@@ -14,7 +14,8 @@ use crate::wire::Encoded;
 pub enum Input<'a> {
     /// The monitor is connected.
     Opened,
-    /// A number that no other client uses: a guest agent is asked to repeat it.
+    /// A number that no other client uses, for synchronising with a guest agent (QEMU, `qga/qapi-schema.json`,
+    /// `guest-sync-delimited`). With a number in common, the reply to another client would count as ours.
     Nonce(u64),
     /// Bytes arrived.
     Received(&'a [u8]),
@@ -22,11 +23,11 @@ pub enum Input<'a> {
     Closed,
     /// A caller issues a command.
     Execute {
-        /// Its id, which no earlier command had.
+        /// The id of the command, which no earlier command had.
         id: CommandId,
         /// The command.
         command: &'a Encoded,
-        /// When it must have its reply. `None` means that it has no deadline.
+        /// When the command must have its reply. `None` means that it has no deadline.
         deadline: Option<Moment>,
     },
     /// The shutdown ladder issues a command, which has no deadline of its own.
@@ -45,7 +46,7 @@ pub enum Input<'a> {
 pub enum Output {
     /// The greeting arrived.
     Greeted,
-    /// The peer sends no greeting: a guest agent was asked to repeat a number, or qtest is ready as it is.
+    /// The peer sends no greeting: the session synchronises with a guest agent, or qtest needs no handshake.
     Syncing,
     /// The handshake succeeded.
     Ready,
@@ -57,7 +58,7 @@ pub enum Output {
     Answered(CommandId, Result<Payload, CommandError>),
     /// A command of the shutdown ladder has its answer, or the reason why it has none.
     LadderAnswered(Result<(), CommandError>),
-    /// QEMU accepted a `quit`, whoever sent it.
+    /// QEMU accepted a `quit` of a caller or of the shutdown ladder.
     QuitAccepted,
 }
 
@@ -65,16 +66,18 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Replies to commands whose caller had given up.
+    /// Replies to commands that were disowned or had timed out.
     pub late: u64,
-    /// Replies to nothing that is in flight: doubled, or with an id that is not ours; and second greetings.
+    /// Replies to no command in flight: doubled, without an id, or with an id that the session did not send; and second
+    /// greetings. A client drops them (`docs/interop/qmp-spec.rst`, Commands Responses).
     pub unmatched: u64,
     /// Messages that could not be read.
     pub malformed: u64,
     /// Messages beyond the size limit.
     pub too_large: u64,
-    /// What a guest agent still had to say to others, and what it said while it was brought in step.
+    /// Lines of a guest agent that arrived while the session synchronised: replies to previous clients, and late ones
+    /// (`docs/interop/qmp-spec.rst`, QGA Synchronization).
     pub stale: u64,
-    /// Errors without an id while no raw command was in flight.
+    /// Errors without an id (`docs/interop/qmp-spec.rst`, Error) while no raw command was in flight.
     pub nameless: u64,
 }

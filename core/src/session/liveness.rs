@@ -1,43 +1,45 @@
-//! Liveness of a monitor: what the last heartbeat tells about a command that ran out of time.
+//! Liveness of a monitor: the conclusion from its heartbeats when a command times out.
 
 use super::in_flight::PendingCommand;
 use crate::error::Liveness;
 use crate::time::Moment;
 
-/// The heartbeats of a monitor. One request is on the wire at a time: a reply that arrives after half of a command's
-/// time is a sign that the monitor lives for that command, whichever command caused the request.
+/// The heartbeats of a monitor. At most one request is on the wire. A reply that arrives after half of a command's time
+/// proves for that command that the monitor is alive, even if another command caused the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Probe {
+    /// The caller turned heartbeats off.
     pub(super) unwanted: bool,
-    /// When the request was sent that has no reply yet.
+    /// When the request on the wire was sent. `None` means that no request waits for a reply.
     pub(super) asked: Option<Moment>,
-    /// When the last reply arrived.
+    /// When the last reply arrived. `None` means that none did.
     pub(super) last_reply: Option<Moment>,
 }
 
 impl Probe {
-    /// No heartbeats: the caller does not want them.
+    /// Returns a probe that sends no heartbeats.
     pub(super) fn unwanted() -> Self {
         Self { unwanted: true, ..Self::default() }
     }
 
-    /// Notes a reply.
+    /// Records a reply.
     pub(super) fn answered(&mut self, now: Moment) {
         *self = Self { asked: None, last_reply: Some(now), ..*self };
     }
 
-    /// Notes that no reply can arrive any more.
+    /// Records that no reply can arrive any more.
     pub(super) fn close(&mut self) {
         self.asked = None;
     }
 
-    /// How many of the commands that have no reply yet are nobody's but ours.
+    /// Returns how many of the commands without a reply are heartbeats.
     pub(super) fn questions(&self) -> usize {
         usize::from(self.asked.is_some())
     }
 
-    /// What is known of it while this command runs out of time. Silence tells something only if it lasted for a quarter
-    /// of what the command had: a driver that was late itself, or a negotiation that took long, proves nothing.
+    /// Returns what is known of the monitor when this command times out. Silence counts only if it lasted for a quarter
+    /// of the command's time: a request that was sent late, by a late driver or after a long negotiation, proves
+    /// nothing.
     pub(super) fn verdict(&self, now: Moment, expired: &PendingCommand) -> Liveness {
         let PendingCommand { half: Some(half), deadline: Some(deadline), .. } = *expired else {
             return Liveness::Unknown;

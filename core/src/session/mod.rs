@@ -1,4 +1,4 @@
-//! Decides how one conversation goes: greeting, capabilities negotiation, commands and their replies, the end.
+//! Session with a monitor: greeting, capabilities negotiation, commands and their replies, the end.
 
 mod agent;
 mod heartbeat;
@@ -24,10 +24,12 @@ pub use io::{Counters, Input, Output};
 use liveness::Probe;
 use sync::Sync;
 
-/// One conversation with a monitor, as plain data.
+/// One connection to a monitor, from its greeting to its end, as plain data.
 ///
 /// [`step`](Self::step) is its only transition: it consumes the state, passes outputs to `emit`, and returns the next
-/// state. What it wants to say stands in [`outgoing`](Self::outgoing).
+/// state. [`outgoing`](Self::outgoing) returns the bytes to send. A new connection needs a new session: QEMU greets
+/// again, resets the capabilities, and drops the commands that it has not started (QEMU, `monitor/qmp.c`,
+/// `monitor_qmp_event`).
 ///
 /// ```
 /// use qemu_machine_core::session::{Output, Input, Session};
@@ -65,23 +67,27 @@ enum Stage {
     Down,
     /// The connection is at its end, or the handshake failed.
     Closed,
-    /// The greeting is due.
+    /// The greeting is due (`docs/interop/qmp-spec.rst`, Server Greeting).
     Greeting,
-    /// The reply to `qmp_capabilities` is due.
+    /// The reply to `qmp_capabilities` is due. QEMU refuses all other commands (`docs/interop/qmp-spec.rst`,
+    /// Capabilities Negotiation), so they wait.
     Negotiating,
-    /// A guest agent is to answer our number; what it says before that is for others.
+    /// The reply of a guest agent to `guest-sync-delimited` is due; earlier lines are dropped.
     Syncing,
     /// Commands are answered.
     Ready { out_of_band: bool },
 }
 
 impl Session {
-    /// How many in-band commands are on the wire at once when out-of-band was negotiated: QEMU stops reading when
-    /// it holds 8 (`QMP_REQ_QUEUE_LEN_MAX`), and one that it is not executing yet counts, so with 7 an out-of-band
-    /// command always gets through.
+    /// How many in-band commands are on the wire at once when out-of-band execution was negotiated.
+    ///
+    /// QEMU stops reading a monitor when it queued 8 requests (QEMU, `monitor/qmp.c`, `handle_qmp_command`,
+    /// `QMP_REQ_QUEUE_LEN_MAX`). The specification allows 8 in flight (`docs/interop/qmp-spec.rst`, Out-of-band
+    /// execution), which counts on QEMU executing one of them. While its main loop is busy elsewhere, QEMU executes
+    /// none: then an out-of-band command gets through with 7 in flight, and not with 8 (measured with QEMU 7.2.22).
     pub const IN_BAND_DEPTH: usize = 7;
 
-    /// A session that has no connection yet.
+    /// Returns a session that has no connection yet, and speaks QMP.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -98,20 +104,21 @@ impl Session {
         }
     }
 
-    /// The same session, in another dialect. `nonce` is a number that nobody else uses: a guest agent repeats it.
+    /// Sets the dialect. `nonce` is a number that no other client uses, for synchronising with a guest agent (QEMU,
+    /// `qga/qapi-schema.json`, `guest-sync-delimited`).
     #[must_use]
     pub fn speaking(self, dialect: Dialect, nonce: u64) -> Self {
         Self { dialect, sync: Sync::new(nonce), ..self }
     }
 
-    /// The transition.
+    /// Applies an input, passes the outputs to `emit`, and returns the next state.
     #[must_use]
     pub fn step(mut self, now: Moment, input: Input<'_>, emit: &mut impl FnMut(Output)) -> Self {
         self.advance(now, input, emit);
         self
     }
 
-    /// The transition, in place.
+    /// Applies an input in place.
     pub(crate) fn advance(&mut self, now: Moment, input: Input<'_>, emit: &mut impl FnMut(Output)) {
         match input {
             Input::Opened if self.stage == Stage::Down => self.opened(now, emit),
@@ -161,19 +168,20 @@ impl Session {
         self.send_queued(now);
     }
 
-    /// What is to be sent, in order.
+    /// Returns the bytes to send, in order, up to the next byte that a descriptor goes with.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
         self.outbox.waiting()
     }
 
-    /// The descriptor that goes with the first of the [`outgoing`](Self::outgoing) bytes.
+    /// Returns the descriptor to send with the first of the [`outgoing`](Self::outgoing) bytes, in one message with it
+    /// (`unix(7)`, `SCM_RIGHTS`). `None` means that no descriptor goes with that byte.
     #[must_use]
     pub fn outgoing_descriptor(&self) -> Option<&Descriptor> {
         self.outbox.descriptor()
     }
 
-    /// So many of the [`outgoing`](Self::outgoing) bytes were sent.
+    /// Records that so many of the [`outgoing`](Self::outgoing) bytes were sent.
     #[must_use]
     pub fn sent(mut self, bytes: usize) -> Self {
         self.note_sent(bytes);
@@ -184,59 +192,60 @@ impl Session {
         self.outbox.sent(bytes);
     }
 
-    /// When the next command runs out of time, or has half of it behind it, or a guest agent is to be asked again.
+    /// Returns when [`Input::TimePassed`] is due: for the deadline of a command, a heartbeat, or a repeated request to
+    /// synchronise. `None` means that nothing is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         [self.answer_due(), self.heartbeat_due()].into_iter().flatten().min()
     }
 
-    /// When a command must have its reply, or a guest agent is to be asked again.
+    /// Returns when a command must have its reply, or a request to synchronise is repeated.
     pub(crate) fn answer_due(&self) -> Option<Moment> {
         [self.in_flight.deadline(), self.sync_again()].into_iter().flatten().min()
     }
 
-    /// Whether commands are answered.
+    /// Returns whether commands are answered: the handshake succeeded, and the connection is open.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.stage, Stage::Ready { .. })
     }
 
-    /// Whether there is a connection, in whatever stage.
+    /// Returns whether the session has a connection, in any stage.
     #[must_use]
     pub fn is_open(&self) -> bool {
         !matches!(self.stage, Stage::Down | Stage::Closed)
     }
 
-    /// Whether a command of the shutdown ladder has no reply yet.
+    /// Returns whether a command of the shutdown ladder has no reply yet.
     pub(crate) fn is_ladder_waiting(&self) -> bool {
         self.in_flight.has_one_of(Owner::Ladder)
     }
 
-    /// Whether out-of-band execution was negotiated.
+    /// Returns whether out-of-band execution was negotiated (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     #[must_use]
     pub fn out_of_band(&self) -> bool {
         self.stage == Stage::Ready { out_of_band: true }
     }
 
-    /// What the monitor said of itself, once it did.
+    /// Returns the greeting. `None` means that it has not arrived, or that the dialect has none.
     #[must_use]
     pub fn greeting(&self) -> Option<&Greeting> {
         self.greeting.as_ref()
     }
 
-    /// What came and nobody waited for.
+    /// Returns the counts of the messages that no caller waited for.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// How many commands wait for their end.
+    /// Returns how many commands have no reply yet, heartbeats not counted.
     #[must_use]
     pub fn commands(&self) -> usize {
         self.in_flight.len() - self.liveness.questions()
     }
 
-    /// How many of them are on the wire; the others wait for their turn to go there.
+    /// Returns how many of these commands are on the wire; the others are queued.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.on_the_wire() - self.liveness.questions()
@@ -295,7 +304,7 @@ impl Session {
         }
     }
 
-    /// What goes to the wire right behind a command.
+    /// Sends what must follow a command on the wire.
     fn sent_one(&mut self, now: Moment, entry: &PendingCommand) {
         if self.dialect == Dialect::GuestAgent && entry.kind.silent {
             self.ask_behind_silence(now);
@@ -306,8 +315,8 @@ impl Session {
         let depth = match (self.dialect, self.out_of_band()) {
             (Dialect::Qmp, true) => Self::IN_BAND_DEPTH,
             (Dialect::Qmp, false) => usize::MAX,
-            // Old guest agents give no ids back, and lines have none: with one at a time, it is clear what a reply is
-            // for.
+            // Guest agents before QEMU 4.0 do not echo ids (QEMU, commit 4eaca8de26), and qtest lines have none. With
+            // one command at a time, a reply can belong only to that command.
             (Dialect::GuestAgent | Dialect::Qtest, _) => 1,
         };
         Rules { depth, dialect: self.dialect }

@@ -1,7 +1,9 @@
-//! Decides how the lines of QEMU's qtest are understood.
+//! Reader of the lines of QEMU's qtest.
 //!
-//! A command is answered by one line, `OK` or `FAIL` with something behind it, in the order of the commands
-//! (`system/qtest.c`). Between them come interrupts that were asked for (`IRQ raise 3`).
+//! Each command is answered by one line that begins with `OK` or `FAIL`, in the order of the commands (QEMU,
+//! `system/qtest.c`, `qtest_process_command`). Between these lines come interrupts that the client intercepted, such as
+//! `IRQ raise 3` (QEMU, `system/qtest.c`, `qtest_irq_handler`). They are no replies: a reader that counts them as such
+//! is one command behind from then on.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -14,11 +16,12 @@ use crate::payload::Payload;
 use crate::text::{excerpt, lossy};
 use crate::wire::{ErrorReply, Message};
 
-/// Reads a line. What is `OK` is a string with what stands behind it, and what is not is a refusal in its words.
+/// Reads a line. `OK` becomes a reply with the rest of the line as a string; any other word becomes a refusal with that
+/// word as its class.
 ///
 /// # Errors
 ///
-/// For an interrupt that cannot be read: it is no answer either.
+/// [`ProtocolError::Malformed`] for an interrupt that cannot be read. Such a line answers no command either.
 pub(super) fn read(line: &Bytes) -> Result<Message, ProtocolError> {
     let text = lossy(line);
     let (word, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
@@ -36,12 +39,13 @@ fn refusal(word: &str, rest: &str) -> Message {
     Message::Reply { id: None, result: Err(error) }
 }
 
-/// A string as the JSON that replies are made of.
+/// Writes a string as JSON, as in a QMP reply.
 fn string(text: &str) -> Payload {
     Payload(serde_json::Value::from(text).to_string().into())
 }
 
-/// An interrupt as an event: `IRQ` with `{"raised": true, "line": 3}`.
+/// Makes an event of an interrupt: `IRQ` with the data `{"raised": true, "line": 3}`. `None` means that it is
+/// malformed.
 fn interrupt(rest: &str) -> Option<Event> {
     let (what, line) = rest.split_once(' ')?;
     let (raised, line) = (what == "raise", line.trim().parse::<u32>().ok()?);

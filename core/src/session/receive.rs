@@ -1,4 +1,4 @@
-//! Decides what follows from what the peer says.
+//! Handling of the messages that a peer sends.
 
 use alloc::vec::Vec;
 
@@ -33,7 +33,10 @@ impl Session {
         }
     }
 
-    /// Acts upon one message of the peer.
+    /// Handles one message.
+    ///
+    /// Events count in every stage: they may precede the greeting, and come between `qmp_capabilities` and its reply
+    /// (measured with QEMU 7.2.22). A client that expects the greeting first fails in such a case.
     fn message(&mut self, now: Moment, frame: &Bytes, emit: &mut impl FnMut(session::Output)) {
         if self.dialect == Dialect::GuestAgent && self.is_stale(now, frame, emit) {
             return;
@@ -74,6 +77,9 @@ impl Session {
         }
     }
 
+    /// Sends `qmp_capabilities`, and enables `oob` only where the greeting offers it. QEMU offers it to a monitor that
+    /// has an I/O thread (QEMU, `monitor/qmp.c`, `monitor_qmp_caps_reset`), and a client must not enable a capability
+    /// that was not offered (QEMU, `qapi/control.json`, `qmp_capabilities`).
     fn negotiate(&mut self, greeting: Greeting, emit: &mut impl FnMut(session::Output)) {
         let offered = greeting.capabilities.iter().any(|name| name == "oob");
         self.greeting = Some(greeting);
@@ -87,7 +93,8 @@ impl Session {
         emit(session::Output::Greeted);
     }
 
-    /// What a reply without an id is for: where commands go one at a time, the one that is on the wire.
+    /// Returns the id of the command that a reply without an id answers: the one on the wire, in dialects that send one
+    /// at a time. `None` for QMP, which echoes every id (`docs/interop/qmp-spec.rst`, Commands Responses).
     fn nameless(&self) -> Option<u16> {
         self.in_flight.only().filter(|_| self.dialect != Dialect::Qmp)
     }
@@ -126,6 +133,8 @@ impl Session {
         self.send_queued(now);
     }
 
+    /// Handles a message that cannot be read: it fails the handshake, or the command that it most likely answers. That
+    /// command would otherwise wait for its deadline.
     pub(super) fn unreadable(
         &mut self,
         now: Moment,
@@ -141,7 +150,8 @@ impl Session {
             self.fail(LaunchFailure::Broken(error), emit);
         } else if may_be_a_reply {
             let lost = match self.dialect {
-                // In-band replies come in order, so this was most likely the reply to the oldest.
+                // In-band replies come in issue order (`docs/interop/qmp-spec.rst`, Out-of-band execution), so this was
+                // most likely the reply to the oldest command.
                 Dialect::Qmp => self.in_flight.fail_oldest(),
                 Dialect::GuestAgent | Dialect::Qtest => self.in_flight.fail_only(self.dialect),
             };
@@ -149,7 +159,7 @@ impl Session {
                 emit(session::Output::Answered(id, Err(CommandError::Broken(error))));
             }
             if self.dialect == Dialect::GuestAgent {
-                // Right here: what came behind it in one piece is treated as what comes later.
+                // Synchronise now, so that later lines of the same chunk are dropped like those of later chunks.
                 self.sync_if_needed(now);
             }
         }
@@ -157,7 +167,8 @@ impl Session {
     }
 }
 
-/// Whether a message that cannot be read begins as QEMU's events do.
+/// Returns whether a message that cannot be read begins like an event: with its timestamp, as QEMU writes it (measured
+/// with QEMU 7.2.22), or with its name.
 fn looks_like_an_event(frame: &[u8]) -> bool {
     [b"{\"timestamp\"".as_slice(), b"{\"event\""].iter().any(|begin| frame.starts_with(begin))
 }

@@ -2,23 +2,24 @@
 
 use crate::time::Moment;
 
-/// How far a guest agent is in step with us.
+/// How far the session is synchronised with a guest agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sync {
-    /// The number that was asked for last.
+    /// The number of the last `guest-sync-delimited`.
     pub(super) number: u64,
-    /// Its answer is due.
+    /// The reply to it is due.
     pub(super) due: bool,
-    /// When it was asked for.
+    /// When it was sent.
     pub(super) asked: Moment,
-    /// The delimiter came, and the next line is an answer.
+    /// A delimiter arrived: the next line is a reply to `guest-sync-delimited`.
     pub(super) delimited: bool,
-    /// It was in step once: the handshake is over.
+    /// The session was synchronised once: the handshake is over.
     pub(super) once: bool,
 }
 
 impl Sync {
-    /// The agent reads numbers as signed ones; the lowest bits leave room to count on.
+    /// Makes the first number of a nonce. The agent reads it as a signed 64-bit integer (QEMU, `qga/qapi-schema.json`,
+    /// `guest-sync-delimited`), so the highest bits are clear; the lowest eight are left for counting.
     pub(super) fn new(nonce: u64) -> Self {
         Self { number: nonce >> 16 << 8, ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! Decides what a wait is told that it found.
+//! Results of a wait: the thing that was found, where it was, and how much was missed.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -8,21 +8,22 @@ use crate::error::WaitError;
 use crate::event::{Event, SubscriptionId};
 use crate::outcome::Outcome;
 
-/// What a wait found.
+/// Result of a wait that found something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// Which of the things that were waited for it is, counted from 0.
+    /// Index of the thing in the list that was waited for, counted from 0.
     pub index: usize,
     /// The thing itself.
     pub found: Found,
-    /// The position right behind it, to go on from.
+    /// The position right after it. A wait from here finds the next thing and not this one again.
     pub mark: Mark,
-    /// What had been forgotten already when the wait began.
+    /// How much had been evicted already when the wait began.
     pub missed: Missed,
 }
 
 impl Hit {
-    /// The text, where one was found, or any output: all that the console printed from the mark up to there.
+    /// Returns the console output from the mark up to and with the text that was found. `None` means that something
+    /// other than console output was found.
     ///
     /// ```
     /// # use qemu_machine_core::{Hit, Found, Mark, Missed};
@@ -30,7 +31,7 @@ impl Hit {
     /// // let hit = vm.wait_any(&start, [Wait::text("tty", "login: "), Wait::end()], minute)?;
     /// match hit.text() {
     ///     Some(printed) => println!("{printed}"),
-    ///     None => println!("it ended before"),
+    ///     None => println!("the machine ended first"),
     /// }
     /// # }
     /// ```
@@ -39,17 +40,17 @@ impl Hit {
         if let Found::Text(text) = &self.found { Some(text) } else { None }
     }
 
-    /// The event, where one was found.
+    /// Returns the event that was found. `None` means that something else was found.
     #[must_use]
     pub fn event(&self) -> Option<&Event> {
         if let Found::Event(event) = &self.found { Some(event) } else { None }
     }
 
-    /// The outcome, where the end was all that was waited for.
+    /// Returns the outcome, after a wait for the end alone.
     ///
     /// # Errors
     ///
-    /// [`WaitError::FoundOther`] when something else was found.
+    /// [`WaitError::FoundOther`] when something other than the end was found.
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
@@ -58,25 +59,27 @@ impl Hit {
     }
 }
 
-/// The thing that a wait found.
+/// Thing that a wait found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// This event.
+    /// An event.
     Event(Event),
-    /// This subscription has an event in its queue. The mark is the one that the wait began at.
+    /// The queue of this subscription holds an event. [`Hit::mark`] is the mark at which the wait began.
     Queued(SubscriptionId),
-    /// The text, or any output. Here is what the console printed from the mark up to and with it, with what is not UTF-8 replaced.
+    /// The text, line or output: everything that the console printed from the mark through the last byte of the match.
+    /// Invalid UTF-8 is replaced.
     Text(String),
-    /// The end, and how it came.
+    /// The end of the machine, with its outcome.
     End(Box<Outcome>),
 }
 
-/// How much fell out of the bounded memory before a wait could look at it. Zero unless the mark is old.
+/// Number of events and bytes that were evicted before a wait could search them. Zero, unless the mark is older than
+/// the oldest event or byte that is kept. Evicted items may have contained the thing that the wait was for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missed {
-    /// Events.
+    /// Number of events. Zero when the wait was for no event.
     pub events: u64,
-    /// Bytes of consoles.
+    /// Number of bytes, over all consoles that the wait was for.
     pub bytes: u64,
 }

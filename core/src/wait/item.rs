@@ -1,11 +1,11 @@
-//! Decides whether a thing that is waited for is there, in an event or on a console.
+//! Item of a wait: a matcher for one thing, in an event or on a console.
 
 use alloc::vec::Vec;
 
 use crate::console::Console;
 use crate::event::{Event, Filter, SubscriptionId};
 
-/// What is looked for, with the names of consoles resolved.
+/// A thing to wait for, with the names of consoles resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Event(Filter),
@@ -20,8 +20,8 @@ impl Item {
         matches!(self, Self::Event(filter) if filter.wants(event))
     }
 
-    /// Where the text, or its line, ends on this console, if it is there. Looks at each byte once, but for those of a line
-    /// that is not whole.
+    /// Returns the position at which the text, or its line, ends on this console. `None` means that it is not there
+    /// yet. Searches each byte once, except those of an incomplete line.
     pub(super) fn find(&mut self, index: usize, on: &Console) -> Option<u64> {
         let (console, text, scanned, line) = match self {
             Self::Text { console, text, scanned, line } => (console, text, scanned, *line),
@@ -41,7 +41,7 @@ impl Item {
             true => memchr::memchr(b'\n', &output[end..]).map(|more| end + more + 1),
             false => Some(end),
         });
-        // The last bytes may be the beginning of the text.
+        // The text may begin in the last bytes, so those are searched again.
         let scanned_now = found.unwrap_or_else(|| output.len().saturating_sub(text.len() - 1));
         *scanned = start + scanned_now as u64;
         end.map(|end| start + end as u64)

@@ -1,10 +1,16 @@
-//! Decides what a position is in everything that a machine says.
+//! Mark: a position in the events and console output of a machine.
 
 use alloc::vec::Vec;
 
-/// A position in everything that a machine says: nothing behind it is missed by a wait that begins there.
+/// Position in the stream of events and in the output of every console.
 ///
-/// Take one before you act, and wait from it afterwards. The default is the very beginning.
+/// A wait or a subscription that begins at a mark finds everything that arrived after it, so nothing is lost between an
+/// action and the wait for its effect. Get a mark ([`Machine::mark`](crate::Machine::mark)), act, then wait from it. A
+/// wait from a mark that is taken after the action may miss an event that was faster.
+///
+/// A mark is plain data: it keeps nothing in memory, and does not move. The bounded history may evict what it points
+/// to; [`Hit::missed`](crate::Hit::missed) counts that. A mark of a previous run counts as the beginning of the present
+/// one. [`Mark::default`] is the beginning of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     pub(crate) event: u64,
@@ -12,7 +18,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The later of two positions, everywhere.
+    /// Returns the later of two positions, for events and for each console by itself.
     pub(crate) fn not_before(&self, other: &Self) -> Self {
         let consoles = self.consoles.len().max(other.consoles.len());
         Self {
@@ -21,13 +27,13 @@ impl Mark {
         }
     }
 
-    /// The same, but on one console.
+    /// Moves the position on one console.
     pub(crate) fn stand_at(&mut self, console: usize, position: u64) {
         self.consoles.resize(self.consoles.len().max(console + 1), 0);
         self.consoles[console] = position;
     }
 
-    /// Where it stands on the console with this index.
+    /// Returns the position on the console with this index.
     pub(crate) fn position(&self, console: usize) -> u64 {
         self.consoles.get(console).copied().unwrap_or_default()
     }

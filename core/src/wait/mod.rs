@@ -1,4 +1,4 @@
-//! Decides what can be waited for.
+//! Waits: the things that a caller can wait for.
 
 mod found;
 mod id;
@@ -23,7 +23,24 @@ pub(crate) use item::Item;
 pub use mark::Mark;
 pub(crate) use running::Waits;
 
-/// Something to wait for.
+/// A thing to wait for: an event, a text on a console, or the end of the machine.
+///
+/// [`Machine::wait`](crate::Machine::wait) waits for the first of several things, from a [`Mark`] on. Wait for failure
+/// as well as success, and a kernel panic is found at once instead of after the timeout.
+///
+/// - A wait begins at its mark, not at the call: it also finds what arrived between the two. Events that a command
+///   causes usually arrive before its reply (measured with QEMU 7.2.22), so get the mark before the command is sent.
+/// - A wait only looks. It takes no event from the history, so that several waits can find the same event, and a wait
+///   that times out or is [disowned](crate::Machine::disown_wait) loses nothing: wait again from the same mark.
+/// - What arrives first is found first. Of things that had arrived before the call, the earliest event is found before
+///   any console output; of console output, the first thing in the list that was printed. If one event matches several
+///   things, the first of them in the list is found.
+/// - When the machine ends, or is disconnected or detached from, every wait is over: with [`Found::End`], or with
+///   [`WaitError::Ended`](crate::WaitError::Ended) if the end was not in its list. When the monitor closes and the
+///   process runs on, a wait for events alone fails with [`WaitError::Disconnected`](crate::WaitError::Disconnected).
+///
+/// To receive every event of a kind, [subscribe](crate::Machine::subscribe); each subscription has its own filter and
+/// queue.
 ///
 /// ```
 /// use qemu_machine_core::{Wait, json};
@@ -46,20 +63,21 @@ pub(crate) enum Target {
 }
 
 impl Wait {
-    /// An event of this name.
+    /// Waits for an event of this name, for example `SHUTDOWN`. Names are compared exactly.
     #[must_use]
     pub fn event(name: impl Into<String>) -> Self {
         Self(Target::Event(Filter { name: Some(name.into()), pattern: Value::Null }))
     }
 
-    /// An event of any name.
+    /// Waits for any event.
     #[must_use]
     pub fn any_event() -> Self {
         Self(Target::Event(Filter { name: None, pattern: Value::Null }))
     }
 
-    /// That event only with data that [match](crate::matches) a pattern. Changes nothing of other waits. In QEMU's Python
-    /// class, the pattern is of the whole event: `{"data": …}` there is what stands behind `data` here.
+    /// Requires that the data of the event [match](crate::matches) a pattern. Changes nothing when this does not wait
+    /// for an event. The pattern describes the `data` member. (In QEMU's Python class it describes the whole event;
+    /// QEMU, `python/qemu/machine/machine.py`, `event_match`.)
     #[must_use]
     pub fn with(mut self, wanted: Value) -> Self {
         if let Target::Event(filter) = &mut self.0 {
@@ -68,47 +86,56 @@ impl Wait {
         self
     }
 
-    /// An event in the queue of this subscription, whether it is there already or comes. The wait leaves it there: take it
-    /// with [`Machine::next_event`](crate::Machine::next_event).
+    /// Waits until the queue of this subscription holds an event. It finds an event that is queued already. The event
+    /// stays in the queue: [`Machine::next_event`](crate::Machine::next_event) removes it.
     #[must_use]
     pub fn queued(subscription: SubscriptionId) -> Self {
         Self(Target::Queued(subscription))
     }
 
-    /// This text on the console of this name.
+    /// Waits for this text on the console of this name. The text is found as soon as its last byte arrives, also when
+    /// it arrives in pieces. It has 1 to [`Limits::console`](crate::Limits::console) bytes.
     #[must_use]
     pub fn text(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
         Self(Target::Text { console: console.into(), text: text.into(), line: false })
     }
 
-    /// A line with this text in it, on the console of this name, when the whole of it was printed: what stands behind
-    /// the text is often what one wants to know (`Kernel panic - not syncing: …`).
+    /// Waits for a complete line with this text, on the console of this name. Use it when the rest of the line matters,
+    /// as in `Kernel panic - not syncing: …`. A line is complete when its line feed arrives.
     #[must_use]
     pub fn line(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
         Self(Target::Text { console: console.into(), text: text.into(), line: true })
     }
 
-    /// Anything on the console of this name: what is found is all that was printed from the mark on. To read a console as
-    /// it prints, wait again from the mark of the [`Hit`]. A character in UTF-8 that came in part is left for that next wait.
+    /// Waits for any output on the console of this name, and finds everything that was printed from the mark on. To
+    /// read a console as it prints, wait again from the mark of the [`Hit`]. An incomplete UTF-8 character at the end
+    /// is left to the next wait.
     #[must_use]
     pub fn output(console: impl Into<String>) -> Self {
         Self(Target::Output { console: console.into() })
     }
 
-    /// That the guest opens the port of [`Config::guest_agent`](crate::Config::guest_agent): its agent is up, and answers in
-    /// a moment. QEMU tells of it with `VSERPORT_CHANGE`.
+    /// Waits until the guest opens the port of [`Config::guest_agent`](crate::Config::guest_agent): its agent is up,
+    /// and answers soon. QEMU reports it with `VSERPORT_CHANGE` (QEMU, `hw/char/virtio-console.c`,
+    /// `set_guest_connected`), at most once a second for each port (QEMU, `monitor/monitor.c`,
+    /// `monitor_qapi_event_conf`). Wait from [`Mark::default`], since the agent may have opened the port before the
+    /// call.
     #[must_use]
     pub fn agent_up() -> Self {
         Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Service::GuestAgent.id(), "open": true}))
     }
 
-    /// The end of the machine.
+    /// Waits for the end of the machine: the process has ended, and everything that was created is removed.
     #[must_use]
     pub fn end() -> Self {
         Self(Target::End)
     }
 
-    /// What a subscription wants, of things that are events.
+    /// Converts an event to the filter of a subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotAnEvent`] for any other thing.
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
             Target::Event(filter) => Ok(filter),
@@ -117,7 +144,7 @@ impl Wait {
     }
 }
 
-/// As people speak of it.
+/// Names the thing, for messages: `event SHUTDOWN`, `the text "login: " on tty`.
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

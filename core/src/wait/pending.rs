@@ -1,4 +1,4 @@
-//! Decides what one wait finds: in what is there when it begins, and in what comes.
+//! Pending wait: the search for its items in the past, and in each new event or output.
 
 use alloc::vec::Vec;
 
@@ -32,7 +32,7 @@ impl Pending {
         }
     }
 
-    /// The past: the events first, in their order, then the consoles.
+    /// Searches the past: events first, in their order, then the consoles.
     pub(super) fn look_back(&mut self, history: &History, consoles: &[Console]) -> Option<Hit> {
         for number in self.mark.event.max(history.first())..history.end() {
             let hit = history.get(number).and_then(|event| self.event(number, event));

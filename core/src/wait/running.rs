@@ -1,4 +1,4 @@
-//! Waits of a machine: those that are pending, and the results that nobody has claimed yet.
+//! Waits of a machine: the pending ones, and the results that are not claimed yet.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,18 +11,18 @@ use crate::event::{Event, History, SubscriptionId, Subscriptions};
 use crate::outcome::Outcome;
 use crate::time::Moment;
 
-/// The waits that are not over, and the ends of those that are and were not claimed.
+/// The pending waits, and the results that are not claimed yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Waits {
     next: u64,
     pending: Vec<Pending>,
     over: Vec<(WaitId, Result<Hit, WaitError>)>,
-    /// Those that are over and were not announced.
+    /// The waits that are over and have no notice yet.
     unannounced: Vec<WaitId>,
 }
 
 impl Waits {
-    /// Begins a wait: looks at what is there, and stays if that is not it.
+    /// Begins a wait: searches the past, and leaves the wait pending when nothing is found there.
     pub(crate) fn begin(
         &mut self,
         items: Vec<Item>,
@@ -44,17 +44,17 @@ impl Waits {
         id
     }
 
-    /// An event came.
+    /// Matches an event against the pending waits.
     pub(crate) fn event(&mut self, number: u64, event: &Event) {
         self.complete(|wait| wait.event(number, event).map(Ok));
     }
 
-    /// This subscription has an event.
+    /// Completes the waits for this subscription, whose queue has got an event.
     pub(crate) fn queued(&mut self, id: SubscriptionId) {
         self.complete(|wait| wait.queued(|other| other == id).map(Ok));
     }
 
-    /// A subscription is gone: who waits only for such waits in vain.
+    /// Fails the waits that are only for subscriptions that were ended: they could find nothing any more.
     pub(crate) fn unsubscribed(&mut self, subscriptions: &Subscriptions) {
         self.complete(|wait| {
             let is_gone = |item: &Item| matches!(item, Item::Queued(id) if !subscriptions.knows(*id));
@@ -62,12 +62,12 @@ impl Waits {
         });
     }
 
-    /// A console printed.
+    /// Matches the new output of a console against the pending waits.
     pub(crate) fn printed(&mut self, index: usize, console: &Console) {
         self.complete(|wait| wait.printed(index, console).map(Ok));
     }
 
-    /// The machine ended.
+    /// Completes all waits, since the machine ended.
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
         self.complete(|wait| {
             let outcome = Box::new(outcome.clone());
@@ -79,7 +79,7 @@ impl Waits {
         });
     }
 
-    /// The queues of all subscriptions were emptied: what was found in one and not taken is lost with the run it was of.
+    /// Fails the results that found a queued event and were not claimed: a new run has emptied the queues.
     pub(crate) fn lost(&mut self, outcome: &Outcome) {
         let queued = |hit: &Hit| matches!(hit.found, Found::Queued(_));
         for (_, result) in self.over.iter_mut().filter(|(_, result)| result.as_ref().is_ok_and(queued)) {
@@ -87,7 +87,7 @@ impl Waits {
         }
     }
 
-    /// No event can come any more.
+    /// Fails the waits that are only for events, since no event can arrive any more.
     pub(crate) fn disconnected(&mut self) {
         self.complete(|wait| {
             let only_events = wait.items.iter().all(|item| matches!(item, Item::Event(_) | Item::Queued(_)));
@@ -95,7 +95,7 @@ impl Waits {
         });
     }
 
-    /// Time passed.
+    /// Fails the waits whose deadline has passed.
     pub(crate) fn expire(&mut self, now: Moment) {
         self.complete(|wait| wait.until.is_some_and(|until| until <= now).then_some(Err(WaitError::TimedOut)));
     }
@@ -117,13 +117,13 @@ impl Waits {
         Some(self.over.swap_remove(index).1)
     }
 
-    /// Whether it can be claimed.
+    /// Returns whether the result of a wait can be claimed.
     #[cfg(feature = "record")]
     pub(crate) fn is_over(&self, id: WaitId) -> bool {
         self.over.iter().any(|(other, _)| *other == id)
     }
 
-    /// The outcomes in what was found and not claimed.
+    /// Returns the outcomes in the results that are not claimed.
     #[cfg(feature = "record")]
     pub(crate) fn outcomes_mut(&mut self) -> impl Iterator<Item = &mut Outcome> {
         self.over.iter_mut().filter_map(|(_, result)| match result {
@@ -137,17 +137,17 @@ impl Waits {
         self.over.retain(|(other, _)| *other != id);
     }
 
-    /// The waits that ended since this was last asked.
+    /// Returns the waits that are over since the last call.
     pub(crate) fn take_ended(&mut self) -> impl Iterator<Item = WaitId> + '_ {
         self.unannounced.drain(..)
     }
 
-    /// How many are pending, or over and not claimed.
+    /// Returns how many waits are pending, or over and not claimed.
     pub(crate) fn len(&self) -> usize {
         self.pending.len() + self.over.len()
     }
 
-    /// How many are not over.
+    /// Returns how many waits are pending.
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }

@@ -1,9 +1,11 @@
-//! Envelope of a message: its members that QMP knows, each as the bytes that stand there.
+//! Envelope of a message: the members that QMP defines, each as a slice of the message.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// The members that QMP knows, each as it stands in the message.
+/// The members that QMP defines (`docs/interop/qmp-spec.rst`, Server Greeting, Commands Responses, Asynchronous
+/// events), each as its bytes in the message. `None` means that the message lacks the member; an `error` or `QMP` that
+/// is `null` counts as absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Envelope<'a> {
     #[serde(rename = "QMP", borrow, default, deserialize_with = "text_unless_null")]
@@ -20,7 +22,7 @@ pub(super) struct Envelope<'a> {
     pub(super) id: Option<&'a [u8]>,
 }
 
-/// Tells a member that is `null` from one that is absent.
+/// Reads a member, so that `null` is `Some` and an absent member is `None`.
 pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }

@@ -1,8 +1,11 @@
-//! Decides where one message of the peer ends and the next begins.
+//! Framer that splits the byte stream of a peer into messages.
 //!
-//! QEMU ends each message with a line feed, and a message is one line, so finding its end is a search for a byte
-//! that the processor does for next to nothing. A pretty-printing monitor (`pretty=on`) breaks its messages into
-//! indented lines; where a line begins with a brace and does not end with one, braces are counted instead.
+//! QEMU ends each message with CRLF (`docs/interop/qmp-spec.rst`, General Definitions; QEMU, `monitor/monitor.c`,
+//! `monitor_puts_locked`), and a guest agent with a line feed (QEMU, `qga/main.c`, `send_response`). A message is one
+//! line, so the framer searches for a line feed, which `memchr` does several bytes at a time. A pretty-printing monitor
+//! (`pretty=on`) breaks its messages into indented lines (QEMU, `qobject/json-writer.c`, `pretty_newline`); a client
+//! that reads only lines fails there. Where a line begins with a brace and does not end with one, the framer counts
+//! braces.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -10,13 +13,13 @@ use bytes::{Buf, Bytes, BytesMut};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a frame is whole or too large")]
 pub enum Frame {
-    /// A message, or what stands in the place of one.
+    /// A message, or bytes in its place that are no JSON. White space around it is removed.
     Message(Bytes),
-    /// A message that is longer than the limit. Its rest is skipped; the next message follows as usual.
+    /// A message that is longer than the limit. The framer drops it to its end; the next message follows as usual.
     TooLarge,
 }
 
-/// Splits a stream of bytes into frames. The frames do not depend on how the stream was cut.
+/// Splitter of a byte stream into frames. The frames do not depend on how the stream was cut into chunks.
 ///
 /// ```
 /// use qemu_machine_core::wire::{Frame, Framer};
@@ -30,10 +33,10 @@ pub enum Frame {
 pub struct Framer {
     buffer: BytesMut,
     mode: Mode,
-    /// How much of the buffer was examined in this mode.
+    /// How many bytes of the buffer were examined in this mode.
     scanned: usize,
-    /// Where the first line of the buffer is known to end, its line feed included: what was searched once is not
-    /// searched again when several messages share the line.
+    /// The end of the first line of the buffer, its line feed included. `None` means that it was not found yet. It is
+    /// kept, so that the line is not searched again when several messages share it.
     line: Option<usize>,
     limit: usize,
     examined: u64,
@@ -45,13 +48,13 @@ enum Mode {
     Line,
     /// Count braces and brackets: the message spans lines.
     Depth(Depth),
-    /// The line was too long: drop it up to its end.
+    /// The line was too long: drop it to its end.
     SkipLine,
-    /// The message was too large: count on, but keep nothing.
+    /// The message was too large: go on counting, but keep nothing.
     SkipDepth(Depth),
 }
 
-/// Where in the structure of a message we are.
+/// The position in the structure of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Depth {
     open: usize,
@@ -64,27 +67,27 @@ enum Within {
     #[default]
     Structure,
     String,
-    /// Behind a backslash in a string.
+    /// After a backslash in a string.
     Escape,
 }
 
 impl Framer {
-    /// The largest message behind which the buffer is kept for the next: what a memory page holds, which is as much as
-    /// an idle connection may cost, and more than most messages are.
+    /// The largest message after which the buffer is kept for the next one, in bytes: one memory page. Most messages
+    /// are shorter, and an idle connection holds no more memory than that.
     const KEPT: usize = 4 << 10;
 
-    /// A framer that holds no more than `limit` bytes of one message.
+    /// Returns a framer that holds at most `limit` bytes of one message.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { buffer: BytesMut::new(), mode: Mode::Line, scanned: 0, line: None, limit, examined: 0 }
     }
 
-    /// Takes the next bytes of the stream.
+    /// Appends the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete frame, if it is there.
+    /// Returns the next complete frame. `None` means that more bytes are needed.
     pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
             match self.mode {
@@ -111,8 +114,8 @@ impl Framer {
         }
     }
 
-    /// How many bytes were looked at so far, counting a byte each time: once for each byte where messages are lines,
-    /// twice at most where they are not.
+    /// Returns how many bytes were examined so far. A byte counts each time: once where messages are lines, at most
+    /// twice where they span lines.
     #[must_use]
     pub fn examined(&self) -> u64 {
         self.examined
@@ -123,7 +126,7 @@ impl Framer {
         self.scanned = 0;
     }
 
-    /// Where the first line ends, its line feed included.
+    /// Returns the end of the first line, its line feed included.
     fn end_of_line(&mut self) -> Option<usize> {
         if self.line.is_none() {
             let found = memchr::memchr(b'\n', &self.buffer[self.scanned..]);
@@ -205,7 +208,7 @@ impl Framer {
     fn cut(&mut self, end: usize) -> Frame {
         let mut frame = self.buffer.split_to(end).freeze();
         if self.buffer.is_empty() && end > Self::KEPT {
-            // What is left of it would keep all of it, as long as nothing more comes.
+            // An empty rest would keep the whole allocation alive until the next message.
             self.buffer = BytesMut::new();
         }
         self.recount_front(end);
@@ -219,23 +222,25 @@ impl Framer {
 
 /// The first line of the buffer.
 enum LineShape {
-    /// Nothing but white space, up to here.
+    /// Only white space, up to this offset.
     Empty(usize),
-    /// A message, up to here.
+    /// A message, up to this offset.
     Whole(usize),
-    /// A message begins here and does not end on this line.
+    /// The first line of a message that spans lines.
     Open,
+    /// A line that is longer than the limit.
     TooLong,
 }
 
 /// The object at the beginning of the buffer.
 enum Object {
-    /// It ends here.
+    /// It ends at this offset.
     Whole(usize),
-    /// It is still open here, where it may not be any longer.
+    /// It reaches the limit at this offset and is still open.
     TooLarge(usize, Depth),
 }
 
+/// Whether a message ends at a byte.
 enum Ends {
     Not,
     /// With this byte.
@@ -245,7 +250,7 @@ enum Ends {
 }
 
 impl Ends {
-    /// The offset where the message ends, if it does at the byte with this offset.
+    /// Returns the end of the message, for a byte at this offset. `None` means that the message goes on.
     fn end(self, at: usize) -> Option<usize> {
         match self {
             Self::Not => None,
@@ -256,9 +261,10 @@ impl Ends {
 }
 
 impl Depth {
-    /// Follows the structure over one byte. A message that is torn ends where the next one provably begins: QEMU
-    /// indents everything inside an object, so a brace in the first column opens a new one, and a string never
-    /// holds a line feed.
+    /// Follows the structure over one byte. A message that is cut short ends where the next one must begin: QEMU
+    /// indents everything inside an object (QEMU, `qobject/json-writer.c`, `pretty_newline`), so an opening brace in
+    /// the first column begins a new message, and it escapes line feeds in strings (QEMU, `qobject/json-writer.c`,
+    /// `quoted_str`). Without this rule one message that was cut short would swallow all that follow.
     fn read(&mut self, byte: u8) -> Ends {
         let at_line_start = core::mem::replace(&mut self.at_line_start, byte == b'\n');
         match (self.within, byte) {

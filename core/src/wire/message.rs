@@ -1,8 +1,8 @@
 //! Messages of the peer: greeting, reply, event, or an error that names no command.
 //!
-//! The envelope is looked for once, in the frame; what it carries stays a slice of the frame until somebody asks for a
-//! value. Members that QMP does not know are ignored (QMP specification, section "Compatibility
-//! considerations"), and so are new capabilities, events and error classes.
+//! The envelope is read once; the values in it stay slices of the frame until the caller reads one. Members that QMP
+//! does not define are ignored, since new versions of QEMU may add some (`docs/interop/qmp-spec.rst`, Compatibility
+//! Considerations). Capabilities, event names and error classes are open sets; a closed set would reject a newer QEMU.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -18,36 +18,38 @@ use crate::fault::{ProtocolError, Refusal};
 use crate::payload::Payload;
 use crate::text::excerpt;
 
-/// What a peer says.
+/// A message of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::exhaustive_enums, reason = "QMP has no others")]
+#[allow(clippy::exhaustive_enums, reason = "QMP defines no other messages")]
 pub enum Message {
-    /// The first word of a monitor.
+    /// The greeting of a monitor (`docs/interop/qmp-spec.rst`, Server Greeting).
     Greeting(Greeting),
-    /// The end of a command.
+    /// The reply to a command (`docs/interop/qmp-spec.rst`, Commands Responses).
     Reply {
-        /// The id of the command on the wire; none when it is not one of ours.
+        /// The id of the command. `None` means that the reply has no id, or one that no session sends.
         id: Option<u16>,
-        /// What the command returned.
+        /// The value that the command returned, or its error.
         result: Result<Payload, ErrorReply>,
     },
-    /// Something happened.
+    /// An event (`docs/interop/qmp-spec.rst`, Asynchronous events).
     Event(Event),
-    /// An error that names no command: QEMU could not read a request so far as to find its id.
+    /// An error without an id: QEMU met the error before it had read the id of the request
+    /// (`docs/interop/qmp-spec.rst`, Error). One malformed request can yield several (measured with QEMU 7.2.22).
     Nameless(ErrorReply),
 }
 
-/// The error in a reply. It says nothing of the command: which one it is for follows from the id.
+/// The error in a reply. It does not name the command; the id of the reply does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
-    /// The class of the error: [`Refusal::class`].
+    /// The class of the error: [`Refusal::class`] (QEMU, `qapi/error.json`, `QapiErrorClass`).
     pub class: String,
-    /// The description, for people: [`Refusal::description`].
+    /// The description: [`Refusal::description`]. It is for people, not for parsing (`docs/interop/qmp-spec.rst`,
+    /// Error).
     pub description: String,
 }
 
 impl ErrorReply {
-    /// The refusal of this command.
+    /// Returns the refusal of this command.
     #[must_use]
     pub fn of(self, command: String) -> Refusal {
         let Self { class, description } = self;
@@ -55,24 +57,26 @@ impl ErrorReply {
     }
 }
 
-/// What a monitor says of itself when it is connected.
+/// The greeting that a monitor sends when a client connects (`docs/interop/qmp-spec.rst`, Server Greeting).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Greeting {
     /// The version of QEMU.
     pub version: Version,
-    /// What it can do beyond the basic protocol. The set is open; `oob` is the one defined today.
+    /// The capabilities that the monitor offers. The set is open; QEMU defines only `oob` (QEMU, `qapi/control.json`,
+    /// `QMPCapability`). Entries that are not strings are dropped.
     #[serde(default, deserialize_with = "names")]
     pub capabilities: Vec<String>,
 }
 
-/// The version of a QEMU. Good for people; ask the schema, not the version, for what a QEMU can do.
+/// The version of a QEMU. It is for people: a program finds out from the schema what a QEMU can do, since distributions
+/// backport features.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Version {
     /// The numbers.
     pub qemu: Numbers,
-    /// What the distribution calls its package; may be empty.
+    /// The name of the distribution's package. Empty in an upstream QEMU (QEMU, `qapi/control.json`, `VersionInfo`).
     #[serde(default)]
     pub package: String,
 }
@@ -98,11 +102,11 @@ impl fmt::Display for Version {
 }
 
 impl Message {
-    /// Reads a frame.
+    /// Reads a message from a frame.
     ///
     /// # Errors
     ///
-    /// When it is not a JSON object, or not one that QMP knows.
+    /// [`ProtocolError::Malformed`] when the frame is not a JSON object, or has no member that QMP defines.
     ///
     /// ```
     /// use qemu_machine_core::wire::Message;
@@ -124,7 +128,7 @@ impl Message {
             return event.map(Self::Event).map_err(|error| malformed(error.to_string()));
         }
         if envelope.value.is_some() && envelope.error.is_some() {
-            // Whichever were believed, the other would be as true: what the command did is not known.
+            // Either may be true, so the outcome of the command is unknown.
             return Err(malformed("both `return` and `error`".to_string()));
         }
         if let Some(value) = envelope.value {
@@ -146,12 +150,12 @@ impl Message {
     }
 }
 
-/// Our ids are small numbers without a sign; whatever else comes back was never sent by us.
+/// Reads an id. A session sends only numbers of 16 bits without a sign, so any other id belongs to no command of ours.
 fn ours(id: &[u8]) -> Option<u16> {
     core::str::from_utf8(id).ok()?.parse().ok()
 }
 
-/// Reads a member that must be an object: serde alone would read a struct from a list of its parts as well.
+/// Reads a member that must be an object. serde alone would read a struct from an array as well.
 fn object<'a, T: Deserialize<'a>>(member: &'a [u8]) -> Result<T, String> {
     if member.first() != Some(&b'{') {
         return Err("a member is not an object".to_string());
@@ -167,7 +171,7 @@ struct ErrorMember {
     desc: String,
 }
 
-/// Reads the names out of a list that may hold more than names one day.
+/// Reads the strings of a list, and drops its other entries, so that a future kind of entry is no error.
 fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let list: Vec<serde_json::Value> = Deserialize::deserialize(deserializer)?;
     Ok(list.iter().filter_map(|item| item.as_str().map(ToString::to_string)).collect())

@@ -1,4 +1,4 @@
-//! Decides how bytes become messages and how commands become bytes.
+//! Wire format: the module that turns bytes into messages and commands into bytes.
 
 mod body;
 pub(crate) mod encode;

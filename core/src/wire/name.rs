@@ -1,4 +1,4 @@
-//! Name of a command: found in its encoded body, and kept while the command is on the wire.
+//! Name of a command: read from its encoded body, and kept while the command is on the wire.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -9,23 +9,23 @@ use serde::Deserialize;
 
 use crate::text::lossy;
 
-/// How the body of a command begins that was encoded here.
+/// The beginnings of a body that this module's encoder wrote.
 const PLAIN: [&[u8]; 2] = [b"{\"execute\":\"", b"{\"exec-oob\":\""];
 
-/// The name of a command on the wire, as it stands there. A name that is short costs no allocation.
+/// The name of a command on the wire, with its escapes. A short name costs no allocation.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum CommandName {
-    /// So many of the bytes.
+    /// The length, and an array that holds so many bytes of name.
     Short(u8, [u8; Self::SHORT]),
     Long(Box<[u8]>),
 }
 
 impl CommandName {
-    /// The longest name in the schema of QEMU 10.0 has 39 bytes.
+    /// The longest command name has 38 bytes: `blockdev-snapshot-delete-internal-sync` (measured with QEMU 7.2.22).
     const SHORT: usize = 46;
 
-    /// The name in a body up to its id. A command that the caller wrote as JSON has none here: its reply is given as it
-    /// came, also when it is a refusal.
+    /// Returns the name in a body without its id. A raw command has an empty name: its caller receives the reply
+    /// unparsed, and a refusal too, so no [`Refusal`](crate::Refusal) names it.
     pub(crate) fn of(body: &[u8]) -> Self {
         let name = find(body);
         let mut short = [0; Self::SHORT];
@@ -46,7 +46,7 @@ impl CommandName {
     }
 }
 
-/// As the caller wrote it: without the escapes of JSON.
+/// Writes the name as the caller passed it: without the escapes of JSON.
 impl fmt::Display for CommandName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&unescaped(self.as_bytes()))
@@ -59,7 +59,7 @@ impl fmt::Debug for CommandName {
     }
 }
 
-/// The name of a command that is encoded up to its id, also of one that the caller wrote. Empty where there is none.
+/// Returns the name in a body without its id, also of a raw command. Empty means that the body has none.
 pub(crate) fn name_of(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Written {
@@ -74,7 +74,7 @@ pub(crate) fn name_of(body: &[u8]) -> String {
     }
 }
 
-/// Where the name stands in a body: up to its quote, or the first word of a line for qtest.
+/// Finds the name in a body: up to its closing quote, or the first word of a line for qtest.
 fn find(body: &[u8]) -> &[u8] {
     let Some(rest) = PLAIN.iter().find_map(|begin| body.strip_prefix(*begin)) else {
         let is_line = body.first().is_some_and(|first| *first != b'{');
@@ -106,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_comes_back_as_it_was_written(name in any::<String>(), with_arguments in any::<bool>()) {
+        fn a_name_is_read_back_as_it_was_encoded(name in any::<String>(), with_arguments in any::<bool>()) {
             let command = |name| Encoded::command(&name).expect("it has no arguments");
             let encoded = match with_arguments {
                 true => Encoded::command(&(&*name, [("a", "\"}")].into_iter().collect::<std::collections::BTreeMap<_, _>>())),

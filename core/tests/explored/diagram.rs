@@ -1,25 +1,25 @@
-//! Decides how the ways through a run are drawn: a station for each intent, and a track to each that others lead to.
+//! Drawing of the transitions between intents: a box for each intent, and a track to each intent that several lead to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// Which intent leads to which, and by what.
+/// The transitions from one intent to another, with the inputs that cause them.
 pub(crate) type Ways = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// The row that a way comes from, and what leads along it.
+/// The row that a transition comes from, and the inputs that cause it.
 type Source<'a> = (usize, &'a BTreeSet<String>);
 
-/// In pixels: the height of a row, the distance of two tracks, the margin, and the size of a station.
+/// In pixels: the height of a row, the distance of two tracks, the margin, and the size of a box.
 const ROW: usize = 34;
 const TRACK: usize = 26;
 const MARGIN: usize = 10;
 const WIDTH: usize = 130;
 const HEIGHT: usize = 24;
 
-/// How far from the middle of a station a way leaves above, and arrives below.
+/// The distance in pixels from the middle of a box at which transitions leave above it, and arrive below it.
 const ASIDE: usize = 5;
 
-/// The intents in the order in which a run passes them: none leads to one above it.
+/// The intents in the order in which a run passes them: no transition leads upwards.
 const ORDER: [&str; 15] = [
     "Idle",
     "Launch",
@@ -38,15 +38,15 @@ const ORDER: [&str; 15] = [
     "Done",
 ];
 
-/// The drawing. It has no colour of its own, but that of the text around it, whatever the theme is.
+/// Returns the drawing. It uses the colour of the text around it, so that it fits a light and a dark theme.
 ///
 /// # Panics
 ///
-/// When there is an intent that has no place, or a way that leads back.
+/// When an intent is missing in [`ORDER`], or a transition leads upwards.
 pub(crate) fn draw(ways: &Ways) -> String {
     let mut into: BTreeMap<usize, Vec<Source<'_>>> = BTreeMap::new();
     for ((from, to), by) in ways {
-        assert!(row(from) < row(to), "{from} leads back to {to}");
+        assert!(row(from) < row(to), "the transition from {from} to {to} leads upwards");
         into.entry(row(to)).or_default().push((row(from), by));
     }
     let is_step = |(target, sources): &(usize, Vec<Source<'_>>)| sources.len() == 1 && sources[0].0 + 1 == *target;
@@ -55,7 +55,7 @@ pub(crate) fn draw(ways: &Ways) -> String {
     let (width, height) = (MARGIN + WIDTH + (lines.len() + 1) * TRACK, ORDER.len() * ROW + MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\"\n \
-         style=\"max-width:100%\" role=\"img\" aria-label=\"Which intent leads to which\"\n \
+         style=\"max-width:100%\" role=\"img\" aria-label=\"Transitions between the intents\"\n \
          font-family=\"sans-serif\" font-size=\"13\" fill=\"none\" stroke=\"currentColor\">\n"
     );
     ORDER.iter().enumerate().for_each(|(row, name)| station(&mut svg, row, name));
@@ -65,10 +65,10 @@ pub(crate) fn draw(ways: &Ways) -> String {
 }
 
 fn row(name: &str) -> usize {
-    ORDER.iter().position(|other| *other == name).unwrap_or_else(|| panic!("{name} has no place in the drawing"))
+    ORDER.iter().position(|other| *other == name).unwrap_or_else(|| panic!("{name} is missing in `ORDER`"))
 }
 
-/// The middle of a row.
+/// Returns the middle of a row.
 fn middle(row: usize) -> usize {
     MARGIN + row * ROW + HEIGHT / 2
 }
@@ -82,13 +82,13 @@ fn station(svg: &mut String, row: usize, name: &str) {
     );
 }
 
-/// What is shown of a way to whoever points at it.
+/// Returns the tooltip of a transition.
 fn title(source: usize, target: usize, by: &BTreeSet<String>) -> String {
     let by = by.iter().cloned().collect::<Vec<_>>().join(", ");
     format!("<title>{} to {}: {by}</title>", ORDER[source], ORDER[target])
 }
 
-/// The way from the row above, where no other leads to this one.
+/// Draws a transition from the row above, to an intent that no other transition leads to.
 fn step(svg: &mut String, target: usize, by: &BTreeSet<String>) {
     let (x, from, to) = (MARGIN + WIDTH / 2, middle(target - 1) + HEIGHT / 2, middle(target) - HEIGHT / 2);
     let (left, right, tip) = (x - 4, x + 4, to - 5);
@@ -96,7 +96,7 @@ fn step(svg: &mut String, target: usize, by: &BTreeSet<String>) {
     let _ = writeln!(svg, "<g>{title}<path d=\"M{x} {from}V{to}M{left} {tip}L{x} {to}L{right} {tip}\"/></g>");
 }
 
-/// A track to a station, which is boarded at each dot.
+/// Draws a track to an intent, with a dot for each transition that joins it.
 fn line(svg: &mut String, track: usize, target: usize, sources: &[Source<'_>]) {
     let (edge, x, end) = (MARGIN + WIDTH, MARGIN + WIDTH + (track + 1) * TRACK, middle(target) + ASIDE);
     let first = sources.iter().map(|(source, _)| middle(*source) - ASIDE).min().unwrap_or(end);

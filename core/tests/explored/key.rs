@@ -1,5 +1,5 @@
-//! Decides which states count as the same: all that differ in nothing but the time on the clock, and in what is counted
-//! or remembered without deciding anything.
+//! Keys of states. Two states are the same if they differ only in the time, and in counters and stored values that
+//! affect no decision.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use qemu_machine_core::Moment;
 
 use crate::world::World;
 
-/// What tells one state from another.
+/// Returns the key of a state.
 pub(crate) fn of(world: &World) -> String {
     let machine = &world.machine;
     let session = session(&format!("{:?}", machine.session()));
@@ -24,17 +24,16 @@ pub(crate) fn of(world: &World) -> String {
     relative(&text, world.now)
 }
 
-/// Where the id of a command on the wire stands.
+/// The text before the id of a command in flight, in the `Debug` output of a session.
 const SENT: &str = "Sent { id: ";
 
-/// The ids on the wire, in the order of sending.
+/// Returns the ids in flight, in the order in which they were sent.
 pub(crate) fn in_flight(session: &str) -> Vec<u16> {
-    let ids = session.split(SENT).skip(1).map(|sent| sent.split_once(',').expect("more than an id is kept").0);
+    let ids = session.split(SENT).skip(1).map(|sent| sent.split_once(',').expect("a comma after the id").0);
     ids.map(|id| id.parse().expect("an id is a number")).collect()
 }
 
-/// A session without what is counted, and without which ids are used: it matters only which command is the first on the
-/// wire, the second and so on.
+/// Returns the text of a session without counters and ids: only the order of the commands in flight matters.
 fn session(text: &str) -> String {
     let ids = in_flight(text);
     let text = without(text.to_owned(), "counters: Counters {", "}");
@@ -42,21 +41,21 @@ fn session(text: &str) -> String {
     let mut text = without(without(text, "free: [", "]"), " ids: ", ",");
     for _ in &ids {
         text = without(text, SENT, ",");
-        // It is only for the words of a refusal.
+        // The name only appears in the text of a refusal.
         text = without(text, "name: \"", "\"");
     }
     text
 }
 
-/// The text without the first part that begins and ends so.
+/// Returns the text without the first part between these two texts, and without them.
 fn without(text: String, begin: &str, end: &str) -> String {
     let Some((before, rest)) = text.split_once(begin) else { return text };
-    let (_, behind) = rest.split_once(end).expect("what begins ends");
+    let (_, behind) = rest.split_once(end).expect("the end of the part");
     format!("{before}{behind}")
 }
 
-/// The text with each moment told by whether it has passed, and which of those to come is the first, the second and so
-/// on: how long it is until then decides nothing.
+/// Replaces each moment in the text by its rank: 0 if it has passed, 1 for the next, and so on. The time until then
+/// affects no decision.
 fn relative(text: &str, now: Moment) -> String {
     let mut parts = text.split("Moment(");
     let first = parts.next().unwrap_or_default();
@@ -71,7 +70,7 @@ fn relative(text: &str, now: Moment) -> String {
     parts.iter().fold(first.to_owned(), |whole, (left, rest)| format!("{whole}deadline {}{rest}", rank(left)))
 }
 
-/// All durations here are of seconds, or nothing.
+/// Parses a duration. All of them are whole seconds here.
 fn duration(text: &str) -> Duration {
     let seconds = text.strip_suffix("ns").map_or_else(|| text.strip_suffix('s'), Some);
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());

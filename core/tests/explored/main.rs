@@ -1,5 +1,5 @@
-//! Explores every state that a machine with two commands can reach, under every input, and proves of each what is
-//! promised; and keeps the table and the drawing of the states in the docs true.
+//! Exhaustive exploration of the states that a machine with two commands can reach. Every state is checked against the
+//! promises, and the table and the drawing of the states in the docs are compared with the result.
 
 mod diagram;
 mod key;
@@ -11,14 +11,14 @@ use std::collections::{HashMap, VecDeque};
 use qemu_machine_core::{Address, Config, Limits, Monitor, Peer, State};
 use world::{Step, World};
 
-/// What was found: the states by their keys, and where each step leads.
+/// The explored states, and where each step leads.
 struct Graph {
     worlds: Vec<World>,
     edges: Vec<Vec<(Step, usize)>>,
 }
 
 impl Graph {
-    /// All states that can be reached in one run.
+    /// Returns all states that can be reached in one run.
     fn explore(config: Config, commands: usize) -> Self {
         let first = World::new(config, commands);
         let mut known = HashMap::from([(key::of(&first), 0)]);
@@ -40,7 +40,7 @@ impl Graph {
         Self { worlds, edges }
     }
 
-    /// From each state, the end can be reached by nothing but time and the answers that are due.
+    /// Asserts that each state reaches the end with nothing but time and outstanding completions.
     fn assert_all_end(&self) {
         let mut ends: Vec<bool> = self.worlds.iter().map(|world| world.machine.state() == State::Ended).collect();
         let leads = |ends: &[bool], out: &[(Step, usize)]| {
@@ -55,20 +55,20 @@ impl Graph {
         }
         for (world, ends) in self.worlds.iter().zip(ends) {
             let rests = matches!(world.machine.state(), State::Idle | State::Running);
-            assert!(ends || rests, "no way out of {}", key::of(world));
+            assert!(ends || rests, "the run cannot end from {}", key::of(world));
         }
     }
 }
 
 fn limits() -> Limits {
     let mut limits = Limits::default();
-    // An event more or less is no other state.
+    // Without history and log: the number of stored events and bytes makes no other state.
     (limits.events, limits.last_words) = (0, 0);
     limits
 }
 
-/// The four ways in which a monitor and a process hang together, one that may be left, and how many commands there are.
-/// One that is dialled differs from one that is inherited only before there are any, so one command is enough there.
+/// The four combinations of monitor and process, one machine that can be detached, and the number of commands. A
+/// dialled monitor differs from an inherited one only before the first command, so one command is enough there.
 fn configs() -> [(&'static str, Config, usize); 5] {
     let path = || Address::unix("/m");
     [
@@ -80,7 +80,7 @@ fn configs() -> [(&'static str, Config, usize); 5] {
     ]
 }
 
-/// While they are explored, each step is looked at: see [`World::take`].
+/// [`World::take`] checks the promises after every step.
 #[test]
 fn every_state_keeps_the_promises() {
     let explore = |(name, config, commands)| {
@@ -92,7 +92,7 @@ fn every_state_keeps_the_promises() {
     };
     let graphs: Vec<_> = std::thread::scope(|threads| {
         let explorers: Vec<_> = configs().into_iter().map(|config| threads.spawn(move || explore(config))).collect();
-        explorers.into_iter().map(|explorer| explorer.join().expect("no promise is broken")).collect()
+        explorers.into_iter().map(|explorer| explorer.join().expect("every promise is kept")).collect()
     });
     table::assert_current(&graphs);
 }

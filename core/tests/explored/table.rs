@@ -1,4 +1,4 @@
-//! Table and drawing of the states in the docs, made of the explored graph.
+//! Table and drawing of the states in the docs, generated from the explored graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,17 +11,18 @@ use crate::world::World;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
-/// A state by its names: the intent, the process, the monitor, and whether events can come, with the outputs that are true.
+/// The name of a state: the intent, the process, the monitor, and whether events can come, with the facts that are
+/// true.
 type Name = (String, String, String, String);
 
-/// Where each state leads, and by what.
+/// The transitions of each state, and the inputs that cause them.
 type Leads = BTreeMap<Name, BTreeMap<Name, BTreeSet<String>>>;
 
-/// The table and the drawing in the docs are those that these graphs give.
+/// Asserts that the table and the drawing in the docs agree with these graphs.
 ///
 /// # Panics
 ///
-/// When they are not. With `UPDATE_DOCS=1` in the environment they are written instead.
+/// When they do not agree. With `UPDATE_DOCS=1` in the environment, the files are written first.
 pub(crate) fn assert_current(graphs: &[Graph]) {
     let leads = leads(graphs);
     for (file, made) in [("states.md", table(&leads)), ("states.svg", draw(&ways(&leads)))] {
@@ -30,11 +31,11 @@ pub(crate) fn assert_current(graphs: &[Graph]) {
             std::fs::write(&path, &made).expect("the docs can be written");
         }
         let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(kept == made, "docs/{file} is stale: run this test with UPDATE_DOCS=1, and look at what has changed");
+        assert!(kept == made, "docs/{file} is stale: run this test with UPDATE_DOCS=1, and review the difference");
     }
 }
 
-/// The name of a state as far as people care.
+/// Returns the name of a state for the docs.
 fn name(world: &World) -> Name {
     let run = world.machine.lifecycle();
     let first = |text: String| text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
@@ -69,7 +70,7 @@ fn leads(graphs: &[Graph]) -> Leads {
     leads
 }
 
-/// The same for intents alone.
+/// Returns the transitions between intents alone.
 fn ways(leads: &Leads) -> Ways {
     let mut ways = Ways::new();
     for ((from, ..), row) in leads {
@@ -83,9 +84,10 @@ fn ways(leads: &Leads) -> Ways {
 fn table(leads: &Leads) -> String {
     let mut text = String::from(
         "# The states of a machine\n\n\
-         A test explores all states that a machine can reach, writes this table and compares it. A state is the intent, the\n\
-         process, the monitor, and whether events can still come, with two facts where they are true: QEMU accepted a\n\
-         `quit`, and the launch failed. Transitions are sorted by name; inputs that change none of these are left out.\n\n",
+         A test explores all states that a machine can reach, generates this table and compares it with this file.\n\
+         A state is the intent, the process, the monitor, and whether events can still come, with two facts if they\n\
+         are true: QEMU accepted a `quit`, and the launch failed. Transitions are sorted by name. Inputs that\n\
+         change none of these are left out.\n\n",
     );
     let _ = writeln!(
         text,

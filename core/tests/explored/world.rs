@@ -1,4 +1,4 @@
-//! Decides what can happen to a machine, and what must be true whatever does.
+//! Simulated world of one machine: the steps that can happen to it, and the promises that are checked after each.
 
 use std::time::Duration;
 
@@ -13,35 +13,36 @@ const SHUTDOWN: &str = r#"{"event": "SHUTDOWN", "data": {"guest": true, "reason"
 const NAMELESS: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#;
 const GARBAGE: &str = "garbage";
 
-/// One thing that can happen.
+/// One thing that can happen to a machine.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     Launch,
-    /// The command with this number is given: an ordinary one, or a raw one that ends QEMU.
+    /// The caller executes the command with this number: an ordinary one, or a raw `quit`.
     Execute(usize),
     Disown(usize),
     Shutdown,
     Kill,
     Detach,
     Abandon,
-    /// An order is answered: well, or not.
+    /// The host completes an effect: with success (`true`) or a fault.
     Completion(Effect, bool),
     Exit(ExitStatus),
     Close,
     Say(&'static str),
-    /// The command with this id on the wire is answered: well, or not.
+    /// QEMU replies to the command with this id on the wire: with success (`true`) or an error.
     Reply(u16, bool),
-    /// The clock stands at the deadline.
+    /// The clock reaches the deadline.
     Deadline,
 }
 
 impl Step {
-    /// Whether it comes without anybody's doing: time passes, and the host answers. A process that was told to end does.
+    /// Returns whether the step happens without the caller or QEMU acting: time passes, the host completes effects, and
+    /// a process ends.
     pub(crate) fn comes_by_itself(&self) -> bool {
         matches!(self, Self::Completion(..) | Self::Deadline | Self::Exit(_))
     }
 
-    /// In few words, for the table.
+    /// Returns the name of the step in the table.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Completion(effect, well) => {
@@ -58,15 +59,15 @@ impl Step {
             Self::Reply(_, false) => "refusal".into(),
             Self::Deadline => "deadline".into(),
             Self::Execute(_) | Self::Disown(_) => "command".into(),
-            Self::Shutdown => "shutdown asked".into(),
-            Self::Kill | Self::Detach => "kill asked".into(),
-            Self::Abandon => "given up".into(),
-            Self::Launch => "launch asked".into(),
+            Self::Shutdown => "shutdown".into(),
+            Self::Kill | Self::Detach => "kill or detach".into(),
+            Self::Abandon => "abandon".into(),
+            Self::Launch => "launch".into(),
         }
     }
 }
 
-/// What is known of one of the two commands.
+/// State of one of the two commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Unborn,
@@ -75,17 +76,17 @@ enum Command {
     Over,
 }
 
-/// A machine, the effects that wait for an answer, and what happened so far as far as it matters.
+/// A machine, its outstanding effects, and the history that the checks need.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) machine: Machine,
     pub(crate) now: Moment,
     effects: Vec<Effect>,
     commands: [Command; 2],
-    /// Whether something lies on the host.
+    /// Whether there are files on the host.
     made: bool,
     alive: bool,
-    /// How often each of these came: prepare, spawn, remove, the end.
+    /// The number of each of these so far: prepare, spawn, remove, the end.
     counts: [u8; 4],
 }
 
@@ -98,14 +99,14 @@ impl World {
         Self { machine, now: Moment::ORIGIN, effects: vec![], commands, made: false, alive: false, counts: [0; 4] }
     }
 
-    /// What of this is not the machine's.
+    /// Returns the part of the state that is not in the machine.
     pub(crate) fn outputs(&self) -> impl std::fmt::Debug {
         let mut effects: Vec<_> = self.effects.iter().map(|order| format!("{order:?}")).collect();
         effects.sort();
         (effects, self.commands, self.made, self.alive, self.counts)
     }
 
-    /// Everything that can happen next.
+    /// Returns every step that can happen next.
     pub(crate) fn steps(&self) -> Vec<Step> {
         let state = self.machine.state();
         if state == State::Ended {
@@ -132,7 +133,7 @@ impl World {
         if self.machine.channels().contains(&Channel::Monitor) {
             steps.extend([GREETING, SHUTDOWN, NAMELESS, GARBAGE].map(Step::Say));
             let ids = crate::key::in_flight(&format!("{:?}", self.machine.session()));
-            // One of them is nobody's.
+            // 99 is an id that no command has.
             steps.extend(ids.into_iter().chain([99]).flat_map(|id| [Step::Reply(id, true), Step::Reply(id, false)]));
             steps.push(Step::Close);
         }
@@ -140,7 +141,7 @@ impl World {
         steps
     }
 
-    /// Lets it happen.
+    /// Performs the step, and checks the promises.
     pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Launch => self.machine.launch(self.now).expect("it is idle"),
@@ -175,7 +176,7 @@ impl World {
         self.look();
     }
 
-    /// The first is answered within some time, the second is raw and may take for ever.
+    /// The first command has a deadline; the second is raw and has none.
     fn execute(&mut self, number: usize) {
         let id = match number {
             0 => self.machine.execute(self.now, &"stop", Duration::from_secs(7).into()).map(|ticket| ticket.id()),
@@ -199,7 +200,7 @@ impl World {
         self.machine.handle(self.now, Input::Received(Channel::Monitor, format!("{line}\n").as_bytes()));
     }
 
-    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that misses an effect must not compile")]
     fn answer(&mut self, order: &Effect, well: bool) {
         self.effects.retain(|other| other != order);
         let fault =
@@ -231,7 +232,7 @@ impl World {
         self.machine.handle(self.now, answer);
     }
 
-    /// Takes what the machine says, and looks whether it keeps what it promises.
+    /// Takes the outputs of the machine, and checks the promises.
     fn look(&mut self) {
         while let Some(order) = self.machine.poll_effect() {
             assert_eq!(self.counts[3], 0, "{order:?} after the end");
@@ -252,13 +253,13 @@ impl World {
                 _ => {}
             }
         }
-        // What is to be sent is sent: when, decides nothing.
+        // All outgoing bytes are sent at once: the time of sending affects no decision.
         let sent = self.machine.outgoing(Channel::Monitor).len();
         self.machine.sent(Channel::Monitor, sent);
         self.check();
     }
 
-    /// It comes once in a run.
+    /// Counts an effect or a notice that comes once in a run.
     fn count(&mut self, which: usize) {
         self.counts[which] += 1;
         assert_eq!(self.counts[which], 1, "number {which} came twice");
@@ -267,25 +268,25 @@ impl World {
     fn answered(&mut self, id: CommandId) {
         let answer = self.machine.take(id);
         let command = self.commands.iter_mut().find(|command| **command == Command::Open(id));
-        // One that was disowned in the meantime has no answer to take.
-        assert_eq!(answer.is_some(), command.is_some(), "{id:?} is answered twice, or to nobody");
+        // A command that was disowned in the meantime has no answer.
+        assert_eq!(answer.is_some(), command.is_some(), "{id:?} was answered twice, or after it was disowned");
         command.into_iter().for_each(|command| *command = Command::Over);
     }
 
     fn check(&self) {
         let (state, machine) = (self.machine.state(), &self.machine);
-        assert_eq!(state == State::Ended, machine.outcome().is_some(), "the outcome and the end are one");
-        assert_eq!(state == State::Ended, self.counts[3] == 1, "the end is told");
+        assert_eq!(state == State::Ended, machine.outcome().is_some(), "an outcome exists exactly after the end");
+        assert_eq!(state == State::Ended, self.counts[3] == 1, "the end is notified exactly once");
         let waits = machine.deadline().is_some() || !self.effects.is_empty();
         match state {
             State::Ended => {
                 assert!(!self.commands.iter().any(|command| matches!(command, Command::Open(_))), "unanswered");
-                assert!(!self.made, "something was left on the host");
+                assert!(!self.made, "files were left on the host");
             }
             State::Idle | State::Running => {}
-            // Only time, the host or the process can bring it on.
+            // Only time, the host or the process can end this state.
             State::Launching(Phase::Running) => assert!(waits || self.alive),
-            _ => assert!(waits, "nothing brings it on: {machine:?}"),
+            _ => assert!(waits, "the machine waits for nothing: {machine:?}"),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Proves of every input that a fuzzer found worth keeping what is fuzzed; and of those that bash reads command lines as
-//! our reader does.
+//! Replay of the fuzz corpora by every build, and a comparison of bash with the shell reader of the fuzz targets.
 
 mod targets;
 
@@ -10,7 +9,7 @@ use std::process::{Command, Stdio};
 use targets::command_line::shown;
 use targets::shell::is_special;
 
-/// The files of a target, in their order.
+/// Returns the corpus files of a target, sorted.
 fn corpus(target: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -21,7 +20,7 @@ fn corpus(target: &str) -> Vec<PathBuf> {
 
 fn replay(target: &str) {
     let files = corpus(target);
-    assert!(files.len() >= 10, "the corpus of {target} is there");
+    assert!(files.len() >= 10, "the corpus of {target} has only {} files", files.len());
     for file in files {
         println!("{}", file.display());
         targets::run(target, &fs::read(&file).unwrap());
@@ -63,18 +62,18 @@ fn record() {
     replay("record");
 }
 
-/// What a script prints in bash, between zeros.
+/// Returns what a script prints in bash, split at NUL bytes.
 fn in_bash(script: &str) -> Vec<Vec<u8>> {
     let mut bash = Command::new("bash");
     bash.args(["--norc", "--noprofile", "-c", script]).env("LC_ALL", "C").stdin(Stdio::null());
-    let output = bash.output().expect("bash is there");
+    let output = bash.output().expect("bash is installed");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     output.stdout.split_inclusive(|byte| *byte == 0).map(|word| word[..word.len() - 1].to_vec()).collect()
 }
 
-/// Behind a command, so that nothing of it is executed.
+/// The words are arguments of a function, so that bash executes none of them.
 #[test]
-fn bash_reads_the_words_that_our_reader_does() {
+fn bash_and_the_shell_reader_agree_on_the_words_of_a_line() {
     let mut script = String::from("told() { printf '%s\\0' $# \"$@\"; }\n");
     let mut expected = Vec::new();
     for (line, words) in corpus("command_line").iter().filter_map(|file| shown(&fs::read(file).unwrap())) {
@@ -86,9 +85,9 @@ fn bash_reads_the_words_that_our_reader_does() {
     assert_eq!(in_bash(&script), expected);
 }
 
-/// What it takes for its own where a command stands.
+/// Bash interprets a reserved word in command position.
 #[test]
-fn our_reader_knows_the_reserved_words_of_bash() {
+fn the_shell_reader_knows_the_reserved_words_of_bash() {
     let words = in_bash("compgen -k | tr '\\n' '\\0'");
     assert!(words.len() > 15, "{words:?}");
     for word in words.iter().filter(|word| word.iter().all(u8::is_ascii_alphabetic)) {
@@ -96,7 +95,7 @@ fn our_reader_knows_the_reserved_words_of_bash() {
     }
 }
 
-/// One that is not replayed proves nothing.
+/// A target without a corpus is never replayed, and so tests nothing.
 #[test]
 fn every_target_has_a_corpus_and_a_program() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

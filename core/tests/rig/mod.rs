@@ -1,5 +1,5 @@
-//! A machine in virtual time, on an imagined host that answers every order at once, unless it is told to hold it.
-#![allow(dead_code, reason = "each test file drives another part of it")]
+//! Rig: a machine in virtual time on a simulated host, which completes every effect at once unless the test holds it.
+#![allow(dead_code, reason = "each test file uses another part of the rig")]
 
 pub(crate) mod ticks;
 
@@ -38,7 +38,7 @@ pub(crate) fn fault(operation: &str) -> HostFault {
     }
 }
 
-/// An address as people write it.
+/// Parses a TCP address.
 pub(crate) fn tcp(address: &str) -> Address {
     Address::Tcp(address.parse().expect("an address"))
 }
@@ -48,7 +48,8 @@ pub(crate) fn config() -> Config {
     Config::new("qemu").serial("tty")
 }
 
-/// What this host makes: a number for each thing that is inherited, and a real address where one is listened at.
+/// Returns the result of `Prepare` on this host: a number for each inherited descriptor, and the real address of a
+/// listening socket.
 fn prepared(wanted: &Preparation) -> Prepared {
     let pairs = wanted.channels.iter().filter(|(_, transport)| *transport == Transport::Pair);
     let channels = pairs.map(|(channel, _)| Inherited::Channel(*channel));
@@ -70,15 +71,15 @@ fn prepared(wanted: &Preparation) -> Prepared {
 pub(crate) struct Rig {
     pub(crate) vm: Machine,
     pub(crate) now: Moment,
-    /// Every order so far.
+    /// Every effect so far.
     pub(crate) effects: Vec<Effect>,
-    /// Every notice so far but those of waits, which repeat.
+    /// Every notice so far, except those of waits, which repeat.
     pub(crate) notices: Vec<Notice>,
-    /// What the process printed.
+    /// The output of the process.
     pub(crate) log: Vec<u8>,
-    /// Orders that are taken and not answered.
+    /// Effects that are taken and not completed.
     pub(crate) held: fn(&Effect) -> bool,
-    /// Orders that fail.
+    /// Effects that fail.
     pub(crate) failing: fn(&Effect) -> bool,
 }
 
@@ -96,21 +97,21 @@ impl Rig {
         }
     }
 
-    /// Launched as far as the host goes by itself: the greeting is due.
+    /// Returns a machine that is launched and waits for the greeting.
     pub(crate) fn launched(config: Config) -> Self {
         let mut rig = Self::new(config);
         rig.launch();
         rig
     }
 
-    /// Ready, without out-of-band execution.
+    /// Returns a ready machine, without out-of-band execution.
     pub(crate) fn ready(config: Config) -> Self {
         let mut rig = Self::launched(config);
         rig.negotiate(GREETING);
         rig
     }
 
-    /// Ready, with out-of-band execution.
+    /// Returns a ready machine, with out-of-band execution.
     pub(crate) fn ready_oob(config: Config) -> Self {
         let mut rig = Self::launched(config);
         rig.negotiate(GREETING_OOB);
@@ -128,7 +129,7 @@ impl Rig {
         self.says(r#"{"return": {}, "id": 0}"#);
     }
 
-    /// Does what a runtime does after every call, bytes aside.
+    /// Does what a driver does after every call, except for sending bytes.
     pub(crate) fn serve(&mut self) {
         while let Some(effect) = self.vm.poll_effect() {
             self.effects.push(effect.clone());
@@ -143,8 +144,8 @@ impl Rig {
         }
     }
 
-    /// Answers an order: with success, or, where it is to fail, with the fault.
-    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
+    /// Completes an effect, with a fault if it is one of [`failing`](Self::failing).
+    #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that misses an effect must not compile")]
     pub(crate) fn answer(&mut self, effect: &Effect) {
         let result = if (self.failing)(effect) { Err(fault("oblige")) } else { Ok(()) };
         let (now, log) = (self.now, self.log.clone());
@@ -169,7 +170,7 @@ impl Rig {
         self.serve();
     }
 
-    /// The monitor says a line.
+    /// The monitor sends a line.
     pub(crate) fn says(&mut self, line: &str) {
         self.handle(Input::Received(Channel::Monitor, format!("{line}\r\n").as_bytes()));
     }
@@ -184,7 +185,7 @@ impl Rig {
         self.says(&format!(r#"{{"id": {id}, "error": {{"class": "GenericError", "desc": "no"}}}}"#));
     }
 
-    /// Something happens.
+    /// The monitor sends an event.
     pub(crate) fn happens(&mut self, name: &str) {
         self.says(&format!(r#"{{"timestamp": {{"seconds": -1, "microseconds": -1}}, "event": "{name}"}}"#));
     }
@@ -206,14 +207,14 @@ impl Rig {
         self.handle(Input::Closed(channel));
     }
 
-    /// All channels that are open come to their end.
+    /// All open channels close.
     pub(crate) fn closes_all(&mut self) {
         for channel in self.vm.channels().to_vec() {
             self.closes(channel);
         }
     }
 
-    /// The process ends, and everything that it held.
+    /// The process ends, and all of its channels close.
     pub(crate) fn dies(&mut self, status: ExitStatus) -> Outcome {
         self.exits(status);
         self.closes_all();
@@ -225,22 +226,23 @@ impl Rig {
         self.handle(Input::TimePassed);
     }
 
-    /// Time passes to a nanosecond before, where nothing must happen, and then to the end of the duration.
+    /// Time passes up to a nanosecond before the end of the duration, when nothing must have happened, and then to its
+    /// end.
     pub(crate) fn pass_exactly(&mut self, duration: Duration) {
         let (effects, notices, state) = (self.effects.len(), self.notices.len(), self.vm.state());
         self.pass(duration - Duration::from_nanos(1));
-        assert_eq!((self.effects.len(), self.notices.len(), self.vm.state()), (effects, notices, state), "too early");
+        assert_eq!((self.effects.len(), self.notices.len(), self.vm.state()), (effects, notices, state), "early");
         self.pass(Duration::from_nanos(1));
     }
 
-    /// What was to be sent on the monitor; it is sent now.
+    /// Sends the outgoing bytes of the monitor, and returns them.
     pub(crate) fn take_sent(&mut self) -> String {
         let bytes = self.vm.outgoing(Channel::Monitor).to_vec();
         self.vm.sent(Channel::Monitor, bytes.len());
         String::from_utf8(bytes).expect("text")
     }
 
-    /// The ids of the commands that were to be sent.
+    /// Sends the outgoing commands, and returns their ids.
     pub(crate) fn take_ids(&mut self) -> Vec<u16> {
         ids(&self.take_sent())
     }
@@ -263,24 +265,24 @@ impl Rig {
         ticket
     }
 
-    /// Issues `count` commands, and gives their tickets with the ids that they have on the wire.
+    /// Issues `count` commands, and returns their tickets and their ids on the wire.
     pub(crate) fn issue_many(&mut self, count: usize) -> (Vec<Ticket<&'static str>>, Vec<u16>) {
         let tickets = (0..count).map(|_| self.issue("query-status")).collect();
         (tickets, self.take_ids())
     }
 
-    /// The member `n` of the answer, as [`replies`](Self::replies) sets it, or why there is none.
+    /// Returns the member `n` of the reply, as [`replies`](Self::replies) sets it, or the error.
     pub(crate) fn claim<C: Command<Reply = Value>>(&mut self, ticket: &Ticket<C>) -> Option<Result<u64, CommandError>> {
         let answer = self.vm.claim(ticket)?;
         Some(answer.map(|value| value["n"].as_u64().unwrap_or(u64::MAX)))
     }
 
-    /// The whole message that answered a raw command.
+    /// Returns the whole message that answered a raw command.
     pub(crate) fn claim_raw(&mut self, ticket: &Ticket<qemu_machine_core::Raw>) -> Option<Result<Value, CommandError>> {
         self.vm.claim(ticket)
     }
 
-    /// How often this command was said to be answered.
+    /// Returns the number of notices that this command was answered.
     pub(crate) fn times_answered(&self, id: CommandId) -> usize {
         self.notices.iter().filter(|notice| **notice == Notice::Answered(id)).count()
     }
@@ -301,7 +303,7 @@ impl Rig {
         self.serve();
     }
 
-    /// Why the launch failed; its error holds the outcome of this run.
+    /// Returns why the launch failed, and checks that its error has the outcome of this run.
     pub(crate) fn failure(&self) -> LaunchFailure {
         match self.vm.launched() {
             Some(Err(LaunchError::Failed { failure, outcome })) => {
@@ -312,13 +314,13 @@ impl Rig {
         }
     }
 
-    /// The signals that were ordered.
+    /// Returns the signals among the effects.
     pub(crate) fn signals(&self) -> Vec<Signal> {
         let signal = |effect: &Effect| if let Effect::Signal(signal) = effect { Some(*signal) } else { None };
         self.effects.iter().filter_map(signal).collect()
     }
 
-    /// What was ordered, each without what it carries but for its channel or its signal.
+    /// Returns the names of the effects, without their data except for the channel or the signal.
     pub(crate) fn order_names(&self) -> Vec<String> {
         let name = |effect: &Effect| match effect {
             Effect::Prepare(_) => "Prepare".to_string(),
@@ -333,18 +335,18 @@ impl Rig {
         self.vm.outcome().expect("an end").clone()
     }
 
-    /// The orders since the last look.
+    /// Returns the effects since the last call.
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         core::mem::take(&mut self.effects)
     }
 }
 
-/// The ids in a run of requests, in their order.
+/// Returns the ids in some requests, in order.
 pub(crate) fn ids(sent: &str) -> Vec<u16> {
     sent.split("\"id\":").skip(1).map(|rest| rest.split('}').next().unwrap().parse().expect("an id")).collect()
 }
 
-/// Every run of every test replays.
+/// Asserts that the run of the test replays.
 impl Drop for Rig {
     fn drop(&mut self) {
         let Some(record) = self.vm.record().filter(|record| record.dropped() == 0 && !std::thread::panicking()) else {

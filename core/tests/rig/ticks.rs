@@ -1,4 +1,4 @@
-//! Events of one size, and who listens to them.
+//! Events of one size for the rig, and its subscriptions.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::Rig;
 /// The size of an event as [`tick`] writes it.
 const ONE: usize = tick('A', 0).len() + Event::OVERHEAD;
 
-/// An event with a name of one letter, and a number of one digit. All have the same size.
+/// Returns an event with a name of one letter and a number of one digit. All have the same size.
 pub(crate) const fn tick(name: char, number: u8) -> [u8; 32] {
     let mut text = *br#"{"event": "_", "data": {"n": _}}"#;
     (text[11], text[29]) = (name as u8, b'0' + number);
     text
 }
 
-/// Bounds of the history and of each queue, in such events.
+/// Returns limits of the history and of each queue, counted in such events.
 pub(crate) fn limits(events: usize, subscription: usize) -> Limits {
     let mut limits = Limits::default();
     (limits.events, limits.subscription) = (events * ONE, subscription * ONE);
@@ -38,18 +38,18 @@ impl Rig {
         id
     }
 
-    /// The names of all that is queued.
+    /// Returns the names of all queued events.
     pub(crate) fn queued(&mut self, id: SubscriptionId) -> String {
         std::iter::from_fn(|| self.vm.next_event(id)).map(|event| event.name().to_string()).collect()
     }
 
-    /// What a wait that is over already gives.
+    /// Waits for an event, and returns the result if the wait is over at once.
     pub(crate) fn next(&mut self, id: SubscriptionId, within: Duration) -> Option<Result<String, WaitError>> {
-        let wait = self.vm.wait_for_event(self.now, id, within.into()).expect("it listens");
+        let wait = self.vm.wait_for_event(self.now, id, within.into()).expect("a known subscription");
         self.vm.claim_event(wait).map(|event| event.map(|event| event.name().into()))
     }
 
-    /// How often a subscription was told that its queue has something.
+    /// Returns the number of notices that the queue of a subscription has events.
     pub(crate) fn times_queued(&self, id: SubscriptionId) -> usize {
         self.notices.iter().filter(|notice| **notice == Notice::Queued(id)).count()
     }

@@ -1,4 +1,4 @@
-//! Linux 5.4 or later.
+//! Implementation for Linux 5.4 or later, the first version in which `waitid(2)` accepts a pidfd (P_PIDFD).
 
 mod poller;
 mod process;
@@ -21,7 +21,7 @@ use super::{ProcessSpec, ProcessState, System};
 
 const OPEN: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// This operating system.
+/// The operating system Linux.
 #[derive(Debug)]
 pub(crate) enum Linux {}
 
@@ -42,30 +42,33 @@ impl System for Linux {
         Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
     }
 
+    /// The flags are set explicitly: the new socket does not inherit O_NONBLOCK from the listener (`accept(2)`).
     fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
         accept_with(listener, OPEN)
     }
 
-    /// The path gets the mode of the socket, since the kernel creates it with that mode (`unix_bind_bsd` in
-    /// `net/unix/af_unix.c`). Write permission for the path is permission to connect (unix(7)).
+    /// The kernel creates the path with the mode of the socket, less the umask (Linux, `net/unix/af_unix.c`,
+    /// `unix_bind_bsd`). Write permission for the path is permission to connect (`unix(7)`). So the mode is set before:
+    /// a `chmod` after bind would leave a moment in which other users can connect.
     fn bind_private(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<()> {
         fchmod(socket, Mode::RUSR | Mode::WUSR)?;
         bind(socket, address)
     }
 
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>> {
-        // Read before: once it is accepted, our own connection looks like that of another client.
+        // Read before connecting: once it is accepted, this connection looks like that of another client.
         let before = fs::read("/proc/net/unix").ok();
         connect(socket, address)?;
         Ok(before.map(|before| is_peer_busy(socket, &before)))
     }
 
     fn random(buffer: &mut [u8]) -> io::Result<()> {
-        // Up to 256 bytes are returned whole or not at all (getrandom(2)).
+        // Up to 256 bytes are never returned in part (`getrandom(2)`), so the length needs no check.
         getrandom(buffer, GetRandomFlags::empty())?;
         Ok(())
     }
 
+    /// The kernel generates the id once (`random(4)`, boot_id), so that it is new after each boot.
     fn boot_id() -> Option<String> {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
     }
@@ -79,9 +82,10 @@ impl System for Linux {
     }
 }
 
-/// Parses `/proc/PID/stat` (proc_pid_stat(5)): field 3 is the state, field 22 the start time in clock ticks since boot.
+/// Parses `/proc/PID/stat` (`proc_pid_stat(5)`): field 3 is the state, field 22 the start time in clock ticks since
+/// boot. States Z (zombie) and X (dead) count as gone: the process runs no more, whether it was reaped or not.
 fn parse_stat(stat: &str) -> Option<ProcessState> {
-    // Field 2 is the name of the program in brackets, and may contain anything.
+    // Field 2 is the name of the program in parentheses, which may contain spaces and parentheses itself.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     if matches!(fields.next(), Some("Z" | "X")) {
@@ -91,10 +95,11 @@ fn parse_stat(stat: &str) -> Option<ProcessState> {
     Some(ProcessState::Running { since })
 }
 
-/// Returns whether the peer of a socket serves another client, by the lines of `/proc/net/unix`. The kernel lists an accepted
-/// connection under the path of the listener, as connected; one that waits to be accepted is in another state.
+/// Returns whether the peer of a socket serves another client, by the lines of `/proc/net/unix`. An accepted connection
+/// has the address of the listener (Linux, `net/unix/af_unix.c`, `unix_stream_connect`) and the state SS_CONNECTED; one
+/// that waits to be accepted has SS_CONNECTING (same file, `unix_seq_show`).
 fn is_peer_busy(socket: BorrowedFd<'_>, sockets: &[u8]) -> bool {
-    // SS_CONNECTED in linux/net.h.
+    // SS_CONNECTED in `linux/net.h`, printed as two hexadecimal digits.
     const CONNECTED: &str = "03";
     let peer: Option<SocketAddrUnix> =
         getpeername(socket).ok().flatten().and_then(|peer: SocketAddrAny| peer.try_into().ok());

@@ -1,7 +1,7 @@
-//! Operating system below the host side: one small trait, and its implementation for this system.
+//! Operating system below the host side: private traits, and their implementation for Linux.
 //!
-//! Whatever POSIX lacks, or offers only with a race, is behind [`System`], [`ChildProcess`] and [`Poll`]. The rest of the
-//! crate is portable Unix. A query whose answer an operating system does not know returns `None`.
+//! [`System`], [`ChildProcess`] and [`Poll`] cover everything that POSIX lacks, or offers only with a race. The rest of
+//! the crate is portable Unix. A query returns `None` where an operating system does not know the result.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -23,16 +23,17 @@ pub(crate) use linux::{Linux as Os, Process};
 
 pub use linux::Poller;
 
-/// What the host side asks of an operating system.
+/// Operations that the host side needs of an operating system.
 pub(crate) trait System {
-    /// A child process of ours.
+    /// A child process of this program.
     type Process: ChildProcess;
 
-    /// Flags to send with: the call does not block, and a closed connection raises no SIGPIPE.
+    /// Flags to send with: the call does not block, and a closed connection raises no SIGPIPE, which would end the
+    /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
     const SEND: SendFlags;
 
-    /// Starts a process. It is called on the supervisor's thread, which lives as long as the program: on Linux the
-    /// parent-death signal is sent when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG).
+    /// Starts a process. Call it on the supervisor's thread, which lives as long as the program: on Linux the
+    /// parent-death signal is sent when the *thread* that forked ends (`prctl(2)`, PR_SET_PDEATHSIG).
     fn start(spec: ProcessSpec) -> io::Result<Self::Process>;
 
     /// Creates a stream socket that does not block and is closed at exec.
@@ -41,10 +42,11 @@ pub(crate) trait System {
     /// Creates two connected stream sockets that are closed at exec.
     fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)>;
 
-    /// Accepts a connection: a socket that does not block and is closed at exec.
+    /// Accepts a connection. The new socket does not block and is closed at exec.
     fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd>;
 
-    /// Binds a socket to a path that only its owner may connect to, also while the call is in progress.
+    /// Binds a socket to a path to which only its owner may connect. There is no moment at which another user could
+    /// connect.
     fn bind_private(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<()>;
 
     /// Connects a socket without blocking, and returns whether its peer served another client before. `None` means that
@@ -54,38 +56,39 @@ pub(crate) trait System {
     /// Fills a buffer, of 256 bytes at most, with unpredictable bytes.
     fn random(buffer: &mut [u8]) -> io::Result<()>;
 
-    /// Returns what identifies the present boot of the system, within which the start times of processes count.
+    /// Returns what identifies the present boot of the system. Start times of processes are comparable only within one
+    /// boot.
     fn boot_id() -> Option<String>;
 
-    /// Returns whether a process runs, and since when.
+    /// Returns whether a process runs, and since when. `None` means that the operating system does not know.
     fn process_state(pid: u32) -> Option<ProcessState>;
 }
 
-/// How to start a process.
+/// Specification of a process to start.
 #[derive(Debug)]
 pub(crate) struct ProcessSpec {
     /// The program and its arguments.
     pub(crate) arguments: Vec<Vec<u8>>,
-    /// The descriptors that it inherits, under the numbers that they have here. It inherits no others.
+    /// The descriptors that it inherits, under the numbers that they have in this program. It inherits no others.
     pub(crate) inherited: Vec<OwnedFd>,
-    /// The file to which its standard output and error are connected.
+    /// The file to which its standard output and error are written. `None` means those of this program.
     pub(crate) log: Option<File>,
-    /// Whether it stays in our process group instead of leading its own.
+    /// Whether it stays in the process group of this program instead of leading its own.
     pub(crate) share_terminal: bool,
-    /// Whether it keeps running when we end.
+    /// Whether it keeps running when this program ends.
     pub(crate) outlives: bool,
 }
 
-/// Whether a process runs.
+/// State of a process by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProcessState {
-    /// It runs since this time, in a unit of the operating system that is constant during one boot.
+    /// It runs since this time, in a unit of the operating system that is constant within one boot.
     Running { since: u64 },
     /// No process has this id, or only one that has ended and was not reaped.
     Gone,
 }
 
-/// A child process, from its start until it is reaped. Dropping it leaves the process as it is.
+/// A child process, from its start until it is reaped. Dropping it has no effect on the process.
 pub(crate) trait ChildProcess: Send + Sync + 'static {
     /// Returns the id of the process.
     fn pid(&self) -> u32;
@@ -93,18 +96,20 @@ pub(crate) trait ChildProcess: Send + Sync + 'static {
     /// Returns the descriptor that is readable once the process has ended.
     fn descriptor(&self) -> &Arc<OwnedFd>;
 
-    /// Sends a signal to the process group, or to the process alone if it leads none. It never reaches another process that
-    /// got the same id.
+    /// Sends a signal to the process group, or to the process alone if it leads none. The signal never reaches another
+    /// process that got the same id.
     fn signal(&self, signal: Signal) -> io::Result<()>;
 
-    /// Reaps the process if it has ended, and kills what is left of its group. `None` means that it runs.
+    /// Reaps the process if it has ended, kills what is left of its group, and returns how it ended. `None` means that
+    /// it runs.
     fn reap(&self) -> Option<ExitStatus>;
 
-    /// Returns the same process as one that leads no group, so that what is left of its group is not killed.
+    /// Returns the same process as one that leads no group, so that reaping it does not kill what is left of its group.
     fn without_group(&self) -> Self;
 }
 
-/// Waits for several sources at once. It may be shared by threads; a change applies to a wait in progress.
+/// Poller, which waits for several sources at once. Threads may share it: a change applies to a wait in progress as
+/// well.
 pub trait Poll: Sized {
     /// Creates a poller that watches nothing.
     ///
@@ -120,14 +125,14 @@ pub trait Poll: Sized {
     /// When the source cannot be watched.
     fn add(&self, source: Source<'_>, token: u64, interest: Interest) -> io::Result<()>;
 
-    /// Changes what a source is watched for. A source that is not watched is ignored.
+    /// Changes the interest in a source. A source that is not watched is ignored.
     fn modify(&self, source: Source<'_>, token: u64, interest: Interest);
 
     /// Stops watching a source. A source that is not watched is ignored.
     fn remove(&self, source: Source<'_>);
 
-    /// Waits until a source is ready, until [`wake`](Self::wake) is called, or until the timeout. `None` means no timeout.
-    /// A signal may end the wait early, with nothing ready.
+    /// Waits until a source is ready, until [`wake`](Self::wake) is called, or until the timeout. `None` means without
+    /// a timeout. A signal may end the wait early, with no source ready.
     fn wait(&self, timeout: Option<Duration>) -> Ready;
 
     /// Ends the wait in progress, or the next one.
@@ -140,25 +145,25 @@ pub trait Poll: Sized {
 pub enum Source<'a> {
     /// A descriptor, which does not block.
     Descriptor(BorrowedFd<'a>),
-    /// Another poller. It is ready while one of its own sources is.
+    /// Another poller, which is ready while one of its own sources is.
     Poller(&'a Poller),
 }
 
-/// What a source is watched for.
+/// Interest in a source: the conditions for which it is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a poller handles each")]
 pub enum Interest {
-    /// Nothing. Errors may be reported once all the same.
+    /// None. An error or a hang-up may still be reported, once.
     None,
     /// Bytes to read, or the end.
     Read,
     /// Bytes to read, or room to write.
     ReadWrite,
-    /// As `Read`, until it is reported once.
+    /// As `Read`, but reported once: then the source is not watched until [`Poll::modify`].
     ReadOnce,
 }
 
-/// The sources that are ready after a wait, at most 16. Those beyond are reported by the next wait.
+/// The sources that are ready after a wait, at most 16. The next wait reports the others.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ready {
     tokens: [u64; Self::MOST],

@@ -1,9 +1,9 @@
-//! Decides what is proven of completion: what is offered where, and what is hinted at.
+//! Tests of completion and hints.
 
 use super::*;
 use crate::sample::schema;
 
-/// The lines that a line can become.
+/// Returns the lines that completion makes of a line.
 fn completed(line: &str) -> Vec<String> {
     let live = |asked: Live<'_>| match asked {
         Live::Drivers => vec!["virtio-net".into(), "virtio-rng".into()],
@@ -25,24 +25,24 @@ fn hinted(line: &str) -> String {
 fn a_command_is_completed() {
     assert_eq!(completed("query-"), ["query-block ", "query-status "]);
     assert_eq!(completed("  st"), ["  stop "]);
-    assert_eq!(completed("device-a"), ["device_add "], "whatever the dash is");
+    assert_eq!(completed("device-a"), ["device_add "], "`-` finds `_`");
     assert_eq!(completed("h"), ["help ", "hmp "]);
     assert_eq!(completed("nothing"), [""; 0]);
     assert_eq!(completed("").len(), schema().commands().count() + OWN.len());
 }
 
 #[test]
-fn an_argument_is_completed_and_those_first_that_must_be_there() {
+fn arguments_are_completed_mandatory_ones_first() {
     assert_eq!(completed("blockdev-add "), ["blockdev-add driver=", "blockdev-add node-name="]);
     assert_eq!(completed("blockdev-add d"), ["blockdev-add driver="]);
     assert_eq!(completed("blockdev-add driver=raw n"), ["blockdev-add driver=raw node-name="]);
-    assert_eq!(completed("blockdev-add driver=raw d"), [""; 0], "it is there");
+    assert_eq!(completed("blockdev-add driver=raw d"), [""; 0], "the argument is written already");
     assert_eq!(completed("stop "), [""; 0]);
     assert_eq!(completed("unknown "), [""; 0]);
 }
 
 #[test]
-fn a_variant_has_arguments_of_its_own() {
+fn the_written_variant_adds_its_arguments() {
     assert_eq!(completed("blockdev-add driver=null-co s"), ["blockdev-add driver=null-co size="]);
     assert_eq!(completed("blockdev-add s"), [""; 0]);
     let file = ["blockdev-add driver=raw file=", "blockdev-add driver=raw file."];
@@ -53,7 +53,7 @@ fn a_variant_has_arguments_of_its_own() {
 }
 
 #[test]
-fn a_word_is_completed() {
+fn a_value_is_completed() {
     assert_eq!(completed("blockdev-add driver="), ["blockdev-add driver=null-co ", "blockdev-add driver=raw "]);
     assert_eq!(completed("blockdev-add driver=r"), ["blockdev-add driver=raw "]);
     assert_eq!(completed("set flag=t"), ["set flag=true "]);
@@ -64,21 +64,21 @@ fn a_word_is_completed() {
 }
 
 #[test]
-fn help_is_completed_as_what_it_is_about() {
+fn the_subject_of_help_is_completed() {
     assert_eq!(completed("help ST"), ["help STOP "]);
     assert_eq!(completed("help blockdev-add dr"), ["help blockdev-add driver="]);
     assert_eq!(completed("help blockdev-add driver=r"), ["help blockdev-add driver=raw "]);
 }
 
 #[test]
-fn where_others_speak_nothing_is_offered() {
+fn json_hmp_and_quotes_are_not_completed() {
     for line in ["{\"execute\": \"st", "hmp st", "set list=[1, ", "set text='a ", "a=st"] {
         assert_eq!(completed(line), [""; 0], "{line}");
     }
 }
 
 #[test]
-fn what_is_missing_is_hinted_at() {
+fn missing_arguments_are_hinted() {
     assert_eq!(hinted("blockdev-add "), "driver= [node-name=]");
     assert_eq!(hinted("blockdev-add node-name=x "), "driver=");
     assert_eq!(hinted("blockdev-add driver=raw "), "file=");
@@ -89,7 +89,7 @@ fn what_is_missing_is_hinted_at() {
 }
 
 #[test]
-fn what_a_value_is_to_be_is_hinted_at() {
+fn the_type_of_a_value_is_hinted() {
     assert_eq!(hinted("blockdev-add driver="), "null-co|raw");
     assert_eq!(hinted("set count="), "integer");
     assert_eq!(hinted("set flag="), "true|false");
@@ -102,7 +102,7 @@ fn what_a_value_is_to_be_is_hinted_at() {
 }
 
 #[test]
-fn what_there_is_just_now_is_asked_for() {
+fn names_that_the_schema_does_not_list_come_from_qemu() {
     let drivers = ["device_add driver=virtio-net ", "device_add driver=virtio-rng "];
     assert_eq!(completed("device_add driver=v"), drivers);
     let properties = ["device_add driver=virtio-net mac=", "device_add driver=virtio-net mq="];

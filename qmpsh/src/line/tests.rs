@@ -1,4 +1,4 @@
-//! Decides what is proven of lines: how they are read, and what is told of one that cannot be.
+//! Tests of the parser of lines and its errors.
 
 use qemu_machine_blocking::json;
 
@@ -9,7 +9,7 @@ fn read(line: &str) -> Result<Instruction, Trouble> {
     Instruction::read(line, Some(&schema()))
 }
 
-/// The arguments of `set`.
+/// Returns the arguments that a line `set …` has.
 fn set(arguments: &str) -> Value {
     match read(&format!("set {arguments}")) {
         Ok(Instruction::Command(_, arguments)) => arguments,
@@ -17,7 +17,7 @@ fn set(arguments: &str) -> Value {
     }
 }
 
-/// What is wrong with a line, in words.
+/// Returns the error text of a line.
 fn wrong(line: &str) -> String {
     crate::client::Failure::from(read(line).unwrap_err()).to_string()
 }
@@ -31,11 +31,11 @@ fn a_line_is_a_command_or_something_of_the_shell() {
     assert_eq!(read("hmp info  block"), Ok(Instruction::Human("info  block".into())));
     assert_eq!(read("help"), Ok(Instruction::Help(Vec::new())));
     let raw = r#"{"execute": "no-such", "x": 1}"#;
-    assert_eq!(read(raw), Ok(Instruction::Raw(raw.into())), "QEMU's affair, whatever is in it");
+    assert_eq!(read(raw), Ok(Instruction::Raw(raw.into())), "JSON is sent as it is");
 }
 
 #[test]
-fn a_value_becomes_what_the_schema_wants() {
+fn a_value_gets_the_type_of_the_schema() {
     assert_eq!(set("flag=on"), json!({"flag": true}));
     assert_eq!(set("flag=false"), json!({"flag": false}));
     assert_eq!(set("count=-5"), json!({"count": -5}));
@@ -55,8 +55,8 @@ fn a_value_becomes_what_the_schema_wants() {
 }
 
 #[test]
-fn where_there_is_a_choice_the_closest_is_taken() {
-    assert_eq!(set("mode=on"), json!({"mode": "on"}), "a word that is listed");
+fn of_an_alternate_the_closest_type_is_used() {
+    assert_eq!(set("mode=on"), json!({"mode": "on"}), "a word of the enumeration");
     assert_eq!(set("mode=true"), json!({"mode": true}));
     assert_eq!(set("mode=7"), json!({"mode": 7}));
     assert_eq!(set("maybe=null"), json!({"maybe": null}));
@@ -65,7 +65,7 @@ fn where_there_is_a_choice_the_closest_is_taken() {
 }
 
 #[test]
-fn dots_and_json_lead_further_down() {
+fn dots_and_json_make_nested_values() {
     assert_eq!(set("list=[1, 2]"), json!({"list": [1, 2]}));
     assert_eq!(set("list.0=1 list.1=2"), json!({"list": [1, 2]}));
     assert_eq!(set("ids.0.id=5"), json!({"ids": [{"id": "5"}]}));
@@ -76,7 +76,7 @@ fn dots_and_json_lead_further_down() {
 }
 
 #[test]
-fn of_what_the_schema_does_not_know_a_value_is_taken_as_it_looks() {
+fn without_a_type_a_value_gets_the_type_that_it_looks_like() {
     let Ok(Instruction::Command(_, arguments)) = read("device_add driver=x mac=a:b queues=4 on=on off=false") else {
         panic!("a device may have any property");
     };
@@ -86,7 +86,7 @@ fn of_what_the_schema_does_not_know_a_value_is_taken_as_it_looks() {
 }
 
 #[test]
-fn what_qemu_would_not_understand_is_told_with_what_was_meant() {
+fn a_command_that_qemu_would_refuse_is_an_error_with_a_suggestion() {
     assert_eq!(wrong("stp"), "`stp`: no such command; did you mean `stop`?");
     assert_eq!(wrong("device-add x"), "`device-add`: no such command; did you mean `device_add`?");
     assert_eq!(wrong("set cuont=5"), "`set`: no argument `cuont`; did you mean `count`?");
@@ -97,20 +97,20 @@ fn what_qemu_would_not_understand_is_told_with_what_was_meant() {
 }
 
 #[test]
-fn what_is_no_line_is_told() {
+fn a_line_that_is_not_valid_is_an_error() {
     assert_eq!(wrong("stop now"), "`now`: an argument is written as NAME=VALUE");
-    assert_eq!(wrong("a=b"), "a command comes first, and its arguments behind it");
+    assert_eq!(wrong("a=b"), "the name of a command comes first, then its arguments");
     assert_eq!(wrong("set count=1 count=2"), "`count` is given twice");
     assert_eq!(wrong("set node=x node.driver=raw"), "`node.driver` is given twice");
     assert_eq!(wrong("set node.=x"), "`node.=`: a name is missing");
-    assert!(wrong("set list=[1]x").starts_with("`list`: no JSON: "), "{}", wrong("set list=[1]x"));
+    assert!(wrong("set list=[1]x").starts_with("`list`: not JSON: "), "{}", wrong("set list=[1]x"));
     for open in ["{\"execute\":", "set list=[1,", "set text='a", "set text=\"a"] {
         assert_eq!(read(open), Err(Trouble::Unfinished), "{open}");
     }
 }
 
 #[test]
-fn words_that_a_shell_has_cut_are_not_cut_again() {
+fn words_that_a_shell_has_split_are_not_split_again() {
     let words = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).into()).collect();
         Instruction::read_words(&words, Some(&schema()))
@@ -121,14 +121,14 @@ fn words_that_a_shell_has_cut_are_not_cut_again() {
 }
 
 #[test]
-fn people_have_words_of_their_own() {
+fn a_line_for_the_human_monitor_is_not_parsed() {
     assert_eq!(Instruction::read_human(" help info "), Instruction::Human("help info".into()));
     assert_eq!(Instruction::read_human("exit"), Instruction::Exit);
     assert_eq!(Instruction::read_human(""), Instruction::Nothing);
 }
 
 #[test]
-fn the_end_of_qemu_is_known_in_every_form() {
+fn quit_is_recognized_in_every_form() {
     for line in ["quit", "{\"execute\": \"quit\"}", "hmp q"] {
         assert!(Instruction::read(line, None).unwrap().ends_qemu(), "{line}");
     }

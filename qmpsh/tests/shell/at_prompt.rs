@@ -1,4 +1,4 @@
-//! Decides what is proven of the shell at a terminal.
+//! Tests of the shell at a terminal.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::Monitored;
 use super::terminal::Terminal;
 
-/// Runs a test at the terminal of a shell that has launched a QEMU. What that leaves in the directory is found.
+/// Runs a test at the terminal of a shell that has launched a QEMU, and asserts that nothing is left behind.
 fn with_launched(arguments: &[&str], test: impl FnOnce(&mut Terminal) + Send + 'static) {
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     leaving_nothing(move |temporary| {
@@ -60,7 +60,7 @@ fn a_command_is_completed_and_answered() {
 }
 
 #[test]
-fn what_there_is_just_now_is_completed() {
+fn names_that_only_qemu_knows_are_completed() {
     leaving_nothing(|temporary| {
         let state = Scratch::create();
         let mut terminal = Terminal::begin(&["--", qemu(), "-S"], state.path(), temporary);
@@ -86,7 +86,7 @@ fn what_there_is_just_now_is_completed() {
 }
 
 #[test]
-fn a_reply_that_is_wide_is_broken_into_lines() {
+fn a_wide_reply_is_printed_on_several_lines() {
     with_launched(&[], |terminal| {
         terminal.enter("query-kvm", r#"{"enabled": false, "present": "#);
         terminal.enter("query-commands", "\n]\n");
@@ -96,7 +96,7 @@ fn a_reply_that_is_wide_is_broken_into_lines() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_what_was_meant() {
+fn an_error_suggests_the_right_name() {
     with_launched(&[], |terminal| {
         terminal.enter("qeury-uuid", "error: `qeury-uuid`: no such command; did you mean `query-uuid`?");
         terminal.enter("device_del it=x", "error: `device_del`: no argument `it`; did you mean `id`?");
@@ -105,7 +105,7 @@ fn what_is_wrong_is_told_with_what_was_meant() {
     });
 }
 
-/// What a line is torn by, if anything: something that comes while it is half typed.
+/// The event comes while a line is half typed.
 #[test]
 fn an_event_does_not_tear_the_line() {
     with_attached(|monitored, mut terminal| {
@@ -115,15 +115,15 @@ fn an_event_does_not_tear_the_line() {
         terminal.until("an event", |screen| screen.contents().contains("event STOP"));
         terminal.line_is("qmp> query-sta");
         assert_eq!(terminal.above(1), "event STOP");
-        assert!(terminal.above(2).starts_with("QEMU "), "the line stands there once: {}", terminal.above(2));
+        assert!(terminal.above(2).starts_with("QEMU "), "the line is on the screen once: {}", terminal.above(2));
         terminal.enter("tus", r#""status": "paused""#);
-        // Its own events come as well.
+        // The events of the shell's own commands are shown, too.
         terminal.enter("cont", "event RESUME");
     });
 }
 
 #[test]
-fn events_are_left_out_where_they_are_not_wanted() {
+fn the_option_no_events_hides_events() {
     with_launched(&["--no-events"], |terminal| {
         terminal.enter("stop", "{}");
         terminal.enter("cont", "{}");
@@ -133,7 +133,7 @@ fn events_are_left_out_where_they_are_not_wanted() {
 }
 
 #[test]
-fn lines_are_remembered_by_the_arrow_key_and_by_the_next_shell() {
+fn lines_are_in_the_history_of_this_shell_and_of_the_next() {
     leaving_nothing(|temporary| {
         let state = Scratch::create();
         let monitored = Monitored::launch(state.path());
@@ -158,7 +158,7 @@ fn lines_are_remembered_by_the_arrow_key_and_by_the_next_shell() {
 }
 
 #[test]
-fn without_a_history_nothing_is_written() {
+fn with_the_option_no_history_no_file_is_written() {
     leaving_nothing(|temporary| {
         let state = Scratch::create();
         let arguments = ["--no-history", "--", qemu(), "-M", "none"];
@@ -189,7 +189,7 @@ fn ctrl_c_interrupts_a_command_that_takes_too_long() {
         terminal.press("query-name\r");
         terminal.until("the command to begin", |screen| !screen.bracketed_paste());
         terminal.press("\x03");
-        terminal.until("a prompt", |screen| screen.contents().contains("error: no longer waited for"));
+        terminal.until("a prompt", |screen| screen.contents().contains("error: interrupted; QEMU may still"));
         terminal.line_is("qmp>");
         send(pid, Signal::CONT);
         terminal.enter("query-uuid", "UUID");
@@ -197,7 +197,7 @@ fn ctrl_c_interrupts_a_command_that_takes_too_long() {
 }
 
 #[test]
-fn keys_that_come_too_early_are_not_lost() {
+fn keys_typed_before_the_prompt_are_not_lost() {
     with_launched(&[], |terminal| {
         terminal.enter("stop\rcont\rquery-uuid", "UUID");
         terminal.enter("query-status", r#""status": "running""#);
@@ -205,7 +205,7 @@ fn keys_that_come_too_early_are_not_lost() {
 }
 
 #[test]
-fn json_goes_over_several_lines() {
+fn json_may_extend_over_several_lines() {
     with_launched(&[], |terminal| {
         terminal.enter("{\"execute\":\r\"query-uuid\"}", "UUID");
         terminal.enter("{\"execute\": \"no-such\"}", "error: CommandNotFound: ");
@@ -213,7 +213,7 @@ fn json_goes_over_several_lines() {
 }
 
 #[test]
-fn people_have_a_monitor_of_their_own() {
+fn lines_reach_the_human_monitor() {
     with_launched(&["--hmp"], |terminal| {
         terminal.line_is("hmp>");
         terminal.enter("info status", "VM status: running");

@@ -1,4 +1,4 @@
-//! Decides what is proven of the shell in scripts: what comes out where, and with which code it ends.
+//! Tests of the shell in scripts: its standard output, its standard error and its exit codes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use super::{Monitored, SHELL, shell};
 
-/// How a shell ended: its code, what it printed, and what it complained of.
+/// The end of a shell: exit code, standard output, standard error.
 type Ended = (Option<i32>, String, String);
 
 fn ended(output: Output) -> Ended {
@@ -26,7 +26,7 @@ fn run(arguments: &[&str], lines: &str) -> Ended {
     let mut command = shell(SHELL, scratch.path(), scratch.path());
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // One that does not read its lines has closed them.
+    // This fails if the shell ended without reading its lines.
     let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
     let ended = ended(child.wait_with_output().unwrap());
     assert_eq!(scratch.entries(), [""; 0], "{ended:?}");
@@ -59,13 +59,13 @@ fn a_command_is_answered_with_json() {
         assert_eq!(run(&[monitor, r#"{"execute": "query-uuid"}"#], ""), good(&format!("{uuid}\n")));
         assert_eq!(run(&["--hmp", monitor, "info", "status"], ""), good("VM status: running\n"));
         assert_eq!(run(&[monitor, "human-monitor-command", "command-line=info status"], "").0, Some(0));
-        // It was not ours to end.
+        // The shell disconnects from a QEMU that it did not launch, and does not end it.
         assert!(monitored.vm.execute("query-status").is_ok());
     });
 }
 
 #[test]
-fn a_monitor_is_reached_by_tcp() {
+fn a_monitor_is_reached_over_tcp() {
     leaving_nothing(|_| {
         let config = Config::new(qemu()).args(["-M", "none", "-qmp", "tcp:127.0.0.1:0,server=on,wait=off"]);
         let vm = Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
@@ -79,7 +79,7 @@ fn a_monitor_is_reached_by_tcp() {
 }
 
 #[test]
-fn the_code_tells_what_was_wrong() {
+fn the_exit_code_shows_the_kind_of_failure() {
     leaving_nothing(|_| {
         assert_eq!(launch(&["device_del", "id=x"], ""), bad(1, "DeviceNotFound: Device 'x' not found"));
         let unknown = bad(1, "`qeury-uuid`: no such command; did you mean `query-uuid`?");
@@ -96,7 +96,7 @@ fn the_code_tells_what_was_wrong() {
 }
 
 #[test]
-fn lines_are_carried_out_up_to_the_first_that_fails() {
+fn lines_are_executed_up_to_the_first_that_fails() {
     leaving_nothing(|_| {
         let lines = "# a remark\n\nquery-name\nhmp info status\n{\"execute\":\n  \"query-name\"}\nno-such\nstop\n";
         let (code, printed, complained) = launch(&[], lines);
@@ -106,7 +106,7 @@ fn lines_are_carried_out_up_to_the_first_that_fails() {
 }
 
 #[test]
-fn lines_go_on_behind_a_failure_where_that_is_wanted() {
+fn keep_going_executes_the_lines_after_a_failure() {
     leaving_nothing(|_| {
         let (code, printed, complained) = launch(&["--keep-going"], "no-such\nquery-name\nstop x\nquery-name");
         assert_eq!((code, &*printed), (Some(1), "{}\n{}\n"));
@@ -115,12 +115,12 @@ fn lines_go_on_behind_a_failure_where_that_is_wanted() {
 }
 
 #[test]
-fn the_end_of_lines_or_a_word_ends_it() {
+fn the_end_of_input_exit_and_quit_end_the_shell() {
     leaving_nothing(|_| {
         assert_eq!(launch(&[], ""), good(""));
         assert_eq!(launch(&[], "exit\nno-such\n"), good(""));
         assert_eq!(launch(&[], "query-name\nquit\n"), good("{}\n{}\n"));
-        assert_eq!(launch(&["-H"], "quit\n"), good(""), "which is gone before it has answered");
+        assert_eq!(launch(&["-H"], "quit\n"), good(""), "QEMU may be gone before it replies");
         assert_eq!(launch(&[], "set-action panic='a"), bad(2, "a quote or a bracket is not closed"));
     });
 }
@@ -131,7 +131,7 @@ fn a_signal_ends_the_qemu_that_was_launched() {
         let mut command = shell(SHELL, temporary, temporary);
         command.args(["--", qemu(), "-M", "none"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // It stays open, so that the end of the lines is not what ends it.
+        // Standard input stays open, so that its end does not end the shell.
         let mut lines = child.stdin.take().unwrap();
         lines.write_all(b"query-name\n").unwrap();
         let mut reply = String::new();
@@ -148,15 +148,15 @@ fn help_needs_no_qemu() {
     leaving_nothing(|_| {
         let (code, printed, _) = run(&["--help"], "");
         assert_eq!(code, Some(0));
-        assert!(printed.contains("It exits with\n    0  when all commands succeeded\n"), "{printed}");
+        assert!(printed.contains("Exit codes:\n    0  all commands succeeded\n"), "{printed}");
         assert_eq!(run(&["--version"], ""), good(concat!("qmpsh ", env!("CARGO_PKG_VERSION"), "\n")));
         assert_eq!(run(&[], "").0, Some(2));
     });
 }
 
-/// It replays, and has no password in it; also where the launch failed.
+/// The record replays and has no password in it. A failed launch is recorded, too.
 #[test]
-fn a_record_is_written_for_others() {
+fn a_record_replays_and_has_no_secrets() {
     leaving_nothing(|_| {
         let scratch = Scratch::create();
         let file = scratch.path().join("record.jsonl");

@@ -1,4 +1,4 @@
-//! Proves the shell on a real QEMU: at a terminal, whose screen is read, and in scripts.
+//! Tests of the shell with a real QEMU: at a terminal, whose screen is read, and in scripts.
 
 mod at_prompt;
 mod in_scripts;
@@ -11,10 +11,10 @@ use qemu_machine_blocking::{Config, Vm};
 use qemu_machine_tests::leak_check::bytes;
 use qemu_machine_tests::qemu;
 
-/// The shell.
+/// The path of the shell.
 const SHELL: &str = env!("CARGO_BIN_EXE_qmpsh");
 
-/// A QEMU of the test's own, with a second monitor for the shell.
+/// A QEMU that the test launched, with a second monitor for the shell.
 struct Monitored {
     vm: Vm,
     path: PathBuf,
@@ -30,7 +30,7 @@ impl Monitored {
     }
 }
 
-/// The shell with arguments, in an environment of the test's own: what it leaves is left in there.
+/// Returns a command for the shell in which its history and its temporary files are in the directories of the test.
 fn shell(program: &str, state: &Path, temporary: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("XDG_STATE_HOME", state).env("TMPDIR", temporary).env("TERM", "xterm");

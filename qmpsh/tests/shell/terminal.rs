@@ -1,4 +1,4 @@
-//! Decides how a test sits at a terminal: keys go in, and what comes out is read off a screen.
+//! Pseudo-terminal with the shell on it: a test presses keys and reads the screen.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ impl Terminal {
     const ROWS: u16 = 30;
     const COLUMNS: u16 = 100;
 
-    /// Begins a shell, and waits for its prompt.
+    /// Starts a shell, and waits for its prompt.
     pub(crate) fn begin(arguments: &[&str], state: &Path, temporary: &Path) -> Self {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&keyboard).unwrap();
@@ -53,59 +53,59 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Types a line, and waits until this is on the screen, and the prompt is empty again.
+    /// Types a line, and waits until the screen contains `shown` and the prompt is empty again.
     pub(crate) fn enter(&mut self, line: &str, shown: &str) {
         self.press(&format!("{line}\r"));
         self.until(shown, |screen| screen.contents().contains(shown) && row(screen, 0).trim_end().ends_with('>'));
     }
 
-    /// Waits until the line with the cursor is this, with what is hinted at behind it.
+    /// Waits until the line with the cursor, including its hint, is `line`.
     pub(crate) fn line_is(&mut self, line: &str) {
         self.until(line, |screen| row(screen, 0).trim_end() == line);
     }
 
-    /// Waits until the screen is as it should be.
+    /// Waits until the screen satisfies a condition, which `what` names in the message of a failure.
     pub(crate) fn until(&mut self, what: &str, is_so: impl Fn(&Screen) -> bool) {
         while !is_so(self.parser.screen()) {
             assert!(self.read(), "the shell ended without {what}:\n{}", self.parser.screen().contents());
         }
     }
 
-    /// The line that is so many above the one with the cursor.
+    /// Returns the line that is `up` rows above the one with the cursor.
     pub(crate) fn above(&self, up: u16) -> String {
         row(self.parser.screen(), up).trim_end().to_owned()
     }
 
-    /// Waits for the end of the shell: its status, and what is on the screen.
+    /// Waits for the end of the shell, and returns its status and the screen.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         while self.read() {}
         (self.child.wait().unwrap(), self.parser.screen().contents())
     }
 
-    /// The process: setsid became the shell.
+    /// Returns the process id of the shell: `setsid` has replaced itself with it.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Takes what comes next. Nothing more comes when the shell is gone.
+    /// Reads the next output. `false` means that the shell has ended.
     fn read(&mut self) -> bool {
-        // Half of what a whole test may take, so that the screen is shown.
+        // Half the time of a whole test, so that this assertion, which shows the screen, fails first.
         let left = Timespec { tv_sec: (PATIENCE / 2).as_secs().try_into().unwrap(), tv_nsec: 0 };
         let ready = poll(&mut [PollFd::new(&self.keyboard, PollFlags::IN)], Some(&left)).unwrap();
-        assert_eq!(ready, 1, "nothing more came:\n{}", self.parser.screen().contents());
+        assert_eq!(ready, 1, "no more output:\n{}", self.parser.screen().contents());
         let mut buffer = [0; 4096];
-        // It fails when nobody has the other end any more.
+        // When no process has the terminal open any more, reading fails with EIO on Linux.
         let Ok(count @ 1..) = self.keyboard.read(&mut buffer) else { return false };
         self.parser.process(&buffer[..count]);
         true
     }
 }
 
-/// The text of the line that is so many above the one with the cursor.
+/// Returns the text of the line that is `up` rows above the one with the cursor.
 fn row(screen: &Screen, up: u16) -> String {
     let (at, _) = screen.cursor_position();
     let row = at.checked_sub(up).and_then(|at| screen.rows(0, Terminal::COLUMNS).nth(at.into()));
-    // A screen does not tell a blank that was printed from one that is left; the cursor stands behind those.
+    // A screen does not distinguish printed blanks from empty cells. The printed ones are left of the cursor.
     let text = row.unwrap_or_default();
     let width = usize::from(screen.cursor_position().1);
     if up == 0 { format!("{text:width$}") } else { text }
@@ -113,7 +113,7 @@ fn row(screen: &Screen, up: u16) -> String {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It has ended, as it should have, or the test has failed.
+        // The shell has ended, unless the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,5 +1,5 @@
 #![doc = include_str!("../../docs/from_shell.md")]
 
 #[cfg(doc)]
-#[allow(unused_imports, reason = "the links of the guide are found through it")]
+#[allow(unused_imports, reason = "the links of the guide resolve through it")]
 use crate::*;

@@ -1,12 +1,12 @@
-//! Guides for those who come from somewhere else, and for those who are stuck. There is nothing here but words.
+//! Guides: how to move from other tools to this crate, how to record a run, and how to read an error. No code.
 //!
-//! | guide | for |
-//! |---|---|
-//! | [`from_python`] | those who know QEMU's Python classes: every member of theirs, and what stands for it here |
-//! | [`from_qapi`] | those who speak QMP with the crate `qapi` or `qmp`: what each thing becomes |
-//! | [`from_shell`] | those who test a kernel with a script, `sleep`, `nc` and `expect` |
-//! | [`records`] | those who report a bug, and those who test without a QEMU (feature `record`) |
-//! | [`troubleshooting`] | what an error means, and what to do: by symptom, in the words that are printed |
+//! | guide | for | answers |
+//! |---|---|---|
+//! | [`from_python`] | users of QEMU's Python classes | the counterpart of every member, and the differences |
+//! | [`from_qapi`] | users of the crates `qapi` and `qmp` | the counterpart of every item, and the differences |
+//! | [`from_shell`] | authors of scripts with `sleep`, `nc` and `expect` | what goes wrong, and the same test here |
+//! | [`records`] | users who report a bug, authors of tests | recording, redacting, replaying (feature `record`) |
+//! | [`troubleshooting`] | users who see an error | what each message means, and what to do |
 
 pub mod from_python;
 pub mod from_qapi;

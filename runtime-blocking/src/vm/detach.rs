@@ -1,17 +1,21 @@
-//! Detaching from a machine that outlives its parent, and resuming it, for callers that may block.
+//! Detaching from a machine that outlives its parent, and resuming it, for threads that may block.
 
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Machine, Misuse, Outcome};
 
 use super::Vm;
 
 impl Vm {
-    /// Resumes a machine that [outlives its parent](Config::outlive_parent), which this program launched before a restart
-    /// or another program launched. It connects to exactly that process, or fails. From then on the machine is one that we
-    /// are [attached](Self::attach) to, except that the caller who ends it also removes what was created for it.
+    /// Resumes a machine that [outlives its parent](Config::outlive_parent): one that this program launched before a
+    /// restart, or that another program launched. The call connects to exactly that process, or fails.
+    ///
+    /// From then on this program is [attached](Self::attach) to the machine. The one difference: the end of the
+    /// machine, when a caller asks for it, also removes what was created for the machine. [`Gap`] is a reminder that
+    /// events may have been missed in between.
     ///
     /// # Errors
     ///
-    /// When the process is gone, when another client is connected, and as [`attach`](Self::attach).
+    /// [`LaunchError::Failed`] with a [`HostFault`](crate::HostFault) when the process or its socket is gone; and as
+    /// [`attach`](Self::attach).
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -32,12 +36,14 @@ impl Vm {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running, and returns when
-    /// the connection is closed. Store its [identity](crate::Handle::identity) before.
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running. Returns when
+    /// the connection is closed. Everything that was created for the machine stays. Store its
+    /// [identity](crate::Handle::identity) before.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotDetachable`] and [`Misuse::NotRunning`].
+    /// [`Misuse::NotDetachable`] when the machine was not configured to outlive its parent; [`Misuse::NotRunning`]
+    /// before its launch is complete and after its end has begun.
     pub fn detach(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::detach)
     }

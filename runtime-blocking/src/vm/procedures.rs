@@ -1,4 +1,4 @@
-//! Procedures, for callers that may block.
+//! Procedures, for threads that may block.
 
 use qemu_machine_core::Deadline;
 use qemu_machine_core::procedure::{Procedure, Run};
@@ -7,8 +7,8 @@ use qemu_machine_host::Shared;
 use super::Vm;
 
 impl Vm {
-    /// Runs a [procedure](crate::procedure), which takes several commands and events, to its end. One deadline bounds all of
-    /// it.
+    /// Runs a [procedure](crate::procedure), which consists of several commands and events, to its end, and returns its
+    /// result. One deadline bounds all of it. What its commands began in QEMU continues after the deadline.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -22,7 +22,7 @@ impl Vm {
         let mut run = Run::new(procedure, deadline.into());
         loop {
             self.shared().wait_for(|machine| run.take_result(machine).then_some(()));
-            // This calls code of the user, so it runs without the lock.
+            // This calls code of the user, which may call the machine, so it runs without the lock.
             if let Some(output) = run.next_step() {
                 return output;
             }

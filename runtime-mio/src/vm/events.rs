@@ -1,21 +1,22 @@
-//! Subscriptions to events, in a loop of the caller.
+//! Subscriptions to events, in the mio loop of the caller.
 
 use qemu_machine_core::{Event, Mark, Misuse, SubscriptionId, Wait};
 
 use super::Vm;
 
 impl Vm {
-    /// Subscribes to events, from a mark on: every event that matches the filter is queued. Each subscription has its own
-    /// queue. [`Notice::Queued`](crate::Notice::Queued) means that an empty queue got an event; [`Wait::queued`] waits for
-    /// that together with other things, or until a deadline.
+    /// Subscribes to events, from a mark on: every event that matches the filter is queued. Each subscription has its
+    /// own queue. [`Notice::Queued`](crate::Notice::Queued) means that an empty queue received an event;
+    /// [`Wait::queued`] waits for that together with other things, or until a deadline.
     ///
-    /// A full queue drops its oldest events and [counts](Self::missed_events) them; it holds at most
-    /// [`Limits::subscription`](crate::Limits::subscription) bytes.
+    /// A queue holds at most [`Limits::subscription`](crate::Limits::subscription) bytes, 1 MiB by default. A full
+    /// queue drops its oldest events and [counts](Self::missed_events) them.
     ///
     /// # Errors
     ///
-    /// [`Misuse`] for an empty filter, for a wait that is not one for events, and for more subscriptions at once than
-    /// [`Limits::subscriptions`](crate::Limits::subscriptions).
+    /// [`Misuse::EmptyFilter`]; [`Misuse::NotAnEvent`] when the filter contains a wait for anything but events;
+    /// [`Misuse::TooManySubscriptions`] for more subscriptions at once than
+    /// [`Limits::subscriptions`](crate::Limits::subscriptions), 64 by default.
     ///
     /// ```no_run
     /// # use qemu_machine_mio::{Config, EventLoop, Notice, Vm, Wait};
@@ -36,18 +37,19 @@ impl Vm {
         self.ask(|machine, _| machine.subscribe(from, filter))
     }
 
-    /// Takes the oldest event from the queue of a subscription. `None` means that the queue is empty.
+    /// Pops the oldest event from the queue of a subscription. `None` means that the queue is empty.
     pub fn next_event(&mut self, subscription: SubscriptionId) -> Option<Event> {
         self.machine.next_event(subscription)
     }
 
-    /// Returns how many events of a subscription were dropped because its queue was full.
+    /// Returns how many events of a subscription were dropped in this run because its queue was full.
     #[must_use]
     pub fn missed_events(&self, subscription: SubscriptionId) -> u64 {
         self.machine.missed_events(subscription)
     }
 
-    /// Ends a subscription. Its queue is dropped, and a wait for its events alone is over.
+    /// Ends a subscription. Its queue is dropped, and a wait for its events alone ends with
+    /// [`WaitError::Unsubscribed`](crate::WaitError::Unsubscribed).
     pub fn unsubscribe(&mut self, subscription: SubscriptionId) {
         self.ask(|machine, _| machine.unsubscribe(subscription));
     }

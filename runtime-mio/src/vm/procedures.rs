@@ -1,12 +1,13 @@
-//! Procedures, in a loop of the caller.
+//! Procedures, in the mio loop of the caller.
 
 use qemu_machine_core::procedure::{Procedure, Run};
 
 use super::Vm;
 
 impl Vm {
-    /// Advances a [procedure](crate::procedure), which takes several commands and events, as far as possible. Call it once to
-    /// begin, and again when a turn returns the notice that it [awaits](Run::awaits). It returns the result once.
+    /// Advances a [procedure](crate::procedure), which consists of several commands and events, as far as possible.
+    /// Call it once to begin, and again for the notice that the procedure [awaits](Run::awaits). Returns the result
+    /// once. `None` means that the procedure is not over, or that its result was returned before.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -30,7 +31,8 @@ impl Vm {
         self.ask(|machine, now| run.advance(machine, now))
     }
 
-    /// Disowns what a procedure waits for. What its commands began continues.
+    /// Ends a procedure without a result: the command or the wait that it awaits is disowned. What its commands began
+    /// in QEMU continues.
     pub fn disown_procedure<P: Procedure>(&mut self, run: &mut Run<P>) {
         self.ask(|machine, _| run.disown(machine));
     }

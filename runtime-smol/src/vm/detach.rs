@@ -1,4 +1,4 @@
-//! Detaching from a machine that outlives its parent, and resuming it, for tasks.
+//! Detaching from a machine that outlives its parent, and resuming it, for tasks of any executor.
 
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Machine, Misuse, Outcome};
 
@@ -6,14 +6,18 @@ use super::Vm;
 use crate::driver::Driver;
 
 impl Vm {
-    /// Resumes a machine that [outlives its parent](Config::outlive_parent), which this program launched before a restart
-    /// or another program launched. It connects to exactly that process, or fails. From then on the machine is one that we
-    /// are [attached](Self::attach_with) to, except that the caller who ends it also removes what was created for it.
-    /// `spawn` gets the driver, as in [`launch_with`](Self::launch_with).
+    /// Resumes a machine that [outlives its parent](Config::outlive_parent): one that this program launched before a
+    /// restart, or that another program launched. The call connects to exactly that process, or fails. `spawn` receives
+    /// the driver, as in [`launch_with`](Self::launch_with).
+    ///
+    /// From then on this program is [attached](Self::attach_with) to the machine. The one difference: the end of the
+    /// machine, when a caller asks for it, also removes what was created for the machine. [`Gap`] is a reminder that
+    /// events may have been missed in between. Dropping the future disconnects; the machine keeps running.
     ///
     /// # Errors
     ///
-    /// When the process is gone, when another client is connected, and as [`attach_with`](Self::attach_with).
+    /// [`LaunchError::Failed`] with a [`HostFault`](crate::HostFault) when the process or its socket is gone; and as
+    /// [`attach_with`](Self::attach_with).
     pub async fn resume_with(
         identity: Identity,
         deadline: impl Into<Deadline>,
@@ -23,12 +27,15 @@ impl Vm {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running, and completes when
-    /// the connection is closed. Store its [identity](crate::Handle::identity) before.
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running. Completes when
+    /// the connection is closed. Everything that was created for the machine stays. Store its
+    /// [identity](crate::Handle::identity) before. When the future is dropped after it was polled, the machine is still
+    /// detached.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotDetachable`] and [`Misuse::NotRunning`].
+    /// [`Misuse::NotDetachable`] when the machine was not configured to outlive its parent; [`Misuse::NotRunning`]
+    /// before its launch is complete and after its end has begun.
     pub async fn detach(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::detach).await
     }

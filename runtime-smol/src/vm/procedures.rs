@@ -1,4 +1,4 @@
-//! Procedures, for tasks.
+//! Procedures, for tasks of any executor.
 
 use qemu_machine_core::Deadline;
 use qemu_machine_core::procedure::{Procedure, Run};
@@ -8,8 +8,9 @@ use super::Vm;
 use crate::driver::SharedMachine;
 
 impl Vm {
-    /// Runs a [procedure](crate::procedure), which takes several commands and events, to its end. One deadline bounds all of
-    /// it. When the future is dropped, the procedure stops waiting; what its commands began continues.
+    /// Runs a [procedure](crate::procedure), which consists of several commands and events, to its end, and returns its
+    /// result. One deadline bounds all of it. When the future is dropped, the procedure takes no further step. What its
+    /// commands began in QEMU continues, then and after the deadline.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -27,7 +28,7 @@ impl Vm {
             let Running(shared, run) = &mut running;
             let awaited = run.awaits();
             shared.wait_for(awaited.as_slice(), |machine| run.take_result(machine).then_some(())).await;
-            // This calls code of the user, so it runs without the lock.
+            // This calls code of the user, which may call the machine, so it runs without the lock.
             if let Some(output) = run.next_step() {
                 return output;
             }
@@ -36,7 +37,7 @@ impl Vm {
     }
 }
 
-/// A procedure whose future is pending. Dropping it cancels what the procedure waits for.
+/// A procedure whose future is pending. Dropping it disowns the command or wait that the procedure awaits.
 struct Running<'a, P: Procedure>(&'a SharedMachine, Run<P>);
 
 impl<P: Procedure> Drop for Running<'_, P> {

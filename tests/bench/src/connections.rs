@@ -1,4 +1,4 @@
-//! Decides how many connections of one process are measured: the memory of each, and a command on all of them at once.
+//! Workload of many connections in one process: the memory of each, and a command on all of them at once.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::clients::raw::{Mode, Raw, STATUS};
 use crate::clients::{Client, keep, other};
 use crate::meter::{Begun, memory};
 
-/// What is measured counts the memory for each connection, in KiB, after each was used.
+/// Runs the workload. Its count is the memory of each connection, in KiB, after each was used once.
 pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
     match name {
         "raw" => raw(address, connections, rounds),
@@ -35,11 +35,11 @@ pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io:
                 reply.map(keep).map_err(other)
             },
         )),
-        _ => Err(other(format!("{name} does not open many connections"))),
+        _ => Err(other(format!("the client {name} does not support many connections"))),
     }
 }
 
-/// How much each connection has made memory grow, in KiB.
+/// Returns the growth of the memory for each connection, in KiB.
 fn grown(before: f64, connections: usize) -> io::Result<f64> {
     Ok((memory("VmRSS:")? - before) / connections as f64)
 }
@@ -59,7 +59,7 @@ fn raw(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
     begun.over(grown)
 }
 
-/// In turn: at once would take a thread for each.
+/// Uses the connections in turn: all at once would need a thread for each.
 fn threads(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
     Threads::connect(address)?.turns(1)?;
     let before = memory("VmRSS:")?;
@@ -93,7 +93,7 @@ fn in_a_loop(address: &Path, connections: usize, rounds: usize) -> io::Result<()
     begun.over(grown)
 }
 
-/// One command on each.
+/// Executes one command on each connection, all at once.
 fn round(event_loop: &mut EventLoop, vms: &mut [qemu_machine_mio::Vm]) -> io::Result<()> {
     let asked = vms.iter_mut().map(|vm| vm.execute(WithRawReply("query-status")));
     let tickets = asked.collect::<Result<Vec<_>, _>>().map_err(other)?;

@@ -1,4 +1,4 @@
-//! Decides how reading is measured by itself, in memory: events in lines, to messages that can be asked for their parts.
+//! Workload of parsing in memory: from lines of events to messages with accessible parts.
 
 use std::hint::black_box;
 use std::io;
@@ -11,10 +11,10 @@ use crate::clients::raw::Envelope;
 use crate::clients::{keep, other};
 use crate::meter::measure;
 
-/// What a socket holds, about.
+/// The number of events that a read from a socket returns, approximately.
 const READ: usize = 340;
 
-/// Reads so many events.
+/// Parses this number of events.
 pub fn act(name: &str, events: usize) -> io::Result<()> {
     let lines: Vec<u8> = (0..READ).flat_map(|number| EVENTS[number % 2]).copied().collect();
     let read: fn(&[u8]) -> io::Result<()> = match name {
@@ -23,7 +23,7 @@ pub fn act(name: &str, events: usize) -> io::Result<()> {
         }
         "raw+serde" => |lines| each(lines, |line| serde_json::from_slice::<Envelope<'_>>(line).map(keep)),
         "core" => core,
-        _ => return Err(other(format!("{name} does not read by itself"))),
+        _ => return Err(other(format!("the client {name} has no separate parser"))),
     };
     read(&lines)?;
     measure(|| (0..events / READ).try_for_each(|_| read(&lines)).map(|()| 0.0))

@@ -1,4 +1,4 @@
-//! Decides what was aimed at, and says beside each aim that was missed what limits it.
+//! Goals of the benchmark, each with the reason why it may be missed.
 
 use std::fmt::Write as _;
 
@@ -6,16 +6,16 @@ use crate::meter::Taken;
 use crate::plan::{Reading, Workload};
 use crate::rounds::Found;
 
-/// One aim: at most so much of what was found.
+/// A goal: an upper bound for a value that is computed from the results.
 struct Goal {
     what: &'static str,
     most: f64,
     value: fn(&Found) -> Option<f64>,
-    /// What limits it, where it is not reached.
+    /// The reason where the goal is missed.
     limit: &'static str,
 }
 
-/// What one client took for the last workload of a kind.
+/// Returns the cost of the last workload of a kind with one client.
 fn taken(found: &Found, client: &str, wanted: impl Fn(Workload) -> bool) -> Option<Taken> {
     found.iter().rfind(|((workload, other), _)| *other == client && wanted(*workload)).map(|(_, taken)| *taken)
 }
@@ -50,34 +50,34 @@ fn many_connections(workload: Workload) -> bool {
 
 const GOALS: [Goal; 18] = [
     Goal {
-        what: "a command on threads, processor × raw",
+        what: "a command with `blocking`, CPU time × raw",
         most: 1.05,
         value: |found| cpu(found, "blocking", "raw", turns),
-        limit: "the timeout of the wait and the header of a message are a tenth of raw; the third call itself is nothing \
-                that can be seen, for who sleeps in one call need not sleep in the other. The rest is ours: ids, \
-                deadlines and the lock, the clock, the envelope (`profile.md`)",
+        limit: "the timeout of the wait and the message header are a tenth of raw; the third call costs nothing \
+                measurable, because a client that sleeps in one call need not sleep in the other. The rest is this \
+                library: ids, deadlines and the lock, the clock, the envelope (`profile.md`)",
     },
     Goal {
-        what: "a command in a loop, processor × raw epoll",
+        what: "a command with `mio`, CPU time × raw epoll",
         most: 1.05,
         value: |found| cpu(found, "mio", "raw epoll", turns),
-        limit: "the calls are the same three, with a timeout; the rest is the keeping of ids and deadlines, the clock, and \
-                the envelope (`profile.md`)",
+        limit: "the calls are the same three, with a timeout; the rest is ids and deadlines, the clock, and the \
+                envelope (`profile.md`)",
     },
     Goal {
-        what: "a command in a task, processor × a bare loop on async-io",
+        what: "a command with `smol`, CPU time × async-io",
         most: 1.05,
         value: |found| cpu(found, "smol", "async-io", turns),
-        limit: "two tasks, the one that asks and the one that drives, between which smol's executor looks once more",
+        limit: "two tasks, one for the caller and one for the driver; between them smol's executor polls once more",
     },
     Goal {
-        what: "a command to QEMU on threads, time × raw",
+        what: "a command to QEMU with `blocking`, time × raw",
         most: 1.0,
         value: |found| wall(found, "blocking", "raw", qemu),
-        limit: "noise: the request is the same, and QEMU takes twenty times as long as we do",
+        limit: "noise: the request is the same, and QEMU takes twenty times as long as the client",
     },
     Goal {
-        what: "the same, time × the best of the others",
+        what: "the same, time × the best other client",
         most: 1.0 / 1.2,
         value: |found| {
             let best = ["qapi", "qapi+BufWriter", "qapi tokio", "qmp"].into_iter();
@@ -86,39 +86,42 @@ const GOALS: [Goal; 18] = [
         limit: "qapi with a buffer sends no id, and so fewer bytes",
     },
     Goal {
-        what: "16 in flight in a loop, time × raw",
+        what: "16 in flight with `mio`, time × raw",
         most: 1.0 / 0.65,
         value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::InFlight(16, _))),
-        limit: "all that is ours is for each command, where raw sends and receives all at once: ids and deadlines take a \
-                fifth, the envelope and the slice that a reply is an eighth each, then encoding and the clock",
+        limit: "all work of the library is for each command, where raw sends and receives all at once: ids and \
+                deadlines take a fifth, the envelope and the slice of the reply an eighth each, then encoding and \
+                the clock",
     },
     Goal {
-        what: "64 in flight in a loop, time × raw",
+        what: "64 in flight with `mio`, time × raw",
         most: 1.0 / 0.65,
         value: |found| wall(found, "mio", "raw", |workload| matches!(workload, Workload::InFlight(64, _))),
-        limit: "as with 16; raw, which reads nothing, gets faster with each more, and we are at what an answer costs",
+        limit: "as with 16; raw, which parses nothing, gets faster with each command more, and the library is at its \
+                cost for one reply",
     },
     Goal {
-        what: "events in a loop, processor × raw",
+        what: "events with `mio`, CPU time × raw",
         most: 10.0,
         value: |found| cpu(found, "mio", "raw", flood),
-        limit: "each is read and kept, where raw only counts line feeds at the speed of memory; and a copy of each, so that \
-                the read that it came with can go",
+        limit: "each event is parsed and retained, where raw only counts line feeds at the speed of memory; and each \
+                is copied, so that the buffer of the read can be freed",
     },
     Goal {
-        what: "events in a loop, processor × raw+serde",
+        what: "events with `mio`, CPU time × raw+serde",
         most: 3.0,
         value: |found| cpu(found, "mio", "raw+serde", flood),
         limit: "",
     },
     Goal {
-        what: "events read in memory, processor × serde_json's `Value`",
+        what: "events parsed from memory, CPU time × serde_json's `Value`",
         most: 1.0 / 3.0,
         value: |found| cpu(found, "core", "serde value", |workload| matches!(workload, Workload::Decode(_))),
-        limit: "noise: what reads the envelope is nearly twice as fast as serde_json, and takes two thirds; a third is cutting lines",
+        limit: "noise: the parser of the envelope takes two thirds, and is nearly twice as fast as serde_json; a \
+                third is splitting lines",
     },
     Goal {
-        what: "events lost, on threads, in a loop and in a task",
+        what: "events lost with `blocking`, `mio` and `smol` together",
         most: 0.0,
         value: |found| {
             let lost = |client| {
@@ -133,13 +136,13 @@ const GOALS: [Goal; 18] = [
         limit: "",
     },
     Goal {
-        what: "207 KB left unread, processor × raw+serde",
+        what: "207 KB not decoded, CPU time × raw+serde",
         most: 1.1,
         value: |found| cpu(found, "blocking", "raw+serde", schema),
-        limit: "the copy from the read into the message, which the limit makes too",
+        limit: "the copy from the read buffer into the message, which raw+serde makes too",
     },
     Goal {
-        what: "16 MB left unread, memory × the message",
+        what: "16 MB not decoded, peak memory × the message",
         most: 1.15,
         value: |found| {
             let large = |workload| matches!(workload, Workload::Large(16_777_216, _, Reading::WithRawReply));
@@ -148,49 +151,49 @@ const GOALS: [Goal; 18] = [
         limit: "",
     },
     Goal {
-        what: "64 bytes at a time, processor for 16 MB × for 1 MB",
+        what: "pieces of 64 bytes, CPU time for 16 MB × for 1 MB",
         most: 17.0,
         value: |found| {
             let sized = |bytes| move |workload| workload == Workload::Dribble(bytes);
             Some(taken(found, "blocking", sized(16 << 20))?.cpu / taken(found, "blocking", sized(1 << 20))?.cpu)
         },
-        limit: "noise: the bytes looked at are counted by a test, and are exactly those that came",
+        limit: "noise: a test counts the scanned bytes, and they are exactly those received",
     },
     Goal {
-        what: "a launch on threads to the end, ms of processor above raw",
+        what: "a launch and its end with `blocking`, CPU ms above raw",
         most: 0.5,
         value: |found| {
             let launch = |workload| matches!(workload, Workload::Launch(_));
             let launches = found.keys().find(|(workload, _)| launch(*workload))?.0.units() as f64;
             Some((taken(found, "blocking", launch)?.cpu - taken(found, "raw", launch)?.cpu) * 1e3 / launches)
         },
-        limit: "a fork, which copies the tables of all memory, for a hook before exec ties the process to us; raw does \
-                without. And a private directory and a log",
+        limit: "a fork, which copies the page tables, for a hook before exec that ties the process to its parent; \
+                raw does without. And a private directory and a log",
     },
     Goal {
-        what: "KB for one of many connections on threads",
+        what: "KB for one of many connections with `blocking`",
         most: 4.0,
         value: |found| Some(taken(found, "blocking", many_connections)?.count),
-        limit: "two are the machine itself, with its configuration and its run as plain values; half is the last message \
-                and its reply",
+        limit: "two are the machine itself, with its configuration and its run as plain values; half a KB is the \
+                last message and its reply",
     },
     Goal {
-        what: "KB for one of many connections in a task",
+        what: "KB for one of many connections with `smol`",
         most: 6.0,
         value: |found| Some(taken(found, "smol", many_connections)?.count),
-        limit: "as on threads, and what smol's executor and reactor hold",
+        limit: "as with `blocking`, and the memory of smol's executor and reactor",
     },
     Goal {
-        what: "a command on all connections at once in a loop, processor × raw",
+        what: "a command on all connections at once with `mio`, CPU time × raw",
         most: 1.3,
         value: |found| cpu(found, "mio", "raw", many_connections),
-        limit: "as a command in a loop; and raw waits for each reply in the call that receives it, or finds it there",
+        limit: "as a command with `mio`; and raw waits for each reply in the call that receives it, or finds it there",
     },
 ];
 
-/// The goals, each with what was reached.
+/// Returns the table of the goals, with the values that were reached.
 pub fn text(found: &Found) -> String {
-    let mut text = String::from("## Goals\n\n| at most | | reached | what limits it |\n|---|---|---|---|\n");
+    let mut text = String::from("## Goals\n\n| goal | at most | reached | reason where missed |\n|---|---|---|---|\n");
     for Goal { what, most, value, limit } in GOALS {
         let Some(value) = value(found) else { continue };
         let limit = if value <= most { "" } else { limit };

@@ -1,4 +1,4 @@
-//! Decides how a launch is measured: from nothing to a monitor that answers, to `quit`, to the end of the process.
+//! Workload of launches: start QEMU, connect to its monitor, send `quit`, and wait for the exit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,7 +26,7 @@ pub fn act(name: &str, times: usize) -> io::Result<()> {
     measure(|| (0..times).try_for_each(|_| launch()).map(|()| 0.0))
 }
 
-/// What has to be done by anybody.
+/// The minimum that every client must do.
 fn raw() -> io::Result<()> {
     let (ours, inherited) = UnixStream::pair()?;
     let mut qemu = Command::new("qemu-system-x86_64")

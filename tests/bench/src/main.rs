@@ -1,15 +1,15 @@
-//! Decides what the bench is: every workload on every client, beside the bare socket, in one run.
+//! Benchmark of all clients: every workload on every client and on the bare socket, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path tests/bench/Cargo.toml                 all of it, into speed.md and speed.svg
-//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a tenth of it, to the standard output
-//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   in so many rounds, and builds nothing
+//! cargo run --release --manifest-path tests/bench/Cargo.toml                 everything, into speed.md and speed.svg
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a tenth of that, to the standard output
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   in 3 rounds, without the builds
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --one blocking "turns 400000"   for a profiler
 //! ```
 //!
-//! Servers and clients are processes of their own on one and the same processor: between two, what is measured is how
-//! long a processor takes to wake up. Each round has every client once, so that what else the machine does meets all of
-//! them, and what is told are medians, and ratios to the bare socket in the same run.
+//! Servers and clients are separate processes on one processor: on two, the time of a processor to wake up would
+//! dominate the result. Each round runs every client once, so that other load on the machine affects all of them. The
+//! results are medians, and ratios to the bare socket in the same run.
 
 mod clients;
 mod connections;
@@ -26,9 +26,9 @@ mod size;
 
 use std::io;
 
-/// Behind it stand the client, the workload and where the server listens: this process is a client.
+/// The option that makes this process a client. The client, the workload and the address of the server follow.
 const CLIENT: &str = "--client";
-/// Behind it stands what the server has to give: this process is one, on its standard input.
+/// The option that makes this process a server, for the socket on its standard input. The workload follows.
 const SERVER: &str = "--server";
 
 fn main() -> io::Result<()> {
@@ -39,7 +39,7 @@ fn main() -> io::Result<()> {
         [SERVER, workload] => server::serve(&workload.parse()?),
         [] => {
             let mut found = rounds::all(plan::Plan::whole())?;
-            // Building takes minutes more.
+            // The builds take some minutes more, so write the other results first.
             page::write(&found)?;
             found.extend(sizes()?);
             page::write(&found)
@@ -61,11 +61,11 @@ fn main() -> io::Result<()> {
             println!("{taken:?}");
             Ok(())
         }
-        _ => Err(io::Error::other(format!("what is this? {arguments:?}"))),
+        _ => Err(io::Error::other(format!("unknown arguments {arguments:?}"))),
     }
 }
 
-/// What each client costs to build.
+/// Measures the cost of the build with each client.
 fn sizes() -> io::Result<impl Iterator<Item = ((plan::Workload, &'static str), meter::Taken)>> {
     Ok(size::all()?.into_iter().map(|(client, taken)| ((plan::Workload::Size, client), taken)))
 }

@@ -1,4 +1,4 @@
-//! Decides how work is measured from inside of the process that does it.
+//! Meter of work, inside the process that does the work.
 
 use std::fs;
 use std::io;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What work took.
+/// The cost of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Taken {
-    /// Seconds by the clock on the wall.
+    /// Wall-clock time, in seconds.
     pub wall: f64,
-    /// Seconds of the processor for this process, the kernel's for it included.
+    /// CPU time of this process, including the kernel's, in seconds.
     pub cpu: f64,
-    /// How much more memory there was at most, in KiB.
+    /// Peak of the memory growth, in KiB.
     pub peak: f64,
-    /// What the workload itself counts: events that came, or memory that is kept, in KiB.
+    /// The count of the workload: received events, or retained memory in KiB.
     pub count: f64,
 }
 
-/// Work that has begun.
+/// A measurement in progress.
 pub struct Begun {
     wall: Instant,
     cpu: Duration,
@@ -28,20 +28,22 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// Starts a measurement.
+    ///
     /// # Errors
     ///
-    /// When the kernel does not say.
+    /// If `/proc` cannot be read or written.
     pub fn now() -> io::Result<Self> {
-        // From here on, the highest is counted anew.
+        // Resets the peak of the memory (`proc_pid_clear_refs(5)`).
         fs::write("/proc/self/clear_refs", "5")?;
         Ok(Self { memory: memory("VmRSS:")?, wall: Instant::now(), cpu: cpu() })
     }
 
-    /// Prints what it took.
+    /// Ends the measurement, and prints the cost.
     ///
     /// # Errors
     ///
-    /// When the kernel does not say.
+    /// If `/proc` cannot be read.
     pub fn over(self, count: f64) -> io::Result<()> {
         let (wall, cpu) = (self.wall.elapsed(), cpu().saturating_sub(self.cpu));
         let peak = memory("VmHWM:")? - self.memory;
@@ -50,33 +52,33 @@ impl Begun {
     }
 }
 
-/// Does work, and prints what it took.
+/// Does work, and prints its cost.
 ///
 /// # Errors
 ///
-/// When it fails.
+/// The error of the work, or if `/proc` cannot be read.
 pub fn measure(work: impl FnOnce() -> io::Result<f64>) -> io::Result<()> {
     let begun = Begun::now()?;
     let count = work()?;
     begun.over(count)
 }
 
-/// Of this process, the kernel's for it included.
+/// Returns the CPU time of this process, including the kernel's.
 fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// A line of the status of this process, in KiB.
+/// Returns a field of `/proc/self/status`, in KiB.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// If there is no such field.
 pub fn memory(name: &str) -> io::Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-    number.ok_or_else(|| io::Error::other(format!("the status has no {name}")))
+    number.ok_or_else(|| io::Error::other(format!("/proc/self/status has no {name}")))
 }
 
 impl FromStr for Taken {
@@ -86,7 +88,7 @@ impl FromStr for Taken {
         let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         match numbers[..] {
             [wall, cpu, peak, count] => Ok(Self { wall, cpu, peak, count }),
-            _ => Err(io::Error::other(format!("a client printed `{text}`"))),
+            _ => Err(io::Error::other(format!("a client printed `{text}` instead of four numbers"))),
         }
     }
 }

@@ -1,35 +1,35 @@
-//! Decides what is measured: the workloads, and who takes part in each.
+//! Plan of the benchmark: the workloads, and the clients of each.
 
 use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-/// What a client does. Its text is what a process is started with.
+/// A workload. Its text is the argument of the client and server processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Workload {
-    /// So many commands, one after another.
+    /// Commands, one after another: their number.
     Turns(usize),
-    /// The same with the real QEMU.
+    /// Commands to the real QEMU, one after another: their number.
     Qemu(usize),
-    /// So many in flight, and so many together.
+    /// Commands in flight: the depth, and the total number.
     InFlight(usize, usize),
-    /// So many events.
+    /// Events after a reply: their number.
     Flood(usize),
-    /// A reply of so many bytes, so often; left unread, or read as a value.
+    /// Long replies: their size in bytes, their number, and whether they are decoded.
     Large(usize, usize, Reading),
-    /// A reply of so many bytes that comes in pieces of 64.
+    /// A reply in pieces of 64 bytes: its size in bytes.
     Dribble(usize),
-    /// So many launches of the real QEMU, each to its end.
+    /// Launches of the real QEMU, each to its end: their number.
     Launch(usize),
-    /// So many connections, and so many rounds of one command on each of them at once.
+    /// Connections: their number, and the number of rounds of one command on all of them at once.
     Connections(usize, usize),
-    /// So many events, read in memory.
+    /// Events that are parsed from memory: their number.
     Decode(usize),
-    /// What a program needs to be built; no process does this.
+    /// The build of a program. No client process runs this.
     Size,
 }
 
-/// What becomes of a reply.
+/// Whether a reply is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reading {
     WithRawReply,
@@ -78,7 +78,7 @@ impl FromStr for Workload {
     }
 }
 
-/// All who send commands, the limits first.
+/// All clients that send commands, the limits first.
 pub const CLIENTS: [&str; 11] = [
     "raw",
     "raw epoll",
@@ -94,31 +94,33 @@ pub const CLIENTS: [&str; 11] = [
 ];
 
 impl Workload {
-    /// What it is called on the page.
+    /// Returns the title on the page.
     pub fn title(self) -> String {
         const MB: f64 = 1048576.0;
         match self {
             Self::Turns(count) => format!("{count} commands, one after another (`query-status`)"),
             Self::Qemu(count) => format!("{count} commands to the real QEMU, one after another"),
             Self::InFlight(depth, count) => {
-                format!("{count} commands, {depth} in flight; on threads with one thread for each")
+                format!("{count} commands, {depth} in flight; `blocking` uses one thread for each")
             }
-            Self::Flood(events) => format!("{events} events behind a reply; how many came is counted"),
+            Self::Flood(events) => format!("{events} events after a reply; count: received events"),
             Self::Large(bytes, _, Reading::WithRawReply) => {
-                format!("a reply of {:.1} MB, left unread", bytes as f64 / MB)
+                format!("a reply of {:.1} MB, not decoded", bytes as f64 / MB)
             }
-            Self::Large(bytes, _, Reading::Value) => format!("a reply of {:.1} MB, read as a value", bytes as f64 / MB),
+            Self::Large(bytes, _, Reading::Value) => {
+                format!("a reply of {:.1} MB, decoded as a value", bytes as f64 / MB)
+            }
             Self::Dribble(bytes) => format!("a reply of {:.0} MB in pieces of 64 bytes", bytes as f64 / MB),
-            Self::Launch(_) => "from nothing to a monitor that answers, to the end of QEMU".to_string(),
+            Self::Launch(_) => "a launch of QEMU up to a working monitor, then `quit` and the exit".to_string(),
             Self::Connections(connections, _) => format!(
-                "{connections} connections, a command on all at once (on threads: in turn); KB for each are counted"
+                "{connections} connections, a command on all at once (`blocking`: in turn); count: KB per connection"
             ),
-            Self::Decode(events) => format!("{events} events read in memory"),
-            Self::Size => "what a program that asks one question needs to be built".to_string(),
+            Self::Decode(events) => format!("{events} events parsed from memory"),
+            Self::Size => "the build of a program that sends one command".to_string(),
         }
     }
 
-    /// How many things it counts by: commands, events or replies.
+    /// Returns the number of units: commands, events or replies.
     pub fn units(self) -> usize {
         match self {
             Self::Turns(count)
@@ -132,7 +134,7 @@ impl Workload {
         }
     }
 
-    /// Who takes part, the limit first.
+    /// Returns the clients of this workload, the limit first.
     pub fn clients(self) -> &'static [&'static str] {
         match self {
             Self::Turns(_) => &CLIENTS,
@@ -154,7 +156,7 @@ impl Workload {
     }
 }
 
-/// The whole of it.
+/// The workloads of a run, and the number of its rounds.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub workloads: Vec<Workload>,

@@ -1,4 +1,4 @@
-//! Decides what the plot shows: how clients scale, in four charts.
+//! Plot of how the clients scale, in four charts.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use crate::meter::Taken;
 use crate::plan::{Reading, Workload};
 use crate::rounds::Found;
 
-/// One chart: where a workload stands on its axis, and how high.
+/// A chart: its title, and the coordinates of a result.
 struct Chart {
     title: &'static str,
     x: fn(Workload) -> Option<usize>,
@@ -22,12 +22,12 @@ struct Chart {
 
 const CHARTS: [Chart; 4] = [
     Chart {
-        title: "thousand commands a second, by how many are in flight",
+        title: "thousand commands per second, by number in flight",
         x: |workload| if let Workload::InFlight(depth, _) = workload { Some(depth) } else { None },
         y: |workload, taken| workload.units() as f64 / taken.wall / 1e3,
     },
     Chart {
-        title: "ms of processor for a reply read as a value, by its MB",
+        title: "CPU ms for a reply decoded as a value, by size in MB",
         x: |workload| match workload {
             Workload::Large(bytes, _, Reading::Value) if bytes >= 1 << 20 => Some(bytes >> 20),
             _ => None,
@@ -35,22 +35,22 @@ const CHARTS: [Chart; 4] = [
         y: |workload, taken| taken.cpu * 1e3 / workload.units() as f64,
     },
     Chart {
-        title: "µs of processor for a command, by connections used at once",
+        title: "CPU µs for a command, by connections in use",
         x: |workload| if let Workload::Connections(connections, _) = workload { Some(connections) } else { None },
         y: |workload, taken| taken.cpu * 1e6 / workload.units() as f64,
     },
     Chart {
-        title: "ms of processor for a reply in pieces of 64 bytes, by its MB",
+        title: "CPU ms for a reply in pieces of 64 bytes, by size in MB",
         x: |workload| if let Workload::Dribble(bytes) = workload { Some(bytes >> 20) } else { None },
         y: |_, taken| taken.cpu * 1e3,
     },
 ];
 
-/// Draws them into a file.
+/// Draws the charts into a file.
 ///
 /// # Errors
 ///
-/// When it cannot be written.
+/// If the file cannot be written.
 pub fn draw(found: &Found, file: &Path) -> io::Result<()> {
     let area = SVGBackend::new(file, (1200, 900)).into_drawing_area();
     area.fill(&WHITE).map_err(other)?;
@@ -60,7 +60,7 @@ pub fn draw(found: &Found, file: &Path) -> io::Result<()> {
     area.present().map_err(other)
 }
 
-/// The points of each client, in their order.
+/// Returns the points of each client, in order.
 fn curves(found: &Found, chart: &Chart) -> Vec<(&'static str, Vec<(f64, f64)>)> {
     let mut curves: Vec<(&'static str, Vec<(f64, f64)>)> = Vec::new();
     for ((workload, client), taken) in found {
@@ -80,7 +80,7 @@ fn one(found: &Found, chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) 
     if curves.is_empty() {
         return Ok(());
     }
-    // Above the highest there is room for the names.
+    // Above the highest point there is room for the legend.
     let (x, y) = (axis(points().map(|(x, _)| *x), 1.1), axis(points().map(|(_, y)| *y), 2.5));
     let measured: BTreeSet<usize> = points().map(|(x, _)| *x as usize).collect();
     let x = x.log_scale().with_key_points(measured.iter().map(|x| *x as f64).collect());
@@ -105,19 +105,19 @@ fn one(found: &Found, chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) 
     labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8)).draw().map_err(other)
 }
 
-/// From a little below the least to some times the most.
+/// Returns the range from a little below the least value to `room` times the greatest.
 fn axis(values: impl Iterator<Item = f64>, room: f64) -> Range<f64> {
     let (least, most) = values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
     (least * 0.9)..(most * room)
 }
 
-/// 1, 2, 5, 10, 20, … and what is below, as far as they are on the axis.
+/// Returns the numbers 0.001, 0.002, 0.005, 0.01, 0.02, … that are on the axis.
 fn round_numbers(axis: &Range<f64>) -> Vec<f64> {
     let decades = (-3..9).map(|decade| 10_f64.powi(decade));
     decades.flat_map(|decade| [decade, 2.0 * decade, 5.0 * decade]).filter(|number| axis.contains(number)).collect()
 }
 
-/// Limits are grey, we are blue and green, others red.
+/// Returns the color of a client: grey for limits, blue and green for the runtimes here, red for other clients.
 fn color(client: &str) -> RGBColor {
     match client {
         "raw" => RGBColor(60, 60, 60),

@@ -1,4 +1,4 @@
-//! Decides how clients take turns, and what of several rounds counts.
+//! Rounds of the benchmark: runs the clients in turn, and computes the medians.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,19 +14,19 @@ use crate::meter::Taken;
 use crate::plan::{Plan, Workload};
 use crate::{CLIENT, SERVER};
 
-/// What each client took for each workload: the median, of each number by itself.
+/// The cost of each workload with each client: the median of each number on its own.
 pub type Found = BTreeMap<(Workload, &'static str), Taken>;
 
-/// Measures all of it.
+/// Measures all workloads of a plan.
 ///
 /// # Errors
 ///
-/// When a client or a server cannot be run.
+/// If a client or a server fails.
 pub fn all(plan: Plan) -> io::Result<Found> {
     let before = sched_getaffinity(None)?;
     let mut processor = CpuSet::new();
     processor.set(sched_getcpu());
-    // What is started from here on is there, too.
+    // Processes that are started from here on inherit this.
     sched_setaffinity(None, &processor)?;
     let mut found = Found::new();
     for workload in plan.workloads {
@@ -43,11 +43,11 @@ pub fn all(plan: Plan) -> io::Result<Found> {
     Ok(found)
 }
 
-/// One client for one workload, with a server of its own.
+/// Measures one workload with one client, and with a server of its own.
 ///
 /// # Errors
 ///
-/// When one of them cannot be run.
+/// If the client or the server fails.
 pub fn one(client: &str, workload: Workload) -> io::Result<Taken> {
     let directory = Directory::new()?;
     let address = directory.0.join("monitor");
@@ -62,7 +62,7 @@ pub fn one(client: &str, workload: Workload) -> io::Result<Taken> {
     String::from_utf8_lossy(&output.stdout).parse()
 }
 
-/// A directory that is removed.
+/// A temporary directory. It is removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -75,17 +75,17 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It fails only for what is gone.
+        // `drop` cannot report an error.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A server process, which ends with this.
+/// A server process. It is killed when dropped.
 struct Server(Child);
 
 impl Server {
     fn start(workload: Workload, address: &Path) -> io::Result<Self> {
-        // Whoever dials waits until the server comes to it, so nobody has to wait for the server.
+        // A client that connects early waits in the backlog, so there is no need to wait for the server.
         let listener = OwnedFd::from(UnixListener::bind(address)?);
         let mut command = if let Workload::Qemu(_) = workload {
             let mut qemu = Command::new("qemu-system-x86_64");
@@ -103,7 +103,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The server may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Decides what a server process is: null servers for whoever dials the socket on its standard input.
+//! Server process: a null server for each client that connects to the socket on its standard input.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use crate::plan::Workload;
 ///
 /// # Errors
 ///
-/// When nobody can dial it.
+/// If the socket accepts no connection.
 pub fn serve(workload: &Workload) -> io::Result<()> {
     let wealth = match *workload {
         Workload::Flood(events) => Wealth { events, ..Wealth::default() },
@@ -25,7 +25,7 @@ pub fn serve(workload: &Workload) -> io::Result<()> {
     let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     for client in listener.incoming() {
         let (client, wealth) = (client?, wealth.clone());
-        // A client that lets go while the server writes ends it by an error.
+        // A client that disconnects during a write ends its server thread with an error, which does not matter.
         Builder::new().stack_size(256 << 10).spawn(move || drop(null::serve(client, &wealth)))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The cost of a build: crates, seconds of the processor, and bytes of a program that asks one question.
+//! Cost of a build: crates, CPU time, and the size of a program that sends one command.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::clients::other;
 use crate::meter::Taken;
 
-/// A client, what a manifest says of it, and a program that asks a monitor one question with it.
+/// A client, its dependencies in the manifest, and a program that sends one command to a monitor.
 const PROGRAMS: [(&str, &str, &str); 9] = [
     (
         "raw+serde",
@@ -92,11 +92,12 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
 
 const OURS_CORE: &str = "qemu-machine-core = { path = \"ROOT/core\" }";
 
-/// Builds each from nothing. What is counted is crates, and instead of memory there are KB of the stripped program.
+/// Builds each program from scratch. The count is the number of crates, and the peak is the size of the stripped
+/// program, in KiB.
 ///
 /// # Errors
 ///
-/// When one cannot be built.
+/// If one cannot be built.
 pub fn all() -> io::Result<Vec<(&'static str, Taken)>> {
     PROGRAMS.into_iter().map(|(client, needs, main)| Ok((client, one(client, needs, main)?))).collect()
 }
@@ -117,7 +118,7 @@ fn build(directory: &Path, needs: &str, main: &str) -> io::Result<Taken> {
     fs::write(directory.join("Cargo.toml"), format!("{head}[dependencies]\n{needs}\n"))?;
     let arguments = "let Some(address) = std::env::args().nth(1) else { return };";
     fs::write(directory.join("src/main.rs"), format!("fn main() {{\n{arguments}\n{main}\n}}\n"))?;
-    // The same versions as here, and nothing of what was built before.
+    // The same versions as here, and no earlier build output.
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"), directory.join("Cargo.lock"))?;
     let cargo = |words: &[&str]| -> io::Result<String> {
         let target: PathBuf = directory.join("target");
@@ -136,14 +137,14 @@ fn build(directory: &Path, needs: &str, main: &str) -> io::Result<Taken> {
     cargo(&["build", "--release", "--quiet", "--offline"])?;
     let cpu = cpu_of_children()? - before;
     let bytes = fs::metadata(directory.join("target/release/asks"))?.len();
-    // The program itself is none of them.
+    // The program itself does not count.
     Ok(Taken { cpu, peak: bytes as f64 / 1024.0, count: crates.len() as f64 - 1.0, ..Taken::default() })
 }
 
-/// Seconds of the processor that processes took which are over; the kernel counts in hundredths.
+/// Returns the CPU time of the reaped child processes, in seconds. The kernel counts in hundredths.
 fn cpu_of_children() -> io::Result<f64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    // The name of the program, in parentheses, may hold anything.
+    // The name of the program is in parentheses, and may hold any character.
     let numbers: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| numbers.get(index).and_then(|number| number.parse::<f64>().ok()).unwrap_or_default();
     Ok((ticks(13) + ticks(14)) / 100.0)

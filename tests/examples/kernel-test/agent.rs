@@ -1,8 +1,8 @@
-//! Decides how the guest agent runs the command, and how we know that it has ended.
+//! Execution of the command through the guest agent, without polling for its end.
 //!
-//! The protocol does not tell: `guest-exec` answers when the command has started, and `guest-exec-status` must be
-//! asked. An agent of which we know nothing else can only be asked again and again. Ours says on the guest's second
-//! serial port whatever it does (`qemu-ga -v`): so we wait for that, and ask then.
+//! The protocol has no notification: `guest-exec` replies when the command has started, and `guest-exec-status` must be
+//! polled. This guest's agent logs to the second serial port (`qemu-ga -v`), also when a process has ended (QEMU,
+//! `qga/commands.c`, `guest_exec_child_watch`). This program waits for that line, and then sends `guest-exec-status`.
 
 use std::io::{Write, stderr, stdout};
 use std::time::Duration;
@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::report::Report;
 
-/// When the command has ended, the agent may have its output still to read: of two pipes with 64 KiB in each it reads
-/// some KiB between two of our questions. What is open for longer is held by another process.
+/// The most requests for the status. When the command has ended, the agent may still have to read its output: two pipes
+/// with 64 KiB each (`pipe(7)`), of which it reads 4 KiB at a time (QEMU, `qga/commands.c`, `GUEST_EXEC_IO_SIZE`). A
+/// pipe that is open for longer is held by another process.
 const QUESTIONS: usize = 64;
 
-/// A machine that ends takes its agent with it; that it has ended we hear some milliseconds later.
+/// The time to wait for the end of the machine after its agent has gone: the end is reported some milliseconds later.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
@@ -41,7 +42,7 @@ impl Command for GuestExec {
     }
 }
 
-/// A process in the guest: the answer to the first command, and all that the second one asks with.
+/// A process in the guest: the reply to `guest-exec`, and the arguments of `guest-exec-status`.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Process {
     pid: u64,
@@ -71,7 +72,11 @@ struct Status {
     err_data: String,
 }
 
-/// Has the command run, shows its output, and gives its exit code.
+/// Runs the command, prints its output, and returns its exit code.
+///
+/// # Errors
+///
+/// [`Failure`], if the command has no exit code.
 pub(crate) fn run(vm: &Vm, report: &mut Report<'_>) -> Result<u8, Failure> {
     converse(vm, report).map_err(|failure| match failure {
         Failure::Agent(_) => why(vm, report).unwrap_or(failure),
@@ -79,7 +84,7 @@ pub(crate) fn run(vm: &Vm, report: &mut Report<'_>) -> Result<u8, Failure> {
     })
 }
 
-/// Why the agent does not answer, where that is for a reason that is not its own.
+/// Returns why the agent does not answer: the machine has ended, or the time is over. `None` means neither.
 fn why(vm: &Vm, report: &Report<'_>) -> Option<Failure> {
     match vm.wait(GRACE) {
         Ok(outcome) => Some(Failure::of_end(vm, &outcome)),
@@ -96,12 +101,12 @@ fn converse(vm: &Vm, report: &mut Report<'_>) -> Result<u8, Failure> {
     show(&mut stderr(), &status.err_data)?;
     match (status.exitcode, status.signal) {
         (Some(code), _) => Ok(code),
-        (None, Some(signal)) => Ok(128 + signal), // As shells have it.
-        (None, None) => Err(Failure::Agent("another process keeps the output of the command open".into())),
+        (None, Some(signal)) => Ok(128 + signal), // As shells define it.
+        (None, None) => Err(Failure::Agent("the command ended, but another process keeps its output open".into())),
     }
 }
 
-/// What became of a process that has ended.
+/// Returns the status of a process that has ended.
 fn status(agent: &Agent, process: Process) -> Result<Status, CommandError> {
     for _ in 1..QUESTIONS {
         let status = agent.execute(GuestExecStatus(process))?;
@@ -114,7 +119,7 @@ fn status(agent: &Agent, process: Process) -> Result<Status, CommandError> {
 
 fn show(to: &mut impl Write, data: &str) -> Result<(), Failure> {
     let bytes = STANDARD.decode(data).map_err(|error| Failure::Agent(error.into()))?;
-    // Nobody may listen to us any more: the exit code is told all the same.
+    // If the reader of the output is gone, the exit code still counts.
     let _ = to.write_all(&bytes).and_then(|()| to.flush());
     Ok(())
 }

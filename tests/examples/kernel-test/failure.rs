@@ -1,4 +1,4 @@
-//! Decides what is told when there is no exit code of the command, and what we exit with then.
+//! Failures in which the command has no exit code: their messages, and the exit codes of this program.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -8,17 +8,17 @@ use qemu_machine_blocking::{Cause, CommandError, LaunchError, Mark, Outcome, Ser
 
 use crate::guest::{CONSOLE, REPORT};
 
-/// Part of `--help`.
+/// The part of `--help` about exit codes.
 pub(crate) const EXIT_CODES: &str = "\
-Exit code: that of the command, which is 126 or 127 when it cannot be run. Otherwise a message begins with
-`kernel-test: ` on stderr, and the exit code is
-  121  when the kernel panicked
-  122  when the machine ended before the command did: a power-off, a reset, or QEMU died
-  123  when QEMU did not start
-  124  when the command, or the boot, took too long
-  125  when we were called wrongly, or something else is wrong on this host";
+Exit code: that of the command, which is 126 or 127 if the command cannot be run. Otherwise a message on stderr begins
+with `kernel-test: `, and the exit code is
+  121  the kernel panicked
+  122  the machine ended before the command did: a power-off, a reset, or QEMU died
+  123  QEMU did not start
+  124  the command, or the boot, took too long
+  125  the command line is not valid, or this host has a problem";
 
-/// Why there is no exit code of the command.
+/// Why the command has no exit code.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the kernel panicked: {0}")]
@@ -31,7 +31,7 @@ pub(crate) enum Failure {
     Hung { what: &'static str, limit: Duration },
     #[error("the guest agent: {0}")]
     Agent(Box<dyn Error + Send + Sync>),
-    #[error("the guest reported {0:?}, which is no exit code")]
+    #[error("the guest reported {0:?}, which is not an exit code")]
     Report(String),
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -50,8 +50,8 @@ impl Failure {
         })
     }
 
-    /// The machine ended by itself. A kernel that panics says so, and resets the machine: we tell it to, by `panic=-1`.
-    /// A command that does the same is taken for one.
+    /// The failure for a machine that ended by itself. A kernel that panics prints that, and `panic=-1` makes it reset
+    /// the machine. A command that prints the same text and resets is mistaken for a panic.
     pub(crate) fn of_end(vm: &Vm, outcome: &Outcome) -> Self {
         let printed = printed(vm, CONSOLE);
         let last_words = printed.lines().find_map(|line| Some(line.split_once("Kernel panic - not syncing: ")?.1));
@@ -61,10 +61,10 @@ impl Failure {
         }
     }
 
-    /// The machine runs, and nothing came of it.
+    /// The failure for a machine that still runs after the time limit.
     pub(crate) fn hung(vm: &Vm, limit: Duration) -> Self {
         let ready = printed(vm, REPORT).contains("ready.");
-        let what = if ready { "the command did not end" } else { "the guest did not come to run the command" };
+        let what = if ready { "the command did not end" } else { "the guest did not start the command" };
         Self::Hung { what, limit }
     }
 }
@@ -81,12 +81,12 @@ impl From<CommandError> for Failure {
     }
 }
 
-/// What QEMU printed, if it did, on lines of its own below the message.
+/// Returns what QEMU printed, on indented lines below the message.
 fn block(log: &str) -> String {
     log.lines().map(|line| format!("\n  {line}")).collect()
 }
 
 fn printed(vm: &Vm, console: &str) -> String {
-    let printed = vm.console(console, &Mark::default()).expect("it is one of ours");
+    let printed = vm.console(console, &Mark::default()).expect("the console is configured");
     String::from_utf8_lossy(&printed).into_owned()
 }

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# Decides what the guest does: it has /command run, by itself or by the guest agent. Its first serial port is its
-# console; on the second it tells when it is ready, and with which code the command has ended.
+# Init of the guest: runs /command, itself or through the guest agent. The first serial port is the console. On the
+# second, it reports that it is ready, and the exit code of the command.
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
 mount -t sysfs sysfs /sys
@@ -9,8 +9,8 @@ exec 0</dev/null 1>/dev/ttyS0 2>&1 3>/dev/ttyS1
 stty -F /dev/ttyS0 -onlcr
 
 if [ -x /usr/sbin/qemu-ga ]; then
-    # mdev tells of the agent's port when the kernel has made it, before mdev runs or after: see /etc/mdev.conf. So that
-    # it need not wait for us to read, the pipe is open.
+    # mdev writes the name of the agent's port to this pipe when the kernel has created the port, before mdev runs or
+    # after: see /etc/mdev.conf. The pipe is open for reading and writing, so that mdev does not wait for a reader.
     mkfifo /run/port
     exec 4<>/run/port
     mdev -d
@@ -18,17 +18,17 @@ if [ -x /usr/sbin/qemu-ga ]; then
     read -r port <&4
     exec 4<&-
     echo "ready." >&3
-    # Whatever it does it says on the second port: so the host knows when the command has ended, and need not ask.
+    # The agent logs to the second port, so that the host knows when the command has ended, without polling.
     qemu-ga -v --method=virtio-serial --path="/dev/$port" --statedir=/run >&3 2>&1
     echo "the guest agent ended"
 else
     echo "ready." >&3
     /command 3>&-
     code=$?
-    # What changes a port waits until all that was printed there has been sent.
+    # Changing a port waits until its output has been sent. Otherwise the host could end the machine before that.
     stty -F /dev/ttyS0 onlcr
     echo "exit $code." >&3
 fi
 
-# An init that ends is a panic. The host ends the machine.
+# The kernel panics if init ends, so init waits. The host ends the machine.
 read -r _ </dev/ttyS1

@@ -1,10 +1,10 @@
-//! Runs a command in a Linux guest, shows what the guest prints while it runs, and exits with the command's code.
+//! Example: runs a command in a Linux guest, prints the guest's console meanwhile, and exits with the command's code.
 //!
 //! ```sh
 //! cargo run --package qemu-machine-tests --example kernel-test -- -- sh -c 'uname -r; exit 7'
 //! ```
 //!
-//! `--help` tells the options, and how a panic, a hang and an early end look to whoever called.
+//! `--help` lists the options, and the exit codes for a panic, a hang and an early end.
 
 mod agent;
 mod failure;
@@ -36,30 +36,29 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     thread::scope(|threads| {
         threads.spawn(|| stream(&vm));
         let code = watch(&vm, options);
-        // There is nothing to save in this guest. The end of the machine is what `stream` ends with; all that was
-        // printed before comes first.
+        // This guest has no data to save, so it is killed. That ends `stream`, after the console was read to its end.
         drop(vm.kill());
         code.map(ExitCode::from)
     })
 }
 
-/// Shows the console as it prints, until the machine ends.
+/// Prints the output of the console as it comes, until the machine ends.
 fn stream(vm: &Vm) {
     let mut mark = Mark::default();
     while let Ok(hit) = vm.wait_any(&mark, [Wait::output(CONSOLE), Wait::end()], FOREVER) {
         let Found::Text(printed) = hit.found else { return };
         if hit.missed.bytes > 0 {
-            eprintln!("kernel-test: {} bytes of the console came too fast and are missing here", hit.missed.bytes);
+            eprintln!("kernel-test: {} bytes of the console are missing here: they came too fast", hit.missed.bytes);
         }
         let mut stdout = stdout().lock();
         if stdout.write_all(printed.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            return; // Nobody listens to us any more; the command goes on.
+            return; // The reader of the output is gone; the command continues.
         }
         mark = hit.mark;
     }
 }
 
-/// Follows the command to its end, and gives its exit code.
+/// Waits for the end of the command, and returns its exit code.
 fn watch(vm: &Vm, options: &Options) -> Result<u8, Failure> {
     let mut report = Report::new(vm, options.timeout());
     report.up_to("ready.")?;

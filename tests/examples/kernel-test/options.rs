@@ -1,4 +1,4 @@
-//! Decides what can be said on our command line.
+//! Command line of `kernel-test`.
 
 use std::path::PathBuf;
 use std::process::exit;
@@ -8,39 +8,39 @@ use clap::{Parser, ValueEnum};
 
 use crate::failure::EXIT_CODES;
 
-/// Runs a command in a Linux guest, shows what the guest prints while it runs, and exits with the command's code
+/// Runs a command in a Linux guest, prints the guest's console meanwhile, and exits with the command's code
 #[derive(Debug, Parser)]
 #[command(name = "kernel-test", after_help = EXIT_CODES)]
 pub(crate) struct Options {
-    /// The kernel to boot, with its serial console and its initramfs built in [default: Debian's, from tests/setup]
+    /// Kernel to boot, with drivers for the serial port and initramfs built in [default: Debian's, from tests/setup]
     #[arg(long, value_name = "PATH")]
     pub(crate) kernel: Option<PathBuf>,
 
-    /// How long the boot and the command may take together
+    /// Time that the boot and the command may take together
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
 
-    /// Does not show what the kernel says, unless it is an error: only what the command prints
+    /// Print only the output of the command, and errors of the kernel
     #[arg(long)]
     pub(crate) quiet: bool,
 
-    /// Has the guest agent run the command: its stdout and stderr come apart, and at its end
+    /// Run the command through the guest agent: its stdout and stderr are separate, and printed at its end
     #[arg(long)]
     pub(crate) agent: bool,
 
-    /// What runs the guest: KVM where it brings the guest to its init within seconds, else TCG; or only one of them
+    /// Accelerator; `auto` is KVM if the guest reaches its init within seconds, and otherwise TCG
     #[arg(long, value_enum, default_value_t)]
     pub(crate) accel: Accel,
 
-    /// One more parameter for the kernel, as often as needed
+    /// Additional parameter for the kernel; may be repeated
     #[arg(long, value_name = "PARAMETER", allow_hyphen_values = true)]
     pub(crate) append: Vec<String>,
 
-    /// One more argument for QEMU, as often as needed: --qemu-arg=-m --qemu-arg=1G
+    /// Additional argument for QEMU; may be repeated: --qemu-arg=-m --qemu-arg=1G
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub(crate) qemu_arg: Vec<String>,
 
-    /// What to run, of busybox's commands; `sh -c '…'` for more than one
+    /// Command of busybox to run; `sh -c '…'` for more than one
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<String>,
 }
@@ -54,10 +54,10 @@ pub(crate) enum Accel {
 }
 
 impl Options {
-    /// What we were called with. Ends the process when that is wrong, and when it asks for help.
+    /// Reads the options. Exits if they are not valid, and after `--help`.
     pub(crate) fn read() -> Self {
         Self::try_parse().unwrap_or_else(|error| {
-            // Without a terminal there is nobody to tell.
+            // If this fails, the exit code remains.
             let _ = error.print();
             exit(if error.use_stderr() { 125 } else { 0 })
         })

@@ -1,6 +1,7 @@
-//! A few runs of machines on each runtime, with everything that is logged of them through `tracing`, at every level.
+//! Runs of a few machines on each runtime, with every `tracing` event of the library printed.
 //!
-//! `tests/tests/tracing.rs` runs it, and judges. Its argument is the path of the program `scripted-qemu`.
+//! `tests/tests/tracing.rs` runs this program and checks its output. The argument is the path of the program
+//! `scripted-qemu`.
 
 #[allow(dead_code, reason = "the suite needs all of it")]
 #[path = "../../tests/suite/harness.rs"]
@@ -20,7 +21,7 @@ use qemu_machine_tests::guest::{self, ImageFile};
 use qemu_machine_tests::scripted::Script;
 use qemu_machine_tests::{PATIENCE, qemu};
 
-/// What must not be seen above the level of the wire.
+/// A secret that must appear only at the level of the wire.
 const SECRET: &str = "correct horse battery staple";
 
 const LONG: Deadline = Deadline::after(PATIENCE);
@@ -28,7 +29,7 @@ const LONG: Deadline = Deadline::after(PATIENCE);
 type Done = Result<(), Box<dyn Error>>;
 
 fn main() -> Done {
-    let scripted = std::env::args().nth(1).ok_or("where is `scripted-qemu`?")?;
+    let scripted = std::env::args().nth(1).ok_or("the argument is missing: the path of `scripted-qemu`")?;
     tracing::subscriber::set_global_default(subscriber::Printing::default())?;
     runs::<qemu_machine_blocking::Vm>(&scripted)?;
     runs::<on_mio::Mio>(&scripted)?;
@@ -37,7 +38,7 @@ fn main() -> Done {
     smol::block_on(smol_shows_itself())
 }
 
-/// Each run under a name of its own.
+/// Runs every case once, each machine with its own name.
 fn runs<H: Harness>(scripted: &str) -> Done {
     let named = |config: Config, run: &str| config.name(format!("{}:{run}", H::ROW));
     asked_to_end::<H>(|config| named(config, "asked"))?;
@@ -50,13 +51,13 @@ fn runs<H: Harness>(scripted: &str) -> Done {
     ];
     for (run, config) in failing {
         if H::launch(named(config, run)).is_ok() {
-            return Err(format!("{run} was to fail").into());
+            return Err(format!("the launch `{run}` succeeded, but must fail").into());
         }
     }
     Ok(())
 }
 
-/// A run with a guest that is talked to, and with secrets for QEMU and for the guest.
+/// Runs a machine with console input and output, and with a secret for QEMU.
 fn asked_to_end<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
     let image = ImageFile::create()?;
     let config = Config::new(qemu()).args(guest::arguments(image.path())).serial("tty");
@@ -64,7 +65,7 @@ fn asked_to_end<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
     let ready = vm.wait_any(&Mark::default(), &[Wait::text("tty", guest::GREETING)], LONG)?.mark;
     let secret = json!({"qom-type": "secret", "id": "key", "data": SECRET});
     vm.execute_raw(&json!({"execute": "object-add", "arguments": secret}).to_string())?;
-    // The guest types nothing but letters that it does nothing for.
+    // The guest echoes these letters and does nothing else for them.
     vm.console_write("tty", "WELL MET\u{1b}\r\n")?;
     vm.wait_any(&ready, &[Wait::text("tty", "WELL MET\u{1b}\r\n")], LONG)?;
     vm.shutdown(Shutdown::default())?;
@@ -75,7 +76,7 @@ fn idle(name: &str) -> Config {
     Config::new(qemu()).args(["-machine", "none", "-S"]).name(name)
 }
 
-/// A subscriber is called in the middle of things, and may well print the machine.
+/// A subscriber is called while the library works on a machine, and may print that machine: this must not deadlock.
 fn blocking_shows_itself() -> Done {
     let vm = qemu_machine_blocking::Vm::launch(idle("blocking:shown"))?;
     let shown = vm.clone();

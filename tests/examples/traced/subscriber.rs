@@ -1,4 +1,4 @@
-//! Decides how an event is printed: level, target, machine, its process, message and fields, with tabs in between.
+//! Subscriber that prints each event: level, target, machine, its process, message and fields, separated by tabs.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -12,24 +12,24 @@ use tracing::{Event, Metadata, Subscriber};
 #[derive(Debug, Default)]
 pub(crate) struct Printing(Mutex<Vec<Fields>>);
 
-/// Fields by their names, in the order in which they came.
+/// Fields by their names, in the order of their recording.
 #[derive(Debug, Default)]
 struct Fields(Vec<(&'static str, String)>);
 
-/// What is shown at each event of the wire.
+/// The function whose text is printed at each event of the wire. `None` means that nothing is.
 static SHOWN: Mutex<Option<Box<dyn Fn() -> String + Send>>> = Mutex::new(None);
 
 thread_local! {
-    /// The spans that this thread is inside of, the innermost last.
+    /// The spans that this thread has entered, the innermost last.
     static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Does something, and has this shown at each event of the wire meanwhile.
+/// Calls `act`, and meanwhile prints the text of `show` at each event of the wire.
 pub(crate) fn while_shown<T>(show: impl Fn() -> String + Send + 'static, act: impl FnOnce() -> T) -> T {
     let set = |show| std::mem::replace(&mut *SHOWN.lock().unwrap_or_else(PoisonError::into_inner), show);
     set(Some(Box::new(show)));
     let done = act();
-    // What is dropped with it may have something to tell, so not under the lock.
+    // Dropped without the lock: the drop of the function may itself log an event, and would deadlock.
     drop(set(None));
     done
 }

@@ -1,4 +1,4 @@
-//! Decides how one client meets one peer, and how that is kept from lasting for ever.
+//! Cell of the matrix: one client with one peer, in a process with a deadline.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -14,25 +14,26 @@ use qemu_machine_tests::torture::Torture;
 use crate::CELL;
 use crate::clients::Client;
 
-/// How long a cell may take. Clients with deadlines need a part of it, and the others need for ever.
+/// The deadline of a cell. Clients with deadlines of their own need less; the others may hang for ever.
 const LIMIT: Duration = Duration::from_secs(6);
 
-/// The exit code of a cell without a peer.
+/// The exit code of a cell whose peer could not be started.
 const UNPLAYABLE: i32 = 120;
 
-/// What was seen of a cell.
+/// The observations of a cell.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// The steps that were over, each with its answer.
+    /// The steps that returned, each with its answer.
     pub steps: Vec<(String, String)>,
-    /// How it ended; none when it had to be ended.
+    /// The exit status; `None` means that the cell was killed at its deadline.
     pub status: Option<ExitStatus>,
-    /// What it printed beside that.
+    /// The output on stderr.
     pub words: String,
 }
 
-/// The cell itself, in a process of its own: the peer behind a socket, and the client before it. The kernel ends the peer
-/// with us, however we end; it looks at the thread that started the peer, which therefore stays.
+/// Runs a cell in this process: starts the peer behind a socket, and connects the client to it. The kernel kills the
+/// peer when the thread that started it ends (`prctl(2)`, `PR_SET_PDEATHSIG`), so that thread stays until this process
+/// ends.
 pub fn play(client: Client, torture: &Torture) -> io::Result<()> {
     let directory = directory(std::process::id());
     std::fs::create_dir(&directory)?;
@@ -41,7 +42,7 @@ pub fn play(client: Client, torture: &Torture) -> io::Result<()> {
     let arguments = torture.script.arguments();
     thread::spawn(move || {
         if let Err(error) = peer(&listener, &arguments) {
-            eprintln!("the peer cannot be played: {error}");
+            eprintln!("the peer could not be started: {error}");
             exit(UNPLAYABLE);
         }
     });
@@ -54,7 +55,7 @@ fn peer(listener: &UnixListener, arguments: &[String]) -> io::Result<()> {
     let mut peer = Command::new("setpriv");
     peer.args(["--pdeathsig", "KILL"]).arg(std::env::current_exe()?).args(arguments);
     let status = peer.stdin(monitor).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    // What `setpriv` has when there is nothing to run. Scripts end otherwise, and also badly.
+    // `setpriv` exits with 127 when its program is missing. Other failures are part of the scripts.
     if status.code() == Some(127) { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
 }
 
@@ -62,7 +63,7 @@ fn directory(cell: u32) -> PathBuf {
     std::env::temp_dir().join(format!("matrix-{cell}"))
 }
 
-/// Looks at a cell from outside.
+/// Starts a cell as another process, and observes it.
 pub fn watch(client: Client, torture: &Torture) -> io::Result<Seen> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([CELL, client.name(), torture.name]).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! Decides how each client is used: as its documentation shows, with deadlines where it has any.
+//! Clients of the matrix, each used as its documentation shows, with deadlines where it has any.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use qemu_machine_tests::torture::Torture;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// For those who take one.
+/// The deadline for clients that accept one.
 const DEADLINE: Duration = Duration::from_millis(700);
 
 /// A client.
@@ -22,7 +22,7 @@ pub enum Client {
     Qmp,
 }
 
-/// A command, with a megabyte of arguments where the peer is to be asked for too much.
+/// A command. Its arguments have a megabyte where the peer stalls during the write.
 #[derive(Clone, Copy)]
 struct Ask<'a> {
     name: &'static str,
@@ -41,17 +41,18 @@ impl Client {
         }
     }
 
-    /// `qapi` would on tokio, with a QEMU that offers `oob`, but takes the offer for another.
+    /// Returns whether the client sends ids. On tokio, `qapi` would with a QEMU that offers `oob`, but it misreads the
+    /// offer.
     pub fn sends_ids(self) -> bool {
         matches!(self, Self::QemuMachine | Self::Qmp)
     }
 
     pub fn named(name: &str) -> io::Result<Self> {
         let found = Self::ALL.into_iter().find(|client| client.name() == name);
-        found.ok_or_else(|| io::Error::other(format!("no client is called {name}")))
+        found.ok_or_else(|| io::Error::other(format!("no client is named {name}")))
     }
 
-    /// The procedure: connect, and three commands, each whatever became of the one before.
+    /// Runs the procedure: connect, then three commands, each regardless of the result of the one before.
     pub fn meet(self, path: &Path, torture: &Torture) {
         let weight = if torture.first().len() > 100 { torture.first() } else { "" };
         let asks = [("first", weight), ("second", ""), ("last", "")].map(|(name, weight)| Ask { name, weight });
@@ -64,7 +65,7 @@ impl Client {
     }
 }
 
-/// One line for the one who watches.
+/// Prints the result of a step as a line for the observing process.
 fn tell(step: &str, answer: Result<Value, String>) -> bool {
     let is_ok = answer.is_ok();
     match answer {
@@ -94,10 +95,10 @@ fn ours(path: &Path, torture: &Torture, asks: &[Ask<'_>]) {
         };
         tell(ask.name, reply.map_err(|error| error.to_string()));
     }
-    // It is dropped, and so ended.
+    // The drop of `vm` closes the connection.
 }
 
-/// The commands of `qapi` are types, each with its name.
+/// Defines a command of `qapi`, which is a type with a name.
 macro_rules! command {
     ($type:ident = $name:literal) => {
         #[derive(Serialize)]

@@ -1,12 +1,12 @@
-//! Decides what the matrix is: what each client makes of each peer that misbehaves.
+//! Matrix of QMP clients and misbehaving peers: runs each client against each peer.
 //!
 //! ```text
 //! cargo run --release --manifest-path tests/peers/Cargo.toml                        all cells, as a page of Markdown
 //! cargo run --release --manifest-path tests/peers/Cargo.toml -- --only NAME         one line, step by step
 //! ```
 //!
-//! Each cell is a process of its own with a deadline, so that a client may hang or panic. The client and the peer have
-//! a Unix socket between them; the peer is a process too.
+//! Each cell is a process of its own with a deadline, so that a client may hang or panic. The peer is another process,
+//! and a Unix socket connects the two.
 
 mod cell;
 mod clients;
@@ -21,9 +21,9 @@ use qemu_machine_tests::torture::{self, Torture};
 
 use clients::Client;
 
-/// Behind it stand the client and the name of the peer: this process is one cell.
+/// The option that makes this process one cell. The client and the name of the peer follow.
 const CELL: &str = "--cell";
-/// Behind it stands the name of the peer: no other is played.
+/// The option that plays one peer only. The name of the peer follows.
 const ONLY: &str = "--only";
 
 fn main() -> io::Result<()> {
@@ -34,17 +34,17 @@ fn main() -> io::Result<()> {
         [CELL, client, name] => cell::play(Client::named(client)?, &named(name)?)?,
         [ONLY, name] => one(&named(name)?)?,
         [] => page::all()?,
-        _ => return Err(io::Error::other(format!("what is this? {arguments:?}"))),
+        _ => return Err(io::Error::other(format!("unknown arguments {arguments:?}; usage: [--only NAME]"))),
     }
     Ok(())
 }
 
 fn named(name: &str) -> io::Result<Torture> {
     let found = torture::all().into_iter().find(|torture| torture.name == name);
-    found.ok_or_else(|| io::Error::other(format!("nobody is called {name}")))
+    found.ok_or_else(|| io::Error::other(format!("no peer is named {name}")))
 }
 
-/// What each client did with one peer, step by step.
+/// Prints the steps and the verdict of each client with one peer.
 fn one(torture: &Torture) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}: {}\nright: {:?}", torture.name, torture.plays, torture.tells)?;

@@ -1,4 +1,4 @@
-//! Decides how the matrix is written: a page of Markdown, with what one must know to judge it.
+//! Page of the matrix: Markdown with an introduction, the table and the descriptions of the peers.
 
 use std::io::{self, Write};
 use std::process::Command;
@@ -12,50 +12,52 @@ use crate::left_out;
 use crate::verdict::{self, Verdict};
 
 const HEADER: &str = "\
-# The same misbehaving peers, played to other clients
+# Other QMP clients with the same misbehaving peers
 
-A peer is a script that plays a QEMU which misbehaves at its monitor: `tests/src/torture/` has them, each with the
-transcript that our own runtimes must tell of it. Here the same scripts are played to other clients. Each cell is a
-process of its own, with the peer in another one at the end of a Unix socket. Every client does the same: it connects,
-and sends the commands `first`, `second` and `last`, each whatever became of the one before. A number before a name is
-that of a promise in [a list](../promises.md).
+A peer is a script for a QEMU whose monitor misbehaves. `tests/src/torture/` has the scripts, each with the transcript
+that the runtimes of this repository must report. Here the same scripts run against other clients. Each cell is a
+process of its own, and its peer is another process behind a Unix socket. Every client does the same: it connects, and
+sends the commands `first`, `second` and `last`, each regardless of the result of the one before. A name may begin with
+the number of a promise in [the list of promises](../promises.md).
 
-This page is printed by the program, and one line of it, step by step, with what each client said:
+The first command prints this page. The second prints one row step by step, with the output of each client:
 
 ```sh
 cargo run --locked --release --manifest-path tests/peers/Cargo.toml > tests/peers/MATRIX.md
 cargo run --locked --release --manifest-path tests/peers/Cargo.toml -- --only NAME
 ```
 
-How to read it:
+The cells:
 
-- *right*: each step had the right answer, or an error where there is no right one.
-- *no connection*, *error (step)*, *connection lost (step)*: an error where there is a right answer. The caller learns of
-  it, but loses more than it must: a connection that is lost answers no later step either.
-- ***wrong answer***: a step had an answer that is not its own, or one where the peer gave none. ***takes it for a
-  monitor***: it connected to what never greeted or negotiated. ***panic***, ***crash***: the program ended.
-- ***hang***: no answer until the matrix ended the process, after seconds. Each client has the deadlines that its own
-  interface takes. `qapi` takes none, and `qmp` one for the reply to a command, not for the connection or for writing. A
-  caller can bring one from outside (a read timeout of the socket, `tokio::time::timeout`); what becomes of the
-  connection then is not tried.
-- *-*: it is the id by which one can tell what the peer says to nobody, or twice, and the client sends none. QEMU answers
-  in order, so that it does not need one before something goes wrong. (`qapi` would send ids on tokio to a QEMU that
-  offers `oob`, as this one does; version 0.15.0 does not see the offer.)
+- *right*: each step had the right answer, or an error where there is no right answer.
+- *no connection*, *error (step)*, *connection lost (step)*: an error where there is a right answer. The caller is
+  notified, but loses more than necessary: a lost connection answers no later step either.
+- ***wrong answer***: a step had the answer of another step, or an answer where the peer gave no valid one. ***accepts
+  it as a monitor***: the client connected to a peer that did not greet or negotiate. ***panic***, ***crash***: the
+  program ended.
+- ***hang***: no answer until the matrix killed the process, after some seconds. Each client has the deadlines that its
+  own interface accepts. `qapi` accepts none; `qmp` accepts one for the reply to a command, but none for the connection
+  or for writing. A caller can add deadlines (a read timeout of the socket, `tokio::time::timeout`); the state of the
+  connection after them is not tested.
+- *-*: only an id can show that a reply belongs to no command, or is a repetition, and the client sends no ids. QEMU
+  replies in order, so ids matter only when something goes wrong. (On tokio, `qapi` would send ids to a QEMU that offers
+  `oob`, as this one does; version 0.15.0 does not recognise the offer.)
 
-What it is not: a judgement of these crates. We wrote the peers and the transcripts, for what we promise; most of them
-no QEMU ever plays, and the others may have promised other things. Who finds a cell that is unfair is asked to say so.
+The matrix is no judgement of these crates. The peers and transcripts were written for the promises of this repository.
+No QEMU behaves like most of the peers, and the other crates may promise other things. If a cell is unfair, please
+report it.
 ";
 
-/// All of it.
+/// Prints the page.
 pub fn all() -> io::Result<()> {
     let (tortures, others): (Vec<_>, Vec<_>) = torture::all().into_iter().partition(left_out::is_in);
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{HEADER}\nPlayed on {}, to `qemu-machine-blocking` as it is here, to `qapi` 0.15.0 (its",
+        "{HEADER}\nRun on {}, with `qemu-machine-blocking` of this checkout, `qapi` 0.15.0 (its",
         today()?.trim()
     )?;
-    writeln!(out, "blocking client, and the one for tokio) and to `qmp` 0.1.1:\n")?;
+    writeln!(out, "blocking client, and its tokio client) and `qmp` 0.1.1:\n")?;
     let names: Vec<_> = Client::ALL.iter().map(|client| client.name()).collect();
     writeln!(out, "| peer | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
     let mut columns = Client::ALL.map(|_| Vec::new());
@@ -66,12 +68,16 @@ pub fn all() -> io::Result<()> {
         columns.iter_mut().zip(verdicts).for_each(|(column, verdict)| column.push(verdict));
     }
     sums(&mut out, &columns)?;
-    writeln!(out, "\nLeft out, because it would not be fair:\n\n{}", left_out::reasons(&others).join("\n"))?;
-    writeln!(out, "\nWhat the peers play:\n")?;
+    writeln!(
+        out,
+        "\nPeers that are left out, because a verdict would be unfair:\n\n{}",
+        left_out::reasons(&others).join("\n")
+    )?;
+    writeln!(out, "\nThe peers:\n")?;
     tortures.iter().try_for_each(|torture| writeln!(out, "- `{}`: {}", torture.name, torture.plays))
 }
 
-/// The cells of one line, at the same time.
+/// Runs the cells of one row of the table, in parallel.
 fn row(torture: &Torture) -> io::Result<Vec<Verdict>> {
     thread::scope(|cells| {
         let watch = |client| cells.spawn(move || Ok(verdict::of(client, torture, &cell::watch(client, torture)?)));

@@ -1,4 +1,4 @@
-//! Decides what to call that which a client did with a peer, by the transcript that the peer comes with.
+//! Verdict on a cell, by the transcript that belongs to its peer.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -13,16 +13,16 @@ const STEPS: [&str; 4] = ["connect", "first", "second", "last"];
 /// The exit code of a Rust program that panicked.
 const PANICKED: i32 = 101;
 
-/// What is said of a cell.
+/// The verdict on a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every step had the answer that it should have, or an error where there is no right answer.
+    /// Every step had the right answer, or an error where there is no right answer.
     Right,
-    /// An error where there is a right answer: the caller learns of it, and loses more than it must.
+    /// An error where there is a right answer: the caller is notified, but loses more than necessary.
     Unforgiving(String),
-    /// An answer that is none, no answer for ever, or the end of the program.
+    /// A wrong answer, a hang, or the end of the program.
     Wrong(String),
-    /// The client has nothing by which it could do right.
+    /// The client sends no ids, and so cannot handle the peer.
     Nothing,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What is said of this one.
+/// Returns the verdict on a cell.
 pub fn of(client: Client, torture: &Torture, seen: &Seen) -> Verdict {
     if left_out::is_by_id(torture) && !client.sends_ids() {
         return Verdict::Nothing;
@@ -57,7 +57,7 @@ pub fn of(client: Client, torture: &Torture, seen: &Seen) -> Verdict {
     if let Some((step, answer, right)) = wrong {
         let instead = right.strip_prefix("= ").unwrap_or("an error");
         return Verdict::Wrong(match step.as_str() {
-            "connect" => "takes it for a monitor".into(),
+            "connect" => "accepts it as a monitor".into(),
             _ => format!("wrong answer ({step}: {}, not {instead})", &answer[2..]),
         });
     }
@@ -73,7 +73,7 @@ pub fn of(client: Client, torture: &Torture, seen: &Seen) -> Verdict {
     })
 }
 
-/// What each step should bring: an answer, or nothing where there is none that is right.
+/// Returns the right answer of each step; an empty text means that there is none.
 fn expected(torture: &Torture) -> Vec<String> {
     let lines: Vec<_> = torture.tells.iter().map(String::as_str).collect();
     let is_connected = lines[0] == "launched";
@@ -81,7 +81,7 @@ fn expected(torture: &Torture) -> Vec<String> {
     let is_lost =
         lines.contains(&"the machine ended first") || lines.get(1).is_some_and(|line| line.contains("closed"));
     let answer = |line: Option<&&str>| match line.and_then(|line| line.strip_prefix("reply: ")) {
-        // The transcript has the whole message there.
+        // For a raw command, the transcript has the whole message.
         Some(value) if value.starts_with("{\"return\":") => format!("= {}", &value[10..value.len() - 1]),
         Some(value) if value.starts_with("{\"error\":") => String::new(),
         Some(value) => format!("= {value}"),

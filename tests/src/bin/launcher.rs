@@ -1,6 +1,8 @@
-//! Proves nothing by itself: it launches a machine as an ordinary program would, prints the ids of its processes, and
-//! waits to be killed. Given a line, it shuts the machine down and prints the whole outcome. With `--keep`, the machine
-//! is one to be kept, and what is printed is its identity.
+//! Program that launches a machine as an ordinary user would, for tests that kill it.
+//!
+//! It prints the pids of its processes, and waits. On a line of standard input, or its end, it shuts the machine down
+//! and prints the whole outcome. With `--keep`, the machine outlives its parent, and the program prints the machine's
+//! identity instead of the pids.
 //!
 //!     launcher [--keep] TEMPORARY-DIRECTORY [WRAPPER...]
 
@@ -22,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let pids = leak_check::descendants(std::process::id());
         println!("{}", pids.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" "));
     }
-    // Until its end, which comes if the test dies before it kills us; or until we are told to end.
+    // Blocks until the test writes a line, kills this process, or dies itself, which closes the standard input.
     stdin().read_line(&mut String::new())?;
     println!("{:#}", vm.shutdown(Shutdown::default())?);
     Ok(())

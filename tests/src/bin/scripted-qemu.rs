@@ -1,4 +1,4 @@
-//! Proves nothing by itself: it plays the script that it is given, with its standard input as the monitor.
+//! Scripted QEMU: plays the script in its arguments, with its standard input as the monitor.
 
 fn main() {
     qemu_machine_tests::player::play();

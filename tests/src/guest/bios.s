@@ -1,7 +1,7 @@
-# The test guest: a BIOS that greets, echoes, and does one thing per letter.
+# BIOS test guest: greets, echoes, and does one thing per letter.
 #
-# GNU as, AT&T syntax, 16-bit real mode. It is the last KiB of a 64 KiB image,
-# which the machine shows at physical 0xF0000-0xFFFFF. The segment below makes
+# GNU as, AT&T syntax, 16-bit real mode. This is the last KiB of a 64 KiB image,
+# which the machine maps at physical 0xF0000-0xFFFFF. The segment below makes
 # offset 0 of this file offset 0 of CS, so that no linker is needed: every
 # address is written as its distance from `start`.
 
@@ -24,7 +24,7 @@
 
         .set    PIC_COMMAND, 0x20
         .set    PIC_DATA, 0x21
-        .set    PIC_VECTOR, 0x20        # clear of the processor's exceptions
+        .set    PIC_VECTOR, 0x20        # above the processor's exceptions
 
         .set    APIC, 0xFEE00000
         .set    APIC_SPURIOUS, 0xF0
@@ -33,8 +33,8 @@
         .set    PCI_DATA, 0xCFC
         .set    RESET_CONTROL, 0xCF9
         .set    POWER_FUNCTION, 0x80000B00      # bus 0, device 1, function 3
-        .set    POWER_BASE, 0x600       # where we put the ACPI registers
-        .set    PVPANIC, 0x505
+        .set    POWER_BASE, 0x600       # the port that we give to the ACPI registers
+        .set    PVPANIC, 0x505          # (QEMU, `docs/specs/pvpanic.rst`)
         .set    DEBUG_EXIT, 0xF4
         .set    DEBUG_EXIT_VALUE, 21    # QEMU exits with twice that plus one
 
@@ -51,9 +51,9 @@
         out     %al, %dx
         .endm
 
-# Interrupts are closed everywhere except at the one `hlt` in `wait`, and the
+# Interrupts are disabled everywhere except at the one `hlt` in `wait`, and the
 # handler does nothing: an interrupt only ends a wait, after which the status
-# is read anew. So there is no state shared between the two to get wrong.
+# is read again. So the handler and the main program share no state.
 start:
         cli
         cld
@@ -64,8 +64,8 @@ start:
         push    %cs
         pop     %ds
 
-        # All eight vectors, because the PIC answers a withdrawn interrupt
-        # with its last one whatever is masked.
+        # Set all eight vectors: for a withdrawn interrupt, the PIC raises its
+        # last one (a spurious interrupt), even if it is masked.
         mov     $(PIC_VECTOR * 4), %di
         mov     $8, %cx
 vectors:
@@ -75,10 +75,11 @@ vectors:
         stosw
         loop    vectors
 
-        # After reset the local APIC lets no PIC interrupt through to us. Its
-        # registers are beyond real mode's reach, and disabling it by its model
-        # specific register does not do under TCG. So DS becomes flat for as
-        # long as it takes; CS keeps what real mode gave it throughout.
+        # After reset the local APIC masks the interrupts of the PIC (QEMU,
+        # `hw/intc/apic.c`, `apic_accept_pic_intr`). Real mode cannot address
+        # its registers, and disabling the APIC by its model-specific register
+        # does not work under TCG. So DS becomes a flat segment meanwhile. CS
+        # keeps its real-mode segment throughout.
         lgdtl   (table_pointer - start)
         mov     %cr0, %eax
         or      $0x01, %al
@@ -86,8 +87,8 @@ vectors:
         mov     $8, %cx
         mov     %cx, %ds
         mov     $APIC, %esi
-        movl    $0x1FF, APIC_SPURIOUS(%esi)     # on, or its lines stay masked
-        movl    $0x700, APIC_LINE_0(%esi)       # the PIC's, passed on as it is
+        movl    $0x1FF, APIC_SPURIOUS(%esi)     # enable; else all lines are masked
+        movl    $0x700, APIC_LINE_0(%esi)       # the PIC: ExtINT, not masked
         and     $0xFE, %al
         mov     %eax, %cr0
         push    %cs
@@ -104,8 +105,8 @@ vectors:
         mov     $0xEF, %al              # only line 4, the serial port
         out     %al, $PIC_DATA
 
-        # The FIFO stays as it is (off): switching it would throw away a byte
-        # that the host sent before we ran.
+        # The FIFO stays off: switching it would discard a byte that the host
+        # sent before the guest ran.
         write   SERIAL_ENABLE, 0
         write   SERIAL_LINE, 0x80       # open the divisor latch
         write   SERIAL_DATA, 1          # 115200 baud
@@ -118,7 +119,7 @@ vectors:
 next:
         mov     $SERIAL_STATUS, %dx
         in      %dx, %al
-        # Without a serial port all bits read as one: idle instead of echoing.
+        # Without a serial port all bits read as one. Then idle, do not echo.
         and     $(RECEIVED | STATUS_ABSENT), %al
         cmp     $RECEIVED, %al
         je      take
@@ -144,8 +145,8 @@ take:
         call    send
         jmp     next
 
-# Nobody has set up the PIIX4's power management before us, so its registers
-# have no address yet.
+# No firmware has set up the PIIX4's power management, so its registers have no
+# address yet.
 power_off:
         say     text_power_off
         call    drain
@@ -158,7 +159,7 @@ power_off:
         mov     $(POWER_FUNCTION | 0x80), %eax  # PMREGMISC
         mov     $PCI_ADDRESS, %dx
         out     %eax, %dx
-        write   PCI_DATA, 1                     # answer at that address
+        write   PCI_DATA, 1                     # enable that address
         mov     $0x2000, %ax                    # SLP_EN, type 0: soft off
         mov     $(POWER_BASE + 4), %dx          # PM1a_CNT
         out     %ax, %dx
@@ -169,8 +170,8 @@ reset:
         call    drain
         write   RESET_CONTROL, 0x02             # a hard reset, when bit 2 rises
         write   RESET_CONTROL, 0x06
-        # A reset happens a little after it is asked for: doing nothing until
-        # then keeps us from eating a byte meant for the next run.
+        # The reset takes effect a little later. Until then, do nothing, so that
+        # no byte for the next run is read.
         jmp     stop
 
 panic:
@@ -190,7 +191,7 @@ hang:
 stop:
         cli
         hlt
-        jmp     stop                            # an NMI ends even this halt
+        jmp     stop                            # an NMI ends this halt too
 
 flood:
         xor     %ebx, %ebx
@@ -222,9 +223,9 @@ print:
         call    send
         jmp     print
 
-# Sends the byte in AL. Changes AX, DX. QEMU takes a byte at once unless the
-# host does not read; then the port stays full, and a byte written to it would
-# be lost.
+# Sends the byte in AL. Changes AX, DX. QEMU accepts a byte at once unless the
+# host does not read. Then the port stays full, and a byte that is written to it
+# would be lost.
 send:
         mov     %al, %ah
 full:
@@ -242,8 +243,8 @@ empty:
 done:
         ret
 
-# Waits until the last byte has left the port, since what follows may end the
-# machine. No interrupt tells of this, so it spins, but only while the host
+# Waits until the last byte has left the port, since the next step may end the
+# machine. No interrupt reports this, so the loop spins, but only while the host
 # does not read.
 drain:
         mov     $SERIAL_STATUS, %dx
@@ -253,10 +254,11 @@ drain:
         jz      drain
         ret
 
-# Halts until the port has the interrupt in AL. Changes AL, DX. The PIC sees
-# only rising edges, so exactly one cause is enabled, and from none: if it
-# holds already, enabling it is the edge; and the other cause cannot keep the
-# line up meanwhile. `sti` opens interrupts only after the `hlt` has begun.
+# Halts until the port raises the interrupt in AL. Changes AL, DX. The PIC sees
+# only rising edges, so no cause is enabled before, and exactly one now: if its
+# condition holds already, enabling it is the edge, and the other cause cannot
+# keep the line high. `sti` enables interrupts after the next instruction, the
+# `hlt`.
 wait:
         mov     $SERIAL_ENABLE, %dx
         out     %al, %dx
@@ -270,8 +272,8 @@ wait:
 woken:
         iret
 
-# Two segments: none, and all 4 GiB as data. The latter is marked as accessed
-# beforehand, since the processor cannot mark it in a ROM.
+# Two segments: the null segment, and all 4 GiB as data. The latter has its
+# accessed bit set, since the processor cannot set it in a ROM.
 table:
         .quad   0
         .quad   0x00CF93000000FFFF
@@ -296,8 +298,8 @@ text_flooded:
 text_filler:
         .asciz  " abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ\r\n"
 
-# Where the processor begins. The far jump also takes CS from the top of the
-# 4 GiB space, where the base is special, to the copy below 1 MiB.
+# The reset vector. The far jump also moves CS from the top of the 4 GiB space,
+# where its base is special, to the copy below 1 MiB.
         .org    0x3F0, 0xF4
         ljmp    $SEGMENT, $0
         .org    0x400, 0xF4

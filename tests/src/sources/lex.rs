@@ -1,6 +1,6 @@
-//! The tokens of a Rust file: identifiers and punctuation, without comments and literals.
+//! Lexer of Rust files: identifiers and punctuation, with comments apart and without literals.
 
-/// An identifier or a punctuation mark (`::` is one), with the number of its line.
+/// An identifier or a punctuation mark (`::` is one mark), with the number of its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token<'a> {
     /// The identifier, without `r#`, or the mark.
@@ -9,24 +9,24 @@ pub struct Token<'a> {
     pub line: usize,
 }
 
-/// What a file consists of.
+/// The tokens and comments of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Lexed<'a> {
     /// The code.
     pub tokens: Vec<Token<'a>>,
-    /// The comments, a line each, with the number of the line.
+    /// The lines of the comments, each with its number, counted from 1.
     pub comments: Vec<(usize, &'a str)>,
 }
 
 impl Token<'_> {
-    /// Whether it is an identifier or a keyword.
+    /// Returns whether the token is an identifier or a keyword.
     #[must_use]
     pub fn is_name(&self) -> bool {
         self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
 }
 
-/// Splits a file into its tokens. A literal is one token, `"`.
+/// Splits a file into tokens. A string or character literal is one token, `"`.
 #[must_use]
 pub fn lex(text: &str) -> Lexed<'_> {
     let mut lexed = Lexed::default();
@@ -64,7 +64,7 @@ pub fn lex(text: &str) -> Lexed<'_> {
     lexed
 }
 
-/// The length of the block comment that a text begins with. Such comments nest.
+/// Returns the length of the block comment at the start of a text. Block comments nest.
 fn block_comment(text: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < text.len() {
@@ -88,7 +88,7 @@ fn block_comment(text: &str) -> usize {
     text.len()
 }
 
-/// The length of the string or character that a text begins with, if it begins with one.
+/// Returns the length of the string or character literal at the start of a text; `None` means that there is none.
 fn literal(text: &str) -> Option<usize> {
     let prefix = text.find(|c: char| !matches!(c, 'b' | 'c' | 'r'))?;
     let quoted = &text[prefix..];
@@ -113,7 +113,7 @@ fn literal(text: &str) -> Option<usize> {
     is_character.then(|| prefix + closed_by(quoted, '\''))
 }
 
-/// The length of what is between two quotes, with both of them.
+/// Returns the length of a quoted literal, including both quotes.
 fn closed_by(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_literals_are_no_names() {
+    fn comments_and_literals_hold_no_names() {
         assert_eq!(names("fn a() { /* b /* c */ d */ e(\"f \\\" g\"); } // h"), ["fn", "a", "e"]);
         assert_eq!(names("a(r#\"b \" c\"#, b\"d\", br##\"e\"#\"##, 'f', '\\'', b'g') h"), ["a", "h"]);
         assert_eq!(names("impl<'a> B<'a> { r#type: 1u8 + 0xff }"), ["impl", "a", "B", "a", "type"]);
     }
 
     #[test]
-    fn a_token_and_a_comment_know_their_lines() {
+    fn tokens_and_comments_have_their_line_numbers() {
         let lexed = lex("a\n\"b\nc\"\n// d\ne /* f\ng */ h");
         let tokens: Vec<_> = lexed.tokens.iter().map(|token| (token.line, token.text)).collect();
         assert_eq!(tokens, [(1, "a"), (2, "\""), (5, "e"), (6, "h")]);

@@ -1,4 +1,4 @@
-//! The project's own files, as tests of names and of structure read them.
+//! Source files of this repository, for tests of names and of structure.
 
 mod lex;
 pub mod modules;
@@ -9,31 +9,33 @@ use std::path::{Path, PathBuf};
 
 pub use lex::{Lexed, Token, lex};
 
-/// The directories that hold nothing of ours: what is built, and what the fuzzer found.
+/// The directories without sources: build output, and the files of the fuzzer.
 const SKIPPED: [&str; 4] = ["target", "corpus", "artifacts", "coverage"];
 
-/// A file, by its path below the root.
+/// A file with its path and text.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// With `/`, from the root of the repository.
+    /// The path from the root of the repository, with `/`.
     pub path: String,
-    /// Its text.
+    /// The text of the file.
     pub text: String,
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the paths of all files below the root, sorted. Files of the scripts' directory are among them.
+/// Returns the paths of all files below the root, sorted. Hidden files are left out, but for those in `.ci` and
+/// `.github`.
 ///
-/// The directories are read instead of git's index: the roots of other releases, where the tests run as well, have no git.
+/// The directories are read instead of git's index: the file systems of other Debian releases, where the tests run as
+/// well, have no git.
 ///
 /// # Panics
 ///
-/// When a directory cannot be read.
+/// If a directory cannot be read.
 #[must_use]
 pub fn paths() -> Vec<String> {
     let mut found = Vec::new();
@@ -42,11 +44,11 @@ pub fn paths() -> Vec<String> {
     found
 }
 
-/// Returns all files of Rust below the root.
+/// Returns all Rust files below the root.
 ///
 /// # Panics
 ///
-/// When a file cannot be read, or is not text.
+/// If a file cannot be read, or is not UTF-8.
 #[must_use]
 pub fn rust() -> Vec<Source> {
     let rust = paths().into_iter().filter(|path| path.ends_with(".rs"));
@@ -57,7 +59,7 @@ pub fn rust() -> Vec<Source> {
 ///
 /// # Panics
 ///
-/// When it cannot be read, or is not text.
+/// If it cannot be read, or is not UTF-8.
 #[must_use]
 pub fn read(path: String) -> Source {
     let text = fs::read_to_string(root().join(&path));
@@ -68,12 +70,12 @@ pub fn read(path: String) -> Source {
 fn walk(directory: &Path, path: &str, found: &mut Vec<String>) {
     let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     for entry in entries {
-        let entry = entry.expect("a directory can be read to its end");
+        let entry = entry.expect("the whole directory can be read");
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         let hidden = name.starts_with('.') && name != ".ci" && name != ".github";
         let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-        let kind = entry.file_type().expect("a directory knows what it holds");
+        let kind = entry.file_type().expect("the directory entry has a type");
         if kind.is_dir() && !hidden && !SKIPPED.contains(&name) {
             walk(&entry.path(), &below, found);
         } else if kind.is_file() && !hidden {

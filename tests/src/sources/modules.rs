@@ -1,13 +1,13 @@
-//! The files of a crate, and the arrows between them: one for each path of one file that names what another defines.
+//! Dependency graph of the files of a crate: an arrow for each path in one file to an item of another file.
 //!
-//! A path that leads to a re-export ends at the file that defines the item. No arrows are:
+//! A path to a re-export leads to the file that defines the item. There is no arrow for:
 //!
-//! - a `mod` declaration, and a `pub use` of what is further down in the module that has it,
-//! - the import of a module, which is only a name for it: the paths through that name are arrows,
-//! - a path to what the file of a module above defines: a submodule is a part of that module, and may hold methods of its
-//!   types. Otherwise no type could have its methods in several files.
+//! - a `mod` declaration, and a `pub use` of an item in a submodule,
+//! - the import of a module, which only introduces a name: the paths through that name are arrows,
+//! - a path to an item of a parent module: a submodule is a part of its parent, and may hold methods of its types.
+//!   Otherwise no type could have its methods in several files.
 //!
-//! Code that is compiled for tests alone is left out. Method calls are not seen.
+//! Code with `#[cfg(test)]` is left out. Method calls are not resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ struct Module {
     named: Vec<Named>,
 }
 
-/// A path that outlives the text of its file.
+/// A path that owns its text, unlike [`Path`].
 #[derive(Clone, Debug)]
 struct Named {
     segments: Vec<String>,
@@ -52,23 +52,24 @@ struct Named {
     public: bool,
 }
 
-/// Where a path leads.
+/// The target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Module(usize),
-    /// Something that is defined in this module.
+    /// An item that this module defines.
     Item(usize),
 }
 
-/// As far as imports may lead to imports. The deepest re-export of ours has three steps; a circle of imports has no end.
+/// The bound on imports that lead to imports. The deepest re-export here has three steps; a circle of imports has no
+/// end.
 const STEPS: usize = 16;
 
 impl Crate {
-    /// Reads a crate from the file of its root on.
+    /// Reads a crate, starting at its root file. `text_of` returns the text of a file; `None` means that it is missing.
     ///
     /// # Panics
     ///
-    /// When `text_of` does, which it may when a file is missing.
+    /// If a declared file is missing, or if `text_of` panics.
     pub fn read(root: &str, text_of: &mut dyn FnMut(&str) -> Option<String>) -> Self {
         let mut read = Self { modules: Vec::new() };
         let directory = root.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
@@ -83,12 +84,12 @@ impl Crate {
         parent: Option<usize>,
         text_of: &mut dyn FnMut(&str) -> Option<String>,
     ) -> usize {
-        let text = text_of(file).unwrap_or_else(|| panic!("{file} is declared and is not there"));
+        let text = text_of(file).unwrap_or_else(|| panic!("{file} is declared and missing"));
         let lexed = lex(&text);
         self.module(file, below, parent, &lexed.tokens, text_of)
     }
 
-    /// Adds a module: a file, or a part of one between braces. Its submodules lie in the directory `below`.
+    /// Adds a module: a file, or an inline module. Its submodules are in the directory `below`.
     fn module(
         &mut self,
         file: &str,
@@ -165,7 +166,7 @@ impl Crate {
         arrows
     }
 
-    /// Whether a module is another one, or lies in it.
+    /// Returns whether a module is another one or a descendant of that one.
     fn is_below(&self, module: usize, above: usize) -> bool {
         let mut at = Some(module);
         while let Some(module) = at {
@@ -177,7 +178,7 @@ impl Crate {
         false
     }
 
-    /// Where a path of a module leads, if it leads to this crate.
+    /// Resolves a path in a module; `None` means that it leads to another crate.
     fn resolve(&self, module: usize, segments: &[String], steps: usize) -> Option<Target> {
         let (first, mut rest) = segments.split_first()?;
         let mut target = match first.as_str() {
@@ -189,7 +190,7 @@ impl Crate {
         while let (Target::Module(module), Some((next, behind))) = (target, rest.split_first()) {
             target = match next.as_str() {
                 "super" => Target::Module(self.modules[module].parent?),
-                // What a macro defines is not seen: it is of this module.
+                // Items that a macro defines are not seen: they count as items of this module.
                 name => self.look_up(module, name, steps).unwrap_or(Target::Item(module)),
             };
             rest = behind;
@@ -197,7 +198,7 @@ impl Crate {
         Some(target)
     }
 
-    /// What a name stands for in a module.
+    /// Resolves a name in a module.
     fn look_up(&self, at: usize, name: &str, steps: usize) -> Option<Target> {
         let module = &self.modules[at];
         let steps = steps.checked_sub(1)?;
@@ -229,7 +230,7 @@ impl From<Path<'_>> for Named {
     }
 }
 
-/// Whether the attribute before an item is `#[cfg(test)]`.
+/// Returns whether the attribute before an item is `#[cfg(test)]`.
 fn is_for_tests(before: &[Token<'_>]) -> bool {
     let texts: Vec<_> = before.iter().rev().take(8).rev().map(|token| token.text).collect();
     let visible = texts.iter().rposition(|text| *text == "]").map_or(0, |at| at + 1);
@@ -237,7 +238,7 @@ fn is_for_tests(before: &[Token<'_>]) -> bool {
         && texts[visible..].iter().all(|text| matches!(*text, "pub" | "(" | ")" | "crate"))
 }
 
-/// The position behind the brace that closes the one at this position.
+/// Returns the position after the brace that closes the one at `open`.
 fn closing(tokens: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -253,7 +254,7 @@ fn closing(tokens: &[Token<'_>], open: usize) -> usize {
     tokens.len()
 }
 
-/// Returns the circles among arrows: the files that lead to one another, each group sorted.
+/// Returns the cycles of the graph: groups of files that lead to one another, each group sorted.
 #[must_use]
 pub fn circles(arrows: &[Arrow]) -> Vec<Vec<&str>> {
     let mut to: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

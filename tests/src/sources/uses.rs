@@ -1,26 +1,26 @@
-//! The paths that a Rust file imports, and those that it names in its code.
+//! Paths in a Rust file: those that it imports, and those in its code.
 
 use super::Token;
 
 /// A path, and the name under which it is imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path<'a> {
-    /// Its segments. The last of a glob is `*`; that of `{self}` is left out.
+    /// The segments. The last segment of a glob is `*`; `self` at the end of a tree is left out.
     pub segments: Vec<&'a str>,
-    /// The name that it has here: the last segment, or what stands behind `as`. Empty for a path in code.
+    /// The name that the import introduces: the last segment, or the name after `as`. Empty for a path in code.
     pub name: &'a str,
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
-    /// Whether others see it: `pub use`, `pub(crate) use`.
+    /// Whether the import is visible outside of its module: `pub use`, `pub(crate) use`.
     pub public: bool,
 }
 
-/// What stands in a file.
+/// The paths of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Paths<'a> {
-    /// What `use` brings.
+    /// The paths of `use` declarations.
     pub imported: Vec<Path<'a>>,
-    /// The paths of two and more segments in its code.
+    /// The paths of two and more segments in the code.
     pub named: Vec<Path<'a>>,
 }
 
@@ -44,7 +44,7 @@ pub fn paths<'a>(tokens: &[Token<'a>]) -> Paths<'a> {
     paths
 }
 
-/// A path in code, such as `session::Input::Expired`. What stands behind `::<` or `::{` is no part of it.
+/// Reads a path in code, such as `session::Input::Expired`. It ends before `::<` and `::{`.
 fn named<'a>(tokens: &[Token<'a>], at: &mut usize) -> Path<'a> {
     let line = tokens[*at].line;
     let mut segments = vec![tokens[*at].text];
@@ -58,7 +58,7 @@ fn named<'a>(tokens: &[Token<'a>], at: &mut usize) -> Path<'a> {
     Path { segments, name: "", line, public: false }
 }
 
-/// A tree of imports, from the token at hand to the one behind it.
+/// Reads a tree of imports, and moves `at` past it.
 fn tree<'a>(tokens: &[Token<'a>], at: &mut usize, above: &[&'a str], public: bool, found: &mut Vec<Path<'a>>) {
     let mut segments = above.to_vec();
     while let Some(token) = tokens.get(*at) {
@@ -108,7 +108,7 @@ mod tests {
     use crate::sources::lex;
 
     #[test]
-    fn trees_are_taken_apart() {
+    fn trees_are_split_into_paths() {
         let lexed = lex("pub use a::{self, b::{C, D as E}, f::*};\nuse super::G;\n");
         let paths = paths(&lexed.tokens);
         let shown: Vec<_> =

@@ -1,4 +1,4 @@
-//! Decides how a peer writes wrongly: garbage, lines without an end, and messages that are cut or joined oddly.
+//! Peers with malformed output: garbage, lines without an end, and messages in unusual pieces.
 
 use qemu_machine_core::{Config, Limits};
 
@@ -7,7 +7,7 @@ use crate::scripted::Script;
 
 const REPLY: &str = "{\"return\": 1, \"id\": $id}";
 
-/// Bounds a message by 64 KiB.
+/// Limits a message to 64 KiB.
 pub(super) fn small(config: Config) -> Config {
     let mut limits = Limits::default();
     limits.message = 64 << 10;
@@ -32,11 +32,23 @@ fn cuts() -> Vec<Torture> {
             Script::new().say(&joined).ignore(),
             &["reply: 1", "events: STOP, WAKEUP, SUSPEND, RESUME"],
         ),
-        fine("a_pretty_reply", "Prints a reply on four lines.", Script::new().say(pretty)),
-        fine("a_pretty_reply_byte_by_byte", "Prints a reply on four lines, byte by byte.", Script::new().drip(pretty)),
-        fine("line_feeds_alone", "Ends its lines as a guest agent does.", Script::new().say(&format!("{REPLY}\n"))),
-        fine("many_empty_lines", "Writes nothing, many times.", Script::new().repeat(10_000, " \r\n").line(REPLY)),
-        Torture::new("no_end_of_a_line", "Writes an event behind a reply, on the same line.", nothing).tells(&[
+        fine("a_pretty_reply", "Writes a reply on four lines, as with `pretty=on`.", Script::new().say(pretty)),
+        fine(
+            "a_pretty_reply_byte_by_byte",
+            "Writes a reply on four lines, as with `pretty=on`, byte by byte.",
+            Script::new().drip(pretty),
+        ),
+        fine(
+            "line_feeds_alone",
+            "Ends its lines with a line feed alone, as a guest agent does.",
+            Script::new().say(&format!("{REPLY}\n")),
+        ),
+        fine(
+            "many_empty_lines",
+            "Writes ten thousand empty lines before its reply.",
+            Script::new().repeat(10_000, " \r\n").line(REPLY),
+        ),
+        Torture::new("no_end_of_a_line", "Writes an event after a reply, on the same line.", nothing).tells(&[
             "launched",
             BROKEN,
             SECOND,
@@ -55,33 +67,41 @@ fn garbage() -> Vec<Torture> {
     };
     let invalid = Torture::once(
         "invalid_utf8_in_a_value",
-        "Returns a text that is none.",
+        "Returns a string that is not UTF-8.",
         Script::new().say("{\"return\": \"").bytes(b"\xc3\x28\xff").line("\", \"id\": $id}").ignore(),
         &[BROKEN, "counted: malformed 1"],
     );
     let ignored = Torture::once(
-        "invalid_utf8_where_nobody_looks",
-        "Has a text that is none beside its answer.",
+        "invalid_utf8_in_an_ignored_member",
+        "Adds an unknown member that is not UTF-8 to its reply.",
         Script::new().say("{\"return\": 1, \"x\": \"").bytes(b"\xc3\x28\xff").line("\", \"id\": $id}").ignore(),
         &["reply: 1"],
     );
     vec![
-        broken("garbage", "Writes a line of something else.", Script::new().line("qemu-system-x86_64: warning: TCG")),
+        broken("garbage", "Writes a line of log output.", Script::new().line("qemu-system-x86_64: warning: TCG")),
         broken("nul_bytes", "Writes NUL bytes.", Script::new().bytes(&[0; 300]).say("\r\n")),
-        broken("ff_bytes", "Writes the byte that occurs nowhere.", Script::new().bytes(&[0xFF; 300]).say("\r\n")),
-        broken("an_open_brace", "Opens an object, and begins another.", Script::new().line("{ garbage")),
+        broken(
+            "ff_bytes",
+            "Writes 0xFF bytes, which never occur in UTF-8.",
+            Script::new().bytes(&[0xFF; 300]).say("\r\n"),
+        ),
+        broken("an_open_brace", "Writes a line with an object that is not closed.", Script::new().line("{ garbage")),
         broken(
             "an_open_text",
-            "Opens a text, and begins a message.",
+            "Writes a line with a string that is not closed.",
             Script::new().line("{\"return\": \"never closed"),
         ),
-        broken("closing_brackets", "Closes what was never opened.", Script::new().line("]}]}]}")),
-        broken("a_line_of_brackets", "Opens 100,000 lists.", Script::new().repeat(100_000, "[").say("\r\n")),
+        broken("closing_brackets", "Writes closing brackets that were never opened.", Script::new().line("]}]}]}")),
+        broken(
+            "a_line_of_brackets",
+            "Writes 100,000 opening brackets.",
+            Script::new().repeat(100_000, "[").say("\r\n"),
+        ),
         invalid,
         ignored,
         Torture::once(
             "an_ff_before_a_reply",
-            "Begins a reply as a guest agent begins one after `guest-sync-delimited`.",
+            "Writes 0xFF before a reply, as a guest agent does after `guest-sync-delimited`.",
             Script::new().bytes(&[0xFF]).line(REPLY).ignore(),
             &[BROKEN, "counted: malformed 1"],
         ),
@@ -97,15 +117,20 @@ fn endless() -> Vec<Torture> {
     vec![
         beyond(
             "g10_an_endless_line",
-            "Writes ten megabytes without an end.",
+            "Writes a line of ten megabytes.",
             Script::new().repeat(10_000, &filler).say("\r\n"),
         ),
         beyond("g10_endless_blanks", "Writes a megabyte of blanks.", Script::new().repeat(1 << 20, " ").say("\r\n")),
-        Torture::once("g10_a_reply_too_large", "Returns more than may be.", large, &[told[0], "counted: too_large 1"])
-            .with(small),
+        Torture::once(
+            "g10_a_reply_too_large",
+            "Sends a reply above the message limit.",
+            large,
+            &[told[0], "counted: too_large 1"],
+        )
+        .with(small),
         beyond(
             "g10_a_pretty_reply_too_large",
-            "Prints more than may be, on many lines.",
+            "Sends a message above the limit, on many lines.",
             pretty.line("        \"filler\"").line("    ]").line("}"),
         ),
     ]

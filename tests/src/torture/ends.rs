@@ -1,4 +1,4 @@
-//! Decides how a peer ends, loses its monitor, or refuses to end.
+//! Peers that exit early, close their monitor, or do not end when they should.
 
 use super::{DONE, HAPPENED, LAST, LOST, SECOND, Step, TERMINATED, Torture};
 use crate::scripted::{Action, Script};
@@ -7,7 +7,7 @@ pub(super) fn all() -> Vec<Torture> {
     [deaths(), losses(), refusals(), reasons(), prints()].concat()
 }
 
-/// What is told of a peer that died under its first command.
+/// A peer that exits during its first command, with the transcript of that.
 fn dies(name: &'static str, plays: &'static str, script: Script, end: &[&str]) -> Torture {
     let script = Script::launched().hear().and(script);
     let told = [&["launched", LOST, "the machine ended first"], end, &["end: 1 without a reply"]].concat();
@@ -24,21 +24,21 @@ fn deaths() -> Vec<Torture> {
     vec![
         Torture::new(
             "g04_death_at_once",
-            "Says why it cannot start, and exits.",
+            "Prints an error and exits before its greeting.",
             Script::new().print("no room").exit(1),
         )
         .tells(&[nobody, "end: QEMU exited by itself (status 1)", "end: exit status 1"]),
-        Torture::new("g04_exit_0_without_a_word", "Exits at once, as if all were well.", Script::new().exit(0))
+        Torture::new("g04_exit_0_without_output", "Exits with status 0 before its greeting.", Script::new().exit(0))
             .tells(&[nobody, &zero, &status_zero]),
         dies(
             "exit_0_under_a_command",
-            "Exits as if all were well, with a command unanswered.",
+            "Exits with status 0 before its reply.",
             Script::new().exit(0),
             &[&zero, &status_zero],
         ),
         dies(
             "killed_in_a_message",
-            "Is killed by a signal in the middle of a reply.",
+            "Dies of a signal in the middle of a reply.",
             Script::new().say(half).abort(),
             &aborted,
         ),
@@ -50,20 +50,20 @@ fn deaths() -> Vec<Torture> {
         ),
         dies(
             "a_child_holds_the_monitor",
-            "Exits, and leaves its monitor open with a child.",
+            "Exits, and leaves its monitor open in a child process.",
             Script::new().then(Action::Bequeath).exit(3),
             &[&three, &status_three],
         ),
         dies(
-            "g16_rants_and_dies",
-            "Prints 20,000 lines that nobody reads, and dies.",
+            "g16_prints_many_lines_and_exits",
+            "Prints 20,000 lines, and exits.",
             Script::new().then(Action::Rant(10_000)).exit(3),
             &[&three, &status_three],
         ),
     ]
 }
 
-/// The monitor is lost, and the process lives on.
+/// A peer that closes its monitor, while the process keeps running.
 fn loses(name: &'static str, plays: &'static str, script: Script) -> Torture {
     Torture::new(name, plays, Script::launched().and(script).stall()).impatient(&[Step::Event]).tells(&[
         "launched",
@@ -77,13 +77,13 @@ fn loses(name: &'static str, plays: &'static str, script: Script) -> Torture {
 
 fn losses() -> Vec<Torture> {
     vec![
-        loses("hangs_up", "Closes its monitor, and lives on.", Script::new().hear().hang_up()),
+        loses("hangs_up", "Closes its monitor, and keeps running.", Script::new().hear().hang_up()),
         loses(
             "hangs_up_in_a_message",
-            "Closes its monitor in the middle of a reply, and lives on.",
+            "Closes its monitor in the middle of a reply, and keeps running.",
             Script::new().hear().say("{\"ret").hang_up(),
         ),
-        loses("resets", "Resets the connection, and lives on.", Script::new().then(Action::Reset)),
+        loses("resets", "Resets the connection, and keeps running.", Script::new().then(Action::Reset)),
         loses(
             "resets_in_a_message",
             "Resets the connection in the middle of a message.",
@@ -96,7 +96,7 @@ fn two_replies() -> Script {
     Script::launched().hear().reply("1").hear().reply("2")
 }
 
-/// Everything before the shutdown.
+/// The script up to the shutdown: replies to all commands, and the event.
 fn begin() -> Script {
     two_replies().event(DONE).hear().reply("{}")
 }
@@ -112,21 +112,26 @@ fn refusals() -> Vec<Torture> {
     let immune = Script::new().then(Action::Immune).and(agrees());
     let killed = ["end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)"];
     vec![
-        ends("g12_quit_refused", "Refuses to quit.", begin().hear().refuse("never").stall(), &TERMINATED),
-        stays("g12_quit_and_stay", "Agrees to quit, and stays.", agrees(), &TERMINATED),
-        stays("g12_quit_and_hang_up", "Agrees to quit, hangs up, and stays.", agrees().hang_up(), &TERMINATED),
-        stays("g12_immune_to_sigterm", "Agrees to quit, stays, and does not heed SIGTERM.", immune, &killed),
-        ends("g12_quit_without_an_answer", "Quits without a word.", begin().hear().exit(0), &by_itself),
+        ends("g12_quit_refused", "Refuses `quit`.", begin().hear().refuse("never").stall(), &TERMINATED),
+        stays("g12_quit_and_stay", "Replies to `quit`, and keeps running.", agrees(), &TERMINATED),
+        stays(
+            "g12_quit_and_hang_up",
+            "Replies to `quit`, closes its monitor, and keeps running.",
+            agrees().hang_up(),
+            &TERMINATED,
+        ),
+        stays("g12_immune_to_sigterm", "Replies to `quit`, keeps running, and ignores SIGTERM.", immune, &killed),
+        ends("g12_quit_without_an_answer", "Exits on `quit` without a reply.", begin().hear().exit(0), &by_itself),
         ends(
             "g12_quit_with_garbage",
-            "Quits with its last words garbled.",
+            "Exits on `quit` after a malformed reply.",
             begin().hear().line("%&$!").exit(0),
             &by_itself,
         ),
     ]
 }
 
-/// QEMU gives the reason of its end before it.
+/// Peers that send SHUTDOWN with a reason before they end (QEMU, `qapi/run-state.json`, `ShutdownCause`).
 fn reasons() -> Vec<Torture> {
     let data = |reason| format!("{{\"guest\": true, \"reason\": \"{reason}\"}}");
     let time = "\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}";
@@ -136,15 +141,15 @@ fn reasons() -> Vec<Torture> {
     let [gone, tomorrow] = [told("guest-shutdown"), told("levitation")];
     vec![
         ends(
-            "shutdown_and_nothing",
-            "Says that it shuts down, and does not.",
+            "a_shutdown_event_without_a_shutdown",
+            "Sends SHUTDOWN, and keeps running.",
             says,
             &["events: SHUTDOWN, RESUME", TERMINATED[0], TERMINATED[1], &gone],
         )
         .impatient(&[Step::Shutdown]),
         ends(
-            "g11_a_reason_of_tomorrow",
-            "Shuts down for a reason that nobody knows.",
+            "g11_an_unknown_shutdown_reason",
+            "Sends SHUTDOWN with an unknown reason, and exits.",
             begin().hear().line(&shutdown("levitation")).exit(0),
             &["end: QEMU shut down (levitation)", "end: exit status 0", &tomorrow],
         ),
@@ -154,7 +159,11 @@ fn reasons() -> Vec<Torture> {
 fn prints() -> Vec<Torture> {
     let prints = |name, plays, action| Torture::once(name, plays, Script::new().then(action).reply("1"), &["reply: 1"]);
     vec![
-        prints("g16_rants", "Prints 20,000 lines that nobody reads.", Action::Rant(10_000)),
-        prints("g16_raves", "Prints four megabytes that are no text and have no end.", Action::Rave(2000)),
+        prints("g16_prints_many_lines", "Prints 20,000 lines.", Action::Rant(10_000)),
+        prints(
+            "g16_prints_no_line_ends",
+            "Prints four megabytes that are not UTF-8 and have no line feed.",
+            Action::Rave(2000),
+        ),
     ]
 }

@@ -1,4 +1,7 @@
-//! Decides how a peer greets and negotiates wrongly, or in a way that is right but rare.
+//! Peers whose greeting or negotiation is wrong, or valid but rare.
+//!
+//! Events before the greeting and before the reply to the negotiation are no errors: QEMU sends both under load
+//! (measured with QEMU 7.2.22).
 
 use super::{DONE, HAPPENED, LAST, QUIT, SECOND, Torture};
 use crate::scripted::{GREETING, Script};
@@ -9,7 +12,7 @@ pub(super) fn all() -> Vec<Torture> {
     [rare(), wrong()].concat()
 }
 
-/// A launch that succeeds, and everything behind it.
+/// A peer whose launch succeeds, and that then behaves.
 fn succeeds(name: &'static str, plays: &'static str, handshake: Script, counted: &[&str]) -> Torture {
     let script = handshake.hear().reply("1").hear().reply("2").event(DONE).obey();
     let told = [&["launched", "reply: 1", SECOND, HAPPENED, LAST], counted, &QUIT].concat();
@@ -43,34 +46,34 @@ fn rare() -> Vec<Torture> {
         ),
         succeeds(
             "g07_events_in_the_negotiation",
-            "Sends events before it answers the negotiation.",
+            "Sends events before the reply to the negotiation.",
             between,
             &["events: STOP, WAKEUP, SUSPEND, RESUME"],
         ),
         succeeds(
             "g07_an_unreadable_event_in_the_negotiation",
-            "Sends an event with a number that is none before it answers the negotiation.",
+            "Sends an event with an invalid number before the reply to the negotiation.",
             unreadable,
             &["counted: malformed 1"],
         ),
-        succeeds("greets_four_times", "Greets again and again.", twice, &["counted: unmatched 3"]),
+        succeeds("greets_four_times", "Sends the greeting four times.", twice, &["counted: unmatched 3"]),
         succeeds(
-            "replies_of_others_in_the_negotiation",
-            "Answers others before it answers the negotiation.",
+            "foreign_replies_in_the_negotiation",
+            "Sends replies with foreign ids before the reply to the negotiation.",
             foreign.reply("{}"),
             &["counted: unmatched 2"],
         ),
         succeeds(
             "a_nameless_error_in_the_negotiation",
-            "Complains of nobody's command before it answers the negotiation.",
+            "Sends an error without an id before the reply to the negotiation.",
             nameless.reply("{}"),
             &["counted: nameless 1"],
         ),
-        succeeds("greets_byte_by_byte", "Writes each byte of the handshake by itself.", dripping, &[]),
-        greets_with("greets_in_pretty", "Prints its greeting on many lines.", &pretty),
+        succeeds("greets_byte_by_byte", "Writes each byte of the handshake on its own.", dripping, &[]),
+        greets_with("greets_on_many_lines", "Writes its greeting on many lines, as with `pretty=on`.", &pretty),
         greets_with(
-            "g11_capabilities_of_tomorrow",
-            "Offers a capability that nobody knows, and says more than anybody asked for.",
+            "g11_an_unknown_capability",
+            "Offers an unknown capability, and adds unknown members to its greeting.",
             concat!(
                 r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 99}, "build": {"x": 1}, "#,
                 r#""package": "v99"}, "capabilities": ["time-travel"], "motd": [[]]}, "more": 1}"#
@@ -78,7 +81,7 @@ fn rare() -> Vec<Torture> {
         ),
         greets_with(
             "greets_with_nameless_capabilities",
-            "Offers capabilities that are not names.",
+            "Offers capabilities that are not strings.",
             concat!(
                 r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 99}, "package": "v99"}, "#,
                 r#""capabilities": ["oob", {"name": "oob", "since": 99}, 7, null]}}"#
@@ -86,7 +89,7 @@ fn rare() -> Vec<Torture> {
         ),
         greets_with(
             "greets_without_capabilities",
-            "Leaves out its capabilities, and the name of its package.",
+            "Omits its capabilities and its package from the greeting.",
             r#"{"QMP": {"version": {"qemu": {"micro": 0, "minor": 0, "major": 0}}}}"#,
         ),
     ]
@@ -99,51 +102,51 @@ fn wrong() -> Vec<Torture> {
     let reply = r#"{"return": {}, "id": 0}"#;
     let no_greeting = format!("the monitor broke the protocol: expected the greeting, got: {reply}");
     vec![
-        bad("greets_without_a_version", "Does not say what it is.", r#"{"QMP": {"capabilities": []}}"#),
+        bad("greets_without_a_version", "Omits its version from the greeting.", r#"{"QMP": {"capabilities": []}}"#),
         bad(
             "greets_with_an_odd_version",
-            "Has a version of words.",
+            "Sends a string for its version.",
             r#"{"QMP": {"version": "nine", "capabilities": []}}"#,
         ),
         bad(
             "greets_with_negative_numbers",
-            "Has a version below zero.",
+            "Sends a negative version number.",
             r#"{"QMP": {"version": {"qemu": {"micro": -1, "minor": 0, "major": 9}}, "capabilities": []}}"#,
         ),
         bad(
             "greets_with_odd_capabilities",
-            "Has an object for its list of capabilities.",
+            "Sends an object for its list of capabilities.",
             &format!(r#"{{"QMP": {{{version}, "capabilities": {{"oob": true}}}}}}"#),
         ),
         bad(
             "greets_with_a_list",
-            "Has the parts of its greeting in a list, without their names.",
+            "Sends the parts of its greeting in a list, without names.",
             r#"{"QMP": [{"qemu": [9, 2, 0], "package": ""}, ["oob"]]}"#,
         ),
-        bad("greets_with_nothing", "Has null for its greeting.", r#"{"QMP": null}"#),
-        bad("greets_as_ssh", "Is something else entirely.", "SSH-2.0-OpenSSH_9.2"),
+        bad("greets_with_nothing", "Sends null for its greeting.", r#"{"QMP": null}"#),
+        bad("greets_as_ssh", "Greets as an SSH server.", "SSH-2.0-OpenSSH_9.2"),
         Torture::instead_of_greeting(
             "answers_unasked",
-            "Answers before it greets.",
+            "Sends a reply before its greeting.",
             Script::new().line(reply),
             &no_greeting,
         ),
         Torture::instead_of_greeting(
             "g10_an_endless_greeting",
-            "Begins to greet and does not come to an end.",
+            "Sends a greeting without an end.",
             Script::new().say("{\"QMP\": \"").repeat(2000, &"x".repeat(100)),
             "the monitor broke the protocol: a message is longer than 65536 bytes",
         )
         .with(super::bytes::small),
         Torture::instead_of_greeting(
             "refuses_the_negotiation",
-            "Refuses to negotiate.",
+            "Refuses `qmp_capabilities`.",
             Script::new().greet().hear().refuse("not today"),
             "capabilities negotiation failed: `qmp_capabilities` was refused: GenericError: not today",
         ),
         Torture::instead_of_greeting(
             "garbage_for_a_negotiation",
-            "Answers the negotiation with what is no message.",
+            "Replies to the negotiation with malformed JSON.",
             Script::new().greet().hear().line("{\"return\": }"),
             NOT_QMP,
         ),

@@ -1,7 +1,7 @@
-//! Decides which misbehaviours of a peer are tried, and what a client does with each of them.
+//! Peers that misbehave, each with the transcript that a client must report.
 //!
-//! The client's procedure is the same for all ([`Step`]), so that what differs between two transcripts is the peer's
-//! doing. It is patient, unless the peer is known to leave it waiting: then it is not, at just that step.
+//! The client's procedure is the same for all ([`Step`]), so that only the peer makes two transcripts differ. The
+//! client's deadlines are long, but for the steps at which the peer does not answer.
 
 mod bytes;
 mod deaths;
@@ -19,53 +19,53 @@ pub use deaths::{in_a_reply, in_an_event, in_the_handshake};
 
 use crate::scripted::Script;
 
-/// The event for which the client waits. Most peers send it when they have done what they do. Its name is one of QEMU's
-/// own, as are the others that are not odd: some clients know no others.
+/// The event that the client waits for. Most peers send it after their misbehaviour. It is an event of QEMU, as are all
+/// events here that are not meant to be unknown: some clients know no others.
 pub const DONE: &str = "RESUME";
 
-/// How long an impatient client waits for what does not come.
+/// The deadline of a step at which the peer does not answer.
 pub const SHORT: Duration = Duration::from_millis(50);
 
-/// What the client does, in this order. When the connection is lost, it sends no more commands.
+/// A step of the client, in this order. Once the connection is lost, the client sends no more commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It launches the peer.
+    /// The client launches the peer.
     Launch,
-    /// It sends `first`, and reads the reply.
+    /// The client sends `first`, and reads the reply.
     First,
-    /// It sends `second`, as JSON of its own, and reads the reply.
+    /// The client sends `second` as a raw command, and reads the reply.
     Second,
-    /// It waits for [`DONE`], which may have come long ago.
+    /// The client waits for [`DONE`], which may have arrived before.
     Event,
-    /// It sends `last`, and reads the reply.
+    /// The client sends `last`, and reads the reply.
     Last,
-    /// It ends the peer: `quit`, then SIGTERM, then SIGKILL.
+    /// The client shuts the peer down: `quit`, then SIGTERM, then SIGKILL.
     Shutdown,
 }
 
 /// A peer that misbehaves.
 #[derive(Clone, Debug)]
 pub struct Torture {
-    /// Its name, which begins with the promise that it puts to the test, where there is one.
+    /// The name of the story. It begins with the number of the promise that the story tests, if there is one.
     pub name: &'static str,
-    /// What it plays.
+    /// A description of the misbehaviour, in one sentence.
     pub plays: &'static str,
-    /// How it plays that.
+    /// The script of the peer.
     pub script: Script,
-    /// What a client makes of it: one line for each thing that happens.
+    /// The transcript that a client must report, one line for each thing that happens.
     pub tells: Vec<String>,
-    /// Where the client is not patient, and for how long it waits there.
+    /// The steps with a short deadline, and that deadline.
     impatient: Vec<(Step, Duration)>,
-    /// How the first command is called: one of a megabyte does not fit into a socket.
+    /// The name of the first command. A name of a megabyte does not fit into the buffer of a socket.
     first: String,
     with: fn(Config) -> Config,
 }
 
-/// What is told of a peer that was ended by `quit`.
+/// The end of the transcript of a peer that ends on `quit`.
 const QUIT: [&str; 2] = ["end: ended by the caller (quit)", "end: exit status 0"];
-/// What is told of a peer that had to be ended by SIGTERM.
+/// The end of the transcript of a peer that SIGTERM has to end.
 const TERMINATED: [&str; 2] = ["end: ended by the caller (SIGTERM)", "end: signal 15 (SIGTERM)"];
-/// What is told of a peer whose launch failed while it lived.
+/// The end of the transcript of a running peer whose launch fails.
 const KILLED: [&str; 2] = ["end: killed because its launch had failed", "end: signal 9 (SIGKILL)"];
 const SECOND: &str = r#"reply: {"return":2}"#;
 const HAPPENED: &str = "event: RESUME";
@@ -80,7 +80,8 @@ impl Torture {
         Self { name, plays, script, tells: Vec::new(), impatient: Vec::new(), first, with: |config| config }
     }
 
-    /// A peer that does something about its first command, and then behaves.
+    /// A peer that misbehaves at its first command, and then behaves. The first line of `told` is the result of that
+    /// command; the others precede the end.
     fn once(name: &'static str, plays: &'static str, misbehaviour: Script, told: &[&str]) -> Self {
         let script = Script::launched().hear().and(misbehaviour).hear().reply("2").event(DONE).obey();
         let (first, counted) = told.split_first().map_or(("", &[][..]), |(first, counted)| (*first, counted));
@@ -88,7 +89,7 @@ impl Torture {
         Self::new(name, plays, script).tells(&[&before, counted, &QUIT].concat())
     }
 
-    /// A peer that does something instead of its greeting, and then waits for what comes.
+    /// A peer that misbehaves instead of its greeting, and then does nothing until it is killed.
     fn instead_of_greeting(name: &'static str, plays: &'static str, script: Script, failure: &str) -> Self {
         let told = format!("not launched: {failure}");
         Self::new(name, plays, script.then(crate::scripted::Action::Stall)).tells(&[&[&*told], &KILLED[..]].concat())
@@ -104,7 +105,7 @@ impl Torture {
         self
     }
 
-    /// Impatient at the launch, but not so much that the peer is not even there yet.
+    /// Sets the deadline of the launch. It must be long enough for the peer to start.
     fn launched_within(mut self, limit: Duration) -> Self {
         self.impatient.push((Step::Launch, limit));
         self
@@ -120,25 +121,25 @@ impl Torture {
         self
     }
 
-    /// The name of the first command.
+    /// Returns the name of the first command.
     #[must_use]
     pub fn first(&self) -> &str {
         &self.first
     }
 
-    /// How long the client waits at a step; none where it is patient.
+    /// Returns the short deadline of a step; `None` means that the client uses its long one.
     #[must_use]
     pub fn patience(&self, step: Step) -> Option<Duration> {
         self.impatient.iter().find(|(other, _)| *other == step).map(|(_, limit)| *limit)
     }
 
-    /// A configuration with what this peer needs of it.
+    /// Adds to a configuration the limits that this peer needs.
     #[must_use]
     pub fn adapt(&self, config: Config) -> Config {
         (self.with)(config)
     }
 
-    /// The configuration that launches it.
+    /// Returns the configuration that launches this peer.
     #[must_use]
     pub fn config(&self, program: &str) -> Config {
         let config = self.adapt(self.script.config(program));
@@ -149,7 +150,7 @@ impl Torture {
     }
 }
 
-/// All of them, but for those that die at a byte of their choice.
+/// Returns all peers but those that exit at a given byte ([`in_the_handshake`], [`in_a_reply`], [`in_an_event`]).
 #[must_use]
 pub fn all() -> Vec<Torture> {
     [stalls::all(), handshake::all(), replies::all(), bytes::all(), events::all(), ends::all()].concat()

@@ -1,4 +1,4 @@
-//! Decides how a peer answers wrongly: under the wrong id, twice, or with something that is no answer.
+//! Peers that reply wrongly: with a wrong id, twice, late, or with a message that is no reply.
 
 use super::{BROKEN, DONE, HAPPENED, LAST, LATE, QUIT, SECOND, Step, Torture};
 use crate::scripted::Script;
@@ -9,12 +9,12 @@ pub(super) fn all() -> Vec<Torture> {
     [ids(), late(), errors(), envelopes(), values()].concat()
 }
 
-/// The first command is answered by this line and nothing else.
+/// A peer that answers the first command with this line and nothing else.
 fn answers(name: &'static str, plays: &'static str, line: &str, told: &[&str]) -> Torture {
     Torture::once(name, plays, Script::new().line(line).ignore(), told)
 }
 
-/// The first command is not answered as far as anybody can tell.
+/// A peer whose answer to the first command has no usable id, so that the command times out.
 fn misses(name: &'static str, plays: &'static str, line: &str) -> Torture {
     let torture = answers(name, plays, line, &[LATE, "counted: unmatched 1"]).impatient(&[Step::First]);
     let told: Vec<_> = torture.tells.iter().map(String::as_str).chain(["end: 1 without a reply"]).collect();
@@ -23,19 +23,27 @@ fn misses(name: &'static str, plays: &'static str, line: &str) -> Torture {
 
 fn ids() -> Vec<Torture> {
     vec![
-        misses("g02_a_string_for_an_id", "Gives the id back as text.", r#"{"return": 1, "id": "$id"}"#),
-        misses("g02_a_fraction_for_an_id", "Gives the id back as a fraction.", r#"{"return": 1, "id": $id.0}"#),
-        misses("g02_a_huge_id", "Gives back an id that is larger than any.", r#"{"return": 1, "id": 4294967296$id}"#),
-        misses("g02_a_negative_id", "Gives the id back with a sign.", r#"{"return": 1, "id": -$id}"#),
-        misses("g02_an_infinite_id", "Gives back an id beyond all numbers.", r#"{"return": 1, "id": 1e400}"#),
-        misses("g02_a_list_for_an_id", "Gives the id back in a list.", r#"{"return": 1, "id": [$id]}"#),
-        misses("g02_null_for_an_id", "Gives back no id, but says so.", r#"{"return": 1, "id": null}"#),
-        misses("g02_no_id", "Gives back no id.", r#"{"return": 1}"#),
-        misses("g02_an_unknown_id", "Gives back the id of a command that nobody sent.", r#"{"return": 1, "id": 7$id}"#),
-        misses("g02_the_next_id", "Gives back the id of the next command.", r#"{"return": 1, "id": 2}"#),
+        misses("g02_a_string_for_an_id", "Returns the id as a string.", r#"{"return": 1, "id": "$id"}"#),
+        misses(
+            "g02_a_fraction_for_an_id",
+            "Returns the id as a number with a fraction.",
+            r#"{"return": 1, "id": $id.0}"#,
+        ),
+        misses(
+            "g02_a_huge_id",
+            "Returns an id that is larger than any that was sent.",
+            r#"{"return": 1, "id": 4294967296$id}"#,
+        ),
+        misses("g02_a_negative_id", "Returns the negated id.", r#"{"return": 1, "id": -$id}"#),
+        misses("g02_an_infinite_id", "Returns 1e400 for the id.", r#"{"return": 1, "id": 1e400}"#),
+        misses("g02_a_list_for_an_id", "Returns the id in a list.", r#"{"return": 1, "id": [$id]}"#),
+        misses("g02_null_for_an_id", "Returns null for the id.", r#"{"return": 1, "id": null}"#),
+        misses("g02_no_id", "Omits the id.", r#"{"return": 1}"#),
+        misses("g02_an_unknown_id", "Returns the id of a command that was not sent.", r#"{"return": 1, "id": 7$id}"#),
+        misses("g02_the_next_id", "Returns the id of the next command.", r#"{"return": 1, "id": 2}"#),
         Torture::once(
             "g02_answers_twice",
-            "Gives the same answer twice.",
+            "Sends the same reply twice.",
             Script::new().repeat(2, "{\"return\": 1, \"id\": $id}\r\n").ignore(),
             &["reply: 1", "counted: unmatched 1"],
         ),
@@ -53,8 +61,8 @@ fn late() -> Vec<Torture> {
     let (one, two) = (r#"{"return": 1, "id": 1}"#, r#"{"return": 2, "id": 2}"#);
     let script = |first: &str, then: &str| Script::new().line(first).line(then).ignore().ignore();
     vec![
-        at("g02_late_before_the_next", "Answers late, before it answers the next.", script(one, two)),
-        at("g02_late_behind_the_next", "Answers late, behind the answer to the next.", script(two, one)),
+        at("g02_late_before_the_next", "Replies late, before its reply to the next command.", script(one, two)),
+        at("g02_late_behind_the_next", "Replies late, after its reply to the next command.", script(two, one)),
     ]
 }
 
@@ -67,27 +75,31 @@ fn errors() -> Vec<Torture> {
     vec![
         Torture::once(
             "g02_a_thousand_errors",
-            "Answers one command by a thousand errors.",
+            "Replies to one command with a thousand errors.",
             thousand,
             &["refused: C: d", "counted: unmatched 999"],
         ),
         Torture::once(
             "g19_a_thousand_nameless_errors",
-            "Complains a thousand times of nobody's command before it answers.",
+            "Sends a thousand errors without an id before its reply.",
             nameless,
             &["reply: 1", "counted: nameless 1000"],
         ),
-        Torture::new("g19_a_nameless_error", "Could not read the command that the caller wrote.", raw)
-            .tells(&["launched", "reply: 1", error, HAPPENED, LAST, QUIT[0], QUIT[1]]),
+        Torture::new(
+            "g19_a_nameless_error",
+            "Replies to a raw command with an error without an id, as to one that it cannot parse.",
+            raw,
+        )
+        .tells(&["launched", "reply: 1", error, HAPPENED, LAST, QUIT[0], QUIT[1]]),
         answers(
-            "g11_an_error_of_tomorrow",
-            "Refuses for a class of reasons that nobody knows.",
+            "g11_an_unknown_error_class",
+            "Refuses with an unknown error class and unknown members.",
             r#"{"error": {"class": "Tuesday", "desc": "not today", "hint": {"try": "tomorrow"}}, "id": $id, "x": 1}"#,
             &["refused: Tuesday: not today"],
         ),
         answers(
-            "an_error_without_words",
-            "Refuses and does not say why.",
+            "an_error_without_class_and_desc",
+            "Refuses with an empty error object.",
             r#"{"error": {}, "id": $id}"#,
             &["refused: : "],
         ),
@@ -99,24 +111,24 @@ fn envelopes() -> Vec<Torture> {
     vec![
         broken(
             "return_and_error",
-            "Succeeds and fails.",
+            "Replies with both `return` and `error`.",
             r#"{"return": 1, "error": {"class": "C", "desc": "d"}, "id": $id}"#,
         ),
-        broken("neither_return_nor_error", "Neither succeeds nor fails.", r#"{"id": $id}"#),
-        broken("an_empty_object", "Answers with an empty object.", "{}"),
-        broken("a_list_for_a_message", "Answers with a list.", r#"["return", 1]"#),
-        broken("a_number_for_a_message", "Answers with a number.", "1"),
-        broken("null_for_a_message", "Answers with null.", "null"),
-        broken("a_text_for_an_error", "Has a text for an error.", r#"{"error": "no", "id": $id}"#),
-        broken("a_list_for_an_error", "Has a list for an error.", r#"{"error": ["C", "d"], "id": $id}"#),
+        broken("neither_return_nor_error", "Replies with neither `return` nor `error`.", r#"{"id": $id}"#),
+        broken("an_empty_object", "Replies with an empty object.", "{}"),
+        broken("a_list_for_a_message", "Replies with a list.", r#"["return", 1]"#),
+        broken("a_number_for_a_message", "Replies with a number.", "1"),
+        broken("null_for_a_message", "Replies with null.", "null"),
+        broken("a_text_for_an_error", "Sends a string for the error object.", r#"{"error": "no", "id": $id}"#),
+        broken("a_list_for_an_error", "Sends a list for the error object.", r#"{"error": ["C", "d"], "id": $id}"#),
         broken(
             "a_number_for_a_class",
-            "Has a number for a class.",
+            "Sends a number for the error class.",
             r#"{"error": {"class": 1, "desc": "d"}, "id": $id}"#,
         ),
-        broken("two_returns", "Returns two things at once.", r#"{"return": 1, "return": 2, "id": $id}"#),
-        broken("two_ids", "Answers two commands at once.", r#"{"return": 1, "id": $id, "id": 2}"#),
-        broken("a_member_without_a_value", "Forgets what it returns.", r#"{"return": , "id": $id}"#),
+        broken("two_returns", "Replies with two `return` members.", r#"{"return": 1, "return": 2, "id": $id}"#),
+        broken("two_ids", "Replies with two `id` members.", r#"{"return": 1, "id": $id, "id": 2}"#),
+        broken("a_member_without_a_value", "Omits the value of `return`.", r#"{"return": , "id": $id}"#),
     ]
 }
 
@@ -129,8 +141,8 @@ fn values() -> Vec<Torture> {
     vec![
         answers("null_for_a_value", "Returns null.", r#"{"return": null, "id": $id}"#, &["reply: null"]),
         answers(
-            "g11_members_of_tomorrow",
-            "Returns more than anybody asked for.",
+            "g11_unknown_members",
+            "Replies with unknown members.",
             r#"{"return": {"state": "levitating", "since": 99}, "id": $id, "took": 0.5, "__com.example_x": [{}]}"#,
             &[r#"reply: {"since":99,"state":"levitating"}"#],
         ),
@@ -140,30 +152,25 @@ fn values() -> Vec<Torture> {
             r#"{"return": {"a": 1, "a": 2}, "id": $id}"#,
             &[r#"reply: {"a":2}"#],
         ),
+        answers("a_number_out_of_range", "Returns the number 1e400.", r#"{"return": 1e400, "id": $id}"#, &[unexpected]),
         answers(
-            "a_number_beyond_all",
-            "Returns a number that no type holds.",
-            r#"{"return": 1e400, "id": $id}"#,
-            &[unexpected],
-        ),
-        answers(
-            "half_a_character",
+            "half_a_surrogate_pair",
             "Returns half of a surrogate pair.",
             r#"{"return": "\ud83d", "id": $id}"#,
             &[unexpected],
         ),
         answers(
             "inf_for_a_number",
-            "Returns what QEMU makes of 1e400.",
+            "Returns `inf`, which QEMU prints for 1e400.",
             r#"{"return": inf, "id": $id}"#,
             &[BROKEN, "counted: malformed 1"],
         ),
         answers("nan_for_a_number", "Returns NaN.", r#"{"return": NaN, "id": $id}"#, &[BROKEN, "counted: malformed 1"]),
         Torture::once("g10_two_megabytes", "Returns two megabytes.", large, &["reply: a text of 2000000 characters"]),
-        Torture::once("a_bomb_of_brackets", "Returns 100,000 lists in each other.", deep("[", "]"), &[unexpected]),
+        Torture::once("deeply_nested_lists", "Returns 100,000 nested lists.", deep("[", "]"), &[unexpected]),
         Torture::once(
-            "a_bomb_of_braces",
-            "Returns 100,000 objects in each other.",
+            "deeply_nested_objects",
+            "Returns 100,000 nested objects.",
             deep("{\"\":", "}"),
             &[BROKEN, "counted: malformed 1"],
         ),

@@ -1,4 +1,4 @@
-//! Decides where a peer falls silent: at each point where somebody waits for it.
+//! Peers that stall: one for each point at which the client waits for its peer.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use qemu_machine_core::Monitor;
 use super::{HAPPENED, KILLED, LAST, LATE, SECOND, Step, TERMINATED, Torture};
 use crate::scripted::Script;
 
-/// The process is there long before, and says nothing.
+/// A deadline of the launch after which the process certainly runs, and has sent nothing.
 const STARTED: Duration = Duration::from_millis(100);
-/// The greeting comes long before: it takes a process to start, and nothing else.
+/// A deadline of the launch before which the greeting certainly arrives: the peer sends it as soon as it runs.
 const GREETED: Duration = Duration::from_millis(400);
 
 pub(super) fn all() -> Vec<Torture> {
@@ -23,14 +23,14 @@ fn launch_fails(name: &'static str, plays: &'static str, script: Script, phase: 
 }
 
 fn connecting() -> Torture {
-    let plays = "Is to dial its monitor, and never does.";
+    let plays = "Never connects to the monitor socket that it should dial.";
     launch_fails("g01_stall_at_connect", plays, Script::new(), "before its monitor was connected")
         .with(|config| config.monitor(Monitor::Socket))
         .launched_within(STARTED)
 }
 
 fn greeting() -> Torture {
-    launch_fails("g01_stall_at_greeting", "Says nothing at all.", Script::new(), "before its monitor greeted")
+    launch_fails("g01_stall_at_greeting", "Sends nothing at all.", Script::new(), "before its monitor greeted")
         .launched_within(STARTED)
 }
 
@@ -42,12 +42,12 @@ fn half_a_greeting() -> Torture {
 
 fn negotiation() -> Torture {
     let phase = "before its monitor answered the capabilities negotiation";
-    let plays = "Hears the negotiation, and does not answer.";
+    let plays = "Reads `qmp_capabilities` and does not reply.";
     launch_fails("g01_stall_at_negotiation", plays, Script::new().greet().hear(), phase).launched_within(GREETED)
 }
 
 fn writing() -> Torture {
-    let plays = "Reads no more while a command of a megabyte is being written to it.";
+    let plays = "Stops reading during a command of one megabyte.";
     Torture::new("g01_stall_at_write", plays, Script::launched().stall())
         .first_is(&"f".repeat(1 << 20))
         .impatient(&[Step::First, Step::Second, Step::Event, Step::Last, Step::Shutdown])
@@ -57,9 +57,13 @@ fn writing() -> Torture {
 }
 
 fn reply() -> Torture {
-    Torture::new("g01_stall_at_reply", "Answers nothing, and goes on.", Script::launched().hear().ignore().and(rest()))
-        .impatient(&[Step::First])
-        .tells(&["launched", LATE, SECOND, HAPPENED, LAST, super::QUIT[0], super::QUIT[1], "end: 1 without a reply"])
+    Torture::new(
+        "g01_stall_at_reply",
+        "Never replies to the first command, but to the later ones.",
+        Script::launched().hear().ignore().and(rest()),
+    )
+    .impatient(&[Step::First])
+    .tells(&["launched", LATE, SECOND, HAPPENED, LAST, super::QUIT[0], super::QUIT[1], "end: 1 without a reply"])
 }
 
 fn half_a_reply() -> Torture {
@@ -90,7 +94,7 @@ fn event() -> Torture {
 
 fn shutdown() -> Torture {
     let script = Script::launched().hear().reply("1").and(rest_without_obeying()).hear().reply("{}").hear().stall();
-    Torture::new("g01_stall_at_shutdown", "Hears `quit`, and does nothing about it.", script)
+    Torture::new("g01_stall_at_shutdown", "Reads `quit`, and neither replies nor ends.", script)
         .impatient(&[Step::Shutdown])
         .tells(&["launched", "reply: 1", SECOND, HAPPENED, LAST, TERMINATED[0], TERMINATED[1]])
 }

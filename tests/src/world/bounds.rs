@@ -1,4 +1,4 @@
-//! Decides by when what must have happened in a run, and how far it came.
+//! Time limits of a run, and its phase, as the world expects them.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use qemu_machine_core::{Channel, Machine, Moment, Phase, State};
 use super::plan::{millis, secs};
 use super::scene::{LocalEnd, Scene};
 
-/// How long a QEMU that hung up may take to end by itself, before that is told.
+/// The grace for the process to exit after its monitor closed, before the machine reports the loss.
 pub(super) const HANG_UP: Duration = secs(5);
 
-/// How long a process may take to end after SIGKILL, and how long its last words may take.
+/// The limit for a process to exit after SIGKILL, and the limit for reading its last output after the exit.
 const REAP: Duration = secs(10);
 const DRAIN: Duration = secs(2);
 
-/// All effects of one run together, as slow as they come.
+/// The limit for all effects of one run together.
 const HOST: Duration = millis(1500);
 
-/// How long what goes out of band takes at most, however busy the main loop is.
+/// The limit for an out-of-band command, however busy QEMU's main loop is.
 pub(super) const OUT_OF_BAND: Duration = secs(5);
 
-/// The run at hand, as the world knows it.
+/// The limits and the progress of the current run.
 #[derive(Debug)]
 pub(super) struct Bounds {
     launch_until: Option<Moment>,
     end_by: Option<Moment>,
-    /// How far the monitor came, and whether it stays there.
+    /// The phase of the monitor, and whether it is final.
     phase: Phase,
     is_frozen: bool,
-    /// What the machine said of its launch the last time it said anything of it.
+    /// The phase of the launch that the machine reported last.
     pub(super) launching: Option<Phase>,
-    /// When it was first seen to have failed.
+    /// The time at which the launch was first seen to have failed.
     pub(super) failed_at: Option<Moment>,
     pub(super) ready_at: Option<Moment>,
-    /// The caller asked for the end.
+    /// Whether the caller has asked for the end.
     pub(super) asked: bool,
     pub(super) out_of_band: Option<bool>,
     pub(super) declined: bool,
-    /// The monitor is closed, and was so since.
+    /// The time at which the monitor was closed; `None` means that it was not.
     pub(super) closed_at: Option<Moment>,
     pub(super) killed_at: Option<Moment>,
-    /// The host would not let it be killed.
+    /// Whether the host has refused a SIGKILL.
     pub(super) kill_refused: bool,
     exited_at: Moment,
     pub(super) ended: bool,
 }
 
 impl Bounds {
-    /// Of a machine that is not launched.
+    /// Returns the limits of a machine that is not launched.
     pub(super) fn none() -> Self {
         Self {
             launch_until: None,
@@ -113,14 +113,14 @@ impl Bounds {
         }
     }
 
-    /// From a death on, only its last words are waited for; in a launch first those of the monitor.
+    /// After the exit, only the last output delays the end; in a launch, the last output of the monitor comes first.
     pub(super) fn exited(&mut self, now: Moment) {
         self.exited_at = now;
         let drains = if self.ready_at.is_none() { 2 } else { 1 };
         self.must_end_by(now.after(drains * DRAIN + HOST));
     }
 
-    /// The caller asked for an end that may take so long before SIGKILL.
+    /// Records that the caller asked for the end, with SIGKILL after `patience`.
     pub(super) fn asked(&mut self, now: Moment, patience: Duration) {
         self.asked = true;
         self.must_end_by(now.after(patience).after(REAP + DRAIN + HOST));
@@ -130,33 +130,35 @@ impl Bounds {
         self.end_by = Some(self.end_by.map_or(by, |other| other.min(by)));
     }
 
-    /// Whether commands that have no reply may be told that the monitor is gone.
+    /// Returns whether a command without a reply may fail with a lost connection.
     pub(super) fn is_disconnected(&self, state: State) -> bool {
         let is_over = matches!(state, State::Ending | State::Ended);
         let never_opened = matches!(self.phase, Phase::Starting | Phase::Connecting);
         self.closed_at.is_some() || self.declined || (never_opened && is_over)
     }
 
-    /// When it is told that no event can come any more: the end of the process, which says more, has its time first.
+    /// Returns the time at which the machine reports that no event can follow. The exit of the process, which gives
+    /// more information, has a grace before that.
     pub(super) fn events_close_at(&self, has_monitor: bool) -> Option<Moment> {
         if has_monitor { self.closed_at.map(|since| since.after(HANG_UP)) } else { Some(Moment::ORIGIN) }
     }
 
-    /// A process that was sent SIGKILL so long ago cannot be killed.
+    /// Returns whether the process counts as unkillable: it outlived SIGKILL by [`REAP`], or the host refused the
+    /// signal.
     pub(super) fn is_unkillable(&self, now: Moment) -> bool {
         self.kill_refused || self.killed_at.is_some_and(|since| now.since(since) >= REAP)
     }
 
-    /// What must be true whenever the driver is about to wait.
+    /// Checks what must be true whenever the driver is about to wait.
     pub(super) fn check(&mut self, machine: &Machine, scene: &mut Scene, pid: Option<u32>) {
         let now = scene.now;
         let state = machine.state();
         match state {
             State::Launching(phase) => {
                 let late = self.launch_until.is_some_and(|until| now > until.max(self.exited_at.after(DRAIN)));
-                scene.demand(!late, || "the launch takes longer than it may".into());
+                scene.demand(!late, || "the launch outlives its deadline".into());
                 scene.demand(phase == self.phase, || {
-                    format!("the launch is said to be {phase:?}, it is {:?}", self.phase)
+                    format!("the machine reports the launch phase {phase:?}, it is {:?}", self.phase)
                 });
                 self.launching = Some(phase);
             }
@@ -167,12 +169,14 @@ impl Bounds {
             _ => {}
         }
         let late = state != State::Ended && self.end_by.is_some_and(|by| now > by);
-        scene.demand(!late, || format!("no end by {:?}, the machine is {state:?}", self.end_by));
-        scene.demand(machine.pid() == pid, || format!("the process is said to be {:?}, it is {pid:?}", machine.pid()));
+        scene.demand(!late, || format!("no end until {:?}, the machine is {state:?}", self.end_by));
+        scene.demand(machine.pid() == pid, || {
+            format!("the machine reports the process {:?}, it is {pid:?}", machine.pid())
+        });
         let open = |wire: &super::scene::Wire| matches!(wire.local, LocalEnd::Opening | LocalEnd::Open);
         let channels: Vec<Channel> =
             scene.wires.iter().filter(|(_, wire)| open(wire)).map(|(channel, _)| *channel).collect();
         let said = machine.channels();
-        scene.demand(channels == said, || format!("the channels are said to be {said:?}, they are {channels:?}"));
+        scene.demand(channels == said, || format!("the machine reports the channels {said:?}, they are {channels:?}"));
     }
 }

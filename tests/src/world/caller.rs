@@ -1,4 +1,4 @@
-//! Decides what the caller does: anything that it may, at any time.
+//! Caller of a world: uses every request of the machine, at random times.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use super::plan::{console_name, millis, secs};
 use super::timeline::What;
 use super::waiting::{Position, Thing, Waiting};
 
-/// What the caller knows, and how much of it is left.
+/// The state of the caller, and the number of actions and runs that are left.
 #[derive(Debug)]
 pub(super) struct Caller {
     acts: u64,
     runs: u32,
-    /// It has done all it wanted.
+    /// Whether the caller has done its last action.
     pub(super) is_done: bool,
     places: Vec<(Mark, Position)>,
-    /// What was typed on each console in this run, and how much of it was sent.
+    /// The bytes that were written to each console in this run, and the number of those that were sent.
     pub(super) typed: Vec<Vec<u8>>,
     pub(super) sent: Vec<usize>,
 }
@@ -82,7 +82,7 @@ impl Caller {
 }
 
 impl World {
-    /// The caller does the next thing, and plans when to do another.
+    /// Does the next action of the caller, and schedules another.
     pub(super) fn act(&mut self) {
         if self.caller.acts == 0 {
             return self.last_act();
@@ -105,7 +105,7 @@ impl World {
         self.scene.within(most, What::Act);
     }
 
-    /// Sees to it that the previous run ends.
+    /// Ends the last run.
     fn last_act(&mut self) {
         self.caller.is_done = true;
         if self.scene.random.chance(60) {
@@ -124,7 +124,7 @@ impl World {
         match self.machine.launch(now) {
             Ok(()) => {
                 let what_is_left = self.host.left();
-                self.scene.demand(what_is_left.is_none(), || format!("a launch beside {what_is_left:?}"));
+                self.scene.demand(what_is_left.is_none(), || format!("a launch while {what_is_left:?} is left"));
                 self.scene.tell("launch");
                 self.note_if(!was_idle, "relaunch");
                 self.begin_run();
@@ -151,7 +151,8 @@ impl World {
             if self.scene.random.below(150) == 0 {
                 way = Way::Quit;
             }
-            // Under a monitor that stutters, ids must rest: none may be taken beyond the depth, or for long.
+            // A monitor that repeats replies must find no command under a reused id. So no command may be sent beyond
+            // the in-band depth, or stay open for long.
             if self.scene.style.stutters && matches!(way, Way::OutOfBand | Way::Malformed) {
                 way = Way::Plain;
             }
@@ -192,7 +193,7 @@ impl World {
         self.machine.execute_raw(now, text.as_bytes(), by)
     }
 
-    /// Whether a refusal is deserved.
+    /// Checks that a refusal is justified.
     fn refused(&mut self, misuse: &Misuse) {
         self.scene.tell(format!("refused: {misuse}"));
         self.note_if(matches!(misuse, Misuse::TooManyCommands(_)), "too many commands");
@@ -203,7 +204,7 @@ impl World {
             Misuse::Ended => state == State::Ended,
             Misuse::NotReaped => state == State::Ended && self.host.left().is_some(),
             Misuse::NoMonitor => !self.scene.style.monitor,
-            // One that timed out and was not claimed is twice there: on the wire, and with its answer.
+            // A command that timed out and was not claimed counts twice: on the wire, and with its result.
             Misuse::TooManyCommands(limit) => 2 * self.ledger.next() as usize + 2 >= *limit,
             _ => false,
         };
@@ -273,7 +274,7 @@ impl World {
         }
         let index = self.scene.random.size(0, self.witness.waits.len() - 1);
         let wait = self.witness.waits.swap_remove(index);
-        self.scene.tell(format!("{:?} forgotten", wait.id));
+        self.scene.tell(format!("{:?} disowned", wait.id));
         self.machine.disown_wait(wait.id);
     }
 
@@ -289,7 +290,7 @@ impl World {
             Ok(()) => self.caller.typed[index].extend(bytes),
             Err(Misuse::ConsoleInputFull(limit)) => {
                 self.scene.seen.note("console input full");
-                self.scene.demand(waiting + bytes.len() > limit, || "there is room to type".into());
+                self.scene.demand(waiting + bytes.len() > limit, || "refused although there is room".into());
             }
             Err(misuse) => self.refused(&misuse),
         }
@@ -306,7 +307,7 @@ impl World {
         }
         let now = self.told();
         let asked = self.machine.shutdown(now, how);
-        // One that is under way already goes on as it was asked for first.
+        // A shutdown that is in progress continues as first requested.
         self.asked(asked, (!self.bounds.asked).then(|| how.total()), "shutdown");
     }
 

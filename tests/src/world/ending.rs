@@ -1,4 +1,4 @@
-//! Decides how QEMU ends: asked by its monitor, by signals, by its guest, or by itself.
+//! Ends of the simulated QEMU: by its monitor, by signals, by its guest, or by a crash.
 
 use qemu_machine_core::{Channel, ExitStatus, Signal, SignalName};
 
@@ -8,7 +8,7 @@ use super::request::ParsedRequest;
 use super::scene::Scene;
 use super::timeline::{Tick, What};
 
-/// What ended a QEMU.
+/// The cause of QEMU's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Quit,
@@ -16,14 +16,14 @@ pub(super) enum End {
     Reset,
     Panic,
     DebugExit(u32),
-    /// SIGTERM; of us, or of somebody else.
+    /// SIGTERM, from the machine's driver or from another process.
     Terminated {
         by_us: bool,
     },
     Killed {
         by_us: bool,
     },
-    /// By itself.
+    /// A crash or an exit of its own.
     Died,
 }
 
@@ -80,7 +80,7 @@ impl Qemu {
         }
     }
 
-    /// The guest hears the button when it is up, and may heed it.
+    /// Presses the power button. The guest notices it once it has booted, and may obey.
     pub(super) fn press(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         self.event("POWERDOWN", None, scene);
         if request.nonce.is_none() {
@@ -97,7 +97,8 @@ impl Qemu {
         }
     }
 
-    /// SHUTDOWN, perhaps more events, the reply, and then the end.
+    /// Sends SHUTDOWN, perhaps more events, and the reply; then ends. Events after SHUTDOWN do occur (measured with
+    /// QEMU 7.2.22).
     pub(super) fn quit(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         if !self.fate.is_daemon {
             self.event("SHUTDOWN", Some(r#"{"guest": false, "reason": "host-qmp-quit"}"#.into()), scene);
@@ -105,7 +106,7 @@ impl Qemu {
         for _ in 0..scene.random.below(3) {
             self.event("JOB_STATUS_CHANGE", Some(r#"{"status": "aborting", "id": "job"}"#.into()), scene);
         }
-        // It may be dead by now, in the middle of those words.
+        // QEMU may have died in the middle of these events.
         if self.end.is_none() {
             self.return_to(request, true, scene);
         }
@@ -115,7 +116,8 @@ impl Qemu {
         }
     }
 
-    /// An orderly end, with its reason in an event where the monitor responds.
+    /// Ends in an orderly way, with the reason in an event if the monitor is negotiated (QEMU, `qapi/run-state.json`,
+    /// `ShutdownCause`).
     fn shut_down(&mut self, end: End, scene: &mut Scene) {
         if self.end.is_some() || self.stopped {
             return;
@@ -130,7 +132,7 @@ impl Qemu {
         if self.is_negotiated() {
             self.event("SHUTDOWN", Some(format!(r#"{{"guest": {by_guest}, "reason": "{reason}"}}"#)), scene);
         }
-        // It may have died in the middle of the event.
+        // QEMU may have died in the middle of the event.
         if self.end.is_none() {
             self.begin_to_end(end, scene);
         }
@@ -151,7 +153,7 @@ impl Qemu {
         scene.tick(self.fate.exits_after, Tick::Exit);
     }
 
-    /// Ends on the spot. What it had not handed to the sockets may be lost.
+    /// Ends immediately. Output that QEMU has not written to its sockets may be lost.
     pub(super) fn die(&mut self, end: End, status: ExitStatus, loses: bool, scene: &mut Scene) {
         scene.tell(format!("QEMU dies: {end:?}, {status}"));
         self.end = Some(end);

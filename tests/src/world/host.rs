@@ -1,4 +1,4 @@
-//! Decides how the host carries out effects, and which effects make sense when.
+//! Host of a world: carries out effects, and checks that each effect is valid when it is issued.
 
 use qemu_machine_core::{Channel, Effect, ExitStatus, FaultKind, HostFault, Inherited, Input, Prepared, Signal};
 
@@ -8,23 +8,23 @@ use super::qemu::Qemu;
 use super::scene::{LocalEnd, Scene, Wire};
 use super::timeline::What;
 
-/// The host side of the run at hand.
+/// The host side of the current run.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    /// Every order of this run, and whether it was answered.
+    /// The effects of this run, each with whether it has completed.
     effects: Vec<(Effect, bool)>,
     pub(super) prepared: Option<bool>,
     pub(super) spawned: Option<bool>,
     pub(super) exited: Option<ExitStatus>,
     log: Option<Vec<u8>>,
     removed: bool,
-    /// What went wrong and belongs into the outcome.
+    /// The number of host faults that the outcome must list.
     pub(super) faults: usize,
-    /// What went wrong and fails the launch.
+    /// Whether a host fault has failed the launch.
     pub(super) broke_launch: bool,
     pub(super) monitor_failed: bool,
     opened: usize,
-    /// What was prepared exists.
+    /// Whether the prepared directory exists.
     has_place: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn fault(operation: &str) -> HostFault {
     }
 }
 
-/// A short form for the transcript: the numbers and not the bytes.
+/// Returns a short form for the transcript: sizes instead of bytes.
 pub(super) fn describe(input: &Input<'_>) -> String {
     match input {
         Input::Received(channel, bytes) => format!("received {} bytes of {channel}", bytes.len()),
@@ -64,7 +64,7 @@ impl Host {
         self.ordered(&Effect::Signal(Signal::Kill))
     }
 
-    /// Whether an order makes sense now.
+    /// Checks that an effect is valid now.
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
         let local = |channel: &Channel| scene.wires.get(channel).map(|wire| wire.local);
@@ -85,45 +85,45 @@ impl Host {
             Effect::Detach => false,
         };
         if self.ordered(effect) {
-            return Err(format!("{effect:?} twice"));
+            return Err(format!("{effect:?} was issued twice"));
         }
         if self.ordered(&Effect::Remove) || !makes_sense {
-            return Err(format!("{effect:?} makes no sense now"));
+            return Err(format!("{effect:?} is not valid now"));
         }
         Ok(())
     }
 
-    /// Every order was answered, signals aside: what they say changes nothing.
+    /// Returns whether every effect but signals has completed. The result of a signal changes nothing.
     fn is_settled(&self) -> bool {
         self.effects.iter().all(|(effect, answered)| *answered || matches!(effect, Effect::Signal(_)))
     }
 
-    /// What of this run is still to come.
+    /// Returns what is left of this run: the process, or an effect that has not completed.
     pub(super) fn left(&self) -> Option<String> {
         let is_alive = self.spawned == Some(true) && self.exited.is_none();
         let order = self.effects.iter().find(|(_, answered)| !answered).map(|(effect, _)| describe_effect(effect));
         if is_alive { Some("the process".into()) } else { order }
     }
 
-    /// What must be true at the end of a run.
+    /// Checks what must be true at the end of a run.
     pub(super) fn check_end(&self, scene: &Scene) -> Result<(), String> {
         let open: Vec<_> = self.effects.iter().filter(|(_, answered)| !answered).map(|(effect, _)| effect).collect();
         if !open.iter().all(|effect| matches!(effect, Effect::Signal(_))) {
-            return Err(format!("an outcome before the answers to {open:?}"));
+            return Err(format!("the run ended before {open:?} completed"));
         }
         if !self.removed || self.has_place {
-            return Err("an outcome while what was prepared is still there".into());
+            return Err("the run ended before the prepared directory was removed".into());
         }
         if scene.wires.values().any(|wire| matches!(wire.local, LocalEnd::Opening | LocalEnd::Open)) {
-            return Err("an outcome while a channel is open".into());
+            return Err("the run ended while a channel is open".into());
         }
         if self.spawned == Some(true) && self.exited.is_none() && !self.is_killing() {
-            return Err("an outcome while the process runs".into());
+            return Err("the run ended while the process runs".into());
         }
         Ok(())
     }
 
-    /// However a channel came to its end: that is what was to be told.
+    /// Marks `Close` as completed: the end of a channel completes it, whatever the cause.
     fn close_is_answered(&mut self, channel: Channel) {
         let is_close = |effect: &Effect| *effect == Effect::Close(channel);
         self.effects.iter_mut().filter(|(effect, _)| is_close(effect)).for_each(|(_, answered)| *answered = true);
@@ -136,12 +136,12 @@ impl Host {
 }
 
 impl World {
-    /// Starts an order. It is done at once or later.
+    /// Starts an effect. It completes now or later.
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver carries out each effect")]
     pub(super) fn start(&mut self, effect: Effect) {
         self.scene.tell(format!("<- {}", describe_effect(&effect)));
         if matches!(effect, Effect::Prepare(_)) && self.host.removed {
-            self.scene.fail("an order behind the outcome");
+            self.scene.fail("an effect was issued after the end of the run");
         }
         let sense = self.host.check(&effect, &self.scene);
         self.scene.check(sense);
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// Completes an order, and reports that.
+    /// Completes an effect, and reports it.
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     pub(super) fn complete(&mut self, index: usize) {
         let Some((effect, answered)) = self.host.effects.get_mut(index) else { return };
@@ -232,7 +232,7 @@ impl World {
         for (channel, number) in &self.descriptors {
             let wanted = format!("socket,fd={number},");
             let named = arguments.iter().any(|argument| argument.starts_with(wanted.as_bytes()));
-            self.scene.demand(named, || format!("the process does not learn of its {channel}"));
+            self.scene.demand(named, || format!("the command line does not name the descriptor of the {channel}"));
         }
         let fails = self.qemu.fate.spawn_fails;
         self.host.spawned = Some(!fails);
@@ -266,7 +266,8 @@ impl World {
         self.handle(Input::Opened(channel));
     }
 
-    /// The channel may be at its end already, or not open yet: then that comes first.
+    /// Closes a channel. If it is still opening, that completes first; if it is at its end already, nothing is left to
+    /// do.
     fn close(&mut self, channel: Channel, index: usize) {
         match self.scene.wires.get(&channel).map(|wire| wire.local) {
             Some(LocalEnd::Opening) => {
@@ -281,7 +282,7 @@ impl World {
         }
     }
 
-    /// Tells the end of a channel, once.
+    /// Reports the end of a channel, once.
     pub(super) fn closed(&mut self, channel: Channel) {
         self.set_local(channel, LocalEnd::Closed);
         self.host.close_is_answered(channel);
@@ -303,7 +304,7 @@ impl World {
         self.handle(Input::Signalled(signal, Ok(())));
     }
 
-    /// The process was reaped.
+    /// Reports the exit of the process, once.
     pub(super) fn exit(&mut self) {
         let Some(status) = self.qemu.status.filter(|_| self.host.exited.is_none()) else { return };
         let open = self.scene.wires.values().filter(|wire| wire.local == LocalEnd::Open).count();
@@ -314,7 +315,7 @@ impl World {
         self.handle(Input::Exited(status));
     }
 
-    /// The world of the next run.
+    /// Resets the world for the next run.
     pub(super) fn begin_run(&mut self) {
         self.scene.run += 1;
         self.host = Host::default();

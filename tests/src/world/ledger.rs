@@ -1,4 +1,4 @@
-//! Decides what answer each command must get: each exactly one, its own, and in its time.
+//! Ledger of all commands: checks that each gets exactly one result, its own, and in time.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use qemu_machine_core::{
 use super::bounds::OUT_OF_BAND;
 use super::speech::Reply;
 
-/// A command with the nonce that its reply must name.
+/// A command with the number that its reply must repeat.
 pub(super) type Marked = (&'static str, Value);
 
-/// The right to a reply, of each kind that there is.
+/// A ticket, for each kind of command.
 #[derive(Debug)]
 pub(super) enum Held {
     Plain(Ticket<Marked>),
@@ -22,22 +22,22 @@ pub(super) enum Held {
     Raw(Ticket<Raw>),
 }
 
-/// All commands that were accepted, by their nonce.
+/// All accepted commands, by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     entries: Vec<Expectation>,
     by_id: BTreeMap<CommandId, u64>,
-    /// Those without an answer that somebody wants.
+    /// The commands without a result that are not disowned.
     open: Vec<u64>,
-    /// Replies of this run that came behind the deadline, or that nobody wanted, those to malformed requests among them;
-    /// and replies that came twice.
+    /// The replies of this run that arrived after the deadline, or whose command was disowned, including those to
+    /// malformed requests; and the replies that were sent twice.
     pub(super) late: u64,
     pub(super) doubled: u64,
-    /// Replies to commands of the shutdown ladder, which may have climbed on.
+    /// The replies to commands of the shutdown ladder, which may be on a later rung by then.
     pub(super) ladder: u64,
-    /// When QEMU was last heard to live.
+    /// The time of the last heartbeat.
     pub(super) sign: Option<Moment>,
-    /// Commands of this run that were answered without a reply; and those whose answer nobody looked at.
+    /// The commands of this run that failed without a reply; and those whose result was not claimed.
     pub(super) unanswered: usize,
     pub(super) unseen: usize,
 }
@@ -47,13 +47,13 @@ struct Expectation {
     held: Held,
     name: &'static str,
     deadline: Option<Moment>,
-    /// When half of its time is over.
+    /// The time at which half of the command's time has passed.
     half: Option<Moment>,
-    /// By when it must be answered as it went out of band.
+    /// The time until which an out-of-band command must have its result.
     out_of_band_by: Option<Moment>,
     state: State,
     reply: Option<Reply>,
-    /// The answer said that it was not sent.
+    /// Whether the result says that the command was not sent.
     unsent: bool,
 }
 
@@ -65,13 +65,13 @@ enum State {
     Claimed,
 }
 
-/// When the machine said that there is an answer, and how things stood then.
+/// The time at which the machine reported a result, and the state of the world at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AnswerContext {
     pub(super) at: Moment,
     pub(super) is_disconnected: bool,
     pub(super) is_in_band_only: bool,
-    /// From when on QEMU could be asked whether it lives, whether it would answer by now, and when it last did.
+    /// The time since which heartbeats are possible, whether QEMU would answer one now, and the time of the last.
     pub(super) asks_since: Option<Moment>,
     pub(super) responds: bool,
     pub(super) sign: Option<Moment>,
@@ -106,7 +106,7 @@ impl Held {
     }
 }
 
-/// A raw command is answered by the whole message: what it says, as other commands are told it.
+/// Converts the reply to a raw command, which is the whole message, to the result that other commands get.
 fn whole(mut message: Value) -> Result<Value, CommandError> {
     let error = &message["error"];
     if let (Some(class), Some(description)) = (error["class"].as_str(), error["desc"].as_str()) {
@@ -117,7 +117,7 @@ fn whole(mut message: Value) -> Result<Value, CommandError> {
 }
 
 impl Ledger {
-    /// The mark of the next command.
+    /// Returns the number of the next command.
     pub(super) fn next(&self) -> u64 {
         self.entries.len() as u64
     }
@@ -131,7 +131,7 @@ impl Ledger {
     ) -> Result<(), String> {
         let nonce = self.next();
         if self.by_id.insert(held.id(), nonce).is_some() {
-            return Err(format!("the id of #{nonce} was used before"));
+            return Err(format!("#{nonce} has the id of an earlier command"));
         }
         let state = State::Open;
         let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
@@ -149,7 +149,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Answers that nobody claimed go with the run that they came in.
+    /// Drops the unclaimed results of the previous run.
     pub(super) fn begin_run(&mut self) {
         (self.late, self.doubled, self.ladder) = (0, 0, 0);
         (self.unanswered, self.unseen, self.sign) = (0, 0, None);
@@ -162,13 +162,13 @@ impl Ledger {
         &self.open
     }
 
-    /// Those with an answer that was not claimed.
+    /// Returns the commands with an unclaimed result.
     pub(super) fn answered(&self) -> Vec<u64> {
         let is_answered = |nonce: &u64| matches!(self.entries[*nonce as usize].state, State::Answered(_));
         (0..self.next()).filter(is_answered).collect()
     }
 
-    /// From now on, what goes out of band must be answered by then.
+    /// Sets the limit of those open out-of-band commands that have none.
     pub(super) fn bound_out_of_band(&mut self, by: Moment) {
         for nonce in &self.open {
             let entry = &mut self.entries[*nonce as usize];
@@ -178,7 +178,7 @@ impl Ledger {
         }
     }
 
-    /// A reply reached us.
+    /// Records a reply that has arrived.
     pub(super) fn replied(&mut self, nonce: u64, how: Reply) {
         let Some(entry) = self.entries.get_mut(nonce as usize) else { return };
         match entry.state {
@@ -187,12 +187,12 @@ impl Ledger {
         }
     }
 
-    /// The machine says that there is an answer.
+    /// Records that the machine has reported a result, and returns the number of the command.
     pub(super) fn noticed(&mut self, id: CommandId, answer: AnswerContext) -> Result<u64, String> {
         let nonce = *self.by_id.get(&id).ok_or_else(|| format!("{id:?} was never accepted"))?;
         let entry = &mut self.entries[nonce as usize];
         if entry.state != State::Open {
-            return Err(format!("#{nonce} is answered while it is {:?}", entry.state));
+            return Err(format!("#{nonce} gets a result while it is {:?}", entry.state));
         }
         entry.state = State::Answered(answer);
         self.open.retain(|other| *other != nonce);
@@ -207,12 +207,12 @@ impl Ledger {
         self.open.retain(|other| *other != nonce);
     }
 
-    /// Takes the answer of a command and looks whether it is the right one. Says what it was.
+    /// Claims the result of a command, and checks it. Returns its kind.
     pub(super) fn claim(&mut self, nonce: u64, machine: &mut Machine) -> Result<&'static str, String> {
         let entry = &mut self.entries[nonce as usize];
-        let Some(result) = entry.held.claim(machine) else { return Err(format!("#{nonce} has no answer to claim")) };
+        let Some(result) = entry.held.claim(machine) else { return Err(format!("#{nonce} has no result to claim")) };
         if entry.held.claim(machine).is_some() {
-            return Err(format!("#{nonce} is answered twice"));
+            return Err(format!("#{nonce} has two results"));
         }
         entry.judge(nonce, &result)?;
         let is_lost = matches!(result, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..)));
@@ -237,18 +237,18 @@ impl Ledger {
         })
     }
 
-    /// What must be true whenever the driver is about to wait.
+    /// Checks what must be true whenever the driver is about to wait.
     pub(super) fn check(&self, now: Moment, responds: bool, ended: bool) -> Result<(), String> {
         for nonce in &self.open {
             let entry = &self.entries[*nonce as usize];
             if entry.reply.is_some() {
-                return Err(format!("#{nonce} has its reply, and nobody is told"));
+                return Err(format!("#{nonce} has its reply, but no notice"));
             }
             if entry.deadline.is_some_and(|deadline| deadline < now) {
                 return Err(format!("#{nonce} outlives its deadline"));
             }
             if responds && entry.out_of_band_by.is_some_and(|by| by < now) {
-                return Err(format!("#{nonce} went out of band, and is stuck behind others"));
+                return Err(format!("#{nonce} is out of band, and waits behind other commands"));
             }
             if ended {
                 return Err(format!("#{nonce} outlives the machine"));
@@ -257,11 +257,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// What was said not to be sent must not have reached QEMU.
+    /// Checks that no command that was reported as unsent has reached QEMU.
     pub(super) fn check_unsent(&self, has_reached: impl Fn(u64) -> bool) -> Result<(), String> {
         let is_wrong = |(nonce, entry): &(u64, &Expectation)| entry.unsent && has_reached(*nonce);
         match (0..).zip(&self.entries).find(is_wrong) {
-            Some((nonce, _)) => Err(format!("#{nonce} was said not to be sent, and QEMU heard it")),
+            Some((nonce, _)) => Err(format!("#{nonce} was reported as unsent, but QEMU received it")),
             None => Ok(()),
         }
     }
@@ -269,7 +269,7 @@ impl Ledger {
 
 impl Expectation {
     fn judge(&self, nonce: u64, result: &Result<Value, CommandError>) -> Result<(), String> {
-        let State::Answered(answer) = self.state else { return Err(format!("#{nonce} was not said to be answered")) };
+        let State::Answered(answer) = self.state else { return Err(format!("#{nonce} was claimed without a notice")) };
         let names = |text: &str| text.contains(&format!("(#{nonce}#)"));
         let is_right = match (self.reply, result) {
             (Some(Reply::Returned), Ok(value)) => value["nonce"] == nonce && value["name"] == self.name,
@@ -289,13 +289,13 @@ impl Expectation {
         if is_right { Ok(()) } else { Err(format!("#{nonce} {:?} of {}: {result:?}", self.reply, self.name)) }
     }
 
-    /// Whether a command that ran out of time says of QEMU what is true.
+    /// Returns whether the liveness in the error of a command that timed out is right.
     fn is_true(&self, liveness: Liveness, answer: &AnswerContext) -> bool {
         let (Some(half), Some(deadline)) = (self.half, self.deadline) else { return false };
         let lived = answer.sign.is_some_and(|sign| sign >= half);
         match liveness {
             Liveness::Busy => lived,
-            // What would be answered may take its time.
+            // A heartbeat that would be answered may need more time than was left.
             Liveness::Stuck => !lived && (!answer.responds || deadline.since(half) / 2 < OUT_OF_BAND),
             Liveness::Unknown => !lived && (half == deadline || answer.asks_since.is_none_or(|since| since > half)),
         }

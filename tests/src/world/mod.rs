@@ -1,8 +1,8 @@
-//! Decides what may happen to a machine: a world in virtual time, with a QEMU, a host and a caller out of one seed.
+//! Simulated world in virtual time: a machine with its driver, a QEMU, a host and a caller, all generated from one
+//! seed.
 //!
-//! The world is as sans-IO as the core: a queue of things that happen, each at its moment, and a driver that keeps the
-//! rules of the core's contract to the letter. Whoever finds a promise broken gets the seed, and with it the same world
-//! again.
+//! The world is as sans-IO as the core: a queue of timed events, and a driver that follows the core's contract exactly.
+//! A check that fails reports the seed, which reproduces the same world.
 
 mod bounds;
 mod caller;
@@ -40,27 +40,27 @@ use witness::Witness;
 
 pub use seen::Seen;
 
-/// How many things may happen in one world. Worlds are some thousands; this one would never end.
+/// The bound on the steps of a world. A world takes some thousands; one that reaches this bound would never end.
 const MOST: usize = 200_000;
 
 /// What happened in a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript {
-    /// Every order, news, request and answer, with its moment in microseconds.
+    /// Every effect, input, request and reply, with its time in microseconds.
     pub lines: Vec<String>,
-    /// How often what happened.
+    /// The number of occurrences of each situation.
     pub seen: Seen,
-    /// The promise that was broken first.
+    /// The first check that failed; `None` means that all promises were kept.
     pub broken: Option<String>,
 }
 
-/// Lets the world of this seed happen.
+/// Runs the world of this seed.
 #[must_use]
 pub fn run(seed: u64) -> Transcript {
     happen(World::new(seed, false)).0
 }
 
-/// Lets a world happen, and gives its transcript and its machine.
+/// Runs a world, and returns its transcript and its machine.
 fn happen(mut world: World) -> (Transcript, Machine) {
     world.scene.after(Duration::ZERO, What::Act);
     while world.step() {}
@@ -69,12 +69,12 @@ fn happen(mut world: World) -> (Transcript, Machine) {
     (Transcript { lines, seen, broken }, world.machine)
 }
 
-/// Lets the world of this seed happen twice, and has it recorded once: it must be the same both times, and keep all
-/// promises, and its record must replay.
+/// Runs the world of this seed twice, once with a recorded machine. Both runs must be the same and keep all promises,
+/// and the record must replay.
 ///
 /// # Panics
 ///
-/// When a promise is broken, with the seed and the last that happened.
+/// If a promise is broken. The message has the seed and the end of the transcript.
 #[must_use]
 pub fn check(seed: u64) -> Transcript {
     let transcript = run(seed);
@@ -85,7 +85,7 @@ pub fn check(seed: u64) -> Transcript {
     if transcript != again {
         let same = transcript.lines.iter().zip(&again.lines).take_while(|(one, other)| one == other).count();
         panic!(
-            "seed {seed} is not the same twice:\n{}",
+            "seed {seed} gives two different worlds:\n{}",
             last(&transcript.lines[..transcript.lines.len().min(same + 1)])
         );
     }
@@ -95,15 +95,15 @@ pub fn check(seed: u64) -> Transcript {
     transcript
 }
 
-/// What is recorded of a machine must make the same machine.
+/// Checks that the record of a machine replays to an equal machine.
 fn replay(mut machine: Machine) -> Result<(), String> {
     const LATER: Moment = Moment::new(Duration::MAX);
     let record = machine.record().ok_or("it was not recorded")?;
     let mut replayed = record.replay().map_err(|diverged| diverged.to_string())?;
-    // That time passed is written down only where something was due, so the clocks may differ.
+    // A record has the passing of time only where a deadline was due, so the two clocks may differ.
     replayed.handle(LATER, Input::TimePassed);
     machine.handle(LATER, Input::TimePassed);
-    if replayed == machine { Ok(()) } else { Err(format!("replayed, {machine:#?} is {replayed:#?}")) }
+    if replayed == machine { Ok(()) } else { Err(format!("the replay of {machine:#?} gives {replayed:#?}")) }
 }
 
 fn last(lines: &[String]) -> String {
@@ -111,7 +111,7 @@ fn last(lines: &[String]) -> String {
     lines[lines.len().saturating_sub(LAST)..].join("\n")
 }
 
-/// A machine, everything around it, and what must be true of it.
+/// A machine, its environment, and the checks of it.
 #[derive(Debug)]
 struct World {
     machine: Machine,
@@ -123,9 +123,9 @@ struct World {
     witness: Witness,
     bounds: Bounds,
     descriptors: Vec<(Channel, i32)>,
-    /// The moment of the latest news: a request that is refused may leave the clock where it was.
+    /// The time of the latest input. A refused request may leave the machine's clock unchanged.
     told: Option<Moment>,
-    /// The number of the next event that is to be noticed.
+    /// The number of the next event that is due as a notice.
     event: u64,
     steps: usize,
 }
@@ -138,7 +138,7 @@ impl World {
         let fate = Fate::draw(&mut scene.random, &style);
         let config = if recorded { style.config().recorded() } else { style.config() };
         Self {
-            machine: Machine::new(config).expect("a configuration that makes sense"),
+            machine: Machine::new(config).expect("the configuration is valid"),
             qemu: Qemu::new(fate),
             host: Host::default(),
             caller: Caller::new(style.acts, style.runs, style.consoles),
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// The moment as the driver tells it: now and then it goes back, which changes nothing.
+    /// Returns the time that the driver passes. Sometimes it goes back, which must change nothing.
     fn told(&mut self) -> Moment {
         let now = self.scene.now;
         if self.told == Some(now) && self.scene.random.chance(2) {
@@ -163,7 +163,7 @@ impl World {
         now
     }
 
-    /// Reports news to the machine.
+    /// Reports an input to the machine.
     fn handle(&mut self, input: Input<'_>) {
         self.scene.tell(format!("-> {}", host::describe(&input)));
         let now = self.told();
@@ -171,7 +171,7 @@ impl World {
         self.told = Some(self.scene.now);
     }
 
-    /// Waits for the next thing, as a driver does. Whether there will be another.
+    /// Waits for the next event, as a driver does, and handles it. Returns whether the world goes on.
     fn step(&mut self) -> bool {
         self.steps += 1;
         let is_over = matches!(self.machine.state(), State::Idle | State::Ended);
@@ -179,26 +179,27 @@ impl World {
             return false;
         }
         let Some(is_due) = self.advance() else {
-            self.scene.fail(format!("nothing more can happen, and the machine is {:?}", self.machine.state()));
+            self.scene.fail(format!("no event is left, and the machine is {:?}", self.machine.state()));
             return false;
         };
         if is_due {
             self.handle(Input::TimePassed);
         } else if let Some((run, what)) = self.scene.timeline.pop() {
-            // What was under way in a run goes with it; the caller stays.
+            // Events of an earlier run are dropped; those of the caller are not.
             if run == self.scene.run || what == What::Act {
                 self.happens(what);
             }
         }
         self.turn();
         let spins = is_due && self.machine.deadline().is_some_and(|(due, _)| due <= self.scene.now);
-        self.scene.demand(!spins, || format!("a deadline stays: {:?}", self.machine.deadline()));
+        self.scene.demand(!spins, || format!("a deadline stays due: {:?}", self.machine.deadline()));
         self.check();
-        self.scene.demand(self.steps < MOST, || "this never ends".into());
+        self.scene.demand(self.steps < MOST, || "the world does not end".into());
         true
     }
 
-    /// Lets the time pass to whatever comes first. Whether that is the deadline of the machine; none: nothing comes.
+    /// Advances the clock to the next event or the machine's deadline. Returns whether it is the deadline; `None` means
+    /// that there is neither.
     fn advance(&mut self) -> Option<bool> {
         let due = self.machine.deadline().map(|(due, _)| due);
         let next = self.scene.timeline.next();
@@ -227,7 +228,7 @@ impl World {
         }
     }
 
-    /// Carries out all effects, sees all notices, and sends what goes.
+    /// Starts all effects, pops all notices, and writes as much as the sockets accept.
     fn turn(&mut self) {
         loop {
             let mut is_quiet = true;
@@ -245,7 +246,7 @@ impl World {
         }
     }
 
-    /// Whether anything was sent.
+    /// Writes outgoing bytes, and returns whether any were sent.
     fn flush(&mut self) -> bool {
         let mut has_sent = false;
         for channel in self.machine.channels().to_vec() {
@@ -262,7 +263,7 @@ impl World {
         has_sent
     }
 
-    /// Bytes reach us, or the end of them.
+    /// Reports the bytes or the end of file that arrive at the driver.
     fn deliver(&mut self, channel: Channel) {
         match self.scene.deliver(channel) {
             _ if self.scene.wires.get(&channel).is_none_or(|wire| wire.local != LocalEnd::Open) => {}
@@ -280,11 +281,11 @@ impl World {
         self.scene.stir(channel);
     }
 
-    /// What the monitor said up to now.
+    /// Records the messages of the monitor that have arrived completely.
     fn hear(&mut self) {
         let delivered = self.scene.wires.get(&Channel::Monitor).map_or(0, |wire| wire.delivered);
         for said in self.qemu.reached(delivered) {
-            // Who declined to talk is not listened to.
+            // The machine ignores a monitor that has refused the negotiation.
             if self.bounds.declined {
                 continue;
             }
@@ -316,7 +317,7 @@ impl World {
         match notice {
             Notice::Ready => {
                 let is_right = self.bounds.ready_at.is_none() && self.machine.launched() == Some(Ok(()));
-                self.scene.demand(is_right, || "ready, and yet not launched".into());
+                self.scene.demand(is_right, || "the machine is ready, but not launched".into());
                 self.bounds.ready_at = Some(self.scene.now);
             }
             Notice::Answered(id) => self.answered(id),
@@ -324,7 +325,7 @@ impl World {
                 let event = self.machine.event(number);
                 let is_it = event.is_none_or(|event| self.witness.is(event, number as usize));
                 let is_next = number == self.event;
-                self.scene.demand(is_it && is_next, || format!("event {number} is not what QEMU said"));
+                self.scene.demand(is_it && is_next, || format!("event {number} is not the one that QEMU sent"));
                 self.event = number + 1;
             }
             Notice::Waited(id) => self.waited(id),
@@ -370,7 +371,7 @@ impl World {
                     self.claim_wait(id);
                 }
             }
-            None => self.scene.fail(format!("{id:?} is over, and nobody waits")),
+            None => self.scene.fail(format!("{id:?} is over, but was not begun")),
         }
     }
 
@@ -378,7 +379,7 @@ impl World {
         let Some(index) = self.witness.waits.iter().position(|wait| wait.id == id) else { return };
         let wait = self.witness.waits.swap_remove(index);
         let Some(result) = self.machine.claim_wait(id) else {
-            return self.scene.fail(format!("{id:?} is over, and there is nothing to claim"));
+            return self.scene.fail(format!("{id:?} is over, but has no result to claim"));
         };
         match wait.judge(&result, &self.witness) {
             Ok(place) => {

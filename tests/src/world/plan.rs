@@ -1,4 +1,4 @@
-//! Decides what kind of world a seed stands for, and what will go wrong in each of its runs.
+//! Random configuration of a world, and the random faults of each of its runs.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// What holds for all runs of a world.
+/// The properties of a world, the same in all of its runs.
 #[derive(Clone, Debug)]
 pub(super) struct Style {
     pub(super) monitor: bool,
@@ -22,20 +22,20 @@ pub(super) struct Style {
     pub(super) limits: Limits,
     pub(super) launch_within: Option<Duration>,
     pub(super) debug_exit: bool,
-    /// How the output of QEMU is cut.
+    /// The chunks in which the output of QEMU arrives.
     pub(super) cut: Cut,
-    /// The monitor breaks its messages into lines.
+    /// Whether the monitor writes messages on several lines, as with `pretty=on`.
     pub(super) pretty: bool,
-    /// The monitor says replies twice.
+    /// Whether the monitor sends replies twice.
     pub(super) stutters: bool,
-    /// How many bytes a socket takes before QEMU reads them.
+    /// The number of unread bytes that a socket holds.
     pub(super) room: usize,
-    /// How often the caller does something, and how many runs it begins.
+    /// The number of actions of the caller, and the number of runs.
     pub(super) acts: u64,
     pub(super) runs: u32,
 }
 
-/// How a stream of bytes is cut into chunks.
+/// The sizes of the chunks of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     Bytes,
@@ -49,7 +49,7 @@ impl Style {
         let mut limits = Limits::default();
         if random.chance(40) {
             limits.events = random.size(1, 4000);
-            // Any text that is waited for fits.
+            // At least the length of each text that is waited for.
             limits.console = random.size(8, 300);
             limits.console_input = random.size(10, 200);
             limits.commands = random.size(9, 60);
@@ -91,7 +91,7 @@ pub(super) fn console_name(index: usize) -> &'static str {
     ["tty0", "tty1"][index]
 }
 
-/// What will go wrong in one run.
+/// The faults and delays of one run.
 #[derive(Clone, Debug)]
 pub(super) struct Fate {
     pub(super) prepare_fails: bool,
@@ -99,33 +99,34 @@ pub(super) struct Fate {
     pub(super) open_fails: Option<usize>,
     pub(super) remove_fails: bool,
     pub(super) signal_fails: bool,
-    /// How long an order takes at most.
+    /// The longest time that an effect takes.
     pub(super) host_takes: Duration,
     pub(super) out_of_band: bool,
-    /// None: it never greets.
+    /// `None` means that QEMU never sends its greeting.
     pub(super) greets_after: Option<Duration>,
     pub(super) handshake: Handshake,
-    /// Events before the greeting, and before the reply to the negotiation.
+    /// The numbers of events before the greeting, and before the reply to the negotiation.
     pub(super) early_events: [u64; 2],
     pub(super) events: u64,
     pub(super) prints: u64,
-    /// What happens by itself, and when.
+    /// A spontaneous incident, and its delay.
     pub(super) turn: Option<(Duration, Turn)>,
     pub(super) dies_at_byte: Option<usize>,
     pub(super) heeds_term: bool,
     pub(super) heeds_button: bool,
-    /// How often the button is pressed before the guest is up and hears it.
+    /// The number of presses of the power button that the guest misses, because it is still booting.
     pub(super) unheard: u64,
     pub(super) kill: Kill,
-    /// From the decision to end to the exit.
+    /// The time from the decision to end to the exit.
     pub(super) exits_after: Duration,
-    /// How long something else holds the other ends after the exit; `Some(None)`: for ever.
+    /// How long another process holds QEMU's ends of the sockets after the exit. `None` means not at all, and
+    /// `Some(None)` for ever.
     pub(super) held: Option<Option<Duration>>,
-    /// It says nothing of its shutdown, as programs without a machine do.
+    /// Whether QEMU sends no SHUTDOWN on `quit`, as the storage daemon (measured with QEMU 7.2.22).
     pub(super) is_daemon: bool,
 }
 
-/// What comes of the negotiation.
+/// The result of the negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handshake {
     Accepted,
@@ -133,7 +134,7 @@ pub(super) enum Handshake {
     Ignored,
 }
 
-/// What a SIGKILL does.
+/// The effect of a SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kill {
     Works,
@@ -141,7 +142,7 @@ pub(super) enum Kill {
     Never,
 }
 
-/// What happens in a run by itself.
+/// A spontaneous incident in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     PowerOff,
@@ -152,9 +153,9 @@ pub(super) enum Turn {
     Terminated,
     Killed,
     HangUp,
-    /// The main loop is busy with something else.
+    /// The main loop is blocked, for this time; `None` means for ever.
     Stuck(Option<Duration>),
-    /// The whole process stands still.
+    /// The whole process is stopped, as by SIGSTOP.
     Stopped,
 }
 
@@ -206,7 +207,7 @@ impl Fate {
         (random.within(after), turn)
     }
 
-    /// How it dies where nobody asked for it.
+    /// Draws the exit status of a crash.
     pub(super) fn draw_death(random: &mut Random) -> ExitStatus {
         let abort = ExitStatus::Signal { number: 6, name: SignalName::Abrt, core_dumped: true };
         let crash = ExitStatus::Signal { number: 11, name: SignalName::Segv, core_dumped: false };
@@ -214,7 +215,7 @@ impl Fate {
     }
 }
 
-/// Mostly all goes well.
+/// Most negotiations succeed.
 const HANDSHAKES: [Handshake; 30] = {
     let mut all = [Handshake::Accepted; 30];
     (all[0], all[1]) = (Handshake::Refused, Handshake::Ignored);

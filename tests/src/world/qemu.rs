@@ -1,4 +1,4 @@
-//! Decides how QEMU behaves: its monitor, its main loop, its guest. How it ends is in `ending`.
+//! Simulated QEMU: its monitor, its main loop and its guest. Its ends are in `ending`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use super::scene::Scene;
 use super::speech::{self, Happened, PeerMessage, Reply, Speech};
 use super::timeline::{Tick, What};
 
-/// How many requests QEMU holds behind the one that is executing.
+/// The number of requests that QEMU queues behind the executing one (QEMU, `include/monitor/monitor.h`,
+/// `QMP_REQ_QUEUE_LEN_MAX`).
 const QUEUE: usize = 8;
 
-/// How many in-band commands may be on the wire, so that QEMU never stops reading.
+/// The number of in-band commands that the machine may have in flight. With one more, QEMU may stop reading, and then
+/// out-of-band commands wait as well (QEMU, `monitor/qmp.c`, `handle_qmp_command`).
 const DEPTH: usize = 7;
 
 /// One QEMU.
@@ -24,25 +26,25 @@ pub(super) struct Qemu {
     pub(super) fate: Fate,
     pub(super) is_alive: bool,
     pub(super) greeted: bool,
-    /// It died in the middle of what it did, and is not gone yet.
+    /// Whether it has died, but has not exited yet.
     pub(super) is_dead: bool,
     mode: Mode,
     reader: Reader,
     pub(super) queue: VecDeque<ParsedRequest>,
     pub(super) executing: Option<ParsedRequest>,
-    /// What is executing was done while the main loop was stuck.
+    /// Whether the executing command was due to finish while the main loop was blocked.
     overdue: bool,
     pub(super) stuck: bool,
     pub(super) stopped: bool,
     guest_runs: bool,
-    /// A SIGTERM came that the main loop did not see yet.
+    /// Whether a SIGTERM arrived that the main loop has not handled yet.
     pub(super) term_waits: bool,
-    /// What ends it, once that is decided, and with what status.
+    /// The cause of the end, once it is decided, and the exit status.
     pub(super) end: Option<End>,
     pub(super) status: Option<ExitStatus>,
     speech: Speech,
     events: u64,
-    /// How often a shutdown has pressed the power button.
+    /// The number of times that a shutdown has pressed the power button.
     pub(super) presses: u64,
 }
 
@@ -76,7 +78,7 @@ impl Qemu {
         }
     }
 
-    /// The process starts.
+    /// Starts the process.
     pub(super) fn start(&mut self, scene: &mut Scene) {
         self.is_alive = true;
         if let Some(delay) = self.fate.greets_after {
@@ -126,7 +128,8 @@ impl Qemu {
         scene.stir(Channel::Monitor);
     }
 
-    /// Something happens by itself, at any time; who does not negotiate does not hear of it.
+    /// Sends a spontaneous event, at a random time. A monitor that has not negotiated gets none
+    /// (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     fn happen(&mut self, scene: &mut Scene) {
         if self.fate.events == 0 || self.stopped {
             return;
@@ -152,7 +155,8 @@ impl Qemu {
         self.say(&text, PeerMessage::Event(Happened { name, data, size: 0 }), scene);
     }
 
-    /// Says a message on the monitor, unless it dies in the middle of it. Whether it was said.
+    /// Writes a message to the monitor, unless QEMU dies in the middle of it. Returns whether it was written
+    /// completely.
     fn say(&mut self, text: &str, mut said: PeerMessage, scene: &mut Scene) -> bool {
         let mouth = scene.wires.get(&Channel::Monitor).filter(|wire| !wire.ended && !self.is_dead);
         let Some(wire) = mouth else { return false };
@@ -162,7 +166,7 @@ impl Qemu {
         if let PeerMessage::Event(happened) = &mut said {
             happened.size = line.len();
         }
-        // An object over several lines ends with its brace.
+        // An object on several lines is complete with its brace, one on a single line with its line feed.
         let end = start + line.len() + if scene.style.pretty { 0 } else { 2 };
         line.push_str("\r\n");
         if let Some(at) = self.fate.dies_at_byte.filter(|at| start + line.len() > *at) {
@@ -180,7 +184,7 @@ impl Qemu {
         true
     }
 
-    /// What the first so many bytes of its output said.
+    /// Returns the new messages within the first `delivered` bytes of the output.
     pub(super) fn reached(&mut self, delivered: usize) -> Vec<PeerMessage> {
         self.speech.reached(delivered)
     }
@@ -197,11 +201,13 @@ impl Qemu {
         self.mode == Mode::Commands { out_of_band: true }
     }
 
-    /// Its monitor thread reads and answers what goes out of band.
+    /// Returns whether the monitor thread runs, which reads requests and answers out-of-band commands.
     pub(super) fn responds(&self) -> bool {
         self.is_alive && !self.stopped && self.end.is_none() && self.greeted
     }
 
+    /// Returns whether QEMU reads another request. Without out-of-band, it does so only after it has answered the
+    /// previous one (QEMU, `monitor/qmp.c`, `monitor_qmp_dispatcher_co`).
     fn may_read(&self) -> bool {
         let has_room = if self.out_of_band() {
             self.queue.len() < QUEUE
@@ -211,7 +217,7 @@ impl Qemu {
         self.responds() && has_room
     }
 
-    /// Everything that it heard is answered, and it would answer more.
+    /// Returns whether all requests are answered, and QEMU would answer more.
     pub(super) fn is_idle(&self) -> bool {
         let is_healthy = self.responds() && self.is_negotiated() && !self.stuck;
         is_healthy && self.queue.is_empty() && self.executing.is_none() && self.reader.is_empty()
@@ -244,7 +250,7 @@ impl Qemu {
     fn hear(&mut self, request: ParsedRequest, scene: &mut Scene) {
         if let Some(nonce) = request.nonce {
             let is_new = scene.reached.insert(nonce);
-            scene.demand(is_new, || format!("QEMU hears #{nonce} twice"));
+            scene.demand(is_new, || format!("QEMU receives #{nonce} twice"));
         }
         if self.out_of_band() && request.out_of_band {
             let depth = self.queue.len() + usize::from(self.executing.is_some());
@@ -259,7 +265,7 @@ impl Qemu {
         self.queue.push_back(request);
         let depth = self.queue.len() + usize::from(self.executing.is_some());
         if self.out_of_band() {
-            scene.demand(depth <= DEPTH, || format!("{depth} in-band commands at once"));
+            scene.demand(depth <= DEPTH, || format!("{depth} in-band commands are in flight"));
         }
         if depth == DEPTH {
             scene.seen.note("as many in-band commands as may be");
@@ -267,7 +273,7 @@ impl Qemu {
         self.pump(scene);
     }
 
-    /// The main loop takes the next request.
+    /// Lets the main loop start the next request.
     pub(super) fn pump(&mut self, scene: &mut Scene) {
         if self.executing.is_some() || self.stuck || self.stopped || self.end.is_some() {
             return;
@@ -331,7 +337,7 @@ impl Qemu {
             }
             Handshake::Accepted => {
                 let offered = self.fate.out_of_band;
-                scene.demand(request.enables_out_of_band == offered, || "out of band: not what was offered".into());
+                scene.demand(request.enables_out_of_band == offered, || "out-of-band is not enabled as offered".into());
                 self.mode = Mode::Commands { out_of_band: request.enables_out_of_band };
                 let text = speech::returned(request, &mut scene.random);
                 self.say(&text, PeerMessage::Accepted { out_of_band: request.enables_out_of_band }, scene);
@@ -344,7 +350,7 @@ impl Qemu {
         self.say(&text, PeerMessage::Reply { nonce: request.nonce, quits: false, how }, scene);
     }
 
-    /// Events belong before the reply.
+    /// Executes a command. Its events precede the reply (measured with QEMU 7.2.22).
     fn execute(&mut self, request: &ParsedRequest, scene: &mut Scene) {
         match request.name.as_str() {
             "stop" => self.let_run(false, scene),
@@ -360,7 +366,7 @@ impl Qemu {
         self.return_to(request, false, scene);
     }
 
-    /// Only a change is an event.
+    /// Stops or resumes the guest. There is an event only if this changes something (measured with QEMU 7.2.22).
     fn let_run(&mut self, runs: bool, scene: &mut Scene) {
         if std::mem::replace(&mut self.guest_runs, runs) != runs {
             self.event(if runs { "RESUME" } else { "STOP" }, None, scene);
@@ -374,7 +380,7 @@ impl Qemu {
             nonce => PeerMessage::Reply { nonce, quits, how: Reply::Returned },
         };
         let is_said = self.say(&text, said, scene);
-        // Only where ids rest long enough: with out-of-band, no more than the depth are in use.
+        // Only with out-of-band: then no more ids are in use than the depth, so a repeated reply finds no reused id.
         if is_said && scene.style.stutters && self.out_of_band() {
             self.say(&text, PeerMessage::Doubled, scene);
         }

@@ -1,8 +1,8 @@
-//! Decides what a schedule does not leave to chance: every choice comes out of its seed, the same on every platform.
+//! Deterministic random numbers: the same choices for the same seed on every platform.
 
 use std::time::Duration;
 
-/// The generator splitmix64.
+/// The generator SplitMix64.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -19,17 +19,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below the bound, which is not 0.
+    /// Returns a number below the bound, which must not be 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number from `least` to `most`, both included.
+    /// Returns a number from `least` to `most`, both included.
     pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least + 1)
     }
 
-    /// The same, for what is counted in memory.
+    /// As [`between`](Self::between), for sizes.
     pub(super) fn size(&mut self, least: usize, most: usize) -> usize {
         self.between(least as u64, most as u64) as usize
     }
@@ -38,7 +38,7 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// A duration of whole microseconds, so that things do happen at the same moment now and then.
+    /// Returns a duration of whole microseconds, so that some events coincide.
     pub(super) fn within(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.between(0, most.as_micros() as u64))
     }

@@ -1,4 +1,4 @@
-//! Decides what QEMU reads in what it is sent: a stream of JSON objects with nothing between them.
+//! Parser of the requests that the simulated QEMU reads: a stream of JSON objects without delimiters.
 
 use qemu_machine_core::Value;
 
@@ -6,16 +6,17 @@ use qemu_machine_core::Value;
 #[derive(Clone, Debug)]
 pub(super) struct ParsedRequest {
     pub(super) name: String,
-    /// As JSON; none when it has none, or could not be read.
+    /// The id as JSON; `None` means that the request has none, or is malformed.
     pub(super) id: Option<String>,
-    /// The mark that the caller gave it, so that its reply is known again. The library's own requests have none.
+    /// The number that the caller gave the request, to recognise its reply. Requests of the library itself have none.
     pub(super) nonce: Option<u64>,
     pub(super) out_of_band: bool,
     pub(super) enables_out_of_band: bool,
     pub(super) is_malformed: bool,
 }
 
-/// Splits the stream as QEMU does: a byte at a time, by counting braces.
+/// Splitter of the stream, one byte at a time, by counting braces (QEMU, `qobject/json-streamer.c`,
+/// `json_message_process_token`).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reader {
     text: Vec<u8>,
@@ -29,7 +30,7 @@ impl Reader {
         self.text.is_empty()
     }
 
-    /// Takes one byte; a request when it was the last of one.
+    /// Reads one byte, and returns the request that it completes, if any.
     pub(super) fn push(&mut self, byte: u8) -> Option<ParsedRequest> {
         self.text.push(byte);
         if self.in_string {
@@ -74,7 +75,7 @@ impl ParsedRequest {
     }
 }
 
-/// QEMU does not know it then, but those who check do.
+/// Finds the number in a malformed request. QEMU cannot read it; the checks of the world need it.
 fn nonce_in(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("\"nonce\":")?;
     let digits = rest.trim_start().split(|next: char| !next.is_ascii_digit()).next()?;

@@ -1,4 +1,4 @@
-//! Decides what the parts of a world share: its clock, what is still to happen, the sockets, and the record of it all.
+//! Shared state of a world: clock, random numbers, pending events, sockets and transcript.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::random::Random;
 use super::seen::Seen;
 use super::timeline::{Tick, Timeline, What};
 
-/// How long bytes travel at most, for each chunk.
+/// The longest time that a chunk of bytes is in transit.
 const TRAVEL: Duration = Duration::from_micros(200);
 
-/// What the parts of a world share.
+/// The state that the parts of a world share.
 #[derive(Debug)]
 pub(super) struct Scene {
     pub(super) now: Moment,
@@ -23,38 +23,38 @@ pub(super) struct Scene {
     pub(super) timeline: Timeline,
     /// The sockets of this run.
     pub(super) wires: BTreeMap<Channel, Wire>,
-    /// The commands of the caller that QEMU read.
+    /// The commands of the caller that QEMU has read.
     pub(super) reached: BTreeSet<u64>,
-    /// What QEMU read on each console.
+    /// The bytes that QEMU has read from each console.
     pub(super) typed: Vec<Vec<u8>>,
     pub(super) seen: Seen,
     pub(super) lines: Vec<String>,
-    /// The first promise that was broken.
+    /// The first check that failed.
     pub(super) broken: Option<String>,
 }
 
-/// One pair of sockets.
+/// A pair of sockets.
 #[derive(Debug)]
 pub(super) struct Wire {
-    /// All that QEMU wrote, and how much of it reached us.
+    /// The bytes that QEMU has written, and the number of those that the driver has received.
     pub(super) out: Vec<u8>,
     pub(super) delivered: usize,
-    /// QEMU's end is closed.
+    /// Whether QEMU's end is closed.
     pub(super) ended: bool,
-    /// What QEMU did not read yet.
+    /// The bytes that QEMU has not read yet.
     pub(super) input: VecDeque<u8>,
     pub(super) local: LocalEnd,
     is_delivering: bool,
     is_reading: bool,
 }
 
-/// Our end of a pair of sockets.
+/// The state of the driver's end of a pair of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LocalEnd {
     Made,
     Opening,
     Open,
-    /// It could not be opened, or its end was told.
+    /// Opening failed, or the end was reported.
     Closed,
 }
 
@@ -71,7 +71,7 @@ impl Wire {
         }
     }
 
-    /// It carries bytes, and none are under way, in neither direction.
+    /// Returns whether the channel is open and no bytes are in transit, in either direction.
     pub(super) fn is_quiet(&self) -> bool {
         let is_empty = self.input.is_empty() && self.delivered == self.out.len();
         self.local == LocalEnd::Open && !self.ended && is_empty
@@ -136,7 +136,7 @@ impl Scene {
         }
     }
 
-    /// QEMU writes.
+    /// Writes bytes at QEMU's end.
     pub(super) fn write(&mut self, channel: Channel, bytes: &[u8]) {
         if let Some(wire) = self.wires.get_mut(&channel).filter(|wire| !wire.ended) {
             wire.out.extend_from_slice(bytes);
@@ -144,7 +144,7 @@ impl Scene {
         self.stir(channel);
     }
 
-    /// QEMU's end of a channel is closed, after what was written.
+    /// Closes QEMU's end of a channel. Earlier output still arrives.
     pub(super) fn close(&mut self, channel: Channel) {
         if let Some(wire) = self.wires.get_mut(&channel) {
             wire.ended = true;
@@ -152,7 +152,7 @@ impl Scene {
         self.stir(channel);
     }
 
-    /// Sees to it that what is on the way goes on, in both directions.
+    /// Schedules the next delivery and the next read of a channel, where bytes are pending.
     pub(super) fn stir(&mut self, channel: Channel) {
         let Some(wire) = self.wires.get_mut(&channel) else { return };
         let has_output = wire.delivered < wire.out.len() || wire.ended;
@@ -168,7 +168,7 @@ impl Scene {
         }
     }
 
-    /// The next chunk for us; none at the end of the channel.
+    /// Returns the next chunk for the driver; `None` means that there is none, as at the end of the channel.
     pub(super) fn deliver(&mut self, channel: Channel) -> Option<Vec<u8>> {
         let left = self.wires.get(&channel).map(|wire| wire.out.len() - wire.delivered)?;
         let count = self.cut(left);
@@ -179,7 +179,7 @@ impl Scene {
         (count > 0).then_some(chunk)
     }
 
-    /// How many of so many bytes come at once.
+    /// Draws the size of a chunk, of the `left` bytes that are pending.
     pub(super) fn cut(&mut self, left: usize) -> usize {
         if left == 0 {
             return 0;
@@ -195,12 +195,12 @@ impl Scene {
         self.random.size(1, most).min(left)
     }
 
-    /// Puts as much as there is room for into the socket; says how much.
+    /// Writes to the socket as many bytes as it has room for, and returns their number.
     pub(super) fn send(&mut self, channel: Channel, bytes: &[u8]) -> usize {
         let room = self.style.room;
         let Some(wire) = self.wires.get_mut(&channel).filter(|wire| wire.local == LocalEnd::Open) else { return 0 };
         if wire.ended {
-            // Nobody reads this any more: it goes nowhere.
+            // The peer has closed its end, so these bytes are lost.
             return bytes.len();
         }
         let count = bytes.len().min(room.saturating_sub(wire.input.len()));
@@ -214,19 +214,19 @@ impl Scene {
         count
     }
 
-    /// QEMU begins to read.
+    /// Notes that QEMU's scheduled read takes place.
     pub(super) fn begin_reading(&mut self, channel: Channel) {
         if let Some(wire) = self.wires.get_mut(&channel) {
             wire.is_reading = false;
         }
     }
 
-    /// The next byte that QEMU reads.
+    /// Returns the next byte that QEMU reads.
     pub(super) fn read(&mut self, channel: Channel) -> Option<u8> {
         self.wires.get_mut(&channel)?.input.pop_front()
     }
 
-    /// Part of what was written never left QEMU.
+    /// Drops a random part of the undelivered output, and returns the length that remains.
     pub(super) fn truncate(&mut self, channel: Channel) -> usize {
         let Some(wire) = self.wires.get(&channel).filter(|wire| !wire.ended) else { return usize::MAX };
         let least = wire.delivered;

@@ -1,9 +1,9 @@
-//! Decides how it is known what schedules were about: by counting.
+//! Counters of the situations that worlds have covered.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How often what happened.
+/// The number of occurrences of each situation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen(BTreeMap<&'static str, u64>);
 
@@ -12,14 +12,14 @@ impl Seen {
         *self.0.entry(what).or_default() += 1;
     }
 
-    /// Adds what another schedule saw.
+    /// Adds the counts of another world.
     pub fn add(&mut self, other: &Self) {
         for (what, count) in &other.0 {
             *self.0.entry(what).or_default() += count;
         }
     }
 
-    /// How often this happened.
+    /// Returns the number of occurrences of a situation.
     #[must_use]
     pub fn count(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or_default()

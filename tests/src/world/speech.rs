@@ -1,4 +1,4 @@
-//! Decides in what words QEMU speaks, and remembers what it said up to which byte of its output.
+//! Messages of the simulated QEMU: their text, and their positions in its output.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use qemu_machine_core::Value;
 use super::random::Random;
 use super::request::ParsedRequest;
 
-/// One message, as those who check need to know it.
+/// A message of QEMU, as the checks need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PeerMessage {
     Greeting,
@@ -15,7 +15,7 @@ pub(super) enum PeerMessage {
     Accepted {
         out_of_band: bool,
     },
-    /// It did not.
+    /// The negotiation was refused.
     Declined,
     Event(Happened),
     /// The reply to a command of the caller, or of the library.
@@ -24,9 +24,9 @@ pub(super) enum PeerMessage {
         quits: bool,
         how: Reply,
     },
-    /// The answer to the library's own question, whether it lives.
+    /// The reply to a heartbeat of the library.
     Sign,
-    /// A reply that was said already.
+    /// A repeated reply.
     Doubled,
 }
 
@@ -35,20 +35,20 @@ pub(super) enum PeerMessage {
 pub(super) struct Happened {
     pub(super) name: &'static str,
     pub(super) data: Option<String>,
-    /// How long its message is.
+    /// The length of its message, in bytes.
     pub(super) size: usize,
 }
 
-/// How a command was answered.
+/// The kind of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     Returned,
     Refused,
-    /// It could not be read, and so the answer names no command.
+    /// An error without an id: QEMU could not parse the command (`docs/interop/qmp-spec.rst`, Error).
     Nameless,
 }
 
-/// What was said and did not reach us yet.
+/// The messages that the driver has not received completely, each with the position of its end.
 #[derive(Debug, Default)]
 pub(super) struct Speech {
     said: VecDeque<(usize, PeerMessage)>,
@@ -59,13 +59,13 @@ impl Speech {
         self.said.push_back((end, said));
     }
 
-    /// What is complete in the first so many bytes.
+    /// Returns the messages that end within the first `delivered` bytes, each once.
     pub(super) fn reached(&mut self, delivered: usize) -> Vec<PeerMessage> {
         let count = self.said.iter().take_while(|(end, _)| *end <= delivered).count();
         self.said.drain(..count).map(|(_, said)| said).collect()
     }
 
-    /// The output was cut off there.
+    /// Drops the messages that end after `length`, where the output was cut off.
     pub(super) fn truncate(&mut self, length: usize) {
         self.said.retain(|(end, _)| *end <= length);
     }
@@ -77,14 +77,14 @@ pub(super) fn greeting(out_of_band: bool) -> String {
     format!(r#"{{"QMP": {{{version}, "capabilities": [{capabilities}]}}}}"#)
 }
 
-/// An event that the world knows again by its number.
+/// Returns an event. A number in its data identifies it.
 pub(super) fn event(name: &str, data: Option<&str>) -> String {
     let timestamp = r#""timestamp": {"seconds": 1700000000, "microseconds": 7}"#;
     let data = data.map(|data| format!(r#", "data": {data}"#)).unwrap_or_default();
     format!(r#"{{{timestamp}, "event": "{name}"{data}}}"#)
 }
 
-/// The reply names what it answers, so that it is seen when it comes to somebody else.
+/// Returns a success reply. It names its command, so that a reply to the wrong command is detected.
 pub(super) fn returned(request: &ParsedRequest, random: &mut Random) -> String {
     let pads = ["", "}", "{", "\\\"", "\\\\", "]}\\\\\\\"{[", "\\u00fc\\r\\n"];
     let value = match request.nonce {
@@ -104,7 +104,7 @@ pub(super) fn refused(request: &ParsedRequest, class: &str, words: &str) -> Stri
     format!(r#"{{{id}"error": {{"class": "{class}", "desc": "{words}{nonce}"}}}}"#)
 }
 
-/// The same message over several lines, as a monitor with `pretty=on` writes it.
+/// Returns the same message on several lines, as a monitor with `pretty=on` writes it.
 pub(super) fn pretty(message: &str) -> String {
     let value: Value = message.parse().unwrap_or_default();
     format!("{value:#}").replace("\n", "\r\n")

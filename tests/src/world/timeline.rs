@@ -1,45 +1,45 @@
-//! Decides what happens next: the earliest thing, and of several at one moment the one that the seed chose.
+//! Queue of pending events: ordered by time, and at the same time by a random choice.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use qemu_machine_core::{Channel, Moment};
 
-/// Something that happens at a moment.
+/// An event of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum What {
-    /// The caller does something.
+    /// The caller acts.
     Act,
-    /// The host is done with the order of this index.
+    /// The host completes the effect with this index.
     Done(usize),
-    /// What QEMU wrote reaches us.
+    /// Output of QEMU arrives at the driver.
     Deliver(Channel),
-    /// QEMU reads what we sent.
+    /// QEMU reads its input.
     Read(Channel),
-    /// The end of the process is told.
+    /// The exit of the process is reported.
     Exited,
-    /// Something in QEMU.
+    /// An event inside QEMU.
     Qemu(Tick),
 }
 
-/// Something that happens in QEMU.
+/// An event inside QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tick {
-    /// The monitor says who it is.
+    /// The monitor sends its greeting.
     Greet,
-    /// Something is worth an event.
+    /// A spontaneous QMP event.
     Event,
     /// The guest prints.
     Print(usize),
-    /// The command that is executing is done.
+    /// The executing command finishes.
     Finish,
-    /// The turn of this run.
+    /// The incident of this run.
     Turn,
     /// The guest obeys the power button.
     PowerOff,
     /// The main loop runs again.
     Unstick,
-    /// A SIGKILL takes effect at last.
+    /// A delayed SIGKILL takes effect.
     Killed,
     /// QEMU closes its end.
     Close(Channel),
@@ -47,10 +47,10 @@ pub(super) enum Tick {
     Exit,
 }
 
-/// The moment, the choice of the seed, the order of planning, the run, and what it is.
+/// The time, a random number, the sequence number, the run, and the event.
 type Expectation = (Moment, u64, u64, u32, What);
 
-/// Everything that is still to happen.
+/// The pending events.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
     heap: BinaryHeap<Reverse<Expectation>>,
@@ -67,7 +67,7 @@ impl Timeline {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// The next thing, and the run that it belongs to.
+    /// Removes the next event, and returns it with its run.
     pub(super) fn pop(&mut self) -> Option<(u32, What)> {
         self.heap.pop().map(|Reverse((.., run, what))| (run, what))
     }

@@ -1,4 +1,4 @@
-//! Decides whether an outcome tells the truth about the run that it ends.
+//! Check of an outcome against the run that it ends.
 
 use qemu_machine_core::{Cause, Effect, ExitStatus, LaunchError, LaunchFailure, Moment, Outcome, Phase, Rung, Signal};
 
@@ -7,13 +7,13 @@ use super::bounds::HANG_UP;
 use super::ending::End;
 
 impl World {
-    /// A run is over.
+    /// Handles the notice that a run has ended.
     pub(super) fn ended(&mut self) {
         let Some(outcome) = self.machine.outcome().cloned() else {
-            return self.scene.fail("an end without an outcome");
+            return self.scene.fail("the run ended without an outcome");
         };
         self.scene.tell(format!("outcome: {}", outcome.cause));
-        self.scene.demand(!self.bounds.ended, || "two ends of one run".into());
+        self.scene.demand(!self.bounds.ended, || "the run ended twice".into());
         self.bounds.ended = true;
         let result = self.judge(&outcome);
         self.scene.check(result);
@@ -47,11 +47,11 @@ impl World {
         self.judge_launch()
     }
 
-    /// What came and nobody waited for is counted, and nothing else.
+    /// Checks that unexpected replies are counted, and no others.
     fn check_counters(&self) -> Result<(), String> {
         let counters = self.machine.session().counters();
         let said = (counters.unmatched, counters.nameless);
-        // Each error without an id is the answer to a raw command, which is on the wire until then.
+        // No nameless errors: here each error without an id answers a raw command, which is in flight until then.
         let told = (self.ledger.doubled, 0);
         expect(said == told, || format!("doubled, nameless: {said:?}, not {told:?}"))?;
         let (least, most) = (self.ledger.late, self.ledger.late + self.ledger.ladder);
@@ -63,7 +63,7 @@ impl World {
         self.host.ordered(&Effect::Signal(signal))
     }
 
-    /// What the cause may be: more than one where even a witness could not tell.
+    /// Returns the possible causes: several where no observer can tell them apart.
     fn causes(&self) -> Vec<Cause> {
         let Some(exit) = self.host.exited else {
             let is_unkillable = self.host.spawned == Some(true) && self.bounds.is_unkillable(self.scene.now);
@@ -78,14 +78,14 @@ impl World {
                     _ => Cause::Asked(Rung::Terminate),
                 };
                 let ordered = self.ordered(if number == 9 { Signal::Kill } else { Signal::Terminate });
-                // Two signals at once look like one.
+                // Two simultaneous signals of the same number cannot be told apart.
                 let by_other = (!by_us).then_some(by_signal(number));
                 ordered.then_some(asked).into_iter().chain(by_other).collect()
             }
             (ExitStatus::Signal { number, .. }, _) => vec![by_signal(number)],
             (ExitStatus::Code(_), Some(End::DebugExit(value))) => vec![Cause::DebugExit(value)],
             (ExitStatus::Code(code), end) => self.causes_of_exit(code, end),
-            // Nobody else reaps in this world.
+            // In this world no other process reaps QEMU.
             (ExitStatus::Unknown, _) => Vec::new(),
         }
     }
@@ -94,7 +94,7 @@ impl World {
         let terminated = self.ordered(Signal::Terminate).then_some(Cause::Asked(Rung::Terminate));
         match self.witness.shutdown_reason().as_deref() {
             Some("host-qmp-quit") => vec![Cause::Asked(Rung::Quit)],
-            // Whether the guest heard the button or wanted it by itself is not known; but without one it is.
+            // A power-off of the guest's own and one after the power button look the same.
             Some("guest-shutdown") => vec![Cause::PowerOff, Cause::Asked(Rung::PowerDown)],
             Some("guest-reset") => vec![Cause::Reset],
             Some("guest-panic") => vec![Cause::Panic],
@@ -115,13 +115,13 @@ impl World {
         }
     }
 
-    /// Why the launch failed, if it did.
+    /// Checks the result of the launch.
     fn judge_launch(&mut self) -> Result<(), String> {
         let is_ready = self.bounds.ready_at.is_some();
         let failure = match self.machine.launched() {
-            Some(Ok(())) => return expect(is_ready, || "a launch succeeded without being ready".into()),
+            Some(Ok(())) => return expect(is_ready, || "the launch succeeded, but there was no notice `Ready`".into()),
             Some(Err(LaunchError::Failed { failure, .. })) if !is_ready => failure,
-            other => return Err(format!("the launch is said to be {other:?}")),
+            other => return Err(format!("the machine reports the launch result {other:?}")),
         };
         let at = self.bounds.failed_at.unwrap_or(self.scene.now);
         let phase = self.bounds.launching.unwrap_or(Phase::Starting);
@@ -147,7 +147,7 @@ impl World {
         expect(is_right, || format!("the launch failed by {failure:?} at {at:?}, it was in {phase:?}"))
     }
 
-    /// Whether that is when the patience for a monitor that hung up in the launch is over.
+    /// Returns whether the grace for a monitor that closed during the launch ends at this time.
     fn hung_at(&self, at: Moment) -> bool {
         let grace = self.bounds.closed_at.map(|since| since.after(HANG_UP));
         let until = self.bounds.launch_until();
@@ -163,7 +163,7 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// A signal that nobody knows the sender of.
+/// Returns the cause for a signal from an unknown sender.
 fn by_signal(number: i32) -> Cause {
     Cause::Signal { number: Some(number), sender: None }
 }

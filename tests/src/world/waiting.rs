@@ -1,11 +1,11 @@
-//! Decides what a wait must find: an independent reading of what the documentation says.
+//! Independent model of waits: the result that each wait must have by the documentation.
 
 use qemu_machine_core::{Found, Hit, Moment, WaitError, WaitId};
 
 use super::speech::Happened;
 use super::witness::Witness;
 
-/// A mark, as the world knows it.
+/// The world's counterpart of a mark.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Position {
     pub(super) event: usize,
@@ -17,14 +17,14 @@ impl Position {
         self.consoles.get(console).copied().unwrap_or_default()
     }
 
-    /// What was before a run is not looked at in it, and not missed.
+    /// Moves the position to the start of the run, if it is before it: a wait neither finds nor misses earlier items.
     fn not_before(&self, birth: &Self) -> Self {
         let consoles = (0..birth.consoles.len()).map(|at| self.position(at).max(birth.position(at))).collect();
         Self { event: self.event.max(birth.event), consoles }
     }
 }
 
-/// Something that is waited for.
+/// An alternative of a wait.
 #[derive(Clone, Debug)]
 pub(super) enum Thing {
     Event { name: Option<&'static str>, number: Option<u64> },
@@ -32,7 +32,7 @@ pub(super) enum Thing {
     End,
 }
 
-/// A wait that is not over, or not claimed.
+/// A wait that is not over, or whose result is not claimed.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) id: WaitId,
@@ -40,7 +40,7 @@ pub(super) struct Waiting {
     from: Position,
     begun: Moment,
     until: Option<Moment>,
-    /// Where each console is read from.
+    /// The position on each console from which the wait searches.
     starts: Vec<usize>,
     missed: (u64, u64),
     found: Option<Expected>,
@@ -53,7 +53,7 @@ enum Expected {
     Text { index: usize, console: usize, end: usize },
 }
 
-/// When the machine said that a wait is over, and how things stood then.
+/// The time at which the machine reported the end of a wait, and the state of the world at that time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Over {
     pub(super) at: Moment,
@@ -74,7 +74,7 @@ impl Waiting {
         self.over.is_some()
     }
 
-    /// From here on everything is remembered; what is missed by that is counted once.
+    /// Sets the start of the search: the first retained event and bytes. Counts what was dropped before them.
     pub(super) fn remember(&mut self, birth: &Position, first_event: usize, first_bytes: &[usize]) {
         self.from = self.from.not_before(birth);
         let position = |console: usize| self.from.position(console);
@@ -90,7 +90,7 @@ impl Waiting {
         self.from.event.max(first)
     }
 
-    /// The next event.
+    /// Matches the next event.
     pub(super) fn look_at(&mut self, number: usize, event: &Happened) {
         if self.is_open() {
             let index = self.things.iter().position(|thing| thing.is(event));
@@ -98,7 +98,7 @@ impl Waiting {
         }
     }
 
-    /// All that a console printed, the last bytes just now.
+    /// Searches the output of a console, whose last `new` bytes are new.
     pub(super) fn read(&mut self, console: usize, bytes: &[u8], new: usize) {
         if !self.is_open() {
             return;
@@ -113,7 +113,7 @@ impl Waiting {
         self.found = ends.min().map(|(end, index)| Expected::Text { index, console, end });
     }
 
-    /// The machine says that it is over.
+    /// Records that the machine has reported the end of the wait.
     pub(super) fn over(&mut self, over: Over) -> Result<(), String> {
         match self.over.replace(over) {
             Some(_) => Err(format!("{:?} is over twice", self.id)),
@@ -125,29 +125,29 @@ impl Waiting {
         self.things.iter().all(|thing| matches!(thing, Thing::Event { .. }))
     }
 
-    /// When it is told that no event can come any more.
+    /// Returns the time at which the wait fails because no event can follow.
     fn disconnected_at(&self, events_close_at: Option<Moment>) -> Option<Moment> {
         events_close_at.filter(|_| self.hears_only()).map(|from| from.max(self.begun))
     }
 
-    /// What must be true whenever the driver is about to wait.
+    /// Checks what must be true whenever the driver is about to wait.
     pub(super) fn check(&self, now: Moment, events_close_at: Option<Moment>, ended: bool) -> Result<(), String> {
         let is_late = |at: Option<Moment>| at.is_some_and(|at| at < now);
         match self.over {
             Some(_) => Ok(()),
-            None if self.found.is_some() => Err(format!("{self:?} has found it and does not say so")),
+            None if self.found.is_some() => Err(format!("{self:?} has a match, but no notice")),
             None if ended => Err(format!("{self:?} outlives the machine")),
             None if is_late(self.until) => Err(format!("{self:?} outlives its deadline")),
             None if is_late(self.disconnected_at(events_close_at)) => {
-                Err(format!("{self:?} waits for what cannot come"))
+                Err(format!("{self:?} waits, but no event can follow"))
             }
             None => Ok(()),
         }
     }
 
-    /// Whether that is how it had to end. Gives the place behind what was found.
+    /// Checks the result of the wait. Returns the position after the match.
     pub(super) fn judge(&self, result: &Result<Hit, WaitError>, witness: &Witness) -> Result<Option<Position>, String> {
-        let Some(over) = self.over else { return Err(format!("{:?} was not said to be over", self.id)) };
+        let Some(over) = self.over else { return Err(format!("{:?} was claimed without a notice", self.id)) };
         let in_time = |until: Moment| until == over.at || until <= self.begun;
         let is_end = |thing: &Thing| matches!(thing, Thing::End);
         let end = self.things.iter().position(is_end);
@@ -169,7 +169,7 @@ impl Waiting {
             (Expected::Text { index, console, end }, Found::Text(text)) => {
                 let position = self.from.position(console);
                 let whole = &witness.bytes(console)[position..end];
-                // What was forgotten cannot be told.
+                // Bytes that were dropped from the history cannot be compared.
                 let forgotten = witness.first_byte(console) > position;
                 let same = *text == String::from_utf8_lossy(whole);
                 (index, same || forgotten)
@@ -191,7 +191,7 @@ impl Waiting {
     }
 }
 
-/// What is counted of the end of a wait.
+/// Returns the counter for the result of a wait.
 pub(super) fn name(result: &Result<Hit, WaitError>) -> &'static str {
     match result {
         Ok(Hit { found: Found::Event(_), .. }) => "wait: event",

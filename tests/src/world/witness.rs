@@ -1,4 +1,4 @@
-//! Decides what the caller must have heard: it keeps all that reached us, and looks for what was waited for by itself.
+//! Independent record of all events and console output, from which the checks derive what a caller must have received.
 
 use qemu_machine_core::{Event, Limits, Machine, Value};
 
@@ -6,20 +6,20 @@ use super::plan::console_name;
 use super::speech::Happened;
 use super::waiting::{Position, Waiting};
 
-/// Everything that reached us, over all lives.
+/// All events and console output that arrived, over all runs.
 #[derive(Debug)]
 pub(super) struct Witness {
     events: Vec<Happened>,
-    /// How much of it the machine must still know.
+    /// The first event that the machine must retain, and the size of the retained events.
     first: usize,
     bytes: usize,
-    /// Where this run begins.
+    /// The start of this run.
     birth: Position,
-    /// What each console printed.
+    /// The output of each console.
     tapes: Vec<Vec<u8>>,
     limits: Limits,
     pub(super) waits: Vec<Waiting>,
-    /// The last event of this run that tells of an end.
+    /// The last event of this run of each kind that explains an end: SHUTDOWN, RESET and GUEST_PANICKED.
     pub(super) telling: Vec<usize>,
     /// The last SHUTDOWN of this run.
     pub(super) shutdown: Option<usize>,
@@ -48,12 +48,12 @@ impl Witness {
         (self.telling, self.shutdown, self.quit_returned) = (Vec::new(), None, false);
     }
 
-    /// Behind everything that came.
+    /// Returns the position after all that has arrived.
     pub(super) fn place(&self) -> Position {
         Position { event: self.events.len(), consoles: self.tapes.iter().map(|tape| tape.len()).collect() }
     }
 
-    /// The first byte of a console that is remembered.
+    /// Returns the position of the first byte of a console that the machine must retain.
     pub(super) fn first_byte(&self, console: usize) -> usize {
         let tape = &self.tapes[console];
         self.birth.consoles[console].max(tape.len().saturating_sub(self.limits.console))
@@ -86,7 +86,7 @@ impl Witness {
         }
     }
 
-    /// Begins a wait: looks at what is there.
+    /// Begins a wait, and searches what has arrived already.
     pub(super) fn begin(&mut self, mut wait: Waiting) {
         let firsts: Vec<usize> = (0..self.tapes.len()).map(|console| self.first_byte(console)).collect();
         wait.remember(&self.birth, self.first, &firsts);
@@ -99,7 +99,7 @@ impl Witness {
         self.waits.push(wait);
     }
 
-    /// Whether an event is the one with this number, word for word, however it was broken into lines.
+    /// Returns whether an event is the one with this number. Its data must be equal, but the line breaks may differ.
     pub(super) fn is(&self, event: &Event, number: usize) -> bool {
         let Some(happened) = self.events.get(number) else { return false };
         let read = |data: Option<&str>| data.map(|data| data.parse::<Value>().unwrap_or_default());
@@ -107,7 +107,7 @@ impl Witness {
         event.name() == happened.name && (said == told || read(said) == read(told))
     }
 
-    /// The reason of the last SHUTDOWN of this run.
+    /// Returns the reason of the last SHUTDOWN of this run.
     pub(super) fn shutdown_reason(&self) -> Option<String> {
         let data = self.events[self.shutdown?].data.as_deref()?;
         Some(data.parse::<Value>().ok()?["reason"].as_str()?.into())
@@ -117,27 +117,30 @@ impl Witness {
         &self.tapes[console]
     }
 
-    /// The end of what a console printed in this run, as far as it is remembered.
+    /// Returns the end of the output of a console in this run, as far as the machine retains it.
     pub(super) fn last_words(&self, console: usize) -> String {
         let printed = &self.tapes[console][self.first_byte(console)..];
         String::from_utf8_lossy(&printed[printed.len().saturating_sub(self.limits.last_words)..]).into_owned()
     }
 
-    /// What the machine remembers must be the latest of what came, and all the rest must be counted.
+    /// Checks that the machine retains exactly the latest events and bytes, and counts all others.
     pub(super) fn check(&self, machine: &Machine) -> Result<(), String> {
         let history = machine.history();
         let numbers = (history.first(), history.end());
         if numbers != (self.first as u64, self.events.len() as u64) {
-            return Err(format!("events {numbers:?} are kept, not {:?}", (self.first, self.events.len())));
+            return Err(format!(
+                "the machine retains the events {numbers:?}, not {:?}",
+                (self.first, self.events.len())
+            ));
         }
         for (index, tape) in self.tapes.iter().enumerate() {
             let console = machine.console(console_name(index)).map_err(|error| error.to_string())?;
             let positions = (console.first(), console.end());
             if positions != (self.first_byte(index) as u64, tape.len() as u64) {
-                return Err(format!("bytes {positions:?} of console {index} are kept"));
+                return Err(format!("the machine retains the bytes {positions:?} of console {index}"));
             }
             if console.since(0) != &tape[self.first_byte(index)..] {
-                return Err(format!("console {index} is not what it printed"));
+                return Err(format!("the history of console {index} differs from its output"));
             }
         }
         Ok(())

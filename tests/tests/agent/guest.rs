@@ -1,4 +1,4 @@
-//! Proves what is said to the agent in a Linux guest, through the port of the machine.
+//! Stories of the guest agent in a Linux guest, through the service of the machine.
 
 use qemu_machine_core::{
     CommandError, Config, LaunchFailure, Liveness, Mark, Phase, Progress, ServiceError, Value, Wait, json,
@@ -10,9 +10,9 @@ use crate::on_each_row;
 use crate::rows::{Agent, LONG, Row, SHORT};
 
 on_each_row! {
-    row_37_it_tells_executes_reads_writes_and_powers_off,
-    a_device_goes_when_the_guest_lets_it_go,
-    row_37_a_reply_after_the_deadline_reaches_nobody,
+    row_37_the_agent_reports_executes_reads_writes_and_powers_off,
+    a_device_is_unplugged_when_the_guest_releases_it,
+    row_37_a_reply_after_the_deadline_reaches_no_other_command,
     row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline,
 }
 
@@ -33,7 +33,7 @@ fn refusal(reply: Result<Value, CommandError>) -> String {
     refusal.to_string()
 }
 
-fn row_37_it_tells_executes_reads_writes_and_powers_off<R: Row>() {
+fn row_37_the_agent_reports_executes_reads_writes_and_powers_off<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config());
         machine.comes(&Mark::default(), Wait::agent_up());
@@ -66,15 +66,18 @@ fn executes(machine: &mut impl Row, agent: &mut impl Agent) {
     let program = json!({"path": "/bin/sh", "arg": ["-c", script], "input-data": "b3V0Cg==", "capture-output": true});
     let pid = agent.ask("guest-exec", program).unwrap();
     machine.sees(&mark, &format!("{PROGRAM_ENDED}, pid: {},", pid["pid"]));
-    // The program has ended, but the agent may have its output still to read. It does so in rounds, each of which executes
-    // one command at most and reads each output once: two until it sees the end of it.
+    // The program has ended, but the agent may not have read its output yet. In each iteration of its main loop the
+    // agent executes at most one command and reads each output once; it needs two to read the output and its end.
     for _ in 0..3 {
         assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})));
     }
     let status = agent.ask("guest-exec-status", pid.clone()).unwrap();
     assert!(status["exited"] == true && status["exitcode"] == 3, "{status}");
     assert!(status["out-data"] == "b3V0Cg==" && status["err-data"] == "ZXJyCg==", "{status}");
-    assert!(refusal(agent.ask("guest-exec-status", pid)).contains(" refused: GenericError: "), "it is told once");
+    assert!(
+        refusal(agent.ask("guest-exec-status", pid)).contains(" refused: GenericError: "),
+        "the status is reported once"
+    );
 }
 
 fn reads_and_writes(agent: &mut impl Agent) {
@@ -93,8 +96,8 @@ fn reads_and_writes(agent: &mut impl Agent) {
     assert!(nowhere.ends_with("No such file or directory"), "{nowhere}");
 }
 
-/// Only a guest that has come so far hears that it is asked for a device.
-fn a_device_goes_when_the_guest_lets_it_go<R: Row>() {
+/// The guest handles the unplug request only after it has booted, so the story waits for the agent first.
+fn a_device_is_unplugged_when_the_guest_releases_it<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config().args(["-device", "virtio-rng-pci,id=rng"]));
         let agent = agent(&mut machine);
@@ -105,7 +108,8 @@ fn a_device_goes_when_the_guest_lets_it_go<R: Row>() {
     });
 }
 
-/// The agent says nothing when it succeeds, and may be gone before it answers what is asked behind it.
+/// `guest-shutdown` has no success reply (QEMU, `qga/qapi-schema.json`, `guest-shutdown`), and the agent may be gone
+/// before it replies to the next command.
 fn powers_off<R: Row>(mut machine: R, mut agent: R::Agent) {
     let refused = refusal(agent.ask("guest-shutdown", json!({"mode": "sideways"})));
     assert!(refused.contains("mode"), "{refused}");
@@ -118,13 +122,13 @@ fn powers_off<R: Row>(mut machine: R, mut agent: R::Agent) {
     assert!(matches!(agent.ask("guest-ping", json!({})), Err(CommandError::Disconnected(_) | CommandError::Misuse(_))));
 }
 
-/// The agent hangs in this command until a line is typed.
+/// Lets a command time out: the agent blocks in it until a line is typed.
 fn time_out(agent: &mut impl Agent) {
     let timed_out = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
     assert_eq!(timed_out, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
 }
 
-fn row_37_a_reply_after_the_deadline_reaches_nobody<R: Row>() {
+fn row_37_a_reply_after_the_deadline_reaches_no_other_command<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config());
         let mut first = agent(&mut machine);
@@ -132,13 +136,13 @@ fn row_37_a_reply_after_the_deadline_reaches_nobody<R: Row>() {
         time_out(&mut first);
         machine.types("PRETTY_NAME=late\n");
         assert_eq!(first.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
-        assert_eq!(first.stale(), before + 2, "the late reply, and what the delimiter was answered");
+        assert_eq!(first.stale(), before + 2, "the late reply, and the error that the delimiter causes");
 
         time_out(&mut first);
         drop(first);
         machine.types("PRETTY_NAME=later\n");
         let mut second = agent(&mut machine);
-        assert!(second.stale() >= 4, "the late reply, the number of the first, and what two delimiters were answered");
+        assert!(second.stale() >= 4, "the late reply, the first number, and the errors of two delimiters");
         assert_eq!(second.ask("guest-sync", json!({"id": 8})), Ok(json!(8)));
         second.finish();
         assert_eq!(agent(&mut machine).ask("guest-ping", json!({})), Ok(json!({})));
@@ -149,7 +153,7 @@ fn row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline<R: Row>
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config_without_agent());
         machine.sees(&Mark::default(), INIT);
-        let Err(error) = machine.agent(SHORT) else { panic!("nobody is there") };
+        let Err(error) = machine.agent(SHORT) else { panic!("there is no agent") };
         let told = error.to_string();
         let words = "the guest agent service does not answer: the deadline passed before the guest agent answered";
         assert!(told.starts_with(words) && !told.contains("launch"), "{told}");

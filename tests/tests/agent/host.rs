@@ -1,5 +1,5 @@
-//! Proves what is said to an agent that somebody else started: a qemu-ga on this host, on a socket with a path. It is asked
-//! for nothing that would change the host.
+//! Stories of a guest agent of another program: a qemu-ga on this host, on a Unix socket. No story executes a command
+//! that changes the host.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -18,35 +18,35 @@ use crate::on_each_row;
 use crate::rows::{Agent, LONG, Row, SHORT};
 
 on_each_row! {
-    row_37_it_is_attached_to_by_path,
+    row_37_an_agent_is_attached_to_by_path,
     row_37_half_a_command_of_a_dead_client_is_not_in_the_way,
-    row_37_a_second_client_hears_that_it_is_busy,
-    row_37_what_timed_out_reaches_nobody,
+    row_37_a_second_client_is_refused_as_busy,
+    row_37_a_late_reply_of_the_agent_reaches_no_other_command,
 }
 
-/// What no test here asks for, and what nobody else could ask this agent for either.
+/// Commands that change the host. No test executes them, and the agent refuses them.
 const DANGEROUS: &str = "guest-shutdown,guest-suspend-disk,guest-suspend-ram,guest-suspend-hybrid,guest-fsfreeze-freeze,\
     guest-fsfreeze-freeze-list,guest-fstrim,guest-set-time,guest-set-user-password,guest-set-vcpus,\
     guest-set-memory-blocks,guest-ssh-add-authorized-keys,guest-ssh-remove-authorized-keys";
 
-/// The agent, ended when dropped.
+/// A running agent, killed when dropped.
 struct Running {
     agent: Child,
     scratch: Scratch,
 }
 
 impl Running {
-    /// It is given a socket that listens already: so nobody must wait for it to listen. By the protocol of systemd, that
-    /// is descriptor 3, and names the process that it is for.
+    /// Starts an agent with a socket that is open already, so that the test need not wait for it. By the protocol of
+    /// systemd the socket is descriptor 3, and the environment names the process that it is for (`sd_listen_fds(3)`).
     ///
-    /// What it tells of the system it reads from a named pipe: in `guest-get-osinfo` it hangs until that is written.
+    /// The agent reads the release of the system from a FIFO: `guest-get-osinfo` blocks until a line is written.
     fn start() -> Self {
         const GIVEN: &str = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
         let scratch = Scratch::create();
         let [socket, log, gate] = ["socket", "log", "gate"].map(|name| scratch.path().join(name));
         mkfifoat(CWD, &gate, Mode::RUSR | Mode::WUSR).unwrap();
         let listener = UnixListener::bind(&socket).unwrap();
-        // It ends with the thread of the test, also when nothing of ours is dropped.
+        // The agent ends with the thread of the test, also when `drop` does not run.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "sh", "-c", GIVEN, "sh"]);
         command.arg(agent_program(env!("CARGO_TARGET_TMPDIR"))).args(["--method", "unix-listen", "-b", DANGEROUS]);
@@ -69,13 +69,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It fails only for one that ended.
+        // The kill fails only if the agent has ended.
         let _ = self.agent.kill();
         let _ = self.agent.wait();
     }
 }
 
-/// Runs a story with the directory of an agent, which is ended behind it, also when the story hangs.
+/// Runs a story with the directory of an agent, which is killed after it, also when the story hangs.
 fn with_an_agent(story: impl FnOnce(&Path) + Send + 'static) {
     let running = Running::start();
     let directory = running.path("");
@@ -90,7 +90,7 @@ fn attach<R: Row>(directory: &Path) -> R::Agent {
     R::Agent::attach(peer(directory), LONG).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn row_37_it_is_attached_to_by_path<R: Row>() {
+fn row_37_an_agent_is_attached_to_by_path<R: Row>() {
     with_an_agent(|directory| {
         let file = directory.join("file");
         fs::write(&file, "note").unwrap();
@@ -107,9 +107,10 @@ fn row_37_it_is_attached_to_by_path<R: Row>() {
     });
 }
 
-/// The agent has one parser for all its clients, one after the other.
+/// The agent has one parser for all clients, so half a command of a dead client precedes the next command (measured
+/// with QEMU 7.2.22).
 ///
-/// None of the dead ones leaves a reply unread: that resets the connection, and qemu-ga 7.2 ends then.
+/// No dead client leaves a reply unread: that resets the connection, and qemu-ga 7.2 ends then.
 fn row_37_half_a_command_of_a_dead_client_is_not_in_the_way<R: Row>() {
     with_an_agent(|directory| {
         for half in [r#"{"execute": "guest-pi"#, r#"{"execute": "guest-sync", "arguments": {"id": 1"#, "[[[{"] {
@@ -118,34 +119,34 @@ fn row_37_half_a_command_of_a_dead_client_is_not_in_the_way<R: Row>() {
             dead.read_line(&mut String::new()).unwrap();
             drop(dead);
             let mut agent = attach::<R>(directory);
-            assert_eq!(agent.stale(), 1, "the delimiter is answered: {half}");
+            assert_eq!(agent.stale(), 1, "the delimiter causes one error: {half}");
             assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})), "{half}");
             agent.finish();
         }
     });
 }
 
-/// It serves one client, and the others wait in the backlog of its socket.
-fn row_37_a_second_client_hears_that_it_is_busy<R: Row>() {
+/// The agent serves one client; the others wait in the backlog of its socket.
+fn row_37_a_second_client_is_refused_as_busy<R: Row>() {
     with_an_agent(|directory| {
         let mut first = attach::<R>(directory);
         let second = R::Agent::attach(peer(directory), SHORT);
-        let Err(LaunchError::Failed { failure, .. }) = second else { panic!("somebody else has it") };
+        let Err(LaunchError::Failed { failure, .. }) = second else { panic!("the agent has a client") };
         assert_eq!(failure, LaunchFailure::Busy);
         assert_eq!(first.ask("guest-ping", json!({})), Ok(json!({})));
         first.finish();
-        // What the second had asked for is not for the third.
+        // No reply to the second client reaches the third.
         assert_eq!(attach::<R>(directory).ask("guest-sync", json!({"id": 3})), Ok(json!(3)));
     });
 }
 
-fn row_37_what_timed_out_reaches_nobody<R: Row>() {
+fn row_37_a_late_reply_of_the_agent_reaches_no_other_command<R: Row>() {
     with_an_agent(|directory| {
         let mut agent = attach::<R>(directory);
         let before = agent.stale();
         let timed_out = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
         assert_eq!(timed_out, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
-        // This waits until the agent reads.
+        // The write blocks until the agent reads the FIFO.
         fs::write(directory.join("gate"), "PRETTY_NAME=late\n").unwrap();
         assert_eq!(agent.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
         assert_eq!(agent.stale(), before + 2, "the late reply, and what the delimiter was answered");

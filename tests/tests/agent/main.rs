@@ -1,10 +1,10 @@
-//! Proves that guest agents are spoken with on every runtime: Debian's qemu-ga in a Linux guest, and on this host.
+//! Stories of guest agents on every runtime: Debian's qemu-ga in a Linux guest, and on this host.
 
 mod guest;
 mod host;
 mod rows;
 
-/// One test for each story on each row.
+/// Defines one test for each story on each row.
 macro_rules! on_each_row {
     ($($story:ident),+ $(,)?) => {
         on_each_row! { @row blocking = crate::rows::Blocking: $($story),+ }

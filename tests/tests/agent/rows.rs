@@ -1,4 +1,5 @@
-//! Decides what a story can do with a machine and with an agent, on each runtime. Its verbs wait, each in its row's way.
+//! Rows of the agent's stories: the operations on a machine and on an agent, on each runtime. Each row waits in its
+//! way.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,11 +12,11 @@ use qemu_machine_core::{
 use qemu_machine_mio::EventLoop;
 use smol::block_on;
 
-/// How long a guest may take to boot, and for all that it does then. It takes some seconds; two may boot at once on each
-/// core, and others build there.
+/// Deadline for a guest to boot and for each story: it takes a few seconds, but two guests may boot at once on each
+/// processor while other programs build.
 pub(crate) const LONG: Duration = Duration::from_secs(40);
 
-/// For what must not happen in time.
+/// Deadline of what must not happen in time.
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
 /// A machine whose guest has an agent.
@@ -25,7 +26,7 @@ pub(crate) trait Row: Sized {
     fn launch(config: Config) -> Result<Self, LaunchError>;
     fn agent(&mut self, within: Duration) -> Result<Self::Agent, ServiceError>;
     fn mark(&mut self) -> Mark;
-    /// Waits for something that must come before the end.
+    /// Waits for something that must come before the deadline.
     fn comes(&mut self, from: &Mark, thing: Wait);
     fn types(&mut self, line: &str);
     fn unplugs(&mut self, device: &str) -> Result<(), UnplugError>;
@@ -79,7 +80,7 @@ impl Row for Blocking {
     }
 
     fn ends(&mut self) -> Outcome {
-        self.0.wait(LONG).expect("an end")
+        self.0.wait(LONG).expect("the machine ends")
     }
 }
 
@@ -97,7 +98,7 @@ impl Agent for qemu_machine_blocking::Agent {
     }
 
     fn finish(self) -> Outcome {
-        self.disconnect().expect("it is not ours")
+        self.disconnect().expect("the machine is not ours")
     }
 }
 
@@ -132,7 +133,7 @@ impl Row for Smol {
     }
 
     fn ends(&mut self) -> Outcome {
-        block_on(self.0.wait(LONG)).expect("an end")
+        block_on(self.0.wait(LONG)).expect("the machine ends")
     }
 }
 
@@ -150,12 +151,12 @@ impl Agent for qemu_machine_smol::Agent {
     }
 
     fn finish(self) -> Outcome {
-        block_on(self.disconnect()).expect("it is not ours")
+        block_on(self.disconnect()).expect("the machine is not ours")
     }
 }
 
-/// A machine, or an agent, which is a machine of its own there: one loop drives both, so that the guest can print while
-/// its agent is asked.
+/// A machine or an agent, which on mio is a machine as well: one loop drives both, so that the guest's console is read
+/// while the agent executes.
 pub(crate) struct Mio {
     turning: Rc<RefCell<Loop>>,
     index: usize,
@@ -189,7 +190,7 @@ impl Mio {
     }
 }
 
-/// The loop goes on without it. An agent is behind its machine, and alone there.
+/// Removes the machine from the loop. An agent is the only one after its machine, so `truncate` removes no other.
 impl Drop for Mio {
     fn drop(&mut self) {
         self.turning.borrow_mut().vms.truncate(self.index);
@@ -200,7 +201,7 @@ impl Row for Mio {
     type Agent = Self;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
-        let event_loop = EventLoop::new().expect("there is a poll to be had");
+        let event_loop = EventLoop::new().expect("a poll can be created");
         Self::launch_in(Rc::new(RefCell::new(Loop { event_loop, vms: Vec::new() })), config)
     }
 
@@ -248,7 +249,7 @@ impl Agent for Mio {
     }
 
     fn finish(self) -> Outcome {
-        self.with(|vm| vm.disconnect()).expect("it is not ours");
+        self.with(|vm| vm.disconnect()).expect("the machine is not ours");
         self.until(|vm| vm.outcome().cloned())
     }
 }

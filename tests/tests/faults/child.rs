@@ -1,4 +1,4 @@
-//! Decides how a test runs in a process of its own, which may do to itself what others must not notice.
+//! Child processes for tests that change their own process, such as its limits or mounts.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::leak_check::{Watched, alone};
 
-/// Runs this test once more, in a process of its own behind these words, and there the body of it.
+/// Runs the test again in a child process, behind these wrapper arguments, and the body only there.
 pub(crate) fn in_child(test: &'static str, before: &[&str], limit: Duration, body: impl FnOnce()) {
     if is_inside(test) {
         return body();
@@ -15,7 +15,7 @@ pub(crate) fn in_child(test: &'static str, before: &[&str], limit: Duration, bod
     let _alone = alone();
     let mut command = again(test, before);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Killed when this is dropped, and its machines end with it.
+    // The child is killed when this is dropped, and its machines end with it.
     let _watched = Watched::new(child.id()).unwrap();
     let output = bounded_by(limit, move || child.wait_with_output().unwrap());
     let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -25,12 +25,12 @@ pub(crate) fn in_child(test: &'static str, before: &[&str], limit: Duration, bod
 
 const INSIDE: &str = "QEMU_MACHINE_FAULTS_INSIDE";
 
-/// Whether this is the process that this test started.
+/// Returns whether this is the child process of this test.
 pub(crate) fn is_inside(test: &str) -> bool {
     std::env::var_os(INSIDE).is_some_and(|inside| inside == test)
 }
 
-/// This program with this test alone, behind these words.
+/// Returns the command that runs only this test, behind these wrapper arguments.
 pub(crate) fn again(test: &str, before: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
     let mut words = before.iter().map(AsRef::as_ref).chain([program.as_os_str()]);
@@ -41,17 +41,18 @@ pub(crate) fn again(test: &str, before: &[&str]) -> Command {
 
 const NOT_PROVEN: &str = "NOT PROVEN: ";
 
-/// Says what could not be proven here, where it is seen although the test passes.
+/// Prints what could not be proven on this host, also when the test passes.
 pub(crate) fn not_proven(what: &str) {
     say(&format!("{NOT_PROVEN}{what}"));
 }
 
 fn say(line: &str) {
-    // Not with a macro that the test harness hides when the test passes.
+    // The test harness captures what `eprintln!` writes in a test that passes.
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).expect("stderr is open");
 }
 
-/// What stands before a program that is to mount things for itself alone; none where nobody lets us.
+/// Returns the wrapper arguments of a program that mounts file systems for itself only. `None` means that the host does
+/// not permit it.
 pub(crate) fn alone_with_mounts() -> Option<&'static [&'static str]> {
     const WAYS: [&[&str]; 2] = [&["unshare", "--mount"], &["unshare", "--map-root-user", "--mount"]];
     let _alone = alone();

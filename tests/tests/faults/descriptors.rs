@@ -1,4 +1,4 @@
-//! No descriptors at a launch, however many of them it had already got: on every runtime, in a process of its own.
+//! Tests of launches that lack a descriptor, at each operation that needs one: on every runtime, in a child process.
 
 use std::fs::{File, read_dir};
 use std::path::Path;
@@ -16,23 +16,23 @@ const EMFILE: (FaultKind, Option<i32>) = (FaultKind::Full, Some(24));
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// More than a launch needs, and far less than QEMU may have.
+/// Descriptors that suffice for a launch: more than it needs, and far less than the limit that QEMU inherits.
 const MOST: usize = 40;
 
-/// Takes every descriptor that there is but so many.
+/// Opens descriptors until only this many are left.
 fn take_all_but(room: usize) -> Vec<File> {
     let mut taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     taken.truncate(taken.len().checked_sub(room).expect("there are more"));
     taken
 }
 
-/// So few that they can be taken.
+/// Lowers the limit, so that a test can open all descriptors.
 fn limit_descriptors() {
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..before }).unwrap();
 }
 
-/// What the launches say that lack a descriptor, until one lacks none.
+/// Launches with 0, 1, 2, … free descriptors until one launch succeeds, and returns the faults of the others.
 fn faults(
     scratch: &Path,
     config: impl Fn() -> Config,
@@ -41,7 +41,8 @@ fn faults(
     limit_descriptors();
     let mut faults = Vec::new();
     for room in 0..MOST {
-        // The supervisor works off its orders in turn: when it has started this one, it has closed what the last ones had.
+        // The supervisor works in order: when it has started this process, it has closed the descriptors of earlier
+        // ones.
         let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
         let sleeper = Vm::launch(sleeper).unwrap_or_else(|error| panic!("{error}"));
         let taken = take_all_but(room);
@@ -58,13 +59,13 @@ fn faults(
         }
         let left: Vec<_> = read_dir(scratch).unwrap().collect();
         assert!(left.is_empty(), "{left:?} left behind by {:?}", faults.last());
-        // It works as soon as there are some.
-        launch(config()).unwrap_or_else(|error| panic!("behind {:?}: {error}", faults.last()));
+        // The launch succeeds as soon as there are descriptors.
+        launch(config()).unwrap_or_else(|error| panic!("after {:?}: {error}", faults.last()));
     }
     panic!("no launch succeeded")
 }
 
-/// Each of these operations lacked one at some launch.
+/// Asserts that each of these operations lacked a descriptor at some launch.
 fn assert_told(faults: &[HostFault], operations: &[&str]) {
     for operation in operations {
         assert!(faults.iter().any(|fault| fault.operation.starts_with(operation)), "{operation}: {faults:#?}");
@@ -75,7 +76,7 @@ fn on_threads(config: Config) -> Result<(), LaunchError> {
     Vm::launch(config).map(|vm| drop(vm.kill()))
 }
 
-/// The driver is ours, and gone when this returns.
+/// The executor is local, so the driver is gone when this returns.
 fn on_smol(config: Config) -> Result<(), LaunchError> {
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
@@ -88,21 +89,21 @@ fn on_smol(config: Config) -> Result<(), LaunchError> {
 fn on_mio(config: Config) -> Result<(), LaunchError> {
     let not_started = |error| {
         let fault = qemu_machine_host::fault("make a poll".into(), &error);
-        LaunchError::not_started(fault, &Config::new("qemu").command_line().expect("a good configuration"))
+        LaunchError::not_started(fault, &Config::new("qemu").command_line().expect("a valid configuration"))
     };
     let mut event_loop = qemu_machine_mio::EventLoop::new().map_err(not_started)?;
     let (registry, tokens) = event_loop.parts();
     let mut vms = [qemu_machine_mio::Vm::launch(config, registry, tokens)?];
     event_loop.run(&mut vms, |vms| vms[0].launched()).map_err(not_started)??;
-    vms[0].kill().expect("it was launched");
+    vms[0].kill().expect("the machine was launched");
     event_loop.run(&mut vms, |vms| vms[0].outcome().map(drop)).map_err(not_started)?;
     Ok(())
 }
 
-/// There is no supervisor yet, nor anything else that stays.
+/// Before the first launch there is no supervisor, nor anything else that stays.
 #[test]
-fn g04_the_first_launch_says_what_it_lacked_a_descriptor_for() {
-    in_child("descriptors::g04_the_first_launch_says_what_it_lacked_a_descriptor_for", &[], LIMIT, || {
+fn g04_the_first_launch_reports_which_operation_lacked_a_descriptor() {
+    in_child("descriptors::g04_the_first_launch_reports_which_operation_lacked_a_descriptor", &[], LIMIT, || {
         let scratch = Scratch::create();
         limit_descriptors();
         let taken = take_all_but(0);
@@ -116,29 +117,32 @@ fn g04_the_first_launch_says_what_it_lacked_a_descriptor_for() {
 
 fn every_launch(test: &'static str, launch: fn(Config) -> Result<(), LaunchError>) {
     in_child(test, &[], LIMIT, move || {
-        // What a program makes once and keeps is there.
+        // The first launch makes what the program makes once and keeps.
         let scratch = Scratch::create();
         launch(config(scratch.path())).unwrap_or_else(|error| panic!("{error}"));
         leaving_nothing(move |scratch| {
             let inherited = faults(scratch, || config(scratch).serial("tty"), launch);
             let dialled = faults(scratch, || config(scratch).monitor(Monitor::Socket), launch);
-            assert_told(&inherited, &["make the log", "make the monitor", "make the console 0", "execute `bash`"]);
-            assert_told(&dialled, &["make the log", "listen at", "execute `bash`"]);
+            assert_told(
+                &inherited,
+                &["create the log", "create the monitor", "create the console 0", "execute `bash`"],
+            );
+            assert_told(&dialled, &["create the log", "listen at", "execute `bash`"]);
         });
     });
 }
 
 #[test]
-fn g04_every_launch_says_which_descriptor_it_lacked() {
-    every_launch("descriptors::g04_every_launch_says_which_descriptor_it_lacked", on_threads);
+fn g04_every_launch_reports_which_operation_lacked_a_descriptor() {
+    every_launch("descriptors::g04_every_launch_reports_which_operation_lacked_a_descriptor", on_threads);
 }
 
 #[test]
-fn g04_every_launch_says_which_descriptor_it_lacked_on_smol() {
-    every_launch("descriptors::g04_every_launch_says_which_descriptor_it_lacked_on_smol", on_smol);
+fn g04_every_launch_reports_which_operation_lacked_a_descriptor_on_smol() {
+    every_launch("descriptors::g04_every_launch_reports_which_operation_lacked_a_descriptor_on_smol", on_smol);
 }
 
 #[test]
-fn g04_every_launch_says_which_descriptor_it_lacked_on_mio() {
-    every_launch("descriptors::g04_every_launch_says_which_descriptor_it_lacked_on_mio", on_mio);
+fn g04_every_launch_reports_which_operation_lacked_a_descriptor_on_mio() {
+    every_launch("descriptors::g04_every_launch_reports_which_operation_lacked_a_descriptor_on_mio", on_mio);
 }

@@ -1,6 +1,6 @@
-//! Proves that what goes wrong around a machine is told for what it is, and leaves nothing behind: signals to a real
-//! QEMU in each phase of its run, directories that are full, read-only or gone, no descriptors, no permission, and a
-//! host that has eight times more to do than it can.
+//! Tests of faults around a machine, which are reported as what they are and leave nothing behind: signals to a real
+//! QEMU in each phase of its run, directories that are full, read-only or gone, a lack of descriptors or permissions,
+//! and a host with eight times more work than processors.
 
 mod child;
 mod descriptors;
@@ -19,25 +19,25 @@ use qemu_machine_core::HostFault;
 use qemu_machine_tests::leak_check::bytes;
 use qemu_machine_tests::{PATIENCE, qemu};
 
-/// Longer than anything that is expected takes.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
-/// A QEMU without a guest. Who ends it by a signal gets no core dump.
+/// A QEMU without a guest, which dumps no core.
 fn config(scratch: &Path) -> Config {
     let wrapper = ["bash", "-c", "ulimit -c 0; exec \"$@\"", "bash"];
     Config::new(qemu()).machine("none").temporary_directory(bytes(scratch)).wrapper(wrapper)
 }
 
-/// How a launch failed that came as far as the host.
+/// Returns how a launch failed.
 fn failure(launched: Result<Vm, LaunchError>) -> (LaunchFailure, Outcome) {
     match launched {
         Err(LaunchError::Failed { failure, outcome }) => (failure, *outcome),
         Err(error) => panic!("{error}"),
-        Ok(vm) => panic!("it was launched: {vm:?}"),
+        Ok(vm) => panic!("the launch succeeded: {vm:?}"),
     }
 }
 
-/// The host's fault that a launch failed by.
+/// Returns the fault of the host that made a launch fail.
 fn host_fault(launched: Result<Vm, LaunchError>) -> HostFault {
     let (failure, outcome) = failure(launched);
     let LaunchFailure::Host(fault) = failure else { panic!("{failure}") };
@@ -45,10 +45,10 @@ fn host_fault(launched: Result<Vm, LaunchError>) -> HostFault {
     fault
 }
 
-/// It can be launched and ended in order.
+/// Asserts that a launch and an orderly shutdown succeed.
 fn works(config: Config) {
     let vm = Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
-    let outcome = vm.shutdown(qemu_machine_blocking::Shutdown::within(PATIENCE)).expect("it was launched");
+    let outcome = vm.shutdown(qemu_machine_blocking::Shutdown::within(PATIENCE)).expect("the machine was launched");
     assert_eq!(outcome.exit, Some(qemu_machine_blocking::ExitStatus::Code(0)), "{outcome}");
     assert_eq!(outcome.faults, [], "{outcome}");
 }

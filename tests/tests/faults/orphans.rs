@@ -1,4 +1,4 @@
-//! The program that launched a machine is killed: whatever the machine is at, it ends as well.
+//! Tests of a killed program: its machine ends as well, in whatever phase it is.
 
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
@@ -12,19 +12,20 @@ use crate::child::{again, is_inside};
 use crate::signals::{before_its_greeting, while_a_command_is_in_flight, while_it_is_shut_down};
 use crate::{LONG, config};
 
-/// Where the program may leave what it must: nobody removes files for one that is killed.
+/// Directory for the files of the program: a program that is killed removes none.
 const PLACE: &str = "QEMU_MACHINE_FAULTS_PLACE";
 
-/// Stands before the id of the machine's process, in a line that the test harness may have begun.
+/// Precedes the process id of the machine, in a line that the test harness may have begun.
 const MACHINE: &str = "machine: ";
 
-/// Brings a machine somewhere in a program of its own, and kills that. `begin` gives the process, and what is to be kept.
+/// Runs `begin` in a child process, kills the child, and asserts that the machine ends. `begin` returns the process id
+/// of the machine, and a value that stays alive.
 fn ends_with_its_program<T>(test: &'static str, begin: impl FnOnce(&Path) -> (u32, T)) {
     if is_inside(test) {
         let (pid, _kept) = begin(Path::new(&std::env::var_os(PLACE).expect("a place")));
         println!("{MACHINE}{pid}");
-        // Until it is killed, or whoever started it is gone.
-        stdin().read_exact(&mut [0]).expect_err("nobody writes there");
+        // Blocks until it is killed, or its parent is gone.
+        stdin().read_exact(&mut [0]).expect_err("stdin is closed without input");
         return;
     }
     let _alone = alone();
@@ -33,10 +34,12 @@ fn ends_with_its_program<T>(test: &'static str, begin: impl FnOnce(&Path) -> (u3
         let mut command = again(test, &[]);
         command.env(PLACE, place.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut program = command.spawn().unwrap();
-        // Killed also when this panics.
+        // The child is killed also when the test panics.
         let _watched = Watched::new(program.id()).unwrap();
         let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
-        let pid = lines.find_map(|line| line.unwrap().split_once(MACHINE)?.1.parse().ok()).expect("it came so far");
+        let pid = lines
+            .find_map(|line| line.unwrap().split_once(MACHINE)?.1.parse().ok())
+            .expect("the child prints the process id");
         let machine = Watched::new(pid).unwrap();
         program.kill().unwrap();
         program.wait().unwrap();

@@ -1,4 +1,4 @@
-//! Launches and ends while the host has eight times more to do than it can.
+//! Tests of launches and ends while the host has eight times more work than processors.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,16 +18,16 @@ const OVERLOAD: usize = 8;
 /// How many machines are launched at the same time.
 const CALLERS: usize = 4;
 
-/// Only against hanging: each takes a second here, and has this long.
+/// Limit for each run, against hanging: a run takes about a second.
 const EACH: Duration = Duration::from_secs(6);
 
-/// How many runs_once there are.
+/// How many runs there are.
 fn cycles() -> usize {
     let cycles = std::env::var("QEMU_MACHINE_CYCLES").ok();
-    cycles.map_or(100, |cycles| cycles.parse().expect("a number of runs_once"))
+    cycles.map_or(100, |cycles| cycles.parse().expect("a number of runs"))
 }
 
-/// Ends the work of the spinners, also when a caller panics.
+/// Stops the busy threads, also when a caller panics.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -37,9 +37,9 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn g05_g12_no_run_fails_and_none_leaves_anything_under_overload() {
+fn g05_g12_under_overload_no_run_fails_or_leaves_anything() {
     let limit = EACH * u32::try_from(cycles()).expect("a small number");
-    in_child("overload::g05_g12_no_run_fails_and_none_leaves_anything_under_overload", &[], limit, || {
+    in_child("overload::g05_g12_under_overload_no_run_fails_or_leaves_anything", &[], limit, || {
         let scratch = Scratch::create();
         let before = LeakCheck::take();
         let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));

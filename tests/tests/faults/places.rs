@@ -1,4 +1,4 @@
-//! The directory for temporary files: full, read-only, or removed under us.
+//! Tests of the temporary directory: full, read-only, or removed during a run.
 
 use std::fs::{create_dir, read_dir, remove_dir, remove_dir_all};
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::{LONG, config, failure, host_fault, works};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Runs the body in a process that has a small file system for itself, in the directory that it is given.
+/// Runs the body in a child process with a small file system of its own, mounted on the directory that the body gets.
 fn on_a_small_file_system(test: &'static str, body: impl FnOnce(&Path) + Send + 'static) {
     let Some(alone) = alone_with_mounts() else {
-        return not_proven("what a file system that is full or read-only does: nobody lets us mount one");
+        return not_proven("that a full or a read-only file system is reported: this process may not mount one");
     };
     in_child(test, alone, LIMIT, || {
         leaving_nothing(|scratch| {
@@ -37,23 +37,23 @@ fn mount(arguments: &[&str], place: &Path) {
     assert!(command.arg(place).status().unwrap().success(), "{arguments:?}");
 }
 
-/// Out of sight. The supervisor may hold the log of a machine that was dropped for a moment longer.
+/// Unmounts lazily: the supervisor may hold the log of a dropped machine a moment longer.
 fn unmount(place: &Path) {
     assert!(Command::new("umount").arg("--lazy").arg(place).status().unwrap().success());
 }
 
-/// A socket in it as well.
+/// A configuration that also creates a socket in the directory.
 fn dialled(place: &Path) -> Config {
     config(place).monitor(Monitor::Socket)
 }
 
-/// Each thing that is made there is one that there may be no room for.
+/// Each file that is created there may find no room.
 #[test]
-fn g04_a_full_file_system_says_what_it_had_no_room_for() {
-    on_a_small_file_system("places::g04_a_full_file_system_says_what_it_had_no_room_for", |place| {
-        let steps = ["make the directory", "make the log", "listen at"];
+fn g04_a_full_file_system_is_reported_with_the_failed_operation() {
+    on_a_small_file_system("places::g04_a_full_file_system_is_reported_with_the_failed_operation", |place| {
+        let steps = ["create the directory", "create the log", "listen at"];
         for (room, operation) in steps.into_iter().enumerate() {
-            // Beside the root of it.
+            // One inode is the root directory.
             mount(&["-o", &format!("remount,nr_inodes={}", 1 + room)], place);
             let fault = host_fault(Vm::launch(dialled(place)));
             assert_eq!(fault.kind, FaultKind::Full, "{fault}");
@@ -66,38 +66,38 @@ fn g04_a_full_file_system_says_what_it_had_no_room_for() {
     });
 }
 
-/// Nobody can write a byte there: that concerns the log of QEMU, and nothing else.
+/// Without room for a byte, only the log of QEMU stays empty.
 #[test]
-fn g04_a_machine_lives_where_there_is_no_room_for_its_words() {
-    on_a_small_file_system("places::g04_a_machine_lives_where_there_is_no_room_for_its_words", |place| {
+fn g04_a_full_file_system_costs_only_the_log() {
+    on_a_small_file_system("places::g04_a_full_file_system_costs_only_the_log", |place| {
         let filler = place.join("filler");
-        // As much as there is, and then the error.
+        // The write fills the file system and then fails.
         assert!(std::fs::write(&filler, vec![0; 1 << 20]).is_err());
         let (failed, outcome) = failure(Vm::launch(config(place).args(["-device", "nonexistent"])));
         assert!(matches!(failed, LaunchFailure::Exited(_)), "{failed}");
-        assert_eq!((&*outcome.log, &*outcome.faults), ("", &[][..]), "its words went nowhere");
+        assert_eq!((&*outcome.log, &*outcome.faults), ("", &[][..]), "the output could not be written");
         works(dialled(place));
         std::fs::remove_file(filler).unwrap();
     });
 }
 
 #[test]
-fn g04_a_read_only_file_system_says_so() {
-    on_a_small_file_system("places::g04_a_read_only_file_system_says_so", |place| {
+fn g04_a_read_only_file_system_is_reported() {
+    on_a_small_file_system("places::g04_a_read_only_file_system_is_reported", |place| {
         mount(&["-o", "remount,ro"], place);
         let fault = host_fault(Vm::launch(config(place)));
-        assert!(fault.kind == FaultKind::Denied && fault.operation.starts_with("make the directory"), "{fault}");
+        assert!(fault.kind == FaultKind::Denied && fault.operation.starts_with("create the directory"), "{fault}");
         mount(&["-o", "remount,rw"], place);
         works(config(place));
     });
 }
 
-/// What cannot be removed is told, with its path.
+/// The fault names the path that cannot be removed.
 #[test]
 fn g15_a_file_system_that_becomes_read_only_under_a_machine() {
     on_a_small_file_system("places::g15_a_file_system_that_becomes_read_only_under_a_machine", |place| {
         let vm = Vm::launch(config(place)).unwrap();
-        // Files that are open for writing forbid it: this is how an error of the disk does it.
+        // A file that is open for writing forbids a read-only remount of the file system, but not of a bind mount.
         let made = read_dir(place).unwrap().next().unwrap().unwrap().path();
         mount(&["--bind", place.to_str().unwrap()], place);
         mount(&["-o", "remount,bind,ro"], place);
@@ -113,7 +113,7 @@ fn g15_a_file_system_that_becomes_read_only_under_a_machine() {
 }
 
 #[test]
-fn g12_a_directory_that_is_removed_under_a_machine_is_not_missed() {
+fn g12_a_directory_that_was_removed_under_a_machine_is_no_fault() {
     leaving_nothing(|scratch| {
         let says = ["bash", "-c", "echo words; exec \"$@\"", "bash"];
         let vm = Vm::launch(config(scratch).monitor(Monitor::Socket).wrapper(says)).unwrap();
@@ -132,14 +132,14 @@ fn g04_a_directory_that_is_gone_fails_the_launch_and_the_next_one_works() {
         let place = base.path().join("gone");
         let fault = host_fault(Vm::launch(Config::new("qemu").temporary_directory(bytes(&place))));
         assert_eq!(fault.kind, FaultKind::NotFound, "{fault}");
-        assert!(fault.operation.starts_with("make the directory"), "{fault}");
+        assert!(fault.operation.starts_with("create the directory"), "{fault}");
         create_dir(&place).unwrap();
         let vm = Vm::launch(config(&place)).unwrap();
-        // A machine that was launched is launched again where there is nothing any more.
+        // A relaunch fails in the same way if the directory has gone since.
         vm.kill().unwrap();
         remove_dir(&place).unwrap();
         let error = vm.relaunch().expect_err("there is no directory");
-        assert!(error.to_string().contains("make the directory"), "{error}");
+        assert!(error.to_string().contains("create the directory"), "{error}");
         assert_eq!(vm.outcome().unwrap().cause, Cause::NotStarted);
         create_dir(&place).unwrap();
         vm.relaunch().unwrap();

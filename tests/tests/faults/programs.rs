@@ -1,4 +1,4 @@
-//! Programs that cannot be executed, and an accelerator that may not be used.
+//! Tests of programs that cannot be executed, and of an accelerator without permission.
 
 use std::fs::{Permissions, create_dir, set_permissions, write};
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ fn g04_a_program_that_may_not_be_executed_is_named() {
             assert_eq!(fault.kind, FaultKind::Denied, "{fault}");
             assert_eq!(fault.operation, format!("execute `{}`", program.display()));
         }
-        // It was the permission.
+        // With the permission, the script is executed.
         set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
         let (failed, outcome) = failure(Vm::launch(Config::new(bytes(&script)).temporary_directory(bytes(scratch))));
         assert!(matches!(failed, LaunchFailure::Exited(_)), "{failed}");
@@ -32,14 +32,15 @@ fn g04_a_program_that_may_not_be_executed_is_named() {
     });
 }
 
-/// What stands before QEMU so that it may not use KVM: nothing, or what makes it another user, who may read nothing that
-/// is ours.
+/// Returns the wrapper with which QEMU may not use KVM: none, or one that changes to the user `nobody`. `None` means
+/// that there is no KVM, or that each user may use it.
 fn without_permission() -> Option<&'static [&'static str]> {
     const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let reads = |way: &[&str]| {
         let words: Vec<&str> = way.iter().copied().chain(["test", "-r", "/dev/kvm"]).collect();
         let ran = Command::new(words[0]).args(&words[1..]).stderr(Stdio::null()).status();
-        // 1 is what `test` says when it is not so; who may not become another user says something else.
+        // `test` exits with 1 if the file is not readable. If the user cannot be changed, `setpriv` exits with another
+        // status.
         ran.ok().and_then(|status| status.code()).is_none_or(|code| code != 1)
     };
     let is_there = Path::new("/dev/kvm").exists();
@@ -47,11 +48,11 @@ fn without_permission() -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn g04_an_accelerator_without_permission_is_told_in_qemus_words() {
+fn g04_an_accelerator_without_permission_is_reported_in_qemus_words() {
     leaving_nothing(move |scratch| {
         let Some(wrapper) = without_permission() else {
             return not_proven(
-                "what QEMU says without permission for /dev/kvm: it is not there, or everybody may use it",
+                "that QEMU without permission for /dev/kvm is reported: there is no KVM, or each user may use it",
             );
         };
         let config = config(scratch).args(["-accel", "kvm"]).wrapper(wrapper.iter().copied());

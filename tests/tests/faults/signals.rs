@@ -1,5 +1,5 @@
-//! SIGSTOP, SIGKILL and SIGSEGV to a real QEMU: before it greets, while it rests, while it executes a command, and while
-//! it is being shut down. A FIFO that nobody has opened at its other end says when QEMU is where it is to be.
+//! Tests of SIGSTOP, SIGKILL and SIGSEGV to a real QEMU: before it greets, at rest, while it executes a command, and
+//! during a shutdown. A FIFO synchronises: its open returns when QEMU opens the other end (`fifo(7)`).
 
 use std::fs::{File, OpenOptions, remove_file};
 use std::os::unix::net::UnixStream;
@@ -22,7 +22,7 @@ use crate::{LONG, config, failure};
 
 pub(crate) const FATAL: [(Signal, i32); 2] = [(Signal::KILL, 9), (Signal::SEGV, 11)];
 
-/// So long a stopped process is waited for: it does nothing, however long it has.
+/// Deadline for a stopped process, which does nothing however long it is.
 pub(crate) const SHORT: Duration = Duration::from_secs(1);
 
 fn fifo(directory: &Path) -> PathBuf {
@@ -31,7 +31,7 @@ fn fifo(directory: &Path) -> PathBuf {
     path
 }
 
-/// A QEMU that reads its configuration, and is kept at it: it has no monitor yet.
+/// Starts a QEMU that blocks while it reads its configuration, before it has a monitor.
 pub(crate) fn before_its_greeting(
     directory: &Path,
     scratch: &Path,
@@ -40,7 +40,7 @@ pub(crate) fn before_its_greeting(
     let path = fifo(directory);
     let config = config(scratch).launch_within(within).args(["-readconfig", path.to_str().unwrap()]);
     let launch = spawn(move || Vm::launch(config));
-    // Opens when QEMU does.
+    // Returns when QEMU opens the FIFO.
     let held = OpenOptions::new().write(true).open(&path).unwrap();
     let all = descendants(std::process::id());
     let [process] = &all[..] else { panic!("there is one process: {all:?}") };
@@ -77,9 +77,9 @@ fn g01_a_process_that_is_stopped_before_the_greeting_is_killed_at_the_deadline()
     });
 }
 
-/// The wrapper stops or ends itself: QEMU is never executed.
+/// The wrapper sends the signal to itself, so QEMU is never executed.
 #[test]
-fn g04_a_wrapper_that_gets_a_signal_before_qemu_is_there() {
+fn g04_a_wrapper_that_gets_a_signal_fails_the_launch() {
     for (signal, number) in [("STOP", 9), ("KILL", 9), ("SEGV", 11)] {
         leaving_nothing(move |scratch| {
             let itself = format!("ulimit -c 0; kill -{signal} $$; exec \"$@\"");
@@ -118,7 +118,7 @@ fn g01_a_machine_that_is_stopped_and_goes_on_has_lost_nothing() {
     });
 }
 
-/// A machine with a command that QEMU is executing, and goes on executing as long as the file is held.
+/// A machine that executes a command for as long as the file is held.
 pub(crate) fn while_a_command_is_in_flight(
     directory: &Path,
     scratch: &Path,
@@ -126,11 +126,11 @@ pub(crate) fn while_a_command_is_in_flight(
 ) -> (Vm, JoinHandle<Result<Value, CommandError>>, File) {
     let vm = Vm::launch(config(scratch)).unwrap();
     let path = fifo(directory);
-    // More than a FIFO holds.
+    // More than the capacity of a FIFO, 64 KiB (`pipe(7)`).
     let arguments = json!({"val": 0, "size": 1 << 20, "filename": path.to_str().unwrap()});
     let other = vm.clone();
     let command = spawn(move || other.execute_by(("pmemsave", arguments), within));
-    // Opens when QEMU does.
+    // Returns when QEMU opens the FIFO.
     let held = File::open(&path).unwrap();
     remove_file(path).unwrap();
     (vm, command, held)
@@ -152,7 +152,7 @@ fn g14_a_signal_while_a_command_is_in_flight_answers_it() {
 }
 
 #[test]
-fn g13_a_process_that_is_stopped_in_a_command_ends_all_the_same() {
+fn g13_a_process_that_is_stopped_in_a_command_is_killed() {
     leaving_nothing(|scratch| {
         let elsewhere = Scratch::create();
         let (vm, command, _held) = while_a_command_is_in_flight(elsewhere.path(), scratch, SHORT);
@@ -164,7 +164,7 @@ fn g13_a_process_that_is_stopped_in_a_command_ends_all_the_same() {
     });
 }
 
-/// The button was pressed, and nobody is there to hear it: the shutdown is under way.
+/// A machine without a guest whose power button was pressed: the shutdown is under way.
 pub(crate) fn while_it_is_shut_down(scratch: &Path, patience: Duration) -> (Vm, JoinHandle<Outcome>) {
     let vm = Vm::launch(config(scratch)).unwrap();
     let other = vm.clone();
@@ -197,14 +197,14 @@ fn g13_a_process_that_is_stopped_during_a_shutdown_is_killed() {
 }
 
 #[test]
-fn g14_the_same_on_smol() {
-    // Smol's reactor begins with the first descriptor and stays: nobody else is to count that.
+fn g14_a_signal_to_a_machine_is_its_cause_on_smol() {
+    // The reactor of smol starts with the first descriptor and stays. Started here, no leak check counts it.
     let alone = alone();
     drop(smol::Async::new(UnixStream::pair().unwrap().0).unwrap());
     drop(alone);
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
-            // The driver is ours, and gone when this is over.
+            // The executor is local, so the driver is gone at the end.
             let executor = smol::LocalExecutor::new();
             let outcome = smol::block_on(executor.run(async {
                 let spawn = |driver| executor.spawn(driver).detach();
@@ -222,7 +222,7 @@ fn g14_the_same_on_smol() {
 }
 
 #[test]
-fn g14_the_same_on_mio() {
+fn g14_a_signal_to_a_machine_is_its_cause_on_mio() {
     for (signal, number) in FATAL {
         leaving_nothing(move |scratch| {
             let mut event_loop = qemu_machine_mio::EventLoop::new().unwrap();

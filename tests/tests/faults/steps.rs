@@ -1,4 +1,4 @@
-//! Signals to a real QEMU at each step of a launch, as the core knows the steps: the loop is ours, and stands still there.
+//! Tests of signals to a real QEMU at each phase of a launch: the event loop stops at the phase.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use qemu_machine_tests::leak_check::{leaving_nothing, send, stop};
 use crate::config;
 use crate::signals::{FATAL, SHORT, assert_ended_by};
 
-/// QEMU is there, and may be ahead of what we know.
+/// The phases in which QEMU runs. QEMU may be further than the core knows.
 const STEPS: [Phase; 2] = [Phase::Greeting, Phase::Negotiating];
 
-/// A launch that came to a step, and its process. A quick QEMU has answered the last step in the same turn.
+/// Launches up to a phase, and returns the process id. A quick QEMU completes the last phase in the same turn.
 fn launch_until(step: Phase, scratch: &Path) -> (EventLoop, [Vm; 1], u32) {
     let mut event_loop = EventLoop::new().unwrap();
     let (registry, tokens) = event_loop.parts();
@@ -37,12 +37,12 @@ fn g04_a_signal_at_each_step_of_a_launch_is_its_cause() {
             let outcome = event_loop.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap();
             assert_eq!(outcome.cause, Cause::Signal { number: Some(number), sender: None }, "{outcome}");
             assert_ended_by(&outcome, number);
-            // What QEMU had said before may have been all that was missing, and may be read before its death or after.
+            // Bytes that QEMU sent before the signal may complete the launch, and are read before the exit or after it.
             match vms[0].launched() {
                 Some(Ok(())) => {}
                 Some(Err(LaunchError::Failed { failure: LaunchFailure::Exited(phase), .. })) => {
                     let is_behind = matches!(phase, Phase::Negotiating | Phase::Running);
-                    assert!(phase == step || is_behind, "{phase:?} behind {step:?}");
+                    assert!(phase == step || is_behind, "{phase:?} after {step:?}");
                 }
                 other => panic!("{other:?}"),
             }
@@ -62,7 +62,7 @@ fn g01_a_process_that_is_stopped_at_each_step_of_a_launch_is_ended() {
                 };
                 return assert_ended_by(&outcome, 9);
             }
-            // It had said everything before.
+            // QEMU had sent everything before it stopped.
             vms[0].shutdown(Shutdown::within(SHORT)).unwrap();
             assert_ended_by(&event_loop.run(&mut vms, |vms| vms[0].outcome().cloned()).unwrap(), 9);
         });

@@ -1,4 +1,4 @@
-//! Proves how many system calls a command takes, by the difference between few commands and many.
+//! Tests of the number of system calls of a command, by the difference between few and many commands.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use qemu_machine_tests::null::Wealth;
 const FEW: usize = 160;
 const MANY: usize = 1600;
 
-/// The calls of the threads that carry commands, by name. The supervisor's are not among them: it looks in every some
+/// The system calls of the threads that carry commands, by name. The supervisor is not counted: it polls every few
 /// milliseconds, however many commands there are.
 fn calls(row: &str, commands: usize) -> BTreeMap<String, usize> {
     let server = Server::start(Wealth::default());
@@ -21,7 +21,7 @@ fn calls(row: &str, commands: usize) -> BTreeMap<String, usize> {
     let client = Command::new("strace")
         .args(["-f", "-qq", "-e", "signal=none", "-e", "trace=all", "-o"])
         .arg(&trace)
-        .arg(std::env::current_exe().expect("we are a program"))
+        .arg(std::env::current_exe().expect("the test has an executable"))
         .args([CLIENT, row, &commands.to_string()])
         .arg(server.address())
         .status()
@@ -43,14 +43,14 @@ fn calls(row: &str, commands: usize) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The thread and the name of a call. One that another thread interrupts takes two lines, of which the second counts not.
+/// The thread and the name of a call. `strace` writes an interrupted call in two lines; the second is not counted.
 fn call(line: &str) -> Option<(&str, &str)> {
     let (thread, rest) = line.split_once(' ')?;
     let (name, _) = rest.trim_start().split_once('(')?;
     (!name.contains(' ')).then_some((thread, name))
 }
 
-/// How many calls of a name each of many commands takes; of an empty name, of any.
+/// Returns how many calls whose name contains a text each command needs. The empty text stands for all calls.
 fn for_each(row: &str) -> impl Fn(&str) -> f64 {
     let (few, many) = (calls(row, FEW), calls(row, MANY));
     println!("{row}: {few:?}, {many:?}");
@@ -62,11 +62,11 @@ fn for_each(row: &str) -> impl Fn(&str) -> f64 {
     }
 }
 
-/// A little more than is meant, for the locks and timers that are met now and then.
+/// Tolerance for calls that locks and timers cause now and then.
 const SLACK: f64 = 0.1;
 
-/// To send, to wait, to receive. It waits in epoll because a guest stops when nobody reads its consoles, and a caller that
-/// waits for a reply reads them too.
+/// Three calls: send, wait, receive. The wait is an epoll because the caller also reads the consoles while it waits: a
+/// guest stops when its consoles are not read.
 pub(crate) fn on_threads() {
     let calls = for_each("threads");
     assert!((calls("sendto") - 1.0).abs() < SLACK && (calls("recvmsg") - 1.0).abs() < SLACK);
@@ -79,9 +79,9 @@ pub(crate) fn in_a_loop() {
     assert!(calls("") <= 3.0 + SLACK, "{}", calls(""));
 }
 
-/// To send, to receive, to be told again when there is more, and two looks of smol's reactor, each of which takes five
-/// calls: one because the task that drives the machine woke the one that asked, and one to wait. None of them is more
-/// than any two tasks pay on that reactor.
+/// Thirteen calls: send, receive, re-arm the interest in more input, and twice five for smol's reactor. The reactor
+/// polls once because the driver's task woke the caller's task, and once to wait. Any two tasks on that reactor pay as
+/// much.
 pub(crate) fn in_a_task() {
     let calls = for_each("task");
     assert!((calls("sendto") - 1.0).abs() < SLACK && (calls("recvmsg") - 1.0).abs() < SLACK);

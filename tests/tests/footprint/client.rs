@@ -1,4 +1,4 @@
-//! Decides what a client does that is measured from outside, or that measures itself and prints what it found.
+//! Clients that are measured from outside, or that measure themselves and print the result.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -35,13 +35,13 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
         }
         ("loop", "idle", _) => idle_in_a_loop(config),
         ("task", "idle", _) => {
-            let attach = || smol::block_on(qemu_machine_smol::Vm::launch(config())).expect("it is attached");
+            let attach = || smol::block_on(qemu_machine_smol::Vm::launch(config())).expect("the machine is attached");
             let status =
                 |vm: &qemu_machine_smol::Vm| smol::block_on(vm.execute(WithRawReply("query-status"))).map(drop);
-            status(&attach()).expect("it is answered");
+            status(&attach()).expect("the monitor answers");
             drop(grown(|| {
                 let vms: Vec<_> = (0..CONNECTIONS).map(|_| attach()).collect();
-                vms.iter().try_for_each(status).expect("they are answered");
+                vms.iter().try_for_each(status).expect("the monitor answers");
                 vms
             }));
         }
@@ -50,33 +50,34 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
 }
 
 fn threads(config: Config) -> qemu_machine_blocking::Vm {
-    let vm = qemu_machine_blocking::Vm::launch(config).expect("it is attached");
-    vm.execute(WithRawReply("query-status")).expect("it is answered");
+    let vm = qemu_machine_blocking::Vm::launch(config).expect("the machine is attached");
+    vm.execute(WithRawReply("query-status")).expect("the monitor answers");
     vm
 }
 
 fn on_threads(config: Config, commands: usize) {
     let vm = threads(config);
     for _ in 0..commands {
-        vm.execute(WithRawReply("query-status")).expect("it is answered");
+        vm.execute(WithRawReply("query-status")).expect("the monitor answers");
     }
 }
 
 fn in_a_loop(config: Config, commands: usize, depth: usize) {
-    let mut event_loop = EventLoop::new().expect("a poll");
+    let mut event_loop = EventLoop::new().expect("a poll can be created");
     let (registry, tokens) = event_loop.parts();
-    let mut vm = qemu_machine_mio::Vm::launch(config, registry, tokens).expect("it is a machine");
+    let mut vm = qemu_machine_mio::Vm::launch(config, registry, tokens).expect("the configuration is valid");
     let vms = std::slice::from_mut(&mut vm);
-    event_loop.run(vms, |vms| vms[0].launched()).expect("it polls").expect("it is attached");
+    event_loop.run(vms, |vms| vms[0].launched()).expect("the poll works").expect("the machine is attached");
     for _ in 0..commands / depth {
-        let mut tickets: Vec<_> =
-            (0..depth).map(|_| vms[0].execute(WithRawReply("query-status")).expect("it is accepted")).collect();
+        let mut tickets: Vec<_> = (0..depth)
+            .map(|_| vms[0].execute(WithRawReply("query-status")).expect("the command is accepted"))
+            .collect();
         event_loop
             .run(vms, |vms| {
                 tickets.retain(|ticket| vms[0].claim(ticket).is_none());
                 tickets.is_empty().then_some(())
             })
-            .expect("it polls");
+            .expect("the poll works");
     }
 }
 
@@ -84,20 +85,20 @@ fn in_a_task(config: Config, commands: usize) {
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
         let attached = qemu_machine_smol::Vm::launch_with(config, |driver| executor.spawn(driver).detach());
-        let vm = attached.await.expect("it is attached");
+        let vm = attached.await.expect("the machine is attached");
         for _ in 0..commands {
-            vm.execute(WithRawReply("query-status")).await.expect("it is answered");
+            vm.execute(WithRawReply("query-status")).await.expect("the monitor answers");
         }
     }));
 }
 
-/// Prints how much more memory there was at most, in KiB, and how much of it is still there.
+/// Prints the length of a reply in bytes, then in KiB how much memory grew at most, and how much of that is left.
 fn large(config: Config) {
     let vm = threads(config);
-    // Now the highest is what there is.
-    fs::write("/proc/self/clear_refs", "5").expect("the kernel takes it");
+    // Resets the peak to the present value (`proc(5)`).
+    fs::write("/proc/self/clear_refs", "5").expect("the kernel accepts it");
     let before = memory("VmRSS:");
-    let payload: Payload = vm.execute_by(WithRawReply("large"), LONG).expect("it is answered");
+    let payload: Payload = vm.execute_by(WithRawReply("large"), LONG).expect("the monitor answers");
     let length = payload.as_bytes().len();
     let peak = memory("VmHWM:");
     drop(payload);
@@ -105,19 +106,26 @@ fn large(config: Config) {
 }
 
 fn idle_in_a_loop(config: impl Fn() -> Config) {
-    let mut event_loop = EventLoop::new().expect("a poll");
+    let mut event_loop = EventLoop::new().expect("a poll can be created");
     let mut begin = |number: usize| {
         let mut vms: Vec<_> = (0..number)
             .map(|_| {
                 let (registry, tokens) = event_loop.parts();
-                qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("it is a machine")
+                qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("the configuration is valid")
             })
             .collect();
-        event_loop.run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(())).expect("it polls");
-        let tickets: Vec<_> =
-            vms.iter_mut().map(|vm| vm.execute(WithRawReply("query-status")).expect("it is accepted")).collect();
+        event_loop
+            .run(&mut vms, |vms| vms.iter().all(|vm| vm.launched().is_some()).then_some(()))
+            .expect("the poll works");
+        let tickets: Vec<_> = vms
+            .iter_mut()
+            .map(|vm| vm.execute(WithRawReply("query-status")).expect("the command is accepted"))
+            .collect();
         for (index, ticket) in tickets.iter().enumerate() {
-            event_loop.run(&mut vms, |vms| vms[index].claim(ticket)).expect("it polls").expect("it is answered");
+            event_loop
+                .run(&mut vms, |vms| vms[index].claim(ticket))
+                .expect("the poll works")
+                .expect("the monitor answers");
         }
         vms
     };
@@ -134,7 +142,7 @@ fn grown<T>(act: impl FnOnce() -> T) -> T {
     made
 }
 
-/// A line of the status of this process, in KiB.
+/// Returns a value of the status of this process, in KiB.
 fn memory(name: &str) -> i64 {
     let status = fs::read_to_string("/proc/self/status").expect("there is a status");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the line is there");

@@ -1,7 +1,7 @@
-//! Proves what a client asks of the system: calls for a command, and memory for what is long, many or idle.
+//! Tests of the system calls of a command, and of the memory for a long reply and for idle connections.
 //!
-//! Each client is a process of its own, so that nothing else is counted: this one, with other arguments. It runs under
-//! `strace` where calls are counted. That needs no harness of Rust's, and none can be in between.
+//! Each client is a process of its own, so that nothing else is counted: this program with other arguments, under
+//! `strace` where calls are counted. The program has no test harness, whose threads would be counted too.
 
 mod calls;
 mod client;
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use qemu_machine_tests::bounded_by;
 
-/// Behind it stand the row, the task and where the server listens: this process is a client.
+/// The argument that makes this process a client. The row, the task and the address of the server follow.
 const CLIENT: &str = "--client";
 
-/// What is proven, under its name.
+/// The tests, each with its name.
 const PROOFS: [(&str, fn()); 6] = [
     ("a_command_on_threads_takes_three_calls", calls::on_threads),
     ("a_command_in_a_loop_takes_three_calls", calls::in_a_loop),
@@ -31,7 +31,7 @@ fn main() {
     if let [CLIENT, row, task, address] = *arguments {
         return client::act(row, task, Path::new(address));
     }
-    // As with Rust's harness: a word says which.
+    // As in Rust's test harness, arguments filter the tests by name.
     let wanted = |name: &str| arguments.iter().filter(|word| !word.starts_with('-')).all(|word| name.contains(word));
     for (name, proof) in PROOFS.into_iter().filter(|(name, _)| wanted(name)) {
         bounded_by(Duration::from_secs(60), proof);

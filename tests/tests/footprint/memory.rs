@@ -1,4 +1,4 @@
-//! Proves how much memory a client takes, as the kernel counts it.
+//! Tests of the memory of a client, as the kernel counts it.
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(crate) struct Server(PathBuf);
 impl Server {
     pub(crate) fn start(wealth: Wealth) -> Self {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("footprint-{}", std::process::id()));
-        // What an earlier one has left.
+        // An earlier run may have left it.
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("there is room");
         let server = Self(directory);
@@ -24,7 +24,7 @@ impl Server {
         spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let wealth = wealth.clone();
-                // A client that lets go while the peer writes ends it by an error.
+                // A client that disconnects while the server writes causes an error.
                 spawn(move || drop(serve(client, &wealth)));
             }
         });
@@ -42,7 +42,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only for what is gone.
+        // The removal fails only if the directory is gone.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -50,7 +50,7 @@ impl Drop for Server {
 /// The numbers that a client prints.
 fn printed(row: &str, task: &str, wealth: Wealth) -> Vec<f64> {
     let server = Server::start(wealth);
-    let program = std::env::current_exe().expect("we are a program");
+    let program = std::env::current_exe().expect("the test has an executable");
     let client = Command::new(program).args([CLIENT, row, task]).arg(server.address()).output().expect("it runs");
     assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
     let numbers = String::from_utf8(client.stdout).expect("it prints numbers");
@@ -58,7 +58,7 @@ fn printed(row: &str, task: &str, wealth: Wealth) -> Vec<f64> {
     numbers.split_whitespace().map(|number| number.parse().expect("it is a number")).collect()
 }
 
-/// The message, and 15 in a hundred for what reads it.
+/// The peak is the message and 15 percent for the buffers that read it.
 pub(crate) fn of_a_long_reply() {
     let wealth = Wealth { large: schema_of(16 << 20), ..Wealth::default() };
     let [length, peak, left] = printed("threads", "large", wealth)[..] else { unreachable!("it prints three") };
@@ -67,8 +67,8 @@ pub(crate) fn of_a_long_reply() {
     assert!(left <= 1024.0, "{left} KiB are left");
 }
 
-/// Of the four on threads, the machine itself is two, with its configuration and its run as plain values. In a task there
-/// is also what smol's executor and reactor hold.
+/// Bounds in KiB for each connection. On threads, two of the four are the machine itself, with its configuration and
+/// its run. In a task, smol's executor and reactor hold some memory as well.
 pub(crate) fn of_idle_connections() {
     for (row, most) in [("threads", 4.0), ("loop", 3.6), ("task", 4.6)] {
         let grown = printed(row, "idle", Wealth::default())[0] / CONNECTIONS as f64;

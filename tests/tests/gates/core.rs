@@ -1,4 +1,4 @@
-//! Proves what the core allocates and looks at, for a command, for an event, and for a long reply.
+//! Tests of the allocations of the core, and of the bytes that it examines, for a command, an event and a long reply.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use super::allocations_for_each;
 const NOW: Moment = Moment::ORIGIN;
 const LONG: Deadline = Deadline::after(Duration::from_secs(60));
 
-/// A machine of others whose monitor answers commands.
+/// An attached machine whose monitor is ready.
 #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
 fn ready() -> Machine {
-    let mut machine = Machine::new(Config::attach(Peer::Connected(Descriptor::new(())))).expect("it is a machine");
-    machine.launch(NOW).expect("it is launched");
+    let mut machine =
+        Machine::new(Config::attach(Peer::Connected(Descriptor::new(())))).expect("the configuration is valid");
+    machine.launch(NOW).expect("the launch succeeds");
     while let Some(effect) = machine.poll_effect() {
         match effect {
             Effect::Prepare(_) => machine.handle(NOW, Input::Prepared(Prepared::default())),
@@ -28,7 +29,7 @@ fn ready() -> Machine {
             | Effect::Signal(_)
             | Effect::ReadLog { .. }
             | Effect::Detach
-            | Effect::Remove => unreachable!("a machine of others that becomes ready needs no {effect:?}"),
+            | Effect::Remove => unreachable!("an attached machine that becomes ready needs no {effect:?}"),
         }
     }
     receive(&mut machine, GREETING);
@@ -43,7 +44,7 @@ fn receive(machine: &mut Machine, bytes: &[u8]) {
     while machine.poll_notice().is_some() {}
 }
 
-/// Sends what is outgoing. The id of the only command in it is its last digit.
+/// Sends the outgoing bytes, and returns the id of their only command: its last digit.
 fn send(machine: &mut Machine) -> u8 {
     let request = machine.outgoing(Channel::Monitor);
     let (length, id) = (request.len(), request[request.len() - 2]);
@@ -51,7 +52,7 @@ fn send(machine: &mut Machine) -> u8 {
     id
 }
 
-/// A reply whose id is to be written where this says.
+/// A reply, and the position of its id.
 fn reply(value: &[u8]) -> (Vec<u8>, usize) {
     let mut reply = [b"{\"return\": ", value, b", \"id\": "].concat();
     let id = reply.len();
@@ -59,12 +60,12 @@ fn reply(value: &[u8]) -> (Vec<u8>, usize) {
     (reply, id)
 }
 
-/// One command from asking to reading its reply in place.
+/// Executes one command, from the request to reading its reply in place.
 fn command(machine: &mut Machine, (reply, id): &mut (Vec<u8>, usize)) {
-    let ticket = machine.execute(NOW, &WithRawReply("query-status"), LONG).expect("it is accepted");
+    let ticket = machine.execute(NOW, &WithRawReply("query-status"), LONG).expect("the command is accepted");
     reply[*id] = send(machine);
     receive(machine, reply);
-    let payload = machine.claim(&ticket).expect("it is answered").expect("it is not refused");
+    let payload = machine.claim(&ticket).expect("the monitor answers").expect("it is not refused");
     assert!(reply[b"{\"return\": ".len()..].starts_with(payload.as_bytes()));
 }
 
@@ -76,8 +77,8 @@ fn a_command_whose_reply_is_read_in_place_allocates_nothing() {
     assert_eq!(each.to_string(), "0");
 }
 
-/// The buffer, which is given back with the reply, and its becoming shared. Where the reply comes in several reads, the
-/// buffer doubles for them.
+/// The two allocations are the buffer, which is freed with the reply, and its shared handle. For a reply in several
+/// reads the buffer doubles.
 #[test]
 fn a_long_reply_read_in_place_allocates_twice() {
     let (mut machine, mut reply) = (ready(), reply(&schema_of(207 << 10)));
@@ -87,7 +88,7 @@ fn a_long_reply_read_in_place_allocates_twice() {
 }
 
 #[test]
-fn an_event_that_is_only_looked_at_allocates_nothing() {
+fn an_event_that_is_only_parsed_allocates_nothing() {
     let mut framer = Framer::new(64 << 10);
     let mut look = |event| {
         framer.push(event);
@@ -108,30 +109,30 @@ fn events(machine: &mut Machine, flood: &[u8], subscription: Option<Subscription
     }
 }
 
-/// So many events are in 64 KiB, which is what one read brings.
+/// The number of events in 64 KiB, the size of one read.
 const FLOOD: usize = 340;
 
 fn flood() -> Vec<u8> {
     (0..FLOOD).flat_map(|number| EVENTS[number % 2]).copied().collect()
 }
 
-/// What is kept is copied, once, whether for the history alone or for a subscription as well: an event that is kept for long
-/// is not to keep the read alive that it came with. The bit that is more than one is for that read.
+/// A retained event is copied once, for the history and a subscription together: without the copy it would keep the
+/// whole read alive. The excess over one is the allocation for that read.
 #[test]
-fn an_event_that_outlives_parent_allocates_once() {
+fn an_event_that_is_retained_allocates_once() {
     let flood = flood();
     for subscribed in [false, true] {
         let mut machine = ready();
-        let subscription =
-            subscribed.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it subscribed"));
+        let subscription = subscribed
+            .then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("the filter names events"));
         (0..50).for_each(|_| events(&mut machine, &flood, subscription));
         let each = allocations_for_each(50, || events(&mut machine, &flood, subscription)) / FLOOD as f64;
         assert!((1.0..=1.03).contains(&each), "{each}, with a subscription: {subscribed}");
     }
 }
 
-/// The bound is what the history may hold, and a quarter for the queue while it grows. What a subscription has is shared with
-/// the history, but for its place in a queue. Of tiny events most is what holds them together.
+/// The bound is the limit of the history, and a quarter for the queue while it grows. A subscription shares its events
+/// with the history and adds only its queue. Of tiny events, most of the memory is overhead.
 #[test]
 fn no_flood_of_events_takes_more_memory_than_its_bounds() {
     let tiny = b"{\"event\":\"A\"}\r\n".repeat(FLOOD);
@@ -139,16 +140,16 @@ fn no_flood_of_events_takes_more_memory_than_its_bounds() {
         [(&flood(), false, 1.4), (&flood(), true, 1.7), (&tiny, false, 1.4), (&tiny, true, 2.0)]
     {
         let mut machine = ready();
-        let subscription =
-            subscribed.then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("it subscribed"));
+        let subscription = subscribed
+            .then(|| machine.subscribe(&Mark::default(), [Wait::any_event()]).expect("the filter names events"));
         let counted = allocation_counter::measure(|| {
             (0..300_000 / FLOOD).for_each(|_| receive(&mut machine, flood));
         });
         let forgotten = machine.history().first();
         assert_eq!(machine.history().end() as usize, 300_000 / FLOOD * FLOOD);
-        assert!(forgotten > 290_000, "it forgot {forgotten}");
+        assert!(forgotten > 290_000, "evicted {forgotten}");
         let missed = subscription.map(|subscription| machine.missed_events(subscription));
-        assert!(missed.is_none_or(|missed| missed > 290_000), "it missed {missed:?}");
+        assert!(missed.is_none_or(|missed| missed > 290_000), "missed {missed:?}");
         let limit = Limits::default().events as f64;
         println!("{} of the limit, with a subscription: {subscribed}", counted.bytes_max as f64 / limit);
         assert!(
@@ -159,9 +160,9 @@ fn no_flood_of_events_takes_more_memory_than_its_bounds() {
     }
 }
 
-/// An idle machine is to hold no buffer of the last long reply.
+/// An idle machine holds no buffer of the last long reply.
 #[test]
-fn what_a_long_reply_took_is_given_back_with_it() {
+fn the_memory_of_a_long_reply_is_freed_with_it() {
     let (mut machine, mut reply) = (ready(), reply(&schema_of(1 << 20)));
     let counted = allocation_counter::measure(|| command(&mut machine, &mut reply));
     assert!(counted.bytes_max >= 1 << 20, "{}", counted.bytes_max);
@@ -169,7 +170,7 @@ fn what_a_long_reply_took_is_given_back_with_it() {
 }
 
 #[test]
-fn each_byte_is_looked_at_once_however_it_comes() {
+fn each_byte_is_examined_once_however_the_reads_are_cut() {
     let (reply, _) = reply(&schema_of(16 << 20));
     for piece in [64, 1000, 64 << 10] {
         let mut framer = Framer::new(64 << 20);

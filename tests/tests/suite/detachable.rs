@@ -19,39 +19,40 @@ fn detachable(scratch: &Scratch) -> Config {
 
 fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     let scratch = Scratch::create();
-    let mut machine = H::launch(detachable(&scratch)).expect("it starts");
-    let identity = machine.identity().expect("it runs");
-    let qemu = Watched::new(identity.pid).expect("it lives");
-    machine.execute("stop", LONG).expect("it answers");
+    let mut machine = H::launch(detachable(&scratch)).expect("QEMU starts");
+    let identity = machine.identity().expect("the process runs");
+    let qemu = Watched::new(identity.pid).expect("the process runs");
+    machine.execute("stop", LONG).expect("the monitor answers");
     let outcome = machine.detach().expect("it is detachable");
     assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, None));
     assert_eq!(machine.execute("cont", LONG), Err(Misuse::Ended.into()));
     drop(machine);
     for _ in 0..2 {
-        let mut again = H::launch(Config::resume(identity.clone())).expect("it lives on");
-        assert_eq!(again.execute("query-status", LONG).expect("it answers")["status"], "paused");
+        let mut again = H::launch(Config::resume(identity.clone())).expect("the machine runs on");
+        assert_eq!(again.execute("query-status", LONG).expect("the monitor answers")["status"], "paused");
         assert_eq!((again.state(), again.pid()), (State::Running, None));
-        again.disconnect().expect("it is not ours");
-        assert_eq!(scratch.entries().len(), 1, "it is still there for the next");
+        again.disconnect().expect("the machine is not ours");
+        assert_eq!(scratch.entries().len(), 1, "the files stay for the next handle");
     }
-    let mut last = H::launch(Config::resume(identity.clone())).expect("it lives on");
+    let mut last = H::launch(Config::resume(identity.clone())).expect("the machine runs on");
     let mark = Mark::default();
-    last.execute("cont", LONG).expect("it answers");
-    last.wait_any(&mark, &[Wait::event("RESUME")], LONG).expect("from now on it tells");
-    last.shutdown(Shutdown::default()).expect("it was launched");
+    last.execute("cont", LONG).expect("the monitor answers");
+    last.wait_any(&mark, &[Wait::event("RESUME")], LONG).expect("the event comes");
+    last.shutdown(Shutdown::default()).expect("the machine was launched");
     qemu.assert_ends_within(PATIENCE);
     assert_eq!(scratch.entries(), [""; 0]);
     H::launch(Config::resume(identity)).map(drop).expect_err("it is gone");
 }
 
-/// While we live, it is ours: ended with its handle, and by its ladder.
+/// Until it is detached, a detachable machine belongs to its handle: dropping the handle or a shutdown ends it.
 fn g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached<H: Hosted>() {
     let scratch = Scratch::create();
     for orderly in [true, false] {
-        let mut machine = H::launch(detachable(&scratch)).expect("it starts");
-        let qemu = Watched::new(machine.pid().expect("it lives")).expect("it lives");
+        let mut machine = H::launch(detachable(&scratch)).expect("QEMU starts");
+        let qemu = Watched::new(machine.pid().expect("the process runs")).expect("the process runs");
         if orderly {
-            let outcome = machine.shutdown(Shutdown::within(Duration::from_secs(10))).expect("it was launched");
+            let outcome =
+                machine.shutdown(Shutdown::within(Duration::from_secs(10))).expect("the machine was launched");
             assert_eq!(outcome.exit, Some(qemu_machine_core::ExitStatus::Code(0)), "{outcome}");
             assert_eq!(machine.detach(), Err(Misuse::NotRunning));
             assert!(machine.identity().is_err());

@@ -1,4 +1,4 @@
-//! Decides what a story can do with a machine, whatever drives it, and how it is written down.
+//! Interface between stories and rows: the operations on a machine, the transcript, and the row of blocking calls.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use qemu_machine_core::{
     State, Value, Wait, WaitError, session::Counters,
 };
 
-/// A machine on one row. Its verbs wait until there is an answer, whichever way the row waits.
+/// A machine on one row. Its methods return when there is a result; each row waits in its own way.
 pub(crate) trait Harness: Sized {
     /// The name of the row.
     const ROW: &'static str;
@@ -20,13 +20,13 @@ pub(crate) trait Harness: Sized {
     fn launch(config: Config) -> Result<Self, LaunchError>;
     fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError>;
     fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError>;
-    /// All at once: none waits for the reply of another. The order in which they are sent is the row's.
+    /// Executes all commands at once: none waits for the reply of another. The row chooses the order of sending.
     fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>>;
     fn mark(&mut self) -> Mark;
     fn wait_any(&mut self, from: &Mark, things: &[Wait], within: Deadline) -> Result<Hit, WaitError>;
     fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<Self::Events, Misuse>;
     fn next(&mut self, events: &mut Self::Events, within: Deadline) -> Result<Event, WaitError>;
-    /// All that is there, without waiting.
+    /// Returns all events that are queued, without waiting.
     fn queued(&mut self, events: &mut Self::Events) -> Vec<Event>;
     fn missed(&mut self, events: &Self::Events) -> u64;
     fn unsubscribe(&mut self, events: Self::Events);
@@ -43,7 +43,7 @@ pub(crate) trait Harness: Sized {
     }
 }
 
-/// What happened in a story, in words that do not depend on the row, the time, or the machine that it runs on.
+/// Transcript of a story, in text that does not depend on the row, the time, or the host.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript(Vec<String>);
 
@@ -56,13 +56,13 @@ impl Transcript {
         self.0.push(what.to_string());
     }
 
-    /// What some versions of QEMU tell and others do not.
+    /// Removes a line that only some versions of QEMU cause.
     pub(crate) fn without(mut self, what: &str) -> Self {
         self.0.retain(|line| line != what);
         self
     }
 
-    /// The machine, or why there is none: without the command line, which names paths.
+    /// Notes that the machine was launched, or why not: without the command line, which contains paths.
     pub(crate) fn launched<H: Harness>(&mut self, result: Result<H, LaunchError>) -> Option<H> {
         match result {
             Ok(machine) => {
@@ -78,7 +78,7 @@ impl Transcript {
         None
     }
 
-    /// The message that answered a raw command, without the number that it went under.
+    /// Notes the reply to a raw command, without the id that the session chose.
     pub(crate) fn raw(&mut self, reply: Result<Value, CommandError>) {
         self.reply(&reply.map(|mut message| {
             message.as_object_mut().map(|members| members.remove("id"));
@@ -93,7 +93,7 @@ impl Transcript {
         }
     }
 
-    /// What was found, and the mark behind it.
+    /// Notes what a wait found, and returns the mark after it.
     pub(crate) fn hit(&mut self, hit: Result<Hit, WaitError>) -> Option<Mark> {
         match hit {
             Ok(Hit { found: Found::End(outcome), .. }) => self.ended(&outcome),
@@ -111,15 +111,15 @@ impl Transcript {
         None
     }
 
-    /// What a subscription got.
+    /// Notes what a subscription received.
     pub(crate) fn received(&mut self, event: Result<Event, WaitError>) {
         match event {
-            Ok(event) => self.note(format!("heard: {event}")),
+            Ok(event) => self.note(format!("received: {event}")),
             Err(error) => self.nothing(&error),
         }
     }
 
-    /// Why something was not accepted.
+    /// Notes why a request was refused.
     pub(crate) fn refused<T>(&mut self, result: Result<T, Misuse>) {
         self.note(result.map_or_else(|misuse| misuse.to_string(), |_| "accepted".into()));
     }
@@ -139,8 +139,8 @@ impl Transcript {
     }
 
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
-        // Of floods the middle was dropped.
-        let record = outcome.record.as_deref().map(|text| text.parse::<Record>().expect("what we wrote"));
+        // The record of a flood has a gap, and cannot be replayed.
+        let record = outcome.record.as_deref().map(|text| text.parse::<Record>().expect("a valid record"));
         let whole = record.filter(|record| record.dropped() == 0);
         if let Some(Err(diverged)) = whole.map(|record| record.replay()) {
             panic!("the run does not replay: {diverged}");
@@ -186,7 +186,7 @@ impl Harness for Vm {
         Vm::execute_raw_by(self, object, within)
     }
 
-    /// Blocking calls wait, so there is a thread for each.
+    /// Blocking calls wait, so each has a thread.
     fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>> {
         std::thread::scope(|threads| {
             let callers: Vec<_> =

@@ -1,4 +1,4 @@
-//! Decides what a story can do with a machine that has a host: processes, descriptors and files.
+//! Operations of stories that need a host, beyond those of every row: processes, descriptors and files.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -17,19 +17,19 @@ use crate::harness::Harness;
 use crate::on_mio::Mio;
 use crate::on_smol::{Executor, Smol};
 
-/// The verbs beyond those of every [`Harness`].
+/// The methods beyond those of every [`Harness`].
 pub(crate) trait Hosted: Harness {
     fn relaunch(&mut self) -> Result<(), LaunchError>;
     fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError>;
     fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError>;
-    /// Many at once, each with a descriptor of its own: none waits for the reply of another.
+    /// Executes all commands at once, each with its own descriptor: none waits for the reply of another.
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return;
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn identity(&mut self) -> Result<Identity, IdentityError>;
     fn detach(&mut self) -> Result<Outcome, Misuse>;
     fn service(&mut self, service: Service) -> Result<Config, Misuse>;
-    /// A line to qtest, on a machine that speaks with one.
+    /// Executes a line of qtest, on a machine with that dialect.
     fn line(&mut self, line: &str) -> Result<String, CommandError>;
     fn console(&mut self, name: &str, from: &Mark) -> Result<Vec<u8>, Misuse>;
     fn log(&mut self, limit: usize) -> Vec<u8>;
@@ -38,9 +38,9 @@ pub(crate) trait Hosted: Harness {
     fn monitor_address(&mut self) -> Option<Address>;
     fn command_line(&mut self) -> CommandLine;
 
-    /// Waits for one thing from the beginning on.
+    /// Waits for one thing from the beginning of the run, or for the end.
     fn wait_for(&mut self, thing: Wait) -> Hit {
-        self.wait_any(&Mark::default(), &[thing, Wait::end()], PATIENCE.into()).expect("it comes")
+        self.wait_any(&Mark::default(), &[thing, Wait::end()], PATIENCE.into()).expect("the wait succeeds")
     }
 }
 
@@ -61,7 +61,8 @@ impl Hosted for Vm {
         let vm = &*self;
         std::thread::scope(|threads| {
             let send = |(command, arguments, what)| {
-                threads.spawn(move || vm.execute_with_fd((command, arguments), what).expect("QEMU takes it"))
+                threads
+                    .spawn(move || vm.execute_with_fd((command, arguments), what).expect("QEMU accepts the descriptor"))
             };
             let callers: Vec<_> = commands.into_iter().map(send).collect();
             callers.into_iter().map(|caller| caller.join().expect("a caller does not panic")).collect()
@@ -133,7 +134,7 @@ impl<E: Executor> Hosted for Smol<E> {
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
         let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
         let replies = crate::on_smol::together(commands.into_iter().map(send));
-        E::block_on(replies).into_iter().map(|reply| reply.expect("QEMU takes it")).collect()
+        E::block_on(replies).into_iter().map(|reply| reply.expect("QEMU accepts the descriptor")).collect()
     }
 
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
@@ -205,7 +206,10 @@ impl Hosted for Mio {
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
         let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
         let tickets: Vec<_> = commands.into_iter().map(send).collect::<Result<_, _>>().expect("there is a monitor");
-        tickets.into_iter().map(|ticket| self.until(|vm| vm.claim(&ticket)).expect("QEMU takes it")).collect()
+        tickets
+            .into_iter()
+            .map(|ticket| self.until(|vm| vm.claim(&ticket)).expect("QEMU accepts the descriptor"))
+            .collect()
     }
 
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {

@@ -1,5 +1,4 @@
-//! Decides how a script runs in a simulated world: no process, no socket, and time passes only when nothing else can
-//! happen.
+//! Row of the simulated world: no process, no socket, and time passes only when nothing else can happen.
 
 use std::collections::VecDeque;
 
@@ -23,7 +22,7 @@ pub(crate) struct InWorld {
 #[derive(Default)]
 struct Peer {
     actions: VecDeque<Action>,
-    /// What it was sent and has not read.
+    /// The bytes that it was sent and has not read.
     unread: String,
     /// The ids of the commands that it has not answered.
     received: VecDeque<String>,
@@ -36,7 +35,7 @@ struct Peer {
 }
 
 impl InWorld {
-    /// Turns the crank until there is an answer.
+    /// Runs the world until there is an answer.
     fn until<T>(&mut self, mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
         loop {
             self.run_until_idle();
@@ -44,7 +43,7 @@ impl InWorld {
                 return answer;
             }
             if !self.play() {
-                let (until, _) = self.machine.deadline().expect("whoever waits has a deadline");
+                let (until, _) = self.machine.deadline().expect("a waiting caller has a deadline");
                 self.now = self.now.max(until);
                 self.machine.handle(self.now, Input::TimePassed);
             }
@@ -96,7 +95,7 @@ impl InWorld {
         })
     }
 
-    /// One thing that happens in the world, if anything can happen now.
+    /// Lets one thing happen in the world. `false` means that nothing can happen before time passes.
     fn play(&mut self) -> bool {
         if !self.peer.alive && self.peer.connected {
             self.peer.connected = false;
@@ -121,7 +120,7 @@ enum Acted {
     Bytes(Vec<u8>),
     HungUp,
     Otherwise,
-    /// There is nothing that it can do before it hears more.
+    /// The script waits for more input.
     Nothing,
 }
 
@@ -186,7 +185,7 @@ impl Peer {
         }
     }
 
-    /// Reads one command: ours are one object each, with nothing between them, and have their id at the end.
+    /// Reads one command: the core sends one object for each, with nothing between them and the id at the end.
     fn hear(&mut self) -> Option<String> {
         let mut stream = serde_json::Deserializer::from_str(&self.unread).into_iter::<Value>();
         let command = stream.next()?.ok()?;

@@ -1,4 +1,4 @@
-//! Whether a command that ran out of time says what QEMU was doing, and whether what goes out of band gets through.
+//! Stories of liveness: the error of a command that timed out says whether QEMU was busy or stuck.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -17,10 +17,11 @@ use crate::rows;
 
 const LONG: Deadline = Deadline::after(PATIENCE);
 
-/// What a command has. Half of it is more than a monitor needs to answer, however busy this computer is.
+/// The deadline of a command. The heartbeat is sent after half of it, and the rest is enough for a reply on a busy
+/// host.
 const BUDGET: Deadline = Deadline::after(Duration::from_secs(2));
 
-/// A QEMU with a second monitor, and with something in its way.
+/// A QEMU with a second monitor, and a FIFO that blocks its main loop.
 struct Blocked {
     scratch: Scratch,
 }
@@ -43,16 +44,16 @@ impl Blocked {
         self.scratch.path().join("qmp")
     }
 
-    /// Blocks the main loop from the second monitor: it opens a file for reading that nobody writes to.
+    /// Blocks the main loop from the second monitor: QEMU opens a FIFO that has no writer (`fifo(7)`).
     fn block(&self) -> Vm {
-        let other = Vm::attach(Peer::Dial(Address::unix(bytes(&self.socket()))), LONG).expect("it listens");
+        let other = Vm::attach(Peer::Dial(Address::unix(bytes(&self.socket()))), LONG).expect("the socket is open");
         let node = json!({"driver": "blkdebug", "image": {"driver": "null-co"}, "config": self.fifo().to_str(), "node-name": "x"});
         let blocked = other.execute_by(("blockdev-add", node), BUDGET);
         assert_eq!(blocked, Err(CommandError::TimedOut(Progress::Sent, Liveness::Busy)));
         other
     }
 
-    /// And lets it go on.
+    /// Unblocks the main loop.
     fn unblock(&self) {
         drop(File::create(self.fifo()).expect("QEMU reads"));
     }
@@ -64,7 +65,7 @@ impl Blocked {
 
 fn g22_a_blocked_main_loop_is_busy_and_out_of_band_gets_through<H: Hosted>() {
     let blocked = Blocked::new();
-    let mut machine = H::launch(blocked.config()).expect("it starts");
+    let mut machine = H::launch(blocked.config()).expect("QEMU starts");
     let other = blocked.block();
     let count = Session::IN_BAND_DEPTH + 5;
     let mut errors: Vec<_> =
@@ -72,20 +73,20 @@ fn g22_a_blocked_main_loop_is_busy_and_out_of_band_gets_through<H: Hosted>() {
     errors.sort_by_key(ToString::to_string);
     let expected = |index| if index < Session::IN_BAND_DEPTH { Progress::Sent } else { Progress::Unsent };
     let expected: Vec<_> = (0..count).map(|index| CommandError::TimedOut(expected(index), Liveness::Busy)).collect();
-    assert_eq!(errors, expected, "no more than seven are sent, and the question overtakes them");
+    assert_eq!(errors, expected, "no more than seven are sent, and the heartbeat overtakes them");
     blocked.unblock();
-    machine.execute("query-status", LONG).expect("it goes on, and late replies reach nobody");
-    other.execute_by("query-status", LONG).expect("also for the other");
+    machine.execute("query-status", LONG).expect("late replies reach no other command");
+    other.execute_by("query-status", LONG).expect("the other monitor goes on as well");
 }
 
 fn g22_a_stopped_qemu_is_stuck_and_a_dead_one_is_gone<H: Hosted>() {
-    let mut machine = H::launch(Blocked::new().config()).expect("it starts");
-    let pid = machine.pid().expect("it lives");
+    let mut machine = H::launch(Blocked::new().config()).expect("QEMU starts");
+    let pid = machine.pid().expect("the process runs");
     stop(pid);
     let stuck = machine.execute("query-status", BUDGET);
     assert_eq!(stuck, Err(CommandError::TimedOut(Progress::Sent, Liveness::Stuck)));
     send(pid, Signal::CONT);
-    machine.execute("query-status", LONG).expect("it goes on, and the answer to the question reaches nobody");
+    machine.execute("query-status", LONG).expect("the late reply to the heartbeat reaches no other command");
     stop(pid);
     send(pid, Signal::KILL);
     let dead = machine.execute("query-status", LONG);

@@ -1,7 +1,7 @@
-//! Proves that all runtimes behave alike: each story is told once, and every row must tell it in the same words.
+//! Suite of stories: tests that are written once, run on every row, and must have the same transcript on each.
 //!
-//! A row is a way to drive the core: in a simulated world, with threads, with mio, or with smol under several
-//! executors. Stories with a script run on all of them; stories with the real QEMU on all but the simulated world.
+//! A row is one runtime and executor that drives the core: the simulated world, threads, mio, or smol under one of
+//! several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
 mod detachable;
 mod harness;
@@ -20,8 +20,8 @@ mod torture;
 
 use harness::Harness;
 
-/// One test for each story on each row that has processes; with `in_world` also in the simulated world. A new runtime is
-/// one more line here.
+/// Defines one test for each story on each row that has processes, and with `in_world` also in the simulated world. A
+/// new runtime is one more line here.
 macro_rules! rows {
     ($stories:ident) => {
         crate::rows! { @each $stories:
@@ -48,7 +48,7 @@ macro_rules! rows {
 }
 pub(crate) use rows;
 
-/// One test for each story on one row; these prove by themselves what they promise.
+/// Defines one test for each story on one row. These stories contain their own assertions.
 macro_rules! prove {
     ($harness:ty: $($story:ident)+) => {
         $(
@@ -61,7 +61,7 @@ macro_rules! prove {
 }
 pub(crate) use prove;
 
-/// One test for each story on one row, with the words that it must be told in.
+/// Defines one test for each story on one row, with the transcript that it must have.
 macro_rules! each {
     ($harness:ty: $($story:ident [$($line:expr),* $(,)?])+) => {
         $(
@@ -74,7 +74,7 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// A test that fails, and does not hang, when a story does not come to its end.
+/// Runs a story and compares its transcript. A story that does not end fails the test instead of blocking it.
 fn tell<H: Harness>(story: fn() -> harness::Transcript, expected: &[&str]) {
     let told = qemu_machine_tests::bounded(story);
     assert_eq!(told.lines(), expected, "on the row {}", H::ROW);

@@ -1,4 +1,4 @@
-//! Decides how a story runs on mio: with the small loop of the crate.
+//! Row of mio: each story runs in the small event loop of the crate.
 
 use qemu_machine_core::{
     CommandError, Config, Deadline, Event, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, SubscriptionId,
@@ -31,7 +31,7 @@ impl Harness for Mio {
     type Events = SubscriptionId;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
-        let mut event_loop = EventLoop::new().expect("there is a poll to be had");
+        let mut event_loop = EventLoop::new().expect("a poll can be created");
         let (registry, tokens) = event_loop.parts();
         let vm = Vm::launch(config, registry, tokens)?;
         let mut machine = Self { event_loop, vm };
@@ -72,7 +72,7 @@ impl Harness for Mio {
 
     fn next(&mut self, events: &mut SubscriptionId, within: Deadline) -> Result<Event, WaitError> {
         self.wait_any(&Mark::default(), &[Wait::queued(*events)], within)?;
-        Ok(self.vm.next_event(*events).expect("nobody else takes it"))
+        Ok(self.vm.next_event(*events).expect("the queue has an event"))
     }
 
     fn queued(&mut self, events: &mut SubscriptionId) -> Vec<Event> {

@@ -1,4 +1,4 @@
-//! Decides how a story runs on smol, under each executor, and under one that keeps dropping its futures.
+//! Rows of smol: one for each executor, and one whose futures are dropped and made again.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -16,14 +16,14 @@ use tokio::runtime::Runtime;
 
 use crate::harness::Harness;
 
-/// An executor: how it waits, and how it drives.
+/// An executor: how it waits for a future, and where it runs the driver.
 pub(crate) trait Executor {
     const ROW: &'static str;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T;
     fn spawn(driver: Driver);
 
-    /// Waits for something that can be asked for again without harm.
+    /// Waits for a future that may be dropped and made again.
     fn insist<T, F: Future<Output = T>>(mut ask: impl FnMut() -> F) -> T {
         Self::block_on(ask())
     }
@@ -44,7 +44,7 @@ impl Executor for OnSmol {
     }
 }
 
-/// async-std, which is discontinued: what runs there needs no particular executor.
+/// async-std, which is discontinued. It shows that the runtime needs no particular executor.
 pub(crate) struct OnAsyncStd;
 
 impl Executor for OnAsyncStd {
@@ -79,7 +79,7 @@ impl Executor for OnTokio {
     }
 }
 
-/// No executor at all: the driver has a thread that polls it, and so has the caller.
+/// No executor: the driver and the caller each have a thread that polls them.
 pub(crate) struct OnBlockOn;
 
 impl Executor for OnBlockOn {
@@ -94,7 +94,7 @@ impl Executor for OnBlockOn {
     }
 }
 
-/// Drops a future that did not get on, and asks again.
+/// Drops a future that is still pending after its first wake-up, and makes it again.
 pub(crate) struct Impatient;
 
 impl Executor for Impatient {
@@ -118,7 +118,7 @@ impl Executor for Impatient {
     }
 }
 
-/// What futures give that are polled side by side.
+/// Polls futures side by side, and returns what they return.
 pub(crate) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();
     let mut answers: Vec<Option<_>> = futures.iter().map(|_| None).collect();
@@ -134,7 +134,7 @@ pub(crate) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec
     answers.into_iter().flatten().collect()
 }
 
-/// A future that is given up when it was woken and still is not done.
+/// A future that ends with `None` when it was woken and is still pending.
 struct Twice<F> {
     future: Pin<Box<F>>,
     polls: usize,
@@ -160,11 +160,11 @@ pub(crate) struct Smol<E> {
 }
 
 impl<E: Executor> Smol<E> {
-    /// Commands that are given up at once, and waits that are: whoever else waits must not notice.
+    /// Drops a wait after one poll. Other callers must not notice.
     fn disturb(&self) {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let wait = pin!(self.vm.wait_any(&Mark::default(), [Wait::event("NEVER")], FOREVER)).poll(&mut context);
-        assert!(!matches!(wait, Poll::Ready(Ok(_))), "nothing is called that");
+        assert!(!matches!(wait, Poll::Ready(Ok(_))), "no event has that name");
     }
 }
 
@@ -206,7 +206,7 @@ impl<E: Executor> Harness for Smol<E> {
     }
 
     fn next(&mut self, events: &mut Events, within: Deadline) -> Result<Event, WaitError> {
-        // Whoever asks again borrows again.
+        // Each attempt borrows the subscription again.
         let events = &Mutex::new(events);
         E::insist(|| async move { events.lock().await.next(within).await })
     }

@@ -1,4 +1,4 @@
-//! The stories with the real QEMU and a guest of our own. They run on every row that has processes.
+//! Stories with the real QEMU and the small guest of this package. They run on every row that has processes.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use qemu_machine_tests::qemu;
 use crate::harness::{Harness, Transcript};
 use crate::rows;
 
-/// Longer than anything takes that is expected to happen.
+/// Deadline of what must happen: longer than it ever takes.
 const LONG: Deadline = Deadline::after(Duration::from_secs(45));
 
-/// A machine with the guest in it that has greeted.
+/// A machine whose guest has greeted.
 struct Guest<H> {
     told: Transcript,
     machine: H,
     mark: Mark,
-    /// It lies there as long as the guest may be reset.
+    /// The image of the guest, which is removed when this value is dropped.
     _image: ImageFile,
 }
 
@@ -45,10 +45,10 @@ impl<H: Harness> Guest<H> {
 
     fn type_letter(&mut self, letter: Letter) {
         let typed = self.machine.console_write("tty", &char::from(letter.byte()).to_string());
-        typed.expect("the console takes a letter");
+        typed.expect("the console accepts a letter");
     }
 
-    /// Types a letter that ends the machine, and writes down how it ended.
+    /// Types a letter that ends the machine, and notes how it ended.
     fn ends_by(mut self, letter: Letter) -> Transcript {
         self.type_letter(letter);
         self.told.outcome(self.machine.wait(LONG));
@@ -65,7 +65,7 @@ fn commands_and_events<H: Harness>() -> Transcript {
     let mut guest = Guest::<H>::boot(&[]);
     for command in ["stop", "query-status", "cont", "no-such-command"] {
         let reply = guest.machine.execute(command, LONG);
-        // Older ones tell of a member that nobody needs.
+        // Older versions of QEMU have the member `singlestep`.
         guest.told.reply(&reply.map(|mut value| {
             value.as_object_mut().map(|members| members.remove("singlestep"));
             value
@@ -81,7 +81,7 @@ fn commands_and_events<H: Harness>() -> Transcript {
 
 fn the_console_echoes<H: Harness>() -> Transcript {
     let mut guest = Guest::<H>::boot(&[]);
-    guest.machine.console_write("tty", "Hello, guest!\n").expect("there is room");
+    guest.machine.console_write("tty", "Hello, guest!\n").expect("the console accepts the input");
     guest.expect("guest!\n");
     let unknown = guest.machine.console_write("other", "x");
     guest.told.note(unknown.expect_err("there is no such console"));
@@ -109,7 +109,7 @@ fn the_guest_panics<H: Harness>() -> Transcript {
     Guest::<H>::boot(&[]).ends_by(Letter::Panic)
 }
 
-/// Newer ones tell of it as of any shutdown.
+/// Newer versions of QEMU also send SHUTDOWN.
 fn the_guest_exits<H: Harness>() -> Transcript {
     let told = Guest::<H>::boot(&[]).ends_by(Letter::Exit);
     told.without("end: SHUTDOWN {\"guest\": true, \"reason\": \"guest-shutdown\"}")
@@ -125,7 +125,7 @@ fn a_shutdown_in_the_middle_of_a_flood<H: Harness>() -> Transcript {
 fn a_stopped_qemu<H: Harness>() -> Transcript {
     let mut guest = Guest::<H>::boot(&[]);
     let pid = guest.machine.pid().and_then(|pid| rustix::process::Pid::from_raw(pid.try_into().ok()?));
-    let stopped = rustix::process::kill_process(pid.expect("it lives"), rustix::process::Signal::STOP);
+    let stopped = rustix::process::kill_process(pid.expect("the process runs"), rustix::process::Signal::STOP);
     stopped.expect("the process is ours");
     guest.shut_down(Duration::from_millis(300))
 }
@@ -133,7 +133,7 @@ fn a_stopped_qemu<H: Harness>() -> Transcript {
 fn a_device_that_does_not_exist<H: Harness>() -> Transcript {
     let mut told = Transcript::default();
     let config = Config::new(qemu()).args(["-device", "nonexistent"]);
-    // Whether the greeting comes before QEMU looks at its devices is QEMU's affair.
+    // The monitor runs in its own thread, so the greeting comes before or after the device fails.
     match H::launch(config) {
         Err(qemu_machine_core::LaunchError::Failed { outcome, .. }) => {
             told.ended(&outcome);
@@ -150,7 +150,7 @@ fn a_program_that_does_not_exist<H: Harness>() -> Transcript {
     told
 }
 
-/// The stories, each with what it tells on every row.
+/// The stories, each with its transcript on every row.
 macro_rules! stories {
     ($harness:ty) => {
         crate::each! { $harness:

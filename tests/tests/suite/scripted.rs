@@ -1,5 +1,5 @@
-//! The stories with a script: what a real QEMU cannot be made to do. They run on every row, the simulated world among
-//! them.
+//! Stories with a script, for what a real QEMU cannot be made to do. They run on every row, also in the simulated
+//! world.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use qemu_machine_tests::scripted::Script;
 use crate::harness::{Harness, Transcript};
 use crate::rows;
 
-/// Longer than anything takes that is expected to happen.
+/// Deadline of what must happen: longer than it ever takes.
 pub(crate) const LONG: Deadline = Deadline::after(Duration::from_secs(10));
 
-/// For what must not happen in time.
+/// Deadline of what must not happen in time.
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 pub(crate) fn config(script: Script) -> Config {
     script.config(env!("CARGO_BIN_EXE_scripted-qemu")).recorded()
 }
 
-/// Launches a script, or writes down why not.
+/// Launches a script, or notes why not.
 fn launch<H: Harness>(script: Script) -> (Transcript, Option<H>) {
     let mut told = Transcript::default();
     let machine = told.launched(H::launch(config(script)));
     (told, machine)
 }
 
-/// Launches a script that is to become ready.
+/// Launches a script that becomes ready.
 pub(crate) fn launched<H: Harness>(script: Script) -> (Transcript, H) {
     let (told, machine) = launch(script);
     (told, machine.expect("the script greets and negotiates"))
@@ -68,7 +68,7 @@ fn events_in_every_gap<H: Harness>() -> Transcript {
     told
 }
 
-fn the_cause_is_seen_from_a_mark<H: Harness>() -> Transcript {
+fn events_before_a_mark_are_not_found<H: Harness>() -> Transcript {
     let script = Script::launched().hear().event("OLD").reply("1").hear().event("NEW").reply("2").obey();
     let (mut told, mut machine) = launched::<H>(script);
     told.reply(&machine.execute("first", LONG));
@@ -80,7 +80,7 @@ fn the_cause_is_seen_from_a_mark<H: Harness>() -> Transcript {
     told
 }
 
-fn a_late_reply_reaches_nobody<H: Harness>() -> Transcript {
+fn a_late_reply_reaches_no_other_caller<H: Harness>() -> Transcript {
     let script = Script::launched().hear().hear().reply("\"late\"").reply("\"in time\"").obey();
     let (mut told, mut machine) = launched::<H>(script);
     told.reply(&machine.execute("slow", SHORT.into()));
@@ -99,7 +99,7 @@ fn a_raw_command_has_a_deadline_of_its_own<H: Harness>() -> Transcript {
     told
 }
 
-fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
+fn a_refusal_quotes_the_peer<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().hear().refuse("not today").obey());
     told.reply(&machine.execute("please", LONG));
     told.reply(&machine.execute("thanks", LONG));
@@ -109,7 +109,7 @@ fn a_refusal_is_in_the_words_of_the_peer<H: Harness>() -> Transcript {
     told
 }
 
-fn an_error_without_an_id_is_the_raw_commands<H: Harness>() -> Transcript {
+fn an_error_without_an_id_answers_the_raw_command<H: Harness>() -> Transcript {
     let error = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}\r\n";
     let (mut told, mut machine) = launched::<H>(Script::launched().hear().say(error).ignore().obey());
     told.raw(machine.execute_raw("{\"execute\": 1}"));
@@ -155,7 +155,7 @@ fn death_in_the_negotiation<H: Harness>() -> Transcript {
     launch::<H>(Script::new().greet().hear().exit(0)).0
 }
 
-fn garbage_for_a_greeting<H: Harness>() -> Transcript {
+fn garbage_instead_of_a_greeting<H: Harness>() -> Transcript {
     launch::<H>(Script::new().say("SSH-2.0-OpenSSH_9.2\r\n").stall()).0
 }
 
@@ -163,19 +163,19 @@ fn a_refused_negotiation<H: Harness>() -> Transcript {
     launch::<H>(Script::new().greet().hear().refuse("no capabilities today").stall()).0
 }
 
-fn silence_for_a_greeting<H: Harness>() -> Transcript {
+fn silence_instead_of_a_greeting<H: Harness>() -> Transcript {
     let mut told = Transcript::default();
     told.launched(H::launch(config(Script::new().stall()).launch_within(SHORT)));
     told
 }
 
-fn a_quit_that_nobody_hears<H: Harness>() -> Transcript {
+fn a_quit_that_is_never_read<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().stall());
     told.outcome(machine.shutdown(Shutdown::within(3 * SHORT)));
     told
 }
 
-fn a_quit_of_the_callers_own<H: Harness>() -> Transcript {
+fn a_quit_that_the_caller_issued<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().obey());
     told.reply(&machine.execute("quit", LONG));
     told.outcome(machine.wait(LONG));
@@ -190,7 +190,7 @@ fn waiting_for_an_end_that_does_not_come<H: Harness>() -> Transcript {
     told
 }
 
-/// The stories, each with what it tells on every row.
+/// The stories, each with its transcript on every row.
 macro_rules! stories {
     ($harness:ty) => {
         crate::each! { $harness:
@@ -204,14 +204,14 @@ macro_rules! stories {
                 "launched", "reply: {}",
                 "event 0: BEFORE_GREETING", "event 0: BEFORE_NEGOTIATION", "event 0: BEFORE_ANSWER",
                 "event 0: AFTER_ANSWER", "event 0: BEFORE_REPLY", "event 0: AFTER_REPLY",
-                "the deadline passed before what was waited for came",
+                "the deadline passed before the wait found anything",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            the_cause_is_seen_from_a_mark [
+            events_before_a_mark_are_not_found [
                 "launched", "reply: 1", "reply: 2", "event 1: NEW", "event 0: OLD",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            a_late_reply_reaches_nobody [
+            a_late_reply_reaches_no_other_caller [
                 "launched", "no reply: no reply within the deadline, after the command was sent",
                 "reply: \"in time\"", "reply: {}",
                 "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
@@ -221,12 +221,12 @@ macro_rules! stories {
                 "reply: {\"return\":\"in time\"}",
                 "end: ended by the caller (quit)", "end: exit status 0", "end: 1 without a reply",
             ]
-            a_refusal_is_in_the_words_of_the_peer [
+            a_refusal_quotes_the_peer [
                 "launched", "no reply: `please` was refused: GenericError: not today", "reply: {}", "reply: {\"return\":{}}",
-                "no reply: the raw command is not valid: an object without an id is needed",
+                "no reply: the raw command is not valid: it must be an object without an `id`",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            an_error_without_an_id_is_the_raw_commands [
+            an_error_without_an_id_answers_the_raw_command [
                 "launched",
                 "reply: {\"error\":{\"class\":\"GenericError\",\"desc\":\"JSON parse error\"}}", "reply: {}",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
@@ -256,7 +256,7 @@ macro_rules! stories {
                 "not launched: QEMU ended before its monitor answered the capabilities negotiation",
                 "end: QEMU exited by itself (status 0)", "end: exit status 0",
             ]
-            garbage_for_a_greeting [
+            garbage_instead_of_a_greeting [
                 "not launched: the monitor broke the protocol: not a QMP message (not an object): SSH-2.0-OpenSSH_9.2",
                 "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
             ]
@@ -264,18 +264,18 @@ macro_rules! stories {
                 "not launched: capabilities negotiation failed: `qmp_capabilities` was refused: GenericError: no capabilities today",
                 "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
             ]
-            silence_for_a_greeting [
+            silence_instead_of_a_greeting [
                 "not launched: the deadline passed before its monitor greeted",
                 "end: killed because its launch had failed", "end: signal 9 (SIGKILL)",
             ]
-            a_quit_that_nobody_hears [
+            a_quit_that_is_never_read [
                 "launched", "end: ended by the caller (SIGTERM)", "end: signal 15 (SIGTERM)",
             ]
-            a_quit_of_the_callers_own [
+            a_quit_that_the_caller_issued [
                 "launched", "reply: {}", "end: ended by the caller (quit)", "end: exit status 0",
             ]
             waiting_for_an_end_that_does_not_come [
-                "launched", "the deadline passed before what was waited for came", "reply: {}",
+                "launched", "the deadline passed before the wait found anything", "reply: {}",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
         }

@@ -1,5 +1,5 @@
-//! The stories of those who consume events: each in its own queue, with and without waiting. They run on every row, the
-//! simulated world among them.
+//! Stories of subscriptions: each has its own queue, read with and without waiting. They run on every row, also in the
+//! simulated world.
 
 use qemu_machine_core::{Event, Limits, Mark, Shutdown, Wait, json};
 use qemu_machine_tests::scripted::Script;
@@ -8,14 +8,14 @@ use crate::harness::{Harness, Transcript};
 use crate::rows;
 use crate::scripted::{LONG, SHORT, config, launched};
 
-/// An event as the monitor says it.
+/// An event as the monitor sends it.
 const TICK: &str = r#"{"event": "TICK"}"#;
 
 fn row_22_queued_events_come_at_once_and_oldest_first<H: Harness>() -> Transcript {
     let script = Script::launched().hear().event("A").event("B").event("C").reply("1").hear().event("D").reply("2");
     let (mut told, mut machine) = launched::<H>(script.obey());
     let mark = machine.mark();
-    let mut events = machine.subscribe(&mark, &[Wait::any_event()]).expect("an event is listened to");
+    let mut events = machine.subscribe(&mark, &[Wait::any_event()]).expect("the filter names events");
     told.queued(&machine.queued(&mut events));
     for command in ["first", "second"] {
         told.reply(&machine.execute(command, LONG));
@@ -30,7 +30,7 @@ fn row_22_the_next_event_is_waited_for<H: Harness>() -> Transcript {
     let script = Script::launched().hear().reply("{}").event("A").event("OTHER").event("B").obey();
     let (mut told, mut machine) = launched::<H>(script);
     let mark = machine.mark();
-    let mut events = machine.subscribe(&mark, &[Wait::event("A"), Wait::event("B")]).expect("they are events");
+    let mut events = machine.subscribe(&mark, &[Wait::event("A"), Wait::event("B")]).expect("the filter names events");
     told.received(machine.next(&mut events, SHORT.into()));
     told.reply(&machine.execute("act", LONG));
     for _ in 0..2 {
@@ -45,7 +45,7 @@ fn row_22_the_past_comes_before_the_present<H: Harness>() -> Transcript {
     let script = Script::launched().hear().event("OLD").reply("1").hear().event("NEW").reply("2").obey();
     let (mut told, mut machine) = launched::<H>(script);
     told.reply(&machine.execute("first", LONG));
-    let mut events = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("an event is listened to");
+    let mut events = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("the filter names events");
     told.reply(&machine.execute("second", LONG));
     told.received(machine.next(&mut events, LONG));
     told.queued(&machine.queued(&mut events));
@@ -53,10 +53,10 @@ fn row_22_the_past_comes_before_the_present<H: Harness>() -> Transcript {
     told
 }
 
-fn row_22_what_is_queued_comes_before_the_end<H: Harness>() -> Transcript {
+fn row_22_queued_events_come_before_the_end<H: Harness>() -> Transcript {
     let (mut told, mut machine) = launched::<H>(Script::launched().hear().event("A").event("B").exit(3));
     let mark = machine.mark();
-    let mut events = machine.subscribe(&mark, &[Wait::any_event()]).expect("an event is listened to");
+    let mut events = machine.subscribe(&mark, &[Wait::any_event()]).expect("the filter names events");
     told.reply(&machine.execute("deadly", LONG));
     told.outcome(machine.wait(LONG));
     for _ in 0..3 {
@@ -74,7 +74,7 @@ fn row_34_subscriptions_have_filters_of_their_own<H: Harness>() -> Transcript {
     let mark = machine.mark();
     let second = Wait::any_event().with(json!({"n": 2}));
     let filters = [vec![Wait::event("A")], vec![Wait::event("C"), Wait::event("B")], vec![second]];
-    let subscriptions = filters.map(|filter| machine.subscribe(&mark, &filter).expect("they are events"));
+    let subscriptions = filters.map(|filter| machine.subscribe(&mark, &filter).expect("the filter names events"));
     told.reply(&machine.execute("act", LONG));
     for mut events in subscriptions {
         told.queued(&machine.queued(&mut events));
@@ -83,16 +83,17 @@ fn row_34_subscriptions_have_filters_of_their_own<H: Harness>() -> Transcript {
     told
 }
 
-fn row_34_the_slow_one_counts_what_it_missed<H: Harness>() -> Transcript {
+fn row_34_a_slow_subscription_counts_the_events_that_it_missed<H: Harness>() -> Transcript {
     let line = format!("{TICK}\r\n");
     let script = (0..5).fold(Script::launched(), |script, _| script.hear().say(&line).reply("{}")).obey();
     let mut limits = Limits::default();
     limits.subscription = 2 * (TICK.len() + Event::OVERHEAD);
     let mut told = Transcript::default();
-    let mut machine = told.launched(H::launch(config(script).limits(limits))).expect("it greets and negotiates");
+    let mut machine =
+        told.launched(H::launch(config(script).limits(limits))).expect("the script greets and negotiates");
     let mark = machine.mark();
     let [mut quick, mut slow] =
-        [(); 2].map(|()| machine.subscribe(&mark, &[Wait::event("TICK")]).expect("it is an event"));
+        [(); 2].map(|()| machine.subscribe(&mark, &[Wait::event("TICK")]).expect("the filter names events"));
     for _ in 0..5 {
         told.reply(&machine.execute("tick", LONG));
         told.received(machine.next(&mut quick, LONG));
@@ -105,11 +106,12 @@ fn row_34_the_slow_one_counts_what_it_missed<H: Harness>() -> Transcript {
     told
 }
 
-fn row_34_one_that_leaves_costs_the_other_nothing<H: Harness>() -> Transcript {
+fn row_34_an_ended_subscription_costs_the_other_nothing<H: Harness>() -> Transcript {
     let script = Script::launched().hear().event("A").reply("{}").event("B").obey();
     let (mut told, mut machine) = launched::<H>(script);
     let mark = machine.mark();
-    let [one, mut other] = [(); 2].map(|()| machine.subscribe(&mark, &[Wait::any_event()]).expect("it is an event"));
+    let [one, mut other] =
+        [(); 2].map(|()| machine.subscribe(&mark, &[Wait::any_event()]).expect("the filter names events"));
     told.reply(&machine.execute("act", LONG));
     machine.unsubscribe(one);
     for _ in 0..2 {
@@ -124,7 +126,7 @@ fn row_34_only_events_can_be_subscribed_to<H: Harness>() -> Transcript {
     limits.subscriptions = 1;
     let mut told = Transcript::default();
     let config = config(Script::launched().obey()).limits(limits);
-    let mut machine = told.launched(H::launch(config)).expect("it greets and negotiates");
+    let mut machine = told.launched(H::launch(config)).expect("the script greets and negotiates");
     for filter in [vec![], vec![Wait::any_event(), Wait::end()], vec![Wait::text("tty", "login: ")]] {
         told.refused(machine.subscribe(&Mark::default(), &filter));
     }
@@ -136,7 +138,7 @@ fn row_34_only_events_can_be_subscribed_to<H: Harness>() -> Transcript {
     told
 }
 
-/// The stories, each with what it tells on every row.
+/// The stories, each with its transcript on every row.
 macro_rules! stories {
     ($harness:ty) => {
         crate::each! { $harness:
@@ -145,18 +147,18 @@ macro_rules! stories {
                 "end: ended by the caller (quit)", "end: exit status 0",
             ]
             row_22_the_next_event_is_waited_for [
-                "launched", "the deadline passed before what was waited for came", "reply: {}",
-                "heard: A", "heard: B", "the deadline passed before what was waited for came",
+                "launched", "the deadline passed before the wait found anything", "reply: {}",
+                "received: A", "received: B", "the deadline passed before the wait found anything",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             row_22_the_past_comes_before_the_present [
-                "launched", "reply: 1", "reply: 2", "heard: OLD", "queued: [NEW]",
+                "launched", "reply: 1", "reply: 2", "received: OLD", "queued: [NEW]",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            row_22_what_is_queued_comes_before_the_end [
+            row_22_queued_events_come_before_the_end [
                 "launched", "no reply: the monitor was closed after the command was sent",
                 "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
-                "heard: A", "heard: B", "the machine ended first",
+                "received: A", "received: B", "the machine ended first",
                 "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
             ]
             row_34_subscriptions_have_filters_of_their_own [
@@ -166,18 +168,18 @@ macro_rules! stories {
                 "queued: [A {\"n\": 2}, C {\"n\": 2}]",
                 "end: ended by the caller (quit)", "end: exit status 0",
             ]
-            row_34_the_slow_one_counts_what_it_missed [
-                "launched", "reply: {}", "heard: TICK", "reply: {}", "heard: TICK", "reply: {}", "heard: TICK",
-                "reply: {}", "heard: TICK", "reply: {}", "heard: TICK",
+            row_34_a_slow_subscription_counts_the_events_that_it_missed [
+                "launched", "reply: {}", "received: TICK", "reply: {}", "received: TICK", "reply: {}", "received: TICK",
+                "reply: {}", "received: TICK", "reply: {}", "received: TICK",
                 "missed: 0", "queued: []", "missed: 3", "queued: [TICK, TICK]",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
-            row_34_one_that_leaves_costs_the_other_nothing [
-                "launched", "reply: {}", "heard: A", "heard: B",
+            row_34_an_ended_subscription_costs_the_other_nothing [
+                "launched", "reply: {}", "received: A", "received: B",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             row_34_only_events_can_be_subscribed_to [
-                "launched", "the subscription names no event: `Wait::any_event` stands for all of them",
+                "launched", "the subscription names no event: `Wait::any_event` matches every event",
                 "a subscription queues only events", "a subscription queues only events",
                 "more than 1 subscriptions at once (`Limits::subscriptions`): end one first", "true",
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",

@@ -1,4 +1,4 @@
-//! The stories of the peers that misbehave: one procedure for all, on every row.
+//! Stories of the peers that misbehave: the client does the same with each of them, on every row.
 
 use qemu_machine_core::{
     CommandError, Config, Deadline, LaunchError, LaunchFailure, Mark, ProtocolError, Shutdown, Value, Wait, WaitError,
@@ -11,7 +11,7 @@ use crate::scripted::LONG;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_scripted-qemu");
 
-/// What the client does with a peer, and what comes of it.
+/// A client of one peer, with the transcript so far.
 struct Client<'a, H> {
     torture: &'a Torture,
     machine: H,
@@ -19,7 +19,7 @@ struct Client<'a, H> {
     connected: bool,
 }
 
-/// The whole procedure.
+/// Launches the peer, runs the client, and returns the transcript.
 fn suffer<H: Harness>(torture: &Torture) -> Transcript {
     let mut told = Transcript::default();
     let machine = match launch(torture.config(PROGRAM)) {
@@ -41,7 +41,7 @@ fn launch<H: Harness>(config: Config) -> Result<H, LaunchError> {
 
 fn not_launched(told: &mut Transcript, error: &LaunchError) {
     match error {
-        // The words of the parser, and the bytes that it did not like.
+        // Without the reason of the parser and the excerpt: they differ with the cut.
         LaunchError::Failed { failure: LaunchFailure::Broken(ProtocolError::Malformed { .. }), outcome } => {
             told.note("not launched: the monitor broke the protocol: not a QMP message");
             told.ended(outcome);
@@ -89,7 +89,7 @@ impl<H: Harness> Client<'_, H> {
             Ok(Value::String(text)) if text.len() > 100 => format!("reply: a text of {} characters", text.len()),
             Ok(value) => format!("reply: {value}"),
             Err(CommandError::Refused(refusal)) => format!("refused: {}: {}", refusal.class, refusal.description),
-            // The words of the parser, and the bytes that it did not like.
+            // Without the reason of the parser and the excerpt: they differ with the cut.
             Err(CommandError::Broken(ProtocolError::Malformed { .. })) => "broken: not a QMP message".into(),
             Err(CommandError::Broken(error)) => format!("broken: {error}"),
             Err(CommandError::Unexpected { .. }) => "unexpected reply: not readable as a value".into(),
@@ -97,7 +97,7 @@ impl<H: Harness> Client<'_, H> {
         });
     }
 
-    /// Whether the machine ended.
+    /// Waits for the event, and returns whether the machine ended instead.
     fn event(&mut self) -> bool {
         let hit = self.machine.wait_any(&Mark::default(), &[Wait::event(DONE)], self.patience(Step::Event));
         match hit {
@@ -113,11 +113,11 @@ impl<H: Harness> Client<'_, H> {
         false
     }
 
-    /// The events that are remembered, in their order, and how many are not. Most peers send the one that is waited
-    /// for, and then there is nothing to say.
+    /// Notes the events in the history, in their order, and how many were evicted. A peer that sent only the awaited
+    /// event needs no line.
     fn events(&mut self) {
         let mut events =
-            self.machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("there may be subscriptions");
+            self.machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("a subscription is allowed");
         let queued = self.machine.queued(&mut events);
         self.machine.unsubscribe(events);
         let hit = self.machine.wait_any(&Mark::default(), &[Wait::any_event()], SHORT.into());
@@ -136,12 +136,12 @@ impl<H: Harness> Client<'_, H> {
             1 => (*name).to_string(),
             times => format!("{times} times {name}"),
         };
-        let forgotten = if forgotten > 0 { format!("; {forgotten} forgotten") } else { String::new() };
+        let forgotten = if forgotten > 0 { format!("; {forgotten} evicted") } else { String::new() };
         let names: Vec<_> = names.iter().map(named).collect();
         self.told.note(format!("events: {}{forgotten}", names.join(", ")));
     }
 
-    /// What came and nobody waited for.
+    /// Notes the counters of messages that no caller waited for.
     fn counters(&mut self) {
         let Counters { late, unmatched, malformed, too_large, nameless, .. } = self.machine.counters();
         let all = [
@@ -159,20 +159,20 @@ impl<H: Harness> Client<'_, H> {
     }
 }
 
-/// The message that answers a raw command, without the number that it went under.
+/// The reply to a raw command, without the id that the session chose.
 fn without_id(mut message: Value) -> Value {
     message.as_object_mut().map(|members| members.remove("id"));
     message
 }
 
-/// Plays one by its name.
+/// Plays the peer of this name.
 fn play<H: Harness>(name: &'static str) {
-    let torture = torture::all().into_iter().find(|torture| torture.name == name).expect("it is in the list");
+    let torture = torture::all().into_iter().find(|torture| torture.name == name).expect("the peer is in the list");
     let told = qemu_machine_tests::bounded(move || (suffer::<H>(&torture), torture));
     assert_eq!(told.0.lines(), told.1.tells, "on the row {}", H::ROW);
 }
 
-/// Plays all of a kind, one after the other.
+/// Plays all peers of a kind, one after the other.
 fn play_each<H: Harness>(kind: impl Iterator<Item = Torture> + Send + 'static) {
     qemu_machine_tests::bounded(move || {
         for torture in kind {
@@ -182,7 +182,7 @@ fn play_each<H: Harness>(kind: impl Iterator<Item = Torture> + Send + 'static) {
     });
 }
 
-/// One test for each name on one row; or the names alone.
+/// Defines one test for each name on one row, or lists the names.
 macro_rules! each_name {
     ((names) $($name:ident)+) => {
         [$(stringify!($name)),+]
@@ -198,7 +198,7 @@ macro_rules! each_name {
 }
 use each_name;
 
-/// Those that need a process, or a socket between two of them.
+/// The peers that need a process, or a socket between two processes.
 macro_rules! on_a_host {
     ($($what:tt)+) => {
         crate::torture::each_name! { ($($what)+)
@@ -227,11 +227,11 @@ macro_rules! anywhere {
             g07_events_around_a_reply
             g07_an_unreadable_event_in_the_negotiation
             greets_four_times
-            replies_of_others_in_the_negotiation
+            foreign_replies_in_the_negotiation
             a_nameless_error_in_the_negotiation
             greets_byte_by_byte
-            greets_in_pretty
-            g11_capabilities_of_tomorrow
+            greets_on_many_lines
+            g11_an_unknown_capability
             greets_with_nameless_capabilities
             greets_without_capabilities
             greets_without_a_version
@@ -261,8 +261,8 @@ macro_rules! anywhere {
             g02_a_thousand_errors
             g19_a_thousand_nameless_errors
             g19_a_nameless_error
-            g11_an_error_of_tomorrow
-            an_error_without_words
+            g11_an_unknown_error_class
+            an_error_without_class_and_desc
             return_and_error
             neither_return_nor_error
             an_empty_object
@@ -276,15 +276,15 @@ macro_rules! anywhere {
             two_ids
             a_member_without_a_value
             null_for_a_value
-            g11_members_of_tomorrow
+            g11_unknown_members
             one_key_twice
-            a_number_beyond_all
-            half_a_character
+            a_number_out_of_range
+            half_a_surrogate_pair
             inf_for_a_number
             nan_for_a_number
             g10_two_megabytes
-            a_bomb_of_brackets
-            a_bomb_of_braces
+            deeply_nested_lists
+            deeply_nested_objects
             each_byte_by_itself
             many_messages_in_one_write
             a_pretty_reply
@@ -293,7 +293,7 @@ macro_rules! anywhere {
             many_empty_lines
             no_end_of_a_line
             invalid_utf8_in_a_value
-            invalid_utf8_where_nobody_looks
+            invalid_utf8_in_an_ignored_member
             garbage
             nul_bytes
             ff_bytes
@@ -306,26 +306,26 @@ macro_rules! anywhere {
             g10_endless_blanks
             g10_a_reply_too_large
             g10_a_pretty_reply_too_large
-            g11_an_event_of_tomorrow
-            g11_a_time_before_time
+            g11_an_unknown_event
+            g11_a_time_of_minus_one
             g11_no_time
             g11_a_time_in_words
-            g11_a_time_beyond_all
+            g11_a_time_out_of_range
             an_event_with_an_id
             an_event_that_returns
             an_event_without_data
             an_event_with_odd_data
             g09_a_flood_of_events
-            a_bomb_in_an_event
+            deeply_nested_event_data
             an_event_without_a_name
             an_event_with_inf
             an_event_with_two_names
             g04_death_at_once
-            g04_exit_0_without_a_word
+            g04_exit_0_without_output
             exit_0_under_a_command
             killed_in_a_message
             exit_in_a_message
-            g16_rants_and_dies
+            g16_prints_many_lines_and_exits
             hangs_up
             hangs_up_in_a_message
             g12_quit_refused
@@ -333,11 +333,11 @@ macro_rules! anywhere {
             g12_quit_without_an_answer
             g12_quit_with_garbage
             g12_quit_and_hang_up
-            shutdown_and_nothing
+            a_shutdown_event_without_a_shutdown
             g12_immune_to_sigterm
-            g11_a_reason_of_tomorrow
-            g16_raves
-            g16_rants
+            g11_an_unknown_shutdown_reason
+            g16_prints_no_line_ends
+            g16_prints_many_lines
         }
     };
 }
@@ -373,7 +373,7 @@ mod deaths {
     crate::rows!(deaths, in_world);
 }
 
-/// A peer of the list that no test plays proves nothing.
+/// A peer that no test plays would prove nothing.
 #[test]
 fn all_are_played() {
     let mut played = [&anywhere!(names)[..], &on_a_host!(names)[..]].concat();

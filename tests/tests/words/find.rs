@@ -1,4 +1,4 @@
-//! What is found in a file: each name that matches a pattern of the table, with its line.
+//! Search of a file for the identifiers that match a pattern of the table.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use qemu_machine_tests::sources::{Source, Token, lex};
 
 use crate::table::{INSIDE, NAMES, PARTS};
 
-/// A name that is not to be there.
+/// A retired name, with its place and the name that replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
     pub(crate) path: String,
@@ -27,7 +27,7 @@ impl Finding {
     }
 }
 
-/// The words of an identifier, in lower case: `in`, `flight` of `InFlight` and of `in_flight`.
+/// Returns the words of an identifier in lower case: `in` and `flight` for `InFlight` and for `in_flight`.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let letters: Vec<char> = name.chars().collect();
@@ -45,7 +45,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Whether an identifier matches a pattern without a prefix.
+/// Returns whether an identifier matches a pattern that has no prefix such as `fn `.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let inside = pattern.trim_matches('*');
     if inside == pattern {
@@ -60,7 +60,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     })
 }
 
-/// What an identifier stands for, as far as tokens tell.
+/// The role of an identifier, as far as the tokens before it show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Role {
     Function,
@@ -79,14 +79,14 @@ fn role(tokens: &[Token<'_>], at: usize) -> Role {
     }
 }
 
-/// The table, with what it says of each identifier that was asked for: most are there many times.
+/// The table with a cache of its results: most identifiers occur many times.
 #[derive(Default)]
 pub(crate) struct Judge {
     known: HashMap<(String, Role, bool), Option<&'static str>>,
 }
 
 impl Judge {
-    /// What the table says of the identifier at this position.
+    /// Returns the name that replaces the identifier at this position. `None` means that the identifier is not retired.
     fn judged(&mut self, path: &str, tokens: &[Token<'_>], at: usize) -> Option<&'static str> {
         let name = tokens[at].text;
         if at > 1 && tokens[at - 1].text == "::" {
@@ -113,7 +113,7 @@ impl Judge {
         })
     }
 
-    /// What is found in code.
+    /// Finds identifiers in code.
     fn in_code(&mut self, source: &Source, text: &str, first: usize, found: &mut Vec<Finding>) {
         let lexed = lex(text);
         for (at, token) in lexed.tokens.iter().enumerate().filter(|(_, token)| token.is_name()) {
@@ -123,14 +123,14 @@ impl Judge {
         }
     }
 
-    /// What is found in prose, where it is written as code.
+    /// Finds identifiers in prose, between backticks.
     fn in_prose(&mut self, source: &Source, line: usize, text: &str, found: &mut Vec<Finding>) {
         for span in text.split('`').skip(1).step_by(2) {
             self.in_code(source, span, line, found);
         }
     }
 
-    /// Finds what a file of Rust or Markdown names, and how it is called itself.
+    /// Finds identifiers in a Rust or Markdown file, and in the path of any file.
     pub(crate) fn find(&mut self, source: &Source) -> Vec<Finding> {
         let mut found = Vec::new();
         if source.path.ends_with(".rs") {
@@ -149,7 +149,7 @@ impl Judge {
     }
 }
 
-/// Finds how a file and its directories are called.
+/// Finds retired names in the path of a file.
 fn in_path(source: &Source, found: &mut Vec<Finding>) {
     for component in source.path.split('/') {
         let stem = component.strip_suffix(".rs").unwrap_or(component);
@@ -164,7 +164,7 @@ fn in_path(source: &Source, found: &mut Vec<Finding>) {
     }
 }
 
-/// Finds each `use` that brings the `Input` or `Output` of a part without its module.
+/// Finds each `use` that imports the `Input` or `Output` of a part without its module.
 fn bare_imports(source: &Source, found: &mut Vec<Finding>) {
     let lexed = lex(&source.text);
     for path in paths(&lexed.tokens).imported {
@@ -175,7 +175,7 @@ fn bare_imports(source: &Source, found: &mut Vec<Finding>) {
     }
 }
 
-/// A definition of a type or function, by its name.
+/// Returns the names that follow one of these keywords, such as `struct` or `fn`.
 pub(crate) fn definitions<'a>(text: &'a str, keywords: &[&str]) -> Vec<Token<'a>> {
     let lexed = lex(text);
     let pairs = lexed.tokens.windows(2);

@@ -1,8 +1,10 @@
-//! The names of the project: which are not used any more, and which have one meaning only.
+//! Tests of the names and the prose of the project: no retired identifier and no phrase of a list is used, some names have
+//! only one definition, and rules cite their sources.
 //!
-//! `.ci/words` runs it. What `allowed.txt` lists is right where it is.
+//! `.ci/words` runs them. `allowed.txt` lists the exceptions.
 
 mod find;
+mod prose;
 mod table;
 
 use std::collections::BTreeMap;
@@ -12,15 +14,15 @@ use qemu_machine_tests::sources::{Source, paths, read};
 use find::{Finding, Judge, definitions, matches};
 use table::ONCE;
 
-/// The files in which names are looked for, and those whose names alone are.
+/// The files of the repository. Only Rust and Markdown files are read; of the others, only the path is checked.
 fn sources() -> Vec<Source> {
     let is_read = |path: &str| path.ends_with(".rs") || path.ends_with(".md");
-    // The patterns are in it, and what they are tried with.
+    // This directory holds the patterns and the examples that test them.
     let ours = paths().into_iter().filter(|path| !path.starts_with("tests/tests/words/") && !path.ends_with(".lock"));
     ours.map(|path| if is_read(&path) { read(path) } else { Source { path, text: String::new() } }).collect()
 }
 
-/// A line of `allowed.txt`: a path or the beginning of one, a name, and the reason.
+/// A line of `allowed.txt`: a path or its first components, a name or pattern, and the reason.
 struct Allowed<'a> {
     line: &'a str,
     path: &'a str,
@@ -47,13 +49,14 @@ impl Allowed<'_> {
     }
 }
 
-/// What is found and not allowed, and the lines that allow what is not there.
+/// Returns the findings that are not allowed, and the exceptions that allow no finding.
 fn wrong(sources: &[Source], list: &str) -> Vec<String> {
     let allowed = allowed(list);
     let mut used = vec![false; allowed.len()];
     let mut wrong = Vec::new();
     let mut judge = Judge::default();
-    for found in sources.iter().flat_map(|source| judge.find(source)).chain(twice(sources)) {
+    let prose = sources.iter().flat_map(prose::find);
+    for found in sources.iter().flat_map(|source| judge.find(source)).chain(twice(sources)).chain(prose) {
         let by = allowed.iter().position(|allowed| allowed.allows(&found));
         match by {
             Some(by) => used[by] = true,
@@ -61,11 +64,11 @@ fn wrong(sources: &[Source], list: &str) -> Vec<String> {
         }
     }
     let unused = allowed.iter().zip(used).filter(|(_, used)| !used);
-    wrong.extend(unused.map(|(allowed, _)| format!("allowed.txt allows what is not there: {}", allowed.line)));
+    wrong.extend(unused.map(|(allowed, _)| format!("allowed.txt allows nothing with the line: {}", allowed.line)));
     wrong
 }
 
-/// The types that are defined more than once, and each `fn settle` that is not the lifecycle's.
+/// Finds types that are defined more than once, and each `fn settle` that is not the lifecycle's.
 fn twice(sources: &[Source]) -> Vec<Finding> {
     let mut types: BTreeMap<&str, Vec<(&Source, usize)>> = BTreeMap::new();
     let mut found = Vec::new();
@@ -89,9 +92,26 @@ fn twice(sources: &[Source]) -> Vec<Finding> {
 }
 
 #[test]
-fn names_are_the_fields() {
+fn no_retired_or_ambiguous_name_is_left() {
     let wrong = wrong(&sources(), include_str!("allowed.txt"));
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn each_file_says_what_it_is() {
+    let rust = sources().into_iter().filter(|source| source.path.ends_with(".rs"));
+    let wrong: Vec<_> = rust.filter(|source| !prose::has_head(source)).map(|source| source.path).collect();
+    assert!(wrong.is_empty(), "their first line is not `//! ` and a noun: {wrong:#?}");
+}
+
+/// Rules about the wire, QEMU, the agent and the kernel say where they come from.
+#[test]
+fn the_core_and_the_host_cite_their_sources() {
+    for (folder, least) in [("core/src/", 150), ("host/src/", 60)] {
+        let counted: usize =
+            sources().iter().filter(|source| source.path.starts_with(folder)).map(prose::citations).sum();
+        assert!(counted >= least, "{folder} has {counted} lines with citations, and {least} are wanted");
+    }
 }
 
 fn source(path: &str, text: &str) -> Source {
@@ -99,7 +119,7 @@ fn source(path: &str, text: &str) -> Source {
 }
 
 #[test]
-fn what_is_not_used_any_more_is_found() {
+fn a_retired_name_is_found() {
     let files = [
         source(
             "a.rs",
@@ -125,7 +145,7 @@ fn what_is_not_used_any_more_is_found() {
 }
 
 #[test]
-fn what_has_two_meanings_is_found() {
+fn a_name_with_two_definitions_is_found() {
     let files = [
         source("a.rs", "enum Kind {} trait Line {} impl A { fn settle() {} }"),
         source("b.rs", "pub struct Kind;"),
@@ -140,10 +160,10 @@ fn what_has_two_meanings_is_found() {
 }
 
 #[test]
-fn what_is_allowed_is_there() {
+fn an_exception_that_allows_nothing_is_reported() {
     let files = [source("a/b.rs", "fn listen() {}"), source("c.rs", "type A = UnixListener;")];
     let list = "# A comment.\na listen # sockets\n* UnixListener # of std\nc.rs keeper # nothing of the kind";
-    let expected = ["allowed.txt allows what is not there: c.rs keeper # nothing of the kind"];
+    let expected = ["allowed.txt allows nothing with the line: c.rs keeper # nothing of the kind"];
     assert_eq!(wrong(&files, list), expected);
 }
 

@@ -1,15 +1,15 @@
-//! The names that are not used any more, each with the one that is.
+//! Table of retired identifiers, each with the one that replaces it.
 
-/// A pattern, and what is written instead.
+/// Patterns of retired identifiers, each with the name to write instead.
 ///
 /// | pattern | it matches |
 /// |---|---|
 /// | `Name` | this identifier |
-/// | `*some_words*` | each identifier with these words one behind the other, as `SomeWords` and `is_some_words_at`; a star that is missing is the beginning or the end |
-/// | `fn …`, `type …` | the same, where a function, or a type or variant, is defined |
-/// | `Owner::Lost` | the end of this path |
+/// | `*some_words*` | each identifier that contains these words in this order, such as `SomeWords` and `is_some_words_at`; without the first star it begins with them, without the last it ends with them |
+/// | `fn …`, `type …` | the same, only where a function, or a type or variant, is defined |
+/// | `Owner::Lost` | a path that ends so |
 /// | `file words.rs` | a file or directory of this name |
-/// | `core/src: …` | the same, below this directory alone |
+/// | `core/src: …` | the same, only below this directory |
 pub(crate) const NAMES: &[(&str, &str)] = &[
     ("*tester*", "qtest"),
     ("*testers*", "qtests"),
@@ -101,10 +101,10 @@ pub(crate) const NAMES: &[(&str, &str)] = &[
     ("type Lose", "Disown, or Disconnect"),
 ];
 
-/// The directory of the patterns that are meant there alone.
+/// The directory of the patterns that hold only there.
 pub(crate) const INSIDE: &str = "core/src";
 
-/// Types of which there is one, or none: one name has one meaning.
+/// Names with at most one type definition, because they had several meanings.
 pub(crate) const ONCE: &[&str] = &["Request", "Kind", "News", "Line", "Entry", "Place"];
 
 /// The parts of the core whose `Input` and `Output` are written with their module.

@@ -1,5 +1,5 @@
-//! Decides what must be true of a command line: what is shown reads back in a shell as the words that are executed, and
-//! no path or note becomes an option of QEMU's.
+//! Properties of command lines: a shell reads the displayed line as the words that are executed, and no path or note of
+//! the caller becomes an option of QEMU.
 
 use qemu_machine_core::{
     Address, Config, Descriptor, Effect, Input, Machine, Misuse, Moment, Monitor, Prepared, escape_commas,
@@ -22,7 +22,7 @@ pub(super) fn run(data: &[u8]) {
     given.assert_at_launch();
 }
 
-/// What a command line is shown as, and its words; none of a configuration that is refused.
+/// Returns the displayed command line and its words. `None` means that the configuration is refused.
 #[cfg(test)]
 pub(crate) fn shown(data: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
     let line = Word::read(&mut Tape::new(data)).config().command_line().ok()?.to_string();
@@ -30,7 +30,7 @@ pub(crate) fn shown(data: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
     Some((line, words))
 }
 
-/// What a caller says.
+/// The values that a caller chooses.
 struct Word {
     program: Vec<u8>,
     wrapper: Vec<Vec<u8>>,
@@ -43,7 +43,7 @@ struct Word {
     machine: Option<Vec<u8>>,
 }
 
-/// One value without a name, unless it is empty.
+/// Returns the option that a text is when it has no name before it. Empty for an empty text.
 fn named(value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let first = value.split(|byte| *byte == b'=' || *byte == b',').next().unwrap_or_default();
     match value.get(first.len()) {
@@ -85,7 +85,7 @@ impl Word {
         }
     }
 
-    /// What QEMU reads of our own options, which stand before the caller's.
+    /// Asserts what QEMU reads from the options of the core, which come before those of the caller.
     fn assert_options(&self, line: &[Vec<u8>]) {
         let ours = &line[self.wrapper.len() + 1..line.len() - self.args.len()];
         let mut chardevs = all_of(ours, b"-chardev").map(|option| options(option, "backend"));
@@ -108,7 +108,7 @@ impl Word {
         assert_eq!(sets[0][1..], added);
     }
 
-    /// At launch, the address of the monitor may be one that the host made up.
+    /// Asserts the command line at launch, with a monitor address that the host chose.
     fn assert_at_launch(&self) {
         let Ok(mut machine) = Machine::new(self.config().monitor(Monitor::Socket)) else { return };
         machine.launch(Moment::ORIGIN).expect("it is idle");
@@ -129,14 +129,15 @@ fn pair(name: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
     (name.into(), value.into())
 }
 
-/// The values of an option of this name among our own, which come in pairs.
+/// Returns the values of all options of this name. The options of the core come in pairs of a name and a value.
 fn all_of<'a>(line: &'a [Vec<u8>], name: &'a [u8]) -> impl Iterator<Item = &'a Vec<u8>> {
     line.chunks(2).filter(move |two| two[0] == name).map(|two| &two[1])
 }
 
-/// The words that are shown are those that are executed, but for the backends to us.
+/// Asserts that the displayed words are those that are executed, except for the backends of the channels to this
+/// process.
 fn assert_shown(shown: &str, executed: &[Vec<u8>]) {
-    assert!(!shown.contains(char::is_control), "{shown:?} would not survive a terminal");
+    assert!(!shown.contains(char::is_control), "{shown:?} has control characters for a terminal");
     let words = words(shown).unwrap_or_else(|problem| panic!("{shown}: {problem}"));
     assert_eq!(words.len(), executed.len(), "{shown}");
     for (index, (word, argument)) in words.iter().zip(executed).enumerate() {

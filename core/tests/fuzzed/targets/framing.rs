@@ -1,13 +1,13 @@
-//! Decides what must be true of frames: they do not depend on the cut, are parts of the stream in its order, keep the
-//! limit, and cost a bounded look at each byte.
+//! Properties of frames: they do not depend on how the stream is split, are parts of it in order, keep the limit, and
+//! cost a bounded number of looks at each byte.
 
 use qemu_machine_core::wire::{Frame, Framer};
 
 use super::Tape;
 use super::tape::cut;
 
-/// How often a byte is looked at, at most: for the end of the line, as structure, and, behind an object that ends on a
-/// line of others, once more for the end of that line.
+/// The most looks at a byte: for the end of the line, as structure, and, after an object that does not end its line,
+/// once more for the end of that line.
 const LOOKS: u64 = 3;
 
 pub(super) fn run(data: &[u8]) {
@@ -37,7 +37,7 @@ fn frames(limit: usize, pieces: &[&[u8]]) -> Vec<Frame> {
     frames
 }
 
-/// Nothing is made up, doubled or moved.
+/// Asserts that no frame is invented, repeated or moved.
 fn assert_parts_of(frames: &[Frame], mut stream: &[u8], limit: usize) {
     for frame in frames {
         let Frame::Message(message) = frame else { continue };

@@ -1,4 +1,4 @@
-//! Decides how an imagined host answers effects.
+//! Simulated host that completes effects.
 
 use qemu_machine_core::{Effect, FaultKind, HostFault, Inherited, Input, Prepared};
 
@@ -6,8 +6,8 @@ pub(super) fn fault() -> HostFault {
     HostFault { operation: "oblige".into(), kind: FaultKind::Refused, errno: Some(111), reason: "no".into() }
 }
 
-/// The answer to an order: well, or not.
-#[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
+/// Returns the completion of an effect: with success, or with a fault.
+#[deny(clippy::wildcard_enum_match_arm, reason = "a driver that misses an effect must not compile")]
 pub(super) fn answer(order: &Effect, well: bool) -> Input<'static> {
     let result = if well { Ok(()) } else { Err(fault()) };
     match order {

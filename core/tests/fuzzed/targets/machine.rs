@@ -1,5 +1,5 @@
-//! Decides what must be true of a machine whatever is asked of it, whatever the host says and whatever its peer says:
-//! one outcome, one answer for each command, each order once, and none behind the end.
+//! Properties of machines for any requests, any host and any peer: one outcome, one answer for each command, each
+//! effect once, and none after the end.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -44,12 +44,12 @@ const LINES: [&[u8]; 12] = [
 struct World {
     machine: Machine,
     now: Moment,
-    /// The effects of this run so far, and those that nobody has answered.
+    /// The effects of this run so far, and those that are outstanding.
     effects: Vec<Effect>,
     open: Vec<Effect>,
     runs: usize,
     ends: usize,
-    /// Each command that was accepted: whether it was disowned, and how often it was answered.
+    /// The accepted commands: whether each was disowned, and how often it was answered.
     commands: BTreeMap<CommandId, (bool, usize)>,
     waits: BTreeMap<WaitId, bool>,
     subscriptions: Vec<SubscriptionId>,
@@ -81,7 +81,7 @@ fn limits() -> Limits {
     limits
 }
 
-/// More bytes than one of the commands here has on the wire, with the number that an agent is asked behind it.
+/// More bytes than any command here has on the wire, including the synchronization that a guest agent needs after it.
 const COMMAND: usize = 200;
 
 impl World {
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    /// A deadline that was told is over: a runtime would spin on it.
+    /// Reports that time has passed. No deadline may remain in the past: a runtime would spin on it.
     fn pass(&mut self, tape: &mut Tape<'_>) {
         let seconds = Duration::from_secs(tape.below(20) as u64);
         let until = self.machine.deadline().filter(|_| tape.flag()).map(|(until, _)| until);
@@ -222,13 +222,13 @@ impl World {
         assert!(deadline.is_none_or(|(until, _)| until > self.now), "{deadline:?}");
     }
 
-    /// What was sent is not sent again, and what was not comes next; a descriptor goes once.
+    /// Sends some bytes. Sent bytes are not sent again, unsent ones come next, and a descriptor is sent once.
     fn send(&mut self, tape: &mut Tape<'_>) {
         let channel = tape.pick(&[Channel::Monitor, Channel::Console(0), Channel::Console(4)]);
         let outgoing = self.machine.outgoing(channel).to_vec();
         let count = tape.byte().into();
         if let Some(descriptor) = self.machine.outgoing_descriptor(channel).filter(|_| count > 0).cloned() {
-            assert!(!outgoing.is_empty() && !self.carried.contains(&descriptor), "a descriptor goes twice");
+            assert!(!outgoing.is_empty() && !self.carried.contains(&descriptor), "a descriptor is sent twice");
             self.carried.push(descriptor);
         }
         self.machine.sent(channel, count);
@@ -247,10 +247,10 @@ impl World {
         let prepares = self.effects.iter().filter(|order| matches!(order, Effect::Prepare(_))).count();
         assert_eq!(prepares, self.runs.min(1), "each run begins once");
         let removed = self.effects.iter().position(|order| *order == Effect::Remove);
-        assert!(removed.is_none_or(|at| at + 1 == self.effects.len()), "behind the last: {:?}", self.effects);
+        assert!(removed.is_none_or(|at| at + 1 == self.effects.len()), "an effect after Remove: {:?}", self.effects);
         while let Some(notice) = self.machine.poll_notice() {
             match notice {
-                Notice::Answered(id) => self.commands.get_mut(&id).expect("one that was accepted").1 += 1,
+                Notice::Answered(id) => self.commands.get_mut(&id).expect("an accepted command").1 += 1,
                 Notice::Ended => self.ends += 1,
                 Notice::Waited(id) => self.claim(id),
                 _ => {}
@@ -272,12 +272,12 @@ impl World {
         assert_eq!(self.machine.outcome().is_some(), state == State::Ended);
         assert!(self.commands.values().all(|(_, answers)| *answers <= 1), "answered twice");
         let waits = self.machine.deadline().is_some() || !self.open.is_empty() || self.machine.pid().is_some();
-        assert!(waits || over || state == State::Running, "nothing brings it on: {:?}", self.machine);
+        assert!(waits || over || state == State::Running, "the machine waits for nothing: {:?}", self.machine);
         assert_eq!(format!("{:?}", self.machine).lines().count(), 1);
         self.check_memory();
     }
 
-    /// What is kept is bounded by the limits, whatever came.
+    /// Asserts that retained data stays within the limits.
     fn check_memory(&self) {
         let (machine, limits) = (&self.machine, limits());
         let history = machine.history();
@@ -290,7 +290,7 @@ impl World {
                 console.since(0).len() <= limits.console && console.end() - console.first() <= limits.console as u64
             );
         }
-        // A handshake and the ladder have commands of their own.
+        // The handshake and the ladder have commands in addition.
         assert!(machine.session().commands() <= limits.commands + 3, "{machine:?}");
         assert!(self.subscriptions.len() <= limits.subscriptions);
         let channels = machine.channels().iter();
@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    /// Ends whatever runs, by the rules that a runtime keeps.
+    /// Ends the run, by the rules that a runtime keeps.
     fn end(&mut self) {
         self.machine.kill_or_disconnect(self.now);
         self.look();
@@ -332,7 +332,7 @@ impl World {
     }
 }
 
-/// Whatever a host may say, outstanding or not.
+/// Returns any input of a host, whether its effect is outstanding or not.
 fn input(tape: &mut Tape<'_>) -> Input<'static> {
     let channel = tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0)]);
     let signal = tape.pick(&[Signal::Terminate, Signal::Kill]);

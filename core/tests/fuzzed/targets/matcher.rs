@@ -1,11 +1,11 @@
-//! Decides what must be true of patterns: what matches is what a second definition says, and everything matches itself.
+//! Properties of patterns: `matches` agrees with a second implementation, and every value matches itself.
 
 use qemu_machine_core::{Value, matches};
 use serde_json::{Map, Number};
 
 use super::Tape;
 
-/// Numbers at the edges of what their types can tell apart.
+/// Numbers at the limits of the precision of their types.
 const EDGES: [u64; 8] = [0, 1, 2, 1 << 53, (1 << 53) + 1, 1 << 63, u64::MAX - 1, u64::MAX];
 
 const NAMES: [&str; 4] = ["a", "b", "c", ""];
@@ -13,7 +13,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", ""];
 pub(super) fn run(data: &[u8]) {
     let mut tape = Tape::new(data);
     let (pattern, value) = if tape.flag() {
-        // As JSON, one text behind the other.
+        // Two lines of JSON.
         let mut texts = tape.rest().splitn(2, |byte| *byte == b'\n').map(serde_json::from_slice);
         let (Some(Ok(pattern)), Some(Ok(value))) = (texts.next(), texts.next()) else { return };
         (pattern, value)
@@ -53,7 +53,7 @@ fn any_number(tape: &mut Tape<'_>) -> Value {
     }
 }
 
-/// A pattern made of a value: members left out, wildcards put in, numbers written in the other way.
+/// Returns a pattern made from a value: members left out, wildcards put in, numbers in their other form.
 fn thinned(value: &Value, tape: &mut Tape<'_>) -> Value {
     match (tape.below(8), value) {
         (1, _) => Value::Null,
@@ -88,7 +88,7 @@ fn is_found(pattern: &Value, value: &Value) -> bool {
     true
 }
 
-/// The same text for values that are equal.
+/// Returns a text that is the same for equal values.
 fn normal(value: &Value) -> String {
     match value {
         Value::Number(number) => digits(number),
@@ -101,7 +101,7 @@ fn normal(value: &Value) -> String {
     }
 }
 
-/// All digits that a number stands for. Rust prints a float exactly, if it is asked for no exponent.
+/// Returns all digits of a number. Rust prints a float exactly if it may not use an exponent.
 fn digits(number: &Number) -> String {
     if let Some(float) = number.as_f64().filter(|_| number.is_f64()) {
         return format!("{:.1100}", float + 0.0).trim_end_matches('0').trim_end_matches('.').to_string();

@@ -1,4 +1,4 @@
-//! Decides what must be true of a message: it is read as `serde_json` alone would have it, and refused where that refuses.
+//! Properties of messages: our reader accepts and refuses the same messages as one made with `serde_json` alone.
 
 use qemu_machine_core::wire::{Greeting, Message};
 use serde::{Deserialize, Deserializer};
@@ -54,7 +54,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// What the message must be told as; none where it must be refused.
+/// Returns what the message must be read as. `None` means that it must be refused.
 fn expected(data: &[u8]) -> Option<Read> {
     let is_object = |text: &[u8]| text.trim_ascii_start().starts_with(b"{");
     let envelope: Envelope<'_> = serde_json::from_slice(data).ok().filter(|_| is_object(data))?;

@@ -1,7 +1,6 @@
-//! Decides what is fuzzed: ordinary functions of bytes that panic where something is not as it should be.
+//! Fuzz targets: functions of bytes that panic when a property does not hold.
 //!
-//! `core/fuzz` runs them with bytes that a fuzzer makes up, and the stable test beside this with those that it found
-//! worth keeping.
+//! `core/fuzz` runs them with the inputs of a fuzzer, and the stable test beside this module with its corpora.
 
 pub(crate) mod command_line;
 mod framing;
@@ -17,10 +16,10 @@ mod tape;
 
 use tape::Tape;
 
-/// Panics where something is not as it should be.
+/// A fuzz target. It panics when a property does not hold.
 type Target = fn(&[u8]);
 
-/// Each target by its name.
+/// All targets by name.
 pub(crate) const ALL: [(&str, Target); 7] = [
     ("framing", framing::run),
     ("session", session::run),
@@ -35,7 +34,7 @@ pub(crate) const ALL: [(&str, Target); 7] = [
 ///
 /// # Panics
 ///
-/// When something is not as it should be, or there is no such target.
+/// When a property does not hold, or there is no such target.
 pub(crate) fn run(name: &str, data: &[u8]) {
     let (_, target) = ALL.iter().find(|(other, _)| *other == name).expect("a target");
     target(data);

@@ -1,5 +1,5 @@
-//! Decides what must be true of a conversation with a peer that keeps the rules, but may say garbage in the place of a
-//! reply: each answer is that of its own command, and in the end each command has one.
+//! Properties of conversations with a peer that keeps the rules, but may send garbage in place of a reply: each answer
+//! belongs to its command, and in the end each command has one.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,14 +14,14 @@ use super::host::answer;
 
 const LIMIT: usize = 300;
 
-/// What is known of a command that was accepted.
+/// A command that was accepted.
 struct Asked {
     number: u64,
     until: Option<Moment>,
     raw: bool,
 }
 
-/// A command that the peer has read and not answered. `sync` is the number that it is to repeat.
+/// A command that the peer has read and not answered. `sync` is the number that the reply must repeat.
 struct Read {
     id: Value,
     number: u64,
@@ -32,17 +32,18 @@ struct Read {
 struct Talk {
     machine: Machine,
     dialect: Dialect,
-    /// Whether it gives ids back: old guest agents do not.
+    /// Whether the peer echoes ids: old guest agents do not.
     gives_ids: bool,
     out_of_band: bool,
     now: Moment,
     numbers: u64,
     open: BTreeMap<CommandId, Asked>,
-    /// What the peer has received and not read.
+    /// The bytes that the peer has received and not read.
     received: Vec<u8>,
     in_band: VecDeque<Read>,
     out: VecDeque<Read>,
-    /// How many replies it sent to commands, and how many of them arrived; and what could not be read.
+    /// The numbers of replies to commands that the peer sent, of those that arrived, and of malformed and too large
+    /// lines.
     replies: u64,
     arrived: u64,
     garbage: u64,
@@ -158,7 +159,7 @@ impl Talk {
         self.machine.handle(self.now, Input::TimePassed);
     }
 
-    /// The peer reads so many bytes of what is outgoing, and what is whole of it.
+    /// The peer receives this many of the outgoing bytes, and reads the complete commands.
     fn hear(&mut self, most: usize) {
         let outgoing = self.machine.outgoing(Channel::Monitor);
         let count = most.min(outgoing.len());
@@ -176,14 +177,15 @@ impl Talk {
         let rest = lines.pop().unwrap_or_default().to_vec();
         for line in lines {
             let number = String::from_utf8_lossy(line).strip_prefix("c ").and_then(|number| number.parse().ok());
-            let number = number.expect("one of our lines");
-            assert!(self.in_band.is_empty(), "one at a time");
+            let number = number.expect("a line of `ask`");
+            assert!(self.in_band.is_empty(), "two lines in flight");
             self.in_band.push_back(Read { id: Value::Null, number, raw: false, sync: None });
         }
         rest
     }
 
-    /// A delimiter makes an agent forget what was half said.
+    /// The peer reads complete commands. A 0xFF delimiter resets the parser of a guest agent, and so drops an
+    /// incomplete command (`docs/interop/qmp-spec.rst`, QGA Synchronization).
     fn read_objects(&mut self, received: &[u8]) -> Vec<u8> {
         let last = received.iter().rposition(|byte| *byte == 0xff).map_or(0, |at| at + 1);
         let mut rest = received;
@@ -209,7 +211,7 @@ impl Talk {
         all.push_back(read);
     }
 
-    /// It answers the oldest command, with success or not.
+    /// The peer answers the oldest command, with success or an error.
     fn reply(&mut self, well: bool) {
         let Some(read) = self.in_band.pop_front() else { return };
         self.answer(&read, well || read.number == u64::MAX);
@@ -239,7 +241,8 @@ impl Talk {
         }
     }
 
-    /// Instead of the reply to the oldest command; or, from a monitor, beside it. A negotiation is not worth it.
+    /// The peer sends garbage instead of the reply to the oldest command, or, as a monitor, in addition to it; but not
+    /// during the negotiation.
     fn say_garbage(&mut self, tape: &mut Tape<'_>) {
         let is_command = |read: &Read| read.sync.is_none() && read.number != u64::MAX;
         let beside = self.dialect == Dialect::Qmp && self.machine.session().is_ready() && tape.flag();
@@ -271,7 +274,7 @@ impl Talk {
         self.machine.handle(self.now, Input::Received(Channel::Monitor, bytes));
     }
 
-    /// The host does as it is told, and the answers are looked at.
+    /// Completes all effects with success, and checks the answers.
     fn look(&mut self) {
         while let Some(order) = self.machine.poll_effect() {
             self.machine.handle(self.now, answer(&order, true));
@@ -282,20 +285,20 @@ impl Talk {
             }
         }
         let depth = if self.dialect == Dialect::Qmp { usize::MAX } else { 1 };
-        assert!(self.machine.session().in_flight() <= depth, "one at a time");
+        assert!(self.machine.session().in_flight() <= depth, "two commands in flight");
     }
 
     fn answered(&mut self, id: CommandId) {
         let Some(result) = self.machine.take(id) else {
-            return assert!(!self.open.contains_key(&id), "{id:?} is said to be answered, and is not");
+            return assert!(!self.open.contains_key(&id), "{id:?} has a notice but no answer");
         };
-        let asked = self.open.remove(&id).expect("an answer to a command that waits for one");
+        let asked = self.open.remove(&id).expect("an open command");
         let said = match result {
             Ok(payload) => payload.read::<Value>().expect("JSON"),
             Err(CommandError::Refused(refusal)) => json!({"error": {"desc": refusal.description}}),
             Err(CommandError::TimedOut(..)) => return assert!(asked.until.is_some_and(|until| until <= self.now)),
             Err(CommandError::Broken(_)) => return assert!(self.garbage + self.large > 0),
-            Err(CommandError::Misuse(_)) => return assert!(!self.out_of_band, "it was offered"),
+            Err(CommandError::Misuse(_)) => return assert!(!self.out_of_band, "refused, although oob was offered"),
             Err(error) => panic!("{error}: {:?}", self.machine),
         };
         let said = if asked.raw && !said["return"].is_null() { &said["return"] } else { &said };
@@ -309,7 +312,7 @@ impl Talk {
         assert_eq!(number, Some(asked.number), "{said} is the answer to another command");
     }
 
-    /// The peer reads and answers all that there is, and time passes, until nothing moves any more.
+    /// The peer reads and answers everything, and time passes, until nothing changes any more.
     fn run_until_idle(&mut self) {
         for _ in 0..3 {
             for _ in 0..200 {
@@ -327,18 +330,18 @@ impl Talk {
 
     fn finish(&mut self) {
         self.run_until_idle();
-        // What was lost is known to be over when something behind it is answered.
+        // A lost reply is noticed when a later command is answered.
         self.ask(&mut Tape::new(&[]));
         self.run_until_idle();
         assert_eq!(self.open.len(), 0, "unanswered by {:?}", self.machine);
         assert_eq!(self.machine.session().commands(), 0, "{:?}", self.machine);
         let counters = self.machine.session().counters();
         assert_eq!(counters.too_large, self.large);
-        // While an agent is brought in step, everything that it says is stale.
+        // While a guest agent is being synchronized, all of its messages count as stale.
         assert!((counters.malformed..=counters.malformed + counters.stale).contains(&self.garbage));
         if self.dialect == Dialect::Qmp {
             assert_eq!(counters.unmatched, 0);
-            // Garbage beside the replies has taken the command of one that has no id.
+            // Garbage in addition to the replies completed a command, and an error without an id found none.
             assert!(counters.nameless <= self.garbage + self.large);
             assert_eq!(self.replies, self.arrived + counters.late + counters.nameless, "delivered or counted");
         }

@@ -1,5 +1,5 @@
-//! Properties of a text that claims to be a record: it is read or refused, and what is read can be written, replayed,
-//! printed, redacted and played.
+//! Properties of record texts: each is parsed or refused, and a parsed one can be written, replayed, printed, redacted
+//! and used by a mock.
 
 use qemu_machine_core::record::{Mock, Record};
 
@@ -21,7 +21,7 @@ pub(super) fn run(data: &[u8]) {
             1 => at = tape.below(steps.len()),
             2 => step = change(&step, &mut tape),
             3 => text = change(&text, &mut tape),
-            // Without what comes of it.
+            // An input without its outputs.
             7 => step.truncate(step.find('\n').unwrap_or(step.len())),
             _ => {}
         }
@@ -31,7 +31,7 @@ pub(super) fn run(data: &[u8]) {
     check(&text);
 }
 
-/// The first line, and each input with the outputs that come of it.
+/// Returns the first line, and each input with its outputs.
 fn steps() -> Vec<String> {
     let mut steps: Vec<String> = Vec::new();
     for line in LIFECYCLE.lines() {
@@ -43,7 +43,7 @@ fn steps() -> Vec<String> {
     steps
 }
 
-/// With some bytes in the place of some others.
+/// Returns the text with some bytes replaced by others.
 fn change(text: &str, tape: &mut Tape<'_>) -> String {
     let from = tape.below(256) * text.len() / 256;
     let to = (from + tape.below(8)).min(text.len());
@@ -57,13 +57,13 @@ fn check(text: &str) {
     assert_eq!(again.to_string(), written);
     assert_eq!((again.len(), again.dropped()), (record.len(), record.dropped()));
     if let Ok(machine) = record.replay() {
-        // What it says of its run now is what was said then, as far as that went.
+        // The replayed machine writes the same lines; the record may end before the last of them.
         let lived = machine.record().expect("a replay is recorded").to_string();
         let told = |text: &str| text.lines().skip(1).map(str::to_string).collect::<Vec<_>>();
         assert!(told(&lived).starts_with(&told(&written)));
     }
     let lines = record.timeline().to_string().lines().count();
-    assert!(lines <= record.len(), "a line for a line");
+    assert!(lines <= record.len(), "the timeline has more lines than the record");
     let mut mock = Mock::new(&record);
     let answers = mock.receive(br#"{"execute": "query-status", "id": 5}"#);
     assert!(mock.is_over() || answers.contains("\"id\":5"), "{answers}");

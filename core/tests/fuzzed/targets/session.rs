@@ -1,5 +1,5 @@
-//! Properties of sessions: how the bytes of any peer are cut does not matter, no command has two answers, and with a peer
-//! that keeps the rules every answer is that of its own command.
+//! Properties of sessions: the result does not depend on how the bytes of the peer are split, no command has two
+//! answers, and with a peer that keeps the rules every answer belongs to its command.
 
 use core::time::Duration;
 
@@ -37,7 +37,7 @@ enum Step<'a> {
     Closed,
     Execute(&'static str),
     ExecuteForLadder,
-    /// So many commands before the latest.
+    /// Disowns the command this many before the latest.
     Disown(u64),
     DisownLadder,
     Pass(u64),
@@ -76,7 +76,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// All that can be seen of a conversation.
+/// Returns everything that is observable of a conversation.
 fn converse(
     dialect: Dialect,
     limit: usize,
@@ -92,7 +92,7 @@ fn converse(
         let inputs = match step {
             Step::Opened => vec![session::Input::Opened],
             Step::Nonce(nonce) => vec![session::Input::Nonce(*nonce)],
-            // Nothing has no pieces.
+            // Empty bytes have no pieces.
             Step::Received(b"") => Vec::new(),
             Step::Received(bytes) => cut(bytes).into_iter().map(session::Input::Received).collect(),
             Step::Line(text) => {
@@ -137,7 +137,7 @@ fn converse(
     (outputs, session.outgoing().to_vec(), format!("{seen:?}"))
 }
 
-/// No command has two answers, and none is answered that was not issued.
+/// Asserts that no command has two answers, and that every answered command was issued.
 fn assert_answered_once(outputs: &[session::Output], issued: u64) {
     let answered = outputs.iter().filter_map(|output| match output {
         session::Output::Answered(id, _) => Some(*id),
@@ -151,7 +151,7 @@ fn assert_answered_once(outputs: &[session::Output], issued: u64) {
     assert!(ids.last().is_none_or(|last| *last < CommandId::new(issued)), "{ids:?} of {issued}");
 }
 
-/// What a guest agent says to the last number that it was asked for.
+/// Returns the reply of a guest agent to the last `guest-sync-delimited`.
 fn answer_to_sync(outgoing: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(outgoing);
     let number: String =

@@ -1,10 +1,11 @@
-//! Decides how others read what we write: a shell its words, and QEMU its options.
+//! Readers of command lines as other programs have them: the words of bash, and the options of QEMU.
 
-/// The words of a command as bash reads it. What this reader does not know to be plain must be quoted.
+/// Returns the words of a command as bash reads it. A character must be quoted unless this reader knows that it is
+/// plain.
 ///
 /// # Errors
 ///
-/// When bash would do something else with it than take words.
+/// When bash would do more with the line than split it into words.
 pub(super) fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut bytes = line.as_bytes();
     let mut words = Vec::new();
@@ -36,12 +37,12 @@ pub(super) fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
     }
     words.extend(word);
     if !quoted_first && words.first().is_some_and(|first| is_special(first)) {
-        return Err("the first word is not taken as a command".into());
+        return Err("bash does not take the first word as a command".into());
     }
     Ok(words)
 }
 
-/// Whether a first word that is not quoted is an assignment or belongs to the language.
+/// Returns whether an unquoted first word is an assignment or a reserved word.
 pub(crate) fn is_special(word: &[u8]) -> bool {
     const RESERVED: [&str; 18] = [
         "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then",
@@ -63,7 +64,7 @@ fn until_quote(bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
     Ok(inside)
 }
 
-/// Inside of `$'…'`. A number has two digits at most.
+/// Reads the inside of `$'…'`. A hexadecimal escape has at most two digits (`bash(1)`, QUOTING).
 fn until_quote_with_escapes(bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
     let mut inside = Vec::new();
     loop {
@@ -82,7 +83,7 @@ fn until_quote_with_escapes(bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
                 inside.push(*escaped);
                 *bytes = rest;
             }
-            [b'\\', ..] => return Err("an escape that is not known".into()),
+            [b'\\', ..] => return Err("an unknown escape".into()),
             [byte, rest @ ..] => {
                 inside.push(*byte);
                 *bytes = rest;
@@ -92,8 +93,8 @@ fn until_quote_with_escapes(bytes: &mut &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The members of an option as QEMU reads them (`get_opt_name_value` in its `util/qemu-option.c`): the first may go
-/// without a name, a comma ends a value, and two commas are one in it.
+/// Returns the members of an option as QEMU reads them (QEMU, `util/qemu-option.c`, `get_opt_name_value`): the first
+/// may lack its name, a comma ends a value, and two commas in a value are one.
 pub(super) fn options(option: &[u8], first_name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rest = option;
     let mut all = Vec::new();
@@ -114,7 +115,7 @@ pub(super) fn options(option: &[u8], first_name: &str) -> Vec<(Vec<u8>, Vec<u8>)
     all
 }
 
-/// A value (`get_opt_value`), and the comma behind it.
+/// Reads a value (`get_opt_value`) and the comma after it.
 fn value(rest: &mut &[u8]) -> Vec<u8> {
     let mut value = Vec::new();
     loop {

@@ -1,6 +1,6 @@
-//! Decides how bytes become choices: one byte for each, read in order, so that a fuzzer sees what its bytes do.
+//! Tape of choices: one byte for each choice, read in order, so that a fuzzer can relate its bytes to the effects.
 
-/// Bytes that are read as choices. At its end it gives zeros.
+/// Bytes that are read as choices. After the last byte, every read returns 0.
 pub(super) struct Tape<'a>(&'a [u8]);
 
 impl<'a> Tape<'a> {
@@ -18,7 +18,7 @@ impl<'a> Tape<'a> {
         *first
     }
 
-    /// A number below this one.
+    /// Returns a number below this bound.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::from(self.byte()) % bound.max(1)
     }
@@ -31,7 +31,7 @@ impl<'a> Tape<'a> {
         all[self.below(all.len())].clone()
     }
 
-    /// Some bytes: how many says the first.
+    /// Returns some bytes. The first byte on the tape is their number.
     pub(super) fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.0.len());
         let (bytes, rest) = self.0.split_at(length);
@@ -43,13 +43,13 @@ impl<'a> Tape<'a> {
         String::from_utf8_lossy(self.bytes()).into_owned()
     }
 
-    /// All that is left.
+    /// Returns all remaining bytes.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.0)
     }
 }
 
-/// A stream in pieces of these sizes, over and over.
+/// Returns a stream in pieces of these sizes, repeated cyclically.
 pub(super) fn cut<'a>(mut stream: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut sizes = sizes.iter().cycle();

@@ -1,4 +1,4 @@
-//! Poller on epoll, woken through an eventfd.
+//! Poller on epoll, which an eventfd wakes. It is level-triggered (`epoll(7)`): unread bytes are reported again.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,10 +11,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::clock::timespec;
 use crate::sys::{Interest, Poll, Ready, Source};
 
-/// The token of the eventfd. Tokens of callers count from zero, and do not get there.
+/// The token of the eventfd. The tokens of callers count from zero and never reach it.
 const WAKE: u64 = u64::MAX;
 
-/// An epoll instance.
+/// An epoll instance. It can be a source of another one, since it is readable while one of its own sources is ready
+/// (`epoll(7)`, Questions and answers). A thread may add a source while another waits (`epoll_wait(2)`, NOTES).
 #[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
@@ -34,7 +35,7 @@ impl Poll for Poller {
     }
 
     fn modify(&self, source: Source<'_>, token: u64, interest: Interest) {
-        // It fails only for a source that is not watched.
+        // This fails only for a source that is not watched.
         let _ = epoll::modify(&self.epoll, descriptor(source), EventData::new_u64(token), flags(interest));
     }
 
@@ -46,7 +47,8 @@ impl Poll for Poller {
         let mut events = [const { MaybeUninit::uninit() }; Ready::MOST];
         let timeout = timeout.map(timespec);
         let mut ready = Ready::default();
-        // It fails only when a signal interrupts it. Then nothing is ready, and the caller reads the clock again.
+        // This fails only when a signal interrupts it (`epoll_wait(2)`, EINTR). Then no source is ready, and the caller
+        // reads the clock again. Sources beyond the buffer are reported by the next call, in turn (same page, NOTES).
         let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, timeout.as_ref()) else { return ready };
         for event in events {
             match event.data.u64() {
@@ -61,7 +63,7 @@ impl Poll for Poller {
     }
 
     fn wake(&self) {
-        // It fails only when the counter is full, and then the poller is awake.
+        // This fails only when the counter is full (`eventfd(2)`, EAGAIN), and then the poller is readable already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
@@ -75,6 +77,8 @@ fn descriptor(source: Source<'_>) -> BorrowedFd<'_> {
 
 fn flags(interest: Interest) -> EventFlags {
     match interest {
+        // The kernel reports errors and hang-ups unasked (`epoll_ctl(2)`, EPOLLERR). Without EPOLLONESHOT a closed
+        // source would be reported again and again, and the thread would spin.
         Interest::None => EventFlags::ONESHOT,
         Interest::Read => EventFlags::IN,
         Interest::ReadWrite => EventFlags::IN | EventFlags::OUT,

@@ -1,4 +1,4 @@
-//! Processes on Linux, watched and reaped by pidfd. The one file of the project with `unsafe` in it.
+//! Processes on Linux, watched and reaped by pidfd. This is the only file of the project with `unsafe` code.
 
 use std::ffi::OsString;
 use std::io;
@@ -20,7 +20,7 @@ use rustix::process::{
 use crate::signal_name::signal_name;
 use crate::sys::{ChildProcess, ProcessSpec};
 
-/// A child process and its pidfd.
+/// A child process and its pidfd, which is readable when the process has ended (`pidfd_open(2)`).
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
@@ -34,6 +34,8 @@ pub(super) fn start(spec: ProcessSpec) -> io::Result<Process> {
     let mut command = Command::new(arguments.next().unwrap_or_default());
     command.args(arguments).stdin(Stdio::null());
     if !spec.share_terminal {
+        // The process leads a group with its own id (`setpgid(2)`). Keys of the terminal then do not reach it, and one
+        // signal ends it together with a wrapper.
         command.process_group(0);
     }
     if let Some(log) = spec.log {
@@ -41,7 +43,8 @@ pub(super) fn start(spec: ProcessSpec) -> io::Result<Process> {
     }
     set_up_inheritance(&mut command, spec.inherited, spec.outlives);
     let child = command.spawn()?;
-    // The process is our child and not reaped, so its id was not given to another.
+    // The process is a child that was not reaped, so the kernel gave its id to no other process (`pidfd_open(2)`,
+    // NOTES).
     let pid = Pid::from_child(&child);
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(descriptor) => Ok(Process { pid, descriptor: Arc::new(descriptor), leads: !spec.share_terminal }),
@@ -53,7 +56,9 @@ pub(super) fn start(spec: ProcessSpec) -> io::Result<Process> {
     }
 }
 
-/// Makes the process inherit these descriptors and no others, and end when we end, unless it is to outlive us.
+/// Makes the process inherit these descriptors and no others, and end when this program ends, unless it is to outlive
+/// it. The kernel drops that signal when the process executes a set-user-ID program or one with capabilities
+/// (`prctl(2)`, PR_SET_PDEATHSIG).
 #[allow(unsafe_code, reason = "a hook between fork and exec has no safe form; see SAFETY")]
 fn set_up_inheritance(command: &mut Command, inherited: Vec<OwnedFd>, outlives: bool) {
     let parent = getpid();
@@ -62,23 +67,24 @@ fn set_up_inheritance(command: &mut Command, inherited: Vec<OwnedFd>, outlives: 
             set_parent_process_death_signal(Some(OsSignal::KILL))?;
         }
         if !outlives && getppid() != Some(parent) {
-            // We ended before the signal was set, so nothing would end the process.
+            // The parent ended before the signal was set, and so no signal would be sent (`prctl(2)`,
+            // PR_SET_PDEATHSIG).
             return Err(Errno::SRCH.into());
         }
         close_others();
         inherited.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?))
     };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The hook makes system calls directly
-    // (prctl, getppid, openat, getdents64, fcntl, close) and iterates over a vector that was filled before the fork
-    // and over a buffer on its stack; it takes no lock and allocates nothing, also not in its errors, which are bare
-    // numbers.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed (`fork(2)`). The hook makes system calls
+    // directly (prctl, getppid, openat, getdents64, fcntl, close; `signal-safety(7)` lists those of POSIX) and iterates
+    // over a vector that was filled before the fork and over a buffer on its stack. It takes no lock and allocates
+    // nothing, also not in its errors, which are bare numbers.
     unsafe { command.pre_exec(hook) };
 }
 
-/// Marks every other descriptor to be closed at exec, so that the process does not keep open what another part of the
-/// program left inheritable: a pipe whose reader waits for the end, say. Without `/proc`, or without a free descriptor to
-/// read it, they are inherited.
-#[allow(unsafe_code, reason = "descriptors of others are known by their numbers alone; see SAFETY")]
+/// Marks every other descriptor to be closed at exec (`fcntl(2)`, FD_CLOEXEC). Otherwise the process keeps open what
+/// another part of the program left inheritable: a pipe, for example, whose reader then never sees the end. Without
+/// `/proc`, or without a free descriptor to read it, the others are inherited.
+#[allow(unsafe_code, reason = "descriptors of other parts of the program are known by their numbers alone; see SAFETY")]
 fn close_others() {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(directory) = open(c"/proc/self/fd", flags, Mode::empty()) else { return };
@@ -87,17 +93,18 @@ fn close_others() {
     while let Some(Ok(entry)) = entries.next() {
         let number = entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
         if let Some(number) = number.filter(|number| *number > 2) {
-            // SAFETY: between fork and exec there is one thread, so what was listed just now is open, and the borrow
-            // ends with the line below.
+            // SAFETY: the child of a fork has one thread (`fork(2)`), so a descriptor that was listed just now is still
+            // open, and the borrow ends with the line below.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-            // It fails only for a descriptor that is not open.
+            // This fails only for a descriptor that is not open.
             let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
         }
     }
 }
 
 impl Process {
-    /// Returns whether the process has ended. An error means that it is not our child any more.
+    /// Returns whether the process has ended, and leaves it to be reaped (`waitid(2)`, WNOWAIT). An error means that it
+    /// is no longer a child of this program.
     fn has_ended(&self) -> io::Result<bool> {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::PidFd(self.descriptor.as_fd()), look)?.is_some())
@@ -119,10 +126,12 @@ impl ChildProcess for Process {
             Signal::Kill => OsSignal::KILL,
         };
         match self.has_ended() {
-            // The id of the group is that of our child, and is not given to another before the child is reaped.
+            // The id of the group is that of the child, which no other process gets before the child is reaped.
             Ok(_) if self.leads => Ok(kill_process_group(self.pid, signal)?),
+            // A pidfd never refers to another process that got the same id (`pidfd_send_signal(2)`, NOTES).
             Ok(_) => Ok(pidfd_send_signal(&self.descriptor, signal)?),
-            // Another part of the program reaped it, so the id may belong to another process by now.
+            // Another part of the program reaped it, so the id may belong to another process by now, which the signal
+            // would hit.
             Err(_) => Ok(()),
         }
     }
@@ -131,11 +140,13 @@ impl ChildProcess for Process {
         match self.has_ended() {
             Ok(true) => {}
             Ok(false) => return None,
-            // Another part of the program waits for all children, or SIGCHLD is ignored (waitid(2), ECHILD).
+            // Another part of the program waits for all children, or SIGCHLD is ignored (`waitid(2)`, ECHILD): the
+            // status is lost.
             Err(_) => return Some(ExitStatus::Unknown),
         }
         if self.leads {
-            // Before reaping, which frees the id. The group may be empty.
+            // Before reaping, which frees the id: later, the signal could hit another group. The group may be empty,
+            // which is an error that does not matter (`kill(2)`, ESRCH).
             let _ = kill_process_group(self.pid, OsSignal::KILL);
         }
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;

@@ -1,4 +1,4 @@
-//! Decides what any client on smol's reactor pays: the limit of those.
+//! Bare socket on smol's reactor: the limit for all clients on that reactor.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use smol::{Async, Timer};
 
 use super::{Client, LONG, raw::STATUS};
 
-/// A socket on the reactor, with one timer that lives as long.
+/// A socket on the reactor, with one timer for its whole lifetime.
 pub struct Bare {
     socket: Async<UnixStream>,
     deadline: Timer,

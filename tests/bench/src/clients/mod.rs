@@ -1,4 +1,4 @@
-//! Decides what a client is to the bench.
+//! Interface of a client to the benchmark, and the list of clients.
 
 mod bare;
 pub mod others;
@@ -13,30 +13,30 @@ use crate::meter::{measure, memory};
 use crate::plan::{Reading, Workload};
 use crate::{connections, decode, launch};
 
-/// Longer than anything takes.
+/// A deadline that is longer than any workload.
 pub const LONG: Duration = Duration::from_secs(100);
 
-/// How long it is quiet behind the last event.
+/// The silence after which the last event has arrived.
 pub const QUIET: Duration = Duration::from_millis(300);
 
-/// A client that is connected. What it cannot do, the plan does not ask of it.
+/// A connected client. The plan contains only the workloads that the client supports.
 pub trait Client {
-    /// So many commands, one after another.
+    /// Executes `count` commands, one after another.
     fn turns(&mut self, count: usize) -> io::Result<()>;
 
-    /// So many commands, so many of them in flight.
+    /// Executes `count` commands, `depth` of them in flight.
     fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let _ = (depth, count);
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// One command, and so many events behind its reply. How many came.
+    /// Executes a command that `events` events follow, and returns the number of received events.
     fn flood(&mut self, events: usize) -> io::Result<usize> {
         let _ = events;
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// One command with a long reply.
+    /// Executes one command with a long reply.
     fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
         let _ = (command, reading);
         Err(io::ErrorKind::Unsupported.into())
@@ -60,11 +60,11 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
     })
 }
 
-/// What a client process does.
+/// Runs a workload in a client process.
 ///
 /// # Errors
 ///
-/// When the client fails.
+/// If the client fails.
 pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
     match *workload {
         Workload::Launch(times) => return launch::act(name, times),
@@ -88,19 +88,19 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
             memory("VmRSS:")
         }),
         Workload::Dribble(_) => {
-            // Who cannot leave it unread reads it.
+            // A client that always decodes its replies does so here as well.
             measure(|| client.large("dribble", Reading::WithRawReply).map(|()| 0.0))
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
-/// Whatever a client says, as the bench says it.
+/// Converts the error of a client to an [`io::Error`].
 pub fn other(error: impl ToString) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-/// Makes something as if somebody used it, and drops it.
+/// Drops a value, and keeps the compiler from optimising its computation away.
 pub fn keep<T>(what: T) {
     std::hint::black_box(what);
 }

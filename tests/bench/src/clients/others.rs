@@ -1,4 +1,4 @@
-//! Decides how the other clients are used: as their documentation shows.
+//! Other clients, each used as its documentation shows.
 
 use std::hint::black_box;
 use std::io::{self, BufReader, BufWriter, Write};
@@ -18,7 +18,7 @@ use crate::plan::Reading;
 /// No arguments.
 pub type Nothing = Option<()>;
 
-/// The commands of `qapi` are types, each with its name.
+/// Defines a command of `qapi`, which is a type with a name.
 macro_rules! command {
     ($type:ident = $name:literal) => {
         #[derive(Serialize)]
@@ -38,10 +38,10 @@ command!(Large = "large");
 command!(Dribble = "dribble");
 command!(Flood = "flood");
 
-/// Blocking. Its documentation reads through a buffer and writes without; with one it does better.
+/// The blocking client of `qapi`. Its documentation buffers reads but not writes; with a write buffer it is faster.
 pub struct Qapi(qapi::Qmp<qapi::Stream<BufReader<UnixStream>, Writer>>);
 
-/// With a buffer or without.
+/// A writer with or without a buffer.
 pub enum Writer {
     Plain(UnixStream),
     Buffered(BufWriter<UnixStream>),
@@ -86,7 +86,7 @@ impl Client for Qapi {
         self.0.execute(&Flood {}).map_err(other)?;
         let mut seen = self.0.events().count();
         while seen < events {
-            // It asks for the version, and keeps the events that come before the answer.
+            // `nop` executes `query-version`, and queues the events that arrive before the reply.
             self.0.nop()?;
             seen += self.0.events().map(black_box).count();
         }
@@ -103,14 +103,14 @@ impl Client for Qapi {
     }
 }
 
-/// A runtime of tokio's that has one thread, as all of these have.
+/// Returns a tokio runtime with one thread, as all clients have.
 pub fn tokio() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 pub type Service = QapiService<QmpStreamTokio<WriteHalf<tokio::net::UnixStream>>>;
 
-/// On tokio. Whoever wants its events drives it.
+/// The tokio client of `qapi`. A caller that wants events drives the connection itself.
 pub struct QapiTokio {
     runtime: Runtime,
     service: Option<Service>,
@@ -126,11 +126,11 @@ impl QapiTokio {
         if self.service.is_none() {
             self.service = Some(self.runtime.block_on(service(&self.address))?);
         }
-        self.service.as_ref().ok_or_else(|| other("it is connected"))
+        self.service.as_ref().ok_or_else(|| other("the client is not connected"))
     }
 }
 
-/// A connection that a task of its own drives.
+/// Returns a connection that a task of its own drives.
 pub async fn service(address: &Path) -> io::Result<Service> {
     let stream = QmpStreamTokio::open_uds(address).await?.negotiate().await?;
     Ok(stream.spawn_tokio().0)
@@ -190,7 +190,7 @@ impl Client for QapiTokio {
     }
 }
 
-/// On tokio, with a task that reads.
+/// The client `qmp`, on tokio, with a task that reads.
 pub struct Qmp {
     runtime: Runtime,
     client: qmp::Client,
@@ -238,7 +238,7 @@ impl Client for Qmp {
                         black_box(event);
                         seen += 1;
                     }
-                    // It says how many, but its type is not in its interface.
+                    // The error has the number of lost events, but its type is not public.
                     Ok(Err(_)) => missed += 1,
                     Err(_) => break,
                 }

@@ -1,4 +1,4 @@
-//! Decides how our runtimes are used: as their documentation shows.
+//! Clients of the three runtimes of this repository, each used as its documentation shows.
 
 use std::hint::black_box;
 use std::io;
@@ -18,7 +18,7 @@ pub fn config(address: &Path) -> Config {
     Config::attach(Peer::Dial(address)).launch_within(LONG)
 }
 
-/// With calls that block.
+/// `qemu-machine-blocking`, with blocking calls.
 pub struct Threads(qemu_machine_blocking::Vm);
 
 impl Threads {
@@ -32,7 +32,7 @@ impl Client for Threads {
         (0..count).try_for_each(|_| self.0.execute(STATUS).map(|reply| drop(black_box(reply))).map_err(other))
     }
 
-    /// As many threads as there are to be commands in flight.
+    /// Uses one thread for each command in flight.
     fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let ask = || (0..count / depth).try_for_each(|_| self.0.execute(STATUS).map(drop).map_err(other));
         std::thread::scope(|scope| {
@@ -60,7 +60,7 @@ impl Client for Threads {
     }
 }
 
-/// In a loop.
+/// `qemu-machine-mio`, in an event loop.
 pub struct Loop {
     event_loop: EventLoop,
     vm: qemu_machine_mio::Vm,
@@ -91,7 +91,8 @@ impl Client for Loop {
             }
             let mut done = 0;
             event_loop.run(vms, |vms| {
-                // Replies come in the order of the commands.
+                // In-band replies arrive in the order of their commands (`docs/interop/qmp-spec.rst`, Out-of-band
+                // execution).
                 while let Some(reply) = tickets.get(done).and_then(|ticket| vms[0].claim(ticket)) {
                     black_box(reply.is_ok());
                     done += 1;
@@ -126,7 +127,7 @@ impl Client for Loop {
     }
 }
 
-/// In tasks.
+/// `qemu-machine-smol`, in tasks.
 pub struct Tasks {
     executor: LocalExecutor<'static>,
     vm: qemu_machine_smol::Vm,

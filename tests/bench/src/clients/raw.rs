@@ -1,4 +1,4 @@
-//! Decides what the bare socket can do: the limits that no client gets below.
+//! Bare socket: the limits that no client can beat.
 
 use std::hint::black_box;
 use std::io;
@@ -14,14 +14,14 @@ use serde_json::value::RawValue;
 use super::Client;
 use crate::plan::Reading;
 
-/// What is done beside sending and receiving.
+/// The work besides sending and receiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing.
+    /// None.
     Blind,
     /// Waiting for readiness.
     Epoll,
-    /// Reading the envelope.
+    /// Parsing the envelope.
     Serde,
 }
 
@@ -31,7 +31,7 @@ pub struct Raw {
     epoll: OwnedFd,
     mode: Mode,
     buffer: Vec<u8>,
-    /// What was received and not looked at.
+    /// The range of received bytes that are not processed.
     from: usize,
     to: usize,
 }
@@ -39,7 +39,7 @@ pub struct Raw {
 const CAPABILITIES: &[u8] = br#"{"execute":"qmp_capabilities","id":0}"#;
 pub const STATUS: &[u8] = br#"{"execute":"query-status","id":1}"#;
 
-/// What every message is, with nothing copied.
+/// A message, with borrowed parts.
 #[derive(Deserialize)]
 pub struct Envelope<'a> {
     #[serde(borrow, default, rename = "return")]
@@ -74,7 +74,7 @@ impl Raw {
         Ok(())
     }
 
-    /// More bytes, behind those that are there.
+    /// Receives more bytes, and appends them.
     fn receive(&mut self) -> io::Result<()> {
         if self.from == self.to {
             (self.from, self.to) = (0, 0);
@@ -98,7 +98,7 @@ impl Raw {
         }
     }
 
-    /// Takes one line.
+    /// Receives one line, and passes it to `look`.
     pub fn line(&mut self, mut look: impl FnMut(&[u8])) -> io::Result<()> {
         let mut looked_at = self.from;
         loop {
@@ -140,7 +140,7 @@ impl Client for Raw {
         self.line(|_| ())?;
         let mut seen = 0;
         while self.mode != Mode::Serde && seen < events {
-            // Without looking at each: whole reads are searched at once.
+            // Count the line feeds of a whole read at once, without a loop over its lines.
             seen += memchr::memchr_iter(b'\n', &self.buffer[self.from..self.to]).count();
             self.from = self.to;
             if seen < events {
@@ -165,7 +165,7 @@ impl Client for Raw {
             }
         };
         self.line(read)?;
-        // What took much memory gives it back, as a client would.
+        // Release the memory, as a client would.
         (self.buffer, self.from, self.to) = (vec![0; 64 << 10], 0, 0);
         Ok(())
     }

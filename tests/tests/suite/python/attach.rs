@@ -1,4 +1,4 @@
-//! Row 32: machines that somebody else launched.
+//! Stories of row 32, and of failure 6: machines that another program launched.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -20,7 +20,7 @@ use crate::rows;
 
 const SHORT: Deadline = Deadline::after(Duration::from_millis(200));
 
-/// A QEMU that listens at a path, launched by the library under test on another runtime, and ended with it.
+/// A QEMU with a second monitor on a path, launched on the blocking runtime and ended with this value.
 struct Others {
     vm: Vm,
     scratch: Scratch,
@@ -30,7 +30,7 @@ impl Others {
     fn launch() -> Self {
         let scratch = Scratch::create();
         let option = format!("unix:{}/qmp,server=on,wait=off", scratch.path().display());
-        let vm = Vm::launch(empty().args(["-qmp", &option])).expect("it starts");
+        let vm = Vm::launch(empty().args(["-qmp", &option])).expect("QEMU starts");
         Self { vm, scratch }
     }
 
@@ -47,90 +47,95 @@ fn failure<H: Hosted>(peer: Peer, within: Deadline) -> LaunchFailure {
     match attach::<H>(peer, within) {
         Err(LaunchError::Failed { failure, .. }) => failure,
         Err(other) => panic!("{other}"),
-        Ok(_) => panic!("there is nobody"),
+        Ok(_) => panic!("the attach succeeded"),
     }
 }
 
 fn row_32_attach_command_and_disconnect<H: Hosted>() {
     let others = Others::launch();
     for _ in 0..3 {
-        let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
+        let mut machine = attach::<H>(others.peer(), LONG).expect("the socket is open");
         assert_eq!(
             (machine.state(), machine.pid(), machine.command_line().to_string()),
             (State::Running, None, String::new())
         );
-        machine.execute("query-status", LONG).expect("it answers");
+        machine.execute("query-status", LONG).expect("the monitor answers");
         assert_eq!(machine.kill(), Err(Misuse::NotOurs));
-        let outcome = machine.disconnect().expect("it is not ours");
+        let outcome = machine.disconnect().expect("the machine is not ours");
         assert_eq!((outcome.cause, outcome.exit), (Cause::Disconnected, None));
         assert_eq!(machine.execute("query-status", LONG), Err(Misuse::Ended.into()));
     }
-    // Letting go by dropping is as good.
-    drop(attach::<H>(others.peer(), LONG).expect("it listens"));
-    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
-    machine.disconnect().expect("it is not ours");
-    machine.relaunch().expect("the same again");
-    machine.execute("query-status", LONG).expect("it answers");
+    // Dropping the handle disconnects as well.
+    drop(attach::<H>(others.peer(), LONG).expect("the socket is open"));
+    let mut machine = attach::<H>(others.peer(), LONG).expect("the socket is open");
+    machine.disconnect().expect("the machine is not ours");
+    machine.relaunch().expect("the second run attaches");
+    machine.execute("query-status", LONG).expect("the monitor answers");
     assert_eq!(others.vm.disconnect(), Err(Misuse::Ours));
 }
 
 fn row_32_attach_and_end<H: Hosted>() {
     let others = Others::launch();
-    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
-    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    let mut machine = attach::<H>(others.peer(), LONG).expect("the socket is open");
+    let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
     assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Quit), None));
-    assert_eq!(others.vm.wait(LONG).expect("it quits").cause, Cause::Asked(Rung::Quit));
+    assert_eq!(others.vm.wait(LONG).expect("QEMU quits").cause, Cause::Asked(Rung::Quit));
 
     let others = Others::launch();
-    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
-    send(others.vm.pid().expect("it lives"), Signal::KILL);
+    let mut machine = attach::<H>(others.peer(), LONG).expect("the socket is open");
+    send(others.vm.pid().expect("the process runs"), Signal::KILL);
     assert_eq!(machine.wait(LONG).expect("its monitor is gone").cause, Cause::HungUp);
 
     let others = Others::launch();
-    let mut machine = attach::<H>(others.peer(), LONG).expect("it listens");
-    stop(others.vm.pid().expect("it lives"));
-    // It is not ours to kill.
-    let outcome = machine.shutdown(Shutdown::within(Duration::from_millis(100))).expect("it was launched");
+    let mut machine = attach::<H>(others.peer(), LONG).expect("the socket is open");
+    stop(others.vm.pid().expect("the process runs"));
+    // A machine of another program gets no signals.
+    let outcome = machine.shutdown(Shutdown::within(Duration::from_millis(100))).expect("the machine was launched");
     assert_eq!((outcome.cause, outcome.rungs), (Cause::Disconnected, vec![Rung::Quit]));
 }
 
-fn g06_nobody_listens_busy_and_dead_are_told_apart<H: Hosted>() {
+fn g06_an_absent_a_busy_and_a_dead_monitor_are_different_errors<H: Hosted>() {
     let others = Others::launch();
     let nowhere = Peer::Dial(Address::unix(bytes(&others.scratch.path().join("nowhere"))));
     assert!(
         matches!(failure::<H>(nowhere, LONG), LaunchFailure::NotListening(fault) if fault.kind == FaultKind::NotFound)
     );
 
-    let mut first = attach::<H>(others.peer(), LONG).expect("it listens");
+    let mut first = attach::<H>(others.peer(), LONG).expect("the socket is open");
     assert_eq!(failure::<H>(others.peer(), SHORT), LaunchFailure::Busy);
-    // Nor are those that were given up in the way of whoever comes when it is free. QEMU looks at each of them.
-    first.disconnect().expect("it is not ours");
-    attach::<H>(others.peer(), LONG).expect("it listens").disconnect().expect("it is not ours");
+    // The connection of the client that timed out is still in the backlog (measured with QEMU 7.2.22): QEMU accepts it
+    // first, finds it closed, and serves the next client.
+    first.disconnect().expect("the machine is not ours");
+    attach::<H>(others.peer(), LONG).expect("the socket is open").disconnect().expect("the machine is not ours");
 
     let stopped = Others::launch();
-    stop(stopped.vm.pid().expect("it lives"));
-    assert_eq!(failure::<H>(stopped.peer(), SHORT), LaunchFailure::TimedOut(Phase::Greeting), "and not busy");
+    stop(stopped.vm.pid().expect("the process runs"));
+    assert_eq!(
+        failure::<H>(stopped.peer(), SHORT),
+        LaunchFailure::TimedOut(Phase::Greeting),
+        "a stopped QEMU is not busy"
+    );
 
-    others.vm.kill().expect("it was launched");
-    assert!(matches!(failure::<H>(others.peer(), LONG), LaunchFailure::Dead(_)), "it leaves its socket behind");
+    others.vm.kill().expect("the machine was launched");
+    assert!(matches!(failure::<H>(others.peer(), LONG), LaunchFailure::Dead(_)), "after SIGKILL the path stays");
 
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("there is a free one");
     assert!(matches!(failure::<H>(Peer::Dial(port.into()), LONG), LaunchFailure::NotListening(_)));
 }
 
-fn g06_whoever_waits_gets_his_turn<H: Hosted>() {
+fn g06_a_waiting_client_is_served_in_turn<H: Hosted>() {
     let others = Others::launch();
-    let first = Vm::attach(others.peer(), LONG).expect("it listens");
+    let first = Vm::attach(others.peer(), LONG).expect("the socket is open");
     let peer = others.peer();
     std::thread::scope(|threads| {
         let second = threads.spawn(|| {
-            let mut machine = attach::<H>(peer, LONG).expect("it is its turn some day");
-            machine.execute("query-status", LONG).expect("it answers");
+            let mut machine = attach::<H>(peer, LONG).expect("the first client disconnects");
+            machine.execute("query-status", LONG).expect("the monitor answers");
         });
-        // The first goes on as if nobody waited.
-        first.execute("query-status").expect("it answers");
-        first.disconnect().expect("it is not ours");
-        second.join().expect("it does not panic");
+        // The waiting client does not disturb the first.
+        first.execute("query-status").expect("the monitor answers");
+        first.disconnect().expect("the machine is not ours");
+        second.join().expect("the thread does not panic");
     });
 }
 
@@ -139,31 +144,32 @@ fn row_32_by_tcp_and_by_a_connected_socket<H: Hosted>() {
     let path = scratch.path().join("qmp");
     let unix = format!("unix:{},server=on,wait=off", path.display());
     let vm =
-        Vm::launch(empty().args(["-qmp", "tcp:127.0.0.1:0,server=on,wait=off", "-qmp", &unix])).expect("it starts");
-    let chardevs = vm.execute("query-chardev").expect("it answers").to_string();
-    let (_, port) = chardevs.split_once("tcp:127.0.0.1:").expect("it listens");
+        Vm::launch(empty().args(["-qmp", "tcp:127.0.0.1:0,server=on,wait=off", "-qmp", &unix])).expect("QEMU starts");
+    let chardevs = vm.execute("query-chardev").expect("the monitor answers").to_string();
+    let (_, port) = chardevs.split_once("tcp:127.0.0.1:").expect("the socket is open");
     let port: u16 = port.split(',').next().and_then(|port| port.parse().ok()).expect("there is a port");
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let mut machine = attach::<H>(Peer::Dial(address.into()), LONG).expect("it listens");
-    machine.execute("query-status", LONG).expect("it answers");
+    let mut machine = attach::<H>(Peer::Dial(address.into()), LONG).expect("the socket is open");
+    machine.execute("query-status", LONG).expect("the monitor answers");
     let nothing = std::fs::File::open("/dev/null").expect("it is there").into();
-    let refused = machine.execute_with_fd("getfd", json!({"fdname": "x"}), nothing).expect_err("not over TCP");
+    let refused =
+        machine.execute_with_fd("getfd", json!({"fdname": "x"}), nothing).expect_err("TCP carries no descriptor");
     assert!(refused.to_string().contains("No file descriptor supplied"), "{refused}");
-    machine.disconnect().expect("it is not ours");
+    machine.disconnect().expect("the machine is not ours");
     for socket in [
-        OwnedFd::from(TcpStream::connect(address).expect("it listens")),
-        OwnedFd::from(UnixStream::connect(&path).expect("it listens")),
+        OwnedFd::from(TcpStream::connect(address).expect("the socket is open")),
+        OwnedFd::from(UnixStream::connect(&path).expect("the socket is open")),
     ] {
         let mut machine = attach::<H>(Peer::Connected(descriptor(socket)), LONG).expect("it is connected");
-        machine.execute("query-status", LONG).expect("it answers");
+        machine.execute("query-status", LONG).expect("the monitor answers");
     }
 }
 
-/// The option with which this QEMU dials again every second, until there is somebody. Its name has changed.
+/// The option with which this QEMU connects again every second. Its name depends on the version.
 fn dialling_again() -> &'static str {
-    let vm = Vm::launch(empty()).expect("it starts");
-    let schema = vm.execute(QuerySchema).expect("QEMU knows itself");
-    vm.kill().expect("it was launched");
+    let vm = Vm::launch(empty()).expect("QEMU starts");
+    let schema = vm.execute(QuerySchema).expect("QEMU returns its schema");
+    vm.kill().expect("the machine was launched");
     let newer = schema.has("chardev-add/arg/backend/type=socket/data/reconnect-ms");
     if newer { "reconnect-ms=1000" } else { "reconnect=1" }
 }
@@ -173,22 +179,25 @@ fn row_32_as_listener<H: Hosted>() {
     let path = scratch.path().join("we,listen");
     let peer = Peer::Listen(Address::unix(bytes(&path)));
     assert_eq!(failure::<H>(peer.clone(), SHORT), LaunchFailure::TimedOut(Phase::Connecting));
-    assert_eq!(scratch.entries(), [""; 0], "what we made is gone");
+    assert_eq!(scratch.entries(), [""; 0], "the socket is removed");
     let chardev = format!("socket,id=other,{},path={}/we,,listen", dialling_again(), scratch.path().display());
-    let vm = Vm::launch(empty().args(["-chardev", &chardev, "-qmp", "chardev:other"])).expect("it starts");
-    let mut machine = attach::<H>(peer, LONG).expect("it dials");
-    machine.execute("query-status", LONG).expect("it answers");
-    assert_eq!(scratch.entries(), [""; 0], "one connection is all that it takes");
-    assert_eq!(machine.shutdown(Shutdown::default()).expect("it was launched").cause, Cause::Asked(Rung::Quit));
-    vm.wait(LONG).expect("it quits");
+    let vm = Vm::launch(empty().args(["-chardev", &chardev, "-qmp", "chardev:other"])).expect("QEMU starts");
+    let mut machine = attach::<H>(peer, LONG).expect("the peer connects");
+    machine.execute("query-status", LONG).expect("the monitor answers");
+    assert_eq!(scratch.entries(), [""; 0], "the socket is removed after the first connection");
+    assert_eq!(
+        machine.shutdown(Shutdown::default()).expect("the machine was launched").cause,
+        Cause::Asked(Rung::Quit)
+    );
+    vm.wait(LONG).expect("QEMU quits");
 }
 
-/// A storage daemon: it speaks QMP, and is no machine.
+/// A storage daemon: it speaks QMP and has no guest.
 struct Storage(Child);
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // It may have ended.
+        // The kill fails if the daemon has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -197,22 +206,22 @@ impl Drop for Storage {
 fn row_32_the_storage_daemon<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("qsd");
-    let listener = UnixListener::bind(&path).expect("it is free");
-    // It dials us, so that nobody has to wait for its socket.
+    let listener = UnixListener::bind(&path).expect("the path is free");
+    // The daemon connects to this socket, so the test need not wait for a socket of the daemon.
     let mut daemon = Command::new("qemu-storage-daemon");
     daemon.arg("--chardev").arg(format!("socket,id=mon,path={}", path.display())).args(["--monitor", "chardev=mon"]);
     let mut daemon = Storage(daemon.stdin(Stdio::null()).spawn().expect("qemu-storage-daemon is installed"));
-    let socket = listener.accept().expect("it dials").0;
-    let mut machine = attach::<H>(Peer::Connected(descriptor(socket)), LONG).expect("it greets");
+    let socket = listener.accept().expect("the peer connects").0;
+    let mut machine = attach::<H>(Peer::Connected(descriptor(socket)), LONG).expect("the peer greets");
     let node = json!({"driver": "null-co", "node-name": "disk", "size": 1024});
-    machine.execute_with("blockdev-add", node).expect("it can do that");
-    let nodes = machine.execute("query-named-block-nodes", LONG).expect("it answers");
+    machine.execute_with("blockdev-add", node).expect("the daemon supports it");
+    let nodes = machine.execute("query-named-block-nodes", LONG).expect("the monitor answers");
     assert_eq!(nodes[0]["node-name"], "disk");
     machine
         .execute_with("nbd-server-start", json!({"addr": {"type": "unix", "data": {"path": "/nowhere/at/all"}}}))
         .expect_err("there is no such directory");
-    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
-    // It tells of no SHUTDOWN.
+    let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
+    // The storage daemon sends no SHUTDOWN (measured with QEMU 7.2.22).
     assert_eq!((outcome.cause, outcome.last_events.len()), (Cause::Asked(Rung::Quit), 0));
     assert!(daemon.0.wait().expect("it is our child").success());
 }
@@ -222,8 +231,8 @@ macro_rules! stories {
         crate::prove! { $harness:
             row_32_attach_command_and_disconnect
             row_32_attach_and_end
-            g06_nobody_listens_busy_and_dead_are_told_apart
-            g06_whoever_waits_gets_his_turn
+            g06_an_absent_a_busy_and_a_dead_monitor_are_different_errors
+            g06_a_waiting_client_is_served_in_turn
             row_32_by_tcp_and_by_a_connected_socket
             row_32_as_listener
             row_32_the_storage_daemon

@@ -1,4 +1,4 @@
-//! Rows 13 and 14: descriptors that QEMU inherits, and those that go with a command.
+//! Stories of rows 13 and 14: descriptors that QEMU inherits, and descriptors that are sent with a command.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -17,62 +17,67 @@ fn row_13_qemu_inherits_a_descriptor_in_a_set<H: Hosted>() {
     let scratch = Scratch::create();
     let path = made(scratch.path(), "disk");
     let config = empty().add_fd(descriptor(open(&path)), 7, "a,b").add_fd(descriptor(open(&path)), 7, "");
-    let mut machine = H::launch(config).expect("it starts");
-    let sets = machine.execute("query-fdsets", LONG).expect("it answers");
+    let mut machine = H::launch(config).expect("QEMU starts");
+    let sets = machine.execute("query-fdsets", LONG).expect("the monitor answers");
     assert_eq!((&sets[0]["fdset-id"], sets[0]["fds"].as_array().map(Vec::len)), (&json!(7), Some(2)));
     let fds = sets[0]["fds"].as_array().expect("a list");
     assert!(fds.iter().any(|fd| fd["opaque"] == "a,b"), "{sets}");
     for fd in fds {
-        assert_eq!(link(machine.pid().expect("it lives"), &fd["fd"]), path.to_string_lossy());
+        assert_eq!(link(machine.pid().expect("the process runs"), &fd["fd"]), path.to_string_lossy());
     }
-    // It is there to be used, also in the next run.
-    machine.kill().expect("it was launched");
-    machine.relaunch().expect("it starts again");
+    // The set can be used, also in the next run.
+    machine.kill().expect("the machine was launched");
+    machine.relaunch().expect("QEMU starts again");
     let node = json!({"driver": "file", "node-name": "disk", "filename": "/dev/fdset/7", "read-only": true});
-    machine.execute_with("blockdev-add", node).expect("the set stands for the file");
-    machine.kill().expect("it was launched");
+    machine.execute_with("blockdev-add", node).expect("the set opens the file");
+    machine.kill().expect("the machine was launched");
 }
 
 fn row_14_a_descriptor_goes_with_the_command_that_takes_it<H: Hosted>() {
     let scratch = Scratch::create();
     let path = made(scratch.path(), "disk");
-    let mut machine = H::launch(empty()).expect("it starts");
-    let pid = machine.pid().expect("it lives");
-    let added = machine.execute_with_fd("add-fd", json!({"fdset-id": 3}), open(&path)).expect("QEMU takes it");
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    let pid = machine.pid().expect("the process runs");
+    let added =
+        machine.execute_with_fd("add-fd", json!({"fdset-id": 3}), open(&path)).expect("QEMU accepts the descriptor");
     assert_eq!(link(pid, &added["fd"]), path.to_string_lossy());
-    machine.execute_with_fd("getfd", json!({"fdname": "disk"}), open(&path)).expect("QEMU takes it");
+    machine.execute_with_fd("getfd", json!({"fdname": "disk"}), open(&path)).expect("QEMU accepts the descriptor");
     assert_eq!(links(pid).iter().filter(|link| **link == path.to_string_lossy()).count(), 2);
-    machine.execute_with("closefd", json!({"fdname": "disk"})).expect("it has that name");
-    // A command that takes none, and one that misses its own.
-    machine.execute_with_fd("query-status", json!({}), open(&path)).expect("it is not looked at");
+    machine.execute_with("closefd", json!({"fdname": "disk"})).expect("the descriptor has that name");
+    // A command that ignores its descriptor, and one without the descriptor that it needs.
+    machine.execute_with_fd("query-status", json!({}), open(&path)).expect("the descriptor is ignored");
     let Err(CommandError::Refused(refusal)) = machine.execute_with("getfd", json!({"fdname": "0"})) else {
         panic!("there is no descriptor, and no such name")
     };
     assert_eq!(refusal.class, "GenericError");
-    machine.kill().expect("it was launched");
+    machine.kill().expect("the machine was launched");
 }
 
 fn row_14_each_of_many_commands_gets_its_own_descriptor<H: Hosted>() {
     const MANY: usize = 40;
     let scratch = Scratch::create();
     let paths: Vec<_> = (0..MANY).map(|number| made(scratch.path(), &number.to_string())).collect();
-    let mut machine = H::launch(empty()).expect("it starts");
-    let pid = machine.pid().expect("it lives");
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    let pid = machine.pid().expect("the process runs");
     let command = |(number, path): (usize, &PathBuf)| ("add-fd", json!({"fdset-id": number}), open(path));
     let added = machine.execute_all_with_fds(paths.iter().enumerate().map(command).collect());
     for (number, (added, path)) in added.iter().zip(&paths).enumerate() {
         assert_eq!(added["fdset-id"], number);
-        assert_eq!(link(pid, &added["fd"]), path.to_string_lossy(), "it is the one that was sent with it");
+        assert_eq!(
+            link(pid, &added["fd"]),
+            path.to_string_lossy(),
+            "each command gets the descriptor that was sent with it"
+        );
     }
-    machine.kill().expect("it was launched");
-    // With us, none is open any more.
+    machine.kill().expect("the machine was launched");
+    // In this process, none is open any more.
     assert_eq!(
         links(std::process::id()).iter().filter(|link| link.starts_with(&*scratch.path().to_string_lossy())).count(),
         0
     );
 }
 
-/// Threads launch at the same moment, each a machine with a file of its own: none sees that of another.
+/// Threads launch machines at the same moment, each with its own file: no machine inherits the file of another.
 #[test]
 fn row_13_no_machine_gets_the_descriptor_of_another() {
     const THREADS: usize = 4;
@@ -92,18 +97,18 @@ fn row_13_no_machine_gets_the_descriptor_of_another() {
 
 fn sees_its_own(scratch: &Path, name: &str) {
     let path = made(scratch, name);
-    let mut vm = <Vm as Harness>::launch(empty().add_fd(descriptor(open(&path)), 1, name)).expect("it starts");
-    let links = links(vm.pid().expect("it lives"));
+    let mut vm = <Vm as Harness>::launch(empty().add_fd(descriptor(open(&path)), 1, name)).expect("QEMU starts");
+    let links = links(vm.pid().expect("the process runs"));
     let files: Vec<_> = links.iter().filter(|link| link.starts_with(&*scratch.to_string_lossy())).collect();
     assert_eq!(files, [&*path.to_string_lossy()]);
-    assert_eq!(links.iter().filter(|link| link.starts_with("socket:")).count(), 1, "and one socket: {links:?}");
-    vm.kill().expect("it was launched");
+    assert_eq!(links.iter().filter(|link| link.starts_with("socket:")).count(), 1, "one socket: {links:?}");
+    vm.kill().expect("the machine was launched");
     std::fs::remove_file(path).expect("it is there");
 }
 
 fn made(directory: &Path, name: &str) -> PathBuf {
     let path = directory.join(name);
-    std::fs::write(&path, [0; 512]).expect("it can be written");
+    std::fs::write(&path, [0; 512]).expect("the file can be written");
     path
 }
 

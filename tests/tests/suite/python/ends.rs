@@ -1,4 +1,4 @@
-//! Rows 25 to 30: how a machine ends, what is tried, and what is said of it.
+//! Stories of rows 25 to 30: how a machine ends, which rungs are tried, and what the outcome reports.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -16,28 +16,28 @@ use super::{LONG, bytes, empty};
 use crate::hosted::Hosted;
 use crate::rows;
 
-/// A ladder that is over soon.
+/// A ladder that ends after 300 ms.
 fn quick() -> Shutdown {
     Shutdown::within(Duration::from_millis(300))
 }
 
 fn row_25_a_machine_that_ended_by_itself_is_no_error<H: Hosted>() {
-    let mut machine = H::launch(empty()).expect("it starts");
-    send(machine.pid().expect("it lives"), Signal::TERM);
-    let outcome = machine.wait(LONG).expect("it ends");
-    assert_eq!(machine.shutdown(Shutdown::default()), Ok(outcome.clone()), "nothing is left to do");
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    send(machine.pid().expect("the process runs"), Signal::TERM);
+    let outcome = machine.wait(LONG).expect("the machine ends");
+    assert_eq!(machine.shutdown(Shutdown::default()), Ok(outcome.clone()), "a machine that ended needs no shutdown");
     assert_eq!((machine.kill(), machine.state()), (Ok(outcome), State::Ended));
 }
 
-/// Every way in which a machine may hold out against us, and every wrapper, ends within the budget.
-fn row_25_the_ladder_ends_whatever_holds_out<H: Hosted>() {
+/// A stopped process handles neither `quit` nor SIGTERM: only SIGKILL ends it, also behind each kind of wrapper.
+fn row_25_the_ladder_ends_stopped_processes_behind_every_wrapper<H: Hosted>() {
     for wrapper in [&["env"][..], &["timeout", "60"], &["nice"], &["sh", "-c", "\"$@\"; exit $?", "sh"]] {
-        let mut machine = H::launch(empty().wrapper(wrapper.iter().copied())).expect("it starts");
-        let pid = machine.pid().expect("it lives");
+        let mut machine = H::launch(empty().wrapper(wrapper.iter().copied())).expect("QEMU starts");
+        let pid = machine.pid().expect("the process runs");
         let all: Vec<_> = descendants(pid).iter().map(|process| process.pid).chain([pid]).collect();
-        let watched: Vec<_> = all.iter().map(|pid| Watched::new(*pid).expect("it lives")).collect();
+        let watched: Vec<_> = all.iter().map(|pid| Watched::new(*pid).expect("the process runs")).collect();
         all.iter().for_each(|pid| send(*pid, Signal::STOP));
-        let outcome = machine.shutdown(quick()).expect("it was launched");
+        let outcome = machine.shutdown(quick()).expect("the machine was launched");
         assert_eq!(
             (outcome.cause, outcome.rungs),
             (Cause::Asked(Rung::Kill), vec![Rung::Quit, Rung::Terminate, Rung::Kill])
@@ -46,27 +46,27 @@ fn row_25_the_ladder_ends_whatever_holds_out<H: Hosted>() {
     }
 }
 
-/// QEMU's main loop reads a file that nobody writes to: it answers nobody.
+/// QEMU's main loop reads a FIFO whose writer writes nothing, so QEMU handles no commands.
 fn row_25_a_blocked_main_loop_is_ended<H: Hosted>() {
     let scratch = Scratch::create();
     let (socket, fifo) = (scratch.path().join("qmp"), scratch.path().join("fifo"));
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
         .expect("it can be made");
     let option = format!("unix:{},server=on,wait=off", socket.display());
-    let mut machine = H::launch(empty().args(["-qmp", &option])).expect("it starts");
-    let other = Vm::attach(Peer::Dial(Address::unix(bytes(&socket))), LONG).expect("it listens");
+    let mut machine = H::launch(empty().args(["-qmp", &option])).expect("QEMU starts");
+    let other = Vm::attach(Peer::Dial(Address::unix(bytes(&socket))), LONG).expect("the socket is open");
     let node = json!({"driver": "blkdebug", "node-name": "x", "config": fifo.to_string_lossy(),
         "image": {"driver": "null-co"}});
     std::thread::scope(|threads| {
         let blocked = threads.spawn(|| other.execute(("blockdev-add", node)));
-        // Opened for writing, it opens for QEMU too; kept open, QEMU reads and waits for more.
+        // QEMU's open of the FIFO returns when this one does (`fifo(7)`). While the writer is open, QEMU's read blocks.
         let writer = std::fs::OpenOptions::new().write(true).open(&fifo).expect("QEMU opens it for reading");
-        let outcome = machine.shutdown(quick()).expect("it was launched");
-        // Whether a signal interrupts its reading depends on the thread that takes it.
+        let outcome = machine.shutdown(quick()).expect("the machine was launched");
+        // SIGTERM interrupts the read if the kernel delivers it to the main thread (`signal(7)`).
         assert!(matches!(outcome.cause, Cause::Asked(Rung::Terminate | Rung::Kill)), "{outcome}");
-        assert!(outcome.rungs.starts_with(&[Rung::Quit, Rung::Terminate]), "the quit was not heard: {outcome}");
+        assert!(outcome.rungs.starts_with(&[Rung::Quit, Rung::Terminate]), "the quit was not read: {outcome}");
         drop(writer);
-        blocked.join().expect("it does not panic").expect_err("nobody answers it any more");
+        blocked.join().expect("the thread does not panic").expect_err("QEMU ends before it replies");
     });
 }
 
@@ -76,75 +76,79 @@ fn guest(image: &ImageFile) -> Config {
 
 fn row_25_a_guest_that_ignores_the_power_button<H: Hosted>() {
     let image = ImageFile::create().expect("the image can be written");
-    let mut machine = H::launch(guest(&image)).expect("it starts");
+    let mut machine = H::launch(guest(&image)).expect("QEMU starts");
     let hit = machine.wait_for(Wait::text("tty", GREETING));
-    machine.console_write("tty", &char::from(Letter::Hang.byte()).to_string()).expect("there is room");
-    machine.wait_any(&hit.mark, &[Wait::text("tty", HANGING)], LONG).expect("it hangs");
+    machine.console_write("tty", &char::from(Letter::Hang.byte()).to_string()).expect("the console accepts the input");
+    machine.wait_any(&hit.mark, &[Wait::text("tty", HANGING)], LONG).expect("the guest hangs");
     let mark = machine.mark();
     let how = Shutdown::default().power_down(Duration::from_millis(100));
-    let outcome = machine.shutdown(how).expect("it was launched");
+    let outcome = machine.shutdown(how).expect("the machine was launched");
     assert_eq!((outcome.cause, outcome.rungs), (Cause::Asked(Rung::Quit), vec![Rung::PowerDown, Rung::Quit]));
-    machine.wait_any(&mark, &[Wait::event("POWERDOWN")], Duration::ZERO.into()).expect("it was pressed");
+    machine.wait_any(&mark, &[Wait::event("POWERDOWN")], Duration::ZERO.into()).expect("the power button was pressed");
 }
 
 fn row_25_consoles_are_read_to_their_end<H: Hosted>() {
     let image = ImageFile::create().expect("the image can be written");
-    let mut machine = H::launch(guest(&image)).expect("it starts");
+    let mut machine = H::launch(guest(&image)).expect("QEMU starts");
     machine.wait_for(Wait::text("tty", GREETING));
-    // What is typed right before the end is printed before it.
-    machine.console_write("tty", "ABCDEFGH").expect("there is room");
-    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
-    let outcome = machine.wait(LONG).expect("it powers off");
+    // The guest echoes the text before it powers off.
+    machine.console_write("tty", "ABCDEFGH").expect("the console accepts the input");
+    machine
+        .console_write("tty", &char::from(Letter::PowerOff.byte()).to_string())
+        .expect("the console accepts the input");
+    let outcome = machine.wait(LONG).expect("the guest powers off");
     assert!(
         outcome.consoles[0].1.contains("ABCDEFGH") && outcome.consoles[0].1.ends_with("powering off\r\n"),
         "{outcome}"
     );
 }
 
-fn row_26_a_kill_is_told_as_what_it_is<H: Hosted>() {
-    let mut machine = H::launch(empty()).expect("it starts");
-    let process = Watched::new(machine.pid().expect("it lives")).expect("it lives");
-    let outcome = machine.kill().expect("it was launched");
+fn row_26_a_kill_is_reported_as_a_kill<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    let process = Watched::new(machine.pid().expect("the process runs")).expect("the process runs");
+    let outcome = machine.kill().expect("the machine was launched");
     process.assert_ends_within(PATIENCE);
     let killed = Some(ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false });
     assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Kill), killed));
 }
 
-fn row_27_what_happens_at_the_deadline_of_a_wait_is_the_callers<H: Hosted>() {
+fn row_27_the_caller_decides_after_a_wait_timed_out<H: Hosted>() {
     let image = ImageFile::create().expect("the image can be written");
-    let mut machine = H::launch(guest(&image)).expect("it starts");
+    let mut machine = H::launch(guest(&image)).expect("QEMU starts");
     machine.wait_for(Wait::text("tty", GREETING));
     assert_eq!(machine.wait(Duration::from_millis(20).into()), Err(WaitError::TimedOut));
     machine.execute("query-status", LONG).expect("it runs on");
-    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("there is room");
-    assert_eq!(machine.wait(LONG).expect("it powers off").cause, Cause::PowerOff);
-    // As the original does it: kill what did not end in time.
-    machine.relaunch().expect("it starts again");
+    machine
+        .console_write("tty", &char::from(Letter::PowerOff.byte()).to_string())
+        .expect("the console accepts the input");
+    assert_eq!(machine.wait(LONG).expect("the guest powers off").cause, Cause::PowerOff);
+    // Python's `QEMUMachine` kills a machine that did not end in time.
+    machine.relaunch().expect("QEMU starts again");
     let outcome = machine.wait(Duration::from_millis(20).into()).or_else(|_| machine.kill());
-    assert_eq!(outcome.expect("it was launched").cause, Cause::Asked(Rung::Kill));
+    assert_eq!(outcome.expect("the machine was launched").cause, Cause::Asked(Rung::Kill));
 }
 
-fn row_28_when_the_gentle_way_fails_the_outcome_says_so<H: Hosted>() {
-    let mut machine = H::launch(empty()).expect("it starts");
-    stop(machine.pid().expect("it lives"));
-    let outcome = machine.shutdown(quick()).expect("it was launched");
+fn row_28_the_outcome_reports_that_a_signal_was_needed<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    stop(machine.pid().expect("the process runs"));
+    let outcome = machine.shutdown(quick()).expect("the machine was launched");
     let text = outcome.to_string();
     assert!(text.starts_with("ended by the caller (SIGKILL)\n  process: signal 9 (SIGKILL)\n"), "{text}");
     assert!(text.contains("\n  tried: quit, SIGTERM, SIGKILL"), "{text}");
 }
 
-fn row_29_signals_of_others_and_who_sent_them<H: Hosted>() {
-    let mut machine = H::launch(empty()).expect("it starts");
-    send(machine.pid().expect("it lives"), Signal::INT);
-    let Cause::Signal { number, sender } = machine.wait(LONG).expect("it ends").cause else {
+fn row_29_foreign_signals_and_their_senders_are_reported<H: Hosted>() {
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    send(machine.pid().expect("the process runs"), Signal::INT);
+    let Cause::Signal { number, sender } = machine.wait(LONG).expect("the machine ends").cause else {
         panic!("it was a signal")
     };
     assert_eq!(number, Some(2));
     assert!(sender.is_some_and(|sender| sender.starts_with(&format!("pid {} (", std::process::id()))));
     for (signal, number) in [(Signal::KILL, 9), (Signal::SEGV, 11), (Signal::ABORT, 6)] {
-        machine.relaunch().expect("it starts again");
-        send(machine.pid().expect("it lives"), signal);
-        let outcome = machine.wait(LONG).expect("it ends");
+        machine.relaunch().expect("QEMU starts again");
+        send(machine.pid().expect("the process runs"), signal);
+        let outcome = machine.wait(LONG).expect("the machine ends");
         assert_eq!(outcome.cause, Cause::Signal { number: Some(number), sender: None });
         let Some(ExitStatus::Signal { number: told, .. }) = outcome.exit else { panic!("{outcome}") };
         assert_eq!(told, number);
@@ -154,20 +158,20 @@ fn row_29_signals_of_others_and_who_sent_them<H: Hosted>() {
 fn row_30_dropping_a_machine_leaves_nothing_behind<H: Hosted>() {
     let scratch = Scratch::create();
     let config = || empty().temporary_directory(bytes(scratch.path())).monitor(qemu_machine_core::Monitor::Socket);
-    let mut machine = H::launch(config()).expect("it starts");
-    let process = Watched::new(machine.pid().expect("it lives")).expect("it lives");
+    let mut machine = H::launch(config()).expect("QEMU starts");
+    let process = Watched::new(machine.pid().expect("the process runs")).expect("the process runs");
     drop(machine);
     process.assert_ends_within(PATIENCE);
     assert_eq!(scratch.entries(), [""; 0]);
 
     let mut watched = None;
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let mut machine = H::launch(config()).expect("it starts");
-        watched = Some(Watched::new(machine.pid().expect("it lives")).expect("it lives"));
+        let mut machine = H::launch(config()).expect("QEMU starts");
+        watched = Some(Watched::new(machine.pid().expect("the process runs")).expect("the process runs"));
         std::panic::resume_unwind(Box::new("a test that fails"));
     }));
     assert!(panicked.is_err());
-    watched.expect("it was launched").assert_ends_within(PATIENCE);
+    watched.expect("the machine was launched").assert_ends_within(PATIENCE);
     assert_eq!(scratch.entries(), [""; 0]);
 }
 
@@ -175,14 +179,14 @@ macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
             row_25_a_machine_that_ended_by_itself_is_no_error
-            row_25_the_ladder_ends_whatever_holds_out
+            row_25_the_ladder_ends_stopped_processes_behind_every_wrapper
             row_25_a_blocked_main_loop_is_ended
             row_25_a_guest_that_ignores_the_power_button
             row_25_consoles_are_read_to_their_end
-            row_26_a_kill_is_told_as_what_it_is
-            row_27_what_happens_at_the_deadline_of_a_wait_is_the_callers
-            row_28_when_the_gentle_way_fails_the_outcome_says_so
-            row_29_signals_of_others_and_who_sent_them
+            row_26_a_kill_is_reported_as_a_kill
+            row_27_the_caller_decides_after_a_wait_timed_out
+            row_28_the_outcome_reports_that_a_signal_was_needed
+            row_29_foreign_signals_and_their_senders_are_reported
             row_30_dropping_a_machine_leaves_nothing_behind
         }
     };

@@ -1,4 +1,4 @@
-//! Rows 1 to 7 and 9 to 12: what a machine is made of.
+//! Stories of rows 1 to 7 and 9 to 12: command line, names, directories, sockets, monitor and launch deadline.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -15,15 +15,15 @@ use super::{LONG, bytes, cmdline, empty, group, link};
 use crate::hosted::Hosted;
 use crate::rows;
 
-fn row_01_the_command_line_is_read_back_and_stands_in_errors<H: Hosted>() {
-    let mut machine = H::launch(empty().wrapper(["env", "A=b c"])).expect("it starts");
+fn row_01_the_command_line_can_be_read_and_is_in_errors<H: Hosted>() {
+    let mut machine = H::launch(empty().wrapper(["env", "A=b c"])).expect("QEMU starts");
     let line = machine.command_line();
     assert_eq!(line.arguments()[..3], [b"env".to_vec(), b"A=b c".to_vec(), qemu().into()]);
     assert!(line.to_string().starts_with("env 'A=b c' qemu-system-x86_64 -display none"), "{line}");
-    let pid = machine.pid().expect("it lives");
+    let pid = machine.pid().expect("the process runs");
     let executed: Vec<_> = line.arguments()[2..].iter().map(|argument| String::from_utf8_lossy(argument)).collect();
     assert_eq!(cmdline(pid)[..executed.len()], executed, "env has become QEMU");
-    assert_eq!(machine.kill().expect("it was launched").command_line, line);
+    assert_eq!(machine.kill().expect("the machine was launched").command_line, line);
 
     let odd = Config::new(qemu()).arg(&b"-\xff it's"[..]);
     let error = H::launch(odd).map(|_| ()).expect_err("there is no such option").to_string();
@@ -32,62 +32,62 @@ fn row_01_the_command_line_is_read_back_and_stands_in_errors<H: Hosted>() {
 }
 
 fn row_01_a_wrapper_is_one_process_group_with_qemu<H: Hosted>() {
-    let mut machine = H::launch(empty().wrapper(["timeout", "60"])).expect("it starts");
-    let wrapper = machine.pid().expect("it lives");
+    let mut machine = H::launch(empty().wrapper(["timeout", "60"])).expect("QEMU starts");
+    let wrapper = machine.pid().expect("the process runs");
     let qemu = descendants(wrapper).into_iter().next().expect("the wrapper has a child");
     assert_eq!((group(qemu.pid), group(wrapper)), (wrapper, wrapper));
     assert_ne!(group(std::process::id()), wrapper);
     assert_eq!(
-        machine.shutdown(Shutdown::default()).expect("it was launched").exit.map(|exit| exit.to_string()),
+        machine.shutdown(Shutdown::default()).expect("the machine was launched").exit.map(|exit| exit.to_string()),
         Some("exit status 0".into())
     );
 }
 
 fn row_02_names_are_unique_and_begin_every_path<H: Hosted>() {
     let config = || empty().name("twin").monitor(Monitor::Socket);
-    let (mut one, mut other) = (H::launch(config()).expect("it starts"), H::launch(config()).expect("it starts"));
+    let (mut one, mut other) = (H::launch(config()).expect("QEMU starts"), H::launch(config()).expect("QEMU starts"));
     let directories = [&mut one, &mut other].map(|machine| machine.directory().expect("there is a directory"));
     assert_ne!(directories[0], directories[1]);
     for directory in &directories {
         let name = directory.file_name().expect("it has a name").to_string_lossy();
         assert!(name.starts_with("twin-") && name.len() > "twin-".len() + 8, "{name}");
     }
-    one.kill().expect("it was launched");
-    other.execute("query-name", LONG).expect("the other is still there");
-    other.kill().expect("it was launched");
+    one.kill().expect("the machine was launched");
+    other.execute("query-name", LONG).expect("the other machine runs on");
+    other.kill().expect("the machine was launched");
 }
 
-fn row_03_the_directory_is_private_and_goes_with_the_machine<H: Hosted>() {
+fn row_03_the_directory_is_private_and_removed_with_the_machine<H: Hosted>() {
     let scratch = Scratch::create();
-    let mut machine = H::launch(empty().temporary_directory(bytes(scratch.path()))).expect("it starts");
-    let directory = machine.directory().expect("the log lies in it");
+    let mut machine = H::launch(empty().temporary_directory(bytes(scratch.path()))).expect("QEMU starts");
+    let directory = machine.directory().expect("the log is in it");
     assert!(directory.starts_with(scratch.path()));
     let mode = std::fs::metadata(&directory).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    // Somebody puts a file of his own there.
-    std::fs::write(directory.join("mine"), "x").expect("it is ours");
-    assert_eq!(machine.kill().expect("it was launched").faults, []);
+    // A file of another program is removed as well.
+    std::fs::write(directory.join("mine"), "x").expect("the directory is ours");
+    assert_eq!(machine.kill().expect("the machine was launched").faults, []);
     assert_eq!(scratch.entries(), [""; 0]);
 }
 
 fn row_03_no_directory_is_made_that_is_not_needed<H: Hosted>() {
     let (scratch, logs) = (Scratch::create(), Scratch::create());
     let config = empty().temporary_directory(bytes(scratch.path())).log_directory(bytes(logs.path()));
-    let mut machine = H::launch(config).expect("it starts");
+    let mut machine = H::launch(config).expect("QEMU starts");
     assert_eq!((machine.directory(), scratch.entries().len(), logs.entries().len()), (None, 0, 1));
-    machine.kill().expect("it was launched");
+    machine.kill().expect("the machine was launched");
 }
 
-fn row_04_sockets_lie_where_they_are_wanted<H: Hosted>() {
+fn row_04_sockets_are_created_in_the_chosen_directory<H: Hosted>() {
     let scratch = Scratch::create();
     let config = || empty().monitor(Monitor::Socket).socket_directory(bytes(scratch.path()));
-    let mut machine = H::launch(config().name("vm")).expect("it starts");
+    let mut machine = H::launch(config().name("vm")).expect("QEMU starts");
     let Some(Address::Unix(path)) = machine.monitor_address() else { panic!("it is a path") };
     let path = String::from_utf8(path).expect("it is text");
     assert!(path.starts_with(&*scratch.path().join("vm-").to_string_lossy()), "{path}");
-    // It has served: one connection is all that it takes.
+    // The path is removed after the one connection that it serves.
     assert_eq!(scratch.entries(), [""; 0]);
-    machine.kill().expect("it was launched");
+    machine.kill().expect("the machine was launched");
 
     let too_long = config().name("x".repeat(100));
     let Err(LaunchError::Failed { failure, outcome }) = H::launch(too_long) else { panic!("no path is that long") };
@@ -95,28 +95,28 @@ fn row_04_sockets_lie_where_they_are_wanted<H: Hosted>() {
     assert_eq!((outcome.cause, outcome.exit, scratch.entries().len()), (Cause::NotStarted, None, 0));
 }
 
-fn row_05_qemu_dials_where_we_listen<H: Hosted>() {
+fn row_05_qemu_connects_to_our_socket<H: Hosted>() {
     let scratch = Scratch::create();
     let odd = scratch.path().join("a,b c\u{e9}.sock");
     let any_port = Address::Tcp("127.0.0.1:0".parse().expect("an address"));
     let sixth = Address::Tcp("[::1]:0".parse().expect("an address"));
     for monitor in [Monitor::At(Address::unix(bytes(&odd))), Monitor::At(any_port), Monitor::At(sixth), Monitor::Socket]
     {
-        let mut machine = H::launch(empty().monitor(monitor.clone())).expect("it starts");
-        let address = machine.monitor_address().expect("we listened");
+        let mut machine = H::launch(empty().monitor(monitor.clone())).expect("QEMU starts");
+        let address = machine.monitor_address().expect("there is a listening socket");
         if let Address::Tcp(address) = address {
             assert_ne!(address.port(), 0);
         }
-        machine.execute("query-status", LONG).expect("it answers");
-        machine.shutdown(Shutdown::default()).expect("it was launched");
+        machine.execute("query-status", LONG).expect("the monitor answers");
+        machine.shutdown(Shutdown::default()).expect("the machine was launched");
         assert_eq!(scratch.entries(), [""; 0], "{monitor:?}");
     }
 }
 
-fn row_05_what_we_did_not_make_stays<H: Hosted>() {
+fn row_05_a_socket_of_another_program_stays<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("taken.sock");
-    let others = UnixListener::bind(&path).expect("it is free");
+    let others = UnixListener::bind(&path).expect("the path is free");
     let config = empty().monitor(Monitor::At(Address::unix(bytes(&path))));
     let Err(LaunchError::Failed { failure, outcome }) = H::launch(config) else { panic!("the path is taken") };
     assert!(matches!(failure, LaunchFailure::Host(_)) && failure.to_string().contains("Address already in use"));
@@ -125,8 +125,8 @@ fn row_05_what_we_did_not_make_stays<H: Hosted>() {
     drop(others);
 }
 
-/// A program that dies before it dials is not waited for.
-fn row_05_death_before_the_dialling_is_death<H: Hosted>() {
+/// The launch does not wait for the connection of a program that has ended.
+fn row_05_an_exit_before_the_connection_fails_the_launch<H: Hosted>() {
     let config = empty().arg("-nonsense").monitor(Monitor::Socket).launch_within(LONG);
     let Err(LaunchError::Failed { failure, outcome }) = H::launch(config) else { panic!("there is no such option") };
     assert_eq!(failure, LaunchFailure::Exited(Phase::Connecting));
@@ -139,29 +139,31 @@ fn row_06_a_machine_without_a_monitor<H: Hosted>() {
         let config = Config::new(qemu()).args(["-accel", "tcg"]).args(guest::arguments(image.path()));
         config.serial("tty").without_monitor()
     };
-    let mut machine = H::launch(config()).expect("it starts");
+    let mut machine = H::launch(config()).expect("QEMU starts");
     assert_eq!(machine.execute("quit", LONG), Err(Misuse::NoMonitor.into()));
     machine.wait_for(Wait::text("tty", guest::GREETING));
-    machine.console_write("tty", &char::from(Letter::PowerOff.byte()).to_string()).expect("it takes a letter");
-    let outcome = machine.wait(LONG).expect("it powers off");
+    machine
+        .console_write("tty", &char::from(Letter::PowerOff.byte()).to_string())
+        .expect("the console accepts a letter");
+    let outcome = machine.wait(LONG).expect("the guest powers off");
     assert_eq!((&outcome.cause, outcome.rungs.len()), (&Cause::Exit(0), 0));
 
-    let mut machine = H::launch(config()).expect("it starts");
+    let mut machine = H::launch(config()).expect("QEMU starts");
     machine.wait_for(Wait::text("tty", guest::GREETING));
-    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
     assert_eq!(outcome.cause, Cause::Asked(qemu_machine_core::Rung::Terminate));
     assert!(outcome.log.contains("terminating on signal 15"), "{outcome}");
 }
 
 fn row_07_one_deadline_bounds_the_whole_launch<H: Hosted>() {
-    assert!(Config::LAUNCH_WITHIN <= Duration::from_secs(30), "there is one, unless another is given");
-    // The wrapper never becomes QEMU, and so nobody greets.
+    assert!(Config::LAUNCH_WITHIN <= Duration::from_secs(30), "the default deadline is finite");
+    // The wrapper never executes QEMU, so there is no greeting.
     let config = empty().wrapper(["sh", "-c", "exec sleep 60"]).launch_within(Duration::from_millis(100));
-    let Err(LaunchError::Failed { failure, outcome }) = H::launch(config) else { panic!("nobody greets") };
+    let Err(LaunchError::Failed { failure, outcome }) = H::launch(config) else { panic!("there is no greeting") };
     assert_eq!((failure, outcome.cause), (LaunchFailure::TimedOut(Phase::Greeting), Cause::LaunchFailed));
     let config = empty().wrapper(["sh", "-c", "exec sleep 60"]).monitor(Monitor::Socket);
     let Err(LaunchError::Failed { failure, .. }) = H::launch(config.launch_within(Duration::from_millis(100))) else {
-        panic!("nobody dials")
+        panic!("there is no connection")
     };
     assert_eq!(failure, LaunchFailure::TimedOut(Phase::Connecting));
 }
@@ -169,40 +171,40 @@ fn row_07_one_deadline_bounds_the_whole_launch<H: Hosted>() {
 fn row_09_arguments_are_inspected_and_extended<H: Hosted>() {
     let config = empty();
     assert_eq!(config.arguments().last().map(Vec::as_slice), Some(&b"-S"[..]));
-    let mut machine = H::launch(config.args(["-name", "nine"])).expect("it starts");
-    assert_eq!(machine.execute("query-name", LONG).expect("it answers")["name"], "nine");
-    machine.kill().expect("it was launched");
+    let mut machine = H::launch(config.args(["-name", "nine"])).expect("QEMU starts");
+    assert_eq!(machine.execute("query-name", LONG).expect("the monitor answers")["name"], "nine");
+    machine.kill().expect("the machine was launched");
 }
 
 fn row_10_the_machine_type<H: Hosted>() {
     let mut machine =
-        H::launch(Config::new(qemu()).machine("none,graphics=off").arg("-nodefaults")).expect("it starts");
+        H::launch(Config::new(qemu()).machine("none,graphics=off").arg("-nodefaults")).expect("QEMU starts");
     let what = qemu_machine_core::json!({"path": "/machine", "property": "type"});
-    assert_eq!(machine.execute_with("qom-get", what).expect("it answers"), "none-machine");
-    machine.kill().expect("it was launched");
+    assert_eq!(machine.execute_with("qom-get", what).expect("the monitor answers"), "none-machine");
+    machine.kill().expect("the machine was launched");
 }
 
 fn row_11_the_base_arguments_come_in_order_and_can_be_left_out<H: Hosted>() {
     let config = Config::new(qemu()).machine("none").serial("tty").no_serial().arg("-nodefaults");
-    let mut machine = H::launch(config).expect("it starts");
+    let mut machine = H::launch(config).expect("QEMU starts");
     let options: Vec<_> =
-        cmdline(machine.pid().expect("it lives")).into_iter().filter(|a| a.starts_with('-')).collect();
+        cmdline(machine.pid().expect("the process runs")).into_iter().filter(|a| a.starts_with('-')).collect();
     let expected =
         ["-display", "-vga", "-chardev", "-qmp", "-machine", "-chardev", "-serial", "-serial", "-nodefaults"];
     assert_eq!(options, expected);
-    machine.kill().expect("it was launched");
+    machine.kill().expect("the machine was launched");
 
     let image = ImageFile::create().expect("the image can be written");
     let config = Config::new(qemu()).with_display().with_vga().without_monitor().serial("tty");
     let config = config.args(["-accel", "tcg", "-display", "none"]).args(guest::arguments(image.path()));
-    let mut machine = H::launch(config).expect("it starts");
-    // In the first moments of a process the kernel does not know its arguments yet, and there is no monitor to wait for.
+    let mut machine = H::launch(config).expect("QEMU starts");
+    // Until `execve(2)` is done, the kernel does not report the arguments of QEMU, and there is no monitor to wait for.
     let greeted = machine.wait_any(&Mark::default(), &[Wait::text("tty", guest::GREETING)], LONG);
     greeted.expect("the guest greets");
     let options: Vec<_> =
-        cmdline(machine.pid().expect("it lives")).into_iter().filter(|a| a.starts_with('-')).collect();
+        cmdline(machine.pid().expect("the process runs")).into_iter().filter(|a| a.starts_with('-')).collect();
     assert_eq!(options[..5], ["-chardev", "-serial", "-accel", "-display", "-bios"]);
-    machine.kill().expect("it was launched");
+    machine.kill().expect("the machine was launched");
 }
 
 fn is_made_by_option(label: &str) -> bool {
@@ -211,29 +213,29 @@ fn is_made_by_option(label: &str) -> bool {
 
 fn row_12_an_unused_monitor<H: Hosted>() {
     let monitors = |machine: &mut H| {
-        let chardevs = machine.execute("query-chardev", LONG).expect("it answers");
+        let chardevs = machine.execute("query-chardev", LONG).expect("the monitor answers");
         let all = chardevs.as_array().expect("a list").clone();
-        // Older ones count ours as well, and give this one the next number.
+        // The number in the label depends on the version: older ones count the monitor of the library as well.
         all.into_iter().filter(|chardev| chardev["label"].as_str().is_some_and(is_made_by_option)).count()
     };
-    let mut machine = H::launch(empty().null_monitor()).expect("it starts");
+    let mut machine = H::launch(empty().null_monitor()).expect("QEMU starts");
     assert_eq!(monitors(&mut machine), 1);
-    assert_eq!(link(machine.pid().expect("it lives"), 0), "/dev/null");
-    machine.kill().expect("it was launched");
+    assert_eq!(link(machine.pid().expect("the process runs"), 0), "/dev/null");
+    machine.kill().expect("the machine was launched");
 }
 
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
-            row_01_the_command_line_is_read_back_and_stands_in_errors
+            row_01_the_command_line_can_be_read_and_is_in_errors
             row_01_a_wrapper_is_one_process_group_with_qemu
             row_02_names_are_unique_and_begin_every_path
-            row_03_the_directory_is_private_and_goes_with_the_machine
+            row_03_the_directory_is_private_and_removed_with_the_machine
             row_03_no_directory_is_made_that_is_not_needed
-            row_04_sockets_lie_where_they_are_wanted
-            row_05_qemu_dials_where_we_listen
-            row_05_what_we_did_not_make_stays
-            row_05_death_before_the_dialling_is_death
+            row_04_sockets_are_created_in_the_chosen_directory
+            row_05_qemu_connects_to_our_socket
+            row_05_a_socket_of_another_program_stays
+            row_05_an_exit_before_the_connection_fails_the_launch
             row_06_a_machine_without_a_monitor
             row_07_one_deadline_bounds_the_whole_launch
             row_09_arguments_are_inspected_and_extended
