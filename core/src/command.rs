@@ -234,7 +234,7 @@ impl CommandId {
 }
 
 /// The right to the reply of a command. It claims the reply ([`Machine::claim`](crate::Machine::claim)), or disowns the
-/// command ([`Machine::disown`](crate::Machine::disown)): the command still takes effect, and its reply reaches no
+/// command ([`Machine::disown`](crate::Machine::disown)): the command may still take effect, and its reply reaches no
 /// other caller.
 #[must_use = "a reply that is neither claimed nor disowned is kept"]
 pub struct Ticket<C> {

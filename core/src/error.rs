@@ -86,10 +86,11 @@ impl fmt::Display for Progress {
 pub enum Liveness {
     /// The monitor answered: QEMU is busy, with this command or with another. A longer deadline may help.
     Busy,
-    /// The monitor did not answer: QEMU is stopped (SIGSTOP), or hangs as a whole. A longer deadline does not help.
+    /// The monitor did not answer: QEMU is stopped (SIGSTOP), hangs as a whole, or gets no processor time. Only in the
+    /// last case a longer deadline helps.
     Stuck,
-    /// No heartbeat was sent, or it was sent too late to tell: out-of-band execution was not offered, the protocol has
-    /// none, or heartbeats are disabled.
+    /// No heartbeat was sent: out-of-band execution was not negotiated, the protocol has none, or heartbeats are
+    /// disabled. Or the deadline was too short for its answer.
     Unknown,
 }
 
@@ -103,14 +104,14 @@ impl fmt::Display for Liveness {
     }
 }
 
-/// Why a launch failed, with everything that is known about the run that it ended.
+/// Why a launch failed, with everything that is known about the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {
     /// The caller's fault. Nothing was started.
     Misuse(Misuse),
-    /// The machine did not become ready. The process has ended, and everything that was created is removed; failures to
-    /// do so are in [`Outcome::faults`].
+    /// The machine did not become ready, and the run is over: the process was ended, and everything that was created
+    /// was removed. What failed of that is in [`Outcome::cause`] and [`Outcome::faults`].
     Failed {
         /// Why it did not become ready.
         failure: LaunchFailure,
@@ -248,7 +249,7 @@ pub enum WaitError {
     /// The wait was only for subscriptions that were ended meanwhile.
     #[error("the subscription was ended during the wait: subscribe again")]
     Unsubscribed,
-    /// The wait found something other than the end, which alone [`Hit::into_end`](crate::Hit::into_end) returns.
+    /// [`Hit::into_end`](crate::Hit::into_end) was called on a hit that is not the end.
     #[error("the wait found something other than the end of the machine")]
     FoundOther,
 }

@@ -14,8 +14,8 @@ pub enum Misuse {
     /// The process of the previous run survived SIGKILL, and its end is not reported yet.
     #[error("the process of the previous run survived SIGKILL and has not ended yet: launch again when it has")]
     NotReaped,
-    /// Another program launched the machine, so its process cannot be killed.
-    #[error("the machine was launched by another program: shut it down or disconnect from it, it cannot be killed")]
+    /// The machine was attached to or resumed, so its process cannot be killed.
+    #[error("the machine was attached to, so it cannot be killed: shut it down or disconnect from it")]
     NotOurs,
     /// This program launched the machine, so it cannot be disconnected from: its process would have no monitor.
     #[error("the machine was launched by this program: shut it down, kill it, or detach from it")]

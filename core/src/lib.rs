@@ -1,41 +1,42 @@
 //! Sans-IO core of a QEMU machine: launch, QMP monitor, consoles and shutdown as pure state transitions.
 //!
-//! A [`Machine`] is one QEMU process with its monitor and its consoles. A *driver* does the IO for it: the driver reports
-//! inputs (bytes arrived, the process ended), and the machine returns effects (start the process, open the monitor) and
-//! outgoing bytes. `qemu-machine-blocking` is a driver that is ready to use. This crate has no clock, no sockets, no
-//! threads and no `std`: the same inputs give the same outputs, byte for byte, so that a run can be recorded, replayed and
-//! fuzzed.
+//! A [`Machine`] is one QEMU process with its monitor and its consoles. A *driver* does the IO for it: the driver
+//! reports inputs (bytes arrived, the process ended), and the machine returns effects (start the process, open the
+//! monitor) and outgoing bytes. `qemu-machine-blocking` is a driver that is ready to use. This crate has no clock, no
+//! sockets, no threads and no `std`: the same inputs give the same outputs, byte for byte, so that a run can be
+//! recorded, replayed and fuzzed.
 //!
 //! # The contract
 //!
-//! *The core decides, the driver obeys.* A driver knows nothing about QEMU: it never sorts, merges, retries or interprets
-//! what it carries. A machine has five kinds of methods:
+//! *The core decides, the driver obeys.* A driver knows nothing about QEMU: it never sorts, merges, retries or
+//! interprets what it carries. A machine has five kinds of methods:
 //!
 //! | kind | methods | |
 //! |---|---|---|
 //! | requests | [`launch`], [`execute`], [`wait`], [`subscribe`], [`shutdown`], … | refused as [`Misuse`] without effect, or accepted |
 //! | inputs | [`handle`], [`sent`] | never fail: a fault becomes a reply, a counter or the outcome |
 //! | edges | [`poll_effect`], [`poll_notice`], [`next_event`] | queues: each item once, call until `None` |
-//! | results | [`claim`], [`claim_wait`] | each once, when its notice was returned; `None` means that it is not there yet, or was claimed |
+//! | results | [`claim`], [`claim_wait`] | a notice announces each; it is returned once, and before and after that the result is `None` |
 //! | levels | [`outgoing`], [`channels`], [`deadline`], [`state`], … | the present state: read again after every call |
 //!
-//! ([`lifecycle::Lifecycle`] and [`session::Session`] are the states themselves, plain data with pure transitions, and can be
-//! used alone.) For users of other sans-IO libraries: [`outgoing`] with [`sent`] is `poll_transmit`, [`deadline`] is
-//! `poll_timeout`, and [`Input::TimePassed`] is `handle_timeout`.
+//! ([`lifecycle::Lifecycle`] and [`session::Session`] are the states themselves, plain data with pure transitions, and
+//! can be used alone.) For users of other sans-IO libraries: [`outgoing`] with [`sent`] is `poll_transmit`,
+//! [`deadline`] is `poll_timeout`, and [`Input::TimePassed`] is `handle_timeout`.
 //!
 //! A *driver* is the loop that carries a machine's effects out and reports inputs. It keeps five rules:
 //!
-//! 1. *Drain before blocking.* Before it blocks, a driver carries out all effects, pops all notices, writes as much of the
-//!    outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more effects; it
-//!    repeats until there are none. A driver that blocks earlier leaves commands unsent or deadlines unobserved.
-//! 2. *Start an effect, and do not wait for it.* Its completion is reported as an [`Input`], however late. If the driver
-//!    waited, all channels would stall.
-//! 3. *Read all open [`channels`] all the time.* The core bounds what it retains of them. A console that is not read stops
-//!    the guest; if the monitor is not read, QEMU's memory grows without bound.
-//! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that of a
-//!    previous call, the previous one is used. With a stale clock, deadlines pass too late.
-//! 5. *Report [`Input::TimePassed`] after each wait that brought no input and outlasted the deadline.* Every other input
-//!    applies due deadlines as well, and an extra report does no harm. Without it, a time-out in silence is never observed.
+//! 1. *Drain before blocking.* Before it blocks, a driver carries out all effects, pops all notices, writes as much of
+//!    the outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more
+//!    effects: the driver repeats this until there are none. A driver that blocks earlier leaves commands unsent or
+//!    deadlines unobserved.
+//! 2. *Do not wait for the completion of an effect.* Report it as an [`Input`], however late. If the driver waited, all
+//!    channels would stall.
+//! 3. *Read all open [`channels`] all the time.* The core bounds what it retains of them. A console that is not read
+//!    stops the guest; if the monitor is not read, QEMU's memory grows without bound.
+//! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that
+//!    of a previous call, the previous one is used. With a stale clock, deadlines pass too late.
+//! 5. *Report [`Input::TimePassed`] when a wait ended at the deadline without an input.* Every other input applies due
+//!    deadlines as well, and an extra report does no harm. Without it, a time-out in silence is never observed.
 //!
 //! So no driver has a write buffer, an inbox or a list of timers: they exist once, in the core.
 //!
@@ -43,7 +44,7 @@
 //!
 //! | verb | on | effect |
 //! |---|---|---|
-//! | [`shutdown`] | any machine | `quit`, then SIGTERM, then SIGKILL, each after the time of the one before. A machine of another program gets `quit` only, and is disconnected from when that has no effect. |
+//! | [`shutdown`] | any machine | `quit`, then SIGTERM, then SIGKILL, each when the one before did not end QEMU in its time. A machine of another program gets `quit` only, and is disconnected from when that has no effect. |
 //! | [`disown`], [`disown_wait`] | a command, a wait | Its result is no longer wanted. A command that was sent may still take effect; its late reply reaches no other caller. |
 //! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. |
 //! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
@@ -126,11 +127,12 @@
 //!
 //! # What it promises
 //!
-//! - A run ends with exactly one [`Outcome`]. Before it, every accepted command was completed exactly once, and the removal
-//!   of everything that was created on the host was ordered.
-//! - No wait is without a deadline, except where the caller wrote [`FOREVER`]. A launch, a shutdown, and the reading of
-//!   the last output of a process have limits of their own.
-//! - Memory is bounded by [`Limits`]; what is dropped is counted exactly.
+//! - A run ends with exactly one [`Outcome`]. Before it, every accepted command was completed exactly once, and the
+//!   removal of everything that was created on the host was ordered.
+//! - No wait is without a deadline, except where the caller wrote [`FOREVER`]. A launch has 30 seconds by default, a
+//!   shutdown 30 and a kill 10; the last output of a process is read for two seconds at most.
+//! - What is kept of events, consoles and messages is bounded by [`Limits`], and what is dropped is counted exactly.
+//!   The number of commands is bounded, and not the size of the replies that no caller has claimed.
 //! - No bytes of a peer cause a panic.
 //! - Errors are sorted by whose fault they are: the caller's ([`Misuse`]), QEMU's decision ([`Refusal`]), a peer that
 //!   breaks the protocol ([`ProtocolError`]), the host's ([`HostFault`]).

@@ -28,11 +28,12 @@ pub trait Shared: Send + Sync + Sized + 'static {
     /// of waiting for the next event.
     type Events;
 
-    /// Calls the machine, and carries out the effects of the call before it returns.
+    /// Makes a request, and does what follows from it before it returns: lock, call `ask`, [`Host::serve`], pop the
+    /// notices, wake the driver if it must be woken, unlock, call the wakers.
     fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T;
 
-    /// Calls the machine for a query, or to pop what is queued already. It is not for requests: their effects would wait
-    /// for the next [`ask`](Self::ask).
+    /// Calls the machine for a query, or to pop what is queued already. It is not for requests: their effects would
+    /// wait for the next [`ask`](Self::ask).
     fn with_machine<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T;
 
     /// Reads from the machine without waiting for the lock. `None` means that another thread holds it.
@@ -41,7 +42,8 @@ pub trait Shared: Send + Sync + Sized + 'static {
     /// Calls the host side of the machine.
     fn with_host<T>(&self, act: impl FnOnce(&mut Host) -> T) -> T;
 
-    /// Ends the machine ([`Host::end`]). The last handle calls it when it is dropped.
+    /// Ends the machine with [`Host::end`], and wakes the callers and the driver. Dropping the last handle calls it, on
+    /// the thread that drops it.
     fn end(&self);
 }
 
@@ -159,8 +161,8 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.command_line().clone())
     }
 
-    /// Returns how many messages of the monitor matched no command of a caller: late replies, and lines that are not
-    /// valid messages.
+    /// Returns counters of messages that reached no caller: replies that were late or unmatched, and messages that were
+    /// unreadable or too large. Events are not counted here.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared().with_machine(|machine| machine.session().counters())

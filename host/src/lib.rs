@@ -1,8 +1,8 @@
 //! Host side of a QEMU machine: carries out its effects on a Unix host, for every runtime.
 //!
-//! `qemu-machine-core` decides, and does no IO. This crate does the IO: it starts and reaps processes, creates sockets and
-//! files, sends and receives. A runtime decides only how to wait. Users of a runtime do not need this crate; the rest of
-//! this page is for the author of one.
+//! `qemu-machine-core` decides, and does no IO. This crate does the IO: it starts and reaps processes, creates sockets
+//! and files, sends and receives. A runtime decides only how to wait. Users of a runtime do not need this crate; the
+//! rest of this page is for the author of one.
 //!
 //! # The parts
 //!
@@ -13,35 +13,39 @@
 //! | [`Clock`] | this crate | Returns the [`Moment`](core::Moment) that every call takes. |
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
-//! | [`Supervisor`], [`Poller`] | this crate | The thread that forks, and drives machines that no caller drives; epoll. |
+//! | [`Supervisor`] | this crate | One thread in each program, started by the first launch. It forks and reaps processes for every runtime. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
+//! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
 //! | [`names`] | this crate | The names that a runtime re-exports to its users. |
 //!
 //! # A driver
 //!
-//! A driver keeps a [`Machine`](core::Machine), a [`Host`], a [`Clock`] and an implementation of [`Watch`] together. One turn
-//! is:
+//! A driver keeps a [`Machine`](core::Machine), a [`Host`], a [`Clock`] and an implementation of [`Watch`] together.
+//! One turn is:
 //!
-//! 1. *Read the clock* once. All calls of the turn get the same moment.
-//! 2. *Report what is ready.* For each readable channel call [`Host::receive`]; when the descriptor of the process is readable
-//!    call [`Host::reap`]. Writable channels need no call: step 4 sends.
+//! 1. *Read the clock* after the wait. All reports of the turn get the same moment.
+//! 2. *Report what is ready.* For each readable channel call [`Host::receive`]; when the descriptor of the process is
+//!    readable call [`Host::reap`]. Writable channels need no call: step 4 sends.
 //! 3. *Report the deadline* with [`Host::check_deadline`], after every wait. It does nothing while the deadline has not
 //!    passed. A driver that omits it observes deadlines only when something else happens.
-//! 4. *Serve* with [`Host::serve`]: it carries out effects, and sends what is outgoing. A driver that waits earlier leaves
-//!    commands unsent.
-//! 5. *Pop the notices* with [`Machine::poll_notice`](core::Machine::poll_notice), and wake the callers whom they concern.
-//! 6. *Wait* until a descriptor is ready, at most until [`Machine::deadline`](core::Machine::deadline). Read it right before,
-//!    since any call may change it.
+//! 4. *Serve* with [`Host::serve`]: it carries out effects, and sends what is outgoing. A driver that waits earlier
+//!    leaves commands unsent.
+//! 5. *Pop the notices* with [`Machine::poll_notice`](core::Machine::poll_notice), and collect the callers whom they
+//!    concern, to wake them once the lock is released.
+//! 6. *Wait* until a descriptor is ready, at most until [`Machine::deadline`](core::Machine::deadline). Read it right
+//!    before, since any call may change it.
 //!
-//! After a request (`execute`, `wait`, `disown`, `shutdown`, …), the thread that made it does steps 4 and 5. Otherwise the
-//! request stays in memory until something else happens. Step 6 is the driver's alone.
+//! After a request (`execute`, `wait`, `disown`, `shutdown`, …), the thread that made it does steps 4 and 5. Otherwise
+//! the request stays in memory until something else happens. Step 6 is the driver's alone.
 //!
-//! When the last owner drops the machine, the driver calls [`Host::end`] (or [`Host::end_watched`], if descriptors must be
-//! unregistered). It kills a process that was launched, disconnects from any other, and removes everything before it returns,
-//! in at most two seconds. A `Host` that is dropped without it kills the process, but callers that wait get no result.
+//! The thread that drops the last owner of a machine calls [`Host::end`] (or [`Host::end_watched`], if descriptors must
+//! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything before it
+//! returns, in at most two seconds. To end a machine without blocking a thread, request a shutdown or a kill first, and
+//! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
+//! kills the process, but callers that wait get no result.
 //!
-//! `Machine` and `Host` are `Send`. One `Clock` may serve several machines. [`Host::serve`] blocks for the start of a process
-//! (a fork and an exec), which the supervisor does: one thread of this crate in each program, which starts with the first
-//! launch.
+//! [`Host::serve`] waits for one thing: while a process starts, it waits for the supervisor's fork and exec, about a
+//! millisecond. `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One
+//! `Clock` may serve several machines. A `Host` serves all runs of its machine.
 //!
 //! This is a whole driver for one caller.
 //!
@@ -117,76 +121,86 @@
 //!
 //! # Readiness
 //!
+//! [`Host::receive`] reads once, and returns whether there may be more. A hang-up or an error of a descriptor counts as
+//! readable: the read returns the end or the error.
+//!
 //! | poller | what the driver does |
 //! |---|---|
 //! | level-triggered (poll, epoll, kqueue) | One [`Host::receive`] for each readable channel and wait. What is left is ready at the next wait. |
 //! | edge-triggered (mio), or readiness that is cached (async-io, tokio) | [`Host::receive`] until it returns `false`. Bytes that are left are not announced again before the peer sends more, which may be never. |
 //!
-//! - *A hang-up needs one more call.* `false` means that there are no bytes now. An edge-triggered driver that saw a hang-up
-//!   or an error calls [`Host::receive`] once more after `false`, to read the end. The edge does not come again, so without
-//!   that call the machine never learns that its peer is gone.
-//! - *Share the loop.* A peer that sends without end keeps a socket readable for ever. A driver that serves more than one
-//!   machine stops after a few rounds, remembers that the channel is still readable, and returns to it in the next turn.
-//! - *After the end* the host calls [`Watch::close`], and the channel is not among
-//!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive` ignores
-//!   it. The process may still run; its descriptor stays watched until [`Watch::process_reaped`].
-//! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait for
-//!   the next edge: the host has just found the socket full, or a connect is in progress. Otherwise the driver is woken at
-//!   once, again and again, and spins. On `false`, end the interest; a level-triggered poller that keeps it spins as well,
-//!   since a socket is almost always writable.
-//! - *Watch calls happen inside of [`Host`] calls*, so a source may appear or vanish in each of them. A driver that collects
-//!   ready sources first must expect that one of them is gone when it comes to it.
+//! - *A hang-up needs one more call.* `false` means that there are no bytes now. An edge-triggered driver that saw a
+//!   hang-up or an error calls [`Host::receive`] once more after `false`, to read the end. The edge does not come
+//!   again, so without that call the machine never learns that its peer is gone.
+//! - *Share the loop.* A peer that sends without end keeps a socket readable for ever. A driver that serves more than
+//!   one machine stops after a few rounds, remembers that the channel is still readable, and returns to it in the next
+//!   turn.
+//! - *After the end of a channel* the host calls [`Watch::close`], and the channel is not among
+//!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive`
+//!   ignores it. The process may still run; its descriptor stays watched until [`Watch::process_reaped`].
+//! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait
+//!   for the next edge: the host has just found the socket full, or a connect is in progress. Otherwise the driver is
+//!   woken at once, again and again, and spins. On `false`, end the interest; a level-triggered poller that keeps it
+//!   spins as well, since a socket is almost always writable.
+//! - *Watch calls happen inside of [`Host`] calls*, so a source may appear or vanish in each of them. A driver that
+//!   collects ready sources first must expect that one of them is gone when it comes to it.
 //!
 //! # Several callers
 //!
-//! A runtime whose machines are used by several callers at once keeps the parts of the driver behind a lock, and implements
-//! [`Shared`] for it. The rules:
+//! A runtime whose machines are used by several callers at once keeps the parts of the driver behind a lock, and
+//! implements [`Shared`] for it. The rules:
 //!
 //! - *Serve after every request*, whichever thread makes it: the caller's thread holds the lock, so it calls
 //!   [`Host::serve`] itself and sends at once.
 //! - *Wake the driver.* The thread that made a request does so, after it released the lock, in three cases:
-//!   1. [`Machine::deadline`](core::Machine::deadline) is now earlier than the end of the driver's wait. The driver would
-//!      sleep past it.
-//!   2. [`Watch`] added a source, or interest in writing, that the driver's wait does not cover. epoll covers it; an async
-//!      source must be polled by the driver's task.
-//!   3. The machine has an outcome: the driver of this run must return. A relaunch begins with a new driver.
+//!   1. [`Machine::deadline`](core::Machine::deadline) is now earlier than the end of the driver's wait: the driver
+//!      would sleep past it. So the driver stores that end beside the machine before it unlocks to wait.
+//!   2. [`Watch`] added a source, or interest in writing, that the wait in progress does not notice. `epoll_wait(2)`
+//!      notices it, `poll(2)` does not, and an async source must be polled by the driver's task.
+//!   3. The request ended the run (the machine has an outcome), so that the driver returns. A relaunch begins with a
+//!      new driver.
 //!
-//!   Waking the driver after every request is correct too, and costs one system call a command.
-//! - *Call wakers after the lock was released*, and drop them there too. A waker is code of the executor: it may poll a task
-//!   that takes the lock, or drop the last handle, which ends the machine. Under the lock both deadlock.
-//! - *Call no code of the user under the lock*: encode commands ([`Encoded`](core::wire::Encoded)) before, and parse replies
-//!   ([`Payload`](core::Payload)) after.
+//!   A wake-up must persist (an eventfd, a waker): it may come before the wait begins. Waking the driver after every
+//!   request is correct too, and costs one system call a command.
+//! - *Call wakers after the lock was released*, and drop them there too. A waker is code of the executor: it may poll a
+//!   task that takes the lock, or drop the last handle, which ends the machine. Under the lock both deadlock.
+//! - *Call no code of the user under the lock*: encode commands ([`Encoded`](core::wire::Encoded)) before, and parse
+//!   replies ([`Payload`](core::Payload)) after.
 //! - *Disown what a caller no longer waits for*: [`Machine::disown`](core::Machine::disown) for a command,
-//!   [`Machine::disown_wait`](core::Machine::disown_wait) for a wait, which includes a wait for the end. Otherwise the result
-//!   is kept until it is claimed. Ids are never reused, so disowning after a claim, or twice, does nothing: a guard that disowns whenever it
-//!   is dropped is correct.
+//!   [`Machine::disown_wait`](core::Machine::disown_wait) for a wait, which includes a wait for the end. Otherwise the
+//!   result is kept until it is claimed. Ids are never reused, so disowning after a claim, or twice, does nothing: a
+//!   guard that disowns whenever it is dropped is correct.
 //! - *Wake by notice.* [`Answered`](core::Notice::Answered), [`Waited`](core::Notice::Waited) and
-//!   [`Queued`](core::Notice::Queued) carry the id of the one command, wait or subscription; `Ready` and `Ended` concern
-//!   every caller that waits for a launch. A runtime that wakes all callers for each notice is correct, and slow.
+//!   [`Queued`](core::Notice::Queued) carry the id of the one command, wait or subscription; `Ready` and `Ended`
+//!   concern the caller that waits for a launch, and `Gap` comes before the `Ready` of a resumed machine. A wait for
+//!   the end is a wait like others, and ends with `Waited`. Other notices (`Event`, `Printed`) are for callers that
+//!   look at the machine themselves, and may be ignored. A runtime that wakes all callers for each notice is correct,
+//!   and slow.
 //! - *No lock is held while the driver waits*, otherwise requests of other callers wait for the next event.
 //!
 //! # The verbs of a runtime
 //!
-//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` a newtype of [`Subscription`]. They
-//! bring the methods that return at once. A runtime adds those that wait, and those alone:
+//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` a newtype of [`Subscription`].
+//! They bring the methods that return at once. A runtime adds those that wait, and those alone:
 //!
 //! | type | methods | request, and how its end is observed |
 //! |---|---|---|
 //! | `Vm` | `launch`, `attach`, `resume`, `relaunch` | [`Machine::launch`](core::Machine::launch); `Ready` or `Ended`, then [`launched`](core::Machine::launched) |
 //! | | `execute`, `execute_by`, `execute_with_fd`, `execute_raw`, `execute_raw_by`, `execute_line` | [`send`](core::Machine::send); `Answered`, then [`take`](core::Machine::take) |
-//! | | `wait`, `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
-//! | | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end), then [`claim_end`](core::Machine::claim_end) |
+//! | | `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
+//! | | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
+//! | | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
 //! | | `run` | [`procedure::Run`] with a command and a wait for each step |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
-//! | `Events` | `next` | [`Wait::queued`](core::Wait), then [`next_event`](core::Machine::next_event) |
+//! | `Events` | `next` | a wait for [`Wait::queued`](core::Wait::queued); `Waited`, then [`next_event`](core::Machine::next_event) |
 //! | `Agent`, `Qtest` | `attach`, `execute`, `line`, `disconnect`, … | as `Vm`; the error of the launch becomes a [`ServiceError`] |
 //!
-//! `execute` and `execute_raw` wait for one minute at most, and have a form with a deadline (`…_by`). In an async runtime every
-//! future may be dropped at any await. In a runtime without handles (`qemu-machine-mio`) requests return tickets, and the
-//! caller's loop receives the notices.
+//! `execute` and `execute_raw` wait for one minute at most, and have a form with a deadline (`…_by`). In an async
+//! runtime every future may be dropped at any await. In a runtime without handles (`qemu-machine-mio`) requests return
+//! tickets, and the caller's loop receives the notices.
 //!
-//! `qemu-machine-mio` is the shortest runtime to compare with; `qemu-machine-blocking` and `qemu-machine-smol` have shared
-//! handles.
+//! `qemu-machine-mio` is the shortest runtime to compare with; `qemu-machine-blocking` and `qemu-machine-smol` have
+//! shared handles.
 //!
 //! # Portability
 //!

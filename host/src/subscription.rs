@@ -79,8 +79,8 @@ impl<S: Shared> Subscription<S> {
         self.with_machine(|machine, id| machine.missed_events(id))
     }
 
-    /// Returns how many events the history had evicted before the subscription began. Whether they matched is unknown.
-    /// Zero unless the subscription began at a mark in the past.
+    /// Returns how many events after its mark were already evicted when the subscription began. Whether they matched is
+    /// unknown. Zero unless the mark was in the past.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.with_machine(|machine, id| machine.evicted_events(id))

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use qemu_machine_core::Channel;
 
 /// Registration of the descriptors of one machine with the poller of a runtime. The runtime neither owns nor reads nor
-/// writes them: it calls [`Host`](crate::Host), which never blocks, whatever the flags of a descriptor are.
+/// writes them: it calls [`Host`](crate::Host), whose reads and writes never block, whatever the flags of a descriptor
+/// are.
 ///
 /// With edge-triggered readiness a runtime must call [`Host::receive`](crate::Host::receive) until nothing is left
 /// (`epoll(7)`); otherwise bytes stay unread until the peer sends more.

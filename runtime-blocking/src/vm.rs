@@ -22,9 +22,9 @@ use crate::driver::SharedMachine;
 ///
 /// Dropping the last handle (an [`Events`](crate::Events) holds one) kills QEMU and removes everything that was created
 /// for it, before `drop` returns. That takes a few milliseconds, and at most two seconds when the kernel does not
-/// release the process; the supervisor reaps it then whenever it ends. An [attached](Self::attach) machine is only
-/// disconnected from. QEMU gets no `quit`
-/// first, unlike at the end of a `with` block of QEMU's Python class: [`shutdown`](Self::shutdown) sends it.
+/// release the process, which is then reaped later. QEMU gets no `quit` first, unlike at the end of a `with` block of
+/// QEMU's Python class: [`shutdown`](Self::shutdown) sends it. An [attached](Self::attach) machine is only disconnected
+/// from.
 #[derive(Clone, Debug)]
 pub struct Vm(Handle<SharedMachine>);
 
@@ -60,7 +60,7 @@ impl Vm {
     /// # Errors
     ///
     /// [`LaunchError::Failed`] with a [`LaunchFailure`](crate::LaunchFailure): `NotListening` when no process listens
-    /// at the address, `Dead` when the path is left of a process that has ended, `Busy` when another client is
+    /// at the address, `Dead` when the process that left the socket file has ended, `Busy` when another client is
     /// connected (a monitor serves one client at a time), `TimedOut` when the peer does not answer within the deadline.
     /// [`LaunchError::Misuse`] when the address is not valid.
     ///
@@ -132,7 +132,8 @@ impl Vm {
     /// Executes a command together with the descriptor that it needs (`getfd`, `add-fd`) within 60 seconds, and returns
     /// its reply.
     ///
-    /// The descriptor is a file, a socket, one end of a pipe. It is closed here when it was sent. One command with a
+    /// The descriptor is a file, a socket, one end of a pipe. This program's copy is closed when it was sent, or
+    /// when the command is dropped. One command with a
     /// descriptor is sent at a time, and the next waits for its reply: QEMU keeps only the descriptors that it received
     /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
@@ -266,7 +267,8 @@ impl Vm {
     /// machine that another program launched gets no signals: it is sent `quit`, and disconnected from when that has no
     /// effect.
     ///
-    /// For a machine that has ended already, the result is that outcome. A shutdown in progress keeps its time limits.
+    /// For a machine that has ended already, the result is that outcome. A second shutdown joins the one in progress,
+    /// whose time limits stay; [`kill`](Self::kill) cuts it short.
     ///
     /// # Errors
     ///

@@ -218,7 +218,8 @@ impl Vm {
 
     /// Begins to execute a command together with the descriptor that it needs (`getfd`, `add-fd`), within 60 seconds.
     ///
-    /// The descriptor is a file, a socket, one end of a pipe. It is closed here when it was sent. One command with a
+    /// The descriptor is a file, a socket, one end of a pipe. This program's copy is closed when it was sent, or
+    /// when the command is dropped. One command with a
     /// descriptor is sent at a time, and the next waits for its reply: QEMU keeps only the descriptors that it received
     /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
@@ -302,7 +303,7 @@ impl Vm {
     }
 
     /// Disowns a command: its reply is no longer wanted. A command that was not sent is dropped; one that was sent
-    /// still takes effect. A caller that neither claims nor disowns leaves the reply in memory, where it counts for
+    /// may still take effect. A caller that neither claims nor disowns leaves the reply in memory, where it counts for
     /// [`Limits::commands`](crate::Limits::commands).
     pub fn disown(&mut self, id: CommandId) {
         self.ask(|machine, _| machine.disown(id));
@@ -360,7 +361,8 @@ impl Vm {
     /// machine that another program launched gets no signals: it is sent `quit`, and disconnected from when that has no
     /// effect.
     ///
-    /// For a machine that has ended already, it has no effect. A shutdown in progress keeps its time limits.
+    /// For a machine that has ended already, it has no effect. A second shutdown joins the one in progress, whose time
+    /// limits stay; [`kill`](Self::kill) cuts it short.
     ///
     /// # Errors
     ///

@@ -63,7 +63,7 @@ impl Vm {
     /// # Errors
     ///
     /// [`LaunchError::Failed`] with a [`LaunchFailure`](crate::LaunchFailure): `NotListening` when no process listens
-    /// at the address, `Dead` when the path is left of a process that has ended, `Busy` when another client is
+    /// at the address, `Dead` when the process that left the socket file has ended, `Busy` when another client is
     /// connected (a monitor serves one client at a time), `TimedOut` when the peer does not answer within the deadline.
     /// [`LaunchError::Misuse`] when the address is not valid.
     pub async fn attach_with(
@@ -141,7 +141,8 @@ impl Vm {
     /// Executes a command together with the descriptor that it needs (`getfd`, `add-fd`) within 60 seconds, and returns
     /// its reply.
     ///
-    /// The descriptor is a file, a socket, one end of a pipe. It is closed here when it was sent. One command with a
+    /// The descriptor is a file, a socket, one end of a pipe. This program's copy is closed when it was sent, or
+    /// when the command is dropped. One command with a
     /// descriptor is sent at a time, and the next waits for its reply: QEMU keeps only the descriptors that it received
     /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
@@ -274,8 +275,9 @@ impl Vm {
     /// machine that another program launched gets no signals: it is sent `quit`, and disconnected from when that has no
     /// effect.
     ///
-    /// For a machine that has ended already, the result is that outcome. A shutdown in progress keeps its time limits.
-    /// When the future is dropped after it was polled, the shutdown continues.
+    /// For a machine that has ended already, the result is that outcome. A second shutdown joins the one in progress,
+    /// whose time limits stay; [`kill`](Self::kill) cuts it short. When the future is dropped after it was polled, the
+    /// shutdown continues.
     ///
     /// # Errors
     ///

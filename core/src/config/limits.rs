@@ -1,10 +1,18 @@
 //! Limits of a machine: how much it keeps in memory, and what happens beyond each bound.
 
-/// Limits on the memory that a machine keeps. All sizes are in bytes. Set single ones on [`Limits::default`].
+/// Limits on the memory that a machine keeps. Sizes are in bytes. Set single ones on [`Limits::default`].
 ///
-/// What is dropped is counted: by [`Hit::missed`](crate::Hit::missed) for a wait,
-/// [`Machine::missed_events`](crate::Machine::missed_events) for a subscription, and
-/// [`Counters`](crate::session::Counters) for messages. QEMU's log is a file on disk, and has no limit.
+/// What is dropped is counted:
+///
+/// | dropped | count |
+/// |---|---|
+/// | events and console output that the history evicted before a wait could search them | [`Hit::missed`](crate::Hit::missed) |
+/// | events that did not fit the queue of a subscription | `missed` of the subscription ([`Machine::missed_events`](crate::Machine::missed_events)) |
+/// | events that were evicted between the mark of a subscription and its start | `evicted` of the subscription ([`Machine::evicted_events`](crate::Machine::evicted_events)) |
+/// | replies that are late, and messages that are unreadable or too large | [`Counters`](crate::session::Counters) |
+///
+/// With the defaults a machine keeps at most 1 MiB of events, 1 MiB for each subscription, 2 MiB for each console, and
+/// what the replies take that no caller has claimed. QEMU's log is a file on disk, and has no limit.
 ///
 /// ```
 /// use qemu_machine_core::{Config, Limits};
@@ -19,9 +27,9 @@
 pub struct Limits {
     /// Size of one message from the monitor. Default: 64 MiB, as much as QEMU accepts in a command (QEMU,
     /// `qobject/json-streamer.c`, `MAX_TOKEN_SIZE`); what QEMU sends has no bound. A larger message is skipped and
-    /// counted. It cannot be attributed, so the oldest command without a reply fails with
-    /// [`ProtocolError::TooLarge`](crate::ProtocolError::TooLarge): in-band replies come in the order of their
-    /// commands.
+    /// counted. Its content is unknown, so it is taken for the reply to the oldest command without one, which fails
+    /// with [`ProtocolError::TooLarge`](crate::ProtocolError::TooLarge). If the message was an event, that command
+    /// fails wrongly, and its own reply is counted as late.
     pub message: usize,
     /// Size of the event history, each event with its [`OVERHEAD`](crate::Event::OVERHEAD). Default: 1 MiB, which is
     /// about three thousand events. Beyond it the oldest events are evicted and counted.
@@ -40,8 +48,9 @@ pub struct Limits {
     /// Size of the input that is queued for one console. Default: 1 MiB. Further input is refused with
     /// [`Misuse::ConsoleInputFull`](crate::Misuse::ConsoleInputFull).
     pub console_input: usize,
-    /// Number of commands without a reply, or with a reply that is not claimed yet. Default: 10,000. The sizes of those
-    /// commands and replies are not limited together. A further command is refused with [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands).
+    /// Number of commands without a reply, or with a reply that is not claimed yet. Default: 10,000. There is no limit
+    /// on the size of all of them together. A further command is refused with
+    /// [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands).
     pub commands: usize,
     /// Number of waits that are pending, or complete and not claimed yet. Default: 10,000. A further wait is refused
     /// with [`Misuse::TooManyWaits`](crate::Misuse::TooManyWaits). A wait for the end alone is never refused.

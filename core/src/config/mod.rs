@@ -151,7 +151,8 @@ impl Config {
     ///
     /// From then on the machine is [attached](Self::attach) to: it has no console, log, exit status or signals here, so
     /// it is ended by `quit` alone, and a QEMU that does not answer cannot be ended. If a `quit` of this session is
-    /// accepted, the private directory that the identity names is removed at the end; otherwise the directory remains.
+    /// accepted, the private directory that the identity names is removed at the end. After any other end, such as a
+    /// power-off by the guest, the directory remains.
     #[must_use]
     pub fn resume(identity: Identity) -> Self {
         Self::attach(Peer::Detached(identity))
@@ -390,8 +391,8 @@ impl Config {
     /// machine is [detached](crate::Machine::detach). Dropping the last handle still kills QEMU, also while a panic
     /// unwinds: detach first.
     ///
-    /// It sets [`Monitor::Offered`], so that a program that has the [`Identity`] can [resume](Self::resume) the machine.
-    /// Store the identity as soon as the machine runs.
+    /// It sets [`Monitor::Offered`], so that a program that has the [`Identity`] can [resume](Self::resume) the
+    /// machine. Store the identity as soon as the machine runs.
     ///
     /// The connections of consoles and services close with this program. Console output after that is lost, except in
     /// [console logs](Self::console_log).

@@ -5,13 +5,14 @@ use core::time::Duration;
 use super::{Link, Rung, Why};
 use crate::time::Moment;
 
-/// The policy of a shutdown: `quit`, then SIGTERM, then SIGKILL, each when the rung before did not end QEMU in its
-/// time. The power button comes first where the caller sets a time for it.
+/// The policy of a shutdown: a ladder of up to four rungs. They are the power button (ACPI; only with
+/// [`power_down`](Self::power_down)), `quit`, SIGTERM and SIGKILL. The next rung is climbed when QEMU has not ended
+/// within the time of the one before.
 ///
-/// The default does not press the power button (ACPI), so a guest that ignores it makes no difference: `quit` has 20
-/// seconds, SIGTERM has 10, and SIGKILL follows. A process that survives SIGKILL is abandoned 10 seconds later
-/// ([`Cause::Unkillable`](crate::Cause::Unkillable)). So the default takes at most 40 seconds, and usually milliseconds.
-/// A budget of zero skips its rung: `Shutdown::within(Duration::ZERO)` is SIGKILL at once.
+/// By default the guest is not asked, so a guest that ignores the power button cannot delay the end: `quit` has 20
+/// seconds, SIGTERM has 10, and SIGKILL follows. A process that survives SIGKILL is given up 10 seconds later
+/// ([`Cause::Unkillable`](crate::Cause::Unkillable)). So the default takes at most 40 seconds, and usually
+/// milliseconds. A budget of zero skips its rung: `Shutdown::within(Duration::ZERO)` is SIGKILL at once.
 ///
 /// The time of `quit` includes its reply. (In QEMU's Python class it does not, so a QEMU that does not answer blocks it
 /// for ever; QEMU, `python/qemu/machine/machine.py`, `_soft_shutdown`; measured with QEMU 7.2.22.)
@@ -40,16 +41,16 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Returns a policy with a total time: two thirds for `quit`, which lets QEMU finish its writes and jobs, and one
-    /// third for SIGTERM. The power button is not pressed.
+    /// Returns a policy that sends SIGKILL after this time: two thirds for `quit`, which lets QEMU finish its writes
+    /// and jobs, and one third for SIGTERM. The power button is not pressed.
     #[must_use]
     pub fn within(total: Duration) -> Self {
         let (terminate, none) = (total / 3, Duration::ZERO);
         Self { power_down: none, power_down_again: none, quit: total.saturating_sub(terminate), terminate }
     }
 
-    /// Presses the power button first, and gives the guest so long to power off. The guest may ignore the button (QEMU,
-    /// `qapi/machine.json`, `system_powerdown`). Zero, the default, means that it is not pressed.
+    /// Presses the power button first, and gives the guest this long to power off. The guest may ignore the button
+    /// (QEMU, `qapi/machine.json`, `system_powerdown`). Zero, the default, means that it is not pressed.
     #[must_use]
     pub const fn power_down(mut self, patience: Duration) -> Self {
         self.power_down = patience;

@@ -142,7 +142,7 @@ impl Machine {
     }
 
     /// Disowns a command: its answer is dropped, and its late reply reaches no other caller. A command that is on the
-    /// wire still takes effect; a queued one is not sent.
+    /// wire may still take effect; a queued one is not sent.
     pub fn disown(&mut self, id: CommandId) {
         self.request(self.now, request::Disown(id))
     }

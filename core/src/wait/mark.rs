@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 /// Position in the stream of events and in the output of every console.
 ///
-/// A wait or a subscription that begins at a mark finds everything that arrived after it, so nothing is lost between an
-/// action and the wait for its effect. Get a mark ([`Machine::mark`](crate::Machine::mark)), act, then wait from it. A
-/// wait from a mark that is taken after the action may miss an event that was faster.
+/// A wait or a subscription that begins at a mark finds everything that arrived after it and is still retained, so
+/// nothing is lost between an action and the wait for its effect. Get a mark ([`Machine::mark`](crate::Machine::mark)),
+/// act, then wait from it. A wait from a mark that is taken after the action may miss an event that was faster.
 ///
 /// A mark is plain data: it keeps nothing in memory, and does not move. The bounded history may evict what it points
 /// to; [`Hit::missed`](crate::Hit::missed) counts that. A mark of a previous run counts as the beginning of the present

@@ -32,9 +32,10 @@ pub(crate) use running::Waits;
 ///   causes usually arrive before its reply (measured with QEMU 7.2.22), so get the mark before the command is sent.
 /// - A wait only looks. It takes no event from the history, so that several waits can find the same event, and a wait
 ///   that times out or is [disowned](crate::Machine::disown_wait) loses nothing: wait again from the same mark.
-/// - What arrives first is found first. Of things that had arrived before the call, the earliest event is found before
-///   any console output; of console output, the first thing in the list that was printed. If one event matches several
-///   things, the first of them in the list is found.
+/// - The call first searches what arrived since the mark: the events in their order, then each console, in the order of
+///   the configuration. The first match is found: the earliest event wins, even if a text was printed before it. On one
+///   console the match that ends first wins. If one event matches several things, the first of them in the list wins.
+///   After that search, whatever arrives first is found.
 /// - When the machine ends, or is disconnected or detached from, every wait is over: with [`Found::End`], or with
 ///   [`WaitError::Ended`](crate::WaitError::Ended) if the end was not in its list. When the monitor closes and the
 ///   process runs on, a wait for events alone fails with [`WaitError::Disconnected`](crate::WaitError::Disconnected).
@@ -100,8 +101,8 @@ impl Wait {
         Self(Target::Text { console: console.into(), text: text.into(), line: false })
     }
 
-    /// Waits for a complete line with this text, on the console of this name. Use it when the rest of the line matters,
-    /// as in `Kernel panic - not syncing: …`. A line is complete when its line feed arrives.
+    /// Waits for a complete line that contains this text, on the console of this name. Use it when the rest of the line
+    /// matters, as in `Kernel panic - not syncing: …`. A line is complete when its line feed arrives.
     #[must_use]
     pub fn line(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
         Self(Target::Text { console: console.into(), text: text.into(), line: true })
@@ -125,7 +126,8 @@ impl Wait {
         Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Service::GuestAgent.id(), "open": true}))
     }
 
-    /// Waits for the end of the machine: the process has ended, and everything that was created is removed.
+    /// Waits for the end of the run: the process has ended, and everything that was created is removed; or the machine
+    /// was disconnected or detached from. The outcome says which.
     #[must_use]
     pub fn end() -> Self {
         Self(Target::End)

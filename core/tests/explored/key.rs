@@ -48,10 +48,13 @@ fn session(text: &str) -> String {
 }
 
 /// Returns the text without the first part between these two texts, and without them.
-fn without(text: String, begin: &str, end: &str) -> String {
-    let Some((before, rest)) = text.split_once(begin) else { return text };
-    let (_, behind) = rest.split_once(end).expect("the end of the part");
-    format!("{before}{behind}")
+fn without(mut text: String, begin: &str, end: &str) -> String {
+    if let Some(at) = text.find(begin) {
+        let rest = at + begin.len();
+        let length = text[rest..].find(end).expect("the end of the part");
+        text.replace_range(at..rest + length + end.len(), "");
+    }
+    text
 }
 
 /// Replaces each moment in the text by its rank: 0 if it has passed, 1 for the next, and so on. The time until then
@@ -67,7 +70,14 @@ fn relative(text: &str, now: Moment) -> String {
     ranks.sort_unstable();
     ranks.dedup();
     let rank = |left: &Duration| ranks.binary_search(left).unwrap_or_default();
-    parts.iter().fold(first.to_owned(), |whole, (left, rest)| format!("{whole}deadline {}{rest}", rank(left)))
+    let mut whole = String::with_capacity(text.len());
+    whole.push_str(first);
+    for (left, rest) in &parts {
+        whole.push_str("deadline ");
+        whole.push_str(&rank(left).to_string());
+        whole.push_str(rest);
+    }
+    whole
 }
 
 /// Parses a duration. All of them are whole seconds here.

@@ -8,8 +8,8 @@ impl Vm {
     /// Resumes a machine that [outlives its parent](Config::outlive_parent): one that this program launched before a
     /// restart, or that another program launched. The call connects to exactly that process, or fails.
     ///
-    /// From then on this program is [attached](Self::attach) to the machine. The one difference: the end of the
-    /// machine, when a caller asks for it, also removes what was created for the machine. [`Gap`] is a reminder that
+    /// From then on this program is [attached](Self::attach) to the machine. The one difference: a shutdown by this
+    /// program also removes the private directory of the machine. [`Gap`] is a reminder that
     /// events may have been missed in between.
     ///
     /// # Errors

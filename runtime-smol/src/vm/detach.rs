@@ -10,9 +10,9 @@ impl Vm {
     /// restart, or that another program launched. The call connects to exactly that process, or fails. `spawn` receives
     /// the driver, as in [`launch_with`](Self::launch_with).
     ///
-    /// From then on this program is [attached](Self::attach_with) to the machine. The one difference: the end of the
-    /// machine, when a caller asks for it, also removes what was created for the machine. [`Gap`] is a reminder that
-    /// events may have been missed in between. Dropping the future disconnects; the machine keeps running.
+    /// From then on this program is [attached](Self::attach_with) to the machine. The one difference: a shutdown by
+    /// this program also removes the private directory of the machine. [`Gap`] is a reminder that events may have been
+    /// missed in between. Dropping the future disconnects; the machine keeps running.
     ///
     /// # Errors
     ///
