@@ -249,7 +249,8 @@ pub enum WaitError {
     /// The wait was only for subscriptions that were ended meanwhile.
     #[error("the subscription was ended during the wait: subscribe again")]
     Unsubscribed,
-    /// [`Hit::into_end`](crate::Hit::into_end) was called on a hit that is not the end.
-    #[error("the wait found something other than the end of the machine")]
+    /// The wait found something that the call does not return: [`Hit::into_end`](crate::Hit::into_end) returns only the
+    /// end, [`Machine::claim_event`](crate::Machine::claim_event) only an event.
+    #[error("the wait found something that this call does not return")]
     FoundOther,
 }

@@ -13,7 +13,7 @@
 //! | [`Clock`] | this crate | Returns the [`Moment`](core::Moment) that every call takes. |
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
-//! | [`Supervisor`] | this crate | One thread in each program, started by the first launch. It forks and reaps processes for every runtime. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
+//! | [`Supervisor`] | this crate | One thread in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
 //! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
 //! | [`names`] | this crate | The names that a runtime re-exports to its users. |
 //!
@@ -43,8 +43,8 @@
 //! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
 //! kills the process, but callers that wait get no result.
 //!
-//! [`Host::serve`] waits for one thing: while a process starts, it waits for the supervisor's fork and exec, about a
-//! millisecond. `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One
+//! [`Host::serve`] waits for one thing: while a process starts, it waits for the supervisor's fork and exec, some
+//! milliseconds. `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One
 //! `Clock` may serve several machines. A `Host` serves all runs of its machine.
 //!
 //! This is a whole driver for one caller.
@@ -127,7 +127,8 @@
 //! | poller | what the driver does |
 //! |---|---|
 //! | level-triggered (poll, epoll, kqueue) | One [`Host::receive`] for each readable channel and wait. What is left is ready at the next wait. |
-//! | edge-triggered (mio), or readiness that is cached (async-io, tokio) | [`Host::receive`] until it returns `false`. Bytes that are left are not announced again before the peer sends more, which may be never. |
+//! | one-shot, armed by each poll of a source (async-io) | Poll for readiness again after each [`Host::receive`]. What is left is ready at the next poll. |
+//! | edge-triggered (mio), or readiness that is cached (tokio) | [`Host::receive`] until it returns `false`. Bytes that are left are not announced again before the peer sends more, which may be never. |
 //!
 //! - *A hang-up needs one more call.* `false` means that there are no bytes now. An edge-triggered driver that saw a
 //!   hang-up or an error calls [`Host::receive`] once more after `false`, to read the end. The edge does not come
@@ -172,7 +173,7 @@
 //!   guard that disowns whenever it is dropped is correct.
 //! - *Wake by notice.* [`Answered`](core::Notice::Answered), [`Waited`](core::Notice::Waited) and
 //!   [`Queued`](core::Notice::Queued) carry the id of the one command, wait or subscription; `Ready` and `Ended`
-//!   concern the caller that waits for a launch, and `Gap` comes before the `Ready` of a resumed machine. A wait for
+//!   concern the caller that waits for a launch, and `Gap` follows the `Ready` of a resumed machine. A wait for
 //!   the end is a wait like others, and ends with `Waited`. Other notices (`Event`, `Printed`) are for callers that
 //!   look at the machine themselves, and may be ignored. A runtime that wakes all callers for each notice is correct,
 //!   and slow.
@@ -180,7 +181,7 @@
 //!
 //! # The verbs of a runtime
 //!
-//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` a newtype of [`Subscription`].
+//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` wraps a [`Subscription`].
 //! They bring the methods that return at once. A runtime adds those that wait, and those alone:
 //!
 //! | type | methods | request, and how its end is observed |
@@ -190,9 +191,9 @@
 //! | | `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
-//! | | `run` | [`procedure::Run`] with a command and a wait for each step |
+//! | | `run` | [`procedure::Run`] with a command or a wait for each step |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
-//! | `Events` | `next` | a wait for [`Wait::queued`](core::Wait::queued); `Waited`, then [`next_event`](core::Machine::next_event) |
+//! | `Events` | `next` | [`wait_for_event`](core::Machine::wait_for_event); `Waited`, then [`claim_event`](core::Machine::claim_event) |
 //! | `Agent`, `Qtest` | `attach`, `execute`, `line`, `disconnect`, … | as `Vm`; the error of the launch becomes a [`ServiceError`] |
 //!
 //! `execute` and `execute_raw` wait for one minute at most, and have a form with a deadline (`…_by`). In an async

@@ -1,9 +1,10 @@
-//! Supervisor: the thread that forks and reaps processes, and drives the machines that no caller is driving.
+//! Supervisor: the thread that starts processes, reaps those that were dropped or detached, and drives the machines
+//! that no caller is driving.
 //!
 //! It starts with the first launch, and runs as long as the program. On Linux the kernel ends a process when the
 //! *thread* that forked it ends (`prctl(2)`, PR_SET_PDEATHSIG). Were a process forked by the thread that launches its
-//! machine, it would end with that thread; so the supervisor forks. It never performs an operation that can block,
-//! since all machines would wait for it.
+//! machine, it would end with that thread; so the supervisor forks. Of the operations that can block it performs one,
+//! the exec of a process, for which all machines wait.
 
 use std::collections::BTreeMap;
 use std::io;

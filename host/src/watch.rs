@@ -20,7 +20,7 @@ pub trait Watch {
     /// When it cannot be watched. The host then reports the channel as failed.
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Watches a channel for room to write as well (`wanted`), or no longer. The socket was full just now if `wanted`;
+    /// Watches a channel for room to write as well (`wanted`), or no longer. If `wanted`, the socket was full just now, or is connecting;
     /// without the watch, the rest stays unsent until another input arrives.
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
 

@@ -82,7 +82,9 @@ impl Client {
             Instruction::Nothing | Instruction::Exit => Ok(Reply::Nothing),
             Instruction::Help(about) => help(about, self.schema.as_ref()).map(Reply::Text).map_err(Failure::Refused),
             Instruction::Command(name, arguments) => self.value((name.as_str(), arguments)),
-            Instruction::Raw(object) => self.vm.execute_raw(object).map_err(Failure::from).and_then(unwrap),
+            Instruction::Raw(object) => {
+                self.vm.execute_raw_by(object, self.timeout).map_err(Failure::from).and_then(unwrap)
+            }
             Instruction::Human(line) => self.human(line),
         };
         if instruction.ends_qemu() { self.last(answer) } else { answer }

@@ -173,8 +173,9 @@ impl SharedMachine {
             self.changed.notify_all();
         }
         if let Lead::Caller { until } = turn.lead {
+            // The leader may be the one whom a notice concerns: after a disconnect by another thread, for example.
             let is_earlier = |at: Moment| until.is_none_or(|until| at < until);
-            if turn.machine.deadline().is_some_and(|(at, _)| is_earlier(at)) {
+            if notices > 0 || turn.machine.deadline().is_some_and(|(at, _)| is_earlier(at)) {
                 self.poller.wake();
             }
         }

@@ -84,7 +84,7 @@ impl Config {
         for name in self.consoles.iter().filter_map(|console| console.name.as_deref()) {
             if !is_identifier(name) || taken.contains(&name) {
                 return wrong(format!(
-                    "`{name}` cannot name a console: use a letter, then letters, digits and `-._`, and each name once"
+                    "`{name}` cannot name a console: use a letter, then letters, digits and `-._`, and a name that is not used yet"
                 ));
             }
             taken.push(name);

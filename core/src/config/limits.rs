@@ -11,8 +11,9 @@
 /// | events that were evicted between the mark of a subscription and its start | `evicted` of the subscription ([`Machine::evicted_events`](crate::Machine::evicted_events)) |
 /// | replies that are late, and messages that are unreadable or too large | [`Counters`](crate::session::Counters) |
 ///
-/// With the defaults a machine keeps at most 1 MiB of events, 1 MiB for each subscription, 2 MiB for each console, and
-/// what the replies take that no caller has claimed. QEMU's log is a file on disk, and has no limit.
+/// With the defaults these are at most 1 MiB of events, 1 MiB for each subscription, and for each console 1 MiB of
+/// output and 1 MiB of input. A message that is still incomplete takes up to 64 MiB, and results that no caller has
+/// claimed take what they contain. QEMU's log is a file on disk, and has no limit.
 ///
 /// ```
 /// use qemu_machine_core::{Config, Limits};

@@ -290,8 +290,9 @@ impl Config {
         self.console(Some(name.into()), Frontend::Chardev)
     }
 
-    /// Also writes the output of a console to a file, from its first byte to its last. QEMU itself writes it (QEMU,
-    /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach).
+    /// Also writes the output of a console to a file, from its first byte on. QEMU itself writes it (QEMU,
+    /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach). QEMU skips
+    /// what it cannot write, on a full disk for example.
     ///
     /// The file is created at launch with mode 0600; a file that exists is emptied and keeps its mode. It is kept after
     /// the end. Add the console before its log: a name that no console has is refused with

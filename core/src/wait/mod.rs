@@ -35,7 +35,7 @@ pub(crate) use running::Waits;
 /// - The call first searches what arrived since the mark: the events in their order, then each console, in the order of
 ///   the configuration. The first match is found: the earliest event wins, even if a text was printed before it. On one
 ///   console the match that ends first wins. If one event matches several things, the first of them in the list wins.
-///   After that search, whatever arrives first is found.
+///   Queues of subscriptions are looked at last. After that search, whatever arrives first is found.
 /// - When the machine ends, or is disconnected or detached from, every wait is over: with [`Found::End`], or with
 ///   [`WaitError::Ended`](crate::WaitError::Ended) if the end was not in its list. When the monitor closes and the
 ///   process runs on, a wait for events alone fails with [`WaitError::Disconnected`](crate::WaitError::Disconnected).

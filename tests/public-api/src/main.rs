@@ -20,7 +20,15 @@ use serde::Deserialize;
 const LIBRARIES: [&str; 5] = ["core", "host", "runtime-blocking", "runtime-mio", "runtime-smol"];
 
 fn main() -> ExitCode {
-    let update = std::env::args().skip(1).any(|argument| argument == "--update");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let update = match &*arguments {
+        [] => false,
+        [update] if update == "--update" => true,
+        unknown => {
+            eprintln!("public-api: unknown arguments {unknown:?}; usage: public-api [--update]");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(update) {
         Ok(code) => code,
         Err(error) => {
@@ -94,4 +102,7 @@ fn report(folder: &str, committed: &str, api: &str) {
     let (before, after) = (lines(committed), lines(api));
     before.difference(&after).for_each(|line| eprintln!("-{line}"));
     after.difference(&before).for_each(|line| eprintln!("+{line}"));
+    if before == after {
+        eprintln!("(the same lines in another order)");
+    }
 }
