@@ -12,7 +12,7 @@ use qemu_machine_tests::{bounded, qemu};
 use smol::stream::StreamExt;
 
 /// Deadline of what must happen: longer than it ever takes.
-const LONG: Deadline = Deadline::after(Duration::from_secs(15));
+const LONG: Deadline = Deadline::after(Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2));
 
 /// More polls than any future here needs.
 const POLLS: usize = 6;

@@ -15,7 +15,7 @@ use qemu_machine_tests::guest::{
 };
 
 /// Deadline of each test, for all waits together.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn bytes_are_what_the_source_assembles_to() {

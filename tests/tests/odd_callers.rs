@@ -17,7 +17,7 @@ use qemu_machine_tests::{bounded, qemu};
 use rustix::process::Signal;
 
 /// Deadline of what must happen: longer than it ever takes.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2);
 
 fn config() -> Config {
     Config::new(qemu()).args(["-machine", "none", "-nodefaults"])

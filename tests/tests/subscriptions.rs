@@ -15,7 +15,7 @@ use qemu_machine_tests::scripted::Script;
 use smol::stream::{Stream, StreamExt};
 
 /// Deadline of what must happen: longer than it ever takes.
-const LONG: Deadline = Deadline::after(Duration::from_secs(10));
+const LONG: Deadline = Deadline::after(Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2));
 
 fn config(script: &Script) -> Config {
     script.config(env!("CARGO_BIN_EXE_scripted-qemu"))

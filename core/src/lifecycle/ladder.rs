@@ -11,8 +11,9 @@ use crate::time::Moment;
 ///
 /// By default the guest is not asked, so a guest that ignores the power button cannot delay the end: `quit` has 20
 /// seconds, SIGTERM has 10, and SIGKILL follows. A process that survives SIGKILL is given up 10 seconds later
-/// ([`Cause::Unkillable`](crate::Cause::Unkillable)). So the default takes at most 40 seconds, and usually
-/// milliseconds. A budget of zero skips its rung: `Shutdown::within(Duration::ZERO)` is SIGKILL at once.
+/// ([`Cause::Unkillable`](crate::Cause::Unkillable)). The rest of the output is read for two seconds at most. So the
+/// default takes at most 42 seconds, and usually milliseconds. A budget of zero skips its rung:
+/// `Shutdown::within(Duration::ZERO)` is SIGKILL at once.
 ///
 /// The time of `quit` includes its reply. (In QEMU's Python class it does not, so a QEMU that does not answer blocks it
 /// for ever; QEMU, `python/qemu/machine/machine.py`, `_soft_shutdown`; measured with QEMU 7.2.22.)

@@ -14,7 +14,7 @@ use smol::block_on;
 
 /// Deadline for a guest to boot and for each story: it takes a few seconds, but two guests may boot at once on each
 /// processor while other programs build.
-pub(crate) const LONG: Duration = Duration::from_secs(40);
+pub(crate) const LONG: Duration = Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2);
 
 /// Deadline of what must not happen in time.
 pub(crate) const SHORT: Duration = Duration::from_millis(200);

@@ -16,7 +16,7 @@ fn seen(ask: impl FnOnce(&Vm) + Send + 'static) -> String {
     bounded(|| {
         let (mut peer, ours) = UnixStream::pair().expect("a pair of sockets");
         let client = spawn(move || {
-            let vm = Vm::attach(Peer::Connected(descriptor(ours)), Duration::from_secs(10))
+            let vm = Vm::attach(Peer::Connected(descriptor(ours)), Duration::from_secs(60))
                 .expect("the machine is attached");
             ask(&vm);
         });

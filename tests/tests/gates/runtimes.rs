@@ -12,7 +12,7 @@ use qemu_machine_tests::null::{Wealth, serve};
 
 use super::allocations_for_each;
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2);
 
 /// A monitor that replies at once. Its thread ends when the connection is closed.
 fn null(wealth: Wealth) -> (Peer, JoinHandle<()>) {

@@ -16,7 +16,7 @@ use qemu_machine_tests::qemu;
 use crate::hosted::Hosted;
 use crate::rows;
 
-const LONG: Deadline = Deadline::after(Duration::from_secs(15));
+const LONG: Deadline = Deadline::after(Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2));
 
 /// A machine with nothing in it.
 fn empty() -> Config {

@@ -10,7 +10,7 @@ use crate::harness::{Harness, Transcript};
 use crate::rows;
 
 /// Deadline of what must happen: longer than it ever takes.
-const LONG: Deadline = Deadline::after(Duration::from_secs(45));
+const LONG: Deadline = Deadline::after(Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2));
 
 /// A machine whose guest has greeted.
 struct Guest<H> {
