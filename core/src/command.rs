@@ -274,6 +274,8 @@ pub(crate) struct CommandTraits {
     pub(crate) raw: bool,
     /// It ends QEMU when it succeeds.
     pub(crate) quit: bool,
+    /// It presses the power button when it succeeds.
+    pub(crate) power_button: bool,
     /// A guest agent sends no reply when it succeeds (QEMU, `qga/qapi-schema.json`, `guest-shutdown`).
     pub(crate) silent: bool,
     /// It is a line for qtest.

@@ -63,6 +63,9 @@ pub struct Prepared {
     pub log: Option<Vec<u8>>,
     /// Each thing that the process inherits, with its descriptor number in the process.
     pub descriptors: Vec<(Inherited, i32)>,
+    /// Id of the process that sends the signals, as QEMU logs it (`sigaction(2)`, `si_pid`). `None` means unknown: then a
+    /// SIGTERM of the shutdown is not told from another one.
+    pub signaller: Option<u32>,
     /// An unpredictable number, new for each run. It identifies the session to a guest agent, so that replies to other
     /// clients are recognised (QEMU, `qga/qapi-schema.json`, `guest-sync-delimited`).
     pub nonce: u64,

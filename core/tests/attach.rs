@@ -151,7 +151,7 @@ fn the_cause_follows_from_the_events_before_the_end() {
         (Some("guest-shutdown"), Cause::PowerOff),
         (Some("guest-reset"), Cause::Reset),
         (Some("guest-panic"), Cause::Panic),
-        (Some("host-qmp-quit"), Cause::Asked(Rung::Quit)),
+        (Some("host-qmp-quit"), Cause::QuitByOther),
         (Some("host-signal"), Cause::Signal { number: None, sender: None }),
         (Some("host-ui"), Cause::Other("host-ui".into())),
     ] {

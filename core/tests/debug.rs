@@ -34,7 +34,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end() {
     rig.closes_all();
     assert_shown(&rig, "state: Ending, due: HangUp in 5s, in_flight: 0, queued: 0, waits: 0");
     rig.answer(&Effect::Remove);
-    assert_shown(&rig, "state: Ended, in_flight: 0, queued: 0, waits: 0, cause: Asked(Quit)");
+    assert_shown(&rig, "state: Ended, in_flight: 0, queued: 0, waits: 0, cause: QuitByUnknown");
 }
 
 #[test]

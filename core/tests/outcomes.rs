@@ -4,7 +4,7 @@
 mod rig;
 
 use qemu_machine_core::{
-    Cause, Channel, Config, Effect, ExitStatus, LaunchError, Limits, Misuse, Rung, Shutdown, SignalName,
+    Cause, Channel, Config, Effect, ExitStatus, LaunchError, Limits, Misuse, Rung, Shutdown, SignalName, json,
 };
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 
@@ -14,7 +14,9 @@ enum Asked {
     Nothing,
     /// A `quit` command that the caller issued and QEMU accepted.
     OwnQuit,
-    /// The ladder up to this rung.
+    /// A shutdown whose `quit` QEMU accepted.
+    AcceptedQuit,
+    /// The ladder up to this rung, without a reply.
     Ladder(Rung),
     Kill,
 }
@@ -24,6 +26,10 @@ fn ask(rig: &mut Rig, asked: Asked) {
         Asked::Nothing => {}
         Asked::OwnQuit => {
             rig.issue("quit");
+            rig.replies(1);
+        }
+        Asked::AcceptedQuit => {
+            rig.shutdown(Shutdown::within(secs(30)));
             rig.replies(1);
         }
         Asked::Kill => rig.kill(),
@@ -58,7 +64,7 @@ fn the_cause_follows_from_the_evidence() {
         (Asked::Nothing, &["guest-reset"], OK, Cause::Reset),
         (Asked::Nothing, &["guest-panic"], OK, Cause::Panic),
         (Asked::Nothing, &["host-signal"], OK, Cause::Signal { number: None, sender: None }),
-        (Asked::Nothing, &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (Asked::Nothing, &["host-qmp-quit"], OK, Cause::QuitByOther),
         (Asked::Nothing, &["host-ui"], OK, Cause::Other("host-ui".into())),
         (Asked::Nothing, &["new-in-qemu-99"], OK, Cause::Other("new-in-qemu-99".into())),
         (Asked::Nothing, &["guest-reset", "guest-shutdown"], OK, Cause::PowerOff),
@@ -72,14 +78,18 @@ fn the_cause_follows_from_the_evidence() {
         (Asked::OwnQuit, &[], OK, Cause::Asked(Rung::Quit)),
         (Asked::OwnQuit, &[], SIGSEGV, by_signal(11)),
         (Asked::OwnQuit, &[], SIGKILL, by_signal(9)),
-        (ladder(Rung::Quit), &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (Asked::AcceptedQuit, &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        // The signal came later, and replaced the reason.
+        (Asked::AcceptedQuit, &["host-signal"], OK, Cause::Asked(Rung::Quit)),
+        (ladder(Rung::Quit), &["host-signal"], OK, Cause::Signal { number: None, sender: None }),
+        (ladder(Rung::Quit), &["host-qmp-quit"], OK, Cause::QuitByUnknown),
         (ladder(Rung::Quit), &["guest-shutdown"], OK, Cause::PowerOff),
         (ladder(Rung::Quit), &[], SIGTERM, by_signal(15)),
         (ladder(Rung::Quit), &[], ExitStatus::Code(1), Cause::Exit(1)),
         (ladder(Rung::PowerDown), &["guest-shutdown"], OK, Cause::Asked(Rung::PowerDown)),
         (ladder(Rung::PowerDown), &["guest-panic"], OK, Cause::Panic),
         (ladder(Rung::Terminate), &["host-signal"], OK, Cause::Asked(Rung::Terminate)),
-        (ladder(Rung::Terminate), &["host-qmp-quit"], OK, Cause::Asked(Rung::Quit)),
+        (ladder(Rung::Terminate), &["host-qmp-quit"], OK, Cause::QuitByUnknown),
         (ladder(Rung::Terminate), &[], SIGTERM, Cause::Asked(Rung::Terminate)),
         (ladder(Rung::Terminate), &[], OK, Cause::Asked(Rung::Terminate)),
         (ladder(Rung::Terminate), &[], ExitStatus::Code(1), Cause::Exit(1)),
@@ -119,7 +129,7 @@ fn a_debug_exit_needs_its_device() {
         // The machine paused at a shutdown, was reset, and ran on.
         (&["host-qmp-system-reset"], 33, Cause::DebugExit(16)),
         // The machine paused at a shutdown until a command ended it.
-        (&["guest-shutdown", "host-qmp-quit"], 33, Cause::Asked(Rung::Quit)),
+        (&["guest-shutdown", "host-qmp-quit"], 33, Cause::QuitByOther),
         (&["guest-shutdown", "host-signal"], 33, Cause::Signal { number: None, sender: None }),
     ] {
         assert_eq!(cause(device(), Asked::Nothing, reasons, ExitStatus::Code(code)), expected, "{reasons:?} {code}");
@@ -328,12 +338,14 @@ ended by signal 15 from pid 4711 (bash), which the caller did not send
 fn an_expected_outcome_is_one_line_and_any_other_is_complete() {
     let ladder = Asked::Ladder;
     for (asked, event, status, short) in [
-        (ladder(Rung::Quit), Some("host-qmp-quit"), OK, true),
+        (Asked::AcceptedQuit, Some("host-qmp-quit"), OK, true),
         (ladder(Rung::PowerDown), Some("guest-shutdown"), OK, true),
         (Asked::Kill, None, SIGKILL, true),
         (Asked::Nothing, Some("guest-shutdown"), OK, true),
         (ladder(Rung::Terminate), Some("host-signal"), OK, false),
-        (ladder(Rung::Quit), Some("host-qmp-quit"), ExitStatus::Code(1), false),
+        (Asked::AcceptedQuit, Some("host-qmp-quit"), ExitStatus::Code(1), false),
+        (ladder(Rung::Quit), Some("host-qmp-quit"), OK, false),
+        (Asked::Nothing, Some("host-qmp-quit"), OK, false),
         (Asked::Nothing, Some("guest-reset"), OK, false),
         (Asked::Nothing, None, OK, false),
         (Asked::Nothing, None, SIGKILL, false),
@@ -412,4 +424,91 @@ fn the_outcome_of_a_machine_that_was_not_started_is_short() {
 /// The cause of a signal whose sender is unknown.
 fn by_signal(number: i32) -> Cause {
     Cause::Signal { number: Some(number), sender: None }
+}
+
+/// Returns the cause after these steps: `quit` and `button` are requests of the caller, with their reply; other words
+/// are events, and reasons of `SHUTDOWN`.
+fn cause_after(steps: &[&str], log: &str, signaller: Option<u32>) -> Cause {
+    let mut rig = Rig::new(config());
+    rig.signaller = signaller;
+    rig.launch();
+    rig.negotiate(GREETING);
+    rig.log = log.as_bytes().to_vec();
+    let mut id = 1;
+    for step in steps {
+        match *step {
+            "quit" | "system_powerdown" | "unanswered quit" => {
+                rig.issue(step.trim_start_matches("unanswered "));
+                if !step.starts_with("unanswered") {
+                    rig.replies(id);
+                }
+                id += 1;
+            }
+            "POWERDOWN" | "RESET" => rig.happens(step),
+            "SIGTERM of the ladder" => {
+                rig.shutdown(Shutdown::default().quit(secs(0)));
+            }
+            reason => rig.shuts_down(reason),
+        }
+    }
+    rig.dies(OK).cause
+}
+
+/// Each request is distinguished from the same one of another client by its reply, and by the order of what QEMU sent.
+#[test]
+fn g28_a_request_of_another_client_is_not_the_callers() {
+    let quit = Cause::Asked(Rung::Quit);
+    let button = Cause::Asked(Rung::PowerDown);
+    for (steps, expected) in [
+        (&["host-qmp-quit"][..], Cause::QuitByOther),
+        (&["quit", "host-qmp-quit"], quit.clone()),
+        // Too late: another client's had ended QEMU.
+        (&["host-qmp-quit", "unanswered quit"], Cause::QuitByOther),
+        (&["host-qmp-quit", "quit"], Cause::QuitByOther),
+        (&["unanswered quit", "host-qmp-quit"], Cause::QuitByUnknown),
+        (&["guest-shutdown"], Cause::PowerOff),
+        (&["POWERDOWN", "guest-shutdown"], Cause::PowerButton),
+        (&["POWERDOWN", "RESET", "guest-shutdown"], Cause::PowerOff),
+        (&["system_powerdown", "POWERDOWN", "guest-shutdown"], button.clone()),
+        (&["POWERDOWN", "system_powerdown", "guest-shutdown"], button),
+        (&["quit", "host-signal"], quit),
+    ] {
+        assert_eq!(cause_after(steps, "", None), expected, "{steps:?}");
+    }
+}
+
+/// QEMU's log names the sender of a signal that it caught: this process, or another one.
+#[test]
+fn g28_a_signal_is_attributed_to_its_sender() {
+    let line = "qemu-system-x86_64: terminating on signal 15 from pid 7 (bash)";
+    let outside = Cause::Signal { number: Some(15), sender: Some("pid 7 (bash)".into()) };
+    let ladder = &["SIGTERM of the ladder", "host-signal"][..];
+    let term = Cause::Asked(Rung::Terminate);
+    for (steps, signaller, expected) in [
+        (ladder, Some(7), term.clone()),
+        (ladder, Some(8), outside.clone()),
+        (ladder, None, term.clone()),
+        (&["host-signal"], Some(8), outside.clone()),
+        // QEMU caught the signal, and then executed the `quit`, whose reason replaced that of the signal.
+        (&["quit", "host-qmp-quit"], Some(8), outside),
+    ] {
+        assert_eq!(cause_after(steps, line, signaller), expected, "{steps:?} {signaller:?}");
+    }
+    // A sender in another process id namespace has no pid here (`sigaction(2)`, `pid_namespaces(7)`).
+    let unknown = line.replace("pid 7 (bash)", "pid 0 (<unknown process>)");
+    assert_eq!(cause_after(ladder, &unknown, Some(8)), term);
+}
+
+/// The human monitor is another way to the same requests.
+#[test]
+fn g28_a_quit_through_the_human_monitor_is_the_callers() {
+    for (line, expected) in
+        [("quit", Cause::Asked(Rung::Quit)), (" q", Cause::Asked(Rung::Quit)), ("query-quit", Cause::QuitByOther)]
+    {
+        let mut rig = Rig::ready(config());
+        rig.issue(("human-monitor-command", json!({"command-line": line})));
+        rig.replies(1);
+        rig.shuts_down("host-qmp-quit");
+        assert_eq!(rig.dies(OK).cause, expected, "{line}");
+    }
 }

@@ -36,6 +36,7 @@ impl Host {
         };
         let prepared = Prepared {
             directory: scratch.directory(),
+            signaller: Some(std::process::id()),
             log: scratch.log_path(),
             descriptors: parts.inherited.iter().map(|(what, inherited)| (*what, inherited.as_raw_fd())).collect(),
             nonce,

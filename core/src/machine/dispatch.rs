@@ -96,6 +96,7 @@ impl Machine {
                 session::Output::LadderAnswered(Ok(())) => {}
                 session::Output::LadderAnswered(Err(_)) => self.step_lifecycle(lifecycle::Input::RungRefused),
                 session::Output::QuitAccepted => self.step_lifecycle(lifecycle::Input::QuitAccepted),
+                session::Output::PowerButtonPressed => self.evidence.pressed_button = true,
             }
         }
         self.outputs = outputs;
@@ -105,7 +106,7 @@ impl Machine {
         let number = self.history.push(event);
         self.notices.push_back(Notice::Event(number));
         if let Some(event) = self.history.get(number) {
-            self.evidence.note(event);
+            self.evidence.note(event, self.session.has_sent_quit());
             self.waits.event(number, event);
         }
         self.tell_subscriptions(number);
@@ -211,7 +212,7 @@ impl Machine {
         self.step_session(session::Input::Closed);
         let evidence = core::mem::take(&mut self.evidence);
         let outcome = Outcome {
-            cause: Cause::find(&self.lifecycle, &evidence),
+            cause: Cause::find(&self.lifecycle, &evidence, self.prepared.signaller),
             exit: self.lifecycle.dead(),
             rungs: evidence.rungs,
             last_events: evidence.last_events,

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
-use crate::lifecycle::{LaunchFailure, Lifecycle, Process, Rung};
+use crate::lifecycle::{LaunchFailure, Lifecycle, Link, Process, Rung};
 use crate::signal::SignalName;
 use crate::text::printable;
 
@@ -22,11 +22,19 @@ pub enum Cause {
     NotStarted,
     /// The machine killed the process because the launch had failed. The error of the launch has the reason.
     LaunchFailed,
-    /// The caller ended the machine, and this rung worked. [`Rung::PowerDown`] means that the guest obeyed the power
-    /// button. [`Rung::Quit`] also covers a `quit` that the caller executed itself.
+    /// The caller ended the machine, and this rung worked. [`Rung::PowerDown`] means that the guest powered off after the
+    /// caller had pressed the power button. Both also cover a `quit` or `system_powerdown` that a caller executed itself,
+    /// on any handle, through QMP or the human monitor.
     Asked(Rung),
+    /// Another client of QEMU, on another monitor, executed `quit`.
+    QuitByOther,
+    /// A `quit` ended QEMU: that of the caller, which has no reply, or that of another client.
+    QuitByUnknown,
     /// The guest powered off by itself (QEMU, `qapi/run-state.json`, `ShutdownCause`: `guest-shutdown`).
     PowerOff,
+    /// The guest powered off after the power button was pressed (QEMU, `qapi/run-state.json`, `POWERDOWN`), and not by
+    /// the caller.
+    PowerButton,
     /// The guest reset, and QEMU was configured to exit at a reset (`-no-reboot`).
     Reset,
     /// The guest panicked and reported it, by pvpanic for example, and QEMU exited.
@@ -62,7 +70,12 @@ impl fmt::Display for Cause {
             Self::NotStarted => f.write_str("was not started"),
             Self::LaunchFailed => f.write_str("killed because its launch had failed"),
             Self::Asked(rung) => write!(f, "ended by the caller ({rung})"),
+            Self::QuitByOther => f.write_str("ended by a `quit` of another client"),
+            Self::QuitByUnknown => {
+                f.write_str("ended by a `quit`: the caller's, which has no reply, or another client's")
+            }
             Self::PowerOff => f.write_str("powered off by the guest"),
+            Self::PowerButton => f.write_str("powered off by the guest, after another client pressed the power button"),
             Self::Reset => f.write_str("reset by the guest"),
             Self::Panic => f.write_str("panic of the guest"),
             Self::DebugExit(value) => write!(f, "exited by the guest (isa-debug-exit, value {value:#x})"),
@@ -94,6 +107,12 @@ pub(crate) struct Evidence {
     pub(crate) rungs: Vec<Rung>,
     /// Whether the guest has an `isa-debug-exit` device, which ends QEMU with an exit status of the guest's choice.
     pub(crate) debug_exit: bool,
+    /// Whether the last `SHUTDOWN` event arrived before a `quit` was sent, so that no `quit` of this machine caused it.
+    is_shutdown_first: bool,
+    /// Whether QEMU accepted a `system_powerdown` of this machine.
+    pub(crate) pressed_button: bool,
+    /// Whether QEMU reported a pressed power button, by whichever client, since the last reset.
+    is_button_pressed: bool,
     /// The last event of each name among `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in order of arrival. Kept apart from
     /// the history, which may evict them.
     pub(crate) last_events: Vec<Event>,
@@ -109,8 +128,15 @@ impl Evidence {
         Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
     }
 
-    /// Keeps an event that may explain the end.
-    pub(crate) fn note(&mut self, event: &Event) {
+    /// Keeps an event that may explain the end. `has_sent_quit` is whether a `quit` of this machine was sent before.
+    pub(crate) fn note(&mut self, event: &Event, has_sent_quit: bool) {
+        match event.name() {
+            "SHUTDOWN" => self.is_shutdown_first = !has_sent_quit,
+            "POWERDOWN" => self.is_button_pressed = true,
+            // After a reset the guest does not know of the button any more.
+            "RESET" => self.is_button_pressed = false,
+            _ => {}
+        }
         if matches!(event.name(), "SHUTDOWN" | "RESET" | "GUEST_PANICKED") {
             self.last_events.retain(|other| other.name() != event.name());
             self.last_events.push(event.clone());
@@ -128,9 +154,10 @@ impl Evidence {
 }
 
 impl Cause {
-    /// Finds the cause in the evidence. QEMU reports the reason of an orderly end in a `SHUTDOWN` event. A process that
-    /// a signal ended reports none.
-    pub(crate) fn find(run: &Lifecycle, evidence: &Evidence) -> Self {
+    /// Finds the cause in the evidence, in this order: a request of this machine that QEMU accepted, the reason that QEMU
+    /// reported in a `SHUTDOWN` event, the sender of a signal that QEMU logged, the exit status. A process that a signal
+    /// ended reports no reason. `signaller` is the process that sends the signals of this machine.
+    pub(crate) fn find(run: &Lifecycle, evidence: &Evidence, signaller: Option<u32>) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
         let has_failed = run.failure().is_some_and(|failure| !matches!(failure, LaunchFailure::Cancelled(_)));
         match run.dead() {
@@ -148,14 +175,14 @@ impl Cause {
                 Self::Asked(Rung::Terminate)
             }
             Some(ExitStatus::Signal { number, .. }) => from_outside(Some(number)),
-            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), run, evidence),
-            Some(ExitStatus::Unknown) => Self::of_exit(None, run, evidence),
+            Some(ExitStatus::Code(code)) => Self::of_exit(Some(code), run, evidence, signaller),
+            Some(ExitStatus::Unknown) => Self::of_exit(None, run, evidence, signaller),
         }
     }
 
     /// Finds the cause for a machine of another program, which has no exit status here.
     fn of_foreign(run: &Lifecycle, evidence: &Evidence) -> Self {
-        match Self::of_exit(None, run, evidence) {
+        match Self::of_exit(None, run, evidence, None) {
             _ if run.was_disconnected() => Self::Disconnected,
             Self::Unknown => Self::HungUp,
             cause => cause,
@@ -163,27 +190,75 @@ impl Cause {
     }
 
     /// Finds the cause of an exit. `None` means that the exit code is unknown.
-    fn of_exit(code: Option<i32>, run: &Lifecycle, evidence: &Evidence) -> Self {
+    fn of_exit(code: Option<i32>, run: &Lifecycle, evidence: &Evidence, signaller: Option<u32>) -> Self {
         let reason = evidence.shutdown_reason();
         let reason = reason.as_deref();
         if let Some(value) = code.filter(|_| evidence.debug_exit).and_then(|code| Self::debug_exit(code, reason)) {
             return Self::DebugExit(value);
         }
+        let caught = Caught::find(&evidence.log);
+        let is_terminated_here =
+            evidence.climbed(Rung::Terminate) && caught.as_ref().is_none_or(|caught| caught.may_be_of(signaller));
         match reason {
-            Some("host-qmp-quit") => Self::Asked(Rung::Quit),
-            Some("guest-shutdown") if evidence.climbed(Rung::PowerDown) => Self::Asked(Rung::PowerDown),
+            // QEMU reports the last of several reasons, and logs a signal that it caught before (QEMU,
+            // `system/runstate.c`, `qemu_system_killed`, `qemu_kill_report`).
+            Some("host-qmp-quit") if caught.is_some() && !is_terminated_here => Self::of_signal(caught),
+            Some("host-qmp-quit") if evidence.is_shutdown_first => Self::QuitByOther,
+            Some("host-qmp-quit") if run.was_quit_accepted() => Self::Asked(Rung::Quit),
+            Some("host-qmp-quit") => Self::QuitByUnknown,
+            Some("guest-shutdown") if evidence.pressed_button || evidence.climbed(Rung::PowerDown) => {
+                Self::Asked(Rung::PowerDown)
+            }
+            Some("guest-shutdown") if evidence.is_button_pressed => Self::PowerButton,
             Some("guest-shutdown") => Self::PowerOff,
             Some("guest-reset") => Self::Reset,
             Some("guest-panic") => Self::Panic,
-            Some("host-signal") if evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
-            Some("host-signal") => Self::caught(&evidence.log),
+            Some("host-signal") if is_terminated_here => Self::Asked(Rung::Terminate),
+            // The `quit` came first: its reason was replaced by that of the signal.
+            Some("host-signal") if run.was_quit_accepted() && !evidence.is_shutdown_first => Self::Asked(Rung::Quit),
+            Some("host-signal") => Self::of_signal(caught),
             Some(other) => Self::Other(other.to_string()),
             // qemu-storage-daemon has no machine, and sends no SHUTDOWN event (measured with QEMU 7.2.22).
             None if run.was_quit_accepted() => Self::Asked(Rung::Quit),
-            None if code == Some(0) && evidence.climbed(Rung::Terminate) => Self::Asked(Rung::Terminate),
+            None if code == Some(0) && is_terminated_here => Self::Asked(Rung::Terminate),
+            // Without a monitor there are no events, and the log is the only evidence.
+            None if code == Some(0) && run.link() == Link::Absent && caught.is_some() => Self::of_signal(caught),
             None if code.is_none() && evidence.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
             None => code.map_or(Self::Unknown, Self::Exit),
         }
+    }
+
+    /// Returns the cause of an end by a signal that QEMU caught. `None` means that the log does not name it.
+    fn of_signal(caught: Option<Caught>) -> Self {
+        let (number, sender) = caught.map(|Caught { number, sender }| (number, sender)).unzip();
+        Self::Signal { number, sender: sender.filter(|sender| !sender.is_empty()) }
+    }
+}
+
+/// A signal that QEMU caught, as its log names it. The `SHUTDOWN` event names neither the signal nor its sender.
+struct Caught {
+    number: i32,
+    /// The sender in QEMU's words, for example `pid 4711 (bash)`. Empty means that the log does not name it.
+    sender: String,
+}
+
+impl Caught {
+    /// Finds the last line like `terminating on signal 15 from pid 4711 (bash)` (QEMU, `system/runstate.c`,
+    /// `qemu_kill_report`). A line without a number is not QEMU's, but only similar.
+    fn find(log: &str) -> Option<Self> {
+        log.lines().rev().find_map(|line| {
+            let (_, rest) = line.split_once("terminating on signal ")?;
+            let (number, sender) = rest.split_once(" from ").unwrap_or((rest, ""));
+            Some(Self { number: number.trim().parse().ok()?, sender: printable(sender) })
+        })
+    }
+
+    /// Returns whether this process may be the sender. A sender in another process id namespace has the pid 0.
+    fn may_be_of(&self, signaller: Option<u32>) -> bool {
+        let pid = self.sender.strip_prefix("pid ").and_then(|rest| rest.split(' ').next());
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        let (Some(pid), Some(signaller)) = (pid, signaller) else { return true };
+        pid == 0 || pid == signaller
     }
 }
 
@@ -202,19 +277,6 @@ impl Cause {
             _ => code > 1,
         };
         (is_of_guest && code & 1 == 1).then(|| code.unsigned_abs() >> 1)
-    }
-
-    /// Returns the signal that QEMU caught. The event does not name the signal or its sender, the log does:
-    /// `terminating on signal 15 from pid 4711 (bash)` (QEMU, `system/runstate.c`, `qemu_kill_report`).
-    fn caught(log: &str) -> Self {
-        let told = log.lines().rev().find_map(|line| {
-            let (_, told) = line.split_once("terminating on signal ")?;
-            let (number, sender) = told.split_once(" from ").unwrap_or((told, ""));
-            // A line without a number is not QEMU's, but only similar.
-            Some((number.trim().parse().ok()?, printable(sender)))
-        });
-        let (number, sender) = told.unzip();
-        Self::Signal { number, sender: sender.filter(|sender| !sender.is_empty()) }
     }
 }
 

@@ -56,6 +56,8 @@ struct StoredCommandTraits {
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     quit: bool,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    power_button: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     silent: bool,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     line: bool,
@@ -122,6 +124,8 @@ struct StoredPrepared {
     log: Option<Vec<u8>>,
     #[serde(with = "stored")]
     descriptors: Vec<(Inherited, i32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signaller: Option<u32>,
     nonce: u64,
     #[serde(with = "stored")]
     monitor: Option<Address>,

@@ -25,6 +25,8 @@ pub(super) struct InFlight {
     ids: u32,
     /// How many in-band commands QEMU may hold.
     in_band: usize,
+    /// Whether a `quit` was sent.
+    has_sent_quit: bool,
     waiting: VecDeque<Waiting>,
 }
 
@@ -113,6 +115,7 @@ impl Default for InFlight {
             free: (0..ONE_DIGIT).collect(),
             ids: ONE_DIGIT.into(),
             in_band: 0,
+            has_sent_quit: false,
             waiting: VecDeque::new(),
         }
     }
@@ -170,6 +173,7 @@ impl InFlight {
         });
         self.sent.push_back(Sent { id, entry, name: CommandName::of(body) });
         self.in_band += usize::from(entry.band == Band::InBand);
+        self.has_sent_quit |= entry.kind.quit;
         if let Some(descriptor) = descriptor {
             out.carry(descriptor);
         }
@@ -340,6 +344,11 @@ impl InFlight {
             .filter_map(|entry| entry.half)
             .filter(|half| last_reply.is_none_or(|last_reply| last_reply < *half))
             .min()
+    }
+
+    /// Returns whether a `quit` was sent on this connection.
+    pub(super) fn has_sent_quit(&self) -> bool {
+        self.has_sent_quit
     }
 
     /// Returns all commands: on the wire, then queued.

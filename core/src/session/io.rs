@@ -60,6 +60,8 @@ pub enum Output {
     LadderAnswered(Result<(), CommandError>),
     /// QEMU accepted a `quit` of a caller or of the shutdown ladder.
     QuitAccepted,
+    /// QEMU accepted a `system_powerdown` of a caller or of the shutdown ladder.
+    PowerButtonPressed,
 }
 
 /// Messages that arrived and that no caller waited for, counted since the connection.

@@ -251,6 +251,11 @@ impl Session {
         self.in_flight.on_the_wire() - self.liveness.questions()
     }
 
+    /// Returns whether a `quit` was sent on this connection.
+    pub(crate) fn has_sent_quit(&self) -> bool {
+        self.in_flight.has_sent_quit()
+    }
+
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Output)) {
         emit(Output::Failed(failure));
         self.close(emit);

@@ -115,6 +115,9 @@ impl Session {
         if entry.kind.quit && result.is_ok() {
             emit(session::Output::QuitAccepted);
         }
+        if entry.kind.power_button && result.is_ok() {
+            emit(session::Output::PowerButtonPressed);
+        }
         match (entry.owner, result) {
             (Owner::Handshake { out_of_band }, Ok(_)) => {
                 self.become_ready(now, out_of_band, emit);

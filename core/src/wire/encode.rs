@@ -46,7 +46,7 @@ impl Encoded {
         write_name(name, &mut body)
             .and_then(|()| write_arguments(command.arguments(), &mut body))
             .map_err(|problem| Misuse::Arguments { command: name.to_string(), problem })?;
-        let kind = CommandTraits { quit: name == QUIT, silent: SILENT.contains(&name), ..CommandTraits::default() };
+        let kind = CommandTraits { silent: SILENT.contains(&name), ..ending(name, &body) };
         Ok(Self { body, band, kind, descriptor: None })
     }
 
@@ -56,7 +56,7 @@ impl Encoded {
         body.push(b"{\"execute\":\"");
         body.push(name.as_bytes());
         body.push(b"\"");
-        let kind = CommandTraits { quit: name == QUIT, ..CommandTraits::default() };
+        let kind = ending(name, &body);
         Self { body, band: Band::InBand, kind, descriptor: None }
     }
 
@@ -77,9 +77,9 @@ impl Encoded {
         body.push(b"{");
         body.push(inside.trim_ascii());
         let band = if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand };
-        let quit =
-            members.execute.is_some_and(|name| serde_json::from_str(name.get()).is_ok_and(|name: String| name == QUIT));
-        Ok(Self { body, band, kind: CommandTraits { raw: true, quit, ..CommandTraits::default() }, descriptor: None })
+        let name: Option<String> = members.execute.and_then(|name| serde_json::from_str(name.get()).ok());
+        let kind = name.map_or_else(CommandTraits::default, |name| ending(&name, &body));
+        Ok(Self { body, band, kind: CommandTraits { raw: true, ..kind }, descriptor: None })
     }
 
     /// Encodes a line for qtest, without its line feed.
@@ -104,8 +104,37 @@ impl Encoded {
     }
 }
 
-/// The command that makes QEMU exit (QEMU, `qapi/control.json`, `quit`).
-const QUIT: &str = "quit";
+/// Returns whether a command ends QEMU or presses the power button when it succeeds: a command of QMP (QEMU,
+/// `qapi/control.json`, `quit`; `qapi/machine.json`, `system_powerdown`), or of the human monitor (QEMU,
+/// `hmp-commands.hx`, `quit|q`). Without it, an end that the caller requested would be attributed to another client.
+fn ending(name: &str, body: &[u8]) -> CommandTraits {
+    let of = |quit, power_button| CommandTraits { quit, power_button, ..CommandTraits::default() };
+    match name {
+        "quit" => of(true, false),
+        "system_powerdown" => of(false, true),
+        "human-monitor-command" => {
+            let line = human_monitor_line(body).unwrap_or_default();
+            let name = line.split_whitespace().next().unwrap_or_default();
+            of(matches!(name, "quit" | "q"), name == "system_powerdown")
+        }
+        _ => CommandTraits::default(),
+    }
+}
+
+/// Returns the line of a `human-monitor-command`, whose object lacks its closing brace (QEMU, `qapi/misc.json`).
+fn human_monitor_line(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Object {
+        arguments: Arguments,
+    }
+    #[derive(Deserialize)]
+    struct Arguments {
+        #[serde(rename = "command-line")]
+        command_line: String,
+    }
+    let object = [body, b"}"].concat();
+    serde_json::from_slice(&object).ok().map(|Object { arguments }| arguments.command_line)
+}
 
 /// The commands to which a guest agent sends no reply when they succeed (QEMU, `qga/qapi-schema.json`,
 /// `'success-response': false`). Without this list a caller would wait for such a reply until its deadline.

@@ -77,6 +77,8 @@ pub(crate) struct Rig {
     pub(crate) notices: Vec<Notice>,
     /// The output of the process.
     pub(crate) log: Vec<u8>,
+    /// The process that sends the signals, as the host reports it.
+    pub(crate) signaller: Option<u32>,
     /// Effects that are taken and not completed.
     pub(crate) held: fn(&Effect) -> bool,
     /// Effects that fail.
@@ -92,6 +94,7 @@ impl Rig {
             effects: Vec::new(),
             notices: Vec::new(),
             log: Vec::new(),
+            signaller: None,
             held: |_| false,
             failing: |_| false,
         }
@@ -150,7 +153,9 @@ impl Rig {
         let result = if (self.failing)(effect) { Err(fault("oblige")) } else { Ok(()) };
         let (now, log) = (self.now, self.log.clone());
         let input = match (effect, result) {
-            (Effect::Prepare(wanted), Ok(())) => Input::Prepared(prepared(wanted)),
+            (Effect::Prepare(wanted), Ok(())) => {
+                Input::Prepared(Prepared { signaller: self.signaller, ..prepared(wanted) })
+            }
             (Effect::Prepare(_), Err(fault)) => Input::PrepareFailed(fault),
             (Effect::Spawn(_), Ok(())) => Input::Spawned { pid: PID },
             (Effect::Spawn(_), Err(fault)) => Input::SpawnFailed(fault),

@@ -93,13 +93,17 @@ impl World {
     fn causes_of_exit(&self, code: i32, end: Option<End>) -> Vec<Cause> {
         let terminated = self.ordered(Signal::Terminate).then_some(Cause::Asked(Rung::Terminate));
         match self.witness.shutdown_reason().as_deref() {
-            Some("host-qmp-quit") => vec![Cause::Asked(Rung::Quit)],
+            // No other client sends a `quit` in this world.
+            Some("host-qmp-quit") if self.witness.quit_returned => vec![Cause::Asked(Rung::Quit)],
+            Some("host-qmp-quit") => vec![Cause::QuitByUnknown],
             // A power-off of the guest's own and one after the power button look the same.
             Some("guest-shutdown") => vec![Cause::PowerOff, Cause::Asked(Rung::PowerDown)],
             Some("guest-reset") => vec![Cause::Reset],
             Some("guest-panic") => vec![Cause::Panic],
             Some("host-signal") => match end {
                 Some(End::Terminated { by_us: true }) => vec![Cause::Asked(Rung::Terminate)],
+                // A signal after an accepted `quit` replaces its reason.
+                _ if self.witness.quit_returned => terminated.into_iter().chain([Cause::Asked(Rung::Quit)]).collect(),
                 _ => terminated.into_iter().chain([Cause::Signal { number: None, sender: None }]).collect(),
             },
             Some(other) => vec![Cause::Other(other.into())],
