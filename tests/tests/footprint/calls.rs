@@ -13,6 +13,10 @@ use qemu_machine_tests::null::Wealth;
 const FEW: usize = 160;
 const MANY: usize = 1600;
 
+/// How often each row is measured. On a busy machine a run of few commands may find every reply there already, and waits
+/// less often than usual; a run of many may wait more often. A call that each command makes is in every run.
+const ROUNDS: usize = 3;
+
 /// The system calls of the threads that carry commands, by name. The supervisor is not counted: it polls every few
 /// milliseconds, however many commands there are.
 fn calls(row: &str, commands: usize) -> BTreeMap<String, usize> {
@@ -50,15 +54,18 @@ fn call(line: &str) -> Option<(&str, &str)> {
     (!name.contains(' ')).then_some((thread, name))
 }
 
-/// Returns how many calls whose name contains a text each command needs. The empty text stands for all calls.
+/// Returns how many calls whose name contains a text each command needs: the difference between the most that few commands
+/// and the least that many commands took. The empty text stands for all calls.
 fn for_each(row: &str) -> impl Fn(&str) -> f64 {
-    let (few, many) = (calls(row, FEW), calls(row, MANY));
-    println!("{row}: {few:?}, {many:?}");
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| (calls(row, FEW), calls(row, MANY))).collect();
+    println!("{row}: {rounds:?}");
     move |name| {
         let count = |counts: &BTreeMap<String, usize>| {
-            counts.iter().filter(|(other, _)| other.contains(name)).map(|(_, count)| *count as f64).sum::<f64>()
+            counts.iter().filter(|(other, _)| other.contains(name)).map(|(_, count)| *count).sum::<usize>()
         };
-        (count(&many) - count(&few)) / (MANY - FEW) as f64
+        let few = rounds.iter().map(|(few, _)| count(few)).max().unwrap_or_default();
+        let many = rounds.iter().map(|(_, many)| count(many)).min().unwrap_or_default();
+        (many as f64 - few as f64) / (MANY - FEW) as f64
     }
 }
 
