@@ -12,7 +12,7 @@ use qemu_machine_tests::{PATIENCE, bounded, qemu};
 /// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
-/// Who ends the machine, beside the caller's shutdown.
+/// The originator of the end, beside the caller's shutdown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
     /// The guest powers off.
@@ -29,7 +29,7 @@ enum Who {
     Signal,
 }
 
-/// When it acts, seen from the caller's shutdown.
+/// When the originator acts, relative to the caller's shutdown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
     /// Its end is visible before the shutdown begins.

@@ -2,7 +2,7 @@
 
 /// Limits on the memory that a machine keeps. Sizes are in bytes. Set single ones on [`Limits::default`].
 ///
-/// What is dropped is counted:
+/// Each kind of loss has a count:
 ///
 /// | dropped | count |
 /// |---|---|

@@ -14,7 +14,7 @@ use crate::lifecycle::{LaunchFailure, Lifecycle, Link, Process, Rung};
 use crate::signal::SignalName;
 use crate::text::printable;
 
-/// Who or what ended a machine. No cause is a success or a failure by itself: that depends on what the caller expected.
+/// Cause of the end of a machine. No cause is a success or a failure by itself: that depends on what the caller expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {

@@ -30,7 +30,7 @@ pub(crate) use cause::Evidence;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Who or what ended the run.
+    /// The cause of the end.
     pub cause: Cause,
     /// How the process ended. `None` means that this run had no process of its own, or that the process survived
     /// SIGKILL.
