@@ -36,9 +36,8 @@ impl Config {
     /// dialect other than QMP for a machine that is launched, and settings of a launch for an attached machine.
     /// [`Misuse::UnknownConsole`] for the log of a console that does not exist.
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
-        const FIRST_FREE: i32 = 3;
         self.check()?;
-        let descriptors = self.inherited().into_iter().zip(FIRST_FREE..).collect();
+        let descriptors = self.inherited().into_iter().zip(Self::FIRST_INHERITED..).collect();
         let monitor = match &self.monitor {
             Monitor::At(address) => Some(address.clone()),
             Monitor::Inherited | Monitor::Socket | Monitor::Offered | Monitor::None => None,
@@ -65,7 +64,8 @@ impl Config {
         };
         let shown = |what: Inherited| match what {
             Inherited::Channel(Channel::Monitor) => b"stdio".to_vec(),
-            Inherited::Channel(Channel::Console(_)) | Inherited::Service(_) | Inherited::Added(_) => b"null".to_vec(),
+            Inherited::Channel(Channel::Console(_)) | Inherited::Service(_) => b"null".to_vec(),
+            Inherited::Passed(_) | Inherited::Added(_) => Vec::new(),
         };
         let added = |index| format!("fd={}", number(Inherited::Added(index)));
         CommandLine { executed: self.compose(executed, added), shown: self.compose(shown, added) }
@@ -87,7 +87,9 @@ impl Config {
         let dials = self.monitor != Monitor::Inherited;
         let channels = self.channels().into_iter().filter(|channel| *channel != Channel::Monitor || !dials);
         let ports = self.services.iter().copied().map(Inherited::Service);
-        channels.map(Inherited::Channel).chain(ports).chain((0..self.added.len()).map(Inherited::Added)).collect()
+        let passed = (0..self.passed.len()).map(Inherited::Passed);
+        let added = (0..self.added.len()).map(Inherited::Added);
+        passed.chain(channels.map(Inherited::Channel)).chain(ports).chain(added).collect()
     }
 
     /// Composes the arguments: display, monitors, machine type, consoles, services, descriptors, and then those of the

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::channel::Channel;
-use crate::config::Service;
+use crate::config::{ProcessAttributes, Service};
 use crate::descriptor::Descriptor;
 use crate::signal::Signal;
 use crate::transport::Transport;
@@ -16,7 +16,9 @@ use crate::transport::Transport;
 pub enum Effect {
     /// Create what the process needs on the host. `Prepared` or `PrepareFailed` completes it.
     Prepare(Preparation),
-    /// Start the process. `Spawned` or `SpawnFailed` completes it; `Exited` follows when the process ends.
+    /// Start the process. `Spawned` completes it when the program is executed, or `SpawnFailed`; `Exited` follows when the
+    /// process ends. The driver must not wait for it: the file system of the program may not answer. While it is
+    /// outstanding, `Signal` is for the process that executes no program yet.
     Spawn(Spawn),
     /// Open a channel: dial, or accept a connection, unless it is connected. `Opened` or `OpenFailed` completes it;
     /// `Closed` follows when the channel reaches its end.
@@ -54,7 +56,9 @@ pub struct Preparation {
     pub channels: Vec<(Channel, Transport)>,
     /// The services, each a pair of connected sockets: one end for the process, one that the host lends to callers.
     pub services: Vec<Service>,
-    /// Descriptors of the caller that the process inherits.
+    /// Descriptors of the caller that the process inherits under the numbers 3, 4, and so on.
+    pub passed: Vec<Descriptor>,
+    /// Descriptors of the caller that the process inherits under any numbers.
     pub added: Vec<Descriptor>,
     /// Files (mode 0600) to create, or to truncate if they exist, for QEMU to append to. They stay after the end.
     pub files: Vec<Vec<u8>>,
@@ -72,4 +76,6 @@ pub struct Spawn {
     pub share_terminal: bool,
     /// Whether the process outlives its parent. If `false`, it is killed when this program dies.
     pub outlives: bool,
+    /// The attributes of the process.
+    pub attributes: ProcessAttributes,
 }

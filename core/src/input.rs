@@ -78,6 +78,9 @@ pub struct Prepared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Inherited {
+    /// The descriptor with this index among those of [`Config::inherit_fd`](crate::Config::inherit_fd). Its number is 3
+    /// more than the index, since the caller has written that number into the arguments.
+    Passed(usize),
     /// Its end of this channel.
     Channel(Channel),
     /// Its end of this service.

@@ -214,7 +214,7 @@ pub mod wire;
 pub use channel::Channel;
 pub use command::{Band, Command, CommandId, Empty, FromReply, OutOfBand, QtestLine, Raw, Ticket, WithRawReply};
 pub use command_line::{CommandLine, escape_commas};
-pub use config::{Config, Dialect, Limits, Service};
+pub use config::{Config, Dialect, Limits, ProcessAttributes, Resource, ResourceLimit, Service, Variable};
 pub use console::Console;
 pub use descriptor::Descriptor;
 pub use effect::{Effect, Preparation, Spawn};

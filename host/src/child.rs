@@ -4,33 +4,79 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use qemu_machine_core::{ExitStatus, Signal};
+use qemu_machine_core::{ExitStatus, HostFault, Signal};
 
+use crate::fault::fault;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
-use crate::sys::{ChildProcess, Os, Process, ProcessSpec, Source, System};
+use crate::sys::{ChildProcess, Os, Process, ProcessSpec, Progress, Source, System};
 
 /// A process that this program started, from its start until it is reaped. Dropping it earlier kills the process, and
 /// the supervisor reaps it: a child that is not waited for stays a zombie (`waitpid(2)`, NOTES).
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Arc<Process>,
+    stage: Stage,
     /// Whether the process was reaped or detached, so that dropping this does nothing.
     is_done: bool,
 }
 
+/// Stage of a process.
+#[derive(Debug)]
+enum Stage {
+    /// It does not execute its program yet. The descriptor is readable when that changes.
+    Starting(Arc<OwnedFd>),
+    /// It executes its program.
+    Started,
+    /// It could not execute its program, and ends.
+    Failed(HostFault),
+}
+
 impl Child {
-    /// Starts a process. Call it on the supervisor's thread: see [`System::start`].
+    /// Starts a process, and returns before its program is executed. Call it on the supervisor's thread: see
+    /// [`System::start`].
     pub(crate) fn start(spec: ProcessSpec) -> io::Result<Self> {
-        Ok(Self { process: Arc::new(Os::start(spec)?), is_done: false })
+        let process = Arc::new(Os::start(spec)?);
+        let stage = process.start_descriptor().map_or(Stage::Started, Stage::Starting);
+        Ok(Self { process, stage, is_done: false })
+    }
+
+    /// Returns whether the start is complete since the last call. Then the [`descriptor`](Self::descriptor) is another
+    /// one.
+    pub(crate) fn finish_start(&mut self, program: &str) -> bool {
+        if !matches!(self.stage, Stage::Starting(_)) {
+            return false;
+        }
+        self.stage = match self.process.progress() {
+            Progress::Pending => return false,
+            Progress::Executed => Stage::Started,
+            Progress::Failed(step, error) => Stage::Failed(fault(format!("{step} `{program}`"), &error)),
+        };
+        true
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self.stage, Stage::Starting(_))
+    }
+
+    /// Returns why the process could not execute its program. `None` means that it did, or does not yet.
+    pub(crate) fn failure(&self) -> Option<&HostFault> {
+        match &self.stage {
+            Stage::Failed(fault) => Some(fault),
+            Stage::Starting(_) | Stage::Started => None,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// Returns the descriptor that is readable once the process has ended.
+    /// Returns the descriptor to watch: it is readable once the start is complete, and later another one once the process
+    /// has ended.
     pub(crate) fn descriptor(&self) -> &Arc<OwnedFd> {
-        self.process.descriptor()
+        match &self.stage {
+            Stage::Starting(descriptor) => descriptor,
+            Stage::Started | Stage::Failed(_) => self.process.descriptor(),
+        }
     }
 
     /// Sends a signal to the whole process group. The process may be a wrapper of QEMU: alone, it would end and leave

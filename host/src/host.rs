@@ -2,6 +2,7 @@
 #![deny(clippy::wildcard_enum_match_arm, reason = "an effect that is not carried out leaves the machine waiting")]
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use qemu_machine_core::{
@@ -14,7 +15,7 @@ use crate::clock::{Clock, timespec};
 use crate::fault::fault;
 use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
-use crate::shared_fd::ServiceLease;
+use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
 use crate::sys::ProcessSpec;
@@ -61,9 +62,11 @@ impl Host {
         let log;
         let input = match effect {
             Effect::Prepare(wanted) => self.prepare(&wanted).map_or_else(Input::PrepareFailed, Input::Prepared),
-            Effect::Spawn(spawn) => {
-                self.spawn(spawn, watch).map_or_else(Input::SpawnFailed, |pid| Input::Spawned { pid })
-            }
+            Effect::Spawn(spawn) => match self.spawn(spawn, watch) {
+                // It is reported by `reap` when the program is executed.
+                Ok(()) => return,
+                Err(fault) => Input::SpawnFailed(fault),
+            },
             Effect::Open(channel) => match self.open(channel, machine, now, watch) {
                 // It is reported when the channel is connected, which may be later.
                 Ok(()) => return,
@@ -100,29 +103,54 @@ impl Host {
         }
     }
 
-    /// Reaps the process and reports its end, if it has ended.
+    /// Reports that the process executes its program, if it does; reaps it and reports its end, if it has ended. Call it
+    /// when the descriptor of the process is readable.
     pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        let Some(status) = self.child.as_mut().and_then(Child::reap) else { return };
+        self.finish_start(machine, now, watch);
+        let Some(child) = self.child.as_mut().filter(|child| !child.is_starting()) else { return };
+        let Some(status) = child.reap() else { return };
+        let input = child.failure().cloned().map_or(Input::Exited(status), Input::SpawnFailed);
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());
         }
-        self.report(machine, now, Input::Exited(status));
+        self.report(machine, now, input);
     }
 
-    fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<u32, HostFault> {
-        let Spawn { arguments, share_terminal, outlives } = spawn;
-        let program = arguments.first().map(|program| String::from_utf8_lossy(program)).unwrap_or_default();
-        let program = program.into_owned();
-        let failed = |error| fault(format!("execute `{program}`"), &error);
+    fn finish_start(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let Some(child) = &mut self.child else { return };
+        let before = Arc::clone(child.descriptor());
+        let program = program(machine.command_line().arguments());
+        if !child.finish_start(&program) {
+            return;
+        }
+        watch.process_reaped(&before);
+        let input = match watch.process_started(child.descriptor()) {
+            // It is reported when the process has ended.
+            Ok(()) if child.failure().is_some() => return,
+            Ok(()) => Input::Spawned { pid: child.pid() },
+            Err(error) => {
+                // Dropping the child kills it.
+                self.child = None;
+                Input::SpawnFailed(fault(format!("watch `{program}`"), &error))
+            }
+        };
+        self.report(machine, now, input);
+    }
+
+    fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<(), HostFault> {
+        let Spawn { arguments, share_terminal, outlives, attributes } = spawn;
+        let program = program(&arguments);
+        let failed = |error| fault(format!("start `{program}`"), &error);
         let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
         let inherited = std::mem::take(&mut self.inherited);
-        let spec = ProcessSpec { arguments, inherited, log, share_terminal, outlives };
+        let namespace = attributes.network_namespace.as_ref().map(|namespace| SharedFd::of(namespace)?.copy());
+        let namespace = namespace.transpose().map_err(failed)?;
+        let spec = ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes };
         let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| Child::start(spec))?).map_err(failed)?;
         // On failure the child is dropped, which kills and reaps it.
         watch.process_started(child.descriptor()).map_err(failed)?;
-        let pid = child.pid();
         self.child = Some(child);
-        Ok(pid)
+        Ok(())
     }
 
     /// Returns the configuration that attaches to a service of the machine. A service has one client at a time: two
@@ -217,4 +245,8 @@ impl Host {
         self.services.clear();
         self.scratch.as_mut().map_or(Ok(()), ScratchDir::remove)
     }
+}
+
+fn program(arguments: &[Vec<u8>]) -> String {
+    arguments.first().map(|program| String::from_utf8_lossy(program).into_owned()).unwrap_or_default()
 }

@@ -43,8 +43,9 @@
 //! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
 //! kills the process, but callers that wait get no result.
 //!
-//! [`Host::serve`] waits for one thing: while a process starts, it waits for the supervisor's fork and exec, some
-//! milliseconds. `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One
+//! [`Host::serve`] waits for one thing: for the supervisor to clone a process, less than a millisecond. It does not wait
+//! for the process to execute its program, which may take long on a slow file system: [`Host::reap`] reports that.
+//! `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One
 //! `Clock` may serve several machines. A `Host` serves all runs of its machine.
 //!
 //! This is a whole driver for one caller.

@@ -3,8 +3,8 @@
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind, Found,
     Gap, Hit, HostFault, Identity, LaunchError, LaunchFailure, Limits, Liveness, Mark, Misuse, Monitor, OutOfBand,
-    Outcome, Peer, Progress, ProtocolError, Refusal, Rung, Service, ServiceError, Shutdown, SignalName, State, Value,
-    Wait, WaitError, WithRawReply, commands, json, procedure,
+    Outcome, Peer, Progress, ProtocolError, Refusal, Resource, Rung, Service, ServiceError, Shutdown, SignalName,
+    State, Value, Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
 #[cfg(feature = "schema")]

@@ -2,11 +2,10 @@
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new transport must be carried out, not ignored")]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use qemu_machine_core::{Address, Channel, HostFault, Inherited, Preparation, Prepared, Transport};
-use rustix::io::fcntl_dupfd_cloexec;
+use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Preparation, Prepared, Transport};
 
 use crate::dial::listen_at;
 use crate::fault::fault;
@@ -38,7 +37,7 @@ impl Host {
             directory: scratch.directory(),
             signaller: Some(std::process::id()),
             log: scratch.log_path(),
-            descriptors: parts.inherited.iter().map(|(what, inherited)| (*what, inherited.as_raw_fd())).collect(),
+            descriptors: parts.inherited.iter().map(|(what, _)| *what).zip(3..).collect(),
             nonce,
             monitor: parts.monitor,
         };
@@ -54,8 +53,11 @@ impl Parts {
     fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
         // Each member is named, so that a new one is a compile error until it is prepared. `ScratchDir` prepares the
         // first five.
-        let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, services, added } =
+        let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, services, passed, added } =
             wanted;
+        for (index, descriptor) in passed.iter().enumerate() {
+            self.inherit(Inherited::Passed(index), descriptor)?;
+        }
         for (channel, transport) in channels {
             let local = self.channel(*channel, transport, scratch)?;
             self.local.push((*channel, local));
@@ -66,11 +68,15 @@ impl Parts {
             self.inherited.push((Inherited::Service(*service), inherited));
         }
         for (index, descriptor) in added.iter().enumerate() {
-            let copy = SharedFd::of(descriptor)
-                .and_then(SharedFd::copy)
-                .map_err(|error| fault("duplicate a descriptor for the process".into(), &error))?;
-            self.inherited.push((Inherited::Added(index), copy));
+            self.inherit(Inherited::Added(index), descriptor)?;
         }
+        Ok(())
+    }
+
+    fn inherit(&mut self, what: Inherited, descriptor: &Descriptor) -> Result<(), HostFault> {
+        let copy = SharedFd::of(descriptor).and_then(SharedFd::copy);
+        let copy = copy.map_err(|error| fault("duplicate a descriptor for the process".into(), &error))?;
+        self.inherited.push((what, copy));
         Ok(())
     }
 
@@ -106,8 +112,7 @@ impl Parts {
             Transport::Offer(directory) => {
                 let path = scratch.socket_path(directory.as_deref())?;
                 let (socket, address) = listen_at(&Address::unix(path.as_os_str().as_bytes()), scratch)?;
-                let inherited = above_standard(socket).map_err(|error| failed(&error))?;
-                self.inherited.push((Inherited::Channel(channel), inherited));
+                self.inherited.push((Inherited::Channel(channel), socket));
                 self.monitor = Some(address.clone());
                 Ok(LocalEnd::Dial(address))
             }
@@ -131,11 +136,5 @@ fn nonce() -> Result<u64, HostFault> {
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (local, inherited) = Os::socket_pair()?;
     rustix::io::ioctl_fionbio(&local, true)?;
-    Ok((local, above_standard(inherited)?))
-}
-
-/// Moves a descriptor above 2 (`fcntl(2)`, F_DUPFD_CLOEXEC). When the standard streams of this program are closed, a
-/// new descriptor may get one of their numbers, and the standard streams of the process would replace it.
-fn above_standard(inherited: OwnedFd) -> io::Result<OwnedFd> {
-    if inherited.as_raw_fd() > 2 { Ok(inherited) } else { Ok(fcntl_dupfd_cloexec(&inherited, 3)?) }
+    Ok((local, inherited))
 }

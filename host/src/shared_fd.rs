@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use qemu_machine_core::{Descriptor, Misuse, Service};
-use rustix::io::fcntl_dupfd_cloexec;
 
 /// The content of a [`Descriptor`] on this host.
 #[derive(Debug)]
@@ -35,10 +34,9 @@ impl SharedFd {
         descriptor.get().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// Duplicates the descriptor under a number above 2 (`fcntl(2)`, F_DUPFD_CLOEXEC), since the standard streams of a
-    /// process replace the lower ones. The copy shares the open file description, and so flags like O_NONBLOCK.
+    /// Duplicates the descriptor. The copy shares the open file description, and so flags like O_NONBLOCK.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
-        Ok(fcntl_dupfd_cloexec(&self.descriptor, 3)?)
+        self.descriptor.try_clone()
     }
 
     pub(crate) fn lease(&self) -> Option<Lease> {

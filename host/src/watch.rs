@@ -20,22 +20,25 @@ pub trait Watch {
     /// When it cannot be watched. The host then reports the channel as failed.
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Watches a channel for room to write as well (`wanted`), or no longer. If `wanted`, the socket was full just now, or is connecting;
-    /// without the watch, the rest stays unsent until another input arrives.
+    /// Watches a channel for room to write as well (`wanted`), or no longer. If `wanted`, the socket was full just now, or
+    /// is connecting; without the watch, the rest stays unsent until another input arrives.
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool);
 
     /// Stops watching a channel. Its socket is closed when the last reference is dropped.
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
 
-    /// Begins to watch the process. Its descriptor, a pidfd, is readable when the process has ended (`pidfd_open(2)`).
-    /// Then [`Host::reap`](crate::Host::reap) must be called.
+    /// Begins to watch the process. When the descriptor is readable, [`Host::reap`](crate::Host::reap) must be called.
+    ///
+    /// This is called twice in a run: first for a descriptor that is readable when the process has executed its program,
+    /// and then, after [`process_reaped`](Self::process_reaped) for that one, for a pidfd, which is readable when the
+    /// process has ended (`pidfd_open(2)`).
     ///
     /// # Errors
     ///
     /// When it cannot be watched. The host then kills the process, and reports it as not started.
     fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Stops watching the process, which was reaped or detached.
+    /// Stops watching a descriptor of the process, which executes its program, was reaped, or was detached.
     fn process_reaped(&mut self, process: &Arc<OwnedFd>);
 }
 

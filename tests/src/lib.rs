@@ -5,6 +5,7 @@ pub mod cargo;
 pub mod cpio;
 pub mod guest;
 pub mod leak_check;
+pub mod lease;
 pub mod linux;
 pub mod null;
 pub mod player;

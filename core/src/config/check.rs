@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::{Config, Dialect, Frontend};
+use super::{Config, Dialect, Frontend, ProcessAttributes, Variable};
 use crate::fault::Misuse;
 use crate::transport::{Address, Monitor, Peer};
 
@@ -28,7 +28,8 @@ impl Config {
             }
             _ => {}
         }
-        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory];
+        let working_directory = &self.attributes.working_directory;
+        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory, working_directory];
         if directories.into_iter().flatten().any(|path| path.contains(&0)) {
             return wrong("the path of a directory contains a NUL byte");
         }
@@ -39,6 +40,7 @@ impl Config {
             return wrong("a machine that is launched speaks QMP: use `Config::speaking` only with `Config::attach`");
         }
         self.check_arguments()?;
+        self.check_environment()?;
         self.check_consoles()
     }
 
@@ -47,11 +49,12 @@ impl Config {
     fn check_attached(&self) -> Result<(), Misuse> {
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
-        let has_descriptors = !self.services.is_empty() || !self.added.is_empty();
+        let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor;
-        if has_line || has_consoles || has_descriptors || has_monitors {
+        let has_attributes = self.attributes != ProcessAttributes::default();
+        if has_line || has_consoles || has_descriptors || has_monitors || has_attributes {
             return wrong(
-                "an attached machine is running already: remove arguments, consoles, services, descriptors and monitors",
+                "an attached machine is running already: remove arguments, consoles, services, descriptors, monitors and attributes of the process",
             );
         }
         Ok(())
@@ -74,6 +77,17 @@ impl Config {
         if self.args.iter().any(|argument| matches!(&**argument, b"-daemonize" | b"--daemonize")) {
             // QEMU forks, and its parent exits (measured with QEMU 7.2.22): the parent is the process that was started.
             return wrong("-daemonize is not supported, since QEMU leaves its process: use `Config::outlive_parent`");
+        }
+        Ok(())
+    }
+
+    fn check_environment(&self) -> Result<(), Misuse> {
+        let is_wrong = |Variable { name, value }: &Variable| {
+            let has_nul = |text: &Vec<u8>| text.contains(&0);
+            name.is_empty() || name.contains(&b'=') || has_nul(name) || value.as_ref().is_some_and(has_nul)
+        };
+        if self.attributes.environment.iter().any(is_wrong) {
+            return wrong("the name of a variable is empty or contains `=`, or a variable contains a NUL byte");
         }
         Ok(())
     }

@@ -13,10 +13,12 @@ mod check;
 mod limits;
 mod parts;
 mod preparation;
+mod process;
 
 pub use limits::Limits;
 pub(crate) use parts::{Added, ConsolePart, Frontend};
 pub use parts::{Dialect, Service};
+pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 
 /// Configuration of a machine: which program to run, with which arguments, monitor, consoles and limits.
 ///
@@ -35,6 +37,7 @@ pub use parts::{Dialect, Service};
 /// | consoles, guest agent, qtest | none |
 /// | [`temporary_directory`](Self::temporary_directory) | the host's directory for temporary files |
 /// | [`log_directory`](Self::log_directory) | the private directory, which is removed at the end |
+/// | credentials, resource limits, working directory, environment | those of this program |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
 /// | heartbeats | sent ([`without_heartbeat`](Self::without_heartbeat)) |
 ///
@@ -61,6 +64,9 @@ pub struct Config {
     pub(crate) unknown_log: Option<String>,
     pub(crate) services: Vec<Service>,
     pub(crate) added: Vec<Added>,
+    /// The descriptors of [`Config::inherit_fd`].
+    pub(crate) passed: Vec<Descriptor>,
+    pub(crate) attributes: ProcessAttributes,
     pub(crate) share_terminal: bool,
     pub(crate) peer: Option<Peer>,
     pub(crate) dialect: Dialect,
@@ -101,6 +107,8 @@ impl Config {
             unknown_log: None,
             services: Vec::new(),
             added: Vec::new(),
+            passed: Vec::new(),
+            attributes: ProcessAttributes::default(),
             share_terminal: false,
             peer: None,
             dialect: Dialect::default(),

@@ -17,6 +17,7 @@ impl Config {
             process: self.peer.is_none(),
             channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),
             services: self.services.clone(),
+            passed: self.passed.clone(),
             added: self.added.iter().map(|added| added.descriptor.clone()).collect(),
             files: self.consoles.iter().filter_map(|console| console.log.clone()).collect(),
         }

@@ -14,7 +14,7 @@ pub enum Process {
     Preparing,
     /// The run is prepared; the process was not started yet.
     Prepared,
-    /// The host starts the process.
+    /// The host starts the process. That can take long: the file system of the program may be slow, or unreachable.
     Spawning,
     /// The process was started; its channels are not open yet.
     Spawned {

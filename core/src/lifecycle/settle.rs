@@ -47,7 +47,7 @@ impl Lifecycle {
     /// Applies the first joint transition whose condition holds; `false` means that none did.
     fn joint(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         if let Process::Spawned { pid } = self.process {
-            return self.open_channels(Process::Alive { pid }, emit);
+            return self.started(pid, emit);
         }
         if self.dead().is_some() && self.link == Link::Opening && self.wiring == Wiring::Dialled {
             // The process that had to connect is dead, so no connection can come.
@@ -71,6 +71,17 @@ impl Lifecycle {
             Intent::Drain { until } => self.draining(now, until, emit),
             Intent::Idle | Intent::Clean(_) | Intent::Done => false,
         }
+    }
+
+    /// Opens the channels of a process that was started. One that is started after the run was cleaned up, since its
+    /// start took longer than [`REAP`], was sent SIGKILL before: only its end is awaited.
+    fn started(&mut self, pid: u32, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
+        let process = Process::Alive { pid };
+        if matches!(self.intent, Intent::Clean(_) | Intent::Done) {
+            self.process = process;
+            return true;
+        }
+        self.open_channels(process, emit)
     }
 
     fn open_channels(&mut self, process: Process, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
@@ -177,9 +188,10 @@ impl Lifecycle {
                 self.becomes(Intent::Stop(if is_answering { ladder.rest(now) } else { ladder.stop_pressing() }))
             }
             Process::Prepared | Process::Failed => self.clean(emit),
+            // No program is executed yet, so there is nothing to ask for its end.
+            Process::Spawning => self.becomes(Intent::Kill),
             Process::Unborn
             | Process::Preparing
-            | Process::Spawning
             | Process::Spawned { .. }
             | Process::Alive { .. }
             | Process::Dead(_)
@@ -190,7 +202,7 @@ impl Lifecycle {
     /// Kills a child of ours, and disconnects from any other process.
     fn killing(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
-            Process::Alive { .. } => {
+            Process::Spawning | Process::Alive { .. } => {
                 emit(lifecycle::Output::Climb(Rung::Kill));
                 self.becomes(Intent::Killed { until: now.after(REAP) })
             }
@@ -202,22 +214,37 @@ impl Lifecycle {
                 }
                 self.close_channels(emit)
             }
-            Process::Unborn
-            | Process::Preparing
-            | Process::Spawning
-            | Process::Spawned { .. }
-            | Process::Dead(_)
-            | Process::Foreign => self.drain_if_over(now, emit),
+            Process::Unborn | Process::Preparing | Process::Spawned { .. } | Process::Dead(_) | Process::Foreign => {
+                self.drain_if_over(now, emit)
+            }
         }
     }
 
     /// Waits for a killed process. If it survives its deadline (`proc(5)`, state `D`), its channels are closed; the
     /// host reaps it when it ends.
     fn reaping(&mut self, now: Moment, until: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
-        if self.dead().is_none() && until <= now {
-            return self.close_channels(emit);
+        match self.process {
+            Process::Failed => self.clean(emit),
+            // The start of the process is blocked, and no channel was opened.
+            Process::Spawning => until <= now && self.clean(emit),
+            Process::Unborn
+            | Process::Preparing
+            | Process::Prepared
+            | Process::Spawned { .. }
+            | Process::Alive { .. }
+            | Process::Foreign
+                if until <= now =>
+            {
+                self.close_channels(emit)
+            }
+            Process::Unborn
+            | Process::Preparing
+            | Process::Prepared
+            | Process::Spawned { .. }
+            | Process::Alive { .. }
+            | Process::Dead(_)
+            | Process::Foreign => self.drain_if_over(now, emit),
         }
-        self.drain_if_over(now, emit)
     }
 
     fn draining(&mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(lifecycle::Output)) -> bool {

@@ -149,7 +149,9 @@ impl Machine {
             lifecycle::Output::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
                 let (share_terminal, outlives) = (self.config.share_terminal, self.config.outlives_parent);
-                self.issue_effect(Completion::Spawn, Effect::Spawn(Spawn { arguments, share_terminal, outlives }));
+                let attributes = self.config.attributes.clone();
+                let spawn = Spawn { arguments, share_terminal, outlives, attributes };
+                self.issue_effect(Completion::Spawn, Effect::Spawn(spawn));
             }
             lifecycle::Output::Open => {
                 self.outstanding.open(self.config.channels());

@@ -162,7 +162,7 @@ impl Cause {
         let has_failed = run.failure().is_some_and(|failure| !matches!(failure, LaunchFailure::Cancelled(_)));
         match run.dead() {
             None if run.process() == Process::Foreign => Self::of_foreign(run, evidence),
-            None if run.pid().is_some() => Self::Unkillable,
+            None if run.pid().is_some() || run.process() == Process::Spawning => Self::Unkillable,
             None => Self::NotStarted,
             Some(ExitStatus::Signal { name: SignalName::Kill, .. }) if evidence.climbed(Rung::Kill) => {
                 if has_failed {

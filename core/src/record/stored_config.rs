@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::stored::{self, mirrored};
 use super::text::as_text;
-use crate::config::{Added, Config, ConsolePart, Dialect, Frontend, Limits, Service};
+use crate::config::{
+    Added, Config, ConsolePart, Dialect, Frontend, Limits, ProcessAttributes, Resource, ResourceLimit, Service,
+    Variable,
+};
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 use crate::time::Deadline;
@@ -19,6 +22,10 @@ mirrored! {
     StoredConsole => ConsolePart,
     StoredFrontend => Frontend,
     StoredAdded => Added,
+    StoredAttributes => ProcessAttributes,
+    StoredLimit => ResourceLimit,
+    StoredResource => Resource,
+    StoredVariable => Variable,
     StoredService => Service,
     StoredDialect => Dialect,
     StoredMonitor => Monitor,
@@ -51,6 +58,10 @@ struct StoredConfig {
     services: Vec<Service>,
     #[serde(with = "stored")]
     added: Vec<Added>,
+    #[serde(with = "stored")]
+    passed: Vec<Descriptor>,
+    #[serde(with = "stored")]
+    attributes: ProcessAttributes,
     share_terminal: bool,
     #[serde(with = "stored")]
     peer: Option<Peer>,
@@ -97,6 +108,53 @@ struct StoredAdded {
     set: u32,
     #[serde(with = "as_text")]
     opaque: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ProcessAttributes")]
+struct StoredAttributes {
+    uid: Option<u32>,
+    gid: Option<u32>,
+    groups: Option<Vec<u32>>,
+    umask: Option<u32>,
+    #[serde(with = "stored")]
+    limits: Vec<ResourceLimit>,
+    #[serde(with = "as_text")]
+    working_directory: Option<Vec<u8>>,
+    environment_is_empty: bool,
+    #[serde(with = "stored")]
+    environment: Vec<Variable>,
+    #[serde(with = "stored")]
+    network_namespace: Option<Descriptor>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ResourceLimit")]
+struct StoredLimit {
+    #[serde(with = "stored")]
+    resource: Resource,
+    value: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Resource", rename_all = "snake_case")]
+enum StoredResource {
+    AddressSpace,
+    CoreDump,
+    ProcessorTime,
+    FileSize,
+    LockedMemory,
+    OpenFiles,
+    Processes,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Variable")]
+struct StoredVariable {
+    #[serde(with = "as_text")]
+    name: Vec<u8>,
+    #[serde(with = "as_text")]
+    value: Option<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]

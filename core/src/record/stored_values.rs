@@ -134,6 +134,7 @@ struct StoredPrepared {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Inherited", rename_all = "snake_case")]
 enum StoredInherited {
+    Passed(usize),
     Channel(#[serde(with = "stored")] Channel),
     Service(#[serde(with = "stored")] Service),
     Added(usize),

@@ -2,6 +2,7 @@
 
 mod poller;
 mod process;
+mod spawn;
 
 use std::fs;
 use std::io;

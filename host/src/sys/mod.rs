@@ -16,7 +16,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use qemu_machine_core::{ExitStatus, Signal};
+use qemu_machine_core::{ExitStatus, ProcessAttributes, Signal};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix};
 
 pub(crate) use linux::{Linux as Os, Process};
@@ -32,8 +32,9 @@ pub(crate) trait System {
     /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
     const SEND: SendFlags;
 
-    /// Starts a process. Call it on the supervisor's thread, which lives as long as the program: on Linux the
-    /// parent-death signal is sent when the *thread* that forked ends (`prctl(2)`, PR_SET_PDEATHSIG).
+    /// Starts a process, and returns before its program is executed, which may take long. Call it on the supervisor's
+    /// thread, which lives as long as the program: on Linux the parent-death signal is sent when the *thread* that
+    /// forked ends (`prctl(2)`, PR_SET_PDEATHSIG).
     fn start(spec: ProcessSpec) -> io::Result<Self::Process>;
 
     /// Creates a stream socket that does not block and is closed at exec.
@@ -69,14 +70,29 @@ pub(crate) trait System {
 pub(crate) struct ProcessSpec {
     /// The program and its arguments.
     pub(crate) arguments: Vec<Vec<u8>>,
-    /// The descriptors that it inherits, under the numbers that they have in this program. It inherits no others.
+    /// The descriptors that it inherits under the numbers 3, 4, and so on. It inherits no others.
     pub(crate) inherited: Vec<OwnedFd>,
+    /// The network namespace that it enters.
+    pub(crate) namespace: Option<OwnedFd>,
     /// The file to which its standard output and error are written. `None` means those of this program.
     pub(crate) log: Option<File>,
     /// Whether it stays in the process group of this program instead of leading its own.
     pub(crate) share_terminal: bool,
     /// Whether it keeps running when this program ends.
     pub(crate) outlives: bool,
+    /// Its other attributes. Their namespace is `namespace`.
+    pub(crate) attributes: ProcessAttributes,
+}
+
+/// Progress of the start of a process.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The program is not executed yet.
+    Pending,
+    /// The program is executed, or the process ended before.
+    Executed,
+    /// The process could not execute its program, and ends. The text names the step, to be followed by the program.
+    Failed(&'static str, io::Error),
 }
 
 /// State of a process by its id.
@@ -95,6 +111,13 @@ pub(crate) trait ChildProcess: Send + Sync + 'static {
 
     /// Returns the descriptor that is readable once the process has ended.
     fn descriptor(&self) -> &Arc<OwnedFd>;
+
+    /// Returns the descriptor that is readable once there is [`progress`](Self::progress). `None` means that the start is
+    /// over.
+    fn start_descriptor(&self) -> Option<Arc<OwnedFd>>;
+
+    /// Returns the progress of the start. A failure is returned once.
+    fn progress(&self) -> Progress;
 
     /// Sends a signal to the process group, or to the process alone if it leads none. The signal never reaches another
     /// process that got the same id.

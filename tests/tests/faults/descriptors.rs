@@ -123,11 +123,8 @@ fn every_launch(test: &'static str, launch: fn(Config) -> Result<(), LaunchError
         leaving_nothing(move |scratch| {
             let inherited = faults(scratch, || config(scratch).serial("tty"), launch);
             let dialled = faults(scratch, || config(scratch).monitor(Monitor::Socket), launch);
-            assert_told(
-                &inherited,
-                &["create the log", "create the monitor", "create the console 0", "execute `bash`"],
-            );
-            assert_told(&dialled, &["create the log", "listen at", "execute `bash`"]);
+            assert_told(&inherited, &["create the log", "create the monitor", "create the console 0", "start `bash`"]);
+            assert_told(&dialled, &["create the log", "listen at", "start `bash`"]);
         });
     });
 }

@@ -7,6 +7,7 @@ mod detachable;
 mod harness;
 mod hosted;
 mod in_world;
+mod lifetime;
 mod liveness;
 mod on_mio;
 mod on_smol;

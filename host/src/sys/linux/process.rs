@@ -1,24 +1,18 @@
-//! Processes on Linux, watched and reaped by pidfd. This is the only file of the project with `unsafe` code.
+//! Processes on Linux, watched and reaped by pidfd.
 
-use std::ffi::OsString;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{ExitStatus, Signal};
-use rustix::fs::{Mode, OFlags, RawDir, open};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpid, getppid, kill_process, kill_process_group,
-    pidfd_open, pidfd_send_signal, set_parent_process_death_signal, waitid,
+    Pid, Signal as OsSignal, WaitId, WaitIdOptions, getpgid, kill_process_group, pidfd_send_signal, waitid,
 };
 
+use super::spawn::{self, Start};
+use crate::lock::lock;
 use crate::signal_name::signal_name;
-use crate::sys::{ChildProcess, ProcessSpec};
+use crate::sys::{ChildProcess, ProcessSpec, Progress};
 
 /// A child process and its pidfd, which is readable when the process has ended (`pidfd_open(2)`).
 #[derive(Debug)]
@@ -27,79 +21,14 @@ pub(crate) struct Process {
     descriptor: Arc<OwnedFd>,
     /// Whether it leads a process group.
     leads: bool,
+    /// `None` means that it has executed its program, or failed to.
+    start: Mutex<Option<Start>>,
 }
 
 pub(super) fn start(spec: ProcessSpec) -> io::Result<Process> {
-    let mut arguments = spec.arguments.into_iter().map(OsString::from_vec);
-    let mut command = Command::new(arguments.next().unwrap_or_default());
-    command.args(arguments).stdin(Stdio::null());
-    if !spec.share_terminal {
-        // The process leads a group with its own id (`setpgid(2)`). Keys of the terminal then do not reach it, and one
-        // signal ends it together with a wrapper.
-        command.process_group(0);
-    }
-    if let Some(log) = spec.log {
-        command.stdout(log.try_clone()?).stderr(log);
-    }
-    set_up_inheritance(&mut command, spec.inherited, spec.outlives);
-    let child = command.spawn()?;
-    // The process is a child that was not reaped, so the kernel gave its id to no other process (`pidfd_open(2)`,
-    // NOTES).
-    let pid = Pid::from_child(&child);
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(descriptor) => Ok(Process { pid, descriptor: Arc::new(descriptor), leads: !spec.share_terminal }),
-        Err(error) => {
-            kill_process(pid, OsSignal::KILL)?;
-            waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)?;
-            Err(error.into())
-        }
-    }
-}
-
-/// Makes the process inherit these descriptors and no others, and end when this program ends, unless it is to outlive
-/// it. The kernel drops that signal when the process executes a set-user-ID program or one with capabilities
-/// (`prctl(2)`, PR_SET_PDEATHSIG).
-#[allow(unsafe_code, reason = "a hook between fork and exec has no safe form; see SAFETY")]
-fn set_up_inheritance(command: &mut Command, inherited: Vec<OwnedFd>, outlives: bool) {
-    let parent = getpid();
-    let hook = move || {
-        if !outlives {
-            set_parent_process_death_signal(Some(OsSignal::KILL))?;
-        }
-        if !outlives && getppid() != Some(parent) {
-            // The parent ended before the signal was set, and so no signal would be sent (`prctl(2)`,
-            // PR_SET_PDEATHSIG).
-            return Err(Errno::SRCH.into());
-        }
-        close_others();
-        inherited.iter().try_for_each(|descriptor| Ok(fcntl_setfd(descriptor, FdFlags::empty())?))
-    };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed (`fork(2)`). The hook makes system calls
-    // directly (prctl, getppid, openat, getdents64, fcntl, close; `signal-safety(7)` lists those of POSIX) and iterates
-    // over a vector that was filled before the fork and over a buffer on its stack. It takes no lock and allocates
-    // nothing, also not in its errors, which are bare numbers.
-    unsafe { command.pre_exec(hook) };
-}
-
-/// Marks every other descriptor to be closed at exec (`fcntl(2)`, FD_CLOEXEC). Otherwise the process keeps open what
-/// another part of the program left inheritable: a pipe, for example, whose reader then never sees the end. Without
-/// `/proc`, or without a free descriptor to read it, the others are inherited.
-#[allow(unsafe_code, reason = "descriptors of other parts of the program are known by their numbers alone; see SAFETY")]
-fn close_others() {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(directory) = open(c"/proc/self/fd", flags, Mode::empty()) else { return };
-    let mut buffer = [MaybeUninit::uninit(); 2048];
-    let mut entries = RawDir::new(&directory, &mut buffer);
-    while let Some(Ok(entry)) = entries.next() {
-        let number = entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
-        if let Some(number) = number.filter(|number| *number > 2) {
-            // SAFETY: the child of a fork has one thread (`fork(2)`), so a descriptor that was listed just now is still
-            // open, and the borrow ends with the line below.
-            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-            // This fails only for a descriptor that is not open.
-            let _ = fcntl_setfd(descriptor, FdFlags::CLOEXEC);
-        }
-    }
+    let leads = !spec.share_terminal;
+    let (pid, descriptor, start) = spawn::start(spec)?;
+    Ok(Process { pid, descriptor: Arc::new(descriptor), leads, start: Mutex::new(Some(start)) })
 }
 
 impl Process {
@@ -120,16 +49,35 @@ impl ChildProcess for Process {
         &self.descriptor
     }
 
+    fn start_descriptor(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.start).as_ref().map(|start| Arc::clone(start.descriptor()))
+    }
+
+    fn progress(&self) -> Progress {
+        let mut start = lock(&self.start);
+        let progress = start.as_ref().map_or(Progress::Executed, Start::progress);
+        if matches!(progress, Progress::Executed) {
+            start.take().into_iter().for_each(Start::free);
+        }
+        progress
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         let signal = match signal {
             Signal::Terminate => OsSignal::TERM,
             Signal::Kill => OsSignal::KILL,
         };
         match self.has_ended() {
-            // The id of the group is that of the child, which no other process gets before the child is reaped.
-            Ok(_) if self.leads => Ok(kill_process_group(self.pid, signal)?),
-            // A pidfd never refers to another process that got the same id (`pidfd_send_signal(2)`, NOTES).
-            Ok(_) => Ok(pidfd_send_signal(&self.descriptor, signal)?),
+            Ok(_) => {
+                // The id of the group is that of the child, which no other process gets before the child is reaped. The
+                // group may be empty: the child has not created it yet, or has moved to another one (`setpgid(2)`).
+                let has_group = self.leads && kill_process_group(self.pid, signal).is_ok();
+                if has_group && getpgid(Some(self.pid)) == Ok(self.pid) {
+                    return Ok(());
+                }
+                // A pidfd never refers to another process that got the same id (`pidfd_send_signal(2)`, NOTES).
+                Ok(pidfd_send_signal(&self.descriptor, signal)?)
+            }
             // Another part of the program reaped it, so the id may belong to another process by now, which the signal
             // would hit.
             Err(_) => Ok(()),
@@ -150,6 +98,7 @@ impl ChildProcess for Process {
             let _ = kill_process_group(self.pid, OsSignal::KILL);
         }
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        lock(&self.start).take().into_iter().for_each(Start::free);
         let Ok(Some(status)) = waitid(WaitId::PidFd(self.descriptor.as_fd()), ended) else {
             return Some(ExitStatus::Unknown);
         };
@@ -163,6 +112,6 @@ impl ChildProcess for Process {
     }
 
     fn without_group(&self) -> Self {
-        Self { pid: self.pid, descriptor: Arc::clone(&self.descriptor), leads: false }
+        Self { pid: self.pid, descriptor: Arc::clone(&self.descriptor), leads: false, start: Mutex::new(None) }
     }
 }

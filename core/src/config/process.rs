@@ -1,0 +1,180 @@
+//! Process attributes of a configuration: credentials, resource limits, environment and inherited descriptors.
+
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::descriptor::Descriptor;
+
+/// Attributes of a process, which the host applies between its start and the execution of its program. By default the
+/// process has those of this program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a driver applies each")]
+pub struct ProcessAttributes {
+    /// The user id. `None` means that of this program.
+    pub uid: Option<u32>,
+    /// The group id. `None` means that of this program.
+    pub gid: Option<u32>,
+    /// The supplementary group ids. `None` means those of this program, or none at all when `uid` is set.
+    pub groups: Option<Vec<u32>>,
+    /// The file mode creation mask (`umask(2)`). `None` means that of this program.
+    pub umask: Option<u32>,
+    /// The resource limits to set, in this order.
+    pub limits: Vec<ResourceLimit>,
+    /// The working directory. `None` means that of this program.
+    pub working_directory: Option<Vec<u8>>,
+    /// Whether the environment begins empty instead of as that of this program.
+    pub environment_is_empty: bool,
+    /// The variables to set in the environment, or to remove from it, in this order.
+    pub environment: Vec<Variable>,
+    /// The network namespace to enter (`network_namespaces(7)`). `None` means that of this program.
+    pub network_namespace: Option<Descriptor>,
+}
+
+/// A limit on a resource of the process, soft and hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a driver sets each")]
+pub struct ResourceLimit {
+    /// The resource.
+    pub resource: Resource,
+    /// The limit, in the unit of the resource.
+    pub value: u64,
+}
+
+/// A resource of a process that can be limited (`getrlimit(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a driver sets each")]
+pub enum Resource {
+    /// Size of the address space, in bytes. QEMU maps all memory of the guest, and more.
+    AddressSpace,
+    /// Size of a core dump, in bytes. Zero means that there is none.
+    CoreDump,
+    /// Processor time, in seconds.
+    ProcessorTime,
+    /// Size of a file that the process writes, in bytes.
+    FileSize,
+    /// Memory that is locked, in bytes. A device that is passed through locks all memory of the guest.
+    LockedMemory,
+    /// Number of open descriptors.
+    OpenFiles,
+    /// Number of processes and threads of the user.
+    Processes,
+}
+
+/// A change of the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a driver applies each")]
+pub struct Variable {
+    /// The name of the variable.
+    pub name: Vec<u8>,
+    /// The value. `None` means that the variable is removed.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Config {
+    /// The first descriptor number that a process inherits, behind its standard streams.
+    pub(crate) const FIRST_INHERITED: i32 = 3;
+
+    /// Passes a descriptor to QEMU, and returns the number that it has there: for `-netdev tap,fd=…`, `vhostfd=…`,
+    /// `-chardev socket,fd=…`. No other process inherits it. The descriptor also stays open in this program as long as
+    /// the configuration is kept. [`add_fd`](Self::add_fd) is for files that QEMU opens by a path.
+    ///
+    /// The first call returns 3, the second 4, and so on.
+    ///
+    /// ```
+    /// use qemu_machine_core::{Config, Descriptor};
+    ///
+    /// # let opened_tap = Descriptor::new(());
+    /// let mut config = Config::new("qemu-system-x86_64");
+    /// let tap = config.inherit_fd(opened_tap);
+    /// let config = config.args(["-netdev".to_string(), format!("tap,id=net0,fd={tap}")]);
+    /// # assert!(config.command_line().unwrap().to_string().contains("fd=3"));
+    /// ```
+    pub fn inherit_fd(&mut self, descriptor: Descriptor) -> i32 {
+        let passed = i32::try_from(self.passed.len()).unwrap_or(i32::MAX);
+        self.passed.push(descriptor);
+        Self::FIRST_INHERITED.saturating_add(passed)
+    }
+
+    /// Sets the user id of the process. Default: that of this program. The process then has no supplementary groups,
+    /// unless [`groups`](Self::groups) sets some. Only a privileged program can change it (`setuid(2)`, `CAP_SETUID`);
+    /// otherwise the launch fails.
+    ///
+    /// The private directory and the sockets in it belong to this program, so the process cannot open them: keep the
+    /// default [`Monitor::Inherited`](crate::Monitor::Inherited).
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.attributes.uid = Some(uid);
+        self
+    }
+
+    /// Sets the group id of the process. Default: that of this program (`setgid(2)`).
+    #[must_use]
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.attributes.gid = Some(gid);
+        self
+    }
+
+    /// Sets the supplementary group ids of the process: that of `kvm`, for example. Default: those of this program, or
+    /// none at all when [`uid`](Self::uid) is set (`setgroups(2)`).
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
+        self.attributes.groups = Some(groups.into_iter().collect());
+        self
+    }
+
+    /// Sets the file mode creation mask of the process (`umask(2)`). Default: that of this program. Bits beyond
+    /// `0o777` are ignored.
+    #[must_use]
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.attributes.umask = Some(mask);
+        self
+    }
+
+    /// Sets a resource limit of the process, soft and hard (`setrlimit(2)`). Default: those of this program. Only a
+    /// privileged program can raise a limit above its own hard limit; otherwise the launch fails.
+    #[must_use]
+    pub fn resource_limit(mut self, resource: Resource, value: u64) -> Self {
+        self.attributes.limits.push(ResourceLimit { resource, value });
+        self
+    }
+
+    /// Sets the working directory of the process. Default: that of this program. Relative paths in the arguments, and a
+    /// program with a slash, are relative to it.
+    #[must_use]
+    pub fn working_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
+        self.attributes.working_directory = Some(path.into());
+        self
+    }
+
+    /// Sets a variable in the environment of the process. Default: the environment of this program. If `PATH` is
+    /// changed, the program is searched there.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        self.attributes.environment.push(Variable { name: name.into(), value: Some(value.into()) });
+        self
+    }
+
+    /// Removes a variable from the environment of the process.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl Into<Vec<u8>>) -> Self {
+        self.attributes.environment.push(Variable { name: name.into(), value: None });
+        self
+    }
+
+    /// Removes all variables from the environment of the process. Variables that are set later are kept.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.attributes.environment_is_empty = true;
+        self.attributes.environment.clear();
+        self
+    }
+
+    /// Runs the process in a network namespace, by an open descriptor of it: `/run/netns/NAME`, or `/proc/PID/ns/net`
+    /// (`setns(2)`, `CAP_SYS_ADMIN`). Default: that of this program. Sockets that this program creates for the machine
+    /// stay in its own namespace.
+    #[must_use]
+    pub fn network_namespace(mut self, namespace: Descriptor) -> Self {
+        self.attributes.network_namespace = Some(namespace);
+        self
+    }
+}

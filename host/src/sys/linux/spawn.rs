@@ -1,0 +1,544 @@
+//! Start of a process on Linux, in memory that parent and child share. This is the only file of the project with
+//! `unsafe` code.
+//!
+//! `fork(2)` copies the page tables of this program: milliseconds for a program of some gigabytes. So the child shares
+//! the memory (`clone(2)`, CLONE_VM), as with `vfork(2)`; but the parent goes on at once, since the execution of the
+//! program may block for as long as a file system does not answer. The consequences:
+//!
+//! - *The child has a stack of its own*, and everything that it reads is prepared before. The parent frees neither
+//!   before the child has executed its program or ended ([`Start`]).
+//! - *The child writes no memory of the parent*: it allocates nothing, takes no lock, cannot panic, and makes its system
+//!   calls directly. The wrappers of libc write `errno`, which would be that of the parent's thread, so those that can
+//!   fail are not used ([`execute`]).
+//! - *All signals are blocked* until the child has reset their handlers: a handler of the program would run in the
+//!   shared memory.
+//! - *A child that changes its credentials gets a copy of the memory*: the kernel makes shared memory undumpable when
+//!   they change (Linux, `kernel/cred.c`, `commit_creds`), and so this program undebuggable.
+
+use std::ffi::{CString, OsString, c_char, c_int, c_void};
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr;
+use std::sync::Arc;
+
+use qemu_machine_core::{ProcessAttributes, Resource as Limited, ResourceLimit};
+use rustix::fs::{Mode, OFlags, RawDir, open};
+use rustix::io::{DupFlags, Errno, FdFlags, dup3, fcntl_dupfd_cloexec, fcntl_setfd, read, write};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Gid, Pid, Resource, Rlimit, Signal as OsSignal, Uid, chdir, getpid, getppid, getrlimit,
+    set_parent_process_death_signal, setpgid, setrlimit, umask,
+};
+use rustix::thread::{
+    LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::sys::{ProcessSpec, Progress};
+
+/// Size of the stack of the child. Its frames take a few kilobytes, most of them for the list of open descriptors.
+const STACK: usize = 32 << 10;
+
+/// Whether a child may share the memory of this program: where [`execute`] does not write `errno`.
+const SHARES_MEMORY: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+
+/// Without `/proc`, the descriptors up to this number are closed, or up to the limit of open descriptors.
+const MOST_DESCRIPTORS: u64 = 1 << 16;
+
+/// A process that was started and may not have executed its program yet.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// Reaches its end when the child executes its program, since it is closed then, or when the child ends.
+    report: Arc<OwnedFd>,
+    /// What the child reads and writes. It is freed by [`free`](Self::free) alone, and otherwise leaks: a child that is
+    /// never heard of again may use it for ever.
+    memory: Memory,
+}
+
+/// The memory of a child.
+struct Memory {
+    plan: *mut Plan,
+    stack: *mut [MaybeUninit<Frame>],
+}
+
+/// A unit of the stack, which is aligned to 16 bytes (System V ABI; AAPCS64; RISC-V calling convention).
+#[repr(align(16))]
+#[derive(Clone, Copy)]
+struct Frame {
+    _bytes: [u8; 16],
+}
+
+// SAFETY: the pointers own their memory, like boxes, and no thread of this program uses it until it is freed.
+#[allow(unsafe_code, reason = "raw pointers are not Send by themselves; see SAFETY")]
+unsafe impl Send for Memory {}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Memory")
+    }
+}
+
+impl Memory {
+    fn new(plan: Plan) -> Self {
+        let stack = vec![MaybeUninit::<Frame>::uninit(); STACK / size_of::<Frame>()].into_boxed_slice();
+        Self { plan: Box::into_raw(Box::new(plan)), stack: Box::into_raw(stack) }
+    }
+
+    /// Frees the memory, which no child uses any more.
+    #[allow(unsafe_code, reason = "the memory is behind raw pointers while the child uses it; see SAFETY")]
+    fn free(self) {
+        // SAFETY: both pointers come from `Box::into_raw` in `new`, and are freed once, since `self` is consumed.
+        unsafe {
+            drop(Box::from_raw(self.plan));
+            drop(Box::from_raw(self.stack));
+        }
+    }
+}
+
+/// Everything that the child needs, in the form of its system calls.
+#[derive(Debug)]
+struct Plan {
+    parent: Pid,
+    leads: bool,
+    outlives: bool,
+    /// The paths to execute, in this order: one, or one for each directory of the `PATH`.
+    programs: Vec<CString>,
+    arguments: Strings,
+    environment: Strings,
+    /// The descriptors to inherit, each with its number in the process.
+    descriptors: Vec<(RawFd, RawFd)>,
+    report: RawFd,
+    namespace: Option<RawFd>,
+    limits: Vec<(Resource, Rlimit)>,
+    umask: Option<Mode>,
+    groups: Option<Vec<Gid>>,
+    gid: Option<Gid>,
+    uid: Option<Uid>,
+    working_directory: Option<CString>,
+}
+
+/// Strings, and the pointers to them that `execve(2)` takes, with a null pointer at the end.
+#[derive(Debug)]
+struct Strings {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Self { pointers, _strings: strings }
+    }
+}
+
+/// A step of the child that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Step {
+    Group,
+    Namespace,
+    Limits,
+    Credentials,
+    WorkingDirectory,
+    Descriptors,
+    Parent,
+    Execute,
+}
+
+impl Step {
+    const ALL: [(Self, &str); 8] = [
+        (Self::Group, "create a process group for"),
+        (Self::Namespace, "enter the network namespace for"),
+        (Self::Limits, "set the resource limits for"),
+        (Self::Credentials, "set the user and group ids for"),
+        (Self::WorkingDirectory, "enter the working directory for"),
+        (Self::Descriptors, "pass the descriptors to"),
+        (Self::Parent, "find the parent of"),
+        (Self::Execute, "execute"),
+    ];
+}
+
+/// A step that failed, and its error.
+type Failed = (Step, Errno);
+
+/// Starts a process, and returns its id, its pidfd and the start in progress.
+pub(super) fn start(spec: ProcessSpec) -> io::Result<(Pid, OwnedFd, Start)> {
+    let (report, sent) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let shares = SHARES_MEMORY && !changes_credentials(&spec.attributes);
+    // The descriptors of `spec` and `null` are closed here when the child has copies of them.
+    let memory = Memory::new(Plan::new(&spec, null.as_fd(), sent.as_fd())?);
+    let (pid, descriptor) = match clone(&memory, shares) {
+        Ok(child) => child,
+        Err(error) => {
+            memory.free();
+            return Err(error);
+        }
+    };
+    Ok((pid, descriptor, Start { report: Arc::new(report), memory }))
+}
+
+fn changes_credentials(attributes: &ProcessAttributes) -> bool {
+    attributes.uid.is_some() || attributes.gid.is_some() || attributes.groups.is_some()
+}
+
+impl Start {
+    /// Returns the descriptor that is readable when there is progress.
+    pub(super) fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.report
+    }
+
+    /// Frees the memory of a child that was reaped, or whose progress is `Executed`: the kernel closes its descriptors
+    /// after it has left the memory (Linux, `fs/exec.c`, `begin_new_exec`; `kernel/exit.c`, `do_exit`).
+    pub(super) fn free(self) {
+        self.memory.free();
+    }
+
+    /// Returns how far the child is.
+    pub(super) fn progress(&self) -> Progress {
+        let mut report = [0_u8; 8];
+        match read(&*self.report, &mut report) {
+            Ok(0) => Progress::Executed,
+            Ok(_) => {
+                let [a, b, c, d, errno @ ..] = report;
+                let step = u32::from_ne_bytes([a, b, c, d]);
+                let step = Step::ALL.iter().find(|(known, _)| *known as u32 == step);
+                let error = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
+                Progress::Failed(step.map_or("start", |(_, text)| text), error)
+            }
+            Err(_) => Progress::Pending,
+        }
+    }
+}
+
+impl Plan {
+    fn new(spec: &ProcessSpec, null: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<Self> {
+        let ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes } = spec;
+        let environment = environment(attributes);
+        let program = arguments.first().cloned().unwrap_or_default();
+        let mut descriptors = vec![(null.as_raw_fd(), 0)];
+        if let Some(log) = log {
+            descriptors.extend([(log.as_raw_fd(), 1), (log.as_raw_fd(), 2)]);
+        }
+        descriptors.extend(inherited.iter().map(AsRawFd::as_raw_fd).zip(3..));
+        let variables =
+            environment.iter().map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        Ok(Self {
+            parent: getpid(),
+            leads: !share_terminal,
+            outlives: *outlives,
+            programs: programs(&program, &environment)?,
+            arguments: Strings::new(arguments.iter().cloned().map(c_string).collect::<io::Result<_>>()?),
+            environment: Strings::new(variables.collect::<io::Result<_>>()?),
+            descriptors,
+            report: report.as_raw_fd(),
+            namespace: namespace.as_ref().map(AsRawFd::as_raw_fd),
+            limits: attributes.limits.iter().copied().map(limit).collect(),
+            umask: attributes.umask.map(|mask| Mode::from_bits_truncate(mask & 0o777)),
+            groups: groups(attributes),
+            gid: attributes.gid.map(Gid::from_raw),
+            uid: attributes.uid.map(Uid::from_raw),
+            working_directory: attributes.working_directory.clone().map(c_string).transpose()?,
+        })
+    }
+
+    /// Does what the child does before its program. Returns only when a step failed.
+    fn carry_out(&mut self) -> Failed {
+        match self.set_up() {
+            Ok(()) => (Step::Execute, self.execute()),
+            Err(failed) => failed,
+        }
+    }
+
+    fn set_up(&mut self) -> Result<(), Failed> {
+        let failed = |step| move |errno| (step, errno);
+        reset_signals();
+        if self.leads {
+            // The process leads a group with its own id (`setpgid(2)`). Keys of the terminal then do not reach it, and
+            // one signal ends it together with a wrapper.
+            setpgid(None, None).map_err(failed(Step::Group))?;
+        }
+        if let Some(namespace) = self.namespace {
+            let namespace = borrowed(namespace);
+            move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network)).map_err(failed(Step::Namespace))?;
+        }
+        let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        for (resource, limit) in &self.limits {
+            setrlimit(*resource, *limit).map_err(failed(Step::Limits))?;
+        }
+        if let Some(mask) = self.umask {
+            umask(mask);
+        }
+        self.set_credentials().map_err(failed(Step::Credentials))?;
+        if let Some(path) = &self.working_directory {
+            chdir(path.as_c_str()).map_err(failed(Step::WorkingDirectory))?;
+        }
+        self.map_descriptors().map_err(failed(Step::Descriptors))?;
+        close_others(self.descriptors.len(), open_files);
+        if !self.outlives {
+            // After the credentials, since a change clears it (`prctl(2)`, PR_SET_PDEATHSIG).
+            set_parent_process_death_signal(Some(OsSignal::KILL)).map_err(failed(Step::Parent))?;
+            if getppid() != Some(self.parent) {
+                // The parent ended before the signal was set, and so no signal would be sent.
+                return Err((Step::Parent, Errno::SRCH));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the groups first: without the privileges of the old user that is not permitted (`setgroups(2)`).
+    fn set_credentials(&self) -> rustix::io::Result<()> {
+        if let Some(groups) = &self.groups {
+            set_thread_groups(groups)?;
+        }
+        if let Some(gid) = self.gid {
+            set_thread_res_gid(gid, gid, gid)?;
+        }
+        if let Some(uid) = self.uid {
+            set_thread_res_uid(uid, uid, uid)?;
+        }
+        Ok(())
+    }
+
+    /// Gives each inherited descriptor its number. A descriptor whose number another one is to have moves away first.
+    fn map_descriptors(&mut self) -> rustix::io::Result<()> {
+        let above = self.descriptors.iter().map(|(_, target)| target + 1).max().unwrap_or(0);
+        let moved = |number: RawFd| {
+            // A copy that is made here is closed when the program is executed.
+            if number < above { fcntl_dupfd_cloexec(borrowed(number), above).map(into_raw) } else { Ok(number) }
+        };
+        self.report = moved(self.report)?;
+        for (source, _) in &mut self.descriptors {
+            *source = moved(*source)?;
+        }
+        for (source, target) in &self.descriptors {
+            dup3(borrowed(*source), &mut replaced(*target), DupFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Executes the first program that can be, in the order of the `PATH`, as `execvp(3)`: a directory without the
+    /// program, or without the permission, is passed over.
+    fn execute(&self) -> Errno {
+        let mut denied = false;
+        for program in &self.programs {
+            match execute(program, &self.arguments, &self.environment) {
+                Errno::ACCESS => denied = true,
+                Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::STALE | Errno::TIMEDOUT => {}
+                other => return other,
+            }
+        }
+        if denied { Errno::ACCESS } else { Errno::NOENT }
+    }
+}
+
+/// Returns the paths at which a program may be: itself, or in the directories of the `PATH`.
+fn programs(program: &[u8], environment: &[(OsString, OsString)]) -> io::Result<Vec<CString>> {
+    // As `execvp(3)` without a `PATH`.
+    const DEFAULT: &[u8] = b"/bin:/usr/bin";
+    if program.contains(&b'/') {
+        return Ok(vec![c_string(program.to_vec())?]);
+    }
+    let path = environment.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT, |(_, path)| path.as_bytes());
+    // An empty entry means the working directory.
+    let in_directory = |directory: &[u8]| match directory {
+        b"" => c_string([b"./", program].concat()),
+        directory => c_string([directory, b"/", program].concat()),
+    };
+    path.split(|byte| *byte == b':').map(in_directory).collect()
+}
+
+fn environment(attributes: &ProcessAttributes) -> Vec<(OsString, OsString)> {
+    let mut environment: Vec<(OsString, OsString)> =
+        if attributes.environment_is_empty { Vec::new() } else { std::env::vars_os().collect() };
+    for variable in &attributes.environment {
+        let name = OsString::from_vec(variable.name.clone());
+        environment.retain(|(other, _)| *other != name);
+        environment.extend(variable.value.clone().map(|value| (name, OsString::from_vec(value))));
+    }
+    environment
+}
+
+/// A process with another user id keeps no group of this program, unless it is given one.
+fn groups(attributes: &ProcessAttributes) -> Option<Vec<Gid>> {
+    let groups = attributes.groups.clone().or_else(|| attributes.uid.map(|_| Vec::new()))?;
+    Some(groups.into_iter().map(Gid::from_raw).collect())
+}
+
+fn limit(limit: ResourceLimit) -> (Resource, Rlimit) {
+    let resource = match limit.resource {
+        Limited::AddressSpace => Resource::As,
+        Limited::CoreDump => Resource::Core,
+        Limited::ProcessorTime => Resource::Cpu,
+        Limited::FileSize => Resource::Fsize,
+        Limited::LockedMemory => Resource::Memlock,
+        Limited::OpenFiles => Resource::Nofile,
+        Limited::Processes => Resource::Nproc,
+    };
+    (resource, Rlimit { current: Some(limit.value), maximum: Some(limit.value) })
+}
+
+fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
+    CString::new(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Blocks all signals of this thread while it creates a child, which inherits that.
+#[allow(unsafe_code, reason = "`clone(2)` has no safe form; see SAFETY")]
+fn clone(memory: &Memory, shares: bool) -> io::Result<(Pid, OwnedFd)> {
+    let flags = libc::SIGCHLD | libc::CLONE_PIDFD | if shares { libc::CLONE_VM } else { 0 };
+    let mut pidfd: c_int = -1;
+    // SAFETY: the signal sets are filled by libc before they are read. The stack grows downwards from the end of the
+    // slice. Stack and plan stay allocated until the child has left them (`Start`), and this program does not access
+    // them meanwhile. CLONE_PIDFD makes the kernel write one `c_int` to `pidfd` before `clone` returns.
+    let pid = unsafe {
+        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        let top = memory.stack.cast::<MaybeUninit<Frame>>().add(memory.stack.len());
+        let pid = libc::clone(child, top.cast(), flags, memory.plan.cast(), ptr::from_mut(&mut pidfd));
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        // A negative number is no id, and `from_raw` panics for it.
+        Pid::from_raw(pid.max(0)).ok_or(error)?
+    };
+    // SAFETY: the kernel opened it for this call.
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// The child: returning ends it, without the exit handlers of this program (`clone(2)`).
+#[allow(unsafe_code, reason = "`clone(2)` passes a pointer; see SAFETY")]
+extern "C" fn child(plan: *mut c_void) -> c_int {
+    // SAFETY: `clone` passes the plan, which nothing else uses until this child has executed its program or ended.
+    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    let (step, errno) = plan.carry_out();
+    let mut report = [0_u8; 8];
+    let (first, second) = report.split_at_mut(4);
+    first.copy_from_slice(&(step as u32).to_ne_bytes());
+    second.copy_from_slice(&errno.raw_os_error().to_ne_bytes());
+    // If the parent is gone, no process needs the report.
+    let _ = write(borrowed(plan.report), &report);
+    127
+}
+
+/// Resets the handlers of all signals, and then unblocks all. A process begins with the signal mask of its parent
+/// (`execve(2)`), and Rust programs ignore SIGPIPE, which QEMU does not expect.
+#[allow(unsafe_code, reason = "signal handlers have no safe interface; see SAFETY")]
+fn reset_signals() {
+    // Other numbers belong to libc, or cannot be caught.
+    let standard = (1..32).filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number));
+    for number in standard.chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        // SAFETY: the action is filled by libc before it is read, and for these numbers neither call fails, so that
+        // `errno` is not written. Handlers of the child are its own (`clone(2)`, CLONE_SIGHAND is not set).
+        unsafe {
+            let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+            libc::sigaction(number, ptr::null(), action.as_mut_ptr());
+            let mut action = action.assume_init();
+            if action.sa_sigaction != libc::SIG_IGN || number == libc::SIGPIPE {
+                action.sa_sigaction = libc::SIG_DFL;
+                libc::sigaction(number, &raw const action, ptr::null_mut());
+            }
+        }
+    }
+    // SAFETY: the set is filled by libc before it is read. `pthread_sigmask` returns its error, and does not write
+    // `errno`.
+    unsafe {
+        let mut none = MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor behind the inherited ones to be closed when the program is executed (`fcntl(2)`, FD_CLOEXEC).
+/// Otherwise the process keeps open what another part of this program left inheritable: a pipe, for example, whose
+/// reader then never sees the end.
+fn close_others(inherited: usize, limit: u64) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let first = RawFd::try_from(inherited).unwrap_or(RawFd::MAX).max(3);
+    // This fails only for a descriptor that is not open.
+    let close = |number| {
+        let _ = fcntl_setfd(borrowed(number), FdFlags::CLOEXEC);
+    };
+    let Ok(directory) = open(c"/proc/self/fd", flags, Mode::empty()) else {
+        let last = RawFd::try_from(limit.min(MOST_DESCRIPTORS)).unwrap_or(RawFd::MAX);
+        return (first..last).for_each(close);
+    };
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let number = entry.file_name().to_str().ok().and_then(|name| name.parse::<RawFd>().ok());
+        number.filter(|number| *number >= first).into_iter().for_each(close);
+    }
+}
+
+/// Borrows a descriptor of the child by its number.
+#[allow(unsafe_code, reason = "the descriptors of the child are known by their numbers alone; see SAFETY")]
+fn borrowed(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the child has one thread and its own table of descriptors, and closes none.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Returns a number of the child as a descriptor that `dup3` replaces.
+#[allow(unsafe_code, reason = "the descriptors of the child are known by their numbers alone; see SAFETY")]
+fn replaced(number: RawFd) -> ManuallyDrop<OwnedFd> {
+    // SAFETY: it is not dropped, so that it closes nothing. `dup3` accepts a number that is not open.
+    ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn into_raw(descriptor: OwnedFd) -> RawFd {
+    std::os::fd::IntoRawFd::into_raw_fd(descriptor)
+}
+
+/// Executes a program, and returns why that failed (`execve(2)`). Unlike the function of libc it does not write `errno`.
+#[allow(unsafe_code, reason = "execve has no safe form; see SAFETY")]
+fn execute(program: &CString, arguments: &Strings, environment: &Strings) -> Errno {
+    let (program, arguments, environment) =
+        (program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr());
+    let result: isize;
+    // SAFETY: the path is a C string, and both lists end with a null pointer. The call reads them, and returns only when
+    // it failed. The registers are those of a system call (`syscall(2)`, Architecture calling conventions).
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") libc::SYS_execve as isize => result,
+            in("rdi") program,
+            in("rsi") arguments,
+            in("rdx") environment,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") libc::SYS_execve,
+            inlateout("x0") program => result,
+            in("x1") arguments,
+            in("x2") environment,
+            options(nostack),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "riscv64")]
+    unsafe {
+        std::arch::asm!(
+            "ecall",
+            in("a7") libc::SYS_execve,
+            inlateout("a0") program => result,
+            in("a1") arguments,
+            in("a2") environment,
+            options(nostack),
+        );
+    }
+    // SAFETY: as above. The child has a copy of the memory on these architectures, and so an `errno` of its own.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+    unsafe {
+        libc::execve(program, arguments, environment);
+        result = -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) as isize;
+    }
+    Errno::from_raw_os_error(i32::try_from(result.saturating_neg()).unwrap_or(libc::EIO))
+}
