@@ -54,6 +54,9 @@ pub struct Preparation {
     pub process: bool,
     /// The channels, and how each is connected.
     pub channels: Vec<(Channel, Transport)>,
+    /// Whether any process may connect to a channel that listens. If not, only the process that is started and its
+    /// descendants may; the host closes the connection of another one and listens on.
+    pub trusts_peer: bool,
     /// The services, each a pair of connected sockets: one end for the process, one that the host lends to callers.
     pub services: Vec<Service>,
     /// Descriptors of the caller that the process inherits under the numbers 3, 4, and so on.

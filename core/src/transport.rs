@@ -59,7 +59,8 @@ pub enum Monitor {
     /// is in [`Config::socket_directory`](crate::Config::socket_directory), or in the private directory.
     Socket,
     /// QEMU dials this address, on which the host listens before QEMU is started. The path of a Unix socket must not
-    /// exist; the host removes it afterwards. TCP port 0 means any free port.
+    /// exist; the host removes it afterwards. TCP port 0 means any free port. A process other than QEMU that dials first
+    /// is refused: see [`Config::trust_peer`](crate::Config::trust_peer).
     At(Address),
     /// QEMU listens on a Unix socket that the host created, and the host is the first client. When it disconnects,
     /// another client can connect: see [`Config::outlive_parent`](crate::Config::outlive_parent). The path is

@@ -2,19 +2,26 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
 
+use crate::child::Child;
 use crate::dial::{self, Dialled};
 use crate::fault::fault;
 use crate::host::Host;
 use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
-use crate::socket::{Received, Socket, Stage};
+use crate::socket::{Accepted, Received, Socket, Stage};
+use crate::sys::{Connector, Os, System};
 use crate::watch::Watch;
 
 /// Bytes that one read accepts at most. A flooded channel then leaves the others their turn.
 const READ: usize = 64 << 10;
+
+/// Why a client that may be a stranger is not accepted.
+const UNVERIFIED: &str = "it is not known which process has connected, and it may not be QEMU: if QEMU runs on another \
+                          host or in a namespace of its own, allow any process with `Config::trust_peer`";
 
 thread_local! {
     /// The read buffer of each thread. One for each machine would cost memory for machines that are idle.
@@ -27,10 +34,14 @@ impl Host {
     /// `false` means drained; the end of the channel may still be pending. An edge-triggered driver that saw a hang-up
     /// must call once more, otherwise it never observes the end: the kernel reports an edge only once (`epoll(7)`).
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
+        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         if socket.is_listening() {
             return self.accept(channel, machine, now, watch);
         }
+        if let Some(pid) = socket.take_sender() {
+            self.note_peer(pid);
+        }
+        let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
         // A new buffer is allocated when the thread is ending, and when the buffer is in use because a subscriber of
         // `tracing` drives another machine.
         let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
@@ -77,12 +88,19 @@ impl Host {
         let local = index.map(|index| self.local.swap_remove(index).1);
         self.local.shrink_to_fit();
         let (mut is_peer_busy, mut lease) = (false, None);
+        let mut names_sender = false;
         let (socket, stage) = match local.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
             LocalEnd::Connected(socket, lent) => {
+                names_sender = channel == Channel::Monitor && self.monitor_inode.is_some();
                 lease = lent;
                 (socket, Stage::Connected)
             }
             LocalEnd::Listening(socket) => (socket, Stage::Listening),
+            LocalEnd::Offered(address) => {
+                names_sender = true;
+                let dialled = dial::dial_naming_sender(&address);
+                (dialled.map_err(|error| dial::refused(&address, &error))?, Stage::Connected)
+            }
             LocalEnd::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
                 (socket, Dialled::Connected { peer_busy }) => {
                     is_peer_busy = peer_busy;
@@ -93,7 +111,10 @@ impl Host {
         };
         let is_connected = stage == Stage::Connected;
         let is_dialling = matches!(stage, Stage::Dialling(_));
-        let socket = Socket::new(channel, socket, stage, lease);
+        let mut socket = Socket::new(channel, socket, stage, lease);
+        if names_sender {
+            socket = socket.naming_sender();
+        }
         watch.open(channel, &socket.descriptor).map_err(not_open)?;
         if is_dialling {
             watch.set_write_interest(channel, &socket.descriptor, true);
@@ -110,16 +131,32 @@ impl Host {
         Ok(())
     }
 
-    /// Accepts a client, and returns whether there may be bytes to read.
+    /// Accepts a client, and returns whether there may be bytes to read, or another client.
     fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let socket = self.sockets.iter_mut().find(|socket| socket.channel == channel);
-        match socket.map_or(Ok(false), |socket| socket.accept(watch)) {
-            Ok(true) => {
+        let Self { sockets, child, trusts_peer, .. } = self;
+        let Some(socket) = sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
+        let mut connector = None;
+        let started = child.as_ref().map(Child::pid);
+        let is_welcome = |client: BorrowedFd<'_>| {
+            if *trusts_peer {
+                return Ok(true);
+            }
+            match Os::connector(client, started.unwrap_or_default())? {
+                Connector::Process(pid) => connector = Some(pid),
+                Connector::Stranger => return Ok(false),
+                Connector::Unknown => return Err(io::Error::other(UNVERIFIED)),
+            }
+            Ok(true)
+        };
+        match socket.accept(is_welcome, watch) {
+            Ok(Accepted::Connected) => {
+                connector.into_iter().for_each(|pid| self.note_peer(pid));
                 self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
                 self.report(machine, now, Input::Opened(channel));
                 true
             }
-            Ok(false) => false,
+            Ok(Accepted::Refused) => true,
+            Ok(Accepted::Nothing) => false,
             Err(error) => {
                 let fault = fault(format!("accept the {channel}"), &error);
                 self.close(channel, Input::OpenFailed(channel, fault), machine, now, watch);

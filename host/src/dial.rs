@@ -88,6 +88,16 @@ pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     }
 }
 
+/// Dials a Unix socket that QEMU inherited. The kernel names the sender of what is received.
+pub(crate) fn dial_naming_sender(address: &Address) -> io::Result<OwnedFd> {
+    let Address::Unix(bytes) = address else { return Err(io::ErrorKind::Unsupported.into()) };
+    let socket = Os::stream_socket(AddressFamily::UNIX)?;
+    // Before the peer can send.
+    Os::name_senders(socket.as_fd(), true)?;
+    connect(&socket, &SocketAddrUnix::new(&**bytes)?)?;
+    Ok(socket)
+}
+
 /// Returns the fault for an address that could not be dialled.
 pub(crate) fn refused(address: &Address, error: &io::Error) -> HostFault {
     let fault = fault(format!("connect to {address}"), error);

@@ -14,11 +14,12 @@ use crate::child::Child;
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
 use crate::local_end::LocalEnd;
+use crate::qemu_process::QemuProcess;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
-use crate::sys::ProcessSpec;
+use crate::sys::{Os, ProcessSpec, System};
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
@@ -39,6 +40,12 @@ pub struct Host {
     pub(crate) services: Vec<ServiceLease>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) child: Option<Child>,
+    /// QEMU, where it is not the process that was started but one behind it.
+    pub(crate) qemu: Option<QemuProcess>,
+    /// The inode of the end of the monitor that the process inherits. `None` means that it inherits none.
+    pub(crate) monitor_inode: Option<u64>,
+    /// Whether any process may connect to a channel that listens.
+    pub(crate) trusts_peer: bool,
     pub(crate) trace: Trace,
 }
 
@@ -72,7 +79,12 @@ impl Host {
                 Ok(()) => return,
                 Err(fault) => Input::OpenFailed(channel, fault),
             },
-            Effect::Close(channel) => return self.close(channel, Input::Closed(channel), machine, now, watch),
+            Effect::Close(channel) => {
+                if channel == Channel::Monitor {
+                    self.end_holders();
+                }
+                return self.close(channel, Input::Closed(channel), machine, now, watch);
+            }
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { limit } => {
                 // A log that cannot be read counts as empty: the outcome does not depend on it.
@@ -113,7 +125,25 @@ impl Host {
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());
         }
+        // The run ends with the process that was started, so QEMU must not outlive it.
+        self.qemu = None;
         self.report(machine, now, input);
+    }
+
+    /// Records which process is at the other end of the monitor. A process other than the child must end with the child,
+    /// which may have ended already.
+    pub(crate) fn note_peer(&mut self, pid: u32) {
+        if self.child.as_ref().is_none_or(|child| child.pid() != pid) {
+            // Without a child, this drops the process, which kills it.
+            self.qemu = QemuProcess::new(pid).filter(|_| self.child.is_some());
+        }
+    }
+
+    /// Kills the processes that still hold the monitor when the process that was started has ended: a wrapper may have
+    /// started some outside of the process group.
+    fn end_holders(&mut self) {
+        let Some(inode) = self.monitor_inode.filter(|_| self.child.is_none()) else { return };
+        Os::holders(inode).into_iter().filter_map(QemuProcess::new).for_each(drop);
     }
 
     fn finish_start(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
@@ -176,6 +206,7 @@ impl Host {
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
         let Some(child) = &self.child else { return Ok(()) };
+        self.qemu.iter().for_each(|qemu| qemu.signal(signal, child.pid()));
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }
 
@@ -234,6 +265,8 @@ impl Host {
             watch.process_reaped(child.descriptor());
             child.detach();
         }
+        self.qemu.take().into_iter().for_each(QemuProcess::detach);
+        self.monitor_inode = None;
         if let Some(scratch) = &mut self.scratch {
             scratch.detach();
         }

@@ -225,6 +225,7 @@ mod play;
 mod prepare;
 #[cfg(feature = "qapi")]
 pub mod qapi;
+mod qemu_process;
 mod scratch_dir;
 mod shared_fd;
 mod signal_name;

@@ -12,4 +12,6 @@ pub(crate) enum LocalEnd {
     Connected(OwnedFd, Option<Lease>),
     Listening(OwnedFd),
     Dial(Address),
+    /// As `Dial`, and QEMU inherited the socket that listens there.
+    Offered(Address),
 }

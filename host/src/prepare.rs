@@ -2,10 +2,11 @@
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new transport must be carried out, not ignored")]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Preparation, Prepared, Transport};
+use rustix::fs::fstat;
 
 use crate::dial::listen_at;
 use crate::fault::fault;
@@ -23,6 +24,7 @@ struct Parts {
     inherited: Vec<(Inherited, OwnedFd)>,
     services: Vec<ServiceLease>,
     monitor: Option<Address>,
+    monitor_inode: Option<u64>,
 }
 
 impl Host {
@@ -42,6 +44,8 @@ impl Host {
             monitor: parts.monitor,
         };
         self.scratch = Some(scratch);
+        self.trusts_peer = wanted.trusts_peer || !wanted.process;
+        self.monitor_inode = parts.monitor_inode;
         self.local = parts.local;
         self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
         self.services = parts.services;
@@ -53,8 +57,18 @@ impl Parts {
     fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
         // Each member is named, so that a new one is a compile error until it is prepared. `ScratchDir` prepares the
         // first five.
-        let Preparation { name: _, base: _, log_directory: _, process: _, files: _, channels, services, passed, added } =
-            wanted;
+        let Preparation {
+            name: _,
+            base: _,
+            log_directory: _,
+            process: _,
+            files: _,
+            channels,
+            services,
+            passed,
+            added,
+            trusts_peer: _,
+        } = wanted;
         for (index, descriptor) in passed.iter().enumerate() {
             self.inherit(Inherited::Passed(index), descriptor)?;
         }
@@ -90,6 +104,10 @@ impl Parts {
         match transport {
             Transport::Pair => {
                 let (local, inherited) = socket_pair().map_err(|error| failed(&error))?;
+                if channel == Channel::Monitor {
+                    Os::name_senders(local.as_fd(), true).map_err(|error| failed(&error))?;
+                    self.monitor_inode = fstat(&inherited).ok().map(|stat| stat.st_ino);
+                }
                 self.inherited.push((Inherited::Channel(channel), inherited));
                 Ok(LocalEnd::Connected(local, None))
             }
@@ -114,7 +132,7 @@ impl Parts {
                 let (socket, address) = listen_at(&Address::unix(path.as_os_str().as_bytes()), scratch)?;
                 self.inherited.push((Inherited::Channel(channel), socket));
                 self.monitor = Some(address.clone());
-                Ok(LocalEnd::Dial(address))
+                Ok(LocalEnd::Offered(address))
             }
         }
     }

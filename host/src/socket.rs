@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Machine};
@@ -26,6 +26,8 @@ pub(crate) struct Socket {
     stage: Stage,
     /// Whether the last write left bytes unsent.
     full: bool,
+    /// Whether the kernel is to name the sender of the first bytes.
+    names_sender: bool,
     /// The lease of the service that the socket leads to. The service is in use until this is dropped.
     _lease: Option<Lease>,
 }
@@ -38,6 +40,15 @@ pub(crate) enum Stage {
     /// The socket is connecting to this address.
     Dialling(Address),
     Connected,
+}
+
+/// Result of accepting a client.
+pub(crate) enum Accepted {
+    Connected,
+    /// The client was not welcome, and its connection is closed.
+    Refused,
+    /// No client has connected.
+    Nothing,
 }
 
 /// Result of a read.
@@ -54,20 +65,45 @@ pub(crate) enum Received {
 
 impl Socket {
     pub(crate) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, lease: Option<Lease>) -> Self {
-        Self { channel, descriptor: Arc::new(descriptor), stage, full: false, _lease: lease }
+        Self { channel, descriptor: Arc::new(descriptor), stage, full: false, names_sender: false, _lease: lease }
+    }
+
+    /// Lets the kernel name the sender of the first bytes. Call it for a Unix socket before the peer can send.
+    pub(crate) fn naming_sender(self) -> Self {
+        Self { names_sender: true, ..self }
+    }
+
+    /// Returns the process that sent the first bytes, once, if they are there.
+    pub(crate) fn take_sender(&mut self) -> Option<u32> {
+        if !self.names_sender {
+            return None;
+        }
+        // An error means that there are no bytes yet.
+        let sender = Os::sender(self.descriptor.as_fd()).ok()?;
+        self.names_sender = false;
+        // A socket that no longer exists names no senders either.
+        let _ = Os::name_senders(self.descriptor.as_fd(), false);
+        sender
     }
 
     pub(crate) fn is_listening(&self) -> bool {
         self.stage == Stage::Listening
     }
 
-    /// Accepts the connection of a client, and returns whether there was one.
-    pub(crate) fn accept(&mut self, watch: &mut impl Watch) -> io::Result<bool> {
-        let Some(socket) = dial::accept(&self.descriptor)? else { return Ok(false) };
+    /// Accepts the connection of a client, if there is one that is welcome.
+    pub(crate) fn accept(
+        &mut self,
+        is_welcome: impl FnOnce(BorrowedFd<'_>) -> io::Result<bool>,
+        watch: &mut impl Watch,
+    ) -> io::Result<Accepted> {
+        let Some(socket) = dial::accept(&self.descriptor)? else { return Ok(Accepted::Nothing) };
+        if !is_welcome(socket.as_fd())? {
+            return Ok(Accepted::Refused);
+        }
         watch.close(self.channel, &self.descriptor);
         (self.descriptor, self.stage) = (Arc::new(socket), Stage::Connected);
         watch.open(self.channel, &self.descriptor)?;
-        Ok(true)
+        Ok(Accepted::Connected)
     }
 
     /// Returns the result of dialling. `None` means that it is in progress, or was returned before.

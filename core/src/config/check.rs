@@ -50,7 +50,7 @@ impl Config {
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
-        let has_monitors = self.monitor != Monitor::default() || self.null_monitor;
+        let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
         let has_attributes = self.attributes != ProcessAttributes::default();
         if has_line || has_consoles || has_descriptors || has_monitors || has_attributes {
             return wrong(

@@ -58,6 +58,7 @@ pub struct Config {
     pub(crate) display: bool,
     pub(crate) vga: bool,
     pub(crate) monitor: Monitor,
+    pub(crate) trusts_peer: bool,
     pub(crate) null_monitor: bool,
     pub(crate) consoles: Vec<ConsolePart>,
     /// The name given to [`Config::console_log`] that no console has.
@@ -102,6 +103,7 @@ impl Config {
             display: false,
             vga: false,
             monitor: Monitor::default(),
+            trusts_peer: false,
             null_monitor: false,
             consoles: Vec::new(),
             unknown_log: None,
@@ -245,6 +247,17 @@ impl Config {
     #[must_use]
     pub fn monitor(mut self, monitor: Monitor) -> Self {
         self.monitor = monitor;
+        self
+    }
+
+    /// Accepts the first client that dials [`Monitor::Socket`] or [`Monitor::At`], whichever process it is. Default: only
+    /// the process that was started and its descendants are accepted, and the launch fails when the host cannot find out
+    /// which process has dialled. Use it for a [`wrapper`](Self::wrapper) that starts QEMU on another host, in another
+    /// network namespace, or in a container: there any process that reaches the address can take the place of QEMU, and
+    /// receives all commands, with their secrets.
+    #[must_use]
+    pub fn trust_peer(mut self) -> Self {
+        self.trusts_peer = true;
         self
     }
 

@@ -16,6 +16,7 @@ impl Config {
             log_directory: self.log_directory.clone(),
             process: self.peer.is_none(),
             channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),
+            trusts_peer: self.trusts_peer,
             services: self.services.clone(),
             passed: self.passed.clone(),
             added: self.added.iter().map(|added| added.descriptor.clone()).collect(),

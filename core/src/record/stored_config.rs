@@ -50,6 +50,7 @@ struct StoredConfig {
     vga: bool,
     #[serde(with = "stored")]
     monitor: Monitor,
+    trusts_peer: bool,
     null_monitor: bool,
     #[serde(with = "stored")]
     consoles: Vec<ConsolePart>,

@@ -1,24 +1,27 @@
 //! Implementation for Linux 5.4 or later, the first version in which `waitid(2)` accepts a pidfd (P_PIDFD).
 
+mod credentials;
+mod family;
 mod poller;
 mod process;
 mod spawn;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-    getpeername, socket_with, socketpair,
+    getpeername, getsockname, socket_with, socketpair, sockopt,
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use poller::Poller;
-pub(crate) use process::Process;
+pub(crate) use process::{Other, Process};
 
-use super::{ProcessSpec, ProcessState, System};
+use super::{Connector, ProcessSpec, ProcessState, System};
 
 const OPEN: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -28,6 +31,7 @@ pub(crate) enum Linux {}
 
 impl System for Linux {
     type Process = Process;
+    type Other = Other;
 
     const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
@@ -67,6 +71,36 @@ impl System for Linux {
         // Up to 256 bytes are never returned in part (`getrandom(2)`), so the length needs no check.
         getrandom(buffer, GetRandomFlags::empty())?;
         Ok(())
+    }
+
+    fn other(pid: u32) -> io::Result<Other> {
+        Other::open(pid)
+    }
+
+    fn name_senders(socket: BorrowedFd<'_>, wanted: bool) -> io::Result<()> {
+        Ok(sockopt::set_socket_passcred(socket, wanted)?)
+    }
+
+    fn sender(socket: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+        credentials::sender(socket)
+    }
+
+    fn connector(socket: BorrowedFd<'_>, ancestor: u32) -> io::Result<Connector> {
+        let address = getsockname(socket)?;
+        let Ok(local) = SocketAddr::try_from(address) else {
+            let Some(pid) = credentials::connector(socket)? else { return Ok(Connector::Unknown) };
+            return Ok(match family::descends(pid, ancestor) {
+                Some(true) => Connector::Process(pid),
+                Some(false) => Connector::Stranger,
+                None => Connector::Unknown,
+            });
+        };
+        let peer = getpeername(socket)?.and_then(|peer| SocketAddr::try_from(peer).ok());
+        Ok(peer.map_or(Connector::Unknown, |peer| family::tcp_connector(local, peer, ancestor)))
+    }
+
+    fn holders(inode: u64) -> Vec<u32> {
+        family::holders(inode).0
     }
 
     /// The kernel generates the id once (`random(4)`, boot_id), so that it is new after each boot.

@@ -28,6 +28,9 @@ pub(crate) trait System {
     /// A child process of this program.
     type Process: ChildProcess;
 
+    /// A process that is no child of this program.
+    type Other: OtherProcess;
+
     /// Flags to send with: the call does not block, and a closed connection raises no SIGPIPE, which would end the
     /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
     const SEND: SendFlags;
@@ -56,6 +59,23 @@ pub(crate) trait System {
 
     /// Fills a buffer, of 256 bytes at most, with unpredictable bytes.
     fn random(buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Returns a process that runs, by its id. Call it while it is known that the id is not reused.
+    fn other(pid: u32) -> io::Result<Self::Other>;
+
+    /// Asks the operating system to name the sender of what a Unix socket receives, or no longer. A listening socket
+    /// passes that on to the sockets that it accepts.
+    fn name_senders(socket: BorrowedFd<'_>, wanted: bool) -> io::Result<()>;
+
+    /// Returns the process that sent what a Unix socket receives next, and leaves it unread. `None` means that it is not
+    /// known.
+    fn sender(socket: BorrowedFd<'_>) -> io::Result<Option<u32>>;
+
+    /// Returns the process that connected an accepted socket, if it descends from `ancestor`.
+    fn connector(socket: BorrowedFd<'_>, ancestor: u32) -> io::Result<Connector>;
+
+    /// Returns the processes, without this one, that have the socket with this inode open. It may miss some.
+    fn holders(inode: u64) -> Vec<u32>;
 
     /// Returns what identifies the present boot of the system. Start times of processes are comparable only within one
     /// boot.
@@ -93,6 +113,26 @@ pub(crate) enum Progress {
     Executed,
     /// The process could not execute its program, and ends. The text names the step, to be followed by the program.
     Failed(&'static str, io::Error),
+}
+
+/// The process that connected a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connector {
+    /// This process, which was expected.
+    Process(u32),
+    /// A process that was not expected.
+    Stranger,
+    /// The operating system does not know.
+    Unknown,
+}
+
+/// A process that is no child of this program. Dropping it has no effect on the process.
+pub(crate) trait OtherProcess: std::fmt::Debug + Send + Sync + 'static {
+    /// Returns its process group. `None` means that it has ended.
+    fn group(&self) -> Option<u32>;
+
+    /// Sends a signal, which never reaches another process that got the same id.
+    fn signal(&self, signal: Signal) -> io::Result<()>;
 }
 
 /// State of a process by its id.

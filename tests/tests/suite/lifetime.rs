@@ -1,21 +1,29 @@
-//! Stories of beginnings and ends: executions that block, attributes of the process, processes that escape.
+//! Stories of beginnings and ends: executions that block, attributes of the process, processes that escape, strangers.
 
 use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use qemu_machine_blocking::{Vm, descriptor};
-use qemu_machine_core::{Cause, Config, Deadline, LaunchError, LaunchFailure, Peer, Phase, Resource, Rung, Shutdown};
-use qemu_machine_tests::leak_check::{Scratch, bytes};
+use qemu_machine_core::{
+    Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Monitor, Peer, Phase, Resource, Rung, Shutdown, Value,
+};
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes};
 use qemu_machine_tests::lease::Leased;
 use qemu_machine_tests::{PATIENCE, qemu};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::hosted::Hosted;
 use crate::rows;
 
 /// Deadline of what must happen: longer than it ever takes.
-const LONG: Deadline = Deadline::after(Duration::from_secs(PATIENCE.as_secs() / 2));
+const LIMIT: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
+
+const LONG: Deadline = Deadline::after(LIMIT);
 
 fn empty() -> Config {
     Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])
@@ -150,6 +158,162 @@ fn row_13_an_inherited_descriptor_is_used_by_its_number<H: Hosted>() {
     assert_eq!(machine.shutdown(Shutdown::default()).expect("it runs").cause, Cause::Asked(Rung::Quit));
 }
 
+/// A wrapper that leaves the process group, and whose QEMU ignores SIGTERM until it has a handler of its own.
+const ESCAPE: &str = "import os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.setpgid(0, os.getpgid(os.getppid()))
+os.execvp(sys.argv[1], sys.argv[1:])";
+
+/// Launches a machine, and asserts that each process with its mark ends when the machine is ended in this way. A launch
+/// that fails must leave none as well.
+fn all_end<H: Hosted>(wrapper: &[&str], end: impl FnOnce(H, &[u32])) {
+    let mark = mark();
+    let wrapper = wrapper.iter().map(|word| word.replace("MARK", &mark));
+    let launched = H::launch(empty().wrapper(wrapper).args(["-name", &mark]));
+    let pids = marked(&mark);
+    // A process that has ended meanwhile needs no watch.
+    let watched: Vec<_> = pids.iter().filter_map(|pid| Watched::new(*pid).ok()).collect();
+    if let Ok(machine) = launched {
+        end(machine, &pids);
+    }
+    watched.iter().for_each(|process| process.assert_ends_within(LIMIT));
+}
+
+/// Returns an argument that no other process has, and which `sleep` takes for a time.
+fn mark() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("1000.{}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Returns the processes with this argument.
+fn marked(mark: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("it is mounted");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let has_mark = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
+    };
+    pids.filter(has_mark).collect()
+}
+
+fn ends_in_each_way<H: Hosted>(wrapper: &[&str], count: usize) {
+    all_end(wrapper, |mut machine: H, pids| {
+        assert_eq!((pids.len(), machine.kill().expect("it runs").cause), (count, Cause::Asked(Rung::Kill)));
+    });
+    all_end(wrapper, |mut machine: H, _| {
+        let outcome = machine.shutdown(Shutdown::within(LIMIT)).expect("it runs");
+        assert_eq!(outcome.cause, Cause::Asked(Rung::Quit));
+    });
+    all_end(wrapper, |mut machine: H, _| {
+        let outcome = machine.shutdown(Shutdown::within(LIMIT).quit(Duration::ZERO)).expect("it runs");
+        assert_eq!(outcome.rungs, [Rung::Terminate]);
+    });
+    all_end(wrapper, |machine: H, _| drop(machine));
+}
+
+fn g26_a_process_that_leaves_its_group_ends<H: Hosted>() {
+    ends_in_each_way::<H>(&["python3", "-c", ESCAPE], 1);
+}
+
+fn g26_qemu_in_another_session_ends_with_its_wrapper<H: Hosted>() {
+    ends_in_each_way::<H>(&["setsid", "-w"], 2);
+}
+
+/// The wrapper ends as soon as QEMU runs in the background, and the run with it.
+fn g26_qemu_that_a_wrapper_daemonizes_ends_with_the_run<H: Hosted>() {
+    all_end(&["sh", "-c", "exec \"$@\" -daemonize", "sh"], |mut machine: H, _| {
+        machine.wait(LONG).expect("the process that was started ends");
+    });
+    all_end(&["sh", "-c", "exec \"$@\" -daemonize", "sh"], |machine: H, _| drop(machine));
+}
+
+/// A process that the wrapper left behind holds the monitor of a machine that has ended.
+fn g26_another_process_that_holds_the_monitor_ends<H: Hosted>() {
+    all_end(&["sh", "-c", "setsid sleep MARK & exec \"$@\"", "sh"], |mut machine: H, pids| {
+        assert_eq!((pids.len(), machine.kill().expect("it runs").cause), (2, Cause::Asked(Rung::Kill)));
+    });
+}
+
+/// A wrapper that starts QEMU when the test allows it.
+struct Gate {
+    scratch: Scratch,
+}
+
+impl Gate {
+    fn create() -> Self {
+        let scratch = Scratch::create();
+        for name in ["started", "open"] {
+            mknodat(CWD, scratch.path().join(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("it is new");
+        }
+        Self { scratch }
+    }
+
+    fn wrapper(&self) -> [Vec<u8>; 4] {
+        let script = "echo > \"$0/started\"; read line < \"$0/open\"; exec \"$@\"";
+        [b"sh".to_vec(), b"-c".to_vec(), script.into(), bytes(self.scratch.path()).to_vec()]
+    }
+
+    /// Waits until the wrapper runs: the host listens by then.
+    fn wait(&self) {
+        std::fs::read(self.scratch.path().join("started")).expect("the wrapper writes");
+    }
+
+    fn open(&self) {
+        std::fs::write(self.scratch.path().join("open"), "\n").expect("the wrapper reads");
+    }
+}
+
+fn g37_a_stranger_who_dials_first_is_refused<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("monitor");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
+    for address in [Address::unix(bytes(&path)), Address::Tcp(free)] {
+        let gate = Gate::create();
+        let config = empty().monitor(Monitor::At(address.clone())).wrapper(gate.wrapper());
+        let launch = std::thread::spawn(move || {
+            let mut machine = H::launch(config).expect("QEMU starts");
+            machine.execute("query-status", LONG).expect("the monitor answers");
+            machine.shutdown(Shutdown::default()).expect("it runs").cause
+        });
+        gate.wait();
+        for _ in 0..3 {
+            let mut heard = Vec::new();
+            match &address {
+                Address::Unix(_) => UnixStream::connect(&path).expect("it listens").read_to_end(&mut heard),
+                Address::Tcp(address) => TcpStream::connect(address).expect("it listens").read_to_end(&mut heard),
+            }
+            .expect("the connection is closed");
+            assert_eq!(heard, b"", "a stranger gets no command");
+        }
+        gate.open();
+        assert_eq!(launch.join().expect("no panic"), Cause::Asked(Rung::Quit));
+    }
+}
+
+/// The peer is another process of this test, which stands for QEMU on another host.
+fn g37_any_peer_is_accepted_when_the_caller_trusts_it<H: Hosted>() {
+    let gate = Gate::create();
+    let path = gate.scratch.path().join("monitor");
+    let config = empty().monitor(Monitor::At(Address::unix(bytes(&path)))).trust_peer().wrapper(gate.wrapper());
+    let launch = std::thread::spawn(move || {
+        let mut machine = H::launch(config).expect("the peer greets");
+        let reply = machine.execute("query-name", LONG).expect("the peer answers");
+        machine.kill().expect("it runs");
+        reply
+    });
+    gate.wait();
+    let mut peer = BufReader::new(UnixStream::connect(&path).expect("it listens"));
+    let greeting = r#"{"QMP": {"version": {"qemu": {"major": 9, "minor": 0, "micro": 0}}, "capabilities": []}}"#;
+    writeln!(peer.get_mut(), "{greeting}").expect("it reads");
+    for reply in ["{}", "{\"name\": \"stranger\"}"] {
+        let mut request = vec![0; 4096];
+        let length = peer.read(&mut request).expect("a command comes");
+        let request: Value = serde_json::from_slice(&request[..length]).expect("it is JSON");
+        writeln!(peer.get_mut(), "{{\"return\": {reply}, \"id\": {}}}", request["id"]).expect("it reads");
+    }
+    assert_eq!(launch.join().expect("no panic")["name"], "stranger");
+}
+
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
@@ -160,6 +324,12 @@ macro_rules! stories {
             row_01_the_process_has_other_credentials
             row_13_an_inherited_descriptor_has_the_returned_number
             row_13_an_inherited_descriptor_is_used_by_its_number
+            g26_a_process_that_leaves_its_group_ends
+            g26_qemu_in_another_session_ends_with_its_wrapper
+            g26_qemu_that_a_wrapper_daemonizes_ends_with_the_run
+            g26_another_process_that_holds_the_monitor_ends
+            g37_a_stranger_who_dials_first_is_refused
+            g37_any_peer_is_accepted_when_the_caller_trusts_it
         }
     };
 }

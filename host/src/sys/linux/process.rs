@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{ExitStatus, Signal};
 use rustix::process::{
-    Pid, Signal as OsSignal, WaitId, WaitIdOptions, getpgid, kill_process_group, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal as OsSignal, WaitId, WaitIdOptions, getpgid, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 
 use super::spawn::{self, Start};
 use crate::lock::lock;
 use crate::signal_name::signal_name;
-use crate::sys::{ChildProcess, ProcessSpec, Progress};
+use crate::sys::{ChildProcess, OtherProcess, ProcessSpec, Progress};
 
 /// A child process and its pidfd, which is readable when the process has ended (`pidfd_open(2)`).
 #[derive(Debug)]
@@ -63,10 +64,7 @@ impl ChildProcess for Process {
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        let signal = match signal {
-            Signal::Terminate => OsSignal::TERM,
-            Signal::Kill => OsSignal::KILL,
-        };
+        let signal = os_signal(signal);
         match self.has_ended() {
             Ok(_) => {
                 // The id of the group is that of the child, which no other process gets before the child is reaped. The
@@ -113,5 +111,36 @@ impl ChildProcess for Process {
 
     fn without_group(&self) -> Self {
         Self { pid: self.pid, descriptor: Arc::clone(&self.descriptor), leads: false, start: Mutex::new(None) }
+    }
+}
+
+/// A process that is no child, by its pidfd.
+#[derive(Debug)]
+pub(crate) struct Other {
+    pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl Other {
+    pub(super) fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { pid, descriptor: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+}
+
+impl OtherProcess for Other {
+    fn group(&self) -> Option<u32> {
+        getpgid(Some(self.pid)).ok().map(|group| group.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.descriptor, os_signal(signal))?)
+    }
+}
+
+fn os_signal(signal: Signal) -> OsSignal {
+    match signal {
+        Signal::Terminate => OsSignal::TERM,
+        Signal::Kill => OsSignal::KILL,
     }
 }

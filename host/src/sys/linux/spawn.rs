@@ -1,5 +1,5 @@
-//! Start of a process on Linux, in memory that parent and child share. This is the only file of the project with
-//! `unsafe` code.
+//! Start of a process on Linux, in memory that parent and child share. With `credentials.rs` this is the only file of
+//! the project with `unsafe` code.
 //!
 //! `fork(2)` copies the page tables of this program: milliseconds for a program of some gigabytes. So the child shares
 //! the memory (`clone(2)`, CLONE_VM), as with `vfork(2)`; but the parent goes on at once, since the execution of the

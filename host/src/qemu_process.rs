@@ -1,0 +1,40 @@
+//! Process of QEMU where it is not the process that was started: behind a wrapper that stays, or that has forked.
+
+use qemu_machine_core::Signal;
+
+use crate::sys::{Os, OtherProcess as _, System};
+
+/// A process of QEMU that must end with the process that was started. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct QemuProcess {
+    process: <Os as System>::Other,
+    /// Whether dropping this leaves the process as it is.
+    is_detached: bool,
+}
+
+impl QemuProcess {
+    /// Returns the process with this id, which sent or connected just now. `None` means that it has ended.
+    pub(crate) fn new(pid: u32) -> Option<Self> {
+        Some(Self { process: Os::other(pid).ok()?, is_detached: false })
+    }
+
+    /// Sends a signal that was sent to this process group as well. A process that has ended ignores it.
+    pub(crate) fn signal(&self, signal: Signal, group: u32) {
+        if signal == Signal::Kill || self.process.group() != Some(group) {
+            let _ = self.process.signal(signal);
+        }
+    }
+
+    /// Leaves the process as it is.
+    pub(crate) fn detach(mut self) {
+        self.is_detached = true;
+    }
+}
+
+impl Drop for QemuProcess {
+    fn drop(&mut self) {
+        if !self.is_detached {
+            let _ = self.process.signal(Signal::Kill);
+        }
+    }
+}
