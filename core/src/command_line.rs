@@ -68,7 +68,8 @@ impl Config {
             Inherited::Passed(_) | Inherited::Added(_) => Vec::new(),
         };
         let added = |index| format!("fd={}", number(Inherited::Added(index)));
-        CommandLine { executed: self.compose(executed, added), shown: self.compose(shown, added) }
+        let hold = self.holds_guest().then(|| Self::HOLD.to_vec());
+        CommandLine { executed: self.compose(executed, added, hold), shown: self.compose(shown, added, None) }
     }
 
     /// Returns the channels of the machine, the monitor first.
@@ -92,9 +93,14 @@ impl Config {
         passed.chain(channels.map(Inherited::Channel)).chain(ports).chain(added).collect()
     }
 
-    /// Composes the arguments: display, monitors, machine type, consoles, services, descriptors, and then those of the
+    /// Composes the arguments: display, monitors, machine type, consoles, services, descriptors, `-S`, and then those of the
     /// caller, which can override the others.
-    fn compose(&self, backend: impl Fn(Inherited) -> Vec<u8>, added: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
+    fn compose(
+        &self,
+        backend: impl Fn(Inherited) -> Vec<u8>,
+        added: impl Fn(usize) -> String,
+        hold: Option<Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
         let mut line = self.wrapper.clone();
         line.push(self.program.clone());
         let mut add = |arguments: &[&[u8]]| line.extend(arguments.iter().map(|argument| argument.to_vec()));
@@ -126,6 +132,7 @@ impl Config {
         for (index, part) in self.added.iter().enumerate() {
             add(&[b"-add-fd", &part.option(&added(index))]);
         }
+        line.extend(hold);
         line.extend(self.args.iter().cloned());
         line
     }

@@ -33,6 +33,14 @@ pub enum Input<'a> {
     Opened(Channel),
     /// Completes [`Effect::Open`](crate::Effect::Open): the channel could not be opened.
     OpenFailed(Channel, HostFault),
+    /// The process at the other end of the monitor, if the host knows it. Reported before the first `Received` of a process
+    /// that this program started.
+    PeerProcess {
+        /// The id of the process: that of QEMU, also behind a wrapper.
+        pid: u32,
+        /// Its program and arguments. Empty if the host cannot read them.
+        arguments: Vec<Vec<u8>>,
+    },
     /// Another client is connected to the address that was dialled. Reported before `Opened`, if the host can find out.
     /// A launch that then times out fails with [`LaunchFailure::Busy`](crate::LaunchFailure::Busy).
     PeerBusy(Channel),

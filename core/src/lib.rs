@@ -66,8 +66,11 @@
 //! fn qemu(request: &str) -> Option<&'static [u8]> {
 //!     Some(match request {
 //!         r#"{"execute":"qmp_capabilities","id":0}"# => b"{\"return\": {}, \"id\": 0}\r\n",
-//!         r#"{"execute":"query-status","id":1}"# => b"{\"return\": {\"running\": true}, \"id\": 1}\r\n",
-//!         r#"{"execute":"quit","id":2}"# => b"{\"return\": {}, \"id\": 2}\r\n",
+//!         // QEMU holds the guest (`-S`) until the monitor is ready; then the machine continues it.
+//!         r#"{"execute":"query-status","id":1}"# => b"{\"return\": {\"status\": \"prelaunch\"}, \"id\": 1}\r\n",
+//!         r#"{"execute":"cont","id":2}"# => b"{\"return\": {}, \"id\": 2}\r\n",
+//!         r#"{"execute":"query-name","id":3}"# => b"{\"return\": {\"name\": \"vm\"}, \"id\": 3}\r\n",
+//!         r#"{"execute":"quit","id":4}"# => b"{\"return\": {}, \"id\": 4}\r\n",
 //!         _ => return None,
 //!     })
 //! }
@@ -114,9 +117,9 @@
 //! turn(&mut machine, now);
 //! assert_eq!(machine.launched(), Some(Ok(())));
 //!
-//! let ticket = machine.execute(now, &"query-status", Deadline::after(Duration::from_secs(5)))?;
+//! let ticket = machine.execute(now, &"query-name", Deadline::after(Duration::from_secs(5)))?;
 //! turn(&mut machine, now);
-//! assert_eq!(machine.claim(&ticket).expect("the reply came")?["running"], true);
+//! assert_eq!(machine.claim(&ticket).expect("the reply came")?["name"], "vm");
 //!
 //! machine.shutdown(now, Shutdown::default())?;
 //! turn(&mut machine, now);

@@ -10,7 +10,7 @@ use rig::{Rig, config, tcp};
 
 /// Returns a configuration without the defaults of the library.
 fn bare() -> Config {
-    Config::new("qemu").with_display().with_vga().without_monitor()
+    Config::new("qemu").autostart().with_display().with_vga().without_monitor()
 }
 
 fn descriptor() -> Descriptor {
@@ -106,6 +106,7 @@ fn the_host_creates_the_log_of_a_console_and_qemu_writes_it() {
 #[test]
 fn services_come_after_the_consoles_and_descriptors_after_the_services() {
     let config = Config::new("qemu")
+        .autostart()
         .add_fd(descriptor(), 7, "a,b")
         .qtest()
         .guest_agent()
@@ -253,7 +254,7 @@ fn no_argument_holds_a_nul_byte() {
             bare().arg("a\0b"),
             bare().wrapper(["a\0b"]),
             bare().machine("a\0b"),
-            Config::new("a\0b"),
+            Config::new("a\0b").autostart(),
             bare().console_on("tty", "a\0b"),
             bare().serial("tty").console_log("tty", "a\0b"),
             bare().add_fd(descriptor(), 1, "a\0b"),
@@ -275,7 +276,7 @@ fn daemonize_and_an_empty_program_are_refused() {
     are_refused([
         (bare().arg("-daemonize"), "-daemonize is not supported"),
         (bare().args(["-m", "64", "--daemonize"]), "-daemonize is not supported"),
-        (Config::new(""), "program is empty"),
+        (Config::new("").autostart(), "program is empty"),
     ]);
 }
 

@@ -81,7 +81,7 @@ fn nonzero_counters_of_stray_messages_are_shown() {
 #[test]
 fn no_content_of_a_message_is_shown() {
     const SECRET: &str = "correct horse";
-    let mut rig = Rig::launched(Config::new("qemu").arg(SECRET).serial("tty"));
+    let mut rig = Rig::launched(Config::new("qemu").autostart().arg(SECRET).serial("tty"));
     rig.negotiate(GREETING_OOB);
     let _ticket = rig.issue(WithRawReply(("set_password", json!({"protocol": "vnc", "password": SECRET}))));
     rig.vm.console_write(rig.now, "tty", SECRET.as_bytes()).expect("a known console");

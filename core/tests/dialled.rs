@@ -101,7 +101,7 @@ fn an_exit_before_the_connection_ends_the_launch_at_once() {
 #[test]
 fn without_consoles_such_an_exit_ends_the_run() {
     for monitor in [Monitor::Socket, Monitor::At(Address::unix("/run/qmp"))] {
-        let mut rig = awaited(Config::new("qemu").monitor(monitor));
+        let mut rig = awaited(Config::new("qemu").autostart().monitor(monitor));
         rig.exits(ExitStatus::Code(1));
         assert_eq!((rig.vm.state(), rig.failure()), (State::Ended, LaunchFailure::Exited(Phase::Connecting)));
     }

@@ -230,7 +230,7 @@ fn the_deadline_of_a_launch_covers_every_phase() {
         rig.held = held;
         rig.launch();
         rig.pass_exactly_quietly(Config::LAUNCH_WITHIN);
-        let waiting = rig.effects.last().filter(|effect| held(effect)).cloned();
+        let waiting = rig.effects.iter().rev().find(|effect| held(effect)).cloned();
         if let Some(waiting) = waiting {
             rig.answer(&waiting);
             rig.held = |_| false;

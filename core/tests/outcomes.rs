@@ -306,7 +306,7 @@ fn a_cause_reads_as_a_sentence() {
 
 #[test]
 fn an_outcome_reads_as_a_few_lines() {
-    let mut rig = Rig::ready(Config::new("qemu").serial("tty").args(["-name", "a b"]));
+    let mut rig = Rig::ready(Config::new("qemu").autostart().serial("tty").args(["-name", "a b"]));
     rig.log = b"qemu: warning\n\nterminating on signal 15 from pid 4711 (bash)\r\n\x1b[1mbye".to_vec();
     rig.prints("boot\r\nlogin: ");
     rig.issue("query-status");
@@ -374,7 +374,7 @@ fn an_expected_outcome_is_one_line_and_any_other_is_complete() {
 
 #[test]
 fn a_failed_launch_reads_as_a_few_lines() {
-    let mut rig = Rig::launched(Config::new("qemu").args(["-device", "nonexistent"]));
+    let mut rig = Rig::launched(Config::new("qemu").autostart().args(["-device", "nonexistent"]));
     rig.log = b"qemu: -device nonexistent: 'nonexistent' is not a valid device model name\n".to_vec();
     rig.closes(Channel::Monitor);
     rig.exits(ExitStatus::Code(1));
@@ -415,7 +415,7 @@ fn an_outcome_shows_twenty_lines_of_a_text() {
 
 #[test]
 fn the_outcome_of_a_machine_that_was_not_started_is_short() {
-    let mut rig = Rig::new(Config::new("qemu").with_display().with_vga().without_monitor());
+    let mut rig = Rig::new(Config::new("qemu").autostart().with_display().with_vga().without_monitor());
     rig.failing = |effect| matches!(effect, Effect::Spawn(_));
     rig.launch();
     assert_eq!(rig.outcome().to_string(), "was not started\n  command: qemu");

@@ -149,7 +149,7 @@ fn a_command_line_is_shown_for_a_shell() {
         ("a\tb", r"$'a\x09b'"),
         ("\x1b'\\ ~", r"$'\x1b\'\\ ~'"),
     ] {
-        let line = Config::new("qemu").args([argument]).command_line().expect("a valid configuration");
+        let line = Config::new("qemu").autostart().args([argument]).command_line().expect("a valid configuration");
         assert!(line.to_string().ends_with(&format!(" {shown}")), "{line}");
         assert_eq!(format!("{line:?}"), line.to_string());
     }

@@ -258,7 +258,7 @@ fn without_a_monitor_no_event_is_queued() {
     assert_eq!(rig.vm.claim_event(next), Some(Err(WaitError::Disconnected)));
     assert_eq!(rig.next(id, secs(1)), Some(Err(WaitError::Disconnected)), "later waits fail at once");
     assert_eq!(rig.vm.claim_wait(mixed), None, "the console can still print");
-    let mut never = Rig::launched(Config::new("qemu").without_monitor());
+    let mut never = Rig::launched(Config::new("qemu").autostart().without_monitor());
     let id = never.subscribe(&Mark::default(), [Wait::any_event()]);
     assert_eq!(never.next(id, secs(1)), Some(Err(WaitError::Disconnected)), "the machine never had a monitor");
 }

@@ -339,7 +339,7 @@ fn a_wait_for_events_that_begins_without_a_monitor_is_over_at_once() {
     let mark = rig.vm.mark();
     let id = rig.wait(&mark, [Wait::event("STOP")]);
     assert_eq!(rig.vm.claim_wait(id), Some(Err(WaitError::Disconnected)));
-    let mut never = Rig::launched(Config::new("qemu").without_monitor());
+    let mut never = Rig::launched(Config::new("qemu").autostart().without_monitor());
     let id = never.wait(&Mark::default(), [Wait::any_event()]);
     assert_eq!(never.vm.claim_wait(id), Some(Err(WaitError::Disconnected)), "the machine never had a monitor");
 }

@@ -39,7 +39,7 @@ impl Host {
             return self.accept(channel, machine, now, watch);
         }
         if let Some(pid) = socket.take_sender() {
-            self.note_peer(pid);
+            self.note_peer(pid, machine, now);
         }
         let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
         // A new buffer is allocated when the thread is ending, and when the buffer is in use because a subscriber of
@@ -150,7 +150,7 @@ impl Host {
         };
         match socket.accept(is_welcome, watch) {
             Ok(Accepted::Connected) => {
-                connector.into_iter().for_each(|pid| self.note_peer(pid));
+                connector.into_iter().for_each(|pid| self.note_peer(pid, machine, now));
                 self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
                 self.report(machine, now, Input::Opened(channel));
                 true

@@ -129,6 +129,13 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.pid())
     }
 
+    /// Returns the id of the process of QEMU, also behind a [wrapper](Config::wrapper) that stays. `None` means that it is
+    /// not known, that no process runs, or that another program launched the machine.
+    #[must_use]
+    pub fn qemu_pid(&self) -> Option<u32> {
+        self.shared().with_machine(|machine| machine.qemu_pid())
+    }
+
     /// Returns the identity of a machine that [outlives its parent](Config::outlive_parent). Another program, or this
     /// one after a restart, resumes the machine with it. Store it as soon as the machine runs: a crash leaves no time
     /// to do so later.

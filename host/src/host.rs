@@ -130,9 +130,10 @@ impl Host {
         self.report(machine, now, input);
     }
 
-    /// Records which process is at the other end of the monitor. A process other than the child must end with the child,
+    /// Reports which process is at the other end of the monitor. A process other than the child must end with the child,
     /// which may have ended already.
-    pub(crate) fn note_peer(&mut self, pid: u32) {
+    pub(crate) fn note_peer(&mut self, pid: u32, machine: &mut Machine, now: Moment) {
+        self.report(machine, now, Input::PeerProcess { pid, arguments: Os::arguments(pid) });
         if self.child.as_ref().is_none_or(|child| child.pid() != pid) {
             // Without a child, this drops the process, which kills it.
             self.qemu = QemuProcess::new(pid).filter(|_| self.child.is_some());

@@ -86,6 +86,7 @@ mod enabled {
                 | Input::Removed(Err(fault)) => self.fault(fault),
                 // The effect succeeded, or the machine makes a decision next, which is logged.
                 Input::Opened(_)
+                | Input::PeerProcess { .. }
                 | Input::PeerBusy(_)
                 | Input::Closed(_)
                 | Input::Signalled(_, Ok(()))

@@ -14,6 +14,7 @@ mod limits;
 mod parts;
 mod preparation;
 mod process;
+mod start;
 
 pub use limits::Limits;
 pub(crate) use parts::{Added, ConsolePart, Frontend};
@@ -39,6 +40,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`log_directory`](Self::log_directory) | the private directory, which is removed at the end |
 /// | credentials, resource limits, working directory, environment | those of this program |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
+/// | the guest | held (`-S`) until the monitor is ready ([`autostart`](Self::autostart)) |
 /// | heartbeats | sent ([`without_heartbeat`](Self::without_heartbeat)) |
 ///
 /// ```
@@ -59,6 +61,7 @@ pub struct Config {
     pub(crate) vga: bool,
     pub(crate) monitor: Monitor,
     pub(crate) trusts_peer: bool,
+    pub(crate) autostart: bool,
     pub(crate) null_monitor: bool,
     pub(crate) consoles: Vec<ConsolePart>,
     /// The name given to [`Config::console_log`] that no console has.
@@ -104,6 +107,7 @@ impl Config {
             vga: false,
             monitor: Monitor::default(),
             trusts_peer: false,
+            autostart: false,
             null_monitor: false,
             consoles: Vec::new(),
             unknown_log: None,

@@ -91,6 +91,8 @@ pub enum Link {
     Greeting,
     /// Greeted; the reply to `qmp_capabilities` is due (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     Negotiating,
+    /// Negotiated; the reply to `query-status` is due, which tells whether to continue the guest.
+    Querying,
     /// Connected to a guest agent; the reply to `guest-sync-delimited` is due, and earlier lines are dropped (QEMU,
     /// `qga/qapi-schema.json`, `guest-sync-delimited`).
     Syncing,
@@ -113,6 +115,8 @@ pub enum LinkEvent {
     OpenFailed(LaunchFailure),
     /// The greeting arrived.
     Greeted,
+    /// The handshake succeeded, and the state of the guest is asked for.
+    Querying,
     /// No greeting comes: the peer is a guest agent or qtest.
     Syncing,
     /// The handshake succeeded.
@@ -129,10 +133,11 @@ impl Link {
             (Self::Opening, LinkEvent::Opened) => Self::Greeting,
             (Self::Greeting, LinkEvent::Greeted) => Self::Negotiating,
             (Self::Greeting, LinkEvent::Syncing) => Self::Syncing,
-            (Self::Negotiating | Self::Syncing, LinkEvent::Negotiated) => Self::Ready,
+            (Self::Negotiating, LinkEvent::Querying) => Self::Querying,
+            (Self::Negotiating | Self::Querying | Self::Syncing, LinkEvent::Negotiated) => Self::Ready,
             (Self::Opening, LinkEvent::OpenFailed(_))
             | (
-                Self::Opening | Self::Greeting | Self::Negotiating | Self::Syncing | Self::Ready,
+                Self::Opening | Self::Greeting | Self::Negotiating | Self::Querying | Self::Syncing | Self::Ready,
                 LinkEvent::HandshakeFailed(_) | LinkEvent::HungUp,
             ) => Self::Gone(self.phase()),
             // Events that do not apply to the state change nothing.
@@ -142,6 +147,7 @@ impl Link {
                 | LinkEvent::Opened
                 | LinkEvent::OpenFailed(_)
                 | LinkEvent::Greeted
+                | LinkEvent::Querying
                 | LinkEvent::Syncing
                 | LinkEvent::Negotiated
                 | LinkEvent::HandshakeFailed(_)
@@ -155,6 +161,7 @@ impl Link {
             Self::Down | Self::Opening => Phase::Connecting,
             Self::Greeting => Phase::Greeting,
             Self::Negotiating => Phase::Negotiating,
+            Self::Querying => Phase::Querying,
             Self::Syncing => Phase::Syncing,
             Self::Ready | Self::Absent => Phase::Running,
             Self::Gone(phase) => phase,

@@ -198,8 +198,12 @@ impl Lifecycle {
                     self.fail(failure);
                 }
             }
-            LinkEvent::Opened | LinkEvent::Greeted | LinkEvent::Syncing | LinkEvent::Negotiated | LinkEvent::HungUp => {
-            }
+            LinkEvent::Opened
+            | LinkEvent::Greeted
+            | LinkEvent::Querying
+            | LinkEvent::Syncing
+            | LinkEvent::Negotiated
+            | LinkEvent::HungUp => {}
         }
     }
 

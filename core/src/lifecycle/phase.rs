@@ -14,6 +14,8 @@ pub enum Phase {
     Greeting,
     /// The reply to `qmp_capabilities` (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     Negotiating,
+    /// The reply to `query-status`, which tells whether to continue the guest.
+    Querying,
     /// The first reply of a guest agent to `guest-sync-delimited` (`docs/interop/qmp-spec.rst`, QGA Synchronization).
     Syncing,
     /// No step: the machine was ready.
@@ -28,6 +30,7 @@ impl fmt::Display for Phase {
             Self::Connecting => "before its monitor was connected",
             Self::Greeting => "before its monitor greeted",
             Self::Negotiating => "before its monitor answered the capabilities negotiation",
+            Self::Querying => "before QEMU reported the state of the guest",
             Self::Syncing => "before the guest agent answered",
             Self::Running => "while it was running",
         })

@@ -158,12 +158,17 @@ impl Lifecycle {
     /// than the exit.
     fn last_words(&mut self, now: Moment, until: Moment) -> bool {
         match self.link {
-            Link::Opening | Link::Greeting | Link::Negotiating | Link::Syncing | Link::Ready if now < until => false,
+            Link::Opening | Link::Greeting | Link::Negotiating | Link::Querying | Link::Syncing | Link::Ready
+                if now < until =>
+            {
+                false
+            }
             Link::Absent
             | Link::Down
             | Link::Opening
             | Link::Greeting
             | Link::Negotiating
+            | Link::Querying
             | Link::Syncing
             | Link::Ready
             | Link::Gone(_) => self.fails(LaunchFailure::Exited(self.phase())),

@@ -88,6 +88,7 @@ impl Machine {
         for output in outputs.drain(..) {
             match output {
                 session::Output::Greeted => self.step_link(LinkEvent::Greeted),
+                session::Output::Querying => self.step_link(LinkEvent::Querying),
                 session::Output::Syncing => self.step_link(LinkEvent::Syncing),
                 session::Output::Ready => self.step_link(LinkEvent::Negotiated),
                 session::Output::Failed(failure) => self.step_link(LinkEvent::HandshakeFailed(failure)),
@@ -261,6 +262,12 @@ impl Request for Input<'_> {
             Input::OpenFailed(channel, fault) => {
                 machine.evidence.faults.push(fault);
                 machine.closed(channel);
+            }
+            Input::PeerProcess { pid, arguments } => {
+                machine.qemu_pid = Some(pid);
+                if machine.config.is_start_decided_by(&arguments) {
+                    machine.step_session(session::Input::LeaveGuest);
+                }
             }
             Input::PeerBusy(_) => machine.step_link(LinkEvent::PeerBusy),
             Input::Received(Channel::Monitor, bytes) => machine.step_session(session::Input::Received(bytes)),

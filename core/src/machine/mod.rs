@@ -62,6 +62,8 @@ pub struct Machine {
     outcome: Option<Box<Outcome>>,
     /// The position where this run began. Earlier events and output do not count as missed.
     run_start: Mark,
+    /// The process at the other end of the monitor. `None` means that the host does not know it.
+    qemu_pid: Option<u32>,
     /// The connection that the caller passed in was used; it serves a single run.
     used_up: bool,
     next_command: u64,
@@ -102,6 +104,7 @@ impl Machine {
             evidence: Evidence::default(),
             outcome: None,
             run_start: Mark::default(),
+            qemu_pid: None,
             used_up: false,
             next_command: 0,
             first_command: 0,
@@ -129,6 +132,7 @@ impl Machine {
         self.subscriptions.restart();
         self.consoles.iter_mut().for_each(Console::restart);
         self.run_start = self.mark();
+        self.qemu_pid = None;
         self.evidence = Evidence::new(&self.config);
         if let Some(outcome) = self.outcome.take() {
             // The queues were emptied, so a wait that found an event in one has lost it.
@@ -228,5 +232,6 @@ impl Machine {
 /// (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
 fn new_session(config: &Config) -> Session {
     let session = Session::new(&config.limits).speaking(config.dialect, 0);
+    let session = if config.holds_guest() { session.continuing_guest() } else { session };
     if config.heartbeat { session } else { session.without_heartbeat() }
 }

@@ -89,6 +89,7 @@ impl Outstanding {
             Input::LogRead(_) => self.take(Completion::Log),
             Input::Detached => self.take(Completion::Detach),
             Input::Removed(_) => self.take(Completion::Remove),
+            Input::PeerProcess { .. } => self.open.contains(&Channel::Monitor),
             Input::TimePassed => true,
         }
     }

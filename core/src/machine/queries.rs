@@ -115,6 +115,13 @@ impl Machine {
         self.lifecycle.pid()
     }
 
+    /// Returns the id of the process of QEMU: that of [`pid`](Self::pid), or one behind a wrapper. `None` means that it is
+    /// not known, or that no child process of ours is alive.
+    #[must_use]
+    pub fn qemu_pid(&self) -> Option<u32> {
+        self.pid().and(self.qemu_pid)
+    }
+
     /// Returns the greeting of the monitor. `None` means that it has not arrived, or that the dialect has none.
     #[must_use]
     pub fn greeting(&self) -> Option<&Greeting> {

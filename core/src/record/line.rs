@@ -125,6 +125,11 @@ pub(crate) enum Input {
     Exited(#[serde(with = "stored")] ExitStatus),
     Opened(#[serde(with = "stored")] Channel),
     OpenFailed(#[serde(with = "stored")] Channel, #[serde(with = "stored")] HostFault),
+    PeerProcess {
+        pid: u32,
+        #[serde(with = "as_text")]
+        arguments: Vec<Vec<u8>>,
+    },
     PeerBusy(#[serde(with = "stored")] Channel),
     Received {
         #[serde(with = "stored")]
@@ -214,6 +219,9 @@ impl From<&input::Input<'_>> for Input {
             input::Input::Exited(status) => Self::Exited(*status),
             input::Input::Opened(channel) => Self::Opened(*channel),
             input::Input::OpenFailed(channel, fault) => Self::OpenFailed(*channel, fault.clone()),
+            input::Input::PeerProcess { pid, arguments } => {
+                Self::PeerProcess { pid: *pid, arguments: arguments.clone() }
+            }
             input::Input::PeerBusy(channel) => Self::PeerBusy(*channel),
             input::Input::Received(channel, bytes) => Self::Received { from: *channel, bytes: bytes.to_vec() },
             input::Input::Closed(channel) => Self::Closed(*channel),
@@ -239,6 +247,9 @@ impl Input {
             Self::Exited(status) => input::Input::Exited(*status),
             Self::Opened(channel) => input::Input::Opened(*channel),
             Self::OpenFailed(channel, fault) => input::Input::OpenFailed(*channel, fault.clone()),
+            Self::PeerProcess { pid, arguments } => {
+                input::Input::PeerProcess { pid: *pid, arguments: arguments.clone() }
+            }
             Self::PeerBusy(channel) => input::Input::PeerBusy(*channel),
             Self::Received { from, bytes } => input::Input::Received(*from, bytes),
             Self::Closed(channel) => input::Input::Closed(*channel),

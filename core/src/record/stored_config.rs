@@ -51,6 +51,7 @@ struct StoredConfig {
     #[serde(with = "stored")]
     monitor: Monitor,
     trusts_peer: bool,
+    autostart: bool,
     null_monitor: bool,
     #[serde(with = "stored")]
     consoles: Vec<ConsolePart>,

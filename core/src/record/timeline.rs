@@ -103,6 +103,7 @@ fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
         | record::Input::OpenFailed(_, fault) => fault.to_string(),
         record::Input::Exited(status) => format!("exited: {status}"),
         record::Input::Opened(channel) => format!("{} opened", names.of(*channel)),
+        record::Input::PeerProcess { pid, .. } => format!("process {pid} is at the other end of the monitor"),
         record::Input::PeerBusy(channel) => format!("{} is in use by another client", names.of(*channel)),
         record::Input::Received { from, bytes } => format!("{}: {}", names.of(*from), lossy(bytes)),
         record::Input::Closed(channel) => format!("{} closed", names.of(*channel)),

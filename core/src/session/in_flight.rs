@@ -62,6 +62,8 @@ pub(super) enum Owner {
         /// Whether it asked for out-of-band execution.
         out_of_band: bool,
     },
+    /// The session itself, to start the guest.
+    Startup,
     /// The shutdown ladder.
     Ladder,
     /// The session itself, for a heartbeat.

@@ -17,6 +17,8 @@ pub enum Input<'a> {
     /// A number that no other client uses, for synchronising with a guest agent (QEMU, `qga/qapi-schema.json`,
     /// `guest-sync-delimited`). With a number in common, the reply to another client would count as ours.
     Nonce(u64),
+    /// QEMU was told in another way when to start the guest: it is not continued.
+    LeaveGuest,
     /// Bytes arrived.
     Received(&'a [u8]),
     /// The connection reached its end.
@@ -46,6 +48,8 @@ pub enum Input<'a> {
 pub enum Output {
     /// The greeting arrived.
     Greeted,
+    /// The handshake succeeded, and the state of the guest is asked for.
+    Querying,
     /// The peer sends no greeting: the session synchronises with a guest agent, or qtest needs no handshake.
     Syncing,
     /// The handshake succeeded.

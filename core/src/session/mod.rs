@@ -7,6 +7,7 @@ mod io;
 mod liveness;
 mod qtest;
 mod receive;
+mod startup;
 mod sync;
 
 use crate::command::Band;
@@ -22,6 +23,7 @@ use crate::wire::{Encoded, Framer, Greeting, name_of};
 use in_flight::{InFlight, Owner, PendingCommand, Rules};
 pub use io::{Counters, Input, Output};
 use liveness::Probe;
+use startup::Startup;
 use sync::Sync;
 
 /// One connection to a monitor, from its greeting to its end, as plain data.
@@ -59,6 +61,9 @@ pub struct Session {
     dialect: Dialect,
     sync: Sync,
     liveness: Probe,
+    startup: Startup,
+    /// How many commands of the startup have no reply yet.
+    startup_commands: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,9 @@ enum Stage {
     /// The reply to `qmp_capabilities` is due. QEMU refuses all other commands (`docs/interop/qmp-spec.rst`,
     /// Capabilities Negotiation), so they wait.
     Negotiating,
+    /// The reply to `query-status` is due, which tells whether to continue the guest. Commands of callers wait: they
+    /// would otherwise reach a guest that is held.
+    Querying,
     /// The reply of a guest agent to `guest-sync-delimited` is due; earlier lines are dropped.
     Syncing,
     /// Commands are answered.
@@ -101,6 +109,8 @@ impl Session {
             dialect: Dialect::Qmp,
             sync: Sync::default(),
             liveness: Probe::default(),
+            startup: Startup::default(),
+            startup_commands: 0,
         }
     }
 
@@ -123,6 +133,7 @@ impl Session {
         match input {
             Input::Opened if self.stage == Stage::Down => self.opened(now, emit),
             Input::Opened => {}
+            Input::LeaveGuest => self.leave_guest(),
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),
             Input::Received(bytes) if self.dialect == Dialect::GuestAgent => self.read_agent(now, bytes, emit),
             Input::Received(bytes) => self.read(now, bytes, emit),
@@ -239,16 +250,16 @@ impl Session {
         self.counters
     }
 
-    /// Returns how many commands have no reply yet, heartbeats not counted.
+    /// Returns how many commands have no reply yet, those of the session itself not counted.
     #[must_use]
     pub fn commands(&self) -> usize {
-        self.in_flight.len() - self.liveness.questions()
+        self.in_flight.len().saturating_sub(self.liveness.questions() + self.startup_commands)
     }
 
     /// Returns how many of these commands are on the wire; the others are queued.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.on_the_wire() - self.liveness.questions()
+        self.in_flight.on_the_wire().saturating_sub(self.liveness.questions() + self.startup_commands)
     }
 
     /// Returns whether a `quit` was sent on this connection.
@@ -291,14 +302,19 @@ impl Session {
                 self.in_flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
                 return self.sent_one(now, &entry);
             }
-            Stage::Down | Stage::Greeting | Stage::Negotiating | Stage::Syncing | Stage::Ready { .. } => {
+            Stage::Down
+            | Stage::Greeting
+            | Stage::Negotiating
+            | Stage::Querying
+            | Stage::Syncing
+            | Stage::Ready { .. } => {
                 return self.in_flight.queue(entry, body, descriptor);
             }
         };
         match owner {
             Owner::Caller(id) => emit(Output::Answered(id, Err(refused))),
             Owner::Ladder => emit(Output::LadderAnswered(Err(refused))),
-            Owner::Handshake { .. } | Owner::Probe | Owner::Disowned | Owner::Unmatched => {}
+            Owner::Handshake { .. } | Owner::Startup | Owner::Probe | Owner::Disowned | Owner::Unmatched => {}
         }
     }
 

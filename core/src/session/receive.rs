@@ -53,7 +53,11 @@ impl Session {
             }
         };
         match (self.stage, message) {
-            (_, Message::Event(event)) => emit(session::Output::Event(event)),
+            (_, Message::Event(event)) => {
+                if !self.startup_event(&event) {
+                    emit(session::Output::Event(event));
+                }
+            }
             (Stage::Greeting, Message::Greeting(greeting)) => self.negotiate(greeting, emit),
             (Stage::Greeting, Message::Reply { .. } | Message::Nameless(_)) => {
                 let error = ProtocolError::NoGreeting { excerpt: excerpt(frame) };
@@ -120,8 +124,11 @@ impl Session {
         }
         match (entry.owner, result) {
             (Owner::Handshake { out_of_band }, Ok(_)) => {
-                self.become_ready(now, out_of_band, emit);
+                if !self.begin_startup(out_of_band, emit) {
+                    self.become_ready(now, out_of_band, emit);
+                }
             }
+            (Owner::Startup, result) => self.startup_answered(now, result, emit),
             (Owner::Handshake { .. }, Err(refusal)) => {
                 self.fail(LaunchFailure::Refused(refusal), emit);
             }

@@ -72,10 +72,10 @@ fn limits() -> Limits {
 fn configs() -> [(&'static str, Config, usize); 5] {
     let path = || Address::unix("/m");
     [
-        ("inherited", Config::new("qemu").limits(limits()), 2),
-        ("dialled", Config::new("qemu").monitor(Monitor::At(path())).limits(limits()), 1),
-        ("kept", Config::new("qemu").outlive_parent().limits(limits()), 0),
-        ("absent", Config::new("qemu").without_monitor().limits(limits()), 2),
+        ("inherited", Config::new("qemu").autostart().limits(limits()), 2),
+        ("dialled", Config::new("qemu").autostart().monitor(Monitor::At(path())).limits(limits()), 1),
+        ("kept", Config::new("qemu").autostart().outlive_parent().limits(limits()), 0),
+        ("absent", Config::new("qemu").autostart().without_monitor().limits(limits()), 2),
         ("foreign", Config::attach(Peer::Dial(path())).limits(limits()), 2),
     ]
 }

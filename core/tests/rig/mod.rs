@@ -45,7 +45,7 @@ pub(crate) fn tcp(address: &str) -> Address {
 
 /// A configuration with one console.
 pub(crate) fn config() -> Config {
-    Config::new("qemu").serial("tty")
+    Config::new("qemu").autostart().serial("tty")
 }
 
 /// Returns the result of `Prepare` on this host: a number for each inherited descriptor, and the real address of a

@@ -77,6 +77,14 @@ impl System for Linux {
         Other::open(pid)
     }
 
+    fn arguments(pid: u32) -> Vec<Vec<u8>> {
+        // Each argument ends with a NUL byte (`proc_pid_cmdline(5)`).
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split_inclusive(|byte| *byte == 0)
+            .map(|argument| argument.strip_suffix(b"\0").unwrap_or(argument).to_vec())
+            .collect()
+    }
+
     fn name_senders(socket: BorrowedFd<'_>, wanted: bool) -> io::Result<()> {
         Ok(sockopt::set_socket_passcred(socket, wanted)?)
     }

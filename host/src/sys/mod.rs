@@ -63,6 +63,9 @@ pub(crate) trait System {
     /// Returns a process that runs, by its id. Call it while it is known that the id is not reused.
     fn other(pid: u32) -> io::Result<Self::Other>;
 
+    /// Returns the program of a process and its arguments, or none when they cannot be read.
+    fn arguments(pid: u32) -> Vec<Vec<u8>>;
+
     /// Asks the operating system to name the sender of what a Unix socket receives, or no longer. A listening socket
     /// passes that on to the sockets that it accepts.
     fn name_senders(socket: BorrowedFd<'_>, wanted: bool) -> io::Result<()>;

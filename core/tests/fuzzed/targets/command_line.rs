@@ -71,7 +71,9 @@ impl Word {
     }
 
     fn config(&self) -> Config {
-        let config = Config::new(self.program.clone()).wrapper(self.wrapper.clone()).args(self.args.clone());
+        // The displayed line has no `-S` of the machine.
+        let config =
+            Config::new(self.program.clone()).autostart().wrapper(self.wrapper.clone()).args(self.args.clone());
         let config = match &self.device {
             Some(device) => config.console_on(self.console.clone(), device.clone()),
             None => config.serial(self.console.clone()),

@@ -60,7 +60,7 @@ struct World {
 
 fn config(tape: &mut Tape<'_>) -> Config {
     let (path, given) = (|| Address::unix("/m"), || Peer::Connected(Descriptor::new(())));
-    let ours = || Config::new("qemu").serial("tty");
+    let ours = || Config::new("qemu").autostart().serial("tty");
     match tape.below(9) {
         0 => ours().guest_agent().qtest().add_fd(Descriptor::new(()), 3, "x").console_log("tty", "/l"),
         1 => ours().monitor(Monitor::Socket),

@@ -1,0 +1,57 @@
+//! Start of the guest: whether QEMU holds it until the monitor is ready.
+
+use alloc::vec::Vec;
+
+use crate::config::Config;
+use crate::transport::Monitor;
+
+/// The options that decide when the guest starts. A debugger that is connected first finds the guest stopped, and must
+/// not see it continued (`-gdb`, and `-s` for short; measured with QEMU 7.2.22).
+const DECIDE: [&[u8]; 5] = [Config::HOLD, b"-incoming", b"-preconfig", b"-gdb", b"-s"];
+
+/// Those of them that the state of the guest does not show.
+const HIDDEN: [&[u8]; 2] = [Config::HOLD, b"-preconfig"];
+
+/// Returns how many arguments are one of these options. QEMU takes each with one dash or two (QEMU, `system/vl.c`,
+/// `lookup_opt`).
+fn count(arguments: &[Vec<u8>], options: &[&[u8]]) -> usize {
+    let is_option = |argument: &&Vec<u8>| {
+        let short = argument.strip_prefix(b"-").filter(|rest| rest.starts_with(b"-"));
+        options.contains(&short.unwrap_or(argument))
+    };
+    arguments.iter().filter(is_option).count()
+}
+
+impl Config {
+    /// The argument by which QEMU holds the guest.
+    pub(crate) const HOLD: &'static [u8] = b"-S";
+
+    /// Lets QEMU start the guest by itself, before the monitor is ready. Default: QEMU is started with `-S`, and the
+    /// machine continues the guest when the monitor is ready, before it executes the first command of a caller. So no
+    /// event of the guest is lost, and a guest that ends within milliseconds ends the same way each time.
+    ///
+    /// The caller sees none of that: [`CommandLine`](crate::CommandLine) displays no `-S`, no `RESUME` is delivered, and
+    /// the first `query-status` returns `running`. QEMU's Python class starts QEMU without `-S` (QEMU,
+    /// `python/qemu/machine/machine.py`, `_base_args`). A guest that QEMU refuses to continue stays in `prelaunch`.
+    ///
+    /// The caller's own arguments decide where they contain `-S`, `-incoming`, `-preconfig`, `-gdb` or `-s`, and so do
+    /// such arguments that a wrapper adds, where the host can read them. A guest that arrives by a migration is continued
+    /// after it. A machine without a monitor always starts its guest.
+    #[must_use]
+    pub fn autostart(mut self) -> Self {
+        self.autostart = true;
+        self
+    }
+
+    /// Returns whether QEMU holds the guest until the machine continues it.
+    pub(crate) fn holds_guest(&self) -> bool {
+        let is_launched = self.peer.is_none() && self.monitor != Monitor::None;
+        is_launched && !self.autostart && count(&self.args, &DECIDE) == 0
+    }
+
+    /// Returns whether the command line of a QEMU that holds the guest decides when the guest starts, beyond the argument
+    /// that the machine adds itself: a wrapper has added more.
+    pub(crate) fn is_start_decided_by(&self, executed: &[Vec<u8>]) -> bool {
+        count(executed, &HIDDEN) > 1
+    }
+}
