@@ -38,7 +38,8 @@ pub enum Input<'a> {
     PeerProcess {
         /// The id of the process: that of QEMU, also behind a wrapper.
         pid: u32,
-        /// Its program and arguments. Empty if the host cannot read them.
+        /// Its program and arguments. Empty if the host cannot read them, or if they are those of the
+        /// [`Spawn`](crate::Spawn) without its wrapper.
         arguments: Vec<Vec<u8>>,
     },
     /// Another client is connected to the address that was dialled. Reported before `Opened`, if the host can find out.

@@ -133,7 +133,12 @@ impl Host {
     /// Reports which process is at the other end of the monitor. A process other than the child must end with the child,
     /// which may have ended already.
     pub(crate) fn note_peer(&mut self, pid: u32, machine: &mut Machine, now: Moment) {
-        self.report(machine, now, Input::PeerProcess { pid, arguments: Os::arguments(pid) });
+        let mut arguments = Os::arguments(pid);
+        // Those of a wrapper precede them. A copy of secrets more would be in a record.
+        if machine.command_line().arguments().ends_with(&arguments) {
+            arguments.clear();
+        }
+        self.report(machine, now, Input::PeerProcess { pid, arguments });
         if self.child.as_ref().is_none_or(|child| child.pid() != pid) {
             // Without a child, this drops the process, which kills it.
             self.qemu = QemuProcess::new(pid).filter(|_| self.child.is_some());

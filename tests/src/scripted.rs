@@ -296,6 +296,7 @@ impl Script {
     #[must_use]
     pub fn config(&self, program: &str) -> Config {
         Config::new(program)
+            .autostart()
             .wrapper(["bash", "-c", WRAPPER, "bash"])
             .launch_within(crate::PATIENCE / 2)
             .without_heartbeat()

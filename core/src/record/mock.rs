@@ -41,6 +41,8 @@ pub struct Mock {
     /// The bytes of an incomplete request.
     received: Vec<u8>,
     is_over: bool,
+    /// Whether the first commands after the handshake started the guest.
+    starts_guest: bool,
 }
 
 /// A command of the record, with its reply and events.
@@ -53,6 +55,8 @@ struct Exchange {
     /// The monitor was closed after it.
     is_last: bool,
     is_used: bool,
+    /// The session sent it to start the guest. A client of the mock finds the guest started.
+    is_startup: bool,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +66,12 @@ struct MockRequest {
     #[serde(default)]
     arguments: Value,
     id: Option<Value>,
+}
+
+impl Exchange {
+    fn is_prelaunch(&self) -> bool {
+        self.messages.iter().any(|message| message["return"]["status"] == "prelaunch")
+    }
 }
 
 impl Mock {
@@ -92,6 +102,7 @@ impl Mock {
                     mock.exchanges.last_mut().into_iter().for_each(|exchange| exchange.is_last = true);
                     break;
                 }
+                Entry::Machine(beginning) => mock.starts_guest = beginning.config.holds_guest(),
                 Entry::Dropped(_) => break,
                 _ => {}
             }
@@ -101,8 +112,20 @@ impl Mock {
 
     fn expect(&mut self, MockRequest { execute, arguments, id }: MockRequest) {
         self.open.extend(id.map(|id| (id, self.exchanges.len())));
-        let exchange = Exchange { name: execute, arguments, messages: Vec::new(), is_last: false, is_used: false };
+        let is_startup = self.is_startup(&execute);
+        let (messages, is_last, is_used) = (Vec::new(), false, false);
+        let exchange = Exchange { name: execute, arguments, messages, is_last, is_used, is_startup };
         self.exchanges.push(exchange);
+    }
+
+    /// Returns whether the next command of the record starts the guest: `query-status`, and `cont` after its reply.
+    fn is_startup(&self, name: &str) -> bool {
+        let asked = || self.exchanges.get(1).is_some_and(|asked| asked.is_startup && asked.is_prelaunch());
+        match (self.exchanges.len(), name) {
+            (1, "query-status") => self.starts_guest,
+            (2, "cont") => asked(),
+            _ => false,
+        }
     }
 
     /// Adds a message to the command that it answers, or else to the latest command.
@@ -151,11 +174,14 @@ impl Mock {
 
     /// Returns the names of the recorded commands that no request has used, for a test that must send them all.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
-        self.exchanges.iter().filter(|exchange| !exchange.is_used).map(|exchange| &*exchange.name)
+        self.exchanges
+            .iter()
+            .filter(|exchange| !exchange.is_used && !exchange.is_startup)
+            .map(|exchange| &*exchange.name)
     }
 
     fn answer(&mut self, request: &MockRequest, answers: &mut String) {
-        let fits = |other: &Exchange| !other.is_used && other.name == request.execute;
+        let fits = |other: &Exchange| !other.is_used && !other.is_startup && other.name == request.execute;
         let same = |other: &Exchange| fits(other) && other.arguments == request.arguments;
         let place = self.exchanges.iter().position(same).or_else(|| self.exchanges.iter().position(fits));
         let Some(exchange) = place.map(|place| &mut self.exchanges[place]) else {

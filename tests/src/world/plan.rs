@@ -72,7 +72,7 @@ impl Style {
     }
 
     pub(super) fn config(&self) -> Config {
-        let mut config = Config::new("qemu").limits(self.limits).launch_within(self.launch_deadline());
+        let mut config = Config::new("qemu").autostart().limits(self.limits).launch_within(self.launch_deadline());
         for index in 0..self.consoles {
             config = config.serial(console_name(index));
         }

@@ -190,7 +190,7 @@ fn row_11_the_base_arguments_come_in_order_and_can_be_left_out<H: Hosted>() {
     let options: Vec<_> =
         cmdline(machine.pid().expect("the process runs")).into_iter().filter(|a| a.starts_with('-')).collect();
     let expected =
-        ["-display", "-vga", "-chardev", "-qmp", "-machine", "-chardev", "-serial", "-serial", "-nodefaults"];
+        ["-display", "-vga", "-chardev", "-qmp", "-machine", "-chardev", "-serial", "-serial", "-S", "-nodefaults"];
     assert_eq!(options, expected);
     machine.kill().expect("the machine was launched");
 
