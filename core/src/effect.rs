@@ -47,9 +47,11 @@ pub struct Preparation {
     /// The directory in which to create a private directory (mode 0700). `None` means the host's directory for
     /// temporary files.
     pub base: Option<Vec<u8>>,
-    /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log is in the
-    /// private directory and is removed with it.
+    /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log does not.
     pub log_directory: Option<Vec<u8>>,
+    /// Whether the log has a path in the private directory, with which it is removed. If not, and without
+    /// `log_directory`, it is a file without a path.
+    pub has_log_path: bool,
     /// Whether a process is to be started: then there is a log, and descriptors that it inherits.
     pub process: bool,
     /// The channels, and how each is connected.
@@ -79,6 +81,9 @@ pub struct Spawn {
     pub share_terminal: bool,
     /// Whether the process outlives its parent. If `false`, it is killed when this program dies.
     pub outlives: bool,
+    /// Whether the process may lose the signal that kills it with this program, or start QEMU as another process: the host
+    /// needs another way to kill it. The host may find out more of that by itself.
+    pub guarded: bool,
     /// The attributes of the process.
     pub attributes: ProcessAttributes,
 }

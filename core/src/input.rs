@@ -68,7 +68,8 @@ pub enum Input<'a> {
 pub struct Prepared {
     /// Path of the private directory. `None` means that nothing needed one.
     pub directory: Option<Vec<u8>>,
-    /// Path of the log, to which stdout and stderr of the process go. `None` means that no process is started.
+    /// Path of the log, to which stdout and stderr of the process go. `None` means that the log has no path, or that no
+    /// process is started.
     pub log: Option<Vec<u8>>,
     /// Each thing that the process inherits, with its descriptor number in the process.
     pub descriptors: Vec<(Inherited, i32)>,

@@ -8,7 +8,7 @@ use qemu_machine_core::{ExitStatus, HostFault, Signal};
 
 use crate::fault::fault;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
-use crate::sys::{ChildProcess, Os, Process, ProcessSpec, Progress, Source, System};
+use crate::sys::{ChildProcess, GuardSpec, Os, Process, ProcessSpec, Progress, Source, System};
 
 /// A process that this program started, from its start until it is reaped. Dropping it earlier kills the process, and
 /// the supervisor reaps it: a child that is not waited for stays a zombie (`waitpid(2)`, NOTES).
@@ -77,6 +77,11 @@ impl Child {
             Stage::Starting(descriptor) => descriptor,
             Stage::Started | Stage::Failed(_) => self.process.descriptor(),
         }
+    }
+
+    /// Starts a guard of the process.
+    pub(crate) fn guard(&self, spec: &GuardSpec) -> io::Result<<Os as System>::Guard> {
+        self.process.guard(spec)
     }
 
     /// Sends a signal to the whole process group. The process may be a wrapper of QEMU: alone, it would end and leave

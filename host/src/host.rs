@@ -1,6 +1,7 @@
 //! Host side of one machine: carries out its effects, and reports the results as inputs.
 #![deny(clippy::wildcard_enum_match_arm, reason = "an effect that is not carried out leaves the machine waiting")]
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
-use crate::sys::{Os, ProcessSpec, System};
+use crate::sys::{GuardSpec, Os, ProcessSpec, System};
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
@@ -46,6 +47,13 @@ pub struct Host {
     pub(crate) monitor_inode: Option<u64>,
     /// Whether any process may connect to a channel that listens.
     pub(crate) trusts_peer: bool,
+    /// The process that kills those of the machine, and removes its files, when this program ends before. `None` means
+    /// that there is nothing for it to do.
+    guard: Option<<Os as System>::Guard>,
+    /// The user id of the process. `None` means that of this program.
+    uid: Option<u32>,
+    /// Whether the process outlives this program.
+    outlives: bool,
     pub(crate) trace: Trace,
 }
 
@@ -143,6 +151,20 @@ impl Host {
             // Without a child, this drops the process, which kills it.
             self.qemu = QemuProcess::new(pid).filter(|_| self.child.is_some());
         }
+        self.guard_peer(pid);
+    }
+
+    /// Starts a guard for a QEMU that the kernel would not kill with this program. Without one, such as at the limit of
+    /// processes, QEMU may survive this program.
+    fn guard_peer(&mut self, pid: u32) {
+        if self.qemu.is_some() || !Os::ends_with_parent(pid, self.uid) {
+            let guarded = self.scratch.as_ref().map(ScratchDir::guarded).unwrap_or_default();
+            let started = self.start_guard(&guarded);
+            let added = self.qemu.iter().zip(&self.guard).try_for_each(|(qemu, guard)| qemu.add_to(guard));
+            if let Err(error) = started.and(added) {
+                self.trace.fault(&fault("guard the process".into(), &error));
+            }
+        }
     }
 
     /// Kills the processes that still hold the monitor when the process that was started has ended: a wrapper may have
@@ -174,7 +196,8 @@ impl Host {
     }
 
     fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<(), HostFault> {
-        let Spawn { arguments, share_terminal, outlives, attributes } = spawn;
+        let Spawn { arguments, share_terminal, outlives, attributes, guarded: guarded_by_core } = spawn;
+        (self.uid, self.outlives) = (attributes.uid, outlives);
         let program = program(&arguments);
         let failed = |error| fault(format!("start `{program}`"), &error);
         let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
@@ -186,6 +209,16 @@ impl Host {
         // On failure the child is dropped, which kills and reaps it.
         watch.process_started(child.descriptor()).map_err(failed)?;
         self.child = Some(child);
+        let guarded = self.scratch.as_ref().map(ScratchDir::guarded).unwrap_or_default();
+        if guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some() {
+            self.start_guard(&guarded).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn start_guard(&mut self, guarded: &GuardSpec) -> io::Result<()> {
+        let Some(child) = self.child.as_ref().filter(|_| !self.outlives && self.guard.is_none()) else { return Ok(()) };
+        self.guard = Some(child.guard(guarded)?);
         Ok(())
     }
 
@@ -272,6 +305,7 @@ impl Host {
             child.detach();
         }
         self.qemu.take().into_iter().for_each(QemuProcess::detach);
+        self.guard = None;
         self.monitor_inode = None;
         if let Some(scratch) = &mut self.scratch {
             scratch.detach();
@@ -282,7 +316,9 @@ impl Host {
         self.local.clear();
         self.inherited.clear();
         self.services.clear();
-        self.scratch.as_mut().map_or(Ok(()), ScratchDir::remove)
+        let removed = self.scratch.as_mut().map_or(Ok(()), ScratchDir::remove);
+        self.guard = None;
+        removed
     }
 }
 

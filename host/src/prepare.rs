@@ -56,11 +56,12 @@ impl Host {
 impl Parts {
     fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
         // Each member is named, so that a new one is a compile error until it is prepared. `ScratchDir` prepares the
-        // first five.
+        // first six.
         let Preparation {
             name: _,
             base: _,
             log_directory: _,
+            has_log_path: _,
             process: _,
             files: _,
             channels,

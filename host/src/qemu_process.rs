@@ -1,8 +1,10 @@
 //! Process of QEMU where it is not the process that was started: behind a wrapper that stays, or that has forked.
 
+use std::io;
+
 use qemu_machine_core::Signal;
 
-use crate::sys::{Os, OtherProcess as _, System};
+use crate::sys::{GuardProcess as _, Os, OtherProcess as _, System};
 
 /// A process of QEMU that must end with the process that was started. Dropping it kills it.
 #[derive(Debug)]
@@ -23,6 +25,11 @@ impl QemuProcess {
         if signal == Signal::Kill || self.process.group() != Some(group) {
             let _ = self.process.signal(signal);
         }
+    }
+
+    /// Adds the process to those that a guard kills.
+    pub(crate) fn add_to(&self, guard: &<Os as System>::Guard) -> io::Result<()> {
+        guard.add(&self.process)
     }
 
     /// Leaves the process as it is.

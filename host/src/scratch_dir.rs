@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use qemu_machine_core::{HostFault, Preparation};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::fault::fault;
-use crate::sys::{Os, System};
+use crate::sys::{GuardSpec, Guarded, Os, System};
 
 /// The private directory, the log and the sockets of one machine.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct ScratchDir {
     base: Option<Vec<u8>>,
     log: Option<Log>,
     /// The sockets that were created for the machine.
-    sockets: Vec<CreatedSocket>,
+    sockets: Vec<Guarded>,
     /// The files that were created for the machine. They are kept, unless the preparation fails.
     files: Vec<PathBuf>,
     /// Whether the directory was named by an identity, which another program stored. Then only files with known names
@@ -33,18 +34,10 @@ pub(crate) struct ScratchDir {
 
 #[derive(Debug)]
 struct Log {
-    path: PathBuf,
+    /// `None` means that it has none, so that nothing of it can be left behind.
+    path: Option<PathBuf>,
     /// The open log stays readable after its path was removed (`unlink(2)`).
     file: File,
-}
-
-/// Path of a socket that was created for the machine. Device and inode distinguish it from a file that another program
-/// put in its place (`inode(7)`).
-#[derive(Debug)]
-struct CreatedSocket {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
 }
 
 impl ScratchDir {
@@ -69,17 +62,28 @@ impl ScratchDir {
 
     fn create_log(&mut self, wanted: &Preparation) -> Result<(), HostFault> {
         let path = match &wanted.log_directory {
-            Some(kept) => path(kept).join(self.named(".log")),
-            None => self.private()?.join("log"),
+            Some(kept) => Some(path(kept).join(self.named(".log"))),
+            None if wanted.has_log_path => Some(self.private()?.join("log")),
+            None => None,
         };
-        match create_private(&path) {
+        let base = self.base();
+        let file = path.as_deref().map_or_else(|| create_unnamed(&base.join(self.named(".log"))), create_private);
+        match file {
             Ok(file) => {
-                self.files.extend(wanted.log_directory.is_some().then(|| path.clone()));
+                self.files.extend(path.clone().filter(|_| wanted.log_directory.is_some()));
                 self.log = Some(Log { path, file });
             }
-            Err(error) => return Err(fault(format!("create the log {}", path.display()), &error)),
+            Err(error) => {
+                let place = path.map_or_else(|| format!("in {}", base.display()), |path| path.display().to_string());
+                return Err(fault(format!("create the log {place}"), &error));
+            }
         }
         Ok(())
+    }
+
+    /// Returns the directory in which a private one is created.
+    fn base(&self) -> PathBuf {
+        self.base.as_deref().map_or_else(std::env::temp_dir, path)
     }
 
     /// Creates an empty file that only its owner can open. A file that exists is emptied, and keeps its mode.
@@ -102,7 +106,7 @@ impl ScratchDir {
     /// Returns the private directory, and creates it when it is first needed.
     fn private(&mut self) -> Result<&Path, HostFault> {
         if self.directory.is_none() {
-            let directory = self.base.as_deref().map_or_else(std::env::temp_dir, path).join(&self.name);
+            let directory = self.base().join(&self.name);
             DirBuilder::new()
                 .mode(0o700)
                 .create(&directory)
@@ -124,9 +128,14 @@ impl ScratchDir {
     pub(crate) fn made_socket(&mut self, path: PathBuf) {
         // The current directory may change before the path is removed.
         let path = std::path::absolute(&path).unwrap_or(path);
-        if let Ok(metadata) = fs::symlink_metadata(&path) {
-            self.sockets.push(CreatedSocket { path, device: metadata.dev(), inode: metadata.ino() });
-        }
+        self.sockets.extend(identified(path));
+    }
+
+    /// Returns what must be removed when this program ends before it removes that itself.
+    pub(crate) fn guarded(&self) -> GuardSpec {
+        let directory = self.directory.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        let log = directory.as_ref().and_then(|directory| identified(directory.join("log")));
+        GuardSpec { files: self.sockets.iter().cloned().chain(log).collect(), directory }
     }
 
     pub(crate) fn directory(&self) -> Option<Vec<u8>> {
@@ -134,7 +143,7 @@ impl ScratchDir {
     }
 
     pub(crate) fn log_path(&self) -> Option<Vec<u8>> {
-        self.log.as_ref().map(|log| log.path.as_os_str().as_bytes().to_vec())
+        self.log.as_ref().and_then(|log| Some(log.path.as_ref()?.as_os_str().as_bytes().to_vec()))
     }
 
     /// Returns a descriptor for the standard output and error of the process.
@@ -179,10 +188,11 @@ impl ScratchDir {
     pub(crate) fn remove(&mut self) -> Result<(), HostFault> {
         self.remove_sockets();
         let Some(directory) = self.directory.take() else { return Ok(()) };
-        if let Some(log) = self.log.as_ref().filter(|log| log.path.starts_with(&directory)) {
+        let log = self.log.as_ref().and_then(|log| log.path.as_ref());
+        if let Some(log) = log.filter(|log| log.starts_with(&directory)) {
             // Removing the log first leaves the directory empty, as `rmdir(2)` needs it. Removing a directory with
             // files needs a descriptor to list them, and the limit of descriptors may be reached.
-            let _ = fs::remove_file(&log.path);
+            let _ = fs::remove_file(log);
         }
         let removed = if self.adopted {
             let _ = fs::remove_file(directory.join("log"));
@@ -218,6 +228,11 @@ impl Drop for ScratchDir {
     }
 }
 
+fn identified(path: PathBuf) -> Option<Guarded> {
+    let metadata = fs::symlink_metadata(&path).ok()?;
+    Some(Guarded { path, device: metadata.dev(), inode: metadata.ino() })
+}
+
 /// Returns whether a path ends in a name as [`unpredictable`] returns it. A stored identity may have been changed, and
 /// must not make this program remove another directory.
 fn is_scratch_name(path: &Path) -> bool {
@@ -239,6 +254,23 @@ fn unpredictable(prefix: &[u8]) -> io::Result<OsString> {
 /// O_EXCL): another user could have put the link there.
 fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Creates a file that only its owner can open, and without a path (`open(2)`, O_TMPFILE). Where the file system does not
+/// support that, the path exists for a moment.
+fn create_unnamed(path: &Path) -> io::Result<File> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE.bits() as i32;
+    let unnamed = OpenOptions::new().read(true).append(true).mode(0o600).custom_flags(flags).open(directory);
+    match unnamed {
+        // A file system or a kernel that does not know the flag opens the directory itself (`open(2)`, BUGS).
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP | Errno::ISDIR)) => {
+            let file = create_private(path)?;
+            fs::remove_file(path)?;
+            Ok(file)
+        }
+        result => result,
+    }
 }
 
 /// Empties a file that exists. Fails for a FIFO, on which a blocking open would wait for a reader (`fifo(7)`), and for

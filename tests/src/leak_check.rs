@@ -106,6 +106,29 @@ pub fn descendants(pid: u32) -> Vec<Process> {
     found
 }
 
+/// Returns an argument that no other process has, and which `sleep` takes for a time.
+#[must_use]
+pub fn mark() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("1000.{}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Returns the processes with this argument.
+///
+/// # Panics
+///
+/// If `/proc` cannot be read.
+#[must_use]
+pub fn marked(mark: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let has_mark = |pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
+    };
+    pids.filter(has_mark).collect()
+}
+
 impl Process {
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -193,7 +216,10 @@ pub fn bytes(path: &Path) -> &[u8] {
 
 /// A process that is watched without the library, by its pidfd. It is killed when dropped.
 #[derive(Debug)]
-pub struct Watched(OwnedFd);
+pub struct Watched {
+    pid: u32,
+    descriptor: OwnedFd,
+}
 
 impl Watched {
     /// Starts to watch a process that has not ended.
@@ -202,7 +228,7 @@ impl Watched {
     ///
     /// If there is no such process.
     pub fn new(pid: u32) -> io::Result<Self> {
-        Ok(Self(pidfd_open(pid_of(pid), PidfdFlags::empty())?))
+        Ok(Self { pid, descriptor: pidfd_open(pid_of(pid), PidfdFlags::empty())? })
     }
 
     /// Waits for its end.
@@ -212,15 +238,18 @@ impl Watched {
     /// If it runs longer than `limit`.
     pub fn assert_ends_within(&self, limit: Duration) {
         let limit = Timespec { tv_sec: limit.as_secs().try_into().unwrap(), tv_nsec: limit.subsec_nanos().into() };
-        let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)).unwrap();
-        assert_eq!(ready, 1, "the process is still running");
+        let ready = poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], Some(&limit)).unwrap();
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        assert_eq!(ready, 1, "the process {} is still running: {}: {line}", self.pid, name.trim());
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
         // This fails only if the process has ended, as it should have.
-        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+        let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
     }
 }
 

@@ -177,4 +177,13 @@ impl Config {
         self.attributes.network_namespace = Some(namespace);
         self
     }
+
+    /// Returns whether the process may change its credentials, by which the kernel drops the signal that kills it with
+    /// its parent (`prctl(2)`, `PR_SET_PDEATHSIG`), or may be another one than QEMU.
+    pub(crate) fn may_escape(&self) -> bool {
+        let changes = |argument: &Vec<u8>| {
+            matches!(argument.strip_prefix(b"-"), Some(b"runas" | b"-runas" | b"run-with" | b"-run-with"))
+        };
+        !self.outlives_parent && (!self.wrapper.is_empty() || self.args.iter().any(changes))
+    }
 }

@@ -1,7 +1,9 @@
 //! Implementation for Linux 5.4 or later, the first version in which `waitid(2)` accepts a pidfd (P_PIDFD).
 
+mod clone;
 mod credentials;
 mod family;
+mod guard;
 mod poller;
 mod process;
 mod spawn;
@@ -10,14 +12,17 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     getpeername, getsockname, socket_with, socketpair, sockopt,
 };
+use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+pub(crate) use guard::Guard;
 pub use poller::Poller;
 pub(crate) use process::{Other, Process};
 
@@ -32,6 +37,7 @@ pub(crate) enum Linux {}
 impl System for Linux {
     type Process = Process;
     type Other = Other;
+    type Guard = Guard;
 
     const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
@@ -75,6 +81,14 @@ impl System for Linux {
 
     fn other(pid: u32) -> io::Result<Other> {
         Other::open(pid)
+    }
+
+    /// The kernel clears the signal when a program changes its credentials, or is set-user-ID, or has capabilities
+    /// (`prctl(2)`, PR_SET_PDEATHSIG). It makes the process undumpable then, so that its files belong to root
+    /// (`proc(5)`); or they belong to another user.
+    fn ends_with_parent(pid: u32, uid: Option<u32>) -> bool {
+        let expected = uid.unwrap_or_else(|| geteuid().as_raw());
+        fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.uid() == expected)
     }
 
     fn arguments(pid: u32) -> Vec<Vec<u8>> {

@@ -13,6 +13,7 @@ mod linux;
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ pub(crate) trait System {
 
     /// A process that is no child of this program.
     type Other: OtherProcess;
+
+    /// A guard.
+    type Guard: GuardProcess<Self::Other>;
 
     /// Flags to send with: the call does not block, and a closed connection raises no SIGPIPE, which would end the
     /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
@@ -62,6 +66,10 @@ pub(crate) trait System {
 
     /// Returns a process that runs, by its id. Call it while it is known that the id is not reused.
     fn other(pid: u32) -> io::Result<Self::Other>;
+
+    /// Returns whether a process with this user id still gets a signal when this program ends. `false` if that is not
+    /// known.
+    fn ends_with_parent(pid: u32, uid: Option<u32>) -> bool;
 
     /// Returns the program of a process and its arguments, or none when they cannot be read.
     fn arguments(pid: u32) -> Vec<Vec<u8>>;
@@ -138,6 +146,29 @@ pub(crate) trait OtherProcess: std::fmt::Debug + Send + Sync + 'static {
     fn signal(&self, signal: Signal) -> io::Result<()>;
 }
 
+/// A process that outlives this program, however it ends, and then kills what it guards. Dropping it ends it, and it
+/// kills nothing.
+pub(crate) trait GuardProcess<Other>: std::fmt::Debug + Send + Sync + 'static {
+    /// Adds a process to kill.
+    fn add(&self, process: &Other) -> io::Result<()>;
+}
+
+/// The files that a guard removes.
+#[derive(Debug, Default)]
+pub(crate) struct GuardSpec {
+    pub(crate) files: Vec<Guarded>,
+    /// A directory that holds no other files.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// A file that a guard removes, unless another one has taken its path. Device and inode identify it (`inode(7)`).
+#[derive(Clone, Debug)]
+pub(crate) struct Guarded {
+    pub(crate) path: PathBuf,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
 /// State of a process by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProcessState {
@@ -161,6 +192,9 @@ pub(crate) trait ChildProcess: Send + Sync + 'static {
 
     /// Returns the progress of the start. A failure is returned once.
     fn progress(&self) -> Progress;
+
+    /// Starts a guard of this process and its group.
+    fn guard(&self, spec: &GuardSpec) -> io::Result<<Os as System>::Guard>;
 
     /// Sends a signal to the process group, or to the process alone if it leads none. The signal never reaches another
     /// process that got the same id.

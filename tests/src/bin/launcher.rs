@@ -2,21 +2,31 @@
 //!
 //! It prints the pids of its processes, and waits. On a line of standard input, or its end, it shuts the machine down
 //! and prints the whole outcome. With `--keep`, the machine outlives its parent, and the program prints the machine's
-//! identity instead of the pids.
+//! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory. `--program` names
+//! another QEMU, and `--arg` adds an argument of it.
 //!
-//!     launcher [--keep] TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] [--socket] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;
 
-use qemu_machine_blocking::{Config, Shutdown, Vm, json};
+use qemu_machine_blocking::{Config, Monitor, Shutdown, Vm, json};
 use qemu_machine_tests::{leak_check, qemu};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).peekable();
     let keeps = arguments.next_if_eq("--keep").is_some();
-    let directory = arguments.next().ok_or("usage: launcher [--keep] TEMPORARY-DIRECTORY [WRAPPER...]")?;
-    let config = Config::new(qemu()).machine("none").temporary_directory(directory).wrapper(arguments);
+    let dials = arguments.next_if_eq("--socket").is_some();
+    let program = arguments.next_if_eq("--program").and_then(|_| arguments.next());
+    let mut config = Config::new(program.unwrap_or_else(|| qemu().into())).machine("none");
+    while arguments.next_if_eq("--arg").is_some() {
+        config = config.arg(arguments.next().ok_or("--arg needs an argument")?);
+    }
+    let directory = arguments.next().ok_or("usage: see the source of this program")?;
+    config = config.temporary_directory(directory).wrapper(arguments);
+    if dials {
+        config = config.monitor(Monitor::Socket);
+    }
     let vm = Vm::launch(if keeps { config.outlive_parent() } else { config })?;
     if keeps {
         println!("{}", json!(vm.identity()?));

@@ -5,14 +5,13 @@ use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use qemu_machine_blocking::{Vm, descriptor};
 use qemu_machine_core::{
     Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Monitor, Peer, Phase, Resource, Rung, Shutdown, Value,
 };
-use qemu_machine_tests::leak_check::{Scratch, Watched, bytes};
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, mark, marked};
 use qemu_machine_tests::lease::Leased;
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -177,23 +176,6 @@ fn all_end<H: Hosted>(wrapper: &[&str], end: impl FnOnce(H, &[u32])) {
         end(machine, &pids);
     }
     watched.iter().for_each(|process| process.assert_ends_within(LIMIT));
-}
-
-/// Returns an argument that no other process has, and which `sleep` takes for a time.
-fn mark() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("1000.{}{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Returns the processes with this argument.
-fn marked(mark: &str) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").expect("it is mounted");
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let has_mark = |pid: &u32| {
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
-    };
-    pids.filter(has_mark).collect()
 }
 
 fn ends_in_each_way<H: Hosted>(wrapper: &[&str], count: usize) {

@@ -1,8 +1,7 @@
 //! Credentials of the peers of Unix sockets: the process that connected, and the process that sent a message.
 //!
-//! With `spawn.rs` this is the only file of the project with `unsafe` code: rustix stores the id of a process as a
-//! number other than zero, and the kernel reports zero for a process in a pid namespace that is not visible
-//! (`pid_namespaces(7)`).
+//! rustix stores the id of a process as a number other than zero, and the kernel reports zero for a process in a pid
+//! namespace that is not visible (`pid_namespaces(7)`).
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -10,10 +10,11 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
+use super::guard::Guard;
 use super::spawn::{self, Start};
 use crate::lock::lock;
 use crate::signal_name::signal_name;
-use crate::sys::{ChildProcess, OtherProcess, ProcessSpec, Progress};
+use crate::sys::{ChildProcess, GuardSpec, OtherProcess, ProcessSpec, Progress};
 
 /// A child process and its pidfd, which is readable when the process has ended (`pidfd_open(2)`).
 #[derive(Debug)]
@@ -61,6 +62,10 @@ impl ChildProcess for Process {
             start.take().into_iter().for_each(Start::free);
         }
         progress
+    }
+
+    fn guard(&self, spec: &GuardSpec) -> io::Result<Guard> {
+        Guard::start(spec, &self.descriptor, self.leads.then_some(self.pid))
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
@@ -125,6 +130,12 @@ impl Other {
     pub(super) fn open(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { pid, descriptor: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+}
+
+impl Other {
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
     }
 }
 

@@ -1,5 +1,4 @@
-//! Start of a process on Linux, in memory that parent and child share. With `credentials.rs` this is the only file of
-//! the project with `unsafe` code.
+//! Start of a process on Linux, in memory that parent and child share until the child executes its program.
 //!
 //! `fork(2)` copies the page tables of this program: milliseconds for a program of some gigabytes. So the child shares
 //! the memory (`clone(2)`, CLONE_VM), as with `vfork(2)`; but the parent goes on at once, since the execution of the
@@ -15,7 +14,7 @@
 //! - *A child that changes its credentials gets a copy of the memory*: the kernel makes shared memory undumpable when
 //!   they change (Linux, `kernel/cred.c`, `commit_creds`), and so this program undebuggable.
 
-use std::ffi::{CString, OsString, c_char, c_int, c_void};
+use std::ffi::{CString, OsString, c_char, c_int};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -35,10 +34,8 @@ use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::clone::{Child, Memory, clone};
 use crate::sys::{ProcessSpec, Progress};
-
-/// Size of the stack of the child. Its frames take a few kilobytes, most of them for the list of open descriptors.
-const STACK: usize = 32 << 10;
 
 /// Whether a child may share the memory of this program: where [`execute`] does not write `errno`.
 const SHARES_MEMORY: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
@@ -51,49 +48,7 @@ const MOST_DESCRIPTORS: u64 = 1 << 16;
 pub(super) struct Start {
     /// Reaches its end when the child executes its program, since it is closed then, or when the child ends.
     report: Arc<OwnedFd>,
-    /// What the child reads and writes. It is freed by [`free`](Self::free) alone, and otherwise leaks: a child that is
-    /// never heard of again may use it for ever.
-    memory: Memory,
-}
-
-/// The memory of a child.
-struct Memory {
-    plan: *mut Plan,
-    stack: *mut [MaybeUninit<Frame>],
-}
-
-/// A unit of the stack, which is aligned to 16 bytes (System V ABI; AAPCS64; RISC-V calling convention).
-#[repr(align(16))]
-#[derive(Clone, Copy)]
-struct Frame {
-    _bytes: [u8; 16],
-}
-
-// SAFETY: the pointers own their memory, like boxes, and no thread of this program uses it until it is freed.
-#[allow(unsafe_code, reason = "raw pointers are not Send by themselves; see SAFETY")]
-unsafe impl Send for Memory {}
-
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Memory")
-    }
-}
-
-impl Memory {
-    fn new(plan: Plan) -> Self {
-        let stack = vec![MaybeUninit::<Frame>::uninit(); STACK / size_of::<Frame>()].into_boxed_slice();
-        Self { plan: Box::into_raw(Box::new(plan)), stack: Box::into_raw(stack) }
-    }
-
-    /// Frees the memory, which no child uses any more.
-    #[allow(unsafe_code, reason = "the memory is behind raw pointers while the child uses it; see SAFETY")]
-    fn free(self) {
-        // SAFETY: both pointers come from `Box::into_raw` in `new`, and are freed once, since `self` is consumed.
-        unsafe {
-            drop(Box::from_raw(self.plan));
-            drop(Box::from_raw(self.stack));
-        }
-    }
+    memory: Memory<Plan>,
 }
 
 /// Everything that the child needs, in the form of its system calls.
@@ -168,14 +123,7 @@ pub(super) fn start(spec: ProcessSpec) -> io::Result<(Pid, OwnedFd, Start)> {
     let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let shares = SHARES_MEMORY && !changes_credentials(&spec.attributes);
     // The descriptors of `spec` and `null` are closed here when the child has copies of them.
-    let memory = Memory::new(Plan::new(&spec, null.as_fd(), sent.as_fd())?);
-    let (pid, descriptor) = match clone(&memory, shares) {
-        Ok(child) => child,
-        Err(error) => {
-            memory.free();
-            return Err(error);
-        }
-    };
+    let (pid, descriptor, memory) = clone(Plan::new(&spec, null.as_fd(), sent.as_fd())?, shares)?;
     Ok((pid, descriptor, Start { report: Arc::new(report), memory }))
 }
 
@@ -243,7 +191,7 @@ impl Plan {
         })
     }
 
-    /// Does what the child does before its program. Returns only when a step failed.
+    /// Does what the child does before its program, and executes that. Returns only when a step failed.
     fn carry_out(&mut self) -> Failed {
         match self.set_up() {
             Ok(()) => (Step::Execute, self.execute()),
@@ -333,6 +281,26 @@ impl Plan {
     }
 }
 
+// SAFETY: everything that it reads was prepared before. Its system calls are made by rustix, which does not write
+// `errno`, by `execute`, or by functions of libc that do not fail.
+#[allow(unsafe_code, reason = "what a child may do cannot be checked; see SAFETY")]
+unsafe impl Child for Plan {
+    fn run(&mut self) -> c_int {
+        let (step, errno) = self.carry_out();
+        let mut report = [0_u8; 8];
+        let (first, second) = report.split_at_mut(4);
+        first.copy_from_slice(&(step as u32).to_ne_bytes());
+        second.copy_from_slice(&errno.raw_os_error().to_ne_bytes());
+        // If the parent is gone, no process needs the report.
+        let _ = write(borrowed(self.report), &report);
+        127
+    }
+}
+
+// SAFETY: the pointers of its lists lead to strings that it owns.
+#[allow(unsafe_code, reason = "raw pointers are not Send by themselves; see SAFETY")]
+unsafe impl Send for Plan {}
+
 /// Returns the paths at which a program may be: itself, or in the directories of the `PATH`.
 fn programs(program: &[u8], environment: &[(OsString, OsString)]) -> io::Result<Vec<CString>> {
     // As `execvp(3)` without a `PATH`.
@@ -381,44 +349,6 @@ fn limit(limit: ResourceLimit) -> (Resource, Rlimit) {
 
 fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-/// Blocks all signals of this thread while it creates a child, which inherits that.
-#[allow(unsafe_code, reason = "`clone(2)` has no safe form; see SAFETY")]
-fn clone(memory: &Memory, shares: bool) -> io::Result<(Pid, OwnedFd)> {
-    let flags = libc::SIGCHLD | libc::CLONE_PIDFD | if shares { libc::CLONE_VM } else { 0 };
-    let mut pidfd: c_int = -1;
-    // SAFETY: the signal sets are filled by libc before they are read. The stack grows downwards from the end of the
-    // slice. Stack and plan stay allocated until the child has left them (`Start`), and this program does not access
-    // them meanwhile. CLONE_PIDFD makes the kernel write one `c_int` to `pidfd` before `clone` returns.
-    let pid = unsafe {
-        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let top = memory.stack.cast::<MaybeUninit<Frame>>().add(memory.stack.len());
-        let pid = libc::clone(child, top.cast(), flags, memory.plan.cast(), ptr::from_mut(&mut pidfd));
-        let error = io::Error::last_os_error();
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-        // A negative number is no id, and `from_raw` panics for it.
-        Pid::from_raw(pid.max(0)).ok_or(error)?
-    };
-    // SAFETY: the kernel opened it for this call.
-    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-}
-
-/// The child: returning ends it, without the exit handlers of this program (`clone(2)`).
-#[allow(unsafe_code, reason = "`clone(2)` passes a pointer; see SAFETY")]
-extern "C" fn child(plan: *mut c_void) -> c_int {
-    // SAFETY: `clone` passes the plan, which nothing else uses until this child has executed its program or ended.
-    let plan = unsafe { &mut *plan.cast::<Plan>() };
-    let (step, errno) = plan.carry_out();
-    let mut report = [0_u8; 8];
-    let (first, second) = report.split_at_mut(4);
-    first.copy_from_slice(&(step as u32).to_ne_bytes());
-    second.copy_from_slice(&errno.raw_os_error().to_ne_bytes());
-    // If the parent is gone, no process needs the report.
-    let _ = write(borrowed(plan.report), &report);
-    127
 }
 
 /// Resets the handlers of all signals, and then unblocks all. A process begins with the signal mask of its parent
@@ -473,7 +403,7 @@ fn close_others(inherited: usize, limit: u64) {
 
 /// Borrows a descriptor of the child by its number.
 #[allow(unsafe_code, reason = "the descriptors of the child are known by their numbers alone; see SAFETY")]
-fn borrowed(number: RawFd) -> BorrowedFd<'static> {
+pub(super) fn borrowed(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the child has one thread and its own table of descriptors, and closes none.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
