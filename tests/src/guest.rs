@@ -1,5 +1,7 @@
 //! BIOS test guest: an image that greets within milliseconds, echoes its input, and does one thing per letter.
 
+pub mod tiny;
+
 use std::fs::{File, OpenOptions, remove_file};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -144,8 +146,12 @@ pub fn flood_line(number: u32) -> [u8; FLOOD_LINE_BYTES] {
 
 /// Returns the image for QEMU's option `-bios`.
 pub fn image() -> Vec<u8> {
+    image_of(CODE)
+}
+
+fn image_of(code: &[u8]) -> Vec<u8> {
     let mut image = vec![FILLER; IMAGE_BYTES];
-    image[CODE_OFFSET..][..CODE.len()].copy_from_slice(CODE);
+    image[CODE_OFFSET..][..code.len()].copy_from_slice(code);
     image[RESET_VECTOR_OFFSET..][..RESET_VECTOR.len()].copy_from_slice(&RESET_VECTOR);
     image
 }
@@ -168,7 +174,7 @@ pub fn arguments(image_path: &str) -> Vec<String> {
     .into()
 }
 
-/// The image in a temporary file that only this user may read. It is removed when dropped.
+/// The image of a guest in a temporary file that only this user may read. It is removed when dropped.
 #[derive(Debug)]
 pub struct ImageFile {
     path: String,
@@ -181,6 +187,15 @@ impl ImageFile {
     ///
     /// The error of the system; [`io::ErrorKind::InvalidInput`] if the path of the directory is not UTF-8.
     pub fn create() -> io::Result<Self> {
+        Self::containing(&image())
+    }
+
+    /// Writes the image of another guest.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn containing(image: &[u8]) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!(
             "qemu-machine-guest-{}-{}-{:016x}.bin",
@@ -194,7 +209,7 @@ impl ImageFile {
         let mut file = create_private(path.as_ref())?;
         // From here on `Drop` removes the file, also if writing fails.
         let image_file = Self { path };
-        file.write_all(&image())?;
+        file.write_all(image)?;
         Ok(image_file)
     }
 

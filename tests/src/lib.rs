@@ -30,11 +30,20 @@ pub const PATIENCE: Duration = Duration::from_secs(240);
 /// If QEMU is not on the `PATH`: a test that needs QEMU fails, and is not skipped.
 #[must_use]
 pub fn qemu() -> &'static str {
-    const NAME: &str = "qemu-system-x86_64";
+    installed("qemu-system-x86_64")
+}
+
+/// Returns the name of a program of the real QEMU, which emulates one architecture.
+///
+/// # Panics
+///
+/// As [`qemu`].
+#[must_use]
+pub fn installed(program: &'static str) -> &'static str {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|directory| directory.join(NAME).is_file());
-    assert!(found, "{NAME} is missing: apt-get install qemu-system-x86");
-    NAME
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    assert!(found, "{program} is missing: run `tests/setup true`");
+    program
 }
 
 /// Runs a test that may hang, for at most [`PATIENCE`].
