@@ -16,6 +16,7 @@ mod python;
 mod real;
 mod recorded;
 mod scripted;
+mod short_lived;
 mod subscriptions;
 mod torture;
 
