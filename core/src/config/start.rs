@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use crate::config::Config;
 use crate::transport::Monitor;
 
-/// The options that decide when the guest starts. A debugger that is connected first finds the guest stopped, and must
-/// not see it continued (`-gdb`, and `-s` for short; measured with QEMU 7.2.22).
+/// The options that decide when the guest starts. A debugger that has sent its first byte before finds the guest stopped,
+/// and must not see it continued (`-gdb`, and `-s` for short; measured with QEMU 7.2.22): with `-S` the state would be
+/// `prelaunch` whether or not there is a debugger.
 const DECIDE: [&[u8]; 5] = [Config::HOLD, b"-incoming", b"-preconfig", b"-gdb", b"-s"];
 
 /// Those of them that the state of the guest does not show.

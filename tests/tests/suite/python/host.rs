@@ -1,6 +1,8 @@
 //! Stories of rows 8, 17 to 19 and 31: log, relaunch, standard streams, process, and the separation of runs.
 
-use qemu_machine_core::{Cause, Config, ExitStatus, LaunchError, Mark, Misuse, Shutdown, State, Wait, WaitError};
+use qemu_machine_core::{
+    Cause, Config, ExitStatus, LaunchError, Mark, Misuse, Monitor, Shutdown, State, Wait, WaitError,
+};
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, qemu};
 
@@ -76,7 +78,8 @@ fn row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again<H: Hosted>() {
 }
 
 fn row_18_standard_streams_and_the_terminal<H: Hosted>() {
-    let mut machine = H::launch(empty()).expect("QEMU starts");
+    let logs = Scratch::create();
+    let mut machine = H::launch(empty().log_directory(bytes(logs.path()))).expect("QEMU starts");
     let (pid, log) = (machine.pid().expect("the process runs"), machine.log_path().expect("there is a log"));
     let log = log.to_string_lossy().into_owned();
     assert_eq!([0, 1, 2].map(|stream| link(pid, stream)), ["/dev/null".to_owned(), log.clone(), log]);
@@ -102,7 +105,7 @@ fn row_19_state_process_and_exit_status<H: Hosted>() {
 }
 
 fn row_31_nothing_of_one_run_is_left_in_the_next<H: Hosted>() {
-    let config = Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"]);
+    let config = Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"]).monitor(Monitor::Socket);
     let mut machine = H::launch(config).expect("QEMU starts");
     let mut subscription = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("the filter names events");
     machine.execute("stop", LONG).expect("the command succeeds");

@@ -59,8 +59,9 @@ fn row_02_names_are_unique_and_begin_every_path<H: Hosted>() {
 
 fn row_03_the_directory_is_private_and_removed_with_the_machine<H: Hosted>() {
     let scratch = Scratch::create();
-    let mut machine = H::launch(empty().temporary_directory(bytes(scratch.path()))).expect("QEMU starts");
-    let directory = machine.directory().expect("the log is in it");
+    let config = empty().temporary_directory(bytes(scratch.path())).monitor(Monitor::Socket);
+    let mut machine = H::launch(config).expect("QEMU starts");
+    let directory = machine.directory().expect("the socket is in it");
     assert!(directory.starts_with(scratch.path()));
     let mode = std::fs::metadata(&directory).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
@@ -75,6 +76,10 @@ fn row_03_no_directory_is_made_that_is_not_needed<H: Hosted>() {
     let config = empty().temporary_directory(bytes(scratch.path())).log_directory(bytes(logs.path()));
     let mut machine = H::launch(config).expect("QEMU starts");
     assert_eq!((machine.directory(), scratch.entries().len(), logs.entries().len()), (None, 0, 1));
+    machine.kill().expect("the machine was launched");
+    // By default the log has no path, and nothing can be left behind.
+    let mut machine = H::launch(empty().temporary_directory(bytes(scratch.path()))).expect("QEMU starts");
+    assert_eq!((machine.directory(), machine.log_path(), scratch.entries().len()), (None, None, 0));
     machine.kill().expect("the machine was launched");
 }
 
