@@ -29,7 +29,7 @@ impl QemuProcess {
 
     /// Adds the process to those that a guard kills.
     pub(crate) fn add_to(&self, guard: &<Os as System>::Guard) -> io::Result<()> {
-        guard.add(&self.process)
+        guard.add(self.process.descriptor())
     }
 
     /// Leaves the process as it is.

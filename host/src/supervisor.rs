@@ -98,11 +98,12 @@ impl Supervisor {
         }
         let supervisor = Arc::new(Self {
             poller: Poller::new()?,
-            inbox: Mutex::new(Vec::new()),
+            inbox: Mutex::new(Vec::with_capacity(4)),
             process: std::process::id(),
             next_token: AtomicU64::new(0),
         });
-        let thread = Thread { supervisor: Arc::clone(&supervisor), supervised: BTreeMap::new() };
+        let thread =
+            Thread { supervisor: Arc::clone(&supervisor), supervised: BTreeMap::new(), jobs: Vec::with_capacity(4) };
         std::thread::Builder::new().name("qemu-supervisor".into()).spawn(move || thread.run())?;
         *known = Some(Arc::clone(&supervisor));
         Ok(supervisor)
@@ -160,6 +161,8 @@ impl Supervisor {
 struct Thread {
     supervisor: Arc<Supervisor>,
     supervised: BTreeMap<u64, SupervisedEntry>,
+    /// Empty, with the room of earlier jobs.
+    jobs: Vec<Job>,
 }
 
 struct SupervisedEntry {
@@ -188,8 +191,10 @@ impl Thread {
     }
 
     fn read_inbox(&mut self) {
-        let jobs = std::mem::take(&mut *lock(&self.supervisor.inbox));
-        for job in jobs {
+        // The two vectors are swapped, so that both keep their room: a caller that posts a job then allocates nothing.
+        let mut jobs = std::mem::take(&mut self.jobs);
+        std::mem::swap(&mut *lock(&self.supervisor.inbox), &mut jobs);
+        for job in jobs.drain(..) {
             match job {
                 // A closure that panics sends no result, and its caller gets an error.
                 Job::Run(act) => drop(catch_unwind(AssertUnwindSafe(act))),
@@ -204,6 +209,7 @@ impl Thread {
                 }
             }
         }
+        self.jobs = jobs;
     }
 
     fn turn_those_due(&mut self) {

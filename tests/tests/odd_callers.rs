@@ -121,7 +121,8 @@ fn g24_calls_that_never_block_still_notice_the_end() {
 #[test]
 fn a_loop_receives_what_happened_before_its_first_turn() {
     bounded(|| {
-        let (mut event_loop, vm) = on_mio(Config::new("no-such-qemu"));
+        // A path through a file fails while the launch is prepared.
+        let (mut event_loop, vm) = on_mio(config().log_directory("/dev/null/log"));
         assert_eq!(vm.timeout(), Some(Duration::ZERO));
         let mut vms = [vm];
         assert!(event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().is_err());
@@ -139,8 +140,10 @@ fn a_loop_receives_what_happened_before_its_first_turn() {
 fn a_machine_without_a_monitor_has_its_consoles_on_every_loop() {
     bounded(|| {
         let config = Config::new(qemu()).args(["-S"]).without_monitor().serial("tty");
-        let (_event_loop, vm) = on_mio(config);
-        assert_eq!(vm.machine().channels(), [Channel::Console(0)]);
+        let (mut event_loop, vm) = on_mio(config);
+        let mut vms = [vm];
+        event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+        assert_eq!(vms[0].machine().channels(), [Channel::Console(0)]);
     });
 }
 

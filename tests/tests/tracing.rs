@@ -164,7 +164,7 @@ fn row_36_the_command_line_and_the_version_are_logged() {
         let of = |message: &str| told().find(|told| told.machine == machine && told.message == message).expect(message);
         let prepared = of("prepared");
         assert!(prepared.field("command").starts_with("qemu-system-x86_64 -display none"), "{prepared:?}");
-        assert_eq!(prepared.field("log"), format!("{}/log", prepared.field("directory")));
+        assert_eq!([prepared.field("log"), prepared.field("directory")], ["", ""], "neither has a path by default");
         let ready = of("ready");
         assert!(ready.field("version").starts_with(|first: char| first.is_ascii_digit()), "{ready:?}");
     }
@@ -197,7 +197,7 @@ fn g23_the_wire_is_logged_at_trace_only() {
         let machine = format!("{row}:asked");
         let sent = carried(&machine, "monitor", "sent");
         let negotiation = r#"{"execute":"qmp_capabilities","arguments":{"enable":["oob"]},"id":0}"#;
-        assert!(sent.starts_with(negotiation) && sent.ends_with(r#"{"execute":"quit","id":2}"#), "{sent}");
+        assert!(sent.starts_with(negotiation) && sent.ends_with(r#"{"execute":"quit","id":4}"#), "{sent}");
         let received = carried(&machine, "monitor", "received");
         assert!(received.starts_with("{\"QMP\": ") && received.contains(r#""event": "SHUTDOWN""#), "{received}");
         // Control characters are escaped, so a terminal does not execute them.

@@ -267,7 +267,7 @@ impl Request for Input<'_> {
             Input::PeerProcess { pid, arguments } => {
                 machine.qemu_pid = Some(pid);
                 if machine.config.is_start_decided_by(&arguments) {
-                    machine.step_session(session::Input::LeaveGuest);
+                    machine.step_session(session::Input::KeepGuestHeld);
                 }
             }
             Input::PeerBusy(_) => machine.step_link(LinkEvent::PeerBusy),

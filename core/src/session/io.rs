@@ -18,7 +18,7 @@ pub enum Input<'a> {
     /// `guest-sync-delimited`). With a number in common, the reply to another client would count as ours.
     Nonce(u64),
     /// QEMU was told in another way when to start the guest: it is not continued.
-    LeaveGuest,
+    KeepGuestHeld,
     /// Bytes arrived.
     Received(&'a [u8]),
     /// The connection reached its end.

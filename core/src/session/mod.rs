@@ -133,7 +133,7 @@ impl Session {
         match input {
             Input::Opened if self.stage == Stage::Down => self.opened(now, emit),
             Input::Opened => {}
-            Input::LeaveGuest => self.leave_guest(),
+            Input::KeepGuestHeld => self.keep_guest_held(),
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),
             Input::Received(bytes) if self.dialect == Dialect::GuestAgent => self.read_agent(now, bytes, emit),
             Input::Received(bytes) => self.read(now, bytes, emit),

@@ -50,7 +50,7 @@ impl Session {
     }
 
     /// Leaves a held guest as it is, unless it was continued already.
-    pub(super) fn leave_guest(&mut self) {
+    pub(super) fn keep_guest_held(&mut self) {
         if self.startup == Startup::Held {
             self.startup = Startup::Done;
         }

@@ -33,7 +33,7 @@ pub(crate) trait System {
     type Other: OtherProcess;
 
     /// A guard.
-    type Guard: GuardProcess<Self::Other>;
+    type Guard: GuardProcess;
 
     /// Flags to send with: the call does not block, and a closed connection raises no SIGPIPE, which would end the
     /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
@@ -139,6 +139,9 @@ pub(crate) enum Connector {
 
 /// A process that is no child of this program. Dropping it has no effect on the process.
 pub(crate) trait OtherProcess: std::fmt::Debug + Send + Sync + 'static {
+    /// Returns the descriptor that refers to it.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
     /// Returns its process group. `None` means that it has ended.
     fn group(&self) -> Option<u32>;
 
@@ -148,9 +151,9 @@ pub(crate) trait OtherProcess: std::fmt::Debug + Send + Sync + 'static {
 
 /// A process that outlives this program, however it ends, and then kills what it guards. Dropping it ends it, and it
 /// kills nothing.
-pub(crate) trait GuardProcess<Other>: std::fmt::Debug + Send + Sync + 'static {
-    /// Adds a process to kill.
-    fn add(&self, process: &Other) -> io::Result<()>;
+pub(crate) trait GuardProcess: std::fmt::Debug + Send + Sync + 'static {
+    /// Adds a process to kill, by the descriptor that refers to it.
+    fn add(&self, process: BorrowedFd<'_>) -> io::Result<()>;
 }
 
 /// The files that a guard removes.

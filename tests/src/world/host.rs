@@ -24,6 +24,8 @@ pub(super) struct Host {
     pub(super) broke_launch: bool,
     pub(super) monitor_failed: bool,
     opened: usize,
+    /// Whether the process was killed before it executed its program.
+    killed_at_start: bool,
     /// Whether the prepared directory exists.
     has_place: bool,
 }
@@ -64,6 +66,12 @@ impl Host {
         self.ordered(&Effect::Signal(Signal::Kill))
     }
 
+    /// Returns whether the process is being started.
+    fn is_starting(&self) -> bool {
+        let is_spawn = |(effect, answered): &(Effect, bool)| matches!(effect, Effect::Spawn(_)) && !answered;
+        self.effects.iter().any(is_spawn)
+    }
+
     /// Checks that an effect is valid now.
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that forgets an effect does not compile")]
     fn check(&self, effect: &Effect, scene: &Scene) -> Result<(), String> {
@@ -77,7 +85,9 @@ impl Host {
             Effect::Close(channel) => matches!(local(channel), Some(LocalEnd::Opening | LocalEnd::Open)),
             Effect::Signal(signal) => {
                 let is_late = *signal == Signal::Terminate && self.is_killing();
-                self.spawned == Some(true) && self.exited.is_none() && !is_late
+                // A process that is being started has no handler for SIGTERM.
+                let is_starting = self.is_starting() && *signal == Signal::Kill;
+                is_starting || self.spawned == Some(true) && self.exited.is_none() && !is_late
             }
             Effect::ReadLog { .. } => is_gone && all_closed() && self.is_settled(),
             Effect::Remove => self.log.is_some(),
@@ -234,7 +244,8 @@ impl World {
             let named = arguments.iter().any(|argument| argument.starts_with(wanted.as_bytes()));
             self.scene.demand(named, || format!("the command line does not name the descriptor of the {channel}"));
         }
-        let fails = self.qemu.fate.spawn_fails;
+        self.note_if(self.host.killed_at_start, "killed while being started");
+        let fails = self.qemu.fate.spawn_fails || self.host.killed_at_start;
         self.host.spawned = Some(!fails);
         if fails {
             self.scene.seen.note("spawn failed");
@@ -291,6 +302,10 @@ impl World {
     }
 
     fn signal(&mut self, signal: Signal) {
+        if self.host.is_starting() {
+            self.host.killed_at_start = true;
+            return self.handle(Input::Signalled(signal, Ok(())));
+        }
         let fails = self.qemu.fate.signal_fails;
         if fails {
             self.scene.seen.note("signal failed");

@@ -259,13 +259,13 @@ fn g37_a_stranger_who_dials_first_is_refused<H: Hosted>() {
         });
         gate.wait();
         for _ in 0..3 {
-            let mut heard = Vec::new();
+            let mut received = Vec::new();
             match &address {
-                Address::Unix(_) => UnixStream::connect(&path).expect("it listens").read_to_end(&mut heard),
-                Address::Tcp(address) => TcpStream::connect(address).expect("it listens").read_to_end(&mut heard),
+                Address::Unix(_) => UnixStream::connect(&path).expect("it listens").read_to_end(&mut received),
+                Address::Tcp(address) => TcpStream::connect(address).expect("it listens").read_to_end(&mut received),
             }
             .expect("the connection is closed");
-            assert_eq!(heard, b"", "a stranger gets no command");
+            assert_eq!(received, b"", "a stranger gets no command");
         }
         gate.open();
         assert_eq!(launch.join().expect("no panic"), Cause::Asked(Rung::Quit));

@@ -1,8 +1,8 @@
 //! Guard on Linux: a process that outlives this program, however it ends, and then kills what belongs to a machine and
 //! removes its files.
 //!
-//! It is a child that executes no program: a copy of this one that blocks in one system call. It is told of the end of
-//! this program by the end of a socket. What it must kill it holds as pidfds, which never refer to another process, and
+//! It is a child that executes no program: a copy of this one that blocks in one system call, in which it receives the
+//! end of a socket when this program ends. What it must kill it holds as pidfds, which never refer to another process, and
 //! as a process group, of which it is a member, so that the kernel gives its id to no other group. Large private
 //! mappings are unmapped, so that it does not keep the memory of this program in use.
 
@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::Arc;
@@ -26,7 +26,6 @@ use rustix::process::{
 };
 
 use super::clone::{Child, clone};
-use super::process::Other;
 use super::spawn::borrowed;
 use crate::sys::{GuardProcess, GuardSpec, Guarded};
 
@@ -77,9 +76,9 @@ impl Guard {
     }
 }
 
-impl GuardProcess<Other> for Guard {
-    fn add(&self, process: &Other) -> io::Result<()> {
-        let descriptors = [process.descriptor().as_fd()];
+impl GuardProcess for Guard {
+    fn add(&self, process: BorrowedFd<'_>) -> io::Result<()> {
+        let descriptors = [process];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&descriptors));

@@ -1,7 +1,7 @@
 //! Processes on Linux, watched and reaped by pidfd.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{ExitStatus, Signal};
@@ -133,13 +133,11 @@ impl Other {
     }
 }
 
-impl Other {
-    pub(super) fn descriptor(&self) -> &OwnedFd {
-        &self.descriptor
-    }
-}
-
 impl OtherProcess for Other {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
     fn group(&self) -> Option<u32> {
         getpgid(Some(self.pid)).ok().map(|group| group.as_raw_nonzero().get().unsigned_abs())
     }
