@@ -26,6 +26,9 @@ pub enum Misuse {
     /// The call needs a machine that runs: its launch is complete, and its end has not begun.
     #[error("the machine is not running: its launch is not complete, or its end has begun")]
     NotRunning,
+    /// The machine belongs to another process: this one was forked from it (`fork(2)`), and has a copy of its memory.
+    #[error("the machine belongs to the process that this one was forked from: launch one here")]
+    Forked,
     /// The call needs a machine that was launched.
     #[error("the machine was not launched")]
     NotLaunched,

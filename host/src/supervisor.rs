@@ -11,9 +11,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::home::Local;
 use crate::lock::lock;
 use crate::sys::{Interest, Poll, Poller, Source};
 
@@ -60,9 +61,6 @@ pub enum Next {
 pub struct Supervisor {
     poller: Poller,
     inbox: Mutex<Vec<Job>>,
-    /// The process that the thread belongs to. After a fork of this program, the child has only the thread that forked
-    /// (`fork(2)`), and so needs a supervisor of its own.
-    process: u32,
     next_token: AtomicU64,
 }
 
@@ -91,15 +89,16 @@ impl Supervisor {
     ///
     /// When the thread or its descriptors cannot be created.
     pub fn get() -> io::Result<Arc<Self>> {
-        static SUPERVISOR: Mutex<Option<Arc<Supervisor>>> = Mutex::new(None);
-        let mut known = lock(&SUPERVISOR);
-        if let Some(supervisor) = known.as_ref().filter(|supervisor| supervisor.process == std::process::id()) {
+        // After a fork of this program, the child has only the thread that forked (`fork(2)`), and so needs a supervisor
+        // of its own.
+        static SUPERVISOR: LazyLock<Local<Option<Arc<Supervisor>>>> = LazyLock::new(|| Local::new(None, || None));
+        let mut known = SUPERVISOR.lock();
+        if let Some(supervisor) = known.as_ref() {
             return Ok(Arc::clone(supervisor));
         }
         let supervisor = Arc::new(Self {
             poller: Poller::new()?,
             inbox: Mutex::new(Vec::with_capacity(4)),
-            process: std::process::id(),
             next_token: AtomicU64::new(0),
         });
         let thread =

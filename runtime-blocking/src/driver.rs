@@ -4,20 +4,18 @@
 //! they deliver; the others follow, and wait for the leader. So a caller gets its reply without a switch of threads.
 //! While no caller waits, the supervisor drives the machine.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
-use qemu_machine_host::{
-    Clock, Host, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault, lock, try_lock,
-};
+use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
 use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
 #[derive(Debug)]
 pub struct SharedMachine {
-    turn: Mutex<Turn>,
+    turn: Local<Turn>,
     /// Notified when the machine has notices, and when the leader returns.
     changed: Condvar,
     poller: Arc<Poller>,
@@ -68,18 +66,8 @@ impl SharedMachine {
         let fault = |error| fault("watch a machine".into(), &error);
         let supervisor = Supervisor::get().map_err(fault)?;
         let poller = Arc::new(Poller::new().map_err(fault)?);
-        let turn = Mutex::new(Turn {
-            machine,
-            host: Host::default(),
-            wires: Wires(Arc::clone(&poller)),
-            clock: Clock::new(),
-            token: 0,
-            lead: Lead::None,
-            followers: 0,
-            watch: SupervisorWatch::Off,
-            leads: 0,
-            is_ending: false,
-        });
+        let turn = Turn::new(machine, Wires(Some(Arc::clone(&poller))), SupervisorWatch::Off);
+        let turn = Local::new(turn, Turn::forked);
         let shared = Arc::new(Self { turn, changed: Condvar::new(), poller, supervisor });
         let token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
         shared.lock().token = token;
@@ -87,11 +75,11 @@ impl SharedMachine {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Turn> {
-        lock(&self.turn)
+        self.turn.lock()
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Turn>> {
-        try_lock(&self.turn)
+        self.turn.try_lock()
     }
 
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
@@ -207,6 +195,10 @@ impl SharedMachine {
     /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what
     /// could not be done at once: the reaping of a process that the kernel does not release yet.
     pub(crate) fn end_now(&self) {
+        if !self.turn.is_here() {
+            // The parent uses the machine, and its supervisor is no thread of this process.
+            return;
+        }
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
         host.end(machine, *clock);
@@ -218,6 +210,27 @@ impl SharedMachine {
 }
 
 impl Turn {
+    fn new(machine: Machine, wires: Wires, watch: SupervisorWatch) -> Self {
+        Self {
+            machine,
+            host: Host::default(),
+            clock: Clock::new(),
+            wires,
+            token: 0,
+            lead: Lead::None,
+            followers: 0,
+            watch,
+            leads: 0,
+            is_ending: false,
+        }
+    }
+
+    /// Returns the state that a child of `fork(2)` has instead. The watch counts as armed: arming it would change the
+    /// poller of the parent's supervisor.
+    fn forked() -> Self {
+        Self::new(Machine::forked(), Wires(None), SupervisorWatch::Armed)
+    }
+
     /// Reports what a wait delivered, and returns the moment of the report.
     fn absorb(&mut self, ready: Ready) -> Moment {
         let Self { machine, host, wires, clock, .. } = self;

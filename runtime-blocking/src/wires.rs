@@ -1,7 +1,7 @@
 //! Sources of one machine: its descriptors, watched by a poller of its own.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use qemu_machine_core::Channel;
@@ -32,29 +32,42 @@ impl Wire {
     }
 }
 
-/// The poller of one machine. Its leader waits on it without the lock.
+/// The poller of one machine. Its leader waits on it without the lock. `None` means that nothing is to be watched: the
+/// machine belongs to the parent of this process.
 #[derive(Debug)]
-pub(crate) struct Wires(pub(crate) Arc<Poller>);
+pub(crate) struct Wires(pub(crate) Option<Arc<Poller>>);
+
+impl Wires {
+    fn add(&self, source: BorrowedFd<'_>, wire: Wire) -> io::Result<()> {
+        let poller = self.0.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        poller.add(Source::Descriptor(source), wire.token(), Interest::Read)
+    }
+
+    fn remove(&self, source: BorrowedFd<'_>) {
+        self.0.iter().for_each(|poller| poller.remove(Source::Descriptor(source)));
+    }
+}
 
 impl Watch for Wires {
     fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
-        self.0.add(Source::Descriptor(socket.as_fd()), Wire::Channel(channel).token(), Interest::Read)
+        self.add(socket.as_fd(), Wire::Channel(channel))
     }
 
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
         let interest = if wanted { Interest::ReadWrite } else { Interest::Read };
-        self.0.modify(Source::Descriptor(socket.as_fd()), Wire::Channel(channel).token(), interest);
+        let (source, token) = (Source::Descriptor(socket.as_fd()), Wire::Channel(channel).token());
+        self.0.iter().for_each(|poller| poller.modify(source, token, interest));
     }
 
     fn close(&mut self, _: Channel, socket: &Arc<OwnedFd>) {
-        self.0.remove(Source::Descriptor(socket.as_fd()));
+        self.remove(socket.as_fd());
     }
 
     fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
-        self.0.add(Source::Descriptor(process.as_fd()), Wire::Process.token(), Interest::Read)
+        self.add(process.as_fd(), Wire::Process)
     }
 
     fn process_reaped(&mut self, process: &Arc<OwnedFd>) {
-        self.0.remove(Source::Descriptor(process.as_fd()));
+        self.remove(process.as_fd());
     }
 }

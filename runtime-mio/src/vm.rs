@@ -14,7 +14,7 @@ use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark,
     Misuse, Moment, Notice, Outcome, Payload, Peer, QtestLine, Raw, Service, Shutdown, Ticket, Wait, WaitError, WaitId,
 };
-use qemu_machine_host::{Clock, Host, descriptor};
+use qemu_machine_host::{Clock, Home, Host, descriptor};
 
 use crate::sources::{Registered, Sources};
 
@@ -46,6 +46,7 @@ pub struct Vm {
     is_asked: bool,
     /// Rounds since the loop was last in control.
     rounds: usize,
+    home: Home,
 }
 
 impl Vm {
@@ -70,6 +71,7 @@ impl Vm {
             registry: registry.try_clone().ok(),
             is_asked: false,
             rounds: 0,
+            home: Home::here(),
         };
         let now = vm.clock.now();
         vm.machine.launch(now)?;
@@ -108,6 +110,7 @@ impl Vm {
     /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
     /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run.
     pub fn relaunch(&mut self, registry: &Registry) -> Result<(), Misuse> {
+        self.check_process();
         let now = self.clock.now();
         self.machine.launch(now)?;
         self.serve(registry, now);
@@ -123,6 +126,7 @@ impl Vm {
     /// [`Misuse::NoService`] when the machine was configured without the service, when its only connection was given
     /// away (qtest), or when the machine has ended; [`Misuse::ServiceInUse`] while another client is attached to it.
     pub fn service(&mut self, service: Service) -> Result<Config, Misuse> {
+        self.check_process();
         self.host.service(service)
     }
 
@@ -144,6 +148,7 @@ impl Vm {
     /// Drives the machine, and returns one notice. Call it until it returns `None`. It may return `None` with work
     /// left, so that the loop serves other machines; then the [`timeout`](Self::timeout) is zero.
     pub fn turn(&mut self, registry: &Registry) -> Option<Notice> {
+        self.check_process();
         let earlier = self.machine.poll_notice();
         if earlier.is_some() {
             return earlier;
@@ -184,8 +189,21 @@ impl Vm {
     }
 
     fn ask<T>(&mut self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
+        self.check_process();
         self.is_asked = true;
         ask(&mut self.machine, self.clock.now())
+    }
+
+    /// Takes a machine that refuses every request, in a child of `fork(2)`. The copy of the parent's is not dropped:
+    /// that would end the machine, and unregister its sources from the poll that the processes share.
+    fn check_process(&mut self) {
+        if !self.home.is_here() {
+            self.home = Home::here();
+            std::mem::forget(std::mem::replace(&mut self.machine, Machine::forked()));
+            std::mem::forget(std::mem::take(&mut self.host));
+            self.sources = Sources::new(&[], || Token(usize::MAX));
+            self.registry = None;
+        }
     }
 
     /// Begins to execute a command within 60 seconds. The next turn sends it, and [`Notice::Answered`] means that its
@@ -443,6 +461,7 @@ impl fmt::Debug for Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        self.check_process();
         if self.machine.outcome().is_some() {
             return;
         }

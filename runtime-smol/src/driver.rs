@@ -4,17 +4,17 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use async_io::Timer;
 use qemu_machine_core::{Machine, Misuse, Moment, Notice};
-use qemu_machine_host::{Clock, Host, Shared, lock, try_lock};
+use qemu_machine_host::{Clock, Host, Local, Shared};
 
 use crate::wires::Wires;
 
 /// A machine with its host side, shared by its handles and its driver.
-pub struct SharedMachine(Mutex<Turn>);
+pub struct SharedMachine(Local<Turn>);
 
 /// State of the machine that the owner of the lock may drive.
 pub(crate) struct Turn {
@@ -92,25 +92,15 @@ pub struct Driver {
 
 impl SharedMachine {
     pub(crate) fn new(machine: Machine) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Turn {
-            machine,
-            host: Host::default(),
-            wires: Wires::default(),
-            clock: Clock::new(),
-            driver: Waker::noop().clone(),
-            run: 0,
-            until: None,
-            waiting: Vec::new(),
-            awake: Vec::new(),
-        })))
+        Arc::new(Self(Local::new(Turn::new(machine), || Turn::new(Machine::forked()))))
     }
 
     pub(crate) fn lock(&self) -> Guard<'_> {
-        Guard(lock(&self.0))
+        Guard(self.0.lock())
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Turn>> {
-        try_lock(&self.0)
+        self.0.try_lock()
     }
 
     /// Waits until `claim` returns a result, which one of these notices announces. Only one task waits for each notice.
@@ -146,6 +136,10 @@ impl SharedMachine {
     /// Ends the machine if it has not ended. `None` means that the last handle was dropped, `Some` that the driver of
     /// this run was dropped.
     pub(crate) fn end_run(&self, run: Option<u64>) {
+        if !self.0.is_here() {
+            // The parent uses the machine, and shares the reactor.
+            return;
+        }
         let mut turn = self.lock();
         if run.is_some_and(|run| run != turn.run) {
             return;
@@ -183,6 +177,20 @@ impl Driver {
 }
 
 impl Turn {
+    fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            host: Host::default(),
+            clock: Clock::new(),
+            wires: Wires::default(),
+            driver: Waker::noop().clone(),
+            run: 0,
+            until: None,
+            waiting: Vec::new(),
+            awake: Vec::new(),
+        }
+    }
+
     /// Carries out the effects of the machine, sends what is outgoing, and collects the wakers whom the notices
     /// concern.
     pub(crate) fn serve(&mut self, now: Moment) {

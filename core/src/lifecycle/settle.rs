@@ -74,11 +74,10 @@ impl Lifecycle {
     }
 
     /// Opens the channels of a process that was started. One that is started after the run was cleaned up, since its
-    /// start took longer than [`REAP`], is sent SIGKILL once more, and its end is awaited.
+    /// start took longer than [`REAP`], was sent SIGKILL before: only its end is awaited.
     fn started(&mut self, pid: u32, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         let process = Process::Alive { pid };
         if matches!(self.intent, Intent::Clean(_) | Intent::Done) {
-            emit(lifecycle::Output::Climb(Rung::Kill));
             self.process = process;
             return true;
         }

@@ -43,6 +43,9 @@ impl Machine {
     ///
     /// As [`detach`](Self::detach).
     pub fn check_detachable(&self) -> Result<(), Misuse> {
+        if self.is_forked {
+            return Err(Misuse::Forked);
+        }
         if !self.config.outlives_parent {
             return Err(Misuse::NotDetachable);
         }

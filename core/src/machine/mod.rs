@@ -66,6 +66,8 @@ pub struct Machine {
     qemu_pid: Option<u32>,
     /// The connection that the caller passed in was used; it serves a single run.
     used_up: bool,
+    /// Whether it takes the place of a machine in a child of `fork(2)`.
+    is_forked: bool,
     next_command: u64,
     /// The first command of this run.
     first_command: u64,
@@ -85,9 +87,14 @@ impl Machine {
     /// lists the rules.
     pub fn new(config: Config) -> Result<Self, Misuse> {
         let command_line = config.command_line()?;
+        Ok(Self::unchecked(config, command_line))
+    }
+
+    /// Returns a machine whose configuration was checked.
+    fn unchecked(config: Config, command_line: CommandLine) -> Self {
         let limits = config.limits;
         let consoles = config.console_names().map(|name| Console::new(name.clone(), limits.console)).collect();
-        Ok(Self {
+        Self {
             command_line,
             lifecycle: Lifecycle::default(),
             session: new_session(&config),
@@ -106,6 +113,7 @@ impl Machine {
             run_start: Mark::default(),
             qemu_pid: None,
             used_up: false,
+            is_forked: false,
             next_command: 0,
             first_command: 0,
             now: Moment::ORIGIN,
@@ -113,7 +121,18 @@ impl Machine {
             #[cfg(feature = "record")]
             recorder: Self::recorder(&config),
             config,
-        })
+        }
+    }
+
+    /// Returns a machine that refuses every request with [`Misuse::Forked`]. A driver puts it in the place of a machine in
+    /// a child of `fork(2)`, whose copy of the machine nothing drives.
+    #[must_use]
+    pub fn forked() -> Self {
+        let config = Config::new("qemu");
+        let command_line = config.command_line_with(&Prepared::default());
+        let mut machine = Self::unchecked(config, command_line);
+        machine.is_forked = true;
+        machine
     }
 
     fn begin(&mut self, now: Moment) -> Result<(), Misuse> {
@@ -122,6 +141,9 @@ impl Machine {
         }
         if !self.outstanding.is_empty() {
             return Err(Misuse::NotReaped);
+        }
+        if self.is_forked {
+            return Err(Misuse::Forked);
         }
         if self.used_up {
             return Err(Misuse::UsedUp);
@@ -190,16 +212,20 @@ impl Machine {
 
     fn end(&mut self, now: Moment, how: lifecycle::Input) -> Result<(), Misuse> {
         if self.state() == State::Idle {
-            return Err(Misuse::NotLaunched);
+            return Err(self.not_launched());
         }
         self.advance_clock(now);
         self.step_lifecycle(how);
         Ok(())
     }
 
+    fn not_launched(&self) -> Misuse {
+        if self.is_forked { Misuse::Forked } else { Misuse::NotLaunched }
+    }
+
     fn require_run(&self) -> Result<(), Misuse> {
         match self.state() {
-            State::Idle => Err(Misuse::NotLaunched),
+            State::Idle => Err(self.not_launched()),
             State::Ended => Err(Misuse::Ended),
             State::Launching(_) | State::Running | State::Ending => Ok(()),
         }

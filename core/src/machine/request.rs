@@ -206,6 +206,9 @@ impl Request for Disconnect {
     type Response = Result<(), Misuse>;
 
     fn apply(self, machine: &mut Machine, now: Moment) -> Self::Response {
+        if machine.is_forked {
+            return Err(Misuse::Forked);
+        }
         if !machine.is_attached() {
             return Err(Misuse::Ours);
         }

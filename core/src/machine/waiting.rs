@@ -39,7 +39,7 @@ impl Machine {
         deadline: Deadline,
     ) -> Result<WaitId, Misuse> {
         if self.state() == State::Idle {
-            return Err(Misuse::NotLaunched);
+            return Err(self.not_launched());
         }
         self.advance_clock(now);
         let from = &from.not_before(&self.run_start);

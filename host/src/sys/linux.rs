@@ -7,6 +7,7 @@ mod guard;
 mod poller;
 mod process;
 mod spawn;
+mod wiped;
 
 use std::fs;
 use std::io;
@@ -77,6 +78,10 @@ impl System for Linux {
         // Up to 256 bytes are never returned in part (`getrandom(2)`), so the length needs no check.
         getrandom(buffer, GetRandomFlags::empty())?;
         Ok(())
+    }
+
+    fn process_id() -> u32 {
+        wiped::process_id()
     }
 
     fn other(pid: u32) -> io::Result<Other> {

@@ -64,6 +64,9 @@ pub(crate) trait System {
     /// Fills a buffer, of 256 bytes at most, with unpredictable bytes.
     fn random(buffer: &mut [u8]) -> io::Result<()>;
 
+    /// Returns the id of this process, without a system call where that is possible.
+    fn process_id() -> u32;
+
     /// Returns a process that runs, by its id. Call it while it is known that the id is not reused.
     fn other(pid: u32) -> io::Result<Self::Other>;
 
