@@ -25,7 +25,8 @@ pub enum Effect {
     Open(Channel),
     /// Close a channel. `Closed` completes it.
     Close(Channel),
-    /// Send a signal to the process group, or to the process if it shares the caller's group. `Signalled` completes it.
+    /// Send a signal to the process group, and to the process if it is in another group. QEMU gets the signal as well
+    /// if it is another process, behind a wrapper, that the host knows. `Signalled` completes it.
     Signal(Signal),
     /// Read the end of what the process printed. `LogRead` completes it.
     ReadLog {
@@ -44,8 +45,8 @@ pub enum Effect {
 pub struct Preparation {
     /// The first part of the name of everything that is created; the host appends an unpredictable part.
     pub name: Vec<u8>,
-    /// The directory in which to create a private directory (mode 0700). `None` means the host's directory for
-    /// temporary files.
+    /// The directory in which to create a log without a path, and a private directory (mode 0700) if something needs
+    /// one. `None` means the host's directory for temporary files.
     pub base: Option<Vec<u8>>,
     /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log does not.
     pub log_directory: Option<Vec<u8>>,

@@ -22,12 +22,12 @@ pub enum Input<'a> {
     PrepareFailed(HostFault),
     /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program is running.
     Spawned {
-        /// The process id, which is also the id of its process group.
+        /// The process id, which is also the id of its process group, unless it shares the caller's group.
         pid: u32,
     },
     /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program could not be started.
     SpawnFailed(HostFault),
-    /// The process ended and was reaped.
+    /// The process ended and was reaped. If QEMU is another process, behind a wrapper, the host has killed it.
     Exited(ExitStatus),
     /// Completes [`Effect::Open`](crate::Effect::Open): the channel is connected.
     Opened(Channel),

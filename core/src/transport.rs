@@ -56,11 +56,12 @@ pub enum Monitor {
     #[default]
     Inherited,
     /// QEMU dials a Unix socket on which the host listens before QEMU is started. The path is unpredictable. The socket
-    /// is in [`Config::socket_directory`](crate::Config::socket_directory), or in the private directory.
+    /// is in [`Config::socket_directory`](crate::Config::socket_directory), or in the private directory. A process
+    /// other than QEMU that dials first is refused: see [`Config::trust_peer`](crate::Config::trust_peer).
     Socket,
     /// QEMU dials this address, on which the host listens before QEMU is started. The path of a Unix socket must not
-    /// exist; the host removes it afterwards. TCP port 0 means any free port. A process other than QEMU that dials first
-    /// is refused: see [`Config::trust_peer`](crate::Config::trust_peer).
+    /// exist; the host removes it afterwards. TCP port 0 means any free port. Other processes are refused, as for
+    /// [`Socket`](Self::Socket).
     At(Address),
     /// QEMU listens on a Unix socket that the host created, and the host is the first client. When it disconnects,
     /// another client can connect: see [`Config::outlive_parent`](crate::Config::outlive_parent). The path is
@@ -78,7 +79,8 @@ pub enum Peer {
     /// QEMU listens at this address (`-qmp unix:PATH,server=on,wait=off`), and the host dials.
     Dial(Address),
     /// The host listens at this address, and QEMU dials (`-chardev socket,path=PATH`). The path of a Unix socket must
-    /// not exist; the host removes it afterwards.
+    /// not exist; the host removes it afterwards. The first process that dials is accepted, since the host does not
+    /// know which process QEMU is.
     Listen(Address),
     /// The machine [outlives its parent](crate::Config::outlive_parent). The host dials only if process and socket are
     /// those of this identity.

@@ -84,8 +84,8 @@ impl Child {
         self.process.guard(spec)
     }
 
-    /// Sends a signal to the whole process group. The process may be a wrapper of QEMU: alone, it would end and leave
-    /// QEMU running.
+    /// Sends a signal to the whole process group, and to the process itself if it has left the group. The process may
+    /// be a wrapper of QEMU: alone, it would end and leave the rest of the group running.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         self.process.signal(signal)
     }

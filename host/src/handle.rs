@@ -123,7 +123,8 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.outcome().cloned())
     }
 
-    /// Returns the id of the process. `None` means that no process runs, or that another program launched the machine.
+    /// Returns the id of the process that was started: QEMU, or its [wrapper](Config::wrapper). `None` means that no
+    /// process runs, or that another program launched the machine.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.pid())
@@ -194,8 +195,9 @@ impl<S: Shared> Handle<S> {
         self.shared().with_host(|host| host.service(service))
     }
 
-    /// Returns the private directory of the machine. Files that are created there are removed with it. `None` means
-    /// that nothing needed a directory.
+    /// Returns the private directory of the machine. Files that are created there are removed with it; if this program
+    /// is killed, the directory stays with files that the library did not create. `None` means that nothing needed a
+    /// directory, as by default: [`Config::temporary_directory`] lists what does.
     #[must_use]
     pub fn directory(&self) -> Option<PathBuf> {
         self.shared().with_machine(|machine| machine.prepared().directory.clone()).map(path)
@@ -208,8 +210,10 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.prepared().monitor.clone())
     }
 
-    /// Returns the path of the log, to which QEMU's standard output and error are written. `None` means that no process
-    /// was started. A log in [`Config::log_directory`] is kept after the end; any other is removed with the machine.
+    /// Returns the path of the log, to which QEMU's standard output and error are written. A log in
+    /// [`Config::log_directory`] is kept after the end; that of a machine that [outlives its
+    /// parent](Config::outlive_parent) is removed with its private directory. `None` means that the log has no path, as
+    /// by default, or that no process was started. [`log`](Self::log) reads it in any case.
     #[must_use]
     pub fn log_path(&self) -> Option<PathBuf> {
         self.shared().with_machine(|machine| machine.prepared().log.clone()).map(path)

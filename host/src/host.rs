@@ -28,8 +28,8 @@ use crate::watch::{Unwatched, Watch};
 /// milliseconds, unless it sleeps uninterruptibly, mostly for a disk (`proc(5)`, state D).
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Host side of one machine. It owns the process and everything that is created for it: the scratch directory, the log,
-/// the sockets. Dropping it kills the process and removes the directory.
+/// Host side of one machine. It owns the process, its guard, and everything that is created for it: the scratch
+/// directory, the log, the sockets. Dropping it kills the process, and QEMU behind it, and removes the directory.
 #[derive(Debug, Default)]
 pub struct Host {
     pub(crate) scratch: Option<ScratchDir>,

@@ -8,7 +8,7 @@
 //!
 //! | part | provided by | what it does |
 //! |---|---|---|
-//! | [`Host`] | this crate | Carries out effects, reports inputs, owns the process and the sockets of one machine. |
+//! | [`Host`] | this crate | Carries out effects, reports inputs, owns the process, its guard and the sockets of one machine. |
 //! | [`Watch`] | the runtime | Registers descriptors with the runtime's poller, and unregisters them. |
 //! | [`Clock`] | this crate | Returns the [`Moment`](core::Moment) that every call takes. |
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
@@ -24,7 +24,8 @@
 //!
 //! 1. *Read the clock* after the wait. All reports of the turn get the same moment.
 //! 2. *Report what is ready.* For each readable channel call [`Host::receive`]; when the descriptor of the process is
-//!    readable call [`Host::reap`]. Writable channels need no call: step 4 sends.
+//!    readable call [`Host::reap`], also when that descriptor became readable because the process executes its program:
+//!    without that report the launch does not continue. Writable channels need no call: step 4 sends.
 //! 3. *Report the deadline* with [`Host::check_deadline`], after every wait. It does nothing while the deadline has not
 //!    passed. A driver that omits it observes deadlines only when something else happens.
 //! 4. *Serve* with [`Host::serve`]: it carries out effects, and sends what is outgoing. A driver that waits earlier
@@ -43,10 +44,35 @@
 //! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
 //! kills the process, but callers that wait get no result.
 //!
-//! [`Host::serve`] waits for one thing: for the supervisor to clone a process, less than a millisecond. It does not wait
-//! for the process to execute its program, which may take long on a slow file system: [`Host::reap`] reports that.
-//! `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One
-//! `Clock` may serve several machines. A `Host` serves all runs of its machine.
+//! `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One `Clock` may serve
+//! several machines. A `Host` serves all runs of its machine.
+//!
+//! # How long a call takes
+//!
+//! Except for [`Host::end`], no call waits for a peer, or for a program to be executed, which may take long on a file
+//! system that does not answer. [`Host::reap`] reports the execution, so [`Watch::process_started`] is called twice in
+//! a run: first with a descriptor that is readable when the program is executed, then, after a
+//! [`Watch::process_reaped`] for that one, with a pidfd that is readable when the process has ended. Both may have the
+//! same token. What takes time:
+//!
+//! | call | what takes time | when |
+//! |---|---|---|
+//! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process |
+//! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting; only if the machine has a guard |
+//! | [`Host::receive`] | a search of `/proc` for the process that has dialled, and for the command line of QEMU | when QEMU dials the monitor, and at the greeting |
+//! | [`Host::serve`] | a search of `/proc` for processes that still hold the monitor, and the end of the guard | at the end of a run |
+//!
+//! # Processes
+//!
+//! [`Host`] knows up to three processes of a machine, and no call of the runtime is needed for the last two:
+//!
+//! - *The process that was started*: QEMU, or its wrapper. The runtime watches it, and a run ends with it.
+//! - *QEMU behind a wrapper*. The sender of the greeting, or the process that dialled the monitor, is reported as
+//!   [`Input::PeerProcess`](core::Input::PeerProcess). It gets each signal, and is killed when the process that was
+//!   started has ended.
+//! - *The guard*: a child that kills both and removes sockets and the private directory when this program ends before
+//!   it has done so. It is started only where the kernel would leave something behind:
+//!   [`Config::wrapper`](core::Config::wrapper) lists when, and what it costs.
 //!
 //! This is a whole driver for one caller.
 //!
@@ -139,7 +165,10 @@
 //!   turn.
 //! - *After the end of a channel* the host calls [`Watch::close`], and the channel is not among
 //!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive`
-//!   ignores it. The process may still run; its descriptor stays watched until [`Watch::process_reaped`].
+//!   ignores it. The process may still run; its descriptor stays watched until [`Watch::process_reaped`]. The same
+//!   holds for the first of the two descriptors of a process: a [`Host::reap`] too many does nothing.
+//! - *A channel that listens* is readable when a process dials. `true` then means that the host has accepted or refused
+//!   it, and that there may be more: another process may wait to be accepted.
 //! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait
 //!   for the next edge: the host has just found the socket full, or a connect is in progress. Otherwise the driver is
 //!   woken at once, again and again, and spins. On `false`, end the interest; a level-triggered poller that keeps it

@@ -2,9 +2,9 @@
 //! that no caller is driving.
 //!
 //! It starts with the first launch, and runs as long as the program. On Linux the kernel ends a process when the
-//! *thread* that forked it ends (`prctl(2)`, PR_SET_PDEATHSIG). Were a process forked by the thread that launches its
-//! machine, it would end with that thread; so the supervisor forks. It performs no operation that can block: the child
-//! executes its program by itself, and the supervisor does not wait for that.
+//! *thread* that created it ends (`prctl(2)`, PR_SET_PDEATHSIG). Were a process created by the thread that launches its
+//! machine, it would end with that thread; so the supervisor creates it. The supervisor performs no operation that can
+//! block: the child executes its program by itself, and the supervisor does not wait for that.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -31,8 +31,8 @@ pub struct Vm(Handle<SharedMachine>);
 impl Vm {
     /// Launches a machine, and returns when its monitor is ready for commands.
     ///
-    /// The deadline is [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation to
-    /// the end of the negotiation.
+    /// The deadline is [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation
+    /// until the monitor is ready. The guest is held until then, unless [`Config::autostart`] is set.
     ///
     /// # Errors
     ///

@@ -55,8 +55,8 @@ impl Vm {
     ///
     /// [`Notice::Ready`] means that its monitor is ready for commands, [`Notice::Ended`] that the machine has ended.
     /// [`launched`](Self::launched) returns whether the launch succeeded, and why not. The deadline is
-    /// [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation to the end of the
-    /// negotiation.
+    /// [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation until the
+    /// monitor is ready. The guest is held until then, unless [`Config::autostart`] is set.
     ///
     /// # Errors
     ///

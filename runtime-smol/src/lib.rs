@@ -17,7 +17,7 @@
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `smol` | on | The methods without `_with`, which spawn the driver on the global executor of the crate `smol`. Without it, 18 crates fewer are built. |
+//! | `smol` | on | The methods without `_with`, which spawn the driver on the global executor of the crate `smol`. Without it, 17 crates fewer are built. |
 //! | `record` | off | Records of runs, and a mock of a recorded monitor. |
 //! | `schema` | off | QEMU's schema as a value. |
 //! | `qapi` | off | Executes the command types of the crate `qapi-qmp`. |

@@ -36,9 +36,9 @@ impl Vm {
     /// `spawn` receives the [`Driver`], and must have it polled, on any executor. While the driver is not polled, no
     /// byte is received and no deadline passes.
     ///
-    /// The deadline is [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation to
-    /// the end of the negotiation. Dropping the future kills QEMU and removes everything, as dropping the last handle
-    /// does.
+    /// The deadline is [`Config::launch_within`], 30 seconds by default. It bounds the launch from the preparation
+    /// until the monitor is ready. The guest is held until then, unless [`Config::autostart`] is set. Dropping the
+    /// future kills QEMU and removes everything, as dropping the last handle does.
     ///
     /// # Errors
     ///

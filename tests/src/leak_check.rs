@@ -28,9 +28,9 @@ pub struct LeakCheck {
 impl LeakCheck {
     /// Records the descendants and the descriptors, while a machine of its own is running.
     ///
-    /// The supervisor, the thread that forks, handles its requests in turn. Once it has started this machine, the
-    /// supervisor and its descriptors exist, and it has handled all earlier requests. The process of this machine is
-    /// part of every check.
+    /// The supervisor, the thread that starts processes, handles its requests in turn. Once it has started this
+    /// machine, the supervisor and its descriptors exist, and it has handled all earlier requests. The process of this
+    /// machine is part of every check.
     #[must_use]
     pub fn take() -> Self {
         let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();

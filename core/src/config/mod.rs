@@ -37,8 +37,9 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | display and VGA card | none (`-display none -vga none`) |
 /// | consoles, guest agent, qtest | none |
 /// | [`temporary_directory`](Self::temporary_directory) | the host's directory for temporary files |
-/// | [`log_directory`](Self::log_directory) | the private directory, which is removed at the end |
-/// | credentials, resource limits, working directory, environment | those of this program |
+/// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, and does not stay |
+/// | [`trust_peer`](Self::trust_peer) | no: another process than QEMU that dials the monitor is refused |
+/// | credentials, umask, resource limits, working directory, environment, network namespace | those of this program |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
 /// | the guest | held (`-S`) until the monitor is ready ([`autostart`](Self::autostart)) |
 /// | heartbeats | sent ([`without_heartbeat`](Self::without_heartbeat)) |
@@ -180,8 +181,8 @@ impl Config {
         self
     }
 
-    /// Adds an argument of QEMU, after those that the library adds. `-daemonize` is refused: QEMU would leave the
-    /// process that the machine started, and would never be ended.
+    /// Adds an argument of QEMU, after those that the library adds. `-daemonize` is refused: a run ends with the
+    /// process that was started, and with `-daemonize` that process ends as soon as QEMU runs.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
         self.args.push(argument.into());
@@ -204,12 +205,43 @@ impl Config {
     /// Sets a program, with its arguments, that starts QEMU: `strace -f`, `gdb --args`, `timeout 60`. An earlier
     /// wrapper is replaced.
     ///
-    /// The wrapper must pass on the descriptors that it inherits; without them QEMU has no monitor. Wrapper and QEMU
-    /// are in one process group, and signals of the shutdown go to the whole group.
+    /// The wrapper must pass on the descriptors that it inherits; without them QEMU has no monitor.
     ///
-    /// When this program is killed, the kernel kills the wrapper (`prctl(2)`, `PR_SET_PDEATHSIG`). A wrapper that
-    /// executes QEMU in its place (`env`) is QEMU then. One that stays (`timeout`) leaves QEMU running, unless QEMU
-    /// gets a parent-death signal too: `timeout 60 setpriv --pdeathsig KILL`.
+    /// A wrapper may execute QEMU in its place (`env`), stay (`timeout`), leave the process group (`setsid`) or end
+    /// before QEMU. The run ends with the process that was started:
+    ///
+    /// - Signals of the shutdown go to the process group of the wrapper, to the wrapper if it has left that group, and
+    ///   to QEMU if it is another process. The host finds QEMU by its monitor: the kernel names the sender of the
+    ///   greeting, or the process that dialled. [`qemu_pid`](crate::Machine::qemu_pid) returns its id.
+    /// - When the wrapper has ended, the rest of its process group, QEMU, and the processes that still hold an
+    ///   inherited monitor are killed.
+    ///
+    /// # When this program is killed
+    ///
+    /// The kernel kills the process that was started (`prctl(2)`, `PR_SET_PDEATHSIG`), but not a QEMU behind it. So a
+    /// machine with a wrapper has a *guard*: a process that is notified by the kernel when this program ends, in
+    /// whichever way. It kills the process that was started, its group, and QEMU. A default launch has no guard. The
+    /// host starts one where the kernel alone would leave something behind:
+    ///
+    /// - with a wrapper;
+    /// - when QEMU changes its credentials (`-runas`, `-run-with`), or has changed them by the time of its greeting
+    ///   (set-user-ID, file capabilities), since the kernel then drops the parent-death signal;
+    /// - when sockets or a private directory must be removed.
+    ///
+    /// A machine that [outlives its parent](Self::outlive_parent) has none. A guard is a child of this program with the
+    /// name `qemu-guard`, which ends with the machine. Its start copies the page tables of this program once, which
+    /// takes milliseconds for a program of some gigabytes. It closes the descriptors of this program, unmaps its large
+    /// memory, and blocks in one system call.
+    ///
+    /// # What is not possible
+    ///
+    /// - *A wrapper that changes to another user, while this program is an ordinary user* (`sudo`). The kernel permits
+    ///   neither this program nor the guard to send it a signal (`kill(2)`, EPERM). `quit` still ends that QEMU; if
+    ///   QEMU does not obey, the cause of the end is [`Cause::Unkillable`](crate::Cause::Unkillable), and only root can
+    ///   kill it.
+    /// - *A QEMU that the host does not find*: without a monitor, in another pid namespace, or if it dials its monitor
+    ///   with [`trust_peer`](Self::trust_peer). Signals reach it only in the process group of the wrapper.
+    /// - *Another process that the wrapper leaves behind*, outside of its process group and without the monitor.
     #[must_use]
     pub fn wrapper<A: Into<Vec<u8>>>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
@@ -255,10 +287,14 @@ impl Config {
     }
 
     /// Accepts the first client that dials [`Monitor::Socket`] or [`Monitor::At`], whichever process it is. Default: only
-    /// the process that was started and its descendants are accepted, and the launch fails when the host cannot find out
-    /// which process has dialled. Use it for a [`wrapper`](Self::wrapper) that starts QEMU on another host, in another
-    /// network namespace, or in a container: there any process that reaches the address can take the place of QEMU, and
-    /// receives all commands, with their secrets.
+    /// the process that was started, its descendants and its process group are accepted. The connection of another
+    /// process is closed, and the host listens on. The launch fails when the host cannot find out which process has
+    /// dialled.
+    ///
+    /// Use it for a [`wrapper`](Self::wrapper) that starts QEMU on another host, in another network namespace, or in a
+    /// container: there any process that reaches the address can take the place of QEMU, and receives all commands,
+    /// with their secrets. The host then does not know the process of QEMU, and so cannot kill it when it is neither
+    /// the process that was started nor in its process group: the wrapper must end it.
     #[must_use]
     pub fn trust_peer(mut self) -> Self {
         self.trusts_peer = true;
@@ -357,9 +393,11 @@ impl Config {
         self
     }
 
-    /// Adds a descriptor that QEMU inherits (`-add-fd`) and opens as `/dev/fdset/SET`. No other process inherits it.
-    /// `opaque` is a note that `query-fdsets` returns; it may be empty. The descriptor also stays open in this program
-    /// as long as the configuration is kept.
+    /// Adds a descriptor that QEMU inherits (`-add-fd`) and opens as `/dev/fdset/SET`, wherever an option takes a path.
+    /// No other process inherits it. `opaque` is a note that `query-fdsets` returns; it may be empty. The descriptor
+    /// also stays open in this program as long as the configuration is kept.
+    ///
+    /// [`inherit_fd`](Self::inherit_fd) is for options that take the number of a descriptor: a tap device, a socket.
     #[must_use]
     pub fn add_fd(mut self, descriptor: Descriptor, set: u32, opaque: impl Into<Vec<u8>>) -> Self {
         self.added.push(Added { descriptor, set, opaque: opaque.into() });
@@ -369,16 +407,21 @@ impl Config {
     /// Leaves QEMU in the process group of this program, so that Ctrl-C on the terminal reaches QEMU too. Default: QEMU
     /// leads a group of its own.
     ///
-    /// Signals of the shutdown then go only to the process that was started. With a [`wrapper`](Self::wrapper) that
-    /// stays, they do not reach QEMU.
+    /// Signals of the shutdown then go to the process that was started, and, behind a [`wrapper`](Self::wrapper) that
+    /// stays, to QEMU itself as soon as its monitor has greeted. Without a process group of its own, other processes
+    /// that the wrapper started get no signal, and are not killed with it.
     #[must_use]
     pub fn share_terminal(mut self) -> Self {
         self.share_terminal = true;
         self
     }
 
-    /// Sets where the private directory (mode 0700) is created. The directory must exist. Default: the host's directory
-    /// for temporary files.
+    /// Sets where the log without a path and the private directory (mode 0700) are created. The directory must exist.
+    /// Default: the host's directory for temporary files.
+    ///
+    /// A private directory is created only when something is in it: the socket of [`Monitor::Socket`] or
+    /// [`Monitor::Offered`], unless [`socket_directory`](Self::socket_directory) is set, or the log of a machine that
+    /// [outlives its parent](Self::outlive_parent). A default launch has none, so nothing of it can be left behind.
     #[must_use]
     pub fn temporary_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
         self.temporary_directory = Some(path.into());
@@ -395,18 +438,24 @@ impl Config {
     }
 
     /// Sets where the log is created, and kept after the end. The log holds what QEMU prints on stdout and stderr. The
-    /// directory must exist. Default: the private directory, with which the log is removed;
-    /// [`Outcome::log`](crate::Outcome::log) still has its end.
+    /// directory must exist.
+    ///
+    /// Default: the log is a file without a path (`open(2)`, `O_TMPFILE`) in the [temporary
+    /// directory](Self::temporary_directory). It can be read through the machine, also after the end, and the kernel
+    /// frees it with its last descriptor, however this program ends. [`Outcome::log`](crate::Outcome::log) has its end.
+    /// The log of a machine that [outlives its parent](Self::outlive_parent) is in the private directory.
     #[must_use]
     pub fn log_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
         self.log_directory = Some(path.into());
         self
     }
 
-    /// Sets the deadline of the launch, from its start to the end of the capabilities negotiation. Default:
-    /// [`LAUNCH_WITHIN`](Self::LAUNCH_WITHIN), 30 seconds. When the deadline passes, the process is killed, and the
-    /// launch fails with [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut). With
-    /// [`FOREVER`](crate::FOREVER), a QEMU that never greets blocks the launch for ever.
+    /// Sets the deadline of the launch, from its start until the monitor is ready: the execution of the program, the
+    /// greeting, the capabilities negotiation, and, if the guest is [held](Self::autostart), the reply to
+    /// `query-status`. Default: [`LAUNCH_WITHIN`](Self::LAUNCH_WITHIN), 30 seconds. When the deadline passes, also
+    /// while the file system of the program does not answer, the process is killed, and the launch fails with
+    /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut). With [`FOREVER`](crate::FOREVER), a QEMU that never
+    /// greets blocks the launch for ever.
     #[must_use]
     pub fn launch_within(mut self, deadline: impl Into<Deadline>) -> Self {
         self.launch_within = deadline.into();
@@ -428,9 +477,9 @@ impl Config {
         self.monitor(Monitor::Offered)
     }
 
-    /// Sends no heartbeats: the monitor receives nothing but the negotiation and the commands of callers and of the
-    /// shutdown. A command that times out then always reports [`Liveness::Unknown`](crate::Liveness::Unknown), not
-    /// whether QEMU is busy or stuck.
+    /// Sends no heartbeats: the monitor receives nothing but the negotiation, the commands that start a held guest
+    /// (without [`autostart`](Self::autostart)), and the commands of callers and of the shutdown. A command that times
+    /// out then always reports [`Liveness::Unknown`](crate::Liveness::Unknown), not whether QEMU is busy or stuck.
     #[must_use]
     pub fn without_heartbeat(mut self) -> Self {
         self.heartbeat = false;

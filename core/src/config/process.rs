@@ -74,9 +74,12 @@ impl Config {
     /// The first descriptor number that a process inherits, behind its standard streams.
     pub(crate) const FIRST_INHERITED: i32 = 3;
 
-    /// Passes a descriptor to QEMU, and returns the number that it has there: for `-netdev tap,fd=…`, `vhostfd=…`,
-    /// `-chardev socket,fd=…`. No other process inherits it. The descriptor also stays open in this program as long as
-    /// the configuration is kept. [`add_fd`](Self::add_fd) is for files that QEMU opens by a path.
+    /// Passes a descriptor to QEMU, and returns the number that it has there, for options that take a number:
+    /// `-netdev tap,fd=…`, `vhostfd=…`, `-chardev socket,fd=…`. No other process inherits it. The descriptor also stays
+    /// open in this program as long as the configuration is kept.
+    ///
+    /// [`add_fd`](Self::add_fd) is for options that take a path: QEMU opens the descriptor as a member of an fdset,
+    /// under a number that the caller does not need to know.
     ///
     /// The first call returns 3, the second 4, and so on.
     ///
@@ -100,7 +103,10 @@ impl Config {
     /// otherwise the launch fails.
     ///
     /// The private directory and the sockets in it belong to this program, so the process cannot open them: keep the
-    /// default [`Monitor::Inherited`](crate::Monitor::Inherited).
+    /// default [`Monitor::Inherited`](crate::Monitor::Inherited). The log is inherited, and can be written.
+    ///
+    /// A process that gets its credentials here ends with this program as any other: the parent-death signal is set
+    /// after them. One that changes them itself (`-runas`) has a guard: see [`wrapper`](Self::wrapper).
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {
         self.attributes.uid = Some(uid);

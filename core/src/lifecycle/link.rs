@@ -96,8 +96,9 @@ pub enum Link {
     /// Connected to a guest agent; the reply to `guest-sync-delimited` is due, and earlier lines are dropped (QEMU,
     /// `qga/qapi-schema.json`, `guest-sync-delimited`).
     Syncing,
-    /// Commands are answered. A monitor is ready with the reply to `qmp_capabilities`, not with its connection or
-    /// greeting: until then QEMU refuses all other commands (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
+    /// Commands are answered. A monitor is ready with the reply to `qmp_capabilities` (and to `query-status`, if QEMU
+    /// holds the guest), not with its connection or greeting: until then QEMU refuses all other commands
+    /// (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     Ready,
     /// The connection ended in this phase.
     Gone(Phase),

@@ -109,7 +109,8 @@ impl Machine {
         self.outcome.as_deref()
     }
 
-    /// Returns the id of the process. `None` means that no child process of ours is alive.
+    /// Returns the id of the process that was started: QEMU, or its wrapper. `None` means that no child process of ours
+    /// is alive.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.lifecycle.pid()

@@ -41,7 +41,7 @@ pub(crate) trait System {
 
     /// Starts a process, and returns before its program is executed, which may take long. Call it on the supervisor's
     /// thread, which lives as long as the program: on Linux the parent-death signal is sent when the *thread* that
-    /// forked ends (`prctl(2)`, PR_SET_PDEATHSIG).
+    /// created the process ends (`prctl(2)`, PR_SET_PDEATHSIG).
     fn start(spec: ProcessSpec) -> io::Result<Self::Process>;
 
     /// Creates a stream socket that does not block and is closed at exec.
@@ -202,8 +202,8 @@ pub(crate) trait ChildProcess: Send + Sync + 'static {
     /// Starts a guard of this process and its group.
     fn guard(&self, spec: &GuardSpec) -> io::Result<<Os as System>::Guard>;
 
-    /// Sends a signal to the process group, or to the process alone if it leads none. The signal never reaches another
-    /// process that got the same id.
+    /// Sends a signal to the process group, if the process leads one, and to the process itself if it is not in it. The
+    /// signal never reaches another process that got the same id.
     fn signal(&self, signal: Signal) -> io::Result<()>;
 
     /// Reaps the process if it has ended, kills what is left of its group, and returns how it ended. `None` means that

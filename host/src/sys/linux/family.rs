@@ -1,4 +1,5 @@
-//! Relations of processes on Linux, from `/proc`: who descends from whom, who holds a socket, who connected by TCP.
+//! Relations of processes on Linux, from `/proc`: descent, the holders of a socket, and the process that connected by
+//! TCP.
 
 use std::fs;
 use std::io;

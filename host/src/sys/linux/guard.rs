@@ -1,9 +1,9 @@
 //! Guard on Linux: a process that outlives this program, however it ends, and then kills what belongs to a machine and
 //! removes its files.
 //!
-//! It is a child that executes no program: a copy of this one that blocks in one system call, in which it receives the
-//! end of a socket when this program ends. What it must kill it holds as pidfds, which never refer to another process, and
-//! as a process group, of which it is a member, so that the kernel gives its id to no other group. Large private
+//! It is a child that executes no program: a copy of this one that blocks in one system call. The end of a socket
+//! notifies it of the end of this program. What it must kill it holds as pidfds, which never refer to another process,
+//! and as a process group, of which it is a member, so that the kernel gives its id to no other group. Large private
 //! mappings are unmapped, so that it does not keep the memory of this program in use.
 
 use std::ffi::{CString, c_int};
