@@ -61,6 +61,9 @@ pub enum Misuse {
     /// monitors that have an I/O thread (QEMU, `monitor/qmp.c`, `monitor_qmp_caps_reset`).
     #[error("`{0}` cannot be executed out of band: the monitor does not offer that")]
     NoOutOfBand(String),
+    /// The monitor is on a TCP connection, which carries no descriptors (`unix(7)`, `SCM_RIGHTS`).
+    #[error("a TCP connection carries no descriptors: use a Unix socket for the monitor")]
+    NoDescriptors,
     /// [`Limits::commands`](crate::Limits::commands) commands have no reply yet, or a reply that is not claimed.
     #[error("more than {0} commands at once (`Limits::commands`): claim replies or wait for them first")]
     TooManyCommands(usize),

@@ -20,7 +20,7 @@ use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
-use crate::sys::{GuardSpec, Os, ProcessSpec, System};
+use crate::sys::{GuardSpec, Os, OtherProcess as _, ProcessSpec, System};
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
@@ -171,7 +171,9 @@ impl Host {
     /// started some outside of the process group.
     fn end_holders(&mut self) {
         let Some(inode) = self.monitor_inode.filter(|_| self.child.is_none()) else { return };
-        Os::holders(inode).into_iter().filter_map(QemuProcess::new).for_each(drop);
+        for holder in Os::holders(inode) {
+            let _ = holder.signal(Signal::Kill);
+        }
     }
 
     fn finish_start(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
@@ -185,7 +187,11 @@ impl Host {
         let input = match watch.process_started(child.descriptor()) {
             // It is reported when the process has ended.
             Ok(()) if child.failure().is_some() => return,
-            Ok(()) => Input::Spawned { pid: child.pid() },
+            Ok(()) => {
+                let pid = child.pid();
+                self.guard_peer(pid);
+                Input::Spawned { pid }
+            }
             Err(error) => {
                 // Dropping the child kills it.
                 self.child = None;

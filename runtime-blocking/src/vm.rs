@@ -138,12 +138,13 @@ impl Vm {
     /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
     /// QEMU 7.2 clears `O_NONBLOCK` on each descriptor that it receives (same function). The flag belongs to the open
-    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on. Only Unix
-    /// sockets carry descriptors (`unix(7)`): over TCP the command is sent without one, and QEMU refuses it.
+    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on.
+    /// [`execute_with_fd_by`](Self::execute_with_fd_by) takes another deadline.
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute).
+    /// As [`execute`](Self::execute). [`Misuse::NoDescriptors`] when the monitor is on a TCP connection, which carries no
+    /// descriptors (`unix(7)`).
     ///
     /// ```no_run
     /// # use qemu_machine_blocking::{Config, Vm, json};
@@ -152,8 +153,22 @@ impl Vm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn execute_with_fd<C: Command>(&self, command: C, fd: impl Into<OwnedFd>) -> Result<C::Reply, CommandError> {
+        self.execute_with_fd_by(command, fd, COMMAND_WITHIN)
+    }
+
+    /// As [`execute_with_fd`](Self::execute_with_fd), within a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_with_fd`](Self::execute_with_fd).
+    pub fn execute_with_fd_by<C: Command>(
+        &self,
+        command: C,
+        fd: impl Into<OwnedFd>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<C::Reply, CommandError> {
         let command = Encoded::command(&command)?.with_descriptor(descriptor(fd));
-        self.reply(&command, COMMAND_WITHIN)?.reply()
+        self.reply(&command, deadline.into())?.reply()
     }
 
     /// Executes a command that is written as a JSON object without an `id`, within 60 seconds.

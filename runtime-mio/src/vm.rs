@@ -242,15 +242,30 @@ impl Vm {
     /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
     /// QEMU 7.2 clears `O_NONBLOCK` on each descriptor that it receives (same function). The flag belongs to the open
-    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on. Only Unix
-    /// sockets carry descriptors (`unix(7)`): over TCP the command is sent without one, and QEMU refuses it.
+    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on.
+    /// [`execute_with_fd_by`](Self::execute_with_fd_by) takes another deadline.
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute).
+    /// As [`execute`](Self::execute). [`Misuse::NoDescriptors`] when the monitor is on a TCP connection, which carries no
+    /// descriptors (`unix(7)`).
     pub fn execute_with_fd<C: Command>(&mut self, command: C, fd: impl Into<OwnedFd>) -> Result<Ticket<C>, Misuse> {
+        self.execute_with_fd_by(command, fd, COMMAND_WITHIN)
+    }
+
+    /// As [`execute_with_fd`](Self::execute_with_fd), within a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_with_fd`](Self::execute_with_fd).
+    pub fn execute_with_fd_by<C: Command>(
+        &mut self,
+        command: C,
+        fd: impl Into<OwnedFd>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Ticket<C>, Misuse> {
         let descriptor = descriptor(fd);
-        self.ask(|machine, now| machine.execute_with_fd(now, &command, descriptor, COMMAND_WITHIN))
+        self.ask(|machine, now| machine.execute_with_fd(now, &command, descriptor, deadline.into()))
     }
 
     /// Begins to execute one line within a deadline, on a machine that [speaks](Config::speaking) the qtest protocol.

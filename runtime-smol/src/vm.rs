@@ -147,14 +147,15 @@ impl Vm {
     /// last, and two commands at once would get the wrong ones (QEMU, `chardev/char-socket.c`, `tcp_chr_recv`).
     ///
     /// QEMU 7.2 clears `O_NONBLOCK` on each descriptor that it receives (same function). The flag belongs to the open
-    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on. Only Unix
-    /// sockets carry descriptors (`unix(7)`): over TCP the command is sent without one, and QEMU refuses it.
+    /// file description (`fcntl(2)`), so the descriptors of all processes that share it block from then on.
+    /// [`execute_with_fd_by`](Self::execute_with_fd_by) takes another deadline.
     ///
     /// Dropping the future has the effect that it has for [`execute`](Self::execute).
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute).
+    /// As [`execute`](Self::execute). [`Misuse::NoDescriptors`] when the monitor is on a TCP connection, which carries no
+    /// descriptors (`unix(7)`).
     ///
     /// ```no_run
     /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
@@ -168,8 +169,22 @@ impl Vm {
         command: C,
         fd: impl Into<OwnedFd>,
     ) -> Result<C::Reply, CommandError> {
+        self.execute_with_fd_by(command, fd, COMMAND_WITHIN).await
+    }
+
+    /// As [`execute_with_fd`](Self::execute_with_fd), within a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute_with_fd`](Self::execute_with_fd).
+    pub async fn execute_with_fd_by<C: Command>(
+        &self,
+        command: C,
+        fd: impl Into<OwnedFd>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<C::Reply, CommandError> {
         let command = Encoded::command(&command)?.with_descriptor(descriptor(fd));
-        self.reply(&command, COMMAND_WITHIN).await?.reply()
+        self.reply(&command, deadline.into()).await?.reply()
     }
 
     /// Executes a command that is written as a JSON object without an `id`, within 60 seconds.

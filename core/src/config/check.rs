@@ -28,7 +28,7 @@ impl Config {
             }
             _ => {}
         }
-        let working_directory = &self.attributes.working_directory;
+        let working_directory = &self.attributes().working_directory;
         let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory, working_directory];
         if directories.into_iter().flatten().any(|path| path.contains(&0)) {
             return wrong("the path of a directory contains a NUL byte");
@@ -51,7 +51,7 @@ impl Config {
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
-        let has_attributes = self.attributes != ProcessAttributes::default();
+        let has_attributes = self.attributes() != ProcessAttributes::default();
         if has_line || has_consoles || has_descriptors || has_monitors || has_attributes {
             return wrong(
                 "an attached machine is running already: remove arguments, consoles, services, descriptors, monitors and attributes of the process",
@@ -86,7 +86,7 @@ impl Config {
             let has_nul = |text: &Vec<u8>| text.contains(&0);
             name.is_empty() || name.contains(&b'=') || has_nul(name) || value.as_ref().is_some_and(has_nul)
         };
-        if self.attributes.environment.iter().any(is_wrong) {
+        if self.attributes().environment.iter().any(is_wrong) {
             return wrong("the name of a variable is empty or contains `=`, or a variable contains a NUL byte");
         }
         Ok(())

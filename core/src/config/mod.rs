@@ -1,5 +1,6 @@
 //! Configuration of a machine: the program to run, its arguments, and what is created around them.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -71,7 +72,8 @@ pub struct Config {
     pub(crate) added: Vec<Added>,
     /// The descriptors of [`Config::inherit_fd`].
     pub(crate) passed: Vec<Descriptor>,
-    pub(crate) attributes: ProcessAttributes,
+    /// `None` means the defaults. Boxed, since most machines have those.
+    pub(crate) attributes: Option<Box<ProcessAttributes>>,
     pub(crate) share_terminal: bool,
     pub(crate) peer: Option<Peer>,
     pub(crate) dialect: Dialect,
@@ -115,7 +117,7 @@ impl Config {
             services: Vec::new(),
             added: Vec::new(),
             passed: Vec::new(),
-            attributes: ProcessAttributes::default(),
+            attributes: None,
             share_terminal: false,
             peer: None,
             dialect: Dialect::default(),

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::effect::Preparation;
 use crate::lifecycle::Wiring;
-use crate::transport::{Monitor, Peer, Transport};
+use crate::transport::{Address, Monitor, Peer, Transport};
 
 impl Config {
     pub(crate) fn preparation(&self) -> Preparation {
@@ -35,6 +35,18 @@ impl Config {
             (None, Monitor::Socket) => Transport::ListenIn(self.socket_directory.clone()),
             (None, Monitor::Offered) => Transport::Offer(self.socket_directory.clone()),
             (None, Monitor::Inherited | Monitor::None) => Transport::Pair,
+        }
+    }
+
+    /// Returns whether the monitor is on a TCP connection. One that the caller gave connected is not known.
+    pub(crate) fn is_by_tcp(&self) -> bool {
+        match self.transport() {
+            Transport::Dial(address) | Transport::Listen(address) => matches!(address, Address::Tcp(_)),
+            Transport::Pair
+            | Transport::ListenIn(_)
+            | Transport::Offer(_)
+            | Transport::Detached(_)
+            | Transport::Connected(_) => false,
         }
     }
 

@@ -74,6 +74,15 @@ impl Config {
     /// The first descriptor number that a process inherits, behind its standard streams.
     pub(crate) const FIRST_INHERITED: i32 = 3;
 
+    /// Returns the attributes of the process.
+    pub(crate) fn attributes(&self) -> ProcessAttributes {
+        self.attributes.as_deref().cloned().unwrap_or_default()
+    }
+
+    fn attributes_mut(&mut self) -> &mut ProcessAttributes {
+        self.attributes.get_or_insert_default()
+    }
+
     /// Passes a descriptor to QEMU, and returns the number that it has there, for options that take a number:
     /// `-netdev tap,fd=…`, `vhostfd=…`, `-chardev socket,fd=…`. No other process inherits it. The descriptor also stays
     /// open in this program as long as the configuration is kept.
@@ -109,14 +118,14 @@ impl Config {
     /// after them. One that changes them itself (`-runas`) has a guard: see [`wrapper`](Self::wrapper).
     #[must_use]
     pub fn uid(mut self, uid: u32) -> Self {
-        self.attributes.uid = Some(uid);
+        self.attributes_mut().uid = Some(uid);
         self
     }
 
     /// Sets the group id of the process. Default: that of this program (`setgid(2)`).
     #[must_use]
     pub fn gid(mut self, gid: u32) -> Self {
-        self.attributes.gid = Some(gid);
+        self.attributes_mut().gid = Some(gid);
         self
     }
 
@@ -124,7 +133,7 @@ impl Config {
     /// none at all when [`uid`](Self::uid) is set (`setgroups(2)`).
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
-        self.attributes.groups = Some(groups.into_iter().collect());
+        self.attributes_mut().groups = Some(groups.into_iter().collect());
         self
     }
 
@@ -132,7 +141,7 @@ impl Config {
     /// `0o777` are ignored.
     #[must_use]
     pub fn umask(mut self, mask: u32) -> Self {
-        self.attributes.umask = Some(mask);
+        self.attributes_mut().umask = Some(mask);
         self
     }
 
@@ -140,7 +149,7 @@ impl Config {
     /// privileged program can raise a limit above its own hard limit; otherwise the launch fails.
     #[must_use]
     pub fn resource_limit(mut self, resource: Resource, value: u64) -> Self {
-        self.attributes.limits.push(ResourceLimit { resource, value });
+        self.attributes_mut().limits.push(ResourceLimit { resource, value });
         self
     }
 
@@ -148,7 +157,7 @@ impl Config {
     /// program with a slash, are relative to it.
     #[must_use]
     pub fn working_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.attributes.working_directory = Some(path.into());
+        self.attributes_mut().working_directory = Some(path.into());
         self
     }
 
@@ -156,22 +165,23 @@ impl Config {
     /// changed, the program is searched there.
     #[must_use]
     pub fn env(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        self.attributes.environment.push(Variable { name: name.into(), value: Some(value.into()) });
+        self.attributes_mut().environment.push(Variable { name: name.into(), value: Some(value.into()) });
         self
     }
 
     /// Removes a variable from the environment of the process.
     #[must_use]
     pub fn env_remove(mut self, name: impl Into<Vec<u8>>) -> Self {
-        self.attributes.environment.push(Variable { name: name.into(), value: None });
+        self.attributes_mut().environment.push(Variable { name: name.into(), value: None });
         self
     }
 
     /// Removes all variables from the environment of the process. Variables that are set later are kept.
     #[must_use]
     pub fn env_clear(mut self) -> Self {
-        self.attributes.environment_is_empty = true;
-        self.attributes.environment.clear();
+        let attributes = self.attributes_mut();
+        attributes.environment_is_empty = true;
+        attributes.environment.clear();
         self
     }
 
@@ -180,7 +190,7 @@ impl Config {
     /// stay in its own namespace.
     #[must_use]
     pub fn network_namespace(mut self, namespace: Descriptor) -> Self {
-        self.attributes.network_namespace = Some(namespace);
+        self.attributes_mut().network_namespace = Some(namespace);
         self
     }
 

@@ -150,7 +150,7 @@ impl Machine {
             lifecycle::Output::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
                 let (share_terminal, outlives) = (self.config.share_terminal, self.config.outlives_parent);
-                let attributes = self.config.attributes.clone();
+                let attributes = self.config.attributes();
                 let guarded = self.config.may_escape();
                 let spawn = Spawn { arguments, share_terminal, outlives, guarded, attributes };
                 self.issue_effect(Completion::Spawn, Effect::Spawn(spawn));

@@ -184,6 +184,9 @@ impl Machine {
         if command.kind.line != (self.config.dialect == Dialect::Qtest) {
             return Err(Misuse::WrongDialect);
         }
+        if command.descriptor.is_some() && self.config.is_by_tcp() {
+            return Err(Misuse::NoDescriptors);
+        }
         let limit = self.config.limits.commands;
         let older = self.answers.partition_point(|(id, _)| id.0 < self.first_command);
         if self.session.commands() + self.answers.len() - older >= limit {

@@ -4,6 +4,7 @@
 //! `stored_config.rs` or `stored_values.rs` (`#[serde(remote = …)]`): a mirror that lacks a field or a variant does not
 //! compile.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::de::{Deserialize, Deserializer};
@@ -78,6 +79,16 @@ impl<T: Stored> Stored for Option<T> {
 
     fn restore<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Option::<Inner<T>>::deserialize(from).map(|value| value.map(|inner| inner.0))
+    }
+}
+
+impl<T: Stored> Stored for Box<T> {
+    fn store<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (**self).store(to)
+    }
+
+    fn restore<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::restore(from).map(Self::new)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Stored form of a configuration, which is the first line of a record.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -63,7 +64,7 @@ struct StoredConfig {
     #[serde(with = "stored")]
     passed: Vec<Descriptor>,
     #[serde(with = "stored")]
-    attributes: ProcessAttributes,
+    attributes: Option<Box<ProcessAttributes>>,
     share_terminal: bool,
     #[serde(with = "stored")]
     peer: Option<Peer>,

@@ -126,8 +126,11 @@ impl System for Linux {
         Ok(peer.map_or(Connector::Unknown, |peer| family::tcp_connector(local, peer, ancestor)))
     }
 
-    fn holders(inode: u64) -> Vec<u32> {
-        family::holders(inode).0
+    fn holders(inode: u64) -> Vec<Other> {
+        let pids = family::holders(inode).0.into_iter().filter(|pid| !family::is_copy(*pid));
+        // The pidfd is opened first: what holds the socket afterwards is the process that it refers to.
+        let opened = pids.filter_map(|pid| Some((pid, Other::open(pid).ok()?)));
+        opened.filter(|(pid, _)| family::is_holder(*pid, inode)).map(|(_, other)| other).collect()
     }
 
     /// The kernel generates the id once (`random(4)`, boot_id), so that it is new after each boot.

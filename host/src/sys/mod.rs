@@ -88,8 +88,9 @@ pub(crate) trait System {
     /// Returns the process that connected an accepted socket, if it descends from `ancestor`.
     fn connector(socket: BorrowedFd<'_>, ancestor: u32) -> io::Result<Connector>;
 
-    /// Returns the processes, without this one, that have the socket with this inode open. It may miss some.
-    fn holders(inode: u64) -> Vec<u32>;
+    /// Returns the processes that have the socket with this inode open, without this one and its copies: a child of
+    /// `fork(2)` that executed no program shares its descriptors. It may miss some.
+    fn holders(inode: u64) -> Vec<Self::Other>;
 
     /// Returns what identifies the present boot of the system. Start times of processes are comparable only within one
     /// boot.

@@ -167,8 +167,7 @@ const GOALS: [Goal; 18] = [
             let launches = found.keys().find(|(workload, _)| launch(*workload))?.0.units() as f64;
             Some((taken(found, "blocking", launch)?.cpu - taken(found, "raw", launch)?.cpu) * 1e3 / launches)
         },
-        limit: "a fork, which copies the page tables, for a hook before exec that ties the process to its parent; \
-                raw does without. And a private directory and a log",
+        limit: "two commands that start the guest, the check of the peer, and a log; raw does without",
     },
     Goal {
         what: "KB for one of many connections with `blocking`",

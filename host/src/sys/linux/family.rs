@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::sys::Connector;
@@ -60,6 +61,17 @@ pub(super) fn holders(inode: u64) -> (Vec<u32>, bool) {
         }
     }
     (holders, is_incomplete)
+}
+
+/// Returns whether a process has the socket with this inode open.
+pub(super) fn is_holder(pid: u32, inode: u64) -> bool {
+    holds(pid, &format!("socket:[{inode}]")).unwrap_or(false)
+}
+
+/// Returns whether a process executes the same program as this one, as a child of `fork(2)` does.
+pub(super) fn is_copy(pid: u32) -> bool {
+    let program = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino())).ok();
+    program(&pid.to_string()) == program("self")
 }
 
 fn holds(pid: u32, target: &str) -> io::Result<bool> {

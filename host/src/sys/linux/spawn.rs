@@ -163,6 +163,18 @@ impl Start {
 impl Plan {
     fn new(spec: &ProcessSpec, null: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<Self> {
         let ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes } = spec;
+        // Each member is named, so that a new one is a compile error until it is applied.
+        let ProcessAttributes {
+            uid,
+            gid,
+            groups: _,
+            umask,
+            limits,
+            working_directory,
+            environment_is_empty: _,
+            environment: _,
+            network_namespace: _,
+        } = attributes;
         let environment = environment(attributes);
         let program = arguments.first().cloned().unwrap_or_default();
         let mut descriptors = vec![(null.as_raw_fd(), 0)];
@@ -182,12 +194,12 @@ impl Plan {
             descriptors,
             report: report.as_raw_fd(),
             namespace: namespace.as_ref().map(AsRawFd::as_raw_fd),
-            limits: attributes.limits.iter().copied().map(limit).collect(),
-            umask: attributes.umask.map(|mask| Mode::from_bits_truncate(mask & 0o777)),
+            limits: limits.iter().copied().map(limit).collect(),
+            umask: umask.map(|mask| Mode::from_bits_truncate(mask & 0o777)),
             groups: groups(attributes),
-            gid: attributes.gid.map(Gid::from_raw),
-            uid: attributes.uid.map(Uid::from_raw),
-            working_directory: attributes.working_directory.clone().map(c_string).transpose()?,
+            gid: gid.map(Gid::from_raw),
+            uid: uid.map(Uid::from_raw),
+            working_directory: working_directory.clone().map(c_string).transpose()?,
         })
     }
 
