@@ -2,6 +2,7 @@
 
 mod clone;
 mod credentials;
+mod execute;
 mod family;
 mod guard;
 mod poller;

@@ -14,7 +14,7 @@
 //! - *A child that changes its credentials gets a copy of the memory*: the kernel makes shared memory undumpable when
 //!   they change (Linux, `kernel/cred.c`, `commit_creds`), and so this program undebuggable.
 
-use std::ffi::{CString, OsString, c_char, c_int};
+use std::ffi::{CString, OsString, c_int};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -35,10 +35,8 @@ use rustix::thread::{
 };
 
 use super::clone::{Child, Memory, clone};
+use super::execute::{SHARES_MEMORY, Strings, execute};
 use crate::sys::{ProcessSpec, Progress};
-
-/// Whether a child may share the memory of this program: where [`execute`] does not write `errno`.
-const SHARES_MEMORY: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
 
 /// Without `/proc`, the descriptors up to this number are closed, or up to the limit of open descriptors.
 const MOST_DESCRIPTORS: u64 = 1 << 16;
@@ -71,20 +69,6 @@ struct Plan {
     gid: Option<Gid>,
     uid: Option<Uid>,
     working_directory: Option<CString>,
-}
-
-/// Strings, and the pointers to them that `execve(2)` takes, with a null pointer at the end.
-#[derive(Debug)]
-struct Strings {
-    pointers: Vec<*const c_char>,
-    _strings: Vec<CString>,
-}
-
-impl Strings {
-    fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Self { pointers, _strings: strings }
-    }
 }
 
 /// A step of the child that can fail.
@@ -429,58 +413,4 @@ fn replaced(number: RawFd) -> ManuallyDrop<OwnedFd> {
 
 fn into_raw(descriptor: OwnedFd) -> RawFd {
     std::os::fd::IntoRawFd::into_raw_fd(descriptor)
-}
-
-/// Executes a program, and returns why that failed (`execve(2)`). Unlike the function of libc it does not write `errno`.
-#[allow(unsafe_code, reason = "execve has no safe form; see SAFETY")]
-fn execute(program: &CString, arguments: &Strings, environment: &Strings) -> Errno {
-    let (program, arguments, environment) =
-        (program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr());
-    let result: isize;
-    // SAFETY: the path is a C string, and both lists end with a null pointer. The call reads them, and returns only when
-    // it failed. The registers are those of a system call (`syscall(2)`, Architecture calling conventions).
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") libc::SYS_execve as isize => result,
-            in("rdi") program,
-            in("rsi") arguments,
-            in("rdx") environment,
-            out("rcx") _,
-            out("r11") _,
-            options(nostack),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        std::arch::asm!(
-            "svc 0",
-            in("x8") libc::SYS_execve,
-            inlateout("x0") program => result,
-            in("x1") arguments,
-            in("x2") environment,
-            options(nostack),
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "riscv64")]
-    unsafe {
-        std::arch::asm!(
-            "ecall",
-            in("a7") libc::SYS_execve,
-            inlateout("a0") program => result,
-            in("a1") arguments,
-            in("a2") environment,
-            options(nostack),
-        );
-    }
-    // SAFETY: as above. The child has a copy of the memory on these architectures, and so an `errno` of its own.
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-    unsafe {
-        libc::execve(program, arguments, environment);
-        result = -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) as isize;
-    }
-    Errno::from_raw_os_error(i32::try_from(result.saturating_neg()).unwrap_or(libc::EIO))
 }

@@ -1,0 +1,97 @@
+//! Consoles, services and fdsets of a configuration: the connections to a machine beside its monitor.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Added, Config, ConsolePart, Frontend, Service};
+use crate::descriptor::Descriptor;
+
+impl Config {
+    /// Adds a serial console under this name. The first one is the guest's first serial port, the second one its
+    /// second, and so on.
+    ///
+    /// The name is the id of a chardev: a letter, then letters, digits and `-._`, different from all other ids. The
+    /// console is read all the time, since a console that is not read stops the guest. The latest
+    /// [`Limits::console`] bytes are kept.
+    #[must_use]
+    pub fn serial(self, name: impl Into<String>) -> Self {
+        self.console(Some(name.into()), Frontend::Serial)
+    }
+
+    /// Leaves the guest's next serial port unconnected (`-serial null`). The next [`serial`](Self::serial) is the port
+    /// after it.
+    #[must_use]
+    pub fn no_serial(self) -> Self {
+        self.console(None, Frontend::Serial)
+    }
+
+    /// Adds a console on a device. `device` is the value of `-device` without its chardev, for example
+    /// `isa-debugcon,iobase=0xe9`.
+    ///
+    /// QEMU creates devices in the order of the command line. A device that needs another device before it
+    /// (`virtconsole` needs `virtio-serial`) comes too early here: use [`chardev`](Self::chardev) for it.
+    #[must_use]
+    pub fn console_on(self, name: impl Into<String>, device: impl Into<Vec<u8>>) -> Self {
+        self.console(Some(name.into()), Frontend::Device(device.into()))
+    }
+
+    /// Adds a console as a chardev only. The caller's own arguments connect it: `-debugcon chardev:NAME`, or a second
+    /// human monitor (`-monitor chardev:NAME`).
+    #[must_use]
+    pub fn chardev(self, name: impl Into<String>) -> Self {
+        self.console(Some(name.into()), Frontend::Chardev)
+    }
+
+    /// Also writes the output of a console to a file, from its first byte on. QEMU itself writes it (QEMU,
+    /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach). QEMU skips
+    /// what it cannot write, on a full disk for example.
+    ///
+    /// The file is created at launch with mode 0600; a file that exists is emptied and keeps its mode. It is kept after
+    /// the end. Add the console before its log: a name that no console has is refused with
+    /// [`Misuse::UnknownConsole`](crate::Misuse::UnknownConsole).
+    #[must_use]
+    pub fn console_log(mut self, name: &str, path: impl Into<Vec<u8>>) -> Self {
+        match self.consoles.iter_mut().find(|console| console.name.as_deref() == Some(name)) {
+            Some(console) => console.log = Some(path.into()),
+            None => self.unknown_log = Some(name.into()),
+        }
+        self
+    }
+
+    fn console(mut self, name: Option<String>, frontend: Frontend) -> Self {
+        self.consoles.push(ConsolePart { name, frontend, log: None });
+        self
+    }
+
+    /// Adds a port for the guest agent: a virtio-serial device with the port `org.qemu.guest_agent.0`. The agent in the
+    /// guest opens the port some time after the boot: [`Wait::agent_up`](crate::Wait::agent_up).
+    #[must_use]
+    pub fn guest_agent(self) -> Self {
+        self.service(Service::GuestAgent)
+    }
+
+    /// Adds a connection to QEMU's qtest (`-qtest`), which works with any accelerator. Debian's QEMU has no
+    /// `-accel qtest` (measured with QEMU 7.2.22), so that `clock_step` cannot be used there.
+    #[must_use]
+    pub fn qtest(self) -> Self {
+        self.service(Service::Qtest)
+    }
+
+    fn service(mut self, service: Service) -> Self {
+        if !self.services.contains(&service) {
+            self.services.push(service);
+        }
+        self
+    }
+
+    /// Adds a descriptor that QEMU inherits (`-add-fd`) and opens as `/dev/fdset/SET`, wherever an option takes a path.
+    /// No other process inherits it. `opaque` is a note that `query-fdsets` returns; it may be empty. The descriptor
+    /// also stays open in this program as long as the configuration is kept.
+    ///
+    /// [`inherit_fd`](Self::inherit_fd) is for options that take the number of a descriptor: a tap device, a socket.
+    #[must_use]
+    pub fn add_fd(mut self, descriptor: Descriptor, set: u32, opaque: impl Into<Vec<u8>>) -> Self {
+        self.added.push(Added { descriptor, set, opaque: opaque.into() });
+        self
+    }
+}
