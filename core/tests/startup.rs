@@ -155,3 +155,21 @@ fn g27_a_guest_that_ends_before_the_reply_to_its_continuation_was_launched() {
     assert!(rig.vm.claim_wait(wait).expect("an end").is_ok());
     assert_eq!((rig.outcome().cause, rig.outcome().unanswered), (Cause::PowerOff, 0));
 }
+
+#[test]
+fn g27_subscriptions_of_the_configuration_are_in_place_before_the_guest_runs() {
+    let config = || Config::new("qemu").subscribe([Wait::event("SHUTDOWN")]).subscribe([Wait::any_event()]);
+    let mut rig = negotiated(config());
+    rig.says(&status("prelaunch"));
+    rig.says(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#);
+    rig.says(r#"{"timestamp": {"seconds": 1, "microseconds": 3}, "event": "SHUTDOWN"}"#);
+    let [first, second] = [(); 2].map(|()| rig.vm.take_launch_subscription().expect("a subscription"));
+    assert_eq!(rig.vm.take_launch_subscription(), None);
+    let mut names = |id| core::iter::from_fn(|| rig.vm.next_event(id)).map(|event| event.name().to_string()).collect();
+    let (one, all): (Vec<String>, Vec<String>) = (names(first), names(second));
+    assert_eq!((one, all), (vec!["SHUTDOWN".into()], vec!["STOP".into(), "SHUTDOWN".into()]));
+    let empty = Config::new("qemu").subscribe([]);
+    assert_eq!(empty.command_line().err(), Some(qemu_machine_core::Misuse::EmptyFilter));
+    let text = Config::new("qemu").serial("tty").subscribe([Wait::text("tty", "x")]);
+    assert_eq!(text.command_line().err(), Some(qemu_machine_core::Misuse::NotAnEvent));
+}

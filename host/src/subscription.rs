@@ -50,6 +50,20 @@ where
     }
 }
 
+impl<S: Shared> Handle<S>
+where
+    S::Events: From<Subscription<S>>,
+{
+    /// Returns the next subscription of [`Config::subscribe`](qemu_machine_core::Config::subscribe), each once, in the
+    /// order of the calls. `None` means that there is none left. Its queue has the events since the beginning of the
+    /// launch.
+    #[must_use]
+    pub fn launch_events(&self) -> Option<S::Events> {
+        let id = self.shared().with_machine(|machine| machine.take_launch_subscription())?;
+        Some(Subscription { handle: self.clone(), id }.into())
+    }
+}
+
 impl<S: Shared> Subscription<S> {
     /// Returns the handle of the machine.
     #[must_use]

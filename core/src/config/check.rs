@@ -33,6 +33,12 @@ impl Config {
         if directories.into_iter().flatten().any(|path| path.contains(&0)) {
             return wrong("the path of a directory contains a NUL byte");
         }
+        for filter in &self.subscriptions {
+            if filter.is_empty() {
+                return Err(Misuse::EmptyFilter);
+            }
+            filter.iter().cloned().try_for_each(|wait| wait.into_filter().map(drop))?;
+        }
         if self.peer.is_some() {
             return self.check_attached();
         }

@@ -9,6 +9,7 @@ use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 use crate::time::Deadline;
 use crate::transport::{Monitor, Peer};
+use crate::wait::Wait;
 
 mod check;
 mod consoles;
@@ -65,6 +66,8 @@ pub struct Config {
     pub(crate) monitor: Monitor,
     pub(crate) trusts_peer: bool,
     pub(crate) autostart: bool,
+    /// The filters of [`Config::subscribe`].
+    pub(crate) subscriptions: Vec<Vec<Wait>>,
     pub(crate) null_monitor: bool,
     pub(crate) consoles: Vec<ConsolePart>,
     /// The name given to [`Config::console_log`] that no console has.
@@ -112,6 +115,7 @@ impl Config {
             monitor: Monitor::default(),
             trusts_peer: false,
             autostart: false,
+            subscriptions: Vec::new(),
             null_monitor: false,
             consoles: Vec::new(),
             unknown_log: None,

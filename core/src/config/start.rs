@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::config::Config;
 use crate::transport::Monitor;
+use crate::wait::Wait;
 
 /// The options that decide when the guest starts. A debugger that has sent its first byte before finds the guest stopped,
 /// and must not see it continued (`-gdb`, and `-s` for short; measured with QEMU 7.2.22): with `-S` the state would be
@@ -41,6 +42,18 @@ impl Config {
     #[must_use]
     pub fn autostart(mut self) -> Self {
         self.autostart = true;
+        self
+    }
+
+    /// Subscribes to the events that match one of these filters ([`Wait::event`], [`Wait::any_event`]) from the beginning
+    /// of the launch, before the guest runs. Each call adds one subscription, in the order in which
+    /// [`Machine::take_launch_subscription`](crate::Machine::take_launch_subscription) returns them after the launch.
+    ///
+    /// Without it, a subscription or a wait from `Mark::default()` finds what happened since the beginning of the run, as
+    /// far as the history still has it ([`Limits::events`](crate::Limits::events)).
+    #[must_use]
+    pub fn subscribe(mut self, filter: impl IntoIterator<Item = Wait>) -> Self {
+        self.subscriptions.push(filter.into_iter().collect());
         self
     }
 

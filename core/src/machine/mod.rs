@@ -22,7 +22,7 @@ use crate::config::{Config, Dialect};
 use crate::console::Console;
 use crate::effect::Effect;
 use crate::error::CommandError;
-use crate::event::{History, Subscriptions};
+use crate::event::{History, SubscriptionId, Subscriptions};
 use crate::fault::Misuse;
 use crate::input::Prepared;
 use crate::lifecycle::{self, Lifecycle, State};
@@ -64,6 +64,8 @@ pub struct Machine {
     run_start: Mark,
     /// The process at the other end of the monitor. `None` means that the host does not know it.
     qemu_pid: Option<u32>,
+    /// The subscriptions of the configuration that no caller has taken. `None` before the first launch.
+    launch_subscriptions: Option<VecDeque<SubscriptionId>>,
     /// The connection that the caller passed in was used; it serves a single run.
     used_up: bool,
     /// Whether it takes the place of a machine in a child of `fork(2)`.
@@ -112,6 +114,7 @@ impl Machine {
             outcome: None,
             run_start: Mark::default(),
             qemu_pid: None,
+            launch_subscriptions: None,
             used_up: false,
             is_forked: false,
             next_command: 0,
@@ -156,6 +159,7 @@ impl Machine {
         self.run_start = self.mark();
         self.qemu_pid = None;
         self.evidence = Evidence::new(&self.config);
+        self.subscribe_at_launch()?;
         if let Some(outcome) = self.outcome.take() {
             // The queues were emptied, so a wait that found an event in one has lost it.
             self.waits.lost(&outcome);

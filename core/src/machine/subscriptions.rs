@@ -63,6 +63,22 @@ impl Machine {
         Ok(id)
     }
 
+    /// Begins the subscriptions of [`Config::subscribe`](crate::Config::subscribe) at the first launch; they last.
+    pub(super) fn subscribe_at_launch(&mut self) -> Result<(), Misuse> {
+        if self.launch_subscriptions.is_none() {
+            let filters = self.config.subscriptions.clone();
+            let ids = filters.into_iter().map(|filter| self.begin_subscription(&Mark::default(), filter.into_iter()));
+            self.launch_subscriptions = Some(ids.collect::<Result<_, _>>()?);
+        }
+        Ok(())
+    }
+
+    /// Returns the next subscription of [`Config::subscribe`](crate::Config::subscribe), each once, in the order of the
+    /// calls. `None` means that there is none left, or that the machine was not launched.
+    pub fn take_launch_subscription(&mut self) -> Option<SubscriptionId> {
+        self.launch_subscriptions.as_mut()?.pop_front()
+    }
+
     /// Returns the oldest event in the queue of a subscription, once. `None` means that the queue is empty, or that the
     /// subscription was ended.
     pub fn next_event(&mut self, id: SubscriptionId) -> Option<Event> {

@@ -17,6 +17,7 @@ use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 use crate::time::Deadline;
 use crate::transport::{Address, Monitor, Peer};
+use crate::wait::Wait;
 
 mirrored! {
     StoredConfig => Config,
@@ -53,6 +54,8 @@ struct StoredConfig {
     monitor: Monitor,
     trusts_peer: bool,
     autostart: bool,
+    #[serde(with = "stored")]
+    subscriptions: Vec<Vec<Wait>>,
     null_monitor: bool,
     #[serde(with = "stored")]
     consoles: Vec<ConsolePart>,

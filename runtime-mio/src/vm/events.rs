@@ -5,6 +5,12 @@ use qemu_machine_core::{Event, Mark, Misuse, SubscriptionId, Wait};
 use super::Vm;
 
 impl Vm {
+    /// Returns the next subscription of [`Config::subscribe`](crate::Config::subscribe), each once, in the order of the
+    /// calls. `None` means that there is none left. Its queue has the events since the beginning of the launch.
+    pub fn take_launch_subscription(&mut self) -> Option<SubscriptionId> {
+        self.machine.take_launch_subscription()
+    }
+
     /// Subscribes to events, from a mark on: every event that matches the filter is queued. Each subscription has its
     /// own queue. [`Notice::Queued`](crate::Notice::Queued) means that an empty queue received an event;
     /// [`Wait::queued`] waits for that together with other things, or until a deadline.
