@@ -173,3 +173,21 @@ fn g27_subscriptions_of_the_configuration_are_in_place_before_the_guest_runs() {
     let text = Config::new("qemu").serial("tty").subscribe([Wait::text("tty", "x")]);
     assert_eq!(text.command_line().err(), Some(qemu_machine_core::Misuse::NotAnEvent));
 }
+
+/// A client that disconnects right after the launch would lose the command otherwise.
+#[test]
+fn g27_a_machine_that_outlives_its_parent_is_ready_when_its_guest_was_continued() {
+    let mut rig = Rig::launched(Config::new("qemu").outlive_parent());
+    rig.says(GREETING);
+    rig.says(r#"{"return": {}, "id": 0}"#);
+    rig.take_sent();
+    let ticket = rig.vm.execute(rig.now, &"query-name", FOREVER).expect("a monitor");
+    rig.says(&status("prelaunch"));
+    assert_eq!((rig.take_sent(), rig.vm.state()), (CONT.into(), State::Launching(Phase::Querying)));
+    rig.says(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#);
+    rig.says(r#"{"return": {}, "id": 2}"#);
+    assert_eq!((rig.take_sent(), rig.vm.state()), (r#"{"execute":"query-name","id":3}"#.into(), State::Running));
+    assert_eq!(events(&rig), 0);
+    rig.says(r#"{"return": {"name": "vm"}, "id": 3}"#);
+    assert!(rig.vm.claim(&ticket).is_some());
+}

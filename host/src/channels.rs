@@ -133,7 +133,7 @@ impl Host {
 
     /// Accepts a client, and returns whether there may be bytes to read, or another client.
     fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
-        let Self { sockets, child, trusts_peer, .. } = self;
+        let Self { sockets, child, trusts_peer, uid, .. } = self;
         let Some(socket) = sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         let mut connector = None;
         let started = child.as_ref().map(Child::pid);
@@ -141,7 +141,9 @@ impl Host {
             if *trusts_peer {
                 return Ok(true);
             }
-            match Os::connector(client, started.unwrap_or_default())? {
+            // Without a process, none is expected.
+            let Some(started) = started else { return Ok(false) };
+            match Os::connector(client, started, *uid)? {
                 Connector::Process(pid) => connector = Some(pid),
                 Connector::Stranger => return Ok(false),
                 Connector::Unknown => return Err(io::Error::other(UNVERIFIED)),

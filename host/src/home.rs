@@ -33,7 +33,8 @@ pub struct Local<T> {
     home: Home,
     /// `None` while this is dropped.
     value: Option<Mutex<T>>,
-    forked: OnceLock<Box<Mutex<T>>>,
+    /// The value of a forked child, whose own children have further ones.
+    forked: OnceLock<Box<Local<T>>>,
     make: fn() -> T,
 }
 
@@ -55,7 +56,7 @@ impl<T> Local<T> {
     pub fn mutex(&self) -> &Mutex<T> {
         match &self.value {
             Some(value) if self.is_here() => value,
-            _ => self.forked.get_or_init(|| Box::new(Mutex::new((self.make)()))),
+            _ => self.forked.get_or_init(|| Box::new(Self::new((self.make)(), self.make))).mutex(),
         }
     }
 

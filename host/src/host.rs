@@ -20,7 +20,7 @@ use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
-use crate::sys::{GuardSpec, Os, OtherProcess as _, ProcessSpec, System};
+use crate::sys::{GuardProcess, GuardSpec, Os, OtherProcess as _, ProcessSpec, System};
 use crate::trace::Trace;
 use crate::watch::{Unwatched, Watch};
 
@@ -51,7 +51,7 @@ pub struct Host {
     /// that there is nothing for it to do.
     guard: Option<<Os as System>::Guard>,
     /// The user id of the process. `None` means that of this program.
-    uid: Option<u32>,
+    pub(crate) uid: Option<u32>,
     /// Whether the process outlives this program.
     outlives: bool,
     pub(crate) trace: Trace,
@@ -128,6 +128,8 @@ impl Host {
     pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.finish_start(machine, now, watch);
         let Some(child) = self.child.as_mut().filter(|child| !child.is_starting()) else { return };
+        // Reaping kills the group, in which the guard is. It still has files to remove if this program ends.
+        self.guard.iter().for_each(GuardProcess::leave_group);
         let Some(status) = child.reap() else { return };
         let input = child.failure().cloned().map_or(Input::Exited(status), Input::SpawnFailed);
         if let Some(child) = self.child.take() {
@@ -147,9 +149,13 @@ impl Host {
             arguments.clear();
         }
         self.report(machine, now, Input::PeerProcess { pid, arguments });
-        if self.child.as_ref().is_none_or(|child| child.pid() != pid) {
-            // Without a child, this drops the process, which kills it.
-            self.qemu = QemuProcess::new(pid).filter(|_| self.child.is_some());
+        // Without a child, what still holds the monitor is killed when that is closed.
+        let Some(started) = self.child.as_ref().map(Child::pid) else { return };
+        if started != pid {
+            // It sent some time ago, so another process may have its id by now.
+            let opened = QemuProcess::new(pid);
+            let is_meant = Os::belongs(pid, started, self.monitor_inode);
+            self.qemu = opened.and_then(|qemu| qemu.verified(is_meant));
         }
         self.guard_peer(pid);
     }
@@ -204,6 +210,7 @@ impl Host {
     fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<(), HostFault> {
         let Spawn { arguments, share_terminal, outlives, attributes, guarded: guarded_by_core } = spawn;
         (self.uid, self.outlives) = (attributes.uid, outlives);
+        self.guard = None;
         let program = program(&arguments);
         let failed = |error| fault(format!("start `{program}`"), &error);
         let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
@@ -216,8 +223,11 @@ impl Host {
         watch.process_started(child.descriptor()).map_err(failed)?;
         self.child = Some(child);
         let guarded = self.scratch.as_ref().map(ScratchDir::guarded).unwrap_or_default();
-        if guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some() {
-            self.start_guard(&guarded).map_err(failed)?;
+        let is_guarded = guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some();
+        if let Err(error) = if is_guarded { self.start_guard(&guarded) } else { Ok(()) } {
+            // Dropping the child kills it.
+            self.child.take().iter().for_each(|child| watch.process_reaped(child.descriptor()));
+            return Err(failed(error));
         }
         Ok(())
     }
@@ -251,6 +261,9 @@ impl Host {
 
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
         let Some(child) = &self.child else { return Ok(()) };
+        if signal == Signal::Kill {
+            self.guard.iter().for_each(GuardProcess::leave_group);
+        }
         self.qemu.iter().for_each(|qemu| qemu.signal(signal, child.pid()));
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }

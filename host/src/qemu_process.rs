@@ -15,7 +15,8 @@ pub(crate) struct QemuProcess {
 }
 
 impl QemuProcess {
-    /// Returns the process with this id, which sent or connected just now. `None` means that it has ended.
+    /// Returns the process with this id. `None` means that it has ended. The caller verifies afterwards that the id was not
+    /// reused before.
     pub(crate) fn new(pid: u32) -> Option<Self> {
         Some(Self { process: Os::other(pid).ok()?, is_detached: false })
     }
@@ -30,6 +31,15 @@ impl QemuProcess {
     /// Adds the process to those that a guard kills.
     pub(crate) fn add_to(&self, guard: &<Os as System>::Guard) -> io::Result<()> {
         guard.add(self.process.descriptor())
+    }
+
+    /// Returns the process if it is the one that is meant, and otherwise leaves it as it is.
+    pub(crate) fn verified(self, is_meant: bool) -> Option<Self> {
+        if is_meant {
+            return Some(self);
+        }
+        self.detach();
+        None
     }
 
     /// Leaves the process as it is.

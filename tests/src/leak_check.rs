@@ -161,6 +161,10 @@ fn descriptors() -> Vec<String> {
 fn kind(target: &Path) -> String {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let plain = name.split(":[").next().unwrap_or_default();
+    // A file without a path has its inode as its name.
+    if plain.starts_with('#') {
+        return "unnamed".into();
+    }
     if plain == "anon_inode" { name.into_owned() } else { plain.into() }
 }
 

@@ -93,6 +93,8 @@ fn g36_a_child_launches_its_own_machine() {
         let vm = Vm::launch(config()).unwrap_or_else(|error| panic!("{error}"));
         in_child(|| {
             let Ok(own) = Vm::launch(config()) else { return false };
+            // So has a child of the child.
+            in_child(|| Vm::launch(config()).is_ok_and(|own| own.kill().is_ok()));
             own.execute("query-status").is_ok()
                 && own.kill().is_ok_and(|outcome| outcome.cause == Cause::Asked(Rung::Kill))
         });

@@ -265,6 +265,11 @@ impl Machine {
 /// (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
 fn new_session(config: &Config) -> Session {
     let session = Session::new(&config.limits).speaking(config.dialect, 0);
-    let session = if config.holds_guest() { session.continuing_guest() } else { session };
+    let session = match (config.holds_guest(), config.outlives_parent) {
+        (true, false) => session.continuing_guest(),
+        // The machine may be detached as soon as it is ready.
+        (true, true) => session.continuing_guest_first(),
+        (false, _) => session,
+    };
     if config.heartbeat { session } else { session.without_heartbeat() }
 }

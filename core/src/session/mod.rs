@@ -62,6 +62,8 @@ pub struct Session {
     sync: Sync,
     liveness: Probe,
     startup: Startup,
+    /// Whether the session is ready only when the guest was continued.
+    awaits_start: bool,
     /// How many commands of the startup have no reply yet.
     startup_commands: usize,
 }
@@ -110,6 +112,7 @@ impl Session {
             sync: Sync::default(),
             liveness: Probe::default(),
             startup: Startup::default(),
+            awaits_start: false,
             startup_commands: 0,
         }
     }

@@ -34,6 +34,8 @@ pub(super) enum Startup {
     Held,
     /// `query-status` has no reply yet.
     Asked { out_of_band: bool },
+    /// `cont` has no reply yet, and the session is ready with it.
+    Continuing { out_of_band: bool },
     /// The guest was continued, and the event of that is due.
     Continued,
     /// The guest arrives by a migration, and is continued after it.
@@ -47,6 +49,14 @@ impl Session {
     #[must_use]
     pub fn continuing_guest(self) -> Self {
         Self { startup: Startup::Held, ..self }
+    }
+
+    /// As [`continuing_guest`](Self::continuing_guest), and lets the session be ready only with the reply. A client that
+    /// disconnects before loses the command: QEMU drops the requests of a monitor that is closed (QEMU,
+    /// `monitor/qmp.c`, `monitor_qmp_event`).
+    #[must_use]
+    pub(crate) fn continuing_guest_first(self) -> Self {
+        Self { awaits_start: true, ..self.continuing_guest() }
     }
 
     /// Leaves a held guest as it is, unless it was continued already.
@@ -79,6 +89,11 @@ impl Session {
         match self.startup {
             Startup::Asked { out_of_band } => {
                 self.startup = match state(result).as_deref() {
+                    Some("prelaunch") if self.awaits_start => {
+                        self.send_for_startup(CONTINUE);
+                        self.startup = Startup::Continuing { out_of_band };
+                        return;
+                    }
                     Some("prelaunch") => self.continue_guest(),
                     Some("inmigrate") => {
                         self.send_for_startup(REPORT_MIGRATION);
@@ -95,6 +110,10 @@ impl Session {
                     _ => Startup::Done,
                 };
             }
+            Startup::Continuing { out_of_band } => {
+                self.startup = Startup::Done;
+                self.become_ready(now, out_of_band, emit);
+            }
             // The reply to `cont` follows its event, if there is one (measured with QEMU 7.2.22).
             Startup::Continued => self.startup = Startup::Done,
             Startup::Done | Startup::Held | Startup::Arriving => {}
@@ -104,6 +123,7 @@ impl Session {
     /// Handles an event of the startup. Returns whether it is the `RESUME` of the startup, which no caller asked for.
     pub(super) fn startup_event(&mut self, event: &Event) -> bool {
         match (self.startup, event.name()) {
+            (Startup::Continuing { .. }, "RESUME") => true,
             (Startup::Continued, "RESUME") => {
                 self.startup = Startup::Done;
                 true

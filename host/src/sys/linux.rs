@@ -94,7 +94,9 @@ impl System for Linux {
     /// (`proc(5)`); or they belong to another user.
     fn ends_with_parent(pid: u32, uid: Option<u32>) -> bool {
         let expected = uid.unwrap_or_else(|| geteuid().as_raw());
-        fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.uid() == expected)
+        // A process that has ended needs no signal, and its files belong to root.
+        matches!(Self::process_state(pid), Some(ProcessState::Gone))
+            || fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.uid() == expected)
     }
 
     fn arguments(pid: u32) -> Vec<Vec<u8>> {
@@ -113,7 +115,11 @@ impl System for Linux {
         credentials::sender(socket)
     }
 
-    fn connector(socket: BorrowedFd<'_>, ancestor: u32) -> io::Result<Connector> {
+    fn belongs(pid: u32, ancestor: u32, inode: Option<u64>) -> bool {
+        inode.is_some_and(|inode| family::is_holder(pid, inode)) || family::descends(pid, ancestor) == Some(true)
+    }
+
+    fn connector(socket: BorrowedFd<'_>, ancestor: u32, uid: Option<u32>) -> io::Result<Connector> {
         let address = getsockname(socket)?;
         let Ok(local) = SocketAddr::try_from(address) else {
             let Some(pid) = credentials::connector(socket)? else { return Ok(Connector::Unknown) };
@@ -124,7 +130,10 @@ impl System for Linux {
             });
         };
         let peer = getpeername(socket)?.and_then(|peer| SocketAddr::try_from(peer).ok());
-        Ok(peer.map_or(Connector::Unknown, |peer| family::tcp_connector(local, peer, ancestor)))
+        Ok(peer.map_or(Connector::Unknown, |peer| {
+            let users = [geteuid().as_raw(), uid.unwrap_or_else(|| geteuid().as_raw())];
+            family::tcp_connector(local, peer, ancestor, users)
+        }))
     }
 
     fn holders(inode: u64) -> Vec<Other> {

@@ -85,8 +85,12 @@ pub(crate) trait System {
     /// known.
     fn sender(socket: BorrowedFd<'_>) -> io::Result<Option<u32>>;
 
-    /// Returns the process that connected an accepted socket, if it descends from `ancestor`.
-    fn connector(socket: BorrowedFd<'_>, ancestor: u32) -> io::Result<Connector>;
+    /// Returns the process that connected an accepted socket, if it descends from `ancestor`. `uid` is the user id of that,
+    /// if it is not the one of this program.
+    fn connector(socket: BorrowedFd<'_>, ancestor: u32, uid: Option<u32>) -> io::Result<Connector>;
+
+    /// Returns whether a process descends from `ancestor`, or has the socket with this inode open.
+    fn belongs(pid: u32, ancestor: u32, inode: Option<u64>) -> bool;
 
     /// Returns the processes that have the socket with this inode open, without this one and its copies: a child of
     /// `fork(2)` that executed no program shares its descriptors. It may miss some.
@@ -156,6 +160,9 @@ pub(crate) trait OtherProcess: std::fmt::Debug + Send + Sync + 'static {
 /// A process that outlives this program, however it ends, and then kills what it guards. Dropping it ends it, and it
 /// kills nothing.
 pub(crate) trait GuardProcess: std::fmt::Debug + Send + Sync + 'static {
+    /// Leaves the process group that it guards, so that it survives a signal for the group.
+    fn leave_group(&self);
+
     /// Adds a process to kill, by the descriptor that refers to it.
     fn add(&self, process: BorrowedFd<'_>) -> io::Result<()>;
 }

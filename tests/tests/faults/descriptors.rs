@@ -123,8 +123,11 @@ fn every_launch(test: &'static str, launch: fn(Config) -> Result<(), LaunchError
         leaving_nothing(move |scratch| {
             let inherited = faults(scratch, || config(scratch).serial("tty"), launch);
             let dialled = faults(scratch, || config(scratch).monitor(Monitor::Socket), launch);
-            assert_told(&inherited, &["create the log", "create the monitor", "create the console 0", "start `bash`"]);
-            assert_told(&dialled, &["create the log", "listen at", "start `bash`"]);
+            assert_told(
+                &inherited,
+                &["create the log", "create the monitor", "create the console 0", "start `qemu-system-x86_64`"],
+            );
+            assert_told(&dialled, &["create the log", "listen at", "start `qemu-system-x86_64`"]);
         });
     });
 }

@@ -14,7 +14,7 @@ mod steps;
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Config, LaunchError, LaunchFailure, Outcome, Vm};
+use qemu_machine_blocking::{Config, LaunchError, LaunchFailure, Outcome, Resource, Vm};
 use qemu_machine_core::HostFault;
 use qemu_machine_tests::leak_check::bytes;
 use qemu_machine_tests::{PATIENCE, qemu};
@@ -24,8 +24,8 @@ const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
 /// A QEMU without a guest, which dumps no core.
 fn config(scratch: &Path) -> Config {
-    let wrapper = ["bash", "-c", "ulimit -c 0; exec \"$@\"", "bash"];
-    Config::new(qemu()).machine("none").temporary_directory(bytes(scratch)).wrapper(wrapper)
+    let config = Config::new(qemu()).machine("none").temporary_directory(bytes(scratch));
+    config.resource_limit(Resource::CoreDump, 0)
 }
 
 /// Returns how a launch failed.

@@ -51,7 +51,7 @@ fn dialled(place: &Path) -> Config {
 #[test]
 fn g04_a_full_file_system_is_reported_with_the_failed_operation() {
     on_a_small_file_system("places::g04_a_full_file_system_is_reported_with_the_failed_operation", |place| {
-        let steps = ["create the directory", "create the log", "listen at"];
+        let steps = ["create the log", "create the directory", "listen at"];
         for (room, operation) in steps.into_iter().enumerate() {
             // One inode is the root directory.
             mount(&["-o", &format!("remount,nr_inodes={}", 1 + room)], place);
@@ -86,7 +86,7 @@ fn g04_a_read_only_file_system_is_reported() {
     on_a_small_file_system("places::g04_a_read_only_file_system_is_reported", |place| {
         mount(&["-o", "remount,ro"], place);
         let fault = host_fault(Vm::launch(config(place)));
-        assert!(fault.kind == FaultKind::Denied && fault.operation.starts_with("create the directory"), "{fault}");
+        assert!(fault.kind == FaultKind::Denied && fault.operation.starts_with("create the log"), "{fault}");
         mount(&["-o", "remount,rw"], place);
         works(config(place));
     });
@@ -96,7 +96,7 @@ fn g04_a_read_only_file_system_is_reported() {
 #[test]
 fn g15_a_file_system_that_becomes_read_only_under_a_machine() {
     on_a_small_file_system("places::g15_a_file_system_that_becomes_read_only_under_a_machine", |place| {
-        let vm = Vm::launch(config(place)).unwrap();
+        let vm = Vm::launch(dialled(place)).unwrap();
         // A file that is open for writing forbids a read-only remount of the file system, but not of a bind mount.
         let made = read_dir(place).unwrap().next().unwrap().unwrap().path();
         mount(&["--bind", place.to_str().unwrap()], place);
@@ -132,14 +132,14 @@ fn g04_a_directory_that_is_gone_fails_the_launch_and_the_next_one_works() {
         let place = base.path().join("gone");
         let fault = host_fault(Vm::launch(Config::new("qemu").temporary_directory(bytes(&place))));
         assert_eq!(fault.kind, FaultKind::NotFound, "{fault}");
-        assert!(fault.operation.starts_with("create the directory"), "{fault}");
+        assert!(fault.operation.starts_with("create the log"), "{fault}");
         create_dir(&place).unwrap();
         let vm = Vm::launch(config(&place)).unwrap();
         // A relaunch fails in the same way if the directory has gone since.
         vm.kill().unwrap();
         remove_dir(&place).unwrap();
         let error = vm.relaunch().expect_err("there is no directory");
-        assert!(error.to_string().contains("create the directory"), "{error}");
+        assert!(error.to_string().contains("create the log"), "{error}");
         assert_eq!(vm.outcome().unwrap().cause, Cause::NotStarted);
         create_dir(&place).unwrap();
         vm.relaunch().unwrap();

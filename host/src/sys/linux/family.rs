@@ -44,14 +44,14 @@ fn parent_and_group(pid: u32) -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-/// Returns the processes that have the socket with this inode open, without this one, and whether there may be others,
-/// whose descriptors may not be read.
+/// Returns the processes that have the socket with this inode open, and whether there may be others, whose descriptors may
+/// not be read.
 pub(super) fn holders(inode: u64) -> (Vec<u32>, bool) {
     let target = format!("socket:[{inode}]");
     let Ok(entries) = fs::read_dir("/proc") else { return (Vec::new(), true) };
     let (mut holders, mut is_incomplete) = (Vec::new(), false);
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids.filter(|pid| *pid != std::process::id()) {
+    for pid in pids {
         match holds(pid, &target) {
             Ok(true) => holders.push(pid),
             // The process has ended meanwhile (`proc(5)`).
@@ -85,10 +85,19 @@ fn holds(pid: u32, target: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Returns the process of `ancestor`'s family that connected from `peer` to `local` by TCP.
-pub(super) fn tcp_connector(local: SocketAddr, peer: SocketAddr, ancestor: u32) -> Connector {
+/// Returns the process of `ancestor`'s family that connected from `peer` to `local` by TCP, as one of these users.
+pub(super) fn tcp_connector(local: SocketAddr, peer: SocketAddr, ancestor: u32, users: [u32; 2]) -> Connector {
     // The end of the peer: its local address is `peer`.
-    let Some(inode) = tcp_inode(peer, local) else { return Connector::Unknown };
+    let Some((inode, uid)) = tcp_socket(peer, local) else {
+        // A peer on this host that has no socket any more has hung up. Another one is on another host, or in another
+        // network namespace.
+        let is_here = peer.ip().to_canonical() == local.ip().to_canonical();
+        return if is_here { Connector::Stranger } else { Connector::Unknown };
+    };
+    // A socket that no process has open any more has no inode.
+    if inode == 0 || !users.contains(&uid) {
+        return Connector::Stranger;
+    }
     let (holders, is_incomplete) = holders(inode);
     match holders.iter().find(|holder| descends(**holder, ancestor) == Some(true)) {
         Some(holder) => Connector::Process(*holder),
@@ -97,16 +106,17 @@ pub(super) fn tcp_connector(local: SocketAddr, peer: SocketAddr, ancestor: u32) 
     }
 }
 
-/// Returns the inode of the socket with these addresses (`proc_pid_net(5)`). `None` means that it is in another network
-/// namespace or on another host.
-fn tcp_inode(local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+/// Returns the inode of the socket with these addresses, and the user id of its owner (`proc_pid_net(5)`). `None` means
+/// that it is in another network namespace or on another host, or does not exist any more.
+fn tcp_socket(local: SocketAddr, remote: SocketAddr) -> Option<(u64, u32)> {
     let wanted = Some((plain(local), plain(remote)));
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let mut lines = tables.iter().flat_map(|table| table.lines().skip(1));
     lines.find_map(|line| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();
         let addresses = address(fields.get(1)?).zip(address(fields.get(2)?));
-        (addresses == wanted).then(|| fields.get(9)?.parse().ok()).flatten()
+        let socket = fields.get(9)?.parse().ok().zip(fields.get(7)?.parse().ok());
+        socket.filter(|_| addresses == wanted)
     })
 }
 
@@ -140,7 +150,8 @@ mod tests {
             let Ok(listener) = TcpListener::bind(at) else { continue };
             let here = listener.local_addr().unwrap();
             let client = TcpStream::connect(here).unwrap();
-            let inode = tcp_inode(client.local_addr().unwrap(), here).unwrap();
+            let (inode, uid) = tcp_socket(client.local_addr().unwrap(), here).unwrap();
+            assert_eq!(uid, rustix::process::geteuid().as_raw());
             let link = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&client))).unwrap();
             assert_eq!(link, Path::new(&format!("socket:[{inode}]")));
         }

@@ -16,7 +16,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, statat, unlinkat};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
@@ -32,6 +34,12 @@ use crate::sys::{GuardProcess, GuardSpec, Guarded};
 /// Private mappings of at least this size are unmapped in the guard.
 const LARGE: usize = 1 << 20;
 
+/// How many seconds a guard may take to start. It takes some milliseconds.
+const READY_WITHIN: i64 = 5;
+
+/// How many descriptors are closed where the kernel has no call for that.
+const MOST_DESCRIPTORS: u64 = 1 << 16;
+
 /// How many processes a guard can be told of: the child, and QEMU behind a wrapper.
 const MOST: usize = 4;
 
@@ -42,6 +50,7 @@ const CHILD: RawFd = 4;
 /// A guard. Dropping it ends the guard, which then neither kills nor removes anything.
 #[derive(Debug)]
 pub(crate) struct Guard {
+    pid: Pid,
     descriptor: Arc<OwnedFd>,
     /// The guard acts when this is closed.
     socket: OwnedFd,
@@ -63,20 +72,40 @@ impl Guard {
             directory: spec.directory.as_deref().map(|path| c_string(path.as_os_str().as_bytes())).transpose()?,
             unmapped: large_mappings(),
         };
-        let (_, descriptor, memory) = clone(plan, false)?;
+        let (pid, descriptor, memory) = clone(plan, false)?;
         // The guard has a copy.
         memory.free();
         // Otherwise the socket would not reach its end when the guard fails.
         drop(told);
-        let guard = Self { descriptor: Arc::new(descriptor), socket };
-        match recv(&guard.socket, &mut [0_u8; 1], RecvFlags::empty()) {
-            Ok((_, 1)) => Ok(guard),
-            _ => Err(io::Error::other("the guard could not be started")),
+        let guard = Self { pid, descriptor: Arc::new(descriptor), socket };
+        guard.wait_until_ready()?;
+        Ok(guard)
+    }
+}
+
+impl Guard {
+    /// Waits for the byte that the guard sends when it is ready, or for its end. It may block when it closes its copies
+    /// of this program's files, if a file system does not answer.
+    fn wait_until_ready(&self) -> io::Result<()> {
+        let failed = |why| io::Error::other(format!("the guard {why}"));
+        let limit = Timespec { tv_sec: READY_WITHIN, tv_nsec: 0 };
+        let ready = retry_on_intr(|| poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&limit)))?;
+        if ready == 0 {
+            return Err(failed("did not start in time"));
+        }
+        match retry_on_intr(|| recv(&self.socket, &mut [0_u8; 1], RecvFlags::DONTWAIT))? {
+            (_, 1) => Ok(()),
+            _ => Err(failed("could not start")),
         }
     }
 }
 
 impl GuardProcess for Guard {
+    fn leave_group(&self) {
+        // Permitted since it executes no program (`setpgid(2)`). If it has ended, it needs none.
+        let _ = setpgid(Some(self.pid), Some(self.pid));
+    }
+
     fn add(&self, process: BorrowedFd<'_>) -> io::Result<()> {
         let descriptors = [process];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -92,7 +121,7 @@ impl Drop for Guard {
         // Before the socket is closed, at which it would act. A child that was killed ends within a moment, since it
         // waits for nothing else, so it is reaped here.
         let _ = pidfd_send_signal(&*self.descriptor, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(self.descriptor.as_fd()), WaitIdOptions::EXITED);
+        let _ = retry_on_intr(|| waitid(WaitId::PidFd(self.descriptor.as_fd()), WaitIdOptions::EXITED));
     }
 }
 
@@ -165,7 +194,7 @@ impl Plan {
             // Signals of the terminal are blocked, but not SIGKILL for the group of this program.
             None => drop(setsid()?),
         }
-        keep(&[self.socket, self.child])?;
+        keep(self.socket, self.child)?;
         let _ = rustix::thread::set_name(c"qemu-guard");
         for (address, length) in &self.unmapped {
             if !self.is_used(*address..address.saturating_add(*length)) {
@@ -213,29 +242,19 @@ impl Plan {
     }
 }
 
-/// Gives these descriptors the numbers from 3 on, and closes all others.
-fn keep(descriptors: &[RawFd; 2]) -> io::Result<()> {
-    const ABOVE: RawFd = 5;
-    let mut moved = [-1; 2];
-    for (moved, number) in moved.iter_mut().zip(descriptors) {
-        *moved = duplicated(*number, ABOVE)?;
-    }
-    for (number, target) in moved.iter().zip(SOCKET..) {
-        replace(*number, target)?;
-    }
-    close_from(ABOVE);
-    // Otherwise a reader of the output of this program would wait for the guard.
-    (0..3).for_each(close);
+/// Gives the descriptors their numbers, and closes all others. The table may be full, so they pass through the numbers of
+/// the standard streams, which are closed then: a reader of the output of this program would wait for the guard.
+fn keep(socket: RawFd, child: RawFd) -> io::Result<()> {
+    let free = |used: [RawFd; 2]| (0..SOCKET).find(|number| !used.contains(number)).unwrap_or(0);
+    let first = free([socket, child]);
+    replace(socket, first)?;
+    let second = free([first, child]);
+    replace(child, second)?;
+    replace(first, SOCKET)?;
+    replace(second, CHILD)?;
+    close_from(CHILD + 1);
+    (0..SOCKET).for_each(close);
     Ok(())
-}
-
-#[allow(unsafe_code, reason = "the descriptors of a child are known by their numbers alone; see SAFETY")]
-fn duplicated(number: RawFd, above: RawFd) -> io::Result<RawFd> {
-    // SAFETY: the call takes numbers only.
-    match unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, above) } {
-        -1 => Err(io::Error::last_os_error()),
-        number => Ok(number),
-    }
 }
 
 #[allow(unsafe_code, reason = "the descriptors of a child are known by their numbers alone; see SAFETY")]
@@ -250,7 +269,8 @@ fn close_from(first: RawFd) {
     // SAFETY: the child has one thread and its own table of descriptors, and uses none of these.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, first, RawFd::MAX, 0) };
     if closed != 0 {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 16);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(MOST_DESCRIPTORS);
+        let limit = limit.min(MOST_DESCRIPTORS);
         (first..RawFd::try_from(limit).unwrap_or(RawFd::MAX)).for_each(close);
     }
 }

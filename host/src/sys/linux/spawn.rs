@@ -219,7 +219,8 @@ impl Plan {
             chdir(path.as_c_str()).map_err(failed(Step::WorkingDirectory))?;
         }
         self.map_descriptors().map_err(failed(Step::Descriptors))?;
-        close_others(self.descriptors.len(), open_files);
+        let above = self.descriptors.iter().map(|(_, target)| target + 1).max().unwrap_or(0);
+        close_others(above, open_files);
         if !self.outlives {
             // After the credentials, since a change clears it (`prctl(2)`, PR_SET_PDEATHSIG).
             set_parent_process_death_signal(Some(OsSignal::KILL)).map_err(failed(Step::Parent))?;
@@ -351,8 +352,10 @@ fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
 /// (`execve(2)`), and Rust programs ignore SIGPIPE, which QEMU does not expect.
 #[allow(unsafe_code, reason = "signal handlers have no safe interface; see SAFETY")]
 fn reset_signals() {
-    // Other numbers belong to libc, or cannot be caught.
-    let standard = (1..32).filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number));
+    // Other numbers belong to libc, or cannot be caught. For SIGABRT libc takes a lock (glibc 2.41, `sysdeps/nptl/`,
+    // `__abort_lock_wrlock`), and no process sends it here; `execve(2)` resets its handler.
+    let left_out = [libc::SIGKILL, libc::SIGSTOP, libc::SIGABRT];
+    let standard = (1..32).filter(|number| !left_out.contains(number));
     for number in standard.chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
         // SAFETY: the action is filled by libc before it is read, and for these numbers neither call fails, so that
         // `errno` is not written. Handlers of the child are its own (`clone(2)`, CLONE_SIGHAND is not set).
@@ -378,9 +381,9 @@ fn reset_signals() {
 /// Marks every descriptor behind the inherited ones to be closed when the program is executed (`fcntl(2)`, FD_CLOEXEC).
 /// Otherwise the process keeps open what another part of this program left inheritable: a pipe, for example, whose
 /// reader then never sees the end.
-fn close_others(inherited: usize, limit: u64) {
+fn close_others(above: RawFd, limit: u64) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let first = RawFd::try_from(inherited).unwrap_or(RawFd::MAX).max(3);
+    let first = above.max(3);
     // This fails only for a descriptor that is not open.
     let close = |number| {
         let _ = fcntl_setfd(borrowed(number), FdFlags::CLOEXEC);
