@@ -298,10 +298,11 @@ impl Config {
     /// process is closed, and the host listens on. The launch fails when the host cannot find out which process has
     /// dialled.
     ///
-    /// Use it for a [`wrapper`](Self::wrapper) that starts QEMU on another host, in another network namespace, or in a
-    /// container: there any process that reaches the address can take the place of QEMU, and receives all commands,
-    /// with their secrets. The host then does not know the process of QEMU, and so cannot kill it when it is neither
-    /// the process that was started nor in its process group: the wrapper must end it.
+    /// Use it for a [`wrapper`](Self::wrapper) that starts QEMU on another host, in another network namespace, in a
+    /// container, or as a daemon, which descends from no process of the wrapper: there any process that reaches the
+    /// address can take the place of QEMU, and receives all commands, with their secrets. The host then does not know the
+    /// process of QEMU, and so cannot kill it when it is neither the process that was started nor in its process group:
+    /// the wrapper must end it.
     #[must_use]
     pub fn trust_peer(mut self) -> Self {
         self.trusts_peer = true;
