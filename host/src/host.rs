@@ -129,7 +129,7 @@ impl Host {
         self.finish_start(machine, now, watch);
         let Some(child) = self.child.as_mut().filter(|child| !child.is_starting()) else { return };
         // Reaping kills the group, in which the guard is. It still has files to remove if this program ends.
-        self.guard.iter().for_each(GuardProcess::leave_group);
+        self.guard.iter().for_each(GuardProcess::outlive_group);
         let Some(status) = child.reap() else { return };
         let input = child.failure().cloned().map_or(Input::Exited(status), Input::SpawnFailed);
         if let Some(child) = self.child.take() {
@@ -262,7 +262,7 @@ impl Host {
     fn signal(&mut self, signal: Signal) -> Result<(), HostFault> {
         let Some(child) = &self.child else { return Ok(()) };
         if signal == Signal::Kill {
-            self.guard.iter().for_each(GuardProcess::leave_group);
+            self.guard.iter().for_each(GuardProcess::outlive_group);
         }
         self.qemu.iter().for_each(|qemu| qemu.signal(signal, child.pid()));
         child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))

@@ -136,12 +136,9 @@ impl SharedMachine {
     /// Ends the machine if it has not ended. `None` means that the last handle was dropped, `Some` that the driver of
     /// this run was dropped.
     pub(crate) fn end_run(&self, run: Option<u64>) {
-        if !self.0.is_here() {
-            // The parent uses the machine, and shares the reactor.
-            return;
-        }
         let mut turn = self.lock();
-        if run.is_some_and(|run| run != turn.run) {
+        // In a child of `fork(2)`, the parent uses the machine, and shares the reactor.
+        if !self.0.is_here() || run.is_some_and(|run| run != turn.run) {
             return;
         }
         let Turn { machine, host, clock, .. } = &mut *turn;

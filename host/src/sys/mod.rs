@@ -160,8 +160,8 @@ pub(crate) trait OtherProcess: std::fmt::Debug + Send + Sync + 'static {
 /// A process that outlives this program, however it ends, and then kills what it guards. Dropping it ends it, and it
 /// kills nothing.
 pub(crate) trait GuardProcess: std::fmt::Debug + Send + Sync + 'static {
-    /// Leaves the process group that it guards, so that it survives a signal for the group.
-    fn leave_group(&self);
+    /// Moves to a process group of its own, so that it survives a signal for the one that it guards.
+    fn outlive_group(&self);
 
     /// Adds a process to kill, by the descriptor that refers to it.
     fn add(&self, process: BorrowedFd<'_>) -> io::Result<()>;

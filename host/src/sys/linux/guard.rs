@@ -101,7 +101,7 @@ impl Guard {
 }
 
 impl GuardProcess for Guard {
-    fn leave_group(&self) {
+    fn outlive_group(&self) {
         // Permitted since it executes no program (`setpgid(2)`). If it has ended, it needs none.
         let _ = setpgid(Some(self.pid), Some(self.pid));
     }
