@@ -40,7 +40,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | display and VGA card | none (`-display none -vga none`) |
 /// | consoles, guest agent, qtest | none |
 /// | [`temporary_directory`](Self::temporary_directory) | the host's directory for temporary files |
-/// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, and does not stay |
+/// | [`log_directory`](Self::log_directory) | a file without a path, which ends with the machine |
 /// | [`trust_peer`](Self::trust_peer) | no: another process than QEMU that dials the monitor is refused |
 /// | credentials, umask, resource limits, working directory, environment, network namespace | those of this program |
 /// | [`limits`](Self::limits) | [`Limits::default`] |

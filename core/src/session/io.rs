@@ -17,7 +17,7 @@ pub enum Input<'a> {
     /// A number that no other client uses, for synchronising with a guest agent (QEMU, `qga/qapi-schema.json`,
     /// `guest-sync-delimited`). With a number in common, the reply to another client would count as ours.
     Nonce(u64),
-    /// QEMU was told in another way when to start the guest: it is not continued.
+    /// The arguments of QEMU decide when the guest starts, so the session does not continue it.
     KeepGuestHeld,
     /// Bytes arrived.
     Received(&'a [u8]),
