@@ -12,7 +12,7 @@ impl Config {
     ///
     /// The name is the id of a chardev: a letter, then letters, digits and `-._`, different from all other ids. The
     /// console is read all the time, since a console that is not read stops the guest. The latest
-    /// [`Limits::console`] bytes are kept.
+    /// [`Limits::console`](crate::Limits::console) bytes are kept.
     #[must_use]
     pub fn serial(self, name: impl Into<String>) -> Self {
         self.console(Some(name.into()), Frontend::Serial)
