@@ -183,6 +183,10 @@ impl Added {
 fn dial(address: &Address) -> Vec<u8> {
     match address {
         Address::Unix(path) => [b"socket,path=".as_slice(), &escape_commas(path)].concat(),
+        // `tight` means that the name has no padding (QEMU, `qapi/sockets.json`, `UnixSocketAddress`).
+        Address::Abstract(name) => {
+            [b"socket,path=".as_slice(), &escape_commas(name), b",abstract=on,tight=on"].concat()
+        }
         Address::Tcp(address) => format!("socket,host={},port={}", address.ip(), address.port()).into_bytes(),
     }
 }

@@ -13,6 +13,9 @@ use crate::identity::Identity;
 pub enum Address {
     /// A Unix socket at this path, which has 1 to 107 bytes (`unix(7)`).
     Unix(Vec<u8>),
+    /// An abstract Unix socket with this name, which has 1 to 107 bytes (`unix(7)`, abstract): Linux alone has these. The
+    /// name is no path, and every process in the network namespace may dial it. `Display` writes an `@` before it.
+    Abstract(Vec<u8>),
     /// A TCP address. The caller resolves host names, since a lookup blocks.
     Tcp(SocketAddr),
 }
@@ -22,6 +25,12 @@ impl Address {
     #[must_use]
     pub fn unix(path: impl Into<Vec<u8>>) -> Self {
         Self::Unix(path.into())
+    }
+
+    /// Returns the address of an abstract Unix socket with this name.
+    #[must_use]
+    pub fn abstract_unix(name: impl Into<Vec<u8>>) -> Self {
+        Self::Abstract(name.into())
     }
 }
 
@@ -35,12 +44,13 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => f.write_str(&crate::text::printable(&crate::text::lossy(path))),
+            Self::Abstract(name) => write!(f, "@{}", crate::text::printable(&crate::text::lossy(name))),
             Self::Tcp(address) => write!(f, "{address}"),
         }
     }
 }
 
-/// Shows the path or the TCP address, as `Display` does.
+/// Shows the path, the name or the TCP address, as `Display` does.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -79,8 +89,9 @@ pub enum Peer {
     /// QEMU listens at this address (`-qmp unix:PATH,server=on,wait=off`), and the host dials.
     Dial(Address),
     /// The host listens at this address, and QEMU dials (`-chardev socket,path=PATH`). The path of a Unix socket must
-    /// not exist; the host removes it afterwards. The first process that dials is accepted, since the host does not
-    /// know which process QEMU is.
+    /// not exist; the host removes it afterwards. The first process that dials and greets is accepted, since the host
+    /// does not know which process QEMU is. When one hangs up, or sends something else, the host listens on. One that
+    /// sends nothing keeps the place until the deadline of the launch.
     Listen(Address),
     /// The machine [outlives its parent](crate::Config::outlive_parent). The host dials only if process and socket are
     /// those of this identity.

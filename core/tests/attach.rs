@@ -4,10 +4,12 @@
 
 mod rig;
 
+use core::time::Duration;
+
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Effect, ExitStatus, FOREVER, FaultKind, Found,
-    HostFault, Input, LaunchFailure, Misuse, Notice, Peer, Phase, Progress, Refusal, Rung, Shutdown, State, Transport,
-    Wait, WaitError, Why,
+    HostFault, Input, LaunchFailure, Limits, Misuse, Monitor, Notice, Peer, Phase, Progress, Refusal, Rung, Shutdown,
+    State, Ticket, Transport, Wait, WaitError, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
 
@@ -252,13 +254,11 @@ fn the_reasons_of_a_failed_connection_are_distinguished() {
         Peer::Detached(serde_json::from_str(identity).expect("an identity"))
     };
     type Expected = fn(HostFault) -> LaunchFailure;
-    let cases: [(Peer, FaultKind, Expected); 11] = [
+    let cases: [(Peer, FaultKind, Expected); 9] = [
         (dial(), FaultKind::NotFound, LaunchFailure::NotListening),
         (dial(), FaultKind::Refused, LaunchFailure::Dead),
-        (dial(), FaultKind::Busy, |_| LaunchFailure::Busy),
         (dial(), FaultKind::Denied, LaunchFailure::Host),
         (port(), FaultKind::Refused, LaunchFailure::NotListening),
-        (port(), FaultKind::Busy, |_| LaunchFailure::Busy),
         (port(), FaultKind::Denied, LaunchFailure::Host),
         // When the machine listens, the same kinds are faults of its own socket.
         (listen(), FaultKind::NotFound, LaunchFailure::Host),
@@ -270,6 +270,202 @@ fn the_reasons_of_a_failed_connection_are_distinguished() {
         let (failure, fault) = refused(peer.clone(), kind);
         assert_eq!(failure, expected(fault), "{peer:?}, {kind:?}");
     }
+}
+
+/// Returns a machine whose first attempt to connect failed in this way, with the next one outstanding.
+fn dialled_again(config: Config, kind: FaultKind) -> (Rig, HostFault) {
+    let mut rig = Rig::new(config);
+    rig.held = |effect| matches!(effect, Effect::Open(_));
+    rig.launch();
+    let fault = HostFault { kind, ..fault("connect") };
+    rig.handle(Input::OpenFailed(MONITOR, fault.clone()));
+    assert_eq!(rig.vm.deadline(), Some((at(Duration::from_millis(100)), Why::Redial)));
+    assert_eq!((rig.vm.state(), rig.vm.channels()), (State::Launching(Phase::Connecting), &[][..]));
+    rig.pass_exactly(Duration::from_millis(100));
+    assert_eq!(
+        (rig.vm.deadline(), rig.vm.channels()),
+        (Some((at(secs(30)), Why::Launch(Phase::Connecting))), &[MONITOR][..])
+    );
+    (rig, fault)
+}
+
+/// Returns how many times the monitor was to be opened.
+fn opened(rig: &Rig) -> usize {
+    rig.effects.iter().filter(|effect| **effect == Effect::Open(MONITOR)).count()
+}
+
+type Failed = fn(HostFault) -> LaunchFailure;
+
+/// Returns each failure to connect that is retried.
+fn retried() -> [(Config, FaultKind, Failed); 6] {
+    let awaited = |peer| Config::attach(peer).wait_for_listener();
+    let port = || Peer::Dial(tcp("127.0.0.1:4444"));
+    let name = || Peer::Dial(Address::abstract_unix("vm"));
+    [
+        (attached(), FaultKind::Busy, |_| LaunchFailure::Busy),
+        (awaited(dial()), FaultKind::Busy, |_| LaunchFailure::Busy),
+        (awaited(dial()), FaultKind::NotFound, LaunchFailure::NotListening),
+        (awaited(dial()), FaultKind::Refused, LaunchFailure::Dead),
+        (awaited(port()), FaultKind::Refused, LaunchFailure::NotListening),
+        (awaited(name()), FaultKind::Refused, LaunchFailure::NotListening),
+    ]
+}
+
+#[test]
+fn g06_a_full_backlog_and_an_awaited_listener_are_dialled_until_the_deadline() {
+    for (config, kind, failed) in retried() {
+        let (mut rig, fault) = dialled_again(config, kind);
+        let ticket = rig.issue("query-status");
+        for _ in 1..300 {
+            rig.handle(Input::OpenFailed(MONITOR, fault.clone()));
+            rig.pass(Duration::from_millis(100));
+        }
+        assert_eq!((rig.failure(), rig.vm.state()), (failed(fault), State::Ended));
+        assert_eq!(opened(&rig), 300);
+        assert_eq!(rig.times_answered(ticket.id()), 1);
+    }
+}
+
+#[test]
+fn g06_a_peer_that_is_reachable_at_last_is_attached_to() {
+    for (config, kind, _) in retried() {
+        let (mut rig, fault) = dialled_again(config, kind);
+        let ticket = rig.issue("query-status");
+        rig.handle(Input::OpenFailed(MONITOR, fault));
+        rig.pass(Duration::from_millis(100));
+        rig.handle(Input::Opened(MONITOR));
+        rig.negotiate(GREETING);
+        rig.replies(1);
+        assert_eq!((rig.claim(&ticket), rig.vm.state()), (Some(Ok(1)), State::Running));
+        // What a later launch meets is its own.
+        rig.vm.disconnect(rig.now);
+        rig.serve();
+        rig.launch();
+        rig.pass(secs(30));
+        assert_eq!(rig.failure(), LaunchFailure::TimedOut(Phase::Connecting));
+    }
+}
+
+/// A client that was refused a place in the backlog, and then got one, waits for the client that is served.
+#[test]
+fn g06_a_place_in_the_backlog_does_not_make_the_monitor_less_busy() {
+    let (mut rig, _) = dialled_again(attached(), FaultKind::Busy);
+    rig.handle(Input::Opened(MONITOR));
+    rig.pass(secs(30));
+    assert_eq!(rig.failure(), LaunchFailure::Busy);
+}
+
+#[test]
+fn a_launch_that_waits_to_dial_again_can_be_cancelled() {
+    for end in [
+        (|rig: &mut Rig| rig.vm.disconnect(rig.now).expect("it was launched")) as fn(&mut Rig),
+        |rig| rig.vm.shutdown(rig.now, Shutdown::default()).expect("it was launched"),
+        |rig| rig.vm.kill_or_disconnect(rig.now),
+    ] {
+        let (mut rig, fault) = dialled_again(attached(), FaultKind::Busy);
+        rig.handle(Input::OpenFailed(MONITOR, fault));
+        end(&mut rig);
+        rig.serve();
+        assert_eq!((rig.failure(), rig.vm.state()), (LaunchFailure::Cancelled(Phase::Connecting), State::Ended));
+        assert_eq!(rig.vm.deadline(), None);
+    }
+}
+
+/// Returns a machine that listens for its monitor, with a stranger connected, and a command that is queued.
+fn with_a_stranger(config: Config) -> (Rig, Ticket<&'static str>) {
+    let mut rig = Rig::launched(config);
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
+    let ticket = rig.issue("query-status");
+    (rig, ticket)
+}
+
+/// The machines for which any process may dial.
+fn listening() -> [Config; 3] {
+    let launched = || Config::new("qemu").autostart().trust_peer();
+    [
+        Config::attach(Peer::Listen(Address::unix("/run/vm/qmp"))),
+        launched().monitor(Monitor::Socket),
+        launched().monitor(Monitor::At(tcp("127.0.0.1:4444"))),
+    ]
+}
+
+#[test]
+fn g37_a_stranger_that_dials_and_hangs_up_or_sends_something_else_does_not_end_the_launch() {
+    let strangers: [fn(&mut Rig); 5] = [
+        |rig| rig.closes(MONITOR),
+        |rig| {
+            rig.handle(Input::Received(MONITOR, b"{\"QMP\": {"));
+            rig.closes(MONITOR);
+        },
+        |rig| rig.says("GET / HTTP/1.1"),
+        |rig| rig.says(r#"{"return": {}}"#),
+        |rig| rig.handle(Input::Received(MONITOR, &[b'x'; 2 << 20])),
+    ];
+    for config in listening() {
+        let mut limits = Limits::default();
+        limits.message = 1 << 20;
+        let (mut rig, ticket) = with_a_stranger(config.limits(limits));
+        for stranger in strangers.into_iter().chain(strangers) {
+            let before = opened(&rig);
+            stranger(&mut rig);
+            assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting), "the next one is connected");
+            assert_eq!(opened(&rig), before + 1);
+            assert_eq!(rig.take_sent(), "", "a stranger gets no command");
+        }
+        rig.negotiate(GREETING);
+        rig.replies(1);
+        assert_eq!((rig.claim(&ticket), rig.vm.state()), (Some(Ok(1)), State::Running));
+        // After the greeting, the peer counts as QEMU.
+        rig.closes(MONITOR);
+        assert_eq!(opened(&rig), 1 + 2 * strangers.len());
+    }
+}
+
+/// A driver may see the end of the connection before it carries out the effect that closes it.
+#[test]
+fn g37_a_stranger_that_hangs_up_while_it_is_refused_is_closed_once() {
+    let (mut rig, _) = with_a_stranger(listening()[0].clone());
+    rig.vm.handle(rig.now, Input::Received(MONITOR, b"GET / HTTP/1.1\n"));
+    rig.vm.handle(rig.now, Input::Closed(MONITOR));
+    rig.serve();
+    assert!(!rig.effects.contains(&Effect::Close(MONITOR)));
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
+}
+
+#[test]
+fn g37_a_launch_that_met_only_strangers_reports_the_latest() {
+    for config in listening() {
+        let (mut rig, ticket) = with_a_stranger(config);
+        rig.held = |effect| matches!(effect, Effect::Open(_));
+        rig.closes(MONITOR);
+        rig.pass(secs(30));
+        rig.held = |_| false;
+        rig.serve();
+        if rig.vm.state() != State::Ended {
+            rig.dies(SIGKILL);
+        }
+        assert_eq!((rig.failure(), rig.times_answered(ticket.id())), (LaunchFailure::HungUp(Phase::Greeting), 1));
+    }
+}
+
+/// The end of the process that was launched ends the launch, whatever strangers do.
+#[test]
+fn g37_the_end_of_the_process_ends_a_launch_that_met_a_stranger() {
+    let [_, launched, _] = listening();
+    let (mut rig, _) = with_a_stranger(launched);
+    rig.held = |effect| matches!(effect, Effect::Open(_));
+    rig.closes(MONITOR);
+    rig.dies(SIGKILL);
+    assert_eq!(rig.failure(), LaunchFailure::Exited(Phase::Connecting));
+}
+
+/// A stranger that was verified not to be one is QEMU: its hang-up ends the launch.
+#[test]
+fn g37_a_verified_peer_that_hangs_up_ends_the_launch() {
+    let mut rig = Rig::launched(Config::new("qemu").autostart().monitor(Monitor::Socket));
+    rig.closes(MONITOR);
+    rig.dies(SIGKILL);
+    assert_eq!(rig.failure(), LaunchFailure::Exited(Phase::Greeting));
 }
 
 /// A monitor that serves another client does not greet. That is not a slow start.

@@ -3,7 +3,7 @@
 mod rig;
 
 use qemu_machine_core::lifecycle;
-use qemu_machine_core::lifecycle::{Lifecycle, LinkEvent, ProcessEvent, Wiring};
+use qemu_machine_core::lifecycle::{Lifecycle, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::{
     Address, Channel, Config, Effect, ExitStatus, Inherited, Input, LaunchFailure, Monitor, Peer, Phase, Prepared,
     Shutdown, Signal, State,
@@ -257,14 +257,16 @@ fn step(run: &Lifecycle, input: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::
 /// The same for the lifecycle alone, which is public.
 #[test]
 fn a_lifecycle_ignores_inputs_that_do_not_fit() {
-    let launch = || lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
+    let launch =
+        || lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, retry: Retry::Never, channels: 1 };
     let preparing = step(&Lifecycle::default(), launch()).0;
     let spawning = step(&preparing, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
     let opening = step(&spawning, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 })).0;
     let greeting = step(&opening, lifecycle::Input::Link(LinkEvent::Opened)).0;
     let negotiating = step(&greeting, lifecycle::Input::Link(LinkEvent::Greeted)).0;
     let running = step(&negotiating, lifecycle::Input::Link(LinkEvent::Negotiated)).0;
-    let foreign = || lifecycle::Input::Launch { until: None, wiring: Wiring::Foreign, channels: 1 };
+    let foreign =
+        || lifecycle::Input::Launch { until: None, wiring: Wiring::Foreign, retry: Retry::Never, channels: 1 };
     let dialling = step(&step(&Lifecycle::default(), foreign()).0, lifecycle::Input::Process(ProcessEvent::Prepared)).0;
     let met = [LinkEvent::Opened, LinkEvent::Greeted, LinkEvent::Negotiated].into_iter();
     let attached = met.fold(dialling.clone(), |run, input| step(&run, lifecycle::Input::Link(input)).0);

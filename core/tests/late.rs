@@ -2,7 +2,7 @@
 
 mod rig;
 
-use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Wiring};
+use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
@@ -39,7 +39,7 @@ fn a_failed_signal_that_was_not_issued_shortens_no_rung() {
 #[test]
 fn a_lifecycle_leaves_a_rung_only_for_a_refusal_of_that_rung() {
     let step = |run: Lifecycle, input| run.step(Moment::ORIGIN, input, &mut |_| ());
-    let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 };
+    let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, retry: Retry::Never, channels: 1 };
     let ready = [
         launch,
         lifecycle::Input::Process(ProcessEvent::Prepared),

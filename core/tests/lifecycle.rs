@@ -4,7 +4,7 @@
 mod rig;
 
 use qemu_machine_core::lifecycle;
-use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Wiring};
+use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchFailure, Misuse, Notice, Phase, Rung, Shutdown,
     Signal, SignalName, State, Transport, Wait, Why,
@@ -309,8 +309,10 @@ fn the_three_parts_step_by_themselves() {
     let mut effects = Vec::new();
     let now = at(secs(0));
     let mut step = |run: Lifecycle, input| run.step(now, input, &mut |output| effects.push(output));
-    let run =
-        step(Lifecycle::default(), lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, channels: 1 });
+    let run = step(
+        Lifecycle::default(),
+        lifecycle::Input::Launch { until: None, wiring: Wiring::Inherited, retry: Retry::Never, channels: 1 },
+    );
     let run = step(run, lifecycle::Input::Process(ProcessEvent::Prepared));
     let run = step(run, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 1 }));
     assert_eq!(run.link(), Link::Opening);

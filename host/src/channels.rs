@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use qemu_machine_core::{Channel, HostFault, Input, Machine, Moment};
+use qemu_machine_core::{Address, Channel, HostFault, Input, Machine, Moment, Phase, State};
 
 use crate::child::Child;
 use crate::dial::{self, Dialled};
@@ -69,7 +70,8 @@ impl Host {
         let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
         match dialled {
             Some((channel, Ok(()))) => self.report(machine, now, Input::Opened(channel)),
-            Some((channel, Err(fault))) => {
+            Some((channel, Err((address, fault)))) => {
+                self.local.push((channel, LocalEnd::Dial(address)));
                 self.close(channel, Input::OpenFailed(channel, fault), machine, now, watch);
             }
             None => {}
@@ -84,29 +86,27 @@ impl Host {
         watch: &mut impl Watch,
     ) -> Result<(), HostFault> {
         let not_open = |error| fault(format!("open the {channel}"), &error);
-        let index = self.local.iter().position(|(other, _)| *other == channel);
-        let local = index.map(|index| self.local.swap_remove(index).1);
-        self.local.shrink_to_fit();
+        let local = self.take_local(channel);
         let (mut is_peer_busy, mut lease) = (false, None);
         let mut names_sender = false;
         let (socket, stage) = match local.ok_or_else(|| not_open(io::ErrorKind::NotFound.into()))? {
             LocalEnd::Connected(socket, lent) => {
                 names_sender = channel == Channel::Monitor && self.monitor_inode.is_some();
                 lease = lent;
-                (socket, Stage::Connected)
+                (Arc::new(socket), Stage::Connected)
             }
             LocalEnd::Listening(socket) => (socket, Stage::Listening),
             LocalEnd::Offered(address) => {
                 names_sender = true;
                 let dialled = dial::dial_naming_sender(&address);
-                (dialled.map_err(|error| dial::refused(&address, &error))?, Stage::Connected)
+                (Arc::new(dialled.map_err(|error| dial::refused(&address, &error))?), Stage::Connected)
             }
-            LocalEnd::Dial(address) => match dial::dial(&address).map_err(|error| dial::refused(&address, &error))? {
+            LocalEnd::Dial(address) => match self.dial(channel, &address)? {
                 (socket, Dialled::Connected { peer_busy }) => {
                     is_peer_busy = peer_busy;
-                    (socket, Stage::Connected)
+                    (Arc::new(socket), Stage::Connected)
                 }
-                (socket, Dialled::Pending) => (socket, Stage::Dialling(address)),
+                (socket, Dialled::Pending) => (Arc::new(socket), Stage::Dialling(address)),
             },
         };
         let is_connected = stage == Stage::Connected;
@@ -131,6 +131,37 @@ impl Host {
         Ok(())
     }
 
+    fn take_local(&mut self, channel: Channel) -> Option<LocalEnd> {
+        let index = self.local.iter().position(|(other, _)| *other == channel)?;
+        let local = self.local.swap_remove(index).1;
+        self.local.shrink_to_fit();
+        Some(local)
+    }
+
+    /// Dials an address. If that fails, the machine may open the channel again.
+    fn dial(&mut self, channel: Channel, address: &Address) -> Result<(OwnedFd, Dialled), HostFault> {
+        dial::dial(address).map_err(|error| {
+            self.local.push((channel, LocalEnd::Dial(address.clone())));
+            dial::refused(address, &error)
+        })
+    }
+
+    /// Drops what could open a channel again, once QEMU has greeted.
+    pub(crate) fn drop_local(&mut self, machine: &Machine) {
+        let has_greeted = match machine.state() {
+            State::Running => true,
+            State::Launching(phase) => !matches!(phase, Phase::Starting | Phase::Connecting | Phase::Greeting),
+            _ => false,
+        };
+        if !has_greeted || self.local.is_empty() {
+            return;
+        }
+        let local = std::mem::take(&mut self.local);
+        if local.iter().any(|(_, local)| matches!(local, LocalEnd::Listening(_))) {
+            self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
+        }
+    }
+
     /// Accepts a client, and returns whether there may be bytes to read, or another client.
     fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
         let Self { sockets, child, trusts_peer, uid, .. } = self;
@@ -151,9 +182,13 @@ impl Host {
             Ok(true)
         };
         match socket.accept(is_welcome, watch) {
-            Ok(Accepted::Connected) => {
+            Ok(Accepted::Connected(listener)) => {
                 connector.into_iter().for_each(|pid| self.note_peer(pid, machine, now));
-                self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
+                if self.trusts_peer {
+                    self.local.push((channel, LocalEnd::Listening(listener)));
+                } else {
+                    self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
+                }
                 self.report(machine, now, Input::Opened(channel));
                 true
             }

@@ -36,6 +36,12 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
             listen(&socket, 1)?;
             Ok((socket, address.clone()))
         }
+        Address::Abstract(bytes) => {
+            let socket = Os::stream_socket(AddressFamily::UNIX)?;
+            bind(&socket, &Os::abstract_address(bytes)?)?;
+            listen(&socket, 1)?;
+            Ok((socket, address.clone()))
+        }
         Address::Tcp(name) => {
             let socket = Os::stream_socket(family(name))?;
             // Otherwise closed connections of an earlier run keep the port in use. A socket that listens there makes
@@ -68,12 +74,8 @@ pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 /// 7.2.22).
 pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     match address {
-        Address::Unix(bytes) => {
-            let socket = Os::stream_socket(AddressFamily::UNIX)?;
-            let peer_busy = Os::connect_unix(socket.as_fd(), &SocketAddrUnix::new(&**bytes)?)?;
-            // If that is unknown, the missing greeting shows later that QEMU serves another client.
-            Ok((socket, Dialled::Connected { peer_busy: peer_busy.unwrap_or(false) }))
-        }
+        Address::Unix(bytes) => dial_unix(&SocketAddrUnix::new(&**bytes)?),
+        Address::Abstract(bytes) => dial_unix(&Os::abstract_address(bytes)?),
         Address::Tcp(name) => {
             let socket = Os::stream_socket(family(name))?;
             // Commands are short and their replies are awaited, so the kernel must not collect bytes before it sends
@@ -86,6 +88,13 @@ pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
             }
         }
     }
+}
+
+fn dial_unix(address: &SocketAddrUnix) -> io::Result<(OwnedFd, Dialled)> {
+    let socket = Os::stream_socket(AddressFamily::UNIX)?;
+    let peer_busy = Os::connect_unix(socket.as_fd(), address)?;
+    // If that is unknown, the missing greeting shows later that QEMU serves another client.
+    Ok((socket, Dialled::Connected { peer_busy: peer_busy.unwrap_or(false) }))
 }
 
 /// Dials a Unix socket that QEMU inherited. The kernel names the sender of what is received.
@@ -102,7 +111,8 @@ pub(crate) fn dial_naming_sender(address: &Address) -> io::Result<OwnedFd> {
 pub(crate) fn refused(address: &Address, error: &io::Error) -> HostFault {
     let fault = fault(format!("connect to {address}"), error);
     // On a Unix socket, EAGAIN means a full backlog (Linux, `net/unix/af_unix.c`, `unix_stream_connect`).
-    let is_full = matches!(address, Address::Unix(_)) && error.kind() == io::ErrorKind::WouldBlock;
+    let is_full =
+        matches!(address, Address::Unix(_) | Address::Abstract(_)) && error.kind() == io::ErrorKind::WouldBlock;
     if is_full { HostFault { kind: FaultKind::Busy, ..fault } } else { fault }
 }
 

@@ -33,7 +33,7 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Host {
     pub(crate) scratch: Option<ScratchDir>,
-    /// The local ends of channels that are prepared and not opened yet.
+    /// The local ends of channels that are not opened yet, or may be opened again.
     pub(crate) local: Vec<(Channel, LocalEnd)>,
     /// The descriptors that the process inherits, until it is started.
     pub(crate) inherited: Vec<OwnedFd>,
@@ -68,6 +68,7 @@ impl Host {
             let _inside = self.trace.effect(&effect);
             self.carry_out(effect, machine, now, watch);
         }
+        self.drop_local(machine);
         let Self { sockets, trace, .. } = self;
         let _inside = trace.enter();
         sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));

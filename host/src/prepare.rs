@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Preparation, Prepared, Transport};
 use rustix::fs::fstat;
@@ -141,7 +142,7 @@ impl Parts {
     fn listen(&mut self, address: &Address, scratch: &mut ScratchDir) -> Result<LocalEnd, HostFault> {
         let (socket, real) = listen_at(address, scratch)?;
         self.monitor = Some(real);
-        Ok(LocalEnd::Listening(socket))
+        Ok(LocalEnd::Listening(Arc::new(socket)))
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) enum Stage {
 
 /// Result of accepting a client.
 pub(crate) enum Accepted {
-    Connected,
+    /// The client is connected. The channel no longer holds this socket, which listens.
+    Connected(Arc<OwnedFd>),
     /// The client was not welcome, and its connection is closed.
     Refused,
     /// No client has connected.
@@ -64,8 +65,8 @@ pub(crate) enum Received {
 }
 
 impl Socket {
-    pub(crate) fn new(channel: Channel, descriptor: OwnedFd, stage: Stage, lease: Option<Lease>) -> Self {
-        Self { channel, descriptor: Arc::new(descriptor), stage, full: false, names_sender: false, _lease: lease }
+    pub(crate) fn new(channel: Channel, descriptor: Arc<OwnedFd>, stage: Stage, lease: Option<Lease>) -> Self {
+        Self { channel, descriptor, stage, full: false, names_sender: false, _lease: lease }
     }
 
     /// Lets the kernel name the sender of the first bytes. Call it for a Unix socket before the peer can send.
@@ -101,15 +102,18 @@ impl Socket {
             return Ok(Accepted::Refused);
         }
         watch.close(self.channel, &self.descriptor);
-        (self.descriptor, self.stage) = (Arc::new(socket), Stage::Connected);
+        let listener = std::mem::replace(&mut self.descriptor, Arc::new(socket));
+        self.stage = Stage::Connected;
         watch.open(self.channel, &self.descriptor)?;
-        Ok(Accepted::Connected)
+        Ok(Accepted::Connected(listener))
     }
 
-    /// Returns the result of dialling. `None` means that it is in progress, or was returned before.
-    pub(crate) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), HostFault>> {
+    /// Returns the result of dialling, with the address if it failed. `None` means that it is in progress, or was
+    /// returned before.
+    pub(crate) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), (Address, HostFault)>> {
         let Stage::Dialling(address) = &self.stage else { return None };
-        let result = dial::progress(&self.descriptor)?.map_err(|error| dial::refused(address, &error));
+        let failed = |error| (address.clone(), dial::refused(address, &error));
+        let result = dial::progress(&self.descriptor)?.map_err(failed);
         self.stage = Stage::Connected;
         watch.set_write_interest(self.channel, &self.descriptor, false);
         Some(result)

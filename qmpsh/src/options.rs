@@ -13,7 +13,7 @@ use qemu_machine_blocking::{Address, Deadline};
 pub(crate) const HELP: &str = "\
 A shell for QMP, the monitor protocol of QEMU.
 
-    qmpsh [OPTIONS] PATH|HOST:PORT [COMMAND...]
+    qmpsh [OPTIONS] PATH|@NAME|HOST:PORT [COMMAND...]
     qmpsh [OPTIONS] [COMMAND...] -- QEMU [ARGUMENTS...]
 
 The first form attaches to a monitor (`-qmp unix:PATH,server=on,wait=off`). The second form launches the QEMU after `--`
@@ -75,7 +75,7 @@ pub(crate) struct Options {
 /// The QEMU to talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
-    /// A monitor to attach to, as PATH or HOST:PORT.
+    /// A monitor to attach to, as PATH, @NAME or HOST:PORT.
     Monitor(OsString),
     /// A QEMU to launch: the program and its arguments.
     Launched(Vec<OsString>),
@@ -150,7 +150,7 @@ fn whom(launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Wh
     match launched {
         Some(launched) if launched.is_empty() => Err("the QEMU to launch is missing after `--`".into()),
         Some(launched) => Ok(Whom::Launched(launched)),
-        None if words.is_empty() => Err("no monitor is given: pass PATH, HOST:PORT, or `--` and a QEMU".into()),
+        None if words.is_empty() => Err("no monitor is given: pass PATH, @NAME, HOST:PORT, or `--` and a QEMU".into()),
         None => Ok(Whom::Monitor(words.remove(0))),
     }
 }
@@ -162,14 +162,17 @@ fn seconds(text: &OsString) -> Result<Deadline, lexopt::Error> {
     Ok(duration.into())
 }
 
-/// Returns the addresses of a monitor. An existing file, or a text with a slash, is a path. A text with a colon is a
-/// host with a port, which may resolve to several addresses.
+/// Returns the addresses of a monitor. An existing file, or a text with a slash, is a path. A text that begins with `@`
+/// is an abstract socket. A text with a colon is a host with a port, which may resolve to several addresses.
 ///
 /// # Errors
 ///
 /// A message, if the host and port cannot be resolved.
 pub(crate) fn addresses(monitor: &OsString) -> Result<Vec<Address>, String> {
     let is_path = Path::new(monitor).exists() || monitor.as_encoded_bytes().contains(&b'/');
+    if let Some(name) = monitor.as_encoded_bytes().strip_prefix(b"@").filter(|_| !is_path) {
+        return Ok(vec![Address::abstract_unix(name)]);
+    }
     let host = monitor.to_str().filter(|text| !is_path && text.contains(':'));
     let Some(host) = host else { return Ok(vec![Address::unix(monitor.clone().into_vec())]) };
     let found: Vec<SocketAddr> = host.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.collect();
@@ -235,11 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_a_port_is_tcp_and_everything_else_a_path() {
+    fn a_name_with_a_port_is_tcp_one_with_an_at_sign_abstract_and_any_other_a_path() {
         assert_eq!(addresses(&"127.0.0.1:4444".into()), Ok(vec![SocketAddr::from(([127, 0, 0, 1], 4444)).into()]));
         assert_eq!(addresses(&"[::1]:4".into()).map(|found| found.len()), Ok(1));
         assert_eq!(addresses(&"./a:1".into()), Ok(vec![Address::unix("./a:1")]));
         assert_eq!(addresses(&"monitor".into()), Ok(vec![Address::unix("monitor")]));
+        assert_eq!(addresses(&"@vm:1".into()), Ok(vec![Address::abstract_unix("vm:1")]));
         assert!(addresses(&"127.0.0.1:none".into()).is_err());
     }
 

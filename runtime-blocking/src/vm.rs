@@ -61,7 +61,8 @@ impl Vm {
     ///
     /// [`LaunchError::Failed`] with a [`LaunchFailure`](crate::LaunchFailure): `NotListening` when no process listens
     /// at the address, `Dead` when the process that left the socket file has ended, `Busy` when another client is
-    /// connected (a monitor serves one client at a time), `TimedOut` when the peer does not answer within the deadline.
+    /// connected until the deadline (a monitor serves one client at a time), `TimedOut` when the peer does not answer
+    /// before it. [`Config::wait_for_listener`] waits for a process that does not listen yet.
     /// [`LaunchError::Misuse`] when the address is not valid.
     ///
     /// ```no_run

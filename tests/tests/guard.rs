@@ -139,12 +139,36 @@ fn g25_a_program_with_capabilities() {
     }
 }
 
-/// Returns a copy of QEMU with a capability.
-fn capable(directory: &Path) -> PathBuf {
+/// A program of root keeps its own user id as the real one, so that the files of the process still belong to root.
+#[test]
+fn g25_a_program_of_root_that_is_set_user_id_or_set_group_id() {
+    if is_root() {
+        for (mode, user, group) in [(0o4755, NOBODY, 0), (0o2755, 0, NOBODY)] {
+            let copying = alone();
+            let programs = Scratch::create();
+            fs::set_permissions(programs.path(), Permissions::from_mode(0o755)).unwrap();
+            let copy = copy_of_qemu(programs.path());
+            chown(&copy, Some(user), Some(group)).unwrap();
+            fs::set_permissions(&copy, Permissions::from_mode(mode)).unwrap();
+            drop(copying);
+            let mut case = Case::new(&["--program", copy.to_str().unwrap()], &[]);
+            case.variable = Some(("QEMU_MODULE_DIR", modules()));
+            case.leaves_nothing();
+        }
+    }
+}
+
+fn copy_of_qemu(directory: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     let original = std::env::split_paths(&path).map(|place| place.join(qemu())).find(|path| path.exists()).unwrap();
-    let copy = directory.join("capable-qemu");
+    let copy = directory.join("copy-of-qemu");
     fs::copy(original, &copy).unwrap();
+    copy
+}
+
+/// Returns a copy of QEMU with a capability.
+fn capable(directory: &Path) -> PathBuf {
+    let copy = copy_of_qemu(directory);
     let status = Command::new("setcap").args(["cap_net_admin+ep"]).arg(&copy).status().expect("setcap is installed");
     assert!(status.success());
     copy

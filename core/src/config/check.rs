@@ -8,8 +8,8 @@ use super::{Config, Dialect, Frontend, ProcessAttributes, Variable};
 use crate::fault::Misuse;
 use crate::transport::{Address, Monitor, Peer};
 
-/// Maximum length of the path of a Unix socket, in bytes: `sun_path` has 108, and one is for the NUL (`unix(7)`). QEMU
-/// exits when it gets a longer one (measured with QEMU 7.2.22).
+/// Maximum length of the path or abstract name of a Unix socket, in bytes: `sun_path` has 108, and one is for the NUL
+/// behind a path or before a name (`unix(7)`). QEMU exits when it gets a longer one (measured with QEMU 7.2.22).
 const SOCKET_PATH: usize = 107;
 
 fn wrong(what: impl ToString) -> Result<(), Misuse> {
@@ -42,6 +42,11 @@ impl Config {
         if self.peer.is_some() {
             return self.check_attached();
         }
+        if self.waits_for_listener {
+            return wrong(
+                "a machine that is launched has no listener to wait for: use `Config::wait_for_listener` only with `Peer::Dial`",
+            );
+        }
         if self.dialect != Dialect::Qmp {
             return wrong("a machine that is launched speaks QMP: use `Config::speaking` only with `Config::attach`");
         }
@@ -53,6 +58,9 @@ impl Config {
     /// Checks the configuration of an attached machine. QEMU is running already, so settings of its launch would be
     /// ignored silently.
     fn check_attached(&self) -> Result<(), Misuse> {
+        if self.waits_for_listener && !matches!(self.peer, Some(Peer::Dial(_))) {
+            return wrong("only `Peer::Dial` has a listener to wait for: remove `Config::wait_for_listener`");
+        }
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
@@ -118,14 +126,18 @@ impl Config {
 
 fn check_address(address: &Address) -> Result<(), Misuse> {
     match address {
-        Address::Unix(path) if path.is_empty() || path.contains(&0) => {
-            wrong("the path of a socket is empty or contains a NUL byte")
+        Address::Unix(path) | Address::Abstract(path) if path.is_empty() || path.contains(&0) => {
+            wrong("the path or name of a socket is empty or contains a NUL byte")
         }
         Address::Unix(path) if path.len() > SOCKET_PATH => wrong(format!(
             "the path of a socket has {SOCKET_PATH} bytes at most, and {address} has {}: use a shorter directory",
             path.len()
         )),
-        Address::Unix(_) | Address::Tcp(_) => Ok(()),
+        Address::Abstract(name) if name.len() > SOCKET_PATH => wrong(format!(
+            "the name of an abstract socket has {SOCKET_PATH} bytes at most, and {address} has {}",
+            name.len()
+        )),
+        Address::Unix(_) | Address::Abstract(_) | Address::Tcp(_) => Ok(()),
     }
 }
 

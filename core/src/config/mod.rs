@@ -65,6 +65,8 @@ pub struct Config {
     pub(crate) vga: bool,
     pub(crate) monitor: Monitor,
     pub(crate) trusts_peer: bool,
+    /// Whether an address at which no process listens is dialled again.
+    pub(crate) waits_for_listener: bool,
     pub(crate) autostart: bool,
     /// The filters of [`Config::subscribe`].
     pub(crate) subscriptions: Vec<Vec<Wait>>,
@@ -114,6 +116,7 @@ impl Config {
             vga: false,
             monitor: Monitor::default(),
             trusts_peer: false,
+            waits_for_listener: false,
             autostart: false,
             subscriptions: Vec::new(),
             null_monitor: false,
@@ -144,7 +147,8 @@ impl Config {
     /// bounds the connection, the greeting and the negotiation.
     ///
     /// QEMU's socket serves one client at a time. A second client connects, but gets no greeting before the first one
-    /// leaves (measured with QEMU 7.2.22). The launch then fails at its deadline with
+    /// leaves (measured with QEMU 7.2.22), and a third one cannot connect: then the host dials again every 100
+    /// milliseconds. A launch that is not served in time fails at its deadline with
     /// [`LaunchFailure::Busy`](crate::LaunchFailure::Busy), or with
     /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut) if the host cannot see the other client. To share a
     /// machine, give QEMU a second `-qmp` option.
@@ -162,6 +166,18 @@ impl Config {
     #[must_use]
     pub fn attach(peer: Peer) -> Self {
         Self { peer: Some(peer), ..Self::new("") }
+    }
+
+    /// Waits for a process that listens at the address of [`Peer::Dial`]: until the deadline of the launch, the host dials
+    /// again every 100 milliseconds. Default: a launch fails at once if no process listens.
+    ///
+    /// If no process listens in time, the launch fails as it would without this setting: with
+    /// [`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening) or
+    /// [`LaunchFailure::Dead`](crate::LaunchFailure::Dead).
+    #[must_use]
+    pub fn wait_for_listener(mut self) -> Self {
+        self.waits_for_listener = true;
+        self
     }
 
     /// Returns the configuration that resumes a machine which [outlives its parent](Self::outlive_parent): launched by

@@ -4,7 +4,7 @@ use crate::channel::Channel;
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::effect::Preparation;
-use crate::lifecycle::Wiring;
+use crate::lifecycle::{Retry, Wiring};
 use crate::transport::{Address, Monitor, Peer, Transport};
 
 impl Config {
@@ -55,6 +55,18 @@ impl Config {
         let Some(Peer::Connected(descriptor)) = &mut self.peer else { return false };
         *descriptor = Descriptor::new(());
         true
+    }
+
+    /// Returns which failures of the monitor are retried until the deadline of the launch.
+    pub(crate) fn retry(&self) -> Retry {
+        match (&self.peer, &self.monitor) {
+            (Some(Peer::Dial(_)), _) if self.waits_for_listener => Retry::Unreachable,
+            (Some(Peer::Dial(_)), _) => Retry::Busy,
+            (Some(Peer::Listen(_)), _) => Retry::Stranger,
+            // Otherwise the host accepts no stranger.
+            (None, Monitor::Socket | Monitor::At(_)) if self.trusts_peer => Retry::Stranger,
+            (Some(Peer::Detached(_) | Peer::Connected(_)), _) | (None, _) => Retry::Never,
+        }
     }
 
     /// Returns how the monitor and the process are connected.

@@ -22,7 +22,8 @@ pub enum LaunchFailure {
     /// client is gone (QEMU, `chardev/char-socket.c`, `tcp_chr_new_client`).
     #[error("the monitor is busy with another client: it serves one at a time")]
     Busy,
-    /// The monitor of a machine that another program launched was closed.
+    /// The monitor was closed: that of a machine that another program launched, or one that
+    /// [any process](crate::Config::trust_peer) may dial.
     #[error("the monitor was closed {0}")]
     HungUp(Phase),
     /// The process ended.

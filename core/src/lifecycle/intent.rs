@@ -71,6 +71,11 @@ impl Intent {
         matches!(self, Self::Launch { .. } | Self::HangUp { .. } | Self::LastWords { .. })
     }
 
+    /// Returns whether the machine may still become ready.
+    pub(super) fn is_launching(self) -> bool {
+        matches!(self, Self::Launch { .. })
+    }
+
     /// Returns whether a shutdown can begin.
     pub(super) fn can_stop(self) -> bool {
         match self {

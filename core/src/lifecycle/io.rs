@@ -1,6 +1,6 @@
 //! Input and output types of a lifecycle.
 
-use super::{LinkEvent, ProcessEvent, Rung, Shutdown, Wiring};
+use super::{LinkEvent, ProcessEvent, Retry, Rung, Shutdown, Wiring};
 use crate::signal::Signal;
 use crate::time::Moment;
 
@@ -14,6 +14,8 @@ pub enum Input {
         until: Option<Moment>,
         /// How the monitor and the process are connected.
         wiring: Wiring,
+        /// Which failures of the monitor are retried.
+        retry: Retry,
         /// The number of channels, the monitor included.
         channels: usize,
     },
@@ -55,6 +57,8 @@ pub enum Output {
     Spawn,
     /// Open all channels.
     Open,
+    /// Open the monitor again.
+    Reopen,
     /// The machine is ready.
     Ready,
     /// The machine was launched by an earlier program: events may have been missed.
@@ -63,7 +67,7 @@ pub enum Output {
     Climb(Rung),
     /// Press the power button again, unless QEMU has not answered the previous press yet.
     PressAgain,
-    /// Close the monitor: the process that was to connect to it is dead.
+    /// Close the monitor: the process that was to connect to it is dead, or its peer is not QEMU.
     HangUp,
     /// No event can arrive any more.
     EventsClosed,

@@ -87,6 +87,13 @@ pub enum Link {
     Down,
     /// Being connected.
     Opening,
+    /// The host could not connect, and dials again at this time.
+    Retrying {
+        /// When it dials again.
+        at: Moment,
+    },
+    /// The peer is not QEMU. When its connection is closed, the host listens for the next one.
+    Refusing,
     /// Connected; the greeting is due (`docs/interop/qmp-spec.rst`, Server Greeting).
     Greeting,
     /// Greeted; the reply to `qmp_capabilities` is due (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
@@ -138,7 +145,13 @@ impl Link {
             (Self::Negotiating | Self::Querying | Self::Syncing, LinkEvent::Negotiated) => Self::Ready,
             (Self::Opening, LinkEvent::OpenFailed(_))
             | (
-                Self::Opening | Self::Greeting | Self::Negotiating | Self::Querying | Self::Syncing | Self::Ready,
+                Self::Opening
+                | Self::Refusing
+                | Self::Greeting
+                | Self::Negotiating
+                | Self::Querying
+                | Self::Syncing
+                | Self::Ready,
                 LinkEvent::HandshakeFailed(_) | LinkEvent::HungUp,
             ) => Self::Gone(self.phase()),
             // Events that do not apply to the state change nothing.
@@ -157,10 +170,27 @@ impl Link {
         }
     }
 
+    /// Returns when the host dials again. `None` means that it does not.
+    pub(super) fn reopens_at(self) -> Option<Moment> {
+        match self {
+            Self::Retrying { at } => Some(at),
+            Self::Absent
+            | Self::Down
+            | Self::Opening
+            | Self::Refusing
+            | Self::Greeting
+            | Self::Negotiating
+            | Self::Querying
+            | Self::Syncing
+            | Self::Ready
+            | Self::Gone(_) => None,
+        }
+    }
+
     pub(super) fn phase(self) -> Phase {
         match self {
-            Self::Down | Self::Opening => Phase::Connecting,
-            Self::Greeting => Phase::Greeting,
+            Self::Down | Self::Opening | Self::Retrying { .. } => Phase::Connecting,
+            Self::Greeting | Self::Refusing => Phase::Greeting,
             Self::Negotiating => Phase::Negotiating,
             Self::Querying => Phase::Querying,
             Self::Syncing => Phase::Syncing,

@@ -24,6 +24,7 @@ mod ladder;
 mod link;
 mod phase;
 mod process;
+mod retry;
 mod rung;
 mod settle;
 mod state;
@@ -40,6 +41,7 @@ pub(crate) use link::HANG_UP_GRACE;
 pub use link::{Events, Link, LinkEvent, Wiring};
 pub use phase::Phase;
 pub use process::{Process, ProcessEvent};
+pub use retry::Retry;
 pub use rung::Rung;
 pub use state::{State, Why};
 
@@ -47,12 +49,12 @@ pub use state::{State, Why};
 ///
 /// ```
 /// use qemu_machine_core::Moment;
-/// use qemu_machine_core::lifecycle::{self, Lifecycle, Output, ProcessEvent, Wiring};
+/// use qemu_machine_core::lifecycle::{self, Lifecycle, Output, ProcessEvent, Retry, Wiring};
 ///
 /// let now = Moment::ORIGIN;
 /// let mut outputs = Vec::new();
 /// let mut emit = |output| outputs.push(output);
-/// let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Absent, channels: 0 };
+/// let launch = lifecycle::Input::Launch { until: None, wiring: Wiring::Absent, retry: Retry::Never, channels: 0 };
 /// let run = Lifecycle::default().step(now, launch, &mut emit);
 /// let run = run.step(now, lifecycle::Input::Process(ProcessEvent::Prepared), &mut emit);
 /// let run = run.step(now, lifecycle::Input::Process(ProcessEvent::Spawned { pid: 42 }), &mut emit);
@@ -64,11 +66,14 @@ pub struct Lifecycle {
     process: Process,
     link: Link,
     wiring: Wiring,
+    retry: Retry,
     intent: Intent,
     events: Events,
     flags: Flags,
     /// Why the launch failed. `None` means that it did not. Boxed, since most launches succeed.
     failure: Option<Box<LaunchFailure>>,
+    /// The latest failure of the monitor that was retried. `None` means that there was none.
+    retried: Option<Box<LaunchFailure>>,
     /// The number of channels that may still carry bytes.
     open: usize,
 }
@@ -100,13 +105,13 @@ impl Lifecycle {
     /// Applies an input in place.
     pub(crate) fn advance(&mut self, now: Moment, input: Input, emit: &mut impl FnMut(Output)) {
         match input {
-            Input::Launch { until, wiring, channels } => self.launch(until, wiring, channels, emit),
+            Input::Launch { until, wiring, retry, channels } => self.launch(until, wiring, retry, channels, emit),
             Input::Shutdown(policy) => self.shutdown(now, policy),
             Input::Kill => self.kill(),
             Input::Detach => self.detach(emit),
             Input::Abandon => self.intent = self.intent.abandoned(now),
             Input::Process(event) => self.process_event(event),
-            Input::Link(event) => self.link_event(now, event),
+            Input::Link(event) => self.link_event(now, event, emit),
             Input::ChannelClosed => self.open = self.open.saturating_sub(1),
             Input::QuitAccepted => self.flags.quit_accepted |= self.intent.is_run(),
             Input::RungRefused => self.intent = self.intent.refused(now),
@@ -118,7 +123,14 @@ impl Lifecycle {
         self.settle(now, emit);
     }
 
-    fn launch(&mut self, until: Option<Moment>, wiring: Wiring, channels: usize, emit: &mut impl FnMut(Output)) {
+    fn launch(
+        &mut self,
+        until: Option<Moment>,
+        wiring: Wiring,
+        retry: Retry,
+        channels: usize,
+        emit: &mut impl FnMut(Output),
+    ) {
         if self.intent.is_run() {
             return;
         }
@@ -127,10 +139,12 @@ impl Lifecycle {
             process: Process::Preparing,
             link: if is_absent { Link::Absent } else { Link::Down },
             wiring,
+            retry,
             intent: Intent::Launch { until },
             events: if is_absent { Events::Closed } else { Events::Open },
             flags: Flags::default(),
             failure: None,
+            retried: None,
             open: channels,
         };
         emit(Output::Prepare);
@@ -164,12 +178,25 @@ impl Lifecycle {
     /// Fails the launch. The first reason counts; later calls change nothing.
     fn fail(&mut self, failure: LaunchFailure) {
         if self.intent.is_launch() {
+            self.failure = Some(self.explained(failure).into());
+            self.intent = Intent::Kill;
+        }
+    }
+
+    /// Returns why a deadline passed, if that is known.
+    fn explained(&mut self, failure: LaunchFailure) -> LaunchFailure {
+        let LaunchFailure::TimedOut(phase) = failure else { return failure };
+        match phase {
             // QEMU accepts no second client while one is connected (QEMU, `chardev/char-socket.c`,
             // `tcp_chr_new_client`), so the silence means busy, not slow.
-            let is_silent = matches!(failure, LaunchFailure::TimedOut(Phase::Greeting | Phase::Syncing));
-            let failure = if is_silent && self.flags.peer_busy { LaunchFailure::Busy } else { failure };
-            self.failure = Some(failure.into());
-            self.intent = Intent::Kill;
+            Phase::Greeting | Phase::Syncing if self.flags.peer_busy => LaunchFailure::Busy,
+            Phase::Connecting => self.retried.take().map_or(failure, |retried| *retried),
+            Phase::Starting
+            | Phase::Greeting
+            | Phase::Negotiating
+            | Phase::Querying
+            | Phase::Syncing
+            | Phase::Running => failure,
         }
     }
 
@@ -187,7 +214,8 @@ impl Lifecycle {
         }
     }
 
-    fn link_event(&mut self, now: Moment, event: LinkEvent) {
+    fn link_event(&mut self, now: Moment, event: LinkEvent, emit: &mut impl FnMut(Output)) {
+        let Some(event) = self.begin_retry(now, event, emit) else { return };
         let before = self.link;
         self.link = before.step(&event);
         match event {
@@ -205,6 +233,49 @@ impl Lifecycle {
             | LinkEvent::Negotiated
             | LinkEvent::HungUp => {}
         }
+    }
+
+    /// Begins to open the monitor again, if this event is a failure that is [retried](Retry). Returns any other event.
+    fn begin_retry(&mut self, now: Moment, event: LinkEvent, emit: &mut impl FnMut(Output)) -> Option<LinkEvent> {
+        if !self.intent.is_launching() {
+            return Some(event);
+        }
+        let awaits_next_peer = self.awaits_next_peer();
+        match (self.link, event) {
+            (Link::Opening, LinkEvent::OpenFailed(failure)) if self.retry.dials_after(&failure) => {
+                self.flags.peer_busy |= failure == LaunchFailure::Busy;
+                self.retried = Some(failure.into());
+                self.link = Link::Retrying { at: now.after(retry::REDIAL) };
+            }
+            (Link::Greeting, LinkEvent::HandshakeFailed(failure)) if awaits_next_peer => {
+                self.retried = Some(failure.into());
+                self.link = Link::Refusing;
+                emit(Output::HangUp);
+            }
+            (Link::Greeting, LinkEvent::HungUp) if awaits_next_peer => {
+                self.retried = Some(LaunchFailure::HungUp(Phase::Greeting).into());
+                self.reopen(emit);
+            }
+            (Link::Refusing, LinkEvent::HungUp) => self.reopen(emit),
+            (_, event) => return Some(event),
+        }
+        None
+    }
+
+    /// Returns whether the host listens for the next connection when the present one ends.
+    pub(crate) fn awaits_next_peer(&self) -> bool {
+        let may_be_stranger = self.link == Link::Greeting && self.retry == Retry::Stranger;
+        self.intent.is_launching() && (may_be_stranger || self.link == Link::Refusing)
+    }
+
+    /// Returns whether the host dials again later.
+    pub(crate) fn dials_again(&self) -> bool {
+        self.link.reopens_at().is_some()
+    }
+
+    fn reopen(&mut self, emit: &mut impl FnMut(Output)) {
+        (self.link, self.open) = (Link::Opening, self.open + 1);
+        emit(Output::Reopen);
     }
 
     fn log_read(&mut self, emit: &mut impl FnMut(Output)) {
@@ -266,7 +337,11 @@ impl Lifecycle {
 
     fn intent_deadline(&self) -> Option<(Moment, Why)> {
         match self.intent {
-            Intent::Launch { until } => until.map(|until| (until, Why::Launch(self.phase()))),
+            Intent::Launch { until } => {
+                let launch = until.map(|until| (until, Why::Launch(self.phase())));
+                let redial = self.link.reopens_at().map(|at| (at, Why::Redial));
+                launch.into_iter().chain(redial).min_by_key(|(until, _)| *until)
+            }
             Intent::HangUp { until, .. } => Some((until, Why::HangUp)),
             Intent::Stop(ladder) => ladder.deadline(),
             Intent::LastWords { until } => Some((until, Why::Drain)),

@@ -118,6 +118,10 @@ impl Lifecycle {
         if until.is_some_and(|until| until <= now) {
             return self.fails(LaunchFailure::TimedOut(self.phase()));
         }
+        if self.link.reopens_at().is_some_and(|at| at <= now) {
+            self.reopen(emit);
+            return true;
+        }
         match self.process {
             Process::Prepared if self.wiring.is_foreign() => self.open_channels(Process::Foreign, emit),
             Process::Prepared => {
@@ -158,7 +162,13 @@ impl Lifecycle {
     /// than the exit.
     fn last_words(&mut self, now: Moment, until: Moment) -> bool {
         match self.link {
-            Link::Opening | Link::Greeting | Link::Negotiating | Link::Querying | Link::Syncing | Link::Ready
+            Link::Opening
+            | Link::Refusing
+            | Link::Greeting
+            | Link::Negotiating
+            | Link::Querying
+            | Link::Syncing
+            | Link::Ready
                 if now < until =>
             {
                 false
@@ -166,6 +176,8 @@ impl Lifecycle {
             Link::Absent
             | Link::Down
             | Link::Opening
+            | Link::Retrying { .. }
+            | Link::Refusing
             | Link::Greeting
             | Link::Negotiating
             | Link::Querying

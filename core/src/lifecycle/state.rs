@@ -24,6 +24,8 @@ pub enum State {
 pub enum Why {
     /// The launch must be complete.
     Launch(Phase),
+    /// The monitor is dialled again: its backlog was full, or no process listened.
+    Redial,
     /// The process must end after it closed its monitor; then its events end.
     HangUp,
     /// This rung of the shutdown ladder must have worked.

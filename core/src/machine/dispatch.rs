@@ -76,7 +76,8 @@ impl Machine {
 
     fn closed(&mut self, channel: Channel) {
         if channel == Channel::Monitor {
-            self.step_session(session::Input::Closed);
+            let awaits_next_peer = self.lifecycle.awaits_next_peer();
+            self.step_session(if awaits_next_peer { session::Input::Reopening } else { session::Input::Closed });
             self.step_link(LinkEvent::HungUp);
         }
         self.step_lifecycle(lifecycle::Input::ChannelClosed);
@@ -158,6 +159,10 @@ impl Machine {
             lifecycle::Output::Open => {
                 self.outstanding.open(self.config.channels());
                 self.effects.extend(self.outstanding.channels().iter().copied().map(Effect::Open));
+            }
+            lifecycle::Output::Reopen => {
+                self.outstanding.reopen(Channel::Monitor);
+                self.effects.push_back(Effect::Open(Channel::Monitor));
             }
             lifecycle::Output::Ready => {
                 self.notices.push_back(Notice::Ready);
@@ -258,7 +263,11 @@ impl Request for Input<'_> {
             }
             Input::OpenFailed(Channel::Monitor, fault) => {
                 machine.step_link(LinkEvent::OpenFailed(LaunchFailure::not_open(machine.config.peer.as_ref(), fault)));
-                machine.closed(Channel::Monitor);
+                if machine.lifecycle.dials_again() {
+                    machine.step_lifecycle(lifecycle::Input::ChannelClosed);
+                } else {
+                    machine.closed(Channel::Monitor);
+                }
             }
             Input::OpenFailed(channel, fault) => {
                 machine.evidence.faults.push(fault);

@@ -25,7 +25,7 @@ use crate::error::CommandError;
 use crate::event::{History, SubscriptionId, Subscriptions};
 use crate::fault::Misuse;
 use crate::input::Prepared;
-use crate::lifecycle::{self, Lifecycle, State};
+use crate::lifecycle::{self, Lifecycle, Retry, State};
 use crate::notice::Notice;
 use crate::outcome::{Evidence, Outcome};
 use crate::payload::Payload;
@@ -175,6 +175,7 @@ impl Machine {
         self.step_lifecycle(lifecycle::Input::Launch {
             until: self.config.launch_within.passes_at(self.now),
             wiring: self.config.wiring(),
+            retry: self.config.retry(),
             channels: self.config.channels().len(),
         });
         Ok(())
@@ -247,7 +248,13 @@ impl Machine {
 
     /// Returns the next effect, once. `None` means that no effect is pending.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.effects.pop_front();
+        let effect = loop {
+            match self.effects.pop_front() {
+                // The channel has ended in the meantime, and may be another one by now.
+                Some(Effect::Close(channel)) if !self.outstanding.is_closing(channel) => {}
+                effect => break effect,
+            }
+        };
         if effect.is_none() && self.effects.capacity() > 0 {
             // Effects occur when a run begins and ends; between, the empty queue needs no memory.
             self.effects = VecDeque::new();
@@ -271,5 +278,6 @@ fn new_session(config: &Config) -> Session {
         (true, true) => session.continuing_guest_first(),
         (false, _) => session,
     };
+    let session = if config.retry() == Retry::Stranger { session.expecting_strangers() } else { session };
     if config.heartbeat { session } else { session.without_heartbeat() }
 }

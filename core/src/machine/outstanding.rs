@@ -42,12 +42,23 @@ impl Outstanding {
         self.open = channels;
     }
 
+    /// Records that a channel, which is closed, is being opened again.
+    pub(super) fn reopen(&mut self, channel: Channel) {
+        self.add(Completion::Open(channel));
+        self.open.insert(0, channel);
+    }
+
     /// Returns the open channels among these whose closing was not issued yet, and records that it is now.
     pub(super) fn close(&mut self, which: impl Fn(Channel) -> bool) -> Vec<Channel> {
-        let is_closing = |channel: &Channel| self.completions.contains(&Completion::Close(*channel));
-        let channels: Vec<_> = self.open.iter().copied().filter(|open| which(*open) && !is_closing(open)).collect();
+        let channels = self.open.iter().copied().filter(|open| which(*open) && !self.is_closing(*open));
+        let channels: Vec<_> = channels.collect();
         self.completions.extend(channels.iter().copied().map(Completion::Close));
         channels
+    }
+
+    /// Returns whether the closing of a channel was issued, and the channel has not closed yet.
+    pub(super) fn is_closing(&self, channel: Channel) -> bool {
+        self.completions.contains(&Completion::Close(channel))
     }
 
     /// Records that the process is detached: its end is not outstanding any more.

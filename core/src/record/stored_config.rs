@@ -53,6 +53,7 @@ struct StoredConfig {
     #[serde(with = "stored")]
     monitor: Monitor,
     trusts_peer: bool,
+    waits_for_listener: bool,
     autostart: bool,
     #[serde(with = "stored")]
     subscriptions: Vec<Vec<Wait>>,
@@ -192,6 +193,7 @@ enum StoredMonitor {
 #[serde(remote = "Address", rename_all = "snake_case")]
 enum StoredAddress {
     Unix(#[serde(with = "as_text")] Vec<u8>),
+    Abstract(#[serde(with = "as_text")] Vec<u8>),
     Tcp(SocketAddr),
 }
 

@@ -23,6 +23,8 @@ pub enum Input<'a> {
     Received(&'a [u8]),
     /// The connection reached its end.
     Closed,
+    /// The connection of a stranger, which sent no greeting, reached its end, and another one follows.
+    Reopening,
     /// A caller issues a command.
     Execute {
         /// The id of the command, which no earlier command had.
@@ -54,7 +56,7 @@ pub enum Output {
     Syncing,
     /// The handshake succeeded.
     Ready,
-    /// The handshake failed, and the session is closed.
+    /// The handshake failed, and the session is closed, unless it [expects strangers](super::Session::expecting_strangers).
     Failed(LaunchFailure),
     /// An event arrived.
     Event(Event),

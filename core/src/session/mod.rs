@@ -62,6 +62,8 @@ pub struct Session {
     sync: Sync,
     liveness: Probe,
     startup: Startup,
+    /// Whether a peer that fails before its greeting counts as a stranger, after which QEMU may still connect.
+    expects_strangers: bool,
     /// Whether the session is ready only when the guest was continued.
     awaits_start: bool,
     /// How many commands of the startup have no reply yet.
@@ -112,6 +114,7 @@ impl Session {
             sync: Sync::default(),
             liveness: Probe::default(),
             startup: Startup::default(),
+            expects_strangers: false,
             awaits_start: false,
             startup_commands: 0,
         }
@@ -122,6 +125,13 @@ impl Session {
     #[must_use]
     pub fn speaking(self, dialect: Dialect, nonce: u64) -> Self {
         Self { dialect, sync: Sync::new(nonce), ..self }
+    }
+
+    /// Returns a session whose peer may be a process that is not QEMU: one that hangs up, or breaks the protocol, before
+    /// its greeting. Then the session keeps queued commands, and waits for another connection ([`Input::Opened`]).
+    #[must_use]
+    pub fn expecting_strangers(self) -> Self {
+        Self { expects_strangers: true, ..self }
     }
 
     /// Applies an input, passes the outputs to `emit`, and returns the next state.
@@ -140,6 +150,7 @@ impl Session {
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),
             Input::Received(bytes) if self.dialect == Dialect::GuestAgent => self.read_agent(now, bytes, emit),
             Input::Received(bytes) => self.read(now, bytes, emit),
+            Input::Reopening => self.await_connection(),
             Input::Closed => self.close(emit),
             Input::Execute { id, command, deadline } => self.issue(now, Owner::Caller(id), command, deadline, emit),
             Input::ExecuteForLadder(command) => self.issue(now, Owner::Ladder, command, None, emit),
@@ -271,8 +282,18 @@ impl Session {
     }
 
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Output)) {
+        let is_stranger = self.expects_strangers && self.stage == Stage::Greeting;
         emit(Output::Failed(failure));
-        self.close(emit);
+        if is_stranger {
+            self.await_connection();
+        } else {
+            self.close(emit);
+        }
+    }
+
+    /// Returns to the state before the connection. Queued commands wait for the next one.
+    fn await_connection(&mut self) {
+        (self.stage, self.framer) = (Stage::Down, Framer::new(self.limit));
     }
 
     fn close(&mut self, emit: &mut impl FnMut(Output)) {

@@ -82,8 +82,11 @@ fn relative(text: &str, now: Moment) -> String {
     whole
 }
 
-/// Parses a duration. All of them are whole seconds here.
+/// Parses a duration. All of them are whole seconds here, but the pause before the monitor is dialled again.
 fn duration(text: &str) -> Duration {
+    if let Some(milliseconds) = text.strip_suffix("ms") {
+        return Duration::from_secs_f64(milliseconds.parse::<f64>().expect("milliseconds") / 1e3);
+    }
     let seconds = text.strip_suffix("ns").map_or_else(|| text.strip_suffix('s'), Some);
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
     Duration::from_secs_f64(seconds.unwrap_or_else(|| panic!("not seconds: {text}")))

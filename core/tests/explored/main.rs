@@ -67,9 +67,10 @@ fn limits() -> Limits {
     limits
 }
 
-/// The four combinations of monitor and process, one machine that can be detached, and the number of commands. A
-/// dialled monitor differs from an inherited one only before the first command, so one command is enough there.
-fn configs() -> [(&'static str, Config, usize); 5] {
+/// The four combinations of monitor and process, one machine that can be detached, the three whose launch retries, and
+/// the number of commands. A dialled monitor differs from an inherited one only before the first command, so one command
+/// is enough there.
+fn configs() -> [(&'static str, Config, usize); 8] {
     let path = || Address::unix("/m");
     [
         ("inherited", Config::new("qemu").autostart().limits(limits()), 2),
@@ -77,6 +78,9 @@ fn configs() -> [(&'static str, Config, usize); 5] {
         ("kept", Config::new("qemu").autostart().outlive_parent().limits(limits()), 0),
         ("absent", Config::new("qemu").autostart().without_monitor().limits(limits()), 2),
         ("foreign", Config::attach(Peer::Dial(path())).limits(limits()), 2),
+        ("awaited", Config::attach(Peer::Dial(path())).wait_for_listener().limits(limits()), 1),
+        ("listening", Config::attach(Peer::Listen(path())).limits(limits()), 1),
+        ("trusted", Config::new("qemu").autostart().monitor(Monitor::At(path())).trust_peer().limits(limits()), 0),
     ]
 }
 

@@ -216,7 +216,7 @@ impl World {
                 if well { Input::Spawned { pid: 1 } } else { Input::SpawnFailed(fault()) }
             }
             Effect::Open(channel) if well => Input::Opened(*channel),
-            Effect::Open(channel) => Input::OpenFailed(*channel, fault()),
+            Effect::Open(channel) => Input::OpenFailed(*channel, HostFault { kind: FaultKind::Refused, ..fault() }),
             Effect::Close(channel) => Input::Closed(*channel),
             Effect::Signal(signal) => Input::Signalled(*signal, result),
             Effect::ReadLog { .. } => Input::LogRead(b""),
@@ -244,6 +244,10 @@ impl World {
                 _ => None,
             };
             count.into_iter().for_each(|count| self.count(count));
+            if let Effect::Open(channel) = order {
+                // The connection before has ended.
+                self.effects.retain(|effect| *effect != Effect::Close(channel));
+            }
             self.effects.push(order);
         }
         while let Some(notice) = self.machine.poll_notice() {

@@ -68,6 +68,10 @@ impl System for Linux {
         bind(socket, address)
     }
 
+    fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix> {
+        SocketAddrUnix::new_abstract_name(name)
+    }
+
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>> {
         // Read before connecting: once it is accepted, this connection looks like that of another client.
         let before = fs::read("/proc/net/unix").ok();
@@ -91,12 +95,13 @@ impl System for Linux {
 
     /// The kernel clears the signal when a program changes its credentials, or is set-user-ID, or has capabilities
     /// (`prctl(2)`, PR_SET_PDEATHSIG). It makes the process undumpable then, so that its files belong to root
-    /// (`proc(5)`); or they belong to another user.
+    /// (`proc(5)`); or they belong to another user. Below a program of root, the ids themselves show the change.
     fn ends_with_parent(pid: u32, uid: Option<u32>) -> bool {
         let expected = uid.unwrap_or_else(|| geteuid().as_raw());
         // A process that has ended needs no signal, and its files belong to root.
         matches!(Self::process_state(pid), Some(ProcessState::Gone))
             || fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.uid() == expected)
+                && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_one_user(&status, expected))
     }
 
     fn arguments(pid: u32) -> Vec<Vec<u8>> {
@@ -168,6 +173,18 @@ fn parse_stat(stat: &str) -> Option<ProcessState> {
     }
     let since = fields.nth(18)?.parse().ok()?;
     Some(ProcessState::Running { since })
+}
+
+/// Returns whether all user ids of a process are this one, and its group ids are one, by `/proc/PID/status`
+/// (`proc_pid_status(5)`): the real, effective, saved and file system ids.
+fn has_one_user(status: &str, expected: u32) -> bool {
+    let ids = |field: &str| -> Option<Vec<u32>> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        line.split_whitespace().map(|id| id.parse().ok()).collect()
+    };
+    let (users, groups) = (ids("Uid:"), ids("Gid:"));
+    users.is_some_and(|users| users.len() == 4 && users.iter().all(|user| *user == expected))
+        && groups.is_some_and(|groups| groups.len() == 4 && groups.iter().all(|group| *group == groups[0]))
 }
 
 /// Returns whether the peer of a socket serves another client, by the lines of `/proc/net/unix`. An accepted connection

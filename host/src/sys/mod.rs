@@ -57,6 +57,9 @@ pub(crate) trait System {
     /// connect.
     fn bind_private(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<()>;
 
+    /// Returns the address of an abstract Unix socket with this name (`unix(7)`, abstract).
+    fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix>;
+
     /// Connects a socket without blocking, and returns whether its peer served another client before. `None` means that
     /// the operating system does not know.
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>>;

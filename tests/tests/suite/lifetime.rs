@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use qemu_machine_blocking::{Vm, descriptor};
@@ -15,6 +17,7 @@ use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, mark, marked};
 use qemu_machine_tests::lease::Leased;
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::geteuid;
 
 use crate::hosted::Hosted;
 use crate::rows;
@@ -23,6 +26,8 @@ use crate::rows;
 const LIMIT: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
 const LONG: Deadline = Deadline::after(LIMIT);
+
+const NOBODY: u32 = 65534;
 
 fn empty() -> Config {
     Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])
@@ -249,7 +254,7 @@ fn g37_a_stranger_who_dials_first_is_refused<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("monitor");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
-    for address in [Address::unix(bytes(&path)), Address::Tcp(free)] {
+    for address in [Address::unix(bytes(&path)), Address::abstract_unix(bytes(&path)), Address::Tcp(free)] {
         let gate = Gate::create();
         let config = empty().monitor(Monitor::At(address.clone())).wrapper(gate.wrapper());
         let launch = std::thread::spawn(move || {
@@ -262,11 +267,49 @@ fn g37_a_stranger_who_dials_first_is_refused<H: Hosted>() {
             let mut received = Vec::new();
             match &address {
                 Address::Unix(_) => UnixStream::connect(&path).expect("it listens").read_to_end(&mut received),
+                Address::Abstract(name) => {
+                    let name = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("it is short");
+                    UnixStream::connect_addr(&name).expect("it listens").read_to_end(&mut received)
+                }
                 Address::Tcp(address) => TcpStream::connect(address).expect("it listens").read_to_end(&mut received),
             }
             .expect("the connection is closed");
             assert_eq!(received, b"", "a stranger gets no command");
         }
+        gate.open();
+        assert_eq!(launch.join().expect("no panic"), Cause::Asked(Rung::Quit));
+    }
+}
+
+/// A stranger of another user than QEMU, in both directions. Only a program of root can start QEMU as another user.
+fn g37_a_stranger_of_another_user_is_refused<H: Hosted>() {
+    if !geteuid().is_root() {
+        return;
+    }
+    for (qemu, stranger) in [(None, NOBODY), (Some(NOBODY), 0), (Some(NOBODY), NOBODY)] {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free");
+        let gate = Gate::create();
+        let config = empty().monitor(Monitor::At(Address::Tcp(port))).wrapper(gate.wrapper());
+        let config = match qemu {
+            Some(user) => {
+                chown(gate.scratch.path(), Some(user), Some(user)).expect("this program is privileged");
+                for name in ["started", "open"] {
+                    chown(gate.scratch.path().join(name), Some(user), Some(user)).expect("this program is privileged");
+                }
+                config.uid(user).gid(user)
+            }
+            None => config,
+        };
+        let launch = std::thread::spawn(move || {
+            let mut machine = H::launch(config).expect("QEMU starts");
+            machine.execute("query-status", LONG).expect("the monitor answers");
+            machine.shutdown(Shutdown::default()).expect("it runs").cause
+        });
+        gate.wait();
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3", port.port());
+        let stranger = ["--reuid", &stranger.to_string(), "--clear-groups", "bash", "-c", &script];
+        let stranger = Command::new("setpriv").args(stranger).output().expect("setpriv is installed");
+        assert_eq!((stranger.status.success(), &*stranger.stdout), (true, &b""[..]), "{stranger:?}");
         gate.open();
         assert_eq!(launch.join().expect("no panic"), Cause::Asked(Rung::Quit));
     }
@@ -284,6 +327,14 @@ fn g37_any_peer_is_accepted_when_the_caller_trusts_it<H: Hosted>() {
         reply
     });
     gate.wait();
+    // Strangers that hang up, or speak another protocol, do not end the launch.
+    drop(UnixStream::connect(&path).expect("it listens"));
+    let mut stranger = UnixStream::connect(&path).expect("it listens");
+    stranger.write_all(b"GET / HTTP/1.1\r\n").expect("it is connected");
+    let mut received = Vec::new();
+    // The end is a reset if the host closes the connection with bytes unread.
+    let _ = stranger.read_to_end(&mut received);
+    assert_eq!(received, b"", "a stranger gets no command");
     let mut peer = BufReader::new(UnixStream::connect(&path).expect("it listens"));
     let greeting = r#"{"QMP": {"version": {"qemu": {"major": 9, "minor": 0, "micro": 0}}, "capabilities": []}}"#;
     writeln!(peer.get_mut(), "{greeting}").expect("it reads");
@@ -311,6 +362,7 @@ macro_rules! stories {
             g26_qemu_that_a_wrapper_daemonizes_ends_with_the_run
             g26_another_process_that_holds_the_monitor_ends
             g37_a_stranger_who_dials_first_is_refused
+            g37_a_stranger_of_another_user_is_refused
             g37_any_peer_is_accepted_when_the_caller_trusts_it
         }
     };

@@ -1,13 +1,29 @@
 //! Execution of a program on Linux by `execve(2)`, without writing `errno`.
 
 use std::ffi::{CString, c_char};
+use std::io;
 use std::ptr;
+use std::sync::LazyLock;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, getpgid};
 
-/// Whether a child may share the memory of this program: where [`execute`] does not write `errno`.
-pub(super) const SHARES_MEMORY: bool =
-    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+/// Whether a child may share the memory of this program: where neither [`execute`] nor rustix writes `errno`.
+pub(super) static MAY_SHARE_MEMORY: LazyLock<bool> = LazyLock::new(|| {
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")) && !rustix_writes_errno()
+});
+
+/// Returns whether the system calls of rustix write `errno`. They do so with its feature `use-libc`, which any crate of
+/// the program can turn on.
+fn rustix_writes_errno() -> bool {
+    // No process has the largest id (`proc_sys_kernel(5)`, `pid_max`).
+    let fails = || getpgid(Pid::from_raw(i32::MAX)).err();
+    // A file that does not exist sets another error than a process that does not.
+    let before = std::fs::File::open("").err().and_then(|error| error.raw_os_error());
+    let error = fails().map(Errno::raw_os_error);
+    let after = io::Error::last_os_error().raw_os_error();
+    before == error || after != before
+}
 
 /// Strings, and the pointers to them that `execve(2)` takes, with a null pointer at the end.
 #[derive(Debug)]
@@ -75,4 +91,15 @@ pub(super) fn execute(program: &CString, arguments: &Strings, environment: &Stri
         result = -io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) as isize;
     }
     Errno::from_raw_os_error(i32::try_from(result.saturating_neg()).unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No crate of this workspace turns on `rustix/use-libc`.
+    #[test]
+    fn children_share_the_memory_of_this_program() {
+        assert!(*MAY_SHARE_MEMORY);
+    }
 }

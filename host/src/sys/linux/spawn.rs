@@ -35,7 +35,7 @@ use rustix::thread::{
 };
 
 use super::clone::{Child, Memory, clone};
-use super::execute::{SHARES_MEMORY, Strings, execute};
+use super::execute::{MAY_SHARE_MEMORY, Strings, execute};
 use crate::sys::{ProcessSpec, Progress};
 
 /// Without `/proc`, the descriptors up to this number are closed, or up to the limit of open descriptors.
@@ -105,7 +105,7 @@ type Failed = (Step, Errno);
 pub(super) fn start(spec: ProcessSpec) -> io::Result<(Pid, OwnedFd, Start)> {
     let (report, sent) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let shares = SHARES_MEMORY && !changes_credentials(&spec.attributes);
+    let shares = *MAY_SHARE_MEMORY && !changes_credentials(&spec.attributes);
     // The descriptors of `spec` and `null` are closed here when the child has copies of them.
     let (pid, descriptor, memory) = clone(Plan::new(&spec, null.as_fd(), sent.as_fd())?, shares)?;
     Ok((pid, descriptor, Start { report: Arc::new(report), memory }))
@@ -278,8 +278,9 @@ impl Plan {
     }
 }
 
-// SAFETY: everything that it reads was prepared before. Its system calls are made by rustix, which does not write
-// `errno`, by `execute`, or by functions of libc that do not fail.
+// SAFETY: everything that it reads was prepared before. Its system calls are made by rustix, by `execute`, or by
+// functions of libc that do not fail. Where the first two write `errno`, the child has a copy of the memory
+// (`MAY_SHARE_MEMORY`).
 #[allow(unsafe_code, reason = "what a child may do cannot be checked; see SAFETY")]
 unsafe impl Child for Plan {
     fn run(&mut self) -> c_int {

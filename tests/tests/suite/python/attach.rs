@@ -1,17 +1,21 @@
 //! Stories of row 32, and of failure 6: machines that another program launched.
 
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qemu_machine_blocking::commands::QuerySchema;
 use qemu_machine_blocking::{FaultKind, Vm, descriptor};
 use qemu_machine_core::{
-    Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, json,
+    Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, Value,
+    json,
 };
 use qemu_machine_tests::leak_check::{Scratch, send, stop};
+use rustix::net::listen;
 use rustix::process::Signal;
 
 use super::{LONG, bytes, empty};
@@ -160,6 +164,84 @@ fn g06_a_waiting_client_is_served_in_turn<H: Hosted>() {
     });
 }
 
+/// Returns a socket that listens, with a backlog that is full, and the connections in it.
+fn full_backlog(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+    let listener = UnixListener::bind(path).expect("the path is free");
+    // A listening socket takes a new backlog (`listen(2)`). The kernel admits one connection more than its length.
+    listen(&listener, 0).expect("it listens");
+    let waiting = vec![UnixStream::connect(path).expect("there is room")];
+    (listener, waiting)
+}
+
+/// Answers the handshake of one client, and one more command.
+fn serve_one(listener: &UnixListener) {
+    let mut client = BufReader::new(listener.accept().expect("a client connects").0);
+    let greeting = r#"{"QMP": {"version": {"qemu": {"major": 9, "minor": 0, "micro": 0}}, "capabilities": []}}"#;
+    writeln!(client.get_mut(), "{greeting}").expect("it reads");
+    for _ in 0..2 {
+        let mut request = vec![0; 4096];
+        let length = client.read(&mut request).expect("a command comes");
+        let request: Value = serde_json::from_slice(&request[..length]).expect("it is JSON");
+        writeln!(client.get_mut(), "{{\"return\": {{}}, \"id\": {}}}", request["id"]).expect("it reads");
+    }
+}
+
+fn g06_a_full_backlog_is_waited_for<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let (listener, waiting) = full_backlog(&path);
+    let peer = || Peer::Dial(Address::unix(bytes(&path)));
+    let began = Instant::now();
+    assert_eq!(failure::<H>(peer(), SHORT), LaunchFailure::Busy);
+    assert!(began.elapsed() >= Duration::from_millis(200), "it waits until its deadline");
+    std::thread::scope(|threads| {
+        let machine = threads.spawn(|| {
+            let mut machine = attach::<H>(peer(), LONG).expect("there is room at last");
+            machine.execute("query-status", LONG).expect("the peer answers");
+        });
+        for _ in &waiting {
+            listener.accept().expect("a client waits");
+        }
+        serve_one(&listener);
+        machine.join().expect("no panic");
+    });
+}
+
+/// Returns QEMU options for a monitor that listens at this address.
+fn listening_at(address: &Address) -> [String; 4] {
+    let address = match address {
+        Address::Unix(path) => format!("path={}", String::from_utf8_lossy(path)),
+        Address::Abstract(name) => format!("path={},abstract=on", String::from_utf8_lossy(name)),
+        Address::Tcp(address) => format!("host={},port={}", address.ip(), address.port()),
+    };
+    ["-chardev".into(), format!("socket,id=other,{address},server=on,wait=off"), "-qmp".into(), "chardev:other".into()]
+}
+
+fn row_32_an_attach_waits_for_a_listener<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let stale = scratch.path().join("stale");
+    drop(UnixListener::bind(&stale).expect("the path is free"));
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
+    let name = Address::abstract_unix([bytes(scratch.path()), b"-name"].concat());
+    for address in [Address::unix(bytes(&path)), Address::unix(bytes(&stale)), name, port.into()] {
+        let config = |within| Config::attach(Peer::Dial(address.clone())).wait_for_listener().launch_within(within);
+        let began = Instant::now();
+        let Err(LaunchError::Failed { failure, .. }) = H::launch(config(SHORT)) else { panic!("no process listens") };
+        assert!(matches!(failure, LaunchFailure::NotListening(_) | LaunchFailure::Dead(_)), "{failure}");
+        assert!(began.elapsed() >= Duration::from_millis(200), "it waits until its deadline");
+        std::thread::scope(|threads| {
+            let attach = threads.spawn(|| {
+                let mut machine = H::launch(config(LONG)).expect("a process listens at last");
+                machine.execute("query-status", LONG).expect("the monitor answers");
+            });
+            let vm = Vm::launch(empty().args(listening_at(&address))).expect("QEMU starts");
+            attach.join().expect("no panic");
+            vm.kill().expect("the machine was launched");
+        });
+    }
+}
+
 fn row_32_by_tcp_and_by_a_connected_socket<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("qmp");
@@ -212,6 +294,42 @@ fn row_32_as_listener<H: Hosted>() {
     vm.wait(LONG).expect("QEMU quits");
 }
 
+/// A stranger that is silent and hangs up, and one that sends something else, do not end the attach.
+fn g37_a_stranger_that_dials_a_listening_machine_does_not_end_the_attach<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
+    let name = Address::abstract_unix(bytes(&path));
+    for address in [Address::unix(bytes(&path)), name, port.into()] {
+        let options = match &address {
+            Address::Unix(_) => format!("path={}", path.display()),
+            Address::Abstract(_) => format!("path={},abstract=on", path.display()),
+            Address::Tcp(address) => format!("host={},port={}", address.ip(), address.port()),
+        };
+        std::thread::scope(|threads| {
+            let attach = threads.spawn(|| {
+                let mut machine = attach::<H>(Peer::Listen(address.clone()), LONG).expect("QEMU connects at last");
+                machine.execute("query-status", LONG).expect("the monitor answers");
+                assert_eq!(scratch.entries(), [""; 0], "the socket is removed");
+                machine.shutdown(Shutdown::default()).expect("the machine was launched").cause
+            });
+            // This client waits for the listener, and for a greeting, and hangs up.
+            let dial = Config::attach(Peer::Dial(address.clone())).wait_for_listener().launch_within(SHORT);
+            while Vm::launch(dial.clone()).err().is_none_or(|error| !error.to_string().contains("greeted")) {}
+            if let Address::Tcp(address) = address {
+                let mut stranger = TcpStream::connect(address).expect("it listens");
+                stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is connected");
+                // The end is a reset if the host closes the connection with bytes unread.
+                let _ = stranger.read_to_end(&mut Vec::new());
+            }
+            let chardev = format!("socket,id=other,{options}");
+            let vm = Vm::launch(empty().args(["-chardev", &chardev, "-qmp", "chardev:other"])).expect("QEMU starts");
+            assert_eq!(attach.join().expect("no panic"), Cause::Asked(Rung::Quit));
+            vm.wait(LONG).expect("QEMU quits");
+        });
+    }
+}
+
 /// A storage daemon: it speaks QMP and has no guest.
 struct Storage(Child);
 
@@ -254,8 +372,11 @@ macro_rules! stories {
             row_32_attach_and_end
             g06_an_absent_a_busy_and_a_dead_monitor_are_different_errors
             g06_a_waiting_client_is_served_in_turn
+            g06_a_full_backlog_is_waited_for
             row_32_by_tcp_and_by_a_connected_socket
             row_32_as_listener
+            row_32_an_attach_waits_for_a_listener
+            g37_a_stranger_that_dials_a_listening_machine_does_not_end_the_attach
             row_32_the_storage_daemon
         }
     };

@@ -105,8 +105,14 @@ fn row_05_qemu_connects_to_our_socket<H: Hosted>() {
     let odd = scratch.path().join("a,b c\u{e9}.sock");
     let any_port = Address::Tcp("127.0.0.1:0".parse().expect("an address"));
     let sixth = Address::Tcp("[::1]:0".parse().expect("an address"));
-    for monitor in [Monitor::At(Address::unix(bytes(&odd))), Monitor::At(any_port), Monitor::At(sixth), Monitor::Socket]
-    {
+    let name = Address::abstract_unix([bytes(scratch.path()), b",n"].concat());
+    for monitor in [
+        Monitor::At(Address::unix(bytes(&odd))),
+        Monitor::At(name),
+        Monitor::At(any_port),
+        Monitor::At(sixth),
+        Monitor::Socket,
+    ] {
         let mut machine = H::launch(empty().monitor(monitor.clone())).expect("QEMU starts");
         let address = machine.monitor_address().expect("there is a listening socket");
         if let Address::Tcp(address) = address {

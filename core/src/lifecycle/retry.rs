@@ -1,0 +1,38 @@
+//! Retries of a launch: when a monitor that failed is opened again before the deadline.
+
+use core::time::Duration;
+
+use super::LaunchFailure;
+
+/// How long a host waits before it dials again. The kernel does not notify a client of a listener that appears, or of
+/// room in its backlog: a non-blocking connect fails at once (`connect(2)`, ECONNREFUSED, ENOENT and EAGAIN).
+pub(super) const REDIAL: Duration = Duration::from_millis(100);
+
+/// Which failures of the monitor are retried until the deadline of the launch, instead of failing it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Retry {
+    /// None of them.
+    #[default]
+    Never,
+    /// The backlog of the listener is full: the host dials again after 100 milliseconds.
+    Busy,
+    /// As `Busy`, and no process listens.
+    Unreachable,
+    /// The connection ended, or broke the protocol, before the greeting: its peer was not QEMU. The host listens on for
+    /// the next one.
+    Stranger,
+}
+
+impl Retry {
+    /// Returns whether the host dials again after this failure.
+    pub(super) fn dials_after(self, failure: &LaunchFailure) -> bool {
+        match self {
+            Self::Never | Self::Stranger => false,
+            Self::Busy => matches!(failure, LaunchFailure::Busy),
+            Self::Unreachable => {
+                matches!(failure, LaunchFailure::Busy | LaunchFailure::NotListening(_) | LaunchFailure::Dead(_))
+            }
+        }
+    }
+}
