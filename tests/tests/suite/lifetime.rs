@@ -115,7 +115,7 @@ fn row_01_the_process_has_the_attributes_of_the_configuration<H: Hosted>() {
 /// Other credentials need a privileged program, as the tests of CI are.
 fn row_01_the_process_has_other_credentials<H: Hosted>() {
     let config = empty().uid(65534).gid(65534).groups([65534, 7]);
-    if !rustix::process::geteuid().is_root() {
+    if !geteuid().is_root() {
         let failed = failure::<H>(config).to_string();
         return assert!(failed.contains("cannot set the user and group ids for"), "{failed}");
     }
