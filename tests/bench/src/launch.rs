@@ -1,5 +1,6 @@
 //! Workload of launches: start QEMU, connect to its monitor, send `quit`, and wait for the exit.
 
+use std::hint::black_box;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -14,7 +15,9 @@ use crate::meter::measure;
 
 const ARGUMENTS: [&str; 4] = ["-machine", "none", "-nodefaults", "-S"];
 
-pub fn act(name: &str, times: usize) -> io::Result<()> {
+pub fn act(name: &str, times: usize, memory: usize) -> io::Result<()> {
+    // A fork of this program copies the page tables of this memory, which is in use.
+    let memory = black_box(vec![1_u8; memory << 20]);
     let launch = match name {
         "raw" => raw,
         "blocking" => blocking,
@@ -23,7 +26,9 @@ pub fn act(name: &str, times: usize) -> io::Result<()> {
         _ => return Err(other(format!("{name} launches nothing"))),
     };
     launch()?;
-    measure(|| (0..times).try_for_each(|_| launch()).map(|()| 0.0))
+    measure(|| (0..times).try_for_each(|_| launch()).map(|()| 0.0))?;
+    drop(black_box(memory));
+    Ok(())
 }
 
 /// The minimum that every client must do.

@@ -19,8 +19,8 @@ pub enum Workload {
     Large(usize, usize, Reading),
     /// A reply in pieces of 64 bytes: its size in bytes.
     Dribble(usize),
-    /// Launches of the real QEMU, each to its end: their number.
-    Launch(usize),
+    /// Launches of the real QEMU, each to its end: their number, and the memory of the client in MiB before.
+    Launch(usize, usize),
     /// Connections: their number, and the number of rounds of one command on all of them at once.
     Connections(usize, usize),
     /// Events that are parsed from memory: their number.
@@ -46,7 +46,7 @@ impl fmt::Display for Workload {
             Self::Large(bytes, times, Reading::WithRawReply) => write!(f, "large {bytes} {times}"),
             Self::Large(bytes, times, Reading::Value) => write!(f, "value {bytes} {times}"),
             Self::Dribble(bytes) => write!(f, "dribble {bytes}"),
-            Self::Launch(times) => write!(f, "launch {times}"),
+            Self::Launch(times, memory) => write!(f, "launch {times} {memory}"),
             Self::Connections(connections, rounds) => write!(f, "connections {connections} {rounds}"),
             Self::Decode(events) => write!(f, "decode {events}"),
             Self::Size => f.write_str("size"),
@@ -69,7 +69,7 @@ impl FromStr for Workload {
             "large" => Self::Large(number(1)?, number(2)?, Reading::WithRawReply),
             "value" => Self::Large(number(1)?, number(2)?, Reading::Value),
             "dribble" => Self::Dribble(number(1)?),
-            "launch" => Self::Launch(number(1)?),
+            "launch" => Self::Launch(number(1)?, number(2)?),
             "connections" => Self::Connections(number(1)?, number(2)?),
             "decode" => Self::Decode(number(1)?),
             "size" => Self::Size,
@@ -111,7 +111,10 @@ impl Workload {
                 format!("a reply of {:.1} MB, decoded as a value", bytes as f64 / MB)
             }
             Self::Dribble(bytes) => format!("a reply of {:.0} MB in pieces of 64 bytes", bytes as f64 / MB),
-            Self::Launch(_) => "a launch of QEMU up to a working monitor, then `quit` and the exit".to_string(),
+            Self::Launch(_, memory) => {
+                let from = if memory > 0 { format!(", by a program of {memory} MiB") } else { String::new() };
+                format!("a launch of QEMU up to a working monitor, then `quit` and the exit{from}")
+            }
             Self::Connections(connections, _) => format!(
                 "{connections} connections, a command on all at once (`blocking`: in turn); count: KB per connection"
             ),
@@ -128,7 +131,7 @@ impl Workload {
             | Self::InFlight(_, count)
             | Self::Flood(count)
             | Self::Decode(count) => count,
-            Self::Large(_, times, _) | Self::Launch(times) => times,
+            Self::Large(_, times, _) | Self::Launch(times, _) => times,
             Self::Dribble(_) | Self::Size => 1,
             Self::Connections(connections, rounds) => connections * rounds,
         }
@@ -146,7 +149,7 @@ impl Workload {
                 &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"]
             }
             Self::Dribble(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
-            Self::Launch(_) => &["raw", "blocking", "mio", "smol"],
+            Self::Launch(..) => &["raw", "blocking", "mio", "smol"],
             Self::Connections(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
             Self::Decode(_) => &["serde value", "raw+serde", "core"],
             Self::Size => {
@@ -168,7 +171,8 @@ const MB: usize = 1 << 20;
 impl Plan {
     pub fn whole() -> Self {
         use Workload::{Connections, Decode, Dribble, Flood, InFlight, Large, Launch, Qemu, Turns};
-        let mut workloads = vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8), Decode(340_000)];
+        let mut workloads =
+            vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8, 0), Launch(8, 4096), Decode(340_000)];
         workloads.extend([1, 4, 16, 64].map(|depth| InFlight(depth, 20_032)));
         workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
         for size in [1, 2, 4, 8, 16] {
@@ -183,7 +187,8 @@ impl Plan {
 
     pub fn quick() -> Self {
         use Workload::{Connections, Decode, Dribble, Flood, InFlight, Large, Launch, Qemu, Turns};
-        let mut workloads = vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1), Decode(34_000), InFlight(16, 2048)];
+        let mut workloads =
+            vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1, 0), Decode(34_000), InFlight(16, 2048)];
         workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
         workloads.extend([Dribble(MB), Connections(50, 10)]);
         Self { workloads, rounds: 1 }

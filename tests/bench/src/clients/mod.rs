@@ -67,7 +67,7 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
 /// If the client fails.
 pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
     match *workload {
-        Workload::Launch(times) => return launch::act(name, times),
+        Workload::Launch(times, memory) => return launch::act(name, times, memory),
         Workload::Decode(events) => return decode::act(name, events),
         Workload::Connections(connections, rounds) => return connections::act(name, address, connections, rounds),
         _ => {}
