@@ -14,7 +14,8 @@ use crate::transport::Transport;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Effect {
-    /// Create what the process needs on the host. `Prepared` or `PrepareFailed` completes it.
+    /// Create what the process needs on the host. `Prepared` or `PrepareFailed` completes it. If `Remove` comes before, the
+    /// run has ended: what was created is removed, and `PrepareFailed` completes it.
     Prepare(Preparation),
     /// Start the process. `Spawned` completes it when the program is executed, or `SpawnFailed`; `Exited` follows when the
     /// process ends. The driver must not wait for it: the file system of the program may not answer. While it is

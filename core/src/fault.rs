@@ -11,8 +11,12 @@ pub enum Misuse {
     /// The machine was launched, and its run is not over.
     #[error("the machine is already launched")]
     AlreadyLaunched,
-    /// The process of the previous run survived SIGKILL, and its end is not reported yet.
-    #[error("the process of the previous run survived SIGKILL and has not ended yet: launch again when it has")]
+    /// The process of the previous run survived SIGKILL, and its end is not reported yet; or a file system has not
+    /// answered, so that the files of that run are not created or not removed yet.
+    #[error(
+        "the previous run is not cleaned up yet: its process survived SIGKILL, or a file system does not answer; launch \
+         again later"
+    )]
     NotReaped,
     /// The machine was attached to or resumed, so its process cannot be killed.
     #[error("the machine was attached to, so it cannot be killed: shut it down or disconnect from it")]

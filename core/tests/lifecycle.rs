@@ -6,8 +6,8 @@ mod rig;
 use qemu_machine_core::lifecycle;
 use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::{
-    Cause, Channel, Config, Effect, ExitStatus, FOREVER, Input, LaunchFailure, Misuse, Notice, Phase, Rung, Shutdown,
-    Signal, SignalName, State, Transport, Wait, Why,
+    Cause, Channel, Config, Effect, ExitStatus, FOREVER, Inherited, Input, LaunchFailure, Misuse, Notice, Phase,
+    Prepared, Rung, Shutdown, Signal, SignalName, State, Transport, Wait, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
@@ -252,8 +252,77 @@ impl Rig {
         self.pass(duration - core::time::Duration::from_nanos(1));
         assert_eq!(self.vm.state(), state);
         self.pass(core::time::Duration::from_nanos(1));
-        assert_eq!(self.vm.state(), State::Ending);
+        assert_ne!(self.vm.state(), state);
     }
+}
+
+/// The file system on which the log is created does not answer. The host undoes the preparation when it is complete.
+#[test]
+fn g31_a_run_ends_although_its_preparation_does_not() {
+    type End = (fn(&mut Rig), LaunchFailure);
+    let ends: [End; 3] = [
+        (|rig| rig.pass_exactly_quietly(Config::LAUNCH_WITHIN), LaunchFailure::TimedOut(Phase::Starting)),
+        (|rig| rig.kill(), LaunchFailure::Cancelled(Phase::Starting)),
+        (|rig| rig.shutdown(Shutdown::default()), LaunchFailure::Cancelled(Phase::Starting)),
+    ];
+    for (end, failure) in ends {
+        let mut rig = Rig::new(config());
+        rig.held = |effect| matches!(effect, Effect::Prepare(_));
+        rig.launch();
+        end(&mut rig);
+        assert_eq!((rig.vm.state(), rig.failure()), (State::Ended, failure));
+        assert_eq!(rig.order_names(), ["Prepare", "ReadLog", "Remove"]);
+        assert_eq!(rig.vm.launch(rig.now), Err(Misuse::NotReaped), "the preparation is still in progress");
+        let line = rig.vm.command_line().to_string();
+        rig.handle(Input::PrepareFailed(fault("create the log")));
+        assert_eq!((rig.vm.state(), rig.vm.command_line().to_string()), (State::Ended, line));
+        rig.held = |_| false;
+        rig.launch();
+        assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
+    }
+    // A host that has prepared everything after all changes nothing.
+    let mut rig = Rig::new(config());
+    rig.held = |effect| matches!(effect, Effect::Prepare(_));
+    rig.launch();
+    rig.kill();
+    rig.handle(Input::Prepared(Prepared {
+        descriptors: vec![(Inherited::Channel(MONITOR), 99)],
+        ..Prepared::default()
+    }));
+    assert_eq!(rig.vm.state(), State::Ended);
+    assert!(!rig.vm.command_line().to_string().contains("99"));
+}
+
+/// A file system that does not answer delays the end by ten seconds for each step.
+#[test]
+fn g31_a_run_ends_although_its_clean_up_does_not() {
+    let mut rig = Rig::ready(config());
+    rig.held = |effect| matches!(effect, Effect::ReadLog { .. } | Effect::Remove);
+    rig.exits(SIGKILL);
+    rig.closes_all();
+    // The events end, since the monitor has.
+    rig.pass(secs(5));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(10)), Why::Clean)));
+    rig.pass_exactly(secs(5));
+    assert_eq!(rig.order_names().last().map(String::as_str), Some("Remove"));
+    assert_eq!(rig.vm.state(), State::Ending);
+    rig.pass_exactly(secs(10));
+    let faults: Vec<_> = rig.outcome().faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        faults,
+        [
+            "cannot read the log: the file system has not answered",
+            "cannot remove the files of the machine: the file system has not answered"
+        ]
+    );
+    for late in [Input::LogRead(b"late"), Input::Removed(Ok(()))] {
+        assert_eq!(rig.vm.launch(rig.now), Err(Misuse::NotReaped));
+        rig.handle(late);
+        assert_eq!(rig.outcome().log, "");
+    }
+    rig.held = |_| false;
+    rig.launch();
+    assert_eq!(rig.vm.state(), State::Launching(Phase::Greeting));
 }
 
 #[test]

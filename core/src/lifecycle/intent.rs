@@ -44,8 +44,13 @@ pub enum Intent {
         /// When the channels must have been read. `None` means that the host was asked to close them.
         until: Option<Moment>,
     },
-    /// The files that were prepared for the run are to be removed.
-    Clean(Cleaning),
+    /// The log is to be read, and then the files that were prepared for the run are to be removed.
+    Clean {
+        /// How far the clean-up is.
+        step: Cleaning,
+        /// When the step must be over.
+        until: Moment,
+    },
     /// The run is over.
     Done,
 }
@@ -86,7 +91,7 @@ impl Intent {
             | Self::Kill
             | Self::Killed { .. }
             | Self::Drain { .. }
-            | Self::Clean(_)
+            | Self::Clean { .. }
             | Self::Done => false,
         }
     }
@@ -108,7 +113,7 @@ impl Intent {
             | Self::Kill
             | Self::Killed { .. }
             | Self::Drain { .. }
-            | Self::Clean(_)
+            | Self::Clean { .. }
             | Self::Done => self,
         }
     }

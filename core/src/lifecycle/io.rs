@@ -1,6 +1,6 @@
 //! Input and output types of a lifecycle.
 
-use super::{LinkEvent, ProcessEvent, Retry, Rung, Shutdown, Wiring};
+use super::{Cleaning, LinkEvent, ProcessEvent, Retry, Rung, Shutdown, Wiring};
 use crate::signal::Signal;
 use crate::time::Moment;
 
@@ -79,6 +79,8 @@ pub enum Output {
     ReadLog,
     /// Remove the files that were prepared.
     Remove,
+    /// The host has not completed this step of the clean-up in time, and the run goes on without it.
+    Unclean(Cleaning),
     /// The run is over.
     Finish,
 }

@@ -116,9 +116,9 @@ impl Lifecycle {
             Input::QuitAccepted => self.flags.quit_accepted |= self.intent.is_run(),
             Input::RungRefused => self.intent = self.intent.refused(now),
             Input::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
-            Input::LogRead => self.log_read(emit),
-            Input::Removed => self.removed(emit),
-            Input::TimePassed => {}
+            Input::LogRead if self.is_cleaning(Cleaning::Log) => self.log_read(now, emit),
+            Input::Removed if self.is_cleaning(Cleaning::Remove) => self.removed(emit),
+            Input::LogRead | Input::Removed | Input::TimePassed => {}
         }
         self.settle(now, emit);
     }
@@ -278,24 +278,28 @@ impl Lifecycle {
         emit(Output::Reopen);
     }
 
-    fn log_read(&mut self, emit: &mut impl FnMut(Output)) {
-        if self.intent != Intent::Clean(Cleaning::Log) {
-            return;
-        }
+    fn is_cleaning(&self, step: Cleaning) -> bool {
+        matches!(self.intent, Intent::Clean { step: present, .. } if present == step)
+    }
+
+    fn log_read(&mut self, now: Moment, emit: &mut impl FnMut(Output)) {
         // A resumed machine may run on when its connection ends or fails. Its files are removed only after a `quit`: a
         // machine that runs on without its socket cannot be resumed again.
         if self.wiring == Wiring::Resumed && !self.flags.quit_accepted && !self.flags.disconnected {
             emit(Output::Detach);
         }
         emit(Output::Remove);
-        self.intent = Intent::Clean(Cleaning::Remove);
+        self.intent = Intent::Clean { step: Cleaning::Remove, until: now.after(settle::CLEAN) };
     }
 
     fn removed(&mut self, emit: &mut impl FnMut(Output)) {
-        if self.intent == Intent::Clean(Cleaning::Remove) {
-            (self.intent, self.events) = (Intent::Done, Events::Closed);
-            emit(Output::Finish);
-        }
+        (self.intent, self.events) = (Intent::Done, Events::Closed);
+        emit(Output::Finish);
+    }
+
+    /// Returns whether the launch waits for the host to prepare the run.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.process == Process::Preparing && self.intent.is_launching()
     }
 
     /// Returns whether the machine runs and is a child of ours, so that it can be detached.
@@ -321,7 +325,7 @@ impl Lifecycle {
             Intent::Idle => State::Idle,
             Intent::Launch { .. } | Intent::HangUp { .. } | Intent::LastWords { .. } => State::Launching(self.phase()),
             Intent::Run => State::Running,
-            Intent::Stop(_) | Intent::Kill | Intent::Killed { .. } | Intent::Drain { .. } | Intent::Clean(_) => {
+            Intent::Stop(_) | Intent::Kill | Intent::Killed { .. } | Intent::Drain { .. } | Intent::Clean { .. } => {
                 State::Ending
             }
             Intent::Done => State::Ended,
@@ -347,7 +351,8 @@ impl Lifecycle {
             Intent::LastWords { until } => Some((until, Why::Drain)),
             Intent::Killed { until } => Some((until, Why::Reap)),
             Intent::Drain { until } => until.map(|until| (until, Why::Drain)),
-            Intent::Idle | Intent::Run | Intent::Kill | Intent::Clean(_) | Intent::Done => None,
+            Intent::Clean { until, .. } => Some((until, Why::Clean)),
+            Intent::Idle | Intent::Run | Intent::Kill | Intent::Done => None,
         }
     }
 

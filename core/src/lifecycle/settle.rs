@@ -34,6 +34,10 @@ use crate::time::Moment;
 /// for example on a dead network file system, takes longer.
 pub(super) const REAP: Duration = Duration::from_secs(10);
 
+/// How long the host may take to read the log, and then to remove the files. Only a file system that does not answer,
+/// such as a network file system whose server is gone, takes longer.
+pub(super) const CLEAN: Duration = Duration::from_secs(10);
+
 /// How long the channels of a dead process are read. The bytes that QEMU wrote stay readable after its end (measured
 /// with QEMU 7.2.22), so this deadline passes only when another process holds the other end open.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
@@ -69,7 +73,8 @@ impl Lifecycle {
             Intent::Kill => self.killing(now, emit),
             Intent::Killed { until } => self.reaping(now, until, emit),
             Intent::Drain { until } => self.draining(now, until, emit),
-            Intent::Idle | Intent::Clean(_) | Intent::Done => false,
+            Intent::Clean { step, until } => self.cleaning(now, step, until, emit),
+            Intent::Idle | Intent::Done => false,
         }
     }
 
@@ -77,7 +82,7 @@ impl Lifecycle {
     /// start took longer than [`REAP`], was sent SIGKILL before: only its end is awaited.
     fn started(&mut self, pid: u32, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         let process = Process::Alive { pid };
-        if matches!(self.intent, Intent::Clean(_) | Intent::Done) {
+        if matches!(self.intent, Intent::Clean { .. } | Intent::Done) {
             self.process = process;
             return true;
         }
@@ -204,15 +209,12 @@ impl Lifecycle {
                 }
                 self.becomes(Intent::Stop(if is_answering { ladder.rest(now) } else { ladder.stop_pressing() }))
             }
-            Process::Prepared | Process::Failed => self.clean(emit),
+            Process::Preparing | Process::Prepared | Process::Failed => self.clean(now, emit),
             // No program is executed yet, so there is nothing to ask for its end.
             Process::Spawning => self.becomes(Intent::Kill),
-            Process::Unborn
-            | Process::Preparing
-            | Process::Spawned { .. }
-            | Process::Alive { .. }
-            | Process::Dead(_)
-            | Process::Foreign => self.drain_if_over(now, emit),
+            Process::Unborn | Process::Spawned { .. } | Process::Alive { .. } | Process::Dead(_) | Process::Foreign => {
+                self.drain_if_over(now, emit)
+            }
         }
     }
 
@@ -223,7 +225,8 @@ impl Lifecycle {
                 emit(lifecycle::Output::Climb(Rung::Kill));
                 self.becomes(Intent::Killed { until: now.after(REAP) })
             }
-            Process::Prepared | Process::Failed => self.clean(emit),
+            // A preparation that is in progress is undone by the host when it is complete.
+            Process::Preparing | Process::Prepared | Process::Failed => self.clean(now, emit),
             Process::Foreign if !self.is_over() => {
                 self.flags.disconnected = true;
                 if self.wiring == Wiring::Resumed {
@@ -231,7 +234,7 @@ impl Lifecycle {
                 }
                 self.close_channels(emit)
             }
-            Process::Unborn | Process::Preparing | Process::Spawned { .. } | Process::Dead(_) | Process::Foreign => {
+            Process::Unborn | Process::Spawned { .. } | Process::Dead(_) | Process::Foreign => {
                 self.drain_if_over(now, emit)
             }
         }
@@ -241,9 +244,9 @@ impl Lifecycle {
     /// host reaps it when it ends.
     fn reaping(&mut self, now: Moment, until: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
-            Process::Failed => self.clean(emit),
+            Process::Failed => self.clean(now, emit),
             // The start of the process is blocked, and no channel was opened.
-            Process::Spawning => until <= now && self.clean(emit),
+            Process::Spawning => until <= now && self.clean(now, emit),
             Process::Unborn
             | Process::Preparing
             | Process::Prepared
@@ -266,7 +269,7 @@ impl Lifecycle {
 
     fn draining(&mut self, now: Moment, until: Option<Moment>, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         if self.open == 0 {
-            return self.clean(emit);
+            return self.clean(now, emit);
         }
         until.is_some_and(|until| until <= now) && self.close_channels(emit)
     }
@@ -293,9 +296,28 @@ impl Lifecycle {
         }
     }
 
-    fn clean(&mut self, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
+    fn clean(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         emit(lifecycle::Output::ReadLog);
-        self.becomes(Intent::Clean(Cleaning::Log))
+        self.becomes(Intent::Clean { step: Cleaning::Log, until: now.after(CLEAN) })
+    }
+
+    /// Goes on without the host when a step of the clean-up takes too long: the run must end.
+    fn cleaning(
+        &mut self,
+        now: Moment,
+        step: Cleaning,
+        until: Moment,
+        emit: &mut impl FnMut(lifecycle::Output),
+    ) -> bool {
+        if now < until {
+            return false;
+        }
+        emit(lifecycle::Output::Unclean(step));
+        match step {
+            Cleaning::Log => self.log_read(now, emit),
+            Cleaning::Remove => self.removed(emit),
+        }
+        true
     }
 
     fn becomes(&mut self, intent: Intent) -> bool {

@@ -36,6 +36,8 @@ pub enum Why {
     Reap,
     /// The channels of a dead process must have been read to their end.
     Drain,
+    /// The host must have read the log, or removed the files.
+    Clean,
     /// A heartbeat is sent: half of a command's time is over.
     Heartbeat,
     /// A command must have its reply.

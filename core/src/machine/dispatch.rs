@@ -14,8 +14,9 @@ use crate::console::Console;
 use crate::effect::{Effect, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
+use crate::fault::{FaultKind, HostFault};
 use crate::input::{Input, Prepared};
-use crate::lifecycle::{self, LaunchFailure, LinkEvent, ProcessEvent, Rung};
+use crate::lifecycle::{self, Cleaning, LaunchFailure, LinkEvent, ProcessEvent, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
@@ -185,6 +186,7 @@ impl Machine {
                 self.issue_effect(Completion::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
             lifecycle::Output::Remove => self.issue_effect(Completion::Remove, Effect::Remove),
+            lifecycle::Output::Unclean(step) => self.evidence.faults.push(overdue(step)),
             lifecycle::Output::Finish => self.finish(),
         }
     }
@@ -242,6 +244,16 @@ impl Machine {
     }
 }
 
+/// Returns the fault of a step of the clean-up that the host has not completed in time.
+fn overdue(step: Cleaning) -> HostFault {
+    let operation = match step {
+        Cleaning::Log => "read the log",
+        Cleaning::Remove => "remove the files of the machine",
+    };
+    let reason = "the file system has not answered".to_owned();
+    HostFault { operation: operation.to_owned(), kind: FaultKind::Busy, errno: None, reason }
+}
+
 /// [`Machine::handle`]: passes an input to its part.
 impl Request for Input<'_> {
     type Response = ();
@@ -252,7 +264,7 @@ impl Request for Input<'_> {
             return machine.time_passed();
         }
         match self {
-            Input::Prepared(prepared) => machine.host_prepared(prepared),
+            Input::Prepared(prepared) if machine.lifecycle.is_preparing() => machine.host_prepared(prepared),
             Input::PrepareFailed(fault) => machine.step_process(ProcessEvent::PrepareFailed(fault)),
             Input::Spawned { pid } => machine.step_process(ProcessEvent::Spawned { pid }),
             Input::SpawnFailed(fault) => machine.step_process(ProcessEvent::SpawnFailed(fault)),
@@ -295,7 +307,12 @@ impl Request for Input<'_> {
                 machine.evidence.faults.extend(result.err());
                 machine.step_lifecycle(lifecycle::Input::Removed);
             }
-            Input::Opened(Channel::Console(_)) | Input::Signalled(_, Ok(())) | Input::Detached | Input::TimePassed => {}
+            // The run ended before: the host has removed what it prepared.
+            Input::Prepared(_)
+            | Input::Opened(Channel::Console(_))
+            | Input::Signalled(_, Ok(()))
+            | Input::Detached
+            | Input::TimePassed => {}
         }
         machine.time_passed();
     }

@@ -44,7 +44,7 @@ fn name(world: &World) -> Name {
             Some((_, why)) => format!("{why:?}").replace("Rung(", "Stop("),
             None => "Stop".into(),
         },
-        Intent::Clean(cleaning) => format!("Clean({cleaning:?})"),
+        Intent::Clean { step, .. } => format!("Clean({step:?})"),
         other => first(format!("{other:?}")),
     };
     let outputs = [(run.is_quit_issued(), "quit accepted"), (run.failure().is_some(), "launch failed")];
