@@ -115,7 +115,8 @@ pub enum ExitStatus {
         core_dumped: bool,
     },
     /// The process ended, but its status is lost: other code of this program reaped it, or SIGCHLD is ignored, so that
-    /// the kernel keeps no status (`wait(2)`, NOTES).
+    /// the kernel reaped it (`wait(2)`, NOTES). From Linux 6.15 on the host reports the status nevertheless: the kernel
+    /// keeps it for the descriptor of the process (`include/uapi/linux/pidfd.h`, PIDFD_INFO_EXIT).
     Unknown,
 }
 

@@ -4,7 +4,10 @@ mod clone;
 mod credentials;
 mod execute;
 mod family;
+#[cfg(test)]
+mod foreign_reaper;
 mod guard;
+mod pidfd_info;
 mod poller;
 mod process;
 mod spawn;

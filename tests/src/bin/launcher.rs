@@ -3,20 +3,23 @@
 //! It prints the pids of its processes, and waits. On a line of standard input, or its end, it shuts the machine down
 //! and prints the whole outcome. With `--keep`, the machine outlives its parent, and the program prints the machine's
 //! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory. `--program` names
-//! another QEMU, and `--arg` adds an argument of it.
+//! another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
+//! programs do.
 //!
-//!     launcher [--keep] [--socket] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] [--socket] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;
 
 use qemu_machine_blocking::{Config, Monitor, Shutdown, Vm, json};
 use qemu_machine_tests::{leak_check, qemu};
+use rustix::process::WaitOptions;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).peekable();
     let keeps = arguments.next_if_eq("--keep").is_some();
     let dials = arguments.next_if_eq("--socket").is_some();
+    let reaps = arguments.next_if_eq("--reap").is_some();
     let program = arguments.next_if_eq("--program").and_then(|_| arguments.next());
     let mut config = Config::new(program.unwrap_or_else(|| qemu().into())).machine("none");
     while arguments.next_if_eq("--arg").is_some() {
@@ -33,6 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         let pids = leak_check::descendants(std::process::id());
         println!("{}", pids.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" "));
+    }
+    if reaps {
+        // Returns with an error when there are no more children (`wait(2)`, ECHILD).
+        std::thread::spawn(|| while rustix::process::wait(WaitOptions::empty()).is_ok() {});
     }
     // Blocks until the test writes a line, kills this process, or dies itself, which closes the standard input.
     stdin().read_line(&mut String::new())?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{ExitStatus, Signal};
@@ -11,6 +12,7 @@ use rustix::process::{
 };
 
 use super::guard::Guard;
+use super::pidfd_info;
 use super::spawn::{self, Start};
 use crate::lock::lock;
 use crate::signal_name::signal_name;
@@ -39,6 +41,11 @@ impl Process {
     fn has_ended(&self) -> io::Result<bool> {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::PidFd(self.descriptor.as_fd()), look)?.is_some())
+    }
+
+    /// Returns how the process ended, after another part of the program reaped it.
+    fn status_from_pidfd(&self) -> ExitStatus {
+        exit_status(pidfd_info::wait_status(self.descriptor.as_fd()))
     }
 }
 
@@ -91,9 +98,8 @@ impl ChildProcess for Process {
         match self.has_ended() {
             Ok(true) => {}
             Ok(false) => return None,
-            // Another part of the program waits for all children, or SIGCHLD is ignored (`waitid(2)`, ECHILD): the
-            // status is lost.
-            Err(_) => return Some(ExitStatus::Unknown),
+            // Another part of the program waits for all children, or SIGCHLD is ignored (`waitid(2)`, ECHILD).
+            Err(_) => return Some(self.status_from_pidfd()),
         }
         if self.leads {
             // Before reaping, which frees the id: later, the signal could hit another group. The group may be empty,
@@ -103,15 +109,10 @@ impl ChildProcess for Process {
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         lock(&self.start).take().into_iter().for_each(Start::free);
         let Ok(Some(status)) = waitid(WaitId::PidFd(self.descriptor.as_fd()), ended) else {
-            return Some(ExitStatus::Unknown);
+            // Another part of the program reaped it meanwhile.
+            return Some(self.status_from_pidfd());
         };
-        Some(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => ExitStatus::Code(code),
-            (None, Some(number)) => {
-                ExitStatus::Signal { number, name: signal_name(number), core_dumped: status.dumped() }
-            }
-            (None, None) => ExitStatus::Unknown,
-        })
+        Some(decoded(status.exit_status(), status.terminating_signal(), status.dumped()))
     }
 
     fn without_group(&self) -> Self {
@@ -144,6 +145,21 @@ impl OtherProcess for Other {
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.descriptor, os_signal(signal))?)
+    }
+}
+
+/// Decodes a status in the encoding of `wait(2)`. `None` means that it is lost.
+pub(super) fn exit_status(wait_status: Option<i32>) -> ExitStatus {
+    wait_status
+        .map(std::process::ExitStatus::from_raw)
+        .map_or(ExitStatus::Unknown, |status| decoded(status.code(), status.signal(), status.core_dumped()))
+}
+
+fn decoded(code: Option<i32>, signal: Option<i32>, core_dumped: bool) -> ExitStatus {
+    match (code, signal) {
+        (Some(code), _) => ExitStatus::Code(code),
+        (None, Some(number)) => ExitStatus::Signal { number, name: signal_name(number), core_dumped },
+        (None, None) => ExitStatus::Unknown,
     }
 }
 
