@@ -127,7 +127,7 @@ impl fmt::Display for ExitStatus {
             Self::Unknown => f.write_str("exit status unknown (reaped elsewhere, or SIGCHLD is ignored)"),
             Self::Signal { number, name, core_dumped } => {
                 write!(f, "signal {number}")?;
-                if let Some(name) = name.as_str() {
+                if *name != SignalName::Other {
                     write!(f, " ({name})")?;
                 }
                 if *core_dumped { f.write_str(", core dumped") } else { Ok(()) }

@@ -4,8 +4,8 @@ mod rig;
 
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::{
-    Channel, Config, Deadline, ExitStatus, FOREVER, Input, Limits, Machine, Monitor, Shutdown, State, Wait, WaitError,
-    json,
+    Channel, Config, Deadline, ExitStatus, FOREVER, Input, Limits, Machine, Monitor, Shutdown, SignalName, State, Wait,
+    WaitError, json,
 };
 use rig::{Rig, at, config, secs};
 
@@ -68,6 +68,29 @@ fn a_replayed_run_ends_in_the_same_state() {
         rig.vm.outcome().map(|outcome| format!("{outcome:#}"))
     );
     assert!(replayed == rig.vm, "the replayed machine has the same state");
+}
+
+#[test]
+fn the_name_of_a_signal_is_in_the_record() {
+    let exit = |name| ExitStatus::Signal { number: 36, name, core_dumped: false };
+    for (name, stored) in [
+        (SignalName::Term, r#""term""#),
+        (SignalName::Usr1, r#""usr1""#),
+        (SignalName::RealTime(2), r#"{"real_time":2}"#),
+        (SignalName::Other, r#""other""#),
+    ] {
+        let mut rig = Rig::ready(config().recorded());
+        let outcome = rig.dies(exit(name));
+        let record = through_text(&record(&rig));
+        assert!(record.to_string().contains(&format!(r#""name":{stored}"#)), "{record}");
+        let replayed = record.replay().expect("it replays").outcome().map(|outcome| outcome.exit);
+        assert_eq!(replayed, Some(outcome.exit));
+        // A record of a version that had fewer names.
+        let older = record.to_string().replace(stored, r#""other""#).replace(&format!(" ({name})"), "");
+        let older: Record = older.parse().expect("a valid record");
+        let replayed = older.replay().expect("it replays").outcome().map(|outcome| outcome.exit);
+        assert_eq!(replayed, Some(Some(exit(SignalName::Other))));
+    }
 }
 
 #[test]

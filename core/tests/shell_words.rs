@@ -31,17 +31,44 @@ fn a_signal_has_its_name() {
         (SignalName::Bus, "SIGBUS"),
         (SignalName::Fpe, "SIGFPE"),
         (SignalName::Kill, "SIGKILL"),
+        (SignalName::Usr1, "SIGUSR1"),
         (SignalName::Segv, "SIGSEGV"),
+        (SignalName::Usr2, "SIGUSR2"),
         (SignalName::Pipe, "SIGPIPE"),
+        (SignalName::Alrm, "SIGALRM"),
         (SignalName::Term, "SIGTERM"),
+        (SignalName::Stkflt, "SIGSTKFLT"),
+        (SignalName::Chld, "SIGCHLD"),
+        (SignalName::Cont, "SIGCONT"),
+        (SignalName::Stop, "SIGSTOP"),
+        (SignalName::Tstp, "SIGTSTP"),
+        (SignalName::Ttin, "SIGTTIN"),
+        (SignalName::Ttou, "SIGTTOU"),
+        (SignalName::Urg, "SIGURG"),
         (SignalName::Xcpu, "SIGXCPU"),
         (SignalName::Xfsz, "SIGXFSZ"),
+        (SignalName::Vtalrm, "SIGVTALRM"),
+        (SignalName::Prof, "SIGPROF"),
+        (SignalName::Winch, "SIGWINCH"),
+        (SignalName::Io, "SIGIO"),
+        (SignalName::Pwr, "SIGPWR"),
         (SignalName::Sys, "SIGSYS"),
     ];
     for (number, (name, text)) in (50..).zip(names) {
         let status = ExitStatus::Signal { number, name, core_dumped: false };
         assert_eq!(status.to_string(), format!("signal {number} ({text})"));
+        assert_eq!((name.as_str(), name.to_string()), (Some(text), text.into()));
     }
+    for (name, text) in [
+        (SignalName::RealTime(0), "signal 36 (SIGRTMIN)"),
+        (SignalName::RealTime(2), "signal 36 (SIGRTMIN+2)"),
+        (SignalName::RealTime(30), "signal 36 (SIGRTMIN+30)"),
+        (SignalName::Other, "signal 36"),
+    ] {
+        assert_eq!(ExitStatus::Signal { number: 36, name, core_dumped: false }.to_string(), text);
+        assert_eq!(name.as_str(), None);
+    }
+    assert_eq!(SignalName::Other.to_string(), "a signal without a name");
     assert_eq!(ExitStatus::Unknown.to_string(), "exit status unknown (reaped elsewhere, or SIGCHLD is ignored)");
 }
 

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions, remove_file};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
@@ -234,6 +235,21 @@ fn g14_a_signal_to_a_machine_is_its_cause_on_mio() {
             assert_signalled(&outcome, number);
         });
     }
+}
+
+/// QEMU does not handle real-time signals, and their default is to end the process (`signal(7)`).
+#[test]
+fn g14_a_real_time_signal_is_named() {
+    leaving_nothing(|scratch| {
+        let vm = Vm::launch(config(scratch)).unwrap();
+        let kill = format!("kill -s RTMIN+2 {}", vm.pid().unwrap());
+        assert!(Command::new("bash").args(["-c", &kill]).status().unwrap().success());
+        let outcome = vm.wait(LONG).unwrap();
+        let Some(ExitStatus::Signal { number, name, core_dumped: false }) = outcome.exit else { panic!("{outcome}") };
+        assert_eq!(name, SignalName::RealTime(2));
+        assert_eq!(outcome.cause, Cause::Signal { number: Some(number), sender: None });
+        assert!(format!("{outcome:#}").contains(&format!("process: signal {number} (SIGRTMIN+2)\n")), "{outcome:#}");
+    });
 }
 
 fn assert_signalled(outcome: &Outcome, number: i32) {
