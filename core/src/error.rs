@@ -5,10 +5,10 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::command_line::CommandLine;
-use crate::config::Service;
+use crate::config::{Config, Service};
 use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
-use crate::lifecycle::LaunchFailure;
-use crate::outcome::Outcome;
+use crate::lifecycle::{LaunchFailure, Phase};
+use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
 
 /// Why a command failed.
@@ -135,10 +135,33 @@ impl fmt::Display for LaunchError {
             Self::Misuse(misuse) => write!(f, "launch: {misuse}"),
             Self::Failed { failure, outcome } => {
                 let what = if outcome.command_line.arguments().is_empty() { "attach" } else { "launch" };
-                write!(f, "{what} failed: {failure}")?;
+                write!(f, "{what} failed: ")?;
+                write_failure(f, failure, outcome)?;
                 outcome.write_details(f)
             }
         }
+    }
+}
+
+/// Writes why a launch failed, and what to do if the guest has ended QEMU before the monitor was ready.
+fn write_failure(f: &mut fmt::Formatter<'_>, failure: &LaunchFailure, outcome: &Outcome) -> fmt::Result {
+    const HELD: &str = "without `Config::autostart`, the guest is held until the monitor is ready";
+    let LaunchFailure::Exited(phase) = failure else { return write!(f, "{failure}") };
+    let is_started = Config::starts_guest(outcome.command_line.arguments());
+    let phase: &dyn fmt::Display = match phase {
+        // The process had ended when its last replies and events were read.
+        Phase::Running => &"as soon as its monitor was ready",
+        other => other,
+    };
+    match (outcome.cause.of_guest(), &outcome.cause) {
+        (Some(end), _) if is_started => write!(f, "{end}, and QEMU ended {phase}: {HELD}"),
+        (Some(end), _) => write!(f, "{end}, and QEMU ended {phase}"),
+        // QEMU sends no events before the capabilities negotiation (`docs/interop/qmp-spec.rst`, Capabilities
+        // Negotiation), and exits with status 0 when the guest powers off or resets (measured with QEMU 7.2.22).
+        (None, Cause::Exit(0)) if is_started => {
+            write!(f, "QEMU ended with status 0 {phase}, as it does when the guest ends it: {HELD}")
+        }
+        (None, _) => write!(f, "{failure}"),
     }
 }
 

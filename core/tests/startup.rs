@@ -191,3 +191,55 @@ fn g27_a_machine_that_outlives_its_parent_is_ready_when_its_guest_was_continued(
     rig.says(r#"{"return": {"name": "vm"}, "id": 3}"#);
     assert!(rig.vm.claim(&ticket).is_some());
 }
+
+/// Returns the first line of the error of the launch, after the end of QEMU with this status.
+fn first_line(rig: &mut Rig, status: ExitStatus) -> String {
+    rig.closes(Channel::Monitor);
+    rig.exits(status);
+    let error = rig.vm.launched().expect("QEMU has ended").expect_err("it was not ready").to_string();
+    error.lines().next().expect("it has a text").into()
+}
+
+#[test]
+fn g27_a_guest_that_ends_before_the_monitor_is_ready_is_named() {
+    const HELD: &str = "without `Config::autostart`, the guest is held until the monitor is ready";
+    let phase = "before QEMU reported the state of the guest";
+    for (reason, end) in [
+        ("guest-shutdown", "the guest powered off"),
+        ("guest-reset", "the guest reset"),
+        ("guest-panic", "the guest panicked"),
+    ] {
+        // Another client continues it.
+        let mut rig = negotiated(Config::new("qemu"));
+        rig.shuts_down(reason);
+        let line = first_line(&mut rig, ExitStatus::Code(0));
+        assert_eq!(line, format!("launch failed: {end}, and QEMU ended {phase}"));
+    }
+    // The process had ended before its last messages were read.
+    let mut rig = Rig::launched(Config::new("qemu").autostart());
+    rig.exits(ExitStatus::Code(0));
+    rig.negotiate(GREETING);
+    rig.shuts_down("guest-shutdown");
+    rig.closes(Channel::Monitor);
+    let error = rig.vm.launched().expect("QEMU has ended").expect_err("it was not ready").to_string();
+    let ended = "the guest powered off, and QEMU ended as soon as its monitor was ready";
+    assert_eq!(error.lines().next(), Some(&*format!("launch failed: {ended}: {HELD}")));
+    // QEMU sends no events before the negotiation.
+    let device = ["-device", "isa-debug-exit"];
+    let mut rig = Rig::launched(Config::new("qemu").autostart().args(device));
+    let line = first_line(&mut rig, ExitStatus::Code(43));
+    let exited = "the guest exited (isa-debug-exit, value 0x15), and QEMU ended before its monitor greeted";
+    assert_eq!(line, format!("launch failed: {exited}: {HELD}"));
+    let mut rig = Rig::launched(Config::new("qemu").autostart());
+    let line = first_line(&mut rig, ExitStatus::Code(0));
+    let ended = "QEMU ended with status 0 before its monitor greeted, as it does when the guest ends it";
+    assert_eq!(line, format!("launch failed: {ended}: {HELD}"));
+}
+
+#[test]
+fn g27_a_guest_that_is_held_is_not_blamed() {
+    for (config, status) in [(Config::new("qemu"), 0), (Config::new("qemu").autostart(), 1)] {
+        let line = first_line(&mut Rig::launched(config), ExitStatus::Code(status));
+        assert_eq!(line, "launch failed: QEMU ended before its monitor greeted");
+    }
+}

@@ -63,6 +63,11 @@ impl Config {
         is_launched && !self.autostart && count(&self.args, &DECIDE) == 0
     }
 
+    /// Returns whether QEMU starts the guest by itself with this command line, in which no argument decides otherwise.
+    pub(crate) fn starts_guest(arguments: &[Vec<u8>]) -> bool {
+        count(arguments, &DECIDE) == 0
+    }
+
     /// Returns whether the command line of a QEMU that holds the guest decides when the guest starts, beyond the argument
     /// that the machine adds itself: a wrapper has added more.
     pub(crate) fn is_start_decided_by(&self, executed: &[Vec<u8>]) -> bool {

@@ -26,7 +26,9 @@ pub enum LaunchFailure {
     /// [any process](crate::Config::trust_peer) may dial.
     #[error("the monitor was closed {0}")]
     HungUp(Phase),
-    /// The process ended.
+    /// The process ended. If the guest has ended it, [`Outcome::cause`](crate::Outcome::cause) says how, and so does the
+    /// text of [`LaunchError`](crate::LaunchError). QEMU reports it only after the capabilities negotiation: before, the
+    /// cause is [`Exit(0)`](crate::Cause::Exit), or a value of `isa-debug-exit`.
     #[error("QEMU ended {0}")]
     Exited(Phase),
     /// QEMU closed the monitor, and its process did not end within five seconds, or within the deadline of the launch

@@ -100,6 +100,19 @@ impl fmt::Display for Cause {
     }
 }
 
+impl Cause {
+    /// Returns what the guest did to end the machine. `None` means that it did nothing.
+    pub(crate) fn of_guest(&self) -> Option<String> {
+        Some(match self {
+            Self::PowerOff | Self::PowerButton => "the guest powered off".into(),
+            Self::Reset => "the guest reset".into(),
+            Self::Panic => "the guest panicked".into(),
+            Self::DebugExit(value) => alloc::format!("the guest exited (isa-debug-exit, value {value:#x})"),
+            _ => return None,
+        })
+    }
+}
+
 /// Evidence of a run: the facts from which its outcome is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evidence {

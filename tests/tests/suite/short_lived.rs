@@ -65,6 +65,21 @@ fn g27_a_guest_that_ends_at_once_ends_the_same_way_each_time<H: Hosted>() {
     }
 }
 
+/// The guest starts at once, and may end before the monitor is ready.
+fn g27_a_guest_that_ends_during_the_launch_is_named<H: Hosted>() {
+    let image = DEBUG_EXIT.image().expect("the image can be written");
+    for _ in 0..5 {
+        match H::launch(DEBUG_EXIT.config(&image).autostart()) {
+            Ok(mut machine) => assert_eq!(machine.wait(LONG).expect("the guest ends").cause, DEBUG_EXIT.causes[0]),
+            Err(error) => {
+                let text = error.to_string();
+                let end = "launch failed: the guest exited (isa-debug-exit, value 0x15), and QEMU ended ";
+                assert!(text.starts_with(end) && text.contains(": without `Config::autostart`, "), "{text}");
+            }
+        }
+    }
+}
+
 /// A machine is launched again with the guest held as well.
 fn g27_a_guest_that_ends_at_once_ends_the_same_way_after_a_relaunch<H: Hosted>() {
     let guest = &tiny::GUESTS[2];
@@ -175,6 +190,7 @@ macro_rules! stories {
         crate::prove! { $harness:
             g27_a_guest_that_ends_at_once_ends_the_same_way_each_time
             g27_a_guest_that_ends_at_once_ends_the_same_way_after_a_relaunch
+            g27_a_guest_that_ends_during_the_launch_is_named
             g27_the_events_of_the_start_are_not_delivered
             g27_callers_that_hold_the_guest_start_it
             g27_a_guest_that_is_to_arrive_is_awaited
