@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn,
+    Channel, Config, Descriptor, Effect, FaultKind, HostFault, Input, Machine, Misuse, Moment, Peer, Preparation,
+    Prepared, Service, Signal, Spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::background::{Background, Progress};
 use crate::child::Child;
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
 use crate::local_end::LocalEnd;
+use crate::prepare::{Preparations, may_block, prepare};
 use crate::qemu_process::QemuProcess;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
@@ -54,6 +57,8 @@ pub struct Host {
     pub(crate) uid: Option<u32>,
     /// Whether the process outlives this program.
     outlives: bool,
+    /// The file operation in progress.
+    files: Option<Files>,
     pub(crate) trace: Trace,
 }
 
@@ -77,7 +82,12 @@ impl Host {
     fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         let log;
         let input = match effect {
-            Effect::Prepare(wanted) => self.prepare(&wanted).map_or_else(Input::PrepareFailed, Input::Prepared),
+            Effect::Prepare(wanted) => match self.begin_to_prepare(wanted, watch) {
+                Ok(Some(prepared)) => Input::Prepared(prepared),
+                // It is reported by `reap` when it is complete.
+                Ok(None) => return,
+                Err(fault) => Input::PrepareFailed(fault),
+            },
             Effect::Spawn(spawn) => match self.spawn(spawn, watch) {
                 // It is reported by `reap` when the program is executed.
                 Ok(()) => return,
@@ -104,7 +114,12 @@ impl Host {
                 self.detach(watch);
                 Input::Detached
             }
-            Effect::Remove => Input::Removed(self.remove()),
+            Effect::Remove => match self.begin_to_remove(watch) {
+                Ok(true) => Input::Removed(Ok(())),
+                // It is reported by `reap` when it is complete.
+                Ok(false) => return,
+                Err(fault) => Input::Removed(Err(fault)),
+            },
         };
         self.report(machine, now, input);
     }
@@ -124,9 +139,10 @@ impl Host {
         }
     }
 
-    /// Reports that the process executes its program, if it does; reaps it and reports its end, if it has ended. Call it
-    /// when the descriptor of the process is readable.
+    /// Reports that the files of the run are prepared or removed, if they are; that the process executes its program, if
+    /// it does; reaps it and reports its end, if it has ended. Call it when the descriptor of the process is readable.
     pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        self.finish_files(machine, now, watch);
         self.finish_start(machine, now, watch);
         let Some(child) = self.child.as_mut().filter(|child| !child.is_starting()) else { return };
         // Reaping kills the group, in which the guard is. It still has files to remove if this program ends.
@@ -300,9 +316,14 @@ impl Host {
 
     /// Waits until the process has ended or a socket is readable. A signal may end the wait early (`poll(2)`, EINTR).
     fn poll(&self, timeout: Duration) {
-        let process = self.child.as_ref().map(|child| PollFd::new(child.descriptor(), PollFlags::IN));
+        let process = self.child.as_ref().map(Child::descriptor);
+        let files = self.files.as_ref().map(|files| match files {
+            Files::Prepared(preparation) => preparation.descriptor(),
+            Files::Removed(removal) => removal.descriptor(),
+        });
+        let process = process.into_iter().chain(files).map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
         let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
-        let mut watched: Vec<_> = process.into_iter().chain(sockets).collect();
+        let mut watched: Vec<_> = process.chain(sockets).collect();
         let _ = poll(&mut watched, Some(&timespec(timeout)));
     }
 
@@ -332,14 +353,80 @@ impl Host {
         }
     }
 
-    fn remove(&mut self) -> Result<(), HostFault> {
+    /// Prepares a run, and returns the result unless it comes later.
+    fn begin_to_prepare(&mut self, wanted: Preparation, watch: &mut impl Watch) -> Result<Option<Prepared>, HostFault> {
+        if !may_block(&wanted) {
+            return prepare(&wanted).map(|preparations| Some(self.adopt(preparations)));
+        }
+        let begun = Background::start(move || prepare(&wanted)).and_then(|work| {
+            watch.process_started(work.descriptor())?;
+            Ok(work)
+        });
+        self.files = Some(Files::Prepared(begun.map_err(|error| fault("prepare the machine".into(), &error))?));
+        Ok(None)
+    }
+
+    /// Removes what was prepared, and returns whether that is complete.
+    fn begin_to_remove(&mut self, watch: &mut impl Watch) -> Result<bool, HostFault> {
         self.local.clear();
         self.inherited.clear();
         self.services.clear();
-        let removed = self.scratch.as_mut().map_or(Ok(()), ScratchDir::remove);
-        self.guard = None;
-        removed
+        if let Some(Files::Prepared(preparation)) = &mut self.files {
+            preparation.abandon();
+        }
+        let Some(leftovers) = self.scratch.as_mut().and_then(ScratchDir::take_leftovers) else {
+            self.guard = None;
+            return Ok(true);
+        };
+        let begun = Background::start(move || leftovers.remove()).and_then(|work| {
+            watch.process_started(work.descriptor())?;
+            Ok(work)
+        });
+        self.files = Some(Files::Removed(begun.map_err(|error| fault("remove the files".into(), &error))?));
+        Ok(false)
     }
+
+    fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let Some(files) = &self.files else { return };
+        let lost = || HostFault {
+            operation: "complete a file operation".into(),
+            kind: FaultKind::Gone,
+            errno: None,
+            reason: "the run has ended, or the operation panicked".into(),
+        };
+        let (input, descriptor) = match files {
+            Files::Prepared(preparation) => {
+                let descriptor = Arc::clone(preparation.descriptor());
+                let input = match preparation.progress() {
+                    Progress::Pending => return,
+                    Progress::Done(Ok(preparations)) => Input::Prepared(self.adopt(preparations)),
+                    Progress::Done(Err(fault)) => Input::PrepareFailed(fault),
+                    Progress::Lost => Input::PrepareFailed(lost()),
+                };
+                (input, descriptor)
+            }
+            Files::Removed(removal) => {
+                let removed = match removal.progress() {
+                    Progress::Pending => return,
+                    Progress::Done(removed) => removed,
+                    Progress::Lost => Err(lost()),
+                };
+                let descriptor = Arc::clone(removal.descriptor());
+                self.guard = None;
+                (Input::Removed(removed), descriptor)
+            }
+        };
+        self.files = None;
+        watch.process_reaped(&descriptor);
+        self.report(machine, now, input);
+    }
+}
+
+/// A file operation in progress.
+#[derive(Debug)]
+enum Files {
+    Prepared(Background<Result<Preparations, HostFault>>),
+    Removed(Background<Result<(), HostFault>>),
 }
 
 fn program(arguments: &[Vec<u8>]) -> String {

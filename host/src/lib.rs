@@ -49,11 +49,12 @@
 //!
 //! # How long a call takes
 //!
-//! Except for [`Host::end`], no call waits for a peer, or for a program to be executed, which may take long on a file
-//! system that does not answer. [`Host::reap`] reports the execution, so [`Watch::process_started`] is called twice in
-//! a run: first with a descriptor that is readable when the program is executed, then, after a
-//! [`Watch::process_reaped`] for that one, with a pidfd that is readable when the process has ended. Both may have the
-//! same token. What takes time:
+//! Except for [`Host::end`], no call waits for a peer, or for a file system, which may not answer: files are created and
+//! removed on a thread of their own, and a program is executed by a process that is not waited for. [`Host::reap`]
+//! reports each of these when it is complete, so [`Watch::process_started`] is called up to four times in a run, each
+//! time after a [`Watch::process_reaped`] for the descriptor before: when the run is prepared, when the program is
+//! started, when it is executed (with a pidfd that is readable when the process has ended), and when the files are
+//! removed. All may have the same token. What takes time:
 //!
 //! | call | what takes time | when |
 //! |---|---|---|
@@ -238,6 +239,7 @@
 //! The operating system is behind one private trait, which Linux 5.4 or later implements.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
+mod background;
 mod channels;
 mod child;
 mod clock;

@@ -18,8 +18,17 @@ use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::sys::{Os, System};
 
+/// Everything that was prepared for a run.
+#[derive(Debug)]
+pub(crate) struct Preparations {
+    scratch: ScratchDir,
+    parts: Parts,
+    nonce: u64,
+    trusts_peer: bool,
+}
+
 /// The sockets and descriptors that were created so far. They are closed when a later step fails.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Parts {
     local: Vec<(Channel, LocalEnd)>,
     inherited: Vec<(Inherited, OwnedFd)>,
@@ -28,14 +37,35 @@ struct Parts {
     monitor_inode: Option<u64>,
 }
 
+/// Returns whether a preparation may block: it creates files or sockets, or looks at those of a machine, on file systems
+/// that may not answer.
+pub(crate) fn may_block(wanted: &Preparation) -> bool {
+    let on_file_system = |transport: &Transport| match transport {
+        Transport::Pair | Transport::Dial(_) | Transport::Connected(_) => false,
+        Transport::Listen(address) => matches!(address, Address::Unix(_)),
+        Transport::ListenIn(_) | Transport::Offer(_) | Transport::Detached(_) => true,
+    };
+    wanted.process || !wanted.files.is_empty() || wanted.channels.iter().any(|(_, transport)| on_file_system(transport))
+}
+
+/// Creates everything for a run. Dropping the result removes it again.
+pub(crate) fn prepare(wanted: &Preparation) -> Result<Preparations, HostFault> {
+    let mut scratch = ScratchDir::create(wanted)?;
+    let mut parts = Parts::default();
+    match parts.create(wanted, &mut scratch).and_then(|()| nonce()) {
+        Ok(nonce) => {
+            let trusts_peer = wanted.trusts_peer || !wanted.process;
+            Ok(Preparations { scratch, parts, nonce, trusts_peer })
+        }
+        Err(fault) => Err(scratch.removed_after(fault)),
+    }
+}
+
 impl Host {
-    pub(crate) fn prepare(&mut self, wanted: &Preparation) -> Result<Prepared, HostFault> {
-        let mut scratch = ScratchDir::create(wanted)?;
-        let mut parts = Parts::default();
-        let nonce = match parts.create(wanted, &mut scratch).and_then(|()| nonce()) {
-            Ok(nonce) => nonce,
-            Err(fault) => return Err(scratch.removed_after(fault)),
-        };
+    /// Takes over what was prepared.
+    pub(crate) fn adopt(&mut self, preparations: Preparations) -> Prepared {
+        let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
+        scratch.keep_files();
         let prepared = Prepared {
             directory: scratch.directory(),
             signaller: Some(std::process::id()),
@@ -45,12 +75,12 @@ impl Host {
             monitor: parts.monitor,
         };
         self.scratch = Some(scratch);
-        self.trusts_peer = wanted.trusts_peer || !wanted.process;
+        self.trusts_peer = trusts_peer;
         self.monitor_inode = parts.monitor_inode;
         self.local = parts.local;
         self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
         self.services = parts.services;
-        Ok(prepared)
+        prepared
     }
 }
 

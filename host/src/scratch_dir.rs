@@ -25,7 +25,7 @@ pub(crate) struct ScratchDir {
     log: Option<Log>,
     /// The sockets that were created for the machine.
     sockets: Vec<Guarded>,
-    /// The files that were created for the machine. They are kept, unless the preparation fails.
+    /// The files that were created for the machine. They are removed unless the machine keeps them.
     files: Vec<PathBuf>,
     /// Whether the directory was named by an identity, which another program stored. Then only files with known names
     /// are removed: the stored path may have been changed, and could lead to any directory.
@@ -162,14 +162,15 @@ impl ScratchDir {
 
     /// Removes everything after a failure, and returns the fault. A file that cannot be removed is added to the fault.
     pub(crate) fn removed_after(mut self, fault: HostFault) -> HostFault {
-        for file in &self.files {
-            // A file that cannot be removed is left empty: nothing was written to it yet.
-            let _ = fs::remove_file(file);
-        }
         match self.remove() {
             Ok(()) => fault,
             Err(left) => HostFault { reason: format!("{}; and {left}", fault.reason), ..fault },
         }
+    }
+
+    /// Keeps the files that were created for the machine: it uses them from now on.
+    pub(crate) fn keep_files(&mut self) {
+        self.files.clear();
     }
 
     /// Leaves the directory and the sockets to another program: none of them is removed.
@@ -185,11 +186,41 @@ impl ScratchDir {
         self.made_socket(PathBuf::from(socket));
     }
 
-    pub(crate) fn remove(&mut self) -> Result<(), HostFault> {
-        self.remove_sockets();
-        let Some(directory) = self.directory.take() else { return Ok(()) };
-        let log = self.log.as_ref().and_then(|log| log.path.as_ref());
-        if let Some(log) = log.filter(|log| log.starts_with(&directory)) {
+    fn remove(&mut self) -> Result<(), HostFault> {
+        self.take_leftovers().map_or(Ok(()), Leftovers::remove)
+    }
+
+    /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
+    pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
+        let directory = self.directory.take();
+        let sockets = std::mem::take(&mut self.sockets);
+        if directory.is_none() && sockets.is_empty() {
+            return None;
+        }
+        let log = self.log.as_ref().and_then(|log| log.path.clone());
+        Some(Leftovers { directory, log, sockets, adopted: self.adopted })
+    }
+
+    /// Removes the sockets. Each accepts one connection, and is of no use after it.
+    pub(crate) fn remove_sockets(&mut self) {
+        remove_sockets(&std::mem::take(&mut self.sockets));
+    }
+}
+
+/// The files of a machine that has ended.
+#[derive(Debug)]
+pub(crate) struct Leftovers {
+    directory: Option<PathBuf>,
+    log: Option<PathBuf>,
+    sockets: Vec<Guarded>,
+    adopted: bool,
+}
+
+impl Leftovers {
+    pub(crate) fn remove(self) -> Result<(), HostFault> {
+        remove_sockets(&self.sockets);
+        let Some(directory) = self.directory else { return Ok(()) };
+        if let Some(log) = self.log.filter(|log| log.starts_with(&directory)) {
             // Removing the log first leaves the directory empty, as `rmdir(2)` needs it. Removing a directory with
             // files needs a descriptor to list them, and the limit of descriptors may be reached.
             let _ = fs::remove_file(log);
@@ -207,16 +238,15 @@ impl ScratchDir {
             _ => Ok(()),
         }
     }
+}
 
-    /// Removes the sockets. Each accepts one connection, and is of no use after it. A file that another program put in
-    /// the place of a socket is kept. The path of a socket that QEMU listens on may be gone already: QEMU removes it
-    /// when it ends cleanly (measured with QEMU 7.2.22).
-    pub(crate) fn remove_sockets(&mut self) {
-        for socket in self.sockets.drain(..) {
-            let there = fs::symlink_metadata(&socket.path);
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == (socket.device, socket.inode)) {
-                let _ = fs::remove_file(&socket.path);
-            }
+/// Removes sockets. A file that another program put in the place of a socket is kept. The path of a socket that QEMU
+/// listens on may be gone already: QEMU removes it when it ends cleanly (measured with QEMU 7.2.22).
+fn remove_sockets(sockets: &[Guarded]) {
+    for socket in sockets {
+        let there = fs::symlink_metadata(&socket.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (socket.device, socket.inode)) {
+            let _ = fs::remove_file(&socket.path);
         }
     }
 }
@@ -225,6 +255,10 @@ impl Drop for ScratchDir {
     fn drop(&mut self) {
         // An orderly end has removed everything already. After any other, a failure cannot be reported any more.
         let _ = self.remove();
+        for file in &self.files {
+            // A file that cannot be removed is left empty: nothing was written to it yet.
+            let _ = fs::remove_file(file);
+        }
     }
 }
 

@@ -27,18 +27,19 @@ pub trait Watch {
     /// Stops watching a channel. Its socket is closed when the last reference is dropped.
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
 
-    /// Begins to watch the process. When the descriptor is readable, [`Host::reap`](crate::Host::reap) must be called.
+    /// Begins to watch the process, or the files of its run. When the descriptor is readable, [`Host::reap`](crate::Host::reap) must be called.
     ///
-    /// This is called twice in a run: first for a descriptor that is readable when the process has executed its program,
-    /// and then, after [`process_reaped`](Self::process_reaped) for that one, for a pidfd, which is readable when the
-    /// process has ended (`pidfd_open(2)`).
+    /// This is called up to four times in a run, each time after [`process_reaped`](Self::process_reaped) for the
+    /// descriptor before. The descriptors are readable when the files of the run are created, when the process has
+    /// executed its program, when the process has ended (a pidfd, `pidfd_open(2)`), and when the files are removed.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched. The host then kills the process, and reports it as not started.
+    /// When it cannot be watched. The host then reports the step as failed, and kills the process.
     fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Stops watching a descriptor of the process, which executes its program, was reaped, or was detached.
+    /// Stops watching such a descriptor: the files are created or removed, or the process executes its program, was
+    /// reaped, or was detached.
     fn process_reaped(&mut self, process: &Arc<OwnedFd>);
 }
 

@@ -3,6 +3,7 @@
 
 pub mod cargo;
 pub mod cpio;
+pub mod frozen;
 pub mod guest;
 pub mod leak_check;
 pub mod lease;

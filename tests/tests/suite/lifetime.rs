@@ -7,12 +7,14 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use qemu_machine_blocking::{Vm, descriptor};
 use qemu_machine_core::{
     Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Monitor, Peer, Phase, Resource, Rung, Shutdown, Value,
 };
+use qemu_machine_tests::frozen::Frozen;
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, mark, marked};
 use qemu_machine_tests::lease::Leased;
 use qemu_machine_tests::{PATIENCE, qemu};
@@ -67,6 +69,45 @@ fn g31_a_blocked_execution_delays_no_other_machine<H: Hosted>() {
     assert!(!blocked.is_finished(), "the execution does not block");
     leased.unblock();
     assert_eq!(blocked.join().expect("no panic"), LaunchFailure::Exited(Phase::Greeting));
+}
+
+/// A file system that does not answer delays neither the end of the launch nor another machine. What was created for the
+/// launch is removed as soon as that is possible.
+fn g31_a_launch_fails_at_its_deadline_while_its_log_cannot_be_created<H: Hosted>() {
+    let Some(mut frozen) = Frozen::create() else { return };
+    frozen.freeze();
+    let config = empty().log_directory(bytes(&frozen.path())).launch_within(Duration::from_millis(200));
+    assert_eq!(failure::<H>(config), LaunchFailure::TimedOut(Phase::Starting));
+    let mut other = H::launch(empty()).expect("QEMU starts");
+    other.execute("query-status", LONG).expect("the monitor answers");
+    frozen.thaw_until_removed();
+}
+
+/// The private directory cannot be removed, which ends the run ten seconds later, and delays no other machine.
+fn g31_a_run_ends_while_its_files_cannot_be_removed<H: Hosted>() {
+    let Some(mut frozen) = Frozen::create() else { return };
+    let logs = Scratch::create();
+    let config = empty().monitor(Monitor::Socket).temporary_directory(bytes(&frozen.path()));
+    let config = config.log_directory(bytes(logs.path()));
+    let (at_launch, at_freeze) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let gates = (Arc::clone(&at_launch), Arc::clone(&at_freeze));
+    let blocked = std::thread::spawn(move || {
+        let mut machine = H::launch(config).expect("QEMU starts");
+        machine.execute("query-status", LONG).expect("the monitor answers");
+        gates.0.wait();
+        gates.1.wait();
+        machine.kill().expect("it runs")
+    });
+    at_launch.wait();
+    frozen.freeze();
+    at_freeze.wait();
+    let mut other = H::launch(empty()).expect("QEMU starts");
+    other.execute("query-status", LONG).expect("the monitor answers");
+    assert_eq!(other.kill().expect("it runs").cause, Cause::Asked(Rung::Kill));
+    let outcome = blocked.join().expect("no panic");
+    let faults: Vec<_> = outcome.faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults, ["cannot remove the files of the machine: the file system has not answered"]);
+    frozen.thaw_until_removed();
 }
 
 fn row_01_a_program_that_cannot_be_executed_is_named<H: Hosted>() {
@@ -352,6 +393,8 @@ macro_rules! stories {
         crate::prove! { $harness:
             g31_a_launch_fails_at_its_deadline_while_the_execution_blocks
             g31_a_blocked_execution_delays_no_other_machine
+            g31_a_launch_fails_at_its_deadline_while_its_log_cannot_be_created
+            g31_a_run_ends_while_its_files_cannot_be_removed
             row_01_a_program_that_cannot_be_executed_is_named
             row_01_the_process_has_the_attributes_of_the_configuration
             row_01_the_process_has_other_credentials
