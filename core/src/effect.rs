@@ -51,6 +51,9 @@ pub struct Preparation {
     pub base: Option<Vec<u8>>,
     /// The directory of the log (mode 0600), which then stays after the end. `None` means that the log does not.
     pub log_directory: Option<Vec<u8>>,
+    /// The limit of the log and of each file of `files`, in bytes: the head of a larger one is removed, while this program
+    /// runs and until the machine ends. `None` means that they are not bounded.
+    pub log_limit: Option<u64>,
     /// Whether the log has a path in the private directory, with which it is removed. If not, and without
     /// `log_directory`, it is a file without a path.
     pub has_log_path: bool,

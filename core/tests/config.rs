@@ -191,6 +191,7 @@ fn one_preparation_has_all_that_is_needed() {
             .name("vm")
             .temporary_directory("/var/tmp")
             .log_directory("/var/log")
+            .log_limit(64 << 10)
             .socket_directory("/run")
             .monitor(Monitor::Socket)
             .no_serial()
@@ -203,6 +204,7 @@ fn one_preparation_has_all_that_is_needed() {
         (wanted.base.as_deref(), wanted.log_directory.as_deref()),
         (Some(&b"/var/tmp"[..]), Some(&b"/var/log"[..]))
     );
+    assert_eq!(wanted.log_limit, Some(65_536));
     assert_eq!(
         wanted.channels,
         [
@@ -214,6 +216,13 @@ fn one_preparation_has_all_that_is_needed() {
     assert_eq!((wanted.added, wanted.services, wanted.files), (vec![first, second], vec![], Vec::<Vec<u8>>::new()));
     let least = preparation(bare());
     assert_eq!((least.base, least.log_directory, least.channels), (None, None, vec![]));
+    assert_eq!(least.log_limit, None);
+}
+
+#[test]
+fn a_log_limit_below_64_kibibytes_is_refused() {
+    are_refused([0, 1, (64 << 10) - 1].map(|limit| (bare().log_limit(limit), "65536 bytes at least")));
+    assert!(Machine::new(bare().log_limit(64 << 10)).is_ok() && Machine::new(bare().log_limit(u64::MAX)).is_ok());
 }
 
 #[test]
@@ -326,6 +335,7 @@ fn a_machine_of_another_program_takes_no_launch_settings() {
             attached().machine("q35"),
             attached().wrapper(["strace"]),
             attached().console_log("tty", "/log"),
+            attached().log_limit(1 << 20),
         ]
         .map(|config| (config, "an attached machine is running already")),
     );

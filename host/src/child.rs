@@ -7,6 +7,7 @@ use std::sync::Arc;
 use qemu_machine_core::{ExitStatus, HostFault, Signal};
 
 use crate::fault::fault;
+use crate::log_bound::LogBound;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
 use crate::sys::{ChildProcess, GuardSpec, Os, Process, ProcessSpec, Progress, Source, System};
 
@@ -90,10 +91,11 @@ impl Child {
         self.process.signal(signal)
     }
 
-    /// Leaves the process and its group as they are. The supervisor reaps the process if it ends before this program.
-    pub(crate) fn detach(mut self) {
+    /// Leaves the process and its group as they are. The supervisor reaps the process if it ends before this program,
+    /// and ends the bounds of its logs then.
+    pub(crate) fn detach(mut self, bounds: Vec<LogBound>) {
         self.is_done = true;
-        reap_later(Arc::new(self.process.without_group()));
+        reap_later(Unowned { process: Arc::new(self.process.without_group()), _bounds: bounds });
     }
 
     /// Reaps the process if it has ended, kills what is left of its group, and returns how it ended. `None` means that
@@ -111,25 +113,32 @@ impl Drop for Child {
             return;
         }
         let _ = self.process.signal(Signal::Kill);
-        reap_later(Arc::clone(&self.process));
+        reap_later(Unowned { process: Arc::clone(&self.process), _bounds: Vec::new() });
     }
 }
 
 /// Passes a process to the supervisor, which reaps it. Without a supervisor it stays a zombie until this program ends.
-fn reap_later(process: Arc<Process>) {
+fn reap_later(process: Unowned) {
     let Ok(supervisor) = Supervisor::get() else { return };
+    let process = Arc::new(process);
     if let Ok(token) = supervisor.supervise(Arc::clone(&process) as Arc<dyn Supervised>) {
         supervisor.arm(token, process.source());
     }
 }
 
 /// A process whose owner was dropped.
-impl Supervised for Process {
+struct Unowned {
+    process: Arc<Process>,
+    /// They end with the process.
+    _bounds: Vec<LogBound>,
+}
+
+impl Supervised for Unowned {
     fn source(&self) -> Source<'_> {
-        Source::Descriptor(self.descriptor().as_fd())
+        Source::Descriptor(self.process.descriptor().as_fd())
     }
 
     fn turn(&self, _: Wake) -> Next {
-        self.reap().map_or(Next::Watch(None), |_| Next::Drop)
+        self.process.reap().map_or(Next::Watch(None), |_| Next::Drop)
     }
 }

@@ -341,16 +341,14 @@ impl Host {
     /// Leaves the process, and everything that was created for it, to other programs. The supervisor reaps the process
     /// if it ends while this program runs.
     fn detach(&mut self, watch: &mut impl Watch) {
+        let bounds = self.scratch.as_mut().map(ScratchDir::detach).unwrap_or_default();
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());
-            child.detach();
+            child.detach(bounds);
         }
         self.qemu.take().into_iter().for_each(QemuProcess::detach);
         self.guard = None;
         self.monitor_inode = None;
-        if let Some(scratch) = &mut self.scratch {
-            scratch.detach();
-        }
     }
 
     /// Prepares a run, and returns the result unless it comes later.

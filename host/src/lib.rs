@@ -13,7 +13,7 @@
 //! | [`Clock`] | this crate | Returns the [`Moment`](core::Moment) that every call takes. |
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
-//! | [`Supervisor`] | this crate | One thread in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
+//! | [`Supervisor`] | this crate | One thread in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. (Logs with a limit have a second thread, `qemu-log`, since file systems may block.) It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
 //! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
 //! | [`names`] | this crate | The names that a runtime re-exports to its users. |
 //!
@@ -251,6 +251,7 @@ mod host;
 mod identity;
 mod local_end;
 mod lock;
+mod log_bound;
 pub mod names;
 #[cfg(feature = "record")]
 mod play;

@@ -66,6 +66,7 @@ impl Host {
     pub(crate) fn adopt(&mut self, preparations: Preparations) -> Prepared {
         let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
         scratch.keep_files();
+        scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
         let prepared = Prepared {
             directory: scratch.directory(),
             signaller: Some(std::process::id()),
@@ -87,11 +88,12 @@ impl Host {
 impl Parts {
     fn create(&mut self, wanted: &Preparation, scratch: &mut ScratchDir) -> Result<(), HostFault> {
         // Each member is named, so that a new one is a compile error until it is prepared. `ScratchDir` prepares the
-        // first six.
+        // first seven.
         let Preparation {
             name: _,
             base: _,
             log_directory: _,
+            log_limit: _,
             has_log_path: _,
             process: _,
             files: _,

@@ -3,15 +3,18 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qemu_machine_core::{HostFault, Preparation};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::fault::fault;
+use crate::log_bound::{BoundedFile, LogBound};
 use crate::sys::{GuardSpec, Guarded, Os, System};
 
 /// The private directory, the log and the sockets of one machine.
@@ -27,6 +30,12 @@ pub(crate) struct ScratchDir {
     sockets: Vec<Guarded>,
     /// The files that were created for the machine. They are removed unless the machine keeps them.
     files: Vec<PathBuf>,
+    /// The limit of each log, in bytes. `None` means that they are not bounded.
+    limit: Option<u64>,
+    /// The bounds of the logs.
+    bounds: Vec<LogBound>,
+    /// Why a log has no bound, although it was configured.
+    unbounded: Option<HostFault>,
     /// Whether the directory was named by an identity, which another program stored. Then only files with known names
     /// are removed: the stored path may have been changed, and could lead to any directory.
     adopted: bool,
@@ -37,7 +46,9 @@ struct Log {
     /// `None` means that it has none, so that nothing of it can be left behind.
     path: Option<PathBuf>,
     /// The open log stays readable after its path was removed (`unlink(2)`).
-    file: File,
+    file: Arc<File>,
+    /// `None` means that it is not bounded.
+    bounded: Option<Arc<BoundedFile>>,
 }
 
 impl ScratchDir {
@@ -50,6 +61,9 @@ impl ScratchDir {
             log: None,
             sockets: Vec::new(),
             files: Vec::new(),
+            limit: wanted.log_limit,
+            bounds: Vec::new(),
+            unbounded: None,
             adopted: false,
         };
         let created = if wanted.process { scratch.create_log(wanted) } else { Ok(()) };
@@ -71,7 +85,9 @@ impl ScratchDir {
         match file {
             Ok(file) => {
                 self.files.extend(path.clone().filter(|_| wanted.log_directory.is_some()));
-                self.log = Some(Log { path, file });
+                let file = Arc::new(file);
+                let bounded = self.bound(&file)?;
+                self.log = Some(Log { path, file, bounded });
             }
             Err(error) => {
                 let place = path.map_or_else(|| format!("in {}", base.display()), |path| path.display().to_string());
@@ -89,12 +105,33 @@ impl ScratchDir {
     /// Creates an empty file that only its owner can open. A file that exists is emptied, and keeps its mode.
     fn create_file(&mut self, path: &Path) -> Result<(), HostFault> {
         let failed = |error: io::Error| fault(format!("create the file {}", path.display()), &error);
-        match create_private(path) {
-            Ok(_) => self.files.push(path.to_owned()),
+        let file = match create_private(path) {
+            Ok(file) => {
+                self.files.push(path.to_owned());
+                file
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => empty(path).map_err(failed)?,
             Err(error) => return Err(failed(error)),
+        };
+        self.bound(&Arc::new(file)).map(drop)
+    }
+
+    /// Begins to bound a log, which is empty, if the logs have a limit.
+    fn bound(&mut self, file: &Arc<File>) -> Result<Option<Arc<BoundedFile>>, HostFault> {
+        let Some(limit) = self.limit else { return Ok(None) };
+        if let Err(error) = Os::can_remove_head(file.as_fd()) {
+            self.unbounded = Some(fault("remove the head of a log, which is not bounded".into(), &error));
+            return Ok(None);
         }
-        Ok(())
+        let bounded = BoundedFile::new(Arc::clone(file), limit);
+        let bound = LogBound::new(&bounded).map_err(|error| fault("watch the log for its limit".into(), &error))?;
+        self.bounds.push(bound);
+        Ok(Some(bounded))
+    }
+
+    /// Returns why a log has no bound, although it was configured. `None` means that each has, or needs none.
+    pub(crate) fn unbounded(&self) -> Option<&HostFault> {
+        self.unbounded.as_ref()
     }
 
     fn named(&self, suffix: &str) -> OsString {
@@ -153,11 +190,10 @@ impl ScratchDir {
 
     pub(crate) fn read_log(&self, limit: usize) -> io::Result<Vec<u8>> {
         let Some(log) = &self.log else { return Ok(Vec::new()) };
-        let length = log.file.metadata()?.len();
-        let wanted = length.min(u64::try_from(limit).unwrap_or(u64::MAX));
-        let mut tail = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
-        log.file.read_exact_at(&mut tail, length - wanted)?;
-        Ok(tail)
+        match &log.bounded {
+            Some(bounded) => bounded.with_start(|start| read_tail(&log.file, start, limit)),
+            None => read_tail(&log.file, 0, limit),
+        }
     }
 
     /// Removes everything after a failure, and returns the fault. A file that cannot be removed is added to the fault.
@@ -174,9 +210,13 @@ impl ScratchDir {
     }
 
     /// Leaves the directory and the sockets to another program: none of them is removed.
-    pub(crate) fn detach(&mut self) {
+    ///
+    /// Returns the bounds of the logs, which go on until the result is dropped.
+    #[must_use]
+    pub(crate) fn detach(&mut self) -> Vec<LogBound> {
         self.directory = None;
         self.sockets.clear();
+        std::mem::take(&mut self.bounds)
     }
 
     /// Adopts the directory and the socket that another program created for a machine: they are removed at the end of
@@ -193,12 +233,14 @@ impl ScratchDir {
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let directory = self.directory.take();
-        let sockets = std::mem::take(&mut self.sockets);
-        if directory.is_none() && sockets.is_empty() {
+        let (sockets, bounds) = (std::mem::take(&mut self.sockets), std::mem::take(&mut self.bounds));
+        if directory.is_none() && sockets.is_empty() && bounds.is_empty() {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
-        Some(Leftovers { directory, log, sockets, adopted: self.adopted })
+        // A log without a path is of no use to another program.
+        let bounded = self.log.as_ref().filter(|_| log.is_some()).and_then(|log| log.bounded.clone());
+        Some(Leftovers { directory, log, sockets, bounds, bounded, adopted: self.adopted })
     }
 
     /// Removes the sockets. Each accepts one connection, and is of no use after it.
@@ -213,12 +255,18 @@ pub(crate) struct Leftovers {
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
     sockets: Vec<Guarded>,
+    bounds: Vec<LogBound>,
+    /// The log, if it is bounded.
+    bounded: Option<Arc<BoundedFile>>,
     adopted: bool,
 }
 
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
         remove_sockets(&self.sockets);
+        // A log that is kept gets its final length. After a failure it stays as it is.
+        self.bounded.filter(|_| !self.bounds.is_empty()).into_iter().for_each(|log| drop(log.apply()));
+        drop(self.bounds);
         let Some(directory) = self.directory else { return Ok(()) };
         if let Some(log) = self.log.filter(|log| log.starts_with(&directory)) {
             // Removing the log first leaves the directory empty, as `rmdir(2)` needs it. Removing a directory with
@@ -309,15 +357,119 @@ fn create_unnamed(path: &Path) -> io::Result<File> {
 
 /// Empties a file that exists. Fails for a FIFO, on which a blocking open would wait for a reader (`fifo(7)`), and for
 /// a symbolic link (`open(2)`, O_NOFOLLOW), which may lead to any file.
-fn empty(path: &Path) -> io::Result<()> {
+fn empty(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    file.set_len(0)
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// Returns the last bytes of a file from `start` on, at most `limit`.
+fn read_tail(file: &File, start: u64, limit: usize) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    let wanted = length.saturating_sub(start).min(u64::try_from(limit).unwrap_or(u64::MAX));
+    let mut tail = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
+    file.read_exact_at(&mut tail, length - wanted)?;
+    Ok(tail)
 }
 
 pub(crate) fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LIMIT: usize = 64 * 1024;
+
+    /// A directory, which is removed with its content when dropped.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn in_directory(directory: &Path) -> Self {
+            let path = directory.join(unpredictable(b"scratch").unwrap());
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn bytes(path: &Path) -> Vec<u8> {
+        path.as_os_str().as_bytes().to_vec()
+    }
+
+    fn wanted(base: &Path) -> Preparation {
+        Preparation {
+            name: b"vm".to_vec(),
+            base: Some(bytes(base)),
+            log_directory: None,
+            log_limit: Some(u64::try_from(LIMIT).unwrap()),
+            has_log_path: false,
+            process: true,
+            channels: Vec::new(),
+            trusts_peer: false,
+            services: Vec::new(),
+            passed: Vec::new(),
+            added: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// A hole in the file is not read as zeros, and the file has its final length when it is kept.
+    #[test]
+    fn the_end_of_a_bounded_log_is_read_exactly() {
+        for directory in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
+            let kept = Scratch::in_directory(&directory);
+            let mut wanted = wanted(&directory);
+            wanted.log_directory = Some(bytes(&kept.0));
+            let mut scratch = ScratchDir::create(&wanted).unwrap();
+            let text: Vec<u8> = (0..50_000).flat_map(|line: u32| format!("{line}\n").into_bytes()).collect();
+            scratch.log().unwrap().write_all(&text).unwrap();
+            // This removes the head, if the thread has not done that before.
+            scratch.remove().unwrap();
+            assert_eq!(scratch.bounds.len(), 0);
+            let all = scratch.read_log(usize::MAX).unwrap();
+            assert!(text.ends_with(&all) && (LIMIT / 2..=LIMIT).contains(&all.len()), "{}", all.len());
+            assert_eq!(scratch.read_log(100).unwrap(), &text[text.len() - 100..]);
+            let file = fs::metadata(scratch.log_path().map(|log| path(&log)).unwrap()).unwrap();
+            assert!(file.blocks() * 512 <= 2 * u64::try_from(LIMIT).unwrap(), "{}", file.blocks());
+        }
+    }
+
+    #[test]
+    fn the_files_of_consoles_are_bounded_as_well() {
+        let directory = Scratch::in_directory(&std::env::temp_dir());
+        let mut wanted = wanted(&directory.0);
+        let (new, old) = (directory.0.join("new"), directory.0.join("old"));
+        fs::write(&old, "old").unwrap();
+        wanted.files = vec![bytes(&new), bytes(&old)];
+        let mut scratch = ScratchDir::create(&wanted).unwrap();
+        assert_eq!((scratch.bounds.len(), scratch.unbounded()), (3, None));
+        assert_eq!(scratch.detach().len(), 3, "the bounds go on after a detach");
+        wanted.log_limit = None;
+        assert_eq!(ScratchDir::create(&wanted).unwrap().bounds.len(), 0);
+    }
+
+    /// A file that the kernel makes no holes in stays without a bound, and the reason is kept.
+    #[test]
+    fn a_log_that_cannot_be_bounded_is_reported() {
+        let directory = std::env::temp_dir();
+        let mut scratch = ScratchDir::create(&wanted(&directory)).unwrap();
+        let device = Arc::new(OpenOptions::new().write(true).open("/dev/null").unwrap());
+        assert!(scratch.bound(&device).unwrap().is_none());
+        let fault = scratch.unbounded().unwrap();
+        assert!(fault.operation.contains("not bounded"), "{fault}");
+        assert_eq!(scratch.bounds.len(), 1);
+    }
 }

@@ -5,6 +5,8 @@
 //! *thread* that created it ends (`prctl(2)`, PR_SET_PDEATHSIG). Were a process created by the thread that launches its
 //! machine, it would end with that thread; so the supervisor creates it. The supervisor performs no operation that can
 //! block: the child executes its program by itself, and the supervisor does not wait for that.
+//!
+//! Work that can block has supervisors of its own, with other threads: [`log_bound`](crate::log_bound) has one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -96,6 +98,13 @@ impl Supervisor {
         if let Some(supervisor) = known.as_ref() {
             return Ok(Arc::clone(supervisor));
         }
+        let supervisor = Self::start("qemu-supervisor")?;
+        *known = Some(Arc::clone(&supervisor));
+        Ok(supervisor)
+    }
+
+    /// Starts another supervisor, whose thread has this name. It runs as long as the program.
+    pub(crate) fn start(name: &str) -> io::Result<Arc<Self>> {
         let supervisor = Arc::new(Self {
             poller: Poller::new()?,
             inbox: Mutex::new(Vec::with_capacity(4)),
@@ -103,8 +112,7 @@ impl Supervisor {
         });
         let thread =
             Thread { supervisor: Arc::clone(&supervisor), supervised: BTreeMap::new(), jobs: Vec::with_capacity(4) };
-        std::thread::Builder::new().name("qemu-supervisor".into()).spawn(move || thread.run())?;
-        *known = Some(Arc::clone(&supervisor));
+        std::thread::Builder::new().name(name.into()).spawn(move || thread.run())?;
         Ok(supervisor)
     }
 
@@ -117,8 +125,13 @@ impl Supervisor {
     pub fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (result, received) = channel();
         // The caller waits for the result, so sending it cannot fail.
-        self.post(Job::Run(Box::new(move || drop(result.send(act())))));
+        self.run_later(move || drop(result.send(act())));
         received.recv().map_err(io::Error::other)
+    }
+
+    /// Runs a closure on the supervisor's thread, without waiting for it.
+    pub(crate) fn run_later(&self, act: impl FnOnce() + Send + 'static) {
+        self.post(Job::Run(Box::new(act)));
     }
 
     /// Adds an item to supervise, and returns its token. The supervisor does not call it before it is

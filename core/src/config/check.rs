@@ -12,6 +12,9 @@ use crate::transport::{Address, Monitor, Peer};
 /// behind a path or before a name (`unix(7)`). QEMU exits when it gets a longer one (measured with QEMU 7.2.22).
 const SOCKET_PATH: usize = 107;
 
+/// Minimum limit of a log, in bytes. The host removes whole blocks, of 4 KiB mostly; so half of this limit has several.
+const LOG_LIMIT: u64 = 64 * 1024;
+
 fn wrong(what: impl ToString) -> Result<(), Misuse> {
     Err(Misuse::Config(what.to_string()))
 }
@@ -50,6 +53,11 @@ impl Config {
         if self.dialect != Dialect::Qmp {
             return wrong("a machine that is launched speaks QMP: use `Config::speaking` only with `Config::attach`");
         }
+        if self.log_limit.is_some_and(|limit| limit < LOG_LIMIT) {
+            return wrong(format!(
+                "the limit of a log has {LOG_LIMIT} bytes at least: use a larger `Config::log_limit`"
+            ));
+        }
         self.check_arguments()?;
         self.check_environment()?;
         self.check_consoles()
@@ -63,12 +71,13 @@ impl Config {
         }
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
+        let has_log = self.log_limit.is_some();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
         let has_attributes = self.attributes() != ProcessAttributes::default();
-        if has_line || has_consoles || has_descriptors || has_monitors || has_attributes {
+        if has_line || has_consoles || has_descriptors || has_monitors || has_attributes || has_log {
             return wrong(
-                "an attached machine is running already: remove arguments, consoles, services, descriptors, monitors and attributes of the process",
+                "an attached machine is running already: remove arguments, consoles, services, descriptors, monitors, a limit of the log and attributes of the process",
             );
         }
         Ok(())

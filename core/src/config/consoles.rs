@@ -44,7 +44,8 @@ impl Config {
 
     /// Also writes the output of a console to a file, from its first byte on. QEMU itself writes it (QEMU,
     /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach). QEMU skips
-    /// what it cannot write, on a full disk for example.
+    /// what it cannot write, on a full disk for example. [`log_limit`](Self::log_limit) bounds it: QEMU opens the file with
+    /// `O_APPEND` (same file, `qemu_char_open`; the library sets `logappend=on`).
     ///
     /// The file is created at launch with mode 0600; a file that exists is emptied and keeps its mode. It is kept after
     /// the end. Add the console before its log: a name that no console has is refused with

@@ -14,6 +14,7 @@ impl Config {
             name: self.name.clone().into_bytes(),
             base: self.temporary_directory.clone(),
             log_directory: self.log_directory.clone(),
+            log_limit: self.log_limit,
             has_log_path: self.outlives_parent,
             process: self.peer.is_none(),
             channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),

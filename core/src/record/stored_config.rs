@@ -80,6 +80,7 @@ struct StoredConfig {
     socket_directory: Option<Vec<u8>>,
     #[serde(with = "as_text")]
     log_directory: Option<Vec<u8>>,
+    log_limit: Option<u64>,
     #[serde(with = "stored")]
     launch_within: Deadline,
     heartbeat: bool,

@@ -14,6 +14,7 @@ const NAMELESS: &str = r#"{"error": {"class": "GenericError", "desc": "JSON pars
 const GARBAGE: &str = "garbage";
 
 /// One thing that can happen to a machine.
+#[allow(clippy::large_enum_variant, reason = "few steps exist at a time, and each is matched in place")]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     Launch,

@@ -4,9 +4,11 @@ mod clone;
 mod credentials;
 mod execute;
 mod family;
+mod file_watch;
 #[cfg(test)]
 mod foreign_reaper;
 mod guard;
+mod head;
 mod pidfd_info;
 mod poller;
 mod process;
@@ -27,11 +29,12 @@ use rustix::net::{
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+pub(crate) use file_watch::FileWatch;
 pub(crate) use guard::Guard;
 pub use poller::Poller;
 pub(crate) use process::{Other, Process};
 
-use super::{Connector, ProcessSpec, ProcessState, System};
+use super::{Connector, Head, ProcessSpec, ProcessState, System};
 
 const OPEN: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -43,6 +46,7 @@ impl System for Linux {
     type Process = Process;
     type Other = Other;
     type Guard = Guard;
+    type FileWatch = FileWatch;
 
     const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
@@ -105,6 +109,14 @@ impl System for Linux {
         matches!(Self::process_state(pid), Some(ProcessState::Gone))
             || fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.uid() == expected)
                 && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_one_user(&status, expected))
+    }
+
+    fn remove_head(file: BorrowedFd<'_>, length: u64) -> io::Result<Head> {
+        head::remove(file, length)
+    }
+
+    fn can_remove_head(file: BorrowedFd<'_>) -> io::Result<()> {
+        head::can_remove(file)
     }
 
     fn arguments(pid: u32) -> Vec<Vec<u8>> {

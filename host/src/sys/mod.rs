@@ -1,6 +1,6 @@
 //! Operating system below the host side: private traits, and their implementation for Linux.
 //!
-//! [`System`], [`ChildProcess`] and [`Poll`] cover everything that POSIX lacks, or offers only with a race. The rest of
+//! [`System`], [`ChildProcess`], [`WatchFiles`] and [`Poll`] cover everything that POSIX lacks, or offers only with a race. The rest of
 //! the crate is portable Unix. A query returns `None` where an operating system does not know the result.
 
 #[cfg(not(target_os = "linux"))]
@@ -10,6 +10,7 @@ compile_error!(
 
 mod linux;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -34,6 +35,9 @@ pub(crate) trait System {
 
     /// A guard.
     type Guard: GuardProcess;
+
+    /// A watch of files.
+    type FileWatch: WatchFiles;
 
     /// Flags to send with: the call does not block, and a closed connection raises no SIGPIPE, which would end the
     /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
@@ -76,6 +80,13 @@ pub(crate) trait System {
     /// Returns whether a process with this user id still gets a signal when this program ends. `false` if that is not
     /// known.
     fn ends_with_parent(pid: u32, uid: Option<u32>) -> bool;
+
+    /// Removes at most `length` bytes from the head of a file, which must be longer. Other processes may append to it
+    /// meanwhile, and lose nothing. It may block as long as the file system does.
+    fn remove_head(file: BorrowedFd<'_>, length: u64) -> io::Result<Head>;
+
+    /// Returns whether the file system of an empty file can remove the head of a file.
+    fn can_remove_head(file: BorrowedFd<'_>) -> io::Result<()>;
 
     /// Returns the program of a process and its arguments, or none when they cannot be read.
     fn arguments(pid: u32) -> Vec<Vec<u8>>;
@@ -168,6 +179,44 @@ pub(crate) trait GuardProcess: std::fmt::Debug + Send + Sync + 'static {
 
     /// Adds a process to kill, by the descriptor that refers to it.
     fn add(&self, process: BorrowedFd<'_>) -> io::Result<()>;
+}
+
+/// Head of a file that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// The file is shorter by so many bytes, which were its head.
+    Cut(u64),
+    /// The file has the length that it had, and zeros up to this offset, which take no space.
+    Zeroed(u64),
+}
+
+/// Files that are watched for writes, of all processes.
+pub(crate) trait WatchFiles: Sized + std::fmt::Debug + Send + Sync + 'static {
+    /// Creates a watch of no files.
+    fn new() -> io::Result<Self>;
+
+    /// Begins to watch an open file, which needs no path, and returns its key: that of an earlier call, if it is watched
+    /// already.
+    fn add(&self, file: BorrowedFd<'_>) -> io::Result<i32>;
+
+    /// Stops watching a file.
+    fn remove(&self, key: i32);
+
+    /// Returns the descriptor that is readable once a file was written to.
+    fn descriptor(&self) -> BorrowedFd<'_>;
+
+    /// Returns the files that were written to since the last call. Some of many may be left to the next call, and the
+    /// descriptor stays readable then.
+    fn written(&self) -> Written;
+}
+
+/// The files that were written to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// The files with these keys.
+    Some(BTreeSet<i32>),
+    /// Any, since there were too many writes to keep.
+    Any,
 }
 
 /// The files that a guard removes.

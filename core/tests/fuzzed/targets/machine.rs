@@ -62,7 +62,9 @@ fn config(tape: &mut Tape<'_>) -> Config {
     let (path, given) = (|| Address::unix("/m"), || Peer::Connected(Descriptor::new(())));
     let ours = || Config::new("qemu").autostart().serial("tty");
     match tape.below(9) {
-        0 => ours().guest_agent().qtest().add_fd(Descriptor::new(()), 3, "x").console_log("tty", "/l"),
+        0 => {
+            ours().guest_agent().qtest().add_fd(Descriptor::new(()), 3, "x").console_log("tty", "/l").log_limit(1 << 16)
+        }
         1 => ours().monitor(Monitor::Socket),
         2 => ours().monitor(Monitor::At(path())).arg("isa-debug-exit"),
         3 => ours().without_monitor(),
