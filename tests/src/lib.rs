@@ -1,6 +1,7 @@
 //! Shared parts of the tests: guests, a scripted QEMU, a simulated world, and guards against hangs and leaks.
 #![allow(clippy::exhaustive_enums, reason = "no other crate depends on the tests")]
 
+pub mod appended;
 pub mod cargo;
 pub mod cpio;
 pub mod frozen;

@@ -3,6 +3,8 @@
 //!
 //! Each test forks while a thread of the parent holds the lock of the machine, as a thread that the child lacks may do.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use fork::Fork;
@@ -10,6 +12,7 @@ use qemu_machine_blocking::{Cause, CommandError, Config, Misuse, Rung, Shutdown,
 use qemu_machine_core::{Deadline, Mark, Notice};
 use qemu_machine_host::Shared;
 use qemu_machine_mio::EventLoop;
+use qemu_machine_tests::appended::Appended;
 use qemu_machine_tests::leak_check::{Watched, alone};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -99,6 +102,31 @@ fn g36_a_child_launches_its_own_machine() {
                 && own.kill().is_ok_and(|outcome| outcome.cause == Cause::Asked(Rung::Kill))
         });
         vm.execute("query-status").unwrap();
+        assert_eq!(vm.shutdown(Shutdown::within(LONG)).unwrap().cause, Cause::Asked(Rung::Quit));
+    });
+}
+
+/// A child ends no bound of its parent, and has a thread of its own for the logs of its own machines.
+#[test]
+fn g36_a_child_leaves_the_log_of_its_parent_bounded() {
+    const LIMIT: u64 = 64 * 1024;
+    // QEMU writes a hundred kilobytes to its log about each reply.
+    let launch = || Vm::launch(config().args(["-trace", "visit_*"]).log_limit(LIMIT));
+    let fill = |vm: &Vm| {
+        let log = Appended::open(Path::new(&format!("/proc/{}/fd/2", vm.pid().expect("it runs"))));
+        (0..10).for_each(|_| drop(vm.execute("query-commands")));
+        log.wait_until(|file| file.blocks() * 512 <= 2 * LIMIT);
+    };
+    let _alone = alone();
+    bounded(move || {
+        let vm = launch().unwrap_or_else(|error| panic!("{error}"));
+        in_child(|| {
+            drop(vm.clone());
+            let Ok(own) = launch() else { return false };
+            fill(&own);
+            own.kill().is_ok()
+        });
+        fill(&vm);
         assert_eq!(vm.shutdown(Shutdown::within(LONG)).unwrap().cause, Cause::Asked(Rung::Quit));
     });
 }
