@@ -12,7 +12,6 @@ use crate::dial::{self, Dialled};
 use crate::fault::fault;
 use crate::host::Host;
 use crate::local_end::LocalEnd;
-use crate::scratch_dir::ScratchDir;
 use crate::socket::{Accepted, Received, Socket, Stage};
 use crate::sys::{Connector, Os, System};
 use crate::watch::Watch;
@@ -158,7 +157,7 @@ impl Host {
         }
         let local = std::mem::take(&mut self.local);
         if local.iter().any(|(_, local)| matches!(local, LocalEnd::Listening(_))) {
-            self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
+            self.scratch.iter_mut().for_each(|scratch| scratch.remove_sockets());
         }
     }
 
@@ -187,7 +186,7 @@ impl Host {
                 if self.trusts_peer {
                     self.local.push((channel, LocalEnd::Listening(listener)));
                 } else {
-                    self.scratch.iter_mut().for_each(ScratchDir::remove_sockets);
+                    self.scratch.iter_mut().for_each(|scratch| scratch.remove_sockets());
                 }
                 self.report(machine, now, Input::Opened(channel));
                 true

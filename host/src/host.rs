@@ -35,7 +35,8 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// directory, the log, the sockets. Dropping it kills the process, and QEMU behind it, and removes the directory.
 #[derive(Debug, Default)]
 pub struct Host {
-    pub(crate) scratch: Option<ScratchDir>,
+    /// `None` means that nothing was created on a file system. Boxed, since an attached machine has none.
+    pub(crate) scratch: Option<Box<ScratchDir>>,
     /// The local ends of channels that are not opened yet, or may be opened again.
     pub(crate) local: Vec<(Channel, LocalEnd)>,
     /// The descriptors that the process inherits, until it is started.
@@ -57,8 +58,8 @@ pub struct Host {
     pub(crate) uid: Option<u32>,
     /// Whether the process outlives this program.
     outlives: bool,
-    /// The file operation in progress.
-    files: Option<Files>,
+    /// The file operation in progress. Boxed, since it is short.
+    files: Option<Box<Files>>,
     pub(crate) trace: Trace,
 }
 
@@ -181,7 +182,7 @@ impl Host {
     /// processes, QEMU may survive this program.
     fn guard_peer(&mut self, pid: u32) {
         if self.qemu.is_some() || !Os::ends_with_parent(pid, self.uid) {
-            let guarded = self.scratch.as_ref().map(ScratchDir::guarded).unwrap_or_default();
+            let guarded = self.scratch.as_deref().map(ScratchDir::guarded).unwrap_or_default();
             let started = self.start_guard(&guarded);
             let added = self.qemu.iter().zip(&self.guard).try_for_each(|(qemu, guard)| qemu.add_to(guard));
             if let Err(error) = started.and(added) {
@@ -230,7 +231,7 @@ impl Host {
         self.guard = None;
         let program = program(&arguments);
         let failed = |error| fault(format!("start `{program}`"), &error);
-        let log = self.scratch.as_ref().map(ScratchDir::log).transpose().map_err(failed)?;
+        let log = self.scratch.as_deref().map(ScratchDir::log).transpose().map_err(failed)?;
         let inherited = std::mem::take(&mut self.inherited);
         let namespace = attributes.network_namespace.as_ref().map(|namespace| SharedFd::of(namespace)?.copy());
         let namespace = namespace.transpose().map_err(failed)?;
@@ -239,7 +240,7 @@ impl Host {
         // On failure the child is dropped, which kills and reaps it.
         watch.process_started(child.descriptor()).map_err(failed)?;
         self.child = Some(child);
-        let guarded = self.scratch.as_ref().map(ScratchDir::guarded).unwrap_or_default();
+        let guarded = self.scratch.as_deref().map(ScratchDir::guarded).unwrap_or_default();
         let is_guarded = guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some();
         if let Err(error) = if is_guarded { self.start_guard(&guarded) } else { Ok(()) } {
             // Dropping the child kills it.
@@ -317,7 +318,7 @@ impl Host {
     /// Waits until the process has ended or a socket is readable. A signal may end the wait early (`poll(2)`, EINTR).
     fn poll(&self, timeout: Duration) {
         let process = self.child.as_ref().map(Child::descriptor);
-        let files = self.files.as_ref().map(|files| match files {
+        let files = self.files.as_deref().map(|files| match files {
             Files::Prepared(preparation) => preparation.descriptor(),
             Files::Removed(removal) => removal.descriptor(),
         });
@@ -341,7 +342,7 @@ impl Host {
     /// Leaves the process, and everything that was created for it, to other programs. The supervisor reaps the process
     /// if it ends while this program runs.
     fn detach(&mut self, watch: &mut impl Watch) {
-        let bounds = self.scratch.as_mut().map(ScratchDir::detach).unwrap_or_default();
+        let bounds = self.scratch.as_deref_mut().map(ScratchDir::detach).unwrap_or_default();
         if let Some(child) = self.child.take() {
             watch.process_reaped(child.descriptor());
             child.detach(bounds);
@@ -360,7 +361,8 @@ impl Host {
             watch.process_started(work.descriptor())?;
             Ok(work)
         });
-        self.files = Some(Files::Prepared(begun.map_err(|error| fault("prepare the machine".into(), &error))?));
+        let preparation = begun.map_err(|error| fault("prepare the machine".into(), &error))?;
+        self.files = Some(Box::new(Files::Prepared(preparation)));
         Ok(None)
     }
 
@@ -369,10 +371,10 @@ impl Host {
         self.local.clear();
         self.inherited.clear();
         self.services.clear();
-        if let Some(Files::Prepared(preparation)) = &mut self.files {
+        if let Some(Files::Prepared(preparation)) = self.files.as_deref_mut() {
             preparation.abandon();
         }
-        let Some(leftovers) = self.scratch.as_mut().and_then(ScratchDir::take_leftovers) else {
+        let Some(leftovers) = self.scratch.as_deref_mut().and_then(ScratchDir::take_leftovers) else {
             self.guard = None;
             return Ok(true);
         };
@@ -380,12 +382,13 @@ impl Host {
             watch.process_started(work.descriptor())?;
             Ok(work)
         });
-        self.files = Some(Files::Removed(begun.map_err(|error| fault("remove the files".into(), &error))?));
+        let removal = begun.map_err(|error| fault("remove the files".into(), &error))?;
+        self.files = Some(Box::new(Files::Removed(removal)));
         Ok(false)
     }
 
     fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        let Some(files) = &self.files else { return };
+        let Some(files) = self.files.as_deref() else { return };
         let lost = || HostFault {
             operation: "complete a file operation".into(),
             kind: FaultKind::Gone,

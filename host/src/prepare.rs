@@ -75,7 +75,7 @@ impl Host {
             nonce,
             monitor: parts.monitor,
         };
-        self.scratch = Some(scratch);
+        self.scratch = scratch.is_used().then(|| Box::new(scratch));
         self.trusts_peer = trusts_peer;
         self.monitor_inode = parts.monitor_inode;
         self.local = parts.local;

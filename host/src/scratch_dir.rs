@@ -230,6 +230,11 @@ impl ScratchDir {
         self.take_leftovers().map_or(Ok(()), Leftovers::remove)
     }
 
+    /// Returns whether anything was created.
+    pub(crate) fn is_used(&self) -> bool {
+        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty()
+    }
+
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let directory = self.directory.take();

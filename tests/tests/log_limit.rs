@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use qemu_machine_blocking::{Cause, Config, Rung, Shutdown, Vm};
 use qemu_machine_tests::appended::Appended;
-use qemu_machine_tests::leak_check::{alone, bytes, leaving_nothing};
+use qemu_machine_tests::leak_check::{Scratch, alone, bytes, leaving_nothing};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn config() -> Config {
 fn twice(test: fn(&Path)) {
     {
         let _alone = alone();
-        bounded(move || test(&std::env::temp_dir()));
+        bounded(move || test(Scratch::create().path()));
     }
     leaving_nothing(test);
 }
@@ -75,11 +75,10 @@ fn the_log_of_each_command_is_bounded_and_its_end_is_exact() {
 #[test]
 fn a_flood_is_bounded_on_each_file_system() {
     twice(|scratch| {
-        for directory in [scratch.join("kept"), PathBuf::from(format!("/dev/shm/qemu-machine-{}", std::process::id()))]
-        {
-            std::fs::create_dir(&directory).unwrap();
+        for directory in [scratch, Path::new("/dev/shm")] {
+            let kept = tempfile::tempdir_in(directory).unwrap();
             let flood = config().wrapper(["sh", "-c", r#"yes flood >&2 & exec "$@""#, "sh"]);
-            let vm = Vm::launch(flood.temporary_directory(bytes(scratch)).log_directory(bytes(&directory)))
+            let vm = Vm::launch(flood.temporary_directory(bytes(scratch)).log_directory(bytes(kept.path())))
                 .unwrap_or_else(|error| panic!("{error}"));
             let log = Appended::open(&vm.log_path().unwrap());
             let (mut before, mut removals) = (0, 0);
@@ -97,7 +96,6 @@ fn a_flood_is_bounded_on_each_file_system() {
             lines.pop();
             assert!(lines.len() > 1000 && lines.iter().all(|line| *line == "flood"), "{} lines", lines.len());
             log.wait_until(|file| file.blocks() * 512 <= 2 * LIMIT);
-            std::fs::remove_dir_all(directory).unwrap();
         }
     });
 }
@@ -125,12 +123,10 @@ fn a_detached_machine_is_bounded_while_its_program_runs() {
 #[test]
 fn the_bound_ends_with_a_failed_launch() {
     twice(|scratch| {
-        let kept = scratch.join("kept");
-        std::fs::create_dir(&kept).unwrap();
-        let directory = Appended::open(&kept);
-        let failing = config().args(["-device", "nonexistent"]).log_directory(bytes(&kept));
+        let kept = tempfile::tempdir_in(scratch).unwrap();
+        let directory = Appended::open(kept.path());
+        let failing = config().args(["-device", "nonexistent"]).log_directory(bytes(kept.path()));
         Vm::launch(failing.temporary_directory(bytes(scratch))).unwrap_err();
         directory.wait_until_closed();
-        std::fs::remove_dir_all(kept).unwrap();
     });
 }
