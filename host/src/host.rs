@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use qemu_machine_core::{
@@ -17,9 +17,10 @@ use crate::child::Child;
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
 use crate::local_end::LocalEnd;
+use crate::lock::lock;
 use crate::prepare::{Preparations, may_block, prepare};
 use crate::qemu_process::QemuProcess;
-use crate::scratch_dir::ScratchDir;
+use crate::scratch_dir::{Leftovers, ScratchDir};
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
@@ -378,13 +379,25 @@ impl Host {
             self.guard = None;
             return Ok(true);
         };
-        let begun = Background::start(move || leftovers.remove()).and_then(|work| {
+        let leftovers = Arc::new(Mutex::new(Some(leftovers)));
+        let remove = |leftovers: &Mutex<Option<Leftovers>>| lock(leftovers).take().map_or(Ok(()), Leftovers::remove);
+        let shared = Arc::clone(&leftovers);
+        let begun = Background::start(move || remove(&shared)).and_then(|work| {
             watch.process_started(work.descriptor())?;
             Ok(work)
         });
-        let removal = begun.map_err(|error| fault("remove the files".into(), &error))?;
-        self.files = Some(Box::new(Files::Removed(removal)));
-        Ok(false)
+        match begun {
+            Ok(removal) => {
+                self.files = Some(Box::new(Files::Removed(removal)));
+                Ok(false)
+            }
+            // At the limit of descriptors or threads, the files are removed here: they must not stay.
+            Err(_) => {
+                let removed = remove(&leftovers);
+                self.guard = None;
+                removed.map(|()| true)
+            }
+        }
     }
 
     fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
