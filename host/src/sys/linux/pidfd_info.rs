@@ -52,8 +52,11 @@ const GET_INFO: Opcode = opcode::read_write::<PidfdInfo>(0xff, 11);
 /// So a process that has ended and has no status yet is waited for, which is one in about 2,000 while SIGCHLD is ignored
 /// (measured with Linux 6.18): trying again at once would keep a processor busy that the other thread may need.
 pub(super) fn wait_status(process: BorrowedFd<'_>) -> Option<i32> {
-    if let Some(status) = ask(process).ok()? {
-        return Some(status);
+    match ask(process) {
+        Ok(Some(status)) => return Some(status),
+        // ESRCH: the process was released during the call (Linux, `fs/pidfs.c`, `pidfd_info`, which reads the ids last).
+        Ok(None) | Err(Errno::SRCH) => {}
+        Err(_) => return None,
     }
     let has_ended =
         retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timespec(Duration::ZERO))));
