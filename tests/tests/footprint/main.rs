@@ -8,9 +8,8 @@ mod client;
 mod memory;
 
 use std::path::Path;
-use std::time::Duration;
 
-use qemu_machine_tests::bounded_by;
+use qemu_machine_tests::{PATIENCE, bounded_by};
 
 /// The argument that makes this process a client. The row, the task and the address of the server follow.
 const CLIENT: &str = "--client";
@@ -34,7 +33,7 @@ fn main() {
     // As in Rust's test harness, arguments filter the tests by name.
     let wanted = |name: &str| arguments.iter().filter(|word| !word.starts_with('-')).all(|word| name.contains(word));
     for (name, proof) in PROOFS.into_iter().filter(|(name, _)| wanted(name)) {
-        bounded_by(Duration::from_secs(60), proof);
+        bounded_by(PATIENCE, proof);
         println!("proof {name} ... ok");
     }
 }
