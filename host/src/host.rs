@@ -353,6 +353,28 @@ impl Host {
         self.monitor_inode = None;
     }
 
+    /// Takes over what was prepared.
+    fn adopt(&mut self, preparations: Preparations) -> Prepared {
+        let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
+        scratch.keep_files();
+        scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
+        let prepared = Prepared {
+            directory: scratch.directory(),
+            signaller: Some(std::process::id()),
+            log: scratch.log_path(),
+            descriptors: parts.inherited.iter().map(|(what, _)| *what).zip(3..).collect(),
+            nonce,
+            monitor: parts.monitor,
+        };
+        self.scratch = scratch.is_used().then(|| Box::new(scratch));
+        self.trusts_peer = trusts_peer;
+        self.monitor_inode = parts.monitor_inode;
+        self.local = parts.local;
+        self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
+        self.services = parts.services;
+        prepared
+    }
+
     /// Prepares a run, and returns the result unless it comes later.
     fn begin_to_prepare(&mut self, wanted: Preparation, watch: &mut impl Watch) -> Result<Option<Prepared>, HostFault> {
         if !may_block(&wanted) {

@@ -6,12 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Preparation, Prepared, Transport};
+use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Preparation, Transport};
 use rustix::fs::fstat;
 
 use crate::dial::listen_at;
 use crate::fault::fault;
-use crate::host::Host;
 use crate::identity::verify;
 use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
@@ -21,20 +20,20 @@ use crate::sys::{Os, System};
 /// Everything that was prepared for a run.
 #[derive(Debug)]
 pub(crate) struct Preparations {
-    scratch: ScratchDir,
-    parts: Parts,
-    nonce: u64,
-    trusts_peer: bool,
+    pub(crate) scratch: ScratchDir,
+    pub(crate) parts: Parts,
+    pub(crate) nonce: u64,
+    pub(crate) trusts_peer: bool,
 }
 
 /// The sockets and descriptors that were created so far. They are closed when a later step fails.
 #[derive(Debug, Default)]
-struct Parts {
-    local: Vec<(Channel, LocalEnd)>,
-    inherited: Vec<(Inherited, OwnedFd)>,
-    services: Vec<ServiceLease>,
-    monitor: Option<Address>,
-    monitor_inode: Option<u64>,
+pub(crate) struct Parts {
+    pub(crate) local: Vec<(Channel, LocalEnd)>,
+    pub(crate) inherited: Vec<(Inherited, OwnedFd)>,
+    pub(crate) services: Vec<ServiceLease>,
+    pub(crate) monitor: Option<Address>,
+    pub(crate) monitor_inode: Option<u64>,
 }
 
 /// Returns whether a preparation may block: it creates files or sockets, or looks at those of a machine, on file systems
@@ -58,30 +57,6 @@ pub(crate) fn prepare(wanted: &Preparation) -> Result<Preparations, HostFault> {
             Ok(Preparations { scratch, parts, nonce, trusts_peer })
         }
         Err(fault) => Err(scratch.removed_after(fault)),
-    }
-}
-
-impl Host {
-    /// Takes over what was prepared.
-    pub(crate) fn adopt(&mut self, preparations: Preparations) -> Prepared {
-        let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
-        scratch.keep_files();
-        scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
-        let prepared = Prepared {
-            directory: scratch.directory(),
-            signaller: Some(std::process::id()),
-            log: scratch.log_path(),
-            descriptors: parts.inherited.iter().map(|(what, _)| *what).zip(3..).collect(),
-            nonce,
-            monitor: parts.monitor,
-        };
-        self.scratch = scratch.is_used().then(|| Box::new(scratch));
-        self.trusts_peer = trusts_peer;
-        self.monitor_inode = parts.monitor_inode;
-        self.local = parts.local;
-        self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
-        self.services = parts.services;
-        prepared
     }
 }
 
