@@ -103,9 +103,10 @@ impl Host {
         Ok(())
     }
 
-    /// Returns whether every effect but signals has completed. The result of a signal changes nothing.
+    /// Returns whether every effect has completed but signals, whose results change nothing, and a preparation, which a
+    /// run that ends does not wait for.
     fn is_settled(&self) -> bool {
-        self.effects.iter().all(|(effect, answered)| *answered || matches!(effect, Effect::Signal(_)))
+        self.effects.iter().all(|(effect, answered)| *answered || is_not_waited_for(effect))
     }
 
     /// Returns what is left of this run: the process, or an effect that has not completed.
@@ -118,7 +119,7 @@ impl Host {
     /// Checks what must be true at the end of a run.
     pub(super) fn check_end(&self, scene: &Scene) -> Result<(), String> {
         let open: Vec<_> = self.effects.iter().filter(|(_, answered)| !answered).map(|(effect, _)| effect).collect();
-        if !open.iter().all(|effect| matches!(effect, Effect::Signal(_))) {
+        if !open.iter().all(|effect| is_not_waited_for(effect)) {
             return Err(format!("the run ended before {open:?} completed"));
         }
         if !self.removed || self.has_place {
@@ -143,6 +144,10 @@ impl Host {
         let log = self.log.as_deref().unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(limit)..]).into_owned()
     }
+}
+
+fn is_not_waited_for(effect: &Effect) -> bool {
+    matches!(effect, Effect::Signal(_) | Effect::Prepare(_))
 }
 
 impl World {
@@ -222,6 +227,10 @@ impl World {
     }
 
     fn prepare(&mut self, channels: &[Channel]) {
+        if self.host.ordered(&Effect::Remove) {
+            self.scene.seen.note("preparation abandoned");
+            return self.handle(Input::PrepareFailed(fault("prepare")));
+        }
         let fails = self.qemu.fate.prepare_fails;
         self.host.prepared = Some(!fails);
         if fails {
