@@ -15,6 +15,13 @@ struct Goal {
     limit: &'static str,
 }
 
+/// Returns the CPU time of a launch with `blocking` above that with `raw`, in milliseconds, by a program of so many MiB.
+fn launch_above_raw(found: &Found, memory: usize) -> Option<f64> {
+    let launch = |workload| matches!(workload, Workload::Launch(_, other) if other == memory);
+    let launches = found.keys().find(|(workload, _)| launch(*workload))?.0.units() as f64;
+    Some((taken(found, "blocking", launch)?.cpu - taken(found, "raw", launch)?.cpu) * 1e3 / launches)
+}
+
 /// Returns the cost of the last workload of a kind with one client.
 fn taken(found: &Found, client: &str, wanted: impl Fn(Workload) -> bool) -> Option<Taken> {
     found.iter().rfind(|((workload, other), _)| *other == client && wanted(*workload)).map(|(_, taken)| *taken)
@@ -162,23 +169,10 @@ const GOALS: [Goal; 19] = [
     Goal {
         what: "a launch and its end with `blocking`, CPU ms above raw",
         most: 0.5,
-        value: |found| {
-            let launch = |workload| matches!(workload, Workload::Launch(_, 0));
-            let launches = found.keys().find(|(workload, _)| launch(*workload))?.0.units() as f64;
-            Some((taken(found, "blocking", launch)?.cpu - taken(found, "raw", launch)?.cpu) * 1e3 / launches)
-        },
+        value: |found| launch_above_raw(found, 0),
         limit: "two commands that start the guest, the check of the peer, and a log; raw does without",
     },
-    Goal {
-        what: "the same by a program of 4 GiB",
-        most: 0.5,
-        value: |found| {
-            let launch = |workload| matches!(workload, Workload::Launch(_, 4096));
-            let launches = found.keys().find(|(workload, _)| launch(*workload))?.0.units() as f64;
-            Some((taken(found, "blocking", launch)?.cpu - taken(found, "raw", launch)?.cpu) * 1e3 / launches)
-        },
-        limit: "",
-    },
+    Goal { what: "the same by a program of 4 GiB", most: 0.5, value: |found| launch_above_raw(found, 4096), limit: "" },
     Goal {
         what: "KB for one of many connections with `blocking`",
         most: 4.0,
