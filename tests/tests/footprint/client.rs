@@ -8,6 +8,9 @@ use std::time::Duration;
 use qemu_machine_core::{Config, Payload, Peer, WithRawReply};
 use qemu_machine_host::descriptor;
 use qemu_machine_mio::EventLoop;
+use stats_alloc::{Region, Stats};
+
+use super::ALLOCATOR;
 
 const LONG: Duration = Duration::from_secs(50);
 
@@ -134,11 +137,12 @@ fn idle_in_a_loop(config: impl Fn() -> Config) {
     drop(first);
 }
 
-/// Prints by how much memory grew, in KiB.
+/// Prints by how many bytes the allocated memory grew.
 fn grown<T>(act: impl FnOnce() -> T) -> T {
-    let before = memory("VmRSS:");
+    let region = Region::new(ALLOCATOR);
     let made = act();
-    println!("{}", memory("VmRSS:") - before);
+    let Stats { bytes_allocated, bytes_deallocated, .. } = region.change();
+    println!("{}", bytes_allocated - bytes_deallocated);
     made
 }
 

@@ -7,9 +7,17 @@ mod calls;
 mod client;
 mod memory;
 
+use std::alloc::System;
+use std::panic::catch_unwind;
 use std::path::Path;
+use std::process::ExitCode;
 
 use qemu_machine_tests::{PATIENCE, bounded_by};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts the bytes of the whole process, because threads of the host and of executors allocate too.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// The argument that makes this process a client. The row, the task and the address of the server follow.
 const CLIENT: &str = "--client";
@@ -24,16 +32,24 @@ const PROOFS: [(&str, fn()); 6] = [
     ("an_idle_connection_takes_little_memory", memory::of_idle_connections),
 ];
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let [CLIENT, row, task, address] = *arguments {
-        return client::act(row, task, Path::new(address));
+        client::act(row, task, Path::new(address));
+        return ExitCode::SUCCESS;
     }
     // As in Rust's test harness, arguments filter the tests by name.
     let wanted = |name: &str| arguments.iter().filter(|word| !word.starts_with('-')).all(|word| name.contains(word));
+    let mut code = ExitCode::SUCCESS;
     for (name, proof) in PROOFS.into_iter().filter(|(name, _)| wanted(name)) {
-        bounded_by(PATIENCE, proof);
-        println!("proof {name} ... ok");
+        let verdict = if catch_unwind(|| bounded_by(PATIENCE, proof)).is_ok() {
+            "ok"
+        } else {
+            code = ExitCode::FAILURE;
+            "FAILED"
+        };
+        println!("proof {name} ... {verdict}");
     }
+    code
 }
