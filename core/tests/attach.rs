@@ -391,7 +391,7 @@ fn listening() -> [Config; 3] {
 
 #[test]
 fn g37_a_stranger_that_dials_and_hangs_up_or_sends_something_else_does_not_end_the_launch() {
-    let strangers: [fn(&mut Rig); 5] = [
+    let strangers: [fn(&mut Rig); 8] = [
         |rig| rig.closes(MONITOR),
         |rig| {
             rig.handle(Input::Received(MONITOR, b"{\"QMP\": {"));
@@ -400,6 +400,12 @@ fn g37_a_stranger_that_dials_and_hangs_up_or_sends_something_else_does_not_end_t
         |rig| rig.says("GET / HTTP/1.1"),
         |rig| rig.says(r#"{"return": {}}"#),
         |rig| rig.handle(Input::Received(MONITOR, &[b'x'; 2 << 20])),
+        |rig| {
+            rig.happens("POWERDOWN");
+            rig.closes(MONITOR);
+        },
+        |rig| (0..65).for_each(|_| rig.happens("POWERDOWN")),
+        |rig| rig.says(&format!(r#"{{"event": "{}"}}"#, "X".repeat(4096))),
     ];
     for config in listening() {
         let mut limits = Limits::default();
@@ -412,7 +418,16 @@ fn g37_a_stranger_that_dials_and_hangs_up_or_sends_something_else_does_not_end_t
             assert_eq!(opened(&rig), before + 1);
             assert_eq!(rig.take_sent(), "", "a stranger gets no command");
         }
+        rig.happens("STOP");
         rig.negotiate(GREETING);
+        let history = rig.vm.history();
+        let events = (history.first()..history.end()).filter_map(|number| history.get(number));
+        let events: Vec<_> = events.map(|event| event.name().to_string()).collect();
+        assert_eq!(
+            events,
+            ["STOP"],
+            "what a stranger says has not happened, and what QEMU says before its greeting has"
+        );
         rig.replies(1);
         assert_eq!((rig.claim(&ticket), rig.vm.state()), (Some(Ok(1)), State::Running));
         // After the greeting, the peer counts as QEMU.

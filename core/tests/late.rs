@@ -115,6 +115,22 @@ fn a_process_that_survives_its_kill_can_be_abandoned() {
     assert_eq!(rig.outcome().cause, Cause::Unkillable, "the outcome does not change");
 }
 
+/// Neither need it wait for the last output, the log, or a file system.
+#[test]
+fn the_steps_after_the_end_of_the_process_can_be_abandoned() {
+    let mut rig = Rig::ready(config());
+    rig.held = |effect| matches!(effect, Effect::ReadLog { .. } | Effect::Remove);
+    rig.exits(SIGKILL);
+    for _ in 0..3 {
+        assert_eq!(rig.vm.state(), State::Ending);
+        rig.vm.abandon(rig.now);
+        rig.serve();
+    }
+    let outcome = rig.outcome();
+    let faults: Vec<_> = outcome.faults.iter().map(|fault| fault.operation.as_str()).collect();
+    assert_eq!(faults, ["read the log", "remove the files of the machine"]);
+}
+
 /// The wait found the event in the queue of its subscription, which the next run empties.
 #[test]
 fn an_event_that_was_not_taken_is_dropped_with_its_run() {

@@ -122,13 +122,27 @@ impl Intent {
     pub(super) fn signal_refused(self, signal: Signal, now: Moment) -> Self {
         match (signal, self) {
             (Signal::Terminate, Self::Stop(ladder)) if ladder.rung() == Some(Rung::Terminate) => self.refused(now),
-            (Signal::Kill, _) => self.abandoned(now),
-            (Signal::Terminate, _) => self,
+            (Signal::Kill, Self::Killed { .. }) => Self::Killed { until: now },
+            (Signal::Terminate | Signal::Kill, _) => self,
         }
     }
 
-    /// Returns the intent when the caller no longer waits for a killed process: its reaping is overdue.
+    /// Returns the intent when the caller no longer waits for the end of a killed process, or for the steps after it:
+    /// the present step is overdue.
     pub(super) fn abandoned(self, now: Moment) -> Self {
-        if let Self::Killed { .. } = self { Self::Killed { until: now } } else { self }
+        match self {
+            Self::Killed { .. } => Self::Killed { until: now },
+            Self::Drain { until: Some(_) } => Self::Drain { until: Some(now) },
+            Self::Clean { step, .. } => Self::Clean { step, until: now },
+            Self::Idle
+            | Self::Launch { .. }
+            | Self::HangUp { .. }
+            | Self::LastWords { .. }
+            | Self::Run
+            | Self::Stop(_)
+            | Self::Kill
+            | Self::Drain { until: None }
+            | Self::Done => self,
+        }
     }
 }

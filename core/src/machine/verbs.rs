@@ -115,8 +115,9 @@ impl Machine {
         self.request(now, request::Kill)
     }
 
-    /// Cleans up a run without waiting any longer for its process, which was killed and has not ended. Does nothing in
-    /// any other state. For drivers that go away.
+    /// Goes on with the end of a run without waiting any longer for its present step: the end of the process that was
+    /// killed, its last output, its log, or the removal of its files. Does nothing before these. For drivers that go
+    /// away: four calls end a run, each followed by the effects.
     pub fn abandon(&mut self, now: Moment) {
         self.request(now, request::Abandon)
     }

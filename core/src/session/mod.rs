@@ -10,10 +10,13 @@ mod receive;
 mod startup;
 mod sync;
 
+use alloc::vec::Vec;
+
 use crate::command::Band;
 use crate::config::{Dialect, Limits};
 use crate::descriptor::Descriptor;
 use crate::error::{CommandError, Progress};
+use crate::event::Event;
 use crate::fault::Misuse;
 use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
@@ -64,6 +67,8 @@ pub struct Session {
     startup: Startup,
     /// Whether a peer that fails before its greeting counts as a stranger, after which QEMU may still connect.
     expects_strangers: bool,
+    /// The events of a peer that may be a stranger, until its greeting.
+    early: Vec<Event>,
     /// Whether the session is ready only when the guest was continued.
     awaits_start: bool,
     /// How many commands of the startup have no reply yet.
@@ -115,6 +120,7 @@ impl Session {
             liveness: Probe::default(),
             startup: Startup::default(),
             expects_strangers: false,
+            early: Vec::new(),
             awaits_start: false,
             startup_commands: 0,
         }
@@ -128,7 +134,9 @@ impl Session {
     }
 
     /// Returns a session whose peer may be a process that is not QEMU: one that hangs up, or breaks the protocol, before
-    /// its greeting. Then the session keeps queued commands, and waits for another connection ([`Input::Opened`]).
+    /// its greeting. Then the session keeps queued commands, and waits for another connection ([`Input::Opened`]). What
+    /// such a peer sends is no event of the machine: events that precede the greeting are held back until it. More
+    /// than 64 of these, or one of more than 4 KiB, break the protocol.
     #[must_use]
     pub fn expecting_strangers(self) -> Self {
         Self { expects_strangers: true, ..self }
@@ -282,7 +290,7 @@ impl Session {
     }
 
     fn fail(&mut self, failure: LaunchFailure, emit: &mut impl FnMut(Output)) {
-        let is_stranger = self.expects_strangers && self.stage == Stage::Greeting;
+        let is_stranger = self.may_be_stranger();
         emit(Output::Failed(failure));
         if is_stranger {
             self.await_connection();
@@ -291,9 +299,15 @@ impl Session {
         }
     }
 
+    /// Returns whether the peer may be a process that is not QEMU: it has not greeted.
+    fn may_be_stranger(&self) -> bool {
+        self.expects_strangers && self.stage == Stage::Greeting
+    }
+
     /// Returns to the state before the connection. Queued commands wait for the next one.
     fn await_connection(&mut self) {
         (self.stage, self.framer) = (Stage::Down, Framer::new(self.limit));
+        self.early = Vec::new();
     }
 
     fn close(&mut self, emit: &mut impl FnMut(Output)) {

@@ -16,6 +16,12 @@ use crate::text::excerpt;
 use crate::time::Moment;
 use crate::wire::{ErrorReply, Frame, Greeting, Message};
 
+/// The most events that are held back until the greeting, so that a stranger cannot fill the memory.
+const EARLY: usize = 64;
+
+/// The bytes of such an event at most.
+const EARLY_BYTES: usize = 4096;
+
 impl Session {
     pub(super) fn read(&mut self, now: Moment, bytes: &[u8], emit: &mut impl FnMut(session::Output)) {
         if self.is_open() {
@@ -53,13 +59,21 @@ impl Session {
             }
         };
         match (self.stage, message) {
-            (_, Message::Event(event)) => {
+            (_, Message::Event(event))
+                if self.may_be_stranger() && self.early.len() < EARLY && frame.len() <= EARLY_BYTES =>
+            {
+                self.early.push(event)
+            }
+            (_, Message::Event(event)) if !self.may_be_stranger() => {
                 if !self.startup_event(&event) {
                     emit(session::Output::Event(event));
                 }
             }
-            (Stage::Greeting, Message::Greeting(greeting)) => self.negotiate(greeting, emit),
-            (Stage::Greeting, Message::Reply { .. } | Message::Nameless(_)) => {
+            (Stage::Greeting, Message::Greeting(greeting)) => {
+                core::mem::take(&mut self.early).into_iter().for_each(|event| emit(session::Output::Event(event)));
+                self.negotiate(greeting, emit);
+            }
+            (Stage::Greeting, Message::Reply { .. } | Message::Nameless(_)) | (_, Message::Event(_)) => {
                 let error = ProtocolError::NoGreeting { excerpt: excerpt(frame) };
                 self.fail(LaunchFailure::Broken(error), emit);
             }
