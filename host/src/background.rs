@@ -4,42 +4,83 @@
 //! signal interrupts it. The thread that drives machines must not wait for that.
 
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rustix::io::write;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// An operation in progress.
+use crate::lock::lock;
+
+/// An operation in progress. If this is dropped, the operation goes on, and its result is dropped on a thread as well,
+/// since closing a file may block.
 #[derive(Debug)]
-pub(crate) struct Background<T> {
+pub(crate) struct Background<T: Send + 'static> {
     descriptor: Arc<OwnedFd>,
-    /// `None` means that the result is not wanted any more.
-    result: Option<Receiver<T>>,
+    shared: Arc<Shared<T>>,
 }
 
-/// Progress of a background operation.
+/// State that the thread of an operation shares with its owner.
+#[derive(Debug)]
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    is_cancelled: AtomicBool,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    Pending,
+    Done(T),
+    /// The operation panicked, or the result was taken.
+    Over,
+    /// The owner is gone.
+    Unwanted,
+}
+
+/// Progress of an operation.
 #[derive(Debug)]
 pub(crate) enum Progress<T> {
     Pending,
     Done(T),
-    /// The result was not wanted, or the operation panicked.
+    /// The operation panicked.
     Lost,
+}
+
+/// Flag by which the owner of an operation asks it to undo what it did.
+#[derive(Debug)]
+pub(crate) struct Cancelled<'a>(&'a AtomicBool);
+
+impl Cancelled<'_> {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl<T: Send + 'static> Background<T> {
     /// Starts an operation on a new thread.
-    pub(crate) fn start(operation: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// At the limit of descriptors or of threads. Then the operation is dropped, and was not begun.
+    pub(crate) fn start(operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static) -> io::Result<Self> {
         let (descriptor, done) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let (sender, result) = channel();
-        std::thread::Builder::new().name("qemu-files".into()).spawn(move || {
-            // A result that is not wanted any more is dropped on this thread, which may block as well.
-            drop(sender.send(operation()));
+        let descriptor = Arc::new(descriptor);
+        let shared = Arc::new(Shared { state: Mutex::new(State::Pending), is_cancelled: AtomicBool::new(false) });
+        // With the thread's own reference, the pipe has a reader until the byte is written: otherwise the write would
+        // raise SIGPIPE, which ends programs that do not ignore it (`pipe(7)`).
+        let own = (Arc::clone(&descriptor), Arc::clone(&shared));
+        spawn(move || {
+            let (_reader, shared) = own;
+            let result = catch_unwind(AssertUnwindSafe(|| operation(&Cancelled(&shared.is_cancelled))));
+            shared.complete(result.ok());
             // A byte, since the end of the pipe is not seen while a child of this program has a copy of it.
             let _ = write(&done, b"!");
         })?;
-        Ok(Self { descriptor: Arc::new(descriptor), result: Some(result) })
+        Ok(Self { descriptor, shared })
     }
 
     /// Returns the descriptor to watch: it is readable when the operation is over.
@@ -47,23 +88,142 @@ impl<T: Send + 'static> Background<T> {
         &self.descriptor
     }
 
-    /// Drops the result as soon as there is one. The operation goes on.
-    pub(crate) fn abandon(&mut self) {
-        self.result = None;
+    /// Asks the operation to undo what it did. Its result says whether it did that.
+    pub(crate) fn cancel(&self) {
+        self.shared.is_cancelled.store(true, Ordering::Release);
     }
 
+    /// Returns the result, once.
     pub(crate) fn progress(&self) -> Progress<T> {
-        let Some(result) = &self.result else {
-            return if self.is_over() { Progress::Lost } else { Progress::Pending };
-        };
-        match result.try_recv() {
-            Ok(result) => Progress::Done(result),
-            Err(TryRecvError::Empty) => Progress::Pending,
-            Err(TryRecvError::Disconnected) => Progress::Lost,
+        let mut state = lock(&self.shared.state);
+        match mem::replace(&mut *state, State::Over) {
+            State::Done(result) => Progress::Done(result),
+            State::Pending => {
+                *state = State::Pending;
+                Progress::Pending
+            }
+            State::Over | State::Unwanted => Progress::Lost,
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    /// Stores the result, if it is wanted.
+    fn complete(&self, result: Option<T>) {
+        let mut state = lock(&self.state);
+        if matches!(*state, State::Pending) {
+            *state = result.map_or(State::Over, State::Done);
+            return;
+        }
+        // The result is dropped after the lock is released, because that may block.
+        drop(state);
+        drop(result);
+    }
+}
+
+impl<T: Send + 'static> Drop for Background<T> {
+    fn drop(&mut self) {
+        let state = mem::replace(&mut *lock(&self.shared.state), State::Unwanted);
+        if let State::Done(result) = state {
+            begin_and_forget(move || drop(result));
+        }
+    }
+}
+
+/// Does a file operation whose result does not matter, on a thread of its own. At the limit of threads, the operation is
+/// dropped here instead.
+pub(crate) fn begin_and_forget(operation: impl FnOnce() + Send + 'static) {
+    let _ = spawn(operation);
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("qemu-files".into()).spawn(run).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    /// Longer than a thread ever needs to start.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn wait<T: Send>(operation: &Background<T>) {
+        poll(&mut [PollFd::new(operation.descriptor(), PollFlags::IN)], None).unwrap();
+    }
+
+    #[test]
+    fn the_result_is_there_when_the_descriptor_is_readable() {
+        let operation = Background::start(|_| 7).unwrap();
+        wait(&operation);
+        assert!(matches!(operation.progress(), Progress::Done(7)));
+        assert!(matches!(operation.progress(), Progress::Lost));
+    }
+
+    #[test]
+    fn a_panic_is_reported() {
+        let operation = Background::<()>::start(|_| panic!("in a test")).unwrap();
+        wait(&operation);
+        assert!(matches!(operation.progress(), Progress::Lost));
+    }
+
+    #[test]
+    fn an_operation_learns_that_it_is_cancelled() {
+        let (go, gone) = channel();
+        let operation = Background::start(move |cancelled| {
+            gone.recv().unwrap();
+            cancelled.get()
+        })
+        .unwrap();
+        assert!(matches!(operation.progress(), Progress::Pending));
+        operation.cancel();
+        go.send(()).unwrap();
+        wait(&operation);
+        assert!(matches!(operation.progress(), Progress::Done(true)));
+    }
+
+    /// Sends the name of the thread that drops it.
+    struct Reports(std::sync::mpsc::Sender<Option<String>>);
+
+    impl Drop for Reports {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().name().map(str::to_owned));
         }
     }
 
-    fn is_over(&self) -> bool {
-        rustix::io::read(&*self.descriptor, &mut [0_u8; 1]).is_ok()
+    /// Closing a file may block, so neither a result that is there nor one that comes later is dropped on this thread.
+    #[test]
+    fn an_unwanted_result_is_dropped_on_a_thread() {
+        let (sender, dropped) = channel();
+        let value = Reports(sender.clone());
+        let operation = Background::start(move |_| value).unwrap();
+        wait(&operation);
+        drop(operation);
+        assert_eq!(dropped.recv_timeout(LONG).unwrap().as_deref(), Some("qemu-files"));
+        let (value, (go, gone)) = (Reports(sender), channel());
+        let operation = Background::start(move |_| {
+            gone.recv().unwrap();
+            value
+        })
+        .unwrap();
+        drop(operation);
+        assert_eq!(dropped.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+        go.send(()).unwrap();
+        assert_eq!(dropped.recv_timeout(LONG).unwrap().as_deref(), Some("qemu-files"));
+    }
+
+    /// The reader of the pipe may be gone when the operation is over. A write without a reader would raise SIGPIPE.
+    #[test]
+    fn the_thread_keeps_a_reader_of_its_pipe() {
+        let (go, gone) = channel();
+        let operation = Background::start(move |_| gone.recv().unwrap()).unwrap();
+        let descriptor = Arc::downgrade(operation.descriptor());
+        drop(operation);
+        assert!(descriptor.upgrade().is_some());
+        go.send(()).unwrap();
     }
 }

@@ -157,7 +157,7 @@ impl Host {
         }
         let local = std::mem::take(&mut self.local);
         if local.iter().any(|(_, local)| matches!(local, LocalEnd::Listening(_))) {
-            self.scratch.iter_mut().for_each(|scratch| scratch.remove_sockets());
+            self.scratch.iter_mut().for_each(|scratch| scratch.begin_to_remove_sockets());
         }
     }
 
@@ -186,7 +186,7 @@ impl Host {
                 if self.trusts_peer {
                     self.local.push((channel, LocalEnd::Listening(listener)));
                 } else {
-                    self.scratch.iter_mut().for_each(|scratch| scratch.remove_sockets());
+                    self.scratch.iter_mut().for_each(|scratch| scratch.begin_to_remove_sockets());
                 }
                 self.report(machine, now, Input::Opened(channel));
                 true

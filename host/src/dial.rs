@@ -63,8 +63,21 @@ pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
             Ok(Some(socket))
         }
-        // No client, a client that hung up before, or a signal (`accept(2)`). Another client may connect later.
-        Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+        // No client, a signal, or an error of the connection of one client, which Linux reports here (`accept(2)`).
+        // Another client may connect later.
+        Err(
+            Errno::AGAIN
+            | Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::OPNOTSUPP,
+        ) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -226,7 +226,7 @@ impl<S: Shared> Handle<S> {
     ///
     /// [`HostFault`] when the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        self.shared().with_host(|host| host.read_log(limit))
+        self.shared().with_host(|host| host.log()).read(limit)
     }
 }
 

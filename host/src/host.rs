@@ -3,24 +3,21 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Config, Descriptor, Effect, FaultKind, HostFault, Input, Machine, Misuse, Moment, Peer, Preparation,
-    Prepared, Service, Signal, Spawn,
+    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::background::{Background, Progress};
 use crate::child::Child;
 use crate::clock::{Clock, timespec};
 use crate::fault::fault;
+use crate::file_operation::FileOperation;
 use crate::local_end::LocalEnd;
-use crate::lock::lock;
-use crate::prepare::{Preparations, may_block, prepare};
 use crate::qemu_process::QemuProcess;
-use crate::scratch_dir::{Leftovers, ScratchDir};
+use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
 use crate::supervisor::Supervisor;
@@ -54,13 +51,13 @@ pub struct Host {
     pub(crate) trusts_peer: bool,
     /// The process that kills those of the machine, and removes its files, when this program ends before. `None` means
     /// that there is nothing for it to do.
-    guard: Option<<Os as System>::Guard>,
+    pub(crate) guard: Option<<Os as System>::Guard>,
     /// The user id of the process. `None` means that of this program.
     pub(crate) uid: Option<u32>,
     /// Whether the process outlives this program.
     outlives: bool,
-    /// The file operation in progress. Boxed, since it is short.
-    files: Option<Box<Files>>,
+    /// The file operation in progress. Boxed, since it is mostly absent.
+    pub(crate) files: Option<Box<FileOperation>>,
     pub(crate) trace: Trace,
 }
 
@@ -108,15 +105,18 @@ impl Host {
             }
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { limit } => {
-                // A log that cannot be read counts as empty: the outcome does not depend on it.
-                log = self.read_log(limit).inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default();
+                log = match self.begin_to_read_log(limit, watch) {
+                    Some(log) => log,
+                    // It is reported by `reap` when it is complete.
+                    None => return,
+                };
                 Input::LogRead(&log)
             }
             Effect::Detach => {
                 self.detach(watch);
                 Input::Detached
             }
-            Effect::Remove => match self.begin_to_remove(watch) {
+            Effect::Remove => match self.begin_to_remove(machine, now, watch) {
                 Ok(true) => Input::Removed(Ok(())),
                 // It is reported by `reap` when it is complete.
                 Ok(false) => return,
@@ -152,7 +152,7 @@ impl Host {
         let Some(status) = child.reap() else { return };
         let input = child.failure().cloned().map_or(Input::Exited(status), Input::SpawnFailed);
         if let Some(child) = self.child.take() {
-            watch.process_reaped(child.descriptor());
+            watch.unwatch_completion(child.descriptor());
         }
         // The run ends with the process that was started, so QEMU must not outlive it.
         self.qemu = None;
@@ -208,8 +208,8 @@ impl Host {
         if !child.finish_start(&program) {
             return;
         }
-        watch.process_reaped(&before);
-        let input = match watch.process_started(child.descriptor()) {
+        watch.unwatch_completion(&before);
+        let input = match watch.watch_completion(child.descriptor()) {
             // It is reported when the process has ended.
             Ok(()) if child.failure().is_some() => return,
             Ok(()) => {
@@ -239,13 +239,13 @@ impl Host {
         let spec = ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes };
         let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| Child::start(spec))?).map_err(failed)?;
         // On failure the child is dropped, which kills and reaps it.
-        watch.process_started(child.descriptor()).map_err(failed)?;
+        watch.watch_completion(child.descriptor()).map_err(failed)?;
         self.child = Some(child);
         let guarded = self.scratch.as_deref().map(ScratchDir::guarded).unwrap_or_default();
         let is_guarded = guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some();
         if let Err(error) = if is_guarded { self.start_guard(&guarded) } else { Ok(()) } {
             // Dropping the child kills it.
-            self.child.take().iter().for_each(|child| watch.process_reaped(child.descriptor()));
+            self.child.take().iter().for_each(|child| watch.unwatch_completion(child.descriptor()));
             return Err(failed(error));
         }
         Ok(())
@@ -309,8 +309,12 @@ impl Host {
             self.check_deadline(machine, clock.now());
             self.serve(machine, clock.now(), watch);
         }
-        if machine.outcome().is_none() {
-            // Otherwise callers that still wait would never get a result.
+        // Otherwise callers that still wait would never get a result. The process, its channels, its log and its files
+        // may each be waited for.
+        for _ in 0..4 {
+            if machine.outcome().is_some() {
+                break;
+            }
             machine.abandon(clock.now());
             self.serve(machine, clock.now(), watch);
         }
@@ -319,25 +323,11 @@ impl Host {
     /// Waits until the process has ended or a socket is readable. A signal may end the wait early (`poll(2)`, EINTR).
     fn poll(&self, timeout: Duration) {
         let process = self.child.as_ref().map(Child::descriptor);
-        let files = self.files.as_deref().map(|files| match files {
-            Files::Prepared(preparation) => preparation.descriptor(),
-            Files::Removed(removal) => removal.descriptor(),
-        });
+        let files = self.files.as_deref().map(FileOperation::descriptor);
         let process = process.into_iter().chain(files).map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
         let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
         let mut watched: Vec<_> = process.chain(sockets).collect();
         let _ = poll(&mut watched, Some(&timespec(timeout)));
-    }
-
-    /// Returns the last bytes that the process printed, at most `limit`, also after its end. The result is empty
-    /// without a process.
-    ///
-    /// # Errors
-    ///
-    /// [`HostFault`] when the log cannot be read.
-    pub fn read_log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        let Some(scratch) = &self.scratch else { return Ok(Vec::new()) };
-        scratch.read_log(limit).map_err(|error| fault("read the log".into(), &error))
     }
 
     /// Leaves the process, and everything that was created for it, to other programs. The supervisor reaps the process
@@ -345,124 +335,13 @@ impl Host {
     fn detach(&mut self, watch: &mut impl Watch) {
         let bounds = self.scratch.as_deref_mut().map(ScratchDir::detach).unwrap_or_default();
         if let Some(child) = self.child.take() {
-            watch.process_reaped(child.descriptor());
+            watch.unwatch_completion(child.descriptor());
             child.detach(bounds);
         }
         self.qemu.take().into_iter().for_each(QemuProcess::detach);
         self.guard = None;
         self.monitor_inode = None;
     }
-
-    /// Takes over what was prepared.
-    fn adopt(&mut self, preparations: Preparations) -> Prepared {
-        let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
-        scratch.keep_files();
-        scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
-        let prepared = Prepared {
-            directory: scratch.directory(),
-            signaller: Some(std::process::id()),
-            log: scratch.log_path(),
-            descriptors: parts.inherited.iter().map(|(what, _)| *what).zip(3..).collect(),
-            nonce,
-            monitor: parts.monitor,
-        };
-        self.scratch = scratch.is_used().then(|| Box::new(scratch));
-        self.trusts_peer = trusts_peer;
-        self.monitor_inode = parts.monitor_inode;
-        self.local = parts.local;
-        self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
-        self.services = parts.services;
-        prepared
-    }
-
-    /// Prepares a run, and returns the result unless it comes later.
-    fn begin_to_prepare(&mut self, wanted: Preparation, watch: &mut impl Watch) -> Result<Option<Prepared>, HostFault> {
-        if !may_block(&wanted) {
-            return prepare(&wanted).map(|preparations| Some(self.adopt(preparations)));
-        }
-        let begun = Background::start(move || prepare(&wanted)).and_then(|work| {
-            watch.process_started(work.descriptor())?;
-            Ok(work)
-        });
-        let preparation = begun.map_err(|error| fault("prepare the machine".into(), &error))?;
-        self.files = Some(Box::new(Files::Prepared(preparation)));
-        Ok(None)
-    }
-
-    /// Removes what was prepared, and returns whether that is complete.
-    fn begin_to_remove(&mut self, watch: &mut impl Watch) -> Result<bool, HostFault> {
-        self.local.clear();
-        self.inherited.clear();
-        self.services.clear();
-        if let Some(Files::Prepared(preparation)) = self.files.as_deref_mut() {
-            preparation.abandon();
-        }
-        let Some(leftovers) = self.scratch.as_deref_mut().and_then(ScratchDir::take_leftovers) else {
-            self.guard = None;
-            return Ok(true);
-        };
-        let leftovers = Arc::new(Mutex::new(Some(leftovers)));
-        let remove = |leftovers: &Mutex<Option<Leftovers>>| lock(leftovers).take().map_or(Ok(()), Leftovers::remove);
-        let shared = Arc::clone(&leftovers);
-        let begun = Background::start(move || remove(&shared)).and_then(|work| {
-            watch.process_started(work.descriptor())?;
-            Ok(work)
-        });
-        match begun {
-            Ok(removal) => {
-                self.files = Some(Box::new(Files::Removed(removal)));
-                Ok(false)
-            }
-            // At the limit of descriptors or threads, the files are removed here: they must not stay.
-            Err(_) => {
-                let removed = remove(&leftovers);
-                self.guard = None;
-                removed.map(|()| true)
-            }
-        }
-    }
-
-    fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        let Some(files) = self.files.as_deref() else { return };
-        let lost = || HostFault {
-            operation: "complete a file operation".into(),
-            kind: FaultKind::Gone,
-            errno: None,
-            reason: "the run has ended, or the operation panicked".into(),
-        };
-        let (input, descriptor) = match files {
-            Files::Prepared(preparation) => {
-                let descriptor = Arc::clone(preparation.descriptor());
-                let input = match preparation.progress() {
-                    Progress::Pending => return,
-                    Progress::Done(Ok(preparations)) => Input::Prepared(self.adopt(preparations)),
-                    Progress::Done(Err(fault)) => Input::PrepareFailed(fault),
-                    Progress::Lost => Input::PrepareFailed(lost()),
-                };
-                (input, descriptor)
-            }
-            Files::Removed(removal) => {
-                let removed = match removal.progress() {
-                    Progress::Pending => return,
-                    Progress::Done(removed) => removed,
-                    Progress::Lost => Err(lost()),
-                };
-                let descriptor = Arc::clone(removal.descriptor());
-                self.guard = None;
-                (Input::Removed(removed), descriptor)
-            }
-        };
-        self.files = None;
-        watch.process_reaped(&descriptor);
-        self.report(machine, now, input);
-    }
-}
-
-/// A file operation in progress.
-#[derive(Debug)]
-enum Files {
-    Prepared(Background<Result<Preparations, HostFault>>),
-    Removed(Background<Result<(), HostFault>>),
 }
 
 fn program(arguments: &[Vec<u8>]) -> String {

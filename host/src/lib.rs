@@ -13,7 +13,7 @@
 //! | [`Clock`] | this crate | Returns the [`Moment`](core::Moment) that every call takes. |
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
-//! | [`Supervisor`] | this crate | One thread in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. (Logs with a limit have a second thread, `qemu-log`, since file systems may block.) It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
+//! | [`Supervisor`] | this crate | The thread `qemu-supervisor`, one in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
 //! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
 //! | [`names`] | this crate | The names that a runtime re-exports to its users. |
 //!
@@ -23,9 +23,9 @@
 //! One turn is:
 //!
 //! 1. *Read the clock* after the wait. All reports of the turn get the same moment.
-//! 2. *Report what is ready.* For each readable channel call [`Host::receive`]; when the descriptor of the process is
-//!    readable call [`Host::reap`], also when that descriptor became readable because the process executes its program:
-//!    without that report the launch does not continue. Writable channels need no call: step 4 sends.
+//! 2. *Report what is ready.* For each readable channel call [`Host::receive`]; when a descriptor of
+//!    [`Watch::watch_completion`] is readable call [`Host::reap`]: without that report the launch does not continue.
+//!    Writable channels need no call: step 4 sends.
 //! 3. *Report the deadline* with [`Host::check_deadline`], after every wait. It does nothing while the deadline has not
 //!    passed. A driver that omits it observes deadlines only when something else happens.
 //! 4. *Serve* with [`Host::serve`]: it carries out effects, and sends what is outgoing. A driver that waits earlier
@@ -39,8 +39,9 @@
 //! the request stays in memory until something else happens. Step 6 is the driver's alone.
 //!
 //! The thread that drops the last owner of a machine calls [`Host::end`] (or [`Host::end_watched`], if descriptors must
-//! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything before it
-//! returns, in at most two seconds. To end a machine without blocking a thread, request a shutdown or a kill first, and
+//! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything. It waits for
+//! two seconds at most. What is not over by then is finished later: the supervisor reaps the process, and a thread
+//! removes the files. To end a machine without blocking a thread, request a shutdown or a kill first, and
 //! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
 //! kills the process, but callers that wait get no result.
 //!
@@ -49,18 +50,19 @@
 //!
 //! # How long a call takes
 //!
-//! Except for [`Host::end`], no call waits for a peer, or for a file system, which may not answer: files are created and
-//! removed on a thread of their own, and a program is executed by a process that is not waited for. [`Host::reap`]
-//! reports each of these when it is complete, so [`Watch::process_started`] is called up to four times in a run, each
-//! time after a [`Watch::process_reaped`] for the descriptor before: when the run is prepared, when the program is
-//! started, when it is executed (with a pidfd that is readable when the process has ended), and when the files are
-//! removed. All may have the same token. What takes time:
+//! Except for [`Host::end`], no call waits for a peer, or for a file system, which may not answer. Files are created,
+//! read and removed on threads named `qemu-files`, one for each operation that is in progress; logs with a limit are
+//! shortened on a thread `qemu-log`; and a program is executed by a process that is not waited for. [`Host::reap`]
+//! reports each of these when it is complete. The descriptors that say so are given to [`Watch::watch_completion`], and
+//! may all have the same token. At the limit of descriptors or threads, the log is read and the files are removed in
+//! [`Host::serve`] itself. What takes time:
 //!
 //! | call | what takes time | when |
 //! |---|---|---|
 //! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process |
 //! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting; only if the machine has a guard |
 //! | [`Host::receive`] | a search of `/proc` for the process that has dialled, and for the command line of QEMU | when QEMU dials the monitor, and at the greeting |
+//! | [`Host::reap`] | a process that has ended but is not released, one second at most | at the end of a process that other code of the program reaps, or while SIGCHLD is ignored |
 //! | [`Host::serve`] | a search of `/proc` for processes that still hold the monitor, and the end of the guard | at the end of a run |
 //!
 //! # Processes
@@ -102,11 +104,11 @@
 //!         self.0.remove(Source::Descriptor(socket.as_fd()));
 //!     }
 //!
-//!     fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+//!     fn watch_completion(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
 //!         self.0.add(Source::Descriptor(process.as_fd()), 0, Interest::Read)
 //!     }
 //!
-//!     fn process_reaped(&mut self, process: &Arc<OwnedFd>) {
+//!     fn unwatch_completion(&mut self, process: &Arc<OwnedFd>) {
 //!         self.0.remove(Source::Descriptor(process.as_fd()));
 //!     }
 //! }
@@ -166,8 +168,8 @@
 //!   turn.
 //! - *After the end of a channel* the host calls [`Watch::close`], and the channel is not among
 //!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive`
-//!   ignores it. The process may still run; its descriptor stays watched until [`Watch::process_reaped`]. The same
-//!   holds for the first of the two descriptors of a process: a [`Host::reap`] too many does nothing.
+//!   ignores it. The process may still run; its descriptor stays watched until [`Watch::unwatch_completion`]. The same
+//!   holds for the other descriptors of that kind: a [`Host::reap`] too many does nothing.
 //! - *A channel that listens* is readable when a process dials. `true` then means that the host has accepted or refused
 //!   it, and that there may be more: another process may wait to be accepted.
 //! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait
@@ -236,7 +238,7 @@
 //!
 //! # Portability
 //!
-//! The operating system is behind one private trait, which Linux 5.4 or later implements.
+//! The operating system is behind the private traits of the module `sys`, which Linux 5.4 or later implements.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod background;
@@ -245,6 +247,8 @@ mod child;
 mod clock;
 mod dial;
 mod fault;
+mod file_operation;
+mod files;
 mod handle;
 mod home;
 mod host;
@@ -252,6 +256,7 @@ mod identity;
 mod local_end;
 mod lock;
 mod log_bound;
+mod log_reader;
 pub mod names;
 #[cfg(feature = "record")]
 mod play;
@@ -276,6 +281,7 @@ pub use home::{Home, Local};
 pub use host::Host;
 pub use identity::{IdentityError, identity};
 pub use lock::{lock, try_lock};
+pub use log_reader::LogReader;
 #[doc(inline)]
 pub use names::*;
 pub use qemu_machine_core as core;

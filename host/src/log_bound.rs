@@ -3,7 +3,8 @@
 //! QEMU writes to the file itself, so no reader can block it. One inotify instance reports writes to all files of this
 //! program. File systems may block for ever, so the work is done on a thread of its own, the supervisor `qemu-log`,
 //! which starts with the first bound. While nothing is written, that thread sleeps without a timer. After a
-//! notification it leaves the instance alone for a lease, and so looks at the files 100 times a second at most.
+//! notification it waits for 10 milliseconds before it reads the queue, and so looks at the files 100 times a second at
+//! most.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,7 +50,7 @@ impl BoundedFile {
             return Ok(());
         }
         *start = match Os::remove_head(self.file.as_fd(), length - self.limit / 2)? {
-            // With blocks larger than the limit, earlier zeros may be left.
+            // Only whole blocks are cut, so earlier zeros may be left.
             Head::Cut(length) => start.saturating_sub(length),
             Head::Zeroed(end) => end,
         };
@@ -62,10 +63,11 @@ impl BoundedFile {
     }
 }
 
-/// Bound of one file. Dropping it ends the bound, without waiting for a file system.
+/// Bound of one file. Dropping it ends the bound, without waiting for a file system: the thread applies it once more.
 #[derive(Debug)]
 pub(crate) struct LogBound {
     home: Home,
+    file: Arc<BoundedFile>,
     watcher: Arc<LogWatcher>,
     key: Key,
 }
@@ -79,7 +81,16 @@ impl LogBound {
     pub(crate) fn new(file: &Arc<BoundedFile>) -> io::Result<Self> {
         let watcher = LogWatcher::get()?;
         let key = watcher.add(file)?;
-        Ok(Self { home: Home::here(), watcher, key })
+        Ok(Self { home: Home::here(), file: Arc::clone(file), watcher, key })
+    }
+
+    /// Removes the head of the file, if the file is larger than its limit. It may block.
+    ///
+    /// # Errors
+    ///
+    /// When the file system cannot remove it.
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        self.file.apply()
     }
 }
 
@@ -87,9 +98,14 @@ impl Drop for LogBound {
     fn drop(&mut self) {
         // A child of `fork(2)` has no such thread, and another thread of its parent may have held the lock of the inbox.
         if self.home.is_here() {
-            let (watcher, key) = (Arc::clone(&self.watcher), self.key);
-            // Closing the last descriptor of a file may block (`close(2)`).
-            self.watcher.supervisor.run_later(move || watcher.remove(key));
+            let (watcher, key, file) = (Arc::clone(&self.watcher), self.key, Arc::clone(&self.file));
+            // What was written last may not have been noticed yet. Closing the last descriptor of a file may block
+            // (`close(2)`).
+            self.watcher.supervisor.run_later(move || {
+                let _ = file.apply();
+                drop(file);
+                watcher.remove(key);
+            });
         }
     }
 }

@@ -36,6 +36,15 @@ pub(crate) struct Parts {
     pub(crate) monitor_inode: Option<u64>,
 }
 
+impl Preparations {
+    /// Removes everything again.
+    pub(crate) fn undo(self) -> Result<(), HostFault> {
+        let Self { mut scratch, parts, .. } = self;
+        drop(parts);
+        scratch.remove()
+    }
+}
+
 /// Returns whether a preparation may block: it creates files or sockets, or looks at those of a machine, on file systems
 /// that may not answer.
 pub(crate) fn may_block(wanted: &Preparation) -> bool {
@@ -47,7 +56,7 @@ pub(crate) fn may_block(wanted: &Preparation) -> bool {
     wanted.process || !wanted.files.is_empty() || wanted.channels.iter().any(|(_, transport)| on_file_system(transport))
 }
 
-/// Creates everything for a run. Dropping the result removes it again.
+/// Creates everything for a run. Dropping the result removes it again, unless its scratch directory was taken over.
 pub(crate) fn prepare(wanted: &Preparation) -> Result<Preparations, HostFault> {
     let mut scratch = ScratchDir::create(wanted)?;
     let mut parts = Parts::default();
@@ -133,7 +142,7 @@ impl Parts {
             }
             Transport::Detached(identity) => {
                 verify(identity)?;
-                scratch.adopt(identity.directory.as_deref(), &identity.monitor);
+                scratch.resume(identity.directory.as_deref(), &identity.monitor);
                 Ok(LocalEnd::Dial(Address::unix(identity.monitor.clone())))
             }
             Transport::Offer(directory) => {

@@ -1,11 +1,13 @@
-//! Scratch directory of a machine, with its log and its sockets: private, and removed at the end of the machine.
+//! Files of a machine: its log, its sockets, and the private directory, if it needs one. They are removed at the end of
+//! the machine, except for a log in a directory of the caller.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +15,10 @@ use qemu_machine_core::{HostFault, Preparation};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::background::begin_and_forget;
 use crate::fault::fault;
 use crate::log_bound::{BoundedFile, LogBound};
+use crate::log_reader::LogReader;
 use crate::sys::{GuardSpec, Guarded, Os, System};
 
 /// The private directory, the log and the sockets of one machine.
@@ -26,10 +30,15 @@ pub(crate) struct ScratchDir {
     directory: Option<PathBuf>,
     base: Option<Vec<u8>>,
     log: Option<Log>,
+    /// The log, if it is in the private directory.
+    log_in_directory: Option<Guarded>,
     /// The sockets that were created for the machine.
     sockets: Vec<Guarded>,
-    /// The files that were created for the machine. They are removed unless the machine keeps them.
+    /// The files that were created for the machine. They are removed with the rest until this is taken over.
     files: Vec<PathBuf>,
+    /// What another program created for the machine. It is removed after this was taken over, and not before: the
+    /// machine may run on.
+    resumed: Option<Resumed>,
     /// The limit of each log, in bytes. `None` means that they are not bounded.
     limit: Option<u64>,
     /// The bounds of the logs.
@@ -43,12 +52,17 @@ pub(crate) struct ScratchDir {
 
 #[derive(Debug)]
 struct Log {
-    /// `None` means that it has none, so that nothing of it can be left behind.
+    /// `None` means that the file has none (`open(2)`, O_TMPFILE).
     path: Option<PathBuf>,
-    /// The open log stays readable after its path was removed (`unlink(2)`).
     file: Arc<File>,
-    /// `None` means that it is not bounded.
-    bounded: Option<Arc<BoundedFile>>,
+    reader: LogReader,
+}
+
+/// Files that the identity of a machine names.
+#[derive(Debug)]
+struct Resumed {
+    directory: Option<PathBuf>,
+    socket: Option<Guarded>,
 }
 
 impl ScratchDir {
@@ -59,8 +73,10 @@ impl ScratchDir {
             directory: None,
             base: wanted.base.clone(),
             log: None,
+            log_in_directory: None,
             sockets: Vec::new(),
             files: Vec::new(),
+            resumed: None,
             limit: wanted.log_limit,
             bounds: Vec::new(),
             unbounded: None,
@@ -84,10 +100,15 @@ impl ScratchDir {
         let file = path.as_deref().map_or_else(|| create_unnamed(&base.join(self.named(".log"))), create_private);
         match file {
             Ok(file) => {
-                self.files.extend(path.clone().filter(|_| wanted.log_directory.is_some()));
+                match (&path, &wanted.log_directory) {
+                    (Some(path), Some(_)) => self.files.push(path.clone()),
+                    (Some(path), None) => self.log_in_directory = identified(absolute(path.clone())),
+                    (None, _) => {}
+                }
                 let file = Arc::new(file);
                 let bounded = self.bound(&file)?;
-                self.log = Some(Log { path, file, bounded });
+                let reader = LogReader::new(Arc::clone(&file), bounded);
+                self.log = Some(Log { path, file, reader });
             }
             Err(error) => {
                 let place = path.map_or_else(|| format!("in {}", base.display()), |path| path.display().to_string());
@@ -129,7 +150,7 @@ impl ScratchDir {
         Ok(Some(bounded))
     }
 
-    /// Returns why a log has no bound, although it was configured. `None` means that each has, or needs none.
+    /// Returns why a log has no bound, although it was configured. `None` means that no bound is missing.
     pub(crate) fn unbounded(&self) -> Option<&HostFault> {
         self.unbounded.as_ref()
     }
@@ -163,15 +184,13 @@ impl ScratchDir {
 
     /// Records that a socket was bound to this path, which must be removed at the end.
     pub(crate) fn made_socket(&mut self, path: PathBuf) {
-        // The current directory may change before the path is removed.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        self.sockets.extend(identified(path));
+        self.sockets.extend(identified(absolute(path)));
     }
 
     /// Returns what must be removed when this program ends before it removes that itself.
     pub(crate) fn guarded(&self) -> GuardSpec {
-        let directory = self.directory.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-        let log = directory.as_ref().and_then(|directory| identified(directory.join("log")));
+        let directory = self.directory.clone().map(absolute);
+        let log = directory.as_ref().and(self.log_in_directory.clone());
         GuardSpec { files: self.sockets.iter().cloned().chain(log).collect(), directory }
     }
 
@@ -188,12 +207,8 @@ impl ScratchDir {
         self.log.as_ref().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |log| log.file.try_clone())
     }
 
-    pub(crate) fn read_log(&self, limit: usize) -> io::Result<Vec<u8>> {
-        let Some(log) = &self.log else { return Ok(Vec::new()) };
-        match &log.bounded {
-            Some(bounded) => bounded.with_start(|start| read_tail(&log.file, start, limit)),
-            None => read_tail(&log.file, 0, limit),
-        }
+    pub(crate) fn log_reader(&self) -> LogReader {
+        self.log.as_ref().map(|log| log.reader.clone()).unwrap_or_default()
     }
 
     /// Removes everything after a failure, and returns the fault. A file that cannot be removed is added to the fault.
@@ -204,9 +219,14 @@ impl ScratchDir {
         }
     }
 
-    /// Keeps the files that were created for the machine: it uses them from now on.
-    pub(crate) fn keep_files(&mut self) {
+    /// Takes over everything for the machine. From now on, the files that it writes are kept, and what another program
+    /// created for it is removed at its end.
+    pub(crate) fn take_over(&mut self) {
         self.files.clear();
+        if let Some(Resumed { directory, socket }) = self.resumed.take() {
+            (self.directory, self.adopted) = (directory, true);
+            self.sockets.extend(socket);
+        }
     }
 
     /// Leaves the directory and the sockets to another program: none of them is removed.
@@ -216,17 +236,16 @@ impl ScratchDir {
     pub(crate) fn detach(&mut self) -> Vec<LogBound> {
         self.directory = None;
         self.sockets.clear();
-        std::mem::take(&mut self.bounds)
+        mem::take(&mut self.bounds)
     }
 
-    /// Adopts the directory and the socket that another program created for a machine: they are removed at the end of
-    /// the machine.
-    pub(crate) fn adopt(&mut self, directory: Option<&str>, socket: &str) {
-        (self.directory, self.adopted) = (directory.map(PathBuf::from).filter(|path| is_scratch_name(path)), true);
-        self.made_socket(PathBuf::from(socket));
+    /// Records the directory and the socket that another program created for a machine.
+    pub(crate) fn resume(&mut self, directory: Option<&str>, socket: &str) {
+        let directory = directory.map(PathBuf::from).filter(|path| is_scratch_name(path));
+        self.resumed = Some(Resumed { directory, socket: identified(absolute(PathBuf::from(socket))) });
     }
 
-    fn remove(&mut self) -> Result<(), HostFault> {
+    pub(crate) fn remove(&mut self) -> Result<(), HostFault> {
         self.take_leftovers().map_or(Ok(()), Leftovers::remove)
     }
 
@@ -238,19 +257,22 @@ impl ScratchDir {
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let directory = self.directory.take();
-        let (sockets, bounds) = (std::mem::take(&mut self.sockets), std::mem::take(&mut self.bounds));
-        if directory.is_none() && sockets.is_empty() && bounds.is_empty() {
+        let (sockets, bounds) = (mem::take(&mut self.sockets), mem::take(&mut self.bounds));
+        let files = mem::take(&mut self.files);
+        if directory.is_none() && sockets.is_empty() && bounds.is_empty() && files.is_empty() {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
-        // A log without a path is of no use to another program.
-        let bounded = self.log.as_ref().filter(|_| log.is_some()).and_then(|log| log.bounded.clone());
-        Some(Leftovers { directory, log, sockets, bounds, bounded, adopted: self.adopted })
+        Some(Leftovers { directory, log, sockets, files, bounds, adopted: self.adopted })
     }
 
-    /// Removes the sockets. Each accepts one connection, and is of no use after it.
-    pub(crate) fn remove_sockets(&mut self) {
-        remove_sockets(&std::mem::take(&mut self.sockets));
+    /// Removes the sockets on a thread. Each accepts one connection, and is of no use after it. They are removed at the
+    /// end as well, unless that was completed by then.
+    pub(crate) fn begin_to_remove_sockets(&self) {
+        let sockets = self.sockets.clone();
+        if !sockets.is_empty() {
+            begin_and_forget(move || remove_sockets(&sockets));
+        }
     }
 }
 
@@ -260,17 +282,20 @@ pub(crate) struct Leftovers {
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
     sockets: Vec<Guarded>,
+    files: Vec<PathBuf>,
     bounds: Vec<LogBound>,
-    /// The log, if it is bounded.
-    bounded: Option<Arc<BoundedFile>>,
     adopted: bool,
 }
 
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
         remove_sockets(&self.sockets);
+        for file in self.files {
+            // A file that cannot be removed is left empty: nothing was written to it yet.
+            let _ = fs::remove_file(file);
+        }
         // A log that is kept gets its final length. After a failure it stays as it is.
-        self.bounded.filter(|_| !self.bounds.is_empty()).into_iter().for_each(|log| drop(log.apply()));
+        self.bounds.iter().for_each(|bound| drop(bound.apply()));
         drop(self.bounds);
         let Some(directory) = self.directory else { return Ok(()) };
         if let Some(log) = self.log.filter(|log| log.starts_with(&directory)) {
@@ -308,16 +333,17 @@ impl Drop for ScratchDir {
     fn drop(&mut self) {
         // An orderly end has removed everything already. After any other, a failure cannot be reported any more.
         let _ = self.remove();
-        for file in &self.files {
-            // A file that cannot be removed is left empty: nothing was written to it yet.
-            let _ = fs::remove_file(file);
-        }
     }
 }
 
 fn identified(path: PathBuf) -> Option<Guarded> {
     let metadata = fs::symlink_metadata(&path).ok()?;
     Some(Guarded { path, device: metadata.dev(), inode: metadata.ino() })
+}
+
+/// Returns an absolute path: the current directory may change before the file is removed.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// Returns whether a path ends in a name as [`unpredictable`] returns it. A stored identity may have been changed, and
@@ -370,15 +396,6 @@ fn empty(path: &Path) -> io::Result<File> {
     }
     file.set_len(0)?;
     Ok(file)
-}
-
-/// Returns the last bytes of a file from `start` on, at most `limit`.
-fn read_tail(file: &File, start: u64, limit: usize) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    let wanted = length.saturating_sub(start).min(u64::try_from(limit).unwrap_or(u64::MAX));
-    let mut tail = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
-    file.read_exact_at(&mut tail, length - wanted)?;
-    Ok(tail)
 }
 
 pub(crate) fn path(bytes: &[u8]) -> PathBuf {
@@ -440,13 +457,14 @@ mod tests {
             wanted.log_directory = Some(bytes(&kept.0));
             let mut scratch = ScratchDir::create(&wanted).unwrap();
             let text: Vec<u8> = (0..50_000).flat_map(|line: u32| format!("{line}\n").into_bytes()).collect();
+            scratch.take_over();
             scratch.log().unwrap().write_all(&text).unwrap();
             // This removes the head, if the thread has not done that before.
             scratch.remove().unwrap();
             assert_eq!(scratch.bounds.len(), 0);
-            let all = scratch.read_log(usize::MAX).unwrap();
+            let all = scratch.log_reader().read(usize::MAX).unwrap();
             assert!(text.ends_with(&all) && (LIMIT / 2..=LIMIT).contains(&all.len()), "{}", all.len());
-            assert_eq!(scratch.read_log(100).unwrap(), &text[text.len() - 100..]);
+            assert_eq!(scratch.log_reader().read(100).unwrap(), &text[text.len() - 100..]);
             let file = fs::metadata(scratch.log_path().map(|log| path(&log)).unwrap()).unwrap();
             assert!(file.blocks() * 512 <= 2 * u64::try_from(LIMIT).unwrap(), "{}", file.blocks());
         }
@@ -462,8 +480,44 @@ mod tests {
         let mut scratch = ScratchDir::create(&wanted).unwrap();
         assert_eq!((scratch.bounds.len(), scratch.unbounded()), (3, None));
         assert_eq!(scratch.detach().len(), 3, "the bounds go on after a detach");
+        // The thread may not have noticed the last bytes that QEMU wrote.
+        let mut scratch = ScratchDir::create(&wanted).unwrap();
+        scratch.take_over();
+        fs::write(&new, vec![b'x'; LIMIT + 1]).unwrap();
+        scratch.remove().unwrap();
+        assert!(fs::metadata(&new).unwrap().blocks() * 512 <= u64::try_from(LIMIT).unwrap());
         wanted.log_limit = None;
         assert_eq!(ScratchDir::create(&wanted).unwrap().bounds.len(), 0);
+    }
+
+    /// Until a machine uses it, what was created for it is removed, and what another program created stays.
+    #[test]
+    fn what_no_machine_has_taken_over_is_undone() {
+        let directory = Scratch::in_directory(&std::env::temp_dir());
+        let mut wanted = wanted(&directory.0);
+        wanted.files = vec![bytes(&directory.0.join("console"))];
+        wanted.log_directory = Some(bytes(&directory.0));
+        let other = directory.0.join("vm-0123456789abcdef");
+        let socket = other.join("monitor.sock");
+        for is_taken_over in [false, true] {
+            fs::create_dir(&other).unwrap();
+            fs::write(&socket, "").unwrap();
+            let mut scratch = ScratchDir::create(&wanted).unwrap();
+            scratch.resume(other.to_str(), socket.to_str().unwrap());
+            if is_taken_over {
+                scratch.take_over();
+            }
+            drop(scratch);
+            let mut left: Vec<_> = fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+            left.sort();
+            if is_taken_over {
+                assert_eq!(left.len(), 2, "the log and the console stay: {left:?}");
+            } else {
+                assert_eq!(left, std::slice::from_ref(&other));
+                assert!(socket.exists());
+                fs::remove_dir_all(&other).unwrap();
+            }
+        }
     }
 
     /// A file that the kernel makes no holes in stays without a bound, and the reason is kept.

@@ -3,10 +3,11 @@
 //!
 //! It starts with the first launch, and runs as long as the program. On Linux the kernel ends a process when the
 //! *thread* that created it ends (`prctl(2)`, PR_SET_PDEATHSIG). Were a process created by the thread that launches its
-//! machine, it would end with that thread; so the supervisor creates it. The supervisor performs no operation that can
-//! block: the child executes its program by itself, and the supervisor does not wait for that.
+//! machine, it would end with that thread; so the supervisor creates it. The supervisor performs no operation that may
+//! block for long: the child executes its program by itself, and the supervisor does not wait for that. The longest is
+//! the end of a process that other code reaps (`pidfd_info`), one second at most.
 //!
-//! Work that can block has supervisors of its own, with other threads: [`log_bound`](crate::log_bound) has one.
+//! Work that may block has supervisors of its own, with other threads: [`log_bound`](crate::log_bound) has one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,7 +31,8 @@ pub trait Supervised: Send + Sync {
     /// Returns the source that is ready when there is work to do.
     fn source(&self) -> Source<'_>;
 
-    /// Does the work that is due, and returns when to call it next. It must not block.
+    /// Does the work that is due, and returns when to call it next. If it blocks, so does everything else that the same
+    /// supervisor drives.
     fn turn(&self, wake: Wake) -> Next;
 }
 

@@ -27,20 +27,20 @@ pub trait Watch {
     /// Stops watching a channel. Its socket is closed when the last reference is dropped.
     fn close(&mut self, channel: Channel, socket: &Arc<OwnedFd>);
 
-    /// Begins to watch the process, or the files of its run. When the descriptor is readable, [`Host::reap`](crate::Host::reap) must be called.
+    /// Begins to watch something that completes: when the descriptor is readable,
+    /// [`Host::reap`](crate::Host::reap) must be called.
     ///
-    /// This is called up to four times in a run, each time after [`process_reaped`](Self::process_reaped) for the
-    /// descriptor before. The descriptors are readable when the files of the run are created, when the process has
-    /// executed its program, when the process has ended (a pidfd, `pidfd_open(2)`), and when the files are removed.
+    /// There are up to five in a run, and at most two at a time, the process and a file operation. The descriptors are
+    /// readable when the files of the run are created, when the process has executed its program, when the process has
+    /// ended (a pidfd, `pidfd_open(2)`), when the log is read, and when the files are removed.
     ///
     /// # Errors
     ///
     /// When it cannot be watched. The host then reports the step as failed, and kills the process.
-    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
+    fn watch_completion(&mut self, process: &Arc<OwnedFd>) -> io::Result<()>;
 
-    /// Stops watching such a descriptor: the files are created or removed, or the process executes its program, was
-    /// reaped, or was detached.
-    fn process_reaped(&mut self, process: &Arc<OwnedFd>);
+    /// Stops watching such a descriptor: it is complete, or is no longer awaited.
+    fn unwatch_completion(&mut self, process: &Arc<OwnedFd>);
 }
 
 /// Watch that registers nothing, for [`Host::end`](crate::Host::end), which polls the descriptors itself.
@@ -55,9 +55,9 @@ impl Watch for Unwatched {
 
     fn close(&mut self, _: Channel, _: &Arc<OwnedFd>) {}
 
-    fn process_started(&mut self, _: &Arc<OwnedFd>) -> io::Result<()> {
+    fn watch_completion(&mut self, _: &Arc<OwnedFd>) -> io::Result<()> {
         Ok(())
     }
 
-    fn process_reaped(&mut self, _: &Arc<OwnedFd>) {}
+    fn unwatch_completion(&mut self, _: &Arc<OwnedFd>) {}
 }

@@ -63,11 +63,11 @@ impl Watch for Wires {
         self.remove(socket.as_fd());
     }
 
-    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+    fn watch_completion(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
         self.add(process.as_fd(), Wire::Process)
     }
 
-    fn process_reaped(&mut self, process: &Arc<OwnedFd>) {
+    fn unwatch_completion(&mut self, process: &Arc<OwnedFd>) {
         self.remove(process.as_fd());
     }
 }

@@ -106,11 +106,11 @@ impl Watch for Registered<'_> {
         }
     }
 
-    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+    fn watch_completion(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
         self.registry.register(&mut SourceFd(&process.as_raw_fd()), self.sources.process, Interest::READABLE)
     }
 
-    fn process_reaped(&mut self, process: &Arc<OwnedFd>) {
+    fn unwatch_completion(&mut self, process: &Arc<OwnedFd>) {
         let _ = self.registry.deregister(&mut SourceFd(&process.as_raw_fd()));
     }
 }

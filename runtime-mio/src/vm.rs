@@ -463,7 +463,7 @@ impl Vm {
     ///
     /// [`HostFault`] when the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        self.host.read_log(limit)
+        self.host.log().read(limit)
     }
 }
 

@@ -161,6 +161,10 @@ impl Driver {
     pub(crate) fn launch(shared: &Arc<SharedMachine>) -> Result<Self, Misuse> {
         let mut turn = shared.lock();
         let now = turn.clock.now();
+        // No driver polls what was still to be completed when the run before ended.
+        let Turn { machine, host, wires, .. } = &mut *turn;
+        host.reap(machine, now, wires);
+        turn.serve(now);
         turn.machine.launch(now)?;
         turn.run += 1;
         // The driver of the run has a new timer.

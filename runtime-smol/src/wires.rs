@@ -17,7 +17,8 @@ const READS: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Wires {
     channels: Vec<(Channel, Async<Arc<OwnedFd>>)>,
-    process: Option<Async<Arc<OwnedFd>>>,
+    /// The process, and a file operation.
+    completions: Vec<Async<Arc<OwnedFd>>>,
     /// The channels whose sockets were full at the last write.
     full: Vec<Channel>,
     /// Whether a source was added that the driver has not polled yet.
@@ -42,14 +43,14 @@ impl Watch for Wires {
         self.full.retain(|other| *other != channel);
     }
 
-    fn process_started(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
-        self.process = Some(Async::new_nonblocking(Arc::clone(process))?);
+    fn watch_completion(&mut self, completion: &Arc<OwnedFd>) -> io::Result<()> {
+        self.completions.push(Async::new_nonblocking(Arc::clone(completion))?);
         self.changed = true;
         Ok(())
     }
 
-    fn process_reaped(&mut self, _: &Arc<OwnedFd>) {
-        self.process = None;
+    fn unwatch_completion(&mut self, completion: &Arc<OwnedFd>) {
+        self.completions.retain(|watched| !Arc::ptr_eq(watched.get_ref(), completion));
     }
 }
 
@@ -64,7 +65,10 @@ impl Wires {
         now: Moment,
     ) -> bool {
         let mut any = false;
-        if self.process.as_ref().is_some_and(|process| matches!(process.poll_readable(context), Poll::Ready(Ok(())))) {
+        // Each of them is polled, so that each wakes the task.
+        let completed =
+            self.completions.iter().filter(|source| matches!(source.poll_readable(context), Poll::Ready(Ok(()))));
+        if completed.count() > 0 {
             host.reap(machine, now, self);
             any = true;
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use qemu_machine_blocking::{Config, Vm};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags, add_watch};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
 };
@@ -202,6 +204,23 @@ impl Scratch {
     pub fn entries(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Scratch {
+    /// Waits until the directory is empty: a socket is removed on a thread after it has accepted its connection.
+    ///
+    /// # Panics
+    ///
+    /// If the directory cannot be watched.
+    pub fn wait_until_empty(&self) {
+        let watch = inotify::init(CreateFlags::CLOEXEC).unwrap();
+        add_watch(&watch, &self.0, WatchFlags::DELETE).unwrap();
+        let mut buffer = [MaybeUninit::uninit(); 512];
+        let mut removals = Reader::new(&watch, &mut buffer);
+        while !self.entries().is_empty() {
+            removals.next().unwrap();
+        }
     }
 }
 

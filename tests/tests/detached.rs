@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use qemu_machine_blocking::{Cause, Identity, LaunchError, Misuse, Shutdown, Vm, json};
+use qemu_machine_blocking::{Cause, Config, Identity, LaunchError, Misuse, Shutdown, Vm, json};
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, bounded};
 
@@ -41,8 +42,7 @@ fn g18_a_detachable_machine_survives_the_death_of_its_program() {
         // The machine ends with the test, also when the test fails.
         let qemu = Watched::new(identity.pid).expect("the process runs");
         // While the program runs, it occupies the monitor.
-        let busy =
-            Vm::resume(identity.clone(), std::time::Duration::from_millis(300)).expect_err("the monitor is busy");
+        let busy = Vm::resume(identity.clone(), Duration::from_millis(300)).expect_err("the monitor is busy");
         assert!(busy.to_string().contains("busy"), "{busy}");
         // This sends SIGKILL to the program.
         drop(launcher);
@@ -60,6 +60,7 @@ fn g18_a_detachable_machine_survives_the_death_of_its_program() {
             let refused = refused(wrong);
             assert!(refused.contains(words), "{refused}");
         }
+        end_before_it_is_prepared(&identity);
         let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("the machine runs on");
         assert_eq!(scratch.entries().len(), 1, "the files stay with the machine");
         vm.shutdown(Shutdown::default()).expect("the machine was launched");
@@ -69,11 +70,23 @@ fn g18_a_detachable_machine_survives_the_death_of_its_program() {
     });
 }
 
+/// Resumes a machine, and gives up before the host has prepared that: the files belong to the machine, which runs on.
+fn end_before_it_is_prepared(identity: &Identity) {
+    let config = || Config::resume(identity.clone());
+    let failed = Vm::launch(config().launch_within(Duration::ZERO)).map(drop).expect_err("there is no time");
+    assert!(failed.to_string().contains("deadline"), "{failed}");
+    let mut event_loop = qemu_machine_mio::EventLoop::new().expect("a poll can be created");
+    let (registry, tokens) = event_loop.parts();
+    drop(qemu_machine_mio::Vm::launch(config(), registry, tokens).expect("the configuration is valid"));
+    drop(qemu_machine_smol::Vm::launch_with(config(), drop));
+    let executor = smol::LocalExecutor::new();
+    drop(qemu_machine_smol::Vm::launch_with(config(), |driver| executor.spawn(driver).detach()));
+}
+
 #[test]
 fn g18_a_machine_that_is_not_detachable_has_no_identity() {
     bounded(|| {
-        let vm = Vm::launch(qemu_machine_blocking::Config::new(qemu_machine_tests::qemu()).machine("none"))
-            .expect("QEMU starts");
+        let vm = Vm::launch(Config::new(qemu_machine_tests::qemu()).machine("none")).expect("QEMU starts");
         assert!(vm.identity().is_err());
         assert_eq!(vm.detach(), Err(Misuse::NotDetachable));
         vm.execute(("qom-list", json!({"path": "/"}))).expect("the monitor stays usable");

@@ -15,13 +15,16 @@ mod process;
 mod spawn;
 mod wiped;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, fchmod};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     getpeername, getsockname, socket_with, socketpair, sockopt,
@@ -80,6 +83,11 @@ impl System for Linux {
     }
 
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>> {
+        if let Some(path) = address.path() {
+            // Without a socket, there is nobody to read about: an attachment may dial many times before there is one.
+            fs::symlink_metadata(OsStr::from_bytes(path.to_bytes()))
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOENT))?;
+        }
         // Read before connecting: once it is accepted, this connection looks like that of another client.
         let before = fs::read("/proc/net/unix").ok();
         connect(socket, address)?;
@@ -149,7 +157,12 @@ impl System for Linux {
                 None => Connector::Unknown,
             });
         };
-        let peer = getpeername(socket)?.and_then(|peer| SocketAddr::try_from(peer).ok());
+        let peer = match getpeername(socket) {
+            Ok(peer) => peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+            // It has reset the connection already (`getpeername(2)`, ENOTCONN).
+            Err(Errno::NOTCONN) => return Ok(Connector::Stranger),
+            Err(error) => return Err(error.into()),
+        };
         Ok(peer.map_or(Connector::Unknown, |peer| {
             let users = [geteuid().as_raw(), uid.unwrap_or_else(|| geteuid().as_raw())];
             family::tcp_connector(local, peer, ancestor, users)

@@ -83,6 +83,26 @@ fn g31_a_launch_fails_at_its_deadline_while_its_log_cannot_be_created<H: Hosted>
     frozen.thaw_until_removed();
 }
 
+/// A launch that ends while the run is prepared ends when everything is removed: the address is free again, and a file
+/// that existed is as it was or empty.
+fn g31_a_launch_without_time_leaves_nothing<H: Hosted>() {
+    let (logs, scratch) = (Scratch::create(), Scratch::create());
+    let monitor = Monitor::At(Address::unix(bytes(&scratch.path().join("monitor"))));
+    let config = empty()
+        .monitor(monitor)
+        .temporary_directory(bytes(scratch.path()))
+        .log_directory(bytes(logs.path()))
+        .chardev("tty")
+        .console_log("tty", bytes(&scratch.path().join("tty.log")));
+    for _ in 0..20 {
+        let failure = failure::<H>(config.clone().launch_within(Duration::ZERO));
+        assert_eq!(failure, LaunchFailure::TimedOut(Phase::Starting));
+        assert_eq!((logs.entries(), scratch.entries()), (vec![], vec![]));
+    }
+    let mut machine = H::launch(config).expect("QEMU starts");
+    machine.execute("query-status", LONG).expect("the monitor answers");
+}
+
 /// The private directory cannot be removed, which ends the run ten seconds later, and delays no other machine.
 fn g31_a_run_ends_while_its_files_cannot_be_removed<H: Hosted>() {
     let Some(mut frozen) = Frozen::create() else { return };
@@ -395,6 +415,7 @@ macro_rules! stories {
             g31_a_blocked_execution_delays_no_other_machine
             g31_a_launch_fails_at_its_deadline_while_its_log_cannot_be_created
             g31_a_run_ends_while_its_files_cannot_be_removed
+            g31_a_launch_without_time_leaves_nothing
             row_01_a_program_that_cannot_be_executed_is_named
             row_01_the_process_has_the_attributes_of_the_configuration
             row_01_the_process_has_other_credentials

@@ -80,7 +80,9 @@ fn shell(script: &str) -> Process {
 fn reap(process: &Process) -> ExitStatus {
     let mut ended = [PollFd::new(process.descriptor(), PollFlags::IN)];
     assert_eq!(poll(&mut ended, Some(&timespec(LIMIT))), Ok(1), "it ends");
-    process.reap().expect("it has ended")
+    let status = process.reap().expect("it has ended");
+    assert!(!process.holds_its_start(), "the memory of the start is freed");
+    status
 }
 
 /// Waits for any child, as a foreign reaper does, and returns the status in the encoding of `wait(2)`.
@@ -129,7 +131,7 @@ fn statuses_are_decoded_as_wait_encodes_them() {
     assert_eq!(exit_status(Some(0x80 | 11)), signal(11, true));
 }
 
-/// As Linux before 6.13 does for a pidfd, a file answers that it does not know the ioctl.
+/// `/dev/null` answers ENOTTY, as a pidfd does where the kernel does not know the ioctl.
 #[test]
 fn there_is_no_status_without_the_ioctl() {
     let file = fs::File::open("/dev/null").expect("it exists");
@@ -156,7 +158,7 @@ fn the_status_is_known_after_another_thread_has_reaped_the_process() {
     });
 }
 
-/// The process is reaped here if this thread is faster, and the status is known in any case.
+/// The process is reaped by this thread or by the other. A kernel that keeps the status reports it either way.
 #[test]
 fn the_status_is_known_while_another_thread_reaps_the_process() {
     in_own_process("the_status_is_known_while_another_thread_reaps_the_process", "", |[expected, ..]| {

@@ -3,7 +3,8 @@
 //! The kernel holds the lock of the inode during the call (Linux, `fs/ext4/extents.c`, `ext4_collapse_range`;
 //! `mm/shmem.c`, `shmem_fallocate`), and from the moment in which it finds the end of the file for a write with O_APPEND
 //! until the write is done (`fs/ext4/file.c`, `ext4_buffered_write_iter`; `mm/shmem.c`, `shmem_file_write_iter`). So each
-//! write is whole, and goes to the end of the file before the removal or after it.
+//! write is whole, and goes to the end of the file before the removal or after it. Other file systems are expected to
+//! lock likewise, since `fallocate(2)` describes no other behaviour.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -25,13 +26,13 @@ pub(super) fn remove(file: BorrowedFd<'_>, length: u64) -> io::Result<Head> {
     if retry_on_intr(|| fallocate(file, FallocateFlags::COLLAPSE_RANGE, 0, collapsed)).is_ok() {
         return Ok(Head::Cut(collapsed));
     }
-    // A hole may have any length, and begins with those of earlier calls.
+    // It starts at 0, so it includes the holes of earlier calls.
     let end = length - length % BLOCK;
     retry_on_intr(|| fallocate(file, PUNCH, 0, end))?;
     Ok(Head::Zeroed(end))
 }
 
-/// A hole behind the end of a file changes nothing, and a file system that makes none reports that in any case
+/// Tries a hole in a file that is empty, which changes nothing, and fails where the file system makes no holes
 /// (`fallocate(2)`, EOPNOTSUPP).
 pub(super) fn can_remove(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(retry_on_intr(|| fallocate(file, PUNCH, 0, BLOCK))?)

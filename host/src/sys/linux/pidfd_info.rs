@@ -5,7 +5,7 @@
 //! newer than the oldest one that this crate builds with.
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -41,16 +41,17 @@ const EXIT: u64 = 1 << 3;
 /// PIDFD_GET_INFO (`include/uapi/linux/pidfd.h`).
 const GET_INFO: Opcode = opcode::read_write::<PidfdInfo>(0xff, 11);
 
-/// Returns the status, in the encoding of `wait(2)`, of a process that is not or no longer a child of this program.
-/// `None` means that it runs, or that this version of the kernel keeps no status.
+/// Returns the status, in the encoding of `wait(2)`, of a process that `waitid(2)` no longer reports. `None` means that
+/// it runs, or that this version of the kernel keeps no status.
 ///
-/// `waitid(2)` fails with ECHILD before the kernel has the status: from the moment at which another thread claims the
-/// zombie, or at which the process ends while SIGCHLD is ignored (Linux, `kernel/exit.c`, EXIT_DEAD in
-/// `wait_task_zombie` and `exit_notify`), until that thread releases the process. The latter also wakes those who wait
-/// for the pidfd to be readable, before the release. The kernel stores the status first in the release
-/// (`kernel/exit.c`, `release_task`), and reports POLLHUP after that (`__unhash_process`; `fs/pidfs.c`, `pidfd_poll`).
-/// So a process that has ended and has no status yet is waited for, which is one in about 2,000 while SIGCHLD is ignored
-/// (measured with Linux 6.18): trying again at once would keep a processor busy that the other thread may need.
+/// The kernel goes through three steps when another thread reaps the process, or when it ends while SIGCHLD is ignored:
+///
+/// 1. `waitid(2)` fails with ECHILD (Linux, `kernel/exit.c`, EXIT_DEAD in `wait_task_zombie` and `exit_notify`);
+/// 2. the status is stored (`kernel/exit.c`, `release_task`);
+/// 3. POLLHUP is reported for the pidfd (`__unhash_process`; `fs/pidfs.c`, `pidfd_poll`).
+///
+/// While SIGCHLD is ignored, POLLIN is reported before the second step, and in one of about 2,000 ends the status is not
+/// stored yet (measured with Linux 6.18). So this waits for POLLHUP, for a second at most.
 pub(super) fn wait_status(process: BorrowedFd<'_>) -> Option<i32> {
     match ask(process) {
         Ok(Some(status)) => return Some(status),
@@ -63,9 +64,13 @@ pub(super) fn wait_status(process: BorrowedFd<'_>) -> Option<i32> {
     if has_ended != Ok(1) {
         return None;
     }
-    // POLLHUP is reported without a request (`poll(2)`). A signal may end the wait early, which starts it again.
-    let limit = timespec(RELEASED_WITHIN);
-    retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::empty())], Some(&limit))).ok()?;
+    let until = Instant::now() + RELEASED_WITHIN;
+    // POLLHUP is reported without a request (`poll(2)`). A signal may end the wait early.
+    retry_on_intr(|| {
+        let rest = timespec(until.saturating_duration_since(Instant::now()));
+        poll(&mut [PollFd::new(&process, PollFlags::empty())], Some(&rest))
+    })
+    .ok()?;
     ask(process).ok().flatten()
 }
 

@@ -43,6 +43,17 @@ impl Process {
         Ok(waitid(WaitId::PidFd(self.descriptor.as_fd()), look)?.is_some())
     }
 
+    /// Frees the memory of the start. The process has ended, so it no longer uses that memory: the kernel reports an end
+    /// only after the process has left its memory (Linux, `kernel/exit.c`, `exit_mm` before `exit_notify`).
+    fn free_start(&self) {
+        lock(&self.start).take().into_iter().for_each(Start::free);
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_its_start(&self) -> bool {
+        lock(&self.start).is_some()
+    }
+
     /// Returns how the process ended, after another part of the program reaped it.
     fn status_from_pidfd(&self) -> ExitStatus {
         exit_status(pidfd_info::wait_status(self.descriptor.as_fd()))
@@ -99,7 +110,10 @@ impl ChildProcess for Process {
             Ok(true) => {}
             Ok(false) => return None,
             // Another part of the program waits for all children, or SIGCHLD is ignored (`waitid(2)`, ECHILD).
-            Err(_) => return Some(self.status_from_pidfd()),
+            Err(_) => {
+                self.free_start();
+                return Some(self.status_from_pidfd());
+            }
         }
         if self.leads {
             // Before reaping, which frees the id: later, the signal could hit another group. The group may be empty,
@@ -107,7 +121,7 @@ impl ChildProcess for Process {
             let _ = kill_process_group(self.pid, OsSignal::KILL);
         }
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        lock(&self.start).take().into_iter().for_each(Start::free);
+        self.free_start();
         let Ok(Some(status)) = waitid(WaitId::PidFd(self.descriptor.as_fd()), ended) else {
             // Another part of the program reaped it meanwhile.
             return Some(self.status_from_pidfd());

@@ -38,7 +38,8 @@ use super::clone::{Child, Memory, clone};
 use super::execute::{MAY_SHARE_MEMORY, Strings, execute};
 use crate::sys::{ProcessSpec, Progress};
 
-/// Without `/proc`, the descriptors up to this number are closed, or up to the limit of open descriptors.
+/// Without `/proc`, the descriptors up to this number, or up to the limit of open descriptors if that is lower, are closed
+/// when the program is executed.
 const MOST_DESCRIPTORS: u64 = 1 << 16;
 
 /// A process that was started and may not have executed its program yet.
@@ -187,7 +188,7 @@ impl Plan {
         })
     }
 
-    /// Does what the child does before its program, and executes that. Returns only when a step failed.
+    /// Sets up the child, and executes its program. Returns only when a step failed.
     fn carry_out(&mut self) -> Failed {
         match self.set_up() {
             Ok(()) => (Step::Execute, self.execute()),
@@ -246,7 +247,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Gives each inherited descriptor its number. A descriptor whose number another one is to have moves away first.
+    /// Gives each inherited descriptor its number. Those whose number another one is to have are first
+    /// duplicated above all of these numbers.
     fn map_descriptors(&mut self) -> rustix::io::Result<()> {
         let above = self.descriptors.iter().map(|(_, target)| target + 1).max().unwrap_or(0);
         let moved = |number: RawFd| {
@@ -354,7 +356,8 @@ fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
 #[allow(unsafe_code, reason = "signal handlers have no safe interface; see SAFETY")]
 fn reset_signals() {
     // Other numbers belong to libc, or cannot be caught. For SIGABRT libc takes a lock (glibc 2.41, `sysdeps/nptl/`,
-    // `__abort_lock_wrlock`), and no process sends it here; `execve(2)` resets its handler.
+    // `__abort_lock_wrlock`); `execve(2)` resets its handler. If a process sends it before that, the handler of this
+    // program runs in the child.
     let left_out = [libc::SIGKILL, libc::SIGSTOP, libc::SIGABRT];
     let standard = (1..32).filter(|number| !left_out.contains(number));
     for number in standard.chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {

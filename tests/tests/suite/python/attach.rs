@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use qemu_machine_blocking::commands::QuerySchema;
@@ -286,7 +287,8 @@ fn row_32_as_listener<H: Hosted>() {
     let vm = Vm::launch(empty().args(["-chardev", &chardev, "-qmp", "chardev:other"])).expect("QEMU starts");
     let mut machine = attach::<H>(peer, LONG).expect("the peer connects");
     machine.execute("query-status", LONG).expect("the monitor answers");
-    assert_eq!(scratch.entries(), [""; 0], "the socket is removed after the first connection");
+    // The socket is removed after the first connection.
+    scratch.wait_until_empty();
     assert_eq!(
         machine.shutdown(Shutdown::default()).expect("the machine was launched").cause,
         Cause::Asked(Rung::Quit)
@@ -306,11 +308,15 @@ fn g37_a_stranger_that_dials_a_listening_machine_does_not_end_the_attach<H: Host
             Address::Abstract(_) => format!("path={},abstract=on", path.display()),
             Address::Tcp(address) => format!("host={},port={}", address.ip(), address.port()),
         };
+        // Until its own monitor is ready, a `quit` would end the launch of QEMU.
+        let launched = Barrier::new(2);
         std::thread::scope(|threads| {
             let attach = threads.spawn(|| {
                 let mut machine = attach::<H>(Peer::Listen(address.clone()), LONG).expect("QEMU connects at last");
                 machine.execute("query-status", LONG).expect("the monitor answers");
-                assert_eq!(scratch.entries(), [""; 0], "the socket is removed");
+                // The socket is removed.
+                scratch.wait_until_empty();
+                launched.wait();
                 machine.shutdown(Shutdown::default()).expect("the machine was launched").cause
             });
             // This client waits for the listener, and for a greeting, and hangs up.
@@ -324,6 +330,7 @@ fn g37_a_stranger_that_dials_a_listening_machine_does_not_end_the_attach<H: Host
             }
             let chardev = format!("socket,id=other,{options}");
             let vm = Vm::launch(empty().args(["-chardev", &chardev, "-qmp", "chardev:other"])).expect("QEMU starts");
+            launched.wait();
             assert_eq!(attach.join().expect("no panic"), Cause::Asked(Rung::Quit));
             vm.wait(LONG).expect("QEMU quits");
         });

@@ -1,0 +1,230 @@
+//! Files of a machine, as its host creates, reads and removes them: on threads, since each operation may block.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use qemu_machine_core::{FaultKind, HostFault, Input, Machine, Moment, Preparation, Prepared};
+
+use crate::background::{Background, Cancelled, Progress};
+use crate::fault::fault;
+use crate::file_operation::{self, FileOperation};
+use crate::host::Host;
+use crate::lock::lock;
+use crate::log_reader::LogReader;
+use crate::prepare::{Preparations, may_block, prepare};
+use crate::scratch_dir::{Leftovers, ScratchDir};
+use crate::watch::Watch;
+
+impl Host {
+    /// Returns a reader of what the process prints. It stays valid after the end of the process. Reading may block, so
+    /// read without holding a lock.
+    #[must_use]
+    pub fn log(&self) -> LogReader {
+        self.scratch.as_deref().map(ScratchDir::log_reader).unwrap_or_default()
+    }
+
+    /// Prepares a run, and returns the result unless it comes later.
+    pub(crate) fn begin_to_prepare(
+        &mut self,
+        wanted: Preparation,
+        watch: &mut impl Watch,
+    ) -> Result<Option<Prepared>, HostFault> {
+        // The log of the run before is no longer read. Closing it may block.
+        let previous = self.scratch.take();
+        if !may_block(&wanted) {
+            return prepare(&wanted).map(|preparations| Some(self.adopt(preparations)));
+        }
+        let prepare = move |cancelled: &Cancelled<'_>| {
+            drop(previous);
+            match prepare(&wanted) {
+                Ok(preparations) if cancelled.get() => file_operation::Prepared::Undone(preparations.undo()),
+                Ok(preparations) => file_operation::Prepared::Ready(Box::new(preparations)),
+                Err(fault) => file_operation::Prepared::Failed(fault),
+            }
+        };
+        let begun = begin(watch, prepare).map_err(|error| fault("prepare the machine".into(), &error));
+        self.files = Some(Box::new(FileOperation::Prepare(begun?)));
+        Ok(None)
+    }
+
+    /// Takes over what was prepared.
+    fn adopt(&mut self, preparations: Preparations) -> Prepared {
+        let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
+        scratch.take_over();
+        scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
+        let prepared = Prepared {
+            directory: scratch.directory(),
+            signaller: Some(std::process::id()),
+            log: scratch.log_path(),
+            descriptors: parts.inherited.iter().map(|(what, _)| *what).zip(3..).collect(),
+            nonce,
+            monitor: parts.monitor,
+        };
+        self.scratch = scratch.is_used().then(|| Box::new(scratch));
+        self.trusts_peer = trusts_peer;
+        self.monitor_inode = parts.monitor_inode;
+        self.local = parts.local;
+        self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
+        self.services = parts.services;
+        prepared
+    }
+
+    /// Reads the end of the log, and returns it unless it comes later. A log that cannot be read counts as empty: the
+    /// outcome does not depend on it.
+    pub(crate) fn begin_to_read_log(&mut self, limit: usize, watch: &mut impl Watch) -> Option<Vec<u8>> {
+        let log = self.log();
+        if log.is_empty() {
+            return Some(Vec::new());
+        }
+        let reader = log.clone();
+        match begin(watch, move |_| reader.read(limit)) {
+            Ok(reading) => {
+                self.files = Some(Box::new(FileOperation::ReadLog(reading)));
+                None
+            }
+            // At the limit of descriptors or threads, the log is read here: it explains what has happened.
+            Err(_) => Some(self.known(log.read(limit))),
+        }
+    }
+
+    fn known(&self, log: Result<Vec<u8>, HostFault>) -> Vec<u8> {
+        log.inspect_err(|fault| self.trace.fault(fault)).unwrap_or_default()
+    }
+
+    /// Removes what was prepared, and returns whether that is complete.
+    pub(crate) fn begin_to_remove(
+        &mut self,
+        machine: &mut Machine,
+        now: Moment,
+        watch: &mut impl Watch,
+    ) -> Result<bool, HostFault> {
+        self.local.clear();
+        self.inherited.clear();
+        self.services.clear();
+        match self.files.take().map(|files| *files) {
+            // It removes what it creates, which completes the removal.
+            Some(FileOperation::Prepare(preparation)) => {
+                preparation.cancel();
+                self.files = Some(Box::new(FileOperation::UndoPreparation(preparation)));
+                return Ok(false);
+            }
+            // The machine no longer waits for its log.
+            Some(FileOperation::ReadLog(reading)) => {
+                watch.unwatch_completion(reading.descriptor());
+                self.report(machine, now, Input::LogRead(&[]));
+            }
+            // A machine removes once, and only after its preparation.
+            Some(FileOperation::UndoPreparation(_) | FileOperation::Remove(_)) | None => {}
+        }
+        let Some(leftovers) = self.scratch.as_deref_mut().and_then(ScratchDir::take_leftovers) else {
+            self.guard = None;
+            return Ok(true);
+        };
+        let leftovers = Arc::new(Mutex::new(Some(leftovers)));
+        let remove = |leftovers: &Mutex<Option<Leftovers>>| {
+            let leftovers = lock(leftovers).take();
+            leftovers.map_or(Ok(()), Leftovers::remove)
+        };
+        let shared = Arc::clone(&leftovers);
+        match begin(watch, move |_| remove(&shared)) {
+            Ok(removal) => {
+                self.files = Some(Box::new(FileOperation::Remove(removal)));
+                Ok(false)
+            }
+            // At the limit of descriptors or threads, the files are removed here: they must not stay.
+            Err(_) => {
+                let removed = remove(&leftovers);
+                self.guard = None;
+                removed.map(|()| true)
+            }
+        }
+    }
+
+    /// Reports the result of the file operation, if it is over.
+    pub(crate) fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        let Some(files) = self.files.as_deref() else { return };
+        let descriptor = Arc::clone(files.descriptor());
+        match files {
+            FileOperation::Prepare(preparation) => {
+                let Some(prepared) = result(preparation) else { return };
+                self.over(&descriptor, watch);
+                let input = match prepared {
+                    Ok(file_operation::Prepared::Ready(preparations)) => Input::Prepared(self.adopt(*preparations)),
+                    Ok(file_operation::Prepared::Failed(fault)) | Err(fault) => Input::PrepareFailed(fault),
+                    Ok(file_operation::Prepared::Undone(_)) => Input::PrepareFailed(cancelled()),
+                };
+                self.report(machine, now, input);
+            }
+            FileOperation::UndoPreparation(preparation) => {
+                let Some(prepared) = result(preparation) else { return };
+                self.over(&descriptor, watch);
+                let (fault, removed) = match prepared {
+                    // It was complete before it noticed that it was cancelled.
+                    Ok(file_operation::Prepared::Ready(preparations)) => {
+                        let Preparations { scratch, .. } = *preparations;
+                        self.scratch = Some(Box::new(scratch));
+                        (cancelled(), self.begin_to_remove(machine, now, watch))
+                    }
+                    Ok(file_operation::Prepared::Undone(removed)) => (cancelled(), removed.map(|()| true)),
+                    Ok(file_operation::Prepared::Failed(fault)) | Err(fault) => (fault, Ok(true)),
+                };
+                self.report(machine, now, Input::PrepareFailed(fault));
+                match removed {
+                    Ok(true) => self.report(machine, now, Input::Removed(Ok(()))),
+                    Ok(false) => {}
+                    Err(fault) => self.report(machine, now, Input::Removed(Err(fault))),
+                }
+            }
+            FileOperation::ReadLog(reading) => {
+                let Some(log) = result(reading) else { return };
+                self.over(&descriptor, watch);
+                let log = self.known(log.and_then(|log| log));
+                self.report(machine, now, Input::LogRead(&log));
+            }
+            FileOperation::Remove(removal) => {
+                let Some(removed) = result(removal) else { return };
+                self.over(&descriptor, watch);
+                self.guard = None;
+                self.report(machine, now, Input::Removed(removed.and_then(|removed| removed)));
+            }
+        }
+    }
+
+    fn over(&mut self, descriptor: &Arc<std::os::fd::OwnedFd>, watch: &mut impl Watch) {
+        self.files = None;
+        watch.unwatch_completion(descriptor);
+    }
+}
+
+/// Starts a file operation, and watches it.
+fn begin<T: Send + 'static>(
+    watch: &mut impl Watch,
+    operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
+) -> io::Result<Background<T>> {
+    let begun = Background::start(operation)?;
+    watch.watch_completion(begun.descriptor())?;
+    Ok(begun)
+}
+
+/// Returns the result of an operation. `None` means that it is in progress.
+fn result<T: Send>(operation: &Background<T>) -> Option<Result<T, HostFault>> {
+    match operation.progress() {
+        Progress::Pending => None,
+        Progress::Done(result) => Some(Ok(result)),
+        Progress::Lost => Some(Err(HostFault {
+            operation: "complete a file operation".into(),
+            kind: FaultKind::Other,
+            errno: None,
+            reason: "it panicked".into(),
+        })),
+    }
+}
+
+fn cancelled() -> HostFault {
+    HostFault {
+        operation: "prepare the machine".into(),
+        kind: FaultKind::Gone,
+        errno: None,
+        reason: "the run has ended before".into(),
+    }
+}
