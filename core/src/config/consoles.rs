@@ -47,9 +47,10 @@ impl Config {
     /// what it cannot write, on a full disk for example. [`log_limit`](Self::log_limit) bounds it: QEMU opens the file with
     /// `O_APPEND` (same file, `qemu_char_open`; the library sets `logappend=on`).
     ///
-    /// The file is created at launch with mode 0600; a file that exists is emptied and keeps its mode. It is kept after
-    /// the end. Add the console before its log: a name that no console has is refused with
-    /// [`Misuse::UnknownConsole`](crate::Misuse::UnknownConsole).
+    /// The file is created at launch with mode 0600; a regular file that exists is emptied and keeps its mode. A
+    /// symbolic link, a directory or a special file at the path fails the launch with
+    /// [`LaunchFailure::Host`](crate::LaunchFailure::Host). The file is kept after the end. Add the console before its
+    /// log: a name that no console has is refused with [`Misuse::UnknownConsole`](crate::Misuse::UnknownConsole).
     #[must_use]
     pub fn console_log(mut self, name: &str, path: impl Into<Vec<u8>>) -> Self {
         match self.consoles.iter_mut().find(|console| console.name.as_deref() == Some(name)) {

@@ -13,8 +13,8 @@
 ///
 /// With the defaults these are at most 1 MiB of events, 1 MiB for each subscription, and for each console 1 MiB of
 /// output and 1 MiB of input. A message that is still incomplete takes up to 64 MiB, and results that no caller has
-/// claimed take what they contain. QEMU's log is a file, in the
-/// [temporary directory](crate::Config::temporary_directory) by default, and has no limit.
+/// claimed take what they contain. QEMU's log is a file; by default its size is not bounded: see
+/// [`Config::log_limit`](crate::Config::log_limit).
 ///
 /// ```
 /// use qemu_machine_core::{Config, Limits};

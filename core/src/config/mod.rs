@@ -39,10 +39,10 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`name`](Self::name) | `qemu-machine` |
 /// | display and VGA card | none (`-display none -vga none`) |
 /// | consoles, guest agent, qtest | none |
-/// | [`temporary_directory`](Self::temporary_directory) | the host's directory for temporary files |
-/// | [`log_directory`](Self::log_directory) | a file without a path, which ends with the machine |
+/// | [`temporary_directory`](Self::temporary_directory) | the system's directory for temporary files |
+/// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, which the kernel frees with its last descriptor |
 /// | [`log_limit`](Self::log_limit) | none: a log grows as long as QEMU writes to it |
-/// | [`trust_peer`](Self::trust_peer) | no: another process than QEMU that dials the monitor is refused |
+/// | [`trust_peer`](Self::trust_peer) | no: a process that does not belong to the process that was started cannot dial the monitor |
 /// | credentials, umask, resource limits, working directory, environment, network namespace | those of this program |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
 /// | the guest | held (`-S`) until the monitor is ready ([`autostart`](Self::autostart)) |
@@ -151,15 +151,17 @@ impl Config {
     /// bounds the connection, the greeting and the negotiation.
     ///
     /// QEMU's socket serves one client at a time. A second client connects, but gets no greeting before the first one
-    /// leaves (measured with QEMU 7.2.22), and a third one cannot connect: then the host dials again every 100
+    /// leaves (measured with QEMU 7.2.22), and a third one cannot connect: then the library dials again every 100
     /// milliseconds. A launch that is not served in time fails at its deadline with
     /// [`LaunchFailure::Busy`](crate::LaunchFailure::Busy), or with
-    /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut) if the host cannot see the other client. To share a
+    /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut) if the library cannot see the other client. To share a
     /// machine, give QEMU a second `-qmp` option.
     ///
     /// [`Machine::kill`](crate::Machine::kill) is refused with [`Misuse::NotOurs`](crate::Misuse::NotOurs).
-    /// [`Machine::shutdown`](crate::Machine::shutdown) sends `quit`, and
-    /// [`Machine::disconnect`](crate::Machine::disconnect) lets the machine run on.
+    /// [`Machine::shutdown`](crate::Machine::shutdown) sends the commands of its policy, and no signals: `quit`, and
+    /// before it `system_powerdown` if the policy says so. If QEMU has not closed the monitor within the time of these
+    /// commands (20 seconds by default), the machine is disconnected from, and runs on.
+    /// [`Machine::disconnect`](crate::Machine::disconnect) sends nothing, and lets the machine run on.
     ///
     /// ```
     /// use qemu_machine_core::{Address, Config, Peer};
@@ -172,12 +174,19 @@ impl Config {
         Self { peer: Some(peer), ..Self::new("") }
     }
 
-    /// Waits for a process that listens at the address of [`Peer::Dial`]: until the deadline of the launch, the host dials
-    /// again every 100 milliseconds. Default: a launch fails at once if no process listens.
+    /// Waits for a process that listens at the address of [`Peer::Dial`]: until the deadline of the launch, the library
+    /// dials again every 100 milliseconds. Default: a launch fails at once if no process listens. The `Vm::attach` of
+    /// the runtimes has no such option: launch this configuration instead.
+    ///
+    /// Three errors are retried (`connect(2)`, `unix(7)`): ECONNREFUSED, ENOENT, and EAGAIN, which means that the
+    /// backlog of a Unix socket is full. The last one is retried by default as well. Any other error, such as EACCES,
+    /// fails the launch at once with [`LaunchFailure::Host`](crate::LaunchFailure::Host).
     ///
     /// If no process listens in time, the launch fails as it would without this setting: with
     /// [`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening) or
-    /// [`LaunchFailure::Dead`](crate::LaunchFailure::Dead).
+    /// [`LaunchFailure::Dead`](crate::LaunchFailure::Dead). With [`FOREVER`](crate::FOREVER) as
+    /// [`launch_within`](Self::launch_within), it waits for ever. For any other configuration than one of [`Peer::Dial`]
+    /// the setting is refused with [`Misuse::Config`](crate::Misuse::Config).
     #[must_use]
     pub fn wait_for_listener(mut self) -> Self {
         self.waits_for_listener = true;
@@ -187,14 +196,16 @@ impl Config {
     /// Returns the configuration that resumes a machine which [outlives its parent](Self::outlive_parent): launched by
     /// this program before its restart, or by another program.
     ///
-    /// The host dials the monitor only when process and socket are those that the identity names, so that a new process
-    /// with a reused id is not taken for the machine. Events between the two sessions are missed;
+    /// The library dials the monitor only when process and socket are those that the identity names, so that a new
+    /// process with a reused id is not taken for the machine. If they are not, or the system does not report them, the
+    /// launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host) and
+    /// [`FaultKind::Gone`](crate::FaultKind::Gone). Events between the two sessions are missed;
     /// [`Notice::Gap`](crate::Notice::Gap) reports that: query the state that matters.
     ///
-    /// From then on the machine is [attached](Self::attach) to: it has no console, log, exit status or signals here, so
-    /// it is ended by `quit` alone, and a QEMU that does not answer cannot be ended. If a `quit` of this session is
-    /// accepted, the private directory that the identity names is removed at the end. After any other end, such as a
-    /// power-off by the guest, the directory remains.
+    /// From then on the machine is [attached](Self::attach) to: it has no console, log, exit status or signals here.
+    /// Only commands end it, so a QEMU that does not answer cannot be ended. If a `quit` of this session is accepted,
+    /// the private directory that the identity names is removed at the end. After any other end, such as a power-off by
+    /// the guest, the directory remains.
     #[must_use]
     pub fn resume(identity: Identity) -> Self {
         Self::attach(Peer::Detached(identity))
@@ -238,7 +249,7 @@ impl Config {
     /// before QEMU. The run ends with the process that was started:
     ///
     /// - Signals of the shutdown go to the process group of the wrapper, to the wrapper if it has left that group, and
-    ///   to QEMU if it is another process. The host finds QEMU by its monitor: the kernel names the sender of the
+    ///   to QEMU if it is another process. The library finds QEMU by its monitor: the kernel names the sender of the
     ///   greeting, or the process that dialled. [`qemu_pid`](crate::Machine::qemu_pid) returns its id.
     /// - When the wrapper has ended, the rest of its process group, QEMU, and the processes that still hold an
     ///   inherited monitor are killed.
@@ -248,7 +259,7 @@ impl Config {
     /// The kernel kills the process that was started (`prctl(2)`, `PR_SET_PDEATHSIG`), but not a QEMU behind it. So a
     /// machine with a wrapper has a *guard*: a process that is notified by the kernel when this program ends, in
     /// whichever way. It kills the process that was started, its group, and QEMU. A default launch has no guard. The
-    /// host starts one where the kernel alone would leave something behind:
+    /// library starts one where the kernel alone would leave something behind:
     ///
     /// - with a wrapper;
     /// - when QEMU changes its credentials (`-runas`, `-run-with`), or has changed them by the time of its greeting
@@ -266,8 +277,8 @@ impl Config {
     ///   neither this program nor the guard to send it a signal (`kill(2)`, EPERM). `quit` still ends that QEMU; if
     ///   QEMU does not obey, the cause of the end is [`Cause::Unkillable`](crate::Cause::Unkillable), and only root can
     ///   kill it.
-    /// - *A QEMU that the host does not find*: without a monitor, in another pid namespace, or if it dials its monitor
-    ///   with [`trust_peer`](Self::trust_peer). Signals reach it only in the process group of the wrapper.
+    /// - *A QEMU that the library does not find*: without a monitor, in another pid namespace, or if it dials its
+    ///   monitor with [`trust_peer`](Self::trust_peer). Signals reach it only in the process group of the wrapper.
     /// - *Another process that the wrapper leaves behind*, outside of its process group and without the monitor.
     #[must_use]
     pub fn wrapper<A: Into<Vec<u8>>>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
@@ -275,10 +286,10 @@ impl Config {
         self
     }
 
-    /// Sets the first part of the name of everything that is created on the host. Default: `qemu-machine`. The host
+    /// Sets the first part of the name of everything that is created on the host. Default: `qemu-machine`. The library
     /// appends an unpredictable part, so two machines with the same name share no path.
     ///
-    /// An empty name, a slash or a NUL byte is refused.
+    /// An empty name, a slash or a NUL byte is refused with [`Misuse::Config`](crate::Misuse::Config).
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -313,15 +324,20 @@ impl Config {
         self
     }
 
-    /// Accepts the first client that dials [`Monitor::Socket`] or [`Monitor::At`], whichever process it is. Default: only
-    /// the process that was started, its descendants and its process group are accepted. The connection of another
-    /// process is closed, and the host listens on. The launch fails when the host cannot find out which process has
-    /// dialled.
+    /// Accepts the first client that dials [`Monitor::Socket`] or [`Monitor::At`] and greets, whichever process it is.
+    ///
+    /// Default: only the process that was started, its descendants, and the processes of its process group are
+    /// accepted. By TCP, the socket must also belong to the user of this program, or to [`uid`](Self::uid). The
+    /// connection of another process is closed, and the library listens on. If the library cannot find out which
+    /// process has dialled, the launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host).
+    ///
+    /// The setting has no effect with other monitors. For an [attached](Self::attach) machine it is refused with
+    /// [`Misuse::Config`](crate::Misuse::Config); see [`Peer::Listen`] for which process is accepted there.
     ///
     /// Use it for a [`wrapper`](Self::wrapper) that starts QEMU on another host, in another network namespace, in a
-    /// container, or as a daemon, which descends from no process of the wrapper: there any process that reaches the
-    /// address can take the place of QEMU, and receives all commands, with their secrets. The host then does not know the
-    /// process of QEMU, and so cannot kill it when it is neither the process that was started nor in its process group:
+    /// container, or as a daemon, which descends from no process of the wrapper. Then any process that reaches the
+    /// address can take the place of QEMU, and receives all commands, with their secrets. The library does not know the
+    /// process of QEMU, so it cannot kill a QEMU that is neither the process that was started nor in its process group:
     /// the wrapper must end it.
     #[must_use]
     pub fn trust_peer(mut self) -> Self {
@@ -357,7 +373,7 @@ impl Config {
     }
 
     /// Sets where the log without a path and the private directory (mode 0700) are created. The directory must exist.
-    /// Default: the host's directory for temporary files.
+    /// Default: the system's directory for temporary files.
     ///
     /// A private directory is created only when something is in it: the socket of [`Monitor::Socket`] or
     /// [`Monitor::Offered`], unless [`socket_directory`](Self::socket_directory) is set, or the log of a machine that
@@ -393,27 +409,30 @@ impl Config {
         self
     }
 
-    /// Bounds the disk space of the log, and of each [console log](Self::console_log), to this number of bytes: when a
-    /// file is larger, its head is removed, down to half of the limit. Those latest bytes are never lost. Default: the logs
-    /// are not bounded. Less than 64 KiB is refused.
+    /// Bounds the disk space of the log, and of each [console log](Self::console_log), to this number of bytes. When a
+    /// file is larger, its oldest bytes are removed, so that the latest half of the limit is kept (rounded up to a
+    /// block). Default: the logs are not bounded. Less than 64 KiB, and any limit for an [attached](Self::attach)
+    /// machine, is refused with [`Misuse::Config`](crate::Misuse::Config).
     ///
-    /// The host looks at a file 10 milliseconds after QEMU has written to it, so for that long a file may be larger. It
-    /// never stands between QEMU and the file: QEMU appends to the file itself, and no reader can block it. Only while a
-    /// head is removed, a write waits: ext4 first writes the rest of the file to the disk, which took 15 milliseconds for
-    /// a limit of 16 MiB (measured with Linux 6.18).
+    /// QEMU writes to the file directly; no thread of this program has to read for it. The library looks at a file 10
+    /// milliseconds after QEMU has written to it. So a file may exceed the limit by what QEMU writes in that time and
+    /// during a removal. A removal that fails, as on a full disk, is tried again at the next write. A write of QEMU
+    /// waits only for a removal in progress: ext4 first writes the rest of the file to the disk, which took 15
+    /// milliseconds for a limit of 16 MiB (measured with Linux 6.18).
     ///
     /// | file system | bounded log |
     /// |---|---|
     /// | ext4, XFS, F2FS | The file shrinks (`fallocate(2)`, `FALLOC_FL_COLLAPSE_RANGE`). It begins in the middle of a line. |
-    /// | tmpfs, Btrfs, NFS 4.2, and others with `FALLOC_FL_PUNCH_HOLE` | The disk space is freed, but the file keeps its length, and its head reads as zeros. [`Outcome::log`](crate::Outcome::log) has none of them. The length counts for [`Resource::FileSize`]. |
-    /// | others | The log is not bounded. With the feature `tracing` the host logs that at the launch, as a fault. |
+    /// | tmpfs, Btrfs, NFS 4.2, and others with `FALLOC_FL_PUNCH_HOLE` | The disk space is freed, but the file keeps its length, and its head reads as zeros. [`Outcome::log`](crate::Outcome::log) has none of them. With [`Resource::FileSize`], QEMU gets SIGXFSZ when all bytes that it ever wrote to the file reach that limit (`setrlimit(2)`, RLIMIT_FSIZE). |
+    /// | others | The log is not bounded. With the feature `tracing` the library logs that at the launch, as a fault; without it, nothing reports that. |
     ///
     /// The bound ends with the machine. One that [outlives its parent](Self::outlive_parent) is bounded only while this
     /// program runs, and a program that [resumes](Self::resume) it does not bound its log.
     ///
-    /// All bounded logs of this program share one thread, `qemu-log`, and one inotify instance (`inotify(7)`). The launch
-    /// fails when the log cannot be watched: without `/proc`, or at the limit of inotify instances or watches. A file
-    /// system that does not answer delays the bounds of other machines, and nothing else of them.
+    /// All bounded logs of this program share one thread, `qemu-log`, and one inotify instance (`inotify(7)`). The
+    /// launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host) when the log cannot be watched: without
+    /// `/proc`, or at the limit of inotify instances or watches. A file system that does not answer delays the bounding
+    /// of all logs, but nothing else of other machines.
     #[must_use]
     pub fn log_limit(mut self, bytes: u64) -> Self {
         self.log_limit = Some(bytes);
@@ -422,8 +441,9 @@ impl Config {
 
     /// Sets the deadline of the launch, from its start until the monitor is ready: the execution of the program, the
     /// greeting, the capabilities negotiation, and, if the guest is [held](Self::autostart), the reply to
-    /// `query-status`. Default: [`LAUNCH_WITHIN`](Self::LAUNCH_WITHIN), 30 seconds. When the deadline passes, also
-    /// while the file system of the program does not answer, the process is killed, and the launch fails with
+    /// `query-status`. With [`outlive_parent`](Self::outlive_parent), the reply to the `cont` that follows is awaited
+    /// as well. Default: [`LAUNCH_WITHIN`](Self::LAUNCH_WITHIN), 30 seconds. When the deadline passes, also while the
+    /// file system of the program does not answer, the process is killed, and the launch fails with
     /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut). With [`FOREVER`](crate::FOREVER), a QEMU that never
     /// greets blocks the launch for ever.
     #[must_use]

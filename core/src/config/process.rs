@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 
-/// Attributes of a process, which the host applies between its start and the execution of its program. By default the
+/// Attributes of a process, which the driver applies between its start and the execution of its program. By default the
 /// process has those of this program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a driver applies each")]

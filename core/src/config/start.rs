@@ -6,12 +6,12 @@ use crate::config::Config;
 use crate::transport::Monitor;
 use crate::wait::Wait;
 
-/// The options that decide when the guest starts. A debugger that has sent its first byte before finds the guest stopped,
-/// and must not see it continued (`-gdb`, and `-s` for short; measured with QEMU 7.2.22): with `-S` the state would be
-/// `prelaunch` whether or not there is a debugger.
+/// The options that decide when the guest starts. `-gdb` (`-s` for short) is one of them: QEMU stops the guest when a
+/// debugger sends its first byte (measured with QEMU 7.2.22), and such a guest must not be continued. With `-S` the
+/// state is `prelaunch` with and without a debugger, so a guest that a debugger has stopped could not be told apart.
 const DECIDE: [&[u8]; 5] = [Config::HOLD, b"-incoming", b"-preconfig", b"-gdb", b"-s"];
 
-/// Those of them that the state of the guest does not show.
+/// Options of a wrapper that leave the state `prelaunch`, and yet forbid `cont`.
 const HIDDEN: [&[u8]; 2] = [Config::HOLD, b"-preconfig"];
 
 /// Returns how many arguments are one of these options. QEMU takes each with one dash or two (QEMU, `system/vl.c`,
@@ -34,11 +34,16 @@ impl Config {
     ///
     /// The caller sees none of that: [`CommandLine`](crate::CommandLine) displays no `-S`, no `RESUME` is delivered, and
     /// the first `query-status` returns `running`. QEMU's Python class starts QEMU without `-S` (QEMU,
-    /// `python/qemu/machine/machine.py`, `_base_args`). A guest that QEMU refuses to continue stays in `prelaunch`.
+    /// `python/qemu/machine/machine.py`, `_base_args`). If QEMU refuses to continue the guest, the launch succeeds
+    /// nevertheless, and `query-status` returns `prelaunch`.
     ///
-    /// The caller's own arguments decide where they contain `-S`, `-incoming`, `-preconfig`, `-gdb` or `-s`, and so do
-    /// such arguments that a wrapper adds, where the host can read them. A guest that arrives by a migration is continued
-    /// after it. A machine without a monitor always starts its guest.
+    /// The library adds no `-S`, and does not continue the guest, if the caller's arguments contain `-S`, `-incoming`,
+    /// `-preconfig`, `-gdb` or `-s`. Without a monitor it adds no `-S` either.
+    ///
+    /// If a [wrapper](Self::wrapper) adds `-S` or `-preconfig`, the guest is not continued; if it adds `-incoming`, the
+    /// guest is continued after the migration. A wrapper that adds `-gdb` or `-s` is not noticed: give that option as
+    /// an argument instead. The library reads the arguments that a wrapper adds from `/proc`. When it cannot read them,
+    /// it continues the guest.
     #[must_use]
     pub fn autostart(mut self) -> Self {
         self.autostart = true;
