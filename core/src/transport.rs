@@ -8,13 +8,20 @@ use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 
 /// The address of a stream socket.
+///
+/// A path or name that is empty, has more than 107 bytes or contains a NUL byte is refused with
+/// [`Misuse::Config`](crate::Misuse::Config), by [`Machine::new`](crate::Machine::new).
 #[derive(Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Address {
     /// A Unix socket at this path, which has 1 to 107 bytes (`unix(7)`).
     Unix(Vec<u8>),
-    /// An abstract Unix socket with this name, which has 1 to 107 bytes (`unix(7)`, abstract): Linux alone has these. The
-    /// name is no path, and every process in the network namespace may dial it. `Display` writes an `@` before it.
+    /// An abstract Unix socket with this name, which has 1 to 107 bytes (`unix(7)`, abstract): Linux alone has these.
+    /// The name is no path and has no file permissions: every process in the network namespace may dial it. `Display`
+    /// writes an `@` before it.
+    ///
+    /// The name is not padded with NUL bytes, as with `tight=on` of QEMU, its default (QEMU, `qapi/sockets.json`,
+    /// `UnixSocketAddress`). A QEMU that listens with `tight=off` cannot be reached.
     Abstract(Vec<u8>),
     /// A TCP address. The caller resolves host names, since a lookup blocks.
     Tcp(SocketAddr),
@@ -65,17 +72,18 @@ pub enum Monitor {
     /// taken by another program, and no race at the start.
     #[default]
     Inherited,
-    /// QEMU dials a Unix socket on which the host listens before QEMU is started. The path is unpredictable. The socket
-    /// is in [`Config::socket_directory`](crate::Config::socket_directory), or in the private directory. A process
-    /// other than QEMU that dials first is refused: see [`Config::trust_peer`](crate::Config::trust_peer).
+    /// QEMU dials a Unix socket on which the library listens before QEMU is started. The path is unpredictable. The
+    /// socket is in [`Config::socket_directory`](crate::Config::socket_directory), or in the private directory. Only
+    /// the process that was started, its descendants, and the processes of its process group are accepted, unless
+    /// [`Config::trust_peer`](crate::Config::trust_peer) is set.
     Socket,
-    /// QEMU dials this address, on which the host listens before QEMU is started. The path of a Unix socket must not
-    /// exist; the host removes it afterwards. TCP port 0 means any free port. Other processes are refused, as for
+    /// QEMU dials this address, on which the library listens before QEMU is started. The path of a Unix socket must not
+    /// exist; the library removes it afterwards. TCP port 0 means any free port. The same processes are accepted as for
     /// [`Socket`](Self::Socket).
     At(Address),
-    /// QEMU listens on a Unix socket that the host created, and the host is the first client. When it disconnects,
-    /// another client can connect: see [`Config::outlive_parent`](crate::Config::outlive_parent). The path is
-    /// unpredictable, as for [`Socket`](Self::Socket).
+    /// QEMU listens on a Unix socket that the library created, and the library is the first client. When it
+    /// disconnects, another client can connect: see [`Config::outlive_parent`](crate::Config::outlive_parent). The path
+    /// is unpredictable, as for [`Socket`](Self::Socket).
     Offered,
     /// QEMU has no monitor. The machine is ready when its process is started, has no commands and no events, and is
     /// ended by signals.
@@ -86,15 +94,16 @@ pub enum Monitor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Peer {
-    /// QEMU listens at this address (`-qmp unix:PATH,server=on,wait=off`), and the host dials.
+    /// QEMU listens at this address (`-qmp unix:PATH,server=on,wait=off`), and the library dials.
     Dial(Address),
-    /// The host listens at this address, and QEMU dials (`-chardev socket,path=PATH`). The path of a Unix socket must
-    /// not exist; the host removes it afterwards. The first process that dials and greets is accepted, since the host
-    /// does not know which process QEMU is. When one hangs up, or sends something else, the host listens on. One that
-    /// sends nothing keeps the place until the deadline of the launch.
+    /// The library listens at this address, and QEMU dials (`-chardev socket,path=PATH`). The path of a Unix socket
+    /// must not exist; the library removes it afterwards. The first process that dials and greets is accepted, since
+    /// the library does not know which process QEMU is. When a process hangs up, or sends something else, the library
+    /// listens on. A process that sends nothing is not replaced by another before the deadline of the launch.
     Listen(Address),
-    /// The machine [outlives its parent](crate::Config::outlive_parent). The host dials only if process and socket are
-    /// those of this identity.
+    /// The machine [outlives its parent](crate::Config::outlive_parent). The library dials only if process and socket
+    /// are those of this identity. Otherwise the launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host),
+    /// whose fault has the kind [`FaultKind::Gone`](crate::FaultKind::Gone).
     Detached(Identity),
     /// This descriptor is connected already. It serves one run: a second launch is refused with
     /// [`Misuse::UsedUp`](crate::Misuse::UsedUp).

@@ -5,7 +5,8 @@ use core::time::Duration;
 use super::LaunchFailure;
 
 /// How long a host waits before it dials again. The kernel does not notify a client of a listener that appears, or of
-/// room in its backlog: a non-blocking connect fails at once (`connect(2)`, ECONNREFUSED, ENOENT and EAGAIN).
+/// room in its backlog: a non-blocking connect fails at once (`connect(2)`, ECONNREFUSED and EAGAIN; `unix(7)`,
+/// ENOENT). Ten attempts a second cost little processor time, and delay an attachment by a tenth of a second at most.
 pub(super) const REDIAL: Duration = Duration::from_millis(100);
 
 /// Which failures of the monitor are retried until the deadline of the launch, instead of failing it.
@@ -15,12 +16,13 @@ pub enum Retry {
     /// None of them.
     #[default]
     Never,
-    /// The backlog of the listener is full: the host dials again after 100 milliseconds.
+    /// The backlog of the listener is full (`connect(2)`, EAGAIN). The host dials again after 100 milliseconds.
     Busy,
-    /// As `Busy`, and no process listens.
+    /// The failure of `Busy`; and no process listens at the address: the kernel refuses the connection (`connect(2)`,
+    /// ECONNREFUSED), or the path does not exist (`unix(7)`, ENOENT). The host dials again after 100 milliseconds.
     Unreachable,
-    /// The connection ended, or broke the protocol, before the greeting: its peer was not QEMU. The host listens on for
-    /// the next one.
+    /// The host listens, and the peer that dialled is not QEMU: it hung up before the greeting, or sent something else.
+    /// The host listens on for the next peer.
     Stranger,
 }
 
