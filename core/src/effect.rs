@@ -9,8 +9,9 @@ use crate::signal::Signal;
 use crate::transport::Transport;
 
 /// An operation on the host that the driver carries out. The core issues each effect once, the driver starts it without
-/// blocking, and reports its completion once, as an [`Input`](crate::Input). A completion that is never reported blocks
-/// the run.
+/// blocking, and reports its completion once, as an [`Input`](crate::Input). Without the completion of `Close` the run
+/// does not end. Any other one has a deadline in the core, or is not awaited: the [crate
+/// documentation](crate#completions-and-deadlines) lists them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Effect {
@@ -61,8 +62,9 @@ pub struct Preparation {
     pub process: bool,
     /// The channels, and how each is connected.
     pub channels: Vec<(Channel, Transport)>,
-    /// Whether any process may connect to a channel that listens. If not, only the process that is started and its
-    /// descendants may; the host closes the connection of another one and listens on.
+    /// Whether any process may connect to a channel that listens. If not, only the process that is started, its
+    /// descendants, and the processes of its process group may; the host closes the connection of another process and
+    /// listens on. Of no meaning without a process: then any process may connect.
     pub trusts_peer: bool,
     /// The services, each a pair of connected sockets: one end for the process, one that the host lends to callers.
     pub services: Vec<Service>,

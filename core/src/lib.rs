@@ -23,7 +23,7 @@
 //! can be used alone.) For users of other sans-IO libraries: [`outgoing`] with [`sent`] is `poll_transmit`,
 //! [`deadline`] is `poll_timeout`, and [`Input::TimePassed`] is `handle_timeout`.
 //!
-//! A *driver* is the loop that carries a machine's effects out and reports inputs. It keeps five rules:
+//! A driver keeps five rules:
 //!
 //! 1. *Drain before blocking.* Before it blocks, a driver carries out all effects, pops all notices, writes as much of
 //!    the outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more
@@ -32,24 +32,78 @@
 //! 2. *Do not wait for the completion of an effect.* Report it as an [`Input`], however late. If the driver waited, all
 //!    channels would stall.
 //! 3. *Read all open [`channels`] all the time.* The core bounds what it retains of them. A console that is not read
-//!    stops the guest; if the monitor is not read, QEMU's memory grows without bound.
+//!    stops the guest (QEMU, `hw/char/serial.c`, `serial_xmit`). If the monitor is not read, QEMU's memory grows
+//!    without bound (QEMU, `monitor/monitor.c`, `monitor_flush_locked`).
 //! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that
 //!    of a previous call, the previous one is used. With a stale clock, deadlines pass too late.
 //! 5. *Report [`Input::TimePassed`] when a wait ended at the deadline without an input.* Every other input applies due
 //!    deadlines as well, and an extra report does no harm. Without it, a time-out in silence is never observed.
 //!
-//! So no driver has a write buffer, an inbox or a list of timers: they exist once, in the core.
-//!
 //! # Verbs that end something
 //!
 //! | verb | on | effect |
 //! |---|---|---|
-//! | [`shutdown`] | any machine | `quit`, then SIGTERM, then SIGKILL, each when the one before did not end QEMU in its time. A machine of another program gets `quit` only, and is disconnected from when that has no effect. |
+//! | [`shutdown`] | any machine | The power button if [`Shutdown`] says so, `quit`, SIGTERM, SIGKILL: each when the one before did not end QEMU in its time. A machine of another program gets the commands of the policy, but no signals; when their time is over (20 seconds by default), it is disconnected from. |
 //! | [`disown`], [`disown_wait`] | a command, a wait | Its result is no longer wanted. A command that was sent may still take effect; its late reply reaches no other caller. |
 //! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. |
 //! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
 //! | [`kill`] | a machine of ours | SIGKILL. ([`kill_or_disconnect`] does this, or disconnects, for a driver that goes away.) |
 //! | [`abandon`] | a process that survived SIGKILL | The run is cleaned up without waiting for the process any longer. |
+//!
+//! # Runs
+//!
+//! A *run* begins with [`launch`] and ends with one [`Outcome`] ([`Notice::Ended`]). A machine that ended can be
+//! launched again. Requests depend on the [`state`]:
+//!
+//! | request | idle | launching, running, ending | ended |
+//! |---|---|---|---|
+//! | [`launch`] | accepted | [`Misuse::AlreadyLaunched`] | accepted, if no completion is outstanding ([`Misuse::NotReaped`]) |
+//! | [`execute`] | [`Misuse::NotLaunched`] | accepted; queued until the monitor is ready, and answered with [`CommandError::Disconnected`] after it closed | [`Misuse::Ended`] |
+//! | [`wait`] | [`Misuse::NotLaunched`] | accepted | accepted, and over at once |
+//! | [`subscribe`] | accepted | accepted | accepted |
+//! | [`shutdown`], [`kill`], [`disconnect`] | [`Misuse::NotLaunched`] | accepted; without effect if the end has begun, except that [`kill`] and [`disconnect`] cut a shutdown short | accepted, without effect |
+//! | [`detach`] | [`Misuse::NotRunning`] | accepted while running, otherwise [`Misuse::NotRunning`] | [`Misuse::NotRunning`], or without effect after an earlier one |
+//!
+//! At the end of a run every command is answered and every wait is over. The next [`launch`] keeps or drops:
+//!
+//! | of the previous run | after [`launch`] |
+//! |---|---|
+//! | answers and results of waits that no caller has claimed | kept, with their notices; of the answers the latest [`Limits::commands`] |
+//! | subscriptions | kept, with empty queues and counts of zero; a wait that had found an event in a queue fails with [`WaitError::Ended`] |
+//! | marks | valid, as the beginning of the new run |
+//! | events, console output, queued console input | dropped; the numbers of events and the positions on consoles go on |
+//! | the outcome, all other notices | dropped |
+//!
+//! # Completions and deadlines
+//!
+//! Each effect is completed by one input. It may come late: the run goes on without it as this table says, and a
+//! process that starts or ends later is still taken into account. A second completion counts as [`Input::TimePassed`].
+//! As long as a completion is outstanding, [`launch`] is refused.
+//!
+//! | effect | completed by | if that never comes |
+//! |---|---|---|
+//! | [`Effect::Prepare`] | [`Input::Prepared`], [`Input::PrepareFailed`] | the launch fails at its deadline |
+//! | [`Effect::Spawn`] | [`Input::Spawned`], [`Input::SpawnFailed`] | the launch fails at its deadline; SIGKILL, and 10 seconds later the clean-up |
+//! | a process that was started | [`Input::Exited`] | 10 seconds after SIGKILL the run ends as [`Cause::Unkillable`] |
+//! | [`Effect::Open`] | [`Input::Opened`], [`Input::OpenFailed`] | monitor: the launch fails at its deadline; console: it stays empty |
+//! | [`Effect::Close`] | [`Input::Closed`] | **the run does not end**: no deadline covers it, since a driver can always close a channel |
+//! | [`Effect::Signal`] | [`Input::Signalled`] | nothing: the next deadline follows |
+//! | [`Effect::ReadLog`], [`Effect::Remove`] | [`Input::LogRead`], [`Input::Removed`] | 10 seconds later the run goes on, with a fault in [`Outcome::faults`] |
+//! | [`Effect::Detach`] | [`Input::Detached`] | nothing: the run ends without it |
+//!
+//! These deadlines bound every wait. With [`FOREVER`], a launch, a command or a wait has none.
+//!
+//! | what | deadline | when it passes |
+//! |---|---|---|
+//! | a launch | 30 seconds ([`Config::launch_within`]) | [`LaunchFailure::TimedOut`], or a reason that is known better |
+//! | the end of a process that closed its monitor during the launch | 5 seconds, or the deadline of the launch | [`LaunchFailure::Hung`] |
+//! | the same after the launch | 5 seconds | waits for events alone fail: [`WaitError::Disconnected`] |
+//! | a command | that of the call; the runtimes use [`COMMAND_WITHIN`], 60 seconds | [`CommandError::TimedOut`] |
+//! | a wait | that of the call | [`WaitError::TimedOut`] |
+//! | a shutdown | 30 seconds ([`Shutdown::total`]) | SIGKILL |
+//! | the end of a process after SIGKILL | 10 seconds | [`Cause::Unkillable`] |
+//! | the last output of a process that ended | 2 seconds; 4 during a launch | the channels are closed |
+//! | reading the log, then removing the files | 10 seconds each | a fault in [`Outcome::faults`] |
 //!
 //! # A driver
 //!
@@ -130,10 +184,11 @@
 //!
 //! # What it promises
 //!
-//! - A run ends with exactly one [`Outcome`]. Before it, every accepted command was completed exactly once, and the
-//!   removal of everything that was created on the host was ordered.
-//! - No wait is without a deadline, except where the caller wrote [`FOREVER`]. A launch has 30 seconds by default, a
-//!   shutdown 30 and a kill 10; the last output of a process is read for two seconds at most.
+//! - A run ends with exactly one [`Outcome`]. Before it, every accepted command was completed exactly once, and
+//!   everything that was created on the host was removed, or [`Outcome::faults`] names what was not. (Logs at a path of
+//!   the caller stay, and so do the files of a machine that runs on.)
+//! - No wait is without a [deadline](#completions-and-deadlines), except where the caller wrote [`FOREVER`], if the
+//!   driver completes each [`Effect::Close`].
 //! - What is kept of events, consoles and messages is bounded by [`Limits`], and what is dropped is counted exactly.
 //!   The number of commands is bounded, and not the size of the replies that no caller has claimed.
 //! - No bytes of a peer cause a panic.

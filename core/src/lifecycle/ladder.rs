@@ -10,10 +10,16 @@ use crate::time::Moment;
 /// within the time of the one before.
 ///
 /// By default the guest is not asked, so a guest that ignores the power button cannot delay the end: `quit` has 20
-/// seconds, SIGTERM has 10, and SIGKILL follows. A process that survives SIGKILL is given up 10 seconds later
-/// ([`Cause::Unkillable`](crate::Cause::Unkillable)). The rest of the output is read for two seconds at most. So the
-/// default takes at most 42 seconds, and usually milliseconds. A budget of zero skips its rung:
+/// seconds, SIGTERM has 10, and SIGKILL follows. Usually this takes milliseconds. A budget of zero skips its rung:
 /// `Shutdown::within(Duration::ZERO)` is SIGKILL at once.
+///
+/// What follows SIGKILL is bounded as well: 10 seconds for the end of the process, after which it is no longer waited
+/// for ([`Cause::Unkillable`](crate::Cause::Unkillable)); 2 seconds for the rest of its output; 10 seconds to read the
+/// log, and 10 to remove the files, which only a file system that does not answer needs. So the default takes 62
+/// seconds at most, with a driver that does not block.
+///
+/// A machine that another program launched gets the commands of the policy, but no signals. When their time is over, it
+/// is disconnected from, and runs on.
 ///
 /// The time of `quit` includes its reply. (In QEMU's Python class it does not, so a QEMU that does not answer blocks it
 /// for ever; QEMU, `python/qemu/machine/machine.py`, `_soft_shutdown`; measured with QEMU 7.2.22.)
