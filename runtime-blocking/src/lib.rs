@@ -1,4 +1,4 @@
-//! Launch QEMU, speak QMP with it and own its lifetime, with plain threads and calls that block.
+//! Runtime for threads: calls that block, which launch QEMU, speak QMP with it and own its lifetime.
 //!
 //! A [`Vm`] is a handle that threads clone and share. A call that waits drives the machine itself, without another
 //! thread in between. While no call waits, a thread of the library, the supervisor, reads what QEMU and the guest send,

@@ -1,4 +1,5 @@
-//! Launch QEMU, speak QMP with it and own its lifetime, from your own mio loop.
+//! Runtime for event loops on mio: sources in the caller's loop, which launch QEMU, speak QMP with it and own its
+//! lifetime.
 //!
 //! A [`Vm`] registers its sources with the caller's `Registry`, under the caller's tokens. The loop passes each event
 //! of its poll to [`Vm::ready`], and calls [`Vm::turn`], which returns notices. [`Vm::timeout`] returns when the next

@@ -1,4 +1,4 @@
-//! Launch QEMU, speak QMP with it and own its lifetime, from any async executor.
+//! Runtime for any async executor: futures that launch QEMU, speak QMP with it and own its lifetime.
 //!
 //! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`] passes to the
 //! caller's executor. [`Vm::launch`] spawns it on smol's global executor, which has its own threads. Sockets and timers
