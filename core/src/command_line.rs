@@ -31,10 +31,12 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] for an empty program, `-daemonize`, a NUL byte in an argument or a path, an invalid name, a
-    /// console name that QEMU refuses or that is used twice, the path of a socket that is longer than 107 bytes, a
-    /// dialect other than QMP for a machine that is launched, and settings of a launch for an attached machine.
-    /// [`Misuse::UnknownConsole`] for the log of a console that does not exist.
+    /// [`Misuse::Config`] for an empty program, `-daemonize`, a NUL byte in an argument, a path or a variable, an invalid
+    /// name, a console name that QEMU refuses or that is used twice, the path or name of a socket that is empty or
+    /// longer than 107 bytes, a limit of the log below 64 KiB, a dialect other than QMP for a machine that is launched,
+    /// [`wait_for_listener`](Self::wait_for_listener) without [`Peer::Dial`](crate::Peer::Dial), and settings of a launch
+    /// for an attached machine. [`Misuse::UnknownConsole`] for the log of a console that does not exist.
+    /// [`Misuse::EmptyFilter`] and [`Misuse::NotAnEvent`] for a filter of [`subscribe`](Self::subscribe).
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
         self.check()?;
         let descriptors = self.inherited().into_iter().zip(Self::FIRST_INHERITED..).collect();

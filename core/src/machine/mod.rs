@@ -85,8 +85,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] and [`Misuse::UnknownConsole`] when the configuration is not valid; [`Config::command_line`]
-    /// lists the rules.
+    /// [`Misuse::Config`], [`Misuse::UnknownConsole`], [`Misuse::EmptyFilter`] and [`Misuse::NotAnEvent`] when the
+    /// configuration is not valid; [`Config::command_line`] lists the rules.
     pub fn new(config: Config) -> Result<Self, Misuse> {
         let command_line = config.command_line()?;
         Ok(Self::unchecked(config, command_line))
