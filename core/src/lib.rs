@@ -48,7 +48,7 @@
 //! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. |
 //! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
 //! | [`kill`] | a machine of ours | SIGKILL. ([`kill_or_disconnect`] does this, or disconnects, for a driver that goes away.) |
-//! | [`abandon`] | a process that survived SIGKILL | The run is cleaned up without waiting for the process any longer. |
+//! | [`abandon`] | a run that is ending | Its present step, such as the end of the process after SIGKILL, is not waited for any longer. |
 //!
 //! # Runs
 //!
