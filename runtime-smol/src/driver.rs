@@ -164,7 +164,6 @@ impl Driver {
         // No driver polls what was still to be completed when the run before ended.
         let Turn { machine, host, wires, .. } = &mut *turn;
         host.reap(machine, now, wires);
-        turn.serve(now);
         turn.machine.launch(now)?;
         turn.run += 1;
         // The driver of the run has a new timer.

@@ -64,20 +64,17 @@ impl Wires {
         machine: &mut Machine,
         now: Moment,
     ) -> bool {
-        let mut any = false;
         // Each of them is polled, so that each wakes the task.
-        let completed =
-            self.completions.iter().filter(|source| matches!(source.poll_readable(context), Poll::Ready(Ok(()))));
-        if completed.count() > 0 {
+        let mut any = self.completions.iter().filter(|source| is_readable(source, context)).count() > 0;
+        if any {
             host.reap(machine, now, self);
-            any = true;
         }
         let mut index = 0;
         // A channel that is closed meanwhile moves the others up. The next round reads the channels that were skipped.
         while let Some(channel) = machine.channels().get(index).copied() {
             index += 1;
             for _ in 0..READS {
-                if !self.is_readable(channel, context) {
+                if !self.source(channel).is_some_and(|source| is_readable(source, context)) {
                     break;
                 }
                 any = true;
@@ -93,10 +90,6 @@ impl Wires {
         std::mem::take(&mut self.changed)
     }
 
-    fn is_readable(&self, channel: Channel, context: &mut Context<'_>) -> bool {
-        self.source(channel).is_some_and(|source| matches!(source.poll_readable(context), Poll::Ready(Ok(()))))
-    }
-
     fn has_room(&self, context: &mut Context<'_>) -> bool {
         let mut sources = self.full.iter().filter_map(|channel| self.source(*channel));
         sources.any(|source| matches!(source.poll_writable(context), Poll::Ready(Ok(()))))
@@ -105,4 +98,8 @@ impl Wires {
     fn source(&self, channel: Channel) -> Option<&Async<Arc<OwnedFd>>> {
         self.channels.iter().find(|(other, _)| *other == channel).map(|(_, source)| source)
     }
+}
+
+fn is_readable(source: &Async<Arc<OwnedFd>>, context: &mut Context<'_>) -> bool {
+    matches!(source.poll_readable(context), Poll::Ready(Ok(())))
 }

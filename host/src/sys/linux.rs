@@ -84,7 +84,7 @@ impl System for Linux {
 
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>> {
         if let Some(path) = address.path() {
-            // Without a socket, there is nobody to read about: an attachment may dial many times before there is one.
+            // Without a socket, the table has nothing about it: an attachment may dial many times before there is one.
             fs::symlink_metadata(OsStr::from_bytes(path.to_bytes()))
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOENT))?;
         }
