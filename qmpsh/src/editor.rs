@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::complete::{candidates, hint};
 use crate::line::Trouble;
 use crate::live::Live;
+use crate::private_file;
 use crate::prompt_end::Ending;
 
 /// The number of lines in the history: months of use, in less than a megabyte.
@@ -39,8 +40,10 @@ impl LineEditor {
         let mut editor = Editor::with_history(config.clone(), FileHistory::with_config(&config))?;
         editor.set_helper(Some(Assistant { client, ending }));
         let mut line_editor = Self { editor, history };
-        if let Some(path) = &line_editor.history {
-            // The file does not exist at first, and one that cannot be read must not keep the prompt from starting.
+        if let Some(path) =
+            line_editor.history.as_ref().filter(|path| private_file::check(path).is_ok_and(|exists| exists))
+        {
+            // A file that cannot be read must not keep the prompt from starting.
             let _ = line_editor.editor.load_history(path);
         }
         Ok(line_editor)
@@ -57,6 +60,8 @@ impl LineEditor {
         }
         let Some(path) = &self.history else { return Ok(()) };
         let saved = make_directory(path).map_err(|error| error.to_string());
+        // The editor writes whatever exists, and changes its mode.
+        let saved = saved.and_then(|()| private_file::create(path).map_err(|error| error.to_string()));
         let saved = saved.and_then(|()| self.editor.append_history(path).map_err(|error| error.to_string()));
         let told = saved.map_err(|error| format!("the history is not saved: {}: {error}", path.display()));
         if told.is_err() {

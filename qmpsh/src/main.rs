@@ -11,6 +11,7 @@ mod help;
 mod line;
 mod live;
 mod options;
+mod private_file;
 mod prompt;
 mod prompt_end;
 mod record;
@@ -60,6 +61,7 @@ fn tell(text: &str) -> ExitCode {
 
 /// Runs the shell and returns the exit code.
 fn run(options: &Options) -> Result<u8, Failure> {
+    record::check(options.record.as_deref())?;
     let vm = connect(options)?;
     let client = Arc::new(Client::new(vm, options.timeout, options.hmp));
     if options.command.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal() {

@@ -1,7 +1,7 @@
 //! Tests of the shell at a terminal.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use qemu_machine_blocking::Shutdown;
@@ -9,8 +9,8 @@ use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 
-use super::Monitored;
 use super::terminal::Terminal;
+use super::{Monitored, not_private};
 
 /// Runs a test at the terminal of a shell that has launched a QEMU, and asserts that nothing is left behind.
 fn with_launched(arguments: &[&str], test: impl FnOnce(&mut Terminal) + Send + 'static) {
@@ -154,6 +154,25 @@ fn lines_are_in_the_history_of_this_shell_and_of_the_next() {
         let mut terminal = attach(&monitored, state.path(), temporary);
         terminal.press("\x1b[A");
         terminal.line_is("qmp> query-name");
+    });
+}
+
+/// The prompt works without a history when the file is none of this user, and that stays as it is.
+#[test]
+fn g38_a_history_is_written_to_a_file_of_its_owner_only() {
+    leaving_nothing(|temporary| {
+        let (state, scratch) = (Scratch::create(), Scratch::create());
+        for (path, words) in not_private(&scratch) {
+            let before = fs::symlink_metadata(&path).unwrap();
+            let arguments = ["--history", path.to_str().unwrap(), "--", qemu(), "-M", "none"];
+            let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+            terminal.enter("query-name", words);
+            terminal.press("exit\r");
+            assert!(terminal.end().0.success());
+            let after = fs::symlink_metadata(&path).unwrap();
+            assert_eq!((after.ino(), after.mode(), after.len()), (before.ino(), before.mode(), before.len()));
+        }
+        assert_eq!(fs::read_to_string(scratch.path().join("target")).unwrap(), "of a link");
     });
 }
 

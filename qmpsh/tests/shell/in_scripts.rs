@@ -1,7 +1,9 @@
 //! Tests of the shell in scripts: its standard output, its standard error and its exit codes.
 
+use std::fs::{self, Metadata, Permissions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use qemu_machine_blocking::record::Record;
@@ -10,7 +12,7 @@ use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 
-use super::{Monitored, SHELL, shell};
+use super::{Monitored, SHELL, not_private, shell};
 
 /// The end of a shell: exit code, standard output, standard error.
 type Ended = (Option<i32>, String, String);
@@ -163,18 +165,54 @@ fn a_record_replays_and_has_no_secrets() {
         let (option, file_name) = ("--record", file.to_str().unwrap());
         let lines = "object-add qom-type=secret id=s data=hunter22\nquery-uuid\n";
         assert_eq!(launch(&[option, file_name], lines).0, Some(0));
-        let text = std::fs::read_to_string(&file).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
         let record: Record = text.parse().unwrap_or_else(|error| panic!("{error}"));
         assert!(text.contains("object-add") && text.contains("query-uuid") && !text.contains("hunter22"), "{text}");
         assert_eq!(record.replay().map(|machine| machine.state()), Ok(State::Ended));
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
         let failed = run(&[option, file_name, "--", qemu(), "-M", "no-such-machine"], "");
         assert_eq!(failed.0, Some(3));
-        let record: Record = std::fs::read_to_string(&file).unwrap().parse().unwrap_or_else(|error| panic!("{error}"));
+        let record: Record = fs::read_to_string(&file).unwrap().parse().unwrap_or_else(|error| panic!("{error}"));
         assert!(record.timeline().to_string().contains("unsupported machine type"), "{}", record.timeline());
 
         let nowhere = launch(&[option, "/no/such/directory/file", "query-uuid"], "");
-        assert_eq!((nowhere.0, nowhere.2.contains("/no/such/directory/file: No such file")), (Some(4), true));
+        assert_eq!((nowhere.0, nowhere.2.contains("/no/such/directory/file: No such file")), (Some(2), true));
+    });
+}
+
+/// A record takes the place of a file of this user. Other links to that file keep its content and mode.
+#[test]
+fn g38_a_record_replaces_a_file_of_its_owner() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        let (file, link) = (scratch.path().join("record.jsonl"), scratch.path().join("link"));
+        fs::write(&file, "before").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        fs::hard_link(&file, &link).unwrap();
+        assert_eq!(launch(&["--record", file.to_str().unwrap()], "query-name\n").0, Some(0));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&file), mode(&link)), (0o600, 0o644));
+        assert!(fs::read_to_string(&file).unwrap().contains("query-name"));
+        assert_eq!(fs::read_to_string(&link).unwrap(), "before");
+        assert_eq!(scratch.entries().len(), 2);
+    });
+}
+
+/// Nothing is launched when the record would have to be written to something else, and that stays as it is.
+#[test]
+fn g38_a_record_replaces_nothing_else() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        for (path, words) in not_private(&scratch) {
+            let before = fs::symlink_metadata(&path).unwrap();
+            let (code, _, errors) = launch(&["--record", path.to_str().unwrap()], "query-name\n");
+            assert_eq!(code, Some(2), "{errors}");
+            assert!(errors.contains(words), "{errors}");
+            let after = fs::symlink_metadata(&path).unwrap();
+            let of = |metadata: &Metadata| (metadata.ino(), metadata.mode(), metadata.len());
+            assert_eq!(of(&after), of(&before), "{}", path.display());
+        }
+        assert_eq!(fs::read_to_string(scratch.path().join("target")).unwrap(), "of a link");
     });
 }
