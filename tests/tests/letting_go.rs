@@ -1,0 +1,287 @@
+//! Test of callers that wait while another ends the machine or lets go of it: each is freed at once, on threads and in
+//! tasks of three executors.
+//!
+//! QEMU is stopped meanwhile, so that it answers nothing, and no caller has a deadline. A caller that is not freed fails
+//! the test.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use qemu_machine_core::{
+    Address, Cause, Config, FOREVER, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Peer, Rung, Shutdown, Wait,
+};
+use qemu_machine_smol::Driver;
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, stop};
+use qemu_machine_tests::{PATIENCE, bounded, qemu};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+/// A machine that several callers share.
+trait Machine: Clone + Send + 'static {
+    fn launch(config: Config) -> Self;
+    fn pid(&self) -> Option<u32>;
+    fn command(&self) -> Result<(), String>;
+    fn event(&self) -> Result<(), String>;
+    fn subscription(&self) -> Result<(), String>;
+    fn end(&self) -> Result<Cause, String>;
+    fn relaunch(&self) -> Result<(), LaunchError>;
+    fn disconnect(&self) -> Result<Outcome, Misuse>;
+    fn detach(&self) -> Result<Outcome, Misuse>;
+    fn kill(&self) -> Result<Outcome, Misuse>;
+    fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse>;
+}
+
+fn failed<T>(result: Result<T, impl Debug>) -> Result<(), String> {
+    result.map(drop).map_err(|error| format!("{error:?}"))
+}
+
+#[derive(Clone)]
+struct OnThreads(qemu_machine_blocking::Vm);
+
+impl Machine for OnThreads {
+    fn launch(config: Config) -> Self {
+        Self(qemu_machine_blocking::Vm::launch(config).expect("QEMU starts"))
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.0.pid()
+    }
+
+    fn command(&self) -> Result<(), String> {
+        failed(self.0.execute_by("query-status", FOREVER))
+    }
+
+    fn event(&self) -> Result<(), String> {
+        failed(self.0.wait_any(&Mark::default(), [Wait::event("RESET")], FOREVER))
+    }
+
+    fn subscription(&self) -> Result<(), String> {
+        failed(
+            self.0
+                .events([Wait::event("RESET")])
+                .map(|mut events| events.next(FOREVER))
+                .and_then(|next| next.map_err(|_| Misuse::NotRunning)),
+        )
+    }
+
+    fn end(&self) -> Result<Cause, String> {
+        self.0.wait(FOREVER).map(|outcome| outcome.cause).map_err(|error| format!("{error:?}"))
+    }
+
+    fn relaunch(&self) -> Result<(), LaunchError> {
+        self.0.relaunch()
+    }
+
+    fn disconnect(&self) -> Result<Outcome, Misuse> {
+        self.0.disconnect()
+    }
+
+    fn detach(&self) -> Result<Outcome, Misuse> {
+        self.0.detach()
+    }
+
+    fn kill(&self) -> Result<Outcome, Misuse> {
+        self.0.kill()
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
+        self.0.shutdown(how)
+    }
+}
+
+/// In tasks. The parameter is the executor of the driver: `s` is smol, `t` is tokio, `a` is async-std.
+#[derive(Clone)]
+struct InTasks<const EXECUTOR: char>(qemu_machine_smol::Vm);
+
+impl<const EXECUTOR: char> InTasks<EXECUTOR> {
+    fn spawn(driver: Driver) {
+        match EXECUTOR {
+            's' => smol::spawn(driver).detach(),
+            't' => drop(tokio_runtime().spawn(driver)),
+            _ => drop(async_std::task::spawn(driver)),
+        }
+    }
+}
+
+fn tokio_runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime can be made"))
+}
+
+impl<const EXECUTOR: char> Machine for InTasks<EXECUTOR> {
+    fn launch(config: Config) -> Self {
+        Self(smol::block_on(qemu_machine_smol::Vm::launch_with(config, Self::spawn)).expect("QEMU starts"))
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.0.pid()
+    }
+
+    fn command(&self) -> Result<(), String> {
+        failed(smol::block_on(self.0.execute_by("query-status", FOREVER)))
+    }
+
+    fn event(&self) -> Result<(), String> {
+        failed(smol::block_on(self.0.wait_any(&Mark::default(), [Wait::event("RESET")], FOREVER)))
+    }
+
+    fn subscription(&self) -> Result<(), String> {
+        let mut events = self.0.events([Wait::event("RESET")]).map_err(|error| format!("{error:?}"))?;
+        failed(smol::block_on(events.next(FOREVER)))
+    }
+
+    fn end(&self) -> Result<Cause, String> {
+        smol::block_on(self.0.wait(FOREVER)).map(|outcome| outcome.cause).map_err(|error| format!("{error:?}"))
+    }
+
+    fn relaunch(&self) -> Result<(), LaunchError> {
+        smol::block_on(self.0.relaunch_with(Self::spawn))
+    }
+
+    fn disconnect(&self) -> Result<Outcome, Misuse> {
+        smol::block_on(self.0.disconnect())
+    }
+
+    fn detach(&self) -> Result<Outcome, Misuse> {
+        smol::block_on(self.0.detach())
+    }
+
+    fn kill(&self) -> Result<Outcome, Misuse> {
+        smol::block_on(self.0.kill())
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
+        smol::block_on(self.0.shutdown(how))
+    }
+}
+
+fn empty() -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])
+}
+
+/// A call on a thread of its own.
+struct Pending<T>(Receiver<T>);
+
+impl<T: Send + 'static> Pending<T> {
+    fn begin<M: Machine>(machine: &M, call: impl FnOnce(&M) -> T + Send + 'static) -> Self {
+        let ((begun, begins), (sender, result)) = (channel(), channel());
+        let machine = machine.clone();
+        thread::spawn(move || {
+            begun.send(()).expect("the test waits");
+            let result = call(&machine);
+            drop(machine);
+            // This fails only when the test has failed.
+            let _ = sender.send(result);
+        });
+        begins.recv().expect("the thread starts");
+        Self(result)
+    }
+
+    fn result(self) -> T {
+        self.0.recv_timeout(PATIENCE).expect("the caller is freed")
+    }
+}
+
+/// Begins a call of each kind, lets go of the machine, and expects that each call returns.
+fn frees_each<M: Machine>(machine: &M, let_go: impl FnOnce(&M) -> Outcome) -> Cause {
+    let (commands, events, subscriptions, ends): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = (0..3)
+        .map(|_| {
+            (
+                Pending::begin(machine, M::command),
+                Pending::begin(machine, M::event),
+                Pending::begin(machine, M::subscription),
+                Pending::begin(machine, M::end),
+            )
+        })
+        .collect();
+    let cause = let_go(machine).cause;
+    for call in commands.into_iter().chain(events).chain(subscriptions) {
+        call.result().expect_err("QEMU answers nothing");
+    }
+    for end in ends {
+        assert_eq!(end.result().as_ref(), Ok(&cause));
+    }
+    cause
+}
+
+fn g33_each_caller_is_freed<M: Machine>() {
+    let kill = |machine: &M| machine.kill().expect("it was launched");
+    let shutdown =
+        |machine: &M| machine.shutdown(Shutdown::within(std::time::Duration::ZERO)).expect("it was launched");
+    for end in [kill, shutdown] {
+        let machine = M::launch(empty());
+        stop(machine.pid().expect("it runs"));
+        assert_eq!(frees_each(&machine, end), Cause::Asked(Rung::Kill));
+    }
+
+    let scratch = Scratch::create();
+    let kept = empty().outlive_parent().temporary_directory(bytes(scratch.path()));
+    let machine = M::launch(kept);
+    let qemu = Watched::new(machine.pid().expect("it runs")).expect("it runs");
+    stop(machine.pid().expect("it runs"));
+    let detach = |machine: &M| machine.detach().expect("it may outlive this program");
+    assert_eq!(frees_each(&machine, detach), Cause::Disconnected);
+    drop(qemu);
+
+    let path = scratch.path().join("second");
+    let option = [b"unix:", bytes(&path), b",server=on,wait=off"].concat();
+    let owner = M::launch(empty().args([b"-qmp".as_slice(), &option]));
+    let machine = M::launch(Config::attach(Peer::Dial(Address::unix(bytes(&path)))));
+    stop(owner.pid().expect("it runs"));
+    let disconnect = |machine: &M| machine.disconnect().expect("another launched it");
+    assert_eq!(frees_each(&machine, disconnect), Cause::Disconnected);
+}
+
+/// A launch that is given up: its program waits until it is killed, or nobody dials.
+fn g33_a_relaunch_is_freed<M: Machine>() {
+    let scratch = Scratch::create();
+    let (second, started) = (scratch.path().join("second"), scratch.path().join("started"));
+    mknodat(CWD, &started, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("the directory is writable");
+    let script = "[ -e \"$0/second\" ] && { echo > \"$0/started\"; exec sleep 1000; }; exec \"$@\"";
+    let config = empty().wrapper([b"sh".as_slice(), b"-c", script.as_bytes(), bytes(scratch.path())]);
+    for end in [M::kill, |machine: &M| machine.shutdown(Shutdown::default())] {
+        // Without this file, QEMU is started.
+        let _ = fs::remove_file(&second);
+        let machine = M::launch(config.clone().launch_within(FOREVER));
+        machine.kill().expect("it was launched");
+        fs::write(&second, "").expect("the directory is writable");
+        let relaunch = Pending::begin(&machine, M::relaunch);
+        wait_for(&started);
+        end(&machine).expect("it was launched");
+        match relaunch.result() {
+            Err(LaunchError::Failed { failure: LaunchFailure::Cancelled(_), .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Waits until the wrapper writes to the FIFO.
+fn wait_for(fifo: &Path) {
+    fs::read(fifo).expect("the wrapper writes");
+}
+
+#[test]
+fn g33_each_caller_is_freed_on_threads() {
+    bounded(g33_each_caller_is_freed::<OnThreads>);
+    bounded(g33_a_relaunch_is_freed::<OnThreads>);
+}
+
+#[test]
+fn g33_each_caller_is_freed_in_tasks_on_smol() {
+    bounded(g33_each_caller_is_freed::<InTasks<'s'>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<'s'>>);
+}
+
+#[test]
+fn g33_each_caller_is_freed_in_tasks_on_tokio() {
+    bounded(g33_each_caller_is_freed::<InTasks<'t'>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<'t'>>);
+}
+
+#[test]
+fn g33_each_caller_is_freed_in_tasks_on_async_std() {
+    bounded(g33_each_caller_is_freed::<InTasks<'a'>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<'a'>>);
+}
