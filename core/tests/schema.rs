@@ -24,7 +24,8 @@ fn schema() -> Schema {
         {"name": "13", "meta-type": "object", "members": [{"name": "path", "type": "str"}, {"name": "value", "type": "any"}]},
         {"name": "14", "meta-type": "object", "members": [{"name": "x", "type": "30"}]},
         {"name": "15", "meta-type": "object", "members": [{"name": "status", "type": "20"}]},
-        {"name": "20", "meta-type": "enum", "values": ["file", "null-co", "qcow2"], "members": [{"name": "file"}]},
+        {"name": "20", "meta-type": "enum", "values": ["file", "null-co", "qcow2"],
+         "members": [{"name": "file"}, {"name": "null-co"}, {"name": "qcow2"}]},
         {"name": "21", "meta-type": "object",
          "members": [{"name": "file", "type": "23"}, {"name": "backing", "default": null, "type": "24"}]},
         {"name": "22", "meta-type": "object",
@@ -84,6 +85,207 @@ fn paths_find_what_the_schema_has() {
     ] {
         assert!(!schema.has(path), "{path}");
     }
+}
+
+/// A schema with a feature at every level, of one version of QEMU. `of_values` returns the enum with these values, of
+/// which one has a feature.
+fn with_features(of_values: impl Fn(&str, [&str; 2], &str) -> Value) -> Schema {
+    let schema = json!([
+        {"name": "transaction", "meta-type": "command", "arg-type": "1", "ret-type": "6", "features": ["of-command"]},
+        {"name": "JOB", "meta-type": "event", "arg-type": "7", "features": ["of-event"]},
+        {"name": "1", "meta-type": "object", "features": ["of-arguments"],
+         "members": [{"name": "actions", "type": "[2]", "features": ["of-member"]}, {"name": "mode", "type": "5"}]},
+        {"name": "[2]", "meta-type": "array", "element-type": "2", "features": ["of-array"]},
+        {"name": "2", "meta-type": "object", "tag": "type", "features": ["of-element"],
+         "members": [{"name": "type", "type": "3"}],
+         "variants": [{"case": "drive-backup", "type": "4"}, {"case": "abort", "type": "8"}]},
+        of_values("3", ["abort", "drive-backup"], "drive-backup"),
+        {"name": "4", "meta-type": "object", "members": [{"name": "data", "type": "5"}], "features": ["of-variant"]},
+        {"name": "5", "meta-type": "alternate", "members": [{"type": "8"}, {"type": "9"}], "features": ["of-alternate"]},
+        {"name": "6", "meta-type": "object", "members": [], "features": ["of-reply"]},
+        {"name": "7", "meta-type": "object", "members": [{"name": "status", "type": "9"}], "features": ["of-data"]},
+        {"name": "8", "meta-type": "object", "members": []},
+        of_values("9", ["full", "none"], "none"),
+    ]);
+    serde_json::from_value(schema).expect("a schema")
+}
+
+/// Returns an enum as QEMU since 6.2 describes it.
+fn both(name: &str, values: [&str; 2], special: &str) -> Value {
+    let mut described = hidden(name, values, special);
+    described["values"] = json!(values);
+    described
+}
+
+/// Returns an enum as QEMU since 6.2 describes it with `-compat deprecated-output=hide`: without `values`.
+fn hidden(name: &str, values: [&str; 2], special: &str) -> Value {
+    let value = |value| {
+        if value == special { json!({"name": value, "features": ["of-value"]}) } else { json!({"name": value}) }
+    };
+    json!({"name": name, "meta-type": "enum", "members": values.map(value), "features": ["of-enum"]})
+}
+
+/// Returns an enum as QEMU before 6.2 describes it: without features of values.
+fn old(name: &str, values: [&str; 2], _: &str) -> Value {
+    json!({"name": name, "meta-type": "enum", "values": values})
+}
+
+/// Returns the same with members that no QEMU has yet. The known ones must be read.
+fn new(name: &str, values: [&str; 2], special: &str) -> Value {
+    let mut described = hidden(name, values, special);
+    described["since"] = json!({"version": [12, 0]});
+    for value in described["members"].as_array_mut().expect("a list") {
+        value["since"] = json!([{"version": null}]);
+    }
+    described
+}
+
+const WITHOUT_FEATURES: [&str; 5] = [
+    "transaction/arg/actions/type=drive-backup",
+    "transaction/arg/actions/type=drive-backup/data=none",
+    "transaction/arg/actions/type=abort",
+    "transaction/arg/mode=full",
+    "JOB/arg/status=none",
+];
+
+const OF_VALUES: [&str; 6] = [
+    "transaction/arg/actions/type=drive-backup@of-value",
+    "transaction/arg/actions/type=drive-backup@of-value/data",
+    "transaction/arg/actions/type=drive-backup/data=none@of-value",
+    "transaction/arg/mode=none@of-value",
+    "transaction/arg/mode/@of-enum",
+    "JOB/arg/status=none@of-value",
+];
+
+const OF_OTHERS: [&str; 15] = [
+    "transaction@of-command",
+    "JOB@of-event",
+    "transaction/arg@of-arguments",
+    "transaction/arg/@of-arguments/actions",
+    "transaction/ret@of-reply",
+    "JOB/arg@of-data",
+    "JOB/arg/@of-data/status=full",
+    "transaction/arg/actions@of-member",
+    "transaction/arg/actions/@of-array",
+    "transaction/arg/actions/@of-element",
+    "transaction/arg/actions/type=drive-backup@of-variant",
+    "transaction/arg/actions/type=drive-backup@of-variant/data",
+    "transaction/arg/actions/type=drive-backup/@of-variant/data/@of-alternate",
+    "transaction/arg/actions/type=drive-backup/@of-element",
+    "transaction/arg/mode/@of-alternate",
+];
+
+const WRONG: [&str; 16] = [
+    "transaction@of-event",
+    "JOB@of-data",
+    "transaction/@of-command",
+    "transaction/arg@of-command",
+    "transaction/arg/@of-member",
+    "transaction/arg@of-element",
+    "transaction/arg/actions@of-element",
+    "transaction/arg/actions@of-array",
+    "transaction/arg/actions/@of-variant",
+    "transaction/arg/actions/type=abort@of-value",
+    "transaction/arg/actions/type=abort@of-variant",
+    "transaction/arg/actions/type=abort/@of-variant",
+    "transaction/arg/actions/type@of-value",
+    "transaction/arg/actions/type=drive-backup@of-element",
+    "transaction/arg/mode@of-alternate",
+    "transaction/arg/mode=full@of-value",
+];
+
+fn assert_answers(schema: &Schema, paths: &[&str], expected: bool) {
+    for path in paths {
+        assert_eq!(schema.has(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn features_are_found_at_every_level() {
+    let schema = with_features(both);
+    assert_answers(&schema, &[&WITHOUT_FEATURES[..], &OF_VALUES, &OF_OTHERS].concat(), true);
+    assert_answers(&schema, &WRONG, false);
+}
+
+#[test]
+fn a_schema_without_deprecated_members_has_the_same_answers() {
+    assert_eq!(with_features(hidden), with_features(both));
+}
+
+#[test]
+fn an_old_schema_has_no_features_of_values() {
+    let schema = with_features(old);
+    assert_answers(&schema, &[&WITHOUT_FEATURES[..], &OF_OTHERS].concat(), true);
+    assert_answers(&schema, &[&OF_VALUES[..], &WRONG].concat(), false);
+    // QEMU 2.5 knew no features, and neither `allow-oob`.
+    let first = r#"[
+        {"name": "eject", "meta-type": "command", "arg-type": "0", "ret-type": "1"},
+        {"name": "STOP", "meta-type": "event", "arg-type": "1"},
+        {"name": "0", "meta-type": "object", "members": [{"name": "when", "type": "2", "default": null}]},
+        {"name": "1", "meta-type": "object", "members": []},
+        {"name": "2", "meta-type": "enum", "values": ["now"]}
+    ]"#;
+    let first: Schema = serde_json::from_str(first).unwrap();
+    assert!(first.has("eject/arg/when=now") && first.has("STOP/arg") && !first.has("eject/arg/when=now@deprecated"));
+}
+
+#[test]
+fn a_newer_schema_is_read() {
+    let newer = json!([
+        {"name": "x", "meta-type": "command", "arg-type": "1", "ret-type": "2", "features": [], "since": [1]},
+        {"name": "1", "meta-type": "object", "since": 1, "tag": "kind", "sealed": true,
+         "members": [{"name": "kind", "type": "3", "since": {}}, {"name": "q", "type": "4", "default": 1, "note": []}],
+         "variants": [{"case": "a", "type": "2", "features": ["of-branch"], "since": null}]},
+        {"name": "2", "meta-type": "alternate", "members": [{"type": "4", "name": "q"}, {"type": "5"}], "since": 1},
+        {"name": "3", "meta-type": "enum", "ranges": [[0, 1]]},
+        {"name": "4", "meta-type": "quantum", "features": ["unstable"], "members": 7, "values": {}},
+        {"name": "5", "meta-type": "builtin", "json-type": "complex", "since": 1},
+        {"name": "6", "meta-type": "array", "element-type": "4", "length": 3},
+        {"name": "E", "meta-type": "event", "arg-type": "6", "allow-oob": 3},
+        {"name": "policy", "meta-type": "policy"},
+    ]);
+    let newer: Schema = serde_json::from_value(newer).expect("the unknown is ignored");
+    assert!(newer.has("x/arg/q/@unstable") && newer.has("E/arg/@unstable") && !newer.has("policy"));
+    assert_eq!(newer.check(&("x", json!({"kind": {"any": 1}, "q": {"theta": 0}}))), Ok(()), "what is unknown passes");
+    assert_eq!(with_features(new), with_features(both));
+}
+
+/// The type of a peer's array may be that array.
+#[test]
+fn a_circle_of_types_ends_a_lookup() {
+    let circle = json!([
+        {"name": "x", "meta-type": "command", "arg-type": "1"},
+        {"name": "1", "meta-type": "object", "members": [{"name": "a", "type": "2"}]},
+        {"name": "2", "meta-type": "array", "element-type": "3"},
+        {"name": "3", "meta-type": "alternate", "members": [{"type": "2"}, {"type": "3"}, {"type": "1"}]},
+    ]);
+    let circle: Schema = serde_json::from_value(circle).unwrap();
+    assert!(circle.has("x/arg/a/a/a") && !circle.has("x/arg/a/b") && !circle.has("x/arg/a/@b"));
+}
+
+#[test]
+fn features_can_be_looked_at() {
+    let schema = with_features(both);
+    assert_eq!(
+        (schema.features("transaction"), schema.features("JOB")),
+        (&["of-command".into()][..], &["of-event".into()][..])
+    );
+    let arguments = schema.arguments("transaction").unwrap();
+    assert_eq!(
+        (arguments.features(), schema.data("JOB").unwrap().features()),
+        (&["of-arguments".into()][..], &["of-data".into()][..])
+    );
+    let actions = arguments.members().next().unwrap();
+    assert_eq!((actions.features, actions.shape.features()), (&["of-member".into()][..], &["of-array".into()][..]));
+    let action = actions.shape.element().unwrap();
+    let backup = action.variant("drive-backup").unwrap();
+    assert_eq!((action.features(), backup.features()), (&["of-element".into()][..], &["of-variant".into()][..]));
+    assert!(action.variant("none").is_none() && backup.variant("drive-backup").is_none());
+    let (kind, data) = (action.members().next().unwrap().shape, backup.members().next().unwrap().shape);
+    assert_eq!((kind.features(), data.features()), (&["of-enum".into()][..], &["of-alternate".into()][..]));
+    assert_eq!(kind.value_features("drive-backup"), ["of-value"]);
+    assert!(kind.value_features("abort").is_empty() && kind.value_features("x").is_empty());
+    assert!(action.value_features("drive-backup").is_empty(), "an object is no enum");
 }
 
 #[test]

@@ -19,6 +19,10 @@ pub use check::{Invalid, Problem};
 /// one query per connection is enough. It lists what exists, not every rule: a command that fits the schema may still
 /// be refused (QEMU, `qapi/introspect.json`, `query-qmp-schema`).
 ///
+/// A QEMU with `-compat deprecated-output=hide` leaves deprecated commands, events and members out of its schema, so
+/// they do not exist here, and [`check`](Self::check) refuses them. Deprecated values of enums stay (`qapi/compat.json`,
+/// `CompatPolicy`; measured with QEMU 7.2.22, 10.0.13 and 11.1.3).
+///
 /// ```
 /// use qemu_machine_core::{Schema, json};
 /// # let reply = r#"[
@@ -63,9 +67,16 @@ struct Signature {
 /// A type. The names of types are not part of the wire ABI (QEMU, `qapi/introspect.json`, `SchemaInfo`): a client that
 /// relies on one breaks with the next build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Type {
+struct Type {
+    meta: MetaType,
+    features: Vec<String>,
+}
+
+/// Meta-type of a type, with the details that belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum MetaType {
     Builtin(Kind),
-    Enum(Vec<String>),
+    Enum(Vec<EnumValue>),
     /// The type of the elements.
     Array(String),
     Object {
@@ -79,6 +90,12 @@ enum Type {
     Alternate(Vec<String>),
     /// A meta-type that this crate does not know. It accepts every value, so that a newer QEMU is not refused.
     Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct EnumValue {
+    name: String,
+    features: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,38 +205,66 @@ impl<'a> Shape<'a> {
     /// Returns the kind of JSON value that is accepted here.
     #[must_use]
     pub fn kind(self) -> Kind {
-        match self.kind {
-            Type::Builtin(kind) => *kind,
-            Type::Enum(_) => Kind::Enum,
-            Type::Array(_) => Kind::Array,
-            Type::Object { .. } => Kind::Object,
-            Type::Alternate(_) => Kind::Alternate,
-            Type::Unknown => Kind::Any,
+        match self.meta() {
+            MetaType::Builtin(kind) => *kind,
+            MetaType::Enum(_) => Kind::Enum,
+            MetaType::Array(_) => Kind::Array,
+            MetaType::Object { .. } => Kind::Object,
+            MetaType::Alternate(_) => Kind::Alternate,
+            MetaType::Unknown => Kind::Any,
         }
+    }
+
+    /// Returns the features of the type, as in the schema: `deprecated`, `unstable`, or the name of an ability. The
+    /// features of a member whose value has this type are [`Member::features`].
+    #[must_use]
+    pub fn features(self) -> &'a [String] {
+        &self.kind.features
     }
 
     /// Returns the values of an enum. Empty for every other kind.
     pub fn values(self) -> impl Iterator<Item = &'a str> {
-        let values: &[String] = if let Type::Enum(values) = self.kind { values } else { &[] };
-        values.iter().map(String::as_str)
+        self.enum_values().iter().map(|value| value.name.as_str())
+    }
+
+    /// Returns the features of a value of an enum. Empty when there is no such value, and when QEMU is older than 6.2,
+    /// which does not report them.
+    ///
+    /// ```
+    /// # use qemu_machine_core::Schema;
+    /// # let reply = r#"[
+    /// #   {"name": "transaction", "meta-type": "command", "arg-type": "1", "ret-type": "1"},
+    /// #   {"name": "1", "meta-type": "object", "members": [{"name": "type", "type": "2"}]},
+    /// #   {"name": "2", "meta-type": "enum",
+    /// #    "members": [{"name": "drive-backup", "features": ["deprecated"]}, {"name": "blockdev-backup"}]}
+    /// # ]"#;
+    /// # let schema: Schema = serde_json::from_str(reply)?;
+    /// let actions = schema.arguments("transaction").expect("a command of this QEMU");
+    /// let kind = actions.members().find(|member| member.name == "type").expect("a member");
+    /// assert_eq!(kind.shape.value_features("drive-backup"), ["deprecated"]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn value_features(self, value: &str) -> &'a [String] {
+        self.enum_values().iter().find(|other| other.name == value).map_or(&[], |value| &value.features)
     }
 
     /// Returns the shape of the elements of an array. `None` for every other kind.
     #[must_use]
     pub fn element(self) -> Option<Shape<'a>> {
-        let Type::Array(element) = self.kind else { return None };
+        let MetaType::Array(element) = self.meta() else { return None };
         self.schema.shape(element)
     }
 
     /// Returns the shapes of an alternate. Empty for every other kind.
     pub fn alternatives(self) -> impl Iterator<Item = Shape<'a>> {
-        let names: &[String] = if let Type::Alternate(names) = self.kind { names } else { &[] };
+        let names: &[String] = if let MetaType::Alternate(names) = self.meta() { names } else { &[] };
         names.iter().filter_map(move |name| self.schema.shape(name))
     }
 
     /// Returns the members that an object has whatever the value of its [`tag`](Self::tag). Empty for every other kind.
     pub fn members(self) -> impl Iterator<Item = Member<'a>> {
-        let fields: &[Field] = if let Type::Object { members, .. } = self.kind { members } else { &[] };
+        let fields: &[Field] = if let MetaType::Object { members, .. } = self.meta() { members } else { &[] };
         fields.iter().filter_map(move |field| self.member(field))
     }
 
@@ -227,7 +272,7 @@ impl<'a> Shape<'a> {
     /// no variants.
     #[must_use]
     pub fn tag(self) -> Option<&'a str> {
-        let Type::Object { tag, .. } = self.kind else { return None };
+        let MetaType::Object { tag, .. } = self.meta() else { return None };
         tag.as_deref()
     }
 
@@ -262,13 +307,24 @@ impl<'a> Shape<'a> {
 
     /// Returns the additional members of all variants of an object, for every value of its [`tag`](Self::tag).
     pub fn members_of_any(self) -> impl Iterator<Item = Member<'a>> {
-        let names = if let Type::Object { variants, .. } = self.kind { Some(variants.values()) } else { None };
+        let names = if let MetaType::Object { variants, .. } = self.meta() { Some(variants.values()) } else { None };
         names.into_iter().flatten().filter_map(move |name| self.schema.shape(name)).flat_map(Shape::members)
     }
 
-    fn variant(self, value: &str) -> Option<Shape<'a>> {
-        let Type::Object { variants, .. } = self.kind else { return None };
+    /// Returns the shape of the additional members that an object has when its [`tag`](Self::tag) has this value; it has
+    /// [`features`](Self::features) of its own. `None` means that this value adds nothing.
+    #[must_use]
+    pub fn variant(self, value: &str) -> Option<Shape<'a>> {
+        let MetaType::Object { variants, .. } = self.meta() else { return None };
         self.schema.shape(variants.get(value)?)
+    }
+
+    fn meta(self) -> &'a MetaType {
+        &self.kind.meta
+    }
+
+    fn enum_values(self) -> &'a [EnumValue] {
+        if let MetaType::Enum(values) = self.meta() { values } else { &[] }
     }
 
     fn member(self, field: &'a Field) -> Option<Member<'a>> {

@@ -8,12 +8,14 @@ use alloc::vec::Vec;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::{Field, Kind, Schema, Signature, Type};
+use super::{EnumValue, Field, Kind, MetaType, Schema, Signature, Type};
 
 /// An element of the reply (`SchemaInfo` in QEMU's `qapi/introspect.json`).
 #[derive(Deserialize)]
 struct Info {
     name: String,
+    #[serde(default)]
+    features: Vec<String>,
     #[serde(flatten)]
     what: What,
 }
@@ -27,21 +29,20 @@ enum What {
         ret_type: Option<String>,
         #[serde(default)]
         allow_oob: bool,
-        #[serde(default)]
-        features: Vec<String>,
     },
     #[serde(rename_all = "kebab-case")]
     Event {
         arg_type: String,
-        #[serde(default)]
-        features: Vec<String>,
     },
     #[serde(rename_all = "kebab-case")]
     Builtin {
         json_type: String,
     },
+    /// QEMU before 6.2 has no `members`. QEMU since 6.2 deprecates `values`, which repeats their names, and leaves it
+    /// out with `-compat deprecated-output=hide` (`qapi/introspect.json`, `SchemaInfoEnum`).
     Enum {
-        values: Vec<String>,
+        members: Option<Vec<EnumValueInfo>>,
+        values: Option<Vec<String>>,
     },
     #[serde(rename_all = "kebab-case")]
     Array {
@@ -58,6 +59,14 @@ enum What {
     },
     #[serde(other)]
     Unknown,
+}
+
+/// `SchemaInfoEnumMember` in QEMU's `qapi/introspect.json`.
+#[derive(Deserialize)]
+struct EnumValueInfo {
+    name: String,
+    #[serde(default)]
+    features: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -90,34 +99,37 @@ fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
 impl<'de> Deserialize<'de> for Schema {
     fn deserialize<D: Deserializer<'de>>(reply: D) -> Result<Self, D::Error> {
         let mut schema = Self::default();
-        for Info { name, what } in Vec::deserialize(reply)? {
-            schema.learn(name, what);
+        for info in Vec::deserialize(reply)? {
+            schema.learn(info);
         }
         Ok(schema)
     }
 }
 
 impl Schema {
-    fn learn(&mut self, name: String, what: What) {
+    fn learn(&mut self, Info { name, features, what }: Info) {
         match what {
-            What::Command { arg_type, ret_type, allow_oob, features } => {
+            What::Command { arg_type, ret_type, allow_oob } => {
                 let signature = Signature { arguments: arg_type, reply: ret_type, out_of_band: allow_oob, features };
                 self.commands.insert(name, signature);
             }
-            What::Event { arg_type, features } => {
+            What::Event { arg_type } => {
                 let signature = Signature { arguments: arg_type, reply: None, out_of_band: false, features };
                 self.events.insert(name, signature);
             }
-            other => drop(self.types.insert(name, Type::from(other))),
+            other => drop(self.types.insert(name, Type { meta: MetaType::from(other), features })),
         }
     }
 }
 
-impl From<What> for Type {
+impl From<What> for MetaType {
     fn from(what: What) -> Self {
         match what {
             What::Builtin { json_type } => Self::Builtin(builtin(&json_type)),
-            What::Enum { values } => Self::Enum(values),
+            What::Enum { members: Some(members), .. } => Self::Enum(members.into_iter().map(EnumValue::from).collect()),
+            What::Enum { values: Some(values), .. } => {
+                Self::Enum(values.into_iter().map(|name| EnumValue { name, features: Vec::new() }).collect())
+            }
             What::Array { element_type } => Self::Array(element_type),
             What::Object { members, tag, variants } => {
                 let variants: BTreeMap<_, _> =
@@ -125,8 +137,14 @@ impl From<What> for Type {
                 Self::Object { members: members.into_iter().map(Field::from).collect(), tag, variants }
             }
             What::Alternate { members } => Self::Alternate(members.into_iter().map(|member| member.r#type).collect()),
-            What::Command { .. } | What::Event { .. } | What::Unknown => Self::Unknown,
+            What::Enum { .. } | What::Command { .. } | What::Event { .. } | What::Unknown => Self::Unknown,
         }
+    }
+}
+
+impl From<EnumValueInfo> for EnumValue {
+    fn from(EnumValueInfo { name, features }: EnumValueInfo) -> Self {
+        Self { name, features }
     }
 }
 
