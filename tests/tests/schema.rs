@@ -1,14 +1,29 @@
 //! Tests that the schema of the real QEMU agrees with the behaviour of the real QEMU.
 
-use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryJobs, QuerySchema, QueryStatus};
-use qemu_machine_blocking::{CommandError, Config, OutOfBand, Schema, Vm, json};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use qemu_machine_blocking::commands::{
+    Cont, HumanMonitorCommand, QueryJobs, QuerySchema, QueryStatus, Stop, SystemPowerdown, SystemReset,
+};
+use qemu_machine_blocking::{CommandError, Config, ExitStatus, OutOfBand, Resource, Schema, Value, Vm, json};
 use qemu_machine_core::schema::Kind;
-use qemu_machine_tests::{bounded, qemu};
+use qemu_machine_tests::{PATIENCE, bounded, qemu};
+
+/// The policies of a QEMU that hides what is deprecated (`-compat`, QEMU, `qapi/compat.json`, `CompatPolicy`).
+const HIDING: [&str; 2] = ["deprecated-output=hide", "deprecated-input=crash,deprecated-output=hide"];
+
+fn launch(arguments: &[&str]) -> (Vm, Schema) {
+    let config = Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"]).args(arguments.iter().copied());
+    // A QEMU that aborts leaves no file behind.
+    let config = config.resource_limit(Resource::CoreDump, 0);
+    let vm = Vm::launch(config).expect("QEMU starts");
+    let schema = vm.execute(QuerySchema).expect("QEMU returns its schema");
+    (vm, schema)
+}
 
 fn with_schema(test: impl FnOnce(&Vm, &Schema) + Send + 'static) {
     bounded(|| {
-        let vm = Vm::launch(Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"])).expect("QEMU starts");
-        let schema = vm.execute(QuerySchema).expect("QEMU returns its schema");
+        let (vm, schema) = launch(&[]);
         test(&vm, &schema);
         vm.kill().expect("the machine was launched");
     });
@@ -107,5 +122,181 @@ fn typed_commands_pass_the_check_and_execute() {
         let status = vm.execute(QueryStatus).expect("the monitor answers");
         assert_eq!((status.running, status.status.as_str()), (false, "prelaunch"));
         assert_eq!(vm.execute(QueryJobs), Ok(vec![]));
+    });
+}
+
+/// Paths through QEMU's own description of its schema, each to one thing or to one feature of it, and whether the thing
+/// is a part of something deprecated, which QEMU may hide. Each type is visited once.
+struct Questions<'a> {
+    types: BTreeMap<&'a str, &'a Value>,
+    open: VecDeque<Step<'a>>,
+    visited: BTreeSet<&'a str>,
+    asked: Vec<(String, bool)>,
+}
+
+struct Step<'a> {
+    kind: &'a str,
+    path: String,
+    is_hidden: bool,
+    /// Whether the path leads to a member, whose value can follow.
+    is_member: bool,
+}
+
+fn list<'a>(of: &'a Value, member: &str) -> &'a [Value] {
+    of[member].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(of: &'a Value, member: &str) -> &'a str {
+    of[member].as_str().unwrap_or_else(|| panic!("no {member}: {of}"))
+}
+
+fn features(of: &Value) -> impl Iterator<Item = &str> {
+    list(of, "features").iter().filter_map(Value::as_str)
+}
+
+fn is_deprecated(thing: &Value) -> bool {
+    features(thing).any(|feature| feature == "deprecated")
+}
+
+impl<'a> Questions<'a> {
+    fn of(described: &'a Value) -> Vec<(String, bool)> {
+        let described = described.as_array().expect("a list");
+        let types = described.iter().map(|thing| (text(thing, "name"), thing)).collect();
+        let mut questions = Self { types, open: VecDeque::new(), visited: BTreeSet::new(), asked: Vec::new() };
+        for thing in described.iter().filter(|thing| ["command", "event"].contains(&text(thing, "meta-type"))) {
+            let (name, is_hidden) = (text(thing, "name"), is_deprecated(thing));
+            questions.ask(name, thing, is_hidden);
+            for (step, member) in [("arg", "arg-type"), ("ret", "ret-type")] {
+                if let Some(kind) = thing[member].as_str() {
+                    questions.open.push_back(Step {
+                        kind,
+                        path: format!("{name}/{step}"),
+                        is_hidden,
+                        is_member: false,
+                    });
+                }
+            }
+        }
+        while let Some(place) = questions.open.pop_front() {
+            if questions.visited.insert(place.kind) {
+                questions.visit(&place);
+            }
+        }
+        questions.asked
+    }
+
+    fn ask(&mut self, path: &str, thing: &Value, is_hidden: bool) {
+        self.asked.push((path.into(), is_hidden));
+        self.asked.extend(features(thing).map(|feature| (format!("{path}@{feature}"), is_hidden)));
+    }
+
+    fn go_on(&mut self, kind: &'a str, path: &str, is_hidden: bool, is_member: bool) {
+        self.open.push_back(Step { kind, path: path.into(), is_hidden, is_member });
+    }
+
+    fn visit(&mut self, Step { kind, path, is_hidden, is_member }: &Step<'a>) {
+        let (thing, is_hidden) = (self.types[kind], *is_hidden);
+        self.asked.extend(features(thing).map(|feature| (format!("{path}/@{feature}"), is_hidden)));
+        match text(thing, "meta-type") {
+            "object" => {
+                for member in list(thing, "members") {
+                    let (path, is_hidden) =
+                        (format!("{path}/{}", text(member, "name")), is_hidden || is_deprecated(member));
+                    self.ask(&path, member, is_hidden);
+                    self.go_on(text(member, "type"), &path, is_hidden, true);
+                }
+                for variant in list(thing, "variants") {
+                    let path = format!("{path}/{}={}", text(thing, "tag"), text(variant, "case"));
+                    self.ask(&path, self.types[text(variant, "type")], is_hidden);
+                    self.go_on(text(variant, "type"), &path, is_hidden, false);
+                }
+            }
+            // QEMU hides no values of enums, deprecated or not.
+            "enum" if *is_member => {
+                for value in list(thing, "members") {
+                    self.ask(&format!("{path}={}", text(value, "name")), value, is_hidden);
+                }
+            }
+            "array" => self.go_on(text(thing, "element-type"), path, is_hidden, *is_member),
+            "alternate" => {
+                for alternative in list(thing, "members") {
+                    self.go_on(text(alternative, "type"), path, is_hidden, *is_member);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// QEMU leaves deprecated commands, events and members out of the schema, and `values` of enums. All other answers are
+/// the same: each thing and each feature that QEMU describes is found in all of its schemas.
+#[test]
+fn a_qemu_that_hides_what_is_deprecated_has_the_other_answers() {
+    with_schema(|vm, schema| {
+        let questions = Questions::of(&vm.execute("query-qmp-schema").expect("the monitor answers"));
+        let count = |part: &str| questions.iter().filter(|(path, _)| path.contains(part)).count();
+        assert!(questions.len() > 3000 && count("@") > 30 && count("/@") > 0, "{}", questions.len());
+        assert!(questions.iter().any(|(_, is_hidden)| *is_hidden), "the schema has something deprecated");
+        for (path, _) in &questions {
+            assert!(schema.has(path), "{path}");
+            assert!(!schema.has(&format!("{path}@no-such-feature")), "{path}");
+        }
+        for policy in HIDING {
+            let (vm, hidden) = launch(&["-compat", policy]);
+            for (path, is_hidden) in &questions {
+                assert_eq!(hidden.has(path), !is_hidden, "{policy}: {path}");
+            }
+            for (path, is_hidden) in Questions::of(&vm.execute("query-qmp-schema").expect("the monitor answers")) {
+                assert!(hidden.has(&path) && schema.has(&path) && !is_hidden, "{policy}: {path}");
+            }
+            vm.kill().expect("the machine was launched");
+        }
+    });
+}
+
+/// Each release has these: libvirt asks for them as well.
+#[test]
+fn features_of_values_and_of_variants_are_found() {
+    bounded(|| {
+        for arguments in [&[][..], &["-compat", HIDING[0]], &["-compat", HIDING[1]]] {
+            let (vm, schema) = launch(arguments);
+            for path in [
+                "transaction/arg/actions/type=drive-backup@deprecated",
+                "blockdev-add/arg/driver=file@dynamic-auto-read-only",
+                "blockdev-add/arg/driver=file/@dynamic-auto-read-only",
+                "migrate-set-capabilities/arg/capabilities/capability=x-colo@unstable",
+            ] {
+                assert!(schema.has(path), "{arguments:?}: {path}");
+            }
+            for path in [
+                "transaction/arg/actions/type=blockdev-backup@deprecated",
+                "blockdev-add/arg/driver=qcow2@dynamic-auto-read-only",
+                "blockdev-add/arg@dynamic-auto-read-only",
+            ] {
+                assert!(!schema.has(path), "{arguments:?}: {path}");
+            }
+            vm.kill().expect("the machine was launched");
+        }
+    });
+}
+
+/// The check refuses what would end such a QEMU, and no command of the library does.
+#[test]
+fn a_command_that_is_hidden_is_refused_by_the_check_and_aborts_qemu() {
+    with_schema(|_, schema| {
+        let (vm, hidden) = launch(&["-compat", HIDING[1]]);
+        let own = HumanMonitorCommand { command_line: "info version".into() };
+        let checks = [
+            (hidden.check(&QueryStatus), hidden.check(&Stop), hidden.check(&Cont), hidden.check(&SystemReset)),
+            (hidden.check(&SystemPowerdown), hidden.check(&QueryJobs), hidden.check(&QuerySchema), hidden.check(&own)),
+        ];
+        assert_eq!(checks, [const { (Ok(()), Ok(()), Ok(()), Ok(())) }; 2]);
+        let is_deprecated = |name: &&str| schema.features(name).iter().any(|feature| feature == "deprecated");
+        let deprecated = schema.commands().find(is_deprecated).expect("a deprecated command");
+        assert!(hidden.check(&deprecated).unwrap_err().to_string().contains("no such command"));
+        let reply = vm.execute(deprecated);
+        assert!(matches!(reply, Err(CommandError::Disconnected(_))), "{reply:?}");
+        let outcome = vm.wait(PATIENCE).expect("QEMU aborts");
+        assert!(matches!(outcome.exit, Some(ExitStatus::Signal { number: 6, .. })), "{outcome:?}");
     });
 }
