@@ -102,4 +102,4 @@ macro_rules! stories {
     };
 }
 
-rows!(stories);
+rows!(stories, strict);

@@ -22,8 +22,9 @@ mod torture;
 
 use harness::Harness;
 
-/// Defines one test for each story on each row that has processes, and with `in_world` also in the simulated world. A
-/// new runtime is one more line here.
+/// Defines one test for each story on each row that has processes, and with `in_world` also in the simulated world. With
+/// `strict` the stories also run on a QEMU that accepts nothing deprecated: those in which the library chooses commands,
+/// events and arguments. A new runtime is one more line here.
 macro_rules! rows {
     ($stories:ident) => {
         crate::rows! { @each $stories:
@@ -39,6 +40,10 @@ macro_rules! rows {
     ($stories:ident, in_world) => {
         crate::rows!($stories);
         crate::rows! { @each $stories: in_world = crate::in_world::InWorld }
+    };
+    ($stories:ident, strict) => {
+        crate::rows!($stories);
+        crate::rows! { @each $stories: strict = crate::on_smol::Smol<crate::on_smol::Strict> }
     };
     (@each $stories:ident: $($row:ident = $harness:ty),+ $(,)?) => {
         $(

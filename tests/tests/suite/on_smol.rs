@@ -1,4 +1,5 @@
-//! Rows of smol: one for each executor, and one whose futures are dropped and made again.
+//! Rows of smol: one for each executor, one whose futures are dropped and made again, and one whose QEMU accepts nothing
+//! that is deprecated.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -19,6 +20,9 @@ use crate::harness::Harness;
 /// An executor: how it waits for a future, and where it runs the driver.
 pub(crate) trait Executor {
     const ROW: &'static str;
+
+    /// The arguments that each QEMU of the row has in addition.
+    const ARGUMENTS: &'static [&'static str] = &[];
 
     fn block_on<T>(future: impl Future<Output = T>) -> T;
     fn spawn(driver: Driver);
@@ -118,6 +122,23 @@ impl Executor for Impatient {
     }
 }
 
+/// smol itself, with a QEMU that aborts when it receives a deprecated command or argument, and omits deprecated members
+/// and events (QEMU, `qapi/compat.json`, `CompatPolicy`). A library that depends on them fails with a later QEMU.
+pub(crate) struct Strict;
+
+impl Executor for Strict {
+    const ROW: &'static str = "strict";
+    const ARGUMENTS: &'static [&'static str] = &["-compat", "deprecated-input=crash,deprecated-output=hide"];
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        OnSmol::block_on(future)
+    }
+
+    fn spawn(driver: Driver) {
+        OnSmol::spawn(driver);
+    }
+}
+
 /// Polls futures side by side, and returns what they return.
 pub(crate) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(Box::pin).collect();
@@ -174,7 +195,7 @@ impl<E: Executor> Harness for Smol<E> {
     type Events = Events;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
-        let vm = E::block_on(Vm::launch_with(config, E::spawn))?;
+        let vm = E::block_on(Vm::launch_with(config.args(E::ARGUMENTS.iter().copied()), E::spawn))?;
         Ok(Self { vm, executor: PhantomData })
     }
 

@@ -224,4 +224,4 @@ macro_rules! stories {
     };
 }
 
-rows!(stories);
+rows!(stories, strict);

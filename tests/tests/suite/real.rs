@@ -212,4 +212,4 @@ macro_rules! stories {
     };
 }
 
-rows!(stories);
+rows!(stories, strict);

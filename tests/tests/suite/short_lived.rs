@@ -201,4 +201,4 @@ macro_rules! stories {
     };
 }
 
-rows!(stories);
+rows!(stories, strict);

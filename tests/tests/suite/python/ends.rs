@@ -192,4 +192,4 @@ macro_rules! stories {
     };
 }
 
-rows!(stories);
+rows!(stories, strict);
