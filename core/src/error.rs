@@ -49,6 +49,10 @@ pub enum CommandError {
     /// the heartbeat that was sent meanwhile.
     #[error("no reply within the deadline, {0}{1}")]
     TimedOut(Progress, Liveness),
+    /// The caller gave up the call, with a means of its runtime (`Cancel` of `qemu-machine-blocking`). A command that was
+    /// sent may still take effect; its late reply is counted and dropped.
+    #[error("the call was cancelled, and what the command did is unknown")]
+    Cancelled,
 }
 
 /// How far a command came before it failed.
@@ -258,6 +262,9 @@ pub enum WaitError {
     /// The deadline passed before the wait found anything.
     #[error("the deadline passed before the wait found anything")]
     TimedOut,
+    /// The caller gave up the wait, with a means of its runtime (`Cancel` of `qemu-machine-blocking`).
+    #[error("the wait was cancelled")]
+    Cancelled,
     /// The machine ended or was disconnected from, and the wait was not for its [end](crate::Wait::end). Nothing more
     /// can arrive.
     #[error("the machine ended first: {0:#}")]

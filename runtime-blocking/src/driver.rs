@@ -10,6 +10,7 @@ use std::time::Duration;
 use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
+use crate::cancel::Waiting;
 use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
@@ -84,35 +85,52 @@ impl SharedMachine {
 
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
     ///
-    /// Both closures run under the lock, so they must call no code of the user, which may call the machine: commands
-    /// are encoded before, and replies parsed after.
+    /// When the call is [cancelled](crate::Cancel), `give_up` disowns what was asked for and returns the result; `None`
+    /// means that the call goes on to its result.
+    ///
+    /// The closures run under the lock, so they must call no code of the user, which may call the machine: commands are
+    /// encoded before, and replies parsed after.
     pub(crate) fn call<T, A>(
-        &self,
+        self: &Arc<Self>,
         ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
         mut claim: impl FnMut(&mut Machine, &T) -> Option<A>,
+        give_up: impl FnOnce(&mut Machine, &T, Moment) -> Option<A>,
     ) -> Result<A, Misuse> {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
-        Ok(self.wait(turn, now, |machine| claim(machine, &asked)))
+        let mut give_up = Some(give_up);
+        Ok(self.wait(turn, now, |machine, cancelled| match cancelled {
+            None => claim(machine, &asked),
+            Some(now) => give_up.take().and_then(|give_up| give_up(machine, &asked, now)),
+        }))
     }
 
-    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call).
-    pub(crate) fn wait_for<A>(&self, claim: impl FnMut(&mut Machine) -> Option<A>) -> A {
+    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call). Its second argument is the time
+    /// of the cancellation, if the call is cancelled.
+    pub(crate) fn wait_for<A>(self: &Arc<Self>, claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
         self.wait(turn, now, claim)
     }
 
     fn wait<'a, A>(
-        &'a self,
+        self: &'a Arc<Self>,
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
-        mut claim: impl FnMut(&mut Machine) -> Option<A>,
+        mut claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
+        let waiting = Waiting::begin(self);
+        let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
-            if let Some(answer) = claim(&mut turn.machine) {
+            let mut answer = claim(&mut turn.machine, None);
+            if answer.is_none() && !was_cancelled && waiting.is_cancelled() {
+                was_cancelled = true;
+                answer = claim(&mut turn.machine, Some(now));
+                self.serve(&mut turn, now);
+            }
+            if let Some(answer) = answer {
                 self.hand_over(turn);
                 return answer;
             }
@@ -151,6 +169,17 @@ impl SharedMachine {
         turn.followers -= 1;
         let now = turn.clock.now();
         (turn, now)
+    }
+
+    /// Wakes the callers that wait, so that those who are cancelled notice it.
+    pub(crate) fn wake_callers(&self) {
+        let turn = self.lock();
+        if turn.followers > 0 {
+            self.changed.notify_all();
+        }
+        if turn.lead != Lead::None {
+            self.poller.wake();
+        }
     }
 
     /// Carries out the effects of the machine, sends what is outgoing, and wakes the callers whom the notices concern.

@@ -34,10 +34,10 @@
 //!
 //! # Cancelling
 //!
-//! A call that waits ends at its deadline; several calls share one deadline with [`until`]. To stop all waits earlier, end
-//! the machine from another thread ([`Vm::kill`], [`Vm::shutdown`]), or disconnect or detach from it
-//! ([`Vm::disconnect`], [`Vm::detach`]). A wait then returns [`WaitError::Ended`], or the end if it waited for that, and a
-//! command returns [`CommandError::Disconnected`].
+//! A call that waits ends at its deadline; several calls share one deadline with [`until`]. [`Cancel`] gives up one call
+//! earlier, or several, from another thread, also a launch. To stop all waits, end the machine from another thread
+//! ([`Vm::kill`], [`Vm::shutdown`]), or disconnect or detach from it ([`Vm::disconnect`], [`Vm::detach`]). A wait then
+//! returns [`WaitError::Ended`], or the end if it waited for that, and a command returns [`CommandError::Disconnected`].
 //!
 //! ```no_run
 //! use qemu_machine_blocking::{Config, FOREVER, Mark, Vm, Wait, WaitError};
@@ -51,8 +51,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To end one wait and leave the machine alone, add a [`Wait`] for each thing that makes it pointless: an event, a
-//! text, the end. A wait may also be split into several shorter ones: each that begins at the same [`Mark`] finds what
+//! Add a [`Wait`] for each thing that makes a wait pointless: an event, a text, the end. A wait may also be split into several shorter ones: each that begins at the same [`Mark`] finds what
 //! happened in between.
 //!
 //! # Features
@@ -93,6 +92,7 @@
 //! allowed, and does not wait for the lock.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
+mod cancel;
 mod driver;
 mod events;
 pub mod guides;
@@ -101,6 +101,7 @@ mod shared;
 mod vm;
 mod wires;
 
+pub use cancel::Cancel;
 pub use events::Events;
 pub use qemu_machine_core as core;
 #[doc(inline)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Machine, Mark, Misuse, Moment,
-    Outcome, Payload, Peer, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    Outcome, Payload, Peer, Shutdown, Value, Wait, WaitError, WaitId, wire::Encoded,
 };
 use qemu_machine_host::{Handle, descriptor};
 
@@ -46,7 +46,7 @@ impl Vm {
         let not_started = |fault| LaunchError::not_started(fault, &command_line);
         let shared = SharedMachine::new(machine).map_err(not_started)?;
         let vm = Self(Handle::new(Arc::clone(&shared)));
-        shared.call(|machine, now| machine.launch(now), |machine, ()| machine.launched())??;
+        shared.call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), give_up_launch)??;
         Ok(vm)
     }
 
@@ -90,7 +90,7 @@ impl Vm {
     /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run; and
     /// as [`launch`](Self::launch).
     pub fn relaunch(&self) -> Result<(), LaunchError> {
-        self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched())?
+        self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), give_up_launch)?
     }
 
     /// Executes a command within 60 seconds, and returns its reply.
@@ -221,7 +221,14 @@ impl Vm {
     }
 
     fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
-        self.shared().call(|machine, now| machine.send(now, command, deadline), |machine, id| machine.take(*id))?
+        self.shared().call(
+            |machine, now| machine.send(now, command, deadline),
+            |machine, id| machine.take(*id),
+            |machine, id, _| {
+                machine.disown(*id);
+                Some(Err(CommandError::Cancelled))
+            },
+        )?
     }
 
     /// Waits for the first of several things, from a mark on, within a deadline.
@@ -255,8 +262,11 @@ impl Vm {
         deadline: impl Into<Deadline>,
     ) -> Result<Hit, WaitError> {
         let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
-        self.shared()
-            .call(|machine, now| machine.wait(now, from, things, deadline), |machine, wait| machine.claim_wait(*wait))?
+        self.shared().call(
+            |machine, now| machine.wait(now, from, things, deadline),
+            |machine, wait| machine.claim_wait(*wait),
+            give_up_wait,
+        )?
     }
 
     /// Waits until the machine has ended, within a deadline, and returns how it ended.
@@ -272,6 +282,7 @@ impl Vm {
         self.shared().call(
             |machine, now| machine.wait_for_end(now, deadline),
             |machine, wait| Some(machine.claim_wait(*wait)?.and_then(Hit::into_end)),
+            give_up_wait,
         )?
     }
 
@@ -315,6 +326,7 @@ impl Vm {
                 machine.wait_for_end(now, FOREVER)
             },
             |machine, wait| machine.claim_end(*wait),
+            |_, _, _| None,
         )
     }
 
@@ -328,6 +340,17 @@ impl Vm {
     pub fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::disconnect)
     }
+}
+
+/// Ends a launch. Its result follows when the machine has ended.
+fn give_up_launch(machine: &mut Machine, (): &(), now: Moment) -> Option<Result<(), LaunchError>> {
+    machine.kill_or_disconnect(now);
+    None
+}
+
+pub(crate) fn give_up_wait<T>(machine: &mut Machine, wait: &WaitId, _: Moment) -> Option<Result<T, WaitError>> {
+    machine.disown_wait(*wait);
+    Some(Err(WaitError::Cancelled))
 }
 
 impl Deref for Vm {

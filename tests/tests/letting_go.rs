@@ -1,5 +1,5 @@
-//! Test of callers that wait while another ends the machine or lets go of it: each is freed at once, on threads and in
-//! tasks of three executors.
+//! Tests of callers that wait while another ends the machine or lets go of it: each is freed at once, on threads and in
+//! tasks of three executors; and of calls that are given up one by one.
 //!
 //! QEMU is stopped meanwhile, so that it answers nothing, and no caller has a deadline. A caller that is not freed fails
 //! the test.
@@ -10,13 +10,16 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use qemu_machine_blocking::Cancel;
+use qemu_machine_core::procedure::ExecuteAndWait;
 use qemu_machine_core::{
     Address, Cause, Config, FOREVER, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Peer, Rung, Shutdown, Wait,
 };
 use qemu_machine_smol::Driver;
-use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, stop};
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send, stop};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
 
 /// A machine that several callers share.
 trait Machine: Clone + Send + 'static {
@@ -58,12 +61,8 @@ impl Machine for OnThreads {
     }
 
     fn subscription(&self) -> Result<(), String> {
-        failed(
-            self.0
-                .events([Wait::event("RESET")])
-                .map(|mut events| events.next(FOREVER))
-                .and_then(|next| next.map_err(|_| Misuse::NotRunning)),
-        )
+        let mut events = self.0.events([Wait::event("RESET")]).map_err(|error| format!("{error:?}"))?;
+        failed(events.next(FOREVER))
     }
 
     fn end(&self) -> Result<Cause, String> {
@@ -284,4 +283,90 @@ fn g33_each_caller_is_freed_in_tasks_on_tokio() {
 fn g33_each_caller_is_freed_in_tasks_on_async_std() {
     bounded(g33_each_caller_is_freed::<InTasks<'a'>>);
     bounded(g33_a_relaunch_is_freed::<InTasks<'a'>>);
+}
+
+/// One caller gives up, whether it leads or follows, and the others go on to their results.
+#[test]
+fn g33_one_call_is_given_up() {
+    bounded(|| {
+        let machine = OnThreads::launch(empty());
+        let pid = machine.pid().expect("it runs");
+        stop(pid);
+        let kept = [Pending::begin(&machine, Machine::command), Pending::begin(&machine, Machine::command)];
+        type Call = fn(&OnThreads) -> Result<(), String>;
+        let calls: [Call; 4] =
+            [Machine::command, Machine::event, Machine::subscription, |machine| machine.end().map(drop)];
+        for call in calls.into_iter().cycle().take(12) {
+            let cancel = Cancel::new();
+            let token = cancel.clone();
+            let given_up = Pending::begin(&machine, move |machine| token.run_until_cancelled(|| call(machine)));
+            cancel.cancel();
+            assert_eq!(given_up.result(), Err("Cancelled".to_owned()));
+        }
+        send(pid, Signal::CONT);
+        kept.into_iter().for_each(|call| assert_eq!(call.result(), Ok(())));
+        assert_eq!(machine.command(), Ok(()));
+        assert_eq!(machine.0.counters().late, 3, "the replies of the commands that were given up");
+    });
+}
+
+/// The closure may make several calls. The innermost token counts as well as the outer one, and none after its closure.
+#[test]
+fn g33_a_cancelled_token_gives_up_each_call_in_its_closure() {
+    bounded(|| {
+        let machine = OnThreads::launch(empty());
+        let (outer, inner) = (Cancel::new(), Cancel::new());
+        inner.cancel();
+        outer.run_until_cancelled(|| {
+            let panicked = std::panic::catch_unwind(|| inner.run_until_cancelled(|| panic!("{:?}", machine.event())));
+            assert!(panicked.is_err_and(|panic| panic.downcast_ref() == Some(&"Err(\"Cancelled\")".to_owned())));
+            assert_eq!(machine.command(), Ok(()), "the inner one is left, also by a panic");
+            outer.cancel();
+            Cancel::new().run_until_cancelled(|| assert_eq!(machine.event(), Err("Cancelled".to_owned())));
+        });
+        assert!(outer.is_cancelled() && inner.is_cancelled());
+        assert_eq!(machine.command(), Ok(()));
+    });
+}
+
+#[test]
+fn g33_a_procedure_is_given_up() {
+    bounded(|| {
+        let machine = OnThreads::launch(empty());
+        let cancel = Cancel::new();
+        let token = cancel.clone();
+        let wait = Pending::begin(&machine, move |machine| {
+            let reset = ExecuteAndWait::new(&"query-status", [Wait::event("RESET")]);
+            token.run_until_cancelled(|| failed(machine.0.run(reset, FOREVER)))
+        });
+        cancel.cancel();
+        let error = wait.result().expect_err("it is given up");
+        assert!(error.contains("Cancelled"), "{error}");
+    });
+}
+
+/// A launch that is given up ends its process, which waits for ever.
+#[test]
+fn g33_a_launch_is_given_up() {
+    bounded(|| {
+        let scratch = Scratch::create();
+        let started = scratch.path().join("started");
+        mknodat(CWD, &started, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("the directory is writable");
+        let script = "echo $$ > \"$0\"; exec sleep 1000";
+        let config = empty().wrapper([b"sh".as_slice(), b"-c", script.as_bytes(), bytes(&started)]);
+        let cancel = Cancel::new();
+        let token = cancel.clone();
+        let launch = thread::spawn(move || {
+            let launch = || qemu_machine_blocking::Vm::launch(config.launch_within(FOREVER));
+            token.run_until_cancelled(launch).map(drop)
+        });
+        let pid = fs::read_to_string(&started).expect("the wrapper writes");
+        let sleep = Watched::new(pid.trim().parse().expect("a number")).expect("it runs");
+        cancel.cancel();
+        match launch.join().expect("no panic") {
+            Err(LaunchError::Failed { failure: LaunchFailure::Cancelled(_), .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        sleep.assert_ends_within(PATIENCE);
+    });
 }

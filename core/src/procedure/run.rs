@@ -2,7 +2,7 @@
 
 use super::Procedure;
 use crate::command::CommandId;
-use crate::error::WaitError;
+use crate::error::{CommandError, WaitError};
 use crate::machine::Machine;
 use crate::notice::Notice;
 use crate::procedure;
@@ -126,6 +126,22 @@ impl<E: Procedure> Run<E> {
             }
             state => state,
         };
+    }
+
+    /// Disowns the pending command or wait, and makes [`CommandError::Cancelled`] or [`WaitError::Cancelled`] its result,
+    /// with which the procedure decides how it ends. Work that its commands started in QEMU continues.
+    pub fn cancel(&mut self, machine: &mut Machine) {
+        match self.state {
+            State::Reply(id) => {
+                machine.disown(id);
+                self.state = State::Input(procedure::Input::Reply(Err(CommandError::Cancelled)));
+            }
+            State::Wait { id, .. } => {
+                machine.disown_wait(id);
+                self.state = State::Input(procedure::Input::Found(Err(WaitError::Cancelled)));
+            }
+            State::New | State::Input(_) | State::Output(_) | State::Over => {}
+        }
     }
 
     /// Ends the procedure without a result, and disowns its pending command or wait. Work that its commands started in

@@ -21,7 +21,12 @@ impl Vm {
     pub fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
         let mut run = Run::new(procedure, deadline.into());
         loop {
-            self.shared().wait_for(|machine| run.take_result(machine).then_some(()));
+            self.shared().wait_for(|machine, cancelled| {
+                if cancelled.is_some() {
+                    run.cancel(machine);
+                }
+                run.take_result(machine).then_some(())
+            });
             // This calls code of the user, which may call the machine, so it runs without the lock.
             if let Some(output) = run.next_step() {
                 return output;

@@ -1,0 +1,128 @@
+//! Cancellation of calls that wait.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use qemu_machine_host::lock;
+
+use crate::driver::SharedMachine;
+
+/// Token that gives up calls which wait, from another thread.
+///
+/// [`run_until_cancelled`](Self::run_until_cancelled) runs a closure, and [`cancel`](Self::cancel) ends each call of this
+/// crate that the closure waits in: a command fails with [`CommandError::Cancelled`](crate::CommandError::Cancelled), a
+/// wait or a subscription with [`WaitError::Cancelled`](crate::WaitError::Cancelled), a procedure with the error of the
+/// step that it was at. A launch or an attachment is ended, and fails with
+/// [`LaunchFailure::Cancelled`](crate::LaunchFailure::Cancelled). The machine and its other callers are not affected.
+///
+/// [`Vm::shutdown`](crate::Vm::shutdown), [`kill`](crate::Vm::kill), [`disconnect`](crate::Vm::disconnect) and
+/// [`detach`](crate::Vm::detach) are not given up, since they have time limits of their own. A kill from another thread
+/// cuts a shutdown short.
+///
+/// Tokens are clones of each other. A token stays cancelled.
+///
+/// ```no_run
+/// use qemu_machine_blocking::{Cancel, Config, FOREVER, Mark, Vm, Wait, WaitError};
+///
+/// let vm = Vm::launch(Config::new("qemu-system-x86_64").serial("tty"))?;
+/// let (watch, cancel) = (vm.clone(), Cancel::new());
+/// let token = cancel.clone();
+/// let waiting = std::thread::spawn(move || {
+///     token.run_until_cancelled(|| watch.wait_any(&Mark::default(), [Wait::text("tty", "login: ")], FOREVER))
+/// });
+/// std::io::stdin().read_line(&mut String::new())?; // The user presses Enter to stop.
+/// cancel.cancel();
+/// assert!(matches!(waiting.join(), Ok(Ok(_) | Err(WaitError::Cancelled))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Token>);
+
+#[derive(Default)]
+struct Token {
+    is_cancelled: AtomicBool,
+    /// The machines whose callers wait, each once for each caller.
+    waited_for: Mutex<Vec<Weak<SharedMachine>>>,
+}
+
+thread_local! {
+    /// The tokens of the closures that this thread is in, the innermost last.
+    static ENTERED: RefCell<Vec<Cancel>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Cancel {
+    /// Returns a token that is not cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a closure, whose calls are given up when the token is cancelled. Closures may be nested: then each token
+    /// gives up the calls of the innermost one. When the token is cancelled already, each call is given up at once, after
+    /// its command was sent.
+    pub fn run_until_cancelled<T>(&self, run: impl FnOnce() -> T) -> T {
+        /// Leaves the closure, also when that panics.
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                ENTERED.with_borrow_mut(|entered| drop(entered.pop()));
+            }
+        }
+        ENTERED.with_borrow_mut(|entered| entered.push(self.clone()));
+        let _leave = Leave;
+        run()
+    }
+
+    /// Gives up the calls. It does not wait for them, and may be called on any thread, but not in a signal handler, since
+    /// it takes locks.
+    pub fn cancel(&self) {
+        self.0.is_cancelled.store(true, Ordering::Release);
+        // The lock is released before that of a machine is taken. A caller that waits later finds the token cancelled.
+        let waited_for = lock(&self.0.waited_for).clone();
+        waited_for.iter().filter_map(Weak::upgrade).for_each(|shared| shared.wake_callers());
+    }
+
+    /// Returns whether the token is cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancel").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+/// A caller that waits for a machine, for the tokens of its thread.
+pub(crate) struct Waiting<'a> {
+    shared: &'a Arc<SharedMachine>,
+    tokens: Vec<Cancel>,
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn begin(shared: &'a Arc<SharedMachine>) -> Self {
+        let tokens = ENTERED.try_with(|entered| entered.borrow().clone()).unwrap_or_default();
+        tokens.iter().for_each(|token| lock(&token.0.waited_for).push(Arc::downgrade(shared)));
+        Self { shared, tokens }
+    }
+
+    /// Returns whether the call is given up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.tokens.iter().any(Cancel::is_cancelled)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for token in &self.tokens {
+            let mut waited_for = lock(&token.0.waited_for);
+            if let Some(index) = waited_for.iter().position(|shared| shared.as_ptr() == Arc::as_ptr(self.shared)) {
+                waited_for.swap_remove(index);
+            }
+        }
+    }
+}
