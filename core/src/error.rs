@@ -50,7 +50,7 @@ pub enum CommandError {
     #[error("no reply within the deadline, {0}{1}")]
     TimedOut(Progress, Liveness),
     /// The caller gave up the call, with a means of its runtime (`Cancel` of `qemu-machine-blocking`). A command that was
-    /// sent may still take effect; its late reply is counted and dropped.
+    /// sent may still take effect, and its late reply is counted and dropped. One that was queued is never sent.
     #[error("the call was cancelled, and what the command did is unknown")]
     Cancelled,
 }

@@ -61,14 +61,18 @@ impl Cancelled<'_> {
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Starts an operation on a new thread.
+    /// Starts an operation on a new thread, after `watch` has begun to watch its descriptor.
     ///
     /// # Errors
     ///
-    /// At the limit of descriptors or of threads. Then the operation is dropped, and was not begun.
-    pub(crate) fn start(operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static) -> io::Result<Self> {
+    /// At the limit of descriptors or of threads, and those of `watch`. Then the operation is dropped, and was not begun.
+    pub(crate) fn start(
+        watch: impl FnOnce(&Arc<OwnedFd>) -> io::Result<()>,
+        operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
+    ) -> io::Result<Self> {
         let (descriptor, done) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let descriptor = Arc::new(descriptor);
+        watch(&descriptor)?;
         let shared = Arc::new(Shared { state: Mutex::new(State::Pending), is_cancelled: AtomicBool::new(false) });
         // With the thread's own reference, the pipe has a reader until the byte is written: otherwise the write would
         // raise SIGPIPE, which ends programs that do not ignore it (`pipe(7)`).
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_result_is_there_when_the_descriptor_is_readable() {
-        let operation = Background::start(|_| 7).unwrap();
+        let operation = Background::start(|_| Ok(()), |_| 7).unwrap();
         wait(&operation);
         assert!(matches!(operation.progress(), Progress::Done(7)));
         assert!(matches!(operation.progress(), Progress::Lost));
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_reported() {
-        let operation = Background::<()>::start(|_| panic!("in a test")).unwrap();
+        let operation = Background::<()>::start(|_| Ok(()), |_| panic!("in a test")).unwrap();
         wait(&operation);
         assert!(matches!(operation.progress(), Progress::Lost));
     }
@@ -174,10 +178,13 @@ mod tests {
     #[test]
     fn an_operation_learns_that_it_is_cancelled() {
         let (go, gone) = channel();
-        let operation = Background::start(move |cancelled| {
-            gone.recv().unwrap();
-            cancelled.get()
-        })
+        let operation = Background::start(
+            |_| Ok(()),
+            move |cancelled| {
+                gone.recv().unwrap();
+                cancelled.get()
+            },
+        )
         .unwrap();
         assert!(matches!(operation.progress(), Progress::Pending));
         operation.cancel();
@@ -200,15 +207,18 @@ mod tests {
     fn an_unwanted_result_is_dropped_on_a_thread() {
         let (sender, dropped) = channel();
         let value = Reports(sender.clone());
-        let operation = Background::start(move |_| value).unwrap();
+        let operation = Background::start(|_| Ok(()), move |_| value).unwrap();
         wait(&operation);
         drop(operation);
         assert_eq!(dropped.recv_timeout(LONG).unwrap().as_deref(), Some("qemu-files"));
         let (value, (go, gone)) = (Reports(sender), channel());
-        let operation = Background::start(move |_| {
-            gone.recv().unwrap();
-            value
-        })
+        let operation = Background::start(
+            |_| Ok(()),
+            move |_| {
+                gone.recv().unwrap();
+                value
+            },
+        )
         .unwrap();
         drop(operation);
         assert_eq!(dropped.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
@@ -220,7 +230,7 @@ mod tests {
     #[test]
     fn the_thread_keeps_a_reader_of_its_pipe() {
         let (go, gone) = channel();
-        let operation = Background::start(move |_| gone.recv().unwrap()).unwrap();
+        let operation = Background::start(|_| Ok(()), move |_| gone.recv().unwrap()).unwrap();
         let descriptor = Arc::downgrade(operation.descriptor());
         drop(operation);
         assert!(descriptor.upgrade().is_some());

@@ -1,6 +1,7 @@
 //! Files of a machine, as its host creates, reads and removes them: on threads, since each operation may block.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{FaultKind, HostFault, Input, Machine, Moment, Preparation, Prepared};
@@ -190,20 +191,28 @@ impl Host {
         }
     }
 
-    fn over(&mut self, descriptor: &Arc<std::os::fd::OwnedFd>, watch: &mut impl Watch) {
+    fn over(&mut self, descriptor: &Arc<OwnedFd>, watch: &mut impl Watch) {
         self.files = None;
         watch.unwatch_completion(descriptor);
     }
 }
 
-/// Starts a file operation, and watches it.
+/// Watches a file operation, and starts it.
 fn begin<T: Send + 'static>(
     watch: &mut impl Watch,
     operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
 ) -> io::Result<Background<T>> {
-    let begun = Background::start(operation)?;
-    watch.watch_completion(begun.descriptor())?;
-    Ok(begun)
+    let mut watched = None;
+    let watch_it = |descriptor: &Arc<OwnedFd>| {
+        watch.watch_completion(descriptor)?;
+        watched = Some(Arc::clone(descriptor));
+        Ok(())
+    };
+    let begun = Background::start(watch_it, operation);
+    if begun.is_err() {
+        watched.iter().for_each(|descriptor| watch.unwatch_completion(descriptor));
+    }
+    begun
 }
 
 /// Returns the result of an operation. `None` means that it is in progress.

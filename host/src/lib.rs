@@ -40,7 +40,7 @@
 //!
 //! The thread that drops the last owner of a machine calls [`Host::end`] (or [`Host::end_watched`], if descriptors must
 //! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything. It waits for
-//! two seconds at most. What is not over by then is finished later: the supervisor reaps the process, and a thread
+//! three seconds at most. What is not over by then is finished later: the supervisor reaps the process, and a thread
 //! removes the files. To end a machine without blocking a thread, request a shutdown or a kill first, and
 //! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
 //! kills the process, but callers that wait get no result.

@@ -2,14 +2,14 @@
 //! the machine, except for a log in a directory of the caller.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{HostFault, Preparation};
 use rustix::fs::OFlags;
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::background::begin_and_forget;
 use crate::fault::fault;
+use crate::lock::lock;
 use crate::log_bound::{BoundedFile, LogBound};
 use crate::log_reader::LogReader;
 use crate::sys::{GuardSpec, Guarded, Os, System};
@@ -34,8 +35,10 @@ pub(crate) struct ScratchDir {
     log_in_directory: Option<Guarded>,
     /// The sockets that were created for the machine.
     sockets: Vec<Guarded>,
+    /// Whether the sockets are removed. The lock is held by the one who removes them.
+    sockets_removed: Arc<Mutex<bool>>,
     /// The files that were created for the machine. They are removed with the rest until this is taken over.
-    files: Vec<PathBuf>,
+    files: Vec<Guarded>,
     /// What another program created for the machine. It is removed after this was taken over, and not before: the
     /// machine may run on.
     resumed: Option<Resumed>,
@@ -75,6 +78,7 @@ impl ScratchDir {
             log: None,
             log_in_directory: None,
             sockets: Vec::new(),
+            sockets_removed: Arc::default(),
             files: Vec::new(),
             resumed: None,
             limit: wanted.log_limit,
@@ -101,7 +105,7 @@ impl ScratchDir {
         match file {
             Ok(file) => {
                 match (&path, &wanted.log_directory) {
-                    (Some(path), Some(_)) => self.files.push(path.clone()),
+                    (Some(path), Some(_)) => self.files.extend(identified(absolute(path.clone()))),
                     (Some(path), None) => self.log_in_directory = identified(absolute(path.clone())),
                     (None, _) => {}
                 }
@@ -128,7 +132,7 @@ impl ScratchDir {
         let failed = |error: io::Error| fault(format!("create the file {}", path.display()), &error);
         let file = match create_private(path) {
             Ok(file) => {
-                self.files.push(path.to_owned());
+                self.files.extend(identified(absolute(path.to_owned())));
                 file
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => empty(path).map_err(failed)?,
@@ -263,15 +267,16 @@ impl ScratchDir {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
-        Some(Leftovers { directory, log, sockets, files, bounds, adopted: self.adopted })
+        let sockets_removed = Arc::clone(&self.sockets_removed);
+        Some(Leftovers { directory, log, sockets, sockets_removed, files, bounds, adopted: self.adopted })
     }
 
     /// Removes the sockets on a thread. Each accepts one connection, and is of no use after it. They are removed at the
     /// end as well, unless that was completed by then.
     pub(crate) fn begin_to_remove_sockets(&self) {
-        let sockets = self.sockets.clone();
+        let (sockets, removed) = (self.sockets.clone(), Arc::clone(&self.sockets_removed));
         if !sockets.is_empty() {
-            begin_and_forget(move || remove_sockets(&sockets));
+            begin_and_forget(move || remove_sockets(&sockets, &removed));
         }
     }
 }
@@ -282,18 +287,17 @@ pub(crate) struct Leftovers {
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
     sockets: Vec<Guarded>,
-    files: Vec<PathBuf>,
+    sockets_removed: Arc<Mutex<bool>>,
+    files: Vec<Guarded>,
     bounds: Vec<LogBound>,
     adopted: bool,
 }
 
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
-        remove_sockets(&self.sockets);
-        for file in self.files {
-            // A file that cannot be removed is left empty: nothing was written to it yet.
-            let _ = fs::remove_file(file);
-        }
+        remove_sockets(&self.sockets, &self.sockets_removed);
+        // A file that is not empty is in use: by the next machine with this path, for example.
+        remove_unchanged(&self.files, |file| file.len() == 0);
         // A log that is kept gets its final length. After a failure it stays as it is.
         self.bounds.iter().for_each(|bound| drop(bound.apply()));
         drop(self.bounds);
@@ -318,13 +322,21 @@ impl Leftovers {
     }
 }
 
-/// Removes sockets. A file that another program put in the place of a socket is kept. The path of a socket that QEMU
-/// listens on may be gone already: QEMU removes it when it ends cleanly (measured with QEMU 7.2.22).
-fn remove_sockets(sockets: &[Guarded]) {
-    for socket in sockets {
-        let there = fs::symlink_metadata(&socket.path);
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (socket.device, socket.inode)) {
-            let _ = fs::remove_file(&socket.path);
+/// Removes sockets, once: when this returns, they are removed, and a path may have been bound again. The path of a socket
+/// that QEMU listens on may be gone before: QEMU removes it when it ends cleanly (measured with QEMU 7.2.22).
+fn remove_sockets(sockets: &[Guarded], removed: &Mutex<bool>) {
+    let mut removed = lock(removed);
+    if !mem::replace(&mut *removed, true) {
+        remove_unchanged(sockets, |_| true);
+    }
+}
+
+/// Removes files. One that another program put in the place of a file is kept.
+fn remove_unchanged(files: &[Guarded], is_unused: impl Fn(&Metadata) -> bool) {
+    for file in files {
+        let there = fs::symlink_metadata(&file.path);
+        if there.is_ok_and(|there| (there.dev(), there.ino()) == (file.device, file.inode) && is_unused(&there)) {
+            let _ = fs::remove_file(&file.path);
         }
     }
 }

@@ -9,17 +9,23 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use rustix::process::geteuid;
+
+/// How many names of a temporary file are tried.
+const ATTEMPTS: u32 = 1000;
 
 /// Returns whether a file exists that can be replaced.
 ///
 /// # Errors
 ///
-/// When something else is at this path, or the path leads nowhere.
+/// When something else is at this path, or no file can be created in its directory.
 pub(crate) fn check(path: &Path) -> io::Result<bool> {
+    // A new file is created beside it first.
+    access(directory(path), Access::WRITE_OK | Access::EXEC_OK)?;
     let there = match fs::symlink_metadata(path) {
         Ok(there) => there,
-        Err(error) if error.kind() == ErrorKind::NotFound && directory(path).is_dir() => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
     if !there.is_file() {
@@ -48,15 +54,9 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
 /// Those of [`check`], and when the file cannot be written. Then the path is as before.
 pub(crate) fn write(path: &Path, content: &str) -> io::Result<()> {
     check(path)?;
-    let temporary = beside(path);
-    let written = new(&temporary).and_then(|mut file| file.write_all(content.as_bytes()));
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    renamed.inspect_err(|error| {
-        // What exists under this name was not made here.
-        if error.kind() != ErrorKind::AlreadyExists {
-            let _ = fs::remove_file(&temporary);
-        }
-    })
+    let (temporary, mut file) = beside(path)?;
+    let written = file.write_all(content.as_bytes());
+    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// Creates a file that does not exist, also not as a link (`open(2)`, O_EXCL).
@@ -68,10 +68,19 @@ fn directory(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Returns the path of a temporary file in the same directory, since a rename does not leave its file system.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    path.with_file_name(name)
+/// Creates a temporary file in the same directory, since a rename does not leave its file system. Names that are taken,
+/// by a shell that was killed or by another user, are skipped.
+fn beside(path: &Path) -> io::Result<(PathBuf, fs::File)> {
+    let mut taken = ErrorKind::AlreadyExists.into();
+    for attempt in 0..ATTEMPTS {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}-{attempt}", std::process::id()));
+        let temporary = path.with_file_name(name);
+        match new(&temporary) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => taken = error,
+            file => return file.map(|file| (temporary, file)),
+        }
+    }
+    Err(taken)
 }

@@ -60,8 +60,8 @@ impl Cancel {
     }
 
     /// Runs a closure, whose calls are given up when the token is cancelled. Closures may be nested: then each token
-    /// gives up the calls of the innermost one. When the token is cancelled already, each call is given up at once, after
-    /// its command was sent.
+    /// gives up the calls of the innermost one. When the token is cancelled already, each call is given up at once: a
+    /// command may have been sent by then, or is never sent.
     pub fn run_until_cancelled<T>(&self, run: impl FnOnce() -> T) -> T {
         /// Leaves the closure, also when that panics.
         struct Leave;

@@ -21,8 +21,8 @@ use crate::driver::SharedMachine;
 /// those of [`Handle`]; those below block until their result is known, or until their deadline.
 ///
 /// Dropping the last handle (an [`Events`](crate::Events) holds one) kills QEMU and removes everything that was created
-/// for it, before `drop` returns. That takes a few milliseconds, and at most two seconds when the kernel does not
-/// release the process, which is then reaped later. QEMU gets no `quit` first, unlike at the end of a `with` block of
+/// for it, before `drop` returns. That takes a few milliseconds, and at most three seconds when the kernel does not
+/// release the process, or a file system does not answer; these are then reaped and removed later. QEMU gets no `quit` first, unlike at the end of a `with` block of
 /// QEMU's Python class: [`shutdown`](Self::shutdown) sends it. An [attached](Self::attach) machine is only disconnected
 /// from.
 #[derive(Clone, Debug)]

@@ -477,16 +477,12 @@ impl fmt::Debug for Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         self.check_process();
-        if self.machine.outcome().is_some() {
-            return;
-        }
         match &self.registry {
             Some(registry) => {
                 let watch = &mut Registered { sources: &mut self.sources, registry };
                 self.host.end_watched(&mut self.machine, self.clock, watch);
             }
-            // Closing the descriptors unregisters the sources: a file leaves the interest list when its last descriptor
-            // is closed (`epoll(7)`, Questions and answers).
+            // Without a registry, nothing was registered.
             None => self.host.end(&mut self.machine, self.clock),
         }
     }

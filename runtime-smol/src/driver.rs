@@ -161,9 +161,11 @@ impl Driver {
     pub(crate) fn launch(shared: &Arc<SharedMachine>) -> Result<Self, Misuse> {
         let mut turn = shared.lock();
         let now = turn.clock.now();
-        // No driver polls what was still to be completed when the run before ended.
         let Turn { machine, host, wires, .. } = &mut *turn;
-        host.reap(machine, now, wires);
+        if machine.outcome().is_some() {
+            // No driver polls what was still to be completed when the run before ended.
+            host.reap(machine, now, wires);
+        }
         turn.machine.launch(now)?;
         turn.run += 1;
         // The driver of the run has a new timer.

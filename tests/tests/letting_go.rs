@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -105,7 +106,7 @@ impl<const EXECUTOR: char> InTasks<EXECUTOR> {
 }
 
 fn tokio_runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime can be made"))
 }
 
@@ -183,6 +184,14 @@ impl<T: Send + 'static> Pending<T> {
     }
 }
 
+/// Gives callers the time in which they begin to wait: that of some replies of another machine. The results are the same
+/// without it, but then a caller may not wait yet when it is let go.
+fn until_they_wait() {
+    static OTHER: OnceLock<qemu_machine_blocking::Vm> = OnceLock::new();
+    let other = OTHER.get_or_init(|| qemu_machine_blocking::Vm::launch(empty()).expect("QEMU starts"));
+    (0..20).for_each(|_| drop(other.execute("query-status").expect("the monitor answers")));
+}
+
 /// Begins a call of each kind, lets go of the machine, and expects that each call returns.
 fn frees_each<M: Machine>(machine: &M, let_go: impl FnOnce(&M) -> Outcome) -> Cause {
     let (commands, events, subscriptions, ends): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = (0..3)
@@ -195,6 +204,7 @@ fn frees_each<M: Machine>(machine: &M, let_go: impl FnOnce(&M) -> Outcome) -> Ca
             )
         })
         .collect();
+    until_they_wait();
     let cause = let_go(machine).cause;
     for call in commands.into_iter().chain(events).chain(subscriptions) {
         call.result().expect_err("QEMU answers nothing");
@@ -300,6 +310,7 @@ fn g33_one_call_is_given_up() {
             let cancel = Cancel::new();
             let token = cancel.clone();
             let given_up = Pending::begin(&machine, move |machine| token.run_until_cancelled(|| call(machine)));
+            until_they_wait();
             cancel.cancel();
             assert_eq!(given_up.result(), Err("Cancelled".to_owned()));
         }
@@ -339,6 +350,7 @@ fn g33_a_procedure_is_given_up() {
             let reset = ExecuteAndWait::new(&"query-status", [Wait::event("RESET")]);
             token.run_until_cancelled(|| failed(machine.0.run(reset, FOREVER)))
         });
+        until_they_wait();
         cancel.cancel();
         let error = wait.result().expect_err("it is given up");
         assert!(error.contains("Cancelled"), "{error}");
