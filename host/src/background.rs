@@ -27,8 +27,17 @@ pub(crate) struct Background<T: Send + 'static> {
 /// State that the thread of an operation shares with its owner.
 #[derive(Debug)]
 struct Shared<T> {
-    state: Mutex<State<T>>,
+    inner: Mutex<Inner<T>>,
     is_cancelled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    state: State<T>,
+    /// The end of the pipe to write to. Closed by the owner, so that the thread holds no descriptor when the owner knows
+    /// that the operation is over, and does not write without a reader: that would raise SIGPIPE, which ends programs that
+    /// do not ignore it (`pipe(7)`).
+    done: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -73,16 +82,12 @@ impl<T: Send + 'static> Background<T> {
         let (descriptor, done) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let descriptor = Arc::new(descriptor);
         watch(&descriptor)?;
-        let shared = Arc::new(Shared { state: Mutex::new(State::Pending), is_cancelled: AtomicBool::new(false) });
-        // With the thread's own reference, the pipe has a reader until the byte is written: otherwise the write would
-        // raise SIGPIPE, which ends programs that do not ignore it (`pipe(7)`).
-        let own = (Arc::clone(&descriptor), Arc::clone(&shared));
+        let inner = Mutex::new(Inner { state: State::Pending, done: Some(done) });
+        let shared = Arc::new(Shared { inner, is_cancelled: AtomicBool::new(false) });
+        let own = Arc::clone(&shared);
         spawn(move || {
-            let (_reader, shared) = own;
-            let result = catch_unwind(AssertUnwindSafe(|| operation(&Cancelled(&shared.is_cancelled))));
-            shared.complete(result.ok());
-            // A byte, since the end of the pipe is not seen while a child of this program has a copy of it.
-            let _ = write(&done, b"!");
+            let result = catch_unwind(AssertUnwindSafe(|| operation(&Cancelled(&own.is_cancelled))));
+            own.complete(result.ok());
         })?;
         Ok(Self { descriptor, shared })
     }
@@ -99,35 +104,44 @@ impl<T: Send + 'static> Background<T> {
 
     /// Returns the result, once.
     pub(crate) fn progress(&self) -> Progress<T> {
-        let mut state = lock(&self.shared.state);
-        match mem::replace(&mut *state, State::Over) {
-            State::Done(result) => Progress::Done(result),
+        let mut inner = lock(&self.shared.inner);
+        match mem::replace(&mut inner.state, State::Over) {
             State::Pending => {
-                *state = State::Pending;
+                inner.state = State::Pending;
                 Progress::Pending
             }
-            State::Over | State::Unwanted => Progress::Lost,
+            State::Done(result) => {
+                inner.done = None;
+                Progress::Done(result)
+            }
+            State::Over | State::Unwanted => {
+                inner.done = None;
+                Progress::Lost
+            }
         }
     }
 }
 
 impl<T> Shared<T> {
-    /// Stores the result, if it is wanted.
+    /// Stores the result, if it is wanted, and makes the pipe readable.
     fn complete(&self, result: Option<T>) {
-        let mut state = lock(&self.state);
-        if matches!(*state, State::Pending) {
-            *state = result.map_or(State::Over, State::Done);
-            return;
+        let mut inner = lock(&self.inner);
+        if matches!(inner.state, State::Unwanted) {
+            // The result is dropped after the lock is released, because that may block.
+            drop(inner);
+            return drop(result);
         }
-        // The result is dropped after the lock is released, because that may block.
-        drop(state);
-        drop(result);
+        inner.state = result.map_or(State::Over, State::Done);
+        // A byte, since the end of the pipe is not seen while a child of this program has a copy of it.
+        inner.done.iter().for_each(|done| drop(write(done, b"!")));
     }
 }
 
 impl<T: Send + 'static> Drop for Background<T> {
     fn drop(&mut self) {
-        let state = mem::replace(&mut *lock(&self.shared.state), State::Unwanted);
+        let unwanted = Inner { state: State::Unwanted, done: None };
+        let Inner { state, done } = mem::replace(&mut *lock(&self.shared.inner), unwanted);
+        drop(done);
         if let State::Done(result) = state {
             begin_and_forget(move || drop(result));
         }
@@ -226,14 +240,17 @@ mod tests {
         assert_eq!(dropped.recv_timeout(LONG).unwrap().as_deref(), Some("qemu-files"));
     }
 
-    /// The reader of the pipe may be gone when the operation is over. A write without a reader would raise SIGPIPE.
+    /// The thread has no descriptor, so none is left when the owner knows that the operation is over.
     #[test]
-    fn the_thread_keeps_a_reader_of_its_pipe() {
+    fn the_owner_closes_the_pipe() {
         let (go, gone) = channel();
         let operation = Background::start(|_| Ok(()), move |_| gone.recv().unwrap()).unwrap();
-        let descriptor = Arc::downgrade(operation.descriptor());
+        let (descriptor, shared) = (Arc::downgrade(operation.descriptor()), Arc::clone(&operation.shared));
         drop(operation);
-        assert!(descriptor.upgrade().is_some());
+        assert!(descriptor.upgrade().is_none() && lock(&shared.inner).done.is_none());
         go.send(()).unwrap();
+        let operation = Background::start(|_| Ok(()), |_| ()).unwrap();
+        wait(&operation);
+        assert!(matches!(operation.progress(), Progress::Done(())) && lock(&operation.shared.inner).done.is_none());
     }
 }
