@@ -199,8 +199,8 @@ pub enum ServiceError {
     /// The caller's fault: the machine has no such service ([`Misuse::NoService`]), or another handle uses it
     /// ([`Misuse::ServiceInUse`]).
     Misuse(Misuse),
-    /// The service did not answer in time, or not as its protocol requires. The connection is closed, and the call can
-    /// be repeated.
+    /// The service did not answer in time, or not as its protocol requires, or refused the handshake. The connection is
+    /// closed, and the call can be repeated.
     Silent {
         /// The service.
         service: Service,
@@ -227,7 +227,11 @@ impl fmt::Display for ServiceError {
         match self {
             Self::Misuse(misuse) => fmt::Display::fmt(misuse, f),
             Self::Silent { service, failure, outcome } => {
-                write!(f, "the {service} does not answer: {failure}")?;
+                match failure {
+                    // The agent has answered, and the failure names it.
+                    LaunchFailure::NotSynchronised(_) => write!(f, "{failure}")?,
+                    _ => write!(f, "the {service} does not answer: {failure}")?,
+                }
                 outcome.write_details(f)
             }
         }

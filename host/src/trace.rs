@@ -152,6 +152,7 @@ mod enabled {
         match failure {
             LaunchFailure::Broken(_) => "the monitor broke the protocol".into(),
             LaunchFailure::Refused(_) => "capabilities negotiation failed".into(),
+            LaunchFailure::NotSynchronised(_) => "the guest agent cannot be synchronised".into(),
             failure => failure.to_string().into(),
         }
     }

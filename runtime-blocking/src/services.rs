@@ -16,7 +16,8 @@ impl Vm {
     ///
     /// [`Misuse::NoService`] when the machine was configured without the agent, or has ended; [`Misuse::ServiceInUse`]
     /// while another handle is attached to the agent; [`ServiceError::Silent`] when the agent does not answer within
-    /// the deadline. The machine is not affected, and the call may be repeated.
+    /// the deadline, or [refuses to synchronize](crate::LaunchFailure::NotSynchronised). The machine is not
+    /// affected, and the call may be repeated.
     pub fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
         attach(Service::GuestAgent, self.service(Service::GuestAgent)?.launch_within(deadline)).map(Agent)
     }
@@ -56,11 +57,12 @@ pub struct Agent(Vm);
 
 impl Agent {
     /// Attaches to an agent at an address of its own, and returns when it answers. Replies to earlier clients are
-    /// counted and dropped: the agent is synchronized first (`guest-sync-delimited` in QEMU, `qga/qapi-schema.json`).
+    /// counted and dropped: the agent is synchronized first (`guest-sync-delimited`, or `guest-sync` if the agent
+    /// refuses that; QEMU, `qga/qapi-schema.json`).
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach`].
+    /// As [`Vm::attach`], and [`LaunchFailure::NotSynchronised`](crate::LaunchFailure::NotSynchronised).
     pub fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
         Vm::launch(Config::attach(peer).speaking(Dialect::GuestAgent).launch_within(deadline)).map(Self)
     }
@@ -83,7 +85,8 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute).
+    /// As [`execute`](Self::execute). [`CommandError::Refused`] also when the agent refuses to synchronize: it then names
+    /// `guest-sync`, and the command was not sent.
     pub fn execute_by<C: Command>(&self, command: C, deadline: impl Into<Deadline>) -> Result<C::Reply, CommandError> {
         self.0.execute_by(command, deadline)
     }
@@ -125,7 +128,7 @@ impl Qtest {
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach`].
+    /// As [`Vm::attach`], and [`LaunchFailure::NotSynchronised`](crate::LaunchFailure::NotSynchronised).
     pub fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
         Vm::launch(Config::attach(peer).speaking(Dialect::Qtest).launch_within(deadline)).map(Self)
     }

@@ -18,7 +18,8 @@ impl Vm {
     ///
     /// [`Misuse::NoService`] when the machine was configured without the agent, or has ended; [`Misuse::ServiceInUse`]
     /// while another handle is attached to the agent; [`ServiceError::Silent`] when the agent does not answer within
-    /// the deadline. The machine is not affected, and the call may be repeated.
+    /// the deadline, or [refuses to synchronize](crate::LaunchFailure::NotSynchronised). The machine is not
+    /// affected, and the call may be repeated.
     pub async fn agent_with(
         &self,
         deadline: impl Into<Deadline>,
@@ -65,12 +66,13 @@ pub struct Agent(Vm);
 
 impl Agent {
     /// Attaches to an agent at an address of its own, and completes when it answers. Replies to earlier clients are
-    /// counted and dropped: the agent is synchronized first (`guest-sync-delimited` in QEMU, `qga/qapi-schema.json`).
+    /// counted and dropped: the agent is synchronized first (`guest-sync-delimited`, or `guest-sync` if the agent
+    /// refuses that; QEMU, `qga/qapi-schema.json`).
     /// `spawn` receives the driver, as in [`Vm::launch_with`].
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach_with`].
+    /// As [`Vm::attach_with`], and [`LaunchFailure::NotSynchronised`](crate::LaunchFailure::NotSynchronised).
     pub async fn attach_with(
         peer: Peer,
         deadline: impl Into<Deadline>,
@@ -100,7 +102,8 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute).
+    /// As [`execute`](Self::execute). [`CommandError::Refused`] also when the agent refuses to synchronize: it then names
+    /// `guest-sync`, and the command was not sent.
     pub async fn execute_by<C: Command>(
         &self,
         command: C,
@@ -146,7 +149,7 @@ impl Qtest {
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach_with`].
+    /// As [`Vm::attach_with`], and [`LaunchFailure::NotSynchronised`](crate::LaunchFailure::NotSynchronised).
     pub async fn attach_with(
         peer: Peer,
         deadline: impl Into<Deadline>,

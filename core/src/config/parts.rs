@@ -81,7 +81,7 @@ pub enum Dialect {
     /// QMP, with a greeting, capabilities negotiation and events (`docs/interop/qmp-spec.rst`).
     #[default]
     Qmp,
-    /// The guest agent's protocol: commands as in QMP, without greeting, negotiation and events. The session first
+    /// The guest agent's protocol: commands as in QMP, without greeting, negotiation, events and ids. The session first
     /// drops output that an earlier client left behind (QEMU, `qga/qapi-schema.json`, `guest-sync-delimited`).
     GuestAgent,
     /// The qtest protocol: lines of text, each answered by one line, in order (QEMU, `system/qtest.c`, QTest Protocol).

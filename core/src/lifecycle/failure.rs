@@ -44,6 +44,10 @@ pub enum LaunchFailure {
     /// QEMU refused `qmp_capabilities` (`docs/interop/qmp-spec.rst`, Capabilities Negotiation).
     #[error("capabilities negotiation failed: {0}")]
     Refused(Refusal),
+    /// The guest agent refused each way to synchronise: `guest-sync-delimited`, then `guest-sync` (QEMU,
+    /// `qga/qapi-schema.json`). Its configuration must allow one of them (`qemu-ga --block-rpcs`, `--allow-rpcs`).
+    #[error("the guest agent cannot be synchronised: {0}")]
+    NotSynchronised(Refusal),
     /// The caller ended the machine before it was ready.
     #[error("the caller ended the machine {0}")]
     Cancelled(Phase),

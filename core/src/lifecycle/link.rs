@@ -100,8 +100,8 @@ pub enum Link {
     Negotiating,
     /// Negotiated; the reply to `query-status` is due, which tells whether to continue the guest.
     Querying,
-    /// Connected to a guest agent; the reply to `guest-sync-delimited` is due, and earlier lines are dropped (QEMU,
-    /// `qga/qapi-schema.json`, `guest-sync-delimited`).
+    /// Connected to a guest agent; the reply to `guest-sync-delimited` or `guest-sync` is due, and earlier lines are
+    /// dropped (QEMU, `qga/qapi-schema.json`, `guest-sync-delimited`).
     Syncing,
     /// Commands are answered. A monitor is ready with the reply to `qmp_capabilities` (and to `query-status`, if QEMU
     /// holds the guest), not with its connection or greeting: until then QEMU refuses all other commands

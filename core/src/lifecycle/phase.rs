@@ -16,7 +16,8 @@ pub enum Phase {
     Negotiating,
     /// The reply to `query-status`, which tells whether to continue the guest.
     Querying,
-    /// The first reply of a guest agent to `guest-sync-delimited` (`docs/interop/qmp-spec.rst`, QGA Synchronization).
+    /// The first reply of a guest agent to `guest-sync-delimited`, or to `guest-sync` if it refuses that
+    /// (`docs/interop/qmp-spec.rst`, QGA Synchronization).
     Syncing,
     /// No step: the machine was ready.
     Running,

@@ -8,50 +8,57 @@
 //! which resets the agent's parser, since the byte is an error to its lexer (`docs/interop/qmp-spec.rst`, Forcing the
 //! JSON parser into known-good state). The session synchronises when the connection opens, and again when a caller
 //! disowned a command. Without that the late reply would be taken for the reply to the next command.
+//!
+//! If the agent refuses `guest-sync-delimited`, the session tries `guest-sync`, whose reply repeats a number as well
+//! (QEMU, `qga/qapi-schema.json`, `guest-sync`). If the agent refuses both, the handshake fails with the agent's words,
+//! and after the handshake the commands that wait for the synchronisation do.
 
-use alloc::format;
 use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::in_flight::Owner;
-use super::sync::Sync;
+use super::sync::{Conclusion, Method};
 use super::{Session, Stage};
+use crate::error::CommandError;
+use crate::lifecycle::LaunchFailure;
 use crate::payload::Payload;
 use crate::session;
 use crate::time::Moment;
-use crate::wire::{Framer, Message};
+use crate::wire::{ErrorReply, Framer, Message};
 
 /// The byte before a reply to `guest-sync-delimited` (QEMU, `qga/main.c`, `QGA_SENTINEL_BYTE`). Sent to the agent, the
 /// byte resets its parser.
 const DELIMITER: u8 = 0xFF;
 
-/// How long the reply to `guest-sync-delimited` may take before the session sends the command again. A request that is
-/// written before the agent opened its port may be lost, and then no reply ever comes.
+/// How long the reply to a request to synchronise may take before the session sends another. A request that is written
+/// before the agent opened its port may be lost, and then no reply ever comes.
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Session {
-    /// Starts to synchronise. Until the agent answers, the session drops all other lines (QEMU, `qga/qapi-schema.json`,
-    /// `guest-sync-delimited`).
+    /// Starts to synchronise, or starts again. Until the agent answers, the session drops all other lines (QEMU,
+    /// `qga/qapi-schema.json`, `guest-sync-delimited`).
     pub(super) fn ask_to_sync(&mut self, now: Moment) {
-        self.stage = Stage::Syncing;
+        if self.stage != Stage::Syncing {
+            self.stage = Stage::Syncing;
+            self.sync.begin();
+        }
         self.outbox.writer().push(DELIMITER);
-        self.ask_number(now);
+        self.sync.delimit();
+        self.ask_number(now, Method::Delimited);
     }
 
-    /// Sends `guest-sync-delimited` after a command that has no success response: its reply proves that the command
+    /// Sends a request to synchronise after a command that has no success response: its reply proves that the command
     /// before it is over. No delimiter goes before it, since the agent's parser is in a known state. The agent would
     /// answer a delimiter with an error without an id (measured with QEMU 7.2.22), which would pass for a refusal of
     /// that command.
     pub(super) fn ask_behind_silence(&mut self, now: Moment) {
-        self.ask_number(now);
+        self.ask_number(now, self.sync.method);
     }
 
-    fn ask_number(&mut self, now: Moment) {
-        let number = self.sync.number + 1;
-        self.sync = Sync { number, due: true, asked: now, ..self.sync };
-        let ask = format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{number}}}}}"#);
-        self.outbox.writer().extend_from_slice(ask.as_bytes());
+    fn ask_number(&mut self, now: Moment, method: Method) {
+        let request = self.sync.request(now, method);
+        self.outbox.writer().extend_from_slice(request.as_bytes());
     }
 
     /// Synchronises when the caller of a command on the wire disowned it, so that its reply reaches no other caller,
@@ -63,12 +70,14 @@ impl Session {
         }
     }
 
-    /// Returns when the session sends its request again. `None` means never: no handshake and no command waits for it.
+    /// Returns when the session sends its request again: at once if the agent refused the last one. `None` means never:
+    /// no handshake and no command waits for it.
     pub(super) fn sync_again(&self) -> Option<Moment> {
         let wanted = self.stage == Stage::Syncing && (!self.sync.once || self.in_flight.is_waiting());
         // An agent that does not read needs no second request queued after the first.
         let was_asked = self.outbox.waiting().is_empty();
-        (wanted && was_asked).then(|| self.sync.asked.after(AGAIN))
+        let patience = if self.sync.due { AGAIN } else { Duration::ZERO };
+        (wanted && was_asked).then(|| self.sync.asked.after(patience))
     }
 
     /// Reads bytes, and discards an incomplete line before a delimiter, as the agent's protocol demands (QEMU,
@@ -83,15 +92,17 @@ impl Session {
         }
     }
 
-    /// Returns whether a line answers no command: a reply to `guest-sync-delimited`, or a line before it.
+    /// Returns whether a line answers no command: a reply to a request to synchronise, or a line before it.
     pub(super) fn is_stale(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) -> bool {
         if core::mem::take(&mut self.sync.delimited) {
             self.delimited(now, line, emit);
             return true;
         }
-        let stale = self.stage == Stage::Syncing;
-        self.counters.stale += u64::from(stale);
-        stale
+        if self.stage == Stage::Syncing {
+            self.during_sync(now, line, emit);
+            return true;
+        }
+        self.answers_behind_silence(now, line, emit)
     }
 
     /// Returns the same for a line that is longer than the limit.
@@ -101,20 +112,73 @@ impl Session {
         stale
     }
 
+    /// Handles a line after a delimiter.
     fn delimited(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) {
-        let answer = match Message::read(line) {
-            Ok(Message::Reply { result: Ok(payload), .. }) => payload.read::<u64>().ok(),
-            _ => None,
-        };
-        if !self.sync.due || answer != Some(self.sync.number) {
-            self.counters.stale += 1;
-            return;
+        let number = returned_number(line);
+        if self.sync.is_answered_by(Method::Delimited, number) {
+            return self.answered(now, emit);
         }
-        self.sync.due = false;
+        self.counters.stale += 1;
+        if self.sync.accept(number) && self.stage == Stage::Syncing {
+            // The reply to this one comes after everything that is still owed.
+            self.ask_number(now, Method::Delimited);
+        }
+    }
+
+    /// Handles a line without a delimiter during the synchronisation.
+    fn during_sync(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) {
+        if self.sync.is_answered_by(Method::Plain, returned_number(line)) {
+            return self.answered(now, emit);
+        }
+        self.counters.stale += 1;
+        // An error with an id refuses none of our requests, which have none (`docs/interop/qmp-spec.rst`, Commands
+        // Responses).
+        let Ok(Message::Nameless(error)) = Message::read(line) else { return };
+        match self.sync.conclude(&error) {
+            Conclusion::NotRefused => {}
+            Conclusion::MayBeRefused => self.ask_number(now, Method::Plain),
+            Conclusion::Refused => self.refused(error, emit),
+        }
+    }
+
+    /// Returns whether a line answers a `guest-sync` that was sent after a command without a success response.
+    fn answers_behind_silence(&mut self, now: Moment, line: &Bytes, emit: &mut impl FnMut(session::Output)) -> bool {
+        if self.sync.method == Method::Delimited {
+            return false;
+        }
+        let Some(number) = returned_number(line).filter(|number| self.sync.is_owed(*number)) else { return false };
+        if self.sync.pay(number) {
+            self.answered(now, emit);
+        } else {
+            self.counters.stale += 1;
+        }
+        true
+    }
+
+    /// Handles the reply to the last request to synchronise.
+    fn answered(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
+        self.sync.complete();
         match self.stage {
             Stage::Syncing => self.in_step(now, emit),
             _ => self.silence_is_over(now, emit),
         }
+    }
+
+    /// Handles the refusal of each way to synchronise. The connection stays open after the handshake: the agent may be
+    /// restarted with another configuration, and the next command tries again.
+    fn refused(&mut self, error: ErrorReply, emit: &mut impl FnMut(session::Output)) {
+        let refusal = error.of(self.sync.method.command().into());
+        if !self.sync.once {
+            return self.fail(LaunchFailure::NotSynchronised(refusal), emit);
+        }
+        self.in_flight.reject_queued(|owner| {
+            let error = CommandError::Refused(refusal.clone());
+            match owner {
+                Owner::Caller(id) => emit(session::Output::Answered(id, Err(error))),
+                Owner::Ladder => emit(session::Output::LadderAnswered(Err(error))),
+                Owner::Handshake { .. } | Owner::Startup | Owner::Probe | Owner::Disowned | Owner::Unmatched => {}
+            }
+        });
     }
 
     fn in_step(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
@@ -136,5 +200,13 @@ impl Session {
             emit(session::Output::Answered(id, Ok(Payload(Bytes::from_static(b"{}")))));
         }
         self.send_queued(now);
+    }
+}
+
+/// Returns the number in a reply to a request to synchronise. `None` means that the line is no such reply.
+fn returned_number(line: &Bytes) -> Option<u64> {
+    match Message::read(line) {
+        Ok(Message::Reply { result: Ok(payload), .. }) => payload.read::<u64>().ok(),
+        _ => None,
     }
 }

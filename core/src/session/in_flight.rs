@@ -371,6 +371,11 @@ impl InFlight {
         });
     }
 
+    /// Removes the queued commands, and passes the owner of each to `answer`.
+    pub(super) fn reject_queued(&mut self, mut answer: impl FnMut(Owner)) {
+        core::mem::take(&mut self.waiting).iter().for_each(|waiting| answer(waiting.entry.owner));
+    }
+
     /// Answers all commands when the connection ends, those on the wire first. Their replies are lost, and QEMU drops
     /// the requests that it has not started (QEMU, `monitor/qmp.c`, `monitor_qmp_cleanup_queue_and_resume`).
     pub(super) fn crash(&mut self, mut answer: impl FnMut(CommandId, Progress)) {
@@ -386,11 +391,14 @@ impl InFlight {
     }
 }
 
-/// Writes a command with its id, or, for qtest, with a line feed (QEMU, `system/qtest.c`, `qtest_process_inbuf`).
+/// Writes a command with its id, or, for qtest, with a line feed (QEMU, `system/qtest.c`, `qtest_process_inbuf`). A guest
+/// agent gets no id: one at a time, its commands need none, and agents before QEMU 4.0 do not echo it and may refuse it
+/// as an unexpected member (QEMU 2.6, `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`; QEMU, commit 4eaca8de26).
 fn write(body: &[u8], id: u16, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(body);
     match dialect {
-        Dialect::Qmp | Dialect::GuestAgent => encode::end(id, out),
+        Dialect::Qmp => encode::end(id, out),
+        Dialect::GuestAgent => out.push(b'}'),
         Dialect::Qtest => out.push(b'\n'),
     }
 }

@@ -83,8 +83,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Messages beyond the size limit.
     pub too_large: u64,
-    /// Lines of a guest agent that arrived while the session synchronised: replies to previous clients, and late ones
-    /// (`docs/interop/qmp-spec.rst`, QGA Synchronization).
+    /// Lines of a guest agent that arrived while the session synchronised, except the reply that ended this: replies to
+    /// previous clients, late ones, and errors (`docs/interop/qmp-spec.rst`, QGA Synchronization).
     pub stale: u64,
     /// Errors without an id (`docs/interop/qmp-spec.rst`, Error) while no raw command was in flight.
     pub nameless: u64,

@@ -89,7 +89,8 @@ enum Stage {
     /// The reply to `query-status` is due, which tells whether to continue the guest. Commands of callers wait: they
     /// would otherwise reach a guest that is held.
     Querying,
-    /// The reply of a guest agent to `guest-sync-delimited` is due; earlier lines are dropped.
+    /// The reply of a guest agent to a request to synchronise is due; earlier lines are dropped. If the agent refused
+    /// the last request, none is due until a command is issued.
     Syncing,
     /// Commands are answered.
     Ready { out_of_band: bool },
@@ -374,8 +375,8 @@ impl Session {
         let depth = match (self.dialect, self.out_of_band()) {
             (Dialect::Qmp, true) => Self::IN_BAND_DEPTH,
             (Dialect::Qmp, false) => usize::MAX,
-            // Guest agents before QEMU 4.0 do not echo ids (QEMU, commit 4eaca8de26), and qtest lines have none. With
-            // one command at a time, a reply can belong only to that command.
+            // Neither has ids: a guest agent before QEMU 4.0 may refuse them (QEMU, commit 4eaca8de26). With one command
+            // at a time, a reply can belong only to that command.
             (Dialect::GuestAgent | Dialect::Qtest, _) => 1,
         };
         Rules { depth, dialect: self.dialect }

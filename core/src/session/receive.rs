@@ -14,7 +14,7 @@ use crate::payload::Payload;
 use crate::session;
 use crate::text::excerpt;
 use crate::time::Moment;
-use crate::wire::{ErrorReply, Frame, Greeting, Message};
+use crate::wire::{ErrorReply, Frame, Greeting, Message, has_id};
 
 /// The most events that are held back until the greeting, so that a stranger cannot fill the memory.
 const EARLY: usize = 64;
@@ -78,7 +78,13 @@ impl Session {
                 self.fail(LaunchFailure::Broken(error), emit);
             }
             (_, Message::Reply { id, result }) => {
-                self.reply(now, id.or_else(|| self.nameless()), result, frame, emit);
+                let id = match self.dialect {
+                    Dialect::Qmp => id,
+                    // An agent gets no ids, so a reply with one answers a request of another client.
+                    Dialect::GuestAgent if has_id(frame) => None,
+                    Dialect::GuestAgent | Dialect::Qtest => self.nameless(),
+                };
+                self.reply(now, id, result, frame, emit);
             }
             (_, Message::Nameless(refusal)) if self.nameless().is_some() => {
                 self.reply(now, self.nameless(), Err(refusal), frame, emit);

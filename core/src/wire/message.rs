@@ -150,6 +150,12 @@ impl Message {
     }
 }
 
+/// Returns whether a message has an id, of whatever kind.
+pub(crate) fn has_id(frame: &[u8]) -> bool {
+    let envelope = scan::envelope(frame).or_else(|| serde_json::from_slice(frame).ok());
+    envelope.is_some_and(|envelope: Envelope<'_>| envelope.id.is_some())
+}
+
 /// Reads an id. A session sends only numbers of 16 bits without a sign, so any other id belongs to no command of ours.
 fn ours(id: &[u8]) -> Option<u16> {
     core::str::from_utf8(id).ok()?.parse().ok()

@@ -2,13 +2,14 @@
 //! that changes the host.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::thread;
 
-use qemu_machine_core::{Address, CommandError, LaunchError, LaunchFailure, Liveness, Peer, Progress, json};
+use qemu_machine_core::{Address, CommandError, LaunchError, LaunchFailure, Liveness, Peer, Progress, Value, json};
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::leak_check::{Scratch, bytes};
 use qemu_machine_tests::linux::agent_program;
@@ -22,6 +23,9 @@ on_each_row! {
     row_37_half_a_command_of_a_dead_client_is_not_in_the_way,
     row_37_a_second_client_is_refused_as_busy,
     row_37_a_late_reply_of_the_agent_reaches_no_other_command,
+    g39_an_agent_without_guest_sync_delimited_is_synchronised_with_guest_sync,
+    g39_an_agent_that_refuses_both_is_reported_at_once_in_its_words,
+    g39_an_agent_that_refuses_unknown_members_is_used,
 }
 
 /// Commands that change the host. No test executes them, and the agent refuses them.
@@ -39,8 +43,9 @@ impl Running {
     /// Starts an agent with a socket that is open already, so that the test need not wait for it. By the protocol of
     /// systemd the socket is descriptor 3, and the environment names the process that it is for (`sd_listen_fds(3)`).
     ///
-    /// The agent reads the release of the system from a FIFO: `guest-get-osinfo` blocks until a line is written.
-    fn start() -> Self {
+    /// The agent reads the release of the system from a FIFO: `guest-get-osinfo` blocks until a line is written. It
+    /// refuses the commands of the list `refused` as well.
+    fn start(refused: &str) -> Self {
         const GIVEN: &str = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
         let scratch = Scratch::create();
         let [socket, log, gate] = ["socket", "log", "gate"].map(|name| scratch.path().join(name));
@@ -49,7 +54,8 @@ impl Running {
         // The agent ends with the thread of the test, also when `drop` does not run.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "sh", "-c", GIVEN, "sh"]);
-        command.arg(agent_program(env!("CARGO_TARGET_TMPDIR"))).args(["--method", "unix-listen", "-b", DANGEROUS]);
+        command.arg(agent_program(env!("CARGO_TARGET_TMPDIR"))).args(["--method", "unix-listen", "-b"]);
+        command.arg(format!("{DANGEROUS},{refused}"));
         command
             .arg("--path")
             .arg(&socket)
@@ -77,7 +83,12 @@ impl Drop for Running {
 
 /// Runs a story with the directory of an agent, which is killed after it, also when the story hangs.
 fn with_an_agent(story: impl FnOnce(&Path) + Send + 'static) {
-    let running = Running::start();
+    with_an_agent_without("", story);
+}
+
+/// As [`with_an_agent`], with an agent that refuses these commands, separated by commas.
+fn with_an_agent_without(refused: &str, story: impl FnOnce(&Path) + Send + 'static) {
+    let running = Running::start(refused);
     let directory = running.path("");
     bounded_by(LONG, move || story(&directory));
 }
@@ -151,4 +162,85 @@ fn row_37_a_late_reply_of_the_agent_reaches_no_other_command<R: Row>() {
         assert_eq!(agent.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
         assert_eq!(agent.stale(), before + 2, "the late reply, and what the delimiter was answered");
     });
+}
+
+/// A late reply to a command that timed out reaches no other command either way.
+fn g39_an_agent_without_guest_sync_delimited_is_synchronised_with_guest_sync<R: Row>() {
+    with_an_agent_without("guest-sync-delimited", |directory| {
+        let mut agent = attach::<R>(directory);
+        assert_eq!(agent.stale(), 2, "the error that the delimiter causes, and the refusal");
+        let refused = agent.ask("guest-sync-delimited", json!({"id": 5})).expect_err("it is disabled").to_string();
+        assert!(refused.starts_with("`guest-sync-delimited` was refused: "), "{refused}");
+        assert_eq!(agent.ask("guest-sync", json!({"id": 6})), Ok(json!(6)));
+        let timed_out = agent.ask_within("guest-get-osinfo", json!({}), SHORT);
+        assert_eq!(timed_out, Err(CommandError::TimedOut(Progress::Sent, Liveness::Unknown)));
+        fs::write(directory.join("gate"), "PRETTY_NAME=late\n").unwrap();
+        assert_eq!(agent.ask("guest-sync", json!({"id": 7})), Ok(json!(7)));
+        assert_eq!(agent.stale(), 5, "the late reply, and the same two errors again");
+        agent.finish();
+        assert_eq!(attach::<R>(directory).ask("guest-ping", json!({})), Ok(json!({})));
+    });
+}
+
+/// The refusal is reported as such, and not as a deadline that passed.
+fn g39_an_agent_that_refuses_both_is_reported_at_once_in_its_words<R: Row>() {
+    with_an_agent_without("guest-sync-delimited,guest-sync", |directory| {
+        for _ in 0..3 {
+            let failed = R::Agent::attach(peer(directory), LONG);
+            let Err(LaunchError::Failed { failure, .. }) = failed else { panic!("the agent refuses to synchronise") };
+            let LaunchFailure::NotSynchronised(refusal) = failure else { panic!("{failure}") };
+            assert_eq!((&*refusal.command, &*refusal.class), ("guest-sync", "CommandNotFound"));
+            assert!(refusal.description.starts_with("Command guest-sync has been disabled"), "{refusal}");
+        }
+    });
+}
+
+/// The scripted agent refuses each member but `execute` and `arguments`, as qemu-ga before QEMU 4.0 does (QEMU 2.6,
+/// `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`).
+fn g39_an_agent_that_refuses_unknown_members_is_used<R: Row>() {
+    bounded_by(LONG, || {
+        let scratch = Scratch::create();
+        let listener = UnixListener::bind(scratch.path().join("socket")).unwrap();
+        let agent = thread::spawn(move || old_agent(listener.accept().unwrap().0));
+        let mut client = attach::<R>(scratch.path());
+        assert_eq!(client.ask("guest-ping", json!({})), Ok(json!({})));
+        assert_eq!(client.ask("guest-sync", json!({"id": 42})), Ok(json!(42)));
+        client.finish();
+        assert_eq!(agent.join().unwrap(), 3, "the commands, and one to synchronise");
+    });
+}
+
+/// Serves one client until it disconnects, and returns how many requests it has sent.
+fn old_agent(mut stream: UnixStream) -> usize {
+    let (mut requests, mut received, mut count) = (Vec::new(), [0; 1024], 0);
+    loop {
+        match stream.read(&mut received).unwrap() {
+            0 => return count,
+            length => requests.extend_from_slice(&received[..length]),
+        }
+        requests.retain(|byte| *byte != 0xff);
+        let mut objects = serde_json::Deserializer::from_slice(&requests).into_iter::<Value>();
+        let mut end = 0;
+        while let Some(Ok(request)) = objects.next() {
+            end = objects.byte_offset();
+            count += 1;
+            stream.write_all(&old_reply(&request)).unwrap();
+        }
+        requests.drain(..end);
+    }
+}
+
+fn old_reply(request: &Value) -> Vec<u8> {
+    let names = request.as_object().expect("an object").keys();
+    let unknown = names.into_iter().find(|name| !["execute", "arguments"].contains(&&***name));
+    let (delimiter, reply) = match (unknown, request["execute"].as_str()) {
+        (Some(name), _) => {
+            let description = format!("QMP input object member '{name}' is unexpected");
+            (&b""[..], json!({"error": {"class": "GenericError", "desc": description}}))
+        }
+        (None, Some("guest-sync-delimited")) => (&b"\xff"[..], json!({"return": request["arguments"]["id"]})),
+        (None, Some("guest-sync")) => (&b""[..], json!({"return": request["arguments"]["id"]})),
+        (None, _) => (&b""[..], json!({"return": {}})),
+    };
+    [delimiter, reply.to_string().as_bytes(), b"\n"].concat()
 }

@@ -27,13 +27,17 @@ struct Read {
     number: u64,
     raw: bool,
     sync: Option<u64>,
+    /// The reply to `guest-sync-delimited` begins with a delimiter.
+    delimited: bool,
 }
 
 struct Talk {
     machine: Machine,
     dialect: Dialect,
-    /// Whether the peer echoes ids: old guest agents do not.
+    /// Whether the peer echoes ids: guest agents get none.
     gives_ids: bool,
+    /// Whether the peer refuses `guest-sync-delimited`.
+    refuses_delimited: bool,
     out_of_band: bool,
     now: Moment,
     numbers: u64,
@@ -62,7 +66,8 @@ pub(super) fn run(tape: &mut Tape<'_>) {
 impl Talk {
     fn begin(tape: &mut Tape<'_>) -> Self {
         let dialect = tape.pick(&[Dialect::Qmp, Dialect::GuestAgent, Dialect::Qtest]);
-        let (gives_ids, out_of_band) = (dialect == Dialect::Qmp || tape.flag(), tape.flag());
+        let refuses_delimited = dialect != Dialect::Qmp && tape.flag();
+        let (gives_ids, out_of_band) = (dialect == Dialect::Qmp, tape.flag());
         let mut limits = Limits::default();
         (limits.message, limits.commands) = (LIMIT, 40);
         let config = Config::attach(Peer::Connected(Descriptor::new(())))
@@ -74,6 +79,7 @@ impl Talk {
             machine,
             dialect,
             gives_ids,
+            refuses_delimited,
             out_of_band,
             now: Moment::ORIGIN,
             numbers: 0,
@@ -179,7 +185,7 @@ impl Talk {
             let number = String::from_utf8_lossy(line).strip_prefix("c ").and_then(|number| number.parse().ok());
             let number = number.expect("a line of `ask`");
             assert!(self.in_band.is_empty(), "two lines in flight");
-            self.in_band.push_back(Read { id: Value::Null, number, raw: false, sync: None });
+            self.in_band.push_back(Read { id: Value::Null, number, raw: false, sync: None, delimited: false });
         }
         rest
     }
@@ -202,9 +208,12 @@ impl Talk {
 
     fn read(&mut self, command: Value) {
         let arguments = &command["arguments"];
-        let sync = (command["execute"] == "guest-sync-delimited").then(|| arguments["id"].as_u64().expect("a number"));
+        let delimited = command["execute"] == "guest-sync-delimited";
+        let is_sync = delimited || command["execute"] == "guest-sync";
+        let sync = is_sync.then(|| arguments["id"].as_u64().expect("a number"));
         let number = arguments["n"].as_u64().unwrap_or(u64::MAX);
-        let read = Read { id: command["id"].clone(), number, raw: command["execute"] == "raw", sync };
+        let read = Read { id: command["id"].clone(), number, raw: command["execute"] == "raw", sync, delimited };
+        assert!(self.gives_ids || read.id.is_null(), "a guest agent gets no ids: {command}");
         let taken = |other: &Read| sync.is_none() && other.sync.is_none() && other.id == read.id;
         assert!(!self.in_band.iter().chain(&self.out).any(taken) || !self.gives_ids, "{} is taken", read.id);
         let all = if command["exec-oob"].is_null() { &mut self.in_band } else { &mut self.out };
@@ -219,8 +228,12 @@ impl Talk {
 
     fn answer(&mut self, read: &Read, well: bool) {
         if let Some(number) = read.sync {
-            self.receive(&[b"\xff", format!("{{\"return\": {number}}}\n").as_bytes()].concat());
-            return;
+            let reply = format!("{{\"return\": {number}}}");
+            return match (read.delimited, self.refuses_delimited) {
+                (false, _) => self.say(&reply),
+                (true, false) => self.receive(&[b"\xff", reply.as_bytes(), b"\n"].concat()),
+                (true, true) => self.say(r#"{"error": {"class": "CommandNotFound", "desc": "disabled"}}"#),
+            };
         }
         self.replies += u64::from(read.number != u64::MAX);
         let id = if self.gives_ids { format!(", \"id\": {}", read.id) } else { String::new() };
