@@ -1,6 +1,6 @@
-//! Tests of guest agents that refuse: the commands that synchronise, and members that they do not know. The refusal is
-//! an answer, so no test lets time pass, unless it says why. The agents are scripted, with the errors of qemu-ga 2.6, 7.2
-//! and 11.1.
+//! Tests of guest agents that refuse the commands that synchronise, or members that they do not know. The refusal is an
+//! answer, so no time passes in a test unless a command times out or a request is repeated. The agents are scripted,
+//! with the errors of qemu-ga 2.8, 7.2 and 11.1.
 
 mod rig;
 
@@ -17,8 +17,8 @@ const NONE: &[&str] = &[];
 /// A version of qemu-ga, by its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
-    /// Refuses unknown members, also `id` (QEMU 2.6, `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`). A refusal has the
-    /// class of the error that a delimiter causes.
+    /// Refuses unknown members, also `id` (QEMU 2.8, `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`). The class of a
+    /// refusal is that of the error that a delimiter causes.
     Two,
     /// Measured with QEMU 7.2.22.
     Seven,
@@ -427,7 +427,7 @@ fn g39_a_refusal_is_noticed_after_lost_requests() {
     }
 }
 
-/// Neither of the delimiter's error nor of the request is anything known: the request is repeated.
+/// The agent may have been restarted since it refused `guest-sync-delimited`.
 #[test]
 fn g39_a_lost_guest_sync_is_repeated_from_the_beginning() {
     let mut rig = Rig::launched(config());

@@ -85,8 +85,8 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute). [`CommandError::Refused`] also when the agent refuses to synchronize: it then names
-    /// `guest-sync`, and the command was not sent.
+    /// As [`execute`](Self::execute). [`CommandError::Refused`] also when the agent refuses to synchronize: the error
+    /// then names `guest-sync`, and the command was not sent.
     pub fn execute_by<C: Command>(&self, command: C, deadline: impl Into<Deadline>) -> Result<C::Reply, CommandError> {
         self.0.execute_by(command, deadline)
     }

@@ -1,12 +1,14 @@
 //! Tests of the troubleshooting guide: each symptom is produced here, and its message must be the one that is quoted.
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use qemu_machine_blocking::commands::{QuerySchema, QueryStatus};
 use qemu_machine_blocking::procedure::{FollowJob, Unplug};
-use qemu_machine_blocking::{Address, Config, Limits, Peer, Shutdown, Vm, Wait, json};
+use qemu_machine_blocking::{Address, Agent, Config, Limits, Peer, Shutdown, Vm, Wait, json};
 use qemu_machine_tests::leak_check::{Scratch, bytes, send, stop};
 use qemu_machine_tests::scripted::{Action, Script};
 use qemu_machine_tests::{bounded_by, qemu};
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A heading of the guide, and a function that produces the message below it.
 type Symptom = (&'static str, fn() -> String);
 
-const SYMPTOMS: [Symptom; 22] = [
+const SYMPTOMS: [Symptom; 23] = [
     ("launch failed: cannot execute", || launch(Config::new("no-such-qemu"))),
     ("launch failed: QEMU ended", || launch(config().args(["-device", "nonexistent"]))),
     ("launch failed: the deadline passed", || launch(Script::new().stall().config(SCRIPTED).launch_within(SHORT))),
@@ -42,6 +44,7 @@ const SYMPTOMS: [Symptom; 22] = [
         attach(&scratch)
     }),
     ("attach failed: the monitor is busy", busy),
+    ("attach failed: the guest agent cannot be synchronised", unsynchronised),
     ("GenericError", || refused(("device_add", json!({"driver": "nonexistent"})))),
     ("CommandNotFound", || refused("query-statsu")),
     ("did you mean", || {
@@ -134,6 +137,25 @@ fn busy() -> String {
     first.disconnect().expect("the machine is not ours");
     vm.kill().expect("the machine was launched");
     said
+}
+
+/// Attaches to a guest agent that refuses each command.
+fn unsynchronised() -> String {
+    const REFUSAL: &[u8] =
+        br#"{"error": {"class": "CommandNotFound", "desc": "Command guest-sync has been disabled"}}"#;
+    let scratch = Scratch::create();
+    let path = scratch.path().join("agent");
+    let listener = UnixListener::bind(&path).expect("the directory is new");
+    let agent = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("the client connects");
+        while client.read(&mut [0; 1024]).is_ok_and(|length| length > 0) {
+            // The client may have left.
+            let _ = client.write_all(&[REFUSAL, b"\n"].concat());
+        }
+    });
+    let said = Agent::attach(Peer::Dial(Address::unix(bytes(&path))), PATIENCE).expect_err("the agent refuses");
+    agent.join().expect("the agent ends with its client");
+    said.to_string()
 }
 
 /// Executes a command that blocks QEMU: it opens a FIFO that has no writer (`fifo(7)`).

@@ -391,9 +391,10 @@ impl InFlight {
     }
 }
 
-/// Writes a command with its id, or, for qtest, with a line feed (QEMU, `system/qtest.c`, `qtest_process_inbuf`). A guest
-/// agent gets no id: one at a time, its commands need none, and agents before QEMU 4.0 do not echo it and may refuse it
-/// as an unexpected member (QEMU 2.6, `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`; QEMU, commit 4eaca8de26).
+/// Writes a command with its id, or, for qtest, with a line feed (QEMU, `system/qtest.c`, `qtest_process_inbuf`). A
+/// command of a guest agent has no id. One at a time, such commands need none, and an agent before QEMU 4.0 does not echo
+/// it, and may refuse it as an unexpected member (QEMU 2.8, `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`; QEMU, commit
+/// 4eaca8de26).
 fn write(body: &[u8], id: u16, dialect: Dialect, out: &mut Vec<u8>) {
     out.extend_from_slice(body);
     match dialect {

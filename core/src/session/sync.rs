@@ -2,9 +2,9 @@
 //!
 //! An agent may be configured to refuse `guest-sync-delimited` (`qemu-ga --block-rpcs`, or a list of allowed commands
 //! without it), and says so with an error. That error proves little: it repeats no number, a delimiter causes an error
-//! as well, and errors that an earlier client did not read precede both. So an error never ends a synchronisation by
-//! itself. It makes the session try `guest-sync`, whose reply repeats a new number, so that no earlier line can pass for
-//! it. Only when `guest-sync` got more errors than all of those can account for, it counts as refused.
+//! as well, and errors that an earlier client did not read precede both. So no single error ends a synchronisation. It
+//! makes the session try `guest-sync`, whose reply repeats a new number, so that no earlier line can pass for it.
+//! `guest-sync` counts as refused only after more errors than all of these can be.
 
 use alloc::format;
 use alloc::string::String;

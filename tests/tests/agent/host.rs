@@ -195,7 +195,7 @@ fn g39_an_agent_that_refuses_both_is_reported_at_once_in_its_words<R: Row>() {
     });
 }
 
-/// The scripted agent refuses each member but `execute` and `arguments`, as qemu-ga before QEMU 4.0 does (QEMU 2.6,
+/// The scripted agent refuses each member but `execute` and `arguments`, as qemu-ga before QEMU 4.0 does (QEMU 2.8,
 /// `qapi/qmp-dispatch.c`, `qmp_dispatch_check_obj`).
 fn g39_an_agent_that_refuses_unknown_members_is_used<R: Row>() {
     bounded_by(LONG, || {
