@@ -311,7 +311,11 @@ fn g39_a_late_error_reaches_no_other_command() {
 #[test]
 fn g39_a_refusal_after_a_time_out_fails_the_commands_that_wait() {
     for version in VERSIONS {
-        let (mut rig, mut agent) = ready(version, NONE);
+        // The agent answers both of the first requests, so it has shown that it does not refuse them.
+        let (mut rig, mut agent) = (Rig::launched(config()), Agent::new(version, NONE));
+        agent.receive(&mut rig);
+        rig.pass_exactly(secs(5));
+        agent.serve(&mut rig);
         let slow = rig.issue_within("guest-slow", secs(1));
         agent.serve(&mut rig);
         rig.pass(secs(1));
