@@ -133,7 +133,9 @@ impl<T> Shared<T> {
         }
         inner.state = result.map_or(State::Over, State::Done);
         // A byte, since the end of the pipe is not seen while a child of this program has a copy of it.
-        inner.done.iter().for_each(|done| drop(write(done, b"!")));
+        if let Some(done) = &inner.done {
+            let _ = write(done, b"!");
+        }
     }
 }
 

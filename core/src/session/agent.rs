@@ -120,7 +120,7 @@ impl Session {
         }
         self.counters.stale += 1;
         if self.sync.accept(number) && self.stage == Stage::Syncing {
-            // The reply to this one comes after everything that is still owed.
+            // The reply to this one comes after everything that is still outstanding.
             self.ask_number(now, Method::Delimited);
         }
     }
@@ -146,7 +146,9 @@ impl Session {
         if self.sync.method == Method::Delimited {
             return false;
         }
-        let Some(number) = returned_number(line).filter(|number| self.sync.is_owed(*number)) else { return false };
+        let Some(number) = returned_number(line).filter(|number| self.sync.is_outstanding(*number)) else {
+            return false;
+        };
         if self.sync.pay(number) {
             self.answered(now, emit);
         } else {

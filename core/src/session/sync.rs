@@ -61,7 +61,7 @@ pub(super) struct Sync {
     pub(super) once: bool,
     /// The most lines that the agent has yet to send: one for each request, and an error for each delimiter. Requests
     /// that were lost count as well.
-    owed: u32,
+    outstanding: u32,
     /// The error that the last delimiter causes is due.
     delimiter_error_due: bool,
     /// Since the synchronisation began, a reply to `guest-sync-delimited` arrived, so the agent does not refuse it.
@@ -96,14 +96,14 @@ impl Sync {
     /// Records a delimiter that is sent.
     pub(super) fn delimit(&mut self) {
         self.delimiter_error_due = true;
-        self.owed = self.owed.saturating_add(1);
+        self.outstanding = self.outstanding.saturating_add(1);
     }
 
     /// Returns the next request. It has no `id`: agents before QEMU 4.0 may refuse one (QEMU, commit 4eaca8de26).
     pub(super) fn request(&mut self, now: Moment, method: Method) -> String {
         self.number += 1;
         (self.method, self.due, self.asked) = (method, true, now);
-        self.owed = self.owed.saturating_add(1);
+        self.outstanding = self.outstanding.saturating_add(1);
         format!(r#"{{"execute":"{}","arguments":{{"id":{}}}}}"#, method.command(), self.number)
     }
 
@@ -121,21 +121,21 @@ impl Sync {
     }
 
     /// Returns whether a reply with this number answers a `guest-sync` that followed a command without a success
-    /// response. Between synchronisations no other line is owed, and the agent answers in order.
-    pub(super) fn is_owed(&self, number: u64) -> bool {
-        let oldest = self.number.saturating_sub(self.owed.into());
+    /// response. Between synchronisations no other line is outstanding, and the agent answers in order.
+    pub(super) fn is_outstanding(&self, number: u64) -> bool {
+        let oldest = self.number.saturating_sub(self.outstanding.into());
         self.method == Method::Plain && number > oldest && number <= self.number
     }
 
     /// Records such a reply. Returns whether it answers the last request.
     pub(super) fn pay(&mut self, number: u64) -> bool {
-        self.owed = (self.number - number) as u32;
+        self.outstanding = (self.number - number) as u32;
         self.is_answered_by(Method::Plain, Some(number))
     }
 
     /// Records the reply to the last request: the agent answers in order, so it owes nothing more.
     pub(super) fn complete(&mut self) {
-        (self.due, self.owed, self.delimiter_error_due) = (false, 0, false);
+        (self.due, self.outstanding, self.delimiter_error_due) = (false, 0, false);
     }
 
     /// Concludes from an error without an id.
@@ -143,14 +143,14 @@ impl Sync {
         if !self.due {
             return Conclusion::NotRefused;
         }
-        self.owed = self.owed.saturating_sub(1);
+        self.outstanding = self.outstanding.saturating_sub(1);
         if error.class == GENERIC && core::mem::take(&mut self.delimiter_error_due) {
             return Conclusion::NotRefused;
         }
         match self.method {
             Method::Delimited if self.accepted => Conclusion::NotRefused,
             Method::Delimited => {
-                self.errors_left = self.owed.saturating_add(STALE_ERRORS);
+                self.errors_left = self.outstanding.saturating_add(STALE_ERRORS);
                 Conclusion::MayBeRefused
             }
             Method::Plain if self.errors_left == 0 => {
