@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, Weak};
 
 use qemu_machine_host::lock;
 
-use crate::driver::SharedMachine;
-
 /// Token that gives up calls which wait, from another thread.
 ///
 /// [`run_until_cancelled`](Self::run_until_cancelled) runs a closure, and [`cancel`](Self::cancel) ends each call of this
@@ -44,7 +42,13 @@ pub struct Cancel(Arc<Token>);
 struct Token {
     is_cancelled: AtomicBool,
     /// The machines whose callers wait, each once for each caller.
-    waited_for: Mutex<Vec<Weak<SharedMachine>>>,
+    waited_for: Mutex<Vec<Weak<dyn WakeCallers>>>,
+}
+
+/// A machine whose callers wait.
+pub(crate) trait WakeCallers: Send + Sync {
+    /// Wakes the callers that wait, so that those who are cancelled notice it.
+    fn wake_callers(&self);
 }
 
 thread_local! {
@@ -64,14 +68,14 @@ impl Cancel {
     /// command may have been sent by then, or is never sent.
     pub fn run_until_cancelled<T>(&self, run: impl FnOnce() -> T) -> T {
         /// Leaves the closure, also when that panics.
-        struct Leave;
-        impl Drop for Leave {
+        struct Inside;
+        impl Drop for Inside {
             fn drop(&mut self) {
                 ENTERED.with_borrow_mut(|entered| drop(entered.pop()));
             }
         }
         ENTERED.with_borrow_mut(|entered| entered.push(self.clone()));
-        let _leave = Leave;
+        let _inside = Inside;
         run()
     }
 
@@ -81,7 +85,7 @@ impl Cancel {
         self.0.is_cancelled.store(true, Ordering::Release);
         // The lock is released before that of a machine is taken. A caller that waits later finds the token cancelled.
         let waited_for = lock(&self.0.waited_for).clone();
-        waited_for.iter().filter_map(Weak::upgrade).for_each(|shared| shared.wake_callers());
+        waited_for.iter().filter_map(Weak::upgrade).for_each(|machine| machine.wake_callers());
     }
 
     /// Returns whether the token is cancelled.
@@ -98,16 +102,16 @@ impl fmt::Debug for Cancel {
 }
 
 /// A caller that waits for a machine, for the tokens of its thread.
-pub(crate) struct Waiting<'a> {
-    shared: &'a Arc<SharedMachine>,
+pub(crate) struct Waiting {
+    machine: Weak<dyn WakeCallers>,
     tokens: Vec<Cancel>,
 }
 
-impl<'a> Waiting<'a> {
-    pub(crate) fn begin(shared: &'a Arc<SharedMachine>) -> Self {
+impl Waiting {
+    pub(crate) fn begin(machine: Weak<dyn WakeCallers>) -> Self {
         let tokens = ENTERED.try_with(|entered| entered.borrow().clone()).unwrap_or_default();
-        tokens.iter().for_each(|token| lock(&token.0.waited_for).push(Arc::downgrade(shared)));
-        Self { shared, tokens }
+        tokens.iter().for_each(|token| lock(&token.0.waited_for).push(Weak::clone(&machine)));
+        Self { machine, tokens }
     }
 
     /// Returns whether the call is given up.
@@ -116,11 +120,11 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         for token in &self.tokens {
             let mut waited_for = lock(&token.0.waited_for);
-            if let Some(index) = waited_for.iter().position(|shared| shared.as_ptr() == Arc::as_ptr(self.shared)) {
+            if let Some(index) = waited_for.iter().position(|machine| Weak::ptr_eq(machine, &self.machine)) {
                 waited_for.swap_remove(index);
             }
         }

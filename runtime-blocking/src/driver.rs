@@ -4,13 +4,13 @@
 //! they deliver; the others follow, and wait for the leader. So a caller gets its reply without a switch of threads.
 //! While no caller waits, the supervisor drives the machine.
 
-use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
-use crate::cancel::Waiting;
+use crate::cancel::{Waiting, WakeCallers};
 use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
@@ -85,7 +85,7 @@ impl SharedMachine {
 
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
     ///
-    /// When the call is [cancelled](crate::Cancel), `give_up` disowns what was asked for and returns the result; `None`
+    /// When the call is [cancelled](crate::Cancel), `on_cancel` disowns what was asked for and returns the result; `None`
     /// means that the call goes on to its result.
     ///
     /// The closures run under the lock, so they must call no code of the user, which may call the machine: commands are
@@ -94,15 +94,15 @@ impl SharedMachine {
         self: &Arc<Self>,
         ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
         mut claim: impl FnMut(&mut Machine, &T) -> Option<A>,
-        give_up: impl FnOnce(&mut Machine, &T, Moment) -> Option<A>,
+        on_cancel: impl FnOnce(&mut Machine, &T, Moment) -> Option<A>,
     ) -> Result<A, Misuse> {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
-        let mut give_up = Some(give_up);
+        let mut on_cancel = Some(on_cancel);
         Ok(self.wait(turn, now, |machine, cancelled| match cancelled {
             None => claim(machine, &asked),
-            Some(now) => give_up.take().and_then(|give_up| give_up(machine, &asked, now)),
+            Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &asked, now)),
         }))
     }
 
@@ -120,7 +120,7 @@ impl SharedMachine {
         mut now: Moment,
         mut claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
-        let waiting = Waiting::begin(self);
+        let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
         let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
@@ -169,17 +169,6 @@ impl SharedMachine {
         turn.followers -= 1;
         let now = turn.clock.now();
         (turn, now)
-    }
-
-    /// Wakes the callers that wait, so that those who are cancelled notice it.
-    pub(crate) fn wake_callers(&self) {
-        let turn = self.lock();
-        if turn.followers > 0 {
-            self.changed.notify_all();
-        }
-        if turn.lead != Lead::None {
-            self.poller.wake();
-        }
     }
 
     /// Carries out the effects of the machine, sends what is outgoing, and wakes the callers whom the notices concern.
@@ -235,6 +224,18 @@ impl SharedMachine {
         let token = turn.token;
         drop(turn);
         self.supervisor.look(token);
+    }
+}
+
+impl WakeCallers for SharedMachine {
+    fn wake_callers(&self) {
+        let turn = self.lock();
+        if turn.followers > 0 {
+            self.changed.notify_all();
+        }
+        if turn.lead != Lead::None {
+            self.poller.wake();
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use qemu_machine_core::{Deadline, Event, FOREVER, WaitError};
 use qemu_machine_host::Subscription;
 
 use crate::driver::SharedMachine;
-use crate::vm::give_up_wait;
+use crate::vm::cancel_wait;
 
 /// Subscription to the events that match one filter, as [`Vm::events`](crate::Handle::events) returns it: each event
 /// once, in order.
@@ -49,7 +49,7 @@ impl Events {
         self.0.handle().shared().call(
             |machine, now| machine.wait_for_event(now, id, deadline),
             |machine, wait| machine.claim_event(*wait),
-            give_up_wait,
+            cancel_wait,
         )?
     }
 }

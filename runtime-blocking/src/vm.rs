@@ -46,7 +46,7 @@ impl Vm {
         let not_started = |fault| LaunchError::not_started(fault, &command_line);
         let shared = SharedMachine::new(machine).map_err(not_started)?;
         let vm = Self(Handle::new(Arc::clone(&shared)));
-        shared.call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), give_up_launch)??;
+        shared.call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), cancel_launch)??;
         Ok(vm)
     }
 
@@ -90,7 +90,7 @@ impl Vm {
     /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run; and
     /// as [`launch`](Self::launch).
     pub fn relaunch(&self) -> Result<(), LaunchError> {
-        self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), give_up_launch)?
+        self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), cancel_launch)?
     }
 
     /// Executes a command within 60 seconds, and returns its reply.
@@ -265,7 +265,7 @@ impl Vm {
         self.shared().call(
             |machine, now| machine.wait(now, from, things, deadline),
             |machine, wait| machine.claim_wait(*wait),
-            give_up_wait,
+            cancel_wait,
         )?
     }
 
@@ -282,7 +282,7 @@ impl Vm {
         self.shared().call(
             |machine, now| machine.wait_for_end(now, deadline),
             |machine, wait| Some(machine.claim_wait(*wait)?.and_then(Hit::into_end)),
-            give_up_wait,
+            cancel_wait,
         )?
     }
 
@@ -343,12 +343,12 @@ impl Vm {
 }
 
 /// Ends a launch. Its result follows when the machine has ended.
-fn give_up_launch(machine: &mut Machine, (): &(), now: Moment) -> Option<Result<(), LaunchError>> {
+fn cancel_launch(machine: &mut Machine, (): &(), now: Moment) -> Option<Result<(), LaunchError>> {
     machine.kill_or_disconnect(now);
     None
 }
 
-pub(crate) fn give_up_wait<T>(machine: &mut Machine, wait: &WaitId, _: Moment) -> Option<Result<T, WaitError>> {
+pub(crate) fn cancel_wait<T>(machine: &mut Machine, wait: &WaitId, _: Moment) -> Option<Result<T, WaitError>> {
     machine.disown_wait(*wait);
     Some(Err(WaitError::Cancelled))
 }

@@ -1,5 +1,5 @@
-//! Tests of callers that wait while another ends the machine or lets go of it: each is freed at once, on threads and in
-//! tasks of three executors; and of calls that are given up one by one.
+//! Tests of callers that wait while another ends the machine, disconnects or detaches: each is freed at once, on threads
+//! and in tasks of three executors. And of calls that are cancelled one by one.
 //!
 //! QEMU is stopped meanwhile, so that it answers nothing, and no caller has a deadline. A caller that is not freed fails
 //! the test.
@@ -192,8 +192,8 @@ fn until_they_wait() {
     (0..20).for_each(|_| drop(other.execute("query-status").expect("the monitor answers")));
 }
 
-/// Begins a call of each kind, lets go of the machine, and expects that each call returns.
-fn frees_each<M: Machine>(machine: &M, let_go: impl FnOnce(&M) -> Outcome) -> Cause {
+/// Begins a call of each kind, acts on the machine, and expects that each call returns.
+fn frees_each<M: Machine>(machine: &M, act: impl FnOnce(&M) -> Outcome) -> Cause {
     let (commands, events, subscriptions, ends): (Vec<_>, Vec<_>, Vec<_>, Vec<_>) = (0..3)
         .map(|_| {
             (
@@ -205,7 +205,7 @@ fn frees_each<M: Machine>(machine: &M, let_go: impl FnOnce(&M) -> Outcome) -> Ca
         })
         .collect();
     until_they_wait();
-    let cause = let_go(machine).cause;
+    let cause = act(machine).cause;
     for call in commands.into_iter().chain(events).chain(subscriptions) {
         call.result().expect_err("QEMU answers nothing");
     }
@@ -243,7 +243,7 @@ fn g33_each_caller_is_freed<M: Machine>() {
     assert_eq!(frees_each(&machine, disconnect), Cause::Disconnected);
 }
 
-/// A launch that is given up: its program waits until it is killed, or nobody dials.
+/// A launch that is given up: its program waits until it is killed, or no process dials.
 fn g33_a_relaunch_is_freed<M: Machine>() {
     let scratch = Scratch::create();
     let (second, started) = (scratch.path().join("second"), scratch.path().join("started"));
@@ -297,7 +297,7 @@ fn g33_each_caller_is_freed_in_tasks_on_async_std() {
 
 /// One caller gives up, whether it leads or follows, and the others go on to their results.
 #[test]
-fn g33_one_call_is_given_up() {
+fn g33_one_call_is_cancelled() {
     bounded(|| {
         let machine = OnThreads::launch(empty());
         let pid = machine.pid().expect("it runs");
@@ -309,10 +309,10 @@ fn g33_one_call_is_given_up() {
         for call in calls.into_iter().cycle().take(12) {
             let cancel = Cancel::new();
             let token = cancel.clone();
-            let given_up = Pending::begin(&machine, move |machine| token.run_until_cancelled(|| call(machine)));
+            let cancelled = Pending::begin(&machine, move |machine| token.run_until_cancelled(|| call(machine)));
             until_they_wait();
             cancel.cancel();
-            assert_eq!(given_up.result(), Err("Cancelled".to_owned()));
+            assert_eq!(cancelled.result(), Err("Cancelled".to_owned()));
         }
         send(pid, Signal::CONT);
         kept.into_iter().for_each(|call| assert_eq!(call.result(), Ok(())));
@@ -323,7 +323,7 @@ fn g33_one_call_is_given_up() {
 
 /// The closure may make several calls. The innermost token counts as well as the outer one, and none after its closure.
 #[test]
-fn g33_a_cancelled_token_gives_up_each_call_in_its_closure() {
+fn g33_a_cancelled_token_ends_each_call_in_its_closure() {
     bounded(|| {
         let machine = OnThreads::launch(empty());
         let (outer, inner) = (Cancel::new(), Cancel::new());
@@ -341,7 +341,7 @@ fn g33_a_cancelled_token_gives_up_each_call_in_its_closure() {
 }
 
 #[test]
-fn g33_a_procedure_is_given_up() {
+fn g33_a_procedure_is_cancelled() {
     bounded(|| {
         let machine = OnThreads::launch(empty());
         let cancel = Cancel::new();
@@ -359,7 +359,7 @@ fn g33_a_procedure_is_given_up() {
 
 /// A launch that is given up ends its process, which waits for ever.
 #[test]
-fn g33_a_launch_is_given_up() {
+fn g33_a_launch_is_cancelled() {
     bounded(|| {
         let scratch = Scratch::create();
         let started = scratch.path().join("started");
