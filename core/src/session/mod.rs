@@ -157,7 +157,11 @@ impl Session {
             Input::Opened => {}
             Input::KeepGuestHeld => self.keep_guest_held(),
             Input::Nonce(nonce) => self.sync = Sync::new(nonce),
-            Input::Received(bytes) if self.dialect == Dialect::GuestAgent => self.read_agent(now, bytes, emit),
+            Input::Received(bytes) if self.dialect == Dialect::GuestAgent => {
+                // A request that is due goes before what is received, however that is split.
+                self.sync_if_needed(now);
+                self.read_agent(now, bytes, emit);
+            }
             Input::Received(bytes) => self.read(now, bytes, emit),
             Input::Reopening => self.await_connection(),
             Input::Closed => self.close(emit),

@@ -36,6 +36,10 @@ impl Session {
                 }
                 None => return,
             }
+            if self.dialect == Dialect::GuestAgent {
+                // After each line, since lines may be received together or one by one.
+                self.sync_if_needed(now);
+            }
         }
     }
 
