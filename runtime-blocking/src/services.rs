@@ -128,7 +128,7 @@ impl Qtest {
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach`], and [`LaunchFailure::NotSynchronised`](crate::LaunchFailure::NotSynchronised).
+    /// As [`Vm::attach`].
     pub fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
         Vm::launch(Config::attach(peer).speaking(Dialect::Qtest).launch_within(deadline)).map(Self)
     }

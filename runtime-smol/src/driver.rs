@@ -142,9 +142,7 @@ impl SharedMachine {
             return;
         }
         let Turn { machine, host, clock, .. } = &mut *turn;
-        if machine.outcome().is_none() {
-            host.end(machine, *clock);
-        }
+        host.end(machine, *clock);
         let now = clock.now();
         turn.serve(now);
         // They still hold sources of the run in the reactor.

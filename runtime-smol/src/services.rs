@@ -149,7 +149,7 @@ impl Qtest {
     ///
     /// # Errors
     ///
-    /// As [`Vm::attach_with`], and [`LaunchFailure::NotSynchronised`](crate::LaunchFailure::NotSynchronised).
+    /// As [`Vm::attach_with`].
     pub async fn attach_with(
         peer: Peer,
         deadline: impl Into<Deadline>,
