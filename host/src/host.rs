@@ -286,8 +286,18 @@ impl Host {
         if signal == Signal::Kill {
             self.guard.iter().for_each(GuardProcess::outlive_group);
         }
-        self.qemu.iter().for_each(|qemu| qemu.signal(signal, child.pid()));
-        child.signal(signal).map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
+        let signal_qemu = || self.qemu.iter().for_each(|qemu| qemu.signal(signal, child.pid()));
+        let sent = if signal == Signal::Kill {
+            // The wrapper first: one that sees the end of QEMU may exit by itself before it is killed, and its exit would
+            // count as the cause.
+            let sent = child.signal(signal);
+            signal_qemu();
+            sent
+        } else {
+            signal_qemu();
+            child.signal(signal)
+        };
+        sent.map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
     }
 
     /// Ends a machine whose last owner drops it, before it returns: kills the process, reads what it still sent, and
