@@ -2,7 +2,7 @@
 //! effect once, and none after the end.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use qemu_machine_core::{
     Address, Channel, CommandId, Config, Deadline, Descriptor, Dialect, Effect, ExitStatus, FOREVER, Input, Limits,
@@ -47,6 +47,8 @@ struct World {
     /// The effects of this run so far, and those that are outstanding.
     effects: Vec<Effect>,
     open: Vec<Effect>,
+    /// The channels that closed, or could not be opened, since they were last opened.
+    closed: BTreeSet<Channel>,
     runs: usize,
     ends: usize,
     /// The accepted commands: whether each was disowned, and how often it was answered.
@@ -95,6 +97,7 @@ impl World {
             now: Moment::ORIGIN,
             effects: Vec::new(),
             open: Vec::new(),
+            closed: BTreeSet::new(),
             runs: 0,
             ends: 0,
             commands: BTreeMap::new(),
@@ -117,20 +120,27 @@ impl World {
                 let channel =
                     tape.pick(&[Channel::Monitor, Channel::Monitor, Channel::Console(0), Channel::Console(4)]);
                 let line = [tape.pick(&LINES), b"\r\n"].concat();
-                self.machine.handle(self.now, Input::Received(channel, &line));
+                self.report(Input::Received(channel, &line));
             }
             9 => {
                 let channel = tape.pick(&[Channel::Monitor, Channel::Console(0)]);
-                self.machine.handle(self.now, Input::Received(channel, tape.bytes()));
+                self.report(Input::Received(channel, tape.bytes()));
             }
             10..13 if !self.open.is_empty() => {
                 let order = self.open.remove(tape.below(self.open.len()));
-                self.machine.handle(self.now, answer(&order, tape.below(8) != 7));
+                self.report(answer(&order, tape.below(8) != 7));
             }
-            13 => self.machine.handle(self.now, input(tape)),
+            13 => self.report(input(tape)),
             14 => self.pass(tape),
             _ => self.send(tape),
         }
+    }
+
+    fn report(&mut self, input: Input<'_>) {
+        if let Input::Closed(channel) | Input::OpenFailed(channel, _) = &input {
+            self.closed.insert(*channel);
+        }
+        self.machine.handle(self.now, input);
     }
 
     fn launch(&mut self) {
@@ -138,6 +148,7 @@ impl World {
             assert!(self.open.is_empty() || self.effects.last() == Some(&Effect::Remove), "{:?}", self.open);
             self.runs += 1;
             self.effects.clear();
+            self.closed.clear();
         }
     }
 
@@ -219,7 +230,7 @@ impl World {
         let seconds = Duration::from_secs(tape.below(20) as u64);
         let until = self.machine.deadline().filter(|_| tape.flag()).map(|(until, _)| until);
         self.now = until.unwrap_or(self.now.after(seconds)).max(self.now);
-        self.machine.handle(self.now, Input::TimePassed);
+        self.report(Input::TimePassed);
         let deadline = self.machine.deadline();
         assert!(deadline.is_none_or(|(until, _)| until > self.now), "{deadline:?}");
     }
@@ -242,6 +253,7 @@ impl World {
     fn look(&mut self) {
         while let Some(order) = self.machine.poll_effect() {
             assert!(self.machine.state() != State::Ended || self.effects.last() != Some(&Effect::Remove));
+            self.note_opening(&order);
             assert!(!self.effects.contains(&order), "{order:?} twice");
             self.effects.push(order.clone());
             self.open.push(order);
@@ -259,6 +271,20 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// Lets a channel be opened, and then closed, once more: it closed, or could not be opened, during the launch.
+    fn note_opening(&mut self, order: &Effect) {
+        let Effect::Open(channel) = order else { return };
+        let closed = self.closed.remove(channel);
+        if self.effects.contains(order) {
+            assert!(closed, "{channel:?} is opened again while it is open");
+            assert!(
+                matches!(self.machine.state(), State::Launching(_)),
+                "{channel:?} is opened again after the launch"
+            );
+            self.effects.retain(|earlier| earlier != order && *earlier != Effect::Close(*channel));
+        }
     }
 
     fn claim(&mut self, id: WaitId) {
@@ -308,15 +334,12 @@ impl World {
         self.look();
         for _ in 0..12 {
             while let Some(order) = self.open.pop() {
-                self.machine.handle(self.now, answer(&order, true));
+                self.report(answer(&order, true));
                 self.look();
             }
-            self.machine.handle(
-                self.now,
-                Input::Exited(ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false }),
-            );
+            self.report(Input::Exited(ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false }));
             for channel in self.machine.channels().to_vec() {
-                self.machine.handle(self.now, Input::Closed(channel));
+                self.report(Input::Closed(channel));
             }
             self.look();
         }
