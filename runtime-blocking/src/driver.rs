@@ -1,24 +1,23 @@
 //! Machine that callers on several threads share, and the thread that drives it.
 //!
 //! The pattern is Leader/Followers: of the callers that wait, one leads. It waits for the descriptors and reports what
-//! they deliver; the others follow, and wait for the leader. So a caller gets its reply without a switch of threads.
+//! they deliver; the others follow, and each waits until the leader has what it waits for. So a caller gets its reply without a switch of threads.
 //! While no caller waits, the supervisor drives the machine.
 
-use std::sync::{Arc, Condvar, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
 use crate::cancel::{Waiting, WakeCallers};
+use crate::followers::{Concern, Followers};
 use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
 #[derive(Debug)]
 pub struct SharedMachine {
     turn: Local<Turn>,
-    /// Notified when the machine has notices, and when the leader returns.
-    changed: Condvar,
     poller: Arc<Poller>,
     supervisor: Arc<Supervisor>,
 }
@@ -32,8 +31,8 @@ pub(crate) struct Turn {
     wires: Wires,
     token: u64,
     lead: Lead,
-    /// How many callers wait for the leader.
-    followers: usize,
+    /// The callers that wait for the leader.
+    followers: Followers,
     watch: SupervisorWatch,
     /// How often a caller has led. From it the supervisor sees whether callers were active during a lease.
     leads: u64,
@@ -48,6 +47,8 @@ enum Lead {
     /// A caller leads, at most until this moment. `None` means that it waits without a timeout.
     Caller {
         until: Option<Moment>,
+        /// What the caller waits for.
+        concern: Concern,
     },
 }
 
@@ -69,7 +70,7 @@ impl SharedMachine {
         let poller = Arc::new(Poller::new().map_err(fault)?);
         let turn = Turn::new(machine, Wires(Some(Arc::clone(&poller))), SupervisorWatch::Off);
         let turn = Local::new(turn, Turn::forked);
-        let shared = Arc::new(Self { turn, changed: Condvar::new(), poller, supervisor });
+        let shared = Arc::new(Self { turn, poller, supervisor });
         let token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
         shared.lock().token = token;
         Ok(shared)
@@ -90,7 +91,7 @@ impl SharedMachine {
     ///
     /// The closures run under the lock, so they must call no code of the user, which may call the machine: commands are
     /// encoded before, and replies parsed after.
-    pub(crate) fn call<T, A>(
+    pub(crate) fn call<T: Into<Concern> + Copy, A>(
         self: &Arc<Self>,
         ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
         mut claim: impl FnMut(&mut Machine, &T) -> Option<A>,
@@ -100,7 +101,7 @@ impl SharedMachine {
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
         let mut on_cancel = Some(on_cancel);
-        Ok(self.wait(turn, now, |machine, cancelled| match cancelled {
+        Ok(self.wait(turn, now, asked.into(), |machine, cancelled| match cancelled {
             None => claim(machine, &asked),
             Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &asked, now)),
         }))
@@ -108,16 +109,21 @@ impl SharedMachine {
 
     /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call). Its second argument is the time
     /// of the cancellation, if the call is cancelled.
-    pub(crate) fn wait_for<A>(self: &Arc<Self>, claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>) -> A {
+    pub(crate) fn wait_for<A>(
+        self: &Arc<Self>,
+        concern: Concern,
+        claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>,
+    ) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
-        self.wait(turn, now, claim)
+        self.wait(turn, now, concern, claim)
     }
 
     fn wait<'a, A>(
         self: &'a Arc<Self>,
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
+        concern: Concern,
         mut claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
         let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
@@ -136,14 +142,19 @@ impl SharedMachine {
             }
             // The clock is read once for each wake-up, so that all inputs of one wake-up have the same time.
             (turn, now) = match turn.lead {
-                Lead::None => self.lead(turn, now),
-                Lead::Caller { .. } => self.follow(turn),
+                Lead::None => self.lead(turn, now, concern),
+                Lead::Caller { .. } => Self::follow(turn, concern),
             };
         }
     }
 
     /// Waits for the descriptors without the lock, and reports what they deliver.
-    fn lead<'a>(&'a self, mut turn: MutexGuard<'a, Turn>, now: Moment) -> (MutexGuard<'a, Turn>, Moment) {
+    fn lead<'a>(
+        &'a self,
+        mut turn: MutexGuard<'a, Turn>,
+        now: Moment,
+        concern: Concern,
+    ) -> (MutexGuard<'a, Turn>, Moment) {
         turn.leads += 1;
         if turn.watch == SupervisorWatch::Armed {
             // While callers are active, the descriptors must not wake the supervisor as well: it would run for every
@@ -153,7 +164,7 @@ impl SharedMachine {
         }
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(now));
-        turn.lead = Lead::Caller { until };
+        turn.lead = Lead::Caller { until, concern };
         drop(turn);
         let ready = self.poller.wait(timeout);
         let mut turn = self.lock();
@@ -162,11 +173,11 @@ impl SharedMachine {
         (turn, now)
     }
 
-    /// Waits for the leader.
-    fn follow<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> (MutexGuard<'a, Turn>, Moment) {
-        turn.followers += 1;
-        let mut turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
-        turn.followers -= 1;
+    /// Waits until the leader has what this caller waits for, or returns.
+    fn follow(mut turn: MutexGuard<'_, Turn>, concern: Concern) -> (MutexGuard<'_, Turn>, Moment) {
+        let (place, notified) = turn.followers.join(concern);
+        let mut turn = notified.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        turn.followers.leave(place);
         let now = turn.clock.now();
         (turn, now)
     }
@@ -174,14 +185,15 @@ impl SharedMachine {
     /// Carries out the effects of the machine, sends what is outgoing, and wakes the callers whom the notices concern.
     pub(crate) fn serve(&self, turn: &mut Turn, now: Moment) {
         turn.host.serve(&mut turn.machine, now, &mut turn.wires);
-        let notices = std::iter::from_fn(|| turn.machine.poll_notice()).count();
-        if notices > 0 && turn.followers > 0 {
-            self.changed.notify_all();
+        let mut concerns_leader = false;
+        while let Some(notice) = turn.machine.poll_notice() {
+            turn.followers.notify(notice);
+            concerns_leader |= matches!(turn.lead, Lead::Caller { concern, .. } if concern.is(notice));
         }
-        if let Lead::Caller { until } = turn.lead {
+        if let Lead::Caller { until, .. } = turn.lead {
             // The leader may be the one whom a notice concerns: after a disconnect by another thread, for example.
             let is_earlier = |at: Moment| until.is_none_or(|until| at < until);
-            if notices > 0 || turn.machine.deadline().is_some_and(|(at, _)| is_earlier(at)) {
+            if concerns_leader || turn.machine.deadline().is_some_and(|(at, _)| is_earlier(at)) {
                 self.poller.wake();
             }
         }
@@ -193,9 +205,8 @@ impl SharedMachine {
         if turn.lead != Lead::None {
             return;
         }
-        if turn.followers > 0 {
-            drop(turn);
-            return self.changed.notify_all();
+        if turn.followers.notify_one() {
+            return;
         }
         let has_deadline = turn.machine.deadline().is_some();
         if turn.watch == SupervisorWatch::Off {
@@ -230,9 +241,7 @@ impl SharedMachine {
 impl WakeCallers for SharedMachine {
     fn wake_callers(&self) {
         let turn = self.lock();
-        if turn.followers > 0 {
-            self.changed.notify_all();
-        }
+        turn.followers.notify_all();
         if turn.lead != Lead::None {
             self.poller.wake();
         }
@@ -248,7 +257,7 @@ impl Turn {
             wires,
             token: 0,
             lead: Lead::None,
-            followers: 0,
+            followers: Followers::default(),
             watch,
             leads: 0,
             is_ending: false,
@@ -285,7 +294,7 @@ impl Supervised for SharedMachine {
     fn turn(&self, wake: Wake) -> Next {
         // A caller holds the lock. The supervisor does not wait for it: all other machines would wait as well.
         let Some(mut turn) = self.try_lock() else { return Next::Lease };
-        let has_callers = turn.lead != Lead::None || turn.followers > 0;
+        let has_callers = turn.lead != Lead::None || !turn.followers.is_empty();
         match (wake, has_callers, turn.watch) {
             (Wake::Ready, true, _) => {
                 turn.watch = SupervisorWatch::Leased { leads: turn.leads };

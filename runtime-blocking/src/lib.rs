@@ -95,6 +95,7 @@
 mod cancel;
 mod driver;
 mod events;
+mod followers;
 pub mod guides;
 mod services;
 mod shared;

@@ -5,6 +5,7 @@ use qemu_machine_core::procedure::{Procedure, Run};
 use qemu_machine_host::Shared;
 
 use super::Vm;
+use crate::followers::Concern;
 
 impl Vm {
     /// Runs a [procedure](crate::procedure), which consists of several commands and events, to its end, and returns its
@@ -21,7 +22,8 @@ impl Vm {
     pub fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
         let mut run = Run::new(procedure, deadline.into());
         loop {
-            self.shared().wait_for(|machine, cancelled| {
+            let concern = run.awaits().map_or(Concern::Any, Concern::Notice);
+            self.shared().wait_for(concern, |machine, cancelled| {
                 if cancelled.is_some() {
                     run.cancel(machine);
                 }

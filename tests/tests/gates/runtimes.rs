@@ -1,6 +1,9 @@
 //! Tests of the allocations of the runtimes for a command and for an event, on the thread of the caller.
 
+use std::fs;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use qemu_machine_blocking::{Peer, Vm, Wait, WithRawReply};
 use qemu_machine_host::descriptor;
 use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::bounded;
-use qemu_machine_tests::null::{Wealth, serve};
+use qemu_machine_tests::null::{GREETING, Wealth, serve};
 
 use super::allocations_for_each;
 
@@ -99,5 +102,48 @@ fn an_event_that_is_received_allocates_at_most_once() {
         assert!(counted.count_total <= EVENTS + EVENTS / 50, "{} for {taken} events", counted.count_total);
         drop((vm, events));
         server.join().expect("the server ended");
+    });
+}
+
+/// Returns how often this thread has gone to sleep (`proc_pid_status(5)`).
+fn sleeps() -> usize {
+    let status = fs::read_to_string("/proc/thread-self/status").expect("Linux reports it");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).expect("a count")
+}
+
+/// Threads wait for one event each, and the events are sent one after the other. If each event woke every thread, there
+/// would be half as many sleeps as the square of the number of threads.
+#[test]
+fn g30_an_event_wakes_the_thread_that_waits_for_it() {
+    const THREADS: usize = 48;
+    bounded(|| {
+        let (mut monitor, ours) = UnixStream::pair().expect("a pair of sockets");
+        monitor.write_all(&[GREETING, b"{\"return\": {}, \"id\": 0}\r\n"].concat()).expect("the socket is open");
+        let vm = Vm::attach(Peer::Connected(descriptor(ours)), LONG).expect("the machine is attached");
+        let mark = vm.mark();
+        let (done, is_done) = mpsc::channel();
+        let threads: Vec<_> = (0..THREADS)
+            .map(|number| {
+                let (vm, mark, done) = (vm.clone(), mark.clone(), done.clone());
+                spawn(move || {
+                    done.send(()).expect("the test runs");
+                    let before = sleeps();
+                    let hit = vm.wait_any(&mark, [Wait::event(format!("EVENT_{number}"))], LONG);
+                    let slept = sleeps() - before;
+                    assert!(hit.is_ok());
+                    done.send(()).expect("the test runs");
+                    slept
+                })
+            })
+            .collect();
+        (0..THREADS).for_each(|_| is_done.recv().expect("each thread begins"));
+        for number in 0..THREADS {
+            writeln!(monitor, r#"{{"event": "EVENT_{number}"}}"#).expect("the socket is open");
+            is_done.recv().expect("the thread found its event");
+        }
+        let slept: usize = threads.into_iter().map(|thread| thread.join().expect("it succeeds")).sum();
+        // One for each thread, one for each event that the leader waited for, and those for the lock.
+        assert!(slept < 8 * THREADS, "{slept}");
     });
 }
