@@ -1,9 +1,10 @@
 //! Commands, their replies as values, and their ids.
 
+use core::any::Any;
 use core::fmt;
 use core::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -208,9 +209,15 @@ pub trait FromReply: Sized {
     fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error>;
 }
 
-impl<T: DeserializeOwned> FromReply for T {
+impl<T: DeserializeOwned + 'static> FromReply for T {
     fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error> {
-        reply.read()
+        // Only a `Value` can be read without recursion, and so with more levels than other types.
+        let mut value = None::<Self>;
+        match (&mut value as &mut dyn Any).downcast_mut::<Option<Value>>() {
+            Some(value) => *value = Some(reply.read_value()?),
+            None => value = Some(reply.read()?),
+        }
+        value.ok_or_else(|| serde_json::Error::custom("no value"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors of commands, launches, services and waits.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
@@ -34,7 +35,7 @@ pub enum CommandError {
     #[error("the reply cannot be read, and what the command did is unknown: {0}")]
     Broken(ProtocolError),
     /// The command succeeded, but its reply is not of the type [`Command::Reply`](crate::Command::Reply).
-    #[error("the reply is not of the type that the command names: {reason}")]
+    #[error("the reply{} is not of the type that the command names: {reason}", to(&.reply.command()))]
     Unexpected {
         /// Where the reply differs, as serde reports it.
         reason: String,
@@ -53,6 +54,11 @@ pub enum CommandError {
     /// sent may still take effect, and its late reply is counted and dropped. One that was queued is never sent.
     #[error("the call was cancelled, and what the command did is unknown")]
     Cancelled,
+}
+
+/// Names a command that has a reply, for an error message.
+fn to(command: &str) -> String {
+    if command.is_empty() { String::new() } else { format!(" to `{command}`") }
 }
 
 /// How far a command came before it failed.

@@ -208,7 +208,7 @@ fn descriptors_return_the_value_that_they_hold() {
 /// is not copied.
 #[test]
 fn a_small_event_is_retained_without_its_read() {
-    let mut history = History::new(1 << 20);
+    let mut history = History::new(1 << 20, 1 << 20);
     for (length, is_copied) in [(4095, true), (4096, false)] {
         let frame = |padding: usize| format!(r#"{{"event": "A", "data": "{}"}}"#, "x".repeat(padding));
         let event = event(&frame(length - frame(0).len()));

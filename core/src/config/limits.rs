@@ -11,7 +11,8 @@
 /// | events that were evicted between the mark of a subscription and its start | `evicted` of the subscription ([`Machine::evicted_events`](crate::Machine::evicted_events)) |
 /// | replies that are late, and messages that are unreadable or too large | [`Counters`](crate::session::Counters) |
 ///
-/// With the defaults these are at most 1 MiB of events, 1 MiB for each subscription, and for each console 1 MiB of
+/// Sizes count the memory that is kept, so that small data which arrived together with large data costs no more. With
+/// the defaults these are at most 1 MiB of events, 1 MiB for each subscription, and for each console 1 MiB of
 /// output and 1 MiB of input. A message that is still incomplete takes up to 64 MiB, and results that no caller has
 /// claimed take what they contain. QEMU's log is a file; by default its size is not bounded: see
 /// [`Config::log_limit`](crate::Config::log_limit).
@@ -36,6 +37,10 @@ pub struct Limits {
     /// Size of the event history, each event with its [`OVERHEAD`](crate::Event::OVERHEAD). Default: 1 MiB, which is
     /// about three thousand events. Beyond it the oldest events are evicted and counted.
     pub events: usize,
+    /// Size of the largest event that the history keeps, counted as [`events`](Self::events). Default: 64 KiB; QEMU's own
+    /// have a few hundred bytes, or some kilobytes. A larger event still reaches the waits that are pending and the
+    /// subscriptions that exist when it arrives. A later wait from a mark before it counts it as missed.
+    pub event: usize,
     /// Size of the queue of one subscription, counted as [`events`](Self::events). Default: 1 MiB, so that a new
     /// subscription can hold the whole history. Beyond it the oldest events are dropped and counted, in this
     /// subscription only.
@@ -71,6 +76,7 @@ impl Default for Limits {
         Self {
             message: 64 << 20,
             events: 1 << 20,
+            event: 64 << 10,
             subscription: 1 << 20,
             subscriptions: 64,
             console: 1 << 20,

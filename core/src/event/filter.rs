@@ -4,7 +4,9 @@ use alloc::string::String;
 
 use serde_json::Value;
 
-use super::{Event, matches};
+use super::Event;
+use super::streaming::Patterns;
+use crate::work;
 
 /// Events of one name, or of any, with data that match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +18,19 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Returns whether this event matches. The data is parsed only when the name matches and there is a pattern.
-    pub(crate) fn wants(&self, event: &Event) -> bool {
+    /// Returns whether an event has a name that matches, whatever its data.
+    pub(crate) fn names(&self, event: &Event) -> bool {
+        work::count(1);
         self.name.as_ref().is_none_or(|name| name == event.name())
-            && (self.pattern.is_null() || event.read_data::<Value>().is_ok_and(|data| matches(&self.pattern, &data)))
+    }
+
+    /// Returns whether this event matches. Its data is read only when the name matches and there is a pattern.
+    pub(crate) fn wants(&self, event: &Event) -> bool {
+        if !self.names(event) || self.pattern.is_null() {
+            return self.names(event);
+        }
+        let mut patterns = Patterns::new();
+        patterns.add((), &self.pattern);
+        patterns.matching(event.data_or_null()).next().is_some()
     }
 }

@@ -49,7 +49,7 @@ fn equal(left: &Value, right: &Value) -> bool {
     }
 }
 
-fn equal_numbers(left: &Number, right: &Number) -> bool {
+pub(super) fn equal_numbers(left: &Number, right: &Number) -> bool {
     match (whole(left), whole(right)) {
         (Some(left), Some(right)) => left == right,
         _ => left == right,

@@ -4,6 +4,7 @@ mod filter;
 mod history;
 mod matcher;
 mod queue;
+mod streaming;
 mod subscription;
 
 use alloc::string::String;
@@ -14,10 +15,13 @@ use core::ops::{Deref, Range};
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 
+use crate::json;
 pub(crate) use filter::Filter;
 pub use history::History;
 pub use matcher::matches;
+pub(crate) use streaming::Patterns;
 pub use subscription::SubscriptionId;
 pub(crate) use subscription::Subscriptions;
 
@@ -88,10 +92,6 @@ impl Event {
     /// [`Limits::subscription`](crate::Limits::subscription) count it.
     pub const OVERHEAD: usize = size_of::<Self>() + size_of::<Self>() / QUEUE_GROWTH + 4 * size_of::<usize>();
 
-    /// Messages below this size, in bytes, are copied when they are kept. A slice would keep the whole receive buffer
-    /// alive.
-    const COPIED_BELOW: usize = 4096;
-
     /// Returns an event whose name and data are slices of `frame`. The name is still in its quotes.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// When the data is not of that type. Fields may be absent: `DEVICE_DELETED` has no `device` for some devices
+    /// When the data is not of that type, or is nested more than 127 levels deep. Fields may be absent: `DEVICE_DELETED` has no `device` for some devices
     /// (measured with QEMU 7.2.22).
     ///
     /// ```
@@ -144,7 +144,17 @@ impl Event {
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     pub fn read_data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.data().unwrap_or("null"))
+        json::read(self.data_or_null().as_bytes())
+    }
+
+    /// Parses the data as a [`Value`], as [`Payload::read_value`](crate::Payload::read_value). Data that is absent
+    /// counts as `null`.
+    ///
+    /// # Errors
+    ///
+    /// When the data is nested more than 1,024 levels deep, or holds a number that no `f64` can be.
+    pub fn read_value(&self) -> Result<Value, serde_json::Error> {
+        json::read_value(self.data_or_null().as_bytes())
     }
 
     /// Returns the time of the event, by QEMU's clock. A timestamp that is absent or cannot be read is
@@ -156,17 +166,33 @@ impl Event {
         Stamped::deserialize(&mut message).unwrap_or_default().timestamp
     }
 
+    /// Returns the data as JSON text. Data that is absent counts as `null`.
+    pub(crate) fn data_or_null(&self) -> &str {
+        self.data().unwrap_or("null")
+    }
+
     /// Returns the memory that the event occupies where it is kept, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.frame.len() + Self::OVERHEAD
     }
 
-    /// Returns the same event, which no longer keeps a large receive buffer alive for a small message.
+    /// Returns the same event in memory of its own. A slice would keep the whole buffer alive that it was received in,
+    /// and a buffer may be larger by any factor: a large message may have come before the event.
     pub(crate) fn retained(self) -> Self {
-        if self.frame.len() >= Self::COPIED_BELOW || matches!(self.frame, Frame::Owned(_)) {
-            return self;
+        match self.frame {
+            Frame::Received(bytes) => Self { frame: Frame::Owned(Arc::from(&*bytes)), ..self },
+            Frame::Owned(_) => self,
         }
-        Self { frame: Frame::Owned(Arc::from(&*self.frame)), ..self }
+    }
+
+    /// Returns an event without content, which stands for one that is not kept.
+    pub(super) fn placeholder() -> Self {
+        Self { frame: Frame::Received(Bytes::new()), name: 0..0, data: None }
+    }
+
+    /// Returns whether it stands for an event that is not kept. Every other event has a message.
+    pub(super) fn is_placeholder(&self) -> bool {
+        self.frame.is_empty()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use serde_json::Value;
+
 use super::filter::Filter;
 use super::queue::Queue;
 use super::{Event, History};
@@ -32,16 +34,15 @@ struct Subscription {
     missed: u64,
     /// Number of events that the history had evicted when the subscription began. Whether they match is unknown.
     forgotten: u64,
+    /// Whether the event that has just arrived matches.
+    matches: bool,
 }
 
 impl Subscription {
     /// Queues an event that matches. Returns whether it is the first one in an empty queue.
-    fn offer(&mut self, event: &Event) -> bool {
-        if !self.filter.iter().any(|filter| filter.wants(event)) {
-            return false;
-        }
+    fn queue(&mut self, event: &Event) -> bool {
         let was_empty = self.queue.len() == 0;
-        self.missed += self.queue.push(event.clone());
+        self.missed += self.queue.push(event.clone().retained());
         was_empty
     }
 }
@@ -51,18 +52,46 @@ impl Subscriptions {
     pub(crate) fn begin(&mut self, filter: Vec<Filter>, limit: usize, from: u64, history: &History) -> SubscriptionId {
         let id = SubscriptionId(self.next);
         self.next += 1;
-        let forgotten = history.first().saturating_sub(from);
-        let mut subscription = Subscription { id, filter, queue: Queue::new(limit), missed: 0, forgotten };
+        let forgotten = history.missing_from(from);
+        let queue = Queue::new(limit);
+        let mut subscription = Subscription { id, filter, queue, missed: 0, forgotten, matches: false };
         for event in (from.max(history.first())..history.end()).filter_map(|number| history.get(number)) {
-            subscription.offer(event);
+            if subscription.filter.iter().any(|filter| filter.wants(event)) {
+                subscription.queue(event);
+            }
         }
         self.all.push(subscription);
         id
     }
 
-    /// Offers an event to all subscriptions. Yields those for which it is the first in an empty queue.
-    pub(crate) fn event(&mut self, event: &Event) -> impl Iterator<Item = SubscriptionId> {
-        self.all.iter_mut().filter_map(|subscription| subscription.offer(event).then_some(subscription.id))
+    /// Returns the patterns that the data of an event is to be matched against, each with the place of its subscription.
+    pub(crate) fn patterns<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = (usize, &'a Value)> {
+        self.all.iter().enumerate().flat_map(move |(place, subscription)| {
+            let filters = subscription.filter.iter().filter(|filter| !filter.pattern.is_null() && filter.names(event));
+            filters.map(move |filter| (place, &filter.pattern))
+        })
+    }
+
+    /// Notes which subscriptions an event matches: those of its name without a pattern, and those whose pattern was
+    /// found to match. Returns whether there is one.
+    pub(crate) fn note_matches(&mut self, event: &Event, found: impl Iterator<Item = usize>) -> bool {
+        for subscription in &mut self.all {
+            let mut filters = subscription.filter.iter();
+            subscription.matches = filters.any(|filter| filter.pattern.is_null() && filter.names(event));
+        }
+        for place in found {
+            if let Some(subscription) = self.all.get_mut(place) {
+                subscription.matches = true;
+            }
+        }
+        self.all.iter().any(|subscription| subscription.matches)
+    }
+
+    /// Queues an event for the subscriptions that it was noted to match. Yields those for which it is the first in an
+    /// empty queue.
+    pub(crate) fn queue(&mut self, event: &Event) -> impl Iterator<Item = SubscriptionId> {
+        let matching = self.all.iter_mut().filter(|subscription| subscription.matches);
+        matching.filter_map(|subscription| subscription.queue(event).then_some(subscription.id))
     }
 
     /// Begins a new run: all subscriptions stay, with empty queues and counts.

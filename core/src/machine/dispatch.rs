@@ -24,6 +24,7 @@ use crate::session;
 use crate::signal::Signal;
 use crate::time::Moment;
 use crate::wire::Encoded;
+use crate::work;
 
 impl Machine {
     /// Applies an input of the driver. Inputs never fail: an error is reported as a reply, a notice or the outcome. An
@@ -106,13 +107,17 @@ impl Machine {
     }
 
     fn happened(&mut self, event: Event) {
-        let number = self.history.push(event);
-        self.notices.push_back(Notice::Event(number));
-        if let Some(event) = self.history.get(number) {
-            self.evidence.note(event, self.session.has_sent_quit());
-            self.waits.event(number, event);
+        let (waits, has_subscription) = self.find_interested(&event);
+        let is_kept = self.history.keeps(&event);
+        // What nothing wants is not copied, however large it is.
+        let event = if is_kept || has_subscription || !waits.is_empty() { event.retained() } else { event };
+        if is_kept {
+            self.evidence.note(&event, self.session.has_sent_quit());
         }
-        self.tell_subscriptions(number);
+        let number = self.history.push(event.clone());
+        self.notices.push_back(Notice::Event(number));
+        self.waits.event(number, &event, waits);
+        self.queue_for_subscriptions(&event);
     }
 
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
@@ -121,6 +126,7 @@ impl Machine {
         }
         // Replies mostly keep the order of the commands, so this is mostly a push to the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
+        work::count(place.min(self.answers.len() - place));
         self.answers.insert(place, (id, answer));
         self.notices.push_back(Notice::Answered(id));
     }

@@ -102,7 +102,7 @@ impl Machine {
             session: new_session(&config),
             consoles,
             outstanding: Outstanding::default(),
-            history: History::new(limits.events),
+            history: History::new(limits.events, limits.event),
             subscriptions: Subscriptions::default(),
             waits: Waits::default(),
             // Most callers have one command in flight.

@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
+use serde_json::Value;
+
 use super::request::Things;
 use super::{Machine, request};
 use crate::error::WaitError;
-use crate::event::{Event, SubscriptionId};
+use crate::event::{Event, Patterns, SubscriptionId};
 use crate::fault::Misuse;
 use crate::notice::Notice;
 use crate::time::{Deadline, Moment};
@@ -137,13 +139,45 @@ impl Machine {
         }))
     }
 
-    /// Queues the event with this number for the subscriptions that it matches.
-    pub(super) fn tell_subscriptions(&mut self, number: u64) {
-        let Self { history, subscriptions, waits, notices, .. } = self;
-        let Some(event) = history.get(number) else { return };
-        for id in subscriptions.event(event) {
+    /// Matches an event against all waits and subscriptions, in one pass over its data. Returns the waits that it
+    /// completes, each with the index of the item, and whether it matches a subscription.
+    pub(super) fn find_interested(&mut self, event: &Event) -> (Vec<(WaitId, usize)>, bool) {
+        let mut waits = Vec::new();
+        let mut subscriptions = Vec::new();
+        let mut patterns = Patterns::new();
+        for (id, item, pattern) in self.waits.items_for(event) {
+            match pattern {
+                Value::Null => waits.push((id, item)),
+                pattern => patterns.add(Interest::Wait(id, item), pattern),
+            }
+        }
+        for (place, pattern) in self.subscriptions.patterns(event) {
+            patterns.add(Interest::Subscription(place), pattern);
+        }
+        for interest in patterns.matching(event.data_or_null()) {
+            match interest {
+                Interest::Wait(id, item) => waits.push((id, item)),
+                Interest::Subscription(place) => subscriptions.push(place),
+            }
+        }
+        let has_subscription = self.subscriptions.note_matches(event, subscriptions.into_iter());
+        (waits, has_subscription)
+    }
+
+    /// Queues an event for the subscriptions that it was found to match.
+    pub(super) fn queue_for_subscriptions(&mut self, event: &Event) {
+        let Self { subscriptions, waits, notices, .. } = self;
+        for id in subscriptions.queue(event) {
             waits.queued(id);
             notices.push_back(Notice::Queued(id));
         }
     }
+}
+
+/// The thing that has a pattern.
+enum Interest {
+    /// A wait, and the index of its item.
+    Wait(WaitId, usize),
+    /// A subscription, by its place.
+    Subscription(usize),
 }

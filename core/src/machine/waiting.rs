@@ -85,7 +85,7 @@ impl Machine {
             }
             Target::Text { console, text, line } => {
                 let console = self.console_index(&console)?;
-                Item::Text { console, text, scanned: from.position(console), line }
+                Item::Text { console, text, scanned: from.position(console), line, found: false }
             }
             Target::Output { console } => {
                 let console = self.console_index(&console)?;

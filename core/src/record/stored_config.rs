@@ -212,6 +212,7 @@ enum StoredPeer {
 struct StoredLimits {
     message: usize,
     events: usize,
+    event: usize,
     subscription: usize,
     subscriptions: usize,
     console: usize,

@@ -17,7 +17,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::in_flight::Owner;
+use super::pending::Owner;
 use super::sync::{Conclusion, Method};
 use super::{Session, Stage};
 use crate::error::CommandError;
@@ -197,9 +197,9 @@ impl Session {
     /// agent answered the command after it, and a refusal would have come first.
     fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
         let silent = |id: &u16| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent);
-        let Some(entry) = self.in_flight.only().filter(silent).and_then(|id| self.in_flight.land(id)) else { return };
-        if let Owner::Caller(id) = entry.owner {
-            emit(session::Output::Answered(id, Ok(Payload(Bytes::from_static(b"{}")))));
+        let Some(sent) = self.in_flight.only().filter(silent).and_then(|id| self.in_flight.land(id)) else { return };
+        if let Owner::Caller(id) = sent.entry.owner {
+            emit(session::Output::Answered(id, Ok(Payload::new(Bytes::from_static(b"{}")))));
         }
         self.send_queued(now);
     }

@@ -1,8 +1,8 @@
 //! Heartbeats of a session: out-of-band requests that test whether a monitor that owes replies is alive.
 
 use super::Session;
-use super::in_flight::{Owner, PendingCommand};
 use super::liveness::Probe;
+use super::pending::{Owner, PendingCommand};
 use crate::command::Band;
 use crate::config::Dialect;
 use crate::time::Moment;

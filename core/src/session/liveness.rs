@@ -1,6 +1,6 @@
 //! Liveness of a monitor: the conclusion from its heartbeats when a command times out.
 
-use super::in_flight::PendingCommand;
+use super::pending::PendingCommand;
 use crate::error::Liveness;
 use crate::time::Moment;
 

@@ -5,7 +5,10 @@ mod heartbeat;
 mod in_flight;
 mod io;
 mod liveness;
+mod on_wire;
+mod pending;
 mod qtest;
+mod queue;
 mod receive;
 mod startup;
 mod sync;
@@ -13,6 +16,7 @@ mod sync;
 use alloc::vec::Vec;
 
 use crate::command::Band;
+use crate::command_name::name_of;
 use crate::config::{Dialect, Limits};
 use crate::descriptor::Descriptor;
 use crate::error::{CommandError, Progress};
@@ -21,11 +25,12 @@ use crate::fault::Misuse;
 use crate::lifecycle::LaunchFailure;
 use crate::outbox::Outbox;
 use crate::time::Moment;
-use crate::wire::{Encoded, Framer, Greeting, name_of};
+use crate::wire::{Encoded, Framer, Greeting};
 
-use in_flight::{InFlight, Owner, PendingCommand, Rules};
+use in_flight::{InFlight, Rules};
 pub use io::{Counters, Input, Output};
 use liveness::Probe;
+use pending::{Owner, PendingCommand};
 use startup::Startup;
 use sync::Sync;
 
@@ -335,13 +340,15 @@ impl Session {
         let Encoded { body, band, kind, descriptor } = command;
         let (band, descriptor) = (*band, descriptor.clone());
         let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
-        let entry = PendingCommand { owner, band, kind: *kind, deadline, half, carries: descriptor.is_some() };
+        let carries = descriptor.is_some();
+        let entry = PendingCommand { owner, band, kind: *kind, deadline, half, carries, ..PendingCommand::default() };
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
                 CommandError::Misuse(Misuse::NoOutOfBand(name_of(body)))
             }
             Stage::Ready { .. } if self.in_flight.may_send(&entry, self.rules()) => {
+                let entry = self.in_flight.accept(entry);
                 self.in_flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
                 return self.sent_one(now, &entry);
             }
@@ -351,6 +358,7 @@ impl Session {
             | Stage::Querying
             | Stage::Syncing
             | Stage::Ready { .. } => {
+                let entry = self.in_flight.accept(entry);
                 return self.in_flight.queue(entry, body, descriptor);
             }
         };

@@ -41,7 +41,7 @@ fn refusal(word: &str, rest: &str) -> Message {
 
 /// Writes a string as JSON, as in a QMP reply.
 fn string(text: &str) -> Payload {
-    Payload(serde_json::Value::from(text).to_string().into())
+    Payload::new(serde_json::Value::from(text).to_string().into())
 }
 
 /// Makes an event of an interrupt: `IRQ` with the data `{"raised": true, "line": 3}`. `None` means that it is

@@ -1,10 +1,12 @@
 //! Handling of the messages that a peer sends.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::in_flight::{Owner, PendingCommand};
+use super::on_wire::Sent;
+use super::pending::{Owner, PendingCommand};
 use super::{Session, Stage, qtest};
 use crate::config::Dialect;
 use crate::error::CommandError;
@@ -95,7 +97,7 @@ impl Session {
             }
             (_, Message::Nameless(_)) => {
                 match self.in_flight.fail_oldest_raw() {
-                    Some(Owner::Caller(id)) => emit(session::Output::Answered(id, Ok(Payload(frame.clone())))),
+                    Some(Owner::Caller(id)) => emit(session::Output::Answered(id, Ok(Payload::new(frame.clone())))),
                     Some(_) => self.counters.late += 1,
                     None => self.counters.nameless += 1,
                 }
@@ -135,10 +137,13 @@ impl Session {
         frame: &Bytes,
         emit: &mut impl FnMut(session::Output),
     ) {
-        let result = result.map_err(|error| error.of(self.in_flight.name(id)));
-        let Some(entry) = id.and_then(|id| self.in_flight.land(id)) else {
+        let Some(Sent { entry, name, .. }) = id.and_then(|id| self.in_flight.land(id)) else {
             self.counters.unmatched += 1;
             return;
+        };
+        let result = match result {
+            Ok(payload) => Ok(payload.of(name)),
+            Err(error) => Err(error.of(name.to_string())),
         };
         if entry.kind.quit && result.is_ok() {
             emit(session::Output::QuitAccepted);
@@ -157,7 +162,9 @@ impl Session {
                 self.fail(LaunchFailure::Refused(refusal), emit);
             }
             (Owner::Probe, _) => self.liveness.answered(now),
-            (Owner::Caller(id), _) if entry.kind.raw => emit(session::Output::Answered(id, Ok(Payload(frame.clone())))),
+            (Owner::Caller(id), _) if entry.kind.raw => {
+                emit(session::Output::Answered(id, Ok(Payload::new(frame.clone()))))
+            }
             (Owner::Caller(id), result) => emit(session::Output::Answered(id, result.map_err(CommandError::Refused))),
             (Owner::Ladder, result) => {
                 emit(session::Output::LadderAnswered(result.map(drop).map_err(CommandError::Refused)))

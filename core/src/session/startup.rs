@@ -10,7 +10,7 @@ use alloc::string::String;
 
 use serde::Deserialize;
 
-use super::in_flight::{Owner, PendingCommand};
+use super::pending::{Owner, PendingCommand};
 use super::{Session, Stage};
 use crate::event::Event;
 use crate::fault::Refusal;

@@ -2,6 +2,7 @@
 
 mod found;
 mod id;
+mod index;
 mod item;
 mod mark;
 mod pending;

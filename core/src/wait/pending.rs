@@ -27,7 +27,7 @@ impl Pending {
         let on = |index| self.items.iter().any(|item| reads(item, index));
         let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));
         Missed {
-            events: if events { history.first().saturating_sub(self.mark.event) } else { 0 },
+            events: if events { history.missing_from(self.mark.event) } else { 0 },
             bytes: consoles.map(|(index, on)| on.first().saturating_sub(self.mark.position(index))).sum(),
         }
     }
@@ -43,10 +43,15 @@ impl Pending {
         consoles.iter().enumerate().find_map(|(index, console)| self.printed(index, console))
     }
 
-    pub(super) fn event(&self, number: u64, event: &Event) -> Option<Hit> {
+    fn event(&self, number: u64, event: &Event) -> Option<Hit> {
         let index = self.items.iter().position(|item| item.wants(event))?;
+        Some(self.found_event(index, number, event))
+    }
+
+    /// Returns the hit of an event that matches the item at this index.
+    pub(super) fn found_event(&self, index: usize, number: u64, event: &Event) -> Hit {
         let mark = Mark { event: number + 1, consoles: self.mark.consoles.clone() };
-        Some(self.hit(index, Found::Event(event.clone()), mark))
+        self.hit(index, Found::Event(event.clone()), mark)
     }
 
     pub(super) fn queued(&self, has_queued: impl Fn(SubscriptionId) -> bool) -> Option<Hit> {

@@ -6,6 +6,7 @@
 //! feed after an object, and a byte that it leaves unread when it exits turns the end of the connection into
 //! `ECONNRESET` (measured with QEMU 7.2.22). The id comes last, so that a command can be encoded before it has one.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -16,6 +17,7 @@ use super::body::Body;
 use crate::command::{Band, Command, CommandTraits};
 use crate::descriptor::Descriptor;
 use crate::fault::Misuse;
+use crate::json::Cursor;
 
 /// A command as bytes, without its id.
 ///
@@ -34,7 +36,9 @@ impl Encoded {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Arguments`] when the arguments are not an object, or cannot be written as JSON.
+    /// [`Misuse::Arguments`] when the arguments are not an object, cannot be written as JSON, or are nested so deep that
+    /// the command has more than 1,024 levels, which QEMU does not read. The arguments are written recursively, on the
+    /// caller's stack.
     pub fn command<C: Command>(command: &C) -> Result<Self, Misuse> {
         let band = if command.out_of_band() { Band::OutOfBand } else { Band::InBand };
         let mut body = Body::default();
@@ -64,7 +68,8 @@ impl Encoded {
     ///
     /// # Errors
     ///
-    /// [`Misuse::Raw`] when the bytes are not exactly one JSON object, or the object has an `id`.
+    /// [`Misuse::Raw`] when the bytes are not exactly one JSON object, when the object has an `id`, or when it has more
+    /// than 1,024 levels, which QEMU does not read.
     pub fn raw(object: &[u8]) -> Result<Self, Misuse> {
         let members: Members<'_> = serde_json::from_slice(object).map_err(|error| Misuse::Raw(error.to_string()))?;
         let text = object.trim_ascii();
@@ -73,6 +78,7 @@ impl Encoded {
         let Some(inside) = open.filter(|_| members.id.is_none()) else {
             return Err(Misuse::Raw("it must be an object without an `id`".to_string()));
         };
+        check_depth(text, 0).map_err(Misuse::Raw)?;
         let mut body = Body::default();
         body.push(b"{");
         body.push(inside.trim_ascii());
@@ -171,9 +177,26 @@ fn write_arguments(arguments: Option<impl Serialize>, out: &mut Body) -> Result<
         object if object.starts_with(b"{") => {}
         _ => return Err("not an object".to_string()),
     }
+    check_depth(&json, 1)?;
     out.push(b",\"arguments\":");
     out.push(&json);
     Ok(())
+}
+
+/// The most levels of a command that QEMU reads (QEMU, `qobject/json-streamer.c`, `MAX_NESTING`).
+const LEVELS: usize = 1024;
+
+/// Returns an error if JSON that stands inside so many levels of a command makes that too deep for QEMU. QEMU would
+/// reply with an error for each further bracket, none of which names the command (measured with QEMU 7.2.22).
+fn check_depth(json: &[u8], outside: usize) -> Result<(), String> {
+    // Few commands have so many brackets at all.
+    if memchr::memchr2_iter(b'{', b'[', json).nth(LEVELS - outside).is_none() {
+        return Ok(());
+    }
+    match Cursor::new(json).depth() + outside {
+        ..=LEVELS => Ok(()),
+        depth => Err(format!("nested {depth} levels deep, and QEMU reads at most {LEVELS}")),
+    }
 }
 
 /// Writes the id of a command, and the brace that ends the command.

@@ -197,6 +197,10 @@ impl Framer {
 
     fn drop_front(&mut self, bytes: usize) {
         self.buffer.advance(bytes);
+        if bytes > Self::KEPT && self.buffer.len() <= bytes {
+            // Not the memory of the dropped bytes as well.
+            self.buffer = BytesMut::from(&*self.buffer);
+        }
         self.recount_front(bytes);
     }
 
@@ -207,9 +211,14 @@ impl Framer {
 
     fn cut(&mut self, end: usize) -> Frame {
         let mut frame = self.buffer.split_to(end).freeze();
-        if self.buffer.is_empty() && end > Self::KEPT {
-            // An empty rest would keep the whole allocation alive until the next message.
-            self.buffer = BytesMut::new();
+        if end > Self::KEPT {
+            // The frame and the rest share one allocation, so a short reply behind a large message would keep that
+            // message in memory. The smaller of the two gets memory of its own, so that no byte is copied often.
+            if self.buffer.len() <= end {
+                self.buffer = BytesMut::from(&*self.buffer);
+            } else {
+                frame = Bytes::copy_from_slice(&frame);
+            }
         }
         self.recount_front(end);
         self.enter(Mode::Line);

@@ -132,7 +132,7 @@ impl Message {
             return Err(malformed("both `return` and `error`".to_string()));
         }
         if let Some(value) = envelope.value {
-            let payload = Payload(frame.slice_ref(value));
+            let payload = Payload::new(frame.slice_ref(value));
             return Ok(Self::Reply { id: envelope.id.and_then(ours), result: Ok(payload) });
         }
         if let Some(error) = envelope.error {

@@ -5,11 +5,9 @@ pub(crate) mod encode;
 mod envelope;
 mod framing;
 mod message;
-mod name;
 mod scan;
 
 pub use encode::Encoded;
 pub use framing::{Frame, Framer};
 pub(crate) use message::has_id;
 pub use message::{ErrorReply, Greeting, Message, Numbers, Version};
-pub(crate) use name::{CommandName, name_of};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use qemu_machine_core::wire::{Frame, Framer, Message};
 use qemu_machine_core::{
     Channel, Config, Deadline, Descriptor, Effect, Input, Limits, Machine, Mark, Moment, Peer, Prepared,
-    SubscriptionId, Wait, WithRawReply,
+    SubscriptionId, Wait, WithRawReply, json,
 };
 use qemu_machine_tests::null::{EVENTS, GREETING, STATUS, schema_of};
 
@@ -182,4 +182,36 @@ fn each_byte_is_examined_once_however_the_reads_are_cut() {
         }
         assert_eq!((frames, framer.examined()), (1, reply.len() as u64), "in pieces of {piece}");
     }
+}
+
+/// Small events and replies arrive together with large messages, so that they share a receive buffer.
+#[test]
+fn g29_what_is_kept_of_small_messages_beside_large_ones_is_small() {
+    const LARGE: usize = 4 << 20;
+    const LIMIT: i64 = 1 << 20;
+    let large = [b"{\"return\": \"".as_slice(), &vec![b'x'; LARGE], b"\", \"id\": 77}\r\n"].concat();
+    let event = |size: usize| {
+        format!("{{\"event\": \"SMALL\", \"data\": {{\"text\": \"{}\"}}}}\r\n", "y".repeat(size)).into_bytes()
+    };
+    let mut machine = ready();
+    let queue = machine.subscribe(&Mark::default(), [Wait::event("SMALL")]).expect("a filter is given");
+    let tickets: Vec<_> =
+        (0..8).map(|_| machine.execute(NOW, &WithRawReply("query-status"), LONG).expect("it is accepted")).collect();
+    let kept = allocation_counter::measure(|| {
+        for size in [0, 60, 4_000, 4_096, 4_200, 20_000, 65_000, 200_000] {
+            let (mut reply, id) = reply(STATUS);
+            reply[id] = send(&mut machine);
+            receive(&mut machine, &[&*large, &event(size), &reply, &large, &event(size)].concat());
+        }
+    });
+    assert!((400_000..2 * LIMIT).contains(&kept.bytes_current), "{kept:?}");
+    assert!(tickets.iter().all(|ticket| machine.claim(ticket).is_some_and(|reply| reply.is_ok())));
+    assert_eq!(std::iter::from_fn(|| machine.next_event(queue)).count(), 16);
+    // The history keeps no event as large as the last two, and counts them.
+    let mark = Mark::default();
+    let wait =
+        machine.wait(NOW, &mark, [Wait::event("SMALL").with(json!({"text": "none"}))], Deadline::after(Duration::ZERO));
+    assert!(machine.claim_wait(wait.expect("it is accepted")).is_some_and(|result| result.is_err()));
+    assert_eq!(machine.history().end() - machine.history().first(), 16);
+    assert_eq!((machine.history().get(13).is_some(), machine.history().get(14).is_some()), (true, false));
 }

@@ -15,6 +15,7 @@ mod procedures;
 mod python;
 mod real;
 mod recorded;
+mod replies;
 mod scripted;
 mod short_lived;
 mod subscriptions;
