@@ -1,4 +1,6 @@
 //! Fuzz target `command_line`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| qemu_machine_fuzz::run("command_line", data));
+use qemu_machine_fuzz::{run, write_seeds};
+
+libfuzzer_sys::fuzz_target!(init: write_seeds("command_line"), |data: &[u8]| run("command_line", data));

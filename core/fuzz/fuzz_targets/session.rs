@@ -1,4 +1,6 @@
 //! Fuzz target `session`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| qemu_machine_fuzz::run("session", data));
+use qemu_machine_fuzz::{run, write_seeds};
+
+libfuzzer_sys::fuzz_target!(init: write_seeds("session"), |data: &[u8]| run("session", data));

@@ -25,6 +25,10 @@ fn replay(target: &str) {
         println!("{}", file.display());
         targets::run(target, &fs::read(&file).unwrap());
     }
+    for (name, seed) in targets::long::seeds(target) {
+        println!("{target}: long seed {name}, {} bytes", seed.len());
+        targets::run(target, &seed);
+    }
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn named(value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 impl Word {
+    /// Reads the values. The rest of the tape is one more argument, which may be long.
     fn read(tape: &mut Tape<'_>) -> Self {
         let program = tape.bytes().to_vec();
         let console = tape.text();
@@ -66,7 +67,11 @@ impl Word {
             opaque: tape.bytes().to_vec(),
             socket: tape.flag().then(|| tape.bytes().to_vec()),
             machine: tape.flag().then(|| tape.bytes().to_vec()),
-            args: (0..tape.below(4)).map(|_| tape.bytes().to_vec()).collect(),
+            args: {
+                let mut args: Vec<_> = (0..tape.below(4)).map(|_| tape.bytes().to_vec()).collect();
+                args.extend(Some(tape.rest().to_vec()).filter(|rest| !rest.is_empty()));
+                args
+            },
         }
     }
 

@@ -1,6 +1,6 @@
 //! Properties of patterns: `matches` agrees with a second implementation, and every value matches itself.
 
-use qemu_machine_core::{Value, matches};
+use qemu_machine_core::{Value, json, matches};
 use serde_json::{Map, Number};
 
 use super::Tape;
@@ -10,9 +10,23 @@ const EDGES: [u64; 8] = [0, 1, 2, 1 << 53, (1 << 53) + 1, 1 << 63, u64::MAX - 1,
 
 const NAMES: [&str; 4] = ["a", "b", "c", ""];
 
+/// The first byte of an input with deeply nested values.
+pub(super) const DEEP: u8 = 254;
+
+/// The deepest nesting: deeper than any that QEMU reads or writes (QEMU, `qobject/json-parser.c`, `MAX_NESTING`). The
+/// functions here are recursive.
+const DEEPEST: usize = 1_200;
+
 pub(super) fn run(data: &[u8]) {
     let mut tape = Tape::new(data);
-    let (pattern, value) = if tape.flag() {
+    let first = tape.byte();
+    let (pattern, value) = if first == DEEP {
+        let (depth, kinds) = (tape.number() % DEEPEST, tape.byte());
+        let value = any_value(&mut tape, 2);
+        let inner = if tape.flag() { thinned(&value, &mut tape) } else { any_value(&mut tape, 2) };
+        let other = if tape.flag() { depth } else { tape.number() % DEEPEST };
+        (nested(inner, other, kinds), nested(value, depth, kinds))
+    } else if first & 1 == 1 {
         // Two lines of JSON.
         let mut texts = tape.rest().splitn(2, |byte| *byte == b'\n').map(serde_json::from_slice);
         let (Some(Ok(pattern)), Some(Ok(value))) = (texts.next(), texts.next()) else { return };
@@ -40,6 +54,14 @@ fn any_value(tape: &mut Tape<'_>, depth: usize) -> Value {
             Value::Object(Map::from_iter(members.collect::<Vec<_>>()))
         }
     }
+}
+
+/// Returns a value inside of nested arrays and objects. The bits of `kinds` are the kinds, repeated.
+fn nested(value: Value, depth: usize, kinds: u8) -> Value {
+    (0..depth).fold(value, |value, level| match kinds >> (level % 8) & 1 {
+        0 => Value::Array(vec![value]),
+        _ => json!({"a": value}),
+    })
 }
 
 fn any_number(tape: &mut Tape<'_>) -> Value {
@@ -90,21 +112,42 @@ fn is_found(pattern: &Value, value: &Value) -> bool {
 
 /// Returns a text that is the same for equal values.
 fn normal(value: &Value) -> String {
+    let mut text = String::new();
+    write_normal(value, &mut text);
+    text
+}
+
+/// Appends the text, so that each part is copied once, however deep it is.
+fn write_normal(value: &Value, text: &mut String) {
     match value {
-        Value::Number(number) => digits(number),
-        Value::Array(members) => format!("[{}]", members.iter().map(normal).collect::<Vec<_>>().join(",")),
-        Value::Object(members) => {
-            let members = members.iter().map(|(name, member)| format!("{name:?}:{}", normal(member)));
-            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        Value::Number(number) => text.push_str(&digits(number)),
+        Value::Array(members) => {
+            text.push('[');
+            for member in members {
+                write_normal(member, text);
+                text.push(',');
+            }
+            text.push(']');
         }
-        other => other.to_string(),
+        Value::Object(members) => {
+            text.push('{');
+            for (name, member) in members {
+                text.push_str(&format!("{name:?}:"));
+                write_normal(member, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        other => text.push_str(&other.to_string()),
     }
 }
 
-/// Returns all digits of a number. Rust prints a float exactly if it may not use an exponent.
+/// Returns a number exactly, without an exponent: all digits of a whole one, and the shortest text of any other, which is
+/// different for different floats.
 fn digits(number: &Number) -> String {
-    if let Some(float) = number.as_f64().filter(|_| number.is_f64()) {
-        return format!("{:.1100}", float + 0.0).trim_end_matches('0').trim_end_matches('.').to_string();
+    match number.as_f64().filter(|_| number.is_f64()) {
+        Some(float) if float.fract() == 0.0 => format!("{:.0}", float + 0.0),
+        Some(float) => float.to_string(),
+        None => number.to_string(),
     }
-    number.to_string()
 }

@@ -5,6 +5,7 @@
 pub(crate) mod command_line;
 mod framing;
 mod host;
+pub(crate) mod long;
 mod machine;
 mod matcher;
 mod message;

@@ -8,19 +8,27 @@ use super::Tape;
 /// A run with a line of every kind.
 const LIFECYCLE: &str = include_str!("../run.jsonl");
 
+/// The most steps of a record, and the most changes of a whole text, which copy it.
+const MOST: (usize, usize) = (3_000, 100);
+
 pub(super) fn run(data: &[u8]) {
     let mut tape = Tape::new(data);
     let steps = steps();
     let mut text = steps[0].clone();
     let mut at = 1;
-    while !tape.is_empty() {
+    let (mut added, mut changes) = (0, 0);
+    while !tape.is_empty() && added < MOST.0 && changes < MOST.1 {
+        added += 1;
         let mut step = steps[at % steps.len()].clone();
         at += 1;
         match tape.below(8) {
             0 => at += tape.below(steps.len()),
             1 => at = tape.below(steps.len()),
             2 => step = change(&step, &mut tape),
-            3 => text = change(&text, &mut tape),
+            3 => {
+                text = change(&text, &mut tape);
+                changes += 1;
+            }
             // An input without its outputs.
             7 => step.truncate(step.find('\n').unwrap_or(step.len())),
             _ => {}

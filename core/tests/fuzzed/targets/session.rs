@@ -8,6 +8,7 @@ use qemu_machine_core::wire::Encoded;
 use qemu_machine_core::{CommandId, Dialect, Limits, Moment};
 
 use super::Tape;
+use super::long::nested;
 use super::peer;
 use super::tape::cut;
 
@@ -32,6 +33,8 @@ enum Step<'a> {
     Opened,
     Nonce(u64),
     Received(&'a [u8]),
+    /// A line with a nested value, or a raw command with one: which of them, and the depth.
+    Nested(usize, usize),
     Line(&'static str),
     Sync,
     Closed,
@@ -53,11 +56,24 @@ const LINES: [&str; 6] = [
     "IRQ raise 3",
 ];
 
+/// The byte before a step with long bytes, and before one with a nested value.
+pub(super) const LONG: u8 = 255;
+pub(super) const NESTED: u8 = 254;
+
+/// The deepest nesting, five times what QEMU accepts (QEMU, `qobject/json-parser.c`, `MAX_NESTING`).
+const DEEPEST: usize = 5_000;
+
 const COMMANDS: [&str; 4] = ["stop", "query-status", "quit", "guest-shutdown"];
 
 impl<'a> Step<'a> {
     fn read(tape: &mut Tape<'a>) -> Self {
-        match tape.below(9) {
+        let kind = tape.byte();
+        match kind {
+            LONG => return Self::Received(tape.long_bytes()),
+            NESTED => return Self::Nested(tape.below(6), tape.number() % (DEEPEST + 1)),
+            _ => {}
+        }
+        match kind % 9 {
             0 => Self::Opened,
             1 => Self::Nonce(u64::from(tape.byte()) << 20),
             2 => Self::Received(tape.bytes()),
@@ -99,20 +115,43 @@ fn converse(
                 line = [text.as_bytes(), b"\r\n"].concat();
                 cut(&line).into_iter().map(session::Input::Received).collect()
             }
+            Step::Nested(kind, depth) => {
+                let value = nested(*depth, kind % 2 == 1);
+                line = match kind / 2 {
+                    0 => format!("{{\"return\": {value}, \"id\": 1}}\n"),
+                    1 => format!("{{\"event\": \"STOP\", \"data\": {value}}}\n"),
+                    _ => format!("{{\"execute\": \"stop\", \"arguments\": {{\"a\": {value}}}}}"),
+                }
+                .into_bytes();
+                if kind / 2 < 2 {
+                    cut(&line).into_iter().map(session::Input::Received).collect()
+                } else {
+                    command = Encoded::raw(&line);
+                    match &command {
+                        Ok(command) => {
+                            let id = CommandId::new(issued);
+                            issued += 1;
+                            vec![session::Input::Execute { id, command, deadline: None }]
+                        }
+                        Err(_) => Vec::new(),
+                    }
+                }
+            }
             Step::Sync => {
                 line = answer_to_sync(session.outgoing());
                 cut(&line).into_iter().map(session::Input::Received).collect()
             }
             Step::Closed => vec![session::Input::Closed],
             Step::Execute(name) => {
-                command = Encoded::command(name).expect("a name is a command");
+                command = Encoded::command(name);
+                let command = command.as_ref().expect("a name is a command");
                 let (id, deadline) = (CommandId::new(issued), Some(now.after(Duration::from_secs(9))));
                 issued += 1;
-                vec![session::Input::Execute { id, command: &command, deadline }]
+                vec![session::Input::Execute { id, command, deadline }]
             }
             Step::ExecuteForLadder => {
-                command = Encoded::command(&"quit").expect("a name is a command");
-                vec![session::Input::ExecuteForLadder(&command)]
+                command = Encoded::command(&"quit");
+                vec![session::Input::ExecuteForLadder(command.as_ref().expect("a name is a command"))]
             }
             Step::Disown(before) => {
                 vec![session::Input::Disown(CommandId::new(issued.saturating_sub(before + 1)))]
@@ -153,7 +192,8 @@ fn assert_answered_once(outputs: &[session::Output], issued: u64) {
 
 /// Returns the reply of a guest agent to the last `guest-sync-delimited`.
 fn answer_to_sync(outgoing: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(outgoing);
+    // The synchronization comes last. All that is outgoing may be long.
+    let text = String::from_utf8_lossy(&outgoing[outgoing.len().saturating_sub(1_000)..]);
     let number: String =
         text.rsplit("\"id\":").next().unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
     [b"\xff{\"return\": ".as_slice(), number.as_bytes(), b"}\n"].concat()

@@ -18,6 +18,11 @@ impl<'a> Tape<'a> {
         *first
     }
 
+    /// Returns a number of two bytes.
+    pub(super) fn number(&mut self) -> usize {
+        usize::from(u16::from_be_bytes([self.byte(), self.byte()]))
+    }
+
     /// Returns a number below this bound.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::from(self.byte()) % bound.max(1)
@@ -33,7 +38,18 @@ impl<'a> Tape<'a> {
 
     /// Returns some bytes. The first byte on the tape is their number.
     pub(super) fn bytes(&mut self) -> &'a [u8] {
-        let length = usize::from(self.byte()).min(self.0.len());
+        let length = usize::from(self.byte());
+        self.next(length)
+    }
+
+    /// Returns bytes whose number, before them, has two bytes.
+    pub(super) fn long_bytes(&mut self) -> &'a [u8] {
+        let length = self.number();
+        self.next(length)
+    }
+
+    fn next(&mut self, most: usize) -> &'a [u8] {
+        let length = most.min(self.0.len());
         let (bytes, rest) = self.0.split_at(length);
         self.0 = rest;
         bytes
