@@ -4,6 +4,7 @@ use core::fmt;
 
 /// A stream of bytes between a driver and QEMU, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a driver carries each")]
 pub enum Channel {
     /// The QMP monitor.

@@ -181,6 +181,7 @@ pub struct HostFault {
 
 /// Kind of a [`HostFault`]. The host maps the errors of its operating system to these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[non_exhaustive]
 pub enum FaultKind {
     /// A program, a file, a directory or the path of a socket does not exist.

@@ -14,6 +14,7 @@ use crate::transport::Address;
 ///
 /// Reporting an input never fails: what is wrong comes out as a reply, a notice or the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Input<'a> {
     /// Completes [`Effect::Prepare`](crate::Effect::Prepare): everything is created.
@@ -65,6 +66,7 @@ pub enum Input<'a> {
 
 /// Result of [`Effect::Prepare`](crate::Effect::Prepare).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Prepared {
     /// Path of the private directory. `None` means that nothing needed one.
     pub directory: Option<Vec<u8>>,
@@ -86,6 +88,7 @@ pub struct Prepared {
 
 /// Something that the process inherits as a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[non_exhaustive]
 pub enum Inherited {
     /// The descriptor with this index among those of [`Config::inherit_fd`](crate::Config::inherit_fd). Its number is 3
@@ -101,6 +104,7 @@ pub enum Inherited {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a process has no other ends")]
 pub enum ExitStatus {
     /// The process exited with this code.

@@ -199,12 +199,98 @@
 //!
 //! # Features
 //!
-//! None is on by default, and none brings a crate or `std`. The crate needs an allocator and no other part of a system.
+//! None is on by default, and none but `arbitrary` brings a crate or `std`. The crate needs an allocator and no other
+//! part of a system.
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; without `Config::recorded`, one comparison for each call |
 //! | `schema` | `Schema`, and the command `QuerySchema` that returns it | some 1,000 lines to compile |
+//! | `arbitrary` | `arbitrary::Arbitrary` for plain data, to [fuzz a driver](#fuzzing-your-driver) | the crate `arbitrary`, its derive macro, and `std` |
+//!
+//! # Fuzzing your driver
+//!
+//! With the feature `arbitrary`, a fuzzer can make what a host reports to a driver: [`Input`] with its [`Prepared`],
+//! [`HostFault`] and [`ExitStatus`], and what a caller chooses: [`Limits`], [`Shutdown`], [`Deadline`], [`Address`]. This
+//! is the body of a fuzz target (`libfuzzer_sys::fuzz_target!`). Here the host is honest, and the peer is not: effects are
+//! completed in any order, with success or a fault, and the monitor sends any bytes.
+#![cfg_attr(feature = "arbitrary", doc = "```")]
+#![cfg_attr(not(feature = "arbitrary"), doc = "```ignore")]
+//! use arbitrary::{Arbitrary, Unstructured};
+//! use qemu_machine_core::{
+//!     Channel, Config, Effect, ExitStatus, HostFault, Input, Limits, Machine, Moment, Prepared, Shutdown, State,
+//! };
+//!
+//! #[derive(Arbitrary)]
+//! enum Action<'a> {
+//!     /// The host completes the effect with this number among those that are outstanding.
+//!     Complete(usize, Result<(), HostFault>),
+//!     Receive(&'a [u8]),
+//!     Exit(ExitStatus),
+//!     Shutdown(Shutdown),
+//!     Pass(u8),
+//! }
+//!
+//! fn fuzz(data: &[u8]) -> arbitrary::Result<()> {
+//!     let mut data = Unstructured::new(data);
+//!     let config = Config::new("qemu").limits(Limits::arbitrary(&mut data)?);
+//!     let Ok(mut machine) = Machine::new(config) else { return Ok(()) };
+//!     let (mut now, mut effects, mut is_alive) = (Moment::ORIGIN, Vec::new(), false);
+//!     machine.launch(now).expect("it is idle");
+//!     for action in data.arbitrary_iter()? {
+//!         effects.extend(std::iter::from_fn(|| machine.poll_effect()));
+//!         while machine.poll_notice().is_some() {}
+//!         let input = match action? {
+//!             Action::Complete(number, result) if !effects.is_empty() => {
+//!                 match (effects.swap_remove(number % effects.len()), result) {
+//!                     (Effect::Prepare(_), Ok(())) => Input::Prepared(Prepared::default()),
+//!                     (Effect::Prepare(_), Err(fault)) => Input::PrepareFailed(fault),
+//!                     (Effect::Spawn(_), Ok(())) => {
+//!                         is_alive = true;
+//!                         Input::Spawned { pid: 42 }
+//!                     }
+//!                     (Effect::Spawn(_), Err(fault)) => Input::SpawnFailed(fault),
+//!                     (Effect::Open(channel), Ok(())) => Input::Opened(channel),
+//!                     (Effect::Open(channel), Err(fault)) => Input::OpenFailed(channel, fault),
+//!                     (Effect::Close(channel), _) => Input::Closed(channel),
+//!                     (Effect::Signal(signal), result) => Input::Signalled(signal, result),
+//!                     (Effect::ReadLog { .. }, _) => Input::LogRead(b"the last words"),
+//!                     (Effect::Remove, result) => Input::Removed(result),
+//!                     (Effect::Detach, _) => Input::Detached,
+//!                 }
+//!             }
+//!             Action::Receive(bytes) if machine.channels().contains(&Channel::Monitor) => {
+//!                 Input::Received(Channel::Monitor, bytes)
+//!             }
+//!             Action::Exit(status) if core::mem::take(&mut is_alive) => Input::Exited(status),
+//!             Action::Shutdown(policy) => {
+//!                 machine.shutdown(now, policy).expect("it is launched");
+//!                 Input::TimePassed
+//!             }
+//!             Action::Pass(seconds) => {
+//!                 now = now.after(core::time::Duration::from_secs(seconds.into()));
+//!                 Input::TimePassed
+//!             }
+//!             _ => Input::TimePassed,
+//!         };
+//!         machine.handle(now, input); // Your driver instead, and what it promises to its callers.
+//!         assert_eq!(machine.outcome().is_some(), machine.state() == State::Ended);
+//!     }
+//!     Ok(())
+//! }
+//! # let (mut state, mut data) = (7_u32, [0_u8; 4_000]);
+//! # for length in (0..data.len()).step_by(16) {
+//! #     data[..length].iter_mut().for_each(|byte| {
+//! #         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+//! #         *byte = (state >> 24) as u8;
+//! #     });
+//! #     drop(fuzz(&data[..length]));
+//! # }
+//! ```
+//!
+//! A driver that is honest reports each completion once, and `Received`, `Closed` and `Exited` only of what exists. The
+//! core must bear others as well: `Input` itself is `Arbitrary`. `core/tests/fuzzed/targets` in the repository has a
+//! target with a model that predicts the answer of every command.
 //!
 //! [`launch`]: Machine::launch
 //! [`execute`]: Machine::execute
@@ -234,7 +320,8 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 extern crate alloc;
-#[cfg(test)]
+// The code that `arbitrary` derives names std.
+#[cfg(any(test, feature = "arbitrary"))]
 extern crate std;
 
 mod channel;
@@ -250,6 +337,8 @@ mod effect;
 mod error;
 mod event;
 mod fault;
+#[cfg(feature = "arbitrary")]
+mod fuzzing;
 mod identity;
 mod input;
 mod json;

@@ -4,6 +4,7 @@ use core::fmt;
 
 /// The signals that the core sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a driver sends each")]
 pub enum Signal {
     /// SIGTERM: QEMU shuts down in order, and exits with status 0 (measured with QEMU 7.2.22).
@@ -16,6 +17,7 @@ pub enum Signal {
 ///
 /// `{}` displays it as in POSIX, for example `SIGTERM` or `SIGRTMIN+2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[non_exhaustive]
 pub enum SignalName {
     /// SIGHUP: the terminal was closed.

@@ -12,6 +12,7 @@ use crate::identity::Identity;
 /// A path or name that is empty, has more than 107 bytes or contains a NUL byte is refused with
 /// [`Misuse::Config`](crate::Misuse::Config), by [`Machine::new`](crate::Machine::new).
 #[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a driver handles each")]
 pub enum Address {
     /// A Unix socket at this path, which has 1 to 107 bytes (`unix(7)`).

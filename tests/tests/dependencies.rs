@@ -13,6 +13,7 @@ const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-core", &[], 15),
     ("qemu-machine-core", &["record"], 15),
     ("qemu-machine-core", &["schema"], 15),
+    ("qemu-machine-core", &["arbitrary"], 17),
     ("qemu-machine-host", &[], 20),
     ("qemu-machine-host", &["tracing"], 24),
     ("qemu-machine-host", &["qapi"], 25),
@@ -107,6 +108,21 @@ fn records_and_the_schema_bring_no_crate() {
         let default = dependencies(package, &[]);
         assert_eq!(dependencies(package, &["--features", "record,schema"]), default, "{package}");
     }
+}
+
+/// `Arbitrary` for the types of the core costs a crate only where the feature is on.
+#[test]
+fn arbitrary_comes_with_its_feature_and_not_without() {
+    for package in
+        ["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"]
+    {
+        let default = dependencies(package, &[]);
+        assert!(!default.iter().any(|name| name.contains("arbitrary")), "{package}: {default:?}");
+    }
+    let default = dependencies("qemu-machine-core", &[]);
+    let mut brought = dependencies("qemu-machine-core", &["--features", "arbitrary"]);
+    brought.retain(|name| !default.contains(name));
+    assert_eq!(brought, ["arbitrary", "derive_arbitrary"]);
 }
 
 /// The crate `tracing` is a dependency only where the feature is on.

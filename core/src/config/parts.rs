@@ -37,6 +37,7 @@ pub(crate) struct Added {
 
 /// A service: a connection to a machine beside its monitor and its consoles, with its own protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a host makes each, and lends it or gives it away")]
 pub enum Service {
     /// The guest agent, on the virtio-serial port `org.qemu.guest_agent.0`.
@@ -76,6 +77,7 @@ impl Service {
 
 /// Protocol that a monitor or a service speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[non_exhaustive]
 pub enum Dialect {
     /// QMP, with a greeting, capabilities negotiation and events (`docs/interop/qmp-spec.rst`).

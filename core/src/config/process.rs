@@ -32,6 +32,7 @@ pub struct ProcessAttributes {
 
 /// A limit on a resource of the process, soft and hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_structs, reason = "a driver sets each")]
 pub struct ResourceLimit {
     /// The resource.
@@ -42,6 +43,7 @@ pub struct ResourceLimit {
 
 /// A resource of a process that can be limited (`getrlimit(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a driver sets each")]
 pub enum Resource {
     /// Size of the address space, in bytes. QEMU maps all memory of the guest, and more.
@@ -62,6 +64,7 @@ pub enum Resource {
 
 /// A change of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_structs, reason = "a driver applies each")]
 pub struct Variable {
     /// The name of the variable.
