@@ -6,7 +6,7 @@ use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Ret
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
-    Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Phase, Rung, Shutdown, Signal, State,
+    Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Notice, Phase, Rung, Shutdown, Signal, State,
     Wait, WaitError, Why,
 };
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
@@ -129,6 +129,21 @@ fn the_steps_after_the_end_of_the_process_can_be_abandoned() {
     let outcome = rig.outcome();
     let faults: Vec<_> = outcome.faults.iter().map(|fault| fault.operation.as_str()).collect();
     assert_eq!(faults, ["read the log", "remove the files of the machine"]);
+}
+
+/// No input comes after that, so the waits that are over must be announced at once.
+#[test]
+fn a_run_that_ends_by_being_abandoned_announces_its_waits() {
+    let mut rig = Rig::ready(config());
+    rig.held = |effect| *effect == Effect::Remove;
+    rig.exits(SIGKILL);
+    rig.closes_all();
+    let id = rig.vm.wait_for_end(rig.now, FOREVER).expect("it is launched");
+    while rig.vm.poll_notice().is_some() {}
+    assert_eq!(rig.vm.state(), State::Ending);
+    rig.vm.abandon(rig.now);
+    let notices: Vec<_> = core::iter::from_fn(|| rig.vm.poll_notice()).collect();
+    assert_eq!(notices, [Notice::Ended, Notice::Waited(id)]);
 }
 
 /// The wait found the event in the queue of its subscription, which the next run empties.

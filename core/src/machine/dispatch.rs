@@ -243,6 +243,8 @@ impl Machine {
         self.waits.ended(&outcome);
         self.outcome = Some(Box::new(outcome));
         self.notices.push_back(Notice::Ended);
+        // The end may follow a request, `abandon`, after which no input comes.
+        self.announce_waits();
     }
 
     fn console_tail(&self, console: &Console) -> (String, String) {
