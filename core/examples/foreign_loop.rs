@@ -115,7 +115,7 @@ impl World {
             operation: "send a signal".into(),
             kind: FaultKind::Other,
             errno: Some(error.raw_os_error()),
-            reason: error.to_string(),
+            reason: error.to_string().into(),
         })
     }
 

@@ -195,7 +195,7 @@ impl Payload {
     /// [`CommandError::Unexpected`](crate::CommandError::Unexpected) when it is not of that type.
     pub fn reply<R: FromReply>(self) -> Result<R, crate::CommandError> {
         R::from_reply(&self)
-            .map_err(|error| crate::CommandError::Unexpected { reason: alloc::format!("{error}"), reply: self })
+            .map_err(|error| crate::CommandError::Unexpected { reason: alloc::format!("{error}").into(), reply: self })
     }
 }
 

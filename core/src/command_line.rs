@@ -9,13 +9,15 @@ use crate::channel::Channel;
 use crate::config::{Added, Config, Frontend, Service};
 use crate::fault::Misuse;
 use crate::input::{Inherited, Prepared};
+use crate::text::{LeftOut, is_printable, shortened};
 use crate::transport::{Address, Monitor};
 
 /// The command line of a machine.
 ///
 /// [`arguments`](Self::arguments) returns what is executed. `{}` displays a line that can be pasted into a shell: there
 /// the monitor is the terminal (`stdio`), and consoles and services are unconnected (`null`), since a shell serves no
-/// sockets.
+/// sockets. All of it is printable: bash's `$'…'` escapes other characters. The middle of an argument of more than
+/// 4 KiB is left out, so that a shell refuses the line; `{:#}` displays the complete line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandLine {
     executed: Vec<Vec<u8>>,
@@ -220,10 +222,32 @@ impl fmt::Display for CommandLine {
             if index > 0 {
                 f.write_str(" ")?;
             }
-            write_quoted(f, argument, index == 0)?;
+            write_argument(f, argument, index == 0)?;
         }
         Ok(())
     }
+}
+
+/// Writes an argument as a word of a shell. Without `{:#}`, the middle of an argument of more than 4 KiB is left out:
+/// QEMU's longest argument is usually that of `-append`, and a kernel accepts 2 KiB (Linux,
+/// `arch/x86/include/asm/setup.h`, COMMAND_LINE_SIZE).
+fn write_argument(f: &mut fmt::Formatter<'_>, argument: &[u8], first: bool) -> fmt::Result {
+    const LIMIT: usize = 4 << 10;
+    if f.alternate() || argument.len() <= LIMIT {
+        return write_quoted(f, argument, first);
+    }
+    let text = core::str::from_utf8(argument).ok().and_then(|text| shortened(text, LIMIT));
+    let (head, left_out, tail) = match text {
+        Some((head, left_out, tail)) => (head.as_bytes(), left_out, tail.as_bytes()),
+        None => {
+            let tail = argument.len() - LIMIT / 2;
+            (&argument[..LIMIT / 2], tail - LIMIT / 2, &argument[tail..])
+        }
+    };
+    write_quoted(f, head, first)?;
+    // A shell refuses unquoted parentheses here, so that the shortened command is not executed by mistake.
+    write!(f, "({})", LeftOut(left_out))?;
+    write_quoted(f, tail, false)
 }
 
 impl fmt::Debug for CommandLine {
@@ -238,15 +262,16 @@ const RESERVED: [&str; 17] = [
     "time", "until", "while",
 ];
 
-/// Writes an argument in a form that a shell reads back: unquoted if possible, else in single quotes. Control
-/// characters and invalid UTF-8 are escaped in bash's `$'…'`, since they could change the state of a terminal. The
+/// Writes an argument in a form that a shell reads back: unquoted if possible, else in single quotes. A text
+/// that is not UTF-8, or has characters that are not printable, is escaped in bash's `$'…'`, since it could change the
+/// state of a terminal. The
 /// first word is the command: there a shell would read `A=B` as an assignment, and a reserved word as syntax.
 fn write_quoted(f: &mut fmt::Formatter<'_>, argument: &[u8], first: bool) -> fmt::Result {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=+.,:/@%".contains(byte);
     let special = |text: &str| first && (text.contains('=') || RESERVED.contains(&text));
     match core::str::from_utf8(argument) {
         Ok(text) if !text.is_empty() && argument.iter().all(plain) && !special(text) => f.write_str(text),
-        Ok(text) if !text.contains(char::is_control) => {
+        Ok(text) if text.chars().all(is_printable) => {
             write!(f, "'{}'", text.replace('\'', "'\\''"))
         }
         _ => {

@@ -11,6 +11,7 @@ use crate::fault::{HostFault, Misuse, ProtocolError, Refusal};
 use crate::lifecycle::{LaunchFailure, Phase};
 use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
+use crate::text::UntrustedText;
 
 /// Why a command failed.
 ///
@@ -38,7 +39,7 @@ pub enum CommandError {
     #[error("the reply{} is not of the type that the command names: {reason}", to(&.reply.command()))]
     Unexpected {
         /// Where the reply differs, as serde reports it.
-        reason: String,
+        reason: UntrustedText,
         /// The reply as QEMU sent it.
         reply: Payload,
     },
@@ -57,7 +58,7 @@ pub enum CommandError {
 }
 
 /// Names a command that has a reply, for an error message.
-fn to(command: &str) -> String {
+fn to(command: &UntrustedText) -> String {
     if command.is_empty() { String::new() } else { format!(" to `{command}`") }
 }
 

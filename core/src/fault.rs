@@ -1,8 +1,7 @@
 //! Faults by origin: the caller's (misuse), QEMU's (refusal), the peer's (protocol error) and the host's.
 
-use alloc::string::String;
-
 use crate::config::Service;
+use crate::text::UntrustedText;
 
 /// The caller's fault: the call was refused, and nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,13 +46,13 @@ pub enum Misuse {
     #[error("the arguments of `{command}` are not valid: {problem}")]
     Arguments {
         /// The command.
-        command: String,
+        command: UntrustedText,
         /// Why the arguments are not valid.
-        problem: String,
+        problem: UntrustedText,
     },
     /// A raw command must be one JSON object without an `id` of its own.
     #[error("the raw command is not valid: {0}")]
-    Raw(String),
+    Raw(UntrustedText),
     /// The qtest command is not exactly one line. QEMU executes each line as a command of its own (QEMU,
     /// `system/qtest.c`, `qtest_process_inbuf`), so replies and commands would no longer match.
     #[error("a qtest command must be exactly one line, without a line feed")]
@@ -64,7 +63,7 @@ pub enum Misuse {
     /// The command is to be executed out of band, but the monitor did not offer that capability. QEMU offers it to
     /// monitors that have an I/O thread (QEMU, `monitor/qmp.c`, `monitor_qmp_caps_reset`).
     #[error("`{0}` cannot be executed out of band: the monitor does not offer that")]
-    NoOutOfBand(String),
+    NoOutOfBand(UntrustedText),
     /// The monitor is on a TCP connection, which carries no descriptors (`unix(7)`, `SCM_RIGHTS`).
     #[error("a TCP connection carries no descriptors: use a Unix socket for the monitor")]
     NoDescriptors,
@@ -82,7 +81,7 @@ pub enum Misuse {
     UsedUp,
     /// There is no console of that name: [`Config::serial`](crate::Config::serial) names one.
     #[error("no console is named `{0}`")]
-    UnknownConsole(String),
+    UnknownConsole(UntrustedText),
     /// QEMU reads the input of the console more slowly than the caller writes it, and
     /// [`Limits::console_input`](crate::Limits::console_input) bytes are queued.
     #[error(
@@ -119,7 +118,7 @@ pub enum Misuse {
     ProcedureReused,
     /// The configuration cannot become a command line: the text says why.
     #[error("the configuration is not valid: {0}")]
-    Config(String),
+    Config(UntrustedText),
 }
 
 /// QEMU's error reply to a command (`docs/interop/qmp-spec.rst`, Error).
@@ -127,13 +126,13 @@ pub enum Misuse {
 #[error("`{command}` was refused: {class}: {description}")]
 pub struct Refusal {
     /// The name of the command, as the caller wrote it. For a qtest line, its first word.
-    pub command: String,
+    pub command: UntrustedText,
     /// The class of the error: `GenericError`, `CommandNotFound`, `DeviceNotFound` and others. The set is open. For
     /// qtest, the first word of the reply (`FAIL`).
-    pub class: String,
+    pub class: UntrustedText,
     /// The description, to be read by people. Do not parse it (`docs/interop/qmp-spec.rst`, Error): QEMU changes the
     /// wording between versions.
-    pub description: String,
+    pub description: UntrustedText,
 }
 
 /// The peer's fault: a message breaks the protocol.
@@ -144,9 +143,9 @@ pub enum ProtocolError {
     #[error("not a QMP message ({reason}): {excerpt}")]
     Malformed {
         /// Why the message cannot be read.
-        reason: String,
+        reason: UntrustedText,
         /// The first 200 bytes of the message.
-        excerpt: String,
+        excerpt: UntrustedText,
     },
     /// A message is longer than [`Limits::message`](crate::Limits::message).
     #[error("a message is longer than {limit} bytes")]
@@ -158,7 +157,7 @@ pub enum ProtocolError {
     #[error("expected the greeting, got: {excerpt}")]
     NoGreeting {
         /// The first 200 bytes of the reply.
-        excerpt: String,
+        excerpt: UntrustedText,
     },
 }
 
@@ -169,14 +168,14 @@ pub enum ProtocolError {
 #[error("cannot {operation}: {reason}")]
 pub struct HostFault {
     /// The operation that failed, worded to follow "cannot".
-    pub operation: String,
+    pub operation: UntrustedText,
     /// The kind of failure, the same on every operating system.
     pub kind: FaultKind,
     /// The error number of the operating system. `None` means that the host itself found the fault. For display only:
     /// the numbers differ between systems.
     pub errno: Option<i32>,
     /// The message of the operating system.
-    pub reason: String,
+    pub reason: UntrustedText,
 }
 
 /// Kind of a [`HostFault`]. The host maps the errors of its operating system to these.

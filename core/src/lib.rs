@@ -192,6 +192,8 @@
 //! - What is kept of events, consoles and messages is bounded by [`Limits`], and what is dropped is counted exactly.
 //!   The number of commands is bounded, and not the size of the replies that no caller has claimed.
 //! - No bytes of a peer cause a panic.
+//! - No bytes of a peer, a guest, a log or a caller are printed raw: all that `Display` and `Debug` write is printable
+//!   ([`UntrustedText`]).
 //! - Errors are sorted by whose fault they are: the caller's ([`Misuse`]), QEMU's decision ([`Refusal`]), a peer that
 //!   breaks the protocol ([`ProtocolError`]), the host's ([`HostFault`]).
 //!
@@ -384,6 +386,7 @@ pub use payload::Payload;
 pub use schema::Schema;
 pub use serde_json::{Value, json};
 pub use signal::{Signal, SignalName};
+pub use text::UntrustedText;
 pub use time::{COMMAND_WITHIN, Deadline, FOREVER, Moment};
 pub use transport::{Address, Monitor, Peer, Transport};
 pub use wait::{Found, Hit, Mark, Missed, Wait, WaitId};

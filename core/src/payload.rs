@@ -1,6 +1,6 @@
 //! Payload of a reply: its JSON, as QEMU sent it, with the name of the command.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use core::fmt;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::command_name::CommandName;
 use crate::json;
+use crate::text::{Printable, UntrustedText};
 
 /// Valid JSON that is not parsed yet, as QEMU sent it. It is a slice of the received bytes, not a copy.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,8 +31,8 @@ impl Payload {
 
     /// Returns the name of the command that this is the reply to. Empty for a command that the caller wrote as JSON.
     #[must_use]
-    pub fn command(&self) -> String {
-        self.command.to_string()
+    pub fn command(&self) -> UntrustedText {
+        self.command.to_string().into()
     }
 
     /// Returns the JSON as bytes.
@@ -69,6 +70,6 @@ impl Payload {
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        fmt::Display::fmt(&Printable::json(self.as_str()), f)
     }
 }

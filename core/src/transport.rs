@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
+use crate::text::{Printable, lossy};
 
 /// The address of a stream socket.
 ///
@@ -51,8 +52,8 @@ impl From<SocketAddr> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix(path) => f.write_str(&crate::text::printable(&crate::text::lossy(path))),
-            Self::Abstract(name) => write!(f, "@{}", crate::text::printable(&crate::text::lossy(name))),
+            Self::Unix(path) => write!(f, "{}", Printable::line(&lossy(path))),
+            Self::Abstract(name) => write!(f, "@{}", Printable::line(&lossy(name))),
             Self::Tcp(address) => write!(f, "{address}"),
         }
     }

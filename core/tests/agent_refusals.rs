@@ -58,7 +58,7 @@ impl Version {
 
     fn refusal(self, command: &str) -> Refusal {
         let (class, description) = self.disabled(command);
-        Refusal { command: command.into(), class: class.into(), description }
+        Refusal { command: command.into(), class: class.into(), description: description.into() }
     }
 }
 

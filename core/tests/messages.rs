@@ -43,7 +43,7 @@ fn excerpt(text: impl AsRef<[u8]>) -> String {
     match read(text.as_ref()) {
         Err(ProtocolError::Malformed { reason, excerpt }) => {
             assert!(!reason.is_empty());
-            excerpt
+            excerpt.into()
         }
         other => panic!("{}: {other:?}", String::from_utf8_lossy(text.as_ref())),
     }

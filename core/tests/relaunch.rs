@@ -64,7 +64,7 @@ fn the_next_run_reports_only_claimable_results_of_the_previous_run() {
     let told: Vec<_> = core::iter::from_fn(|| rig.vm.poll_notice()).collect();
     assert_eq!(told, [Notice::Waited(text), Notice::Answered(unanswered.id())]);
     assert_eq!(rig.claim(&unanswered), Some(Err(CommandError::Disconnected(Progress::Sent))));
-    assert!(matches!(rig.vm.claim_wait(text), Some(Ok(hit)) if hit.text() == Some("text")));
+    assert!(matches!(rig.vm.claim_wait(text), Some(Ok(hit)) if hit.text().is_some_and(|text| *text == "text")));
 }
 
 #[test]

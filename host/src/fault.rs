@@ -8,7 +8,12 @@ use rustix::io::Errno;
 /// Converts an error of the operating system to a fault. `operation` completes the sentence "cannot …".
 #[must_use]
 pub fn fault(operation: String, error: &io::Error) -> HostFault {
-    HostFault { operation, kind: kind(error), errno: error.raw_os_error(), reason: error.to_string() }
+    HostFault {
+        operation: operation.into(),
+        kind: kind(error),
+        errno: error.raw_os_error(),
+        reason: error.to_string().into(),
+    }
 }
 
 /// Returns the kind of an error of the operating system: by the kind that std assigns, or by its number where std has
@@ -49,7 +54,7 @@ fn kind_of_number(number: Errno) -> FaultKind {
 
 /// Returns a fault that is not an error of the operating system, with its kind and its reason.
 pub(crate) fn fault_because(operation: String, kind: FaultKind, reason: String) -> HostFault {
-    HostFault { operation, kind, errno: None, reason }
+    HostFault { operation: operation.into(), kind, errno: None, reason: reason.into() }
 }
 
 #[cfg(test)]

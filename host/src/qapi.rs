@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use qemu_machine_core::{Command, Event, Value, json};
+use qemu_machine_core::{Command, Event, UntrustedText, Value, json};
 use serde::{Deserialize, Serialize};
 
 /// The crate `qapi-qmp`: QEMU's commands, replies and events as Rust types, generated from the schema of one QEMU
@@ -69,7 +69,7 @@ impl Qapi<qmp::Event> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn event(event: &Event) -> Result<qmp::Event, UnknownEvent> {
-        let unknown = |reason: String| UnknownEvent { name: event.name().into(), reason };
+        let unknown = |reason: String| UnknownEvent { name: event.name().into(), reason: reason.into() };
         let time = event.timestamp();
         let (seconds, microseconds) = (time.seconds.max(0), time.microseconds.max(0));
         let mut message = json!({
@@ -88,9 +88,9 @@ impl Qapi<qmp::Event> {
 #[non_exhaustive]
 pub struct UnknownEvent {
     /// The name of the event.
-    pub name: String,
+    pub name: UntrustedText,
     /// Where it differs from the types of the crate.
-    pub reason: String,
+    pub reason: UntrustedText,
 }
 
 impl fmt::Display for UnknownEvent {

@@ -219,7 +219,7 @@ impl ScratchDir {
     pub(crate) fn removed_after(mut self, fault: HostFault) -> HostFault {
         match self.remove() {
             Ok(()) => fault,
-            Err(left) => HostFault { reason: format!("{}; and {left}", fault.reason), ..fault },
+            Err(left) => HostFault { reason: format!("{}; and {left}", fault.reason.as_str()).into(), ..fault },
         }
     }
 

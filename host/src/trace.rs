@@ -12,9 +12,8 @@ pub(crate) use enabled::Trace;
 #[cfg(feature = "tracing")]
 mod enabled {
     use std::borrow::Cow;
-    use std::fmt::{self, Write};
 
-    use qemu_machine_core::{Cause, Channel, Effect, HostFault, Input, LaunchFailure, Machine};
+    use qemu_machine_core::{Cause, Channel, Effect, HostFault, Input, LaunchFailure, Machine, UntrustedText};
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
@@ -57,7 +56,7 @@ mod enabled {
         /// Enters the span for an effect that is about to be carried out. The first effect of a run begins the span.
         pub(crate) fn effect(&mut self, effect: &Effect) -> EnteredSpan {
             if let Effect::Prepare(wanted) = effect {
-                let name = Shown(&wanted.name);
+                let name = UntrustedText::from_utf8_lossy(&wanted.name);
                 // At level error, so that a subscriber that records only warnings records the span with them.
                 self.span = error_span!(target: LIFECYCLE, "machine", %name, pid = field::Empty);
                 self.logged = Logged::default();
@@ -71,7 +70,7 @@ mod enabled {
             let _inside = self.enter();
             match input {
                 Input::Received(channel, bytes) => {
-                    trace!(target: WIRE, channel = name(machine, *channel), text = %Shown(bytes), "received");
+                    trace!(target: WIRE, channel = name(machine, *channel), text = %shown(bytes), "received");
                 }
                 Input::Prepared(_) => self.logged.is_prepared_due = true,
                 Input::Spawned { pid } => {
@@ -99,7 +98,7 @@ mod enabled {
 
         /// Logs an operation of the host that failed.
         pub(crate) fn fault(&self, fault: &HostFault) {
-            warn!(target: LIFECYCLE, fault = %Shown(fault.to_string().as_bytes()), "fault");
+            warn!(target: LIFECYCLE, %fault, "fault");
         }
 
         /// Logs the decisions that the machine made since the last call.
@@ -107,18 +106,18 @@ mod enabled {
             let _inside = self.enter();
             if std::mem::take(&mut self.logged.is_prepared_due) {
                 let (made, command) = (machine.prepared(), machine.command_line());
-                let directory = made.directory.as_deref().map(Shown).map(field::display);
-                let log = made.log.as_deref().map(Shown).map(field::display);
+                let directory = made.directory.as_deref().map(UntrustedText::from_utf8_lossy).map(field::display);
+                let log = made.log.as_deref().map(UntrustedText::from_utf8_lossy).map(field::display);
                 debug!(target: LIFECYCLE, directory, log, %command, "prepared");
             }
             if !self.logged.ready && machine.lifecycle().is_launched() {
                 self.logged.ready = true;
                 let version = machine.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
-                info!(target: LIFECYCLE, version = %Shown(version.as_bytes()), "ready");
+                info!(target: LIFECYCLE, version, "ready");
             }
             if let Some(failure) = machine.launch_failure().filter(|_| !self.logged.failed) {
                 self.logged.failed = true;
-                info!(target: LIFECYCLE, why = %Shown(why(failure).as_bytes()), "failed");
+                info!(target: LIFECYCLE, why = %why(failure), "failed");
             }
             for rung in machine.rungs().get(self.logged.rungs..).unwrap_or_default() {
                 self.logged.rungs += 1;
@@ -126,7 +125,7 @@ mod enabled {
             }
             if let Some(outcome) = machine.outcome().filter(|_| !self.logged.ended) {
                 self.logged.ended = true;
-                info!(target: LIFECYCLE, cause = %Shown(outcome.cause.to_string().as_bytes()), "ended");
+                info!(target: LIFECYCLE, cause = %outcome.cause, "ended");
                 if outcome.cause != Cause::Unkillable {
                     // Nothing of this run is logged any more, even while handles of the machine remain.
                     self.span = Span::none();
@@ -136,7 +135,7 @@ mod enabled {
 
         /// Logs bytes that were sent.
         pub(crate) fn sent(&self, machine: &Machine, channel: Channel, bytes: &[u8]) {
-            trace!(target: WIRE, channel = name(machine, channel), text = %Shown(bytes), "sent");
+            trace!(target: WIRE, channel = name(machine, channel), text = %shown(bytes), "sent");
         }
     }
 
@@ -157,25 +156,9 @@ mod enabled {
         }
     }
 
-    /// Untrusted bytes as one line of printable text.
-    struct Shown<'a>(&'a [u8]);
-
-    impl fmt::Display for Shown<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            for chunk in self.0.utf8_chunks() {
-                for character in chunk.valid().chars() {
-                    if character.is_control() {
-                        write!(f, "{}", character.escape_debug())?;
-                    } else {
-                        f.write_char(character)?;
-                    }
-                }
-                if !chunk.invalid().is_empty() {
-                    f.write_char(char::REPLACEMENT_CHARACTER)?;
-                }
-            }
-            Ok(())
-        }
+    /// Returns bytes of a channel, as one complete printable line.
+    fn shown(bytes: &[u8]) -> String {
+        format!("{:#}", UntrustedText::from_utf8_lossy(bytes))
     }
 }
 

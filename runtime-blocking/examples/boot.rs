@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use qemu_machine_blocking::{Cause, Config, FOREVER, Found, Mark, Vm, Wait};
+use qemu_machine_blocking::{Cause, Config, FOREVER, Found, Mark, UntrustedText, Vm, Wait};
 use qemu_machine_tests::guest::{self, ImageFile, Letter};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,7 +74,8 @@ fn expect(vm: &Vm, mark: &Mark, start: Instant, text: &str) -> Result<Mark, Box<
     let hit = vm.wait_any(mark, [Wait::text("tty", text), Wait::end()], PATIENCE)?;
     match hit.found {
         Found::Text(said) => {
-            said.lines().filter(|line| !line.is_empty()).for_each(|line| say(start, "guest", line));
+            let lines = said.lines().filter(|line| !line.is_empty()).map(UntrustedText::from);
+            lines.for_each(|line| say(start, "guest", &line.to_string()));
             Ok(hit.mark)
         }
         _ => Err(format!("the machine ended before the guest printed {text:?}").into()),

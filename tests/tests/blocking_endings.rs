@@ -251,7 +251,7 @@ fn g14_a_signal_that_qemu_catches() {
             send(guest.pid(), Signal::TERM);
             guest.vm.wait(LONG).unwrap()
         },
-        Cause::Signal { number: Some(15), sender: Some(sender) },
+        Cause::Signal { number: Some(15), sender: Some(sender.into()) },
     );
 }
 

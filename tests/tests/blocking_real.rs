@@ -187,7 +187,7 @@ fn the_guest_echoes_what_is_typed() {
             .replace(['p', 'r', 'c', 'x', 'f', 'h'], "");
         vm.console_write("tty", format!("{text}$")).unwrap();
         let hit = vm.wait_any(&mark, [Wait::text("tty", "$")], LONG).unwrap();
-        assert_eq!(hit.found, Found::Text(format!("{text}$")));
+        assert_eq!(hit.found, Found::Text(format!("{text}$").into()));
         assert_eq!(vm.console("tty", &mark).unwrap(), format!("{text}$").as_bytes());
         assert_eq!(vm.console("tty", &hit.mark).unwrap(), b"");
     });

@@ -16,7 +16,7 @@ const SOCKET_PATH: usize = 107;
 const LOG_LIMIT: u64 = 64 * 1024;
 
 fn wrong(what: impl ToString) -> Result<(), Misuse> {
-    Err(Misuse::Config(what.to_string()))
+    Err(Misuse::Config(what.to_string().into()))
 }
 
 impl Config {
@@ -127,7 +127,7 @@ impl Config {
             taken.push(name);
         }
         match self.unknown_log.as_ref() {
-            Some(name) => Err(Misuse::UnknownConsole(name.clone())),
+            Some(name) => Err(Misuse::UnknownConsole(name.as_str().into())),
             None => Ok(()),
         }
     }

@@ -18,6 +18,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::json;
+use crate::text::Printable;
+
 pub(crate) use filter::Filter;
 pub use history::History;
 pub use matcher::matches;
@@ -204,7 +206,9 @@ impl fmt::Debug for Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        self.data().map_or(Ok(()), |data| write!(f, " {data}"))
+        fmt::Display::fmt(&Printable::line(self.name()), f)?;
+        let Some(data) = self.data() else { return Ok(()) };
+        f.write_str(" ")?;
+        fmt::Display::fmt(&Printable::json(data), f)
     }
 }

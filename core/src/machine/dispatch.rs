@@ -22,6 +22,7 @@ use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
 use crate::session;
 use crate::signal::Signal;
+use crate::text::UntrustedText;
 use crate::time::Moment;
 use crate::wire::Encoded;
 use crate::work;
@@ -234,7 +235,7 @@ impl Machine {
             rungs: evidence.rungs,
             last_events: evidence.last_events,
             unanswered: evidence.unanswered,
-            log: evidence.log,
+            log: evidence.log.into(),
             consoles: self.consoles.iter().map(|console| self.console_tail(console)).collect(),
             command_line: self.command_line.clone(),
             faults: evidence.faults,
@@ -247,8 +248,8 @@ impl Machine {
         self.announce_waits();
     }
 
-    fn console_tail(&self, console: &Console) -> (String, String) {
-        (console.name().to_owned(), self.last_words(console.since(0)))
+    fn console_tail(&self, console: &Console) -> (String, UntrustedText) {
+        (console.name().to_owned(), self.last_words(console.since(0)).into())
     }
 }
 
@@ -258,8 +259,8 @@ fn overdue(step: Cleaning) -> HostFault {
         Cleaning::Log => "read the log",
         Cleaning::Remove => "remove the files of the machine",
     };
-    let reason = "the file system has not answered".to_owned();
-    HostFault { operation: operation.to_owned(), kind: FaultKind::Busy, errno: None, reason }
+    let reason = "the file system has not answered".into();
+    HostFault { operation: operation.into(), kind: FaultKind::Busy, errno: None, reason }
 }
 
 /// [`Machine::handle`]: passes an input to its part.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -239,7 +240,7 @@ impl Recorded for NextEvent {
     }
 
     fn output(response: &Option<Event>) -> Option<record::Output> {
-        response.as_ref().map(|event| record::Output::Event(event.to_string()))
+        response.as_ref().map(|event| record::Output::Event(format!("{event:#}")))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::{LaunchFailure, Lifecycle, Link, Process, Rung};
 use crate::signal::SignalName;
-use crate::text::printable;
+use crate::text::UntrustedText;
 
 /// Cause of the end of a machine. No cause is a success or a failure by itself: that depends on what the caller expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,13 +47,13 @@ pub enum Cause {
         number: Option<i32>,
         /// The sender in QEMU's words, for example `pid 4711 (bash)`. `None` means unknown: QEMU logs the sender only
         /// of signals that it catches (SIGTERM, SIGINT, SIGHUP), and `wait(2)` does not report a sender.
-        sender: Option<String>,
+        sender: Option<UntrustedText>,
     },
     /// QEMU exited by itself with this code.
     Exit(i32),
     /// QEMU shut down for another reason: a `ShutdownCause` such as `host-ui` (QEMU, `qapi/run-state.json`,
     /// `ShutdownCause`).
-    Other(String),
+    Other(UntrustedText),
     /// The cause is unknown: neither QEMU nor the operating system reported one.
     Unknown,
     /// The caller disconnected from the machine or detached it, and it runs on.
@@ -230,7 +230,7 @@ impl Cause {
             // The `quit` came first: its reason was replaced by that of the signal.
             Some("host-signal") if run.was_quit_accepted() && !evidence.is_shutdown_first => Self::Asked(Rung::Quit),
             Some("host-signal") => Self::of_signal(caught),
-            Some(other) => Self::Other(other.to_string()),
+            Some(other) => Self::Other(other.into()),
             // qemu-storage-daemon has no machine, and sends no SHUTDOWN event (measured with QEMU 7.2.22).
             None if run.was_quit_accepted() => Self::Asked(Rung::Quit),
             None if code == Some(0) && is_terminated_here => Self::Asked(Rung::Terminate),
@@ -244,7 +244,7 @@ impl Cause {
     /// Returns the cause of an end by a signal that QEMU caught. `None` means that the log does not name it.
     fn of_signal(caught: Option<Caught>) -> Self {
         let (number, sender) = caught.map(|Caught { number, sender }| (number, sender)).unzip();
-        Self::Signal { number, sender: sender.filter(|sender| !sender.is_empty()) }
+        Self::Signal { number, sender: sender.filter(|sender| !sender.is_empty()).map(Into::into) }
     }
 }
 
@@ -262,7 +262,7 @@ impl Caught {
         log.lines().rev().find_map(|line| {
             let (_, rest) = line.split_once("terminating on signal ")?;
             let (number, sender) = rest.split_once(" from ").unwrap_or((rest, ""));
-            Some(Self { number: number.trim().parse().ok()?, sender: printable(sender) })
+            Some(Self { number: number.trim().parse().ok()?, sender: sender.trim_end().to_string() })
         })
     }
 

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
 use crate::lifecycle::Rung;
-use crate::text::printable;
+use crate::text::{Printable, UntrustedText};
 
 pub use cause::Cause;
 pub(crate) use cause::Evidence;
@@ -44,9 +44,9 @@ pub struct Outcome {
     pub unanswered: usize,
     /// The end of the log (stdout and stderr of the process), up to [`Limits::last_words`](crate::Limits::last_words)
     /// bytes. Invalid UTF-8 is replaced.
-    pub log: String,
+    pub log: UntrustedText,
     /// The name of each console with the end of its output, bounded as [`log`](Self::log).
-    pub consoles: Vec<(String, String)>,
+    pub consoles: Vec<(String, UntrustedText)>,
     /// The command line that was executed. Empty for an attached machine.
     pub command_line: CommandLine,
     /// The operations of the host that failed during the run, such as the removal of a directory.
@@ -64,7 +64,7 @@ impl Outcome {
             rungs: Vec::new(),
             last_events: Vec::new(),
             unanswered: 0,
-            log: String::new(),
+            log: UntrustedText::default(),
             consoles: Vec::new(),
             command_line,
             faults: Vec::new(),
@@ -104,7 +104,7 @@ impl Outcome {
         }
         write_block(f, "printed", &self.log)?;
         for (name, text) in &self.consoles {
-            write_block(f, &alloc::format!("console {name}"), text)?;
+            write_block(f, &alloc::format!("console {}", Printable::line(name)), text)?;
         }
         if self.command_line.arguments().is_empty() {
             return Ok(());
@@ -142,7 +142,7 @@ fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Resu
         (_, 0) => write!(f, "\n  {title}:")?,
         _ => write!(f, "\n  {title} (the last {LINES} lines):")?,
     }
-    lines[skipped..].iter().try_for_each(|line| write!(f, "\n    {}", printable(line)))
+    lines[skipped..].iter().try_for_each(|line| write!(f, "\n    {}", Printable::log_line(line)))
 }
 
 impl fmt::Display for Outcome {

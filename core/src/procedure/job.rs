@@ -15,6 +15,7 @@ use crate::error::CommandError;
 use crate::fault::{Misuse, Refusal};
 use crate::payload::Payload;
 use crate::procedure;
+use crate::text::UntrustedText;
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
 
@@ -110,7 +111,7 @@ pub enum JobEnd {
 pub enum JobError {
     /// The job failed, for the reason that QEMU gave.
     #[error("the job failed: {0}")]
-    Failed(String),
+    Failed(UntrustedText),
     /// QEMU lists no job with this id, and reported no event of one.
     #[error("QEMU has no job with this id")]
     Unknown,
@@ -285,8 +286,8 @@ impl FollowJob {
         let Evidence { cancelled, aborted, error, .. } = self.evidence.clone();
         match error {
             _ if cancelled => Ok(JobEnd::Cancelled),
-            Some(error) => Err(JobError::Failed(error)),
-            None if aborted => Err(JobError::Failed("QEMU aborted it and gave no reason".to_string())),
+            Some(error) => Err(JobError::Failed(error.into())),
+            None if aborted => Err(JobError::Failed("QEMU aborted it and gave no reason".into())),
             None => Ok(JobEnd::Completed),
         }
     }

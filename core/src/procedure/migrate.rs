@@ -1,7 +1,7 @@
 //! Procedure that migrates a machine, on the source or on the destination.
 
 use crate::procedure;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Procedure, ProcedureError};
 use crate::fault::Misuse;
 use crate::payload::Payload;
+use crate::text::UntrustedText;
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Migrates a machine to another QEMU, or receives one, and follows the migration to its end.
@@ -70,7 +71,7 @@ pub enum MigrationEnd {
 pub enum MigrateError {
     /// The migration failed, for the reason that QEMU gave. The machine stays on the source.
     #[error("the migration failed: {0}")]
-    Failed(String),
+    Failed(UntrustedText),
     /// A command was refused, the deadline passed, or the machine ended.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
@@ -121,9 +122,8 @@ impl Migrate {
             Asked::ToMigrate => self.wait(),
             Asked::Why => {
                 let why = reply.read::<Info>().ok().and_then(|info| info.error_desc);
-                procedure::Output::Done(Err(MigrateError::Failed(
-                    why.unwrap_or_else(|| "QEMU gave no reason".to_string()),
-                )))
+                let why = why.map_or_else(|| "QEMU gave no reason".into(), UntrustedText::from);
+                procedure::Output::Done(Err(MigrateError::Failed(why)))
             }
         }
     }

@@ -9,7 +9,7 @@ use core::str::FromStr;
 use serde_json::Value;
 
 use super::line::{Entry, Line, THIS_VERSION};
-use crate::text::{excerpt, printable};
+use crate::text::{Printable, UntrustedText, excerpt};
 
 /// The inputs and outputs of a machine, in order. `Display` writes them as lines of JSON, `FromStr` reads those.
 ///
@@ -22,15 +22,15 @@ pub struct Record {
 
 /// The error for a text that is not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is not a line of a record: {problem}{}", words_of(.written_by.as_deref()))]
+#[error("line {line} is not a line of a record: {problem}{}", words_of(.written_by.as_ref()))]
 #[non_exhaustive]
 pub struct NotARecord {
     /// The number of the line, counted from 1.
     pub line: usize,
     /// The error of the JSON parser.
-    pub problem: String,
+    pub problem: UntrustedText,
     /// The version of this crate that wrote it. `None` means this version, or an unknown one.
-    pub written_by: Option<String>,
+    pub written_by: Option<UntrustedText>,
 }
 
 impl Record {
@@ -58,7 +58,7 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lines.iter().try_for_each(|line| {
             let text = serde_json::to_string(line).map_err(|_| fmt::Error)?;
-            writeln!(f, "{text}")
+            writeln!(f, "{:#}", Printable::json(&text))
         })
     }
 }
@@ -78,7 +78,7 @@ impl FromStr for Record {
         let lines = lines.map(|(index, line)| {
             serde_json::from_str(line).map_err(|error| NotARecord {
                 line: index + 1,
-                problem: error.to_string(),
+                problem: error.to_string().into(),
                 written_by: serde_json::from_str(first).ok().and_then(|first| other_version(&first)),
             })
         });
@@ -87,13 +87,13 @@ impl FromStr for Record {
 }
 
 /// Returns the version in the first line. `None` means this version.
-fn other_version(first: &Value) -> Option<String> {
+fn other_version(first: &Value) -> Option<UntrustedText> {
     let version = first.pointer("/machine/version")?.as_str()?;
-    (version != THIS_VERSION).then(|| printable(&excerpt(version.as_bytes())))
+    (version != THIS_VERSION).then(|| excerpt(version.as_bytes()))
 }
 
 /// Returns the end of an error message, if another version wrote the record.
-pub(super) fn words_of(written_by: Option<&str>) -> String {
+pub(super) fn words_of(written_by: Option<&UntrustedText>) -> String {
     let words = |version| format!("\nversion {version} wrote the record, and this is version {THIS_VERSION}");
     written_by.map(words).unwrap_or_default()
 }

@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use memchr::memmem;
 use serde_json::Value;
 
+use crate::text::Printable;
+
 /// Encoding of the bytes that are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum SecretKind {
@@ -33,6 +35,9 @@ impl Secrets {
                 // `quoted_str`). Other programs use lower-case digits, or no escapes.
                 forms.insert((SecretKind::Json, ascii(&escaped, |unit| format!("\\u{unit:04X}"))));
                 forms.insert((SecretKind::Json, ascii(&escaped, |unit| format!("\\u{unit:04x}"))));
+                // The outputs of a record contain the printable forms of texts.
+                forms.insert((SecretKind::Json, format!("{:#}", Printable::json(&escaped))));
+                forms.insert((SecretKind::Plain, format!("{:#}", Printable::line(&secret))));
                 forms.insert((SecretKind::Json, escaped));
                 forms.insert((SecretKind::Plain, secret));
             }

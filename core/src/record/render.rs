@@ -7,6 +7,7 @@ use alloc::{format, vec};
 use crate::command::CommandId;
 use crate::effect::Effect;
 use crate::error::{CommandError, WaitError};
+use crate::fault::Refusal;
 use crate::outcome::Outcome;
 use crate::payload::Payload;
 use crate::record;
@@ -40,6 +41,10 @@ impl record::Output {
     pub(crate) fn answer(id: CommandId, answer: &Result<Payload, CommandError>) -> Self {
         match answer {
             Ok(payload) => Self::Answered { id: id.0, reply: payload.as_bytes().to_vec() },
+            // Complete, so that a redaction after a gap finds each secret in it.
+            Err(CommandError::Refused(Refusal { command, class, description })) => {
+                Self::Failure { id: id.0, problem: format!("`{command:#}` was refused: {class:#}: {description:#}") }
+            }
             Err(error) => Self::Failure { id: id.0, problem: error.to_string() },
         }
     }
@@ -58,7 +63,7 @@ impl record::Output {
     pub(crate) fn found(over: &Result<Hit, WaitError>) -> Self {
         Self::Found(match over {
             Ok(Hit { index, found, .. }) => match found {
-                Found::Event(event) => format!("{index}: {event}"),
+                Found::Event(event) => format!("{index}: {event:#}"),
                 Found::Queued(_) => format!("{index}: an event in its queue"),
                 // The text is in the lines of the console already, and may be all of its output.
                 Found::Text(text) => format!("{index}: {} bytes of text", text.len()),

@@ -1,12 +1,10 @@
 //! Replay of a record: a new machine receives its inputs, and the lines that it writes are compared.
 
-use alloc::string::String;
-
 use super::line::{Entry, Line, THIS_VERSION};
 use super::lines::{Record, words_of};
 use crate::fault::Misuse;
 use crate::machine::Machine;
-use crate::text::{excerpt, printable};
+use crate::text::{UntrustedText, excerpt};
 
 /// Why a record was not replayed to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,12 +14,12 @@ pub enum Diverged {
     #[error("the record does not begin with a configuration")]
     NoBeginning,
     /// This version of the crate refuses the configuration.
-    #[error("{misuse}{}", words_of(.written_by.as_deref()))]
+    #[error("{misuse}{}", words_of(.written_by.as_ref()))]
     Config {
         /// Why it is refused.
         misuse: Misuse,
         /// The version of this crate that wrote the record. `None` means this version.
-        written_by: Option<String>,
+        written_by: Option<UntrustedText>,
     },
     /// The replay agrees up to this line; after it, lines were dropped to keep
     /// [`Limits::record`](crate::Limits::record).
@@ -35,17 +33,17 @@ pub enum Diverged {
     /// The replay wrote another line than the recorded one.
     #[error(
         "line {line} of the record is\n  {recorded}\nbut the replay wrote\n  {replayed}{}",
-        words_of(.written_by.as_deref())
+        words_of(.written_by.as_ref())
     )]
     Differs {
         /// The number of the line, counted from 1.
         line: usize,
         /// The recorded line, as JSON; a long one is cut.
-        recorded: String,
+        recorded: UntrustedText,
         /// The line that the replay wrote, as JSON; a long one is cut. Empty means that it wrote none.
-        replayed: String,
+        replayed: UntrustedText,
         /// The version of this crate that wrote the record. `None` means this version.
-        written_by: Option<String>,
+        written_by: Option<UntrustedText>,
     },
 }
 
@@ -102,8 +100,8 @@ impl Record {
     }
 
     /// Returns the version that wrote it. `None` means this version.
-    fn other_version(&self) -> Option<String> {
+    fn other_version(&self) -> Option<UntrustedText> {
         let Some(Line { entry: Entry::Machine(beginning), .. }) = self.lines.first() else { return None };
-        (beginning.version != THIS_VERSION).then(|| printable(&excerpt(beginning.version.as_bytes())))
+        (beginning.version != THIS_VERSION).then(|| excerpt(beginning.version.as_bytes()))
     }
 }

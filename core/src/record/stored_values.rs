@@ -17,6 +17,7 @@ use crate::fault::{FaultKind, HostFault};
 use crate::input::{ExitStatus, Inherited, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::signal::{Signal, SignalName};
+use crate::text::UntrustedText;
 use crate::time::Deadline;
 use crate::transport::Address;
 use crate::wait::{Mark, Target, Wait};
@@ -170,11 +171,11 @@ enum StoredSignal {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "HostFault")]
 struct StoredHostFault {
-    operation: String,
+    operation: UntrustedText,
     #[serde(with = "stored")]
     kind: FaultKind,
     errno: Option<i32>,
-    reason: String,
+    reason: UntrustedText,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use core::fmt;
 use super::line::{Entry, Line};
 use super::lines::Record;
 use crate::channel::Channel;
-use crate::text::{excerpt, lossy, printable};
+use crate::text::{Printable, excerpt, lossy};
 
 /// The human-readable form of a record. A line has the time in seconds, the direction (`<` an input, `>` bytes sent,
 /// `=` a request of the caller, `!` an output), and a text. Long texts are cut; `{:#}` prints them in full. Lines that
@@ -35,8 +35,8 @@ impl fmt::Display for Timeline<'_> {
             }
             let Some((side, what)) = tell(entry, &names) else { continue };
             let seconds = at.since(crate::Moment::ORIGIN).as_secs_f64();
-            let what = if f.alternate() { what } else { excerpt(what.as_bytes()) };
-            writeln!(f, "{seconds:>12.6} {side} {}", printable(&what))?;
+            let what = if f.alternate() { what } else { excerpt(what.as_bytes()).into() };
+            writeln!(f, "{seconds:>12.6} {side} {:#}", Printable::line(what.trim_end()))?;
         }
         Ok(())
     }

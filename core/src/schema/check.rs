@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::nearest::nearest;
 use super::{Kind, Member, Schema, Shape};
 use crate::command::Command;
+use crate::text::Printable;
 
 /// Commands that accept members which are not in the schema. The properties of a device are in none (QEMU,
 /// `qapi/qdev.json`, `device_add`); older QEMUs leave those of a network backend or an object out as well. To refuse an
@@ -57,19 +58,21 @@ pub enum Problem {
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { command, at, problem, nearest } = self;
-        let place = if at.is_empty() { "the arguments".to_string() } else { format!("`{at}`") };
-        write!(f, "`{command}`")?;
+        let place = if at.is_empty() { "the arguments".to_string() } else { format!("`{}`", Printable::line(at)) };
+        write!(f, "`{}`", Printable::line(command))?;
         match problem {
             Problem::UnknownCommand => f.write_str(": no such command"),
             Problem::NotOutOfBand => f.write_str(" cannot be executed out of band"),
             Problem::UnknownArgument => write!(f, ": no argument {place}"),
             Problem::Missing => write!(f, ": {place} is missing"),
             Problem::WrongKind { expected, found } => write!(f, ": {place} must be {expected}, and is {found}"),
-            Problem::UnknownValue(value) => write!(f, ": {place} cannot be `{value}`"),
-            Problem::Unwritable(reason) => write!(f, ": {place} cannot be written as JSON: {reason}"),
+            Problem::UnknownValue(value) => write!(f, ": {place} cannot be `{}`", Printable::line(value)),
+            Problem::Unwritable(reason) => {
+                write!(f, ": {place} cannot be written as JSON: {}", Printable::line(reason))
+            }
         }?;
         match nearest {
-            Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+            Some(nearest) => write!(f, "; did you mean `{}`?", Printable::line(nearest)),
             None => Ok(()),
         }
     }

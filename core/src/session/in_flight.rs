@@ -263,7 +263,7 @@ impl InFlight {
     pub(super) fn reject_out_of_band(&mut self, offered: bool, mut answer: impl FnMut(CommandId, Misuse)) {
         for Queued { entry, body, .. } in self.queue.extract(|entry| !offered && entry.band == Band::OutOfBand) {
             if let Owner::Caller(id) = entry.owner {
-                answer(id, Misuse::NoOutOfBand(name_of(&body)));
+                answer(id, Misuse::NoOutOfBand(name_of(&body).into()));
             }
             self.void_deadline(&entry);
         }

@@ -345,7 +345,7 @@ impl Session {
         let refused = match self.stage {
             Stage::Closed => CommandError::Disconnected(Progress::Unsent),
             Stage::Ready { out_of_band: false } if band == Band::OutOfBand => {
-                CommandError::Misuse(Misuse::NoOutOfBand(name_of(body)))
+                CommandError::Misuse(Misuse::NoOutOfBand(name_of(body).into()))
             }
             Stage::Ready { .. } if self.in_flight.may_send(&entry, self.rules()) => {
                 let entry = self.in_flight.accept(entry);

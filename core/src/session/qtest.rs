@@ -28,14 +28,14 @@ pub(super) fn read(line: &Bytes) -> Result<Message, ProtocolError> {
     match word {
         "IRQ" => interrupt(rest)
             .map(Message::Event)
-            .ok_or_else(|| ProtocolError::Malformed { reason: "not an interrupt".to_string(), excerpt: excerpt(line) }),
+            .ok_or_else(|| ProtocolError::Malformed { reason: "not an interrupt".into(), excerpt: excerpt(line) }),
         "OK" => Ok(Message::Reply { id: None, result: Ok(string(rest.trim())) }),
         _ => Ok(refusal(word, rest)),
     }
 }
 
 fn refusal(word: &str, rest: &str) -> Message {
-    let error = ErrorReply { class: word.to_string(), description: rest.to_string() };
+    let error = ErrorReply { class: word.into(), description: rest.into() };
     Message::Reply { id: None, result: Err(error) }
 }
 

@@ -1,12 +1,12 @@
 //! Results of a wait: the thing that was found, where it was, and how much was missed.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 
 use super::Mark;
 use crate::error::WaitError;
 use crate::event::{Event, SubscriptionId};
 use crate::outcome::Outcome;
+use crate::text::UntrustedText;
 
 /// Result of a wait that found something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +30,13 @@ impl Hit {
     /// # fn example(hit: Hit) {
     /// // let hit = vm.wait_any(&start, [Wait::text("tty", "login: "), Wait::end()], minute)?;
     /// match hit.text() {
-    ///     Some(printed) => println!("{printed}"),
+    ///     Some(printed) => println!("{}", printed.multiline()),
     ///     None => println!("the machine ended first"),
     /// }
     /// # }
     /// ```
     #[must_use]
-    pub fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&UntrustedText> {
         if let Found::Text(text) = &self.found { Some(text) } else { None }
     }
 
@@ -69,7 +69,7 @@ pub enum Found {
     Queued(SubscriptionId),
     /// The text, line or output: everything that the console printed from the mark through the last byte of the match.
     /// Invalid UTF-8 is replaced.
-    Text(String),
+    Text(UntrustedText),
     /// The end of the machine, with its outcome.
     End(Box<Outcome>),
 }

@@ -8,7 +8,7 @@ mod mark;
 mod pending;
 mod running;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::Misuse;
+use crate::text::{Printable, UntrustedText};
 
 pub use found::{Found, Hit, Missed};
 pub use id::WaitId;
@@ -152,15 +153,15 @@ impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Target::Event(Filter { name, pattern }) => {
-                write!(f, "event {}", name.as_deref().unwrap_or("of any name"))?;
-                if pattern.is_null() { Ok(()) } else { write!(f, " with {pattern}") }
+                write!(f, "event {}", Printable::line(name.as_deref().unwrap_or("of any name")))?;
+                if pattern.is_null() { Ok(()) } else { write!(f, " with {}", Printable::json(&pattern.to_string())) }
             }
             Target::Queued(_) => f.write_str("an event in a queue"),
             Target::Text { console, text, line } => {
                 let what = if *line { "a line with" } else { "the text" };
-                write!(f, "{what} {:?} on {console}", crate::text::lossy(text))
+                write!(f, "{what} {:?} on {}", UntrustedText::from_utf8_lossy(text), Printable::line(console))
             }
-            Target::Output { console } => write!(f, "output of {console}"),
+            Target::Output { console } => write!(f, "output of {}", Printable::line(console)),
             Target::End => f.write_str("the end"),
         }
     }

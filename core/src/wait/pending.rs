@@ -71,7 +71,7 @@ impl Pending {
         mark.consoles[index] = end;
         let printed = console.since(begin);
         let behind = usize::try_from(console.end() - end).unwrap_or(usize::MAX);
-        let text = crate::text::lossy(&printed[..printed.len().saturating_sub(behind)]);
+        let text = crate::text::UntrustedText::from_utf8_lossy(&printed[..printed.len().saturating_sub(behind)]);
         Some(self.hit(item, Found::Text(text), mark))
     }
 }

@@ -49,7 +49,7 @@ impl Encoded {
         let name = command.name();
         write_name(name, &mut body)
             .and_then(|()| write_arguments(command.arguments(), &mut body))
-            .map_err(|problem| Misuse::Arguments { command: name.to_string(), problem })?;
+            .map_err(|problem| Misuse::Arguments { command: name.into(), problem: problem.into() })?;
         let kind = CommandTraits { silent: SILENT.contains(&name), ..ending(name, &body) };
         Ok(Self { body, band, kind, descriptor: None })
     }
@@ -71,12 +71,13 @@ impl Encoded {
     /// [`Misuse::Raw`] when the bytes are not exactly one JSON object, when the object has an `id`, or when it has more
     /// than 1,024 levels, which QEMU does not read.
     pub fn raw(object: &[u8]) -> Result<Self, Misuse> {
-        let members: Members<'_> = serde_json::from_slice(object).map_err(|error| Misuse::Raw(error.to_string()))?;
+        let members: Members<'_> =
+            serde_json::from_slice(object).map_err(|error| Misuse::Raw(error.to_string().into()))?;
         let text = object.trim_ascii();
         // serde reads a struct from an array as well, but the session can add an id only to an object.
         let open = text.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
         let Some(inside) = open.filter(|_| members.id.is_none()) else {
-            return Err(Misuse::Raw("it must be an object without an `id`".to_string()));
+            return Err(Misuse::Raw("it must be an object without an `id`".into()));
         };
         check_depth(text, 0).map_err(Misuse::Raw)?;
         let mut body = Body::default();

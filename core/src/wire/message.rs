@@ -16,7 +16,7 @@ use super::scan;
 use crate::event::Event;
 use crate::fault::{ProtocolError, Refusal};
 use crate::payload::Payload;
-use crate::text::excerpt;
+use crate::text::{UntrustedText, excerpt};
 
 /// A message of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,10 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
     /// The class of the error: [`Refusal::class`] (QEMU, `qapi/error.json`, `QapiErrorClass`).
-    pub class: String,
+    pub class: UntrustedText,
     /// The description: [`Refusal::description`]. It is for people, not for parsing (`docs/interop/qmp-spec.rst`,
     /// Error).
-    pub description: String,
+    pub description: UntrustedText,
 }
 
 impl ErrorReply {
@@ -53,7 +53,7 @@ impl ErrorReply {
     #[must_use]
     pub fn of(self, command: String) -> Refusal {
         let Self { class, description } = self;
-        Refusal { command, class, description }
+        Refusal { command: command.into(), class, description }
     }
 }
 
@@ -78,7 +78,7 @@ pub struct Version {
     pub qemu: Numbers,
     /// The name of the distribution's package. Empty in an upstream QEMU (QEMU, `qapi/control.json`, `VersionInfo`).
     #[serde(default)]
-    pub package: String,
+    pub package: UntrustedText,
 }
 
 /// The three numbers of a version.
@@ -115,7 +115,7 @@ impl Message {
     /// assert!(matches!(Message::read(&frame), Ok(Message::Reply { id: Some(3), result: Ok(_) })));
     /// ```
     pub fn read(frame: &Bytes) -> Result<Self, ProtocolError> {
-        let malformed = |reason: String| ProtocolError::Malformed { reason, excerpt: excerpt(frame) };
+        let malformed = |reason: String| ProtocolError::Malformed { reason: reason.into(), excerpt: excerpt(frame) };
         if frame.trim_ascii_start().first() != Some(&b'{') {
             return Err(malformed("not an object".to_string()));
         }
@@ -137,7 +137,7 @@ impl Message {
         }
         if let Some(error) = envelope.error {
             let error: ErrorMember = object(error).map_err(malformed)?;
-            let error = ErrorReply { class: error.class, description: error.desc };
+            let error = ErrorReply { class: error.class.into(), description: error.desc.into() };
             return Ok(match envelope.id {
                 Some(id) => Self::Reply { id: ours(id), result: Err(error) },
                 None => Self::Nameless(error),

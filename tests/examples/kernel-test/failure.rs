@@ -4,7 +4,9 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Cause, CommandError, LaunchError, Mark, Outcome, ServiceError, Vm, WaitError};
+use qemu_machine_blocking::{
+    Cause, CommandError, LaunchError, Mark, Outcome, ServiceError, UntrustedText, Vm, WaitError,
+};
 
 use crate::guest::{CONSOLE, REPORT};
 
@@ -22,7 +24,7 @@ with `kernel-test: `, and the exit code is
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("the kernel panicked: {0}")]
-    Panicked(String),
+    Panicked(UntrustedText),
     #[error("the machine ended before the command did: {cause}{log}")]
     Ended { cause: Cause, log: String },
     #[error("{0}")]
@@ -56,7 +58,7 @@ impl Failure {
         let printed = printed(vm, CONSOLE);
         let last_words = printed.lines().find_map(|line| Some(line.split_once("Kernel panic - not syncing: ")?.1));
         match (&outcome.cause, last_words) {
-            (Cause::Reset, Some(why)) => Self::Panicked(why.trim_end().to_owned()),
+            (Cause::Reset, Some(why)) => Self::Panicked(why.trim_end().into()),
             (cause, _) => Self::Ended { cause: cause.clone(), log: block(&outcome.log) },
         }
     }
@@ -82,8 +84,8 @@ impl From<CommandError> for Failure {
 }
 
 /// Returns what QEMU printed, on indented lines below the message.
-fn block(log: &str) -> String {
-    log.lines().map(|line| format!("\n  {line}")).collect()
+fn block(log: &UntrustedText) -> String {
+    log.multiline().to_string().lines().map(|line| format!("\n  {line}")).collect()
 }
 
 fn printed(vm: &Vm, console: &str) -> String {

@@ -41,7 +41,7 @@ impl<'a> Report<'a> {
         self.mark = hit.mark;
         match hit.found {
             Found::End(outcome) => Err(Failure::of_end(self.vm, &outcome)),
-            Found::Text(report) => Ok(report),
+            Found::Text(report) => Ok(report.into()),
             other => unreachable!("the wait has no such thing: {other:?}"),
         }
     }

@@ -111,7 +111,11 @@ fn whole(mut message: Value) -> Result<Value, CommandError> {
     let error = &message["error"];
     if let (Some(class), Some(description)) = (error["class"].as_str(), error["desc"].as_str()) {
         let (class, description) = (class.to_owned(), description.to_owned());
-        return Err(CommandError::Refused(Refusal { command: "raw".into(), class, description }));
+        return Err(CommandError::Refused(Refusal {
+            command: "raw".into(),
+            class: class.into(),
+            description: description.into(),
+        }));
     }
     Ok(message["return"].take())
 }

@@ -171,7 +171,7 @@ impl Waiting {
                 let whole = &witness.bytes(console)[position..end];
                 // Bytes that were dropped from the history cannot be compared.
                 let forgotten = witness.first_byte(console) > position;
-                let same = *text == String::from_utf8_lossy(whole);
+                let same = text.as_str() == String::from_utf8_lossy(whole);
                 (index, same || forgotten)
             }
             _ => return false,

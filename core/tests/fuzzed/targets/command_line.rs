@@ -16,7 +16,7 @@ pub(super) fn run(data: &[u8]) {
         Err(Misuse::Config(_) | Misuse::UnknownConsole(_)) => return,
         Err(other) => panic!("{other}"),
     };
-    assert_shown(&line.to_string(), line.arguments());
+    assert_shown(&format!("{line:#}"), line.arguments());
     given.assert_options(line.arguments());
     assert_eq!(options(&escape_commas(&given.log), ""), named(&given.log));
     given.assert_at_launch();
@@ -25,7 +25,8 @@ pub(super) fn run(data: &[u8]) {
 /// Returns the displayed command line and its words. `None` means that the configuration is refused.
 #[cfg(test)]
 pub(crate) fn shown(data: &[u8]) -> Option<(String, Vec<Vec<u8>>)> {
-    let line = Word::read(&mut Tape::new(data)).config().command_line().ok()?.to_string();
+    let line = Word::read(&mut Tape::new(data)).config().command_line().ok()?;
+    let line = format!("{line:#}");
     let words = words(&line).unwrap_or_else(|problem| panic!("{line}: {problem}"));
     Some((line, words))
 }
@@ -125,7 +126,7 @@ impl Word {
             .find_map(|effect| if let Effect::Spawn(spawn) = effect { Some(spawn) } else { None });
         let arguments = spawn.expect("it was prepared").arguments;
         assert_eq!(machine.command_line().arguments(), arguments);
-        assert_shown(&machine.command_line().to_string(), &arguments);
+        assert_shown(&format!("{:#}", machine.command_line()), &arguments);
         let dialled = all_of(&arguments[self.wrapper.len() + 1..], b"-chardev").next().expect("the monitor's");
         let expected = [pair("backend", "socket"), (b"path".to_vec(), self.log.clone()), pair("id", "mon")];
         assert_eq!(options(dialled, "backend"), expected);

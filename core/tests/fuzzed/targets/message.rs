@@ -1,6 +1,6 @@
 //! Properties of messages: our reader accepts and refuses the same messages as one made with `serde_json` alone.
 
-use qemu_machine_core::wire::{Greeting, Message};
+use qemu_machine_core::wire::{ErrorReply, Greeting, Message};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -12,14 +12,16 @@ pub(super) fn run(data: &[u8]) {
 /// The kind of a message, the id of a reply, and the texts in it.
 type Read = (&'static str, Option<u16>, Vec<String>);
 
+fn texts(refusal: &ErrorReply) -> Vec<String> {
+    [&refusal.class, &refusal.description].map(|text| text.as_str().into()).into()
+}
+
 fn told(message: &Message) -> Read {
     match message {
         Message::Greeting(greeting) => ("greeting", None, vec![format!("{greeting:?}")]),
         Message::Reply { id, result: Ok(payload) } => ("reply", *id, vec![payload.as_str().into()]),
-        Message::Reply { id, result: Err(refusal) } => {
-            ("refusal", *id, vec![refusal.class.clone(), refusal.description.clone()])
-        }
-        Message::Nameless(refusal) => ("nameless", None, vec![refusal.class.clone(), refusal.description.clone()]),
+        Message::Reply { id, result: Err(refusal) } => ("refusal", *id, texts(refusal)),
+        Message::Nameless(refusal) => ("nameless", None, texts(refusal)),
         Message::Event(event) => {
             ("event", None, [event.name()].into_iter().chain(event.data()).map(Into::into).collect())
         }

@@ -61,7 +61,7 @@ fn row_16_everything_is_in_the_history_and_in_the_file<H: Hosted>() {
     assert!(text.starts_with(GREETING), "no byte of the beginning is lost: {text:?}");
     assert!(text.ends_with("guest: powering off\r\n"), "no byte of the end is lost: {text:?}");
     assert_eq!(std::fs::read(&path).expect("it was made"), whole);
-    assert_eq!(outcome.consoles, [("tty".to_owned(), text)]);
+    assert_eq!(outcome.consoles, [("tty".to_owned(), text.into())]);
 }
 
 fn row_16_the_first_of_several_texts_from_a_mark_on<H: Hosted>() {
@@ -101,7 +101,7 @@ fn row_16_a_console_is_read_as_it_prints<H: Hosted>() {
             hit => break hit.into_end().expect("it is the end"),
         }
     };
-    assert_eq!(outcome.consoles, [("tty".to_owned(), read)]);
+    assert_eq!(outcome.consoles, [("tty".to_owned(), read.into())]);
 }
 
 fn row_16_a_flood_is_bounded_and_counted<H: Hosted>() {

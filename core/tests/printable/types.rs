@@ -1,0 +1,379 @@
+//! Values of the public types with a text in them, in all of their printed forms.
+
+use core::fmt::{Debug, Display};
+use core::time::Duration;
+
+use qemu_machine_core::commands::{HumanMonitorCommand, Job, Status};
+use qemu_machine_core::procedure::{
+    self, ExecuteAndWait, FollowJob, JobError, Migrate, MigrateError, ProcedureError, Run, Unplug, UnplugError,
+};
+use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
+use qemu_machine_core::schema::{Invalid, Problem};
+use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
+use qemu_machine_core::{
+    Address, Cause, Channel, CommandError, Config, ExitStatus, FOREVER, FaultKind, Found, Hit, HostFault, Identity,
+    Input, LaunchError, LaunchFailure, Limits, Liveness, Mark, Missed, Misuse, Monitor, OutOfBand, Outcome, Payload,
+    Peer, Prepared, Progress, ProtocolError, Refusal, Schema, Service, ServiceError, Transport, UntrustedText, Value,
+    Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
+};
+
+use crate::rig::{Rig, config};
+
+/// A printed form of a value.
+pub(crate) struct Form {
+    pub(crate) format: &'static str,
+    pub(crate) output: String,
+}
+
+type Case = (&'static str, fn(&str) -> Vec<Form>);
+
+/// The public types that can contain a text, with the printed forms of values that contain it. A name is that of the
+/// listing of the public API, without the name of the crate.
+pub(crate) const CASES: &[Case] = &[
+    ("UntrustedText", |text| all([UntrustedText::from(text)])),
+    ("Address", |text| all([Address::unix(text), Address::abstract_unix(text)])),
+    ("Monitor", |text| debug([Monitor::At(Address::unix(text))])),
+    ("Peer", |text| debug([Peer::Dial(Address::unix(text)), Peer::Detached(identity(text))])),
+    ("Transport", |text| debug([Transport::Listen(Address::unix(text)), Transport::ListenIn(Some(text.into()))])),
+    ("Identity", |text| debug([identity(text)])),
+    ("Variable", |text| debug([Variable { name: text.into(), value: Some(text.into()) }])),
+    ("Config", |text| debug([configured(text)])),
+    ("Effect Preparation Spawn ProcessAttributes", |text| debug(rig(text).take_effects())),
+    ("Prepared", |text| debug([Prepared { log: Some(text.into()), ..Prepared::default() }])),
+    ("Input", |text| debug([Input::LogRead(text.as_bytes()), Input::SpawnFailed(fault(text))])),
+    ("CommandLine", |text| all([configured(text).command_line().expect("a good configuration")])),
+    ("Console", |text| debug([rig(text).vm.console("tty").expect("a console")])),
+    ("History", |text| debug([rig(text).vm.history()])),
+    ("Machine", |text| {
+        let mut rig = rig(text);
+        let running = debug([&rig.vm]);
+        rig.shuts_down("guest-shutdown");
+        rig.dies(ExitStatus::Code(0));
+        running.into_iter().chain(debug([&rig.vm])).collect()
+    }),
+    ("Event", |text| all([event(text)])),
+    ("Payload", |text| debug([payload(text)])),
+    ("Wait", |text| all(waits(text))),
+    ("Found", |text| debug([Found::Text(text.into()), Found::Event(event(text)), Found::End(outcome(text).into())])),
+    ("Hit", |text| debug([hit(Found::Text(text.into()))])),
+    ("Misuse", |text| all(misuses(text))),
+    ("Refusal", |text| all([refusal(text)])),
+    ("ProtocolError", |text| all(protocol_errors(text))),
+    ("HostFault", |text| all([fault(text)])),
+    ("CommandError", |text| all(command_errors(text))),
+    ("LaunchFailure lifecycle::LaunchFailure", |text| all(failures(text))),
+    ("LaunchError", |text| {
+        let failed = |failure| LaunchError::Failed { failure, outcome: outcome(text).into() };
+        let errors = failures(text).into_iter().map(failed).chain(misuses(text).into_iter().map(LaunchError::Misuse));
+        all(errors.collect::<Vec<_>>())
+    }),
+    ("ServiceError", |text| {
+        let failed = |failure| LaunchError::Failed { failure, outcome: outcome(text).into() };
+        all(failures(text)
+            .into_iter()
+            .map(|failure| ServiceError::new(Service::GuestAgent, failed(failure)))
+            .collect::<Vec<_>>())
+    }),
+    ("WaitError", |text| {
+        all([WaitError::Misuse(Misuse::UnknownConsole(text.into())), WaitError::Ended(outcome(text).into())])
+    }),
+    ("Cause", |text| {
+        all([
+            Cause::Other(text.into()),
+            Cause::Signal { number: Some(15), sender: Some(text.into()) },
+            outcome(text).cause,
+        ])
+    }),
+    ("Outcome", |text| all([outcome(text)])),
+    ("OutOfBand", |text| debug([OutOfBand(text)])),
+    ("WithRawReply", |text| debug([WithRawReply(text)])),
+    ("commands::HumanMonitorCommand", |text| debug([HumanMonitorCommand { command_line: text.into() }])),
+    ("commands::Status", |text| debug([read::<Status>(&json!({"running": true, "status": text}))])),
+    ("commands::Job", |text| {
+        let job = json!({"id": text, "type": text, "status": text, "current-progress": 1, "total-progress": 2, "error": text});
+        debug([read::<Job>(&job)])
+    }),
+    ("procedure::ExecuteAndWait", |text| debug([ExecuteAndWait::new(&text, waits(text))])),
+    ("procedure::FollowJob", |text| debug([FollowJob::named(text), FollowJob::of(&text, text)])),
+    ("procedure::Migrate", |text| debug([Migrate::to(text)])),
+    ("procedure::Unplug", |text| debug([Unplug::device(text)])),
+    ("procedure::Run", |text| debug([Run::new(Unplug::device(text), FOREVER)])),
+    ("procedure::Input", |text| {
+        let found = procedure::Input::Found(Ok(hit(Found::Text(text.into()))));
+        debug([procedure::Input::Reply(Ok(payload(text))), found])
+    }),
+    ("procedure::Output", |text| {
+        let wait = procedure::Output::<()>::wait(&Mark::default(), waits(text));
+        debug([procedure::Output::execute(&text), wait])
+    }),
+    ("procedure::JobError", |text| all([JobError::Failed(text.into()), JobError::Procedure(refused(text).into())])),
+    ("procedure::MigrateError", |text| all([MigrateError::Failed(text.into())])),
+    ("procedure::UnplugError", |text| all([UnplugError::Refused(event(text))])),
+    ("procedure::ProcedureError", |text| all([ProcedureError::Command(refused(text))])),
+    ("record::Record", |text| all([record(text)])),
+    ("record::Timeline", |text| all([record(text).timeline()])),
+    ("record::Mock", |text| debug([Mock::new(&record(text))])),
+    ("record::NotARecord", |text| {
+        let first = json!({"machine": {"version": text}}).to_string();
+        all([not_a_record(text), not_a_record(&first), not_a_record(&json!({text: text}).to_string())])
+    }),
+    ("record::Diverged", |text| {
+        let [recorded, replayed] = [text, text].map(UntrustedText::from);
+        let differs = Diverged::Differs { line: 7, recorded, replayed, written_by: Some(text.into()) };
+        let config = Diverged::Config { misuse: Misuse::Config(text.into()), written_by: Some(text.into()) };
+        all([differs, config])
+    }),
+    ("schema::Invalid", |text| all(invalid(text))),
+    ("schema::Problem", |text| debug([Problem::UnknownValue(text.into()), Problem::Unwritable(text.into())])),
+    ("Schema schema::Schema", |text| debug([schema(text)])),
+    ("schema::Shape", |text| debug([schema(text).arguments(text)])),
+    ("schema::Member", |text| debug(schema(text).arguments(text).map(|shape| shape.members().collect::<Vec<_>>()))),
+    ("session::Session", |text| debug([rig(text).vm.session()])),
+    ("session::Input", |text| debug([session::Input::Received(text.as_bytes())])),
+    ("session::Output", |text| {
+        debug([session::Output::Event(event(text)), session::Output::LadderAnswered(Err(refused(text)))])
+    }),
+    ("lifecycle::Lifecycle", |text| debug([rig(text).vm.lifecycle()])),
+    ("lifecycle::Input", |text| debug([lifecycle::Input::Process(lifecycle::ProcessEvent::SpawnFailed(fault(text)))])),
+    ("lifecycle::ProcessEvent", |text| debug([lifecycle::ProcessEvent::SpawnFailed(fault(text))])),
+    ("lifecycle::LinkEvent", |text| debug([lifecycle::LinkEvent::OpenFailed(LaunchFailure::Host(fault(text)))])),
+    ("wire::Encoded", |text| debug([Encoded::command(&text)])),
+    ("wire::ErrorReply", |text| debug([ErrorReply { class: text.into(), description: text.into() }])),
+    ("wire::Frame", |text| debug([Frame::Message(text.to_owned().into())])),
+    ("wire::Framer", |text| {
+        let mut framer = Framer::new(usize::MAX);
+        framer.push(text.as_bytes());
+        debug([framer])
+    }),
+    ("wire::Greeting", |text| debug([greeting(text)])),
+    ("wire::Message", |text| debug([Message::Greeting(greeting(text)), Message::Event(event(text))])),
+    ("wire::Version", |text| all([greeting(text).version])),
+];
+
+fn all<T: Display + Debug>(values: impl IntoIterator<Item = T>) -> Vec<Form> {
+    let forms = |value: T| {
+        let shown = [("{}", format!("{value}")), ("{:#}", format!("{value:#}"))];
+        let shown = shown.map(|(format, output)| Form { format, output });
+        shown.into_iter().chain(debug([value])).collect::<Vec<_>>()
+    };
+    values.into_iter().flat_map(forms).collect()
+}
+
+fn debug<T: Debug>(values: impl IntoIterator<Item = T>) -> Vec<Form> {
+    let forms = |value: T| {
+        [("{:?}", format!("{value:?}")), ("{:#?}", format!("{value:#?}"))]
+            .map(|(format, output)| Form { format, output })
+    };
+    values.into_iter().flat_map(forms).collect()
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).expect("a value of this type")
+}
+
+fn fault(text: &str) -> HostFault {
+    HostFault { operation: text.into(), kind: FaultKind::Other, errno: None, reason: text.into() }
+}
+
+fn refusal(text: &str) -> Refusal {
+    Refusal { command: text.into(), class: text.into(), description: text.into() }
+}
+
+fn refused(text: &str) -> CommandError {
+    CommandError::Refused(refusal(text))
+}
+
+fn identity(text: &str) -> Identity {
+    Identity {
+        boot: text.into(),
+        pid: 7,
+        started: 1,
+        monitor: text.into(),
+        socket: (1, 2),
+        directory: Some(text.into()),
+    }
+}
+
+fn misuses(text: &str) -> [Misuse; 5] {
+    [
+        Misuse::Arguments { command: text.into(), problem: text.into() },
+        Misuse::Raw(text.into()),
+        Misuse::NoOutOfBand(text.into()),
+        Misuse::UnknownConsole(text.into()),
+        Misuse::Config(text.into()),
+    ]
+}
+
+/// Returns errors with the text, and those of the reader for a message that is this text, or has it as names.
+fn protocol_errors(text: &str) -> Vec<ProtocolError> {
+    let read = |message: String| Message::read(&message.into()).err();
+    let quoted = json!(text);
+    let read = [
+        read(text.into()),
+        read(format!("{{{text}")),
+        read(format!("{{\"error\": {quoted}}}")),
+        read(format!("{{\"QMP\": {{\"version\": {{\"qemu\": {quoted}}}}}}}")),
+        read(format!("{{{quoted}: 1}}")),
+    ];
+    let made = [
+        ProtocolError::Malformed { reason: text.into(), excerpt: text.into() },
+        ProtocolError::NoGreeting { excerpt: text.into() },
+    ];
+    made.into_iter().chain(read.into_iter().flatten()).collect()
+}
+
+fn command_errors(text: &str) -> Vec<CommandError> {
+    let broken = protocol_errors(text).into_iter().map(CommandError::Broken);
+    let misuses = misuses(text).into_iter().map(CommandError::Misuse);
+    let unexpected = payload(text).reply::<u8>().expect_err("not a number");
+    let silent = CommandError::TimedOut(Progress::Sent, Liveness::Stuck);
+    broken.chain(misuses).chain([refused(text), unexpected, silent]).collect()
+}
+
+fn failures(text: &str) -> Vec<LaunchFailure> {
+    vec![
+        LaunchFailure::Host(fault(text)),
+        LaunchFailure::NotListening(fault(text)),
+        LaunchFailure::Dead(fault(text)),
+        LaunchFailure::Broken(ProtocolError::NoGreeting { excerpt: text.into() }),
+        LaunchFailure::Refused(refusal(text)),
+        LaunchFailure::NotSynchronised(refusal(text)),
+        LaunchFailure::Exited(qemu_machine_core::Phase::Running),
+    ]
+}
+
+/// Returns the event that is in this message.
+fn event_in(message: &str) -> qemu_machine_core::Event {
+    match Message::read(&message.to_owned().into()) {
+        Ok(Message::Event(event)) => event,
+        other => panic!("{message}: {other:?}"),
+    }
+}
+
+/// Returns an event with the text as its name, a member and a value, and white space between them.
+fn event(text: &str) -> qemu_machine_core::Event {
+    let text = json!(text);
+    event_in(&format!("{{\"event\": {text}, \"data\": {{\r\n\t{text}: [{text}]\n}}}}"))
+}
+
+fn payload(text: &str) -> Payload {
+    let text = json!(text);
+    match Message::read(&format!("{{\"id\": 1, \"return\": {{\r\n\t{text}: [{text}]\n}}}}").into()) {
+        Ok(Message::Reply { result: Ok(payload), .. }) => payload,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn greeting(text: &str) -> Greeting {
+    let version = json!({"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": text});
+    read(&json!({"version": version, "capabilities": [text]}))
+}
+
+fn waits(text: &str) -> Vec<Wait> {
+    vec![
+        Wait::event(text).with(json!({text: text})),
+        Wait::text(text, text),
+        Wait::line(text, text),
+        Wait::output(text),
+        Wait::any_event().with(json!(text)),
+    ]
+}
+
+fn hit(found: Found) -> Hit {
+    Hit { index: 0, found, mark: Mark::default(), missed: Missed::default() }
+}
+
+/// Returns a configuration with the text wherever a caller may write one. It contains no NUL byte, which is refused.
+fn configured(text: &str) -> Config {
+    let text = text.replace('\0', "0");
+    let text = if text.is_empty() { "empty".to_owned() } else { text };
+    config().arg(&*text).machine(&*text).wrapper([&*text]).env("NAME", &*text).working_directory(&*text)
+}
+
+/// Returns a machine with the text in its arguments, its version, its log, on its console and in its events, and with a
+/// command that was refused with it.
+fn rig(text: &str) -> Rig {
+    let mut limits = Limits::default();
+    limits.message = usize::MAX;
+    let mut rig = Rig::launched(configured(text).limits(limits));
+    rig.log = format!("{text}\r\n{text}\nterminating on signal 15 from {text}\n").into_bytes();
+    let quoted = json!(text);
+    rig.negotiate(&format!(
+        r#"{{"QMP": {{"version": {{"qemu": {{"micro": 2, "minor": 2, "major": 7}}, "package": {quoted}}}, "capabilities": []}}}}"#
+    ));
+    rig.prints(text);
+    rig.prints(format!("\ntext\t{text}\n"));
+    rig.happens("GUEST_PANICKED");
+    for event in [format!("{{\"event\":{quoted}}}"), format!("{{\"event\":\"RESET\",\"data\":{{{quoted}:{quoted}}}}}")]
+    {
+        rig.says(&event);
+    }
+    let ticket = rig.issue(text.to_owned());
+    let _ = rig.wait(&Mark::default(), [Wait::text("tty", "text"), Wait::event("RESET")]);
+    for id in rig.take_ids_of_json() {
+        rig.says(&format!(r#"{{"id": {id}, "error": {{"class": {quoted}, "desc": {quoted}}}}}"#));
+    }
+    rig.vm.claim(&ticket);
+    rig
+}
+
+fn outcome(text: &str) -> Outcome {
+    let mut rig = rig(text);
+    rig.held = |effect| matches!(effect, qemu_machine_core::Effect::Remove);
+    rig.says(&json!({"event": "SHUTDOWN", "data": {"guest": false, "reason": text}}).to_string());
+    rig.exits(ExitStatus::Code(3));
+    rig.closes_all();
+    rig.handle(Input::Removed(Err(fault(text))));
+    rig.outcome()
+}
+
+fn record(text: &str) -> Record {
+    let mut rig = rig(text);
+    let found = rig.vm.wait(rig.now, &Mark::default(), waits(text), Duration::ZERO.into());
+    assert!(found.is_err(), "no console has this name");
+    rig.shuts_down("guest-shutdown");
+    rig.dies(ExitStatus::Code(0));
+    rig.vm.record().expect("a recorded machine")
+}
+
+fn not_a_record(text: &str) -> NotARecord {
+    format!("{text}\nno").parse::<Record>().expect_err("not a record")
+}
+
+/// Returns a schema with one command of this name, which has an argument of this name with a value of this name.
+fn schema(text: &str) -> Schema {
+    let schema = json!([
+        {"name": text, "meta-type": "command", "arg-type": "1", "ret-type": "0", "features": [text]},
+        {"name": "0", "meta-type": "object", "members": []},
+        {"name": "1", "meta-type": "object", "members": [{"name": text, "type": "2", "features": [text]}]},
+        {"name": "2", "meta-type": "enum", "values": [text], "members": [{"name": text}]},
+    ]);
+    read(&schema)
+}
+
+fn invalid(text: &str) -> Vec<Invalid> {
+    let (schema, other) = (schema(text), format!("{text}x"));
+    let wrong = [
+        schema.check(&other),
+        schema.check(&(text, json!({other.as_str(): 1}))),
+        schema.check(&(text, json!({text: other}))),
+        schema.check(&(text, json!({}))),
+        schema.check(&(text, json!({text: [text]}))),
+        schema.check(&OutOfBand(text)),
+    ];
+    wrong.into_iter().map(|checked| checked.expect_err("it is wrong")).collect()
+}
+
+trait Ids {
+    fn take_ids_of_json(&mut self) -> Vec<u64>;
+}
+
+impl Ids for Rig {
+    /// Sends the outgoing commands, and returns their ids.
+    fn take_ids_of_json(&mut self) -> Vec<u64> {
+        let bytes = self.vm.outgoing(Channel::Monitor).to_vec();
+        self.vm.sent(Channel::Monitor, bytes.len());
+        let commands = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
+        commands.filter_map(|command| command.ok()?["id"].as_u64()).collect()
+    }
+}
