@@ -3,11 +3,11 @@
 use std::fmt;
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
-use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Rung, Schema, State, Value, Vm};
+use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Rung, Schema, State, UntrustedText, Value, Vm};
 
 use crate::help::help;
 use crate::line::{Instruction, Trouble};
-use crate::show::{Layout, show};
+use crate::show::{Escapes, Layout, printable, show};
 
 /// A machine, with the schema of its commands.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Client {
 pub(crate) enum Reply {
     Nothing,
     Value(Value),
-    /// Text, printed as it is.
+    /// Text of several lines.
     Text(String),
 }
 
@@ -131,11 +131,11 @@ fn unwrap(mut message: Value) -> Result<Reply, Failure> {
 
 impl Reply {
     /// Returns the text to print. `None` means that nothing is printed.
-    pub(crate) fn shown(&self, layout: Layout) -> Option<String> {
+    pub(crate) fn shown(&self, layout: Layout, escapes: Escapes) -> Option<String> {
         match self {
             Self::Nothing => None,
-            Self::Value(value) => Some(show(value, layout)),
-            Self::Text(text) => Some(text.clone()),
+            Self::Value(value) => Some(escapes.json(show(value, layout))),
+            Self::Text(text) => Some(escapes.text(text)),
         }
     }
 }
@@ -143,7 +143,7 @@ impl Reply {
 impl Failure {
     /// A refusal in QEMU's words, without the command, which the user has just typed.
     fn refused(class: &str, description: &str) -> Self {
-        Self::Refused(format!("{class}: {description}"))
+        Self::Refused(format!("{}: {}", printable(class), printable(description)))
     }
 
     /// Returns the exit code; `--help` lists them.
@@ -160,7 +160,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Refused(text) | Self::Unclear(text) | Self::NotConnected(text) | Self::Lost(text)) = self;
-        f.write_str(text)
+        // What QEMU or the user wrote is escaped already, in one line. This escapes the rest, and keeps our lines.
+        write!(f, "{}", UntrustedText::from(text.as_str()).multiline())
     }
 }
 
@@ -179,7 +180,7 @@ impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Unfinished => Self::Unclear("a quote or a bracket is not closed".into()),
-            Trouble::Unclear(text) => Self::Unclear(text),
+            Trouble::Unclear(text) => Self::Unclear(printable(text)),
             Trouble::Invalid(invalid) => Self::Refused(invalid.to_string()),
         }
     }

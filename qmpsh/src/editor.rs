@@ -19,6 +19,7 @@ use crate::line::Trouble;
 use crate::live::Live;
 use crate::private_file;
 use crate::prompt_end::Ending;
+use crate::show::{is_printable, printable};
 
 /// The number of lines in the history: months of use, in less than a megabyte.
 const REMEMBERED: usize = 10_000;
@@ -63,7 +64,7 @@ impl LineEditor {
         // The editor writes whatever exists, and changes its mode.
         let saved = saved.and_then(|()| private_file::create(path).map_err(|error| error.to_string()));
         let saved = saved.and_then(|()| self.editor.append_history(path).map_err(|error| error.to_string()));
-        let told = saved.map_err(|error| format!("the history is not saved: {}: {error}", path.display()));
+        let told = saved.map_err(|error| format!("the history is not saved: {}: {error}", printable(path)));
         if told.is_err() {
             self.history = None;
         }
@@ -96,7 +97,10 @@ impl Completer for Assistant {
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
         let schema = self.client.schema.as_ref();
         let live = |names: Live<'_>| names.ask(&self.client.vm);
-        Ok(schema.map_or_else(|| (at, Vec::new()), |schema| candidates(&line[..at], schema, live)))
+        let (at, mut found) = schema.map_or_else(|| (at, Vec::new()), |schema| candidates(&line[..at], schema, live));
+        // The editor prints the names of the peer, and the line that they are inserted in.
+        found.retain(|name| is_printable(name));
+        Ok((at, found))
     }
 }
 
@@ -120,7 +124,7 @@ impl Hinter for Assistant {
         // The editor calls this before it waits for the first key, and reacts to signals from then on.
         self.ending.remind();
         let schema = self.client.schema.as_ref().filter(|_| at == line.len())?;
-        hint(line, schema).map(Missing)
+        hint(line, schema).map(|hint| Missing(printable(hint)))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Texts of the command `help`: an overview, or a page on a command or an event from QEMU's schema.
 
-use std::fmt::Write;
+use std::fmt;
 
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 
 use crate::arguments::Arguments;
 use crate::complete::wanted;
+use crate::show::printable;
 use crate::split::Word;
 
 /// The overview: the lines that the shell understands.
@@ -37,23 +38,27 @@ pub(crate) fn help(about: &[Word], schema: Option<&Schema>) -> Result<String, St
     let out_of_band = if schema.is_out_of_band(name) { "command, also out of band" } else { "command" };
     let mut page = page(name, out_of_band, schema.features(name), arguments.root().members());
     if let Some(tag) = arguments.root().open_tag() {
-        let _ = write!(page, "\nmore arguments depend on {tag}: help {name} {tag}=…");
+        page += &line(format_args!("more arguments depend on {tag}: help {name} {tag}=…"));
     }
     if let Some(reply) = schema.reply(name).map(answer).filter(|reply| !reply.is_empty()) {
-        let _ = write!(page, "\nreturns {reply}");
+        page += &line(format_args!("returns {reply}"));
     }
     Ok(page)
 }
 
 fn page(name: &str, what: &str, features: &[String], members: Vec<Member<'_>>) -> String {
-    let mut page = format!("{name}: {what}{}", noted(features));
+    let mut page = printable(format!("{name}: {what}{}", noted(features)));
     let width = members.iter().map(|member| member.name.len()).max().unwrap_or_default();
     for Member { name, optional, features, shape, .. } in members {
         let optional = if optional { " (optional)" } else { "" };
-        // Writing to a string does not fail.
-        let _ = write!(page, "\n  {name:width$}  {}{optional}{}", wanted(shape), noted(features));
+        page += &line(format_args!("  {name:width$}  {}{optional}{}", wanted(shape), noted(features)));
     }
     page
+}
+
+/// Returns a further line of a page. The names in it are the peer's, and may contain anything.
+fn line(text: fmt::Arguments<'_>) -> String {
+    format!("\n{}", printable(text.to_string()))
 }
 
 fn noted(features: &[String]) -> String {

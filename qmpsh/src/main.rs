@@ -35,6 +35,7 @@ use crate::client::{Client, Failure};
 use crate::options::{Call, HELP, Options, Whom, addresses};
 use crate::prompt_end::PromptEnd;
 use crate::script::complain;
+use crate::show::{Escapes, printable};
 
 /// The time that a monitor may take to greet. It takes milliseconds, unless another client is connected: QEMU greets a
 /// second client only when the first one has left (measured with QEMU 7.2.22).
@@ -46,7 +47,10 @@ fn main() -> ExitCode {
         Ok(Call::Help) => return tell(HELP),
         Ok(Call::Version) => return tell(concat!("qmpsh ", env!("CARGO_PKG_VERSION"))),
         Err(error) => {
-            return ExitCode::from(complain(&Failure::Unclear(format!("{error}; see `qmpsh --help`"))));
+            return ExitCode::from(complain(&Failure::Unclear(format!(
+                "{}; see `qmpsh --help`",
+                printable(error.to_string())
+            ))));
         }
     };
     ExitCode::from(run(&options).unwrap_or_else(|failure| complain(&failure)))
@@ -68,7 +72,7 @@ fn run(options: &Options) -> Result<u8, Failure> {
         let over = prompt::run(&client, options);
         let was_over = client.is_over();
         let outcome = finish(&client.vm, &options.whom);
-        outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over));
+        outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over, options.escapes_at_prompt()));
         record::write(client.vm.record(), options.record.as_deref())?;
         return Ok(match over? {
             Some(PromptEnd::Signalled(signal)) => code_of(signal),
@@ -97,7 +101,7 @@ fn connect(options: &Options) -> Result<Vm, Failure> {
             launch(config, options)?.map_err(|error| Failure::NotConnected(error.to_string()))
         }
         Whom::Monitor(monitor) => {
-            let mut failure = Failure::NotConnected(format!("{}: no such host", monitor.to_string_lossy()));
+            let mut failure = Failure::NotConnected(format!("{}: no such host", printable(monitor)));
             for address in addresses(monitor).map_err(Failure::NotConnected)? {
                 let shown = address.to_string();
                 match launch(Config::attach(Peer::Dial(address)).launch_within(GREETED_WITHIN), options)? {
@@ -130,10 +134,14 @@ fn finish(vm: &Vm, whom: &Whom) -> Option<Outcome> {
 }
 
 /// Prints why QEMU ended, if it ended before the user left the prompt, and what it printed.
-fn say_how_it_ended(outcome: &Outcome, was_over: bool) {
+fn say_how_it_ended(outcome: &Outcome, was_over: bool, escapes: Escapes) {
     let mut text = if was_over { format!("QEMU: {}\n", outcome.cause) } else { String::new() };
     if !outcome.log.trim().is_empty() {
-        text += &format!("QEMU printed:\n{}\n", outcome.log.trim_end());
+        let printed = escapes.text(outcome.log.trim_end());
+        // Indented, so that no line of QEMU can be taken for one of the shell.
+        let indent = if escapes == Escapes::ForTerminal { "  " } else { "" };
+        text += "QEMU printed:\n";
+        text.extend(printed.lines().map(|line| format!("{indent}{line}\n")));
     }
     // A terminal that is gone cannot show an error either.
     let _ = io::stdout().write_all(text.as_bytes());

@@ -9,6 +9,8 @@ use std::time::Duration;
 use qemu_machine_blocking::core::COMMAND_WITHIN;
 use qemu_machine_blocking::{Address, Deadline};
 
+use crate::show::{Escapes, printable};
+
 /// The text of `--help`.
 pub(crate) const HELP: &str = "\
 A shell for QMP, the monitor protocol of QEMU.
@@ -35,6 +37,7 @@ Options:
     -p, --pretty         print each member of a reply on its own line
     -c, --compact        print a reply on one line, for programs
     -t, --timeout SECS   the time that a reply may take [default: 60]
+        --raw            print what QEMU and the guest wrote as it is, also to a terminal
     -k, --keep-going     do not stop at the first line that fails
         --no-events      show no events at the prompt
         --history FILE   the file for the history of lines
@@ -47,7 +50,8 @@ Options:
 
 Lines that begin with a blank, and lines that contain `password` or `secret`, are never added to the history.
 
-Replies go to standard output, errors to standard error. Exit codes:
+Replies go to standard output, errors to standard error. On a terminal, characters that could control it are escaped:
+in JSON as \\u001b, and in other text as \\u{1b}. In an error they always are. Exit codes:
     0  all commands succeeded
     1  QEMU refused a command, or does not have the command or an argument of it
     2  the command line or a line is not valid
@@ -66,6 +70,8 @@ pub(crate) struct Options {
     pub(crate) layout: Option<crate::show::Layout>,
     pub(crate) timeout: Deadline,
     pub(crate) keep_going: bool,
+    /// Whether replies, events and the output of QEMU are printed as they are, also to a terminal.
+    pub(crate) raw: bool,
     pub(crate) events: bool,
     pub(crate) history: History,
     /// The file for the record; `None` means that nothing is recorded.
@@ -100,6 +106,13 @@ pub(crate) enum Call {
     Version,
 }
 
+impl Options {
+    /// Returns how texts of QEMU are printed at the prompt, which is on a terminal.
+    pub(crate) fn escapes_at_prompt(&self) -> Escapes {
+        if self.raw { Escapes::Never } else { Escapes::ForTerminal }
+    }
+}
+
 /// Reads the arguments. Everything after `--` belongs to QEMU. The first word that is not an option is the monitor, or
 /// with `--` the command; all words after it belong to the command.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
@@ -115,6 +128,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
         layout: None,
         timeout: COMMAND_WITHIN,
         keep_going: false,
+        raw: false,
         events: true,
         history: History::Default,
         record: None,
@@ -130,6 +144,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             Short('c') | Long("compact") => options.layout = Some(crate::show::Layout::Compact),
             Short('t') | Long("timeout") => options.timeout = seconds(&parser.value()?)?,
             Short('k') | Long("keep-going") => options.keep_going = true,
+            Long("raw") => options.raw = true,
             Long("no-events") => options.events = false,
             Long("history") => options.history = History::In(parser.value()?.into()),
             Long("no-history") => options.history = History::Nowhere,
@@ -158,7 +173,7 @@ fn whom(launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Wh
 fn seconds(text: &OsString) -> Result<Deadline, lexopt::Error> {
     let seconds = text.to_str().and_then(|text| text.parse::<f64>().ok());
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let duration = duration.ok_or_else(|| format!("`{}` is not a number of seconds", text.to_string_lossy()))?;
+    let duration = duration.ok_or_else(|| format!("`{}` is not a number of seconds", printable(text)))?;
     Ok(duration.into())
 }
 
@@ -175,7 +190,8 @@ pub(crate) fn addresses(monitor: &OsString) -> Result<Vec<Address>, String> {
     }
     let host = monitor.to_str().filter(|text| !is_path && text.contains(':'));
     let Some(host) = host else { return Ok(vec![Address::unix(monitor.clone().into_vec())]) };
-    let found: Vec<SocketAddr> = host.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.collect();
+    let found: Vec<SocketAddr> =
+        host.to_socket_addrs().map_err(|error| format!("{}: {error}", printable(host)))?.collect();
     Ok(found.into_iter().map(Address::from).collect())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::spawn;
 
-use qemu_machine_blocking::{FOREVER, Mark, Wait};
+use qemu_machine_blocking::{Event, FOREVER, Mark, Wait};
 use rustyline::ExternalPrinter;
 use rustyline::error::ReadlineError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -16,7 +16,7 @@ use crate::editor::LineEditor;
 use crate::line::Instruction;
 use crate::options::{Options, history_file};
 use crate::prompt_end::{Ending, PromptEnd};
-use crate::show::Layout;
+use crate::show::{Escapes, Layout};
 
 /// An event while a command runs.
 enum CommandEvent {
@@ -51,7 +51,7 @@ pub(crate) fn run(client: &Arc<Client>, options: &Options) -> Result<Option<Prom
     // Also with `--no-events`: only an editor with a printer reacts to signals while it waits for keys.
     let printer = editor.editor.create_external_printer().ok();
     watch_signals(&ending, sender.clone()).map_err(|error| Failure::Lost(format!("cannot handle signals: {error}")))?;
-    watch_events(client, editor.editor.create_external_printer().ok(), &ending, options.events);
+    watch_events(client, editor.editor.create_external_printer().ok(), &ending, options);
     let client = Arc::clone(client);
     greet(&client);
     let mut prompt = Prompt { client, options, editor, ending, events, sender, asked: 0 };
@@ -102,7 +102,7 @@ impl Prompt<'_> {
             Some(Ok(answer)) => {
                 let columns = self.editor.editor.dimensions().map_or(80, |(columns, _)| columns);
                 let layout = self.options.layout.unwrap_or(Layout::Fitting(columns.into()));
-                answer.shown(layout).iter().for_each(|text| say(text));
+                answer.shown(layout, self.options.escapes_at_prompt()).iter().for_each(|text| say(text));
             }
             Some(Err(failure)) => complain(&failure.to_string()),
             None if self.ending.get().is_some() => {}
@@ -134,7 +134,13 @@ impl Prompt<'_> {
 const NOTHING: &str = "\x1b[A";
 
 /// Spawns a thread that shows events as they come, and ends the prompt when no more can come.
-fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + 'static>, ending: &Ending, shown: bool) {
+fn watch_events(
+    client: &Client,
+    printer: Option<impl ExternalPrinter + Send + 'static>,
+    ending: &Ending,
+    options: &Options,
+) {
+    let (shown, escapes) = (options.events, options.escapes_at_prompt());
     let (ending, mut printer) = (ending.clone(), printer);
     let may_hold_one = shown && printer.is_some();
     let mut print = move |line: &str| {
@@ -150,7 +156,7 @@ fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + '
         let mut missed = 0;
         loop {
             match events.next(FOREVER) {
-                Ok(event) if shown => print(&format!("event {event}")),
+                Ok(event) if shown => print(&line_of(&event, escapes)),
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -166,6 +172,15 @@ fn watch_events(client: &Client, printer: Option<impl ExternalPrinter + Send + '
         }
         ending.begin(PromptEnd::Disconnected);
     });
+}
+
+/// Returns the line for an event.
+fn line_of(event: &Event, escapes: Escapes) -> String {
+    match (escapes, event.data()) {
+        (Escapes::ForTerminal, _) => format!("event {event:#}"),
+        (Escapes::Never, Some(data)) => format!("event {} {data}", event.name()),
+        (Escapes::Never, None) => format!("event {}", event.name()),
+    }
 }
 
 /// Spawns a thread that receives Ctrl-C while a command runs, and the signals that end the shell. Without it, they

@@ -6,6 +6,7 @@ use qemu_machine_blocking::record::Record;
 
 use crate::client::Failure;
 use crate::private_file;
+use crate::show::printable;
 
 /// The members and options whose values are redacted: those of `set_password`, `object-add`, `-spice` and the like.
 const SECRET: [&str; 3] = ["password", "proxy-password", "data"];
@@ -19,7 +20,7 @@ pub(crate) fn check(file: Option<&Path>) -> Result<(), Failure> {
     let Some(file) = file else { return Ok(()) };
     private_file::check(file)
         .map(drop)
-        .map_err(|error| Failure::Unclear(format!("--record {}: {error}", file.display())))
+        .map_err(|error| Failure::Unclear(format!("--record {}: {error}", printable(file))))
 }
 
 /// Redacts a record and writes it. Only its owner may read the file: other secrets may be in it.
@@ -33,5 +34,5 @@ pub(crate) fn write(record: Option<Record>, file: Option<&Path>) -> Result<(), F
         record.redact_member(member);
     }
     private_file::write(file, &record.to_string())
-        .map_err(|error| Failure::Lost(format!("cannot write the record: {}: {error}", file.display())))
+        .map_err(|error| Failure::Lost(format!("cannot write the record: {}: {error}", printable(file))))
 }

@@ -1,6 +1,6 @@
 //! Script mode: runs the command of the command line, or the lines of standard input.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::exit;
 use std::sync::{Arc, OnceLock};
 use std::thread::spawn;
@@ -12,22 +12,23 @@ use signal_hook::iterator::Signals;
 use crate::client::{Client, Failure};
 use crate::line::{Instruction, Trouble};
 use crate::options::{Options, Whom};
-use crate::show::Layout;
+use crate::show::{Escapes, Layout};
 
 /// Runs the command, or each line until one fails, or with `--keep-going` all lines. Returns the exit code of the first
 /// failure; `None` means that all succeeded.
 pub(crate) fn run(client: &Client, options: &Options) -> Option<u8> {
     let layout = options.layout.unwrap_or(Layout::Compact);
+    let escapes = if options.raw || !io::stdout().is_terminal() { Escapes::Never } else { Escapes::ForTerminal };
     if !options.command.is_empty() {
         let done = client.read_words(&options.command).map_err(Failure::from);
-        return done.and_then(|instruction| obey(client, &instruction, layout)).err().as_ref().map(complain);
+        return done.and_then(|instruction| obey(client, &instruction, layout, escapes)).err().as_ref().map(complain);
     }
     let mut code = None;
     let instructions = Instructions { client, lines: io::stdin().lock() };
     for instruction in instructions {
         let done = match instruction {
             Ok(Instruction::Exit) => break,
-            instruction => instruction.and_then(|instruction| obey(client, &instruction, layout)),
+            instruction => instruction.and_then(|instruction| obey(client, &instruction, layout, escapes)),
         };
         let Err(failure) = done else { continue };
         code = code.or(Some(complain(&failure)));
@@ -38,8 +39,8 @@ pub(crate) fn run(client: &Client, options: &Options) -> Option<u8> {
     code
 }
 
-fn obey(client: &Client, instruction: &Instruction, layout: Layout) -> Result<(), Failure> {
-    let Some(shown) = client.ask(instruction)?.shown(layout) else { return Ok(()) };
+fn obey(client: &Client, instruction: &Instruction, layout: Layout, escapes: Escapes) -> Result<(), Failure> {
+    let Some(shown) = client.ask(instruction)?.shown(layout, escapes) else { return Ok(()) };
     let mut out = io::stdout().lock();
     let printed = writeln!(out, "{shown}").and_then(|()| out.flush());
     printed.map_err(|error| Failure::Lost(format!("cannot print the reply: {error}")))

@@ -1,6 +1,8 @@
-//! Layout of replies as JSON text.
+//! Layout of replies as JSON text, and the printable form of texts for a terminal.
 
-use qemu_machine_blocking::Value;
+use std::ffi::OsStr;
+
+use qemu_machine_blocking::{UntrustedText, Value};
 
 /// How JSON is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +13,47 @@ pub(crate) enum Layout {
     Pretty,
     /// As much on one line as fits the width, in characters.
     Fitting(usize),
+}
+
+/// How texts of QEMU and the guest are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Escapes {
+    /// As they are: to a pipe or a file, or by request.
+    Never,
+    /// Without characters that could control a terminal.
+    ForTerminal,
+}
+
+impl Escapes {
+    /// Returns the text of a reply in JSON, in any layout. Escaped, it is JSON of the same value.
+    pub(crate) fn json(self, text: String) -> String {
+        match self {
+            Self::Never => text,
+            Self::ForTerminal => {
+                // The line feeds are those of the layout: JSON has none in a string.
+                let lines = text.split('\n').map(|line| UntrustedText::from(line).json().to_string());
+                lines.collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+
+    /// Returns a text of several lines.
+    pub(crate) fn text(self, text: &str) -> String {
+        match self {
+            Self::Never => text.to_owned(),
+            Self::ForTerminal => UntrustedText::from(text).multiline().to_string(),
+        }
+    }
+}
+
+/// Returns a word of the command line, or a path, as one complete printable line.
+pub(crate) fn printable(text: impl AsRef<OsStr>) -> String {
+    format!("{:#}", UntrustedText::from_utf8_lossy(text.as_ref().as_encoded_bytes()))
+}
+
+/// Returns whether a text is printed as it is.
+pub(crate) fn is_printable(text: &str) -> bool {
+    printable(text) == text
 }
 
 /// Returns the text of a reply.

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use super::{Monitored, SHELL, not_private, shell};
 
 /// The end of a shell: exit code, standard output, standard error.
-type Ended = (Option<i32>, String, String);
+pub(crate) type Ended = (Option<i32>, String, String);
 
 fn ended(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -23,7 +23,7 @@ fn ended(output: Output) -> Ended {
 }
 
 /// Runs a shell to its end, with lines on its standard input.
-fn run(arguments: &[&str], lines: &str) -> Ended {
+pub(crate) fn run(arguments: &[&str], lines: &str) -> Ended {
     let scratch = Scratch::create();
     let mut command = shell(SHELL, scratch.path(), scratch.path());
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,6 +1,7 @@
 //! Tests of the shell with a real QEMU: at a terminal, whose screen is read, and in scripts.
 
 mod at_prompt;
+mod hostile;
 mod in_scripts;
 mod terminal;
 

@@ -21,6 +21,10 @@ pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     parser: Parser,
+    /// All bytes that the shell wrote.
+    written: Vec<u8>,
+    /// The end of the text that [`until_written`](Self::until_written) found last.
+    checked: usize,
 }
 
 impl Terminal {
@@ -30,6 +34,13 @@ impl Terminal {
 
     /// Starts a shell, and waits for its prompt.
     pub(crate) fn begin(arguments: &[&str], state: &Path, temporary: &Path) -> Self {
+        let mut terminal = Self::start(arguments, state, temporary);
+        terminal.until("a prompt", |screen| row(screen, 0).ends_with("> "));
+        terminal
+    }
+
+    /// Starts a shell.
+    pub(crate) fn start(arguments: &[&str], state: &Path, temporary: &Path) -> Self {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
@@ -43,9 +54,7 @@ impl Terminal {
         command.args(["--ctty", SHELL]).args(arguments).stdin(line()).stdout(line()).stderr(line());
         let child = command.spawn().unwrap();
         let parser = Parser::new(Self::ROWS, Self::COLUMNS, 0);
-        let mut terminal = Self { child, keyboard: keyboard.into(), parser };
-        terminal.until("a prompt", |screen| row(screen, 0).ends_with("> "));
-        terminal
+        Self { child, keyboard: keyboard.into(), parser, written: Vec::new(), checked: 0 }
     }
 
     /// Presses keys.
@@ -69,6 +78,26 @@ impl Terminal {
         while !is_so(self.parser.screen()) {
             assert!(self.read(), "the shell ended without {what}:\n{}", self.parser.screen().contents());
         }
+    }
+
+    /// Waits until the shell has written this text since the previous call, or since it started.
+    pub(crate) fn until_written(&mut self, text: &str) {
+        let from = self.checked;
+        loop {
+            let found = self.written[from..].windows(text.len()).position(|part| part == text.as_bytes());
+            if let Some(at) = found {
+                self.checked = from + at + text.len();
+                return;
+            }
+            assert!(self.read(), "the shell ended without {text:?}: {:?}", String::from_utf8_lossy(&self.written));
+        }
+    }
+
+    /// Waits for the end of the shell, and returns all that it wrote.
+    pub(crate) fn written_at_end(mut self) -> String {
+        while self.read() {}
+        self.child.wait().unwrap();
+        String::from_utf8_lossy(&self.written).into_owned()
     }
 
     /// Returns the line that is `up` rows above the one with the cursor.
@@ -97,6 +126,7 @@ impl Terminal {
         // When no process has the terminal open any more, reading fails with EIO on Linux.
         let Ok(count @ 1..) = self.keyboard.read(&mut buffer) else { return false };
         self.parser.process(&buffer[..count]);
+        self.written.extend_from_slice(&buffer[..count]);
         true
     }
 }
