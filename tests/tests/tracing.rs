@@ -177,13 +177,42 @@ fn row_36_everything_is_logged_in_the_span_of_its_machine() {
     for told in told() {
         runs.entry(told.machine.clone()).or_default().push(told);
     }
-    assert_eq!(runs.len(), 3 * 6 + 2, "{:?}", runs.keys());
+    assert_eq!(runs.len(), 3 * 8 + 2, "{:?}", runs.keys());
     for (machine, run) in runs {
         assert!(machine.contains(':'), "the example has no machine {machine:?}: {run:?}");
         let spawned = run.iter().position(|told| told.message == "spawned");
         let (before, after) = run.split_at(spawned.unwrap_or(run.len()));
         assert!(before.iter().all(|told| told.pid == "-"), "{before:?}");
         assert!(after.iter().all(|told| told.pid == after[0].field("pid")), "{after:?}");
+    }
+}
+
+/// Texts of a peer and of a file name stay in their line, and cannot control the terminal that shows the log.
+#[test]
+fn g32_all_that_is_logged_is_printable() {
+    // The example itself writes tabs and line feeds.
+    let harmful =
+        |one: &char| one.is_control() && !['\t', '\n'].contains(one) || ('\u{202a}'..='\u{202e}').contains(one);
+    let found = printed().lines().find(|line| line.chars().any(|one| harmful(&one)));
+    assert_eq!(found, None);
+    assert!(printed().lines().all(|line| !line.starts_with("INFO\tforged")), "{}", printed());
+    let text = r"\u{1b}]52;c;cm0=\u{7}\u{9b}2J\u{202e}\u{7f}\r\nINFO\tforged";
+    for row in ROWS {
+        let name = r"hostile\u{1b}[2J\u{202e}";
+        let expected = [
+            "DEBUG prepared",
+            "INFO spawned",
+            "INFO ready",
+            "DEBUG ending quit",
+            "DEBUG exited exit status 0",
+            &format!("INFO ended QEMU shut down ({text})"),
+        ];
+        assert_eq!(run(row, name), expected);
+        let ready = told().find(|told| told.machine == format!("{row}:{name}") && told.message == "ready");
+        assert_eq!(ready.expect("it was ready").field("version"), format!("7.2.0 ({text})"));
+        let program = r"/nonexistent/\u{1b}[2J\u{9b}\u{202e}\nINFO\tforged";
+        let reason = format!("cannot execute `{program}`: No such file or directory (os error 2)");
+        assert_eq!(run(row, "forged")[1..3], [format!("WARN fault {reason}"), format!("INFO failed {reason}")]);
     }
 }
 

@@ -45,6 +45,7 @@ fn runs<H: Harness>(scripted: &str) -> Done {
     drop(H::launch(named(Config::new(qemu()).args(["-S"]), "dropped"))?);
     let failing = [
         ("missing", Config::new("/nonexistent/qemu")),
+        ("forged", Config::new("/nonexistent/\u{1b}[2J\u{9b}\u{202e}\nINFO\tforged")),
         ("refused", Config::new(qemu()).args(["-device", "nonexistent"])),
         ("broken", Script::new().say("{\"return\": {}, \"id\": 0}\r\n").stall().config(scripted)),
         ("declined", Script::new().greet().hear().refuse("not to you").stall().config(scripted)),
@@ -54,6 +55,23 @@ fn runs<H: Harness>(scripted: &str) -> Done {
             return Err(format!("the launch `{run}` succeeded, but must fail").into());
         }
     }
+    hostile::<H>(|config| named(config, "hostile\u{1b}[2J\u{202e}"), scripted)
+}
+
+/// Runs a peer whose version and whose reason for its end control a terminal and forge a line.
+fn hostile<H: Harness>(named: impl Fn(Config) -> Config, scripted: &str) -> Done {
+    const TEXT: &str = r"\u001b]52;c;cm0=\u0007\u009b2J\u202e\u007f\r\nINFO\tforged";
+    let version = format!(r#"{{"qemu": {{"major": 7, "minor": 2, "micro": 0}}, "package": "{TEXT}"}}"#);
+    let end = format!(r#"{{"event": "SHUTDOWN", "data": {{"guest": false, "reason": "{TEXT}"}}}}"#);
+    let script = Script::new()
+        .line(&format!(r#"{{"QMP": {{"version": {version}, "capabilities": []}}}}"#))
+        .hear()
+        .reply("{}")
+        .hear()
+        .line(&end)
+        .exit(0);
+    let mut vm = H::launch(named(script.config(scripted)))?;
+    vm.shutdown(Shutdown::default())?;
     Ok(())
 }
 

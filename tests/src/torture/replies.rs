@@ -98,6 +98,12 @@ fn errors() -> Vec<Torture> {
             &["refused: Tuesday: not today"],
         ),
         answers(
+            "g32_a_refusal_that_controls_a_terminal",
+            "Refuses with escape sequences, a bidirectional control and line feeds.",
+            r#"{"error": {"class": "\u001b]52;c;cm0=\u0007", "desc": "\u001b[2J\u009b\n\u202eFORGED\u007f"}, "id": $id}"#,
+            &[r"refused: \u{1b}]52;c;cm0=\u{7}: \u{1b}[2J\u{9b}\n\u{202e}FORGED\u{7f}"],
+        ),
+        answers(
             "an_error_without_class_and_desc",
             "Refuses with an empty error object.",
             r#"{"error": {}, "id": $id}"#,

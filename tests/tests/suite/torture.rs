@@ -262,6 +262,7 @@ macro_rules! anywhere {
             g19_a_thousand_nameless_errors
             g19_a_nameless_error
             g11_an_unknown_error_class
+            g32_a_refusal_that_controls_a_terminal
             an_error_without_class_and_desc
             return_and_error
             neither_return_nor_error
