@@ -78,16 +78,11 @@ impl fmt::Debug for UntrustedText {
     }
 }
 
+// There is no `AsRef<str>`: with it, Clippy suggests `as_ref` instead of `to_string`, and the text would be printed raw.
 impl Deref for UntrustedText {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<str> for UntrustedText {
-    fn as_ref(&self) -> &str {
         &self.0
     }
 }

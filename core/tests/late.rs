@@ -6,8 +6,8 @@ use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Ret
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
-    Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Notice, Phase, Rung, Shutdown, Signal, State,
-    Wait, WaitError, Why,
+    Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Notice, Phase, Rung, Shutdown, Signal,
+    State, Wait, WaitError, Why,
 };
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 

@@ -79,7 +79,7 @@ impl Encoded {
         let Some(inside) = open.filter(|_| members.id.is_none()) else {
             return Err(Misuse::Raw("it must be an object without an `id`".into()));
         };
-        check_depth(text, 0).map_err(Misuse::Raw)?;
+        check_depth(text, 0).map_err(|problem| Misuse::Raw(problem.into()))?;
         let mut body = Body::default();
         body.push(b"{");
         body.push(inside.trim_ascii());
