@@ -199,7 +199,8 @@ impl Payload {
     }
 }
 
-/// Types that a reply can become: every owned type that serde can deserialize, and [`Payload`], which stays unparsed.
+/// Types that a reply can become: every type that serde can deserialize and that borrows nothing, and [`Payload`], which
+/// stays unparsed. A [`Value`] has at most 1,024 levels, another type 127.
 pub trait FromReply: Sized {
     /// Parses the reply.
     ///

@@ -207,6 +207,10 @@ pub(crate) fn is_printable(character: char) -> bool {
     if character.is_ascii() {
         return !character.is_ascii_control();
     }
+    // The variation selectors of plane 14 are invisible, and a row of them can hide a text.
+    if ('\u{e0000}'..='\u{e0fff}').contains(&character) {
+        return false;
+    }
     // Only inside of a string does std keep combining characters.
     let mut string = *b"a\0\0\0\0";
     let length = character.encode_utf8(&mut string[1..]).len();

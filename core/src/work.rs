@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn g30_the_work_for_a_reply_does_not_depend_on_the_commands_in_flight() {
+    fn the_work_for_a_reply_does_not_depend_on_the_commands_in_flight() {
         for (what, capabilities) in [("one in flight, the others queued", ""), ("seven in flight", r#""oob""#)] {
             let queued = |many| {
                 let mut machine = ready(capabilities);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn g30_a_line_of_garbage_is_the_same_work_once_all_commands_have_failed() {
+    fn a_line_of_garbage_is_the_same_work_once_all_commands_have_failed() {
         let failed = |many| {
             let mut machine = ready("");
             machine.execute_raw(NOW, br#"{"execute": "a"}"#, FOREVER).map(drop).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn g30_the_work_for_an_event_does_not_depend_on_waits_for_other_things() {
+    fn the_work_for_an_event_does_not_depend_on_waits_for_other_things() {
         let waiting = |many: usize| {
             let mut machine = ready("");
             let pattern = |number| json!({"id": number});
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn g30_the_data_of_an_event_is_read_once_for_all_waits_and_subscriptions() {
+    fn the_data_of_an_event_is_read_once_for_all_waits_and_subscriptions() {
         const LARGE: usize = 200_000;
         let items = ["{}"; LARGE].join(",");
         let event = format!(r#"{{"event": "LARGE", "data": {{"items": [{items}], "id": 1, "name": "x"}}}}"#);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn g30_a_line_without_an_end_is_searched_once() {
+    fn a_line_without_an_end_is_searched_once() {
         const PIECES: usize = 1_000;
         let config = Config::new("qemu").serial("tty");
         for wait in [Wait::line("tty", "panic"), Wait::line("tty", "absent"), Wait::text("tty", "absent")] {

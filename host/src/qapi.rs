@@ -31,7 +31,7 @@ pub use qapi_spec as spec;
 #[derive(Clone, Copy, Debug)]
 pub struct Qapi<T>(pub T);
 
-impl<C: spec::Command> Command for Qapi<C> {
+impl<C: spec::Command<Ok: 'static>> Command for Qapi<C> {
     type Reply = C::Ok;
 
     fn name(&self) -> &str {

@@ -175,9 +175,9 @@ impl SharedMachine {
 
     /// Waits until the leader has what this caller waits for, or returns.
     fn follow(mut turn: MutexGuard<'_, Turn>, concern: Concern) -> (MutexGuard<'_, Turn>, Moment) {
-        let (place, notified) = turn.followers.join(concern);
+        let (place, notified) = turn.followers.add(concern);
         let mut turn = notified.wait(turn).unwrap_or_else(PoisonError::into_inner);
-        turn.followers.leave(place);
+        turn.followers.remove(place);
         let now = turn.clock.now();
         (turn, now)
     }

@@ -41,10 +41,10 @@ impl From<()> for Concern {
 
 /// The followers. A place is used again, so that a caller that follows costs no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Followers(Vec<Place>);
+pub(crate) struct Followers(Vec<Follower>);
 
 #[derive(Debug)]
-struct Place {
+struct Follower {
     /// Notified when the caller is to look at the machine, or to lead.
     notified: Arc<Condvar>,
     /// What the caller waits for. `None` means that the place is free.
@@ -53,9 +53,9 @@ struct Place {
 
 impl Followers {
     /// Adds the caller, and returns its place and condition.
-    pub(crate) fn join(&mut self, concern: Concern) -> (usize, Arc<Condvar>) {
+    pub(crate) fn add(&mut self, concern: Concern) -> (usize, Arc<Condvar>) {
         let free = self.0.iter().position(|place| place.concern.is_none()).unwrap_or_else(|| {
-            self.0.push(Place { notified: Arc::default(), concern: None });
+            self.0.push(Follower { notified: Arc::default(), concern: None });
             self.0.len() - 1
         });
         let place = &mut self.0[free];
@@ -64,7 +64,7 @@ impl Followers {
     }
 
     /// Removes a caller, which was notified or woke up without a reason.
-    pub(crate) fn leave(&mut self, place: usize) {
+    pub(crate) fn remove(&mut self, place: usize) {
         self.0[place].concern = None;
     }
 

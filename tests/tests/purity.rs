@@ -22,8 +22,8 @@ fn packages() -> Vec<Value> {
     packages
 }
 
-/// The maximum number of lines of code of a runtime. The largest has 710, half of them the methods of its handle.
-const THIN: usize = 720;
+/// The maximum number of lines of code of a runtime. The largest has 750, half of them the methods of its handle.
+const THIN: usize = 760;
 
 /// A runtime only connects the core to its way of waiting, so it is small. The code that the runtimes share is in the
 /// host and not counted, nor are guides.

@@ -180,7 +180,7 @@ mod tests {
 
         /// Text matches a pattern exactly if its value does, also beside other patterns.
         #[test]
-        fn g30_text_matches_as_its_value_does(
+        fn text_matches_as_its_value_does(
             value in any_value(),
             patterns in prop::collection::vec(any_value(), 0..4),
             pretty in any::<bool>(),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn g30_of_members_with_the_same_name_the_last_counts() {
+    fn of_members_with_the_same_name_the_last_counts() {
         let one = serde_json::json!({"a": 1});
         let exactly = serde_json::json!({"list": [{"a": 1}]});
         for (text, expected) in [
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn g34_patterns_match_data_of_any_depth_on_a_small_stack() {
+    fn patterns_match_data_of_any_depth_on_a_small_stack() {
         let test = || {
             let deep = ["[".repeat(500_000), "]".repeat(500_000)].concat();
             let text = std::format!(r#"{{"deep": {deep}, "id": 1, "same": {deep}}}"#);

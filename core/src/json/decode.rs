@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn g34_a_value_of_1024_levels_is_read_and_dropped_on_a_small_stack() {
+    fn a_value_of_1024_levels_is_read_and_dropped_on_a_small_stack() {
         on_a_small_stack(|| {
             for (begin, end) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[0,{"image": "#, ", \"b\": 1}]")] {
                 let levels = VALUE_LEVELS / begin.matches(['[', '{']).count();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn g34_a_deeper_value_is_an_error_that_names_its_depth() {
+    fn a_deeper_value_is_an_error_that_names_its_depth() {
         on_a_small_stack(|| {
             for levels in [VALUE_LEVELS + 1, 1_000_000] {
                 let error = read_value(nested("[", "", "]", levels).as_bytes()).unwrap_err().to_string();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn g34_a_deep_value_that_cannot_be_read_is_dropped_on_a_small_stack() {
+    fn a_deep_value_that_cannot_be_read_is_dropped_on_a_small_stack() {
         on_a_small_stack(|| {
             let deep = nested(r#"{"a":"#, "7", "}", VALUE_LEVELS - 2);
             for text in [format!("[{deep},1e999]"), format!(r#"{{"b":{deep},"b":1,"c":{deep},"c":2}}"#)] {
@@ -190,7 +190,7 @@ mod tests {
     proptest! {
         /// The two decoders agree on every value that both read.
         #[test]
-        fn g34_the_decoders_agree(value in any_value(), pretty in any::<bool>()) {
+        fn the_decoders_agree(value in any_value(), pretty in any::<bool>()) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             prop_assert_eq!(read_deep(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(&text).unwrap());
         }

@@ -32,6 +32,8 @@ pub enum Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framer {
     buffer: BytesMut,
+    /// The size of the allocation that the buffer shares with frames, or more.
+    allocated: usize,
     mode: Mode,
     /// How many bytes of the buffer were examined in this mode.
     scanned: usize,
@@ -76,15 +78,20 @@ impl Framer {
     /// are shorter, and an idle connection holds no more memory than that.
     const KEPT: usize = 4 << 10;
 
+    /// The largest allocation that frames of any size share, in bytes: a few reads of a runtime. A frame in a larger one
+    /// has at least a quarter of it, or memory of its own.
+    const SHARED: usize = 256 << 10;
+
     /// Returns a framer that holds at most `limit` bytes of one message.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), mode: Mode::Line, scanned: 0, line: None, limit, examined: 0 }
+        Self { buffer: BytesMut::new(), allocated: 0, mode: Mode::Line, scanned: 0, line: None, limit, examined: 0 }
     }
 
     /// Appends the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        self.allocated = self.allocated.max(self.buffer.capacity());
     }
 
     /// Returns the next complete frame. `None` means that more bytes are needed.
@@ -197,11 +204,18 @@ impl Framer {
 
     fn drop_front(&mut self, bytes: usize) {
         self.buffer.advance(bytes);
-        if bytes > Self::KEPT && self.buffer.len() <= bytes {
-            // Not the memory of the dropped bytes as well.
-            self.buffer = BytesMut::from(&*self.buffer);
-        }
+        self.renew_after(bytes);
         self.recount_front(bytes);
+    }
+
+    /// Moves the rest of the buffer to memory of its own after a large part of it was removed, or all of it. The rest is
+    /// not larger than that part, so no byte is moved often.
+    fn renew_after(&mut self, removed: usize) {
+        let is_large = removed > Self::KEPT && self.buffer.len() <= removed;
+        if is_large || self.buffer.is_empty() && self.allocated > Self::SHARED {
+            self.buffer = BytesMut::from(&*self.buffer);
+            self.allocated = self.buffer.capacity();
+        }
     }
 
     fn recount_front(&mut self, bytes: usize) {
@@ -211,15 +225,11 @@ impl Framer {
 
     fn cut(&mut self, end: usize) -> Frame {
         let mut frame = self.buffer.split_to(end).freeze();
-        if end > Self::KEPT {
-            // The frame and the rest share one allocation, so a short reply behind a large message would keep that
-            // message in memory. The smaller of the two gets memory of its own, so that no byte is copied often.
-            if self.buffer.len() <= end {
-                self.buffer = BytesMut::from(&*self.buffer);
-            } else {
-                frame = Bytes::copy_from_slice(&frame);
-            }
+        // The frame and the rest share one allocation, and a short reply would keep all of it in memory.
+        if self.allocated > Self::SHARED.max(4 * end) {
+            frame = Bytes::copy_from_slice(&frame);
         }
+        self.renew_after(end);
         self.recount_front(end);
         self.enter(Mode::Line);
         let blank = frame.len() - frame.trim_ascii_start().len();

@@ -11,7 +11,7 @@ use qemu_machine_core::{Config, UntrustedText};
 use types::{CASES, Form};
 
 /// Texts that control a terminal, reorder what is around them, forge lines, or are hard to see.
-const HOSTILE: [&str; 26] = [
+const HOSTILE: [&str; 27] = [
     "\x1b]52;c;cm0gLXJmIC8=\x07",
     "\x1b]52;c;cm0gLXJmIC8=\x1b\\",
     "\x1b]0;title\x07",
@@ -30,6 +30,7 @@ const HOSTILE: [&str; 26] = [
     "\u{2028}line",
     "\u{2029}paragraph",
     "\u{e0041}",
+    "a\u{e0100}",
     "\u{e000}",
     "\x7f",
     "\x08\x08\x08",
