@@ -14,6 +14,11 @@ use crate::work;
 pub(crate) struct Deadlines(VecDeque<(Moment, u64)>);
 
 impl Deadlines {
+    /// Returns an empty set with room for one deadline, since most callers have one command in flight.
+    pub(crate) fn for_one() -> Self {
+        Self(VecDeque::with_capacity(1))
+    }
+
     pub(crate) fn add(&mut self, at: Moment, number: u64) {
         let place = self.0.partition_point(|other| *other < (at, number));
         work::count(place.min(self.0.len() - place));

@@ -19,7 +19,7 @@ use crate::wire::encode;
 
 /// The commands that have no reply yet: those on the wire, and those in the queue. The work for one reply does not depend
 /// on how many there are.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct InFlight {
     wire: OnWire,
     queue: Queue,
@@ -30,6 +30,19 @@ pub(super) struct InFlight {
     /// Whether a `quit` was sent.
     has_sent_quit: bool,
     next_number: u64,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            wire: OnWire::default(),
+            queue: Queue::default(),
+            deadlines: Deadlines::for_one(),
+            halves: Deadlines::for_one(),
+            has_sent_quit: false,
+            next_number: 0,
+        }
+    }
 }
 
 /// Leaves out what follows from the commands.
