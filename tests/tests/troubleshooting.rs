@@ -64,7 +64,7 @@ const SYMPTOMS: [Symptom; 23] = [
         let vm = up(config().limits(limits));
         ended(&vm, vm.execute(QuerySchema))
     }),
-    ("the reply is not of the type", || {
+    ("is not of the type that the command names", || {
         let script = Script::launched().hear().reply(r#"{"running":1,"status":"running"}"#).obey();
         let vm = up(script.config(SCRIPTED));
         ended(&vm, vm.execute(QueryStatus))

@@ -13,7 +13,7 @@ const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
 /// The name of a state: the intent, the process, the monitor, and whether events can come, with the facts that are
 /// true.
-type Name = (String, String, String, String);
+pub(crate) type Name = (String, String, String, String);
 
 /// The transitions of each state, and the inputs that cause them.
 type Leads = BTreeMap<Name, BTreeMap<Name, BTreeSet<String>>>;
@@ -36,7 +36,7 @@ pub(crate) fn assert_current(graphs: &[Graph]) {
 }
 
 /// Returns the name of a state for the docs.
-fn name(world: &World) -> Name {
+pub(crate) fn name(world: &World) -> Name {
     let run = world.machine.lifecycle();
     let first = |text: String| text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
     let intent = match run.intent() {
@@ -56,13 +56,13 @@ fn name(world: &World) -> Name {
 fn leads(graphs: &[Graph]) -> Leads {
     let mut leads = Leads::new();
     for graph in graphs {
-        for (world, out) in graph.worlds.iter().zip(&graph.edges) {
-            let here = name(world);
+        for (found, out) in graph.found.iter().zip(&graph.edges) {
+            let here = &found.name;
             let row = leads.entry(here.clone()).or_default();
             for (step, target) in out {
-                let there = name(&graph.worlds[*target]);
+                let there = &graph.found[*target].name;
                 if there != here {
-                    row.entry(there).or_default().insert(step.name());
+                    row.entry(there.clone()).or_default().insert(step.name());
                 }
             }
         }

@@ -90,7 +90,8 @@ fn good() -> Vec<Torture> {
             "Sends an event with 100,000 nested lists.",
             deep.line("}").reply("1"),
             &["reply: 1", "events: STOP, RESUME"],
-        ),
+        )
+        .with(roomy),
     ]
 }
 
@@ -99,6 +100,13 @@ const FLOOD: usize = 20_000;
 
 /// An event of the flood.
 const TIME: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RTC_CHANGE", "data": {"offset": 1, "qom-path": "/rtc"}}"#;
+
+/// Lets the history keep an event of 200 KB.
+fn roomy(config: Config) -> Config {
+    let mut limits = Limits::default();
+    limits.event = 1 << 20;
+    config.limits(limits)
+}
 
 /// Limits the event history to 88 events of the flood. In the story, 87 of them and [`DONE`](super::DONE) are kept.
 fn narrow(config: Config) -> Config {
