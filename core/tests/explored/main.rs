@@ -18,7 +18,7 @@ struct Graph {
     edges: Vec<Vec<(Step, usize)>>,
 }
 
-/// What is kept of a world whose steps were taken: half a million worlds would fill the memory of a small machine.
+/// Summary of a world whose steps were taken. Half a million whole worlds would fill the memory of a small machine.
 struct Found {
     state: State,
     name: Name,
