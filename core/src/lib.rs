@@ -100,6 +100,7 @@
 //! | the same after the launch | 5 seconds | waits for events alone fail: [`WaitError::Disconnected`] |
 //! | a command | that of the call; the runtimes use [`COMMAND_WITHIN`], 60 seconds | [`CommandError::TimedOut`] |
 //! | a wait | that of the call | [`WaitError::TimedOut`] |
+//! | a procedure | that of the call, and 10 seconds for its clean-up ([`procedure::CLEAN_UP_WITHIN`]) | [`procedure::ProcedureError::Remains`], or the error of its step if nothing remains |
 //! | a shutdown | 30 seconds ([`Shutdown::total`]) | SIGKILL |
 //! | the end of a process after SIGKILL | 10 seconds | [`Cause::Unkillable`] |
 //! | the last output of a process that ended | 2 seconds; 4 during a launch | the channels are closed |
@@ -360,6 +361,7 @@ mod signal;
 mod text;
 mod time;
 mod transport;
+mod undo;
 mod wait;
 pub mod wire;
 mod work;

@@ -2,66 +2,17 @@
 
 mod rig;
 
-use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::procedure::{
-    self, ExecuteAndWait, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, Procedure, ProcedureError,
-    Run, Unplug, UnplugError,
+    self, CloseNode, ExecuteAndWait, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, OpenNode,
+    Procedure, ProcedureError, Run, Unplug, UnplugError,
 };
 use qemu_machine_core::{
-    CommandError, Deadline, FOREVER, Limits, Liveness, Mark, Misuse, Progress, Wait, WaitError, json,
+    CommandError, Descriptor, FOREVER, Limits, Liveness, Mark, Misuse, Progress, Wait, WaitError, json,
 };
+use rig::steps::{LONG, begun, mirror, on, started};
 use rig::{Rig, SIGKILL, config, secs};
-
-const LONG: Deadline = Deadline::after(Duration::from_secs(60));
-
-/// Starts a procedure on a ready machine, up to its first request.
-fn begun<E: Procedure>(procedure: E, deadline: Deadline) -> (Rig, Run<E>) {
-    let mut rig = Rig::ready(config());
-    let mut run = Run::new(procedure, deadline);
-    assert!(on(&mut rig, &mut run).is_none());
-    (rig, run)
-}
-
-fn on<E: Procedure>(rig: &mut Rig, run: &mut Run<E>) -> Option<E::Return> {
-    let output = run.advance(&mut rig.vm, rig.now);
-    rig.serve();
-    output
-}
-
-impl Rig {
-    /// Returns the commands that were sent, without their ids.
-    fn asked(&mut self) -> Vec<String> {
-        let sent = self.take_sent();
-        let parts = sent.split(r#"{"execute":""#).filter(|part| !part.is_empty());
-        parts.map(|part| part.split(r#","id":"#).next().unwrap_or_default().replace('"', "")).collect()
-    }
-
-    /// Returns the ids of the commands that were sent.
-    fn asked_under(&mut self) -> Vec<u16> {
-        let sent = self.take_sent();
-        sent.split(r#","id":"#).skip(1).map(|rest| rest.split('}').next().unwrap().parse().unwrap()).collect()
-    }
-
-    fn happens_with(&mut self, name: &str, data: &str) {
-        self.says(&format!(r#"{{"event": "{name}", "data": {data}}}"#));
-    }
-
-    fn job(&mut self, status: &str) {
-        self.happens_with("JOB_STATUS_CHANGE", &format!(r#"{{"id": "j", "status": "{status}"}}"#));
-    }
-
-    fn returns(&mut self, id: u16, value: &str) {
-        self.says(&format!(r#"{{"return": {value}, "id": {id}}}"#));
-    }
-
-    fn lists(&mut self, id: u16, status: &str, error: Option<&str>) {
-        let error = error.map(|error| format!(r#", "error": "{error}""#)).unwrap_or_default();
-        let progress = r#""current-progress": 3, "total-progress": 7, "type": "mirror""#;
-        self.returns(id, &format!(r#"[{{"id": "i", "status": "null", {progress}}}, {{"id": "j", "status": "{status}", {progress}{error}}}]"#));
-    }
-}
 
 #[test]
 fn g08_an_event_of_a_command_is_found_before_with_and_after_its_reply() {
@@ -147,6 +98,14 @@ fn a_procedure_that_has_run_is_refused() {
     again(Migrate::to("unix:/m"));
     again(Migrate::arrival());
     again(Unplug::device("net1"));
+    again(OpenNode::new("n", Descriptor::new(17_u32), |_| json!({})));
+    let (mut rig, mut run) = begun(OpenNode::new("n", Descriptor::new(17_u32), |_| json!({})), LONG);
+    rig.returns(1, "[]");
+    assert!(on(&mut rig, &mut run).is_none());
+    rig.returns(2, r#"{"fd": 9, "fdset-id": 3}"#);
+    assert!(on(&mut rig, &mut run).is_none());
+    rig.replies(3);
+    again(CloseNode::new(&on(&mut rig, &mut run).expect("it is over").expect("it is opened")));
 }
 
 /// A disowned procedure takes no room, and its late reply reaches no other caller.
@@ -163,7 +122,7 @@ fn a_disowned_procedure_leaves_nothing() {
             rig.replies(id);
             assert!(on(&mut rig, &mut run).is_none());
         }
-        run.disown(&mut rig.vm);
+        run.disown(&mut rig.vm, rig.now);
         assert!(run.awaits().is_none() && on(&mut rig, &mut run).is_none());
         rig.replies(id);
     }
@@ -204,21 +163,6 @@ fn a_device_may_be_gone_before_the_reply() {
     rig.happens_with("DEVICE_DELETED", r#"{"device": "net", "path": "/machine/peripheral/net"}"#);
     rig.replies(1);
     assert_eq!(on(&mut rig, &mut run), Some(Ok(())));
-}
-
-fn mirror() -> FollowJob {
-    FollowJob::of(&("blockdev-mirror", json!({"job-id": "j"})), "j")
-}
-
-/// Starts a job, up to the reply and the first events.
-fn started(job: FollowJob) -> (Rig, Run<FollowJob>) {
-    let (mut rig, mut run) = begun(job, LONG);
-    assert_eq!(rig.asked(), ["blockdev-mirror,arguments:{job-id:j}"]);
-    rig.job("created");
-    rig.job("running");
-    rig.replies(1);
-    assert_eq!(on(&mut rig, &mut run), None);
-    (rig, run)
 }
 
 #[test]
@@ -299,6 +243,10 @@ fn a_job_that_cannot_be_completed_reports_the_reason() {
     rig.refuses(2);
     assert_eq!(on(&mut rig, &mut run), None);
     rig.lists(3, "ready", None);
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert_eq!(rig.asked().last().unwrap(), "job-cancel,arguments:{id:j}", "it is not left behind");
+    rig.replies(4);
+    rig.job("null");
     let refused = on(&mut rig, &mut run).expect("the procedure is over");
     assert!(
         matches!(refused, Err(JobError::Procedure(ProcedureError::Command(CommandError::Refused(_))))),
@@ -329,8 +277,8 @@ fn a_job_that_another_client_started_can_be_followed() {
     assert_eq!(on(&mut rig, &mut run), None);
     rig.refuses(3);
     assert_eq!(
-        on(&mut rig, &mut run),
-        Some(Err(JobError::Failed("No space left".into()))),
+        on(&mut rig, &mut run).and_then(Result::err).map(|error| error.to_string()),
+        Some("the job failed: No space left".to_string()),
         "a refused dismissal changes nothing"
     );
     let (mut rig, mut run) = begun(FollowJob::named("k"), LONG);
@@ -358,10 +306,11 @@ fn the_progress_of_a_job_is_queried_at_the_given_interval() {
     }
     assert_eq!(*told.lock().unwrap(), vec![("running".to_string(), 3, 7); 3]);
     rig.pass(secs(54));
-    while on(&mut rig, &mut run).is_none() {
-        rig.asked_under().into_iter().for_each(|id| rig.lists(id, "running", None));
-    }
-    assert!(run.awaits().is_none(), "the deadline of the procedure ends it");
+    assert_eq!((on(&mut rig, &mut run), rig.asked()), (None, vec!["query-jobs".to_string()]));
+    rig.lists(5, "running", None);
+    assert_eq!((on(&mut rig, &mut run), told.lock().unwrap().len()), (None, 4));
+    rig.pass(secs(1));
+    assert_eq!((on(&mut rig, &mut run), rig.asked()), (None, vec!["job-cancel,arguments:{id:j}".to_string()]));
 }
 
 /// The evicted events include those of the job.
@@ -382,7 +331,7 @@ fn a_job_whose_events_were_evicted_is_queried() {
     assert_eq!(on(&mut rig, &mut run), None);
     assert!(rig.asked().contains(&"query-jobs".to_string()));
     rig.returns(2, "[]");
-    assert_eq!(on(&mut rig, &mut run), Some(Ok(JobEnd::Completed)));
+    assert_eq!(on(&mut rig, &mut run), Some(Err(JobError::Unobserved)), "whether it succeeded is not known");
 }
 
 #[test]

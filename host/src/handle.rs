@@ -16,6 +16,7 @@ use qemu_machine_core::{
 
 use crate::host::Host;
 use crate::identity::{IdentityError, identity};
+use crate::log_reader::LogReader;
 
 /// State of one machine that its handles share. A runtime implements it, and gets [`Handle`] and
 /// [`Subscription`](crate::Subscription) in return.
@@ -226,7 +227,14 @@ impl<S: Shared> Handle<S> {
     ///
     /// [`HostFault`] when the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
-        self.shared().with_host(|host| host.log()).read(limit)
+        self.log_reader().read(limit)
+    }
+
+    /// Returns a reader of what QEMU prints, which does not need this machine, for example for
+    /// [`FollowJob::log`](qemu_machine_core::procedure::FollowJob::log). It reads the log of the present run.
+    #[must_use]
+    pub fn log_reader(&self) -> LogReader {
+        self.shared().with_host(|host| host.log())
     }
 }
 

@@ -224,7 +224,7 @@
 //! | | `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
-//! | | `run` | [`procedure::Run`] with a command or a wait for each step |
+//! | | `run` | [`procedure::Run`] with a command or a wait for each step; [`disown`](procedure::Run::disown) when the call is dropped |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
 //! | `Events` | `next` | [`wait_for_event`](core::Machine::wait_for_event); `Waited`, then [`claim_event`](core::Machine::claim_event) |
 //! | `Agent`, `Qtest` | `attach`, `execute`, `line`, `disconnect`, … | as `Vm`; the error of the launch becomes a [`ServiceError`] |
@@ -281,7 +281,6 @@ pub use home::{Home, Local};
 pub use host::Host;
 pub use identity::{IdentityError, identity};
 pub use lock::{lock, try_lock};
-pub use log_reader::LogReader;
 #[doc(inline)]
 pub use names::*;
 pub use qemu_machine_core as core;

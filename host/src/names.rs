@@ -14,6 +14,7 @@ pub use qemu_machine_core::record;
 
 pub use crate::clock::until;
 pub use crate::identity::IdentityError;
+pub use crate::log_reader::LogReader;
 #[cfg(feature = "record")]
 pub use crate::play::play;
 #[cfg(feature = "qapi")]

@@ -12,7 +12,8 @@ use qemu_machine_host::lock;
 /// [`run_until_cancelled`](Self::run_until_cancelled) runs a closure, and [`cancel`](Self::cancel) ends each call of this
 /// crate that the closure waits in: a command fails with [`CommandError::Cancelled`](crate::CommandError::Cancelled), a
 /// wait or a subscription with [`WaitError::Cancelled`](crate::WaitError::Cancelled), a procedure with the error of the
-/// step that it was at. A launch or an attachment is ended, and fails with
+/// step that it was at, after its clean-up: a procedure that has started a job cancels it, within
+/// [10 seconds](crate::procedure::CLEAN_UP_WITHIN). A launch or an attachment is ended, and fails with
 /// [`LaunchFailure::Cancelled`](crate::LaunchFailure::Cancelled). The machine and its other callers are not affected.
 ///
 /// [`Vm::shutdown`](crate::Vm::shutdown), [`kill`](crate::Vm::kill), [`disconnect`](crate::Vm::disconnect) and

@@ -14,7 +14,7 @@ use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, CommandId, Config, Deadline, Hit, HostFault, LaunchError, Machine, Mark,
     Misuse, Moment, Notice, Outcome, Payload, Peer, QtestLine, Raw, Service, Shutdown, Ticket, Wait, WaitError, WaitId,
 };
-use qemu_machine_host::{Clock, Home, Host, descriptor};
+use qemu_machine_host::{Clock, Home, Host, LogReader, descriptor};
 
 use crate::sources::{Registered, Sources};
 
@@ -464,6 +464,12 @@ impl Vm {
     /// [`HostFault`] when the log cannot be read.
     pub fn log(&self, limit: usize) -> Result<Vec<u8>, HostFault> {
         self.host.log().read(limit)
+    }
+
+    /// Returns a reader of what QEMU prints, which does not need this machine. It reads the log of the present run.
+    #[must_use]
+    pub fn log_reader(&self) -> LogReader {
+        self.host.log()
     }
 }
 

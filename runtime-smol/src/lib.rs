@@ -33,7 +33,9 @@
 //!   stay queued.
 //! - *A shutdown*, a kill, a disconnect, a detach or a relaunch that was polled once continues in the driver. One that was
 //!   never polled does nothing.
-//! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect.
+//! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect. What
+//!   it has created in QEMU is removed meanwhile: the driver cancels the job that a
+//!   [`FollowJob`](procedure::FollowJob) has started.
 //! - *A launch*: the machine is killed, since its only handle is dropped with the future. *An attachment*: the connection is
 //!   closed.
 //! - *The driver*, or the executor with it: the machine is killed before `drop` returns, and every task that waits receives a

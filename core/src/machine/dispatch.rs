@@ -119,9 +119,11 @@ impl Machine {
         self.notices.push_back(Notice::Event(number));
         self.waits.event(number, &event, waits);
         self.queue_for_subscriptions(&event);
+        self.undo_on(&event);
     }
 
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
+        let Some(answer) = self.undo_answered(id, answer) else { return };
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
             self.evidence.unanswered += 1;
         }

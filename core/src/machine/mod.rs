@@ -9,6 +9,7 @@ mod queries;
 mod recording;
 mod request;
 mod subscriptions;
+mod undoing;
 mod verbs;
 mod waiting;
 
@@ -37,6 +38,7 @@ use crate::transport::Monitor;
 use crate::wait::{Mark, Waits};
 use crate::wire::Encoded;
 use outstanding::Outstanding;
+use undoing::Undoing;
 
 /// A machine without IO; the [crate documentation](crate) explains how a driver drives it.
 ///
@@ -56,6 +58,8 @@ pub struct Machine {
     answers: VecDeque<(CommandId, Result<Payload, CommandError>)>,
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
+    /// What dropped procedures have created, and is being removed.
+    undoing: Vec<Undoing>,
     prepared: Prepared,
     evidence: Evidence,
     /// Boxed, since it is large and absent for most of a run.
@@ -109,6 +113,7 @@ impl Machine {
             answers: VecDeque::with_capacity(1),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
+            undoing: Vec::new(),
             prepared: Prepared::default(),
             evidence: Evidence::default(),
             outcome: None,
@@ -155,6 +160,7 @@ impl Machine {
         self.session = new_session(&self.config);
         self.history.clear();
         self.subscriptions.restart();
+        self.undoing.clear();
         self.consoles.iter_mut().for_each(Console::restart);
         self.run_start = self.mark();
         self.qemu_pid = None;

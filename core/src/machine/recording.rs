@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::Machine;
 use super::request::{
     Abandon, BeginWait, ClaimWait, ConsoleWrite, Detach, Disconnect, Disown, DisownWait, Execute, Kill,
-    KillOrDisconnect, Launch, NextEvent, Request, Sent, Shutdown, Subscribe, Take, Things, Unsubscribe,
+    KillOrDisconnect, Launch, NextEvent, Request, Sent, Shutdown, Subscribe, Take, Things, Undo, Unsubscribe,
 };
 use crate::command::CommandId;
 use crate::config::Config;
@@ -135,6 +135,10 @@ impl Machine {
             record::Input::Unsubscribe(id) => self.request(now, Unsubscribe(SubscriptionId(*id))),
             record::Input::Take(id) => drop(self.request(now, Take(CommandId(*id)))),
             record::Input::Disown(id) => self.request(now, Disown(CommandId(*id))),
+            record::Input::Undo { pending, .. } => {
+                let undo = input.as_undo();
+                undo.into_iter().for_each(|undo| self.undo(now, pending.map(CommandId), undo));
+            }
             record::Input::ClaimWait(id) => drop(self.request(now, ClaimWait(WaitId(*id)))),
             record::Input::DisownWait(id) => self.request(now, DisownWait(WaitId(*id))),
             record::Input::NextEvent(id) => drop(self.request(now, NextEvent(SubscriptionId(*id)))),
@@ -203,6 +207,7 @@ recorded! {
         |id| number(id, |id: &SubscriptionId| id.0);
     Unsubscribe: |it| record::Input::Unsubscribe(it.0.0), nothing;
     Disown: |it| record::Input::Disown(it.0.0), nothing;
+    Undo: |it| record::Input::undo(it.pending.map(|id| id.0), &it.undo), nothing;
     DisownWait: |it| record::Input::DisownWait(it.0.0), nothing;
     Shutdown: |it| record::Input::Shutdown(it.0), refusal;
     Kill: |_| record::Input::Kill, refusal;

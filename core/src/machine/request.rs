@@ -12,6 +12,7 @@ use crate::lifecycle::{self, State};
 use crate::payload::Payload;
 use crate::session;
 use crate::time::{Deadline, Moment};
+use crate::undo;
 use crate::wait::{Hit, Mark, Wait, WaitId};
 use crate::wire::Encoded;
 
@@ -136,6 +137,13 @@ impl Request for Disown {
         machine.answers.retain(|(id, _)| *id != self.0);
         machine.step_session(session::Input::Disown(self.0));
     }
+}
+
+/// [`Machine::undo`].
+pub(super) struct Undo {
+    /// The command of the procedure that has no reply yet.
+    pub(super) pending: Option<CommandId>,
+    pub(super) undo: undo::Undo,
 }
 
 /// [`Machine::claim_wait`].

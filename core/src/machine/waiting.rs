@@ -63,6 +63,13 @@ impl Machine {
         Ok(id)
     }
 
+    /// Returns the position of the oldest event that is kept, if an event after the mark, and not before this number, was
+    /// evicted in this run.
+    pub(crate) fn evicted_after(&self, from: &Mark, number: u64) -> Option<Mark> {
+        let (first, from) = (self.history.first(), from.not_before(&self.run_start));
+        (from.event.max(number) < first).then_some(Mark { event: first, consoles: from.consoles })
+    }
+
     /// Begins to wait for the end, and for nothing else. Such a wait is not subject to
     /// [`Limits::waits`](crate::Limits::waits).
     ///

@@ -61,7 +61,10 @@ impl<C: Command> Procedure for ExecuteAndWait<C> {
                 // Not reached: the wait begins after the reply.
                 None => procedure::Output::wait(&self.mark, self.things.clone()),
             },
-            procedure::Input::Later => procedure::Output::wait(&self.mark, self.things.clone()),
+            // The things are the caller's, so there is no state to query: they may still come.
+            procedure::Input::Later | procedure::Input::Missed(_) => {
+                procedure::Output::wait(&self.mark, self.things.clone())
+            }
         }
     }
 }

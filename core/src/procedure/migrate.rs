@@ -2,12 +2,15 @@
 
 use crate::procedure;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Procedure, ProcedureError};
+use crate::error::{CommandError, WaitError};
 use crate::fault::Misuse;
+use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
 use crate::text::UntrustedText;
 use crate::wait::{Found, Hit, Mark, Wait};
@@ -35,6 +38,8 @@ pub struct Migrate {
     mark: Mark,
     begun: bool,
     asked: Asked,
+    /// QEMU has reported that the migration failed.
+    has_failed: bool,
 }
 
 /// The side of the migration, and where the procedure ends.
@@ -50,7 +55,8 @@ enum Part {
 enum Asked {
     ToTell,
     ToMigrate,
-    Why,
+    /// `query-migrate`, for the reason of a failure, or after events were missed.
+    State,
 }
 
 /// How a migration ended.
@@ -69,7 +75,9 @@ pub enum MigrationEnd {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// The migration failed, for the reason that QEMU gave. The machine stays on the source.
+    /// The migration failed, for the reason that QEMU gave. The machine stays on the source. A destination exits with
+    /// status 1 when it cannot load what it receives; then the reason is what it printed last. (Since QEMU 9.1 it stays,
+    /// if `migrate-incoming` has `exit-on-error` off.)
     #[error("the migration failed: {0}")]
     Failed(UntrustedText),
     /// A command was refused, the deadline passed, or the machine ended.
@@ -81,6 +89,7 @@ pub enum MigrateError {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Info {
+    status: Option<String>,
     error_desc: Option<String>,
 }
 
@@ -97,18 +106,26 @@ impl Migrate {
         Self::new(Part::Listen, address.into())
     }
 
-    /// Returns a procedure that waits until the machine has arrived for which QEMU [listens](Self::listen).
+    /// Returns a procedure that waits until the machine has arrived for which QEMU [listens](Self::listen). It fails
+    /// with [`MigrateError::Failed`] when QEMU cannot load what it receives, also if QEMU ends because of that. The reason
+    /// is then in its log, so it is unknown for a machine that another program launched.
     pub fn arrival() -> Self {
         Self::new(Part::Arrive, String::new())
     }
 
     fn new(part: Part, address: String) -> Self {
-        Self { part, address, mark: Mark::default(), begun: false, asked: Asked::ToTell }
+        Self { part, address, mark: Mark::default(), begun: false, asked: Asked::ToTell, has_failed: false }
     }
 
     fn wait(&self) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
-        let ends = ["completed", "failed", "cancelled"];
-        procedure::Output::wait(&self.mark, ends.map(|status| Wait::event("MIGRATION").with(json!({"status": status}))))
+        let statuses = ["completed", "failed", "cancelled"];
+        let ends = statuses.map(|status| Wait::event("MIGRATION").with(json!({"status": status})));
+        procedure::Output::wait(&self.mark, ends.into_iter().chain((self.part == Part::Arrive).then(Wait::end)))
+    }
+
+    fn query(&mut self) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+        self.asked = Asked::State;
+        procedure::Output::execute(&"query-migrate")
     }
 
     fn replied(&mut self, reply: &Payload) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
@@ -120,26 +137,69 @@ impl Migrate {
             }
             Asked::ToMigrate if self.part == Part::Listen => procedure::Output::Done(Ok(MigrationEnd::Listening)),
             Asked::ToMigrate => self.wait(),
-            Asked::Why => {
-                let why = reply.read::<Info>().ok().and_then(|info| info.error_desc);
-                let why = why.map_or_else(|| "QEMU gave no reason".into(), UntrustedText::from);
-                procedure::Output::Done(Err(MigrateError::Failed(why)))
+            Asked::State => {
+                let info = reply.read::<Info>().ok();
+                let (status, why) = info.map_or((None, None), |info| (info.status, info.error_desc));
+                self.is_now(status.as_deref(), why)
             }
         }
     }
 
-    fn ended(&mut self, hit: &Hit) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
-        let Found::Event(event) = &hit.found else { return self.wait() };
+    /// Handles the reply of `query-migrate`.
+    fn is_now(
+        &mut self,
+        status: Option<&str>,
+        why: Option<String>,
+    ) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+        match status {
+            _ if self.has_failed => procedure::Output::Done(Err(failed(why))),
+            Some("failed") => procedure::Output::Done(Err(failed(why))),
+            Some("completed") => procedure::Output::Done(Ok(MigrationEnd::Completed)),
+            Some("cancelled") => procedure::Output::Done(Ok(MigrationEnd::Cancelled)),
+            _ => self.wait(),
+        }
+    }
+
+    /// Handles the end of QEMU. A destination that cannot load the machine reports that, prints the reason, and exits
+    /// with status 1 at once (QEMU, `migration/migration.c`, `process_incoming_migration_co`; measured with QEMU
+    /// 7.2.22). The report may be lost with the monitor.
+    fn lost(&self, outcome: Outcome) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+        let is_arrival = self.part == Part::Arrive && outcome.cause == Cause::Exit(1);
+        procedure::Output::Done(Err(if is_arrival || self.has_failed {
+            failed(last_words(&outcome.log))
+        } else {
+            WaitError::Ended(outcome.into()).into()
+        }))
+    }
+
+    fn ended(&mut self, hit: Hit) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+        let event = match hit.found {
+            Found::Event(event) => event,
+            Found::End(outcome) => return self.lost(*outcome),
+            _ => return self.wait(),
+        };
         let data: Value = event.read_data().unwrap_or_default();
         match data["status"].as_str() {
             Some("completed") => procedure::Output::Done(Ok(MigrationEnd::Completed)),
             Some("cancelled") => procedure::Output::Done(Ok(MigrationEnd::Cancelled)),
             _ => {
-                self.asked = Asked::Why;
-                procedure::Output::execute(&"query-migrate")
+                (self.mark, self.has_failed) = (hit.mark, true);
+                self.query()
             }
         }
     }
+}
+
+fn failed(why: Option<String>) -> MigrateError {
+    MigrateError::Failed(why.map_or_else(|| "QEMU gave no reason".into(), UntrustedText::from))
+}
+
+/// Returns the last lines of a log as one. `None` means that there are none.
+fn last_words(log: &str) -> Option<String> {
+    const LINES: usize = 5;
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    (!last.is_empty()).then(|| last.join("; "))
 }
 
 impl Procedure for Migrate {
@@ -159,10 +219,20 @@ impl Procedure for Migrate {
                 procedure::Output::execute(&("migrate-set-capabilities", events))
             }
             procedure::Input::Reply(Ok(reply)) => self.replied(&reply),
+            // QEMU ends because of the failure.
+            procedure::Input::Reply(Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)))
+                if self.asked == Asked::State =>
+            {
+                self.wait()
+            }
             procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),
-            procedure::Input::Found(Ok(hit)) => self.ended(&hit),
+            procedure::Input::Found(Ok(hit)) => self.ended(hit),
             procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(error.into())),
             procedure::Input::Later => self.wait(),
+            procedure::Input::Missed(oldest) => {
+                self.mark = oldest;
+                self.query()
+            }
         }
     }
 }

@@ -1,24 +1,34 @@
 //! Procedures: tasks of several commands and waits, as pure state machines that any runtime can run.
 
+mod close_node;
 mod execute_and_wait;
+mod fd_set;
 mod job;
 mod migrate;
+mod open_node;
 mod run;
 mod unplug;
 
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use crate::command::Command;
 use crate::error::{CommandError, WaitError};
 use crate::fault::Misuse;
 use crate::payload::Payload;
+use crate::text::Printable;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
 
+pub use crate::undo::Undo;
+pub use close_node::CloseNode;
 pub use execute_and_wait::ExecuteAndWait;
-pub use job::{FollowJob, JobEnd, JobError};
+pub use job::{FollowJob, JobEnd, JobError, JobFailure};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
+pub use open_node::{OpenNode, OpenedNode};
 pub use run::Run;
 pub use unplug::{Unplug, UnplugError};
 
@@ -50,8 +60,8 @@ pub use unplug::{Unplug, UnplugError};
 ///             Input::Reply(Err(error)) => Output::Done(Err(error.into())),
 ///             Input::Found(Ok(_)) => Output::Done(Ok(())),
 ///             Input::Found(Err(error)) => Output::Done(Err(error.into())),
-///             // No wait of this procedure has its own time limit.
-///             Input::Later => Output::Done(Ok(())),
+///             // It waits for no events, and its wait has no time limit of its own.
+///             Input::Later | Input::Missed(_) => Output::wait(&self.0, [Wait::text("tty", "login: ")]),
 ///         }
 ///     }
 /// }
@@ -62,7 +72,19 @@ pub trait Procedure {
 
     /// Returns the next step, given the result of the last one. Not called again after [`Output::Done`].
     fn step(&mut self, input: Input) -> Output<Self::Return>;
+
+    /// Returns the commands that remove what the procedure has created in QEMU so far, for a run that is dropped: the
+    /// machine executes them, and drops the replies. By default there are none. A procedure whose run times out or is
+    /// cancelled receives the error in [`step`](Self::step) instead, and removes what it has created by further steps.
+    fn undo(&self) -> Vec<Undo> {
+        Vec::new()
+    }
 }
+
+/// How long a procedure may clean up after its deadline has passed, or after its run was cancelled: 10 seconds. This
+/// time is not part of the deadline. Inside of it, a job that needs its last seconds would be cancelled before the
+/// deadline that the caller chose. QEMU cancels a job within milliseconds, unless the storage does not answer.
+pub const CLEAN_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Result of the last step of a procedure.
 #[derive(Debug)]
@@ -73,10 +95,15 @@ pub enum Input {
     /// The reply to the command, or why there is none.
     Reply(Result<Payload, CommandError>),
     /// The hit of the wait, or why there is none. The deadline of the whole procedure shows up as
-    /// [`WaitError::TimedOut`] here.
+    /// [`WaitError::TimedOut`] here; after it, the procedure has [`CLEAN_UP_WITHIN`] for steps that clean up.
     Found(Result<Hit, WaitError>),
     /// The time limit of the wait itself ([`Output::Wait`]) passed, and the procedure has time left.
     Later,
+    /// Events after the mark of the wait were evicted from the history ([`Limits::events`](crate::Limits::events))
+    /// before the wait began, and none that is kept matches: the event may have come already. The wait is over. The mark
+    /// is the position of the oldest event that is kept. A procedure queries the state that the event announces, or
+    /// waits again: the same events are not reported a second time.
+    Missed(Mark),
 }
 
 /// Next step of a procedure.
@@ -123,6 +150,73 @@ pub enum ProcedureError {
     /// One of its waits failed: the deadline passed, or the machine ended.
     #[error(transparent)]
     Wait(#[from] WaitError),
+    /// The fd set with this id was removed, and QEMU has not closed its descriptor. QEMU 7.2 closes one only while the
+    /// guest runs, and only when `remove-fd` is sent, or a node on it is closed (measured with QEMU 7.2.22).
+    #[error("QEMU keeps the removed descriptor of fd set {0} open: send `remove-fd` again when the guest runs")]
+    DescriptorOpen(u32),
+    /// It failed, and could not remove everything that it has created in QEMU.
+    #[error("{error}; still in QEMU: {}", listed(remains))]
+    Remains {
+        /// Why it failed.
+        error: Box<ProcedureError>,
+        /// What it has created and not removed.
+        remains: Vec<Remnant>,
+    },
+}
+
+/// Thing in QEMU that a procedure has created and could not remove.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{created} ({why})")]
+#[non_exhaustive]
+pub struct Remnant {
+    /// The thing.
+    pub created: Created,
+    /// Why it was not removed, as far as is known.
+    pub why: ProcedureError,
+}
+
+/// Thing that a procedure creates in QEMU.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Created {
+    /// The job with this id.
+    Job(String),
+    /// The block node with this name.
+    Node(String),
+    /// The descriptor in the fd set with this id.
+    FdSet(u32),
+    /// The fd set for the node of this name, if QEMU has added it: its id is not known. `query-fdsets` lists it with the
+    /// name as its `opaque` string.
+    FdSetFor(String),
+}
+
+impl fmt::Display for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(id) => write!(f, "job {}", Printable::line(id)),
+            Self::Node(name) => write!(f, "node {}", Printable::line(name)),
+            Self::FdSet(id) => write!(f, "fd set {id}"),
+            Self::FdSetFor(node) => write!(f, "perhaps an fd set for node {}", Printable::line(node)),
+        }
+    }
+}
+
+impl ProcedureError {
+    /// Returns the error of a procedure that failed with this one, and could not remove these things.
+    fn with(self, remains: Vec<Remnant>) -> Self {
+        if remains.is_empty() { self } else { Self::Remains { error: Box::new(self), remains } }
+    }
+
+    /// Returns what the procedure has created in QEMU and could not remove.
+    #[must_use]
+    pub fn remains(&self) -> &[Remnant] {
+        if let Self::Remains { remains, .. } = self { remains } else { &[] }
+    }
+}
+
+fn listed(remains: &[Remnant]) -> String {
+    let all: Vec<String> = remains.iter().map(ToString::to_string).collect();
+    all.join(", ")
 }
 
 /// Implements the conversions of [`ProcedureError`] for the errors of the procedures, so that `?` and `into` need one

@@ -1,13 +1,16 @@
 //! Execution of a procedure on a machine: the present step, and the reply or the wait that it depends on.
 
-use super::Procedure;
+use alloc::vec::Vec;
+
+use super::{CLEAN_UP_WITHIN, Procedure};
 use crate::command::CommandId;
 use crate::error::{CommandError, WaitError};
 use crate::machine::Machine;
 use crate::notice::Notice;
 use crate::procedure;
 use crate::time::{Deadline, Moment};
-use crate::wait::WaitId;
+use crate::undo::Undo;
+use crate::wait::{Mark, Wait, WaitId};
 
 /// A procedure that is executed on a machine, for the driver of the machine.
 ///
@@ -17,6 +20,11 @@ use crate::wait::WaitId;
 /// threads releases its lock for the second part; otherwise the caller's code would block them. A driver that does not
 /// share it calls [`advance`](Self::advance), which does all three, on each notice that the procedure
 /// [`awaits`](Self::awaits).
+///
+/// When the deadline passes, or the run is [cancelled](Self::cancel), the procedure receives the error, and has
+/// [`CLEAN_UP_WITHIN`] for steps that remove what it has created in QEMU. A procedure that has created nothing ends at
+/// once. A run that is [disowned](Self::disown) takes no further step, so the machine itself executes what the procedure
+/// names as its [`undo`](Procedure::undo). A driver that drops a run without that leaves in QEMU what was created.
 #[derive(Debug)]
 #[must_use = "a procedure does nothing until it is advanced"]
 pub struct Run<E: Procedure> {
@@ -24,12 +32,28 @@ pub struct Run<E: Procedure> {
     deadline: Deadline,
     /// The time of the deadline. `None` before the procedure begins, and when it has no deadline.
     until: Option<Moment>,
+    stage: Stage,
+    /// The number of the first event that was not reported as missed.
+    reported: u64,
     state: State<E::Return>,
+}
+
+/// Which time bounds the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// That of the deadline.
+    Work,
+    /// The deadline passed, or the run was cancelled. The time for the clean-up begins with the next step.
+    Stopped,
+    /// That of the clean-up.
+    CleanUp,
 }
 
 #[derive(Debug)]
 enum State<T> {
     New,
+    /// The procedure is called. It stays so when the procedure panics.
+    Step,
     /// The result of the last step, which the procedure has not received yet.
     Input(procedure::Input),
     /// The next step, which is not carried out yet.
@@ -47,7 +71,8 @@ impl<E: Procedure> Run<E> {
     /// Returns a procedure that has not begun. The deadline bounds all of its steps together, and starts with the
     /// first.
     pub fn new(procedure: E, deadline: Deadline) -> Self {
-        Self { procedure, deadline, until: None, state: State::New }
+        let (stage, reported) = (Stage::Work, 0);
+        Self { procedure, deadline, until: None, stage, reported, state: State::New }
     }
 
     /// Returns the notice that the procedure waits for. `None` means that it has not begun, can advance now, or is
@@ -57,7 +82,7 @@ impl<E: Procedure> Run<E> {
         match self.state {
             State::Reply(id) => Some(Notice::Answered(id)),
             State::Wait { id, .. } => Some(Notice::Waited(id)),
-            State::New | State::Input(_) | State::Output(_) | State::Over => None,
+            State::New | State::Step | State::Input(_) | State::Output(_) | State::Over => None,
         }
     }
 
@@ -83,21 +108,37 @@ impl<E: Procedure> Run<E> {
                 Err(WaitError::TimedOut) if is_short => procedure::Input::Later,
                 found => procedure::Input::Found(found),
             }),
-            State::Output(_) | State::Over => None,
+            State::Step | State::Output(_) | State::Over => None,
         };
         let is_input = input.is_some();
         if let Some(input) = input {
+            self.stop_after(&input);
             self.state = State::Input(input);
         }
         is_input
     }
 
+    /// Notes that the deadline has passed, if this input reports it.
+    fn stop_after(&mut self, input: &procedure::Input) {
+        let is_late = matches!(
+            input,
+            procedure::Input::Reply(Err(CommandError::TimedOut(..) | CommandError::Cancelled))
+                | procedure::Input::Found(Err(WaitError::TimedOut | WaitError::Cancelled))
+        );
+        if is_late && self.stage == Stage::Work {
+            self.stage = Stage::Stopped;
+        }
+    }
+
     /// Passes the result of the last step, if there is one, to the procedure, which chooses the next step. Returns the
     /// result of the procedure once, when it is done.
     pub fn next_step(&mut self) -> Option<E::Return> {
-        match core::mem::replace(&mut self.state, State::Over) {
+        match core::mem::replace(&mut self.state, State::Step) {
             State::Input(input) => match self.procedure.step(input) {
-                procedure::Output::Done(output) => return Some(output),
+                procedure::Output::Done(output) => {
+                    self.state = State::Over;
+                    return Some(output);
+                }
                 next => self.state = State::Output(next),
             },
             state => self.state = state,
@@ -107,7 +148,13 @@ impl<E: Procedure> Run<E> {
 
     /// Executes the command of the next step, or begins its wait, if there is a next step.
     pub fn carry_out(&mut self, machine: &mut Machine, now: Moment) {
-        self.until = self.until.or_else(|| self.deadline.passes_at(now));
+        self.until = match self.stage {
+            Stage::Work | Stage::CleanUp => self.until.or_else(|| self.deadline.passes_at(now)),
+            Stage::Stopped => Some(now.after(CLEAN_UP_WITHIN)),
+        };
+        if self.stage == Stage::Stopped {
+            self.stage = Stage::CleanUp;
+        }
         let left = self.until.map_or(self.deadline, |until| Deadline::after(until.since(now)));
         self.state = match core::mem::replace(&mut self.state, State::Over) {
             State::Output(procedure::Output::Execute(command)) => {
@@ -117,40 +164,78 @@ impl<E: Procedure> Run<E> {
                 }
             }
             State::Output(procedure::Output::Wait { from, things, within }) => {
+                let missed = self.missed(machine, &from, &things);
                 let is_short = within.filter(|within| self.until.is_none_or(|until| now.after(*within) < until));
                 let within = is_short.map_or(left, Deadline::after);
-                match machine.wait(now, &from, things, within) {
-                    Ok(id) => State::Wait { id, is_short: is_short.is_some() },
-                    Err(misuse) => State::Input(procedure::Input::Found(Err(misuse.into()))),
+                match (machine.wait(now, &from, things, within), missed) {
+                    (Ok(id), Some(mark)) => self.report_missed(machine, id, mark),
+                    (Ok(id), None) => State::Wait { id, is_short: is_short.is_some() },
+                    (Err(misuse), _) => State::Input(procedure::Input::Found(Err(misuse.into()))),
                 }
             }
             state => state,
         };
     }
 
-    /// Disowns the pending command or wait, and makes [`CommandError::Cancelled`] or [`WaitError::Cancelled`] its result,
-    /// with which the procedure decides how it ends. Work that its commands started in QEMU continues.
-    pub fn cancel(&mut self, machine: &mut Machine) {
-        match self.state {
-            State::Reply(id) => {
-                machine.disown(id);
-                self.state = State::Input(procedure::Input::Reply(Err(CommandError::Cancelled)));
-            }
-            State::Wait { id, .. } => {
+    /// Returns the position of the oldest event that is kept, if events after the mark were evicted before the wait for
+    /// them begins, and that was not reported yet.
+    fn missed(&self, machine: &Machine, from: &Mark, things: &[Wait]) -> Option<Mark> {
+        let oldest = machine.evicted_after(from, self.reported)?;
+        things.iter().any(Wait::is_for_events).then_some(oldest)
+    }
+
+    /// Returns what the wait found among the events that are kept, or ends it and reports that events were missed.
+    fn report_missed(&mut self, machine: &mut Machine, id: WaitId, oldest: Mark) -> State<E::Return> {
+        match machine.claim_wait(id) {
+            Some(Ok(hit)) => State::Input(procedure::Input::Found(Ok(hit))),
+            Some(Err(error)) if error != WaitError::TimedOut => State::Input(procedure::Input::Found(Err(error))),
+            _ => {
                 machine.disown_wait(id);
-                self.state = State::Input(procedure::Input::Found(Err(WaitError::Cancelled)));
+                self.reported = oldest.event;
+                State::Input(procedure::Input::Missed(oldest))
             }
-            State::New | State::Input(_) | State::Output(_) | State::Over => {}
         }
     }
 
-    /// Ends the procedure without a result, and disowns its pending command or wait. Work that its commands started in
-    /// QEMU continues.
-    pub fn disown(&mut self, machine: &mut Machine) {
-        match core::mem::replace(&mut self.state, State::Over) {
-            State::Reply(id) => machine.disown(id),
-            State::Wait { id, .. } => machine.disown_wait(id),
-            State::New | State::Input(_) | State::Output(_) | State::Over => {}
+    /// Ends the pending command or wait, and makes [`CommandError::Cancelled`] or [`WaitError::Cancelled`] its result,
+    /// with which the procedure decides how it ends: it has [`CLEAN_UP_WITHIN`] to remove what it has created. Does
+    /// nothing when the time for that has begun, so the clean-up itself cannot be cancelled.
+    pub fn cancel(&mut self, machine: &mut Machine) {
+        if self.stage != Stage::Work {
+            return;
         }
+        let input = match self.state {
+            State::Reply(id) => {
+                machine.disown(id);
+                procedure::Input::Reply(Err(CommandError::Cancelled))
+            }
+            State::Wait { id, .. } => {
+                machine.disown_wait(id);
+                procedure::Input::Found(Err(WaitError::Cancelled))
+            }
+            State::New | State::Step | State::Input(_) | State::Output(_) | State::Over => return,
+        };
+        self.stop_after(&input);
+        self.state = State::Input(input);
+    }
+
+    /// Ends the procedure without a result, and disowns its pending command or wait. The machine executes what the
+    /// procedure names as its [`undo`](Procedure::undo), and drops the replies. Other work that the commands of the
+    /// procedure started in QEMU continues.
+    pub fn disown(&mut self, machine: &mut Machine, now: Moment) {
+        let pending = match core::mem::replace(&mut self.state, State::Over) {
+            State::New | State::Over => return,
+            State::Reply(id) => Some(id),
+            State::Wait { id, .. } => {
+                machine.disown_wait(id);
+                None
+            }
+            State::Step | State::Input(_) | State::Output(_) => None,
+        };
+        let undo: Vec<Undo> = self.procedure.undo();
+        if let Some(id) = pending.filter(|_| !undo.iter().any(Undo::needs_reply)) {
+            machine.disown(id);
+        }
+        undo.into_iter().for_each(|undo| machine.undo(now, pending, undo));
     }
 }

@@ -92,7 +92,7 @@ impl Procedure for Unplug {
                 self.mark = mark;
                 procedure::Output::execute(&("device_del", json!({"id": self.device.to_string()})))
             }
-            procedure::Input::Reply(Ok(_)) | procedure::Input::Later => {
+            procedure::Input::Reply(Ok(_)) | procedure::Input::Later | procedure::Input::Missed(_) => {
                 procedure::Output::wait(&self.mark, self.things())
             }
             procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),

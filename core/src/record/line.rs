@@ -17,7 +17,8 @@ use crate::fault::HostFault;
 use crate::input::{self, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::signal::Signal;
-use crate::time::{Deadline, Moment};
+use crate::time::{Deadline, FOREVER, Moment};
+use crate::undo::Undo;
 use crate::wait::{Mark, Wait};
 use crate::wire::Encoded;
 
@@ -107,6 +108,17 @@ pub(crate) enum Input {
     /// The answer of a command was taken.
     Take(u64),
     Disown(u64),
+    /// What a dropped procedure has created is removed.
+    Undo {
+        /// The command whose reply decides.
+        pending: Option<u64>,
+        command: Issued,
+        #[serde(with = "stored")]
+        events: Vec<Wait>,
+        then: Option<Issued>,
+        needs_reply: bool,
+        member: Option<String>,
+    },
     /// The result of a wait was taken.
     ClaimWait(u64),
     DisownWait(u64),
@@ -237,6 +249,28 @@ impl From<&input::Input<'_>> for Input {
 }
 
 impl Input {
+    /// Returns the line of an undo.
+    pub(crate) fn undo(pending: Option<u64>, undo: &Undo) -> Self {
+        let Undo { command, needs_reply, member, then } = undo;
+        let issued = |command: &Encoded| Issued::new(command, FOREVER);
+        Self::Undo {
+            pending,
+            command: issued(command),
+            events: then.iter().map(|(event, _)| Wait::from(event.clone())).collect(),
+            then: then.as_ref().map(|(_, command)| issued(command)),
+            needs_reply: *needs_reply,
+            member: member.clone(),
+        }
+    }
+
+    /// Returns the undo of a line. `None` means that this is another line.
+    pub(crate) fn as_undo(&self) -> Option<Undo> {
+        let Self::Undo { command, events, then, needs_reply, member, .. } = self else { return None };
+        let event = events.first().and_then(|event| event.clone().into_filter().ok());
+        let then = event.zip(then.as_ref().map(Encoded::from));
+        Some(Undo { command: command.into(), needs_reply: *needs_reply, member: member.clone(), then })
+    }
+
     /// Returns the input of the driver. `None` means that this is a request of the caller.
     pub(crate) fn as_input(&self) -> Option<input::Input<'_>> {
         Some(match self {

@@ -157,7 +157,7 @@ impl Line {
     /// Masks the texts of a line. Returns the number of places if the line is an input, otherwise 0.
     fn change(&mut self, each: &mut impl FnMut(&mut [u8], SecretKind) -> usize) -> usize {
         let kind = match &self.entry {
-            Entry::Input(record::Input::Execute(_))
+            Entry::Input(record::Input::Execute(_) | record::Input::Undo { .. })
             | Entry::Output(record::Output::Answered { .. } | record::Output::Event(_)) => SecretKind::Json,
             _ => SecretKind::Plain,
         };

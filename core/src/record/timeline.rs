@@ -78,6 +78,7 @@ fn tell_request(told: &record::Input, names: &Names) -> Option<(char, String)> {
         record::Input::Wait { things, .. } => format!("wait for {}", join(things)),
         record::Input::Subscribe { events, .. } => format!("subscribe to {}", join(events)),
         record::Input::Disown(id) => format!("disown command {id}"),
+        record::Input::Undo { command, .. } => format!("undo by {}}}", lossy(&command.text)),
         record::Input::DisownWait(id) => format!("disown wait {id}"),
         record::Input::Unsubscribe(id) => format!("end subscription {id}"),
         record::Input::Shutdown(_) => "shut down".to_string(),

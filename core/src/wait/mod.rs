@@ -135,6 +135,11 @@ impl Wait {
         Self(Target::End)
     }
 
+    /// Returns whether this is an event.
+    pub(crate) fn is_for_events(&self) -> bool {
+        matches!(self.0, Target::Event(_))
+    }
+
     /// Converts an event to the filter of a subscription.
     ///
     /// # Errors
@@ -145,6 +150,13 @@ impl Wait {
             Target::Event(filter) => Ok(filter),
             Target::Queued(_) | Target::Text { .. } | Target::Output { .. } | Target::End => Err(Misuse::NotAnEvent),
         }
+    }
+}
+
+#[cfg(feature = "record")]
+impl From<Filter> for Wait {
+    fn from(filter: Filter) -> Self {
+        Self(Target::Event(filter))
     }
 }
 

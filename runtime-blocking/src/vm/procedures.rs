@@ -9,7 +9,9 @@ use crate::followers::Concern;
 
 impl Vm {
     /// Runs a [procedure](crate::procedure), which consists of several commands and events, to its end, and returns its
-    /// result. One deadline bounds all of it. What its commands began in QEMU continues after the deadline.
+    /// result. One deadline bounds all of it; after it, a procedure that must clean up has
+    /// [10 seconds](crate::procedure::CLEAN_UP_WITHIN), as it has when the call is [cancelled](crate::Cancel). Other work
+    /// that its commands began in QEMU continues after the deadline.
     ///
     /// ```no_run
     /// # use std::time::Duration;

@@ -31,9 +31,10 @@ impl Vm {
         self.ask(|machine, now| run.advance(machine, now))
     }
 
-    /// Ends a procedure without a result: the command or the wait that it awaits is disowned. What its commands began
-    /// in QEMU continues.
+    /// Ends a procedure without a result: the command or the wait that it awaits is disowned, and what the procedure names
+    /// as its [`undo`](Procedure::undo) is executed. Other work that its commands began in QEMU continues. A run that is
+    /// dropped without this call leaves in QEMU what it has created, such as a job.
     pub fn disown_procedure<P: Procedure>(&mut self, run: &mut Run<P>) {
-        self.ask(|machine, _| run.disown(machine));
+        self.ask(|machine, now| run.disown(machine, now));
     }
 }

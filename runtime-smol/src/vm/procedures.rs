@@ -9,8 +9,10 @@ use crate::driver::SharedMachine;
 
 impl Vm {
     /// Runs a [procedure](crate::procedure), which consists of several commands and events, to its end, and returns its
-    /// result. One deadline bounds all of it. When the future is dropped, the procedure takes no further step. What its
-    /// commands began in QEMU continues, then and after the deadline.
+    /// result. One deadline bounds all of it; after it, a procedure that must clean up has
+    /// [10 seconds](crate::procedure::CLEAN_UP_WITHIN). When the future is dropped, the procedure takes no further step,
+    /// and the driver executes what it names as its [`undo`](Procedure::undo). Other work that its commands began in QEMU
+    /// continues, then and after the deadline.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -43,7 +45,7 @@ struct Running<'a, P: Procedure>(&'a SharedMachine, Run<P>);
 impl<P: Procedure> Drop for Running<'_, P> {
     fn drop(&mut self) {
         let awaited = self.1.awaits();
-        self.0.ask(|machine, _| self.1.disown(machine));
+        self.0.ask(|machine, now| self.1.disown(machine, now));
         if let Some(awaited) = awaited {
             self.0.stop_waiting(awaited);
         }

@@ -124,7 +124,7 @@ fn a_job_that_fails_reports_the_reason<H: Hosted>() {
     let nowhere = json!({"driver": "file", "filename": "/nowhere/at/all", "size": 512});
     let create = FollowJob::of(&("blockdev-create", json!({"job-id": "new", "options": nowhere})), "new");
     let failed = machine.run(create, LONG);
-    assert!(matches!(&failed, Err(JobError::Failed(why)) if why.contains("/nowhere/at/all")), "{failed:?}");
+    assert!(matches!(&failed, Err(JobError::Failed(why)) if why.reason.contains("/nowhere/at/all")), "{failed:?}");
     assert_eq!(machine.execute("query-jobs", LONG), Ok(json!([])), "the job is dismissed");
     // This is a block job, which dismisses itself: its error is only in an event.
     let full = json!({
@@ -134,7 +134,7 @@ fn a_job_that_fails_reports_the_reason<H: Hosted>() {
     machine.execute_with("blockdev-add", full).expect("the node is added");
     let mirror = json!({"job-id": "copy", "device": "disk", "target": "full", "sync": "full"});
     let failed = machine.run(FollowJob::of(&("blockdev-mirror", mirror), "copy").complete_when_ready(), LONG);
-    assert!(matches!(&failed, Err(JobError::Failed(why)) if why.contains("No space left")), "{failed:?}");
+    assert!(matches!(&failed, Err(JobError::Failed(why)) if why.reason.contains("No space left")), "{failed:?}");
     let refused = machine.run(FollowJob::of(&("blockdev-mirror", json!({"job-id": "x"})), "x"), LONG);
     assert!(
         matches!(refused, Err(JobError::Procedure(ProcedureError::Command(CommandError::Refused(_))))),

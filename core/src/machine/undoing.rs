@@ -1,0 +1,107 @@
+//! Undoing: commands of dropped procedures that remove what those have created in QEMU.
+
+use alloc::vec::Vec;
+
+use super::Machine;
+use super::request::{self, Request};
+use crate::command::CommandId;
+use crate::error::CommandError;
+use crate::event::{Event, Filter};
+use crate::payload::Payload;
+use crate::time::{COMMAND_WITHIN, Moment};
+use crate::undo::Undo;
+use crate::wire::Encoded;
+
+/// An undo that is not complete.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Undoing {
+    /// The command that awaits its reply: the one that creates the thing, or the one that removes it. `None` means that
+    /// only the event is awaited.
+    command: Option<CommandId>,
+    /// The undo, as long as the creation has no reply.
+    undo: Option<Undo>,
+    /// The command that follows an event, which counts once the first command was sent.
+    then: Option<(Filter, Encoded)>,
+}
+
+impl Machine {
+    /// Executes a command that removes what a dropped procedure has created, with the command of the procedure that has
+    /// no reply yet. The replies are dropped. The commands have 60 seconds each.
+    pub(crate) fn undo(&mut self, now: Moment, pending: Option<CommandId>, undo: Undo) {
+        self.request(now, request::Undo { pending, undo });
+    }
+
+    /// Takes the answer of a command, if no caller is to receive it.
+    pub(super) fn undo_answered(
+        &mut self,
+        id: CommandId,
+        answer: Result<Payload, CommandError>,
+    ) -> Option<Result<Payload, CommandError>> {
+        if self.undoing.is_empty() {
+            return Some(answer);
+        }
+        let (answered, others) = self.undoing.drain(..).partition(|undoing: &Undoing| undoing.command == Some(id));
+        self.undoing = others;
+        if Vec::is_empty(&answered) {
+            return Some(answer);
+        }
+        if let Ok(reply) = answer {
+            answered.into_iter().for_each(|undoing| self.go_on(undoing, &reply));
+        }
+        None
+    }
+
+    /// Goes on with an undo whose command succeeded.
+    fn go_on(&mut self, undoing: Undoing, reply: &Payload) {
+        match undoing {
+            Undoing { undo: Some(undo), .. } => {
+                let command = undo.command(reply);
+                command.into_iter().for_each(|command| self.execute_undo(&command, undo.then.clone()));
+            }
+            Undoing { then: None, .. } => {}
+            Undoing { then, .. } => self.undoing.push(Undoing { command: None, undo: None, then }),
+        }
+    }
+
+    fn execute_undo(&mut self, command: &Encoded, then: Option<(Filter, Encoded)>) {
+        // Without a monitor or a free place, the thing stays: no caller is left to hear of it.
+        if let Ok(id) = self.issue(self.now, command, COMMAND_WITHIN) {
+            self.undoing.push(Undoing { command: Some(id), undo: None, then });
+        }
+    }
+
+    /// Executes the commands that follow this event.
+    pub(super) fn undo_on(&mut self, event: &Event) {
+        if self.undoing.is_empty() {
+            return;
+        }
+        let due: Vec<Encoded> = self.undoing.iter_mut().filter_map(|undoing| undoing.take_due(event)).collect();
+        self.undoing.retain(|undoing| undoing.command.is_some() || undoing.then.is_some());
+        due.iter().for_each(|command| self.execute_undo(command, None));
+    }
+}
+
+impl Undoing {
+    fn take_due(&mut self, event: &Event) -> Option<Encoded> {
+        let is_due = self.undo.is_none() && self.then.as_ref().is_some_and(|(filter, _)| filter.wants(event));
+        self.then.take_if(|_| is_due).map(|(_, command)| command)
+    }
+}
+
+/// [`Machine::undo`].
+impl Request for request::Undo {
+    type Response = ();
+
+    fn apply(self, machine: &mut Machine, now: Moment) {
+        machine.advance_clock(now);
+        if !self.undo.needs_reply {
+            return machine.execute_undo(&self.undo.command, self.undo.then);
+        }
+        let Some(id) = self.pending else { return };
+        machine.undoing.push(Undoing { command: Some(id), undo: Some(self.undo), then: None });
+        if let Ok(place) = machine.answers.binary_search_by_key(&id, |(id, _)| *id) {
+            let answer = machine.answers.remove(place);
+            drop(answer.and_then(|(id, answer)| machine.undo_answered(id, answer)));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Undo: a command that removes what a procedure has created in QEMU, for a run that is dropped.
+
+use alloc::string::String;
+
+use serde_json::Value;
+
+use crate::command::Command;
+use crate::event::Filter;
+use crate::fault::Misuse;
+use crate::payload::Payload;
+use crate::wait::Wait;
+use crate::wire::{Encoded, name_of};
+
+/// Command that removes something which a procedure has created in QEMU. The machine executes it when the run of the
+/// procedure is dropped, and drops its reply.
+///
+/// ```
+/// use qemu_machine_core::procedure::Undo;
+/// use qemu_machine_core::{Wait, json};
+///
+/// let concluded = Wait::event("JOB_STATUS_CHANGE").with(json!({"id": "copy", "status": "concluded"}));
+/// let undo = Undo::new(&("job-cancel", json!({"id": "copy"})))?.then(concluded, &("job-dismiss", json!({"id": "copy"})))?;
+/// # Ok::<(), qemu_machine_core::Misuse>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undo {
+    pub(crate) command: Encoded,
+    pub(crate) needs_reply: bool,
+    /// The member of the reply of the pending command that becomes the argument of this one.
+    pub(crate) member: Option<String>,
+    pub(crate) then: Option<(Filter, Encoded)>,
+}
+
+impl Undo {
+    /// Returns the undo that executes this command.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Arguments`] when the command cannot be encoded.
+    pub fn new<C: Command>(command: &C) -> Result<Self, Misuse> {
+        Ok(Self { command: Encoded::command(command)?, needs_reply: false, member: None, then: None })
+    }
+
+    /// Returns the undo that executes this command with one member of the reply of the pending command as its argument,
+    /// [if that succeeds](Self::if_created). It is for things whose id QEMU chooses.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Arguments`] when the command cannot be encoded.
+    pub fn of_reply(command: &str, member: impl Into<String>) -> Result<Self, Misuse> {
+        Ok(Self { needs_reply: true, member: Some(member.into()), ..Self::new(&command)? })
+    }
+
+    /// Executes the command only if the pending command of the procedure succeeds. Use it while the command that creates
+    /// the thing has no reply: QEMU may refuse it because another client has a thing of the same name, which must stay.
+    #[must_use]
+    pub fn if_created(mut self) -> Self {
+        self.needs_reply = true;
+        self
+    }
+
+    /// Executes another command when this event arrives after the first one was sent and not refused. It is for things
+    /// that are removed in two steps, such as a job that is cancelled and dismissed.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Arguments`] when the command cannot be encoded, [`Misuse::NotAnEvent`] when the thing is no event.
+    pub fn then<C: Command>(mut self, event: Wait, command: &C) -> Result<Self, Misuse> {
+        self.then = Some((event.into_filter()?, Encoded::command(command)?));
+        Ok(self)
+    }
+
+    pub(crate) fn needs_reply(&self) -> bool {
+        self.needs_reply
+    }
+
+    /// Returns the command, given the reply of the command that created the thing. `None` means that the reply has not the
+    /// member that is needed.
+    pub(crate) fn command(&self, reply: &Payload) -> Option<Encoded> {
+        let Some(member) = &self.member else { return Some(self.command.clone()) };
+        let reply: Value = reply.read().ok()?;
+        let arguments = Value::from_iter([(member.clone(), reply.get(member)?.clone())]);
+        Encoded::command(&(&*name_of(&self.command.body), arguments)).ok()
+    }
+}
