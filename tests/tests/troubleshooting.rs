@@ -23,13 +23,13 @@ const SHORT: Duration = Duration::from_millis(500);
 /// Deadline of a command. The heartbeat is sent after half of it, and the rest is enough for a reply on a busy host.
 const BUDGET: Duration = Duration::from_secs(2);
 
-/// Deadline of all symptoms together: each takes at most two seconds.
+/// Deadline of all symptoms together: each takes at most two seconds, and a job that stays the ten of its clean-up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A heading of the guide, and a function that produces the message below it.
 type Symptom = (&'static str, fn() -> String);
 
-const SYMPTOMS: [Symptom; 23] = [
+const SYMPTOMS: [Symptom; 25] = [
     ("launch failed: cannot execute", || launch(Config::new("no-such-qemu"))),
     ("launch failed: QEMU ended", || launch(config().args(["-device", "nonexistent"]))),
     ("launch failed: the deadline passed", || launch(Script::new().stall().config(SCRIPTED).launch_within(SHORT))),
@@ -95,6 +95,11 @@ const SYMPTOMS: [Symptom; 23] = [
         let vm = up(config());
         ended(&vm, vm.run(FollowJob::named("mirror"), PATIENCE))
     }),
+    ("something stays in QEMU", || {
+        let vm = up(Script::launched().hear().reply("{}").hear().reply("{}").stall().config(SCRIPTED));
+        ended(&vm, vm.run(FollowJob::of(&"blockdev-mirror", "copy"), SHORT))
+    }),
+    ("a snapshot was not loaded", unloaded),
 ];
 
 fn config() -> Config {
@@ -156,6 +161,18 @@ fn unsynchronised() -> String {
     let said = Agent::attach(Peer::Dial(Address::unix(bytes(&path))), PATIENCE).expect_err("the agent refuses");
     agent.join().expect("the agent ends with its client");
     said.to_string()
+}
+
+/// Loads a snapshot that does not exist.
+fn unloaded() -> String {
+    let scratch = Scratch::create();
+    let disk = scratch.path().join("disk.qcow2");
+    let created = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("1M").status();
+    assert!(created.is_ok_and(|status| status.success()));
+    let disk = format!("driver=qcow2,node-name=disk,file.driver=file,file.filename={}", disk.display());
+    let vm = up(Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-blockdev", &disk]));
+    let load = ("snapshot-load", json!({"job-id": "load", "tag": "boot", "vmstate": "disk", "devices": ["disk"]}));
+    ended(&vm, vm.run(FollowJob::of(&load, "load"), PATIENCE))
 }
 
 /// Executes a command that blocks QEMU: it opens a FIFO that has no writer (`fifo(7)`).

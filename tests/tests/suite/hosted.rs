@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use qemu_machine_blocking::Vm;
+use qemu_machine_blocking::{Cancel, Vm};
 use qemu_machine_core::procedure::{Procedure, Run};
 use qemu_machine_core::{
     Address, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome, Service,
     Value, Wait,
 };
-use qemu_machine_host::IdentityError;
+use qemu_machine_host::{IdentityError, LogReader};
 
 use qemu_machine_tests::PATIENCE;
 
@@ -25,6 +25,10 @@ pub(crate) trait Hosted: Harness {
     /// Executes all commands at once, each with its own descriptor: none waits for the reply of another.
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return;
+    /// Begins a procedure and drops its run when the first command was issued. On threads, which cannot drop a call, it
+    /// is cancelled there.
+    fn drop_run<T: Procedure>(&mut self, procedure: T);
+    fn log_reader(&mut self) -> LogReader;
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn identity(&mut self) -> Result<Identity, IdentityError>;
     fn detach(&mut self) -> Result<Outcome, Misuse>;
@@ -71,6 +75,16 @@ impl Hosted for Vm {
 
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
         Vm::run(self, procedure, within)
+    }
+
+    fn drop_run<T: Procedure>(&mut self, procedure: T) {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        drop(cancel.run_until_cancelled(|| Vm::run(self, procedure, PATIENCE)));
+    }
+
+    fn log_reader(&mut self) -> LogReader {
+        (**self).log_reader()
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -139,6 +153,15 @@ impl<E: Executor> Hosted for Smol<E> {
 
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
         E::block_on(self.vm.run(procedure, within))
+    }
+
+    fn drop_run<T: Procedure>(&mut self, procedure: T) {
+        let run = self.vm.run(procedure, PATIENCE);
+        assert!(E::block_on(smol::future::poll_once(run)).is_none(), "QEMU replies no sooner than it is asked");
+    }
+
+    fn log_reader(&mut self) -> LogReader {
+        self.vm.log_reader()
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -215,6 +238,16 @@ impl Hosted for Mio {
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return {
         let mut run = Run::new(procedure, within);
         self.until(|vm| vm.advance(&mut run))
+    }
+
+    fn drop_run<T: Procedure>(&mut self, procedure: T) {
+        let mut run = Run::new(procedure, PATIENCE.into());
+        assert!(self.vm.advance(&mut run).is_none(), "QEMU replies no sooner than it is asked");
+        self.vm.disown_procedure(&mut run);
+    }
+
+    fn log_reader(&mut self) -> LogReader {
+        self.vm.log_reader()
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {

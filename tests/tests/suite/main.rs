@@ -4,6 +4,7 @@
 //! several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
 mod detachable;
+mod failed_procedures;
 mod harness;
 mod hosted;
 mod in_world;
