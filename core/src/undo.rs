@@ -5,11 +5,12 @@ use alloc::string::String;
 use serde_json::Value;
 
 use crate::command::Command;
+use crate::command_name::name_of;
 use crate::event::Filter;
 use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::wait::Wait;
-use crate::wire::{Encoded, name_of};
+use crate::wire::Encoded;
 
 /// Command that removes something which a procedure has created in QEMU. The machine executes it when the run of the
 /// procedure is dropped, and drops its reply.

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use qemu_machine_core::procedure::{
     CLEAN_UP_WITHIN, Created, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, ProcedureError, Run,
+    Unplug,
 };
 use qemu_machine_core::{CommandError, ExitStatus, Limits, Liveness, Notice, Progress, WaitError, json};
 use rig::steps::{LONG, begun, mirror, on, started};
@@ -528,6 +529,180 @@ fn g40_a_migration_whose_events_were_evicted_is_queried() {
         if end.is_none() {
             rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
             assert_eq!(on(&mut rig, &mut run), Some(Ok(MigrationEnd::Completed)));
+        }
+    }
+}
+
+/// Begins to send a machine, up to `migrate`, and to its reply if that is wanted.
+fn sending(is_accepted: bool) -> (Rig, Run<Migrate>) {
+    let (mut rig, mut run) = begun(Migrate::to("unix:/m"), LONG);
+    rig.replies(1);
+    assert_eq!(on(&mut rig, &mut run), None);
+    assert_eq!(rig.asked().last().expect("it goes on"), "migrate,arguments:{uri:unix:/m}");
+    if is_accepted {
+        rig.replies(2);
+        assert_eq!(on(&mut rig, &mut run), None);
+    }
+    (rig, run)
+}
+
+fn unsent() -> MigrateError {
+    ProcedureError::from(WaitError::TimedOut).into()
+}
+
+/// Runs a step that sends one command.
+fn sends(rig: &mut Rig, run: &mut Run<Migrate>, command: &str) {
+    assert_eq!((on(rig, run), rig.asked()), (None, vec![command.to_string()]));
+}
+
+fn status(status: &str) -> String {
+    format!(r#"{{"status": "{status}"}}"#)
+}
+
+#[test]
+fn g40_a_migration_that_runs_out_of_time_is_cancelled() {
+    for (status_now, event, end) in [
+        ("active", "cancelled", Err(unsent())),
+        ("setup", "cancelled", Err(unsent())),
+        ("device", "completed", Ok(MigrationEnd::Completed)),
+    ] {
+        let (mut rig, mut run) = sending(true);
+        rig.pass(secs(60));
+        sends(&mut rig, &mut run, "query-migrate");
+        rig.returns(3, &status(status_now));
+        sends(&mut rig, &mut run, "migrate_cancel");
+        rig.replies(4);
+        assert_eq!(on(&mut rig, &mut run), None, "not before its end");
+        rig.happens_with("MIGRATION", &status(event));
+        assert_eq!(on(&mut rig, &mut run), Some(end), "{status_now}");
+        assert_eq!(rig.vm.deadline(), None);
+    }
+}
+
+/// QEMU lists the end of this migration, or that of an earlier one. The events of this one tell which.
+#[test]
+fn g40_a_migration_that_is_over_when_time_runs_out_is_reported_as_it_was_seen() {
+    for (is_seen, end) in [(true, Ok(MigrationEnd::Completed)), (false, Err(()))] {
+        let (mut rig, mut run) = sending(false);
+        rig.pass(secs(60));
+        sends(&mut rig, &mut run, "query-migrate");
+        if is_seen {
+            rig.happens_with("MIGRATION", &status("completed"));
+        }
+        rig.refuses(2);
+        rig.returns(3, &status("completed"));
+        let ended = on(&mut rig, &mut run).or_else(|| on(&mut rig, &mut run)).expect("it is over");
+        assert_eq!(ended.map_err(|error| assert!(error.to_string().contains("no reply"), "{error}")), end);
+    }
+}
+
+#[test]
+fn g40_a_migration_that_cannot_be_cancelled_is_named() {
+    let named = |run: &mut Run<Migrate>, rig: &mut Rig| match on(rig, run) {
+        Some(Err(MigrateError::Procedure(error))) => error.remains()[0].created.clone(),
+        other => panic!("{other:?}"),
+    };
+    // The guest runs on the destination, and would be lost.
+    let (mut rig, mut run) = sending(true);
+    rig.happens_with("MIGRATION", &status("postcopy-active"));
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.pass(secs(60));
+    sends(&mut rig, &mut run, "query-migrate");
+    rig.returns(3, &status("postcopy-active"));
+    assert_eq!(named(&mut run, &mut rig), Created::Migration);
+    // QEMU refuses.
+    let (mut rig, mut run) = sending(true);
+    rig.pass(secs(60));
+    sends(&mut rig, &mut run, "query-migrate");
+    rig.returns(3, &status("active"));
+    sends(&mut rig, &mut run, "migrate_cancel");
+    rig.refuses(4);
+    assert_eq!(named(&mut run, &mut rig), Created::Migration);
+    // QEMU does not answer, at one step or another.
+    for is_answered in [false, true] {
+        let (mut rig, mut run) = sending(true);
+        rig.pass(secs(60));
+        sends(&mut rig, &mut run, "query-migrate");
+        if is_answered {
+            rig.returns(3, &status("cancelling"));
+            assert_eq!(on(&mut rig, &mut run), None);
+        }
+        rig.pass(CLEAN_UP_WITHIN);
+        assert_eq!(named(&mut run, &mut rig), Created::Migration);
+    }
+    // The connection is lost.
+    let (mut rig, mut run) = sending(true);
+    rig.closes(qemu_machine_core::Channel::Monitor);
+    rig.pass(secs(5));
+    assert_eq!(named(&mut run, &mut rig), Created::Migration);
+    // A destination may listen.
+    let (mut rig, mut run) = begun(Migrate::listen("unix:/m"), LONG);
+    rig.replies(1);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.pass(secs(60));
+    assert_eq!(named(&mut run, &mut rig), Created::IncomingMigration("unix:/m".into()));
+}
+
+#[test]
+fn g40_a_migration_that_was_refused_is_not_cancelled() {
+    let (mut rig, mut run) = sending(false);
+    rig.refuses(2);
+    assert!(matches!(on(&mut rig, &mut run), Some(Err(MigrateError::Procedure(ProcedureError::Command(_))))));
+    assert_eq!(rig.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn g40_a_migration_whose_run_is_dropped_is_cancelled() {
+    let (mut rig, mut run) = sending(true);
+    run.disown(&mut rig.vm, rig.now);
+    rig.serve();
+    assert_eq!(rig.asked(), ["migrate_cancel"]);
+    // It is cancelled only if it was started.
+    for is_accepted in [true, false] {
+        let (mut rig, mut run) = sending(false);
+        run.disown(&mut rig.vm, rig.now);
+        rig.serve();
+        assert_eq!(rig.asked(), Vec::<String>::new());
+        if is_accepted {
+            rig.replies(2)
+        } else {
+            rig.refuses(2)
+        }
+        rig.serve();
+        assert_eq!(rig.asked().len(), usize::from(is_accepted));
+    }
+    // The guest would be lost.
+    let (mut rig, mut run) = sending(true);
+    rig.happens_with("MIGRATION", &status("postcopy-active"));
+    assert_eq!(on(&mut rig, &mut run), None);
+    run.disown(&mut rig.vm, rig.now);
+    rig.serve();
+    assert_eq!(rig.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn g40_a_device_whose_events_were_evicted_is_looked_for() {
+    let present = r#"[{"name": "net", "type": "child<e1000>"}]"#;
+    for (device, parent) in
+        [("net", "/machine/peripheral"), ("/machine/peripheral-anon/device[0]", "/machine/peripheral-anon")]
+    {
+        for (is_gone, listed) in [(true, "[]"), (false, present)] {
+            let mut limits = Limits::default();
+            limits.events = 2 << 10;
+            let mut rig = Rig::ready(config().limits(limits));
+            let mut run = Run::new(Unplug::device(device), LONG);
+            assert!(on(&mut rig, &mut run).is_none());
+            rig.asked();
+            (0..100).for_each(|_| rig.happens("RTC_CHANGE"));
+            rig.replies(1);
+            assert!(on(&mut rig, &mut run).is_none());
+            if run.awaits().is_none() {
+                assert!(on(&mut rig, &mut run).is_none());
+            }
+            assert_eq!(rig.asked(), [format!("qom-list,arguments:{{path:{parent}}}")]);
+            rig.returns(2, &listed.replace("net", device.rsplit('/').next().expect("a name")));
+            let end = on(&mut rig, &mut run);
+            assert_eq!(end, is_gone.then_some(Ok(())), "{device}");
         }
     }
 }

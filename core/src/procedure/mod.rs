@@ -16,7 +16,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::command::Command;
-use crate::error::{CommandError, WaitError};
+use crate::error::{CommandError, Progress, WaitError};
 use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::text::Printable;
@@ -185,6 +185,10 @@ pub enum Created {
     Node(String),
     /// The descriptor in the fd set with this id.
     FdSet(u32),
+    /// The migration that QEMU sends.
+    Migration,
+    /// The migration for which QEMU waits at this address, if it has begun to.
+    IncomingMigration(String),
     /// The fd set for the node of this name, if QEMU has added it: its id is not known. `query-fdsets` lists it with the
     /// name as its `opaque` string.
     FdSetFor(String),
@@ -196,6 +200,10 @@ impl fmt::Display for Created {
             Self::Job(id) => write!(f, "job {}", Printable::line(id)),
             Self::Node(name) => write!(f, "node {}", Printable::line(name)),
             Self::FdSet(id) => write!(f, "fd set {id}"),
+            Self::Migration => f.write_str("the migration"),
+            Self::IncomingMigration(address) => {
+                write!(f, "perhaps an incoming migration at {}", Printable::line(address))
+            }
             Self::FdSetFor(node) => write!(f, "perhaps an fd set for node {}", Printable::line(node)),
         }
     }
@@ -205,6 +213,17 @@ impl ProcedureError {
     /// Returns the error of a procedure that failed with this one, and could not remove these things.
     fn with(self, remains: Vec<Remnant>) -> Self {
         if remains.is_empty() { self } else { Self::Remains { error: Box::new(self), remains } }
+    }
+
+    /// Returns whether a command that failed so may take effect all the same.
+    fn may_have_effect(&self) -> bool {
+        let Self::Command(error) = self else { return false };
+        matches!(error, CommandError::TimedOut(Progress::Sent, _) | CommandError::Cancelled | CommandError::Broken(_))
+    }
+
+    /// Returns whether the connection was lost.
+    fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Wait(WaitError::Disconnected) | Self::Command(CommandError::Disconnected(_)))
     }
 
     /// Returns what the procedure has created in QEMU and could not remove.

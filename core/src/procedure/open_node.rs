@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::fd_set::{FdSets, Removing};
 use super::{Created, Procedure, ProcedureError, Remnant, Undo};
 use crate::descriptor::Descriptor;
-use crate::error::{CommandError, Progress, WaitError};
+use crate::error::WaitError;
 use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::procedure;
@@ -139,7 +139,7 @@ impl OpenNode {
     /// Removes what the procedure has created, after this failure.
     fn fail(&mut self, error: ProcedureError) -> Step {
         match core::mem::replace(&mut self.state, State::New) {
-            State::AddNode if may_have_effect(&error) => {
+            State::AddNode if error.may_have_effect() => {
                 self.state = State::Nodes(error);
                 // QEMU executes the commands in their order, so its reply shows whether the node was added.
                 procedure::Output::execute(&("query-named-block-nodes", json!({"flat": true})))
@@ -153,7 +153,7 @@ impl OpenNode {
                 remains.push(Remnant { created: Created::FdSet(self.fd_set), why: error });
                 procedure::Output::Done(Err(first.with(remains)))
             }
-            State::AddFd if may_have_effect(&error) => {
+            State::AddFd if error.may_have_effect() => {
                 self.state = State::After(error);
                 procedure::Output::execute(&"query-fdsets")
             }
@@ -225,12 +225,6 @@ impl OpenNode {
             }
         })
     }
-}
-
-/// Returns whether a command that failed so may take effect all the same.
-fn may_have_effect(error: &ProcedureError) -> bool {
-    let ProcedureError::Command(error) = error else { return false };
-    matches!(error, CommandError::TimedOut(Progress::Sent, _) | CommandError::Cancelled | CommandError::Broken(_))
 }
 
 impl Procedure for OpenNode {

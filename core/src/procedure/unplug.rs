@@ -1,16 +1,18 @@
 //! Procedure that unplugs a device, which the guest must release.
 
-use crate::procedure;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{Procedure, ProcedureError};
 use crate::error::WaitError;
 use crate::event::Event;
 use crate::fault::Misuse;
+use crate::payload::Payload;
+use crate::procedure;
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Unplugs a device from a running guest (`device_del`). It is done when the device is gone, or when the guest refuses.
@@ -31,7 +33,17 @@ pub struct Unplug {
     device: String,
     mark: Mark,
     begun: bool,
+    /// `qom-list` has no reply yet.
+    lists: bool,
 }
+
+/// An entry in the reply of `qom-list`.
+#[derive(Deserialize)]
+struct Property {
+    name: String,
+}
+
+type Step = procedure::Output<Result<(), UnplugError>>;
 
 /// Why a device was not unplugged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +61,7 @@ impl Unplug {
     /// Returns a procedure that unplugs the device with this id, or at this QOM path
     /// (`/machine/peripheral-anon/device[0]`) if the device has no id.
     pub fn device(device: impl Into<String>) -> Self {
-        Self { device: device.into(), mark: Mark::default(), begun: false }
+        Self { device: device.into(), mark: Mark::default(), begun: false, lists: false }
     }
 
     /// The events that end the procedure. `DEVICE_…` events always have the path of the device, and its id if it has
@@ -65,6 +77,27 @@ impl Unplug {
         let by_id =
             id.into_iter().flat_map(|id| by_id.clone().map(move |name| Wait::event(name).with(json!({"device": id}))));
         by_path.into_iter().chain(by_id).collect()
+    }
+
+    fn wait(&self) -> Step {
+        procedure::Output::wait(&self.mark, self.things())
+    }
+
+    /// Returns the QOM path of the parent of the device, and the name of the device there.
+    fn place(&self) -> (&str, &str) {
+        self.device.rsplit_once('/').unwrap_or((PERIPHERAL.trim_end_matches('/'), &self.device))
+    }
+
+    /// Handles the reply of `qom-list`, after events were missed: a device that is not listed is gone. QEMU lists one that
+    /// the guest has not released.
+    fn listed(&mut self, reply: Payload) -> Step {
+        self.lists = false;
+        let name = self.place().1;
+        match reply.reply::<Vec<Property>>() {
+            Ok(all) if all.iter().any(|property| property.name == name) => self.wait(),
+            Ok(_) => procedure::Output::Done(Ok(())),
+            Err(error) => procedure::Output::Done(Err(error.into())),
+        }
     }
 
     fn told(hit: Hit) -> Result<(), UnplugError> {
@@ -92,8 +125,11 @@ impl Procedure for Unplug {
                 self.mark = mark;
                 procedure::Output::execute(&("device_del", json!({"id": self.device.to_string()})))
             }
-            procedure::Input::Reply(Ok(_)) | procedure::Input::Later | procedure::Input::Missed(_) => {
-                procedure::Output::wait(&self.mark, self.things())
+            procedure::Input::Reply(Ok(reply)) if self.lists => self.listed(reply),
+            procedure::Input::Reply(Ok(_)) | procedure::Input::Later => self.wait(),
+            procedure::Input::Missed(oldest) => {
+                (self.mark, self.lists) = (oldest, true);
+                procedure::Output::execute(&("qom-list", json!({"path": self.place().0})))
             }
             procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),
             procedure::Input::Found(Ok(hit)) => procedure::Output::Done(Self::told(hit)),

@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use qemu_machine_core::commands::{HumanMonitorCommand, Job, Status};
 use qemu_machine_core::procedure::{
-    self, ExecuteAndWait, FollowJob, JobError, Migrate, MigrateError, ProcedureError, Run, Unplug, UnplugError,
+    self, Created, ExecuteAndWait, FollowJob, JobError, JobFailure, Migrate, MigrateError, ProcedureError, Run, Unplug,
+    UnplugError,
 };
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
@@ -17,7 +18,7 @@ use qemu_machine_core::{
     Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
 };
 
-use crate::rig::{Rig, config};
+use crate::rig::{Rig, config, secs};
 
 /// A printed form of a value.
 pub(crate) struct Form {
@@ -106,10 +107,23 @@ pub(crate) const CASES: &[Case] = &[
         let wait = procedure::Output::<()>::wait(&Mark::default(), waits(text));
         debug([procedure::Output::execute(&text), wait])
     }),
-    ("procedure::JobError", |text| all([JobError::Failed(text.into()), JobError::Procedure(refused(text).into())])),
+    ("procedure::JobError", |text| {
+        all([JobError::Failed(job_failure(text)), JobError::Procedure(refused(text).into())])
+    }),
     ("procedure::MigrateError", |text| all([MigrateError::Failed(text.into())])),
     ("procedure::UnplugError", |text| all([UnplugError::Refused(event(text))])),
-    ("procedure::ProcedureError", |text| all([ProcedureError::Command(refused(text))])),
+    ("procedure::ProcedureError", |text| all([ProcedureError::Command(refused(text)), remains(text)])),
+    ("procedure::JobFailure", |text| all([job_failure(text)])),
+    ("procedure::Remnant", |text| all([remains(text).remains()[0].clone()])),
+    ("procedure::Created", |text| {
+        let text = || text.to_string();
+        all([
+            Created::Job(text()),
+            Created::Node(text()),
+            Created::IncomingMigration(text()),
+            Created::FdSetFor(text()),
+        ])
+    }),
     ("record::Record", |text| all([record(text)])),
     ("record::Timeline", |text| all([record(text).timeline()])),
     ("record::Mock", |text| debug([Mock::new(&record(text))])),
@@ -181,6 +195,30 @@ fn refusal(text: &str) -> Refusal {
 
 fn refused(text: &str) -> CommandError {
     CommandError::Refused(refusal(text))
+}
+
+fn job_failure(text: &str) -> JobFailure {
+    let mut failure = JobFailure::default();
+    (failure.reason, failure.run_state, failure.log) = (text.into(), Some(text.into()), text.into());
+    failure
+}
+
+/// Returns the error of a procedure that leaves things of this name in QEMU.
+fn remains(text: &str) -> ProcedureError {
+    let mut rig = Rig::ready(config());
+    let mut run = Run::new(Migrate::listen(text), secs(60).into());
+    for id in [1, 2] {
+        assert!(run.advance(&mut rig.vm, rig.now).is_none());
+        rig.serve();
+        if id == 1 {
+            rig.replies(id);
+        }
+    }
+    rig.pass(secs(60));
+    match run.advance(&mut rig.vm, rig.now) {
+        Some(Err(MigrateError::Procedure(error @ ProcedureError::Remains { .. }))) => error,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn identity(text: &str) -> Identity {

@@ -20,6 +20,7 @@ use crate::error::{CommandError, WaitError};
 use crate::fault::{Misuse, Refusal};
 use crate::payload::Payload;
 use crate::procedure;
+use crate::text::UntrustedText;
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
 
@@ -338,8 +339,8 @@ impl FollowJob {
     fn finish(&mut self, run_state: Option<String>) -> Step {
         let mut end = self.evidence.end();
         if let Err(JobError::Failed(failure)) = &mut end {
-            failure.run_state = run_state;
-            failure.log = self.log.as_mut().map(Log::printed).unwrap_or_default();
+            failure.run_state = run_state.map(UntrustedText::from);
+            failure.log = self.log.as_mut().map(Log::printed).unwrap_or_default().into();
         }
         procedure::Output::Done(match &self.stop {
             Some(stop) => stop.end(end),

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::{Created, ProcedureError, Remnant, Undo};
 use super::{Asked, FollowJob, JobEnd, JobError, Over, Step};
 use crate::commands::{Job, QueryJobs};
-use crate::error::{CommandError, Progress, WaitError};
+use crate::error::{CommandError, WaitError};
 use crate::fault::Refusal;
 use crate::procedure;
 
@@ -55,13 +55,13 @@ impl FollowJob {
             let error = self.stop.as_ref().map_or(error, |stop| stop.error.clone());
             return procedure::Output::Done(Err(error.into()));
         }
-        if self.stop.is_some() || (self.owns && self.evidence.seen && is_disconnected(&error)) {
+        if self.stop.is_some() || (self.owns && self.evidence.seen && error.is_disconnected()) {
             return self.report_job(error);
         }
         if !self.owns {
             return procedure::Output::Done(Err(error.into()));
         }
-        let is_unknown = may_have_effect(&error);
+        let is_unknown = error.may_have_effect();
         let stop = |error| Some(Stop { error, is_late, accepted: false, refusal: None });
         match (self.evidence.seen, &self.over) {
             (true, Some(Over::Concluded)) => {
@@ -140,23 +140,10 @@ impl FollowJob {
     }
 }
 
-fn is_disconnected(error: &ProcedureError) -> bool {
-    matches!(
-        error,
-        ProcedureError::Wait(WaitError::Disconnected) | ProcedureError::Command(CommandError::Disconnected(_))
-    )
-}
-
 fn is_late(error: &ProcedureError) -> bool {
     matches!(
         error,
         ProcedureError::Wait(WaitError::TimedOut | WaitError::Cancelled)
             | ProcedureError::Command(CommandError::TimedOut(..) | CommandError::Cancelled)
     )
-}
-
-/// Returns whether a command that failed so may take effect all the same.
-fn may_have_effect(error: &ProcedureError) -> bool {
-    let ProcedureError::Command(error) = error else { return false };
-    matches!(error, CommandError::TimedOut(Progress::Sent, _) | CommandError::Cancelled | CommandError::Broken(_))
 }

@@ -1,17 +1,20 @@
 //! Procedure that migrates a machine, on the source or on the destination.
 
-use crate::procedure;
+mod stop;
+
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Procedure, ProcedureError};
+use super::{Procedure, ProcedureError, Undo};
 use crate::error::{CommandError, WaitError};
 use crate::fault::Misuse;
 use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
+use crate::procedure;
 use crate::text::UntrustedText;
 use crate::wait::{Found, Hit, Mark, Wait};
 
@@ -21,6 +24,15 @@ use crate::wait::{Found, Hit, Mark, Wait};
 /// `MigrationCapability`), so the procedure enables it first; without it the end of the migration goes unseen. The
 /// destination must be launched with `-incoming defer` (QEMU, `qapi/migration.json`, `migrate-incoming`) and the same
 /// machine configuration as the source.
+///
+/// A migration that the procedure has [started](Self::to) does not outlive a failure of the procedure: otherwise the guest
+/// is on the destination later, although the caller was told that it is not. When the deadline passes, or the run is
+/// cancelled or fails, the procedure cancels the migration (`migrate_cancel`) and waits for its end, within
+/// [`CLEAN_UP_WITHIN`](super::CLEAN_UP_WITHIN); the error is still that of the deadline. If the migration completes first,
+/// it has completed. A migration that has switched to postcopy cannot be cancelled without the loss of the guest, so it
+/// goes on; that, and one that does not end in that time, is
+/// [`ProcedureError::Remains`](super::ProcedureError::Remains). When the run is dropped, the machine sends
+/// `migrate_cancel`.
 ///
 /// ```
 /// use qemu_machine_core::procedure::Migrate;
@@ -40,6 +52,10 @@ pub struct Migrate {
     asked: Asked,
     /// QEMU has reported that the migration failed.
     has_failed: bool,
+    /// QEMU has reported that the guest runs on the destination, which fetches its memory.
+    is_postcopy: bool,
+    /// `Some` means that the procedure has failed with this error, and cancels the migration.
+    stop: Option<ProcedureError>,
 }
 
 /// The side of the migration, and where the procedure ends.
@@ -55,9 +71,14 @@ enum Part {
 enum Asked {
     ToTell,
     ToMigrate,
-    /// `query-migrate`, for the reason of a failure, or after events were missed.
+    /// None: `migrate` was accepted.
+    Nothing,
+    /// `query-migrate`, for the reason of a failure, after events were missed, or before the migration is cancelled.
     State,
+    ToCancel,
 }
+
+type Step = procedure::Output<Result<MigrationEnd, MigrateError>>;
 
 /// How a migration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,21 +135,34 @@ impl Migrate {
     }
 
     fn new(part: Part, address: String) -> Self {
-        Self { part, address, mark: Mark::default(), begun: false, asked: Asked::ToTell, has_failed: false }
+        Self {
+            part,
+            address,
+            mark: Mark::default(),
+            begun: false,
+            asked: Asked::ToTell,
+            has_failed: false,
+            is_postcopy: false,
+            stop: None,
+        }
     }
 
-    fn wait(&self) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
-        let statuses = ["completed", "failed", "cancelled"];
-        let ends = statuses.map(|status| Wait::event("MIGRATION").with(json!({"status": status})));
-        procedure::Output::wait(&self.mark, ends.into_iter().chain((self.part == Part::Arrive).then(Wait::end)))
+    fn wait(&self) -> Step {
+        self.wait_for(&["completed", "failed", "cancelled", "postcopy-active"], None)
     }
 
-    fn query(&mut self) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+    fn wait_for(&self, statuses: &[&str], within: Option<Duration>) -> Step {
+        let events = statuses.iter().map(|status| Wait::event("MIGRATION").with(json!({"status": status})));
+        let things = events.chain((self.part == Part::Arrive).then(Wait::end)).collect();
+        procedure::Output::Wait { from: self.mark.clone(), things, within }
+    }
+
+    fn query(&mut self) -> Step {
         self.asked = Asked::State;
         procedure::Output::execute(&"query-migrate")
     }
 
-    fn replied(&mut self, reply: &Payload) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+    fn replied(&mut self, reply: &Payload) -> Step {
         match self.asked {
             Asked::ToTell => {
                 self.asked = Asked::ToMigrate;
@@ -136,7 +170,10 @@ impl Migrate {
                 procedure::Output::execute(&(command, json!({"uri": self.address})))
             }
             Asked::ToMigrate if self.part == Part::Listen => procedure::Output::Done(Ok(MigrationEnd::Listening)),
-            Asked::ToMigrate => self.wait(),
+            Asked::ToMigrate | Asked::Nothing | Asked::ToCancel => {
+                self.asked = Asked::Nothing;
+                self.wait()
+            }
             Asked::State => {
                 let info = reply.read::<Info>().ok();
                 let (status, why) = info.map_or((None, None), |info| (info.status, info.error_desc));
@@ -146,13 +183,12 @@ impl Migrate {
     }
 
     /// Handles the reply of `query-migrate`.
-    fn is_now(
-        &mut self,
-        status: Option<&str>,
-        why: Option<String>,
-    ) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+    fn is_now(&mut self, status: Option<&str>, why: Option<String>) -> Step {
+        self.asked = Asked::Nothing;
+        self.is_postcopy |= status.is_some_and(is_postcopy);
         match status {
             _ if self.has_failed => procedure::Output::Done(Err(failed(why))),
+            _ if self.stop.is_some() => self.go_on_cancelling(status),
             Some("failed") => procedure::Output::Done(Err(failed(why))),
             Some("completed") => procedure::Output::Done(Ok(MigrationEnd::Completed)),
             Some("cancelled") => procedure::Output::Done(Ok(MigrationEnd::Cancelled)),
@@ -163,7 +199,7 @@ impl Migrate {
     /// Handles the end of QEMU. A destination that cannot load the machine reports that, prints the reason, and exits
     /// with status 1 at once (QEMU, `migration/migration.c`, `process_incoming_migration_co`; measured with QEMU
     /// 7.2.22). The report may be lost with the monitor.
-    fn lost(&self, outcome: Outcome) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+    fn lost(&self, outcome: Outcome) -> Step {
         let is_arrival = self.part == Part::Arrive && outcome.cause == Cause::Exit(1);
         procedure::Output::Done(Err(if is_arrival || self.has_failed {
             failed(last_words(&outcome.log))
@@ -172,7 +208,7 @@ impl Migrate {
         }))
     }
 
-    fn ended(&mut self, hit: Hit) -> procedure::Output<Result<MigrationEnd, MigrateError>> {
+    fn ended(&mut self, hit: Hit) -> Step {
         let event = match hit.found {
             Found::Event(event) => event,
             Found::End(outcome) => return self.lost(*outcome),
@@ -181,13 +217,21 @@ impl Migrate {
         let data: Value = event.read_data().unwrap_or_default();
         match data["status"].as_str() {
             Some("completed") => procedure::Output::Done(Ok(MigrationEnd::Completed)),
-            Some("cancelled") => procedure::Output::Done(Ok(MigrationEnd::Cancelled)),
+            Some("cancelled") => procedure::Output::Done(self.stop_error().map_or(Ok(MigrationEnd::Cancelled), Err)),
+            Some(status) if is_postcopy(status) => {
+                (self.mark, self.is_postcopy) = (hit.mark, true);
+                self.wait()
+            }
             _ => {
                 (self.mark, self.has_failed) = (hit.mark, true);
                 self.query()
             }
         }
     }
+}
+
+fn is_postcopy(status: &str) -> bool {
+    status.starts_with("postcopy")
 }
 
 fn failed(why: Option<String>) -> MigrateError {
@@ -225,14 +269,18 @@ impl Procedure for Migrate {
             {
                 self.wait()
             }
-            procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),
+            procedure::Input::Reply(Err(error)) => self.fail(error.into()),
             procedure::Input::Found(Ok(hit)) => self.ended(hit),
-            procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(error.into())),
-            procedure::Input::Later => self.wait(),
+            procedure::Input::Found(Err(error)) => self.fail(error.into()),
+            procedure::Input::Later => self.found_no_end(),
             procedure::Input::Missed(oldest) => {
                 self.mark = oldest;
                 self.query()
             }
         }
+    }
+
+    fn undo(&self) -> Vec<Undo> {
+        self.cancel_when_dropped().into_iter().collect()
     }
 }
