@@ -42,8 +42,8 @@ fn session() {
 }
 
 #[test]
-fn machine() {
-    replay("machine");
+fn world() {
+    replay("world");
 }
 
 #[test]
@@ -110,5 +110,5 @@ fn every_target_has_a_corpus_and_a_program() {
     let mut names: Vec<_> =
         fs::read_dir(fuzz.join("corpus")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["command_line", "framing", "machine", "matcher", "message", "record", "session"]);
+    assert_eq!(names, ["command_line", "framing", "matcher", "message", "record", "session", "world"]);
 }

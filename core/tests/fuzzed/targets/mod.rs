@@ -6,7 +6,6 @@ pub(crate) mod command_line;
 mod framing;
 mod host;
 pub(crate) mod long;
-mod machine;
 mod matcher;
 mod message;
 mod peer;
@@ -14,6 +13,7 @@ mod record;
 mod session;
 pub(crate) mod shell;
 mod tape;
+pub(crate) mod world;
 
 use tape::Tape;
 
@@ -24,7 +24,7 @@ type Target = fn(&[u8]);
 pub(crate) const ALL: [(&str, Target); 7] = [
     ("framing", framing::run),
     ("session", session::run),
-    ("machine", machine::run),
+    ("world", world::run),
     ("matcher", matcher::run),
     ("command_line", command_line::run),
     ("message", message::run),

@@ -10,7 +10,7 @@ use qemu_machine_core::{
 };
 
 use super::Tape;
-use super::host::answer;
+use super::host::completion;
 
 const LIMIT: usize = 300;
 
@@ -290,7 +290,7 @@ impl Talk {
     /// Completes all effects with success, and checks the answers.
     fn look(&mut self) {
         while let Some(order) = self.machine.poll_effect() {
-            self.machine.handle(self.now, answer(&order, true));
+            self.machine.handle(self.now, completion(&order, Ok(())));
         }
         while let Some(notice) = self.machine.poll_notice() {
             if let Notice::Answered(id) = notice {
