@@ -13,6 +13,14 @@ use serde_json::{Value, json};
 /// The deadline for clients that accept one.
 const DEADLINE: Duration = Duration::from_millis(700);
 
+/// The deadline with a peer that sends tens of megabytes.
+const LONG_DEADLINE: Duration = Duration::from_millis(2500);
+
+/// Returns the deadline for clients that accept one.
+fn deadline(torture: &Torture) -> Duration {
+    if torture.name == "a_large_event" { LONG_DEADLINE } else { DEADLINE }
+}
+
 /// A client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
@@ -60,7 +68,7 @@ impl Client {
             Self::QemuMachine => ours(path, torture, &asks),
             Self::Qapi => qapi(path, &asks),
             Self::QapiTokio => on_tokio(qapi_tokio(path, &asks)),
-            Self::Qmp => on_tokio(qmp(path, &asks)),
+            Self::Qmp => on_tokio(qmp(path, torture, &asks)),
         }
     }
 }
@@ -82,13 +90,15 @@ fn fail(error: &impl std::fmt::Display) {
 
 fn ours(path: &Path, torture: &Torture, asks: &[Ask<'_>]) {
     let address = Address::unix(path.as_os_str().as_encoded_bytes());
-    let config = torture.adapt(Config::attach(Peer::Dial(address))).launch_within(DEADLINE);
+    // A script would take a heartbeat for the next command.
+    let config =
+        torture.adapt(Config::attach(Peer::Dial(address)).without_heartbeat()).launch_within(deadline(torture));
     let vm = Vm::launch(config);
     let connected = vm.as_ref().map(|_| Value::Null).map_err(LaunchError::to_string);
     tell("connect", connected);
     let Ok(vm) = vm else { return };
     for ask in asks {
-        let within = Deadline::after(DEADLINE);
+        let within = Deadline::after(deadline(torture));
         let reply = match ask.weight {
             "" => vm.execute_by(ask.name, within),
             weight => vm.execute_by((ask.name, json!({ "weight": weight })), within),
@@ -163,8 +173,8 @@ async fn qapi_tokio(path: &Path, asks: &[Ask<'_>]) {
     }
 }
 
-async fn qmp(path: &Path, asks: &[Ask<'_>]) {
-    let builder = qmp::Client::builder(qmp::Endpoint::unix(path)).default_timeout(Some(DEADLINE));
+async fn qmp(path: &Path, torture: &Torture, asks: &[Ask<'_>]) {
+    let builder = qmp::Client::builder(qmp::Endpoint::unix(path)).default_timeout(Some(deadline(torture)));
     let client = match builder.connect().await {
         Ok(client) => client,
         Err(error) => return fail(&error),

@@ -43,7 +43,7 @@ const LEFT_OUT: [(&str, &[&str]); 8] = [
 ];
 
 /// The peers that only a client with ids can handle.
-const BY_ID: [&str; 15] = [
+const BY_ID: [&str; 16] = [
     "g02_a_string_for_an_id",
     "g02_a_fraction_for_an_id",
     "g02_a_huge_id",
@@ -59,6 +59,7 @@ const BY_ID: [&str; 15] = [
     "foreign_replies_in_the_negotiation",
     "a_nameless_error_in_the_negotiation",
     "g19_a_thousand_nameless_errors",
+    "errors_for_a_nested_request",
 ];
 
 /// Returns whether a peer has this name, or begins with it if it ends with `_`.

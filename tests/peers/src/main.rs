@@ -33,14 +33,19 @@ fn main() -> io::Result<()> {
         [SCRIPT, ..] => qemu_machine_tests::player::play(),
         [CELL, client, name] => cell::play(Client::named(client)?, &named(name)?)?,
         [ONLY, name] => one(&named(name)?)?,
-        [] => page::all()?,
+        [] => page::all(peers())?,
         _ => return Err(io::Error::other(format!("unknown arguments {arguments:?}; usage: [--only NAME]"))),
     }
     Ok(())
 }
 
+/// Returns all peers.
+fn peers() -> Vec<Torture> {
+    [torture::all(), torture::heavy()].concat()
+}
+
 fn named(name: &str) -> io::Result<Torture> {
-    let found = torture::all().into_iter().find(|torture| torture.name == name);
+    let found = peers().into_iter().find(|torture| torture.name == name);
     found.ok_or_else(|| io::Error::other(format!("no peer is named {name}")))
 }
 

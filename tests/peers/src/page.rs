@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::Command;
 use std::thread;
 
-use qemu_machine_tests::torture::{self, Torture};
+use qemu_machine_tests::torture::Torture;
 
 use crate::cell;
 use crate::clients::Client;
@@ -15,10 +15,10 @@ const HEADER: &str = "\
 # Other QMP clients with the same misbehaving peers
 
 A peer is a script for a QEMU whose monitor misbehaves. `tests/src/torture/` has the scripts, each with the transcript
-that the runtimes of this repository must report. Here the same scripts run against other clients. Each cell is a
-process of its own, and its peer is another process behind a Unix socket. Every client does the same: it connects, and
-sends the commands `first`, `second` and `last`, each regardless of the result of the one before. A name may begin with
-the number of a promise in [the list of promises](../promises.md).
+that the runtimes of this repository must report (`heavy.rs` there has some that only run here). Here the same scripts
+run against other clients. Each cell is a process of its own, and its peer is another process behind a Unix socket.
+Every client does the same: it connects, and sends the commands `first`, `second` and `last`, each regardless of the
+result of the one before. A name may begin with the number of a promise in [the list of promises](../promises.md).
 
 The first command prints this page. The second prints one row step by step, with the output of each client:
 
@@ -35,6 +35,8 @@ The cells:
 - ***wrong answer***: a step had the answer of another step, or an answer where the peer gave no valid one. ***accepts
   it as a monitor***: the client connected to a peer that did not greet or negotiate. ***panic***, ***crash***: the
   program ended.
+- *raw escape sequences (step)*: the text of the error has control characters of the peer, which reach the terminal or
+  the log on which the caller prints it.
 - ***hang***: no answer until the matrix killed the process, after some seconds. Each client has the deadlines that its
   own interface accepts. `qapi` accepts none; `qmp` accepts one for the reply to a command, but none for the connection
   or for writing. A caller can add deadlines (a read timeout of the socket, `tokio::time::timeout`); the state of the
@@ -49,8 +51,8 @@ report it.
 ";
 
 /// Prints the page.
-pub fn all() -> io::Result<()> {
-    let (tortures, others): (Vec<_>, Vec<_>) = torture::all().into_iter().partition(left_out::is_in);
+pub fn all(peers: Vec<Torture>) -> io::Result<()> {
+    let (tortures, others): (Vec<_>, Vec<_>) = peers.into_iter().partition(left_out::is_in);
     let mut out = io::stdout().lock();
     writeln!(
         out,

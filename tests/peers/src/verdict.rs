@@ -62,6 +62,10 @@ pub fn of(client: Client, torture: &Torture, seen: &Seen) -> Verdict {
         });
     }
     let is_error = |answer: &str| answer.starts_with("! ");
+    let is_raw = |answer: &str| is_error(answer) && answer.contains(char::is_control);
+    if let Some((step, ..)) = steps.iter().find(|(_, answer, _)| is_raw(answer)) {
+        return Verdict::Unforgiving(format!("raw escape sequences ({step})"));
+    }
     let failed = steps.iter().position(|(_, answer, right)| is_error(answer) && !right.is_empty());
     let Some(first) = failed else { return Verdict::Right };
     let step = steps[first].0;

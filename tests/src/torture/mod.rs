@@ -8,6 +8,7 @@ mod deaths;
 mod ends;
 mod events;
 mod handshake;
+mod heavy;
 mod replies;
 mod stalls;
 
@@ -150,7 +151,14 @@ impl Torture {
     }
 }
 
-/// Returns all peers but those that exit at a given byte ([`in_the_handshake`], [`in_a_reply`], [`in_an_event`]).
+/// Returns the peers that are only for the matrix of clients (`tests/peers`).
+#[must_use]
+pub fn heavy() -> Vec<Torture> {
+    heavy::all()
+}
+
+/// Returns all peers but [`heavy`] ones, and those that exit at a given byte ([`in_the_handshake`], [`in_a_reply`],
+/// [`in_an_event`]).
 #[must_use]
 pub fn all() -> Vec<Torture> {
     [stalls::all(), handshake::all(), replies::all(), bytes::all(), events::all(), ends::all()].concat()
