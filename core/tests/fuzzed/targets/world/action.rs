@@ -16,6 +16,8 @@ pub(crate) struct Setup {
     pub(super) offers_out_of_band: bool,
     /// Few worlds would have a ready machine by chance, so most begin with one.
     starts_cold: bool,
+    /// Whether the host and QEMU may break the rules. In a world where neither may, every answer is predicted.
+    pub(super) is_odd: bool,
 }
 
 /// How the machine gets its monitor, and which protocol it speaks.

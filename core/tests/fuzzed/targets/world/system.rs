@@ -118,7 +118,7 @@ impl World {
                 self.machine.kill_or_disconnect(now);
                 self.requested(true);
             }
-            Action::Abandon => {
+            Action::Abandon if self.setup.is_odd => {
                 self.model.abandoned();
                 self.machine.abandon(now);
             }
@@ -134,7 +134,7 @@ impl World {
             Action::Print(bytes) if self.machine.channels().contains(&Channel::Console(0)) => {
                 self.report(Input::Received(Channel::Console(0), bytes));
             }
-            Action::Stray(input) => {
+            Action::Stray(input) if self.setup.is_odd => {
                 self.model.strayed();
                 self.is_alive &= !matches!(input, Input::Exited(_));
                 if matches!(input, Input::Received(Channel::Monitor, _)) {
@@ -152,7 +152,7 @@ impl World {
                 self.model.said(*happening);
                 self.receive(format!("{}\r\n", happening.line()).as_bytes());
             }
-            Action::Garble(garbage) if is_connected => {
+            Action::Garble(garbage) if is_connected && self.setup.is_odd => {
                 self.model.garbled();
                 self.receive(&garbage.bytes());
             }
