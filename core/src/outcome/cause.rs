@@ -172,17 +172,12 @@ impl Cause {
     /// ended reports no reason. `signaller` is the process that sends the signals of this machine.
     pub(crate) fn find(run: &Lifecycle, evidence: &Evidence, signaller: Option<u32>) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
-        let has_failed = run.failure().is_some_and(|failure| !matches!(failure, LaunchFailure::Cancelled(_)));
         match run.dead() {
             None if run.process() == Process::Foreign => Self::of_foreign(run, evidence),
             None if run.pid().is_some() || run.process() == Process::Spawning => Self::Unkillable,
             None => Self::NotStarted,
             Some(ExitStatus::Signal { name: SignalName::Kill, .. }) if evidence.climbed(Rung::Kill) => {
-                if has_failed {
-                    Self::LaunchFailed
-                } else {
-                    Self::Asked(Rung::Kill)
-                }
+                Self::of_kill(run)
             }
             Some(ExitStatus::Signal { name: SignalName::Term, .. }) if evidence.climbed(Rung::Terminate) => {
                 Self::Asked(Rung::Terminate)
@@ -236,9 +231,15 @@ impl Cause {
             None if code == Some(0) && is_terminated_here => Self::Asked(Rung::Terminate),
             // Without a monitor there are no events, and the log is the only evidence.
             None if code == Some(0) && run.link() == Link::Absent && caught.is_some() => Self::of_signal(caught),
-            None if code.is_none() && evidence.climbed(Rung::Kill) => Self::Asked(Rung::Kill),
+            None if code.is_none() && evidence.climbed(Rung::Kill) => Self::of_kill(run),
             None => code.map_or(Self::Unknown, Self::Exit),
         }
+    }
+
+    /// Finds the cause of an end by the SIGKILL of this machine.
+    fn of_kill(run: &Lifecycle) -> Self {
+        let has_failed = run.failure().is_some_and(|failure| !matches!(failure, LaunchFailure::Cancelled(_)));
+        if has_failed { Self::LaunchFailed } else { Self::Asked(Rung::Kill) }
     }
 
     /// Returns the cause of an end by a signal that QEMU caught. `None` means that the log does not name it.
