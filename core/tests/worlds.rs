@@ -35,7 +35,7 @@ meaning!(SetupBytes, Setup);
 meaning!(ActionBytes, Action<'_>);
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(any::<u8>(), 40)
+    prop::collection::vec(any::<u8>(), 48)
 }
 
 proptest! {
@@ -43,7 +43,7 @@ proptest! {
     #[test]
     fn a_machine_and_its_model_agree_whatever_happens(
         setup in bytes().prop_map(SetupBytes),
-        actions in prop::collection::vec(bytes().prop_map(ActionBytes), 0..80),
+        actions in prop::collection::vec(bytes().prop_map(ActionBytes), 0..120),
     ) {
         live(&setup.read(), actions.iter().map(ActionBytes::read));
     }

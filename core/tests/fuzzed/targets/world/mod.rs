@@ -19,8 +19,8 @@ const MOST: usize = 300;
 pub(super) fn run(data: &[u8]) {
     let mut data = Unstructured::new(data);
     let Ok(setup) = data.arbitrary() else { return };
-    let Ok(actions) = data.arbitrary_iter() else { return };
-    live(&setup, actions.map_while(Result::ok));
+    let actions = core::iter::from_fn(|| if data.is_empty() { None } else { data.arbitrary().ok() });
+    live(&setup, actions);
 }
 
 /// Performs the actions in a new world, and then ends it.

@@ -5,16 +5,19 @@
 
 mod outcome;
 mod response;
+mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use qemu_machine_core::{
-    CommandError, CommandId, Effect, ExitStatus, Found, Hit, Machine, Moment, Outcome, Payload, State, WaitError,
-    WaitId,
+    CommandError, CommandId, Effect, Event, ExitStatus, Found, Hit, Machine, Mark, Moment, Outcome, Payload, State,
+    SubscriptionId, WaitError, WaitId,
 };
 
 use super::action::{Happening, How, Setup, Thing, Way};
 use response::Response;
+pub(super) use stream::TEXT;
+use stream::{Finding, Stream, Wanted};
 
 #[derive(Debug)]
 struct Command {
@@ -23,16 +26,25 @@ struct Command {
     how: How,
     is_disowned: bool,
     /// What QEMU answered, whenever it did.
-    said: Option<Response>,
+    replied: Option<Response>,
     /// The answer that the command must have by now. `None` means that it may have none yet.
     must: Option<Response>,
     has: Option<Response>,
 }
 
+impl Command {
+    /// Returns whether its deadline has passed. Then each input may time it out, and a reply in pieces is several.
+    fn is_due(&self, now: Moment) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
-    things: Vec<Thing>,
+    wanted: Wanted,
     until: Option<Moment>,
+    /// What it must have found by now. `None` means that it finds nothing.
+    finds: Option<Finding>,
     must_be_over: bool,
     is_over: bool,
 }
@@ -57,7 +69,7 @@ struct Run {
     may_disconnect: bool,
     is_detached: bool,
     was_running: bool,
-    said: Vec<Happening>,
+    events: Vec<Happening>,
     /// The caller itself executed `quit` or `system_powerdown`.
     asked_by_command: bool,
     disowned: bool,
@@ -74,7 +86,9 @@ pub(super) struct Model {
     commands: BTreeMap<CommandId, Command>,
     answered: BTreeSet<CommandId>,
     waits: BTreeMap<WaitId, Waiting>,
-    has_unsubscribed: bool,
+    stream: Stream,
+    /// How many events QEMU has sent, in all runs.
+    numbers: u64,
     has_strayed: bool,
     outcome: Option<Outcome>,
 }
@@ -90,7 +104,8 @@ impl Model {
             commands: BTreeMap::new(),
             answered: BTreeSet::new(),
             waits: BTreeMap::new(),
-            has_unsubscribed: false,
+            stream: Stream::default(),
+            numbers: 0,
             has_strayed: false,
             outcome: None,
         }
@@ -121,12 +136,13 @@ impl Model {
         self.runs += 1;
         self.run = Run { begun: self.now, is_host_odd: self.has_strayed, ..Run::default() };
         self.outcome = None;
+        self.stream.restart();
     }
 
     pub(super) fn accepted(&mut self, id: CommandId, number: u64, until: Option<Moment>, how: How) {
         self.run.asked_by_command |= matches!(how, How::Quit | How::PowerDown);
         let must = (self.run.was_running && self.run.closed && self.is_strict()).then_some(Response::Disconnected);
-        let command = Command { number, until, how, is_disowned: false, said: None, must, has: None };
+        let command = Command { number, until, how, is_disowned: false, replied: None, must, has: None };
         assert!(self.commands.insert(id, command).is_none(), "an id was used twice");
     }
 
@@ -139,8 +155,16 @@ impl Model {
         Some(*id)
     }
 
-    pub(super) fn waits_for(&mut self, id: WaitId, things: Vec<Thing>, until: Option<Moment>) {
-        let waiting = Waiting { things, until, must_be_over: false, is_over: false };
+    pub(super) fn waits_for(
+        &mut self,
+        id: WaitId,
+        things: Vec<Thing>,
+        subscription: Option<SubscriptionId>,
+        until: Option<Moment>,
+    ) {
+        let wanted = self.stream.want(things, subscription);
+        let finds = self.stream.find(&wanted, !self.is_odd());
+        let waiting = Waiting { wanted, until, finds, must_be_over: false, is_over: false };
         assert!(self.waits.insert(id, waiting).is_none(), "an id was used twice");
     }
 
@@ -150,8 +174,24 @@ impl Model {
         Some(id)
     }
 
-    pub(super) fn unsubscribed(&mut self) {
-        self.has_unsubscribed = true;
+    pub(super) fn mark(&mut self) {
+        self.stream.mark = self.stream.position();
+    }
+
+    pub(super) fn subscribed(&mut self, id: SubscriptionId) {
+        self.stream.subscribe(id);
+    }
+
+    pub(super) fn unsubscribed(&mut self, id: SubscriptionId) {
+        self.stream.unsubscribe(id);
+    }
+
+    pub(super) fn next_event(&mut self, id: SubscriptionId, event: Option<&Event>, missed: u64) {
+        self.stream.check_next(id, event, missed, self.is_odd());
+    }
+
+    pub(super) fn queued(&mut self, id: SubscriptionId) {
+        self.stream.announce(id, self.is_odd());
     }
 
     /// The end was requested, and the request was accepted.
@@ -207,6 +247,7 @@ impl Model {
     /// The monitor reached its end. An attached machine ends with it.
     pub(super) fn closed(&mut self) {
         let strict = self.is_strict();
+        self.stream.disconnect();
         let run = &mut self.run;
         run.closed = true;
         if !run.was_running {
@@ -232,23 +273,46 @@ impl Model {
             return;
         };
         let answer = if well { Response::Reply(number) } else { Response::Refusal(number) };
+        let now = self.now;
         if let Some(command) = self.commands.values_mut().find(|command| command.number == number) {
-            command.said = Some(answer);
+            command.replied = Some(answer);
         }
         // A machine that is ending may have stopped reading.
         if strict && run.opened && !run.closed && !run.is_ending {
-            self.must(|command| (command.number == number).then_some(answer));
+            self.must(|command| (command.number == number && !command.is_due(now)).then_some(answer));
         }
     }
 
-    pub(super) fn said(&mut self, happening: Happening) {
-        self.run.said.push(happening);
-        if self.is_strict() && self.run.was_running && !self.run.is_ending && !self.run.closed {
-            let is_found =
-                |thing: &Thing| *thing == Thing::AnyEvent || *thing == Thing::Stop && happening == Happening::Stop;
-            let waits = self.waits.values_mut().filter(|wait| wait.things.iter().any(is_found));
-            waits.for_each(|wait| wait.must_be_over = true);
+    /// QEMU sends an event. Returns its message.
+    pub(super) fn event_sent(&mut self, happening: Happening) -> String {
+        self.run.events.push(happening);
+        self.numbers += 1;
+        self.stream.send(happening, self.numbers)
+    }
+
+    /// The machine reports the event with this number.
+    pub(super) fn happened(&mut self, number: u64, machine: &Machine) {
+        let (is_odd, strict) = (self.is_odd(), self.is_strict());
+        self.stream.report(number, machine.event(number), is_odd, strict);
+        self.look_for_findings();
+    }
+
+    pub(super) fn printed(&mut self, bytes: &[u8]) {
+        self.stream.print(bytes);
+        self.look_for_findings();
+        self.stream.trim();
+    }
+
+    fn look_for_findings(&mut self) {
+        let knows_queues = !self.is_odd();
+        for wait in self.waits.values_mut().filter(|wait| wait.finds.is_none() && !wait.must_be_over) {
+            wait.finds = self.stream.find(&wait.wanted, knows_queues);
         }
+    }
+
+    /// Returns whether the events are not those that QEMU sent.
+    fn is_odd(&self) -> bool {
+        self.run.is_host_odd || self.run.is_peer_odd
     }
 
     pub(super) fn passed(&mut self, now: Moment) {
@@ -257,7 +321,7 @@ impl Model {
         // No step of a launch takes longer.
         let limit = run.begun.after(core::time::Duration::from_secs(30));
         run.is_launch_odd |= !run.was_running && now >= limit;
-        self.must(|command| command.until.is_some_and(|until| until <= now).then_some(Response::TimedOut));
+        self.must(|command| command.is_due(now).then_some(Response::TimedOut));
         for wait in self.waits.values_mut() {
             wait.must_be_over |= wait.until.is_some_and(|until| until <= now);
         }
@@ -284,38 +348,36 @@ impl Model {
         run.unanswered += usize::from(matches!(answer, Response::TimedOut | Response::Disconnected));
         let is_connected = run.opened && !run.closed && !run.is_ending && !run.is_launch_odd && !over;
         let is_allowed = match answer {
-            Response::Reply(_) | Response::Refusal(_) => command.said == Some(answer) || run.is_peer_odd,
+            Response::Reply(_) | Response::Refusal(_) => command.replied == Some(answer) || run.is_peer_odd,
             Response::Foreign | Response::Broken => run.is_peer_odd,
-            Response::TimedOut => command.until.is_some_and(|until| until <= self.now),
+            Response::TimedOut => command.is_due(self.now),
             Response::Disconnected => !is_connected || run.is_host_odd || run.is_peer_odd,
             Response::Misuse => command.how.is_out_of_band() && (!self.setup.offers_out_of_band || run.is_peer_odd),
         };
         assert!(is_allowed, "{answer:?} is not allowed for {command:?} in {run:?}");
         if strict && answer != Response::Misuse {
-            let expected = command.must.or(command.said);
+            let expected = command.must.or(command.replied.filter(|_| !command.is_due(self.now)));
             assert!(expected.is_none_or(|expected| expected == answer), "{answer:?} for {command:?} in {run:?}");
         }
     }
 
-    /// Checks the result of a wait.
-    pub(super) fn waited(&mut self, id: WaitId, result: Option<Result<Hit, WaitError>>) {
-        let over = self.is_over();
-        let Some(wait) = self.waits.get_mut(&id) else { return assert_eq!(result, None, "it was disowned") };
+    /// Checks the result of a wait. Returns the mark that the next wait begins at; `None` means that it does not move.
+    pub(super) fn waited(&mut self, id: WaitId, result: Option<Result<Hit, WaitError>>) -> Option<Mark> {
+        let (over, is_odd) = (self.is_over(), self.is_odd());
+        let Some(wait) = self.waits.get_mut(&id) else {
+            assert_eq!(result, None, "it was disowned");
+            return None;
+        };
         let result = result.expect("a wait that is over has a result");
         assert!(!wait.is_over, "a wait is over twice: {wait:?}");
         wait.is_over = true;
-        let (run, things) = (&self.run, &wait.things);
+        let (run, things, stream) = (&self.run, &wait.wanted.things, &mut self.stream);
+        let must_fail = wait.finds.is_none() || run.is_host_odd || stream.is_blind();
+        let is_gone = wait.wanted.subscription.is_none_or(|id| !stream.knows(id));
         let is_allowed = match &result {
-            Ok(hit) => match (things.get(hit.index), &hit.found) {
-                (Some(Thing::Stop), Found::Event(event)) => {
-                    event.name() == "STOP" && (run.said.contains(&Happening::Stop) || run.is_peer_odd)
-                }
-                (Some(Thing::AnyEvent), Found::Event(_)) => !run.said.is_empty() || run.is_peer_odd,
-                (Some(Thing::Text), Found::Text(text)) => text.ends_with("ok"),
-                (Some(Thing::Queued), Found::Queued(_)) => true,
-                (Some(Thing::End), Found::End(_)) => over,
-                _ => false,
-            },
+            Ok(Hit { index, found: Found::End(_), .. }) => must_fail && over && things.get(*index) == Some(&Thing::End),
+            Ok(hit) => run.is_host_odd || stream.is_found(wait.finds.as_ref(), &wait.wanted, hit, is_odd),
+            Err(_) if !must_fail => false,
             Err(WaitError::TimedOut) => wait.until.is_some_and(|until| until <= self.now),
             Err(WaitError::Ended(_)) => over && !things.contains(&Thing::End),
             Err(WaitError::Disconnected) => {
@@ -323,10 +385,15 @@ impl Model {
                 (run.closed || run.is_host_odd || run.is_launch_odd || has_none)
                     && !things.iter().any(|thing| matches!(thing, Thing::End | Thing::Text))
             }
-            Err(WaitError::Unsubscribed) => self.has_unsubscribed && things.iter().all(|thing| *thing == Thing::Queued),
+            Err(WaitError::Unsubscribed) => is_gone && things.iter().all(|thing| *thing == Thing::Queued),
             Err(error) => panic!("no wait here can fail so: {error}"),
         };
         assert!(is_allowed, "{result:?} is not allowed for {wait:?} in {run:?}");
+        // After an even number of events the next wait begins where this one ended, otherwise at an older mark.
+        let hit = result.ok().filter(|_| !is_odd && self.numbers % 2 == 0)?;
+        let finding = wait.finds.as_ref()?;
+        stream.move_mark(finding);
+        Some(hit.mark)
     }
 
     /// Checks the state, and that what must have been answered was answered.
@@ -359,9 +426,16 @@ impl Model {
             let is_answered = command.is_disowned || command.has.is_some();
             assert!(is_answered || !is_due || command.how.is_out_of_band() && !over, "{id:?}: {command:?} in {run:?}");
         }
+        let is_blind = run.is_host_odd || self.stream.is_blind();
         for (id, wait) in &self.waits {
-            assert!(wait.is_over || !(over || wait.must_be_over), "{id:?}: {wait:?} in {run:?}");
+            let must_be_over = over || wait.must_be_over || wait.finds.is_some() && !is_blind;
+            assert!(wait.is_over || !must_be_over, "{id:?}: {wait:?} in {run:?}");
         }
+        let must_read = strict && run.was_running && !run.closed;
+        assert!(!must_read || self.stream.is_up_to_date(), "an event is lost: {:?}", self.stream);
+        let (history, is_odd) = (machine.history(), self.is_odd());
+        self.stream.check_first(history.first(), history.end(), is_odd);
+        self.stream.check_announcements(is_odd);
         // Keep only what the machine can still answer: a world may have thousands of commands.
         self.commands.retain(|_, command| !command.is_disowned && command.has.is_none());
         self.waits.retain(|_, wait| !wait.is_over);

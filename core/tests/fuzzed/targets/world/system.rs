@@ -13,8 +13,8 @@ use qemu_machine_core::{
 };
 
 use super::super::host::completion;
-use super::action::{Action, How, Setup, Thing, Within};
-use super::model::Model;
+use super::action::{Action, How, KINDS, Message, Setup, Thing, Within};
+use super::model::{Model, TEXT};
 use super::qemu::Qemu;
 
 const KILLED: ExitStatus = ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false };
@@ -68,38 +68,53 @@ impl World {
         };
         if setup.begins_ready() {
             world.apply(&Action::Launch);
-            world.apply(&Action::Serve);
         }
         world
     }
 
     pub(super) fn apply(&mut self, action: &Action<'_>) {
         let now = self.model.now;
-        let is_connected = self.machine.channels().contains(&Channel::Monitor);
+        let is_connected = self.is_connected();
         match action {
-            Action::Launch => self.launch(),
-            Action::Execute(how, within) => self.execute(*how, *within),
+            Action::Launch => {
+                self.launch();
+                if self.setup.begins_ready() {
+                    self.serve();
+                }
+            }
+            Action::Execute(commands) => commands.iter().for_each(|(how, within)| self.execute(*how, *within)),
             Action::Disown(which) => {
                 if let Some(id) = self.model.disown((*which).into()) {
                     self.machine.disown(id);
                     assert_eq!(self.machine.take(id), None);
                 }
             }
-            Action::Wait(things, within) => self.wait(things.iter().flatten().copied().collect(), *within),
+            Action::Wait(things, within) => self.wait(things.clone(), *within),
             Action::DisownWait(which) => {
                 self.model.disown_wait((*which).into()).into_iter().for_each(|id| self.machine.disown_wait(id));
             }
-            Action::Mark => self.mark = self.machine.mark(),
+            Action::Mark => {
+                self.mark = self.machine.mark();
+                self.model.mark();
+            }
             Action::Subscribe => {
-                self.subscriptions.extend(self.machine.subscribe(&self.mark, [Wait::any_event()]));
+                if let Ok(id) = self.machine.subscribe(&self.mark, [Wait::any_event()]) {
+                    self.subscriptions.push(id);
+                    self.model.subscribed(id);
+                }
             }
             Action::Unsubscribe => {
                 if let Some(id) = self.subscriptions.pop() {
-                    self.model.unsubscribed();
+                    self.model.unsubscribed(id);
                     self.machine.unsubscribe(id);
                 }
             }
-            Action::NextEvent => self.subscriptions.iter().for_each(|id| drop(self.machine.next_event(*id))),
+            Action::NextEvent => {
+                for id in &self.subscriptions {
+                    let event = self.machine.next_event(*id);
+                    self.model.next_event(*id, event.as_ref(), self.machine.missed_events(*id));
+                }
+            }
             Action::Write(text) => drop(self.machine.console_write(now, "tty", text.as_bytes())),
             Action::Shutdown(how) => {
                 let accepted = self.machine.shutdown(now, *how).is_ok();
@@ -132,6 +147,7 @@ impl World {
                 self.close(channels[usize::from(*which) % channels.len()]);
             }
             Action::Print(bytes) if self.machine.channels().contains(&Channel::Console(0)) => {
+                self.model.printed(bytes);
                 self.report(Input::Received(Channel::Console(0), bytes));
             }
             Action::Stray(input) if self.setup.is_odd => {
@@ -142,15 +158,11 @@ impl World {
                 }
                 self.report(input.clone());
             }
-            Action::Send(most) => self.send((*most).into()),
+            Action::Send(most) => self.send(most.map_or(usize::MAX, usize::from)),
             Action::Greet if is_connected => self.greet(),
-            Action::Reply(which, well) if is_connected => self.answer((*which).into(), *well),
-            Action::Event(happening) if is_connected => {
-                if !self.setup.way.speaks_qmp() {
-                    self.model.garbled();
-                }
-                self.model.said(*happening);
-                self.receive(format!("{}\r\n", happening.line()).as_bytes());
+            Action::Talk(messages, piece) if is_connected => {
+                let bytes: Vec<u8> = messages.iter().flat_map(|message| self.encode(*message)).collect();
+                bytes.chunks(*piece).for_each(|piece| self.receive(piece));
             }
             Action::Garble(garbage) if is_connected && self.setup.is_odd => {
                 self.model.garbled();
@@ -176,6 +188,12 @@ impl World {
 
     fn receive(&mut self, bytes: &[u8]) {
         self.report(Input::Received(Channel::Monitor, bytes));
+    }
+
+    /// Returns whether the host has opened the monitor, so that it can receive.
+    fn is_connected(&self) -> bool {
+        let is_opening = self.open.contains(&Effect::Open(Channel::Monitor));
+        self.machine.channels().contains(&Channel::Monitor) && !is_opening
     }
 
     fn launch(&mut self) {
@@ -209,7 +227,7 @@ impl World {
                 let (descriptor, command) = (describe(&mut self.descriptors, number), OutOfBand(("add-fd", arguments)));
                 machine.execute_with_fd(now, &command, descriptor, within).map(|ticket| ticket.id())
             }
-            How::Line => machine.execute_line(now, "readb 0x70", within).map(|ticket| ticket.id()),
+            How::QtestLine => machine.execute_line(now, "readb 0x70", within).map(|ticket| ticket.id()),
         };
         if let Ok(id) = id {
             self.numbers += 1;
@@ -225,7 +243,8 @@ impl World {
         for thing in &things {
             wanted.push(match (thing, subscription) {
                 (Thing::Stop, _) => Wait::event("STOP"),
-                (Thing::Text, _) => Wait::text("tty", "ok"),
+                (Thing::ResetOf(kind), _) => Wait::event("RESET").with(json!({"kind": kind % KINDS})),
+                (Thing::Text, _) => Wait::text("tty", TEXT),
                 (Thing::End, _) => Wait::end(),
                 (Thing::Queued, Some(id)) => Wait::queued(*id),
                 (Thing::AnyEvent | Thing::Queued, _) => Wait::any_event(),
@@ -233,7 +252,8 @@ impl World {
         }
         let (now, within) = (self.model.now, within.deadline());
         if let Ok(id) = self.machine.wait(now, &self.mark, wanted, within) {
-            self.model.waits_for(id, things, within.passes_at(now));
+            let subscription = subscription.copied().filter(|_| things.contains(&Thing::Queued));
+            self.model.waits_for(id, things, subscription, within.passes_at(now));
         }
     }
 
@@ -278,9 +298,26 @@ impl World {
     }
 
     fn answer(&mut self, which: usize, well: bool) {
-        if let Some((asked, line)) = self.qemu.answer(which, well) {
-            self.model.answered_by_qemu(&asked.name, asked.number, well);
-            self.receive(&line);
+        let message = self.reply(which, well);
+        self.receive(&message);
+    }
+
+    /// Returns the answer to a command that QEMU has read. It is empty if there is none.
+    fn reply(&mut self, which: usize, well: bool) -> Vec<u8> {
+        let Some((asked, message)) = self.qemu.answer(which, well) else { return Vec::new() };
+        self.model.answered_by_qemu(&asked.name, asked.number, well);
+        message
+    }
+
+    fn encode(&mut self, message: Message) -> Vec<u8> {
+        match message {
+            Message::Reply(which, well) => self.reply(which.into(), well),
+            Message::Event(happening) => {
+                if !self.setup.way.speaks_qmp() {
+                    self.model.garbled();
+                }
+                self.model.event_sent(happening).into_bytes()
+            }
         }
     }
 
@@ -331,7 +368,7 @@ impl World {
                 self.look();
             }
             self.send(usize::MAX);
-            let is_connected = self.machine.channels().contains(&Channel::Monitor);
+            let is_connected = self.is_connected();
             if is_connected && !self.has_greeted && self.setup.way.speaks_qmp() {
                 self.greet();
             } else if is_connected && !self.qemu.asked.is_empty() {
@@ -374,7 +411,12 @@ impl World {
         for notice in notices {
             match notice {
                 Notice::Answered(id) => self.model.answered(id, self.machine.take(id)),
-                Notice::Waited(id) => self.model.waited(id, self.machine.claim_wait(id)),
+                Notice::Waited(id) => {
+                    let result = self.machine.claim_wait(id);
+                    self.mark = self.model.waited(id, result).unwrap_or_else(|| self.mark.clone());
+                }
+                Notice::Event(number) => self.model.happened(number, &self.machine),
+                Notice::Queued(id) => self.model.queued(id),
                 _ => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use qemu_machine_core::{Cause, ExitStatus, Outcome};
 
-use super::super::action::{Happening, Way};
+use super::super::action::{Happening, Reason, Way};
 use super::Model;
 
 impl Model {
@@ -17,11 +17,12 @@ impl Model {
             return;
         }
         assert_eq!(outcome.exit, run.exited, "{run:?}");
-        let has_said = |happening| run.said.contains(&happening) || run.is_peer_odd;
+        let has_reported = |reason| run.events.contains(&Happening::Shutdown(Reason(reason))) || run.is_peer_odd;
         let is_allowed = match &outcome.cause {
             Cause::NotStarted => !run.spawned,
             Cause::LaunchFailed => run.spawned && !run.was_running,
-            Cause::Asked(_) => run.is_ending && (!outcome.rungs.is_empty() || run.asked_by_command),
+            // A `quit` of the caller that was sent during the launch may end it.
+            Cause::Asked(_) => run.asked_by_command || run.is_ending && !outcome.rungs.is_empty(),
             Cause::Disconnected if attached => run.may_disconnect || !run.was_running,
             Cause::Disconnected => self.setup.way == Way::Outliving && run.may_disconnect,
             // An address that could not be dialled counts as well.
@@ -35,12 +36,12 @@ impl Model {
             Cause::Signal { number: Some(signal), .. } => {
                 matches!(run.exited, Some(ExitStatus::Signal { number, .. }) if number == *signal)
             }
-            Cause::PowerOff => has_said(Happening::Shutdown),
-            Cause::PowerButton => has_said(Happening::Shutdown) && has_said(Happening::PowerDown),
-            Cause::Panic => has_said(Happening::Panic),
-            Cause::Reset => has_said(Happening::Reset),
+            Cause::PowerOff | Cause::PowerButton => has_reported("guest-shutdown"),
+            Cause::Panic => has_reported("guest-panic"),
+            Cause::Reset => has_reported("guest-reset"),
+            Cause::QuitByOther | Cause::QuitByUnknown => has_reported("host-qmp-quit"),
+            Cause::Other(_) => has_reported("host-ui"),
             Cause::Unkillable => run.exited.is_none(),
-            Cause::QuitByOther | Cause::QuitByUnknown | Cause::Other(_) => run.is_peer_odd,
             _ => true,
         };
         assert!(is_allowed, "{:?} is not allowed in {run:?}", outcome.cause);
