@@ -18,6 +18,15 @@ pub(crate) struct Setup {
     coldness: u8,
     /// Whether the host and QEMU may break the rules. In a world where neither may, every answer is predicted.
     pub(super) is_odd: bool,
+    pub(super) ending: Ending,
+}
+
+/// What ends a run that the actions have not ended.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+pub(super) enum Ending {
+    Caller,
+    /// QEMU exits with this code, and may have reported before that the virtual machine shuts down for this reason.
+    Qemu(Option<Reason>, u8),
 }
 
 /// How the machine gets its monitor, and which protocol it speaks.

@@ -3,6 +3,7 @@
 //! While the host and QEMU keep the rules, the model predicts the answer of every command and the state. Afterwards it
 //! predicts a set of them.
 
+mod cause;
 mod outcome;
 mod response;
 mod stream;
@@ -10,8 +11,8 @@ mod stream;
 use std::collections::{BTreeMap, BTreeSet};
 
 use qemu_machine_core::{
-    CommandError, CommandId, Effect, Event, ExitStatus, Found, Hit, Machine, Mark, Moment, Outcome, Payload, State,
-    SubscriptionId, WaitError, WaitId,
+    CommandError, CommandId, Effect, Event, ExitStatus, Found, Hit, Machine, Mark, Moment, Outcome, Payload, Rung,
+    State, SubscriptionId, WaitError, WaitId,
 };
 
 use super::action::{Happening, How, Setup, Thing, Way};
@@ -72,6 +73,14 @@ struct Run {
     events: Vec<Happening>,
     /// The caller itself executed `quit` or `system_powerdown`.
     asked_by_command: bool,
+    /// QEMU has read a `quit`.
+    quit_received: bool,
+    /// The caller executed a `quit`.
+    quit_executed: bool,
+    quit_accepted: bool,
+    button_pressed: bool,
+    /// Whether a `quit` was sent before the last `SHUTDOWN`. `None` means that the model cannot know.
+    quit_came_first: Option<bool>,
     disowned: bool,
     /// The commands that the model saw end without a reply.
     unanswered: usize,
@@ -141,6 +150,7 @@ impl Model {
 
     pub(super) fn accepted(&mut self, id: CommandId, number: u64, until: Option<Moment>, how: How) {
         self.run.asked_by_command |= matches!(how, How::Quit | How::PowerDown);
+        self.run.quit_executed |= how == How::Quit;
         let must = (self.run.was_running && self.run.closed && self.is_strict()).then_some(Response::Disconnected);
         let command = Command { number, until, how, is_disowned: false, replied: None, must, has: None };
         assert!(self.commands.insert(id, command).is_none(), "an id was used twice");
@@ -263,6 +273,8 @@ impl Model {
     /// QEMU answered a command of the machine itself, or of the caller.
     pub(super) fn answered_by_qemu(&mut self, name: &str, number: Option<u64>, well: bool) {
         let (strict, run) = (self.is_strict(), &mut self.run);
+        run.quit_accepted |= well && name == "quit";
+        run.button_pressed |= well && name == "system_powerdown";
         let Some(number) = number else {
             match name {
                 "qmp_capabilities" => run.negotiated = true,
@@ -283,6 +295,10 @@ impl Model {
         }
     }
 
+    pub(super) fn quit_received(&mut self) {
+        self.run.quit_received = true;
+    }
+
     /// QEMU sends an event. Returns its message.
     pub(super) fn event_sent(&mut self, happening: Happening) -> String {
         self.run.events.push(happening);
@@ -294,6 +310,11 @@ impl Model {
     pub(super) fn happened(&mut self, number: u64, machine: &Machine) {
         let (is_odd, strict) = (self.is_odd(), self.is_strict());
         self.stream.report(number, machine.event(number), is_odd, strict);
+        if machine.event(number).is_none_or(|event| event.name() == "SHUTDOWN") {
+            let run = &mut self.run;
+            let may_be_sent = run.quit_executed || machine.rungs().contains(&Rung::Quit);
+            run.quit_came_first = if run.quit_received || !may_be_sent { Some(run.quit_received) } else { None };
+        }
         self.look_for_findings();
     }
 

@@ -13,7 +13,7 @@ use qemu_machine_core::{
 };
 
 use super::super::host::completion;
-use super::action::{Action, How, KINDS, Message, Setup, Thing, Within};
+use super::action::{Action, Ending, Happening, How, KINDS, Message, Setup, Thing, Within};
 use super::model::{Model, TEXT};
 use super::qemu::Qemu;
 
@@ -348,6 +348,9 @@ impl World {
             assert!(self.machine.outgoing(channel).starts_with(rest));
             if channel == Channel::Monitor && self.setup.way.speaks_qmp() {
                 self.qemu.receive(&outgoing[..count]);
+                if self.qemu.asked.iter().any(|asked| asked.name == "quit") {
+                    self.model.quit_received();
+                }
             }
         }
     }
@@ -426,7 +429,24 @@ impl World {
 
     /// Ends the run, by the rules that a runtime keeps.
     pub(super) fn end(&mut self) {
-        self.apply(&Action::KillOrDisconnect);
+        match self.setup.ending {
+            Ending::Caller => self.apply(&Action::KillOrDisconnect),
+            Ending::Qemu(reason, code) => {
+                // Another run begins with a mark of the previous one.
+                if self.model.is_over() {
+                    self.apply(&Action::Launch);
+                    self.apply(&Action::Wait(vec![Thing::Stop], Within::Forever));
+                    self.apply(&Action::Talk(vec![Message::Event(Happening::Stop)], usize::MAX));
+                }
+                if let Some(reason) = reason {
+                    self.apply(&Action::Talk(vec![Message::Event(Happening::Shutdown(reason))], usize::MAX));
+                }
+                if self.is_alive {
+                    self.apply(&Action::Exit(ExitStatus::Code((code % 4).into())));
+                }
+                self.apply(&Action::KillOrDisconnect);
+            }
+        }
         for _ in 0..12 {
             while !self.open.is_empty() {
                 let effect = self.open.remove(0);

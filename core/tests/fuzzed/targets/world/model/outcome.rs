@@ -44,6 +44,9 @@ impl Model {
             Cause::Unkillable => run.exited.is_none(),
             _ => true,
         };
+        if let Some(expected) = self.cause(&outcome.rungs) {
+            assert_eq!(outcome.cause, expected, "{run:?}");
+        }
         assert!(is_allowed, "{:?} is not allowed in {run:?}", outcome.cause);
     }
 
