@@ -26,6 +26,9 @@ pub enum Misuse {
     /// The machine was not configured to [outlive its parent](crate::Config::outlive_parent).
     #[error("the machine was not configured to outlive its parent (`Config::outlive_parent`)")]
     NotDetachable,
+    /// The thread is in no async runtime, and the machine needs the reactor of one.
+    #[error("there is no async runtime here: call it inside of one")]
+    NoRuntime,
     /// The call needs a machine that runs: its launch is complete, and its end has not begun.
     #[error("the machine is not running: its launch is not complete, or its end has begun")]
     NotRunning,

@@ -43,9 +43,9 @@ pub trait Shared: Send + Sync + Sized + 'static {
     /// Calls the host side of the machine.
     fn with_host<T>(&self, act: impl FnOnce(&mut Host) -> T) -> T;
 
-    /// Ends the machine with [`Host::end`], and wakes the callers and the driver. Dropping the last handle calls it, on
+    /// Ends the machine, as [`Host::end`] does, and wakes the callers and the driver. Dropping the last handle calls it, on
     /// the thread that drops it.
-    fn end(&self);
+    fn end(self: &Arc<Self>);
 }
 
 /// Handle of a machine, with the methods that return at once. A runtime's `Vm` dereferences to it and adds the methods

@@ -4,15 +4,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use qemu_machine_core::{
     Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn,
 };
-use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::child::Child;
-use crate::clock::{Clock, timespec};
 use crate::fault::fault;
 use crate::file_operation::FileOperation;
 use crate::local_end::LocalEnd;
@@ -23,14 +20,7 @@ use crate::socket::Socket;
 use crate::supervisor::Supervisor;
 use crate::sys::{GuardProcess, GuardSpec, Os, OtherProcess as _, ProcessSpec, System};
 use crate::trace::Trace;
-use crate::watch::{Unwatched, Watch};
-
-/// How long [`Host::end`] waits for the kernel to release the process. A killed process is released within
-/// milliseconds, unless it sleeps uninterruptibly, mostly for a disk (`proc(5)`, state D).
-const END_WITHIN: Duration = Duration::from_secs(2);
-
-/// How long [`Host::end`] waits for each step of the clean-up after that: the log is read, and the files are removed.
-const FILES_WITHIN: Duration = Duration::from_millis(250);
+use crate::watch::Watch;
 
 /// Host side of one machine. It owns the process, its guard, and everything that is created for it: the scratch
 /// directory, the log, the sockets. Dropping it kills the process, and QEMU behind it, and removes the directory.
@@ -298,64 +288,6 @@ impl Host {
             child.signal(signal)
         };
         sent.map_err(|error| fault(format!("send {signal:?} to process {}", child.pid()), &error))
-    }
-
-    /// Ends a machine whose last owner drops it, before it returns: kills the process, reads what it still sent, and
-    /// removes everything. That takes a few milliseconds, and three seconds at most. When the kernel does not release
-    /// the process within two seconds, the machine ends without it, and the supervisor reaps the process when it ends.
-    /// When a file system does not answer, a thread removes the files later.
-    pub fn end(&mut self, machine: &mut Machine, clock: Clock) {
-        self.end_watched(machine, clock, &mut Unwatched);
-    }
-
-    /// As [`end`](Self::end), for a runtime that must unregister the descriptors.
-    pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch) {
-        if machine.outcome().is_none() {
-            machine.kill_or_disconnect(clock.now());
-            self.serve(machine, clock.now(), watch);
-            self.drive(machine, clock, watch, END_WITHIN);
-        }
-        // Callers that still wait must get a result. The process, its channels, its log and its files may each be waited
-        // for.
-        for _ in 0..4 {
-            if machine.outcome().is_some() {
-                break;
-            }
-            machine.abandon(clock.now());
-            self.serve(machine, clock.now(), watch);
-            if self.files.is_some() {
-                self.drive(machine, clock, watch, FILES_WITHIN);
-            }
-        }
-        // Others than this host have references to the descriptors of what is not complete.
-        let child = self.child.as_ref().map(Child::descriptor);
-        let files = self.files.as_deref().map(FileOperation::descriptor);
-        child.into_iter().chain(files).for_each(|descriptor| watch.unwatch_completion(descriptor));
-    }
-
-    /// Drives a machine until it has ended, for this time at most.
-    fn drive(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch, within: Duration) {
-        let last = clock.now().after(within);
-        while machine.outcome().is_none() && clock.now() < last {
-            let Some((until, _)) = machine.deadline() else { break };
-            self.poll(until.min(last).since(clock.now()));
-            self.reap(machine, clock.now(), watch);
-            for channel in machine.channels().to_vec() {
-                while clock.now() < last && self.receive(channel, machine, clock.now(), watch) {}
-            }
-            self.check_deadline(machine, clock.now());
-            self.serve(machine, clock.now(), watch);
-        }
-    }
-
-    /// Waits until the process has ended or a socket is readable. A signal may end the wait early (`poll(2)`, EINTR).
-    fn poll(&self, timeout: Duration) {
-        let process = self.child.as_ref().map(Child::descriptor);
-        let files = self.files.as_deref().map(FileOperation::descriptor);
-        let process = process.into_iter().chain(files).map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
-        let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
-        let mut watched: Vec<_> = process.chain(sockets).collect();
-        let _ = poll(&mut watched, Some(&timespec(timeout)));
     }
 
     /// Leaves the process, and everything that was created for it, to other programs. The supervisor reaps the process

@@ -246,6 +246,7 @@ mod channels;
 mod child;
 mod clock;
 mod dial;
+mod ending;
 mod fault;
 mod file_operation;
 mod files;
@@ -271,6 +272,8 @@ mod socket;
 mod subscription;
 mod supervisor;
 mod sys;
+#[cfg(feature = "tasks")]
+pub mod tasks;
 mod trace;
 mod watch;
 

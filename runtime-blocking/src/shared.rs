@@ -1,5 +1,7 @@
 //! Implementation of [`qemu_machine_host::Shared`] on top of the driver, for the handles of a machine.
 
+use std::sync::Arc;
+
 use qemu_machine_core::{Machine, Moment};
 use qemu_machine_host::{Host, Shared};
 
@@ -30,7 +32,7 @@ impl Shared for SharedMachine {
         act(&mut self.lock().host)
     }
 
-    fn end(&self) {
+    fn end(self: &Arc<Self>) {
         self.end_now();
     }
 }

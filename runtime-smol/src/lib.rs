@@ -60,21 +60,28 @@
 //! ```
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
-mod driver;
-mod events;
+mod reactor;
 #[cfg(feature = "smol")]
-mod global;
-mod services;
-mod shared;
-mod vm;
-mod waiting;
-mod wires;
+mod spawn;
 
-pub use driver::Driver;
-pub use events::Events;
 pub use qemu_machine_core as core;
 #[doc(inline)]
 pub use qemu_machine_host::names::*;
+pub use qemu_machine_host::tasks;
 pub use qemu_machine_host::{Handle, Subscription};
-pub use services::{Agent, Qtest};
-pub use vm::Vm;
+pub use reactor::{Smol, SmolSource, SmolTimer};
+
+/// Handle of a machine: see [`tasks::Vm`].
+pub type Vm = tasks::Vm<Smol>;
+
+/// Future that drives a machine: see [`tasks::Driver`].
+pub type Driver = tasks::Driver<Smol>;
+
+/// Subscription to events: see [`tasks::Events`].
+pub type Events = tasks::Events<Smol>;
+
+/// Handle of the agent in a guest: see [`tasks::Agent`].
+pub type Agent = tasks::Agent<Smol>;
+
+/// Handle of QEMU's qtest: see [`tasks::Qtest`].
+pub type Qtest = tasks::Qtest<Smol>;

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qemu_machine_blocking::{Config, Vm};
+use qemu_machine_host::tasks::wait_for_dropped;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags, add_watch};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
 };
 
-use crate::bounded;
+use crate::{PATIENCE, bounded};
 
 /// The descendants and the descriptors of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ impl LeakCheck {
     /// machine is part of every check.
     #[must_use]
     pub fn take() -> Self {
+        assert!(wait_for_dropped(PATIENCE), "machines that were dropped end");
         let sleeper = Config::new("sleep").arg("600").with_display().with_vga().without_monitor();
         let vm = Vm::launch(sleeper).unwrap_or_else(|error| panic!("{error}"));
         let mut processes: Vec<String> = descendants(std::process::id()).iter().map(Process::to_string).collect();
@@ -195,13 +197,14 @@ impl Scratch {
         &self.0
     }
 
-    /// Returns the names of its entries.
+    /// Returns the names of its entries, after the end of the machines that were dropped.
     ///
     /// # Panics
     ///
     /// If it cannot be read.
     #[must_use]
     pub fn entries(&self) -> Vec<String> {
+        assert!(wait_for_dropped(PATIENCE), "machines that were dropped end");
         let entries = fs::read_dir(&self.0).unwrap();
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
     }

@@ -9,8 +9,8 @@ mod harness;
 #[path = "../../tests/suite/on_mio.rs"]
 mod on_mio;
 #[allow(dead_code, reason = "the suite needs all of it")]
-#[path = "../../tests/suite/on_smol.rs"]
-mod on_smol;
+#[path = "../../tests/suite/on_tasks.rs"]
+mod on_tasks;
 mod subscriber;
 
 use std::error::Error;
@@ -33,7 +33,7 @@ fn main() -> Done {
     tracing::subscriber::set_global_default(subscriber::Printing::default())?;
     runs::<qemu_machine_blocking::Vm>(&scripted)?;
     runs::<on_mio::Mio>(&scripted)?;
-    runs::<on_smol::Smol<on_smol::OnSmol>>(&scripted)?;
+    runs::<on_tasks::Tasks<on_tasks::OnSmol>>(&scripted)?;
     blocking_shows_itself()?;
     smol::block_on(smol_shows_itself())
 }

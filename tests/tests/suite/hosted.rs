@@ -15,7 +15,7 @@ use qemu_machine_tests::PATIENCE;
 
 use crate::harness::Harness;
 use crate::on_mio::Mio;
-use crate::on_smol::{Executor, Smol};
+use crate::on_tasks::{Executor, Tasks};
 
 /// The methods beyond those of every [`Harness`].
 pub(crate) trait Hosted: Harness {
@@ -132,7 +132,7 @@ impl Hosted for Vm {
     }
 }
 
-impl<E: Executor> Hosted for Smol<E> {
+impl<E: Executor> Hosted for Tasks<E> {
     fn relaunch(&mut self) -> Result<(), LaunchError> {
         E::block_on(self.vm.relaunch_with(E::spawn))
     }
@@ -147,7 +147,7 @@ impl<E: Executor> Hosted for Smol<E> {
 
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
         let send = |(command, arguments, what)| self.vm.execute_with_fd((command, arguments), what);
-        let replies = crate::on_smol::together(commands.into_iter().map(send));
+        let replies = crate::on_tasks::together(commands.into_iter().map(send));
         E::block_on(replies).into_iter().map(|reply| reply.expect("QEMU accepts the descriptor")).collect()
     }
 

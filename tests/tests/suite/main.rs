@@ -11,7 +11,7 @@ mod in_world;
 mod lifetime;
 mod liveness;
 mod on_mio;
-mod on_smol;
+mod on_tasks;
 mod procedures;
 mod python;
 mod real;
@@ -32,11 +32,13 @@ macro_rules! rows {
         crate::rows! { @each $stories:
             blocking = qemu_machine_blocking::Vm,
             mio = crate::on_mio::Mio,
-            smol_on_smol = crate::on_smol::Smol<crate::on_smol::OnSmol>,
-            smol_on_async_std = crate::on_smol::Smol<crate::on_smol::OnAsyncStd>,
-            smol_on_tokio = crate::on_smol::Smol<crate::on_smol::OnTokio>,
-            smol_on_block_on = crate::on_smol::Smol<crate::on_smol::OnBlockOn>,
-            impatient = crate::on_smol::Smol<crate::on_smol::Impatient>,
+            smol_on_smol = crate::on_tasks::Tasks<crate::on_tasks::OnSmol>,
+            smol_on_async_std = crate::on_tasks::Tasks<crate::on_tasks::OnAsyncStd>,
+            smol_on_tokio = crate::on_tasks::Tasks<crate::on_tasks::OnTokio>,
+            smol_on_block_on = crate::on_tasks::Tasks<crate::on_tasks::OnBlockOn>,
+            tokio_current = crate::on_tasks::Tasks<crate::on_tasks::TokioCurrent>,
+            tokio_multi = crate::on_tasks::Tasks<crate::on_tasks::TokioMulti>,
+            impatient = crate::on_tasks::Tasks<crate::on_tasks::Impatient>,
         }
     };
     ($stories:ident, in_world) => {
@@ -45,7 +47,7 @@ macro_rules! rows {
     };
     ($stories:ident, strict) => {
         crate::rows!($stories);
-        crate::rows! { @each $stories: strict = crate::on_smol::Smol<crate::on_smol::Strict> }
+        crate::rows! { @each $stories: strict = crate::on_tasks::Tasks<crate::on_tasks::Strict> }
     };
     (@each $stories:ident: $($row:ident = $harness:ty),+ $(,)?) => {
         $(

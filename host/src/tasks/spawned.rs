@@ -1,30 +1,24 @@
-//! Methods that spawn the driver on smol's global executor, for callers that pass no executor of their own.
+//! Methods that spawn the driver on the executor of the runtime, for callers that pass no executor of their own.
 
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Peer, ServiceError};
 
-use crate::driver::Driver;
-use crate::services::{Agent, Qtest};
-use crate::vm::Vm;
+use super::reactor::Spawn;
+use super::services::{Agent, Qtest};
+use super::vm::Vm;
 
-/// Spawns a driver on smol's global executor: one thread, or as many as `SMOL_THREADS` states.
-fn spawn(driver: Driver) {
-    smol::spawn(driver).detach();
-}
-
-impl Vm {
-    /// Launches a machine, and completes when its monitor is ready for commands. The driver runs on smol's global
-    /// executor, which has its own threads, so every other future may be awaited on any executor. Otherwise as
-    /// [`launch_with`](Self::launch_with).
+impl<R: Spawn> Vm<R> {
+    /// Launches a machine, and completes when its monitor is ready for commands. The driver is [spawned](Spawn::spawn)
+    /// on the executor of the runtime. Otherwise as [`launch_with`](Self::launch_with).
     ///
     /// # Errors
     ///
     /// As [`launch_with`](Self::launch_with).
     pub async fn launch(config: Config) -> Result<Self, LaunchError> {
-        Self::launch_with(config, spawn).await
+        Self::launch_with(config, R::spawn).await
     }
 
-    /// Attaches to a machine that another program launched, as [`attach_with`](Self::attach_with). The driver runs on
-    /// smol's global executor.
+    /// Attaches to a machine that another program launched, as [`attach_with`](Self::attach_with). The driver is
+    /// spawned on the executor of the runtime.
     ///
     /// # Errors
     ///
@@ -42,17 +36,17 @@ impl Vm {
     /// # }
     /// ```
     pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
-        Self::attach_with(peer, deadline, spawn).await
+        Self::attach_with(peer, deadline, R::spawn).await
     }
 
-    /// Launches this machine again after its end, as [`relaunch_with`](Self::relaunch_with). The new driver runs on
-    /// smol's global executor.
+    /// Launches this machine again after its end, as [`relaunch_with`](Self::relaunch_with). The new driver is spawned on the
+    /// executor of the runtime.
     ///
     /// # Errors
     ///
     /// As [`relaunch_with`](Self::relaunch_with).
     pub async fn relaunch(&self) -> Result<(), LaunchError> {
-        self.relaunch_with(spawn).await
+        self.relaunch_with(R::spawn).await
     }
 
     /// Resumes a machine that [outlives its parent](Config::outlive_parent), as [`resume_with`](Self::resume_with). The
@@ -79,50 +73,50 @@ impl Vm {
     /// # }).unwrap();
     /// ```
     pub async fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {
-        Self::resume_with(identity, deadline, spawn).await
+        Self::resume_with(identity, deadline, R::spawn).await
     }
 
-    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection runs on
-    /// smol's global executor.
+    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection is spawned on the
+    /// executor of the runtime.
     ///
     /// # Errors
     ///
     /// As [`agent_with`](Self::agent_with).
-    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent, ServiceError> {
-        self.agent_with(deadline, spawn).await
+    pub async fn agent(&self, deadline: impl Into<Deadline>) -> Result<Agent<R>, ServiceError> {
+        self.agent_with(deadline, R::spawn).await
     }
 
-    /// Attaches to QEMU's qtest, as [`qtest_with`](Self::qtest_with). The driver of the connection runs on smol's
-    /// global executor.
+    /// Attaches to QEMU's qtest, as [`qtest_with`](Self::qtest_with). The driver of the connection is spawned on the
+    /// executor of the runtime.
     ///
     /// # Errors
     ///
     /// As [`qtest_with`](Self::qtest_with).
-    pub async fn qtest(&self) -> Result<Qtest, ServiceError> {
-        self.qtest_with(spawn).await
+    pub async fn qtest(&self) -> Result<Qtest<R>, ServiceError> {
+        self.qtest_with(R::spawn).await
     }
 }
 
-impl Agent {
-    /// Attaches to an agent at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's
-    /// global executor.
+impl<R: Spawn> Agent<R> {
+    /// Attaches to an agent at an address of its own, as [`attach_with`](Self::attach_with). The driver is spawned on the
+    /// executor of the runtime.
     ///
     /// # Errors
     ///
     /// As [`attach_with`](Self::attach_with).
     pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
-        Self::attach_with(peer, deadline, spawn).await
+        Self::attach_with(peer, deadline, R::spawn).await
     }
 }
 
-impl Qtest {
-    /// Attaches to a qtest at an address of its own, as [`attach_with`](Self::attach_with). The driver runs on smol's
-    /// global executor.
+impl<R: Spawn> Qtest<R> {
+    /// Attaches to a qtest at an address of its own, as [`attach_with`](Self::attach_with). The driver is spawned on the
+    /// executor of the runtime.
     ///
     /// # Errors
     ///
     /// As [`attach_with`](Self::attach_with).
     pub async fn attach(peer: Peer, deadline: impl Into<Deadline>) -> Result<Self, LaunchError> {
-        Self::attach_with(peer, deadline, spawn).await
+        Self::attach_with(peer, deadline, R::spawn).await
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use qemu_machine_core::{CommandId, Machine, Notice, WaitError, WaitId};
-use qemu_machine_host::Shared;
 
-use crate::driver::SharedMachine;
+use super::driver::SharedMachine;
+use super::reactor::Reactor;
+use crate::handle::Shared;
 
 /// Waits until a wait of the machine is over, and claims its result.
-pub(crate) async fn wait_for<T>(
-    shared: &Arc<SharedMachine>,
+pub(super) async fn wait_for<R: Reactor, T>(
+    shared: &Arc<SharedMachine<R>>,
     wait: WaitId,
     claim: impl Fn(&mut Machine, WaitId) -> Option<Result<T, WaitError>>,
 ) -> Result<T, WaitError> {
@@ -19,9 +20,9 @@ pub(crate) async fn wait_for<T>(
 
 /// A command whose future is pending. Dropping it disowns the command, whether it was answered or not: otherwise the
 /// machine would keep a reply that no caller claims.
-pub(crate) struct Executing<'a>(pub(crate) &'a SharedMachine, pub(crate) CommandId);
+pub(super) struct Executing<'a, R: Reactor>(pub(super) &'a SharedMachine<R>, pub(super) CommandId);
 
-impl Drop for Executing<'_> {
+impl<R: Reactor> Drop for Executing<'_, R> {
     fn drop(&mut self) {
         self.0.ask(|machine, _| machine.disown(self.1));
         self.0.stop_waiting(Notice::Answered(self.1));
@@ -29,16 +30,15 @@ impl Drop for Executing<'_> {
 }
 
 /// A wait whose future is pending. Dropping it disowns the wait.
-#[derive(Debug)]
-pub(crate) struct Waiting(Arc<SharedMachine>, WaitId);
+pub(super) struct Waiting<R: Reactor>(Arc<SharedMachine<R>>, WaitId);
 
-impl Waiting {
-    pub(crate) fn new(shared: &Arc<SharedMachine>, wait: WaitId) -> Self {
+impl<R: Reactor> Waiting<R> {
+    pub(super) fn new(shared: &Arc<SharedMachine<R>>, wait: WaitId) -> Self {
         Self(Arc::clone(shared), wait)
     }
 }
 
-impl Drop for Waiting {
+impl<R: Reactor> Drop for Waiting<R> {
     fn drop(&mut self) {
         self.0.ask(|machine, _| machine.disown_wait(self.1));
         self.0.stop_waiting(Notice::Waited(self.1));

@@ -2,12 +2,13 @@
 
 use qemu_machine_core::Deadline;
 use qemu_machine_core::procedure::{Procedure, Run};
-use qemu_machine_host::Shared;
 
 use super::Vm;
-use crate::driver::SharedMachine;
+use crate::handle::Shared;
+use crate::tasks::driver::SharedMachine;
+use crate::tasks::reactor::Reactor;
 
-impl Vm {
+impl<R: Reactor> Vm<R> {
     /// Runs a [procedure](crate::procedure), which consists of several commands and events, to its end, and returns its
     /// result. One deadline bounds all of it; after it, a procedure that must clean up has
     /// [10 seconds](crate::procedure::CLEAN_UP_WITHIN). When the future is dropped, the procedure takes no further step,
@@ -40,9 +41,9 @@ impl Vm {
 }
 
 /// A procedure whose future is pending. Dropping it disowns the command or wait that the procedure awaits.
-struct Running<'a, P: Procedure>(&'a SharedMachine, Run<P>);
+struct Running<'a, R: Reactor, P: Procedure>(&'a SharedMachine<R>, Run<P>);
 
-impl<P: Procedure> Drop for Running<'_, P> {
+impl<R: Reactor, P: Procedure> Drop for Running<'_, R, P> {
     fn drop(&mut self) {
         let awaited = self.1.awaits();
         self.0.ask(|machine, now| self.1.disown(machine, now));

@@ -1,15 +1,18 @@
 //! Services of a machine, for tasks of any executor: the guest agent and qtest.
 
+use std::fmt;
+
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Service,
     ServiceError, Wait,
 };
 
-use crate::driver::Driver;
-use crate::events::Events;
-use crate::vm::Vm;
+use super::driver::Driver;
+use super::events::Events;
+use super::reactor::Reactor;
+use super::vm::Vm;
 
-impl Vm {
+impl<R: Reactor> Vm<R> {
     /// Attaches to the agent in the guest, over the channel of [`Config::guest_agent`], and completes when the agent
     /// answers. The guest must have started it within the deadline. `spawn` receives the driver of the connection, as
     /// in [`launch_with`](Self::launch_with). Dropping the future closes the connection.
@@ -23,8 +26,8 @@ impl Vm {
     pub async fn agent_with(
         &self,
         deadline: impl Into<Deadline>,
-        spawn: impl FnOnce(Driver),
-    ) -> Result<Agent, ServiceError> {
+        spawn: impl FnOnce(Driver<R>),
+    ) -> Result<Agent<R>, ServiceError> {
         let config = self.service(Service::GuestAgent)?.launch_within(deadline);
         attach(Service::GuestAgent, config, spawn).await.map(Agent)
     }
@@ -38,12 +41,16 @@ impl Vm {
     ///
     /// [`Misuse::NoService`] when the machine was configured without qtest, when this was called before in this run,
     /// and when the machine has ended; [`ServiceError::Silent`] when the attachment fails.
-    pub async fn qtest_with(&self, spawn: impl FnOnce(Driver)) -> Result<Qtest, ServiceError> {
+    pub async fn qtest_with(&self, spawn: impl FnOnce(Driver<R>)) -> Result<Qtest<R>, ServiceError> {
         attach(Service::Qtest, self.service(Service::Qtest)?, spawn).await.map(Qtest)
     }
 }
 
-async fn attach(service: Service, config: Config, spawn: impl FnOnce(Driver)) -> Result<Vm, ServiceError> {
+async fn attach<R: Reactor>(
+    service: Service,
+    config: Config,
+    spawn: impl FnOnce(Driver<R>),
+) -> Result<Vm<R>, ServiceError> {
     Vm::launch_with(config, spawn).await.map_err(|error| ServiceError::new(service, error))
 }
 
@@ -61,10 +68,9 @@ async fn attach(service: Service, config: Config, spawn: impl FnOnce(Driver)) ->
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Agent(Vm);
+pub struct Agent<R: Reactor>(Vm<R>);
 
-impl Agent {
+impl<R: Reactor> Agent<R> {
     /// Attaches to an agent at an address of its own, and completes when it answers. Replies to earlier clients are
     /// counted and dropped: the agent is synchronized first (`guest-sync-delimited`, or `guest-sync` if the agent
     /// refuses that; QEMU, `qga/qapi-schema.json`).
@@ -76,7 +82,7 @@ impl Agent {
     pub async fn attach_with(
         peer: Peer,
         deadline: impl Into<Deadline>,
-        spawn: impl FnOnce(Driver),
+        spawn: impl FnOnce(Driver<R>),
     ) -> Result<Self, LaunchError> {
         let config = Config::attach(peer).speaking(Dialect::GuestAgent).launch_within(deadline);
         Vm::launch_with(config, spawn).await.map(Self)
@@ -123,7 +129,7 @@ impl Agent {
 
     /// Returns the connection, for its other methods: its state, its counters.
     #[must_use]
-    pub fn connection(&self) -> &Vm {
+    pub fn connection(&self) -> &Vm<R> {
         &self.0
     }
 }
@@ -141,10 +147,9 @@ impl Agent {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Qtest(Vm);
+pub struct Qtest<R: Reactor>(Vm<R>);
 
-impl Qtest {
+impl<R: Reactor> Qtest<R> {
     /// Attaches to a qtest at an address of its own. `spawn` receives the driver, as in [`Vm::launch_with`].
     ///
     /// # Errors
@@ -153,7 +158,7 @@ impl Qtest {
     pub async fn attach_with(
         peer: Peer,
         deadline: impl Into<Deadline>,
-        spawn: impl FnOnce(Driver),
+        spawn: impl FnOnce(Driver<R>),
     ) -> Result<Self, LaunchError> {
         let config = Config::attach(peer).speaking(Dialect::Qtest).launch_within(deadline);
         Vm::launch_with(config, spawn).await.map(Self)
@@ -185,7 +190,7 @@ impl Qtest {
     /// # Errors
     ///
     /// As [`Handle::events`](crate::Handle::events).
-    pub fn interrupts(&self) -> Result<Events, Misuse> {
+    pub fn interrupts(&self) -> Result<Events<R>, Misuse> {
         self.0.events([Wait::event("IRQ")])
     }
 
@@ -196,5 +201,29 @@ impl Qtest {
     /// None.
     pub async fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.0.disconnect().await
+    }
+}
+
+impl<R: Reactor> Clone for Agent<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R: Reactor> Clone for Qtest<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R: Reactor> fmt::Debug for Agent<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Agent").field(&self.0).finish()
+    }
+}
+
+impl<R: Reactor> fmt::Debug for Qtest<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Qtest").field(&self.0).finish()
     }
 }

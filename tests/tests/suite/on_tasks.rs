@@ -1,5 +1,5 @@
-//! Rows of smol: one for each executor, one whose futures are dropped and made again, and one whose QEMU accepts nothing
-//! that is deprecated.
+//! Rows of tasks: tokio with each flavour of its runtime; smol with each executor, one whose futures are dropped and made
+//! again, and one whose QEMU accepts nothing that is deprecated.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -11,7 +11,9 @@ use qemu_machine_core::{
     CommandError, Config, Deadline, Event, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
     Wait, WaitError, session::Counters,
 };
-use qemu_machine_smol::{Driver, Events, Vm};
+use qemu_machine_host::tasks::{Driver, Events, Reactor, Vm};
+use qemu_machine_smol::Smol;
+use qemu_machine_tokio::Tokio;
 use smol::lock::Mutex;
 use tokio::runtime::Runtime;
 
@@ -21,11 +23,13 @@ use crate::harness::Harness;
 pub(crate) trait Executor {
     const ROW: &'static str;
 
+    type Reactor: Reactor;
+
     /// The arguments that each QEMU of the row has in addition.
     const ARGUMENTS: &'static [&'static str] = &[];
 
     fn block_on<T>(future: impl Future<Output = T>) -> T;
-    fn spawn(driver: Driver);
+    fn spawn(driver: Driver<Self::Reactor>);
 
     /// Waits for a future that may be dropped and made again.
     fn insist<T, F: Future<Output = T>>(mut ask: impl FnMut() -> F) -> T {
@@ -39,11 +43,13 @@ pub(crate) struct OnSmol;
 impl Executor for OnSmol {
     const ROW: &'static str = "smol_on_smol";
 
+    type Reactor = Smol;
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         smol::block_on(future)
     }
 
-    fn spawn(driver: Driver) {
+    fn spawn(driver: Driver<Self::Reactor>) {
         smol::spawn(driver).detach();
     }
 }
@@ -54,16 +60,18 @@ pub(crate) struct OnAsyncStd;
 impl Executor for OnAsyncStd {
     const ROW: &'static str = "smol_on_async_std";
 
+    type Reactor = Smol;
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         async_std::task::block_on(future)
     }
 
-    fn spawn(driver: Driver) {
+    fn spawn(driver: Driver<Self::Reactor>) {
         async_std::task::spawn(driver);
     }
 }
 
-/// tokio.
+/// tokio, with the reactor of smol.
 pub(crate) struct OnTokio;
 
 fn tokio_runtime() -> &'static Runtime {
@@ -74,12 +82,52 @@ fn tokio_runtime() -> &'static Runtime {
 impl Executor for OnTokio {
     const ROW: &'static str = "smol_on_tokio";
 
+    type Reactor = Smol;
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio_runtime().block_on(future)
     }
 
-    fn spawn(driver: Driver) {
+    fn spawn(driver: Driver<Self::Reactor>) {
         tokio_runtime().spawn(driver);
+    }
+}
+
+/// tokio with its own reactor, and threads on which the driver runs.
+pub(crate) struct TokioMulti;
+
+impl Executor for TokioMulti {
+    const ROW: &'static str = "tokio_multi";
+
+    type Reactor = Tokio;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio_runtime().block_on(future)
+    }
+
+    fn spawn(driver: Driver<Tokio>) {
+        tokio::spawn(driver);
+    }
+}
+
+/// tokio with its own reactor on the thread of the test, where the driver runs while the test waits for a future.
+pub(crate) struct TokioCurrent;
+
+impl Executor for TokioCurrent {
+    const ROW: &'static str = "tokio_current";
+
+    type Reactor = Tokio;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        thread_local! {
+            static RUNTIME: Runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        }
+        RUNTIME.with(|runtime| runtime.block_on(future))
+    }
+
+    fn spawn(driver: Driver<Tokio>) {
+        tokio::spawn(driver);
     }
 }
 
@@ -89,11 +137,13 @@ pub(crate) struct OnBlockOn;
 impl Executor for OnBlockOn {
     const ROW: &'static str = "smol_on_block_on";
 
+    type Reactor = Smol;
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         smol::future::block_on(future)
     }
 
-    fn spawn(driver: Driver) {
+    fn spawn(driver: Driver<Self::Reactor>) {
         std::thread::spawn(|| smol::future::block_on(driver));
     }
 }
@@ -104,11 +154,13 @@ pub(crate) struct Impatient;
 impl Executor for Impatient {
     const ROW: &'static str = "impatient";
 
+    type Reactor = Smol;
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         smol::future::block_on(future)
     }
 
-    fn spawn(driver: Driver) {
+    fn spawn(driver: Driver<Self::Reactor>) {
         smol::spawn(driver).detach();
     }
 
@@ -130,11 +182,13 @@ impl Executor for Strict {
     const ROW: &'static str = "strict";
     const ARGUMENTS: &'static [&'static str] = &["-compat", "deprecated-input=crash,deprecated-output=hide"];
 
+    type Reactor = Smol;
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         OnSmol::block_on(future)
     }
 
-    fn spawn(driver: Driver) {
+    fn spawn(driver: Driver<Self::Reactor>) {
         OnSmol::spawn(driver);
     }
 }
@@ -174,13 +228,13 @@ impl<F: Future> Future for Twice<F> {
     }
 }
 
-/// The row of smol under one executor.
-pub(crate) struct Smol<E> {
-    pub(crate) vm: Vm,
+/// The row of one executor.
+pub(crate) struct Tasks<E: Executor> {
+    pub(crate) vm: Vm<E::Reactor>,
     executor: PhantomData<E>,
 }
 
-impl<E: Executor> Smol<E> {
+impl<E: Executor> Tasks<E> {
     /// Drops a wait after one poll. Other callers must not notice.
     fn disturb(&self) {
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -189,10 +243,10 @@ impl<E: Executor> Smol<E> {
     }
 }
 
-impl<E: Executor> Harness for Smol<E> {
+impl<E: Executor> Harness for Tasks<E> {
     const ROW: &'static str = E::ROW;
 
-    type Events = Events;
+    type Events = Events<E::Reactor>;
 
     fn launch(config: Config) -> Result<Self, LaunchError> {
         let vm = E::block_on(Vm::launch_with(config.args(E::ARGUMENTS.iter().copied()), E::spawn))?;
@@ -221,26 +275,26 @@ impl<E: Executor> Harness for Smol<E> {
         E::insist(|| self.vm.wait_any(from, things.to_vec(), within))
     }
 
-    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events, Misuse> {
+    fn subscribe(&mut self, from: &Mark, filter: &[Wait]) -> Result<Events<E::Reactor>, Misuse> {
         self.disturb();
         self.vm.events_from(from, filter.to_vec())
     }
 
-    fn next(&mut self, events: &mut Events, within: Deadline) -> Result<Event, WaitError> {
+    fn next(&mut self, events: &mut Events<E::Reactor>, within: Deadline) -> Result<Event, WaitError> {
         // Each attempt borrows the subscription again.
         let events = &Mutex::new(events);
         E::insist(|| async move { events.lock().await.next(within).await })
     }
 
-    fn queued(&mut self, events: &mut Events) -> Vec<Event> {
+    fn queued(&mut self, events: &mut Events<E::Reactor>) -> Vec<Event> {
         events.queued()
     }
 
-    fn missed(&mut self, events: &Events) -> u64 {
+    fn missed(&mut self, events: &Events<E::Reactor>) -> u64 {
         events.missed()
     }
 
-    fn unsubscribe(&mut self, events: Events) {
+    fn unsubscribe(&mut self, events: Events<E::Reactor>) {
         drop(events);
     }
 

@@ -7,24 +7,30 @@ use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use async_io::Timer;
 use qemu_machine_core::{Machine, Misuse, Moment, Notice};
-use qemu_machine_host::{Clock, Host, Local, Shared};
 
-use crate::wires::Wires;
+use super::reactor::{AsyncTimer as _, Reactor};
+use super::rest::Rest;
+use super::sources::Sources;
+use crate::clock::Clock;
+use crate::handle::Shared;
+use crate::home::Local;
+use crate::host::Host;
 
 /// A machine with its host side, shared by its handles and its driver.
-pub struct SharedMachine(Local<Turn>);
+pub struct SharedMachine<R: Reactor>(Local<Turn<R>>);
 
 /// State of the machine that the owner of the lock may drive.
-pub(crate) struct Turn {
+pub(crate) struct Turn<R: Reactor> {
     pub(crate) machine: Machine,
     pub(crate) host: Host,
     pub(crate) clock: Clock,
-    wires: Wires,
+    pub(super) sources: Sources<R>,
     driver: Waker,
     /// Number of the run. A driver drives one run, and has no effect on a later one.
-    run: u64,
+    pub(super) run: u64,
+    /// `Some` means that the supervisor drives the rest of the run, since the driver or the last handle was dropped.
+    pub(super) rest: Option<Rest>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     /// The tasks that wait for a notice.
@@ -34,9 +40,9 @@ pub(crate) struct Turn {
 }
 
 /// Guard of the lock.
-pub(crate) struct Guard<'a>(MutexGuard<'a, Turn>);
+pub(crate) struct Guard<'a, R: Reactor>(MutexGuard<'a, Turn<R>>);
 
-impl Guard<'_> {
+impl<R: Reactor> Guard<'_, R> {
     /// Releases the lock, and then wakes the tasks that are due.
     pub(crate) fn unlock(self) {
         self.unlock_and(Waker::wake);
@@ -57,16 +63,16 @@ impl Guard<'_> {
     }
 }
 
-impl Deref for Guard<'_> {
-    type Target = Turn;
+impl<R: Reactor> Deref for Guard<'_, R> {
+    type Target = Turn<R>;
 
-    fn deref(&self) -> &Turn {
+    fn deref(&self) -> &Turn<R> {
         &self.0
     }
 }
 
-impl DerefMut for Guard<'_> {
-    fn deref_mut(&mut self) -> &mut Turn {
+impl<R: Reactor> DerefMut for Guard<'_, R> {
+    fn deref_mut(&mut self) -> &mut Turn<R> {
         &mut self.0
     }
 }
@@ -81,26 +87,27 @@ const ROUNDS: usize = 2;
 ///
 /// While it is not polled, no byte is received, no deadline passes, and every task that waits keeps waiting.
 ///
-/// Dropping it earlier kills a machine that this program launched, or disconnects from any other, and removes
-/// everything that was created. Every task that waits receives a result.
+/// Dropping it earlier kills a machine that this program launched, or disconnects from any other. The supervisor's thread
+/// then reaps the process and removes everything that was created, and every task that waits receives a result. So does
+/// the end of the reactor that the machine was launched in.
 #[must_use = "a machine makes no progress unless its driver is polled"]
-pub struct Driver {
-    shared: Arc<SharedMachine>,
-    timer: Timer,
+pub struct Driver<R: Reactor> {
+    shared: Arc<SharedMachine<R>>,
+    timer: R::Timer,
     run: u64,
 }
 
-impl SharedMachine {
+impl<R: Reactor> SharedMachine<R> {
     pub(crate) fn new(machine: Machine) -> Arc<Self> {
         Arc::new(Self(Local::new(Turn::new(machine), || Turn::new(Machine::forked()))))
     }
 
-    pub(crate) fn lock(&self) -> Guard<'_> {
+    pub(crate) fn lock(&self) -> Guard<'_, R> {
         Guard(self.0.lock())
     }
 
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Turn>> {
-        self.0.try_lock()
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, R>> {
+        self.0.try_lock().map(Guard)
     }
 
     /// Waits until `claim` returns a result, which one of these notices announces. Only one task waits for each notice.
@@ -135,36 +142,31 @@ impl SharedMachine {
 
     /// Ends the machine if it has not ended. `None` means that the last handle was dropped, `Some` that the driver of
     /// this run was dropped.
-    pub(crate) fn end_run(&self, run: Option<u64>) {
+    pub(crate) fn end_run(self: &Arc<Self>, run: Option<u64>) {
         let mut turn = self.lock();
         // In a child of `fork(2)`, the parent uses the machine, and shares the reactor.
         if !self.0.is_here() || run.is_some_and(|run| run != turn.run) {
             return;
         }
-        let Turn { machine, host, clock, .. } = &mut *turn;
-        host.end(machine, *clock);
-        let now = clock.now();
-        turn.serve(now);
-        // They still hold sources of the run in the reactor.
-        turn.wires = Wires::default();
-        turn.take_wakers(|_| true);
-        let driver = turn.driver.clone();
-        turn.awake.push(driver);
+        turn.end_rest(self);
         turn.unlock();
     }
 }
 
-impl Driver {
+impl<R: Reactor> Driver<R> {
     /// Begins a run, and returns its driver.
-    pub(crate) fn launch(shared: &Arc<SharedMachine>) -> Result<Self, Misuse> {
+    pub(crate) fn launch(shared: &Arc<SharedMachine<R>>) -> Result<Self, Misuse> {
+        let reactor = R::current()?;
+        let timer = reactor.timer();
         let mut turn = shared.lock();
         let now = turn.clock.now();
-        let Turn { machine, host, wires, .. } = &mut *turn;
+        let Turn { machine, host, sources, .. } = &mut *turn;
         if machine.outcome().is_some() {
             // No driver polls what was still to be completed when the run before ended.
-            host.reap(machine, now, wires);
+            host.reap(machine, now, sources);
         }
         turn.machine.launch(now)?;
+        turn.sources.begin(reactor);
         turn.run += 1;
         // The driver of the run has a new timer.
         turn.until = None;
@@ -172,19 +174,20 @@ impl Driver {
         // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);
         turn.unlock();
-        Ok(Self { shared: Arc::clone(shared), timer: Timer::never(), run })
+        Ok(Self { shared: Arc::clone(shared), timer, run })
     }
 }
 
-impl Turn {
+impl<R: Reactor> Turn<R> {
     fn new(machine: Machine) -> Self {
         Self {
             machine,
             host: Host::default(),
             clock: Clock::new(),
-            wires: Wires::default(),
+            sources: Sources::default(),
             driver: Waker::noop().clone(),
             run: 0,
+            rest: None,
             until: None,
             waiting: Vec::new(),
             awake: Vec::new(),
@@ -194,7 +197,7 @@ impl Turn {
     /// Carries out the effects of the machine, sends what is outgoing, and collects the wakers whom the notices
     /// concern.
     pub(crate) fn serve(&mut self, now: Moment) {
-        self.host.serve(&mut self.machine, now, &mut self.wires);
+        self.host.serve(&mut self.machine, now, &mut self.sources);
         while let Some(notice) = self.machine.poll_notice() {
             self.take_wakers(|other| *other == notice);
         }
@@ -225,23 +228,34 @@ impl Turn {
     pub(crate) fn nudge_driver(&mut self) {
         let deadline = self.machine.deadline().map(|(until, _)| until);
         let is_late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
-        if self.wires.take_changed() || is_late || self.machine.outcome().is_some() {
-            let driver = self.driver.clone();
-            self.awake.push(driver);
+        if self.sources.take_changed() || is_late || self.machine.outcome().is_some() {
+            self.wake_driver();
         }
     }
 
+    fn wake_driver(&mut self) {
+        let driver = self.driver.clone();
+        self.awake.push(driver);
+    }
+
+    /// Wakes all tasks: the machine has ended, and no source of it wakes one any longer.
+    pub(super) fn wake_all(&mut self) {
+        self.take_wakers(|_| true);
+        self.wake_driver();
+    }
+
     /// Drives the machine until nothing is left to do for now, or until other tasks should run.
-    fn drive(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> Poll<()> {
+    fn drive(&mut self, timer: &mut R::Timer, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             let now = self.clock.now();
             self.serve(now);
             if self.machine.outcome().is_some() {
                 return Poll::Ready(());
             }
-            let Self { wires, host, machine, .. } = self;
-            wires.take_changed();
-            if !wires.absorb(context, host, machine, now) && !self.has_timed_out(timer, context) {
+            let Self { sources, host, machine, .. } = self;
+            sources.take_changed();
+            let any = sources.absorb(context, host, machine, now);
+            if sources.has_failed() || (!any && !self.has_timed_out(timer, context)) {
                 return Poll::Pending;
             }
         }
@@ -254,16 +268,13 @@ impl Turn {
     ///
     /// The timer is set only when it would fire too late, and not for each command, since setting it is a call of the
     /// reactor. When it fires early, no deadline has passed, and it is set again.
-    fn has_timed_out(&mut self, timer: &mut Timer, context: &mut Context<'_>) -> bool {
+    fn has_timed_out(&mut self, timer: &mut R::Timer, context: &mut Context<'_>) -> bool {
         let Some((due, _)) = self.machine.deadline() else { return false };
         if self.until.is_none_or(|until| due < until) {
             self.until = Some(due);
-            match self.clock.instant(due) {
-                Some(at) => timer.set_at(at),
-                None => timer.clear(),
-            }
+            timer.set(self.clock.instant(due));
         }
-        let has_fired = Pin::new(timer).poll(context).is_ready();
+        let has_fired = timer.poll(context).is_ready();
         if has_fired {
             self.until = None;
             self.host.check_deadline(&mut self.machine, self.clock.now());
@@ -272,7 +283,7 @@ impl Turn {
     }
 }
 
-impl Future for Driver {
+impl<R: Reactor> Future for Driver<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -282,7 +293,13 @@ impl Future for Driver {
             return Poll::Ready(());
         }
         turn.driver.clone_from(context.waker());
-        let state = turn.drive(timer, context);
+        let mut state = if turn.rest.is_none() { turn.drive(timer, context) } else { Poll::Pending };
+        if turn.sources.has_failed() {
+            turn.end_rest(shared);
+        }
+        if turn.machine.outcome().is_some() {
+            state = Poll::Ready(());
+        }
         turn.unlock();
         state
     }
@@ -290,20 +307,20 @@ impl Future for Driver {
 
 /// Prints the [`Machine`] that it drives, or `Driver(in use)` while another thread holds the lock: printing does not
 /// wait.
-impl fmt::Debug for Driver {
+impl<R: Reactor> fmt::Debug for Driver<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Driver").field(&self.shared).finish()
     }
 }
 
-impl fmt::Debug for SharedMachine {
+impl<R: Reactor> fmt::Debug for SharedMachine<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The formatter is code of the caller, which may call the machine: it is called after the lock was released.
         f.write_str(self.peek(|machine| format!("{machine:?}")).as_deref().unwrap_or("in use"))
     }
 }
 
-impl Drop for Driver {
+impl<R: Reactor> Drop for Driver<R> {
     fn drop(&mut self) {
         self.shared.end_run(Some(self.run));
     }

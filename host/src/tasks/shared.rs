@@ -1,13 +1,17 @@
-//! Implementation of [`qemu_machine_host::Shared`] on top of the driver, for the handles of a machine.
+//! Implementation of [`Shared`] on top of the driver, for the handles of a machine.
+
+use std::sync::Arc;
 
 use qemu_machine_core::{Machine, Moment};
-use qemu_machine_host::{Host, Shared};
 
-use crate::driver::SharedMachine;
-use crate::events::Events;
+use super::driver::SharedMachine;
+use super::events::Events;
+use super::reactor::Reactor;
+use crate::handle::Shared;
+use crate::host::Host;
 
-impl Shared for SharedMachine {
-    type Events = Events;
+impl<R: Reactor> Shared for SharedMachine<R> {
+    type Events = Events<R>;
 
     fn ask<T>(&self, ask: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         let mut turn = self.lock();
@@ -31,7 +35,7 @@ impl Shared for SharedMachine {
         act(&mut self.lock().host)
     }
 
-    fn end(&self) {
+    fn end(self: &Arc<Self>) {
         self.end_run(None);
     }
 }

@@ -1,15 +1,18 @@
 //! Subscription to events, for tasks of any executor.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use qemu_machine_core::{Deadline, Event, FOREVER, Machine, Notice, WaitError};
-use qemu_machine_host::{Shared, Subscription};
 
-use crate::driver::SharedMachine;
-use crate::waiting::{Waiting, wait_for};
+use super::driver::SharedMachine;
+use super::reactor::Reactor;
+use super::waiting::{Waiting, wait_for};
+use crate::handle::Shared;
+use crate::subscription::Subscription;
 
 /// Subscription to the events that match one filter, as [`Vm::events`](crate::Handle::events) returns it: each event
 /// once, in order.
@@ -35,15 +38,14 @@ use crate::waiting::{Waiting, wait_for};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "dropping a subscription unsubscribes"]
-pub struct Events {
+pub struct Events<R: Reactor> {
     /// The wait of the stream. As the first member it is dropped before the handle of the machine.
-    waiting: Option<Waiting>,
-    subscription: Subscription<SharedMachine>,
+    waiting: Option<Waiting<R>>,
+    subscription: Subscription<SharedMachine<R>>,
 }
 
-impl Events {
+impl<R: Reactor> Events<R> {
     /// Returns the next event, within a deadline: the oldest that is queued, or else the first that is received.
     /// Dropping the future loses no event.
     ///
@@ -63,7 +65,7 @@ impl Events {
     }
 }
 
-impl Stream for Events {
+impl<R: Reactor> Stream for Events<R> {
     type Item = Event;
 
     /// Begins a new wait at each poll: another call may have popped the event that woke the task.
@@ -82,22 +84,28 @@ impl Stream for Events {
     }
 }
 
-impl From<Subscription<SharedMachine>> for Events {
-    fn from(subscription: Subscription<SharedMachine>) -> Self {
+impl<R: Reactor> From<Subscription<SharedMachine<R>>> for Events<R> {
+    fn from(subscription: Subscription<SharedMachine<R>>) -> Self {
         Self { waiting: None, subscription }
     }
 }
 
-impl Deref for Events {
-    type Target = Subscription<SharedMachine>;
+impl<R: Reactor> Deref for Events<R> {
+    type Target = Subscription<SharedMachine<R>>;
 
     fn deref(&self) -> &Self::Target {
         &self.subscription
     }
 }
 
-impl DerefMut for Events {
+impl<R: Reactor> DerefMut for Events<R> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.subscription
+    }
+}
+
+impl<R: Reactor> fmt::Debug for Events<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Events").field(&self.subscription).finish()
     }
 }

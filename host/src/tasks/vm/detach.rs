@@ -3,9 +3,10 @@
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Machine, Misuse, Outcome};
 
 use super::Vm;
-use crate::driver::Driver;
+use crate::tasks::driver::Driver;
+use crate::tasks::reactor::Reactor;
 
-impl Vm {
+impl<R: Reactor> Vm<R> {
     /// Resumes a machine that [outlives its parent](Config::outlive_parent): one that this program launched before a
     /// restart, or that another program launched. The call connects to exactly that process, or fails. `spawn` receives
     /// the driver, as in [`launch_with`](Self::launch_with).
@@ -21,7 +22,7 @@ impl Vm {
     pub async fn resume_with(
         identity: Identity,
         deadline: impl Into<Deadline>,
-        spawn: impl FnOnce(Driver),
+        spawn: impl FnOnce(Driver<R>),
     ) -> Result<(Self, Gap), LaunchError> {
         let vm = Self::launch_with(Config::resume(identity).launch_within(deadline), spawn).await?;
         Ok((vm, Gap::before_this_session()))

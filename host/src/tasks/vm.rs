@@ -3,6 +3,7 @@
 mod detach;
 mod procedures;
 
+use std::fmt;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 
@@ -10,10 +11,12 @@ use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Machine, Mark, Misuse, Moment,
     Notice, Outcome, Payload, Peer, Shutdown, Value, Wait, WaitError, wire::Encoded,
 };
-use qemu_machine_host::{Handle, Shared, descriptor};
 
-use crate::driver::{Driver, SharedMachine};
-use crate::waiting::{Executing, Waiting, wait_for};
+use super::driver::{Driver, SharedMachine};
+use super::reactor::Reactor;
+use super::waiting::{Executing, Waiting, wait_for};
+use crate::handle::{Handle, Shared};
+use crate::shared_fd::descriptor;
 
 /// Handle of a QEMU that this program launched and owns, or to which it is attached.
 ///
@@ -27,10 +30,9 @@ use crate::waiting::{Executing, Waiting, wait_for};
 /// takes a few milliseconds, and at most two seconds when the kernel does not release the process. [`kill`](Self::kill)
 /// does the same without blocking the thread. QEMU gets no `quit` first: [`shutdown`](Self::shutdown) sends it. A
 /// launch blocks the thread for a few milliseconds as well, to start the process.
-#[derive(Clone, Debug)]
-pub struct Vm(Handle<SharedMachine>);
+pub struct Vm<R: Reactor>(Handle<SharedMachine<R>>);
 
-impl Vm {
+impl<R: Reactor> Vm<R> {
     /// Launches a machine, and completes when its monitor is ready for commands.
     ///
     /// `spawn` receives the [`Driver`], and must have it polled, on any executor. While the driver is not polled, no
@@ -46,7 +48,7 @@ impl Vm {
     /// ready within the deadline, or QEMU ends before: the error contains the phase that failed, how the process ended,
     /// what it printed, and the command line to try by hand. Everything that was created for the machine is removed by
     /// then.
-    pub async fn launch_with(config: Config, spawn: impl FnOnce(Driver)) -> Result<Self, LaunchError> {
+    pub async fn launch_with(config: Config, spawn: impl FnOnce(Driver<R>)) -> Result<Self, LaunchError> {
         let vm = Self(Handle::new(SharedMachine::new(Machine::new(config)?)));
         vm.relaunch_with(spawn).await?;
         Ok(vm)
@@ -70,7 +72,7 @@ impl Vm {
     pub async fn attach_with(
         peer: Peer,
         deadline: impl Into<Deadline>,
-        spawn: impl FnOnce(Driver),
+        spawn: impl FnOnce(Driver<R>),
     ) -> Result<Self, LaunchError> {
         Self::launch_with(Config::attach(peer).launch_within(deadline), spawn).await
     }
@@ -87,7 +89,7 @@ impl Vm {
     /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
     /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run; and
     /// as [`launch_with`](Self::launch_with).
-    pub async fn relaunch_with(&self, spawn: impl FnOnce(Driver)) -> Result<(), LaunchError> {
+    pub async fn relaunch_with(&self, spawn: impl FnOnce(Driver<R>)) -> Result<(), LaunchError> {
         spawn(Driver::launch(self.shared())?);
         self.shared().wait_for(&[Notice::Ready, Notice::Ended], |machine| machine.launched()).await
     }
@@ -340,10 +342,23 @@ impl Vm {
     }
 }
 
-impl Deref for Vm {
-    type Target = Handle<SharedMachine>;
+impl<R: Reactor> Deref for Vm<R> {
+    type Target = Handle<SharedMachine<R>>;
 
     fn deref(&self) -> &Self::Target {
         &self.0
+    }
+}
+
+impl<R: Reactor> Clone for Vm<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Prints the [`Machine`], or `in use` while another thread holds its lock.
+impl<R: Reactor> fmt::Debug for Vm<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Vm").field(&self.0).finish()
     }
 }

@@ -1,0 +1,118 @@
+//! Reactor of the crate async-io, which has its own thread and wakes tasks of any executor.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use async_io::{Async, Timer};
+use qemu_machine_core::Misuse;
+use qemu_machine_host::lock;
+use qemu_machine_host::tasks::{AsyncSource, AsyncTimer, Reactor, Readiness};
+
+/// Reactor of the crate async-io, for tasks of any executor.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Smol;
+
+/// A descriptor that async-io watches.
+#[derive(Debug)]
+pub struct SmolSource {
+    descriptor: Async<Arc<OwnedFd>>,
+    read: Arc<Direction>,
+    write: Arc<Direction>,
+}
+
+/// One direction of a descriptor, as the waker that async-io calls. async-io holds a readiness for stale when it arrives in
+/// the tick in which it was armed, and arms it again: a driver that asked it once more would spin. So the waker notes the
+/// readiness.
+#[derive(Debug)]
+struct Direction {
+    is_ready: AtomicBool,
+    task: Mutex<Waker>,
+}
+
+impl Direction {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { is_ready: AtomicBool::new(false), task: Mutex::new(Waker::noop().clone()) })
+    }
+
+    /// Returns whether the descriptor became ready since the last call. Otherwise `arm` asks async-io to call the waker.
+    fn poll(
+        self: &Arc<Self>,
+        context: &Context<'_>,
+        arm: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        lock(&self.task).clone_from(context.waker());
+        if self.is_ready.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(Ok(()));
+        }
+        arm(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
+    }
+}
+
+impl Wake for Direction {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_ready.store(true, Ordering::Release);
+        let task = lock(&self.task).clone();
+        task.wake();
+    }
+}
+
+impl Reactor for Smol {
+    type Source = SmolSource;
+    type Timer = SmolTimer;
+
+    fn current() -> Result<Self, Misuse> {
+        Ok(Self)
+    }
+
+    fn watch(&self, descriptor: &Arc<OwnedFd>) -> io::Result<SmolSource> {
+        let descriptor = Async::new_nonblocking(Arc::clone(descriptor))?;
+        Ok(SmolSource { descriptor, read: Direction::new(), write: Direction::new() })
+    }
+
+    fn timer(&self) -> SmolTimer {
+        SmolTimer(Timer::never())
+    }
+}
+
+impl AsyncSource for SmolSource {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
+        // async-io does not say what it found, and reports a hang-up again at each poll.
+        self.read.poll(context, |context| self.descriptor.poll_readable(context)).map_ok(|()| Readiness::Bytes)
+    }
+
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write.poll(context, |context| self.descriptor.poll_writable(context))
+    }
+
+    fn set_write_interest(&mut self, _: bool) -> io::Result<()> {
+        // The interest is that of each poll.
+        Ok(())
+    }
+}
+
+/// Timer of async-io.
+#[derive(Debug)]
+pub struct SmolTimer(Timer);
+
+impl AsyncTimer for SmolTimer {
+    fn set(&mut self, at: Option<Instant>) {
+        match at {
+            Some(at) => self.0.set_at(at),
+            None => self.0.clear(),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(drop)
+    }
+}

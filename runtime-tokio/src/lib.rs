@@ -1,0 +1,57 @@
+//! Runtime for tokio: futures that launch QEMU, speak QMP with it and own its lifetime, on tokio's own reactor.
+//!
+//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch`](tasks::Vm::launch)
+//! spawns on the tokio runtime that it is called in. Both flavours of the runtime serve; it needs `enable_all`, or
+//! `enable_io` and `enable_time`. `qemu-machine-core`, re-exported as [`core`], makes every decision; `qemu-machine-host`
+//! does the IO.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/on_tokio.rs")]
+//! ```
+//!
+//! # Guides
+//!
+//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are in the docs of `qemu-machine-blocking`: for users of
+//! [QEMU's Python classes](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_python/), of
+//! [the crates `qapi` and `qmp`](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_qapi/) or of
+//! [a script](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_shell/), and for
+//! [troubleshooting](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/troubleshooting/).
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `record` | off | Records of runs, and a mock of a recorded monitor. |
+//! | `schema` | off | QEMU's schema as a value. |
+//! | `qapi` | off | Executes the command types of the crate `qapi-qmp`. |
+//! | `tracing` | off | Logs through the crate `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging). The span of a machine is a child of the span in which it was launched. |
+//!
+//! # Cancelling
+//!
+//! Every future may be dropped at any await: in `select!`, by a timeout, by a `CancellationToken`, with its task. The
+//! module [`tasks`] lists what each does then.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
+
+mod reactor;
+
+pub use qemu_machine_core as core;
+#[doc(inline)]
+pub use qemu_machine_host::names::*;
+pub use qemu_machine_host::tasks;
+pub use qemu_machine_host::{Handle, Subscription};
+pub use reactor::{Tokio, TokioSource, TokioTimer};
+
+/// Handle of a machine: see [`tasks::Vm`].
+pub type Vm = tasks::Vm<Tokio>;
+
+/// Future that drives a machine: see [`tasks::Driver`].
+pub type Driver = tasks::Driver<Tokio>;
+
+/// Subscription to events: see [`tasks::Events`].
+pub type Events = tasks::Events<Tokio>;
+
+/// Handle of the agent in a guest: see [`tasks::Agent`].
+pub type Agent = tasks::Agent<Tokio>;
+
+/// Handle of QEMU's qtest: see [`tasks::Qtest`].
+pub type Qtest = tasks::Qtest<Tokio>;
