@@ -1,6 +1,7 @@
 //! Reactor of the crate async-io, which has its own thread and wakes tasks of any executor.
 
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,39 +23,55 @@ pub struct Smol;
 #[derive(Debug)]
 pub struct SmolSource {
     descriptor: Async<Arc<OwnedFd>>,
-    read: Arc<Direction>,
-    write: Arc<Direction>,
+    read: Direction,
+    write: Direction,
 }
 
-/// One direction of a descriptor, as the waker that async-io calls. async-io holds a readiness for stale when it arrives in
-/// the tick in which it was armed, and arms it again: a driver that asked it once more would spin. So the waker notes the
-/// readiness.
-#[derive(Debug)]
+/// One direction of a descriptor.
+#[derive(Debug, Default)]
 struct Direction {
+    flag: Arc<Flag>,
+    /// Whether a readiness was taken from the flag, and async-io may report the same.
+    is_reported: bool,
+}
+
+/// Waker that async-io calls, and that notes the readiness. async-io itself holds a readiness for stale when it arrives in
+/// the tick in which it was armed, and arms it again: a driver that relied on its answer would spin.
+#[derive(Debug)]
+struct Flag {
     is_ready: AtomicBool,
     task: Mutex<Waker>,
 }
 
 impl Direction {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { is_ready: AtomicBool::new(false), task: Mutex::new(Waker::noop().clone()) })
-    }
-
-    /// Returns whether the descriptor became ready since the last call. Otherwise `arm` asks async-io to call the waker.
+    /// Returns whether the descriptor became ready since the last call. Otherwise `arm` makes async-io call the waker.
     fn poll(
-        self: &Arc<Self>,
+        &mut self,
         context: &Context<'_>,
-        arm: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<()>>,
+        arm: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        lock(&self.task).clone_from(context.waker());
-        if self.is_ready.swap(false, Ordering::AcqRel) {
+        lock(&self.flag.task).clone_from(context.waker());
+        if self.flag.is_ready.swap(false, Ordering::AcqRel) {
+            self.is_reported = true;
             return Poll::Ready(Ok(()));
         }
-        arm(&mut Context::from_waker(&Waker::from(Arc::clone(self))))
+        let waker = Waker::from(Arc::clone(&self.flag));
+        let context = &mut Context::from_waker(&waker);
+        match arm(context) {
+            // Nothing newer: async-io reports once for each time that it is armed.
+            Poll::Ready(Ok(())) if mem::take(&mut self.is_reported) => arm(context),
+            state => state,
+        }
     }
 }
 
-impl Wake for Direction {
+impl Default for Flag {
+    fn default() -> Self {
+        Self { is_ready: AtomicBool::new(false), task: Mutex::new(Waker::noop().clone()) }
+    }
+}
+
+impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -76,7 +93,7 @@ impl Reactor for Smol {
 
     fn watch(&self, descriptor: &Arc<OwnedFd>) -> io::Result<SmolSource> {
         let descriptor = Async::new_nonblocking(Arc::clone(descriptor))?;
-        Ok(SmolSource { descriptor, read: Direction::new(), write: Direction::new() })
+        Ok(SmolSource { descriptor, read: Direction::default(), write: Direction::default() })
     }
 
     fn timer(&self) -> SmolTimer {
@@ -87,11 +104,13 @@ impl Reactor for Smol {
 impl AsyncSource for SmolSource {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
         // async-io does not say what it found, and reports a hang-up again at each poll.
-        self.read.poll(context, |context| self.descriptor.poll_readable(context)).map_ok(|()| Readiness::Bytes)
+        let Self { descriptor, read, .. } = self;
+        read.poll(context, |context| descriptor.poll_readable(context)).map_ok(|()| Readiness::Bytes)
     }
 
     fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write.poll(context, |context| self.descriptor.poll_writable(context))
+        let Self { descriptor, write, .. } = self;
+        write.poll(context, |context| descriptor.poll_writable(context))
     }
 
     fn set_write_interest(&mut self, _: bool) -> io::Result<()> {

@@ -27,6 +27,9 @@ const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-smol", &["-default"], 40),
     ("qemu-machine-smol", &["tracing"], 53),
     ("qemu-machine-smol", &["qapi"], 55),
+    ("qemu-machine-tokio", &[], 30),
+    ("qemu-machine-tokio", &["tracing"], 34),
+    ("qemu-machine-tokio", &["qapi"], 34),
     ("qmpsh", &[], 35),
 ];
 
@@ -87,24 +90,46 @@ fn each_crate_of_smol_has_a_purpose() {
     }
 }
 
-/// A package that turned on a feature of the core or of the host would make all its users pay for it.
+/// A package that turned on a feature of the core or of the host would make all its users pay for it. The runtimes for
+/// tasks consist of the feature `tasks`.
 #[test]
 fn a_feature_that_is_off_is_off_below_as_well() {
-    for package in ["qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"] {
+    for package in
+        ["qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol", "qemu-machine-tokio"]
+    {
         let arguments = ["--edges", "normal,features", "--prefix", "none", "--no-default-features"];
         let tree = cargo(&[&["tree", "--package", package], &arguments[..]].concat());
         let is_on = |line: &&str| line.starts_with("qemu-machine-") && line.contains(" feature ");
-        let on: BTreeSet<_> = tree.lines().filter(is_on).filter(|line| !line.contains("feature \"default\"")).collect();
+        let on: BTreeSet<_> = tree
+            .lines()
+            .filter(is_on)
+            .filter(|line| !["\"default\"", "\"tasks\""].iter().any(|known| line.contains(known)))
+            .collect();
         assert!(on.is_empty(), "{package}: {on:?}");
+        let has_tasks = tree.contains("qemu-machine-host feature \"tasks\"");
+        assert_eq!(has_tasks, ["qemu-machine-smol", "qemu-machine-tokio"].contains(&package), "{package}");
     }
+}
+
+/// tokio's users get tokio's reactor, and no second one.
+#[test]
+fn tokio_comes_without_another_reactor() {
+    let brought = dependencies("qemu-machine-tokio", &["--features", "record,schema,tracing,qapi"]);
+    let others = ["async-io", "polling", "smol", "async-executor"];
+    assert!(brought.iter().all(|name| !others.contains(&&**name)), "{brought:?}");
 }
 
 /// Records and the schema use no crate that the core does not have anyway.
 #[test]
 fn records_and_the_schema_bring_no_crate() {
-    for package in
-        ["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"]
-    {
+    for package in [
+        "qemu-machine-core",
+        "qemu-machine-host",
+        "qemu-machine-blocking",
+        "qemu-machine-mio",
+        "qemu-machine-smol",
+        "qemu-machine-tokio",
+    ] {
         let default = dependencies(package, &[]);
         assert_eq!(dependencies(package, &["--features", "record,schema"]), default, "{package}");
     }
@@ -113,9 +138,14 @@ fn records_and_the_schema_bring_no_crate() {
 /// `Arbitrary` for the types of the core costs a crate only where the feature is on.
 #[test]
 fn arbitrary_comes_with_its_feature_and_not_without() {
-    for package in
-        ["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"]
-    {
+    for package in [
+        "qemu-machine-core",
+        "qemu-machine-host",
+        "qemu-machine-blocking",
+        "qemu-machine-mio",
+        "qemu-machine-smol",
+        "qemu-machine-tokio",
+    ] {
         let default = dependencies(package, &[]);
         assert!(!default.iter().any(|name| name.contains("arbitrary")), "{package}: {default:?}");
     }
@@ -128,7 +158,9 @@ fn arbitrary_comes_with_its_feature_and_not_without() {
 /// The crate `tracing` is a dependency only where the feature is on.
 #[test]
 fn row_36_tracing_comes_with_its_feature_and_not_without() {
-    for package in ["qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol"] {
+    for package in
+        ["qemu-machine-host", "qemu-machine-blocking", "qemu-machine-mio", "qemu-machine-smol", "qemu-machine-tokio"]
+    {
         let default = dependencies(package, &[]);
         assert!(!default.iter().any(|name| name.starts_with("tracing")), "{package}: {default:?}");
         let mut brought = dependencies(package, &["--features", "tracing"]);

@@ -1,11 +1,12 @@
-//! Test of a dropped driver of the smol runtime: its descriptors are closed, also while a handle is held. The test is
-//! alone in its program, because it counts the descriptors of the program.
+//! Test of a dropped driver: its descriptors are closed, also while a handle is held. The test is alone in its program,
+//! because it counts the descriptors of the program.
 
 use std::fs;
 
 use qemu_machine_core::{Cause, Config, Rung};
 use qemu_machine_smol::Vm;
-use qemu_machine_tests::{bounded, qemu};
+use qemu_machine_smol::tasks::wait_for_dropped;
+use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
 /// Returns how many pidfds (`pidfd_open(2)`) and how many sockets this program holds.
 fn held() -> (usize, usize) {
@@ -31,7 +32,9 @@ fn a_dropped_driver_leaves_no_descriptor() {
         let vm = smol::block_on(launch).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(held(), (before.0 + 1, before.1 + 2), "the process, its monitor and its console");
         smol::block_on(driving.expect("it was spawned").cancel());
-        assert_eq!(vm.outcome().map(|outcome| outcome.cause), Some(Cause::Asked(Rung::Kill)));
+        let outcome = smol::block_on(vm.wait(PATIENCE)).expect("the machine ends");
+        assert_eq!(outcome.cause, Cause::Asked(Rung::Kill));
+        assert!(wait_for_dropped(PATIENCE));
         assert_eq!(held(), before);
     });
 }

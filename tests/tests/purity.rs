@@ -12,7 +12,8 @@ use serde_json::Value;
 const BARE: &str = "x86_64-unknown-none";
 
 /// The published packages, by their directories.
-const PUBLISHED: [&str; 6] = ["core", "host", "runtime-blocking", "runtime-smol", "runtime-mio", "qmpsh"];
+const PUBLISHED: [&str; 7] =
+    ["core", "host", "runtime-blocking", "runtime-smol", "runtime-tokio", "runtime-mio", "qmpsh"];
 
 /// Returns the metadata of the packages of the workspace.
 fn packages() -> Vec<Value> {
@@ -22,20 +23,22 @@ fn packages() -> Vec<Value> {
     packages
 }
 
-/// The maximum number of lines of code of a runtime. The largest has 750, half of them the methods of its handle.
-const THIN: usize = 760;
+/// The runtimes, each with the maximum of its lines of code. Half of those of the blocking one, and most of those of mio,
+/// are the methods of its handle; the handles of tasks are in the host.
+const THIN: [(&str, usize); 4] =
+    [("runtime-blocking", 760), ("runtime-mio", 760), ("runtime-smol", 200), ("runtime-tokio", 200)];
 
 /// A runtime only connects the core to its way of waiting, so it is small. The code that the runtimes share is in the
 /// host and not counted, nor are guides.
 #[test]
 fn the_runtimes_are_thin() {
-    for runtime in ["runtime-blocking", "runtime-smol", "runtime-mio"] {
+    for (runtime, most) in THIN {
         let sources = paths().into_iter().filter(|path| path.starts_with(&format!("{runtime}/src/")));
         let files = sources.filter(|path| path.ends_with(".rs") && !path.contains("/guides/"));
         let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
         let lines: usize = files.map(|file| read(file).text.lines().filter(is_code).count()).sum();
         println!("{runtime}: {lines} lines of code");
-        assert!(lines > 100 && lines <= THIN, "{runtime} has {lines} lines of code");
+        assert!(lines > 100 && lines <= most, "{runtime} has {lines} lines of code");
         let manifest = read(format!("{runtime}/Cargo.toml")).text;
         let (needed, _) = manifest.split_once("[dev-dependencies]").expect("its tests need the guests");
         assert!(!needed.contains("serde_json"), "{runtime} depends on serde_json");

@@ -8,11 +8,12 @@ use qemu_machine_tests::sources::modules::{Arrow, Crate, circles};
 use qemu_machine_tests::sources::root;
 
 /// Each package of the workspace, with the other packages of the workspace that it may depend on.
-const ALLOWED: [(&str, &[&str]); 7] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("qemu-machine-core", &[]),
     ("qemu-machine-host", &["qemu-machine-core"]),
     ("qemu-machine-blocking", &["qemu-machine-core", "qemu-machine-host"]),
     ("qemu-machine-smol", &["qemu-machine-core", "qemu-machine-host"]),
+    ("qemu-machine-tokio", &["qemu-machine-core", "qemu-machine-host"]),
     ("qemu-machine-mio", &["qemu-machine-core", "qemu-machine-host"]),
     ("qmpsh", &["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking"]),
     // This package is not published. Other packages need it only for tests.
@@ -20,11 +21,12 @@ const ALLOWED: [(&str, &[&str]); 7] = [
 ];
 
 /// The root of each published crate.
-const ROOTS: [&str; 6] = [
+const ROOTS: [&str; 7] = [
     "core/src/lib.rs",
     "host/src/lib.rs",
     "runtime-blocking/src/lib.rs",
     "runtime-smol/src/lib.rs",
+    "runtime-tokio/src/lib.rs",
     "runtime-mio/src/lib.rs",
     "qmpsh/src/main.rs",
 ];

@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Waker};
 use qemu_machine_core::{Machine, Misuse, Moment, Notice};
 
 use super::reactor::{AsyncTimer as _, Reactor};
-use super::rest::Rest;
 use super::sources::Sources;
 use crate::clock::Clock;
+use crate::ending::Ending;
 use crate::handle::Shared;
 use crate::home::Local;
 use crate::host::Host;
@@ -30,7 +30,7 @@ pub(crate) struct Turn<R: Reactor> {
     /// Number of the run. A driver drives one run, and has no effect on a later one.
     pub(super) run: u64,
     /// `Some` means that the supervisor drives the rest of the run, since the driver or the last handle was dropped.
-    pub(super) rest: Option<Rest>,
+    pub(super) rest: Option<Ending>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     /// The tasks that wait for a notice.

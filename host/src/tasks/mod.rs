@@ -30,7 +30,8 @@ mod waiting;
 
 pub use driver::{Driver, SharedMachine};
 pub use events::Events;
-pub use reactor::{AsyncSource, AsyncTimer, Reactor, Readiness, Spawn};
+pub use reactor::{AsyncSource, AsyncTimer, Reactor, Readiness};
 pub use rest::wait_for_dropped;
 pub use services::{Agent, Qtest};
+pub use spawned::Spawn;
 pub use vm::Vm;

@@ -1,4 +1,4 @@
-//! Interface between the tasks of a machine and an async runtime: readiness of descriptors, a timer, and a way to spawn.
+//! Interface between the tasks of a machine and an async runtime: readiness of descriptors, and a timer.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,8 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use qemu_machine_core::Misuse;
-
-use super::Driver;
 
 /// Reactor of an async runtime: watches descriptors, and has timers.
 pub trait Reactor: Send + Sync + Sized + 'static {
@@ -81,10 +79,4 @@ pub trait AsyncTimer: Send + Unpin {
 
     /// Returns whether the time has come. `Pending` wakes the task then.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
-}
-
-/// Runtime with an executor that is found without an argument.
-pub trait Spawn: Reactor {
-    /// Spawns a driver on the executor.
-    fn spawn(driver: Driver<Self>);
 }

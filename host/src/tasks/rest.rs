@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::driver::{SharedMachine, Turn};
 use super::reactor::Reactor;
 use super::sources::Sources;
-use crate::ending::Ending;
 use crate::home::Local;
 use crate::lock::lock;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
@@ -30,10 +29,6 @@ pub fn wait_for_dropped(within: Duration) -> bool {
     let waited = OVER.wait_timeout_while(count, within, |count| *count > 0);
     !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
 }
-
-/// How far the rest of a run is.
-#[derive(Debug)]
-pub(super) struct Rest(Ending);
 
 /// The rest of one run, as the supervisor drives it.
 struct SupervisedRest<R: Reactor> {
@@ -60,7 +55,7 @@ impl<R: Reactor> Turn<R> {
         if self.machine.outcome().is_some() {
             self.finish_rest();
         } else {
-            self.rest = Some(Rest(ending));
+            self.rest = Some(ending);
         }
     }
 
@@ -81,7 +76,7 @@ impl<R: Reactor> Turn<R> {
         }
         host.check_deadline(machine, now);
         self.serve(now);
-        let Self { machine, host, sources, rest: Some(Rest(ending)), .. } = self else { return Next::Drop };
+        let Self { machine, host, sources, rest: Some(ending), .. } = self else { return Next::Drop };
         let until = host.go_on_ending(ending, machine, now, sources);
         self.serve(now);
         match until {

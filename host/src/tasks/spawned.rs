@@ -2,9 +2,16 @@
 
 use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Peer, ServiceError};
 
-use super::reactor::Spawn;
+use super::driver::Driver;
+use super::reactor::Reactor;
 use super::services::{Agent, Qtest};
 use super::vm::Vm;
+
+/// Runtime with an executor that is found without an argument.
+pub trait Spawn: Reactor {
+    /// Spawns a driver on the executor.
+    fn spawn(driver: Driver<Self>);
+}
 
 impl<R: Spawn> Vm<R> {
     /// Launches a machine, and completes when its monitor is ready for commands. The driver is [spawned](Spawn::spawn)

@@ -1,14 +1,17 @@
 //! Clients that are measured from outside, or that measure themselves and print the result.
 
+use std::alloc::System;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_core::{Config, Payload, Peer, WithRawReply};
+use qemu_machine_core::{Config, LaunchError, Payload, Peer, WithRawReply};
 use qemu_machine_host::descriptor;
+use qemu_machine_host::tasks::{Reactor, Vm};
 use qemu_machine_mio::EventLoop;
 use stats_alloc::{Region, Stats};
+use tokio::runtime::{Builder, Runtime};
 
 use super::ALLOCATOR;
 
@@ -29,7 +32,32 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
         ("threads", _, Ok(commands)) => on_threads(config(), commands),
         ("loop", _, Ok(commands)) => in_a_loop(config(), commands, 1),
         ("batch", _, Ok(commands)) => in_a_loop(config(), commands, BATCH),
-        ("task", _, Ok(commands)) => in_a_task(config(), commands),
+        ("smol", _, Ok(commands)) => smol::block_on(async {
+            let attached = qemu_machine_smol::Vm::launch(config());
+            execute(&attached.await.expect("the machine is attached"), commands).await;
+        }),
+        ("smol_local", _, Ok(commands)) => on_one_thread_of_smol(config(), commands),
+        ("smol_on_tokio", _, Ok(commands)) => {
+            let config = config();
+            on_tokio(multi(), async move {
+                let attached = qemu_machine_smol::Vm::launch_with(config, |driver| drop(tokio::spawn(driver)));
+                execute(&attached.await.expect("the machine is attached"), commands).await;
+            });
+        }
+        ("tokio_current", _, Ok(commands)) => {
+            let config = config();
+            on_tokio(current(), async move {
+                let attached = qemu_machine_tokio::Vm::launch(config);
+                execute(&attached.await.expect("the machine is attached"), commands).await;
+            });
+        }
+        ("tokio_multi", _, Ok(commands)) => {
+            let config = config();
+            on_tokio(multi(), async move {
+                let attached = qemu_machine_tokio::Vm::launch(config);
+                execute(&attached.await.expect("the machine is attached"), commands).await;
+            });
+        }
         ("threads", "large", _) => large(config()),
         ("threads", "idle", _) => {
             let first = threads(config());
@@ -37,16 +65,10 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
             drop(first);
         }
         ("loop", "idle", _) => idle_in_a_loop(config),
-        ("task", "idle", _) => {
-            let attach = || smol::block_on(qemu_machine_smol::Vm::launch(config())).expect("the machine is attached");
-            let status =
-                |vm: &qemu_machine_smol::Vm| smol::block_on(vm.execute(WithRawReply("query-status"))).map(drop);
-            status(&attach()).expect("the monitor answers");
-            drop(grown(|| {
-                let vms: Vec<_> = (0..CONNECTIONS).map(|_| attach()).collect();
-                vms.iter().try_for_each(status).expect("the monitor answers");
-                vms
-            }));
+        ("smol", "idle", _) => smol::block_on(idle_in_tasks(|| qemu_machine_smol::Vm::launch(config()))),
+        ("tokio", "idle", _) => {
+            let runtime = current();
+            runtime.block_on(idle_in_tasks(|| qemu_machine_tokio::Vm::launch(config())));
         }
         other => unreachable!("{other:?}"),
     }
@@ -84,15 +106,44 @@ fn in_a_loop(config: Config, commands: usize, depth: usize) {
     }
 }
 
-fn in_a_task(config: Config, commands: usize) {
+async fn execute<R: Reactor>(vm: &Vm<R>, commands: usize) {
+    for _ in 0..commands {
+        vm.execute(WithRawReply("query-status")).await.expect("the monitor answers");
+    }
+}
+
+fn on_one_thread_of_smol(config: Config, commands: usize) {
     let executor = smol::LocalExecutor::new();
     smol::block_on(executor.run(async {
         let attached = qemu_machine_smol::Vm::launch_with(config, |driver| executor.spawn(driver).detach());
-        let vm = attached.await.expect("the machine is attached");
-        for _ in 0..commands {
-            vm.execute(WithRawReply("query-status")).await.expect("the monitor answers");
-        }
+        execute(&attached.await.expect("the machine is attached"), commands).await;
     }));
+}
+
+fn current() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime can be made")
+}
+
+fn multi() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be made")
+}
+
+/// Runs a task, as a server does: the thread that waits for it has nothing else to do.
+fn on_tokio(runtime: Runtime, task: impl Future<Output = ()> + Send + 'static) {
+    runtime.block_on(runtime.spawn(task)).expect("no panic");
+}
+
+async fn idle_in_tasks<R: Reactor, F: Future<Output = Result<Vm<R>, LaunchError>>>(attach: impl Fn() -> F) {
+    execute(&attach().await.expect("the machine is attached"), 1).await;
+    let region = Region::new(ALLOCATOR);
+    let mut vms = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        vms.push(attach().await.expect("the machine is attached"));
+    }
+    for vm in &vms {
+        execute(vm, 1).await;
+    }
+    print_growth(&region);
 }
 
 /// Prints the length of a reply in bytes, then in KiB how much memory grew at most, and how much of that is left.
@@ -141,9 +192,13 @@ fn idle_in_a_loop(config: impl Fn() -> Config) {
 fn grown<T>(act: impl FnOnce() -> T) -> T {
     let region = Region::new(ALLOCATOR);
     let made = act();
+    print_growth(&region);
+    made
+}
+
+fn print_growth(region: &Region<'_, System>) {
     let Stats { bytes_allocated, bytes_deallocated, .. } = region.change();
     println!("{}", bytes_allocated - bytes_deallocated);
-    made
 }
 
 /// Returns a value of the status of this process, in KiB.

@@ -72,7 +72,9 @@ pub(crate) fn of_a_long_reply() {
 /// hold some memory as well. The supervisor, or a thread of the executor, may read a reply into a buffer of its own: 64 KiB
 /// once.
 pub(crate) fn of_idle_connections() {
-    for (row, each, once) in [("threads", 4000.0, 65536.0), ("loop", 3800.0, 0.0), ("task", 4800.0, 65536.0)] {
+    for (row, each, once) in
+        [("threads", 4000.0, 65536.0), ("loop", 3800.0, 0.0), ("smol", 4800.0, 65536.0), ("tokio", 5500.0, 65536.0)]
+    {
         let grown = printed(row, "idle", Wealth::default())[0];
         assert!(grown <= each * CONNECTIONS as f64 + once, "{row}: {grown} bytes");
     }

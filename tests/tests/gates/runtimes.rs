@@ -81,6 +81,27 @@ fn a_command_in_a_task_allocates_nothing_by_itself() {
     });
 }
 
+/// The task, its driver and tokio's reactor share one thread, so all are counted.
+#[test]
+fn a_command_in_a_task_of_tokio_allocates_nothing() {
+    bounded(|| {
+        let (peer, server) = null(Wealth::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let vm = runtime.block_on(qemu_machine_tokio::Vm::attach(peer, LONG)).expect("the machine is attached");
+        let ask = async |times: u64| {
+            for _ in 0..times {
+                assert!(vm.execute_by(WithRawReply("query-status"), LONG).await.is_ok());
+            }
+        };
+        runtime.block_on(ask(100));
+        let counted = allocation_counter::measure(|| runtime.block_on(ask(1000)));
+        assert_eq!(counted.count_total, 0);
+        drop(vm);
+        drop(runtime);
+        server.join().expect("the server ended");
+    });
+}
+
 /// Each event that is received is copied once. Events beyond the bound of the queue are counted as missed; both numbers
 /// together are all events.
 #[test]
