@@ -60,10 +60,12 @@
 //! ```
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
+mod console;
 mod reactor;
 #[cfg(feature = "smol")]
 mod spawn;
 
+pub use console::Console;
 pub use qemu_machine_core as core;
 #[doc(inline)]
 pub use qemu_machine_host::names::*;

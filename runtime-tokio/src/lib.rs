@@ -32,8 +32,10 @@
 //! module [`tasks`] lists what each does then.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
+mod console;
 mod reactor;
 
+pub use console::Console;
 pub use qemu_machine_core as core;
 #[doc(inline)]
 pub use qemu_machine_host::names::*;

@@ -5,6 +5,7 @@ use alloc::string::String;
 use super::Machine;
 use crate::channel::Channel;
 use crate::command_line::CommandLine;
+use crate::config::Limits;
 use crate::console::Console;
 use crate::descriptor::Descriptor;
 use crate::error::LaunchError;
@@ -146,6 +147,12 @@ impl Machine {
     #[must_use]
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Returns the limits of the configuration.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.config.limits
     }
 
     /// Returns the console of this name.

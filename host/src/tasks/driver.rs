@@ -11,6 +11,7 @@ use qemu_machine_core::{Machine, Misuse, Moment, Notice};
 
 use super::reactor::{AsyncTimer as _, Reactor};
 use super::sources::Sources;
+use super::streams::Streams;
 use crate::clock::Clock;
 use crate::ending::Ending;
 use crate::handle::Shared;
@@ -26,6 +27,7 @@ pub(crate) struct Turn<R: Reactor> {
     pub(crate) host: Host,
     pub(crate) clock: Clock,
     pub(super) sources: Sources<R>,
+    pub(super) streams: Streams,
     driver: Waker,
     /// Number of the run. A driver drives one run, and has no effect on a later one.
     pub(super) run: u64,
@@ -140,6 +142,18 @@ impl<R: Reactor> SharedMachine<R> {
         turn.discard();
     }
 
+    /// Asks the streams of the machine, and wakes the driver if it may read a console again.
+    pub(super) fn poll_stream<T>(&self, ask: impl FnOnce(&mut Turn<R>) -> T) -> T {
+        let mut turn = self.lock();
+        let answer = ask(&mut turn);
+        let Turn { sources, streams, machine, .. } = &mut *turn;
+        if sources.release(|channel| streams.hold(channel, machine)) {
+            turn.wake_driver();
+        }
+        turn.unlock();
+        answer
+    }
+
     /// Ends the machine if it has not ended. `None` means that the last handle was dropped, `Some` that the driver of
     /// this run was dropped.
     pub(crate) fn end_run(self: &Arc<Self>, run: Option<u64>) {
@@ -185,6 +199,7 @@ impl<R: Reactor> Turn<R> {
             host: Host::default(),
             clock: Clock::new(),
             sources: Sources::default(),
+            streams: Streams::default(),
             driver: Waker::noop().clone(),
             run: 0,
             rest: None,
@@ -201,6 +216,7 @@ impl<R: Reactor> Turn<R> {
         while let Some(notice) = self.machine.poll_notice() {
             self.take_wakers(|other| *other == notice);
         }
+        self.streams.take_due(&self.machine, &mut self.awake);
     }
 
     /// Moves the wakers of these notices to the wakers that are called when the lock is released.
@@ -252,9 +268,9 @@ impl<R: Reactor> Turn<R> {
             if self.machine.outcome().is_some() {
                 return Poll::Ready(());
             }
-            let Self { sources, host, machine, .. } = self;
+            let Self { sources, streams, host, machine, .. } = self;
             sources.take_changed();
-            let any = sources.absorb(context, host, machine, now);
+            let any = sources.absorb(context, host, machine, |channel, machine| streams.hold(channel, machine), now);
             if sources.has_failed() || (!any && !self.has_timed_out(timer, context)) {
                 return Poll::Pending;
             }

@@ -17,6 +17,7 @@
 //! that polls the driver. No call waits for a peer or a process: what is left of a machine whose last handle or driver was
 //! dropped is driven by the supervisor's thread.
 
+mod console;
 mod driver;
 mod events;
 mod reactor;
@@ -25,9 +26,11 @@ mod services;
 mod shared;
 mod sources;
 mod spawned;
+mod streams;
 mod vm;
 mod waiting;
 
+pub use console::Console;
 pub use driver::{Driver, SharedMachine};
 pub use events::Events;
 pub use reactor::{AsyncSource, AsyncTimer, Reactor, Readiness};

@@ -21,6 +21,8 @@ pub(super) struct Sources<R: Reactor> {
     channels: Vec<ChannelSource<R>>,
     /// The process, and a file operation.
     completions: Vec<(Arc<OwnedFd>, Option<R::Source>)>,
+    /// The channels that were ready, or may be, and are not read for now.
+    held: Vec<Channel>,
     /// Whether a source was added that the driver has not polled yet.
     changed: bool,
     /// Whether the reactor cannot watch a source any longer.
@@ -52,7 +54,14 @@ struct ChannelSource<R: Reactor> {
 
 impl<R: Reactor> Default for Sources<R> {
     fn default() -> Self {
-        Self { watcher: Watcher::None, channels: Vec::new(), completions: Vec::new(), changed: false, failed: false }
+        Self {
+            watcher: Watcher::None,
+            channels: Vec::new(),
+            completions: Vec::new(),
+            held: Vec::new(),
+            changed: false,
+            failed: false,
+        }
     }
 }
 
@@ -165,6 +174,7 @@ impl<R: Reactor> Sources<R> {
         context: &mut Context<'_>,
         host: &mut Host,
         machine: &mut Machine,
+        hold: impl Fn(Channel, &Machine) -> bool,
         now: Moment,
     ) -> bool {
         let mut any = false;
@@ -179,11 +189,16 @@ impl<R: Reactor> Sources<R> {
         if any {
             host.reap(machine, now, self);
         }
+        self.held.clear();
         let mut index = 0;
         // A channel that is closed meanwhile moves the others up. The next round reads the channels that were skipped.
         while let Some(channel) = machine.channels().get(index).copied() {
             index += 1;
             for _ in 0..READS {
+                if hold(channel, machine) {
+                    self.held.push(channel);
+                    break;
+                }
                 let Some((descriptor, readiness)) = self.poll_channel(channel, context) else { break };
                 any = true;
                 let more = host.receive(channel, machine, now, self);
@@ -221,6 +236,13 @@ impl<R: Reactor> Sources<R> {
             (false, Readiness::HungUp) => Some(Readiness::Bytes),
             (false, Readiness::Bytes) => None,
         };
+    }
+
+    /// Returns whether a channel that was not read can be read again.
+    pub(super) fn release(&mut self, hold: impl Fn(Channel) -> bool) -> bool {
+        let before = self.held.len();
+        self.held.retain(|channel| hold(*channel));
+        self.held.len() < before
     }
 
     /// Returns whether a source was added since the last call.
