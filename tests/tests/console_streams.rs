@@ -3,11 +3,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use qemu_machine_core::{Cause, Config, Limits, Mark, Misuse, Wait};
+use qemu_machine_core::{Cause, Config, Limits, Mark, Misuse};
 use qemu_machine_tests::guest::{
     FLOOD_BYTES, FLOOD_LINES, FLOODED, GREETING, ImageFile, Letter, POWERING_OFF, arguments, flood_line,
 };
 use qemu_machine_tests::{bounded_by, qemu};
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A mebibyte through an emulated serial port takes seconds.
 const LONG: Duration = Duration::from_secs(60);
@@ -40,12 +42,10 @@ yes | head -c 4194304 >&"$console"
 "#;
 
 macro_rules! streams {
-    ($row:ident, $runtime:ident, $block_on:expr, $read:ident, $write:ident) => {
+    ($row:ident, $runtime:ident, $block_on:expr) => {
         mod $row {
             use super::*;
             use ::$runtime::{Console, Vm};
-            use $read as _;
-            use $write as _;
 
             /// The reader gets 4 KiB in each turn of the executor, and the driver could read 256 KiB.
             #[test]
@@ -131,9 +131,5 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-use tokio::io::{AsyncReadExt as TokioRead, AsyncWriteExt as TokioWrite};
-
-use smol::io::{AsyncReadExt as SmolRead, AsyncWriteExt as SmolWrite};
-
-streams!(on_tokio, qemu_machine_tokio, block_on, TokioRead, TokioWrite);
-streams!(on_smol, qemu_machine_smol, smol::block_on, SmolRead, SmolWrite);
+streams!(on_tokio, qemu_machine_tokio, block_on);
+streams!(on_smol, qemu_machine_smol, smol::block_on);

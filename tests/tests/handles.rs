@@ -63,6 +63,32 @@ fn smol_handles_are_send_and_sync_and_their_futures_are_send() {
 }
 
 #[test]
+fn tokio_handles_are_send_and_sync_and_their_futures_are_send() {
+    use qemu_machine_tokio::{Agent, Console, Driver, Events, Qtest, Vm};
+    is_free::<(Vm, Agent, Qtest, Events)>();
+    is_sent::<(Driver, Console)>();
+    let verbs = |vm: &Vm, events: &mut Events| {
+        is_task(Vm::launch(Config::new("")));
+        is_task(vm.execute("query-status"));
+        is_task(vm.wait_any(&Mark::default(), [Wait::end()], qemu_machine_tokio::FOREVER));
+        is_task(vm.run(Unplug::device("net1"), qemu_machine_tokio::FOREVER));
+        is_task(vm.shutdown(Shutdown::default()));
+        is_task(vm.execute_raw("{}"));
+        is_task(vm.execute_with_fd("getfd", std::io::pipe().expect("a pipe").0));
+        is_task(vm.wait(qemu_machine_tokio::FOREVER));
+        is_task(vm.kill());
+        is_task(vm.relaunch());
+        is_task(vm.disconnect());
+        is_task(vm.detach());
+        is_task(vm.agent(qemu_machine_tokio::FOREVER));
+        is_task(vm.qtest());
+        is_task(events.next(qemu_machine_tokio::FOREVER));
+    };
+    // The function is only compiled.
+    let _: fn(&Vm, &mut Events) = verbs;
+}
+
+#[test]
 fn a_machine_in_a_loop_moves_with_it() {
     use qemu_machine_mio::{EventLoop, Vm};
     is_sent::<(Vm, EventLoop)>();
