@@ -15,6 +15,7 @@
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
 //! | [`Supervisor`] | this crate | The thread `qemu-supervisor`, one in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
 //! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
+//! | `tasks` | this crate, with that feature | The driver and all methods of a runtime for tasks, for any reactor that watches descriptors and has timers. `qemu-machine-tokio` and `qemu-machine-smol` use it. |
 //! | [`names`] | this crate | The names that a runtime re-exports to its users. |
 //!
 //! # A driver
@@ -41,7 +42,8 @@
 //! The thread that drops the last owner of a machine calls [`Host::end`] (or [`Host::end_watched`], if descriptors must
 //! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything. It waits for
 //! three seconds at most. What is not over by then is finished later: the supervisor reaps the process, and a thread
-//! removes the files. To end a machine without blocking a thread, request a shutdown or a kill first, and
+//! removes the files. (The module `tasks` leaves all of that to the supervisor, since a thread of an executor must not
+//! wait.) To end a machine without blocking a thread, request a shutdown or a kill first, and
 //! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
 //! kills the process, but callers that wait get no result.
 //!
@@ -157,8 +159,7 @@
 //! | poller | what the driver does |
 //! |---|---|
 //! | level-triggered (poll, epoll, kqueue) | One [`Host::receive`] for each readable channel and wait. What is left is ready at the next wait. |
-//! | one-shot, armed by each poll of a source (async-io) | Poll for readiness again after each [`Host::receive`]. What is left is ready at the next poll. |
-//! | edge-triggered (mio), or readiness that is cached (tokio) | [`Host::receive`] until it returns `false`. Bytes that are left are not announced again before the peer sends more, which may be never. |
+//! | edge-triggered (mio), or one-shot, or readiness that is cached (tokio, async-io) | Consume the readiness, then [`Host::receive`] until it returns `false`. Bytes that are left are not announced again before the peer sends more, which may be never. |
 //!
 //! - *A hang-up needs one more call.* `false` means that there are no bytes now. An edge-triggered driver that saw a
 //!   hang-up or an error calls [`Host::receive`] once more after `false`, to read the end. The edge does not come
@@ -233,8 +234,8 @@
 //! runtime every future may be dropped at any await. In a runtime without handles (`qemu-machine-mio`) requests return
 //! tickets, and the caller's loop receives the notices.
 //!
-//! `qemu-machine-mio` is the shortest runtime to compare with; `qemu-machine-blocking` and `qemu-machine-smol` have
-//! shared handles.
+//! `qemu-machine-mio` is the shortest runtime to compare with; `qemu-machine-blocking` and the module `tasks` have shared
+//! handles. A runtime for tasks needs none of this: it implements the traits of `tasks`.
 //!
 //! # Portability
 //!

@@ -1,9 +1,10 @@
 //! Runtime for any async executor: futures that launch QEMU, speak QMP with it and own its lifetime.
 //!
-//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`] passes to the
-//! caller's executor. [`Vm::launch`] spawns it on smol's global executor, which has its own threads. Sockets and timers
+//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`](tasks::Vm::launch_with) passes to
+//! the caller's executor. [`Vm::launch`](tasks::Vm::launch) spawns it on smol's global executor, which has its own threads. Sockets and timers
 //! are those of the reactor of async-io, which has its own thread as well and wakes tasks of any executor.
-//! `qemu-machine-core`, re-exported as [`core`], makes every decision; `qemu-machine-host` does the IO.
+//! `qemu-machine-core`, re-exported as [`core`], makes every decision; `qemu-machine-host` does the IO. Users of tokio have
+//! `qemu-machine-tokio`, with the same methods on tokio's own reactor.
 //!
 //! # Guides
 //!
@@ -25,32 +26,12 @@
 //!
 //! # Cancelling
 //!
-//! Every future may be dropped at any await: in `select!`, by a timeout, with its task.
-//!
-//! - *A command* that was not sent is dropped. One that was sent may still take effect; its late reply is counted and
-//!   dropped, and reaches no other caller.
-//! - *A wait* ends without a loss: the next one may begin at the same mark, and the events that [`Events`] had queued
-//!   stay queued.
-//! - *A shutdown*, a kill, a disconnect, a detach or a relaunch that was polled once continues in the driver. One that was
-//!   never polled does nothing.
-//! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect. What
-//!   it has created in QEMU is removed meanwhile: the driver cancels the job that a
-//!   [`FollowJob`](procedure::FollowJob) has started.
-//! - *A launch*: the machine is killed, since its only handle is dropped with the future. *An attachment*: the connection is
-//!   closed.
-//! - *The driver*, or the executor with it: the machine is killed before `drop` returns, and every task that waits receives a
-//!   result. Dropping a driver or a last handle blocks its thread for milliseconds, and for two seconds at most.
+//! Every future may be dropped at any await. The module [`tasks`] lists what each does then.
 //!
 //! # On smol
 //!
 //! ```no_run
 #![doc = include_str!("../examples/on_smol.rs")]
-//! ```
-//!
-//! # On tokio
-//!
-//! ```no_run
-#![doc = include_str!("../examples/on_tokio.rs")]
 //! ```
 //!
 //! # On async-std

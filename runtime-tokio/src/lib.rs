@@ -28,8 +28,28 @@
 //!
 //! # Cancelling
 //!
-//! Every future may be dropped at any await: in `select!`, by a timeout, by a `CancellationToken`, with its task. The
-//! module [`tasks`] lists what each does then.
+//! Every future may be dropped at any await: in `select!`, by a timeout, with its task. The module [`tasks`] lists what
+//! each does then. With a token of `tokio-util`:
+//!
+//! ```no_run
+//! # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let token = CancellationToken::new();
+//! let asking = tokio::spawn(token.clone().run_until_cancelled_owned(async move { vm.execute("query-block").await }));
+//! token.cancel();
+//! if let Some(reply) = asking.await? {
+//!     println!("{}", reply?); // It was faster.
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Runtimes
+//!
+//! A runtime that is shut down kills the machines that were launched in it. Without `enable_io` and `enable_time`, a launch
+//! panics, as tokio's own sockets do; outside of a runtime it fails with [`Misuse::NoRuntime`]. The clock of machines is the
+//! real one, whatever `tokio::time::pause` does.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod console;

@@ -78,13 +78,27 @@ fn a_device_is_unplugged() {
 }
 
 #[test]
+fn a_running_machine_gets_devices_from_tasks() {
+    let printed = run("qemu-machine-tests", "hotplug");
+    let (processor, rest) = printed.split_once('\n').expect("several lines");
+    assert!(processor.starts_with("processor: qemu64-x86_64-cpu {\"core-id\":"), "{processor}");
+    let expected = [
+        "memory:    128 MiB more",
+        "disk:      67108864",
+        "network:   \"child<virtio-net-pci>\"",
+        "watched:   QEMU ended by the caller (quit)",
+    ];
+    assert_eq!(rest.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn g24_smol_on_smol() {
     assert_prints("qemu-machine-smol", "on_smol", &["Event(STOP)", QUIT]);
 }
 
 #[test]
-fn g24_smol_on_tokio() {
-    assert_prints("qemu-machine-smol", "on_tokio", &["Event(STOP)", QUIT]);
+fn g24_tokio() {
+    assert_prints("qemu-machine-tokio", "on_tokio", &["Event(STOP)", QUIT]);
 }
 
 #[test]

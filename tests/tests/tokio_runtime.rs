@@ -128,7 +128,7 @@ impl Held {
         Self { release, thread }
     }
 
-    fn release(self) {
+    fn let_run(self) {
         self.release.send(()).expect("it waits");
         self.thread.join().expect("no panic");
     }
@@ -160,7 +160,7 @@ fn drops<T>(runtime: &Runtime, pid: u32, dropped: T) {
     });
     assert!(exists(pid), "only the supervisor reaps it");
     assert_eq!(turns, 1000);
-    held.release();
+    held.let_run();
     assert!(wait_for_dropped(PATIENCE));
     assert!(!exists(pid));
 }

@@ -147,7 +147,7 @@ impl<R: Reactor> SharedMachine<R> {
         let mut turn = self.lock();
         let answer = ask(&mut turn);
         let Turn { sources, streams, machine, .. } = &mut *turn;
-        if sources.release(|channel| streams.hold(channel, machine)) {
+        if sources.resume(|channel| streams.hold(channel, machine)) {
             turn.wake_driver();
         }
         turn.unlock();

@@ -24,14 +24,18 @@ use crate::subscription::Subscription;
 /// has ended or its monitor is closed: [`next`](Self::next) returns which.
 ///
 /// ```no_run
-/// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
 /// # use std::time::Duration;
-/// # use qemu_machine_smol::Wait;
-/// use smol::stream::StreamExt;
+/// # use qemu_machine_tokio::Wait;
+/// use tokio_stream::StreamExt;
 ///
 /// let mut resets = vm.events([Wait::event("RESET")])?;
-/// let log = vm.events([Wait::any_event()])?;
-/// smol::spawn(log.for_each(|event| println!("{event}"))).detach();
+/// let mut log = vm.events([Wait::any_event()])?;
+/// tokio::spawn(async move {
+///     while let Some(event) = log.next().await {
+///         println!("{event}");
+///     }
+/// });
 /// vm.execute("system_reset").await?;
 /// println!("{}", resets.next(Duration::from_secs(10)).await?);
 /// assert_eq!((resets.queued().len(), resets.missed()), (0, 0));

@@ -14,8 +14,40 @@
 //! # Where things happen
 //!
 //! A request is made, and its bytes are sent, on the thread of the task that makes it. Bytes are received on the thread
-//! that polls the driver. No call waits for a peer or a process: what is left of a machine whose last handle or driver was
-//! dropped is driven by the supervisor's thread.
+//! that polls the driver. No call waits for a peer, a process or a file system. When the last handle or the driver of a
+//! machine is dropped, SIGKILL is sent before `drop` returns; the supervisor's thread reaps the process and removes
+//! everything. A launch waits for the clone of a process on that thread, for less than a millisecond.
+//!
+//! # Cancelling
+//!
+//! Every future may be dropped at any await: in `select!`, by a timeout, with its task.
+//!
+//! - *A command* that was not sent is dropped. One that was sent may still take effect; its late reply is counted and
+//!   dropped, and reaches no other caller.
+//! - *A wait* ends without a loss: the next one may begin at the same mark, and the events that [`Events`] had queued
+//!   stay queued.
+//! - *A shutdown*, a kill, a disconnect, a detach or a relaunch that was polled once continues in the driver. One that was
+//!   never polled does nothing.
+//! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect. What
+//!   it has created in QEMU is removed meanwhile: the driver cancels the job that a
+//!   [`FollowJob`](crate::procedure::FollowJob) has started.
+//! - *A launch*: the machine is killed, since its only handle is dropped with the future. *An attachment*: the connection is
+//!   closed.
+//! - *The driver*, or its executor: the machine is killed, or disconnected from, and every task that waits receives a
+//!   result. The same holds for a reactor that is shut down.
+//!
+//! ```no_run
+//! # async fn example(vm: qemu_machine_tokio::Vm, mut signal: tokio::sync::oneshot::Receiver<()>)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! # use qemu_machine_tokio::{Mark, Shutdown, Wait};
+//! # use std::time::Duration;
+//! tokio::select! {
+//!     panic = vm.wait_any(&Mark::default(), [Wait::event("GUEST_PANICKED")], Duration::from_secs(600)) => drop(panic?),
+//!     _ = &mut signal => drop(vm.shutdown(Shutdown::default()).await?),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod console;
 mod driver;

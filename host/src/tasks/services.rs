@@ -59,9 +59,9 @@ async fn attach<R: Reactor>(
 /// Handles are clones of each other. Dropping the last one closes the connection; the agent keeps running.
 ///
 /// ```no_run
-/// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
 /// # use std::time::Duration;
-/// # use qemu_machine_smol::json;
+/// # use qemu_machine_tokio::json;
 /// let agent = vm.agent(Duration::from_secs(60)).await?;
 /// println!("{}", agent.execute("guest-get-osinfo").await?["pretty-name"]);
 /// agent.execute(("guest-shutdown", json!({"mode": "powerdown"}))).await?;
@@ -140,7 +140,7 @@ impl<R: Reactor> Agent<R> {
 /// Handles are clones of each other. Dropping the last one closes the connection.
 ///
 /// ```no_run
-/// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
 /// let qtest = vm.qtest().await?;
 /// qtest.line("writel 0x1000 0xdeadbeef").await?;
 /// assert_eq!(qtest.line("readl 0x1000").await?, "0x00000000deadbeef");

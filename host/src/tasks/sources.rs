@@ -239,7 +239,7 @@ impl<R: Reactor> Sources<R> {
     }
 
     /// Returns whether a channel that was not read can be read again.
-    pub(super) fn release(&mut self, hold: impl Fn(Channel) -> bool) -> bool {
+    pub(super) fn resume(&mut self, hold: impl Fn(Channel) -> bool) -> bool {
         let before = self.held.len();
         self.held.retain(|channel| hold(*channel));
         self.held.len() < before

@@ -34,7 +34,7 @@ impl<R: Spawn> Vm<R> {
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
-    /// use qemu_machine_smol::{Address, Peer, Vm};
+    /// use qemu_machine_tokio::{Address, Peer, Vm};
     ///
     /// let vm = Vm::attach(Peer::Dial(Address::unix("/run/vm/monitor")), Duration::from_secs(5)).await?;
     /// println!("{}", vm.execute("query-name").await?);
@@ -57,7 +57,7 @@ impl<R: Spawn> Vm<R> {
     }
 
     /// Resumes a machine that [outlives its parent](Config::outlive_parent), as [`resume_with`](Self::resume_with). The
-    /// driver runs on smol's global executor.
+    /// driver is spawned on the executor of the runtime.
     ///
     /// # Errors
     ///
@@ -65,9 +65,9 @@ impl<R: Spawn> Vm<R> {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// use qemu_machine_smol::{Config, Identity, Vm};
+    /// use qemu_machine_tokio::{Config, Identity, Vm};
     ///
-    /// # smol::block_on(async {
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let vm = Vm::launch(Config::new("qemu-system-x86_64").outlive_parent()).await?;
     /// let stored = serde_json::to_string(&vm.identity()?)?;
     /// vm.detach().await?;
@@ -76,8 +76,8 @@ impl<R: Spawn> Vm<R> {
     /// let identity: Identity = serde_json::from_str(&stored)?;
     /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5)).await?;
     /// println!("{}", vm.execute("query-status").await?["status"]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
+    /// # Ok(())
+    /// # }
     /// ```
     pub async fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {
         Self::resume_with(identity, deadline, R::spawn).await

@@ -14,12 +14,12 @@ pub(super) const LEAST_LIMIT: usize = 2 * MARGIN;
 /// The streams of one machine.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    entries: Vec<Entry>,
+    entries: Vec<Stream>,
     next_id: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Stream {
     id: u64,
     channel: Channel,
     /// The position of the next byte to read.
@@ -44,7 +44,7 @@ impl Streams {
     pub(super) fn add(&mut self, channel: Channel, position: u64) -> u64 {
         self.next_id += 1;
         let id = self.next_id;
-        self.entries.push(Entry { id, channel, position, has_back_pressure: false, reader: None, writer: None });
+        self.entries.push(Stream { id, channel, position, has_back_pressure: false, reader: None, writer: None });
         id
     }
 
@@ -63,7 +63,7 @@ impl Streams {
     pub(super) fn hold(&self, channel: Channel, machine: &Machine) -> bool {
         let Some(console) = console(channel, machine).filter(|_| !self.entries.is_empty()) else { return false };
         let most = machine.limits().console.saturating_sub(MARGIN) as u64;
-        let holds = |entry: &Entry| {
+        let holds = |entry: &Stream| {
             entry.has_back_pressure && entry.channel == channel && console.end() >= entry.position.saturating_add(most)
         };
         // The rest of the output of a process that has ended is bounded, and its end waits for it.
@@ -107,7 +107,7 @@ impl Streams {
 
     /// Takes the wakers of the tasks whose streams can go on.
     pub(super) fn take_due(&mut self, machine: &Machine, awake: &mut Vec<Waker>) {
-        for Entry { channel, position, reader, writer, .. } in &mut self.entries {
+        for Stream { channel, position, reader, writer, .. } in &mut self.entries {
             let is_closed = is_closed(*channel, machine);
             let has_more = console(*channel, machine).is_some_and(|console| console.end() > *position);
             awake.extend(reader.take_if(|_| is_closed || has_more));

@@ -26,10 +26,10 @@ use crate::shared_fd::descriptor;
 /// Every future is cancel safe: dropping it loses no event, no reply to another command, and not the connection. Only a
 /// launch or an attachment ends with its future. Each method states what continues.
 ///
-/// Dropping the last handle kills QEMU and removes everything that was created for it, before `drop` returns. That
-/// takes a few milliseconds, and at most two seconds when the kernel does not release the process. [`kill`](Self::kill)
-/// does the same without blocking the thread. QEMU gets no `quit` first: [`shutdown`](Self::shutdown) sends it. A
-/// launch blocks the thread for a few milliseconds as well, to start the process.
+/// Dropping the last handle kills QEMU: SIGKILL is sent before `drop` returns, and the supervisor's thread removes
+/// everything that was created for it, within milliseconds mostly. [`kill`](Self::kill) completes when all of that is done,
+/// and [`wait_for_dropped`](super::wait_for_dropped) waits for it. QEMU gets no `quit` first: [`shutdown`](Self::shutdown)
+/// sends it.
 pub struct Vm<R: Reactor>(Handle<SharedMachine<R>>);
 
 impl<R: Reactor> Vm<R> {
@@ -110,8 +110,8 @@ impl<R: Reactor> Vm<R> {
     /// [`CommandError::Unexpected`] for a reply that cannot be read, or is not of the type that the command names.
     ///
     /// ```no_run
-    /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
-    /// use qemu_machine_smol::json;
+    /// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// use qemu_machine_tokio::json;
     ///
     /// let status = vm.execute("query-status").await?;
     /// assert_eq!(status["status"], "running");
@@ -161,8 +161,8 @@ impl<R: Reactor> Vm<R> {
     /// descriptors (`unix(7)`).
     ///
     /// ```no_run
-    /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
-    /// # use qemu_machine_smol::json;
+    /// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use qemu_machine_tokio::json;
     /// vm.execute_with_fd(("getfd", json!({"fdname": "disk"})), std::fs::File::open("disk.img")?).await?;
     /// # Ok(())
     /// # }
@@ -201,7 +201,7 @@ impl<R: Reactor> Vm<R> {
     /// an `id`.
     ///
     /// ```no_run
-    /// # async fn example(vm: qemu_machine_smol::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
     /// # use std::time::Duration;
     /// let message = vm.execute_raw(r#"{"execute": "query-status"}"#).await?;
     /// println!("{}", message["return"]["status"]);

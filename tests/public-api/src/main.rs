@@ -17,7 +17,7 @@ use public_api::{Builder, PublicApi};
 use serde::Deserialize;
 
 /// The folders of the libraries. The shell is a program, and the tests are not published.
-const LIBRARIES: [&str; 5] = ["core", "host", "runtime-blocking", "runtime-mio", "runtime-smol"];
+const LIBRARIES: [&str; 6] = ["core", "host", "runtime-blocking", "runtime-mio", "runtime-smol", "runtime-tokio"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

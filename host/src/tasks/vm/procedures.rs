@@ -17,13 +17,12 @@ impl<R: Reactor> Vm<R> {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # smol::block_on(async {
-    /// # let vm = qemu_machine_smol::Vm::launch(qemu_machine_smol::Config::new("qemu-system-x86_64")).await?;
-    /// use qemu_machine_smol::procedure::Unplug;
+    /// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// use qemu_machine_tokio::procedure::Unplug;
     ///
     /// vm.run(Unplug::device("net1"), Duration::from_secs(30)).await?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # }).unwrap();
+    /// # Ok(())
+    /// # }
     /// ```
     pub async fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
         let mut running = Running(self.shared(), Run::new(procedure, deadline.into()));
