@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The secret that the example sends.
 const SECRET: &str = "correct horse battery staple";
 
-const ROWS: [&str; 3] = ["blocking", "mio", "smol_on_smol"];
+const ROWS: [&str; 5] = ["blocking", "mio", "smol_on_smol", "tokio_current", "tokio_multi"];
 const LIFECYCLE: &str = "qemu_machine::lifecycle";
 const WIRE: &str = "qemu_machine::wire";
 
@@ -150,10 +150,11 @@ fn row_36_the_logged_reason_does_not_quote_the_peer() {
 #[test]
 fn row_36_every_runtime_logs_the_same_run() {
     for name in ["asked", "dropped", "missing", "refused", "broken", "declined"] {
-        let [blocking, mio, smol] = ROWS.map(|row| run(row, name));
-        assert!(blocking.len() > 3, "{blocking:?}");
-        assert_eq!(mio, blocking, "{name} on mio");
-        assert_eq!(smol, blocking, "{name} on smol");
+        let [blocking, others @ ..] = ROWS.map(|row| (row, run(row, name)));
+        assert!(blocking.1.len() > 3, "{blocking:?}");
+        for (row, run) in others {
+            assert_eq!(run, blocking.1, "{name} on {row}");
+        }
     }
 }
 
@@ -177,7 +178,7 @@ fn row_36_everything_is_logged_in_the_span_of_its_machine() {
     for told in told() {
         runs.entry(told.machine.clone()).or_default().push(told);
     }
-    assert_eq!(runs.len(), 3 * 8 + 2, "{:?}", runs.keys());
+    assert_eq!(runs.len(), 5 * 8 + 3, "{:?}", runs.keys());
     for (machine, run) in runs {
         assert!(machine.contains(':'), "the example has no machine {machine:?}: {run:?}");
         let spawned = run.iter().position(|told| told.message == "spawned");
@@ -185,6 +186,15 @@ fn row_36_everything_is_logged_in_the_span_of_its_machine() {
         assert!(before.iter().all(|told| told.pid == "-"), "{before:?}");
         assert!(after.iter().all(|told| told.pid == after[0].field("pid")), "{after:?}");
     }
+}
+
+/// What is logged for a machine is in the span in which it was launched, on whatever thread its driver and its callers run.
+#[test]
+fn row_36_a_machine_of_a_task_is_in_the_span_of_its_launch() {
+    let run: Vec<_> = told().filter(|told| told.machine == "tokio:in a span").collect();
+    assert!(run.iter().any(|told| told.message == "received") && run.iter().any(|told| told.message == "ended"));
+    assert!(run.iter().all(|told| told.field("around") == "request 7"), "{run:?}");
+    assert!(told().all(|told| told.machine == "tokio:in a span" || told.field("around").is_empty()));
 }
 
 /// Texts of a peer and of a file name stay in their line, and cannot control the terminal that shows the log.

@@ -32,7 +32,7 @@ use crate::subscription::Subscription;
 /// let mut resets = vm.events([Wait::event("RESET")])?;
 /// let mut log = vm.events([Wait::any_event()])?;
 /// tokio::spawn(async move {
-///     while let Some(event) = log.next().await {
+///     while let Some(event) = StreamExt::next(&mut log).await {
 ///         println!("{event}");
 ///     }
 /// });

@@ -41,8 +41,9 @@
 //! # -> Result<(), Box<dyn std::error::Error>> {
 //! # use qemu_machine_tokio::{Mark, Shutdown, Wait};
 //! # use std::time::Duration;
+//! let start = Mark::default();
 //! tokio::select! {
-//!     panic = vm.wait_any(&Mark::default(), [Wait::event("GUEST_PANICKED")], Duration::from_secs(600)) => drop(panic?),
+//!     panic = vm.wait_any(&start, [Wait::event("GUEST_PANICKED")], Duration::from_secs(600)) => drop(panic?),
 //!     _ = &mut signal => drop(vm.shutdown(Shutdown::default()).await?),
 //! }
 //! # Ok(())

@@ -20,6 +20,8 @@ use qemu_machine_core::{Config, Deadline, Mark, Shutdown, Wait, json};
 use qemu_machine_tests::guest::{self, ImageFile};
 use qemu_machine_tests::scripted::Script;
 use qemu_machine_tests::{PATIENCE, qemu};
+use qemu_machine_tokio::tasks::wait_for_dropped;
+use tracing::Instrument as _;
 
 /// A secret that must appear only at the level of the wire.
 const SECRET: &str = "correct horse battery staple";
@@ -34,8 +36,27 @@ fn main() -> Done {
     runs::<qemu_machine_blocking::Vm>(&scripted)?;
     runs::<on_mio::Mio>(&scripted)?;
     runs::<on_tasks::Tasks<on_tasks::OnSmol>>(&scripted)?;
+    runs::<on_tasks::Tasks<on_tasks::TokioCurrent>>(&scripted)?;
+    runs::<on_tasks::Tasks<on_tasks::TokioMulti>>(&scripted)?;
+    in_a_span_of_the_caller()?;
     blocking_shows_itself()?;
-    smol::block_on(smol_shows_itself())
+    smol::block_on(smol_shows_itself())?;
+    // Their ends are logged, too.
+    if wait_for_dropped(PATIENCE) { Ok(()) } else { Err("machines that were dropped did not end".into()) }
+}
+
+/// Launches a machine in a span of the caller, and uses it in another task, on any thread.
+fn in_a_span_of_the_caller() -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let span = tracing::error_span!(target: "qemu_machine::caller", "request", name = "request 7");
+    let launch = qemu_machine_tokio::Vm::launch(idle("tokio:in a span")).instrument(span);
+    runtime.block_on(async {
+        let vm = tokio::spawn(launch).await??;
+        let asked = vm.clone();
+        tokio::spawn(async move { asked.execute("query-status").await }).await??;
+        vm.shutdown(Shutdown::default()).await?;
+        Ok(())
+    })
 }
 
 /// Runs every case once, each machine with its own name.

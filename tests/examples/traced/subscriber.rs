@@ -1,4 +1,5 @@
-//! Subscriber that prints each event: level, target, machine, its process, message and fields, separated by tabs.
+//! Subscriber that prints each event: level, target, machine, its process, message and fields, separated by tabs. The last
+//! field is the span in which the machine was launched, if there is one.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -63,7 +64,12 @@ impl Subscriber for Printing {
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
+        let around = INSIDE.with_borrow(|inside| inside.last().copied());
         let mut spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(around) = around {
+            let name = spans[around as usize - 1].get("name").to_owned();
+            fields.0.push(("around", name));
+        }
         spans.push(fields);
         Id::from_u64(spans.len() as u64)
     }
@@ -83,6 +89,7 @@ impl Subscriber for Printing {
         let (machine, pid) = inside.map_or_else(Default::default, |inside| {
             let spans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let span = &spans[inside as usize - 1];
+            fields.0.extend(span.0.iter().filter(|(name, _)| *name == "around").cloned());
             (span.get("name").to_owned(), span.get("pid").to_owned())
         });
         let message = fields.get("message");
