@@ -11,6 +11,7 @@ use fork::Fork;
 use qemu_machine_blocking::{Cause, CommandError, Config, Misuse, Rung, Shutdown, State, Vm, Wait, WaitError};
 use qemu_machine_core::{Deadline, Mark, Notice};
 use qemu_machine_host::Shared;
+use qemu_machine_host::tasks::{self, Reactor};
 use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::appended::Appended;
 use qemu_machine_tests::leak_check::{Watched, alone};
@@ -132,31 +133,47 @@ fn g36_a_child_leaves_the_log_of_its_parent_bounded() {
 }
 
 /// The reactor's epoll is shared: a child that unregistered a socket would stop the deliveries to its parent.
+async fn a_child_leaves_it_alone<R: Reactor>(vm: &tasks::Vm<R>) {
+    let mut events = vm.events([Wait::event("STOP")]).unwrap();
+    vm.shared().with_machine(|_| {
+        let copy = vm.clone();
+        in_child(move || {
+            let is_refused = smol::block_on(async {
+                let command = matches!(copy.execute("stop").await, Err(CommandError::Misuse(Misuse::Forked)));
+                command && copy.kill().await.is_err() && copy.shutdown(Shutdown::default()).await.is_err()
+            });
+            let is_idle = copy.state() == State::Idle && copy.pid().is_none();
+            drop(copy);
+            is_refused && is_idle
+        });
+    });
+    vm.execute("stop").await.unwrap();
+    assert_eq!(events.next(LONG).await.unwrap().name(), "STOP");
+    assert_eq!(vm.shutdown(Shutdown::within(LONG)).await.unwrap().cause, Cause::Asked(Rung::Quit));
+}
+
 #[test]
-fn g36_a_child_leaves_the_machine_of_a_task_alone() {
+fn g36_a_child_leaves_the_machine_of_a_task_of_smol_alone() {
     let _alone = alone();
     bounded(|| {
         let executor = smol::Executor::new();
         smol::block_on(executor.run(async {
             let launch = qemu_machine_smol::Vm::launch_with(config(), |driver| executor.spawn(driver).detach());
             let vm = launch.await.unwrap_or_else(|error| panic!("{error}"));
-            let mut events = vm.events([Wait::event("STOP")]).unwrap();
-            vm.shared().with_machine(|_| {
-                let copy = vm.clone();
-                in_child(move || {
-                    let is_refused = smol::block_on(async {
-                        let command = matches!(copy.execute("stop").await, Err(CommandError::Misuse(Misuse::Forked)));
-                        command && copy.kill().await.is_err() && copy.shutdown(Shutdown::default()).await.is_err()
-                    });
-                    let is_idle = copy.state() == State::Idle && copy.pid().is_none();
-                    drop(copy);
-                    is_refused && is_idle
-                });
-            });
-            vm.execute("stop").await.unwrap();
-            assert_eq!(events.next(LONG).await.unwrap().name(), "STOP");
-            assert_eq!(vm.shutdown(Shutdown::within(LONG)).await.unwrap().cause, Cause::Asked(Rung::Quit));
+            a_child_leaves_it_alone(&vm).await;
         }));
+    });
+}
+
+#[test]
+fn g36_a_child_leaves_the_machine_of_a_task_of_tokio_alone() {
+    let _alone = alone();
+    bounded(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let vm = qemu_machine_tokio::Vm::launch(config()).await.unwrap_or_else(|error| panic!("{error}"));
+            a_child_leaves_it_alone(&vm).await;
+        });
     });
 }
 

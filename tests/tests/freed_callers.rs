@@ -16,9 +16,11 @@ use qemu_machine_core::procedure::ExecuteAndWait;
 use qemu_machine_core::{
     Address, Cause, Config, FOREVER, LaunchError, LaunchFailure, Mark, Misuse, Outcome, Peer, Rung, Shutdown, Wait,
 };
-use qemu_machine_smol::Driver;
+use qemu_machine_host::tasks::{Driver, Reactor, Vm};
+use qemu_machine_smol::Smol;
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send, stop};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
+use qemu_machine_tokio::Tokio;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
@@ -91,17 +93,69 @@ impl Machine for OnThreads {
     }
 }
 
-/// In tasks. The parameter is the executor of the driver: `s` is smol, `t` is tokio, `a` is async-std.
-#[derive(Clone)]
-struct InTasks<const EXECUTOR: char>(qemu_machine_smol::Vm);
+/// In tasks of an executor.
+struct InTasks<E: Executor>(Vm<E::Reactor>);
 
-impl<const EXECUTOR: char> InTasks<EXECUTOR> {
-    fn spawn(driver: Driver) {
-        match EXECUTOR {
-            's' => smol::spawn(driver).detach(),
-            't' => drop(tokio_runtime().spawn(driver)),
-            _ => drop(async_std::task::spawn(driver)),
-        }
+impl<E: Executor> Clone for InTasks<E> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// An executor: where the driver runs, and how a caller waits.
+trait Executor: 'static {
+    type Reactor: Reactor;
+
+    fn spawn(driver: Driver<Self::Reactor>);
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        smol::block_on(future)
+    }
+}
+
+struct OnSmol;
+
+impl Executor for OnSmol {
+    type Reactor = Smol;
+
+    fn spawn(driver: Driver<Smol>) {
+        smol::spawn(driver).detach();
+    }
+}
+
+struct OnAsyncStd;
+
+impl Executor for OnAsyncStd {
+    type Reactor = Smol;
+
+    fn spawn(driver: Driver<Smol>) {
+        drop(async_std::task::spawn(driver));
+    }
+}
+
+/// tokio, with the reactor of smol.
+struct OnTokio;
+
+impl Executor for OnTokio {
+    type Reactor = Smol;
+
+    fn spawn(driver: Driver<Smol>) {
+        drop(tokio_runtime().spawn(driver));
+    }
+}
+
+/// tokio, with its own reactor.
+struct Native;
+
+impl Executor for Native {
+    type Reactor = Tokio;
+
+    fn spawn(driver: Driver<Tokio>) {
+        drop(tokio::spawn(driver));
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio_runtime().block_on(future)
     }
 }
 
@@ -110,9 +164,9 @@ fn tokio_runtime() -> &'static tokio::runtime::Runtime {
     RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime can be made"))
 }
 
-impl<const EXECUTOR: char> Machine for InTasks<EXECUTOR> {
+impl<E: Executor> Machine for InTasks<E> {
     fn launch(config: Config) -> Self {
-        Self(smol::block_on(qemu_machine_smol::Vm::launch_with(config, Self::spawn)).expect("QEMU starts"))
+        Self(E::block_on(Vm::launch_with(config, E::spawn)).expect("QEMU starts"))
     }
 
     fn pid(&self) -> Option<u32> {
@@ -120,40 +174,40 @@ impl<const EXECUTOR: char> Machine for InTasks<EXECUTOR> {
     }
 
     fn command(&self) -> Result<(), String> {
-        failed(smol::block_on(self.0.execute_by("query-status", FOREVER)))
+        failed(E::block_on(self.0.execute_by("query-status", FOREVER)))
     }
 
     fn event(&self) -> Result<(), String> {
-        failed(smol::block_on(self.0.wait_any(&Mark::default(), [Wait::event("RESET")], FOREVER)))
+        failed(E::block_on(self.0.wait_any(&Mark::default(), [Wait::event("RESET")], FOREVER)))
     }
 
     fn subscription(&self) -> Result<(), String> {
         let mut events = self.0.events([Wait::event("RESET")]).map_err(|error| format!("{error:?}"))?;
-        failed(smol::block_on(events.next(FOREVER)))
+        failed(E::block_on(events.next(FOREVER)))
     }
 
     fn end(&self) -> Result<Cause, String> {
-        smol::block_on(self.0.wait(FOREVER)).map(|outcome| outcome.cause).map_err(|error| format!("{error:?}"))
+        E::block_on(self.0.wait(FOREVER)).map(|outcome| outcome.cause).map_err(|error| format!("{error:?}"))
     }
 
     fn relaunch(&self) -> Result<(), LaunchError> {
-        smol::block_on(self.0.relaunch_with(Self::spawn))
+        E::block_on(self.0.relaunch_with(E::spawn))
     }
 
     fn disconnect(&self) -> Result<Outcome, Misuse> {
-        smol::block_on(self.0.disconnect())
+        E::block_on(self.0.disconnect())
     }
 
     fn detach(&self) -> Result<Outcome, Misuse> {
-        smol::block_on(self.0.detach())
+        E::block_on(self.0.detach())
     }
 
     fn kill(&self) -> Result<Outcome, Misuse> {
-        smol::block_on(self.0.kill())
+        E::block_on(self.0.kill())
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
-        smol::block_on(self.0.shutdown(how))
+        E::block_on(self.0.shutdown(how))
     }
 }
 
@@ -279,20 +333,26 @@ fn g33_each_caller_is_freed_on_threads() {
 
 #[test]
 fn g33_each_caller_is_freed_in_tasks_on_smol() {
-    bounded(g33_each_caller_is_freed::<InTasks<'s'>>);
-    bounded(g33_a_relaunch_is_freed::<InTasks<'s'>>);
+    bounded(g33_each_caller_is_freed::<InTasks<OnSmol>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<OnSmol>>);
+}
+
+#[test]
+fn g33_each_caller_is_freed_in_tasks_on_tokio_with_the_reactor_of_smol() {
+    bounded(g33_each_caller_is_freed::<InTasks<OnTokio>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<OnTokio>>);
 }
 
 #[test]
 fn g33_each_caller_is_freed_in_tasks_on_tokio() {
-    bounded(g33_each_caller_is_freed::<InTasks<'t'>>);
-    bounded(g33_a_relaunch_is_freed::<InTasks<'t'>>);
+    bounded(g33_each_caller_is_freed::<InTasks<Native>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<Native>>);
 }
 
 #[test]
 fn g33_each_caller_is_freed_in_tasks_on_async_std() {
-    bounded(g33_each_caller_is_freed::<InTasks<'a'>>);
-    bounded(g33_a_relaunch_is_freed::<InTasks<'a'>>);
+    bounded(g33_each_caller_is_freed::<InTasks<OnAsyncStd>>);
+    bounded(g33_a_relaunch_is_freed::<InTasks<OnAsyncStd>>);
 }
 
 /// One caller gives up, whether it leads or follows, and the others go on to their results.
