@@ -2,8 +2,8 @@
 //!
 //! A [`Machine`] is one QEMU process with its monitor and its consoles. A *driver* does the IO for it: the driver
 //! reports inputs (bytes arrived, the process ended), and the machine returns effects (start the process, open the
-//! monitor) and outgoing bytes. `qemu-machine-blocking` is a driver that is ready to use. This crate has no clock, no
-//! sockets, no threads and no `std`: the same inputs give the same outputs, byte for byte, so that a run can be
+//! monitor) and outgoing bytes. `qemu-machine-blocking`, `qemu-machine-tokio`, `qemu-machine-smol` and `qemu-machine-mio`
+//! contain drivers that are ready to use. This crate has no clock, no sockets, no threads and no `std`: the same inputs give the same outputs, byte for byte, so that a run can be
 //! recorded, replayed and fuzzed.
 //!
 //! # The contract
@@ -25,13 +25,13 @@
 //!
 //! A driver keeps five rules:
 //!
-//! 1. *Drain before blocking.* Before it blocks, a driver carries out all effects, pops all notices, writes as much of
+//! 1. *Drain before waiting.* Before it blocks, or returns `Pending`, a driver carries out all effects, pops all notices, writes as much of
 //!    the outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more
 //!    effects: the driver repeats this until there are none. A driver that blocks earlier leaves commands unsent or
 //!    deadlines unobserved.
 //! 2. *Do not wait for the completion of an effect.* Report it as an [`Input`], however late. If the driver waited, all
 //!    channels would stall.
-//! 3. *Read all open [`channels`] all the time.* The core bounds what it retains of them. A console that is not read
+//! 3. *Read all open [`channels`] all the time*, except a console whose reader asked that the guest waits. The core bounds what it retains of them. A console that is not read
 //!    stops the guest (QEMU, `hw/char/serial.c`, `serial_xmit`). If the monitor is not read, QEMU's memory grows
 //!    without bound (QEMU, `monitor/monitor.c`, `monitor_flush_locked`).
 //! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that
@@ -91,7 +91,8 @@
 //! | [`Effect::ReadLog`], [`Effect::Remove`] | [`Input::LogRead`], [`Input::Removed`] | 10 seconds later the run goes on, with a fault in [`Outcome::faults`] |
 //! | [`Effect::Detach`] | [`Input::Detached`] | nothing: the run ends without it |
 //!
-//! These deadlines bound every wait. With [`FOREVER`], a launch, a command or a wait has none.
+//! These deadlines bound every wait of the core. With [`FOREVER`], a launch, a command or a wait has none; the streams of a
+//! runtime (events, consoles) have none either, and end with the run.
 //!
 //! | what | deadline | when it passes |
 //! |---|---|---|
@@ -101,10 +102,15 @@
 //! | a command | that of the call; the runtimes use [`COMMAND_WITHIN`], 60 seconds | [`CommandError::TimedOut`] |
 //! | a wait | that of the call | [`WaitError::TimedOut`] |
 //! | a procedure | that of the call, and 10 seconds for its clean-up ([`procedure::CLEAN_UP_WITHIN`]) | [`procedure::ProcedureError::Remains`], or the error of its step if nothing remains |
-//! | a shutdown | 30 seconds ([`Shutdown::total`]) | SIGKILL |
+//! | the commands that undo a dropped procedure | 60 seconds each ([`COMMAND_WITHIN`]) | what they were to remove stays in QEMU |
+//! | a request to synchronize with the agent | 5 seconds | it is sent again |
+//! | a shutdown | 30 seconds ([`Shutdown::total`]) | SIGKILL; a machine of another program is disconnected from, after 20 seconds |
 //! | the end of a process after SIGKILL | 10 seconds | [`Cause::Unkillable`] |
 //! | the last output of a process that ended | 2 seconds; 4 during a launch | the channels are closed |
 //! | reading the log, then removing the files | 10 seconds each | a fault in [`Outcome::faults`] |
+//!
+//! A runtime has shorter bounds for a machine whose last handle or driver was dropped: two seconds for the process, then 250
+//! milliseconds for each step of the clean-up.
 //!
 //! # A driver
 //!
@@ -213,9 +219,10 @@
 //!
 //! # Fuzzing your driver
 //!
-//! With the feature `arbitrary`, a fuzzer can make what a host reports to a driver: [`Input`] with its [`Prepared`],
+//! With the feature `arbitrary`, a fuzzer can generate what a host reports to a driver: [`Input`] with its [`Prepared`],
 //! [`HostFault`] and [`ExitStatus`], and what a caller chooses: [`Limits`], [`Shutdown`], [`Deadline`], [`Address`]. This
-//! is the body of a fuzz target (`libfuzzer_sys::fuzz_target!`). Here the host is honest, and the peer is not: effects are
+//! is the body of a fuzz target (`libfuzzer_sys::fuzz_target!`) for the core; put your driver in place of
+//! `machine.handle`. Here the host is honest, and the peer is not: effects are
 //! completed in any order, with success or a fault, and the monitor sends any bytes.
 #![cfg_attr(feature = "arbitrary", doc = "```")]
 #![cfg_attr(not(feature = "arbitrary"), doc = "```ignore")]
@@ -257,7 +264,7 @@
 //!                     (Effect::Open(channel), Err(fault)) => Input::OpenFailed(channel, fault),
 //!                     (Effect::Close(channel), _) => Input::Closed(channel),
 //!                     (Effect::Signal(signal), result) => Input::Signalled(signal, result),
-//!                     (Effect::ReadLog { .. }, _) => Input::LogRead(b"the last words"),
+//!                     (Effect::ReadLog { .. }, _) => Input::LogRead(b"the log"),
 //!                     (Effect::Remove, result) => Input::Removed(result),
 //!                     (Effect::Detach, _) => Input::Detached,
 //!                 }
@@ -276,7 +283,7 @@
 //!             }
 //!             _ => Input::TimePassed,
 //!         };
-//!         machine.handle(now, input); // Your driver instead, and what it promises to its callers.
+//!         machine.handle(now, input); // Call your driver here, and assert what it promises to its callers.
 //!         assert_eq!(machine.outcome().is_some(), machine.state() == State::Ended);
 //!     }
 //!     Ok(())

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Text of a peer, a guest, a log, the operating system or a caller, which may contain anything: escape sequences that
 /// control a terminal, characters that reorder the text around them, line feeds that forge lines of a log.
 ///
-/// [`as_str`](Self::as_str) returns the text as it came. All other output is printable:
+/// [`as_str`](Self::as_str), the methods of `str` (by `Deref`), `String::from` and `Serialize` return the text as it came: do
+/// not print their result. `Display` and `Debug` are printable:
 ///
 /// | format | result |
 /// |---|---|

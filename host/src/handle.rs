@@ -221,7 +221,8 @@ impl<S: Shared> Handle<S> {
     }
 
     /// Returns the last bytes that QEMU printed, at most `limit`, while it runs and after its end. The result is empty
-    /// for a machine that another program launched.
+    /// for a machine that another program launched. It reads a file, and may block for as long as the file system does not
+    /// answer: in a task, call [`log_reader`](Self::log_reader), and read on a thread for blocking calls.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ use qemu_machine_host::lock;
 /// [`LaunchFailure::Cancelled`](crate::LaunchFailure::Cancelled). The machine and its other callers are not affected.
 ///
 /// [`Vm::shutdown`](crate::Vm::shutdown), [`kill`](crate::Vm::kill), [`disconnect`](crate::Vm::disconnect) and
-/// [`detach`](crate::Vm::detach) are not given up, since they have time limits of their own. A kill from another thread
+/// [`detach`](crate::Vm::detach) are not cancelled, since they have time limits of their own. A kill from another thread
 /// cuts a shutdown short.
 ///
 /// Tokens are clones of each other. A token stays cancelled.

@@ -47,9 +47,14 @@
 //!
 //! # Runtimes
 //!
-//! A runtime that is shut down kills the machines that were launched in it. Without `enable_io` and `enable_time`, a launch
-//! panics, as tokio's own sockets do; outside of a runtime it fails with [`Misuse::NoRuntime`]. The clock of machines is the
-//! real one, whatever `tokio::time::pause` does.
+//! A runtime that is shut down, as at the end of `#[tokio::main]`, kills the machines that were launched in it, also those
+//! with [`Config::outlive_parent`]: [detach](tasks::Vm::detach) first. It disconnects from attached ones. In a runtime
+//! without `enable_io`, or without `enable_time`, a launch panics, as tokio's own types do. Outside of a runtime it fails
+//! with [`Misuse::NoRuntime`].
+//!
+//! Deadlines of machines are those of the real clock, but the timer of the driver is tokio's. Do not pause the time
+//! (`tokio::time::pause`) of a runtime that drives machines: the timer then fires early, and the driver polls in a loop, or
+//! it does not fire, and a deadline passes unobserved.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod console;

@@ -32,20 +32,24 @@ async fn main() -> Result<(), Failure> {
     let end = driving.map(|driving| tokio::spawn(watch(vm.clone(), driving))).ok_or("the launch has a driver")?;
 
     // The commands of the tasks are on the wire together.
-    let (processor, memory, disk, network) =
-        tokio::try_join!(plug_processor(&vm), plug_memory(&vm), plug_disk(&vm), plug_network(&vm))?;
-    println!("processor: {processor}");
-    println!("memory:    {memory} MiB more");
-    println!("disk:      {disk}");
-    println!("network:   {network}");
+    let processor = tokio::spawn(plug_processor(vm.clone()));
+    let memory = tokio::spawn(plug_memory(vm.clone()));
+    let disk = tokio::spawn(plug_disk(vm.clone()));
+    let network = tokio::spawn(plug_network(vm.clone()));
+    println!("processor: {}", processor.await??);
+    println!("memory:    {} MiB more", memory.await??);
+    println!("disk:      {}", disk.await??);
+    let (device, near_end) = network.await??;
+    println!("network:   {device}");
 
     vm.shutdown(Shutdown::default()).await?;
     println!("watched:   {}", end.await?);
+    drop(near_end);
     Ok(())
 }
 
-/// Waits for the end of QEMU, for whatever reason it comes: then the driver is done. A handle that waits for the end with
-/// `Vm::wait` does the same; who watches the driver hears of a driver that was dropped or has panicked, too.
+/// Waits until the driver is done, which it is when QEMU has ended. `Vm::wait` waits for the end as well; a task that watches
+/// the driver also notices that the driver was dropped or has panicked.
 async fn watch(vm: Vm, driving: JoinHandle<()>) -> String {
     let driven = driving.await;
     match (driven, vm.outcome()) {
@@ -55,7 +59,7 @@ async fn watch(vm: Vm, driving: JoinHandle<()>) -> String {
 }
 
 /// Plugs the first processor that is not there, and returns its type and place.
-async fn plug_processor(vm: &Vm) -> Result<String, Failure> {
+async fn plug_processor(vm: Vm) -> Result<String, Failure> {
     let slots = vm.execute("query-hotpluggable-cpus").await?;
     let free = slots.as_array().into_iter().flatten().find(|slot| slot["qom-path"].is_null());
     let free = free.ok_or("all processors are plugged")?;
@@ -66,7 +70,7 @@ async fn plug_processor(vm: &Vm) -> Result<String, Failure> {
 }
 
 /// Plugs memory, and returns how many MiB QEMU reports for it.
-async fn plug_memory(vm: &Vm) -> Result<u64, Failure> {
+async fn plug_memory(vm: Vm) -> Result<u64, Failure> {
     vm.execute(("object-add", json!({"qom-type": "memory-backend-ram", "id": "more", "size": 128 << 20}))).await?;
     vm.execute(("device_add", json!({"driver": "pc-dimm", "id": "dimm", "memdev": "more"}))).await?;
     let summary = vm.execute("query-memory-size-summary").await?;
@@ -74,7 +78,7 @@ async fn plug_memory(vm: &Vm) -> Result<u64, Failure> {
 }
 
 /// Plugs a disk of which QEMU gets the descriptor, and returns what QEMU lists.
-async fn plug_disk(vm: &Vm) -> Result<Value, Failure> {
+async fn plug_disk(vm: Vm) -> Result<Value, Failure> {
     let file = tempfile::tempfile()?;
     File::set_len(&file, 64 << 20)?;
     let open = OpenNode::new(
@@ -94,14 +98,15 @@ async fn plug_disk(vm: &Vm) -> Result<Value, Failure> {
     Ok(node.map(|node| node["image"]["virtual-size"].clone()).unwrap_or_default())
 }
 
-/// Plugs a network whose other end is a socket of this program, and returns the path of the device.
-async fn plug_network(vm: &Vm) -> Result<Value, Failure> {
-    let (_near_end, far_end) = UnixStream::pair()?;
+/// Plugs a network whose other end is a socket of this program. Returns the type of the device, and that socket: QEMU loses
+/// the link when it is closed.
+async fn plug_network(vm: Vm) -> Result<(Value, UnixStream), Failure> {
+    let (near_end, far_end) = UnixStream::pair()?;
     vm.execute_with_fd(("getfd", json!({"fdname": "net"})), far_end).await?;
     let backend = json!({"type": "stream", "id": "net0", "addr": {"type": "fd", "str": "net"}});
     vm.execute(("netdev_add", backend)).await?;
     vm.execute(("device_add", json!({"driver": "virtio-net-pci", "id": "nic0", "netdev": "net0"}))).await?;
     let devices = vm.execute(("qom-list", json!({"path": "/machine/peripheral"}))).await?;
     let nic = devices.as_array().into_iter().flatten().find(|device| device["name"] == "nic0");
-    Ok(nic.map(|nic| nic["type"].clone()).unwrap_or_default())
+    Ok((nic.map(|nic| nic["type"].clone()).unwrap_or_default(), near_end))
 }

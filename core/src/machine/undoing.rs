@@ -64,7 +64,7 @@ impl Machine {
     }
 
     fn execute_undo(&mut self, command: &Encoded, then: Option<(Filter, Encoded)>) {
-        // Without a monitor or a free place, the thing stays: no caller is left to hear of it.
+        // Without a monitor or a free place, the thing stays: no caller is left to receive the error.
         if let Ok(id) = self.issue(self.now, command, COMMAND_WITHIN) {
             self.undoing.push(Undoing { command: Some(id), undo: None, then });
         }

@@ -74,16 +74,15 @@ pub trait Procedure {
     fn step(&mut self, input: Input) -> Output<Self::Return>;
 
     /// Returns the commands that remove what the procedure has created in QEMU so far, for a run that is dropped: the
-    /// machine executes them, and drops the replies. By default there are none. A procedure whose run times out or is
-    /// cancelled receives the error in [`step`](Self::step) instead, and removes what it has created by further steps.
+    /// machine executes them, and drops the replies. By default there are none. A procedure whose run times out, or is
+    /// [cancelled](Run::cancel), receives the error in [`step`](Self::step) instead, and removes what it has created by further steps.
     fn undo(&self) -> Vec<Undo> {
         Vec::new()
     }
 }
 
-/// How long a procedure may clean up after its deadline has passed, or after its run was cancelled: 10 seconds. This
-/// time is not part of the deadline. Inside of it, a job that needs its last seconds would be cancelled before the
-/// deadline that the caller chose. QEMU cancels a job within milliseconds, unless the storage does not answer.
+/// How long a procedure may clean up after its deadline has passed, or after its run was cancelled: 10 seconds. If this time
+/// were part of the deadline, a job would be cancelled ten seconds before the deadline that the caller chose. QEMU cancels a job within milliseconds, unless the storage does not answer.
 pub const CLEAN_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Result of the last step of a procedure.

@@ -15,12 +15,13 @@ use crate::handle::Shared as _;
 /// Console of a machine as a stream of bytes, in both directions.
 ///
 /// It reads what the console has printed since a mark, each byte once. Other streams, waits and
-/// [`Handle::console`](crate::Handle::console) are not affected. The end of the stream is the end of the run; a stream that
-/// is polled again after a relaunch reads the next run.
+/// [`Handle::console`](crate::Handle::console) are not affected. The stream ends when the console is closed, at the latest
+/// with the run; polled again after a relaunch, it reads the next run. It keeps the machine alive, as a clone of the handle
+/// does. Dropping it closes nothing in QEMU, and affects no other stream.
 ///
 /// The driver reads consoles whether a stream is read or not, and retains
 /// [`Limits::console`](qemu_machine_core::Limits::console) bytes. A stream that reads more slowly than the guest prints
-/// gets an error that says how many bytes were evicted, once, and continues behind them. With
+/// gets one error that contains the number of evicted bytes, and continues behind them. With
 /// [back-pressure](Self::with_back_pressure) the guest waits instead.
 pub struct Console<R: Reactor> {
     vm: Vm<R>,
@@ -45,9 +46,9 @@ impl<R: Reactor> Console<R> {
         Ok(Self { vm: vm.clone(), name: name.to_owned(), id })
     }
 
-    /// Does not read the console while this stream is too far behind, so that no byte is evicted: the guest waits when its
-    /// socket is full. Waits for texts of this console see nothing new meanwhile. A process that is killed may leave more
-    /// than is retained.
+    /// Stops reading the console while this stream is too far behind, so that no byte is evicted; the guest waits once its
+    /// socket is full. Meanwhile, waits for text on this console see nothing new. After a kill, more output may be left than
+    /// is retained.
     ///
     /// # Errors
     ///
@@ -86,7 +87,7 @@ impl<R: Reactor> Console<R> {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::BrokenPipe`] when the run has ended.
+    /// [`io::ErrorKind::BrokenPipe`] when the run has ended, or the console is closed.
     pub fn poll_write(&mut self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
@@ -98,7 +99,7 @@ impl<R: Reactor> Console<R> {
         });
         let Progress::Done(Some(room)) = room else { return closed_or_pending(&room).map_ok(|()| 0) };
         let bytes = &bytes[..bytes.len().min(room)];
-        // Another writer may have taken the room meanwhile. The task then comes again.
+        // Another writer may have taken the room meanwhile. The task is then polled again.
         match shared.ask(|machine, now| machine.console_write(now, &self.name, bytes)) {
             Ok(()) => Poll::Ready(Ok(bytes.len())),
             Err(Misuse::ConsoleInputFull(_)) => {

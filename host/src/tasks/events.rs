@@ -20,6 +20,7 @@ use crate::subscription::Subscription;
 /// It keeps the machine alive, as a clone of the handle does. Dropping it unsubscribes, and affects no other
 /// subscription. The methods that return at once are those of [`Subscription`].
 ///
+/// This type has a method `next` with a deadline, so call that of the stream by its path: `StreamExt::next(&mut events)`.
 /// As a stream it waits for each event without a deadline. It ends when no event can come any more, because the machine
 /// has ended or its monitor is closed: [`next`](Self::next) returns which.
 ///

@@ -7,16 +7,21 @@
 //!
 //! # How the driver uses a reactor
 //!
-//! It polls a source, reads until nothing is left ([`Host::receive`](crate::Host::receive)), and polls again. So a
-//! readiness that a source reports is consumed, and one read costs no further call of the reactor. It polls for room to
+//! It polls a source, reads until nothing is left ([`Host::receive`](crate::Host::receive)), and polls again. A readiness
+//! that a source reports is thus consumed, and reading costs no further call of the reactor. It polls for room to
 //! write only while a socket is full. The timer is set when it would fire too late, and not for each command.
 //!
 //! # Where things happen
 //!
 //! A request is made, and its bytes are sent, on the thread of the task that makes it. Bytes are received on the thread
-//! that polls the driver. No call waits for a peer, a process or a file system. When the last handle or the driver of a
-//! machine is dropped, SIGKILL is sent before `drop` returns; the supervisor's thread reaps the process and removes
-//! everything. A launch waits for the clone of a process on that thread, for less than a millisecond.
+//! that polls the driver. When the last handle or the driver of a machine is dropped, SIGKILL is sent before `drop` returns;
+//! the supervisor's thread reaps the process and removes everything. A launch waits, for less than a millisecond, while the
+//! supervisor's thread clones a process.
+//!
+//! No call waits for a peer, a process or a file system, with three exceptions: [`Handle::log`](crate::Handle::log) and
+//! [`FollowJob::log`](crate::procedure::FollowJob::log) read a file on the calling thread; a process that other code of the
+//! program reaps may take one second; and at the limit of descriptors or threads, what is dropped is ended by the thread
+//! that drops it, within three seconds.
 //!
 //! # Cancelling
 //!
@@ -29,8 +34,10 @@
 //! - *A shutdown*, a kill, a disconnect, a detach or a relaunch that was polled once continues in the driver. One that was
 //!   never polled does nothing.
 //! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect. What
-//!   it has created in QEMU is removed meanwhile: the driver cancels the job that a
-//!   [`FollowJob`](crate::procedure::FollowJob) has started.
+//!   it has created in QEMU is removed meanwhile: the driver cancels the job of a
+//!   [`FollowJob`](crate::procedure::FollowJob) and the migration of a [`Migrate`](crate::procedure::Migrate), and removes the
+//!   node and the fd set of an [`OpenNode`](crate::procedure::OpenNode). For a clean-up whose result you see, let the
+//!   deadline pass instead.
 //! - *A launch*: the machine is killed, since its only handle is dropped with the future. *An attachment*: the connection is
 //!   closed.
 //! - *The driver*, or its executor: the machine is killed, or disconnected from, and every task that waits receives a

@@ -65,7 +65,7 @@ pub trait AsyncSource: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the driver handles each")]
 pub enum Readiness {
-    /// There are bytes, or the reactor does not say.
+    /// There are bytes, or the reactor does not report which.
     Bytes,
     /// The peer has closed its end, perhaps after its last bytes. An edge is reported once, so the driver reads on until
     /// it finds the end.
@@ -77,6 +77,6 @@ pub trait AsyncTimer: Send + Unpin {
     /// Sets the time at which it fires. `None` means never.
     fn set(&mut self, at: Option<Instant>);
 
-    /// Returns whether the time has come. `Pending` wakes the task then.
+    /// Returns whether the time has passed; `Pending` wakes the task when it has.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }

@@ -27,8 +27,8 @@ use crate::shared_fd::descriptor;
 /// launch or an attachment ends with its future. Each method states what continues.
 ///
 /// Dropping the last handle kills QEMU: SIGKILL is sent before `drop` returns, and the supervisor's thread removes
-/// everything that was created for it, within milliseconds mostly. [`kill`](Self::kill) completes when all of that is done,
-/// and [`wait_for_dropped`](super::wait_for_dropped) waits for it. QEMU gets no `quit` first: [`shutdown`](Self::shutdown)
+/// everything that was created for it, within milliseconds mostly. [`kill`](Self::kill) completes when all of that is done.
+/// [`wait_for_dropped`](super::wait_for_dropped) blocks the thread until it is: call it after the runtime. QEMU gets no `quit` first: [`shutdown`](Self::shutdown)
 /// sends it.
 pub struct Vm<R: Reactor>(Handle<SharedMachine<R>>);
 
@@ -82,7 +82,7 @@ impl<R: Reactor> Vm<R> {
     /// run.
     ///
     /// The new run begins without the events, the output and the status of the previous one. A mark of the previous run
-    /// stands for the beginning of the new run. When the future is dropped after it was polled, the launch continues.
+    /// is treated as the beginning of the new run. When the future is dropped after it was polled, the launch continues.
     ///
     /// # Errors
     ///

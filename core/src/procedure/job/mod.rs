@@ -32,7 +32,7 @@ pub use end::{JobEnd, JobError, JobFailure};
 
 /// Follows a job (mirror, backup, commit, stream, image creation, snapshot) to its end.
 ///
-/// The procedure listens from before the command that starts the job: a short job may be over, and gone from
+/// The procedure reads events from before the command that starts the job: a short job may be over, and gone from
 /// `query-jobs`, before the reply is read. A job that is concluded but not dismissed automatically is dismissed (QEMU,
 /// `qapi/job.json`, `JobStatus`). The state comes from `JOB_STATUS_CHANGE` and the `BLOCK_JOB_…` events. When events
 /// may have been missed, and for each [report](Self::report), the procedure sends `query-jobs`.
@@ -166,8 +166,8 @@ impl FollowJob {
     /// Reads QEMU's log with `read` when the procedure begins, and when the job has failed; what was printed between is
     /// [`JobFailure::log`]. QEMU often prints there what its error lacks: a snapshot of another machine fails with
     /// `Error -22 while loading VM state`, and the log names the device (measured with QEMU 7.2.22). `read` returns the
-    /// last bytes of the log: their number is the most that the error holds. It may block, and no lock is held
-    /// meanwhile. By default the log is not read.
+    /// last bytes of the log: their number is the most that the error holds. It may block the thread that runs the
+    /// procedure, which in a task is a thread of the executor. No lock is held meanwhile. By default the log is not read.
     ///
     /// ```
     /// # use qemu_machine_core::procedure::FollowJob;

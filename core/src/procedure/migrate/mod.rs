@@ -26,7 +26,7 @@ use crate::wait::{Found, Hit, Mark, Wait};
 /// machine configuration as the source.
 ///
 /// A migration that the procedure has [started](Self::to) does not outlive a failure of the procedure: otherwise the guest
-/// is on the destination later, although the caller was told that it is not. When the deadline passes, or the run is
+/// may move to the destination after the caller received an error. When the deadline passes, or the run is
 /// cancelled or fails, the procedure cancels the migration (`migrate_cancel`) and waits for its end, within
 /// [`CLEAN_UP_WITHIN`](super::CLEAN_UP_WITHIN); the error is still that of the deadline. If the migration completes first,
 /// it has completed. A migration that has switched to postcopy cannot be cancelled without the loss of the guest, so it
@@ -69,13 +69,13 @@ enum Part {
 /// The command that has no reply yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    ToTell,
-    ToMigrate,
+    EnableEvents,
+    Migrate,
     /// None: `migrate` was accepted.
     Nothing,
     /// `query-migrate`, for the reason of a failure, after events were missed, or before the migration is cancelled.
     State,
-    ToCancel,
+    Cancel,
 }
 
 type Step = procedure::Output<Result<MigrationEnd, MigrateError>>;
@@ -140,7 +140,7 @@ impl Migrate {
             address,
             mark: Mark::default(),
             begun: false,
-            asked: Asked::ToTell,
+            asked: Asked::EnableEvents,
             has_failed: false,
             is_postcopy: false,
             stop: None,
@@ -164,13 +164,13 @@ impl Migrate {
 
     fn replied(&mut self, reply: &Payload) -> Step {
         match self.asked {
-            Asked::ToTell => {
-                self.asked = Asked::ToMigrate;
+            Asked::EnableEvents => {
+                self.asked = Asked::Migrate;
                 let command = if self.part == Part::Send { "migrate" } else { "migrate-incoming" };
                 procedure::Output::execute(&(command, json!({"uri": self.address})))
             }
-            Asked::ToMigrate if self.part == Part::Listen => procedure::Output::Done(Ok(MigrationEnd::Listening)),
-            Asked::ToMigrate | Asked::Nothing | Asked::ToCancel => {
+            Asked::Migrate if self.part == Part::Listen => procedure::Output::Done(Ok(MigrationEnd::Listening)),
+            Asked::Migrate | Asked::Nothing | Asked::Cancel => {
                 self.asked = Asked::Nothing;
                 self.wait()
             }
@@ -202,7 +202,7 @@ impl Migrate {
     fn lost(&self, outcome: Outcome) -> Step {
         let is_arrival = self.part == Part::Arrive && outcome.cause == Cause::Exit(1);
         procedure::Output::Done(Err(if is_arrival || self.has_failed {
-            failed(last_words(&outcome.log))
+            failed(last_lines(&outcome.log))
         } else {
             WaitError::Ended(outcome.into()).into()
         }))
@@ -239,7 +239,7 @@ fn failed(why: Option<String>) -> MigrateError {
 }
 
 /// Returns the last lines of a log as one. `None` means that there are none.
-fn last_words(log: &str) -> Option<String> {
+fn last_lines(log: &str) -> Option<String> {
     const LINES: usize = 5;
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];

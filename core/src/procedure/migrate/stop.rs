@@ -11,8 +11,9 @@ impl Migrate {
     /// Ends the procedure with this error. A migration that it may have started is cancelled first, unless that is what
     /// has failed.
     pub(super) fn fail(&mut self, error: ProcedureError) -> Step {
-        let is_refused = self.asked == Asked::ToMigrate && !error.may_have_effect();
-        if self.asked == Asked::ToTell || is_refused || matches!(error, ProcedureError::Wait(WaitError::Ended(_))) {
+        let is_refused = self.asked == Asked::Migrate && !error.may_have_effect();
+        if self.asked == Asked::EnableEvents || is_refused || matches!(error, ProcedureError::Wait(WaitError::Ended(_)))
+        {
             return procedure::Output::Done(Err(self.stop_error().unwrap_or_else(|| error.into())));
         }
         match self.part {
@@ -50,7 +51,7 @@ impl Migrate {
                 self.remain(Created::Migration, error)
             }
             Some(_) => {
-                self.asked = Asked::ToCancel;
+                self.asked = Asked::Cancel;
                 procedure::Output::execute(&"migrate_cancel")
             }
         }
@@ -69,8 +70,8 @@ impl Migrate {
         }
         let cancel = Undo::new(&"migrate_cancel").ok();
         match self.asked {
-            Asked::ToTell | Asked::ToCancel => None,
-            Asked::ToMigrate => cancel.map(Undo::if_created),
+            Asked::EnableEvents | Asked::Cancel => None,
+            Asked::Migrate => cancel.map(Undo::if_created),
             Asked::Nothing | Asked::State => cancel,
         }
     }
