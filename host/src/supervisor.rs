@@ -14,7 +14,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::home::Local;
@@ -66,6 +67,7 @@ pub struct Supervisor {
     poller: Poller,
     inbox: Mutex<Vec<Job>>,
     next_token: AtomicU64,
+    thread: OnceLock<ThreadId>,
 }
 
 enum Job {
@@ -111,6 +113,7 @@ impl Supervisor {
             poller: Poller::new()?,
             inbox: Mutex::new(Vec::with_capacity(4)),
             next_token: AtomicU64::new(0),
+            thread: OnceLock::new(),
         });
         let thread =
             Thread { supervisor: Arc::clone(&supervisor), supervised: BTreeMap::new(), jobs: Vec::with_capacity(4) };
@@ -118,13 +121,16 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// Runs a closure on the supervisor's thread, and returns its result. Do not call it on that thread, or under a
-    /// lock that a turn of a supervised item takes: that deadlocks.
+    /// Runs a closure on the supervisor's thread, and returns its result. Do not call it under a lock that a turn of a
+    /// supervised item takes: that deadlocks.
     ///
     /// # Errors
     ///
     /// When the closure panicked.
     pub fn run<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        if self.thread.get() == Some(&std::thread::current().id()) {
+            return Ok(act());
+        }
         let (result, received) = channel();
         // The caller waits for the result, so sending it cannot fail.
         self.run_later(move || drop(result.send(act())));
@@ -187,6 +193,8 @@ struct SupervisedEntry {
 
 impl Thread {
     fn run(mut self) {
+        // It is set once.
+        let _ = self.supervisor.thread.set(std::thread::current().id());
         loop {
             let ready = self.supervisor.poller.wait(self.timeout());
             if ready.woken() {

@@ -35,7 +35,7 @@ struct Direction {
     is_reported: bool,
 }
 
-/// Waker that async-io calls, and that notes the readiness. async-io itself holds a readiness for stale when it arrives in
+/// Waker that async-io calls, and that notes the readiness. async-io itself treats a readiness as stale when it arrives in
 /// the tick in which it was armed, and arms it again: a driver that relied on its answer would spin.
 #[derive(Debug)]
 struct Flag {
@@ -50,7 +50,8 @@ impl Direction {
         context: &Context<'_>,
         arm: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        lock(&self.flag.task).clone_from(context.waker());
+        let before = mem::replace(&mut *lock(&self.flag.task), context.waker().clone());
+        drop(before);
         if self.flag.is_ready.swap(false, Ordering::AcqRel) {
             self.is_reported = true;
             return Poll::Ready(Ok(()));

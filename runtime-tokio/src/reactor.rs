@@ -3,6 +3,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,7 +27,8 @@ pub struct TokioSource {
     descriptor: Arc<OwnedFd>,
     /// `None` means that it could not be registered again.
     registered: Option<AsyncFd<Arc<OwnedFd>>>,
-    /// Whether a hang-up was reported. tokio holds a descriptor for ready from then on.
+    interest: Interest,
+    /// Whether a hang-up was reported. tokio treats a descriptor as ready from then on.
     has_hung_up: bool,
 }
 
@@ -50,10 +52,10 @@ impl Tokio {
 
 impl TokioSource {
     /// Registers the descriptor again. What is ready by now is reported again.
-    fn register(&mut self, interest: Interest) -> io::Result<()> {
+    fn register(&mut self) -> io::Result<()> {
         // A descriptor is registered once at a time (`epoll_ctl(2)`, EEXIST).
         self.registered = None;
-        self.registered = Some(self.reactor.register(&self.descriptor, interest)?);
+        self.registered = Some(self.reactor.register(&self.descriptor, self.interest)?);
         Ok(())
     }
 
@@ -71,8 +73,9 @@ impl Reactor for Tokio {
     }
 
     fn watch(&self, descriptor: &Arc<OwnedFd>) -> io::Result<TokioSource> {
-        let registered = Some(self.register(descriptor, Interest::READABLE)?);
-        Ok(TokioSource { reactor: self.clone(), descriptor: Arc::clone(descriptor), registered, has_hung_up: false })
+        let (interest, descriptor) = (Interest::READABLE, Arc::clone(descriptor));
+        let registered = Some(self.register(&descriptor, interest)?);
+        Ok(TokioSource { reactor: self.clone(), descriptor, registered, interest, has_hung_up: false })
     }
 
     fn timer(&self) -> TokioTimer {
@@ -90,7 +93,7 @@ impl Spawn for Tokio {
 impl AsyncSource for TokioSource {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
         if mem::take(&mut self.has_hung_up) {
-            self.register(Interest::READABLE)?;
+            self.register()?;
         }
         let mut ready = ready!(self.registered()?.poll_read_ready(context))?;
         let has_hung_up = ready.ready().is_read_closed();
@@ -105,7 +108,8 @@ impl AsyncSource for TokioSource {
     }
 
     fn set_write_interest(&mut self, wanted: bool) -> io::Result<()> {
-        self.register(if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE })
+        self.interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.register()
     }
 }
 
@@ -113,11 +117,16 @@ impl AsyncTimer for TokioTimer {
     fn set(&mut self, at: Option<Instant>) {
         self.is_set = at.is_some();
         if let Some(at) = at {
-            self.sleep.as_mut().reset(at.into());
+            let reset = || self.sleep.as_mut().reset(at.into());
+            self.is_set = catch_unwind(AssertUnwindSafe(reset)).is_ok();
         }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_set { self.sleep.as_mut().poll(context) } else { Poll::Pending }
+        if !self.is_set {
+            return Poll::Pending;
+        }
+        // It panics while its runtime shuts down. The sources report that next, and end the machine.
+        catch_unwind(AssertUnwindSafe(|| self.sleep.as_mut().poll(context))).unwrap_or(Poll::Pending)
     }
 }

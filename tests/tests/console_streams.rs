@@ -53,7 +53,7 @@ macro_rules! streams {
                 bounded_by(2 * LONG, || {
                     $block_on(async {
                         let mut limits = Limits::default();
-                        limits.console = 512 << 10;
+                        limits.console = 768 << 10;
                         let program = Config::new("unused").wrapper(["bash", "-c", FAST_PROGRAM, "bash"]);
                         let config = program.with_display().with_vga().without_monitor().serial("tty").limits(limits);
                         let vm = Vm::launch(config).await.expect("bash starts");
@@ -95,10 +95,38 @@ macro_rules! streams {
                         assert_eq!(lost.kind(), ErrorKind::InvalidData);
                         let count = (printed().len() - 1000).to_string();
                         assert!(lost.to_string().starts_with(&count), "{lost}");
+                        let mut late = Console::open(&vm, "tty", &Mark::default()).expect("it has that console");
+                        let lost = late.read(&mut [0; 10]).await.expect_err("it is opened too late");
+                        assert!(lost.to_string().starts_with(&count), "{lost}");
                         let mut rest = Vec::new();
                         tty.read_to_end(&mut rest).await.expect("the rest is there");
                         assert!(printed().ends_with(&rest) && rest.len() == 1000);
                         assert!(FLOOD_BYTES > 1000);
+                    })
+                });
+            }
+
+            /// The end of each run is the end of a stream once, whether it had read the run or not.
+            #[test]
+            fn a_stream_reads_one_run_after_another() {
+                bounded_by(2 * LONG, || {
+                    $block_on(async {
+                        let image = ImageFile::create().expect("there is room");
+                        let vm = Vm::launch(config(&image, 1 << 20)).await.expect("QEMU starts");
+                        let open = || Console::open(&vm, "tty", &Mark::default()).expect("it has that console");
+                        let (mut read, mut unread) = (open(), open());
+                        for _ in 0..3 {
+                            read.write_all(&[Letter::PowerOff.byte()]).await.expect("the guest runs");
+                            let mut all = String::new();
+                            read.read_to_string(&mut all).await.expect("the guest powers off");
+                            assert_eq!(all, format!("{GREETING}\r\n{POWERING_OFF}\r\n"));
+                            vm.wait(LONG).await.expect("the guest powers off");
+                            vm.relaunch().await.expect("QEMU starts again");
+                        }
+                        assert_eq!(unread.read(&mut [0; 10]).await.expect("it reads the last run"), 0);
+                        let mut greeting = vec![0; GREETING.len()];
+                        unread.read_exact(&mut greeting).await.expect("the guest prints");
+                        assert_eq!(greeting, GREETING.as_bytes());
                     })
                 });
             }

@@ -1,6 +1,8 @@
 //! Tests of the lifetimes of tokio's runtimes: a machine needs one, may outlive one, and blocks none.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -8,9 +10,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use qemu_machine_core::{Cause, Config, LaunchError, Misuse, Monitor, Rung, Wait};
-use qemu_machine_host::Supervisor;
+use qemu_machine_core::{Cause, Config, LaunchError, Misuse, Monitor, Peer, Rung, Wait, json};
+use qemu_machine_host::{Supervisor, descriptor};
 use qemu_machine_tests::leak_check::leaving_nothing;
+use qemu_machine_tests::null::GREETING;
 use qemu_machine_tests::scripted::Script;
 use qemu_machine_tests::{PATIENCE, qemu};
 use qemu_machine_tokio::tasks::wait_for_dropped;
@@ -213,5 +216,48 @@ fn a_command_is_cancelled_by_a_token_and_by_select() {
             }
             assert!(vm.execute("query-status").await.is_ok(), "the connection serves the next caller");
         });
+    });
+}
+
+/// A request of another task sends what the driver waits to send, before the reactor has reported that there is room. The
+/// driver must still be woken by the reply.
+#[test]
+fn a_reply_is_received_though_another_task_has_sent_the_rest() {
+    leaving_nothing(|_| {
+        let (mut monitor, ours) = UnixStream::pair().expect("a pair of sockets");
+        let (drained, is_drained) = channel();
+        let peer = spawn(move || {
+            monitor.write_all(&[GREETING, b"{\"return\": {}, \"id\": 0}\r\n"].concat()).expect("the socket is open");
+            let mut buffer = vec![0; 64 << 10];
+            let mut is_large = false;
+            loop {
+                let count = monitor.read(&mut buffer).expect("the socket is open");
+                if is_large && buffer[..count].ends_with(b"\"id\":1}") {
+                    break;
+                }
+                is_large |= buffer[..count].windows(5).any(|window| window == b"large");
+                if is_large {
+                    drained.send(()).expect("the test runs");
+                }
+            }
+            drop(drained);
+            monitor.write_all(b"{\"return\": {}, \"id\": 1}\r\n").expect("the socket is open");
+            monitor
+        });
+        let runtime = current();
+        runtime.block_on(async {
+            let vm = Vm::attach(Peer::Connected(descriptor(ours)), LONG).await.expect("the peer greets");
+            let mut large = Box::pin(vm.execute_by(("large", json!({"text": "x".repeat(2 << 20)})), LONG));
+            assert!(smol::future::poll_once(large.as_mut()).await.is_none(), "the socket is full");
+            // The driver waits for room from here on.
+            tokio::task::yield_now().await;
+            // The runtime has no turn while this thread waits for the peer.
+            while is_drained.recv().is_ok() {
+                drop(vm.events([Wait::any_event()]));
+            }
+            let reply = tokio::time::timeout(LONG / 2, large).await.expect("the driver is woken");
+            assert_eq!(reply, Ok(json!({})));
+        });
+        drop(peer.join().expect("no panic"));
     });
 }

@@ -173,6 +173,16 @@ impl Machine {
         self.console_index(name).map(|index| self.consoles[index].since(from.position(index)))
     }
 
+    /// Returns the position of a mark in the output of a console, but not before the beginning of this run.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownConsole`].
+    pub fn console_position(&self, name: &str, from: &Mark) -> Result<u64, Misuse> {
+        let index = self.console_index(name)?;
+        Ok(from.position(index).max(self.run_start.position(index)).min(self.consoles[index].end()))
+    }
+
     /// Returns the output of a console from a position on, as far as it is kept, and the position after it. For a
     /// reader that follows a console byte by byte.
     ///

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use qemu_machine_core::{Channel, Mark, Misuse};
 
-use super::driver::SharedMachine;
+use super::driver::{SharedMachine, Turn};
 use super::reactor::Reactor;
 use super::streams::{LEAST_LIMIT, Progress};
 use super::vm::Vm;
@@ -16,7 +16,7 @@ use crate::handle::Shared as _;
 ///
 /// It reads what the console has printed since a mark, each byte once. Other streams, waits and
 /// [`Handle::console`](crate::Handle::console) are not affected. The stream ends when the console is closed, at the latest
-/// with the run; polled again after a relaunch, it reads the next run. It keeps the machine alive, as a clone of the handle
+/// with the run; polled again after a relaunch, it reads the next run, and what was unread of the last one is gone. It keeps the machine alive, as a clone of the handle
 /// does. Dropping it closes nothing in QEMU, and affects no other stream.
 ///
 /// The driver reads consoles whether a stream is read or not, and retains
@@ -37,26 +37,29 @@ impl<R: Reactor> Console<R> {
     /// [`Misuse::UnknownConsole`].
     pub fn open(vm: &Vm<R>, name: &str, from: &Mark) -> Result<Self, Misuse> {
         let mut turn = vm.shared().lock();
-        let console = turn.machine.console(name)?;
-        let unread = turn.machine.console_since(name, from)?.len() as u64;
-        let position = console.end() - unread;
+        let position = turn.machine.console_position(name, from)?;
         let index = turn.machine.console_names().position(|other| other == name).unwrap_or_default();
-        let id = turn.streams.add(Channel::Console(index), position);
+        let run = turn.run;
+        let id = turn.streams.add(Channel::Console(index), run, position);
         drop(turn);
         Ok(Self { vm: vm.clone(), name: name.to_owned(), id })
     }
 
     /// Stops reading the console while this stream is too far behind, so that no byte is evicted; the guest waits once its
-    /// socket is full. Meanwhile, waits for text on this console see nothing new. After a kill, more output may be left than
-    /// is retained.
+    /// socket is full. Meanwhile, waits for text on this console see nothing new. At the end of a run all is read, so a guest
+    /// that prints until QEMU has quit may print more than is retained.
+    ///
+    /// A guest waits only if the device of its console can: `isa-serial`, `pci-serial` and `virtconsole`. Others, such as
+    /// the pl011 of the machine `virt`, stop QEMU as a whole, and it answers no command (QEMU, `hw/char/pl011.c`,
+    /// `qemu_chr_fe_write_all`).
     ///
     /// # Errors
     ///
-    /// [`Misuse::Config`] when [`Limits::console`](qemu_machine_core::Limits::console) is less than 512 KiB.
+    /// [`Misuse::Config`] when [`Limits::console`](qemu_machine_core::Limits::console) is less than 768 KiB.
     pub fn with_back_pressure(self) -> Result<Self, Misuse> {
         let mut turn = self.vm.shared().lock();
         if turn.machine.limits().console < LEAST_LIMIT {
-            return Err(Misuse::Config("back-pressure needs `Limits::console` of at least 512 KiB".into()));
+            return Err(Misuse::Config("back-pressure needs `Limits::console` of at least 768 KiB".into()));
         }
         turn.streams.set_back_pressure(self.id);
         drop(turn);
@@ -70,7 +73,10 @@ impl<R: Reactor> Console<R> {
     /// [`io::ErrorKind::InvalidData`] with the number of bytes that were evicted before they were read.
     pub fn poll_read(&mut self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let shared = self.vm.shared();
-        match shared.poll_stream(|turn| turn.streams.read(self.id, &turn.machine, buffer, context.waker())) {
+        match shared.poll_stream(|turn| {
+            let Turn { streams, machine, run, awake, .. } = turn;
+            streams.read(self.id, *run, machine, buffer, (context.waker(), awake))
+        }) {
             Progress::Done(count) => Poll::Ready(Ok(count)),
             Progress::Lost(bytes) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -94,8 +100,9 @@ impl<R: Reactor> Console<R> {
         }
         let shared = self.vm.shared();
         let room = shared.poll_stream(|turn| {
-            let most = turn.machine.limits().console_input.saturating_sub(1);
-            turn.streams.room(self.id, &turn.machine, most, context.waker())
+            let Turn { streams, machine, awake, .. } = turn;
+            let most = machine.limits().console_input.saturating_sub(1);
+            streams.room(self.id, machine, most, (context.waker(), awake))
         });
         let Progress::Done(Some(room)) = room else { return closed_or_pending(&room).map_ok(|()| 0) };
         let bytes = &bytes[..bytes.len().min(room)];
@@ -117,7 +124,10 @@ impl<R: Reactor> Console<R> {
     /// As [`poll_write`](Self::poll_write).
     pub fn poll_flush(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let shared = self.vm.shared();
-        let room = shared.poll_stream(|turn| turn.streams.room(self.id, &turn.machine, 0, context.waker()));
+        let room = shared.poll_stream(|turn| {
+            let Turn { streams, machine, awake, .. } = turn;
+            streams.room(self.id, machine, 0, (context.waker(), awake))
+        });
         match room {
             Progress::Done(Some(_)) => Poll::Ready(Ok(())),
             room => closed_or_pending(&room),

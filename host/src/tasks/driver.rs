@@ -9,11 +9,11 @@ use std::task::{Context, Poll, Waker};
 
 use qemu_machine_core::{Machine, Misuse, Moment, Notice};
 
+use super::handed_over::HandedOver;
 use super::reactor::{AsyncTimer as _, Reactor};
 use super::sources::Sources;
 use super::streams::Streams;
 use crate::clock::Clock;
-use crate::ending::Ending;
 use crate::handle::Shared;
 use crate::home::Local;
 use crate::host::Host;
@@ -32,13 +32,16 @@ pub(crate) struct Turn<R: Reactor> {
     /// Number of the run. A driver drives one run, and has no effect on a later one.
     pub(super) run: u64,
     /// `Some` means that the supervisor drives the rest of the run, since the driver or the last handle was dropped.
-    pub(super) rest: Option<Ending>,
+    pub(super) rest: Option<HandedOver>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     /// The tasks that wait for a notice.
     waiting: Vec<(Notice, Waker)>,
+    /// What is dropped after the lock is released: a source may own wakers.
+    pub(super) replaced: Vec<Sources<R>>,
+    pub(super) moved: Vec<R::Source>,
     /// The wakers to call after the lock is released: a waker may run code that takes the lock, which would deadlock.
-    awake: Vec<Waker>,
+    pub(super) awake: Vec<Waker>,
 }
 
 /// Guard of the lock.
@@ -60,7 +63,9 @@ impl<R: Reactor> Guard<'_, R> {
         // Mostly there is at most one waker, and then the vector keeps its capacity for the next.
         let last = self.awake.pop();
         let others = if self.awake.is_empty() { Vec::new() } else { std::mem::take(&mut self.awake) };
+        let dropped = (std::mem::take(&mut self.replaced), std::mem::take(&mut self.moved));
         drop(self);
+        drop(dropped);
         others.into_iter().chain(last).for_each(act);
     }
 }
@@ -146,8 +151,8 @@ impl<R: Reactor> SharedMachine<R> {
     pub(super) fn poll_stream<T>(&self, ask: impl FnOnce(&mut Turn<R>) -> T) -> T {
         let mut turn = self.lock();
         let answer = ask(&mut turn);
-        let Turn { sources, streams, machine, .. } = &mut *turn;
-        if sources.resume(|channel| streams.hold(channel, machine)) {
+        let Turn { sources, streams, machine, run, .. } = &mut *turn;
+        if sources.resume(|channel| streams.hold(*run, channel, machine)) {
             turn.wake_driver();
         }
         turn.unlock();
@@ -171,7 +176,8 @@ impl<R: Reactor> Driver<R> {
     /// Begins a run, and returns its driver.
     pub(crate) fn launch(shared: &Arc<SharedMachine<R>>) -> Result<Self, Misuse> {
         let reactor = R::current()?;
-        let timer = reactor.timer();
+        // Of no run yet. A reactor that panics below drops it after the lock, which ends the run.
+        let mut driver = Self { shared: Arc::clone(shared), timer: reactor.timer(), run: u64::MAX };
         let mut turn = shared.lock();
         let now = turn.clock.now();
         let Turn { machine, host, sources, .. } = &mut *turn;
@@ -180,15 +186,17 @@ impl<R: Reactor> Driver<R> {
             host.reap(machine, now, sources);
         }
         turn.machine.launch(now)?;
-        turn.sources.begin(reactor);
+        let before = std::mem::replace(&mut turn.sources, Sources::on(reactor));
+        turn.replaced.push(before);
+        turn.rest = None;
         turn.run += 1;
         // The driver of the run has a new timer.
         turn.until = None;
-        let run = turn.run;
+        driver.run = turn.run;
         // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);
         turn.unlock();
-        Ok(Self { shared: Arc::clone(shared), timer, run })
+        Ok(driver)
     }
 }
 
@@ -205,6 +213,8 @@ impl<R: Reactor> Turn<R> {
             rest: None,
             until: None,
             waiting: Vec::new(),
+            replaced: Vec::new(),
+            moved: Vec::new(),
             awake: Vec::new(),
         }
     }
@@ -216,7 +226,7 @@ impl<R: Reactor> Turn<R> {
         while let Some(notice) = self.machine.poll_notice() {
             self.take_wakers(|other| *other == notice);
         }
-        self.streams.take_due(&self.machine, &mut self.awake);
+        self.streams.take_due(self.run, &self.machine, &mut self.awake);
     }
 
     /// Moves the wakers of these notices to the wakers that are called when the lock is released.
@@ -244,7 +254,9 @@ impl<R: Reactor> Turn<R> {
     pub(crate) fn nudge_driver(&mut self) {
         let deadline = self.machine.deadline().map(|(until, _)| until);
         let is_late = deadline.is_some_and(|at| self.until.is_none_or(|until| at < until));
-        if self.sources.take_changed() || is_late || self.machine.outcome().is_some() {
+        if let Some(rest) = &self.rest {
+            rest.look();
+        } else if self.sources.take_changed() || is_late || self.machine.outcome().is_some() {
             self.wake_driver();
         }
     }
@@ -268,9 +280,10 @@ impl<R: Reactor> Turn<R> {
             if self.machine.outcome().is_some() {
                 return Poll::Ready(());
             }
-            let Self { sources, streams, host, machine, .. } = self;
+            let Self { sources, streams, host, machine, run, .. } = self;
             sources.take_changed();
-            let any = sources.absorb(context, host, machine, |channel, machine| streams.hold(channel, machine), now);
+            let (run, hold) = (*run, &*streams);
+            let any = sources.absorb(context, host, machine, |channel, machine| hold.hold(run, channel, machine), now);
             if sources.has_failed() || (!any && !self.has_timed_out(timer, context)) {
                 return Poll::Pending;
             }
@@ -308,7 +321,10 @@ impl<R: Reactor> Future for Driver<R> {
         if turn.run != *run {
             return Poll::Ready(());
         }
-        turn.driver.clone_from(context.waker());
+        let before = std::mem::replace(&mut turn.driver, context.waker().clone());
+        if !before.will_wake(context.waker()) {
+            turn.awake.push(before);
+        }
         let mut state = if turn.rest.is_none() { turn.drive(timer, context) } else { Poll::Pending };
         if turn.sources.has_failed() {
             turn.end_rest(shared);

@@ -60,6 +60,7 @@
 mod console;
 mod driver;
 mod events;
+mod handed_over;
 mod reactor;
 mod rest;
 mod services;

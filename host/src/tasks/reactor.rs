@@ -9,6 +9,10 @@ use std::time::Instant;
 use qemu_machine_core::Misuse;
 
 /// Reactor of an async runtime: watches descriptors, and has timers.
+///
+/// Except for [`current`](Self::current) and [`timer`](Self::timer), all methods of these traits are called under the lock of
+/// the machine. They must call no waker at once: it may poll a task that takes the lock. Sources are made, set and dropped
+/// on any thread.
 pub trait Reactor: Send + Sync + Sized + 'static {
     /// A descriptor that this reactor watches.
     type Source: AsyncSource;
@@ -53,7 +57,7 @@ pub trait AsyncSource: Send + Sync {
     fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Sets whether room to write is watched as well: only while a socket is full. Otherwise each read of the peer would
-    /// wake the driver.
+    /// wake the driver. The source may lose its waker: the driver polls it again.
     ///
     /// # Errors
     ///
@@ -61,7 +65,7 @@ pub trait AsyncSource: Send + Sync {
     fn set_write_interest(&mut self, wanted: bool) -> io::Result<()>;
 }
 
-/// Why a descriptor is ready to read.
+/// Reason that a descriptor is ready to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the driver handles each")]
 pub enum Readiness {

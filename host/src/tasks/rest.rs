@@ -1,12 +1,14 @@
 //! Rest of a run whose driver or last handle was dropped: the supervisor's thread drives it, so that no executor waits.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, PoisonError};
 use std::time::Duration;
 
 use super::driver::{SharedMachine, Turn};
+use super::handed_over::HandedOver;
 use super::reactor::Reactor;
-use super::sources::Sources;
+use crate::ending::Ending;
 use crate::home::Local;
 use crate::lock::lock;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
@@ -15,53 +17,92 @@ use crate::sys::{Poll as _, Poller, Source};
 /// Reads from one channel in one turn of the supervisor.
 const READS: usize = 16;
 
-/// How many rests this process has.
+/// How many runs of this process were handed over to the supervisor and have not ended.
 static COUNT: LazyLock<Local<usize>> = LazyLock::new(|| Local::new(0, || 0));
 
-/// Notified when a rest is over.
+/// Notified when such a run has ended.
 static OVER: Condvar = Condvar::new();
 
-/// Waits until the supervisor has ended all machines whose last handle or driver was dropped, for this time at most, and
-/// returns whether it has. It blocks the thread. Call it at the end of a program that looks at what is left; nothing is left
-/// of those machines without it either, since their processes and files end with this program at the latest.
+/// Blocks the thread until all machines have ended whose last handle or driver was dropped, for this time at most. Returns
+/// whether they have.
+///
+/// Call it at the end of a program that looks at what is left. When a program ends earlier, its processes end with it, and
+/// a guard removes their files. There is no guard for a machine that [outlives its
+/// parent](qemu_machine_core::Config::outlive_parent), for a launch that was dropped before its process was started, and
+/// for an attachment that listens on a path: the files of those stay, unless the program waits here, or ends them with
+/// [`Vm::kill`](super::Vm::kill) or [`Vm::disconnect`](super::Vm::disconnect).
 pub fn wait_for_dropped(within: Duration) -> bool {
     let count = lock(COUNT.mutex());
     let waited = OVER.wait_timeout_while(count, within, |count| *count > 0);
     !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
 }
 
-/// The rest of one run, as the supervisor drives it.
-struct SupervisedRest<R: Reactor> {
+/// One of the runs that [`wait_for_dropped`] waits for.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        *COUNT.lock() += 1;
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *COUNT.lock() -= 1;
+        OVER.notify_all();
+    }
+}
+
+/// A run that was handed over, as the supervisor drives it.
+struct SupervisedRun<R: Reactor> {
     shared: Arc<SharedMachine<R>>,
     poller: Arc<Poller>,
     run: u64,
+    /// Whether the supervisor has it, and it has not ended.
+    is_pending: AtomicBool,
+    /// The last member, so that the others are dropped before.
+    _counted: Counted,
 }
 
 impl<R: Reactor> Turn<R> {
-    /// Ends the machine, if it has not ended: kills the process, or disconnects, and leaves the rest to the supervisor.
+    /// Ends the machine, if it has not ended: kills the process, or disconnects, and hands the rest over to the supervisor.
     /// Without one, at the limit of descriptors or threads, it does the rest itself.
     pub(super) fn end_rest(&mut self, shared: &Arc<SharedMachine<R>>) {
         if self.rest.is_some() {
             return;
         }
         let now = self.clock.now();
-        let Self { machine, host, clock, sources, .. } = self;
+        let Self { machine, host, sources, .. } = self;
         let mut ending = host.begin_to_end(machine, now, sources);
-        let is_over = host.go_on_ending(&mut ending, machine, now, sources).is_none();
-        if !is_over && sources.move_to_supervisor(shared, self.run).is_err() {
+        if host.go_on_ending(&mut ending, machine, now, sources).is_some() && self.hand_over(shared, ending).is_err() {
+            let Self { machine, host, clock, sources, .. } = self;
             host.end_watched(machine, *clock, sources);
         }
         self.serve(now);
-        if self.machine.outcome().is_some() {
+        if self.rest.is_none() {
             self.finish_rest();
-        } else {
-            self.rest = Some(ending);
         }
     }
 
+    /// Watches with a poller of the supervisor from now on, and no longer with the reactor.
+    fn hand_over(&mut self, shared: &Arc<SharedMachine<R>>, ending: Ending) -> io::Result<()> {
+        let supervisor = Supervisor::get()?;
+        let poller = Arc::new(Poller::new()?);
+        self.moved = self.sources.move_to(&poller)?;
+        let (shared, counted) = (Arc::clone(shared), Counted::new());
+        let is_pending = AtomicBool::new(false);
+        let run = Arc::new(SupervisedRun { shared, poller, run: self.run, is_pending, _counted: counted });
+        let token = supervisor.supervise(Arc::clone(&run) as Arc<dyn Supervised>)?;
+        run.is_pending.store(true, Ordering::Relaxed);
+        let rest = HandedOver::new(ending, supervisor, token);
+        rest.look();
+        self.rest = Some(rest);
+        Ok(())
+    }
+
     fn finish_rest(&mut self) {
-        // They still hold sources of the run.
-        self.sources = Sources::default();
+        self.replaced.push(std::mem::take(&mut self.sources));
         self.rest = None;
         self.wake_all();
     }
@@ -76,10 +117,10 @@ impl<R: Reactor> Turn<R> {
         }
         host.check_deadline(machine, now);
         self.serve(now);
-        let Self { machine, host, sources, rest: Some(ending), .. } = self else { return Next::Drop };
-        let until = host.go_on_ending(ending, machine, now, sources);
+        let Self { machine, host, sources, rest: Some(rest), .. } = self else { return Next::Drop };
+        let until = host.go_on_ending(&mut rest.ending, machine, now, sources);
         self.serve(now);
-        match until {
+        match until.filter(|_| self.machine.outcome().is_none()) {
             Some(until) => Next::Watch(self.clock.instant(until)),
             None => {
                 self.finish_rest();
@@ -89,27 +130,25 @@ impl<R: Reactor> Turn<R> {
     }
 }
 
-impl<R: Reactor> Sources<R> {
-    /// Watches with a poller of the supervisor from now on, and no longer with the reactor.
-    fn move_to_supervisor(&mut self, shared: &Arc<SharedMachine<R>>, run: u64) -> io::Result<()> {
-        let supervisor = Supervisor::get()?;
-        let poller = Arc::new(Poller::new()?);
-        self.move_to(&poller)?;
-        *COUNT.lock() += 1;
-        let token = supervisor.supervise(Arc::new(SupervisedRest { shared: Arc::clone(shared), poller, run }))?;
-        supervisor.look(token);
-        Ok(())
-    }
-}
-
-impl<R: Reactor> Drop for SupervisedRest<R> {
+/// A turn that panics, or a waker that does, ends the supervision. Callers that wait must get a result.
+impl<R: Reactor> Drop for SupervisedRun<R> {
     fn drop(&mut self) {
-        *COUNT.lock() -= 1;
-        OVER.notify_all();
+        if !*self.is_pending.get_mut() {
+            return;
+        }
+        let mut turn = self.shared.lock();
+        if turn.run == self.run && turn.rest.is_some() {
+            let Turn { machine, host, clock, sources, .. } = &mut *turn;
+            host.end_watched(machine, *clock, sources);
+            let now = turn.clock.now();
+            turn.serve(now);
+            turn.finish_rest();
+        }
+        turn.unlock();
     }
 }
 
-impl<R: Reactor> Supervised for SupervisedRest<R> {
+impl<R: Reactor> Supervised for SupervisedRun<R> {
     fn source(&self) -> Source<'_> {
         Source::Poller(&self.poller)
     }
@@ -117,11 +156,9 @@ impl<R: Reactor> Supervised for SupervisedRest<R> {
     fn turn(&self, _: Wake) -> Next {
         // A caller holds the lock. The supervisor does not wait for it: all other machines would wait as well.
         let Some(mut turn) = self.shared.try_lock() else { return Next::Lease };
-        if turn.run != self.run {
-            return Next::Drop;
-        }
         self.poller.wait(Some(Duration::ZERO));
-        let next = turn.drive_rest();
+        let next = if turn.run == self.run { turn.drive_rest() } else { Next::Drop };
+        self.is_pending.store(next != Next::Drop, Ordering::Relaxed);
         turn.unlock();
         next
     }

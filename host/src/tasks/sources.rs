@@ -29,7 +29,7 @@ pub(super) struct Sources<R: Reactor> {
     failed: bool,
 }
 
-/// What watches the sources.
+/// Watcher of the sources.
 #[derive(Default)]
 enum Watcher<R> {
     /// Nothing: there was no launch yet.
@@ -87,8 +87,9 @@ impl<R: Reactor> Watch for Sources<R> {
                 }
                 _ => {}
             }
+            // A source that was registered again has no waker.
+            *changed = true;
         }
-        *changed |= wanted;
     }
 
     fn close(&mut self, channel: Channel, _: &Arc<OwnedFd>) {
@@ -136,9 +137,9 @@ fn interest(is_full: bool) -> Interest {
 }
 
 impl<R: Reactor> Sources<R> {
-    /// Watches with this reactor from now on. There are no sources yet.
-    pub(super) fn begin(&mut self, reactor: R) {
-        *self = Self { watcher: Watcher::Reactor(reactor), ..Self::default() };
+    /// Returns the sources of a run on this reactor, without a source yet.
+    pub(super) fn on(reactor: R) -> Self {
+        Self { watcher: Watcher::Reactor(reactor), ..Self::default() }
     }
 
     fn watch(&mut self, descriptor: &Arc<OwnedFd>) -> io::Result<(Arc<OwnedFd>, Option<R::Source>)> {
@@ -154,17 +155,17 @@ impl<R: Reactor> Sources<R> {
         Ok((Arc::clone(descriptor), source))
     }
 
-    /// Watches all sources with this poller from now on, and no longer with the reactor.
-    pub(super) fn move_to(&mut self, poller: &Arc<Poller>) -> io::Result<()> {
+    /// Watches all sources with this poller from now on, and returns those of the reactor.
+    pub(super) fn move_to(&mut self, poller: &Arc<Poller>) -> io::Result<Vec<R::Source>> {
         let channels = self.channels.iter().map(|known| (&known.descriptor, interest(known.is_full)));
         let completions = self.completions.iter().map(|(descriptor, _)| (descriptor, Interest::Read));
         for (descriptor, interest) in channels.chain(completions) {
             poller.add(Source::Descriptor(descriptor.as_fd()), TOKEN, interest)?;
         }
         self.watcher = Watcher::Poller(Arc::clone(poller));
-        self.channels.iter_mut().for_each(|known| known.source = None);
-        self.completions.iter_mut().for_each(|(_, source)| *source = None);
-        Ok(())
+        let channels = self.channels.iter_mut().map(|known| &mut known.source);
+        let completions = self.completions.iter_mut().map(|(_, source)| source);
+        Ok(channels.chain(completions).filter_map(Option::take).collect())
     }
 
     /// Reads from the sources that are ready, and reports the results. Returns whether any source was ready. If not,
