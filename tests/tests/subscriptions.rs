@@ -10,6 +10,7 @@ use std::thread::spawn;
 use std::time::Duration;
 
 use qemu_machine_core::{Config, Deadline, Limits, Mark, Misuse, Notice, State, Wait, WaitError};
+use qemu_machine_host::tasks::wait_for_dropped;
 use qemu_machine_tests::bounded;
 use qemu_machine_tests::scripted::Script;
 use smol::stream::{Stream, StreamExt};
@@ -106,6 +107,7 @@ fn a_stream_keeps_the_machine_as_a_handle_does() {
             assert_eq!(StreamExt::next(&mut events).await.unwrap().name(), "TICK");
             assert!(poll(&mut events, Waker::noop()).is_pending() && alive(pid));
             drop(events);
+            assert!(wait_for_dropped(qemu_machine_tests::PATIENCE));
             assert!(!alive(pid), "dropping the last handle ends the machine");
         });
     });

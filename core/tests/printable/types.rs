@@ -5,17 +5,17 @@ use core::time::Duration;
 
 use qemu_machine_core::commands::{HumanMonitorCommand, Job, Status};
 use qemu_machine_core::procedure::{
-    self, Created, ExecuteAndWait, FollowJob, JobError, JobFailure, Migrate, MigrateError, ProcedureError, Run, Unplug,
-    UnplugError,
+    self, CloseNode, Created, ExecuteAndWait, FollowJob, JobError, JobFailure, Migrate, MigrateError, OpenNode,
+    OpenedNode, ProcedureError, Run, Undo, Unplug, UnplugError,
 };
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
-    Address, Cause, Channel, CommandError, Config, ExitStatus, FOREVER, FaultKind, Found, Hit, HostFault, Identity,
-    Input, LaunchError, LaunchFailure, Limits, Liveness, Mark, Missed, Misuse, Monitor, OutOfBand, Outcome, Payload,
-    Peer, Prepared, Progress, ProtocolError, Refusal, Schema, Service, ServiceError, Transport, UntrustedText, Value,
-    Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
+    Address, Cause, Channel, CommandError, Config, Descriptor, ExitStatus, FOREVER, FaultKind, Found, Hit, HostFault,
+    Identity, Input, LaunchError, LaunchFailure, Limits, Liveness, Mark, Missed, Misuse, Monitor, OutOfBand, Outcome,
+    Payload, Peer, Prepared, Progress, ProtocolError, Refusal, Schema, Service, ServiceError, Transport, UntrustedText,
+    Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -98,6 +98,13 @@ pub(crate) const CASES: &[Case] = &[
     ("procedure::FollowJob", |text| debug([FollowJob::named(text), FollowJob::of(&text, text)])),
     ("procedure::Migrate", |text| debug([Migrate::to(text)])),
     ("procedure::Unplug", |text| debug([Unplug::device(text)])),
+    ("procedure::OpenNode", |text| {
+        let arguments = json!({"filename": text});
+        debug([OpenNode::new(text, Descriptor::new(17_u32), move |_| arguments)])
+    }),
+    ("procedure::OpenedNode", |text| debug([opened(text)])),
+    ("procedure::CloseNode", |text| debug([CloseNode::new(&opened(text))])),
+    ("procedure::Undo", |text| debug([Undo::of_reply(text, text).expect("a name"), undo(text)])),
     ("procedure::Run", |text| debug([Run::new(Unplug::device(text), FOREVER)])),
     ("procedure::Input", |text| {
         let found = procedure::Input::Found(Ok(hit(Found::Text(text.into()))));
@@ -195,6 +202,26 @@ fn refusal(text: &str) -> Refusal {
 
 fn refused(text: &str) -> CommandError {
     CommandError::Refused(refusal(text))
+}
+
+/// Returns a node of this name.
+fn opened(text: &str) -> OpenedNode {
+    let mut rig = Rig::ready(config());
+    let open = OpenNode::new(text, Descriptor::new(17_u32), |_| json!({}));
+    let mut run = Run::new(open, secs(60).into());
+    for (id, reply) in [(1, "[]"), (2, r#"{"fd": 9, "fdset-id": 3}"#), (3, "{}")] {
+        assert!(run.advance(&mut rig.vm, rig.now).is_none());
+        rig.serve();
+        rig.returns(id, reply);
+    }
+    run.advance(&mut rig.vm, rig.now).expect("it is over").expect("it is opened")
+}
+
+/// Returns an undo with this text as an argument, in two steps.
+fn undo(text: &str) -> Undo {
+    let cancel = Undo::new(&("job-cancel", json!({"id": text}))).expect("it can be encoded");
+    let concluded = Wait::event(text).with(json!({"id": text}));
+    cancel.then(concluded, &("job-dismiss", json!({"id": text}))).expect("it is an event")
 }
 
 fn job_failure(text: &str) -> JobFailure {
