@@ -13,6 +13,7 @@ use super::handed_over::HandedOver;
 use super::reactor::{AsyncTimer as _, Reactor};
 use super::sources::Sources;
 use super::streams::Streams;
+use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::handle::Shared;
 use crate::home::Local;
@@ -35,8 +36,7 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) rest: Option<HandedOver>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
-    /// The tasks that wait for a notice.
-    waiting: Vec<(Notice, Waker)>,
+    waiters: Waiters,
     /// What is dropped after the lock is released: a source may own wakers.
     pub(super) replaced: Vec<Sources<R>>,
     pub(super) moved: Vec<R::Source>,
@@ -53,8 +53,8 @@ impl<R: Reactor> Guard<'_, R> {
         self.unlock_and(Waker::wake);
     }
 
-    /// Releases the lock, and then drops the wakers of tasks that stopped waiting. A waker may own the last reference
-    /// to a task, and dropping a task runs code that may take the lock.
+    /// Releases the lock, and then drops the wakers that are of no use any more. A waker may own the last reference to
+    /// a task, and dropping a task runs code that may take the lock.
     fn discard(self) {
         self.unlock_and(drop);
     }
@@ -117,7 +117,7 @@ impl<R: Reactor> SharedMachine<R> {
         self.0.try_lock().map(Guard)
     }
 
-    /// Waits until `claim` returns a result, which one of these notices announces. Only one task waits for each notice.
+    /// Waits until `claim` returns a result, which one of these notices announces.
     pub(crate) async fn wait_for<T>(&self, notices: &[Notice], mut claim: impl FnMut(&mut Machine) -> Option<T>) -> T {
         std::future::poll_fn(|context| self.poll(context, notices, &mut claim)).await
     }
@@ -133,17 +133,17 @@ impl<R: Reactor> SharedMachine<R> {
         if let Some(answer) = claim(&mut turn.machine) {
             return Poll::Ready(answer);
         }
-        for notice in notices {
-            turn.wake_on(*notice, context.waker());
-        }
-        turn.unlock();
+        let Turn { waiters, awake, .. } = &mut *turn;
+        awake.extend(notices.iter().filter_map(|notice| waiters.add(*notice, context.waker())));
+        turn.discard();
         Poll::Pending
     }
 
     /// Removes the waker of the task that waited for this notice.
     pub(crate) fn stop_waiting(&self, notice: Notice) {
         let mut turn = self.lock();
-        turn.take_wakers(|other| *other == notice);
+        let Turn { waiters, awake, .. } = &mut *turn;
+        waiters.take(notice, awake);
         turn.discard();
     }
 
@@ -212,7 +212,7 @@ impl<R: Reactor> Turn<R> {
             run: 0,
             rest: None,
             until: None,
-            waiting: Vec::new(),
+            waiters: Waiters::default(),
             replaced: Vec::new(),
             moved: Vec::new(),
             awake: Vec::new(),
@@ -224,29 +224,9 @@ impl<R: Reactor> Turn<R> {
     pub(crate) fn serve(&mut self, now: Moment) {
         self.host.serve(&mut self.machine, now, &mut self.sources);
         while let Some(notice) = self.machine.poll_notice() {
-            self.take_wakers(|other| *other == notice);
+            self.waiters.take(notice, &mut self.awake);
         }
         self.streams.take_due(self.run, &self.machine, &mut self.awake);
-    }
-
-    /// Moves the wakers of these notices to the wakers that are called when the lock is released.
-    fn take_wakers(&mut self, which: impl Fn(&Notice) -> bool) {
-        let Self { waiting, awake, .. } = self;
-        waiting.retain(|(notice, waker)| {
-            let is_due = which(notice);
-            awake.extend(is_due.then(|| waker.clone()));
-            !is_due
-        });
-    }
-
-    fn wake_on(&mut self, notice: Notice, waker: &Waker) {
-        match self.waiting.iter_mut().find(|(other, _)| *other == notice) {
-            Some((_, known)) => {
-                let before = std::mem::replace(known, waker.clone());
-                self.awake.extend((!before.will_wake(waker)).then_some(before));
-            }
-            None => self.waiting.push((notice, waker.clone())),
-        }
     }
 
     /// Wakes the driver when its timer would fire too late, when the reactor has a new source that it does not watch
@@ -268,7 +248,7 @@ impl<R: Reactor> Turn<R> {
 
     /// Wakes all tasks: the machine has ended, and no source of it wakes one any longer.
     pub(super) fn wake_all(&mut self) {
-        self.take_wakers(|_| true);
+        self.waiters.take_all(&mut self.awake);
         self.wake_driver();
     }
 

@@ -69,6 +69,7 @@ mod sources;
 mod spawned;
 mod streams;
 mod vm;
+mod waiters;
 mod waiting;
 
 pub use console::Console;

@@ -1,9 +1,13 @@
 //! Tests of the allocations of the runtimes for a command and for an event, on the thread of the caller.
 
 use std::fs;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
@@ -99,6 +103,41 @@ fn a_command_in_a_task_of_tokio_allocates_nothing() {
         drop(vm);
         drop(runtime);
         server.join().expect("the server ended");
+    });
+}
+
+/// A waker that counts its calls.
+struct Counted(Arc<AtomicUsize>, Waker);
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.1.wake_by_ref();
+    }
+}
+
+/// Two commands of one task, each poll of which has another waker. If a command called the waker that it replaces, the
+/// task would be polled without end while it waits.
+#[test]
+fn a_command_wakes_its_task_once() {
+    bounded(|| {
+        let (mut monitor, ours) = UnixStream::pair().expect("a pair of sockets");
+        monitor.write_all(&[GREETING, b"{\"return\": {}, \"id\": 0}\r\n"].concat()).expect("the socket is open");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let wakes = Arc::new(AtomicUsize::new(0));
+        runtime.block_on(async {
+            let attached = qemu_machine_tokio::Vm::attach(Peer::Connected(descriptor(ours)), LONG).await;
+            let vm = attached.expect("the machine is attached");
+            let unanswered = |milliseconds| vm.execute_by("query-status", Duration::from_millis(milliseconds));
+            let mut both = pin!(smol::future::zip(unanswered(20), unanswered(60)));
+            let replies = poll_fn(|context| {
+                let waker = Waker::from(Arc::new(Counted(Arc::clone(&wakes), context.waker().clone())));
+                both.as_mut().poll(&mut Context::from_waker(&waker))
+            });
+            let replies = replies.await;
+            assert!(matches!(replies, (Err(_), Err(_))), "{replies:?}");
+        });
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     });
 }
 
