@@ -84,7 +84,11 @@ impl<R: Reactor> Stream for Events<R> {
         let Ok(wait) = begun else { return Poll::Ready(None) };
         let waiting = Waiting::new(shared, wait);
         let event = shared.poll(context, &[Notice::Waited(wait)], |machine| machine.claim_event(wait)).map(Result::ok);
-        self.waiting = Some(waiting);
+        if event.is_ready() {
+            waiting.claimed();
+        } else {
+            self.waiting = Some(waiting);
+        }
         event
     }
 }

@@ -243,8 +243,10 @@ impl<R: Reactor> Vm<R> {
     async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
         let shared = self.shared();
         let id = shared.ask(|machine, now| machine.send(now, command, deadline))?;
-        let _executing = Executing(shared, id);
-        shared.wait_for(&[Notice::Answered(id)], |machine| machine.take(id)).await
+        let executing = Executing::new(shared, id);
+        let reply = shared.wait_for(&[Notice::Answered(id)], |machine| machine.take(id)).await;
+        executing.claimed();
+        reply
     }
 
     /// Waits for the first of several things, from a mark on, within a deadline.
@@ -326,8 +328,10 @@ impl<R: Reactor> Vm<R> {
             how(machine, now)?;
             machine.wait_for_end(now, FOREVER)
         })?;
-        let _waiting = Waiting::new(shared, wait);
-        Ok(shared.wait_for(&[Notice::Waited(wait)], |machine| machine.claim_end(wait)).await)
+        let waiting = Waiting::new(shared, wait);
+        let outcome = shared.wait_for(&[Notice::Waited(wait)], |machine| machine.claim_end(wait)).await;
+        waiting.claimed();
+        Ok(outcome)
     }
 
     /// Disconnects from a machine that another program launched, which keeps running. Completes when the connection is

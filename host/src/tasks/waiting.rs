@@ -14,33 +14,59 @@ pub(super) async fn wait_for<R: Reactor, T>(
     wait: WaitId,
     claim: impl Fn(&mut Machine, WaitId) -> Option<Result<T, WaitError>>,
 ) -> Result<T, WaitError> {
-    let _waiting = Waiting::new(shared, wait);
-    shared.wait_for(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await
+    let waiting = Waiting::new(shared, wait);
+    let result = shared.wait_for(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await;
+    waiting.claimed();
+    result
 }
 
 /// A command whose future is pending. Dropping it disowns the command, whether it was answered or not: otherwise the
 /// machine would keep a reply that no caller claims.
-pub(super) struct Executing<'a, R: Reactor>(pub(super) &'a SharedMachine<R>, pub(super) CommandId);
+pub(super) struct Executing<'a, R: Reactor> {
+    shared: &'a SharedMachine<R>,
+    /// `None` means that the reply was claimed: there is nothing to disown, and the notice of the reply removes the waker.
+    command: Option<CommandId>,
+}
+
+impl<'a, R: Reactor> Executing<'a, R> {
+    pub(super) fn new(shared: &'a SharedMachine<R>, command: CommandId) -> Self {
+        Self { shared, command: Some(command) }
+    }
+
+    pub(super) fn claimed(mut self) {
+        self.command = None;
+    }
+}
 
 impl<R: Reactor> Drop for Executing<'_, R> {
     fn drop(&mut self) {
-        self.0.ask(|machine, _| machine.disown(self.1));
-        self.0.stop_waiting(Notice::Answered(self.1));
+        let Some(command) = self.command else { return };
+        self.shared.ask(|machine, _| machine.disown(command));
+        self.shared.stop_waiting(Notice::Answered(command));
     }
 }
 
 /// A wait whose future is pending. Dropping it disowns the wait.
-pub(super) struct Waiting<R: Reactor>(Arc<SharedMachine<R>>, WaitId);
+pub(super) struct Waiting<R: Reactor> {
+    shared: Arc<SharedMachine<R>>,
+    /// `None` means that the result was claimed, as for [`Executing`].
+    wait: Option<WaitId>,
+}
 
 impl<R: Reactor> Waiting<R> {
     pub(super) fn new(shared: &Arc<SharedMachine<R>>, wait: WaitId) -> Self {
-        Self(Arc::clone(shared), wait)
+        Self { shared: Arc::clone(shared), wait: Some(wait) }
+    }
+
+    pub(super) fn claimed(mut self) {
+        self.wait = None;
     }
 }
 
 impl<R: Reactor> Drop for Waiting<R> {
     fn drop(&mut self) {
-        self.0.ask(|machine, _| machine.disown_wait(self.1));
-        self.0.stop_waiting(Notice::Waited(self.1));
+        let Some(wait) = self.wait else { return };
+        self.shared.ask(|machine, _| machine.disown_wait(wait));
+        self.shared.stop_waiting(Notice::Waited(wait));
     }
 }
