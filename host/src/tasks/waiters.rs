@@ -11,8 +11,8 @@ use qemu_machine_core::{CommandId, Notice, WaitId};
 pub(super) struct Waiters {
     commands: ById<CommandId>,
     waits: ById<WaitId>,
-    /// The tasks that wait for a launch or for the end of one.
-    launches: Vec<(Notice, Waker)>,
+    /// The tasks that wait until a launch is complete or has failed.
+    launches: Vec<Waker>,
 }
 
 /// The wakers of futures with an id each, in the order of the ids. Replies arrive in the order of their commands, so a
@@ -23,34 +23,32 @@ struct ById<K>(VecDeque<(K, Waker)>);
 impl Waiters {
     /// Adds the task that waits for a notice. Returns the waker that this replaces, to be dropped and not called.
     ///
-    /// Only one future waits for a command or a wait, so a former waker of it is of no use. It may well be of the same
-    /// task: `Waker::will_wake` compares vtables, and those of one type differ between the crates that are compiled
-    /// with it (std, `Waker::will_wake`). To call it would poll the task again at once, and so for ever.
+    /// Only one future waits for a command or a wait, so its former waker is of no use. That may be a waker of the same
+    /// task: `Waker::will_wake` compares vtables, of which each crate has its own (std, `Waker::will_wake`). To call it
+    /// would poll the task again at once, and so without end.
     ///
-    /// Several tasks may wait for a launch, so each waker stays.
+    /// Several tasks may wait for a launch, so each waker stays. Every other notice is waited for through a wait.
     pub(super) fn add(&mut self, notice: Notice, waker: &Waker) -> Option<Waker> {
         match notice {
             Notice::Answered(id) => self.commands.set(id, waker),
             Notice::Waited(id) => self.waits.set(id, waker),
             _ => {
-                if !self.launches.iter().any(|(other, known)| *other == notice && known.will_wake(waker)) {
-                    self.launches.push((notice, waker.clone()));
+                if !self.launches.iter().any(|known| known.will_wake(waker)) {
+                    self.launches.push(waker.clone());
                 }
                 None
             }
         }
     }
 
-    /// Moves the wakers of the tasks that wait for a notice.
+    /// Moves the wakers of the tasks that wait for a notice. A launch is over with the first of its notices: a waker that
+    /// stayed for the other would keep the memory of its task until the end of the run.
     pub(super) fn take(&mut self, notice: Notice, awake: &mut Vec<Waker>) {
         match notice {
             Notice::Answered(id) => awake.extend(self.commands.take(id)),
             Notice::Waited(id) => awake.extend(self.waits.take(id)),
-            _ => self.launches.retain(|(other, waker)| {
-                let is_due = *other == notice;
-                awake.extend(is_due.then(|| waker.clone()));
-                !is_due
-            }),
+            Notice::Ready | Notice::Ended => awake.extend(std::mem::take(&mut self.launches)),
+            _ => {}
         }
     }
 
@@ -58,7 +56,7 @@ impl Waiters {
     pub(super) fn take_all(&mut self, awake: &mut Vec<Waker>) {
         awake.extend(self.commands.0.drain(..).map(|(_, waker)| waker));
         awake.extend(self.waits.0.drain(..).map(|(_, waker)| waker));
-        awake.extend(self.launches.drain(..).map(|(_, waker)| waker));
+        awake.extend(std::mem::take(&mut self.launches));
     }
 }
 
