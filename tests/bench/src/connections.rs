@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use qemu_machine_core::WithRawReply;
@@ -10,6 +11,7 @@ use qemu_machine_mio::EventLoop;
 use crate::clients::others::{Nothing, qmp, service, tokio};
 use crate::clients::ours::{Threads, config};
 use crate::clients::raw::{Mode, Raw, STATUS};
+use crate::clients::tasks::{Executor, OnCurrentThread, OnSmol, OnWorkers, ask};
 use crate::clients::{Client, keep, other};
 use crate::meter::{Begun, memory};
 
@@ -19,7 +21,9 @@ pub fn act(name: &str, address: &Path, connections: usize, rounds: usize) -> io:
         "raw" => raw(address, connections, rounds),
         "blocking" => threads(address, connections, rounds),
         "mio" => in_a_loop(address, connections, rounds),
-        "smol" => smol::block_on(in_tasks(address, connections, rounds)),
+        "smol" => in_tasks::<OnSmol>(address, connections, rounds),
+        "tokio current" => in_tasks::<OnCurrentThread>(address, connections, rounds),
+        "tokio multi" => in_tasks::<OnWorkers>(address, connections, rounds),
         "qapi tokio" => tokio()?.block_on(tasks(
             connections,
             rounds,
@@ -109,15 +113,31 @@ fn round(event_loop: &mut EventLoop, vms: &mut [qemu_machine_mio::Vm]) -> io::Re
     })
 }
 
-async fn in_tasks(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
-    let executor = smol::LocalExecutor::new();
-    let connect = async || {
-        let spawn = |driver| executor.spawn(driver).detach();
-        qemu_machine_smol::Vm::launch_with(config(address), spawn).await.map_err(other)
+fn in_tasks<E: Executor>(address: &Path, connections: usize, rounds: usize) -> io::Result<()> {
+    let executor = E::new()?;
+    let begin = |connections: usize| {
+        let vms = (0..connections).map(|_| executor.launch(config(address))).collect::<Result<Arc<[_]>, _>>()?;
+        let all = Arc::clone(&vms);
+        executor.run(async move {
+            for vm in all.iter() {
+                ask(vm, 1).await?;
+            }
+            Ok(())
+        })?;
+        io::Result::Ok(vms)
     };
-    let ask =
-        async |vm: &qemu_machine_smol::Vm| vm.execute(WithRawReply("query-status")).await.map(keep).map_err(other);
-    executor.run(tasks(connections, rounds, connect, ask)).await
+    let _first = begin(1)?;
+    let before = memory("VmRSS:")?;
+    let all = begin(connections)?;
+    let grown = grown(before, connections)?;
+    let begun = Begun::now()?;
+    executor.run(async move {
+        for _ in 0..rounds {
+            try_join_all(all.iter().map(|vm| ask(vm, 1))).await?;
+        }
+        Ok(())
+    })?;
+    begun.over(grown)
 }
 
 async fn tasks<C>(
@@ -131,9 +151,10 @@ async fn tasks<C>(
     let before = memory("VmRSS:")?;
     let mut all = Vec::new();
     for _ in 0..connections {
-        all.push(connect().await?);
+        let client = connect().await?;
+        ask(&client).await?;
+        all.push(client);
     }
-    try_join_all(all.iter().map(|client| ask(client))).await?;
     let grown = grown(before, connections)?;
     let begun = Begun::now()?;
     for _ in 0..rounds {

@@ -55,7 +55,21 @@ fn many_connections(workload: Workload) -> bool {
     matches!(workload, Workload::Connections(connections, _) if connections >= 50)
 }
 
-const GOALS: [Goal; 19] = [
+/// The clients on tokio's reactor.
+const ON_TOKIO: [&str; 2] = ["tokio current", "tokio multi"];
+
+/// Returns the CPU time of the slower client on tokio, as a multiple of that of the faster other client on tokio.
+fn on_tokio(found: &Found, depth: usize) -> Option<f64> {
+    let cpu = |client| {
+        let in_flight = |workload| matches!(workload, Workload::InFlight(other, _) if other == depth);
+        taken(found, client, in_flight).map(|taken| taken.cpu)
+    };
+    let slower = ON_TOKIO.into_iter().filter_map(cpu).max_by(f64::total_cmp)?;
+    let faster = ["qapi tokio", "qmp"].into_iter().filter_map(cpu).min_by(f64::total_cmp)?;
+    Some(slower / faster)
+}
+
+const GOALS: [Goal; 23] = [
     Goal {
         what: "a command with `blocking`, CPU time × raw",
         most: 1.05,
@@ -77,6 +91,14 @@ const GOALS: [Goal; 19] = [
         value: |found| cpu(found, "smol", "async-io", turns),
         limit: "two tasks, one for the caller and one for the driver; between them smol's executor polls once more",
     },
+    Goal {
+        what: "a command with `tokio current` and `tokio multi`, CPU time × the better of `qapi tokio` and `qmp`",
+        most: 1.0,
+        value: |found| on_tokio(found, 1),
+        limit: "",
+    },
+    Goal { what: "the same with 16 in flight", most: 1.0, value: |found| on_tokio(found, 16), limit: "" },
+    Goal { what: "the same with 64 in flight", most: 1.0, value: |found| on_tokio(found, 64), limit: "" },
     Goal {
         what: "a command to QEMU with `blocking`, time × raw",
         most: 1.0,
@@ -128,7 +150,7 @@ const GOALS: [Goal; 19] = [
                 third is splitting lines",
     },
     Goal {
-        what: "events lost with `blocking`, `mio` and `smol` together",
+        what: "events lost with `blocking`, `mio`, `smol` and on tokio together",
         most: 0.0,
         value: |found| {
             let lost = |client| {
@@ -138,7 +160,7 @@ const GOALS: [Goal; 19] = [
                         - taken(found, client, flood)?.count,
                 )
             };
-            Some(lost("blocking")? + lost("mio")? + lost("smol")?)
+            ["blocking", "mio", "smol"].into_iter().chain(ON_TOKIO).map(lost).sum()
         },
         limit: "",
     },
@@ -185,6 +207,15 @@ const GOALS: [Goal; 19] = [
         most: 6.0,
         value: |found| Some(taken(found, "smol", many_connections)?.count),
         limit: "as with `blocking`, and the memory of smol's executor and reactor",
+    },
+    Goal {
+        what: "KB for one of many connections with `tokio current` and `tokio multi`",
+        most: 5.5,
+        value: |found| {
+            let count = |client| taken(found, client, many_connections).map(|taken| taken.count);
+            ON_TOKIO.into_iter().filter_map(count).max_by(f64::total_cmp)
+        },
+        limit: "as with `blocking`, and the memory of tokio's tasks and reactor",
     },
     Goal {
         what: "a command on all connections at once with `mio`, CPU time × raw",

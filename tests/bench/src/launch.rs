@@ -11,6 +11,7 @@ use qemu_machine_mio::EventLoop;
 
 use crate::clients::other;
 use crate::clients::raw::{Mode, Raw};
+use crate::clients::tasks::{Executor, OnCurrentThread, OnSmol, OnWorkers};
 use crate::meter::measure;
 
 const ARGUMENTS: [&str; 4] = ["-machine", "none", "-nodefaults", "-S"];
@@ -22,7 +23,9 @@ pub fn act(name: &str, times: usize, memory: usize) -> io::Result<()> {
         "raw" => raw,
         "blocking" => blocking,
         "mio" => in_a_loop,
-        "smol" => in_a_task,
+        "smol" => in_a_task::<OnSmol>,
+        "tokio current" => in_a_task::<OnCurrentThread>,
+        "tokio multi" => in_a_task::<OnWorkers>,
         _ => return Err(other(format!("{name} launches nothing"))),
     };
     launch()?;
@@ -66,9 +69,8 @@ fn in_a_loop() -> io::Result<()> {
     event_loop.run(vms, |vms| vms[0].outcome().map(drop))
 }
 
-fn in_a_task() -> io::Result<()> {
-    smol::block_on(async {
-        let vm = qemu_machine_smol::Vm::launch(config()).await.map_err(other)?;
-        vm.shutdown(Shutdown::default()).await.map(drop).map_err(other)
-    })
+fn in_a_task<E: Executor>() -> io::Result<()> {
+    let executor = E::new()?;
+    let vm = executor.launch(config())?;
+    executor.run(async move { vm.shutdown(Shutdown::default()).await.map(drop).map_err(other) })
 }

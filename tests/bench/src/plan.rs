@@ -79,7 +79,7 @@ impl FromStr for Workload {
 }
 
 /// All clients that send commands, the limits first.
-pub const CLIENTS: [&str; 11] = [
+pub const CLIENTS: [&str; 13] = [
     "raw",
     "raw epoll",
     "raw+serde",
@@ -87,6 +87,8 @@ pub const CLIENTS: [&str; 11] = [
     "blocking",
     "mio",
     "smol",
+    "tokio current",
+    "tokio multi",
     "qapi",
     "qapi+BufWriter",
     "qapi tokio",
@@ -141,20 +143,77 @@ impl Workload {
     pub fn clients(self) -> &'static [&'static str] {
         match self {
             Self::Turns(_) => &CLIENTS,
-            Self::Qemu(_) => &["raw", "blocking", "mio", "smol", "qapi", "qapi+BufWriter", "qapi tokio", "qmp"],
-            Self::InFlight(..) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi tokio", "qmp"],
-            Self::Flood(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
-            Self::Large(_, _, Reading::WithRawReply) => &["raw", "raw+serde", "blocking", "mio", "smol"],
-            Self::Large(_, _, Reading::Value) => {
-                &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"]
+            Self::Qemu(_) => &[
+                "raw",
+                "blocking",
+                "mio",
+                "smol",
+                "tokio current",
+                "tokio multi",
+                "qapi",
+                "qapi+BufWriter",
+                "qapi tokio",
+                "qmp",
+            ],
+            Self::InFlight(..) => {
+                &["raw", "raw+serde", "blocking", "mio", "smol", "tokio current", "tokio multi", "qapi tokio", "qmp"]
             }
-            Self::Dribble(_) => &["raw", "raw+serde", "blocking", "mio", "smol", "qapi", "qapi tokio", "qmp"],
-            Self::Launch(..) => &["raw", "blocking", "mio", "smol"],
-            Self::Connections(..) => &["raw", "blocking", "mio", "smol", "qapi tokio", "qmp"],
+            Self::Flood(_) => &[
+                "raw",
+                "raw+serde",
+                "blocking",
+                "mio",
+                "smol",
+                "tokio current",
+                "tokio multi",
+                "qapi",
+                "qapi tokio",
+                "qmp",
+            ],
+            Self::Large(_, _, Reading::WithRawReply) => {
+                &["raw", "raw+serde", "blocking", "mio", "smol", "tokio current", "tokio multi"]
+            }
+            Self::Large(_, _, Reading::Value) => &[
+                "raw",
+                "raw+serde",
+                "blocking",
+                "mio",
+                "smol",
+                "tokio current",
+                "tokio multi",
+                "qapi",
+                "qapi tokio",
+                "qmp",
+            ],
+            Self::Dribble(_) => &[
+                "raw",
+                "raw+serde",
+                "blocking",
+                "mio",
+                "smol",
+                "tokio current",
+                "tokio multi",
+                "qapi",
+                "qapi tokio",
+                "qmp",
+            ],
+            Self::Launch(..) => &["raw", "blocking", "mio", "smol", "tokio current", "tokio multi"],
+            Self::Connections(..) => {
+                &["raw", "blocking", "mio", "smol", "tokio current", "tokio multi", "qapi tokio", "qmp"]
+            }
             Self::Decode(_) => &["serde value", "raw+serde", "core"],
-            Self::Size => {
-                &["raw+serde", "core", "blocking", "mio", "smol", "smol without smol", "qapi", "qapi tokio", "qmp"]
-            }
+            Self::Size => &[
+                "raw+serde",
+                "core",
+                "blocking",
+                "mio",
+                "smol",
+                "smol without smol",
+                "tokio",
+                "qapi",
+                "qapi tokio",
+                "qmp",
+            ],
         }
     }
 }

@@ -125,6 +125,8 @@ fn color(client: &str) -> RGBColor {
         "blocking" => RGBColor(20, 80, 200),
         "mio" => RGBColor(0, 150, 120),
         "smol" => RGBColor(60, 170, 230),
+        "tokio current" => RGBColor(100, 90, 220),
+        "tokio multi" => RGBColor(90, 190, 90),
         "qapi" => RGBColor(200, 60, 40),
         "qapi tokio" => RGBColor(235, 130, 40),
         _ => RGBColor(190, 40, 140),

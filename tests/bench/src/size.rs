@@ -9,7 +9,7 @@ use crate::clients::other;
 use crate::meter::Taken;
 
 /// A client, its dependencies in the manifest, and a program that sends one command to a monitor.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [(&str, &str, &str); 10] = [
     (
         "raw+serde",
         "serde_json = \"1.0.140\"",
@@ -59,6 +59,16 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
          async_io::block_on(async {
              let within = std::time::Duration::from_secs(1);
              let vm = Vm::attach_with(Peer::Dial(Address::unix(address)), within, spawn).await.unwrap();
+             println!(\"{}\", vm.execute(\"query-status\").await.unwrap());
+         });",
+    ),
+    (
+        "tokio",
+        "qemu-machine-tokio = { path = \"ROOT/runtime-tokio\" }\ntokio = { version = \"1\", features = [\"rt\"] }",
+        "use qemu_machine_tokio::{Address, Peer, Vm};
+         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+             let within = std::time::Duration::from_secs(1);
+             let vm = Vm::attach(Peer::Dial(Address::unix(address)), within).await.unwrap();
              println!(\"{}\", vm.execute(\"query-status\").await.unwrap());
          });",
     ),

@@ -4,6 +4,7 @@ mod bare;
 pub mod others;
 pub mod ours;
 pub mod raw;
+pub mod tasks;
 
 use std::io;
 use std::path::Path;
@@ -51,7 +52,9 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
         "async-io" => Box::new(bare::Bare::connect(address)?),
         "blocking" => Box::new(ours::Threads::connect(address)?),
         "mio" => Box::new(ours::Loop::connect(address)?),
-        "smol" => Box::new(ours::Tasks::connect(address)?),
+        "smol" => Box::new(tasks::Tasks::<tasks::OnSmol>::connect(address)?),
+        "tokio current" => Box::new(tasks::Tasks::<tasks::OnCurrentThread>::connect(address)?),
+        "tokio multi" => Box::new(tasks::Tasks::<tasks::OnWorkers>::connect(address)?),
         "qapi" => Box::new(others::Qapi::connect(address, 0)?),
         "qapi+BufWriter" => Box::new(others::Qapi::connect(address, 4096)?),
         "qapi tokio" => Box::new(others::QapiTokio::connect(address)?),

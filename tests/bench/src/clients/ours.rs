@@ -1,4 +1,4 @@
-//! Clients of the three runtimes of this repository, each used as its documentation shows.
+//! Clients of the runtimes of this repository without async, each used as its documentation shows.
 
 use std::hint::black_box;
 use std::io;
@@ -6,12 +6,11 @@ use std::path::Path;
 
 use qemu_machine_core::{Address, Config, Mark, Payload, Peer, Value, Wait, WithRawReply};
 use qemu_machine_mio::EventLoop;
-use smol::LocalExecutor;
 
 use super::{Client, LONG, QUIET, other};
 use crate::plan::Reading;
 
-const STATUS: WithRawReply<&str> = WithRawReply("query-status");
+pub const STATUS: WithRawReply<&str> = WithRawReply("query-status");
 
 pub fn config(address: &Path) -> Config {
     let address = Address::unix(address.as_os_str().as_encoded_bytes());
@@ -127,66 +126,7 @@ impl Client for Loop {
     }
 }
 
-/// `qemu-machine-smol`, in tasks.
-pub struct Tasks {
-    executor: LocalExecutor<'static>,
-    vm: qemu_machine_smol::Vm,
-}
-
-impl Tasks {
-    pub fn connect(address: &Path) -> io::Result<Self> {
-        let executor = LocalExecutor::new();
-        let attached = qemu_machine_smol::Vm::launch_with(config(address), |driver| executor.spawn(driver).detach());
-        let vm = smol::block_on(executor.run(attached)).map_err(other)?;
-        Ok(Self { executor, vm })
-    }
-
-    fn run<T>(&self, what: impl Future<Output = Result<T, qemu_machine_core::CommandError>>) -> io::Result<T> {
-        smol::block_on(self.executor.run(what)).map_err(other)
-    }
-}
-
-impl Client for Tasks {
-    fn turns(&mut self, count: usize) -> io::Result<()> {
-        self.run(async {
-            for _ in 0..count {
-                black_box(self.vm.execute(STATUS).await?);
-            }
-            Ok(())
-        })
-    }
-
-    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
-        self.run(async {
-            let ask = async || {
-                for _ in 0..count / depth {
-                    black_box(self.vm.execute(STATUS).await?);
-                }
-                Ok(())
-            };
-            futures_util::future::try_join_all((0..depth).map(|_| ask())).await.map(drop)
-        })
-    }
-
-    fn flood(&mut self, events: usize) -> io::Result<usize> {
-        self.run(async {
-            let mut all = self.vm.events([Wait::any_event()])?;
-            self.vm.execute(WithRawReply("flood")).await?;
-            let mut seen = 0;
-            while seen < events && all.next(QUIET).await.map(black_box).is_ok() {
-                seen += 1;
-            }
-            Ok(seen)
-        })
-    }
-
-    fn large(&mut self, command: &'static str, reading: Reading) -> io::Result<()> {
-        let reply: Payload = self.run(self.vm.execute_by(WithRawReply(command), LONG))?;
-        read(&reply, reading)
-    }
-}
-
-fn read(reply: &Payload, reading: Reading) -> io::Result<()> {
+pub fn read(reply: &Payload, reading: Reading) -> io::Result<()> {
     if reading == Reading::Value {
         drop(black_box(reply.read::<Value>()?));
     }
