@@ -74,8 +74,8 @@ impl<R: Reactor> Console<R> {
     pub fn poll_read(&mut self, context: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let shared = self.vm.shared();
         match shared.poll_stream(|turn| {
-            let Turn { streams, machine, run, awake, .. } = turn;
-            streams.read(self.id, *run, machine, buffer, (context.waker(), awake))
+            let Turn { streams, machine, run, stale, .. } = turn;
+            streams.read(self.id, *run, machine, buffer, (context.waker(), stale))
         }) {
             Progress::Done(count) => Poll::Ready(Ok(count)),
             Progress::Lost(bytes) => Poll::Ready(Err(io::Error::new(
@@ -100,9 +100,9 @@ impl<R: Reactor> Console<R> {
         }
         let shared = self.vm.shared();
         let room = shared.poll_stream(|turn| {
-            let Turn { streams, machine, awake, .. } = turn;
+            let Turn { streams, machine, stale, .. } = turn;
             let most = machine.limits().console_input.saturating_sub(1);
-            streams.room(self.id, machine, most, (context.waker(), awake))
+            streams.room(self.id, machine, most, (context.waker(), stale))
         });
         let Progress::Done(Some(room)) = room else { return closed_or_pending(&room).map_ok(|()| 0) };
         let bytes = &bytes[..bytes.len().min(room)];
@@ -125,8 +125,8 @@ impl<R: Reactor> Console<R> {
     pub fn poll_flush(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let shared = self.vm.shared();
         let room = shared.poll_stream(|turn| {
-            let Turn { streams, machine, awake, .. } = turn;
-            streams.room(self.id, machine, 0, (context.waker(), awake))
+            let Turn { streams, machine, stale, .. } = turn;
+            streams.room(self.id, machine, 0, (context.waker(), stale))
         });
         match room {
             Progress::Done(Some(_)) => Poll::Ready(Ok(())),

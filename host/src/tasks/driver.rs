@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
@@ -40,6 +41,8 @@ pub(crate) struct Turn<R: Reactor> {
     /// What is dropped after the lock is released: a source may own wakers.
     pub(super) replaced: Vec<Sources<R>>,
     pub(super) moved: Vec<R::Source>,
+    /// The wakers that a later poll of the same future has replaced.
+    pub(super) stale: Vec<Waker>,
     /// The wakers to call after the lock is released: a waker may run code that takes the lock, which would deadlock.
     pub(super) awake: Vec<Waker>,
 }
@@ -62,8 +65,8 @@ impl<R: Reactor> Guard<'_, R> {
     fn unlock_and(mut self, act: impl Fn(Waker)) {
         // Mostly there is at most one waker, and then the vector keeps its capacity for the next.
         let last = self.awake.pop();
-        let others = if self.awake.is_empty() { Vec::new() } else { std::mem::take(&mut self.awake) };
-        let dropped = (std::mem::take(&mut self.replaced), std::mem::take(&mut self.moved));
+        let others = if self.awake.is_empty() { Vec::new() } else { mem::take(&mut self.awake) };
+        let dropped = (mem::take(&mut self.replaced), mem::take(&mut self.moved), mem::take(&mut self.stale));
         drop(self);
         drop(dropped);
         others.into_iter().chain(last).for_each(act);
@@ -186,7 +189,7 @@ impl<R: Reactor> Driver<R> {
             host.reap(machine, now, sources);
         }
         turn.machine.launch(now)?;
-        let before = std::mem::replace(&mut turn.sources, Sources::on(reactor));
+        let before = mem::replace(&mut turn.sources, Sources::on(reactor));
         turn.replaced.push(before);
         turn.rest = None;
         turn.run += 1;
@@ -215,6 +218,7 @@ impl<R: Reactor> Turn<R> {
             waiters: Waiters::default(),
             replaced: Vec::new(),
             moved: Vec::new(),
+            stale: Vec::new(),
             awake: Vec::new(),
         }
     }
@@ -301,9 +305,9 @@ impl<R: Reactor> Future for Driver<R> {
         if turn.run != *run {
             return Poll::Ready(());
         }
-        let before = std::mem::replace(&mut turn.driver, context.waker().clone());
-        if !before.will_wake(context.waker()) {
-            turn.awake.push(before);
+        if !turn.driver.will_wake(context.waker()) {
+            let before = mem::replace(&mut turn.driver, context.waker().clone());
+            turn.stale.push(before);
         }
         let mut state = if turn.rest.is_none() { turn.drive(timer, context) } else { Poll::Pending };
         if turn.sources.has_failed() {

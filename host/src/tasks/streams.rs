@@ -77,7 +77,7 @@ impl Streams {
         self.entries.iter().any(|stream| holds(stream) && is_behind(stream))
     }
 
-    /// Copies what is unread, or notes the waker of the task that waits for more. No byte means that the run has ended, or
+    /// Copies what is unread, or notes the waker of the task that waits for more; `stale` gets the one that it replaces. No byte means that the run has ended, or
     /// that the console is closed.
     pub(super) fn read(
         &mut self,
@@ -85,7 +85,7 @@ impl Streams {
         run: u64,
         machine: &Machine,
         buffer: &mut [u8],
-        (waker, awake): (&Waker, &mut Vec<Waker>),
+        (waker, stale): (&Waker, &mut Vec<Waker>),
     ) -> Progress<usize> {
         let Some(stream) = self.entries.iter_mut().find(|stream| stream.id == id) else { return Progress::Done(0) };
         let Some(console) = console(stream.channel, machine) else { return Progress::Done(0) };
@@ -111,7 +111,7 @@ impl Streams {
             stream.has_ended = true;
             return Progress::Done(0);
         }
-        awake.extend(stream.reader.replace(waker.clone()).filter(|before| !before.will_wake(waker)));
+        stale.extend(stream.reader.replace(waker.clone()));
         Progress::Pending
     }
 
@@ -122,13 +122,12 @@ impl Streams {
         id: u64,
         machine: &Machine,
         most: usize,
-        (waker, awake): (&Waker, &mut Vec<Waker>),
+        (waker, stale): (&Waker, &mut Vec<Waker>),
     ) -> Progress<Option<usize>> {
         let Some(stream) = self.entries.iter_mut().find(|stream| stream.id == id) else { return Progress::Done(None) };
         match room(stream.channel, machine, most) {
             Progress::Pending => {
-                let before = stream.writer.replace((most, waker.clone())).map(|(_, before)| before);
-                awake.extend(before.filter(|before| !before.will_wake(waker)));
+                stale.extend(stream.writer.replace((most, waker.clone())).map(|(_, before)| before));
                 Progress::Pending
             }
             room => room,
