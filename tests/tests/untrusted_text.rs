@@ -74,7 +74,7 @@ const WITHOUT_TEXT: &[&str] = &[
 
 /// The types of the other libraries, which print no text of their own: their output is that of a type of the core, a
 /// number, or a path as std prints it. The errors are tested here, and in the test `qapi`.
-const OF_OTHERS: [(&str, &[&str]); 4] = [
+const OF_OTHERS: [(&str, &[&str]); 5] = [
     (
         "host",
         &[
@@ -95,16 +95,26 @@ const OF_OTHERS: [(&str, &[&str]); 4] = [
             "Supervisor",
             "Wake",
             "names::IdentityError",
+            "names::LogReader",
             "names::Qapi",
             "names::qapi::Qapi",
             "names::qapi::UnknownEvent",
             "qapi::Qapi",
             "qapi::UnknownEvent",
+            "tasks::Agent",
+            "tasks::Console",
+            "tasks::Driver",
+            "tasks::Events",
+            "tasks::Qtest",
+            "tasks::Readiness",
+            "tasks::SharedMachine",
+            "tasks::Vm",
         ],
     ),
     ("runtime-blocking", &["Agent", "Cancel", "Events", "Qtest", "Vm"]),
     ("runtime-mio", &["EventLoop", "Vm"]),
-    ("runtime-smol", &["Agent", "Driver", "Events", "Qtest", "Vm"]),
+    ("runtime-smol", &["Console", "Smol", "SmolSource", "SmolTimer"]),
+    ("runtime-tokio", &["Console", "Tokio", "TokioSource", "TokioTimer"]),
 ];
 
 fn read(path: &str) -> String {
