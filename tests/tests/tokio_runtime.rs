@@ -261,3 +261,21 @@ fn a_reply_is_received_though_another_task_has_sent_the_rest() {
         drop(peer.join().expect("no panic"));
     });
 }
+
+/// The last bytes of a peer and its end are one readiness, which tokio reports once.
+#[test]
+fn an_end_that_comes_with_the_last_bytes_is_seen() {
+    leaving_nothing(|_| {
+        let (mut monitor, ours) = UnixStream::pair().expect("a pair of sockets");
+        monitor.write_all(&[GREETING, b"{\"return\": {}, \"id\": 0}\r\n"].concat()).expect("the socket is open");
+        current().block_on(async {
+            let vm = Vm::attach(Peer::Connected(descriptor(ours)), LONG).await.expect("the peer greets");
+            // The driver waits. The runtime has no turn between the two.
+            tokio::task::yield_now().await;
+            monitor.write_all(b"{\"event\": \"STOP\"}\r\n").expect("the socket is open");
+            drop(monitor);
+            let end = tokio::time::timeout(LONG / 2, vm.wait(LONG)).await.expect("the driver is woken");
+            assert!(end.is_ok(), "{end:?}");
+        });
+    });
+}

@@ -188,7 +188,7 @@ fn row_36_everything_is_logged_in_the_span_of_its_machine() {
     }
 }
 
-/// What is logged for a machine is in the span in which it was launched, on whatever thread its driver and its callers run.
+/// The log of a machine is in the span of its launch, on whatever thread its driver and its callers run.
 #[test]
 fn row_36_a_machine_of_a_task_is_in_the_span_of_its_launch() {
     let run: Vec<_> = told().filter(|told| told.machine == "tokio:in a span").collect();

@@ -38,7 +38,7 @@ pub(crate) struct Turn<R: Reactor> {
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     waiters: Waiters,
-    /// What is dropped after the lock is released: a source may own wakers.
+    /// The sources that are dropped after the lock is released: a source may own wakers.
     pub(super) replaced: Vec<Sources<R>>,
     pub(super) moved: Vec<R::Source>,
     /// The wakers that a later poll of the same future has replaced.

@@ -8,7 +8,7 @@ use qemu_machine_core::{
     Shutdown,
 };
 
-/// What is chosen before the first action.
+/// Choices before the first action.
 #[derive(Clone, Debug, Arbitrary)]
 pub(crate) struct Setup {
     pub(super) way: Way,
