@@ -3,27 +3,32 @@
 use std::process::Command;
 
 use qemu_machine_tests::bounded_by;
+use qemu_machine_tests::cargo::cargo;
+use serde_json::Value;
 
-/// The first run of a program may have to compile it.
+/// A build of these tests alone may have to compile the example.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// Runs an example as its reader would, and returns its output.
-fn run(package: &'static str, example: &'static str) -> String {
+/// Runs an example, and returns its output.
+///
+/// It is built with the features of the whole workspace, as the tests are. `cargo run --package` would compile its
+/// dependencies again, for each package with other features.
+fn run(example: &'static str) -> String {
     assert!(qemu_machine_tests::qemu().starts_with("qemu"));
     bounded_by(PATIENCE, move || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args(["run", "--quiet", "--locked", "--offline", "--package", package, "--example", example])
-            .output()
-            .expect("cargo runs, as it runs this test");
+        let messages = cargo(&["build", "--workspace", "--example", example, "--message-format", "json"]);
+        let messages = messages.lines().filter_map(|line| line.parse::<Value>().ok());
+        let mut built = messages.filter(|message| message["target"]["name"] == example);
+        let program = built.find_map(|message| message["executable"].as_str().map(String::from));
+        let output = Command::new(program.expect("cargo names the executable")).output().expect("it was built");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
         printed
     })
 }
 
-fn assert_prints(package: &'static str, example: &'static str, parts: &[&str]) {
-    let printed = run(package, example);
+fn assert_prints(example: &'static str, parts: &[&str]) {
+    let printed = run(example);
     for part in parts {
         assert!(printed.contains(part), "no {part:?} in:\n{printed}");
     }
@@ -33,18 +38,18 @@ const QUIT: &str = "ended by the caller (quit)";
 
 #[test]
 fn blocking_on_threads() {
-    assert_prints("qemu-machine-blocking", "on_threads", &["Event(STOP)", QUIT]);
+    assert_prints("on_threads", &["Event(STOP)", QUIT]);
 }
 
 #[test]
 fn blocking_boots_the_guest() {
     let parts = ["capabilities negotiated: oob", "guest: ready", "event  RESET", "powered off by the guest"];
-    assert_prints("qemu-machine-blocking", "boot", &parts);
+    assert_prints("boot", &parts);
 }
 
 #[test]
 fn a_disk_is_mirrored() {
-    let printed = run("qemu-machine-tests", "mirror");
+    let printed = run("mirror");
     let (reports, end) = printed.split_at(printed.find("the mirror").expect("the end is printed"));
     assert_eq!(end, format!("the mirror: Completed\n{QUIT}\nthe copy is the same\n"));
     assert!(reports.lines().all(|line| line.ends_with(" of 8192 KiB")), "{printed}");
@@ -52,7 +57,7 @@ fn a_disk_is_mirrored() {
 
 #[test]
 fn a_machine_migrates() {
-    let printed = run("qemu-machine-tests", "migrate");
+    let printed = run("migrate");
     let expected = [
         "here:  one.",
         "there: Listening",
@@ -67,7 +72,7 @@ fn a_machine_migrates() {
 
 #[test]
 fn a_device_is_unplugged() {
-    let printed = run("qemu-machine-tests", "unplug");
+    let printed = run("unplug");
     let expected = [
         "plugged:   rng, qga",
         "unplugged: qga",
@@ -79,7 +84,7 @@ fn a_device_is_unplugged() {
 
 #[test]
 fn a_running_machine_gets_devices_from_tasks() {
-    let printed = run("qemu-machine-tests", "hotplug");
+    let printed = run("hotplug");
     let (processor, rest) = printed.split_once('\n').expect("several lines");
     assert!(processor.starts_with("processor: qemu64-x86_64-cpu {\"core-id\":"), "{processor}");
     let expected = [
@@ -93,25 +98,25 @@ fn a_running_machine_gets_devices_from_tasks() {
 
 #[test]
 fn g24_smol_on_smol() {
-    assert_prints("qemu-machine-smol", "on_smol", &["Event(STOP)", QUIT]);
+    assert_prints("on_smol", &["Event(STOP)", QUIT]);
 }
 
 #[test]
 fn g24_tokio() {
-    assert_prints("qemu-machine-tokio", "on_tokio", &["Event(STOP)", QUIT]);
+    assert_prints("on_tokio", &["Event(STOP)", QUIT]);
 }
 
 #[test]
 fn g24_smol_on_async_std() {
-    assert_prints("qemu-machine-smol", "on_async_std", &["\"running\"", QUIT]);
+    assert_prints("on_async_std", &["\"running\"", QUIT]);
 }
 
 #[test]
 fn g24_mio_in_a_loop_of_its_own() {
-    assert_prints("qemu-machine-mio", "own_loop", &["\"running\"", QUIT]);
+    assert_prints("own_loop", &["\"running\"", QUIT]);
 }
 
 #[test]
 fn g24_the_core_in_a_foreign_loop() {
-    assert_prints("qemu-machine-core", "foreign_loop", &["\"running\"", QUIT]);
+    assert_prints("foreign_loop", &["\"running\"", QUIT]);
 }

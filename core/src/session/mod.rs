@@ -322,6 +322,7 @@ impl Session {
 
     fn close(&mut self, emit: &mut impl FnMut(Output)) {
         self.stage = Stage::Closed;
+        self.early = Vec::new();
         self.outbox.clear();
         self.liveness.close();
         self.in_flight.crash(|id, progress| {
