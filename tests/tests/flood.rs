@@ -7,6 +7,7 @@ use std::time::Duration;
 use qemu_machine_core::{Config, Deadline, Limits, Mark, Wait};
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::scripted::Script;
+use qemu_machine_tokio::tasks::{Reactor, Vm};
 
 /// The number of events, sent in parts so that the peer needs little memory.
 const PARTS: usize = 20;
@@ -84,6 +85,50 @@ fn g09_a_million_events_in_a_task() {
             vm.kill().await.expect("the machine was launched");
             (queued, missed)
         })
+    });
+}
+
+/// Reads the events of a flood as they come, and returns how many came and how many were missed.
+async fn read_all<R: Reactor>(vm: Vm<R>) -> (usize, u64) {
+    let mut events = vm.events([Wait::any_event()]).expect("the filter names events");
+    let mut flood = std::pin::pin!(vm.execute_by("first", LONG));
+    let mut seen = 0;
+    let reply = loop {
+        let replied = async { Err(flood.as_mut().await) };
+        match smol::future::or(replied, async { Ok(events.next(LONG).await) }).await {
+            Ok(event) => seen += usize::from(event.is_ok()),
+            Err(reply) => break reply,
+        }
+    };
+    assert_eq!(reply.expect("the reply follows the events"), 1);
+    seen += std::iter::from_fn(|| events.try_next()).count();
+    let missed = events.missed();
+    assert_eq!(vm.execute_by("second", LONG).await.expect("the monitor answers"), 2);
+    vm.kill().await.expect("the machine was launched");
+    (seen, missed)
+}
+
+/// The executor was started with the consumer. It runs the driver many times before it polls the consumer again.
+#[test]
+fn the_future_that_tokio_was_started_with_misses_no_event() {
+    bounded_by(Duration::from_secs(120), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let read = runtime.block_on(async {
+            read_all(qemu_machine_tokio::Vm::launch(config()).await.expect("QEMU starts")).await
+        });
+        assert_eq!(read, (PARTS * PART, 0));
+    });
+}
+
+#[test]
+fn the_future_that_smol_was_started_with_misses_no_event() {
+    bounded_by(Duration::from_secs(120), || {
+        let executor = smol::LocalExecutor::new();
+        let read = smol::block_on(executor.run(async {
+            let launched = qemu_machine_smol::Vm::launch_with(config(), |driver| executor.spawn(driver).detach());
+            read_all(launched.await.expect("QEMU starts")).await
+        }));
+        assert_eq!(read, (PARTS * PART, 0));
     });
 }
 

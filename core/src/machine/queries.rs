@@ -56,6 +56,14 @@ impl Machine {
         !self.effects.is_empty() || !self.notices.is_empty()
     }
 
+    /// Returns whether a reply or the result of a wait is there that no caller has claimed. A runtime whose callers share
+    /// its thread lets them claim before it reads more: the next bytes may drop events from a queue, or output of a
+    /// console, that a caller was about to read.
+    #[must_use]
+    pub fn has_unclaimed(&self) -> bool {
+        !self.answers.is_empty() || self.waits.has_unclaimed()
+    }
+
     /// Returns the next deadline and its purpose. [`Input::TimePassed`](crate::Input::TimePassed) is due then. `None`
     /// means that nothing is due.
     #[must_use]

@@ -182,6 +182,11 @@ impl Waits {
         self.over.contains_key(&id)
     }
 
+    /// Returns whether a result was not claimed.
+    pub(crate) fn has_unclaimed(&self) -> bool {
+        !self.over.is_empty()
+    }
+
     /// Returns the outcomes in the results that are not claimed.
     #[cfg(feature = "record")]
     pub(crate) fn outcomes_mut(&mut self) -> impl Iterator<Item = &mut Outcome> {

@@ -35,6 +35,9 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) run: u64,
     /// `Some` means that the supervisor drives the rest of the run, since the driver or the last handle was dropped.
     pub(super) rest: Option<HandedOver>,
+    /// How many turns the driver has yielded since it last read as much as it may, while a result was not claimed. `None`
+    /// means that it has read all there was.
+    yielded: Option<u32>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     waiters: Waiters,
@@ -91,6 +94,11 @@ impl<R: Reactor> DerefMut for Guard<'_, R> {
 /// whatever events they contain, since each event of QEMU has at least 70 bytes. With more rounds, a queue could drop
 /// events before its task had a turn to pop them.
 const ROUNDS: usize = 2;
+
+/// Turns that the driver yields, after the last round, to a task that was woken and has not claimed its result. An
+/// executor on one thread may run the other tasks many times before it polls the future that it was started with: tokio
+/// 61 times (`event_interval`), a `LocalExecutor` of smol 200 times. Beyond that the task is busy with something else.
+const TURNS: u32 = 256;
 
 /// Future that drives a machine. It completes when the machine has ended and everything that was created for it is
 /// removed.
@@ -194,7 +202,7 @@ impl<R: Reactor> Driver<R> {
         turn.rest = None;
         turn.run += 1;
         // The driver of the run has a new timer.
-        turn.until = None;
+        (turn.until, turn.yielded) = (None, None);
         driver.run = turn.run;
         // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);
@@ -214,6 +222,7 @@ impl<R: Reactor> Turn<R> {
             driver: Waker::noop().clone(),
             run: 0,
             rest: None,
+            yielded: None,
             until: None,
             waiters: Waiters::default(),
             replaced: Vec::new(),
@@ -258,6 +267,10 @@ impl<R: Reactor> Turn<R> {
 
     /// Drives the machine until nothing is left to do for now, or until other tasks should run.
     fn drive(&mut self, timer: &mut R::Timer, context: &mut Context<'_>) -> Poll<()> {
+        if self.yields_again() {
+            self.awake.push(context.waker().clone());
+            return Poll::Pending;
+        }
         for _ in 0..ROUNDS {
             let now = self.clock.now();
             self.serve(now);
@@ -269,11 +282,26 @@ impl<R: Reactor> Turn<R> {
             let (run, hold) = (*run, &*streams);
             let any = sources.absorb(context, host, machine, |channel, machine| hold.hold(run, channel, machine), now);
             if sources.has_failed() || (!any && !self.has_timed_out(timer, context)) {
+                self.yielded = None;
                 return Poll::Pending;
             }
         }
+        self.yielded = self.yielded.or(Some(0));
         self.awake.push(context.waker().clone());
         Poll::Pending
+    }
+
+    /// Returns whether a task should first claim the result that it was woken for. Otherwise what the driver reads next
+    /// could drop events from a queue, or output from a console, that the task was about to read.
+    fn yields_again(&mut self) -> bool {
+        let Some(yielded) = &mut self.yielded else { return false };
+        if !self.machine.has_unclaimed() || self.machine.outcome().is_some() {
+            *yielded = 0;
+        } else if *yielded < TURNS {
+            *yielded += 1;
+            return true;
+        }
+        false
     }
 
     /// Returns whether the timer has fired; then it also reports the deadline, if that has passed. Otherwise the timer
