@@ -113,9 +113,8 @@ async fn read_all<R: Reactor>(vm: Vm<R>) -> (usize, u64) {
 fn the_future_that_tokio_was_started_with_misses_no_event() {
     bounded_by(Duration::from_secs(120), || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let read = runtime.block_on(async {
-            read_all(qemu_machine_tokio::Vm::launch(config()).await.expect("QEMU starts")).await
-        });
+        let read = runtime
+            .block_on(async { read_all(qemu_machine_tokio::Vm::launch(config()).await.expect("QEMU starts")).await });
         assert_eq!(read, (PARTS * PART, 0));
     });
 }
