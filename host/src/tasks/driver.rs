@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use qemu_machine_core::{Machine, Misuse, Moment, Notice};
 
@@ -35,9 +36,9 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) run: u64,
     /// `Some` means that the supervisor drives the rest of the run, since the driver or the last handle was dropped.
     pub(super) rest: Option<HandedOver>,
-    /// How many turns the driver has yielded since it last read as much as it may, while a result was not claimed. `None`
-    /// means that it has read all there was.
-    yielded: Option<u32>,
+    /// How many turns the driver has yielded since it last read as much as it may, while a result was not claimed, and since
+    /// when. `None` means that it has read all there was.
+    yielded: Option<(u32, Moment)>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     waiters: Waiters,
@@ -99,6 +100,9 @@ const ROUNDS: usize = 2;
 /// executor on one thread may run the other tasks many times before it polls the future that it was started with: tokio
 /// 61 times (`event_interval`), a `LocalExecutor` of smol 200 times. Beyond that the task is busy with something else.
 const TURNS: u32 = 256;
+
+/// How long the driver yields at most, also when the turns of the other tasks take long.
+const YIELDED_WITHIN: Duration = Duration::from_millis(100);
 
 /// Future that drives a machine. It completes when the machine has ended and everything that was created for it is
 /// removed.
@@ -286,7 +290,7 @@ impl<R: Reactor> Turn<R> {
                 return Poll::Pending;
             }
         }
-        self.yielded = self.yielded.or(Some(0));
+        self.yielded = self.yielded.or(Some((0, self.clock.now())));
         self.awake.push(context.waker().clone());
         Poll::Pending
     }
@@ -294,10 +298,12 @@ impl<R: Reactor> Turn<R> {
     /// Returns whether a task should first claim the result that it was woken for. Otherwise what the driver reads next
     /// could drop events from a queue, or output from a console, that the task was about to read.
     fn yields_again(&mut self) -> bool {
-        let Some(yielded) = &mut self.yielded else { return false };
+        let Some((yielded, since)) = &mut self.yielded else { return false };
+        let now = self.clock.now();
+        let is_due = self.machine.deadline().is_some_and(|(due, _)| due <= now);
         if !self.machine.has_unclaimed() || self.machine.outcome().is_some() {
-            *yielded = 0;
-        } else if *yielded < TURNS {
+            (*yielded, *since) = (0, now);
+        } else if *yielded < TURNS && now.since(*since) < YIELDED_WITHIN && !is_due {
             *yielded += 1;
             return true;
         }
