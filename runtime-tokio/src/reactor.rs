@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -14,6 +14,7 @@ use qemu_machine_host::tasks::{AsyncSource, AsyncTimer, Driver, Reactor, Readine
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
+use tokio::task::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 /// Reactor of the tokio runtime in which a machine was launched.
@@ -127,6 +128,9 @@ impl AsyncTimer for TokioTimer {
             return Poll::Pending;
         }
         // It panics while its runtime shuts down. The sources report that next, and end the machine.
-        catch_unwind(AssertUnwindSafe(|| self.sleep.as_mut().poll(context))).unwrap_or(Poll::Pending)
+        //
+        // A task that has used up its turn would not register the timer (`tokio::task::coop`), hence unconstrained.
+        let poll = || pin!(unconstrained(self.sleep.as_mut())).poll(context);
+        catch_unwind(AssertUnwindSafe(poll)).unwrap_or(Poll::Pending)
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Turn<R: Reactor> {
     yielded: Option<(u32, Moment)>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
+    /// Whether the timer wakes the driver as it was last polled.
+    is_armed: bool,
     waiters: Waiters,
     /// The sources that are dropped after the lock is released: a source may own wakers.
     pub(super) replaced: Vec<Sources<R>>,
@@ -206,7 +208,7 @@ impl<R: Reactor> Driver<R> {
         turn.rest = None;
         turn.run += 1;
         // The driver of the run has a new timer.
-        (turn.until, turn.yielded) = (None, None);
+        (turn.until, turn.is_armed, turn.yielded) = (None, false, None);
         driver.run = turn.run;
         // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);
@@ -228,6 +230,7 @@ impl<R: Reactor> Turn<R> {
             rest: None,
             yielded: None,
             until: None,
+            is_armed: false,
             waiters: Waiters::default(),
             replaced: Vec::new(),
             moved: Vec::new(),
@@ -285,7 +288,7 @@ impl<R: Reactor> Turn<R> {
             sources.take_changed();
             let (run, hold) = (*run, &*streams);
             let any = sources.absorb(context, host, machine, |channel, machine| hold.hold(run, channel, machine), now);
-            if sources.has_failed() || (!any && !self.has_timed_out(timer, context)) {
+            if sources.has_failed() || (!any && !self.has_timed_out(timer, context, now)) {
                 self.yielded = None;
                 return Poll::Pending;
             }
@@ -313,15 +316,19 @@ impl<R: Reactor> Turn<R> {
     /// Returns whether the timer has fired; then it also reports the deadline, if that has passed. Otherwise the timer
     /// wakes the task.
     ///
-    /// The timer is set only when it would fire too late, and not for each command, since setting it is a call of the
-    /// reactor. When it fires early, no deadline has passed, and it is set again.
-    fn has_timed_out(&mut self, timer: &mut R::Timer, context: &mut Context<'_>) -> bool {
+    /// The timer is set only when it would fire too late, and polled only when it may have fired, and not for each
+    /// command, since both are calls of the reactor. When it fires early, no deadline has passed, and it is set again.
+    fn has_timed_out(&mut self, timer: &mut R::Timer, context: &mut Context<'_>, now: Moment) -> bool {
         let Some((due, _)) = self.machine.deadline() else { return false };
         if self.until.is_none_or(|until| due < until) {
-            self.until = Some(due);
+            (self.until, self.is_armed) = (Some(due), false);
             timer.set(self.clock.instant(due));
         }
+        if self.is_armed && self.until.is_some_and(|until| now < until) {
+            return false;
+        }
         let has_fired = timer.poll(context).is_ready();
+        self.is_armed = !has_fired;
         if has_fired {
             self.until = None;
             self.host.check_deadline(&mut self.machine, self.clock.now());
@@ -342,6 +349,7 @@ impl<R: Reactor> Future for Driver<R> {
         if !turn.driver.will_wake(context.waker()) {
             let before = mem::replace(&mut turn.driver, context.waker().clone());
             turn.stale.push(before);
+            turn.is_armed = false;
         }
         let mut state = if turn.rest.is_none() { turn.drive(timer, context) } else { Poll::Pending };
         if turn.sources.has_failed() {

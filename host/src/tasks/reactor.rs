@@ -81,6 +81,7 @@ pub trait AsyncTimer: Send + Unpin {
     /// Sets the time at which it fires. `None` means never.
     fn set(&mut self, at: Option<Instant>);
 
-    /// Returns whether the time has passed; `Pending` wakes the task when it has.
+    /// Returns whether the time has passed. After `Pending` it wakes the task when it has, and is not polled again before
+    /// that unless it is set again, or the task is another one.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }
