@@ -29,7 +29,8 @@ impl Config {
     /// launch. Here, descriptors have the numbers of a process with nothing else open (3 and up), and a socket without
     /// an address is the terminal.
     ///
-    /// The command line of an attached machine is empty, since it is not known.
+    /// The command line of an attached machine is empty, since it is not known. That of a resumed one is known from its
+    /// launch on.
     ///
     /// # Errors
     ///
@@ -52,7 +53,9 @@ impl Config {
     /// Returns the command line with the descriptor numbers and the address that the host prepared.
     pub(crate) fn command_line_with(&self, prepared: &Prepared) -> CommandLine {
         if self.peer.is_some() {
-            return CommandLine { executed: Vec::new(), shown: Vec::new() };
+            // That of a machine that is resumed was composed by an earlier program.
+            let found = prepared.process.as_ref().map(|process| process.arguments.clone()).unwrap_or_default();
+            return CommandLine { executed: found.clone(), shown: found };
         }
         let number = |what: Inherited| {
             let found = prepared.descriptors.iter().find(|(other, _)| *other == what);

@@ -17,7 +17,7 @@ pub enum Misuse {
          again later"
     )]
     NotReaped,
-    /// The machine was attached to or resumed, so its process cannot be killed.
+    /// The machine was attached to, so its process cannot be killed.
     #[error("the machine was attached to, so it cannot be killed: shut it down or disconnect from it")]
     NotOurs,
     /// This program launched the machine, so it cannot be disconnected from: its process would have no monitor.

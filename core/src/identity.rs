@@ -1,6 +1,7 @@
 //! Identity of a machine that outlives its parent, and the gap before it is resumed.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// Process ids are reused, so a process is identified by its id, its start time and the boot of the system. The monitor
 /// is identified by the path of its socket, and by device and inode, since another socket may take the path.
+///
+/// A later version of this library reads what this one has stored, and refuses with an error what it cannot resume, so
+/// that a program can be replaced while its machines run.
 ///
 /// ```
 /// # let identity = r#"{"boot":"4f","pid":7,"started":9,"monitor":"/tmp/vm/monitor.sock","socket":[1,2],"directory":null}"#;
@@ -20,19 +24,65 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Identity {
+    /// Version of this form: [`VERSION`](Self::VERSION) of the library that stored it. The first form did not contain it.
+    #[serde(default = "first")]
+    pub version: u32,
+    /// Name of the machine ([`Config::name`](crate::Config::name)). Empty in the first form.
+    #[serde(default)]
+    pub name: String,
     /// Id of the boot of the system (`/proc/sys/kernel/random/boot_id`, `random(4)`).
     pub boot: String,
-    /// Id of the process.
+    /// Id of the process that was started.
     pub pid: u32,
     /// Start time of the process, in clock ticks since the boot (`proc(5)`, `starttime`).
     pub started: u64,
+    /// The pid namespace in which the process has that id, by its inode (`pid_namespaces(7)`). `None` in the first form,
+    /// and on systems without them.
+    #[serde(default)]
+    pub pid_namespace: Option<u64>,
     /// Path of the socket on which the monitor listens.
     pub monitor: String,
     /// Device and inode of that socket.
     pub socket: (u64, u64),
     /// The private directory, which the program that ends the machine removes. `None` means that there is none.
     pub directory: Option<String>,
+    /// Path of the log. `None` in the first form: then it is the file `log` in the private directory, if that exists.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// Each console that has a [log](crate::Config::console_log), with the path of that.
+    #[serde(default)]
+    pub console_logs: Vec<(String, String)>,
+}
+
+/// Returns the version of identities that contain none.
+fn first() -> u32 {
+    1
+}
+
+impl Identity {
+    /// The version of the identities that this library stores. It resumes those of this version and of earlier ones.
+    pub const VERSION: u32 = 2;
+
+    /// Returns the identity of a process and of the socket on which its monitor listens, without a directory, a log and a
+    /// name. For hosts, which know these.
+    #[must_use]
+    pub fn new(boot: String, (pid, started): (u32, u64), monitor: String, socket: (u64, u64)) -> Self {
+        Self {
+            version: Self::VERSION,
+            name: String::new(),
+            boot,
+            pid,
+            started,
+            pid_namespace: None,
+            monitor,
+            socket,
+            directory: None,
+            log: None,
+            console_logs: Vec::new(),
+        }
+    }
 }
 
 /// Gap between two sessions with a machine. QEMU keeps no events for a client that is not connected, so events may have

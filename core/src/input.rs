@@ -1,5 +1,6 @@
 //! Inputs: what a driver reports to the core.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -28,7 +29,7 @@ pub enum Input<'a> {
     },
     /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program could not be started.
     SpawnFailed(HostFault),
-    /// The process ended and was reaped. If QEMU is another process, behind a wrapper, the host has killed it.
+    /// The process ended, and was reaped if it was started here. If QEMU is another process, behind a wrapper, the host has killed it.
     Exited(ExitStatus),
     /// Completes [`Effect::Open`](crate::Effect::Open): the channel is connected.
     Opened(Channel),
@@ -84,6 +85,19 @@ pub struct Prepared {
     /// The address on which the host listens for the monitor, with the real TCP port. `None` means that it does not
     /// listen.
     pub monitor: Option<Address>,
+    /// The process of a machine that is [resumed](crate::Transport::Detached). If it has ended, [`Input::Exited`] follows
+    /// at once. `None` means that none was looked for; a resumed machine then gets no signals, and ends with its monitor.
+    pub process: Option<Box<RunningProcess>>,
+}
+
+/// A process that an earlier program started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub struct RunningProcess {
+    /// The id of the process, which is also the id of its process group unless it is in another one.
+    pub pid: u32,
+    /// Its program and arguments. Empty if the host cannot read them.
+    pub arguments: Vec<Vec<u8>>,
 }
 
 /// Something that the process inherits as a descriptor.

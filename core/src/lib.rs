@@ -384,7 +384,7 @@ pub use error::{CommandError, LaunchError, Liveness, Progress, ServiceError, Wai
 pub use event::{Event, History, SubscriptionId, Timestamp, matches};
 pub use fault::{FaultKind, HostFault, Misuse, ProtocolError, Refusal};
 pub use identity::{Gap, Identity};
-pub use input::{ExitStatus, Inherited, Input, Prepared};
+pub use input::{ExitStatus, Inherited, Input, Prepared, RunningProcess};
 pub use json::drop_deep;
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
 pub use machine::Machine;

@@ -1,5 +1,6 @@
 //! Transports of channels: addresses, and who dials and who listens.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -103,10 +104,9 @@ pub enum Peer {
     /// the library does not know which process QEMU is. When a process hangs up, or sends something else, the library
     /// listens on. A process that sends nothing is not replaced by another before the deadline of the launch.
     Listen(Address),
-    /// The machine [outlives its parent](crate::Config::outlive_parent). The library dials only if process and socket
-    /// are those of this identity. Otherwise the launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host),
-    /// whose fault has the kind [`FaultKind::Gone`](crate::FaultKind::Gone).
-    Detached(Identity),
+    /// The machine [outlives its parent](crate::Config::outlive_parent), and is [resumed](crate::Config::resume): the
+    /// library dials only if process and socket are those of this identity.
+    Detached(Box<Identity>),
     /// This descriptor is connected already. It serves one run: a second launch is refused with
     /// [`Misuse::UsedUp`](crate::Misuse::UsedUp).
     Connected(Descriptor),
@@ -128,9 +128,11 @@ pub enum Transport {
     Offer(Option<Vec<u8>>),
     /// No preparation: the address is dialled when the channel is opened.
     Dial(Address),
-    /// Verification that the machine is the one of this identity. Its socket is dialled when the channel is opened, and
-    /// its directory is removed at the end.
-    Detached(Identity),
+    /// Search for the machine of this identity. [`Prepared::process`](crate::Prepared::process) is its process, also if
+    /// that has ended. Its socket is dialled when the channel is opened, and accepted only if the first bytes on it come
+    /// from that process, or from one that it started. Its directory is removed at the end. `Signal` and `Exited` are for
+    /// that process, but until the launch is complete the host must not kill it when it drops it.
+    Detached(Box<Identity>),
     /// This connected descriptor.
     Connected(Descriptor),
 }

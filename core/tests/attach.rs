@@ -8,8 +8,8 @@ use core::time::Duration;
 
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Effect, ExitStatus, FOREVER, FaultKind, Found,
-    HostFault, Input, LaunchFailure, Limits, Misuse, Monitor, Notice, Peer, Phase, Progress, Refusal, Rung, Shutdown,
-    State, Ticket, Transport, Wait, WaitError, Why,
+    HostFault, Identity, Input, LaunchFailure, Limits, Misuse, Monitor, Notice, Peer, Phase, Progress, Refusal, Rung,
+    Shutdown, State, Ticket, Transport, Wait, WaitError, Why,
 };
 use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
 
@@ -251,7 +251,7 @@ fn the_reasons_of_a_failed_connection_are_distinguished() {
     let listen = || Peer::Listen(Address::unix("/run/vm/qmp"));
     let detached = || {
         let identity = r#"{"boot":"4f","pid":7,"started":9,"monitor":"/m","socket":[1,2],"directory":null}"#;
-        Peer::Detached(serde_json::from_str(identity).expect("an identity"))
+        Peer::Detached(serde_json::from_str::<Identity>(identity).expect("an identity").into())
     };
     type Expected = fn(HostFault) -> LaunchFailure;
     let cases: [(Peer, FaultKind, Expected); 9] = [

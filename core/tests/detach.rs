@@ -9,8 +9,9 @@ use qemu_machine_core::{
 use rig::{GREETING, Rig, SIGKILL, config, fault, secs};
 
 fn identity() -> Identity {
-    let monitor = "/private/monitor.sock".into();
-    Identity { boot: "b".into(), pid: 7, started: 9, monitor, socket: (1, 2), directory: Some("/private".into()) }
+    let mut identity = Identity::new("b".into(), (7, 9), "/private/monitor.sock".into(), (1, 2));
+    identity.directory = Some("/private".into());
+    identity
 }
 
 fn detachable() -> Rig {
@@ -99,7 +100,7 @@ fn g18_a_resumed_machine_reports_the_gap_in_its_events() {
     let mut rig = Rig::ready(Config::resume(identity()));
     assert_eq!(rig.notices, [Notice::Ready, Notice::Gap]);
     let Some(Effect::Prepare(wanted)) = rig.effects.first() else { panic!("{:?}", rig.effects) };
-    assert_eq!((wanted.channels[0].1.clone(), wanted.process), (Transport::Detached(identity()), false));
+    assert_eq!((wanted.channels[0].1.clone(), wanted.process), (Transport::Detached(identity().into()), false));
     rig.vm.disconnect(rig.now).expect("a resumed machine");
     rig.serve();
     assert!(rig.effects.contains(&Effect::Detach), "its files stay for the next resume");
@@ -134,9 +135,18 @@ fn an_identity_is_plain_data() {
     let text = serde_json::to_string(&identity()).unwrap();
     assert_eq!(
         text,
-        r#"{"boot":"b","pid":7,"started":9,"monitor":"/private/monitor.sock","socket":[1,2],"directory":"/private"}"#
+        concat!(
+            r#"{"version":2,"name":"","boot":"b","pid":7,"started":9,"pid_namespace":null,"#,
+            r#""monitor":"/private/monitor.sock","socket":[1,2],"directory":"/private","log":null,"console_logs":[]}"#
+        )
     );
     assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), identity());
+    // The form of the versions before identities had one.
+    let first =
+        r#"{"boot":"b","pid":7,"started":9,"monitor":"/private/monitor.sock","socket":[1,2],"directory":"/private"}"#;
+    let mut expected = identity();
+    expected.version = 1;
+    assert_eq!(serde_json::from_str::<Identity>(first).unwrap(), expected);
 }
 
 /// Another client may be connected, or the connection broke. The process still runs, and needs its socket.

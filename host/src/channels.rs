@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use qemu_machine_core::{Address, Channel, HostFault, Input, Machine, Moment, Phase, State};
+use qemu_machine_core::{Address, Channel, FaultKind, HostFault, Input, Machine, Moment, Phase, State};
 
 use crate::child::Child;
 use crate::dial::{self, Dialled};
-use crate::fault::fault;
+use crate::fault::{fault, fault_because};
 use crate::host::Host;
 use crate::local_end::LocalEnd;
-use crate::socket::{Accepted, Received, Socket, Stage};
+use crate::socket::{Accepted, MonitorPeer, Received, Socket, Stage};
 use crate::sys::{Connector, Os, System};
 use crate::watch::Watch;
 
@@ -38,6 +38,21 @@ impl Host {
         if socket.is_listening() {
             return self.accept(channel, machine, now, watch);
         }
+        match socket.resumed_peer() {
+            Some(MonitorPeer::Silent) => return false,
+            Some(MonitorPeer::Qemu(pid)) => {
+                self.report(machine, now, Input::Opened(channel));
+                pid.into_iter().for_each(|pid| self.note_peer(pid, machine, now));
+            }
+            Some(MonitorPeer::Stranger(pid)) => {
+                let reason = format!("process {pid} answers there, which is not the machine");
+                let fault = fault_because(format!("open the {channel}"), FaultKind::Gone, reason);
+                self.close(channel, Input::OpenFailed(channel, fault), machine, now, watch);
+                return false;
+            }
+            None => {}
+        }
+        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         if let Some(pid) = socket.take_sender() {
             self.note_peer(pid, machine, now);
         }
@@ -99,6 +114,11 @@ impl Host {
                 names_sender = true;
                 let dialled = dial::dial_naming_sender(&address);
                 (Arc::new(dialled.map_err(|error| dial::refused(&address, &error))?), Stage::Connected)
+            }
+            LocalEnd::Resumed(address, pid) => {
+                let dialled = dial::dial_again(&address).map_err(|error| dial::refused(&address, &error))?;
+                is_peer_busy = dialled.1;
+                (Arc::new(dialled.0), Stage::Resuming(pid))
             }
             LocalEnd::Dial(address) => match self.dial(channel, &address)? {
                 (socket, Dialled::Connected { peer_busy }) => {

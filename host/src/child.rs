@@ -9,15 +9,17 @@ use qemu_machine_core::{ExitStatus, HostFault, Signal};
 use crate::fault::fault;
 use crate::log_bound::LogBound;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
-use crate::sys::{ChildProcess, GuardSpec, Os, Process, ProcessSpec, Progress, Source, System};
+use crate::sys::{ChildProcess, Earlier, GuardSpec, Os, Process, ProcessSpec, Progress, Source, System};
 
 /// A process that this program started, from its start until it is reaped. Dropping it earlier kills the process, and
 /// the supervisor reaps it: a child that is not waited for stays a zombie (`waitpid(2)`, NOTES).
+///
+/// Or a process that an earlier program started. Dropping that kills it only once it is [owned](Self::own).
 #[derive(Debug)]
 pub(crate) struct Child {
     process: Arc<Process>,
     stage: Stage,
-    /// Whether the process was reaped or detached, so that dropping this does nothing.
+    /// Whether the process was reaped or detached, or is not owned yet, so that dropping this does nothing.
     is_done: bool,
 }
 
@@ -39,6 +41,21 @@ impl Child {
         let process = Arc::new(Os::start(spec)?);
         let stage = process.start_descriptor().map_or(Stage::Started, Stage::Starting);
         Ok(Self { process, stage, is_done: false })
+    }
+
+    /// Finds the process that an earlier program started, by its id and start time.
+    pub(crate) fn find(pid: u32, since: u64) -> io::Result<Earlier<Self>> {
+        Ok(match Os::find(pid, since)? {
+            Earlier::Running(process) => {
+                Earlier::Running(Self { process: Arc::new(process), stage: Stage::Started, is_done: true })
+            }
+            Earlier::Ended(status) => Earlier::Ended(status),
+        })
+    }
+
+    /// Makes this the owner of a process that runs: dropping this kills it.
+    pub(crate) fn own(&mut self) {
+        self.is_done = false;
     }
 
     /// Returns whether the start is complete since the last call. Then the [`descriptor`](Self::descriptor) is another

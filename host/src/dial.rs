@@ -112,12 +112,24 @@ fn dial_unix(address: &SocketAddrUnix) -> io::Result<(OwnedFd, Dialled)> {
 
 /// Dials a Unix socket that QEMU inherited. The kernel names the sender of what is received.
 pub(crate) fn dial_naming_sender(address: &Address) -> io::Result<OwnedFd> {
+    let (socket, address) = naming_sender(address)?;
+    connect(&socket, &address)?;
+    Ok(socket)
+}
+
+/// As [`dial_naming_sender`], and returns whether QEMU served another client before.
+pub(crate) fn dial_again(address: &Address) -> io::Result<(OwnedFd, bool)> {
+    let (socket, address) = naming_sender(address)?;
+    let peer_busy = Os::connect_unix(socket.as_fd(), &address)?;
+    Ok((socket, peer_busy.unwrap_or(false)))
+}
+
+fn naming_sender(address: &Address) -> io::Result<(OwnedFd, SocketAddrUnix)> {
     let Address::Unix(bytes) = address else { return Err(io::ErrorKind::Unsupported.into()) };
     let socket = Os::stream_socket(AddressFamily::UNIX)?;
     // Before the peer can send.
     Os::name_senders(socket.as_fd(), true)?;
-    connect(&socket, &SocketAddrUnix::new(&**bytes)?)?;
-    Ok(socket)
+    Ok((socket, SocketAddrUnix::new(&**bytes)?))
 }
 
 /// Returns the fault for an address that could not be dialled.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use qemu_machine_core::{FaultKind, HostFault, Input, Machine, Moment, Preparation, Prepared};
+use qemu_machine_core::{FaultKind, HostFault, Input, Machine, Moment, Preparation, Prepared, RunningProcess};
 
 use crate::background::{Background, Cancelled, Progress};
 use crate::fault::fault;
@@ -14,6 +14,7 @@ use crate::lock::lock;
 use crate::log_reader::LogReader;
 use crate::prepare::{Preparations, may_block, prepare};
 use crate::scratch_dir::{Leftovers, ScratchDir};
+use crate::sys::{Earlier, Os, System};
 use crate::watch::Watch;
 
 impl Host {
@@ -33,7 +34,7 @@ impl Host {
         // The log of the run before is no longer read. Closing it may block.
         let previous = self.scratch.take();
         if !may_block(&wanted) {
-            return prepare(&wanted).map(|preparations| Some(self.adopt(preparations)));
+            return prepare(&wanted).map(|preparations| Some(self.take_over(preparations)));
         }
         let prepare = move |cancelled: &Cancelled<'_>| {
             drop(previous);
@@ -49,7 +50,7 @@ impl Host {
     }
 
     /// Takes over what was prepared.
-    fn adopt(&mut self, preparations: Preparations) -> Prepared {
+    fn take_over(&mut self, preparations: Preparations) -> Prepared {
         let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
         scratch.take_over();
         scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
@@ -60,6 +61,7 @@ impl Host {
             descriptors: parts.inherited.iter().map(|(what, _)| *what).zip(3..).collect(),
             nonce,
             monitor: parts.monitor,
+            process: None,
         };
         self.scratch = scratch.is_used().then(|| Box::new(scratch));
         self.trusts_peer = trusts_peer;
@@ -150,7 +152,9 @@ impl Host {
                 let Some(prepared) = result(preparation) else { return };
                 self.over(&descriptor, watch);
                 let input = match prepared {
-                    Ok(file_operation::Prepared::Ready(preparations)) => Input::Prepared(self.adopt(*preparations)),
+                    Ok(file_operation::Prepared::Ready(preparations)) => {
+                        return self.finish_preparation(*preparations, machine, now, watch);
+                    }
                     Ok(file_operation::Prepared::Failed(fault)) | Err(fault) => Input::PrepareFailed(fault),
                     Ok(file_operation::Prepared::Undone(_)) => Input::PrepareFailed(cancelled()),
                 };
@@ -191,6 +195,37 @@ impl Host {
         }
     }
 
+    /// Takes over what was prepared, and the process that an earlier program started, and reports both.
+    fn finish_preparation(
+        &mut self,
+        mut preparations: Preparations,
+        machine: &mut Machine,
+        now: Moment,
+        watch: &mut impl Watch,
+    ) {
+        let earlier = preparations.parts.earlier.take();
+        let pid = earlier.as_ref().map(|(pid, _)| *pid);
+        let (running, ended) = match earlier {
+            Some((_, Earlier::Running(child))) => (Some(child), None),
+            Some((_, Earlier::Ended(status))) => (None, Some(status)),
+            None => (None, None),
+        };
+        if let Some(child) = running {
+            if let Err(error) = watch.watch_completion(child.descriptor()) {
+                let fault = fault(format!("watch process {}", child.pid()), &error);
+                // What an earlier program created stays.
+                return self.report(machine, now, Input::PrepareFailed(undone(preparations, fault)));
+            }
+            (self.child, self.outlives, self.is_owner) = (Some(child), true, false);
+        }
+        let mut prepared = self.take_over(preparations);
+        // The id of a process that has ended may be that of another one.
+        let arguments = pid.filter(|_| ended.is_none()).map(Os::arguments).unwrap_or_default();
+        prepared.process = pid.map(|pid| Box::new(RunningProcess { pid, arguments }));
+        self.report(machine, now, Input::Prepared(prepared));
+        ended.into_iter().for_each(|status| self.report(machine, now, Input::Exited(status)));
+    }
+
     fn over(&mut self, descriptor: &Arc<OwnedFd>, watch: &mut impl Watch) {
         self.files = None;
         watch.unwatch_completion(descriptor);
@@ -227,6 +262,15 @@ fn result<T: Send>(operation: &Background<T>) -> Option<Result<T, HostFault>> {
             reason: "it panicked".into(),
         })),
     }
+}
+
+/// Undoes a preparation after this fault.
+fn undone(preparations: Preparations, fault: HostFault) -> HostFault {
+    let left = preparations.undo().err();
+    left.map_or(fault.clone(), |left| HostFault {
+        reason: format!("{}; and {left}", fault.reason.as_str()).into(),
+        ..fault
+    })
 }
 
 fn cancelled() -> HostFault {

@@ -124,23 +124,29 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.outcome().cloned())
     }
 
+    /// Returns the [name](Config::name) of the machine, also of one that is resumed.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.shared().with_machine(|machine| machine.name().to_owned())
+    }
+
     /// Returns the id of the process that was started: QEMU, or its [wrapper](Config::wrapper). `None` means that no
-    /// process runs, or that another program launched the machine.
+    /// process runs, or that the machine was attached to.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.pid())
     }
 
     /// Returns the id of the process of QEMU, also behind a [wrapper](Config::wrapper) that stays. `None` means that it is
-    /// not known, that no process runs, or that another program launched the machine.
+    /// not known, that no process runs, or that the machine was attached to.
     #[must_use]
     pub fn qemu_pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.qemu_pid())
     }
 
-    /// Returns the identity of a machine that [outlives its parent](Config::outlive_parent). Another program, or this
-    /// one after a restart, resumes the machine with it. Store it as soon as the machine runs: a crash leaves no time
-    /// to do so later.
+    /// Returns the identity of a machine that [outlives its parent](Config::outlive_parent), or was resumed. Another
+    /// program, or this one after a restart, resumes the machine with it. Store it as soon as the machine runs: a crash
+    /// leaves no time to do so later. [`registered`](crate::registered) finds those that were not stored.
     ///
     /// # Errors
     ///
@@ -164,7 +170,8 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.session().out_of_band())
     }
 
-    /// Returns the command line of the process. It is empty for a machine that another program launched.
+    /// Returns the command line of the process. It is empty for a machine that was attached to. That of a resumed one is the
+    /// one that the operating system reports, and is empty if this user may not read it.
     #[must_use]
     pub fn command_line(&self) -> CommandLine {
         self.shared().with_machine(|machine| machine.command_line().clone())
@@ -211,6 +218,15 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.prepared().monitor.clone())
     }
 
+    /// Returns each console that has a [log](Config::console_log), with the path of that, also for a machine that is resumed.
+    #[must_use]
+    pub fn console_logs(&self) -> Vec<(String, PathBuf)> {
+        let logs = |machine: &mut Machine| {
+            machine.console_logs().map(|(console, log)| (console.to_owned(), path(log.to_vec()))).collect()
+        };
+        self.shared().with_machine(logs)
+    }
+
     /// Returns the path of the log, to which QEMU's standard output and error are written. A log in
     /// [`Config::log_directory`] is kept after the end; that of a machine that [outlives its
     /// parent](Config::outlive_parent) is removed with its private directory. `None` means that the log has no path, as
@@ -221,7 +237,7 @@ impl<S: Shared> Handle<S> {
     }
 
     /// Returns the last bytes that QEMU printed, at most `limit`, while it runs and after its end. The result is empty
-    /// for a machine that another program launched. It reads a file, and may block for as long as the file system does not
+    /// for a machine that was attached to. It reads a file, and may block for as long as the file system does not
     /// answer: in a task, call [`log_reader`](Self::log_reader), and read on a thread for blocking calls.
     ///
     /// # Errors

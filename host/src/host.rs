@@ -6,12 +6,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use qemu_machine_core::{
-    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn,
+    Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn, State,
 };
 
 use crate::child::Child;
 use crate::fault::fault;
 use crate::file_operation::FileOperation;
+use crate::identity::drafted;
 use crate::local_end::LocalEnd;
 use crate::qemu_process::QemuProcess;
 use crate::scratch_dir::ScratchDir;
@@ -48,7 +49,9 @@ pub struct Host {
     /// The user id of the process. `None` means that of this program.
     pub(crate) uid: Option<u32>,
     /// Whether the process outlives this program.
-    outlives: bool,
+    pub(crate) outlives: bool,
+    /// Whether a machine that outlives this program has become ready here.
+    pub(crate) is_owner: bool,
     /// The file operation in progress. Boxed, since it is mostly absent.
     pub(crate) files: Option<Box<FileOperation>>,
     pub(crate) trace: Trace,
@@ -66,9 +69,29 @@ impl Host {
             self.carry_out(effect, machine, now, watch);
         }
         self.drop_local(machine);
+        self.own(machine);
         let Self { sockets, trace, .. } = self;
         let _inside = trace.enter();
         sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));
+    }
+
+    /// Becomes the owner of a process that an earlier program started, once the machine is resumed. Before that, the machine
+    /// runs on when this is dropped.
+    fn own(&mut self, machine: &Machine) {
+        if self.outlives && !self.is_owner && machine.state() == State::Running {
+            self.is_owner = true;
+            self.child.iter_mut().for_each(Child::own);
+            self.qemu.iter_mut().for_each(QemuProcess::own);
+            if machine.is_attached() {
+                self.register(machine);
+            }
+        }
+    }
+
+    /// Registers a machine that outlives this program. One with a path that is not UTF-8 has no identity.
+    fn register(&mut self, machine: &Machine) {
+        let (Ok(Some(identity)), Some(scratch)) = (drafted(machine), self.scratch.as_deref_mut()) else { return };
+        scratch.register(identity);
     }
 
     fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
@@ -167,7 +190,9 @@ impl Host {
             // It sent some time ago, so another process may have its id by now.
             let opened = QemuProcess::new(pid);
             let is_meant = Os::belongs(pid, started, self.monitor_inode);
-            self.qemu = opened.and_then(|qemu| qemu.verified(is_meant));
+            let qemu = opened.and_then(|qemu| qemu.verified(is_meant));
+            let is_resumed = machine.is_attached();
+            self.qemu = qemu.map(|qemu| if is_resumed { qemu.not_owned() } else { qemu });
         }
         self.guard_peer(pid);
     }
@@ -202,12 +227,14 @@ impl Host {
             return;
         }
         watch.unwatch_completion(&before);
+        let mut is_started = false;
         let input = match watch.watch_completion(child.descriptor()) {
             // It is reported when the process has ended.
             Ok(()) if child.failure().is_some() => return,
             Ok(()) => {
                 let pid = child.pid();
                 self.guard_peer(pid);
+                is_started = true;
                 Input::Spawned { pid }
             }
             Err(error) => {
@@ -217,11 +244,15 @@ impl Host {
             }
         };
         self.report(machine, now, input);
+        // Also if this program dies before the machine is ready, the machine is listed.
+        if is_started && self.outlives {
+            self.register(machine);
+        }
     }
 
     fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<(), HostFault> {
         let Spawn { arguments, share_terminal, outlives, attributes, guarded: guarded_by_core } = spawn;
-        (self.uid, self.outlives) = (attributes.uid, outlives);
+        (self.uid, self.outlives, self.is_owner) = (attributes.uid, outlives, false);
         self.guard = None;
         let program = program(&arguments);
         let failed = |error| fault(format!("start `{program}`"), &error);

@@ -1,15 +1,16 @@
-//! Identity of a machine that outlives its parent: how it is determined, and how it is verified.
+//! Identity of a machine that outlives its parent: how it is determined, and how its process is found.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use qemu_machine_core::{Address, FaultKind, HostFault, Identity, Machine, Misuse};
+use qemu_machine_core::{Address, ExitStatus, FaultKind, HostFault, Identity, Machine, Misuse};
 use rustix::io::Errno;
 
+use crate::child::Child;
 use crate::fault::{fault, fault_because};
-use crate::sys::{Os, ProcessState, System};
+use crate::sys::{Earlier, Os, ProcessState, System};
 
 /// Why a machine has no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,45 +48,79 @@ impl From<HostFault> for IdentityError {
 /// when the operating system does not report what identifies the process or its socket.
 pub fn identity(machine: &Machine) -> Result<Identity, IdentityError> {
     machine.check_detachable().map_err(IdentityError::Misuse)?;
+    let drafted = drafted(machine)?.ok_or(IdentityError::Misuse(Misuse::NotDetachable))?;
+    Ok(complete(drafted)?)
+}
+
+/// Returns what the machine itself knows of its identity. [`complete`] adds the rest. `None` means that its monitor is at no
+/// path.
+pub(crate) fn drafted(machine: &Machine) -> Result<Option<Identity>, HostFault> {
     let (prepared, pid) = (machine.prepared(), machine.pid().unwrap_or_default());
-    let Some(Address::Unix(path)) = &prepared.monitor else { return Err(IdentityError::Misuse(Misuse::NotDetachable)) };
+    let Some(Address::Unix(monitor)) = &prepared.monitor else { return Ok(None) };
     let text = |bytes: &[u8]| {
         String::from_utf8(bytes.to_vec())
             .map_err(|_| fault("store a path that is not UTF-8".into(), &Errno::ILSEQ.into()))
     };
-    let monitor = text(path)?;
-    let failed = |error: io::Error| fault(format!("identify process {pid}"), &error);
-    let socket = socket_at(Path::new(&monitor)).map_err(failed)?;
-    let directory = prepared.directory.as_deref().map(text).transpose()?;
-    let boot = Os::boot_id().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
-    let started = match Os::process_state(pid) {
-        Some(ProcessState::Running { since }) => since,
-        Some(ProcessState::Gone) => return Err(failed(Errno::SRCH.into()).into()),
-        None => return Err(failed(io::ErrorKind::Unsupported.into()).into()),
-    };
-    Ok(Identity { boot, pid, started, monitor, socket, directory })
+    let mut identity = Identity::new(String::new(), (pid, 0), text(monitor)?, (0, 0));
+    machine.name().clone_into(&mut identity.name);
+    identity.directory = prepared.directory.as_deref().map(text).transpose()?;
+    identity.log = prepared.log.as_deref().map(text).transpose()?;
+    let logs = machine.console_logs().map(|(console, path)| Ok((console.to_owned(), text(path)?)));
+    identity.console_logs = logs.collect::<Result<_, HostFault>>()?;
+    Ok(Some(identity))
 }
 
-/// Checks that the machine of this identity still runs: the same process, with the same socket. A process id alone is
-/// not enough, since the kernel gives it to another process later (`pidfd_send_signal(2)`, NOTES). Commands would then
-/// reach a machine of another program.
-pub(crate) fn verify(identity: &Identity) -> Result<(), HostFault> {
+/// Adds what identifies the process and the socket. It looks at files, and may block.
+pub(crate) fn complete(mut identity: Identity) -> Result<Identity, HostFault> {
+    let pid = identity.pid;
+    let failed = |error: io::Error| fault(format!("identify process {pid}"), &error);
+    identity.socket = socket_at(Path::new(&identity.monitor)).map_err(failed)?;
+    identity.boot = Os::boot_id().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
+    identity.pid_namespace = Os::pid_namespace();
+    identity.started = match Os::process_state(pid) {
+        Some(ProcessState::Running { since }) => since,
+        Some(ProcessState::Gone) => return Err(failed(Errno::SRCH.into())),
+        None => return Err(failed(io::ErrorKind::Unsupported.into())),
+    };
+    Ok(identity)
+}
+
+/// Finds the process of this identity, and checks that the socket is its own. A process id alone is not enough, since the
+/// kernel gives it to another process later (`pidfd_send_signal(2)`, NOTES). Commands and signals would then reach a
+/// process of another program.
+///
+/// # Errors
+///
+/// When the process runs, and another socket has the path; when the system does not report which process this is.
+pub(crate) fn find(identity: &Identity) -> Result<Earlier<Child>, HostFault> {
     let Identity { boot, pid, started, monitor, socket, .. } = identity;
     let gone = |why: &str| {
         let reason = format!("{why}; it is not verified as the machine of this identity, and was left alone");
         fault_because(format!("resume process {pid}"), FaultKind::Gone, reason)
     };
-    match (Os::boot_id(), Os::process_state(*pid)) {
-        (Some(now), _) if now != *boot => return Err(gone("the system was booted since")),
-        (Some(_), Some(ProcessState::Running { since })) if since == *started => {}
-        (Some(_), Some(ProcessState::Running { .. })) => return Err(gone("another process has this id by now")),
-        (Some(_), Some(ProcessState::Gone)) => return Err(gone("there is no such process any more")),
-        (None, _) | (_, None) => return Err(gone("the system does not report which process this is")),
-    }
-    match socket_at(Path::new(monitor)) {
-        Ok(found) if found == *socket => Ok(()),
-        Ok(_) => Err(gone(&format!("another socket is at {monitor} by now"))),
-        Err(error) => Err(gone(&format!("{monitor}: {error}"))),
+    let unknown = || gone("the system does not report which process this is");
+    let found = if Os::boot_id().ok_or_else(unknown)? != *boot {
+        // No process of that boot runs any more.
+        Earlier::Ended(ExitStatus::Unknown)
+    } else if identity.pid_namespace.is_some_and(|namespace| Os::pid_namespace() != Some(namespace)) {
+        return Err(gone("its id is one of another pid namespace"));
+    } else {
+        match Child::find(*pid, *started) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(unknown()),
+            found => found.map_err(|error| fault(format!("find process {pid}"), &error))?,
+        }
+    };
+    let at_path = socket_at(Path::new(monitor));
+    match (&found, at_path) {
+        (Earlier::Running(_), Ok(at_path)) if at_path == *socket => Ok(found),
+        (Earlier::Running(_), Ok(_)) => Err(gone(&format!("another socket is at {monitor} by now"))),
+        (Earlier::Running(_), Err(error)) => Err(gone(&format!("{monitor}: {error}"))),
+        // A wrapper may have ended, and QEMU not; or the start times are those of another time namespace
+        // (`time_namespaces(7)`).
+        (Earlier::Ended(_), Ok(at_path)) if at_path == *socket && Os::has_listener(monitor.as_bytes()) => {
+            Err(gone("it has ended, and another process listens on its monitor"))
+        }
+        (Earlier::Ended(_), _) => Ok(found),
     }
 }
 

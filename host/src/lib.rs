@@ -266,6 +266,7 @@ mod prepare;
 #[cfg(feature = "qapi")]
 pub mod qapi;
 mod qemu_process;
+mod registry;
 mod scratch_dir;
 mod shared_fd;
 mod signal_name;

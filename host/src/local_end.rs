@@ -15,4 +15,6 @@ pub(crate) enum LocalEnd {
     Dial(Address),
     /// As `Dial`, and QEMU inherited the socket that listens there.
     Offered(Address),
+    /// As `Offered`, by an earlier program, which started the process with this id.
+    Resumed(Address, u32),
 }

@@ -33,7 +33,12 @@ pub(crate) struct BoundedFile {
 impl BoundedFile {
     /// Returns a file that is empty.
     pub(crate) fn new(file: Arc<File>, limit: u64) -> Arc<Self> {
-        Arc::new(Self { file, limit, start: Mutex::new(0) })
+        Self::from(file, limit, 0)
+    }
+
+    /// Returns a file whose content begins at this offset.
+    pub(crate) fn from(file: Arc<File>, limit: u64, start: u64) -> Arc<Self> {
+        Arc::new(Self { file, limit, start: Mutex::new(start) })
     }
 
     /// Removes the head, down to half of the limit, if the file is larger than the limit.

@@ -19,4 +19,5 @@ pub use crate::log_reader::LogReader;
 pub use crate::play::play;
 #[cfg(feature = "qapi")]
 pub use crate::qapi::{self, Qapi};
+pub use crate::registry::{Presence, Registered, registered};
 pub use crate::shared_fd::descriptor;

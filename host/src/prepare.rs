@@ -9,13 +9,14 @@ use std::sync::Arc;
 use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Preparation, Transport};
 use rustix::fs::fstat;
 
+use crate::child::Child;
 use crate::dial::listen_at;
 use crate::fault::fault;
-use crate::identity::verify;
+use crate::identity::find;
 use crate::local_end::LocalEnd;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
-use crate::sys::{Os, System};
+use crate::sys::{Earlier, Os, System};
 
 /// Everything that was prepared for a run.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Parts {
     pub(crate) inherited: Vec<(Inherited, OwnedFd)>,
     pub(crate) services: Vec<ServiceLease>,
     pub(crate) monitor: Option<Address>,
+    /// The process that an earlier program started, and its id.
+    pub(crate) earlier: Option<(u32, Earlier<Child>)>,
     pub(crate) monitor_inode: Option<u64>,
 }
 
@@ -141,9 +144,11 @@ impl Parts {
                 self.listen(&Address::unix(path.as_os_str().as_bytes()), scratch)
             }
             Transport::Detached(identity) => {
-                verify(identity)?;
-                scratch.resume(identity.directory.as_deref(), &identity.monitor);
-                Ok(LocalEnd::Dial(Address::unix(identity.monitor.clone())))
+                self.earlier = Some((identity.pid, find(identity)?));
+                scratch.resume(identity)?;
+                let address = Address::unix(identity.monitor.clone());
+                self.monitor = Some(address.clone());
+                Ok(LocalEnd::Resumed(address, identity.pid))
             }
             Transport::Offer(directory) => {
                 let path = scratch.socket_path(directory.as_deref())?;

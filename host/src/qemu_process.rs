@@ -42,6 +42,17 @@ impl QemuProcess {
         None
     }
 
+    /// Leaves the process as it is when this is dropped, until [`own`](Self::own).
+    pub(crate) fn not_owned(mut self) -> Self {
+        self.is_detached = true;
+        self
+    }
+
+    /// Makes this the owner of the process: dropping this kills it.
+    pub(crate) fn own(&mut self) {
+        self.is_detached = false;
+    }
+
     /// Leaves the process as it is.
     pub(crate) fn detach(mut self) {
         self.is_detached = true;

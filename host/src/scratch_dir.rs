@@ -11,8 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use qemu_machine_core::{HostFault, Preparation};
-use rustix::fs::OFlags;
+use qemu_machine_core::{HostFault, Identity, Preparation};
+use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::background::begin_and_forget;
@@ -20,6 +20,7 @@ use crate::fault::fault;
 use crate::lock::lock;
 use crate::log_bound::{BoundedFile, LogBound};
 use crate::log_reader::LogReader;
+use crate::registry::Registration;
 use crate::sys::{GuardSpec, Guarded, Os, System};
 
 /// The private directory, the log and the sockets of one machine.
@@ -48,6 +49,8 @@ pub(crate) struct ScratchDir {
     bounds: Vec<LogBound>,
     /// Why a log has no bound, although it was configured.
     unbounded: Option<HostFault>,
+    /// The registration of a machine that outlives its parent.
+    registration: Option<Registration>,
     /// Whether the directory was named by an identity, which another program stored. Then only files with known names
     /// are removed: the stored path may have been changed, and could lead to any directory.
     adopted: bool,
@@ -64,6 +67,7 @@ struct Log {
 /// Files that the identity of a machine names.
 #[derive(Debug)]
 struct Resumed {
+    identity: Identity,
     directory: Option<PathBuf>,
     socket: Option<Guarded>,
 }
@@ -84,6 +88,7 @@ impl ScratchDir {
             limit: wanted.log_limit,
             bounds: Vec::new(),
             unbounded: None,
+            registration: None,
             adopted: false,
         };
         let created = if wanted.process { scratch.create_log(wanted) } else { Ok(()) };
@@ -148,10 +153,22 @@ impl ScratchDir {
             self.unbounded = Some(fault("remove the head of a log, which is not bounded".into(), &error));
             return Ok(None);
         }
-        let bounded = BoundedFile::new(Arc::clone(file), limit);
+        self.watch_bound(BoundedFile::new(Arc::clone(file), limit)).map(Some)
+    }
+
+    /// Begins to bound a log that is not empty, if the logs have a limit.
+    fn bound_again(&mut self, file: &Arc<File>) -> Result<Option<Arc<BoundedFile>>, HostFault> {
+        let Some(limit) = self.limit else { return Ok(None) };
+        // Its head may have been removed before (`lseek(2)`, SEEK_DATA).
+        let start = seek(file, SeekFrom::Data(0)).unwrap_or_default();
+        let bounded = BoundedFile::from(Arc::clone(file), limit, start);
+        self.watch_bound(bounded).map(Some)
+    }
+
+    fn watch_bound(&mut self, bounded: Arc<BoundedFile>) -> Result<Arc<BoundedFile>, HostFault> {
         let bound = LogBound::new(&bounded).map_err(|error| fault("watch the log for its limit".into(), &error))?;
         self.bounds.push(bound);
-        Ok(Some(bounded))
+        Ok(bounded)
     }
 
     /// Returns why a log has no bound, although it was configured. `None` means that no bound is missing.
@@ -227,8 +244,9 @@ impl ScratchDir {
     /// created for it is removed at its end.
     pub(crate) fn take_over(&mut self) {
         self.files.clear();
-        if let Some(Resumed { directory, socket }) = self.resumed.take() {
+        if let Some(Resumed { identity, directory, socket }) = self.resumed.take() {
             (self.directory, self.adopted) = (directory, true);
+            self.registration = Some(Registration::of_earlier(identity));
             self.sockets.extend(socket);
         }
     }
@@ -239,14 +257,33 @@ impl ScratchDir {
     #[must_use]
     pub(crate) fn detach(&mut self) -> Vec<LogBound> {
         self.directory = None;
+        self.registration = None;
         self.sockets.clear();
         mem::take(&mut self.bounds)
     }
 
-    /// Records the directory and the socket that another program created for a machine.
-    pub(crate) fn resume(&mut self, directory: Option<&str>, socket: &str) {
-        let directory = directory.map(PathBuf::from).filter(|path| is_scratch_name(path));
-        self.resumed = Some(Resumed { directory, socket: identified(absolute(PathBuf::from(socket))) });
+    /// Registers the machine, which this program owns from now on.
+    pub(crate) fn register(&mut self, identity: Identity) {
+        self.registration = Some(Registration::begin(identity, self.registration.take()));
+    }
+
+    /// Records the directory and the socket that another program created for a machine, and opens its log. A stored
+    /// identity may have been changed, so the log is bounded only if it has the name of one.
+    pub(crate) fn resume(&mut self, identity: &Identity) -> Result<(), HostFault> {
+        let directory = identity.directory.as_ref().map(PathBuf::from).filter(|path| is_scratch_name(path));
+        let in_directory = directory.as_ref().map(|directory| directory.join("log"));
+        let (path, (device, inode)) = (absolute(PathBuf::from(&identity.monitor)), identity.socket);
+        let log = identity.log.as_ref().map(PathBuf::from).or_else(|| in_directory.clone());
+        let identity = identity.clone();
+        self.resumed = Some(Resumed { identity, directory, socket: Some(Guarded { path, device, inode }) });
+        let Some(path) = log else { return Ok(()) };
+        let is_ours = in_directory.as_ref() == Some(&path) || is_scratch_name(&path.with_extension(""));
+        // A log that was removed is empty.
+        let Ok(file) = open_log(&path, is_ours && self.limit.is_some()).map(Arc::new) else { return Ok(()) };
+        let bounded = if is_ours { self.bound_again(&file)? } else { None };
+        let reader = LogReader::new(Arc::clone(&file), bounded);
+        self.log = Some(Log { path: Some(path), file, reader });
+        Ok(())
     }
 
     pub(crate) fn remove(&mut self) -> Result<(), HostFault> {
@@ -262,13 +299,14 @@ impl ScratchDir {
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let directory = self.directory.take();
         let (sockets, bounds) = (mem::take(&mut self.sockets), mem::take(&mut self.bounds));
-        let files = mem::take(&mut self.files);
-        if directory.is_none() && sockets.is_empty() && bounds.is_empty() && files.is_empty() {
+        let (files, registration) = (mem::take(&mut self.files), self.registration.take());
+        let is_empty = directory.is_none() && sockets.is_empty() && bounds.is_empty() && files.is_empty();
+        if is_empty && registration.is_none() {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
         let sockets_removed = Arc::clone(&self.sockets_removed);
-        Some(Leftovers { directory, log, sockets, sockets_removed, files, bounds, adopted: self.adopted })
+        Some(Leftovers { directory, log, sockets, sockets_removed, files, bounds, registration, adopted: self.adopted })
     }
 
     /// Removes the sockets on a thread. Each accepts one connection, and is of no use after it. They are removed at the
@@ -290,11 +328,13 @@ pub(crate) struct Leftovers {
     sockets_removed: Arc<Mutex<bool>>,
     files: Vec<Guarded>,
     bounds: Vec<LogBound>,
+    registration: Option<Registration>,
     adopted: bool,
 }
 
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
+        self.registration.iter().for_each(Registration::remove);
         remove_sockets(&self.sockets, &self.sockets_removed);
         // A file that is not empty is in use: by the next machine with this path, for example.
         remove_unchanged(&self.files, |file| file.len() == 0);
@@ -396,6 +436,13 @@ fn create_unnamed(path: &Path) -> io::Result<File> {
         }
         result => result,
     }
+}
+
+/// Opens the log of a machine that an earlier program started.
+fn open_log(path: &Path, is_bounded: bool) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
+    let file = OpenOptions::new().read(true).append(is_bounded).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// Empties a file that exists. Fails for a FIFO, on which a blocking open would wait for a reader (`fifo(7)`), and for
@@ -515,7 +562,11 @@ mod tests {
             fs::create_dir(&other).unwrap();
             fs::write(&socket, "").unwrap();
             let mut scratch = ScratchDir::create(&wanted).unwrap();
-            scratch.resume(other.to_str(), socket.to_str().unwrap());
+            let inode = identified(socket.clone()).unwrap();
+            let path = socket.to_str().unwrap().to_owned();
+            let mut identity = Identity::new(String::new(), (0, 0), path, (inode.device, inode.inode));
+            identity.directory = other.to_str().map(str::to_owned);
+            scratch.resume(&identity).unwrap();
             if is_taken_over {
                 scratch.take_over();
             }

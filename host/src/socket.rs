@@ -39,7 +39,20 @@ pub(crate) enum Stage {
     Listening,
     /// The socket is connecting to this address.
     Dialling(Address),
+    /// The socket is connected to the monitor of the process with this id, or to a stranger: the first bytes show which.
+    Resuming(u32),
     Connected,
+}
+
+/// Peer of a monitor that an earlier program offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MonitorPeer {
+    /// It has sent nothing.
+    Silent,
+    /// It is the process, or one that the process started: with its id, if that is known.
+    Qemu(Option<u32>),
+    /// It is this process, which is another one.
+    Stranger(u32),
 }
 
 /// Result of accepting a client.
@@ -85,6 +98,20 @@ impl Socket {
         // A socket that no longer exists names no senders either.
         let _ = Os::name_senders(self.descriptor.as_fd(), false);
         sender
+    }
+
+    /// Returns the peer of a monitor that is being resumed, once its first bytes are there. `None` means that this socket
+    /// is none, or that the peer was returned before.
+    pub(crate) fn resumed_peer(&mut self) -> Option<MonitorPeer> {
+        let Stage::Resuming(pid) = self.stage else { return None };
+        // An error means that there are no bytes yet. At the end of the connection, no sender is known.
+        let Ok(sender) = Os::sender(self.descriptor.as_fd()) else { return Some(MonitorPeer::Silent) };
+        let _ = Os::name_senders(self.descriptor.as_fd(), false);
+        self.stage = Stage::Connected;
+        Some(match sender {
+            Some(other) if other != pid && !Os::belongs(other, pid, None) => MonitorPeer::Stranger(other),
+            sender => MonitorPeer::Qemu(sender),
+        })
     }
 
     pub(crate) fn is_listening(&self) -> bool {

@@ -48,6 +48,18 @@ pub fn installed(program: &'static str) -> &'static str {
     program
 }
 
+/// Returns whether the kernel reports the exit status of a process that is no child: from Linux 6.15 on.
+///
+/// # Panics
+///
+/// If the version of the kernel cannot be read.
+#[must_use]
+pub fn has_status_of_others() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel has a version");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}
+
 /// Runs a test that may hang, for at most [`PATIENCE`].
 ///
 /// # Panics

@@ -49,16 +49,21 @@ fn g18_a_detachable_machine_survives_the_death_of_its_program() {
         for _ in 0..2 {
             let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("the machine runs on");
             assert_eq!(vm.execute("query-status").expect("the monitor answers")["running"], true);
-            assert_eq!(vm.disconnect().expect("the machine is not ours").cause, Cause::Disconnected);
+            assert_eq!(vm.detach().expect("it runs").cause, Cause::Disconnected);
         }
-        for (wrong, words) in [
-            (Identity { started: identity.started + 1, ..identity.clone() }, "another process has this id"),
-            (Identity { pid: u32::MAX / 2, ..identity.clone() }, "there is no such process"),
-            (Identity { boot: "another".into(), ..identity.clone() }, "the system was booted since"),
-            (Identity { socket: (0, 0), ..identity.clone() }, "another socket"),
-        ] {
+        let changes: [(fn(&mut Identity), &str); 5] = [
+            (|wrong| wrong.started += 1, "another process listens on its monitor"),
+            (|wrong| wrong.pid = u32::MAX / 2, "another process listens on its monitor"),
+            (|wrong| wrong.boot = "another".into(), "another process listens on its monitor"),
+            (|wrong| wrong.pid_namespace = Some(1), "another pid namespace"),
+            (|wrong| wrong.socket = (0, 0), "another socket"),
+        ];
+        for (change, words) in changes {
+            let mut wrong = identity.clone();
+            change(&mut wrong);
             let refused = refused(wrong);
             assert!(refused.contains(words), "{refused}");
+            assert_eq!(scratch.entries().len(), 1, "what may be of a machine that runs stays");
         }
         end_before_it_is_prepared(&identity);
         let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).expect("the machine runs on");
@@ -66,7 +71,7 @@ fn g18_a_detachable_machine_survives_the_death_of_its_program() {
         vm.shutdown(Shutdown::default()).expect("the machine was launched");
         qemu.assert_ends_within(PATIENCE);
         assert_eq!(scratch.entries(), [""; 0], "the end of the machine removes its files");
-        assert!(refused(identity).contains("there is no such process"));
+        assert!(refused(identity).contains("QEMU ended"));
     });
 }
 
@@ -91,14 +96,7 @@ fn g18_a_machine_that_is_not_detachable_has_no_identity() {
         assert_eq!(vm.detach(), Err(Misuse::NotDetachable));
         vm.execute(("qom-list", json!({"path": "/"}))).expect("the monitor stays usable");
         vm.kill().expect("the machine was launched");
-        let gone = Identity {
-            boot: String::new(),
-            pid: 1,
-            started: 0,
-            monitor: "/nowhere".into(),
-            socket: (0, 0),
-            directory: None,
-        };
+        let gone = Identity::new(String::new(), (1, 0), "/nowhere".into(), (0, 0));
         assert!(matches!(Vm::resume(gone, PATIENCE), Err(LaunchError::Failed { .. })));
     });
 }

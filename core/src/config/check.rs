@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Config, Dialect, Frontend, ProcessAttributes, Variable};
 use crate::fault::Misuse;
+use crate::identity::Identity;
 use crate::transport::{Address, Monitor, Peer};
 
 /// Maximum length of the path or abstract name of a Unix socket, in bytes: `sun_path` has 108, and one is for the NUL
@@ -42,6 +43,11 @@ impl Config {
             }
             filter.iter().cloned().try_for_each(|wait| wait.into_filter().map(drop))?;
         }
+        if self.log_limit.is_some_and(|limit| limit < LOG_LIMIT) {
+            return wrong(format!(
+                "the limit of a log has {LOG_LIMIT} bytes at least: use a larger `Config::log_limit`"
+            ));
+        }
         if self.peer.is_some() {
             return self.check_attached();
         }
@@ -52,11 +58,6 @@ impl Config {
         }
         if self.dialect != Dialect::Qmp {
             return wrong("a machine that is launched speaks QMP: use `Config::speaking` only with `Config::attach`");
-        }
-        if self.log_limit.is_some_and(|limit| limit < LOG_LIMIT) {
-            return wrong(format!(
-                "the limit of a log has {LOG_LIMIT} bytes at least: use a larger `Config::log_limit`"
-            ));
         }
         self.check_arguments()?;
         self.check_environment()?;
@@ -69,9 +70,17 @@ impl Config {
         if self.waits_for_listener && !matches!(self.peer, Some(Peer::Dial(_))) {
             return wrong("only `Peer::Dial` has a listener to wait for: remove `Config::wait_for_listener`");
         }
+        if let Some(Peer::Detached(identity)) = &self.peer {
+            if identity.version > Identity::VERSION {
+                let (found, known) = (identity.version, Identity::VERSION);
+                return wrong(format!(
+                    "the identity has version {found}, and this version of the library resumes those up to {known}"
+                ));
+            }
+        }
         let has_line = !self.args.is_empty() || !self.wrapper.is_empty() || self.machine.is_some();
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
-        let has_log = self.log_limit.is_some();
+        let has_log = self.log_limit.is_some() && !self.is_resumed();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
         let has_attributes = self.attributes() != ProcessAttributes::default();

@@ -1,7 +1,8 @@
 //! Configuration of a machine: the program to run, its arguments, and what is created around them.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -60,7 +61,7 @@ pub struct Config {
     pub(crate) program: Vec<u8>,
     pub(crate) args: Vec<Vec<u8>>,
     pub(crate) wrapper: Vec<Vec<u8>>,
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) machine: Option<Vec<u8>>,
     pub(crate) display: bool,
     pub(crate) vga: bool,
@@ -113,7 +114,7 @@ impl Config {
             program: program.into(),
             args: Vec::new(),
             wrapper: Vec::new(),
-            name: "qemu-machine".to_string(),
+            name: Cow::Borrowed("qemu-machine"),
             machine: None,
             display: false,
             vga: false,
@@ -196,19 +197,28 @@ impl Config {
     /// Returns the configuration that resumes a machine which [outlives its parent](Self::outlive_parent): launched by
     /// this program before its restart, or by another program.
     ///
-    /// The library dials the monitor only when process and socket are those that the identity names, so that a new
-    /// process with a reused id is not taken for the machine. If they are not, or the system does not report them, the
-    /// launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host) and
-    /// [`FaultKind::Gone`](crate::FaultKind::Gone). Events between the two sessions are missed;
-    /// [`Notice::Gap`](crate::Notice::Gap) reports that: query the state that matters.
+    /// The machine is as if it had been launched here: it has its process id, log and command line, and is
+    /// [detached](crate::Machine::detach) or [shut down](crate::Machine::shutdown) like one that was, with signals. Its
+    /// [outcome](crate::Outcome) has its exit status where the kernel reports that of other processes (from Linux 6.15
+    /// on), and otherwise [`ExitStatus::Unknown`](crate::ExitStatus::Unknown). Its consoles are those of the program
+    /// before, whose output is in the [logs of the consoles](Self::console_log) alone. Dropping the last handle kills it;
+    /// until the launch is complete it leaves the machine running. Events between the two sessions are missed;
+    /// [`Notice::Gap`](crate::Notice::Gap) reports that.
     ///
-    /// From then on the machine is [attached](Self::attach) to: it has no console, log, exit status or signals here.
-    /// Only commands end it, so a QEMU that does not answer cannot be ended. If a `quit` of this session is accepted,
-    /// the private directory that the identity names is removed at the end. After any other end, such as a power-off by
-    /// the guest, the directory remains.
+    /// The library dials the monitor only when process and socket are those that the identity names, so that a new
+    /// process with a reused id is not taken for the machine, and is not signalled.
+    ///
+    /// - The process has ended, or the system was booted since: the launch fails with
+    ///   [`LaunchFailure::Exited`](crate::LaunchFailure::Exited), and its outcome has the end of the log. The private
+    ///   directory is removed.
+    /// - The process runs, and another socket has the path of the monitor, or the system does not report these: the launch
+    ///   fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host) and
+    ///   [`FaultKind::Gone`](crate::FaultKind::Gone). The machine is left as it is.
+    ///
+    /// An identity of a later version of this library is refused with [`Misuse::Config`](crate::Misuse::Config).
     #[must_use]
     pub fn resume(identity: Identity) -> Self {
-        Self::attach(Peer::Detached(identity))
+        Self::attach(Peer::Detached(identity.into()))
     }
 
     /// Sets the protocol of the peer that the machine is [attached](Self::attach) to. Default: [`Dialect::Qmp`]. A
@@ -292,7 +302,7 @@ impl Config {
     /// An empty name, a slash or a NUL byte is refused with [`Misuse::Config`](crate::Misuse::Config).
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
+        self.name = Cow::Owned(name.into());
         self
     }
 

@@ -4,6 +4,7 @@ use crate::channel::Channel;
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::effect::Preparation;
+use crate::identity::Identity;
 use crate::lifecycle::{Retry, Wiring};
 use crate::transport::{Address, Monitor, Peer, Transport};
 
@@ -11,7 +12,7 @@ impl Config {
     pub(crate) fn preparation(&self) -> Preparation {
         let transport = |channel| if channel == Channel::Monitor { self.transport() } else { Transport::Pair };
         Preparation {
-            name: self.name.clone().into_bytes(),
+            name: self.name.as_bytes().to_vec(),
             base: self.temporary_directory.clone(),
             log_directory: self.log_directory.clone(),
             log_limit: self.log_limit,
@@ -68,6 +69,21 @@ impl Config {
             (None, Monitor::Socket | Monitor::At(_)) if self.trusts_peer => Retry::Stranger,
             (Some(Peer::Detached(_) | Peer::Connected(_)), _) | (None, _) => Retry::Never,
         }
+    }
+
+    /// Returns the identity of a machine that is resumed.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        if let Some(Peer::Detached(identity)) = &self.peer { Some(identity) } else { None }
+    }
+
+    /// Returns whether an earlier program launched the machine.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.identity().is_some()
+    }
+
+    /// Returns whether the machine can be left to a later program.
+    pub(crate) fn is_detachable(&self) -> bool {
+        self.outlives_parent || self.is_resumed()
     }
 
     /// Returns how the monitor and the process are connected.

@@ -23,12 +23,13 @@ pub enum Wiring {
     Dialled,
     /// Another program launched the process.
     Foreign,
-    /// An earlier program launched the process to outlive it. Its scratch directory is ours to remove.
+    /// An earlier program launched the process to outlive it. It is ours once the launch is complete, and its files are
+    /// ours to remove.
     Resumed,
 }
 
 impl Wiring {
-    /// Returns whether the process is no child of ours.
+    /// Returns whether the process is not started here.
     pub(super) fn is_foreign(self) -> bool {
         matches!(self, Self::Foreign | Self::Resumed)
     }

@@ -165,21 +165,32 @@ impl Lifecycle {
         }
     }
 
-    /// Detaches. The process becomes a foreign one, since the lifecycle disconnects from foreign processes instead of
-    /// killing them.
+    /// Detaches from a process of ours.
     fn detach(&mut self, emit: &mut impl FnMut(Output)) {
         if self.can_be_detached() {
             emit(Output::Detach);
             self.flags.disconnected = true;
-            (self.process, self.wiring, self.intent) = (Process::Foreign, Wiring::Foreign, Intent::Kill);
+            self.disown_process();
+            (self.wiring, self.intent) = (Wiring::Foreign, Intent::Kill);
         }
     }
 
-    /// Fails the launch. The first reason counts; later calls change nothing.
+    /// Fails the launch. The first reason counts; later calls change nothing. A machine that could not be resumed runs on.
     fn fail(&mut self, failure: LaunchFailure) {
         if self.intent.is_launch() {
             self.failure = Some(self.explained(failure).into());
             self.intent = Intent::Kill;
+            if self.wiring == Wiring::Resumed {
+                self.disown_process();
+            }
+        }
+    }
+
+    /// Leaves a process that runs to other programs: the lifecycle disconnects from a foreign process instead of killing
+    /// it.
+    fn disown_process(&mut self) {
+        if matches!(self.process, Process::Spawned { .. } | Process::Alive { .. }) {
+            self.process = Process::Foreign;
         }
     }
 
@@ -190,7 +201,11 @@ impl Lifecycle {
             // QEMU accepts no second client while one is connected (QEMU, `chardev/char-socket.c`,
             // `tcp_chr_new_client`), so the silence means busy, not slow.
             Phase::Greeting | Phase::Syncing if self.flags.peer_busy => LaunchFailure::Busy,
-            Phase::Connecting => self.retried.take().map_or(failure, |retried| *retried),
+            Phase::Connecting => match self.retried.take() {
+                Some(retried) => *retried,
+                None if self.flags.peer_busy => LaunchFailure::Busy,
+                None => failure,
+            },
             Phase::Starting
             | Phase::Greeting
             | Phase::Negotiating
@@ -210,7 +225,10 @@ impl Lifecycle {
             ProcessEvent::PrepareFailed(fault) | ProcessEvent::SpawnFailed(fault) => {
                 self.fail(LaunchFailure::Host(fault));
             }
-            ProcessEvent::Prepared | ProcessEvent::Spawned { .. } | ProcessEvent::Exited(_) => {}
+            ProcessEvent::Prepared
+            | ProcessEvent::Spawned { .. }
+            | ProcessEvent::Found { .. }
+            | ProcessEvent::Exited(_) => {}
         }
     }
 
@@ -221,6 +239,8 @@ impl Lifecycle {
         match event {
             LinkEvent::PeerBusy => self.flags.peer_busy = true,
             LinkEvent::HungUp if self.intent.is_run() => self.events = self.events.hung_up(now),
+            // The end of the process explains that its monitor cannot be opened.
+            LinkEvent::OpenFailed(_) if self.dead().is_some() => {}
             LinkEvent::OpenFailed(failure) | LinkEvent::HandshakeFailed(failure) => {
                 if before != self.link {
                     self.fail(failure);
@@ -283,9 +303,10 @@ impl Lifecycle {
     }
 
     fn log_read(&mut self, now: Moment, emit: &mut impl FnMut(Output)) {
-        // A resumed machine may run on when its connection ends or fails. Its files are removed only after a `quit`: a
-        // machine that runs on without its socket cannot be resumed again.
-        if self.wiring == Wiring::Resumed && !self.flags.quit_accepted && !self.flags.disconnected {
+        // A resumed machine that is not ours may run on when its connection ends or fails. Its files are removed only after
+        // a `quit`: a machine that runs on without its socket cannot be resumed again.
+        let may_run_on = self.wiring == Wiring::Resumed && self.process == Process::Foreign;
+        if may_run_on && !self.flags.quit_accepted && !self.flags.disconnected {
             emit(Output::Detach);
         }
         emit(Output::Remove);
@@ -302,7 +323,7 @@ impl Lifecycle {
         self.process == Process::Preparing && self.intent.is_launching()
     }
 
-    /// Returns whether the machine runs and is a child of ours, so that it can be detached.
+    /// Returns whether the machine runs and its process is ours, so that it can be detached.
     pub(crate) fn can_be_detached(&self) -> bool {
         self.intent == Intent::Run && matches!(self.process, Process::Alive { .. })
     }
@@ -392,7 +413,7 @@ impl Lifecycle {
         self.failure.as_deref()
     }
 
-    /// Returns the id of the process. `None` means that no child process of ours is alive.
+    /// Returns the id of the process. `None` means that no process of ours is alive.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         match self.process {

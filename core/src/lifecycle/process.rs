@@ -16,7 +16,7 @@ pub enum Process {
     Prepared,
     /// The host starts the process. That can take long: the file system of the program may be slow, or unreachable.
     Spawning,
-    /// The process was started; its channels are not open yet.
+    /// The process was started or found; its channels are not open yet.
     Spawned {
         /// The id of the process.
         pid: u32,
@@ -30,7 +30,7 @@ pub enum Process {
     Dead(ExitStatus),
     /// The process could not be prepared or started.
     Failed,
-    /// Another program launched the process, or it was detached: it is no child of ours.
+    /// Another program launched the process, or it was detached: it is not ours.
     Foreign,
 }
 
@@ -49,6 +49,11 @@ pub enum ProcessEvent {
     },
     /// The process could not be started.
     SpawnFailed(HostFault),
+    /// The run is prepared, and the process that an earlier program started was found.
+    Found {
+        /// The id of the process.
+        pid: u32,
+    },
     /// The process ended.
     Exited(ExitStatus),
 }
@@ -58,7 +63,9 @@ impl Process {
         match (self, event) {
             (Self::Preparing, ProcessEvent::Prepared) => Self::Prepared,
             (Self::Preparing, ProcessEvent::PrepareFailed(_)) => Self::Failed,
-            (Self::Spawning, ProcessEvent::Spawned { pid }) => Self::Spawned { pid: *pid },
+            (Self::Preparing, ProcessEvent::Found { pid }) | (Self::Spawning, ProcessEvent::Spawned { pid }) => {
+                Self::Spawned { pid: *pid }
+            }
             (Self::Spawning, ProcessEvent::SpawnFailed(_)) => Self::Failed,
             (Self::Spawned { .. } | Self::Alive { .. }, ProcessEvent::Exited(status)) => Self::Dead(*status),
             // Events that complete no effect change nothing.
@@ -68,6 +75,7 @@ impl Process {
                 | ProcessEvent::PrepareFailed(_)
                 | ProcessEvent::Spawned { .. }
                 | ProcessEvent::SpawnFailed(_)
+                | ProcessEvent::Found { .. }
                 | ProcessEvent::Exited(_),
             ) => state,
         }

@@ -19,8 +19,8 @@
 //! - *A shutdown* climbs the ladder of [`Ladder`], one rung for each deadline or refusal, up to SIGKILL.
 //! - *A dead process* is drained whatever the intent was: its channels are read to their end, for [`DRAIN`] at most,
 //!   then the log is read and the prepared files are removed.
-//! - *A process that is no child of ours* is never signalled. Its run is over when its monitor closes, or when the
-//!   caller disconnects.
+//! - *A process that is not ours* is never signalled. Its run is over when its monitor closes, or when the caller
+//!   disconnects. A machine that is resumed is ours once its launch is complete; a launch that fails leaves it running.
 //! - *Events* end [`HANG_UP_GRACE`](super::link::HANG_UP_GRACE) after the monitor closed, while the process runs on.
 
 use core::time::Duration;
@@ -195,7 +195,7 @@ impl Lifecycle {
     fn stopping(&mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Alive { .. } | Process::Foreign if ladder.is_due(now) && !self.is_over() => {
-                let is_ours = !self.wiring.is_foreign();
+                let is_ours = self.process != Process::Foreign;
                 let Some((ladder, acts)) = ladder.climb(now, self.link, self.flags.quit_accepted, is_ours) else {
                     return self.becomes(Intent::Kill);
                 };
@@ -218,7 +218,7 @@ impl Lifecycle {
         }
     }
 
-    /// Kills a child of ours, and disconnects from any other process.
+    /// Kills a process of ours, and disconnects from any other.
     fn killing(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Spawning | Process::Alive { .. } => {
@@ -279,8 +279,8 @@ impl Lifecycle {
         self.becomes(Intent::Drain { until: None })
     }
 
-    /// Drains a dead process, whatever the intent was. The run of a process that is no child of ours is over when its
-    /// monitor closes.
+    /// Drains a dead process, whatever the intent was. The run of a process that is not ours is over when its monitor
+    /// closes.
     fn drain_if_over(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Dead(_) => self.becomes(Intent::Drain { until: Some(now.after(DRAIN)) }),
@@ -335,7 +335,7 @@ impl Lifecycle {
         self.dead().is_some() || self.process == Process::Foreign && matches!(self.link, Link::Gone(_))
     }
 
-    /// Returns the exit status of the process. `None` means that it did not end, or is no child of ours.
+    /// Returns the exit status of the process. `None` means that it did not end, or is not ours.
     pub(crate) fn dead(&self) -> Option<ExitStatus> {
         match self.process {
             Process::Dead(status) => Some(status),

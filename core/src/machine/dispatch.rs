@@ -64,8 +64,14 @@ impl Machine {
         self.step_session(session::Input::Nonce(prepared.nonce));
         // The machine drops its copy of the caller's descriptor, so that the driver's close ends the connection.
         self.used_up = self.config.drop_given_descriptor();
+        let found = prepared.process.as_ref().filter(|_| self.config.is_resumed());
+        let event = found.map_or(ProcessEvent::Prepared, |process| ProcessEvent::Found { pid: process.pid });
+        if matches!(event, ProcessEvent::Found { .. }) {
+            self.evidence.note_arguments(self.command_line.arguments());
+            self.outstanding.add(Completion::Exit);
+        }
         self.prepared = prepared;
-        self.step_process(ProcessEvent::Prepared);
+        self.step_process(event);
     }
 
     fn printed(&mut self, index: usize, bytes: &[u8]) {

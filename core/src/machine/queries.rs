@@ -210,6 +210,21 @@ impl Machine {
         &self.command_line
     }
 
+    /// Returns the [name](crate::Config::name) of the machine, also of one that is resumed. Empty if its identity has none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.config.identity().map_or(&self.config.name, |identity| &identity.name)
+    }
+
+    /// Returns each console that has a [log](crate::Config::console_log), with the path of that, also for a machine that is
+    /// resumed.
+    pub fn console_logs(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let configured = self.config.consoles.iter();
+        let configured = configured.filter_map(|console| Some((console.name.as_deref()?, console.log.as_deref()?)));
+        let resumed = self.config.identity().map(|identity| &*identity.console_logs).unwrap_or_default();
+        configured.chain(resumed.iter().map(|(console, path)| (console.as_str(), path.as_bytes())))
+    }
+
     /// Returns what the host prepared for this run.
     #[must_use]
     pub fn prepared(&self) -> &Prepared {

@@ -200,7 +200,9 @@ impl Request for Kill {
     type Response = Result<(), Misuse>;
 
     fn apply(self, machine: &mut Machine, now: Moment) -> Self::Response {
-        if machine.is_attached() {
+        // A host may find no process of a machine that is resumed.
+        let is_foreign = machine.state() == State::Running && machine.lifecycle.pid().is_none();
+        if machine.is_attached() && (!machine.config.is_resumed() || is_foreign) {
             return Err(Misuse::NotOurs);
         }
         machine.end(now, lifecycle::Input::Kill)
@@ -220,7 +222,8 @@ impl Request for Disconnect {
         if !machine.is_attached() {
             return Err(Misuse::Ours);
         }
-        machine.end(now, lifecycle::Input::Kill)
+        let is_ours = machine.lifecycle.can_be_detached();
+        machine.end(now, if is_ours { lifecycle::Input::Detach } else { lifecycle::Input::Kill })
     }
 }
 

@@ -136,9 +136,16 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn new(config: &Config) -> Self {
+        let mut evidence = Self::default();
+        evidence.note_arguments(config.arguments());
+        evidence
+    }
+
+    /// Notes what the arguments of QEMU tell of its end.
+    pub(crate) fn note_arguments(&mut self, arguments: &[Vec<u8>]) {
         // The device may be named as `isa-debug-exit,iobase=…` or in JSON.
         let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
-        Self { debug_exit: config.arguments().iter().any(is_exit_device), ..Self::default() }
+        self.debug_exit = arguments.iter().any(is_exit_device);
     }
 
     /// Keeps an event that may explain the end. `has_sent_quit` is whether a `quit` of this machine was sent before.

@@ -1,5 +1,6 @@
 //! Stored form of a configuration, which is the first line of a record.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,7 +46,7 @@ struct StoredConfig {
     args: Vec<Vec<u8>>,
     #[serde(with = "as_text")]
     wrapper: Vec<Vec<u8>>,
-    name: String,
+    name: Cow<'static, str>,
     #[serde(with = "as_text")]
     machine: Option<Vec<u8>>,
     display: bool,
@@ -203,7 +204,7 @@ enum StoredAddress {
 enum StoredPeer {
     Dial(#[serde(with = "stored")] Address),
     Listen(#[serde(with = "stored")] Address),
-    Detached(Identity),
+    Detached(Box<Identity>),
     Connected(#[serde(with = "stored")] Descriptor),
 }
 

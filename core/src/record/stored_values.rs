@@ -1,5 +1,6 @@
 //! Stored form of what requests and inputs carry.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,7 +15,7 @@ use crate::command::{Band, CommandTraits};
 use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::{FaultKind, HostFault};
-use crate::input::{ExitStatus, Inherited, Prepared};
+use crate::input::{ExitStatus, Inherited, Prepared, RunningProcess};
 use crate::lifecycle::Shutdown;
 use crate::signal::{Signal, SignalName};
 use crate::text::UntrustedText;
@@ -33,6 +34,7 @@ mirrored! {
     StoredFilter => Filter,
     StoredSubscriptionId => SubscriptionId,
     StoredPrepared => Prepared,
+    StoredRunningProcess => RunningProcess,
     StoredInherited => Inherited,
     StoredChannel => Channel,
     StoredExitStatus => ExitStatus,
@@ -130,6 +132,16 @@ struct StoredPrepared {
     nonce: u64,
     #[serde(with = "stored")]
     monitor: Option<Address>,
+    #[serde(with = "stored", default, skip_serializing_if = "Option::is_none")]
+    process: Option<Box<RunningProcess>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RunningProcess")]
+struct StoredRunningProcess {
+    pid: u32,
+    #[serde(with = "as_text")]
+    arguments: Vec<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -8,7 +8,7 @@ mod world;
 
 use std::collections::{HashMap, VecDeque};
 
-use qemu_machine_core::{Address, Config, Limits, Monitor, Peer, State};
+use qemu_machine_core::{Address, Config, Identity, Limits, Monitor, Peer, State};
 use table::Name;
 use world::{Step, World};
 
@@ -80,15 +80,17 @@ fn limits() -> Limits {
     limits
 }
 
-/// The four combinations of monitor and process, one machine that can be detached, the three whose launch retries, and
-/// the number of commands. A dialled monitor differs from an inherited one only before the first command, so one command
+/// The four combinations of monitor and process, one machine that can be detached, one that is resumed, the three whose
+/// launch retries, and the number of commands. A dialled monitor differs from an inherited one only before the first command, so one command
 /// is enough there.
-fn configs() -> [(&'static str, Config, usize); 8] {
+fn configs() -> [(&'static str, Config, usize); 9] {
     let path = || Address::unix("/m");
+    let identity = Identity::new("boot".into(), (1, 1), "/m".into(), (1, 1));
     [
         ("inherited", Config::new("qemu").autostart().limits(limits()), 2),
         ("dialled", Config::new("qemu").autostart().monitor(Monitor::At(path())).limits(limits()), 1),
         ("kept", Config::new("qemu").autostart().outlive_parent().limits(limits()), 0),
+        ("resumed", Config::resume(identity).limits(limits()), 0),
         ("absent", Config::new("qemu").autostart().without_monitor().limits(limits()), 2),
         ("foreign", Config::attach(Peer::Dial(path())).limits(limits()), 2),
         ("awaited", Config::attach(Peer::Dial(path())).wait_for_listener().limits(limits()), 1),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use qemu_machine_core::{
     Channel, CommandId, Config, Effect, ExitStatus, FaultKind, HostFault, Input, Machine, Moment, Notice, Phase,
-    Prepared, Raw, Shutdown, SignalName, State, Ticket,
+    Prepared, Raw, RunningProcess, Shutdown, SignalName, State, Ticket,
 };
 
 const GREETING: &str =
@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     effects: Vec<Effect>,
     commands: [Command; 2],
+    /// Whether an earlier program has started the process.
+    is_resumed: bool,
     /// Whether there are files on the host.
     made: bool,
     alive: bool,
@@ -93,11 +95,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: Config, commands: usize) -> Self {
+        let is_resumed = format!("{config:?}").contains("peer: Some(Detached");
         let machine = Machine::new(config).expect("a good configuration");
         let mut all = [Command::Over; 2];
         all[..commands].fill(Command::Unborn);
         let commands = all;
-        Self { machine, now: Moment::ORIGIN, effects: vec![], commands, made: false, alive: false, counts: [0; 4] }
+        let (now, effects) = (Moment::ORIGIN, Vec::new());
+        Self { machine, now, effects, commands, is_resumed, made: false, alive: false, counts: [0; 4] }
     }
 
     /// Returns the part of the state that is not in the machine.
@@ -211,7 +215,15 @@ impl World {
             Effect::Prepare(_) => {
                 // What is created after the end of the run is removed again.
                 self.made = well && self.counts[2] == 0;
-                if self.made { Input::Prepared(Prepared::default()) } else { Input::PrepareFailed(fault()) }
+                if self.made && self.is_resumed {
+                    self.alive = true;
+                    let process = Some(Box::new(RunningProcess { pid: 1, arguments: Vec::new() }));
+                    Input::Prepared(Prepared { process, ..Prepared::default() })
+                } else if self.made {
+                    Input::Prepared(Prepared::default())
+                } else {
+                    Input::PrepareFailed(fault())
+                }
             }
             Effect::Spawn(_) => {
                 self.alive = well;

@@ -14,8 +14,8 @@ use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Mess
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, ExitStatus, FOREVER, FaultKind, Found, Hit, HostFault,
     Identity, Input, LaunchError, LaunchFailure, Limits, Liveness, Mark, Missed, Misuse, Monitor, OutOfBand, Outcome,
-    Payload, Peer, Prepared, Progress, ProtocolError, Refusal, Schema, Service, ServiceError, Transport, UntrustedText,
-    Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
+    Payload, Peer, Prepared, Progress, ProtocolError, Refusal, RunningProcess, Schema, Service, ServiceError,
+    Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -34,13 +34,16 @@ pub(crate) const CASES: &[Case] = &[
     ("UntrustedText", |text| all([UntrustedText::from(text)])),
     ("Address", |text| all([Address::unix(text), Address::abstract_unix(text)])),
     ("Monitor", |text| debug([Monitor::At(Address::unix(text))])),
-    ("Peer", |text| debug([Peer::Dial(Address::unix(text)), Peer::Detached(identity(text))])),
+    ("Peer", |text| debug([Peer::Dial(Address::unix(text)), Peer::Detached(identity(text).into())])),
     ("Transport", |text| debug([Transport::Listen(Address::unix(text)), Transport::ListenIn(Some(text.into()))])),
     ("Identity", |text| debug([identity(text)])),
     ("Variable", |text| debug([Variable { name: text.into(), value: Some(text.into()) }])),
     ("Config", |text| debug([configured(text)])),
     ("Effect Preparation Spawn ProcessAttributes", |text| debug(rig(text).take_effects())),
-    ("Prepared", |text| debug([Prepared { log: Some(text.into()), ..Prepared::default() }])),
+    ("Prepared RunningProcess", |text| {
+        let process = RunningProcess { pid: 1, arguments: vec![text.into()] };
+        debug([Prepared { log: Some(text.into()), process: Some(process.into()), ..Prepared::default() }])
+    }),
     ("Input", |text| debug([Input::LogRead(text.as_bytes()), Input::SpawnFailed(fault(text))])),
     ("CommandLine", |text| all([configured(text).command_line().expect("a good configuration")])),
     ("Console", |text| debug([rig(text).vm.console("tty").expect("a console")])),
@@ -249,14 +252,10 @@ fn remains(text: &str) -> ProcedureError {
 }
 
 fn identity(text: &str) -> Identity {
-    Identity {
-        boot: text.into(),
-        pid: 7,
-        started: 1,
-        monitor: text.into(),
-        socket: (1, 2),
-        directory: Some(text.into()),
-    }
+    let mut identity = Identity::new(text.into(), (7, 1), text.into(), (1, 2));
+    (identity.name, identity.directory, identity.log) = (text.into(), Some(text.into()), Some(text.into()));
+    identity.console_logs = vec![(text.into(), text.into())];
+    identity
 }
 
 fn misuses(text: &str) -> [Misuse; 5] {

@@ -7,12 +7,14 @@ mod family;
 mod file_watch;
 #[cfg(test)]
 mod foreign_reaper;
+mod found;
 mod guard;
 mod head;
 mod pidfd_info;
 mod poller;
 mod process;
 mod spawn;
+mod wait_status;
 mod wiped;
 
 use std::ffi::OsStr;
@@ -37,7 +39,7 @@ pub(crate) use guard::Guard;
 pub use poller::Poller;
 pub(crate) use process::{Other, Process};
 
-use super::{Connector, Head, ProcessSpec, ProcessState, System};
+use super::{Connector, Earlier, Head, ProcessSpec, ProcessState, System};
 
 const OPEN: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -94,6 +96,10 @@ impl System for Linux {
         Ok(before.map(|before| is_peer_busy(socket, &before)))
     }
 
+    fn has_listener(path: &[u8]) -> bool {
+        fs::read("/proc/net/unix").is_ok_and(|sockets| is_listening(path, &sockets))
+    }
+
     fn random(buffer: &mut [u8]) -> io::Result<()> {
         // Up to 256 bytes are never returned in part (`getrandom(2)`), so the length needs no check.
         getrandom(buffer, GetRandomFlags::empty())?;
@@ -102,6 +108,10 @@ impl System for Linux {
 
     fn process_id() -> u32 {
         wiped::process_id()
+    }
+
+    fn find(pid: u32, since: u64) -> io::Result<Earlier<Process>> {
+        process::find(pid, since)
     }
 
     fn other(pid: u32) -> io::Result<Other> {
@@ -181,6 +191,10 @@ impl System for Linux {
         fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
     }
 
+    fn pid_namespace() -> Option<u64> {
+        Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
+    }
+
     fn process_state(pid: u32) -> Option<ProcessState> {
         match fs::read_to_string(format!("/proc/{pid}/stat")) {
             Ok(stat) => parse_stat(&stat),
@@ -213,6 +227,16 @@ fn has_one_user(status: &str, expected: u32) -> bool {
     let (users, groups) = (ids("Uid:"), ids("Gid:"));
     users.is_some_and(|users| users.len() == 4 && users.iter().all(|user| *user == expected))
         && groups.is_some_and(|groups| groups.len() == 4 && groups.iter().all(|group| *group == groups[0]))
+}
+
+/// Returns whether a socket listens at a path, by the lines of `/proc/net/unix`: its flag is __SO_ACCEPTCON (Linux,
+/// `net/unix/af_unix.c`, `unix_seq_show`).
+fn is_listening(path: &[u8], sockets: &[u8]) -> bool {
+    let path = String::from_utf8_lossy(path).into_owned();
+    String::from_utf8_lossy(sockets).lines().any(|line| {
+        let has_path = line.strip_suffix(&path).is_some_and(|line| line.ends_with(' '));
+        has_path && line.split_ascii_whitespace().nth(3) == Some("00010000")
+    })
 }
 
 /// Returns whether the peer of a socket serves another client, by the lines of `/proc/net/unix`. An accepted connection

@@ -68,11 +68,18 @@ pub(crate) trait System {
     /// the operating system does not know.
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>>;
 
+    /// Returns whether a process listens on the Unix socket that was bound to this path. `false` if that is not known.
+    fn has_listener(path: &[u8]) -> bool;
+
     /// Fills a buffer, of 256 bytes at most, with unpredictable bytes.
     fn random(buffer: &mut [u8]) -> io::Result<()>;
 
     /// Returns the id of this process, without a system call where that is possible.
     fn process_id() -> u32;
+
+    /// Finds the process that an earlier program started: that with this id, which runs since then, in the unit of
+    /// [`ProcessState`]. An error means that the operating system does not report that.
+    fn find(pid: u32, since: u64) -> io::Result<Earlier<Self::Process>>;
 
     /// Returns a process that runs, by its id. Call it while it is known that the id is not reused.
     fn other(pid: u32) -> io::Result<Self::Other>;
@@ -114,6 +121,9 @@ pub(crate) trait System {
     /// boot.
     fn boot_id() -> Option<String>;
 
+    /// Returns what identifies the namespace of process ids. `None` means that the operating system has no such namespaces.
+    fn pid_namespace() -> Option<u64>;
+
     /// Returns whether a process runs, and since when. `None` means that the operating system does not know.
     fn process_state(pid: u32) -> Option<ProcessState>;
 }
@@ -135,6 +145,15 @@ pub(crate) struct ProcessSpec {
     pub(crate) outlives: bool,
     /// Its other attributes. Their namespace is `namespace`.
     pub(crate) attributes: ProcessAttributes,
+}
+
+/// Process that an earlier program started.
+#[derive(Debug)]
+pub(crate) enum Earlier<P> {
+    /// It runs. Its end is reported like that of a child; its parent, which is another process, reaps it.
+    Running(P),
+    /// It has ended.
+    Ended(ExitStatus),
 }
 
 /// Progress of the start of a process.
@@ -244,7 +263,8 @@ pub(crate) enum ProcessState {
     Gone,
 }
 
-/// A child process, from its start until it is reaped. Dropping it has no effect on the process.
+/// A child process, from its start until it is reaped, or one that an earlier program started. Dropping it has no effect on
+/// the process.
 pub(crate) trait ChildProcess: Send + Sync + 'static {
     /// Returns the id of the process.
     fn pid(&self) -> u32;
@@ -267,7 +287,8 @@ pub(crate) trait ChildProcess: Send + Sync + 'static {
     fn signal(&self, signal: Signal) -> io::Result<()>;
 
     /// Reaps the process if it has ended, kills what is left of its group, and returns how it ended. `None` means that
-    /// it runs.
+    /// it runs. If an earlier program started it, its parent reaps it, and what is left of its group stays: the id of the
+    /// group may belong to another by then.
     fn reap(&self) -> Option<ExitStatus>;
 
     /// Returns the same process as one that leads no group, so that reaping it does not kill what is left of its group.

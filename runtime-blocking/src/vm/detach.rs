@@ -8,13 +8,14 @@ impl Vm {
     /// Resumes a machine that [outlives its parent](Config::outlive_parent): one that this program launched before a
     /// restart, or that another program launched. The call connects to exactly that process, or fails.
     ///
-    /// From then on this program is [attached](Self::attach) to the machine. The one difference: a shutdown by this
-    /// program also removes the private directory of the machine. [`Gap`] is a reminder that
-    /// events may have been missed in between.
+    /// From then on the machine is as if it had been launched here, except for its consoles: [`Config::resume`] lists what
+    /// it has. [`Gap`] is a reminder that events may have been missed in between.
     ///
     /// # Errors
     ///
-    /// [`LaunchError::Failed`] with a [`HostFault`](crate::HostFault) when the process or its socket is gone; and as
+    /// [`LaunchError::Failed`] with [`LaunchFailure::Exited`](crate::LaunchFailure::Exited) when the machine has ended:
+    /// its outcome has the last words, and its files are removed; with a [`HostFault`](crate::HostFault) when another
+    /// socket is in the place of its monitor; and as
     /// [`attach`](Self::attach).
     ///
     /// ```no_run
@@ -36,7 +37,7 @@ impl Vm {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running. Returns when
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent) or was resumed, which keeps running. Returns when
     /// the connection is closed. Everything that was created for the machine stays. Store its
     /// [identity](crate::Handle::identity) before.
     ///

@@ -41,6 +41,9 @@ pub(crate) trait Hosted: Harness {
     fn directory(&mut self) -> Option<PathBuf>;
     fn monitor_address(&mut self) -> Option<Address>;
     fn command_line(&mut self) -> CommandLine;
+    fn qemu_pid(&mut self) -> Option<u32>;
+    fn name(&mut self) -> String;
+    fn console_logs(&mut self) -> Vec<(String, PathBuf)>;
 
     /// Waits for one thing from the beginning of the run, or for the end.
     fn wait_for(&mut self, thing: Wait) -> Hit {
@@ -130,6 +133,18 @@ impl Hosted for Vm {
     fn command_line(&mut self) -> CommandLine {
         (**self).command_line()
     }
+
+    fn qemu_pid(&mut self) -> Option<u32> {
+        (**self).qemu_pid()
+    }
+
+    fn name(&mut self) -> String {
+        (**self).name()
+    }
+
+    fn console_logs(&mut self) -> Vec<(String, PathBuf)> {
+        (**self).console_logs()
+    }
 }
 
 impl<E: Executor> Hosted for Tasks<E> {
@@ -206,6 +221,18 @@ impl<E: Executor> Hosted for Tasks<E> {
 
     fn command_line(&mut self) -> CommandLine {
         self.vm.command_line()
+    }
+
+    fn qemu_pid(&mut self) -> Option<u32> {
+        self.vm.qemu_pid()
+    }
+
+    fn name(&mut self) -> String {
+        self.vm.name()
+    }
+
+    fn console_logs(&mut self) -> Vec<(String, PathBuf)> {
+        self.vm.console_logs()
     }
 }
 
@@ -295,6 +322,18 @@ impl Hosted for Mio {
 
     fn command_line(&mut self) -> CommandLine {
         self.vm.machine().command_line().clone()
+    }
+
+    fn qemu_pid(&mut self) -> Option<u32> {
+        self.vm.machine().qemu_pid()
+    }
+
+    fn name(&mut self) -> String {
+        self.vm.machine().name().to_owned()
+    }
+
+    fn console_logs(&mut self) -> Vec<(String, PathBuf)> {
+        self.vm.machine().console_logs().map(|(console, log)| (console.to_owned(), path(log))).collect()
     }
 }
 

@@ -44,6 +44,17 @@ fn parent_and_group(pid: u32) -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// Returns the processes of a group.
+pub(super) fn members(group: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| is_member(*pid, group)).collect()
+}
+
+pub(super) fn is_member(pid: u32, group: u32) -> bool {
+    parent_and_group(pid).is_some_and(|(_, found)| found == group)
+}
+
 /// Returns the processes that have the socket with this inode open, and whether there may be others, whose descriptors may
 /// not be read.
 pub(super) fn holders(inode: u64) -> (Vec<u32>, bool) {

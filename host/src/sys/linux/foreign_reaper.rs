@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, wait};
 
 use super::pidfd_info::wait_status;
-use super::process::{Process, exit_status, start};
+use super::process::{Process, start};
+use super::wait_status::exit_status;
 use crate::clock::timespec;
 use crate::signal_name::signal_name;
 use crate::sys::{ChildProcess, ProcessSpec};

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{ExitStatus, Signal};
@@ -11,20 +10,24 @@ use rustix::process::{
     pidfd_send_signal, waitid,
 };
 
+use super::found::{self, Found};
 use super::guard::Guard;
 use super::pidfd_info;
 use super::spawn::{self, Start};
+use super::wait_status::{decoded, exit_status, os_signal};
 use crate::lock::lock;
-use crate::signal_name::signal_name;
-use crate::sys::{ChildProcess, GuardSpec, OtherProcess, ProcessSpec, Progress};
+use crate::sys::{ChildProcess, Earlier, GuardSpec, OtherProcess, ProcessSpec, Progress};
 
-/// A child process and its pidfd, which is readable when the process has ended (`pidfd_open(2)`).
+/// A child process, or one that an earlier program started, and its pidfd, which is readable when the process has ended
+/// (`pidfd_open(2)`).
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
     descriptor: Arc<OwnedFd>,
     /// Whether it leads a process group.
     leads: bool,
+    /// The start time of a process that an earlier program started. `None` means that it is a child of this one.
+    since: Option<u64>,
     /// `None` means that it has executed its program, or failed to.
     start: Mutex<Option<Start>>,
 }
@@ -32,7 +35,18 @@ pub(crate) struct Process {
 pub(super) fn start(spec: ProcessSpec) -> io::Result<Process> {
     let leads = !spec.share_terminal;
     let (pid, descriptor, start) = spawn::start(spec)?;
-    Ok(Process { pid, descriptor: Arc::new(descriptor), leads, start: Mutex::new(Some(start)) })
+    Ok(Process { pid, descriptor: Arc::new(descriptor), leads, since: None, start: Mutex::new(Some(start)) })
+}
+
+/// Finds a process that an earlier program started.
+pub(super) fn find(pid: u32, since: u64) -> io::Result<Earlier<Process>> {
+    Ok(match found::find(pid, since)? {
+        Found::Running(pid, descriptor) => {
+            let (leads, since, start) = (getpgid(Some(pid)) == Ok(pid), Some(since), Mutex::new(None));
+            Earlier::Running(Process { pid, descriptor: Arc::new(descriptor), leads, since, start })
+        }
+        Found::Ended(status) => Earlier::Ended(status),
+    })
 }
 
 impl Process {
@@ -87,6 +101,13 @@ impl ChildProcess for Process {
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
+        if self.since.is_some() {
+            return if self.leads {
+                found::signal(self.pid(), self.descriptor.as_fd(), signal)
+            } else {
+                Ok(pidfd_send_signal(&self.descriptor, os_signal(signal))?)
+            };
+        }
         let signal = os_signal(signal);
         match self.has_ended() {
             Ok(_) => {
@@ -106,6 +127,10 @@ impl ChildProcess for Process {
     }
 
     fn reap(&self) -> Option<ExitStatus> {
+        if let Some(since) = self.since {
+            return found::has_ended(self.descriptor.as_fd())
+                .then(|| found::status(self.pid(), since, &self.descriptor));
+        }
         match self.has_ended() {
             Ok(true) => {}
             Ok(false) => return None,
@@ -130,7 +155,8 @@ impl ChildProcess for Process {
     }
 
     fn without_group(&self) -> Self {
-        Self { pid: self.pid, descriptor: Arc::clone(&self.descriptor), leads: false, start: Mutex::new(None) }
+        let (pid, descriptor, since) = (self.pid, Arc::clone(&self.descriptor), self.since);
+        Self { pid, descriptor, leads: false, since, start: Mutex::new(None) }
     }
 }
 
@@ -159,27 +185,5 @@ impl OtherProcess for Other {
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.descriptor, os_signal(signal))?)
-    }
-}
-
-/// Decodes a status in the encoding of `wait(2)`. `None` means that it is lost.
-pub(super) fn exit_status(wait_status: Option<i32>) -> ExitStatus {
-    wait_status
-        .map(std::process::ExitStatus::from_raw)
-        .map_or(ExitStatus::Unknown, |status| decoded(status.code(), status.signal(), status.core_dumped()))
-}
-
-fn decoded(code: Option<i32>, signal: Option<i32>, core_dumped: bool) -> ExitStatus {
-    match (code, signal) {
-        (Some(code), _) => ExitStatus::Code(code),
-        (None, Some(number)) => ExitStatus::Signal { number, name: signal_name(number), core_dumped },
-        (None, None) => ExitStatus::Unknown,
-    }
-}
-
-fn os_signal(signal: Signal) -> OsSignal {
-    match signal {
-        Signal::Terminate => OsSignal::TERM,
-        Signal::Kill => OsSignal::KILL,
     }
 }

@@ -11,13 +11,15 @@ impl<R: Reactor> Vm<R> {
     /// restart, or that another program launched. The call connects to exactly that process, or fails. `spawn` receives
     /// the driver, as in [`launch_with`](Self::launch_with).
     ///
-    /// From then on this program is [attached](Self::attach_with) to the machine. The one difference: a shutdown by
-    /// this program also removes the private directory of the machine. [`Gap`] is a reminder that events may have been
-    /// missed in between. Dropping the future disconnects; the machine keeps running.
+    /// From then on the machine is as if it had been launched here, except for its consoles: [`Config::resume`] lists what
+    /// it has. [`Gap`] is a reminder that events may have been missed in between. Dropping the future leaves the machine
+    /// running.
     ///
     /// # Errors
     ///
-    /// [`LaunchError::Failed`] with a [`HostFault`](crate::HostFault) when the process or its socket is gone; and as
+    /// [`LaunchError::Failed`] with [`LaunchFailure::Exited`](crate::LaunchFailure::Exited) when the machine has ended:
+    /// its outcome has the last words, and its files are removed; with a [`HostFault`](crate::HostFault) when another
+    /// socket is in the place of its monitor; and as
     /// [`attach_with`](Self::attach_with).
     pub async fn resume_with(
         identity: Identity,
@@ -28,7 +30,7 @@ impl<R: Reactor> Vm<R> {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Detaches from a machine that [outlives its parent](Config::outlive_parent), which keeps running. Completes when
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent) or was resumed, which keeps running. Completes when
     /// the connection is closed. Everything that was created for the machine stays. Store its
     /// [identity](crate::Handle::identity) before. When the future is dropped after it was polled, the machine is still
     /// detached.
