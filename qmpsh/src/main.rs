@@ -9,6 +9,7 @@ mod complete;
 mod editor;
 mod help;
 mod line;
+mod list;
 mod live;
 mod options;
 mod private_file;
@@ -44,6 +45,9 @@ const GREETED_WITHIN: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let options = match options::read(std::env::args_os().skip(1)) {
         Ok(Call::Run(options)) => options,
+        Ok(Call::List(layout)) => {
+            return ExitCode::from(list::list(layout).map_or_else(|failure| complain(&failure), |()| 0));
+        }
         Ok(Call::Help) => return tell(HELP),
         Ok(Call::Version) => return tell(concat!("qmpsh ", env!("CARGO_PKG_VERSION"))),
         Err(error) => {

@@ -17,9 +17,13 @@ A shell for QMP, the monitor protocol of QEMU.
 
     qmpsh [OPTIONS] PATH|@NAME|HOST:PORT [COMMAND...]
     qmpsh [OPTIONS] [COMMAND...] -- QEMU [ARGUMENTS...]
+    qmpsh --list
 
 The first form attaches to a monitor (`-qmp unix:PATH,server=on,wait=off`). The second form launches the QEMU after `--`
-and ends it when the shell ends. That QEMU has no window unless its arguments request one (`-display gtk -vga std`).
+and ends it when the shell ends. That QEMU has no window unless its arguments request one (`-display gtk -vga std`). The
+third form lists the machines of this user that outlive the programs that launched them: their names, process ids,
+monitors to attach to, and whether a program uses one (in use), has left it, or it has ended. With --compact it prints
+a JSON object for each, with the identity that resumes it.
 
 Without a COMMAND, qmpsh reads lines: at a prompt on a terminal, and otherwise from standard input, up to the first line
 that fails. A COMMAND is a name with arguments NAME=VALUE. Each value is converted to the type that QEMU's schema has
@@ -45,6 +49,7 @@ Options:
         --no-history     do not save the history
         --record FILE    record the session to a file that replays, for a bug report. The values of `password`,
                          `proxy-password` and `data` are redacted; secrets in `hmp` lines are not
+    -l, --list           list the machines that outlive their programs
     -h, --help           print this help
     -V, --version        print the version
 
@@ -102,6 +107,8 @@ pub(crate) enum History {
 #[derive(Debug)]
 pub(crate) enum Call {
     Run(Box<Options>),
+    /// The list of machines, in this layout.
+    List(Option<crate::show::Layout>),
     Help,
     Version,
 }
@@ -133,12 +140,13 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
         history: History::Default,
         record: None,
     };
-    let mut words: Vec<OsString> = Vec::new();
+    let (mut words, mut is_list): (Vec<OsString>, bool) = (Vec::new(), false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Call::Help),
             Short('V') | Long("version") => return Ok(Call::Version),
+            Short('l') | Long("list") => is_list = true,
             Short('H') | Long("hmp") => options.hmp = true,
             Short('p') | Long("pretty") => options.layout = Some(crate::show::Layout::Pretty),
             Short('c') | Long("compact") => options.layout = Some(crate::show::Layout::Compact),
@@ -155,6 +163,12 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             }
             other => return Err(other.unexpected()),
         }
+    }
+    if is_list {
+        return match words.first() {
+            Some(word) => Err(Value(word.clone()).unexpected()),
+            None => Ok(Call::List(options.layout)),
+        };
     }
     options.whom = whom(launched, &mut words)?;
     options.command = words.into_iter().map(ValueExt::string).collect::<Result<_, _>>()?;

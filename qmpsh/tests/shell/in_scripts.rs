@@ -4,12 +4,12 @@ use std::fs::{self, Metadata, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use qemu_machine_blocking::record::Record;
-use qemu_machine_blocking::{Config, State, Value, Vm};
+use qemu_machine_blocking::{Config, Presence, State, Value, Vm, registered};
 use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send};
-use qemu_machine_tests::qemu;
+use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
 
 use super::{Monitored, SHELL, not_private, shell};
@@ -214,5 +214,60 @@ fn g38_a_record_replaces_nothing_else() {
             assert_eq!(of(&after), of(&before), "{}", path.display());
         }
         assert_eq!(fs::read_to_string(scratch.path().join("target")).unwrap(), "of a link");
+    });
+}
+
+/// Returns the line of the list for a process, with single spaces.
+fn listed(pid: u32) -> Option<String> {
+    let output = Command::new(SHELL).arg("--list").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.filter(|words| words.contains(&&*pid.to_string())).map(|words| words.join(" ")).next()
+}
+
+#[test]
+fn machines_that_outlive_their_programs_are_listed() {
+    leaving_nothing(|_| {
+        let config = Config::new(qemu()).args(["-M", "none"]).name("left\n");
+        let vm = Vm::launch(config.outlive_parent()).unwrap_or_else(|error| panic!("{error}"));
+        let identity = vm.identity().unwrap();
+        // The library lists what it is registering only when that is done, and the shell is another program.
+        assert!(registered().unwrap().iter().any(|machine| machine.identity == identity));
+        let line =
+            |state: &str| Some(format!("left\\n {} {state} {}", identity.pid, identity.monitor.replace('\n', "\\n")));
+        assert_eq!(listed(identity.pid), line("in use"));
+        vm.detach().unwrap();
+        drop(vm);
+        assert!(registered().unwrap().iter().any(|machine| machine.presence == Presence::Left));
+        assert_eq!(listed(identity.pid), line("left"));
+        let compact = Command::new(SHELL).args(["--list", "--compact"]).output().unwrap();
+        let objects = String::from_utf8(compact.stdout).unwrap();
+        let objects: Vec<Value> = objects.lines().map(|line| line.parse().unwrap()).collect();
+        let of_it = objects.iter().find(|object| object["identity"]["pid"] == identity.pid).unwrap();
+        assert_eq!((&of_it["state"], &of_it["fault"]), (&Value::from("left"), &Value::Null));
+        let (vm, _gap) = Vm::resume(identity.clone(), PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+        vm.kill().unwrap();
+        assert_eq!(listed(identity.pid), None);
+    });
+}
+
+/// What another user may have written is not read.
+#[test]
+fn a_registry_that_is_not_private_is_refused() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        let list = || ended(Command::new(SHELL).arg("-l").env("XDG_RUNTIME_DIR", scratch.path()).output().unwrap());
+        assert_eq!(list(), good("no machines\n"));
+        let registry = scratch.path().join("qemu-machine");
+        fs::create_dir(&registry).unwrap();
+        fs::set_permissions(&registry, Permissions::from_mode(0o750)).unwrap();
+        let (code, printed, complained) = list();
+        assert_eq!((code, &*printed), (Some(4), ""));
+        assert!(complained.contains("it is not a private directory of this user (mode 0700)"), "{complained}");
+        fs::set_permissions(&registry, Permissions::from_mode(0o700)).unwrap();
+        // What is no identity is not listed.
+        fs::write(registry.join("1-1.json"), "{").unwrap();
+        assert_eq!(list(), good("no machines\n"));
     });
 }
