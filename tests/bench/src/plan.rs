@@ -239,7 +239,7 @@ impl Plan {
         }
         workloads.extend([1, 4, 16].map(|size| Dribble(size * MB)));
         workloads.extend(
-            [(1, 5000), (10, 500), (100, 50), (200, 25)].map(|(connections, rounds)| Connections(connections, rounds)),
+            [(1, 5000), (10, 500), (100, 50), (500, 10)].map(|(connections, rounds)| Connections(connections, rounds)),
         );
         Self { workloads, rounds: 5 }
     }
