@@ -2,10 +2,10 @@
 
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind,
-    ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchError, LaunchFailure, Limits, Liveness,
-    Mark, Misuse, Monitor, OutOfBand, Outcome, Peer, Progress, ProtocolError, Refusal, Resource, Rung, Service,
-    ServiceError, Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json,
-    procedure,
+    ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchCause, LaunchError, LaunchFailure,
+    Limits, Liveness, Mark, Misuse, Monitor, OutOfBand, Outcome, Peer, Progress, ProtocolError, Refusal, Resource,
+    Rung, Service, ServiceError, Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError, WithRawReply,
+    commands, json, procedure,
 };
 
 #[cfg(feature = "schema")]
