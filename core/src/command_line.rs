@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::channel::Channel;
-use crate::config::{Added, Config, Frontend, Service};
+use crate::config::{Added, Config, Frontend, Service, UserNetwork};
 use crate::fault::Misuse;
 use crate::input::{Inherited, Prepared};
 use crate::text::{LeftOut, is_printable, shortened};
@@ -35,8 +35,8 @@ impl Config {
     /// # Errors
     ///
     /// [`Misuse::Config`] for an empty program, `-daemonize`, a NUL byte in an argument, a path or a variable, an invalid
-    /// name, a console name that QEMU refuses or that is used twice, the path or name of a socket that is empty or
-    /// longer than 107 bytes, a limit of the log below 64 KiB, a dialect other than QMP for a machine that is launched,
+    /// name, a console name that QEMU refuses or that is used twice, the id of a network that QEMU refuses, a host forward
+    /// to port 0 of the guest, the path or name of a socket that is empty or longer than 107 bytes, a limit of the log below 64 KiB, a dialect other than QMP for a machine that is launched,
     /// [`wait_for_listener`](Self::wait_for_listener) without [`Peer::Dial`](crate::Peer::Dial), and settings of a launch
     /// for an attached machine. [`Misuse::UnknownConsole`] for the log of a console that does not exist.
     /// [`Misuse::EmptyFilter`] and [`Misuse::NotAnEvent`] for a filter of [`subscribe`](Self::subscribe).
@@ -100,8 +100,8 @@ impl Config {
         passed.chain(channels.map(Inherited::Channel)).chain(ports).chain(added).collect()
     }
 
-    /// Composes the arguments: display, monitors, machine type, consoles, services, descriptors, `-S`, and then those of the
-    /// caller, which can override the others.
+    /// Composes the arguments: display, monitors, machine type, consoles, services, networks, descriptors, `-S`, and then
+    /// those of the caller, which can override the others.
     fn compose(
         &self,
         backend: impl Fn(Inherited) -> Vec<u8>,
@@ -135,6 +135,9 @@ impl Config {
                 Service::GuestAgent => add(&[b"-device", b"virtio-serial", b"-device", AGENT]),
                 Service::Qtest => add(&[b"-qtest", b"chardev:qtest"]),
             }
+        }
+        for network in &self.networks {
+            add(&[b"-netdev", network.option().as_bytes()]);
         }
         for (index, part) in self.added.iter().enumerate() {
             add(&[b"-add-fd", &part.option(&added(index))]);
@@ -183,6 +186,15 @@ impl Added {
             option.extend(escape_commas(&self.opaque));
         }
         option
+    }
+}
+
+impl UserNetwork {
+    /// Returns the value of `-netdev`. Neither an id nor a forward contains a comma.
+    fn option(&self) -> String {
+        self.forwards
+            .iter()
+            .fold(format!("user,id={}", self.id), |option, forward| format!("{option},hostfwd={forward}"))
     }
 }
 

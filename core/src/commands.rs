@@ -22,6 +22,8 @@ use crate::command::{Command, Empty};
 #[cfg(feature = "schema")]
 use crate::schema::Schema;
 
+pub use crate::usernet::{ActiveForward, HostForwards, InfoUsernet};
+
 macro_rules! without_arguments {
     ($($(#[$docs:meta])+ $command:ident = $name:literal -> $reply:ty;)+) => {
         $(

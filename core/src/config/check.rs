@@ -61,6 +61,7 @@ impl Config {
         }
         self.check_arguments()?;
         self.check_environment()?;
+        self.check_networks()?;
         self.check_consoles()
     }
 
@@ -84,9 +85,10 @@ impl Config {
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
         let has_attributes = self.attributes() != ProcessAttributes::default();
-        if has_line || has_consoles || has_descriptors || has_monitors || has_attributes || has_log {
+        let has_networks = !self.networks.is_empty();
+        if has_line || has_networks || has_consoles || has_descriptors || has_monitors || has_attributes || has_log {
             return wrong(
-                "an attached machine is running already: remove arguments, consoles, services, descriptors, monitors, a limit of the log and attributes of the process",
+                "an attached machine is running already: remove arguments, consoles, services, host forwards, descriptors, monitors, a limit of the log and attributes of the process",
             );
         }
         Ok(())
@@ -120,6 +122,21 @@ impl Config {
         };
         if self.attributes().environment.iter().any(is_wrong) {
             return wrong("the name of a variable is empty or contains `=`, or a variable contains a NUL byte");
+        }
+        Ok(())
+    }
+
+    fn check_networks(&self) -> Result<(), Misuse> {
+        for network in &self.networks {
+            if !is_identifier(&network.id) {
+                return wrong(format!(
+                    "`{}` cannot name a network: use a letter, then letters, digits and `-._`",
+                    network.id
+                ));
+            }
+            if network.forwards.iter().any(|forward| forward.guest_port == 0) {
+                return wrong("a host forward needs a port of the guest: 0 is none");
+            }
         }
         Ok(())
     }

@@ -15,13 +15,14 @@ use crate::wait::Wait;
 mod check;
 mod consoles;
 mod limits;
+mod networks;
 mod parts;
 mod preparation;
 mod process;
 mod start;
 
 pub use limits::Limits;
-pub(crate) use parts::{Added, ConsolePart, Frontend};
+pub(crate) use parts::{Added, ConsolePart, Frontend, UserNetwork};
 pub use parts::{Dialect, Service};
 pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 
@@ -40,6 +41,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`name`](Self::name) | `qemu-machine` |
 /// | display and VGA card | none (`-display none -vga none`) |
 /// | consoles, guest agent, qtest | none |
+/// | user-mode networks | none of the library's own ([`host_forward`](Self::host_forward)) |
 /// | [`temporary_directory`](Self::temporary_directory) | the system's directory for temporary files |
 /// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, which the kernel frees with its last descriptor |
 /// | [`log_limit`](Self::log_limit) | none: a log grows as long as QEMU writes to it |
@@ -77,6 +79,8 @@ pub struct Config {
     /// The name given to [`Config::console_log`] that no console has.
     pub(crate) unknown_log: Option<String>,
     pub(crate) services: Vec<Service>,
+    /// The user-mode networks of [`Config::host_forward`].
+    pub(crate) networks: Vec<UserNetwork>,
     pub(crate) added: Vec<Added>,
     /// The descriptors of [`Config::inherit_fd`].
     pub(crate) passed: Vec<Descriptor>,
@@ -127,6 +131,7 @@ impl Config {
             consoles: Vec::new(),
             unknown_log: None,
             services: Vec::new(),
+            networks: Vec::new(),
             added: Vec::new(),
             passed: Vec::new(),
             attributes: None,

@@ -1,10 +1,11 @@
-//! Parts of a configuration beside the arguments: consoles, services and descriptors.
+//! Parts of a configuration beside the arguments: consoles, services, networks and descriptors.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::descriptor::Descriptor;
+use crate::host_forward::HostForward;
 
 /// One console, or a serial port that is left without one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,14 @@ pub(crate) struct Added {
     pub(crate) descriptor: Descriptor,
     pub(crate) set: u32,
     pub(crate) opaque: Vec<u8>,
+}
+
+/// A user-mode network (`-netdev user`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserNetwork {
+    /// The id of the netdev.
+    pub(crate) id: String,
+    pub(crate) forwards: Vec<HostForward>,
 }
 
 /// A service: a connection to a machine beside its monitor and its consoles, with its own protocol.

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,10 @@ use super::stored::{self, mirrored};
 use super::text::as_text;
 use crate::config::{
     Added, Config, ConsolePart, Dialect, Frontend, Limits, ProcessAttributes, Resource, ResourceLimit, Service,
-    Variable,
+    UserNetwork, Variable,
 };
 use crate::descriptor::Descriptor;
+use crate::host_forward::{ForwardProtocol, HostForward};
 use crate::identity::Identity;
 use crate::time::Deadline;
 use crate::transport::{Address, Monitor, Peer};
@@ -25,6 +26,9 @@ mirrored! {
     StoredConsole => ConsolePart,
     StoredFrontend => Frontend,
     StoredAdded => Added,
+    StoredNetwork => UserNetwork,
+    StoredForward => HostForward,
+    StoredProtocol => ForwardProtocol,
     StoredAttributes => ProcessAttributes,
     StoredLimit => ResourceLimit,
     StoredResource => Resource,
@@ -64,6 +68,9 @@ struct StoredConfig {
     unknown_log: Option<String>,
     #[serde(with = "stored")]
     services: Vec<Service>,
+    /// Earlier records have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "stored")]
+    networks: Vec<UserNetwork>,
     #[serde(with = "stored")]
     added: Vec<Added>,
     #[serde(with = "stored")]
@@ -117,6 +124,31 @@ struct StoredAdded {
     set: u32,
     #[serde(with = "as_text")]
     opaque: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "UserNetwork")]
+struct StoredNetwork {
+    id: String,
+    #[serde(with = "stored")]
+    forwards: Vec<HostForward>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HostForward")]
+struct StoredForward {
+    #[serde(with = "stored")]
+    protocol: ForwardProtocol,
+    host: SocketAddrV4,
+    guest: Option<Ipv4Addr>,
+    guest_port: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ForwardProtocol", rename_all = "snake_case")]
+enum StoredProtocol {
+    Tcp,
+    Udp,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use qemu_machine_blocking::{Cancel, Vm};
 use qemu_machine_core::procedure::{Procedure, Run};
 use qemu_machine_core::{
-    Address, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome, Service,
-    Value, Wait,
+    Address, Command, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome,
+    Service, Value, Wait,
 };
 use qemu_machine_host::{IdentityError, LogReader};
 
@@ -21,6 +21,8 @@ use crate::on_tasks::{Executor, Tasks};
 pub(crate) trait Hosted: Harness {
     fn relaunch(&mut self) -> Result<(), LaunchError>;
     fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError>;
+    /// Executes a command whose reply has a type.
+    fn query<C: Command>(&mut self, command: C) -> Result<C::Reply, CommandError>;
     fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError>;
     /// Executes all commands at once, each with its own descriptor: none waits for the reply of another.
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
@@ -58,6 +60,10 @@ impl Hosted for Vm {
 
     fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
         Vm::execute(self, (command, arguments))
+    }
+
+    fn query<C: Command>(&mut self, command: C) -> Result<C::Reply, CommandError> {
+        Vm::execute(self, command)
     }
 
     fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
@@ -156,6 +162,10 @@ impl<E: Executor> Hosted for Tasks<E> {
         E::block_on(self.vm.execute((command, arguments)))
     }
 
+    fn query<C: Command>(&mut self, command: C) -> Result<C::Reply, CommandError> {
+        E::block_on(self.vm.execute(command))
+    }
+
     fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
         E::block_on(self.vm.execute_with_fd((command, arguments), what))
     }
@@ -245,6 +255,11 @@ impl Hosted for Mio {
 
     fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
         let ticket = self.vm.execute((command, arguments))?;
+        self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn query<C: Command>(&mut self, command: C) -> Result<C::Reply, CommandError> {
+        let ticket = self.vm.execute(command)?;
         self.until(|vm| vm.claim(&ticket))
     }
 

@@ -6,6 +6,7 @@
 mod detachable;
 mod failed_procedures;
 mod harness;
+mod host_forwards;
 mod hosted;
 mod in_world;
 mod lifetime;
