@@ -355,6 +355,7 @@ mod json;
 pub mod lifecycle;
 mod machine;
 mod notice;
+mod omit_null;
 mod outbox;
 mod outcome;
 mod payload;
@@ -389,6 +390,7 @@ pub use json::drop_deep;
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
 pub use machine::Machine;
 pub use notice::Notice;
+pub use omit_null::OmitNull;
 pub use outcome::{Cause, Outcome};
 pub use payload::Payload;
 #[cfg(feature = "schema")]
