@@ -334,6 +334,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "arbitrary"))]
 extern crate std;
 
+mod base64;
 mod channel;
 mod command;
 mod command_line;

@@ -1,5 +1,6 @@
 //! Stories of the guest agent in a Linux guest, through the service of the machine.
 
+use qemu_machine_core::procedure::Unplug;
 use qemu_machine_core::{
     CommandError, Config, LaunchFailure, Liveness, Mark, Phase, Progress, ServiceError, Value, Wait, json,
 };
@@ -101,8 +102,8 @@ fn a_device_is_unplugged_when_the_guest_releases_it<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config().args(["-device", "virtio-rng-pci,id=rng"]));
         let agent = agent(&mut machine);
-        assert_eq!(machine.unplugs("rng"), Ok(()));
-        let again = machine.unplugs("rng").expect_err("it is gone");
+        assert_eq!(machine.run(Unplug::device("rng")), Ok(()));
+        let again = machine.run(Unplug::device("rng")).expect_err("it is gone");
         assert!(again.to_string().contains("DeviceNotFound"), "{again}");
         drop(agent);
     });
