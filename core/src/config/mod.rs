@@ -200,7 +200,7 @@ impl Config {
     /// process with a reused id is not taken for the machine. If they are not, or the system does not report them, the
     /// launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host) and
     /// [`FaultKind::Gone`](crate::FaultKind::Gone). Events between the two sessions are missed;
-    /// [`Notice::Gap`](crate::Notice::Gap) reports that: query the state that matters.
+    /// [`Notice::Gap`](crate::Notice::Gap) reports that: [`Gap::resync`](crate::Gap::resync) queries the state that matters.
     ///
     /// From then on the machine is [attached](Self::attach) to: it has no console, log, exit status or signals here.
     /// Only commands end it, so a QEMU that does not answer cannot be ended. If a `quit` of this session is accepted,

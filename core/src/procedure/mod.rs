@@ -8,6 +8,7 @@ mod guest_file;
 mod job;
 mod migrate;
 mod open_node;
+mod resync;
 mod run;
 mod unplug;
 
@@ -33,6 +34,7 @@ pub use guest_file::{GuestFilePart, ReadGuestFile, WriteGuestFile};
 pub use job::{FollowJob, JobEnd, JobError, JobFailure};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
+pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
 pub use unplug::{Unplug, UnplugError};
 

@@ -9,8 +9,8 @@ impl Vm {
     /// restart, or that another program launched. The call connects to exactly that process, or fails.
     ///
     /// From then on this program is [attached](Self::attach) to the machine. The one difference: a shutdown by this
-    /// program also removes the private directory of the machine. [`Gap`] is a reminder that
-    /// events may have been missed in between.
+    /// program also removes the private directory of the machine. Events may have been missed in between:
+    /// [`Gap::resync`] queries the state that they may have announced.
     ///
     /// # Errors
     ///
@@ -27,8 +27,9 @@ impl Vm {
     ///
     /// // Later, in another process:
     /// let identity: Identity = serde_json::from_str(&stored)?;
-    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5))?;
-    /// println!("{}", vm.execute("query-status")?["status"]);
+    /// let (vm, gap) = Vm::resume(identity, Duration::from_secs(5))?;
+    /// let situation = vm.run(gap.resync(), Duration::from_secs(10))?;
+    /// println!("{:?}, {:?}", situation.status, situation.failing_disks);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qemu_machine_core::{Cause, Config, Deadline, Mark, Misuse, Shutdown, State, Wait};
+use qemu_machine_core::{Cause, Config, Deadline, Gap, Mark, Misuse, Shutdown, State, Wait};
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes};
 use qemu_machine_tests::{PATIENCE, qemu};
 
@@ -44,6 +44,20 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     H::launch(Config::resume(identity)).map(drop).expect_err("it is gone");
 }
 
+fn g18_the_situation_of_a_resumed_machine_is_queried<H: Hosted>() {
+    let scratch = Scratch::create();
+    let mut machine = H::launch(detachable(&scratch)).expect("QEMU starts");
+    let identity = machine.identity().expect("the process runs");
+    machine.execute("stop", LONG).expect("the monitor answers");
+    machine.detach().expect("it is detachable");
+    drop(machine);
+    let mut again = H::launch(Config::resume(identity)).expect("the machine runs on");
+    let found = again.run(Gap::before_this_session().resync(), LONG).expect("it is known");
+    assert_eq!((found.status.expect("known").status.as_str(), found.unknown), ("paused", vec![]));
+    assert_eq!((found.jobs, found.migration, found.failing_disks), (Some(vec![]), None, vec![]));
+    again.shutdown(Shutdown::default()).expect("the machine was launched");
+}
+
 /// Until it is detached, a detachable machine belongs to its handle: dropping the handle or a shutdown ends it.
 fn g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached<H: Hosted>() {
     let scratch = Scratch::create();
@@ -67,6 +81,7 @@ macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
             g18_a_machine_is_detached_and_resumed
+            g18_the_situation_of_a_resumed_machine_is_queried
             g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached
         }
     };

@@ -17,6 +17,7 @@ mod python;
 mod real;
 mod recorded;
 mod replies;
+mod resync;
 mod scripted;
 mod short_lived;
 mod subscriptions;

@@ -12,8 +12,9 @@ impl<R: Reactor> Vm<R> {
     /// the driver, as in [`launch_with`](Self::launch_with).
     ///
     /// From then on this program is [attached](Self::attach_with) to the machine. The one difference: a shutdown by
-    /// this program also removes the private directory of the machine. [`Gap`] is a reminder that events may have been
-    /// missed in between. Dropping the future disconnects; the machine keeps running.
+    /// this program also removes the private directory of the machine. Events may have been missed in between:
+    /// [`Gap::resync`] queries the state that they may have announced. Dropping the future disconnects; the machine keeps
+    /// running.
     ///
     /// # Errors
     ///
