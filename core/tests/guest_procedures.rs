@@ -6,8 +6,8 @@ use core::fmt::Debug;
 use core::time::Duration;
 
 use qemu_machine_core::procedure::{
-    CLEAN_UP_WITHIN, Created, GuestExec, GuestExecError, GuestExit, Procedure, ProcedureError, ReadGuestFile, Run,
-    WriteGuestFile,
+    AskGuest, AskGuestEnd, CLEAN_UP_WITHIN, Created, GuestExec, GuestExecError, GuestExit, Procedure, ProcedureError,
+    ReadGuestFile, Run, WriteGuestFile,
 };
 use qemu_machine_core::{CommandError, Misuse, WaitError};
 use rig::steps::{LONG, begun, on};
@@ -268,6 +268,27 @@ fn g40_a_file_of_a_run_that_is_dropped_is_closed() {
     assert_eq!(rig.take_sent(), "");
 }
 
+#[test]
+fn a_request_to_the_guest_may_stay_without_an_answer() {
+    let (mut rig, mut run) = begun(AskGuest::reboot(), LONG);
+    assert_eq!(rig.asked(), ["guest-shutdown,arguments:{mode:reboot}"]);
+    rig.returns(1, "{}");
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(AskGuestEnd::Accepted)));
+    let (mut rig, mut run) = begun(AskGuest::power_off(), LONG);
+    assert_eq!(rig.asked(), ["guest-shutdown,arguments:{mode:powerdown}"]);
+    rig.pass(secs(60));
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(AskGuestEnd::Unanswered)), "late");
+    let (mut rig, mut run) = begun(AskGuest::suspend(), LONG);
+    assert_eq!(rig.asked(), ["guest-suspend-ram"]);
+    rig.exits(rig::SIGKILL);
+    rig.closes_all();
+    assert_eq!(on(&mut rig, &mut run), Some(Ok(AskGuestEnd::Unanswered)), "disconnected");
+    let (mut rig, mut run) = begun(AskGuest::suspend(), LONG);
+    rig.refuses(1);
+    let refused = on(&mut rig, &mut run).expect("it is over");
+    assert!(matches!(refused, Err(ProcedureError::Command(CommandError::Refused(_)))), "{refused:?}");
+}
+
 /// A procedure that ran and runs once more, as part of another one, is refused.
 #[test]
 fn a_procedure_runs_once() {
@@ -280,4 +301,5 @@ fn a_procedure_runs_once() {
     again(GuestExec::program("/x"));
     again(ReadGuestFile::new("/x"));
     again(WriteGuestFile::new("/x", "x"));
+    again(AskGuest::reboot());
 }

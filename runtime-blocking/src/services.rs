@@ -93,7 +93,8 @@ impl Agent {
     }
 
     /// Runs a [procedure](crate::procedure) of the agent, as [`Vm::run`] does: [`GuestExec`](crate::procedure::GuestExec),
-    /// [`ReadGuestFile`](crate::procedure::ReadGuestFile), [`WriteGuestFile`](crate::procedure::WriteGuestFile).
+    /// [`ReadGuestFile`](crate::procedure::ReadGuestFile), [`WriteGuestFile`](crate::procedure::WriteGuestFile),
+    /// [`AskGuest`](crate::procedure::AskGuest).
     ///
     /// ```no_run
     /// # use std::time::Duration;

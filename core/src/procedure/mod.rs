@@ -8,6 +8,7 @@ mod guest_file;
 mod job;
 mod migrate;
 mod open_node;
+mod power;
 mod resync;
 mod run;
 mod unplug;
@@ -34,6 +35,7 @@ pub use guest_file::{GuestFilePart, ReadGuestFile, WriteGuestFile};
 pub use job::{FollowJob, JobEnd, JobError, JobFailure};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
+pub use power::{AskGuest, AskGuestEnd, Reboot, RebootEnd, Suspend, SuspendEnd, Wake, WakeEnd};
 pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
 pub use unplug::{Unplug, UnplugError};
@@ -51,9 +53,9 @@ pub use unplug::{Unplug, UnplugError};
 ///
 /// /// Resets the guest, and waits until it has reached its login again.
 /// #[derive(Default)]
-/// struct Reboot(Mark);
+/// struct ResetToLogin(Mark);
 ///
-/// impl Procedure for Reboot {
+/// impl Procedure for ResetToLogin {
 ///     type Return = Result<(), Box<dyn std::error::Error>>;
 ///
 ///     fn step(&mut self, input: Input) -> Output<Self::Return> {

@@ -120,7 +120,8 @@ impl<R: Reactor> Agent<R> {
     }
 
     /// Runs a [procedure](crate::procedure) of the agent, as [`Vm::run`] does: [`GuestExec`](crate::procedure::GuestExec),
-    /// [`ReadGuestFile`](crate::procedure::ReadGuestFile), [`WriteGuestFile`](crate::procedure::WriteGuestFile).
+    /// [`ReadGuestFile`](crate::procedure::ReadGuestFile), [`WriteGuestFile`](crate::procedure::WriteGuestFile),
+    /// [`AskGuest`](crate::procedure::AskGuest).
     ///
     /// ```no_run
     /// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {

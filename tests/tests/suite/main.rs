@@ -12,6 +12,7 @@ mod lifetime;
 mod liveness;
 mod on_mio;
 mod on_tasks;
+mod power;
 mod procedures;
 mod python;
 mod real;
