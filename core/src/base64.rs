@@ -79,6 +79,8 @@ fn value(digit: u8) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::{decode, encode};
 
     /// The test vectors of RFC 4648, section 10, and all digits.

@@ -23,14 +23,14 @@ use crate::wait::{Found, Mark, Wait};
 #[must_use = "a procedure does nothing until it is run"]
 pub struct Wake {
     mark: Mark,
-    state: State,
+    asked: Asked,
     /// Why QEMU refused to wake the guest up.
     refusal: Option<Refusal>,
 }
 
 /// The command that has no reply yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum Asked {
     #[default]
     New,
     Waking,
@@ -55,8 +55,8 @@ impl Wake {
         Self::default()
     }
 
-    fn ask(&mut self, state: State, command: &impl Command) -> Step {
-        self.state = state;
+    fn ask(&mut self, asked: Asked, command: &impl Command) -> Step {
+        self.asked = asked;
         procedure::Output::execute(command)
     }
 
@@ -82,22 +82,22 @@ impl Procedure for Wake {
 
     fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
         match input {
-            procedure::Input::Begun(_) if self.state != State::New => {
+            procedure::Input::Begun(_) if self.asked != Asked::New => {
                 procedure::Output::Execute(Err(Misuse::ProcedureReused))
             }
             procedure::Input::Begun(mark) => {
                 self.mark = mark;
-                self.ask(State::Waking, &"system_wakeup")
+                self.ask(Asked::Waking, &"system_wakeup")
             }
-            procedure::Input::Reply(Err(CommandError::Refused(refusal))) if self.state == State::Waking => {
+            procedure::Input::Reply(Err(CommandError::Refused(refusal))) if self.asked == Asked::Waking => {
                 self.refusal = Some(refusal);
-                self.ask(State::RunState, &QueryStatus)
+                self.ask(Asked::RunState, &QueryStatus)
             }
             procedure::Input::Missed(oldest) => {
                 self.mark = oldest;
-                self.ask(State::RunState, &QueryStatus)
+                self.ask(Asked::RunState, &QueryStatus)
             }
-            procedure::Input::Reply(Ok(reply)) if self.state == State::RunState => self.is_now(reply),
+            procedure::Input::Reply(Ok(reply)) if self.asked == Asked::RunState => self.is_now(reply),
             procedure::Input::Reply(Ok(_)) | procedure::Input::Later => self.wait(),
             procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),
             procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(error.into())),
