@@ -40,7 +40,9 @@ use crate::payload::Payload;
 ///
 /// Names are sent unchanged: `_` does not become `-`. For the members of a struct, use
 /// `#[serde(rename_all = "kebab-case")]`. Arguments must serialize to a JSON object; otherwise
-/// [`Misuse::Arguments`](crate::Misuse::Arguments) is reported and nothing is sent. Members of a reply that the type
+/// [`Misuse::Arguments`](crate::Misuse::Arguments) is reported and nothing is sent. QEMU refuses most members that are
+/// `null`: wrap arguments with optional members in [`OmitNull`](crate::OmitNull), or give each
+/// `#[serde(skip_serializing_if = "Option::is_none")]`. Members of a reply that the type
 /// does not name are ignored, since newer versions of QEMU may add some (`docs/interop/qmp-spec.rst`, Compatibility
 /// Considerations). The reply of a command that returns no data is [`Empty`].
 pub trait Command {

@@ -66,6 +66,8 @@ without_arguments! {
     SystemPowerdown = "system_powerdown" -> Empty;
     /// `query-jobs`: returns the jobs that run, and those that are concluded and not dismissed.
     QueryJobs = "query-jobs" -> Vec<Job>;
+    /// `query-current-machine`: returns what this machine type is capable of. Since QEMU 4.0.
+    QueryCurrentMachine = "query-current-machine" -> CurrentMachine;
 }
 
 #[cfg(feature = "schema")]
@@ -105,6 +107,15 @@ pub struct Status {
     /// The run state: `running`, `paused`, `prelaunch`, `guest-panicked` and others (QEMU, `qapi/run-state.json`,
     /// `RunState`). The set is open.
     pub status: String,
+}
+
+/// Capabilities of the present machine (QEMU, `qapi/machine.json`, `CurrentMachineParams`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct CurrentMachine {
+    /// Whether a guest that is suspended to RAM can be woken up.
+    pub wakeup_suspend_support: bool,
 }
 
 /// A background job (QEMU, `qapi/job.json`, `JobInfo`).

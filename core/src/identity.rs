@@ -86,8 +86,8 @@ impl Identity {
 }
 
 /// Gap between two sessions with a machine. QEMU keeps no events for a client that is not connected, so events may have
-/// been missed: query the state that matters (`query-status`, `query-jobs`, `query-block`, …).
-#[must_use = "events may have been missed: query the state of the machine"]
+/// been missed: [`resync`](Self::resync) queries the state that they may have announced.
+#[must_use = "events may have been missed: query the state of the machine (`Gap::resync`)"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gap;

@@ -334,6 +334,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "arbitrary"))]
 extern crate std;
 
+mod base64;
 mod channel;
 mod command;
 mod command_line;
@@ -357,6 +358,7 @@ mod launch_cause;
 pub mod lifecycle;
 mod machine;
 mod notice;
+mod omit_null;
 mod outbox;
 mod outcome;
 mod payload;
@@ -394,6 +396,7 @@ pub use launch_cause::LaunchCause;
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
 pub use machine::Machine;
 pub use notice::Notice;
+pub use omit_null::OmitNull;
 pub use outcome::{Cause, Outcome};
 pub use payload::Payload;
 #[cfg(feature = "schema")]

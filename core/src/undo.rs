@@ -29,6 +29,8 @@ pub struct Undo {
     pub(crate) needs_reply: bool,
     /// The member of the reply of the pending command that becomes the argument of this one.
     pub(crate) member: Option<String>,
+    /// The argument of that name is the whole reply, and not a member of it.
+    pub(crate) is_whole: bool,
     pub(crate) then: Option<(Filter, Encoded)>,
 }
 
@@ -39,7 +41,7 @@ impl Undo {
     ///
     /// [`Misuse::Arguments`] when the command cannot be encoded.
     pub fn new<C: Command>(command: &C) -> Result<Self, Misuse> {
-        Ok(Self { command: Encoded::command(command)?, needs_reply: false, member: None, then: None })
+        Ok(Self { command: Encoded::command(command)?, needs_reply: false, member: None, is_whole: false, then: None })
     }
 
     /// Returns the undo that executes this command with one member of the reply of the pending command as its argument,
@@ -50,6 +52,16 @@ impl Undo {
     /// [`Misuse::Arguments`] when the command cannot be encoded.
     pub fn of_reply(command: &str, member: impl Into<String>) -> Result<Self, Misuse> {
         Ok(Self { needs_reply: true, member: Some(member.into()), ..Self::new(&command)? })
+    }
+
+    /// As [`of_reply`](Self::of_reply), but the whole reply becomes the argument of this name, as the handle that
+    /// `guest-file-open` returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::Arguments`] when the command cannot be encoded.
+    pub fn with_reply(command: &str, argument: impl Into<String>) -> Result<Self, Misuse> {
+        Ok(Self { is_whole: true, ..Self::of_reply(command, argument)? })
     }
 
     /// Executes the command only if the pending command of the procedure succeeds. Use it while the command that creates
@@ -80,7 +92,8 @@ impl Undo {
     pub(crate) fn command(&self, reply: &Payload) -> Option<Encoded> {
         let Some(member) = &self.member else { return Some(self.command.clone()) };
         let reply: Value = reply.read().ok()?;
-        let arguments = Value::from_iter([(member.clone(), reply.get(member)?.clone())]);
+        let argument = if self.is_whole { reply } else { reply.get(member)?.clone() };
+        let arguments = Value::from_iter([(member.clone(), argument)]);
         Encoded::command(&(&*name_of(&self.command.body), arguments)).ok()
     }
 }

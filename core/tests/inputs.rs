@@ -332,6 +332,8 @@ fn a_run_that_is_over_stays_over() {
     for input in [
         lifecycle::Input::QuitAccepted,
         lifecycle::Input::RungRefused,
+        lifecycle::Input::GuestStopped,
+        lifecycle::Input::GuestResumed,
         lifecycle::Input::LogRead,
         lifecycle::Input::Removed,
         lifecycle::Input::TimePassed,

@@ -5,8 +5,8 @@ mod rig;
 
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Channel, CommandError, FOREVER, Input, Limits, Liveness, Misuse, Notice, OutOfBand, Phase, Progress, State,
-    WithRawReply, json,
+    Channel, CommandError, FOREVER, Input, Limits, Liveness, Misuse, Notice, OmitNull, OutOfBand, Phase, Progress,
+    State, WithRawReply, json,
 };
 use rig::{GREETING, GREETING_OOB, HANDSHAKE, Rig, config, secs};
 
@@ -30,6 +30,26 @@ fn a_request_is_as_short_as_it_can_be() {
             r#"{"exec-oob":"query-yank","id":5}{"execute":"query-qmp-schema","id":6}{"execute" : "x","id":7}"#,
         )
     );
+}
+
+#[test]
+fn optional_arguments_that_are_missing_are_not_sent() {
+    let mut rig = Rig::ready(config());
+    let speed = None::<u64>;
+    rig.issue(("a", OmitNull(json!({"id": "x", "speed": speed, "deep": {"stays": null}}))));
+    rig.issue(("b", OmitNull(json!({"speed": speed}))));
+    rig.issue(("c", json!({"backing": null})));
+    let arguments = [r#","arguments":{"deep":{"stays":null},"id":"x"}"#, "", r#","arguments":{"backing":null}"#];
+    let expected = ["a", "b", "c"]
+        .iter()
+        .zip(arguments)
+        .zip(1..)
+        .map(|((name, arguments), id)| format!(r#"{{"execute":"{name}"{arguments},"id":{id}}}"#));
+    assert_eq!(rig.take_sent(), expected.collect::<String>());
+    for bad in [json!([null]), json!(5)] {
+        let refused = rig.vm.execute(rig.now, &("stop", OmitNull(bad)), FOREVER);
+        assert!(matches!(refused, Err(Misuse::Arguments { .. })), "{refused:?}");
+    }
 }
 
 #[test]

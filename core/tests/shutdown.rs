@@ -227,3 +227,77 @@ proptest! {
         prop_assert_eq!(at(how.total()), rig.now);
     }
 }
+
+/// A guest that is stopped cannot react to the button.
+#[test]
+fn row_25_the_button_of_a_stopped_guest_is_skipped() {
+    let how = Shutdown::within(secs(3)).power_down(secs(60)).power_down_again(secs(20));
+    let rest = [(secs(0), Quit), (secs(2), TERM), (secs(3), KILL)];
+    let mut rig = Rig::ready(config());
+    rig.happens("STOP");
+    assert_eq!(rig.ladder(how), rest);
+    assert_eq!(rig.vm.rungs(), [Rung::Quit, Rung::Terminate, Rung::Kill]);
+    let outcome = rig.dies(SIGKILL);
+    assert_eq!(outcome.skipped, [Rung::PowerDown]);
+    assert!(outcome.to_string().contains("\n  skipped: power button (the guest was stopped)"), "{outcome}");
+
+    // The next run knows nothing of it.
+    rig.now = rig.now.after(secs(1));
+    rig.launch();
+    rig.negotiate(rig::GREETING);
+    rig.take_effects();
+    rig.shutdown(how);
+    assert_eq!(rig.done(), [Press]);
+
+    // The guest runs again.
+    let mut rig = Rig::ready(config());
+    rig.happens("STOP");
+    rig.happens("RESUME");
+    rig.shutdown(how);
+    assert_eq!(rig.done(), [Press]);
+
+    // The button is not wanted, or not possible anyway: nothing is skipped.
+    let mut rig = Rig::ready(config());
+    rig.happens("STOP");
+    rig.shutdown(Shutdown::within(secs(3)));
+    assert_eq!((rig.done(), rig.dies(ExitStatus::Code(0)).skipped), (vec![Quit], vec![]));
+    let mut rig = Rig::ready(config());
+    rig.happens("STOP");
+    rig.closes(Channel::Monitor);
+    rig.shutdown(how);
+    assert_eq!((rig.done(), rig.dies(SIGTERM).skipped), (vec![TERM], vec![]));
+}
+
+/// With `-no-shutdown`, QEMU stops a guest that has powered off.
+#[test]
+fn row_25_quit_follows_at_once_when_the_guest_stops() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::within(secs(3)).power_down(secs(60)));
+    assert_eq!(rig.done(), [Press]);
+    rig.pass(secs(1));
+    rig.shuts_down("guest-shutdown");
+    assert_eq!(rig.done(), [], "QEMU may be about to end");
+    rig.happens("STOP");
+    assert_eq!(rig.done(), [Quit]);
+    // A later stop changes nothing.
+    rig.happens("RESUME");
+    rig.happens("STOP");
+    assert_eq!(rig.done(), []);
+    let outcome = rig.dies(ExitStatus::Code(0));
+    assert_eq!((outcome.rungs, outcome.skipped), (vec![Rung::PowerDown, Rung::Quit], vec![]));
+}
+
+/// The caller's `-S` holds the guest until its `cont`.
+#[test]
+fn row_25_the_button_of_a_guest_that_was_not_started_is_skipped() {
+    let how = Shutdown::within(secs(3)).power_down(secs(60));
+    for (argument, is_held) in [("-S", true), ("--S", true), ("-s", false)] {
+        let mut rig = Rig::ready(config().arg(argument));
+        rig.shutdown(how);
+        assert_eq!(rig.done(), [if is_held { Quit } else { Press }], "{argument}");
+    }
+    let mut rig = Rig::ready(config().arg("-S"));
+    rig.happens("RESUME");
+    rig.shutdown(how);
+    assert_eq!(rig.done(), [Press]);
+}

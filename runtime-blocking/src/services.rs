@@ -1,5 +1,6 @@
 //! Services of a machine, for threads that may block: the guest agent and qtest.
 
+use qemu_machine_core::procedure::Procedure;
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Service,
     ServiceError, Wait,
@@ -89,6 +90,25 @@ impl Agent {
     /// then names `guest-sync`, and the command was not sent.
     pub fn execute_by<C: Command>(&self, command: C, deadline: impl Into<Deadline>) -> Result<C::Reply, CommandError> {
         self.0.execute_by(command, deadline)
+    }
+
+    /// Runs a [procedure](crate::procedure) of the agent, as [`Vm::run`] does: [`GuestExec`](crate::procedure::GuestExec),
+    /// [`ReadGuestFile`](crate::procedure::ReadGuestFile), [`WriteGuestFile`](crate::procedure::WriteGuestFile),
+    /// [`AskGuest`](crate::procedure::AskGuest).
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use qemu_machine_blocking::{Config, Vm};
+    /// # let vm = Vm::launch(Config::new("qemu-system-x86_64").guest_agent())?;
+    /// use qemu_machine_blocking::procedure::GuestExec;
+    ///
+    /// let agent = vm.agent(Duration::from_secs(60))?;
+    /// let end = agent.run(GuestExec::program("/bin/uname").args(["-r"]), Duration::from_secs(10))?;
+    /// println!("{:?}: {:?}", end.exit, String::from_utf8_lossy(&end.stdout));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
+        self.0.run(procedure, deadline)
     }
 
     /// Disconnects from the agent, which keeps running. Returns when the connection is closed.

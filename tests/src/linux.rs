@@ -25,8 +25,8 @@ pub const POWERING_OFF: &str = "linux: powering off";
 pub const PROGRAM_ENDED: &str = "guest_exec_child_watch called";
 
 /// The busybox applets of the guest.
-const APPLETS: [&str; 12] =
-    ["cat", "echo", "insmod", "kill", "mdev", "mkfifo", "mount", "poweroff", "sh", "stty", "test", "true"];
+const APPLETS: [&str; 13] =
+    ["cat", "echo", "insmod", "kill", "mdev", "mkfifo", "mount", "poweroff", "reboot", "sh", "stty", "test", "true"];
 
 /// The kernel modules for the port of the agent; their dependencies are added.
 const MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
@@ -34,8 +34,9 @@ const MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
 /// A rule by which `mdev` writes the name of the agent's port to a pipe.
 const MDEV: &str = "vport.* 0:0 600 @echo $MDEV >/run/port\n";
 
-/// The program that the agent executes on `guest-shutdown` (QEMU, `qga/commands-posix.c`, `qmp_guest_shutdown`).
-const SHUTDOWN: &str = "#!/bin/sh\nkill -USR1 1\n";
+/// The program that the agent executes on `guest-shutdown`, with `-r` for a reboot (QEMU, `qga/commands-posix.c`,
+/// `qmp_guest_shutdown`).
+const SHUTDOWN: &str = "#!/bin/sh\ncase \" $* \" in *' -r '*) kill -USR2 1 ;; *) kill -USR1 1 ;; esac\n";
 
 /// The guest, as files on the host.
 #[derive(Clone, Debug)]

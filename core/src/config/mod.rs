@@ -208,7 +208,7 @@ impl Config {
     /// on), and otherwise [`ExitStatus::Unknown`](crate::ExitStatus::Unknown). Its consoles are those of the program
     /// before, whose output is in the [logs of the consoles](Self::console_log) alone. Dropping the last handle kills it;
     /// until the launch is complete it leaves the machine running. Events between the two sessions are missed;
-    /// [`Notice::Gap`](crate::Notice::Gap) reports that.
+    /// [`Notice::Gap`](crate::Notice::Gap) reports that: [`Gap::resync`](crate::Gap::resync) queries the state that matters.
     ///
     /// The library dials the monitor only when process and socket are those that the identity names, so that a new
     /// process with a reused id is not taken for the machine, and is not signalled.

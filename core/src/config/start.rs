@@ -68,6 +68,13 @@ impl Config {
         is_launched && !self.autostart && count(&self.args, &DECIDE) == 0
     }
 
+    /// Returns whether the caller's arguments hold the guest, so that it does not run before the caller continues it. The
+    /// state after an `-incoming` or a debugger is not known.
+    pub(crate) fn leaves_guest_held(&self) -> bool {
+        let is_launched = self.peer.is_none() && self.monitor != Monitor::None;
+        is_launched && count(&self.args, &[Self::HOLD]) > 0
+    }
+
     /// Returns whether QEMU starts the guest by itself with this command line, in which no argument decides otherwise.
     pub(crate) fn starts_guest(arguments: &[Vec<u8>]) -> bool {
         count(arguments, &DECIDE) == 0

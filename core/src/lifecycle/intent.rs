@@ -118,6 +118,24 @@ impl Intent {
         }
     }
 
+    /// Returns the intent after the guest stopped: the rung that depends on the guest is over.
+    pub(super) fn without_guest(self, now: Moment) -> Self {
+        match self {
+            Self::Stop(ladder) if ladder.rung() == Some(Rung::PowerDown) => self.refused(now),
+            Self::Idle
+            | Self::Launch { .. }
+            | Self::HangUp { .. }
+            | Self::LastWords { .. }
+            | Self::Run
+            | Self::Stop(_)
+            | Self::Kill
+            | Self::Killed { .. }
+            | Self::Drain { .. }
+            | Self::Clean { .. }
+            | Self::Done => self,
+        }
+    }
+
     /// Returns the intent after a signal could not be sent. A signal of an earlier rung changes nothing.
     pub(super) fn signal_refused(self, signal: Signal, now: Moment) -> Self {
         match (signal, self) {

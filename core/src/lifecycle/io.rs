@@ -37,6 +37,10 @@ pub enum Input {
     QuitAccepted,
     /// QEMU refused the command of the current rung of the shutdown ladder.
     RungRefused,
+    /// The guest stopped, or was never started: it does not react to the power button.
+    GuestStopped,
+    /// The guest runs again.
+    GuestResumed,
     /// The host could not send this signal.
     SignalRefused(Signal),
     /// The host read the end of the log.
@@ -65,6 +69,8 @@ pub enum Output {
     Gap,
     /// Send the command or the signal of this rung of the shutdown ladder.
     Climb(Rung),
+    /// Leave out this rung of the shutdown ladder: it can have no effect, since the guest is stopped.
+    Skip(Rung),
     /// Press the power button again, unless QEMU has not answered the previous press yet.
     PressAgain,
     /// Close the monitor: the process that was to connect to it is dead, or its peer is not QEMU.

@@ -58,6 +58,14 @@ impl Shutdown {
 
     /// Presses the power button first, and gives the guest this long to power off. The guest may ignore the button
     /// (QEMU, `qapi/machine.json`, `system_powerdown`). Zero, the default, means that it is not pressed.
+    ///
+    /// A guest that is stopped cannot react. If QEMU has reported `STOP` and no `RESUME` since, or if the caller's
+    /// arguments hold the guest (`-S`) and it was not continued, the button is not pressed, `quit` follows at once, and
+    /// [`Outcome::skipped`](crate::Outcome::skipped) names the rung. If the guest stops after the button was pressed, `quit`
+    /// follows at once as well: so it ends soon with `-no-shutdown`, with which QEMU stops the guest when it has powered
+    /// off (QEMU, `system/runstate.c`, `main_loop_should_exit`). The guest is not continued, since it may have been stopped
+    /// for a reason, such as a full disk: to give it the chance to power off, send `cont` before the shutdown. Of a
+    /// machine that was attached to, only changes since then are known.
     #[must_use]
     pub const fn power_down(mut self, patience: Duration) -> Self {
         self.power_down = patience;
@@ -104,6 +112,17 @@ impl Default for Shutdown {
     }
 }
 
+/// What a shutdown depends on: which of the rungs can have an effect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facing {
+    pub(super) link: Link,
+    /// QEMU accepted a `quit`.
+    pub(super) quit_issued: bool,
+    /// The process is a child of ours, which can be signalled.
+    pub(super) is_ours: bool,
+    pub(super) is_guest_stopped: bool,
+}
+
 /// A shutdown in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ladder {
@@ -137,17 +156,25 @@ impl Ladder {
     /// Climbs to the next rung that applies, and returns whether it sends anything: after an accepted `quit` the ladder
     /// only waits, since QEMU answers no command behind it (measured with QEMU 7.2.22). `None` means that only SIGKILL
     /// is left.
-    pub(super) fn climb(self, now: Moment, link: Link, quit_issued: bool, ours: bool) -> Option<(Self, bool)> {
+    pub(super) fn climb(self, now: Moment, facing: Facing) -> Option<(Self, bool)> {
+        let Facing { link, quit_issued, is_ours, is_guest_stopped } = facing;
         let ready = link == Link::Ready;
         let rungs = [
-            (Rung::PowerDown, self.policy.power_down, ready && !quit_issued, true),
+            (Rung::PowerDown, self.policy.power_down, ready && !quit_issued && !is_guest_stopped, true),
             (Rung::Quit, self.policy.quit, ready || quit_issued, !quit_issued),
-            (Rung::Terminate, self.policy.terminate, ours, true),
+            (Rung::Terminate, self.policy.terminate, is_ours, true),
         ];
         let mut above = rungs.into_iter().filter(|(rung, ..)| Some(*rung) > self.rung);
         let (rung, budget, _, act) = above.find(|(_, budget, is_sensible, _)| *is_sensible && !budget.is_zero())?;
         let next = Self { rung: Some(rung), until: now.after(budget), again: None, ..self };
         Some((if rung == Rung::PowerDown { next.rest(now) } else { next }, act))
+    }
+
+    /// Returns whether the next step of the ladder would be the power button, if the guest ran.
+    pub(super) fn skips_button(self, now: Moment, facing: Facing) -> bool {
+        let running = Facing { is_guest_stopped: false, ..facing };
+        let rung = |facing| self.climb(now, facing).and_then(|(ladder, _)| ladder.rung);
+        facing.is_guest_stopped && rung(running) == Some(Rung::PowerDown)
     }
 
     /// Returns whether the power button is due again. It never is together with the next rung.

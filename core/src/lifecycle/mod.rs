@@ -92,6 +92,8 @@ struct Flags {
     disconnected: bool,
     /// Another client was connected to the monitor when the host connected to it.
     peer_busy: bool,
+    /// The guest is stopped: it does not react to the power button.
+    guest_stopped: bool,
 }
 
 impl Lifecycle {
@@ -115,6 +117,8 @@ impl Lifecycle {
             Input::ChannelClosed => self.open = self.open.saturating_sub(1),
             Input::QuitAccepted => self.flags.quit_accepted |= self.intent.is_run(),
             Input::RungRefused => self.intent = self.intent.refused(now),
+            Input::GuestStopped => self.guest_stopped(now),
+            Input::GuestResumed => self.flags.guest_stopped = false,
             Input::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
             Input::LogRead if self.is_cleaning(Cleaning::Log) => self.log_read(now, emit),
             Input::Removed if self.is_cleaning(Cleaning::Remove) => self.removed(emit),
@@ -155,6 +159,12 @@ impl Lifecycle {
             self.fail(LaunchFailure::Cancelled(self.phase()));
             self.intent = Intent::Stop(Ladder::new(policy, now));
         }
+    }
+
+    /// Notes that the guest does not run. A button that was pressed has no effect any more, so the next rung is due.
+    fn guest_stopped(&mut self, now: Moment) {
+        self.flags.guest_stopped |= self.intent.is_run();
+        self.intent = self.intent.without_guest(now);
     }
 
     fn kill(&mut self) {

@@ -16,7 +16,8 @@
 //! - *A launch* is complete when the monitor is ready, and fails for the first of: the process ended (`LastWords` first
 //!   reads the rest of the monitor, which may hold a better reason), the monitor closed (`HangUp` gives the process a
 //!   grace to end, since its exit status explains the failure), the deadline.
-//! - *A shutdown* climbs the ladder of [`Ladder`], one rung for each deadline or refusal, up to SIGKILL.
+//! - *A shutdown* climbs the ladder of [`Ladder`], one rung for each deadline or refusal, up to SIGKILL. The power button
+//!   is left out, or over, while the guest is stopped.
 //! - *A dead process* is drained whatever the intent was: its channels are read to their end, for [`DRAIN`] at most,
 //!   then the log is read and the prepared files are removed.
 //! - *A process that is not ours* is never signalled. Its run is over when its monitor closes, or when the caller
@@ -25,7 +26,8 @@
 
 use core::time::Duration;
 
-use super::{Cleaning, Events, Intent, Ladder, LaunchFailure, Lifecycle, Link, Phase, Process, Rung, Wiring};
+use super::ladder::Facing;
+use super::{Cleaning, Events, Flags, Intent, Ladder, LaunchFailure, Lifecycle, Link, Phase, Process, Rung, Wiring};
 use crate::input::ExitStatus;
 use crate::lifecycle;
 use crate::time::Moment;
@@ -195,8 +197,11 @@ impl Lifecycle {
     fn stopping(&mut self, now: Moment, ladder: Ladder, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         match self.process {
             Process::Alive { .. } | Process::Foreign if ladder.is_due(now) && !self.is_over() => {
-                let is_ours = self.process != Process::Foreign;
-                let Some((ladder, acts)) = ladder.climb(now, self.link, self.flags.quit_accepted, is_ours) else {
+                let facing = self.facing();
+                if ladder.skips_button(now, facing) {
+                    emit(lifecycle::Output::Skip(Rung::PowerDown));
+                }
+                let Some((ladder, acts)) = ladder.climb(now, facing) else {
                     return self.becomes(Intent::Kill);
                 };
                 ladder.rung().filter(|_| acts).into_iter().for_each(|rung| emit(lifecycle::Output::Climb(rung)));
@@ -216,6 +221,11 @@ impl Lifecycle {
                 self.drain_if_over(now, emit)
             }
         }
+    }
+
+    fn facing(&self) -> Facing {
+        let Flags { quit_accepted: quit_issued, guest_stopped: is_guest_stopped, .. } = self.flags;
+        Facing { link: self.link, quit_issued, is_ours: self.process != Process::Foreign, is_guest_stopped }
     }
 
     /// Kills a process of ours, and disconnects from any other.

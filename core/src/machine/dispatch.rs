@@ -126,6 +126,11 @@ impl Machine {
         self.waits.event(number, &event, waits);
         self.queue_for_subscriptions(&event);
         self.undo_on(&event);
+        match event.name() {
+            "STOP" => self.step_lifecycle(lifecycle::Input::GuestStopped),
+            "RESUME" => self.step_lifecycle(lifecycle::Input::GuestResumed),
+            _ => {}
+        }
     }
 
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
@@ -187,6 +192,7 @@ impl Machine {
                 self.notices.push_back(Notice::Gap);
             }
             lifecycle::Output::Climb(rung) => self.climb(rung),
+            lifecycle::Output::Skip(rung) => self.evidence.skipped.push(rung),
             // QEMU has not executed the previous press yet: another would come no sooner, and only lengthen its queue.
             lifecycle::Output::PressAgain if self.session.is_ladder_waiting() => {}
             lifecycle::Output::PressAgain => self.execute_for_ladder("system_powerdown"),
@@ -241,6 +247,7 @@ impl Machine {
             cause: Cause::find(&self.lifecycle, &evidence, self.prepared.signaller),
             exit: self.lifecycle.dead(),
             rungs: evidence.rungs,
+            skipped: evidence.skipped,
             last_events: evidence.last_events,
             unanswered: evidence.unanswered,
             log: evidence.log.into(),

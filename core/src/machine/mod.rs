@@ -184,6 +184,9 @@ impl Machine {
             retry: self.config.retry(),
             channels: self.config.channels().len(),
         });
+        if self.config.leaves_guest_held() {
+            self.step_lifecycle(lifecycle::Input::GuestStopped);
+        }
         Ok(())
     }
 

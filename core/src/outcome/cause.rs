@@ -118,6 +118,8 @@ impl Cause {
 pub(crate) struct Evidence {
     /// The rungs that were climbed. The one that worked may be earlier than the last.
     pub(crate) rungs: Vec<Rung>,
+    /// The rungs that were left out, since they could have no effect.
+    pub(crate) skipped: Vec<Rung>,
     /// Whether the guest has an `isa-debug-exit` device, which ends QEMU with an exit status of the guest's choice.
     pub(crate) debug_exit: bool,
     /// Whether the last `SHUTDOWN` event arrived before a `quit` was sent, so that no `quit` of this machine caused it.

@@ -25,7 +25,8 @@ pub(crate) use cause::Evidence;
 /// `[PowerDown, Quit]`, and `cause` is `Asked(Quit)`.
 ///
 /// `{}` displays one line for an end without surprises: the first rung ended the machine, the guest powered off, or
-/// the caller disconnected; no exit status other than 0, every command answered, and no fault of the host.
+/// the caller disconnected; no rung left out, no exit status other than 0, every command answered, and no fault of the
+/// host.
 /// Any other end is displayed with all details, on several lines. `{:#}` always displays the details.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,6 +39,9 @@ pub struct Outcome {
     /// The rungs of the shutdown ladder that were climbed, in order. [`cause`](Self::cause) names the rung that worked;
     /// if that is not the first, the gentler ways failed. Empty when nothing was shut down or killed.
     pub rungs: Vec<Rung>,
+    /// The rungs of the policy that were left out because they could have no effect: the power button, when the guest was
+    /// stopped ([`Shutdown::power_down`](crate::Shutdown::power_down)).
+    pub skipped: Vec<Rung>,
     /// The last event of each name among `SHUTDOWN`, `RESET` and `GUEST_PANICKED`, in order of arrival.
     pub last_events: Vec<Event>,
     /// Number of commands that ended without a reply, because their deadline passed or the monitor closed first.
@@ -62,6 +66,7 @@ impl Outcome {
             cause: Cause::NotStarted,
             exit: None,
             rungs: Vec::new(),
+            skipped: Vec::new(),
             last_events: Vec::new(),
             unanswered: 0,
             log: UntrustedText::default(),
@@ -81,7 +86,8 @@ impl Outcome {
             _ => false,
         };
         let with_a_status_of_its_own = matches!(self.exit, Some(ExitStatus::Code(code)) if code != 0);
-        by_a_way_that_is_fine && !with_a_status_of_its_own && self.unanswered == 0 && self.faults.is_empty()
+        let is_complete = self.skipped.is_empty() && self.unanswered == 0 && self.faults.is_empty();
+        by_a_way_that_is_fine && !with_a_status_of_its_own && is_complete
     }
 
     /// Writes the lines below the first, each after a line feed: exit status, last words, command line.
@@ -92,6 +98,9 @@ impl Outcome {
         if let [first, _, ..] = &*self.rungs {
             write!(f, "\n  tried: {first}")?;
             self.rungs[1..].iter().try_for_each(|rung| write!(f, ", {rung}"))?;
+        }
+        for rung in &self.skipped {
+            write!(f, "\n  skipped: {rung} (the guest was stopped)")?;
         }
         for event in &self.last_events {
             write!(f, "\n  last event: {event}")?;
@@ -116,11 +125,13 @@ impl Outcome {
 /// Shows the length of the record instead of its text, which may be megabytes.
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, exit, rungs, last_events, unanswered, log, consoles, command_line, faults, record } = self;
+        let Self { cause, exit, rungs, skipped, last_events, unanswered, log, consoles, command_line, faults, record } =
+            self;
         f.debug_struct("Outcome")
             .field("cause", cause)
             .field("exit", exit)
             .field("rungs", rungs)
+            .field("skipped", skipped)
             .field("last_events", last_events)
             .field("unanswered", unanswered)
             .field("log", log)

@@ -3,9 +3,13 @@
 mod close_node;
 mod execute_and_wait;
 mod fd_set;
+mod guest_exec;
+mod guest_file;
 mod job;
 mod migrate;
 mod open_node;
+mod power;
+mod resync;
 mod run;
 mod unplug;
 
@@ -26,9 +30,13 @@ use crate::wire::Encoded;
 pub use crate::undo::Undo;
 pub use close_node::CloseNode;
 pub use execute_and_wait::ExecuteAndWait;
+pub use guest_exec::{GuestExec, GuestExecEnd, GuestExecError, GuestExit};
+pub use guest_file::{GuestFilePart, ReadGuestFile, WriteGuestFile};
 pub use job::{FollowJob, JobEnd, JobError, JobFailure};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
+pub use power::{AskGuest, AskGuestEnd, Reboot, RebootEnd, Suspend, SuspendEnd, Wake, WakeEnd};
+pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
 pub use unplug::{Unplug, UnplugError};
 
@@ -45,9 +53,9 @@ pub use unplug::{Unplug, UnplugError};
 ///
 /// /// Resets the guest, and waits until it has reached its login again.
 /// #[derive(Default)]
-/// struct Reboot(Mark);
+/// struct ResetToLogin(Mark);
 ///
-/// impl Procedure for Reboot {
+/// impl Procedure for ResetToLogin {
 ///     type Return = Result<(), Box<dyn std::error::Error>>;
 ///
 ///     fn step(&mut self, input: Input) -> Output<Self::Return> {
@@ -154,7 +162,7 @@ pub enum ProcedureError {
     #[error("QEMU keeps the removed descriptor of fd set {0} open: send `remove-fd` again when the guest runs")]
     DescriptorOpen(u32),
     /// It failed, and could not remove everything that it has created in QEMU.
-    #[error("{error}; still in QEMU: {}", listed(remains))]
+    #[error("{error}; still {}: {}", place(remains), listed(remains))]
     Remains {
         /// Why it failed.
         error: Box<ProcedureError>,
@@ -163,7 +171,7 @@ pub enum ProcedureError {
     },
 }
 
-/// Thing in QEMU that a procedure has created and could not remove.
+/// Thing in QEMU, or in its guest, that a procedure has created and could not remove.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{created} ({why})")]
 #[non_exhaustive]
@@ -174,7 +182,7 @@ pub struct Remnant {
     pub why: ProcedureError,
 }
 
-/// Thing that a procedure creates in QEMU.
+/// Thing that a procedure creates in QEMU, or in its guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Created {
@@ -191,6 +199,14 @@ pub enum Created {
     /// The fd set for the node of this name, if QEMU has added it: its id is not known. `query-fdsets` lists it with the
     /// name as its `opaque` string.
     FdSetFor(String),
+    /// An open file in the guest.
+    GuestFile {
+        /// The path.
+        path: String,
+        /// The handle, for `guest-file-close`. `None` means that the agent may have opened the file, and that the handle
+        /// is not known.
+        handle: Option<i64>,
+    },
 }
 
 impl fmt::Display for Created {
@@ -204,6 +220,12 @@ impl fmt::Display for Created {
                 write!(f, "perhaps an incoming migration at {}", Printable::line(address))
             }
             Self::FdSetFor(node) => write!(f, "perhaps an fd set for node {}", Printable::line(node)),
+            Self::GuestFile { path, handle: Some(handle) } => {
+                write!(f, "handle {handle} of {} in the guest", Printable::line(path))
+            }
+            Self::GuestFile { path, handle: None } => {
+                write!(f, "perhaps a handle of {} in the guest", Printable::line(path))
+            }
         }
     }
 }
@@ -232,6 +254,11 @@ impl ProcedureError {
     }
 }
 
+fn place(remains: &[Remnant]) -> &'static str {
+    let is_in_guest = |remnant: &Remnant| matches!(remnant.created, Created::GuestFile { .. });
+    if remains.iter().all(is_in_guest) { "open" } else { "in QEMU" }
+}
+
 fn listed(remains: &[Remnant]) -> String {
     let all: Vec<String> = remains.iter().map(ToString::to_string).collect();
     all.join(", ")
@@ -257,4 +284,4 @@ macro_rules! take_procedure_errors {
     };
 }
 
-take_procedure_errors!(JobError, MigrateError, UnplugError);
+take_procedure_errors!(GuestExecError, JobError, MigrateError, UnplugError);

@@ -118,6 +118,7 @@ pub(crate) enum Input {
         then: Option<Issued>,
         needs_reply: bool,
         member: Option<String>,
+        is_whole: bool,
     },
     /// The result of a wait was taken.
     ClaimWait(u64),
@@ -251,7 +252,7 @@ impl From<&input::Input<'_>> for Input {
 impl Input {
     /// Returns the line of an undo.
     pub(crate) fn undo(pending: Option<u64>, undo: &Undo) -> Self {
-        let Undo { command, needs_reply, member, then } = undo;
+        let Undo { command, needs_reply, member, is_whole, then } = undo;
         let issued = |command: &Encoded| Issued::new(command, FOREVER);
         Self::Undo {
             pending,
@@ -260,15 +261,17 @@ impl Input {
             then: then.as_ref().map(|(_, command)| issued(command)),
             needs_reply: *needs_reply,
             member: member.clone(),
+            is_whole: *is_whole,
         }
     }
 
     /// Returns the undo of a line. `None` means that this is another line.
     pub(crate) fn as_undo(&self) -> Option<Undo> {
-        let Self::Undo { command, events, then, needs_reply, member, .. } = self else { return None };
+        let Self::Undo { command, events, then, needs_reply, member, is_whole, .. } = self else { return None };
         let event = events.first().and_then(|event| event.clone().into_filter().ok());
         let then = event.zip(then.as_ref().map(Encoded::from));
-        Some(Undo { command: command.into(), needs_reply: *needs_reply, member: member.clone(), then })
+        let (command, member) = (command.into(), member.clone());
+        Some(Undo { command, needs_reply: *needs_reply, member, is_whole: *is_whole, then })
     }
 
     /// Returns the input of the driver. `None` means that this is a request of the caller.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use qemu_machine_core::procedure::Procedure;
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, Dialect, LaunchError, Misuse, Outcome, Peer, Service,
     ServiceError, Wait,
@@ -116,6 +117,25 @@ impl<R: Reactor> Agent<R> {
         deadline: impl Into<Deadline>,
     ) -> Result<C::Reply, CommandError> {
         self.0.execute_by(command, deadline).await
+    }
+
+    /// Runs a [procedure](crate::procedure) of the agent, as [`Vm::run`] does: [`GuestExec`](crate::procedure::GuestExec),
+    /// [`ReadGuestFile`](crate::procedure::ReadGuestFile), [`WriteGuestFile`](crate::procedure::WriteGuestFile),
+    /// [`AskGuest`](crate::procedure::AskGuest).
+    ///
+    /// ```no_run
+    /// # async fn example(vm: qemu_machine_tokio::Vm) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// use qemu_machine_tokio::procedure::GuestExec;
+    ///
+    /// let agent = vm.agent(Duration::from_secs(60)).await?;
+    /// let end = agent.run(GuestExec::program("/bin/uname").args(["-r"]), Duration::from_secs(10)).await?;
+    /// println!("{:?}: {:?}", end.exit, String::from_utf8_lossy(&end.stdout));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
+        self.0.run(procedure, deadline).await
     }
 
     /// Disconnects from the agent, which keeps running. Completes when the connection is closed.

@@ -74,8 +74,9 @@ impl<R: Spawn> Vm<R> {
     ///
     /// // Later, in another process:
     /// let identity: Identity = serde_json::from_str(&stored)?;
-    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5)).await?;
-    /// println!("{}", vm.execute("query-status").await?["status"]);
+    /// let (vm, gap) = Vm::resume(identity, Duration::from_secs(5)).await?;
+    /// let situation = vm.run(gap.resync(), Duration::from_secs(10)).await?;
+    /// println!("{:?}, {:?}", situation.status, situation.failing_disks);
     /// # Ok(())
     /// # }
     /// ```

@@ -9,7 +9,7 @@ impl Vm {
     /// restart, or that another program launched. The call connects to exactly that process, or fails.
     ///
     /// From then on the machine is as if it had been launched here, except for its consoles: [`Config::resume`] lists what
-    /// it has. [`Gap`] is a reminder that events may have been missed in between.
+    /// it has. Events may have been missed in between: [`Gap::resync`] queries the state that they may have announced.
     ///
     /// # Errors
     ///
@@ -28,8 +28,9 @@ impl Vm {
     ///
     /// // Later, in another process:
     /// let identity: Identity = serde_json::from_str(&stored)?;
-    /// let (vm, _gap) = Vm::resume(identity, Duration::from_secs(5))?;
-    /// println!("{}", vm.execute("query-status")?["status"]);
+    /// let (vm, gap) = Vm::resume(identity, Duration::from_secs(5))?;
+    /// let situation = vm.run(gap.resync(), Duration::from_secs(10))?;
+    /// println!("{:?}, {:?}", situation.status, situation.failing_disks);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(identity: Identity, deadline: impl Into<Deadline>) -> Result<(Self, Gap), LaunchError> {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Init of the Linux test guest: prints a greeting, starts the guest agent when its port exists, and powers off on
-# SIGUSR1, which /sbin/shutdown sends. It copies each line from the console to /run/gate, which the agent reads as its
+# SIGUSR1 and reboots on SIGUSR2, which /sbin/shutdown sends. It copies each line from the console to /run/gate, which the agent reads as its
 # os-release file.
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -32,6 +32,7 @@ echo "linux: agent"
 
 # As a real init does: end the services first, each in an orderly way.
 trap 'kill "$agent"; wait "$agent"; echo "linux: powering off"; poweroff -f' USR1
+trap 'kill "$agent"; wait "$agent"; echo "linux: rebooting"; reboot -f' USR2
 wait "$agent"
 echo "linux: agent ended"
 wait

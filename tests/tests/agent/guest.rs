@@ -1,7 +1,10 @@
 //! Stories of the guest agent in a Linux guest, through the service of the machine.
 
+use std::time::Duration;
+
+use qemu_machine_core::procedure::{AskGuest, Reboot, RebootEnd, Suspend, SuspendEnd, Unplug, Wake, WakeEnd};
 use qemu_machine_core::{
-    CommandError, Config, LaunchFailure, Liveness, Mark, Phase, Progress, ServiceError, Value, Wait, json,
+    Cause, CommandError, Config, LaunchFailure, Liveness, Mark, Phase, Progress, ServiceError, Value, Wait, json,
 };
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::linux::{INIT, Linux, PROGRAM_ENDED};
@@ -12,6 +15,8 @@ use crate::rows::{Agent, LONG, Row, SHORT};
 on_each_row! {
     row_37_the_agent_reports_executes_reads_writes_and_powers_off,
     a_device_is_unplugged_when_the_guest_releases_it,
+    a_guest_reboots_when_its_agent_is_asked,
+    a_guest_is_suspended_and_woken_up,
     row_37_a_reply_after_the_deadline_reaches_no_other_command,
     row_37_a_guest_without_an_agent_is_not_waited_for_beyond_the_deadline,
 }
@@ -101,10 +106,49 @@ fn a_device_is_unplugged_when_the_guest_releases_it<R: Row>() {
     bounded_by(2 * LONG, || {
         let mut machine = launch::<R>(linux().config().args(["-device", "virtio-rng-pci,id=rng"]));
         let agent = agent(&mut machine);
-        assert_eq!(machine.unplugs("rng"), Ok(()));
-        let again = machine.unplugs("rng").expect_err("it is gone");
+        assert_eq!(machine.run(Unplug::device("rng")), Ok(()));
+        let again = machine.run(Unplug::device("rng")).expect_err("it is gone");
         assert!(again.to_string().contains("DeviceNotFound"), "{again}");
         drop(agent);
+    });
+}
+
+/// How long the agent may take to answer a request after which it may be gone.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+
+/// The guest is launched with `-no-reboot`, which `set-action` overrides for the first reboot.
+fn a_guest_reboots_when_its_agent_is_asked<R: Row>() {
+    bounded_by(4 * LONG, || {
+        let mut machine = launch::<R>(linux().config());
+        machine.executes("set-action", json!({"reboot": "reset"}));
+        for is_last in [false, true] {
+            let mut agent = agent(&mut machine);
+            let mark = machine.mark();
+            if is_last {
+                machine.executes("set-action", json!({"reboot": "shutdown"}));
+            }
+            agent.run_within(AskGuest::reboot(), ASKED_WITHIN).expect("the agent executes it");
+            match machine.run(Reboot::asked(&mark).reset_after(LONG)).expect("the guest reboots") {
+                RebootEnd::ByGuest if !is_last => machine.sees(&mark, INIT),
+                RebootEnd::Ended(outcome) if is_last => assert_eq!(outcome.cause, Cause::Reset, "{outcome}"),
+                end => panic!("{end:?}"),
+            }
+        }
+    });
+}
+
+fn a_guest_is_suspended_and_woken_up<R: Row>() {
+    bounded_by(4 * LONG, || {
+        let mut machine = launch::<R>(linux().config());
+        let mut agent = agent(&mut machine);
+        assert_eq!(machine.run(Wake::new()), Ok(WakeEnd::Awake));
+        for _ in 0..2 {
+            let mark = machine.mark();
+            agent.run_within(AskGuest::suspend(), ASKED_WITHIN).expect("the agent executes it");
+            assert_eq!(machine.run(Suspend::asked(&mark)), Ok(SuspendEnd::Suspended));
+            assert_eq!(machine.run(Wake::new()), Ok(WakeEnd::Woken));
+            assert_eq!(agent.ask("guest-ping", json!({})), Ok(json!({})), "the guest runs again");
+        }
     });
 }
 

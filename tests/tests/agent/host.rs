@@ -82,7 +82,7 @@ impl Drop for Running {
 }
 
 /// Runs a story with the directory of an agent, which is killed after it, also when the story hangs.
-fn with_an_agent(story: impl FnOnce(&Path) + Send + 'static) {
+pub(crate) fn with_an_agent(story: impl FnOnce(&Path) + Send + 'static) {
     with_an_agent_without("", story);
 }
 
@@ -97,7 +97,7 @@ fn peer(directory: &Path) -> Peer {
     Peer::Dial(Address::unix(bytes(&directory.join("socket"))))
 }
 
-fn attach<R: Row>(directory: &Path) -> R::Agent {
+pub(crate) fn attach<R: Row>(directory: &Path) -> R::Agent {
     R::Agent::attach(peer(directory), LONG).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -2,6 +2,7 @@
 
 mod guest;
 mod host;
+mod programs;
 mod rows;
 
 /// Defines one test for each story on each row.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use qemu_machine_core::procedure::{Run, Unplug, UnplugError};
+use qemu_machine_core::procedure::{Procedure, Run};
 use qemu_machine_core::{
     CommandError, Config, Dialect, LaunchError, Mark, Outcome, Peer, Service, ServiceError, Value, Wait,
 };
@@ -29,7 +29,8 @@ pub(crate) trait Row: Sized {
     /// Waits for something that must come before the deadline.
     fn comes(&mut self, from: &Mark, thing: Wait);
     fn types(&mut self, line: &str);
-    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError>;
+    fn run<P: Procedure>(&mut self, procedure: P) -> P::Return;
+    fn executes(&mut self, command: &str, arguments: Value);
     fn ends(&mut self) -> Outcome;
 
     fn sees(&mut self, from: &Mark, text: &str) {
@@ -41,8 +42,13 @@ pub(crate) trait Row: Sized {
 pub(crate) trait Agent: Sized {
     fn attach(peer: Peer, within: Duration) -> Result<Self, LaunchError>;
     fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError>;
+    fn run_within<P: Procedure>(&mut self, procedure: P, within: Duration) -> P::Return;
     fn stale(&mut self) -> u64;
     fn finish(self) -> Outcome;
+
+    fn run<P: Procedure>(&mut self, procedure: P) -> P::Return {
+        self.run_within(procedure, LONG)
+    }
 
     fn ask(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError> {
         self.ask_within(command, arguments, LONG)
@@ -71,8 +77,12 @@ impl Row for Blocking {
         self.0.wait_any(from, [thing], LONG).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 
-    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError> {
-        self.0.run(Unplug::device(device), LONG)
+    fn run<P: Procedure>(&mut self, procedure: P) -> P::Return {
+        self.0.run(procedure, LONG)
+    }
+
+    fn executes(&mut self, command: &str, arguments: Value) {
+        self.0.execute((command, arguments)).unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn types(&mut self, line: &str) {
@@ -91,6 +101,10 @@ impl Agent for qemu_machine_blocking::Agent {
 
     fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
         self.execute_by((command, arguments), within)
+    }
+
+    fn run_within<P: Procedure>(&mut self, procedure: P, within: Duration) -> P::Return {
+        qemu_machine_blocking::Agent::run(self, procedure, within)
     }
 
     fn stale(&mut self) -> u64 {
@@ -124,8 +138,12 @@ impl Row for Smol {
         block_on(self.0.wait_any(from, [thing], LONG)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 
-    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError> {
-        block_on(self.0.run(Unplug::device(device), LONG))
+    fn run<P: Procedure>(&mut self, procedure: P) -> P::Return {
+        block_on(self.0.run(procedure, LONG))
+    }
+
+    fn executes(&mut self, command: &str, arguments: Value) {
+        block_on(self.0.execute((command, arguments))).unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn types(&mut self, line: &str) {
@@ -144,6 +162,10 @@ impl Agent for qemu_machine_smol::Agent {
 
     fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
         block_on(self.execute_by((command, arguments), within))
+    }
+
+    fn run_within<P: Procedure>(&mut self, procedure: P, within: Duration) -> P::Return {
+        block_on(qemu_machine_smol::Agent::run(self, procedure, within))
     }
 
     fn stale(&mut self) -> u64 {
@@ -220,9 +242,12 @@ impl Row for Mio {
         self.until(|vm| vm.claim_wait(wait)).unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 
-    fn unplugs(&mut self, device: &str) -> Result<(), UnplugError> {
-        let mut run = Run::new(Unplug::device(device), LONG.into());
-        self.until(|vm| vm.advance(&mut run))
+    fn run<P: Procedure>(&mut self, procedure: P) -> P::Return {
+        self.run_within(procedure, LONG)
+    }
+
+    fn executes(&mut self, command: &str, arguments: Value) {
+        self.ask(command, arguments).unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn types(&mut self, line: &str) {
@@ -242,6 +267,11 @@ impl Agent for Mio {
     fn ask_within(&mut self, command: &str, arguments: Value, within: Duration) -> Result<Value, CommandError> {
         let ticket = self.with(|vm| vm.execute_by((command, arguments), within))?;
         self.until(|vm| vm.claim(&ticket))
+    }
+
+    fn run_within<P: Procedure>(&mut self, procedure: P, within: Duration) -> P::Return {
+        let mut run = Run::new(procedure, within.into());
+        self.until(|vm| vm.advance(&mut run))
     }
 
     fn stale(&mut self) -> u64 {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Cause, Config, Deadline, ExitStatus, FaultKind, Identity, LaunchError, LaunchFailure, Mark, Misuse, Rung, Shutdown,
-    State, Wait, json,
+    Cause, Config, Deadline, ExitStatus, FaultKind, Gap, Identity, LaunchError, LaunchFailure, Mark, Misuse, Rung,
+    Shutdown, State, Wait, json,
 };
 use qemu_machine_host::{Presence, registered};
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send};
@@ -47,6 +47,20 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     qemu.assert_ends_within(PATIENCE);
     assert_eq!(scratch.entries(), [""; 0]);
     H::launch(Config::resume(identity)).map(drop).expect_err("it is gone");
+}
+
+fn g18_the_situation_of_a_resumed_machine_is_queried<H: Hosted>() {
+    let scratch = Scratch::create();
+    let mut machine = H::launch(detachable(&scratch)).expect("QEMU starts");
+    let identity = machine.identity().expect("the process runs");
+    machine.execute("stop", LONG).expect("the monitor answers");
+    machine.detach().expect("it is detachable");
+    drop(machine);
+    let mut again = H::launch(Config::resume(identity)).expect("the machine runs on");
+    let found = again.run(Gap::before_this_session().resync(), LONG).expect("it is known");
+    assert_eq!((found.status.expect("known").status.as_str(), found.unknown), ("paused", vec![]));
+    assert_eq!((found.jobs, found.migration, found.failing_disks), (Some(vec![]), None, vec![]));
+    again.shutdown(Shutdown::default()).expect("the machine was launched");
 }
 
 /// Until it is detached, a detachable machine belongs to its handle: dropping the handle or a shutdown ends it.
@@ -259,6 +273,7 @@ macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
             g18_a_machine_is_detached_and_resumed
+            g18_the_situation_of_a_resumed_machine_is_queried
             g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached
             g35_a_resumed_machine_has_its_process_its_log_and_its_names
             g35_a_resumed_machine_is_killed_and_ends_with_its_handle

@@ -12,7 +12,8 @@ impl<R: Reactor> Vm<R> {
     /// the driver, as in [`launch_with`](Self::launch_with).
     ///
     /// From then on the machine is as if it had been launched here, except for its consoles: [`Config::resume`] lists what
-    /// it has. [`Gap`] is a reminder that events may have been missed in between. Dropping the future leaves the machine
+    /// it has. Events may have been missed in between: [`Gap::resync`] queries the
+    /// state that they may have announced. Dropping the future leaves the machine
     /// running.
     ///
     /// # Errors
