@@ -44,6 +44,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`log_limit`](Self::log_limit) | none: a log grows as long as QEMU writes to it |
 /// | [`trust_peer`](Self::trust_peer) | no: a process that does not belong to the process that was started cannot dial the monitor |
 /// | credentials, umask, resource limits, working directory, environment, network namespace | those of this program |
+/// | [`inherit_stdin`](Self::inherit_stdin), [`inherit_stdout`](Self::inherit_stdout) | no: `/dev/null`, and the log |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
 /// | the guest | held (`-S`) until the monitor is ready ([`autostart`](Self::autostart)) |
 /// | heartbeats | sent ([`without_heartbeat`](Self::without_heartbeat)) |
@@ -393,8 +394,8 @@ impl Config {
         self
     }
 
-    /// Sets where the log is created, and kept after the end. The log holds what QEMU prints on stdout and stderr. The
-    /// directory must exist.
+    /// Sets where the log is created, and kept after the end. The log holds what QEMU prints on stdout (unless
+    /// [`inherit_stdout`](Self::inherit_stdout) is set) and stderr. The directory must exist.
     ///
     /// Default: the log is a file without a path (`open(2)`, `O_TMPFILE`) in the [temporary
     /// directory](Self::temporary_directory). It can be read through the machine, also after the end, and the kernel

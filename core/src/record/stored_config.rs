@@ -134,6 +134,10 @@ struct StoredAttributes {
     environment: Vec<Variable>,
     #[serde(with = "stored")]
     network_namespace: Option<Descriptor>,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    inherits_stdin: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    inherits_stdout: bool,
 }
 
 #[derive(Serialize, Deserialize)]

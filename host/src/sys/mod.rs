@@ -127,7 +127,8 @@ pub(crate) struct ProcessSpec {
     pub(crate) inherited: Vec<OwnedFd>,
     /// The network namespace that it enters.
     pub(crate) namespace: Option<OwnedFd>,
-    /// The file to which its standard output and error are written. `None` means those of this program.
+    /// The file to which its standard output and error are written, unless its attributes say otherwise. `None` means
+    /// those of this program.
     pub(crate) log: Option<File>,
     /// Whether it stays in the process group of this program instead of leading its own.
     pub(crate) share_terminal: bool,

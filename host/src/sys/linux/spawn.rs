@@ -105,11 +105,31 @@ type Failed = (Step, Errno);
 /// Starts a process, and returns its id, its pidfd and the start in progress.
 pub(super) fn start(spec: ProcessSpec) -> io::Result<(Pid, OwnedFd, Start)> {
     let (report, sent) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let streams = Streams::new(&spec.attributes)?;
     let shares = *MAY_SHARE_MEMORY && !changes_credentials(&spec.attributes);
-    // The descriptors of `spec` and `null` are closed here when the child has copies of them.
-    let (pid, descriptor, memory) = clone(Plan::new(&spec, null.as_fd(), sent.as_fd())?, shares)?;
+    // The descriptors of `spec` and `streams` are closed here when the child has copies of them.
+    let (pid, descriptor, memory) = clone(Plan::new(&spec, &streams, sent.as_fd())?, shares)?;
     Ok((pid, descriptor, Start { report: Arc::new(report), memory }))
+}
+
+/// The standard streams that are not the log.
+struct Streams {
+    input: OwnedFd,
+    /// `None` means that the standard output is the log.
+    output: Option<OwnedFd>,
+}
+
+impl Streams {
+    fn new(attributes: &ProcessAttributes) -> io::Result<Self> {
+        // Copies, so that a stream of this program which is closed is an error here.
+        let input = if attributes.inherits_stdin {
+            io::stdin().as_fd().try_clone_to_owned()?
+        } else {
+            open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?
+        };
+        let output = attributes.inherits_stdout.then(|| io::stdout().as_fd().try_clone_to_owned()).transpose()?;
+        Ok(Self { input, output })
+    }
 }
 
 fn changes_credentials(attributes: &ProcessAttributes) -> bool {
@@ -146,7 +166,7 @@ impl Start {
 }
 
 impl Plan {
-    fn new(spec: &ProcessSpec, null: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<Self> {
+    fn new(spec: &ProcessSpec, streams: &Streams, report: BorrowedFd<'_>) -> io::Result<Self> {
         let ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes } = spec;
         // Each member is named, so that a new one is a compile error until it is applied.
         let ProcessAttributes {
@@ -159,13 +179,16 @@ impl Plan {
             environment_is_empty: _,
             environment: _,
             network_namespace: _,
+            inherits_stdin: _,
+            inherits_stdout: _,
         } = attributes;
         let environment = environment(attributes);
         let program = arguments.first().cloned().unwrap_or_default();
-        let mut descriptors = vec![(null.as_raw_fd(), 0)];
-        if let Some(log) = log {
-            descriptors.extend([(log.as_raw_fd(), 1), (log.as_raw_fd(), 2)]);
-        }
+        let log = log.as_ref().map(AsRawFd::as_raw_fd);
+        let output = streams.output.as_ref().map(AsRawFd::as_raw_fd).or(log);
+        let mut descriptors = vec![(streams.input.as_raw_fd(), 0)];
+        descriptors.extend(output.map(|output| (output, 1)));
+        descriptors.extend(log.map(|log| (log, 2)));
         descriptors.extend(inherited.iter().map(AsRawFd::as_raw_fd).zip(3..));
         let variables =
             environment.iter().map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
