@@ -31,9 +31,10 @@ impl Config {
             }
             _ => {}
         }
-        let working_directory = &self.attributes().working_directory;
-        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory, working_directory];
-        if directories.into_iter().flatten().any(|path| path.contains(&0)) {
+        let ProcessAttributes { working_directory, cgroup, .. } = &self.attributes();
+        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory];
+        let directories = directories.into_iter().chain([working_directory, cgroup]);
+        if directories.flatten().any(|path| path.contains(&0)) {
             return wrong("the path of a directory contains a NUL byte");
         }
         for filter in &self.subscriptions {

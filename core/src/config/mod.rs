@@ -43,7 +43,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, which the kernel frees with its last descriptor |
 /// | [`log_limit`](Self::log_limit) | none: a log grows as long as QEMU writes to it |
 /// | [`trust_peer`](Self::trust_peer) | no: a process that does not belong to the process that was started cannot dial the monitor |
-/// | credentials, umask, resource limits, working directory, environment, network namespace | those of this program |
+/// | credentials, umask, resource limits, working directory, environment, network namespace, cgroup | those of this program |
 /// | [`inherit_stdin`](Self::inherit_stdin), [`inherit_stdout`](Self::inherit_stdout) | no: `/dev/null`, and the log |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
 /// | the guest | held (`-S`) until the monitor is ready ([`autostart`](Self::autostart)) |

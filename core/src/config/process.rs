@@ -33,6 +33,8 @@ pub struct ProcessAttributes {
     pub inherits_stdin: bool,
     /// Whether the standard output is that of this program instead of the log.
     pub inherits_stdout: bool,
+    /// The directory of the cgroup to enter (`cgroups(7)`, version 2). `None` means that of this program.
+    pub cgroup: Option<Vec<u8>>,
 }
 
 /// A limit on a resource of the process, soft and hard.
@@ -199,6 +201,25 @@ impl Config {
     #[must_use]
     pub fn network_namespace(mut self, namespace: Descriptor) -> Self {
         self.attributes_mut().network_namespace = Some(namespace);
+        self
+    }
+
+    /// Places the process in a cgroup of version 2, by the directory of that: `/sys/fs/cgroup/vms/1` (`cgroups(7)`).
+    /// Default: that of this program. The process enters it before it executes its program, so its limits hold from the
+    /// beginning, and for all that the process starts. The guard of a [`wrapper`](Self::wrapper) is not in it.
+    ///
+    /// The cgroup must exist, and stays after the end: the library neither creates nor removes one. If the process cannot
+    /// enter it, the launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host), which names the cgroup:
+    ///
+    /// | reason | cause |
+    /// |---|---|
+    /// | No such file or directory (ENOENT) | There is no such cgroup. |
+    /// | Operation not supported (EOPNOTSUPP) | It is no cgroup of version 2, or its type does not permit processes (`domain invalid`, or `threaded`). |
+    /// | Permission denied (EACCES) | This program may not write to `cgroup.procs` in it, or in the nearest common ancestor of it and the cgroup of this program. |
+    /// | Device or resource busy (EBUSY) | It passes controllers on to cgroups below it (`cgroup.subtree_control`), and so cannot have processes. |
+    #[must_use]
+    pub fn cgroup(mut self, path: impl Into<Vec<u8>>) -> Self {
+        self.attributes_mut().cgroup = Some(path.into());
         self
     }
 

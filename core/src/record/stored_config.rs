@@ -138,6 +138,8 @@ struct StoredAttributes {
     inherits_stdin: bool,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     inherits_stdout: bool,
+    #[serde(with = "as_text", default, skip_serializing_if = "Option::is_none")]
+    cgroup: Option<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]

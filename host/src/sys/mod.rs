@@ -146,7 +146,7 @@ pub(crate) enum Progress {
     /// The program is executed, or the process ended before.
     Executed,
     /// The process could not execute its program, and ends. The text names the step, to be followed by the program.
-    Failed(&'static str, io::Error),
+    Failed(String, io::Error),
 }
 
 /// The process that connected a socket.
