@@ -173,6 +173,7 @@
 //!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive`
 //!   ignores it. The process may still run; its descriptor stays watched until [`Watch::unwatch_completion`]. The same
 //!   holds for the other descriptors of that kind: a [`Host::reap`] too many does nothing.
+//! - *The log*, if it is followed, is a channel whose descriptor is the reading end of a pipe. It is never written to.
 //! - *A channel that listens* is readable when a process dials. `true` then means that the host has accepted or refused
 //!   it, and that there may be more: another process may wait to be accepted.
 //! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait
@@ -218,7 +219,8 @@
 //! # The verbs of a runtime
 //!
 //! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, its `WeakVm` wraps a [`WeakHandle`], and its
-//! `Events` wraps a [`Subscription`]. They bring the methods that return at once. A runtime adds those that wait, and those alone:
+//! `Events` wraps a [`Subscription`]. They bring the methods that return at once. A runtime adds those that wait, and
+//! those alone:
 //!
 //! | type | methods | request, and how its end is observed |
 //! |---|---|---|
@@ -260,6 +262,7 @@ mod identity;
 mod local_end;
 mod lock;
 mod log_bound;
+mod log_pipe;
 mod log_reader;
 pub mod names;
 #[cfg(feature = "record")]

@@ -2,9 +2,9 @@
 
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind, Found,
-    Gap, Hit, HostFault, Identity, LaunchError, LaunchFailure, Limits, Liveness, Mark, Misuse, Monitor, OutOfBand,
-    Outcome, Peer, Progress, ProtocolError, Refusal, Resource, Rung, Service, ServiceError, Shutdown, SignalName,
-    State, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json, procedure,
+    Gap, Hit, HostFault, Identity, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse,
+    Monitor, OutOfBand, Outcome, Peer, Progress, ProtocolError, Refusal, Resource, Rung, Service, ServiceError,
+    Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
 #[cfg(feature = "schema")]

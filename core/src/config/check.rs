@@ -59,6 +59,11 @@ impl Config {
                 "the limit of a log has {LOG_LIMIT} bytes at least: use a larger `Config::log_limit`"
             ));
         }
+        if self.log_console().is_some() && (self.outlives_parent || self.log_directory.is_some()) {
+            return wrong(
+                "a log that is followed is no file: use `Config::follow_log` without `Config::outlive_parent` and `Config::log_directory`",
+            );
+        }
         self.check_arguments()?;
         self.check_environment()?;
         self.check_consoles()
@@ -90,7 +95,7 @@ impl Config {
         }
         let devices = self.consoles.iter().filter_map(|console| match &console.frontend {
             Frontend::Device(device) => Some(device),
-            Frontend::Serial | Frontend::Chardev => None,
+            Frontend::Serial | Frontend::Chardev | Frontend::Log => None,
         });
         let logs = self.consoles.iter().filter_map(|console| console.log.as_ref());
         let opaques = self.added.iter().map(|added| &added.opaque);

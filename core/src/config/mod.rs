@@ -41,6 +41,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | consoles, guest agent, qtest | none |
 /// | [`temporary_directory`](Self::temporary_directory) | the system's directory for temporary files |
 /// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, which the kernel frees with its last descriptor |
+/// | [`follow_log`](Self::follow_log) | no: the log is a file, which can be read at any time |
 /// | [`log_limit`](Self::log_limit) | none: a log grows as long as QEMU writes to it |
 /// | [`trust_peer`](Self::trust_peer) | no: a process that does not belong to the process that was started cannot dial the monitor |
 /// | credentials, umask, resource limits, working directory, environment, network namespace, cgroup | those of this program |
@@ -101,6 +102,9 @@ pub struct Config {
 impl Config {
     /// Id of the monitor's chardev. A console cannot have this name, since the ids of chardevs are unique.
     pub(crate) const MONITOR: &'static str = "mon";
+
+    /// Name of the console that is the log, if that is [followed](Self::follow_log).
+    pub const LOG: &'static str = "log";
 
     /// Default of [`launch_within`](Self::launch_within): 30 seconds, as in QEMU's Python class (QEMU,
     /// `python/qemu/machine/machine.py`, `qmp_timer`).

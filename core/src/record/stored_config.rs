@@ -106,6 +106,7 @@ enum StoredFrontend {
     Serial,
     Device(#[serde(with = "as_text")] Vec<u8>),
     Chardev,
+    Log,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use crate::event::{Filter, SubscriptionId};
 use crate::fault::{FaultKind, HostFault};
 use crate::input::{ExitStatus, Inherited, Prepared};
 use crate::lifecycle::Shutdown;
+use crate::log_line::LogLevel;
 use crate::signal::{Signal, SignalName};
 use crate::text::UntrustedText;
 use crate::time::Deadline;
@@ -30,6 +31,7 @@ mirrored! {
     StoredMark => Mark,
     StoredWait => Wait,
     StoredTarget => Target,
+    StoredLogLevel => LogLevel,
     StoredFilter => Filter,
     StoredSubscriptionId => SubscriptionId,
     StoredPrepared => Prepared,
@@ -102,7 +104,17 @@ enum StoredTarget {
     Output {
         console: String,
     },
+    Log(#[serde(with = "stored")] LogLevel),
     End,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "LogLevel", rename_all = "snake_case")]
+enum StoredLogLevel {
+    Output,
+    Info,
+    Warning,
+    Error,
 }
 
 #[derive(Serialize, Deserialize)]

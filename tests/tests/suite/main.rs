@@ -11,6 +11,7 @@ mod hosted;
 mod in_world;
 mod lifetime;
 mod liveness;
+mod log;
 mod on_mio;
 mod on_tasks;
 mod procedures;
