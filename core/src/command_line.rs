@@ -36,7 +36,9 @@ impl Config {
     ///
     /// [`Misuse::Config`] for an empty program, `-daemonize`, a NUL byte in an argument, a path or a variable, an invalid
     /// name, a console name that QEMU refuses or that is used twice, the id of a network that QEMU refuses, a host forward
-    /// to port 0 of the guest, the path or name of a socket that is empty or longer than 107 bytes, a limit of the log below 64 KiB, a dialect other than QMP for a machine that is launched,
+    /// to port 0 of the guest, the path or name of a socket that is empty or longer than 107 bytes, a limit of the log below
+    /// 64 KiB, a log that is [followed](Self::follow_log) and is to be a file as well, a dialect other than QMP for a machine
+    /// that is launched,
     /// [`wait_for_listener`](Self::wait_for_listener) without [`Peer::Dial`](crate::Peer::Dial), and settings of a launch
     /// for an attached machine. [`Misuse::UnknownConsole`] for the log of a console that does not exist.
     /// [`Misuse::EmptyFilter`] and [`Misuse::NotAnEvent`] for a filter of [`subscribe`](Self::subscribe).
@@ -93,7 +95,9 @@ impl Config {
     /// Returns what the process inherits, in the order of the command line.
     fn inherited(&self) -> Vec<Inherited> {
         let dials = self.monitor != Monitor::Inherited;
+        let log = self.log_console().map(Channel::Console);
         let channels = self.channels().into_iter().filter(|channel| *channel != Channel::Monitor || !dials);
+        let channels = channels.filter(|channel| Some(*channel) != log);
         let ports = self.services.iter().copied().map(Inherited::Service);
         let passed = (0..self.passed.len()).map(Inherited::Passed);
         let added = (0..self.added.len()).map(Inherited::Added);
@@ -154,6 +158,10 @@ impl Config {
                 add(&[b"-serial", b"null"]);
                 continue;
             };
+            if console.frontend == Frontend::Log {
+                index += 1;
+                continue;
+            }
             let mut options = chardev(backend(Inherited::Channel(Channel::Console(index))), name);
             if let Some(log) = &console.log {
                 // The host creates the file first, so that it is private. QEMU would create it with mode 0666 less the
@@ -167,7 +175,7 @@ impl Config {
                 Frontend::Device(device) => {
                     add(&[b"-device", &[device, b",chardev=".as_slice(), name.as_bytes()].concat()])
                 }
-                Frontend::Chardev => {}
+                Frontend::Chardev | Frontend::Log => {}
             }
             index += 1;
         }

@@ -51,6 +51,21 @@ impl Console {
         usize::try_from(skipped).ok().and_then(|skipped| self.output.get(skipped..)).unwrap_or_default()
     }
 
+    /// Returns the output between two positions, as far as it is kept.
+    pub(crate) fn between(&self, begin: u64, end: u64) -> &[u8] {
+        let output = self.since(begin);
+        let behind = usize::try_from(self.end().saturating_sub(end)).unwrap_or(usize::MAX);
+        &output[..output.len().saturating_sub(behind)]
+    }
+
+    /// Returns where the line begins that this position is in, as far as it is kept.
+    pub(crate) fn line_at(&self, position: u64) -> u64 {
+        let position = position.clamp(self.first, self.end());
+        let before = usize::try_from(position - self.first).ok().and_then(|length| self.output.get(..length));
+        let end = before.and_then(|before| memchr::memrchr(b'\n', before));
+        end.map_or(self.first, |at| self.first + at as u64 + 1)
+    }
+
     /// Adds output. Waits must search it before the surplus is [trimmed](Self::trim), or they miss a text in a large
     /// piece of output.
     pub(crate) fn printed(&mut self, bytes: &[u8]) {

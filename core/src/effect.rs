@@ -58,7 +58,8 @@ pub struct Preparation {
     /// Whether the log has a path in the private directory, with which it is removed. If not, and without
     /// `log_directory`, it is a file without a path.
     pub has_log_path: bool,
-    /// Whether a process is to be started: then there is a log, and descriptors that it inherits.
+    /// Whether a process is to be started: then there is a log, unless a channel is its [`Transport::Output`], and
+    /// descriptors that it inherits.
     pub process: bool,
     /// The channels, and how each is connected.
     pub channels: Vec<(Channel, Transport)>,

@@ -85,6 +85,9 @@ pub enum Misuse {
     /// There is no console of that name: [`Config::serial`](crate::Config::serial) names one.
     #[error("no console is named `{0}`")]
     UnknownConsole(UntrustedText),
+    /// The console is the [log](crate::Config::follow_log), which only prints.
+    #[error("the console `{0}` takes no input: it is what the process prints")]
+    TakesNoInput(UntrustedText),
     /// QEMU reads the input of the console more slowly than the caller writes it, and
     /// [`Limits::console_input`](crate::Limits::console_input) bytes are queued.
     #[error(

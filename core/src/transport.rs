@@ -118,6 +118,9 @@ pub enum Peer {
 pub enum Transport {
     /// A socket pair: one end for the driver, the other for the process to inherit.
     Pair,
+    /// A pipe, of which the driver has the reading end, and the process the writing end as its standard output and error.
+    /// Then the process has no log.
+    Output,
     /// A socket that listens at this address, for one connection.
     Listen(Address),
     /// A Unix socket that listens under an unpredictable name, for one connection, in this directory. `None` means the

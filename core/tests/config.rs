@@ -181,6 +181,13 @@ fn the_numbers_are_those_of_the_host() {
 fn a_terminal_is_shared_on_request_only() {
     assert!(!spawn(&Rig::launched(config())).share_terminal);
     assert!(spawn(&Rig::launched(config().share_terminal())).share_terminal);
+    let streams = |config| {
+        let spawn = spawn(&Rig::launched(config));
+        (spawn.attributes.inherits_stdin, spawn.attributes.inherits_stdout, spawn.share_terminal)
+    };
+    assert_eq!(streams(config()), (false, false, false));
+    assert_eq!(streams(config().inherit_stdin()), (true, false, true), "a background process cannot read it");
+    assert_eq!(streams(config().inherit_stdout()), (false, true, false));
 }
 
 #[test]

@@ -165,6 +165,28 @@ fn a_device_may_be_gone_before_the_reply() {
     assert_eq!(on(&mut rig, &mut run), Some(Ok(())));
 }
 
+/// Several devices may be unplugged at once: the error names the one.
+#[test]
+fn an_unplug_that_times_out_names_its_device() {
+    for replies in [false, true] {
+        let (mut rig, mut run) = begun(Unplug::device("net\n"), LONG);
+        if replies {
+            rig.replies(1);
+            assert!(on(&mut rig, &mut run).is_none());
+        }
+        rig.pass(secs(60));
+        let Some(Err(error)) = on(&mut rig, &mut run) else { panic!("the deadline has passed") };
+        let why = if replies {
+            "the deadline passed before the wait found anything"
+        } else {
+            "no reply within the deadline, after the command was sent"
+        };
+        assert_eq!(error.to_string(), format!("the device `net\\n` was not unplugged in time: {why}"));
+        let UnplugError::TimedOut { device, .. } = error else { panic!("{error:?}") };
+        assert_eq!(device.as_str(), "net\n");
+    }
+}
+
 #[test]
 fn a_job_is_followed_to_its_end() {
     let (mut rig, mut run) = started(mirror().complete_when_ready());

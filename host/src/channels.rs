@@ -64,6 +64,9 @@ impl Host {
         let received = socket.receive(&mut buffer);
         let more = match received {
             Received::Bytes { count, more } => {
+                if let Some(pipe) = self.log_pipe.as_deref().filter(|pipe| pipe.channel == channel) {
+                    pipe.printed.push(&buffer[..count], machine.limits().console);
+                }
                 self.report(machine, now, Input::Received(channel, &buffer[..count]));
                 more
             }
@@ -109,6 +112,7 @@ impl Host {
                 lease = lent;
                 (Arc::new(socket), Stage::Connected)
             }
+            LocalEnd::Pipe(pipe) => (Arc::new(pipe), Stage::Pipe),
             LocalEnd::Listening(socket) => (socket, Stage::Listening),
             LocalEnd::Offered(address) => {
                 names_sender = true;
@@ -128,7 +132,7 @@ impl Host {
                 (socket, Dialled::Pending) => (Arc::new(socket), Stage::Dialling(address)),
             },
         };
-        let is_connected = stage == Stage::Connected;
+        let is_connected = matches!(stage, Stage::Connected | Stage::Pipe);
         let is_dialling = matches!(stage, Stage::Dialling(_));
         let mut socket = Socket::new(channel, socket, stage, lease);
         if names_sender {

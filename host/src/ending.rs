@@ -1,5 +1,6 @@
 //! End of a machine whose last owner or driver was dropped: within seconds, whatever the kernel or a file system does.
 
+use std::mem;
 use std::time::Duration;
 
 use qemu_machine_core::{Machine, Moment};
@@ -87,6 +88,18 @@ impl Host {
             ending.until = if self.files.is_some() { now.after(FILES_WITHIN) } else { now };
         }
         None
+    }
+
+    /// Returns everything that is left of a machine which has ended and is not launched again: its log, and a process that
+    /// the kernel has not released. Drop the result without a lock, since closing a file may block: then the supervisor
+    /// reaps the process.
+    #[must_use]
+    pub fn take_unused(&mut self) -> Self {
+        // What was logged is not logged again.
+        let trace = mem::take(&mut self.trace);
+        let unused = mem::take(self);
+        self.trace = trace;
+        unused
     }
 
     /// Waits until the process has ended or a socket is readable. A signal may end the wait early (`poll(2)`, EINTR).

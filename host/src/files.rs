@@ -22,7 +22,10 @@ impl Host {
     /// read without holding a lock.
     #[must_use]
     pub fn log(&self) -> LogReader {
-        self.scratch.as_deref().map(ScratchDir::log_reader).unwrap_or_default()
+        match &self.log_pipe {
+            Some(pipe) => LogReader::of(&pipe.printed),
+            None => self.scratch.as_deref().map(ScratchDir::log_reader).unwrap_or_default(),
+        }
     }
 
     /// Prepares a run, and returns the result unless it comes later.
@@ -33,6 +36,7 @@ impl Host {
     ) -> Result<Option<Prepared>, HostFault> {
         // The log of the run before is no longer read. Closing it may block.
         let previous = self.scratch.take();
+        self.log_pipe = None;
         if !may_block(&wanted) {
             return prepare(&wanted).map(|preparations| Some(self.take_over(preparations)));
         }
@@ -69,6 +73,7 @@ impl Host {
         self.local = parts.local;
         self.inherited = parts.inherited.into_iter().map(|(_, inherited)| inherited).collect();
         self.services = parts.services;
+        self.log_pipe = parts.log_pipe.map(Box::new);
         prepared
     }
 
@@ -76,8 +81,8 @@ impl Host {
     /// outcome does not depend on it.
     pub(crate) fn begin_to_read_log(&mut self, limit: usize, watch: &mut impl Watch) -> Option<Vec<u8>> {
         let log = self.log();
-        if log.is_empty() {
-            return Some(Vec::new());
+        if !log.may_block() {
+            return Some(self.known(log.read(limit)));
         }
         let reader = log.clone();
         match begin(watch, move |_| reader.read(limit)) {
@@ -104,6 +109,7 @@ impl Host {
         self.local.clear();
         self.inherited.clear();
         self.services.clear();
+        self.log_pipe.iter_mut().for_each(|pipe| drop(pipe.inherited.take()));
         match self.files.take().map(|files| *files) {
             // It removes what it creates, which completes the removal.
             Some(FileOperation::Prepare(preparation)) => {

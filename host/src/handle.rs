@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 #[cfg(feature = "record")]
 use qemu_machine_core::record::Record;
@@ -52,7 +52,7 @@ pub trait Shared: Send + Sync + Sized + 'static {
 /// that wait.
 ///
 /// Handles are clones of each other, and a [`Subscription`](crate::Subscription) holds one. Dropping the last one kills
-/// a machine that was launched, and disconnects from one that was attached to.
+/// a machine that was launched, and disconnects from one that was attached to. A [`WeakHandle`] does not count.
 pub struct Handle<S: Shared>(Arc<Owner<S>>);
 
 /// Owner of the machine, which all handles share: dropping it ends the machine.
@@ -70,6 +70,12 @@ impl<S: Shared> Handle<S> {
     #[must_use]
     pub fn shared(&self) -> &Arc<S> {
         &self.0.0
+    }
+
+    /// Returns a handle that does not keep the machine alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakHandle<S> {
+        WeakHandle { owner: Arc::downgrade(&self.0), shared: Arc::clone(self.shared()) }
     }
 
     /// Returns the position after everything that was received so far. Take a mark, act, and wait from the mark:
@@ -278,5 +284,43 @@ impl<S: Shared> fmt::Debug for Handle<S> {
 impl<S: Shared> Drop for Owner<S> {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+/// Handle of a machine that does not keep the machine alive. A runtime's `WeakVm` is a newtype of it, and adds the wait
+/// for the end.
+///
+/// It keeps the runtime's state of the machine, in which the outcome stays known, and so the memory of that until it is
+/// dropped.
+pub struct WeakHandle<S: Shared> {
+    owner: Weak<Owner<S>>,
+    shared: Arc<S>,
+}
+
+impl<S: Shared> WeakHandle<S> {
+    /// Returns a handle that keeps the machine alive. `None` means that the last one was dropped.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Handle<S>> {
+        self.owner.upgrade().map(Handle)
+    }
+
+    /// Returns the runtime's state of the machine, for the runtime. A runtime waits with it for the end, and for nothing
+    /// else: other requests are for the owners of the machine.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<S> {
+        &self.shared
+    }
+}
+
+impl<S: Shared> Clone for WeakHandle<S> {
+    fn clone(&self) -> Self {
+        Self { owner: Weak::clone(&self.owner), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Prints no part of the machine.
+impl<S: Shared> fmt::Debug for WeakHandle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(Weak)")
     }
 }

@@ -1,6 +1,7 @@
 //! Host side of one machine: carries out its effects, and reports the results as inputs.
 #![deny(clippy::wildcard_enum_match_arm, reason = "an effect that is not carried out leaves the machine waiting")]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::fault::fault;
 use crate::file_operation::FileOperation;
 use crate::identity::drafted;
 use crate::local_end::LocalEnd;
+use crate::log_pipe::LogPipe;
 use crate::qemu_process::QemuProcess;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
@@ -35,6 +37,8 @@ pub struct Host {
     pub(crate) inherited: Vec<OwnedFd>,
     /// The local ends of the services.
     pub(crate) services: Vec<ServiceLease>,
+    /// The log, if it is followed. Boxed, since it mostly is not.
+    pub(crate) log_pipe: Option<Box<LogPipe>>,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) child: Option<Child>,
     /// QEMU, where it is not the process that was started but one behind it.
@@ -256,7 +260,10 @@ impl Host {
         self.guard = None;
         let program = program(&arguments);
         let failed = |error| fault(format!("start `{program}`"), &error);
-        let log = self.scratch.as_deref().map(ScratchDir::log).transpose().map_err(failed)?;
+        let log = match &mut self.log_pipe {
+            Some(pipe) => pipe.inherited.take().map(File::from),
+            None => self.scratch.as_deref().map(ScratchDir::log).transpose().map_err(failed)?,
+        };
         let inherited = std::mem::take(&mut self.inherited);
         let namespace = attributes.network_namespace.as_ref().map(|namespace| SharedFd::of(namespace)?.copy());
         let namespace = namespace.transpose().map_err(failed)?;

@@ -13,6 +13,7 @@
 //! | [`Clock`] | this crate | Returns the [`Moment`](core::Moment) that every call takes. |
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
+//! | [`WeakHandle`] | this crate | A handle that does not keep the machine alive. |
 //! | [`Supervisor`] | this crate | The thread `qemu-supervisor`, one in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
 //! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
 //! | `tasks` | this crate, with that feature | The driver and all methods of a runtime for tasks, for any reactor that watches descriptors and has timers. `qemu-machine-tokio` and `qemu-machine-smol` use it. |
@@ -40,12 +41,13 @@
 //! the request stays in memory until something else happens. Step 6 is the driver's alone.
 //!
 //! The thread that drops the last owner of a machine calls [`Host::end`] (or [`Host::end_watched`], if descriptors must
-//! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything. It waits for
-//! three seconds at most. What is not over by then is finished later: the supervisor reaps the process, and a thread
-//! removes the files. (The module `tasks` leaves all of that to the supervisor, since a thread of an executor must not
-//! wait.) To end a machine without blocking a thread, request a shutdown or a kill first, and
-//! drop the machine when it has an outcome: then `end` has nothing left to do. A `Host` that is dropped without `end`
-//! kills the process, but callers that wait get no result.
+//! be unregistered). It kills a process that was launched, disconnects from any other, and removes everything. It waits
+//! for three seconds at most. Then it does step 5: callers may still wait through a [`WeakHandle`], which keeps the
+//! machine, so that what [`Host::take_unused`] returns is dropped as well. What is not over by then is finished later:
+//! the supervisor reaps the process, and a thread removes the files. (The module `tasks` leaves all of that to the
+//! supervisor, since a thread of an executor must not wait.) To end a machine without blocking a thread, request a
+//! shutdown or a kill first, and drop the machine when it has an outcome: then `end` has nothing left to do. A `Host`
+//! that is dropped without `end` kills the process, but callers that wait get no result.
 //!
 //! `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One `Clock` may serve
 //! several machines. A `Host` serves all runs of its machine.
@@ -171,6 +173,7 @@
 //!   [`Machine::channels`](core::Machine::channels) any more. Readiness that arrives for it later is stale: `receive`
 //!   ignores it. The process may still run; its descriptor stays watched until [`Watch::unwatch_completion`]. The same
 //!   holds for the other descriptors of that kind: a [`Host::reap`] too many does nothing.
+//! - *The log*, if it is followed, is a channel whose descriptor is the reading end of a pipe. It is never written to.
 //! - *A channel that listens* is readable when a process dials. `true` then means that the host has accepted or refused
 //!   it, and that there may be more: another process may wait to be accepted.
 //! - *On [`Watch::set_write_interest`]`(true)`, discard any readiness for writing that the poller had cached*, and wait
@@ -215,16 +218,17 @@
 //!
 //! # The verbs of a runtime
 //!
-//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, and its `Events` wraps a [`Subscription`].
-//! They bring the methods that return at once. A runtime adds those that wait, and those alone:
+//! A runtime's `Vm` is a newtype of [`Handle`] that dereferences to it, its `WeakVm` wraps a [`WeakHandle`], and its
+//! `Events` wraps a [`Subscription`]. They bring the methods that return at once. A runtime adds those that wait, and
+//! those alone:
 //!
 //! | type | methods | request, and how its end is observed |
 //! |---|---|---|
 //! | `Vm` | `launch`, `attach`, `resume`, `relaunch` | [`Machine::launch`](core::Machine::launch); `Ready` or `Ended`, then [`launched`](core::Machine::launched) |
 //! | | `execute`, `execute_by`, `execute_with_fd`, `execute_raw`, `execute_raw_by`, `execute_line` | [`send`](core::Machine::send); `Answered`, then [`take`](core::Machine::take) |
 //! | | `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
-//! | | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
-//! | | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
+//! | `Vm`, `WeakVm` | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
+//! | `Vm` | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
 //! | | `run` | [`procedure::Run`] with a command or a wait for each step; [`disown`](procedure::Run::disown) when the call is dropped |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
 //! | `Events` | `next` | [`wait_for_event`](core::Machine::wait_for_event); `Waited`, then [`claim_event`](core::Machine::claim_event) |
@@ -258,6 +262,7 @@ mod identity;
 mod local_end;
 mod lock;
 mod log_bound;
+mod log_pipe;
 mod log_reader;
 pub mod names;
 #[cfg(feature = "record")]
@@ -281,7 +286,7 @@ mod watch;
 
 pub use clock::Clock;
 pub use fault::fault;
-pub use handle::{Handle, Shared};
+pub use handle::{Handle, Shared, WeakHandle};
 pub use home::{Home, Local};
 pub use host::Host;
 pub use identity::{IdentityError, identity};

@@ -11,6 +11,8 @@ use crate::shared_fd::Lease;
 #[derive(Debug)]
 pub(crate) enum LocalEnd {
     Connected(OwnedFd, Option<Lease>),
+    /// The reading end of a pipe.
+    Pipe(OwnedFd),
     Listening(Arc<OwnedFd>),
     Dial(Address),
     /// As `Dial`, and QEMU inherited the socket that listens there.

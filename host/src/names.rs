@@ -3,9 +3,9 @@
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind,
     ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchCause, LaunchError, LaunchFailure,
-    Limits, Liveness, Mark, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Peer, Progress, ProtocolError, Refusal,
-    Resource, Rung, Service, ServiceError, Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError,
-    WithRawReply, commands, json, procedure,
+    Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Peer, Progress,
+    ProtocolError, Refusal, Resource, Rung, Service, ServiceError, Shutdown, SignalName, State, UntrustedText, Value,
+    Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
 #[cfg(feature = "schema")]

@@ -14,6 +14,7 @@ use crate::dial::listen_at;
 use crate::fault::fault;
 use crate::identity::find;
 use crate::local_end::LocalEnd;
+use crate::log_pipe::LogPipe;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::sys::{Earlier, Os, System};
@@ -33,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) local: Vec<(Channel, LocalEnd)>,
     pub(crate) inherited: Vec<(Inherited, OwnedFd)>,
     pub(crate) services: Vec<ServiceLease>,
+    pub(crate) log_pipe: Option<LogPipe>,
     pub(crate) monitor: Option<Address>,
     /// The process that an earlier program started, and its id.
     pub(crate) earlier: Option<(u32, Earlier<Child>)>,
@@ -52,7 +54,7 @@ impl Preparations {
 /// that may not answer.
 pub(crate) fn may_block(wanted: &Preparation) -> bool {
     let on_file_system = |transport: &Transport| match transport {
-        Transport::Pair | Transport::Dial(_) | Transport::Connected(_) => false,
+        Transport::Pair | Transport::Output | Transport::Dial(_) | Transport::Connected(_) => false,
         Transport::Listen(address) => matches!(address, Address::Unix(_)),
         Transport::ListenIn(_) | Transport::Offer(_) | Transport::Detached(_) => true,
     };
@@ -131,6 +133,11 @@ impl Parts {
                 }
                 self.inherited.push((Inherited::Channel(channel), inherited));
                 Ok(LocalEnd::Connected(local, None))
+            }
+            Transport::Output => {
+                let (pipe, local) = LogPipe::new(channel).map_err(|error| failed(&error))?;
+                self.log_pipe = Some(pipe);
+                Ok(LocalEnd::Pipe(local))
             }
             Transport::Dial(address) => Ok(LocalEnd::Dial(address.clone())),
             Transport::Connected(descriptor) => {

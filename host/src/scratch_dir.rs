@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use qemu_machine_core::{HostFault, Identity, Preparation};
+use qemu_machine_core::{HostFault, Identity, Preparation, Transport};
 use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
@@ -91,7 +91,9 @@ impl ScratchDir {
             registration: None,
             adopted: false,
         };
-        let created = if wanted.process { scratch.create_log(wanted) } else { Ok(()) };
+        let prints_to_channel = wanted.channels.iter().any(|(_, transport)| *transport == Transport::Output);
+        let has_log = wanted.process && !prints_to_channel;
+        let created = if has_log { scratch.create_log(wanted) } else { Ok(()) };
         let created = created.and_then(|()| wanted.files.iter().try_for_each(|file| scratch.create_file(&path(file))));
         match created {
             Ok(()) => Ok(scratch),

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Machine};
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg, send, sendmsg,
 };
@@ -42,6 +42,8 @@ pub(crate) enum Stage {
     /// The socket is connected to the monitor of the process with this id, or to a stranger: the first bytes show which.
     Resuming(u32),
     Connected,
+    /// It is the reading end of a pipe instead of a socket. Only this program has it, so that it may have O_NONBLOCK.
+    Pipe,
 }
 
 /// Peer of a monitor that an earlier program offered.
@@ -148,10 +150,20 @@ impl Socket {
 
     /// Reads once, as much as the buffer holds.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> Received {
-        if self.stage != Stage::Connected {
-            return Received::Nothing;
-        }
         let size = buffer.len();
+        match self.stage {
+            Stage::Connected => {}
+            Stage::Pipe => {
+                return match read(&self.descriptor, &mut *buffer) {
+                    Ok(0) => Received::End,
+                    Ok(count) => Received::Bytes { count, more: count == size },
+                    Err(Errno::AGAIN) => Received::Nothing,
+                    Err(Errno::INTR) => Received::Again,
+                    Err(_) => Received::End,
+                };
+            }
+            Stage::Listening | Stage::Dialling(_) => return Received::Nothing,
+        }
         // There is no room for descriptors, so the kernel closes those that a peer sends (`unix(7)`, SCM_RIGHTS). With
         // room, a peer could fill the table of open descriptors.
         let mut control = RecvAncillaryBuffer::default();

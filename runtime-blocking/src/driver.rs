@@ -221,8 +221,8 @@ impl SharedMachine {
         }
     }
 
-    /// Ends the machine after the last handle was dropped. The supervisor drops its own reference, and finishes what
-    /// could not be done at once: the reaping of a process that the kernel does not release yet.
+    /// Ends the machine after the last handle was dropped, and wakes the callers that wait through weak handles. The
+    /// supervisor drops its own reference, and reaps a process that the kernel does not release yet.
     pub(crate) fn end_now(&self) {
         if !self.turn.is_here() {
             // The parent uses the machine, and its supervisor is no thread of this process.
@@ -231,9 +231,13 @@ impl SharedMachine {
         let mut turn = self.lock();
         let Turn { machine, host, clock, .. } = &mut *turn;
         host.end(machine, *clock);
+        // A weak handle may keep this machine.
+        let unused = host.take_unused();
         turn.is_ending = true;
-        let token = turn.token;
+        let (token, now) = (turn.token, turn.clock.now());
+        self.serve(&mut turn, now);
         drop(turn);
+        drop(unused);
         self.supervisor.look(token);
     }
 }
@@ -296,6 +300,8 @@ impl Supervised for SharedMachine {
         let Some(mut turn) = self.try_lock() else { return Next::Lease };
         let has_callers = turn.lead != Lead::None || !turn.followers.is_empty();
         match (wake, has_callers, turn.watch) {
+            // The callers that wait for the end were woken, and none of them drives the machine any more.
+            (_, true, _) if turn.is_ending && turn.machine.outcome().is_some() => return Next::Drop,
             (Wake::Ready, true, _) => {
                 turn.watch = SupervisorWatch::Leased { leads: turn.leads };
                 return Next::Lease;

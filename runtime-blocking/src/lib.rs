@@ -21,6 +21,8 @@
 //! | launch, command and end a machine | [`Config`], [`Vm`] (and the methods of [`Handle`]), [`Shutdown`], and the [`Outcome`] |
 //! | execute commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
 //! | wait for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
+//! | follow what QEMU itself prints | [`Config::follow_log`], and [`Wait::log`] by [`LogLevel`] |
+//! | watch the end of a machine that others own | [`Vm::downgrade`], and [`WeakVm::wait`] |
 //! | run several commands and events as one | [`procedure`]: a job, an unplug, a migration, a reboot, a program in the guest, or one of your own |
 //! | check what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent (feature `schema`) |
 //! | report a bug, or test without a QEMU | [`Config::recorded`], and [a guide](guides::records) (feature `record`) |
@@ -107,6 +109,6 @@ pub use events::Events;
 pub use qemu_machine_core as core;
 #[doc(inline)]
 pub use qemu_machine_host::names::*;
-pub use qemu_machine_host::{Handle, Subscription};
+pub use qemu_machine_host::{Handle, Subscription, WeakHandle};
 pub use services::{Agent, Qtest};
-pub use vm::Vm;
+pub use vm::{Vm, WeakVm};

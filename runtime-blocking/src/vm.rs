@@ -2,6 +2,7 @@
 
 mod detach;
 mod procedures;
+mod weak;
 
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
@@ -15,6 +16,8 @@ use qemu_machine_host::{Handle, descriptor};
 
 use crate::driver::SharedMachine;
 
+pub use weak::WeakVm;
+
 /// Handle of a QEMU that this program launched and owns, or to which it is attached.
 ///
 /// Handles are clones of each other. Any number of threads may use them at once. The methods that return at once are
@@ -24,7 +27,7 @@ use crate::driver::SharedMachine;
 /// for it, before `drop` returns. That takes a few milliseconds, and at most three seconds when the kernel does not
 /// release the process, or a file system does not answer; these are then reaped and removed later. QEMU gets no `quit` first, unlike at the end of a `with` block of
 /// QEMU's Python class: [`shutdown`](Self::shutdown) sends it. An [attached](Self::attach) machine is only disconnected
-/// from.
+/// from. A [`WeakVm`] does not count.
 #[derive(Clone, Debug)]
 pub struct Vm(Handle<SharedMachine>);
 
@@ -272,18 +275,13 @@ impl Vm {
     /// Waits until the machine has ended, within a deadline, and returns how it ended.
     ///
     /// The wait does not end the machine: one that still runs at the deadline keeps running. (The `wait` of QEMU's
-    /// Python class kills it.)
+    /// Python class kills it.) The handle keeps the machine alive meanwhile; [`WeakVm::wait`] does not.
     ///
     /// # Errors
     ///
     /// [`WaitError::TimedOut`] when the machine has not ended within the deadline.
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<Outcome, WaitError> {
-        let deadline = deadline.into();
-        self.shared().call(
-            |machine, now| machine.wait_for_end(now, deadline),
-            |machine, wait| Some(machine.claim_wait(*wait)?.and_then(Hit::into_end)),
-            cancel_wait,
-        )?
+        wait_for_end(self.shared(), deadline.into())
     }
 
     /// Ends the machine by `quit`, then SIGTERM, then SIGKILL. Returns how the machine ended, when it has ended and
@@ -340,6 +338,15 @@ impl Vm {
     pub fn disconnect(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::disconnect)
     }
+}
+
+/// Waits until the machine has ended.
+fn wait_for_end(shared: &Arc<SharedMachine>, deadline: Deadline) -> Result<Outcome, WaitError> {
+    shared.call(
+        |machine, now| machine.wait_for_end(now, deadline),
+        |machine, wait| Some(machine.claim_wait(*wait)?.and_then(Hit::into_end)),
+        cancel_wait,
+    )?
 }
 
 /// Ends a launch. Its result follows when the machine has ended.

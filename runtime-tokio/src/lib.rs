@@ -65,11 +65,14 @@ pub use qemu_machine_core as core;
 #[doc(inline)]
 pub use qemu_machine_host::names::*;
 pub use qemu_machine_host::tasks;
-pub use qemu_machine_host::{Handle, Subscription};
+pub use qemu_machine_host::{Handle, Subscription, WeakHandle};
 pub use reactor::{Tokio, TokioSource, TokioTimer};
 
 /// Handle of a machine: see [`tasks::Vm`].
 pub type Vm = tasks::Vm<Tokio>;
+
+/// Handle that does not keep its machine alive: see [`tasks::WeakVm`].
+pub type WeakVm = tasks::WeakVm<Tokio>;
 
 /// Future that drives a machine: see [`tasks::Driver`].
 pub type Driver = tasks::Driver<Tokio>;

@@ -41,36 +41,38 @@ fn types_of_the_core_are_send_and_sync() {
 
 #[test]
 fn blocking_handles_are_send_and_sync() {
-    use qemu_machine_blocking::{Agent, Events, Qtest, Vm};
-    is_free::<(Vm, Agent, Qtest, Events)>();
+    use qemu_machine_blocking::{Agent, Events, Qtest, Vm, WeakVm};
+    is_free::<(Vm, WeakVm, Agent, Qtest, Events)>();
 }
 
 #[test]
 fn smol_handles_are_send_and_sync_and_their_futures_are_send() {
-    use qemu_machine_smol::{Agent, Driver, Events, Qtest, Vm};
-    is_free::<(Vm, Agent, Qtest, Events)>();
+    use qemu_machine_smol::{Agent, Driver, Events, Qtest, Vm, WeakVm};
+    is_free::<(Vm, WeakVm, Agent, Qtest, Events)>();
     is_sent::<Driver>();
-    let verbs = |vm: &Vm, events: &mut Events| {
+    let verbs = |vm: &Vm, weak: &WeakVm, events: &mut Events| {
         is_task(Vm::launch(Config::new("")));
         is_task(vm.execute("query-status"));
         is_task(vm.wait_any(&Mark::default(), [Wait::end()], qemu_machine_smol::FOREVER));
+        is_task(weak.wait(qemu_machine_smol::FOREVER));
         is_task(vm.run(Unplug::device("net1"), qemu_machine_smol::FOREVER));
         is_task(vm.shutdown(Shutdown::default()));
         is_task(events.next(qemu_machine_smol::FOREVER));
     };
     // The function is only compiled.
-    let _: fn(&Vm, &mut Events) = verbs;
+    let _: fn(&Vm, &WeakVm, &mut Events) = verbs;
 }
 
 #[test]
 fn tokio_handles_are_send_and_sync_and_their_futures_are_send() {
-    use qemu_machine_tokio::{Agent, Console, Driver, Events, Qtest, Vm};
-    is_free::<(Vm, Agent, Qtest, Events)>();
+    use qemu_machine_tokio::{Agent, Console, Driver, Events, Qtest, Vm, WeakVm};
+    is_free::<(Vm, WeakVm, Agent, Qtest, Events)>();
     is_sent::<(Driver, Console)>();
-    let verbs = |vm: &Vm, events: &mut Events| {
+    let verbs = |vm: &Vm, weak: &WeakVm, events: &mut Events| {
         is_task(Vm::launch(Config::new("")));
         is_task(vm.execute("query-status"));
         is_task(vm.wait_any(&Mark::default(), [Wait::end()], qemu_machine_tokio::FOREVER));
+        is_task(weak.wait(qemu_machine_tokio::FOREVER));
         is_task(vm.run(Unplug::device("net1"), qemu_machine_tokio::FOREVER));
         is_task(vm.shutdown(Shutdown::default()));
         is_task(vm.execute_raw("{}"));
@@ -85,7 +87,7 @@ fn tokio_handles_are_send_and_sync_and_their_futures_are_send() {
         is_task(events.next(qemu_machine_tokio::FOREVER));
     };
     // The function is only compiled.
-    let _: fn(&Vm, &mut Events) = verbs;
+    let _: fn(&Vm, &WeakVm, &mut Events) = verbs;
 }
 
 #[test]

@@ -32,9 +32,10 @@ impl Config {
             }
             _ => {}
         }
-        let working_directory = &self.attributes().working_directory;
-        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory, working_directory];
-        if directories.into_iter().flatten().any(|path| path.contains(&0)) {
+        let ProcessAttributes { working_directory, cgroup, .. } = &self.attributes();
+        let directories = [&self.temporary_directory, &self.socket_directory, &self.log_directory];
+        let directories = directories.into_iter().chain([working_directory, cgroup]);
+        if directories.flatten().any(|path| path.contains(&0)) {
             return wrong("the path of a directory contains a NUL byte");
         }
         for filter in &self.subscriptions {
@@ -58,6 +59,11 @@ impl Config {
         }
         if self.dialect != Dialect::Qmp {
             return wrong("a machine that is launched speaks QMP: use `Config::speaking` only with `Config::attach`");
+        }
+        if self.log_console().is_some() && (self.outlives_parent || self.log_directory.is_some()) {
+            return wrong(
+                "a log that is followed is no file: use `Config::follow_log` without `Config::outlive_parent` and `Config::log_directory`",
+            );
         }
         self.check_arguments()?;
         self.check_environment()?;
@@ -100,7 +106,7 @@ impl Config {
         }
         let devices = self.consoles.iter().filter_map(|console| match &console.frontend {
             Frontend::Device(device) => Some(device),
-            Frontend::Serial | Frontend::Chardev => None,
+            Frontend::Serial | Frontend::Chardev | Frontend::Log => None,
         });
         let logs = self.consoles.iter().filter_map(|console| console.log.as_ref());
         let opaques = self.added.iter().map(|added| &added.opaque);

@@ -42,6 +42,45 @@ impl Config {
         self.console(Some(name.into()), Frontend::Chardev)
     }
 
+    /// Follows the log, what the process prints on its standard output and error, while it runs: as a console named
+    /// `log`, which takes no input. [`Wait::log`](crate::Wait::log) waits for the next line of a level, and the waits and
+    /// streams of consoles work as well.
+    ///
+    /// The process then prints to a pipe instead of a file. That has consequences:
+    ///
+    /// - The log is in memory: the last [`Limits::console`](crate::Limits::console) bytes, 1 MiB by default, for the
+    ///   waits, and again for `log` of the runtimes and [`Outcome::log`](crate::Outcome::log). There is no file, so the
+    ///   setting is refused with [`log_directory`](Self::log_directory), and for a machine that [outlives its
+    ///   parent](Self::outlive_parent): without this program there would be no reader.
+    /// - The process waits while the log is not read. A driver reads it all the time, as it reads the consoles. A QEMU that
+    ///   prints more than that (`-d in_asm`) is slowed down.
+    /// - When another process keeps the pipe open after the end, one that a [`wrapper`](Self::wrapper) has left behind,
+    ///   the run ends two seconds later.
+    ///
+    /// ```
+    /// use qemu_machine_core::{Config, LogLevel, Wait};
+    ///
+    /// let config = Config::new("qemu-system-x86_64").follow_log();
+    /// let things = [Wait::log(LogLevel::Warning), Wait::end()];
+    /// # assert!(config.command_line().is_ok());
+    /// ```
+    #[must_use]
+    pub fn follow_log(self) -> Self {
+        if self.log_console().is_some() { self } else { self.console(Some(Self::LOG.into()), Frontend::Log) }
+    }
+
+    /// Returns the index of the console that is the log. `None` means that the log is not followed.
+    pub(crate) fn log_console(&self) -> Option<usize> {
+        let mut named = self.consoles.iter().filter(|console| console.name.is_some());
+        named.position(|console| console.frontend == Frontend::Log)
+    }
+
+    /// Returns the name by which QEMU reports: that of its program without directories (QEMU, `util/error-report.c`,
+    /// `error_init`).
+    pub(crate) fn reporter(&self) -> &[u8] {
+        self.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+
     /// Also writes the output of a console to a file, from its first byte on. QEMU itself writes it (QEMU,
     /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach). QEMU skips
     /// what it cannot write, on a full disk for example. [`log_limit`](Self::log_limit) bounds it: QEMU opens the file with
@@ -53,7 +92,9 @@ impl Config {
     /// log: a name that no console has is refused with [`Misuse::UnknownConsole`](crate::Misuse::UnknownConsole).
     #[must_use]
     pub fn console_log(mut self, name: &str, path: impl Into<Vec<u8>>) -> Self {
-        match self.consoles.iter_mut().find(|console| console.name.as_deref() == Some(name)) {
+        let is_meant =
+            |console: &&mut ConsolePart| console.name.as_deref() == Some(name) && console.frontend != Frontend::Log;
+        match self.consoles.iter_mut().find(is_meant) {
             Some(console) => console.log = Some(path.into()),
             None => self.unknown_log = Some(name.into()),
         }

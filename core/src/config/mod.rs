@@ -44,9 +44,11 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | user-mode networks | none of the library's own ([`host_forward`](Self::host_forward)) |
 /// | [`temporary_directory`](Self::temporary_directory) | the system's directory for temporary files |
 /// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, which the kernel frees with its last descriptor |
+/// | [`follow_log`](Self::follow_log) | no: the log is a file, which can be read at any time |
 /// | [`log_limit`](Self::log_limit) | none: a log grows as long as QEMU writes to it |
 /// | [`trust_peer`](Self::trust_peer) | no: a process that does not belong to the process that was started cannot dial the monitor |
-/// | credentials, umask, resource limits, working directory, environment, network namespace | those of this program |
+/// | credentials, umask, resource limits, working directory, environment, network namespace, cgroup | those of this program |
+/// | [`inherit_stdin`](Self::inherit_stdin), [`inherit_stdout`](Self::inherit_stdout) | no: `/dev/null`, and the log |
 /// | [`limits`](Self::limits) | [`Limits::default`] |
 /// | the guest | held (`-S`) until the monitor is ready ([`autostart`](Self::autostart)) |
 /// | heartbeats | sent ([`without_heartbeat`](Self::without_heartbeat)) |
@@ -105,6 +107,9 @@ pub struct Config {
 impl Config {
     /// Id of the monitor's chardev. A console cannot have this name, since the ids of chardevs are unique.
     pub(crate) const MONITOR: &'static str = "mon";
+
+    /// Name of the console that is the log, if that is [followed](Self::follow_log).
+    pub const LOG: &'static str = "log";
 
     /// Default of [`launch_within`](Self::launch_within): 30 seconds, as in QEMU's Python class (QEMU,
     /// `python/qemu/machine/machine.py`, `qmp_timer`).
@@ -408,8 +413,8 @@ impl Config {
         self
     }
 
-    /// Sets where the log is created, and kept after the end. The log holds what QEMU prints on stdout and stderr. The
-    /// directory must exist.
+    /// Sets where the log is created, and kept after the end. The log holds what QEMU prints on stdout (unless
+    /// [`inherit_stdout`](Self::inherit_stdout) is set) and stderr. The directory must exist.
     ///
     /// Default: the log is a file without a path (`open(2)`, `O_TMPFILE`) in the [temporary
     /// directory](Self::temporary_directory). It can be read through the machine, also after the end, and the kernel

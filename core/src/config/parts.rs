@@ -7,7 +7,7 @@ use core::fmt;
 use crate::descriptor::Descriptor;
 use crate::host_forward::HostForward;
 
-/// One console, or a serial port that is left without one.
+/// One console, a serial port that is left without one, or the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConsolePart {
     /// `None` means that the serial port is connected to nothing (`-serial null`).
@@ -26,6 +26,8 @@ pub(crate) enum Frontend {
     Device(Vec<u8>),
     /// No frontend here: the caller's own arguments use the chardev.
     Chardev,
+    /// None in the guest: it is what the process prints.
+    Log,
 }
 
 /// A descriptor that the process inherits as part of an fdset (`-add-fd`).

@@ -10,7 +10,12 @@ use crate::transport::{Address, Monitor, Peer, Transport};
 
 impl Config {
     pub(crate) fn preparation(&self) -> Preparation {
-        let transport = |channel| if channel == Channel::Monitor { self.transport() } else { Transport::Pair };
+        let log = self.log_console().map(Channel::Console);
+        let transport = |channel| match channel {
+            Channel::Monitor => self.transport(),
+            console if Some(console) == log => Transport::Output,
+            Channel::Console(_) => Transport::Pair,
+        };
         Preparation {
             name: self.name.as_bytes().to_vec(),
             base: self.temporary_directory.clone(),
@@ -45,6 +50,7 @@ impl Config {
         match self.transport() {
             Transport::Dial(address) | Transport::Listen(address) => matches!(address, Address::Tcp(_)),
             Transport::Pair
+            | Transport::Output
             | Transport::ListenIn(_)
             | Transport::Offer(_)
             | Transport::Detached(_)

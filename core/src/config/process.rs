@@ -1,4 +1,5 @@
-//! Process attributes of a configuration: credentials, resource limits, environment and inherited descriptors.
+//! Process attributes of a configuration: credentials, resource limits, environment, standard streams and inherited
+//! descriptors.
 
 use alloc::vec::Vec;
 
@@ -28,6 +29,12 @@ pub struct ProcessAttributes {
     pub environment: Vec<Variable>,
     /// The network namespace to enter (`network_namespaces(7)`). `None` means that of this program.
     pub network_namespace: Option<Descriptor>,
+    /// Whether the standard input is that of this program instead of `/dev/null`.
+    pub inherits_stdin: bool,
+    /// Whether the standard output is that of this program instead of the log.
+    pub inherits_stdout: bool,
+    /// The directory of the cgroup to enter (`cgroups(7)`, version 2). `None` means that of this program.
+    pub cgroup: Option<Vec<u8>>,
 }
 
 /// A limit on a resource of the process, soft and hard.
@@ -194,6 +201,57 @@ impl Config {
     #[must_use]
     pub fn network_namespace(mut self, namespace: Descriptor) -> Self {
         self.attributes_mut().network_namespace = Some(namespace);
+        self
+    }
+
+    /// Places the process in a cgroup of version 2, by the directory of that: `/sys/fs/cgroup/vms/1` (`cgroups(7)`).
+    /// Default: that of this program. The process enters it before it executes its program, so its limits hold from the
+    /// beginning, and for all that the process starts. The guard of a [`wrapper`](Self::wrapper) is not in it.
+    ///
+    /// The cgroup must exist, and stays after the end: the library neither creates nor removes one. If the process cannot
+    /// enter it, the launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host), which names the cgroup:
+    ///
+    /// | reason | cause |
+    /// |---|---|
+    /// | No such file or directory (ENOENT) | There is no such cgroup. |
+    /// | Operation not supported (EOPNOTSUPP) | It is no cgroup of version 2, or its type does not permit processes (`domain invalid`, or `threaded`). |
+    /// | Permission denied (EACCES) | This program may not write to `cgroup.procs` in it, or in the nearest common ancestor of it and the cgroup of this program. |
+    /// | Device or resource busy (EBUSY) | It passes controllers on to cgroups below it (`cgroup.subtree_control`), and so cannot have processes. |
+    #[must_use]
+    pub fn cgroup(mut self, path: impl Into<Vec<u8>>) -> Self {
+        self.attributes_mut().cgroup = Some(path.into());
+        self
+    }
+
+    /// Gives the process the standard input of this program, for `-serial mon:stdio` or `-monitor stdio`. Default:
+    /// `/dev/null`. This program must not read its standard input meanwhile, since each byte reaches one of the two.
+    ///
+    /// It implies [`share_terminal`](Self::share_terminal): the kernel stops a process that reads from a terminal and is
+    /// not in its foreground process group (`tty_ioctl(4)`; SIGTTIN in `signal(7)`).
+    ///
+    /// QEMU changes the mode of a terminal, and restores it when it exits (QEMU, `chardev/char-stdio.c`, `term_exit`).
+    /// After SIGKILL the terminal keeps that mode: `stty sane` restores it.
+    #[must_use]
+    pub fn inherit_stdin(mut self) -> Self {
+        self.attributes_mut().inherits_stdin = true;
+        self.share_terminal()
+    }
+
+    /// Gives the process the standard output of this program, to which `-serial mon:stdio` and `-monitor stdio` write.
+    /// Default: the log. What QEMU itself reports is on its standard error, and still in the log.
+    ///
+    /// What the guest prints then reaches a terminal as it comes, with the escape sequences that the guest chose.
+    ///
+    /// ```
+    /// use qemu_machine_core::Config;
+    ///
+    /// // The terminal is the guest's serial console, and the human monitor after Ctrl-A C.
+    /// let config = Config::new("qemu-system-x86_64").args(["-serial", "mon:stdio"]).inherit_stdin().inherit_stdout();
+    /// # assert!(config.command_line().is_ok());
+    /// ```
+    #[must_use]
+    pub fn inherit_stdout(mut self) -> Self {
+        self.attributes_mut().inherits_stdout = true;
         self
     }
 

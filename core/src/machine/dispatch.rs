@@ -251,7 +251,7 @@ impl Machine {
             last_events: evidence.last_events,
             unanswered: evidence.unanswered,
             log: evidence.log.into(),
-            consoles: self.consoles.iter().map(|console| self.console_tail(console)).collect(),
+            consoles: self.console_tails(),
             command_line: self.command_line.clone(),
             faults: evidence.faults,
             record: None,
@@ -263,8 +263,12 @@ impl Machine {
         self.announce_waits();
     }
 
-    fn console_tail(&self, console: &Console) -> (String, UntrustedText) {
-        (console.name().to_owned(), self.last_words(console.since(0)).into())
+    /// Returns the end of each console. That of the log is in the outcome by itself.
+    fn console_tails(&self) -> Vec<(String, UntrustedText)> {
+        let log = self.config.log_console();
+        let consoles = self.consoles.iter().enumerate().filter(|(index, _)| Some(*index) != log);
+        let tail = |console: &Console| (console.name().to_owned(), self.last_words(console.since(0)).into());
+        consoles.map(|(_, console)| tail(console)).collect()
     }
 }
 

@@ -218,6 +218,9 @@ impl Machine {
         self.require_run()?;
         self.advance_clock(now);
         let index = self.console_index(console)?;
+        if self.config.log_console() == Some(index) {
+            return Err(Misuse::TakesNoInput(console.into()));
+        }
         let limit = self.config.limits.console_input;
         let input = self.consoles[index].input_mut();
         if input.waiting().len() + bytes.len() > limit {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::request::Things;
 use super::{Machine, request};
+use crate::config::Config;
 use crate::error::WaitError;
 use crate::fault::Misuse;
 use crate::lifecycle::State;
@@ -18,8 +19,8 @@ impl Machine {
     /// # Errors
     ///
     /// [`Misuse::NotLaunched`] before the first launch; [`Misuse::EmptyWait`], [`Misuse::EmptyText`],
-    /// [`Misuse::TextTooLong`], [`Misuse::UnknownConsole`] and [`Misuse::UnknownSubscription`] for its things;
-    /// [`Misuse::TooManyWaits`] beyond [`Limits::waits`](crate::Limits::waits).
+    /// [`Misuse::TextTooLong`], [`Misuse::UnknownConsole`] (also for the log, if that is not followed) and
+    /// [`Misuse::UnknownSubscription`] for its things; [`Misuse::TooManyWaits`] beyond [`Limits::waits`](crate::Limits::waits).
     pub fn wait(
         &mut self,
         now: Moment,
@@ -97,6 +98,13 @@ impl Machine {
             Target::Output { console } => {
                 let console = self.console_index(&console)?;
                 Item::Output { console, from: from.position(console) }
+            }
+            Target::Log(level) => {
+                let console = self.config.log_console().ok_or_else(|| Misuse::UnknownConsole(Config::LOG.into()))?;
+                // A line that was begun before the mark counts as a whole: QEMU prints a report in several pieces.
+                let line = self.consoles[console].line_at(from.position(console));
+                let reporter = self.config.reporter().to_vec();
+                Item::Log { console, reporter, level, line, scanned: from.position(console) }
             }
             Target::End => Item::End,
         })

@@ -8,18 +8,19 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Procedure, ProcedureError};
-use crate::error::WaitError;
+use crate::error::{CommandError, WaitError};
 use crate::event::Event;
 use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::procedure;
+use crate::text::UntrustedText;
 use crate::wait::{Found, Hit, Mark, Wait};
 
 /// Unplugs a device from a running guest (`device_del`). It is done when the device is gone, or when the guest refuses.
 ///
 /// The reply to `device_del` only means that QEMU asked the guest (QEMU, `qapi/qdev.json`, `device_del`). A guest may
-/// answer late or never. Then the deadline passes, and the device may still be removed later. QEMU removes a device
-/// that needs no cooperation of the guest at once.
+/// answer late or never. Then the deadline passes ([`UnplugError::TimedOut`]), and the device may still be removed later.
+/// QEMU removes a device that needs no cooperation of the guest at once.
 ///
 /// ```
 /// use qemu_machine_core::procedure::Unplug;
@@ -52,7 +53,16 @@ pub enum UnplugError {
     /// The guest refused (`DEVICE_UNPLUG_GUEST_ERROR`; `MEM_UNPLUG_ERROR` of older QEMUs).
     #[error("the guest refused to release the device: {0}")]
     Refused(Event),
-    /// QEMU refused the command, the deadline passed without an answer of the guest, or the machine ended.
+    /// The deadline passed: the guest has not answered, or QEMU has not replied. If the command was sent, the device may
+    /// still be removed later.
+    #[error("the device `{device}` was not unplugged in time: {error}")]
+    TimedOut {
+        /// The id or the QOM path of the device, as the caller wrote it.
+        device: UntrustedText,
+        /// The step that timed out.
+        error: ProcedureError,
+    },
+    /// QEMU refused the command, or the machine ended.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
 }
@@ -96,7 +106,17 @@ impl Unplug {
         match reply.reply::<Vec<Property>>() {
             Ok(all) if all.iter().any(|property| property.name == name) => self.wait(),
             Ok(_) => procedure::Output::Done(Ok(())),
-            Err(error) => procedure::Output::Done(Err(error.into())),
+            Err(error) => procedure::Output::Done(Err(self.failed(error.into()))),
+        }
+    }
+
+    /// Returns the error of a step, with the device if the step timed out: several devices may be unplugged at once.
+    fn failed(&self, error: ProcedureError) -> UnplugError {
+        match error {
+            ProcedureError::Command(CommandError::TimedOut(..)) | ProcedureError::Wait(WaitError::TimedOut) => {
+                UnplugError::TimedOut { device: self.device.as_str().into(), error }
+            }
+            error => error.into(),
         }
     }
 
@@ -131,9 +151,9 @@ impl Procedure for Unplug {
                 (self.mark, self.lists) = (oldest, true);
                 procedure::Output::execute(&("qom-list", json!({"path": self.place().0})))
             }
-            procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),
+            procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(self.failed(error.into()))),
             procedure::Input::Found(Ok(hit)) => procedure::Output::Done(Self::told(hit)),
-            procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(error.into())),
+            procedure::Input::Found(Err(error)) => procedure::Output::Done(Err(self.failed(error.into()))),
         }
     }
 }

@@ -65,8 +65,9 @@ impl record::Output {
             Ok(Hit { index, found, .. }) => match found {
                 Found::Event(event) => format!("{index}: {event:#}"),
                 Found::Queued(_) => format!("{index}: an event in its queue"),
-                // The text is in the lines of the console already, and may be all of its output.
+                // The text is in the lines of the console already, and may be all of its output; so is the line of the log.
                 Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
+                Found::Log(line) => format!("{index}: a line of {} bytes", line.text.len()),
                 Found::End(outcome) => format!("{index}: {}", outcome.cause),
             },
             Err(WaitError::Ended(outcome)) => format!("the machine ended first: {}", outcome.cause),

@@ -114,6 +114,7 @@ enum StoredFrontend {
     Serial,
     Device(#[serde(with = "as_text")] Vec<u8>),
     Chardev,
+    Log,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -167,6 +168,12 @@ struct StoredAttributes {
     environment: Vec<Variable>,
     #[serde(with = "stored")]
     network_namespace: Option<Descriptor>,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    inherits_stdin: bool,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    inherits_stdout: bool,
+    #[serde(with = "as_text", default, skip_serializing_if = "Option::is_none")]
+    cgroup: Option<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use crate::event::{Filter, SubscriptionId};
 use crate::fault::{FaultKind, HostFault};
 use crate::input::{ExitStatus, Inherited, Prepared, RunningProcess};
 use crate::lifecycle::Shutdown;
+use crate::log_line::LogLevel;
 use crate::signal::{Signal, SignalName};
 use crate::text::UntrustedText;
 use crate::time::Deadline;
@@ -31,6 +32,7 @@ mirrored! {
     StoredMark => Mark,
     StoredWait => Wait,
     StoredTarget => Target,
+    StoredLogLevel => LogLevel,
     StoredFilter => Filter,
     StoredSubscriptionId => SubscriptionId,
     StoredPrepared => Prepared,
@@ -104,7 +106,17 @@ enum StoredTarget {
     Output {
         console: String,
     },
+    Log(#[serde(with = "stored")] LogLevel),
     End,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "LogLevel", rename_all = "snake_case")]
+enum StoredLogLevel {
+    Output,
+    Info,
+    Warning,
+    Error,
 }
 
 #[derive(Serialize, Deserialize)]

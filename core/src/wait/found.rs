@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use super::Mark;
 use crate::error::WaitError;
 use crate::event::{Event, SubscriptionId};
+use crate::log_line::LogLine;
 use crate::outcome::Outcome;
 use crate::text::UntrustedText;
 
@@ -46,6 +47,12 @@ impl Hit {
         if let Found::Event(event) = &self.found { Some(event) } else { None }
     }
 
+    /// Returns the line of the log that was found. `None` means that something else was found.
+    #[must_use]
+    pub fn log_line(&self) -> Option<&LogLine> {
+        if let Found::Log(line) = &self.found { Some(line) } else { None }
+    }
+
     /// Returns the outcome, after a wait for the end alone.
     ///
     /// # Errors
@@ -54,7 +61,7 @@ impl Hit {
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
-            Found::Event(_) | Found::Queued(_) | Found::Text(_) => Err(WaitError::FoundOther),
+            Found::Event(_) | Found::Queued(_) | Found::Text(_) | Found::Log(_) => Err(WaitError::FoundOther),
         }
     }
 }
@@ -70,6 +77,8 @@ pub enum Found {
     /// The text, line or output: everything that the console printed from the mark through the last byte of the match.
     /// Invalid UTF-8 is replaced.
     Text(UntrustedText),
+    /// The line of the log.
+    Log(LogLine),
     /// The end of the machine, with its outcome.
     End(Box<Outcome>),
 }

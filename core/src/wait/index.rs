@@ -56,7 +56,9 @@ fn key(item: &Item) -> Option<Key> {
     match item {
         Item::Event(filter) => Some(filter.name.as_deref().map_or(Key::AnyEvent, |name| Key::Event(hash(name)))),
         Item::Queued(id) => Some(Key::Queued(*id)),
-        Item::Text { console, .. } | Item::Output { console, .. } => Some(Key::Console(*console)),
+        Item::Text { console, .. } | Item::Output { console, .. } | Item::Log { console, .. } => {
+            Some(Key::Console(*console))
+        }
         Item::End => None,
     }
 }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::console::Console;
 use crate::event::{Event, Filter, SubscriptionId};
+use crate::log_line::LogLevel;
 use crate::work;
 
 /// A thing to wait for, with the names of consoles resolved.
@@ -25,7 +26,40 @@ pub(crate) enum Item {
         console: usize,
         from: u64,
     },
+    Log {
+        console: usize,
+        /// The name by which QEMU reports.
+        reporter: Vec<u8>,
+        level: LogLevel,
+        /// The position where the line begins that is looked at.
+        line: u64,
+        /// The position up to which the end of the line was searched.
+        scanned: u64,
+    },
     End,
+}
+
+/// Returns the position after the first complete line that is wanted, and leaves its beginning in `line`. `None` means that
+/// there is none yet. Searches each byte for the end of its line once.
+fn find_line(on: &Console, line: &mut u64, scanned: &mut u64, is_wanted: impl Fn(&[u8]) -> bool) -> Option<u64> {
+    *line = (*line).max(on.first());
+    *scanned = (*scanned).max(*line);
+    loop {
+        let output = on.since(*scanned);
+        let Some(at) = memchr::memchr(b'\n', output) else {
+            work::count(output.len());
+            *scanned += output.len() as u64;
+            return None;
+        };
+        work::count(at);
+        let end = *scanned + at as u64;
+        *scanned = end + 1;
+        let length = usize::try_from(end - *line).unwrap_or(usize::MAX);
+        if is_wanted(on.since(*line).get(..length).unwrap_or_default()) {
+            return Some(*scanned);
+        }
+        *line = *scanned;
+    }
 }
 
 impl Item {
@@ -41,6 +75,9 @@ impl Item {
             Self::Output { console, from } if *console == index => {
                 let end = on.end() - crate::text::begun(on.since(*from)) as u64;
                 return Some(end).filter(|end| end > from);
+            }
+            Self::Log { console, reporter, level, line, scanned } if *console == index => {
+                return find_line(on, line, scanned, |text| LogLevel::of(text, reporter) >= *level);
             }
             _ => return None,
         };

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::Misuse;
+use crate::log_line::LogLevel;
 use crate::text::{Printable, UntrustedText};
 
 pub use found::{Found, Hit, Missed};
@@ -25,7 +26,7 @@ pub(crate) use item::Item;
 pub use mark::Mark;
 pub(crate) use running::Waits;
 
-/// A thing to wait for: an event, a text on a console, or the end of the machine.
+/// A thing to wait for: an event, a text on a console, a line of the log, or the end of the machine.
 ///
 /// [`Machine::wait`](crate::Machine::wait) waits for the first of several things, from a [`Mark`] on. Wait for failure
 /// as well as success, and a kernel panic is found at once instead of after the timeout.
@@ -62,6 +63,7 @@ pub(crate) enum Target {
     Queued(SubscriptionId),
     Text { console: String, text: Vec<u8>, line: bool },
     Output { console: String },
+    Log(LogLevel),
     End,
 }
 
@@ -118,6 +120,28 @@ impl Wait {
         Self(Target::Output { console: console.into() })
     }
 
+    /// Waits for the next complete line of the log that has this level or a more severe one, on a machine whose log is
+    /// [followed](crate::Config::follow_log). It finds [`Found::Log`].
+    ///
+    /// A line that is complete after the mark counts, also if it was begun before: QEMU prints a report in several pieces.
+    /// To read all lines, wait again from the mark of the [`Hit`]; [`Hit::missed`] counts the bytes that were evicted
+    /// meanwhile.
+    ///
+    /// ```
+    /// use qemu_machine_core::{LogLevel, Wait};
+    ///
+    /// // let mut at = vm.mark();
+    /// // while let Ok(hit) = vm.wait_any(&at, [Wait::log(LogLevel::Warning)], FOREVER) {
+    /// //     println!("{}", hit.log_line().expect("only a line was waited for"));
+    /// //     at = hit.mark;
+    /// // }
+    /// # assert_eq!(Wait::log(LogLevel::Warning).to_string(), "a line of the log, of level Warning or above");
+    /// ```
+    #[must_use]
+    pub fn log(level: LogLevel) -> Self {
+        Self(Target::Log(level))
+    }
+
     /// Waits until the guest opens the port of [`Config::guest_agent`](crate::Config::guest_agent): its agent is up,
     /// and answers soon. QEMU reports it with `VSERPORT_CHANGE` (QEMU, `hw/char/virtio-console.c`,
     /// `set_guest_connected`), at most once a second for each port (QEMU, `monitor/monitor.c`,
@@ -148,7 +172,9 @@ impl Wait {
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
             Target::Event(filter) => Ok(filter),
-            Target::Queued(_) | Target::Text { .. } | Target::Output { .. } | Target::End => Err(Misuse::NotAnEvent),
+            Target::Queued(_) | Target::Text { .. } | Target::Output { .. } | Target::Log(_) | Target::End => {
+                Err(Misuse::NotAnEvent)
+            }
         }
     }
 }
@@ -174,6 +200,7 @@ impl fmt::Display for Wait {
                 write!(f, "{what} {:?} on {}", UntrustedText::from_utf8_lossy(text), Printable::line(console))
             }
             Target::Output { console } => write!(f, "output of {}", Printable::line(console)),
+            Target::Log(level) => write!(f, "a line of the log, of level {level:?} or above"),
             Target::End => f.write_str("the end"),
         }
     }

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use super::{Found, Hit, Item, Mark, Missed, WaitId};
 use crate::console::Console;
 use crate::event::{Event, History, SubscriptionId};
+use crate::log_line::LogLine;
+use crate::text::UntrustedText;
 use crate::time::Moment;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +25,10 @@ impl Pending {
 
     pub(super) fn count_missed(&self, history: &History, consoles: &[Console]) -> Missed {
         let events = self.items.iter().any(|item| matches!(item, Item::Event(_)));
-        let reads = |item: &Item, index| matches!(item, Item::Text { console, .. } | Item::Output { console, .. } if *console == index);
+        let reads = |item: &Item, index| match item {
+            Item::Text { console, .. } | Item::Output { console, .. } | Item::Log { console, .. } => *console == index,
+            Item::Event(_) | Item::Queued(_) | Item::End => false,
+        };
         let on = |index| self.items.iter().any(|item| reads(item, index));
         let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));
         Missed {
@@ -69,9 +74,13 @@ impl Pending {
         let begin = mark.position(index);
         mark.consoles.resize(mark.consoles.len().max(index + 1), 0);
         mark.consoles[index] = end;
-        let printed = console.since(begin);
-        let behind = usize::try_from(console.end() - end).unwrap_or(usize::MAX);
-        let text = crate::text::UntrustedText::from_utf8_lossy(&printed[..printed.len().saturating_sub(behind)]);
-        Some(self.hit(item, Found::Text(text), mark))
+        let found = match &self.items[item] {
+            Item::Log { line, reporter, .. } => {
+                let line = console.between(*line, end);
+                Found::Log(LogLine::read(line.strip_suffix(b"\n").unwrap_or(line), reporter))
+            }
+            _ => Found::Text(UntrustedText::from_utf8_lossy(console.between(begin, end))),
+        };
+        Some(self.hit(item, found, mark))
     }
 }

@@ -1,5 +1,6 @@
 //! Implementation for Linux 5.4 or later, the first version in which `waitid(2)` accepts a pidfd (P_PIDFD).
 
+mod attributes;
 mod clone;
 mod credentials;
 mod execute;

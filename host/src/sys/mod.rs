@@ -137,7 +137,8 @@ pub(crate) struct ProcessSpec {
     pub(crate) inherited: Vec<OwnedFd>,
     /// The network namespace that it enters.
     pub(crate) namespace: Option<OwnedFd>,
-    /// The file to which its standard output and error are written. `None` means those of this program.
+    /// The file to which its standard output and error are written, unless its attributes say otherwise. `None` means
+    /// those of this program.
     pub(crate) log: Option<File>,
     /// Whether it stays in the process group of this program instead of leading its own.
     pub(crate) share_terminal: bool,
@@ -164,7 +165,7 @@ pub(crate) enum Progress {
     /// The program is executed, or the process ended before.
     Executed,
     /// The process could not execute its program, and ends. The text names the step, to be followed by the program.
-    Failed(&'static str, io::Error),
+    Failed(String, io::Error),
 }
 
 /// The process that connected a socket.

@@ -44,6 +44,10 @@ pub(crate) struct Turn<R: Reactor> {
     /// Whether the timer wakes the driver as it was last polled.
     is_armed: bool,
     waiters: Waiters,
+    /// Whether the last handle was dropped, so that there is no later run.
+    pub(super) is_last: bool,
+    /// What is left of the last run, and dropped after the lock is released.
+    pub(super) unused: Option<Box<Host>>,
     /// The sources that are dropped after the lock is released: a source may own wakers.
     pub(super) replaced: Vec<Sources<R>>,
     pub(super) moved: Vec<R::Source>,
@@ -73,8 +77,9 @@ impl<R: Reactor> Guard<'_, R> {
         let last = self.awake.pop();
         let others = if self.awake.is_empty() { Vec::new() } else { mem::take(&mut self.awake) };
         let dropped = (mem::take(&mut self.replaced), mem::take(&mut self.moved), mem::take(&mut self.stale));
+        let unused = self.unused.take();
         drop(self);
-        drop(dropped);
+        drop((dropped, unused));
         others.into_iter().chain(last).for_each(act);
     }
 }
@@ -184,6 +189,7 @@ impl<R: Reactor> SharedMachine<R> {
         if !self.0.is_here() || run.is_some_and(|run| run != turn.run) {
             return;
         }
+        turn.is_last |= run.is_none();
         turn.end_rest(self);
         turn.unlock();
     }
@@ -232,6 +238,8 @@ impl<R: Reactor> Turn<R> {
             until: None,
             is_armed: false,
             waiters: Waiters::default(),
+            is_last: false,
+            unused: None,
             replaced: Vec::new(),
             moved: Vec::new(),
             stale: Vec::new(),

@@ -79,4 +79,4 @@ pub use reactor::{AsyncSource, AsyncTimer, Reactor, Readiness};
 pub use rest::wait_for_dropped;
 pub use services::{Agent, Qtest};
 pub use spawned::Spawn;
-pub use vm::Vm;
+pub use vm::{Vm, WeakVm};

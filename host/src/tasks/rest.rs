@@ -104,6 +104,10 @@ impl<R: Reactor> Turn<R> {
     fn finish_rest(&mut self) {
         self.replaced.push(std::mem::take(&mut self.sources));
         self.rest = None;
+        if self.is_last {
+            // A weak handle may keep this machine.
+            self.unused = Some(Box::new(self.host.take_unused()));
+        }
         self.wake_all();
     }
 

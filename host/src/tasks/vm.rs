@@ -2,6 +2,7 @@
 
 mod detach;
 mod procedures;
+mod weak;
 
 use std::fmt;
 use std::ops::Deref;
@@ -14,9 +15,11 @@ use qemu_machine_core::{
 
 use super::driver::{Driver, SharedMachine};
 use super::reactor::Reactor;
-use super::waiting::{Executing, Waiting, wait_for};
+use super::waiting::{Executing, Waiting, wait_for, wait_for_end};
 use crate::handle::{Handle, Shared};
 use crate::shared_fd::descriptor;
+
+pub use weak::WeakVm;
 
 /// Handle of a QEMU that this program launched and owns, or to which it is attached.
 ///
@@ -29,7 +32,7 @@ use crate::shared_fd::descriptor;
 /// Dropping the last handle kills QEMU: SIGKILL is sent before `drop` returns, and the supervisor's thread removes
 /// everything that was created for it, within milliseconds mostly. [`kill`](Self::kill) completes when all of that is done.
 /// [`wait_for_dropped`](super::wait_for_dropped) blocks the thread until it is: call it after the runtime. QEMU gets no `quit` first: [`shutdown`](Self::shutdown)
-/// sends it.
+/// sends it. A [`WeakVm`] does not count.
 pub struct Vm<R: Reactor>(Handle<SharedMachine<R>>);
 
 impl<R: Reactor> Vm<R> {
@@ -276,15 +279,14 @@ impl<R: Reactor> Vm<R> {
     /// Waits until the machine has ended, within a deadline, and returns how it ended.
     ///
     /// The wait does not end the machine: one that still runs at the deadline keeps running. (The `wait` of QEMU's
-    /// Python class kills it.) Dropping the future ends the wait alone.
+    /// Python class kills it.) Dropping the future ends the wait alone. The handle keeps the machine alive meanwhile;
+    /// [`WeakVm::wait`] does not.
     ///
     /// # Errors
     ///
     /// [`WaitError::TimedOut`] when the machine has not ended within the deadline.
     pub async fn wait(&self, deadline: impl Into<Deadline>) -> Result<Outcome, WaitError> {
-        let deadline = deadline.into();
-        let wait = self.shared().ask(|machine, now| machine.wait_for_end(now, deadline))?;
-        wait_for(self.shared(), wait, Machine::claim_wait).await.and_then(Hit::into_end)
+        wait_for_end(self.shared(), deadline.into()).await
     }
 
     /// Ends the machine by `quit`, then SIGTERM, then SIGKILL. Returns how the machine ended, when it has ended and

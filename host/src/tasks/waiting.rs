@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qemu_machine_core::{CommandId, Machine, Notice, WaitError, WaitId};
+use qemu_machine_core::{CommandId, Deadline, Hit, Machine, Notice, Outcome, WaitError, WaitId};
 
 use super::driver::SharedMachine;
 use super::reactor::Reactor;
@@ -18,6 +18,15 @@ pub(super) async fn wait_for<R: Reactor, T>(
     let result = shared.wait_for(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await;
     waiting.claimed();
     result
+}
+
+/// Waits until the machine has ended.
+pub(super) async fn wait_for_end<R: Reactor>(
+    shared: &Arc<SharedMachine<R>>,
+    deadline: Deadline,
+) -> Result<Outcome, WaitError> {
+    let wait = shared.ask(|machine, now| machine.wait_for_end(now, deadline))?;
+    wait_for(shared, wait, Machine::claim_wait).await.and_then(Hit::into_end)
 }
 
 /// A command whose future is pending. Dropping it disowns the command, whether it was answered or not: otherwise the

@@ -3,6 +3,7 @@
 //! A row is one runtime and executor that drives the core: the simulated world, threads, mio, tokio with
 //! either flavour of its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
+mod cgroups;
 mod detachable;
 mod failed_procedures;
 mod harness;
@@ -11,6 +12,7 @@ mod hosted;
 mod in_world;
 mod lifetime;
 mod liveness;
+mod log;
 mod on_mio;
 mod on_tasks;
 mod power;

@@ -19,10 +19,11 @@ use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 
-use qemu_machine_core::{ProcessAttributes, Resource as Limited, ResourceLimit};
+use qemu_machine_core::ProcessAttributes;
 use rustix::fs::{Mode, OFlags, RawDir, open};
 use rustix::io::{DupFlags, Errno, FdFlags, dup3, fcntl_dupfd_cloexec, fcntl_setfd, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -34,6 +35,7 @@ use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::attributes::{Streams, c_string, changes_credentials, enter_cgroup, environment, groups, limit, programs};
 use super::clone::{Child, Memory, clone};
 use super::execute::{MAY_SHARE_MEMORY, Strings, execute};
 use crate::sys::{ProcessSpec, Progress};
@@ -48,6 +50,8 @@ pub(super) struct Start {
     /// Reaches its end when the child executes its program, since it is closed then, or when the child ends.
     report: Arc<OwnedFd>,
     memory: Memory<Plan>,
+    /// The cgroup to name when the child cannot enter it.
+    cgroup: Option<PathBuf>,
 }
 
 /// Everything that the child needs, in the form of its system calls.
@@ -63,6 +67,8 @@ struct Plan {
     /// The descriptors to inherit, each with its number in the process.
     descriptors: Vec<(RawFd, RawFd)>,
     report: RawFd,
+    /// The file `cgroup.procs` of the cgroup to enter.
+    cgroup: Option<CString>,
     namespace: Option<RawFd>,
     limits: Vec<(Resource, Rlimit)>,
     umask: Option<Mode>,
@@ -77,6 +83,7 @@ struct Plan {
 #[repr(u32)]
 enum Step {
     Group,
+    Cgroup,
     Namespace,
     Limits,
     Credentials,
@@ -87,8 +94,9 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [(Self, &str); 8] = [
+    const ALL: [(Self, &str); 9] = [
         (Self::Group, "create a process group for"),
+        (Self::Cgroup, "enter the cgroup for"),
         (Self::Namespace, "enter the network namespace for"),
         (Self::Limits, "set the resource limits for"),
         (Self::Credentials, "set the user and group ids for"),
@@ -105,15 +113,12 @@ type Failed = (Step, Errno);
 /// Starts a process, and returns its id, its pidfd and the start in progress.
 pub(super) fn start(spec: ProcessSpec) -> io::Result<(Pid, OwnedFd, Start)> {
     let (report, sent) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    let null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let streams = Streams::new(&spec.attributes)?;
     let shares = *MAY_SHARE_MEMORY && !changes_credentials(&spec.attributes);
-    // The descriptors of `spec` and `null` are closed here when the child has copies of them.
-    let (pid, descriptor, memory) = clone(Plan::new(&spec, null.as_fd(), sent.as_fd())?, shares)?;
-    Ok((pid, descriptor, Start { report: Arc::new(report), memory }))
-}
-
-fn changes_credentials(attributes: &ProcessAttributes) -> bool {
-    attributes.uid.is_some() || attributes.gid.is_some() || attributes.groups.is_some()
+    // The descriptors of `spec` and `streams` are closed here when the child has copies of them.
+    let (pid, descriptor, memory) = clone(Plan::new(&spec, &streams, sent.as_fd())?, shares)?;
+    let cgroup = spec.attributes.cgroup.clone().map(|path| OsString::from_vec(path).into());
+    Ok((pid, descriptor, Start { report: Arc::new(report), memory, cgroup }))
 }
 
 impl Start {
@@ -138,7 +143,11 @@ impl Start {
                 let step = u32::from_ne_bytes([a, b, c, d]);
                 let step = Step::ALL.iter().find(|(known, _)| *known as u32 == step);
                 let error = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-                Progress::Failed(step.map_or("start", |(_, text)| text), error)
+                let text = match (step, &self.cgroup) {
+                    (Some((Step::Cgroup, _)), Some(cgroup)) => format!("enter the cgroup {} for", cgroup.display()),
+                    (step, _) => step.map_or("start", |(_, text)| text).to_owned(),
+                };
+                Progress::Failed(text, error)
             }
             Err(_) => Progress::Pending,
         }
@@ -146,7 +155,7 @@ impl Start {
 }
 
 impl Plan {
-    fn new(spec: &ProcessSpec, null: BorrowedFd<'_>, report: BorrowedFd<'_>) -> io::Result<Self> {
+    fn new(spec: &ProcessSpec, streams: &Streams, report: BorrowedFd<'_>) -> io::Result<Self> {
         let ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes } = spec;
         // Each member is named, so that a new one is a compile error until it is applied.
         let ProcessAttributes {
@@ -159,13 +168,17 @@ impl Plan {
             environment_is_empty: _,
             environment: _,
             network_namespace: _,
+            inherits_stdin: _,
+            inherits_stdout: _,
+            cgroup,
         } = attributes;
         let environment = environment(attributes);
         let program = arguments.first().cloned().unwrap_or_default();
-        let mut descriptors = vec![(null.as_raw_fd(), 0)];
-        if let Some(log) = log {
-            descriptors.extend([(log.as_raw_fd(), 1), (log.as_raw_fd(), 2)]);
-        }
+        let log = log.as_ref().map(AsRawFd::as_raw_fd);
+        let output = streams.output.as_ref().map(AsRawFd::as_raw_fd).or(log);
+        let mut descriptors = vec![(streams.input.as_raw_fd(), 0)];
+        descriptors.extend(output.map(|output| (output, 1)));
+        descriptors.extend(log.map(|log| (log, 2)));
         descriptors.extend(inherited.iter().map(AsRawFd::as_raw_fd).zip(3..));
         let variables =
             environment.iter().map(|(name, value)| c_string([name.as_bytes(), b"=", value.as_bytes()].concat()));
@@ -178,6 +191,7 @@ impl Plan {
             environment: Strings::new(variables.collect::<io::Result<_>>()?),
             descriptors,
             report: report.as_raw_fd(),
+            cgroup: cgroup.as_ref().map(|path| c_string([path, b"/cgroup.procs".as_slice()].concat())).transpose()?,
             namespace: namespace.as_ref().map(AsRawFd::as_raw_fd),
             limits: limits.iter().copied().map(limit).collect(),
             umask: umask.map(|mask| Mode::from_bits_truncate(mask & 0o777)),
@@ -203,6 +217,10 @@ impl Plan {
             // The process leads a group with its own id (`setpgid(2)`). Keys of the terminal then do not reach it, and
             // one signal ends it together with a wrapper.
             setpgid(None, None).map_err(failed(Step::Group))?;
+        }
+        if let Some(processes) = &self.cgroup {
+            // Before the credentials, which may lack the permission.
+            enter_cgroup(processes).map_err(failed(Step::Cgroup))?;
         }
         if let Some(namespace) = self.namespace {
             let namespace = borrowed(namespace);
@@ -300,56 +318,6 @@ unsafe impl Child for Plan {
 // SAFETY: the pointers of its lists lead to strings that it owns.
 #[allow(unsafe_code, reason = "raw pointers are not Send by themselves; see SAFETY")]
 unsafe impl Send for Plan {}
-
-/// Returns the paths at which a program may be: itself, or in the directories of the `PATH`.
-fn programs(program: &[u8], environment: &[(OsString, OsString)]) -> io::Result<Vec<CString>> {
-    // As `execvp(3)` without a `PATH`.
-    const DEFAULT: &[u8] = b"/bin:/usr/bin";
-    if program.contains(&b'/') {
-        return Ok(vec![c_string(program.to_vec())?]);
-    }
-    let path = environment.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT, |(_, path)| path.as_bytes());
-    // An empty entry means the working directory.
-    let in_directory = |directory: &[u8]| match directory {
-        b"" => c_string([b"./", program].concat()),
-        directory => c_string([directory, b"/", program].concat()),
-    };
-    path.split(|byte| *byte == b':').map(in_directory).collect()
-}
-
-fn environment(attributes: &ProcessAttributes) -> Vec<(OsString, OsString)> {
-    let mut environment: Vec<(OsString, OsString)> =
-        if attributes.environment_is_empty { Vec::new() } else { std::env::vars_os().collect() };
-    for variable in &attributes.environment {
-        let name = OsString::from_vec(variable.name.clone());
-        environment.retain(|(other, _)| *other != name);
-        environment.extend(variable.value.clone().map(|value| (name, OsString::from_vec(value))));
-    }
-    environment
-}
-
-/// A process with another user id keeps no group of this program, unless it is given one.
-fn groups(attributes: &ProcessAttributes) -> Option<Vec<Gid>> {
-    let groups = attributes.groups.clone().or_else(|| attributes.uid.map(|_| Vec::new()))?;
-    Some(groups.into_iter().map(Gid::from_raw).collect())
-}
-
-fn limit(limit: ResourceLimit) -> (Resource, Rlimit) {
-    let resource = match limit.resource {
-        Limited::AddressSpace => Resource::As,
-        Limited::CoreDump => Resource::Core,
-        Limited::ProcessorTime => Resource::Cpu,
-        Limited::FileSize => Resource::Fsize,
-        Limited::LockedMemory => Resource::Memlock,
-        Limited::OpenFiles => Resource::Nofile,
-        Limited::Processes => Resource::Nproc,
-    };
-    (resource, Rlimit { current: Some(limit.value), maximum: Some(limit.value) })
-}
-
-fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
-    CString::new(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
 
 /// Resets the handlers of all signals, and then unblocks all. A process begins with the signal mask of its parent
 /// (`execve(2)`), and Rust programs ignore SIGPIPE, which QEMU does not expect.

@@ -5,6 +5,8 @@ use qemu_machine_core::{
 };
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 use qemu_machine_tests::{PATIENCE, qemu};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::stdio::dup2_stdin;
 
 use super::{LONG, bytes, empty, group, link};
 use crate::hosted::Hosted;
@@ -94,6 +96,35 @@ fn row_18_standard_streams_and_the_terminal<H: Hosted>() {
     process.assert_ends_within(PATIENCE);
 }
 
+/// Gives this program a standard input that no other process has, once, and returns its name.
+fn own_stdin() -> String {
+    static OWN: std::sync::Once = std::sync::Once::new();
+    OWN.call_once(|| {
+        let file = memfd_create("own-stdin", MemfdFlags::CLOEXEC).expect("memory is available");
+        dup2_stdin(file).expect("descriptors are available");
+    });
+    link(std::process::id(), 0)
+}
+
+fn row_18_standard_input_and_output_are_those_of_this_program_on_request<H: Hosted>() {
+    let own = own_stdin();
+    assert!(own.contains("own-stdin"), "{own}");
+    let own = [own, link(std::process::id(), 1)];
+    let config = empty().args(["-serial", "mon:stdio"]).inherit_stdin().inherit_stdout();
+    let mut machine = H::launch(config).expect("QEMU starts");
+    let pid = machine.pid().expect("the process runs");
+    assert_eq!([0, 1].map(|stream| link(pid, stream)), own);
+    assert_eq!(group(pid), group(std::process::id()), "it may read from the terminal");
+    assert_ne!(link(pid, 2), link(std::process::id(), 2), "reports of QEMU are in the log");
+    machine.kill().expect("the machine was launched");
+
+    let mut machine = H::launch(empty().inherit_stdin()).expect("QEMU starts");
+    let pid = machine.pid().expect("the process runs");
+    assert_eq!((link(pid, 0), link(pid, 1)), (own[0].clone(), link(pid, 2)), "standard output is in the log");
+    let mut machine = H::launch(empty()).expect("QEMU starts");
+    assert_eq!(link(machine.pid().expect("the process runs"), 0), "/dev/null");
+}
+
 fn row_19_state_process_and_exit_status<H: Hosted>() {
     let mut machine = H::launch(empty()).expect("QEMU starts");
     assert_eq!(machine.state(), State::Running);
@@ -132,6 +163,7 @@ macro_rules! stories {
             row_17_a_machine_is_launched_again_after_its_end
             row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again
             row_18_standard_streams_and_the_terminal
+            row_18_standard_input_and_output_are_those_of_this_program_on_request
             row_19_state_process_and_exit_status
             row_31_nothing_of_one_run_is_left_in_the_next
         }
