@@ -115,7 +115,8 @@ pub(crate) enum Input {
         command: Issued,
         #[serde(with = "stored")]
         events: Vec<Wait>,
-        then: Option<Issued>,
+        #[serde(default)]
+        then: Vec<Issued>,
         needs_reply: bool,
         member: Option<String>,
     },
@@ -257,7 +258,7 @@ impl Input {
             pending,
             command: issued(command),
             events: then.iter().map(|(event, _)| Wait::from(event.clone())).collect(),
-            then: then.as_ref().map(|(_, command)| issued(command)),
+            then: then.iter().map(|(_, command)| issued(command)).collect(),
             needs_reply: *needs_reply,
             member: member.clone(),
         }
@@ -266,8 +267,8 @@ impl Input {
     /// Returns the undo of a line. `None` means that this is another line.
     pub(crate) fn as_undo(&self) -> Option<Undo> {
         let Self::Undo { command, events, then, needs_reply, member, .. } = self else { return None };
-        let event = events.first().and_then(|event| event.clone().into_filter().ok());
-        let then = event.zip(then.as_ref().map(Encoded::from));
+        let events = events.iter().filter_map(|event| event.clone().into_filter().ok());
+        let then = events.zip(then.iter().map(Encoded::from)).collect();
         Some(Undo { command: command.into(), needs_reply: *needs_reply, member: member.clone(), then })
     }
 
