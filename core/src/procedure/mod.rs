@@ -1,11 +1,13 @@
 //! Procedures: tasks of several commands and waits, as pure state machines that any runtime can run.
 
+mod add_fd_set;
 mod close_node;
 mod execute_and_wait;
 mod fd_set;
 mod job;
 mod migrate;
 mod open_node;
+mod remove_fd_set;
 mod run;
 mod unplug;
 
@@ -24,11 +26,13 @@ use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
 
 pub use crate::undo::Undo;
+pub use add_fd_set::{AddFdSet, FdSet};
 pub use close_node::CloseNode;
 pub use execute_and_wait::ExecuteAndWait;
 pub use job::{FollowJob, JobEnd, JobError, JobFailure};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
+pub use remove_fd_set::RemoveFdSet;
 pub use run::Run;
 pub use unplug::{Unplug, UnplugError};
 
@@ -188,8 +192,8 @@ pub enum Created {
     Migration,
     /// The migration for which QEMU waits at this address, if it has begun to.
     IncomingMigration(String),
-    /// The fd set for the node of this name, if QEMU has added it: its id is not known. `query-fdsets` lists it with the
-    /// name as its `opaque` string.
+    /// The fd set of this name, or for the node of this name, if QEMU has added it: its id is not known. `query-fdsets`
+    /// lists it with the name as its `opaque` string.
     FdSetFor(String),
 }
 
@@ -203,7 +207,7 @@ impl fmt::Display for Created {
             Self::IncomingMigration(address) => {
                 write!(f, "perhaps an incoming migration at {}", Printable::line(address))
             }
-            Self::FdSetFor(node) => write!(f, "perhaps an fd set for node {}", Printable::line(node)),
+            Self::FdSetFor(node) => write!(f, "perhaps an fd set named {}", Printable::line(node)),
         }
     }
 }
