@@ -22,6 +22,7 @@ use crate::error::{CommandError, Progress, WaitError};
 use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::text::Printable;
+use crate::time::Moment;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
 
@@ -29,7 +30,7 @@ pub use crate::undo::Undo;
 pub use add_fd_set::{AddFdSet, FdSet};
 pub use close_node::CloseNode;
 pub use execute_and_wait::ExecuteAndWait;
-pub use job::{FollowJob, JobEnd, JobError, JobFailure};
+pub use job::{FollowJob, JobEnd, JobError, JobFailure, JobProgress, PROGRESS_WINDOW};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
 pub use remove_fd_set::RemoveFdSet;
@@ -76,6 +77,14 @@ pub trait Procedure {
 
     /// Returns the next step, given the result of the last one. Not called again after [`Output::Done`].
     fn step(&mut self, input: Input) -> Output<Self::Return>;
+
+    /// As [`step`](Self::step), with the time of the input on the clock of the driver: the last time that the
+    /// driver had passed to the machine when the run took the input. A [`Run`] calls this method only. By default it drops the time. A procedure that
+    /// measures, such as the rate of a job, overrides it; one that contains another procedure passes the time on.
+    fn step_at(&mut self, now: Moment, input: Input) -> Output<Self::Return> {
+        let _ = now;
+        self.step(input)
+    }
 
     /// Returns the commands that remove what the procedure has created in QEMU so far, for a run that is dropped: the
     /// machine executes them, and drops the replies. By default there are none. A procedure whose run times out, or is
