@@ -2,13 +2,16 @@
 
 mod add_fd_set;
 mod close_node;
+mod copy;
 mod execute_and_wait;
 mod fd_set;
 mod job;
+mod listed_node;
 mod migrate;
 mod open_node;
 mod remove_fd_set;
 mod run;
+mod snapshot;
 mod unplug;
 
 use alloc::boxed::Box;
@@ -29,12 +32,14 @@ use crate::wire::Encoded;
 pub use crate::undo::Undo;
 pub use add_fd_set::{AddFdSet, FdSet};
 pub use close_node::CloseNode;
+pub use copy::{Backup, Copied, CopyTarget, ExternalSnapshot, Mirror};
 pub use execute_and_wait::ExecuteAndWait;
 pub use job::{FollowJob, JobEnd, JobError, JobFailure, JobProgress, PROGRESS_WINDOW};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
 pub use remove_fd_set::RemoveFdSet;
 pub use run::Run;
+pub use snapshot::Snapshot;
 pub use unplug::{Unplug, UnplugError};
 
 /// A task of several commands and waits, as a pure state machine: every runtime can run it, and tests need none.
@@ -166,6 +171,9 @@ pub enum ProcedureError {
     /// guest runs, and only when `remove-fd` is sent, or a node on it is closed (measured with QEMU 7.2.22).
     #[error("QEMU keeps the removed descriptor of fd set {0} open: send `remove-fd` again when the guest runs")]
     DescriptorOpen(u32),
+    /// A job that was to remove something has failed.
+    #[error(transparent)]
+    Job(Box<JobError>),
     /// It failed, and could not remove everything that it has created in QEMU.
     #[error("{error}; still in QEMU: {}", listed(remains))]
     Remains {
@@ -204,6 +212,8 @@ pub enum Created {
     /// The fd set of this name, or for the node of this name, if QEMU has added it: its id is not known. `query-fdsets`
     /// lists it with the name as its `opaque` string.
     FdSetFor(String),
+    /// The snapshot with this tag, if QEMU has saved it.
+    Snapshot(String),
 }
 
 impl fmt::Display for Created {
@@ -216,6 +226,7 @@ impl fmt::Display for Created {
             Self::IncomingMigration(address) => {
                 write!(f, "perhaps an incoming migration at {}", Printable::line(address))
             }
+            Self::Snapshot(tag) => write!(f, "snapshot {}", Printable::line(tag)),
             Self::FdSetFor(node) => write!(f, "perhaps an fd set named {}", Printable::line(node)),
         }
     }
@@ -242,6 +253,15 @@ impl ProcedureError {
     #[must_use]
     pub fn remains(&self) -> &[Remnant] {
         if let Self::Remains { remains, .. } = self { remains } else { &[] }
+    }
+}
+
+impl From<JobError> for ProcedureError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Procedure(error) => error,
+            error => Self::Job(Box::new(error)),
+        }
     }
 }
 
