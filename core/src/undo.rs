@@ -1,6 +1,7 @@
 //! Undo: a command that removes what a procedure has created in QEMU, for a run that is dropped.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde_json::Value;
 
@@ -31,7 +32,8 @@ pub struct Undo {
     pub(crate) member: Option<String>,
     /// The argument of that name is the whole reply, and not a member of it.
     pub(crate) is_whole: bool,
-    pub(crate) then: Option<(Filter, Encoded)>,
+    /// The commands that follow, each after its event.
+    pub(crate) then: Vec<(Filter, Encoded)>,
 }
 
 impl Undo {
@@ -41,7 +43,8 @@ impl Undo {
     ///
     /// [`Misuse::Arguments`] when the command cannot be encoded.
     pub fn new<C: Command>(command: &C) -> Result<Self, Misuse> {
-        Ok(Self { command: Encoded::command(command)?, needs_reply: false, member: None, is_whole: false, then: None })
+        let (command, then) = (Encoded::command(command)?, Vec::new());
+        Ok(Self { command, needs_reply: false, member: None, is_whole: false, then })
     }
 
     /// Returns the undo that executes this command with one member of the reply of the pending command as its argument,
@@ -72,14 +75,14 @@ impl Undo {
         self
     }
 
-    /// Executes another command when this event arrives after the first one was sent and not refused. It is for things
-    /// that are removed in two steps, such as a job that is cancelled and dismissed.
+    /// Executes another command when this event arrives after the previous one was sent and not refused. It is for things
+    /// that are removed in several steps, such as a job that is cancelled and dismissed, and then its node.
     ///
     /// # Errors
     ///
     /// [`Misuse::Arguments`] when the command cannot be encoded, [`Misuse::NotAnEvent`] when the thing is no event.
     pub fn then<C: Command>(mut self, event: Wait, command: &C) -> Result<Self, Misuse> {
-        self.then = Some((event.into_filter()?, Encoded::command(command)?));
+        self.then.push((event.into_filter()?, Encoded::command(command)?));
         Ok(self)
     }
 

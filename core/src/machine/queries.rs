@@ -64,6 +64,11 @@ impl Machine {
         !self.answers.is_empty() || self.waits.has_unclaimed()
     }
 
+    /// Returns the last time that the driver passed.
+    pub(crate) fn now(&self) -> Moment {
+        self.now
+    }
+
     /// Returns the next deadline and its purpose. [`Input::TimePassed`](crate::Input::TimePassed) is due then. `None`
     /// means that nothing is due.
     #[must_use]

@@ -20,8 +20,8 @@ pub(super) struct Undoing {
     command: Option<CommandId>,
     /// The undo, as long as the creation has no reply.
     undo: Option<Undo>,
-    /// The command that follows an event, which counts once the first command was sent.
-    then: Option<(Filter, Encoded)>,
+    /// The commands that follow, each after its event, which counts once the previous command was sent.
+    then: Vec<(Filter, Encoded)>,
 }
 
 impl Machine {
@@ -58,12 +58,12 @@ impl Machine {
                 let command = undo.command(reply);
                 command.into_iter().for_each(|command| self.execute_undo(&command, undo.then.clone()));
             }
-            Undoing { then: None, .. } => {}
+            Undoing { then, .. } if then.is_empty() => {}
             Undoing { then, .. } => self.undoing.push(Undoing { command: None, undo: None, then }),
         }
     }
 
-    fn execute_undo(&mut self, command: &Encoded, then: Option<(Filter, Encoded)>) {
+    fn execute_undo(&mut self, command: &Encoded, then: Vec<(Filter, Encoded)>) {
         // Without a monitor or a free place, the thing stays: no caller is left to receive the error.
         if let Ok(id) = self.issue(self.now, command, COMMAND_WITHIN) {
             self.undoing.push(Undoing { command: Some(id), undo: None, then });
@@ -75,16 +75,21 @@ impl Machine {
         if self.undoing.is_empty() {
             return;
         }
-        let due: Vec<Encoded> = self.undoing.iter_mut().filter_map(|undoing| undoing.take_due(event)).collect();
-        self.undoing.retain(|undoing| undoing.command.is_some() || undoing.then.is_some());
-        due.iter().for_each(|command| self.execute_undo(command, None));
+        let due: Vec<_> = self.undoing.iter_mut().filter_map(|undoing| undoing.take_due(event)).collect();
+        self.undoing.retain(|undoing| undoing.command.is_some() || !undoing.then.is_empty());
+        due.into_iter().for_each(|(command, then)| self.execute_undo(&command, then));
     }
 }
 
 impl Undoing {
-    fn take_due(&mut self, event: &Event) -> Option<Encoded> {
-        let is_due = self.undo.is_none() && self.then.as_ref().is_some_and(|(filter, _)| filter.wants(event));
-        self.then.take_if(|_| is_due).map(|(_, command)| command)
+    /// Takes the next command, if it follows this event, and those that follow it.
+    fn take_due(&mut self, event: &Event) -> Option<(Encoded, Vec<(Filter, Encoded)>)> {
+        let is_due = self.undo.is_none() && self.then.first().is_some_and(|(filter, _)| filter.wants(event));
+        if !is_due {
+            return None;
+        }
+        let mut then = core::mem::take(&mut self.then).into_iter();
+        then.next().map(|(_, command)| (command, then.collect()))
     }
 }
 
@@ -98,7 +103,7 @@ impl Request for request::Undo {
             return machine.execute_undo(&self.undo.command, self.undo.then);
         }
         let Some(id) = self.pending else { return };
-        machine.undoing.push(Undoing { command: Some(id), undo: Some(self.undo), then: None });
+        machine.undoing.push(Undoing { command: Some(id), undo: Some(self.undo), then: Vec::new() });
         if let Ok(place) = machine.answers.binary_search_by_key(&id, |(id, _)| *id) {
             let answer = machine.answers.remove(place);
             drop(answer.and_then(|(id, answer)| machine.undo_answered(id, answer)));

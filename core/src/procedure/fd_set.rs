@@ -24,26 +24,33 @@ impl Command for Removing {
     }
 }
 
+/// The reply of `add-fd`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Added {
+    pub(super) fdset_id: u32,
+}
+
 /// The reply of `query-fdsets`.
 #[derive(Deserialize)]
-pub(super) struct FdSets(Vec<FdSet>);
+pub(super) struct FdSets(Vec<ListedSet>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct FdSet {
+struct ListedSet {
     fdset_id: u32,
-    fds: Vec<Fd>,
+    fds: Vec<ListedFd>,
 }
 
 #[derive(Deserialize)]
-struct Fd {
+struct ListedFd {
     opaque: Option<String>,
 }
 
 impl FdSets {
     /// Returns the ids of the fd sets with a descriptor of this `opaque` string.
     pub(super) fn named(&self, opaque: &str) -> Vec<u32> {
-        let has_name = |set: &&FdSet| set.fds.iter().any(|fd| fd.opaque.as_deref() == Some(opaque));
+        let has_name = |set: &&ListedSet| set.fds.iter().any(|fd| fd.opaque.as_deref() == Some(opaque));
         self.0.iter().filter(has_name).map(|set| set.fdset_id).collect()
     }
 

@@ -1,16 +1,21 @@
 //! Procedures: tasks of several commands and waits, as pure state machines that any runtime can run.
 
+mod add_fd_set;
 mod close_node;
+mod copy;
 mod execute_and_wait;
 mod fd_set;
 mod guest_exec;
 mod guest_file;
 mod job;
+mod listed_node;
 mod migrate;
 mod open_node;
 mod power;
+mod remove_fd_set;
 mod resync;
 mod run;
+mod snapshot;
 mod unplug;
 
 use alloc::boxed::Box;
@@ -24,20 +29,25 @@ use crate::error::{CommandError, Progress, WaitError};
 use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::text::Printable;
+use crate::time::Moment;
 use crate::wait::{Hit, Mark, Wait};
 use crate::wire::Encoded;
 
 pub use crate::undo::Undo;
+pub use add_fd_set::{AddFdSet, FdSet};
 pub use close_node::CloseNode;
+pub use copy::{Backup, Copied, CopyTarget, ExternalSnapshot, Mirror};
 pub use execute_and_wait::ExecuteAndWait;
 pub use guest_exec::{GuestExec, GuestExecEnd, GuestExecError, GuestExit};
 pub use guest_file::{GuestFilePart, ReadGuestFile, WriteGuestFile};
-pub use job::{FollowJob, JobEnd, JobError, JobFailure};
+pub use job::{FollowJob, JobEnd, JobError, JobFailure, JobProgress, PROGRESS_WINDOW};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
 pub use power::{AskGuest, AskGuestEnd, Reboot, RebootEnd, Suspend, SuspendEnd, Wake, WakeEnd};
+pub use remove_fd_set::RemoveFdSet;
 pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
+pub use snapshot::Snapshot;
 pub use unplug::{Unplug, UnplugError};
 
 /// A task of several commands and waits, as a pure state machine: every runtime can run it, and tests need none.
@@ -80,6 +90,14 @@ pub trait Procedure {
 
     /// Returns the next step, given the result of the last one. Not called again after [`Output::Done`].
     fn step(&mut self, input: Input) -> Output<Self::Return>;
+
+    /// As [`step`](Self::step), with the time of the input on the clock of the driver: the last time that the
+    /// driver had passed to the machine when the run took the input. A [`Run`] calls this method only. By default it drops the time. A procedure that
+    /// measures, such as the rate of a job, overrides it; one that contains another procedure passes the time on.
+    fn step_at(&mut self, now: Moment, input: Input) -> Output<Self::Return> {
+        let _ = now;
+        self.step(input)
+    }
 
     /// Returns the commands that remove what the procedure has created in QEMU so far, for a run that is dropped: the
     /// machine executes them, and drops the replies. By default there are none. A procedure whose run times out, or is
@@ -161,6 +179,9 @@ pub enum ProcedureError {
     /// guest runs, and only when `remove-fd` is sent, or a node on it is closed (measured with QEMU 7.2.22).
     #[error("QEMU keeps the removed descriptor of fd set {0} open: send `remove-fd` again when the guest runs")]
     DescriptorOpen(u32),
+    /// A job that was to remove something has failed.
+    #[error(transparent)]
+    Job(Box<JobError>),
     /// It failed, and could not remove everything that it has created in QEMU.
     #[error("{error}; still {}: {}", place(remains), listed(remains))]
     Remains {
@@ -196,8 +217,8 @@ pub enum Created {
     Migration,
     /// The migration for which QEMU waits at this address, if it has begun to.
     IncomingMigration(String),
-    /// The fd set for the node of this name, if QEMU has added it: its id is not known. `query-fdsets` lists it with the
-    /// name as its `opaque` string.
+    /// The fd set of this name, or for the node of this name, if QEMU has added it: its id is not known. `query-fdsets`
+    /// lists it with the name as its `opaque` string.
     FdSetFor(String),
     /// An open file in the guest.
     GuestFile {
@@ -207,6 +228,8 @@ pub enum Created {
         /// is not known.
         handle: Option<i64>,
     },
+    /// The snapshot with this tag, if QEMU has saved it.
+    Snapshot(String),
 }
 
 impl fmt::Display for Created {
@@ -219,7 +242,8 @@ impl fmt::Display for Created {
             Self::IncomingMigration(address) => {
                 write!(f, "perhaps an incoming migration at {}", Printable::line(address))
             }
-            Self::FdSetFor(node) => write!(f, "perhaps an fd set for node {}", Printable::line(node)),
+            Self::Snapshot(tag) => write!(f, "snapshot {}", Printable::line(tag)),
+            Self::FdSetFor(node) => write!(f, "perhaps an fd set named {}", Printable::line(node)),
             Self::GuestFile { path, handle: Some(handle) } => {
                 write!(f, "handle {handle} of {} in the guest", Printable::line(path))
             }
@@ -257,6 +281,15 @@ impl ProcedureError {
 fn place(remains: &[Remnant]) -> &'static str {
     let is_in_guest = |remnant: &Remnant| matches!(remnant.created, Created::GuestFile { .. });
     if remains.iter().all(is_in_guest) { "open" } else { "in QEMU" }
+}
+
+impl From<JobError> for ProcedureError {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Procedure(error) => error,
+            error => Self::Job(Box::new(error)),
+        }
+    }
 }
 
 fn listed(remains: &[Remnant]) -> String {

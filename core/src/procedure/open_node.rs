@@ -9,7 +9,7 @@ use core::fmt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::fd_set::{FdSets, Removing};
+use super::fd_set::{Added, FdSets, Removing};
 use super::{Created, Procedure, ProcedureError, Remnant, Undo};
 use crate::descriptor::Descriptor;
 use crate::error::WaitError;
@@ -76,13 +76,6 @@ pub struct OpenedNode {
     pub node: String,
     /// The id of the fd set, which has one descriptor.
     pub fd_set: u32,
-}
-
-/// The reply of `add-fd`.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Added {
-    fdset_id: u32,
 }
 
 /// An entry in the reply of `query-named-block-nodes`.

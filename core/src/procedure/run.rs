@@ -32,6 +32,8 @@ pub struct Run<E: Procedure> {
     deadline: Deadline,
     /// The time of the deadline. `None` before the procedure begins, and when it has no deadline.
     until: Option<Moment>,
+    /// The time of the last input.
+    now: Moment,
     stage: Stage,
     /// The number of the first event that was not reported as missed.
     reported: u64,
@@ -72,7 +74,8 @@ impl<E: Procedure> Run<E> {
     /// first.
     pub fn new(procedure: E, deadline: Deadline) -> Self {
         let (stage, reported) = (Stage::Work, 0);
-        Self { procedure, deadline, until: None, stage, reported, state: State::New }
+        let now = Moment::ORIGIN;
+        Self { procedure, deadline, until: None, now, stage, reported, state: State::New }
     }
 
     /// Returns the notice that the procedure waits for. `None` means that it has not begun, can advance now, or is
@@ -112,6 +115,7 @@ impl<E: Procedure> Run<E> {
         };
         let is_input = input.is_some();
         if let Some(input) = input {
+            self.now = machine.now();
             self.stop_after(&input);
             self.state = State::Input(input);
         }
@@ -134,7 +138,7 @@ impl<E: Procedure> Run<E> {
     /// result of the procedure once, when it is done.
     pub fn next_step(&mut self) -> Option<E::Return> {
         match core::mem::replace(&mut self.state, State::Step) {
-            State::Input(input) => match self.procedure.step(input) {
+            State::Input(input) => match self.procedure.step_at(self.now, input) {
                 procedure::Output::Done(output) => {
                     self.state = State::Over;
                     return Some(output);
@@ -215,6 +219,7 @@ impl<E: Procedure> Run<E> {
             }
             State::New | State::Step | State::Input(_) | State::Output(_) | State::Over => return,
         };
+        self.now = machine.now();
         self.stop_after(&input);
         self.state = State::Input(input);
     }

@@ -115,9 +115,11 @@ pub(crate) enum Input {
         command: Issued,
         #[serde(with = "stored")]
         events: Vec<Wait>,
-        then: Option<Issued>,
+        #[serde(default)]
+        then: Vec<Issued>,
         needs_reply: bool,
         member: Option<String>,
+        #[serde(default)]
         is_whole: bool,
     },
     /// The result of a wait was taken.
@@ -258,7 +260,7 @@ impl Input {
             pending,
             command: issued(command),
             events: then.iter().map(|(event, _)| Wait::from(event.clone())).collect(),
-            then: then.as_ref().map(|(_, command)| issued(command)),
+            then: then.iter().map(|(_, command)| issued(command)).collect(),
             needs_reply: *needs_reply,
             member: member.clone(),
             is_whole: *is_whole,
@@ -268,8 +270,8 @@ impl Input {
     /// Returns the undo of a line. `None` means that this is another line.
     pub(crate) fn as_undo(&self) -> Option<Undo> {
         let Self::Undo { command, events, then, needs_reply, member, is_whole, .. } = self else { return None };
-        let event = events.first().and_then(|event| event.clone().into_filter().ok());
-        let then = event.zip(then.as_ref().map(Encoded::from));
+        let events = events.iter().filter_map(|event| event.clone().into_filter().ok());
+        let then = events.zip(then.iter().map(Encoded::from)).collect();
         let (command, member) = (command.into(), member.clone());
         Some(Undo { command, needs_reply: *needs_reply, member, is_whole: *is_whole, then })
     }

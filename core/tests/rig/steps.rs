@@ -26,9 +26,7 @@ pub(crate) fn on<E: Procedure>(rig: &mut Rig, run: &mut Run<E>) -> Option<E::Ret
 impl Rig {
     /// Returns the commands that were sent, without their ids.
     pub(crate) fn asked(&mut self) -> Vec<String> {
-        let sent = self.take_sent();
-        let parts = sent.split(r#"{"execute":""#).filter(|part| !part.is_empty());
-        parts.map(|part| part.split(r#","id":"#).next().unwrap_or_default().replace('"', "")).collect()
+        commands(&self.take_sent())
     }
 
     /// Returns the ids of the commands that were sent.
@@ -69,4 +67,39 @@ pub(crate) fn started(job: FollowJob) -> (Rig, Run<FollowJob>) {
     rig.replies(1);
     assert_eq!(on(&mut rig, &mut run), None);
     (rig, run)
+}
+
+/// Runs a step that sends one command of this name, or exactly this command. Returns its id.
+pub(crate) fn asks<P: Procedure>(rig: &mut Rig, run: &mut Run<P>, command: &str) -> u16 {
+    assert!(on(rig, run).is_none(), "it is over before {command}");
+    let sent = rig.take_sent();
+    assert_commands(&commands(&sent), &[command]);
+    sent.rsplit(r#","id":"#).next().and_then(|rest| rest.split('}').next()?.parse().ok()).expect("an id")
+}
+
+/// Asserts that exactly these commands were sent since the last look, each given by its name or completely.
+pub(crate) fn assert_sent(rig: &mut Rig, expected: &[&str]) {
+    assert_commands(&rig.asked(), expected);
+}
+
+fn assert_commands(asked: &[String], expected: &[&str]) {
+    let matches = |(asked, expected): (&String, &&str)| asked == expected || asked.split(',').next() == Some(expected);
+    let all = asked.len() == expected.len() && asked.iter().zip(expected).all(matches);
+    assert!(all, "{asked:?} and not {expected:?}");
+}
+
+/// The job with this id concludes, is listed and dismissed.
+pub(crate) fn concludes<P: Procedure>(rig: &mut Rig, run: &mut Run<P>, id: &str) {
+    rig.happens_with("JOB_STATUS_CHANGE", &format!(r#"{{"id": "{id}", "status": "concluded"}}"#));
+    let query = asks(rig, run, "query-jobs");
+    let numbers = r#""current-progress": 9, "total-progress": 9, "type": "backup""#;
+    rig.returns(query, &format!(r#"[{{"id": "{id}", "status": "concluded", {numbers}}}]"#));
+    let dismiss = asks(rig, run, "job-dismiss");
+    rig.replies(dismiss);
+}
+
+/// Returns the commands in what was sent, without their ids.
+fn commands(sent: &str) -> Vec<String> {
+    let parts = sent.split(r#"{"execute":""#).filter(|part| !part.is_empty());
+    parts.map(|part| part.split(r#","id":"#).next().unwrap_or_default().replace('"', "")).collect()
 }

@@ -1,10 +1,13 @@
 //! End of a job: how it ended, why it failed, and the evidence for it.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
-use super::super::ProcedureError;
+use super::super::{ProcedureError, Remnant, listed};
 use crate::commands::Job;
+use crate::error::WaitError;
 use crate::event::Event;
 use crate::text::{Printable, UntrustedText};
 use crate::wait::Hit;
@@ -49,6 +52,50 @@ pub enum JobError {
     /// cancelled then; [`ProcedureError::Remains`] says that this was not possible.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
+    /// Another client cancelled the job of a [`Backup`](super::super::Backup), [`Mirror`](super::super::Mirror) or
+    /// [`Snapshot`](super::super::Snapshot), or QEMU did, because it ended.
+    #[error("the job was cancelled by another client, or because QEMU ended")]
+    Cancelled,
+    /// QEMU has no block node of this name, or one without a size, so that a target of this size cannot be created.
+    #[error("QEMU has no block node `{0}` with a size")]
+    UnknownNode(UntrustedText),
+    /// The job did not succeed, and what it used could not be removed.
+    #[error("{error}; still in QEMU: {}", listed(remains))]
+    Remains {
+        /// Why the job did not succeed.
+        error: Box<JobError>,
+        /// What the procedure has created and not removed.
+        remains: Vec<Remnant>,
+    },
+}
+
+impl JobError {
+    /// Returns what the procedure has created in QEMU and could not remove.
+    #[must_use]
+    pub fn remains(&self) -> &[Remnant] {
+        match self {
+            Self::Remains { remains, .. } => remains,
+            Self::Procedure(error) => error.remains(),
+            _ => &[],
+        }
+    }
+
+    /// Returns the error of a procedure that failed with this one, and could not remove these things.
+    pub(in crate::procedure) fn with(self, more: Vec<Remnant>) -> Self {
+        match self {
+            Self::Procedure(ProcedureError::Remains { error, mut remains }) => {
+                remains.extend(more);
+                Self::Procedure(ProcedureError::Remains { error, remains })
+            }
+            Self::Procedure(error) => Self::Procedure(error.with(more)),
+            error => Self::Remains { error: Box::new(error), remains: more },
+        }
+    }
+
+    /// Returns whether the machine has ended, so that nothing remains of it.
+    pub(in crate::procedure) fn is_of_ended_machine(&self) -> bool {
+        matches!(self, Self::Procedure(ProcedureError::Wait(WaitError::Ended(_))))
+    }
 }
 
 /// Failure of a job.

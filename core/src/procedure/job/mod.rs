@@ -2,10 +2,10 @@
 
 mod end;
 mod log;
+mod progress;
 mod stop;
 
 use alloc::borrow::ToOwned;
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,14 +21,17 @@ use crate::fault::{Misuse, Refusal};
 use crate::payload::Payload;
 use crate::procedure;
 use crate::text::UntrustedText;
+use crate::time::Moment;
 use crate::wait::{Found, Hit, Mark, Wait};
 use crate::wire::Encoded;
 
 use end::Evidence;
 use log::Log;
+use progress::Report;
 use stop::Stop;
 
 pub use end::{JobEnd, JobError, JobFailure};
+pub use progress::{JobProgress, PROGRESS_WINDOW};
 
 /// Follows a job (mirror, backup, commit, stream, image creation, snapshot) to its end.
 ///
@@ -66,7 +69,9 @@ pub struct FollowJob {
     begun: bool,
     when_ready: WhenReady,
     finalizes: bool,
-    report: Option<(Duration, Report)>,
+    report: Option<Report>,
+    /// The time of the last input.
+    now: Moment,
     log: Option<Log>,
     /// Where the procedure began. The events about the end are read from here.
     begin: Mark,
@@ -95,12 +100,11 @@ enum Over {
     Unstarted(Option<Job>),
 }
 
-type Report = Box<dyn FnMut(&Job) + Send>;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WhenReady {
     Stop,
     Complete,
+    Cancel,
 }
 
 /// The command that has no reply yet.
@@ -129,6 +133,7 @@ impl FollowJob {
             when_ready: WhenReady::Stop,
             finalizes: false,
             report: None,
+            now: Moment::ORIGIN,
             log: None,
             begin: Mark::default(),
             mark: Mark::default(),
@@ -151,35 +156,17 @@ impl FollowJob {
         Self { when_ready: WhenReady::Complete, ..self }
     }
 
+    /// Cancels the job when it is ready (`block-job-cancel` without `force`). For a mirror this is a success: its target is
+    /// then a copy of the disk at that moment, the guest stays on its disk, and the end is [`JobEnd::Completed`] (QEMU,
+    /// `qapi/block-core.json`, `block-job-cancel`).
+    pub fn cancel_when_ready(self) -> Self {
+        Self { when_ready: WhenReady::Cancel, ..self }
+    }
+
     /// Finalizes the job (`job-finalize`) when it is pending, which it is if its `auto-finalize` is off. By default the
     /// procedure ends with [`JobEnd::Pending`].
     pub fn finalize_when_pending(self) -> Self {
         Self { finalizes: true, ..self }
-    }
-
-    /// Calls `report` with the state of the job at this interval. QEMU sends no events about progress, so each report
-    /// costs a `query-jobs`. By default there are no reports.
-    pub fn report(self, every: Duration, report: impl FnMut(&Job) + Send + 'static) -> Self {
-        Self { report: Some((every, Box::new(report))), ..self }
-    }
-
-    /// Reads QEMU's log with `read` when the procedure begins, and when the job has failed; what was printed between is
-    /// [`JobFailure::log`]. QEMU often prints there what its error lacks: a snapshot of another machine fails with
-    /// `Error -22 while loading VM state`, and the log names the device (measured with QEMU 7.2.22). `read` returns the
-    /// last bytes of the log: their number is the most that the error holds. It may block the thread that runs the
-    /// procedure, which in a task is a thread of the executor. No lock is held meanwhile. By default the log is not read.
-    ///
-    /// ```
-    /// # use qemu_machine_core::procedure::FollowJob;
-    /// # use qemu_machine_core::json;
-    /// # let reader = || Ok::<Vec<u8>, ()>(Vec::new());
-    /// // let log = vm.log_reader();
-    /// # let read = move |_| reader();
-    /// let load = ("snapshot-load", json!({"job-id": "load", "tag": "t", "vmstate": "disk", "devices": ["disk"]}));
-    /// let load = FollowJob::of(&load, "load").log(move || read(4096).unwrap_or_default()); // log.read(4096)
-    /// ```
-    pub fn log(self, read: impl FnMut() -> Vec<u8> + Send + 'static) -> Self {
-        Self { log: Some(Log::new(read)), ..self }
     }
 
     fn ask<C: Command>(&mut self, asked: Asked, command: &C) -> Step {
@@ -281,7 +268,7 @@ impl FollowJob {
         };
         self.evidence.list(&job);
         if let Some((_, report)) = self.report.as_mut().filter(|_| self.stop.is_none()) {
-            report(&job);
+            report(self.now, &job);
         }
         match (job.status.as_str(), self.refusal.take()) {
             ("concluded", _) => self.read_end(Over::Concluded),
@@ -302,6 +289,10 @@ impl FollowJob {
             _ if self.stop.is_some() => self.go_on_cancelling(),
             ("ready", WhenReady::Stop) => procedure::Output::Done(Ok(JobEnd::Ready)),
             ("ready", WhenReady::Complete) => self.change(Asked::Change, "job-complete"),
+            ("ready", WhenReady::Cancel) => {
+                let arguments = json!({"device": self.id});
+                self.ask(Asked::Change, &("block-job-cancel", arguments))
+            }
             _ => self.wait(),
         }
     }
@@ -382,6 +373,11 @@ impl Procedure for FollowJob {
             (procedure::Input::Found(Err(error)), None) => self.fail(error.into()),
             (procedure::Input::Later, None) => self.ask(Asked::Jobs, &QueryJobs),
         }
+    }
+
+    fn step_at(&mut self, now: Moment, input: procedure::Input) -> procedure::Output<Self::Return> {
+        self.now = now;
+        self.step(input)
     }
 
     fn undo(&self) -> Vec<Undo> {

@@ -1,8 +1,9 @@
 //! Clean-up of a failed procedure: it cancels the job that it has started, and reports a job that it could not cancel.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::{Created, ProcedureError, Remnant, Undo};
 use super::{Asked, FollowJob, JobEnd, JobError, Over, Step};
@@ -10,6 +11,7 @@ use crate::commands::{Job, QueryJobs};
 use crate::error::{CommandError, WaitError};
 use crate::fault::Refusal;
 use crate::procedure;
+use crate::wait::Wait;
 
 /// Why the procedure has failed, and how far it is in cancelling its job.
 #[derive(Clone, Debug)]
@@ -137,6 +139,17 @@ impl FollowJob {
                 Some(if is_started { cancel } else { cancel.if_created() })
             }
         }
+    }
+
+    /// Returns the commands that remove the job when the run is dropped, and then execute these, each after its event. A job that is
+    /// not dismissed automatically may be concluded already, and then it cannot be cancelled (QEMU, `job.c`, `JobVerbTable`).
+    pub(in crate::procedure) fn undo_and_then(&self, next: &[(Wait, (&'static str, Value))]) -> Vec<Undo> {
+        let Some(cancel) = self.cancel_when_dropped() else { return Vec::new() };
+        let dismiss = Undo::new(&("job-dismiss", json!({"id": self.id}))).ok();
+        let dismiss = if cancel.needs_reply() { dismiss.map(Undo::if_created) } else { dismiss };
+        let and_then =
+            |undo: Undo| next.iter().try_fold(undo, |undo, (event, command)| undo.then(event.clone(), command)).ok();
+        [Some(cancel), dismiss].into_iter().flatten().filter_map(and_then).collect()
     }
 }
 
