@@ -162,7 +162,7 @@ impl Socket {
                     Err(_) => Received::End,
                 };
             }
-            Stage::Listening | Stage::Dialling(_) => return Received::Nothing,
+            Stage::Listening | Stage::Dialling(_) | Stage::Resuming(_) => return Received::Nothing,
         }
         // There is no room for descriptors, so the kernel closes those that a peer sends (`unix(7)`, SCM_RIGHTS). With
         // room, a peer could fill the table of open descriptors.
