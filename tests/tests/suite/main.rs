@@ -3,6 +3,8 @@
 //! A row is one runtime and executor that drives the core: the simulated world, threads, mio, tokio with
 //! either flavour of its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
+mod copies;
+mod descriptor_sets;
 mod detachable;
 mod failed_procedures;
 mod harness;
