@@ -225,7 +225,7 @@
 //! | type | methods | request, and how its end is observed |
 //! |---|---|---|
 //! | `Vm` | `launch`, `attach`, `resume`, `relaunch` | [`Machine::launch`](core::Machine::launch); `Ready` or `Ended`, then [`launched`](core::Machine::launched) |
-//! | | `execute`, `execute_by`, `execute_with_fd`, `execute_raw`, `execute_raw_by`, `execute_line` | [`send`](core::Machine::send); `Answered`, then [`take`](core::Machine::take) |
+//! | | `execute`, `execute_by`, `execute_with_fd`, `execute_with_fd_by`, `execute_raw`, `execute_raw_by`, `execute_line` | [`send`](core::Machine::send); `Answered`, then [`take`](core::Machine::take) |
 //! | | `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | `Vm`, `WeakVm` | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | `Vm` | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |

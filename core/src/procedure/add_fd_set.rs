@@ -19,9 +19,9 @@ use crate::wire::Encoded;
 
 /// Set of descriptors that QEMU holds, and opens by a path.
 ///
-/// The value is only the name of the set: QEMU keeps the descriptors until [`RemoveFdSet`](super::RemoveFdSet), or until it ends. Where QEMU
-/// opens a file, it takes the path of the set, and uses the member with the access mode that it needs (QEMU,
-/// `monitor/fds.c`, `monitor_fdset_dup_fd_add`).
+/// The value is only the name of the set: QEMU keeps the descriptors until [`RemoveFdSet`](super::RemoveFdSet), or
+/// until it ends. Where QEMU opens a file, it takes the path of the set, and uses the member with the access mode that
+/// it needs (QEMU, `monitor/fds.c`, `monitor_fdset_dup_fd_add`).
 ///
 /// ```
 /// use qemu_machine_core::procedure::FdSet;
@@ -50,12 +50,12 @@ impl FdSet {
     }
 }
 
-/// Adds descriptors of one file to QEMU as a new fd set, such as a read-only one and a read-write one, between which QEMU
-/// switches when it reopens the file.
+/// Adds descriptors of one file to QEMU as a new fd set, such as a read-only one and a read-write one, between which
+/// QEMU switches when it reopens the file.
 ///
-/// Each descriptor goes with an `add-fd` of its own: of several that come with one command, QEMU uses the first and closes
-/// the others (QEMU, `chardev/char-fe.c`, `qemu_chr_fe_get_msgfd`; `chardev/char-socket.c`, `tcp_get_msgfds`; measured with
-/// QEMU 7.2.22).
+/// Each descriptor goes with an `add-fd` of its own: of several that come with one command, QEMU uses the first and
+/// closes the others (QEMU, `chardev/char-fe.c`, `qemu_chr_fe_get_msgfd`; `chardev/char-socket.c`, `tcp_get_msgfds`;
+/// measured with QEMU 7.2.22).
 ///
 /// When one is refused, and when the deadline passes or the run is cancelled or dropped, the whole set is removed; what
 /// could not be removed is in [`ProcedureError::Remains`]. To open a node on one descriptor, use
@@ -103,8 +103,8 @@ enum State {
 type Step = procedure::Output<Result<FdSet, ProcedureError>>;
 
 impl AddFdSet {
-    /// Returns a procedure that adds these descriptors, each with this name as its `opaque` string, which `query-fdsets`
-    /// lists. QEMU refuses an empty set.
+    /// Returns a procedure that adds these descriptors, each with this name as its `opaque` string, which
+    /// `query-fdsets` lists. QEMU refuses an empty set.
     pub fn of(name: impl Into<String>, descriptors: impl IntoIterator<Item = Descriptor>) -> Self {
         let descriptors = descriptors.into_iter().collect();
         Self { name: name.into(), descriptors, set: FdSet::with_id(0), state: State::New, older: Vec::new() }

@@ -11,10 +11,11 @@ use crate::procedure;
 
 /// Removes an fd set (`remove-fd`), when its last user is closed.
 ///
-/// A node that is still open on the set keeps its own copy of the descriptor, but can no longer be reopened with another access mode. When it is closed, the
-/// rest of the set goes with it (QEMU, `monitor/fds.c`, `monitor_fdset_dup_fd_remove`). If QEMU keeps the descriptors, as
-/// QEMU 7.2 does while the guest is paused, the error is [`ProcedureError::Remains`] with
-/// [`ProcedureError::DescriptorOpen`]: the procedure can be repeated when the guest runs.
+/// A node that is still open on the set keeps its own copy of the descriptor, but can no longer be reopened with
+/// another access mode. When it is closed, the rest of the set goes with it (QEMU, `monitor/fds.c`,
+/// `monitor_fdset_dup_fd_remove`). If QEMU keeps the descriptors, as QEMU 7.2 does while the guest is paused, the error
+/// is [`ProcedureError::Remains`] with [`ProcedureError::DescriptorOpen`]: the procedure can be repeated when the guest
+/// runs.
 #[derive(Clone, Debug)]
 #[must_use = "a procedure does nothing until it is run"]
 pub struct RemoveFdSet {

@@ -17,18 +17,19 @@ use crate::procedure;
 use crate::time::Moment;
 use crate::wait::{Mark, Wait};
 
-/// Saves, loads or deletes a snapshot of a machine: its memory, the state of its devices, and the content of its disks at
-/// one moment, inside of images that support that, such as qcow2 (QEMU, `qapi/migration.json`, `snapshot-save`). This is what
-/// managers call a snapshot, or a checkpoint, of a running machine.
+/// Saves, loads or deletes a snapshot of a machine: its memory, the state of its devices, and the content of its disks
+/// at one moment, inside of images that support that, such as qcow2 (QEMU, `qapi/migration.json`, `snapshot-save`).
+/// This is what managers call a snapshot, or a checkpoint, of a running machine.
 ///
 /// For the content of the disks alone, in files of its own, put an overlay on each
 /// ([`ExternalSnapshot`](super::ExternalSnapshot)), or copy them ([`Backup`](super::Backup)).
 ///
 /// QEMU executes the job in its main loop, and neither the guest runs nor the monitor answers meanwhile (QEMU,
-/// `migration/savevm.c`, `snapshot_save_job_bh`; measured with QEMU 7.2.22): a deadline should leave time to write the memory. The job cannot be
-/// cancelled, only its result can be removed. When saving fails, when the deadline passes, and when the run is cancelled or dropped, a
-/// snapshot that was saved in spite of that is deleted again; what could not be removed is in [`JobError::remains`]. A snapshot with this tag
-/// that existed before stays, and QEMU refuses to replace it.
+/// `migration/savevm.c`, `snapshot_save_job_bh`; measured with QEMU 7.2.22): a deadline should leave time to write the
+/// memory. The job cannot be cancelled, only its result can be removed. When saving fails, when the deadline passes,
+/// and when the run is cancelled or dropped, a snapshot that was saved in spite of that is deleted again; what could
+/// not be removed is in [`JobError::remains`]. A snapshot with this tag that existed before stays, and QEMU refuses to
+/// replace it.
 ///
 /// When loading fails, [`JobFailure`](super::JobFailure) contains the run state in which the guest is left.
 ///
@@ -81,15 +82,16 @@ enum Stage {
 type Step = procedure::Output<Result<(), JobError>>;
 
 impl Snapshot {
-    /// Returns a procedure that saves a snapshot with this tag in the images of these nodes, which should be all that the guest
-    /// writes to. The first one holds the state of the machine, unless [`state_in`](Self::state_in) names another.
+    /// Returns a procedure that saves a snapshot with this tag in the images of these nodes, which should be all that
+    /// the guest writes to. The first one holds the state of the machine, unless [`state_in`](Self::state_in) names
+    /// another.
     pub fn save(tag: impl Into<String>, nodes: impl IntoIterator<Item: Into<String>>) -> Self {
         Self::new(Action::Save, tag.into(), nodes.into_iter().map(Into::into).collect())
     }
 
-    /// Returns a procedure that loads the snapshot with this tag from the images of these nodes. The machine must have the
-    /// configuration that it had when the snapshot was saved. If the guest runs, it is stopped, and runs on from the
-    /// snapshot (QEMU, `migration/savevm.c`, `snapshot_load_job_bh`).
+    /// Returns a procedure that loads the snapshot with this tag from the images of these nodes. The machine must have
+    /// the configuration that it had when the snapshot was saved. If the guest runs, it is stopped, and runs on from
+    /// the snapshot (QEMU, `migration/savevm.c`, `snapshot_load_job_bh`).
     pub fn load(tag: impl Into<String>, nodes: impl IntoIterator<Item: Into<String>>) -> Self {
         Self::new(Action::Load, tag.into(), nodes.into_iter().map(Into::into).collect())
     }
@@ -129,8 +131,8 @@ impl Snapshot {
         Self { id: id.into(), ..self }
     }
 
-    /// Calls `report` with the progress at this interval, and when the job has ended. QEMU 7.2 counts one step for all, and does not answer
-    /// during it.
+    /// Calls `report` with the progress at this interval, and when the job has ended. QEMU 7.2 counts one step for all,
+    /// and does not answer during it.
     pub fn progress(self, every: Duration, report: impl FnMut(JobProgress) + Send + 'static) -> Self {
         Self { progress: Some((every, Box::new(report))), ..self }
     }

@@ -246,7 +246,7 @@ fn open(format: &'static str, path: &Path) -> OpenNode {
 }
 
 /// Returns how many descriptors of QEMU are this file.
-fn opened<H: Hosted>(machine: &mut H, path: &Path) -> usize {
+pub(crate) fn opened<H: Hosted>(machine: &mut H, path: &Path) -> usize {
     let pid = machine.pid().expect("the process runs");
     let all = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs");
     let is_meant = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| to == path);

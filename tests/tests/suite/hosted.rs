@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use qemu_machine_blocking::{Cancel, Vm};
 use qemu_machine_core::procedure::{Procedure, Run};
 use qemu_machine_core::{
-    Address, Command, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark, Misuse, Outcome,
-    Service, Value, Wait,
+    Address, COMMAND_WITHIN, Command, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark,
+    Misuse, Outcome, Service, Value, Wait,
 };
 use qemu_machine_host::{IdentityError, LogReader};
 
@@ -23,13 +23,25 @@ pub(crate) trait Hosted: Harness {
     fn execute_with(&mut self, command: &str, arguments: Value) -> Result<Value, CommandError>;
     /// Executes a command whose reply has a type.
     fn query<C: Command>(&mut self, command: C) -> Result<C::Reply, CommandError>;
-    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError>;
+    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
+        self.execute_with_fd_by(command, arguments, what, COMMAND_WITHIN)
+    }
+    fn execute_with_fd_by(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        what: OwnedFd,
+        within: Deadline,
+    ) -> Result<Value, CommandError>;
     /// Executes all commands at once, each with its own descriptor: none waits for the reply of another.
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value>;
     fn run<T: Procedure>(&mut self, procedure: T, within: Deadline) -> T::Return;
     /// Begins a procedure and drops its run when the first command was issued. On threads, which cannot drop a call, it
     /// is cancelled there.
     fn drop_run<T: Procedure>(&mut self, procedure: T);
+    /// Begins a procedure and drops its run when this event arrives. Returns the result of a procedure that was done sooner.
+    /// On threads, which cannot drop a call, it is cancelled there, and the result is that of its clean-up.
+    fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return>;
     fn log_reader(&mut self) -> LogReader;
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn identity(&mut self) -> Result<Identity, IdentityError>;
@@ -66,8 +78,14 @@ impl Hosted for Vm {
         Vm::execute(self, command)
     }
 
-    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
-        Vm::execute_with_fd(self, (command, arguments), what)
+    fn execute_with_fd_by(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        what: OwnedFd,
+        within: Deadline,
+    ) -> Result<Value, CommandError> {
+        Vm::execute_with_fd_by(self, (command, arguments), what, within)
     }
 
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
@@ -90,6 +108,16 @@ impl Hosted for Vm {
         let cancel = Cancel::new();
         cancel.cancel();
         drop(cancel.run_until_cancelled(|| Vm::run(self, procedure, PATIENCE)));
+    }
+
+    fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return> {
+        let (vm, mark, cancel) = (&*self, (**self).mark(), Cancel::new());
+        std::thread::scope(|threads| {
+            let run = threads.spawn(|| cancel.run_until_cancelled(|| Vm::run(vm, procedure, PATIENCE)));
+            vm.wait_any(&mark, [event], PATIENCE).expect("the event comes");
+            cancel.cancel();
+            Some(run.join().expect("no panic"))
+        })
     }
 
     fn log_reader(&mut self) -> LogReader {
@@ -166,8 +194,14 @@ impl<E: Executor> Hosted for Tasks<E> {
         E::block_on(self.vm.execute(command))
     }
 
-    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
-        E::block_on(self.vm.execute_with_fd((command, arguments), what))
+    fn execute_with_fd_by(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        what: OwnedFd,
+        within: Deadline,
+    ) -> Result<Value, CommandError> {
+        E::block_on(self.vm.execute_with_fd_by((command, arguments), what, within))
     }
 
     fn execute_all_with_fds(&mut self, commands: Vec<(&'static str, Value, OwnedFd)>) -> Vec<Value> {
@@ -183,6 +217,14 @@ impl<E: Executor> Hosted for Tasks<E> {
     fn drop_run<T: Procedure>(&mut self, procedure: T) {
         let run = self.vm.run(procedure, PATIENCE);
         assert!(E::block_on(smol::future::poll_once(run)).is_none(), "QEMU replies no sooner than it is asked");
+    }
+
+    fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return> {
+        let mark = self.vm.mark();
+        E::block_on(smol::future::or(async { Some(self.vm.run(procedure, PATIENCE).await) }, async {
+            self.vm.wait_any(&mark, [event], PATIENCE).await.expect("the event comes");
+            None
+        }))
     }
 
     fn log_reader(&mut self) -> LogReader {
@@ -263,8 +305,14 @@ impl Hosted for Mio {
         self.until(|vm| vm.claim(&ticket))
     }
 
-    fn execute_with_fd(&mut self, command: &str, arguments: Value, what: OwnedFd) -> Result<Value, CommandError> {
-        let ticket = self.vm.execute_with_fd((command, arguments), what)?;
+    fn execute_with_fd_by(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        what: OwnedFd,
+        within: Deadline,
+    ) -> Result<Value, CommandError> {
+        let ticket = self.vm.execute_with_fd_by((command, arguments), what, within)?;
         self.until(|vm| vm.claim(&ticket))
     }
 
@@ -286,6 +334,20 @@ impl Hosted for Mio {
         let mut run = Run::new(procedure, PATIENCE.into());
         assert!(self.vm.advance(&mut run).is_none(), "QEMU replies no sooner than it is asked");
         self.vm.disown_procedure(&mut run);
+    }
+
+    fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return> {
+        let mut run = Run::new(procedure, PATIENCE.into());
+        let mark = self.vm.mark();
+        let wait = self.vm.wait_any(&mark, [event], PATIENCE).expect("there is room for a wait");
+        self.until(|vm| match vm.advance(&mut run) {
+            Some(end) => Some(Some(end)),
+            None => {
+                vm.claim_wait(wait)?.expect("the event comes");
+                vm.disown_procedure(&mut run);
+                Some(None)
+            }
+        })
     }
 
     fn log_reader(&mut self) -> LogReader {

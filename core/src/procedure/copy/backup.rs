@@ -16,9 +16,9 @@ use crate::time::Moment;
 /// Copies a disk as it is when the copy begins, while the guest writes to it (QEMU, `qapi/block-core.json`,
 /// `blockdev-backup`). It is done when the target is complete and closed.
 ///
-/// When the copy fails, and when the deadline passes or the run is cancelled or dropped, the job is cancelled, and the node
-/// that the procedure has opened is closed; what could not be removed is in [`JobError::remains`]. A job that another
-/// client cancels is [`JobError::Cancelled`].
+/// When the copy fails, and when the deadline passes or the run is cancelled or dropped, the job is cancelled, and the
+/// node that the procedure has opened is closed; what could not be removed is in [`JobError::remains`]. A job that
+/// another client cancels is [`JobError::Cancelled`].
 ///
 /// ```
 /// use core::time::Duration;
@@ -37,14 +37,16 @@ impl Backup {
         Self(Copying::new("blockdev-backup", node.into(), target))
     }
 
-    /// Copies only what the topmost image of the disk contains, and not what its backing files contain (`sync` is `top`).
+    /// Copies only what the topmost image of the disk contains, and not what its backing files contain (`sync` is
+    /// `top`).
     pub fn top(self) -> Self {
         self.arguments(json!({"sync": "top"}))
     }
 
-    /// Copies only what the guest has written since the dirty bitmap of this name was created, or used for a backup that
-    /// succeeded (`sync` is `incremental`). QEMU clears the bitmap when the backup succeeds, and keeps it otherwise (QEMU,
-    /// `docs/interop/bitmaps.rst`). Use an [image](CopyTarget::image) whose backing file is the previous backup as the target.
+    /// Copies only what the guest has written since the dirty bitmap of this name was created, or used for a backup
+    /// that succeeded (`sync` is `incremental`). QEMU clears the bitmap when the backup succeeds, and keeps it
+    /// otherwise (QEMU, `docs/interop/bitmaps.rst`). Use an [image](CopyTarget::image) whose backing file is the
+    /// previous backup as the target.
     pub fn incremental(self, bitmap: impl Into<String>) -> Self {
         self.arguments(json!({"sync": "incremental", "bitmap": bitmap.into()}))
     }
@@ -63,8 +65,8 @@ impl Backup {
         self
     }
 
-    /// Calls `report` with the progress at this interval, and when the copy has ended. The creation of the target is not
-    /// reported. Each report costs a `query-jobs`.
+    /// Calls `report` with the progress at this interval, and when the copy has ended. The creation of the target is
+    /// not reported. Each report costs a `query-jobs`.
     pub fn progress(mut self, every: Duration, report: impl FnMut(JobProgress) + Send + 'static) -> Self {
         self.0.progress = Some((every, Box::new(report)));
         self

@@ -18,16 +18,16 @@ use crate::time::Moment;
 use crate::wait::Mark;
 
 /// Puts an overlay on each of several disks at one moment, while the guest runs: an external snapshot (QEMU,
-/// `qapi/block-core.json`, `blockdev-snapshot`, in one `transaction`). From then on the guest writes to the overlays, and
-/// the images of the disks stay as they were. It contains no memory: [`Snapshot`](super::super::Snapshot) does.
+/// `qapi/block-core.json`, `blockdev-snapshot`, in one `transaction`). From then on the guest writes to the overlays,
+/// and the images of the disks stay as they were. It contains no memory: [`Snapshot`](super::super::Snapshot) does.
 ///
-/// An overlay is an image of the size of the disk whose backing file is the disk. [`CopyTarget::file`] creates one (in a
-/// format that can have a backing file, such as qcow2), and names in it the file that QEMU reports for the disk. Open one of your own with
-/// [`CopyTarget::image`] and `backing` of `null`.
+/// An overlay is an image of the size of the disk whose backing file is the disk. [`CopyTarget::file`] creates one (in
+/// a format that can have a backing file, such as qcow2), and names in it the file that QEMU reports for the disk. Open
+/// one of your own with [`CopyTarget::image`] and `backing` of `null`.
 ///
-/// When the snapshot fails, and when the deadline passes or the run is cancelled or dropped, the overlays that the procedure
-/// has opened are closed; what could not be removed is in [`JobError::remains`]. If the transaction had no reply in time, it may have taken effect; then the
-/// guest uses the overlays, and they remain.
+/// When the snapshot fails, and when the deadline passes or the run is cancelled or dropped, the overlays that the
+/// procedure has opened are closed; what could not be removed is in [`JobError::remains`]. If the transaction had no
+/// reply in time, it may have taken effect; then the guest uses the overlays, and they remain.
 ///
 /// ```
 /// use qemu_machine_core::procedure::{CopyTarget, ExternalSnapshot};

@@ -17,10 +17,10 @@ use crate::time::Moment;
 /// `blockdev-mirror`). Then the guest stays on its disk, and the copy is closed (`block-job-cancel`); or, with
 /// [`pivot`](Self::pivot), the guest moves to the copy (`job-complete`).
 ///
-/// When the copy fails, and when the deadline passes or the run is cancelled or dropped, the job is cancelled, and the node
-/// that the procedure has opened is closed; what could not be removed is in [`JobError::remains`]. The guest is on its disk
-/// then, unless it had moved already. A job that another client cancels is [`JobError::Cancelled`]; but one that is ready and is cancelled
-/// without `force` has succeeded, without a pivot.
+/// When the copy fails, and when the deadline passes or the run is cancelled or dropped, the job is cancelled, and the
+/// node that the procedure has opened is closed; what could not be removed is in [`JobError::remains`]. The guest is on
+/// its disk then, unless it had moved already. A job that another client cancels is [`JobError::Cancelled`]; but one
+/// that is ready and is cancelled without `force` has succeeded, without a pivot.
 ///
 /// ```
 /// use qemu_machine_core::procedure::{CopyTarget, Mirror};
@@ -38,14 +38,15 @@ impl Mirror {
         Self(Copying::new("blockdev-mirror", node.into(), target))
     }
 
-    /// Moves the guest to the copy when it is the same as the disk. The node of the copy stays open, and so does the node
-    /// of the disk, which no guest uses any longer: the caller closes it.
+    /// Moves the guest to the copy when it is the same as the disk. The node of the copy stays open, and so does the
+    /// node of the disk, which no guest uses any longer: the caller closes it.
     pub fn pivot(mut self) -> Self {
         self.0.pivots = true;
         self
     }
 
-    /// Copies only what the topmost image of the disk contains, and not what its backing files contain (`sync` is `top`).
+    /// Copies only what the topmost image of the disk contains, and not what its backing files contain (`sync` is
+    /// `top`).
     pub fn top(self) -> Self {
         self.arguments(json!({"sync": "top"}))
     }
@@ -64,8 +65,8 @@ impl Mirror {
         self
     }
 
-    /// Calls `report` with the progress at this interval, and when the copy has ended. The creation of the target is not
-    /// reported. Each report costs a `query-jobs`.
+    /// Calls `report` with the progress at this interval, and when the copy has ended. The creation of the target is
+    /// not reported. Each report costs a `query-jobs`.
     pub fn progress(mut self, every: Duration, report: impl FnMut(JobProgress) + Send + 'static) -> Self {
         self.0.progress = Some((every, Box::new(report)));
         self

@@ -30,8 +30,8 @@ pub use target::CopyTarget;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
-    /// The name of the target's node, if it is still open: it existed before, or the guest has moved to it. `None` means
-    /// that the procedure has closed the node that it had opened.
+    /// The name of the target's node, if it is still open: it existed before, or the guest has moved to it. `None`
+    /// means that the procedure has closed the node that it had opened.
     pub node: Option<String>,
     /// The node that the procedure has opened and could not close, and why. The copy is complete all the same.
     pub remains: Vec<Remnant>,
@@ -276,8 +276,8 @@ fn is_in_id(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '-' | '.' | '_')
 }
 
-/// Returns the members of both objects; of the same name, those of the second. Arguments that are no object stay as they
-/// are, and are refused when the command is encoded.
+/// Returns the members of both objects; of the same name, those of the second. Arguments that are no object stay as
+/// they are, and are refused when the command is encoded.
 fn merged(first: Value, second: Value) -> Value {
     match (first, second) {
         (Value::Object(mut first), Value::Object(second)) => {

@@ -47,16 +47,16 @@ impl CopyTarget {
     }
 
     /// Returns a target that is an image, which the procedure opens as the node of this name (at most 31 bytes; QEMU,
-    /// `include/block/block_int-common.h`, `node_name`) and closes again. The arguments are those of `blockdev-add` apart from
-    /// `node-name`. The image must have the size of the disk (QEMU, `block/backup.c`, `backup_job_create`).
+    /// `include/block/block_int-common.h`, `node_name`) and closes again. The arguments are those of `blockdev-add`
+    /// apart from `node-name`. The image must have the size of the disk (QEMU, `block/backup.c`, `backup_job_create`).
     pub fn image(node: impl Into<String>, arguments: Value) -> Self {
         Self { node: node.into(), what: What::Image(arguments) }
     }
 
-    /// Returns a target that is a file, which QEMU creates (`blockdev-create`) with the size of the disk, and the procedure
-    /// opens as the node of this name and closes again. The format is `raw`, `qcow2` or another one that `blockdev-create`
-    /// knows with the members `file` and `size`. **A file that exists is overwritten**, unless a process uses it as an image. The file stays
-    /// when the copy fails: QEMU has no command that removes one.
+    /// Returns a target that is a file, which QEMU creates (`blockdev-create`) with the size of the disk, and the
+    /// procedure opens as the node of this name and closes again. The format is `raw`, `qcow2` or another one that
+    /// `blockdev-create` knows with the members `file` and `size`. **A file that exists is overwritten**, unless a
+    /// process uses it as an image. The file stays when the copy fails: QEMU has no command that removes one.
     pub fn file(node: impl Into<String>, path: impl Into<String>, format: impl Into<String>) -> Self {
         Self { node: node.into(), what: What::File { path: path.into(), format: format.into() } }
     }
@@ -76,7 +76,8 @@ impl CopyTarget {
         matches!(self.what, What::File { .. })
     }
 
-    /// Returns the jobs that create the file with this size in bytes, the last one first, given the id of the job that copies.
+    /// Returns the jobs that create the file with this size in bytes, the last one first, given the id of the job that
+    /// copies.
     pub(super) fn creation(&self, id: &str, size: u64) -> Vec<(String, FollowJob)> {
         self.overlay(id, size, None)
     }
@@ -112,8 +113,8 @@ impl CopyTarget {
         arguments
     }
 
-    /// Returns the arguments of `blockdev-add` for an overlay: QEMU attaches the disk below a created one later, and must
-    /// not open it twice.
+    /// Returns the arguments of `blockdev-add` for an overlay: QEMU attaches the disk below a created one later, and
+    /// must not open it twice.
     pub(super) fn overlay_arguments(&self) -> Value {
         let mut arguments = self.arguments();
         if let (What::File { .. }, Some(members)) = (&self.what, arguments.as_object_mut()) {

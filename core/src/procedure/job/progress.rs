@@ -10,18 +10,18 @@ use crate::time::Moment;
 
 /// Progress of a job, for a progress bar.
 ///
-/// The numbers are those of `query-jobs`. Block jobs (`mirror`, `backup`, `commit`, `stream`) count bytes; other jobs count
-/// steps of QEMU's choice, such as one for a whole snapshot (measured with QEMU 7.2.22).
+/// The numbers are those of `query-jobs`. Block jobs (`mirror`, `backup`, `commit`, `stream`) count bytes; other jobs
+/// count steps of QEMU's choice, such as one for a whole snapshot (measured with QEMU 7.2.22).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobProgress {
     /// What is done, in bytes for a block job. It does not exceed [`total`](Self::total).
     pub done: u64,
-    /// The estimate of all that is to do, in the same unit. It may change in both directions while the job runs: a mirror
-    /// gets more to do when the guest writes.
+    /// The estimate of all that is to do, in the same unit. It may change in both directions while the job runs: a
+    /// mirror gets more to do when the guest writes.
     pub total: u64,
-    /// How much is done in a second, in the same unit: the mean of the last [`PROGRESS_WINDOW`] reports. `None` means that
-    /// it is not known yet, before the second report.
+    /// How much is done in a second, in the same unit: the mean of the last [`PROGRESS_WINDOW`] reports. `None` means
+    /// that it is not known yet, before the second report.
     pub rate: Option<u64>,
     /// How long the rest takes at this rate. `None` means that the rate is not known, or zero.
     pub left: Option<Duration>,
@@ -29,9 +29,9 @@ pub struct JobProgress {
     pub is_ready: bool,
 }
 
-/// The number of reports over which the [rate](JobProgress::rate) of a job is the mean: eight. With fewer, the rate of a
-/// job jumps, since QEMU copies in pieces of up to a megabyte (QEMU, `block/mirror.c`, `MAX_IO_BYTES`); with more, a change of the speed is seen
-/// too late.
+/// The number of reports over which the [rate](JobProgress::rate) of a job is the mean: eight. With fewer, the rate of
+/// a job jumps, since QEMU copies in pieces of up to a megabyte (QEMU, `block/mirror.c`, `MAX_IO_BYTES`); with more, a
+/// change of the speed is seen too late.
 pub const PROGRESS_WINDOW: usize = 8;
 
 /// The last reports of a job, each with its time.
@@ -72,14 +72,14 @@ pub(super) type Report = (Duration, Box<dyn FnMut(Moment, &Job) + Send>);
 
 impl FollowJob {
     /// Calls `report` with the state of the job at this interval. QEMU sends no events about progress, so each report
-    /// costs a `query-jobs`. By default there are no reports. See [`progress`](Self::progress) for the rate and the time
-    /// that is left.
+    /// costs a `query-jobs`. By default there are no reports. See [`progress`](Self::progress) for the rate and the
+    /// time that is left.
     pub fn report(self, every: Duration, mut report: impl FnMut(&Job) + Send + 'static) -> Self {
         Self { report: Some((every, Box::new(move |_, job| report(job)))), ..self }
     }
 
-    /// Calls `report` with the progress of the job at this interval, as [`report`](Self::report) does with its state, which
-    /// it replaces. The rate is computed from the times at which the machine received the replies.
+    /// Calls `report` with the progress of the job at this interval, as [`report`](Self::report) does with its state,
+    /// which it replaces. The rate is computed from the times at which the machine received the replies.
     ///
     /// ```
     /// use core::time::Duration;

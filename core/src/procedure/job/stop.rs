@@ -45,7 +45,8 @@ impl Stop {
 }
 
 impl FollowJob {
-    /// Ends the procedure with this error. A job that it has started is cancelled first, unless that is what has failed.
+    /// Ends the procedure with this error. A job that it has started is cancelled first, unless that is what has
+    /// failed.
     pub(super) fn fail(&mut self, error: ProcedureError) -> Step {
         let is_late = is_late(&error);
         if let Some(stop) = self.stop.as_mut().filter(|stop| is_late && !stop.is_late) {
@@ -141,8 +142,9 @@ impl FollowJob {
         }
     }
 
-    /// Returns the commands that remove the job when the run is dropped, and then execute these, each after its event. A job that is
-    /// not dismissed automatically may be concluded already, and then it cannot be cancelled (QEMU, `job.c`, `JobVerbTable`).
+    /// Returns the commands that remove the job when the run is dropped, and then execute these, each after its event.
+    /// A job that is not dismissed automatically may be concluded already, and then it cannot be cancelled (QEMU,
+    /// `job.c`, `JobVerbTable`).
     pub(in crate::procedure) fn undo_and_then(&self, next: &[(Wait, (&'static str, Value))]) -> Vec<Undo> {
         let Some(cancel) = self.cancel_when_dropped() else { return Vec::new() };
         let dismiss = Undo::new(&("job-dismiss", json!({"id": self.id}))).ok();
