@@ -292,11 +292,12 @@ fn a_request_to_the_guest_may_stay_without_an_answer() {
 /// A procedure that ran and runs once more, as part of another one, is refused.
 #[test]
 fn a_procedure_runs_once() {
-    use qemu_machine_core::procedure::{Input, Output};
+    use qemu_machine_core::procedure;
+
     fn again<P: Procedure>(mut procedure: P) {
-        drop(procedure.step(Input::Begun(Default::default())));
-        let second = procedure.step(Input::Begun(Default::default()));
-        assert!(matches!(second, Output::Execute(Err(Misuse::ProcedureReused))));
+        drop(procedure.step(procedure::Input::Begun(Default::default())));
+        let second = procedure.step(procedure::Input::Begun(Default::default()));
+        assert!(matches!(second, procedure::Output::Execute(Err(Misuse::ProcedureReused))));
     }
     again(GuestExec::program("/x"));
     again(ReadGuestFile::new("/x"));

@@ -5,8 +5,7 @@ mod rig;
 use core::fmt::Debug;
 
 use qemu_machine_core::procedure::{
-    DiskFailure, Input, Output, Procedure, ProcedureError, Reboot, RebootEnd, Resync, Run, Suspend, SuspendEnd, Wake,
-    WakeEnd,
+    self, DiskFailure, Procedure, ProcedureError, Reboot, RebootEnd, Resync, Run, Suspend, SuspendEnd, Wake, WakeEnd,
 };
 use qemu_machine_core::{Cause, CommandError, Event, ExitStatus, Gap, Limits, Mark, Missed, Misuse, WaitError, json};
 use rig::steps::{LONG, begun, on};
@@ -305,9 +304,9 @@ fn a_deep_chain_of_images_is_read() {
 #[test]
 fn a_procedure_runs_once() {
     fn again<P: Procedure>(mut procedure: P) {
-        drop(procedure.step(Input::Begun(Mark::default())));
-        let second = procedure.step(Input::Begun(Mark::default()));
-        assert!(matches!(second, Output::Execute(Err(Misuse::ProcedureReused))));
+        drop(procedure.step(procedure::Input::Begun(Mark::default())));
+        let second = procedure.step(procedure::Input::Begun(Mark::default()));
+        assert!(matches!(second, procedure::Output::Execute(Err(Misuse::ProcedureReused))));
     }
     again(Resync::new());
     again(Reboot::by_button());

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_output_is_kept() {
+    fn the_latest_output_stays() {
         let tail = LogTail::default();
         let all: Vec<u8> = (0..=255).cycle().take(1000).collect();
         for (pieces, limit) in [(1, 10), (7, 10), (10, 10), (11, 10), (1000, 10), (3, 0), (300, 2000)] {

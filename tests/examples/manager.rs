@@ -34,7 +34,7 @@ fn main() -> Result<(), Failure> {
 
 /// Runs the managers one after the other.
 fn whole() -> Result<(), Failure> {
-    let place = Place(tempfile::tempdir()?.keep());
+    let place = Workplace(tempfile::tempdir()?.keep());
     for disk in ["web", "db"] {
         let mut create = Command::new("qemu-img");
         create.args(["create", "-q", "-f", "qcow2"]).arg(place.0.join(disk)).arg("64M");
@@ -193,9 +193,9 @@ fn show(bar: &ProgressBar) -> impl FnMut(JobProgress) + Send + 'static {
 }
 
 /// Directory of the example. Dropping it ends the machines that a manager that failed has left, and removes it.
-struct Place(PathBuf);
+struct Workplace(PathBuf);
 
-impl Drop for Place {
+impl Drop for Workplace {
     fn drop(&mut self) {
         for machine in of(&self.0).into_iter().flatten() {
             // One that has ended has nothing to kill.

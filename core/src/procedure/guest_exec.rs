@@ -43,7 +43,7 @@ use crate::wait::{Found, Mark, Wait};
 #[derive(Clone)]
 #[must_use = "a procedure does nothing until it is run"]
 pub struct GuestExec {
-    request: Request,
+    request: ExecRequest,
     state: State,
     /// The time until the next question.
     pause: Duration,
@@ -52,7 +52,7 @@ pub struct GuestExec {
 /// The program of `guest-exec`.
 #[derive(Clone, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Request {
+struct ExecRequest {
     path: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     arg: Vec<String>,
@@ -145,7 +145,7 @@ struct Status {
 }
 
 /// `guest-exec`.
-impl Command for Request {
+impl Command for ExecRequest {
     type Reply = Payload;
 
     fn name(&self) -> &str {
@@ -166,7 +166,7 @@ impl GuestExec {
     /// Returns a procedure that runs this program without arguments: a path, or a name that the agent looks up in its
     /// `PATH`. Stdout and stderr are captured.
     pub fn program(path: impl Into<String>) -> Self {
-        let request = Request { path: path.into(), capture_output: true, ..Request::default() };
+        let request = ExecRequest { path: path.into(), capture_output: true, ..ExecRequest::default() };
         Self { request, state: State::New, pause: PAUSES[0] }
     }
 
@@ -277,7 +277,7 @@ impl Procedure for GuestExec {
 /// Shows neither the input nor the environment, which may be secret.
 impl fmt::Debug for GuestExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Request { path, arg, .. } = &self.request;
+        let ExecRequest { path, arg, .. } = &self.request;
         f.debug_struct("GuestExec")
             .field("path", path)
             .field("args", arg)

@@ -101,6 +101,8 @@ impl FollowJob {
 mod tests {
     use alloc::string::ToString;
 
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn job(current: i64, total: i64) -> Job {
