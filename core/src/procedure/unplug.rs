@@ -1,5 +1,6 @@
 //! Procedure that unplugs a device, which the guest must release.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -60,7 +61,7 @@ pub enum UnplugError {
         /// The id or the QOM path of the device, as the caller wrote it.
         device: UntrustedText,
         /// The step that timed out.
-        error: ProcedureError,
+        error: Box<ProcedureError>,
     },
     /// QEMU refused the command, or the machine ended.
     #[error(transparent)]
@@ -114,7 +115,7 @@ impl Unplug {
     fn failed(&self, error: ProcedureError) -> UnplugError {
         match error {
             ProcedureError::Command(CommandError::TimedOut(..)) | ProcedureError::Wait(WaitError::TimedOut) => {
-                UnplugError::TimedOut { device: self.device.as_str().into(), error }
+                UnplugError::TimedOut { device: self.device.as_str().into(), error: Box::new(error) }
             }
             error => error.into(),
         }

@@ -171,7 +171,7 @@ fn a_device_that_the_guest_keeps_times_out_at_the_deadline<H: Hosted>() {
     let mut machine = H::launch(paused().args(["-device", "virtio-rng-pci,id=rng"])).expect("QEMU starts");
     let kept = machine.run(Unplug::device("rng"), Duration::from_millis(100).into());
     let Err(UnplugError::TimedOut { device, error }) = kept else { panic!("{kept:?}") };
-    assert_eq!((device.as_str(), error), ("rng", ProcedureError::Wait(WaitError::TimedOut)));
+    assert_eq!((device.as_str(), *error), ("rng", ProcedureError::Wait(WaitError::TimedOut)));
     machine.execute("query-status", LONG).expect("the monitor stays usable");
 }
 
