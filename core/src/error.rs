@@ -115,7 +115,8 @@ impl fmt::Display for Liveness {
     }
 }
 
-/// Why a launch failed, with everything that is known about the run.
+/// Why a launch failed, with everything that is known about the run. [`launch_cause`](Self::launch_cause) returns the
+/// cause as a value, also where QEMU reports it only in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LaunchError {

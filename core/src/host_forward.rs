@@ -51,8 +51,8 @@ pub struct HostForward {
 }
 
 impl HostForward {
-    /// Returns a forward to this TCP port of the guest, from a port of 127.0.0.1 that the kernel chooses. A port of 0 is
-    /// refused with [`Misuse::Config`](crate::Misuse::Config) when the configuration is used.
+    /// Returns a forward to this TCP port of the guest, from a port of 127.0.0.1 that the kernel chooses. A port of 0
+    /// is refused with [`Misuse::Config`](crate::Misuse::Config) when the configuration is used.
     #[must_use]
     pub const fn tcp(guest_port: u16) -> Self {
         Self::new(ForwardProtocol::Tcp, guest_port)

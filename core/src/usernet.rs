@@ -13,13 +13,13 @@ use crate::command::Command;
 use crate::host_forward::{ForwardProtocol, HostForward};
 use crate::text::{UntrustedText, excerpt};
 
-/// `info usernet` of the human monitor (HMP): returns the ports of the host that QEMU's user-mode networks forward, with
-/// those that the kernel has chosen.
+/// `info usernet` of the human monitor (HMP): returns the ports of the host that QEMU's user-mode networks forward,
+/// with those that the kernel has chosen.
 ///
 /// QMP has no command for it (QEMU, `qapi/net.json`), so this one parses text: a table for each network, one line for
 /// each socket (QEMU, `net/slirp.c`, `hmp_info_usernet`; libslirp, `src/misc.c`, `slirp_connection_info`). QEMU binds a
-/// port before its monitor is ready, so it is listed as soon as the machine was launched. A forward that was added later
-/// (`hostfwd_add`) is listed, too.
+/// port before its monitor is ready, so it is listed as soon as the machine was launched. A forward that was added
+/// later (`hostfwd_add`) is listed, too.
 ///
 /// A text that is not such a table fails with [`CommandError::Unexpected`](crate::CommandError::Unexpected), which has
 /// the text: QEMU is built without user-mode networks, or a later version writes another table. Lines of other sockets,
@@ -122,9 +122,9 @@ fn head(line: &str) -> Option<UntrustedText> {
     Some(name.trim_end().strip_suffix("):")?.into())
 }
 
-/// Parses a line of the table, `TCP[HOST_FORWARD]  11  127.0.0.1 36379  10.0.2.15  22  0  0`: the protocol and the state,
-/// a descriptor, the address and port of the host, those of the guest, and two lengths of queues. `None` means the line
-/// of another socket, or that of the titles.
+/// Parses a line of the table, `TCP[HOST_FORWARD]  11  127.0.0.1 36379  10.0.2.15  22  0  0`: the protocol and the
+/// state, a descriptor, the address and port of the host, those of the guest, and two lengths of queues. `None` means
+/// the line of another socket, or that of the titles.
 fn row(line: &str, netdev: &UntrustedText) -> Result<Option<ActiveForward>, String> {
     let mut columns = line.split_ascii_whitespace();
     let protocol = match columns.next() {

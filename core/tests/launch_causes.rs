@@ -1,5 +1,5 @@
-//! Tests of the causes of failed launches: those that are recognized in the words of each version of QEMU, and those of the
-//! host and the caller.
+//! Tests of the causes of failed launches: those that are recognized in the words of each version of QEMU, and those of
+//! the host and the caller.
 
 use qemu_machine_core::{
     Cause, Config, FaultKind, HostFault, LaunchCause, LaunchError, LaunchFailure, Misuse, Outcome, Phase, ProtocolError,
@@ -251,6 +251,24 @@ fn what_is_not_recognized_has_the_last_lines() {
         assert_eq!(of(words), LaunchCause::Other(words.into()));
     }
     assert_eq!(LaunchCause::from_log(b"a\xffb"), LaunchCause::Other("a\u{fffd}b".into()));
+}
+
+/// Each beginning of a log, and each log with a byte changed, has some cause.
+#[test]
+fn no_log_panics() {
+    let log = "/it's: No such file or directory\n\
+               qemu: -device no'such: 'no'such' (alias 'other') is not a valid device model name\n\
+               qemu: can't load /x: Failed to open file “/x”: Permission denied\n\
+               qemu: unsupported machine type: \"nosuch\"\n\
+               qemu: Parameter 'size' expects 'a' number\n\
+               Is another process using the image []?\n";
+    for end in 0..log.len() {
+        let (head, tail) = log.as_bytes().split_at(end);
+        drop(LaunchCause::from_log(head));
+        for byte in [b' ', b'\'', b'\n', b':', 0xff] {
+            drop(LaunchCause::from_log(&[head, &[byte], &tail[1..]].concat()));
+        }
+    }
 }
 
 /// An error far above the end is not the one that QEMU ended with, and reading it all takes time.

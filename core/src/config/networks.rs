@@ -11,14 +11,14 @@ impl Config {
     /// forward creates. Forwards with the same id belong to one network. The caller's arguments connect it to a device:
     /// `-device virtio-net-pci,netdev=ID`.
     ///
-    /// By default the kernel chooses the port of the host: the reply to [`InfoUsernet`](crate::commands::InfoUsernet) has
-    /// it. A user-mode network also lets the guest connect to other hosts, and to services of this host (as 10.0.2.2).
-    /// For one with other options, such as `restrict=on`, give `-netdev` yourself: a [`HostForward`] displays as the
-    /// value of `hostfwd`.
+    /// By default the kernel chooses the port of the host: the reply to [`InfoUsernet`](crate::commands::InfoUsernet)
+    /// has it. A user-mode network also lets the guest connect to other hosts, and to services of this host (as
+    /// 10.0.2.2). For one with other options, such as `restrict=on`, give `-netdev` yourself: a [`HostForward`]
+    /// displays as the value of `hostfwd`.
     ///
     /// An id that QEMU does not accept, and port 0 of the guest, are refused with
-    /// [`Misuse::Config`](crate::Misuse::Config). If QEMU cannot bind a port, or is built without user-mode networks, the
-    /// launch fails: see [`LaunchError::launch_cause`](crate::LaunchError::launch_cause).
+    /// [`Misuse::Config`](crate::Misuse::Config). If QEMU cannot bind a port, or is built without user-mode networks,
+    /// the launch fails: see [`LaunchError::launch_cause`](crate::LaunchError::launch_cause).
     ///
     /// ```
     /// use qemu_machine_core::{Config, HostForward};

@@ -8,8 +8,9 @@ use crate::text::UntrustedText;
 
 impl LaunchCause {
     /// Recognizes why QEMU ended in what it printed, such as [`Outcome::log`](crate::Outcome::log) or a log that the
-    /// caller has read. Returns [`Other`](Self::Other) if no line is recognized. The last 100 lines are read, the last one
-    /// first, since QEMU ends after the error that it cannot bear; warnings are passed over. Invalid UTF-8 is replaced.
+    /// caller has read. Returns [`Other`](Self::Other) if no line is recognized. The last 100 lines are read, the last
+    /// one first, since QEMU ends after the error that it cannot bear; warnings are passed over. Invalid UTF-8 is
+    /// replaced.
     #[must_use]
     pub fn from_log(log: &[u8]) -> Self {
         const READ: usize = 100;
@@ -95,8 +96,9 @@ fn quoted(line: &str, after: &str) -> Option<UntrustedText> {
     named(rest.rsplit_once('\'').map_or(rest, |(name, _)| name))
 }
 
-/// A lock of an image (QEMU, `block/file-posix.c`, `raw_apply_lock_bytes` and `raw_check_lock_bytes`). The next line has
-/// the path: "Is another process using the image [%s]?". A lock that fails for another reason has that reason behind it.
+/// A lock of an image (QEMU, `block/file-posix.c`, `raw_apply_lock_bytes` and `raw_check_lock_bytes`). The next line
+/// has the path: "Is another process using the image [%s]?". A lock that fails for another reason has that reason
+/// behind it.
 fn locked(line: &str, next: Option<&str>) -> Option<LaunchCause> {
     let is_lock = line.contains("Failed to get ") && line.ends_with("\" lock");
     let is_byte = line.rsplit_once(": Failed to lock byte ").is_some_and(|(_, byte)| byte.parse::<u32>().is_ok());
@@ -129,8 +131,8 @@ fn accelerator(line: &str) -> Option<LaunchCause> {
     lower.ends_with("invalid accelerator kvm").then_some(LaunchCause::KvmUnsupported)
 }
 
-/// Memory that the host does not have: the text of ENOMEM, or that of a preallocation, which ends with EFAULT when the huge
-/// pages are used up (QEMU, `util/oslib-posix.c`, `qemu_prealloc_mem`), or that of GLib (`g_malloc`).
+/// Memory that the host does not have: the text of ENOMEM, or that of a preallocation, which ends with EFAULT when the
+/// huge pages are used up (QEMU, `util/oslib-posix.c`, `qemu_prealloc_mem`), or that of GLib (`g_malloc`).
 fn memory(line: &str) -> Option<LaunchCause> {
     const WORDS: [&str; 2] = [
         "preallocating memory failed: Bad address",
@@ -248,8 +250,8 @@ fn value(line: &str) -> Option<LaunchCause> {
         let name = head.rsplit_once(": ").map_or(head, |(_, name)| name);
         return Some(LaunchCause::InvalidValue { name: named(name) });
     }
-    // A part of the message begins so, except for the text of EINVAL, which is the reason of a system call. Or it refers
-    // to something that does not exist, or exists already.
+    // A part of the message begins so, except for the text of EINVAL, which is the reason of a system call. Or it
+    // refers to something that does not exist, or exists already.
     let is_invalid = |part: &str| {
         let begins = ["Invalid ", "invalid ", "Unknown ", "unknown ", "Duplicate ID '"];
         begins.iter().any(|begin| part.starts_with(begin)) && part != "Invalid argument"

@@ -14,12 +14,12 @@ use crate::text::UntrustedText;
 /// QEMU exits with status 1 for nearly every reason and reports the reason only in words, so the variants from
 /// [`ImageLocked`](Self::ImageLocked) on are recognized by the words in its log: those of QEMU 7.2, 10.0 and 11.1 are
 /// tested. A later version may word a reason differently; then the cause is [`Other`](Self::Other), with the words. The
-/// log also has what a wrapper prints, and what the guest prints if its console is `stdio`. So a cause helps to choose a
-/// message, or to try again with other settings; do not base a decision about security on it.
+/// log also has what a wrapper prints, and what the guest prints if its console is `stdio`. So a cause helps to choose
+/// a message, or to try again with other settings; do not base a decision about security on it.
 ///
 /// | variant | the usual remedy |
 /// |---|---|
-/// | [`ImageLocked`](Self::ImageLocked) | wait for the other machine, or open the image read-only |
+/// | [`ImageLocked`](Self::ImageLocked) | end the other machine, or give this one an image of its own |
 /// | [`KvmMissing`](Self::KvmMissing), [`KvmUnsupported`](Self::KvmUnsupported) | `-accel tcg` |
 /// | [`KvmDenied`](Self::KvmDenied) | the group of `/dev/kvm`: [`Config::groups`](crate::Config::groups) |
 /// | [`OutOfMemory`](Self::OutOfMemory) | less memory for the guest, or more huge pages on the host |
@@ -29,10 +29,10 @@ use crate::text::UntrustedText;
 /// # Languages
 ///
 /// The words are English, whatever the locale is: the C library translates the text of an error number only after
-/// `setlocale(3)`, which QEMU does not call itself (measured with QEMU 7.2.22, 10.0.13 and 11.1.3). The library of a display on the
-/// host's screen may call it (GTK calls `setlocale(LC_ALL, "")` in `gtk_init`): only with
-/// [`Config::with_display`](crate::Config::with_display), and then a reason that QEMU reports later may be in the
-/// language of the user, and is [`Other`](Self::Other). The same holds for the words of a wrapper.
+/// `setlocale(3)`, which `qemu-system-x86_64` does not import (measured with QEMU 7.2.22, 10.0.13 and 11.1.3). A module
+/// for a display on the screen of the host may call it, as GTK does in `gtk_init`: only with
+/// [`Config::with_display`](crate::Config::with_display) or an argument of the caller. Then a reason that QEMU reports
+/// later may be in the language of the user, and is [`Other`](Self::Other). The same holds for the words of a wrapper.
 ///
 /// ```
 /// use qemu_machine_core::{LaunchCause, LaunchError};
@@ -60,8 +60,8 @@ pub enum LaunchCause {
     TimedOut,
     /// The caller ended the machine before it was ready.
     Cancelled,
-    /// The monitor is busy, was closed, broke the protocol, or refused the negotiation: the [`LaunchFailure`] says which.
-    /// An attached machine has no log, so the cause of its end is not known.
+    /// The monitor is busy, was closed, broke the protocol, or refused the negotiation: the [`LaunchFailure`] says
+    /// which. An attached machine has no log, so the cause of its end is not known.
     Monitor,
     /// The guest ended QEMU before the monitor was ready, and QEMU has reported it:
     /// [`Outcome::cause`](crate::Outcome::cause) says how.
@@ -86,8 +86,8 @@ pub enum LaunchCause {
     KvmMissing,
     /// The user of QEMU may not use `/dev/kvm`.
     KvmDenied,
-    /// KVM cannot be used: it is too old, another hypervisor occupies the processor, or this QEMU is built without it or
-    /// emulates another architecture.
+    /// KVM cannot be used: it is too old, another hypervisor occupies the processor, or this QEMU is built without it
+    /// or emulates another architecture.
     KvmUnsupported,
     /// The host does not have the memory, or the huge pages, that the guest is to have.
     OutOfMemory,
@@ -95,8 +95,8 @@ pub enum LaunchCause {
     /// with QEMU 7.2.22), so a port below 1024 without permission, and an address that the host does not have, look the
     /// same there.
     AddressUnavailable {
-        /// The rule of a host forward, such as `tcp:127.0.0.1:2222-:22`, or the path of a Unix socket. `None` means that
-        /// QEMU names the address only in the option, if at all.
+        /// The rule of a host forward, such as `tcp:127.0.0.1:2222-:22`, or the path of a Unix socket. `None` means
+        /// that QEMU names the address only in the option, if at all.
         address: Option<UntrustedText>,
     },
     /// QEMU has no device of this name.
@@ -116,8 +116,8 @@ pub enum LaunchCause {
     },
     /// QEMU does not know an option, a property or a parameter.
     UnknownOption {
-        /// The option (`-nosuch`), the property (`e1000.nosuch`) or the parameter (`nosuch`). `None` means that QEMU does
-        /// not repeat it.
+        /// The option (`-nosuch`), the property (`e1000.nosuch`) or the parameter (`nosuch`). `None` means that QEMU
+        /// does not repeat it.
         name: Option<UntrustedText>,
     },
     /// An option, a property or a parameter has a value that QEMU does not accept, or lacks one that it needs.
@@ -125,8 +125,8 @@ pub enum LaunchCause {
         /// The option, property or parameter. `None` means that QEMU does not name it, or only in the option.
         name: Option<UntrustedText>,
     },
-    /// The accelerator does not provide the CPU model or one of its features, as TCG does not provide `-cpu host`. A QEMU
-    /// that emulates another architecture does not know the model `host` at all, and has this cause as well.
+    /// The accelerator does not provide the CPU model or one of its features, as TCG does not provide `-cpu host`. A
+    /// QEMU that emulates another architecture does not know the model `host` at all, and has this cause as well.
     UnsupportedCpu,
     /// QEMU ended for a reason that is not recognized. The text has the last lines of its log, ten at most; it is empty
     /// if QEMU has printed nothing, as when a signal ended it.
@@ -138,8 +138,8 @@ impl LaunchError {
     ///
     /// A launch in which QEMU ended, or closed its monitor, gets the cause that its log names
     /// ([`LaunchCause::from_log`]), unless the guest ended it. The log is read up to
-    /// [`Limits::last_words`](crate::Limits::last_words). A launch that failed for another reason gets that one, and its
-    /// log is not read: a QEMU that runs when the deadline passes may have printed anything.
+    /// [`Limits::last_words`](crate::Limits::last_words). A launch that failed for another reason gets that one, and
+    /// its log is not read: a QEMU that runs when the deadline passes may have printed anything.
     #[must_use]
     pub fn launch_cause(&self) -> LaunchCause {
         let Self::Failed { failure, outcome } = self else { return LaunchCause::Misuse };

@@ -1,5 +1,5 @@
-//! Stories of host forwards on a real QEMU: the kernel chooses the port, QEMU reports it, and a connection to it reaches
-//! the guest.
+//! Stories of host forwards on a real QEMU: the kernel chooses the port, QEMU reports it, and a connection to it
+//! reaches the guest.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
