@@ -3,19 +3,22 @@
 use core::fmt::{Debug, Display};
 use core::time::Duration;
 
-use qemu_machine_core::commands::{HumanMonitorCommand, Job, Status};
+use qemu_machine_core::commands::{HostForwards, HumanMonitorCommand, Job, Status};
 use qemu_machine_core::procedure::{
-    self, CloseNode, Created, ExecuteAndWait, FollowJob, JobError, JobFailure, Migrate, MigrateError, OpenNode,
-    OpenedNode, ProcedureError, Run, Undo, Unplug, UnplugError,
+    self, AddFdSet, Backup, CloseNode, Copied, CopyTarget, Created, ExecuteAndWait, ExternalSnapshot, FollowJob,
+    GuestExec, GuestExecError, JobError, JobFailure, Migrate, MigrateError, Mirror, OpenNode, OpenedNode, Procedure,
+    ProcedureError, ReadGuestFile, RebootEnd, Resync, Run, Situation, Snapshot, SuspendEnd, Undo, Unplug, UnplugError,
+    WriteGuestFile,
 };
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, ExitStatus, FOREVER, FaultKind, Found, Hit, HostFault,
-    Identity, Input, LaunchError, LaunchFailure, Limits, Liveness, Mark, Missed, Misuse, Monitor, OutOfBand, Outcome,
-    Payload, Peer, Prepared, Progress, ProtocolError, Refusal, RunningProcess, Schema, Service, ServiceError,
-    Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
+    Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed,
+    Misuse, Monitor, OmitNull, OutOfBand, Outcome, Payload, Peer, Prepared, Progress, ProtocolError, Refusal,
+    RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait, WaitError,
+    WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -71,6 +74,24 @@ pub(crate) const CASES: &[Case] = &[
         let errors = failures(text).into_iter().map(failed).chain(misuses(text).into_iter().map(LaunchError::Misuse));
         all(errors.collect::<Vec<_>>())
     }),
+    ("LaunchCause", |text| {
+        let path = Some(UntrustedText::from(text));
+        all([
+            LaunchCause::ImageLocked { path },
+            LaunchCause::Other(text.into()),
+            LaunchCause::from_log(text.as_bytes()),
+        ])
+    }),
+    ("LogLine", |text| all(log_lines(text))),
+    ("OmitNull", |text| debug([OmitNull(text)])),
+    ("commands::HostForwards commands::ActiveForward", |text| {
+        let table = concat!(
+            "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n",
+            "  TCP[HOST_FORWARD]  11       127.0.0.1 39125       10.0.2.15    22     0     0\n"
+        );
+        let forwards = HostForwards::try_from(format!("Hub 0 ({text}):\n{table}"));
+        forwards.map(|forwards| debug([forwards])).unwrap_or_default()
+    }),
     ("ServiceError", |text| {
         let failed = |failure| LaunchError::Failed { failure, outcome: outcome(text).into() };
         all(failures(text)
@@ -107,6 +128,46 @@ pub(crate) const CASES: &[Case] = &[
     }),
     ("procedure::OpenedNode", |text| debug([opened(text)])),
     ("procedure::CloseNode", |text| debug([CloseNode::new(&opened(text))])),
+    ("procedure::AddFdSet", |text| debug([AddFdSet::of(text, [Descriptor::new(17_u32)])])),
+    ("procedure::CopyTarget", |text| {
+        debug([CopyTarget::node(text), CopyTarget::file(text, text, text), CopyTarget::image(text, json!({"a": text}))])
+    }),
+    ("procedure::Backup", |text| debug([Backup::of(text, CopyTarget::node(text)).incremental(text)])),
+    ("procedure::Mirror", |text| debug([Mirror::of(text, CopyTarget::node(text))])),
+    ("procedure::ExternalSnapshot", |text| debug([ExternalSnapshot::of(text, CopyTarget::node(text))])),
+    ("procedure::Snapshot", |text| debug([Snapshot::save(text, [text])])),
+    ("procedure::Copied", |text| {
+        let mut copied = Copied::default();
+        copied.node = Some(text.into());
+        debug([copied])
+    }),
+    ("procedure::GuestExec", |text| debug([GuestExec::program(text).args([text]).env(text, text)])),
+    ("procedure::GuestExecEnd", |text| {
+        let status = json!({"exited": true, "exitcode": 0, "out-data": base64(text), "err-data": base64(text)});
+        debug([done(GuestExec::process(7), [status]).expect("it has ended")])
+    }),
+    ("procedure::ReadGuestFile", |text| debug([ReadGuestFile::new(text)])),
+    ("procedure::GuestFilePart", |text| {
+        let chunk = json!({"count": text.len(), "buf-b64": base64(text), "eof": true});
+        debug([done(ReadGuestFile::new("file"), [json!(1), chunk, json!({})]).expect("it is read")])
+    }),
+    ("procedure::WriteGuestFile", |text| debug([WriteGuestFile::new(text, text)])),
+    (
+        "procedure::Resync procedure::Situation procedure::FailingDisk procedure::DiskFailure procedure::MigrationInfo",
+        |text| {
+            let situation = situation(text);
+            let disks = all(situation.failing_disks.iter().map(|disk| disk.failure.clone()).collect::<Vec<_>>());
+            let disks = disks.into_iter().chain(all(situation.failing_disks.clone()));
+            disks.chain(debug(situation.migration.clone())).chain(debug([situation])).collect()
+        },
+    ),
+    ("procedure::GuestExecError", |text| {
+        all([GuestExecError::Procedure(ProcedureError::Command(CommandError::Refused(refusal(text))))])
+    }),
+    ("procedure::RebootEnd procedure::SuspendEnd", |text| {
+        let reboot = debug([RebootEnd::Ended(outcome(text).into())]);
+        reboot.into_iter().chain(debug([SuspendEnd::Ended(outcome(text).into())])).collect()
+    }),
     ("procedure::Undo", |text| debug([Undo::of_reply(text, text).expect("a name"), undo(text)])),
     ("procedure::Run", |text| debug([Run::new(Unplug::device(text), FOREVER)])),
     ("procedure::Input", |text| {
@@ -318,6 +379,56 @@ fn event_in(message: &str) -> qemu_machine_core::Event {
 fn event(text: &str) -> qemu_machine_core::Event {
     let text = json!(text);
     event_in(&format!("{{\"event\": {text}, \"data\": {{\r\n\t{text}: [{text}]\n}}}}"))
+}
+
+fn reply(value: &Value) -> Payload {
+    match Message::read(&format!("{{\"id\": 1, \"return\": {value}}}").into()) {
+        Ok(Message::Reply { result: Ok(payload), .. }) => payload,
+        other => panic!("{value}: {other:?}"),
+    }
+}
+
+/// Returns a text in base64 (RFC 4648).
+fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |bytes: &[u8]| {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(bytes.get(at).copied().unwrap_or_default()));
+        let digit = move |at: usize| char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]);
+        let known = bytes.len() + 1;
+        (0..4).map(|at| if at < known { digit(at) } else { '=' }).collect::<String>()
+    };
+    text.as_bytes().chunks(3).map(digits).collect()
+}
+
+/// Gives these replies to a procedure, one after the other, and returns its result.
+fn done<P: Procedure>(mut procedure: P, replies: impl IntoIterator<Item = Value>) -> P::Return {
+    let mut output = procedure.step(procedure::Input::Begun(Mark::default()));
+    for value in replies {
+        output = procedure.step(procedure::Input::Reply(Ok(reply(&value))));
+    }
+    let procedure::Output::Done(result) = output else { panic!("{output:?} is a step") };
+    result
+}
+
+/// Returns the lines of a followed log with this text.
+fn log_lines(text: &str) -> Vec<LogLine> {
+    let mut rig = Rig::ready(Config::new("qemu").autostart().follow_log());
+    let wait = rig.vm.wait(rig.now, &Mark::default(), vec![Wait::log(LogLevel::Output)], FOREVER).expect("a wait");
+    let printed = format!("{}\n", text.replace('\n', ""));
+    rig.handle(Input::Received(Channel::Console(0), printed.as_bytes()));
+    match rig.vm.claim_wait(wait) {
+        Some(Ok(Hit { found: Found::Log(line), .. })) => vec![line],
+        other => panic!("{other:?}"),
+    }
+}
+
+fn situation(text: &str) -> Situation {
+    let job =
+        json!({"id": text, "type": text, "status": text, "current-progress": 1, "total-progress": 2, "error": text});
+    let disk = json!({"device": text, "qdev": text, "io-status": text, "inserted": {"node-name": text}});
+    let migration = json!({"status": text, "error-desc": text});
+    let status = json!({"running": true, "status": text});
+    done(Resync::new(), [status, json!([job]), migration, json!([disk])]).expect("each reply is read")
 }
 
 fn payload(text: &str) -> Payload {
