@@ -48,8 +48,8 @@ pub struct Snapshot {
     nodes: Vec<String>,
     state_node: Option<String>,
     id: String,
-    progress: Option<(Duration, Box<dyn FnMut(JobProgress) + Send>)>,
-    log: Option<Box<dyn FnMut() -> Vec<u8> + Send>>,
+    progress: Option<(Duration, Report)>,
+    log: Option<ReadLog>,
     stage: Stage,
     begin: Mark,
     job: Option<FollowJob>,
@@ -79,6 +79,8 @@ enum Stage {
     Over,
 }
 
+type Report = Box<dyn FnMut(JobProgress) + Send>;
+type ReadLog = Box<dyn FnMut() -> Vec<u8> + Send>;
 type Step = procedure::Output<Result<(), JobError>>;
 
 impl Snapshot {

@@ -109,7 +109,7 @@ fn a_file_in_the_guest_is_written_and_read<R: Row>() {
         let mut agent = attach::<R>(directory);
         let path = text(directory, "file");
         // More than two chunks, of all bytes.
-        let content: Vec<u8> = (0..2_500_000_u32).map(|byte| (byte * 7 >> 4) as u8).collect();
+        let content: Vec<u8> = (0..2_500_000_u32).map(|byte| ((byte * 7) >> 4) as u8).collect();
         assert_eq!(agent.run(WriteGuestFile::new(&path, &*content)), Ok(()));
         assert!(fs::read(&path).expect("the file is readable") == content);
         let whole = agent.run(ReadGuestFile::new(&path)).expect("the file is readable");
