@@ -120,7 +120,8 @@ fn g35_a_resumed_machine_ends_with_its_process_and_not_with_its_monitor() {
 #[test]
 fn g35_a_launch_that_fails_leaves_the_machine_running() {
     type Step = fn(&mut Rig);
-    let failures: [(Step, fn(&LaunchFailure) -> bool); 6] = [
+    type Check = fn(&LaunchFailure) -> bool;
+    let failures: [(Step, Check); 6] = [
         (|rig| rig.pass(secs(30)), |failure| *failure == LaunchFailure::TimedOut(Phase::Greeting)),
         (|rig| rig.says("HTTP/1.1 400 Bad Request"), |failure| matches!(failure, LaunchFailure::Broken(_))),
         (

@@ -51,7 +51,8 @@ fn g18_a_detachable_machine_survives_the_death_of_its_program() {
             assert_eq!(vm.execute("query-status").expect("the monitor answers")["running"], true);
             assert_eq!(vm.detach().expect("it runs").cause, Cause::Disconnected);
         }
-        let changes: [(fn(&mut Identity), &str); 5] = [
+        type Change = fn(&mut Identity);
+        let changes: [(Change, &str); 5] = [
             (|wrong| wrong.started += 1, "another process listens on its monitor"),
             (|wrong| wrong.pid = u32::MAX / 2, "another process listens on its monitor"),
             (|wrong| wrong.boot = "another".into(), "another process listens on its monitor"),

@@ -406,7 +406,7 @@ fn done<P: Procedure>(mut procedure: P, replies: impl IntoIterator<Item = Value>
     for value in replies {
         output = procedure.step(procedure::Input::Reply(Ok(reply(&value))));
     }
-    let procedure::Output::Done(result) = output else { panic!("{output:?} is a step") };
+    let procedure::Output::Done(result) = output else { panic!("the procedure has another step") };
     result
 }
 
