@@ -152,15 +152,15 @@ pub(crate) const CASES: &[Case] = &[
         debug([done(ReadGuestFile::new("file"), [json!(1), chunk, json!({})]).expect("it is read")])
     }),
     ("procedure::WriteGuestFile", |text| debug([WriteGuestFile::new(text, text)])),
-    (
-        "procedure::Resync procedure::Situation procedure::FailingDisk procedure::DiskFailure procedure::MigrationInfo",
-        |text| {
-            let situation = situation(text);
-            let disks = all(situation.failing_disks.iter().map(|disk| disk.failure.clone()).collect::<Vec<_>>());
-            let disks = disks.into_iter().chain(all(situation.failing_disks.clone()));
-            disks.chain(debug(situation.migration.clone())).chain(debug([situation])).collect()
-        },
-    ),
+    ("procedure::FailingDisk procedure::DiskFailure", |text| {
+        let disks = situation(text).failing_disks;
+        let failures = all(disks.iter().map(|disk| disk.failure.clone()).collect::<Vec<_>>());
+        failures.into_iter().chain(all(disks)).collect()
+    }),
+    ("procedure::Resync procedure::Situation procedure::MigrationInfo", |text| {
+        let situation = situation(text);
+        debug(situation.migration.clone()).into_iter().chain(debug([situation])).collect()
+    }),
     ("procedure::GuestExecError", |text| {
         all([GuestExecError::Procedure(ProcedureError::Command(CommandError::Refused(refusal(text))))])
     }),
