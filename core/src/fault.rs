@@ -17,13 +17,13 @@ pub enum Misuse {
          again later"
     )]
     NotReaped,
-    /// The machine was attached to, so its process cannot be killed.
+    /// The machine was attached to, and not [resumed](crate::Config::resume), so its process cannot be killed.
     #[error("the machine was attached to, so it cannot be killed: shut it down or disconnect from it")]
     NotOurs,
     /// This program launched the machine, so it cannot be disconnected from: its process would have no monitor.
     #[error("the machine was launched by this program: shut it down, kill it, or detach from it")]
     Ours,
-    /// The machine was not configured to [outlive its parent](crate::Config::outlive_parent).
+    /// The machine was not configured to [outlive its parent](crate::Config::outlive_parent), and not resumed.
     #[error("the machine was not configured to outlive its parent (`Config::outlive_parent`)")]
     NotDetachable,
     /// The thread is in no async runtime, and the machine needs the reactor of one.

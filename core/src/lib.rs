@@ -45,9 +45,9 @@
 //! |---|---|---|
 //! | [`shutdown`] | any machine | The power button if [`Shutdown`] says so, `quit`, SIGTERM, SIGKILL: each when the one before did not end QEMU in its time. A machine of another program gets the commands of the policy, but no signals; when their time is over (20 seconds by default), it is disconnected from. |
 //! | [`disown`], [`disown_wait`] | a command, a wait | Its result is no longer wanted. A command that was sent may still take effect; its late reply reaches no other caller. |
-//! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. |
-//! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
-//! | [`kill`] | a machine of ours | SIGKILL. ([`kill_or_disconnect`] does this, or disconnects, for a driver that goes away.) |
+//! | [`disconnect`] | a machine of another program | The monitor is closed; the machine runs on. For a [resumed](Config::resume) one this is [`detach`]. |
+//! | [`detach`] | a machine launched to [outlive its parent](Config::outlive_parent), or [resumed](Config::resume) | The monitor is closed; the machine runs on, and its [`Identity`] resumes it. |
+//! | [`kill`] | a machine that was launched here, or [resumed](Config::resume) | SIGKILL. ([`kill_or_disconnect`] does this, or disconnects, for a driver that goes away.) |
 //! | [`abandon`] | a run that is ending | Its present step, such as the end of the process after SIGKILL, is not waited for any longer. |
 //!
 //! # Runs

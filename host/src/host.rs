@@ -87,6 +87,7 @@ impl Host {
             self.child.iter_mut().for_each(Child::own);
             self.qemu.iter_mut().for_each(QemuProcess::own);
             if machine.is_attached() {
+                self.scratch.iter_mut().for_each(|scratch| scratch.own());
                 self.register(machine);
             }
         }

@@ -117,9 +117,11 @@ pub(crate) fn find(identity: &Identity) -> Result<Earlier<Child>, HostFault> {
         (Earlier::Running(_), Err(error)) => Err(gone(&format!("{monitor}: {error}"))),
         // A wrapper may have ended, and QEMU not; or the start times are those of another time namespace
         // (`time_namespaces(7)`).
-        (Earlier::Ended(_), Ok(at_path)) if at_path == *socket && Os::has_listener(monitor.as_bytes()) => {
-            Err(gone("it has ended, and another process listens on its monitor"))
-        }
+        (Earlier::Ended(_), Ok(at_path)) if at_path == *socket => match Os::has_listener(monitor.as_bytes()) {
+            Some(false) => Ok(found),
+            Some(true) => Err(gone("it has ended, and another process listens on its monitor")),
+            None => Err(gone("it has ended, and it is not known whether another process listens on its monitor")),
+        },
         (Earlier::Ended(_), _) => Ok(found),
     }
 }

@@ -12,6 +12,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, LazyLock, Mutex};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use crate::home::{Home, Local};
 use crate::lock::lock;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
@@ -48,6 +51,8 @@ impl BoundedFile {
     /// When the file system cannot remove it.
     pub(crate) fn apply(&self) -> io::Result<()> {
         let mut start = lock(&self.start);
+        // A program that has left the machine may bound the same file: two would remove the same length twice.
+        let Some(_turn) = Turn::take(&self.file) else { return Ok(()) };
         let length = self.file.metadata()?.len();
         // Another program may have emptied the file.
         *start = (*start).min(length);
@@ -65,6 +70,24 @@ impl BoundedFile {
     /// Calls a closure with the offset of the content, while the head is not removed.
     pub(crate) fn with_start<T>(&self, read: impl FnOnce(u64) -> T) -> T {
         read(*lock(&self.start))
+    }
+}
+
+/// Lock of a file (`flock(2)`), held while its head is removed.
+struct Turn<'a>(&'a File);
+
+impl<'a> Turn<'a> {
+    /// Returns `None` while another program has it. A file system without locks gives each its turn.
+    fn take(file: &'a File) -> Option<Self> {
+        let locked = flock(file, FlockOperation::NonBlockingLockExclusive);
+        (locked != Err(Errno::WOULDBLOCK)).then_some(Self(file))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // The process shares the descriptor, so the end of this program would not unlock it.
+        let _ = flock(self.0, FlockOperation::Unlock);
     }
 }
 

@@ -69,7 +69,8 @@ pub fn registered() -> Result<Vec<Registered>, HostFault> {
         let entry = entry.map_err(|error| failed(error.into()))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         // One that is not whole is being written or removed.
-        found.extend(name.ends_with(SUFFIX).then(|| read(&directory, &name)).flatten());
+        let is_complete = name.ends_with(SUFFIX) && !name.starts_with('.');
+        found.extend(is_complete.then(|| read(&directory, &name)).flatten());
     }
     found.sort_by_key(|registered| (registered.identity.started, registered.identity.pid));
     Ok(found)

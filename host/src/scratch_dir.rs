@@ -51,6 +51,10 @@ pub(crate) struct ScratchDir {
     unbounded: Option<HostFault>,
     /// The registration of a machine that outlives its parent.
     registration: Option<Registration>,
+    /// Whether this program has resumed the machine that the adopted files belong to.
+    is_owned: bool,
+    /// Whether the log of a resumed machine has the name of one.
+    is_log_ours: bool,
     /// Whether the directory was named by an identity, which another program stored. Then only files with known names
     /// are removed: the stored path may have been changed, and could lead to any directory.
     adopted: bool,
@@ -89,6 +93,8 @@ impl ScratchDir {
             bounds: Vec::new(),
             unbounded: None,
             registration: None,
+            is_owned: false,
+            is_log_ours: false,
             adopted: false,
         };
         let prints_to_channel = wanted.channels.iter().any(|(_, transport)| *transport == Transport::Output);
@@ -282,10 +288,24 @@ impl ScratchDir {
         let is_ours = in_directory.as_ref() == Some(&path) || is_scratch_name(&path.with_extension(""));
         // A log that was removed is empty.
         let Ok(file) = open_log(&path, is_ours && self.limit.is_some()).map(Arc::new) else { return Ok(()) };
-        let bounded = if is_ours { self.bound_again(&file)? } else { None };
-        let reader = LogReader::new(Arc::clone(&file), bounded);
+        let reader = LogReader::new(Arc::clone(&file), None);
         self.log = Some(Log { path: Some(path), file, reader });
+        self.is_log_ours = is_ours;
         Ok(())
+    }
+
+    /// Takes ownership of what another program created for a machine, which this one has resumed. From now on, dropping
+    /// this removes it, and the log has its limit.
+    pub(crate) fn own(&mut self) {
+        self.is_owned = true;
+        let file = self.log.as_ref().filter(|_| self.adopted && self.is_log_ours).map(|log| Arc::clone(&log.file));
+        let Some(file) = file else { return };
+        match self.bound_again(&file) {
+            Ok(bounded) => {
+                self.log.iter_mut().for_each(|log| log.reader = LogReader::new(Arc::clone(&file), bounded.clone()))
+            }
+            Err(fault) => self.unbounded = Some(fault),
+        }
     }
 
     pub(crate) fn remove(&mut self) -> Result<(), HostFault> {
@@ -336,31 +356,38 @@ pub(crate) struct Leftovers {
 
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
-        self.registration.iter().for_each(Registration::remove);
         remove_sockets(&self.sockets, &self.sockets_removed);
         // A file that is not empty is in use: by the next machine with this path, for example.
         remove_unchanged(&self.files, |file| file.len() == 0);
         // A log that is kept gets its final length. After a failure it stays as it is.
         self.bounds.iter().for_each(|bound| drop(bound.apply()));
         drop(self.bounds);
-        let Some(directory) = self.directory else { return Ok(()) };
-        if let Some(log) = self.log.filter(|log| log.starts_with(&directory)) {
+        let removed = self.directory.map_or(Ok(()), |directory| remove_directory(&directory, self.log, self.adopted));
+        // Last, since it names what could not be removed.
+        if removed.is_ok() {
+            self.registration.iter().for_each(Registration::remove);
+        }
+        removed
+    }
+}
+
+fn remove_directory(directory: &Path, log: Option<PathBuf>, is_adopted: bool) -> Result<(), HostFault> {
+    let removed = if is_adopted {
+        let _ = fs::remove_file(directory.join("log"));
+        fs::remove_dir(directory)
+    } else {
+        if let Some(log) = log.filter(|log| log.starts_with(directory)) {
             // Removing the log first leaves the directory empty, as `rmdir(2)` needs it. Removing a directory with
             // files needs a descriptor to list them, and the limit of descriptors may be reached.
             let _ = fs::remove_file(log);
         }
-        let removed = if self.adopted {
-            let _ = fs::remove_file(directory.join("log"));
-            fs::remove_dir(&directory)
-        } else {
-            fs::remove_dir(&directory).or_else(|_| fs::remove_dir_all(&directory))
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(fault(format!("remove {}", directory.display()), &error))
-            }
-            _ => Ok(()),
+        fs::remove_dir(directory).or_else(|_| fs::remove_dir_all(directory))
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(fault(format!("remove {}", directory.display()), &error))
         }
+        _ => Ok(()),
     }
 }
 
@@ -385,6 +412,10 @@ fn remove_unchanged(files: &[Guarded], is_unused: impl Fn(&Metadata) -> bool) {
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
+        if self.adopted && !self.is_owned {
+            // The machine runs on: it is not resumed yet.
+            drop(self.detach());
+        }
         // An orderly end has removed everything already. After any other, a failure cannot be reported any more.
         let _ = self.remove();
     }

@@ -310,7 +310,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotOurs`] for a machine that another program launched.
+    /// [`Misuse::NotOurs`] for a machine that was attached to. One that was resumed is ours.
     pub fn kill(&self) -> Result<Outcome, Misuse> {
         self.end(Machine::kill)
     }

@@ -412,7 +412,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotOurs`] for a machine that another program launched.
+    /// [`Misuse::NotOurs`] for a machine that was attached to. One that was resumed is ours.
     pub fn kill(&mut self) -> Result<(), Misuse> {
         self.ask(Machine::kill)
     }

@@ -48,7 +48,7 @@
 //! # Runtimes
 //!
 //! A runtime that is shut down, as at the end of `#[tokio::main]`, kills the machines that were launched in it, also those
-//! with [`Config::outlive_parent`]: [detach](tasks::Vm::detach) first. It disconnects from attached ones. In a runtime
+//! with [`Config::outlive_parent`], and resumed ones: [detach](tasks::Vm::detach) first. It disconnects from attached ones. In a runtime
 //! without `enable_io`, or without `enable_time`, a launch panics, as tokio's own types do. Outside of a runtime it fails
 //! with [`Misuse::NoRuntime`].
 //!

@@ -432,7 +432,7 @@ impl Config {
     /// Bounds the disk space of the log, and of each [console log](Self::console_log), to this number of bytes. When a
     /// file is larger, its oldest bytes are removed, so that the latest half of the limit is kept (rounded up to a
     /// block). Default: the logs are not bounded. Less than 64 KiB, and any limit for an [attached](Self::attach)
-    /// machine, is refused with [`Misuse::Config`](crate::Misuse::Config).
+    /// machine that is not resumed, is refused with [`Misuse::Config`](crate::Misuse::Config).
     ///
     /// QEMU writes to the file directly; no thread of this program has to read for it. The library looks at a file 10
     /// milliseconds after QEMU has written to it. So a file may exceed the limit by what QEMU writes in that time and
@@ -447,7 +447,8 @@ impl Config {
     /// | others | The log is not bounded. With the feature `tracing` the library logs that at the launch, as a fault; without it, nothing reports that. |
     ///
     /// The bound ends with the machine. One that [outlives its parent](Self::outlive_parent) is bounded only while this
-    /// program runs, and a program that [resumes](Self::resume) it does not bound its log.
+    /// program runs. A program that [resumes](Self::resume) it bounds the log by the limit of its own configuration, and no
+    /// console log.
     ///
     /// All bounded logs of this program share one thread, `qemu-log`, and one inotify instance (`inotify(7)`). The
     /// launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host) when the log cannot be watched: without

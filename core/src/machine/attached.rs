@@ -13,7 +13,7 @@ impl Machine {
     /// # Errors
     ///
     /// [`Misuse::NotLaunched`]; [`Misuse::Ours`] for a machine that this program launched, which it shuts down or
-    /// kills.
+    /// kills; [`Misuse::NotRunning`] for a resumed one whose end has begun.
     pub fn disconnect(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Disconnect)
     }

@@ -222,8 +222,8 @@ impl Request for Disconnect {
         if !machine.is_attached() {
             return Err(Misuse::Ours);
         }
-        let is_ours = machine.lifecycle.can_be_detached();
-        machine.end(now, if is_ours { lifecycle::Input::Detach } else { lifecycle::Input::Kill })
+        let is_ours = machine.lifecycle.pid().is_some() && !matches!(machine.state(), State::Launching(_));
+        if is_ours { machine.detach_now(now) } else { machine.end(now, lifecycle::Input::Kill) }
     }
 }
 

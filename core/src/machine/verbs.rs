@@ -106,11 +106,13 @@ impl Machine {
         self.request(now, request::Shutdown(how))
     }
 
-    /// Ends the machine with SIGKILL.
+    /// Ends the machine with SIGKILL, also one that was [resumed](crate::Config::resume). While that is being resumed, this
+    /// leaves it running, and only the launch fails.
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that another program launched.
+    /// [`Misuse::NotLaunched`]; [`Misuse::NotOurs`] for a machine that was attached to, or that the host
+    /// has found no process of.
     pub fn kill(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Kill)
     }

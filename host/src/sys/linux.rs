@@ -97,8 +97,8 @@ impl System for Linux {
         Ok(before.map(|before| is_peer_busy(socket, &before)))
     }
 
-    fn has_listener(path: &[u8]) -> bool {
-        fs::read("/proc/net/unix").is_ok_and(|sockets| is_listening(path, &sockets))
+    fn has_listener(path: &[u8]) -> Option<bool> {
+        Some(is_listening(path, &fs::read("/proc/net/unix").ok()?))
     }
 
     fn random(buffer: &mut [u8]) -> io::Result<()> {

@@ -68,8 +68,8 @@ pub(crate) trait System {
     /// the operating system does not know.
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>>;
 
-    /// Returns whether a process listens on the Unix socket that was bound to this path. `false` if that is not known.
-    fn has_listener(path: &[u8]) -> bool;
+    /// Returns whether a process listens on the Unix socket that was bound to this path. `None` means that it is not known.
+    fn has_listener(path: &[u8]) -> Option<bool>;
 
     /// Fills a buffer, of 256 bytes at most, with unpredictable bytes.
     fn random(buffer: &mut [u8]) -> io::Result<()>;

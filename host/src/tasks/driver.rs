@@ -108,6 +108,9 @@ const ROUNDS: usize = 2;
 /// 61 times (`event_interval`), a `LocalExecutor` of smol 200 times. Beyond that the task is busy with something else.
 const TURNS: u32 = 256;
 
+/// How much too early a timer may fire: the reactors count in milliseconds. A timer that may have fired is polled.
+const EARLY: Duration = Duration::from_millis(2);
+
 /// How long the driver yields at most, also when the turns of the other tasks take long.
 const YIELDED_WITHIN: Duration = Duration::from_millis(100);
 
@@ -327,12 +330,18 @@ impl<R: Reactor> Turn<R> {
     /// The timer is set only when it would fire too late, and polled only when it may have fired, and not for each
     /// command, since both are calls of the reactor. When it fires early, no deadline has passed, and it is set again.
     fn has_timed_out(&mut self, timer: &mut R::Timer, context: &mut Context<'_>, now: Moment) -> bool {
-        let Some((due, _)) = self.machine.deadline() else { return false };
+        let Some((due, _)) = self.machine.deadline() else {
+            // A timer that has passed while nothing was due does not fire again: the next deadline sets it.
+            if self.until.is_some_and(|until| until <= now.after(EARLY)) {
+                (self.until, self.is_armed) = (None, false);
+            }
+            return false;
+        };
         if self.until.is_none_or(|until| due < until) {
             (self.until, self.is_armed) = (Some(due), false);
             timer.set(self.clock.instant(due));
         }
-        if self.is_armed && self.until.is_some_and(|until| now < until) {
+        if self.is_armed && self.until.is_some_and(|until| now.after(EARLY) < until) {
             return false;
         }
         let has_fired = timer.poll(context).is_ready();

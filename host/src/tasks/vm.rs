@@ -317,7 +317,7 @@ impl<R: Reactor> Vm<R> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::NotOurs`] for a machine that another program launched.
+    /// [`Misuse::NotOurs`] for a machine that was attached to. One that was resumed is ours.
     pub async fn kill(&self) -> Result<Outcome, Misuse> {
         self.end(|machine, now| machine.kill(now)).await
     }

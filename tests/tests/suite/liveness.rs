@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qemu_machine_blocking::Vm;
 use qemu_machine_core::session::Session;
-use qemu_machine_core::{Address, CommandError, Config, Deadline, Liveness, Peer, Progress, json};
+use qemu_machine_core::{
+    Address, CommandError, Config, Deadline, FOREVER, Liveness, Peer, Progress, Wait, WaitError, json,
+};
 use qemu_machine_tests::leak_check::{Scratch, bytes, send, stop};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
@@ -93,9 +95,24 @@ fn g22_a_stopped_qemu_is_stuck_and_a_dead_one_is_gone<H: Hosted>() {
     assert!(matches!(dead, Err(CommandError::Disconnected(_) | CommandError::Misuse(_))), "{dead:?}");
 }
 
+/// A timer that was set for an earlier deadline has passed while nothing was due. The next deadline is observed all the same.
+fn a_deadline_after_an_idle_time_is_observed<H: Hosted>() {
+    let mut machine = H::launch(Config::new(qemu()).args(["-machine", "none", "-nodefaults"])).expect("QEMU starts");
+    let (short, begun) = (Duration::from_millis(100), Instant::now());
+    machine.execute("query-status", short.into()).map_or_else(|error| println!("{error}"), |_| ());
+    // Commands without a deadline, until the timer has passed.
+    while begun.elapsed() < 2 * short {
+        machine.execute("query-status", FOREVER).expect("the monitor answers");
+    }
+    let mark = machine.mark();
+    let never = machine.wait_any(&mark, &[Wait::event("NEVER")], short.into());
+    assert!(matches!(never, Err(WaitError::TimedOut)), "{never:?}");
+}
+
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
+            a_deadline_after_an_idle_time_is_observed
             g22_a_blocked_main_loop_is_busy_and_out_of_band_gets_through
             g22_a_stopped_qemu_is_stuck_and_a_dead_one_is_gone
         }

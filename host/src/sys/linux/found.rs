@@ -37,7 +37,8 @@ pub(super) fn find(pid: u32, since: u64) -> io::Result<Found> {
         Some(stat) if stat.since != since => Ok(unknown),
         Some(stat) if stat.has_ended => Ok(Found::Ended(exit_status(stat.status))),
         Some(_) => Ok(Found::Running(raw, descriptor)),
-        None if fs::exists("/proc/self/stat").is_ok_and(|exists| exists) => Ok(unknown),
+        None if has_ended(descriptor.as_fd()) => Ok(unknown),
+        // There is no `/proc`, the process is hidden there, or this program has no descriptor left.
         None => Err(io::ErrorKind::Unsupported.into()),
     }
 }
@@ -76,7 +77,7 @@ pub(super) fn status(pid: u32, since: u64, process: &OwnedFd) -> ExitStatus {
     let unreaped = stat(pid).filter(|stat| stat.since == since && stat.has_ended);
     match unreaped {
         Some(stat) if stat.status.is_some() => exit_status(stat.status),
-        _ => exit_status(pidfd_info::wait_status(process.as_fd())),
+        _ => exit_status(pidfd_info::kept_status(process.as_fd())),
     }
 }
 

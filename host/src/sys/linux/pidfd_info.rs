@@ -74,6 +74,11 @@ pub(super) fn wait_status(process: BorrowedFd<'_>) -> Option<i32> {
     ask(process).ok().flatten()
 }
 
+/// Returns the status of a process that has ended, if the kernel keeps one for its pidfd by now.
+pub(super) fn kept_status(process: BorrowedFd<'_>) -> Option<i32> {
+    ask(process).ok().flatten()
+}
+
 /// Asks the kernel for the status. `None` means that it has none yet, and an error that it never has one: it does not
 /// know the ioctl (`ioctl(2)`, ENOTTY; EINVAL before Linux 6.13), or it knows it and has reaped the process without a
 /// status (ESRCH, before Linux 6.15).
