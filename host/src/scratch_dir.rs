@@ -582,7 +582,8 @@ mod tests {
         assert_eq!(ScratchDir::create(&wanted).unwrap().bounds.len(), 0);
     }
 
-    /// Until a machine uses it, what was created for it is removed, and what another program created stays.
+    /// Until a machine uses it, what was created for it is removed. What another program created stays until the machine is
+    /// resumed.
     #[test]
     fn what_no_machine_has_taken_over_is_undone() {
         let directory = Scratch::in_directory(&std::env::temp_dir());
@@ -591,7 +592,7 @@ mod tests {
         wanted.log_directory = Some(bytes(&directory.0));
         let other = directory.0.join("vm-0123456789abcdef");
         let socket = other.join("monitor.sock");
-        for is_taken_over in [false, true] {
+        for (is_taken_over, is_owned) in [(false, false), (true, false), (true, true)] {
             fs::create_dir(&other).unwrap();
             fs::write(&socket, "").unwrap();
             let mut scratch = ScratchDir::create(&wanted).unwrap();
@@ -603,14 +604,18 @@ mod tests {
             if is_taken_over {
                 scratch.take_over();
             }
+            if is_owned {
+                scratch.own();
+            }
             drop(scratch);
             let mut left: Vec<_> = fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path()).collect();
             left.sort();
-            if is_taken_over {
-                assert_eq!(left.len(), 2, "the log and the console stay: {left:?}");
-            } else {
-                assert_eq!(left, std::slice::from_ref(&other));
-                assert!(socket.exists());
+            assert_eq!((other.exists(), socket.exists()), (!is_owned, !is_owned));
+            left.retain(|path| *path != other);
+            let kept = if is_taken_over { 2 } else { 0 };
+            assert_eq!(left.len(), kept, "a log and the console: {left:?}");
+            left.iter().for_each(|path| fs::remove_file(path).unwrap());
+            if !is_owned {
                 fs::remove_dir_all(&other).unwrap();
             }
         }
