@@ -77,7 +77,7 @@ pub(super) fn status(pid: u32, since: u64, process: &OwnedFd) -> ExitStatus {
     let unreaped = stat(pid).filter(|stat| stat.since == since && stat.has_ended);
     match unreaped {
         Some(stat) if stat.status.is_some() => exit_status(stat.status),
-        _ => exit_status(pidfd_info::kept_status(process.as_fd())),
+        _ => exit_status(pidfd_info::stored_status(process.as_fd())),
     }
 }
 

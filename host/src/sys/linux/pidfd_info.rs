@@ -75,7 +75,7 @@ pub(super) fn wait_status(process: BorrowedFd<'_>) -> Option<i32> {
 }
 
 /// Returns the status of a process that has ended, if the kernel keeps one for its pidfd by now.
-pub(super) fn kept_status(process: BorrowedFd<'_>) -> Option<i32> {
+pub(super) fn stored_status(process: BorrowedFd<'_>) -> Option<i32> {
     ask(process).ok().flatten()
 }
 
