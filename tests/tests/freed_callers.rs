@@ -282,11 +282,17 @@ fn g33_each_caller_is_freed<M: Machine>() {
     let scratch = Scratch::create();
     let kept = empty().outlive_parent().temporary_directory(bytes(scratch.path()));
     let machine = M::launch(kept);
-    let qemu = Watched::new(machine.pid().expect("it runs")).expect("it runs");
-    stop(machine.pid().expect("it runs"));
+    let pid = machine.pid().expect("it runs");
+    let qemu = Watched::new(pid).expect("it runs");
+    stop(pid);
     let detach = |machine: &M| machine.detach().expect("it may outlive this program");
     assert_eq!(frees_each(&machine, detach), Cause::Disconnected);
-    drop(qemu);
+    send(pid, Signal::KILL);
+    qemu.assert_ends_within(PATIENCE);
+    // Who finds it removes it from the registry.
+    let all = qemu_machine_host::registered().expect("the registry can be read");
+    let left = all.into_iter().find(|machine| machine.identity.pid == pid).expect("it is listed");
+    qemu_machine_blocking::Vm::resume(left.identity, PATIENCE).map(drop).expect_err("it has ended");
 
     let path = scratch.path().join("second");
     let option = [b"unix:", bytes(&path), b",server=on,wait=off"].concat();
