@@ -1,13 +1,15 @@
 //! Interface between stories and rows: the operations on a machine, the transcript, and the row of blocking calls.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use qemu_machine_blocking::{Events, Vm};
 use qemu_machine_core::record::Record;
 use qemu_machine_core::{
-    COMMAND_WITHIN, CommandError, Config, Deadline, Event, Found, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown,
-    State, Value, Wait, WaitError, session::Counters,
+    COMMAND_WITHIN, CommandError, Config, Deadline, Event, Found, Hit, LaunchError, LaunchFailure, Mark, Misuse,
+    Outcome, Phase, Shutdown, State, Value, Wait, WaitError, session::Counters,
 };
+use qemu_machine_tests::PATIENCE;
 
 /// A machine on one row. Its methods return when there is a result; each row waits in its own way.
 pub(crate) trait Harness: Sized {
@@ -40,6 +42,26 @@ pub(crate) trait Harness: Sized {
 
     fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
         self.execute_raw_by(object, COMMAND_WITHIN)
+    }
+}
+
+/// Launches a machine whose launch stalls. The deadline is doubled until the launch stalls where it should: on a busy
+/// machine, the process may not have started when the first deadline passes.
+pub(crate) fn launch_stalled<H: Harness>(
+    config: &Config,
+    first: Duration,
+    is_expected: impl Fn(Phase) -> bool,
+) -> Result<H, LaunchError> {
+    let mut within = first;
+    loop {
+        match H::launch(config.clone().launch_within(within)) {
+            Err(LaunchError::Failed { failure: LaunchFailure::TimedOut(phase), .. })
+                if !is_expected(phase) && within < PATIENCE / 4 =>
+            {
+                within *= 2;
+            }
+            result => return result,
+        }
     }
 }
 

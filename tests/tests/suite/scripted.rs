@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use qemu_machine_core::{CommandError, Config, Deadline, Mark, Shutdown, Wait};
+use qemu_machine_core::{CommandError, Config, Deadline, Mark, Phase, Shutdown, Wait};
 use qemu_machine_tests::scripted::Script;
 
-use crate::harness::{Harness, Transcript};
+use crate::harness::{Harness, Transcript, launch_stalled};
 use crate::rows;
 
 /// Deadline of what must happen: longer than it ever takes.
@@ -165,7 +165,8 @@ fn a_refused_negotiation<H: Harness>() -> Transcript {
 
 fn silence_instead_of_a_greeting<H: Harness>() -> Transcript {
     let mut told = Transcript::default();
-    told.launched(H::launch(config(Script::new().stall()).launch_within(SHORT)));
+    let config = config(Script::new().stall());
+    told.launched(launch_stalled::<H>(&config, SHORT, |phase| phase == Phase::Greeting));
     told
 }
 

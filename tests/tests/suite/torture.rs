@@ -1,12 +1,12 @@
 //! Stories of the peers that misbehave: the client does the same with each of them, on every row.
 
 use qemu_machine_core::{
-    CommandError, Config, Deadline, LaunchError, LaunchFailure, Mark, ProtocolError, Shutdown, Value, Wait, WaitError,
+    CommandError, Deadline, LaunchError, LaunchFailure, Mark, ProtocolError, Shutdown, Value, Wait, WaitError,
     session::Counters,
 };
 use qemu_machine_tests::torture::{self, DONE, SHORT, Step, Torture};
 
-use crate::harness::{Harness, Transcript};
+use crate::harness::{Harness, Transcript, launch_stalled};
 use crate::scripted::LONG;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_scripted-qemu");
@@ -22,7 +22,7 @@ struct Client<'a, H> {
 /// Launches the peer, runs the client, and returns the transcript.
 fn suffer<H: Harness>(torture: &Torture) -> Transcript {
     let mut told = Transcript::default();
-    let machine = match launch(torture.config(PROGRAM)) {
+    let machine = match launch(torture) {
         Ok(machine) => machine,
         Err(error) => {
             not_launched(&mut told, &error);
@@ -35,8 +35,11 @@ fn suffer<H: Harness>(torture: &Torture) -> Transcript {
     client.told
 }
 
-fn launch<H: Harness>(config: Config) -> Result<H, LaunchError> {
-    H::launch(config)
+fn launch<H: Harness>(torture: &Torture) -> Result<H, LaunchError> {
+    let config = torture.config(PROGRAM);
+    let Some(limit) = torture.patience(Step::Launch) else { return H::launch(config) };
+    let expected = torture.tells.first().map_or("", String::as_str);
+    launch_stalled(&config, limit, |phase| expected.ends_with(&phase.to_string()))
 }
 
 fn not_launched(told: &mut Transcript, error: &LaunchError) {

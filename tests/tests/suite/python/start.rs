@@ -12,6 +12,7 @@ use qemu_machine_tests::leak_check::{Scratch, descendants};
 use qemu_machine_tests::qemu;
 
 use super::{LONG, bytes, cmdline, empty, group, link};
+use crate::harness::launch_stalled;
 use crate::hosted::Hosted;
 use crate::rows;
 
@@ -168,14 +169,16 @@ fn row_06_a_machine_without_a_monitor<H: Hosted>() {
 fn row_07_one_deadline_bounds_the_whole_launch<H: Hosted>() {
     assert!(Config::LAUNCH_WITHIN <= Duration::from_secs(30), "the default deadline is finite");
     // The wrapper never executes QEMU, so there is no greeting.
-    let config = empty().wrapper(["sh", "-c", "exec sleep 60"]).launch_within(Duration::from_millis(100));
-    let Err(LaunchError::Failed { failure, outcome }) = H::launch(config) else { panic!("there is no greeting") };
-    assert_eq!((failure, outcome.cause), (LaunchFailure::TimedOut(Phase::Greeting), Cause::LaunchFailed));
-    let config = empty().wrapper(["sh", "-c", "exec sleep 60"]).monitor(Monitor::Socket);
-    let Err(LaunchError::Failed { failure, .. }) = H::launch(config.launch_within(Duration::from_millis(100))) else {
-        panic!("there is no connection")
+    let stalled = |config: &Config, expected| match launch_stalled::<H>(config, Duration::from_millis(100), |phase| {
+        phase == expected
+    }) {
+        Err(LaunchError::Failed { failure, outcome }) => (failure, outcome.cause),
+        other => panic!("the launch does not stall: {:?}", other.err()),
     };
-    assert_eq!(failure, LaunchFailure::TimedOut(Phase::Connecting));
+    let config = empty().wrapper(["sh", "-c", "exec sleep 60"]);
+    for (config, phase) in [(config.clone(), Phase::Greeting), (config.monitor(Monitor::Socket), Phase::Connecting)] {
+        assert_eq!(stalled(&config, phase), (LaunchFailure::TimedOut(phase), Cause::LaunchFailed));
+    }
 }
 
 fn row_09_arguments_are_inspected_and_extended<H: Hosted>() {
