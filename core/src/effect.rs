@@ -53,7 +53,7 @@ pub enum CompanionOrder {
     /// Start its process. `Started` completes it when the program is executed, or `StartFailed`; `Exited` follows when the
     /// process ends. As for [`Effect::Spawn`], the driver must not wait for it.
     Start(CompanionSpawn),
-    /// Look whether its socket listens. `Listens` completes it.
+    /// Look whether its socket listens. `Looked` completes it.
     Look,
     /// Send a signal to its process group, and to the process if it is in another group. `NotSignalled` reports a failure;
     /// nothing reports a success.

@@ -80,7 +80,10 @@ pub enum CompanionEvent {
     /// Completes [`CompanionOrder::Start`](crate::CompanionOrder::Start): the program could not be started.
     StartFailed(HostFault),
     /// Completes [`CompanionOrder::Look`](crate::CompanionOrder::Look): whether the socket listens.
-    Listens(bool),
+    Looked {
+        /// Whether a process listens there.
+        is_open: bool,
+    },
     /// The process ended, and was reaped; what was left of its group was killed.
     Exited {
         /// How it ended.

@@ -81,7 +81,7 @@ impl World {
                 inputs.extend([companion::Input::Started(index), companion::Input::StartFailed(index)]);
             }
             if process.is_looked_at {
-                inputs.extend([false, true].map(|listens| companion::Input::Looked { index, listens }));
+                inputs.extend([false, true].map(|is_open| companion::Input::Looked { index, is_open }));
             }
             if process.is_alive {
                 inputs.push(companion::Input::Exited(index, OK));
@@ -234,10 +234,10 @@ fn explore(policies: &[Policy]) -> usize {
 #[test]
 fn every_run_of_companions_ends_in_order() {
     let plain = Policy::default();
-    let patient = Policy { awaits_listener: false, grace: Duration::from_secs(1) };
-    let listens = Policy { awaits_listener: true, grace: Duration::ZERO };
-    let endless = Policy { awaits_listener: false, grace: Duration::from_secs(60) };
-    for policies in [&[plain][..], &[patient], &[listens], &[endless], &[plain, patient], &[listens, endless]] {
+    let patient = Policy { awaits_socket: false, grace: Duration::from_secs(1) };
+    let slow = Policy { awaits_socket: true, grace: Duration::ZERO };
+    let endless = Policy { awaits_socket: false, grace: Duration::from_secs(60) };
+    for policies in [&[plain][..], &[patient], &[slow], &[endless], &[plain, patient], &[slow, endless]] {
         let states = explore(policies);
         assert!(states > 20, "{states}");
     }
@@ -255,8 +255,8 @@ fn exited(status: ExitStatus) -> CompanionEvent {
     CompanionEvent::Exited { status, words: b"no \x1b such\n".to_vec() }
 }
 
-/// Returns the orders among the effects, and the starts of QEMU and the removal, in short.
-fn orders(rig: &Rig) -> Vec<String> {
+/// Returns what is done with the companions, and the starts of QEMU and the removal, in short.
+fn steps(rig: &Rig) -> Vec<String> {
     let short = |effect: &Effect| match effect {
         Effect::Companion(index, CompanionOrder::Start(_)) => Some(format!("start {index}")),
         Effect::Companion(index, CompanionOrder::Look) => Some(format!("look {index}")),
@@ -317,19 +317,19 @@ fn qemu_starts_when_all_are_ready() {
     let mut rig = Rig::new(config().companion(fs()).companion(bus()));
     rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Start(_) | CompanionOrder::Look));
     rig.launch();
-    assert_eq!(orders(&rig), ["start 0"]);
+    assert_eq!(steps(&rig), ["start 0"]);
     rig.handle(Input::Companion(0, CompanionEvent::Started { pid: COMPANION_PID }));
     assert_eq!(
-        (orders(&rig), rig.vm.companion_pid("fs")),
+        (steps(&rig), rig.vm.companion_pid("fs")),
         (vec!["start 0".into(), "start 1".into()], Ok(Some(COMPANION_PID)))
     );
     rig.handle(Input::Companion(1, CompanionEvent::Started { pid: COMPANION_PID + 1 }));
-    rig.handle(Input::Companion(1, CompanionEvent::Listens(false)));
+    rig.handle(Input::Companion(1, CompanionEvent::Looked { is_open: false }));
     assert_eq!(rig.vm.deadline().map(|(_, why)| why), Some(Why::Companion));
     rig.pass(Duration::from_millis(1));
-    assert_eq!(orders(&rig), ["start 0", "start 1", "look 1", "look 1"]);
-    rig.handle(Input::Companion(1, CompanionEvent::Listens(true)));
-    assert_eq!(orders(&rig).last().map(String::as_str), Some("spawn"));
+    assert_eq!(steps(&rig), ["start 0", "start 1", "look 1", "look 1"]);
+    rig.handle(Input::Companion(1, CompanionEvent::Looked { is_open: true }));
+    assert_eq!(steps(&rig).last().map(String::as_str), Some("spawn"));
     rig.negotiate(rig::GREETING);
     assert_eq!(rig.vm.state(), State::Running);
     rig.held = |_| false;
@@ -351,7 +351,7 @@ fn a_companion_that_fails_fails_the_launch_at_once() {
         rig.handle(Input::Companion(0, exited(ExitStatus::Code(1))));
         let LaunchFailure::Companion { name, failure } = rig.failure() else { panic!("{:?}", rig.failure()) };
         assert!(name.as_str() == "bus" && is_expected(&failure), "{failure}");
-        assert_eq!((rig.outcome().cause, orders(&rig).last().unwrap().as_str()), (Cause::NotStarted, "remove"));
+        assert_eq!((rig.outcome().cause, steps(&rig).last().unwrap().as_str()), (Cause::NotStarted, "remove"));
         assert!(end(&rig, 0).is_early && rig.outcome().companions.len() == 1, "{:?}", rig.outcome());
         let error = rig.vm.launched().unwrap().unwrap_err();
         assert!(error.to_string().contains("companion bus"), "{error}");
@@ -369,9 +369,9 @@ fn a_companion_that_is_never_ready_is_named_at_the_deadline() {
     }
     let failure = LaunchFailure::Companion { name: "bus".into(), failure: CompanionFailure::NotReady };
     assert_eq!(rig.failure(), failure);
-    let looks = orders(&rig).iter().filter(|order| *order == "look 1").count();
+    let looks = steps(&rig).iter().filter(|order| *order == "look 1").count();
     assert!((50..70).contains(&looks), "{looks}");
-    let last: Vec<_> = orders(&rig).into_iter().filter(|order| !order.starts_with("look")).collect();
+    let last: Vec<_> = steps(&rig).into_iter().filter(|order| !order.starts_with("look")).collect();
     assert_eq!(last, ["start 0", "start 1", "Terminate 1", "Terminate 0", "remove"]);
     assert_eq!((end(&rig, 1).exit, end(&rig, 1).is_early), (Some(SIGTERM), false));
 }
@@ -389,10 +389,10 @@ fn the_files_are_removed_when_all_are_gone() {
     let ended = ["Terminate 0", "Kill 0"];
     for (order, wait) in ended.iter().zip([secs(1), secs(2)]) {
         rig.pass_exactly(wait);
-        assert_eq!(orders(&rig).last().map(String::as_str), Some(*order));
+        assert_eq!(steps(&rig).last().map(String::as_str), Some(*order));
     }
     rig.handle(Input::Companion(0, exited(SIGKILL)));
-    assert_eq!(orders(&rig).last().map(String::as_str), Some("remove"));
+    assert_eq!(steps(&rig).last().map(String::as_str), Some("remove"));
     assert_eq!(rig.outcome().companions.iter().map(|end| end.exit).collect::<Vec<_>>(), [Some(SIGKILL), Some(OK)]);
     assert!(rig.outcome().companions.iter().all(|end| !end.is_early), "{}", rig.outcome());
 }
@@ -490,18 +490,18 @@ fn a_kill_is_for_the_companions_as_well_at_any_time() {
         rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Look | CompanionOrder::Signal(_)));
         rig.launch();
         if ready {
-            rig.handle(Input::Companion(1, CompanionEvent::Listens(true)));
+            rig.handle(Input::Companion(1, CompanionEvent::Looked { is_open: true }));
             rig.negotiate(rig::GREETING);
         }
         rig.kill();
-        let killed: Vec<_> = orders(&rig).into_iter().filter(|order| order.starts_with("Kill")).collect();
+        let killed: Vec<_> = steps(&rig).into_iter().filter(|order| order.starts_with("Kill")).collect();
         assert_eq!(killed, ["Kill 1", "Kill 0"]);
         [0, 1].into_iter().for_each(|index| rig.handle(Input::Companion(index, exited(SIGKILL))));
         if ready {
             rig.exits(SIGKILL);
             rig.closes_all();
         }
-        assert_eq!(orders(&rig).last().map(String::as_str), Some("remove"));
+        assert_eq!(steps(&rig).last().map(String::as_str), Some("remove"));
         assert_eq!(rig.vm.state(), State::Ended);
         assert_eq!(rig.vm.channels(), &[] as &[Channel]);
     }
@@ -514,7 +514,7 @@ fn a_shutdown_before_qemu_is_started_ends_the_companions() {
     rig.launch();
     rig.shutdown(Shutdown::default());
     assert!(matches!(rig.failure(), LaunchFailure::Cancelled(_)), "{:?}", rig.failure());
-    let last: Vec<_> = orders(&rig).into_iter().filter(|order| !order.starts_with("look")).collect();
+    let last: Vec<_> = steps(&rig).into_iter().filter(|order| !order.starts_with("look")).collect();
     assert_eq!(last, ["start 0", "start 1", "Terminate 1", "Terminate 0", "remove"]);
 }
 
@@ -527,8 +527,8 @@ fn an_abandoned_run_does_not_wait_for_companions() {
     rig.closes_all();
     rig.vm.abandon(rig.now);
     rig.serve();
-    assert_eq!((rig.vm.state(), orders(&rig).last().unwrap().as_str()), (State::Ended, "remove"));
-    assert!(orders(&rig).contains(&"Kill 0".to_string()) && !rig.outcome().faults.is_empty());
+    assert_eq!((rig.vm.state(), steps(&rig).last().unwrap().as_str()), (State::Ended, "remove"));
+    assert!(steps(&rig).contains(&"Kill 0".to_string()) && !rig.outcome().faults.is_empty());
     rig.handle(Input::Companion(0, exited(SIGKILL)));
 }
 

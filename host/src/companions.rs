@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use qemu_machine_core::{
 
 use crate::background::{Background, Progress};
 use crate::child::Child;
-use crate::dial::listen_privately;
+use crate::dial::bind_privately;
 use crate::fault::fault;
 use crate::host::Host;
 use crate::log_reader::LogReader;
@@ -61,7 +61,7 @@ impl CompanionProcess {
         };
         let (inherited, of_qemu) = match (socket, &path) {
             (Some(CompanionSocket::Listener), Some(path)) => {
-                (Some(listen_privately(path).map_err(|error| failed(&error))?), None)
+                (Some(bind_privately(path).map_err(|error| failed(&error))?), None)
             }
             (Some(CompanionSocket::Connected), _) => {
                 let (inherited, of_qemu) = Os::socket_pair().map_err(|error| failed(&error))?;
@@ -118,7 +118,7 @@ impl CompanionProcess {
     }
 
     /// Returns whether its socket listens.
-    fn listens(&self) -> bool {
+    fn is_open(&self) -> bool {
         let Some(path) = self.path.as_ref().filter(|_| self.child.is_some()) else { return false };
         Os::has_listener(path.as_os_str().as_bytes()) == Some(true)
     }
@@ -219,7 +219,7 @@ impl Host {
                 started.err().map(CompanionEvent::StartFailed)
             }
             CompanionOrder::Look => {
-                Some(CompanionEvent::Listens(companion.is_some_and(|companion| companion.listens())))
+                Some(CompanionEvent::Looked { is_open: companion.is_some_and(|companion| companion.is_open()) })
             }
             CompanionOrder::Signal(signal) => {
                 companion.and_then(|companion| companion.signal(signal).err()).map(CompanionEvent::NotSignalled)

@@ -58,7 +58,7 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
 
 /// Creates a socket that listens at a path in a private directory, for a companion. Unlike those of the machine it blocks,
 /// as programs expect of a descriptor that they inherit.
-pub(crate) fn listen_privately(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
     /// QEMU dials once for each chardev, before the companion accepts.
     const BACKLOG: i32 = 8;
     let name = SocketAddrUnix::new(path)?;

@@ -343,7 +343,7 @@ impl ScratchDir {
 
     /// Returns whether anything was created.
     pub(crate) fn is_used(&self) -> bool {
-        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty()
+        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty() || !self.bounds.is_empty()
     }
 
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
@@ -580,6 +580,7 @@ mod tests {
             passed: Vec::new(),
             added: Vec::new(),
             files: Vec::new(),
+            companions: Vec::new(),
         }
     }
 

@@ -107,7 +107,7 @@ mod enabled {
                     info!(target: LIFECYCLE, companion, %status, "companion exited");
                 }
                 CompanionEvent::StartFailed(fault) | CompanionEvent::NotSignalled(fault) => self.fault(fault),
-                CompanionEvent::Listens(_) => {}
+                CompanionEvent::Looked { .. } => {}
             }
         }
 

@@ -53,7 +53,7 @@ pub(crate) const GONE_WITHIN: Duration = END_WITHIN.saturating_add(REAP_WITHIN);
 #[allow(clippy::exhaustive_structs, reason = "a test creates it")]
 pub struct Policy {
     /// Whether it creates its socket itself, and is ready when that listens.
-    pub awaits_listener: bool,
+    pub awaits_socket: bool,
     /// How long it may take to end by itself after QEMU.
     pub grace: Duration,
 }
@@ -195,7 +195,7 @@ impl Companions {
             Input::Start { until } if self.goal == Goal::Idle => self.goal = Goal::Start { until },
             Input::Started(index) => self.started(now, index),
             Input::StartFailed(index) => self.ended(now, index, None, emit),
-            Input::Looked { index, listens } => self.looked(now, index, listens),
+            Input::Looked { index, is_open } => self.looked(now, index, is_open),
             Input::Exited(index, status) => self.ended(now, index, Some(status), emit),
             Input::QemuEnded { was_ready } => self.end(now, was_ready),
             Input::Await => self.await_end(now),
@@ -208,16 +208,16 @@ impl Companions {
 
     fn started(&mut self, now: Moment, index: usize) {
         let Some(member) = self.members.get_mut(index).filter(|member| member.stage == Stage::Starting) else { return };
-        member.stage = match member.policy.awaits_listener {
+        member.stage = match member.policy.awaits_socket {
             true => Stage::Unready { look_at: Some(now), interval: FIRST_LOOK },
             false => Stage::Ready,
         };
     }
 
-    fn looked(&mut self, now: Moment, index: usize, listens: bool) {
+    fn looked(&mut self, now: Moment, index: usize, is_open: bool) {
         let Some(member) = self.members.get_mut(index) else { return };
         let Stage::Unready { look_at: None, interval } = member.stage else { return };
-        member.stage = match listens {
+        member.stage = match is_open {
             true => Stage::Ready,
             false => Stage::Unready {
                 look_at: Some(now.after(interval)),
@@ -353,8 +353,8 @@ impl Companions {
             return ending.is_awaited;
         };
         let step = match ending.step {
-            Step::AllKilled { until } if until <= now => return self.leave(last, emit),
-            Step::Killed { index, until } if index == last && until <= now => return self.leave(last, emit),
+            Step::AllKilled { until } if until <= now => return self.mark_left(last, emit),
+            Step::Killed { index, until } if index == last && until <= now => return self.mark_left(last, emit),
             Step::AllKilled { .. } => return false,
             _ if ending.since.after(END_WITHIN) <= now => {
                 self.kill_all(now, ending, emit);
@@ -382,7 +382,7 @@ impl Companions {
         true
     }
 
-    fn leave(&mut self, index: usize, emit: &mut impl FnMut(Output)) -> bool {
+    fn mark_left(&mut self, index: usize, emit: &mut impl FnMut(Output)) -> bool {
         self.members[index].stage = Stage::Left;
         emit(Output::Left(index));
         true

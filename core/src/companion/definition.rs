@@ -209,7 +209,7 @@ impl Companion {
     pub(crate) fn policy(&self) -> Policy {
         let kind = self.socket.as_ref().map(|socket| socket.kind);
         let default = if kind.is_some() { Self::GRACE } else { Duration::ZERO };
-        Policy { awaits_listener: kind == Some(CompanionSocket::Path), grace: self.grace.unwrap_or(default) }
+        Policy { awaits_socket: kind == Some(CompanionSocket::Path), grace: self.grace.unwrap_or(default) }
     }
 
     /// Returns the program and its arguments, with the path of its socket.

@@ -24,7 +24,7 @@ pub enum Input {
         /// The index of the companion.
         index: usize,
         /// Whether its socket listens.
-        listens: bool,
+        is_open: bool,
     },
     /// This one has ended.
     Exited(usize, ExitStatus),

@@ -155,7 +155,7 @@ impl Machine {
                 self.companion_ended(index, None, &[]);
                 self.step_companions(companion::Input::StartFailed(index));
             }
-            CompanionEvent::Listens(listens) => self.step_companions(companion::Input::Looked { index, listens }),
+            CompanionEvent::Looked { is_open } => self.step_companions(companion::Input::Looked { index, is_open }),
             CompanionEvent::Exited { status, words } => {
                 self.companion_ended(index, Some(status), &words);
                 self.step_companions(companion::Input::Exited(index, status));

@@ -118,7 +118,7 @@ impl Outstanding {
                 is_due
             }
             CompanionEvent::StartFailed(_) => self.take(Completion::CompanionStart(index)),
-            CompanionEvent::Listens(_) => self.take(Completion::CompanionLook(index)),
+            CompanionEvent::Looked { .. } => self.take(Completion::CompanionLook(index)),
             CompanionEvent::Exited { .. } => {
                 self.take(Completion::CompanionLook(index));
                 self.take(Completion::CompanionExit(index))

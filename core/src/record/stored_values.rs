@@ -198,7 +198,9 @@ enum StoredCompanionEvent {
         pid: u32,
     },
     StartFailed(#[serde(with = "stored")] HostFault),
-    Listens(bool),
+    Looked {
+        is_open: bool,
+    },
     Exited {
         #[serde(with = "stored")]
         status: ExitStatus,

@@ -123,8 +123,8 @@ fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
 fn describe_companion(event: &CompanionEvent) -> String {
     match event {
         CompanionEvent::Started { pid } => format!("started, process {pid}"),
-        CompanionEvent::Listens(true) => "its socket listens".to_string(),
-        CompanionEvent::Listens(false) => "its socket does not listen yet".to_string(),
+        CompanionEvent::Looked { is_open: true } => "its socket listens".to_string(),
+        CompanionEvent::Looked { is_open: false } => "its socket does not listen yet".to_string(),
         CompanionEvent::Exited { status, words } if words.is_empty() => format!("exited: {status}; printed nothing"),
         CompanionEvent::Exited { status, words } => format!("exited: {status}; printed: {}", lossy(words)),
         CompanionEvent::StartFailed(fault) | CompanionEvent::NotSignalled(fault) => fault.to_string(),

@@ -183,7 +183,9 @@ impl Rig {
                     Input::Companion(*index, CompanionEvent::Started { pid: COMPANION_PID + *index as u32 })
                 }
                 (CompanionOrder::Start(_), Err(fault)) => Input::Companion(*index, CompanionEvent::StartFailed(fault)),
-                (CompanionOrder::Look, result) => Input::Companion(*index, CompanionEvent::Listens(result.is_ok())),
+                (CompanionOrder::Look, result) => {
+                    Input::Companion(*index, CompanionEvent::Looked { is_open: result.is_ok() })
+                }
                 (CompanionOrder::Signal(signal), Ok(())) => {
                     let status = if *signal == Signal::Kill { SIGKILL } else { SIGTERM };
                     Input::Companion(*index, CompanionEvent::Exited { status, words: log.clone() })

@@ -162,7 +162,7 @@ fn the_early_end_of_a_companion_is_found<H: Hosted>() {
 fn companions_end_in_the_reverse_order<H: Hosted>() {
     let scratch = Scratch::create();
     let order = scratch.path().join("order");
-    let text = "trap 'echo \"$0\" >>\"$ORDER\"; exit' TERM; : >\"$ORDER.$0\"; while :; do sleep 600 & wait; done";
+    let text = "trap 'echo \"$0\" >>\"$ORDER\"; exit 0' TERM; : >\"$ORDER.$0\"; while :; do sleep 600 & wait; done";
     let mut config = empty(&scratch);
     for name in ["first", "second", "third"] {
         let line = format!("ORDER='{}'; {text}", order.display());
