@@ -97,6 +97,8 @@ impl World {
             Effect::Signal(signal) => Input::Signalled(signal, self.signal(signal)),
             Effect::ReadLog { .. } => Input::LogRead(b""),
             Effect::Remove => Input::Removed(Ok(())),
+            // Not reached here: this machine has no companions.
+            Effect::Companion(..) => return Err("there are no companions".into()),
             // Not reached here: only a machine that outlives its parent can be detached.
             Effect::Detach => {
                 self.child = None;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::channel::Channel;
+use crate::companion::Companion;
 use crate::config::{Added, Config, Frontend, Service, UserNetwork};
 use crate::fault::Misuse;
 use crate::input::{Inherited, Prepared};
@@ -40,7 +41,9 @@ impl Config {
     /// 64 KiB, a log that is [followed](Self::follow_log) and is to be a file as well, a dialect other than QMP for a machine
     /// that is launched,
     /// [`wait_for_listener`](Self::wait_for_listener) without [`Peer::Dial`](crate::Peer::Dial), and settings of a launch
-    /// for an attached machine. [`Misuse::UnknownConsole`] for the log of a console that does not exist.
+    /// for an attached machine, and a [companion](Self::companion) that cannot be started or reached: without a program, with
+    /// the name or id of another, with a backend but no socket, or for a machine that outlives its parent.
+    /// [`Misuse::UnknownConsole`] for the log of a console that does not exist.
     /// [`Misuse::EmptyFilter`] and [`Misuse::NotAnEvent`] for a filter of [`subscribe`](Self::subscribe).
     pub fn command_line(&self) -> Result<CommandLine, Misuse> {
         self.check()?;
@@ -49,7 +52,9 @@ impl Config {
             Monitor::At(address) => Some(address.clone()),
             Monitor::Inherited | Monitor::Socket | Monitor::Offered | Monitor::None => None,
         };
-        Ok(self.command_line_with(&Prepared { descriptors, monitor, ..Prepared::default() }))
+        let socket = |(index, companion): (usize, &Companion)| (index, companion.socket_name().into_bytes());
+        let companions = self.companions.iter().enumerate().map(socket).collect();
+        Ok(self.command_line_with(&Prepared { descriptors, monitor, companions, ..Prepared::default() }))
     }
 
     /// Returns the command line with the descriptor numbers and the address that the host prepared.
@@ -59,10 +64,7 @@ impl Config {
             let found = prepared.process.as_ref().map(|process| process.arguments.clone()).unwrap_or_default();
             return CommandLine { executed: found.clone(), shown: found };
         }
-        let number = |what: Inherited| {
-            let found = prepared.descriptors.iter().find(|(other, _)| *other == what);
-            found.map_or(-1, |(_, number)| *number)
-        };
+        let number = |what: Inherited| prepared.descriptor(what);
         let executed = |what: Inherited| match (what, &prepared.monitor) {
             (Inherited::Channel(Channel::Monitor), _) if self.monitor == Monitor::Offered => {
                 format!("socket,fd={},server=on,wait=off", number(what)).into_bytes()
@@ -74,11 +76,15 @@ impl Config {
         let shown = |what: Inherited| match what {
             Inherited::Channel(Channel::Monitor) => b"stdio".to_vec(),
             Inherited::Channel(Channel::Console(_)) | Inherited::Service(_) => b"null".to_vec(),
-            Inherited::Passed(_) | Inherited::Added(_) => Vec::new(),
+            Inherited::Passed(_) | Inherited::Added(_) | Inherited::Companion(_) => Vec::new(),
         };
         let added = |index| format!("fd={}", number(Inherited::Added(index)));
         let hold = self.holds_guest().then(|| Self::HOLD.to_vec());
-        CommandLine { executed: self.compose(executed, added, hold), shown: self.compose(shown, added, None) }
+        let companions = self.companion_options(prepared);
+        CommandLine {
+            executed: self.compose(executed, added, &companions, hold),
+            shown: self.compose(shown, added, &companions, None),
+        }
     }
 
     /// Returns the channels of the machine, the monitor first.
@@ -101,15 +107,18 @@ impl Config {
         let ports = self.services.iter().copied().map(Inherited::Service);
         let passed = (0..self.passed.len()).map(Inherited::Passed);
         let added = (0..self.added.len()).map(Inherited::Added);
-        passed.chain(channels.map(Inherited::Channel)).chain(ports).chain(added).collect()
+        let companions = self.connected_companions().map(Inherited::Companion);
+        passed.chain(channels.map(Inherited::Channel)).chain(ports).chain(added).chain(companions).collect()
     }
 
-    /// Composes the arguments: display, monitors, machine type, consoles, services, networks, descriptors, `-S`, and then
+    /// Composes the arguments: display, monitors, machine type, consoles, services, networks, companions, descriptors,
+    /// `-S`, and then
     /// those of the caller, which can override the others.
     fn compose(
         &self,
         backend: impl Fn(Inherited) -> Vec<u8>,
         added: impl Fn(usize) -> String,
+        companions: &[[Vec<u8>; 2]],
         hold: Option<Vec<u8>>,
     ) -> Vec<Vec<u8>> {
         let mut line = self.wrapper.clone();
@@ -142,6 +151,9 @@ impl Config {
         }
         for network in &self.networks {
             add(&[b"-netdev", network.option().as_bytes()]);
+        }
+        for [option, value] in companions {
+            add(&[option, value]);
         }
         for (index, part) in self.added.iter().enumerate() {
             add(&[b"-add-fd", &part.option(&added(index))]);
@@ -232,6 +244,11 @@ fn by_id(chardev: &str) -> Vec<u8> {
 }
 
 impl CommandLine {
+    /// Returns the command line of a program that is displayed as it is executed.
+    pub(crate) fn of(arguments: Vec<Vec<u8>>) -> Self {
+        Self { executed: arguments.clone(), shown: arguments }
+    }
+
     /// Returns the command line that is executed: wrapper, program and arguments. Empty for an attached machine.
     #[must_use]
     pub fn arguments(&self) -> &[Vec<u8>] {

@@ -1,8 +1,10 @@
 //! Effects: operations on the host that the core requests from a driver.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::channel::Channel;
+use crate::companion::CompanionSocket;
 use crate::config::{ProcessAttributes, Service};
 use crate::descriptor::Descriptor;
 use crate::signal::Signal;
@@ -40,6 +42,45 @@ pub enum Effect {
     Detach,
     /// Remove what `Prepare` created. `Removed` completes it.
     Remove,
+    /// Do this with the companion with this index.
+    Companion(usize, CompanionOrder),
+}
+
+/// What the driver does with a companion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a driver carries out each")]
+pub enum CompanionOrder {
+    /// Start its process. `Started` completes it when the program is executed, or `StartFailed`; `Exited` follows when the
+    /// process ends. As for [`Effect::Spawn`], the driver must not wait for it.
+    Start(CompanionSpawn),
+    /// Look whether its socket listens. `Looked` completes it.
+    Look,
+    /// Send a signal to its process group, and to the process if it is in another group. `NotSignalled` reports a failure;
+    /// nothing reports a success.
+    Signal(Signal),
+}
+
+/// Start of a companion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a driver applies each")]
+pub struct CompanionSpawn {
+    /// The program and its arguments. A program without a slash is searched on the `PATH`. The process inherits its socket,
+    /// if it is to, as descriptor 3, and no others. It leads a process group, and is killed when this program dies.
+    pub arguments: Vec<Vec<u8>>,
+    /// The attributes of the process.
+    pub attributes: ProcessAttributes,
+    /// The most bytes of its log to report when it has ended.
+    pub last_words: usize,
+}
+
+/// Preparation of a companion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a driver prepares each")]
+pub struct CompanionPreparation {
+    /// The name, for its socket in the private directory and its log: a letter, then letters, digits and `-._`.
+    pub name: String,
+    /// The socket to create, or the path to reserve. `None` means that it has no socket.
+    pub socket: Option<CompanionSocket>,
 }
 
 /// Preparation of a run: everything to create before the process is started.
@@ -75,6 +116,8 @@ pub struct Preparation {
     pub added: Vec<Descriptor>,
     /// Files (mode 0600) to create, or to truncate if they exist, for QEMU to append to. They stay after the end.
     pub files: Vec<Vec<u8>>,
+    /// The companions, each with a log like that of the process.
+    pub companions: Vec<CompanionPreparation>,
 }
 
 /// Start of the process.

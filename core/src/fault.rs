@@ -60,6 +60,9 @@ pub enum Misuse {
     /// `system/qtest.c`, `qtest_process_inbuf`), so replies and commands would no longer match.
     #[error("a qtest command must be exactly one line, without a line feed")]
     QtestLine,
+    /// The machine has no [companion](crate::Config::companion) of this name.
+    #[error("there is no companion `{0}`: `Config::companion` adds one")]
+    UnknownCompanion(UntrustedText),
     /// A qtest line was sent to a monitor that speaks QMP, or a QMP command to qtest.
     #[error("this monitor does not speak that protocol (a qtest line on QMP, or the reverse)")]
     WrongDialect,

@@ -61,8 +61,39 @@ pub enum Input<'a> {
     Detached,
     /// Completes [`Effect::Remove`](crate::Effect::Remove). The fault names what could not be removed.
     Removed(Result<(), HostFault>),
+    /// An event of the companion with this index.
+    Companion(usize, CompanionEvent),
     /// Time has passed without another input. Always safe to report.
     TimePassed,
+}
+
+/// An event of a companion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+#[allow(clippy::exhaustive_enums, reason = "a driver reports each")]
+pub enum CompanionEvent {
+    /// Completes [`CompanionOrder::Start`](crate::CompanionOrder::Start): the program is running.
+    Started {
+        /// The process id, which is also the id of its process group.
+        pid: u32,
+    },
+    /// Completes [`CompanionOrder::Start`](crate::CompanionOrder::Start): the program could not be started.
+    StartFailed(HostFault),
+    /// Completes [`CompanionOrder::Look`](crate::CompanionOrder::Look): whether the socket listens.
+    Looked {
+        /// Whether a process listens there.
+        is_open: bool,
+    },
+    /// The process ended, and was reaped; what was left of its group was killed.
+    Exited {
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed, up to [`CompanionSpawn::last_words`](crate::CompanionSpawn::last_words). Empty when
+        /// that cannot be read.
+        words: Vec<u8>,
+    },
+    /// A signal of [`CompanionOrder::Signal`](crate::CompanionOrder::Signal) could not be sent.
+    NotSignalled(HostFault),
 }
 
 /// Result of [`Effect::Prepare`](crate::Effect::Prepare).
@@ -88,6 +119,20 @@ pub struct Prepared {
     /// The process of a machine that is [resumed](crate::Transport::Detached). If it has ended, [`Input::Exited`] follows
     /// at once. `None` means that none was looked for; a resumed machine then gets no signals, and ends with its monitor.
     pub process: Option<Box<RunningProcess>>,
+    /// The path of the socket of each companion that has one, by the index of the companion.
+    pub companions: Vec<(usize, Vec<u8>)>,
+}
+
+impl Prepared {
+    /// Returns the number of a descriptor in the process, or -1 if it inherits none for this.
+    pub(crate) fn descriptor(&self, what: Inherited) -> i32 {
+        self.descriptors.iter().find(|(other, _)| *other == what).map_or(-1, |(_, number)| *number)
+    }
+
+    /// Returns the path of the socket of a companion. Empty if it has none.
+    pub(crate) fn companion_socket(&self, index: usize) -> &[u8] {
+        self.companions.iter().find(|(other, _)| *other == index).map_or(&[], |(_, path)| path)
+    }
 }
 
 /// A process that an earlier program started.
@@ -114,6 +159,8 @@ pub enum Inherited {
     Service(Service),
     /// The descriptor with this index among those of [`Config::add_fd`](crate::Config::add_fd).
     Added(usize),
+    /// Its end of the connection to the companion with this index.
+    Companion(usize),
 }
 
 /// How a process ended.

@@ -90,6 +90,10 @@
 //! | [`Effect::Signal`] | [`Input::Signalled`] | nothing: the next deadline follows |
 //! | [`Effect::ReadLog`], [`Effect::Remove`] | [`Input::LogRead`], [`Input::Removed`] | 10 seconds later the run goes on, with a fault in [`Outcome::faults`] |
 //! | [`Effect::Detach`] | [`Input::Detached`] | nothing: the run ends without it |
+//! | [`CompanionOrder::Start`] | [`CompanionEvent::Started`], [`CompanionEvent::StartFailed`] | the launch fails at its deadline; the companion ends as the next line says |
+//! | a companion that was started | [`CompanionEvent::Exited`] | 20 seconds after the end of QEMU the run goes on, with a fault in [`Outcome::faults`] |
+//! | [`CompanionOrder::Look`] | [`CompanionEvent::Looked`] | the launch fails at its deadline |
+//! | [`CompanionOrder::Signal`] | nothing, or [`CompanionEvent::NotSignalled`] | the next deadline follows |
 //!
 //! These deadlines bound every wait of the core. With [`FOREVER`], a launch, a command or a wait has none; the streams of a
 //! runtime (events, consoles) have none either, and end with the run.
@@ -107,6 +111,7 @@
 //! | a shutdown | 30 seconds ([`Shutdown::total`]) | SIGKILL; a machine of another program is disconnected from, after 20 seconds |
 //! | the end of a process after SIGKILL | 10 seconds | [`Cause::Unkillable`] |
 //! | the last output of a process that ended | 2 seconds; 4 during a launch | the channels are closed |
+//! | the end of all [companions](Config::companion) after QEMU | 10 seconds, then SIGKILL, and 10 seconds after that | a fault in [`Outcome::faults`] |
 //! | reading the log, then removing the files | 10 seconds each | a fault in [`Outcome::faults`] |
 //!
 //! A runtime has shorter bounds for a machine whose last handle or driver was dropped: two seconds for the process, then 250
@@ -157,6 +162,7 @@
 //!                 Effect::Close(channel) => machine.handle(now, Input::Closed(channel)),
 //!                 Effect::Signal(signal) => machine.handle(now, Input::Signalled(signal, Ok(()))),
 //!                 Effect::Detach => machine.handle(now, Input::Detached),
+//!                 Effect::Companion(..) => unreachable!("this machine has none"),
 //!             }
 //!         }
 //!         while machine.poll_notice().is_some() {}
@@ -267,6 +273,7 @@
 //!                     (Effect::ReadLog { .. }, _) => Input::LogRead(b"the log"),
 //!                     (Effect::Remove, result) => Input::Removed(result),
 //!                     (Effect::Detach, _) => Input::Detached,
+//!                     (Effect::Companion(..), _) => unreachable!("this machine has none"),
 //!                 }
 //!             }
 //!             Action::Receive(bytes) if machine.channels().contains(&Channel::Monitor) => {
@@ -340,6 +347,7 @@ mod command;
 mod command_line;
 mod command_name;
 pub mod commands;
+pub mod companion;
 mod config;
 mod console;
 mod deadlines;
@@ -382,16 +390,17 @@ mod work;
 pub use channel::Channel;
 pub use command::{Band, Command, CommandId, Empty, FromReply, OutOfBand, QtestLine, Raw, Ticket, WithRawReply};
 pub use command_line::{CommandLine, escape_commas};
+pub use companion::{Companion, CompanionFailure, CompanionSocket};
 pub use config::{Config, Dialect, Limits, ProcessAttributes, Resource, ResourceLimit, Service, Variable};
 pub use console::Console;
 pub use descriptor::Descriptor;
-pub use effect::{Effect, Preparation, Spawn};
+pub use effect::{CompanionOrder, CompanionPreparation, CompanionSpawn, Effect, Preparation, Spawn};
 pub use error::{CommandError, LaunchError, Liveness, Progress, ServiceError, WaitError};
 pub use event::{Event, History, SubscriptionId, Timestamp, matches};
 pub use fault::{FaultKind, HostFault, Misuse, ProtocolError, Refusal};
 pub use host_forward::{ForwardProtocol, HostForward};
 pub use identity::{Gap, Identity};
-pub use input::{ExitStatus, Inherited, Input, Prepared, RunningProcess};
+pub use input::{CompanionEvent, ExitStatus, Inherited, Input, Prepared, RunningProcess};
 pub use json::drop_deep;
 pub use launch_cause::LaunchCause;
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};
@@ -399,7 +408,7 @@ pub use log_line::{LogLevel, LogLine};
 pub use machine::Machine;
 pub use notice::Notice;
 pub use omit_null::OmitNull;
-pub use outcome::{Cause, Outcome};
+pub use outcome::{Cause, CompanionEnd, Outcome};
 pub use payload::Payload;
 #[cfg(feature = "schema")]
 pub use schema::Schema;

@@ -21,6 +21,8 @@ pub enum Notice {
     Queued(SubscriptionId),
     /// The console with this index printed something.
     Printed(usize),
+    /// The companion with this index has ended: [`Machine::companion_end`](crate::Machine::companion_end) returns how.
+    CompanionEnded(usize),
     /// A wait is over: [`Machine::claim_wait`](crate::Machine::claim_wait) returns the result.
     Waited(WaitId),
     /// A resumed machine is ready. Events may have been missed since the previous session: see [`Gap`](crate::Gap).

@@ -15,6 +15,7 @@ use rustix::io::write;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::lock::lock;
+use crate::watch::Watch;
 
 /// An operation in progress. If this is dropped, the operation goes on, and its result is dropped on a thread as well,
 /// since closing a file may block.
@@ -90,6 +91,28 @@ impl<T: Send + 'static> Background<T> {
             own.complete(result.ok());
         })?;
         Ok(Self { descriptor, shared })
+    }
+
+    /// Starts an operation on a new thread, and has a runtime watch its descriptor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub(crate) fn begin(
+        watch: &mut impl Watch,
+        operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut watched = None;
+        let watch_it = |descriptor: &Arc<OwnedFd>| {
+            watch.watch_completion(descriptor)?;
+            watched = Some(Arc::clone(descriptor));
+            Ok(())
+        };
+        let begun = Self::start(watch_it, operation);
+        if begun.is_err() {
+            watched.iter().for_each(|descriptor| watch.unwatch_completion(descriptor));
+        }
+        begun
     }
 
     /// Returns the descriptor to watch: it is readable when the operation is over.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use qemu_machine_core::{Address, FaultKind, HostFault};
 use rustix::io::Errno;
@@ -53,6 +54,19 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
             Ok((socket, Address::Tcp(real)))
         }
     }
+}
+
+/// Creates a socket that listens at a path in a private directory, for a companion. Unlike those of the machine it blocks,
+/// as programs expect of a descriptor that they inherit.
+pub(crate) fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
+    /// QEMU dials once for each chardev, before the companion accepts.
+    const BACKLOG: i32 = 8;
+    let name = SocketAddrUnix::new(path)?;
+    let socket = Os::stream_socket(AddressFamily::UNIX)?;
+    Os::bind_private(socket.as_fd(), &name)?;
+    listen(&socket, BACKLOG)?;
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(socket)
 }
 
 /// Accepts a connection. `None` means that no connection is pending.

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::child::Child;
 use crate::clock::{Clock, timespec};
+use crate::companions::CompanionProcess;
 use crate::file_operation::FileOperation;
 use crate::host::Host;
 use crate::watch::{Unwatched, Watch};
@@ -54,7 +55,8 @@ impl Host {
         // Others than this host have references to the descriptors of what is not complete.
         let child = self.child.as_ref().map(Child::descriptor);
         let files = self.files.as_deref().map(FileOperation::descriptor);
-        child.into_iter().chain(files).for_each(|descriptor| watch.unwatch_completion(descriptor));
+        let companions = self.companions.iter().flat_map(CompanionProcess::completions);
+        child.into_iter().chain(files).chain(companions).for_each(|descriptor| watch.unwatch_completion(descriptor));
     }
 
     /// Kills the process, or disconnects.
@@ -106,7 +108,9 @@ impl Host {
     fn poll(&self, timeout: Duration) {
         let process = self.child.as_ref().map(Child::descriptor);
         let files = self.files.as_deref().map(FileOperation::descriptor);
-        let process = process.into_iter().chain(files).map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
+        let companions = self.companions.iter().flat_map(CompanionProcess::completions);
+        let process =
+            process.into_iter().chain(files).chain(companions).map(|descriptor| PollFd::new(descriptor, PollFlags::IN));
         let sockets = self.sockets.iter().map(|socket| PollFd::new(&socket.descriptor, PollFlags::IN));
         let mut watched: Vec<_> = process.chain(sockets).collect();
         let _ = poll(&mut watched, Some(&timespec(timeout)));

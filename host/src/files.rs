@@ -1,12 +1,13 @@
 //! Files of a machine, as its host creates, reads and removes them: on threads, since each operation may block.
 
-use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::{FaultKind, HostFault, Input, Machine, Moment, Preparation, Prepared, RunningProcess};
 
 use crate::background::{Background, Cancelled, Progress};
+use crate::companions::CompanionProcess;
 use crate::fault::fault;
 use crate::file_operation::{self, FileOperation};
 use crate::host::Host;
@@ -35,7 +36,7 @@ impl Host {
         watch: &mut impl Watch,
     ) -> Result<Option<Prepared>, HostFault> {
         // The log of the run before is no longer read. Closing it may block.
-        let previous = self.scratch.take();
+        let previous = (self.scratch.take(), mem::take(&mut self.companions));
         self.log_pipe = None;
         if !may_block(&wanted) {
             return prepare(&wanted).map(|preparations| Some(self.take_over(preparations)));
@@ -48,7 +49,7 @@ impl Host {
                 Err(fault) => file_operation::Prepared::Failed(fault),
             }
         };
-        let begun = begin(watch, prepare).map_err(|error| fault("prepare the machine".into(), &error));
+        let begun = Background::begin(watch, prepare).map_err(|error| fault("prepare the machine".into(), &error));
         self.files = Some(Box::new(FileOperation::Prepare(begun?)));
         Ok(None)
     }
@@ -66,7 +67,9 @@ impl Host {
             nonce,
             monitor: parts.monitor,
             process: None,
+            companions: parts.companions.iter().enumerate().filter_map(path_of_companion).collect(),
         };
+        self.companions = parts.companions;
         self.scratch = scratch.is_used().then(|| Box::new(scratch));
         self.trusts_peer = trusts_peer;
         self.monitor_inode = parts.monitor_inode;
@@ -85,7 +88,7 @@ impl Host {
             return Some(self.known(log.read(limit)));
         }
         let reader = log.clone();
-        match begin(watch, move |_| reader.read(limit)) {
+        match Background::begin(watch, move |_| reader.read(limit)) {
             Ok(reading) => {
                 self.files = Some(Box::new(FileOperation::ReadLog(reading)));
                 None
@@ -135,7 +138,7 @@ impl Host {
             leftovers.map_or(Ok(()), Leftovers::remove)
         };
         let shared = Arc::clone(&leftovers);
-        match begin(watch, move |_| remove(&shared)) {
+        match Background::begin(watch, move |_| remove(&shared)) {
             Ok(removal) => {
                 self.files = Some(Box::new(FileOperation::Remove(removal)));
                 Ok(false)
@@ -238,24 +241,6 @@ impl Host {
     }
 }
 
-/// Watches a file operation, and starts it.
-fn begin<T: Send + 'static>(
-    watch: &mut impl Watch,
-    operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
-) -> io::Result<Background<T>> {
-    let mut watched = None;
-    let watch_it = |descriptor: &Arc<OwnedFd>| {
-        watch.watch_completion(descriptor)?;
-        watched = Some(Arc::clone(descriptor));
-        Ok(())
-    };
-    let begun = Background::start(watch_it, operation);
-    if begun.is_err() {
-        watched.iter().for_each(|descriptor| watch.unwatch_completion(descriptor));
-    }
-    begun
-}
-
 /// Returns the result of an operation. `None` means that it is in progress.
 fn result<T: Send>(operation: &Background<T>) -> Option<Result<T, HostFault>> {
     match operation.progress() {
@@ -277,6 +262,10 @@ fn undone(preparations: Preparations, fault: HostFault) -> HostFault {
         reason: format!("{}; and {left}", fault.reason.as_str()).into(),
         ..fault
     })
+}
+
+fn path_of_companion((index, companion): (usize, &CompanionProcess)) -> Option<(usize, Vec<u8>)> {
+    companion.socket_path().map(|path| (index, path))
 }
 
 fn cancelled() -> HostFault {

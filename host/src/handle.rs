@@ -233,6 +233,27 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(logs)
     }
 
+    /// Returns the id of the process of a [companion](Config::companion). `None` means that it is not alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownCompanion`].
+    pub fn companion_pid(&self, name: &str) -> Result<Option<u32>, Misuse> {
+        self.shared().with_machine(|machine| machine.companion_pid(name))
+    }
+
+    /// Returns a reader of what a [companion](Config::companion) prints, while it runs and after its end. Reading may block,
+    /// as with [`log`](Self::log).
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownCompanion`].
+    pub fn companion_log(&self, name: &str) -> Result<LogReader, Misuse> {
+        let position = |machine: &mut Machine| machine.companion_names().position(|other| other == name);
+        let index = self.shared().with_machine(position).ok_or_else(|| Misuse::UnknownCompanion(name.into()))?;
+        Ok(self.shared().with_host(|host| host.companion_log(index)))
+    }
+
     /// Returns the path of the log, to which QEMU's standard output and error are written. A log in
     /// [`Config::log_directory`] is kept after the end; that of a machine that [outlives its
     /// parent](Config::outlive_parent) is removed with its private directory. `None` means that the log has no path, as

@@ -11,6 +11,7 @@ use qemu_machine_core::{
 };
 
 use crate::child::Child;
+use crate::companions::CompanionProcess;
 use crate::fault::fault;
 use crate::file_operation::FileOperation;
 use crate::identity::drafted;
@@ -58,6 +59,8 @@ pub struct Host {
     pub(crate) is_owner: bool,
     /// The file operation in progress. Boxed, since it is mostly absent.
     pub(crate) files: Option<Box<FileOperation>>,
+    /// The companions, in the order of the configuration. They are killed and reaped like the process.
+    pub(crate) companions: Vec<CompanionProcess>,
     pub(crate) trace: Trace,
 }
 
@@ -143,6 +146,11 @@ impl Host {
                 Ok(false) => return,
                 Err(fault) => Input::Removed(Err(fault)),
             },
+            Effect::Companion(index, order) => match self.order_companion(index, order, watch) {
+                Some(event) => Input::Companion(index, event),
+                // It is reported by `reap`, or needs no report.
+                None => return,
+            },
         };
         self.report(machine, now, input);
     }
@@ -163,8 +171,15 @@ impl Host {
     }
 
     /// Reports that the files of the run are prepared or removed, if they are; that the process executes its program, if
-    /// it does; reaps it and reports its end, if it has ended. Call it when the descriptor of the process is readable.
+    /// it does; reaps it and reports its end, if it has ended; and the same of the companions. Call it when the descriptor of
+    /// a process is readable.
     pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        // First QEMU: a companion that ends because QEMU has ended is not reported before.
+        self.reap_process(machine, now, watch);
+        self.reap_companions(machine, now, watch);
+    }
+
+    fn reap_process(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.finish_files(machine, now, watch);
         self.finish_start(machine, now, watch);
         let Some(child) = self.child.as_mut().filter(|child| !child.is_starting()) else { return };

@@ -63,8 +63,8 @@
 //!
 //! | call | what takes time | when |
 //! |---|---|---|
-//! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process |
-//! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting; only if the machine has a guard |
+//! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process, and of each companion |
+//! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting, only if the machine has a guard; at the start of each companion |
 //! | [`Host::receive`] | a search of `/proc` for the process that has dialled, and for the command line of QEMU | when QEMU dials the monitor, and at the greeting |
 //! | [`Host::reap`] | a process that has ended but is not released, one second at most | at the end of a process that other code of the program reaps, or while SIGCHLD is ignored |
 //! | [`Host::serve`] | a search of `/proc` for processes that still hold the monitor, and the end of the guard | at the end of a run |
@@ -80,6 +80,9 @@
 //! - *The guard*: a child that kills both and removes sockets and the private directory when this program ends before
 //!   it has done so. It is started only where the kernel would leave something behind:
 //!   [`Config::wrapper`](core::Config::wrapper) lists when, and what it costs.
+//!
+//! Beside these are the [companions](core::Config::companion), each with a guard. A runtime watches them by
+//! [`Watch::watch_completion`] and reports them by [`Host::reap`], as it does the process.
 //!
 //! This is a whole driver for one caller.
 //!
@@ -250,6 +253,7 @@ mod background;
 mod channels;
 mod child;
 mod clock;
+mod companions;
 mod dial;
 mod ending;
 mod fault;

@@ -10,6 +10,7 @@ use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Prep
 use rustix::fs::fstat;
 
 use crate::child::Child;
+use crate::companions::CompanionProcess;
 use crate::dial::listen_at;
 use crate::fault::fault;
 use crate::identity::find;
@@ -39,6 +40,7 @@ pub(crate) struct Parts {
     /// The process that an earlier program started, and its id.
     pub(crate) earlier: Option<(u32, Earlier<Child>)>,
     pub(crate) monitor_inode: Option<u64>,
+    pub(crate) companions: Vec<CompanionProcess>,
 }
 
 impl Preparations {
@@ -81,7 +83,7 @@ impl Parts {
         let Preparation {
             name: _,
             base: _,
-            log_directory: _,
+            log_directory,
             log_limit: _,
             has_log_path: _,
             process: _,
@@ -90,6 +92,7 @@ impl Parts {
             services,
             passed,
             added,
+            companions,
             trusts_peer: _,
         } = wanted;
         for (index, descriptor) in passed.iter().enumerate() {
@@ -106,6 +109,11 @@ impl Parts {
         }
         for (index, descriptor) in added.iter().enumerate() {
             self.inherit(Inherited::Added(index), descriptor)?;
+        }
+        for (index, companion) in companions.iter().enumerate() {
+            let (companion, of_qemu) = CompanionProcess::prepare(companion, log_directory.as_deref(), scratch)?;
+            self.inherited.extend(of_qemu.map(|socket| (Inherited::Companion(index), socket)));
+            self.companions.push(companion);
         }
         Ok(())
     }

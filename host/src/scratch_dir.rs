@@ -38,6 +38,8 @@ pub(crate) struct ScratchDir {
     sockets: Vec<Guarded>,
     /// Whether the sockets are removed. The lock is held by the one who removes them.
     sockets_removed: Arc<Mutex<bool>>,
+    /// The paths of the sockets of companions, in the private directory.
+    companion_sockets: Vec<PathBuf>,
     /// The files that were created for the machine. They are removed with the rest until this is taken over.
     files: Vec<Guarded>,
     /// What another program created for the machine. It is removed after this was taken over, and not before: the
@@ -87,6 +89,7 @@ impl ScratchDir {
             log_in_directory: None,
             sockets: Vec::new(),
             sockets_removed: Arc::default(),
+            companion_sockets: Vec::new(),
             files: Vec::new(),
             resumed: None,
             limit: wanted.log_limit,
@@ -211,6 +214,31 @@ impl ScratchDir {
         }
     }
 
+    /// Returns the path for the socket of a companion. Whatever is there in the end is removed: no other user can create a
+    /// file in the private directory.
+    pub(crate) fn companion_socket(&mut self, companion: &str) -> Result<PathBuf, HostFault> {
+        let path = absolute(self.private()?.join(format!("companion-{companion}.sock")));
+        self.companion_sockets.push(path.clone());
+        Ok(path)
+    }
+
+    /// Creates the log of a companion, which stays after the end if it is in a directory of the caller.
+    pub(crate) fn companion_log(
+        &mut self,
+        companion: &str,
+        kept_in: Option<&[u8]>,
+    ) -> Result<(Arc<File>, LogReader), HostFault> {
+        let name = self.named(&format!("-{companion}.log"));
+        let path = kept_in.map(|directory| path(directory).join(&name));
+        let unnamed = self.base().join(&name);
+        let created = path.as_deref().map_or_else(|| create_unnamed(&unnamed), create_private);
+        let failed = |error| fault(format!("create the log of the companion {companion}"), &error);
+        let file = Arc::new(created.map_err(failed)?);
+        self.files.extend(path.and_then(|path| identified(absolute(path))));
+        let bounded = self.bound(&file)?;
+        Ok((Arc::clone(&file), LogReader::new(file, bounded)))
+    }
+
     /// Records that a socket was bound to this path, which must be removed at the end.
     pub(crate) fn made_socket(&mut self, path: PathBuf) {
         self.sockets.extend(identified(absolute(path)));
@@ -220,7 +248,8 @@ impl ScratchDir {
     pub(crate) fn guarded(&self) -> GuardSpec {
         let directory = self.directory.clone().map(absolute);
         let log = directory.as_ref().and(self.log_in_directory.clone());
-        GuardSpec { files: self.sockets.iter().cloned().chain(log).collect(), directory }
+        let sockets = self.companion_sockets.clone();
+        GuardSpec { files: self.sockets.iter().cloned().chain(log).collect(), sockets, directory }
     }
 
     pub(crate) fn directory(&self) -> Option<Vec<u8>> {
@@ -314,7 +343,7 @@ impl ScratchDir {
 
     /// Returns whether anything was created.
     pub(crate) fn is_used(&self) -> bool {
-        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty()
+        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty() || !self.bounds.is_empty()
     }
 
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
@@ -322,13 +351,24 @@ impl ScratchDir {
         let directory = self.directory.take();
         let (sockets, bounds) = (mem::take(&mut self.sockets), mem::take(&mut self.bounds));
         let (files, registration) = (mem::take(&mut self.files), self.registration.take());
+        let companion_sockets = mem::take(&mut self.companion_sockets);
         let is_empty = directory.is_none() && sockets.is_empty() && bounds.is_empty() && files.is_empty();
         if is_empty && registration.is_none() {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
         let sockets_removed = Arc::clone(&self.sockets_removed);
-        Some(Leftovers { directory, log, sockets, sockets_removed, files, bounds, registration, adopted: self.adopted })
+        Some(Leftovers {
+            directory,
+            log,
+            sockets,
+            sockets_removed,
+            companion_sockets,
+            files,
+            bounds,
+            registration,
+            adopted: self.adopted,
+        })
     }
 
     /// Removes the sockets on a thread. Each accepts one connection, and is of no use after it. They are removed at the
@@ -348,6 +388,7 @@ pub(crate) struct Leftovers {
     log: Option<PathBuf>,
     sockets: Vec<Guarded>,
     sockets_removed: Arc<Mutex<bool>>,
+    companion_sockets: Vec<PathBuf>,
     files: Vec<Guarded>,
     bounds: Vec<LogBound>,
     registration: Option<Registration>,
@@ -357,6 +398,8 @@ pub(crate) struct Leftovers {
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
         remove_sockets(&self.sockets, &self.sockets_removed);
+        // A companion may have removed its own.
+        self.companion_sockets.iter().for_each(|path| drop(fs::remove_file(path)));
         // A file that is not empty is in use: by the next machine with this path, for example.
         remove_unchanged(&self.files, |file| file.len() == 0);
         // A log that is kept gets its final length. After a failure it stays as it is.
@@ -537,6 +580,7 @@ mod tests {
             passed: Vec::new(),
             added: Vec::new(),
             files: Vec::new(),
+            companions: Vec::new(),
         }
     }
 

@@ -13,7 +13,9 @@ pub(crate) use enabled::Trace;
 mod enabled {
     use std::borrow::Cow;
 
-    use qemu_machine_core::{Cause, Channel, Effect, HostFault, Input, LaunchFailure, Machine, UntrustedText};
+    use qemu_machine_core::{
+        Cause, Channel, CompanionEvent, Effect, HostFault, Input, LaunchFailure, Machine, UntrustedText,
+    };
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
@@ -78,6 +80,7 @@ mod enabled {
                     info!(target: LIFECYCLE, pid, "spawned");
                 }
                 Input::Exited(status) => debug!(target: LIFECYCLE, %status, "exited"),
+                Input::Companion(index, event) => self.companion(machine, *index, event),
                 Input::PrepareFailed(fault)
                 | Input::SpawnFailed(fault)
                 | Input::OpenFailed(_, fault)
@@ -93,6 +96,18 @@ mod enabled {
                 | Input::Detached
                 | Input::Removed(Ok(()))
                 | Input::TimePassed => {}
+            }
+        }
+
+        fn companion(&self, machine: &Machine, index: usize, event: &CompanionEvent) {
+            let companion = machine.companion_names().nth(index).unwrap_or_default();
+            match event {
+                CompanionEvent::Started { pid } => info!(target: LIFECYCLE, companion, pid, "companion started"),
+                CompanionEvent::Exited { status, words: _ } => {
+                    info!(target: LIFECYCLE, companion, %status, "companion exited");
+                }
+                CompanionEvent::StartFailed(fault) | CompanionEvent::NotSignalled(fault) => self.fault(fault),
+                CompanionEvent::Looked { .. } => {}
             }
         }
 

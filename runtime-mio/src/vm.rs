@@ -466,6 +466,16 @@ impl Vm {
         self.host.log().read(limit)
     }
 
+    /// Returns a reader of what a [companion](crate::Config::companion) prints.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownCompanion`].
+    pub fn companion_log(&self, name: &str) -> Result<LogReader, Misuse> {
+        let index = self.machine.companion_names().position(|other| other == name);
+        index.map(|index| self.host.companion_log(index)).ok_or_else(|| Misuse::UnknownCompanion(name.into()))
+    }
+
     /// Returns a reader of what QEMU prints, which does not need this machine. It reads the log of the present run.
     #[must_use]
     pub fn log_reader(&self) -> LogReader {

@@ -48,6 +48,18 @@ pub fn installed(program: &'static str) -> &'static str {
     program
 }
 
+/// Returns the path of the real virtiofsd: a part of QEMU up to Debian 12, and of the package `virtiofsd` since then.
+///
+/// # Panics
+///
+/// If it is not installed.
+#[must_use]
+pub fn virtiofsd() -> &'static str {
+    let places = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
+    let found = places.into_iter().find(|place| std::path::Path::new(place).is_file());
+    found.unwrap_or_else(|| panic!("virtiofsd is missing: run `tests/setup true`"))
+}
+
 /// Returns whether the kernel reports the exit status of a process that is no child: from Linux 6.15 on.
 ///
 /// # Panics

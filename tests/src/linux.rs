@@ -28,8 +28,8 @@ pub const PROGRAM_ENDED: &str = "guest_exec_child_watch called";
 const APPLETS: [&str; 13] =
     ["cat", "echo", "insmod", "kill", "mdev", "mkfifo", "mount", "poweroff", "reboot", "sh", "stty", "test", "true"];
 
-/// The kernel modules for the port of the agent; their dependencies are added.
-const MODULES: [&str; 2] = ["virtio_pci", "virtio_console"];
+/// The kernel modules for the port of the agent, and for a directory of the host; their dependencies are added.
+const MODULES: [&str; 3] = ["virtio_pci", "virtio_console", "virtiofs"];
 
 /// A rule by which `mdev` writes the name of the agent's port to a pipe.
 const MDEV: &str = "vport.* 0:0 600 @echo $MDEV >/run/port\n";
@@ -205,7 +205,7 @@ fn load(name: &str, tree: &Path, built_in: &str, loaded: &mut Vec<(String, Vec<u
     if loaded.iter().any(|(other, _)| other == name) || built_in.lines().any(|line| line.ends_with(&file)) {
         return;
     }
-    let content = ["drivers/virtio", "drivers/char"]
+    let content = ["drivers/virtio", "drivers/char", "fs/fuse"]
         .iter()
         .find_map(|directory| fs::read(tree.join("kernel").join(directory).join(&file[1..])).ok())
         .unwrap_or_else(|| panic!("the kernel has no module {name}"));

@@ -110,6 +110,13 @@ fn g25_the_private_directory() {
     Case::new(&["--socket"], &[]).leaves_nothing();
 }
 
+/// virtiofsd enters namespaces, in which it starts a process for the work, and so may lose the parent-death signal.
+#[test]
+fn g25_a_companion() {
+    Case::new(&["--companion"], &[]).leaves_nothing();
+    Case::new(&["--socket", "--companion"], &["setsid", "-w"]).leaves_nothing();
+}
+
 /// A change of credentials needs a privileged program, as the tests of CI are.
 #[test]
 fn g25_after_a_change_of_credentials() {

@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::{Config, Dialect, Frontend, ProcessAttributes, Variable};
+use crate::companion::{Backend, Companion};
 use crate::fault::Misuse;
 use crate::identity::Identity;
 use crate::transport::{Address, Monitor, Peer};
@@ -68,7 +69,8 @@ impl Config {
         self.check_arguments()?;
         self.check_environment()?;
         self.check_networks()?;
-        self.check_consoles()
+        self.check_consoles()?;
+        self.check_companions()
     }
 
     /// Checks the configuration of an attached machine. QEMU is running already, so settings of its launch would be
@@ -91,10 +93,10 @@ impl Config {
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
         let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
         let has_attributes = self.attributes() != ProcessAttributes::default();
-        let has_networks = !self.networks.is_empty();
+        let has_networks = !self.networks.is_empty() || !self.companions.is_empty();
         if has_line || has_networks || has_consoles || has_descriptors || has_monitors || has_attributes || has_log {
             return wrong(
-                "an attached machine is running already: remove arguments, consoles, services, host forwards, descriptors, monitors, a limit of the log and attributes of the process",
+                "an attached machine is running already: remove arguments, consoles, services, host forwards, companions, descriptors, monitors, a limit of the log and attributes of the process",
             );
         }
         Ok(())
@@ -121,15 +123,43 @@ impl Config {
         Ok(())
     }
 
-    fn check_environment(&self) -> Result<(), Misuse> {
-        let is_wrong = |Variable { name, value }: &Variable| {
-            let has_nul = |text: &Vec<u8>| text.contains(&0);
-            name.is_empty() || name.contains(&b'=') || has_nul(name) || value.as_ref().is_some_and(has_nul)
-        };
-        if self.attributes().environment.iter().any(is_wrong) {
-            return wrong("the name of a variable is empty or contains `=`, or a variable contains a NUL byte");
+    fn check_companions(&self) -> Result<(), Misuse> {
+        if self.outlives_parent && !self.companions.is_empty() {
+            return wrong("companions end with this program: use `Config::companion` without `Config::outlive_parent`");
+        }
+        let services = self.services.iter().map(|service| service.id());
+        let consoles = self.consoles.iter().filter_map(|console| console.name.as_deref());
+        let mut chardevs: Vec<&str> = [Self::MONITOR].into_iter().chain(services).chain(consoles).collect();
+        let mut netdevs: Vec<&str> = self.networks.iter().map(|network| &*network.id).collect();
+        let mut names: Vec<&str> = Vec::new();
+        for companion in &self.companions {
+            if !is_identifier(&companion.name) || names.contains(&&*companion.name) {
+                return wrong(format!(
+                    "`{}` cannot name a companion: use a letter, then letters, digits and `-._`, and a name that is not used yet",
+                    companion.name
+                ));
+            }
+            names.push(&companion.name);
+            check_companion(companion)?;
+            for backend in &companion.backends {
+                let (id, taken) = match backend {
+                    Backend::Chardev(id) => (id, &mut chardevs),
+                    Backend::NetdevStream(id) => (id, &mut netdevs),
+                    Backend::Other { .. } => continue,
+                };
+                if !is_identifier(id) || taken.contains(&&**id) {
+                    return wrong(format!(
+                        "`{id}` cannot be the id of a companion's backend: use a letter, then letters, digits and `-._`, and an id that is not used yet"
+                    ));
+                }
+                taken.push(id);
+            }
         }
         Ok(())
+    }
+
+    fn check_environment(&self) -> Result<(), Misuse> {
+        check_variables(&self.attributes().environment)
     }
 
     fn check_networks(&self) -> Result<(), Misuse> {
@@ -163,6 +193,40 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+fn check_companion(companion: &Companion) -> Result<(), Misuse> {
+    let Companion { name, program, args, socket, backends, attributes, grace: _, is_required: _ } = companion;
+    if program.is_empty() {
+        return wrong(format!("the name of the program of companion `{name}` is empty"));
+    }
+    if socket.is_none() && !backends.is_empty() {
+        return wrong(format!(
+            "QEMU cannot reach companion `{name}`: give it a socket by `Companion::listener`, `Companion::connected` or `Companion::path`"
+        ));
+    }
+    let prefixes = socket.iter().map(|socket| &socket.prefix);
+    let options = backends.iter().filter_map(|backend| match backend {
+        Backend::Other { option, prefix } => Some([option, prefix]),
+        Backend::Chardev(_) | Backend::NetdevStream(_) => None,
+    });
+    let paths = attributes.working_directory.iter().chain(&attributes.cgroup);
+    let mut texts = args.iter().chain([program]).chain(prefixes).chain(options.flatten()).chain(paths);
+    if texts.any(|text| text.contains(&0)) {
+        return wrong(format!("an argument or a path of companion `{name}` contains a NUL byte"));
+    }
+    check_variables(&attributes.environment)
+}
+
+fn check_variables(variables: &[Variable]) -> Result<(), Misuse> {
+    let is_wrong = |Variable { name, value }: &Variable| {
+        let has_nul = |text: &Vec<u8>| text.contains(&0);
+        name.is_empty() || name.contains(&b'=') || has_nul(name) || value.as_ref().is_some_and(has_nul)
+    };
+    if variables.iter().any(is_wrong) {
+        return wrong("the name of a variable is empty or contains `=`, or a variable contains a NUL byte");
+    }
+    Ok(())
 }
 
 fn check_address(address: &Address) -> Result<(), Misuse> {

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::companion::Companion;
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
 use crate::time::Deadline;
@@ -13,6 +14,7 @@ use crate::transport::{Monitor, Peer};
 use crate::wait::Wait;
 
 mod check;
+mod companions;
 mod consoles;
 mod limits;
 mod networks;
@@ -36,6 +38,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 ///
 /// | setting | default |
 /// |---|---|
+/// | [`companion`](Self::companion) | none |
 /// | [`launch_within`](Self::launch_within) | 30 seconds |
 /// | [`monitor`](Self::monitor) | [`Monitor::Inherited`] |
 /// | [`name`](Self::name) | `qemu-machine` |
@@ -83,6 +86,8 @@ pub struct Config {
     pub(crate) services: Vec<Service>,
     /// The user-mode networks of [`Config::host_forward`].
     pub(crate) networks: Vec<UserNetwork>,
+    /// The programs of [`Config::companion`].
+    pub(crate) companions: Vec<Companion>,
     pub(crate) added: Vec<Added>,
     /// The descriptors of [`Config::inherit_fd`].
     pub(crate) passed: Vec<Descriptor>,
@@ -137,6 +142,7 @@ impl Config {
             unknown_log: None,
             services: Vec::new(),
             networks: Vec::new(),
+            companions: Vec::new(),
             added: Vec::new(),
             passed: Vec::new(),
             attributes: None,

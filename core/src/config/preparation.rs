@@ -28,6 +28,7 @@ impl Config {
             services: self.services.clone(),
             passed: self.passed.clone(),
             added: self.added.iter().map(|added| added.descriptor.clone()).collect(),
+            companions: self.companion_preparations(),
             files: self.consoles.iter().filter_map(|console| console.log.clone()).collect(),
         }
     }

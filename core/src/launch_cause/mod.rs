@@ -128,6 +128,11 @@ pub enum LaunchCause {
     /// The accelerator does not provide the CPU model or one of its features, as TCG does not provide `-cpu host`. A
     /// QEMU that emulates another architecture does not know the model `host` at all, and has this cause as well.
     UnsupportedCpu,
+    /// A [companion](crate::Config::companion) could not be started, ended, or was not ready in time.
+    Companion {
+        /// The name of the companion.
+        name: UntrustedText,
+    },
     /// QEMU ended for a reason that is not recognized. The text has the last lines of its log, ten at most; it is empty
     /// if QEMU has printed nothing, as when a signal ended it.
     Other(UntrustedText),
@@ -149,6 +154,7 @@ impl LaunchError {
             }
             LaunchFailure::TimedOut(_) => LaunchCause::TimedOut,
             LaunchFailure::Cancelled(_) => LaunchCause::Cancelled,
+            LaunchFailure::Companion { name, .. } => LaunchCause::Companion { name: name.clone() },
             LaunchFailure::Exited(_) | LaunchFailure::Hung(_) if outcome.cause.of_guest().is_some() => {
                 LaunchCause::Guest
             }
@@ -172,6 +178,7 @@ impl fmt::Display for LaunchCause {
             Self::Host(_) => ("an operation of the host failed", None),
             Self::TimedOut => ("the deadline passed", None),
             Self::Cancelled => ("the caller ended the machine", None),
+            Self::Companion { name } => ("a companion failed", Some(name)),
             Self::Monitor => ("the monitor is busy, was closed, or broke the protocol", None),
             Self::Guest => ("the guest ended QEMU", None),
             Self::ImageLocked { path } => ("another process has locked the image", path.as_ref()),

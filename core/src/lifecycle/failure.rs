@@ -1,7 +1,9 @@
 //! Launch failures: the reasons why a machine does not become ready.
 
 use super::Phase;
+use crate::companion::CompanionFailure;
 use crate::fault::{FaultKind, HostFault, ProtocolError, Refusal};
+use crate::text::UntrustedText;
 use crate::transport::{Address, Peer};
 
 /// The reason why a launch failed.
@@ -48,6 +50,15 @@ pub enum LaunchFailure {
     /// `qga/qapi-schema.json`). Its configuration must allow one of them (`qemu-ga --block-rpcs`, `--allow-rpcs`).
     #[error("the guest agent cannot be synchronised: {0}")]
     NotSynchronised(Refusal),
+    /// A [companion](crate::Config::companion) could not be started, ended, or was not ready in time.
+    /// [`Outcome::companions`](crate::Outcome::companions) has its last words.
+    #[error("the companion {name}: {failure}")]
+    Companion {
+        /// The name of the companion.
+        name: UntrustedText,
+        /// Why it failed.
+        failure: CompanionFailure,
+    },
     /// The caller ended the machine before it was ready.
     #[error("the caller ended the machine {0}")]
     Cancelled(Phase),

@@ -1,6 +1,6 @@
 //! Input and output types of a lifecycle.
 
-use super::{Cleaning, LinkEvent, ProcessEvent, Retry, Rung, Shutdown, Wiring};
+use super::{Cleaning, LaunchFailure, LinkEvent, ProcessEvent, Retry, Rung, Shutdown, Wiring};
 use crate::signal::Signal;
 use crate::time::Moment;
 
@@ -45,6 +45,10 @@ pub enum Input {
     SignalRefused(Signal),
     /// The host read the end of the log.
     LogRead,
+    /// The files are removed later, since the companions must be gone before: the host has until this moment.
+    RemovedLater(Moment),
+    /// A companion failed the launch.
+    CompanionFailed(LaunchFailure),
     /// The host removed the files that it prepared.
     Removed,
     /// Time passed.

@@ -43,6 +43,7 @@ pub use phase::Phase;
 pub use process::{Process, ProcessEvent};
 pub use retry::Retry;
 pub use rung::Rung;
+pub(crate) use settle::CLEAN;
 pub use state::{State, Why};
 
 /// The lifetime of a machine, as plain data. [`step`](Self::step) is its only transition.
@@ -122,7 +123,11 @@ impl Lifecycle {
             Input::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
             Input::LogRead if self.is_cleaning(Cleaning::Log) => self.log_read(now, emit),
             Input::Removed if self.is_cleaning(Cleaning::Remove) => self.removed(emit),
-            Input::LogRead | Input::Removed | Input::TimePassed => {}
+            Input::RemovedLater(until) if self.is_cleaning(Cleaning::Remove) => {
+                self.intent = Intent::Clean { step: Cleaning::Remove, until };
+            }
+            Input::CompanionFailed(failure) => self.fail(failure),
+            Input::LogRead | Input::Removed | Input::RemovedLater(_) | Input::TimePassed => {}
         }
         self.settle(now, emit);
     }
@@ -320,7 +325,7 @@ impl Lifecycle {
             emit(Output::Detach);
         }
         emit(Output::Remove);
-        self.intent = Intent::Clean { step: Cleaning::Remove, until: now.after(settle::CLEAN) };
+        self.intent = Intent::Clean { step: Cleaning::Remove, until: now.after(CLEAN) };
     }
 
     fn removed(&mut self, emit: &mut impl FnMut(Output)) {
@@ -331,6 +336,11 @@ impl Lifecycle {
     /// Returns whether the launch waits for the host to prepare the run.
     pub(crate) fn is_preparing(&self) -> bool {
         self.process == Process::Preparing && self.intent.is_launching()
+    }
+
+    /// Returns when the machine must be ready. `None` means that no launch is in progress, or that it has no deadline.
+    pub(crate) fn launch_deadline(&self) -> Option<Moment> {
+        if let Intent::Launch { until } = self.intent { until } else { None }
     }
 
     /// Returns whether the machine runs and its process is ours, so that it can be detached.

@@ -38,7 +38,7 @@ pub(super) const REAP: Duration = Duration::from_secs(10);
 
 /// How long the host may take to read the log, and then to remove the files. Only a file system that does not answer,
 /// such as a network file system whose server is gone, takes longer.
-pub(super) const CLEAN: Duration = Duration::from_secs(10);
+pub(crate) const CLEAN: Duration = Duration::from_secs(10);
 
 /// How long the channels of a dead process are read. The bytes that QEMU wrote stay readable after its end (measured
 /// with QEMU 7.2.22), so this deadline passes only when another process holds the other end open.

@@ -38,6 +38,8 @@ pub enum Why {
     Drain,
     /// The host must have read the log, or removed the files.
     Clean,
+    /// A companion must be ready, is looked at again, or must end.
+    Companion,
     /// A heartbeat is sent: half of a command's time is over.
     Heartbeat,
     /// A command must have its reply.

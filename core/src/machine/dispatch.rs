@@ -10,6 +10,7 @@ use super::outstanding::Completion;
 use super::request::{self, Request};
 use crate::channel::Channel;
 use crate::command::CommandId;
+use crate::companion;
 use crate::console::Console;
 use crate::effect::{Effect, Spawn};
 use crate::error::CommandError;
@@ -50,6 +51,11 @@ impl Machine {
         if self.session.deadline().is_some_and(|until| until <= self.now) {
             self.step_session(session::Input::TimePassed);
         }
+        let companions = self.companions.as_ref().and_then(|companions| companions.states().deadline());
+        if companions.is_some_and(|until| until <= self.now) {
+            // Before the lifecycle: the companion that is late explains why the deadline of the launch passes.
+            self.step_companions(companion::Input::TimePassed);
+        }
         if self.lifecycle.deadline().is_some_and(|(until, _)| until <= self.now) {
             self.step_lifecycle(lifecycle::Input::TimePassed);
         }
@@ -71,7 +77,10 @@ impl Machine {
             self.outstanding.add(Completion::Exit);
         }
         self.prepared = prepared;
-        self.step_process(event);
+        match event {
+            ProcessEvent::Prepared => self.start_companions(),
+            found => self.step_process(found),
+        }
     }
 
     fn printed(&mut self, index: usize, bytes: &[u8]) {
@@ -149,7 +158,7 @@ impl Machine {
         self.notices.extend(self.waits.take_ended().map(Notice::Waited));
     }
 
-    fn step_process(&mut self, event: ProcessEvent) {
+    pub(super) fn step_process(&mut self, event: ProcessEvent) {
         self.step_lifecycle(lifecycle::Input::Process(event));
     }
 
@@ -206,13 +215,13 @@ impl Machine {
             lifecycle::Output::ReadLog => {
                 self.issue_effect(Completion::Log, Effect::ReadLog { limit: self.config.limits.last_words });
             }
-            lifecycle::Output::Remove => self.issue_effect(Completion::Remove, Effect::Remove),
+            lifecycle::Output::Remove => self.remove_after_companions(),
             lifecycle::Output::Unclean(step) => self.evidence.faults.push(overdue(step)),
             lifecycle::Output::Finish => self.finish(),
         }
     }
 
-    fn issue_effect(&mut self, completion: Completion, effect: Effect) {
+    pub(super) fn issue_effect(&mut self, completion: Completion, effect: Effect) {
         self.outstanding.add(completion);
         self.effects.push_back(effect);
     }
@@ -252,6 +261,7 @@ impl Machine {
             unanswered: evidence.unanswered,
             log: evidence.log.into(),
             consoles: self.console_tails(),
+            companions: self.companions.as_ref().map(|companions| companions.ends()).unwrap_or_default(),
             command_line: self.command_line.clone(),
             faults: evidence.faults,
             record: None,
@@ -295,8 +305,15 @@ impl Request for Input<'_> {
             Input::Prepared(prepared) if machine.lifecycle.is_preparing() => machine.host_prepared(prepared),
             Input::PrepareFailed(fault) => machine.step_process(ProcessEvent::PrepareFailed(fault)),
             Input::Spawned { pid } => machine.step_process(ProcessEvent::Spawned { pid }),
-            Input::SpawnFailed(fault) => machine.step_process(ProcessEvent::SpawnFailed(fault)),
-            Input::Exited(status) => machine.step_process(ProcessEvent::Exited(status)),
+            Input::SpawnFailed(fault) => {
+                machine.step_process(ProcessEvent::SpawnFailed(fault));
+                machine.qemu_ended();
+            }
+            Input::Exited(status) => {
+                machine.step_process(ProcessEvent::Exited(status));
+                machine.qemu_ended();
+            }
+            Input::Companion(index, event) => machine.companion_event(index, event),
             Input::Opened(Channel::Monitor) => {
                 machine.step_link(LinkEvent::Opened);
                 machine.step_session(session::Input::Opened);

@@ -1,6 +1,7 @@
 //! Machine: its parts, and the effect of requests on them.
 
 mod attached;
+mod companions;
 mod debug;
 mod dispatch;
 mod outstanding;
@@ -19,6 +20,7 @@ use alloc::vec::Vec;
 
 use crate::command::CommandId;
 use crate::command_line::CommandLine;
+use crate::companion;
 use crate::config::{Config, Dialect};
 use crate::console::Console;
 use crate::effect::Effect;
@@ -37,6 +39,7 @@ use crate::time::{Deadline, Moment};
 use crate::transport::Monitor;
 use crate::wait::{Mark, Waits};
 use crate::wire::Encoded;
+use companions::CompanionRun;
 use outstanding::Outstanding;
 use undoing::Undoing;
 
@@ -51,6 +54,8 @@ pub struct Machine {
     lifecycle: Lifecycle,
     session: Session,
     consoles: Vec<Console>,
+    /// `None` means that the machine has no companions, or that there was no launch yet. Boxed, since most have none.
+    companions: Option<Box<CompanionRun>>,
     outstanding: Outstanding,
     history: History,
     subscriptions: Subscriptions,
@@ -105,6 +110,7 @@ impl Machine {
             lifecycle: Lifecycle::default(),
             session: new_session(&config),
             consoles,
+            companions: None,
             outstanding: Outstanding::default(),
             history: History::new(limits.events, limits.event),
             subscriptions: Subscriptions::default(),
@@ -178,6 +184,7 @@ impl Machine {
         self.answers.drain(..surplus);
         self.first_command = self.next_command;
         self.prepared = Prepared::default();
+        self.companions = CompanionRun::of(&self.config);
         self.step_lifecycle(lifecycle::Input::Launch {
             until: self.config.launch_within.passes_at(self.now),
             wiring: self.config.wiring(),
@@ -235,7 +242,14 @@ impl Machine {
             return Err(self.not_launched());
         }
         self.advance_clock(now);
+        let is_kill = how == lifecycle::Input::Kill;
         self.step_lifecycle(how);
+        if is_kill {
+            self.step_companions(companion::Input::Kill);
+        } else if self.state() == State::Ending && self.pid().is_none() {
+            // QEMU was not started, or has ended.
+            self.qemu_ended();
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::channel::Channel;
-use crate::input::Input;
+use crate::input::{CompanionEvent, Input};
 use crate::signal::Signal;
 
 /// The outstanding completions of effects, the end of the process, and the open channels. An input that is not
@@ -28,6 +28,10 @@ pub(super) enum Completion {
     Log,
     Detach,
     Remove,
+    CompanionStart(usize),
+    CompanionLook(usize),
+    /// The end of a companion; outstanding from its start.
+    CompanionExit(usize),
 }
 
 impl Outstanding {
@@ -101,7 +105,28 @@ impl Outstanding {
             Input::Detached => self.take(Completion::Detach),
             Input::Removed(_) => self.take(Completion::Remove),
             Input::PeerProcess { .. } => self.open.contains(&Channel::Monitor),
+            Input::Companion(index, event) => self.complete_companion(*index, event),
             Input::TimePassed => true,
+        }
+    }
+
+    fn complete_companion(&mut self, index: usize, event: &CompanionEvent) -> bool {
+        match event {
+            CompanionEvent::Started { .. } => {
+                let is_due = self.take(Completion::CompanionStart(index));
+                self.completions.extend(is_due.then_some(Completion::CompanionExit(index)));
+                is_due
+            }
+            CompanionEvent::StartFailed(_) => self.take(Completion::CompanionStart(index)),
+            CompanionEvent::Looked { .. } => self.take(Completion::CompanionLook(index)),
+            CompanionEvent::Exited { .. } => {
+                self.take(Completion::CompanionLook(index));
+                self.take(Completion::CompanionExit(index))
+            }
+            CompanionEvent::NotSignalled(_) => {
+                let alive = [Completion::CompanionStart(index), Completion::CompanionExit(index)];
+                self.completions.iter().any(|completion| alive.contains(completion))
+            }
         }
     }
 

@@ -84,7 +84,11 @@ impl Machine {
                 self.answers.get(index).map(|(_, answer)| record::Output::answer(id, answer))
             }
             Notice::Ended => self.outcome.as_deref().map(record::Output::ended),
-            Notice::Event(_) | Notice::Queued(_) | Notice::Printed(_) | Notice::Waited(_) => None,
+            Notice::Event(_)
+            | Notice::Queued(_)
+            | Notice::Printed(_)
+            | Notice::CompanionEnded(_)
+            | Notice::Waited(_) => None,
         }
     }
 

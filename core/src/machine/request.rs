@@ -5,6 +5,7 @@ use alloc::vec;
 use super::Machine;
 use crate::channel::Channel;
 use crate::command::CommandId;
+use crate::companion;
 use crate::error::{CommandError, WaitError};
 use crate::event::{Event, SubscriptionId};
 use crate::fault::Misuse;
@@ -246,6 +247,7 @@ impl Request for Abandon {
 
     fn apply(self, machine: &mut Machine, now: Moment) {
         machine.advance_clock(now);
+        machine.step_companions(companion::Input::Abandon);
         machine.step_lifecycle(lifecycle::Input::Abandon);
     }
 }
@@ -260,6 +262,7 @@ impl Request for KillOrDisconnect {
         if machine.state() != State::Idle {
             machine.advance_clock(now);
             machine.step_lifecycle(lifecycle::Input::Kill);
+            machine.step_companions(companion::Input::Kill);
         }
     }
 }

@@ -20,7 +20,7 @@ impl Machine {
     ///
     /// [`Misuse::NotLaunched`] before the first launch; [`Misuse::EmptyWait`], [`Misuse::EmptyText`],
     /// [`Misuse::TextTooLong`], [`Misuse::UnknownConsole`] (also for the log, if that is not followed) and
-    /// [`Misuse::UnknownSubscription`] for its things; [`Misuse::TooManyWaits`] beyond [`Limits::waits`](crate::Limits::waits).
+    /// [`Misuse::UnknownSubscription`] and [`Misuse::UnknownCompanion`] for its things; [`Misuse::TooManyWaits`] beyond [`Limits::waits`](crate::Limits::waits).
     pub fn wait(
         &mut self,
         now: Moment,
@@ -53,6 +53,7 @@ impl Machine {
         }
         let until = deadline.passes_at(self.now);
         let id = self.waits.begin(items, from.clone(), until, &self.history, &self.consoles, &self.subscriptions);
+        self.find_ended_companions();
         if let Some(outcome) = &self.outcome {
             self.waits.ended(outcome);
         }
@@ -106,6 +107,7 @@ impl Machine {
                 let reporter = self.config.reporter().to_vec();
                 Item::Log { console, reporter, level, line, scanned: from.position(console) }
             }
+            Target::Companion(name) => Item::Companion(self.companion_index(&name)?),
             Target::End => Item::End,
         })
     }

@@ -60,6 +60,8 @@ pub enum Cause {
     Disconnected,
     /// A machine of another program closed its monitor without a reason.
     HungUp,
+    /// A companion that the machine [requires](crate::Companion::required) has ended, and the machine was shut down.
+    CompanionEnded(UntrustedText),
     /// The process survived SIGKILL: the kernel holds it, or did not permit the signal.
     Unkillable,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Cause {
             Self::Unknown => f.write_str("ended for a reason that is not known"),
             Self::Disconnected => f.write_str("disconnected by the caller, and left running"),
             Self::HungUp => f.write_str("closed its monitor"),
+            Self::CompanionEnded(name) => write!(f, "shut down after its companion {name} had ended"),
             Self::Unkillable => f.write_str("could not be killed"),
         }
     }
@@ -134,6 +137,8 @@ pub(crate) struct Evidence {
     pub(crate) unanswered: usize,
     pub(crate) log: String,
     pub(crate) faults: Vec<HostFault>,
+    /// The name of the companion whose end has shut the machine down.
+    pub(crate) missed_companion: Option<String>,
 }
 
 impl Evidence {
@@ -180,6 +185,13 @@ impl Cause {
     /// reported in a `SHUTDOWN` event, the sender of a signal that QEMU logged, the exit status. A process that a signal
     /// ended reports no reason. `signaller` is the process that sends the signals of this machine.
     pub(crate) fn find(run: &Lifecycle, evidence: &Evidence, signaller: Option<u32>) -> Self {
+        match (Self::of_run(run, evidence, signaller), &evidence.missed_companion) {
+            (Self::Asked(_), Some(name)) => Self::CompanionEnded(name.as_str().into()),
+            (cause, _) => cause,
+        }
+    }
+
+    fn of_run(run: &Lifecycle, evidence: &Evidence, signaller: Option<u32>) -> Self {
         let from_outside = |number| Self::Signal { number, sender: None };
         match run.dead() {
             None if run.process() == Process::Foreign => Self::of_foreign(run, evidence),

@@ -1,6 +1,7 @@
 //! Outcome of a run: its cause, exit status, last words and faults.
 
 mod cause;
+mod companion_end;
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -16,6 +17,7 @@ use crate::text::{Printable, UntrustedText};
 
 pub use cause::Cause;
 pub(crate) use cause::Evidence;
+pub use companion_end::CompanionEnd;
 
 /// Outcome of a run: everything that is known about it when it is over.
 ///
@@ -51,6 +53,8 @@ pub struct Outcome {
     pub log: UntrustedText,
     /// The name of each console with the end of its output, bounded as [`log`](Self::log).
     pub consoles: Vec<(String, UntrustedText)>,
+    /// The end of each [companion](crate::Config::companion) that was started, in the order of the configuration.
+    pub companions: Vec<CompanionEnd>,
     /// The command line that was executed. Empty for an attached machine.
     pub command_line: CommandLine,
     /// The operations of the host that failed during the run, such as the removal of a directory.
@@ -71,6 +75,7 @@ impl Outcome {
             unanswered: 0,
             log: UntrustedText::default(),
             consoles: Vec::new(),
+            companions: Vec::new(),
             command_line,
             faults: Vec::new(),
             record: None,
@@ -87,6 +92,7 @@ impl Outcome {
         };
         let with_a_status_of_its_own = matches!(self.exit, Some(ExitStatus::Code(code)) if code != 0);
         let is_complete = self.skipped.is_empty() && self.unanswered == 0 && self.faults.is_empty();
+        let is_complete = is_complete && !self.companions.iter().any(|companion| companion.is_early);
         by_a_way_that_is_fine && !with_a_status_of_its_own && is_complete
     }
 
@@ -115,6 +121,9 @@ impl Outcome {
         for (name, text) in &self.consoles {
             write_block(f, &alloc::format!("console {}", Printable::line(name)), text)?;
         }
+        for companion in &self.companions {
+            write_companion(f, companion)?;
+        }
         if self.command_line.arguments().is_empty() {
             return Ok(());
         }
@@ -125,8 +134,8 @@ impl Outcome {
 /// Shows the length of the record instead of its text, which may be megabytes.
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, exit, rungs, skipped, last_events, unanswered, log, consoles, command_line, faults, record } =
-            self;
+        let Self { cause, exit, rungs, skipped, last_events, unanswered, log, consoles, .. } = self;
+        let Self { companions, command_line, faults, record, .. } = self;
         f.debug_struct("Outcome")
             .field("cause", cause)
             .field("exit", exit)
@@ -136,11 +145,25 @@ impl fmt::Debug for Outcome {
             .field("unanswered", unanswered)
             .field("log", log)
             .field("consoles", consoles)
+            .field("companions", companions)
             .field("command_line", command_line)
             .field("faults", faults)
             .field("record", &record.as_ref().map(|text| format_args!("{} bytes", text.len()).to_string()))
             .finish()
     }
+}
+
+fn write_companion(f: &mut fmt::Formatter<'_>, companion: &CompanionEnd) -> fmt::Result {
+    let CompanionEnd { name, exit, is_early, log, command_line } = companion;
+    let name = Printable::line(name);
+    write!(f, "\n  companion {name}: ")?;
+    match exit {
+        Some(exit) => write!(f, "{exit}")?,
+        None => f.write_str("no exit status")?,
+    }
+    f.write_str(if *is_early { ", before QEMU" } else { "" })?;
+    write_block(f, &alloc::format!("companion {name} printed"), log)?;
+    write!(f, "\n  companion {name} command: {command_line}")
 }
 
 /// Writes the last lines of a text, indented, so that no line of the guest can be taken for one of the outcome.

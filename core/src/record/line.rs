@@ -14,7 +14,7 @@ use crate::command::{Band, CommandTraits};
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::fault::HostFault;
-use crate::input::{self, ExitStatus, Prepared};
+use crate::input::{self, CompanionEvent, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::signal::Signal;
 use crate::time::{Deadline, FOREVER, Moment};
@@ -159,6 +159,11 @@ pub(crate) enum Input {
     Detached,
     Removed,
     RemoveFailed(#[serde(with = "stored")] HostFault),
+    Companion {
+        index: usize,
+        #[serde(with = "stored")]
+        event: CompanionEvent,
+    },
     TimePassed,
     /// The driver sent these bytes.
     Sent {
@@ -246,6 +251,7 @@ impl From<&input::Input<'_>> for Input {
             input::Input::Detached => Self::Detached,
             input::Input::Removed(Ok(())) => Self::Removed,
             input::Input::Removed(Err(fault)) => Self::RemoveFailed(fault.clone()),
+            input::Input::Companion(index, event) => Self::Companion { index: *index, event: event.clone() },
             input::Input::TimePassed => Self::TimePassed,
         }
     }
@@ -298,6 +304,7 @@ impl Input {
             Self::Detached => input::Input::Detached,
             Self::Removed => input::Input::Removed(Ok(())),
             Self::RemoveFailed(fault) => input::Input::Removed(Err(fault.clone())),
+            Self::Companion { index, event } => input::Input::Companion(*index, event.clone()),
             Self::TimePassed => input::Input::TimePassed,
             _ => return None,
         })

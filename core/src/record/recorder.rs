@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
+use crate::input::CompanionEvent;
 use crate::record;
 use crate::time::Moment;
 use crate::wait::{Target, Wait};
@@ -97,6 +98,7 @@ impl Line {
                 | record::Input::Sent { bytes, .. }
                 | record::Input::LogRead(bytes),
             ) => bytes.len(),
+            Entry::Input(record::Input::Companion { event: CompanionEvent::Exited { words, .. }, .. }) => words.len(),
             Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
             Entry::Input(record::Input::ConsoleWrite { console, text }) => console.len() + text.len(),
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {
@@ -123,6 +125,7 @@ fn weight_of(thing: &Wait) -> usize {
     let heap = match &thing.0 {
         Target::Event(filter) => filter.pattern.to_string().len(),
         Target::Text { text, .. } => text.len(),
+        Target::Companion(name) => name.len(),
         Target::Queued(_) | Target::Output { .. } | Target::Log(_) | Target::End => 0,
     };
     size_of::<Wait>() + heap

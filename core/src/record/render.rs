@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
 use crate::command::CommandId;
-use crate::effect::Effect;
+use crate::effect::{CompanionOrder, Effect};
 use crate::error::{CommandError, WaitError};
 use crate::fault::Refusal;
 use crate::outcome::Outcome;
@@ -13,6 +13,18 @@ use crate::payload::Payload;
 use crate::record;
 use crate::signal::Signal;
 use crate::wait::{Found, Hit};
+
+fn describe(order: &CompanionOrder) -> String {
+    match order {
+        CompanionOrder::Start(spawn) => {
+            let words = spawn.arguments.iter().map(|argument| crate::text::lossy(argument));
+            words.fold("start".to_owned(), |line, word| line + " " + &word)
+        }
+        CompanionOrder::Look => "look whether its socket listens".to_owned(),
+        CompanionOrder::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
+        CompanionOrder::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
+    }
+}
 
 impl record::Output {
     /// Returns the line for an effect that was issued.
@@ -34,6 +46,7 @@ impl record::Output {
             Effect::ReadLog { limit } => format!("read the last {limit} bytes of the log"),
             Effect::Detach => "detach".to_owned(),
             Effect::Remove => "remove".to_owned(),
+            Effect::Companion(index, order) => format!("companion {index}: {}", describe(order)),
         })
     }
 
@@ -68,6 +81,7 @@ impl record::Output {
                 // The text is in the lines of the console already, and may be all of its output; so is the line of the log.
                 Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
                 Found::Log(line) => format!("{index}: a line of {} bytes", line.text.len()),
+                Found::Companion(end) => format!("{index}: the end of companion {}", end.name),
                 Found::End(outcome) => format!("{index}: {}", outcome.cause),
             },
             Err(WaitError::Ended(outcome)) => format!("the machine ended first: {}", outcome.cause),

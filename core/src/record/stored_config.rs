@@ -5,11 +5,13 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::stored::{self, mirrored};
 use super::text::as_text;
+use crate::companion::{Backend, Companion, CompanionSocket, SocketArgument};
 use crate::config::{
     Added, Config, ConsolePart, Dialect, Frontend, Limits, ProcessAttributes, Resource, ResourceLimit, Service,
     UserNetwork, Variable,
@@ -26,6 +28,10 @@ mirrored! {
     StoredConsole => ConsolePart,
     StoredFrontend => Frontend,
     StoredAdded => Added,
+    StoredCompanion => Companion,
+    StoredSocketArgument => SocketArgument,
+    StoredCompanionSocket => CompanionSocket,
+    StoredBackend => Backend,
     StoredNetwork => UserNetwork,
     StoredForward => HostForward,
     StoredProtocol => ForwardProtocol,
@@ -71,6 +77,9 @@ struct StoredConfig {
     /// Earlier records have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "stored")]
     networks: Vec<UserNetwork>,
+    /// Earlier records have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "stored")]
+    companions: Vec<Companion>,
     #[serde(with = "stored")]
     added: Vec<Added>,
     #[serde(with = "stored")]
@@ -125,6 +134,55 @@ struct StoredAdded {
     set: u32,
     #[serde(with = "as_text")]
     opaque: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Companion")]
+struct StoredCompanion {
+    name: String,
+    #[serde(with = "as_text")]
+    program: Vec<u8>,
+    #[serde(with = "as_text")]
+    args: Vec<Vec<u8>>,
+    #[serde(with = "stored")]
+    socket: Option<SocketArgument>,
+    #[serde(with = "stored")]
+    backends: Vec<Backend>,
+    #[serde(with = "stored")]
+    attributes: ProcessAttributes,
+    grace: Option<Duration>,
+    is_required: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SocketArgument")]
+struct StoredSocketArgument {
+    #[serde(with = "stored")]
+    kind: CompanionSocket,
+    place: usize,
+    #[serde(with = "as_text")]
+    prefix: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CompanionSocket", rename_all = "snake_case")]
+enum StoredCompanionSocket {
+    Listener,
+    Connected,
+    Path,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Backend", rename_all = "snake_case")]
+enum StoredBackend {
+    Chardev(String),
+    NetdevStream(String),
+    Other {
+        #[serde(with = "as_text")]
+        option: Vec<u8>,
+        #[serde(with = "as_text")]
+        prefix: Vec<u8>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]

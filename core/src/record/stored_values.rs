@@ -15,7 +15,7 @@ use crate::command::{Band, CommandTraits};
 use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::{FaultKind, HostFault};
-use crate::input::{ExitStatus, Inherited, Prepared, RunningProcess};
+use crate::input::{CompanionEvent, ExitStatus, Inherited, Prepared, RunningProcess};
 use crate::lifecycle::Shutdown;
 use crate::log_line::LogLevel;
 use crate::signal::{Signal, SignalName};
@@ -40,6 +40,7 @@ mirrored! {
     StoredInherited => Inherited,
     StoredChannel => Channel,
     StoredExitStatus => ExitStatus,
+    StoredCompanionEvent => CompanionEvent,
     StoredSignal => Signal,
     StoredHostFault => HostFault,
     StoredFaultKind => FaultKind,
@@ -107,6 +108,7 @@ enum StoredTarget {
         console: String,
     },
     Log(#[serde(with = "stored")] LogLevel),
+    Companion(String),
     End,
 }
 
@@ -146,6 +148,9 @@ struct StoredPrepared {
     monitor: Option<Address>,
     #[serde(with = "stored", default, skip_serializing_if = "Option::is_none")]
     process: Option<Box<RunningProcess>>,
+    /// Earlier records have none.
+    #[serde(with = "as_text", default, skip_serializing_if = "Vec::is_empty")]
+    companions: Vec<(usize, Vec<u8>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -163,6 +168,7 @@ enum StoredInherited {
     Channel(#[serde(with = "stored")] Channel),
     Service(#[serde(with = "stored")] Service),
     Added(usize),
+    Companion(usize),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,6 +189,25 @@ enum StoredExitStatus {
         core_dumped: bool,
     },
     Unknown,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "CompanionEvent", rename_all = "snake_case")]
+enum StoredCompanionEvent {
+    Started {
+        pid: u32,
+    },
+    StartFailed(#[serde(with = "stored")] HostFault),
+    Looked {
+        is_open: bool,
+    },
+    Exited {
+        #[serde(with = "stored")]
+        status: ExitStatus,
+        #[serde(with = "as_text")]
+        words: Vec<u8>,
+    },
+    NotSignalled(#[serde(with = "stored")] HostFault),
 }
 
 #[derive(Serialize, Deserialize)]

@@ -74,6 +74,18 @@ impl Textual for Vec<Vec<u8>> {
     }
 }
 
+impl Textual for Vec<(usize, Vec<u8>)> {
+    type Text = Vec<(usize, Text)>;
+
+    fn to_text(&self) -> Self::Text {
+        self.iter().map(|(index, bytes)| (*index, bytes.to_text())).collect()
+    }
+
+    fn from_text(text: Self::Text) -> Result<Self, &'static str> {
+        text.into_iter().map(|(index, text)| Ok((index, Vec::from_text(text)?))).collect()
+    }
+}
+
 pub(super) fn digits(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
         // Writing to a string does not fail.

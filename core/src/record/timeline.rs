@@ -10,6 +10,7 @@ use core::fmt;
 use super::line::{Entry, Line};
 use super::lines::Record;
 use crate::channel::Channel;
+use crate::input::CompanionEvent;
 use crate::text::{Printable, excerpt, lossy};
 
 /// The human-readable form of a record. A line has the time in seconds, the direction (`<` an input, `>` bytes sent,
@@ -111,11 +112,23 @@ fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
         record::Input::Signalled(_) => "the signal was sent".to_string(),
         record::Input::LogRead(tail) if tail.is_empty() => "printed nothing".to_string(),
         record::Input::LogRead(tail) => format!("printed: {}", lossy(tail)),
+        record::Input::Companion { index, event } => format!("companion {index}: {}", describe_companion(event)),
         record::Input::Detached => "detached".to_string(),
         record::Input::Removed => "removed".to_string(),
         record::Input::TimePassed => "a deadline passed".to_string(),
         _ => return None,
     })
+}
+
+fn describe_companion(event: &CompanionEvent) -> String {
+    match event {
+        CompanionEvent::Started { pid } => format!("started, process {pid}"),
+        CompanionEvent::Looked { is_open: true } => "its socket listens".to_string(),
+        CompanionEvent::Looked { is_open: false } => "its socket does not listen yet".to_string(),
+        CompanionEvent::Exited { status, words } if words.is_empty() => format!("exited: {status}; printed nothing"),
+        CompanionEvent::Exited { status, words } => format!("exited: {status}; printed: {}", lossy(words)),
+        CompanionEvent::StartFailed(fault) | CompanionEvent::NotSignalled(fault) => fault.to_string(),
+    }
 }
 
 fn tell_said(said: &record::Output) -> Option<String> {

@@ -6,7 +6,7 @@ use super::Mark;
 use crate::error::WaitError;
 use crate::event::{Event, SubscriptionId};
 use crate::log_line::LogLine;
-use crate::outcome::Outcome;
+use crate::outcome::{CompanionEnd, Outcome};
 use crate::text::UntrustedText;
 
 /// Result of a wait that found something.
@@ -61,7 +61,9 @@ impl Hit {
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
-            Found::Event(_) | Found::Queued(_) | Found::Text(_) | Found::Log(_) => Err(WaitError::FoundOther),
+            Found::Event(_) | Found::Queued(_) | Found::Text(_) | Found::Log(_) | Found::Companion(_) => {
+                Err(WaitError::FoundOther)
+            }
         }
     }
 }
@@ -79,6 +81,8 @@ pub enum Found {
     Text(UntrustedText),
     /// The line of the log.
     Log(LogLine),
+    /// The end of the companion. [`Hit::mark`] is the mark at which the wait began.
+    Companion(Box<CompanionEnd>),
     /// The end of the machine, with its outcome.
     End(Box<Outcome>),
 }

@@ -59,7 +59,8 @@ fn key(item: &Item) -> Option<Key> {
         Item::Text { console, .. } | Item::Output { console, .. } | Item::Log { console, .. } => {
             Some(Key::Console(*console))
         }
-        Item::End => None,
+        // Few waits are for them, and none ends often.
+        Item::Companion(_) | Item::End => None,
     }
 }
 

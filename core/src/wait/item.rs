@@ -36,6 +36,8 @@ pub(crate) enum Item {
         /// The position up to which the end of the line was searched.
         scanned: u64,
     },
+    /// The end of the companion with this index.
+    Companion(usize),
     End,
 }
 

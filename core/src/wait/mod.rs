@@ -64,6 +64,7 @@ pub(crate) enum Target {
     Text { console: String, text: Vec<u8>, line: bool },
     Output { console: String },
     Log(LogLevel),
+    Companion(String),
     End,
 }
 
@@ -152,6 +153,13 @@ impl Wait {
         Self::event("VSERPORT_CHANGE").with(serde_json::json!({"id": Service::GuestAgent.id(), "open": true}))
     }
 
+    /// Waits for the end of the [companion](crate::Config::companion) of this name. If it has ended in this run, the wait is
+    /// over at once, whatever its mark is. It finds [`Found::Companion`].
+    #[must_use]
+    pub fn companion(name: impl Into<String>) -> Self {
+        Self(Target::Companion(name.into()))
+    }
+
     /// Waits for the end of the run: the process has ended, and everything that was created is removed; or the machine
     /// was disconnected or detached from. The outcome says which.
     #[must_use]
@@ -172,9 +180,12 @@ impl Wait {
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
             Target::Event(filter) => Ok(filter),
-            Target::Queued(_) | Target::Text { .. } | Target::Output { .. } | Target::Log(_) | Target::End => {
-                Err(Misuse::NotAnEvent)
-            }
+            Target::Queued(_)
+            | Target::Text { .. }
+            | Target::Output { .. }
+            | Target::Log(_)
+            | Target::Companion(_)
+            | Target::End => Err(Misuse::NotAnEvent),
         }
     }
 }
@@ -201,6 +212,7 @@ impl fmt::Display for Wait {
             }
             Target::Output { console } => write!(f, "output of {}", Printable::line(console)),
             Target::Log(level) => write!(f, "a line of the log, of level {level:?} or above"),
+            Target::Companion(name) => write!(f, "the end of companion {}", Printable::line(name)),
             Target::End => f.write_str("the end"),
         }
     }

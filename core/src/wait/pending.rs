@@ -27,7 +27,7 @@ impl Pending {
         let events = self.items.iter().any(|item| matches!(item, Item::Event(_)));
         let reads = |item: &Item, index| match item {
             Item::Text { console, .. } | Item::Output { console, .. } | Item::Log { console, .. } => *console == index,
-            Item::Event(_) | Item::Queued(_) | Item::End => false,
+            Item::Event(_) | Item::Queued(_) | Item::Companion(_) | Item::End => false,
         };
         let on = |index| self.items.iter().any(|item| reads(item, index));
         let consoles = consoles.iter().enumerate().filter(|(index, _)| on(*index));

@@ -13,7 +13,7 @@ use crate::console::Console;
 use crate::deadlines::Deadlines;
 use crate::error::WaitError;
 use crate::event::{Event, History, SubscriptionId, Subscriptions};
-use crate::outcome::Outcome;
+use crate::outcome::{CompanionEnd, Outcome};
 use crate::time::Moment;
 use crate::work;
 
@@ -132,6 +132,14 @@ impl Waits {
     /// Matches the new output of a console against the pending waits.
     pub(crate) fn printed(&mut self, index: usize, console: &Console) {
         self.complete(self.index.for_console(index), |wait| wait.printed(index, console).map(Ok));
+    }
+
+    /// Completes the waits for the companion with this index, which has ended.
+    pub(crate) fn companion_ended(&mut self, index: usize, end: &CompanionEnd) {
+        self.complete_any(|wait| {
+            let item = wait.items.iter().position(|item| *item == Item::Companion(index))?;
+            Some(Ok(wait.hit(item, Found::Companion(Box::new(end.clone())), wait.mark.clone())))
+        });
     }
 
     /// Completes all waits, since the machine ended.

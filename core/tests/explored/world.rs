@@ -238,6 +238,7 @@ impl World {
                 (self.made, self.alive) = (false, false);
                 Input::Detached
             }
+            Effect::Companion(..) => unreachable!("these machines have no companions"),
             Effect::Remove => {
                 self.made = false;
                 Input::Removed(result)

@@ -14,11 +14,11 @@ use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
-    Address, Cause, Channel, CommandError, Config, Descriptor, ExitStatus, FOREVER, FaultKind, Found, Hit, HostFault,
-    Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed,
-    Misuse, Monitor, OmitNull, OutOfBand, Outcome, Payload, Peer, Prepared, Progress, ProtocolError, Refusal,
-    RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait, WaitError,
-    WithRawReply, json, lifecycle, session,
+    Address, Cause, Channel, CommandError, Companion, CompanionEvent, CompanionFailure, Config, Descriptor, ExitStatus,
+    FOREVER, FaultKind, Found, Hit, HostFault, Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits,
+    Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Payload, Peer, Prepared,
+    Progress, ProtocolError, Refusal, RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value,
+    Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -42,12 +42,20 @@ pub(crate) const CASES: &[Case] = &[
     ("Identity", |text| debug([identity(text)])),
     ("Variable", |text| debug([Variable { name: text.into(), value: Some(text.into()) }])),
     ("Config", |text| debug([configured(text)])),
-    ("Effect Preparation Spawn ProcessAttributes", |text| debug(rig(text).take_effects())),
+    ("Effect Preparation Spawn ProcessAttributes CompanionOrder CompanionSpawn CompanionPreparation", |text| {
+        debug(rig(text).take_effects())
+    }),
+    ("Companion companion::Companion", |text| debug([companion(text)])),
+    ("CompanionFailure companion::CompanionFailure", |text| all([CompanionFailure::Host(fault(text))])),
+    ("CompanionEnd", |text| debug(outcome(text).companions)),
     ("Prepared RunningProcess", |text| {
         let process = RunningProcess { pid: 1, arguments: vec![text.into()] };
         debug([Prepared { log: Some(text.into()), process: Some(process.into()), ..Prepared::default() }])
     }),
-    ("Input", |text| debug([Input::LogRead(text.as_bytes()), Input::SpawnFailed(fault(text))])),
+    ("Input CompanionEvent", |text| {
+        let failed = Input::Companion(0, CompanionEvent::StartFailed(fault(text)));
+        debug([Input::LogRead(text.as_bytes()), Input::SpawnFailed(fault(text)), failed])
+    }),
     ("CommandLine", |text| all([configured(text).command_line().expect("a good configuration")])),
     ("Console", |text| debug([rig(text).vm.console("tty").expect("a console")])),
     ("History", |text| debug([rig(text).vm.history()])),
@@ -78,6 +86,7 @@ pub(crate) const CASES: &[Case] = &[
         let path = Some(UntrustedText::from(text));
         all([
             LaunchCause::ImageLocked { path },
+            LaunchCause::Companion { name: text.into() },
             LaunchCause::Other(text.into()),
             LaunchCause::from_log(text.as_bytes()),
         ])
@@ -105,6 +114,7 @@ pub(crate) const CASES: &[Case] = &[
     ("Cause", |text| {
         all([
             Cause::Other(text.into()),
+            Cause::CompanionEnded(text.into()),
             Cause::Signal { number: Some(15), sender: Some(text.into()) },
             outcome(text).cause,
         ])
@@ -319,12 +329,13 @@ fn identity(text: &str) -> Identity {
     identity
 }
 
-fn misuses(text: &str) -> [Misuse; 5] {
+fn misuses(text: &str) -> [Misuse; 6] {
     [
         Misuse::Arguments { command: text.into(), problem: text.into() },
         Misuse::Raw(text.into()),
         Misuse::NoOutOfBand(text.into()),
         Misuse::UnknownConsole(text.into()),
+        Misuse::UnknownCompanion(text.into()),
         Misuse::Config(text.into()),
     ]
 }
@@ -363,6 +374,7 @@ fn failures(text: &str) -> Vec<LaunchFailure> {
         LaunchFailure::Broken(ProtocolError::NoGreeting { excerpt: text.into() }),
         LaunchFailure::Refused(refusal(text)),
         LaunchFailure::NotSynchronised(refusal(text)),
+        LaunchFailure::Companion { name: text.into(), failure: CompanionFailure::Host(fault(text)) },
         LaunchFailure::Exited(qemu_machine_core::Phase::Running),
     ]
 }
@@ -450,6 +462,7 @@ fn waits(text: &str) -> Vec<Wait> {
         Wait::text(text, text),
         Wait::line(text, text),
         Wait::output(text),
+        Wait::companion(text),
         Wait::any_event().with(json!(text)),
     ]
 }
@@ -462,7 +475,13 @@ fn hit(found: Found) -> Hit {
 fn configured(text: &str) -> Config {
     let text = text.replace('\0', "0");
     let text = if text.is_empty() { "empty".to_owned() } else { text };
-    config().arg(&*text).machine(&*text).wrapper([&*text]).env("NAME", &*text).working_directory(&*text)
+    let config = config().arg(&*text).machine(&*text).wrapper([&*text]).env("NAME", &*text).working_directory(&*text);
+    config.companion(companion(&text))
+}
+
+/// Returns a companion that does not end by itself.
+fn companion(text: &str) -> Companion {
+    Companion::new("fs", text).arg(text).listener(text).option(text, text).grace(Duration::ZERO)
 }
 
 /// Returns a machine with the text in its arguments, its version, its log, on its console and in its events, and with a

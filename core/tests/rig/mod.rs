@@ -7,9 +7,10 @@ pub(crate) mod ticks;
 use core::time::Duration;
 
 use qemu_machine_core::{
-    Address, Channel, Command, CommandError, CommandId, Config, Effect, ExitStatus, FOREVER, FaultKind, HostFault,
-    Inherited, Input, LaunchError, LaunchFailure, Machine, Mark, Moment, Notice, Outcome, Preparation, Prepared,
-    Shutdown, Signal, SignalName, Ticket, Transport, Value, Wait, WaitId,
+    Address, Channel, Command, CommandError, CommandId, CompanionEvent, CompanionOrder, CompanionSocket, Config,
+    Effect, ExitStatus, FOREVER, FaultKind, HostFault, Inherited, Input, LaunchError, LaunchFailure, Machine, Mark,
+    Moment, Notice, Outcome, Preparation, Prepared, Shutdown, Signal, SignalName, Ticket, Transport, Value, Wait,
+    WaitId,
 };
 
 pub(crate) const GREETING: &str =
@@ -21,6 +22,8 @@ pub(crate) const HANDSHAKE_OOB: &str = r#"{"execute":"qmp_capabilities","argumen
 pub(crate) const SIGTERM: ExitStatus = ExitStatus::Signal { number: 15, name: SignalName::Term, core_dumped: false };
 pub(crate) const SIGKILL: ExitStatus = ExitStatus::Signal { number: 9, name: SignalName::Kill, core_dumped: false };
 pub(crate) const PID: u32 = 42;
+/// The id of the process of the first companion; the next has the next number.
+pub(crate) const COMPANION_PID: u32 = 4300;
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -65,7 +68,15 @@ fn prepared(wanted: &Preparation) -> Prepared {
         }
         _ => None,
     });
-    Prepared { descriptors: channels.chain(services).chain(added).zip(3..).collect(), monitor, ..Prepared::default() }
+    let companions = || wanted.companions.iter().enumerate();
+    let connected = companions().filter(|(_, companion)| companion.socket == Some(CompanionSocket::Connected));
+    let connected = connected.map(|(index, _)| Inherited::Companion(index));
+    let with_path = companions()
+        .filter(|(_, companion)| matches!(companion.socket, Some(CompanionSocket::Listener | CompanionSocket::Path)));
+    let paths = with_path.map(|(index, companion)| (index, format!("/tmp/private/{}", companion.name).into_bytes()));
+    let companions = paths.collect();
+    let descriptors = channels.chain(services).chain(added).chain(connected).zip(3..).collect();
+    Prepared { descriptors, monitor, companions, ..Prepared::default() }
 }
 
 #[derive(Clone, Debug)]
@@ -167,6 +178,22 @@ impl Rig {
             (Effect::ReadLog { .. }, _) => Input::LogRead(&log),
             (Effect::Detach, _) => Input::Detached,
             (Effect::Remove, result) => Input::Removed(result),
+            (Effect::Companion(index, order), result) => match (order, result) {
+                (CompanionOrder::Start(_), Ok(())) => {
+                    Input::Companion(*index, CompanionEvent::Started { pid: COMPANION_PID + *index as u32 })
+                }
+                (CompanionOrder::Start(_), Err(fault)) => Input::Companion(*index, CompanionEvent::StartFailed(fault)),
+                (CompanionOrder::Look, result) => {
+                    Input::Companion(*index, CompanionEvent::Looked { is_open: result.is_ok() })
+                }
+                (CompanionOrder::Signal(signal), Ok(())) => {
+                    let status = if *signal == Signal::Kill { SIGKILL } else { SIGTERM };
+                    Input::Companion(*index, CompanionEvent::Exited { status, words: log.clone() })
+                }
+                (CompanionOrder::Signal(_), Err(fault)) => {
+                    Input::Companion(*index, CompanionEvent::NotSignalled(fault))
+                }
+            },
         };
         self.vm.handle(now, input);
     }

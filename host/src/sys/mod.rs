@@ -243,6 +243,8 @@ pub(crate) enum Written {
 #[derive(Debug, Default)]
 pub(crate) struct GuardSpec {
     pub(crate) files: Vec<Guarded>,
+    /// Paths in the directory at which companions have their sockets, whichever of them created which.
+    pub(crate) sockets: Vec<PathBuf>,
     /// A directory that holds no other files.
     pub(crate) directory: Option<PathBuf>,
 }

@@ -1,13 +1,16 @@
-//! Guides: how to move from other tools to this crate, how to record a run, and how to read an error. No code.
+//! Guides: how to move from other tools to this crate, how to run other programs beside QEMU, how to record a run, and how
+//! to read an error. No code.
 //!
 //! | guide | for | answers |
 //! |---|---|---|
 //! | [`from_python`] | users of QEMU's Python classes | the counterpart of every member, and the differences |
 //! | [`from_qapi`] | users of the crates `qapi` and `qmp` | the counterpart of every item, and the differences |
 //! | [`from_shell`] | authors of scripts with `sleep`, `nc` and `expect` | what goes wrong, and the same test here |
+//! | [`companions`] | users of virtiofsd, swtpm, passt and vhost-user backends | how these programs start and end with the machine |
 //! | [`records`] | users who report a bug, authors of tests | recording, redacting, replaying (feature `record`) |
 //! | [`troubleshooting`] | users who see an error | what each message means, and what to do |
 
+pub mod companions;
 pub mod from_python;
 pub mod from_qapi;
 pub mod from_shell;

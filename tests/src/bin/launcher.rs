@@ -2,23 +2,25 @@
 //!
 //! It prints the pids of its processes, and waits. On a line of standard input, or its end, it shuts the machine down
 //! and prints the whole outcome. With `--keep`, the machine outlives its parent, and the program prints the machine's
-//! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory. `--program` names
+//! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory; with `--companion`, it has a
+//! virtiofsd. `--program` names
 //! another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
 //! programs do.
 //!
-//!     launcher [--keep] [--socket] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] [--socket] [--companion] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;
 
-use qemu_machine_blocking::{Config, Monitor, Shutdown, Vm, json};
-use qemu_machine_tests::{leak_check, qemu};
+use qemu_machine_blocking::{Companion, Config, Monitor, Shutdown, Vm, json};
+use qemu_machine_tests::{leak_check, qemu, virtiofsd};
 use rustix::process::WaitOptions;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).peekable();
     let keeps = arguments.next_if_eq("--keep").is_some();
     let dials = arguments.next_if_eq("--socket").is_some();
+    let has_companion = arguments.next_if_eq("--companion").is_some();
     let reaps = arguments.next_if_eq("--reap").is_some();
     let program = arguments.next_if_eq("--program").and_then(|_| arguments.next());
     let mut config = Config::new(program.unwrap_or_else(|| qemu().into())).machine("none");
@@ -26,6 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         config = config.arg(arguments.next().ok_or("--arg needs an argument")?);
     }
     let directory = arguments.next().ok_or("usage: see the source of this program")?;
+    if has_companion {
+        let server = Companion::new("fs", virtiofsd()).args(["-o", &format!("source={directory}")]);
+        config = config.companion(server.listener("--fd=").chardev("fs"));
+    }
     config = config.temporary_directory(directory).wrapper(arguments);
     if dials {
         config = config.monitor(Monitor::Socket);

@@ -93,6 +93,8 @@ impl Host {
             Effect::Remove => self.log.is_some(),
             // No machine of these worlds outlives its parent.
             Effect::Detach => false,
+            // Nor has one companions.
+            Effect::Companion(..) => false,
         };
         if self.ordered(effect) {
             return Err(format!("{effect:?} was issued twice"));
@@ -169,6 +171,7 @@ impl World {
             | Effect::Signal(Signal::Terminate)
             | Effect::ReadLog { .. }
             | Effect::Detach
+            | Effect::Companion(..)
             | Effect::Remove => {}
         }
         let index = self.host.effects.len();
@@ -211,6 +214,8 @@ impl World {
                 self.handle(Input::Removed(if fails { Err(fault("remove")) } else { Ok(()) }));
             }
             Effect::Detach => self.handle(Input::Detached),
+            // `check` has failed the world.
+            Effect::Companion(..) => {}
         }
     }
 

@@ -29,6 +29,7 @@ fn ready() -> Machine {
             | Effect::Signal(_)
             | Effect::ReadLog { .. }
             | Effect::Detach
+            | Effect::Companion(..)
             | Effect::Remove => unreachable!("an attached machine that becomes ready needs no {effect:?}"),
         }
     }

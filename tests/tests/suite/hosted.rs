@@ -58,6 +58,8 @@ pub(crate) trait Hosted: Harness {
     fn qemu_pid(&mut self) -> Option<u32>;
     fn name(&mut self) -> String;
     fn console_logs(&mut self) -> Vec<(String, PathBuf)>;
+    fn companion_pid(&mut self, name: &str) -> Option<u32>;
+    fn companion_log(&mut self, name: &str) -> LogReader;
 
     /// Waits for one thing from the beginning of the run, or for the end.
     fn wait_for(&mut self, thing: Wait) -> Hit {
@@ -179,6 +181,14 @@ impl Hosted for Vm {
     fn console_logs(&mut self) -> Vec<(String, PathBuf)> {
         (**self).console_logs()
     }
+
+    fn companion_pid(&mut self, name: &str) -> Option<u32> {
+        (**self).companion_pid(name).expect("it has this companion")
+    }
+
+    fn companion_log(&mut self, name: &str) -> LogReader {
+        (**self).companion_log(name).expect("it has this companion")
+    }
 }
 
 impl<E: Executor> Hosted for Tasks<E> {
@@ -285,6 +295,14 @@ impl<E: Executor> Hosted for Tasks<E> {
 
     fn console_logs(&mut self) -> Vec<(String, PathBuf)> {
         self.vm.console_logs()
+    }
+
+    fn companion_pid(&mut self, name: &str) -> Option<u32> {
+        self.vm.companion_pid(name).expect("it has this companion")
+    }
+
+    fn companion_log(&mut self, name: &str) -> LogReader {
+        self.vm.companion_log(name).expect("it has this companion")
     }
 }
 
@@ -411,6 +429,14 @@ impl Hosted for Mio {
 
     fn console_logs(&mut self) -> Vec<(String, PathBuf)> {
         self.vm.machine().console_logs().map(|(console, log)| (console.to_owned(), path(log))).collect()
+    }
+
+    fn companion_pid(&mut self, name: &str) -> Option<u32> {
+        self.vm.machine().companion_pid(name).expect("it has this companion")
+    }
+
+    fn companion_log(&mut self, name: &str) -> LogReader {
+        self.vm.companion_log(name).expect("it has this companion")
     }
 }
 

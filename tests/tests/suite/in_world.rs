@@ -92,6 +92,7 @@ impl InWorld {
             }
             Effect::Remove => Input::Removed(Ok(())),
             Effect::Detach => Input::Detached,
+            Effect::Companion(..) => panic!("no story in the world has companions"),
         })
     }
 

@@ -4,6 +4,7 @@
 //! either flavour of its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
 mod cgroups;
+mod companions;
 mod copies;
 mod descriptor_sets;
 mod detachable;

@@ -24,5 +24,6 @@ pub(super) fn completion(effect: &Effect, result: Result<(), HostFault>) -> Inpu
         (Effect::ReadLog { .. }, _) => Input::LogRead(b"last words"),
         (Effect::Remove, result) => Input::Removed(result),
         (Effect::Detach, _) => Input::Detached,
+        (Effect::Companion(..), _) => unreachable!("these machines have no companions"),
     }
 }

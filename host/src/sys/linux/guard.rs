@@ -13,11 +13,12 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Stat, statat, unlinkat};
 use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -64,11 +65,12 @@ impl Guard {
             // The child may not have created its group yet. If it executes its program already, it has.
             let _ = setpgid(Some(group), Some(group));
         }
+        let files = spec.files.iter().map(File::new).chain(spec.sockets.iter().map(|path| File::any(path)));
         let plan = Plan {
             socket: told.as_raw_fd(),
             child: child.as_raw_fd(),
             group,
-            files: spec.files.iter().map(File::new).collect::<io::Result<_>>()?,
+            files: files.collect::<io::Result<_>>()?,
             directory: spec.directory.as_deref().map(|path| c_string(path.as_os_str().as_bytes())).transpose()?,
             unmapped: large_mappings(),
         };
@@ -129,21 +131,26 @@ fn c_string(path: &[u8]) -> io::Result<CString> {
     CString::new(path).map_err(io::Error::other)
 }
 
-/// A file to remove, unless another one has taken its path.
+/// A file to remove.
 struct File {
     path: CString,
-    device: u64,
-    inode: u64,
+    /// Device and inode; if another file has taken the path, that stays. `None` means that any file there is removed.
+    identity: Option<(u64, u64)>,
 }
 
 impl File {
     fn new(file: &Guarded) -> io::Result<Self> {
-        Ok(Self { path: c_string(file.path.as_os_str().as_bytes())?, device: file.device, inode: file.inode })
+        Ok(Self { path: c_string(file.path.as_os_str().as_bytes())?, identity: Some((file.device, file.inode)) })
+    }
+
+    fn any(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: c_string(path.as_os_str().as_bytes())?, identity: None })
     }
 
     fn remove(&self) {
         let found = statat(CWD, self.path.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
-        if found.is_ok_and(|found| (found.st_dev, found.st_ino) == (self.device, self.inode)) {
+        let is_meant = |found: Stat| self.identity.is_none_or(|identity| identity == (found.st_dev, found.st_ino));
+        if found.is_ok_and(is_meant) {
             let _ = unlinkat(CWD, self.path.as_c_str(), AtFlags::empty());
         }
     }

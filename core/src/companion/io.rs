@@ -1,0 +1,70 @@
+//! Input and output types of the companions of a run.
+
+use crate::input::ExitStatus;
+use crate::signal::Signal;
+use crate::time::Moment;
+
+/// An input of the companions: an event of one of them, with its index, or of their machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Input {
+    /// A run begins: none is started yet.
+    Launch,
+    /// The host has prepared the run: start them, one after the other.
+    Start {
+        /// When all of them must be ready. `None` means that the launch has no deadline.
+        until: Option<Moment>,
+    },
+    /// The program of this one is executed.
+    Started(usize),
+    /// The program of this one could not be executed.
+    StartFailed(usize),
+    /// The host has looked whether the socket of this one listens.
+    Looked {
+        /// The index of the companion.
+        index: usize,
+        /// Whether its socket listens.
+        is_open: bool,
+    },
+    /// This one has ended.
+    Exited(usize, ExitStatus),
+    /// QEMU has ended.
+    QemuEnded {
+        /// Whether the machine was ready, so that companions may notice the end of QEMU and end by themselves.
+        was_ready: bool,
+    },
+    /// The files of the run are to be removed, as soon as all companions are gone.
+    Await,
+    /// The caller kills the machine.
+    Kill,
+    /// The caller no longer waits.
+    Abandon,
+    /// Time passed.
+    TimePassed,
+}
+
+/// An output of the companions: an effect to issue, or a transition that the machine acts upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "the machine carries out each")]
+pub enum Output {
+    /// Start this one.
+    Start(usize),
+    /// Look whether the socket of this one listens.
+    Look(usize),
+    /// Send a signal to the process group of this one.
+    Signal(usize, Signal),
+    /// All are ready.
+    Ready,
+    /// This one could not be started, or has ended, before all were ready. The launch fails.
+    Failed(usize),
+    /// This one was not ready in time. The launch fails.
+    Late(usize),
+    /// This one has ended after all were ready, and QEMU had not ended by then.
+    Lost(usize),
+    /// QEMU has not ended within a second after this one.
+    Missed(usize),
+    /// This one survived SIGKILL, and is no longer waited for.
+    Left(usize),
+    /// All are gone, and the files of the run can be removed.
+    Gone,
+}

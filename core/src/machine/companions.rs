@@ -1,0 +1,269 @@
+//! Companions of a machine: their events, and what follows from them for the machine.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Machine;
+use super::outstanding::Completion;
+use crate::companion::{self, Companion, CompanionFailure, Companions};
+use crate::config::Config;
+use crate::effect::{CompanionOrder, Effect};
+use crate::fault::{FaultKind, HostFault, Misuse};
+use crate::input::{CompanionEvent, ExitStatus};
+use crate::lifecycle::{self, LaunchFailure, ProcessEvent, Shutdown, State};
+use crate::notice::Notice;
+use crate::outcome::CompanionEnd;
+use crate::text::UntrustedText;
+
+/// The companions of the present run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CompanionRun {
+    states: Companions,
+    members: Vec<CompanionMember>,
+}
+
+/// What is known of one companion.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct CompanionMember {
+    /// `None` means that no process of it is alive.
+    pid: Option<u32>,
+    /// Why it could not be started.
+    fault: Option<HostFault>,
+    end: Option<CompanionEnd>,
+}
+
+impl CompanionRun {
+    /// Returns the companions of a run. `None` means that the machine has none.
+    pub(super) fn of(config: &Config) -> Option<Box<Self>> {
+        let companions = &config.companions;
+        let states = Companions::new(companions.iter().map(Companion::policy));
+        let members = companions.iter().map(|_| CompanionMember::default()).collect();
+        (!companions.is_empty()).then(|| Box::new(Self { states, members }))
+    }
+
+    pub(super) fn states(&self) -> &Companions {
+        &self.states
+    }
+
+    /// Returns the ends of those that were started.
+    pub(super) fn ends(&self) -> Vec<CompanionEnd> {
+        self.members.iter().filter_map(|member| member.end.clone()).collect()
+    }
+}
+
+impl Machine {
+    /// Returns the names of the companions, in the order of the configuration.
+    pub fn companion_names(&self) -> impl Iterator<Item = &str> {
+        self.config.companions.iter().map(|companion| companion.name.as_str())
+    }
+
+    /// Returns the id of the process of a companion. `None` means that it is not alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownCompanion`].
+    pub fn companion_pid(&self, name: &str) -> Result<Option<u32>, Misuse> {
+        Ok(self.companion(self.companion_index(name)?).and_then(|companion| companion.pid))
+    }
+
+    /// Returns how a companion ended in this run. `None` means that it was not started, or runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::UnknownCompanion`].
+    pub fn companion_end(&self, name: &str) -> Result<Option<&CompanionEnd>, Misuse> {
+        Ok(self.companion(self.companion_index(name)?).and_then(|companion| companion.end.as_ref()))
+    }
+
+    pub(super) fn companion_index(&self, name: &str) -> Result<usize, Misuse> {
+        let index = self.companion_names().position(|other| other == name);
+        index.ok_or_else(|| Misuse::UnknownCompanion(name.into()))
+    }
+
+    fn companion(&self, index: usize) -> Option<&CompanionMember> {
+        self.companions.as_ref()?.members.get(index)
+    }
+
+    fn companion_mut(&mut self, index: usize) -> Option<&mut CompanionMember> {
+        self.companions.as_mut()?.members.get_mut(index)
+    }
+
+    fn companion_name(&self, index: usize) -> String {
+        self.companion_names().nth(index).unwrap_or_default().to_owned()
+    }
+
+    /// Completes the waits for companions that have ended.
+    pub(super) fn find_ended_companions(&mut self) {
+        let Some(companions) = &self.companions else { return };
+        for (index, member) in companions.members.iter().enumerate() {
+            if let Some(end) = &member.end {
+                self.waits.companion_ended(index, end);
+            }
+        }
+    }
+
+    /// Begins to start the companions, or reports that the run is prepared if there is none.
+    pub(super) fn start_companions(&mut self) {
+        match self.companions {
+            Some(_) => {
+                let until = self.lifecycle.launch_deadline();
+                self.step_companions(companion::Input::Start { until });
+            }
+            None => self.step_process(ProcessEvent::Prepared),
+        }
+    }
+
+    /// Removes what was prepared, when all companions are gone.
+    pub(super) fn remove_after_companions(&mut self) {
+        if self.companions.is_some() {
+            // The companions have deadlines of their own, and the removal gets its time when they are gone.
+            let until = self.now.after(companion::GONE_WITHIN.saturating_add(lifecycle::CLEAN));
+            self.step_lifecycle(lifecycle::Input::RemovedLater(until));
+            self.step_companions(companion::Input::Await);
+        } else {
+            self.issue_effect(Completion::Remove, Effect::Remove);
+        }
+    }
+
+    /// Tells the companions that QEMU has ended, or could not be started.
+    pub(super) fn qemu_ended(&mut self) {
+        let was_ready = self.lifecycle.is_launched();
+        let Some(companions) = &mut self.companions else { return };
+        let CompanionRun { states, members } = &mut **companions;
+        for (index, member) in members.iter_mut().enumerate() {
+            let is_unmissed = states.stage(index).is_some_and(|stage| stage.missed_at().is_some());
+            if let Some(end) = member.end.as_mut().filter(|end| is_unmissed && end.exit == Some(ExitStatus::Code(0))) {
+                end.is_early = false;
+            }
+        }
+        self.step_companions(companion::Input::QemuEnded { was_ready });
+    }
+
+    pub(super) fn companion_event(&mut self, index: usize, event: CompanionEvent) {
+        match event {
+            CompanionEvent::Started { pid } => {
+                self.companion_mut(index).into_iter().for_each(|member| member.pid = Some(pid));
+                self.step_companions(companion::Input::Started(index));
+            }
+            CompanionEvent::StartFailed(fault) => {
+                if let Some(member) = self.companion_mut(index) {
+                    member.fault = Some(fault);
+                }
+                self.companion_ended(index, None, &[]);
+                self.step_companions(companion::Input::StartFailed(index));
+            }
+            CompanionEvent::Looked { is_open } => self.step_companions(companion::Input::Looked { index, is_open }),
+            CompanionEvent::Exited { status, words } => {
+                self.companion_ended(index, Some(status), &words);
+                self.step_companions(companion::Input::Exited(index, status));
+            }
+            CompanionEvent::NotSignalled(fault) => self.evidence.faults.push(fault),
+        }
+    }
+
+    /// Records the end of a companion. Whether it is early is found by the outputs that follow.
+    fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>, words: &[u8]) {
+        let (name, log) = (self.companion_name(index), UntrustedText::from(self.last_words(words)));
+        let command_line = self.config.companion_command_line(index, &self.prepared);
+        let end = CompanionEnd { name, exit, is_early: false, log, command_line };
+        if let Some(member) = self.companion_mut(index) {
+            (member.pid, member.end) = (None, Some(end));
+        }
+    }
+
+    pub(super) fn step_companions(&mut self, input: companion::Input) {
+        let mut outputs = Vec::new();
+        let Some(companions) = &mut self.companions else { return };
+        companions.states.advance(self.now, input, &mut |output| outputs.push(output));
+        let ended = match input {
+            companion::Input::Exited(index, _) | companion::Input::StartFailed(index) => Some(index),
+            _ => None,
+        };
+        outputs.iter().for_each(|output| self.carry_out_companion(*output));
+        if let Some(index) = ended {
+            self.notices.push_back(Notice::CompanionEnded(index));
+            self.find_ended_companions();
+        }
+    }
+
+    fn carry_out_companion(&mut self, output: companion::Output) {
+        match output {
+            companion::Output::Start(index) => {
+                if let Some(spawn) = self.config.companion_spawn(index, &self.prepared) {
+                    let start = Effect::Companion(index, CompanionOrder::Start(spawn));
+                    self.issue_effect(Completion::CompanionStart(index), start);
+                }
+            }
+            companion::Output::Look(index) => {
+                self.issue_effect(Completion::CompanionLook(index), Effect::Companion(index, CompanionOrder::Look));
+            }
+            companion::Output::Signal(index, signal) => {
+                self.effects.push_back(Effect::Companion(index, CompanionOrder::Signal(signal)));
+            }
+            companion::Output::Ready if self.lifecycle.is_preparing() => self.step_process(ProcessEvent::Prepared),
+            // The caller has ended the machine meanwhile.
+            companion::Output::Ready => {}
+            companion::Output::Failed(index) => {
+                self.note_early(index);
+                self.fail_by_companion(index);
+            }
+            companion::Output::Late(index) => self.fail_by_companion(index),
+            // A companion that ends while the machine is being ended was not missed.
+            companion::Output::Lost(_) | companion::Output::Missed(_) if self.state() == State::Ending => {}
+            companion::Output::Lost(index) => self.note_early(index),
+            companion::Output::Missed(index) => self.missed(index),
+            companion::Output::Left(index) => self.left(index),
+            companion::Output::Gone => {
+                let until = self.now.after(lifecycle::CLEAN);
+                self.step_lifecycle(lifecycle::Input::RemovedLater(until));
+                self.issue_effect(Completion::Remove, Effect::Remove);
+            }
+        }
+    }
+
+    fn note_early(&mut self, index: usize) {
+        let end = self.companion_mut(index).and_then(|member| member.end.as_mut());
+        end.into_iter().for_each(|end| end.is_early = true);
+    }
+
+    /// Fails the launch by a companion that has ended, could not be started, or is late.
+    fn fail_by_companion(&mut self, index: usize) {
+        let name = UntrustedText::from(self.companion_name(index));
+        let member = self.companion(index);
+        let exit = member.and_then(|member| member.end.as_ref()).and_then(|end| end.exit);
+        let failure = match (member.and_then(|member| member.fault.clone()), exit) {
+            (Some(fault), _) => CompanionFailure::Host(fault),
+            (None, Some(status)) => CompanionFailure::Exited(status),
+            (None, None) => CompanionFailure::NotReady,
+        };
+        self.step_lifecycle(lifecycle::Input::CompanionFailed(LaunchFailure::Companion { name, failure }));
+    }
+
+    /// Acts upon the end of a companion that QEMU has outlived.
+    fn missed(&mut self, index: usize) {
+        if matches!(self.state(), State::Launching(_)) {
+            return self.fail_by_companion(index);
+        }
+        if self.config.companions.get(index).is_some_and(|companion| companion.is_required) {
+            let name = self.companion_name(index);
+            self.evidence.missed_companion.get_or_insert(name);
+            self.step_lifecycle(lifecycle::Input::Shutdown(Shutdown::default()));
+        }
+    }
+
+    fn left(&mut self, index: usize) {
+        let name = self.companion_name(index);
+        let pid = self.companion(index).and_then(|member| member.pid);
+        let which = pid.map_or_else(|| "which is being started".to_owned(), |pid| format!("process {pid}"));
+        self.companion_ended(index, None, &[]);
+        self.evidence.faults.push(HostFault {
+            operation: format!("end the companion {name}").into(),
+            kind: FaultKind::Busy,
+            errno: None,
+            reason: format!("it survived SIGKILL: {which}").into(),
+        });
+    }
+}
