@@ -1,11 +1,11 @@
 //! Names that every runtime re-exports to its users. Everything else of the core is under `core`.
 
 pub use qemu_machine_core::{
-    Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, FOREVER, FaultKind,
-    ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchCause, LaunchError, LaunchFailure,
-    Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Peer, Progress,
-    ProtocolError, Refusal, Resource, Rung, Service, ServiceError, Shutdown, SignalName, State, UntrustedText, Value,
-    Wait, WaitError, WithRawReply, commands, json, procedure,
+    Address, Cause, Command, CommandError, Config, Deadline, Dialect, Event, ExitStatus, ExtraMonitor, FOREVER,
+    FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchCause, LaunchError,
+    LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Peer,
+    Progress, ProtocolError, RawReply, Refusal, Resource, Rung, Service, ServiceError, Shutdown, SignalName, State,
+    UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
 #[cfg(feature = "schema")]

@@ -7,7 +7,7 @@ use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +36,8 @@ pub(crate) struct ScratchDir {
     log_in_directory: Option<Guarded>,
     /// The sockets that were created for the machine.
     sockets: Vec<Guarded>,
+    /// The sockets on which QEMU serves other programs. They are of use as long as it runs.
+    monitor_sockets: Vec<Guarded>,
     /// Whether the sockets are removed. The lock is held by the one who removes them.
     sockets_removed: Arc<Mutex<bool>>,
     /// The files that were created for the machine. They are removed with the rest until this is taken over.
@@ -74,6 +76,7 @@ struct Resumed {
     identity: Identity,
     directory: Option<PathBuf>,
     socket: Option<Guarded>,
+    monitor_sockets: Vec<Guarded>,
 }
 
 impl ScratchDir {
@@ -86,6 +89,7 @@ impl ScratchDir {
             log: None,
             log_in_directory: None,
             sockets: Vec::new(),
+            monitor_sockets: Vec::new(),
             sockets_removed: Arc::default(),
             files: Vec::new(),
             resumed: None,
@@ -216,11 +220,17 @@ impl ScratchDir {
         self.sockets.extend(identified(absolute(path)));
     }
 
+    /// Records that a socket was bound to this path on which QEMU serves other programs.
+    pub(crate) fn made_monitor_socket(&mut self, path: PathBuf) {
+        self.monitor_sockets.extend(identified(absolute(path)));
+    }
+
     /// Returns what must be removed when this program ends before it removes that itself.
     pub(crate) fn guarded(&self) -> GuardSpec {
         let directory = self.directory.clone().map(absolute);
         let log = directory.as_ref().and(self.log_in_directory.clone());
-        GuardSpec { files: self.sockets.iter().cloned().chain(log).collect(), directory }
+        let sockets = self.sockets.iter().chain(&self.monitor_sockets).cloned();
+        GuardSpec { files: sockets.chain(log).collect(), directory }
     }
 
     pub(crate) fn directory(&self) -> Option<Vec<u8>> {
@@ -252,7 +262,8 @@ impl ScratchDir {
     /// created for it is removed at its end.
     pub(crate) fn take_over(&mut self) {
         self.files.clear();
-        if let Some(Resumed { identity, directory, socket }) = self.resumed.take() {
+        if let Some(Resumed { identity, directory, socket, monitor_sockets }) = self.resumed.take() {
+            self.monitor_sockets.extend(monitor_sockets);
             (self.directory, self.adopted) = (directory, true);
             self.registration = Some(Registration::of_earlier(identity));
             self.sockets.extend(socket);
@@ -267,6 +278,7 @@ impl ScratchDir {
         self.directory = None;
         self.registration = None;
         self.sockets.clear();
+        self.monitor_sockets.clear();
         mem::take(&mut self.bounds)
     }
 
@@ -282,8 +294,14 @@ impl ScratchDir {
         let in_directory = directory.as_ref().map(|directory| directory.join("log"));
         let (path, (device, inode)) = (absolute(PathBuf::from(&identity.monitor)), identity.socket);
         let log = identity.log.as_ref().map(PathBuf::from).or_else(|| in_directory.clone());
-        let identity = identity.clone();
-        self.resumed = Some(Resumed { identity, directory, socket: Some(Guarded { path, device, inode }) });
+        let guarded = |(path, (device, inode)): &(String, (u64, u64))| Guarded {
+            path: absolute(PathBuf::from(path)),
+            device: *device,
+            inode: *inode,
+        };
+        let monitor_sockets = identity.extra_monitors.iter().map(guarded).collect();
+        let (identity, socket) = (identity.clone(), Some(Guarded { path, device, inode }));
+        self.resumed = Some(Resumed { identity, directory, socket, monitor_sockets });
         let Some(path) = log else { return Ok(()) };
         let is_ours = in_directory.as_ref() == Some(&path) || is_scratch_name(&path.with_extension(""));
         // A log that was removed is empty.
@@ -314,21 +332,34 @@ impl ScratchDir {
 
     /// Returns whether anything was created.
     pub(crate) fn is_used(&self) -> bool {
-        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty()
+        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty() || !self.monitor_sockets.is_empty()
     }
 
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let directory = self.directory.take();
         let (sockets, bounds) = (mem::take(&mut self.sockets), mem::take(&mut self.bounds));
-        let (files, registration) = (mem::take(&mut self.files), self.registration.take());
-        let is_empty = directory.is_none() && sockets.is_empty() && bounds.is_empty() && files.is_empty();
-        if is_empty && registration.is_none() {
+        let (files, monitor_sockets) = (mem::take(&mut self.files), mem::take(&mut self.monitor_sockets));
+        let registration = self.registration.take();
+        let has_files =
+            directory.is_some() || [&sockets, &monitor_sockets, &files].iter().any(|files| !files.is_empty());
+        if !has_files && bounds.is_empty() && registration.is_none() {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
         let sockets_removed = Arc::clone(&self.sockets_removed);
-        Some(Leftovers { directory, log, sockets, sockets_removed, files, bounds, registration, adopted: self.adopted })
+        let adopted = self.adopted;
+        Some(Leftovers {
+            directory,
+            log,
+            sockets,
+            monitor_sockets,
+            sockets_removed,
+            files,
+            bounds,
+            registration,
+            adopted,
+        })
     }
 
     /// Removes the sockets on a thread. Each accepts one connection, and is of no use after it. They are removed at the
@@ -347,6 +378,7 @@ pub(crate) struct Leftovers {
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
     sockets: Vec<Guarded>,
+    monitor_sockets: Vec<Guarded>,
     sockets_removed: Arc<Mutex<bool>>,
     files: Vec<Guarded>,
     bounds: Vec<LogBound>,
@@ -357,6 +389,8 @@ pub(crate) struct Leftovers {
 impl Leftovers {
     pub(crate) fn remove(self) -> Result<(), HostFault> {
         remove_sockets(&self.sockets, &self.sockets_removed);
+        // The paths may be those of a stored identity, which may have been changed.
+        remove_unchanged(&self.monitor_sockets, |file| file.file_type().is_socket());
         // A file that is not empty is in use: by the next machine with this path, for example.
         remove_unchanged(&self.files, |file| file.len() == 0);
         // A log that is kept gets its final length. After a failure it stays as it is.
@@ -533,6 +567,7 @@ mod tests {
             process: true,
             channels: Vec::new(),
             trusts_peer: false,
+            monitor_sockets: Vec::new(),
             services: Vec::new(),
             passed: Vec::new(),
             added: Vec::new(),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::stored::{self, mirrored};
 use super::text::as_text;
 use crate::config::{
-    Added, Config, ConsolePart, Dialect, Frontend, Limits, ProcessAttributes, Resource, ResourceLimit, Service,
-    UserNetwork, Variable,
+    Added, Config, ConsolePart, Dialect, ExtraMonitor, Frontend, Limits, MonitorSocket, ProcessAttributes, Resource,
+    ResourceLimit, Service, UserNetwork, Variable,
 };
 use crate::descriptor::Descriptor;
 use crate::host_forward::{ForwardProtocol, HostForward};
@@ -26,6 +26,8 @@ mirrored! {
     StoredConsole => ConsolePart,
     StoredFrontend => Frontend,
     StoredAdded => Added,
+    StoredExtraMonitor => ExtraMonitor,
+    StoredMonitorSocket => MonitorSocket,
     StoredNetwork => UserNetwork,
     StoredForward => HostForward,
     StoredProtocol => ForwardProtocol,
@@ -63,6 +65,9 @@ struct StoredConfig {
     #[serde(with = "stored")]
     subscriptions: Vec<Vec<Wait>>,
     null_monitor: bool,
+    /// Earlier records have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "stored")]
+    extra_monitors: Vec<ExtraMonitor>,
     #[serde(with = "stored")]
     consoles: Vec<ConsolePart>,
     unknown_log: Option<String>,
@@ -125,6 +130,22 @@ struct StoredAdded {
     set: u32,
     #[serde(with = "as_text")]
     opaque: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ExtraMonitor")]
+struct StoredExtraMonitor {
+    #[serde(with = "stored")]
+    socket: MonitorSocket,
+    is_human: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "MonitorSocket")]
+struct StoredMonitorSocket {
+    #[serde(with = "as_text")]
+    path: Vec<u8>,
+    mode: u32,
 }
 
 #[derive(Serialize, Deserialize)]
