@@ -3,6 +3,7 @@
 use core::any::Any;
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::Deref;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
@@ -160,7 +161,7 @@ impl<C: Command> Command for OutOfBand<C> {
 pub enum Raw {}
 
 impl Command for Raw {
-    type Reply = Value;
+    type Reply = RawReply;
 
     fn name(&self) -> &str {
         match *self {}
@@ -168,6 +169,82 @@ impl Command for Raw {
 
     fn arguments(&self) -> Option<impl Serialize> {
         None::<()>
+    }
+}
+
+/// Reply to a command that the caller wrote as JSON: the whole message, parsed and as QEMU sent it.
+///
+/// It dereferences to the parsed [`Value`], which has an integer beyond 64 bits as a float, and orders members by name.
+/// [`as_bytes`](Self::as_bytes) and [`as_str`](Self::as_str) have the message as it came. `Display` and `Debug` write that
+/// as printable JSON.
+///
+/// ```
+/// # use qemu_machine_core::wire::Message;
+/// # use qemu_machine_core::{FromReply, RawReply};
+///
+/// # let frame = br#"{"return": {"return": {"z": 36893488147419103232, "a": 1}, "id": 0}}"#[..].into();
+/// # let Ok(Message::Reply { result: Ok(message), .. }) = Message::read(&frame) else { unreachable!() };
+/// # let reply = RawReply::from_reply(&message)?;
+/// // let reply = vm.execute_raw(r#"{"execute": "query-numbers"}"#)?;
+/// assert_eq!(reply["return"]["a"], 1);
+/// assert_eq!(reply.as_str(), r#"{"return": {"z": 36893488147419103232, "a": 1}, "id": 0}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq)]
+pub struct RawReply {
+    message: Value,
+    received: Payload,
+}
+
+impl RawReply {
+    /// Returns the message as bytes, as QEMU sent it, without the line feed behind it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.received.as_bytes()
+    }
+
+    /// Returns the message as text, as QEMU sent it, without the line feed behind it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.received.as_str()
+    }
+
+    /// Returns the parsed message.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        self.message
+    }
+}
+
+impl Deref for RawReply {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.message
+    }
+}
+
+impl From<RawReply> for Value {
+    fn from(reply: RawReply) -> Self {
+        reply.message
+    }
+}
+
+impl PartialEq<Value> for RawReply {
+    fn eq(&self, other: &Value) -> bool {
+        self.message == *other
+    }
+}
+
+impl fmt::Debug for RawReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.received, f)
+    }
+}
+
+impl fmt::Display for RawReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.received, f)
     }
 }
 
@@ -227,6 +304,12 @@ impl<T: DeserializeOwned + 'static> FromReply for T {
 impl FromReply for Payload {
     fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error> {
         Ok(reply.clone())
+    }
+}
+
+impl FromReply for RawReply {
+    fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error> {
+        Ok(Self { message: reply.read_value()?, received: reply.clone() })
     }
 }
 

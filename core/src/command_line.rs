@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::channel::Channel;
 use crate::companion::Companion;
-use crate::config::{Added, Config, Frontend, Service, UserNetwork};
+use crate::config::{Added, Config, ExtraMonitor, Frontend, Service, UserNetwork};
 use crate::fault::Misuse;
 use crate::input::{Inherited, Prepared};
 use crate::text::{LeftOut, is_printable, shortened};
@@ -66,9 +66,8 @@ impl Config {
         }
         let number = |what: Inherited| prepared.descriptor(what);
         let executed = |what: Inherited| match (what, &prepared.monitor) {
-            (Inherited::Channel(Channel::Monitor), _) if self.monitor == Monitor::Offered => {
-                format!("socket,fd={},server=on,wait=off", number(what)).into_bytes()
-            }
+            (Inherited::Channel(Channel::Monitor), _) if self.monitor == Monitor::Offered => serve(number(what)),
+            (Inherited::MonitorSocket(_), _) => serve(number(what)),
             (Inherited::Channel(Channel::Monitor), Some(address)) => dial(address),
             (Inherited::Channel(Channel::Monitor), None) if self.monitor == Monitor::Socket => b"stdio".to_vec(),
             _ => format!("socket,fd={}", number(what)).into_bytes(),
@@ -76,6 +75,7 @@ impl Config {
         let shown = |what: Inherited| match what {
             Inherited::Channel(Channel::Monitor) => b"stdio".to_vec(),
             Inherited::Channel(Channel::Console(_)) | Inherited::Service(_) => b"null".to_vec(),
+            Inherited::MonitorSocket(index) => self.extra_monitors.get(index).map(served_at).unwrap_or_default(),
             Inherited::Passed(_) | Inherited::Added(_) | Inherited::Companion(_) => Vec::new(),
         };
         let added = |index| format!("fd={}", number(Inherited::Added(index)));
@@ -107,8 +107,10 @@ impl Config {
         let ports = self.services.iter().copied().map(Inherited::Service);
         let passed = (0..self.passed.len()).map(Inherited::Passed);
         let added = (0..self.added.len()).map(Inherited::Added);
+        let monitors = (0..self.extra_monitors.len()).map(Inherited::MonitorSocket);
         let companions = self.connected_companions().map(Inherited::Companion);
-        passed.chain(channels.map(Inherited::Channel)).chain(ports).chain(added).chain(companions).collect()
+        let channels = passed.chain(channels.map(Inherited::Channel)).chain(ports);
+        channels.chain(monitors).chain(added).chain(companions).collect()
     }
 
     /// Composes the arguments: display, monitors, machine type, consoles, services, networks, companions, descriptors,
@@ -130,14 +132,7 @@ impl Config {
         if !self.vga {
             add(&[b"-vga", b"none"]);
         }
-        if self.monitor != Monitor::None {
-            add(&[b"-chardev", &chardev(backend(Inherited::Channel(Channel::Monitor)), Self::MONITOR)]);
-            // The same as `-mon chardev=mon,mode=control` (QEMU, `system/vl.c`, `monitor_parse`).
-            add(&[b"-qmp", &by_id(Self::MONITOR)]);
-        }
-        if self.null_monitor {
-            add(&[b"-monitor", b"null"]);
-        }
+        self.compose_monitors(&backend, &mut add);
         if let Some(machine) = &self.machine {
             add(&[b"-machine", machine]);
         }
@@ -161,6 +156,22 @@ impl Config {
         line.extend(hold);
         line.extend(self.args.iter().cloned());
         line
+    }
+
+    fn compose_monitors(&self, backend: &impl Fn(Inherited) -> Vec<u8>, add: &mut impl FnMut(&[&[u8]])) {
+        if self.monitor != Monitor::None {
+            add(&[b"-chardev", &chardev(backend(Inherited::Channel(Channel::Monitor)), Self::MONITOR)]);
+            // The same as `-mon chardev=mon,mode=control` (QEMU, `system/vl.c`, `monitor_parse`).
+            add(&[b"-qmp", &by_id(Self::MONITOR)]);
+        }
+        if self.null_monitor {
+            add(&[b"-monitor", b"null"]);
+        }
+        for (index, monitor) in self.extra_monitors.iter().enumerate() {
+            let id = Self::extra_monitor_id(index);
+            let option = if monitor.is_human { b"-monitor".as_slice() } else { b"-qmp" };
+            add(&[b"-chardev", &chardev(backend(Inherited::MonitorSocket(index)), &id), option, &by_id(&id)]);
+        }
     }
 
     fn compose_consoles(&self, backend: &impl Fn(Inherited) -> Vec<u8>, add: &mut impl FnMut(&[&[u8]])) {
@@ -216,6 +227,16 @@ impl UserNetwork {
             .iter()
             .fold(format!("user,id={}", self.id), |option, forward| format!("{option},hostfwd={forward}"))
     }
+}
+
+/// Returns the backend of a chardev that serves on an inherited socket, which listens already.
+fn serve(number: i32) -> Vec<u8> {
+    format!("socket,fd={number},server=on,wait=off").into_bytes()
+}
+
+/// Returns the backend of a chardev that listens for other programs, for a shell.
+fn served_at(monitor: &ExtraMonitor) -> Vec<u8> {
+    [b"socket,path=".as_slice(), &escape_commas(&monitor.socket.path), b",server=on,wait=off"].concat()
 }
 
 /// Returns the backend of a chardev that dials this address.

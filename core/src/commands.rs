@@ -22,6 +22,7 @@ use crate::command::{Command, Empty};
 #[cfg(feature = "schema")]
 use crate::schema::Schema;
 
+pub use crate::human_monitor::{HumanMonitorCommand, HumanMonitorError, HumanText};
 pub use crate::usernet::{ActiveForward, HostForwards, InfoUsernet};
 
 macro_rules! without_arguments {
@@ -75,27 +76,6 @@ without_arguments! {
     /// `query-qmp-schema`: returns the commands, events and types of this QEMU. The reply has about 200 KB (207,009
     /// bytes measured with QEMU 7.2.22).
     QuerySchema = "query-qmp-schema" -> Schema;
-}
-
-/// `human-monitor-command`: executes a command of the human monitor (HMP), and returns the text that it prints. Use it
-/// where QMP has no command. The text is for people and changes between versions, so do not parse it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct HumanMonitorCommand {
-    /// The line to execute, for example `info registers`.
-    pub command_line: String,
-}
-
-impl Command for HumanMonitorCommand {
-    type Reply = String;
-
-    fn name(&self) -> &str {
-        "human-monitor-command"
-    }
-
-    fn arguments(&self) -> Option<impl Serialize> {
-        Some(self)
-    }
 }
 
 /// Run state of the guest (QEMU, `qapi/run-state.json`, `StatusInfo`).

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::channel::Channel;
 use crate::companion::CompanionSocket;
-use crate::config::{ProcessAttributes, Service};
+use crate::config::{MonitorSocket, ProcessAttributes, Service};
 use crate::descriptor::Descriptor;
 use crate::signal::Signal;
 use crate::transport::Transport;
@@ -108,6 +108,9 @@ pub struct Preparation {
     /// descendants, and the processes of its process group may; the host closes the connection of another process and
     /// listens on. Of no meaning without a process: then any process may connect.
     pub trusts_peer: bool,
+    /// The sockets on which the process will serve other programs, and which it inherits. The paths must not exist; the
+    /// sockets are removed at the end.
+    pub monitor_sockets: Vec<MonitorSocket>,
     /// The services, each a pair of connected sockets: one end for the process, one that the host lends to callers.
     pub services: Vec<Service>,
     /// Descriptors of the caller that the process inherits under the numbers 3, 4, and so on.

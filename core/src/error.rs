@@ -24,9 +24,10 @@ use crate::text::UntrustedText;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The caller's fault. Nothing was sent.
+    /// The caller's fault. Nothing was sent. [`Misuse::Ended`] is not among them: see
+    /// [`Disconnected`](Self::Disconnected).
     #[error(transparent)]
-    Misuse(#[from] Misuse),
+    Misuse(Misuse),
     /// QEMU refused the command. Argument errors are reported before any effect (`docs/interop/qmp-spec.rst`,
     /// Compatibility Considerations).
     #[error(transparent)]
@@ -43,7 +44,9 @@ pub enum CommandError {
         /// The reply as QEMU sent it.
         reply: Payload,
     },
-    /// The monitor was closed before the reply arrived.
+    /// The monitor was closed before the reply arrived, or before the call: a command to a machine that has ended is
+    /// [`Unsent`](Progress::Unsent). So the error of a command to a QEMU that dies does not depend on the moment of the
+    /// call. [`Outcome`] reports how the machine ended.
     #[error("the monitor was closed {0}")]
     Disconnected(Progress),
     /// The deadline passed before the reply arrived. A command that was sent may still take effect. Its late reply is
@@ -55,6 +58,17 @@ pub enum CommandError {
     /// sent may still take effect, and its late reply is counted and dropped. One that was queued is never sent.
     #[error("the call was cancelled, and what the command did is unknown")]
     Cancelled,
+}
+
+/// A machine that has ended refuses a command with [`Misuse::Ended`], which becomes
+/// [`Disconnected`](CommandError::Disconnected), as for a command that was accepted just before the end.
+impl From<Misuse> for CommandError {
+    fn from(misuse: Misuse) -> Self {
+        match misuse {
+            Misuse::Ended => Self::Disconnected(Progress::Unsent),
+            misuse => Self::Misuse(misuse),
+        }
+    }
 }
 
 /// Names a command that has a reply, for an error message.

@@ -38,7 +38,8 @@ pub enum Misuse {
     /// The call needs a machine that was launched.
     #[error("the machine was not launched")]
     NotLaunched,
-    /// The call needs a machine that has not ended.
+    /// The call needs a machine that has not ended. A command that is refused so is
+    /// [`CommandError::Disconnected`](crate::CommandError::Disconnected) to its caller.
     #[error("the machine has ended")]
     Ended,
     /// The machine was configured without a monitor.

@@ -54,6 +54,10 @@ pub struct Identity {
     /// Each console that has a [log](crate::Config::console_log), with the path of that.
     #[serde(default)]
     pub console_logs: Vec<(String, String)>,
+    /// The path of the socket of each [extra monitor](crate::Config::extra_monitor), with its device and inode. The program
+    /// that ends the machine removes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_monitors: Vec<(String, (u64, u64))>,
 }
 
 /// Returns the version of identities that contain none.
@@ -81,6 +85,7 @@ impl Identity {
             directory: None,
             log: None,
             console_logs: Vec::new(),
+            extra_monitors: Vec::new(),
         }
     }
 }

@@ -157,6 +157,8 @@ pub enum Inherited {
     Channel(Channel),
     /// Its end of this service.
     Service(Service),
+    /// The socket with this index among [`Preparation::monitor_sockets`](crate::Preparation::monitor_sockets).
+    MonitorSocket(usize),
     /// The descriptor with this index among those of [`Config::add_fd`](crate::Config::add_fd).
     Added(usize),
     /// Its end of the connection to the companion with this index.

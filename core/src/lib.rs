@@ -58,7 +58,7 @@
 //! | request | idle | launching, running, ending | ended |
 //! |---|---|---|---|
 //! | [`launch`] | accepted | [`Misuse::AlreadyLaunched`] | accepted, if no completion is outstanding ([`Misuse::NotReaped`]) |
-//! | [`execute`] | [`Misuse::NotLaunched`] | accepted; queued until the monitor is ready, and answered with [`CommandError::Disconnected`] after it closed | [`Misuse::Ended`] |
+//! | [`execute`] | [`Misuse::NotLaunched`] | accepted; queued until the monitor is ready, and answered with [`CommandError::Disconnected`] after it closed | [`Misuse::Ended`], which becomes that error |
 //! | [`wait`] | [`Misuse::NotLaunched`] | accepted | accepted, and over at once |
 //! | [`subscribe`] | accepted | accepted | accepted |
 //! | [`shutdown`], [`kill`], [`disconnect`] | [`Misuse::NotLaunched`] | accepted; without effect if the end has begun, except that [`kill`] and [`disconnect`] cut a shutdown short | accepted, without effect |
@@ -359,6 +359,7 @@ mod fault;
 #[cfg(feature = "arbitrary")]
 mod fuzzing;
 mod host_forward;
+mod human_monitor;
 mod identity;
 mod input;
 mod json;
@@ -388,10 +389,14 @@ pub mod wire;
 mod work;
 
 pub use channel::Channel;
-pub use command::{Band, Command, CommandId, Empty, FromReply, OutOfBand, QtestLine, Raw, Ticket, WithRawReply};
+pub use command::{
+    Band, Command, CommandId, Empty, FromReply, OutOfBand, QtestLine, Raw, RawReply, Ticket, WithRawReply,
+};
 pub use command_line::{CommandLine, escape_commas};
 pub use companion::{Companion, CompanionFailure, CompanionSocket};
-pub use config::{Config, Dialect, Limits, ProcessAttributes, Resource, ResourceLimit, Service, Variable};
+pub use config::{
+    Config, Dialect, ExtraMonitor, Limits, MonitorSocket, ProcessAttributes, Resource, ResourceLimit, Service, Variable,
+};
 pub use console::Console;
 pub use descriptor::Descriptor;
 pub use effect::{CompanionOrder, CompanionPreparation, CompanionSpawn, Effect, Preparation, Spawn};

@@ -3,8 +3,8 @@
 mod rig;
 
 use qemu_machine_core::{
-    Address, Channel, Config, Descriptor, Dialect, Effect, Inherited, Input, Machine, Misuse, Monitor, Peer,
-    Preparation, Prepared, Service, Spawn, Transport,
+    Address, Channel, Config, Descriptor, Dialect, Effect, ExtraMonitor, Inherited, Input, Machine, Misuse, Monitor,
+    MonitorSocket, Peer, Preparation, Prepared, Service, Spawn, Transport,
 };
 use rig::{Rig, config, tcp};
 
@@ -153,6 +153,55 @@ fn a_monitor_that_connects_has_its_address_in_the_command_line() {
         assert_eq!(executed(&config), format!("qemu {expected} -qmp chardev:mon"));
         assert_eq!(shown(&config), "qemu -chardev stdio,id=mon -qmp chardev:mon");
     }
+}
+
+#[test]
+fn extra_monitors_are_inherited_and_shown_with_their_paths() {
+    let config = Config::new("qemu")
+        .autostart()
+        .with_display()
+        .with_vga()
+        .extra_monitor("/run/a,b")
+        .extra_monitor(ExtraMonitor::new("/run/hmp").human().mode(0o660))
+        .null_monitor()
+        .serial("tty")
+        .qtest();
+    let monitors = |first: &str, second: &str| {
+        format!(
+            "-monitor null -chardev {first},id=extra-monitor-0 -qmp chardev:extra-monitor-0 \
+             -chardev {second},id=extra-monitor-1 -monitor chardev:extra-monitor-1"
+        )
+    };
+    let (first, second) = ("socket,fd=6,server=on,wait=off", "socket,fd=7,server=on,wait=off");
+    assert_eq!(
+        executed(&config),
+        format!(
+            "qemu -chardev socket,fd=3,id=mon -qmp chardev:mon {} -chardev socket,fd=4,id=tty -serial chardev:tty \
+             -chardev socket,fd=5,id=qtest -qtest chardev:qtest",
+            monitors(first, second)
+        )
+    );
+    let (first, second) = ("socket,path=/run/a,,b,server=on,wait=off", "socket,path=/run/hmp,server=on,wait=off");
+    assert!(shown(&config).contains(&monitors(first, second)), "{}", shown(&config));
+    let socket = |path: &str, mode| MonitorSocket { path: path.into(), mode };
+    assert_eq!(preparation(config.clone()).monitor_sockets, [socket("/run/a,b", 0o600), socket("/run/hmp", 0o660)]);
+    let machine = Machine::new(config).expect("a good configuration");
+    assert_eq!(machine.extra_monitors().collect::<Vec<_>>(), [b"/run/a,b".as_slice(), b"/run/hmp"]);
+    assert_eq!(executed(&bare().extra_monitor("/a")).matches("chardev:mon").count(), 0, "it needs no own monitor");
+}
+
+#[test]
+fn an_extra_monitor_that_cannot_be_is_refused() {
+    let long = "/".to_owned() + &"x".repeat(107);
+    are_refused([
+        (bare().extra_monitor(""), "empty"),
+        (bare().extra_monitor("/a\0b"), "NUL"),
+        (bare().extra_monitor(long.as_str()), "107 bytes at most"),
+        (bare().extra_monitor("/a").extra_monitor(ExtraMonitor::new("/a").human()), "two extra monitors"),
+        (bare().extra_monitor(ExtraMonitor::new("/a").mode(0o4600)), "0o4600"),
+        (bare().extra_monitor("/a").serial("extra-monitor-0"), "`extra-monitor-0`"),
+        (Config::attach(Peer::Dial(tcp("127.0.0.1:1"))).extra_monitor("/a"), "running already"),
+    ]);
 }
 
 #[test]

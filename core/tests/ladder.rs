@@ -27,6 +27,18 @@ fn g13_each_rung_has_its_share_of_the_time() {
 }
 
 #[test]
+fn g13_quit_then_kill_leaves_sigterm_out() {
+    let mut rig = Rig::ready(config());
+    rig.shutdown(Shutdown::quit_then_kill(secs(5)));
+    assert_eq!((rig.take_sent().as_str(), rig.signals()), (QUIT, vec![]));
+    assert_eq!(rig.vm.deadline(), Some((at(secs(5)), Why::Rung(Rung::Quit))));
+    rig.pass_exactly(secs(5));
+    assert_eq!(rig.signals(), [Signal::Kill]);
+    let outcome = rig.dies(SIGKILL);
+    assert_eq!((outcome.cause, outcome.rungs), (Cause::Asked(Rung::Kill), vec![Rung::Quit, Rung::Kill]));
+}
+
+#[test]
 fn a_quit_that_is_refused_is_followed_by_sigterm_at_once() {
     let mut rig = Rig::ready(config());
     rig.shutdown(Shutdown::within(secs(30)));

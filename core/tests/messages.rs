@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::wire::{ErrorReply, Greeting, Message};
-use qemu_machine_core::{Event, Limits, Moment, Payload, ProtocolError, Timestamp};
+use qemu_machine_core::{Event, FromReply as _, Limits, Moment, Payload, ProtocolError, RawReply, Timestamp};
 
 const GREETING: &str = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian 1:7.2+dfsg-7+deb12u18"}, "capabilities": ["oob"]}}"#;
 
@@ -164,6 +164,31 @@ fn names_of_events_are_open_and_may_be_escaped() {
         let event = event(&format!(r#"{{"event": "{name}", "data": {{"a": 1}}}}"#));
         assert_eq!((event.name(), event.data()), (plain, Some(r#"{"a": 1}"#)), "{name}");
     }
+}
+
+/// The bytes are those of the message, also where the unescaped name is stored behind them.
+#[test]
+fn an_event_is_read_as_it_came() {
+    for name in ["X", "", r"ST\u004fP"] {
+        let message = format!(
+            r#"{{"data": {{"z": 36893488147419103232, "a": -1e400, "a": 1.50}}, "event":"{name}", "timestamp":  {{}}}}"#
+        );
+        let event = event(&message);
+        assert_eq!((event.as_str(), event.as_bytes()), (message.as_str(), message.as_bytes()));
+    }
+    assert_eq!(event(r#"{"timestamp": {}, "event": "X"}"#).as_str(), r#"{"timestamp": {}, "event": "X"}"#);
+}
+
+/// Parsing rounds integers beyond 64 bits and loses the order and the repetition of members, and the bytes do not.
+#[test]
+fn a_raw_reply_has_its_bytes_beside_its_value() {
+    let message = r#"{"return": {"z": 36893488147419103232, "a": 1, "a": 2}, "id": 3}"#;
+    let (_, received) = reply(&format!(r#"{{"return": {message}, "id": 0}}"#));
+    let reply = RawReply::from_reply(&received.expect("it succeeded")).expect("it is JSON");
+    assert_eq!((reply.as_str(), reply.as_bytes()), (message, message.as_bytes()));
+    assert_eq!((&reply["return"]["a"], reply["id"].as_u64()), (&serde_json::json!(2), Some(3)));
+    assert_eq!(reply.to_string(), message);
+    assert_eq!(reply.clone().into_value(), *reply);
 }
 
 #[test]

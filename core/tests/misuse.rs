@@ -3,7 +3,9 @@
 
 mod rig;
 
-use qemu_machine_core::{Channel, Config, Descriptor, FOREVER, Limits, Misuse, Peer, State, Wait};
+use qemu_machine_core::{
+    Channel, CommandError, Config, Descriptor, FOREVER, Limits, Misuse, Peer, Progress, State, Wait,
+};
 use rig::{GREETING, Rig, SIGKILL, config};
 
 fn ready(change: impl FnOnce(&mut Limits)) -> Rig {
@@ -47,6 +49,18 @@ fn console_input_up_to_the_limit_is_accepted() {
     assert_eq!(rig.vm.console_write(now, "tty", b"12"), Ok(()));
     assert_eq!(rig.vm.console_write(now, "tty", b"345"), Err(Misuse::ConsoleInputFull(4)));
     assert_eq!(rig.vm.console_write(now, "tty", b"34"), Ok(()));
+}
+
+/// A caller that sends a command while QEMU dies need not know whether the run was over by then.
+#[test]
+fn g04_a_command_after_the_end_fails_as_one_before_it() {
+    let mut rig = Rig::ready(config());
+    let before = rig.issue("query-name");
+    rig.dies(SIGKILL);
+    assert_eq!(rig.vm.claim(&before), Some(Err(CommandError::Disconnected(Progress::Sent))));
+    let after = rig.vm.execute(rig.now, &"query-name", FOREVER).expect_err("the run is over");
+    assert_eq!(CommandError::from(after), CommandError::Disconnected(Progress::Unsent));
+    assert_eq!(CommandError::from(Misuse::NotLaunched), CommandError::Misuse(Misuse::NotLaunched));
 }
 
 #[test]

@@ -4,8 +4,8 @@ mod rig;
 
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::{
-    Channel, Config, Deadline, ExitStatus, FOREVER, Input, Limits, Machine, Monitor, Shutdown, SignalName, State, Wait,
-    WaitError, json,
+    Channel, Config, Deadline, ExitStatus, ExtraMonitor, FOREVER, Input, Limits, Machine, Monitor, Shutdown,
+    SignalName, State, Wait, WaitError, json,
 };
 use rig::{Rig, at, config, secs};
 
@@ -68,6 +68,20 @@ fn a_replayed_run_ends_in_the_same_state() {
         rig.vm.outcome().map(|outcome| format!("{outcome:#}"))
     );
     assert!(replayed == rig.vm, "the replayed machine has the same state");
+}
+
+/// A record without them is as those of earlier versions, which this one reads.
+#[test]
+fn the_extra_monitors_are_in_the_record() {
+    let config = config().recorded().extra_monitor("/run/qmp");
+    let mut rig = Rig::ready(config.extra_monitor(ExtraMonitor::new("/run/hmp").human().mode(0o660)));
+    rig.kill();
+    rig.dies(ExitStatus::Unknown);
+    let text = record(&rig).to_string();
+    let replayed = through_text(&record(&rig)).replay().expect("the same run");
+    assert_eq!(replayed.command_line(), rig.vm.command_line());
+    assert!(replayed.extra_monitors().eq([b"/run/qmp".as_slice(), b"/run/hmp"]));
+    assert!(text.contains("extra_monitors") && !record(&run()).to_string().contains("extra_monitors"), "{text}");
 }
 
 #[test]

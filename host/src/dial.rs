@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use qemu_machine_core::{Address, FaultKind, HostFault};
+use qemu_machine_core::{Address, FaultKind, HostFault, MonitorSocket};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, bind, connect, getpeername, getsockname, listen, sockopt};
 
 use crate::fault::fault;
 use crate::scratch_dir::{ScratchDir, path};
 use crate::sys::{Os, System};
+
+/// The permissions of a socket of the library: the owner alone may connect.
+const PRIVATE: u32 = 0o600;
 
 /// Result of dialling an address.
 pub(crate) enum Dialled {
@@ -32,7 +35,7 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
         Address::Unix(bytes) => {
             let name = SocketAddrUnix::new(&**bytes)?;
             let socket = Os::stream_socket(AddressFamily::UNIX)?;
-            Os::bind_private(socket.as_fd(), &name)?;
+            Os::bind_with_mode(socket.as_fd(), &name, PRIVATE)?;
             scratch.made_socket(path(bytes));
             listen(&socket, 1)?;
             Ok((socket, address.clone()))
@@ -67,6 +70,23 @@ pub(crate) fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
     listen(&socket, BACKLOG)?;
     rustix::io::ioctl_fionbio(&socket, false)?;
     Ok(socket)
+}
+
+/// Listens on a Unix socket for other programs, which QEMU will serve. No program can connect before the socket listens
+/// (`connect(2)`, ECONNREFUSED), and its permissions are complete by then.
+pub(crate) fn listen_for_others(wanted: &MonitorSocket, scratch: &mut ScratchDir) -> Result<OwnedFd, HostFault> {
+    let mut bound = || -> io::Result<OwnedFd> {
+        let path = path(&wanted.path);
+        let name = SocketAddrUnix::new(&*wanted.path)?;
+        let socket = Os::stream_socket(AddressFamily::UNIX)?;
+        Os::bind_with_mode(socket.as_fd(), &name, wanted.mode)?;
+        scratch.made_monitor_socket(path.clone());
+        Os::widen_mode(&path, wanted.mode)?;
+        listen(&socket, 1)?;
+        Ok(socket)
+    };
+    let address = Address::unix(&*wanted.path);
+    bound().map_err(|error| fault(format!("listen at {address} for other programs"), &error))
 }
 
 /// Accepts a connection. `None` means that no connection is pending.

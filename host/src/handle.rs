@@ -136,15 +136,17 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.name().to_owned())
     }
 
-    /// Returns the id of the process that was started: QEMU, or its [wrapper](Config::wrapper). `None` means that no
-    /// process runs, or that the machine was attached to.
+    /// Returns the id of the process that was started: QEMU, or its [wrapper](Config::wrapper). It stays known after the
+    /// end, until the next launch, as [`Outcome::pid`]. By then the system may have given it to another process:
+    /// [`state`](Self::state) says whether the machine runs. `None` means that no process was started, or that the machine
+    /// was attached to.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.pid())
     }
 
-    /// Returns the id of the process of QEMU, also behind a [wrapper](Config::wrapper) that stays. `None` means that it is
-    /// not known, that no process runs, or that the machine was attached to.
+    /// Returns the id of the process of QEMU, also behind a [wrapper](Config::wrapper) that stays. It stays known as
+    /// [`pid`](Self::pid) does. `None` means that it is not known, or that the machine was attached to.
     #[must_use]
     pub fn qemu_pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.qemu_pid())
@@ -176,7 +178,7 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.session().out_of_band())
     }
 
-    /// Returns the command line of the process. It is empty for a machine that was attached to. That of a resumed one is the
+    /// Returns the command line of the process, also after its end. It is empty for a machine that was attached to. That of a resumed one is the
     /// one that the operating system reports, and is empty if this user may not read it.
     #[must_use]
     pub fn command_line(&self) -> CommandLine {
@@ -254,7 +256,14 @@ impl<S: Shared> Handle<S> {
         Ok(self.shared().with_host(|host| host.companion_log(index)))
     }
 
-    /// Returns the path of the log, to which QEMU's standard output and error are written. A log in
+    /// Returns the path of each [extra monitor](Config::extra_monitor), also for a machine that is resumed.
+    #[must_use]
+    pub fn extra_monitors(&self) -> Vec<PathBuf> {
+        let paths = |machine: &mut Machine| machine.extra_monitors().map(|monitor| path(monitor.to_vec())).collect();
+        self.shared().with_machine(paths)
+    }
+
+    /// Returns the path of the log, to which QEMU's standard output and error are written, also after the end. A log in
     /// [`Config::log_directory`] is kept after the end; that of a machine that [outlives its
     /// parent](Config::outlive_parent) is removed with its private directory. `None` means that the log has no path, as
     /// by default, or that no process was started. [`log`](Self::log) reads it in any case.

@@ -67,6 +67,8 @@ pub(crate) fn drafted(machine: &Machine) -> Result<Option<Identity>, HostFault> 
     identity.log = prepared.log.as_deref().map(text).transpose()?;
     let logs = machine.console_logs().map(|(console, path)| Ok((console.to_owned(), text(path)?)));
     identity.console_logs = logs.collect::<Result<_, HostFault>>()?;
+    let monitors = machine.extra_monitors().map(|path| Ok((text(path)?, (0, 0))));
+    identity.extra_monitors = monitors.collect::<Result<_, HostFault>>()?;
     Ok(Some(identity))
 }
 
@@ -75,6 +77,10 @@ pub(crate) fn complete(mut identity: Identity) -> Result<Identity, HostFault> {
     let pid = identity.pid;
     let failed = |error: io::Error| fault(format!("identify process {pid}"), &error);
     identity.socket = socket_at(Path::new(&identity.monitor)).map_err(failed)?;
+    // One that another program has removed needs no removal.
+    identity
+        .extra_monitors
+        .retain_mut(|(path, socket)| socket_at(Path::new(path)).map(|found| *socket = found).is_ok());
     identity.boot = Os::boot_id().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
     identity.pid_namespace = Os::pid_namespace();
     identity.started = match Os::process_state(pid) {

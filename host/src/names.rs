@@ -2,10 +2,11 @@
 
 pub use qemu_machine_core::{
     Address, Cause, Command, CommandError, Companion, CompanionEnd, CompanionFailure, Config, Deadline, Dialect, Event,
-    ExitStatus, FOREVER, FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchCause,
-    LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull, OutOfBand,
-    Outcome, Peer, ProcessAttributes, Progress, ProtocolError, Refusal, Resource, Rung, Service, ServiceError,
-    Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json, procedure,
+    ExitStatus, ExtraMonitor, FOREVER, FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity,
+    LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull,
+    OutOfBand, Outcome, Peer, ProcessAttributes, Progress, ProtocolError, RawReply, Refusal, Resource, Rung, Service,
+    ServiceError, Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json,
+    procedure,
 };
 
 #[cfg(feature = "schema")]

@@ -11,7 +11,7 @@ use rustix::fs::fstat;
 
 use crate::child::Child;
 use crate::companions::CompanionProcess;
-use crate::dial::listen_at;
+use crate::dial::{listen_at, listen_for_others};
 use crate::fault::fault;
 use crate::identity::find;
 use crate::local_end::LocalEnd;
@@ -89,6 +89,7 @@ impl Parts {
             process: _,
             files: _,
             channels,
+            monitor_sockets,
             services,
             passed,
             added,
@@ -106,6 +107,10 @@ impl Parts {
             let (local, inherited) = socket_pair().map_err(|error| fault(format!("create the {service}"), &error))?;
             self.services.push(ServiceLease::new(*service, local));
             self.inherited.push((Inherited::Service(*service), inherited));
+        }
+        for (index, wanted) in monitor_sockets.iter().enumerate() {
+            let socket = listen_for_others(wanted, scratch)?;
+            self.inherited.push((Inherited::MonitorSocket(index), socket));
         }
         for (index, descriptor) in added.iter().enumerate() {
             self.inherit(Inherited::Added(index), descriptor)?;

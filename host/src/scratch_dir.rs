@@ -7,7 +7,7 @@ use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +36,8 @@ pub(crate) struct ScratchDir {
     log_in_directory: Option<Guarded>,
     /// The sockets that were created for the machine.
     sockets: Vec<Guarded>,
+    /// The sockets on which QEMU serves other programs. They are of use as long as it runs.
+    monitor_sockets: Vec<Guarded>,
     /// Whether the sockets are removed. The lock is held by the one who removes them.
     sockets_removed: Arc<Mutex<bool>>,
     /// The paths of the sockets of companions, in the private directory.
@@ -76,6 +78,7 @@ struct Resumed {
     identity: Identity,
     directory: Option<PathBuf>,
     socket: Option<Guarded>,
+    monitor_sockets: Vec<Guarded>,
 }
 
 impl ScratchDir {
@@ -88,6 +91,7 @@ impl ScratchDir {
             log: None,
             log_in_directory: None,
             sockets: Vec::new(),
+            monitor_sockets: Vec::new(),
             sockets_removed: Arc::default(),
             companion_sockets: Vec::new(),
             files: Vec::new(),
@@ -244,12 +248,18 @@ impl ScratchDir {
         self.sockets.extend(identified(absolute(path)));
     }
 
+    /// Records that a socket was bound to this path on which QEMU serves other programs.
+    pub(crate) fn made_monitor_socket(&mut self, path: PathBuf) {
+        self.monitor_sockets.extend(identified(absolute(path)));
+    }
+
     /// Returns what must be removed when this program ends before it removes that itself.
     pub(crate) fn guarded(&self) -> GuardSpec {
         let directory = self.directory.clone().map(absolute);
         let log = directory.as_ref().and(self.log_in_directory.clone());
         let sockets = self.companion_sockets.clone();
-        GuardSpec { files: self.sockets.iter().cloned().chain(log).collect(), sockets, directory }
+        let files = self.sockets.iter().chain(&self.monitor_sockets).cloned().chain(log).collect();
+        GuardSpec { files, sockets, directory }
     }
 
     pub(crate) fn directory(&self) -> Option<Vec<u8>> {
@@ -281,7 +291,8 @@ impl ScratchDir {
     /// created for it is removed at its end.
     pub(crate) fn take_over(&mut self) {
         self.files.clear();
-        if let Some(Resumed { identity, directory, socket }) = self.resumed.take() {
+        if let Some(Resumed { identity, directory, socket, monitor_sockets }) = self.resumed.take() {
+            self.monitor_sockets.extend(monitor_sockets);
             (self.directory, self.adopted) = (directory, true);
             self.registration = Some(Registration::of_earlier(identity));
             self.sockets.extend(socket);
@@ -296,6 +307,7 @@ impl ScratchDir {
         self.directory = None;
         self.registration = None;
         self.sockets.clear();
+        self.monitor_sockets.clear();
         mem::take(&mut self.bounds)
     }
 
@@ -311,8 +323,14 @@ impl ScratchDir {
         let in_directory = directory.as_ref().map(|directory| directory.join("log"));
         let (path, (device, inode)) = (absolute(PathBuf::from(&identity.monitor)), identity.socket);
         let log = identity.log.as_ref().map(PathBuf::from).or_else(|| in_directory.clone());
-        let identity = identity.clone();
-        self.resumed = Some(Resumed { identity, directory, socket: Some(Guarded { path, device, inode }) });
+        let guarded = |(path, (device, inode)): &(String, (u64, u64))| Guarded {
+            path: absolute(PathBuf::from(path)),
+            device: *device,
+            inode: *inode,
+        };
+        let monitor_sockets = identity.extra_monitors.iter().map(guarded).collect();
+        let (identity, socket) = (identity.clone(), Some(Guarded { path, device, inode }));
+        self.resumed = Some(Resumed { identity, directory, socket, monitor_sockets });
         let Some(path) = log else { return Ok(()) };
         let is_ours = in_directory.as_ref() == Some(&path) || is_scratch_name(&path.with_extension(""));
         // A log that was removed is empty.
@@ -343,17 +361,20 @@ impl ScratchDir {
 
     /// Returns whether anything was created.
     pub(crate) fn is_used(&self) -> bool {
-        self.log.is_some() || self.directory.is_some() || !self.sockets.is_empty() || !self.bounds.is_empty()
+        let has_sockets = !self.sockets.is_empty() || !self.monitor_sockets.is_empty();
+        self.log.is_some() || self.directory.is_some() || has_sockets || !self.bounds.is_empty()
     }
 
     /// Returns what is left to remove. `None` means that there is nothing. The log stays readable.
     pub(crate) fn take_leftovers(&mut self) -> Option<Leftovers> {
         let directory = self.directory.take();
         let (sockets, bounds) = (mem::take(&mut self.sockets), mem::take(&mut self.bounds));
-        let (files, registration) = (mem::take(&mut self.files), self.registration.take());
+        let (files, monitor_sockets) = (mem::take(&mut self.files), mem::take(&mut self.monitor_sockets));
+        let registration = self.registration.take();
         let companion_sockets = mem::take(&mut self.companion_sockets);
-        let is_empty = directory.is_none() && sockets.is_empty() && bounds.is_empty() && files.is_empty();
-        if is_empty && registration.is_none() {
+        let has_files =
+            directory.is_some() || [&sockets, &monitor_sockets, &files].iter().any(|files| !files.is_empty());
+        if !has_files && bounds.is_empty() && registration.is_none() {
             return None;
         }
         let log = self.log.as_ref().and_then(|log| log.path.clone());
@@ -362,6 +383,7 @@ impl ScratchDir {
             directory,
             log,
             sockets,
+            monitor_sockets,
             sockets_removed,
             companion_sockets,
             files,
@@ -387,6 +409,7 @@ pub(crate) struct Leftovers {
     directory: Option<PathBuf>,
     log: Option<PathBuf>,
     sockets: Vec<Guarded>,
+    monitor_sockets: Vec<Guarded>,
     sockets_removed: Arc<Mutex<bool>>,
     companion_sockets: Vec<PathBuf>,
     files: Vec<Guarded>,
@@ -400,6 +423,8 @@ impl Leftovers {
         remove_sockets(&self.sockets, &self.sockets_removed);
         // A companion may have removed its own.
         self.companion_sockets.iter().for_each(|path| drop(fs::remove_file(path)));
+        // The paths may be those of a stored identity, which may have been changed.
+        remove_unchanged(&self.monitor_sockets, |file| file.file_type().is_socket());
         // A file that is not empty is in use: by the next machine with this path, for example.
         remove_unchanged(&self.files, |file| file.len() == 0);
         // A log that is kept gets its final length. After a failure it stays as it is.
@@ -576,6 +601,7 @@ mod tests {
             process: true,
             channels: Vec::new(),
             trusts_peer: false,
+            monitor_sockets: Vec::new(),
             services: Vec::new(),
             passed: Vec::new(),
             added: Vec::new(),

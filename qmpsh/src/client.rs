@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
-use qemu_machine_blocking::{Cause, CommandError, Deadline, Misuse, Rung, Schema, State, UntrustedText, Value, Vm};
+use qemu_machine_blocking::commands::{HumanMonitorCommand, HumanMonitorError, QuerySchema};
+use qemu_machine_blocking::{Cause, CommandError, Deadline, Rung, Schema, State, UntrustedText, Value, Vm};
 
 use crate::help::help;
 use crate::line::{Instruction, Trouble};
@@ -82,9 +82,11 @@ impl Client {
             Instruction::Nothing | Instruction::Exit => Ok(Reply::Nothing),
             Instruction::Help(about) => help(about, self.schema.as_ref()).map(Reply::Text).map_err(Failure::Refused),
             Instruction::Command(name, arguments) => self.value((name.as_str(), arguments)),
-            Instruction::Raw(object) => {
-                self.vm.execute_raw_by(object, self.timeout).map_err(Failure::from).and_then(unwrap)
-            }
+            Instruction::Raw(object) => self
+                .vm
+                .execute_raw_by(object, self.timeout)
+                .map_err(Failure::from)
+                .and_then(|reply| unwrap(reply.into_value())),
             Instruction::Human(line) => self.human(line),
         };
         if instruction.ends_qemu() { self.last(answer) } else { answer }
@@ -95,8 +97,9 @@ impl Client {
     }
 
     fn human(&self, line: &str) -> Result<Reply, Failure> {
-        let command = HumanMonitorCommand { command_line: line.into() };
-        let said = self.vm.execute_by(command, self.timeout)?.replace("\r\n", "\n");
+        let command = HumanMonitorCommand::new(line);
+        let said = self.vm.execute_by(command, self.timeout)?.checked().map_err(Failure::reported)?;
+        let said = said.replace("\r\n", "\n");
         let said = said.trim_end();
         Ok(if said.is_empty() { Reply::Nothing } else { Reply::Text(said.into()) })
     }
@@ -146,6 +149,11 @@ impl Failure {
         Self::Refused(format!("{}: {}", printable(class), printable(description)))
     }
 
+    /// An error of the human monitor, in one line.
+    fn reported(error: HumanMonitorError) -> Self {
+        Self::Refused(error.text.lines().map(printable).collect::<Vec<_>>().join("; "))
+    }
+
     /// Returns the exit code; `--help` lists them.
     pub(crate) fn code(&self) -> u8 {
         match self {
@@ -169,7 +177,6 @@ impl From<CommandError> for Failure {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Refused(refusal) => Self::refused(&refusal.class, &refusal.description),
-            CommandError::Misuse(ended @ Misuse::Ended) => Self::Lost(ended.to_string()),
             CommandError::Misuse(misuse) => Self::Unclear(misuse.to_string()),
             other => Self::Lost(other.to_string()),
         }

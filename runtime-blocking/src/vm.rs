@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Machine, Mark, Misuse, Moment,
-    Outcome, Payload, Peer, Shutdown, Value, Wait, WaitError, WaitId, wire::Encoded,
+    Outcome, Payload, Peer, RawReply, Shutdown, Wait, WaitError, WaitId, wire::Encoded,
 };
 use qemu_machine_host::{Handle, descriptor};
 
@@ -177,8 +177,8 @@ impl Vm {
 
     /// Executes a command that is written as a JSON object without an `id`, within 60 seconds.
     ///
-    /// Returns the whole message, with `return` or `error`, and with the `id` that was added: a refusal is not an error
-    /// here.
+    /// Returns the whole message, with `return` or `error`, and with the `id` that was added, parsed and
+    /// [as it came](RawReply::as_bytes): a refusal is not an error here.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl Vm {
     /// vm.execute_raw_by(r#"{"execute": "query-block"}"#, Duration::from_secs(5))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
+    pub fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<RawReply, CommandError> {
         self.execute_raw_by(object, COMMAND_WITHIN)
     }
 
@@ -207,7 +207,7 @@ impl Vm {
         &self,
         object: impl AsRef<[u8]>,
         deadline: impl Into<Deadline>,
-    ) -> Result<Value, CommandError> {
+    ) -> Result<RawReply, CommandError> {
         self.reply(&Encoded::raw(object.as_ref())?, deadline.into())?.reply()
     }
 

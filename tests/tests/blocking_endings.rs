@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{
-    Cause, CommandError, Config, ExitStatus, Limits, Mark, Misuse, Outcome, Shutdown, SignalName, State, Vm, Wait,
-    WaitError,
+    Cause, CommandError, Config, ExitStatus, Limits, Mark, Misuse, Outcome, Progress, Shutdown, SignalName, State, Vm,
+    Wait, WaitError,
 };
 use qemu_machine_tests::guest::{EXIT_CODE, GREETING, HANGING, ImageFile, Letter, arguments};
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, descendants, send};
@@ -50,7 +50,9 @@ impl Guest {
     fn assert_over(&self) {
         self.process.assert_ends_within(Duration::ZERO);
         assert_eq!(self.scratch.entries(), [""; 0]);
-        assert_eq!((self.vm.state(), self.vm.pid()), (State::Ended, None));
+        let outcome = self.vm.outcome().unwrap();
+        assert_eq!((self.vm.state(), self.vm.pid()), (State::Ended, outcome.pid));
+        assert!(outcome.pid.is_some(), "{outcome:?}");
     }
 }
 
@@ -71,7 +73,7 @@ fn ends(
         // The outcome does not change, and further requests are refused.
         assert_eq!(guest.vm.wait(Duration::ZERO), Ok(outcome.clone()));
         assert_eq!(guest.vm.shutdown(Shutdown::default()), Ok(outcome));
-        assert_eq!(guest.vm.execute("query-status"), Err(CommandError::Misuse(Misuse::Ended)));
+        assert_eq!(guest.vm.execute("query-status"), Err(CommandError::Disconnected(Progress::Unsent)));
         assert_eq!(guest.vm.console_write("tty", "!"), Err(Misuse::Ended));
     });
 }
@@ -210,7 +212,7 @@ fn a_shutdown_while_other_threads_execute_commands() {
         let outcome = guest.vm.shutdown(Shutdown::default()).unwrap();
         assert_eq!(outcome.cause, Cause::Asked(Rung::Quit));
         for error in busy.map(|thread| thread.join().unwrap()) {
-            assert!(matches!(error, CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)), "{error}");
+            assert!(matches!(error, CommandError::Disconnected(_)), "{error}");
         }
         guest.assert_over();
     });

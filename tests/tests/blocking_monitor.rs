@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qemu_machine_blocking::Rung;
 use qemu_machine_blocking::{
-    Cause, CommandError, ExitStatus, Liveness, Mark, Misuse, Shutdown, State, Vm, Wait, WaitError, json,
+    Cause, CommandError, ExitStatus, Liveness, Mark, Shutdown, State, Vm, Wait, WaitError, json,
 };
 use qemu_machine_core::Progress;
 use qemu_machine_tests::PATIENCE;
@@ -82,8 +82,9 @@ fn an_end_while_a_command_waits() {
         let outcome = vm.wait(LONG).unwrap();
         assert_eq!((&outcome.cause, outcome.exit), (&Cause::Exit(3), Some(ExitStatus::Code(3))));
         assert_eq!((&*outcome.log, outcome.unanswered), ("alas\n", 1));
-        assert_eq!((vm.state(), vm.pid()), (State::Ended, None));
-        assert_eq!(vm.execute_by("query-status", LONG), Err(CommandError::Misuse(Misuse::Ended)));
+        assert_eq!((vm.state(), vm.pid()), (State::Ended, outcome.pid));
+        assert!(outcome.pid.is_some(), "{outcome:?}");
+        assert_eq!(vm.execute_by("query-status", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
         assert_eq!(vm.shutdown(quick()).unwrap(), outcome);
         assert_eq!(vm.kill().unwrap(), outcome);
     });

@@ -106,6 +106,11 @@ fn g25_a_daemon() {
 }
 
 #[test]
+fn g25_the_socket_of_an_extra_monitor() {
+    Case::new(&["--extra-monitor"], &[]).leaves_nothing();
+}
+
+#[test]
 fn g25_the_private_directory() {
     Case::new(&["--socket"], &[]).leaves_nothing();
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use qemu_machine_core::{CommandError, Config, FOREVER, Misuse, Outcome, Rung};
+use qemu_machine_core::{CommandError, Config, FOREVER, Outcome, Rung};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
 const ROUNDS: usize = 20;
@@ -23,7 +23,7 @@ fn was_killed(outcome: &Outcome) {
 
 /// Asserts that the command was answered, or that the machine was killed meanwhile.
 fn is_answered<T: std::fmt::Debug>(result: &Result<T, CommandError>) {
-    let fits = matches!(result, Ok(_) | Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)));
+    let fits = matches!(result, Ok(_) | Err(CommandError::Disconnected(_)));
     assert!(fits, "{result:?}");
 }
 

@@ -79,9 +79,9 @@ const SYMPTOMS: [Symptom; 25] = [
         ended(&vm, vm.wait_any(&vm.mark(), [Wait::event("RESET")], PATIENCE))
     }),
     ("the machine has ended", || {
-        let vm = up(config());
+        let vm = up(config().serial("tty"));
         vm.kill().expect("the machine was launched");
-        ended(&vm, vm.execute("query-status"))
+        ended(&vm, vm.console_write("tty", "root\n"))
     }),
     ("SIGKILL was needed", || {
         let vm = up(Script::launched().then(Action::Immune).stall().config(SCRIPTED));

@@ -1,10 +1,10 @@
 //! Check of a configuration: the errors that are reported before anything is started.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Config, Dialect, Frontend, ProcessAttributes, Variable};
+use super::{Config, Dialect, Frontend, MonitorSocket, ProcessAttributes, Variable};
 use crate::companion::{Backend, Companion};
 use crate::fault::Misuse;
 use crate::identity::Identity;
@@ -69,6 +69,7 @@ impl Config {
         self.check_arguments()?;
         self.check_environment()?;
         self.check_networks()?;
+        self.check_extra_monitors()?;
         self.check_consoles()?;
         self.check_companions()
     }
@@ -91,7 +92,8 @@ impl Config {
         let has_consoles = !self.consoles.is_empty() || self.unknown_log.is_some();
         let has_log = self.log_limit.is_some() && !self.is_resumed();
         let has_descriptors = !self.services.is_empty() || !self.added.is_empty() || !self.passed.is_empty();
-        let has_monitors = self.monitor != Monitor::default() || self.null_monitor || self.trusts_peer;
+        let has_extra_monitors = self.null_monitor || !self.extra_monitors.is_empty();
+        let has_monitors = self.monitor != Monitor::default() || has_extra_monitors || self.trusts_peer;
         let has_attributes = self.attributes() != ProcessAttributes::default();
         let has_networks = !self.networks.is_empty() || !self.companions.is_empty();
         if has_line || has_networks || has_consoles || has_descriptors || has_monitors || has_attributes || has_log {
@@ -177,9 +179,26 @@ impl Config {
         Ok(())
     }
 
+    fn check_extra_monitors(&self) -> Result<(), Misuse> {
+        for (index, monitor) in self.extra_monitors.iter().enumerate() {
+            let MonitorSocket { path, mode } = &monitor.socket;
+            check_address(&Address::Unix(path.clone()))?;
+            if mode & !0o777 != 0 {
+                return wrong(format!(
+                    "the mode {mode:#o} of an extra monitor has more bits than those of permissions"
+                ));
+            }
+            if self.extra_monitors[..index].iter().any(|other| other.socket.path == *path) {
+                return wrong(format!("two extra monitors have the path {}", Address::Unix(path.clone())));
+            }
+        }
+        Ok(())
+    }
+
     fn check_consoles(&self) -> Result<(), Misuse> {
-        let mut taken: Vec<&str> =
-            [Self::MONITOR].into_iter().chain(self.services.iter().map(|service| service.id())).collect();
+        let extra: Vec<_> = (0..self.extra_monitors.len()).map(Self::extra_monitor_id).collect();
+        let own = [Self::MONITOR].into_iter().chain(self.services.iter().map(|service| service.id()));
+        let mut taken: Vec<&str> = own.chain(extra.iter().map(String::as_str)).collect();
         for name in self.consoles.iter().filter_map(|console| console.name.as_deref()) {
             if !is_identifier(name) || taken.contains(&name) {
                 return wrong(format!(

@@ -1,9 +1,10 @@
-//! Consoles, services and fdsets of a configuration: the connections to a machine beside its monitor.
+//! Consoles, services, extra monitors and fdsets of a configuration: the connections to a machine beside its monitor.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Added, Config, ConsolePart, Frontend, Service};
+use super::{Added, Config, ConsolePart, ExtraMonitor, Frontend, Service};
 use crate::descriptor::Descriptor;
 
 impl Config {
@@ -125,6 +126,35 @@ impl Config {
             self.services.push(service);
         }
         self
+    }
+
+    /// Adds a monitor for other programs, on a Unix socket at this path: a shell (`qmpsh PATH`), a debugger, `nc -U`. It
+    /// speaks QMP unless it is [human](ExtraMonitor::human). It serves one program after the other, while the machine has its
+    /// own monitor for itself.
+    ///
+    /// The library creates the socket before QEMU is started, with the [mode](ExtraMonitor::mode) 0600 by default, and QEMU
+    /// inherits it: at no moment can another user connect. The directory must exist. The launch fails with
+    /// [`LaunchFailure::Host`](crate::LaunchFailure::Host) if the path exists: a socket that a killed program has left
+    /// behind must be removed first. A path that is too long is refused with
+    /// [`Misuse::Config`](crate::Misuse::Config), as for each extra monitor of an [attached](Self::attach) machine.
+    ///
+    /// The socket is removed when the machine ends. When the program is killed, its [guard](Self::wrapper) removes it: so a
+    /// machine with an extra monitor has one. That of a machine that [outlives its parent](Self::outlive_parent) serves on
+    /// after [`detach`](crate::Machine::detach), and the program that [resumes](Self::resume) and ends the machine removes it.
+    ///
+    /// What the other program does there is seen as events of the machine, and its own `quit` ends the run as
+    /// [`Cause::QuitByOther`](crate::Cause::QuitByOther).
+    ///
+    /// Paths convert with `path.as_os_str().as_encoded_bytes()`.
+    #[must_use]
+    pub fn extra_monitor(mut self, monitor: impl Into<ExtraMonitor>) -> Self {
+        self.extra_monitors.push(monitor.into());
+        self
+    }
+
+    /// Returns the id of the chardev of the extra monitor with this index.
+    pub(crate) fn extra_monitor_id(index: usize) -> String {
+        format!("extra-monitor-{index}")
     }
 
     /// Adds a descriptor that QEMU inherits (`-add-fd`) and opens as `/dev/fdset/SET`, wherever an option takes a path.

@@ -16,6 +16,7 @@ use crate::wait::Wait;
 mod check;
 mod companions;
 mod consoles;
+mod extra_monitor;
 mod limits;
 mod networks;
 mod parts;
@@ -23,6 +24,7 @@ mod preparation;
 mod process;
 mod start;
 
+pub use extra_monitor::{ExtraMonitor, MonitorSocket};
 pub use limits::Limits;
 pub(crate) use parts::{Added, ConsolePart, Frontend, UserNetwork};
 pub use parts::{Dialect, Service};
@@ -41,6 +43,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`companion`](Self::companion) | none |
 /// | [`launch_within`](Self::launch_within) | 30 seconds |
 /// | [`monitor`](Self::monitor) | [`Monitor::Inherited`] |
+/// | [`extra_monitor`](Self::extra_monitor) | none: no other program has a monitor |
 /// | [`name`](Self::name) | `qemu-machine` |
 /// | display and VGA card | none (`-display none -vga none`) |
 /// | consoles, guest agent, qtest | none |
@@ -80,6 +83,7 @@ pub struct Config {
     /// The filters of [`Config::subscribe`].
     pub(crate) subscriptions: Vec<Vec<Wait>>,
     pub(crate) null_monitor: bool,
+    pub(crate) extra_monitors: Vec<ExtraMonitor>,
     pub(crate) consoles: Vec<ConsolePart>,
     /// The name given to [`Config::console_log`] that no console has.
     pub(crate) unknown_log: Option<String>,
@@ -138,6 +142,7 @@ impl Config {
             autostart: false,
             subscriptions: Vec::new(),
             null_monitor: false,
+            extra_monitors: Vec::new(),
             consoles: Vec::new(),
             unknown_log: None,
             services: Vec::new(),
@@ -172,7 +177,7 @@ impl Config {
     /// milliseconds. A launch that is not served in time fails at its deadline with
     /// [`LaunchFailure::Busy`](crate::LaunchFailure::Busy), or with
     /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut) if the library cannot see the other client. To share a
-    /// machine, give QEMU a second `-qmp` option.
+    /// machine, launch it with an [extra monitor](Self::extra_monitor), or give QEMU a second `-qmp` option.
     ///
     /// [`Machine::kill`](crate::Machine::kill) is refused with [`Misuse::NotOurs`](crate::Misuse::NotOurs).
     /// [`Machine::shutdown`](crate::Machine::shutdown) sends the commands of its policy, and no signals: `quit`, and

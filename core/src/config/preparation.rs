@@ -25,6 +25,7 @@ impl Config {
             process: self.peer.is_none(),
             channels: self.channels().into_iter().map(|channel| (channel, transport(channel))).collect(),
             trusts_peer: self.trusts_peer,
+            monitor_sockets: self.extra_monitors.iter().map(|monitor| monitor.socket.clone()).collect(),
             services: self.services.clone(),
             passed: self.passed.clone(),
             added: self.added.iter().map(|added| added.descriptor.clone()).collect(),

@@ -130,6 +130,28 @@ impl Event {
         self.frame.get(range).and_then(|data| core::str::from_utf8(data).ok())
     }
 
+    /// Returns the whole message as bytes, as QEMU sent it, without the line feed behind it: with all members in their
+    /// order, and with integers beyond 64 bits.
+    ///
+    /// ```
+    /// # use qemu_machine_core::wire::Message;
+    /// # let frame = br#"{"event": "X", "data": {"z": 18446744073709551616, "a": 1}}"#[..].into();
+    /// # let Ok(Message::Event(event)) = Message::read(&frame) else { unreachable!() };
+    /// assert_eq!(event.as_bytes(), br#"{"event": "X", "data": {"z": 18446744073709551616, "a": 1}}"#);
+    /// ```
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        // A name that was unescaped follows the message; any other is inside of it, before the last brace.
+        let end = if self.name.end == self.frame.len() { self.name.start } else { self.frame.len() };
+        self.frame.get(..end).unwrap_or_default()
+    }
+
+    /// Returns the whole message as text, as [`as_bytes`](Self::as_bytes).
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
     /// Parses the data as a value of a type. Data that is absent counts as `null`.
     ///
     /// # Errors

@@ -56,6 +56,22 @@ impl Shutdown {
         Self { power_down: none, power_down_again: none, quit: total.saturating_sub(terminate), terminate }
     }
 
+    /// Returns a policy that sends `quit`, gives QEMU this long to end, and then sends SIGKILL. SIGTERM is left out, and
+    /// the power button is not pressed unless [`power_down`](Self::power_down) follows.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use qemu_machine_core::Shutdown;
+    ///
+    /// let policy = Shutdown::quit_then_kill(Duration::from_secs(5));
+    /// assert_eq!(policy.total(), Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub const fn quit_then_kill(patience: Duration) -> Self {
+        let none = Duration::ZERO;
+        Self { power_down: none, power_down_again: none, quit: patience, terminate: none }
+    }
+
     /// Presses the power button first, and gives the guest this long to power off. The guest may ignore the button
     /// (QEMU, `qapi/machine.json`, `system_powerdown`). Zero, the default, means that it is not pressed.
     ///

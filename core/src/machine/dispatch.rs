@@ -72,6 +72,7 @@ impl Machine {
         self.used_up = self.config.drop_given_descriptor();
         let found = prepared.process.as_ref().filter(|_| self.config.is_resumed());
         let event = found.map_or(ProcessEvent::Prepared, |process| ProcessEvent::Found { pid: process.pid });
+        self.pid = found.map(|process| process.pid);
         if matches!(event, ProcessEvent::Found { .. }) {
             self.evidence.note_arguments(self.command_line.arguments());
             self.outstanding.add(Completion::Exit);
@@ -263,6 +264,8 @@ impl Machine {
             consoles: self.console_tails(),
             companions: self.companions.as_ref().map(|companions| companions.ends()).unwrap_or_default(),
             command_line: self.command_line.clone(),
+            pid: self.pid,
+            log_path: self.prepared.log.clone(),
             faults: evidence.faults,
             record: None,
         };
@@ -304,7 +307,10 @@ impl Request for Input<'_> {
         match self {
             Input::Prepared(prepared) if machine.lifecycle.is_preparing() => machine.host_prepared(prepared),
             Input::PrepareFailed(fault) => machine.step_process(ProcessEvent::PrepareFailed(fault)),
-            Input::Spawned { pid } => machine.step_process(ProcessEvent::Spawned { pid }),
+            Input::Spawned { pid } => {
+                machine.pid = Some(pid);
+                machine.step_process(ProcessEvent::Spawned { pid });
+            }
             Input::SpawnFailed(fault) => {
                 machine.step_process(ProcessEvent::SpawnFailed(fault));
                 machine.qemu_ended();

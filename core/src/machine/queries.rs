@@ -125,18 +125,20 @@ impl Machine {
         self.outcome.as_deref()
     }
 
-    /// Returns the id of the process that was started: QEMU, or its wrapper. `None` means that no child process of ours
-    /// is alive.
+    /// Returns the id of the process that was started: QEMU, or its wrapper. It stays known after the end, until the next
+    /// launch, by when the system may have given it to another process: do not signal it unless the
+    /// [`lifecycle`](Self::lifecycle) has a [`pid`](Lifecycle::pid). `None` means that this run has started no process, or
+    /// that the machine was attached to.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.lifecycle.pid()
+        self.pid
     }
 
-    /// Returns the id of the process of QEMU: that of [`pid`](Self::pid), or one behind a wrapper. `None` means that it is
-    /// not known, or that no child process of ours is alive.
+    /// Returns the id of the process of QEMU: that of [`pid`](Self::pid), or one behind a wrapper. It stays known as that
+    /// does. `None` means that it is not known, or that the machine was attached to.
     #[must_use]
     pub fn qemu_pid(&self) -> Option<u32> {
-        self.pid().and(self.qemu_pid)
+        self.pid.and(self.qemu_pid)
     }
 
     /// Returns the greeting of the monitor. `None` means that it has not arrived, or that the dialect has none.
@@ -230,6 +232,13 @@ impl Machine {
         let configured = configured.filter_map(|console| Some((console.name.as_deref()?, console.log.as_deref()?)));
         let resumed = self.config.identity().map(|identity| &*identity.console_logs).unwrap_or_default();
         configured.chain(resumed.iter().map(|(console, path)| (console.as_str(), path.as_bytes())))
+    }
+
+    /// Returns the path of each [extra monitor](crate::Config::extra_monitor), also for a machine that is resumed.
+    pub fn extra_monitors(&self) -> impl Iterator<Item = &[u8]> {
+        let configured = self.config.extra_monitors.iter().map(|monitor| &*monitor.socket.path);
+        let resumed = self.config.identity().map(|identity| &*identity.extra_monitors).unwrap_or_default();
+        configured.chain(resumed.iter().map(|(path, _)| path.as_bytes()))
     }
 
     /// Returns what the host prepared for this run.

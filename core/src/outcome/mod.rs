@@ -57,6 +57,13 @@ pub struct Outcome {
     pub companions: Vec<CompanionEnd>,
     /// The command line that was executed. Empty for an attached machine.
     pub command_line: CommandLine,
+    /// The id of the process that was started, or found when the machine was resumed. It has ended, or runs on without this
+    /// program, so the id may be that of another process by now. `None` means that there was none, or that the machine was
+    /// attached to.
+    pub pid: Option<u32>,
+    /// The path of the log, as bytes ([`Machine::prepared`](crate::Machine::prepared)). The file is still there if it is in
+    /// [`Config::log_directory`](crate::Config::log_directory). `None` means that the log has no path.
+    pub log_path: Option<Vec<u8>>,
     /// The operations of the host that failed during the run, such as the removal of a directory.
     pub faults: Vec<HostFault>,
     /// The record of the machine up to this end, as lines of JSON. `None` means that it was not recorded.
@@ -77,6 +84,8 @@ impl Outcome {
             consoles: Vec::new(),
             companions: Vec::new(),
             command_line,
+            pid: None,
+            log_path: None,
             faults: Vec::new(),
             record: None,
         }
@@ -135,7 +144,7 @@ impl Outcome {
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cause, exit, rungs, skipped, last_events, unanswered, log, consoles, .. } = self;
-        let Self { companions, command_line, faults, record, .. } = self;
+        let Self { companions, command_line, pid, log_path, faults, record, .. } = self;
         f.debug_struct("Outcome")
             .field("cause", cause)
             .field("exit", exit)
@@ -147,6 +156,8 @@ impl fmt::Debug for Outcome {
             .field("consoles", consoles)
             .field("companions", companions)
             .field("command_line", command_line)
+            .field("pid", pid)
+            .field("log_path", &log_path.as_deref().map(UntrustedText::from_utf8_lossy))
             .field("faults", faults)
             .field("record", &record.as_ref().map(|text| format_args!("{} bytes", text.len()).to_string()))
             .finish()

@@ -13,8 +13,8 @@ use super::stored::{self, mirrored};
 use super::text::as_text;
 use crate::companion::{Backend, Companion, CompanionSocket, SocketArgument};
 use crate::config::{
-    Added, Config, ConsolePart, Dialect, Frontend, Limits, ProcessAttributes, Resource, ResourceLimit, Service,
-    UserNetwork, Variable,
+    Added, Config, ConsolePart, Dialect, ExtraMonitor, Frontend, Limits, MonitorSocket, ProcessAttributes, Resource,
+    ResourceLimit, Service, UserNetwork, Variable,
 };
 use crate::descriptor::Descriptor;
 use crate::host_forward::{ForwardProtocol, HostForward};
@@ -32,6 +32,8 @@ mirrored! {
     StoredSocketArgument => SocketArgument,
     StoredCompanionSocket => CompanionSocket,
     StoredBackend => Backend,
+    StoredExtraMonitor => ExtraMonitor,
+    StoredMonitorSocket => MonitorSocket,
     StoredNetwork => UserNetwork,
     StoredForward => HostForward,
     StoredProtocol => ForwardProtocol,
@@ -69,6 +71,9 @@ struct StoredConfig {
     #[serde(with = "stored")]
     subscriptions: Vec<Vec<Wait>>,
     null_monitor: bool,
+    /// Earlier records have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "stored")]
+    extra_monitors: Vec<ExtraMonitor>,
     #[serde(with = "stored")]
     consoles: Vec<ConsolePart>,
     unknown_log: Option<String>,
@@ -183,6 +188,22 @@ enum StoredBackend {
         #[serde(with = "as_text")]
         prefix: Vec<u8>,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ExtraMonitor")]
+struct StoredExtraMonitor {
+    #[serde(with = "stored")]
+    socket: MonitorSocket,
+    is_human: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "MonitorSocket")]
+struct StoredMonitorSocket {
+    #[serde(with = "as_text")]
+    path: Vec<u8>,
+    mode: u32,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -167,6 +167,7 @@ enum StoredInherited {
     Passed(usize),
     Channel(#[serde(with = "stored")] Channel),
     Service(#[serde(with = "stored")] Service),
+    MonitorSocket(usize),
     Added(usize),
     Companion(usize),
 }

@@ -3,7 +3,7 @@
 use core::fmt::{Debug, Display};
 use core::time::Duration;
 
-use qemu_machine_core::commands::{HostForwards, HumanMonitorCommand, Job, Status};
+use qemu_machine_core::commands::{HostForwards, HumanMonitorCommand, HumanText, Job, Status};
 use qemu_machine_core::procedure::{
     self, AddFdSet, Backup, CloseNode, Copied, CopyTarget, Created, ExecuteAndWait, ExternalSnapshot, FollowJob,
     GuestExec, GuestExecError, JobError, JobFailure, Migrate, MigrateError, Mirror, OpenNode, OpenedNode, Procedure,
@@ -15,10 +15,11 @@ use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Companion, CompanionEvent, CompanionFailure, Config, Descriptor, ExitStatus,
-    FOREVER, FaultKind, Found, Hit, HostFault, Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits,
-    Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Payload, Peer, Prepared,
-    Progress, ProtocolError, Refusal, RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value,
-    Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
+    ExtraMonitor, FOREVER, FaultKind, Found, FromReply as _, Hit, HostFault, Identity, Input, LaunchCause, LaunchError,
+    LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor, MonitorSocket, OmitNull,
+    OutOfBand, Outcome, Payload, Peer, Prepared, Progress, ProtocolError, RawReply, Refusal, RunningProcess, Schema,
+    Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle,
+    session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -121,8 +122,16 @@ pub(crate) const CASES: &[Case] = &[
     }),
     ("Outcome", |text| all([outcome(text)])),
     ("OutOfBand", |text| debug([OutOfBand(text)])),
+    ("RawReply", |text| all(RawReply::from_reply(&payload(text)).ok())),
     ("WithRawReply", |text| debug([WithRawReply(text)])),
-    ("commands::HumanMonitorCommand", |text| debug([HumanMonitorCommand { command_line: text.into() }])),
+    ("commands::HumanMonitorCommand", |text| debug([HumanMonitorCommand::new(text)])),
+    ("commands::HumanText commands::HumanMonitorError", |text| {
+        let mut forms = all([HumanText::from(text)]);
+        forms.extend(all(HumanText::from(text).nothing().err()));
+        forms
+    }),
+    ("ExtraMonitor", |text| debug([ExtraMonitor::new(text)])),
+    ("MonitorSocket", |text| debug([MonitorSocket { path: text.into(), mode: 0o600 }])),
     ("commands::Status", |text| debug([read::<Status>(&json!({"running": true, "status": text}))])),
     ("commands::Job", |text| {
         let job = json!({"id": text, "type": text, "status": text, "current-progress": 1, "total-progress": 2, "error": text});

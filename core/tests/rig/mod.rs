@@ -58,6 +58,7 @@ fn prepared(wanted: &Preparation) -> Prepared {
     let pairs = wanted.channels.iter().filter(|(_, transport)| *transport == Transport::Pair);
     let channels = pairs.map(|(channel, _)| Inherited::Channel(*channel));
     let services = wanted.services.iter().copied().map(Inherited::Service);
+    let monitors = (0..wanted.monitor_sockets.len()).map(Inherited::MonitorSocket);
     let added = (0..wanted.added.len()).map(Inherited::Added);
     let monitor = wanted.channels.iter().find_map(|(_, transport)| match transport {
         Transport::Listen(Address::Tcp(address)) => Some(std::net::SocketAddr::new(address.ip(), 4444).into()),
@@ -75,7 +76,7 @@ fn prepared(wanted: &Preparation) -> Prepared {
         .filter(|(_, companion)| matches!(companion.socket, Some(CompanionSocket::Listener | CompanionSocket::Path)));
     let paths = with_path.map(|(index, companion)| (index, format!("/tmp/private/{}", companion.name).into_bytes()));
     let companions = paths.collect();
-    let descriptors = channels.chain(services).chain(added).chain(connected).zip(3..).collect();
+    let descriptors = channels.chain(services).chain(monitors).chain(added).chain(connected).zip(3..).collect();
     Prepared { descriptors, monitor, companions, ..Prepared::default() }
 }
 
@@ -305,14 +306,17 @@ impl Rig {
     }
 
     /// Returns the member `n` of the reply, as [`replies`](Self::replies) sets it, or the error.
-    pub(crate) fn claim<C: Command<Reply = Value>>(&mut self, ticket: &Ticket<C>) -> Option<Result<u64, CommandError>> {
+    pub(crate) fn claim<C: Command<Reply: Into<Value>>>(
+        &mut self,
+        ticket: &Ticket<C>,
+    ) -> Option<Result<u64, CommandError>> {
         let answer = self.vm.claim(ticket)?;
-        Some(answer.map(|value| value["n"].as_u64().unwrap_or(u64::MAX)))
+        Some(answer.map(|reply| reply.into()["n"].as_u64().unwrap_or(u64::MAX)))
     }
 
     /// Returns the whole message that answered a raw command.
     pub(crate) fn claim_raw(&mut self, ticket: &Ticket<qemu_machine_core::Raw>) -> Option<Result<Value, CommandError>> {
-        self.vm.claim(ticket)
+        Some(self.vm.claim(ticket)?.map(qemu_machine_core::RawReply::into_value))
     }
 
     /// Returns the number of notices that this command was answered.

@@ -22,11 +22,12 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use rustix::fs::{Mode, fchmod};
+use rustix::fs::{FileType, Mode, OFlags, chmod, fchmod, fstat, open};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
@@ -76,9 +77,25 @@ impl System for Linux {
     /// The kernel creates the path with the mode of the socket, less the umask (Linux, `net/unix/af_unix.c`,
     /// `unix_bind_bsd`). Write permission for the path is permission to connect (`unix(7)`). So the mode is set before:
     /// a `chmod` after bind would leave a moment in which other users can connect.
-    fn bind_private(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<()> {
-        fchmod(socket, Mode::RUSR | Mode::WUSR)?;
+    fn bind_with_mode(socket: BorrowedFd<'_>, address: &SocketAddrUnix, mode: u32) -> rustix::io::Result<()> {
+        fchmod(socket, Mode::from_raw_mode(mode))?;
         bind(socket, address)
+    }
+
+    /// A file of another kind, or of another user, has taken the place of the socket: it is left alone. The path in `/proc`
+    /// changes what is opened, since `fchmod(2)` refuses a descriptor of `open(2)` with O_PATH.
+    fn widen_mode(path: &Path, mode: u32) -> io::Result<()> {
+        let opened = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let found = fstat(&opened)?;
+        let is_socket = FileType::from_raw_mode(found.st_mode) == FileType::Socket;
+        if !is_socket || found.st_uid != geteuid().as_raw() {
+            return Err(io::Error::other("another file is at the path"));
+        }
+        if found.st_mode & 0o777 == mode {
+            return Ok(());
+        }
+        let itself = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        Ok(chmod(itself, Mode::from_raw_mode(mode))?)
     }
 
     fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix> {

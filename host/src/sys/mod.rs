@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,9 +57,12 @@ pub(crate) trait System {
     /// Accepts a connection. The new socket does not block and is closed at exec.
     fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd>;
 
-    /// Binds a socket to a path to which only its owner may connect. There is no moment at which another user could
-    /// connect.
-    fn bind_private(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<()>;
+    /// Binds a socket to a path with these permissions, less the umask of this program. There is no moment at which a user
+    /// whom they exclude could connect.
+    fn bind_with_mode(socket: BorrowedFd<'_>, address: &SocketAddrUnix, mode: u32) -> rustix::io::Result<()>;
+
+    /// Adds the permissions of a socket at a path that the umask has removed.
+    fn widen_mode(path: &Path, mode: u32) -> io::Result<()>;
 
     /// Returns the address of an abstract Unix socket with this name (`unix(7)`, abstract).
     fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix>;

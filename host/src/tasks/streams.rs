@@ -70,7 +70,9 @@ impl Streams {
         if self.entries.is_empty() || !matches!(machine.state(), State::Launching(_) | State::Running) {
             return false;
         }
-        let Some(console) = console(channel, machine).filter(|_| machine.pid().is_some()) else { return false };
+        let Some(console) = console(channel, machine).filter(|_| machine.lifecycle().pid().is_some()) else {
+            return false;
+        };
         let most = machine.limits().console.saturating_sub(MARGIN) as u64;
         let is_behind = |stream: &Stream| console.end() >= stream.position.saturating_add(most);
         let holds = |stream: &Stream| stream.has_back_pressure && stream.run == run && stream.channel == channel;

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 use qemu_machine_core::{
     COMMAND_WITHIN, Command, CommandError, Config, Deadline, FOREVER, Hit, LaunchError, Machine, Mark, Misuse, Moment,
-    Notice, Outcome, Payload, Peer, Shutdown, Value, Wait, WaitError, wire::Encoded,
+    Notice, Outcome, Payload, Peer, RawReply, Shutdown, Wait, WaitError, wire::Encoded,
 };
 
 use super::driver::{Driver, SharedMachine};
@@ -195,8 +195,8 @@ impl<R: Reactor> Vm<R> {
 
     /// Executes a command that is written as a JSON object without an `id`, within 60 seconds.
     ///
-    /// Returns the whole message, with `return` or `error`, and with the `id` that was added: a refusal is not an error
-    /// here. Dropping the future has the effect that it has for [`execute`](Self::execute).
+    /// Returns the whole message, with `return` or `error`, and with the `id` that was added, parsed and
+    /// [as it came](RawReply::as_bytes): a refusal is not an error here. Dropping the future has the effect that it has for [`execute`](Self::execute).
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl<R: Reactor> Vm<R> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<Value, CommandError> {
+    pub async fn execute_raw(&self, object: impl AsRef<[u8]>) -> Result<RawReply, CommandError> {
         self.execute_raw_by(object, COMMAND_WITHIN).await
     }
 
@@ -226,7 +226,7 @@ impl<R: Reactor> Vm<R> {
         &self,
         object: impl AsRef<[u8]>,
         deadline: impl Into<Deadline>,
-    ) -> Result<Value, CommandError> {
+    ) -> Result<RawReply, CommandError> {
         let (command, deadline) = (Encoded::raw(object.as_ref())?, deadline.into());
         self.reply(&command, deadline).await?.reply()
     }

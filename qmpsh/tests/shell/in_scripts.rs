@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use qemu_machine_blocking::record::Record;
-use qemu_machine_blocking::{Config, Presence, State, Value, Vm, registered};
+use qemu_machine_blocking::{Cause, Config, Presence, State, Value, Vm, registered};
 use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
@@ -61,6 +61,8 @@ fn a_command_is_answered_with_json() {
         assert_eq!(run(&[monitor, r#"{"execute": "query-uuid"}"#], ""), good(&format!("{uuid}\n")));
         assert_eq!(run(&["--hmp", monitor, "info", "status"], ""), good("VM status: running\n"));
         assert_eq!(run(&[monitor, "human-monitor-command", "command-line=info status"], "").0, Some(0));
+        let unknown = bad(1, "unknown command: 'no-such'");
+        assert_eq!(run(&["--hmp", monitor, "no-such"], ""), unknown, "HMP reports errors as text");
         // The shell disconnects from a QEMU that it did not launch, and does not end it.
         assert!(monitored.vm.execute("query-status").is_ok());
     });
@@ -81,6 +83,18 @@ fn a_monitor_is_reached_over_tcp() {
 }
 
 #[test]
+fn g28_a_quit_in_the_shell_is_not_that_of_the_program() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        let monitored = Monitored::launch(scratch.path());
+        let monitor = monitored.path.to_str().unwrap();
+        assert_eq!(run(&[monitor], "stop\nquery-status\nquit\n").0, Some(0));
+        assert_eq!(monitored.vm.wait(PATIENCE).unwrap().cause, Cause::QuitByOther);
+        assert_eq!(scratch.entries(), [""; 0]);
+    });
+}
+
+#[test]
 fn the_exit_code_shows_the_kind_of_failure() {
     leaving_nothing(|_| {
         assert_eq!(launch(&["device_del", "id=x"], ""), bad(1, "DeviceNotFound: Device 'x' not found"));
@@ -93,7 +107,10 @@ fn the_exit_code_shows_the_kind_of_failure() {
         assert_eq!(run(&["/nonexistent/monitor", "query-status"], "").0, Some(3));
         assert_eq!(run(&["query-status", "--", qemu(), "-nonsense"], "").0, Some(3));
         let gone = launch(&[], "quit\nquery-uuid\n");
-        assert_eq!(gone, (Some(4), "{}\n".into(), "qmpsh: the machine has ended\n".into()));
+        assert_eq!(
+            gone,
+            (Some(4), "{}\n".into(), "qmpsh: the monitor was closed before the command was sent\n".into())
+        );
     });
 }
 

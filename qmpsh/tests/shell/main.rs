@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 /// The path of the shell.
 const SHELL: &str = env!("CARGO_BIN_EXE_qmpsh");
 
-/// A QEMU that the test launched, with a second monitor for the shell.
+/// A QEMU that the test launched, with an extra monitor for the shell.
 struct Monitored {
     vm: Vm,
     path: PathBuf,
@@ -28,8 +28,7 @@ struct Monitored {
 impl Monitored {
     fn launch(scratch: &Path) -> Self {
         let path = scratch.join("monitor");
-        let option = [b"unix:", bytes(&path), b",server=on,wait=off"].concat();
-        let config = Config::new(qemu()).args([b"-M".as_slice(), b"none", b"-qmp", &option]);
+        let config = Config::new(qemu()).args(["-M", "none"]).extra_monitor(bytes(&path));
         let vm = Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
         Self { vm, path }
     }

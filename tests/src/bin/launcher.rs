@@ -2,12 +2,12 @@
 //!
 //! It prints the pids of its processes, and waits. On a line of standard input, or its end, it shuts the machine down
 //! and prints the whole outcome. With `--keep`, the machine outlives its parent, and the program prints the machine's
-//! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory; with `--companion`, it has a
-//! virtiofsd. `--program` names
-//! another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
+//! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory. With `--companion`, the
+//! machine has a virtiofsd; with `--extra-monitor`, a monitor for other programs in the temporary directory. `--program`
+//! names another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
 //! programs do.
 //!
-//!     launcher [--keep] [--socket] [--companion] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] [--socket] [--companion] [--extra-monitor] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;
@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keeps = arguments.next_if_eq("--keep").is_some();
     let dials = arguments.next_if_eq("--socket").is_some();
     let has_companion = arguments.next_if_eq("--companion").is_some();
+    let is_extra = arguments.next_if_eq("--extra-monitor").is_some();
     let reaps = arguments.next_if_eq("--reap").is_some();
     let program = arguments.next_if_eq("--program").and_then(|_| arguments.next());
     let mut config = Config::new(program.unwrap_or_else(|| qemu().into())).machine("none");
@@ -31,6 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if has_companion {
         let server = Companion::new("fs", virtiofsd()).args(["-o", &format!("source={directory}")]);
         config = config.companion(server.listener("--fd=").chardev("fs"));
+    }
+    if is_extra {
+        config = config.extra_monitor(format!("{directory}/extra-monitor"));
     }
     config = config.temporary_directory(directory).wrapper(arguments);
     if dials {

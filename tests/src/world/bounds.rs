@@ -170,8 +170,10 @@ impl Bounds {
         }
         let late = state != State::Ended && self.end_by.is_some_and(|by| now > by);
         scene.demand(!late, || format!("no end until {:?}, the machine is {state:?}", self.end_by));
-        scene.demand(machine.pid() == pid, || {
-            format!("the machine reports the process {:?}, it is {pid:?}", machine.pid())
+        let alive = machine.lifecycle().pid();
+        scene.demand(alive == pid, || format!("the machine reports the process {alive:?}, it is {pid:?}"));
+        scene.demand(pid.is_none() || machine.pid() == pid, || {
+            format!("the machine reports the process {:?}, it was {pid:?}", machine.pid())
         });
         let open = |wire: &super::scene::Wire| matches!(wire.local, LocalEnd::Opening | LocalEnd::Open);
         let channels: Vec<Channel> =

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use qemu_machine_core::{
-    Command, CommandError, CommandId, Liveness, Machine, Misuse, Moment, OutOfBand, Progress, Raw, Refusal, Ticket,
-    Value, WithRawReply,
+    Command, CommandError, CommandId, Liveness, Machine, Misuse, Moment, OutOfBand, Progress, Raw, RawReply, Refusal,
+    Ticket, Value, WithRawReply,
 };
 
 use super::bounds::OUT_OF_BAND;
@@ -96,7 +96,7 @@ impl Held {
         }
         match self {
             Self::Plain(ticket) => claim(machine, ticket),
-            Self::Raw(ticket) => Some(claim(machine, ticket)?.and_then(whole)),
+            Self::Raw(ticket) => Some(machine.claim(ticket)?.map(RawReply::into_value).and_then(whole)),
             Self::OutOfBand(ticket) => claim(machine, ticket),
             Self::WithRawReply(ticket) => {
                 let read = |reply: qemu_machine_core::Payload| reply.read().unwrap_or_default();

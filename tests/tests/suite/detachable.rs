@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Cause, Config, Deadline, ExitStatus, FaultKind, Gap, Identity, LaunchError, LaunchFailure, Mark, Misuse, Rung,
-    Shutdown, State, Wait, json,
+    Cause, CommandError, Config, Deadline, ExitStatus, FaultKind, Gap, Identity, LaunchError, LaunchFailure, Mark,
+    Misuse, Progress, Rung, Shutdown, State, Wait, json,
 };
 use qemu_machine_host::{Presence, registered};
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send};
@@ -29,8 +29,8 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     let qemu = Watched::new(identity.pid).expect("the process runs");
     machine.execute("stop", LONG).expect("the monitor answers");
     let outcome = machine.detach().expect("it is detachable");
-    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, None));
-    assert_eq!(machine.execute("cont", LONG), Err(Misuse::Ended.into()));
+    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, Some(identity.pid)));
+    assert_eq!(machine.execute("cont", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
     drop(machine);
     for _ in 0..2 {
         let mut again = H::launch(Config::resume(identity.clone())).expect("the machine runs on");

@@ -7,7 +7,7 @@ use qemu_machine_blocking::{Events, Vm};
 use qemu_machine_core::record::Record;
 use qemu_machine_core::{
     COMMAND_WITHIN, CommandError, Config, Deadline, Event, Found, Hit, LaunchError, LaunchFailure, Mark, Misuse,
-    Outcome, Phase, Shutdown, State, Value, Wait, WaitError, session::Counters,
+    Outcome, Phase, RawReply, Shutdown, State, Value, Wait, WaitError, session::Counters,
 };
 use qemu_machine_tests::PATIENCE;
 
@@ -21,7 +21,7 @@ pub(crate) trait Harness: Sized {
 
     fn launch(config: Config) -> Result<Self, LaunchError>;
     fn execute(&mut self, command: &str, within: Deadline) -> Result<Value, CommandError>;
-    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError>;
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<RawReply, CommandError>;
     /// Executes all commands at once: none waits for the reply of another. The row chooses the order of sending.
     fn execute_all(&mut self, commands: &[&str], within: Deadline) -> Vec<Result<Value, CommandError>>;
     fn mark(&mut self) -> Mark;
@@ -40,7 +40,7 @@ pub(crate) trait Harness: Sized {
     fn pid(&mut self) -> Option<u32>;
     fn counters(&mut self) -> Counters;
 
-    fn execute_raw(&mut self, object: &str) -> Result<Value, CommandError> {
+    fn execute_raw(&mut self, object: &str) -> Result<RawReply, CommandError> {
         self.execute_raw_by(object, COMMAND_WITHIN)
     }
 }
@@ -101,8 +101,9 @@ impl Transcript {
     }
 
     /// Notes the reply to a raw command, without the id that the session chose.
-    pub(crate) fn raw(&mut self, reply: Result<Value, CommandError>) {
-        self.reply(&reply.map(|mut message| {
+    pub(crate) fn raw(&mut self, reply: Result<RawReply, CommandError>) {
+        self.reply(&reply.map(|reply| {
+            let mut message = reply.into_value();
             message.as_object_mut().map(|members| members.remove("id"));
             message
         }));
@@ -204,7 +205,7 @@ impl Harness for Vm {
         self.execute_by(command, within)
     }
 
-    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<RawReply, CommandError> {
         Vm::execute_raw_by(self, object, within)
     }
 

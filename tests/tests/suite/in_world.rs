@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use qemu_machine_core::{
     Channel, CommandError, Config, Deadline, Effect, Event, ExitStatus, Hit, Input, LaunchError, Machine, Mark, Misuse,
-    Moment, Outcome, Prepared, Shutdown, Signal, SignalName, State, SubscriptionId, Value, Wait, WaitError,
+    Moment, Outcome, Prepared, RawReply, Shutdown, Signal, SignalName, State, SubscriptionId, Value, Wait, WaitError,
     session::Counters,
 };
 use qemu_machine_tests::scripted::{Action, ID, SCRIPT};
@@ -231,7 +231,7 @@ impl Harness for InWorld {
         self.until(|machine| machine.claim(&ticket))
     }
 
-    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<RawReply, CommandError> {
         let ticket = self.machine.execute_raw(self.now, object.as_bytes(), within)?;
         self.until(|machine| machine.claim(&ticket))
     }

@@ -3,15 +3,18 @@
 //! A row is one runtime and executor that drives the core: the simulated world, threads, mio, tokio with
 //! either flavour of its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
+mod after_the_end;
 mod cgroups;
 mod companions;
 mod copies;
 mod descriptor_sets;
 mod detachable;
+mod extra_monitors;
 mod failed_procedures;
 mod harness;
 mod host_forwards;
 mod hosted;
+mod human_monitor;
 mod in_world;
 mod lifetime;
 mod liveness;

@@ -1,8 +1,8 @@
 //! Row of mio: each story runs in the small event loop of the crate.
 
 use qemu_machine_core::{
-    CommandError, Config, Deadline, Event, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, SubscriptionId,
-    Value, Wait, WaitError, session::Counters,
+    CommandError, Config, Deadline, Event, Hit, LaunchError, Mark, Misuse, Outcome, RawReply, Shutdown, State,
+    SubscriptionId, Value, Wait, WaitError, session::Counters,
 };
 use qemu_machine_mio::{EventLoop, Vm};
 
@@ -44,7 +44,7 @@ impl Harness for Mio {
         self.until(|vm| vm.claim(&ticket))
     }
 
-    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<RawReply, CommandError> {
         let ticket = self.vm.execute_raw_by(object, within)?;
         self.until(|vm| vm.claim(&ticket))
     }

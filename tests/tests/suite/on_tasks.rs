@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use qemu_machine_core::{
-    CommandError, Config, Deadline, Event, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, Shutdown, State, Value,
-    Wait, WaitError, session::Counters,
+    CommandError, Config, Deadline, Event, FOREVER, Hit, LaunchError, Mark, Misuse, Outcome, RawReply, Shutdown, State,
+    Value, Wait, WaitError, session::Counters,
 };
 use qemu_machine_host::tasks::{Driver, Events, Reactor, Vm};
 use qemu_machine_smol::Smol;
@@ -258,7 +258,7 @@ impl<E: Executor> Harness for Tasks<E> {
         E::block_on(self.vm.execute_by(command, within))
     }
 
-    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<Value, CommandError> {
+    fn execute_raw_by(&mut self, object: &str, within: Deadline) -> Result<RawReply, CommandError> {
         E::block_on(self.vm.execute_raw_by(object, within))
     }
 

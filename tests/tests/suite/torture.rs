@@ -1,8 +1,8 @@
 //! Stories of the peers that misbehave: the client does the same with each of them, on every row.
 
 use qemu_machine_core::{
-    CommandError, Deadline, LaunchError, LaunchFailure, Mark, ProtocolError, Shutdown, Value, Wait, WaitError,
-    session::Counters,
+    CommandError, Deadline, LaunchError, LaunchFailure, Mark, ProtocolError, RawReply, Shutdown, Value, Wait,
+    WaitError, session::Counters,
 };
 use qemu_machine_tests::torture::{self, DONE, SHORT, Step, Torture};
 
@@ -64,7 +64,7 @@ impl<H: Harness> Client<'_, H> {
         if self.connected {
             let second = match self.torture.patience(Step::Second) {
                 Some(short) => self.machine.execute("second", short.into()),
-                None => self.machine.execute_raw(r#"{"execute": "second"}"#).map(without_id),
+                None => self.machine.execute_raw(r#"{"execute": "second"}"#).map(RawReply::into_value).map(without_id),
             };
             self.reply(second);
         }

@@ -245,11 +245,7 @@ impl FollowJob {
                 self.finish(status.filter(|status| !status.running).map(|status| status.status))
             }
             // The wait ends with the reason, if QEMU has ended, and may find the end of the job.
-            (asked, Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)))
-                if asked != Asked::Start =>
-            {
-                self.wait()
-            }
+            (asked, Err(CommandError::Disconnected(_))) if asked != Asked::Start => self.wait(),
             (_, Err(error)) => self.fail(error.into()),
         }
     }

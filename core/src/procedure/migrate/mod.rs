@@ -264,11 +264,7 @@ impl Procedure for Migrate {
             }
             procedure::Input::Reply(Ok(reply)) => self.replied(&reply),
             // QEMU ends because of the failure.
-            procedure::Input::Reply(Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)))
-                if self.asked == Asked::State =>
-            {
-                self.wait()
-            }
+            procedure::Input::Reply(Err(CommandError::Disconnected(_))) if self.asked == Asked::State => self.wait(),
             procedure::Input::Reply(Err(error)) => self.fail(error.into()),
             procedure::Input::Found(Ok(hit)) => self.ended(hit),
             procedure::Input::Found(Err(error)) => self.fail(error.into()),

@@ -200,9 +200,7 @@ impl Procedure for Reboot {
             },
             procedure::Input::Reply(Ok(_)) => self.replied(),
             // QEMU ends, and the wait finds out why.
-            procedure::Input::Reply(Err(CommandError::Disconnected(_) | CommandError::Misuse(Misuse::Ended)))
-                if self.state != State::New =>
-            {
+            procedure::Input::Reply(Err(CommandError::Disconnected(_))) if self.state != State::New => {
                 self.wait_again()
             }
             procedure::Input::Reply(Err(error)) => procedure::Output::Done(Err(error.into())),

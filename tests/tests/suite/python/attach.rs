@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use qemu_machine_blocking::commands::QuerySchema;
 use qemu_machine_blocking::{FaultKind, Vm, descriptor};
 use qemu_machine_core::{
-    Address, Cause, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Rung, Shutdown, State, Value,
-    json,
+    Address, Cause, CommandError, Config, Deadline, LaunchError, LaunchFailure, Misuse, Peer, Phase, Progress, Rung,
+    Shutdown, State, Value, json,
 };
 use qemu_machine_tests::leak_check::{Scratch, send, stop};
 use rustix::net::listen;
@@ -68,7 +68,7 @@ fn row_32_attach_command_and_disconnect<H: Hosted>() {
         assert_eq!(machine.kill(), Err(Misuse::NotOurs));
         let outcome = machine.disconnect().expect("the machine is not ours");
         assert_eq!((outcome.cause, outcome.exit), (Cause::Disconnected, None));
-        assert_eq!(machine.execute("query-status", LONG), Err(Misuse::Ended.into()));
+        assert_eq!(machine.execute("query-status", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
     }
     // Dropping the handle disconnects as well.
     drop(attach::<H>(others.peer(), LONG).expect("the socket is open"));

@@ -1,0 +1,225 @@
+//! Stories of extra monitors: sockets on which QEMU serves other programs, beside the machine's own monitor.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use qemu_machine_core::{
+    Cause, CommandError, Config, Deadline, ExtraMonitor, FaultKind, LaunchError, LaunchFailure, Mark, Misuse, Shutdown,
+    Value, Wait,
+};
+use qemu_machine_tests::leak_check::{Scratch, bytes};
+use qemu_machine_tests::{PATIENCE, qemu};
+
+use crate::hosted::Hosted;
+use crate::rows;
+
+const LONG: Deadline = Deadline::after(PATIENCE);
+
+fn config() -> Config {
+    Config::new(qemu()).args(["-machine", "none", "-nodefaults"])
+}
+
+/// Another program: a client of the socket that knows nothing of the library.
+struct Other(BufReader<UnixStream>);
+
+impl Other {
+    fn connect(path: &Path) -> Self {
+        let socket = UnixStream::connect(path).expect("QEMU listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+        Self(BufReader::new(socket))
+    }
+
+    /// Connects to a QMP monitor and negotiates.
+    fn negotiated(path: &Path) -> Self {
+        let mut other = Self::connect(path);
+        assert!(other.message()["QMP"].is_object(), "the greeting");
+        assert_eq!(other.ask("qmp_capabilities")["return"], qemu_machine_core::json!({}));
+        other
+    }
+
+    fn message(&mut self) -> Value {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a message comes in time");
+        line.parse().unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// Executes a command, and returns its reply. Events are passed over.
+    fn ask(&mut self, command: &str) -> Value {
+        writeln!(self.0.get_mut(), "{{\"execute\": \"{command}\"}}").expect("QEMU reads");
+        loop {
+            let message = self.message();
+            if message.get("event").is_none() {
+                return message;
+            }
+        }
+    }
+
+    /// Enters a line at a human monitor.
+    fn enter(&mut self, line: &str) {
+        writeln!(self.0.get_mut(), "{line}").expect("QEMU reads");
+    }
+
+    /// Reads lines until one begins with this text.
+    fn sees(&mut self, beginning: &str) {
+        let mut line = String::new();
+        while !line.starts_with(beginning) {
+            line.clear();
+            assert_ne!(self.0.read_line(&mut line).expect("a line comes in time"), 0, "no line is `{beginning}`");
+        }
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+fn g28_another_program_uses_an_extra_monitor<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
+    assert_eq!(mode(&path), 0o600);
+    let mut other = Other::negotiated(&path);
+    assert_eq!(other.ask("query-status")["return"]["status"], "running");
+    let before = machine.mark();
+    assert!(other.ask("stop")["return"].is_object());
+    machine.wait_any(&before, &[Wait::event("STOP")], LONG).expect("the event comes to the own monitor too");
+    assert_eq!(machine.execute("query-status", LONG).expect("the own monitor answers")["status"], "paused");
+    // One program after the other.
+    drop(other);
+    let mut next = Other::negotiated(&path);
+    next.ask("quit");
+    let outcome = machine.wait(LONG).expect("the other program ended it");
+    assert_eq!((&outcome.cause, outcome.rungs.len()), (&Cause::QuitByOther, 0), "{outcome}");
+    assert_eq!(scratch.entries(), [""; 0]);
+    machine.relaunch().expect("the path is free again");
+    assert_eq!(Other::negotiated(&path).ask("query-status")["return"]["status"], "running");
+    machine.kill().expect("it was launched");
+    assert_eq!(scratch.entries(), [""; 0], "QEMU cannot remove it when it is killed");
+}
+
+fn g28_a_human_quits_on_an_extra_monitor<H: Hosted>() {
+    let scratch = Scratch::create();
+    let (human, qmp) = (scratch.path().join("hmp"), scratch.path().join("qmp"));
+    let config = config().extra_monitor(ExtraMonitor::new(bytes(&human)).human()).extra_monitor(bytes(&qmp));
+    let mut machine = H::launch(config).expect("QEMU starts");
+    let mut person = Other::connect(&human);
+    person.enter("info status");
+    person.sees("VM status: running");
+    person.enter("quit");
+    let outcome = machine.wait(LONG).expect("the person ended it");
+    assert_eq!(outcome.cause, Cause::QuitByOther, "{outcome}");
+    assert_eq!(scratch.entries(), [""; 0]);
+}
+
+/// The `quit` of the other program is the first, and that of the shutdown comes when QEMU ends already.
+fn g28_a_shutdown_after_the_quit_of_another_program_is_not_ours<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
+    Other::negotiated(&path).ask("quit");
+    machine.wait_any(&Mark::default(), &[Wait::event("SHUTDOWN"), Wait::end()], LONG).expect("QEMU reports it");
+    let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
+    assert_eq!(outcome.cause, Cause::QuitByOther, "{outcome}");
+}
+
+fn g38_the_permissions_of_an_extra_monitor_are_those_that_were_chosen<H: Hosted>() {
+    let scratch = Scratch::create();
+    let paths: Vec<PathBuf> = ["own", "group", "all"].map(|name| scratch.path().join(name)).into();
+    let modes = [0o600, 0o660, 0o666];
+    // The umask of the tests, mostly 022, would remove some of them.
+    let config = paths
+        .iter()
+        .zip(modes)
+        .fold(config(), |config, (path, mode)| config.extra_monitor(ExtraMonitor::new(bytes(path)).mode(mode)));
+    let mut machine = H::launch(config).expect("QEMU starts");
+    assert_eq!(paths.iter().map(|path| mode(path)).collect::<Vec<_>>(), modes);
+    for path in &paths {
+        Other::negotiated(path);
+    }
+    machine.shutdown(Shutdown::default()).expect("it was launched");
+    assert_eq!(scratch.entries(), [""; 0]);
+}
+
+fn g17_a_path_that_is_in_use_or_too_long_is_refused<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let listener = UnixListener::bind(&path).expect("the directory is new");
+    for used in [&path, &scratch.path().join("no-such-directory").join("qmp")] {
+        let Err(LaunchError::Failed { failure: LaunchFailure::Host(fault), outcome }) =
+            H::launch(config().extra_monitor(bytes(used))).map(drop)
+        else {
+            panic!("{} cannot be bound", used.display())
+        };
+        let kind = if *used == path { FaultKind::Exists } else { FaultKind::NotFound };
+        assert_eq!((fault.kind, &outcome.cause), (kind, &Cause::NotStarted), "{fault}");
+        assert!(fault.to_string().contains(&*used.to_string_lossy()), "{fault}");
+    }
+    assert_eq!(scratch.entries(), ["qmp"], "what another program made stays");
+    drop(listener);
+    let long = H::launch(config().extra_monitor("/tmp/".to_owned() + &"x".repeat(103))).map(drop);
+    assert!(matches!(long, Err(LaunchError::Misuse(Misuse::Config(_)))), "{long:?}");
+}
+
+fn g18_an_extra_monitor_outlives_its_program<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    for is_killed in [false, true] {
+        let config = config().outlive_parent().temporary_directory(bytes(scratch.path()));
+        let mut machine = H::launch(config.extra_monitor(bytes(&path))).expect("QEMU starts");
+        let identity = machine.identity().expect("it runs");
+        assert_eq!(identity.extra_monitors.len(), 1);
+        machine.detach().expect("it is detachable");
+        drop(machine);
+        assert_eq!(Other::negotiated(&path).ask("query-status")["return"]["status"], "running");
+        let mut machine = H::launch(Config::resume(identity.clone())).expect("it runs on");
+        assert_eq!(machine.identity().as_ref(), Ok(&identity));
+        let mut other = Other::negotiated(&path);
+        let outcome = if is_killed {
+            machine.kill().expect("it was resumed")
+        } else {
+            other.ask("quit");
+            machine.wait(LONG).expect("the other program ended it")
+        };
+        assert_eq!(outcome.cause == Cause::QuitByOther, !is_killed, "{outcome}");
+        assert_eq!(scratch.entries(), [""; 0]);
+    }
+}
+
+/// What happens on the other monitor disturbs no command on the own one.
+fn g21_an_extra_monitor_disturbs_no_command<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
+    let mut other = Other::negotiated(&path);
+    writeln!(other.0.get_mut(), "no JSON {{ \"execute\": 5 }} \u{7f}").expect("QEMU reads");
+    assert!(other.message()["error"].is_object());
+    for _ in 0..20 {
+        assert!(other.ask("query-name")["return"].is_object());
+        let reply: Result<Value, CommandError> = machine.execute("query-name", LONG);
+        reply.expect("each client has its replies");
+    }
+    let counters = machine.counters();
+    assert_eq!((counters.unmatched, counters.nameless), (0, 0));
+    machine.kill().expect("it was launched");
+    let end = other.0.read_line(&mut String::new());
+    assert!(matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
+}
+
+macro_rules! stories {
+    ($harness:ty) => {
+        crate::prove! { $harness:
+            g17_a_path_that_is_in_use_or_too_long_is_refused
+            g18_an_extra_monitor_outlives_its_program
+            g21_an_extra_monitor_disturbs_no_command
+            g28_a_human_quits_on_an_extra_monitor
+            g28_a_shutdown_after_the_quit_of_another_program_is_not_ours
+            g28_another_program_uses_an_extra_monitor
+            g38_the_permissions_of_an_extra_monitor_are_those_that_were_chosen
+        }
+    };
+}
+
+rows!(stories, strict);
