@@ -8,6 +8,8 @@ pub use qemu_machine_core::{
     Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
+#[cfg(feature = "regex")]
+pub use qemu_machine_core::PatternError;
 #[cfg(feature = "schema")]
 pub use qemu_machine_core::Schema;
 #[cfg(feature = "record")]
