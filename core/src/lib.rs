@@ -214,13 +214,14 @@
 //!
 //! # Features
 //!
-//! None is on by default, and none but `arbitrary` brings a crate or `std`. The crate needs an allocator and no other
+//! None is on by default. Only `regex` and `arbitrary` bring crates, and only `arbitrary` needs `std`. The crate needs an allocator and no other
 //! part of a system.
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; without `Config::recorded`, one comparison for each call |
 //! | `schema` | `Schema`, and the command `QuerySchema` that returns it | some 1,000 lines to compile |
+//! | `regex` | `Wait::regex` and `Wait::line_regex`: waits for console text by a regular expression | the crates `regex-automata` and `regex-syntax`, without Unicode tables and without `std` |
 //! | `arbitrary` | `arbitrary::Arbitrary` for plain data, to [fuzz a driver](#fuzzing-your-driver) | the crate `arbitrary`, its derive macro, and `std` |
 //!
 //! # Fuzzing your driver
@@ -372,9 +373,12 @@ mod omit_null;
 mod outbox;
 mod outcome;
 mod payload;
+mod plain;
 pub mod procedure;
 #[cfg(feature = "record")]
 pub mod record;
+#[cfg(feature = "regex")]
+mod regex;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod session;
@@ -415,6 +419,8 @@ pub use notice::Notice;
 pub use omit_null::OmitNull;
 pub use outcome::{Cause, CompanionEnd, Outcome};
 pub use payload::Payload;
+#[cfg(feature = "regex")]
+pub use regex::PatternError;
 #[cfg(feature = "schema")]
 pub use schema::Schema;
 pub use serde_json::{Value, json};

@@ -434,10 +434,77 @@ fn a_line_is_found_when_it_is_whole() {
     }
     rig.prints("\nnext line\n");
     let hit = rig.vm.claim_wait(wait).unwrap().unwrap();
-    assert_eq!(hit.found, Found::Text("[2] Kernel panic - not syncing: no init\r\n".into()));
+    let line = "[2] Kernel panic - not syncing: no init";
+    assert_eq!(hit.found, Found::Line { line: line.into(), text: format!("{line}\r\n").into() });
     assert_eq!(rig.vm.console_since("tty", &hit.mark), Ok(&b"next line\n"[..]));
     let again = rig.vm.wait(rig.now, &Mark::default(), [Wait::line("tty", "panic at")], FOREVER).unwrap();
     assert!(matches!(rig.vm.claim_wait(again), Some(Ok(_))), "an earlier line is found");
+}
+
+/// The line is whole also if the mark is in the middle of it; the text is from the mark on.
+#[test]
+fn a_line_is_apart_from_the_text_before_it() {
+    let mut rig = Rig::ready(config());
+    rig.prints("zero\none ");
+    let start = rig.vm.mark();
+    rig.prints("half\r\ntwo\r\r\n\x1b[1mthree\x1b[0m\n");
+    let hit = find(&mut rig, &start, [Wait::line("tty", "half")]).unwrap();
+    assert_eq!((hit.line().map(|line| &**line), text(&hit)), (Some("one half"), "half\r\n"));
+    let hit = find(&mut rig, &start, [Wait::line("tty", "two")]).unwrap();
+    assert_eq!((hit.line().map(|line| &**line), text(&hit)), (Some("two"), "half\r\ntwo\r\r\n"));
+    let next = find(&mut rig, &start, [Wait::any_line("tty")]).unwrap();
+    assert_eq!(next.line().map(|line| &**line), Some("one half"));
+    let next = find(&mut rig, &hit.mark, [Wait::any_line("tty").plain()]).unwrap();
+    assert_eq!((next.line().map(|line| &**line), text(&next)), (Some("three"), "three\n"));
+    assert_eq!(find(&mut rig, &next.mark, [Wait::any_line("tty")]), None);
+    let hit = find(&mut rig, &start, [Wait::text("tty", "half")]).unwrap();
+    assert_eq!((hit.line(), text(&hit)), (None, "half"));
+}
+
+#[test]
+fn text_is_found_between_escape_sequences() {
+    let mut rig = Rig::ready(config());
+    let start = rig.vm.mark();
+    let colour = rig.wait(&start, [Wait::text("tty", "[  OK  ] Reached").plain()]);
+    let line = rig.wait(&start, [Wait::line("tty", "OK  ] R").plain()]);
+    for part in ["[  \x1b", "[0;32mOK\x1b[", "0m  ] \x1b]0;title", "\x1b\\Rea", "ched tar", "get\r\n"] {
+        assert_eq!(rig.vm.claim_wait(line), None);
+        rig.prints(part);
+    }
+    let found = hit(&mut rig, colour);
+    assert_eq!(found.found, Found::Text("[  OK  ] Reached".into()));
+    assert_eq!(rig.vm.console_since("tty", &found.mark), Ok(&b" target\r\n"[..]));
+    let target = "[  OK  ] Reached target";
+    assert_eq!(hit(&mut rig, line).found, Found::Line { line: target.into(), text: format!("{target}\r\n").into() });
+    assert_eq!(find(&mut rig, &start, [Wait::text("tty", "[  OK  ]")]), None, "as it was printed");
+}
+
+#[test]
+fn text_is_found_by_a_pattern_however_it_is_cut() {
+    let printed = b"\x1b[1mroot@guest\x1b[0m:~# took 12 ms\r\n";
+    for cut in 0..=printed.len() {
+        let mut rig = Rig::ready(config());
+        rig.prints("old root@guest:~# ");
+        let start = rig.vm.mark();
+        let wait = |pattern: &str| Wait::regex("tty", pattern).unwrap();
+        let prompt = rig.wait(&start, [wait("^[a-z]+@[a-z]+:[^ ]*[#$] ").plain()]);
+        let raw = rig.wait(&start, [wait(r"guest\S*:~# t")]);
+        let line = rig.wait(&start, [Wait::line_regex("tty", r"took \d+ ms$").unwrap().plain()]);
+        rig.prints("\n");
+        rig.prints(&printed[..cut]);
+        rig.prints(&printed[cut..]);
+        assert_eq!(text(&hit(&mut rig, prompt)), "\nroot@guest:~# ", "{cut}");
+        assert!(text(&hit(&mut rig, raw)).ends_with("\x1b[0m:~# t"));
+        assert_eq!(hit(&mut rig, line).line().map(|line| &**line), Some("root@guest:~# took 12 ms"));
+        let later = find(&mut rig, &start, [wait("^[a-z]+@").plain()]).unwrap();
+        assert_eq!(text(&later), "\nroot@", "a search of the past finds the same");
+    }
+    let mut rig = Rig::ready(config());
+    rig.prints("ab");
+    let middle = rig.vm.mark();
+    rig.prints("cd\n");
+    assert_eq!(find(&mut rig, &middle, [Wait::regex("tty", "^c").unwrap()]), None, "the mark is not a line");
+    assert!(find(&mut rig, &middle, [Wait::regex("tty", "^d|c").unwrap()]).is_some());
 }
 
 #[test]

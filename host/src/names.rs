@@ -9,6 +9,8 @@ pub use qemu_machine_core::{
     procedure,
 };
 
+#[cfg(feature = "regex")]
+pub use qemu_machine_core::PatternError;
 #[cfg(feature = "schema")]
 pub use qemu_machine_core::Schema;
 #[cfg(feature = "record")]

@@ -21,6 +21,7 @@
 //! | launch, command and end a machine | [`Config`], [`Vm`] (and the methods of [`Handle`]), [`Shutdown`], and the [`Outcome`] |
 //! | execute commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
 //! | wait for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
+//! | run commands in a shell on a console, read its lines | [`Vm::run`] with [`procedure::Shell`]; [`Vm::lines`] |
 //! | follow what QEMU itself prints | [`Config::follow_log`], and [`Wait::log`] by [`LogLevel`] |
 //! | watch the end of a machine that others own | [`Vm::downgrade`], and [`WeakVm::wait`] |
 //! | run several commands and events as one | [`procedure`]: a job, an unplug, a migration, a reboot, a program in the guest, or one of your own |
@@ -64,6 +65,7 @@
 //! |---|---|---|
 //! | `record` | [`Config::recorded`], the module [`record`], [`play`], and [a guide](guides::records) | none |
 //! | `schema` | [`Schema`], and the command [`QuerySchema`](commands::QuerySchema) that returns it | none |
+//! | `regex` | `Wait::regex` and `Wait::line_regex`: console text by a regular expression | `regex-automata`, `regex-syntax` |
 //! | `tracing` | logs, as below | 3 |
 //! | `qapi` | execution of the command types of the crate `qapi-qmp`, as [a guide](guides::from_qapi) shows | those of `qapi-qmp` |
 //!

@@ -66,6 +66,9 @@ pub type Driver = tasks::Driver<Smol>;
 /// Subscription to events: see [`tasks::Events`].
 pub type Events = tasks::Events<Smol>;
 
+/// Lines of a console: see [`tasks::ConsoleLines`].
+pub type ConsoleLines = tasks::ConsoleLines<Smol>;
+
 /// Handle of the agent in a guest: see [`tasks::Agent`].
 pub type Agent = tasks::Agent<Smol>;
 

@@ -80,6 +80,9 @@ pub type Driver = tasks::Driver<Tokio>;
 /// Subscription to events: see [`tasks::Events`].
 pub type Events = tasks::Events<Tokio>;
 
+/// Lines of a console: see [`tasks::ConsoleLines`].
+pub type ConsoleLines = tasks::ConsoleLines<Tokio>;
+
 /// Handle of the agent in a guest: see [`tasks::Agent`].
 pub type Agent = tasks::Agent<Tokio>;
 

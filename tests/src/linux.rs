@@ -76,6 +76,20 @@ impl Linux {
         self.appending(" without-agent")
     }
 
+    /// As [`config`](Self::config), but the guest runs a shell on its console instead of its init: there is no agent, and a
+    /// shell that ends is a panic.
+    #[must_use]
+    pub fn config_with_shell(&self) -> Config {
+        self.appending(" rdinit=/bin/sh")
+    }
+
+    /// As [`config`](Self::config), but the guest runs the init of busybox, which asks a user to press Enter, then runs a
+    /// shell, and asks again when that ends. There is no agent.
+    #[must_use]
+    pub fn config_with_init(&self) -> Config {
+        self.appending(" rdinit=/bin/busybox -- init")
+    }
+
     /// Returns the configuration with more kernel arguments.
     ///
     /// `no_timer_check` is there because the kernel's check of its timer fails on a busy host, and then the kernel

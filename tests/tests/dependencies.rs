@@ -13,6 +13,7 @@ const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-core", &[], 15),
     ("qemu-machine-core", &["record"], 15),
     ("qemu-machine-core", &["schema"], 15),
+    ("qemu-machine-core", &["regex"], 17),
     ("qemu-machine-core", &["arbitrary"], 17),
     ("qemu-machine-host", &[], 20),
     ("qemu-machine-host", &["tracing"], 24),

@@ -10,7 +10,7 @@ use crate::fault::Misuse;
 use crate::lifecycle::State;
 use crate::outcome::Outcome;
 use crate::time::{Deadline, Moment};
-use crate::wait::{Hit, Item, Mark, Target, Wait, WaitId};
+use crate::wait::{Hit, Item, Mark, Search, Target, Wait, WaitId};
 
 impl Machine {
     /// Begins to wait for the first of several things, from a position on. Events and output after the mark that are
@@ -92,9 +92,23 @@ impl Machine {
             Target::Text { text, .. } if text.len() > self.config.limits.console => {
                 return Err(Misuse::TextTooLong(self.config.limits.console));
             }
-            Target::Text { console, text, line } => {
+            Target::Text { console, text, line, plain } => {
+                let (console, search) = (self.console_index(&console)?, Search::text(text, plain));
+                text_item(console, search, from, line, plain)
+            }
+            Target::AnyLine { console, plain } => {
                 let console = self.console_index(&console)?;
-                Item::Text { console, text, scanned: from.position(console), line, found: false }
+                // The search is over: only the end of the line is missing.
+                let (search, scanned) = (Search::text(Vec::new(), false), from.position(console));
+                Item::Text { console, search, scanned, line: true, found: true, is_plain: plain }
+            }
+            #[cfg(feature = "regex")]
+            Target::Regex { console, regex, line, plain } => {
+                let console = self.console_index(&console)?;
+                let begin = from.position(console).max(self.consoles[console].first());
+                let before = self.consoles[console].between(begin.saturating_sub(1), begin).last().copied();
+                let search = Search::regex(&regex, plain, begin, before);
+                text_item(console, search, from, line, plain)
             }
             Target::Output { console } => {
                 let console = self.console_index(&console)?;
@@ -132,4 +146,9 @@ impl Machine {
     pub fn disown_wait(&mut self, id: WaitId) {
         self.request(self.now, request::DisownWait(id))
     }
+}
+
+/// Returns the item of a search that begins at a mark.
+fn text_item(console: usize, search: Search, from: &Mark, line: bool, is_plain: bool) -> Item {
+    Item::Text { console, search, scanned: from.position(console), line, found: false, is_plain }
 }

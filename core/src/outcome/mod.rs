@@ -178,7 +178,7 @@ fn write_companion(f: &mut fmt::Formatter<'_>, companion: &CompanionEnd) -> fmt:
 }
 
 /// Writes the last lines of a text, indented, so that no line of the guest can be taken for one of the outcome.
-fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
+pub(crate) fn write_block(f: &mut fmt::Formatter<'_>, title: &str, text: &str) -> fmt::Result {
     const LINES: usize = 20;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let skipped = lines.len().saturating_sub(LINES);

@@ -8,6 +8,7 @@ mod fd_set;
 mod guest_exec;
 mod guest_file;
 mod job;
+mod lines;
 mod listed_node;
 mod migrate;
 mod open_node;
@@ -15,7 +16,9 @@ mod power;
 mod remove_fd_set;
 mod resync;
 mod run;
+mod shell;
 mod snapshot;
+mod typing;
 mod unplug;
 
 use alloc::boxed::Box;
@@ -41,13 +44,16 @@ pub use execute_and_wait::ExecuteAndWait;
 pub use guest_exec::{GuestExec, GuestExecEnd, GuestExecError, GuestExit};
 pub use guest_file::{GuestFilePart, ReadGuestFile, WriteGuestFile};
 pub use job::{FollowJob, JobEnd, JobError, JobFailure, JobProgress, PROGRESS_WINDOW};
+pub use lines::{ConsoleLine, Lines, NextLine};
 pub use migrate::{Migrate, MigrateError, MigrationEnd};
 pub use open_node::{OpenNode, OpenedNode};
 pub use power::{AskGuest, AskGuestEnd, Reboot, RebootEnd, Suspend, SuspendEnd, Wake, WakeEnd};
 pub use remove_fd_set::RemoveFdSet;
 pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
+pub use shell::{Shell, ShellEnd, ShellError, ShellLine, ShellProgress};
 pub use snapshot::Snapshot;
+pub use typing::Typing;
 pub use unplug::{Unplug, UnplugError};
 
 /// A task of several commands and waits, as a pure state machine: every runtime can run it, and tests need none.
@@ -145,6 +151,20 @@ pub enum Output<T> {
         things: Vec<Wait>,
         /// The longest time to wait; after it the input is [`Input::Later`]. `None` means until the deadline of the
         /// procedure.
+        within: Option<Duration>,
+    },
+    /// Write to a console, and then wait as [`Wait`](Self::Wait) does. A write that is refused, or has no such console, is
+    /// the failure of the wait: [`WaitError::Misuse`].
+    Write {
+        /// The name of the console.
+        console: String,
+        /// The bytes to write.
+        bytes: Vec<u8>,
+        /// As in [`Wait`](Self::Wait). A mark before the write also finds what the console prints in response at once.
+        from: Mark,
+        /// As in [`Wait`](Self::Wait).
+        things: Vec<Wait>,
+        /// As in [`Wait`](Self::Wait).
         within: Option<Duration>,
     },
     /// The procedure is done, with this result.

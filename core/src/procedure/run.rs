@@ -1,6 +1,7 @@
 //! Execution of a procedure on a machine: the present step, and the reply or the wait that it depends on.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{CLEAN_UP_WITHIN, Procedure};
 use crate::command::CommandId;
@@ -159,26 +160,46 @@ impl<E: Procedure> Run<E> {
         if self.stage == Stage::Stopped {
             self.stage = Stage::CleanUp;
         }
-        let left = self.until.map_or(self.deadline, |until| Deadline::after(until.since(now)));
         self.state = match core::mem::replace(&mut self.state, State::Over) {
             State::Output(procedure::Output::Execute(command)) => {
-                match command.and_then(|command| machine.send(now, &command, left)) {
+                match command.and_then(|command| machine.send(now, &command, self.left(now))) {
                     Ok(id) => State::Reply(id),
                     Err(misuse) => State::Input(procedure::Input::Reply(Err(misuse.into()))),
                 }
             }
             State::Output(procedure::Output::Wait { from, things, within }) => {
-                let missed = self.missed(machine, &from, &things);
-                let is_short = within.filter(|within| self.until.is_none_or(|until| now.after(*within) < until));
-                let within = is_short.map_or(left, Deadline::after);
-                match (machine.wait(now, &from, things, within), missed) {
-                    (Ok(id), Some(mark)) => self.report_missed(machine, id, mark),
-                    (Ok(id), None) => State::Wait { id, is_short: is_short.is_some() },
-                    (Err(misuse), _) => State::Input(procedure::Input::Found(Err(misuse.into()))),
+                self.begin_wait(machine, now, &from, things, within)
+            }
+            State::Output(procedure::Output::Write { console, bytes, from, things, within }) => {
+                match machine.console_write(now, &console, &bytes) {
+                    Ok(()) => self.begin_wait(machine, now, &from, things, within),
+                    Err(misuse) => State::Input(procedure::Input::Found(Err(misuse.into()))),
                 }
             }
             state => state,
         };
+    }
+
+    fn left(&self, now: Moment) -> Deadline {
+        self.until.map_or(self.deadline, |until| Deadline::after(until.since(now)))
+    }
+
+    fn begin_wait(
+        &mut self,
+        machine: &mut Machine,
+        now: Moment,
+        from: &Mark,
+        things: Vec<Wait>,
+        within: Option<Duration>,
+    ) -> State<E::Return> {
+        let missed = self.missed(machine, from, &things);
+        let is_short = within.filter(|within| self.until.is_none_or(|until| now.after(*within) < until));
+        let within = is_short.map_or(self.left(now), Deadline::after);
+        match (machine.wait(now, from, things, within), missed) {
+            (Ok(id), Some(mark)) => self.report_missed(machine, id, mark),
+            (Ok(id), None) => State::Wait { id, is_short: is_short.is_some() },
+            (Err(misuse), _) => State::Input(procedure::Input::Found(Err(misuse.into()))),
+        }
     }
 
     /// Returns the position of the oldest event that is kept, if events after the mark were evicted before the wait for

@@ -126,7 +126,9 @@ fn weight_of(thing: &Wait) -> usize {
         Target::Event(filter) => filter.pattern.to_string().len(),
         Target::Text { text, .. } => text.len(),
         Target::Companion(name) => name.len(),
-        Target::Queued(_) | Target::Output { .. } | Target::Log(_) | Target::End => 0,
+        #[cfg(feature = "regex")]
+        Target::Regex { regex, .. } => regex.pattern().len(),
+        Target::Queued(_) | Target::AnyLine { .. } | Target::Output { .. } | Target::Log(_) | Target::End => 0,
     };
     size_of::<Wait>() + heap
 }

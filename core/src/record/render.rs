@@ -79,7 +79,7 @@ impl record::Output {
                 Found::Event(event) => format!("{index}: {event:#}"),
                 Found::Queued(_) => format!("{index}: an event in its queue"),
                 // The text is in the lines of the console already, and may be all of its output; so is the line of the log.
-                Found::Text(text) => format!("{index}: {} bytes of text", text.len()),
+                Found::Text(text) | Found::Line { text, .. } => format!("{index}: {} bytes of text", text.len()),
                 Found::Log(line) => format!("{index}: a line of {} bytes", line.text.len()),
                 Found::Companion(end) => format!("{index}: the end of companion {}", end.name),
                 Found::End(outcome) => format!("{index}: {}", outcome.cause),

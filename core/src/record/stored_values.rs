@@ -18,6 +18,8 @@ use crate::fault::{FaultKind, HostFault};
 use crate::input::{CompanionEvent, ExitStatus, Inherited, Prepared, RunningProcess};
 use crate::lifecycle::Shutdown;
 use crate::log_line::LogLevel;
+#[cfg(feature = "regex")]
+use crate::regex::Regex;
 use crate::signal::{Signal, SignalName};
 use crate::text::UntrustedText;
 use crate::time::Deadline;
@@ -103,6 +105,22 @@ enum StoredTarget {
         #[serde(with = "as_text")]
         text: Vec<u8>,
         line: bool,
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        plain: bool,
+    },
+    AnyLine {
+        console: String,
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        plain: bool,
+    },
+    #[cfg(feature = "regex")]
+    Regex {
+        console: String,
+        #[serde(with = "pattern")]
+        regex: Regex,
+        line: bool,
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        plain: bool,
     },
     Output {
         console: String,
@@ -110,6 +128,25 @@ enum StoredTarget {
     Log(#[serde(with = "stored")] LogLevel),
     Companion(String),
     End,
+}
+
+/// A regular expression as its pattern.
+#[cfg(feature = "regex")]
+mod pattern {
+    use alloc::string::String;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use crate::regex::Regex;
+
+    pub(super) fn serialize<S: Serializer>(regex: &Regex, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(regex.pattern())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Regex, D::Error> {
+        Regex::new(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -38,7 +38,23 @@ impl Hit {
     /// ```
     #[must_use]
     pub fn text(&self) -> Option<&UntrustedText> {
-        if let Found::Text(text) = &self.found { Some(text) } else { None }
+        if let Found::Text(text) | Found::Line { text, .. } = &self.found { Some(text) } else { None }
+    }
+
+    /// Returns the line that was found, without its end. `None` means that something other than a line was found.
+    ///
+    /// ```
+    /// # use qemu_machine_core::Hit;
+    /// # fn example(hit: Hit) {
+    /// // let hit = vm.wait_any(&start, [Wait::line("tty", "Kernel panic"), Wait::end()], minute)?;
+    /// if let Some(line) = hit.line() {
+    ///     println!("{line}"); // `Kernel panic - not syncing: Attempted to kill init!`
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn line(&self) -> Option<&UntrustedText> {
+        if let Found::Line { line, .. } = &self.found { Some(line) } else { None }
     }
 
     /// Returns the event that was found. `None` means that something else was found.
@@ -61,9 +77,12 @@ impl Hit {
     pub fn into_end(self) -> Result<Outcome, WaitError> {
         match self.found {
             Found::End(outcome) => Ok(*outcome),
-            Found::Event(_) | Found::Queued(_) | Found::Text(_) | Found::Log(_) | Found::Companion(_) => {
-                Err(WaitError::FoundOther)
-            }
+            Found::Event(_)
+            | Found::Queued(_)
+            | Found::Text(_)
+            | Found::Line { .. }
+            | Found::Log(_)
+            | Found::Companion(_) => Err(WaitError::FoundOther),
         }
     }
 }
@@ -76,9 +95,16 @@ pub enum Found {
     Event(Event),
     /// The queue of this subscription holds an event. [`Hit::mark`] is the mark at which the wait began.
     Queued(SubscriptionId),
-    /// The text, line or output: everything that the console printed from the mark through the last byte of the match.
-    /// Invalid UTF-8 is replaced.
+    /// The text or output: everything that the console printed from the mark through the last byte of the match. Invalid
+    /// UTF-8 is replaced. After [`Wait::plain`](crate::Wait::plain) without escape sequences.
     Text(UntrustedText),
+    /// The line. Of an end like CR LF neither is in `line`.
+    Line {
+        /// The whole line, also what was printed before the mark, as far as it is kept.
+        line: UntrustedText,
+        /// Everything that the console printed from the mark through the end of the line, as in [`Text`](Self::Text).
+        text: UntrustedText,
+    },
     /// The line of the log.
     Log(LogLine),
     /// The end of the companion. [`Hit::mark`] is the mark at which the wait began.

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::search::{Search, Searched};
 use crate::console::Console;
 use crate::event::{Event, Filter, SubscriptionId};
 use crate::log_line::LogLevel;
@@ -14,13 +15,15 @@ pub(crate) enum Item {
     Queued(SubscriptionId),
     Text {
         console: usize,
-        text: Vec<u8>,
+        search: Search,
         /// The position up to which the console was searched.
         scanned: u64,
         /// Whether to find the end of the line that contains the text.
         line: bool,
         /// Whether the text was found, and only the end of its line is missing.
         found: bool,
+        /// Whether escape sequences are removed from what is found.
+        is_plain: bool,
     },
     Output {
         console: usize,
@@ -72,8 +75,10 @@ impl Item {
     /// Returns the position at which the text, or its line, ends on this console. `None` means that it is not there
     /// yet. Searches each byte once, except the last ones of an output without the text, which may be its beginning.
     pub(super) fn find(&mut self, index: usize, on: &Console) -> Option<u64> {
-        let (text, scanned, line, found) = match self {
-            Self::Text { console, text, scanned, line, found } if *console == index => (text, scanned, *line, found),
+        let (search, scanned, line, found) = match self {
+            Self::Text { console, search, scanned, line, found, .. } if *console == index => {
+                (search, scanned, *line, found)
+            }
             Self::Output { console, from } if *console == index => {
                 let end = on.end() - crate::text::begun(on.since(*from)) as u64;
                 return Some(end).filter(|end| end > from);
@@ -87,12 +92,13 @@ impl Item {
         if !*found {
             let output = on.since(*scanned);
             work::count(output.len());
-            let Some(at) = memchr::memmem::find(output, text) else {
-                *scanned += output.len().saturating_sub(text.len() - 1) as u64;
-                return None;
-            };
-            *scanned += (at + text.len()) as u64;
-            *found = true;
+            match search.find(*scanned, output) {
+                Searched::UpTo(position) => {
+                    *scanned = position;
+                    return None;
+                }
+                Searched::Found(end) => (*scanned, *found) = (end, true),
+            }
         }
         if line {
             let output = on.since(*scanned);

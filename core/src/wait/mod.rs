@@ -7,6 +7,7 @@ mod item;
 mod mark;
 mod pending;
 mod running;
+mod search;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -18,6 +19,8 @@ use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::Misuse;
 use crate::log_line::LogLevel;
+#[cfg(feature = "regex")]
+use crate::regex::{PatternError, Regex};
 use crate::text::{Printable, UntrustedText};
 
 pub use found::{Found, Hit, Missed};
@@ -25,6 +28,7 @@ pub use id::WaitId;
 pub(crate) use item::Item;
 pub use mark::Mark;
 pub(crate) use running::Waits;
+pub(crate) use search::Search;
 
 /// A thing to wait for: an event, a text on a console, a line of the log, or the end of the machine.
 ///
@@ -61,8 +65,26 @@ pub struct Wait(pub(crate) Target);
 pub(crate) enum Target {
     Event(Filter),
     Queued(SubscriptionId),
-    Text { console: String, text: Vec<u8>, line: bool },
-    Output { console: String },
+    Text {
+        console: String,
+        text: Vec<u8>,
+        line: bool,
+        plain: bool,
+    },
+    AnyLine {
+        console: String,
+        plain: bool,
+    },
+    #[cfg(feature = "regex")]
+    Regex {
+        console: String,
+        regex: Regex,
+        line: bool,
+        plain: bool,
+    },
+    Output {
+        console: String,
+    },
     Log(LogLevel),
     Companion(String),
     End,
@@ -103,14 +125,78 @@ impl Wait {
     /// it arrives in pieces. It has 1 to [`Limits::console`](crate::Limits::console) bytes.
     #[must_use]
     pub fn text(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
-        Self(Target::Text { console: console.into(), text: text.into(), line: false })
+        Self(Target::Text { console: console.into(), text: text.into(), line: false, plain: false })
     }
 
     /// Waits for a complete line that contains this text, on the console of this name. Use it when the rest of the line
-    /// matters, as in `Kernel panic - not syncing: …`. A line is complete when its line feed arrives.
+    /// matters, as in `Kernel panic - not syncing: …`: [`Hit::line`] returns it. A line is complete when its line feed
+    /// arrives.
     #[must_use]
     pub fn line(console: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
-        Self(Target::Text { console: console.into(), text: text.into(), line: true })
+        Self(Target::Text { console: console.into(), text: text.into(), line: true, plain: false })
+    }
+
+    /// Waits for the next complete line on the console of this name. [`Lines`](crate::procedure::Lines) reads all lines, one
+    /// after the other.
+    #[must_use]
+    pub fn any_line(console: impl Into<String>) -> Self {
+        Self(Target::AnyLine { console: console.into(), plain: false })
+    }
+
+    /// Waits for a text that matches a regular expression, on the console of this name. It is found where its first match
+    /// ends: as soon as no later byte can change that. A match that depends on the next byte, as `\d+$`, is found when that
+    /// byte arrives.
+    ///
+    /// The pattern matches bytes: classes such as `\d` are ASCII, `^` and `$` match at line ends, `.` matches no line end. The
+    /// memory of a wait is constant, and its time is linear in the output.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`], when the pattern is not valid, its automaton is larger than 1 MiB, or it matches the empty text.
+    ///
+    /// ```
+    /// use qemu_machine_core::Wait;
+    ///
+    /// let prompt = Wait::regex("tty", "^[a-z]+@guest:[^ ]*[#$] ")?.plain();
+    /// assert_eq!(Wait::regex("tty", "(").unwrap_err().to_string().lines().count(), 1);
+    /// # Ok::<(), qemu_machine_core::PatternError>(())
+    /// ```
+    #[cfg(feature = "regex")]
+    pub fn regex(console: impl Into<String>, pattern: &str) -> Result<Self, PatternError> {
+        let regex = Regex::new(pattern)?;
+        Ok(Self(Target::Regex { console: console.into(), regex, line: false, plain: false }))
+    }
+
+    /// Waits for a complete line that contains a text which matches a regular expression, as [`regex`](Self::regex) does
+    /// for the text: [`Hit::line`] returns the line.
+    ///
+    /// # Errors
+    ///
+    /// As [`regex`](Self::regex).
+    #[cfg(feature = "regex")]
+    pub fn line_regex(console: impl Into<String>, pattern: &str) -> Result<Self, PatternError> {
+        let regex = Regex::new(pattern)?;
+        Ok(Self(Target::Regex { console: console.into(), regex, line: true, plain: false }))
+    }
+
+    /// Ignores escape sequences, when this waits for a text, a pattern or a line: colours, movements of the cursor, titles.
+    /// What is found is without them, too. Changes nothing when this waits for anything else.
+    ///
+    /// ```
+    /// use qemu_machine_core::Wait;
+    ///
+    /// // Finds `[  \x1b[32mOK\x1b[0m  ] Reached target`, as systemd prints it.
+    /// let booted = Wait::text("tty", "[  OK  ] Reached target").plain();
+    /// ```
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        match &mut self.0 {
+            Target::Text { plain, .. } | Target::AnyLine { plain, .. } => *plain = true,
+            #[cfg(feature = "regex")]
+            Target::Regex { plain, .. } => *plain = true,
+            Target::Event(_) | Target::Queued(_) | Target::Output { .. } | Target::Log(_) | Target::End => {}
+        }
+        self
     }
 
     /// Waits for any output on the console of this name, and finds everything that was printed from the mark on. To
@@ -180,12 +266,7 @@ impl Wait {
     pub(crate) fn into_filter(self) -> Result<Filter, Misuse> {
         match self.0 {
             Target::Event(filter) => Ok(filter),
-            Target::Queued(_)
-            | Target::Text { .. }
-            | Target::Output { .. }
-            | Target::Log(_)
-            | Target::Companion(_)
-            | Target::End => Err(Misuse::NotAnEvent),
+            _ => Err(Misuse::NotAnEvent),
         }
     }
 }
@@ -206,9 +287,15 @@ impl fmt::Display for Wait {
                 if pattern.is_null() { Ok(()) } else { write!(f, " with {}", Printable::json(&pattern.to_string())) }
             }
             Target::Queued(_) => f.write_str("an event in a queue"),
-            Target::Text { console, text, line } => {
+            Target::Text { console, text, line, plain: _ } => {
                 let what = if *line { "a line with" } else { "the text" };
                 write!(f, "{what} {:?} on {}", UntrustedText::from_utf8_lossy(text), Printable::line(console))
+            }
+            Target::AnyLine { console, plain: _ } => write!(f, "a line on {}", Printable::line(console)),
+            #[cfg(feature = "regex")]
+            Target::Regex { console, regex, line, plain: _ } => {
+                let what = if *line { "a line with a match of" } else { "a match of" };
+                write!(f, "{what} {} on {}", Printable::line(regex.pattern()), Printable::line(console))
             }
             Target::Output { console } => write!(f, "output of {}", Printable::line(console)),
             Target::Log(level) => write!(f, "a line of the log, of level {level:?} or above"),

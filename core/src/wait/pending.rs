@@ -6,6 +6,7 @@ use super::{Found, Hit, Item, Mark, Missed, WaitId};
 use crate::console::Console;
 use crate::event::{Event, History, SubscriptionId};
 use crate::log_line::LogLine;
+use crate::plain::Plain;
 use crate::text::UntrustedText;
 use crate::time::Moment;
 
@@ -79,8 +80,33 @@ impl Pending {
                 let line = console.between(*line, end);
                 Found::Log(LogLine::read(line.strip_suffix(b"\n").unwrap_or(line), reporter))
             }
-            _ => Found::Text(UntrustedText::from_utf8_lossy(console.between(begin, end))),
+            Item::Text { line: true, is_plain, .. } => {
+                let line = console.between(console.line_at(end.saturating_sub(1)), end);
+                Found::Line {
+                    line: text(without_end(line), *is_plain),
+                    text: text(console.between(begin, end), *is_plain),
+                }
+            }
+            Item::Text { is_plain, .. } => Found::Text(text(console.between(begin, end), *is_plain)),
+            _ => Found::Text(text(console.between(begin, end), false)),
         };
         Some(self.hit(item, found, mark))
+    }
+}
+
+/// Returns a line without its end: a line feed, after any number of carriage returns.
+fn without_end(line: &[u8]) -> &[u8] {
+    let mut line = line.strip_suffix(b"\n").unwrap_or(line);
+    while let Some(rest) = line.strip_suffix(b"\r") {
+        line = rest;
+    }
+    line
+}
+
+fn text(printed: &[u8], is_plain: bool) -> UntrustedText {
+    if is_plain {
+        UntrustedText::from_utf8_lossy(&Plain::text(printed))
+    } else {
+        UntrustedText::from_utf8_lossy(printed)
     }
 }

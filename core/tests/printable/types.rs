@@ -6,9 +6,9 @@ use core::time::Duration;
 use qemu_machine_core::commands::{HostForwards, HumanMonitorCommand, HumanText, Job, Status};
 use qemu_machine_core::procedure::{
     self, AddFdSet, Backup, CloseNode, Copied, CopyTarget, Created, ExecuteAndWait, ExternalSnapshot, FollowJob,
-    GuestExec, GuestExecError, JobError, JobFailure, Migrate, MigrateError, Mirror, OpenNode, OpenedNode, Procedure,
-    ProcedureError, ReadGuestFile, RebootEnd, Resync, Run, Situation, Snapshot, SuspendEnd, Undo, Unplug, UnplugError,
-    WriteGuestFile,
+    GuestExec, GuestExecError, JobError, JobFailure, Lines, Migrate, MigrateError, Mirror, OpenNode, OpenedNode,
+    Procedure, ProcedureError, ReadGuestFile, RebootEnd, Resync, Run, Shell, ShellEnd, ShellError, Situation, Snapshot,
+    SuspendEnd, Typing, Undo, Unplug, UnplugError, WriteGuestFile,
 };
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
@@ -17,9 +17,9 @@ use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Companion, CompanionEvent, CompanionFailure, Config, Descriptor, ExitStatus,
     ExtraMonitor, FOREVER, FaultKind, Found, FromReply as _, Hit, HostFault, Identity, Input, LaunchCause, LaunchError,
     LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor, MonitorSocket, OmitNull,
-    OutOfBand, Outcome, Payload, Peer, Prepared, Progress, ProtocolError, RawReply, Refusal, RunningProcess, Schema,
-    Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle,
-    session,
+    OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress, ProtocolError, RawReply, Refusal,
+    RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait, WaitError,
+    WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -70,7 +70,9 @@ pub(crate) const CASES: &[Case] = &[
     ("Event", |text| all([event(text)])),
     ("Payload", |text| debug([payload(text)])),
     ("Wait", |text| all(waits(text))),
-    ("Found", |text| debug([Found::Text(text.into()), Found::Event(event(text)), Found::End(outcome(text).into())])),
+    ("Found", |text| {
+        debug([Found::Text(text.into()), line(text), Found::Event(event(text)), Found::End(outcome(text).into())])
+    }),
     ("Hit", |text| debug([hit(Found::Text(text.into()))])),
     ("Misuse", |text| all(misuses(text))),
     ("Refusal", |text| all([refusal(text)])),
@@ -187,6 +189,26 @@ pub(crate) const CASES: &[Case] = &[
         let reboot = debug([RebootEnd::Ended(outcome(text).into())]);
         reboot.into_iter().chain(debug([SuspendEnd::Ended(outcome(text).into())])).collect()
     }),
+    ("procedure::Shell procedure::ShellLine", |text| {
+        let shell = Shell::on(text).prompts([text]);
+        debug([shell.line(text)]).into_iter().chain(debug([shell])).collect()
+    }),
+    ("procedure::ShellEnd procedure::ShellError", |text| {
+        let [end, error] = shell_ends(text);
+        let errors = [error.expect_err("a panic"), ShellError::Procedure(ProcedureError::Command(refused(text)))];
+        debug([end.expect("an end")]).into_iter().chain(all(errors)).collect()
+    }),
+    ("procedure::Typing", |text| debug([Typing::on(text, text)])),
+    ("procedure::Lines procedure::NextLine procedure::ConsoleLine", |text| {
+        let mut rig = rig("");
+        rig.prints(format!("{}\n", text.replace('\n', "")));
+        let mut lines = Lines::of("tty");
+        let line = Run::new(lines.next_line(), FOREVER).advance(&mut rig.vm, rig.now).expect("a line").expect("a line");
+        let mut named = Lines::of(text);
+        let waiting = debug([named.next_line()]);
+        all(line).into_iter().chain(debug([named])).chain(waiting).collect()
+    }),
+    ("PatternError", |text| all([PatternError::Invalid(text.into())])),
     ("procedure::Undo", |text| debug([Undo::of_reply(text, text).expect("a name"), undo(text)])),
     ("procedure::Run", |text| debug([Run::new(Unplug::device(text), FOREVER)])),
     ("procedure::Input", |text| {
@@ -443,6 +465,22 @@ fn log_lines(text: &str) -> Vec<LogLine> {
     }
 }
 
+/// Returns the ends of two lines in a shell, with this text in the output.
+fn shell_ends(text: &str) -> [Result<ShellEnd, ShellError>; 2] {
+    [">", "panic"].map(|end| {
+        let mut rig = Rig::ready(config());
+        rig.prints("# ");
+        let mut run = Run::new(Shell::on("tty").line("true"), FOREVER);
+        assert!(run.advance(&mut rig.vm, rig.now).is_none());
+        let typed = String::from_utf8(rig.vm.outgoing(Channel::Console(0)).to_vec()).expect("text");
+        let id = typed.split("m ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a number").to_owned();
+        let panic = format!("\nKernel panic - not syncing: {text}\n---[ end Kernel panic\n");
+        let end = if end == ">" { format!("<qm {id} end 0>") } else { panic };
+        rig.prints(format!("<qm {id} begin 1>\n{text}{end}"));
+        run.advance(&mut rig.vm, rig.now).expect("the line is over")
+    })
+}
+
 fn situation(text: &str) -> Situation {
     let job =
         json!({"id": text, "type": text, "status": text, "current-progress": 1, "total-progress": 2, "error": text});
@@ -470,10 +508,20 @@ fn waits(text: &str) -> Vec<Wait> {
         Wait::event(text).with(json!({text: text})),
         Wait::text(text, text),
         Wait::line(text, text),
+        Wait::any_line(text).plain(),
+        Wait::regex(
+            text,
+            &["x", &text.replace(|letter: char| !letter.is_ascii() || letter.is_ascii_punctuation(), "")].concat(),
+        )
+        .expect("a pattern"),
         Wait::output(text),
         Wait::companion(text),
         Wait::any_event().with(json!(text)),
     ]
+}
+
+fn line(text: &str) -> Found {
+    Found::Line { line: text.into(), text: text.into() }
 }
 
 fn hit(found: Found) -> Hit {

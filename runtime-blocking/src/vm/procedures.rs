@@ -1,7 +1,7 @@
 //! Procedures, for threads that may block.
 
-use qemu_machine_core::Deadline;
-use qemu_machine_core::procedure::{Procedure, Run};
+use qemu_machine_core::procedure::{ConsoleLine, Lines, Procedure, Run};
+use qemu_machine_core::{Deadline, FOREVER};
 use qemu_machine_host::Shared;
 
 use super::Vm;
@@ -37,5 +37,20 @@ impl Vm {
             }
             self.shared().ask(|machine, now| run.carry_out(machine, now));
         }
+    }
+
+    /// Returns an iterator over the [lines](Lines) of a console, each once, in order. It waits for each without a deadline,
+    /// and ends with the machine, or when there is no such console; [`run`](Self::run) with [`Lines::next_line`] has a
+    /// deadline and the error.
+    ///
+    /// ```no_run
+    /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
+    /// let console = vm.clone();
+    /// std::thread::spawn(move || console.lines("tty").for_each(|line| println!("{line}")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lines(&self, lines: impl Into<Lines>) -> impl Iterator<Item = ConsoleLine> {
+        let mut lines = lines.into();
+        std::iter::from_fn(move || self.run(lines.next_line(), FOREVER).ok().flatten())
     }
 }

@@ -29,6 +29,7 @@ mod recorded;
 mod replies;
 mod resync;
 mod scripted;
+mod shells;
 mod short_lived;
 mod subscriptions;
 mod torture;

@@ -143,6 +143,9 @@ impl ExternalSnapshot {
             procedure::Output::Wait { from, things, within } => {
                 return procedure::Output::Wait { from, things, within };
             }
+            procedure::Output::Write { console, bytes, from, things, within } => {
+                return procedure::Output::Write { console, bytes, from, things, within };
+            }
             procedure::Output::Done(end) => end,
         };
         self.job = None;
