@@ -191,7 +191,8 @@ impl Instruction {
         let data = given.value(schema.and_then(|schema| transaction::data(schema, name)));
         let action = json!({"type": name, "data": data});
         if let Some(schema) = schema {
-            schema.check(&("transaction", &json!({"actions": [action]})))?;
+            let checked = schema.check(&("transaction", &json!({"actions": [action]})));
+            checked.map_err(|invalid| of_action(name, invalid))?;
         }
         Ok(action)
     }
@@ -226,6 +227,15 @@ fn complete(line: &str) -> Result<Option<String>, Trouble> {
 fn after<'a>(word: &str, line: &'a str) -> Option<&'a str> {
     let rest = line.strip_prefix(word).filter(|rest| rest.starts_with(char::is_whitespace))?;
     Some(rest.trim_start())
+}
+
+/// Returns the mismatch in an action with the name of that and of its argument, as for a command.
+fn of_action(name: &str, mut invalid: Invalid) -> Invalid {
+    if let Some(argument) = invalid.at.strip_prefix("actions[0].data.") {
+        invalid.at = argument.to_owned();
+        name.clone_into(&mut invalid.command);
+    }
+    invalid
 }
 
 fn whole(words: &[String]) -> Vec<Word> {

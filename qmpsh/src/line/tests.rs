@@ -83,7 +83,7 @@ fn a_transaction_is_collected_and_checked_line_by_line() {
         assert_eq!(read(open), Err(Trouble::Unfinished), "{open}");
     }
     assert!(wrong("transaction(\nabrot").contains("did you mean `abort`?"), "{}", wrong("transaction(\nabrot"));
-    assert!(wrong("transaction(\nclear nod=disk").contains("`actions"), "{}", wrong("transaction(\nclear nod=disk"));
+    assert_eq!(wrong("transaction(\nclear nod=disk"), "`clear`: no argument `nod`; did you mean `node`?");
     let unchecked = json!({"actions": [{"type": "any", "data": {"a": 1}}]});
     let without = Instruction::read("transaction( any a=1 )", None);
     assert_eq!(without, Ok(Instruction::Command("transaction".into(), unchecked)));

@@ -87,7 +87,7 @@ fn row_37_an_agent_has_a_prompt_with_completion_and_a_history() {
         terminal.press("guest-shut\t");
         terminal.line_is("qga> guest-shut");
         terminal.press("\x15");
-        terminal.enter("help", "\n  guest-exec\n");
+        terminal.enter("help", "\n  guest-ping\n");
         terminal.press("\x1b[A\x1b[A");
         terminal.line_is("qga> guest-ping");
         terminal.press("\x15exit 2\r");
@@ -135,7 +135,7 @@ fn row_37_the_prompt_ends_with_the_agent() {
     leaving_nothing(|temporary| {
         let agent = Agent::start();
         let state = Scratch::create();
-        let mut terminal = Terminal::begin(&["-a", &agent.address, "--no-history"], state.path(), temporary);
+        let mut terminal = Terminal::begin(&["-a", "--no-history", &agent.address], state.path(), temporary);
         terminal.enter("guest-ping", "\n{}\n");
         drop(agent);
         let (status, screen) = terminal.end();

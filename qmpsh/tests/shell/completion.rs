@@ -41,7 +41,7 @@ fn completes(terminal: &mut Terminal, typed: &str, line: &str) {
 #[test]
 fn ids_are_completed() {
     with_parts(&[], |terminal| {
-        completes(terminal, "object-del id=", "qmp> object-del id=io0");
+        completes(terminal, "object-del id=i", "qmp> object-del id=io0");
         completes(terminal, "netdev_del id=s", "qmp> netdev_del id=spare0");
         completes(
             terminal,
@@ -55,7 +55,7 @@ fn ids_are_completed() {
         completes(terminal, "job-cancel id=", "qmp> job-cancel id=copy");
         completes(terminal, "block-job-set-speed device=", "qmp> block-job-set-speed device=copy speed=");
         terminal.enter("block-job-cancel device=copy force=on", "BLOCK_JOB_CANCELLED");
-        completes(terminal, "qom-get path=/objects/i", "qmp> qom-get path=/objects/io0/ property=");
+        completes(terminal, "qom-get path=/objects/i", "qmp> qom-get path=/objects/io0/");
         completes(
             terminal,
             "qom-set path=/objects/io0 property=poll-m",
@@ -72,7 +72,7 @@ fn lines_of_the_human_monitor_are_completed() {
         completes(terminal, "device_d", "hmp> device_del");
         completes(terminal, "device_del ", "hmp> device_del nic0");
         completes(terminal, "netdev_del s", "hmp> netdev_del spare0");
-        completes(terminal, "object_del ", "hmp> object_del io0");
+        completes(terminal, "object_del i", "hmp> object_del io0");
         completes(terminal, "eject -f ", "hmp> eject -f cd0");
         completes(terminal, "set_link nic0 of", "hmp> set_link nic0 off");
         completes(terminal, "qom-list /obj", "hmp> qom-list /objects/");

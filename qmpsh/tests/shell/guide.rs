@@ -5,6 +5,8 @@ use std::path::Path;
 
 use qemu_machine_tests::leak_check::{Scratch, leaving_nothing};
 
+use vt100::Screen;
+
 use super::agent::Agent;
 use super::terminal::Terminal;
 
@@ -50,6 +52,14 @@ fn shows(screen: &str, lines: &[String]) -> bool {
     lines.iter().all(&mut found)
 }
 
+/// Reports whether the shell waits at an empty prompt.
+fn is_at_prompt(screen: &Screen) -> bool {
+    let (row, _) = screen.cursor_position();
+    let (_, columns) = screen.size();
+    let line = screen.rows(0, columns).nth(row.into()).unwrap_or_default();
+    PROMPTS.iter().any(|prompt| line.trim_end() == prompt.trim_end())
+}
+
 #[test]
 fn the_sessions_of_the_guide_are_real() {
     let sessions = sessions();
@@ -68,7 +78,9 @@ fn the_sessions_of_the_guide_are_real() {
             let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
             let (mut at, mut ended) = (0, false);
             while let Some(line) = lines[at..].iter().position(|line| typed(line).is_some()).map(|next| at + next) {
-                terminal.until(&lines[..line].join("\n"), |screen| shows(&screen.contents(), &lines[..line]));
+                terminal.until(&lines[..line].join("\n"), |screen| {
+                    is_at_prompt(screen) && shows(&screen.contents(), &lines[..line])
+                });
                 let text = typed(&lines[line]).unwrap();
                 terminal.press(&format!("{text}\r"));
                 ended |= text == "quit" || text == "exit";

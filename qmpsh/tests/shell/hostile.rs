@@ -130,7 +130,7 @@ fn g32_with_the_option_raw_the_terminal_gets_what_the_peer_wrote() {
 fn g32_the_log_of_the_wire_is_printable() {
     at_prompt(&["--no-history", "--verbose"], &[("return", "FORGED"), ("happen", "FORGED {")], |written| {
         assert_harmless(&written);
-        assert!(written.contains(" < {\"return\":{"), "{written:?}");
+        assert!(written.contains(" < {\"id\":"), "{written:?}");
     });
 }
 

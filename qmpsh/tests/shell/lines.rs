@@ -32,7 +32,7 @@ fn a_line_continues_until_its_brackets_are_closed() {
 fn a_line_continues_after_a_backslash() {
     with_launched(&[], |terminal| {
         terminal.press("set-action \\\r");
-        terminal.line_is("... panic= reboot= shutdown= watchdog=");
+        terminal.line_is("... [reboot=] [shutdown=] [panic=] [watchdog=]");
         terminal.press("panic=pau\t");
         terminal.line_is("... panic=pause");
         terminal.enter("", "{}");
@@ -70,9 +70,9 @@ fn a_transaction_is_collected_and_sent_as_one() {
         terminal.press("transaction(\r");
         terminal.line_is("...");
         terminal.press("block-dirty-bitmap-a\t");
-        terminal.line_is("... block-dirty-bitmap-add name= node= [granularity=] [persistent=] [disabled=]");
+        terminal.line_is("... block-dirty-bitmap-add node= name= [granularity=] [persistent=] [disabled=]");
         terminal.press("node=d\t");
-        terminal.line_is("... block-dirty-bitmap-add node=disk0");
+        terminal.line_is("... block-dirty-bitmap-add node=disk0 name=");
         terminal.press("name=one granularity=64K\r");
         // An action that is not valid is dropped, and the others stay.
         terminal.press("block-dirty-bitmap-add nod=disk0\r");

@@ -44,7 +44,7 @@ fn at_the_prompt_messages_are_logged_above_the_line() {
         });
         terminal.press("device_del id=\t");
         terminal.until("a query", |screen| screen.contents().contains("/machine/peripheral"));
-        terminal.line_is("qmp> device_del id=");
+        terminal.line_is("qmp> device_del id=string");
         terminal.press("\x15");
     });
 }
