@@ -32,16 +32,27 @@ use crate::text::UntrustedText;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct HumanMonitorCommand {
     /// The line to execute, for example `info registers`.
     pub command_line: String,
+    /// The index of the CPU that the command is about. `None` means the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_index: Option<i64>,
 }
 
 impl HumanMonitorCommand {
     /// Returns the command that executes this line.
     #[must_use]
     pub fn new(command_line: impl Into<String>) -> Self {
-        Self { command_line: command_line.into() }
+        Self { command_line: command_line.into(), cpu_index: None }
+    }
+
+    /// Executes the command for the CPU with this index: `info registers`, `x` and others depend on it.
+    #[must_use]
+    pub fn cpu(mut self, index: i64) -> Self {
+        self.cpu_index = Some(index);
+        self
     }
 }
 

@@ -200,6 +200,35 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.record())
     }
 
+    /// Calls these functions with the bytes that are sent and received on the monitor from now on, in place of earlier
+    /// ones, for a log of the wire. The pieces are those of the socket: a message may be in several, and several in one.
+    /// The bytes are the peer's, and may be secret (`set_password`, `object-add`).
+    ///
+    /// They are called while the machine is locked, on the thread that sends or receives. They must return soon, and must
+    /// not use the machine, or they deadlock: pass the bytes on, as to a channel.
+    ///
+    /// ```
+    /// # use std::sync::mpsc::channel;
+    /// # use std::time::Duration;
+    /// # use qemu_machine_blocking::record::{Mock, Record};
+    /// # use qemu_machine_blocking::{Peer, Vm, descriptor, play};
+    /// # let record: Record = include_str!("../../runtime-blocking/examples/stopped.jsonl").parse()?;
+    /// # let peer = Peer::Connected(descriptor(play(Mock::new(&record))?));
+    /// let vm = Vm::attach(peer, Duration::from_secs(5))?;
+    /// let (log, lines) = channel();
+    /// let other = log.clone();
+    /// vm.observe_wire(
+    ///     move |sent| drop(log.send(format!("> {}", sent.escape_ascii()))),
+    ///     move |received| drop(other.send(format!("< {}", received.escape_ascii()))),
+    /// );
+    /// vm.execute("query-status")?;
+    /// assert!(lines.recv()?.starts_with(r#"> {\"execute\":\"query-status\""#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn observe_wire(&self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static) {
+        self.shared().with_host(|host| host.observe_wire(sent, received));
+    }
+
     /// Returns the configuration that attaches to a service of the machine, for callers that launch the attachment
     /// themselves.
     ///

@@ -287,6 +287,7 @@ mod sys;
 pub mod tasks;
 mod trace;
 mod watch;
+mod wire;
 
 pub use clock::Clock;
 pub use fault::fault;

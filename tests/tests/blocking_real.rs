@@ -80,7 +80,7 @@ fn a_machine_takes_the_first_accelerator_that_works() {
 fn commands_of_all_kinds_are_answered() {
     with_empty_machine(|vm| {
         assert!(execute(vm, QueryStatus).running);
-        assert_eq!(execute(vm, HumanMonitorCommand { command_line: "info name".into() }), "");
+        assert_eq!(execute(vm, HumanMonitorCommand::new("info name")), "");
         assert!(execute(vm, ("qom-list", json!({"path": "/"}))).is_array());
         let unread = execute(vm, WithRawReply("query-status"));
         assert!(unread.as_str().starts_with('{'), "{unread:?}");

@@ -116,7 +116,7 @@ fn the_schema_refuses_what_qemu_refuses() {
 #[test]
 fn typed_commands_pass_the_check_and_execute() {
     with_schema(|vm, schema| {
-        let registers = HumanMonitorCommand { command_line: "info version".into() };
+        let registers = HumanMonitorCommand::new("info version");
         assert_eq!(schema.check(&registers), Ok(()));
         assert!(!vm.execute(registers).expect("the monitor answers").is_empty());
         let status = vm.execute(QueryStatus).expect("the monitor answers");
@@ -285,7 +285,7 @@ fn features_of_values_and_of_variants_are_found() {
 fn a_command_that_is_hidden_is_refused_by_the_check_and_aborts_qemu() {
     with_schema(|_, schema| {
         let (vm, hidden) = launch(&["-compat", HIDING[1]]);
-        let own = HumanMonitorCommand { command_line: "info version".into() };
+        let own = HumanMonitorCommand::new("info version");
         let checks = [
             (hidden.check(&QueryStatus), hidden.check(&Stop), hidden.check(&Cont), hidden.check(&SystemReset)),
             (hidden.check(&SystemPowerdown), hidden.check(&QueryJobs), hidden.check(&QuerySchema), hidden.check(&own)),

@@ -4,6 +4,7 @@
 //! | guide | for | answers |
 //! |---|---|---|
 //! | [`from_python`] | users of QEMU's Python classes | the counterpart of every member, and the differences |
+//! | [`from_qmp_shell`] | users of QEMU's `qmp-shell` | the same sessions in the shell `qmpsh`, and the differences |
 //! | [`from_qapi`] | users of the crates `qapi` and `qmp` | the counterpart of every item, and the differences |
 //! | [`from_shell`] | authors of scripts with `sleep`, `nc` and `expect` | what goes wrong, and the same test here |
 //! | [`companions`] | users of virtiofsd, swtpm, passt and vhost-user backends | how these programs start and end with the machine |
@@ -13,6 +14,7 @@
 pub mod companions;
 pub mod from_python;
 pub mod from_qapi;
+pub mod from_qmp_shell;
 pub mod from_shell;
 #[cfg(feature = "record")]
 pub mod records;

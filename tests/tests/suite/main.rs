@@ -33,6 +33,7 @@ mod shells;
 mod short_lived;
 mod subscriptions;
 mod torture;
+mod wire;
 
 use harness::Harness;
 
