@@ -12,8 +12,8 @@ use serde_json::Value;
 const BARE: &str = "x86_64-unknown-none";
 
 /// The published packages, by their directories.
-const PUBLISHED: [&str; 7] =
-    ["core", "host", "runtime-blocking", "runtime-smol", "runtime-tokio", "runtime-mio", "qmpsh"];
+const PUBLISHED: [&str; 8] =
+    ["core", "host", "runtime-blocking", "runtime-smol", "runtime-tokio", "runtime-mio", "guest", "qmpsh"];
 
 /// Returns the metadata of the packages of the workspace.
 fn packages() -> Vec<Value> {
