@@ -11,7 +11,7 @@ use std::fs;
 use crate::archive::{Archive, TooLarge};
 use crate::failure::Failure;
 use crate::host_files;
-use crate::kernel::release;
+use crate::kernel::kernel_release;
 use crate::kernel_test::KernelTest;
 use crate::modules::{Module, ModuleError, Modules};
 
@@ -99,7 +99,7 @@ fn add_agent(test: &KernelTest, archive: &mut Archive) -> Result<(), Failure> {
 /// kernel without modules has the drivers built in, or the guest reports what is missing.
 fn modules(test: &KernelTest) -> Result<Vec<Module>, Failure> {
     let image = fs::read(&test.kernel).map_err(|error| Failure::file(&test.kernel, error))?;
-    let release = release(&image);
+    let release = kernel_release(&image);
     let tree = host_files::module_tree(release.as_deref(), test.unpacked.as_deref());
     let Some(tree) = test.module_tree.clone().or(tree) else {
         return match test.modules.first() {

@@ -13,7 +13,7 @@ const BOOT_SECTOR: usize = 0x200;
 /// Returns the release of an x86 kernel (bzImage), such as `6.1.0-56-cloud-amd64`: the name of the directory of its
 /// modules. `None` means that the image has no such header, as a `vmlinux`.
 #[must_use]
-pub fn release(image: &[u8]) -> Option<String> {
+pub fn kernel_release(image: &[u8]) -> Option<String> {
     if image.get(MAGIC_AT..MAGIC_AT + 4)? != b"HdrS" {
         return None;
     }

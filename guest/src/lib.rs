@@ -47,7 +47,7 @@ pub use case::{Case, Verdict, leaves};
 pub use failure::Failure;
 pub use host_files::default_kernel;
 pub use junit::junit;
-pub use kernel::release;
+pub use kernel::kernel_release;
 pub use kernel_test::{Accel, CopyOut, Disk, KernelTest, Printed, Share};
 pub use modules::{Module, ModuleError, Modules};
 pub use report::Report;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
-use qemu_machine_guest::{Archive, Modules, release};
+use qemu_machine_guest::{Archive, Modules, kernel_release};
 use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::leak_check::{Scratch, Watched};
 
@@ -97,7 +97,7 @@ fn a_directory_that_the_kernel_cannot_mount_is_explained() {
 
 #[test]
 fn compressed_modules_are_decompressed_and_unknown_ones_are_errors() {
-    let release = release(&fs::read(kernel()).unwrap()).expect("a bzImage has its release");
+    let release = kernel_release(&fs::read(kernel()).unwrap()).expect("a bzImage has its release");
     let tree = unpacked().join("lib/modules").join(release);
     let plain = Modules::read(&tree).unwrap().in_order(["virtio_console"]).unwrap();
     assert_eq!(plain.last().unwrap().name, "virtio_console");

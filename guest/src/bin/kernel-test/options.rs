@@ -40,7 +40,7 @@ pub(crate) struct Options {
 /// Reads the arguments. Everything after `--`, or from the first word on that is no option, is the command.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
     // The kernel and the command are set at the end.
-    let mut test = KernelTest::new("", [OsString::new(); 0]);
+    let mut test = KernelTest::new("", Vec::<OsString>::new());
     test.unpacked = env::var_os(UNPACKED).map(PathBuf::from);
     let mut kernels: Vec<OsString> = Vec::new();
     let mut options = Options { tests: Vec::new(), jobs: 1, junit: None, tap: false, dry_run: false };

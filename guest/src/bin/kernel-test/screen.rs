@@ -24,7 +24,8 @@ pub(crate) struct Screen {
     /// The number of runs.
     total: usize,
     ended: usize,
-    /// The lines that are not complete yet, by the names of their kernels. Only used for several kernels.
+    /// The lines that are not complete yet, by the names of their kernels. With one kernel, they are printed
+    /// all the same.
     partial: BTreeMap<String, Vec<u8>>,
     has_colour: bool,
     has_progress: bool,
@@ -62,16 +63,15 @@ impl Screen {
     }
 
     fn console(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut shown = bytes.to_vec();
-        if self.total > 1 {
-            let mut buffer = self.partial.remove(name).unwrap_or_default();
-            buffer.extend_from_slice(bytes);
-            let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            self.partial.insert(name.to_owned(), buffer.split_off(end));
-            shown = self.with_name(name, &buffer);
+        let mut lines = self.partial.remove(name).unwrap_or_default();
+        lines.extend_from_slice(bytes);
+        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.partial.insert(name.to_owned(), lines.split_off(end));
+        match self.total {
+            1 => self.write(bytes)?,
+            _ => self.write(&self.with_name(name, &lines))?,
         }
-        self.write(&shown)?;
-        self.progress(name, bytes)
+        self.progress(name, &lines)
     }
 
     fn with_name(&self, name: &str, lines: &[u8]) -> Vec<u8> {
@@ -93,12 +93,10 @@ impl Screen {
     }
 
     /// Prints the number of runs that have ended, and the last line.
-    fn progress(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        if !self.has_progress {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(bytes);
-        let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    fn progress(&self, name: &str, lines: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(lines);
+        let line = text.lines().rfind(|line| !line.trim().is_empty());
+        let Some(line) = line.filter(|_| self.has_progress) else { return Ok(()) };
         let line: String = line.chars().filter(|letter| !letter.is_control()).take(PROGRESS).collect();
         write!(stderr(), "{CLEAR}{} of {} kernels ended; {name}: {line}", self.ended, self.total)
     }
@@ -114,7 +112,7 @@ impl Screen {
     /// Prints the rest of the console of a run that has ended.
     pub(crate) fn end(&mut self, name: &str) {
         self.ended += 1;
-        let rest = self.partial.remove(name).filter(|rest| !rest.is_empty());
+        let rest = self.partial.remove(name).filter(|rest| self.total > 1 && !rest.is_empty());
         if let Some(mut rest) = rest {
             rest.push(b'\n');
             // The exit code still counts.
