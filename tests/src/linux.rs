@@ -45,9 +45,8 @@ pub struct Linux {
     initramfs: PathBuf,
 }
 
-/// Debian's packages, unpacked below one directory, from which guests are made.
-#[derive(Clone, Debug)]
-pub struct Parts(PathBuf);
+/// Debian's packages, unpacked below one directory, from which guests are made. Its methods panic if a part is missing.
+struct Parts(PathBuf);
 
 impl Linux {
     /// Returns the guest whose parts are in cargo's directory `tmp` (`CARGO_TARGET_TMPDIR`). Writes its initramfs
@@ -134,14 +133,10 @@ fn keep(path: &Path, content: &[u8]) {
 }
 
 impl Parts {
-    /// Returns the parts in cargo's directory `tmp`; `None` means that `tests/setup` has not unpacked them.
-    #[must_use]
-    pub fn below(tmp: &Path) -> Option<Self> {
-        Some(Self(tmp.join("linux-parts"))).filter(|parts| parts.0.is_dir())
-    }
-
     fn unpacked(tmp: &str) -> Self {
-        Self::below(Path::new(tmp)).unwrap_or_else(|| panic!("{tmp}/linux-parts is missing: run tests/setup true"))
+        let parts = Path::new(tmp).join("linux-parts");
+        assert!(parts.is_dir(), "{tmp}/linux-parts is missing: run tests/setup true");
+        Self(parts)
     }
 
     fn agent(&self) -> PathBuf {
@@ -152,13 +147,7 @@ impl Parts {
         read(&self.0.join(path))
     }
 
-    /// Returns the path of the kernel.
-    ///
-    /// # Panics
-    ///
-    /// If the parts have no kernel. The other methods panic likewise.
-    #[must_use]
-    pub fn kernel(&self) -> PathBuf {
+    fn kernel(&self) -> PathBuf {
         only(&self.0.join("boot"), "vmlinuz-")
     }
 
@@ -177,14 +166,13 @@ impl Parts {
         archive.finish()
     }
 
-    /// Adds `/bin/busybox`, a program with all commands.
-    pub fn add_busybox(&self, archive: &mut Archive) {
+    fn add_busybox(&self, archive: &mut Archive) {
         archive.file("bin/busybox", &self.read("bin/busybox"));
     }
 
     /// Adds the guest agent with its libraries, and the kernel modules of its port. `tests/src/linux/init.sh` starts
     /// the agent.
-    pub fn add_agent(&self, archive: &mut Archive) {
+    fn add_agent(&self, archive: &mut Archive) {
         let agent = self.agent();
         archive.file("usr/sbin/qemu-ga", &read(&agent));
         for library in libraries(&agent) {

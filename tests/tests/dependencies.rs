@@ -31,6 +31,7 @@ const LISTED: &[(&str, &[&str], usize)] = &[
     ("qemu-machine-tokio", &[], 30),
     ("qemu-machine-tokio", &["tracing"], 34),
     ("qemu-machine-tokio", &["qapi"], 34),
+    ("qemu-machine-guest", &[], 23),
     ("qmpsh", &[], 35),
 ];
 

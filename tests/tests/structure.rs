@@ -8,26 +8,29 @@ use qemu_machine_tests::sources::modules::{Arrow, Crate, circles};
 use qemu_machine_tests::sources::root;
 
 /// Each package of the workspace, with the other packages of the workspace that it may depend on.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("qemu-machine-core", &[]),
     ("qemu-machine-host", &["qemu-machine-core"]),
     ("qemu-machine-blocking", &["qemu-machine-core", "qemu-machine-host"]),
     ("qemu-machine-smol", &["qemu-machine-core", "qemu-machine-host"]),
     ("qemu-machine-tokio", &["qemu-machine-core", "qemu-machine-host"]),
     ("qemu-machine-mio", &["qemu-machine-core", "qemu-machine-host"]),
+    ("qemu-machine-guest", &["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking"]),
     ("qmpsh", &["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking"]),
     // This package is not published. Other packages need it only for tests.
     ("qemu-machine-tests", &["qemu-machine-core", "qemu-machine-host", "qemu-machine-blocking"]),
 ];
 
 /// The root of each published crate.
-const ROOTS: [&str; 7] = [
+const ROOTS: [&str; 9] = [
     "core/src/lib.rs",
     "host/src/lib.rs",
     "runtime-blocking/src/lib.rs",
     "runtime-smol/src/lib.rs",
     "runtime-tokio/src/lib.rs",
     "runtime-mio/src/lib.rs",
+    "guest/src/lib.rs",
+    "guest/src/bin/kernel-test/main.rs",
     "qmpsh/src/main.rs",
 ];
 

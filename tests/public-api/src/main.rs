@@ -17,7 +17,8 @@ use public_api::{Builder, PublicApi};
 use serde::Deserialize;
 
 /// The folders of the libraries. The shell is a program, and the tests are not published.
-const LIBRARIES: [&str; 6] = ["core", "host", "runtime-blocking", "runtime-mio", "runtime-smol", "runtime-tokio"];
+const LIBRARIES: [&str; 7] =
+    ["core", "guest", "host", "runtime-blocking", "runtime-mio", "runtime-smol", "runtime-tokio"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,207 @@
+//! Command line of `kernel-test`.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use qemu_machine_guest::{Accel, CopyOut, Disk, KernelTest, Share, default_kernel};
+
+/// The variable with the default of `--unpacked`.
+const UNPACKED: &str = "KERNEL_TEST_UNPACKED";
+
+/// The default port of gdb's remote protocol in QEMU (`qemu(1)`, `-s`).
+const GDB: u16 = 1234;
+
+/// The kind of a call.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Run(Box<Options>),
+    Help,
+    Version,
+}
+
+/// The options of one call.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// One for each kernel.
+    pub(crate) tests: Vec<KernelTest>,
+    /// The number of kernels that run at once.
+    pub(crate) jobs: usize,
+    /// The file for JUnit XML. `None` means that there is none.
+    pub(crate) junit: Option<PathBuf>,
+    pub(crate) tap: bool,
+    pub(crate) dry_run: bool,
+}
+
+/// Reads the arguments. Everything after `--`, or from the first word on that is no option, is the command.
+pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
+    // The kernel and the command are set at the end.
+    let mut test = KernelTest::new("", Vec::<OsString>::new());
+    test.unpacked = env::var_os(UNPACKED).map(PathBuf::from);
+    let mut kernels: Vec<OsString> = Vec::new();
+    let mut options = Options { tests: Vec::new(), jobs: 1, junit: None, tap: false, dry_run: false };
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Call::Help),
+            Short('V') | Long("version") => return Ok(Call::Version),
+            Short('k') | Long("kernel") => kernels.push(parser.value()?),
+            Short('j') | Long("jobs") => options.jobs = at_least_one(parser.value()?.parse()?)?,
+            Long("junit") => options.junit = Some(parser.value()?.into()),
+            Long("tap") => options.tap = true,
+            Long("dry-run") => options.dry_run = true,
+            Value(word) => {
+                test.command.push(word);
+                test.command.extend(parser.raw_args()?);
+            }
+            other => match name_of(&other) {
+                Some(name) => choose(&mut test, &name, &mut parser)?,
+                None => return Err(other.unexpected()),
+            },
+        }
+    }
+    if test.command.is_empty() {
+        return Err("the command is missing: write it after `--`".into());
+    }
+    options.tests = tests(&test, kernels)?;
+    Ok(Call::Run(Box::new(options)))
+}
+
+/// Returns the long name of an option. `None` means that it has none.
+fn name_of(argument: &lexopt::Arg<'_>) -> Option<String> {
+    let name = match argument {
+        Long(name) => name,
+        Short('a') => "append",
+        Short('m') => "memory",
+        Short('c') => "cpus",
+        Short('t') => "timeout",
+        Short('q') => "quiet",
+        Short(_) | Value(_) => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// Sets what an option says about the guest.
+fn choose(test: &mut KernelTest, name: &str, parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
+    match name {
+        "append" => test.append.push(parser.value()?.string()?),
+        "memory" => test.memory = parser.value()?,
+        "cpus" => test.cpus = at_least_one(parser.value()?.parse()?)?,
+        "timeout" => test.timeout = seconds(&parser.value()?)?,
+        "accel" => test.accel = accel(&parser.value()?)?,
+        "agent" => test.agent = true,
+        "qemu" => test.qemu = parser.value()?,
+        "qemu-arg" => test.qemu_args.push(parser.value()?),
+        "initrd" => test.initrd = Some(parser.value()?.into()),
+        "share" => test.shares.push(share(&parser.value()?)?),
+        "disk" => test.disks.push(disk(&parser.value()?)),
+        "copy-out" => test.copies.push(copy(parser.value()?)?),
+        "module" => test.modules.push(parser.value()?.string()?),
+        "modules" => test.module_tree = Some(parser.value()?.into()),
+        "busybox" => test.busybox = Some(parser.value()?.into()),
+        "unpacked" => test.unpacked = Some(parser.value()?.into()),
+        "save-initramfs" => test.save_initramfs = Some(parser.value()?.into()),
+        "quiet" => test.quiet = true,
+        "dump" => test.dump = Some(parser.value()?.into()),
+        "gdb" => test.gdb = Some(parser.optional_value().map_or(Ok(GDB), |port| port.parse())?),
+        name => return Err(Long(name).unexpected()),
+    }
+    Ok(())
+}
+
+/// Returns a test for each kernel, with names that differ.
+fn tests(test: &KernelTest, mut kernels: Vec<OsString>) -> Result<Vec<KernelTest>, lexopt::Error> {
+    if kernels.is_empty() {
+        let found = default_kernel(test.unpacked.as_deref());
+        kernels.push(found.ok_or("no kernel is given, and that of this host cannot be read: use -k")?.into());
+    }
+    if kernels.len() > 1 && test.gdb.is_some() {
+        return Err("--gdb is for one kernel".into());
+    }
+    let is_matrix = kernels.len() > 1;
+    let mut names = BTreeSet::new();
+    let tests = kernels.into_iter().map(|kernel| {
+        let mut test = test.clone();
+        (test.name, test.kernel) = named(&kernel);
+        let (plain, mut number) = (test.name.clone(), 1);
+        while !names.insert(test.name.clone()) {
+            number += 1;
+            test.name = format!("{plain}#{number}");
+        }
+        if is_matrix {
+            let written = test.copies.iter_mut().map(|copy| &mut copy.host);
+            for path in written.chain(&mut test.dump).chain(&mut test.save_initramfs) {
+                path.as_mut_os_string().push(format!(".{}", test.name.replace('/', "_")));
+            }
+        }
+        test
+    });
+    Ok(tests.collect())
+}
+
+/// Returns the name and the path of a kernel: `NAME=FILE`, or a file, whose name may have a `=`.
+fn named(kernel: &OsStr) -> (String, PathBuf) {
+    let bytes = kernel.as_bytes();
+    let path = match bytes.iter().position(|byte| *byte == b'=').filter(|_| !Path::new(kernel).exists()) {
+        Some(at) => {
+            let name = String::from_utf8_lossy(&bytes[..at]).into_owned();
+            return (name, OsStr::from_bytes(&bytes[at + 1..]).into());
+        }
+        None => PathBuf::from(kernel),
+    };
+    (path.file_name().unwrap_or(kernel).to_string_lossy().into_owned(), path)
+}
+
+fn at_least_one<N: PartialEq + Default>(number: N) -> Result<N, lexopt::Error> {
+    if number == N::default() { Err("0 is too few".into()) } else { Ok(number) }
+}
+
+fn accel(word: &OsStr) -> Result<Accel, lexopt::Error> {
+    match word.to_str() {
+        Some("auto") => Ok(Accel::Auto),
+        Some("kvm") => Ok(Accel::Kvm),
+        Some("tcg") => Ok(Accel::Tcg),
+        _ => Err("--accel is auto, kvm or tcg".into()),
+    }
+}
+
+fn seconds(text: &OsStr) -> Result<Duration, lexopt::Error> {
+    let seconds = text.to_str().and_then(|text| text.parse::<f64>().ok());
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "--timeout is a number of seconds".into())
+}
+
+/// Reads `DIR[:GUEST][:ro]`.
+fn share(text: &OsStr) -> Result<Share, lexopt::Error> {
+    let (text, is_read_only) = match text.as_bytes().strip_suffix(b":ro") {
+        Some(text) => (text, true),
+        None => (text.as_bytes(), false),
+    };
+    let colon = text.windows(2).rposition(|pair| pair == b":/");
+    let directory = absolute(OsStr::from_bytes(&text[..colon.unwrap_or(text.len())]));
+    let directory = directory.map_err(|error| format!("--share: {error}"))?;
+    let guest = match colon {
+        Some(at) => String::from_utf8(text[at + 1..].to_vec()).ok(),
+        None => directory.to_str().map(str::to_owned),
+    };
+    let guest = guest.ok_or("--share: a path in the guest is UTF-8")?;
+    Ok(Share { directory, guest, is_read_only })
+}
+
+/// Reads `IMAGE[:rw]`.
+fn disk(text: &OsStr) -> Disk {
+    let persistent = text.as_bytes().strip_suffix(b":rw");
+    Disk { image: OsStr::from_bytes(persistent.unwrap_or(text.as_bytes())).into(), is_persistent: persistent.is_some() }
+}
+
+/// Reads `GUEST:HOST`.
+fn copy(text: OsString) -> Result<CopyOut, lexopt::Error> {
+    let text = text.into_vec();
+    let colon = text.iter().position(|byte| *byte == b':').ok_or("--copy-out is GUEST:HOST")?;
+    let guest = String::from_utf8(text[..colon].to_vec()).map_err(|_| "--copy-out: a path in the guest is UTF-8")?;
+    Ok(CopyOut { guest, host: OsStr::from_bytes(&text[colon + 1..]).into() })
+}

@@ -1,0 +1,7 @@
+//! Tests of the program `kernel-test`, on the real QEMU with Debian's kernel. Each test boots one guest or two, and as many
+//! run at once as there are processors.
+
+mod exits;
+mod files;
+mod results;
+mod run;
