@@ -66,7 +66,7 @@ pub(crate) fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
     const BACKLOG: i32 = 8;
     let name = SocketAddrUnix::new(path)?;
     let socket = Os::stream_socket(AddressFamily::UNIX)?;
-    Os::bind_private(socket.as_fd(), &name)?;
+    Os::bind_with_mode(socket.as_fd(), &name, PRIVATE)?;
     listen(&socket, BACKLOG)?;
     rustix::io::ioctl_fionbio(&socket, false)?;
     Ok(socket)

@@ -194,7 +194,12 @@ impl Wait {
             Target::Text { plain, .. } | Target::AnyLine { plain, .. } => *plain = true,
             #[cfg(feature = "regex")]
             Target::Regex { plain, .. } => *plain = true,
-            Target::Event(_) | Target::Queued(_) | Target::Output { .. } | Target::Log(_) | Target::End => {}
+            Target::Event(_)
+            | Target::Queued(_)
+            | Target::Output { .. }
+            | Target::Log(_)
+            | Target::Companion(_)
+            | Target::End => {}
         }
         self
     }
