@@ -214,14 +214,15 @@
 //!
 //! # Features
 //!
-//! None is on by default. Only `regex` and `arbitrary` bring crates, and only `arbitrary` needs `std`. The crate needs an allocator and no other
-//! part of a system.
+//! None is on by default. Only `regex` and `arbitrary` bring crates, and only `arbitrary` and `std` bring `std`. The crate
+//! needs an allocator and no other part of a system.
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; without `Config::recorded`, one comparison for each call |
 //! | `schema` | `Schema`, and the command `QuerySchema` that returns it | some 1,000 lines to compile |
 //! | `regex` | `Wait::regex` and `Wait::line_regex`: waits for console text by a regular expression | the crates `regex-automata` and `regex-syntax`, without Unicode tables and without `std` |
+//! | `std` | [`OsBytes`] for `OsStr`, `OsString`, `Path` and `PathBuf`, so that a [`Config`] takes them; the runtimes have it on | `std` |
 //! | `arbitrary` | `arbitrary::Arbitrary` for plain data, to [fuzz a driver](#fuzzing-your-driver) | the crate `arbitrary`, its derive macro, and `std` |
 //!
 //! # Fuzzing your driver
@@ -338,8 +339,8 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 extern crate alloc;
-// The code that `arbitrary` derives names std.
-#[cfg(any(test, feature = "arbitrary"))]
+// The code that `arbitrary` derives names std, and `std` implements a trait for types of it.
+#[cfg(any(test, feature = "arbitrary", feature = "std"))]
 extern crate std;
 
 mod base64;
@@ -370,6 +371,7 @@ mod log_line;
 mod machine;
 mod notice;
 mod omit_null;
+mod os_bytes;
 mod outbox;
 mod outcome;
 mod payload;
@@ -417,6 +419,7 @@ pub use log_line::{LogLevel, LogLine};
 pub use machine::Machine;
 pub use notice::Notice;
 pub use omit_null::OmitNull;
+pub use os_bytes::OsBytes;
 pub use outcome::{Cause, CompanionEnd, Outcome};
 pub use payload::Payload;
 #[cfg(feature = "regex")]

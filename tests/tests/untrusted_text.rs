@@ -103,6 +103,7 @@ const OF_OTHERS: [(&str, &[&str]); 5] = [
         "host",
         &[
             "Clock",
+            "ConsoleReader",
             "Handle",
             "Home",
             "Host",
@@ -114,6 +115,7 @@ const OF_OTHERS: [(&str, &[&str]); 5] = [
             "Poller",
             "Presence",
             "Qapi",
+            "ReaderId",
             "Ready",
             "Registered",
             "Source",

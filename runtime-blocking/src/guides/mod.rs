@@ -9,6 +9,7 @@
 //! | [`from_shell`] | authors of scripts with `sleep`, `nc` and `expect` | what goes wrong, and the same test here |
 //! | [`companions`] | users of virtiofsd, swtpm, passt and vhost-user backends | how these programs start and end with the machine |
 //! | [`records`] | users who report a bug, authors of tests | recording, redacting, replaying (feature `record`) |
+//! | [`schedulers`] | users of Kubernetes, Slurm, systemd or ssh | what each guarantees for machines, and what it cannot |
 //! | [`troubleshooting`] | users who see an error | what each message means, and what to do |
 
 pub mod companions;
@@ -18,4 +19,5 @@ pub mod from_qmp_shell;
 pub mod from_shell;
 #[cfg(feature = "record")]
 pub mod records;
+pub mod schedulers;
 pub mod troubleshooting;

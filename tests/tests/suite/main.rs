@@ -4,6 +4,7 @@
 //! either flavour of its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
 
 mod after_the_end;
+mod cancelled;
 mod cgroups;
 mod companions;
 mod copies;
@@ -11,6 +12,7 @@ mod descriptor_sets;
 mod detachable;
 mod extra_monitors;
 mod failed_procedures;
+mod given_descriptors;
 mod harness;
 mod host_forwards;
 mod hosted;
@@ -26,6 +28,7 @@ mod procedures;
 mod python;
 mod real;
 mod recorded;
+mod remote;
 mod replies;
 mod resync;
 mod scripted;
