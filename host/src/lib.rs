@@ -255,6 +255,7 @@ mod background;
 mod channels;
 mod child;
 mod clock;
+mod companion_process;
 mod companions;
 mod console_cursor;
 mod console_reader;

@@ -25,7 +25,7 @@ use crate::signal::Signal;
 use crate::time::Moment;
 
 /// How long the host waits before it looks again whether a socket listens, at first. The kernel reports a new path
-/// (`inotify(7)`), but not `listen(2)`, which follows within microseconds, or much later.
+/// (`inotify(7)`), but not that a process listens there, which follows within microseconds, or much later.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 
 /// The longest time between two looks, as between two dials of an attachment (`lifecycle/retry.rs`). Each wait is twice
@@ -203,7 +203,7 @@ impl Companions {
             Input::Abandon => self.abandon(now, emit),
             Input::Start { .. } | Input::TimePassed => {}
         }
-        while self.settle(now, emit) {}
+        while self.go_on(now, emit) {}
     }
 
     fn started(&mut self, now: Moment, index: usize) {
@@ -298,7 +298,7 @@ impl Companions {
     }
 
     /// Applies the first transition whose condition holds; `false` means that none did.
-    fn settle(&mut self, now: Moment, emit: &mut impl FnMut(Output)) -> bool {
+    fn go_on(&mut self, now: Moment, emit: &mut impl FnMut(Output)) -> bool {
         match self.goal {
             Goal::Start { until } => self.starting(now, until, emit),
             Goal::Run => self.miss(now, emit),
