@@ -8,14 +8,14 @@ use alloc::vec::Vec;
 /// ("Operating System Commands"): colours, movements of the cursor, titles, bracketed paste.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plain {
-    place: Place,
+    within: Within,
     /// The bytes of the present sequence so far.
     length: usize,
 }
 
 /// Where the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum Within {
     #[default]
     Text,
     /// After ESC.
@@ -39,23 +39,23 @@ impl Plain {
     /// Returns the byte if it is text. A line feed is always text, and ends a sequence: a kernel that prints into the middle
     /// of one must not lose its line.
     pub(crate) fn push(&mut self, byte: u8) -> Option<u8> {
-        let (place, is_text) = match (self.place, byte) {
-            (_, b'\n') => (Place::Text, true),
-            (_, ESCAPE) => (Place::Escape, false),
-            (Place::Text, _) => (Place::Text, true),
-            (_, CANCEL | SUBSTITUTE) => (Place::Text, false),
-            (Place::Escape, b'[') => (Place::Control, false),
-            (Place::Escape, b']' | b'P' | b'X' | b'^' | b'_') => (Place::ControlString, false),
+        let (within, is_text) = match (self.within, byte) {
+            (_, b'\n') => (Within::Text, true),
+            (_, ESCAPE) => (Within::Escape, false),
+            (Within::Text, _) => (Within::Text, true),
+            (_, CANCEL | SUBSTITUTE) => (Within::Text, false),
+            (Within::Escape, b'[') => (Within::Control, false),
+            (Within::Escape, b']' | b'P' | b'X' | b'^' | b'_') => (Within::ControlString, false),
             // An intermediate byte, as in `ESC ( B`.
-            (Place::Escape, 0x20..=0x2f) => (Place::Escape, false),
-            (Place::Escape, 0x30..=0x7e) | (Place::Control, 0x40..=0x7e) => (Place::Text, false),
-            (Place::Control, 0x20..=0x3f) => (Place::Control, false),
-            (Place::ControlString, BELL) => (Place::Text, false),
-            (Place::ControlString, _) => (Place::ControlString, false),
-            (Place::Escape | Place::Control, _) => (Place::Text, true),
+            (Within::Escape, 0x20..=0x2f) => (Within::Escape, false),
+            (Within::Escape, 0x30..=0x7e) | (Within::Control, 0x40..=0x7e) => (Within::Text, false),
+            (Within::Control, 0x20..=0x3f) => (Within::Control, false),
+            (Within::ControlString, BELL) => (Within::Text, false),
+            (Within::ControlString, _) => (Within::ControlString, false),
+            (Within::Escape | Within::Control, _) => (Within::Text, true),
         };
-        self.length = if place == Place::Text { 0 } else { self.length + 1 };
-        self.place = if self.length < LONGEST { place } else { Place::Text };
+        self.length = if within == Within::Text { 0 } else { self.length + 1 };
+        self.within = if self.length < LONGEST { within } else { Within::Text };
         is_text.then_some(byte)
     }
 
@@ -104,7 +104,7 @@ mod tests {
     proptest! {
         /// No byte of the text is lost or added, whatever sequences are between.
         #[test]
-        fn text_between_sequences_is_kept(parts in prop::collection::vec(("[a-z\r\n]{0,5}", "(\x1b\\[[0-9;?]{0,5}[a-zA-Z]|\x1b\\][0-9];[a-z]{0,5}(\x07|\x1b\\\\)|\x1b\\([A-B])"), 0..9)) {
+        fn all_text_between_sequences_stays(parts in prop::collection::vec(("[a-z\r\n]{0,5}", "(\x1b\\[[0-9;?]{0,5}[a-zA-Z]|\x1b\\][0-9];[a-z]{0,5}(\x07|\x1b\\\\)|\x1b\\([A-B])"), 0..9)) {
             let printed: String = parts.iter().flat_map(|(text, sequence)| [&**text, sequence]).collect();
             let text: String = parts.iter().map(|(text, _)| &**text).collect();
             prop_assert_eq!(Plain::text(printed.as_bytes()), text.into_bytes());

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::outstanding::Completion;
+use super::queries::last_words;
 use crate::companion::{self, Companion, CompanionFailure, Companions};
 use crate::config::Config;
 use crate::effect::{CompanionOrder, Effect};
@@ -166,7 +167,8 @@ impl Machine {
 
     /// Records the end of a companion. Whether it is early is found by the outputs that follow.
     fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>, words: &[u8]) {
-        let (name, log) = (self.companion_name(index), UntrustedText::from(self.last_words(words)));
+        let (name, log) =
+            (self.companion_name(index), UntrustedText::from(last_words(words, self.config.limits.last_words)));
         let command_line = self.config.companion_command_line(index, &self.prepared);
         let end = CompanionEnd { name, exit, is_early: false, log, command_line };
         if let Some(member) = self.companion_mut(index) {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use qemu_machine_blocking::{Cancel, Vm};
-use qemu_machine_core::procedure::{Procedure, Run};
+use qemu_machine_core::procedure::{Lines, Procedure, Run};
 use qemu_machine_core::{
     Address, COMMAND_WITHIN, Command, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark,
     Misuse, Outcome, Service, Value, Wait,
@@ -12,6 +12,7 @@ use qemu_machine_core::{
 use qemu_machine_host::{IdentityError, LogReader};
 
 use qemu_machine_tests::PATIENCE;
+use smol::stream::StreamExt as _;
 
 use crate::harness::Harness;
 use crate::on_mio::Mio;
@@ -42,6 +43,8 @@ pub(crate) trait Hosted: Harness {
     /// Begins a procedure and drops its run when this event arrives. Returns the result of a procedure that was done sooner.
     /// On threads, which cannot drop a call, it is cancelled there, and the result is that of its clean-up.
     fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return>;
+    /// Returns the lines of a console until the machine ends, as the row offers them.
+    fn lines(&mut self, lines: Lines) -> Vec<String>;
     fn log_reader(&mut self) -> LogReader;
     fn observe_wire(&mut self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static);
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
@@ -121,6 +124,10 @@ impl Hosted for Vm {
             cancel.cancel();
             Some(run.join().expect("no panic"))
         })
+    }
+
+    fn lines(&mut self, lines: Lines) -> Vec<String> {
+        Vm::lines(self, lines).map(|line| line.to_string()).collect()
     }
 
     fn log_reader(&mut self) -> LogReader {
@@ -240,6 +247,10 @@ impl<E: Executor> Hosted for Tasks<E> {
             self.vm.wait_any(&mark, [event], PATIENCE).await.expect("the event comes");
             None
         }))
+    }
+
+    fn lines(&mut self, lines: Lines) -> Vec<String> {
+        E::block_on(self.vm.lines(lines).map(|line| line.to_string()).collect())
     }
 
     fn log_reader(&mut self) -> LogReader {
@@ -375,6 +386,15 @@ impl Hosted for Mio {
                 Some(None)
             }
         })
+    }
+
+    fn lines(&mut self, mut lines: Lines) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let mut run = Run::new(lines.next_line(), PATIENCE.into());
+            let Some(line) = self.until(|vm| vm.advance(&mut run)).expect("the console is read") else { return all };
+            all.push(line.to_string());
+        }
     }
 
     fn log_reader(&mut self) -> LogReader {

@@ -148,6 +148,11 @@ fn lines_and_patterns_are_waited_for<H: Hosted>() {
     assert_eq!(texts, ["1", "2", "3"]);
     machine.kill().expect("it runs");
     while machine.run(lines.next_line(), LONG).expect("the console is read").is_some() {}
+    let all = machine.lines(Lines::of("tty").plain());
+    let mut rest = all.iter();
+    for expected in ["colour 42", "1", "2", "3"] {
+        assert!(rest.any(|line| line == expected), "{expected} in {all:?}");
+    }
 }
 
 fn a_linux_guest_runs_lines_until_it_panics<H: Hosted>() {

@@ -74,7 +74,7 @@ mod tests {
     proptest! {
         /// The latest bytes are kept, and the others are counted.
         #[test]
-        fn the_latest_bytes_are_kept(text in "[a-c\n]{0,2000}", limit in 0_usize..600, removed in 0..SLACK) {
+        fn the_latest_bytes_stay(text in "[a-c\n]{0,2000}", limit in 0_usize..600, removed in 0..SLACK) {
             let mut latest = Latest::new(limit);
             text.bytes().for_each(|byte| latest.push(byte));
             latest.remove_last(removed);

@@ -1,4 +1,4 @@
-//! Transcript of a console on which a shell executes a line: prompt, echo, output and kernel messages are told apart.
+//! Transcript of a console on which a shell executes a line: its prompts, echo, output and kernel messages.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -38,7 +38,7 @@ pub(super) struct Failure {
     pub(super) is_complete: bool,
 }
 
-/// Everything that a console has shown, told apart byte by byte: it does not matter where the output is split.
+/// Everything that a console has shown, separated byte by byte: it does not matter where the output is split.
 #[derive(Clone, Debug)]
 pub(super) struct Transcript {
     separator: Separator,
@@ -179,7 +179,7 @@ impl Transcript {
         match byte {
             b'\n' => {
                 let line = core::mem::take(&mut self.line);
-                // Without times, and behind a copy of the messages, a panic is all that is told from other output.
+                // Without times, and behind a copy of the messages, only a panic differs from other output.
                 let message = behind_stamp(&line);
                 if !self.has_times && matches!(Report::read(message), Some(Report::Panic(_) | Report::End)) {
                     self.report(message);
