@@ -96,9 +96,9 @@ impl Host {
     #[must_use]
     pub fn take_unused(&mut self) -> Self {
         // What was logged is not logged again.
-        let trace = mem::take(&mut self.trace);
+        let (trace, wire) = (mem::take(&mut self.trace), mem::take(&mut self.wire));
         let unused = mem::take(self);
-        self.trace = trace;
+        (self.trace, self.wire) = (trace, wire);
         unused
     }
 

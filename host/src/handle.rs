@@ -198,6 +198,31 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.record())
     }
 
+    /// Calls these functions with the bytes that are sent and received on the monitor from now on, in place of earlier
+    /// ones, for a log of the wire. The pieces are those of the socket: a message may be in several, and several in one.
+    /// The bytes are the peer's, and may be secret (`set_password`, `object-add`).
+    ///
+    /// They are called while the machine is locked, on the thread that sends or receives. They must return soon, and must
+    /// not use the machine, or they deadlock: pass the bytes on, as to a channel.
+    ///
+    /// ```no_run
+    /// # use std::sync::mpsc::channel;
+    /// # use qemu_machine_blocking::{Config, Vm};
+    /// # let vm = Vm::launch(Config::new("qemu-system-x86_64"))?;
+    /// let (log, lines) = channel();
+    /// let other = log.clone();
+    /// vm.observe_wire(
+    ///     move |sent| drop(log.send(format!("> {}", sent.escape_ascii()))),
+    ///     move |received| drop(other.send(format!("< {}", received.escape_ascii()))),
+    /// );
+    /// vm.execute("query-status")?;
+    /// println!("{}", lines.recv()?); // > {"execute":"query-status","id":…}
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn observe_wire(&self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static) {
+        self.shared().with_host(|host| host.observe_wire(sent, received));
+    }
+
     /// Returns the configuration that attaches to a service of the machine, for callers that launch the attachment
     /// themselves.
     ///

@@ -24,6 +24,7 @@ use crate::supervisor::Supervisor;
 use crate::sys::{GuardProcess, GuardSpec, Os, OtherProcess as _, ProcessSpec, System};
 use crate::trace::Trace;
 use crate::watch::Watch;
+use crate::wire::Wire;
 
 /// Host side of one machine. It owns the process, its guard, and everything that is created for it: the scratch
 /// directory, the log, the sockets. Dropping it kills the process, and QEMU behind it, and removes the directory.
@@ -59,6 +60,8 @@ pub struct Host {
     /// The file operation in progress. Boxed, since it is mostly absent.
     pub(crate) files: Option<Box<FileOperation>>,
     pub(crate) trace: Trace,
+    /// The observers of the monitor's bytes.
+    pub(crate) wire: Wire,
 }
 
 impl Host {
@@ -74,9 +77,9 @@ impl Host {
         }
         self.drop_local(machine);
         self.own(machine);
-        let Self { sockets, trace, .. } = self;
+        let Self { sockets, trace, wire, .. } = self;
         let _inside = trace.enter();
-        sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));
+        sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, wire, watch));
     }
 
     /// Becomes the owner of a process that an earlier program started, once the machine is resumed. Before that, the machine
@@ -147,9 +150,20 @@ impl Host {
         self.report(machine, now, input);
     }
 
+    /// Calls these functions with the bytes that are sent and received on the monitor from now on, in place of earlier
+    /// ones. They are called where the bytes are sent or received: before the machine handles an input.
+    pub fn observe_wire(
+        &mut self,
+        sent: impl FnMut(&[u8]) + Send + 'static,
+        received: impl FnMut(&[u8]) + Send + 'static,
+    ) {
+        self.wire = Wire::observed(Box::new(sent), Box::new(received));
+    }
+
     /// Reports an input to the machine. The tracer reads the input before, and the machine after.
     pub(crate) fn report(&mut self, machine: &mut Machine, now: Moment, input: Input<'_>) {
         self.trace.input(machine, &input);
+        self.wire.input(&input);
         machine.handle(now, input);
         self.trace.look(machine);
     }

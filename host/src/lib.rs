@@ -283,6 +283,7 @@ mod sys;
 pub mod tasks;
 mod trace;
 mod watch;
+mod wire;
 
 pub use clock::Clock;
 pub use fault::fault;

@@ -17,6 +17,7 @@ use crate::shared_fd::{Lease, SharedFd};
 use crate::sys::{Os, System};
 use crate::trace::Trace;
 use crate::watch::Watch;
+use crate::wire::Wire;
 
 /// The local end of a channel.
 #[derive(Debug)]
@@ -183,7 +184,7 @@ impl Socket {
     }
 
     /// Sends what is outgoing, as much as the socket accepts.
-    pub(crate) fn flush(&mut self, machine: &mut Machine, trace: &Trace, watch: &mut impl Watch) {
+    pub(crate) fn flush(&mut self, machine: &mut Machine, trace: &Trace, wire: &mut Wire, watch: &mut impl Watch) {
         if self.stage != Stage::Connected {
             return;
         }
@@ -195,6 +196,7 @@ impl Socket {
             let sent = match self.send(bytes, machine.outgoing_descriptor(self.channel)) {
                 Ok(sent) => {
                     trace.sent(machine, self.channel, &bytes[..sent]);
+                    wire.sent(self.channel, &bytes[..sent]);
                     sent
                 }
                 Err(Errno::AGAIN | Errno::INTR) => 0,

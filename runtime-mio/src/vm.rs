@@ -466,6 +466,17 @@ impl Vm {
         self.host.log().read(limit)
     }
 
+    /// Calls these functions with the bytes that are sent and received on the monitor from now on, in place of earlier
+    /// ones, for a log of the wire. The pieces are those of the socket: a message may be in several, and several in one.
+    /// The bytes are the peer's, and may be secret (`set_password`, `object-add`).
+    pub fn observe_wire(
+        &mut self,
+        sent: impl FnMut(&[u8]) + Send + 'static,
+        received: impl FnMut(&[u8]) + Send + 'static,
+    ) {
+        self.host.observe_wire(sent, received);
+    }
+
     /// Returns a reader of what QEMU prints, which does not need this machine. It reads the log of the present run.
     #[must_use]
     pub fn log_reader(&self) -> LogReader {

@@ -43,6 +43,7 @@ pub(crate) trait Hosted: Harness {
     /// On threads, which cannot drop a call, it is cancelled there, and the result is that of its clean-up.
     fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return>;
     fn log_reader(&mut self) -> LogReader;
+    fn observe_wire(&mut self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static);
     fn disconnect(&mut self) -> Result<Outcome, Misuse>;
     fn identity(&mut self) -> Result<Identity, IdentityError>;
     fn detach(&mut self) -> Result<Outcome, Misuse>;
@@ -122,6 +123,10 @@ impl Hosted for Vm {
 
     fn log_reader(&mut self) -> LogReader {
         (**self).log_reader()
+    }
+
+    fn observe_wire(&mut self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static) {
+        (**self).observe_wire(sent, received);
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -229,6 +234,10 @@ impl<E: Executor> Hosted for Tasks<E> {
 
     fn log_reader(&mut self) -> LogReader {
         self.vm.log_reader()
+    }
+
+    fn observe_wire(&mut self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static) {
+        self.vm.observe_wire(sent, received);
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {
@@ -352,6 +361,10 @@ impl Hosted for Mio {
 
     fn log_reader(&mut self) -> LogReader {
         self.vm.log_reader()
+    }
+
+    fn observe_wire(&mut self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static) {
+        self.vm.observe_wire(sent, received);
     }
 
     fn disconnect(&mut self) -> Result<Outcome, Misuse> {

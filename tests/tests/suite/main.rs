@@ -28,6 +28,7 @@ mod scripted;
 mod short_lived;
 mod subscriptions;
 mod torture;
+mod wire;
 
 use harness::Harness;
 
