@@ -10,6 +10,7 @@
 //! | coming from | guide |
 //! |---|---|
 //! | QEMU's Python classes | [`guides::from_python`]: each of their members, and the differences |
+//! | QEMU's `qmp-shell` | [`guides::from_qmp_shell`]: the same sessions in `qmpsh`, and the differences |
 //! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: the replacement of each item |
 //! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: where such a script fails, and the same test here |
 //! | an error | [`guides::troubleshooting`]: by symptom, with the texts that are printed |

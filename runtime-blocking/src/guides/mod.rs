@@ -3,6 +3,7 @@
 //! | guide | for | answers |
 //! |---|---|---|
 //! | [`from_python`] | users of QEMU's Python classes | the counterpart of every member, and the differences |
+//! | [`from_qmp_shell`] | users of QEMU's `qmp-shell` | the same sessions in the shell `qmpsh`, and the differences |
 //! | [`from_qapi`] | users of the crates `qapi` and `qmp` | the counterpart of every item, and the differences |
 //! | [`from_shell`] | authors of scripts with `sleep`, `nc` and `expect` | what goes wrong, and the same test here |
 //! | [`records`] | users who report a bug, authors of tests | recording, redacting, replaying (feature `record`) |
@@ -10,6 +11,7 @@
 
 pub mod from_python;
 pub mod from_qapi;
+pub mod from_qmp_shell;
 pub mod from_shell;
 #[cfg(feature = "record")]
 pub mod records;
