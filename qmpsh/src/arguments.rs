@@ -23,7 +23,17 @@ pub(crate) struct Object<'a> {
 impl<'a> Arguments<'a> {
     /// Returns the arguments of a command. `None` means that the schema does not have the command.
     pub(crate) fn of(schema: &'a Schema, command: &str, written: &'a [Word]) -> Option<Self> {
-        Some(Self { shape: schema.arguments(command)?, written })
+        Some(Self::new(schema.arguments(command)?, written))
+    }
+
+    /// Returns the arguments of this shape.
+    pub(crate) fn new(shape: Shape<'a>, written: &'a [Word]) -> Self {
+        Self { shape, written }
+    }
+
+    /// Returns those that are written so far.
+    pub(crate) fn written(self) -> &'a [Word] {
+        self.written
     }
 
     /// Returns the object of all arguments.

@@ -7,6 +7,7 @@ use crate::arguments::{Arguments, choices};
 use crate::line::OWN;
 use crate::live::Live;
 use crate::split::{Word, cut};
+use crate::transaction;
 
 /// The longest hint, in bytes, so that a line fits a terminal of 80 columns.
 const HINT: usize = 60;
@@ -18,44 +19,78 @@ pub(crate) fn candidates(
     schema: &Schema,
     live: impl Fn(Live<'_>) -> Vec<String>,
 ) -> (usize, Vec<String>) {
-    let none = (before.len(), Vec::new());
-    let Ok(mut words) = cut(before) else { return none };
-    let ends_here = words.last().is_some_and(|word| word.at.end == before.len());
-    let typed = if ends_here { words.pop() } else { None };
-    let typed = typed.unwrap_or_else(|| Word { key: String::new(), value: None, at: before.len()..before.len() });
-    if typed.key.starts_with('{') {
-        return none;
-    }
+    let Some((words, typed)) = last_word(before) else { return (before.len(), Vec::new()) };
     let start = typed.at.start;
     match (words.split_first(), &typed.value) {
         (None, None) => (start, names(&typed.key, schema.commands().chain(OWN))),
-        (None, Some(_)) => none,
-        (Some((hmp, _)), _) if hmp.key == "hmp" => none,
+        (None, Some(_)) => (before.len(), Vec::new()),
         (Some((help, [])), None) if help.key == "help" => {
             (start, names(&typed.key, schema.commands().chain(schema.events())))
         }
-        (Some((command, written)), typed_value) => {
+        (Some((command, written)), _) => {
             let (command, written) = asked(command, written);
-            let Some(arguments) = Arguments::of(schema, command, written) else { return none };
-            let find = |key: &str| find(written, key);
-            match typed_value {
-                None => {
-                    let mut keys = keys(&typed.key, arguments);
-                    if let Some(driver) = find("driver").filter(|_| command == "device_add") {
-                        keys.extend(properties(&typed.key, arguments, live(Live::PropertiesOf(driver))));
-                    }
-                    (start, keys)
-                }
-                Some(value) if value.quoted => none,
-                Some(value) => {
-                    let words = arguments.shape_of(&typed.key).map(values).unwrap_or_default();
-                    let mut words = names(&value.text, words);
-                    if let Some(asked) = Live::of(command, &typed.key, &value.text, find) {
-                        words.extend(names(&value.text, live(asked).iter().map(String::as_str)));
-                    }
-                    (start + typed.key.len() + 1, words)
-                }
+            let arguments = Arguments::of(schema, command, written);
+            arguments.map_or((before.len(), Vec::new()), |arguments| of_argument(command, arguments, &typed, live))
+        }
+    }
+}
+
+/// As [`candidates`], for the text after `transaction(`: the actions, and the members of their data.
+pub(crate) fn candidates_for_action(
+    body: &str,
+    schema: &Schema,
+    live: impl Fn(Live<'_>) -> Vec<String>,
+) -> (usize, Vec<String>) {
+    let line = body.rfind('\n').map_or(0, |at| at + 1);
+    let (start, found) = match last_word(&body[line..]) {
+        Some((words, typed)) => match (words.split_first(), &typed.value) {
+            (None, None) => (typed.at.start, names(&typed.key, transaction::names(schema))),
+            (Some((action, written)), _) => match transaction::data(schema, &action.key) {
+                Some(data) => of_argument(&action.key, Arguments::new(data, written), &typed, live),
+                None => (0, Vec::new()),
+            },
+            (None, Some(_)) => (0, Vec::new()),
+        },
+        None => (0, Vec::new()),
+    };
+    (line + start, found)
+}
+
+/// Returns the complete words of a line, and the last one, which may be empty. `None` means that nothing is completed
+/// there: in a quote, and in JSON.
+fn last_word(before: &str) -> Option<(Vec<Word>, Word)> {
+    let mut words = cut(before).ok()?;
+    let ends_here = words.last().is_some_and(|word| word.at.end == before.len());
+    let typed = if ends_here { words.pop() } else { None };
+    let typed = typed.unwrap_or_else(|| Word { key: String::new(), value: None, at: before.len()..before.len() });
+    (!typed.key.starts_with('{')).then_some((words, typed))
+}
+
+/// Returns where an argument of a command, or its value, begins, and the candidates to replace it.
+fn of_argument(
+    command: &str,
+    arguments: Arguments<'_>,
+    typed: &Word,
+    live: impl Fn(Live<'_>) -> Vec<String>,
+) -> (usize, Vec<String>) {
+    let start = typed.at.start;
+    let find = |key: &str| find(arguments.written(), key);
+    match &typed.value {
+        None => {
+            let mut keys = keys(&typed.key, arguments);
+            if let Some(driver) = find("driver").filter(|_| command == "device_add") {
+                keys.extend(properties(&typed.key, arguments, live(Live::PropertiesOf(driver))));
             }
+            (start, keys)
+        }
+        Some(value) if value.quoted => (typed.at.end, Vec::new()),
+        Some(value) => {
+            let words = arguments.shape_of(&typed.key).map(values).unwrap_or_default();
+            let mut words = names(&value.text, words);
+            if let Some(asked) = Live::of(command, &typed.key, &value.text, find) {
+                words.extend(names(&value.text, live(asked).iter().map(String::as_str)));
+            }
+            (start + typed.key.len() + 1, words)
         }
     }
 }
@@ -123,7 +158,19 @@ fn values(shape: Shape<'_>) -> Vec<&str> {
 pub(crate) fn hint(line: &str, schema: &Schema) -> Option<String> {
     let words = cut(line).ok()?;
     let (command, written) = words.split_first()?;
-    let arguments = Arguments::of(schema, &command.key, written)?;
+    hint_of(line, Arguments::of(schema, &command.key, written)?)
+}
+
+/// As [`hint`], for the text after `transaction(`.
+pub(crate) fn hint_for_action(body: &str, schema: &Schema) -> Option<String> {
+    let line = body.rsplit('\n').next()?;
+    let words = cut(line).ok()?;
+    let (action, written) = words.split_first()?;
+    hint_of(line, Arguments::new(transaction::data(schema, &action.key)?, written))
+}
+
+fn hint_of(line: &str, arguments: Arguments<'_>) -> Option<String> {
+    let written = arguments.written();
     if line.ends_with(char::is_whitespace) {
         return missing(arguments, written.is_empty());
     }

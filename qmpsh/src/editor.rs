@@ -7,19 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::{Hint, Hinter};
 use rustyline::history::FileHistory;
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use crate::client::Client;
-use crate::complete::{candidates, hint};
-use crate::line::Trouble;
-use crate::live::Live;
+use crate::failure::Failure;
+use crate::line::{Trouble, may_be_secret};
+use crate::mode::CONTINUED;
 use crate::private_file;
 use crate::prompt_end::Ending;
 use crate::show::{is_printable, printable};
+use crate::transaction::OPEN;
 
 /// The number of lines in the history: months of use, in less than a megabyte.
 const REMEMBERED: usize = 10_000;
@@ -39,7 +41,7 @@ impl LineEditor {
             .completion_show_all_if_ambiguous(true)
             .build();
         let mut editor = Editor::with_history(config.clone(), FileHistory::with_config(&config))?;
-        editor.set_helper(Some(Assistant { client, ending }));
+        editor.set_helper(Some(Assistant { client, ending, before: String::new() }));
         let mut line_editor = Self { editor, history };
         if let Some(path) =
             line_editor.history.as_ref().filter(|path| private_file::check(path).is_ok_and(|exists| exists))
@@ -50,13 +52,39 @@ impl LineEditor {
         Ok(line_editor)
     }
 
+    /// Reads a line, and the lines that continue it. Their prompt is `... `. A line that is no action of a transaction is
+    /// passed to `complain`, and the transaction goes on without it. Ctrl-D at a continued line drops the line.
+    ///
+    /// # Errors
+    ///
+    /// Those of the editor.
+    pub(crate) fn read(&mut self, client: &Client, complain: impl Fn(&Failure)) -> rustyline::Result<String> {
+        let mut text = String::new();
+        loop {
+            let prompt = if text.is_empty() { client.mode.prompt() } else { CONTINUED };
+            if let Some(assistant) = self.editor.helper_mut() {
+                assistant.before.clone_from(&text);
+            }
+            let line = match self.editor.readline(prompt) {
+                Err(ReadlineError::Eof) if !text.is_empty() => return Err(ReadlineError::Interrupted),
+                line => line?,
+            };
+            let longer = text.clone() + &line;
+            match client.read(&longer) {
+                Err(Trouble::Unfinished) => text = longer + "\n",
+                Err(trouble) if text.starts_with(OPEN) => complain(&Failure::from(trouble)),
+                _ => return Ok(longer),
+            }
+        }
+    }
+
     /// Adds a line to the history and its file, unless the line may contain a secret.
     ///
     /// # Errors
     ///
     /// A message, the first time that the file cannot be written. After that the history is kept in memory only.
     pub(crate) fn remember(&mut self, line: &str) -> Result<(), String> {
-        if is_secret(line) || !self.editor.add_history_entry(line).unwrap_or(false) {
+        if may_be_secret(line) || !self.editor.add_history_entry(line).unwrap_or(false) {
             return Ok(());
         }
         let Some(path) = &self.history else { return Ok(()) };
@@ -72,21 +100,18 @@ impl LineEditor {
     }
 }
 
-fn is_secret(line: &str) -> bool {
-    let line = line.to_lowercase();
-    ["password", "secret"].iter().any(|word| line.contains(word))
-}
-
 /// Creates the directory of a file, with access for its owner only.
 fn make_directory(file: &Path) -> std::io::Result<()> {
     let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
     DirBuilder::new().mode(0o700).recursive(true).create(directory)
 }
 
-/// Completion, hints and validation of a line while it is typed.
+/// Completion and hints of a line while it is typed.
 pub(crate) struct Assistant {
     client: Arc<Client>,
     ending: Ending,
+    /// The lines that the typed one continues.
+    before: String,
 }
 
 impl Helper for Assistant {}
@@ -95,12 +120,11 @@ impl Completer for Assistant {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
-        let schema = self.client.schema.as_ref();
-        let live = |names: Live<'_>| names.ask(&self.client.vm);
-        let (at, mut found) = schema.map_or_else(|| (at, Vec::new()), |schema| candidates(&line[..at], schema, live));
+        let (start, mut found) = self.client.candidates(&format!("{}{}", self.before, &line[..at]));
         // The editor prints the names of the peer, and the line that they are inserted in.
         found.retain(|name| is_printable(name));
-        Ok((at, found))
+        // Nothing of the lines before is replaced.
+        Ok(start.checked_sub(self.before.len()).map_or_else(|| (at, Vec::new()), |start| (start, found)))
     }
 }
 
@@ -123,8 +147,10 @@ impl Hinter for Assistant {
     fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<Missing> {
         // The editor calls this before it waits for the first key, and reacts to signals from then on.
         self.ending.remind();
-        let schema = self.client.schema.as_ref().filter(|_| at == line.len())?;
-        hint(line, schema).map(|hint| Missing(printable(hint)))
+        if at != line.len() {
+            return None;
+        }
+        self.client.hint(&format!("{}{line}", self.before)).map(|hint| Missing(printable(hint)))
     }
 }
 
@@ -134,9 +160,5 @@ impl Highlighter for Assistant {
     }
 }
 
-impl Validator for Assistant {
-    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        let goes_on = matches!(self.client.read(context.input()), Err(Trouble::Unfinished));
-        Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
-    }
-}
+/// The editor accepts each line, and [`LineEditor::read`] continues it.
+impl Validator for Assistant {}

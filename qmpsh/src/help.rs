@@ -16,8 +16,11 @@ NAME                           execute a command; TAB completes its name, its ar
 NAME a=1 b.c=on d=[1,2] e='x y'  with arguments; each value gets the type of QEMU's schema, also from 0x10, 4G, on, off
 {\"execute\": …}                 execute a command in JSON
 hmp LINE                       execute a command of the human monitor (HMP)
+agent NAME a=1                 execute a command of the guest agent (`--agent-at` gives its socket)
+transaction(                   begin a transaction: a line for each action follows, and `)`, which sends it
 help NAME                      help on a command or an event; with driver=… or the like, on that variant
-exit, Ctrl-D                   end the shell (`quit` is a command of QEMU: it ends QEMU)";
+exit, Ctrl-D                   end the shell (`quit` is a command of QEMU: it ends QEMU)
+exit N, quit N                 the same, and the shell ends with this exit code";
 
 /// Returns the page on the command or the event that the words name, or the overview if there are no words.
 ///

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use qemu_machine_blocking::{Presence, Registered, json, registered};
 
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::show::{Layout, printable};
 
 /// Prints the list: a line for each machine, or with the compact layout a JSON object for each.

@@ -4,13 +4,20 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod arguments;
+mod assist;
 mod client;
 mod complete;
+mod connect;
 mod editor;
+mod failure;
+mod guest;
 mod help;
+mod human;
 mod line;
 mod list;
 mod live;
+mod live_names;
+mod mode;
 mod options;
 mod private_file;
 mod prompt;
@@ -19,28 +26,27 @@ mod record;
 #[cfg(test)]
 mod sample;
 mod script;
+mod script_lines;
 mod show;
 mod split;
+mod transaction;
 mod value;
+mod wire_log;
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use qemu_machine_blocking::{Config, LaunchError, Outcome, Peer, Shutdown, Vm};
+use qemu_machine_blocking::{Outcome, Shutdown, Vm};
 
-use crate::client::{Client, Failure};
-use crate::options::{Call, HELP, Options, Whom, addresses};
-use crate::prompt_end::PromptEnd;
+use crate::client::Client;
+use crate::connect::{Connector, connect};
+use crate::failure::Failure;
+use crate::options::{Call, HELP, Options, Whom};
+use crate::prompt_end::code_of;
 use crate::script::complain;
+use crate::script_lines::Source;
 use crate::show::{Escapes, printable};
-
-/// The time that a monitor may take to greet. It takes milliseconds, unless another client is connected: QEMU greets a
-/// second client only when the first one has left (measured with QEMU 7.2.22).
-const GREETED_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let options = match options::read(std::env::args_os().skip(1)) {
@@ -70,76 +76,46 @@ fn tell(text: &str) -> ExitCode {
 /// Runs the shell and returns the exit code.
 fn run(options: &Options) -> Result<u8, Failure> {
     record::check(options.record.as_deref())?;
+    let source = Source::open(options)?;
     let vm = connect(options)?;
-    let client = Arc::new(Client::new(vm, options.timeout, options.hmp));
-    if options.command.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let over = prompt::run(&client, options);
+    let agent = options.agent_at.clone().map(Connector::agent);
+    let client = Arc::new(Client::new(vm, options.timeout, options.mode, agent));
+    if options.is_at_terminal() {
+        let code = prompt::run(&client, options);
         let was_over = client.is_over();
         let outcome = finish(&client.vm, &options.whom);
-        outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over, options.escapes_at_prompt()));
+        client.flush_log();
+        outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over, options));
         record::write(client.vm.record(), options.record.as_deref())?;
-        return Ok(match over? {
-            Some(PromptEnd::Signalled(signal)) => code_of(signal),
-            Some(PromptEnd::Disconnected) | None => 0,
-        });
+        return code;
     }
     let signals = script::end_on_signals(&client, options);
     let signalled = signals.map_err(|error| Failure::Lost(format!("cannot handle signals: {error}")))?;
-    let code = script::run(&client, options);
+    if options.verbose {
+        client.log_wire(script::print);
+    }
+    let code = script::run(&client, options, source);
     finish(&client.vm, &options.whom);
+    client.flush_log();
     record::write(client.vm.record(), options.record.as_deref())?;
     // The signal takes precedence: commands fail because it ended QEMU.
-    Ok(signalled.get().map(|signal| code_of(*signal)).or(code).unwrap_or_default())
-}
-
-/// Returns the exit code for a signal, as shells define it: 128 + its number.
-fn code_of(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(u8::MAX)
-}
-
-fn connect(options: &Options) -> Result<Vm, Failure> {
-    match &options.whom {
-        Whom::Launched(words) => {
-            let mut words = words.iter().cloned().map(OsString::into_vec);
-            let config = Config::new(words.next().unwrap_or_default()).name("qmpsh").args(words);
-            launch(config, options)?.map_err(|error| Failure::NotConnected(error.to_string()))
-        }
-        Whom::Monitor(monitor) => {
-            let mut failure = Failure::NotConnected(format!("{}: no such host", printable(monitor)));
-            for address in addresses(monitor).map_err(Failure::NotConnected)? {
-                let shown = address.to_string();
-                match launch(Config::attach(Peer::Dial(address)).launch_within(GREETED_WITHIN), options)? {
-                    Ok(vm) => return Ok(vm),
-                    Err(error) => failure = Failure::NotConnected(format!("{shown}: {error}")),
-                }
-            }
-            Err(failure)
-        }
-    }
-}
-
-/// Launches or attaches, with a record if `--record` is given. If that fails, writes the record here.
-fn launch(config: Config, options: &Options) -> Result<Result<Vm, LaunchError>, Failure> {
-    let config = if options.record.is_some() { config.recorded() } else { config };
-    let launched = Vm::launch(config);
-    if let Err(LaunchError::Failed { outcome, .. }) = &launched {
-        record::write(outcome.record.as_deref().and_then(|text| text.parse().ok()), options.record.as_deref())?;
-    }
-    Ok(launched)
+    Ok(signalled.get().map_or(code, |signal| code_of(*signal)))
 }
 
 /// Ends a QEMU that the shell launched, and disconnects from one that it attached to.
 fn finish(vm: &Vm, whom: &Whom) -> Option<Outcome> {
     let outcome = match whom {
         Whom::Launched(_) => vm.shutdown(Shutdown::default()),
-        Whom::Monitor(_) => vm.disconnect(),
+        Whom::Monitor(_) | Whom::Agent(_) => vm.disconnect(),
     };
     outcome.ok()
 }
 
 /// Prints why QEMU ended, if it ended before the user left the prompt, and what it printed.
-fn say_how_it_ended(outcome: &Outcome, was_over: bool, escapes: Escapes) {
-    let mut text = if was_over { format!("QEMU: {}\n", outcome.cause) } else { String::new() };
+fn say_how_it_ended(outcome: &Outcome, was_over: bool, options: &Options) {
+    let escapes = options.escapes_at_prompt();
+    let peer = if let Whom::Agent(_) = options.whom { "agent" } else { "QEMU" };
+    let mut text = if was_over { format!("{peer}: {}\n", outcome.cause) } else { String::new() };
     if !outcome.log.trim().is_empty() {
         let printed = escapes.text(outcome.log.trim_end());
         // Indented, so that no line of QEMU can be taken for one of the shell.

@@ -1,6 +1,7 @@
 //! Command line of the shell: its options, its `--help`, and the addresses and files that it names.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use qemu_machine_blocking::core::COMMAND_WITHIN;
 use qemu_machine_blocking::{Address, Deadline};
 
+use crate::mode::Mode;
 use crate::show::{Escapes, printable};
 
 /// The text of `--help`.
@@ -17,13 +19,15 @@ A shell for QMP, the monitor protocol of QEMU.
 
     qmpsh [OPTIONS] PATH|@NAME|HOST:PORT [COMMAND...]
     qmpsh [OPTIONS] [COMMAND...] -- QEMU [ARGUMENTS...]
+    qmpsh --agent [OPTIONS] PATH|@NAME|HOST:PORT [COMMAND...]
     qmpsh --list
 
-The first form attaches to a monitor (`-qmp unix:PATH,server=on,wait=off`). The second form launches the QEMU after `--`
-and ends it when the shell ends. That QEMU has no window unless its arguments request one (`-display gtk -vga std`). The
-third form lists the machines of this user that outlive the programs that launched them: their names, process ids,
-monitors to attach to, and whether a program uses one (in use), has left it, or it has ended. With --compact it prints
-a JSON object for each, with the identity that resumes it.
+The first form attaches to a monitor (`-qmp unix:PATH,server=on,wait=off`), by default to the one in $QMP_SOCKET. The
+second form launches the QEMU after `--` and ends it when the shell ends. That QEMU has no window unless its arguments
+request one (`-display gtk -vga std`). The third form attaches to the socket of a guest agent (qemu-ga). The last form
+lists the machines of this user that outlive the programs that launched them: their names, process ids, monitors to
+attach to, and whether a program uses one (in use), has left it, or it has ended. With --compact it prints a JSON object
+for each, with the identity that resumes it.
 
 Without a COMMAND, qmpsh reads lines: at a prompt on a terminal, and otherwise from standard input, up to the first line
 that fails. A COMMAND is a name with arguments NAME=VALUE. Each value is converted to the type that QEMU's schema has
@@ -34,18 +38,27 @@ for the argument:
     set-action panic=pause
     transaction actions=[{\"type\": \"abort\", \"data\": {}}]
 
-A COMMAND can also be a JSON object, {\"execute\": ...}, or `hmp` and a line for the human monitor (HMP).
+A COMMAND can also be a JSON object, {\"execute\": ...}, `hmp` and a line for the human monitor (HMP), or `agent` and a
+command for the guest agent. A line continues after a backslash at its end, and so does `transaction(`: a line for each
+action follows, and `)`. In a script, `exit N` ends the shell with exit code N, `quit N` ends QEMU before, and `exit`
+alone ends it with the exit code of the last command.
 
 Options:
     -H, --hmp            lines are commands of the human monitor (HMP)
+    -a, --agent          the address is that of a guest agent, and lines are commands for it
+        --agent-at ADDR  the address of the guest agent of the machine, for lines that begin with `agent`
+    -f, --file FILE      read the lines from FILE
     -p, --pretty         print each member of a reply on its own line
     -c, --compact        print a reply on one line, for programs
     -t, --timeout SECS   the time that a reply may take [default: 60]
         --raw            print what QEMU and the guest wrote as it is, also to a terminal
     -k, --keep-going     do not stop at the first line that fails
+    -v, --verbose        log each message to standard error, except those of --agent-at: its time (UTC), `>` for sent or
+                         `<` for received, and its text, with the characters escaped that could control a terminal.
+                         Secrets are in it, too
         --no-events      show no events at the prompt
         --history FILE   the file for the history of lines
-                         [default: qmpsh/history in $XDG_STATE_HOME or ~/.local/state]
+                         [default: qmpsh/history, history-hmp or history-agent in $XDG_STATE_HOME or ~/.local/state]
         --no-history     do not save the history
         --record FILE    record the session to a file that replays, for a bug report. The values of `password`,
                          `proxy-password` and `data` are redacted; secrets in `hmp` lines are not
@@ -70,11 +83,17 @@ pub(crate) struct Options {
     pub(crate) whom: Whom,
     /// The words of the command; empty if lines are read instead.
     pub(crate) command: Vec<String>,
-    pub(crate) hmp: bool,
+    pub(crate) mode: Mode,
+    /// The address of the agent of the machine. `None` means that lines cannot begin with `agent`.
+    pub(crate) agent_at: Option<OsString>,
+    /// The file with the lines of a script. `None` means standard input.
+    pub(crate) file: Option<PathBuf>,
     /// `None` means: by width at the prompt, compact in scripts.
     pub(crate) layout: Option<crate::show::Layout>,
     pub(crate) timeout: Deadline,
     pub(crate) keep_going: bool,
+    /// Whether each message is logged to standard error.
+    pub(crate) verbose: bool,
     /// Whether replies, events and the output of QEMU are printed as they are, also to a terminal.
     pub(crate) raw: bool,
     pub(crate) events: bool,
@@ -88,6 +107,8 @@ pub(crate) struct Options {
 pub(crate) enum Whom {
     /// A monitor to attach to, as PATH, @NAME or HOST:PORT.
     Monitor(OsString),
+    /// A guest agent to attach to, at an address of the same forms.
+    Agent(OsString),
     /// A QEMU to launch: the program and its arguments.
     Launched(Vec<OsString>),
 }
@@ -95,7 +116,7 @@ pub(crate) enum Whom {
 /// The place of the line history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum History {
-    /// In `qmpsh/history` below `$XDG_STATE_HOME` or `~/.local/state`.
+    /// In a file of the mode in `qmpsh` below `$XDG_STATE_HOME` or `~/.local/state`.
     Default,
     /// In this file.
     In(PathBuf),
@@ -114,9 +135,47 @@ pub(crate) enum Call {
 }
 
 impl Options {
+    /// Reports whether lines are read at a prompt.
+    pub(crate) fn is_at_terminal(&self) -> bool {
+        let is_script = !self.command.is_empty() || self.file.is_some();
+        !is_script && io::stdin().is_terminal() && io::stdout().is_terminal()
+    }
+
+    /// Returns the file of the history; `None` means that it is not saved: by request, or because there is no home.
+    pub(crate) fn history_file(&self) -> Option<PathBuf> {
+        let from = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+        match &self.history {
+            History::Nowhere => None,
+            History::In(path) => Some(path.clone()),
+            History::Default => {
+                let state = from("XDG_STATE_HOME").or_else(|| Some(from("HOME")?.join(".local/state")))?;
+                Some(state.join("qmpsh").join(self.mode.history()))
+            }
+        }
+    }
+
     /// Returns how texts of QEMU are printed at the prompt, which is on a terminal.
     pub(crate) fn escapes_at_prompt(&self) -> Escapes {
         if self.raw { Escapes::Never } else { Escapes::ForTerminal }
+    }
+}
+
+/// Returns the options of a call that has none.
+fn defaults() -> Options {
+    Options {
+        whom: Whom::Launched(Vec::new()),
+        command: Vec::new(),
+        mode: Mode::Qmp,
+        agent_at: None,
+        file: None,
+        layout: None,
+        timeout: COMMAND_WITHIN,
+        keep_going: false,
+        verbose: false,
+        raw: false,
+        events: true,
+        history: History::Default,
+        record: None,
     }
 }
 
@@ -128,18 +187,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let dashes = arguments.iter().position(|argument| argument == "--");
     let launched = dashes.map(|at| arguments.drain(at..).skip(1).collect::<Vec<_>>());
-    let mut options = Options {
-        whom: Whom::Launched(Vec::new()),
-        command: Vec::new(),
-        hmp: false,
-        layout: None,
-        timeout: COMMAND_WITHIN,
-        keep_going: false,
-        raw: false,
-        events: true,
-        history: History::Default,
-        record: None,
-    };
+    let mut options = defaults();
     let (mut words, mut is_list): (Vec<OsString>, bool) = (Vec::new(), false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -147,11 +195,15 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             Short('h') | Long("help") => return Ok(Call::Help),
             Short('V') | Long("version") => return Ok(Call::Version),
             Short('l') | Long("list") => is_list = true,
-            Short('H') | Long("hmp") => options.hmp = true,
+            Short('H') | Long("hmp") => options.mode = other_than(options.mode, Mode::Human)?,
+            Short('a') | Long("agent") => options.mode = other_than(options.mode, Mode::Agent)?,
+            Long("agent-at") => options.agent_at = Some(parser.value()?),
+            Short('f') | Long("file") => options.file = Some(parser.value()?.into()),
             Short('p') | Long("pretty") => options.layout = Some(crate::show::Layout::Pretty),
             Short('c') | Long("compact") => options.layout = Some(crate::show::Layout::Compact),
             Short('t') | Long("timeout") => options.timeout = seconds(&parser.value()?)?,
             Short('k') | Long("keep-going") => options.keep_going = true,
+            Short('v') | Long("verbose") => options.verbose = true,
             Long("raw") => options.raw = true,
             Long("no-events") => options.events = false,
             Long("history") => options.history = History::In(parser.value()?.into()),
@@ -170,17 +222,34 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             None => Ok(Call::List(options.layout)),
         };
     }
-    options.whom = whom(launched, &mut words)?;
+    options.whom = whom(options.mode, launched, &mut words)?;
     options.command = words.into_iter().map(ValueExt::string).collect::<Result<_, _>>()?;
     Ok(Call::Run(Box::new(options)))
 }
 
-fn whom(launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Whom, lexopt::Error> {
+/// Returns the mode that an option selects, unless another one selected another mode.
+fn other_than(selected: Mode, mode: Mode) -> Result<Mode, lexopt::Error> {
+    if selected == Mode::Qmp || selected == mode {
+        Ok(mode)
+    } else {
+        Err("`--hmp` and `--agent` exclude each other".into())
+    }
+}
+
+fn whom(mode: Mode, launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Whom, lexopt::Error> {
+    // The variable of QEMU's `qmp-shell`.
+    let variable = || std::env::var_os("QMP_SOCKET").filter(|address| !address.is_empty() && mode != Mode::Agent);
+    let given = |words: &mut Vec<OsString>| if words.is_empty() { variable() } else { Some(words.remove(0)) };
     match launched {
+        Some(_) if mode == Mode::Agent => Err("`--agent` needs the address of an agent, and launches no QEMU".into()),
         Some(launched) if launched.is_empty() => Err("the QEMU to launch is missing after `--`".into()),
         Some(launched) => Ok(Whom::Launched(launched)),
-        None if words.is_empty() => Err("no monitor is given: pass PATH, @NAME, HOST:PORT, or `--` and a QEMU".into()),
-        None => Ok(Whom::Monitor(words.remove(0))),
+        None => match given(words) {
+            Some(address) if mode == Mode::Agent => Ok(Whom::Agent(address)),
+            Some(address) => Ok(Whom::Monitor(address)),
+            None if mode == Mode::Agent => Err("no agent is given: pass PATH, @NAME or HOST:PORT".into()),
+            None => Err("no monitor is given: pass PATH, @NAME, HOST:PORT, or `--` and a QEMU".into()),
+        },
     }
 }
 
@@ -209,19 +278,6 @@ pub(crate) fn addresses(monitor: &OsString) -> Result<Vec<Address>, String> {
     Ok(found.into_iter().map(Address::from).collect())
 }
 
-/// Returns the file of the history; `None` means that it is not saved: by request, or because there is no home.
-pub(crate) fn history_file(history: &History) -> Option<PathBuf> {
-    let from = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    match history {
-        History::Nowhere => None,
-        History::In(path) => Some(path.clone()),
-        History::Default => {
-            let state = from("XDG_STATE_HOME").or_else(|| Some(from("HOME")?.join(".local/state")))?;
-            Some(state.join("qmpsh/history"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,10 +292,19 @@ mod tests {
 
     #[test]
     fn words_after_the_monitor_are_the_command() {
-        let options = options("-Hp /run/mon info registers -a").unwrap();
+        let options = options("-Hpv /run/mon info registers -a").unwrap();
         assert_eq!(options.whom, Whom::Monitor("/run/mon".into()));
         assert_eq!(options.command, ["info", "registers", "-a"]);
-        assert!(options.hmp && options.layout == Some(crate::show::Layout::Pretty));
+        assert!(options.verbose && options.mode == Mode::Human && options.layout == Some(crate::show::Layout::Pretty));
+    }
+
+    #[test]
+    fn the_address_may_be_that_of_an_agent() {
+        let given = options("-a /run/qga guest-ping").unwrap();
+        assert_eq!((given.mode, given.whom), (Mode::Agent, Whom::Agent("/run/qga".into())));
+        assert_eq!(given.command, ["guest-ping"]);
+        let given = options("--agent-at /run/qga /run/mon agent guest-ping").unwrap();
+        assert_eq!((given.agent_at, given.whom), (Some("/run/qga".into()), Whom::Monitor("/run/mon".into())));
     }
 
     #[test]
@@ -259,6 +324,9 @@ mod tests {
             ("-t soon mon", "`soon` is not a number of seconds"),
             ("-t -1 mon", "`-1` is not a number of seconds"),
             ("--history", "missing argument"),
+            ("-H -a agent", "exclude each other"),
+            ("-a", "no agent is given"),
+            ("-a -- qemu", "launches no QEMU"),
         ];
         for (arguments, part) in wrong {
             let error = options(arguments).unwrap_err();
@@ -279,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_history_is_saved_where_requested() {
-        assert_eq!(history_file(&History::Nowhere), None);
-        assert_eq!(history_file(&History::In("here".into())), Some("here".into()));
+        assert_eq!(options("--no-history mon").unwrap().history_file(), None);
+        assert_eq!(options("--history here mon").unwrap().history_file(), Some("here".into()));
     }
 }

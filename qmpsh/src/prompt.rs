@@ -1,6 +1,7 @@
 //! Prompt: executes lines, shows events between them, handles Ctrl-C and signals, and ends.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::spawn;
@@ -11,11 +12,14 @@ use rustyline::error::ReadlineError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::client::{Client, Failure, Reply};
+use crate::client::{Client, Reply};
 use crate::editor::LineEditor;
+use crate::failure::Failure;
 use crate::line::Instruction;
-use crate::options::{Options, history_file};
-use crate::prompt_end::{Ending, PromptEnd};
+use crate::mode::Mode;
+use crate::options::Options;
+use crate::prompt_end::{Ending, PromptEnd, code_of};
+use crate::script::print;
 use crate::show::{Escapes, Layout};
 
 /// An event while a command runs.
@@ -36,68 +40,78 @@ struct Prompt<'a> {
     asked: u64,
 }
 
-/// Reads lines and executes them, until the user leaves, the monitor is closed, or a signal arrives. `None` means that
-/// the user left.
+/// Reads lines and executes them, until the user leaves, the monitor is closed, or a signal arrives. Returns the exit
+/// code of the shell.
 ///
 /// # Errors
 ///
 /// [`Failure::Lost`], if the terminal or the handling of signals fails.
-pub(crate) fn run(client: &Arc<Client>, options: &Options) -> Result<Option<PromptEnd>, Failure> {
+pub(crate) fn run(client: &Arc<Client>, options: &Options) -> Result<u8, Failure> {
     let lost = |error: ReadlineError| Failure::Lost(format!("the terminal failed: {error}"));
     let ending = Ending::default();
-    let history = history_file(&options.history);
-    let mut editor = LineEditor::new(Arc::clone(client), ending.clone(), history).map_err(lost)?;
+    let mut editor = LineEditor::new(Arc::clone(client), ending.clone(), options.history_file()).map_err(lost)?;
     let (sender, events) = channel();
     // Also with `--no-events`: only an editor with a printer reacts to signals while it waits for keys.
     let printer = editor.editor.create_external_printer().ok();
     watch_signals(&ending, sender.clone()).map_err(|error| Failure::Lost(format!("cannot handle signals: {error}")))?;
     watch_events(client, editor.editor.create_external_printer().ok(), &ending, options);
+    if options.verbose {
+        log_wire(client, editor.editor.create_external_printer().ok());
+    }
     let client = Arc::clone(client);
     greet(&client);
     let mut prompt = Prompt { client, options, editor, ending, events, sender, asked: 0 };
     let ended = prompt.read_lines().map_err(lost);
     drop(printer);
-    ended.map(|()| prompt.ending.get())
+    ended.map(|status| match prompt.ending.get() {
+        Some(PromptEnd::Signalled(signal)) => code_of(signal),
+        Some(PromptEnd::Disconnected) | None => status,
+    })
 }
 
-/// Prints the version of QEMU, and how to get help.
+/// Prints the version of the peer, and how to get help.
 fn greet(client: &Client) {
-    let version = client.vm.greeting().map(|greeting| greeting.version.to_string()).unwrap_or_default();
-    let help = if client.hmp { "`help` shows QEMU's help" } else { "TAB completes, `help` explains" };
-    say(&format!("QEMU {version}; {help}, Ctrl-D exits"));
+    let help =
+        if client.mode == Mode::Human { "TAB completes, `help` is QEMU's" } else { "TAB completes, `help` explains" };
+    say(&format!("{}; {help}, Ctrl-D exits", client.peer()));
 }
 
 impl Prompt<'_> {
-    fn read_lines(&mut self) -> Result<(), ReadlineError> {
-        let prompt = if self.client.hmp { "hmp> " } else { "qmp> " };
+    /// Executes lines until the prompt ends, and returns the exit code that the user has chosen, or 0.
+    fn read_lines(&mut self) -> Result<u8, ReadlineError> {
         while self.ending.get().is_none() {
             // Drops late results, and a Ctrl-C that came when no command ran. While the editor waits, Ctrl-C is a key.
             self.events.try_iter().for_each(drop);
-            match self.editor.editor.readline(prompt) {
-                Ok(line) if self.obey(&line) => {}
-                Ok(_) | Err(ReadlineError::Eof) => break,
+            match self.editor.read(&self.client, |failure| complain(&failure.to_string())) {
+                Ok(line) => {
+                    if let ControlFlow::Break(status) = self.obey(&line) {
+                        return Ok(status);
+                    }
+                }
+                Err(ReadlineError::Eof) => break,
                 // Ctrl-C, or a wake-up by `Ending`: the loop checks whether the prompt ends.
                 Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(0)
     }
 
-    /// Executes a line. `false` means that the prompt ends.
-    fn obey(&mut self, line: &str) -> bool {
+    /// Executes a line. `Break` means that the prompt ends, with this exit code.
+    fn obey(&mut self, line: &str) -> ControlFlow<u8> {
         if let Err(trouble) = self.editor.remember(line) {
             complain(&trouble);
         }
         let instruction = match self.client.read(line) {
-            Ok(Instruction::Exit) => return false,
-            Ok(Instruction::Nothing) => return true,
+            Ok(Instruction::Exit(status)) => return ControlFlow::Break(status.unwrap_or_default()),
+            Ok(Instruction::Nothing) => return ControlFlow::Continue(()),
             Ok(instruction) => instruction,
             Err(trouble) => {
                 complain(&Failure::from(trouble).to_string());
-                return true;
+                return ControlFlow::Continue(());
             }
         };
+        let status = if let Instruction::Quit(status) = instruction { status } else { 0 };
         match self.ask(instruction) {
             Some(Ok(answer)) => {
                 let columns = self.editor.editor.dimensions().map_or(80, |(columns, _)| columns);
@@ -106,9 +120,12 @@ impl Prompt<'_> {
             }
             Some(Err(failure)) => complain(&failure.to_string()),
             None if self.ending.get().is_some() => {}
-            None => complain("interrupted; QEMU may still execute the command"),
+            None => {
+                let peer = if self.client.mode == Mode::Agent { "the agent" } else { "QEMU" };
+                complain(&format!("interrupted; {peer} may still execute the command"));
+            }
         }
-        !self.client.is_over()
+        if self.client.is_over() { ControlFlow::Break(status) } else { ControlFlow::Continue(()) }
     }
 
     /// Executes an instruction, and waits for its result. `None` means that Ctrl-C or a signal ended the wait.
@@ -135,7 +152,7 @@ const NOTHING: &str = "\x1b[A";
 
 /// Spawns a thread that shows events as they come, and ends the prompt when no more can come.
 fn watch_events(
-    client: &Client,
+    client: &Arc<Client>,
     printer: Option<impl ExternalPrinter + Send + 'static>,
     ending: &Ending,
     options: &Options,
@@ -143,7 +160,7 @@ fn watch_events(
     let (shown, escapes) = (options.events, options.escapes_at_prompt());
     let (ending, mut printer) = (ending.clone(), printer);
     let may_hold_one = shown && printer.is_some();
-    let mut print = move |line: &str| {
+    let mut show = move |line: &str| {
         let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{line}\n")).is_ok());
         if !printed {
             say(line);
@@ -152,25 +169,38 @@ fn watch_events(
     // From the beginning of the run: a launched QEMU may have sent events before there was a prompt.
     let events = client.vm.events_from(&Mark::default(), [Wait::any_event()]);
     let Ok(mut events) = events else { return };
+    let client = Arc::clone(client);
     spawn(move || {
         let mut missed = 0;
         loop {
             match events.next(FOREVER) {
-                Ok(event) if shown => print(&line_of(&event, escapes)),
+                Ok(event) if shown => show(&line_of(&event, escapes)),
                 Ok(_) => {}
                 Err(_) => break,
             }
             if shown && events.missed() > missed {
-                print(&format!("{} events dropped: they came too fast to be shown", events.missed() - missed));
+                show(&format!("{} events dropped: they came too fast to be shown", events.missed() - missed));
                 missed = events.missed();
             }
         }
+        client.flush_log();
         if may_hold_one {
             // An editor that is woken ends without showing the text that it holds. It holds at most one text, so when
             // it has accepted this one, it has shown the last event.
-            print(NOTHING);
+            show(NOTHING);
         }
         ending.begin(PromptEnd::Disconnected);
+    });
+}
+
+/// Logs the wire: on a terminal around the line that is typed, and otherwise to standard error alone.
+fn log_wire(client: &Client, printer: Option<impl ExternalPrinter + Send + 'static>) {
+    let mut printer = printer.filter(|_| io::stderr().is_terminal());
+    client.log_wire(move |line| {
+        let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{line}\n")).is_ok());
+        if !printed {
+            print(line);
+        }
     });
 }
 
@@ -210,5 +240,5 @@ fn say(text: &str) {
 }
 
 fn complain(text: &str) {
-    let _ = io::stderr().write_all(format!("error: {text}\n").as_bytes());
+    print(&format!("error: {text}"));
 }

@@ -13,6 +13,11 @@ pub(crate) enum PromptEnd {
     Signalled(i32),
 }
 
+/// Returns the exit code for a signal, as shells define it: 128 + its number.
+pub(crate) fn code_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
 /// The end of the prompt, shared by its threads. The first reason stays.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ending(Arc<OnceLock<PromptEnd>>);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use qemu_machine_blocking::record::Record;
 
-use crate::client::Failure;
+use crate::failure::Failure;
 use crate::private_file;
 use crate::show::printable;
 

@@ -1,6 +1,7 @@
 //! Script mode: runs the command of the command line, or the lines of standard input.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::process::exit;
 use std::sync::{Arc, OnceLock};
 use std::thread::spawn;
@@ -9,34 +10,50 @@ use qemu_machine_blocking::Shutdown;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::client::{Client, Failure};
-use crate::line::{Instruction, Trouble};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::line::Instruction;
 use crate::options::{Options, Whom};
+use crate::script_lines::{Lines, Source};
 use crate::show::{Escapes, Layout};
 
-/// Runs the command, or each line until one fails, or with `--keep-going` all lines. Returns the exit code of the first
-/// failure; `None` means that all succeeded.
-pub(crate) fn run(client: &Client, options: &Options) -> Option<u8> {
+/// Runs the command, or each line until one fails, or with `--keep-going` all lines. Returns the exit code: that of the
+/// first failure, or the one that the script has chosen.
+pub(crate) fn run(client: &Client, options: &Options, source: Source) -> u8 {
     let layout = options.layout.unwrap_or(Layout::Compact);
     let escapes = if options.raw || !io::stdout().is_terminal() { Escapes::Never } else { Escapes::ForTerminal };
+    let obey = |instruction: &Instruction| obey(client, instruction, layout, escapes);
     if !options.command.is_empty() {
-        let done = client.read_words(&options.command).map_err(Failure::from);
-        return done.and_then(|instruction| obey(client, &instruction, layout, escapes)).err().as_ref().map(complain);
-    }
-    let mut code = None;
-    let instructions = Instructions { client, lines: io::stdin().lock() };
-    for instruction in instructions {
-        let done = match instruction {
-            Ok(Instruction::Exit) => break,
-            instruction => instruction.and_then(|instruction| obey(client, &instruction, layout, escapes)),
+        return match client.read_words(&options.command).map_err(Failure::from) {
+            Ok(Instruction::Exit(status)) => status.unwrap_or_default(),
+            Ok(instruction) => match (obey(&instruction), instruction) {
+                (Ok(()), Instruction::Quit(status)) => status,
+                (done, _) => done.err().as_ref().map_or(0, complain),
+            },
+            Err(failure) => complain(&failure),
         };
-        let Err(failure) = done else { continue };
-        code = code.or(Some(complain(&failure)));
-        if !options.keep_going || client.is_over() {
-            break;
+    }
+    let (mut first, mut last) = (None, 0);
+    for (position, instruction) in (Lines { client, source, number: 0 }) {
+        let done = match instruction {
+            Ok(Instruction::Nothing) => continue,
+            Ok(Instruction::Exit(status)) => return status.unwrap_or(last),
+            Ok(instruction) => obey(&instruction).map(|()| instruction),
+            Err(failure) => Err(failure),
+        };
+        match done {
+            Ok(Instruction::Quit(status)) => return status,
+            Ok(_) => last = 0,
+            Err(failure) => {
+                last = complain_of(&position, &failure);
+                first = first.or(Some(last));
+                if !options.keep_going || client.is_over() {
+                    break;
+                }
+            }
         }
     }
-    code
+    first.unwrap_or_default()
 }
 
 fn obey(client: &Client, instruction: &Instruction, layout: Layout, escapes: Escapes) -> Result<(), Failure> {
@@ -48,34 +65,20 @@ fn obey(client: &Client, instruction: &Instruction, layout: Layout, escapes: Esc
 
 /// Prints a failure to standard error, and returns its exit code.
 pub(crate) fn complain(failure: &Failure) -> u8 {
-    // If standard error fails, the exit code remains.
-    let _ = writeln!(io::stderr(), "qmpsh: {failure}");
+    print(&format!("qmpsh: {failure}"));
     failure.code()
 }
 
-/// Iterator over the instructions of lines. JSON and quotes may extend over several lines.
-struct Instructions<'a, R> {
-    client: &'a Client,
-    lines: R,
+/// As [`complain`], with the position of the instruction in its script.
+fn complain_of(position: &impl fmt::Display, failure: &Failure) -> u8 {
+    print(&format!("qmpsh: {position}: {failure}"));
+    failure.code()
 }
 
-impl<R: BufRead> Iterator for Instructions<'_, R> {
-    type Item = Result<Instruction, Failure>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut text = String::new();
-        loop {
-            match self.lines.read_line(&mut text) {
-                Ok(0) if text.is_empty() => return None,
-                Ok(0) => return Some(self.client.read(&text).map_err(Failure::from)),
-                Ok(_) => match self.client.read(&text) {
-                    Err(Trouble::Unfinished) => {}
-                    instruction => return Some(instruction.map_err(Failure::from)),
-                },
-                Err(error) => return Some(Err(Failure::Unclear(format!("cannot read the next line: {error}")))),
-            }
-        }
-    }
+/// Prints a line to standard error.
+pub(crate) fn print(line: &str) {
+    // If standard error fails, the exit code remains. One write, so that no other line tears this one.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Spawns a thread that shuts a launched QEMU down and exits at the first signal. Without it, the signal would end the
@@ -86,7 +89,7 @@ impl<R: BufRead> Iterator for Instructions<'_, R> {
 /// The error of the registration of the signal handlers.
 pub(crate) fn end_on_signals(client: &Client, options: &Options) -> io::Result<Arc<OnceLock<i32>>> {
     let signalled = Arc::new(OnceLock::new());
-    if let Whom::Monitor(_) = options.whom {
+    if let Whom::Monitor(_) | Whom::Agent(_) = options.whom {
         return Ok(signalled);
     }
     let (vm, mut signals) = (client.vm.clone(), Signals::new([SIGHUP, SIGINT, SIGTERM])?);

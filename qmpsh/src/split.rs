@@ -22,7 +22,7 @@ pub(crate) struct Written {
     pub(crate) quoted: bool,
 }
 
-/// A quote or a bracket is not closed: the line continues.
+/// A quote or a bracket is not closed, or the last character is a backslash: the line continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unfinished;
 
@@ -33,6 +33,18 @@ impl Word {
         let value = value.map(|text| Written { text: text.into(), quoted: false });
         Self { key: key.into(), value, at: 0..text.len() }
     }
+}
+
+/// Joins lines that end with a backslash with the next ones, as a shell does.
+///
+/// # Errors
+///
+/// [`Unfinished`], if the last line ends with a backslash.
+pub(crate) fn joined(lines: &str) -> Result<String, Unfinished> {
+    if lines.ends_with('\\') {
+        return Err(Unfinished);
+    }
+    Ok(lines.replace("\\\r\n", "").replace("\\\n", ""))
 }
 
 /// Splits a line into words.
@@ -129,6 +141,16 @@ mod tests {
     fn an_open_quote_or_bracket_is_unfinished() {
         for line in ["a b='c", "a b={\"c\": ", "a b=[1, 2", "a b=\"c", r#"a b="c\""#] {
             assert_eq!(cut(line), Err(Unfinished), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_backslash_at_the_end_joins_lines() {
+        assert_eq!(joined("a \\\n b\\\r\nc\n"), Ok("a  bc\n".into()));
+        assert_eq!(joined("a\nb"), Ok("a\nb".into()));
+        assert_eq!(joined("a \\\n"), Ok("a ".into()), "an empty line ends it");
+        for line in ["a \\", "a \\\nb\\"] {
+            assert_eq!(joined(line), Err(Unfinished), "{line}");
         }
     }
 

@@ -71,8 +71,8 @@ fn the_subject_of_help_is_completed() {
 }
 
 #[test]
-fn json_hmp_and_quotes_are_not_completed() {
-    for line in ["{\"execute\": \"st", "hmp st", "set list=[1, ", "set text='a ", "a=st"] {
+fn json_and_quotes_are_not_completed() {
+    for line in ["{\"execute\": \"st", "set list=[1, ", "set text='a ", "a=st"] {
         assert_eq!(completed(line), [""; 0], "{line}");
     }
 }
@@ -112,4 +112,16 @@ fn names_that_the_schema_does_not_list_come_from_qemu() {
     assert_eq!(completed("device_del id="), ["device_del id=net0 "]);
     assert_eq!(completed("qom-get path=/machine/p"), ["qom-get path=/machine/peripheral/"]);
     assert_eq!(completed("qom-get path=/machine property="), ["qom-get path=/machine property=type "]);
+}
+
+#[test]
+fn the_actions_of_a_transaction_are_completed() {
+    let completed = |body: &str| candidates_for_action(body, &schema(), |_| Vec::new()).1;
+    assert_eq!(completed("\nab"), ["abort "]);
+    assert_eq!(completed(""), ["abort ", "clear "]);
+    assert_eq!(completed("\nabort\nclear "), ["node=", "count="]);
+    assert_eq!(completed("\nclear node=disk c"), ["count="]);
+    assert_eq!(candidates_for_action("\nabort\nclear co", &schema(), |_| Vec::new()).0, 13);
+    assert_eq!(completed("\nunknown x"), [""; 0]);
+    assert_eq!(hint_for_action("\nclear ", &schema()).as_deref(), Some("node= [count=]"));
 }

@@ -19,7 +19,7 @@ fn set(arguments: &str) -> Value {
 
 /// Returns the error text of a line.
 fn wrong(line: &str) -> String {
-    crate::client::Failure::from(read(line).unwrap_err()).to_string()
+    crate::failure::Failure::from(read(line).unwrap_err()).to_string()
 }
 
 #[test]
@@ -27,11 +27,66 @@ fn a_line_is_a_command_or_something_of_the_shell() {
     assert_eq!(read("  "), Ok(Instruction::Nothing));
     assert_eq!(read("# stop"), Ok(Instruction::Nothing));
     assert_eq!(read(" stop "), Ok(Instruction::Command("stop".into(), json!({}))));
-    assert_eq!(read("exit"), Ok(Instruction::Exit));
+    assert_eq!(read("exit"), Ok(Instruction::Exit(None)));
+    assert_eq!(read("exit 3"), Ok(Instruction::Exit(Some(3))));
+    assert_eq!(read("quit 3"), Ok(Instruction::Quit(3)));
+    assert_eq!(wrong("exit 256"), "`exit 256`: an exit status is a number from 0 to 255");
     assert_eq!(read("hmp info  block"), Ok(Instruction::Human("info  block".into())));
     assert_eq!(read("help"), Ok(Instruction::Help(Vec::new())));
     let raw = r#"{"execute": "no-such", "x": 1}"#;
-    assert_eq!(read(raw), Ok(Instruction::Raw(raw.into())), "JSON is sent as it is");
+    assert_eq!(read(raw), Ok(json_line(raw)), "JSON is sent as it is");
+}
+
+fn json_line(object: &str) -> Instruction {
+    Instruction::Raw { object: object.into(), id: None }
+}
+
+#[test]
+fn the_id_of_a_json_command_is_in_its_reply() {
+    let read = read("{\"id\": {\"a\": [1]},\n \"execute\": \"stop\"}");
+    let expected = Instruction::Raw { object: "{\"execute\":\"stop\"}".into(), id: Some(json!({"a": [1]})) };
+    assert_eq!(read, Ok(expected));
+}
+
+#[test]
+fn lines_for_the_agent_have_no_schema() {
+    let ping = || Instruction::Command("guest-ping".into(), json!({}));
+    assert_eq!(read("agent guest-ping"), Ok(Instruction::Guest(Box::new(ping()))));
+    assert_eq!(Instruction::read_guest("guest-ping"), Ok(ping()));
+    let exec =
+        Instruction::Command("guest-exec".into(), json!({"path": "/bin/ls", "arg": ["-l"], "capture-output": true}));
+    assert_eq!(Instruction::read_guest("guest-exec path=/bin/ls arg=[\"-l\"] capture-output=true"), Ok(exec));
+    assert_eq!(Instruction::read_guest("exit 1"), Ok(Instruction::Exit(Some(1))));
+    assert_eq!(
+        Instruction::read_guest("{\"execute\": \"guest-ping\"}"),
+        Ok(json_line("{\"execute\": \"guest-ping\"}"))
+    );
+    assert_eq!(wrong("agent"), "`agent`: a command for the guest agent is missing");
+}
+
+#[test]
+fn a_line_continues_after_a_backslash() {
+    assert_eq!(read("set \\"), Err(Trouble::Unfinished));
+    assert_eq!(set("count=1 \\\n  flag=on"), json!({"count": 1, "flag": true}));
+    assert_eq!(Instruction::read_human("info \\\nblock"), Ok(Instruction::Human("info block".into())));
+    assert_eq!(read("# a remark \\"), Ok(Instruction::Nothing));
+}
+
+#[test]
+fn a_transaction_is_collected_and_checked_line_by_line() {
+    let whole = "transaction(\nabort\nclear node=disk count=4K\n)";
+    let actions = json!([{"type": "abort", "data": {}}, {"type": "clear", "data": {"node": "disk", "count": 4096}}]);
+    assert_eq!(read(whole), Ok(Instruction::Command("transaction".into(), json!({"actions": actions}))));
+    assert_eq!(read("transaction( abort )"), read("transaction(\nabort\n)"));
+    assert_eq!(read("transaction(\n)"), Ok(Instruction::Nothing), "nothing is sent");
+    for open in ["transaction(", "transaction(\nabort", "transaction(\nclear node={\n)"] {
+        assert_eq!(read(open), Err(Trouble::Unfinished), "{open}");
+    }
+    assert!(wrong("transaction(\nabrot").contains("did you mean `abort`?"), "{}", wrong("transaction(\nabrot"));
+    assert_eq!(wrong("transaction(\nclear nod=disk"), "`clear`: no argument `nod`; did you mean `node`?");
+    let unchecked = json!({"actions": [{"type": "any", "data": {"a": 1}}]});
+    let without = Instruction::read("transaction( any a=1 )", None);
+    assert_eq!(without, Ok(Instruction::Command("transaction".into(), unchecked)));
 }
 
 #[test]
@@ -117,19 +172,21 @@ fn words_that_a_shell_has_split_are_not_split_again() {
     };
     assert_eq!(words(&["set", "text=a 'b"]), Ok(Instruction::Command("set".into(), json!({"text": "a 'b"}))));
     assert_eq!(words(&["hmp", "info", "block"]), Ok(Instruction::Human("info block".into())));
-    assert_eq!(words(&["{\"execute\": \"stop\"}"]), Ok(Instruction::Raw("{\"execute\": \"stop\"}".into())));
+    assert_eq!(words(&["{\"execute\": \"stop\"}"]), Ok(json_line("{\"execute\": \"stop\"}")));
 }
 
 #[test]
 fn a_line_for_the_human_monitor_is_not_parsed() {
-    assert_eq!(Instruction::read_human(" help info "), Instruction::Human("help info".into()));
-    assert_eq!(Instruction::read_human("exit"), Instruction::Exit);
-    assert_eq!(Instruction::read_human(""), Instruction::Nothing);
+    assert_eq!(Instruction::read_human(" help info "), Ok(Instruction::Human("help info".into())));
+    assert_eq!(Instruction::read_human("exit"), Ok(Instruction::Exit(None)));
+    assert_eq!(Instruction::read_human("exit 2"), Ok(Instruction::Exit(Some(2))));
+    assert_eq!(Instruction::read_human("q 2"), Ok(Instruction::Quit(2)));
+    assert_eq!(Instruction::read_human(""), Ok(Instruction::Nothing));
 }
 
 #[test]
 fn quit_is_recognized_in_every_form() {
-    for line in ["quit", "{\"execute\": \"quit\"}", "hmp q"] {
+    for line in ["quit", "{\"execute\": \"quit\"}", "hmp q", "quit 1"] {
         assert!(Instruction::read(line, None).unwrap().ends_qemu(), "{line}");
     }
     for line in ["stop", "{\"execute\": \"stop\"}", "hmp quite", "help quit"] {

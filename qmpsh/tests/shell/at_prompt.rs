@@ -13,7 +13,7 @@ use super::terminal::Terminal;
 use super::{Monitored, not_private};
 
 /// Runs a test at the terminal of a shell that has launched a QEMU, and asserts that nothing is left behind.
-fn with_launched(arguments: &[&str], test: impl FnOnce(&mut Terminal) + Send + 'static) {
+pub(crate) fn with_launched(arguments: &[&str], test: impl FnOnce(&mut Terminal) + Send + 'static) {
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     leaving_nothing(move |temporary| {
         let state = Scratch::create();
@@ -28,7 +28,7 @@ fn with_launched(arguments: &[&str], test: impl FnOnce(&mut Terminal) + Send + '
 }
 
 /// Runs a test at the terminal of a shell that is attached to a QEMU of the test's.
-fn with_attached(test: impl FnOnce(&Monitored, Terminal) + Send + 'static) {
+pub(crate) fn with_attached(test: impl FnOnce(&Monitored, Terminal) + Send + 'static) {
     leaving_nothing(move |temporary| {
         let state = Scratch::create();
         let monitored = Monitored::launch(state.path());
@@ -154,6 +154,16 @@ fn lines_are_in_the_history_of_this_shell_and_of_the_next() {
         let mut terminal = attach(&monitored, state.path(), temporary);
         terminal.press("\x1b[A");
         terminal.line_is("qmp> query-name");
+        terminal.press("\x15\x04");
+        assert!(terminal.end().0.success());
+
+        // The human monitor has a history of its own.
+        let arguments = ["--hmp", monitored.path.to_str().unwrap()];
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        terminal.enter("info name", "hmp> info name");
+        terminal.press("\x1b[A\x1b[A");
+        terminal.line_is("hmp> info name");
+        assert_eq!(mode(&state.path().join("qmpsh/history-hmp")), 0o600);
     });
 }
 
@@ -224,20 +234,41 @@ fn keys_typed_before_the_prompt_are_not_lost() {
 }
 
 #[test]
-fn json_may_extend_over_several_lines() {
-    with_launched(&[], |terminal| {
-        terminal.enter("{\"execute\":\r\"query-uuid\"}", "UUID");
-        terminal.enter("{\"execute\": \"no-such\"}", "error: CommandNotFound: ");
-    });
-}
-
-#[test]
 fn lines_reach_the_human_monitor() {
     with_launched(&["--hmp"], |terminal| {
         terminal.line_is("hmp>");
         terminal.enter("info status", "VM status: running");
     });
     with_launched(&[], |terminal| terminal.enter("hmp info status", "VM status: running"));
+}
+
+/// QEMU does not keep the CPU that the human monitor is about: the shell does.
+#[test]
+fn the_human_monitor_keeps_its_cpu() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let arguments = ["--hmp", "--", qemu(), "-S", "-smp", "2"];
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        terminal.enter("info cpus", "* CPU #0");
+        terminal.enter("cpu 5", "error: ");
+        terminal.enter("info cpus", "* CPU #0");
+        terminal.press("cpu 1\r");
+        terminal.enter("info cpus", "* CPU #1");
+        terminal.press("exit\r");
+        assert!(terminal.end().0.success());
+    });
+}
+
+#[test]
+fn the_shell_ends_with_the_chosen_exit_code() {
+    for (line, code) in [("exit 3", 3), ("quit 4", 4), ("exit", 0)] {
+        leaving_nothing(move |temporary| {
+            let state = Scratch::create();
+            let mut terminal = Terminal::begin(&["--", qemu(), "-M", "none"], state.path(), temporary);
+            terminal.press(&format!("{line}\r"));
+            assert_eq!(terminal.end().0.code(), Some(code), "{line}");
+        });
+    }
 }
 
 #[test]

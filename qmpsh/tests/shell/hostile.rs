@@ -126,6 +126,14 @@ fn g32_with_the_option_raw_the_terminal_gets_what_the_peer_wrote() {
     });
 }
 
+#[test]
+fn g32_the_log_of_the_wire_is_printable() {
+    at_prompt(&["--no-history", "--verbose"], &[("return", "FORGED"), ("happen", "FORGED {")], |written| {
+        assert_harmless(&written);
+        assert!(written.contains(" < {\"id\":"), "{written:?}");
+    });
+}
+
 /// Runs one command with its output on a terminal, and returns that output.
 fn on_terminal(options: &'static [&str], command: &'static [&str], check: impl FnOnce(String) + Send + 'static) {
     leaving_nothing(move |temporary| {

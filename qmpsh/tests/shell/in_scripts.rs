@@ -36,15 +36,15 @@ pub(crate) fn run(arguments: &[&str], lines: &str) -> Ended {
 }
 
 /// Runs a shell that launches a QEMU.
-fn launch(arguments: &[&str], lines: &str) -> Ended {
+pub(crate) fn launch(arguments: &[&str], lines: &str) -> Ended {
     run(&[arguments, &["--", qemu(), "-M", "none"]].concat(), lines)
 }
 
-fn good(printed: &str) -> Ended {
+pub(crate) fn good(printed: &str) -> Ended {
     (Some(0), printed.into(), String::new())
 }
 
-fn bad(code: i32, complained: &str) -> Ended {
+pub(crate) fn bad(code: i32, complained: &str) -> Ended {
     (Some(code), String::new(), format!("qmpsh: {complained}\n"))
 }
 
@@ -93,7 +93,7 @@ fn the_exit_code_shows_the_kind_of_failure() {
         assert_eq!(run(&["/nonexistent/monitor", "query-status"], "").0, Some(3));
         assert_eq!(run(&["query-status", "--", qemu(), "-nonsense"], "").0, Some(3));
         let gone = launch(&[], "quit\nquery-uuid\n");
-        assert_eq!(gone, (Some(4), "{}\n".into(), "qmpsh: the machine has ended\n".into()));
+        assert_eq!(gone, (Some(4), "{}\n".into(), "qmpsh: stdin:2: query-uuid: the machine has ended\n".into()));
     });
 }
 
@@ -103,7 +103,7 @@ fn lines_are_executed_up_to_the_first_that_fails() {
         let lines = "# a remark\n\nquery-name\nhmp info status\n{\"execute\":\n  \"query-name\"}\nno-such\nstop\n";
         let (code, printed, complained) = launch(&[], lines);
         assert_eq!((code, &*printed), (Some(1), "{}\nVM status: running\n{}\n"));
-        assert_eq!(complained, "qmpsh: `no-such`: no such command\n");
+        assert_eq!(complained, "qmpsh: stdin:7: no-such: `no-such`: no such command\n");
     });
 }
 
@@ -123,7 +123,8 @@ fn the_end_of_input_exit_and_quit_end_the_shell() {
         assert_eq!(launch(&[], "exit\nno-such\n"), good(""));
         assert_eq!(launch(&[], "query-name\nquit\n"), good("{}\n{}\n"));
         assert_eq!(launch(&["-H"], "quit\n"), good(""), "QEMU may be gone before it replies");
-        assert_eq!(launch(&[], "set-action panic='a"), bad(2, "a quote or a bracket is not closed"));
+        let open = "not complete: a quote, a bracket or a transaction is not closed, or `\\` is last";
+        assert_eq!(launch(&[], "set-action panic='a"), bad(2, &format!("stdin:1: set-action panic='a: {open}")));
     });
 }
 

@@ -1,9 +1,14 @@
 //! Tests of the shell with a real QEMU: at a terminal, whose screen is read, and in scripts.
 
+mod agent;
 mod at_prompt;
+mod completion;
+mod guide;
 mod hostile;
 mod in_scripts;
+mod lines;
 mod terminal;
+mod wire_log;
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};

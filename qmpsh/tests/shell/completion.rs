@@ -1,0 +1,102 @@
+//! Tests of completion at a terminal: the names that only QEMU knows, and those of the human monitor.
+
+use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send, stop};
+use qemu_machine_tests::qemu;
+use rustix::process::Signal;
+
+use super::at_prompt::with_attached;
+use super::terminal::Terminal;
+
+/// Runs a test at the terminal of a shell whose QEMU has something of each kind.
+fn with_parts(options: &'static [&str], test: impl FnOnce(&mut Terminal) + Send + 'static) {
+    leaving_nothing(move |temporary| {
+        let state = Scratch::create();
+        let parts = [
+            ["-netdev", "user,id=net0"],
+            ["-netdev", "user,id=spare0"],
+            ["-device", "virtio-net-pci,netdev=net0,id=nic0"],
+            ["-chardev", "null,id=log0"],
+            ["-object", "iothread,id=io0"],
+            ["-blockdev", "null-co,node-name=disk0,size=1073741824,read-zeroes=on"],
+            ["-blockdev", "null-co,node-name=disk1,size=1073741824,read-zeroes=on"],
+            ["-drive", "if=ide,id=cd0,media=cdrom"],
+        ];
+        let launched = ["--", qemu(), "-S", "-nodefaults"];
+        let arguments: Vec<&str> = options.iter().chain(&launched).chain(parts.as_flattened()).copied().collect();
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        test(&mut terminal);
+        terminal.press("\x15exit\r");
+        let (status, screen) = terminal.end();
+        assert!(status.success(), "{status}: {screen}");
+    });
+}
+
+/// Types a text and TAB, waits for the completed line, and clears it.
+fn completes(terminal: &mut Terminal, typed: &str, line: &str) {
+    terminal.press(&format!("{typed}\t"));
+    terminal.line_is(line);
+    terminal.press("\x15");
+}
+
+#[test]
+fn ids_are_completed() {
+    with_parts(&[], |terminal| {
+        completes(terminal, "object-del id=i", "qmp> object-del id=io0");
+        completes(terminal, "netdev_del id=s", "qmp> netdev_del id=spare0");
+        completes(
+            terminal,
+            "device_add driver=virtio-net-pci netdev=s",
+            "qmp> device_add driver=virtio-net-pci netdev=spare0",
+        );
+        completes(terminal, "set_link name=ni", "qmp> set_link name=nic0 up=");
+        completes(terminal, "chardev-remove id=l", "qmp> chardev-remove id=log0");
+        completes(terminal, "device_del id=", "qmp> device_del id=nic0");
+        terminal.enter("blockdev-backup job-id=copy device=disk0 target=disk1 sync=full speed=1", "{}");
+        completes(terminal, "job-cancel id=", "qmp> job-cancel id=copy");
+        completes(terminal, "block-job-set-speed device=", "qmp> block-job-set-speed device=copy speed=");
+        terminal.enter("block-job-cancel device=copy force=on", "BLOCK_JOB_CANCELLED");
+        completes(terminal, "qom-get path=/objects/i", "qmp> qom-get path=/objects/io0/");
+        completes(
+            terminal,
+            "qom-set path=/objects/io0 property=poll-m",
+            "qmp> qom-set path=/objects/io0 property=poll-max-ns value=",
+        );
+    });
+}
+
+#[test]
+fn lines_of_the_human_monitor_are_completed() {
+    with_parts(&["--hmp"], |terminal| {
+        completes(terminal, "info balloo", "hmp> info balloon");
+        completes(terminal, "help qui", "hmp> help quit");
+        completes(terminal, "device_d", "hmp> device_del");
+        completes(terminal, "device_del ", "hmp> device_del nic0");
+        completes(terminal, "netdev_del s", "hmp> netdev_del spare0");
+        completes(terminal, "object_del i", "hmp> object_del io0");
+        completes(terminal, "eject -f ", "hmp> eject -f cd0");
+        completes(terminal, "set_link nic0 of", "hmp> set_link nic0 off");
+        completes(terminal, "qom-list /obj", "hmp> qom-list /objects/");
+        completes(terminal, "migrate_set_capability x-co", "hmp> migrate_set_capability x-colo");
+    });
+    with_parts(&[], |terminal| completes(terminal, "hmp info balloo", "qmp> hmp info balloon"));
+}
+
+/// A QEMU that does not answer has no names to offer, and the prompt goes on after a second.
+#[test]
+fn completion_does_not_wait_for_a_stopped_qemu() {
+    with_attached(|monitored, mut terminal| {
+        let pid = monitored.vm.pid().unwrap();
+        stop(pid);
+        terminal.press("device_del id=\tx");
+        terminal.line_is("qmp> device_del id=x");
+        terminal.press("\x15hmp info st\ta");
+        terminal.line_is("qmp> hmp info sta");
+        send(pid, Signal::CONT);
+        terminal.press("\x15");
+        terminal.enter("query-name", "{}");
+        terminal.press("hmp info stat\t");
+        terminal.until("names", |screen| screen.contents().contains("status"));
+        terminal.press("\x15\x04");
+        assert!(terminal.end().0.success());
+    });
+}
