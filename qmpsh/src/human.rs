@@ -65,36 +65,34 @@ impl Commands {
         let typed = &before[start..];
         let words: Vec<&str> = before[..start].split_whitespace().collect();
         let known = match words.as_slice() {
-            [] => names(&self.commands),
-            ["help" | "?"] => names(&self.commands),
+            [] | ["help" | "?"] => names(&self.commands),
             ["info"] | ["help" | "?", "info"] => names(&self.topics),
             ["help" | "?", ..] => Vec::new(),
             ["info", topic, rest @ ..] => {
-                self.values(&format!("info {topic}"), find(&self.topics, topic), rest, typed, live)
+                values(&format!("info {topic}"), find(&self.topics, topic), rest, typed, live)
             }
-            [command, rest @ ..] => self.values(command, find(&self.commands, command), rest, typed, live),
+            [command, rest @ ..] => values(command, find(&self.commands, command), rest, typed, live),
         };
         let matching = known.into_iter().filter(|name| name.starts_with(typed));
         (start, matching.map(|name| if name.ends_with('/') { name } else { format!("{name} ") }).collect())
     }
+}
 
-    /// Returns the known values of the parameter after `before`.
-    fn values(
-        &self,
-        command: &str,
-        described: Option<&Described>,
-        before: &[&str],
-        typed: &str,
-        live: impl Fn(Live<'_>) -> Vec<String>,
-    ) -> Vec<String> {
-        if typed.starts_with('-') {
-            return described.map(Described::flags).unwrap_or_default();
-        }
-        let before: Vec<&str> = before.iter().copied().filter(|word| !word.starts_with('-')).collect();
-        match Live::of_human(command, &before, typed) {
-            Some(names) => live(names),
-            None => described.map(|described| described.choices(before.len())).unwrap_or_default(),
-        }
+/// Returns the known values of the parameter after `before`.
+fn values(
+    command: &str,
+    described: Option<&Described>,
+    before: &[&str],
+    typed: &str,
+    live: impl Fn(Live<'_>) -> Vec<String>,
+) -> Vec<String> {
+    if typed.starts_with('-') {
+        return described.map(Described::flags).unwrap_or_default();
+    }
+    let before: Vec<&str> = before.iter().copied().filter(|word| !word.starts_with('-')).collect();
+    match Live::of_human(command, &before, typed) {
+        Some(names) => live(names),
+        None => described.map(|described| described.choices(before.len())).unwrap_or_default(),
     }
 }
 

@@ -39,9 +39,9 @@ for the argument:
     transaction actions=[{\"type\": \"abort\", \"data\": {}}]
 
 A COMMAND can also be a JSON object, {\"execute\": ...}, `hmp` and a line for the human monitor (HMP), or `agent` and a
-command for the guest agent. A line also continues after a backslash at its end, and so does `transaction(`: a line for
-each action follows, and `)`. In a script, `exit N` ends the shell with exit code N, `quit N` ends QEMU before, and `exit`
-ends it with the exit code of the last command.
+command for the guest agent. A line continues after a backslash at its end, and so does `transaction(`: a line for each
+action follows, and `)`. In a script, `exit N` ends the shell with exit code N, `quit N` ends QEMU before, and `exit`
+alone ends it with the exit code of the last command.
 
 Options:
     -H, --hmp            lines are commands of the human monitor (HMP)
@@ -53,8 +53,9 @@ Options:
     -t, --timeout SECS   the time that a reply may take [default: 60]
         --raw            print what QEMU and the guest wrote as it is, also to a terminal
     -k, --keep-going     do not stop at the first line that fails
-    -v, --verbose        log each message to standard error: its time (UTC), `>` for sent or `<` for received, and its
-                         text, with the characters escaped that could control a terminal. Secrets are in it, too
+    -v, --verbose        log each message to standard error, except those of --agent-at: its time (UTC), `>` for sent or
+                         `<` for received, and its text, with the characters escaped that could control a terminal.
+                         Secrets are in it, too
         --no-events      show no events at the prompt
         --history FILE   the file for the history of lines
                          [default: qmpsh/history, history-hmp or history-agent in $XDG_STATE_HOME or ~/.local/state]
@@ -159,15 +160,9 @@ impl Options {
     }
 }
 
-/// Reads the arguments. Everything after `--` belongs to QEMU. The first word that is not an option is the monitor, or
-/// with `--` the command; all words after it belong to the command.
-pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let dashes = arguments.iter().position(|argument| argument == "--");
-    let launched = dashes.map(|at| arguments.drain(at..).skip(1).collect::<Vec<_>>());
-    let mut options = Options {
+/// Returns the options of a call that has none.
+fn defaults() -> Options {
+    Options {
         whom: Whom::Launched(Vec::new()),
         command: Vec::new(),
         mode: Mode::Qmp,
@@ -181,7 +176,18 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
         events: true,
         history: History::Default,
         record: None,
-    };
+    }
+}
+
+/// Reads the arguments. Everything after `--` belongs to QEMU. The first word that is not an option is the monitor, or
+/// with `--` the command; all words after it belong to the command.
+pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
+    use lexopt::prelude::*;
+
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let dashes = arguments.iter().position(|argument| argument == "--");
+    let launched = dashes.map(|at| arguments.drain(at..).skip(1).collect::<Vec<_>>());
+    let mut options = defaults();
     let (mut words, mut is_list): (Vec<OsString>, bool) = (Vec::new(), false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {

@@ -14,6 +14,10 @@ use crate::split::json_end;
 /// further ones are dropped and counted.
 const WAITING: usize = 1024;
 
+/// The time that printing may take. The editor prints texts of other threads only while it waits for keys, and holds one
+/// of them otherwise: a flush in between must not wait for the next prompt.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
+
 /// What the thread that prints receives.
 enum Piece {
     Sent(SystemTime, Vec<u8>),
@@ -44,12 +48,12 @@ impl WireLog {
         Self(sender)
     }
 
-    /// Waits until everything that was logged is printed.
+    /// Waits until everything that was logged is printed, for a second at the most.
     pub(crate) fn flush(&self) {
         let (done, printed) = sync_channel(0);
-        if self.0.send(Piece::Mark(done)).is_ok() {
-            // The error is the signal: the thread has dropped the sender.
-            let _ = printed.recv();
+        if self.0.try_send(Piece::Mark(done)).is_ok() {
+            // A disconnection is the signal: the thread has dropped the sender.
+            let _ = printed.recv_timeout(FLUSHED_WITHIN);
         }
     }
 }

@@ -42,7 +42,7 @@ fn json_line(object: &str) -> Instruction {
 }
 
 #[test]
-fn the_id_of_a_json_command_is_kept_for_its_reply() {
+fn the_id_of_a_json_command_is_in_its_reply() {
     let read = read("{\"id\": {\"a\": [1]},\n \"execute\": \"stop\"}");
     let expected = Instruction::Raw { object: "{\"execute\":\"stop\"}".into(), id: Some(json!({"a": [1]})) };
     assert_eq!(read, Ok(expected));

@@ -32,13 +32,13 @@ impl Agent {
         const GIVEN: &str = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 0</dev/null";
         let scratch = Scratch::create();
         let [socket, log] = ["socket", "log"].map(|name| scratch.path().join(name));
-        let listener = UnixListener::bind(&socket).unwrap();
+        let server = UnixListener::bind(&socket).unwrap();
         // The agent ends with the thread of the test, also when `drop` does not run.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "sh", "-c", GIVEN, "sh"]);
         command.arg(agent_program(env!("CARGO_TARGET_TMPDIR"))).args(["--method", "unix-listen", "-b", REFUSED]);
         command.arg("--path").arg(&socket).arg("--statedir").arg(scratch.path()).arg("--logfile").arg(log);
-        let process = command.stdin(OwnedFd::from(listener)).spawn().expect("setpriv, of util-linux");
+        let process = command.stdin(OwnedFd::from(server)).spawn().expect("setpriv, of util-linux");
         let address = socket.to_str().unwrap().to_owned();
         Self { process, _scratch: scratch, address }
     }

@@ -52,12 +52,11 @@ fn shows(screen: &str, lines: &[String]) -> bool {
     lines.iter().all(&mut found)
 }
 
-/// Reports whether the shell waits at an empty prompt.
+/// Reports whether the shell waits at a prompt with nothing typed. A hint may follow the cursor.
 fn is_at_prompt(screen: &Screen) -> bool {
-    let (row, _) = screen.cursor_position();
-    let (_, columns) = screen.size();
+    let ((row, column), (_, columns)) = (screen.cursor_position(), screen.size());
     let line = screen.rows(0, columns).nth(row.into()).unwrap_or_default();
-    PROMPTS.iter().any(|prompt| line.trim_end() == prompt.trim_end())
+    PROMPTS.iter().any(|prompt| line.starts_with(prompt.trim_end()) && usize::from(column) == prompt.len())
 }
 
 #[test]
@@ -87,7 +86,7 @@ fn the_sessions_of_the_guide_are_real() {
                 at = line + 1;
             }
             if !ended {
-                terminal.until(&lines.join("\n"), |screen| shows(&screen.contents(), &lines));
+                terminal.until(&lines.join("\n"), |screen| is_at_prompt(screen) && shows(&screen.contents(), &lines));
                 terminal.press("\x04");
             }
             let (status, screen) = terminal.end();

@@ -39,7 +39,8 @@ fn a_line_continues_after_a_backslash() {
         // The history has it as one line.
         terminal.press("\x1b[A");
         terminal.until("the whole line", |screen| screen.contents().contains("qmp> set-action \\\npanic=pause"));
-        terminal.press("\x15");
+        terminal.press("\x03");
+        terminal.line_is("qmp>");
     });
     with_launched(&["--hmp"], |terminal| {
         terminal.press("info \\\r");

@@ -21,7 +21,8 @@ fn take(bytes: &Bytes) -> String {
 }
 
 fn the_observers_receive_the_bytes_of_the_monitor<H: Hosted>() {
-    let mut machine = H::launch(Config::new(qemu()).args(["-M", "none", "-nodefaults"])).expect("a launch");
+    // Stopped, so that the library need not continue it: the reply to that may come after the launch.
+    let mut machine = H::launch(Config::new(qemu()).args(["-M", "none", "-nodefaults", "-S"])).expect("a launch");
     let (sent, received) = (Bytes::default(), Bytes::default());
     machine.observe_wire(add_to(&sent), add_to(&received));
     machine.execute_raw("{\"execute\": \"query-name\"}").expect("a reply");
