@@ -133,7 +133,7 @@ impl Config {
     /// own monitor for itself.
     ///
     /// The library creates the socket before QEMU is started, with the [mode](ExtraMonitor::mode) 0600 by default, and QEMU
-    /// inherits it: at no moment can another user connect. The directory must exist. The launch fails with
+    /// inherits it: at no moment can a user connect whom that mode excludes. The directory must exist. The launch fails with
     /// [`LaunchFailure::Host`](crate::LaunchFailure::Host) if the path exists: a socket that a killed program has left
     /// behind must be removed first. A path that is too long is refused with
     /// [`Misuse::Config`](crate::Misuse::Config), as for each extra monitor of an [attached](Self::attach) machine.

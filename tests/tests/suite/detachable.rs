@@ -11,6 +11,7 @@ use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
 
+use crate::extra_monitors::g18_an_extra_monitor_outlives_its_program;
 use crate::hosted::Hosted;
 use crate::rows;
 
@@ -272,6 +273,7 @@ fn g35_machines_that_outlive_their_programs_are_listed<H: Hosted>() {
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
+            g18_an_extra_monitor_outlives_its_program
             g18_a_machine_is_detached_and_resumed
             g18_the_situation_of_a_resumed_machine_is_queried
             g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached

@@ -1,7 +1,7 @@
 //! Stories of extra monitors: sockets on which QEMU serves other programs, beside the machine's own monitor.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -62,14 +62,20 @@ impl Other {
         writeln!(self.0.get_mut(), "{line}").expect("QEMU reads");
     }
 
-    /// Reads lines until one begins with this text.
-    fn sees(&mut self, beginning: &str) {
-        let mut line = String::new();
-        while !line.starts_with(beginning) {
-            line.clear();
-            assert_ne!(self.0.read_line(&mut line).expect("a line comes in time"), 0, "no line is `{beginning}`");
+    /// Reads until this text comes. A prompt has no line feed behind it.
+    fn sees(&mut self, text: &str) {
+        let mut seen = Vec::new();
+        while !seen.ends_with(text.as_bytes()) {
+            let mut next = [0];
+            self.0.read_exact(&mut next).unwrap_or_else(|error| panic!("{text}: {error}: {seen:?}"));
+            seen.extend(next);
         }
     }
+}
+
+/// Waits until the guest runs: the machine sends `cont` before the first command of a caller, and awaits no reply.
+fn runs<H: Hosted>(machine: &mut H) {
+    machine.execute("query-name", LONG).expect("the monitor answers");
 }
 
 fn mode(path: &Path) -> u32 {
@@ -81,6 +87,7 @@ fn g28_another_program_uses_an_extra_monitor<H: Hosted>() {
     let path = scratch.path().join("qmp");
     let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
     assert_eq!(mode(&path), 0o600);
+    runs(&mut machine);
     let mut other = Other::negotiated(&path);
     assert_eq!(other.ask("query-status")["return"]["status"], "running");
     let before = machine.mark();
@@ -95,6 +102,7 @@ fn g28_another_program_uses_an_extra_monitor<H: Hosted>() {
     assert_eq!((&outcome.cause, outcome.rungs.len()), (&Cause::QuitByOther, 0), "{outcome}");
     assert_eq!(scratch.entries(), [""; 0]);
     machine.relaunch().expect("the path is free again");
+    runs(&mut machine);
     assert_eq!(Other::negotiated(&path).ask("query-status")["return"]["status"], "running");
     machine.kill().expect("it was launched");
     assert_eq!(scratch.entries(), [""; 0], "QEMU cannot remove it when it is killed");
@@ -105,9 +113,12 @@ fn g28_a_human_quits_on_an_extra_monitor<H: Hosted>() {
     let (human, qmp) = (scratch.path().join("hmp"), scratch.path().join("qmp"));
     let config = config().extra_monitor(ExtraMonitor::new(bytes(&human)).human()).extra_monitor(bytes(&qmp));
     let mut machine = H::launch(config).expect("QEMU starts");
+    runs(&mut machine);
     let mut person = Other::connect(&human);
+    person.sees("(qemu) ");
     person.enter("info status");
     person.sees("VM status: running");
+    person.sees("(qemu) ");
     person.enter("quit");
     let outcome = machine.wait(LONG).expect("the person ended it");
     assert_eq!(outcome.cause, Cause::QuitByOther, "{outcome}");
@@ -163,7 +174,7 @@ fn g17_a_path_that_is_in_use_or_too_long_is_refused<H: Hosted>() {
     assert!(matches!(long, Err(LaunchError::Misuse(Misuse::Config(_)))), "{long:?}");
 }
 
-fn g18_an_extra_monitor_outlives_its_program<H: Hosted>() {
+pub(crate) fn g18_an_extra_monitor_outlives_its_program<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("qmp");
     for is_killed in [false, true] {
@@ -194,7 +205,7 @@ fn g21_an_extra_monitor_disturbs_no_command<H: Hosted>() {
     let path = scratch.path().join("qmp");
     let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
     let mut other = Other::negotiated(&path);
-    writeln!(other.0.get_mut(), "no JSON {{ \"execute\": 5 }} \u{7f}").expect("QEMU reads");
+    writeln!(other.0.get_mut(), "{{\"execute\": 5}}").expect("QEMU reads");
     assert!(other.message()["error"].is_object());
     for _ in 0..20 {
         assert!(other.ask("query-name")["return"].is_object());
@@ -212,7 +223,6 @@ macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
             g17_a_path_that_is_in_use_or_too_long_is_refused
-            g18_an_extra_monitor_outlives_its_program
             g21_an_extra_monitor_disturbs_no_command
             g28_a_human_quits_on_an_extra_monitor
             g28_a_shutdown_after_the_quit_of_another_program_is_not_ours
