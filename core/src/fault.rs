@@ -79,8 +79,11 @@ pub enum Misuse {
     /// Another handle uses this service.
     #[error("the {0} is in use by another handle: drop that one first")]
     ServiceInUse(Service),
-    /// The machine was attached to a connection that the caller gave. It is closed, and cannot be opened again.
-    #[error("the connection that the machine was given is closed: it serves a single run")]
+    /// The machine was given a connection to attach to, or descriptors for QEMU. They are closed, and cannot be opened
+    /// again. [`Config::keep_fds`](crate::Config::keep_fds) keeps descriptors for QEMU open.
+    #[error(
+        "what the machine was given, a connection or descriptors for QEMU, is closed: it serves a single run (`Config::keep_fds` keeps descriptors for another)"
+    )]
     UsedUp,
     /// There is no console of that name: [`Config::serial`](crate::Config::serial) names one.
     #[error("no console is named `{0}`")]

@@ -48,7 +48,7 @@ impl<'a> Arbitrary<'a> for Limits {
             false => data.int_in_range(0..=default.min(1_000)),
         };
         let Self { message, events, subscription, subscriptions, console, console_input, .. } = Self::default();
-        let Self { commands, waits, last_words, .. } = Self::default();
+        let Self { commands, waits, last_words, log, .. } = Self::default();
         Ok(Self {
             message: limit(message)?,
             events: limit(events)?,
@@ -59,6 +59,7 @@ impl<'a> Arbitrary<'a> for Limits {
             commands: limit(commands)?,
             waits: limit(waits)?,
             last_words: limit(last_words)?,
+            log: limit(log)?,
             ..Self::default()
         })
     }

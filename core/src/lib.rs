@@ -208,13 +208,14 @@
 //!
 //! # Features
 //!
-//! None is on by default, and none but `arbitrary` brings a crate or `std`. The crate needs an allocator and no other
-//! part of a system.
+//! None is on by default. Only `arbitrary` brings a crate, and only `arbitrary` and `std` bring `std`. The crate needs an
+//! allocator and no other part of a system.
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `record` | `Config::recorded` and the module `record`: records of runs, which replay, and a mock of the monitor | some 2,000 lines to compile, most of them by serde's derives; without `Config::recorded`, one comparison for each call |
 //! | `schema` | `Schema`, and the command `QuerySchema` that returns it | some 1,000 lines to compile |
+//! | `std` | [`OsBytes`] for `OsStr`, `OsString`, `Path` and `PathBuf`, so that a [`Config`] takes them; the runtimes have it on | `std` |
 //! | `arbitrary` | `arbitrary::Arbitrary` for plain data, to [fuzz a driver](#fuzzing-your-driver) | the crate `arbitrary`, its derive macro, and `std` |
 //!
 //! # Fuzzing your driver
@@ -330,8 +331,8 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 extern crate alloc;
-// The code that `arbitrary` derives names std.
-#[cfg(any(test, feature = "arbitrary"))]
+// The code that `arbitrary` derives names std, and `std` implements a trait for types of it.
+#[cfg(any(test, feature = "arbitrary", feature = "std"))]
 extern crate std;
 
 mod base64;
@@ -360,6 +361,7 @@ mod log_line;
 mod machine;
 mod notice;
 mod omit_null;
+mod os_bytes;
 mod outbox;
 mod outcome;
 mod payload;
@@ -399,6 +401,7 @@ pub use log_line::{LogLevel, LogLine};
 pub use machine::Machine;
 pub use notice::Notice;
 pub use omit_null::OmitNull;
+pub use os_bytes::OsBytes;
 pub use outcome::{Cause, Outcome};
 pub use payload::Payload;
 #[cfg(feature = "schema")]

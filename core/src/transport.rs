@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
+use crate::os_bytes::OsBytes;
 use crate::text::{Printable, lossy};
 
 /// The address of a stream socket.
@@ -33,14 +34,14 @@ pub enum Address {
 impl Address {
     /// Returns the address of a Unix socket at this path.
     #[must_use]
-    pub fn unix(path: impl Into<Vec<u8>>) -> Self {
-        Self::Unix(path.into())
+    pub fn unix(path: impl OsBytes) -> Self {
+        Self::Unix(path.as_os_bytes().to_vec())
     }
 
     /// Returns the address of an abstract Unix socket with this name.
     #[must_use]
-    pub fn abstract_unix(name: impl Into<Vec<u8>>) -> Self {
-        Self::Abstract(name.into())
+    pub fn abstract_unix(name: impl OsBytes) -> Self {
+        Self::Abstract(name.as_os_bytes().to_vec())
     }
 }
 

@@ -44,7 +44,7 @@ fn g18_a_machine_is_detached_before_its_channels_close_and_is_never_signalled() 
             Effect::Detach,
             Effect::Close(Channel::Monitor),
             Effect::Close(Channel::Console(0)),
-            Effect::ReadLog { limit: qemu_machine_core::Limits::default().last_words },
+            Effect::ReadLog { limit: qemu_machine_core::Limits::default().log },
             Effect::Remove,
         ]
     );

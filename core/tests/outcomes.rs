@@ -394,14 +394,14 @@ launch failed: QEMU ended before its monitor greeted
 #[test]
 fn last_words_are_bounded_and_the_newest() {
     let mut limits = Limits::default();
-    limits.last_words = 6;
+    (limits.last_words, limits.log) = (6, 4);
     let mut rig = Rig::launched(config().limits(limits));
     rig.negotiate(GREETING);
     rig.log = b"0123456789".to_vec();
     rig.prints("abcdefghij");
     let outcome = rig.dies(OK);
-    assert_eq!((outcome.log.as_str(), outcome.consoles[0].1.as_str()), ("456789", "efghij"));
-    assert!(rig.effects.contains(&Effect::ReadLog { limit: 6 }));
+    assert_eq!((outcome.log.as_str(), outcome.consoles[0].1.as_str()), ("6789", "efghij"));
+    assert!(rig.effects.contains(&Effect::ReadLog { limit: 4 }));
 }
 
 #[test]

@@ -34,6 +34,9 @@ impl Host {
     /// `false` means drained; the end of the channel may still be pending. An edge-triggered driver that saw a hang-up
     /// must call once more, otherwise it never observes the end: the kernel reports an edge only once (`epoll(7)`).
     pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
+        if self.hold_console(channel, machine, watch) {
+            return false;
+        }
         let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         if socket.is_listening() {
             return self.accept(channel, machine, now, watch);

@@ -36,6 +36,7 @@ impl Host {
     ) -> Result<Option<Prepared>, HostFault> {
         // The log of the run before is no longer read. Closing it may block.
         let previous = self.scratch.take();
+        self.readers.iter_mut().for_each(|readers| readers.begin_run());
         self.log_pipe = None;
         if !may_block(&wanted) {
             return prepare(&wanted).map(|preparations| Some(self.take_over(preparations)));

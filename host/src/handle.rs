@@ -11,7 +11,7 @@ use qemu_machine_core::record::Record;
 use qemu_machine_core::session::Counters;
 use qemu_machine_core::wire::Greeting;
 use qemu_machine_core::{
-    Address, CommandLine, Config, HostFault, Identity, Machine, Mark, Misuse, Moment, Outcome, Service, State,
+    Address, CommandLine, Config, HostFault, Identity, Machine, Mark, Misuse, Moment, Outcome, Service, Shutdown, State,
 };
 
 use crate::host::Host;
@@ -116,6 +116,20 @@ impl<S: Shared> Handle<S> {
     pub fn console_from(&self, name: &str, from: &Mark) -> Result<(Vec<u8>, Mark), Misuse> {
         self.shared()
             .with_machine(|machine| machine.console_from(name, from).map(|(bytes, mark)| (bytes.to_vec(), mark)))
+    }
+
+    /// Begins to end the machine by `quit`, then SIGTERM, then SIGKILL, and returns at once. The `shutdown` and the `wait`
+    /// of the runtime return how it ended. For many machines: begin with each, and wait for each, so that they end at the
+    /// same time; `shutdown_all` of the runtime does that.
+    ///
+    /// [`Shutdown::within`] of zero is SIGKILL at once. A second shutdown joins the one in progress, whose time limits
+    /// stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse::NotLaunched`] before the first launch.
+    pub fn begin_shutdown(&self, how: Shutdown) -> Result<(), Misuse> {
+        self.shared().ask(|machine, now| machine.shutdown(now, how))
     }
 
     /// Returns the state of the machine: idle, launching, running, ending or ended.

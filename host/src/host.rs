@@ -17,6 +17,7 @@ use crate::identity::drafted;
 use crate::local_end::LocalEnd;
 use crate::log_pipe::LogPipe;
 use crate::qemu_process::QemuProcess;
+use crate::readers::Readers;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
@@ -40,6 +41,8 @@ pub struct Host {
     /// The log, if it is followed. Boxed, since it mostly is not.
     pub(crate) log_pipe: Option<Box<LogPipe>>,
     pub(crate) sockets: Vec<Socket>,
+    /// The readers of consoles. Boxed, since most machines have none.
+    pub(crate) readers: Option<Box<Readers>>,
     pub(crate) child: Option<Child>,
     /// QEMU, where it is not the process that was started but one behind it.
     pub(crate) qemu: Option<QemuProcess>,
@@ -74,6 +77,7 @@ impl Host {
         }
         self.drop_local(machine);
         self.own(machine);
+        self.resume_consoles(machine, now, watch);
         let Self { sockets, trace, .. } = self;
         let _inside = trace.enter();
         sockets.iter_mut().for_each(|socket| socket.flush(machine, trace, watch));

@@ -14,6 +14,7 @@
 //! | [`Shared`] | the runtime | State of a machine behind a lock, for a runtime whose handles are shared. |
 //! | [`Handle`], [`Subscription`] | this crate | The methods that return at once, on top of `Shared`. |
 //! | [`WeakHandle`] | this crate | A handle that does not keep the machine alive. |
+//! | [`ConsoleReader`] | this crate | A console as a stream of bytes, on top of [`WaitOnThread`], for a runtime for threads. In a loop, [`Host::read_console`]. |
 //! | [`Supervisor`] | this crate | The thread `qemu-supervisor`, one in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
 //! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
 //! | `tasks` | this crate, with that feature | The driver and all methods of a runtime for tasks, for any reactor that watches descriptors and has timers. `qemu-machine-tokio` and `qemu-machine-smol` use it. |
@@ -229,6 +230,7 @@
 //! | | `wait_any` | [`wait`](core::Machine::wait); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | `Vm`, `WeakVm` | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | `Vm` | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
+//! | | `shutdown_all` | [`begin_shutdown`](Handle::begin_shutdown) of each, then `shutdown` of each |
 //! | | `run` | [`procedure::Run`] with a command or a wait for each step; [`disown`](procedure::Run::disown) when the call is dropped |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
 //! | `Events` | `next` | [`wait_for_event`](core::Machine::wait_for_event); `Waited`, then [`claim_event`](core::Machine::claim_event) |
@@ -250,6 +252,8 @@ mod background;
 mod channels;
 mod child;
 mod clock;
+mod console_cursor;
+mod console_reader;
 mod dial;
 mod ending;
 mod fault;
@@ -271,6 +275,7 @@ mod prepare;
 #[cfg(feature = "qapi")]
 pub mod qapi;
 mod qemu_process;
+mod readers;
 mod registry;
 mod scratch_dir;
 mod shared_fd;
@@ -285,6 +290,7 @@ mod trace;
 mod watch;
 
 pub use clock::Clock;
+pub use console_reader::{ConsoleReader, WaitOnThread};
 pub use fault::fault;
 pub use handle::{Handle, Shared, WeakHandle};
 pub use home::{Home, Local};
@@ -294,6 +300,7 @@ pub use lock::{lock, try_lock};
 #[doc(inline)]
 pub use names::*;
 pub use qemu_machine_core as core;
+pub use readers::ReaderId;
 pub use subscription::Subscription;
 pub use supervisor::{Next, Supervised, Supervisor, Wake};
 pub use sys::{Interest, Poll, Poller, Ready, Source};

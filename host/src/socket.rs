@@ -120,6 +120,11 @@ impl Socket {
         self.stage == Stage::Listening
     }
 
+    /// Returns whether the last write left bytes unsent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Accepts the connection of a client, if there is one that is welcome.
     pub(crate) fn accept(
         &mut self,

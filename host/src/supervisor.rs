@@ -115,8 +115,12 @@ impl Supervisor {
             next_token: AtomicU64::new(0),
             thread: OnceLock::new(),
         });
-        let thread =
-            Thread { supervisor: Arc::clone(&supervisor), supervised: BTreeMap::new(), jobs: Vec::with_capacity(4) };
+        let thread = Thread {
+            supervisor: Arc::clone(&supervisor),
+            supervised: BTreeMap::new(),
+            next: None,
+            jobs: Vec::with_capacity(4),
+        };
         std::thread::Builder::new().name(name.into()).spawn(move || thread.run())?;
         Ok(supervisor)
     }
@@ -181,6 +185,10 @@ impl Supervisor {
 struct Thread {
     supervisor: Arc<Supervisor>,
     supervised: BTreeMap<u64, SupervisedEntry>,
+    /// When the next item is to be called, or earlier: an item may have been called since, or be gone. `None` means that
+    /// none has a time. All items are searched only when it has passed, since a thousand machines wake this thread
+    /// thousands of times a second.
+    next: Option<Instant>,
     /// Empty, with the room of earlier jobs.
     jobs: Vec<Job>,
 }
@@ -208,8 +216,15 @@ impl Thread {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let next = self.supervised.values().filter_map(|entry| entry.at).map(|(at, _)| at).min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        Some(self.next?.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sets when to call an item, and why.
+    fn schedule(&mut self, token: u64, at: Option<(Instant, Wake)>) {
+        let Some(entry) = self.supervised.get_mut(&token) else { return };
+        entry.at = at;
+        let times = [self.next, at.map(|(at, _)| at)];
+        self.next = times.into_iter().flatten().min();
     }
 
     fn read_inbox(&mut self) {
@@ -224,11 +239,7 @@ impl Thread {
                     self.supervised.insert(token, SupervisedEntry { supervised, at: None });
                 }
                 Job::Look(token) => self.turn(token, Wake::Ready),
-                Job::Lease(token) => {
-                    if let Some(entry) = self.supervised.get_mut(&token) {
-                        entry.at = Some((Instant::now() + LEASE, Wake::Lease));
-                    }
-                }
+                Job::Lease(token) => self.schedule(token, Some((Instant::now() + LEASE, Wake::Lease))),
             }
         }
         self.jobs = jobs;
@@ -236,11 +247,17 @@ impl Thread {
 
     fn turn_those_due(&mut self) {
         let now = Instant::now();
+        if self.next.is_none_or(|next| next > now) {
+            return;
+        }
         let due: Vec<(u64, Wake)> = self
             .supervised
             .iter()
             .filter_map(|(token, entry)| entry.at.filter(|(at, _)| *at <= now).map(|(_, wake)| (*token, wake)))
             .collect();
+        // Those that are due get another time below, if they need one.
+        let later = self.supervised.values().filter_map(|entry| entry.at).map(|(at, _)| at).filter(|at| *at > now);
+        self.next = later.min();
         due.into_iter().for_each(|(token, wake)| self.turn(token, wake));
     }
 
@@ -248,7 +265,7 @@ impl Thread {
         let Some(entry) = self.supervised.get_mut(&token) else { return };
         // A panic in one machine must not end the thread: the kernel would end all processes that it forked.
         let next = catch_unwind(AssertUnwindSafe(|| entry.supervised.turn(wake))).unwrap_or(Next::Drop);
-        entry.at = match next {
+        let at = match next {
             Next::Watch(deadline) => {
                 self.supervisor.arm(token, entry.supervised.source());
                 deadline.map(|at| (at, Wake::Ready))
@@ -261,5 +278,6 @@ impl Thread {
                 return;
             }
         };
+        self.schedule(token, at);
     }
 }

@@ -13,7 +13,8 @@ use qemu_machine_core::Channel;
 /// With edge-triggered readiness a runtime must call [`Host::receive`](crate::Host::receive) until nothing is left
 /// (`epoll(7)`); otherwise bytes stay unread until the peer sends more.
 pub trait Watch {
-    /// Begins to watch a channel for bytes to read.
+    /// Begins to watch a channel for bytes to read. A console may be closed and opened again with the same socket, while a
+    /// [reader](crate::Host::set_back_pressure) lets the guest wait.
     ///
     /// # Errors
     ///

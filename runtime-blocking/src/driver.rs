@@ -101,18 +101,18 @@ impl SharedMachine {
         let now = turn.clock.now();
         let asked = ask(&mut turn.machine, now)?;
         let mut on_cancel = Some(on_cancel);
-        Ok(self.wait(turn, now, asked.into(), |machine, cancelled| match cancelled {
+        Ok(self.wait(turn, now, asked.into(), |_, machine, cancelled| match cancelled {
             None => claim(machine, &asked),
             Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &asked, now)),
         }))
     }
 
-    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call). Its second argument is the time
+    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call). Its last argument is the time
     /// of the cancellation, if the call is cancelled.
     pub(crate) fn wait_for<A>(
         self: &Arc<Self>,
         concern: Concern,
-        claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>,
+        claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
@@ -124,16 +124,17 @@ impl SharedMachine {
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
         concern: Concern,
-        mut claim: impl FnMut(&mut Machine, Option<Moment>) -> Option<A>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
         let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
         let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
-            let mut answer = claim(&mut turn.machine, None);
+            let Turn { host, machine, .. } = &mut *turn;
+            let mut answer = claim(host, machine, None);
             if answer.is_none() && !was_cancelled && waiting.is_cancelled() {
                 was_cancelled = true;
-                answer = claim(&mut turn.machine, Some(now));
+                answer = claim(host, machine, Some(now));
                 self.serve(&mut turn, now);
             }
             if let Some(answer) = answer {

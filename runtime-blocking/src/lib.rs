@@ -12,6 +12,7 @@
 //! | QEMU's Python classes | [`guides::from_python`]: each of their members, and the differences |
 //! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: the replacement of each item |
 //! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: where such a script fails, and the same test here |
+//! | a scheduler: Kubernetes, Slurm, systemd, ssh | [`guides::schedulers`]: what each guarantees for machines, and what it cannot |
 //! | an error | [`guides::troubleshooting`]: by symptom, with the texts that are printed |
 //!
 //! # Overview
@@ -22,6 +23,8 @@
 //! | execute commands with types | [`Command`] for your own, [`commands`] for common ones, the feature `qapi` for QEMU's whole schema |
 //! | wait for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
 //! | follow what QEMU itself prints | [`Config::follow_log`], and [`Wait::log`] by [`LogLevel`] |
+//! | read a console as a stream of bytes | [`Handle::console_reader`], with back-pressure on request |
+//! | end many machines at the same time | [`Vm::shutdown_all`] |
 //! | watch the end of a machine that others own | [`Vm::downgrade`], and [`WeakVm::wait`] |
 //! | run several commands and events as one | [`procedure`]: a job, an unplug, a migration, a reboot, a program in the guest, or one of your own |
 //! | check what this QEMU supports | [`Schema`], and [`Schema::check`] before a command is sent (feature `schema`) |
@@ -112,3 +115,6 @@ pub use qemu_machine_host::names::*;
 pub use qemu_machine_host::{Handle, Subscription, WeakHandle};
 pub use services::{Agent, Qtest};
 pub use vm::{Vm, WeakVm};
+
+/// Console of a machine as a stream of bytes to read: see [`qemu_machine_host::ConsoleReader`].
+pub type ConsoleReader = qemu_machine_host::ConsoleReader<driver::SharedMachine>;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use qemu_machine_core::{Machine, Moment};
-use qemu_machine_host::{Host, Shared};
+use qemu_machine_host::{Host, Shared, WaitOnThread};
 
 use crate::driver::SharedMachine;
 use crate::events::Events;
+use crate::followers::Concern;
 
 impl Shared for SharedMachine {
     type Events = Events;
@@ -34,5 +35,14 @@ impl Shared for SharedMachine {
 
     fn end(self: &Arc<Self>) {
         self.end_now();
+    }
+}
+
+impl WaitOnThread for SharedMachine {
+    fn wait_on_thread<T>(self: &Arc<Self>, mut claim: impl FnMut(&mut Host, &Machine) -> Option<T>) -> Option<T> {
+        self.wait_for(Concern::Any, |host, machine, cancelled| match cancelled {
+            None => claim(host, machine).map(Some),
+            Some(_) => Some(None),
+        })
     }
 }

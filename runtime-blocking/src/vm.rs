@@ -90,8 +90,8 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
-    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run; and
-    /// as [`launch`](Self::launch).
+    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which serve one run
+    /// ([`Config::keep_fds`]); and as [`launch`](Self::launch).
     pub fn relaunch(&self) -> Result<(), LaunchError> {
         self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), cancel_launch)?
     }
@@ -300,6 +300,30 @@ impl Vm {
     /// None on a `Vm`, which exists only after a launch. The result is of the same type as that of the other verbs.
     pub fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
         self.end(|machine, now| machine.shutdown(now, how))
+    }
+
+    /// Ends several machines at the same time, as [`shutdown`](Self::shutdown), without a thread for each. Returns how they
+    /// ended, in their order, when all have ended. The time limits hold for each and begin together, so they bound the
+    /// whole: with [`Shutdown::within`] all have got SIGKILL when that time is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    ///
+    /// ```no_run
+    /// # use std::{collections::BTreeMap, time::Duration};
+    /// use qemu_machine_blocking::{Shutdown, Vm};
+    ///
+    /// # let machines: BTreeMap<String, Vm> = BTreeMap::new();
+    /// for outcome in Vm::shutdown_all(machines.values(), Shutdown::within(Duration::from_secs(20)))? {
+    ///     println!("{}", outcome.cause);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shutdown_all<'a>(vms: impl IntoIterator<Item = &'a Self>, how: Shutdown) -> Result<Vec<Outcome>, Misuse> {
+        let vms: Vec<_> = vms.into_iter().collect();
+        vms.iter().try_for_each(|vm| vm.begin_shutdown(how))?;
+        vms.iter().map(|vm| vm.shutdown(how)).collect()
     }
 
     /// Ends the machine by SIGKILL. Returns how the machine ended, when it has ended and everything that was created

@@ -1,5 +1,6 @@
 //! Machine that the mio loop of the caller drives: launch, turns, commands, waits and end.
 
+mod consoles;
 mod detach;
 mod events;
 mod procedures;
@@ -108,7 +109,8 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
-    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run.
+    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which
+    /// serve one run ([`Config::keep_fds`]).
     pub fn relaunch(&mut self, registry: &Registry) -> Result<(), Misuse> {
         self.check_process();
         let now = self.clock.now();
@@ -388,6 +390,9 @@ impl Vm {
 
     /// Begins to end the machine by `quit`, then SIGTERM, then SIGKILL. [`Notice::Ended`] means that the machine has
     /// ended and that everything that was created for it is removed.
+    ///
+    /// To end many machines within the time of one, begin with each, and run the loop until each has its
+    /// [`outcome`](Self::outcome).
     ///
     /// Each rung has its own time limit: 20 seconds for `quit` and 10 for SIGTERM in [`Shutdown::default`]. A process
     /// that has not ended 10 seconds after SIGKILL is reported as [`Cause::Unkillable`](crate::Cause::Unkillable). A

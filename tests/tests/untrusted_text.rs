@@ -95,6 +95,7 @@ const OF_OTHERS: [(&str, &[&str]); 5] = [
         "host",
         &[
             "Clock",
+            "ConsoleReader",
             "Handle",
             "Home",
             "Host",
@@ -106,6 +107,7 @@ const OF_OTHERS: [(&str, &[&str]); 5] = [
             "Poller",
             "Presence",
             "Qapi",
+            "ReaderId",
             "Ready",
             "Registered",
             "Source",

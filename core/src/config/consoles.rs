@@ -1,10 +1,10 @@
 //! Consoles, services and fdsets of a configuration: the connections to a machine beside its monitor.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::{Added, Config, ConsolePart, Frontend, Service};
 use crate::descriptor::Descriptor;
+use crate::os_bytes::OsBytes;
 
 impl Config {
     /// Adds a serial console under this name. The first one is the guest's first serial port, the second one its
@@ -31,8 +31,8 @@ impl Config {
     /// QEMU creates devices in the order of the command line. A device that needs another device before it
     /// (`virtconsole` needs `virtio-serial`) comes too early here: use [`chardev`](Self::chardev) for it.
     #[must_use]
-    pub fn console_on(self, name: impl Into<String>, device: impl Into<Vec<u8>>) -> Self {
-        self.console(Some(name.into()), Frontend::Device(device.into()))
+    pub fn console_on(self, name: impl Into<String>, device: impl OsBytes) -> Self {
+        self.console(Some(name.into()), Frontend::Device(device.as_os_bytes().to_vec()))
     }
 
     /// Adds a console as a chardev only. The caller's own arguments connect it: `-debugcon chardev:NAME`, or a second
@@ -91,11 +91,11 @@ impl Config {
     /// [`LaunchFailure::Host`](crate::LaunchFailure::Host). The file is kept after the end. Add the console before its
     /// log: a name that no console has is refused with [`Misuse::UnknownConsole`](crate::Misuse::UnknownConsole).
     #[must_use]
-    pub fn console_log(mut self, name: &str, path: impl Into<Vec<u8>>) -> Self {
+    pub fn console_log(mut self, name: &str, path: impl OsBytes) -> Self {
         let is_meant =
             |console: &&mut ConsolePart| console.name.as_deref() == Some(name) && console.frontend != Frontend::Log;
         match self.consoles.iter_mut().find(is_meant) {
-            Some(console) => console.log = Some(path.into()),
+            Some(console) => console.log = Some(path.as_os_bytes().to_vec()),
             None => self.unknown_log = Some(name.into()),
         }
         self
@@ -128,13 +128,29 @@ impl Config {
     }
 
     /// Adds a descriptor that QEMU inherits (`-add-fd`) and opens as `/dev/fdset/SET`, wherever an option takes a path.
-    /// No other process inherits it. `opaque` is a note that `query-fdsets` returns; it may be empty. The descriptor
-    /// also stays open in this program as long as the configuration is kept.
+    /// No other process inherits it. `opaque` is a note that `query-fdsets` returns; it may be empty.
+    ///
+    /// The descriptor is handed over: it is closed in this program when QEMU is started, or when the launch has failed. So
+    /// the other end of a pipe or socket sees the end of QEMU while the machine is kept. (A clone of the configuration or of
+    /// the [`Descriptor`] that the caller keeps leaves it open.) The machine can then be launched only once:
+    /// [`keep_fds`](Self::keep_fds) keeps the descriptors for the next run.
     ///
     /// [`inherit_fd`](Self::inherit_fd) is for options that take the number of a descriptor: a tap device, a socket.
     #[must_use]
-    pub fn add_fd(mut self, descriptor: Descriptor, set: u32, opaque: impl Into<Vec<u8>>) -> Self {
-        self.added.push(Added { descriptor, set, opaque: opaque.into() });
+    pub fn add_fd(mut self, descriptor: Descriptor, set: u32, opaque: impl OsBytes) -> Self {
+        self.added.push(Added { descriptor, set, opaque: opaque.as_os_bytes().to_vec() });
+        self
+    }
+
+    /// Keeps the descriptors of [`add_fd`](Self::add_fd) and [`inherit_fd`](Self::inherit_fd) open in this program as long
+    /// as the machine exists, so that it can be launched again with them. Default: they are closed when QEMU has them, and
+    /// a second launch is refused with [`Misuse::UsedUp`](crate::Misuse::UsedUp).
+    ///
+    /// The runs share the open file descriptions: the second run of a file begins at the offset where the first one ended
+    /// (`open(2)`).
+    #[must_use]
+    pub fn keep_fds(mut self) -> Self {
+        self.keeps_fds = true;
         self
     }
 }

@@ -62,13 +62,21 @@ pub struct Limits {
     /// Number of waits that are pending, or complete and not claimed yet. Default: 10,000. A further wait is refused
     /// with [`Misuse::TooManyWaits`](crate::Misuse::TooManyWaits). A wait for the end alone is never refused.
     pub waits: usize,
-    /// Size of the end of the log, and of each console, in an [`Outcome`](crate::Outcome). Default: 8 KiB, which is a
-    /// few screens.
+    /// Size of the end of each console in an [`Outcome`](crate::Outcome). Default: 8 KiB, which is a few screens.
     pub last_words: usize,
+    /// Size of the end of the log in an [`Outcome`](crate::Outcome), and so in the error of a launch. Default: 8 KiB. With
+    /// `usize::MAX` it is the whole log, however large the process made it: [`Config::log_limit`](crate::Config::log_limit)
+    /// bounds that. Of a log that is [followed](crate::Config::follow_log), [`console`](Self::console) bytes are kept.
+    pub log: usize,
     /// Size of a record, if the machine is [recorded](crate::Config::recorded). Default: 4 MiB. A launch with its
     /// negotiation takes some kilobytes, a command with its reply a few hundred bytes.
     #[cfg(feature = "record")]
     pub record: usize,
+}
+
+impl Limits {
+    /// Default of [`last_words`](Self::last_words) and of [`log`](Self::log).
+    pub(crate) const LAST_WORDS: usize = 8 << 10;
 }
 
 impl Default for Limits {
@@ -83,7 +91,8 @@ impl Default for Limits {
             console_input: 1 << 20,
             commands: 10_000,
             waits: 10_000,
-            last_words: 8 << 10,
+            last_words: Self::LAST_WORDS,
+            log: Self::LAST_WORDS,
             #[cfg(feature = "record")]
             record: 4 << 20,
         }

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use crate::descriptor::Descriptor;
 use crate::identity::Identity;
+use crate::os_bytes::OsBytes;
 use crate::time::Deadline;
 use crate::transport::{Monitor, Peer};
 use crate::wait::Wait;
@@ -31,8 +32,8 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// Each method takes the configuration and returns it changed; none fails. [`Machine::new`](crate::Machine::new) and
 /// [`command_line`](Self::command_line) check the whole and report [`Misuse::Config`](crate::Misuse::Config).
 ///
-/// Paths and arguments are bytes, as in the operating system. Text converts by itself. A path converts with
-/// `path.as_os_str().as_encoded_bytes()`.
+/// Paths and arguments are bytes, as in the operating system. Each method takes a text, a path or bytes, owned or
+/// borrowed ([`OsBytes`]): `&str`, `&String`, `&Path`, `OsString`, `&[u8]`, and [`args`](Self::args) a list of them.
 ///
 /// | setting | default |
 /// |---|---|
@@ -41,6 +42,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// | [`name`](Self::name) | `qemu-machine` |
 /// | display and VGA card | none (`-display none -vga none`) |
 /// | consoles, guest agent, qtest | none |
+/// | descriptors for QEMU | closed here when QEMU has them ([`keep_fds`](Self::keep_fds)) |
 /// | user-mode networks | none of the library's own ([`host_forward`](Self::host_forward)) |
 /// | [`temporary_directory`](Self::temporary_directory) | the system's directory for temporary files |
 /// | [`log_directory`](Self::log_directory) | none: the log is a file without a path, which the kernel frees with its last descriptor |
@@ -86,6 +88,8 @@ pub struct Config {
     pub(crate) added: Vec<Added>,
     /// The descriptors of [`Config::inherit_fd`].
     pub(crate) passed: Vec<Descriptor>,
+    /// Whether the descriptors above are kept for another run.
+    pub(crate) keeps_fds: bool,
     /// `None` means the defaults. Boxed, since most machines have those.
     pub(crate) attributes: Option<Box<ProcessAttributes>>,
     pub(crate) share_terminal: bool,
@@ -118,9 +122,9 @@ impl Config {
     /// Returns the configuration of a machine that runs this program, with a monitor and without a display. A program
     /// without a slash is searched on the `PATH`.
     #[must_use]
-    pub fn new(program: impl Into<Vec<u8>>) -> Self {
+    pub fn new(program: impl OsBytes) -> Self {
         Self {
-            program: program.into(),
+            program: program.as_os_bytes().to_vec(),
             args: Vec::new(),
             wrapper: Vec::new(),
             name: Cow::Borrowed("qemu-machine"),
@@ -139,6 +143,7 @@ impl Config {
             networks: Vec::new(),
             added: Vec::new(),
             passed: Vec::new(),
+            keeps_fds: false,
             attributes: None,
             share_terminal: false,
             peer: None,
@@ -242,15 +247,15 @@ impl Config {
     /// Adds an argument of QEMU, after those that the library adds. `-daemonize` is refused: a run ends with the
     /// process that was started, and with `-daemonize` that process ends as soon as QEMU runs.
     #[must_use]
-    pub fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
-        self.args.push(argument.into());
+    pub fn arg(mut self, argument: impl OsBytes) -> Self {
+        self.args.push(argument.as_os_bytes().to_vec());
         self
     }
 
     /// Adds several arguments, as [`arg`](Self::arg).
     #[must_use]
-    pub fn args<A: Into<Vec<u8>>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(arguments.into_iter().map(Into::into));
+    pub fn args<A: OsBytes>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(arguments.into_iter().map(|argument| argument.as_os_bytes().to_vec()));
         self
     }
 
@@ -301,8 +306,8 @@ impl Config {
     ///   monitor with [`trust_peer`](Self::trust_peer). Signals reach it only in the process group of the wrapper.
     /// - *Another process that the wrapper leaves behind*, outside of its process group and without the monitor.
     #[must_use]
-    pub fn wrapper<A: Into<Vec<u8>>>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
-        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+    pub fn wrapper<A: OsBytes>(mut self, wrapper: impl IntoIterator<Item = A>) -> Self {
+        self.wrapper = wrapper.into_iter().map(|word| word.as_os_bytes().to_vec()).collect();
         self
     }
 
@@ -318,8 +323,8 @@ impl Config {
 
     /// Sets the machine type and its options (`-machine`). Default: QEMU's own.
     #[must_use]
-    pub fn machine(mut self, machine: impl Into<Vec<u8>>) -> Self {
-        self.machine = Some(machine.into());
+    pub fn machine(mut self, machine: impl OsBytes) -> Self {
+        self.machine = Some(machine.as_os_bytes().to_vec());
         self
     }
 
@@ -399,8 +404,8 @@ impl Config {
     /// [`Monitor::Offered`], unless [`socket_directory`](Self::socket_directory) is set, or the log of a machine that
     /// [outlives its parent](Self::outlive_parent). A default launch has none, so nothing of it can be left behind.
     #[must_use]
-    pub fn temporary_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.temporary_directory = Some(path.into());
+    pub fn temporary_directory(mut self, path: impl OsBytes) -> Self {
+        self.temporary_directory = Some(path.as_os_bytes().to_vec());
         self
     }
 
@@ -408,8 +413,8 @@ impl Config {
     /// Default: the private directory. The path of the socket has 107 bytes at most (`unix(7)`), so a deep temporary
     /// directory needs a shorter one here.
     #[must_use]
-    pub fn socket_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.socket_directory = Some(path.into());
+    pub fn socket_directory(mut self, path: impl OsBytes) -> Self {
+        self.socket_directory = Some(path.as_os_bytes().to_vec());
         self
     }
 
@@ -424,8 +429,8 @@ impl Config {
     /// A QEMU that prints all the time (`-d guest_errors`, `-trace`) fills the disk, in either place:
     /// [`log_limit`](Self::log_limit) bounds the log.
     #[must_use]
-    pub fn log_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.log_directory = Some(path.into());
+    pub fn log_directory(mut self, path: impl OsBytes) -> Self {
+        self.log_directory = Some(path.as_os_bytes().to_vec());
         self
     }
 

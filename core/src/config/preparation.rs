@@ -59,10 +59,21 @@ impl Config {
     }
 
     /// Drops the connection that the caller gave, so that it is open in one place only. Returns whether there was one.
-    pub(crate) fn drop_given_descriptor(&mut self) -> bool {
+    pub(crate) fn drop_given_connection(&mut self) -> bool {
         let Some(Peer::Connected(descriptor)) = &mut self.peer else { return false };
         *descriptor = Descriptor::new(());
         true
+    }
+
+    /// Drops the descriptors that the caller gave for the process, unless they are to serve another run. Returns whether
+    /// there was one.
+    pub(crate) fn drop_given_descriptors(&mut self) -> bool {
+        if self.keeps_fds {
+            return false;
+        }
+        let added = self.added.iter_mut().map(|added| &mut added.descriptor);
+        let given = added.chain(&mut self.passed).map(|descriptor| *descriptor = Descriptor::new(()));
+        given.count() > 0
     }
 
     /// Returns which failures of the monitor are retried until the deadline of the launch.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::config::Config;
 use crate::descriptor::Descriptor;
+use crate::os_bytes::OsBytes;
 
 /// Attributes of a process, which the driver applies between its start and the execution of its program. By default the
 /// process has those of this program.
@@ -94,8 +95,8 @@ impl Config {
     }
 
     /// Passes a descriptor to QEMU, and returns the number that it has there, for options that take a number:
-    /// `-netdev tap,fd=…`, `vhostfd=…`, `-chardev socket,fd=…`. No other process inherits it. The descriptor also stays
-    /// open in this program as long as the configuration is kept.
+    /// `-netdev tap,fd=…`, `vhostfd=…`, `-chardev socket,fd=…`. No other process inherits it. It is closed in this program
+    /// as with [`add_fd`](Self::add_fd).
     ///
     /// [`add_fd`](Self::add_fd) is for options that take a path: QEMU opens the descriptor as a member of an fdset,
     /// under a number that the caller does not need to know.
@@ -166,23 +167,24 @@ impl Config {
     /// Sets the working directory of the process. Default: that of this program. Relative paths in the arguments, and a
     /// program with a slash, are relative to it.
     #[must_use]
-    pub fn working_directory(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.attributes_mut().working_directory = Some(path.into());
+    pub fn working_directory(mut self, path: impl OsBytes) -> Self {
+        self.attributes_mut().working_directory = Some(path.as_os_bytes().to_vec());
         self
     }
 
     /// Sets a variable in the environment of the process. Default: the environment of this program. If `PATH` is
     /// changed, the program is searched there.
     #[must_use]
-    pub fn env(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        self.attributes_mut().environment.push(Variable { name: name.into(), value: Some(value.into()) });
+    pub fn env(mut self, name: impl OsBytes, value: impl OsBytes) -> Self {
+        let (name, value) = (name.as_os_bytes().to_vec(), Some(value.as_os_bytes().to_vec()));
+        self.attributes_mut().environment.push(Variable { name, value });
         self
     }
 
     /// Removes a variable from the environment of the process.
     #[must_use]
-    pub fn env_remove(mut self, name: impl Into<Vec<u8>>) -> Self {
-        self.attributes_mut().environment.push(Variable { name: name.into(), value: None });
+    pub fn env_remove(mut self, name: impl OsBytes) -> Self {
+        self.attributes_mut().environment.push(Variable { name: name.as_os_bytes().to_vec(), value: None });
         self
     }
 
@@ -218,8 +220,8 @@ impl Config {
     /// | Permission denied (EACCES) | This program may not write to `cgroup.procs` in it, or in the nearest common ancestor of it and the cgroup of this program. |
     /// | Device or resource busy (EBUSY) | It passes controllers on to cgroups below it (`cgroup.subtree_control`), and so cannot have processes. |
     #[must_use]
-    pub fn cgroup(mut self, path: impl Into<Vec<u8>>) -> Self {
-        self.attributes_mut().cgroup = Some(path.into());
+    pub fn cgroup(mut self, path: impl OsBytes) -> Self {
+        self.attributes_mut().cgroup = Some(path.as_os_bytes().to_vec());
         self
     }
 

@@ -138,8 +138,8 @@ impl LaunchError {
     ///
     /// A launch in which QEMU ended, or closed its monitor, gets the cause that its log names
     /// ([`LaunchCause::from_log`]), unless the guest ended it. The log is read up to
-    /// [`Limits::last_words`](crate::Limits::last_words). A launch that failed for another reason gets that one, and
-    /// its log is not read: a QEMU that runs when the deadline passes may have printed anything.
+    /// [`Limits::log`](crate::Limits::log). A launch that failed for another reason gets that one, and its
+    /// log is not read: a QEMU that runs when the deadline passes may have printed anything.
     #[must_use]
     pub fn launch_cause(&self) -> LaunchCause {
         let Self::Failed { failure, outcome } = self else { return LaunchCause::Misuse };

@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 
 use super::Machine;
 use super::outstanding::Completion;
+use super::queries::last_words;
 use super::request::{self, Request};
 use crate::channel::Channel;
 use crate::command::CommandId;
 use crate::console::Console;
-use crate::effect::{Effect, Spawn};
+use crate::effect::{Effect, Preparation, Spawn};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::fault::{FaultKind, HostFault};
@@ -63,7 +64,7 @@ impl Machine {
         self.command_line = self.config.command_line_with(&prepared);
         self.step_session(session::Input::Nonce(prepared.nonce));
         // The machine drops its copy of the caller's descriptor, so that the driver's close ends the connection.
-        self.used_up = self.config.drop_given_descriptor();
+        self.used_up |= self.config.drop_given_connection();
         let found = prepared.process.as_ref().filter(|_| self.config.is_resumed());
         let event = found.map_or(ProcessEvent::Prepared, |process| ProcessEvent::Found { pid: process.pid });
         if matches!(event, ProcessEvent::Found { .. }) {
@@ -167,7 +168,8 @@ impl Machine {
     fn carry_out(&mut self, output: lifecycle::Output) {
         match output {
             lifecycle::Output::Prepare => {
-                self.issue_effect(Completion::Prepare, Effect::Prepare(self.config.preparation()))
+                let preparation = self.preparation();
+                self.issue_effect(Completion::Prepare, Effect::Prepare(preparation));
             }
             lifecycle::Output::Spawn => {
                 let arguments = self.command_line.arguments().to_vec();
@@ -204,12 +206,20 @@ impl Machine {
                 self.effects.push_back(Effect::Detach);
             }
             lifecycle::Output::ReadLog => {
-                self.issue_effect(Completion::Log, Effect::ReadLog { limit: self.config.limits.last_words });
+                self.issue_effect(Completion::Log, Effect::ReadLog { limit: self.config.limits.log });
             }
             lifecycle::Output::Remove => self.issue_effect(Completion::Remove, Effect::Remove),
             lifecycle::Output::Unclean(step) => self.evidence.faults.push(overdue(step)),
             lifecycle::Output::Finish => self.finish(),
         }
+    }
+
+    /// Returns what to create for the process. The machine drops its copies of the caller's descriptors, so that they
+    /// are closed here once the process has its own: a pipe ends with QEMU, and not with the machine.
+    fn preparation(&mut self) -> Preparation {
+        let preparation = self.config.preparation();
+        self.used_up |= self.config.drop_given_descriptors();
+        preparation
     }
 
     fn issue_effect(&mut self, completion: Completion, effect: Effect) {
@@ -267,7 +277,8 @@ impl Machine {
     fn console_tails(&self) -> Vec<(String, UntrustedText)> {
         let log = self.config.log_console();
         let consoles = self.consoles.iter().enumerate().filter(|(index, _)| Some(*index) != log);
-        let tail = |console: &Console| (console.name().to_owned(), self.last_words(console.since(0)).into());
+        let most = self.config.limits.last_words;
+        let tail = |console: &Console| (console.name().to_owned(), last_words(console.since(0), most).into());
         consoles.map(|(_, console)| tail(console)).collect()
     }
 }
@@ -328,7 +339,7 @@ impl Request for Input<'_> {
                 machine.step_lifecycle(lifecycle::Input::SignalRefused(signal));
             }
             Input::LogRead(tail) => {
-                machine.evidence.log = machine.last_words(tail);
+                machine.evidence.log = last_words(tail, machine.config.limits.log);
                 machine.step_lifecycle(lifecycle::Input::LogRead);
             }
             Input::Removed(result) => {

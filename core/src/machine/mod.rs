@@ -70,7 +70,7 @@ pub struct Machine {
     qemu_pid: Option<u32>,
     /// The subscriptions of the configuration that no caller has taken. `None` before the first launch.
     launch_subscriptions: Option<VecDeque<SubscriptionId>>,
-    /// The connection that the caller passed in was used; it serves a single run.
+    /// The connection or the descriptors that the caller passed in were used; they serve a single run.
     used_up: bool,
     /// Whether it takes the place of a machine in a child of `fork(2)`.
     is_forked: bool,

@@ -257,10 +257,10 @@ impl Machine {
     pub(super) fn are_events_closed(&self) -> bool {
         self.lifecycle.events().are_closed(self.now)
     }
+}
 
-    /// Returns the end of these bytes as text, within the limit of an outcome.
-    pub(super) fn last_words(&self, bytes: &[u8]) -> String {
-        let surplus = bytes.len().saturating_sub(self.config.limits.last_words);
-        crate::text::lossy(&bytes[surplus..])
-    }
+/// Returns the end of these bytes as text, at most so many of them.
+pub(super) fn last_words(bytes: &[u8], most: usize) -> String {
+    let surplus = bytes.len().saturating_sub(most);
+    crate::text::lossy(&bytes[surplus..])
 }

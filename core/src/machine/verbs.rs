@@ -19,8 +19,8 @@ impl Machine {
     /// # Errors
     ///
     /// [`Misuse::AlreadyLaunched`]; [`Misuse::NotReaped`] when the process of the previous run survived SIGKILL and has
-    /// not ended; [`Misuse::UsedUp`] when the machine was configured with an open connection, which serves a single
-    /// run.
+    /// not ended; [`Misuse::UsedUp`] when the machine was configured with an open connection, or with descriptors for
+    /// QEMU that it does not [keep](crate::Config::keep_fds): they serve a single run.
     pub fn launch(&mut self, now: Moment) -> Result<(), Misuse> {
         self.request(now, request::Launch)
     }

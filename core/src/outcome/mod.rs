@@ -46,10 +46,11 @@ pub struct Outcome {
     pub last_events: Vec<Event>,
     /// Number of commands that ended without a reply, because their deadline passed or the monitor closed first.
     pub unanswered: usize,
-    /// The end of the log (stdout and stderr of the process), up to [`Limits::last_words`](crate::Limits::last_words)
-    /// bytes. Invalid UTF-8 is replaced.
+    /// The end of the log (stdout and stderr of the process), up to [`Limits::log`](crate::Limits::log) bytes. Invalid
+    /// UTF-8 is replaced.
     pub log: UntrustedText,
-    /// The name of each console with the end of its output, bounded as [`log`](Self::log).
+    /// The name of each console with the end of its output, up to [`Limits::last_words`](crate::Limits::last_words)
+    /// bytes each.
     pub consoles: Vec<(String, UntrustedText)>,
     /// The command line that was executed. Empty for an attached machine.
     pub command_line: CommandLine,

@@ -75,6 +75,9 @@ struct StoredConfig {
     added: Vec<Added>,
     #[serde(with = "stored")]
     passed: Vec<Descriptor>,
+    /// Earlier records have none.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    keeps_fds: bool,
     #[serde(with = "stored")]
     attributes: Option<Box<ProcessAttributes>>,
     share_terminal: bool,
@@ -260,5 +263,17 @@ struct StoredLimits {
     commands: usize,
     waits: usize,
     last_words: usize,
+    /// Earlier records have none, and the default of this library at that time.
+    #[serde(default = "last_words", skip_serializing_if = "is_last_words")]
+    log: usize,
     record: usize,
+}
+
+fn last_words() -> usize {
+    Limits::LAST_WORDS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_last_words(limit: &usize) -> bool {
+    *limit == last_words()
 }

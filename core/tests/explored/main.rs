@@ -76,7 +76,7 @@ impl Graph {
 fn limits() -> Limits {
     let mut limits = Limits::default();
     // Without history and log: the number of stored events and bytes makes no other state.
-    (limits.events, limits.last_words) = (0, 0);
+    (limits.events, limits.last_words, limits.log) = (0, 0, 0);
     limits
 }
 

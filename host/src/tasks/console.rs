@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::task::{Context, Poll};
 
-use qemu_machine_core::{Channel, Mark, Misuse};
+use qemu_machine_core::{Mark, Misuse};
 
 use super::driver::{SharedMachine, Turn};
 use super::reactor::Reactor;
-use super::streams::{LEAST_LIMIT, Progress};
 use super::vm::Vm;
+use crate::console_cursor::{ConsoleCursor, Progress, lost};
 use crate::handle::Shared as _;
 
 /// Console of a machine as a stream of bytes, in both directions.
@@ -37,10 +37,8 @@ impl<R: Reactor> Console<R> {
     /// [`Misuse::UnknownConsole`].
     pub fn open(vm: &Vm<R>, name: &str, from: &Mark) -> Result<Self, Misuse> {
         let mut turn = vm.shared().lock();
-        let position = turn.machine.console_position(name, from)?;
-        let index = turn.machine.console_names().position(|other| other == name).unwrap_or_default();
-        let run = turn.run;
-        let id = turn.streams.add(Channel::Console(index), run, position);
+        let cursor = ConsoleCursor::open(name, from, turn.run, &turn.machine)?;
+        let id = turn.streams.add(cursor);
         drop(turn);
         Ok(Self { vm: vm.clone(), name: name.to_owned(), id })
     }
@@ -58,12 +56,10 @@ impl<R: Reactor> Console<R> {
     /// [`Misuse::Config`] when [`Limits::console`](qemu_machine_core::Limits::console) is less than 768 KiB.
     pub fn with_back_pressure(self) -> Result<Self, Misuse> {
         let mut turn = self.vm.shared().lock();
-        if turn.machine.limits().console < LEAST_LIMIT {
-            return Err(Misuse::Config("back-pressure needs `Limits::console` of at least 768 KiB".into()));
-        }
-        turn.streams.set_back_pressure(self.id);
+        let Turn { streams, machine, .. } = &mut *turn;
+        let set = streams.set_back_pressure(self.id, machine);
         drop(turn);
-        Ok(self)
+        set.map(|()| self)
     }
 
     /// Reads what was printed, and returns the number of bytes. 0 means that the run has ended, or the console is closed.
@@ -78,12 +74,7 @@ impl<R: Reactor> Console<R> {
             streams.read(self.id, *run, machine, buffer, (context.waker(), stale))
         }) {
             Progress::Done(count) => Poll::Ready(Ok(count)),
-            Progress::Lost(bytes) => Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "{bytes} bytes were evicted before they were read: raise `Limits::console`, or read with back-pressure"
-                ),
-            ))),
+            Progress::Lost(bytes) => Poll::Ready(Err(lost(bytes))),
             Progress::Pending => Poll::Pending,
         }
     }

@@ -90,8 +90,8 @@ impl<R: Reactor> Vm<R> {
     /// # Errors
     ///
     /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
-    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) that was given, which serves one run; and
-    /// as [`launch_with`](Self::launch_with).
+    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which serve one run
+    /// ([`Config::keep_fds`]); and as [`launch_with`](Self::launch_with).
     pub async fn relaunch_with(&self, spawn: impl FnOnce(Driver<R>)) -> Result<(), LaunchError> {
         spawn(Driver::launch(self.shared())?);
         self.shared().wait_for(&[Notice::Ready, Notice::Ended], |machine| machine.launched()).await
@@ -306,6 +306,27 @@ impl<R: Reactor> Vm<R> {
     /// None on a `Vm`, which exists only after a launch. The result is of the same type as that of the other verbs.
     pub async fn shutdown(&self, how: Shutdown) -> Result<Outcome, Misuse> {
         self.end(|machine, now| machine.shutdown(now, how)).await
+    }
+
+    /// Ends several machines at the same time, as [`shutdown`](Self::shutdown). Returns how they ended, in their order, when
+    /// all have ended. The time limits hold for each and begin together, so they bound the whole: with
+    /// [`Shutdown::within`] all have got SIGKILL when that time is over. When the future is dropped after it was polled, the
+    /// machines still end.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_all<'a>(
+        vms: impl IntoIterator<Item = &'a Self>,
+        how: Shutdown,
+    ) -> Result<Vec<Outcome>, Misuse> {
+        let vms: Vec<_> = vms.into_iter().collect();
+        vms.iter().try_for_each(|vm| vm.begin_shutdown(how))?;
+        let mut outcomes = Vec::with_capacity(vms.len());
+        for vm in vms {
+            outcomes.push(vm.shutdown(how).await?);
+        }
+        Ok(outcomes)
     }
 
     /// Ends the machine by SIGKILL. Returns how the machine ended, when it has ended and everything that was created

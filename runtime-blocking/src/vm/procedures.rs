@@ -25,7 +25,7 @@ impl Vm {
         let mut run = Run::new(procedure, deadline.into());
         loop {
             let concern = run.awaits().map_or(Concern::Any, Concern::Notice);
-            self.shared().wait_for(concern, |machine, cancelled| {
+            self.shared().wait_for(concern, |_, machine, cancelled| {
                 if cancelled.is_some() {
                     run.cancel(machine);
                 }

@@ -66,7 +66,7 @@ impl Guest {
         let config = Config::new("qemu-system-x86_64")
             .args(["-accel", accel, "-nodefaults", "-no-user-config", "-no-reboot", "-m", "256M"])
             .arg("-kernel")
-            .arg(self.kernel.as_os_str().as_encoded_bytes())
+            .arg(&self.kernel)
             .args(["-initrd", &initramfs, "-append", &append.join(" ")])
             .args(options.qemu_arg.iter().map(String::as_str))
             .serial(CONSOLE)

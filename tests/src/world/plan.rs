@@ -53,7 +53,7 @@ impl Style {
             limits.console = random.size(8, 300);
             limits.console_input = random.size(10, 200);
             limits.commands = random.size(9, 60);
-            limits.last_words = random.size(0, 200);
+            (limits.last_words, limits.log) = (random.size(0, 200), random.size(0, 200));
         }
         let launch_within = (!random.chance(10)).then(|| random.within(secs(30)));
         Self {

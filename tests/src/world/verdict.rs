@@ -38,7 +38,7 @@ impl World {
             format!("{} commands without a reply, not {least} to {most}", outcome.unanswered)
         })?;
         expect(outcome.faults.len() == self.host.faults, || format!("faults {:?}", outcome.faults))?;
-        let log = self.host.log_text(self.scene.style.limits.last_words);
+        let log = self.host.log_text(self.scene.style.limits.log);
         expect(outcome.log == log, || format!("log {:?}, not {log:?}", outcome.log))?;
         for (index, (_, text)) in outcome.consoles.iter().enumerate() {
             let words = self.witness.last_words(index);

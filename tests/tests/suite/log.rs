@@ -111,7 +111,7 @@ fn g16_a_log_that_is_followed_does_not_block_the_process<H: Hosted>() {
     assert!(String::from_utf8_lossy(&log).contains("\n199999\n200000\n"), "the latest output is kept");
     machine.execute("query-status", LONG).expect("the monitor answers");
     let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
-    assert_eq!(outcome.log.len(), limits.last_words);
+    assert_eq!(outcome.log.len(), limits.log);
 }
 
 macro_rules! stories {

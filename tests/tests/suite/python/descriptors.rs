@@ -17,7 +17,7 @@ fn row_13_qemu_inherits_a_descriptor_in_a_set<H: Hosted>() {
     let scratch = Scratch::create();
     let path = made(scratch.path(), "disk");
     let config = empty().add_fd(descriptor(open(&path)), 7, "a,b").add_fd(descriptor(open(&path)), 7, "");
-    let mut machine = H::launch(config).expect("QEMU starts");
+    let mut machine = H::launch(config.keep_fds()).expect("QEMU starts");
     let sets = machine.execute("query-fdsets", LONG).expect("the monitor answers");
     assert_eq!((&sets[0]["fdset-id"], sets[0]["fds"].as_array().map(Vec::len)), (&json!(7), Some(2)));
     let fds = sets[0]["fds"].as_array().expect("a list");

@@ -60,7 +60,7 @@ impl Setup {
         let config = match self.way {
             Way::Inherited => ours().arg("isa-debug-exit"),
             Way::WithServices => {
-                let config = ours().guest_agent().qtest().add_fd(Descriptor::new(()), 3, "x");
+                let config = ours().guest_agent().qtest().add_fd(Descriptor::new(()), 3, "x").keep_fds();
                 config.console_log("tty", "/l").log_limit(1 << 16)
             }
             Way::Socket => ours().monitor(Monitor::Socket),
