@@ -24,6 +24,7 @@ mod procedures;
 mod python;
 mod real;
 mod recorded;
+mod remote;
 mod replies;
 mod resync;
 mod scripted;
