@@ -8,6 +8,7 @@ mod report;
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,20 +32,26 @@ const STOP_WITHIN: Duration = Duration::from_secs(180);
 /// them busy. No other runtime needs a thread for that.
 const LAUNCHERS: usize = 8;
 
+/// A run of all machines on one runtime.
+type Run = fn(Report) -> Result<(), Box<dyn Error>>;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let machines = arguments.next().map_or(Ok(100), |machines| machines.parse())?;
+    let machines: usize = arguments.next().map_or(Ok(100), |machines| machines.parse())?;
     let runtime = arguments.next();
+    let all: [(&str, Run); 4] = [("blocking", on_threads), ("mio", on_mio), ("tokio", on_tokio), ("smol", on_smol)];
+    let Some(runtime) = runtime else {
+        // Each in a process of its own: a second one would reuse the memory of the first.
+        return all.iter().try_for_each(|(name, _)| {
+            let status = Command::new(std::env::current_exe()?).args([&machines.to_string(), *name]).status()?;
+            if status.success() { Ok(()) } else { Err(format!("{name}: {status}").into()) }
+        });
+    };
+    let chosen = all.iter().find(|(name, _)| *name == runtime);
+    let (name, run) = chosen.ok_or("the runtimes are blocking, mio, tokio and smol")?;
     raise_limit(machines)?;
     println!("{machines} machines in one program, {COMMANDS} commands for each");
-    let all: [(&str, fn(Report) -> Result<(), Box<dyn Error>>); 4] =
-        [("blocking", on_threads), ("mio", on_mio), ("tokio", on_tokio), ("smol", on_smol)];
-    let chosen: Vec<_> =
-        all.iter().filter(|(name, _)| runtime.as_deref().is_none_or(|runtime| runtime == *name)).collect();
-    if chosen.is_empty() {
-        return Err("the runtimes are blocking, mio, tokio and smol".into());
-    }
-    chosen.into_iter().try_for_each(|(name, run)| run(Report::new(name, machines)))
+    run(Report::new(name, machines))
 }
 
 /// Raises the limit of open descriptors as far as this program may. By default it is 1,024 (systemd,
