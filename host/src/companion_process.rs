@@ -39,7 +39,14 @@ pub(crate) struct CompanionProcess {
     /// Kills it when this program ends before it does. Dropped after the process.
     guard: Option<<Os as System>::Guard>,
     /// How it ended, while the end of its log is being read.
-    ended: Option<(ExitStatus, Background<Result<Vec<u8>, HostFault>>)>,
+    ended: Option<Ended>,
+}
+
+/// A companion that has ended, and the reading of its last words.
+#[derive(Debug)]
+struct Ended {
+    status: ExitStatus,
+    reading: Background<Result<Vec<u8>, HostFault>>,
 }
 
 impl CompanionProcess {
@@ -93,7 +100,7 @@ impl CompanionProcess {
 
     /// Returns the descriptors that it waits for: its process, or the reading of its log.
     pub(crate) fn completions(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
-        let reading = self.ended.as_ref().map(|(_, reading)| reading.descriptor());
+        let reading = self.ended.as_ref().map(|ended| ended.reading.descriptor());
         self.child.as_ref().map(Child::descriptor).into_iter().chain(reading)
     }
 
@@ -176,7 +183,7 @@ impl CompanionProcess {
         let (reader, limit) = (self.reader.clone(), self.last_words);
         match Background::begin(watch, move |_| reader.read(limit)) {
             Ok(reading) => {
-                self.ended = Some((status, reading));
+                self.ended = Some(Ended { status, reading });
                 None
             }
             // At the limit of descriptors or threads, the log is read here: it explains what has happened.
@@ -187,7 +194,7 @@ impl CompanionProcess {
     }
 
     fn finish_reading(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
-        let (status, reading) = self.ended.as_ref()?;
+        let Ended { status, reading } = self.ended.as_ref()?;
         let words = match reading.progress() {
             Progress::Pending => return None,
             Progress::Done(words) => words.unwrap_or_default(),
