@@ -474,9 +474,11 @@ fn shell_ends(text: &str) -> [Result<ShellEnd, ShellError>; 2] {
         assert!(run.advance(&mut rig.vm, rig.now).is_none());
         let typed = String::from_utf8(rig.vm.outgoing(Channel::Console(0)).to_vec()).expect("text");
         let id = typed.split("m ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a number").to_owned();
-        let panic = format!("\nKernel panic - not syncing: {text}\n---[ end Kernel panic\n");
+        let panic =
+            format!("[    2.000000] Kernel panic - not syncing: {text}\n[    2.000001] ---[ end Kernel panic\n");
         let end = if end == ">" { format!("<qm {id} end 0>") } else { panic };
-        rig.prints(format!("<qm {id} begin 1>\n{text}{end}"));
+        // A line feed ends an escape sequence in the text, which would hide the marker.
+        rig.prints(format!("<qm {id} begin 1>\n{text}\n{end}"));
         run.advance(&mut rig.vm, rig.now).expect("the line is over")
     })
 }

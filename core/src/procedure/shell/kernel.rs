@@ -220,8 +220,8 @@ impl<'a> Report<'a> {
     /// Reads a message. `None` means that it is another one.
     pub(super) fn read(message: &'a [u8]) -> Option<Self> {
         // Linux, `kernel/panic.c`, `panic` and `print_oops_end_marker`.
-        if let Some(reason) = message.strip_prefix(b"Kernel panic - not syncing: ") {
-            return Some(Self::Panic(reason));
+        if let Some(reason) = message.strip_prefix(b"Kernel panic - not syncing:") {
+            return Some(Self::Panic(reason.trim_ascii_start()));
         }
         if message.starts_with(b"---[ end ") {
             return Some(Self::End);
