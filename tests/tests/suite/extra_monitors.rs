@@ -204,6 +204,7 @@ fn g21_an_extra_monitor_disturbs_no_command<H: Hosted>() {
     let scratch = Scratch::create();
     let path = scratch.path().join("qmp");
     let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
+    runs(&mut machine);
     let mut other = Other::negotiated(&path);
     writeln!(other.0.get_mut(), "{{\"execute\": 5}}").expect("QEMU reads");
     assert!(other.message()["error"].is_object());
