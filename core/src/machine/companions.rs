@@ -230,7 +230,7 @@ impl Machine {
     /// Reports the end of a companion as not early, unless whether it was missed decides.
     fn report_unless_pending(&mut self, index: usize) {
         let stage = self.companions.as_ref().and_then(|companions| companions.states.stage(index));
-        if !stage.is_some_and(|stage| stage.missed_at().is_some()) || self.state() == State::Ending {
+        if stage.is_none_or(|stage| stage.missed_at().is_none()) || self.state() == State::Ending {
             self.report_companion(index, false);
         }
     }

@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod companions;
+mod companions_launch;
 mod copies;
 mod descriptor_sets;
 mod detachable;
