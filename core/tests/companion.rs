@@ -340,7 +340,8 @@ fn qemu_starts_when_all_are_ready() {
 
 #[test]
 fn a_companion_that_fails_fails_the_launch_at_once() {
-    let failures: [(CompanionEvent, fn(&CompanionFailure) -> bool); 2] = [
+    type Check = fn(&CompanionFailure) -> bool;
+    let failures: [(CompanionEvent, Check); 2] = [
         (CompanionEvent::StartFailed(rig::fault("execute")), |failure| matches!(failure, CompanionFailure::Host(_))),
         (CompanionEvent::Started { pid: 1 }, |failure| *failure == CompanionFailure::Exited(ExitStatus::Code(1))),
     ];
