@@ -20,8 +20,8 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// How long each step of the clean-up has after that: the log is read, and the files are removed.
 const FILES_WITHIN: Duration = Duration::from_millis(250);
 
-/// Steps that are waited for at most: the process, its channels, its log and its files.
-const STEPS: u8 = 4;
+/// Steps that are waited for at most: the process, its channels, its log, its companions and its files.
+const STEPS: u8 = 5;
 
 /// How far the end of a machine is.
 #[derive(Clone, Copy, Debug)]

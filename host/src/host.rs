@@ -192,7 +192,11 @@ impl Host {
     /// it does; reaps it and reports its end, if it has ended; and the same of the companions. Call it when the descriptor of
     /// a process is readable.
     pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        // First QEMU: a companion that ends because QEMU has ended is not reported before.
+        // A QEMU that cannot reach a companion ends as well. Later, a companion that ends because QEMU has ended is not
+        // reported before.
+        if matches!(machine.state(), State::Launching(_)) {
+            self.reap_companions(machine, now, watch);
+        }
         self.reap_process(machine, now, watch);
         self.reap_companions(machine, now, watch);
     }

@@ -14,7 +14,18 @@
 //! - *Run*: a companion that ends is reported at once. Whether it was missed is known a second later: QEMU closes its
 //!   connections before it ends, and most companions end then.
 //! - *End*: one after the other, in the reverse order. Each gets the time to end by itself, then SIGTERM, then SIGKILL.
-//!   After [`END_WITHIN`] all that are left get SIGKILL.
+//!   [`TERMINATE_WITHIN`] before [`END_WITHIN`], all that run get SIGTERM, and then SIGKILL: a slow companion takes none of
+//!   the time that the others have after SIGTERM.
+//!
+//! What a companion goes through, and the word for it:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | *ended* | its process ended, or was not started |
+//! | *lost* | it ended after all were ready, and before QEMU |
+//! | *missed* | a second after it was lost, QEMU runs |
+//! | *left* | it survived SIGKILL, and the run goes on without it |
+//! | *gone* | all of them ended or were left |
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -39,14 +50,15 @@ const MISSED_AFTER: Duration = Duration::from_secs(1);
 /// How long a companion has to end after SIGTERM. Most have nothing to write then.
 const TERMINATE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long all companions together have to end, before those that are left get SIGKILL.
+/// How long after SIGKILL the next companion is to end. The kernel ends most processes within milliseconds; one in
+/// uninterruptible sleep (`proc(5)`, state `D`) must not take the time of those before it.
+const KILL_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long all companions together have to end, before those that run get SIGKILL.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a companion may take to end after SIGKILL, as QEMU may (`lifecycle/settle.rs`).
 const REAP_WITHIN: Duration = Duration::from_secs(10);
-
-/// The time after which all companions are gone or left, from the beginning of their end.
-pub(crate) const GONE_WITHIN: Duration = END_WITHIN.saturating_add(REAP_WITHIN);
 
 /// What the companions of a run depend on, for each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +66,7 @@ pub(crate) const GONE_WITHIN: Duration = END_WITHIN.saturating_add(REAP_WITHIN);
 pub struct Policy {
     /// Whether it creates its socket itself, and is ready when that listens.
     pub awaits_socket: bool,
-    /// How long it may take to end by itself after QEMU.
+    /// How long it may take to end by itself after QEMU. More than eight seconds count as eight.
     pub grace: Duration,
 }
 
@@ -127,6 +139,8 @@ pub struct Companions {
 struct Member {
     policy: Policy,
     stage: Stage,
+    /// The last signal that it was sent.
+    signal: Option<Signal>,
 }
 
 /// The goal of the companions.
@@ -169,6 +183,8 @@ enum Step {
     Terminated { index: usize, until: Moment },
     /// This companion was sent SIGKILL.
     Killed { index: usize, until: Moment },
+    /// All of them were sent SIGTERM or SIGKILL.
+    AllTerminated { until: Moment },
     /// All of them were sent SIGKILL.
     AllKilled { until: Moment },
 }
@@ -177,7 +193,7 @@ impl Companions {
     /// Returns companions that are not started yet, in the order in which they start.
     #[must_use]
     pub fn new(policies: impl IntoIterator<Item = Policy>) -> Self {
-        let members = policies.into_iter().map(|policy| Member { policy, stage: Stage::Waiting }).collect();
+        let members = policies.into_iter().map(Member::new).collect();
         Self { members, goal: Goal::Idle }
     }
 
@@ -282,10 +298,18 @@ impl Companions {
         if matches!(ending.step, Step::AllKilled { .. }) {
             return;
         }
-        for (index, _) in self.members.iter().enumerate().rev().filter(|(_, member)| member.stage.is_alive()) {
-            emit(Output::Signal(index, Signal::Kill));
-        }
+        self.signal_all(Signal::Kill, emit);
         self.goal = Goal::End(Ending { step: Step::AllKilled { until: now.after(REAP_WITHIN) }, ..ending });
+    }
+
+    /// Sends a signal to all that run, except those that were sent it, or SIGKILL, before.
+    fn signal_all(&mut self, signal: Signal, emit: &mut impl FnMut(Output)) {
+        for (index, member) in self.members.iter_mut().enumerate().rev().filter(|(_, member)| member.stage.is_alive()) {
+            if member.signal != Some(Signal::Kill) && member.signal != Some(signal) {
+                member.signal = Some(signal);
+                emit(Output::Signal(index, signal));
+            }
+        }
     }
 
     fn abandon(&mut self, now: Moment, emit: &mut impl FnMut(Output)) {
@@ -352,34 +376,63 @@ impl Companions {
             }
             return ending.is_awaited;
         };
-        let step = match ending.step {
-            Step::AllKilled { until } if until <= now => return self.mark_left(last, emit),
-            Step::Killed { index, until } if index == last && until <= now => return self.mark_left(last, emit),
-            Step::AllKilled { .. } => return false,
-            _ if ending.since.after(END_WITHIN) <= now => {
-                self.kill_all(now, ending, emit);
-                return true;
-            }
-            Step::Grace { index, until } if index == last && until <= now => {
-                emit(Output::Signal(last, Signal::Terminate));
-                Step::Terminated { index: last, until: now.after(TERMINATE_WITHIN) }
-            }
-            Step::Terminated { index, until } if index == last && until <= now => {
-                emit(Output::Signal(last, Signal::Kill));
-                Step::Killed { index: last, until: now.after(REAP_WITHIN) }
-            }
-            Step::Grace { index, .. } | Step::Terminated { index, .. } | Step::Killed { index, .. }
-                if index == last =>
-            {
-                return false;
-            }
+        match ending.step {
+            Step::AllKilled { until } => return until <= now && self.mark_left(last, emit),
+            Step::AllTerminated { until } if until <= now => self.kill_all(now, ending, emit),
+            Step::AllTerminated { .. } => return false,
             Step::Next | Step::Grace { .. } | Step::Terminated { .. } | Step::Killed { .. } => {
-                let grace = if ending.is_patient { self.members[last].policy.grace } else { Duration::ZERO };
-                Step::Grace { index: last, until: ending.since.after(grace) }
+                let Some(step) = self.next_step(now, ending, emit) else { return false };
+                self.goal = Goal::End(Ending { step, ..ending });
             }
-        };
-        self.goal = Goal::End(Ending { step, ..ending });
+        }
         true
+    }
+
+    /// Returns the step that is due while the companions end one after the other. `None` means that none is.
+    fn next_step(&mut self, now: Moment, ending: Ending, emit: &mut impl FnMut(Output)) -> Option<Step> {
+        if ending.all_at() <= now {
+            self.signal_all(Signal::Terminate, emit);
+            return Some(Step::AllTerminated { until: now.after(TERMINATE_WITHIN) });
+        }
+        let is_alive = |index: usize| self.members.get(index).is_some_and(|member| member.stage.is_alive());
+        match ending.step {
+            Step::Grace { index, until } | Step::Terminated { index, until } | Step::Killed { index, until }
+                if is_alive(index) && now < until =>
+            {
+                None
+            }
+            Step::Grace { index, .. } if is_alive(index) => {
+                self.signal(index, Signal::Terminate, emit);
+                Some(Step::Terminated { index, until: now.after(TERMINATE_WITHIN) })
+            }
+            Step::Terminated { index, .. } if is_alive(index) => {
+                self.signal(index, Signal::Kill, emit);
+                Some(Step::Killed { index, until: now.after(KILL_WITHIN) })
+            }
+            Step::Next
+            | Step::Grace { .. }
+            | Step::Terminated { .. }
+            | Step::Killed { .. }
+            | Step::AllTerminated { .. }
+            | Step::AllKilled { .. } => Some(self.next_member(now, ending)),
+        }
+    }
+
+    /// Returns the first step of the end of the last companion that was not sent SIGKILL.
+    fn next_member(&self, now: Moment, ending: Ending) -> Step {
+        let is_next = |member: &Member| member.stage.is_alive() && member.signal != Some(Signal::Kill);
+        match self.members.iter().rposition(is_next) {
+            Some(index) => {
+                let grace = if ending.is_patient { self.members[index].policy.grace } else { Duration::ZERO };
+                Step::Grace { index, until: ending.since.after(grace) }
+            }
+            None => Step::AllKilled { until: now.after(REAP_WITHIN) },
+        }
+    }
+
+    fn signal(&mut self, index: usize, signal: Signal, emit: &mut impl FnMut(Output)) {
+        self.members[index].signal = Some(signal);
+        emit(Output::Signal(index, signal));
     }
 
     fn mark_left(&mut self, index: usize, emit: &mut impl FnMut(Output)) -> bool {
@@ -418,15 +471,25 @@ impl Stage {
     }
 }
 
+impl Member {
+    fn new(policy: Policy) -> Self {
+        Self { policy, stage: Stage::Waiting, signal: None }
+    }
+}
+
 impl Ending {
+    /// Returns when all that run get SIGTERM, in whichever step they are.
+    fn all_at(self) -> Moment {
+        self.since.after(END_WITHIN.saturating_sub(TERMINATE_WITHIN))
+    }
+
     fn due(self) -> Moment {
-        let all = self.since.after(END_WITHIN);
         match self.step {
             Step::Next => self.since,
             Step::Grace { index: _, until }
             | Step::Terminated { index: _, until }
-            | Step::Killed { index: _, until } => until.min(all),
-            Step::AllKilled { until } => until,
+            | Step::Killed { index: _, until } => until.min(self.all_at()),
+            Step::AllTerminated { until } | Step::AllKilled { until } => until,
         }
     }
 }

@@ -10,7 +10,6 @@ mod definition;
 mod failure;
 mod io;
 
-pub(crate) use companions::GONE_WITHIN;
 pub use companions::{Companions, Policy, Stage};
 pub(crate) use definition::{Backend, SocketArgument};
 pub use definition::{Companion, CompanionSocket};

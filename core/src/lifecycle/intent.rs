@@ -48,8 +48,9 @@ pub enum Intent {
     Clean {
         /// How far the clean-up is.
         step: Cleaning,
-        /// When the step must be over.
-        until: Moment,
+        /// When the step must be over. `None` means that the companions must be gone before, which have deadlines of their
+        /// own.
+        until: Option<Moment>,
     },
     /// The run is over.
     Done,
@@ -151,7 +152,7 @@ impl Intent {
         match self {
             Self::Killed { .. } => Self::Killed { until: now },
             Self::Drain { until: Some(_) } => Self::Drain { until: Some(now) },
-            Self::Clean { step, .. } => Self::Clean { step, until: now },
+            Self::Clean { step, until: Some(_) } => Self::Clean { step, until: Some(now) },
             Self::Idle
             | Self::Launch { .. }
             | Self::HangUp { .. }
@@ -160,6 +161,7 @@ impl Intent {
             | Self::Stop(_)
             | Self::Kill
             | Self::Drain { until: None }
+            | Self::Clean { until: None, .. }
             | Self::Done => self,
         }
     }

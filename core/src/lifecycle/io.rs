@@ -45,10 +45,15 @@ pub enum Input {
     SignalRefused(Signal),
     /// The host read the end of the log.
     LogRead,
-    /// The files are removed later, since the companions must be gone before: the host has until this moment.
-    RemovedLater(Moment),
+    /// The files are removed when the companions are gone, which have deadlines of their own.
+    RemovedLater,
+    /// The companions are gone, and the host was asked to remove the files.
+    CompanionsGone,
     /// A companion failed the launch.
     CompanionFailed(LaunchFailure),
+    /// A companion ended during the launch with status 0, perhaps since QEMU is ending. The launch fails with this when it
+    /// would be complete, or when its deadline passes.
+    CompanionEnded(LaunchFailure),
     /// The host removed the files that it prepared.
     Removed,
     /// Time passed.

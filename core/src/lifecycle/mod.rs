@@ -43,7 +43,6 @@ pub use phase::Phase;
 pub use process::{Process, ProcessEvent};
 pub use retry::Retry;
 pub use rung::Rung;
-pub(crate) use settle::CLEAN;
 pub use state::{State, Why};
 
 /// The lifetime of a machine, as plain data. [`step`](Self::step) is its only transition.
@@ -73,6 +72,8 @@ pub struct Lifecycle {
     flags: Flags,
     /// Why the launch failed. `None` means that it did not. Boxed, since most launches succeed.
     failure: Option<Box<LaunchFailure>>,
+    /// The end of a companion that ended during the launch with status 0. `None` means that there was none.
+    companion_end: Option<Box<LaunchFailure>>,
     /// The latest failure of the monitor that was retried. `None` means that there was none.
     retried: Option<Box<LaunchFailure>>,
     /// The number of channels that may still carry bytes.
@@ -123,11 +124,18 @@ impl Lifecycle {
             Input::SignalRefused(signal) => self.intent = self.intent.signal_refused(signal, now),
             Input::LogRead if self.is_cleaning(Cleaning::Log) => self.log_read(now, emit),
             Input::Removed if self.is_cleaning(Cleaning::Remove) => self.removed(emit),
-            Input::RemovedLater(until) if self.is_cleaning(Cleaning::Remove) => {
-                self.intent = Intent::Clean { step: Cleaning::Remove, until };
+            Input::RemovedLater if self.is_cleaning(Cleaning::Remove) => {
+                self.intent = Intent::Clean { step: Cleaning::Remove, until: None };
+            }
+            Input::CompanionsGone if self.awaits_companions() => {
+                self.intent = Intent::Clean { step: Cleaning::Remove, until: Some(now.after(settle::CLEAN)) };
             }
             Input::CompanionFailed(failure) => self.fail(failure),
-            Input::LogRead | Input::Removed | Input::RemovedLater(_) | Input::TimePassed => {}
+            Input::CompanionEnded(failure) if self.intent.is_launch() => {
+                self.companion_end.get_or_insert(failure.into());
+            }
+            Input::CompanionEnded(_) | Input::CompanionsGone | Input::RemovedLater => {}
+            Input::LogRead | Input::Removed | Input::TimePassed => {}
         }
         self.settle(now, emit);
     }
@@ -153,6 +161,7 @@ impl Lifecycle {
             events: if is_absent { Events::Closed } else { Events::Open },
             flags: Flags::default(),
             failure: None,
+            companion_end: None,
             retried: None,
             open: channels,
         };
@@ -212,6 +221,9 @@ impl Lifecycle {
     /// Returns why a deadline passed, if that is known.
     fn explained(&mut self, failure: LaunchFailure) -> LaunchFailure {
         let LaunchFailure::TimedOut(phase) = failure else { return failure };
+        if let Some(failure) = self.companion_end.take() {
+            return *failure;
+        }
         match phase {
             // QEMU accepts no second client while one is connected (QEMU, `chardev/char-socket.c`,
             // `tcp_chr_new_client`), so the silence means busy, not slow.
@@ -325,12 +337,27 @@ impl Lifecycle {
             emit(Output::Detach);
         }
         emit(Output::Remove);
-        self.intent = Intent::Clean { step: Cleaning::Remove, until: now.after(CLEAN) };
+        self.intent = Intent::Clean { step: Cleaning::Remove, until: Some(now.after(settle::CLEAN)) };
     }
 
     fn removed(&mut self, emit: &mut impl FnMut(Output)) {
         (self.intent, self.events) = (Intent::Done, Events::Closed);
         emit(Output::Finish);
+    }
+
+    /// Returns whether the files are removed when the companions are gone.
+    pub(crate) fn awaits_companions(&self) -> bool {
+        matches!(self.intent, Intent::Clean { step: Cleaning::Remove, until: None })
+    }
+
+    /// Returns whether a process of ours runs, or is being started.
+    pub(crate) fn may_have_process(&self) -> bool {
+        self.pid().is_some() || self.process == Process::Spawning
+    }
+
+    /// Returns whether QEMU has accepted a `quit`, or has just closed its monitor, and so is about to end.
+    pub(crate) fn is_qemu_ending(&self) -> bool {
+        self.flags.quit_accepted || matches!(self.link, Link::Gone(_)) && self.events != Events::Closed
     }
 
     /// Returns whether the launch waits for the host to prepare the run.
@@ -392,7 +419,7 @@ impl Lifecycle {
             Intent::LastWords { until } => Some((until, Why::Drain)),
             Intent::Killed { until } => Some((until, Why::Reap)),
             Intent::Drain { until } => until.map(|until| (until, Why::Drain)),
-            Intent::Clean { until, .. } => Some((until, Why::Clean)),
+            Intent::Clean { until, .. } => until.map(|until| (until, Why::Clean)),
             Intent::Idle | Intent::Run | Intent::Kill | Intent::Done => None,
         }
     }

@@ -38,7 +38,7 @@ pub(super) const REAP: Duration = Duration::from_secs(10);
 
 /// How long the host may take to read the log, and then to remove the files. Only a file system that does not answer,
 /// such as a network file system whose server is gone, takes longer.
-pub(crate) const CLEAN: Duration = Duration::from_secs(10);
+pub(super) const CLEAN: Duration = Duration::from_secs(10);
 
 /// How long the channels of a dead process are read. The bytes that QEMU wrote stay readable after its end (measured
 /// with QEMU 7.2.22), so this deadline passes only when another process holds the other end open.
@@ -109,7 +109,12 @@ impl Lifecycle {
                 return self.becomes(Intent::HangUp { until, phase });
             }
             (Process::Foreign, Link::Gone(phase)) => return self.fails(LaunchFailure::HungUp(phase)),
-            (Process::Alive { .. } | Process::Foreign, Link::Ready | Link::Absent) => return self.is_ready(emit),
+            (Process::Alive { .. } | Process::Foreign, Link::Ready | Link::Absent) => {
+                return match self.companion_end.take() {
+                    Some(failure) => self.fails(*failure),
+                    None => self.is_ready(emit),
+                };
+            }
             (
                 Process::Unborn
                 | Process::Preparing
@@ -308,7 +313,7 @@ impl Lifecycle {
 
     fn clean(&mut self, now: Moment, emit: &mut impl FnMut(lifecycle::Output)) -> bool {
         emit(lifecycle::Output::ReadLog);
-        self.becomes(Intent::Clean { step: Cleaning::Log, until: now.after(CLEAN) })
+        self.becomes(Intent::Clean { step: Cleaning::Log, until: Some(now.after(CLEAN)) })
     }
 
     /// Goes on without the host when a step of the clean-up takes too long: the run must end.
@@ -316,10 +321,10 @@ impl Lifecycle {
         &mut self,
         now: Moment,
         step: Cleaning,
-        until: Moment,
+        until: Option<Moment>,
         emit: &mut impl FnMut(lifecycle::Output),
     ) -> bool {
-        if now < until {
+        if until.is_none_or(|until| now < until) {
             return false;
         }
         emit(lifecycle::Output::Unclean(step));

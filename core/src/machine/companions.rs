@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 
 use super::Machine;
 use super::outstanding::Completion;
@@ -24,6 +25,9 @@ use crate::text::UntrustedText;
 pub(super) struct CompanionRun {
     states: Companions,
     members: Vec<CompanionMember>,
+    /// Whether QEMU reported its shutdown, and no pause after it, as it does when it is configured to pause at a shutdown
+    /// (QEMU, `system/runstate.c`, `main_loop_should_exit`).
+    has_shutdown: bool,
 }
 
 /// What is known of one companion.
@@ -34,6 +38,10 @@ struct CompanionMember {
     /// Why it could not be started.
     fault: Option<HostFault>,
     end: Option<CompanionEnd>,
+    /// Whether its end is not reported yet: it may have ended because QEMU is ending.
+    is_unreported: bool,
+    /// Whether a second has passed since it ended, and QEMU was ending then.
+    is_overdue: bool,
 }
 
 impl CompanionRun {
@@ -42,7 +50,7 @@ impl CompanionRun {
         let companions = &config.companions;
         let states = Companions::new(companions.iter().map(Companion::policy));
         let members = companions.iter().map(|_| CompanionMember::default()).collect();
-        (!companions.is_empty()).then(|| Box::new(Self { states, members }))
+        (!companions.is_empty()).then(|| Box::new(Self { states, members, has_shutdown: false }))
     }
 
     pub(super) fn states(&self) -> &Companions {
@@ -52,6 +60,13 @@ impl CompanionRun {
     /// Returns the ends of those that were started.
     pub(super) fn ends(&self) -> Vec<CompanionEnd> {
         self.members.iter().filter_map(|member| member.end.clone()).collect()
+    }
+}
+
+impl CompanionMember {
+    /// Returns how it ended. `None` means that it has not, or that this is not reported yet.
+    fn reported_end(&self) -> Option<&CompanionEnd> {
+        self.end.as_ref().filter(|_| !self.is_unreported)
     }
 }
 
@@ -70,13 +85,14 @@ impl Machine {
         Ok(self.companion(self.companion_index(name)?).and_then(|companion| companion.pid))
     }
 
-    /// Returns how a companion ended in this run. `None` means that it was not started, or runs.
+    /// Returns how a companion ended in this run. `None` means that it was not started, or runs, or that it has ended with
+    /// status 0 while QEMU was running and may have followed QEMU: that is known when QEMU has ended, or after a second.
     ///
     /// # Errors
     ///
     /// [`Misuse::UnknownCompanion`].
     pub fn companion_end(&self, name: &str) -> Result<Option<&CompanionEnd>, Misuse> {
-        Ok(self.companion(self.companion_index(name)?).and_then(|companion| companion.end.as_ref()))
+        Ok(self.companion(self.companion_index(name)?).and_then(CompanionMember::reported_end))
     }
 
     pub(super) fn companion_index(&self, name: &str) -> Result<usize, Misuse> {
@@ -100,7 +116,7 @@ impl Machine {
     pub(super) fn find_ended_companions(&mut self) {
         let Some(companions) = &self.companions else { return };
         for (index, member) in companions.members.iter().enumerate() {
-            if let Some(end) = &member.end {
+            if let Some(end) = member.reported_end() {
                 self.waits.companion_ended(index, end);
             }
         }
@@ -120,33 +136,66 @@ impl Machine {
     /// Removes what was prepared, when all companions are gone.
     pub(super) fn remove_after_companions(&mut self) {
         if self.companions.is_some() {
-            // The companions have deadlines of their own, and the removal gets its time when they are gone.
-            let until = self.now.after(companion::GONE_WITHIN.saturating_add(lifecycle::CLEAN));
-            self.step_lifecycle(lifecycle::Input::RemovedLater(until));
+            self.step_lifecycle(lifecycle::Input::RemovedLater);
+            self.report_companions(false);
             self.step_companions(companion::Input::Await);
         } else {
             self.issue_effect(Completion::Remove, Effect::Remove);
         }
     }
 
-    /// Tells the companions that QEMU has ended, or could not be started.
+    /// Notifies the companions that QEMU has ended, or could not be started.
     pub(super) fn qemu_ended(&mut self) {
         let was_ready = self.lifecycle.is_launched();
-        let Some(companions) = &mut self.companions else { return };
-        let CompanionRun { states, members } = &mut **companions;
-        for (index, member) in members.iter_mut().enumerate() {
-            let is_unmissed = states.stage(index).is_some_and(|stage| stage.missed_at().is_some());
-            if let Some(end) = member.end.as_mut().filter(|end| is_unmissed && end.exit == Some(ExitStatus::Code(0))) {
-                end.is_early = false;
-            }
-        }
+        self.report_companions(false);
         self.step_companions(companion::Input::QemuEnded { was_ready });
+    }
+
+    /// Notes that QEMU reported its shutdown, or that it paused. If it pauses at its shutdown, it runs on, and the companions
+    /// that ended meanwhile are missed.
+    pub(super) fn note_shutdown(&mut self, has_shutdown: bool) {
+        self.companions.iter_mut().for_each(|companions| companions.has_shutdown = has_shutdown);
+        self.miss_overdue();
+    }
+
+    /// Acts upon the ends of companions that were not missed because QEMU was ending, if it runs on.
+    pub(super) fn miss_overdue(&mut self) {
+        if self.is_qemu_ending() {
+            return;
+        }
+        let overdue =
+            |(index, member): (usize, &mut CompanionMember)| mem::take(&mut member.is_overdue).then_some(index);
+        let members = self.companions.iter_mut().flat_map(|companions| companions.members.iter_mut().enumerate());
+        let missed: Vec<_> = members.filter_map(overdue).collect();
+        missed.into_iter().for_each(|index| self.missed(index));
+    }
+
+    /// Returns whether QEMU has shown that it is about to end, which can take long: it writes its caches to the disks.
+    fn is_qemu_ending(&self) -> bool {
+        self.lifecycle.is_qemu_ending() || self.companions.as_ref().is_some_and(|companions| companions.has_shutdown)
+    }
+
+    /// Reports the ends of companions that are not reported yet.
+    fn report_companions(&mut self, is_early: bool) {
+        let count = self.companions.as_ref().map_or(0, |companions| companions.members.len());
+        (0..count).for_each(|index| self.report_companion(index, is_early));
+    }
+
+    /// Reports the end of a companion, unless it is reported.
+    fn report_companion(&mut self, index: usize, is_early: bool) {
+        let Some(member) = self.companion_mut(index).filter(|member| member.is_unreported) else { return };
+        member.is_unreported = false;
+        member.end.iter_mut().for_each(|end| end.is_early = is_early);
+        self.notices.push_back(Notice::CompanionEnded(index));
+        self.find_ended_companions();
     }
 
     pub(super) fn companion_event(&mut self, index: usize, event: CompanionEvent) {
         match event {
             CompanionEvent::Started { pid } => {
-                self.companion_mut(index).into_iter().for_each(|member| member.pid = Some(pid));
+                // One that was left while it was started has its end already.
+                let member = self.companion_mut(index).filter(|member| member.end.is_none());
+                member.into_iter().for_each(|member| member.pid = Some(pid));
                 self.step_companions(companion::Input::Started(index));
             }
             CompanionEvent::StartFailed(fault) => {
@@ -155,24 +204,36 @@ impl Machine {
                 }
                 self.companion_ended(index, None, &[]);
                 self.step_companions(companion::Input::StartFailed(index));
+                self.report_unless_pending(index);
             }
             CompanionEvent::Looked { is_open } => self.step_companions(companion::Input::Looked { index, is_open }),
             CompanionEvent::Exited { status, words } => {
                 self.companion_ended(index, Some(status), &words);
                 self.step_companions(companion::Input::Exited(index, status));
+                self.report_unless_pending(index);
             }
             CompanionEvent::NotSignalled(fault) => self.evidence.faults.push(fault),
         }
     }
 
-    /// Records the end of a companion. Whether it is early is found by the outputs that follow.
+    /// Records the end of a companion. Whether it is early is found by the outputs that follow. One that was left and ends
+    /// at last has been reported.
     fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>, words: &[u8]) {
         let (name, log) =
             (self.companion_name(index), UntrustedText::from(last_words(words, self.config.limits.last_words)));
         let command_line = self.config.companion_command_line(index, &self.prepared);
         let end = CompanionEnd { name, exit, is_early: false, log, command_line };
         if let Some(member) = self.companion_mut(index) {
+            member.is_unreported = member.end.is_none();
             (member.pid, member.end) = (None, Some(end));
+        }
+    }
+
+    /// Reports the end of a companion as not early, unless whether it was missed decides.
+    fn report_unless_pending(&mut self, index: usize) {
+        let stage = self.companions.as_ref().and_then(|companions| companions.states.stage(index));
+        if stage.is_none_or(|stage| stage.missed_at().is_none()) || self.state() == State::Ending {
+            self.report_companion(index, false);
         }
     }
 
@@ -180,15 +241,7 @@ impl Machine {
         let mut outputs = Vec::new();
         let Some(companions) = &mut self.companions else { return };
         companions.states.advance(self.now, input, &mut |output| outputs.push(output));
-        let ended = match input {
-            companion::Input::Exited(index, _) | companion::Input::StartFailed(index) => Some(index),
-            _ => None,
-        };
-        outputs.iter().for_each(|output| self.carry_out_companion(*output));
-        if let Some(index) = ended {
-            self.notices.push_back(Notice::CompanionEnded(index));
-            self.find_ended_companions();
-        }
+        outputs.into_iter().for_each(|output| self.carry_out_companion(output));
     }
 
     fn carry_out_companion(&mut self, output: companion::Output) {
@@ -203,36 +256,34 @@ impl Machine {
                 self.issue_effect(Completion::CompanionLook(index), Effect::Companion(index, CompanionOrder::Look));
             }
             companion::Output::Signal(index, signal) => {
-                self.effects.push_back(Effect::Companion(index, CompanionOrder::Signal(signal)));
+                let order = CompanionOrder::Signal(signal);
+                self.issue_effect(Completion::CompanionSignal(index), Effect::Companion(index, order));
             }
             companion::Output::Ready if self.lifecycle.is_preparing() => self.step_process(ProcessEvent::Prepared),
             // The caller has ended the machine meanwhile.
             companion::Output::Ready => {}
             companion::Output::Failed(index) => {
-                self.note_early(index);
+                self.report_companion(index, true);
                 self.fail_by_companion(index);
             }
             companion::Output::Late(index) => self.fail_by_companion(index),
-            // A companion that ends while the machine is being ended was not missed.
-            companion::Output::Lost(_) | companion::Output::Missed(_) if self.state() == State::Ending => {}
-            companion::Output::Lost(index) => self.note_early(index),
+            companion::Output::Lost(index) => self.lost(index),
             companion::Output::Missed(index) => self.missed(index),
             companion::Output::Left(index) => self.left(index),
             companion::Output::Gone => {
-                let until = self.now.after(lifecycle::CLEAN);
-                self.step_lifecycle(lifecycle::Input::RemovedLater(until));
+                self.step_lifecycle(lifecycle::Input::CompanionsGone);
                 self.issue_effect(Completion::Remove, Effect::Remove);
             }
         }
     }
 
-    fn note_early(&mut self, index: usize) {
-        let end = self.companion_mut(index).and_then(|member| member.end.as_mut());
-        end.into_iter().for_each(|end| end.is_early = true);
-    }
-
     /// Fails the launch by a companion that has ended, could not be started, or is late.
     fn fail_by_companion(&mut self, index: usize) {
+        let failure = self.failure_of_companion(index);
+        self.step_lifecycle(lifecycle::Input::CompanionFailed(failure));
+    }
+
+    fn failure_of_companion(&self, index: usize) -> LaunchFailure {
         let name = UntrustedText::from(self.companion_name(index));
         let member = self.companion(index);
         let exit = member.and_then(|member| member.end.as_ref()).and_then(|end| end.exit);
@@ -241,11 +292,40 @@ impl Machine {
             (None, Some(status)) => CompanionFailure::Exited(status),
             (None, None) => CompanionFailure::NotReady,
         };
-        self.step_lifecycle(lifecycle::Input::CompanionFailed(LaunchFailure::Companion { name, failure }));
+        LaunchFailure::Companion { name, failure }
     }
 
-    /// Acts upon the end of a companion that QEMU has outlived.
+    /// Acts upon the end of a companion while QEMU runs. Most exit with status 0 when QEMU closes its connection, so only
+    /// time tells whether one that does is missed; any other status shows that it failed.
+    fn lost(&mut self, index: usize) {
+        let exit = self.companion(index).and_then(|member| member.end.as_ref()).and_then(|end| end.exit);
+        let may_follow_qemu = matches!(exit, Some(ExitStatus::Code(0) | ExitStatus::Unknown));
+        match self.state() {
+            State::Launching(_) => {
+                self.report_companion(index, true);
+                if may_follow_qemu {
+                    let failure = self.failure_of_companion(index);
+                    self.step_lifecycle(lifecycle::Input::CompanionEnded(failure));
+                } else {
+                    self.fail_by_companion(index);
+                }
+            }
+            State::Running if !may_follow_qemu => self.report_companion(index, true),
+            // A companion that ends while the machine is being ended was not missed.
+            State::Idle | State::Running | State::Ending | State::Ended => {}
+        }
+    }
+
+    /// Acts upon the end of a companion that QEMU has outlived by a second.
     fn missed(&mut self, index: usize) {
+        if self.state() == State::Ending {
+            return;
+        }
+        if self.is_qemu_ending() {
+            self.companion_mut(index).into_iter().for_each(|member| member.is_overdue = true);
+            return;
+        }
+        self.report_companion(index, true);
         if matches!(self.state(), State::Launching(_)) {
             return self.fail_by_companion(index);
         }
@@ -261,6 +341,7 @@ impl Machine {
         let pid = self.companion(index).and_then(|member| member.pid);
         let which = pid.map_or_else(|| "which is being started".to_owned(), |pid| format!("process {pid}"));
         self.companion_ended(index, None, &[]);
+        self.report_companion(index, false);
         self.evidence.faults.push(HostFault {
             operation: format!("end the companion {name}").into(),
             kind: FaultKind::Busy,

@@ -138,7 +138,11 @@ impl Machine {
         self.queue_for_subscriptions(&event);
         self.undo_on(&event);
         match event.name() {
-            "STOP" => self.step_lifecycle(lifecycle::Input::GuestStopped),
+            "STOP" => {
+                self.step_lifecycle(lifecycle::Input::GuestStopped);
+                self.note_shutdown(false);
+            }
+            "SHUTDOWN" => self.note_shutdown(true),
             "RESUME" => self.step_lifecycle(lifecycle::Input::GuestResumed),
             _ => {}
         }
@@ -209,7 +213,10 @@ impl Machine {
             lifecycle::Output::PressAgain if self.session.is_ladder_waiting() => {}
             lifecycle::Output::PressAgain => self.execute_for_ladder("system_powerdown"),
             lifecycle::Output::HangUp => self.close(|channel| channel == Channel::Monitor),
-            lifecycle::Output::EventsClosed => self.waits.disconnected(),
+            lifecycle::Output::EventsClosed => {
+                self.waits.disconnected();
+                self.miss_overdue();
+            }
             lifecycle::Output::Close => self.close(|_| true),
             lifecycle::Output::Detach => {
                 self.outstanding.detach();

@@ -249,7 +249,7 @@ impl Machine {
         self.step_lifecycle(how);
         if is_kill {
             self.step_companions(companion::Input::Kill);
-        } else if self.state() == State::Ending && self.pid().is_none() {
+        } else if self.state() == State::Ending && !self.lifecycle.may_have_process() {
             // QEMU was not started, or has ended.
             self.qemu_ended();
         }

@@ -32,6 +32,8 @@ pub(super) enum Completion {
     CompanionLook(usize),
     /// The end of a companion; outstanding from its start.
     CompanionExit(usize),
+    /// The failure of a signal to a companion, until that has ended. A driver reports no success.
+    CompanionSignal(usize),
 }
 
 impl Outstanding {
@@ -78,7 +80,7 @@ impl Outstanding {
 
     /// Returns whether every effect was completed: no input of this run can arrive any more.
     pub(super) fn is_empty(&self) -> bool {
-        self.completions.is_empty()
+        self.completions.iter().all(|completion| matches!(completion, Completion::CompanionSignal(_)))
     }
 
     /// Returns whether this input was outstanding, and removes it.
@@ -117,17 +119,20 @@ impl Outstanding {
                 self.completions.extend(is_due.then_some(Completion::CompanionExit(index)));
                 is_due
             }
-            CompanionEvent::StartFailed(_) => self.take(Completion::CompanionStart(index)),
+            CompanionEvent::StartFailed(_) => {
+                self.take(Completion::CompanionStart(index)) && self.companion_ended(index)
+            }
             CompanionEvent::Looked { .. } => self.take(Completion::CompanionLook(index)),
-            CompanionEvent::Exited { .. } => {
-                self.take(Completion::CompanionLook(index));
-                self.take(Completion::CompanionExit(index))
-            }
-            CompanionEvent::NotSignalled(_) => {
-                let alive = [Completion::CompanionStart(index), Completion::CompanionExit(index)];
-                self.completions.iter().any(|completion| alive.contains(completion))
-            }
+            CompanionEvent::Exited { .. } => self.take(Completion::CompanionExit(index)) && self.companion_ended(index),
+            CompanionEvent::NotSignalled(_) => self.take(Completion::CompanionSignal(index)),
         }
+    }
+
+    /// Records that no result of a look at this companion or of a signal to it can come. Returns `true`.
+    fn companion_ended(&mut self, index: usize) -> bool {
+        let others = [Completion::CompanionLook(index), Completion::CompanionSignal(index)];
+        self.completions.retain(|other| !others.contains(other));
+        true
     }
 
     fn take(&mut self, completion: Completion) -> bool {

@@ -247,8 +247,12 @@ impl Request for Abandon {
 
     fn apply(self, machine: &mut Machine, now: Moment) {
         machine.advance_clock(now);
-        machine.step_companions(companion::Input::Abandon);
-        machine.step_lifecycle(lifecycle::Input::Abandon);
+        // One call abandons one step: after the companions, the host still has its time to remove the files.
+        if machine.lifecycle.awaits_companions() {
+            machine.step_companions(companion::Input::Abandon);
+        } else {
+            machine.step_lifecycle(lifecycle::Input::Abandon);
+        }
     }
 }
 

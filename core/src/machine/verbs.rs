@@ -118,8 +118,8 @@ impl Machine {
     }
 
     /// Goes on with the end of a run without waiting any longer for its present step: the end of the process that was
-    /// killed, its last output, its log, or the removal of its files. Does nothing before these. For drivers that go
-    /// away: four calls end a run, each followed by the effects.
+    /// killed, its last output, its log, the end of the companions, or the removal of its files. Does nothing before
+    /// these. For drivers that go away: five calls end a run, each followed by the effects.
     pub fn abandon(&mut self, now: Moment) {
         self.request(now, request::Abandon)
     }

@@ -7,6 +7,7 @@ mod after_the_end;
 mod cancelled;
 mod cgroups;
 mod companions;
+mod companions_launch;
 mod copies;
 mod descriptor_sets;
 mod detachable;
