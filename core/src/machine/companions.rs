@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::Machine;
 use super::outstanding::Completion;
@@ -17,12 +18,19 @@ use crate::lifecycle::{self, LaunchFailure, ProcessEvent, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::CompanionEnd;
 use crate::text::UntrustedText;
+use crate::time::Moment;
+
+/// How long the end of a companion waits for the end of its log. Reading takes less than a millisecond, unless the file
+/// system does not answer or all processors are busy. The caller waits for the end, so this is short.
+const LOG_WITHIN: Duration = Duration::from_secs(2);
 
 /// The companions of the present run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct CompanionRun {
     states: Companions,
     members: Vec<CompanionMember>,
+    /// Whether the files of the run are to be removed when no log is awaited.
+    is_gone: bool,
 }
 
 /// What is known of one companion.
@@ -33,6 +41,10 @@ struct CompanionMember {
     /// Why it could not be started.
     fault: Option<HostFault>,
     end: Option<CompanionEnd>,
+    /// Until when the end of its log is awaited. `None` means that it is not.
+    log_until: Option<Moment>,
+    /// Whether the end was announced: waits find it.
+    is_announced: bool,
 }
 
 impl CompanionRun {
@@ -41,11 +53,39 @@ impl CompanionRun {
         let companions = &config.companions;
         let states = Companions::new(companions.iter().map(Companion::policy));
         let members = companions.iter().map(|_| CompanionMember::default()).collect();
-        (!companions.is_empty()).then(|| Box::new(Self { states, members }))
+        (!companions.is_empty()).then(|| Box::new(Self { states, members, is_gone: false }))
     }
 
-    pub(super) fn states(&self) -> &Companions {
-        &self.states
+    /// Returns the next deadline. `None` means that nothing is due.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.states.deadline().into_iter().chain(self.members.iter().filter_map(|member| member.log_until)).min()
+    }
+
+    /// Stops waiting for the logs whose time is over.
+    fn log_time_passed(&mut self, now: Moment) {
+        let awaited = self.members.iter_mut().map(|member| &mut member.log_until);
+        awaited.filter(|until| until.is_some_and(|until| until <= now)).for_each(|until| *until = None);
+    }
+
+    /// Stops waiting for the logs.
+    fn abandon_logs(&mut self) {
+        self.members.iter_mut().for_each(|member| member.log_until = None);
+    }
+
+    /// Returns the index of a companion whose end can be announced, and records that it is.
+    fn next_announced(&mut self) -> Option<usize> {
+        let is_next =
+            |member: &CompanionMember| member.end.is_some() && member.log_until.is_none() && !member.is_announced;
+        let index = self.members.iter().position(is_next)?;
+        self.members[index].is_announced = true;
+        Some(index)
+    }
+
+    /// Returns whether the files of the run are to be removed now, once.
+    fn take_gone(&mut self) -> bool {
+        let is_due = self.is_gone && self.members.iter().all(|member| member.log_until.is_none());
+        self.is_gone &= !is_due;
+        is_due
     }
 
     /// Returns the ends of those that were started.
@@ -99,7 +139,7 @@ impl Machine {
     pub(super) fn find_ended_companions(&mut self) {
         let Some(companions) = &self.companions else { return };
         for (index, member) in companions.members.iter().enumerate() {
-            if let Some(end) = &member.end {
+            if let Some(end) = member.end.as_ref().filter(|_| member.is_announced) {
                 self.waits.companion_ended(index, end);
             }
         }
@@ -132,7 +172,7 @@ impl Machine {
     pub(super) fn qemu_ended(&mut self) {
         let was_ready = self.lifecycle.is_launched();
         let Some(companions) = &mut self.companions else { return };
-        let CompanionRun { states, members } = &mut **companions;
+        let CompanionRun { states, members, is_gone: _ } = &mut **companions;
         for (index, member) in members.iter_mut().enumerate() {
             let is_unmissed = states.stage(index).is_some_and(|stage| stage.missed_at().is_some());
             if let Some(end) = member.end.as_mut().filter(|end| is_unmissed && end.exit == Some(ExitStatus::Code(0))) {
@@ -152,21 +192,37 @@ impl Machine {
                 if let Some(member) = self.companion_mut(index) {
                     member.fault = Some(fault);
                 }
-                self.companion_ended(index, None, &[]);
+                self.companion_ended(index, None);
                 self.step_companions(companion::Input::StartFailed(index));
             }
             CompanionEvent::Looked { is_open } => self.step_companions(companion::Input::Looked { index, is_open }),
-            CompanionEvent::Exited { status, words } => {
-                self.companion_ended(index, Some(status), &words);
+            CompanionEvent::LookFailed(fault) => {
+                if let Some(member) = self.companion_mut(index) {
+                    member.fault = Some(fault);
+                }
+                self.fail_by_companion(index);
+            }
+            CompanionEvent::Exited(status) => {
+                self.companion_ended(index, Some(status));
+                let until = self.now.after(LOG_WITHIN);
+                self.companion_mut(index).into_iter().for_each(|member| member.log_until = Some(until));
                 self.step_companions(companion::Input::Exited(index, status));
+            }
+            CompanionEvent::LogRead(log) => {
+                let log = UntrustedText::from(self.last_words(&log));
+                if let Some(member) = self.companion_mut(index) {
+                    member.log_until = None;
+                    member.end.iter_mut().for_each(|end| end.log = log.clone());
+                }
+                self.step_companions(companion::Input::TimePassed);
             }
             CompanionEvent::NotSignalled(fault) => self.evidence.faults.push(fault),
         }
     }
 
     /// Records the end of a companion. Whether it is early is found by the outputs that follow.
-    fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>, words: &[u8]) {
-        let (name, log) = (self.companion_name(index), UntrustedText::from(self.last_words(words)));
+    fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>) {
+        let (name, log) = (self.companion_name(index), UntrustedText::default());
         let command_line = self.config.companion_command_line(index, &self.prepared);
         let end = CompanionEnd { name, exit, is_early: false, log, command_line };
         if let Some(member) = self.companion_mut(index) {
@@ -177,15 +233,20 @@ impl Machine {
     pub(super) fn step_companions(&mut self, input: companion::Input) {
         let mut outputs = Vec::new();
         let Some(companions) = &mut self.companions else { return };
+        companions.log_time_passed(self.now);
+        if input == companion::Input::Abandon {
+            companions.abandon_logs();
+        }
         companions.states.advance(self.now, input, &mut |output| outputs.push(output));
-        let ended = match input {
-            companion::Input::Exited(index, _) | companion::Input::StartFailed(index) => Some(index),
-            _ => None,
-        };
         outputs.iter().for_each(|output| self.carry_out_companion(*output));
-        if let Some(index) = ended {
+        while let Some(index) = self.companions.as_mut().and_then(|companions| companions.next_announced()) {
             self.notices.push_back(Notice::CompanionEnded(index));
             self.find_ended_companions();
+        }
+        if self.companions.as_mut().is_some_and(|companions| companions.take_gone()) {
+            let until = self.now.after(lifecycle::CLEAN);
+            self.step_lifecycle(lifecycle::Input::RemovedLater(until));
+            self.issue_effect(Completion::Remove, Effect::Remove);
         }
     }
 
@@ -216,11 +277,8 @@ impl Machine {
             companion::Output::Lost(index) => self.note_early(index),
             companion::Output::Missed(index) => self.missed(index),
             companion::Output::Left(index) => self.left(index),
-            companion::Output::Gone => {
-                let until = self.now.after(lifecycle::CLEAN);
-                self.step_lifecycle(lifecycle::Input::RemovedLater(until));
-                self.issue_effect(Completion::Remove, Effect::Remove);
-            }
+            // The files are removed when the logs are read.
+            companion::Output::Gone => self.companions.iter_mut().for_each(|companions| companions.is_gone = true),
         }
     }
 
@@ -258,7 +316,7 @@ impl Machine {
         let name = self.companion_name(index);
         let pid = self.companion(index).and_then(|member| member.pid);
         let which = pid.map_or_else(|| "which is being started".to_owned(), |pid| format!("process {pid}"));
-        self.companion_ended(index, None, &[]);
+        self.companion_ended(index, None);
         self.evidence.faults.push(HostFault {
             operation: format!("end the companion {name}").into(),
             kind: FaultKind::Busy,

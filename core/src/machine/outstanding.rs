@@ -32,6 +32,8 @@ pub(super) enum Completion {
     CompanionLook(usize),
     /// The end of a companion; outstanding from its start.
     CompanionExit(usize),
+    /// The end of the log of a companion; outstanding from the end of its process.
+    CompanionLog(usize),
 }
 
 impl Outstanding {
@@ -118,11 +120,16 @@ impl Outstanding {
                 is_due
             }
             CompanionEvent::StartFailed(_) => self.take(Completion::CompanionStart(index)),
-            CompanionEvent::Looked { .. } => self.take(Completion::CompanionLook(index)),
-            CompanionEvent::Exited { .. } => {
-                self.take(Completion::CompanionLook(index));
-                self.take(Completion::CompanionExit(index))
+            CompanionEvent::Looked { .. } | CompanionEvent::LookFailed(_) => {
+                self.take(Completion::CompanionLook(index))
             }
+            CompanionEvent::Exited(_) => {
+                self.take(Completion::CompanionLook(index));
+                let is_due = self.take(Completion::CompanionExit(index));
+                self.completions.extend(is_due.then_some(Completion::CompanionLog(index)));
+                is_due
+            }
+            CompanionEvent::LogRead(_) => self.take(Completion::CompanionLog(index)),
             CompanionEvent::NotSignalled(_) => {
                 let alive = [Completion::CompanionStart(index), Completion::CompanionExit(index)];
                 self.completions.iter().any(|completion| alive.contains(completion))
