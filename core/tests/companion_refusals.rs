@@ -4,9 +4,10 @@ mod rig;
 
 use std::time::Duration;
 
+use qemu_machine_core::record::Record;
 use qemu_machine_core::{
     Companion, CompanionEvent, CompanionFailure, CompanionOrder, Config, Descriptor, Effect, Input, LaunchFailure,
-    Machine, Misuse, ProcessAttributes, Record,
+    Machine, Misuse, ProcessAttributes,
 };
 use rig::{Rig, config};
 
