@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::child::Child;
 use crate::clock::{Clock, timespec};
-use crate::companions::CompanionProcess;
+use crate::companion_process::CompanionProcess;
 use crate::file_operation::FileOperation;
 use crate::host::Host;
 use crate::watch::{Unwatched, Watch};

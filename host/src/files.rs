@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use qemu_machine_core::{FaultKind, HostFault, Input, Machine, Moment, Preparation, Prepared, RunningProcess};
 
 use crate::background::{Background, Cancelled, Progress};
-use crate::companions::CompanionProcess;
+use crate::companion_process::CompanionProcess;
 use crate::fault::fault;
 use crate::file_operation::{self, FileOperation};
 use crate::host::Host;

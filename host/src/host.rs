@@ -10,7 +10,7 @@ use qemu_machine_core::{
 };
 
 use crate::child::{Child, program};
-use crate::companions::CompanionProcess;
+use crate::companion_process::CompanionProcess;
 use crate::fault::fault;
 use crate::file_operation::FileOperation;
 use crate::identity::drafted;

@@ -254,6 +254,7 @@ mod background;
 mod channels;
 mod child;
 mod clock;
+mod companion_process;
 mod companions;
 mod dial;
 mod ending;

@@ -10,7 +10,7 @@ use qemu_machine_core::{Address, Channel, Descriptor, HostFault, Inherited, Prep
 use rustix::fs::fstat;
 
 use crate::child::Child;
-use crate::companions::CompanionProcess;
+use crate::companion_process::CompanionProcess;
 use crate::dial::listen_at;
 use crate::fault::fault;
 use crate::identity::find;
