@@ -128,11 +128,11 @@ impl CompanionProcess {
 
     /// Returns whether its socket listens.
     pub(crate) fn look(&self) -> CompanionEvent {
-        let listens = match self.path.as_ref().filter(|_| self.child.is_some()) {
+        let is_open = match self.path.as_ref().filter(|_| self.child.is_some()) {
             Some(path) => Os::has_listener(path.as_os_str().as_bytes()),
             None => Some(false),
         };
-        match listens {
+        match is_open {
             Some(is_open) => CompanionEvent::Looked { is_open },
             None => CompanionEvent::LookFailed(HostFault {
                 operation: format!("find out whether the socket of companion {} listens", self.name).into(),

@@ -260,7 +260,7 @@ fn g16_a_companion_that_prints_a_lot_delays_nothing<H: Hosted>() {
     }
 }
 
-fn the_log_of_a_companion_is_kept_in_the_directory_of_the_log<H: Hosted>() {
+fn the_log_of_a_companion_stays_in_the_directory_of_the_log<H: Hosted>() {
     let scratch = Scratch::create();
     let config = empty(&scratch).name("vm").log_directory(bytes(scratch.path()));
     let dies = script("dies", "echo out; echo err >&2").path("");
@@ -278,7 +278,7 @@ macro_rules! stories {
             g04_a_later_companion_that_fails_ends_the_earlier_ones
             the_early_end_of_a_companion_is_found
             companions_end_in_the_reverse_order
-            the_log_of_a_companion_is_kept_in_the_directory_of_the_log
+            the_log_of_a_companion_stays_in_the_directory_of_the_log
             g04_a_companion_that_fails_is_named_with_its_words
             g04_the_failure_of_qemu_is_not_that_of_its_companion
             g13_a_companion_that_ignores_sigterm_is_killed
