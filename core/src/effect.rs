@@ -51,9 +51,9 @@ pub enum Effect {
 #[allow(clippy::exhaustive_enums, reason = "a driver carries out each")]
 pub enum CompanionOrder {
     /// Start its process. `Started` completes it when the program is executed, or `StartFailed`; `Exited` follows when the
-    /// process ends. As for [`Effect::Spawn`], the driver must not wait for it.
+    /// process ends, and then `LogRead`. As for [`Effect::Spawn`], the driver must not wait for it.
     Start(CompanionSpawn),
-    /// Look whether its socket listens. `Looked` completes it.
+    /// Look whether its socket listens. `Looked` completes it, or `LookFailed`.
     Look,
     /// Send a signal to its process group, and to the process if it is in another group. `NotSignalled` reports a failure;
     /// nothing reports a success.

@@ -84,14 +84,14 @@ pub enum CompanionEvent {
         /// Whether a process listens there.
         is_open: bool,
     },
-    /// The process ended, and was reaped; what was left of its group was killed.
-    Exited {
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of what it printed, up to [`CompanionSpawn::last_words`](crate::CompanionSpawn::last_words). Empty when
-        /// that cannot be read.
-        words: Vec<u8>,
-    },
+    /// Completes [`CompanionOrder::Look`](crate::CompanionOrder::Look): the host cannot find out whether the socket
+    /// listens. The launch fails.
+    LookFailed(HostFault),
+    /// The process ended, and was reaped; what was left of its group was killed. Reported at once, before its log is read.
+    Exited(ExitStatus),
+    /// Follows `Exited`: the end of its log, up to [`CompanionSpawn::last_words`](crate::CompanionSpawn::last_words). Empty
+    /// when the log cannot be read.
+    LogRead(Vec<u8>),
     /// A signal of [`CompanionOrder::Signal`](crate::CompanionOrder::Signal) could not be sent.
     NotSignalled(HostFault),
 }

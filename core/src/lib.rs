@@ -92,7 +92,8 @@
 //! | [`Effect::Detach`] | [`Input::Detached`] | nothing: the run ends without it |
 //! | [`CompanionOrder::Start`] | [`CompanionEvent::Started`], [`CompanionEvent::StartFailed`] | the launch fails at its deadline; the companion ends as the next line says |
 //! | a companion that was started | [`CompanionEvent::Exited`] | 20 seconds after the end of QEMU the run goes on, with a fault in [`Outcome::faults`] |
-//! | [`CompanionOrder::Look`] | [`CompanionEvent::Looked`] | the launch fails at its deadline |
+//! | a companion that has ended | [`CompanionEvent::LogRead`] | two seconds later its log counts as empty |
+//! | [`CompanionOrder::Look`] | [`CompanionEvent::Looked`], [`CompanionEvent::LookFailed`] | the launch fails at its deadline |
 //! | [`CompanionOrder::Signal`] | nothing, or [`CompanionEvent::NotSignalled`] | the next deadline follows |
 //!
 //! These deadlines bound every wait of the core. With [`FOREVER`], a launch, a command or a wait has none; the streams of a

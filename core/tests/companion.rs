@@ -253,7 +253,7 @@ fn bus() -> Companion {
 }
 
 fn exited(status: ExitStatus) -> CompanionEvent {
-    CompanionEvent::Exited { status, words: b"no \x1b such\n".to_vec() }
+    CompanionEvent::Exited(status)
 }
 
 /// Returns what is done with the companions, and the starts of QEMU and the removal, in short.

@@ -5,11 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use qemu_machine_core::{ExitStatus, HostFault, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::fault::fault;
 use crate::log_bound::LogBound;
 use crate::supervisor::{Next, Supervised, Supervisor, Wake};
-use crate::sys::{ChildProcess, Earlier, GuardSpec, Os, Process, ProcessSpec, Progress, Source, System};
+use crate::sys::{ChildProcess, Earlier, GuardProcess, GuardSpec, Os, Process, ProcessSpec, Progress, Source, System};
+use crate::watch::Watch;
 
 /// A process that this program started, from its start until it is reaped. Dropping it earlier kills the process, and
 /// the supervisor reaps it: a child that is not waited for stays a zombie (`waitpid(2)`, NOTES).
@@ -35,9 +37,13 @@ enum Stage {
 }
 
 impl Child {
-    /// Starts a process, and returns before its program is executed. Call it on the supervisor's thread: see
+    /// Starts a process, and returns before its program is executed. The supervisor's thread creates it: see
     /// [`System::start`].
     pub(crate) fn start(spec: ProcessSpec) -> io::Result<Self> {
+        Supervisor::get()?.run(|| Self::create(spec))?
+    }
+
+    fn create(spec: ProcessSpec) -> io::Result<Self> {
         let process = Arc::new(Os::start(spec)?);
         let stage = process.start_descriptor().map_or(Stage::Started, Stage::Starting);
         Ok(Self { process, stage, is_done: false })
@@ -58,9 +64,57 @@ impl Child {
         self.is_done = false;
     }
 
+    /// Completes the start of a process when its program is executed, and has `watch` watch it from then on. Returns its
+    /// id. `None` means that the program is not executed yet, or could not be: then [`finish`](Self::finish) returns why.
+    /// A process that cannot be watched is dropped, which kills it and its group; the guard leaves that before.
+    pub(crate) fn executed(
+        child: &mut Option<Self>,
+        guard: Option<&<Os as System>::Guard>,
+        program: &str,
+        watch: &mut impl Watch,
+    ) -> Option<Result<u32, HostFault>> {
+        let starting = child.as_mut()?;
+        let before = Arc::clone(starting.descriptor());
+        if !starting.finish_start(program) {
+            return None;
+        }
+        watch.unwatch_completion(&before);
+        match watch.watch_completion(starting.descriptor()) {
+            Ok(()) if starting.failure().is_some() => None,
+            Ok(()) => Some(Ok(starting.pid())),
+            Err(error) => {
+                guard.into_iter().for_each(GuardProcess::outlive_group);
+                *child = None;
+                Some(Err(fault(format!("watch `{program}`"), &error)))
+            }
+        }
+    }
+
+    /// Reaps a process if it has ended, and returns how it ended, or why its program could not be executed. `None` means
+    /// that it runs, or is being started. Reaping kills what is left of its group, which the guard leaves before: it still
+    /// has files to remove if this program ends. Until then it stays a member, and kills the group.
+    pub(crate) fn finish(
+        child: &mut Option<Self>,
+        guard: Option<&<Os as System>::Guard>,
+        watch: &mut impl Watch,
+    ) -> Option<Result<ExitStatus, HostFault>> {
+        let ended = child.as_mut().filter(|child| child.has_ended())?;
+        guard.into_iter().for_each(GuardProcess::outlive_group);
+        let status = ended.reap()?;
+        let ended = child.take()?;
+        watch.unwatch_completion(ended.descriptor());
+        Some(ended.failure().cloned().map_or(Ok(status), Err))
+    }
+
+    /// Returns whether it has ended, and may be reaped.
+    fn has_ended(&self) -> bool {
+        let mut process = [PollFd::new(self.process.descriptor(), PollFlags::IN)];
+        !matches!(self.stage, Stage::Starting(_)) && poll(&mut process, Some(&Timespec::default())) != Ok(0)
+    }
+
     /// Returns whether the start is complete since the last call. Then the [`descriptor`](Self::descriptor) is another
     /// one.
-    pub(crate) fn finish_start(&mut self, program: &str) -> bool {
+    fn finish_start(&mut self, program: &str) -> bool {
         if !matches!(self.stage, Stage::Starting(_)) {
             return false;
         }
@@ -72,12 +126,8 @@ impl Child {
         true
     }
 
-    pub(crate) fn is_starting(&self) -> bool {
-        matches!(self.stage, Stage::Starting(_))
-    }
-
     /// Returns why the process could not execute its program. `None` means that it did, or does not yet.
-    pub(crate) fn failure(&self) -> Option<&HostFault> {
+    fn failure(&self) -> Option<&HostFault> {
         match &self.stage {
             Stage::Failed(fault) => Some(fault),
             Stage::Starting(_) | Stage::Started => None,
@@ -117,7 +167,7 @@ impl Child {
 
     /// Reaps the process if it has ended, kills what is left of its group, and returns how it ended. `None` means that
     /// it runs.
-    pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
+    fn reap(&mut self) -> Option<ExitStatus> {
         let status = self.process.reap()?;
         self.is_done = true;
         Some(status)
@@ -132,6 +182,11 @@ impl Drop for Child {
         let _ = self.process.signal(Signal::Kill);
         reap_later(Unowned { process: Arc::clone(&self.process), _bounds: Vec::new() });
     }
+}
+
+/// Returns the program of a command line, for errors.
+pub(crate) fn program(arguments: &[Vec<u8>]) -> String {
+    arguments.first().map(|program| String::from_utf8_lossy(program).into_owned()).unwrap_or_default()
 }
 
 /// Passes a process to the supervisor, which reaps it. Without a supervisor it stays a zombie until this program ends.

@@ -1,4 +1,4 @@
-//! Process of a companion, from its preparation until its end is reported.
+//! Process of a companion: its socket, its log, its guard, and what has happened to it.
 
 use std::fs::File;
 use std::io;
@@ -8,18 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qemu_machine_core::{
-    CompanionEvent, CompanionPreparation, CompanionSocket, CompanionSpawn, ExitStatus, HostFault, Signal,
+    CompanionEvent, CompanionPreparation, CompanionSocket, CompanionSpawn, FaultKind, HostFault, Signal,
 };
 
 use crate::background::{Background, Progress};
-use crate::child::Child;
+use crate::child::{Child, program};
 use crate::dial::bind_privately;
 use crate::fault::fault;
 use crate::log_reader::LogReader;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::SharedFd;
-use crate::supervisor::Supervisor;
-use crate::sys::{GuardSpec, Os, ProcessSpec, System};
+use crate::sys::{GuardProcess, GuardSpec, Os, ProcessSpec, System};
 use crate::watch::Watch;
 
 /// A companion, from its preparation on. Dropping it kills the process.
@@ -38,15 +37,15 @@ pub(crate) struct CompanionProcess {
     child: Option<Child>,
     /// Kills it when this program ends before it does. Dropped after the process.
     guard: Option<<Os as System>::Guard>,
-    /// How it ended, while the end of its log is being read.
-    ended: Option<Ended>,
+    /// The end of its log, from its end until it is reported.
+    log_end: Option<LogEnd>,
 }
 
-/// A companion that has ended, and the reading of its last words.
+/// The end of a log.
 #[derive(Debug)]
-struct Ended {
-    status: ExitStatus,
-    reading: Background<Result<Vec<u8>, HostFault>>,
+enum LogEnd {
+    Reading(Background<Result<Vec<u8>, HostFault>>),
+    Read(Vec<u8>),
 }
 
 impl CompanionProcess {
@@ -83,14 +82,9 @@ impl CompanionProcess {
             last_words: 0,
             child: None,
             guard: None,
-            ended: None,
+            log_end: None,
         };
         Ok((companion, of_qemu))
-    }
-
-    /// Returns a reader of what it prints.
-    pub(crate) fn log_reader(&self) -> LogReader {
-        self.reader.clone()
     }
 
     /// Returns the path of its socket.
@@ -100,7 +94,10 @@ impl CompanionProcess {
 
     /// Returns the descriptors that it waits for: its process, or the reading of its log.
     pub(crate) fn completions(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
-        let reading = self.ended.as_ref().map(|ended| ended.reading.descriptor());
+        let reading = self.log_end.as_ref().and_then(|log| match log {
+            LogEnd::Reading(reading) => Some(reading.descriptor()),
+            LogEnd::Read(_) => None,
+        });
         self.child.as_ref().map(Child::descriptor).into_iter().chain(reading)
     }
 
@@ -111,19 +108,17 @@ impl CompanionProcess {
         watch: &mut impl Watch,
     ) -> Result<(), HostFault> {
         let CompanionSpawn { arguments, attributes, last_words } = spawn;
-        self.program =
-            arguments.first().map(|program| String::from_utf8_lossy(program).into_owned()).unwrap_or_default();
+        self.program = program(&arguments);
         self.last_words = last_words;
         let program = &self.program;
         let failed = |error| fault(format!("start `{program}`"), &error);
-        let namespace = attributes.network_namespace.as_ref().map(|namespace| SharedFd::of(namespace)?.copy());
-        let namespace = namespace.transpose().map_err(failed)?;
+        let namespace = SharedFd::copy_of(attributes.network_namespace.as_ref()).map_err(failed)?;
         let log = Some(self.log.try_clone().map_err(failed)?);
         // Dropped here when it is started: QEMU must not wait for a companion that is gone.
         let inherited = self.inherited.take().into_iter().collect();
         let spec =
             ProcessSpec { arguments, inherited, namespace, log, share_terminal: false, outlives: false, attributes };
-        let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| Child::start(spec))?).map_err(failed)?;
+        let child = Child::start(spec).map_err(failed)?;
         // On failure the child is dropped, which kills and reaps it.
         let guard = child.guard(guarded).map_err(failed)?;
         watch.watch_completion(child.descriptor()).map_err(failed)?;
@@ -132,13 +127,28 @@ impl CompanionProcess {
     }
 
     /// Returns whether its socket listens.
-    pub(crate) fn is_open(&self) -> bool {
-        let Some(path) = self.path.as_ref().filter(|_| self.child.is_some()) else { return false };
-        Os::has_listener(path.as_os_str().as_bytes()) == Some(true)
+    pub(crate) fn look(&self) -> CompanionEvent {
+        let is_open = match self.path.as_ref().filter(|_| self.child.is_some()) {
+            Some(path) => Os::has_listener(path.as_os_str().as_bytes()),
+            None => Some(false),
+        };
+        match is_open {
+            Some(is_open) => CompanionEvent::Looked { is_open },
+            None => CompanionEvent::LookFailed(HostFault {
+                operation: format!("find out whether the socket of companion {} listens", self.name).into(),
+                kind: FaultKind::Unsupported,
+                errno: None,
+                reason: "the operating system does not list the sockets that listen (/proc/net/unix)".into(),
+            }),
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), HostFault> {
         let Some(child) = &self.child else { return Ok(()) };
+        if signal == Signal::Kill {
+            // It still has files to remove if this program ends.
+            self.guard.iter().for_each(GuardProcess::outlive_group);
+        }
         let failed =
             |error| fault(format!("send {signal:?} to companion {}, process {}", self.name, child.pid()), &error);
         child.signal(signal).map_err(failed)
@@ -146,63 +156,64 @@ impl CompanionProcess {
 
     /// Returns what has happened since the last call.
     pub(crate) fn next_event(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
-        self.finish_reading(watch).or_else(|| self.finish_start(watch)).or_else(|| self.reap(watch))
-    }
-
-    fn finish_start(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
-        let child = self.child.as_mut()?;
-        let before = Arc::clone(child.descriptor());
-        if !child.finish_start(&self.program) {
-            return None;
-        }
-        watch.unwatch_completion(&before);
-        match watch.watch_completion(child.descriptor()) {
-            // It is reported when the process has ended.
-            Ok(()) if child.failure().is_some() => None,
-            Ok(()) => Some(CompanionEvent::Started { pid: child.pid() }),
-            Err(error) => {
-                // Dropping the child kills it.
-                (self.child, self.guard) = (None, None);
-                Some(CompanionEvent::StartFailed(fault(format!("watch `{}`", self.program), &error)))
-            }
-        }
+        let executed = Child::executed(&mut self.child, self.guard.as_ref(), &self.program, watch);
+        let started = executed.map(|started| match started {
+            Ok(pid) => CompanionEvent::Started { pid },
+            Err(fault) => CompanionEvent::StartFailed(fault),
+        });
+        started.or_else(|| self.finish(watch)).or_else(|| self.finish_reading(watch))
     }
 
     /// Reaps the process if it has ended, and begins to read the end of its log.
-    fn reap(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
-        let child = self.child.as_mut().filter(|child| !child.is_starting())?;
-        let status = child.reap()?;
-        let failure = child.failure().cloned();
-        if let Some(child) = self.child.take() {
-            watch.unwatch_completion(child.descriptor());
-        }
-        self.guard = None;
-        if let Some(fault) = failure {
-            return Some(CompanionEvent::StartFailed(fault));
-        }
+    fn finish(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
+        let status = match Child::finish(&mut self.child, self.guard.as_ref(), watch)? {
+            Ok(status) => status,
+            Err(fault) => return Some(CompanionEvent::StartFailed(fault)),
+        };
         let (reader, limit) = (self.reader.clone(), self.last_words);
-        match Background::begin(watch, move |_| reader.read(limit)) {
-            Ok(reading) => {
-                self.ended = Some(Ended { status, reading });
-                None
-            }
+        self.log_end = Some(match Background::begin(watch, move |_| reader.read(limit)) {
+            Ok(reading) => LogEnd::Reading(reading),
             // At the limit of descriptors or threads, the log is read here: it explains what has happened.
-            Err(_) => {
-                Some(CompanionEvent::Exited { status, words: self.reader.read(self.last_words).unwrap_or_default() })
-            }
-        }
+            Err(_) => LogEnd::Read(self.reader.read(self.last_words).unwrap_or_default()),
+        });
+        Some(CompanionEvent::Exited(status))
     }
 
     fn finish_reading(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
-        let Ended { status, reading } = self.ended.as_ref()?;
-        let words = match reading.progress() {
-            Progress::Pending => return None,
-            Progress::Done(words) => words.unwrap_or_default(),
-            Progress::Lost => Vec::new(),
+        let log = match self.log_end.take()? {
+            LogEnd::Read(log) => log,
+            LogEnd::Reading(reading) => {
+                let log = match reading.progress() {
+                    Progress::Pending => {
+                        self.log_end = Some(LogEnd::Reading(reading));
+                        return None;
+                    }
+                    Progress::Done(log) => log.unwrap_or_default(),
+                    Progress::Lost => Vec::new(),
+                };
+                watch.unwatch_completion(reading.descriptor());
+                log
+            }
         };
-        let event = CompanionEvent::Exited { status: *status, words };
-        watch.unwatch_completion(reading.descriptor());
-        self.ended = None;
-        Some(event)
+        Some(CompanionEvent::LogRead(log))
+    }
+
+    /// Stops reading its log, and returns whether that was in progress.
+    pub(crate) fn abandon_reading(&mut self, watch: &mut impl Watch) -> bool {
+        let log = self.log_end.take();
+        if let Some(LogEnd::Reading(reading)) = &log {
+            watch.unwatch_completion(reading.descriptor());
+        }
+        log.is_some()
+    }
+
+    /// Returns the guard of a process that has ended.
+    pub(crate) fn take_unused_guard(&mut self) -> Option<<Os as System>::Guard> {
+        self.guard.take_if(|_| self.child.is_none())
+    }
+
+    /// Returns a reader of what it prints.
+    pub(crate) fn log(&self) -> LogReader {
+        self.reader.clone()
     }
 }

@@ -1,10 +1,11 @@
-//! Companions of a machine, as its host starts, signals and reaps them beside QEMU.
+//! Companions of a machine: the orders for them, which the host carries out, and their events, which it reports.
 #![deny(clippy::wildcard_enum_match_arm, reason = "an order that is not carried out leaves the machine waiting")]
 
 use std::io;
 
 use qemu_machine_core::{CompanionEvent, CompanionOrder, Input, Machine, Moment};
 
+use crate::companion_process::CompanionProcess;
 use crate::fault::fault;
 use crate::host::Host;
 use crate::log_reader::LogReader;
@@ -16,7 +17,7 @@ impl Host {
     /// empty if there is none.
     #[must_use]
     pub fn companion_log(&self, index: usize) -> LogReader {
-        self.companions.get(index).map(|companion| companion.log_reader()).unwrap_or_default()
+        self.companions.get(index).map(CompanionProcess::log).unwrap_or_default()
     }
 
     /// Carries out an order for a companion. Returns its result, unless that is reported later, or was a signal that was
@@ -37,7 +38,7 @@ impl Host {
                 started.err().map(CompanionEvent::StartFailed)
             }
             CompanionOrder::Look => {
-                Some(CompanionEvent::Looked { is_open: companion.is_some_and(|companion| companion.is_open()) })
+                Some(companion.map_or(CompanionEvent::Looked { is_open: false }, |companion| companion.look()))
             }
             CompanionOrder::Signal(signal) => {
                 companion.and_then(|companion| companion.signal(signal).err()).map(CompanionEvent::NotSignalled)
@@ -49,7 +50,27 @@ impl Host {
     pub(crate) fn reap_companions(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         for index in 0..self.companions.len() {
             while let Some(event) = self.companions[index].next_event(watch) {
+                self.keep_guard(index);
                 self.report(machine, now, Input::Companion(index, event));
+            }
+        }
+    }
+
+    /// Takes over the guard of a companion that has ended, if no other one removes the files when this program ends: QEMU
+    /// was not started.
+    fn keep_guard(&mut self, index: usize) {
+        let guard = self.companions[index].take_unused_guard();
+        let has_files = self.scratch.as_deref().is_some_and(ScratchDir::is_guarded);
+        if has_files && self.guard.is_none() {
+            self.guard = guard;
+        }
+    }
+
+    /// Stops reading the logs of companions: the machine no longer waits for them.
+    pub(crate) fn abandon_companion_logs(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+        for index in 0..self.companions.len() {
+            if self.companions[index].abandon_reading(watch) {
+                self.report(machine, now, Input::Companion(index, CompanionEvent::LogRead(Vec::new())));
             }
         }
     }

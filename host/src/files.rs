@@ -110,6 +110,7 @@ impl Host {
         now: Moment,
         watch: &mut impl Watch,
     ) -> Result<bool, HostFault> {
+        self.abandon_companion_logs(machine, now, watch);
         self.local.clear();
         self.inherited.clear();
         self.services.clear();

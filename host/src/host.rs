@@ -4,13 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use qemu_machine_core::{
     Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn, State,
 };
 
-use crate::child::Child;
+use crate::child::{Child, program};
 use crate::companion_process::CompanionProcess;
 use crate::fault::fault;
 use crate::file_operation::FileOperation;
@@ -22,16 +21,23 @@ use crate::readers::Readers;
 use crate::scratch_dir::ScratchDir;
 use crate::shared_fd::{ServiceLease, SharedFd};
 use crate::socket::Socket;
-use crate::supervisor::Supervisor;
 use crate::sys::{GuardProcess, GuardSpec, Os, OtherProcess as _, ProcessSpec, System};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use crate::wire::Wire;
 
 /// Host side of one machine. It owns the process, its guard, and everything that is created for it: the scratch
-/// directory, the log, the sockets. Dropping it kills the process, and QEMU behind it, and removes the directory.
+/// directory, the log, the sockets. Dropping it kills the process, QEMU behind it and the companions, and removes the
+/// directory.
 #[derive(Debug, Default)]
 pub struct Host {
+    // The processes are dropped first, in this order: what is alive must not create a file in a directory that is being
+    // removed.
+    pub(crate) child: Option<Child>,
+    /// QEMU, where it is not the process that was started but one behind it.
+    pub(crate) qemu: Option<QemuProcess>,
+    /// The companions, in the order of the configuration. They are killed and reaped like the process.
+    pub(crate) companions: Vec<CompanionProcess>,
     /// `None` means that nothing was created on a file system. Boxed, since an attached machine has none.
     pub(crate) scratch: Option<Box<ScratchDir>>,
     /// The local ends of channels that are not opened yet, or may be opened again.
@@ -45,15 +51,12 @@ pub struct Host {
     pub(crate) sockets: Vec<Socket>,
     /// The readers of consoles. Boxed, since most machines have none.
     pub(crate) readers: Option<Box<Readers>>,
-    pub(crate) child: Option<Child>,
-    /// QEMU, where it is not the process that was started but one behind it.
-    pub(crate) qemu: Option<QemuProcess>,
     /// The inode of the end of the monitor that the process inherits. `None` means that it inherits none.
     pub(crate) monitor_inode: Option<u64>,
     /// Whether any process may connect to a channel that listens.
     pub(crate) trusts_peer: bool,
-    /// The process that kills those of the machine, and removes its files, when this program ends before. `None` means
-    /// that there is nothing for it to do.
+    /// The process that kills those of the machine, and removes its files, when this program ends before. It is that of a
+    /// companion if all processes ended before QEMU was started. `None` means that there is nothing for it to do.
     pub(crate) guard: Option<<Os as System>::Guard>,
     /// The user id of the process. `None` means that of this program.
     pub(crate) uid: Option<u32>,
@@ -63,8 +66,6 @@ pub struct Host {
     pub(crate) is_owner: bool,
     /// The file operation in progress. Boxed, since it is mostly absent.
     pub(crate) files: Option<Box<FileOperation>>,
-    /// The companions, in the order of the configuration. They are killed and reaped like the process.
-    pub(crate) companions: Vec<CompanionProcess>,
     pub(crate) trace: Trace,
     /// The observers of the monitor's bytes.
     pub(crate) wire: Wire,
@@ -204,14 +205,8 @@ impl Host {
     fn reap_process(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         self.finish_files(machine, now, watch);
         self.finish_start(machine, now, watch);
-        let Some(child) = self.child.as_mut().filter(|child| !child.is_starting()) else { return };
-        // Reaping kills the group, in which the guard is. It still has files to remove if this program ends.
-        self.guard.iter().for_each(GuardProcess::outlive_group);
-        let Some(status) = child.reap() else { return };
-        let input = child.failure().cloned().map_or(Input::Exited(status), Input::SpawnFailed);
-        if let Some(child) = self.child.take() {
-            watch.unwatch_completion(child.descriptor());
-        }
+        let Some(ended) = Child::finish(&mut self.child, self.guard.as_ref(), watch) else { return };
+        let input = ended.map_or_else(Input::SpawnFailed, Input::Exited);
         // The run ends with the process that was started, so QEMU must not outlive it.
         self.qemu = None;
         self.report(machine, now, input);
@@ -262,28 +257,15 @@ impl Host {
     }
 
     fn finish_start(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        let Some(child) = &mut self.child else { return };
-        let before = Arc::clone(child.descriptor());
         let program = program(machine.command_line().arguments());
-        if !child.finish_start(&program) {
-            return;
-        }
-        watch.unwatch_completion(&before);
-        let mut is_started = false;
-        let input = match watch.watch_completion(child.descriptor()) {
-            // It is reported when the process has ended.
-            Ok(()) if child.failure().is_some() => return,
-            Ok(()) => {
-                let pid = child.pid();
+        let Some(executed) = Child::executed(&mut self.child, self.guard.as_ref(), &program, watch) else { return };
+        let is_started = executed.is_ok();
+        let input = match executed {
+            Ok(pid) => {
                 self.guard_peer(pid);
-                is_started = true;
                 Input::Spawned { pid }
             }
-            Err(error) => {
-                // Dropping the child kills it.
-                self.child = None;
-                Input::SpawnFailed(fault(format!("watch `{program}`"), &error))
-            }
+            Err(fault) => Input::SpawnFailed(fault),
         };
         self.report(machine, now, input);
         // Also if this program dies before the machine is ready, the machine is listed.
@@ -303,10 +285,9 @@ impl Host {
             None => self.scratch.as_deref().map(ScratchDir::log).transpose().map_err(failed)?,
         };
         let inherited = std::mem::take(&mut self.inherited);
-        let namespace = attributes.network_namespace.as_ref().map(|namespace| SharedFd::of(namespace)?.copy());
-        let namespace = namespace.transpose().map_err(failed)?;
+        let namespace = SharedFd::copy_of(attributes.network_namespace.as_ref()).map_err(failed)?;
         let spec = ProcessSpec { arguments, inherited, namespace, log, share_terminal, outlives, attributes };
-        let child = Supervisor::get().and_then(|supervisor| supervisor.run(|| Child::start(spec))?).map_err(failed)?;
+        let child = Child::start(spec).map_err(failed)?;
         // On failure the child is dropped, which kills and reaps it.
         watch.watch_completion(child.descriptor()).map_err(failed)?;
         self.child = Some(child);
@@ -378,8 +359,4 @@ impl Host {
         self.guard = None;
         self.monitor_inode = None;
     }
-}
-
-fn program(arguments: &[Vec<u8>]) -> String {
-    arguments.first().map(|program| String::from_utf8_lossy(program).into_owned()).unwrap_or_default()
 }

@@ -66,6 +66,7 @@
 //! |---|---|---|
 //! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process, and of each companion |
 //! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting, only if the machine has a guard; at the start of each companion |
+//! | [`Host::serve`] | a read of `/proc/net/unix`: a millisecond for some thousand sockets | when a companion has created its socket and is probed |
 //! | [`Host::receive`] | a search of `/proc` for the process that has dialled, and for the command line of QEMU | when QEMU dials the monitor, and at the greeting |
 //! | [`Host::reap`] | a process that has ended but is not released, one second at most | at the end of a process that other code of the program reaps, or while SIGCHLD is ignored |
 //! | [`Host::serve`] | a search of `/proc` for processes that still hold the monitor, and the end of the guard | at the end of a run |

@@ -253,11 +253,16 @@ impl ScratchDir {
         self.monitor_sockets.extend(identified(absolute(path)));
     }
 
+    /// Returns whether something must be removed when this program ends before it removes that itself.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.directory.is_some() || !self.sockets.is_empty() || !self.monitor_sockets.is_empty()
+    }
+
     /// Returns what must be removed when this program ends before it removes that itself.
     pub(crate) fn guarded(&self) -> GuardSpec {
         let directory = self.directory.clone().map(absolute);
         let log = directory.as_ref().and(self.log_in_directory.clone());
-        let sockets = self.companion_sockets.clone();
+        let sockets = self.companion_sockets.iter().flat_map(|path| [path.clone(), pid_file(path)]).collect();
         let files = self.sockets.iter().chain(&self.monitor_sockets).cloned().chain(log).collect();
         GuardSpec { files, sockets, directory }
     }
@@ -487,6 +492,14 @@ impl Drop for ScratchDir {
         // An orderly end has removed everything already. After any other, a failure cannot be reported any more.
         let _ = self.remove();
     }
+}
+
+/// Returns the path of the file in which a companion may have its process id, beside its socket: the newer virtiofsd creates
+/// `SOCKET.pid` (virtiofsd 1.0, `src/main.rs`), and leaves it behind when it is killed.
+fn pid_file(socket: &Path) -> PathBuf {
+    let mut file = socket.as_os_str().to_owned();
+    file.push(".pid");
+    file.into()
 }
 
 fn identified(path: PathBuf) -> Option<Guarded> {

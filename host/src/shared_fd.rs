@@ -39,6 +39,11 @@ impl SharedFd {
         self.descriptor.try_clone()
     }
 
+    /// Duplicates the content of a descriptor, if there is one.
+    pub(crate) fn copy_of(descriptor: Option<&Descriptor>) -> io::Result<Option<OwnedFd>> {
+        descriptor.map(|descriptor| Self::of(descriptor)?.copy()).transpose()
+    }
+
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.lease.clone()
     }

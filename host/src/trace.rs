@@ -103,11 +103,11 @@ mod enabled {
             let companion = machine.companion_names().nth(index).unwrap_or_default();
             match event {
                 CompanionEvent::Started { pid } => info!(target: LIFECYCLE, companion, pid, "companion started"),
-                CompanionEvent::Exited { status, words: _ } => {
-                    info!(target: LIFECYCLE, companion, %status, "companion exited");
-                }
-                CompanionEvent::StartFailed(fault) | CompanionEvent::NotSignalled(fault) => self.fault(fault),
-                CompanionEvent::Looked { .. } => {}
+                CompanionEvent::Exited(status) => info!(target: LIFECYCLE, companion, %status, "companion exited"),
+                CompanionEvent::StartFailed(fault)
+                | CompanionEvent::LookFailed(fault)
+                | CompanionEvent::NotSignalled(fault) => self.fault(fault),
+                CompanionEvent::Looked { .. } | CompanionEvent::LogRead(_) => {}
             }
         }
 

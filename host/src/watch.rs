@@ -33,8 +33,8 @@ pub trait Watch {
     ///
     /// There are up to five in a run, and at most two at a time, the process and a file operation. The descriptors are
     /// readable when the files of the run are created, when the process has executed its program, when the process has
-    /// ended (a pidfd, `pidfd_open(2)`), when the log is read, and when the files are removed. Each companion has up to
-    /// three, one at a time: its program is executed, it has ended, and the end of its log is read.
+    /// ended (a pidfd, `pidfd_open(2)`), when the log is read, and when the files are removed. Each companion adds three
+    /// to a run, and one to those at a time: its program is executed, it has ended, and the end of its log is read.
     ///
     /// # Errors
     ///

@@ -1,13 +1,17 @@
 //! Tests that nothing of a machine outlives a program that is killed, where the kernel alone would not end it.
 
 use std::fs::{self, File, Permissions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use qemu_machine_tests::leak_check::{Scratch, Watched, alone, descendants, mark, marked};
+use qemu_machine_core::{Cause, Channel, Companion, Config, Machine};
+use qemu_machine_host::{Clock, Host, Interest, Poll, Poller, Source, Watch};
+use qemu_machine_tests::leak_check::{Scratch, Watched, alone, bytes, descendants, mark, marked};
 use qemu_machine_tests::{PATIENCE, bounded, qemu};
 
 /// Deadline of what must happen: longer than it ever takes.
@@ -122,6 +126,75 @@ fn g25_a_companion() {
     Case::new(&["--socket", "--companion"], &["setsid", "-w"]).leaves_nothing();
 }
 
+/// The program is killed during the launch: one companion is ready, and another one has a file beside the path of its
+/// socket, and does not listen.
+#[test]
+fn g25_a_companion_that_creates_its_socket() {
+    const WAITS: &str = ": >\"$0.pid\"; echo waits >/proc/$PPID/fd/1; exec sleep 600";
+    Case::new(&["--companion", "--last", WAITS], &[]).leaves_nothing();
+}
+
+/// The machine has files and no QEMU: at each step from the first companion to the removal, a guard would remove them.
+#[test]
+fn g25_the_files_of_a_launch_that_a_companion_fails() {
+    let _alone = alone();
+    bounded(|| {
+        for how in ["exit 3", "exec sleep 600"] {
+            let scratch = Scratch::create();
+            let server = Companion::new("first", "sh").args(["-c", "trap '' TERM; while :; do sleep 600; done"]);
+            let config = Config::new(qemu()).companion(server.listener("").chardev("c"));
+            let config = config.companion(Companion::new("last", "sh").args(["-c", how]).path(""));
+            let config = config.launch_within(Duration::from_secs(1));
+            let mut machine = Machine::new(config.temporary_directory(bytes(scratch.path()))).unwrap();
+            let (mut host, clock) = (Host::default(), Clock::new());
+            let mut wires = Wires(Poller::new().unwrap());
+            let (mut was_started, mut steps) = (false, 0);
+            machine.launch(clock.now()).unwrap();
+            while machine.outcome().is_none() {
+                host.serve(&mut machine, clock.now(), &mut wires);
+                was_started |= machine.companion_pid("first").unwrap().is_some();
+                let timeout = machine.deadline().map(|(until, _)| until.since(clock.now()));
+                wires.0.wait(timeout.or(Some(LONG)));
+                host.reap(&mut machine, clock.now(), &mut wires);
+                // The removal is an effect, which `serve` carries out.
+                if was_started && !scratch.entries().is_empty() {
+                    let children = descendants(std::process::id());
+                    assert!(children.iter().any(|process| process.name == "qemu-guard"), "{how}: {machine:?}");
+                    steps += 1;
+                }
+                host.check_deadline(&mut machine, clock.now());
+            }
+            let outcome = machine.outcome().unwrap();
+            assert_eq!(outcome.cause, Cause::NotStarted, "{outcome:#}");
+            assert!(steps > 2 && outcome.companions.len() == 2, "{outcome:#}");
+            assert_eq!(scratch.entries(), [""; 0]);
+            let children = descendants(std::process::id());
+            assert!(children.iter().all(|process| process.name != "qemu-guard"), "{children:?}");
+        }
+    });
+}
+
+/// Watches the descriptors of a machine with a poller.
+struct Wires(Poller);
+
+impl Watch for Wires {
+    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>) -> io::Result<()> {
+        unreachable!("QEMU is not started")
+    }
+
+    fn set_write_interest(&mut self, _: Channel, _: &Arc<OwnedFd>, _: bool) {}
+
+    fn close(&mut self, _: Channel, _: &Arc<OwnedFd>) {}
+
+    fn watch_completion(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
+        self.0.add(Source::Descriptor(process.as_fd()), 0, Interest::Read)
+    }
+
+    fn unwatch_completion(&mut self, process: &Arc<OwnedFd>) {
+        self.0.remove(Source::Descriptor(process.as_fd()));
+    }
+}
+
 /// A change of credentials needs a privileged program, as the tests of CI are.
 #[test]
 fn g25_after_a_change_of_credentials() {
@@ -221,7 +294,7 @@ fn g25_a_guard_does_not_keep_the_memory_of_the_program() {
     let _alone = alone();
     bounded(|| {
         let large = vec![1_u8; 256 << 20];
-        let config = qemu_machine_blocking::Config::new(qemu()).machine("none").wrapper(["timeout", "600"]);
+        let config = Config::new(qemu()).machine("none").wrapper(["timeout", "600"]);
         let vm = qemu_machine_blocking::Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
         let guard = descendants(std::process::id()).into_iter().find(|process| process.name == "qemu-guard").unwrap();
         let status = fs::read_to_string(format!("/proc/{}/status", guard.pid)).unwrap();

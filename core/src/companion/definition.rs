@@ -10,7 +10,7 @@ use crate::config::ProcessAttributes;
 
 /// A program that lives and dies with a machine: virtiofsd, swtpm, passt, a vhost-user backend, a message bus.
 ///
-/// [`Config::companion`](crate::Config::companion) adds it, and says when it starts and how it ends. QEMU reaches it by a
+/// [`Config::companion`](crate::Config::companion) adds it, and defines when it starts and how it ends. QEMU reaches it by a
 /// socket, which comes about in one of three ways:
 ///
 /// | method | the socket | ready | for |
@@ -139,9 +139,13 @@ impl Companion {
     }
 
     /// Has it create its socket, and adds an argument: this prefix and the path of the socket. It is ready when the socket
-    /// listens. The kernel does not report that, so the library looks again and again: after a millisecond, and then at
-    /// twice the interval, up to 100 milliseconds. The socket must be in the network namespace of this program: `/proc`
-    /// shows no other. It replaces an earlier socket.
+    /// listens. The kernel does not report that, so the library probes the socket: after a millisecond, and then at twice
+    /// the interval, up to 100 milliseconds. The companion must bind the path as it is given: a relative path, or one
+    /// through a link, is another one in `/proc/net/unix`, and the launch fails at its deadline. It replaces an earlier
+    /// socket.
+    ///
+    /// It has the user id and the network namespace of this program: [`Misuse::Config`](crate::Misuse::Config) with others.
+    /// The private directory belongs to this program, and `/proc/net/unix` shows no other network namespace.
     #[must_use]
     pub fn path(self, prefix: impl Into<Vec<u8>>) -> Self {
         self.socket(CompanionSocket::Path, prefix.into())
@@ -206,6 +210,12 @@ impl Companion {
         format!("companion-{}.sock", self.name)
     }
 
+    /// Returns whether QEMU dials the path of its socket.
+    pub(crate) fn is_dialled(&self) -> bool {
+        let kind = self.socket.as_ref().map(|socket| socket.kind);
+        matches!(kind, Some(CompanionSocket::Listener | CompanionSocket::Path)) && !self.backends.is_empty()
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         let kind = self.socket.as_ref().map(|socket| socket.kind);
         let default = if kind.is_some() { Self::GRACE } else { Duration::ZERO };
@@ -221,7 +231,7 @@ impl Companion {
                 CompanionSocket::Listener | CompanionSocket::Connected => number.as_bytes(),
                 CompanionSocket::Path => path,
             };
-            command.insert(*place, [prefix, value].concat());
+            command.insert((*place).min(command.len()), [prefix, value].concat());
         }
         command.insert(0, self.program.clone());
         command

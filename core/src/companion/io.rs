@@ -15,18 +15,18 @@ pub enum Input {
         /// When all of them must be ready. `None` means that the launch has no deadline.
         until: Option<Moment>,
     },
-    /// The program of this one is executed.
+    /// The program of the companion with this index is executed.
     Started(usize),
-    /// The program of this one could not be executed.
+    /// The program of the companion with this index could not be executed.
     StartFailed(usize),
-    /// The host has looked whether the socket of this one listens.
+    /// The host has probed the socket of a companion.
     Looked {
         /// The index of the companion.
         index: usize,
         /// Whether its socket listens.
         is_open: bool,
     },
-    /// This one has ended.
+    /// The companion with this index has ended.
     Exited(usize, ExitStatus),
     /// QEMU has ended.
     QemuEnded {
@@ -47,23 +47,23 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "the machine carries out each")]
 pub enum Output {
-    /// Start this one.
+    /// Start the companion with this index.
     Start(usize),
-    /// Look whether the socket of this one listens.
+    /// Probe the socket of the companion with this index.
     Look(usize),
-    /// Send a signal to the process group of this one.
+    /// Send a signal to the process group of the companion with this index.
     Signal(usize, Signal),
     /// All are ready.
     Ready,
-    /// This one could not be started, or has ended, before all were ready. The launch fails.
+    /// A companion could not be started, or has ended, before all were ready. The launch fails.
     Failed(usize),
-    /// This one was not ready in time. The launch fails.
+    /// A companion was not ready in time. The launch fails.
     Late(usize),
-    /// This one has ended after all were ready, and QEMU had not ended by then.
+    /// A companion has ended after all were ready, and QEMU had not ended by then.
     Lost(usize),
-    /// QEMU has not ended within a second after this one.
+    /// QEMU has not ended within a second after a companion.
     Missed(usize),
-    /// This one survived SIGKILL, and is no longer waited for.
+    /// A companion survived SIGKILL, and is no longer waited for.
     Left(usize),
     /// All are gone, and the files of the run can be removed.
     Gone,

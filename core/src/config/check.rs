@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Config, Dialect, Frontend, MonitorSocket, ProcessAttributes, Variable};
-use crate::companion::{Backend, Companion};
+use crate::companion::{Backend, Companion, CompanionSocket};
 use crate::fault::Misuse;
 use crate::identity::Identity;
 use crate::transport::{Address, Monitor, Peer};
@@ -143,6 +143,12 @@ impl Config {
             }
             names.push(&companion.name);
             check_companion(companion)?;
+            if companion.is_dialled() && is_unprivileged(self.attributes().uid) {
+                return wrong(format!(
+                    "QEMU cannot open the private directory with another user id, and so not dial companion `{}`: use `Companion::connected`, or no `Config::uid`",
+                    companion.name
+                ));
+            }
             for backend in &companion.backends {
                 let (id, taken) = match backend {
                     Backend::Chardev(id) => (id, &mut chardevs),
@@ -224,6 +230,22 @@ fn check_companion(companion: &Companion) -> Result<(), Misuse> {
             "QEMU cannot reach companion `{name}`: give it a socket by `Companion::listener`, `Companion::connected` or `Companion::path`"
         ));
     }
+    if socket.as_ref().is_some_and(|socket| socket.place > args.len()) {
+        // Only a record that was edited has one.
+        return wrong(format!("the socket of companion `{name}` is the argument after one that it does not have"));
+    }
+    if socket.as_ref().is_some_and(|socket| socket.kind == CompanionSocket::Path) {
+        if is_unprivileged(attributes.uid) {
+            return wrong(format!(
+                "companion `{name}` cannot create a socket in the private directory with another user id: use `Companion::listener`, or no user id"
+            ));
+        }
+        if attributes.network_namespace.is_some() {
+            return wrong(format!(
+                "a socket of companion `{name}` in another network namespace is not seen when it listens: use `Companion::listener`, or no network namespace"
+            ));
+        }
+    }
     let prefixes = socket.iter().map(|socket| &socket.prefix);
     let options = backends.iter().filter_map(|backend| match backend {
         Backend::Other { option, prefix } => Some([option, prefix]),
@@ -235,6 +257,12 @@ fn check_companion(companion: &Companion) -> Result<(), Misuse> {
         return wrong(format!("an argument or a path of companion `{name}` contains a NUL byte"));
     }
     check_variables(&attributes.environment)
+}
+
+/// Returns whether a process with this user id cannot open the private directory (mode 0700), which belongs to this
+/// program. That of the superuser opens any (`capabilities(7)`, `CAP_DAC_OVERRIDE`).
+fn is_unprivileged(uid: Option<u32>) -> bool {
+    uid.is_some_and(|uid| uid != 0)
 }
 
 fn check_variables(variables: &[Variable]) -> Result<(), Misuse> {

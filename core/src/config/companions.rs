@@ -30,12 +30,12 @@ impl Config {
     ///   `PR_SET_PDEATHSIG`).
     /// - *Output.* What it prints goes to a log of its own, and not through this program: it is never blocked by a program
     ///   that does not read, and a companion that prints without end delays nothing. The log is a file without a path, or
-    ///   `NAME-COMPANION.log` in the [`log_directory`](Self::log_directory), where it stays. The
+    ///   `NAME-SUFFIX-COMPANION.log` in the [`log_directory`](Self::log_directory), where it stays: `SUFFIX` are 16 hexadecimal digits. The
     ///   [`log_limit`](Self::log_limit) bounds it. [`Outcome::companions`](crate::Outcome::companions) has its end.
     ///
     /// A machine that [outlives its parent](Self::outlive_parent) or is [attached](Self::attach) to has no companions:
-    /// [`Misuse::Config`](crate::Misuse::Config). With [`uid`](Self::uid), QEMU cannot open the private directory, and so
-    /// dials no companion: use [`connected`](Companion::connected).
+    /// [`Misuse::Config`](crate::Misuse::Config). So is one whose path QEMU dials, with a [`uid`](Self::uid) other than
+    /// that of the superuser: QEMU cannot open the private directory. Use [`connected`](Companion::connected) then.
     ///
     /// The [guide](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/companions/) has the command lines
     /// of virtiofsd, swtpm and passt.

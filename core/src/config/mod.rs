@@ -302,6 +302,8 @@ impl Config {
     ///   (set-user-ID, file capabilities), since the kernel then drops the parent-death signal;
     /// - when sockets or a private directory must be removed.
     ///
+    /// Each [companion](Self::companion) has a guard of its own, which also removes the files of the machine.
+    ///
     /// A machine that [outlives its parent](Self::outlive_parent) has none. A guard is a child of this program with the
     /// name `qemu-guard`, which ends with the machine. Its start copies the page tables of this program once, which
     /// takes milliseconds for a program of some gigabytes. It closes the descriptors of this program, unmaps its large
@@ -412,8 +414,9 @@ impl Config {
     /// Default: the system's directory for temporary files.
     ///
     /// A private directory is created only when something is in it: the socket of [`Monitor::Socket`] or
-    /// [`Monitor::Offered`], unless [`socket_directory`](Self::socket_directory) is set, or the log of a machine that
-    /// [outlives its parent](Self::outlive_parent). A default launch has none, so nothing of it can be left behind.
+    /// [`Monitor::Offered`], unless [`socket_directory`](Self::socket_directory) is set; the log of a machine that
+    /// [outlives its parent](Self::outlive_parent); or the socket of a [companion](Self::companion) that has a path. A
+    /// default launch has none, so nothing of it can be left behind.
     #[must_use]
     pub fn temporary_directory(mut self, path: impl OsBytes) -> Self {
         self.temporary_directory = Some(path.as_os_bytes().to_vec());

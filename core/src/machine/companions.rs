@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
+use core::time::Duration;
 
 use super::Machine;
 use super::outstanding::Completion;
@@ -19,6 +20,11 @@ use crate::lifecycle::{self, LaunchFailure, ProcessEvent, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::CompanionEnd;
 use crate::text::UntrustedText;
+use crate::time::Moment;
+
+/// How long the end of a companion waits for the end of its log. Reading takes less than a millisecond, unless the file
+/// system does not answer or all processors are busy. The caller waits for the end, so this is short.
+const LOG_WITHIN: Duration = Duration::from_secs(2);
 
 /// The companions of the present run.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +34,8 @@ pub(super) struct CompanionRun {
     /// Whether QEMU reported its shutdown, and no pause after it, as it does when it is configured to pause at a shutdown
     /// (QEMU, `system/runstate.c`, `main_loop_should_exit`).
     has_shutdown: bool,
+    /// Whether the files of the run are to be removed when no log is awaited.
+    is_gone: bool,
 }
 
 /// What is known of one companion.
@@ -42,6 +50,10 @@ struct CompanionMember {
     is_unreported: bool,
     /// Whether a second has passed since it ended, and QEMU was ending then.
     is_overdue: bool,
+    /// Until when the end of its log is awaited. `None` means that it is not.
+    log_until: Option<Moment>,
+    /// Whether the end was announced: waits find it.
+    is_announced: bool,
 }
 
 impl CompanionRun {
@@ -50,11 +62,40 @@ impl CompanionRun {
         let companions = &config.companions;
         let states = Companions::new(companions.iter().map(Companion::policy));
         let members = companions.iter().map(|_| CompanionMember::default()).collect();
-        (!companions.is_empty()).then(|| Box::new(Self { states, members, has_shutdown: false }))
+        (!companions.is_empty()).then(|| Box::new(Self { states, members, has_shutdown: false, is_gone: false }))
     }
 
-    pub(super) fn states(&self) -> &Companions {
-        &self.states
+    /// Returns the next deadline. `None` means that nothing is due.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.states.deadline().into_iter().chain(self.members.iter().filter_map(|member| member.log_until)).min()
+    }
+
+    /// Stops waiting for the logs whose time is over.
+    fn log_time_passed(&mut self, now: Moment) {
+        let awaited = self.members.iter_mut().map(|member| &mut member.log_until);
+        awaited.filter(|until| until.is_some_and(|until| until <= now)).for_each(|until| *until = None);
+    }
+
+    /// Stops waiting for the logs.
+    fn abandon_logs(&mut self) {
+        self.members.iter_mut().for_each(|member| member.log_until = None);
+    }
+
+    /// Returns the index of a companion whose end can be announced, and records that it is.
+    fn next_announced(&mut self) -> Option<usize> {
+        let is_next = |member: &CompanionMember| {
+            member.end.is_some() && !member.is_unreported && member.log_until.is_none() && !member.is_announced
+        };
+        let index = self.members.iter().position(is_next)?;
+        self.members[index].is_announced = true;
+        Some(index)
+    }
+
+    /// Returns whether the files of the run are to be removed now, once.
+    fn take_gone(&mut self) -> bool {
+        let is_due = self.is_gone && self.members.iter().all(|member| member.log_until.is_none());
+        self.is_gone &= !is_due;
+        is_due
     }
 
     /// Returns the ends of those that were started.
@@ -64,9 +105,9 @@ impl CompanionRun {
 }
 
 impl CompanionMember {
-    /// Returns how it ended. `None` means that it has not, or that this is not reported yet.
-    fn reported_end(&self) -> Option<&CompanionEnd> {
-        self.end.as_ref().filter(|_| !self.is_unreported)
+    /// Returns how it ended. `None` means that it has not, or that this is not announced yet.
+    fn announced_end(&self) -> Option<&CompanionEnd> {
+        self.end.as_ref().filter(|_| self.is_announced)
     }
 }
 
@@ -92,7 +133,7 @@ impl Machine {
     ///
     /// [`Misuse::UnknownCompanion`].
     pub fn companion_end(&self, name: &str) -> Result<Option<&CompanionEnd>, Misuse> {
-        Ok(self.companion(self.companion_index(name)?).and_then(CompanionMember::reported_end))
+        Ok(self.companion(self.companion_index(name)?).and_then(CompanionMember::announced_end))
     }
 
     pub(super) fn companion_index(&self, name: &str) -> Result<usize, Misuse> {
@@ -116,7 +157,7 @@ impl Machine {
     pub(super) fn find_ended_companions(&mut self) {
         let Some(companions) = &self.companions else { return };
         for (index, member) in companions.members.iter().enumerate() {
-            if let Some(end) = member.reported_end() {
+            if let Some(end) = member.announced_end() {
                 self.waits.companion_ended(index, end);
             }
         }
@@ -186,8 +227,15 @@ impl Machine {
         let Some(member) = self.companion_mut(index).filter(|member| member.is_unreported) else { return };
         member.is_unreported = false;
         member.end.iter_mut().for_each(|end| end.is_early = is_early);
-        self.notices.push_back(Notice::CompanionEnded(index));
-        self.find_ended_companions();
+        self.announce_companions();
+    }
+
+    /// Announces the ends that are reported, once their logs are read.
+    fn announce_companions(&mut self) {
+        while let Some(index) = self.companions.as_mut().and_then(|companions| companions.next_announced()) {
+            self.notices.push_back(Notice::CompanionEnded(index));
+            self.find_ended_companions();
+        }
     }
 
     pub(super) fn companion_event(&mut self, index: usize, event: CompanionEvent) {
@@ -202,15 +250,31 @@ impl Machine {
                 if let Some(member) = self.companion_mut(index) {
                     member.fault = Some(fault);
                 }
-                self.companion_ended(index, None, &[]);
+                self.companion_ended(index, None);
                 self.step_companions(companion::Input::StartFailed(index));
                 self.report_unless_pending(index);
             }
             CompanionEvent::Looked { is_open } => self.step_companions(companion::Input::Looked { index, is_open }),
-            CompanionEvent::Exited { status, words } => {
-                self.companion_ended(index, Some(status), &words);
+            CompanionEvent::LookFailed(fault) => {
+                if let Some(member) = self.companion_mut(index) {
+                    member.fault = Some(fault);
+                }
+                self.fail_by_companion(index);
+            }
+            CompanionEvent::Exited(status) => {
+                self.companion_ended(index, Some(status));
+                let until = self.now.after(LOG_WITHIN);
+                self.companion_mut(index).into_iter().for_each(|member| member.log_until = Some(until));
                 self.step_companions(companion::Input::Exited(index, status));
                 self.report_unless_pending(index);
+            }
+            CompanionEvent::LogRead(log) => {
+                let log = UntrustedText::from(last_words(&log, self.config.limits.last_words));
+                if let Some(member) = self.companion_mut(index) {
+                    member.log_until = None;
+                    member.end.iter_mut().for_each(|end| end.log = log.clone());
+                }
+                self.step_companions(companion::Input::TimePassed);
             }
             CompanionEvent::NotSignalled(fault) => self.evidence.faults.push(fault),
         }
@@ -218,9 +282,8 @@ impl Machine {
 
     /// Records the end of a companion. Whether it is early is found by the outputs that follow. One that was left and ends
     /// at last has been reported.
-    fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>, words: &[u8]) {
-        let (name, log) =
-            (self.companion_name(index), UntrustedText::from(last_words(words, self.config.limits.last_words)));
+    fn companion_ended(&mut self, index: usize, exit: Option<ExitStatus>) {
+        let (name, log) = (self.companion_name(index), UntrustedText::default());
         let command_line = self.config.companion_command_line(index, &self.prepared);
         let end = CompanionEnd { name, exit, is_early: false, log, command_line };
         if let Some(member) = self.companion_mut(index) {
@@ -240,8 +303,17 @@ impl Machine {
     pub(super) fn step_companions(&mut self, input: companion::Input) {
         let mut outputs = Vec::new();
         let Some(companions) = &mut self.companions else { return };
+        companions.log_time_passed(self.now);
+        if input == companion::Input::Abandon {
+            companions.abandon_logs();
+        }
         companions.states.advance(self.now, input, &mut |output| outputs.push(output));
         outputs.into_iter().for_each(|output| self.carry_out_companion(output));
+        self.announce_companions();
+        if self.companions.as_mut().is_some_and(|companions| companions.take_gone()) {
+            self.step_lifecycle(lifecycle::Input::CompanionsGone);
+            self.issue_effect(Completion::Remove, Effect::Remove);
+        }
     }
 
     fn carry_out_companion(&mut self, output: companion::Output) {
@@ -270,10 +342,8 @@ impl Machine {
             companion::Output::Lost(index) => self.lost(index),
             companion::Output::Missed(index) => self.missed(index),
             companion::Output::Left(index) => self.left(index),
-            companion::Output::Gone => {
-                self.step_lifecycle(lifecycle::Input::CompanionsGone);
-                self.issue_effect(Completion::Remove, Effect::Remove);
-            }
+            // The files are removed when the logs are read.
+            companion::Output::Gone => self.companions.iter_mut().for_each(|companions| companions.is_gone = true),
         }
     }
 
@@ -340,7 +410,7 @@ impl Machine {
         let name = self.companion_name(index);
         let pid = self.companion(index).and_then(|member| member.pid);
         let which = pid.map_or_else(|| "which is being started".to_owned(), |pid| format!("process {pid}"));
-        self.companion_ended(index, None, &[]);
+        self.companion_ended(index, None);
         self.report_companion(index, false);
         self.evidence.faults.push(HostFault {
             operation: format!("end the companion {name}").into(),

@@ -52,7 +52,7 @@ impl Machine {
         if self.session.deadline().is_some_and(|until| until <= self.now) {
             self.step_session(session::Input::TimePassed);
         }
-        let companions = self.companions.as_ref().and_then(|companions| companions.states().deadline());
+        let companions = self.companions.as_ref().and_then(|companions| companions.deadline());
         if companions.is_some_and(|until| until <= self.now) {
             // Before the lifecycle: the companion that is late explains why the deadline of the launch passes.
             self.step_companions(companion::Input::TimePassed);

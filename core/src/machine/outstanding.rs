@@ -34,6 +34,8 @@ pub(super) enum Completion {
     CompanionExit(usize),
     /// The failure of a signal to a companion, until that has ended. A driver reports no success.
     CompanionSignal(usize),
+    /// The end of the log of a companion; outstanding from the end of its process.
+    CompanionLog(usize),
 }
 
 impl Outstanding {
@@ -122,8 +124,15 @@ impl Outstanding {
             CompanionEvent::StartFailed(_) => {
                 self.take(Completion::CompanionStart(index)) && self.companion_ended(index)
             }
-            CompanionEvent::Looked { .. } => self.take(Completion::CompanionLook(index)),
-            CompanionEvent::Exited { .. } => self.take(Completion::CompanionExit(index)) && self.companion_ended(index),
+            CompanionEvent::Looked { .. } | CompanionEvent::LookFailed(_) => {
+                self.take(Completion::CompanionLook(index))
+            }
+            CompanionEvent::Exited(_) => {
+                let is_due = self.take(Completion::CompanionExit(index)) && self.companion_ended(index);
+                self.completions.extend(is_due.then_some(Completion::CompanionLog(index)));
+                is_due
+            }
+            CompanionEvent::LogRead(_) => self.take(Completion::CompanionLog(index)),
             CompanionEvent::NotSignalled(_) => self.take(Completion::CompanionSignal(index)),
         }
     }

@@ -81,7 +81,7 @@ impl Machine {
     pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
         let command = self.session.answer_due().map(|until| (until, Why::Command));
         let wait = self.waits.deadline().map(|until| (until, Why::Wait));
-        let companion = self.companions.as_ref().and_then(|companions| companions.states().deadline());
+        let companion = self.companions.as_ref().and_then(|companions| companions.deadline());
         let companion = companion.map(|until| (until, Why::Companion));
         [self.lifecycle.deadline(), command, wait, companion].into_iter().flatten()
     }

@@ -19,8 +19,9 @@ impl Machine {
     /// # Errors
     ///
     /// [`Misuse::NotLaunched`] before the first launch; [`Misuse::EmptyWait`], [`Misuse::EmptyText`],
-    /// [`Misuse::TextTooLong`], [`Misuse::UnknownConsole`] (also for the log, if that is not followed) and
-    /// [`Misuse::UnknownSubscription`] and [`Misuse::UnknownCompanion`] for its things; [`Misuse::TooManyWaits`] beyond [`Limits::waits`](crate::Limits::waits).
+    /// [`Misuse::TextTooLong`], [`Misuse::UnknownConsole`] (also for the log, if that is not followed),
+    /// [`Misuse::UnknownSubscription`] and [`Misuse::UnknownCompanion`] for its things; [`Misuse::TooManyWaits`] beyond
+    /// [`Limits::waits`](crate::Limits::waits).
     pub fn wait(
         &mut self,
         now: Moment,

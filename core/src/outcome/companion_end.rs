@@ -18,6 +18,7 @@ pub struct CompanionEnd {
     /// a second before QEMU has followed QEMU, which closes its connections before it ends.
     pub is_early: bool,
     /// The end of what it printed, up to [`Limits::last_words`](crate::Limits::last_words) bytes. Invalid UTF-8 is replaced.
+    /// Empty when it was not read within two seconds.
     pub log: UntrustedText,
     /// The command line that was executed. The number of a descriptor in it is of no use in a shell.
     pub command_line: CommandLine,

@@ -54,7 +54,8 @@ pub struct Outcome {
     /// The name of each console with the end of its output, up to [`Limits::last_words`](crate::Limits::last_words)
     /// bytes each.
     pub consoles: Vec<(String, UntrustedText)>,
-    /// The end of each [companion](crate::Config::companion) that was started, in the order of the configuration.
+    /// The end of each [companion](crate::Config::companion) that was started, or could not be started, in the order of the
+    /// configuration. Those that come after it in a launch that failed are not listed.
     pub companions: Vec<CompanionEnd>,
     /// The command line that was executed. Empty for an attached machine.
     pub command_line: CommandLine,

@@ -98,7 +98,7 @@ impl Line {
                 | record::Input::Sent { bytes, .. }
                 | record::Input::LogRead(bytes),
             ) => bytes.len(),
-            Entry::Input(record::Input::Companion { event: CompanionEvent::Exited { words, .. }, .. }) => words.len(),
+            Entry::Input(record::Input::Companion { event: CompanionEvent::LogRead(log), .. }) => log.len(),
             Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
             Entry::Input(record::Input::ConsoleWrite { console, text }) => console.len() + text.len(),
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {

@@ -232,19 +232,12 @@ enum StoredExitStatus {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "CompanionEvent", rename_all = "snake_case")]
 enum StoredCompanionEvent {
-    Started {
-        pid: u32,
-    },
+    Started { pid: u32 },
     StartFailed(#[serde(with = "stored")] HostFault),
-    Looked {
-        is_open: bool,
-    },
-    Exited {
-        #[serde(with = "stored")]
-        status: ExitStatus,
-        #[serde(with = "as_text")]
-        words: Vec<u8>,
-    },
+    Looked { is_open: bool },
+    LookFailed(#[serde(with = "stored")] HostFault),
+    Exited(#[serde(with = "stored")] ExitStatus),
+    LogRead(#[serde(with = "as_text")] Vec<u8>),
     NotSignalled(#[serde(with = "stored")] HostFault),
 }
 

@@ -125,9 +125,12 @@ fn describe_companion(event: &CompanionEvent) -> String {
         CompanionEvent::Started { pid } => format!("started, process {pid}"),
         CompanionEvent::Looked { is_open: true } => "its socket listens".to_string(),
         CompanionEvent::Looked { is_open: false } => "its socket does not listen yet".to_string(),
-        CompanionEvent::Exited { status, words } if words.is_empty() => format!("exited: {status}; printed nothing"),
-        CompanionEvent::Exited { status, words } => format!("exited: {status}; printed: {}", lossy(words)),
-        CompanionEvent::StartFailed(fault) | CompanionEvent::NotSignalled(fault) => fault.to_string(),
+        CompanionEvent::Exited(status) => format!("exited: {status}"),
+        CompanionEvent::LogRead(log) if log.is_empty() => "printed nothing".to_string(),
+        CompanionEvent::LogRead(log) => format!("printed: {}", lossy(log)),
+        CompanionEvent::StartFailed(fault)
+        | CompanionEvent::LookFailed(fault)
+        | CompanionEvent::NotSignalled(fault) => fault.to_string(),
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Rig {
     pub(crate) notices: Vec<Notice>,
     /// The output of the process.
     pub(crate) log: Vec<u8>,
+    /// The output of each companion. `None` means that its log is not read when it has ended.
+    pub(crate) companion_log: Option<&'static [u8]>,
     /// The process that sends the signals, as the host reports it.
     pub(crate) signaller: Option<u32>,
     /// Effects that are taken and not completed.
@@ -107,6 +109,7 @@ impl Rig {
             effects: Vec::new(),
             notices: Vec::new(),
             log: Vec::new(),
+            companion_log: Some(b"no \x1b such\n"),
             signaller: None,
             held: |_| false,
             failing: |_| false,
@@ -164,7 +167,7 @@ impl Rig {
     #[deny(clippy::wildcard_enum_match_arm, reason = "a driver that misses an effect must not compile")]
     pub(crate) fn answer(&mut self, effect: &Effect) {
         let result = if (self.failing)(effect) { Err(fault("oblige")) } else { Ok(()) };
-        let (now, log) = (self.now, self.log.clone());
+        let log = self.log.clone();
         let input = match (effect, result) {
             (Effect::Prepare(wanted), Ok(())) => {
                 Input::Prepared(Prepared { signaller: self.signaller, ..prepared(wanted) })
@@ -189,19 +192,31 @@ impl Rig {
                 }
                 (CompanionOrder::Signal(signal), Ok(())) => {
                     let status = if *signal == Signal::Kill { SIGKILL } else { SIGTERM };
-                    Input::Companion(*index, CompanionEvent::Exited { status, words: log.clone() })
+                    Input::Companion(*index, CompanionEvent::Exited(status))
                 }
                 (CompanionOrder::Signal(_), Err(fault)) => {
                     Input::Companion(*index, CompanionEvent::NotSignalled(fault))
                 }
             },
         };
-        self.vm.handle(now, input);
+        self.report(input);
     }
 
     pub(crate) fn handle(&mut self, input: Input<'_>) {
-        self.vm.handle(self.now, input);
+        self.report(input);
         self.serve();
+    }
+
+    /// Reports an input, and the log of a companion that has ended by it.
+    fn report(&mut self, input: Input<'_>) {
+        let ended = match &input {
+            Input::Companion(index, CompanionEvent::Exited(_)) => *index,
+            _ => return self.vm.handle(self.now, input),
+        };
+        self.vm.handle(self.now, input);
+        if let Some(log) = self.companion_log {
+            self.vm.handle(self.now, Input::Companion(ended, CompanionEvent::LogRead(log.to_vec())));
+        }
     }
 
     /// The monitor sends a line.

@@ -24,7 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, chmod, fchmod, fstat, open};
@@ -115,6 +115,12 @@ impl System for Linux {
     }
 
     fn has_listener(path: &[u8]) -> Option<bool> {
+        // Without a socket, the table has nothing about it. A companion may be looked at many times before there is one,
+        // and the table is large on a busy machine.
+        let is_socket = fs::symlink_metadata(OsStr::from_bytes(path)).is_ok_and(|found| found.file_type().is_socket());
+        if !is_socket {
+            return Some(false);
+        }
         Some(is_listening(path, &fs::read("/proc/net/unix").ok()?))
     }
 

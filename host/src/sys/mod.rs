@@ -71,7 +71,8 @@ pub(crate) trait System {
     /// the operating system does not know.
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>>;
 
-    /// Returns whether a process listens on the Unix socket that was bound to this path. `None` means that it is not known.
+    /// Returns whether a process listens on the Unix socket that was bound to exactly this path: not to a relative one, or
+    /// through a link. `None` means that it is not known.
     fn has_listener(path: &[u8]) -> Option<bool>;
 
     /// Fills a buffer, of 256 bytes at most, with unpredictable bytes.
@@ -246,7 +247,8 @@ pub(crate) enum Written {
 #[derive(Debug, Default)]
 pub(crate) struct GuardSpec {
     pub(crate) files: Vec<Guarded>,
-    /// Paths in the directory at which companions have their sockets, whichever of them created which.
+    /// Paths in the directory at which companions have their sockets, or the files beside them, whichever of them created
+    /// which.
     pub(crate) sockets: Vec<PathBuf>,
     /// A directory that holds no other files.
     pub(crate) directory: Option<PathBuf>,

@@ -3,16 +3,17 @@
 //! It prints the pids of its processes, and waits. On a line of standard input, or its end, it shuts the machine down
 //! and prints the whole outcome. With `--keep`, the machine outlives its parent, and the program prints the machine's
 //! identity instead of the pids. With `--socket`, QEMU dials a socket in the private directory. With `--companion`, the
-//! machine has a virtiofsd; with `--extra-monitor`, a monitor for other programs in the temporary directory. `--program`
-//! names another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
+//! machine has a virtiofsd, and with `--last LINE` another companion after that, a script of the shell with the path of
+//! its socket as `$0`; with `--extra-monitor`, a monitor for other programs in the temporary directory. `--program` names
+//! another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
 //! programs do.
 //!
-//!     launcher [--keep] [--socket] [--companion] [--extra-monitor] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] [--socket] [--companion] [--last LINE] [--extra-monitor] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;
 
-use qemu_machine_blocking::{Companion, Config, Monitor, Shutdown, Vm, json};
+use qemu_machine_blocking::{Companion, Config, FOREVER, Monitor, Shutdown, Vm, json};
 use qemu_machine_tests::{leak_check, qemu, virtiofsd};
 use rustix::process::WaitOptions;
 
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keeps = arguments.next_if_eq("--keep").is_some();
     let dials = arguments.next_if_eq("--socket").is_some();
     let has_companion = arguments.next_if_eq("--companion").is_some();
+    let last = arguments.next_if_eq("--last").and_then(|_| arguments.next());
     let is_extra = arguments.next_if_eq("--extra-monitor").is_some();
     let reaps = arguments.next_if_eq("--reap").is_some();
     let program = arguments.next_if_eq("--program").and_then(|_| arguments.next());
@@ -32,6 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if has_companion {
         let server = Companion::new("fs", virtiofsd()).args(["-o", &format!("source={directory}")]);
         config = config.companion(server.listener("--fd=").chardev("fs"));
+    }
+    if let Some(line) = last {
+        config = config.companion(Companion::new("last", "sh").args(["-c", &line]).path("")).launch_within(FOREVER);
     }
     if is_extra {
         config = config.extra_monitor(format!("{directory}/extra-monitor"));

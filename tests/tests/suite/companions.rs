@@ -1,11 +1,12 @@
 //! Stories of companions: the real virtiofsd, and small programs that fail, ignore signals, or print a lot.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use qemu_machine_core::{
     Cause, Companion, CompanionFailure, Config, Deadline, ExitStatus, Found, LaunchError, LaunchFailure, Mark,
-    Shutdown, State, Wait, json,
+    Shutdown, State, Wait,
 };
 use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send};
 use qemu_machine_tests::{PATIENCE, qemu, virtiofsd};
@@ -17,6 +18,9 @@ use crate::rows;
 const LONG: Deadline = Deadline::after(PATIENCE);
 
 const SIGKILL: i32 = 9;
+
+/// The limit of a log, in bytes.
+const LIMIT: u64 = 1 << 20;
 
 fn empty(scratch: &Scratch) -> Config {
     Config::new(qemu()).args(["-machine", "none", "-nodefaults", "-S"]).temporary_directory(bytes(scratch.path()))
@@ -88,20 +92,43 @@ fn g26_companions_end_with_a_kill_and_with_the_handle<H: Hosted>() {
     }
 }
 
-/// Each end of the connection is inherited, so there is no path. `cat` ends when QEMU closes its end.
+/// Each end of the connection is inherited, so there is no path. The companion is a client of a second monitor: it reads
+/// the greeting, writes a command, reads the reply, and ends when QEMU closes its end.
 fn a_companion_is_connected_without_a_path<H: Hosted>() {
-    let scratch = Scratch::create();
-    let cat = Companion::new("cat", "sh").args(["-c", "exec cat <&\"$0\""]).connected("").chardev("c");
-    let mut machine = H::launch(empty(&scratch).companion(cat)).unwrap_or_else(|error| panic!("{error}"));
+    const CLIENT: &str = "exec 4<&\"$1\" 5>&\"$1\"; read -r greeting <&4; echo \"$greeting\"; \
+        echo '{\"execute\": \"qmp_capabilities\"}' >&5; read -r reply <&4; echo \"$reply\"; : >\"$0\"; exec cat <&4";
+    let (scratch, other) = (Scratch::create(), Scratch::create());
+    let done = other.path().join("done");
+    let path = done.to_str().expect("a path in UTF-8");
+    let client = Companion::new("client", "sh").args(["-c", CLIENT, path]).connected("").chardev("c");
+    let config = empty(&scratch).companion(client).args(["-mon", "chardev=c,mode=control"]);
+    let mut machine = H::launch(config).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((scratch.entries(), machine.directory()), (vec![], None));
-    let text = json!({"device": "c", "data": "hello"});
-    // Only a ring buffer can be written to by a command, so the connection shows in the list of the chardevs.
-    machine.execute_with("ringbuf-write", text).expect_err("it is a socket");
-    let chardevs = machine.execute("query-chardev", LONG).expect("the monitor answers");
-    let of_cat = chardevs.as_array().expect("a list").iter().find(|chardev| chardev["label"] == "c");
-    assert!(of_cat.is_some_and(|chardev| chardev["frontend-open"] == false), "{chardevs}");
+    wait_for_file(&done);
     let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
-    assert_eq!(outcome.companions[0].exit, Some(ExitStatus::Code(0)), "{outcome:#}");
+    let end = &outcome.companions[0];
+    assert!(end.log.starts_with("{\"QMP\": ") && end.log.contains("\n{\"return\": {}}"), "{outcome:#}");
+    assert_eq!(end.exit, Some(ExitStatus::Code(0)), "{outcome:#}");
+}
+
+/// The later one fails while the earlier one runs, with a socket that it created itself.
+fn g04_a_later_companion_that_fails_ends_the_earlier_ones<H: Hosted>() {
+    let (scratch, other) = (Scratch::create(), Scratch::create());
+    let earlier = other.path().join("earlier");
+    let dies = format!("echo \"$PPID\" >'{}'; ls '{}'/*/; exit 7", earlier.display(), scratch.path().display());
+    let dies = script("dies", &dies).path("");
+    let sleeper = script("sleeper", "exec sleep 600");
+    let config = shared(&scratch, server(&scratch).path("--socket-path=")).companion(sleeper).companion(dies);
+    match H::launch(config).map(drop).expect_err("the companion fails") {
+        LaunchError::Failed { failure: LaunchFailure::Companion { name, failure }, outcome } => {
+            assert_eq!((&*name, failure), ("dies", CompanionFailure::Exited(ExitStatus::Code(7))), "{outcome:#}");
+            assert_eq!(outcome.companions.len(), 3, "{outcome:#}");
+            assert!(outcome.companions[..2].iter().all(|end| end.exit.is_some() && !end.is_early), "{outcome:#}");
+            assert_eq!(&*outcome.companions[2].log, "companion-fs.sock\n", "{outcome:#}");
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(scratch.entries(), [""; 0]);
 }
 
 fn g04_a_companion_that_fails_is_named_with_its_words<H: Hosted>() {
@@ -166,7 +193,8 @@ fn companions_end_in_the_reverse_order<H: Hosted>() {
     let mut config = empty(&scratch);
     for name in ["first", "second", "third"] {
         let line = format!("ORDER='{}'; {text}", order.display());
-        // It is ready when it has written its file: the next one waits for that of the one before.
+        // Each has set its trap when it writes its file, which the test waits for below: it has no socket, so the next one
+        // starts as soon as its program is executed.
         config = config.companion(script(name, &line));
     }
     let mut machine = H::launch(config).expect("all start");
@@ -211,16 +239,25 @@ fn g16_a_companion_that_prints_a_lot_delays_nothing<H: Hosted>() {
     let scratch = Scratch::create();
     let done = scratch.path().join("done");
     let text = format!("yes | head -c 20000000; echo; echo the end; : >'{}'; exec sleep 600", done.display());
-    let config = empty(&scratch).companion(script("loud", &text)).log_limit(1 << 20);
-    let mut machine = H::launch(config).expect("both start");
-    machine.execute("query-status", LONG).expect("the monitor answers");
-    wait_for_file(&done);
-    let log = machine.companion_log("loud").read(9).expect("it is readable");
-    assert_eq!(log, b"\nthe end\n");
-    let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
-    let words = &outcome.companions[0].log;
-    assert!(words.ends_with("y\n\nthe end\n") && words.len() > 1000, "{}", words.len());
-    assert!(outcome.log.is_empty(), "it has a log of its own: {outcome:#}");
+    // A log that is followed is no file: then nothing but the limit needs the files of the machine.
+    for is_followed in [false, true] {
+        let config = empty(&scratch).companion(script("loud", &text)).log_limit(LIMIT);
+        let mut machine = H::launch(if is_followed { config.follow_log() } else { config }).expect("both start");
+        machine.execute("query-status", LONG).expect("the monitor answers");
+        wait_for_file(&done);
+        let file = format!("/proc/{}/fd/1", machine.companion_pid("loud").expect("it runs"));
+        let file = fs::File::open(file).expect("its log is a file");
+        let log = machine.companion_log("loud").read(9).expect("it is readable");
+        assert_eq!(log, b"\nthe end\n");
+        let outcome = machine.shutdown(Shutdown::default()).expect("the machine was launched");
+        let last = &outcome.companions[0].log;
+        assert!(last.ends_with("y\n\nthe end\n") && last.len() > 1000, "{}", last.len());
+        assert!(outcome.log.is_empty(), "it has a log of its own: {outcome:#}");
+        // At the end, the limit is applied once more.
+        let size = file.metadata().expect("it is open").blocks() * 512;
+        assert!(size <= 2 * LIMIT, "{size} bytes, followed: {is_followed}");
+        fs::remove_file(&done).expect("it is there");
+    }
 }
 
 fn the_log_of_a_companion_stays_in_the_directory_of_the_log<H: Hosted>() {
@@ -238,6 +275,7 @@ macro_rules! stories {
         crate::prove! { $harness:
             a_file_server_lives_as_long_as_its_machine
             a_companion_is_connected_without_a_path
+            g04_a_later_companion_that_fails_ends_the_earlier_ones
             the_early_end_of_a_companion_is_found
             companions_end_in_the_reverse_order
             the_log_of_a_companion_stays_in_the_directory_of_the_log
