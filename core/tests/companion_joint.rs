@@ -185,7 +185,7 @@ impl World {
             |effect: &Effect| matches!(effect, Effect::Companion(other, CompanionOrder::Start(_)) if *other == index);
         if self.alive[index] && !self.pending.iter().any(is_starting) {
             self.alive[index] = false;
-            self.handle(Input::Companion(index, CompanionEvent::Exited { status, words: Vec::new() }));
+            self.handle(Input::Companion(index, CompanionEvent::Exited(status)));
         }
     }
 

@@ -31,13 +31,14 @@ fn printed() -> Vec<u8> {
     first.into_bytes().into_iter().chain(flood).chain(last.into_bytes()).collect()
 }
 
-/// A program that prints this many bytes to its console as fast as they are read.
+/// A program that prints this many bytes to its console as fast as they are read, once it has read one.
 const FAST: usize = 4 << 20;
 
 const FAST_PROGRAM: &str = r#"
 for argument; do
     case $argument in socket,fd=*) console=${argument#socket,fd=}; console=${console%%,*} ;; esac
 done
+head -c 1 <&"$console" >/dev/null
 yes | head -c 4194304 >&"$console"
 "#;
 
@@ -59,6 +60,7 @@ macro_rules! streams {
                         let vm = Vm::launch(config).await.expect("bash starts");
                         let tty = Console::open(&vm, "tty", &Mark::default()).expect("it has that console");
                         let mut tty = tty.with_back_pressure().expect("its limit suffices");
+                        tty.write_all(b"x").await.expect("bash reads it");
                         let (mut count, mut buffer) = (0, [0; 4096]);
                         loop {
                             let read = tty.read(&mut buffer).await.expect("nothing is lost");
