@@ -15,6 +15,7 @@ use crate::human::Commands;
 use crate::line::{Instruction, Trouble};
 use crate::mode::Mode;
 use crate::show::{Escapes, Layout, printable, show};
+use crate::transaction;
 use crate::wire_log::WireLog;
 
 /// A machine, with the schema of its commands, or an agent.
@@ -91,6 +92,11 @@ impl Client {
             Mode::Human => Instruction::read_human(line),
             Mode::Agent => Instruction::read_guest(line),
         }
+    }
+
+    /// Reports whether lines are in a transaction that is not closed.
+    pub(crate) fn is_in_transaction(&self, lines: &str) -> bool {
+        self.mode == Mode::Qmp && transaction::is_open(lines)
     }
 
     /// Reads words that a shell has split.

@@ -212,7 +212,7 @@ impl Instruction {
 /// Reports whether a line may contain a secret, so that it is neither in the history nor in an error.
 pub(crate) fn may_be_secret(line: &str) -> bool {
     let line = line.to_lowercase();
-    ["password", "secret"].iter().any(|word| line.contains(word))
+    ["password", "passwd", "secret"].iter().any(|word| line.contains(word))
 }
 
 /// Joins the lines of an instruction. `None` means that there is none: the line is empty or a comment.

@@ -35,19 +35,25 @@ impl Word {
     }
 }
 
-/// Joins lines that end with a backslash with the next ones, as a shell does.
+/// Joins lines that end with a backslash with the next ones, as a shell does. A comment does not continue.
 ///
 /// # Errors
 ///
 /// [`Unfinished`], if the last line ends with a backslash.
 pub(crate) fn joined(lines: &str) -> Result<String, Unfinished> {
-    if lines.ends_with('\\') {
-        return Err(Unfinished);
+    let (mut text, mut continues) = (String::new(), false);
+    for line in lines.split_inclusive('\n') {
+        let bare = line.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).unwrap_or(line);
+        let is_comment = !continues && line.trim_start().starts_with('#');
+        let continued = if is_comment { None } else { bare.strip_suffix('\\') };
+        continues = continued.is_some();
+        text.push_str(continued.unwrap_or(line));
     }
-    Ok(lines.replace("\\\r\n", "").replace("\\\n", ""))
+    // An empty last line ends the text.
+    if continues && !lines.ends_with('\n') { Err(Unfinished) } else { Ok(text) }
 }
 
-/// Splits a line into words.
+/// Splits a line into words. If it is several lines, each further one that begins with `#` is a comment.
 ///
 /// # Errors
 ///
@@ -57,6 +63,10 @@ pub(crate) fn cut(line: &str) -> Result<Vec<Word>, Unfinished> {
     let mut at = 0;
     while let Some(blank) = line[at..].find(|c: char| !c.is_whitespace()) {
         let start = at + blank;
+        if line[start..].starts_with('#') && line[at..start].contains('\n') {
+            at = line[start..].find('\n').map_or(line.len(), |end| start + end);
+            continue;
+        }
         let key_end = start + line[start..].find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(line.len() - start);
         let key = line[start..key_end].to_owned();
         let value = line[key_end..].strip_prefix('=');
@@ -149,6 +159,8 @@ mod tests {
         assert_eq!(joined("a \\\n b\\\r\nc\n"), Ok("a  bc\n".into()));
         assert_eq!(joined("a\nb"), Ok("a\nb".into()));
         assert_eq!(joined("a \\\n"), Ok("a ".into()), "an empty line ends it");
+        assert_eq!(joined("a\n # b \\\nc"), Ok("a\n # b \\\nc".into()), "a comment");
+        assert_eq!(joined("a \\\n# b \\\nc"), Ok("a # b c".into()), "no comment");
         for line in ["a \\", "a \\\nb\\"] {
             assert_eq!(joined(line), Err(Unfinished), "{line}");
         }
