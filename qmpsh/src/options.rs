@@ -53,9 +53,10 @@ Options:
     -t, --timeout SECS   the time that a reply may take [default: 60]
         --raw            print what QEMU and the guest wrote as it is, also to a terminal
     -k, --keep-going     do not stop at the first line that fails
-    -v, --verbose        log each message to standard error, except those of --agent-at: its time (UTC), `>` for sent or
+    -v, --verbose        log each message to standard error, from the first command on: its time (UTC), `>` for sent or
                          `<` for received, and its text, with the characters escaped that could control a terminal.
-                         Secrets are in it, too
+                         Secrets are in it, too. The greeting, the negotiation and the query of the schema precede the
+                         log, and messages of --agent-at are not in it; --record has the former
         --no-events      show no events at the prompt
         --history FILE   the file for the history of lines
                          [default: qmpsh/history, history-hmp or history-agent in $XDG_STATE_HOME or ~/.local/state]

@@ -53,6 +53,22 @@ pub(crate) fn joined(lines: &str) -> Result<String, Unfinished> {
     if continues && !lines.ends_with('\n') { Err(Unfinished) } else { Ok(text) }
 }
 
+/// Reports whether a text is one word of a line, without a value.
+pub(crate) fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with(['{', '#']) && !text.contains(|c: char| c == '=' || c.is_whitespace())
+}
+
+/// Returns a text as the value of an argument, in quotes if it needs them. `None` means that it cannot be written so: a
+/// text with quotes of its own, and a path that continues, which would be behind the quotes.
+pub(crate) fn as_value(text: &str) -> Option<String> {
+    let is_bare = !text.starts_with(['{', '[', '"', '\'']) && !text.contains(char::is_whitespace);
+    match is_bare {
+        true => Some(text.to_owned()),
+        false if text.contains('\'') || text.ends_with('/') => None,
+        false => Some(format!("'{text}'")),
+    }
+}
+
 /// Splits a line into words. If it is several lines, each further one that begins with `#` is a comment.
 ///
 /// # Errors
@@ -145,6 +161,17 @@ mod tests {
         assert_eq!(words(r#"a b={"c": [1, 2]} d="e f""#), ["a", r#"b={"c": [1, 2]}"#, r#"d="e f""#]);
         assert_eq!(words(r#"a b="}\" {" c"#), ["a", r#"b="}\" {""#, "c"]);
         assert_eq!(words("a b=[1]x c"), ["a", "b=[1]x", "c"]);
+    }
+
+    #[test]
+    fn a_written_value_is_read_as_the_text() {
+        for text in ["disk", "my disk", "{x", "[x", "\"x", "a'b", "a=b", "x}", "größe"] {
+            let words = cut(&format!("a b={}", as_value(text).unwrap())).unwrap();
+            assert_eq!((words.len(), words[1].value.as_ref().unwrap().text.as_str()), (2, text));
+        }
+        for text in ["it's x", "'x", "/my disk/"] {
+            assert_eq!(as_value(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn a_line_continues_after_a_backslash() {
 fn json_is_pasted_with_its_lines_and_its_id() {
     with_launched(&[], |terminal| {
         terminal.press("\x1b[200~{\n  \"execute\": \"query-name\",\n  \"id\": {\"n\": 5}\n}\x1b[201~");
-        terminal.enter("", r#"{"id": {"n": 5}, "return": {}}"#);
+        terminal.enter("", r#"{"return": {}, "id": {"n":5}}"#);
         terminal.enter(
             r#"{"execute": "no-such", "id": "a"}"#,
             "error: CommandNotFound: The command no-such has not been found (id \"a\")",
@@ -234,7 +234,7 @@ fn json_in_a_script_keeps_its_id() {
     leaving_nothing(|_| {
         let (code, printed, complained) =
             launch(&["-k"], "{\"execute\": \"query-name\",\n \"id\": 1}\n{\"execute\": \"x\", \"id\": [2]}\n");
-        assert_eq!((code, &*printed), (Some(1), "{\"id\":1,\"return\":{}}\n"));
+        assert_eq!((code, &*printed), (Some(1), "{\"return\":{},\"id\":1}\n"));
         assert!(
             complained.starts_with("qmpsh: stdin:3: {\"execute\": \"x\", \"id\": [2]}: CommandNotFound: "),
             "{complained}"
