@@ -91,14 +91,15 @@ impl WireLog {
     }
 
     fn print_pieces(&self, pieces: &Receiver<Piece>, mut print: impl FnMut(&str)) {
-        let (mut sent, mut received) = (Sent::default(), Received::default());
+        let limit = Limits::default().message;
+        let (mut sent, mut received) = (Sent::new(limit), Received::new(limit));
         for piece in pieces {
             let (at, arrow, lines) = match piece {
                 Piece::Sent(at, bytes) => (at, '>', sent.add(&bytes)),
                 Piece::Received(at, bytes) => (at, '<', received.add(&bytes)),
                 Piece::Dropped(count) => {
                     print(&format!("{count} pieces dropped: they came too fast to be shown"));
-                    (sent, received) = (Sent::after_a_gap(), Received::after_a_gap());
+                    (sent, received) = (sent.after_a_gap(), received.after_a_gap());
                     continue;
                 }
                 Piece::Mark(done) => {
@@ -125,28 +126,28 @@ fn line_of(message: &[u8]) -> String {
     format!("{:#}", UntrustedText::from_utf8_lossy(message.trim_ascii()))
 }
 
-/// Returns the line in place of a message that is longer than the limit of the library.
-fn too_large() -> String {
-    format!("a message of more than {} bytes", Limits::default().message)
+/// Returns the line in place of a message that is longer than the limit.
+fn too_large(limit: usize) -> String {
+    format!("a message of more than {limit} bytes")
 }
 
 /// The received bytes, cut into messages as the library does.
 #[derive(Debug)]
 struct Received {
     framer: Framer,
+    limit: usize,
     /// Whether a piece was dropped, and with it the beginning of the line.
     is_in_gap: bool,
 }
 
-impl Default for Received {
-    fn default() -> Self {
-        Self { framer: Framer::new(Limits::default().message), is_in_gap: false }
-    }
-}
-
 impl Received {
-    fn after_a_gap() -> Self {
-        Self { is_in_gap: true, ..Self::default() }
+    /// The beginning of a stream whose messages have at most `limit` bytes.
+    fn new(limit: usize) -> Self {
+        Self { framer: Framer::new(limit), limit, is_in_gap: false }
+    }
+
+    fn after_a_gap(&self) -> Self {
+        Self { is_in_gap: true, ..Self::new(self.limit) }
     }
 
     /// Adds bytes, and returns the messages that are complete, as printable lines.
@@ -161,7 +162,7 @@ impl Received {
         while let Some(frame) = self.framer.next_frame() {
             lines.push(match frame {
                 Frame::Message(message) => line_of(&message),
-                Frame::TooLarge => too_large(),
+                Frame::TooLarge => too_large(self.limit),
             });
         }
         lines
@@ -177,6 +178,7 @@ const COMMAND: &[u8] = b"{\"exec";
 struct Sent {
     /// The present command, up to the limit.
     command: Vec<u8>,
+    limit: usize,
     /// The number of objects and arrays that are open.
     depth: usize,
     in_string: bool,
@@ -187,8 +189,13 @@ struct Sent {
 }
 
 impl Sent {
-    fn after_a_gap() -> Self {
-        Self { is_in_gap: true, ..Self::default() }
+    /// The beginning of a stream whose commands have at most `limit` bytes.
+    fn new(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn after_a_gap(&self) -> Self {
+        Self { is_in_gap: true, ..Self::new(self.limit) }
     }
 
     /// Adds bytes, and returns the commands that are complete, and what is between them, as printable lines.
@@ -205,7 +212,7 @@ impl Sent {
                 // Such as the delimiter of an agent (QEMU, `qga/main.c`, `QGA_SENTINEL_BYTE`).
                 lines.extend(self.take());
             }
-            if self.command.len() < Limits::default().message {
+            if self.command.len() < self.limit {
                 self.command.push(*byte);
             } else {
                 self.is_too_large = true;
@@ -234,7 +241,7 @@ impl Sent {
     fn take(&mut self) -> Option<String> {
         let command = std::mem::take(&mut self.command);
         if std::mem::take(&mut self.is_too_large) {
-            return Some(too_large());
+            return Some(too_large(self.limit));
         }
         Some(line_of(&command)).filter(|line| !line.is_empty())
     }
@@ -244,9 +251,11 @@ impl Sent {
 mod tests {
     use super::*;
 
+    const LIMIT: usize = 100;
+
     #[test]
     fn commands_are_cut_where_their_objects_end() {
-        let mut sent = Sent::default();
+        let mut sent = Sent::new(LIMIT);
         assert_eq!(sent.add(b"{\"execute\":\"a\",\"id\":1}{\"exec"), [r#"{"execute":"a","id":1}"#]);
         assert_eq!(sent.add(b"ute\":\"}\\\"\xff"), [""; 0]);
         assert_eq!(sent.add(b"\"}\n"), ["{\"execute\":\"}\\\"\u{fffd}\"}"]);
@@ -255,7 +264,7 @@ mod tests {
 
     #[test]
     fn messages_are_cut_as_the_library_does() {
-        let mut received = Received::default();
+        let mut received = Received::new(LIMIT);
         assert_eq!(received.add(b"{\"event\":\x7f\"\xc2"), [""; 0]);
         let lines = [r#"{"event":\u{7f}"\u{9b}"}"#, r#"{"return":{}}"#];
         assert_eq!(received.add(b"\x9b\"}\r\n{\"return\":{}}\r\n"), lines);
@@ -265,28 +274,28 @@ mod tests {
 
     #[test]
     fn after_a_gap_the_log_is_in_step_at_the_next_message() {
-        let mut received = Received::after_a_gap();
+        let mut received = Received::new(LIMIT).after_a_gap();
         assert_eq!(received.add(b"\"half\": \"{"), [""; 0]);
         assert_eq!(received.add(b"\"}\r\n{\"return\":1}\r\n"), [r#"{"return":1}"#]);
-        let mut sent = Sent::after_a_gap();
+        let mut sent = Sent::new(LIMIT).after_a_gap();
         assert_eq!(sent.add(b"half {\"a\": \"b{"), [""; 0]);
         assert_eq!(sent.add(b"\"}}{\"execute\":\"a\"}"), [r#"{"execute":"a"}"#]);
     }
 
     #[test]
     fn a_message_is_kept_up_to_the_limit() {
-        let part = vec![b'x'; 1 << 20];
-        let (mut sent, mut received) = (Sent::default(), Received::default());
+        let part = [b'x'; 10];
+        let (mut sent, mut received) = (Sent::new(LIMIT), Received::new(LIMIT));
         assert_eq!((sent.add(b"{\""), received.add(b"{\"")), (Vec::new(), Vec::new()));
         let (mut of_sent, mut of_received) = (Vec::new(), Vec::new());
-        for _ in 0..=(Limits::default().message >> 20) {
+        for _ in 0..1000 {
             of_sent.extend(sent.add(&part));
             of_received.extend(received.add(&part));
         }
         of_sent.extend(sent.add(b"\"}{\"execute\":1}"));
         of_received.extend(received.add(b"\"}\n{\"return\":1}\n"));
-        assert!(sent.command.capacity() <= 2 * Limits::default().message);
-        let larger = "a message of more than 67108864 bytes";
+        assert!(sent.command.capacity() <= 2 * LIMIT);
+        let larger = "a message of more than 100 bytes";
         assert_eq!(of_sent, [larger, r#"{"execute":1}"#]);
         assert_eq!(of_received, [larger, r#"{"return":1}"#]);
     }
