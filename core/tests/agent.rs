@@ -184,6 +184,20 @@ fn g20_a_command_without_a_success_reply_succeeds_when_the_number_after_it_is_re
     assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
 }
 
+/// The reply to a command that the caller wrote is the whole message, as of any other.
+#[test]
+fn g20_a_raw_command_without_a_success_reply_succeeds_in_the_same_way() {
+    let mut rig = ready();
+    let silent = rig.issue_raw(r#"{"execute": "guest-\u0073hutdown"}"#);
+    assert_eq!(sent(&mut rig), format!(r#"{{"execute": "guest-\u0073hutdown"}}{}"#, ask_in_step(2)));
+    hears(&mut rig, "~{\"return\": 2}\n");
+    assert_eq!(rig.claim_raw(&silent), Some(Ok(json!({"return": {}}))));
+    let other = rig.issue_raw(r#"{"execute": "guest-ping"}"#);
+    assert_eq!(sent(&mut rig), r#"{"execute": "guest-ping"}"#);
+    hears(&mut rig, "{\"return\": {}}\n");
+    assert_eq!(rig.claim_raw(&other), Some(Ok(json!({"return": {}}))));
+}
+
 #[test]
 fn a_command_without_a_success_reply_may_be_refused() {
     let mut rig = ready();

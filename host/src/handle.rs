@@ -17,6 +17,7 @@ use qemu_machine_core::{
 use crate::host::Host;
 use crate::identity::{IdentityError, identity};
 use crate::log_reader::LogReader;
+use crate::wire::Wire;
 
 /// State of one machine that its handles share. A runtime implements it, and gets [`Handle`] and
 /// [`Subscription`](crate::Subscription) in return.
@@ -219,7 +220,8 @@ impl<S: Shared> Handle<S> {
     /// The bytes are the peer's, and may be secret (`set_password`, `object-add`).
     ///
     /// They are called while the machine is locked, on the thread that sends or receives. They must return soon, and must
-    /// not use the machine, or they deadlock: pass the bytes on, as to a channel.
+    /// not use the machine, or they deadlock: pass the bytes on, as to a channel. They must not own a handle of the
+    /// machine either: the machine owns them, so it would never be dropped.
     ///
     /// ```no_run
     /// # use std::sync::mpsc::channel;
@@ -236,7 +238,8 @@ impl<S: Shared> Handle<S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn observe_wire(&self, sent: impl FnMut(&[u8]) + Send + 'static, received: impl FnMut(&[u8]) + Send + 'static) {
-        self.shared().with_host(|host| host.observe_wire(sent, received));
+        // The earlier ones are dropped without the lock: that may run the caller's code, which may use the machine.
+        drop(self.shared().with_host(|host| host.replace_wire(Wire::observed(sent, received))));
     }
 
     /// Returns the configuration that attaches to a service of the machine, for callers that launch the attachment

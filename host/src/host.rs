@@ -170,7 +170,12 @@ impl Host {
         sent: impl FnMut(&[u8]) + Send + 'static,
         received: impl FnMut(&[u8]) + Send + 'static,
     ) {
-        self.wire = Wire::observed(Box::new(sent), Box::new(received));
+        self.replace_wire(Wire::observed(sent, received));
+    }
+
+    /// Replaces the observers of the wire, and returns the earlier ones.
+    pub(crate) fn replace_wire(&mut self, wire: Wire) -> Wire {
+        std::mem::replace(&mut self.wire, wire)
     }
 
     /// Reports an input to the machine. The tracer reads the input before, and the machine after.

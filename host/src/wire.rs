@@ -12,8 +12,11 @@ type Observer = Box<dyn FnMut(&[u8]) + Send>;
 pub(crate) struct Wire(Option<Box<(Observer, Observer)>>);
 
 impl Wire {
-    pub(crate) fn observed(sent: Observer, received: Observer) -> Self {
-        Self(Some(Box::new((sent, received))))
+    pub(crate) fn observed(
+        sent: impl FnMut(&[u8]) + Send + 'static,
+        received: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Self {
+        Self(Some(Box::new((Box::new(sent), Box::new(received)))))
     }
 
     /// Passes on bytes that were sent.

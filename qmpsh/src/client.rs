@@ -5,16 +5,19 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QuerySchema};
-use qemu_machine_blocking::{Cause, Deadline, Rung, Schema, State, Value, Vm, json, until};
+use qemu_machine_blocking::{Cause, Deadline, Rung, Schema, State, Value, Vm, json};
 
 use crate::connect::Connector;
 use crate::failure::Failure;
 use crate::guest::GuestInfo;
 use crate::help::help;
 use crate::human::Commands;
+use crate::json_text;
 use crate::line::{Instruction, Trouble};
 use crate::mode::Mode;
+use crate::queries::Queries;
 use crate::show::{Escapes, Layout, printable, show};
+use crate::transaction;
 use crate::wire_log::WireLog;
 
 /// A machine, with the schema of its commands, or an agent.
@@ -35,6 +38,10 @@ pub(crate) struct Client {
     guest: Mutex<Option<Vm>>,
     /// The commands of the agent, from their first use on.
     guest_info: OnceLock<GuestInfo>,
+    /// The queries of completion to the machine.
+    pub(crate) queries: Queries,
+    /// The queries of completion to the agent.
+    guest_queries: Queries,
     /// The log of the wire, if it is wanted.
     log: OnceLock<WireLog>,
 }
@@ -44,6 +51,8 @@ pub(crate) struct Client {
 pub(crate) enum Reply {
     Nothing,
     Value(Value),
+    /// A whole message, as the peer sent it, with the id of the user.
+    Message(String),
     /// Text of several lines.
     Text(String),
 }
@@ -66,6 +75,8 @@ impl Client {
             agent,
             guest,
             guest_info: OnceLock::new(),
+            queries: Queries::default(),
+            guest_queries: Queries::default(),
             log: OnceLock::new(),
         }
     }
@@ -91,6 +102,11 @@ impl Client {
             Mode::Human => Instruction::read_human(line),
             Mode::Agent => Instruction::read_guest(line),
         }
+    }
+
+    /// Reports whether lines are in a transaction that is not closed.
+    pub(crate) fn is_in_transaction(&self, lines: &str) -> bool {
+        self.mode == Mode::Qmp && transaction::is_open(lines)
     }
 
     /// Reads words that a shell has split.
@@ -126,7 +142,7 @@ impl Client {
             Instruction::Nothing | Instruction::Exit(_) => Ok(Reply::Nothing),
             Instruction::Help(about) => help(about, self.schema.as_ref()).map(Reply::Text).map_err(Failure::Refused),
             Instruction::Command(name, arguments) => value(&self.vm, name, arguments, self.timeout),
-            Instruction::Raw { object, id } => raw(&self.vm, object, id.as_ref(), self.timeout),
+            Instruction::Raw { object, id } => raw(&self.vm, object, id.as_deref(), self.timeout),
             Instruction::Human(line) => self.human(line),
             Instruction::Quit(_) if self.mode == Mode::Human => self.human("quit"),
             Instruction::Quit(_) => value(&self.vm, "quit", &json!({}), self.timeout),
@@ -137,9 +153,9 @@ impl Client {
     fn ask_guest(&self, instruction: &Instruction) -> Result<Reply, Failure> {
         match instruction {
             Instruction::Command(name, arguments) => value(&self.guest()?, name, arguments, self.timeout),
-            Instruction::Raw { object, id } => raw(&self.guest()?, object, id.as_ref(), self.timeout),
+            Instruction::Raw { object, id } => raw(&self.guest()?, object, id.as_deref(), self.timeout),
             Instruction::Help(about) => {
-                let info = self.known_guest_info(self.timeout)?;
+                let info = self.known_guest_info()?;
                 info.help(about).map(Reply::Text).map_err(Failure::Refused)
             }
             _ => Ok(Reply::Nothing),
@@ -157,18 +173,23 @@ impl Client {
         Ok(guest.insert(connected).clone())
     }
 
-    fn known_guest_info(&self, deadline: impl Into<Deadline>) -> Result<&GuestInfo, Failure> {
+    fn known_guest_info(&self) -> Result<&GuestInfo, Failure> {
         if let Some(known) = self.guest_info.get() {
             return Ok(known);
         }
-        let reply = self.guest()?.execute_by("guest-info", deadline)?;
+        let reply = self.guest()?.execute_by("guest-info", self.timeout)?;
         Ok(self.guest_info.get_or_init(|| GuestInfo::of(&reply)))
     }
 
-    /// Returns the commands of the agent. `None` means that it is not connected, or does not answer in time.
+    /// Returns the commands of the agent. `None` means that it is not connected, or does not answer in time. It does not
+    /// connect: that takes up to five seconds for each address, and the user waits.
     pub(crate) fn guest_info(&self, within: Instant) -> Option<&GuestInfo> {
-        let is_connected = self.guest.try_lock().is_ok_and(|guest| guest.is_some());
-        if is_connected { self.known_guest_info(until(within)).ok() } else { self.guest_info.get() }
+        if let Some(known) = self.guest_info.get() {
+            return Some(known);
+        }
+        let guest = self.guest.try_lock().ok()?.clone().filter(|vm| vm.state() == State::Running)?;
+        let reply = self.guest_queries.ask(&guest, "guest-info", within)?;
+        Some(self.guest_info.get_or_init(|| GuestInfo::of(&reply)))
     }
 
     /// Returns the commands of the human monitor. `None` means that QEMU does not answer in time.
@@ -177,8 +198,8 @@ impl Client {
             return Some(known);
         }
         let ask = |line: &str| {
-            let reply = self.vm.execute_by(("human-monitor-command", json!({"command-line": line})), until(within));
-            reply.ok()?.as_str().map(str::to_owned)
+            let reply = self.queries.ask(&self.vm, ("human-monitor-command", json!({"command-line": line})), within);
+            reply?.as_str().map(str::to_owned)
         };
         let (help, info) = (ask("help")?, ask("help info")?);
         Some(self.human.get_or_init(|| Commands::read(&help, &info)))
@@ -188,8 +209,8 @@ impl Client {
     /// the line `cpu N` (QEMU, `monitor/qmp-cmds.c`, `qmp_human_monitor_command`): the shell does.
     fn human(&self, line: &str) -> Result<Reply, Failure> {
         let mut words = line.split_whitespace();
-        let selected = match (words.next(), words.next().map(str::parse), words.next()) {
-            (Some("cpu"), Some(Ok(cpu)), None) => Some(cpu),
+        let selected = match (words.next(), words.next().and_then(cpu_index), words.next()) {
+            (Some("cpu"), Some(cpu), None) => Some(cpu),
             _ => None,
         };
         let cpu = selected.unwrap_or_else(|| self.cpu.load(Ordering::Relaxed));
@@ -225,7 +246,7 @@ impl Client {
     /// Returns the name and version of the peer.
     pub(crate) fn peer(&self) -> String {
         if self.mode == Mode::Agent {
-            let version = self.known_guest_info(self.timeout).map(|info| info.version.to_string());
+            let version = self.known_guest_info().map(|info| info.version.to_string());
             return format!("qemu-ga {}", version.unwrap_or_default());
         }
         let version = self.vm.greeting().map(|greeting| greeting.version.to_string());
@@ -233,28 +254,45 @@ impl Client {
     }
 }
 
+/// Reads the index of a CPU, which may be hexadecimal (QEMU, `monitor/hmp.c`, `expr_unary`). `None` means that it is none
+/// that the shell can pass on: QEMU refuses a negative one, and the shell leaves expressions to QEMU.
+fn cpu_index(text: &str) -> Option<i64> {
+    let index = match text.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    index.ok().filter(|index| *index >= 0)
+}
+
 fn value(vm: &Vm, name: &str, arguments: &Value, timeout: Deadline) -> Result<Reply, Failure> {
     Ok(Reply::Value(vm.execute_by((name, arguments), timeout)?))
 }
 
-/// Executes a command in JSON. The reply to one with an id is shown with that id, as QEMU sends it.
-fn raw(vm: &Vm, object: &str, id: Option<&Value>, timeout: Deadline) -> Result<Reply, Failure> {
-    let answer = vm.execute_raw_by(object, timeout).map_err(Failure::from).and_then(|reply| unwrap(reply.into_value()));
-    let Some(id) = id else { return answer.map(Reply::Value) };
-    match answer {
-        Ok(value) => Ok(Reply::Value(json!({"return": value, "id": id}))),
-        Err(Failure::Refused(text)) => Err(Failure::Refused(format!("{text} (id {})", printable(id.to_string())))),
-        Err(failure) => Err(failure),
+/// Executes a command in JSON. The reply to one with an id is the message of the peer with that id, as QEMU sends it.
+fn raw(vm: &Vm, object: &str, id: Option<&str>, timeout: Deadline) -> Result<Reply, Failure> {
+    let reply = vm.execute_raw_by(object, timeout)?;
+    let id = id.map(json_text::compact);
+    if let Some(error) = reply.get("error") {
+        let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
+        let failure = Failure::refused(&text("class"), &text("desc"));
+        return Err(match (failure, id) {
+            (Failure::Refused(text), Some(id)) => Failure::Refused(format!("{text} (id {})", printable(id))),
+            (failure, _) => failure,
+        });
     }
+    Ok(match id {
+        Some(id) => Reply::Message(json_text::with(reply.as_str(), "id", &id)),
+        None => Reply::Value(reply.into_value()["return"].take()),
+    })
 }
 
-/// Returns the result or the error in the reply to a raw command.
-fn unwrap(mut message: Value) -> Result<Value, Failure> {
-    if let Some(error) = message.get("error") {
-        let text = |member: &str| error[member].as_str().unwrap_or_default().to_owned();
-        return Err(Failure::refused(&text("class"), &text("desc")));
+/// Returns the text of a message: in one line its tokens are those of the peer.
+fn show_message(message: &str, layout: Layout) -> String {
+    match (layout, message.parse::<Value>()) {
+        (Layout::Fitting(width), _) if message.chars().count() < width && !message.contains('\n') => message.to_owned(),
+        (Layout::Fitting(_) | Layout::Pretty, Ok(value)) => show(&value, layout),
+        _ => json_text::compact(message),
     }
-    Ok(message["return"].take())
 }
 
 impl Reply {
@@ -263,6 +301,7 @@ impl Reply {
         match self {
             Self::Nothing => None,
             Self::Value(value) => Some(escapes.json(show(value, layout))),
+            Self::Message(text) => Some(escapes.json(show_message(text, layout))),
             Self::Text(text) => Some(escapes.text(text)),
         }
     }

@@ -6,7 +6,7 @@ use qemu_machine_blocking::core::schema::{Kind, Member, Shape};
 use crate::arguments::{Arguments, choices};
 use crate::line::OWN;
 use crate::live::Live;
-use crate::split::{Word, cut};
+use crate::split::{Word, as_value, cut, is_word};
 use crate::transaction;
 
 /// The longest hint, in bytes, so that a line fits a terminal of 80 columns.
@@ -86,9 +86,9 @@ fn of_argument(
         Some(value) if value.quoted => (typed.at.end, Vec::new()),
         Some(value) => {
             let words = arguments.shape_of(&typed.key).map(values).unwrap_or_default();
-            let mut words = names(&value.text, words);
+            let mut words = written_names(&value.text, words);
             if let Some(asked) = Live::of(command, &typed.key, &value.text, find) {
-                words.extend(names(&value.text, live(asked).iter().map(String::as_str)));
+                words.extend(written_names(&value.text, live(asked).iter().map(String::as_str)));
             }
             (start + typed.key.len() + 1, words)
         }
@@ -104,7 +104,7 @@ fn find<'a>(written: &'a [Word], key: &str) -> Option<&'a str> {
 /// Returns properties of a device as keys, without those that the schema has or the line contains. The schema does not
 /// list them (QEMU, `qapi/qdev.json`, `device_add`).
 fn properties(typed: &str, arguments: Arguments<'_>, known: Vec<String>) -> Vec<String> {
-    let is_new = |name: &String| arguments.shape_of(name).is_none() && !arguments.has(name);
+    let is_new = |name: &String| is_word(name) && arguments.shape_of(name).is_none() && !arguments.has(name);
     let keys = known.into_iter().filter(is_new).map(|name| format!("{name}="));
     keys.filter(|key| begins(key, typed)).collect()
 }
@@ -117,11 +117,17 @@ fn asked<'a>(command: &'a Word, written: &'a [Word]) -> (&'a str, &'a [Word]) {
     }
 }
 
-/// Returns the names that begin with `typed`, each with a blank after it, except paths that continue. QEMU has names
-/// with `-` and names with `_`: each is found by the other.
+/// Returns the names that begin with `typed`, each with a blank after it. QEMU has names with `-` and names with `_`: each
+/// is found by the other. A name that is not one word could not be read.
 fn names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let known = known.into_iter().filter(|known| begins(known, typed));
-    known.map(|name| if name.ends_with('/') { name.to_owned() } else { format!("{name} ") }).collect()
+    let known = known.into_iter().filter(|known| is_word(known) && begins(known, typed));
+    known.map(|name| format!("{name} ")).collect()
+}
+
+/// As [`names`], for values. A name that needs quotes has them.
+fn written_names<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let known = known.into_iter().filter(|known| begins(known, typed)).filter_map(as_value);
+    known.map(|name| if name.ends_with('/') { name } else { format!("{name} ") }).collect()
 }
 
 fn begins(name: &str, typed: &str) -> bool {
@@ -134,7 +140,7 @@ fn keys(typed: &str, arguments: Arguments<'_>) -> Vec<String> {
     let path = typed.rsplit_once('.').map_or("", |(path, _)| path);
     let Some(object) = arguments.at(path) else { return Vec::new() };
     let mut keys = Vec::new();
-    for member in object.members() {
+    for member in object.members().into_iter().filter(|member| is_word(member.name)) {
         let key = object.key(member.name);
         let is_object = |shape: Shape<'_>| shape.kind() == Kind::Object;
         if !arguments.has(&key) && !choices(member.shape).all(is_object) {

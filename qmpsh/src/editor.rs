@@ -21,7 +21,6 @@ use crate::mode::CONTINUED;
 use crate::private_file;
 use crate::prompt_end::Ending;
 use crate::show::{is_printable, printable};
-use crate::transaction::OPEN;
 
 /// The number of lines in the history: months of use, in less than a megabyte.
 const REMEMBERED: usize = 10_000;
@@ -72,7 +71,7 @@ impl LineEditor {
             let longer = text.clone() + &line;
             match client.read(&longer) {
                 Err(Trouble::Unfinished) => text = longer + "\n",
-                Err(trouble) if text.starts_with(OPEN) => complain(&Failure::from(trouble)),
+                Err(trouble) if client.is_in_transaction(&text) => complain(&Failure::from(trouble)),
                 _ => return Ok(longer),
             }
         }

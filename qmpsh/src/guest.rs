@@ -4,7 +4,7 @@ use qemu_machine_blocking::{UntrustedText, Value};
 
 use crate::line::OWN_OF_AGENT;
 use crate::show::printable;
-use crate::split::{Word, cut};
+use crate::split::{Word, cut, is_word};
 
 /// The agent's own description (QEMU, `qga/qapi-schema.json`, `GuestAgentInfo`).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,7 +26,7 @@ struct GuestCommand {
 /// The overview of lines for the agent.
 const LINES: &str = "\
 NAME                           execute a command of the guest agent; TAB completes its name
-NAME a=1 b.c=true d=[1,2] e='x y'  with arguments; numbers, true, false and null are JSON, anything else is text
+NAME a=1 b.c=true d=[1,2] e='x y'  with arguments; numbers, true, false and null are JSON, anything else and '5' is text
 {\"execute\": …}                 execute a command in JSON
 help NAME                      whether the agent allows a command, and whether it replies
 exit, Ctrl-D                   end the shell";
@@ -65,7 +65,7 @@ impl GuestInfo {
             (1, Some(help)) if help.key == "help" => enabled.collect(),
             _ => return none,
         };
-        let matching = names.into_iter().filter(|name| name.starts_with(prefix));
+        let matching = names.into_iter().filter(|name| is_word(name) && name.starts_with(prefix));
         (start, matching.map(|name| format!("{name} ")).collect())
     }
 

@@ -73,7 +73,10 @@ impl Commands {
             }
             [command, rest @ ..] => values(command, find(&self.commands, command), rest, typed, live),
         };
-        let matching = known.into_iter().filter(|name| name.starts_with(typed));
+        // QEMU reads parameters up to white space, and those that begin with a quote up to the next one (QEMU,
+        // `monitor/hmp.c`, `get_str`).
+        let is_bare = |name: &String| !name.starts_with('"') && !name.contains(char::is_whitespace);
+        let matching = known.into_iter().filter(|name| is_bare(name) && name.starts_with(typed));
         (start, matching.map(|name| if name.ends_with('/') { name } else { format!("{name} ") }).collect())
     }
 }
@@ -126,7 +129,7 @@ mod tests {
     fn completed(line: &str) -> Vec<String> {
         let live = |asked: Live<'_>| match asked {
             Live::Devices => vec!["net0".into(), "disk0".into()],
-            Live::Drives => vec!["ide1-cd0".into()],
+            Live::Drives => vec!["ide1-cd0".into(), "in quotes".into(), "\"in".into()],
             Live::Below("/machine") => vec!["/machine/peripheral/".into()],
             Live::PropertiesAt("/machine") => vec!["type".into()],
             _ => Vec::new(),

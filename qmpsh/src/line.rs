@@ -3,6 +3,7 @@
 use qemu_machine_blocking::core::schema::Invalid;
 use qemu_machine_blocking::{Schema, Value, json};
 
+use crate::json_text;
 use crate::split::{Unfinished, Word, cut, joined, json_end};
 use crate::transaction::{self, OPEN};
 use crate::value::Unparsed;
@@ -15,7 +16,7 @@ pub(crate) enum Instruction {
     /// A command, with an object of arguments.
     Command(String, Value),
     /// A command that is written as JSON, without its `id`. `None` means that it had no `id`.
-    Raw { object: String, id: Option<Value> },
+    Raw { object: String, id: Option<String> },
     /// A command for the human monitor.
     Human(String),
     /// An instruction for the guest agent of the machine.
@@ -60,7 +61,7 @@ impl Instruction {
             return Ok(Self::Human(human.into()));
         }
         if let Some(guest) = after("agent", &line) {
-            return Self::read_guest(guest).map(Box::new).map(Self::Guest);
+            return Self::read_guest(guest).and_then(Self::for_guest);
         }
         if let Some(body) = line.strip_prefix(OPEN) {
             return Self::transaction(body, schema);
@@ -104,7 +105,7 @@ impl Instruction {
             [json] if json.trim_start().starts_with('{') => Self::read(json, schema),
             [hmp, rest @ ..] if hmp == "hmp" && !rest.is_empty() => Ok(Self::Human(rest.join(" "))),
             [agent, rest @ ..] if agent == "agent" && !rest.is_empty() => {
-                Self::read_guest_words(rest).map(Box::new).map(Self::Guest)
+                Self::read_guest_words(rest).and_then(Self::for_guest)
             }
             words => Self::of_words(&whole(words), schema),
         }
@@ -120,6 +121,15 @@ impl Instruction {
             [json] if json.trim_start().starts_with('{') => Self::read_guest(json),
             words => Self::of_guest_words(&whole(words)),
         }
+    }
+
+    /// Returns the instruction for the guest agent of the machine. `exit` is none: a script would go on after it.
+    fn for_guest(instruction: Self) -> Result<Self, Trouble> {
+        if let Self::Exit(_) = instruction {
+            let text = "`agent exit`: `exit` ends the shell, and is written without `agent`";
+            return Err(Trouble::Unclear(text.into()));
+        }
+        Ok(Self::Guest(Box::new(instruction)))
     }
 
     fn of_words(words: &[Word], schema: Option<&Schema>) -> Result<Self, Trouble> {
@@ -158,16 +168,16 @@ impl Instruction {
         })
     }
 
-    /// Reads a command in JSON. An `id` is removed, since the library gives each command its own; other objects stay as
-    /// they are written.
+    /// Reads a command in JSON. An `id` is removed, since the library gives each command its own; the rest stays as it is
+    /// written.
     fn json(line: &str) -> Result<Self, Trouble> {
         json_end(line)?;
-        if let Ok(Value::Object(mut members)) = line.parse()
-            && let Some(id) = members.remove("id")
-        {
-            return Ok(Self::Raw { object: Value::Object(members).to_string(), id: Some(id) });
-        }
-        Ok(Self::Raw { object: line.into(), id: None })
+        let is_valid = line.parse::<Value>().is_ok();
+        let (object, id) = match json_text::without(line, "id").filter(|_| is_valid) {
+            Some((object, id)) => (object, Some(id)),
+            None => (line.to_owned(), None),
+        };
+        Ok(Self::Raw { object, id })
     }
 
     /// Reads the text after `transaction(`. Each action is checked before the transaction is closed. One without actions
@@ -212,7 +222,7 @@ impl Instruction {
 /// Reports whether a line may contain a secret, so that it is neither in the history nor in an error.
 pub(crate) fn may_be_secret(line: &str) -> bool {
     let line = line.to_lowercase();
-    ["password", "secret"].iter().any(|word| line.contains(word))
+    ["password", "passwd", "secret"].iter().any(|word| line.contains(word))
 }
 
 /// Joins the lines of an instruction. `None` means that there is none: the line is empty or a comment.

@@ -63,7 +63,11 @@ impl<'a> Live<'a> {
             ("block-export-add" | "x-block-latency-histogram-set", "node-name") => Self::Nodes,
             ("block-export-del" | "x-block-export-del", "id") => Self::Exports,
             ("blockdev-change-medium" | "blockdev-open-tray" | "blockdev-close-tray", "id")
-            | ("blockdev-insert-medium" | "blockdev-remove-medium" | "eject", "id") => Self::Devices,
+            | ("blockdev-insert-medium" | "blockdev-remove-medium" | "eject" | "block_set_io_throttle", "id")
+            | ("block-latency-histogram-set", "id") => Self::Devices,
+            // The name of a drive (QEMU, `qapi/block.json`, `qapi/block-core.json`): nodes have `node-name`.
+            ("block_resize" | "block_set_io_throttle" | "eject", "device")
+            | ("blockdev-change-medium" | "blockdev-open-tray" | "blockdev-close-tray", "device") => Self::Drives,
             (command, "id") if command.starts_with("job-") => Self::Jobs,
             (command, "device") if command.starts_with("block-job-") => Self::BlockJobs,
             ("x-blockdev-change", "parent" | "node") | ("nbd-server-add", "device") => Self::Nodes,
@@ -132,6 +136,11 @@ mod tests {
         assert_eq!(of("block-job-cancel", "device"), Some(Live::BlockJobs));
         assert_eq!(of("blockdev-del", "node-name"), Some(Live::Nodes));
         assert_eq!(of("blockdev-add", "file"), Some(Live::Nodes));
+        assert_eq!(of("block_resize", "device"), Some(Live::Drives));
+        assert_eq!(of("block_resize", "node-name"), Some(Live::Nodes));
+        assert_eq!(of("block_set_io_throttle", "device"), Some(Live::Drives));
+        assert_eq!(of("block_set_io_throttle", "id"), Some(Live::Devices));
+        assert_eq!(of("blockdev-mirror", "device"), Some(Live::Nodes));
         assert_eq!(of("blockdev-add", "file.backing"), Some(Live::Nodes));
         assert_eq!(of("blockdev-add", "node-name"), None, "a new name");
         assert_eq!(of("block-dirty-bitmap-clear", "name"), Some(Live::BitmapsOf("disk")));

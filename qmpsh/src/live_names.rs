@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use qemu_machine_blocking::{Command, Value, Vm, json, until};
+use qemu_machine_blocking::{Command, Value, Vm, json};
 
 use crate::live::Live;
+use crate::queries::Queries;
 
 impl Live<'_> {
     /// Asks QEMU for the names. If that fails, or QEMU does not answer in time, there are none.
-    pub(crate) fn ask(self, vm: &Vm, within: Instant) -> Vec<String> {
-        let asked = Asked { vm, within };
+    pub(crate) fn ask(self, queries: &Queries, vm: &Vm, within: Instant) -> Vec<String> {
+        let asked = Asked { queries, vm, within };
         match self {
             Self::Drivers => {
                 asked.names(("qom-list-types", json!({"implements": "device", "abstract": false})), "name", |_| true)
@@ -45,17 +46,18 @@ impl Live<'_> {
 
 /// A machine that is asked for names, all within one deadline.
 struct Asked<'a> {
+    queries: &'a Queries,
     vm: &'a Vm,
     within: Instant,
 }
 
 impl Asked<'_> {
-    fn ask<C: Command<Reply = Value>>(&self, command: C) -> Option<Value> {
-        self.vm.execute_by(command, until(self.within)).ok()
+    fn ask<C: Command<Reply = Value> + Send + 'static>(&self, command: C) -> Option<Value> {
+        self.queries.ask(self.vm, command, self.within)
     }
 
     /// Returns a member of each wanted element of a list that a command returns, sorted.
-    fn names<C: Command<Reply = Value>>(
+    fn names<C: Command<Reply = Value> + Send + 'static>(
         &self,
         command: C,
         member: &str,
@@ -67,7 +69,7 @@ impl Asked<'_> {
     }
 
     /// Returns the names of the members of an object that a command returns.
-    fn members(&self, command: &str) -> Vec<String> {
+    fn members(&self, command: &'static str) -> Vec<String> {
         let Some(Value::Object(members)) = self.ask(command) else { return Vec::new() };
         sorted(members.into_iter().map(|(name, _)| name).collect())
     }

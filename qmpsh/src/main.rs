@@ -13,6 +13,7 @@ mod failure;
 mod guest;
 mod help;
 mod human;
+mod json_text;
 mod line;
 mod list;
 mod live;
@@ -22,6 +23,7 @@ mod options;
 mod private_file;
 mod prompt;
 mod prompt_end;
+mod queries;
 mod record;
 #[cfg(test)]
 mod sample;

@@ -53,9 +53,10 @@ Options:
     -t, --timeout SECS   the time that a reply may take [default: 60]
         --raw            print what QEMU and the guest wrote as it is, also to a terminal
     -k, --keep-going     do not stop at the first line that fails
-    -v, --verbose        log each message to standard error, except those of --agent-at: its time (UTC), `>` for sent or
+    -v, --verbose        log each message to standard error, from the first command on: its time (UTC), `>` for sent or
                          `<` for received, and its text, with the characters escaped that could control a terminal.
-                         Secrets are in it, too
+                         Secrets are in it, too. The greeting, the negotiation and the query of the schema precede the
+                         log, and messages of --agent-at are not in it; --record has the former
         --no-events      show no events at the prompt
         --history FILE   the file for the history of lines
                          [default: qmpsh/history, history-hmp or history-agent in $XDG_STATE_HOME or ~/.local/state]
@@ -66,7 +67,8 @@ Options:
     -h, --help           print this help
     -V, --version        print the version
 
-Lines that begin with a blank, and lines that contain `password` or `secret`, are never added to the history.
+Lines that begin with a blank, and lines that contain `password`, `passwd` or `secret`, are never added to the
+history.
 
 Replies go to standard output, errors to standard error. On a terminal, characters that could control it are escaped:
 in JSON as \\u001b, and in other text as \\u{1b}. In an error they always are. Exit codes:
@@ -224,6 +226,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     }
     options.whom = whom(options.mode, launched, &mut words)?;
     options.command = words.into_iter().map(ValueExt::string).collect::<Result<_, _>>()?;
+    check_pairs(&options)?;
     Ok(Call::Run(Box::new(options)))
 }
 
@@ -234,6 +237,22 @@ fn other_than(selected: Mode, mode: Mode) -> Result<Mode, lexopt::Error> {
     } else {
         Err("`--hmp` and `--agent` exclude each other".into())
     }
+}
+
+/// Refuses options of which one would be ignored. With `--agent` and `--agent-at` there would be two agents, and a command
+/// for one could reach the other.
+fn check_pairs(options: &Options) -> Result<(), lexopt::Error> {
+    match options.mode {
+        Mode::Agent if options.agent_at.is_some() => return Err("`--agent` and `--agent-at` exclude each other".into()),
+        Mode::Human if options.agent_at.is_some() => {
+            return Err("`--hmp` and `--agent-at` exclude each other: each line is for the human monitor".into());
+        }
+        _ => {}
+    }
+    if options.file.is_some() && !options.command.is_empty() {
+        return Err("`--file` and a COMMAND exclude each other".into());
+    }
+    Ok(())
 }
 
 fn whom(mode: Mode, launched: Option<Vec<OsString>>, words: &mut Vec<OsString>) -> Result<Whom, lexopt::Error> {
@@ -327,6 +346,9 @@ mod tests {
             ("-H -a agent", "exclude each other"),
             ("-a", "no agent is given"),
             ("-a -- qemu", "launches no QEMU"),
+            ("-a --agent-at b a", "`--agent` and `--agent-at` exclude each other"),
+            ("-H --agent-at b a", "`--hmp` and `--agent-at` exclude each other"),
+            ("-f script mon stop", "`--file` and a COMMAND exclude each other"),
         ];
         for (arguments, part) in wrong {
             let error = options(arguments).unwrap_err();

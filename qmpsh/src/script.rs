@@ -34,7 +34,7 @@ pub(crate) fn run(client: &Client, options: &Options, source: Source) -> u8 {
         };
     }
     let (mut first, mut last) = (None, 0);
-    for (position, instruction) in (Lines { client, source, number: 0 }) {
+    for (position, instruction) in Lines::new(client, source) {
         let done = match instruction {
             Ok(Instruction::Nothing) => continue,
             Ok(Instruction::Exit(status)) => return status.unwrap_or(last),

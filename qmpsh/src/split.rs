@@ -35,19 +35,41 @@ impl Word {
     }
 }
 
-/// Joins lines that end with a backslash with the next ones, as a shell does.
+/// Joins lines that end with a backslash with the next ones, as a shell does. A comment does not continue.
 ///
 /// # Errors
 ///
 /// [`Unfinished`], if the last line ends with a backslash.
 pub(crate) fn joined(lines: &str) -> Result<String, Unfinished> {
-    if lines.ends_with('\\') {
-        return Err(Unfinished);
+    let (mut text, mut continues) = (String::new(), false);
+    for line in lines.split_inclusive('\n') {
+        let bare = line.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).unwrap_or(line);
+        let is_comment = !continues && line.trim_start().starts_with('#');
+        let continued = if is_comment { None } else { bare.strip_suffix('\\') };
+        continues = continued.is_some();
+        text.push_str(continued.unwrap_or(line));
     }
-    Ok(lines.replace("\\\r\n", "").replace("\\\n", ""))
+    // An empty last line ends the text.
+    if continues && !lines.ends_with('\n') { Err(Unfinished) } else { Ok(text) }
 }
 
-/// Splits a line into words.
+/// Reports whether a text is one word of a line, without a value.
+pub(crate) fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with(['{', '#']) && !text.contains(|c: char| c == '=' || c.is_whitespace())
+}
+
+/// Returns a text as the value of an argument, in quotes if it needs them. `None` means that it cannot be written so: a
+/// text with quotes of its own, and a path that continues, which would be behind the quotes.
+pub(crate) fn as_value(text: &str) -> Option<String> {
+    let is_bare = !text.starts_with(['{', '[', '"', '\'']) && !text.contains(char::is_whitespace);
+    match is_bare {
+        true => Some(text.to_owned()),
+        false if text.contains('\'') || text.ends_with('/') => None,
+        false => Some(format!("'{text}'")),
+    }
+}
+
+/// Splits a line into words. If it is several lines, each further one that begins with `#` is a comment.
 ///
 /// # Errors
 ///
@@ -57,6 +79,10 @@ pub(crate) fn cut(line: &str) -> Result<Vec<Word>, Unfinished> {
     let mut at = 0;
     while let Some(blank) = line[at..].find(|c: char| !c.is_whitespace()) {
         let start = at + blank;
+        if line[start..].starts_with('#') && line[at..start].contains('\n') {
+            at = line[start..].find('\n').map_or(line.len(), |end| start + end);
+            continue;
+        }
         let key_end = start + line[start..].find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(line.len() - start);
         let key = line[start..key_end].to_owned();
         let value = line[key_end..].strip_prefix('=');
@@ -138,6 +164,17 @@ mod tests {
     }
 
     #[test]
+    fn a_written_value_is_read_as_the_text() {
+        for text in ["disk", "my disk", "{x", "[x", "\"x", "a'b", "a=b", "x}", "größe"] {
+            let words = cut(&format!("a b={}", as_value(text).unwrap())).unwrap();
+            assert_eq!((words.len(), words[1].value.as_ref().unwrap().text.as_str()), (2, text));
+        }
+        for text in ["it's x", "'x", "/my disk/"] {
+            assert_eq!(as_value(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn an_open_quote_or_bracket_is_unfinished() {
         for line in ["a b='c", "a b={\"c\": ", "a b=[1, 2", "a b=\"c", r#"a b="c\""#] {
             assert_eq!(cut(line), Err(Unfinished), "{line}");
@@ -149,6 +186,8 @@ mod tests {
         assert_eq!(joined("a \\\n b\\\r\nc\n"), Ok("a  bc\n".into()));
         assert_eq!(joined("a\nb"), Ok("a\nb".into()));
         assert_eq!(joined("a \\\n"), Ok("a ".into()), "an empty line ends it");
+        assert_eq!(joined("a\n # b \\\nc"), Ok("a\n # b \\\nc".into()), "a comment");
+        assert_eq!(joined("a \\\n# b \\\nc"), Ok("a # b c".into()), "no comment");
         for line in ["a \\", "a \\\nb\\"] {
             assert_eq!(joined(line), Err(Unfinished), "{line}");
         }

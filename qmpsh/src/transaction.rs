@@ -3,7 +3,7 @@
 use qemu_machine_blocking::Schema;
 use qemu_machine_blocking::core::schema::Shape;
 
-use crate::split::{Unfinished, Word, cut};
+use crate::split::{Unfinished, Word, cut, joined};
 
 /// The beginning of a transaction.
 pub(crate) const OPEN: &str = "transaction(";
@@ -16,7 +16,7 @@ pub(crate) struct Draft {
 }
 
 /// Splits the text after [`OPEN`]. An action begins on a new line; the first one may follow the bracket, and the closing
-/// bracket is a word of its own, the last one.
+/// bracket is a word of its own, the last one. A line that begins with `#` is a comment.
 ///
 /// # Errors
 ///
@@ -37,6 +37,12 @@ pub(crate) fn split(body: &str) -> Result<Draft, Unfinished> {
         }
     }
     Ok(Draft { actions, is_closed })
+}
+
+/// Reports whether lines begin a transaction that is not closed, also when an action of it is not valid.
+pub(crate) fn is_open(lines: &str) -> bool {
+    let Some(body) = lines.trim_start().strip_prefix(OPEN) else { return false };
+    !joined(body).and_then(|body| split(&body)).is_ok_and(|draft| draft.is_closed)
 }
 
 /// Returns the shape of an action: an object with its `type` and its `data` (QEMU, `qapi/transaction.json`,
@@ -80,6 +86,23 @@ mod tests {
         assert_eq!(drafted("\nabort\n)\n"), (lists(&[&["abort"]]), true));
         assert_eq!(drafted("\n)"), (lists(&[]), true));
         assert_eq!(drafted(""), (lists(&[]), false));
+    }
+
+    #[test]
+    fn a_line_in_a_transaction_may_be_a_comment() {
+        assert_eq!(drafted("\n# a remark\nabort\n  # it's )\n)"), (lists(&[&["abort"]]), true));
+        assert_eq!(drafted("\nabort #a\n# )"), (lists(&[&["abort", "#a"]]), false));
+        assert_eq!(drafted("\nback a='\n# text'\n)"), (lists(&[&["back", "a='\n# text'"]]), true));
+    }
+
+    #[test]
+    fn a_transaction_is_open_up_to_its_bracket() {
+        for open in ["transaction(", " transaction(\nabrot", "transaction(\n# )", "transaction(\n# \\\nabort \\\n"] {
+            assert!(is_open(open), "{open}");
+        }
+        for closed in ["", "abort", "transaction( abrot )", "transaction(\nabrot\n)\n", "transaction(\n# \\\n)"] {
+            assert!(!is_open(closed), "{closed}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::split::{Word, Written};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Unparsed {
     Text(String),
+    /// A text in single quotes: no number, and nothing else of JSON, where the schema does not ask for that.
+    Quoted(String),
     Json(Value),
     Members(Vec<(String, Unparsed)>),
 }
@@ -49,7 +51,10 @@ impl Unparsed {
 
     fn read(key: &str, written: &Written) -> Result<Self, String> {
         let Written { text, quoted } = written;
-        if *quoted || !text.starts_with(['{', '[', '"']) {
+        if *quoted {
+            return Ok(Self::Quoted(text.clone()));
+        }
+        if !text.starts_with(['{', '[', '"']) {
             return Ok(Self::Text(text.clone()));
         }
         let json = text.parse().map(Self::Json);
@@ -59,7 +64,10 @@ impl Unparsed {
     /// Returns the JSON value. `None` for the shape means that the schema does not have the argument.
     pub(crate) fn value(&self, shape: Option<Shape<'_>>) -> Value {
         match self {
-            Self::Text(text) => shape.map_or_else(|| guess(text), |shape| typed(text, shape)),
+            Self::Text(text) => shape.map_or_else(|| guess(text), |shape| typed(text, shape, guess)),
+            Self::Quoted(text) => {
+                shape.map_or_else(|| text.as_str().into(), |shape| typed(text, shape, |text| text.into()))
+            }
             Self::Json(value) => value.clone(),
             Self::Members(members) => below(members, shape),
         }
@@ -67,7 +75,7 @@ impl Unparsed {
 
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) | Self::Quoted(text) => Some(text),
             Self::Json(value) => value.as_str(),
             Self::Members(_) => None,
         }
@@ -93,8 +101,8 @@ fn find<'a>(given: &'a [(String, Unparsed)], name: &str) -> Option<&'a Unparsed>
 }
 
 /// Converts a text to a value of this shape. A text that does not fit stays text: the check of the whole command then
-/// reports the expected type.
-fn typed(text: &str, shape: Shape<'_>) -> Value {
+/// reports the expected type. `of_any` converts it where any type is possible.
+fn typed(text: &str, shape: Shape<'_>, of_any: fn(&str) -> Value) -> Value {
     // A word of an enumeration stays that word: `on` is not a boolean where `on`, `off` and `auto` are possible. Any
     // text fits a string, so that comes last.
     let mut shapes: Vec<_> = choices(shape).collect();
@@ -109,7 +117,7 @@ fn typed(text: &str, shape: Shape<'_>) -> Value {
         Kind::Integer => integer(text),
         Kind::Number => integer(text).or_else(|| number(text)),
         Kind::Null => (text == "null").then_some(Value::Null),
-        Kind::Any => Some(guess(text)),
+        Kind::Any => Some(of_any(text)),
         Kind::String => Some(text.into()),
         _ => None,
     });

@@ -199,7 +199,9 @@ impl Session {
         let silent = |id: &u16| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent);
         let Some(sent) = self.in_flight.only().filter(silent).and_then(|id| self.in_flight.land(id)) else { return };
         if let Owner::Caller(id) = sent.entry.owner {
-            emit(session::Output::Answered(id, Ok(Payload::new(Bytes::from_static(b"{}")))));
+            // The reply to a command that the caller wrote as JSON is the whole message.
+            let reply: &[u8] = if sent.entry.kind.raw { b"{\"return\":{}}" } else { b"{}" };
+            emit(session::Output::Answered(id, Ok(Payload::new(Bytes::from_static(reply)))));
         }
         self.send_queued(now);
     }

@@ -50,7 +50,7 @@ impl Encoded {
         write_name(name, &mut body)
             .and_then(|()| write_arguments(command.arguments(), &mut body))
             .map_err(|problem| Misuse::Arguments { command: name.into(), problem: problem.into() })?;
-        let kind = CommandTraits { silent: SILENT.contains(&name), ..ending(name, &body) };
+        let kind = traits(name, &body);
         Ok(Self { body, band, kind, descriptor: None })
     }
 
@@ -60,7 +60,7 @@ impl Encoded {
         body.push(b"{\"execute\":\"");
         body.push(name.as_bytes());
         body.push(b"\"");
-        let kind = ending(name, &body);
+        let kind = traits(name, &body);
         Self { body, band: Band::InBand, kind, descriptor: None }
     }
 
@@ -85,7 +85,7 @@ impl Encoded {
         body.push(inside.trim_ascii());
         let band = if members.out_of_band.is_some() { Band::OutOfBand } else { Band::InBand };
         let name: Option<String> = members.execute.and_then(|name| serde_json::from_str(name.get()).ok());
-        let kind = name.map_or_else(CommandTraits::default, |name| ending(&name, &body));
+        let kind = name.map_or_else(CommandTraits::default, |name| traits(&name, &body));
         Ok(Self { body, band, kind: CommandTraits { raw: true, ..kind }, descriptor: None })
     }
 
@@ -109,6 +109,11 @@ impl Encoded {
     pub fn with_descriptor(self, descriptor: Descriptor) -> Self {
         Self { descriptor: Some(descriptor), ..self }
     }
+}
+
+/// Returns what the session needs to know of a command with this name, however the caller wrote it.
+fn traits(name: &str, body: &[u8]) -> CommandTraits {
+    CommandTraits { silent: SILENT.contains(&name), ..ending(name, body) }
 }
 
 /// Returns whether a command ends QEMU or presses the power button when it succeeds: a command of QMP (QEMU,

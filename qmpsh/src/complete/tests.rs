@@ -7,8 +7,10 @@ use crate::sample::schema;
 fn completed(line: &str) -> Vec<String> {
     let live = |asked: Live<'_>| match asked {
         Live::Drivers => vec!["virtio-net".into(), "virtio-rng".into()],
-        Live::PropertiesOf("virtio-net") => vec!["driver".into(), "mac".into(), "mq".into()],
-        Live::Devices => vec!["net0".into()],
+        Live::PropertiesOf("virtio-net") => {
+            vec!["driver".into(), "mac".into(), "m q".into(), "m=q".into(), "mq".into()]
+        }
+        Live::Devices => vec!["net0".into(), "my net".into(), "my 'net'".into()],
         Live::Below("/machine") => vec!["/machine/peripheral/".into(), "/machine/q35/".into()],
         Live::PropertiesAt("/machine") => vec!["type".into()],
         _ => Vec::new(),
@@ -109,7 +111,7 @@ fn names_that_the_schema_does_not_list_come_from_qemu() {
     assert_eq!(completed("device_add driver=virtio-net m"), properties);
     assert_eq!(completed("device_add driver=virtio-net mac=1 mac"), [""; 0]);
     assert_eq!(completed("device_add driver=virtio-net d"), [""; 0]);
-    assert_eq!(completed("device_del id="), ["device_del id=net0 "]);
+    assert_eq!(completed("device_del id="), ["device_del id=net0 ", "device_del id='my net' "]);
     assert_eq!(completed("qom-get path=/machine/p"), ["qom-get path=/machine/peripheral/"]);
     assert_eq!(completed("qom-get path=/machine property="), ["qom-get path=/machine property=type "]);
 }

@@ -43,9 +43,10 @@ fn json_line(object: &str) -> Instruction {
 
 #[test]
 fn the_id_of_a_json_command_is_in_its_reply() {
-    let read = read("{\"id\": {\"a\": [1]},\n \"execute\": \"stop\"}");
-    let expected = Instruction::Raw { object: "{\"execute\":\"stop\"}".into(), id: Some(json!({"a": [1]})) };
-    assert_eq!(read, Ok(expected));
+    let line = "{\"id\": {\"a\": [1]},\n \"execute\": \"x\", \"arguments\": {\"z\": 36893488147419103232, \"a\": 1.0}}";
+    let object = "{\"execute\": \"x\", \"arguments\": {\"z\": 36893488147419103232, \"a\": 1.0}}";
+    let expected = Instruction::Raw { object: object.into(), id: Some("{\"a\": [1]}".into()) };
+    assert_eq!(read(line), Ok(expected), "the rest stays as it is written");
 }
 
 #[test]
@@ -56,6 +57,9 @@ fn lines_for_the_agent_have_no_schema() {
     let exec =
         Instruction::Command("guest-exec".into(), json!({"path": "/bin/ls", "arg": ["-l"], "capture-output": true}));
     assert_eq!(Instruction::read_guest("guest-exec path=/bin/ls arg=[\"-l\"] capture-output=true"), Ok(exec));
+    let password = Instruction::Command("guest-set-user-password".into(), json!({"password": "12345678"}));
+    assert_eq!(Instruction::read_guest("guest-set-user-password password='12345678'"), Ok(password));
+    assert_eq!(wrong("agent exit 3"), "`agent exit`: `exit` ends the shell, and is written without `agent`");
     assert_eq!(Instruction::read_guest("exit 1"), Ok(Instruction::Exit(Some(1))));
     assert_eq!(
         Instruction::read_guest("{\"execute\": \"guest-ping\"}"),
@@ -107,6 +111,8 @@ fn a_value_gets_the_type_of_the_schema() {
     assert_eq!(set(r#"text="a\tb""#), json!({"text": "a\tb"}));
     assert_eq!(set("any=5"), json!({"any": 5}));
     assert_eq!(set("any=five"), json!({"any": "five"}));
+    assert_eq!(set("any='5'"), json!({"any": "5"}), "a quoted text");
+    assert_eq!(set("count='5'"), json!({"count": 5}), "the schema has an integer");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn row_37_an_agent_answers_commands_and_scripts() {
         let ask = |words: &[&str], lines: &str| run(&[&["--agent", &agent.address], words].concat(), lines);
         assert_eq!(ask(&["guest-ping"], ""), good("{}\n"));
         assert_eq!(ask(&["guest-sync", "id=42"], ""), good("42\n"));
-        assert_eq!(ask(&[r#"{"execute": "guest-ping", "id": 7}"#], ""), good("{\"id\":7,\"return\":{}}\n"));
+        assert_eq!(ask(&[r#"{"execute": "guest-ping", "id": 7}"#], ""), good("{\"return\":{},\"id\":7}\n"));
         let lines = "guest-ping\n\n# a remark\nguest-sync \\\n id=5\nguest-no-such a=1\nguest-ping\n";
         let (code, printed, complained) = ask(&[], lines);
         assert_eq!((code, &*printed), (Some(1), "{}\n5\n"));
@@ -124,6 +124,32 @@ fn row_37_the_agent_of_a_machine_is_asked_beside_its_monitor() {
         terminal.enter("agent guest-ping", "\n{}\n");
         terminal.press("agent guest-pi\t");
         terminal.line_is("qmp> agent guest-ping");
+        terminal.press("\x15\x04");
+        assert!(terminal.end().0.success());
+    });
+}
+
+/// Completion does not connect: the user waits for it.
+#[test]
+fn row_37_completion_asks_only_an_agent_that_is_connected() {
+    leaving_nothing(|temporary| {
+        let agent = Agent::start();
+        let state = Scratch::create();
+        let monitored = Monitored::launch(state.path());
+        let address = agent.address.clone();
+        let arguments = ["--agent-at", &address, monitored.path.to_str().unwrap()];
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        terminal.enter("agent guest-ping", "\n{}\n");
+        drop(agent);
+        fs::create_dir_all(std::path::Path::new(&address).parent().unwrap()).unwrap();
+        let silent = UnixListener::bind(&address).unwrap();
+        silent.set_nonblocking(true).unwrap();
+        for typed in ["x", "y"] {
+            terminal.press(&format!("\x15agent guest-pi\t{typed}"));
+            terminal.line_is(&format!("qmp> agent guest-pi{typed}"));
+        }
+        assert_eq!(silent.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        fs::remove_dir_all(std::path::Path::new(&address).parent().unwrap()).unwrap();
         terminal.press("\x15\x04");
         assert!(terminal.end().0.success());
     });

@@ -254,6 +254,9 @@ fn the_human_monitor_keeps_its_cpu() {
         terminal.enter("info cpus", "* CPU #0");
         terminal.press("cpu 1\r");
         terminal.enter("info cpus", "* CPU #1");
+        // QEMU refuses a negative one.
+        terminal.press("cpu 0\rcpu 0x1\rcpu -1\rinfo cpus\r");
+        terminal.until("the same CPU", |screen| screen.contents().matches("* CPU #1").count() == 2);
         terminal.press("exit\r");
         assert!(terminal.end().0.success());
     });

@@ -4,6 +4,7 @@ use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
 
+use super::Monitored;
 use super::at_prompt::with_attached;
 use super::terminal::Terminal;
 
@@ -79,6 +80,38 @@ fn lines_of_the_human_monitor_are_completed() {
         completes(terminal, "migrate_set_capability x-co", "hmp> migrate_set_capability x-colo");
     });
     with_parts(&[], |terminal| completes(terminal, "hmp info balloo", "qmp> hmp info balloon"));
+}
+
+/// A name with a blank is completed in quotes, and a drive where QEMU wants one.
+#[test]
+fn the_names_of_drives_are_completed() {
+    with_parts(&[], |terminal| {
+        completes(terminal, "block_resize device=c", "qmp> block_resize device=cd0 size=");
+        completes(terminal, "eject device=", "qmp> eject device=cd0");
+    });
+}
+
+/// A QEMU that does not answer is asked once: its queue would fill with queries.
+#[test]
+fn completion_asks_a_stopped_qemu_once() {
+    leaving_nothing(|temporary| {
+        let state = Scratch::create();
+        let monitored = Monitored::launch(state.path());
+        let arguments = ["-v", "--no-history", monitored.path.to_str().unwrap()];
+        let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
+        let pid = monitored.vm.pid().unwrap();
+        stop(pid);
+        for typed in ["a", "b", "c"] {
+            terminal.press(&format!("\x15object-del id=\t{typed}"));
+            terminal.line_is(&format!("qmp> object-del id={typed}"));
+        }
+        send(pid, Signal::CONT);
+        terminal.press("\x15");
+        terminal.enter("query-name", "{}");
+        terminal.press("\x04");
+        let written = terminal.written_at_end();
+        assert_eq!(written.matches("> {\"execute\":\"qom-list\"").count(), 1, "{written}");
+    });
 }
 
 /// A QEMU that does not answer has no names to offer, and the prompt goes on after a second.

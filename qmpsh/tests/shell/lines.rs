@@ -54,7 +54,7 @@ fn a_line_continues_after_a_backslash() {
 fn json_is_pasted_with_its_lines_and_its_id() {
     with_launched(&[], |terminal| {
         terminal.press("\x1b[200~{\n  \"execute\": \"query-name\",\n  \"id\": {\"n\": 5}\n}\x1b[201~");
-        terminal.enter("", r#"{"id": {"n": 5}, "return": {}}"#);
+        terminal.enter("", r#"{"return": {}, "id": {"n":5}}"#);
         terminal.enter(
             r#"{"execute": "no-such", "id": "a"}"#,
             "error: CommandNotFound: The command no-such has not been found (id \"a\")",
@@ -125,6 +125,71 @@ fn a_transaction_in_a_script_fails_as_one() {
     });
 }
 
+/// The actions after one that is not valid are not executed alone.
+#[test]
+fn a_transaction_with_an_action_that_is_not_valid_is_skipped_to_its_end() {
+    leaving_nothing(|_| {
+        let add = "blockdev-add driver=null-co node-name=disk0 size=1M\n";
+        let bitmap = "block-dirty-bitmap-add node=disk0 name=one\n";
+        let lines = format!("{add}transaction(\nabrot\n{bitmap}  )\nblock-dirty-bitmap-remove node=disk0 name=one\n");
+        let (code, printed, complained) = launch(&["-k"], &lines);
+        assert_eq!((code, &*printed), (Some(1), "{}\n"));
+        let complained: Vec<_> = complained.lines().collect();
+        assert!(complained[0].starts_with("qmpsh: stdin:3: abrot: "), "{complained:?}");
+        assert!(complained[1].starts_with("qmpsh: stdin:6: block-dirty-bitmap-remove "), "{complained:?}");
+        assert_eq!(complained.len(), 2, "{complained:?}");
+        let lines = format!("{add}transaction(\n# it's a remark \\\n{bitmap}\n # )\n)\nquery-name\n");
+        assert_eq!(launch(&[], &lines), good("{}\n{}\n{}\n"));
+        assert_eq!(launch(&["-k"], "transaction( abrot )\nquery-name\n").1, "{}\n");
+    });
+    with_launched(&[], |terminal| {
+        terminal.press("  transaction(\r");
+        terminal.line_is("...");
+        terminal.press("abrot\r");
+        terminal.until("an error", |screen| screen.contents().contains("did you mean `abort`?"));
+        terminal.line_is("...");
+        terminal.press("# a remark\r");
+        terminal.line_is("...");
+        terminal.enter("abort\r)", "GenericError: Transaction aborted using Abort action");
+    });
+}
+
+#[test]
+fn a_position_of_an_error_has_no_secret() {
+    leaving_nothing(|_| {
+        let json = r#"{"execute":"set_password","arguments":{"protocol":"vnc","password":"geheim"}}"#;
+        let lines = format!(
+            "{json}\nobject-add qom-type=secret id=s \\\ndata=geheim bogus=1\nhmp change no-such passwd geheim\n"
+        );
+        let (code, _, complained) = launch(&["-k"], &lines);
+        assert_eq!(code, Some(1));
+        assert!(!complained.contains("geheim"), "{complained}");
+        let positions = ["stdin:1: …: ", "stdin:3: object-add …: ", "stdin:4: hmp …: "];
+        for (line, position) in complained.lines().zip(positions) {
+            assert!(line.starts_with(&format!("qmpsh: {position}")), "{complained}");
+        }
+        assert_eq!(complained.lines().count(), 3, "{complained}");
+    });
+}
+
+#[test]
+fn a_script_that_cannot_be_read_ends() {
+    leaving_nothing(|temporary| {
+        let directory = temporary.to_str().unwrap();
+        let failed = bad(2, &format!("{directory}:1: cannot read the next line: Is a directory (os error 21)"));
+        assert_eq!(launch(&["-k", "-f", directory], ""), failed);
+        let scratch = Scratch::create();
+        let file = scratch.path().join("script");
+        fs::write(&file, b"query-name\nquery-\xff\nquery-name\ntransaction(\n\xff\nabort\n)\nquery-name").unwrap();
+        let name = file.to_str().unwrap();
+        let (code, printed, complained) = launch(&["-k", "-f", name], "");
+        assert_eq!((code, &*printed), (Some(2), "{}\n{}\n{}\n"));
+        let expected = [(2, "query-\u{fffd}"), (5, "\u{fffd}")]
+            .map(|(line, text)| format!("qmpsh: {name}:{line}: {text}: the line is not UTF-8\n"));
+        assert_eq!(complained, expected.concat());
+    });
+}
+
 #[test]
 fn an_error_has_the_position_in_the_script() {
     leaving_nothing(|_| {
@@ -169,7 +234,7 @@ fn json_in_a_script_keeps_its_id() {
     leaving_nothing(|_| {
         let (code, printed, complained) =
             launch(&["-k"], "{\"execute\": \"query-name\",\n \"id\": 1}\n{\"execute\": \"x\", \"id\": [2]}\n");
-        assert_eq!((code, &*printed), (Some(1), "{\"id\":1,\"return\":{}}\n"));
+        assert_eq!((code, &*printed), (Some(1), "{\"return\":{},\"id\":1}\n"));
         assert!(
             complained.starts_with("qmpsh: stdin:3: {\"execute\": \"x\", \"id\": [2]}: CommandNotFound: "),
             "{complained}"

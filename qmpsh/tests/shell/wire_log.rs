@@ -33,6 +33,16 @@ fn each_message_is_logged_to_standard_error() {
     });
 }
 
+/// Completion logs messages while the editor waits for keys, and holds one of them. Enter behind it ends that wait.
+#[test]
+fn a_line_behind_a_completion_is_executed() {
+    with_launched(&["-v"], |terminal| {
+        terminal.press("object-del id=\t\x15query-name\r");
+        terminal.enter("query-uuid", "UUID");
+        terminal.until("its reply", |screen| screen.contents().contains("\n{}\n"));
+    });
+}
+
 /// The log of a message does not tear the line that is typed.
 #[test]
 fn at_the_prompt_messages_are_logged_above_the_line() {
