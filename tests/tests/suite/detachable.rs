@@ -30,7 +30,8 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     let qemu = Watched::new(identity.pid).expect("the process runs");
     machine.execute("stop", LONG).expect("the monitor answers");
     let outcome = machine.detach().expect("it is detachable");
-    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, Some(identity.pid)));
+    assert_eq!((outcome.cause, outcome.exit, outcome.pid), (Cause::Disconnected, None, Some(identity.pid)));
+    assert_eq!((machine.pid(), machine.qemu_pid()), (None, None), "nobody follows it");
     assert_eq!(machine.execute("cont", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
     drop(machine);
     for _ in 0..2 {
