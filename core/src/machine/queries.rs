@@ -11,6 +11,7 @@ use crate::descriptor::Descriptor;
 use crate::error::LaunchError;
 use crate::event::{Event, History};
 use crate::fault::Misuse;
+use crate::identity::FileId;
 use crate::input::Prepared;
 use crate::lifecycle::{LaunchFailure, Lifecycle, Rung, State, Why};
 use crate::outcome::Outcome;
@@ -238,7 +239,16 @@ impl Machine {
     pub fn extra_monitors(&self) -> impl Iterator<Item = &[u8]> {
         let configured = self.config.extra_monitors.iter().map(|monitor| &*monitor.socket.path);
         let resumed = self.config.identity().map(|identity| &*identity.extra_monitors).unwrap_or_default();
-        configured.chain(resumed.iter().map(|(path, _)| path.as_bytes()))
+        configured.chain(resumed.iter().map(|socket| socket.path.as_bytes()))
+    }
+
+    /// Returns the path of each [extra monitor](crate::Config::extra_monitor) with the file that the host created there for
+    /// this run, or that the identity of a resumed machine names. Another file may be at the path by now.
+    pub fn extra_monitor_files(&self) -> impl Iterator<Item = (&[u8], FileId)> {
+        let configured = self.config.extra_monitors.iter().map(|monitor| &*monitor.socket.path);
+        let created = configured.zip(self.prepared.monitor_sockets.iter().copied());
+        let resumed = self.config.identity().map(|identity| &*identity.extra_monitors).unwrap_or_default();
+        created.chain(resumed.iter().map(|socket| (socket.path.as_bytes(), socket.file)))
     }
 
     /// Returns what the host prepared for this run.
