@@ -12,10 +12,11 @@ use crate::text::UntrustedText;
 /// `human-monitor-command`: executes a command of the human monitor (HMP), and returns the text that it prints. Use it
 /// where QMP has no command. The text is for people and changes between versions, so do not parse it.
 ///
-/// The command always succeeds: when the human monitor reports an error, that is the text. [`HumanText::checked`] and
-/// [`HumanText::nothing`] recognize it.
+/// The command always succeeds: when the human monitor reports an error, that is the text. [`HumanText::check`] and
+/// [`HumanText::check_empty`] recognize it.
 ///
 /// ```no_run
+/// use qemu_machine_core::UntrustedText;
 /// use qemu_machine_core::commands::HumanMonitorCommand;
 /// # struct Vm;
 /// # impl Vm {
@@ -25,9 +26,9 @@ use crate::text::UntrustedText;
 /// # }
 /// # let vm = Vm;
 ///
-/// let registers: String = vm.execute(HumanMonitorCommand::new("info registers"))?.checked()?;
+/// let registers: UntrustedText = vm.execute(HumanMonitorCommand::new("info registers"))?.check()?;
 /// // This command prints nothing when it succeeds, so any text is an error.
-/// vm.execute(HumanMonitorCommand::new("savevm before"))?.nothing()?;
+/// vm.execute(HumanMonitorCommand::new("savevm before"))?.check_empty()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -107,14 +108,14 @@ impl HumanText {
     /// 11.1.
     ///
     /// Some commands report errors in other words (`drive_add`, `hostfwd_remove`): nothing tells these from a result. For a
-    /// command that prints nothing when it succeeds, [`nothing`](Self::nothing) finds every error. And a command that prints
+    /// command that prints nothing when it succeeds, [`check_empty`](Self::check_empty) finds every error. And a command that prints
     /// the text of a guest from its beginning (`ringbuf_read`) may print the words above.
     ///
     /// # Errors
     ///
     /// [`HumanMonitorError`], with QEMU's words.
-    pub fn checked(self) -> Result<String, HumanMonitorError> {
-        if self.reports_error() { Err(HumanMonitorError::of(&self.0)) } else { Ok(self.0.into()) }
+    pub fn check(self) -> Result<UntrustedText, HumanMonitorError> {
+        if self.reports_error() { Err(HumanMonitorError::of(&self.0)) } else { Ok(self.0) }
     }
 
     /// Checks that the command has printed nothing, which is the success of most commands that change something:
@@ -124,7 +125,7 @@ impl HumanText {
     /// # Errors
     ///
     /// [`HumanMonitorError`], with what the command has printed.
-    pub fn nothing(self) -> Result<(), HumanMonitorError> {
+    pub fn check_empty(self) -> Result<(), HumanMonitorError> {
         let is_over = self.beginning().next().is_none();
         if is_over { Ok(()) } else { Err(HumanMonitorError::of(&self.0)) }
     }

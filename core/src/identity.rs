@@ -54,10 +54,60 @@ pub struct Identity {
     /// Each console that has a [log](crate::Config::console_log), with the path of that.
     #[serde(default)]
     pub console_logs: Vec<(String, String)>,
-    /// The path of the socket of each [extra monitor](crate::Config::extra_monitor), with its device and inode. The program
-    /// that ends the machine removes them.
+    /// The socket of each [extra monitor](crate::Config::extra_monitor). The program that ends the machine removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub extra_monitors: Vec<(String, (u64, u64))>,
+    pub extra_monitors: Vec<ExtraMonitorSocket>,
+}
+
+/// Socket of an extra monitor, as its machine created it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExtraMonitorSocket {
+    /// The absolute path of the socket.
+    pub path: String,
+    /// What tells it from a later file at that path.
+    #[serde(flatten)]
+    pub file: FileId,
+}
+
+impl ExtraMonitorSocket {
+    /// Returns the socket that was created at this path. For hosts, which know these.
+    #[must_use]
+    pub fn new(path: String, file: FileId) -> Self {
+        Self { path, file }
+    }
+}
+
+/// What tells a file from a later one at the same path. Some file systems reuse the inode number of a removed file at once
+/// (ext4), so device and inode do not suffice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+#[non_exhaustive]
+pub struct FileId {
+    /// The device of the file system (`inode(7)`).
+    pub device: u64,
+    /// The inode number of the file, unique within the file system at any time.
+    pub inode: u64,
+    /// When the file was created (`statx(2)`, `stx_btime`), in nanoseconds since 1970. `None` means that the file system does
+    /// not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<u64>,
+}
+
+impl FileId {
+    /// Returns the id of a file. For hosts, which know these.
+    #[must_use]
+    pub fn new(device: u64, inode: u64, created: Option<u64>) -> Self {
+        Self { device, inode, created }
+    }
+
+    /// Returns whether both may be the same file: they are on one device and have one inode, and no different times of
+    /// creation.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        let is_one_time = self.created.is_none() || other.created.is_none() || self.created == other.created;
+        (self.device, self.inode) == (other.device, other.inode) && is_one_time
+    }
 }
 
 /// Returns the version of identities that contain none.

@@ -7,6 +7,7 @@ use core::fmt;
 use crate::channel::Channel;
 use crate::config::Service;
 use crate::fault::HostFault;
+use crate::identity::FileId;
 use crate::signal::{Signal, SignalName};
 use crate::transport::Address;
 
@@ -121,6 +122,9 @@ pub struct Prepared {
     pub process: Option<Box<RunningProcess>>,
     /// The path of the socket of each companion that has one, by the index of the companion.
     pub companions: Vec<(usize, Vec<u8>)>,
+    /// The socket of each [`MonitorSocket`](crate::MonitorSocket), in that order. Empty for a machine that is resumed, whose
+    /// identity has them.
+    pub monitor_sockets: Vec<FileId>,
 }
 
 impl Prepared {

@@ -411,7 +411,7 @@ pub use error::{CommandError, LaunchError, Liveness, Progress, ServiceError, Wai
 pub use event::{Event, History, SubscriptionId, Timestamp, matches};
 pub use fault::{FaultKind, HostFault, Misuse, ProtocolError, Refusal};
 pub use host_forward::{ForwardProtocol, HostForward};
-pub use identity::{Gap, Identity};
+pub use identity::{ExtraMonitorSocket, FileId, Gap, Identity};
 pub use input::{CompanionEvent, ExitStatus, Inherited, Input, Prepared, RunningProcess};
 pub use json::drop_deep;
 pub use launch_cause::LaunchCause;

@@ -198,6 +198,7 @@ fn an_extra_monitor_that_cannot_be_is_refused() {
         (bare().extra_monitor("/a\0b"), "NUL"),
         (bare().extra_monitor(long.as_str()), "107 bytes at most"),
         (bare().extra_monitor("/a").extra_monitor(ExtraMonitor::new("/a").human()), "two extra monitors"),
+        (bare().working_directory("/run").extra_monitor("qmp"), "relative"),
         (bare().extra_monitor(ExtraMonitor::new("/a").mode(0o4600)), "0o4600"),
         (bare().extra_monitor("/a").serial("extra-monitor-0"), "`extra-monitor-0`"),
         (Config::attach(Peer::Dial(tcp("127.0.0.1:1"))).extra_monitor("/a"), "running already"),

@@ -53,7 +53,7 @@ fn g18_a_machine_is_detached_before_its_channels_close_and_is_never_signalled() 
     assert!(rig.vm.claim(&command).is_some_and(|answer| answer.is_err()));
     // The exit of a detached process is ignored.
     rig.exits(ExitStatus::Code(0));
-    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Ended, Some(rig::PID)));
+    assert_eq!((rig.vm.state(), rig.vm.pid(), rig.outcome().pid), (State::Ended, None, Some(rig::PID)));
     assert_eq!(rig.vm.detach(rig.now), Ok(()), "detached already");
     // The handle can launch another process.
     rig.launch();

@@ -5,12 +5,12 @@ use qemu_machine_core::commands::{HumanMonitorCommand, HumanText};
 use serde_json::json;
 
 fn is_error(text: &str) -> bool {
-    let checked = HumanText::from(text).checked();
+    let checked = HumanText::from(text).check();
     if let Err(error) = &checked {
         assert_eq!(error.text, text.trim_end());
     }
     assert!(
-        checked.as_ref().is_ok_and(|same| same == text) || checked.is_err(),
+        checked.as_ref().is_ok_and(|same| *same == *text) || checked.is_err(),
         "a text that is no error is unchanged"
     );
     checked.is_err()
@@ -66,11 +66,11 @@ fn the_same_words_elsewhere_are_no_error() {
 #[test]
 fn a_command_that_prints_nothing_has_succeeded() {
     for text in ["", "\r\n", "warning: '-x' is deprecated\r\n", "info: a remark\r\nwarning: another\r\n"] {
-        assert_eq!(HumanText::from(text).nothing(), Ok(()), "{text}");
+        assert_eq!(HumanText::from(text).check_empty(), Ok(()), "{text}");
     }
-    let error = HumanText::from("could not open disk image x\r\n").nothing().expect_err("it has printed something");
+    let error = HumanText::from("could not open disk image x\r\n").check_empty().expect_err("it has printed something");
     assert_eq!(error.to_string(), "the human monitor reports an error: could not open disk image x");
-    let hostile = HumanText::from("Error: \u{1b}[2J\r\nFORGED\r\n").checked().expect_err("an error");
+    let hostile = HumanText::from("Error: \u{1b}[2J\r\nFORGED\r\n").check().expect_err("an error");
     assert_eq!(hostile.to_string(), r"the human monitor reports an error: Error: \u{1b}[2J\r\nFORGED");
 }
 

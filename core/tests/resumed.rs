@@ -98,7 +98,7 @@ fn g35_a_resumed_machine_is_left_again() {
         rig.serve();
         assert!(place(&rig, &Effect::Detach) < place(&rig, &Effect::Close(Channel::Monitor)), "{:?}", rig.effects);
         assert!(place(&rig, &Effect::Detach).is_some() && !is_signalled(&rig));
-        assert_eq!((&rig.outcome().cause, rig.vm.pid()), (&Cause::Disconnected, Some(PID)));
+        assert_eq!((&rig.outcome().cause, rig.outcome().pid, rig.vm.pid()), (&Cause::Disconnected, Some(PID), None));
     }
 }
 

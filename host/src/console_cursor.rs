@@ -70,8 +70,7 @@ impl ConsoleCursor {
         if !self.has_back_pressure || self.run != run || self.channel != channel {
             return false;
         }
-        let is_running =
-            matches!(machine.state(), State::Launching(_) | State::Running) && machine.lifecycle().pid().is_some();
+        let is_running = matches!(machine.state(), State::Launching(_) | State::Running) && machine.pid().is_some();
         let most = machine.limits().console.saturating_sub(MARGIN) as u64;
         let is_behind = |console: &Console| console.end() >= self.position.saturating_add(most);
         is_running && console(channel, machine).is_some_and(is_behind)

@@ -1,13 +1,16 @@
 //! Sockets with an address: sockets that listen, and sockets that connect.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use qemu_machine_core::{Address, FaultKind, HostFault, MonitorSocket};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, bind, connect, getpeername, getsockname, listen, sockopt};
+use rustix::process::geteuid;
 
 use crate::fault::fault;
 use crate::scratch_dir::{ScratchDir, path};
@@ -78,15 +81,39 @@ pub(crate) fn listen_for_others(wanted: &MonitorSocket, scratch: &mut ScratchDir
     let mut bound = || -> io::Result<OwnedFd> {
         let path = path(&wanted.path);
         let name = SocketAddrUnix::new(&*wanted.path)?;
+        let admits_others = wanted.mode & !0o700 != 0;
+        if admits_others && !is_safe(path.parent().unwrap_or(Path::new("/")))? {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "other users may replace files in the directory: remove their permission to write, or set its sticky bit",
+            ));
+        }
         let socket = Os::stream_socket(AddressFamily::UNIX)?;
         Os::bind_with_mode(socket.as_fd(), &name, wanted.mode)?;
-        scratch.made_monitor_socket(path.clone());
-        Os::widen_mode(&path, wanted.mode)?;
+        if let Err(error) = Os::widen_mode(&path, wanted.mode) {
+            if admits_others {
+                // In a safe directory it is the socket.
+                let _ = fs::remove_file(&path);
+            }
+            return Err(error);
+        }
+        scratch.made_monitor_socket(path)?;
         listen(&socket, 1)?;
         Ok(socket)
     };
     let address = Address::unix(&*wanted.path);
     bound().map_err(|error| fault(format!("listen at {address} for other programs"), &error))
+}
+
+/// Returns whether no other user can replace a file of this user in a directory (`inode(7)`, sticky bit). The kernel reports
+/// no inode for the path of a bound socket, so its permissions are widened by path.
+fn is_safe(directory: &Path) -> io::Result<bool> {
+    const ROOT: u32 = 0;
+    const STICKY: u32 = 0o1000;
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    let directory = fs::metadata(directory)?;
+    let is_owner_trusted = [ROOT, geteuid().as_raw()].contains(&directory.uid());
+    Ok(is_owner_trusted && (directory.mode() & WRITABLE_BY_OTHERS == 0 || directory.mode() & STICKY != 0))
 }
 
 /// Accepts a connection. `None` means that no connection is pending.
@@ -190,4 +217,25 @@ pub(crate) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
 
 fn family(address: &SocketAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_never_has_more_permissions_than_those_that_were_chosen() {
+        let directory = std::env::temp_dir().join(format!("dial-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let of_binding = |mode: u32| {
+            let path = directory.join(format!("{mode:o}"));
+            let socket = Os::stream_socket(AddressFamily::UNIX).unwrap();
+            Os::bind_with_mode(socket.as_fd(), &SocketAddrUnix::new(&path).unwrap(), mode).unwrap();
+            // Before the library changes anything at the path.
+            fs::symlink_metadata(&path).unwrap().mode() & 0o777 & !mode
+        };
+        let more = [0o600, 0o660, 0o606].map(of_binding);
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(more, [0; 3]);
+    }
 }

@@ -58,6 +58,8 @@ impl Host {
     /// Takes over what was prepared.
     fn take_over(&mut self, preparations: Preparations) -> Prepared {
         let Preparations { mut scratch, parts, nonce, trusts_peer } = preparations;
+        // Before it takes over those of a resumed machine.
+        let monitor_sockets = scratch.monitor_sockets();
         scratch.take_over();
         scratch.unbounded().into_iter().for_each(|fault| self.trace.fault(fault));
         let prepared = Prepared {
@@ -69,6 +71,7 @@ impl Host {
             monitor: parts.monitor,
             process: None,
             companions: parts.companions.iter().enumerate().filter_map(path_of_companion).collect(),
+            monitor_sockets,
         };
         self.companions = parts.companions;
         self.scratch = scratch.is_used().then(|| Box::new(scratch));

@@ -151,17 +151,17 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.name().to_owned())
     }
 
-    /// Returns the id of the process that was started: QEMU, or its [wrapper](Config::wrapper). It stays known after the
-    /// end, until the next launch, as [`Outcome::pid`]. By then the system may have given it to another process:
-    /// [`state`](Self::state) says whether the machine runs. `None` means that no process was started, or that the machine
-    /// was attached to.
+    /// Returns the id of the process that was started, while it lives: QEMU, or its [wrapper](Config::wrapper). `None` means
+    /// that no process was started, that it has ended or was left to another program, or that the machine was attached to.
+    /// The system may give the id of an ended process to another one, which a caller would signal; [`Outcome::pid`] has it
+    /// for reports.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.pid())
     }
 
-    /// Returns the id of the process of QEMU, also behind a [wrapper](Config::wrapper) that stays. It stays known as
-    /// [`pid`](Self::pid) does. `None` means that it is not known, or that the machine was attached to.
+    /// Returns the id of the process of QEMU, also behind a [wrapper](Config::wrapper) that stays, while the process that was
+    /// started lives. `None` means that it is not known, that the process has ended, or that the machine was attached to.
     #[must_use]
     pub fn qemu_pid(&self) -> Option<u32> {
         self.shared().with_machine(|machine| machine.qemu_pid())

@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use qemu_machine_core::{Address, ExitStatus, FaultKind, HostFault, Identity, Machine, Misuse};
+use qemu_machine_core::{Address, ExitStatus, ExtraMonitorSocket, FaultKind, HostFault, Identity, Machine, Misuse};
 use rustix::io::Errno;
 
 use crate::child::Child;
 use crate::fault::{fault, fault_because};
+use crate::file_id::file_id;
 use crate::sys::{Earlier, Os, ProcessState, System};
 
 /// Why a machine has no identity.
@@ -67,7 +68,7 @@ pub(crate) fn drafted(machine: &Machine) -> Result<Option<Identity>, HostFault> 
     identity.log = prepared.log.as_deref().map(text).transpose()?;
     let logs = machine.console_logs().map(|(console, path)| Ok((console.to_owned(), text(path)?)));
     identity.console_logs = logs.collect::<Result<_, HostFault>>()?;
-    let monitors = machine.extra_monitors().map(|path| Ok((text(path)?, (0, 0))));
+    let monitors = machine.extra_monitor_files().map(|(path, file)| Ok(ExtraMonitorSocket::new(text(path)?, file)));
     identity.extra_monitors = monitors.collect::<Result<_, HostFault>>()?;
     Ok(Some(identity))
 }
@@ -77,10 +78,11 @@ pub(crate) fn complete(mut identity: Identity) -> Result<Identity, HostFault> {
     let pid = identity.pid;
     let failed = |error: io::Error| fault(format!("identify process {pid}"), &error);
     identity.socket = socket_at(Path::new(&identity.monitor)).map_err(failed)?;
-    // One that another program has removed needs no removal.
-    identity
-        .extra_monitors
-        .retain_mut(|(path, socket)| socket_at(Path::new(path)).map(|found| *socket = found).is_ok());
+    // Another program may have removed a socket, and bound its own to the path: that one is never removed.
+    identity.extra_monitors.retain(|socket| {
+        fs::symlink_metadata(&socket.path)
+            .is_ok_and(|found| found.file_type().is_socket() && file_id(&found).matches(&socket.file))
+    });
     identity.boot = Os::boot_id().ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
     identity.pid_namespace = Os::pid_namespace();
     identity.started = match Os::process_state(pid) {

@@ -263,6 +263,7 @@ mod console_reader;
 mod dial;
 mod ending;
 mod fault;
+mod file_id;
 mod file_operation;
 mod files;
 mod handle;

@@ -7,16 +7,18 @@ use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::{Arc, Mutex};
 
-use qemu_machine_core::{HostFault, Identity, Preparation, Transport};
+use qemu_machine_core::{ExtraMonitorSocket, FileId, HostFault, Identity, Preparation, Transport};
 use rustix::fs::{OFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
 use crate::background::begin_and_forget;
 use crate::fault::fault;
+use crate::file_id::file_id;
 use crate::lock::lock;
 use crate::log_bound::{BoundedFile, LogBound};
 use crate::log_reader::LogReader;
@@ -249,8 +251,15 @@ impl ScratchDir {
     }
 
     /// Records that a socket was bound to this path on which QEMU serves other programs.
-    pub(crate) fn made_monitor_socket(&mut self, path: PathBuf) {
-        self.monitor_sockets.extend(identified(absolute(path)));
+    pub(crate) fn made_monitor_socket(&mut self, path: PathBuf) -> io::Result<()> {
+        let id = file_id(&fs::symlink_metadata(&path)?);
+        self.monitor_sockets.push(Guarded { path, id });
+        Ok(())
+    }
+
+    /// Returns the sockets on which QEMU serves other programs, in the order in which they were created.
+    pub(crate) fn monitor_sockets(&self) -> Vec<FileId> {
+        self.monitor_sockets.iter().map(|socket| socket.id).collect()
     }
 
     /// Returns whether something must be removed when this program ends before it removes that itself.
@@ -328,13 +337,12 @@ impl ScratchDir {
         let in_directory = directory.as_ref().map(|directory| directory.join("log"));
         let (path, (device, inode)) = (absolute(PathBuf::from(&identity.monitor)), identity.socket);
         let log = identity.log.as_ref().map(PathBuf::from).or_else(|| in_directory.clone());
-        let guarded = |(path, (device, inode)): &(String, (u64, u64))| Guarded {
+        let guarded = |ExtraMonitorSocket { path, file, .. }: &ExtraMonitorSocket| Guarded {
             path: absolute(PathBuf::from(path)),
-            device: *device,
-            inode: *inode,
+            id: *file,
         };
         let monitor_sockets = identity.extra_monitors.iter().map(guarded).collect();
-        let (identity, socket) = (identity.clone(), Some(Guarded { path, device, inode }));
+        let (identity, socket) = (identity.clone(), Some(Guarded { path, id: FileId::new(device, inode, None) }));
         self.resumed = Some(Resumed { identity, directory, socket, monitor_sockets });
         let Some(path) = log else { return Ok(()) };
         let is_ours = in_directory.as_ref() == Some(&path) || is_scratch_name(&path.with_extension(""));
@@ -428,8 +436,7 @@ impl Leftovers {
         remove_sockets(&self.sockets, &self.sockets_removed);
         // A companion may have removed its own.
         self.companion_sockets.iter().for_each(|path| drop(fs::remove_file(path)));
-        // The paths may be those of a stored identity, which may have been changed.
-        remove_unchanged(&self.monitor_sockets, |file| file.file_type().is_socket());
+        remove_monitor_sockets(&self.monitor_sockets, self.adopted);
         // A file that is not empty is in use: by the next machine with this path, for example.
         remove_unchanged(&self.files, |file| file.len() == 0);
         // A log that is kept gets its final length. After a failure it stays as it is.
@@ -473,11 +480,24 @@ fn remove_sockets(sockets: &[Guarded], removed: &Mutex<bool>) {
     }
 }
 
+/// Removes the sockets on which QEMU has served other programs. The paths are the caller's, so another program may have bound
+/// one since QEMU removed its own, also with the same inode. A socket on which a program listens is kept, if the
+/// identity is a stored one, which may have been changed, or if the file system reports no times of creation.
+fn remove_monitor_sockets(sockets: &[Guarded], is_adopted: bool) {
+    for socket in sockets {
+        let is_unused = || Os::has_listener(socket.path.as_os_str().as_bytes()) == Some(false);
+        remove_unchanged(slice::from_ref(socket), |there| {
+            let is_certain = !is_adopted && socket.id.created.is_some() && file_id(there).created.is_some();
+            there.file_type().is_socket() && (is_certain || is_unused())
+        });
+    }
+}
+
 /// Removes files. One that another program put in the place of a file is kept.
 fn remove_unchanged(files: &[Guarded], is_unused: impl Fn(&Metadata) -> bool) {
     for file in files {
         let there = fs::symlink_metadata(&file.path);
-        if there.is_ok_and(|there| (there.dev(), there.ino()) == (file.device, file.inode) && is_unused(&there)) {
+        if there.is_ok_and(|there| file_id(&there).matches(&file.id) && is_unused(&there)) {
             let _ = fs::remove_file(&file.path);
         }
     }
@@ -503,8 +523,8 @@ fn pid_file(socket: &Path) -> PathBuf {
 }
 
 fn identified(path: PathBuf) -> Option<Guarded> {
-    let metadata = fs::symlink_metadata(&path).ok()?;
-    Some(Guarded { path, device: metadata.dev(), inode: metadata.ino() })
+    let id = file_id(&fs::symlink_metadata(&path).ok()?);
+    Some(Guarded { path, id })
 }
 
 /// Returns an absolute path: the current directory may change before the file is removed.
@@ -681,7 +701,7 @@ mod tests {
             let mut scratch = ScratchDir::create(&wanted).unwrap();
             let inode = identified(socket.clone()).unwrap();
             let path = socket.to_str().unwrap().to_owned();
-            let mut identity = Identity::new(String::new(), (0, 0), path, (inode.device, inode.inode));
+            let mut identity = Identity::new(String::new(), (0, 0), path, (inode.id.device, inode.id.inode));
             identity.directory = other.to_str().map(str::to_owned);
             scratch.resume(&identity).unwrap();
             if is_taken_over {

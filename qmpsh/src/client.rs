@@ -216,7 +216,7 @@ impl Client {
         let cpu = selected.unwrap_or_else(|| self.cpu.load(Ordering::Relaxed));
         let command = HumanMonitorCommand::new(line);
         let command = if cpu >= 0 { command.cpu(cpu) } else { command };
-        let printed = self.vm.execute_by(command, self.timeout)?.checked().map_err(Failure::reported)?;
+        let printed = self.vm.execute_by(command, self.timeout)?.check().map_err(Failure::reported)?;
         if let Some(cpu) = selected {
             self.cpu.store(cpu, Ordering::Relaxed);
         }

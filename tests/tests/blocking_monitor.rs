@@ -82,7 +82,7 @@ fn an_end_while_a_command_waits() {
         let outcome = vm.wait(LONG).unwrap();
         assert_eq!((&outcome.cause, outcome.exit), (&Cause::Exit(3), Some(ExitStatus::Code(3))));
         assert_eq!((&*outcome.log, outcome.unanswered), ("alas\n", 1));
-        assert_eq!((vm.state(), vm.pid()), (State::Ended, outcome.pid));
+        assert_eq!((vm.state(), vm.pid()), (State::Ended, None));
         assert!(outcome.pid.is_some(), "{outcome:?}");
         assert_eq!(vm.execute_by("query-status", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
         assert_eq!(vm.shutdown(quick()).unwrap(), outcome);

@@ -19,6 +19,7 @@ const WITHOUT_TEXT: &[&str] = &[
     "Empty",
     "ExitStatus",
     "FaultKind",
+    "FileId",
     "ForwardProtocol",
     "Gap",
     "HostForward",

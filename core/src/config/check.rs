@@ -189,6 +189,13 @@ impl Config {
         for (index, monitor) in self.extra_monitors.iter().enumerate() {
             let MonitorSocket { path, mode } = &monitor.socket;
             check_address(&Address::Unix(path.clone()))?;
+            if !path.starts_with(b"/") {
+                // QEMU may run in another directory, and removes the path when it ends.
+                return wrong(format!(
+                    "the path {} of an extra monitor is relative: use an absolute one",
+                    Address::Unix(path.clone())
+                ));
+            }
             if mode & !0o777 != 0 {
                 return wrong(format!(
                     "the mode {mode:#o} of an extra monitor has more bits than those of permissions"

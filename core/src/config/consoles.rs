@@ -135,15 +135,21 @@ impl Config {
     /// The library creates the socket before QEMU is started, with the [mode](ExtraMonitor::mode) 0600 by default, and QEMU
     /// inherits it: at no moment can a user connect whom that mode excludes. The directory must exist. The launch fails with
     /// [`LaunchFailure::Host`](crate::LaunchFailure::Host) if the path exists: a socket that a killed program has left
-    /// behind must be removed first. A path that is too long is refused with
-    /// [`Misuse::Config`](crate::Misuse::Config), as for each extra monitor of an [attached](Self::attach) machine.
+    /// behind must be removed first. A path that is relative or too long is refused with
+    /// [`Misuse::Config`](crate::Misuse::Config), as is each extra monitor of an [attached](Self::attach) machine.
     ///
     /// The socket is removed when the machine ends. When the program is killed, its [guard](Self::wrapper) removes it: so a
-    /// machine with an extra monitor has one. That of a machine that [outlives its parent](Self::outlive_parent) serves on
-    /// after [`detach`](crate::Machine::detach), and the program that [resumes](Self::resume) and ends the machine removes it.
+    /// machine with an extra monitor has one. The socket of a machine that [outlives its parent](Self::outlive_parent) stays
+    /// in use after [`detach`](crate::Machine::detach), and the program that [resumes](Self::resume) and ends the machine
+    /// removes it. A file that another program has created at the path meanwhile is kept.
     ///
-    /// What the other program does there is seen as events of the machine, and its own `quit` ends the run as
-    /// [`Cause::QuitByOther`](crate::Cause::QuitByOther).
+    /// The machine receives the events that commands of the other program cause (`STOP`, `RESUME`, `SHUTDOWN`). If the other
+    /// program executes `quit`, the run ends with [`Cause::QuitByOther`](crate::Cause::QuitByOther), under three conditions:
+    ///
+    /// - The launch is complete. Before, it fails with [`LaunchFailure::Exited`](crate::LaunchFailure::Exited).
+    /// - The machine has a monitor. With [`Monitor::None`](crate::Monitor::None) it receives no event, and the cause is
+    ///   [`Cause::Exit`](crate::Cause::Exit) with the status 0.
+    /// - The machine has not sent its own `quit`, to which the end is ascribed otherwise.
     ///
     /// Paths convert with `path.as_os_str().as_encoded_bytes()`.
     #[must_use]

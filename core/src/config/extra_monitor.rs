@@ -28,7 +28,7 @@ pub struct ExtraMonitor {
 #[derive(Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a driver creates each")]
 pub struct MonitorSocket {
-    /// The path of the socket.
+    /// The absolute path of the socket.
     pub path: Vec<u8>,
     /// The permissions of the socket, whatever the umask of this program: those of `chmod(2)`. Write permission is
     /// permission to connect (`unix(7)`).
@@ -47,7 +47,8 @@ impl ExtraMonitor {
     /// Default of [`mode`](Self::mode): the owner alone may connect.
     pub const MODE: u32 = 0o600;
 
-    /// Returns a QMP monitor on a Unix socket at this path, which has 1 to 107 bytes (`unix(7)`) and must not exist.
+    /// Returns a QMP monitor on a Unix socket at this path, which is absolute, has 1 to 107 bytes (`unix(7)`) and must not
+    /// exist.
     #[must_use]
     pub fn new(path: impl Into<Vec<u8>>) -> Self {
         Self { socket: MonitorSocket { path: path.into(), mode: Self::MODE }, is_human: false }
@@ -63,6 +64,10 @@ impl ExtraMonitor {
     /// Sets the permissions of the socket: `0o660` admits its group as well. They hold from the moment at which a program can
     /// connect, and whatever the umask of this program. Default: [`MODE`](Self::MODE), `0o600`. Bits beyond `0o777` are
     /// refused with [`Misuse::Config`](crate::Misuse::Config).
+    ///
+    /// A mode that admits other users needs a directory in which these cannot replace the socket: its owner is root or the
+    /// user of this program, and others may not write to it, or it has the sticky bit, as `/tmp`. In any other directory the
+    /// launch fails with [`LaunchFailure::Host`](crate::LaunchFailure::Host).
     ///
     /// The group of the socket is that of this program, or of a directory with the set-group-ID bit (`inode(7)`). A program
     /// that may connect can do all that QEMU can: read and write the files of its user, and end the machine.

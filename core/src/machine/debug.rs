@@ -24,7 +24,7 @@ impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Machine");
         shown.field("state", &self.state());
-        if let Some(pid) = self.lifecycle.pid() {
+        if let Some(pid) = self.pid() {
             shown.field("pid", &pid);
         }
         if let Some((until, why)) = self.dues().min_by_key(|(until, _)| *until) {

@@ -18,7 +18,7 @@ use crate::error::CommandError;
 use crate::event::Event;
 use crate::fault::{FaultKind, HostFault};
 use crate::input::{Input, Prepared};
-use crate::lifecycle::{self, Cleaning, LaunchFailure, LinkEvent, ProcessEvent, Rung};
+use crate::lifecycle::{self, Cleaning, LaunchFailure, LinkEvent, Process, ProcessEvent, Rung};
 use crate::notice::Notice;
 use crate::outcome::{Cause, Outcome};
 use crate::payload::Payload;
@@ -73,7 +73,7 @@ impl Machine {
         self.used_up |= self.config.drop_given_connection();
         let found = prepared.process.as_ref().filter(|_| self.config.is_resumed());
         let event = found.map_or(ProcessEvent::Prepared, |process| ProcessEvent::Found { pid: process.pid });
-        self.pid = found.map(|process| process.pid);
+        self.last_pid = found.map(|process| process.pid);
         if matches!(event, ProcessEvent::Found { .. }) {
             self.evidence.note_arguments(self.command_line.arguments());
             self.outstanding.add(Completion::Exit);
@@ -281,7 +281,7 @@ impl Machine {
             consoles: self.console_tails(),
             companions: self.companions.as_ref().map(|companions| companions.ends()).unwrap_or_default(),
             command_line: self.command_line.clone(),
-            pid: self.pid,
+            pid: self.last_pid,
             log_path: self.prepared.log.clone(),
             faults: evidence.faults,
             record: None,
@@ -326,7 +326,9 @@ impl Request for Input<'_> {
             Input::Prepared(prepared) if machine.lifecycle.is_preparing() => machine.host_prepared(prepared),
             Input::PrepareFailed(fault) => machine.step_process(ProcessEvent::PrepareFailed(fault)),
             Input::Spawned { pid } => {
-                machine.pid = Some(pid);
+                if machine.lifecycle.process() == Process::Spawning {
+                    machine.last_pid = Some(pid);
+                }
                 machine.step_process(ProcessEvent::Spawned { pid });
             }
             Input::SpawnFailed(fault) => {

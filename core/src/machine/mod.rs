@@ -71,8 +71,9 @@ pub struct Machine {
     outcome: Option<Box<Outcome>>,
     /// The position where this run began. Earlier events and output do not count as missed.
     run_start: Mark,
-    /// The process that this run has started or found, also after its end. `None` means that there is none yet.
-    pid: Option<u32>,
+    /// The process that this run has started or found, also after its end, for the outcome. `None` means that there is none
+    /// yet.
+    last_pid: Option<u32>,
     /// The process at the other end of the monitor. `None` means that the host does not know it.
     qemu_pid: Option<u32>,
     /// The subscriptions of the configuration that no caller has taken. `None` before the first launch.
@@ -126,7 +127,7 @@ impl Machine {
             evidence: Evidence::default(),
             outcome: None,
             run_start: Mark::default(),
-            pid: None,
+            last_pid: None,
             qemu_pid: None,
             launch_subscriptions: None,
             used_up: false,
@@ -172,7 +173,7 @@ impl Machine {
         self.undoing.clear();
         self.consoles.iter_mut().for_each(Console::restart);
         self.run_start = self.mark();
-        (self.pid, self.qemu_pid) = (None, None);
+        (self.last_pid, self.qemu_pid) = (None, None);
         self.evidence = Evidence::new(&self.config);
         self.subscribe_at_launch()?;
         if let Some(outcome) = self.outcome.take() {

@@ -11,6 +11,7 @@ use crate::descriptor::Descriptor;
 use crate::error::LaunchError;
 use crate::event::{Event, History};
 use crate::fault::Misuse;
+use crate::identity::FileId;
 use crate::input::Prepared;
 use crate::lifecycle::{LaunchFailure, Lifecycle, Rung, State, Why};
 use crate::outcome::Outcome;
@@ -125,20 +126,20 @@ impl Machine {
         self.outcome.as_deref()
     }
 
-    /// Returns the id of the process that was started: QEMU, or its wrapper. It stays known after the end, until the next
-    /// launch, by when the system may have given it to another process: do not signal it unless the
-    /// [`lifecycle`](Self::lifecycle) has a [`pid`](Lifecycle::pid). `None` means that this run has started no process, or
-    /// that the machine was attached to.
+    /// Returns the id of the process that was started, while it lives: QEMU, or its wrapper. `None` means that no process
+    /// was started, that it has ended or was left to another program, or that the machine was attached to. The system may
+    /// give the id of an ended process to another one, which a caller would signal; [`Outcome::pid`] has it for reports.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.pid
+        // A process that was detached from is not followed, and its end would not be noticed.
+        self.lifecycle.pid().filter(|_| self.outcome.is_none())
     }
 
-    /// Returns the id of the process of QEMU: that of [`pid`](Self::pid), or one behind a wrapper. It stays known as that
-    /// does. `None` means that it is not known, or that the machine was attached to.
+    /// Returns the id of the process of QEMU, while the one that was started lives: that of [`pid`](Self::pid), or one
+    /// behind a wrapper. `None` means that it is not known, that the process has ended, or that the machine was attached to.
     #[must_use]
     pub fn qemu_pid(&self) -> Option<u32> {
-        self.pid.and(self.qemu_pid)
+        self.pid().and(self.qemu_pid)
     }
 
     /// Returns the greeting of the monitor. `None` means that it has not arrived, or that the dialect has none.
@@ -238,7 +239,16 @@ impl Machine {
     pub fn extra_monitors(&self) -> impl Iterator<Item = &[u8]> {
         let configured = self.config.extra_monitors.iter().map(|monitor| &*monitor.socket.path);
         let resumed = self.config.identity().map(|identity| &*identity.extra_monitors).unwrap_or_default();
-        configured.chain(resumed.iter().map(|(path, _)| path.as_bytes()))
+        configured.chain(resumed.iter().map(|socket| socket.path.as_bytes()))
+    }
+
+    /// Returns the path of each [extra monitor](crate::Config::extra_monitor) with the file that the host created there for
+    /// this run, or that the identity of a resumed machine names. Another file may be at the path by now.
+    pub fn extra_monitor_files(&self) -> impl Iterator<Item = (&[u8], FileId)> {
+        let configured = self.config.extra_monitors.iter().map(|monitor| &*monitor.socket.path);
+        let created = configured.zip(self.prepared.monitor_sockets.iter().copied());
+        let resumed = self.config.identity().map(|identity| &*identity.extra_monitors).unwrap_or_default();
+        created.chain(resumed.iter().map(|socket| (socket.path.as_bytes(), socket.file)))
     }
 
     /// Returns what the host prepared for this run.

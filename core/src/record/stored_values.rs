@@ -15,6 +15,7 @@ use crate::command::{Band, CommandTraits};
 use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::{FaultKind, HostFault};
+use crate::identity::FileId;
 use crate::input::{CompanionEvent, ExitStatus, Inherited, Prepared, RunningProcess};
 use crate::lifecycle::Shutdown;
 use crate::log_line::LogLevel;
@@ -188,6 +189,9 @@ struct StoredPrepared {
     /// Earlier records have none.
     #[serde(with = "as_text", default, skip_serializing_if = "Vec::is_empty")]
     companions: Vec<(usize, Vec<u8>)>,
+    /// Earlier records have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    monitor_sockets: Vec<FileId>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -15,11 +15,11 @@ use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Companion, CompanionEvent, CompanionFailure, Config, Descriptor, ExitStatus,
-    ExtraMonitor, FOREVER, FaultKind, Found, FromReply as _, Hit, HostFault, Identity, Input, LaunchCause, LaunchError,
-    LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor, MonitorSocket, OmitNull,
-    OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress, ProtocolError, RawReply, Refusal,
-    RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait, WaitError,
-    WithRawReply, json, lifecycle, session,
+    ExtraMonitor, ExtraMonitorSocket, FOREVER, FaultKind, FileId, Found, FromReply as _, Hit, HostFault, Identity,
+    Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor,
+    MonitorSocket, OmitNull, OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress, ProtocolError,
+    RawReply, Refusal, RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait,
+    WaitError, WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -129,10 +129,12 @@ pub(crate) const CASES: &[Case] = &[
     ("commands::HumanMonitorCommand", |text| debug([HumanMonitorCommand::new(text)])),
     ("commands::HumanText commands::HumanMonitorError", |text| {
         let mut forms = all([HumanText::from(text)]);
-        forms.extend(all(HumanText::from(text).nothing().err()));
+        forms.extend(all(HumanText::from(text).check().ok()));
+        forms.extend(all(HumanText::from(text).check_empty().err()));
         forms
     }),
     ("ExtraMonitor", |text| debug([ExtraMonitor::new(text)])),
+    ("ExtraMonitorSocket", |text| debug([ExtraMonitorSocket::new(text.into(), FileId::new(1, 2, None))])),
     ("MonitorSocket", |text| debug([MonitorSocket { path: text.into(), mode: 0o600 }])),
     ("commands::Status", |text| debug([read::<Status>(&json!({"running": true, "status": text}))])),
     ("commands::Job", |text| {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use qemu_machine_core::{ExitStatus, ProcessAttributes, Signal};
+use qemu_machine_core::{ExitStatus, FileId, ProcessAttributes, Signal};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix};
 
 pub(crate) use linux::{Linux as Os, Process};
@@ -254,12 +254,11 @@ pub(crate) struct GuardSpec {
     pub(crate) directory: Option<PathBuf>,
 }
 
-/// A file that a guard removes, unless another one has taken its path. Device and inode identify it (`inode(7)`).
+/// A file that a guard removes, unless another one has taken its path.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded {
     pub(crate) path: PathBuf,
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+    pub(crate) id: FileId,
 }
 
 /// State of a process by its id.

@@ -171,9 +171,10 @@ impl Bounds {
         let late = state != State::Ended && self.end_by.is_some_and(|by| now > by);
         scene.demand(!late, || format!("no end until {:?}, the machine is {state:?}", self.end_by));
         let alive = machine.lifecycle().pid();
-        scene.demand(alive == pid, || format!("the machine reports the process {alive:?}, it is {pid:?}"));
-        scene.demand(pid.is_none() || machine.pid() == pid, || {
-            format!("the machine reports the process {:?}, it was {pid:?}", machine.pid())
+        scene.demand(alive == pid, || format!("the lifecycle has the process {alive:?}, it is {pid:?}"));
+        let (reported, followed) = (machine.pid(), pid.filter(|_| state != State::Ended));
+        scene.demand(reported == followed, || {
+            format!("the machine reports the process {reported:?}, it is {followed:?}")
         });
         let open = |wire: &super::scene::Wire| matches!(wire.local, LocalEnd::Opening | LocalEnd::Open);
         let channels: Vec<Channel> =

@@ -11,7 +11,9 @@ use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::Signal;
 
-use crate::extra_monitors::g18_an_extra_monitor_outlives_its_program;
+use crate::extra_monitors::{
+    g18_an_extra_monitor_outlives_its_program, g18_the_socket_of_another_program_is_not_in_the_identity,
+};
 use crate::hosted::Hosted;
 use crate::rows;
 
@@ -30,7 +32,8 @@ fn g18_a_machine_is_detached_and_resumed<H: Hosted>() {
     let qemu = Watched::new(identity.pid).expect("the process runs");
     machine.execute("stop", LONG).expect("the monitor answers");
     let outcome = machine.detach().expect("it is detachable");
-    assert_eq!((outcome.cause, outcome.exit, machine.pid()), (Cause::Disconnected, None, Some(identity.pid)));
+    assert_eq!((outcome.cause, outcome.exit, outcome.pid), (Cause::Disconnected, None, Some(identity.pid)));
+    assert_eq!((machine.pid(), machine.qemu_pid()), (None, None), "no program follows it");
     assert_eq!(machine.execute("cont", LONG), Err(CommandError::Disconnected(Progress::Unsent)));
     drop(machine);
     for _ in 0..2 {
@@ -274,6 +277,7 @@ macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
             g18_an_extra_monitor_outlives_its_program
+            g18_the_socket_of_another_program_is_not_in_the_identity
             g18_a_machine_is_detached_and_resumed
             g18_the_situation_of_a_resumed_machine_is_queried
             g18_a_detachable_machine_ends_with_its_handle_until_it_is_detached

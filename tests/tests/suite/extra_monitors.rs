@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use qemu_machine_core::{
-    Cause, CommandError, Config, Deadline, ExtraMonitor, FaultKind, LaunchError, LaunchFailure, Mark, Misuse, Shutdown,
-    Value, Wait,
+    Cause, CommandError, Config, Deadline, ExtraMonitor, FaultKind, LaunchError, LaunchFailure, Mark, Misuse, Monitor,
+    Shutdown, Value, Wait,
 };
 use qemu_machine_tests::leak_check::{Scratch, bytes};
 use qemu_machine_tests::{PATIENCE, qemu};
@@ -199,6 +199,109 @@ pub(crate) fn g18_an_extra_monitor_outlives_its_program<H: Hosted>() {
     }
 }
 
+/// Returns the socket of another program, which has taken the path of an extra monitor.
+fn replaced(path: &Path) -> UnixListener {
+    fs::remove_file(path).expect("the machine created it");
+    UnixListener::bind(path).expect("the path is free")
+}
+
+fn g28_the_socket_of_another_program_at_the_path_stays<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    for is_in_use in [true, false] {
+        let mut machine = H::launch(config().extra_monitor(bytes(&path))).expect("QEMU starts");
+        let other = replaced(&path);
+        let other = is_in_use.then_some(other);
+        machine.kill().expect("it was launched");
+        assert_eq!(scratch.entries(), ["qmp"]);
+        assert_eq!(UnixStream::connect(&path).is_ok(), other.is_some());
+        fs::remove_file(&path).expect("it is there");
+    }
+}
+
+/// Without a monitor of its own the machine receives no event.
+fn g28_a_quit_on_the_only_monitor_is_an_exit<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    let config = config().monitor(Monitor::None).extra_monitor(bytes(&path));
+    let mut machine = H::launch(config).expect("QEMU starts");
+    Other::negotiated(&path).ask("quit");
+    let outcome = machine.wait(LONG).expect("the other program ended it");
+    assert_eq!(outcome.cause, Cause::Exit(0), "{outcome}");
+    assert_eq!(scratch.entries(), [""; 0]);
+}
+
+/// A relative path would be another one for QEMU, which removes it when it ends.
+fn g17_a_relative_path_of_an_extra_monitor_is_refused<H: Hosted>() {
+    let scratch = Scratch::create();
+    let config = config().working_directory(bytes(scratch.path())).extra_monitor("qmp");
+    let refused = H::launch(config).map(drop);
+    assert!(matches!(refused, Err(LaunchError::Misuse(Misuse::Config(_)))), "{refused:?}");
+    assert!(!Path::new("qmp").exists());
+}
+
+fn g38_an_extra_monitor_for_others_needs_a_directory_in_which_they_cannot_replace_it<H: Hosted>() {
+    let scratch = Scratch::create();
+    let directory = scratch.path().join("shared");
+    fs::create_dir(&directory).expect("the directory is new");
+    let path = directory.join("qmp");
+    for (permissions, mode, is_accepted) in [
+        (0o777, 0o660, false),
+        (0o775, 0o660, false),
+        (0o777, 0o600, true),
+        (0o1777, 0o666, true),
+        (0o755, 0o666, true),
+    ] {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(permissions)).expect("it is ours");
+        match H::launch(config().extra_monitor(ExtraMonitor::new(bytes(&path)).mode(mode))) {
+            Ok(mut machine) => {
+                assert!(is_accepted, "{permissions:o}");
+                assert_eq!(self::mode(&path), mode);
+                drop(machine.kill().expect("it was launched"));
+            }
+            Err(LaunchError::Failed { failure: LaunchFailure::Host(fault), .. }) => {
+                assert!(!is_accepted, "{permissions:o}: {fault}");
+                assert!(fault.to_string().contains("sticky"), "{fault}");
+            }
+            Err(error) => panic!("{permissions:o}: {error}"),
+        }
+        assert!(!path.exists(), "{permissions:o}");
+    }
+}
+
+/// The path is bound again while no program follows the machine. The file system may give the new socket the inode of the
+/// old one, so the test names that inode in the identity.
+pub(crate) fn g18_the_socket_of_another_program_is_not_in_the_identity<H: Hosted>() {
+    let scratch = Scratch::create();
+    let path = scratch.path().join("qmp");
+    for (has_same_inode, has_times, is_in_use) in
+        [(false, true, true), (true, true, true), (true, true, false), (true, false, true)]
+    {
+        let config = config().outlive_parent().temporary_directory(bytes(scratch.path()));
+        let mut machine = H::launch(config.extra_monitor(bytes(&path))).expect("QEMU starts");
+        let mut identity = machine.identity().expect("it runs");
+        let other = replaced(&path);
+        let taken = machine.identity().expect("it runs");
+        assert!(taken.extra_monitors.is_empty(), "{taken:?}");
+        machine.detach().expect("it is detachable");
+        drop(machine);
+        let socket = &mut identity.extra_monitors[0].file;
+        if has_same_inode {
+            socket.inode = fs::symlink_metadata(&path).expect("it is there").ino();
+        }
+        socket.created = socket.created.filter(|_| has_times);
+        let other = is_in_use.then_some(other);
+        let mut machine = H::launch(Config::resume(identity)).expect("it runs on");
+        if has_times {
+            assert!(machine.identity().expect("it runs").extra_monitors.is_empty());
+        }
+        machine.kill().expect("it was resumed");
+        assert_eq!(scratch.entries(), ["qmp"]);
+        assert_eq!(UnixStream::connect(&path).is_ok(), other.is_some());
+        fs::remove_file(&path).expect("it is there");
+    }
+}
+
 /// What happens on the other monitor disturbs no command on the own one.
 fn g21_an_extra_monitor_disturbs_no_command<H: Hosted>() {
     let scratch = Scratch::create();
@@ -223,11 +326,15 @@ fn g21_an_extra_monitor_disturbs_no_command<H: Hosted>() {
 macro_rules! stories {
     ($harness:ty) => {
         crate::prove! { $harness:
+            g17_a_relative_path_of_an_extra_monitor_is_refused
             g17_a_path_that_is_in_use_or_too_long_is_refused
             g21_an_extra_monitor_disturbs_no_command
             g28_a_human_quits_on_an_extra_monitor
+            g28_a_quit_on_the_only_monitor_is_an_exit
             g28_a_shutdown_after_the_quit_of_another_program_is_not_ours
             g28_another_program_uses_an_extra_monitor
+            g28_the_socket_of_another_program_at_the_path_stays
+            g38_an_extra_monitor_for_others_needs_a_directory_in_which_they_cannot_replace_it
             g38_the_permissions_of_an_extra_monitor_are_those_that_were_chosen
         }
     };

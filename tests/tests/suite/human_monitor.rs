@@ -31,26 +31,26 @@ fn row_20_errors_of_the_human_monitor_are_found_in_its_text<H: Hosted>() {
         ("migrate_set_parameter none 1", "Error: "),
     ];
     for (line, words) in refused {
-        let error = print(&mut machine, line).checked().expect_err(line);
+        let error = print(&mut machine, line).check().expect_err(line);
         assert!(error.text.contains(words), "{line}: {error}");
         assert!(!error.text.ends_with('\n'), "{line}: {error:?}");
-        let error = print(&mut machine, line).nothing().expect_err(line);
+        let error = print(&mut machine, line).check_empty().expect_err(line);
         assert!(error.to_string().contains(words), "{line}: {error}");
     }
     for line in ["info block", "info status", "info version", "help info", "help", "info qtree", "info name", "print 7"]
     {
         let text = print(&mut machine, line);
         let raw = String::from(text.clone());
-        assert_eq!(text.checked().as_ref(), Ok(&raw), "{line}");
+        assert_eq!(text.check().map(String::from), Ok(raw), "{line}");
     }
-    let block = print(&mut machine, "info block").checked().expect("it is no error");
+    let block = print(&mut machine, "info block").check().expect("it is no error");
     assert!(block.starts_with("Error"), "{block}");
     // A command that reports an error in other words.
-    assert!(print(&mut machine, "drive_add 0 if=none,driver=none-such").nothing().is_err());
+    assert!(print(&mut machine, "drive_add 0 if=none,driver=none-such").check_empty().is_err());
     for line in ["stop", "cont", "drive_del Error"] {
-        assert_eq!(print(&mut machine, line).nothing(), Ok(()), "{line}");
+        assert_eq!(print(&mut machine, line).check_empty(), Ok(()), "{line}");
     }
-    assert_eq!(print(&mut machine, "info block").nothing(), Ok(()), "the drive is gone");
+    assert_eq!(print(&mut machine, "info block").check_empty(), Ok(()), "the drive is gone");
     machine.execute("query-status", LONG).expect("the monitor stays usable");
     machine.kill().expect("it was launched");
 }

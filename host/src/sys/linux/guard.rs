@@ -140,7 +140,7 @@ struct File {
 
 impl File {
     fn new(file: &Guarded) -> io::Result<Self> {
-        Ok(Self { path: c_string(file.path.as_os_str().as_bytes())?, identity: Some((file.device, file.inode)) })
+        Ok(Self { path: c_string(file.path.as_os_str().as_bytes())?, identity: Some((file.id.device, file.id.inode)) })
     }
 
     fn any(path: &Path) -> io::Result<Self> {

@@ -25,8 +25,7 @@ impl World {
 
     pub(super) fn check(&self) {
         let over = self.model.is_over();
-        let waits =
-            self.machine.deadline().is_some() || !self.open.is_empty() || self.machine.lifecycle().pid().is_some();
+        let waits = self.machine.deadline().is_some() || !self.open.is_empty() || self.machine.pid().is_some();
         let state = self.machine.state();
         assert!(waits || over || state == State::Running, "the machine waits for nothing: {:?}", self.machine);
         assert_eq!(format!("{:?}", self.machine).lines().count(), 1);
