@@ -43,7 +43,6 @@ fn a_configuration_takes_what_a_command_takes() {
         .args(&list[..1])
         .args(list.iter().map(String::as_str))
         .args(["a", "b"])
-        .args(&["a", "b"])
         .args([path.as_os_str(), OsStr::new("c")])
         .args(vec![OsString::from("d")])
         .arg(&list[0])

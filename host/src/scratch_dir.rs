@@ -598,6 +598,7 @@ pub(crate) fn path(bytes: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 

@@ -198,7 +198,7 @@ macro_rules! stories {
             from_launch_to_quit [
                 "launched", "Running", "reply: {\"answer\":42}",
                 "end: ended by the caller (quit)", "end: exit status 0", "Ended",
-                "no reply: the machine has ended",
+                "no reply: the monitor was closed before the command was sent",
                 "end: ended by the caller (quit)", "end: exit status 0",
             ]
             events_in_every_gap [
