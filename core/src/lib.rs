@@ -31,7 +31,7 @@
 //!    deadlines unobserved.
 //! 2. *Do not wait for the completion of an effect.* Report it as an [`Input`], however late. If the driver waited, all
 //!    channels would stall.
-//! 3. *Read all open [`channels`] all the time*, except a console whose reader asked that the guest waits. The core bounds what it retains of them. A console that is not read
+//! 3. *Read all open [`channels`] all the time*, except a console whose reader has back-pressure. The core bounds what it retains of them. A console that is not read
 //!    stops the guest (QEMU, `hw/char/serial.c`, `serial_xmit`). If the monitor is not read, QEMU's memory grows
 //!    without bound (QEMU, `monitor/monitor.c`, `monitor_flush_locked`).
 //! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that

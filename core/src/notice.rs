@@ -19,7 +19,7 @@ pub enum Notice {
     /// A subscription whose queue was empty has an event. Call [`Machine::next_event`](crate::Machine::next_event)
     /// until it returns `None`: there is no further notice before the queue is empty.
     Queued(SubscriptionId),
-    /// The console with this index printed something.
+    /// The console with this index printed something, or was closed.
     Printed(usize),
     /// The companion with this index has ended: [`Machine::companion_end`](crate::Machine::companion_end) returns how.
     CompanionEnded(usize),

@@ -45,7 +45,7 @@ fn a_run_from_launch_to_outcome() {
     assert_eq!((outcome.cause, outcome.exit), (Cause::Asked(Rung::Quit), Some(ExitStatus::Code(0))));
     assert_eq!((outcome.log.as_str(), outcome.consoles), ("last words\n", vec![("tty".into(), "bye\r\n".into())]));
     assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Ended, Some(Ok(())), None));
-    assert_eq!(rig.notices, [Notice::Ready, Notice::Printed(0), Notice::Event(0), Notice::Ended]);
+    assert_eq!(rig.notices, [Notice::Ready, Notice::Printed(0), Notice::Event(0), Notice::Printed(0), Notice::Ended]);
     assert_eq!(rig.order_names(), ["Prepare", "Spawn", "Open(Monitor)", "Open(Console(0))", "ReadLog", "Remove"]);
     assert_eq!(rig.vm.deadline(), None);
 }

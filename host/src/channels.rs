@@ -13,7 +13,7 @@ use crate::fault::{fault, fault_because};
 use crate::host::Host;
 use crate::local_end::LocalEnd;
 use crate::socket::{Accepted, MonitorPeer, Received, Socket, Stage};
-use crate::sys::{Connector, Os, System};
+use crate::sys::{Connector, Interest, Os, System};
 use crate::watch::Watch;
 
 /// Bytes that one read accepts at most. A flooded channel then leaves the others their turn.
@@ -141,7 +141,7 @@ impl Host {
         if names_sender {
             socket = socket.naming_sender();
         }
-        watch.open(channel, &socket.descriptor).map_err(not_open)?;
+        watch.open(channel, &socket.descriptor, Interest::Read).map_err(not_open)?;
         if is_dialling {
             watch.set_write_interest(channel, &socket.descriptor, true);
         }

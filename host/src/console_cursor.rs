@@ -19,7 +19,7 @@ pub(crate) struct ConsoleCursor {
     run: u64,
     /// The position of the next byte to read.
     position: u64,
-    /// Whether the reader has seen the end of the run.
+    /// Whether the reader has seen the end of the run, or was opened before the first one.
     has_ended: bool,
     has_back_pressure: bool,
 }
@@ -43,7 +43,9 @@ impl ConsoleCursor {
         let position = machine.console_position(name, from)?;
         let index = machine.console_names().position(|other| other == name).unwrap_or_default();
         let channel = Channel::Console(index);
-        Ok(Self { channel, run, position, has_ended: false, has_back_pressure: false })
+        // Before the first run there is nothing of which the reader must see the end.
+        let has_ended = machine.state() == State::Idle;
+        Ok(Self { channel, run, position, has_ended, has_back_pressure: false })
     }
 
     #[cfg(feature = "tasks")]

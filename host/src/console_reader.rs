@@ -62,38 +62,28 @@ impl Host {
     #[must_use]
     pub fn can_resume_console(&self, machine: &Machine) -> bool {
         let readers = self.readers.as_ref();
-        readers.is_some_and(|readers| readers.held.iter().any(|channel| !readers.holds(*channel, machine)))
+        let mut held = self.sockets.iter().filter(|socket| socket.is_held());
+        readers.is_some_and(|readers| held.any(|socket| !readers.holds(socket.channel, machine)))
     }
 
     /// Stops watching a console whose reader is too far behind. Returns whether there is one.
     pub(crate) fn hold_console(&mut self, channel: Channel, machine: &Machine, watch: &mut impl Watch) -> bool {
-        let Self { readers: Some(readers), sockets, .. } = self else { return false };
+        let Self { readers: Some(readers), sockets, trace, .. } = self else { return false };
         if !readers.holds(channel, machine) {
             return false;
         }
-        if !readers.held.contains(&channel) {
-            readers.held.push(channel);
-            let socket = sockets.iter().find(|socket| socket.channel == channel);
-            socket.into_iter().for_each(|socket| watch.close(channel, &socket.descriptor));
-        }
+        let socket = sockets.iter_mut().find(|socket| socket.channel == channel && !socket.is_held());
+        socket.into_iter().for_each(|socket| socket.hold(trace, watch));
         true
     }
 
     /// Watches the consoles again whose readers have caught up.
     pub(crate) fn resume_consoles(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
-        if !self.can_resume_console(machine) {
-            return;
-        }
         let Self { readers: Some(readers), sockets, .. } = self else { return };
-        let held = std::mem::take(&mut readers.held);
-        let (held, free): (Vec<_>, Vec<_>) = held.into_iter().partition(|channel| readers.holds(*channel, machine));
-        readers.held = held;
         let mut failed = Vec::new();
-        for socket in sockets.iter().filter(|socket| free.contains(&socket.channel)) {
-            match watch.open(socket.channel, &socket.descriptor) {
-                Ok(()) if socket.is_full() => watch.set_write_interest(socket.channel, &socket.descriptor, true),
-                Ok(()) => {}
-                Err(error) => failed.push((socket.channel, error)),
+        for socket in sockets.iter_mut().filter(|socket| socket.is_held()) {
+            if !readers.holds(socket.channel, machine) {
+                failed.extend(socket.resume(watch).err().map(|error| (socket.channel, error)));
             }
         }
         for (channel, error) in failed {
@@ -183,5 +173,29 @@ impl<S: WaitOnThread> Drop for ConsoleReader<S> {
         self.handle.shared().with_host(|host| host.close_console(self.id));
         // The guest may have waited for this reader alone.
         self.handle.shared().ask(|_, _| ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qemu_machine_core::Config;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::watch::Unwatched;
+
+    /// The launch is not the end of a run for a reader that was opened before it.
+    #[test]
+    fn a_reader_that_is_opened_before_the_first_launch_reads_the_first_run() {
+        let mut machine =
+            Machine::new(Config::new("unused").wrapper(["true"]).without_monitor().serial("tty")).unwrap();
+        let (mut host, clock) = (Host::default(), Clock::new());
+        let id = host.open_console("tty", &Mark::default(), &machine).unwrap();
+        machine.launch(clock.now()).unwrap();
+        host.serve(&mut machine, clock.now(), &mut Unwatched);
+        let read = host.read_console(id, &machine, &mut [0]).map_err(|error| error.kind());
+        assert_eq!(read, Err(io::ErrorKind::WouldBlock));
+        host.end(&mut machine, clock);
+        assert_eq!(host.read_console(id, &machine, &mut [0]).unwrap(), 0);
     }
 }

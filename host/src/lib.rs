@@ -100,8 +100,8 @@
 //! struct Wires(Poller);
 //!
 //! impl Watch for Wires {
-//!     fn open(&mut self, _: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
-//!         self.0.add(Source::Descriptor(socket.as_fd()), 1, Interest::Read)
+//!     fn open(&mut self, _: Channel, socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<()> {
+//!         self.0.add(Source::Descriptor(socket.as_fd()), 1, interest)
 //!     }
 //!
 //!     fn set_write_interest(&mut self, _: Channel, socket: &Arc<OwnedFd>, wanted: bool) {

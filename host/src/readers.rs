@@ -1,4 +1,4 @@
-//! State of the readers of consoles: a cursor for each, and the consoles for which the guest waits.
+//! State of the readers of consoles: a cursor for each.
 
 use qemu_machine_core::{Channel, Machine};
 
@@ -15,8 +15,6 @@ pub(crate) struct Readers {
     next: u64,
     /// Number of the run.
     pub(crate) run: u64,
-    /// The consoles that are not watched for now.
-    pub(crate) held: Vec<Channel>,
 }
 
 impl Readers {
@@ -42,9 +40,8 @@ impl Readers {
         self.cursors.iter_mut().find(|(other, _)| *other == id).map(|(_, cursor)| (run, cursor))
     }
 
-    /// Begins to read the next run, whose consoles are watched again.
+    /// Begins to read the next run.
     pub(crate) fn begin_run(&mut self) {
         self.run += 1;
-        self.held.clear();
     }
 }

@@ -13,8 +13,9 @@ use rustix::net::{
 };
 
 use crate::dial;
+use crate::fault::fault;
 use crate::shared_fd::{Lease, SharedFd};
-use crate::sys::{Os, System};
+use crate::sys::{Interest, Os, System};
 use crate::trace::Trace;
 use crate::watch::Watch;
 use crate::wire::Wire;
@@ -27,6 +28,8 @@ pub(crate) struct Socket {
     stage: Stage,
     /// Whether the last write left bytes unsent.
     full: bool,
+    /// Whether the guest waits for a reader: the socket is watched for room to write alone, and only while it is full.
+    is_held: bool,
     /// Whether the kernel is to name the sender of the first bytes.
     names_sender: bool,
     /// The lease of the service that the socket leads to. The service is in use until this is dropped.
@@ -82,7 +85,7 @@ pub(crate) enum Received {
 
 impl Socket {
     pub(crate) fn new(channel: Channel, descriptor: Arc<OwnedFd>, stage: Stage, lease: Option<Lease>) -> Self {
-        Self { channel, descriptor, stage, full: false, names_sender: false, _lease: lease }
+        Self { channel, descriptor, stage, full: false, is_held: false, names_sender: false, _lease: lease }
     }
 
     /// Lets the kernel name the sender of the first bytes. Call it for a Unix socket before the peer can send.
@@ -121,9 +124,43 @@ impl Socket {
         self.stage == Stage::Listening
     }
 
-    /// Returns whether the last write left bytes unsent.
-    pub(crate) fn is_full(&self) -> bool {
-        self.full
+    /// Returns whether the guest waits for a reader.
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Stops watching for bytes to read, so that the guest waits. What is queued for the guest is still sent.
+    pub(crate) fn hold(&mut self, trace: &Trace, watch: &mut impl Watch) {
+        watch.close(self.channel, &self.descriptor);
+        self.is_held = true;
+        if self.full {
+            self.watch_room(trace, watch);
+        }
+    }
+
+    /// Watches for bytes to read again.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be watched.
+    pub(crate) fn resume(&mut self, watch: &mut impl Watch) -> io::Result<()> {
+        self.is_held = false;
+        if self.full {
+            watch.close(self.channel, &self.descriptor);
+        }
+        watch.open(self.channel, &self.descriptor, Interest::Read)?;
+        if self.full {
+            watch.set_write_interest(self.channel, &self.descriptor, true);
+        }
+        Ok(())
+    }
+
+    /// Watches a socket that is held for room to write. If that fails, the rest is sent at the latest when the guest prints
+    /// again.
+    fn watch_room(&self, trace: &Trace, watch: &mut impl Watch) {
+        if let Err(error) = watch.open(self.channel, &self.descriptor, Interest::Write) {
+            trace.fault(&fault(format!("watch the {}", self.channel), &error));
+        }
     }
 
     /// Accepts the connection of a client, if there is one that is welcome.
@@ -139,7 +176,7 @@ impl Socket {
         watch.close(self.channel, &self.descriptor);
         let listener = std::mem::replace(&mut self.descriptor, Arc::new(socket));
         self.stage = Stage::Connected;
-        watch.open(self.channel, &self.descriptor)?;
+        watch.open(self.channel, &self.descriptor, Interest::Read)?;
         Ok(Accepted::Connected(listener))
     }
 
@@ -212,8 +249,11 @@ impl Socket {
             machine.sent(self.channel, sent);
             full = sent < length;
         }
-        if full || self.full {
-            watch.set_write_interest(self.channel, &self.descriptor, full);
+        match (self.is_held, self.full, full) {
+            (_, false, false) | (true, true, true) => {}
+            (true, false, true) => self.watch_room(trace, watch),
+            (true, true, false) => watch.close(self.channel, &self.descriptor),
+            (false, ..) => watch.set_write_interest(self.channel, &self.descriptor, full),
         }
         self.full = full;
     }

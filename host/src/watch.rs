@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use qemu_machine_core::Channel;
 
+use crate::sys::Interest;
+
 /// Registration of the descriptors of one machine with the poller of a runtime. The runtime neither owns nor reads nor
 /// writes them: it calls [`Host`](crate::Host), whose reads and writes never block, whatever the flags of a descriptor
 /// are.
@@ -13,13 +15,14 @@ use qemu_machine_core::Channel;
 /// With edge-triggered readiness a runtime must call [`Host::receive`](crate::Host::receive) until nothing is left
 /// (`epoll(7)`); otherwise bytes stay unread until the peer sends more.
 pub trait Watch {
-    /// Begins to watch a channel for bytes to read. A console may be closed and opened again with the same socket, while a
-    /// [reader](crate::Host::set_back_pressure) lets the guest wait.
+    /// Begins to watch a channel for bytes to read ([`Interest::Read`]). A console may be closed and opened again with the
+    /// same socket, while a [reader](crate::Host::set_back_pressure) lets the guest wait: with [`Interest::Write`] for room
+    /// to write alone. If it were watched for bytes to read as well, unread bytes would be reported again and again.
     ///
     /// # Errors
     ///
     /// When it cannot be watched. The host then reports the channel as failed.
-    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()>;
+    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<()>;
 
     /// Watches a channel for room to write as well (`wanted`), or no longer. If `wanted`, the socket was full just now, or
     /// is connecting; without the watch, the rest stays unsent until another input arrives.
@@ -49,7 +52,7 @@ pub trait Watch {
 pub(crate) struct Unwatched;
 
 impl Watch for Unwatched {
-    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>) -> io::Result<()> {
+    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>, _: Interest) -> io::Result<()> {
         Ok(())
     }
 

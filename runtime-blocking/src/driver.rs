@@ -137,6 +137,10 @@ impl SharedMachine {
                 answer = claim(host, machine, Some(now));
                 self.serve(&mut turn, now);
             }
+            if turn.host.can_resume_console(&turn.machine) {
+                // The claim has read the console. The caller that leads may wait for what the guest prints next.
+                self.serve(&mut turn, now);
+            }
             if let Some(answer) = answer {
                 self.hand_over(turn);
                 return answer;

@@ -308,7 +308,7 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// As [`shutdown`](Self::shutdown).
+    /// As [`shutdown`](Self::shutdown). The shutdown of all others has begun nevertheless.
     ///
     /// ```no_run
     /// # use std::{collections::BTreeMap, time::Duration};
@@ -322,7 +322,7 @@ impl Vm {
     /// ```
     pub fn shutdown_all<'a>(vms: impl IntoIterator<Item = &'a Self>, how: Shutdown) -> Result<Vec<Outcome>, Misuse> {
         let vms: Vec<_> = vms.into_iter().collect();
-        vms.iter().try_for_each(|vm| vm.begin_shutdown(how))?;
+        vms.iter().map(|vm| vm.begin_shutdown(how)).fold(Ok(()), Result::and)?;
         vms.iter().map(|vm| vm.shutdown(how)).collect()
     }
 

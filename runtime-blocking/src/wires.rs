@@ -38,9 +38,9 @@ impl Wire {
 pub(crate) struct Wires(pub(crate) Option<Arc<Poller>>);
 
 impl Wires {
-    fn add(&self, source: BorrowedFd<'_>, wire: Wire) -> io::Result<()> {
+    fn add(&self, source: BorrowedFd<'_>, wire: Wire, interest: Interest) -> io::Result<()> {
         let poller = self.0.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        poller.add(Source::Descriptor(source), wire.token(), Interest::Read)
+        poller.add(Source::Descriptor(source), wire.token(), interest)
     }
 
     fn remove(&self, source: BorrowedFd<'_>) {
@@ -49,8 +49,8 @@ impl Wires {
 }
 
 impl Watch for Wires {
-    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
-        self.add(socket.as_fd(), Wire::Channel(channel))
+    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<()> {
+        self.add(socket.as_fd(), Wire::Channel(channel), interest)
     }
 
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {
@@ -64,7 +64,7 @@ impl Watch for Wires {
     }
 
     fn watch_completion(&mut self, process: &Arc<OwnedFd>) -> io::Result<()> {
-        self.add(process.as_fd(), Wire::Process)
+        self.add(process.as_fd(), Wire::Process, Interest::Read)
     }
 
     fn unwatch_completion(&mut self, process: &Arc<OwnedFd>) {

@@ -86,9 +86,16 @@ impl Registered<'_> {
 }
 
 impl Watch for Registered<'_> {
-    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
+    fn open(
+        &mut self,
+        channel: Channel,
+        socket: &Arc<OwnedFd>,
+        interest: qemu_machine_host::Interest,
+    ) -> io::Result<()> {
         let token = self.sources.find(channel)?.token;
-        self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
+        let is_held = interest == qemu_machine_host::Interest::Write;
+        let interest = if is_held { Interest::WRITABLE } else { Interest::READABLE };
+        self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest)
     }
 
     fn set_write_interest(&mut self, channel: Channel, socket: &Arc<OwnedFd>, wanted: bool) {

@@ -29,9 +29,13 @@ yes | head -c 4194304 >&"$console"
 "#;
 
 fn config(limit: usize) -> Config {
+    running(PROGRAM, limit)
+}
+
+fn running(program: &str, limit: usize) -> Config {
     let mut limits = Limits::default();
     limits.console = limit;
-    let program = Config::new("unused").wrapper(["bash", "-c", PROGRAM, "bash"]);
+    let program = Config::new("unused").wrapper(["bash", "-c", program, "bash"]);
     program.with_display().with_vga().without_monitor().serial("tty").limits(limits)
 }
 
@@ -109,6 +113,74 @@ fn a_reader_on_a_thread_waits_for_output_and_is_cancelled() {
             waiting.join().unwrap().unwrap();
         });
         vm.kill().unwrap();
+    });
+}
+
+/// Another thread waits for what the guest prints after the read, and nothing else wakes that thread.
+#[test]
+fn one_read_lets_the_guest_go_on_while_another_thread_waits() {
+    /// It prints less than two reads, and so waits for its reader once.
+    const PROGRAM: &str = r#"
+for argument; do
+    case $argument in socket,fd=*) console=${argument#socket,fd=}; console=${console%%,*} ;; esac
+done
+head -c 1 <&"$console" >/dev/null
+{ yes | head -c 700000; echo end; } >&"$console"
+cat <&"$console" >/dev/null
+"#;
+    bounded_by(2 * LONG, || {
+        let vm = Vm::launch(running(PROGRAM, LIMIT)).unwrap();
+        let mut tty = vm.console_reader("tty", &Mark::default()).unwrap().with_back_pressure().unwrap();
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| vm.wait_any(&Mark::default(), [Wait::text("tty", "end")], LONG));
+            vm.console_write("tty", "x").unwrap();
+            assert!(vm.wait(WHILE).is_err(), "the program waits for its reader");
+            assert!(!vm.console("tty", &Mark::default()).unwrap().ends_with(b"end\n"), "the console is held");
+            assert!(tty.read(&mut vec![0; LIMIT]).unwrap() > LIMIT / 4);
+            waiting.join().unwrap().unwrap();
+        });
+        vm.kill().unwrap();
+    });
+}
+
+/// The program waits for its reader on one side, and reads more than the socket holds on the other.
+const READING_PROGRAM: &str = r#"
+for argument; do
+    case $argument in socket,fd=*) console=${argument#socket,fd=}; console=${console%%,*} ;; esac
+done
+head -c 1 <&"$console" >/dev/null
+yes >&"$console" &
+head -c 1000000 <&"$console" >/dev/null
+kill -9 $!
+"#;
+
+#[test]
+fn input_is_sent_while_the_guest_waits_for_its_reader() {
+    bounded_by(2 * LONG, || {
+        let vm = Vm::launch(running(READING_PROGRAM, LIMIT)).unwrap();
+        let _tty = vm.console_reader("tty", &Mark::default()).unwrap().with_back_pressure().unwrap();
+        vm.console_write("tty", "x").unwrap();
+        assert!(vm.wait(WHILE).is_err(), "the program waits for its reader");
+        vm.console_write("tty", vec![0; 1_000_000]).unwrap();
+        vm.wait(LONG).unwrap();
+    });
+}
+
+#[test]
+fn input_is_sent_in_a_loop_while_the_guest_waits_for_its_reader() {
+    bounded_by(2 * LONG, || {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (registry, tokens) = event_loop.parts();
+        let mut vms = [qemu_machine_mio::Vm::launch(running(READING_PROGRAM, LIMIT), registry, tokens).unwrap()];
+        event_loop.run(&mut vms, |vms| vms[0].launched()).unwrap().unwrap();
+        let tty = vms[0].open_console("tty", &Mark::default()).unwrap();
+        vms[0].set_back_pressure(tty).unwrap();
+        vms[0].console_write("tty", "x").unwrap();
+        let wait = vms[0].wait_any(&Mark::default(), [Wait::end()], WHILE).unwrap();
+        let waited = event_loop.run(&mut vms, |vms| vms[0].claim_wait(wait)).unwrap();
+        assert!(waited.is_err(), "the program waits for its reader");
+        vms[0].console_write("tty", vec![0; 1_000_000]).unwrap();
+        event_loop.run(&mut vms, |vms| vms[0].outcome().map(drop)).unwrap();
     });
 }
 

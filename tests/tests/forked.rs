@@ -89,6 +89,21 @@ fn g36_a_child_leaves_the_machine_of_its_parent_alone() {
     });
 }
 
+/// A machine that refuses its shutdown does not keep the others from theirs.
+#[test]
+fn a_child_shuts_its_own_machine_down_beside_one_of_its_parent() {
+    let _alone = alone();
+    bounded(|| {
+        let vm = Vm::launch(config()).unwrap_or_else(|error| panic!("{error}"));
+        in_child(|| {
+            let Ok(own) = Vm::launch(config()) else { return false };
+            let refused = Vm::shutdown_all([&vm, &own], Shutdown::within(LONG));
+            matches!(refused, Err(Misuse::Forked)) && own.wait(LONG).is_ok()
+        });
+        assert_eq!(vm.shutdown(Shutdown::within(LONG)).unwrap().cause, Cause::Asked(Rung::Quit));
+    });
+}
+
 /// A child has threads of its own for machines of its own.
 #[test]
 fn g36_a_child_launches_its_own_machine() {

@@ -95,10 +95,14 @@ impl Machine {
     }
 
     fn closed(&mut self, channel: Channel) {
-        if channel == Channel::Monitor {
-            let awaits_next_peer = self.lifecycle.awaits_next_peer();
-            self.step_session(if awaits_next_peer { session::Input::Reopening } else { session::Input::Closed });
-            self.step_link(LinkEvent::HungUp);
+        match channel {
+            Channel::Monitor => {
+                let awaits_next_peer = self.lifecycle.awaits_next_peer();
+                self.step_session(if awaits_next_peer { session::Input::Reopening } else { session::Input::Closed });
+                self.step_link(LinkEvent::HungUp);
+            }
+            // A caller that reads the console waits for its end as for its output.
+            Channel::Console(index) => self.notices.push_back(Notice::Printed(index)),
         }
         self.step_lifecycle(lifecycle::Input::ChannelClosed);
     }

@@ -98,7 +98,7 @@ pub enum Found {
     /// The text or output: everything that the console printed from the mark through the last byte of the match. Invalid
     /// UTF-8 is replaced. After [`Wait::plain`](crate::Wait::plain) without escape sequences.
     Text(UntrustedText),
-    /// The line. Of an end like CR LF neither is in `line`.
+    /// The line. The line end (LF or CR LF) is not part of `line`.
     Line {
         /// The whole line, also what was printed before the mark, as far as it is kept.
         line: UntrustedText,

@@ -351,6 +351,8 @@ pub enum Interest {
     None,
     /// Bytes to read, or the end.
     Read,
+    /// Room to write.
+    Write,
     /// Bytes to read, or room to write.
     ReadWrite,
     /// As `Read`, but reported once: then the source is not watched until [`Poll::modify`].

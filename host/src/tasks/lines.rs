@@ -13,8 +13,9 @@ use super::reactor::Reactor;
 use super::vm::Vm;
 
 /// Lines of a console, as [`Vm::lines`] returns them: each complete line once, in order. The stream waits without a deadline,
-/// and ends with the machine, or when there is no such console; [`Vm::run`] with [`Lines::next_line`] has a deadline and the
-/// error. It keeps the machine alive, as a clone of the handle does.
+/// and ends with the machine. It also ends at every error: when there is no such console, and when as many waits as
+/// [`Limits::waits`](crate::Limits::waits) are in progress. [`Vm::run`] with [`Lines::next_line`] has a deadline, and returns
+/// the error. The stream keeps the machine alive, as a clone of the handle does.
 ///
 /// ```no_run
 /// # async fn example(vm: qemu_machine_tokio::Vm) {

@@ -66,10 +66,12 @@ impl<R: Reactor> Default for Sources<R> {
 }
 
 impl<R: Reactor> Watch for Sources<R> {
-    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>) -> io::Result<()> {
+    fn open(&mut self, channel: Channel, socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<()> {
         let (descriptor, source) = self.watch(socket)?;
         self.channels.reserve_exact(1);
         self.channels.push(ChannelSource { channel, descriptor, source, unread: None, is_full: false });
+        // The driver does not read a console that is held, although its source reports bytes to read as well.
+        self.set_write_interest(channel, socket, interest == Interest::Write);
         Ok(())
     }
 

@@ -315,13 +315,13 @@ impl<R: Reactor> Vm<R> {
     ///
     /// # Errors
     ///
-    /// As [`shutdown`](Self::shutdown).
+    /// As [`shutdown`](Self::shutdown). The shutdown of all others has begun nevertheless.
     pub async fn shutdown_all<'a>(
         vms: impl IntoIterator<Item = &'a Self>,
         how: Shutdown,
     ) -> Result<Vec<Outcome>, Misuse> {
         let vms: Vec<_> = vms.into_iter().collect();
-        vms.iter().try_for_each(|vm| vm.begin_shutdown(how))?;
+        vms.iter().map(|vm| vm.begin_shutdown(how)).fold(Ok(()), Result::and)?;
         let mut outcomes = Vec::with_capacity(vms.len());
         for vm in vms {
             outcomes.push(vm.shutdown(how).await?);

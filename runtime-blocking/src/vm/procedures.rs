@@ -40,8 +40,9 @@ impl Vm {
     }
 
     /// Returns an iterator over the [lines](Lines) of a console, each once, in order. It waits for each without a deadline,
-    /// and ends with the machine, or when there is no such console; [`run`](Self::run) with [`Lines::next_line`] has a
-    /// deadline and the error.
+    /// and ends with the machine. It also ends at every error: when there is no such console, when as many waits as
+    /// [`Limits::waits`](crate::Limits::waits) are in progress, and when the call is [cancelled](crate::Cancel).
+    /// [`run`](Self::run) with [`Lines::next_line`] has a deadline, and returns the error.
     ///
     /// ```no_run
     /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;

@@ -23,10 +23,12 @@ while :; do script -qec "$SHELL_LINE" /dev/null; done <&"$console" >&"$console" 
 exec "$0" "$@"
 "#;
 
-const BASH: &str = "exec env PS1='# ' TERM=xterm bash --norc --noprofile -i";
+/// Its children get SIGINT even if the tests were started with that ignored, as background jobs of a script are (`bash(1)`,
+/// SIGNALS).
+const BASH: &str = "exec env --default-signal=INT,QUIT PS1='# ' TERM=xterm bash --norc --noprofile -i";
 
 /// The shell of a small system, without a line editor.
-const DASH: &str = "exec env PS1='# ' dash -i";
+const DASH: &str = "exec env --default-signal=INT,QUIT PS1='# ' dash -i";
 
 fn with_shell<H: Hosted>(shell: &str) -> H {
     let config = Config::new(qemu()).args(["-machine", "none", "-nodefaults"]).serial("tty");
@@ -169,9 +171,10 @@ fn a_linux_guest_runs_lines_until_it_panics<H: Hosted>() {
     assert!(copy.output.contains("Linux version ") && copy.messages.is_empty(), "{copy:?}");
     run(&mut machine, "mount -t proc proc /proc; mount -t devtmpfs dev /dev; echo 8 >/proc/sys/kernel/printk");
     let told = run(&mut machine, "echo '<4>a made up message' >/dev/kmsg; echo out");
-    assert_eq!((told.output.as_str(), told.messages.as_str()), ("out\n", "a made up message\n"));
+    // The kernel may print a message of its own meanwhile.
+    assert!(told.output.as_str() == "out\n" && told.messages.contains("a made up message\n"), "{told:?}");
     let copy = run(&mut machine, "busybox dmesg");
-    assert!(copy.output.contains("Linux version ") && copy.messages.is_empty(), "{copy:?}");
+    assert!(copy.output.contains("Linux version ") && !copy.messages.contains("Linux version "), "{copy:?}");
     let panic = fails(&mut machine, "echo c >/proc/sysrq-trigger");
     let ShellError::Panicked { reason, console } = &panic else { panic!("{panic}") };
     assert_eq!(reason, "sysrq triggered crash");

@@ -81,6 +81,7 @@ fn flags(interest: Interest) -> EventFlags {
         // source would be reported again and again, and the thread would spin.
         Interest::None => EventFlags::ONESHOT,
         Interest::Read => EventFlags::IN,
+        Interest::Write => EventFlags::OUT,
         Interest::ReadWrite => EventFlags::IN | EventFlags::OUT,
         Interest::ReadOnce => EventFlags::IN | EventFlags::ONESHOT,
     }
