@@ -98,7 +98,7 @@ pub enum Found {
     /// The text or output: everything that the console printed from the mark through the last byte of the match. Invalid
     /// UTF-8 is replaced. After [`Wait::plain`](crate::Wait::plain) without escape sequences.
     Text(UntrustedText),
-    /// The line. Of an end like CR LF neither is in `line`.
+    /// The line. The line end (LF or CR LF) is not part of `line`.
     Line {
         /// The whole line, also what was printed before the mark, as far as it is kept.
         line: UntrustedText,
@@ -114,7 +114,8 @@ pub enum Found {
 }
 
 /// Number of events and bytes that were evicted before a wait could search them. Zero, unless the mark is older than
-/// the oldest event or byte that is kept. Evicted items may have contained the thing that the wait was for:
+/// the oldest event or byte that is kept, or the line that was found is longer than the console
+/// ([`Limits::console`](crate::Limits::console)). Evicted items may have contained the thing that the wait was for:
 /// [`resync`](Self::resync) queries the state that the events may have announced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missed {
