@@ -140,6 +140,7 @@ impl Machine {
         match event.name() {
             "STOP" => self.step_lifecycle(lifecycle::Input::GuestStopped),
             "RESUME" => self.step_lifecycle(lifecycle::Input::GuestResumed),
+            "RESET" => self.last_reset = self.mark(),
             _ => {}
         }
     }
