@@ -423,7 +423,7 @@ fn nothing_is_typed_without_a_wait() {
     let mut rig = Rig::ready(config().limits(limits));
     let start = rig.vm.mark();
     let other = [qemu_machine_core::Wait::output("tty")];
-    rig.vm.wait(rig.now, &start, other, FOREVER).expect("there is room");
+    let _ = rig.vm.wait(rig.now, &start, other, FOREVER).expect("there is room");
     let mut run = Run::new(Shell::on("tty").without_prompt().line("true"), LONG);
     assert!(matches!(on(&mut rig, &mut run), Some(Err(ShellError::Procedure(_)))));
     assert_eq!(typed(&mut rig), "");
