@@ -31,7 +31,24 @@ impl Scene {
 
     /// Begins the run of a line at a prompt.
     fn at_prompt(line: &str) -> Self {
-        Self::new(&["[    1.000000] booted\r\n", PROMPT].concat(), Shell::on("tty").line(line), LONG)
+        let before = ["[    1.000000] booted\r\n", PROMPT].concat();
+        let mut scene = Self::new(&before, Shell::on("tty").line(line), LONG);
+        scene.settles();
+        scene
+    }
+
+    /// The console is silent, so that a prompt counts.
+    fn settles(&mut self) {
+        self.passes(millis(30));
+    }
+
+    /// Runs another line on the same machine.
+    fn then(self, line: &str) -> Self {
+        let run = Run::new(Shell::on("tty").line(line), LONG);
+        let mut scene = Self { rig: self.rig, run, result: None };
+        scene.advance();
+        scene.settles();
+        scene
     }
 
     fn advance(&mut self) {
@@ -57,7 +74,11 @@ impl Scene {
 
     /// Returns what was typed, with the number in its markers. Echoes it, and prints the first marker.
     fn begins(&mut self) -> String {
-        let typed = self.typed();
+        let mut typed = self.typed();
+        if typed.is_empty() {
+            self.settles();
+            typed = self.typed();
+        }
         let id = id(&typed);
         self.prints(echo(&typed));
         self.prints(format!("<qm {id} begin 42>\r\n"));
@@ -67,6 +88,10 @@ impl Scene {
     fn ends(mut self) -> Result<ShellEnd, ShellError> {
         self.result.take().expect("the line is over")
     }
+}
+
+fn millis(count: u64) -> core::time::Duration {
+    core::time::Duration::from_millis(count)
 }
 
 fn typed(rig: &mut Rig) -> String {
@@ -109,12 +134,14 @@ fn nothing_is_typed_before_the_prompt() {
         scene.prints(part);
     }
     scene.prints(" ");
+    scene.settles();
     assert!(scene.typed().contains("eval 'true'"));
     let mut other = Scene::new("=> ", Shell::on("tty").prompts(["=> "]).line("true"), LONG);
+    other.settles();
     assert!(other.typed().contains("eval 'true'"));
     let mut none = Scene::new("", Shell::on("tty").without_prompt().line("true"), LONG);
     let id = none.begins();
-    none.prints(format!("a<qm {id} end 0>"));
+    none.prints(format!("a<qm {id} end 0>\r\n"));
     assert_eq!(&*none.ends().expect("it has ended").output, "a");
 }
 
@@ -123,9 +150,7 @@ fn markers_differ_for_each_line() {
     let mut scene = Scene::at_prompt("true");
     let first = scene.begins();
     scene.prints(format!("<qm {first} end 0>\r\n{PROMPT}"));
-    let Scene { rig, .. } = scene;
-    let mut scene = Scene { rig, run: Run::new(Shell::on("tty").line("true"), LONG), result: None };
-    scene.advance();
+    let mut scene = scene.then("true");
     let second = scene.begins();
     assert_ne!(first, second);
     scene.prints(format!("<qm {first} end 1>\r\n"));
@@ -202,10 +227,8 @@ fn a_failure_is_the_same_wherever_its_report_is_split() {
             scene.begins();
             scene.prints(&report[..cut]);
             scene.prints(&report[cut..]);
-            if reason.contains("reported") {
-                assert_eq!(scene.result, None, "a panic may follow");
-                scene.passes(secs(1));
-            }
+            assert_eq!(scene.result, None, "a panic may follow, or a marker");
+            scene.passes(secs(1));
             let error = scene.ends().expect_err("the kernel has failed");
             assert_eq!(error.to_string().lines().next(), Some(reason), "cut at {cut}");
             assert!(error.console().is_some_and(|console| console.contains("trace") || console.contains("CPU: 0")));
@@ -225,6 +248,7 @@ fn a_panic_is_reported_without_its_end_and_without_times() {
     let mut scene = Scene::new(PROMPT, Shell::on("tty").line("true"), LONG);
     scene.begins();
     scene.prints("Kernel panic - not syncing: y\r\nCPU: 0\r\n---[ end Kernel panic - not syncing: y ]---\r\n");
+    scene.passes(secs(1));
     assert!(matches!(scene.ends(), Err(ShellError::Panicked { reason, .. }) if reason == "y"));
 
     let early =
@@ -297,19 +321,20 @@ fn a_login_is_no_shell() {
         "\r\nPlease press Enter to activate this console. ",
     ] {
         let mut scene = Scene::new(prompt, Shell::on("tty").line("true"), LONG);
-        scene.passes(secs(1));
+        scene.passes(millis(2_999));
+        assert_eq!(scene.result, None, "the console may log in by itself");
+        scene.passes(millis(1));
         let error = scene.ends().expect_err("there is no shell");
         assert!(matches!(&error, ShellError::NoShell { prompt: found, .. } if prompt.ends_with(&**found)), "{error}");
 
         let mut scene = Scene::at_prompt("exit");
         scene.begins();
         scene.prints(prompt);
-        scene.passes(secs(1));
+        scene.passes(secs(3));
         assert!(matches!(scene.ends(), Err(ShellError::Exited { .. })));
     }
     let mut automatic = Scene::new("guest login: ", Shell::on("tty").line("true"), LONG);
     automatic.prints(format!("root (automatic login)\r\n{PROMPT}"));
-    automatic.passes(secs(1));
     automatic.begins();
     assert_eq!(automatic.result, None);
 }
@@ -379,6 +404,8 @@ fn steps_that_fail_are_reported() {
     let mut rig = Rig::ready(config().limits(limits));
     rig.prints(PROMPT);
     let mut run = Run::new(Shell::on("tty").line("true"), LONG);
+    assert_eq!(on(&mut rig, &mut run), None);
+    rig.pass(millis(30));
     let full = on(&mut rig, &mut run).expect("it is over").expect_err("there is no room");
     assert_eq!(full, ShellError::Procedure(WaitError::Misuse(Misuse::ConsoleInputFull(10)).into()));
 
@@ -386,6 +413,194 @@ fn steps_that_fail_are_reported() {
     scene.run.cancel(&mut scene.rig.vm);
     scene.advance();
     assert_eq!(scene.ends(), Err(WaitError::Cancelled.into()));
+}
+
+/// Nothing is written when the wait for its effect is refused.
+#[test]
+fn nothing_is_typed_without_a_wait() {
+    let mut limits = Limits::default();
+    limits.waits = 1;
+    let mut rig = Rig::ready(config().limits(limits));
+    let start = rig.vm.mark();
+    let other = [qemu_machine_core::Wait::output("tty")];
+    let _ = rig.vm.wait(rig.now, &start, other, FOREVER).expect("there is room");
+    let mut run = Run::new(Shell::on("tty").without_prompt().line("true"), LONG);
+    assert!(matches!(on(&mut rig, &mut run), Some(Err(ShellError::Procedure(_)))));
+    assert_eq!(typed(&mut rig), "");
+}
+
+/// Output that begins with a later time, and has no line end.
+#[test]
+fn a_line_that_looks_like_a_message_has_its_exit_code() {
+    for cut in 0..60 {
+        let mut scene = Scene::at_prompt("printf '[12345.000000] x'; exit 7");
+        let id = scene.begins();
+        let printed = format!("a\r\n[12345.000000] x<qm {id} end 7>\r\n{PROMPT}");
+        let cut = cut.min(printed.len());
+        scene.prints(&printed[..cut]);
+        scene.prints(&printed[cut..]);
+        let end = scene.ends().expect("it has ended");
+        assert_eq!((end.code, &*end.output, &*end.messages), (7, "a\n[12345.000000] x", ""), "cut at {cut}");
+    }
+}
+
+const CRASH: &str = concat!(
+    "[ 9000.000003] Kernel panic - not syncing: old\r\n[ 9000.000004] CPU: 0\r\n",
+    "[ 9000.000005] ---[ end Kernel panic - not syncing: old ]---\r\n",
+);
+
+/// `cat crash.log`: a shell that prints after a panic refutes it.
+#[test]
+fn output_with_a_panic_is_no_panic() {
+    for log in [CRASH.to_owned(), CRASH.replace("9000", "   0"), "Kernel panic - not syncing: a\r\n".into()] {
+        let mut scene = Scene::at_prompt("cat crash.log");
+        let id = scene.begins();
+        scene.prints(&log);
+        scene.prints(format!("<qm {id} end 0>\r\n{PROMPT}"));
+        assert_eq!(scene.result.as_ref().map(Result::is_ok), Some(true), "{:?}", scene.result);
+        let mut scene = scene.then("true");
+        let id = scene.begins();
+        scene.prints(format!("<qm {id} end 0>\r\n"));
+        assert!(scene.ends().is_ok());
+    }
+}
+
+/// Output with later times makes the messages after it look like copies.
+#[test]
+fn a_panic_behind_output_with_later_times_is_found() {
+    let mut scene = Scene::at_prompt("cat log; cat >/proc/sysrq-trigger");
+    scene.begins();
+    scene.prints("[99999.000000] later\r\nx\r\n");
+    scene.prints(CRASH);
+    scene.passes(secs(1));
+    assert!(matches!(scene.ends(), Err(ShellError::Panicked { reason, .. }) if reason == "old"));
+}
+
+#[test]
+fn a_panic_before_a_reset_is_of_no_interest() {
+    for (boot, is_event) in [
+        ("[    0.000000] Linux version 6\r\n[    0.100000] booted\r\n", true),
+        ("Linux version 6\r\n", true),
+        ("[    0.000000] Linux version 6\r\n[    0.100000] booted\r\n", false),
+        ("Linux version 6\r\n", false),
+    ] {
+        let mut scene = Scene::at_prompt("echo c >/proc/sysrq-trigger");
+        scene.begins();
+        scene.prints(CRASH);
+        scene.passes(secs(1));
+        assert!(matches!(scene.result, Some(Err(ShellError::Panicked { .. }))));
+        if is_event {
+            scene.rig.happens("RESET");
+        }
+        scene.rig.prints(boot);
+        scene.rig.prints(PROMPT);
+        let mut scene = scene.then("true");
+        let id = scene.begins();
+        scene.prints(format!("<qm {id} end 0>\r\n"));
+        assert!(scene.ends().is_ok(), "{boot}");
+    }
+}
+
+#[test]
+fn a_prompt_before_a_reset_is_of_the_previous_boot() {
+    let mut scene = Scene::at_prompt("true");
+    scene.run.disown(&mut scene.rig.vm, scene.rig.now);
+    scene.typed();
+    scene.rig.happens("RESET");
+    let mut scene = scene.then("true");
+    assert_eq!(scene.typed(), "");
+    scene.prints("booting\r\n");
+    scene.settles();
+    assert_eq!(scene.typed(), "");
+    scene.prints(PROMPT);
+    scene.begins();
+}
+
+/// `panic=-1`: the guest is reset at once.
+#[test]
+fn a_panic_before_a_reset_is_a_panic_wherever_it_is_split() {
+    let printed = [CRASH, "[    0.000000] Linux version 6\r\n"].concat();
+    for cut in 0..=printed.len() {
+        for before in [false, true] {
+            let mut scene = Scene::at_prompt("echo c >/proc/sysrq-trigger");
+            scene.begins();
+            scene.prints(&printed[..cut]);
+            if before {
+                scene.rig.happens("RESET");
+            }
+            scene.prints(&printed[cut..]);
+            if !before {
+                scene.rig.happens("RESET");
+            }
+            scene.advance();
+            scene.passes(secs(1));
+            let result = scene.ends();
+            assert!(matches!(result, Err(ShellError::Panicked { .. })), "cut at {cut}, {before}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_within_a_line_of_the_boot_is_none() {
+    let boot = "### starting\r\n[  OK  ] # of units: 5 $ x\r\n";
+    for cut in 0..boot.len() {
+        let mut scene = Scene::new(&boot[..cut], Shell::on("tty").line("true"), LONG);
+        scene.passes(millis(5));
+        scene.prints(&boot[cut..]);
+        scene.settles();
+        assert_eq!(scene.typed(), "", "cut at {cut}");
+    }
+}
+
+/// `printf '# '; sleep 1; echo done`: the command prints a text like the prompt, so the shell is asked again.
+#[test]
+fn output_after_a_false_prompt_is_complete() {
+    let mut scene = Scene::at_prompt("printf '/ # '; sleep 1; echo done");
+    let id = scene.begins();
+    scene.prints(format!("one\r\n{PROMPT}"));
+    scene.passes(millis(200));
+    let probe = scene.typed();
+    scene.prints(echo(&probe));
+    scene.prints(format!("done\r\n<qm {id} end 3>\r\n{PROMPT}"));
+    let end = scene.ends().expect("it has ended");
+    assert_eq!((end.code, &*end.output), (3, "one\n/ # done\n"));
+}
+
+#[test]
+fn a_trace_of_the_shell_is_no_marker() {
+    for (open, close) in [("'", "'"), ("", "")] {
+        let mut scene = Scene::at_prompt("true");
+        let typed = scene.typed();
+        let id = id(&typed);
+        scene.prints(echo(&typed));
+        scene.prints(format!("+ echo {open}<qm {id} begin 42>{close}\r\n<qm {id} begin 42>\r\n"));
+        scene.prints(format!("a\r\n+ echo {open}<qm {id} end 5>{close}\r\n"));
+        assert_eq!(scene.result, None);
+        scene.prints(format!("<qm {id} end 5>\r\n"));
+        let end = scene.ends().expect("it has ended");
+        assert_eq!((end.code, end.output.starts_with("a\n+ echo ")), (5, true));
+    }
+}
+
+#[test]
+fn a_line_whose_first_marker_was_evicted_has_an_end() {
+    let mut limits = Limits::default();
+    limits.console = 1_000;
+    let mut rig = Rig::ready(config().limits(limits));
+    rig.prints(PROMPT);
+    let mut scene = Scene { rig, run: Run::new(Shell::on("tty").line("seq"), LONG), result: None };
+    scene.advance();
+    scene.settles();
+    let typed = scene.typed();
+    let id = id(&typed);
+    // The caller does not run meanwhile.
+    scene.rig.prints("x");
+    scene.rig.prints(format!("{}<qm {id} begin 42>\r\n", echo(&typed)));
+    (0..10).for_each(|_| scene.rig.prints("y".repeat(500)));
+    scene.advance();
+    scene.prints(format!("<qm {id} end 4>\r\n"));
+    let end = scene.ends().expect("it has ended");
+    assert_eq!((end.code, end.output.ends_with("yy"), end.left_out > 4_000), (4, true, true));
 }
 
 #[test]
@@ -435,7 +650,7 @@ fn lines_are_read_once_and_in_order() {
         texts.push((line.text.to_string(), line.missed));
     }
     assert_eq!(texts, [("one".into(), 0), ("two".into(), 0)]);
-    rig.prints("ee\n\nlast");
+    rig.prints("ee\n\nlast\r");
     for expected in ["three", ""] {
         let line = next(&mut rig, lines.next_line()).expect("a line").expect("no failure").expect("no end");
         assert_eq!(&*line.text, expected);
@@ -460,4 +675,10 @@ fn lines_that_were_evicted_are_counted() {
     assert_eq!((&*line.text, line.missed), ("ond", 9));
     let line = next(&mut rig, lines.next_line()).expect("a line").expect("no failure").expect("no end");
     assert_eq!((&*line.text, line.missed), ("third", 0));
+    // The beginning of a long line is evicted while the line is waited for.
+    let mut run = Run::new(lines.next_line(), FOREVER);
+    assert_eq!(on(&mut rig, &mut run), None);
+    ["0123456789", "abcdefghij", "k\n"].into_iter().for_each(|piece| rig.prints(piece));
+    let line = on(&mut rig, &mut run).expect("a line").expect("no failure").expect("no end");
+    assert!(line.missed > 0 && line.text.ends_with("jk"), "{line:?}");
 }

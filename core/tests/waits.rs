@@ -508,6 +508,20 @@ fn text_is_found_by_a_pattern_however_it_is_cut() {
 }
 
 #[test]
+fn a_pattern_does_not_begin_a_line_after_evicted_output() {
+    let mut limits = Limits::default();
+    limits.console = 4;
+    let mut rig = Rig::ready(config().limits(limits));
+    let start = rig.vm.mark();
+    rig.prints("abcd");
+    assert!(find(&mut rig, &start, [Wait::regex("tty", "^a").unwrap()]).is_some(), "the run begins with a line");
+    rig.prints("efgh\ni");
+    let middle = Wait::regex("tty", "^g").unwrap();
+    assert_eq!(find(&mut rig, &start, [middle]), None, "it is the middle of a line");
+    assert!(find(&mut rig, &start, [Wait::regex("tty", "^i").unwrap()]).is_some());
+}
+
+#[test]
 fn a_console_is_read_as_it_prints_and_each_byte_once() {
     let mut rig = Rig::ready(config());
     let (mut read, mut mark) = (Vec::new(), Mark::default());

@@ -148,6 +148,7 @@ impl Machine {
             }
             "SHUTDOWN" => self.note_shutdown(true),
             "RESUME" => self.step_lifecycle(lifecycle::Input::GuestResumed),
+            "RESET" => self.last_reset = self.mark(),
             _ => {}
         }
     }

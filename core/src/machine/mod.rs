@@ -71,6 +71,8 @@ pub struct Machine {
     outcome: Option<Box<Outcome>>,
     /// The position where this run began. Earlier events and output do not count as missed.
     run_start: Mark,
+    /// The position of the latest reset in this run, or where the run began.
+    last_reset: Mark,
     /// The process that this run has started or found, also after its end, for the outcome. `None` means that there is none
     /// yet.
     last_pid: Option<u32>,
@@ -127,6 +129,7 @@ impl Machine {
             evidence: Evidence::default(),
             outcome: None,
             run_start: Mark::default(),
+            last_reset: Mark::default(),
             last_pid: None,
             qemu_pid: None,
             launch_subscriptions: None,
@@ -173,6 +176,7 @@ impl Machine {
         self.undoing.clear();
         self.consoles.iter_mut().for_each(Console::restart);
         self.run_start = self.mark();
+        self.last_reset = self.run_start.clone();
         (self.last_pid, self.qemu_pid) = (None, None);
         self.evidence = Evidence::new(&self.config);
         self.subscribe_at_launch()?;

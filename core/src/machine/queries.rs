@@ -154,6 +154,11 @@ impl Machine {
         Mark { event: self.history.end(), consoles: self.consoles.iter().map(Console::end).collect() }
     }
 
+    /// Returns the position of the latest reset in this run, or where the run began.
+    pub(crate) fn last_reset(&self) -> &Mark {
+        &self.last_reset
+    }
+
     /// Returns the event with this number. `None` means that the history does not hold it: it was evicted, or has not
     /// arrived.
     #[must_use]

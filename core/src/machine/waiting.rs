@@ -12,6 +12,10 @@ use crate::outcome::Outcome;
 use crate::time::{Deadline, Moment};
 use crate::wait::{Hit, Item, Mark, Search, Target, Wait, WaitId};
 
+/// What counts as the byte before a search that begins after evicted output: neither a line end nor a letter.
+#[cfg(feature = "regex")]
+const EVICTED: u8 = b' ';
+
 impl Machine {
     /// Begins to wait for the first of several things, from a position on. Events and output after the mark that are
     /// still kept count, so nothing is missed between the mark and the call.
@@ -108,6 +112,8 @@ impl Machine {
                 let console = self.console_index(&console)?;
                 let begin = from.position(console).max(self.consoles[console].first());
                 let before = self.consoles[console].between(begin.saturating_sub(1), begin).last().copied();
+                // What was evicted may be the middle of a line: only a run begins with a line.
+                let before = before.or_else(|| (begin > self.run_start.position(console)).then_some(EVICTED));
                 let search = Search::regex(&regex, plain, begin, before);
                 text_item(console, search, from, line, plain)
             }

@@ -133,7 +133,10 @@ impl NextLine<'_> {
             (Found::Text(rest), State::Rest) => {
                 let rest =
                     if self.lines.is_plain { Plain::text(rest.as_str().as_bytes()) } else { rest.as_str().into() };
-                self.lines.take(mark, missed.bytes, UntrustedText::from_utf8_lossy(&rest))
+                // As with other lines, carriage returns are part of the end.
+                let returns = rest.iter().rev().take_while(|byte| **byte == b'\r').count();
+                let rest = rest.get(..rest.len() - returns).unwrap_or_default();
+                self.lines.take(mark, missed.bytes, UntrustedText::from_utf8_lossy(rest))
             }
             (Found::End(_), State::Rest) => procedure::Output::Done(Ok(None)),
             (Found::End(_), _) => {

@@ -97,6 +97,13 @@ pub trait Procedure {
     /// Returns the next step, given the result of the last one. Not called again after [`Output::Done`].
     fn step(&mut self, input: Input) -> Output<Self::Return>;
 
+    /// Receives the position of the latest reset of the guest (the event `RESET`), or the beginning of the run, before the
+    /// first step. By default drops it. A procedure that reads what a console printed before it began overrides this: what is
+    /// before that position is of a previous boot. One that contains another procedure passes it on.
+    fn begin_after(&mut self, reset: &Mark) {
+        let _ = reset;
+    }
+
     /// As [`step`](Self::step), with the time of the input on the clock of the driver: the last time that the
     /// driver had passed to the machine when the run took the input. A [`Run`] calls this method only. By default it drops the time. A procedure that
     /// measures, such as the rate of a job, overrides it; one that contains another procedure passes the time on.

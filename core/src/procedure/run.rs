@@ -36,6 +36,8 @@ pub struct Run<E: Procedure> {
     /// The time of the last input.
     now: Moment,
     stage: Stage,
+    /// The position of the latest reset before the procedure begins.
+    reset: Mark,
     /// The number of the first event that was not reported as missed.
     reported: u64,
     state: State<E::Return>,
@@ -76,7 +78,8 @@ impl<E: Procedure> Run<E> {
     pub fn new(procedure: E, deadline: Deadline) -> Self {
         let (stage, reported) = (Stage::Work, 0);
         let now = Moment::ORIGIN;
-        Self { procedure, deadline, until: None, now, stage, reported, state: State::New }
+        let reset = Mark::default();
+        Self { procedure, deadline, until: None, now, stage, reset, reported, state: State::New }
     }
 
     /// Returns the notice that the procedure waits for. `None` means that it has not begun, can advance now, or is
@@ -105,7 +108,10 @@ impl<E: Procedure> Run<E> {
     /// [`next_step`](Self::next_step) is due.
     pub fn take_result(&mut self, machine: &mut Machine) -> bool {
         let input = match self.state {
-            State::New => Some(procedure::Input::Begun(machine.mark())),
+            State::New => {
+                self.reset = machine.last_reset().clone();
+                Some(procedure::Input::Begun(machine.mark()))
+            }
             State::Input(_) => return true,
             State::Reply(id) => machine.take(id).map(procedure::Input::Reply),
             State::Wait { id, is_short } => machine.claim_wait(id).map(|found| match found {
@@ -138,7 +144,11 @@ impl<E: Procedure> Run<E> {
     /// Passes the result of the last step, if there is one, to the procedure, which chooses the next step. Returns the
     /// result of the procedure once, when it is done.
     pub fn next_step(&mut self) -> Option<E::Return> {
-        match core::mem::replace(&mut self.state, State::Step) {
+        let state = core::mem::replace(&mut self.state, State::Step);
+        if let State::Input(procedure::Input::Begun(_)) = state {
+            self.procedure.begin_after(&self.reset);
+        }
+        match state {
             State::Input(input) => match self.procedure.step_at(self.now, input) {
                 procedure::Output::Done(output) => {
                     self.state = State::Over;
@@ -171,9 +181,18 @@ impl<E: Procedure> Run<E> {
                 self.begin_wait(machine, now, &from, things, within)
             }
             State::Output(procedure::Output::Write { console, bytes, from, things, within }) => {
-                match machine.console_write(now, &console, &bytes) {
-                    Ok(()) => self.begin_wait(machine, now, &from, things, within),
-                    Err(misuse) => State::Input(procedure::Input::Found(Err(misuse.into()))),
+                // Nothing is written when the wait is refused.
+                match self.begin_wait(machine, now, &from, things, within) {
+                    refused @ State::Input(procedure::Input::Found(Err(_))) => refused,
+                    begun => match machine.console_write(now, &console, &bytes) {
+                        Ok(()) => begun,
+                        Err(misuse) => {
+                            if let State::Wait { id, .. } = begun {
+                                machine.disown_wait(id);
+                            }
+                            State::Input(procedure::Input::Found(Err(misuse.into())))
+                        }
+                    },
                 }
             }
             state => state,

@@ -114,7 +114,8 @@ pub enum Found {
 }
 
 /// Number of events and bytes that were evicted before a wait could search them. Zero, unless the mark is older than
-/// the oldest event or byte that is kept. Evicted items may have contained the thing that the wait was for:
+/// the oldest event or byte that is kept, or the line that was found is longer than the console
+/// ([`Limits::console`](crate::Limits::console)). Evicted items may have contained the thing that the wait was for:
 /// [`resync`](Self::resync) queries the state that the events may have announced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missed {

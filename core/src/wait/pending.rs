@@ -40,7 +40,10 @@ impl Pending {
 
     /// Searches the past: events first, in their order, then the consoles.
     pub(super) fn look_back(&mut self, history: &History, consoles: &[Console]) -> Option<Hit> {
-        for number in self.mark.event.max(history.first())..history.end() {
+        // Most steps of a procedure wait for console output alone.
+        let wants_events = self.items.iter().any(|item| matches!(item, Item::Event(_)));
+        let end = if wants_events { history.end() } else { self.mark.event };
+        for number in self.mark.event.max(history.first())..end {
             let hit = history.get(number).and_then(|event| self.event(number, event));
             if hit.is_some() {
                 return hit;
@@ -90,7 +93,12 @@ impl Pending {
             Item::Text { is_plain, .. } => Found::Text(text(console.between(begin, end), *is_plain)),
             _ => Found::Text(text(console.between(begin, end), false)),
         };
-        Some(self.hit(item, found, mark))
+        let mut hit = self.hit(item, found, mark);
+        if matches!(self.items[item], Item::Text { line: true, .. }) {
+            // A line that is longer than the console loses its beginning while it is waited for.
+            hit.missed.bytes = hit.missed.bytes.max(console.first().saturating_sub(begin));
+        }
+        Some(hit)
     }
 }
 

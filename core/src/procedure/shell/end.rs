@@ -12,12 +12,13 @@ use crate::text::UntrustedText;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShellEnd {
-    /// The exit code of the line, as the shell has it in `$?`: 0 for success, 128 and the number of a signal for a program
+    /// The exit code of the line, the value of `$?`: 0 for success, 128 and the number of a signal for a program
     /// that it ended (POSIX, Shell Command Language, Exit Status for Commands).
     pub code: u8,
     /// What the line printed, on stdout and stderr, as far as both are the console: without the echo, without escape
-    /// sequences, without the messages that the kernel printed meanwhile, and with line feeds as line ends. Invalid UTF-8
-    /// is replaced.
+    /// sequences, NUL and BEL, without the messages that the kernel printed meanwhile, and with line feeds as line ends.
+    /// Several carriage returns become one, and invalid UTF-8 is replaced. Lines that begin with a time later than that of the
+    /// latest kernel message, as `dmesg` may print them, are among the messages.
     pub output: UntrustedText,
     /// The messages that the kernel printed on the console meanwhile, each on a line, without their time stamps: the latest
     /// 64 KiB.
@@ -37,8 +38,8 @@ impl ShellEnd {
     }
 }
 
-/// Why a line in a shell has no exit code. All but the last have what the console printed last, without escape sequences and
-/// without time stamps: at most 60 lines, in at most 8 KiB.
+/// Why a line in a shell has no exit code. Every variant except [`Procedure`](Self::Procedure) contains the last console output,
+/// without escape sequences and without time stamps: at most 60 lines, in at most 8 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShellError {
@@ -143,7 +144,7 @@ impl fmt::Display for ShellProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoPrompt => {
-                "and the console shows no prompt of a shell (`Shell::prompt` names others than `# ` and `$ `)"
+                "and the console shows no prompt of a shell (`Shell::prompts` names others than `# ` and `$ `)"
             }
             Self::Typed => "and the shell has not begun to execute the line",
             Self::Begun => "and the line has not ended",

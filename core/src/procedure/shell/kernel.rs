@@ -8,8 +8,30 @@ use crate::plain::Plain;
 pub(super) enum Part {
     /// A byte that a program printed. Of several carriage returns one is left, and none before a line feed.
     Byte(u8),
-    /// A message of the kernel, without its time stamp and its line end.
-    Message(Vec<u8>),
+    /// A message of the kernel.
+    Message(Message),
+}
+
+/// A line that begins with the time of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// The time stamp, with its brackets.
+    pub(super) stamp: Vec<u8>,
+    /// What follows, without the line end.
+    line: Vec<u8>,
+}
+
+impl Message {
+    /// Returns the message, without its time stamp and the id of its caller.
+    pub(super) fn text(&self) -> &[u8] {
+        behind_caller(self.line()).trim_ascii_end()
+    }
+
+    /// Returns what follows the time stamp.
+    pub(super) fn line(&self) -> &[u8] {
+        let returns = self.line.iter().rev().take_while(|byte| **byte == b'\r').count();
+        &self.line[..self.line.len() - returns]
+    }
 }
 
 /// Separator of the messages that a Linux kernel prints at any time, also in the middle of a line of a program.
@@ -23,7 +45,7 @@ pub(super) struct Separator {
     /// Bytes that may become a time stamp.
     held: Vec<u8>,
     /// The message whose end has not arrived.
-    message: Option<Vec<u8>>,
+    message: Option<Message>,
     /// The time of the latest message, in microseconds. `None` means that the kernel has printed none with a time.
     latest: Option<u64>,
     /// Whether nothing but line ends is between the latest message and the present position.
@@ -45,9 +67,9 @@ const FIRST_SECOND: u64 = 1_000_000;
 /// time of a message before they take its place (Linux, `kernel/printk/printk.c`, `vprintk_store`).
 const DISORDER: u64 = 10_000;
 
-/// The most bytes of a message that are kept. The kernel prints at most 1 KiB (Linux, `kernel/printk/internal.h`,
-/// `PRINTKRB_RECORD_MAX`).
-const LONGEST: usize = 1 << 10;
+/// The most bytes of a message, behind its time stamp. The kernel prints at most 1 KiB (Linux, `kernel/printk/internal.h`,
+/// `PRINTKRB_RECORD_MAX`) and the id of the caller. A longer line is output of a program.
+const LONGEST: usize = (1 << 10) + 64;
 
 impl Separator {
     /// Sets whether a program of the shell prints, which may print copies of messages. Otherwise all are of the kernel, and
@@ -61,12 +83,16 @@ impl Separator {
         let Some(byte) = self.plain.push(byte) else { return };
         match (&mut self.message, byte) {
             (Some(_), b'\n') => {
-                let message = self.message.take().unwrap_or_default();
+                let Some(message) = self.message.take() else { return };
                 self.is_contiguous = true;
-                to(Part::Message(behind_caller(&message).trim_ascii_end().to_vec()));
+                to(Part::Message(message));
             }
-            (Some(message), _) if message.len() < LONGEST => message.push(byte),
-            (Some(_), _) => {}
+            (Some(message), _) if message.line.len() < LONGEST => message.line.push(byte),
+            (Some(message), _) => {
+                let line = [core::mem::take(&mut message.stamp), core::mem::take(&mut message.line)].concat();
+                self.message = None;
+                line.into_iter().chain([byte]).for_each(|byte| self.pass(byte, to));
+            }
             (None, b'[') => {
                 self.let_held_pass(to);
                 self.held.push(byte);
@@ -84,8 +110,7 @@ impl Separator {
             Stamp::Incomplete => {}
             Stamp::Time(time) if self.is_of_kernel(time) => {
                 self.latest = if self.is_in_line { self.latest.max(Some(time)) } else { Some(time) };
-                self.message = Some(Vec::new());
-                self.held.clear();
+                self.message = Some(Message { stamp: core::mem::take(&mut self.held), line: Vec::new() });
             }
             Stamp::Time(_) => {
                 self.is_copy = true;
@@ -205,9 +230,13 @@ pub(super) enum Report<'a> {
 
 /// How messages begin that report an oops or a bug: of x86 (Linux, `arch/x86/mm/fault.c`, `show_fault_oops`,
 /// `arch/x86/kernel/dumpstack.c`, `__die_header`, `arch/x86/kernel/traps.c`), of arm64 and arm (`Internal error`, `Unable to
-/// handle kernel`), of all (`lib/bug.c`, `mm/kasan/report.c`).
-const OOPSES: [&[u8]; 7] = [
+/// handle kernel`), of all (`lib/bug.c`, `mm/kasan/report.c`, `kernel/watchdog.c`). The other exceptions of x86 have a number
+/// ([`has_number`]).
+const OOPSES: [&[u8]; 10] = [
     b"BUG: ",
+    b"watchdog: BUG: ",
+    b"stack segment: ",
+    b"double fault: ",
     b"Oops: ",
     b"Oops [#",
     b"general protection fault",
@@ -229,8 +258,20 @@ impl<'a> Report<'a> {
         if message.starts_with(b"Linux version ") {
             return Some(Self::Boot);
         }
-        OOPSES.iter().any(|oops| message.starts_with(oops)).then_some(Self::Oops(message))
+        let is_oops = OOPSES.iter().any(|oops| message.starts_with(oops)) || has_number(message);
+        is_oops.then_some(Self::Oops(message))
     }
+}
+
+/// Returns whether a message has the code of an exception and the number of an oops: `divide error: 0000 [#1] PREEMPT SMP`
+/// (Linux, `arch/x86/kernel/dumpstack.c`, `__die_header`).
+fn has_number(message: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(message, b" [#") else { return false };
+    let digits = message[at + 3..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let code = message[..at].rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let is_code = code.len() >= 4 && code.iter().all(u8::is_ascii_hexdigit);
+    let is_named = message[..at - code.len()].ends_with(b": ");
+    is_named && is_code && digits > 0 && message.get(at + 3 + digits) == Some(&b']')
 }
 
 #[cfg(test)]
@@ -247,7 +288,7 @@ mod tests {
         for byte in printed.bytes() {
             separator.push(byte, &mut |part| match part {
                 Part::Byte(byte) => output.push(byte),
-                Part::Message(message) => messages.push(String::from_utf8(message).unwrap()),
+                Part::Message(message) => messages.push(String::from_utf8(message.text().to_vec()).unwrap()),
             });
         }
         (String::from_utf8(output).unwrap(), messages)
@@ -309,9 +350,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_bounded() {
-        let (output, messages) = separated(&["[    1.000000] ", &"x".repeat(5_000), "\na"].concat());
-        assert_eq!((&*output, messages[0].len()), ("a", LONGEST - 1));
+    fn a_line_that_is_longer_than_a_message_is_output() {
+        let long = ["[    1.000000] ", &"x".repeat(5_000), "\na"].concat();
+        assert_eq!(separated(&long), (long, Vec::new()));
+        let (output, messages) = separated(&["[    1.000000] ", &"x".repeat(1_024), "\r\na"].concat());
+        assert_eq!((&*output, messages[0].len()), ("a", 1_024));
     }
 
     #[test]
@@ -344,6 +387,12 @@ mod tests {
             ("BUG: kernel NULL pointer", Some(Report::Oops(b"BUG: kernel NULL pointer"))),
             ("sysrq: Trigger a crash", None),
             ("x: BUG: y", None),
+            ("watchdog: BUG: soft lockup", Some(Report::Oops(b"watchdog: BUG: soft lockup"))),
+            ("divide error: 0000 [#1] SMP", Some(Report::Oops(b"divide error: 0000 [#1] SMP"))),
+            ("invalid opcode: 0000 [#12]", Some(Report::Oops(b"invalid opcode: 0000 [#12]"))),
+            ("random: 0000 [#x]", None),
+            ("loop 0000 [#1]", None),
+            ("a [#1]", None),
         ] {
             assert_eq!(Report::read(message.as_bytes()), report, "{message}");
         }

@@ -37,10 +37,31 @@ impl Latest {
         self.bytes.truncate(self.bytes.len().saturating_sub(count));
     }
 
-    /// Removes the line that has no end yet, if it is within the bytes that are kept.
-    pub(super) fn remove_line(&mut self) {
-        let begin = memchr::memrchr(b'\n', &self.bytes).map_or(0, |at| at + 1);
-        self.bytes.truncate(begin);
+    /// Returns where the line begins that has no end yet, as a number of bytes before it.
+    pub(super) fn line(&self) -> u64 {
+        self.dropped + memchr::memrchr(b'\n', &self.bytes).map_or(0, |at| at + 1) as u64
+    }
+
+    /// Removes what is after so many bytes, as far as it is kept.
+    pub(super) fn truncate(&mut self, at: u64) {
+        self.bytes.truncate(self.index(at));
+    }
+
+    /// Removes the first copy of a text after so many bytes, if there is one.
+    pub(super) fn remove(&mut self, after: u64, text: &str) {
+        let from = self.index(after).min(self.bytes.len());
+        if let Some(at) = memchr::memmem::find(&self.bytes[from..], text.as_bytes()) {
+            self.bytes.drain(from + at..from + at + text.len());
+        }
+    }
+
+    /// Removes all.
+    pub(super) fn remove_all(&mut self) {
+        *self = Self::new(self.limit);
+    }
+
+    fn index(&self, at: u64) -> usize {
+        usize::try_from(at.saturating_sub(self.dropped)).unwrap_or(usize::MAX)
     }
 
     /// Returns the text and the number of bytes before it. It begins with a whole character.

@@ -88,22 +88,30 @@ impl Shell {
             prompt: Vec::new(),
             missed: 0,
             closing: None,
+            reset: Mark::default(),
         }
     }
 }
 
 /// Executes a line in a [`Shell`], and waits for its end.
 ///
-/// It waits until the console shows a prompt, types the line, and reads the console up to the exit code. The line is between
-/// two markers that the echo does not contain, and that differ for each run. Kernel messages (`[   12.345678] …`) and escape
-/// sequences may be anywhere, also in the middle of a prompt or a marker.
+/// It waits until the console shows a prompt and is silent for 30 milliseconds, types the line, and reads the console up to
+/// the exit code. The line is between two markers that the echo does not contain, and that differ for each run. Kernel
+/// messages (`[   12.345678] …`) and escape sequences may be anywhere, also in the middle of a prompt or a marker.
 ///
-/// It fails at once when the kernel panics or reports an oops, when the guest is reset, when the shell ends, when a user must
-/// log in, and when the machine ends ([`ShellError`]). The line is not interrupted when the deadline passes, or the run is
+/// It fails without waiting for the deadline ([`ShellError`]): at once when the machine ends, within two seconds after the
+/// kernel panics or reports an oops, after 300 milliseconds when the guest is reset, and after three seconds at a login, where
+/// the shell has ended or a user must log in. The line is not interrupted when the deadline passes, or the run is
 /// cancelled or dropped.
 ///
 /// - Kernel messages are known by their time: a kernel without `CONFIG_PRINTK_TIME` (`printk.time=0`) has them in the output,
 ///   and of its reports only panics are found.
+/// - Output that looks like messages which are later than the latest one is taken for messages: `dmesg | tail` on a console on
+///   which the kernel prints less than into its buffer (`quiet`, `loglevel=`) may have an empty output, and its lines are in
+///   [`ShellEnd::messages`] without their times.
+/// - A text that looks like a report of a panic (`cat crash.log`) is taken for one unless the line ends within two seconds.
+/// - Hung tasks (`INFO: task … blocked`), stalls of RCU and warnings are messages, and no failures.
+/// - With `set -x`, the trace of the markers is part of the output.
 /// - A prompt within the line, as that of a shell which it starts, is taken for the end of the line after 200 milliseconds if
 ///   it is the same. Then the error is [`ShellError::Exited`].
 /// - Two procedures must not use one console at the same time.
@@ -123,6 +131,8 @@ pub struct ShellLine {
     missed: u64,
     /// The procedure is about to fail, and reads what belongs to the report.
     closing: Option<Closing>,
+    /// The position of the latest reset before the procedure begins.
+    reset: Mark,
 }
 
 /// Time in which the rest of a report is read.
@@ -142,9 +152,13 @@ const EARLIER: u64 = 64 << 10;
 /// may print a text like the prompt. A shell writes its prompt at once, and a slow UART needs a millisecond for a byte.
 const PROMPT_SILENCE: Duration = Duration::from_millis(200);
 
-/// How long the console must be silent at a login: one that logs in a user by itself goes on at once (agetty(8),
-/// `--autologin`).
-const LOGIN_SILENCE: Duration = Duration::from_millis(500);
+/// How long the console must be silent at a prompt before the line is typed: a text of the boot may contain one in the middle
+/// of a line, and a read may end there. The rest of a line follows within milliseconds.
+const PROMPT_SETTLES: Duration = Duration::from_millis(30);
+
+/// How long the console must be silent at a login: one that logs in a user by itself (agetty(8), `--autologin`) prints the
+/// prompt, and then starts a shell, which may take seconds without KVM.
+const LOGIN_SILENCE: Duration = Duration::from_secs(3);
 
 /// How long the backtrace of a panic or an oops may take. Its 50 lines take half a second at 115,200 baud.
 const REPORT_WITHIN: Duration = Duration::from_secs(2);
@@ -161,7 +175,9 @@ impl ShellLine {
         self.id = time.rotate_left(20).wrapping_add(position);
         // The prompt, and the time of the latest kernel message, are in the earlier output.
         let earlier = mark.consoles.iter().map(|position| position.saturating_sub(EARLIER)).collect();
-        self.mark = Some(Mark { event: mark.event, consoles: earlier });
+        let earlier = Mark { event: mark.event, consoles: earlier };
+        // What is before a reset is of another kernel and its shell.
+        self.mark = Some(earlier.not_before(&self.reset));
         if self.shell.prompts.is_empty() {
             self.mark = Some(mark);
             return self.write_line();
@@ -186,7 +202,7 @@ impl ShellLine {
 
     fn wait(&self, within: Option<Duration>) -> Step {
         let mut things = Vec::from([Wait::output(&*self.shell.console), Wait::end()]);
-        if self.closing.is_none() {
+        if !self.is_reset() {
             things.push(Wait::event("RESET"));
         }
         procedure::Output::Wait { from: self.mark.clone().unwrap_or_default(), things, within }
@@ -198,6 +214,9 @@ impl ShellLine {
             Found::Text(text) => {
                 if self.transcript.stage != Stage::Prompt {
                     self.missed += hit.missed.bytes;
+                    if hit.missed.bytes > 0 {
+                        self.transcript.skip();
+                    }
                 }
                 self.transcript.read(text.as_str().as_bytes());
                 self.next(now)
@@ -208,7 +227,8 @@ impl ShellLine {
                 self.next(now)
             }
             Found::Event(_) => {
-                self.closing = Some(Closing { until: now.after(GRACE), is_reset: true });
+                let until = self.closing.map_or(now.after(GRACE), |closing| closing.until.min(now.after(GRACE)));
+                self.closing = Some(Closing { until, is_reset: true });
                 self.next(now)
             }
             Found::End(outcome) => {
@@ -220,27 +240,32 @@ impl ShellLine {
         }
     }
 
+    fn is_reset(&self) -> bool {
+        self.closing.is_some_and(|closing| closing.is_reset)
+    }
+
     /// Returns the next step after the console was read.
     fn next(&mut self, now: Moment) -> Step {
+        if self.transcript.end.is_some() {
+            self.transcript.refute_panic();
+        }
+        let is_before = self.transcript.stage == Stage::Prompt;
+        if is_before && self.transcript.prompt(&self.shell.prompts).is_some() {
+            self.closing = None;
+            return self.wait(Some(PROMPT_SETTLES));
+        }
         if let Some(failure) = self.transcript.failure() {
-            let time = if failure.is_complete { GRACE } else { REPORT_WITHIN };
-            if failure.is_complete && failure.is_panic {
-                return self.close();
-            }
-            let is_reset = self.closing.is_some_and(|closing| closing.is_reset);
-            let until = self.closing.map_or(now.after(time), |closing| closing.until.min(now.after(time)));
-            self.closing = Some(Closing { until, is_reset });
+            let until = now.after(if failure.is_complete { GRACE } else { REPORT_WITHIN });
+            let until = self.closing.map_or(until, |closing| closing.until.min(until));
+            self.closing = Some(Closing { until, is_reset: self.is_reset() });
         } else if let Some(end) = self.transcript.end {
             return procedure::Output::Done(self.end(end));
+        } else if is_before {
+            // Another kernel has begun.
+            self.closing = None;
         }
         if let Some(Closing { until, .. }) = self.closing {
             return if until <= now { self.close() } else { self.wait(Some(until.since(now))) };
-        }
-        if self.transcript.stage == Stage::Prompt {
-            if let Some(prompt) = self.transcript.prompt(&self.shell.prompts) {
-                self.prompt = prompt.to_vec();
-                return self.write_line();
-            }
         }
         let is_at_prompt = self.transcript.stage == Stage::Output && self.transcript.is_at(&self.prompt);
         let login = self.transcript.login().map(|_| LOGIN_SILENCE);
@@ -249,6 +274,11 @@ impl ShellLine {
 
     /// Returns the next step after the console was silent for the time that the last step chose.
     fn silent(&mut self) -> Step {
+        let prompt = self.transcript.prompt(&self.shell.prompts).filter(|_| self.transcript.stage == Stage::Prompt);
+        if let Some(prompt) = prompt {
+            self.prompt = prompt.to_vec();
+            return self.write_line();
+        }
         if self.closing.is_some() {
             return self.close();
         }
@@ -299,13 +329,21 @@ impl ShellLine {
             Stage::Echo => ShellProgress::Typed,
             Stage::Output | Stage::Probe => ShellProgress::Begun,
         };
-        let late = ShellError::TimedOut { progress, console: self.transcript.last_lines() };
+        let console = self.transcript.last_lines();
+        let late = match self.is_reset() {
+            true => ShellError::Reset { console },
+            false => ShellError::TimedOut { progress, console },
+        };
         procedure::Output::Done(self.failure().unwrap_or(Err(late)))
     }
 }
 
 impl Procedure for ShellLine {
     type Return = Return;
+
+    fn begin_after(&mut self, reset: &Mark) {
+        self.reset = reset.clone();
+    }
 
     /// Without the time, markers repeat when the console has printed nothing in between, and reports are waited for longer.
     fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {

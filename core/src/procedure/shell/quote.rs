@@ -12,6 +12,8 @@ const LENGTH: usize = 400;
 /// Returns what to type so that a shell prints a marker, executes this text, and prints a marker with its exit code.
 ///
 /// - The echo does not contain the markers: each has two quotes in its midst, which the shell removes.
+/// - A subshell prints each marker and ends with the exit code from before, so that `$?` is that of the line before, also in
+///   the next line. In it, `$$` is the process id of the shell itself (POSIX, Shell Command Language, Special Parameters).
 /// - The text is an argument of `eval`, in single quotes. So it may have several lines, end with `&` or contain a comment,
 ///   and the shell that executes it stays the same: `cd` and variables last.
 /// - Tabs and other control characters, which a line editor executes, and characters outside of ASCII, which it may take for
@@ -19,12 +21,13 @@ const LENGTH: usize = 400;
 /// - The space at the beginning keeps the line out of the history of shells that are configured so (bash(1),
 ///   `HISTCONTROL`).
 pub(super) fn typed(text: &str, id: u64) -> String {
-    format!(" echo \"<q\"\"m {id} begin $$>\"; eval {}; echo \"<q\"\"m {id} end $?>\"\n", quoted(text))
+    let marker = |word: &str| format!("(c=$?; echo \"<q\"\"m {id} {word}>\"; exit $c)");
+    format!(" {}; eval {}; {}\n", marker("begin $$"), quoted(text), marker("end $c"))
 }
 
 /// Returns what to type so that a shell prints the exit code of the last line, and its own process id.
 pub(super) fn probe(id: u64) -> String {
-    format!(" echo \"<q\"\"m {id} probe $? $$>\"\n")
+    format!(" (c=$?; echo \"<q\"\"m {id} probe $c $$>\"; exit $c)\n")
 }
 
 /// Returns a text as one argument. A long one has several lines, each but the last with a backslash at its end.
@@ -96,7 +99,8 @@ mod tests {
             assert_eq!(behind, format!("{output}<qm 5 end {code}>\n"), "{typed}");
             assert!(printed.starts_with("<qm 5 begin ") && !typed.contains("<qm 5 "), "{typed}");
         }
-        assert!(sh(&[&*typed("(exit 3)", 1), &probe(2)].concat()).contains("<qm 2 probe 0 "));
+        let shown = sh(&[typed("(exit 3)", 1), probe(2), typed("echo $?", 3)].concat());
+        assert!(shown.contains("<qm 2 probe 3 ") && shown.contains(">\n3\n<qm 3 end 0>"), "{shown}");
     }
 
     proptest! {

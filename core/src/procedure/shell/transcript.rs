@@ -3,8 +3,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::kernel::{Part, Report, Separator, behind_stamp};
+use super::kernel::{Message, Part, Report, Separator, behind_stamp};
 use super::latest::{Latest, SLACK};
+use super::quote;
 use crate::text::UntrustedText;
 
 /// What the console shows next.
@@ -49,16 +50,17 @@ pub(super) struct Transcript {
     line: Vec<u8>,
     /// The bytes since the last `<`, which may become a marker.
     marker: Vec<u8>,
-    /// Whether the kernel prints times.
-    has_times: bool,
     /// Whether the earlier output of the console is that of an earlier line.
     is_in_line: bool,
-    /// Whether the line feed behind the first marker is to be dropped.
-    skips_line_feed: bool,
-    /// The process id of the shell, as the first marker has it.
+    /// Where the prompt begins in the output at which the shell was asked again.
+    probed_at: u64,
+    /// The process id of the shell, as the first marker has it. `None` means that the marker was not read.
     shell: Option<u64>,
     pub(super) end: Option<End>,
-    failure: Option<Failure>,
+    /// The panic that nothing refutes: neither a prompt nor a marker follows it.
+    panic: Option<Failure>,
+    /// The first oops.
+    oops: Option<Failure>,
     pub(super) output: Latest,
     /// The kernel messages since the line was typed.
     pub(super) messages: Latest,
@@ -89,12 +91,12 @@ impl Transcript {
             id: 0,
             line: Vec::new(),
             marker: Vec::new(),
-            has_times: false,
             is_in_line: false,
-            skips_line_feed: false,
+            probed_at: 0,
             shell: None,
             end: None,
-            failure: None,
+            panic: None,
+            oops: None,
             output: Latest::new(output_limit),
             messages: Latest::new(MESSAGES),
             all: Latest::new(LAST_BYTES),
@@ -121,14 +123,22 @@ impl Transcript {
 
     /// Begins to wait for the output of a line. What the kernel has reported before is of no interest.
     pub(super) fn begin_line(&mut self, id: u64) {
-        (self.stage, self.id, self.failure) = (Stage::Echo, id, None);
+        (self.stage, self.id) = (Stage::Echo, id);
+        (self.panic, self.oops) = (None, None);
         self.messages = Latest::new(MESSAGES);
     }
 
-    /// Asks the shell again, after a prompt: the prompt is not output.
+    /// Asks the shell again, after a prompt. When the shell answers, the prompt is not output.
     pub(super) fn begin_probe(&mut self) {
         self.stage = Stage::Probe;
-        self.output.remove_line();
+        self.probed_at = self.output.line();
+    }
+
+    /// Notes that output was evicted before it was read: the first marker may be among it.
+    pub(super) fn skip(&mut self) {
+        if self.stage == Stage::Echo {
+            self.stage = Stage::Output;
+        }
     }
 
     /// Returns the present line, if it ends with one of these texts.
@@ -147,15 +157,22 @@ impl Transcript {
         is_login.then(|| UntrustedText::from_utf8_lossy(&self.line))
     }
 
-    /// Drops the present line, since the guest was reset.
+    /// Drops the present line and what the kernel has reported, since another kernel begins.
     pub(super) fn restart(&mut self) {
         self.line.clear();
+        self.is_in_line = false;
+        (self.panic, self.oops) = (None, None);
+    }
+
+    /// Drops the panic, since a shell has printed after it: a program printed its text.
+    pub(super) fn refute_panic(&mut self) {
+        self.panic = None;
     }
 
     /// Returns the failure that the kernel has reported. Before the line is typed, that is a panic alone: an oops is of
     /// earlier.
     pub(super) fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref().filter(|failure| failure.is_panic || self.stage != Stage::Prompt)
+        self.panic.as_ref().or(self.oops.as_ref().filter(|_| self.stage != Stage::Prompt))
     }
 
     /// Returns the last lines of the console.
@@ -165,23 +182,21 @@ impl Transcript {
 
     fn byte(&mut self, byte: u8) {
         self.all.push(byte);
-        self.extend_line(byte);
-        if core::mem::take(&mut self.skips_line_feed) && byte == b'\n' {
-            return;
-        }
-        if self.stage == Stage::Output {
+        if matches!(self.stage, Stage::Output | Stage::Probe) {
             self.output.push(byte);
         }
         self.look_for_marker(byte);
+        self.extend_line(byte);
     }
 
     fn extend_line(&mut self, byte: u8) {
         match byte {
             b'\n' => {
                 let line = core::mem::take(&mut self.line);
-                // Without times, and behind a copy of the messages, only a panic differs from other output.
+                // A panic is looked for in output as well: a kernel may print no times, and output that has later times makes
+                // the messages behind it look like copies. The same holds for the end of the report, and for the next kernel.
                 let message = behind_stamp(&line);
-                if !self.has_times && matches!(Report::read(message), Some(Report::Panic(_) | Report::End)) {
+                if matches!(Report::read(message), Some(Report::Panic(_) | Report::End | Report::Boot)) {
                     self.report(message);
                 }
             }
@@ -194,8 +209,13 @@ impl Transcript {
         }
     }
 
-    fn message(&mut self, message: &[u8]) {
-        self.has_times = true;
+    fn message(&mut self, message: &Message) {
+        if self.stage != Stage::Prompt && self.has_marker(message.line()) {
+            // A program printed the time, and no line end: the marker is behind its last line.
+            message.stamp.iter().chain(message.line()).chain(b"\n").for_each(|byte| self.byte(*byte));
+            return;
+        }
+        let message = message.text();
         self.all.push_line(message);
         if self.stage != Stage::Prompt {
             self.messages.push_line(message);
@@ -203,67 +223,100 @@ impl Transcript {
         self.report(message);
     }
 
+    /// Returns whether a line ends with a marker of this line.
+    fn has_marker(&self, line: &[u8]) -> bool {
+        let at = memchr::memrchr(b'<', line).unwrap_or(line.len());
+        Marker::read(&line[at..]).is_some_and(|marker| marker.id == self.id)
+    }
+
     fn report(&mut self, message: &[u8]) {
-        match Report::read(message) {
-            Some(Report::Boot) => self.failure = None,
-            Some(Report::Panic(reason)) => self.fail(reason, true),
-            Some(Report::Oops(reason)) => self.fail(reason, false),
-            Some(Report::End) => self.failure.iter_mut().for_each(|failure| failure.is_complete = true),
-            None => {}
-        }
-    }
-
-    /// Notes a failure. The first oops counts, until it becomes a panic.
-    fn fail(&mut self, reason: &[u8], is_panic: bool) {
-        if self.failure.as_ref().is_none_or(|failure| is_panic && !failure.is_panic) {
+        let failure = |reason| {
             let reason = UntrustedText::from_utf8_lossy(reason);
-            self.failure = Some(Failure { reason, is_panic, is_complete: false });
-        }
-    }
-
-    fn look_for_marker(&mut self, byte: u8) {
-        if byte == b'<' {
-            self.marker.clear();
-        } else if self.marker.is_empty() {
-            return;
-        }
-        self.marker.push(byte);
-        if byte == b'>' {
-            let marker = core::mem::take(&mut self.marker);
-            self.read_marker(&marker);
-        } else if self.marker.len() >= SLACK {
-            self.marker.clear();
-        }
-    }
-
-    /// Reads `<qm 5 begin 12>`, where 12 is the process id of the shell, `<qm 5 end 0>`, or `<qm 5 probe 2 12>`.
-    fn read_marker(&mut self, marker: &[u8]) {
-        let inside = marker.strip_prefix(b"<").and_then(|inside| inside.strip_suffix(b">")).unwrap_or_default();
-        let Ok(inside) = core::str::from_utf8(inside) else { return };
-        let mut words = inside.split(' ');
-        let (name, id, word) = (words.next(), words.next().and_then(number), words.next());
-        if name == Some("qm") && self.stage == Stage::Prompt {
-            self.is_in_line = word == Some("begin");
-        }
-        if name != Some("qm") || id != Some(self.id) {
-            return;
-        }
-        let (first, second) = (words.next().and_then(number), words.next().and_then(number));
-        let code = first.and_then(|code| u8::try_from(code).ok());
-        match (self.stage, word, code) {
-            (Stage::Echo, Some("begin"), _) if first.is_some() => {
-                (self.stage, self.shell, self.skips_line_feed) = (Stage::Output, first, true);
+            Failure { reason, is_panic: true, is_complete: false }
+        };
+        match Report::read(message) {
+            // While a line runs it may be a copy, and the event of the reset is what counts.
+            Some(Report::Boot) if self.stage == Stage::Prompt => self.restart(),
+            Some(Report::Panic(reason)) if self.panic.is_none() => {
+                self.panic = Some(failure(reason));
+                // A prompt that is before the panic does not refute it.
+                self.line.clear();
             }
-            (Stage::Output, Some("end"), Some(code)) => {
-                self.output.remove_last(marker.len());
+            Some(Report::Oops(reason)) if self.oops.is_none() => {
+                self.oops = Some(Failure { is_panic: false, ..failure(reason) });
+            }
+            Some(Report::End) => {
+                self.panic.iter_mut().chain(&mut self.oops).for_each(|failure| failure.is_complete = true);
+            }
+            Some(Report::Boot | Report::Panic(_) | Report::Oops(_)) | None => {}
+        }
+    }
+
+    /// A marker is at the end of its line. So a trace of the shell (`set -x`) in quotes is none.
+    fn look_for_marker(&mut self, byte: u8) {
+        let is_whole = self.marker.last() == Some(&b'>');
+        match byte {
+            b'<' => self.marker = Vec::from([byte]),
+            b'\n' if is_whole => {
+                let marker = core::mem::take(&mut self.marker);
+                self.read_marker(&marker);
+            }
+            _ if is_whole || self.marker.len() >= SLACK - 1 => self.marker.clear(),
+            _ if self.marker.is_empty() => {}
+            _ => self.marker.push(byte),
+        }
+    }
+
+    fn read_marker(&mut self, text: &[u8]) {
+        let Some(marker) = Marker::read(text) else { return };
+        if self.stage == Stage::Prompt {
+            self.is_in_line = marker.word == "begin";
+            self.refute_panic();
+        }
+        // dash writes a trace without quotes.
+        let before = self.line.strip_suffix(text).unwrap_or_default();
+        let is_trace = before.starts_with(b"+") && before.ends_with(b"echo ");
+        if marker.id != self.id || is_trace {
+            return;
+        }
+        let code = u8::try_from(marker.first).ok();
+        match (self.stage, marker.word, code) {
+            (Stage::Echo, "begin", _) => (self.stage, self.shell) = (Stage::Output, Some(marker.first)),
+            (Stage::Output, "begin", _) if self.shell.is_none() => {
+                self.shell = Some(marker.first);
+                self.output.remove_all();
+            }
+            (Stage::Echo | Stage::Output | Stage::Probe, "end", Some(code)) => {
+                self.output.remove_last(text.len() + 1);
+                if self.stage == Stage::Probe {
+                    self.output.remove(self.probed_at, &quote::probe(self.id));
+                }
                 self.end = Some(End::Code(code));
             }
-            (Stage::Probe, Some("end"), Some(code)) => self.end = Some(End::Code(code)),
-            (Stage::Probe, Some("probe"), Some(code)) => {
-                self.end = Some(if second == self.shell { End::Code(code) } else { End::OtherShell });
+            (Stage::Probe, "probe", Some(code)) => {
+                self.output.truncate(self.probed_at);
+                let is_same = self.shell.is_none() || marker.second == self.shell;
+                self.end = Some(if is_same { End::Code(code) } else { End::OtherShell });
             }
             _ => {}
         }
+    }
+}
+
+/// A marker: `<qm 5 begin 12>`, where 12 is the process id of the shell, `<qm 5 end 0>`, or `<qm 5 probe 2 12>`.
+struct Marker<'a> {
+    id: u64,
+    word: &'a str,
+    first: u64,
+    second: Option<u64>,
+}
+
+impl<'a> Marker<'a> {
+    fn read(text: &'a [u8]) -> Option<Self> {
+        let inside = core::str::from_utf8(text.strip_prefix(b"<qm ")?.strip_suffix(b">")?).ok()?;
+        let mut words = inside.split(' ');
+        let (id, word) = (number(words.next()?)?, words.next()?);
+        Some(Self { id, word, first: number(words.next()?)?, second: words.next().and_then(number) })
     }
 }
 
