@@ -1,7 +1,7 @@
 #!/.kernel-test/busybox sh
 # Init of the guest: loads modules, mounts shared directories, runs the command, and reports on the second serial port, in
-# lines: `ready`, `failed WHY`, `copied BYTES`, `missing`, `exit CODE`. The first serial port is the console, the third is
-# for files. The kernel starts busybox with this file as an argument, so it needs no support for scripts.
+# lines that begin with a mark: `ready`, `failed WHY`, `exited CODE`, `copied BYTES`, `missing`, `exit CODE`. The first
+# serial port is the console, the third is for files. The kernel starts busybox with this file as an argument, so it needs no support for scripts.
 ours=/.kernel-test
 bb=$ours/busybox
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$ours/bin
@@ -13,20 +13,22 @@ $bb mount -t devtmpfs devtmpfs /dev 2>/dev/null
 $bb --install -s $ours/bin
 $bb mkfifo /run/stay
 
-mark=
+# The host chose the mark. The command does not find it in a file.
+mark=$($bb cat $ours/mark)
+$bb rm $ours/mark
 if [ -c /dev/ttyS1 ] && $bb stty -F /dev/ttyS1 >/dev/null 2>&1; then
     exec 3>/dev/ttyS1
 else
-    # With one serial port, the reports are lines of the console, which begin with a text that the host chose. The kernel
-    # prints only emergencies from here on, so that it does not write into these lines.
-    mark="$($bb cat $ours/mark) "
+    # With one serial port, the reports are lines of the console. The kernel prints only emergencies from here on, so that
+    # it does not write into these lines.
     $bb dmesg -n 1
     exec 3>/dev/ttyS0
 fi
 exec </dev/null >/dev/ttyS0 2>&1
 $bb stty -F /dev/ttyS0 -onlcr
 
-report() { echo "$mark$*" >&3; }
+# The line feed before a report ends a line that something else has begun.
+report() { $bb printf '\n%s %s\n' "$mark" "$*" >&3; }
 
 # The kernel panics if init ends, so init waits, for a pipe that nothing writes to. The host ends the machine.
 stay() {
@@ -36,15 +38,21 @@ stay() {
 
 stop() { report "failed $*"; stay; }
 
-while read -r module; do
+while IFS= read -r module; do
     $bb insmod "$module" || stop "cannot load the module $module"
 done <$ours/modules.list
 
-while read -r tag type options path; do
+# The path has a line of its own, since it may begin or end with a blank.
+while read -r tag type options && IFS= read -r path; do
     $bb mkdir -p "$path"
     $bb mount -t "$type" -o "$options" "$tag" "$path" ||
         stop "cannot mount $path: the kernel needs the file system $type and the driver of its transport"
 done <$ours/shares
+
+# The node may be there without a port.
+if [ -s $ours/copies ]; then
+    [ -c /dev/ttyS2 ] && $bb stty -F /dev/ttyS2 raw 2>/dev/null || stop "this kernel has no third serial port for the copies"
+fi
 
 if [ -x /usr/sbin/qemu-ga ] && [ -e $ours/agent ]; then
     # mdev writes the name of the agent's port to this pipe when the kernel has created the port, before mdev runs or
@@ -52,7 +60,7 @@ if [ -x /usr/sbin/qemu-ga ] && [ -e $ours/agent ]; then
     $bb mkfifo /run/port
     exec 4<>/run/port
     $bb mdev -d
-    read -r port <&4
+    read -t 20 -r port <&4 || stop "the port of the agent does not appear: the kernel needs the driver virtio_console"
     exec 4<&-
     report ready
     qemu-ga --method=virtio-serial --path="/dev/$port" --statedir=/run
@@ -64,9 +72,10 @@ $bb sh $ours/command 3>&-
 code=$?
 
 if [ -s $ours/copies ]; then
+    report "exited $code"
     exec 4>/dev/ttyS2
     $bb stty -F /dev/ttyS2 raw
-    while read -r path; do
+    while IFS= read -r path; do
         if [ -d "$path" ]; then
             report "copied $($bb tar -c -f - -C "$path" . | $bb tee /dev/ttyS2 | $bb wc -c)"
         elif [ -r "$path" ]; then

@@ -45,7 +45,7 @@ impl From<TooLarge> for Failure {
     }
 }
 
-/// Returns the initramfs. `mark` is the text that begins the reports of a guest with one serial port.
+/// Returns the initramfs. `mark` is the text that begins the reports of the guest.
 pub(crate) fn build(test: &KernelTest, mark: &str) -> Result<Vec<u8>, Failure> {
     let unpacked = test.unpacked.as_deref();
     let mut archive = match &test.initrd {
@@ -142,8 +142,8 @@ fn quoted(word: &OsStr) -> Vec<u8> {
 /// `Documentation/filesystems/9p.rst`). `msize` is the largest message: QEMU warns about less than 8 KiB, and more is faster.
 const MOUNT_9P: &str = "trans=virtio,version=9p2000.L,msize=262144";
 
-/// Returns a line for each shared directory: its tag, the type of the file system, the options of the mount, and its path,
-/// which may have blanks. Another type than 9p needs another line, and its device in `machine.rs`; init mounts any.
+/// Returns two lines for each shared directory: its tag, the type of the file system and the options of the mount; and its
+/// path, which may have blanks. Another type than 9p needs other lines, and its device in `machine.rs`; init mounts any.
 fn shares(test: &KernelTest) -> Result<String, Failure> {
     let mut lines = String::new();
     for (share, number) in test.shares.iter().zip(0..) {
@@ -151,7 +151,7 @@ fn shares(test: &KernelTest) -> Result<String, Failure> {
             return Err(Failure::Host(format!("`{}` is no absolute path in the guest", share.guest).into()));
         }
         let mode = if share.is_read_only { "ro" } else { "rw" };
-        lines += &format!("share{number} 9p {mode},{MOUNT_9P} {}\n", one_line(&share.guest)?);
+        lines += &format!("share{number} 9p {mode},{MOUNT_9P}\n{}\n", one_line(&share.guest)?);
     }
     Ok(lines)
 }

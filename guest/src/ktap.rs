@@ -3,6 +3,9 @@
 //!
 //! The lines may come between others, which are ignored, and behind the prefixes of printk. Subtests are indented, or
 //! follow `# ` as kselftest's runner prints the output of a program (`tools/testing/selftests/kselftest/prefix.pl`).
+//!
+//! A document begins with its version, and ends when each test of its plan has a result. A number that is missing, repeated
+//! or not planned, and a document without a plan and a result, are failures.
 
 use qemu_machine_blocking::UntrustedText;
 
@@ -11,8 +14,12 @@ use crate::case::{Case, Verdict};
 /// The deepest level of subtests. KUnit has three levels; the bound protects the stack of code that walks the tree.
 pub const DEEPEST: usize = 32;
 
-/// The most tests that are kept, so that a guest that prints for ever takes no more memory. KUnit has some thousands.
+/// The most tests that are kept, so that a guest that prints for ever takes no more memory. KUnit has some thousands. The
+/// failures beyond it are counted.
 pub const MOST: usize = 100_000;
+
+/// The most bytes of names, reasons and diagnostic lines that are kept. The console of a run of KUnit is smaller.
+const MOST_TEXT: usize = 64 << 20;
 
 /// The most diagnostic lines of a test.
 const DIAGNOSTICS: usize = 256;
@@ -39,8 +46,20 @@ pub struct Parser {
     levels: Vec<Level>,
     /// The tests of the documents before.
     done: Vec<Case>,
-    /// The number of tests that were kept.
-    count: usize,
+    /// What was kept, and what was not.
+    kept: Kept,
+    /// The indentation of the latest document, and the number of its latest test, after its plan was fulfilled. `None`
+    /// means that there is none.
+    fulfilled: Option<(usize, u64)>,
+}
+
+/// The number of tests and of bytes of text that were kept, and of the tests that were not.
+#[derive(Debug, Default)]
+struct Kept {
+    tests: usize,
+    text: usize,
+    dropped: u64,
+    dropped_failures: u64,
 }
 
 /// A level of tests that are siblings.
@@ -51,7 +70,9 @@ struct Level {
     planned: Option<u64>,
     /// The name of the parent, from `# Subtest:`.
     parent: Option<UntrustedText>,
-    results: u64,
+    has_version: bool,
+    /// The number of the latest test.
+    latest: u64,
     cases: Vec<Case>,
     /// The diagnostic lines of the test whose result is next.
     diagnostics: Vec<UntrustedText>,
@@ -61,7 +82,8 @@ struct Level {
 enum Element<'a> {
     Version,
     Plan(u64),
-    Result(Case),
+    /// The number of the test, and the test.
+    Result(u64, Case),
     Subtest(&'a str),
     Diagnostic(&'a str),
     BailOut(&'a str),
@@ -86,7 +108,21 @@ impl Parser {
         let line = std::mem::take(&mut self.partial);
         self.line(&String::from_utf8_lossy(&line));
         self.end_document();
+        let Kept { dropped, dropped_failures, .. } = self.kept;
+        if dropped > 0 {
+            let verdict = if dropped_failures > 0 { Verdict::Failed } else { Verdict::Passed };
+            let mut case = Case::new("(not kept)", verdict);
+            case.reason = Some(format!("{dropped} more tests, of which {dropped_failures} failed").into());
+            self.done.push(case);
+        }
         self.done
+    }
+
+    /// Adds a failure: output is lost that could have been results.
+    pub(crate) fn lost(&mut self, why: &str) {
+        let mut case = Case::new("(lost output)", Verdict::Missing);
+        case.reason = Some(why.into());
+        self.done.extend(self.kept.keep(case));
     }
 
     fn line(&mut self, line: &str) {
@@ -107,25 +143,54 @@ impl Parser {
         }
         match element {
             Some(Element::Version) => self.begin(indent),
-            Some(element) if !self.levels.is_empty() => self.add(indent, element),
-            Some(_) | None => {}
+            Some(element) if self.levels.is_empty() => self.reopen(indent, element),
+            Some(element) => self.add(indent, element),
+            None => {}
         }
     }
 
-    /// Begins a document, or a level of subtests.
+    /// Begins a document, or a level of subtests. Levels that are not above it had no parent with a result.
     fn begin(&mut self, indent: usize) {
         if self.levels.first().is_some_and(|outermost| indent <= outermost.indent) {
             self.end_document();
         }
+        // A level that has only its name as yet is this one.
+        while self
+            .levels
+            .last()
+            .is_some_and(|level| level.indent > indent || (level.indent == indent && level.is_begun()))
+        {
+            self.close_without_result();
+        }
         self.open(indent);
+        if let Some(level) = self.levels.last_mut().filter(|level| level.indent == indent) {
+            level.has_version = true;
+        }
+    }
+
+    /// Continues a document whose plan was fulfilled: with the next test, which is one too many; or with subtests, as a
+    /// module of KUnit prints them that is loaded later (before Linux 6.0, without a version).
+    fn reopen(&mut self, indent: usize, element: Element<'_>) {
+        let Some((outermost, latest)) = self.fulfilled else { return };
+        let planned = match &element {
+            Element::Result(number, _) if indent == outermost && *number == latest.saturating_add(1) => Some(latest),
+            Element::Subtest(_) if indent > outermost => None,
+            _ => return,
+        };
+        self.levels.push(Level { has_version: true, planned, latest, ..Level::new(outermost) });
+        self.add(indent, element);
     }
 
     /// Opens the level of this indentation, unless it, or a deeper one, is open.
     fn open(&mut self, indent: usize) {
-        let is_open = self.levels.last().is_some_and(|level| level.indent >= indent);
-        if !is_open && self.levels.len() < DEEPEST {
+        if !self.is_open(indent) && self.levels.len() < DEEPEST {
             self.levels.push(Level::new(indent));
         }
+    }
+
+    /// Reports whether the level of this indentation, or a deeper one, is open.
+    fn is_open(&self, indent: usize) -> bool {
+        self.levels.last().is_some_and(|level| level.indent >= indent)
     }
 
     fn add(&mut self, indent: usize, element: Element<'_>) {
@@ -136,6 +201,7 @@ impl Parser {
                 if let Some(level) = self.level_at(indent).filter(|level| level.planned.is_none()) {
                     level.planned = Some(count);
                 }
+                self.end_if_fulfilled();
             }
             Element::Subtest(name) => {
                 self.open(indent);
@@ -144,19 +210,26 @@ impl Parser {
                 }
             }
             Element::Diagnostic(text) => {
-                if let Some(level) = self.level_at(indent).filter(|level| level.diagnostics.len() < DIAGNOSTICS) {
+                let has_room = self.kept.text < MOST_TEXT;
+                let level = self.level_at(indent).filter(|level| has_room && level.diagnostics.len() < DIAGNOSTICS);
+                if let Some(level) = level {
                     level.diagnostics.push(text.into());
+                    self.kept.text += text.len();
                 }
             }
-            Element::Result(mut case) => {
-                self.open(indent);
+            // A line that is deeper than each level is output.
+            Element::Result(number, mut case) if self.is_open(indent) => {
                 case.cases = self.close_below(indent);
-                self.result(case);
+                self.result(number, case);
+                self.end_if_fulfilled();
             }
+            Element::Result(..) => {}
             Element::BailOut(why) => {
                 let mut case = Case::new("Bail out!", Verdict::Failed);
                 case.reason = Some(why).filter(|why| !why.is_empty()).map(UntrustedText::from);
-                self.result(case);
+                if let Some(level) = self.levels.last_mut() {
+                    level.cases.extend(self.kept.keep(case));
+                }
             }
         }
     }
@@ -166,68 +239,124 @@ impl Parser {
         self.levels.iter_mut().rev().find(|level| level.indent <= indent)
     }
 
-    /// Adds a result to the innermost level.
-    fn result(&mut self, mut case: Case) {
+    /// Adds a result to the innermost level. Numbers begin at 1 and increase by 1 (`ktap.rst`, "Test case result lines").
+    fn result(&mut self, number: u64, mut case: Case) {
         let Some(level) = self.levels.last_mut() else { return };
-        level.results += 1;
         case.diagnostics = std::mem::take(&mut level.diagnostics);
-        if self.count < MOST {
-            self.count += 1;
-            level.cases.push(case);
+        let next = level.latest.saturating_add(1);
+        if number > next {
+            let last = number - 1;
+            let why = if last == next { format!("number {next}") } else { format!("numbers {next} to {last}") };
+            level.cases.extend(self.kept.keep(missing(why)));
+        } else if number < next {
+            let mut repeated = Case::new("(wrong number)", Verdict::Failed);
+            repeated.reason = Some(format!("the number {number} comes after {}", next - 1).into());
+            level.cases.extend(self.kept.keep(repeated));
         }
+        level.latest = level.latest.max(number);
+        if level.planned.is_some_and(|planned| number > planned) {
+            let mut extra = Case::new("(not planned)", Verdict::Failed);
+            extra.reason = Some(format!("the plan has no test {number}").into());
+            level.cases.extend(self.kept.keep(extra));
+        }
+        level.cases.extend(self.kept.keep(case));
     }
 
     /// Closes the levels that are deeper than this, and returns the tests of the outermost of them. A level that is not
     /// directly below another one had a parent whose result is missing.
     fn close_below(&mut self, indent: usize) -> Vec<Case> {
-        let mut below = Vec::new();
-        while self.levels.len() > 1 && self.levels.last().is_some_and(|level| level.indent > indent) {
-            let Some(level) = self.levels.pop() else { break };
-            let parent = level.parent.clone();
-            let is_last = self.levels.last().is_none_or(|level| level.indent <= indent);
-            let cases = level.ended();
-            if is_last {
-                below = cases;
-            } else if let Some(above) = self.levels.last_mut() {
-                above.results += 1;
-                above.cases.push(without_result(parent, cases));
-            }
+        while self.levels.iter().rev().nth(1).is_some_and(|above| above.indent > indent) {
+            self.close_without_result();
         }
-        below
+        match self.levels.last().is_some_and(|level| level.indent > indent) && self.levels.len() > 1 {
+            true => self.levels.pop().map(|level| level.ended(&mut self.kept)).unwrap_or_default(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Closes the innermost level, whose parent has no result.
+    fn close_without_result(&mut self) {
+        let Some(mut level) = self.levels.pop() else { return };
+        let parent = level.parent.take();
+        let cases = level.ended(&mut self.kept);
+        match self.levels.last_mut() {
+            Some(above) => {
+                above.latest = above.latest.saturating_add(1);
+                above.cases.extend(self.kept.keep(without_result(parent, cases)));
+            }
+            None => self.done.extend(cases),
+        }
+    }
+
+    /// Ends the document if each test of its plan has a result: what follows is other output.
+    fn end_if_fulfilled(&mut self) {
+        let [level] = &*self.levels else { return };
+        if level.planned.is_some_and(|planned| level.latest >= planned) {
+            let fulfilled = Some((level.indent, level.latest));
+            self.end_document();
+            self.fulfilled = fulfilled;
+        }
     }
 
     fn end_document(&mut self) {
-        while let Some(level) = self.levels.pop() {
-            let parent = level.parent.clone();
-            let cases = level.ended();
-            match self.levels.last_mut() {
-                Some(above) => {
-                    above.results += 1;
-                    above.cases.push(without_result(parent, cases));
-                }
-                None => self.done.extend(cases),
+        if let [level] = &mut *self.levels {
+            // A program that printed its version and ended.
+            if level.planned.is_none() && level.latest == 0 && level.cases.is_empty() {
+                level.cases.extend(self.kept.keep(missing("the document has neither a plan nor a result".into())));
             }
         }
+        self.fulfilled = None;
+        while !self.levels.is_empty() {
+            self.close_without_result();
+        }
+    }
+}
+
+impl Kept {
+    /// Returns a case if there is room for it, and otherwise counts it.
+    fn keep(&mut self, case: Case) -> Option<Case> {
+        // What is below it, and its diagnostic lines, were counted when they came.
+        let text = case.name.len() + case.reason.as_ref().map_or(0, |reason| reason.len());
+        if self.tests < MOST && self.text < MOST_TEXT {
+            self.tests += 1;
+            self.text += text;
+            return Some(case);
+        }
+        self.dropped += 1;
+        self.dropped_failures += u64::from(case.is_failure());
+        None
     }
 }
 
 impl Level {
     fn new(indent: usize) -> Self {
-        Self { indent, planned: None, parent: None, results: 0, cases: Vec::new(), diagnostics: Vec::new() }
+        let (planned, parent) = (None, None);
+        Self { indent, planned, parent, has_version: false, latest: 0, cases: Vec::new(), diagnostics: Vec::new() }
+    }
+
+    /// Reports whether it has more than a name.
+    fn is_begun(&self) -> bool {
+        self.has_version || self.planned.is_some() || self.latest > 0 || !self.cases.is_empty()
     }
 
     /// Returns the tests, and one more for those of the plan that have no result. It is one, since a plan may have any
     /// number.
-    fn ended(mut self) -> Vec<Case> {
-        let missing = self.planned.unwrap_or_default().saturating_sub(self.results);
-        if missing > 0 {
-            let mut case = Case::new("(missing)", Verdict::Missing);
-            case.reason = Some(format!("the plan has {missing} more").into());
+    fn ended(mut self, kept: &mut Kept) -> Vec<Case> {
+        let left = self.planned.unwrap_or_default().saturating_sub(self.latest);
+        if left > 0 {
+            let mut case = missing(format!("the plan has {left} more"));
             case.diagnostics = self.diagnostics;
-            self.cases.push(case);
+            self.cases.extend(kept.keep(case));
         }
         self.cases
     }
+}
+
+/// Returns a test without a result.
+fn missing(why: String) -> Case {
+    let mut case = Case::new("(missing)", Verdict::Missing);
+    case.reason = Some(why.into());
+    case
 }
 
 /// Returns the parent of subtests whose own result is missing.
@@ -263,8 +392,7 @@ impl<'a> Element<'a> {
         };
         // Without the number, prose could be taken for a result. The format requires it.
         let (number, description) = rest.split_once(' ').unwrap_or((rest, ""));
-        number.parse::<u64>().ok()?;
-        Some(Self::Result(case(is_ok, description.trim())))
+        Some(Self::Result(number.parse().ok()?, case(is_ok, description.trim())))
     }
 }
 

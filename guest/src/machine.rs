@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use qemu_machine_blocking::core::CommandLine;
-use qemu_machine_blocking::{Config, Found, Mark, Misuse, Vm, Wait};
+use qemu_machine_blocking::{Config, Found, Limits, Mark, Misuse, Vm, Wait};
 
 use crate::failure::Failure;
 use crate::initramfs::INIT;
@@ -27,6 +27,9 @@ pub(crate) const PANIC: &str = "Kernel panic - not syncing: ";
 /// The time in which a guest on KVM must reach its init: it takes a second. On some hosts KVM hangs, mostly on hosts
 /// that are guests themselves.
 const KVM_WITHIN: Duration = Duration::from_secs(5);
+
+/// The bytes that are kept of a console until they are read, and to find a panic or a stall in. A busy host reads late.
+const KEPT: usize = 16 << 20;
 
 impl KernelTest {
     /// Returns the command line of QEMU, for a shell: the console is the terminal there, and there is no monitor. The
@@ -67,7 +70,10 @@ impl KernelTest {
     }
 
     fn config(&self, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
+        let mut limits = Limits::default();
+        limits.console = KEPT;
         let mut config = Config::new(self.qemu.as_encoded_bytes())
+            .limits(limits)
             .args(["-accel", accel, "-nodefaults", "-no-user-config", "-no-reboot", "-m"])
             .arg(self.memory.as_encoded_bytes())
             .args(["-smp", &self.cpus.to_string(), "-kernel"])

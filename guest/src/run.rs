@@ -4,15 +4,16 @@ use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf, absolute};
 use std::process;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use qemu_machine_blocking::{FOREVER, Found, Mark, Vm, Wait, json};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::io::Errno;
 
 use crate::agent;
 use crate::failure::Failure;
@@ -26,10 +27,12 @@ use crate::report::Report;
 /// The time in which QEMU writes the memory of the guest: a slow disk writes a GiB in ten seconds.
 const DUMPED_WITHIN: Duration = Duration::from_secs(600);
 
-/// What a run prints, and the parser that reads it as well. Two threads print with the agent.
+/// What a run prints, and the parsers that read it as well: one for each source, since a line of one may be within a line of
+/// the other. Two threads print with the agent.
 struct Printer<'a> {
     print: &'a mut (dyn FnMut(Printed<'_>) + Send),
-    parser: Parser,
+    console: Parser,
+    stdout: Parser,
 }
 
 impl KernelTest {
@@ -37,30 +40,29 @@ impl KernelTest {
     /// meanwhile, by another thread.
     pub fn run(&self, print: &mut (dyn FnMut(Printed<'_>) + Send)) -> Report {
         let begin = Instant::now();
-        let printer = Mutex::new(Printer { print, parser: Parser::default() });
+        let printer = Mutex::new(Printer { print, console: Parser::default(), stdout: Parser::default() });
         let exit = self.exit(begin, &printer);
-        let parser = printer.into_inner().unwrap_or_else(PoisonError::into_inner).parser;
-        Report { name: self.name.clone(), exit, cases: parser.finish(), elapsed: begin.elapsed() }
+        let Printer { console, stdout, .. } = printer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut cases = console.finish();
+        cases.extend(stdout.finish());
+        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed() }
     }
 
     fn exit(&self, begin: Instant, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
         let mark = mark();
         let archive = initramfs::build(self, &mark)?;
-        let unnamed = self.save_initramfs.is_none().then(|| unnamed(&archive)).transpose()?;
+        let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
         let initramfs = match (&self.save_initramfs, &unnamed) {
             (Some(path), _) => {
                 fs::write(path, &archive).map(|()| path.clone()).map_err(|why| Failure::file(path, why))?
             }
-            // The file has no name, so QEMU opens it through this process (`proc(5)`).
-            (None, file) => {
-                let number = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-                format!("/proc/{}/fd/{number}", process::id()).into()
-            }
+            (None, Some(file)) => path_of(file),
+            (None, None) => PathBuf::new(),
         };
         drop(archive);
         let files = self.copies.first().map(|first| Received::beside(&first.host)).transpose()?;
-        let path = files.as_ref().map(|files| files.0.as_path());
-        let vm = self.launch(&initramfs, path, &mut |printed: Printed<'_>| tell(printer, printed))?;
+        let path = files.as_ref().map(|files| path_of(&files.0));
+        let vm = self.launch(&initramfs, path.as_deref(), &mut |printed: Printed<'_>| tell(printer, printed))?;
         if let Some(port) = self.gdb {
             let how = format!("waiting for gdb: gdb vmlinux -ex 'target remote 127.0.0.1:{port}' -ex continue");
             tell(printer, Printed::Note(&how));
@@ -69,7 +71,7 @@ impl KernelTest {
             threads.spawn(|| stream(&vm, printer));
             let limit = self.gdb.is_none().then_some(self.timeout);
             let mut reports = GuestReports::new(&vm, &mark, begin, limit);
-            let exit = self.watch(&vm, &mut reports, printer, files.as_ref());
+            let exit = self.watch(&vm, &mut reports, printer, files.as_ref(), threads);
             if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &self.dump) {
                 let dumped = dump(&vm, path).unwrap_or_else(|why| format!("the memory was not dumped: {why}"));
                 tell(printer, Printed::Note(&dumped));
@@ -81,23 +83,29 @@ impl KernelTest {
     }
 
     /// Waits for the end of the command, and returns its exit code.
-    fn watch(
+    fn watch<'scope>(
         &self,
-        vm: &Vm,
+        vm: &'scope Vm,
         reports: &mut GuestReports<'_>,
         printer: &Mutex<Printer<'_>>,
         files: Option<&Received>,
+        threads: &'scope Scope<'scope, '_>,
     ) -> Result<u8, Failure> {
         let mut sizes = Vec::new();
         loop {
             match reports.next()? {
                 GuestReport::Ready if self.agent => {
-                    let (end, code) = agent::run(vm, reports)?;
+                    let (end, code) = agent::run(vm, reports, threads)?;
                     tell(printer, Printed::Stdout(&end.stdout));
                     tell(printer, Printed::Stderr(&end.stderr));
+                    if end.is_stdout_truncated || end.is_stderr_truncated {
+                        let note = "the agent dropped the end of the output, which is too long for it";
+                        locked(printer).stdout.lost(note);
+                        tell(printer, Printed::Note(note));
+                    }
                     return Ok(code);
                 }
-                GuestReport::Ready => {}
+                GuestReport::Ready | GuestReport::Exited(_) => {}
                 GuestReport::Failed(why) => return Err(Failure::Guest(why.into())),
                 GuestReport::Copied(size) => sizes.push(size),
                 GuestReport::Exit(code) => {
@@ -111,20 +119,28 @@ impl KernelTest {
     }
 }
 
-/// The file into which QEMU writes what comes on the third serial port. It is removed when this is dropped.
-struct Received(PathBuf);
+/// The file into which QEMU writes what comes on the third serial port. It has no name, so that nothing is left of it
+/// however this program ends.
+struct Received(File);
 
 impl Received {
-    /// A file beside the first copy, on whose file system there must be room anyway.
+    /// A file on the file system of the first copy, where there must be room anyway; or in memory, if that file system has
+    /// no files without a name (`open(2)`, `O_TMPFILE`).
     fn beside(host: &Path) -> Result<Self, Failure> {
-        let mut path = absolute(host).map_err(|error| Failure::file(host, error))?.into_os_string();
-        path.push(format!(".kernel-test-{}-{:x}", process::id(), random()));
-        Ok(Self(path.into()))
+        let path = absolute(host).map_err(|error| Failure::file(host, error))?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match open(directory, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Self(file.into())),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(Self(unnamed("copies", &[])?)),
+            Err(error) => Err(Failure::file(directory, error)),
+        }
     }
 
     /// Writes the copies. `sizes` has the number of bytes of each, one after the other.
     fn distribute(&self, copies: &[CopyOut], sizes: &[Option<u64>]) -> Result<(), Failure> {
-        let mut received = File::open(&self.0).map_err(|error| Failure::file(&self.0, error))?;
+        // QEMU has opened the file anew, so this position is still the begin.
+        let mut received = &self.0;
         for (copy, size) in copies.iter().zip(sizes) {
             let size = size.ok_or_else(|| Failure::Guest(format!("there is no file {}", copy.guest).into()))?;
             let mut file = File::create(&copy.host).map_err(|error| Failure::file(&copy.host, error))?;
@@ -139,13 +155,6 @@ impl Received {
     }
 }
 
-impl Drop for Received {
-    fn drop(&mut self) {
-        // QEMU may not have created it.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// Prints the output of the console as it comes, until the machine ends.
 fn stream(vm: &Vm, printer: &Mutex<Printer<'_>>) {
     let mut mark = Mark::default();
@@ -153,6 +162,8 @@ fn stream(vm: &Vm, printer: &Mutex<Printer<'_>>) {
         let Found::Text(_) = hit.found else { return };
         if hit.missed.bytes > 0 {
             let note = format!("{} bytes of the console are missing here: they came too fast", hit.missed.bytes);
+            // They could have been results.
+            locked(printer).console.lost(&note);
             tell(printer, Printed::Note(&note));
         }
         // The bytes, since the text of the hit may end within a character.
@@ -162,13 +173,20 @@ fn stream(vm: &Vm, printer: &Mutex<Printer<'_>>) {
     }
 }
 
-/// Prints, also after a panic of the caller's function in another thread.
+/// Prints, and reads results.
 fn tell(printer: &Mutex<Printer<'_>>, printed: Printed<'_>) {
-    let mut printer = printer.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Printed::Console(bytes) | Printed::Stdout(bytes) = printed {
-        printer.parser.push(bytes);
+    let mut printer = locked(printer);
+    match printed {
+        Printed::Console(bytes) => printer.console.push(bytes),
+        Printed::Stdout(bytes) => printer.stdout.push(bytes),
+        Printed::Stderr(_) | Printed::Note(_) => {}
     }
     (printer.print)(printed);
+}
+
+/// Locks, also after a panic of the caller's function in another thread.
+fn locked<'a, 'b>(printer: &'a Mutex<Printer<'b>>) -> MutexGuard<'a, Printer<'b>> {
+    printer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes the memory of the guest to a file, and returns a message about that.
@@ -181,11 +199,16 @@ fn dump(vm: &Vm, path: &Path) -> Result<String, String> {
     Ok(format!("the memory is in {file}: crash vmlinux {file}"))
 }
 
-/// Returns a file without a name, so that nothing is left of it however this program ends.
-fn unnamed(content: &[u8]) -> Result<File, Failure> {
-    let file = memfd_create("initramfs", MemfdFlags::CLOEXEC).map(File::from);
+/// Returns the path by which QEMU opens a file that has no name: through this process (`proc(5)`).
+fn path_of(file: &impl AsFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", process::id(), file.as_fd().as_raw_fd()).into()
+}
+
+/// Returns a file without a name in memory, so that nothing is left of it however this program ends.
+fn unnamed(name: &str, content: &[u8]) -> Result<File, Failure> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
     let written = file.map_err(std::io::Error::from).and_then(|mut file| file.write_all(content).map(|()| file));
-    written.map_err(|error| Failure::Host(format!("cannot write the initramfs: {error}").into()))
+    written.map_err(|error| Failure::Host(format!("cannot write {name}: {error}").into()))
 }
 
 /// Returns a text that the output of a command does not contain by chance.

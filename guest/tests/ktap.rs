@@ -1,8 +1,8 @@
 //! Tests of the parser of KTAP: the examples of the kernel's documentation, what KUnit and kselftest print, and crashes.
 
 use proptest::prelude::*;
-use qemu_machine_guest::ktap::{DEEPEST, Parser};
-use qemu_machine_guest::{Case, leaves};
+use qemu_machine_guest::ktap::{DEEPEST, MOST, Parser};
+use qemu_machine_guest::{Case, Verdict, leaves};
 
 fn parsed(text: &str) -> Vec<Case> {
     let mut parser = Parser::default();
@@ -106,9 +106,10 @@ fn only_documents_have_results() {
 
 #[test]
 fn a_second_document_begins_again() {
-    let text = "TAP version 13\n1..2\nok 1 a\nKTAP version 1\n1..1\nok 1 b\n1..7\nBail out! no disk\n";
+    let text = "TAP version 13\n1..2\nok 1 a\nKTAP version 1\n1..2\nok 1 b\n1..7\nBail out! no disk\n";
     let expected = "\
-a Passed\n(missing) Missing (the plan has 1 more)\nb Passed\nBail out! Failed (no disk)\n";
+a Passed\n(missing) Missing (the plan has 1 more)\nb Passed\nBail out! Failed (no disk)\n\
+(missing) Missing (the plan has 1 more)\n";
     // The second plan of a document is ignored.
     assert_eq!(outline(&parsed(text)), expected);
 }
@@ -116,6 +117,84 @@ a Passed\n(missing) Missing (the plan has 1 more)\nb Passed\nBail out! Failed (n
 #[test]
 fn a_plan_of_none_is_complete() {
     assert_eq!(parsed("TAP version 13\n1..0 # SKIP no hardware\n"), []);
+}
+
+/// `ktap.rst`, "Test case result lines": numbers begin at 1 and increase by 1.
+#[test]
+fn numbers_that_are_missing_repeated_or_not_planned_fail() {
+    let begin = "KTAP version 1\n1..3\n";
+    let cases = [
+        ("ok 1 a\nok 3 c\n", "a Passed\n(missing) Missing (number 2)\nc Passed\n"),
+        ("ok 3 c\n", "(missing) Missing (numbers 1 to 2)\nc Passed\n"),
+        (
+            "ok 1 a\nok 2 b\nok 2 b\nok 3 c\n",
+            "a Passed\nb Passed\n(wrong number) Failed (the number 2 comes after 2)\nb Passed\nc Passed\n",
+        ),
+        (
+            "ok 1 a\nok 2 b\nok 3 c\n# more\nnot ok 4 d\n",
+            "a Passed\nb Passed\nc Passed\n(not planned) Failed (the plan has no test 4)\nd Failed\n",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(outline(&parsed(&format!("{begin}{text}"))), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_document_ends_with_its_plan() {
+    let text = "KTAP version 1\n1..1\nok 1 a\n1..9\nok 7 of the command\nnot ok 1 of the command\n    # why\n";
+    assert_eq!(outline(&parsed(text)), "a Passed\n");
+    // The plan may be at the end.
+    assert_eq!(outline(&parsed("TAP version 13\nok 1 a\n1..1\nnot ok 1 b\n")), "a Passed\n");
+}
+
+/// Modules of KUnit before Linux 6.0 print a suite without a version, after the plan of the suites that are built in.
+#[test]
+fn a_suite_of_a_module_continues_the_document() {
+    let text =
+        "TAP version 14\n1..1\nok 1 - built-in\n    # Subtest: late\n    1..1\n    not ok 1 - b\nnot ok 2 - late\n";
+    assert_eq!(outline(&parsed(text)), "built-in Passed\nlate Failed\n  b Failed\n");
+}
+
+#[test]
+fn a_version_and_nothing_else_is_a_failure() {
+    let expected = "(missing) Missing (the document has neither a plan nor a result)\n";
+    assert_eq!(outline(&parsed("KTAP version 1\nhello\n")), expected);
+}
+
+#[test]
+fn a_second_document_of_subtests_is_not_the_first() {
+    let inner = "  KTAP version 1\n  1..1\n  ok 1 a\n";
+    let text = format!("KTAP version 1\n1..2\n{inner}{inner}ok 2 second\n");
+    assert_eq!(outline(&parsed(&text)), " Missing (it has no result)\n  a Passed\nsecond Passed\n  a Passed\n");
+    // The name of a level may be before its version.
+    let text = "KTAP version 1\n1..1\n  # Subtest: x\n  KTAP version 1\n  1..1\n  ok 1 a\nok 1 x\n";
+    assert_eq!(outline(&parsed(text)), "x Passed\n  a Passed\n");
+}
+
+#[test]
+fn a_line_that_is_deeper_than_the_document_is_output() {
+    assert_eq!(outline(&parsed("KTAP version 1\n1..1\n  not ok 5 output\nok 1 a\n")), "a Passed\n");
+}
+
+#[test]
+fn failures_beyond_the_bound_are_counted() {
+    let results: String = (1..=MOST + 2)
+        .map(|number| format!("{} {number}\n", if number > MOST + 1 { "not ok" } else { "ok" }))
+        .collect();
+    let cases = parsed(&format!("KTAP version 1\n1..{}\n{results}", MOST + 2));
+    assert_eq!(cases.len(), MOST + 1);
+    assert_eq!(outline(&cases[MOST..]), "(not kept) Failed (2 more tests, of which 1 failed)\n");
+}
+
+#[test]
+fn text_is_bounded() {
+    let reason = "x".repeat(15 << 10);
+    let results: String = (1..=5000).map(|number| format!("not ok {number} a # {reason}\n")).collect();
+    let cases = parsed(&format!("KTAP version 1\n{results}"));
+    let kept: usize = cases.iter().filter_map(|case| Some(case.reason.as_ref()?.len())).sum();
+    assert!(kept < 65 << 20, "{kept}");
+    assert_eq!(cases.last().map(|case| (&*case.name, case.verdict)), Some(("(not kept)", Verdict::Failed)));
 }
 
 #[test]
