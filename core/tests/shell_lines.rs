@@ -433,7 +433,7 @@ fn nothing_is_typed_without_a_wait() {
 #[test]
 fn a_line_that_looks_like_a_message_has_its_exit_code() {
     for cut in 0..60 {
-        let mut scene = Scene::at_prompt("printf '[12345.000000] x'; exit 7");
+        let mut scene = Scene::at_prompt("./status");
         let id = scene.begins();
         let printed = format!("a\r\n[12345.000000] x<qm {id} end 7>\r\n{PROMPT}");
         let cut = cut.min(printed.len());
