@@ -178,7 +178,7 @@ fn g25_the_files_of_a_launch_that_a_companion_fails() {
 struct Wires(Poller);
 
 impl Watch for Wires {
-    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>) -> io::Result<()> {
+    fn open(&mut self, _: Channel, _: &Arc<OwnedFd>, _: Interest) -> io::Result<()> {
         unreachable!("QEMU is not started")
     }
 
