@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qemu_machine_blocking::{Cause, LaunchError, UntrustedText, WaitError};
 
-/// Why the command has no exit code.
+/// The reason why the command has no exit code.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {

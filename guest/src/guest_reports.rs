@@ -119,8 +119,8 @@ impl<'a> GuestReports<'a> {
     }
 
     /// Returns the failure for a machine that ended by itself. A kernel that panics prints that, and `panic=-1` makes it
-    /// reset the machine. A command that prints a line with the same text at its begin, or behind a stamp, and resets is mistaken
-    /// for a panic.
+    /// reset the machine. A command that prints the same text at the begin of a line, or behind a stamp, and resets is
+    /// mistaken for a panic.
     pub(crate) fn of_end(&self, outcome: &Outcome) -> Failure {
         match (&outcome.cause, self.panic(), self.exited) {
             (Cause::Reset, Some(why), _) => Failure::Panicked(why.into()),

@@ -3,6 +3,7 @@
 //! The dependencies are read from the modules themselves, which hold the string `depends=a,b`: a kernel that was built or
 //! unpacked and not installed has no `modules.dep`. Compressed modules are decompressed here, by the host's `xz`, `zstd`
 //! or `gzip`: a kernel decompresses them only if it is built with `CONFIG_MODULE_DECOMPRESS`.
+//! Soft dependencies (`modprobe.d(5)`, `softdep`) are not loaded: name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -41,7 +42,7 @@ impl std::fmt::Debug for Module {
     }
 }
 
-/// Why modules cannot be collected.
+/// The reason why modules cannot be collected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
