@@ -11,7 +11,9 @@ mod failure;
 mod io;
 
 pub use companions::{Companions, Policy, Stage};
-pub(crate) use definition::{Backend, SocketArgument};
+pub(crate) use definition::Backend;
+#[cfg(feature = "record")]
+pub(crate) use definition::SocketArgument;
 pub use definition::{Companion, CompanionSocket};
 pub use failure::CompanionFailure;
 pub use io::{Input, Output};
