@@ -1,6 +1,6 @@
 //! Companions of a machine: the programs that start before QEMU and end after it, and their states as plain data.
 //!
-//! [`Companion`](crate::Companion) describes a program. [`Companions`] follows those of one run, apart from the
+//! [`Companion`] describes a program. [`Companions`] follows those of one run, apart from the
 //! [`Lifecycle`](crate::lifecycle::Lifecycle) of QEMU: the machine starts QEMU when all of them are ready, and removes the
 //! files of the run when all of them are gone.
 #![deny(clippy::wildcard_enum_match_arm, reason = "a new state must be considered in every transition")]
