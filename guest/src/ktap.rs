@@ -47,7 +47,7 @@ pub struct Parser {
     /// The tests of the documents before.
     done: Vec<Case>,
     /// What was kept, and what was not.
-    kept: Kept,
+    kept: Collected,
     /// The indentation of the latest document, and the number of its latest test, after its plan was fulfilled. `None`
     /// means that there is none.
     fulfilled: Option<(usize, u64)>,
@@ -55,7 +55,7 @@ pub struct Parser {
 
 /// The number of tests and of bytes of text that were kept, and of the tests that were not.
 #[derive(Debug, Default)]
-struct Kept {
+struct Collected {
     tests: usize,
     text: usize,
     dropped: u64,
@@ -108,7 +108,7 @@ impl Parser {
         let line = std::mem::take(&mut self.partial);
         self.line(&String::from_utf8_lossy(&line));
         self.end_document();
-        let Kept { dropped, dropped_failures, .. } = self.kept;
+        let Collected { dropped, dropped_failures, .. } = self.kept;
         if dropped > 0 {
             let verdict = if dropped_failures > 0 { Verdict::Failed } else { Verdict::Passed };
             let mut case = Case::new("(not kept)", verdict);
@@ -312,7 +312,7 @@ impl Parser {
     }
 }
 
-impl Kept {
+impl Collected {
     /// Returns a case if there is room for it, and otherwise counts it.
     fn keep(&mut self, case: Case) -> Option<Case> {
         // What is below it, and its diagnostic lines, were counted when they came.
@@ -341,7 +341,7 @@ impl Level {
 
     /// Returns the tests, and one more for those of the plan that have no result. It is one, since a plan may have any
     /// number.
-    fn ended(mut self, kept: &mut Kept) -> Vec<Case> {
+    fn ended(mut self, kept: &mut Collected) -> Vec<Case> {
         let left = self.planned.unwrap_or_default().saturating_sub(self.latest);
         if left > 0 {
             let mut case = missing(format!("the plan has {left} more"));

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_kept_up_to_the_limit() {
+    fn a_message_up_to_the_limit_is_logged() {
         let part = [b'x'; 10];
         let (mut sent, mut received) = (Sent::new(LIMIT), Received::new(LIMIT));
         assert_eq!((sent.add(b"{\""), received.add(b"{\"")), (Vec::new(), Vec::new()));
