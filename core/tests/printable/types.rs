@@ -196,14 +196,16 @@ pub(crate) const CASES: &[Case] = &[
         debug([shell.line(text)]).into_iter().chain(debug([shell])).collect()
     }),
     ("procedure::ShellEnd procedure::ShellError", |text| {
-        let [end, error] = shell_ends(text);
-        let errors = [error.expect_err("a panic"), ShellError::Procedure(ProcedureError::Command(refused(text)))];
-        debug([end.expect("an end")]).into_iter().chain(all(errors)).collect()
+        let ends = shell_ends(text);
+        let refused = ShellError::Procedure(ProcedureError::Command(refused(text)));
+        let (ends, errors): (Vec<_>, Vec<_>) = ends.into_iter().partition(Result::is_ok);
+        let errors = errors.into_iter().filter_map(Result::err).chain([refused]);
+        debug(ends.into_iter().flatten()).into_iter().chain(all(errors)).collect()
     }),
     ("procedure::Typing", |text| debug([Typing::on(text, text)])),
     ("procedure::Lines procedure::NextLine procedure::ConsoleLine", |text| {
         let mut rig = rig("");
-        rig.prints(format!("{}\n", text.replace('\n', "")));
+        rig.prints(format!("it said: {}\n", text.replace('\n', "")));
         let mut lines = Lines::of("tty");
         let line = Run::new(lines.next_line(), FOREVER).advance(&mut rig.vm, rig.now).expect("a line").expect("a line");
         let mut named = Lines::of(text);
@@ -459,7 +461,8 @@ fn done<P: Procedure>(mut procedure: P, replies: impl IntoIterator<Item = Value>
 fn log_lines(text: &str) -> Vec<LogLine> {
     let mut rig = Rig::ready(Config::new("qemu").autostart().follow_log());
     let wait = rig.vm.wait(rig.now, &Mark::default(), vec![Wait::log(LogLevel::Output)], FOREVER).expect("a wait");
-    let printed = format!("{}\n", text.replace('\n', ""));
+    // A line that begins with the text is no forgery.
+    let printed = format!("it said: {}\n", text.replace('\n', ""));
     rig.handle(Input::Received(Channel::Console(0), printed.as_bytes()));
     match rig.vm.claim_wait(wait) {
         Some(Ok(Hit { found: Found::Log(line), .. })) => vec![line],
@@ -469,7 +472,9 @@ fn log_lines(text: &str) -> Vec<LogLine> {
 
 /// Returns the ends of two lines in a shell, with this text in the output.
 fn shell_ends(text: &str) -> [Result<ShellEnd, ShellError>; 2] {
-    [">", "panic"].map(|end| {
+    // A kernel prints no message as long as the longest text here.
+    let ends = if text.len() < 900 { [">", "panic"] } else { [">"; 2] };
+    ends.map(|end| {
         let mut rig = Rig::ready(config());
         rig.prints("# ");
         let mut run = Run::new(Shell::on("tty").line("true"), FOREVER);
@@ -483,12 +488,14 @@ fn shell_ends(text: &str) -> [Result<ShellEnd, ShellError>; 2] {
             format!("[    2.000000] Kernel panic - not syncing: {text}\n[    2.000001] ---[ end Kernel panic\n");
         let end = if end == ">" { format!("<qm {id} end 0>") } else { panic };
         // A line feed ends an escape sequence in the text, which would hide the marker.
-        rig.prints(format!("<qm {id} begin 1>\n{text}\n{end}"));
-        run.advance(&mut rig.vm, rig.now).unwrap_or_else(|| {
-            // A panic is reported when nothing refutes it for a moment.
-            rig.pass(Duration::from_secs(3));
-            run.advance(&mut rig.vm, rig.now).expect("the line is over")
-        })
+        rig.prints(format!("<qm {id} begin 1>\n{text}\n{end}\n"));
+        // A panic is reported when nothing refutes it for a moment.
+        let mut advance = || {
+            let end = run.advance(&mut rig.vm, rig.now);
+            rig.pass(Duration::from_secs(1));
+            end
+        };
+        (0..10).find_map(|_| advance()).unwrap_or_else(|| panic!("the line is not over: {end:?}, {text:?}"))
     })
 }
 
