@@ -276,7 +276,7 @@ impl Machine {
                 }
                 self.step_companions(companion::Input::TimePassed);
             }
-            CompanionEvent::NotSignalled(fault) => self.evidence.faults.push(fault),
+            CompanionEvent::NotSignalled(fault) => self.evidence().faults.push(fault),
         }
     }
 
@@ -401,7 +401,7 @@ impl Machine {
         }
         if self.config.companions.get(index).is_some_and(|companion| companion.is_required) {
             let name = self.companion_name(index);
-            self.evidence.missed_companion.get_or_insert(name);
+            self.evidence().missed_companion.get_or_insert(name);
             self.step_lifecycle(lifecycle::Input::Shutdown(Shutdown::default()));
         }
     }
@@ -412,7 +412,7 @@ impl Machine {
         let which = pid.map_or_else(|| "which is being started".to_owned(), |pid| format!("process {pid}"));
         self.companion_ended(index, None);
         self.report_companion(index, false);
-        self.evidence.faults.push(HostFault {
+        self.evidence().faults.push(HostFault {
             operation: format!("end the companion {name}").into(),
             kind: FaultKind::Busy,
             errno: None,

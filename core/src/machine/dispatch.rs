@@ -20,7 +20,7 @@ use crate::fault::{FaultKind, HostFault};
 use crate::input::{Input, Prepared};
 use crate::lifecycle::{self, Cleaning, LaunchFailure, LinkEvent, Process, ProcessEvent, Rung};
 use crate::notice::Notice;
-use crate::outcome::{Cause, Outcome};
+use crate::outcome::{Cause, Evidence, Outcome};
 use crate::payload::Payload;
 use crate::session;
 use crate::signal::Signal;
@@ -75,7 +75,7 @@ impl Machine {
         let event = found.map_or(ProcessEvent::Prepared, |process| ProcessEvent::Found { pid: process.pid });
         self.last_pid = found.map(|process| process.pid);
         if matches!(event, ProcessEvent::Found { .. }) {
-            self.evidence.note_arguments(self.command_line.arguments());
+            self.evidence = Evidence::of_arguments(self.command_line.arguments());
             self.outstanding.add(Completion::Exit);
         }
         self.prepared = prepared;
@@ -122,7 +122,7 @@ impl Machine {
                 session::Output::LadderAnswered(Ok(())) => {}
                 session::Output::LadderAnswered(Err(_)) => self.step_lifecycle(lifecycle::Input::RungRefused),
                 session::Output::QuitAccepted => self.step_lifecycle(lifecycle::Input::QuitAccepted),
-                session::Output::PowerButtonPressed => self.evidence.pressed_button = true,
+                session::Output::PowerButtonPressed => self.evidence().pressed_button = true,
             }
         }
         self.outputs = outputs;
@@ -133,8 +133,9 @@ impl Machine {
         let is_kept = self.history.keeps(&event);
         // What nothing wants is not copied, however large it is.
         let event = if is_kept || has_subscription || !waits.is_empty() { event.retained() } else { event };
-        if is_kept {
-            self.evidence.note(&event, self.session.has_sent_quit());
+        if is_kept && Evidence::is_in(&event) {
+            let has_sent_quit = self.session.has_sent_quit();
+            self.evidence().note(&event, has_sent_quit);
         }
         let number = self.history.push(event.clone());
         self.notices.push_back(Notice::Event(number));
@@ -156,7 +157,7 @@ impl Machine {
     fn answered(&mut self, id: CommandId, answer: Result<Payload, CommandError>) {
         let Some(answer) = self.undo_answered(id, answer) else { return };
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
-            self.evidence.unanswered += 1;
+            self.evidence().unanswered += 1;
         }
         // Replies mostly keep the order of the commands, so this is mostly a push to the end.
         let place = self.answers.partition_point(|(other, _)| *other < id);
@@ -213,7 +214,7 @@ impl Machine {
                 self.notices.push_back(Notice::Gap);
             }
             lifecycle::Output::Climb(rung) => self.climb(rung),
-            lifecycle::Output::Skip(rung) => self.evidence.skipped.push(rung),
+            lifecycle::Output::Skip(rung) => self.evidence().skipped.push(rung),
             // QEMU has not executed the previous press yet: another would come no sooner, and only lengthen its queue.
             lifecycle::Output::PressAgain if self.session.is_ladder_waiting() => {}
             lifecycle::Output::PressAgain => self.execute_for_ladder("system_powerdown"),
@@ -231,7 +232,7 @@ impl Machine {
                 self.issue_effect(Completion::Log, Effect::ReadLog { limit: self.config.limits.log });
             }
             lifecycle::Output::Remove => self.remove_after_companions(),
-            lifecycle::Output::Unclean(step) => self.evidence.faults.push(overdue(step)),
+            lifecycle::Output::Unclean(step) => self.evidence().faults.push(overdue(step)),
             lifecycle::Output::Finish => self.finish(),
         }
     }
@@ -255,7 +256,7 @@ impl Machine {
     }
 
     fn climb(&mut self, rung: Rung) {
-        self.evidence.rungs.push(rung);
+        self.evidence().rungs.push(rung);
         self.step_session(session::Input::DisownLadder);
         match rung {
             Rung::PowerDown => self.execute_for_ladder("system_powerdown"),
@@ -274,7 +275,7 @@ impl Machine {
     fn finish(&mut self) {
         // Commands that were queued for a monitor that never opened are answered now.
         self.step_session(session::Input::Closed);
-        let evidence = core::mem::take(&mut self.evidence);
+        let evidence = *self.evidence.take().unwrap_or_default();
         let outcome = Outcome {
             cause: Cause::find(&self.lifecycle, &evidence, self.prepared.signaller),
             exit: self.lifecycle.dead(),
@@ -358,7 +359,7 @@ impl Request for Input<'_> {
                 }
             }
             Input::OpenFailed(channel, fault) => {
-                machine.evidence.faults.push(fault);
+                machine.evidence().faults.push(fault);
                 machine.closed(channel);
             }
             Input::PeerProcess { pid, arguments } => {
@@ -372,15 +373,15 @@ impl Request for Input<'_> {
             Input::Received(Channel::Console(index), bytes) => machine.printed(index, bytes),
             Input::Closed(channel) => machine.closed(channel),
             Input::Signalled(signal, Err(fault)) => {
-                machine.evidence.faults.push(fault);
+                machine.evidence().faults.push(fault);
                 machine.step_lifecycle(lifecycle::Input::SignalRefused(signal));
             }
             Input::LogRead(tail) => {
-                machine.evidence.log = last_words(tail, machine.config.limits.log);
+                machine.evidence().log = last_words(tail, machine.config.limits.log);
                 machine.step_lifecycle(lifecycle::Input::LogRead);
             }
             Input::Removed(result) => {
-                machine.evidence.faults.extend(result.err());
+                machine.evidence().faults.extend(result.err());
                 machine.step_lifecycle(lifecycle::Input::Removed);
             }
             // The run ended before: the host has removed what it prepared.

@@ -66,7 +66,8 @@ pub struct Machine {
     /// What dropped procedures have created, and is being removed.
     undoing: Vec<Undoing>,
     prepared: Prepared,
-    evidence: Evidence,
+    /// The facts that explain the end. `None` means that there are none yet. Boxed, since most runs have none until they end.
+    evidence: Option<Box<Evidence>>,
     /// Boxed, since it is large and absent for most of a run.
     outcome: Option<Box<Outcome>>,
     /// The position where this run began. Earlier events and output do not count as missed.
@@ -106,6 +107,10 @@ impl Machine {
         Ok(Self::unchecked(config, command_line))
     }
 
+    fn evidence(&mut self) -> &mut Evidence {
+        self.evidence.get_or_insert_default()
+    }
+
     /// Returns a machine whose configuration was checked.
     fn unchecked(config: Config, command_line: CommandLine) -> Self {
         let limits = config.limits;
@@ -126,7 +131,7 @@ impl Machine {
             notices: VecDeque::new(),
             undoing: Vec::new(),
             prepared: Prepared::default(),
-            evidence: Evidence::default(),
+            evidence: None,
             outcome: None,
             run_start: Mark::default(),
             last_reset: Mark::default(),
@@ -178,7 +183,7 @@ impl Machine {
         self.run_start = self.mark();
         self.last_reset = self.run_start.clone();
         (self.last_pid, self.qemu_pid) = (None, None);
-        self.evidence = Evidence::new(&self.config);
+        self.evidence = Evidence::of_arguments(self.config.arguments());
         self.subscribe_at_launch()?;
         if let Some(outcome) = self.outcome.take() {
             // The queues were emptied, so a wait that found an event in one has lost it.

@@ -117,7 +117,7 @@ impl Machine {
     /// [`Outcome::rungs`] has them then.
     #[must_use]
     pub fn rungs(&self) -> &[Rung] {
-        &self.evidence.rungs
+        self.evidence.as_ref().map_or(&[], |evidence| &evidence.rungs)
     }
 
     /// Returns how the run ended. `None` means that it is not over and cleaned up.

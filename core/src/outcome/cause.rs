@@ -1,12 +1,12 @@
 //! Cause of the end of a run, found from exit status, events, rungs and log.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
 use serde::Deserialize;
 
-use crate::config::Config;
 use crate::event::Event;
 use crate::fault::HostFault;
 use crate::input::ExitStatus;
@@ -142,17 +142,16 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    pub(crate) fn new(config: &Config) -> Self {
-        let mut evidence = Self::default();
-        evidence.note_arguments(config.arguments());
-        evidence
-    }
-
-    /// Notes what the arguments of QEMU tell of its end.
-    pub(crate) fn note_arguments(&mut self, arguments: &[Vec<u8>]) {
+    /// Returns the evidence in the arguments of QEMU. `None` means that they have none.
+    pub(crate) fn of_arguments(arguments: &[Vec<u8>]) -> Option<Box<Self>> {
         // The device may be named as `isa-debug-exit,iobase=…` or in JSON.
         let is_exit_device = |argument: &Vec<u8>| memchr::memmem::find(argument, b"isa-debug-exit").is_some();
-        self.debug_exit = arguments.iter().any(is_exit_device);
+        arguments.iter().any(is_exit_device).then(|| Box::new(Self { debug_exit: true, ..Self::default() }))
+    }
+
+    /// Reports whether an event may explain the end.
+    pub(crate) fn is_in(event: &Event) -> bool {
+        matches!(event.name(), "SHUTDOWN" | "POWERDOWN" | "RESET" | "GUEST_PANICKED")
     }
 
     /// Keeps an event that may explain the end. `has_sent_quit` is whether a `quit` of this machine was sent before.
