@@ -1,6 +1,6 @@
 //! Tests of the number of system calls of a command, by the difference between few and many commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Error;
 use std::path::PathBuf;
@@ -62,15 +62,19 @@ fn call(line: &str) -> Option<(&str, &str)> {
 /// and the least that many commands took. The empty text stands for all calls.
 fn for_each(row: &str) -> impl Fn(&str) -> f64 {
     let rounds: Vec<_> = (0..ROUNDS).map(|_| (calls(row, FEW), calls(row, MANY))).collect();
-    println!("{row}: {rounds:?}");
-    move |name| {
+    let names: BTreeSet<String> = rounds.iter().flat_map(|(few, _)| few.keys().cloned()).collect();
+    let each = move |name: &str| {
         let count = |counts: &BTreeMap<String, usize>| {
             counts.iter().filter(|(other, _)| other.contains(name)).map(|(_, count)| *count).sum::<usize>()
         };
         let few = rounds.iter().map(|(few, _)| count(few)).max().unwrap_or_default();
         let many = rounds.iter().map(|(_, many)| count(many)).min().unwrap_or_default();
         (many as f64 - few as f64) / (MANY - FEW) as f64
-    }
+    };
+    let names = names.iter().map(|name| (each(name), name)).filter(|(count, _)| *count > 0.05);
+    let frequent: Vec<_> = names.map(|(count, name)| format!("{name} {count:.2}")).collect();
+    println!("{row}, calls for each command: {}", frequent.join(", "));
+    each
 }
 
 /// Tolerance for calls that locks and timers cause now and then.
