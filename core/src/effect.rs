@@ -42,19 +42,19 @@ pub enum Effect {
     Detach,
     /// Remove what `Prepare` created. `Removed` completes it.
     Remove,
-    /// Do this with the companion with this index.
-    Companion(usize, CompanionOrder),
+    /// Apply this to the companion with this index.
+    Companion(usize, CompanionEffect),
 }
 
-/// What the driver does with a companion.
+/// Operation on a companion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a driver carries out each")]
-pub enum CompanionOrder {
+pub enum CompanionEffect {
     /// Start its process. `Started` completes it when the program is executed, or `StartFailed`; `Exited` follows when the
     /// process ends, and then `LogRead`. As for [`Effect::Spawn`], the driver must not wait for it.
     Start(CompanionSpawn),
-    /// Look whether its socket listens. `Looked` completes it, or `LookFailed`.
-    Look,
+    /// Probe whether its socket listens. `Probed` completes it, or `ProbeFailed`.
+    Probe,
     /// Send a signal to its process group, and to the process if it is in another group. `NotSignalled` reports a failure;
     /// nothing reports a success.
     Signal(Signal),
@@ -70,7 +70,7 @@ pub struct CompanionSpawn {
     /// The attributes of the process.
     pub attributes: ProcessAttributes,
     /// The most bytes of its log to report when it has ended.
-    pub last_words: usize,
+    pub log_limit: usize,
 }
 
 /// Preparation of a companion.

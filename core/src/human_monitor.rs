@@ -83,7 +83,7 @@ const ERRORS: [&str; 2] = ["Error: ", "unknown command: '"];
 /// `handle_hmp_command`, `monitor_parse_command`), before `UNAVAILABLE`.
 const COMMANDS: [&str; 2] = ["Command \"", "Command '"];
 
-/// What follows the name of a command that is not available.
+/// Text after the name of a command that is not available.
 const UNAVAILABLE: [&str; 3] = ["\" is not available", "' not available", "\" not available"];
 
 /// The beginning of the last line about arguments that are not valid (QEMU, `monitor/hmp.c`, `handle_hmp_command`).
@@ -107,9 +107,9 @@ impl HumanText {
     /// Lines `warning: …` and `info: …` before the first line are skipped. The words are the same in QEMU 7.2, 10.0 and
     /// 11.1.
     ///
-    /// Some commands report errors in other words (`drive_add`, `hostfwd_remove`): nothing tells these from a result. For a
-    /// command that prints nothing when it succeeds, [`check_empty`](Self::check_empty) finds every error. And a command that prints
-    /// the text of a guest from its beginning (`ringbuf_read`) may print the words above.
+    /// Some commands report errors in other words (`drive_add`, `hostfwd_remove`): nothing tells these from a result. For
+    /// a command that prints nothing when it succeeds, [`check_empty`](Self::check_empty) finds every error. And a command
+    /// that prints the text of a guest from its beginning (`ringbuf_read`) may print the words above.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl PartialEq<&str> for HumanText {
 #[error("the human monitor reports an error: {text}")]
 #[non_exhaustive]
 pub struct HumanMonitorError {
-    /// What the command has printed, without the line feed at the end.
+    /// Output of the command, without the line feed at the end.
     pub text: UntrustedText,
 }
 

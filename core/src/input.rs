@@ -30,7 +30,8 @@ pub enum Input<'a> {
     },
     /// Completes [`Effect::Spawn`](crate::Effect::Spawn): the program could not be started.
     SpawnFailed(HostFault),
-    /// The process ended, and was reaped if it was started here. If QEMU is another process, behind a wrapper, the host has killed it.
+    /// The process ended, and was reaped if it was started here. If QEMU is another process, behind a wrapper, the host
+    /// has killed it.
     Exited(ExitStatus),
     /// Completes [`Effect::Open`](crate::Effect::Open): the channel is connected.
     Opened(Channel),
@@ -63,7 +64,7 @@ pub enum Input<'a> {
     /// Completes [`Effect::Remove`](crate::Effect::Remove). The fault names what could not be removed.
     Removed(Result<(), HostFault>),
     /// An event of the companion with this index.
-    Companion(usize, CompanionEvent),
+    Companion(usize, CompanionInput),
     /// Time has passed without another input. Always safe to report.
     TimePassed,
 }
@@ -72,28 +73,28 @@ pub enum Input<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 #[allow(clippy::exhaustive_enums, reason = "a driver reports each")]
-pub enum CompanionEvent {
-    /// Completes [`CompanionOrder::Start`](crate::CompanionOrder::Start): the program is running.
+pub enum CompanionInput {
+    /// Completes [`CompanionEffect::Start`](crate::CompanionEffect::Start): the program is running.
     Started {
         /// The process id, which is also the id of its process group.
         pid: u32,
     },
-    /// Completes [`CompanionOrder::Start`](crate::CompanionOrder::Start): the program could not be started.
+    /// Completes [`CompanionEffect::Start`](crate::CompanionEffect::Start): the program could not be started.
     StartFailed(HostFault),
-    /// Completes [`CompanionOrder::Look`](crate::CompanionOrder::Look): whether the socket listens.
-    Looked {
+    /// Completes [`CompanionEffect::Probe`](crate::CompanionEffect::Probe): whether the socket listens.
+    Probed {
         /// Whether a process listens there.
         is_open: bool,
     },
-    /// Completes [`CompanionOrder::Look`](crate::CompanionOrder::Look): the host cannot find out whether the socket
+    /// Completes [`CompanionEffect::Probe`](crate::CompanionEffect::Probe): the host cannot find out whether the socket
     /// listens. The launch fails.
-    LookFailed(HostFault),
+    ProbeFailed(HostFault),
     /// The process ended, and was reaped; what was left of its group was killed. Reported at once, before its log is read.
     Exited(ExitStatus),
     /// Follows `Exited`: the end of its log, up to [`CompanionSpawn::last_words`](crate::CompanionSpawn::last_words). Empty
     /// when the log cannot be read.
     LogRead(Vec<u8>),
-    /// A signal of [`CompanionOrder::Signal`](crate::CompanionOrder::Signal) could not be sent.
+    /// A signal of [`CompanionEffect::Signal`](crate::CompanionEffect::Signal) could not be sent.
     NotSignalled(HostFault),
 }
 

@@ -1,10 +1,10 @@
 //! Sans-IO core of a QEMU machine: launch, QMP monitor, consoles and shutdown as pure state transitions.
 //!
-//! A [`Machine`] is one QEMU process with its monitor and its consoles. A *driver* does the IO for it: the driver
-//! reports inputs (bytes arrived, the process ended), and the machine returns effects (start the process, open the
-//! monitor) and outgoing bytes. `qemu-machine-blocking`, `qemu-machine-tokio`, `qemu-machine-smol` and `qemu-machine-mio`
-//! contain drivers that are ready to use. This crate has no clock, no sockets, no threads and no `std`: the same inputs give the same outputs, byte for byte, so that a run can be
-//! recorded, replayed and fuzzed.
+//! A [`Machine`] is one QEMU process with its monitor and its consoles. A *driver* does the IO for it: the driver reports
+//! inputs (bytes arrived, the process ended), and the machine returns effects (start the process, open the monitor) and
+//! outgoing bytes. `qemu-machine-blocking`, `qemu-machine-tokio`, `qemu-machine-smol` and `qemu-machine-mio` contain
+//! drivers that are ready to use. This crate has no clock, no sockets, no threads and no `std`: the same inputs give the
+//! same outputs, byte for byte, so that a run can be recorded, replayed and fuzzed.
 //!
 //! # The contract
 //!
@@ -25,15 +25,15 @@
 //!
 //! A driver keeps five rules:
 //!
-//! 1. *Drain before waiting.* Before it blocks, or returns `Pending`, a driver carries out all effects, pops all notices, writes as much of
-//!    the outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may issue more
-//!    effects: the driver repeats this until there are none. A driver that blocks earlier leaves commands unsent or
-//!    deadlines unobserved.
+//! 1. *Drain before waiting.* Before it blocks, or returns `Pending`, a driver carries out all effects, pops all notices,
+//!    writes as much of the outgoing data as the sockets accept, and arms a timer for [`deadline`]. Reported inputs may
+//!    issue more effects: the driver repeats this until there are none. A driver that blocks earlier leaves commands
+//!    unsent or deadlines unobserved.
 //! 2. *Do not wait for the completion of an effect.* Report it as an [`Input`], however late. If the driver waited, all
 //!    channels would stall.
-//! 3. *Read all open [`channels`] all the time*, except a console whose reader has back-pressure. The core bounds what it retains of them. A console that is not read
-//!    stops the guest (QEMU, `hw/char/serial.c`, `serial_xmit`). If the monitor is not read, QEMU's memory grows
-//!    without bound (QEMU, `monitor/monitor.c`, `monitor_flush_locked`).
+//! 3. *Read all open [`channels`] all the time*, except a console whose reader has back-pressure. The core bounds what it
+//!    retains of them. A console that is not read stops the guest (QEMU, `hw/char/serial.c`, `serial_xmit`). If the
+//!    monitor is not read, QEMU's memory grows without bound (QEMU, `monitor/monitor.c`, `monitor_flush_locked`).
 //! 4. *Read the clock at each wake-up, and pass it with every call that takes a time.* If a time is earlier than that
 //!    of a previous call, the previous one is used. With a stale clock, deadlines pass too late.
 //! 5. *Report [`Input::TimePassed`] when a wait ended at the deadline without an input.* Every other input applies due
@@ -90,18 +90,18 @@
 //! | [`Effect::Signal`] | [`Input::Signalled`] | nothing: the next deadline follows |
 //! | [`Effect::ReadLog`], [`Effect::Remove`] | [`Input::LogRead`], [`Input::Removed`] | 10 seconds later the run goes on, with a fault in [`Outcome::faults`] |
 //! | [`Effect::Detach`] | [`Input::Detached`] | nothing: the run ends without it |
-//! | [`CompanionOrder::Start`] | [`CompanionEvent::Started`], [`CompanionEvent::StartFailed`] | the launch fails at its deadline; the companion ends as the next line says |
-//! | a companion that was started | [`CompanionEvent::Exited`] | 20 seconds after the end of QEMU the run goes on, with a fault in [`Outcome::faults`] |
-//! | a companion that has ended | [`CompanionEvent::LogRead`] | two seconds later its log counts as empty |
-//! | [`CompanionOrder::Look`] | [`CompanionEvent::Looked`], [`CompanionEvent::LookFailed`] | the launch fails at its deadline |
-//! | [`CompanionOrder::Signal`] | nothing, or [`CompanionEvent::NotSignalled`] | the next deadline follows |
+//! | [`CompanionEffect::Start`] | [`CompanionInput::Started`], [`CompanionInput::StartFailed`] | the launch fails at its deadline; the companion ends as the next line says |
+//! | a companion that was started | [`CompanionInput::Exited`] | 20 seconds after the end of QEMU the run goes on, with a fault in [`Outcome::faults`] |
+//! | a companion that has ended | [`CompanionInput::LogRead`] | two seconds later its log counts as empty |
+//! | [`CompanionEffect::Probe`] | [`CompanionInput::Probed`], [`CompanionInput::ProbeFailed`] | the launch fails at its deadline |
+//! | [`CompanionEffect::Signal`] | nothing, or [`CompanionInput::NotSignalled`] | the next deadline follows |
 //!
 //! These deadlines bound every wait of the core. With [`FOREVER`], a launch, a command or a wait has none; the streams of a
 //! runtime (events, consoles) have none either, and end with the run.
 //!
 //! | what | deadline | when it passes |
 //! |---|---|---|
-//! | a launch | 30 seconds ([`Config::launch_within`]) | [`LaunchFailure::TimedOut`], or a reason that is known better |
+//! | a launch | 30 seconds ([`Config::launch_within`]) | [`LaunchFailure::TimedOut`], or a more specific failure, if one is known |
 //! | the end of a process that closed its monitor during the launch | 5 seconds, or the deadline of the launch | [`LaunchFailure::Hung`] |
 //! | the same after the launch | 5 seconds | waits for events alone fail: [`WaitError::Disconnected`] |
 //! | a command | that of the call; the runtimes use [`COMMAND_WITHIN`], 60 seconds | [`CommandError::TimedOut`] |
@@ -196,15 +196,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What it promises
+//! # Promises
 //!
 //! - A run ends with exactly one [`Outcome`]. Before it, every accepted command was completed exactly once, and
 //!   everything that was created on the host was removed, or [`Outcome::faults`] names what was not. (Logs at a path of
 //!   the caller stay, and so do the files of a machine that runs on.)
 //! - No wait is without a [deadline](#completions-and-deadlines), except where the caller wrote [`FOREVER`], if the
 //!   driver completes each [`Effect::Close`].
-//! - What is kept of events, consoles and messages is bounded by [`Limits`], and what is dropped is counted exactly.
-//!   The number of commands is bounded, and not the size of the replies that no caller has claimed.
+//! - [`Limits`] bound what is retained of events, consoles and messages, and what is dropped is counted exactly.
+//!   The number of commands is bounded; the size of unclaimed replies is not.
 //! - No bytes of a peer cause a panic.
 //! - No bytes of a peer, a guest, a log or a caller are printed raw: all that `Display` and `Debug` write is printable
 //!   ([`UntrustedText`]).
@@ -406,13 +406,13 @@ pub use config::{
 };
 pub use console::Console;
 pub use descriptor::Descriptor;
-pub use effect::{CompanionOrder, CompanionPreparation, CompanionSpawn, Effect, Preparation, Spawn};
+pub use effect::{CompanionEffect, CompanionPreparation, CompanionSpawn, Effect, Preparation, Spawn};
 pub use error::{CommandError, LaunchError, Liveness, Progress, ServiceError, WaitError};
 pub use event::{Event, History, SubscriptionId, Timestamp, matches};
 pub use fault::{FaultKind, HostFault, Misuse, ProtocolError, Refusal};
 pub use host_forward::{ForwardProtocol, HostForward};
 pub use identity::{ExtraMonitorSocket, FileId, Gap, Identity};
-pub use input::{CompanionEvent, ExitStatus, Inherited, Input, Prepared, RunningProcess};
+pub use input::{CompanionInput, ExitStatus, Inherited, Input, Prepared, RunningProcess};
 pub use json::drop_deep;
 pub use launch_cause::LaunchCause;
 pub use lifecycle::{LaunchFailure, Phase, Rung, Shutdown, State, Why};

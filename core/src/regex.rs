@@ -63,7 +63,7 @@ impl Regex {
             .nfa_size_limit(Some(LIMIT))
             .which_captures(thompson::WhichCaptures::None);
         let nfa = thompson::Compiler::new().configure(nfa).build_from_hir(&parsed);
-        // What is parsed fails only because of its size.
+        // A parsed pattern fails only because of its size.
         let nfa = nfa.map_err(|_| PatternError::TooLarge { limit: LIMIT })?;
         let config = dense::Config::new()
             .start_kind(StartKind::Unanchored)

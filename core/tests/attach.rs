@@ -337,7 +337,7 @@ fn g06_a_peer_that_is_reachable_at_last_is_attached_to() {
         rig.negotiate(GREETING);
         rig.replies(1);
         assert_eq!((rig.claim(&ticket), rig.vm.state()), (Some(Ok(1)), State::Running));
-        // What a later launch meets is its own.
+        // A later launch has its own failure.
         rig.vm.disconnect(rig.now);
         rig.serve();
         rig.launch();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use qemu_machine_core::companion::{self, Companions, Output, Policy, Stage};
 use qemu_machine_core::{
-    Cause, Channel, Companion, CompanionEnd, CompanionEvent, CompanionFailure, CompanionOrder, Config, Descriptor,
+    Cause, Channel, Companion, CompanionEffect, CompanionEnd, CompanionFailure, CompanionInput, Config, Descriptor,
     Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Machine, Misuse, Moment, Monitor, Notice, Peer, Shutdown,
     Signal, State, Wait, Why,
 };
@@ -15,7 +15,7 @@ use rig::{COMPANION_PID, Rig, SIGKILL, SIGTERM, config, secs};
 
 const OK: ExitStatus = ExitStatus::Code(0);
 
-/// A deadline of the launch after a few looks.
+/// A deadline of the launch after a few probes.
 const LAUNCH: Duration = Duration::from_millis(6);
 
 /// When all companions that run are sent SIGTERM, from the moment when QEMU has ended.
@@ -29,7 +29,7 @@ const BOUND: Duration = Duration::from_secs(20);
 struct Process {
     is_starting: bool,
     is_alive: bool,
-    is_looked_at: bool,
+    is_probed: bool,
     terminated: u8,
     killed: u8,
     is_left: bool,
@@ -83,8 +83,8 @@ impl World {
             if process.is_starting {
                 inputs.extend([companion::Input::Started(index), companion::Input::StartFailed(index)]);
             }
-            if process.is_looked_at {
-                inputs.extend([false, true].map(|is_open| companion::Input::Looked { index, is_open }));
+            if process.is_probed {
+                inputs.extend([false, true].map(|is_open| companion::Input::Probed { index, is_open }));
             }
             if process.is_alive {
                 inputs.push(companion::Input::Exited(index, OK));
@@ -124,9 +124,9 @@ impl World {
                 (self.processes[index].is_starting, self.processes[index].is_alive) = (false, true);
             }
             companion::Input::StartFailed(index) => self.processes[index].is_starting = false,
-            companion::Input::Looked { index, .. } => self.processes[index].is_looked_at = false,
+            companion::Input::Probed { index, .. } => self.processes[index].is_probed = false,
             companion::Input::Exited(index, _) => {
-                (self.processes[index].is_alive, self.processes[index].is_looked_at) = (false, false);
+                (self.processes[index].is_alive, self.processes[index].is_probed) = (false, false);
             }
             companion::Input::QemuEnded { .. } => self.qemu_ended = Some(self.now),
             companion::Input::Await => {
@@ -154,9 +154,9 @@ impl World {
                 assert!(!self.processes[index].exists() && self.now < Moment::ORIGIN.after(LAUNCH));
                 self.processes[index].is_starting = true;
             }
-            Output::Look(index) => {
-                assert!(self.processes[index].is_alive && !self.processes[index].is_looked_at);
-                self.processes[index].is_looked_at = true;
+            Output::Probe(index) => {
+                assert!(self.processes[index].is_alive && !self.processes[index].is_probed);
+                self.processes[index].is_probed = true;
             }
             Output::Signal(index, signal) => {
                 assert!(self.processes[index].exists() && !self.processes[index].is_left, "{self:?}");
@@ -252,16 +252,16 @@ fn bus() -> Companion {
     Companion::new("bus", "dbus-daemon").path("--address=")
 }
 
-fn exited(status: ExitStatus) -> CompanionEvent {
-    CompanionEvent::Exited(status)
+fn exited(status: ExitStatus) -> CompanionInput {
+    CompanionInput::Exited(status)
 }
 
 /// Returns what is done with the companions, and the starts of QEMU and the removal, in short.
 fn steps(rig: &Rig) -> Vec<String> {
     let short = |effect: &Effect| match effect {
-        Effect::Companion(index, CompanionOrder::Start(_)) => Some(format!("start {index}")),
-        Effect::Companion(index, CompanionOrder::Look) => Some(format!("look {index}")),
-        Effect::Companion(index, CompanionOrder::Signal(signal)) => Some(format!("{signal:?} {index}")),
+        Effect::Companion(index, CompanionEffect::Start(_)) => Some(format!("start {index}")),
+        Effect::Companion(index, CompanionEffect::Probe) => Some(format!("probe {index}")),
+        Effect::Companion(index, CompanionEffect::Signal(signal)) => Some(format!("{signal:?} {index}")),
         Effect::Spawn(_) => Some("spawn".into()),
         Effect::Remove => Some("remove".into()),
         _ => None,
@@ -285,7 +285,7 @@ fn the_command_lines_name_the_sockets() {
     assert!(line.ends_with(expected), "{line}");
     let rig = Rig::launched(config);
     let starts = rig.effects.iter().filter_map(|effect| match effect {
-        Effect::Companion(_, CompanionOrder::Start(spawn)) => Some(spawn.arguments.clone()),
+        Effect::Companion(_, CompanionEffect::Start(spawn)) => Some(spawn.arguments.clone()),
         _ => None,
     });
     let starts: Vec<_> = starts.map(|words| String::from_utf8(words.join(&b' ')).unwrap()).collect();
@@ -316,20 +316,20 @@ fn companions_that_cannot_work_are_refused() {
 #[test]
 fn qemu_starts_when_all_are_ready() {
     let mut rig = Rig::new(config().companion(fs()).companion(bus()));
-    rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Start(_) | CompanionOrder::Look));
+    rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionEffect::Start(_) | CompanionEffect::Probe));
     rig.launch();
     assert_eq!(steps(&rig), ["start 0"]);
-    rig.handle(Input::Companion(0, CompanionEvent::Started { pid: COMPANION_PID }));
+    rig.handle(Input::Companion(0, CompanionInput::Started { pid: COMPANION_PID }));
     assert_eq!(
         (steps(&rig), rig.vm.companion_pid("fs")),
         (vec!["start 0".into(), "start 1".into()], Ok(Some(COMPANION_PID)))
     );
-    rig.handle(Input::Companion(1, CompanionEvent::Started { pid: COMPANION_PID + 1 }));
-    rig.handle(Input::Companion(1, CompanionEvent::Looked { is_open: false }));
+    rig.handle(Input::Companion(1, CompanionInput::Started { pid: COMPANION_PID + 1 }));
+    rig.handle(Input::Companion(1, CompanionInput::Probed { is_open: false }));
     assert_eq!(rig.vm.deadline().map(|(_, why)| why), Some(Why::Companion));
     rig.pass(Duration::from_millis(1));
-    assert_eq!(steps(&rig), ["start 0", "start 1", "look 1", "look 1"]);
-    rig.handle(Input::Companion(1, CompanionEvent::Looked { is_open: true }));
+    assert_eq!(steps(&rig), ["start 0", "start 1", "probe 1", "probe 1"]);
+    rig.handle(Input::Companion(1, CompanionInput::Probed { is_open: true }));
     assert_eq!(steps(&rig).last().map(String::as_str), Some("spawn"));
     rig.negotiate(rig::GREETING);
     assert_eq!(rig.vm.state(), State::Running);
@@ -341,13 +341,13 @@ fn qemu_starts_when_all_are_ready() {
 #[test]
 fn a_companion_that_fails_fails_the_launch_at_once() {
     type Check = fn(&CompanionFailure) -> bool;
-    let failures: [(CompanionEvent, Check); 2] = [
-        (CompanionEvent::StartFailed(rig::fault("execute")), |failure| matches!(failure, CompanionFailure::Host(_))),
-        (CompanionEvent::Started { pid: 1 }, |failure| *failure == CompanionFailure::Exited(ExitStatus::Code(1))),
+    let failures: [(CompanionInput, Check); 2] = [
+        (CompanionInput::StartFailed(rig::fault("execute")), |failure| matches!(failure, CompanionFailure::Host(_))),
+        (CompanionInput::Started { pid: 1 }, |failure| *failure == CompanionFailure::Exited(ExitStatus::Code(1))),
     ];
     for (event, is_expected) in failures {
         let mut rig = Rig::new(config().companion(bus()).companion(fs()));
-        rig.held = |effect| matches!(effect, Effect::Companion(0, CompanionOrder::Start(_) | CompanionOrder::Look));
+        rig.held = |effect| matches!(effect, Effect::Companion(0, CompanionEffect::Start(_) | CompanionEffect::Probe));
         rig.launch();
         rig.handle(Input::Companion(0, event));
         rig.handle(Input::Companion(0, exited(ExitStatus::Code(1))));
@@ -363,7 +363,7 @@ fn a_companion_that_fails_fails_the_launch_at_once() {
 #[test]
 fn a_companion_that_is_never_ready_is_named_at_the_deadline() {
     let mut rig = Rig::new(config().companion(fs()).companion(bus()).launch_within(secs(5)));
-    rig.failing = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Look));
+    rig.failing = |effect| matches!(effect, Effect::Companion(_, CompanionEffect::Probe));
     rig.launch();
     while rig.now < Moment::new(secs(5)) {
         let (due, _) = rig.vm.deadline().expect("the launch has a deadline");
@@ -371,9 +371,9 @@ fn a_companion_that_is_never_ready_is_named_at_the_deadline() {
     }
     let failure = LaunchFailure::Companion { name: "bus".into(), failure: CompanionFailure::NotReady };
     assert_eq!(rig.failure(), failure);
-    let looks = steps(&rig).iter().filter(|order| *order == "look 1").count();
-    assert!((50..70).contains(&looks), "{looks}");
-    let last: Vec<_> = steps(&rig).into_iter().filter(|order| !order.starts_with("look")).collect();
+    let probes = steps(&rig).iter().filter(|step| *step == "probe 1").count();
+    assert!((50..70).contains(&probes), "{probes}");
+    let last: Vec<_> = steps(&rig).into_iter().filter(|step| !step.starts_with("probe")).collect();
     assert_eq!(last, ["start 0", "start 1", "Terminate 1", "Terminate 0", "remove"]);
     assert_eq!((end(&rig, 1).exit, end(&rig, 1).is_early), (Some(SIGTERM), false));
 }
@@ -640,7 +640,7 @@ fn a_signal_that_was_not_sent_is_one_fault() {
     let mut rig = Rig::ready(config().companion(fs()));
     rig.held = |effect| matches!(effect, Effect::Companion(..));
     let refuse = |rig: &mut Rig| {
-        (0..3).for_each(|_| rig.handle(Input::Companion(0, CompanionEvent::NotSignalled(rig::fault("signal")))));
+        (0..3).for_each(|_| rig.handle(Input::Companion(0, CompanionInput::NotSignalled(rig::fault("signal")))));
     };
     refuse(&mut rig);
     rig.shutdown(Shutdown::default());
@@ -658,10 +658,10 @@ fn a_signal_that_was_not_sent_is_one_fault() {
 fn a_kill_is_for_the_companions_as_well_at_any_time() {
     for ready in [false, true] {
         let mut rig = Rig::new(config().companion(fs()).companion(bus()));
-        rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Look | CompanionOrder::Signal(_)));
+        rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionEffect::Probe | CompanionEffect::Signal(_)));
         rig.launch();
         if ready {
-            rig.handle(Input::Companion(1, CompanionEvent::Looked { is_open: true }));
+            rig.handle(Input::Companion(1, CompanionInput::Probed { is_open: true }));
             rig.negotiate(rig::GREETING);
         }
         rig.kill();
@@ -681,11 +681,11 @@ fn a_kill_is_for_the_companions_as_well_at_any_time() {
 #[test]
 fn a_shutdown_before_qemu_is_started_ends_the_companions() {
     let mut rig = Rig::new(config().companion(fs()).companion(bus()));
-    rig.failing = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Look));
+    rig.failing = |effect| matches!(effect, Effect::Companion(_, CompanionEffect::Probe));
     rig.launch();
     rig.shutdown(Shutdown::default());
     assert!(matches!(rig.failure(), LaunchFailure::Cancelled(_)), "{:?}", rig.failure());
-    let last: Vec<_> = steps(&rig).into_iter().filter(|order| !order.starts_with("look")).collect();
+    let last: Vec<_> = steps(&rig).into_iter().filter(|step| !step.starts_with("probe")).collect();
     assert_eq!(last, ["start 0", "start 1", "Terminate 1", "Terminate 0", "remove"]);
 }
 

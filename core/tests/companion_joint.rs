@@ -5,7 +5,7 @@ mod rig;
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Channel, Companion, CompanionEvent, CompanionOrder, Effect, ExitStatus, Input, Machine, Moment, Notice, Shutdown,
+    Channel, Companion, CompanionEffect, CompanionInput, Effect, ExitStatus, Input, Machine, Moment, Notice, Shutdown,
     Signal, State,
 };
 use rig::{COMPANION_PID, GREETING, PID, Rig, config, fault, secs};
@@ -96,15 +96,15 @@ impl World {
     fn check(&mut self) {
         for effect in std::mem::take(&mut self.rig.effects) {
             match &effect {
-                Effect::Companion(index, CompanionOrder::Start(_)) => self.alive[*index] = true,
-                Effect::Companion(index, CompanionOrder::Signal(Signal::Terminate)) => {
+                Effect::Companion(index, CompanionEffect::Start(_)) => self.alive[*index] = true,
+                Effect::Companion(index, CompanionEffect::Signal(Signal::Terminate)) => {
                     assert!(self.alive[*index] && !self.is_left(*index));
                     // A QEMU that survives SIGKILL is left after ten seconds, or when the caller no longer waits.
                     let is_over = self.is_killed || self.killed_at.is_some_and(|at| at.after(secs(10)) <= self.rig.now);
                     assert!(!self.is_qemu_possible() || is_over, "SIGTERM before QEMU has ended");
                     self.terminated[*index] = true;
                 }
-                Effect::Companion(index, CompanionOrder::Signal(Signal::Kill)) => {
+                Effect::Companion(index, CompanionEffect::Signal(Signal::Kill)) => {
                     assert!(self.alive[*index] && (self.terminated[*index] || self.is_killed), "SIGKILL unasked");
                 }
                 Effect::Signal(Signal::Kill) => {
@@ -162,30 +162,30 @@ impl World {
         }
     }
 
-    fn complete_companion(&mut self, index: usize, order: CompanionOrder, fails: bool) {
+    fn complete_companion(&mut self, index: usize, order: CompanionEffect, fails: bool) {
         match order {
-            CompanionOrder::Start(_) if fails => {
+            CompanionEffect::Start(_) if fails => {
                 self.alive[index] = false;
-                self.handle(Input::Companion(index, CompanionEvent::StartFailed(fault("start"))));
+                self.handle(Input::Companion(index, CompanionInput::StartFailed(fault("start"))));
             }
-            CompanionOrder::Start(_) => {
+            CompanionEffect::Start(_) => {
                 let pid = COMPANION_PID + index as u32;
-                self.handle(Input::Companion(index, CompanionEvent::Started { pid }));
+                self.handle(Input::Companion(index, CompanionInput::Started { pid }));
             }
-            CompanionOrder::Look => self.handle(Input::Companion(index, CompanionEvent::Looked { is_open: !fails })),
-            CompanionOrder::Signal(_) if fails => {
-                self.handle(Input::Companion(index, CompanionEvent::NotSignalled(fault("signal"))));
+            CompanionEffect::Probe => self.handle(Input::Companion(index, CompanionInput::Probed { is_open: !fails })),
+            CompanionEffect::Signal(_) if fails => {
+                self.handle(Input::Companion(index, CompanionInput::NotSignalled(fault("signal"))));
             }
-            CompanionOrder::Signal(_) => self.companion_exits(index, rig::SIGTERM),
+            CompanionEffect::Signal(_) => self.companion_exits(index, rig::SIGTERM),
         }
     }
 
     fn companion_exits(&mut self, index: usize, status: ExitStatus) {
         let is_starting =
-            |effect: &Effect| matches!(effect, Effect::Companion(other, CompanionOrder::Start(_)) if *other == index);
+            |effect: &Effect| matches!(effect, Effect::Companion(other, CompanionEffect::Start(_)) if *other == index);
         if self.alive[index] && !self.pending.iter().any(is_starting) {
             self.alive[index] = false;
-            self.handle(Input::Companion(index, CompanionEvent::Exited(status)));
+            self.handle(Input::Companion(index, CompanionInput::Exited(status)));
         }
     }
 

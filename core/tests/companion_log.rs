@@ -6,7 +6,7 @@ mod rig;
 use std::time::Duration;
 
 use qemu_machine_core::{
-    Companion, CompanionEvent, ExitStatus, FOREVER, Found, Input, Mark, Notice, Shutdown, State, Wait,
+    Companion, CompanionInput, ExitStatus, FOREVER, Found, Input, Mark, Notice, Shutdown, State, Wait,
 };
 use rig::{Rig, config};
 
@@ -24,7 +24,7 @@ fn fs() -> Companion {
 }
 
 fn read(log: &[u8]) -> Input<'static> {
-    Input::Companion(0, CompanionEvent::LogRead(log.to_vec()))
+    Input::Companion(0, CompanionInput::LogRead(log.to_vec()))
 }
 
 fn is_announced(rig: &Rig) -> bool {
@@ -34,7 +34,7 @@ fn is_announced(rig: &Rig) -> bool {
 #[test]
 fn an_end_is_acted_upon_before_its_log_is_read() {
     let mut rig = unread(fs().required());
-    rig.handle(Input::Companion(0, CompanionEvent::Exited(FAILED)));
+    rig.handle(Input::Companion(0, CompanionInput::Exited(FAILED)));
     assert_eq!(rig.vm.companion_pid("fs"), Ok(None));
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.vm.state(), State::Ending, "a required one ends the machine a second later");
@@ -45,7 +45,7 @@ fn an_end_is_acted_upon_before_its_log_is_read() {
 fn an_end_is_announced_with_its_log() {
     let mut rig = unread(fs());
     let wait = rig.vm.wait(rig.now, &Mark::default(), [Wait::companion("fs")], FOREVER).expect("it runs");
-    rig.handle(Input::Companion(0, CompanionEvent::Exited(FAILED)));
+    rig.handle(Input::Companion(0, CompanionInput::Exited(FAILED)));
     assert!(!is_announced(&rig) && rig.vm.claim_wait(wait).is_none());
     rig.handle(read(b"no luck"));
     assert!(is_announced(&rig));
@@ -59,7 +59,7 @@ fn an_end_is_announced_with_its_log() {
 #[test]
 fn a_log_that_is_not_read_in_time_counts_as_empty() {
     let mut rig = unread(fs());
-    rig.handle(Input::Companion(0, CompanionEvent::Exited(FAILED)));
+    rig.handle(Input::Companion(0, CompanionInput::Exited(FAILED)));
     rig.pass(Duration::from_millis(1999));
     assert!(!is_announced(&rig));
     rig.pass(Duration::from_millis(1));
@@ -80,7 +80,7 @@ fn the_end_of_the_machine_waits_for_a_log() {
         rig.shutdown(Shutdown::default());
         rig.exits(ExitStatus::Code(0));
         rig.closes_all();
-        rig.handle(Input::Companion(0, CompanionEvent::Exited(ExitStatus::Code(0))));
+        rig.handle(Input::Companion(0, CompanionInput::Exited(ExitStatus::Code(0))));
         assert_eq!(rig.vm.outcome(), None);
         if is_abandoned {
             rig.vm.abandon(rig.now);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qemu_machine_core::record::Record;
 use qemu_machine_core::{
-    Companion, CompanionEvent, CompanionFailure, CompanionOrder, Config, Descriptor, Effect, Input, LaunchFailure,
+    Companion, CompanionEffect, CompanionFailure, CompanionInput, Config, Descriptor, Effect, Input, LaunchFailure,
     Machine, Misuse, ProcessAttributes,
 };
 use rig::{Rig, config};
@@ -72,10 +72,10 @@ fn a_record_with_a_wrong_place_for_a_socket_is_refused() {
 #[test]
 fn a_host_that_cannot_probe_a_socket_fails_the_launch() {
     let mut rig = Rig::new(config().companion(bus()));
-    rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionOrder::Look));
+    rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionEffect::Probe));
     rig.launch();
     let fault = rig::fault("probe");
-    rig.handle(Input::Companion(0, CompanionEvent::LookFailed(fault.clone())));
+    rig.handle(Input::Companion(0, CompanionInput::ProbeFailed(fault.clone())));
     rig.pass(Duration::from_secs(1));
     let failure = CompanionFailure::Host(fault);
     assert_eq!(rig.failure(), LaunchFailure::Companion { name: "bus".into(), failure });

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use qemu_machine_core::{Address, Config, OsBytes};
+use qemu_machine_core::{Address, Companion, Config, ExtraMonitor, OsBytes};
 
 /// Not UTF-8.
 const BYTES: &[u8] = b"a\xff b";
@@ -58,4 +58,11 @@ fn a_configuration_takes_what_a_command_takes() {
     assert_eq!(config.arguments()[0], b"-m");
     assert_eq!(config.arguments().last().map(Vec::as_slice), Some(BYTES));
     assert_eq!(Address::unix(&path), Address::unix("/vm"));
+    let companion = Companion::new("fs", &path).args(&list).arg(path.as_path()).arg(&list[0]).listener("--fd=");
+    assert_eq!(companion, Companion::new("fs", "/vm").args(["-m", "64", "/vm", "-m"]).listener(b"--fd="));
+    assert_eq!(companion.clone().path(&path), companion.clone().path("/vm"));
+    assert_eq!(companion.clone().option("-device", &path), companion.option("-device", b"/vm"));
+    let monitors: [ExtraMonitor; 5] =
+        [(&path).into(), path.as_path().into(), path.as_os_str().into(), (&String::from("/vm")).into(), b"/vm".into()];
+    assert!(monitors.iter().all(|monitor| *monitor == ExtraMonitor::new("/vm")));
 }

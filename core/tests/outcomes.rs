@@ -8,7 +8,7 @@ use qemu_machine_core::{
 };
 use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 
-/// What the caller did before the end.
+/// Action of the caller before the end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Asked {
     Nothing,
@@ -196,7 +196,8 @@ fn the_rungs_list_every_attempt() {
     }
 }
 
-/// Returns the signal and its sender, as it is displayed, in the cause of a machine for which QEMU reported a signal and printed this log.
+/// Returns the signal and its sender, as it is displayed, in the cause of a machine for which QEMU reported a signal and
+/// printed this log.
 fn signal_in(log: impl AsRef<[u8]>) -> (Option<i32>, Option<String>) {
     let mut rig = Rig::ready(config());
     rig.log = log.as_ref().to_vec();
@@ -289,7 +290,7 @@ fn a_cause_reads_as_a_sentence() {
             Cause::Signal { number: Some(15), sender: Some("pid 4711 (bash)".into()) },
             "ended by signal 15 from pid 4711 (bash), which the caller did not send",
         ),
-        (Cause::Exit(1), "QEMU exited by itself (status 1)"),
+        (Cause::Exit(1), "QEMU exited (status 1)"),
         (Cause::Other("host-ui".into()), "QEMU shut down (host-ui)"),
         (Cause::Unkillable, "could not be killed"),
     ] {

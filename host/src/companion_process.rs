@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qemu_machine_core::{
-    CompanionEvent, CompanionPreparation, CompanionSocket, CompanionSpawn, FaultKind, HostFault, Signal,
+    CompanionInput, CompanionPreparation, CompanionSocket, CompanionSpawn, FaultKind, HostFault, Signal,
 };
 
 use crate::background::{Background, Progress};
@@ -33,7 +33,7 @@ pub(crate) struct CompanionProcess {
     reader: LogReader,
     /// The program, for errors.
     program: String,
-    last_words: usize,
+    log_limit: usize,
     child: Option<Child>,
     /// Kills it when this program ends before it does. Dropped after the process.
     guard: Option<<Os as System>::Guard>,
@@ -79,7 +79,7 @@ impl CompanionProcess {
             log,
             reader,
             program: String::new(),
-            last_words: 0,
+            log_limit: 0,
             child: None,
             guard: None,
             log_end: None,
@@ -107,9 +107,9 @@ impl CompanionProcess {
         guarded: &GuardSpec,
         watch: &mut impl Watch,
     ) -> Result<(), HostFault> {
-        let CompanionSpawn { arguments, attributes, last_words } = spawn;
+        let CompanionSpawn { arguments, attributes, log_limit } = spawn;
         self.program = program(&arguments);
-        self.last_words = last_words;
+        self.log_limit = log_limit;
         let program = &self.program;
         let failed = |error| fault(format!("start `{program}`"), &error);
         let namespace = SharedFd::copy_of(attributes.network_namespace.as_ref()).map_err(failed)?;
@@ -127,14 +127,14 @@ impl CompanionProcess {
     }
 
     /// Returns whether its socket listens.
-    pub(crate) fn look(&self) -> CompanionEvent {
+    pub(crate) fn probe(&self) -> CompanionInput {
         let is_open = match self.path.as_ref().filter(|_| self.child.is_some()) {
             Some(path) => Os::has_listener(path.as_os_str().as_bytes()),
             None => Some(false),
         };
         match is_open {
-            Some(is_open) => CompanionEvent::Looked { is_open },
-            None => CompanionEvent::LookFailed(HostFault {
+            Some(is_open) => CompanionInput::Probed { is_open },
+            None => CompanionInput::ProbeFailed(HostFault {
                 operation: format!("find out whether the socket of companion {} listens", self.name).into(),
                 kind: FaultKind::Unsupported,
                 errno: None,
@@ -155,31 +155,31 @@ impl CompanionProcess {
     }
 
     /// Returns what has happened since the last call.
-    pub(crate) fn next_event(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
+    pub(crate) fn next_event(&mut self, watch: &mut impl Watch) -> Option<CompanionInput> {
         let executed = Child::executed(&mut self.child, self.guard.as_ref(), &self.program, watch);
         let started = executed.map(|started| match started {
-            Ok(pid) => CompanionEvent::Started { pid },
-            Err(fault) => CompanionEvent::StartFailed(fault),
+            Ok(pid) => CompanionInput::Started { pid },
+            Err(fault) => CompanionInput::StartFailed(fault),
         });
         started.or_else(|| self.finish(watch)).or_else(|| self.finish_reading(watch))
     }
 
     /// Reaps the process if it has ended, and begins to read the end of its log.
-    fn finish(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
+    fn finish(&mut self, watch: &mut impl Watch) -> Option<CompanionInput> {
         let status = match Child::finish(&mut self.child, self.guard.as_ref(), watch)? {
             Ok(status) => status,
-            Err(fault) => return Some(CompanionEvent::StartFailed(fault)),
+            Err(fault) => return Some(CompanionInput::StartFailed(fault)),
         };
-        let (reader, limit) = (self.reader.clone(), self.last_words);
+        let (reader, limit) = (self.reader.clone(), self.log_limit);
         self.log_end = Some(match Background::begin(watch, move |_| reader.read(limit)) {
             Ok(reading) => LogEnd::Reading(reading),
             // At the limit of descriptors or threads, the log is read here: it explains what has happened.
-            Err(_) => LogEnd::Read(self.reader.read(self.last_words).unwrap_or_default()),
+            Err(_) => LogEnd::Read(self.reader.read(self.log_limit).unwrap_or_default()),
         });
-        Some(CompanionEvent::Exited(status))
+        Some(CompanionInput::Exited(status))
     }
 
-    fn finish_reading(&mut self, watch: &mut impl Watch) -> Option<CompanionEvent> {
+    fn finish_reading(&mut self, watch: &mut impl Watch) -> Option<CompanionInput> {
         let log = match self.log_end.take()? {
             LogEnd::Read(log) => log,
             LogEnd::Reading(reading) => {
@@ -195,7 +195,7 @@ impl CompanionProcess {
                 log
             }
         };
-        Some(CompanionEvent::LogRead(log))
+        Some(CompanionInput::LogRead(log))
     }
 
     /// Stops reading its log, and returns whether that was in progress.

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use qemu_machine_core::{CompanionEvent, CompanionOrder, Input, Machine, Moment};
+use qemu_machine_core::{CompanionEffect, CompanionInput, Input, Machine, Moment};
 
 use crate::companion_process::CompanionProcess;
 use crate::fault::fault;
@@ -20,28 +20,27 @@ impl Host {
         self.companions.get(index).map(CompanionProcess::log).unwrap_or_default()
     }
 
-    /// Carries out an order for a companion. Returns its result, unless that is reported later, or was a signal that was
-    /// sent.
-    pub(crate) fn order_companion(
+    /// Applies an effect to a companion. Returns its result, unless that is reported later, or was a signal that was sent.
+    pub(crate) fn apply_companion_effect(
         &mut self,
         index: usize,
-        order: CompanionOrder,
+        effect: CompanionEffect,
         watch: &mut impl Watch,
-    ) -> Option<CompanionEvent> {
+    ) -> Option<CompanionInput> {
         let guarded = self.scratch.as_deref().map(ScratchDir::guarded).unwrap_or_default();
         // The machine has as many as were prepared.
         let companion = self.companions.get_mut(index);
-        match order {
-            CompanionOrder::Start(spawn) => {
+        match effect {
+            CompanionEffect::Start(spawn) => {
                 let missing = || Err(fault("start a companion".into(), &io::ErrorKind::NotFound.into()));
                 let started = companion.map_or_else(missing, |companion| companion.start(spawn, &guarded, watch));
-                started.err().map(CompanionEvent::StartFailed)
+                started.err().map(CompanionInput::StartFailed)
             }
-            CompanionOrder::Look => {
-                Some(companion.map_or(CompanionEvent::Looked { is_open: false }, |companion| companion.look()))
+            CompanionEffect::Probe => {
+                Some(companion.map_or(CompanionInput::Probed { is_open: false }, |companion| companion.probe()))
             }
-            CompanionOrder::Signal(signal) => {
-                companion.and_then(|companion| companion.signal(signal).err()).map(CompanionEvent::NotSignalled)
+            CompanionEffect::Signal(signal) => {
+                companion.and_then(|companion| companion.signal(signal).err()).map(CompanionInput::NotSignalled)
             }
         }
     }
@@ -70,7 +69,7 @@ impl Host {
     pub(crate) fn abandon_companion_logs(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
         for index in 0..self.companions.len() {
             if self.companions[index].abandon_reading(watch) {
-                self.report(machine, now, Input::Companion(index, CompanionEvent::LogRead(Vec::new())));
+                self.report(machine, now, Input::Companion(index, CompanionInput::LogRead(Vec::new())));
             }
         }
     }

@@ -227,7 +227,7 @@ impl Host {
         if let Some(child) = running {
             if let Err(error) = watch.watch_completion(child.descriptor()) {
                 let fault = fault(format!("watch process {}", child.pid()), &error);
-                // What an earlier program created stays.
+                // Files that an earlier program created stay.
                 return self.report(machine, now, Input::PrepareFailed(undone(preparations, fault)));
             }
             (self.child, self.outlives, self.is_owner) = (Some(child), true, false);

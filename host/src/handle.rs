@@ -193,8 +193,8 @@ impl<S: Shared> Handle<S> {
         self.shared().with_machine(|machine| machine.session().out_of_band())
     }
 
-    /// Returns the command line of the process, also after its end. It is empty for a machine that was attached to. That of a resumed one is the
-    /// one that the operating system reports, and is empty if this user may not read it.
+    /// Returns the command line of the process, also after its end. It is empty for a machine that was attached to. That
+    /// of a resumed one is the one that the operating system reports, and is empty if this user may not read it.
     #[must_use]
     pub fn command_line(&self) -> CommandLine {
         self.shared().with_machine(|machine| machine.command_line().clone())

@@ -154,8 +154,8 @@ impl Host {
                 Ok(false) => return,
                 Err(fault) => Input::Removed(Err(fault)),
             },
-            Effect::Companion(index, order) => match self.order_companion(index, order, watch) {
-                Some(event) => Input::Companion(index, event),
+            Effect::Companion(index, effect) => match self.apply_companion_effect(index, effect, watch) {
+                Some(input) => Input::Companion(index, input),
                 // It is reported by `reap`, or needs no report.
                 None => return,
             },

@@ -198,8 +198,8 @@
 //! - *Wake the driver.* The thread that made a request does so, after it released the lock, in three cases:
 //!   1. [`Machine::deadline`](core::Machine::deadline) is now earlier than the end of the driver's wait: the driver
 //!      would sleep past it. So the driver stores that end beside the machine before it unlocks to wait.
-//!   2. [`Watch`] added a source, registered one again, or added interest in writing, that the wait in progress does not notice. `epoll_wait(2)`
-//!      notices it, `poll(2)` does not, and an async source must be polled by the driver's task.
+//!   2. [`Watch`] added a source, registered one again, or added interest in writing, that the wait in progress does not
+//!      notice. `epoll_wait(2)` notices it, `poll(2)` does not, and an async source must be polled by the driver's task.
 //!   3. The request ended the run (the machine has an outcome), so that the driver returns. A relaunch begins with a
 //!      new driver.
 //!

@@ -14,7 +14,7 @@ mod enabled {
     use std::borrow::Cow;
 
     use qemu_machine_core::{
-        Cause, Channel, CompanionEvent, Effect, HostFault, Input, LaunchFailure, Machine, UntrustedText,
+        Cause, Channel, CompanionInput, Effect, HostFault, Input, LaunchFailure, Machine, UntrustedText,
     };
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
@@ -99,15 +99,15 @@ mod enabled {
             }
         }
 
-        fn companion(&self, machine: &Machine, index: usize, event: &CompanionEvent) {
+        fn companion(&self, machine: &Machine, index: usize, event: &CompanionInput) {
             let companion = machine.companion_names().nth(index).unwrap_or_default();
             match event {
-                CompanionEvent::Started { pid } => info!(target: LIFECYCLE, companion, pid, "companion started"),
-                CompanionEvent::Exited(status) => info!(target: LIFECYCLE, companion, %status, "companion exited"),
-                CompanionEvent::StartFailed(fault)
-                | CompanionEvent::LookFailed(fault)
-                | CompanionEvent::NotSignalled(fault) => self.fault(fault),
-                CompanionEvent::Looked { .. } | CompanionEvent::LogRead(_) => {}
+                CompanionInput::Started { pid } => info!(target: LIFECYCLE, companion, pid, "companion started"),
+                CompanionInput::Exited(status) => info!(target: LIFECYCLE, companion, %status, "companion exited"),
+                CompanionInput::StartFailed(fault)
+                | CompanionInput::ProbeFailed(fault)
+                | CompanionInput::NotSignalled(fault) => self.fault(fault),
+                CompanionInput::Probed { .. } | CompanionInput::LogRead(_) => {}
             }
         }
 

@@ -89,7 +89,7 @@ pub(crate) struct Lines<'a> {
     has_ended: bool,
 }
 
-/// What the source has next.
+/// Next item of the source.
 enum NextLine {
     /// A line, with its line feed.
     Text(String),

@@ -16,7 +16,7 @@ const WAITING: usize = 1024;
 /// of them otherwise: a flush in between must not wait for the next prompt.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the thread that prints receives.
+/// Message to the printing thread.
 enum Piece {
     Sent(SystemTime, Vec<u8>),
     Received(SystemTime, Vec<u8>),

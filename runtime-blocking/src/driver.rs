@@ -1,8 +1,8 @@
 //! Machine that callers on several threads share, and the thread that drives it.
 //!
 //! The pattern is Leader/Followers: of the callers that wait, one leads. It waits for the descriptors and reports what
-//! they deliver; the others follow, and each waits until the leader has what it waits for. So a caller gets its reply without a switch of threads.
-//! While no caller waits, the supervisor drives the machine.
+//! they deliver; the others follow, and each waits until the leader has what it waits for. So a caller gets its reply
+//! without a switch of threads. While no caller waits, the supervisor drives the machine.
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -47,7 +47,7 @@ enum Lead {
     /// A caller leads, at most until this moment. `None` means that it waits without a timeout.
     Caller {
         until: Option<Moment>,
-        /// What the caller waits for.
+        /// Condition that the caller waits for.
         concern: Concern,
     },
 }

@@ -47,7 +47,7 @@ pub(crate) struct Followers(Vec<Follower>);
 struct Follower {
     /// Notified when the caller is to look at the machine, or to lead.
     notified: Arc<Condvar>,
-    /// What the caller waits for. `None` means that the place is free.
+    /// Condition that the caller waits for. `None` means that the place is free.
     concern: Option<Concern>,
 }
 

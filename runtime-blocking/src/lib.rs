@@ -13,7 +13,8 @@
 //! | QEMU's `qmp-shell` | [`guides::from_qmp_shell`]: the same sessions in `qmpsh`, and the differences |
 //! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: the replacement of each item |
 //! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: where such a script fails, and the same test here |
-//! | a scheduler: Kubernetes, Slurm, systemd, ssh | [`guides::schedulers`]: what each guarantees for machines, and what it cannot |
+//! | programs beside QEMU: virtiofsd, swtpm, passt | [`guides::companions`]: the command line of each |
+//! | a scheduler: Kubernetes, Slurm, systemd, ssh | [`guides::schedulers`]: what each guarantees for machines, and what is not possible |
 //! | an error | [`guides::troubleshooting`]: by symptom, with the texts that are printed |
 //!
 //! # Overview
@@ -25,6 +26,9 @@
 //! | wait for events, console text, the end | [`Wait`] from a [`Mark`] on; [`Events`] for every event of a kind |
 //! | run commands in a shell on a console, read its lines | [`Vm::run`] with [`procedure::Shell`]; [`Vm::lines`] |
 //! | follow what QEMU itself prints | [`Config::follow_log`], and [`Wait::log`] by [`LogLevel`] |
+//! | start a file server, a TPM or a network with the machine | [`Config::companion`] and [`Companion`] |
+//! | give another program a monitor | [`Config::extra_monitor`] |
+//! | execute commands of the human monitor | [`commands::HumanMonitorCommand`] |
 //! | read a console as a stream of bytes | [`Handle::console_reader`], with back-pressure on request |
 //! | end many machines at the same time | [`Vm::shutdown_all`] |
 //! | watch the end of a machine that others own | [`Vm::downgrade`], and [`WeakVm::wait`] |
@@ -58,8 +62,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Add a [`Wait`] for each thing that makes a wait pointless: an event, a text, the end. A wait may also be split into several shorter ones: each that begins at the same [`Mark`] finds what
-//! happened in between.
+//! Add a [`Wait`] for each thing that makes a wait pointless: an event, a text, the end. A wait may also be split into
+//! several shorter ones: each that begins at the same [`Mark`] finds what happened in between.
 //!
 //! # Features
 //!

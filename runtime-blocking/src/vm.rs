@@ -25,9 +25,9 @@ pub use weak::WeakVm;
 ///
 /// Dropping the last handle (an [`Events`](crate::Events) holds one) kills QEMU and removes everything that was created
 /// for it, before `drop` returns. That takes a few milliseconds, and at most three seconds when the kernel does not
-/// release the process, or a file system does not answer; these are then reaped and removed later. QEMU gets no `quit` first, unlike at the end of a `with` block of
-/// QEMU's Python class: [`shutdown`](Self::shutdown) sends it. An [attached](Self::attach) machine is only disconnected
-/// from. A [`WeakVm`] does not count.
+/// release the process, or a file system does not answer; these are then reaped and removed later. QEMU gets no `quit`
+/// first, unlike at the end of a `with` block of QEMU's Python class: [`shutdown`](Self::shutdown) sends it. An
+/// [attached](Self::attach) machine is only disconnected from. A [`WeakVm`] does not count.
 #[derive(Clone, Debug)]
 pub struct Vm(Handle<SharedMachine>);
 
@@ -89,9 +89,9 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
-    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which serve one run
-    /// ([`Config::keep_fds`]); and as [`launch`](Self::launch).
+    /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL has
+    /// not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which serve one
+    /// run ([`Config::keep_fds`]); and as [`launch`](Self::launch).
     pub fn relaunch(&self) -> Result<(), LaunchError> {
         self.shared().call(|machine, now| machine.launch(now), |machine, ()| machine.launched(), cancel_launch)?
     }

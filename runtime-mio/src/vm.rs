@@ -217,9 +217,9 @@ impl Vm {
     /// # Errors
     ///
     /// [`Misuse`] when the command is not accepted, and so not sent: [`Misuse::NotLaunched`]; [`Misuse::Ended`], which
-    /// converts into [`CommandError::Disconnected`], as a command fails that was accepted before; [`Misuse::NoMonitor`], [`Misuse::WrongDialect`] on a machine that speaks qtest, [`Misuse::Arguments`] when the
-    /// arguments are no JSON object, and [`Misuse::TooManyCommands`]. Everything else is in the [claimed](Self::claim)
-    /// result.
+    /// converts into [`CommandError::Disconnected`], as a command fails that was accepted before; [`Misuse::NoMonitor`],
+    /// [`Misuse::WrongDialect`] on a machine that speaks qtest, [`Misuse::Arguments`] when the arguments are no JSON
+    /// object, and [`Misuse::TooManyCommands`]. Everything else is in the [claimed](Self::claim) result.
     pub fn execute<C: Command>(&mut self, command: C) -> Result<Ticket<C>, Misuse> {
         self.execute_by(command, COMMAND_WITHIN)
     }

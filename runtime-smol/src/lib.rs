@@ -1,14 +1,16 @@
 //! Runtime for any async executor: futures that launch QEMU, speak QMP with it and own its lifetime.
 //!
-//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which [`Vm::launch_with`](tasks::Vm::launch_with) passes to
-//! the caller's executor. [`Vm::launch`](tasks::Vm::launch) spawns it on smol's global executor, which has its own threads. Sockets and timers
-//! are those of the reactor of async-io, which has its own thread as well and wakes tasks of any executor.
-//! `qemu-machine-core`, re-exported as [`core`], makes every decision; `qemu-machine-host` does the IO. Users of tokio have
-//! `qemu-machine-tokio`, with the same methods on tokio's own reactor.
+//! A [`Vm`] is a handle that tasks clone and share. Its [`Driver`] is a future, which
+//! [`Vm::launch_with`](tasks::Vm::launch_with) passes to the caller's executor. [`Vm::launch`](tasks::Vm::launch) spawns
+//! it on smol's global executor, which has its own threads. Sockets and timers are those of the reactor of async-io, which
+//! has its own thread as well and wakes tasks of any executor. `qemu-machine-core`, re-exported as [`core`], makes every
+//! decision; `qemu-machine-host` does the IO. Users of tokio have `qemu-machine-tokio`, with the same methods on tokio's
+//! own reactor.
 //!
 //! # Guides
 //!
-//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are in the docs of `qemu-machine-blocking`: for users of
+//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are
+//! in the docs of `qemu-machine-blocking`: for users of
 //! [QEMU's Python classes](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_python/), of
 //! [the crates `qapi` and `qmp`](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_qapi/) or of
 //! [a script](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_shell/), and for

@@ -11,7 +11,8 @@
 //!
 //! # Guides
 //!
-//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are in the docs of `qemu-machine-blocking`: for users of
+//! The [guides](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/) of all runtimes are
+//! in the docs of `qemu-machine-blocking`: for users of
 //! [QEMU's Python classes](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_python/), of
 //! [the crates `qapi` and `qmp`](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_qapi/) or of
 //! [a script](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/from_shell/), and for
@@ -48,9 +49,9 @@
 //! # Runtimes
 //!
 //! A runtime that is shut down, as at the end of `#[tokio::main]`, kills the machines that were launched in it, also those
-//! with [`Config::outlive_parent`], and resumed ones: [detach](tasks::Vm::detach) first. It disconnects from attached ones. In a runtime
-//! without `enable_io`, or without `enable_time`, a launch panics, as tokio's own types do. Outside of a runtime it fails
-//! with [`Misuse::NoRuntime`].
+//! with [`Config::outlive_parent`], and resumed ones: [detach](tasks::Vm::detach) first. It disconnects from attached
+//! ones. In a runtime without `enable_io`, or without `enable_time`, a launch panics, as tokio's own types do. Outside of a
+//! runtime it fails with [`Misuse::NoRuntime`].
 //!
 //! Deadlines of machines are those of the real clock, but the timer of the driver is tokio's. Do not pause the time
 //! (`tokio::time::pause`) of a runtime that drives machines: the timer then fires early, and the driver polls in a loop, or

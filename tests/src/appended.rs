@@ -15,7 +15,8 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// Opens a file that exists, or a directory, whose files are watched. `/proc/PID/fd/2` is the log of a process, which may have no other path.
+    /// Opens a file that exists, or a directory, whose files are watched. `/proc/PID/fd/2` is the log of a process, which
+    /// may have no other path.
     ///
     /// # Panics
     ///

@@ -124,7 +124,7 @@ fn row_36_a_launch_that_fails_is_logged_with_its_reason() {
         "INFO spawned",
         "DEBUG exited exit status 1",
         "INFO failed QEMU ended before its monitor answered the capabilities negotiation",
-        "INFO ended QEMU exited by itself (status 1)",
+        "INFO ended QEMU exited (status 1)",
     ];
     assert_eq!(run("blocking", "refused"), expected);
 }

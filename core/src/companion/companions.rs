@@ -17,7 +17,7 @@
 //!   [`TERMINATE_WITHIN`] before [`END_WITHIN`], all that run get SIGTERM, and then SIGKILL: a slow companion takes none of
 //!   the time that the others have after SIGTERM.
 //!
-//! What a companion goes through, and the word for it:
+//! States of a companion:
 //!
 //! | word | meaning |
 //! |---|---|
@@ -35,11 +35,11 @@ use crate::input::ExitStatus;
 use crate::signal::Signal;
 use crate::time::Moment;
 
-/// How long the host waits before it looks again whether a socket listens, at first. The kernel reports a new path
+/// How long the host waits before it probes a socket again, at first. The kernel reports a new path
 /// (`inotify(7)`), but not that a process listens there, which follows within microseconds, or much later.
-const FIRST_LOOK: Duration = Duration::from_millis(1);
+const FIRST_PROBE: Duration = Duration::from_millis(1);
 
-/// The longest time between two looks, as between two dials of an attachment (`lifecycle/retry.rs`). Each wait is twice
+/// The longest time between two probes, as between two dials of an attachment (`lifecycle/retry.rs`). Each wait is twice
 /// the one before, so that a companion which starts in milliseconds is not delayed, and one that takes seconds costs little.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
@@ -60,7 +60,7 @@ const END_WITHIN: Duration = Duration::from_secs(10);
 /// How long a companion may take to end after SIGKILL, as QEMU may (`lifecycle/settle.rs`).
 const REAP_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the companions of a run depend on, for each of them.
+/// Policy of one companion: when it is ready, and how long it may take to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "a test creates it")]
 pub struct Policy {
@@ -81,9 +81,9 @@ pub enum Stage {
     Starting,
     /// It runs, and its socket does not listen yet.
     Unready {
-        /// When the host looks again. `None` means that it is looking.
-        look_at: Option<Moment>,
-        /// The time between the last two looks.
+        /// When the host probes it again. `None` means that it is probing it.
+        probe_at: Option<Moment>,
+        /// The time between the last two probes.
         interval: Duration,
     },
     /// It is ready.
@@ -211,7 +211,7 @@ impl Companions {
             Input::Start { until } if self.goal == Goal::Idle => self.goal = Goal::Start { until },
             Input::Started(index) => self.started(now, index),
             Input::StartFailed(index) => self.ended(now, index, None, emit),
-            Input::Looked { index, is_open } => self.looked(now, index, is_open),
+            Input::Probed { index, is_open } => self.probed(now, index, is_open),
             Input::Exited(index, status) => self.ended(now, index, Some(status), emit),
             Input::QemuEnded { was_ready } => self.end(now, was_ready),
             Input::Await => self.await_end(now),
@@ -225,18 +225,18 @@ impl Companions {
     fn started(&mut self, now: Moment, index: usize) {
         let Some(member) = self.members.get_mut(index).filter(|member| member.stage == Stage::Starting) else { return };
         member.stage = match member.policy.awaits_socket {
-            true => Stage::Unready { look_at: Some(now), interval: FIRST_LOOK },
+            true => Stage::Unready { probe_at: Some(now), interval: FIRST_PROBE },
             false => Stage::Ready,
         };
     }
 
-    fn looked(&mut self, now: Moment, index: usize, is_open: bool) {
+    fn probed(&mut self, now: Moment, index: usize, is_open: bool) {
         let Some(member) = self.members.get_mut(index) else { return };
-        let Stage::Unready { look_at: None, interval } = member.stage else { return };
+        let Stage::Unready { probe_at: None, interval } = member.stage else { return };
         member.stage = match is_open {
             true => Stage::Ready,
             false => Stage::Unready {
-                look_at: Some(now.after(interval)),
+                probe_at: Some(now.after(interval)),
                 interval: interval.saturating_mul(2).min(LAST_LOOK),
             },
         };
@@ -349,9 +349,9 @@ impl Companions {
                 emit(Output::Start(index));
                 true
             }
-            Stage::Unready { look_at, .. } if look_at.is_some_and(|at| at <= now) => {
-                *look_at = None;
-                emit(Output::Look(index));
+            Stage::Unready { probe_at, .. } if probe_at.is_some_and(|at| at <= now) => {
+                *probe_at = None;
+                emit(Output::Probe(index));
                 true
             }
             Stage::Unready { .. } | Stage::Starting | Stage::Ready | Stage::Ended { .. } | Stage::Left => false,
@@ -446,7 +446,7 @@ impl Companions {
     pub fn deadline(&self) -> Option<Moment> {
         let stages = || self.members.iter().map(|member| member.stage);
         match self.goal {
-            Goal::Start { until } => stages().filter_map(Stage::look_at).chain(until).min(),
+            Goal::Start { until } => stages().filter_map(Stage::probe_at).chain(until).min(),
             Goal::Run => stages().filter_map(Stage::missed_at).min(),
             Goal::End(ending) if stages().any(Stage::is_alive) => Some(ending.due()),
             Goal::Idle | Goal::Halt | Goal::End(_) | Goal::Over => None,
@@ -461,8 +461,8 @@ impl Companions {
 }
 
 impl Stage {
-    fn look_at(self) -> Option<Moment> {
-        if let Self::Unready { look_at, .. } = self { look_at } else { None }
+    fn probe_at(self) -> Option<Moment> {
+        if let Self::Unready { probe_at, .. } = self { probe_at } else { None }
     }
 
     /// Returns when it counts as missed. `None` means that it does not.

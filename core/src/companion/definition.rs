@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::companions::Policy;
 use crate::config::ProcessAttributes;
+use crate::os_bytes::OsBytes;
 
 /// A program that lives and dies with a machine: virtiofsd, swtpm, passt, a vhost-user backend, a message bus.
 ///
@@ -94,10 +95,10 @@ impl Companion {
     /// then letters, digits and `-._`; anything else, or a name that another companion has, is refused with
     /// [`Misuse::Config`](crate::Misuse::Config).
     #[must_use]
-    pub fn new(name: impl Into<String>, program: impl Into<Vec<u8>>) -> Self {
+    pub fn new(name: impl Into<String>, program: impl OsBytes) -> Self {
         Self {
             name: name.into(),
-            program: program.into(),
+            program: program.as_os_bytes().to_vec(),
             args: Vec::new(),
             socket: None,
             backends: Vec::new(),
@@ -110,15 +111,15 @@ impl Companion {
     /// Adds an argument. The program must stay in the foreground: one that becomes a daemon ends as the process that was
     /// started, and so fails the launch.
     #[must_use]
-    pub fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
-        self.args.push(argument.into());
+    pub fn arg(mut self, argument: impl OsBytes) -> Self {
+        self.args.push(argument.as_os_bytes().to_vec());
         self
     }
 
     /// Adds several arguments, as [`arg`](Self::arg).
     #[must_use]
-    pub fn args<A: Into<Vec<u8>>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(arguments.into_iter().map(Into::into));
+    pub fn args<A: OsBytes>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(arguments.into_iter().map(|argument| argument.as_os_bytes().to_vec()));
         self
     }
 
@@ -126,16 +127,16 @@ impl Companion {
     /// argument of virtiofsd is `--fd=`; that of swtpm, behind `--ctrl`, is `type=unixio,fd=`. It replaces an earlier
     /// socket.
     #[must_use]
-    pub fn listener(self, prefix: impl Into<Vec<u8>>) -> Self {
-        self.socket(CompanionSocket::Listener, prefix.into())
+    pub fn listener(self, prefix: impl OsBytes) -> Self {
+        self.socket(CompanionSocket::Listener, prefix.as_os_bytes())
     }
 
     /// Gives it one of two connected Unix stream sockets, and adds an argument: this prefix and the number of the
     /// descriptor. QEMU inherits the other one. For passt the number is an argument of its own: add `--fd` first, and
     /// give an empty prefix. It replaces an earlier socket.
     #[must_use]
-    pub fn connected(self, prefix: impl Into<Vec<u8>>) -> Self {
-        self.socket(CompanionSocket::Connected, prefix.into())
+    pub fn connected(self, prefix: impl OsBytes) -> Self {
+        self.socket(CompanionSocket::Connected, prefix.as_os_bytes())
     }
 
     /// Has it create its socket, and adds an argument: this prefix and the path of the socket. It is ready when the socket
@@ -147,12 +148,12 @@ impl Companion {
     /// It has the user id and the network namespace of this program: [`Misuse::Config`](crate::Misuse::Config) with others.
     /// The private directory belongs to this program, and `/proc/net/unix` shows no other network namespace.
     #[must_use]
-    pub fn path(self, prefix: impl Into<Vec<u8>>) -> Self {
-        self.socket(CompanionSocket::Path, prefix.into())
+    pub fn path(self, prefix: impl OsBytes) -> Self {
+        self.socket(CompanionSocket::Path, prefix.as_os_bytes())
     }
 
-    fn socket(mut self, kind: CompanionSocket, prefix: Vec<u8>) -> Self {
-        self.socket = Some(SocketArgument { kind, place: self.args.len(), prefix });
+    fn socket(mut self, kind: CompanionSocket, prefix: &[u8]) -> Self {
+        self.socket = Some(SocketArgument { kind, place: self.args.len(), prefix: prefix.to_vec() });
         self
     }
 
@@ -174,8 +175,9 @@ impl Companion {
     /// Adds an option and its value to QEMU: this prefix, and then the path of the socket with its commas doubled, or the
     /// number of the descriptor that QEMU inherits. `option("-display", "dbus,addr=unix:path=")`, for example.
     #[must_use]
-    pub fn option(mut self, option: impl Into<Vec<u8>>, prefix: impl Into<Vec<u8>>) -> Self {
-        self.backends.push(Backend::Other { option: option.into(), prefix: prefix.into() });
+    pub fn option(mut self, option: impl OsBytes, prefix: impl OsBytes) -> Self {
+        let (option, prefix) = (option.as_os_bytes().to_vec(), prefix.as_os_bytes().to_vec());
+        self.backends.push(Backend::Other { option, prefix });
         self
     }
 

@@ -20,7 +20,7 @@ pub enum Input {
     /// The program of the companion with this index could not be executed.
     StartFailed(usize),
     /// The host has probed the socket of a companion.
-    Looked {
+    Probed {
         /// The index of the companion.
         index: usize,
         /// Whether its socket listens.
@@ -50,7 +50,7 @@ pub enum Output {
     /// Start the companion with this index.
     Start(usize),
     /// Probe the socket of the companion with this index.
-    Look(usize),
+    Probe(usize),
     /// Send a signal to the process group of the companion with this index.
     Signal(usize, Signal),
     /// All are ready.

@@ -30,15 +30,16 @@ impl Config {
     ///   `PR_SET_PDEATHSIG`).
     /// - *Output.* What it prints goes to a log of its own, and not through this program: it is never blocked by a program
     ///   that does not read, and a companion that prints without end delays nothing. The log is a file without a path, or
-    ///   `NAME-SUFFIX-COMPANION.log` in the [`log_directory`](Self::log_directory), where it stays: `SUFFIX` are 16 hexadecimal digits. The
-    ///   [`log_limit`](Self::log_limit) bounds it. [`Outcome::companions`](crate::Outcome::companions) has its end.
+    ///   `NAME-SUFFIX-COMPANION.log` in the [`log_directory`](Self::log_directory), where it stays: `SUFFIX` are 16
+    ///   hexadecimal digits. The [`log_limit`](Self::log_limit) bounds it.
+    ///   [`Outcome::companions`](crate::Outcome::companions) has its end.
     ///
     /// A machine that [outlives its parent](Self::outlive_parent) or is [attached](Self::attach) to has no companions:
     /// [`Misuse::Config`](crate::Misuse::Config). So is one whose path QEMU dials, with a [`uid`](Self::uid) other than
     /// that of the superuser: QEMU cannot open the private directory. Use [`connected`](Companion::connected) then.
     ///
-    /// The [guide](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/companions/) has the command lines
-    /// of virtiofsd, swtpm and passt.
+    /// The [guide](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/guides/companions/) has the command
+    /// lines of virtiofsd, swtpm and passt.
     #[must_use]
     pub fn companion(mut self, companion: Companion) -> Self {
         self.companions.push(companion);
@@ -68,7 +69,7 @@ impl Config {
         Some(CompanionSpawn {
             arguments: companion.command(prepared.companion_socket(index)),
             attributes: companion.attributes.clone(),
-            last_words: self.limits.last_words,
+            log_limit: self.limits.log,
         })
     }
 

@@ -84,7 +84,9 @@ impl Config {
 
     /// Also writes the output of a console to a file, from its first byte on. QEMU itself writes it (QEMU,
     /// `chardev/char.c`, `qemu_chr_write_log`), so the log goes on after [`detach`](crate::Machine::detach). QEMU skips
-    /// what it cannot write, on a full disk for example. [`log_limit`](Self::log_limit) bounds it: QEMU opens the file with
+    /// what it cannot write, on a full disk for example. A byte that the console's socket does not accept at once, since
+    /// this program reads too slowly, may be in the file twice (QEMU, `chardev/char.c`, `qemu_chr_write_buffer`; measured
+    /// with QEMU 7.2.22). [`log_limit`](Self::log_limit) bounds it: QEMU opens the file with
     /// `O_APPEND` (same file, `qemu_char_open`; the library sets `logappend=on`).
     ///
     /// The file is created at launch with mode 0600; a regular file that exists is emptied and keeps its mode. A
@@ -150,8 +152,6 @@ impl Config {
     /// - The machine has a monitor. With [`Monitor::None`](crate::Monitor::None) it receives no event, and the cause is
     ///   [`Cause::Exit`](crate::Cause::Exit) with the status 0.
     /// - The machine has not sent its own `quit`, to which the end is ascribed otherwise.
-    ///
-    /// Paths convert with `path.as_os_str().as_encoded_bytes()`.
     #[must_use]
     pub fn extra_monitor(mut self, monitor: impl Into<ExtraMonitor>) -> Self {
         self.extra_monitors.push(monitor.into());

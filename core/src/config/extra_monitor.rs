@@ -1,9 +1,9 @@
 //! Extra monitor: a socket on which QEMU serves other programs, beside the monitor of the machine.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::os_bytes::OsBytes;
 use crate::text::UntrustedText;
 
 /// A monitor of QEMU for other programs: a shell, a debugger, a script. See
@@ -50,8 +50,8 @@ impl ExtraMonitor {
     /// Returns a QMP monitor on a Unix socket at this path, which is absolute, has 1 to 107 bytes (`unix(7)`) and must not
     /// exist.
     #[must_use]
-    pub fn new(path: impl Into<Vec<u8>>) -> Self {
-        Self { socket: MonitorSocket { path: path.into(), mode: Self::MODE }, is_human: false }
+    pub fn new(path: impl OsBytes) -> Self {
+        Self { socket: MonitorSocket { path: path.as_os_bytes().to_vec(), mode: Self::MODE }, is_human: false }
     }
 
     /// Makes it a human monitor (HMP) instead of QMP: for `nc -U` or `socat`, with a prompt.
@@ -78,26 +78,9 @@ impl ExtraMonitor {
     }
 }
 
-impl From<&str> for ExtraMonitor {
-    fn from(path: &str) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<String> for ExtraMonitor {
-    fn from(path: String) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<Vec<u8>> for ExtraMonitor {
-    fn from(path: Vec<u8>) -> Self {
-        Self::new(path)
-    }
-}
-
-impl From<&[u8]> for ExtraMonitor {
-    fn from(path: &[u8]) -> Self {
+/// The path of a QMP monitor for the owner alone.
+impl<T: OsBytes> From<T> for ExtraMonitor {
+    fn from(path: T) -> Self {
         Self::new(path)
     }
 }

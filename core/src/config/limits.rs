@@ -64,7 +64,8 @@ pub struct Limits {
     pub waits: usize,
     /// Size of the end of each console in an [`Outcome`](crate::Outcome). Default: 8 KiB, which is a few screens.
     pub last_words: usize,
-    /// Size of the end of the log in an [`Outcome`](crate::Outcome), and so in the error of a launch. Default: 8 KiB. With
+    /// Size of the end of the log in an [`Outcome`](crate::Outcome), and so in the error of a launch, and of the log of each
+    /// [companion](crate::Config::companion). Default: 8 KiB. With
     /// `usize::MAX` it is the whole log, however large the process made it: [`Config::log_limit`](crate::Config::log_limit)
     /// bounds that. Of a log that is [followed](crate::Config::follow_log), [`console`](Self::console) bytes are kept.
     pub log: usize,

@@ -309,7 +309,7 @@ impl Config {
     /// takes milliseconds for a program of some gigabytes. It closes the descriptors of this program, unmaps its large
     /// memory, and blocks in one system call.
     ///
-    /// # What is not possible
+    /// # Not possible
     ///
     /// - *A wrapper that changes to another user, while this program is an ordinary user* (`sudo`). The kernel permits
     ///   neither this program nor the guard to send it a signal (`kill(2)`, EPERM). `quit` still ends that QEMU; if

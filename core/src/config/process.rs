@@ -242,7 +242,7 @@ impl Config {
     /// Gives the process the standard output of this program, to which `-serial mon:stdio` and `-monitor stdio` write.
     /// Default: the log. What QEMU itself reports is on its standard error, and still in the log.
     ///
-    /// What the guest prints then reaches a terminal as it comes, with the escape sequences that the guest chose.
+    /// Output of the guest then reaches a terminal as it comes, with the escape sequences that the guest chose.
     ///
     /// ```
     /// use qemu_machine_core::Config;

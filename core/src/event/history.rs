@@ -21,9 +21,8 @@ pub struct History {
 }
 
 impl History {
-    /// Returns an empty history of at most `limit` bytes, which keeps no event of more than `largest` bytes. The latest event is
-    /// kept even when it is larger than `limit`. Both count
-    /// an event with its [`OVERHEAD`](Event::OVERHEAD).
+    /// Returns an empty history of at most `limit` bytes, which keeps no event of more than `largest` bytes. The latest
+    /// event is kept even when it is larger than `limit`. Both count an event with its [`OVERHEAD`](Event::OVERHEAD).
     #[must_use]
     pub fn new(limit: usize, largest: usize) -> Self {
         Self { events: Queue::new(limit), first: 0, omitted: VecDeque::new(), largest }

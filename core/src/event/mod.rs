@@ -156,8 +156,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// When the data is not of that type, or is nested more than 127 levels deep. Fields may be absent: `DEVICE_DELETED` has no `device` for some devices
-    /// (measured with QEMU 7.2.22).
+    /// When the data is not of that type, or is nested more than 127 levels deep. Fields may be absent: `DEVICE_DELETED`
+    /// has no `device` for some devices (measured with QEMU 7.2.22).
     ///
     /// ```
     /// # use qemu_machine_core::wire::Message;

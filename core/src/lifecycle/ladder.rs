@@ -128,7 +128,7 @@ impl Default for Shutdown {
     }
 }
 
-/// What a shutdown depends on: which of the rungs can have an effect.
+/// Conditions that decide which rungs can have an effect.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facing {
     pub(super) link: Link,

@@ -19,8 +19,8 @@ impl Machine {
     }
 
     /// Detaches from a machine that was launched to [outlive its parent](crate::Config::outlive_parent), or resumed: the
-    /// monitor is closed, the machine runs on, and its files stay. Get its [`Identity`](crate::Identity) first, since only that
-    /// resumes it. Does nothing when the machine is detached already.
+    /// monitor is closed, the machine runs on, and its files stay. Get its [`Identity`](crate::Identity) first, since only
+    /// that resumes it. Does nothing when the machine is detached already.
     ///
     /// # Errors
     ///

@@ -13,9 +13,9 @@ use super::outstanding::Completion;
 use super::queries::last_words;
 use crate::companion::{self, Companion, CompanionFailure, Companions};
 use crate::config::Config;
-use crate::effect::{CompanionOrder, Effect};
+use crate::effect::{CompanionEffect, Effect};
 use crate::fault::{FaultKind, HostFault, Misuse};
-use crate::input::{CompanionEvent, ExitStatus};
+use crate::input::{CompanionInput, ExitStatus};
 use crate::lifecycle::{self, LaunchFailure, ProcessEvent, Shutdown, State};
 use crate::notice::Notice;
 use crate::outcome::CompanionEnd;
@@ -38,7 +38,7 @@ pub(super) struct CompanionRun {
     is_gone: bool,
 }
 
-/// What is known of one companion.
+/// State of one companion.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct CompanionMember {
     /// `None` means that no process of it is alive.
@@ -238,15 +238,15 @@ impl Machine {
         }
     }
 
-    pub(super) fn companion_event(&mut self, index: usize, event: CompanionEvent) {
+    pub(super) fn companion_event(&mut self, index: usize, event: CompanionInput) {
         match event {
-            CompanionEvent::Started { pid } => {
+            CompanionInput::Started { pid } => {
                 // One that was left while it was started has its end already.
                 let member = self.companion_mut(index).filter(|member| member.end.is_none());
                 member.into_iter().for_each(|member| member.pid = Some(pid));
                 self.step_companions(companion::Input::Started(index));
             }
-            CompanionEvent::StartFailed(fault) => {
+            CompanionInput::StartFailed(fault) => {
                 if let Some(member) = self.companion_mut(index) {
                     member.fault = Some(fault);
                 }
@@ -254,29 +254,29 @@ impl Machine {
                 self.step_companions(companion::Input::StartFailed(index));
                 self.report_unless_pending(index);
             }
-            CompanionEvent::Looked { is_open } => self.step_companions(companion::Input::Looked { index, is_open }),
-            CompanionEvent::LookFailed(fault) => {
+            CompanionInput::Probed { is_open } => self.step_companions(companion::Input::Probed { index, is_open }),
+            CompanionInput::ProbeFailed(fault) => {
                 if let Some(member) = self.companion_mut(index) {
                     member.fault = Some(fault);
                 }
                 self.fail_by_companion(index);
             }
-            CompanionEvent::Exited(status) => {
+            CompanionInput::Exited(status) => {
                 self.companion_ended(index, Some(status));
                 let until = self.now.after(LOG_WITHIN);
                 self.companion_mut(index).into_iter().for_each(|member| member.log_until = Some(until));
                 self.step_companions(companion::Input::Exited(index, status));
                 self.report_unless_pending(index);
             }
-            CompanionEvent::LogRead(log) => {
-                let log = UntrustedText::from(last_words(&log, self.config.limits.last_words));
+            CompanionInput::LogRead(log) => {
+                let log = UntrustedText::from(last_words(&log, self.config.limits.log));
                 if let Some(member) = self.companion_mut(index) {
                     member.log_until = None;
                     member.end.iter_mut().for_each(|end| end.log = log.clone());
                 }
                 self.step_companions(companion::Input::TimePassed);
             }
-            CompanionEvent::NotSignalled(fault) => self.evidence().faults.push(fault),
+            CompanionInput::NotSignalled(fault) => self.evidence().faults.push(fault),
         }
     }
 
@@ -320,16 +320,16 @@ impl Machine {
         match output {
             companion::Output::Start(index) => {
                 if let Some(spawn) = self.config.companion_spawn(index, &self.prepared) {
-                    let start = Effect::Companion(index, CompanionOrder::Start(spawn));
+                    let start = Effect::Companion(index, CompanionEffect::Start(spawn));
                     self.issue_effect(Completion::CompanionStart(index), start);
                 }
             }
-            companion::Output::Look(index) => {
-                self.issue_effect(Completion::CompanionLook(index), Effect::Companion(index, CompanionOrder::Look));
+            companion::Output::Probe(index) => {
+                self.issue_effect(Completion::CompanionProbe(index), Effect::Companion(index, CompanionEffect::Probe));
             }
             companion::Output::Signal(index, signal) => {
-                let order = CompanionOrder::Signal(signal);
-                self.issue_effect(Completion::CompanionSignal(index), Effect::Companion(index, order));
+                let effect = CompanionEffect::Signal(signal);
+                self.issue_effect(Completion::CompanionSignal(index), Effect::Companion(index, effect));
             }
             companion::Output::Ready if self.lifecycle.is_preparing() => self.step_process(ProcessEvent::Prepared),
             // The caller has ended the machine meanwhile.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::channel::Channel;
-use crate::input::{CompanionEvent, Input};
+use crate::input::{CompanionInput, Input};
 use crate::signal::Signal;
 
 /// The outstanding completions of effects, the end of the process, and the open channels. An input that is not
@@ -29,7 +29,7 @@ pub(super) enum Completion {
     Detach,
     Remove,
     CompanionStart(usize),
-    CompanionLook(usize),
+    CompanionProbe(usize),
     /// The end of a companion; outstanding from its start.
     CompanionExit(usize),
     /// The failure of a signal to a companion, until that has ended. A driver reports no success.
@@ -114,32 +114,32 @@ impl Outstanding {
         }
     }
 
-    fn complete_companion(&mut self, index: usize, event: &CompanionEvent) -> bool {
+    fn complete_companion(&mut self, index: usize, event: &CompanionInput) -> bool {
         match event {
-            CompanionEvent::Started { .. } => {
+            CompanionInput::Started { .. } => {
                 let is_due = self.take(Completion::CompanionStart(index));
                 self.completions.extend(is_due.then_some(Completion::CompanionExit(index)));
                 is_due
             }
-            CompanionEvent::StartFailed(_) => {
+            CompanionInput::StartFailed(_) => {
                 self.take(Completion::CompanionStart(index)) && self.companion_ended(index)
             }
-            CompanionEvent::Looked { .. } | CompanionEvent::LookFailed(_) => {
-                self.take(Completion::CompanionLook(index))
+            CompanionInput::Probed { .. } | CompanionInput::ProbeFailed(_) => {
+                self.take(Completion::CompanionProbe(index))
             }
-            CompanionEvent::Exited(_) => {
+            CompanionInput::Exited(_) => {
                 let is_due = self.take(Completion::CompanionExit(index)) && self.companion_ended(index);
                 self.completions.extend(is_due.then_some(Completion::CompanionLog(index)));
                 is_due
             }
-            CompanionEvent::LogRead(_) => self.take(Completion::CompanionLog(index)),
-            CompanionEvent::NotSignalled(_) => self.take(Completion::CompanionSignal(index)),
+            CompanionInput::LogRead(_) => self.take(Completion::CompanionLog(index)),
+            CompanionInput::NotSignalled(_) => self.take(Completion::CompanionSignal(index)),
         }
     }
 
-    /// Records that no result of a look at this companion or of a signal to it can come. Returns `true`.
+    /// Records that no result of a probe of this companion or of a signal to it can come. Returns `true`.
     fn companion_ended(&mut self, index: usize) -> bool {
-        let others = [Completion::CompanionLook(index), Completion::CompanionSignal(index)];
+        let others = [Completion::CompanionProbe(index), Completion::CompanionSignal(index)];
         self.completions.retain(|other| !others.contains(other));
         true
     }

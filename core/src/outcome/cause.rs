@@ -49,7 +49,8 @@ pub enum Cause {
         /// of signals that it catches (SIGTERM, SIGINT, SIGHUP), and `wait(2)` does not report a sender.
         sender: Option<UntrustedText>,
     },
-    /// QEMU exited by itself with this code.
+    /// QEMU exited with this code, and reported no reason. Without a monitor it reports none: a client of an
+    /// [extra monitor](crate::Config::extra_monitor) may have ended it.
     Exit(i32),
     /// QEMU shut down for another reason: a `ShutdownCause` such as `host-ui` (QEMU, `qapi/run-state.json`,
     /// `ShutdownCause`).
@@ -92,7 +93,7 @@ impl fmt::Display for Cause {
                 }
                 f.write_str(", which the caller did not send")
             }
-            Self::Exit(code) => write!(f, "QEMU exited by itself (status {code})"),
+            Self::Exit(code) => write!(f, "QEMU exited (status {code})"),
             Self::Other(reason) => write!(f, "QEMU shut down ({reason})"),
             Self::Unknown => f.write_str("ended for a reason that is not known"),
             Self::Disconnected => f.write_str("disconnected by the caller, and left running"),

@@ -27,9 +27,9 @@ pub use companion_end::CompanionEnd;
 /// `[PowerDown, Quit]`, and `cause` is `Asked(Quit)`.
 ///
 /// `{}` displays one line for an end without surprises: the first rung ended the machine, the guest powered off, or
-/// the caller disconnected; no rung left out, no exit status other than 0, every command answered, and no fault of the
-/// host.
-/// Any other end is displayed with all details, on several lines. `{:#}` always displays the details.
+/// the caller disconnected; no rung left out, no companion that ended early, no exit status other than 0, every command
+/// answered, and no fault of the host. Any other end is displayed with all details, on several lines. `{:#}` always
+/// displays the details.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {

@@ -15,8 +15,8 @@ use crate::wait::{Found, Hit, Mark, Wait};
 /// text: lines wait in the console until they are read, up to [`Limits::console`](crate::Limits::console) bytes. What was
 /// evicted before it was read is [counted](ConsoleLine::missed).
 ///
-/// [`next_line`](Self::next_line) is a procedure, which every runtime runs. A run that times out, is cancelled or is dropped loses no
-/// line: run the next one.
+/// [`next_line`](Self::next_line) is a procedure, which every runtime runs. A run that times out, is cancelled or is
+/// dropped loses no line: run the next one.
 ///
 /// ```
 /// use qemu_machine_core::procedure::Lines;

@@ -104,9 +104,10 @@ pub trait Procedure {
         let _ = reset;
     }
 
-    /// As [`step`](Self::step), with the time of the input on the clock of the driver: the last time that the
-    /// driver had passed to the machine when the run took the input. A [`Run`] calls this method only. By default it drops the time. A procedure that
-    /// measures, such as the rate of a job, overrides it; one that contains another procedure passes the time on.
+    /// As [`step`](Self::step), with the time of the input on the clock of the driver: the last time that the driver had
+    /// passed to the machine when the run took the input. A [`Run`] calls this method only. By default it drops the time.
+    /// A procedure that measures, such as the rate of a job, overrides it; one that contains another procedure passes the
+    /// time on.
     fn step_at(&mut self, now: Moment, input: Input) -> Output<Self::Return> {
         let _ = now;
         self.step(input)
@@ -114,14 +115,16 @@ pub trait Procedure {
 
     /// Returns the commands that remove what the procedure has created in QEMU so far, for a run that is dropped: the
     /// machine executes them, and drops the replies. By default there are none. A procedure whose run times out, or is
-    /// [cancelled](Run::cancel), receives the error in [`step`](Self::step) instead, and removes what it has created by further steps.
+    /// [cancelled](Run::cancel), receives the error in [`step`](Self::step) instead, and removes what it has created by
+    /// further steps.
     fn undo(&self) -> Vec<Undo> {
         Vec::new()
     }
 }
 
-/// How long a procedure may clean up after its deadline has passed, or after its run was cancelled: 10 seconds. If this time
-/// were part of the deadline, a job would be cancelled ten seconds before the deadline that the caller chose. QEMU cancels a job within milliseconds, unless the storage does not answer.
+/// How long a procedure may clean up after its deadline has passed, or after its run was cancelled: 10 seconds. If this
+/// time were part of the deadline, a job would be cancelled ten seconds before the deadline that the caller chose. QEMU
+/// cancels a job within milliseconds, unless the storage does not answer.
 pub const CLEAN_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Result of the last step of a procedure.

@@ -23,8 +23,9 @@ use crate::wire::Encoded;
 /// When `blockdev-add` fails, the descriptor is removed from QEMU (`remove-fd`); otherwise QEMU keeps the file open, and
 /// its locks, for the rest of the run. This holds when the deadline passes and when the run is cancelled or dropped as
 /// well, and a node that was added by then is removed too (`blockdev-del`). What could not be removed is in
-/// [`ProcedureError::Remains`]. A run that is dropped during its clean-up removes only what is left of it: after `blockdev-add`
-/// without a reply, the node may stay; after `add-fd` without a reply, the fd set. The fd set has the name of the node as its `opaque` string. [`CloseNode`](super::CloseNode) removes both again.
+/// [`ProcedureError::Remains`]. A run that is dropped during its clean-up removes only what is left of it: after
+/// `blockdev-add` without a reply, the node may stay; after `add-fd` without a reply, the fd set. The fd set has the name
+/// of the node as its `opaque` string. [`CloseNode`](super::CloseNode) removes both again.
 ///
 /// ```
 /// use qemu_machine_core::procedure::{CloseNode, OpenNode};

@@ -14,7 +14,7 @@ use crate::command::{Band, CommandTraits};
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::fault::HostFault;
-use crate::input::{self, CompanionEvent, ExitStatus, Prepared};
+use crate::input::{self, CompanionInput, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::signal::Signal;
 use crate::time::{Deadline, FOREVER, Moment};
@@ -108,7 +108,7 @@ pub(crate) enum Input {
     /// The answer of a command was taken.
     Take(u64),
     Disown(u64),
-    /// What a dropped procedure has created is removed.
+    /// Removal of the objects that a dropped procedure created.
     Undo {
         /// The command whose reply decides.
         pending: Option<u64>,
@@ -162,7 +162,7 @@ pub(crate) enum Input {
     Companion {
         index: usize,
         #[serde(with = "stored")]
-        event: CompanionEvent,
+        event: CompanionInput,
     },
     TimePassed,
     /// The driver sent these bytes.

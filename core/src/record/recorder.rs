@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::line::{Entry, Line};
 use super::lines::Record;
-use crate::input::CompanionEvent;
+use crate::input::CompanionInput;
 use crate::record;
 use crate::time::Moment;
 use crate::wait::{Target, Wait};
@@ -98,7 +98,7 @@ impl Line {
                 | record::Input::Sent { bytes, .. }
                 | record::Input::LogRead(bytes),
             ) => bytes.len(),
-            Entry::Input(record::Input::Companion { event: CompanionEvent::LogRead(log), .. }) => log.len(),
+            Entry::Input(record::Input::Companion { event: CompanionInput::LogRead(log), .. }) => log.len(),
             Entry::Input(record::Input::Execute(issued)) => issued.text.len(),
             Entry::Input(record::Input::ConsoleWrite { console, text }) => console.len() + text.len(),
             Entry::Input(record::Input::Wait { things, .. } | record::Input::Subscribe { events: things, .. }) => {

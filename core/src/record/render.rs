@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::{format, vec};
 
 use crate::command::CommandId;
-use crate::effect::{CompanionOrder, Effect};
+use crate::effect::{CompanionEffect, Effect};
 use crate::error::{CommandError, WaitError};
 use crate::fault::Refusal;
 use crate::outcome::Outcome;
@@ -14,15 +14,15 @@ use crate::record;
 use crate::signal::Signal;
 use crate::wait::{Found, Hit};
 
-fn describe(order: &CompanionOrder) -> String {
-    match order {
-        CompanionOrder::Start(spawn) => {
+fn describe(effect: &CompanionEffect) -> String {
+    match effect {
+        CompanionEffect::Start(spawn) => {
             let words = spawn.arguments.iter().map(|argument| crate::text::lossy(argument));
             words.fold("start".to_owned(), |line, word| line + " " + &word)
         }
-        CompanionOrder::Look => "look whether its socket listens".to_owned(),
-        CompanionOrder::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
-        CompanionOrder::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
+        CompanionEffect::Probe => "probe whether its socket listens".to_owned(),
+        CompanionEffect::Signal(Signal::Terminate) => "send SIGTERM".to_owned(),
+        CompanionEffect::Signal(Signal::Kill) => "send SIGKILL".to_owned(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::config::Service;
 use crate::event::{Filter, SubscriptionId};
 use crate::fault::{FaultKind, HostFault};
 use crate::identity::FileId;
-use crate::input::{CompanionEvent, ExitStatus, Inherited, Prepared, RunningProcess};
+use crate::input::{CompanionInput, ExitStatus, Inherited, Prepared, RunningProcess};
 use crate::lifecycle::Shutdown;
 use crate::log_line::LogLevel;
 #[cfg(feature = "regex")]
@@ -43,7 +43,7 @@ mirrored! {
     StoredInherited => Inherited,
     StoredChannel => Channel,
     StoredExitStatus => ExitStatus,
-    StoredCompanionEvent => CompanionEvent,
+    StoredCompanionInput => CompanionInput,
     StoredSignal => Signal,
     StoredHostFault => HostFault,
     StoredFaultKind => FaultKind,
@@ -234,12 +234,12 @@ enum StoredExitStatus {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "CompanionEvent", rename_all = "snake_case")]
-enum StoredCompanionEvent {
+#[serde(remote = "CompanionInput", rename_all = "snake_case")]
+enum StoredCompanionInput {
     Started { pid: u32 },
     StartFailed(#[serde(with = "stored")] HostFault),
-    Looked { is_open: bool },
-    LookFailed(#[serde(with = "stored")] HostFault),
+    Probed { is_open: bool },
+    ProbeFailed(#[serde(with = "stored")] HostFault),
     Exited(#[serde(with = "stored")] ExitStatus),
     LogRead(#[serde(with = "as_text")] Vec<u8>),
     NotSignalled(#[serde(with = "stored")] HostFault),

@@ -10,7 +10,7 @@ use core::fmt;
 use super::line::{Entry, Line};
 use super::lines::Record;
 use crate::channel::Channel;
-use crate::input::CompanionEvent;
+use crate::input::CompanionInput;
 use crate::text::{Printable, excerpt, lossy};
 
 /// The human-readable form of a record. A line has the time in seconds, the direction (`<` an input, `>` bytes sent,
@@ -120,17 +120,17 @@ fn describe_input(told: &record::Input, names: &Names) -> Option<String> {
     })
 }
 
-fn describe_companion(event: &CompanionEvent) -> String {
+fn describe_companion(event: &CompanionInput) -> String {
     match event {
-        CompanionEvent::Started { pid } => format!("started, process {pid}"),
-        CompanionEvent::Looked { is_open: true } => "its socket listens".to_string(),
-        CompanionEvent::Looked { is_open: false } => "its socket does not listen yet".to_string(),
-        CompanionEvent::Exited(status) => format!("exited: {status}"),
-        CompanionEvent::LogRead(log) if log.is_empty() => "printed nothing".to_string(),
-        CompanionEvent::LogRead(log) => format!("printed: {}", lossy(log)),
-        CompanionEvent::StartFailed(fault)
-        | CompanionEvent::LookFailed(fault)
-        | CompanionEvent::NotSignalled(fault) => fault.to_string(),
+        CompanionInput::Started { pid } => format!("started, process {pid}"),
+        CompanionInput::Probed { is_open: true } => "its socket listens".to_string(),
+        CompanionInput::Probed { is_open: false } => "its socket does not listen yet".to_string(),
+        CompanionInput::Exited(status) => format!("exited: {status}"),
+        CompanionInput::LogRead(log) if log.is_empty() => "printed nothing".to_string(),
+        CompanionInput::LogRead(log) => format!("printed: {}", lossy(log)),
+        CompanionInput::StartFailed(fault)
+        | CompanionInput::ProbeFailed(fault)
+        | CompanionInput::NotSignalled(fault) => fault.to_string(),
     }
 }
 

@@ -147,8 +147,8 @@ impl Wait {
     /// ends: as soon as no later byte can change that. A match that depends on the next byte, as `\d+$`, is found when that
     /// byte arrives.
     ///
-    /// The pattern matches bytes: classes such as `\d` are ASCII, `^` and `$` match at line ends, `.` matches no line end. The
-    /// memory of a wait is constant, and its time is linear in the output.
+    /// The pattern matches bytes: classes such as `\d` are ASCII, `^` and `$` match at line ends, `.` matches no line end.
+    /// The memory of a wait is constant, and its time is linear in the output.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Wait {
     }
 
     /// Ignores escape sequences, when this waits for a text, a pattern or a line: colours, movements of the cursor, titles.
-    /// What is found is without them, too. Changes nothing when this waits for anything else.
+    /// The result has none either. Any other wait is unchanged.
     ///
     /// ```
     /// use qemu_machine_core::Wait;

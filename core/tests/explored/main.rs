@@ -81,8 +81,8 @@ fn limits() -> Limits {
 }
 
 /// The four combinations of monitor and process, one machine that can be detached, one that is resumed, the three whose
-/// launch retries, and the number of commands. A dialled monitor differs from an inherited one only before the first command, so one command
-/// is enough there.
+/// launch retries, and the number of commands. A dialled monitor differs from an inherited one only before the first
+/// command, so one command is enough there.
 fn configs() -> [(&'static str, Config, usize); 9] {
     let path = || Address::unix("/m");
     let identity = Identity::new("boot".into(), (1, 1), "/m".into(), (1, 1));

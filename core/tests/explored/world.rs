@@ -213,7 +213,7 @@ impl World {
         let result = if well { Ok(()) } else { Err(fault()) };
         let answer = match order {
             Effect::Prepare(_) => {
-                // What is created after the end of the run is removed again.
+                // The host removes what it creates after the end of the run.
                 self.made = well && self.counts[2] == 0;
                 if self.made && self.is_resumed {
                     self.alive = true;

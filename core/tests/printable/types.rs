@@ -14,7 +14,7 @@ use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
-    Address, Cause, Channel, CommandError, Companion, CompanionEvent, CompanionFailure, Config, Descriptor, ExitStatus,
+    Address, Cause, Channel, CommandError, Companion, CompanionFailure, CompanionInput, Config, Descriptor, ExitStatus,
     ExtraMonitor, ExtraMonitorSocket, FOREVER, FaultKind, FileId, Found, FromReply as _, Hit, HostFault, Identity,
     Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor,
     MonitorSocket, OmitNull, OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress, ProtocolError,
@@ -43,7 +43,7 @@ pub(crate) const CASES: &[Case] = &[
     ("Identity", |text| debug([identity(text)])),
     ("Variable", |text| debug([Variable { name: text.into(), value: Some(text.into()) }])),
     ("Config", |text| debug([configured(text)])),
-    ("Effect Preparation Spawn ProcessAttributes CompanionOrder CompanionSpawn CompanionPreparation", |text| {
+    ("Effect Preparation Spawn ProcessAttributes CompanionEffect CompanionSpawn CompanionPreparation", |text| {
         debug(rig(text).take_effects())
     }),
     ("Companion companion::Companion", |text| debug([companion(text)])),
@@ -53,8 +53,8 @@ pub(crate) const CASES: &[Case] = &[
         let process = RunningProcess { pid: 1, arguments: vec![text.into()] };
         debug([Prepared { log: Some(text.into()), process: Some(process.into()), ..Prepared::default() }])
     }),
-    ("Input CompanionEvent", |text| {
-        let failed = Input::Companion(0, CompanionEvent::StartFailed(fault(text)));
+    ("Input CompanionInput", |text| {
+        let failed = Input::Companion(0, CompanionInput::StartFailed(fault(text)));
         debug([Input::LogRead(text.as_bytes()), Input::SpawnFailed(fault(text)), failed])
     }),
     ("CommandLine", |text| all([configured(text).command_line().expect("a good configuration")])),

@@ -7,7 +7,7 @@ pub(crate) mod ticks;
 use core::time::Duration;
 
 use qemu_machine_core::{
-    Address, Channel, Command, CommandError, CommandId, CompanionEvent, CompanionOrder, CompanionSocket, Config,
+    Address, Channel, Command, CommandError, CommandId, CompanionEffect, CompanionInput, CompanionSocket, Config,
     Effect, ExitStatus, FOREVER, FaultKind, HostFault, Inherited, Input, LaunchError, LaunchFailure, Machine, Mark,
     Moment, Notice, Outcome, Preparation, Prepared, Shutdown, Signal, SignalName, Ticket, Transport, Value, Wait,
     WaitId,
@@ -183,19 +183,19 @@ impl Rig {
             (Effect::Detach, _) => Input::Detached,
             (Effect::Remove, result) => Input::Removed(result),
             (Effect::Companion(index, order), result) => match (order, result) {
-                (CompanionOrder::Start(_), Ok(())) => {
-                    Input::Companion(*index, CompanionEvent::Started { pid: COMPANION_PID + *index as u32 })
+                (CompanionEffect::Start(_), Ok(())) => {
+                    Input::Companion(*index, CompanionInput::Started { pid: COMPANION_PID + *index as u32 })
                 }
-                (CompanionOrder::Start(_), Err(fault)) => Input::Companion(*index, CompanionEvent::StartFailed(fault)),
-                (CompanionOrder::Look, result) => {
-                    Input::Companion(*index, CompanionEvent::Looked { is_open: result.is_ok() })
+                (CompanionEffect::Start(_), Err(fault)) => Input::Companion(*index, CompanionInput::StartFailed(fault)),
+                (CompanionEffect::Probe, result) => {
+                    Input::Companion(*index, CompanionInput::Probed { is_open: result.is_ok() })
                 }
-                (CompanionOrder::Signal(signal), Ok(())) => {
+                (CompanionEffect::Signal(signal), Ok(())) => {
                     let status = if *signal == Signal::Kill { SIGKILL } else { SIGTERM };
-                    Input::Companion(*index, CompanionEvent::Exited(status))
+                    Input::Companion(*index, CompanionInput::Exited(status))
                 }
-                (CompanionOrder::Signal(_), Err(fault)) => {
-                    Input::Companion(*index, CompanionEvent::NotSignalled(fault))
+                (CompanionEffect::Signal(_), Err(fault)) => {
+                    Input::Companion(*index, CompanionInput::NotSignalled(fault))
                 }
             },
         };
@@ -210,12 +210,12 @@ impl Rig {
     /// Reports an input, and the log of a companion that has ended by it.
     fn report(&mut self, input: Input<'_>) {
         let ended = match &input {
-            Input::Companion(index, CompanionEvent::Exited(_)) => *index,
+            Input::Companion(index, CompanionInput::Exited(_)) => *index,
             _ => return self.vm.handle(self.now, input),
         };
         self.vm.handle(self.now, input);
         if let Some(log) = self.companion_log {
-            self.vm.handle(self.now, Input::Companion(ended, CompanionEvent::LogRead(log.to_vec())));
+            self.vm.handle(self.now, Input::Companion(ended, CompanionInput::LogRead(log.to_vec())));
         }
     }
 

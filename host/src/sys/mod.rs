@@ -1,7 +1,8 @@
 //! Operating system below the host side: private traits, and their implementation for Linux.
 //!
-//! [`System`], [`ChildProcess`], [`WatchFiles`] and [`Poll`] cover everything that POSIX lacks, or offers only with a race. The rest of
-//! the crate is portable Unix. A query returns `None` where an operating system does not know the result.
+//! [`System`], [`ChildProcess`], [`WatchFiles`] and [`Poll`] cover everything that POSIX lacks, or offers only with a
+//! race. The rest of the crate is portable Unix. A query returns `None` where an operating system does not know the
+//! result.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

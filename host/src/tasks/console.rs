@@ -16,8 +16,9 @@ use crate::handle::Shared as _;
 ///
 /// It reads what the console has printed since a mark, each byte once. Other streams, waits and
 /// [`Handle::console`](crate::Handle::console) are not affected. The stream ends when the console is closed, at the latest
-/// with the run; polled again after a relaunch, it reads the next run, and what was unread of the last one is gone. It keeps the machine alive, as a clone of the handle
-/// does. Dropping it closes nothing in QEMU, and affects no other stream.
+/// with the run; polled again after a relaunch, it reads the next run, and what was unread of the last one is gone. It
+/// keeps the machine alive, as a clone of the handle does. Dropping it closes nothing in QEMU, and affects no other
+/// stream.
 ///
 /// The driver reads consoles whether a stream is read or not, and retains
 /// [`Limits::console`](qemu_machine_core::Limits::console) bytes. A stream that reads more slowly than the guest prints

@@ -46,7 +46,7 @@ pub(crate) struct Turn<R: Reactor> {
     waiters: Waiters,
     /// Whether the last handle was dropped, so that there is no later run.
     pub(super) is_last: bool,
-    /// What is left of the last run, and dropped after the lock is released.
+    /// Remains of the previous run, dropped after the lock is released.
     pub(super) unused: Option<Box<Host>>,
     /// The sources that are dropped after the lock is released: a source may own wakers.
     pub(super) replaced: Vec<Sources<R>>,

@@ -35,8 +35,8 @@
 //!   never polled does nothing.
 //! - *A procedure* ([`Vm::run`]) stops before its next step, and a command of it that was sent may still take effect. What
 //!   it has created in QEMU is removed meanwhile: the driver cancels the job of a
-//!   [`FollowJob`](crate::procedure::FollowJob) and the migration of a [`Migrate`](crate::procedure::Migrate), and removes the
-//!   node and the fd set of an [`OpenNode`](crate::procedure::OpenNode). For a clean-up whose result you see, let the
+//!   [`FollowJob`](crate::procedure::FollowJob) and the migration of a [`Migrate`](crate::procedure::Migrate), and removes
+//!   the node and the fd set of an [`OpenNode`](crate::procedure::OpenNode). For a clean-up whose result you see, let the
 //!   deadline pass instead.
 //! - *A launch*: the machine is killed, since its only handle is dropped with the future. *An attachment*: the connection is
 //!   closed.

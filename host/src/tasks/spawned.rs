@@ -84,8 +84,8 @@ impl<R: Spawn> Vm<R> {
         Self::resume_with(identity, deadline, R::spawn).await
     }
 
-    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection is spawned on the
-    /// executor of the runtime.
+    /// Attaches to the agent in the guest, as [`agent_with`](Self::agent_with). The driver of the connection is spawned on
+    /// the executor of the runtime.
     ///
     /// # Errors
     ///

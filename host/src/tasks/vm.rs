@@ -30,9 +30,9 @@ pub use weak::WeakVm;
 /// launch or an attachment ends with its future. Each method states what continues.
 ///
 /// Dropping the last handle kills QEMU: SIGKILL is sent before `drop` returns, and the supervisor's thread removes
-/// everything that was created for it, within milliseconds mostly. [`kill`](Self::kill) completes when all of that is done.
-/// [`wait_for_dropped`](super::wait_for_dropped) blocks the thread until it is: call it after the runtime. QEMU gets no `quit` first: [`shutdown`](Self::shutdown)
-/// sends it. A [`WeakVm`] does not count.
+/// everything that was created for it, within milliseconds mostly. [`kill`](Self::kill) completes when all of that is
+/// done. [`wait_for_dropped`](super::wait_for_dropped) blocks the thread until it is: call it after the runtime. QEMU gets
+/// no `quit` first: [`shutdown`](Self::shutdown) sends it. A [`WeakVm`] does not count.
 pub struct Vm<R: Reactor>(Handle<SharedMachine<R>>);
 
 impl<R: Reactor> Vm<R> {
@@ -89,9 +89,9 @@ impl<R: Reactor> Vm<R> {
     ///
     /// # Errors
     ///
-    /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL
-    /// has not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which serve one run
-    /// ([`Config::keep_fds`]); and as [`launch_with`](Self::launch_with).
+    /// [`Misuse::AlreadyLaunched`] while the machine runs; [`Misuse::NotReaped`] while a process that survived SIGKILL has
+    /// not ended; [`Misuse::UsedUp`] for a [connection](Peer::Connected) or descriptors that were given, which serve one
+    /// run ([`Config::keep_fds`]); and as [`launch_with`](Self::launch_with).
     pub async fn relaunch_with(&self, spawn: impl FnOnce(Driver<R>)) -> Result<(), LaunchError> {
         spawn(Driver::launch(self.shared())?);
         self.shared().wait_for(&[Notice::Ready, Notice::Ended], |machine| machine.launched()).await
@@ -195,8 +195,9 @@ impl<R: Reactor> Vm<R> {
 
     /// Executes a command that is written as a JSON object without an `id`, within 60 seconds.
     ///
-    /// Returns the whole message, with `return` or `error`, and with the `id` that was added, parsed and
-    /// [as it came](RawReply::as_bytes): a refusal is not an error here. Dropping the future has the effect that it has for [`execute`](Self::execute).
+    /// Returns the whole message, with `return` or `error`, and with the `id` that was added, parsed and [as it
+    /// came](RawReply::as_bytes): a refusal is not an error here. Dropping the future has the effect that it has for
+    /// [`execute`](Self::execute).
     ///
     /// # Errors
     ///

@@ -282,7 +282,7 @@ fn a_registry_that_is_not_private_is_refused() {
         assert_eq!((code, &*printed), (Some(4), ""));
         assert!(complained.contains("it is not a private directory of this user (mode 0700)"), "{complained}");
         fs::set_permissions(&registry, Permissions::from_mode(0o700)).unwrap();
-        // What is no identity is not listed.
+        // A file that is no identity is not listed.
         fs::write(registry.join("1-1.json"), "{").unwrap();
         assert_eq!(list(), good("no machines\n"));
     });

@@ -38,8 +38,8 @@ impl Vm {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Detaches from a machine that [outlives its parent](Config::outlive_parent) or was resumed, which keeps running. Returns when
-    /// the connection is closed. Everything that was created for the machine stays. Store its
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent) or was resumed, which keeps running.
+    /// Returns when the connection is closed. Everything that was created for the machine stays. Store its
     /// [identity](crate::Handle::identity) before.
     ///
     /// # Errors

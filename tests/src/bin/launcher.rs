@@ -8,7 +8,8 @@
 //! another QEMU, and `--arg` adds an argument of it. With `--reap`, another thread waits for all children, as some
 //! programs do.
 //!
-//!     launcher [--keep] [--socket] [--companion] [--last LINE] [--extra-monitor] [--reap] [--program PATH] [--arg ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
+//!     launcher [--keep] [--socket] [--companion] [--last LINE] [--extra-monitor] [--reap] [--program PATH] [--arg
+//!     ARGUMENT]... TEMPORARY-DIRECTORY [WRAPPER...]
 
 use std::error::Error;
 use std::io::stdin;

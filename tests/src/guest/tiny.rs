@@ -10,7 +10,7 @@ use crate::installed;
 /// A guest, and the end that QEMU must report.
 #[derive(Debug)]
 pub struct Tiny {
-    /// What the guest does, and on which processor.
+    /// Program of the guest, and its processor.
     pub name: &'static str,
     code: Code,
     options: &'static [&'static str],

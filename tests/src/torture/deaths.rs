@@ -11,7 +11,7 @@ const NEGOTIATED: &str = "{\"return\": {}, \"id\": 0}\r\n";
 const ANSWERED: &str = "{\"return\": 1, \"id\": 1}\r\n";
 const EVENT: &str = "{\"event\": \"STOP\"}\r\n";
 
-const END: [&str; 2] = ["end: QEMU exited by itself (status 3)", "end: exit status 3"];
+const END: [&str; 2] = ["end: QEMU exited (status 3)", "end: exit status 3"];
 
 /// Returns a peer for each byte of the handshake. It exits before that byte.
 pub fn in_the_handshake() -> impl Iterator<Item = Torture> {

@@ -68,9 +68,9 @@ pub(crate) fn of_a_long_reply() {
 }
 
 /// Bounds in bytes for each connection; the allocator counts, so a busy system changes nothing but who reads a reply. On
-/// threads, half is the machine itself, with its configuration, its run and its commands. In a task, smol's executor and reactor
-/// hold some memory as well. The supervisor, or a thread of the executor, may read a reply into a buffer of its own: 64 KiB
-/// once.
+/// threads, half is the machine itself, with its configuration, its run and its commands. In a task, smol's executor and
+/// reactor hold some memory as well. The supervisor, or a thread of the executor, may read a reply into a buffer of its
+/// own: 64 KiB once.
 pub(crate) fn of_idle_connections() {
     for (row, each, once) in
         [("threads", 4000.0, 65536.0), ("loop", 3800.0, 0.0), ("smol", 4800.0, 65536.0), ("tokio", 5500.0, 65536.0)]

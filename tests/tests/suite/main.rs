@@ -1,7 +1,8 @@
 //! Suite of stories: tests that are written once, run on every row, and must have the same transcript on each.
 //!
-//! A row is one runtime and executor that drives the core: the simulated world, threads, mio, tokio with
-//! either flavour of its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU on all but the simulated world.
+//! A row is one runtime and executor that drives the core: the simulated world, threads, mio, tokio with either flavour of
+//! its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU
+//! on all but the simulated world.
 
 mod after_the_end;
 mod cancelled;

@@ -202,7 +202,7 @@ macro_rules! stories {
                 "end: ended by the caller (SIGKILL)", "end: signal 9 (SIGKILL)",
             ]
             a_device_that_does_not_exist [
-                "end: QEMU exited by itself (status 1)", "end: exit status 1", "true",
+                "end: QEMU exited (status 1)", "end: exit status 1", "true",
             ]
             a_program_that_does_not_exist [
                 "not launched: cannot execute `no-such-qemu`: No such file or directory (os error 2)",

@@ -242,12 +242,12 @@ macro_rules! stories {
             death_while_a_command_waits [
                 "launched", "no reply: the monitor was closed after the command was sent",
                 "the machine ended first",
-                "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
-                "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
+                "end: QEMU exited (status 3)", "end: exit status 3", "end: 1 without a reply",
+                "end: QEMU exited (status 3)", "end: exit status 3", "end: 1 without a reply",
             ]
             death_before_the_greeting [
                 "not launched: QEMU ended before its monitor greeted",
-                "end: QEMU exited by itself (status 1)", "end: exit status 1",
+                "end: QEMU exited (status 1)", "end: exit status 1",
             ]
             death_in_the_greeting [
                 "not launched: QEMU ended before its monitor greeted",
@@ -255,7 +255,7 @@ macro_rules! stories {
             ]
             death_in_the_negotiation [
                 "not launched: QEMU ended before its monitor answered the capabilities negotiation",
-                "end: QEMU exited by itself (status 0)", "end: exit status 0",
+                "end: QEMU exited (status 0)", "end: exit status 0",
             ]
             garbage_instead_of_a_greeting [
                 "not launched: the monitor broke the protocol: not a QMP message (not an object): SSH-2.0-OpenSSH_9.2",

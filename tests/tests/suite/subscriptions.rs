@@ -157,9 +157,9 @@ macro_rules! stories {
             ]
             row_22_queued_events_come_before_the_end [
                 "launched", "no reply: the monitor was closed after the command was sent",
-                "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
+                "end: QEMU exited (status 3)", "end: exit status 3", "end: 1 without a reply",
                 "received: A", "received: B", "the machine ended first",
-                "end: QEMU exited by itself (status 3)", "end: exit status 3", "end: 1 without a reply",
+                "end: QEMU exited (status 3)", "end: exit status 3", "end: 1 without a reply",
             ]
             row_34_subscriptions_have_filters_of_their_own [
                 "launched", "reply: {}",

@@ -43,6 +43,38 @@ fn prose(source: &Source) -> Vec<(usize, String)> {
     lines.into_iter().map(|(line, text)| (line, text.split('`').step_by(2).collect::<Vec<_>>().join("`"))).collect()
 }
 
+/// The most letters of a line of prose. Tables, code and generated pages may have more.
+const LONGEST: usize = 126;
+
+/// Returns whether a line of prose begins with a clause in place of a noun.
+fn begins_with_a_clause(line: &str) -> bool {
+    let text = line.trim_start_matches(['/', '!', '#', ' ', '*', '-']);
+    ["What is ", "What a ", "What an ", "What the "].iter().any(|clause| text.starts_with(clause))
+}
+
+/// Finds lines of prose that are too long, and those that begin with a clause.
+fn find_lines(source: &Source) -> Vec<Finding> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let mut found = Vec::new();
+    let mut in_example = false;
+    for (at, _) in prose(source) {
+        let line = lines.get(at - 1).copied().unwrap_or_default();
+        in_example ^= line.trim_start_matches(['/', '!', ' ']).starts_with("```");
+        if in_example {
+            continue;
+        }
+        // A comment behind code is as long as the formatter leaves it.
+        let is_prose = source.path.ends_with(".md") || line.trim_start().starts_with("//");
+        if is_prose && line.chars().count() > LONGEST && !line.contains('|') {
+            found.push(Finding::new(source, at, "overlong", "at most 126 letters in a line"));
+        }
+        if is_prose && begins_with_a_clause(line) {
+            found.push(Finding::new(source, at, "what", "a noun: Output of …, State of …, Remains of …"));
+        }
+    }
+    found
+}
+
 /// Returns whether a text contains a phrase as whole words.
 fn contains(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, _)| {
@@ -52,13 +84,14 @@ fn contains(text: &str, phrase: &str) -> bool {
     })
 }
 
-/// Finds phrases that are not used.
+/// Finds phrases that are not used, and lines that are too long.
 pub(crate) fn find(source: &Source) -> Vec<Finding> {
     let mut found = Vec::new();
     for (line, text) in prose(source) {
         let meant = PHRASES.iter().filter(|(phrase, _)| contains(&text, phrase));
         found.extend(meant.map(|(phrase, right)| Finding::new(source, line, phrase, right)));
     }
+    found.extend(find_lines(source));
     found
 }
 
@@ -99,6 +132,19 @@ fn a_phrase_is_found_in_prose_only() {
         ["a.rs:2: whoever: the caller, the driver, the peer, …", "a.rs:2: is told: is notified, or receives"]
     );
     assert_eq!(told(&source("c.md", "```\nnobody\n```\nNobody.")), ["c.md:4: nobody: no caller, no task, …"]);
+}
+
+#[test]
+fn a_long_line_and_a_clause_are_found() {
+    let count = |path: &str, text: &str| find(&Source { path: path.into(), text: text.into() }).len();
+    let long = "word ".repeat(30);
+    assert_eq!(count("a.rs", &format!("//! File.\n// {long}\nlet a = 1; // {long}\n/// | {long} |")), 1);
+    assert_eq!(count("a.md", &format!("{long}\n| {long} |\n```\n{long}\n```")), 1);
+    assert_eq!(
+        count("a.rs", "//! File.\n/// What is left.\n    // What the guest prints.\n/// What follows. What is left."),
+        2
+    );
+    assert_eq!(count("a.md", "## What is left\nIt shows what is left."), 1);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub use external_snapshot::ExternalSnapshot;
 pub use mirror::Mirror;
 pub use target::CopyTarget;
 
-/// What is left in QEMU of a copy that is complete.
+/// Leftovers of a complete copy in QEMU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {

@@ -64,7 +64,7 @@ pub enum JobError {
     Remains {
         /// Why the job did not succeed.
         error: Box<JobError>,
-        /// What the procedure has created and not removed.
+        /// Objects that the procedure created and did not remove.
         remains: Vec<Remnant>,
     },
 }

@@ -34,10 +34,11 @@ impl Log {
 
 impl FollowJob {
     /// Reads QEMU's log with `read` when the procedure begins, and when the job has failed; what was printed between is
-    /// [`JobFailure::log`](super::JobFailure::log). QEMU often prints there what its error lacks: a snapshot of another machine fails with
-    /// `Error -22 while loading VM state`, and the log names the device (measured with QEMU 7.2.22). `read` returns the
-    /// last bytes of the log: their number is the most that the error holds. It may block the thread that runs the
-    /// procedure, which in a task is a thread of the executor. No lock is held meanwhile. By default the log is not read.
+    /// [`JobFailure::log`](super::JobFailure::log). QEMU often prints there what its error lacks: a snapshot of another
+    /// machine fails with `Error -22 while loading VM state`, and the log names the device (measured with QEMU 7.2.22).
+    /// `read` returns the last bytes of the log: their number is the most that the error holds. It may block the thread
+    /// that runs the procedure, which in a task is a thread of the executor. No lock is held meanwhile. By default the log
+    /// is not read.
     ///
     /// ```
     /// # use qemu_machine_core::procedure::FollowJob;

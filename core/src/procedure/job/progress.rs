@@ -15,7 +15,7 @@ use crate::time::Moment;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobProgress {
-    /// What is done, in bytes for a block job. It does not exceed [`total`](Self::total).
+    /// Work done, in bytes for a block job. It does not exceed [`total`](Self::total).
     pub done: u64,
     /// The estimate of all that is to do, in the same unit. It may change in both directions while the job runs: a
     /// mirror gets more to do when the guest writes.

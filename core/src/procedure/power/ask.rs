@@ -9,12 +9,13 @@ use crate::procedure;
 use crate::wire::Encoded;
 
 /// Asks the guest to reboot, to power off or to suspend, by its agent. It runs on the agent (`Agent::run`, or the machine
-/// that is attached to the agent), while [`Reboot`](super::Reboot), [`Suspend`](super::Suspend) or a wait for the end observes
-/// on the machine itself what the guest does.
+/// that is attached to the agent), while [`Reboot`](super::Reboot), [`Suspend`](super::Suspend) or a wait for the end
+/// observes on the machine itself what the guest does.
 ///
 /// The agent sends no reply to these commands when they succeed (QEMU, `qga/qapi-schema.json`, `guest-shutdown`), and the
 /// guest may end its agent before the agent answers the next request. So an answer that does not come within the deadline,
-/// or a connection that is lost after the request was sent, is [`AskGuestEnd::Unanswered`] and no error. Choose a short deadline.
+/// or a connection that is lost after the request was sent, is [`AskGuestEnd::Unanswered`] and no error. Choose a short
+/// deadline.
 ///
 /// ```
 /// use qemu_machine_core::Mark;
@@ -31,7 +32,7 @@ use crate::wire::Encoded;
 #[must_use = "a procedure does nothing until it is run"]
 pub struct AskGuest(Option<Result<Encoded, Misuse>>);
 
-/// What is known of a request to the agent.
+/// State of a request to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AskGuestEnd {

@@ -15,18 +15,18 @@ pub struct ShellEnd {
     /// The exit code of the line, the value of `$?`: 0 for success, 128 and the number of a signal for a program
     /// that it ended (POSIX, Shell Command Language, Exit Status for Commands).
     pub code: u8,
-    /// What the line printed, on stdout and stderr, as far as both are the console: without the echo, without escape
+    /// Output of the line, on stdout and stderr, as far as both are the console: without the echo, without escape
     /// sequences, NUL and BEL, without the messages that the kernel printed meanwhile, and with line feeds as line ends.
-    /// Several carriage returns become one, and invalid UTF-8 is replaced. Lines that begin with a time later than that of the
-    /// latest kernel message, as `dmesg` may print them, are among the messages.
+    /// Several carriage returns become one, and invalid UTF-8 is replaced. Lines that begin with a time later than that of
+    /// the latest kernel message, as `dmesg` may print them, are among the messages.
     pub output: UntrustedText,
     /// The messages that the kernel printed on the console meanwhile, each on a line, without their time stamps: the latest
     /// 64 KiB.
     pub messages: UntrustedText,
     /// Number of bytes at the beginning of the output that were left out: beyond
     /// [`Shell::output_limit`](super::Shell::output_limit), or evicted from the console before they were read
-    /// ([`Limits::console`](crate::Limits::console)). Evicted bytes may be missing in the middle as well, and they are counted
-    /// with the echo and the messages among them.
+    /// ([`Limits::console`](crate::Limits::console)). Evicted bytes may be missing in the middle as well, and they are
+    /// counted with the echo and the messages among them.
     pub left_out: u64,
 }
 
@@ -38,8 +38,8 @@ impl ShellEnd {
     }
 }
 
-/// Why a line in a shell has no exit code. Every variant except [`Procedure`](Self::Procedure) contains the last console output,
-/// without escape sequences and without time stamps: at most 60 lines, in at most 8 KiB.
+/// Why a line in a shell has no exit code. Every variant except [`Procedure`](Self::Procedure) contains the last console
+/// output, without escape sequences and without time stamps: at most 60 lines, in at most 8 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShellError {
@@ -50,8 +50,8 @@ pub enum ShellError {
         /// The end of the console, with the backtrace if it was printed within two seconds.
         console: UntrustedText,
     },
-    /// The kernel reported an oops or a bug (`BUG: …`, `Oops: …` and the like), and did not panic. The line may have ended all
-    /// the same.
+    /// The kernel reported an oops or a bug (`BUG: …`, `Oops: …` and the like), and did not panic. The line may have ended
+    /// all the same.
     Oops {
         /// The first line of the report.
         reason: UntrustedText,
@@ -73,7 +73,7 @@ pub enum ShellError {
     /// No shell reads the console: it asks a user to log in. Log in with [`Typing`](crate::procedure::Typing) and waits for
     /// text, or boot the guest with a shell on the console.
     NoShell {
-        /// What the console shows: `host login: `.
+        /// Text on the console: `host login: `.
         prompt: UntrustedText,
         /// The end of the console.
         console: UntrustedText,

@@ -155,7 +155,7 @@ impl Separator {
     }
 }
 
-/// What a text that begins with a bracket may be.
+/// Kinds of a text that begins with a bracket.
 #[derive(Debug, PartialEq, Eq)]
 enum Stamp {
     /// The beginning of a time stamp.

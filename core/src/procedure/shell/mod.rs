@@ -100,15 +100,15 @@ impl Shell {
 /// messages (`[   12.345678] …`) and escape sequences may be anywhere, also in the middle of a prompt or a marker.
 ///
 /// It fails without waiting for the deadline ([`ShellError`]): at once when the machine ends, within two seconds after the
-/// kernel panics or reports an oops, after 300 milliseconds when the guest is reset, and after three seconds at a login, where
-/// the shell has ended or a user must log in. The line is not interrupted when the deadline passes, or the run is
+/// kernel panics or reports an oops, after 300 milliseconds when the guest is reset, and after three seconds at a login,
+/// where the shell has ended or a user must log in. The line is not interrupted when the deadline passes, or the run is
 /// cancelled or dropped.
 ///
 /// - Kernel messages are known by their time: a kernel without `CONFIG_PRINTK_TIME` (`printk.time=0`) has them in the output,
 ///   and of its reports only panics are found.
-/// - Output that looks like messages which are later than the latest one is taken for messages: `dmesg | tail` on a console on
-///   which the kernel prints less than into its buffer (`quiet`, `loglevel=`) may have an empty output, and its lines are in
-///   [`ShellEnd::messages`] without their times.
+/// - Output that looks like messages which are later than the latest one is taken for messages: `dmesg | tail` on a
+///   console on which the kernel prints less than into its buffer (`quiet`, `loglevel=`) may have an empty output, and its
+///   lines are in [`ShellEnd::messages`] without their times.
 /// - A text that looks like a report of a panic (`cat crash.log`) is taken for one unless the line ends within two seconds.
 /// - Hung tasks (`INFO: task … blocked`), stalls of RCU and warnings are messages, and no failures.
 /// - With `set -x`, the trace of the markers is part of the output.
@@ -176,7 +176,7 @@ impl ShellLine {
         // The prompt, and the time of the latest kernel message, are in the earlier output.
         let earlier = mark.consoles.iter().map(|position| position.saturating_sub(EARLIER)).collect();
         let earlier = Mark { event: mark.event, consoles: earlier };
-        // What is before a reset is of another kernel and its shell.
+        // Output before a reset is of another kernel and its shell.
         self.mark = Some(earlier.not_before(&self.reset));
         if self.shell.prompts.is_empty() {
             self.mark = Some(mark);

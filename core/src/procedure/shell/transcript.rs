@@ -8,7 +8,7 @@ use super::latest::{Latest, SLACK};
 use super::quote;
 use crate::text::UntrustedText;
 
-/// What the console shows next.
+/// Next item on the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Anything, up to a prompt.
@@ -80,7 +80,7 @@ const LAST_LINES: usize = 60;
 /// The most bytes in errors.
 const LAST_BYTES: usize = 8 << 10;
 
-/// What a console shows when it waits for a user (agetty(8), and busybox, `init/init.c`, `askfirst`).
+/// Texts of a console that waits for a user (agetty(8), and busybox, `init/init.c`, `askfirst`).
 const LOGINS: [&[u8]; 3] = [b"login: ", b"Login: ", b"Please press Enter to activate this console. "];
 
 impl Transcript {

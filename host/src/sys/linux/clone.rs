@@ -12,7 +12,7 @@ use rustix::process::Pid;
 /// Size of the stack of a child. Its frames take a few kilobytes, most of them for the list of open descriptors.
 const STACK: usize = 32 << 10;
 
-/// What a child process does.
+/// Function that a child process runs.
 ///
 /// # Safety
 ///

@@ -15,7 +15,7 @@ use super::pidfd_info;
 use super::wait_status::{exit_status, os_signal};
 use crate::clock::timespec;
 
-/// What an id and a start time refer to.
+/// Process that an id and a start time refer to.
 pub(super) enum Found {
     Running(Pid, OwnedFd),
     Ended(ExitStatus),
@@ -55,7 +55,7 @@ pub(super) fn signal(pid: u32, process: BorrowedFd<'_>, signal: Signal) -> io::R
     let opened = others.filter_map(|other| {
         let raw = i32::try_from(other).ok().and_then(Pid::from_raw)?;
         let descriptor = pidfd_open(raw, PidfdFlags::empty()).ok()?;
-        // What is in the group afterwards is the process that the descriptor refers to.
+        // The process in the group afterwards is the process that the descriptor refers to.
         family::is_member(other, pid).then_some(descriptor)
     });
     let others: Vec<_> = opened.collect();

@@ -156,7 +156,7 @@ impl File {
     }
 }
 
-/// What the guard needs, in the form of its system calls.
+/// Arguments of the guard, in the form of its system calls.
 struct Plan {
     socket: RawFd,
     child: RawFd,

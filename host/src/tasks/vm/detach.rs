@@ -31,8 +31,8 @@ impl<R: Reactor> Vm<R> {
         Ok((vm, Gap::before_this_session()))
     }
 
-    /// Detaches from a machine that [outlives its parent](Config::outlive_parent) or was resumed, which keeps running. Completes when
-    /// the connection is closed. Everything that was created for the machine stays. Store its
+    /// Detaches from a machine that [outlives its parent](Config::outlive_parent) or was resumed, which keeps running.
+    /// Completes when the connection is closed. Everything that was created for the machine stays. Store its
     /// [identity](crate::Handle::identity) before. When the future is dropped after it was polled, the machine is still
     /// detached.
     ///
