@@ -9,8 +9,6 @@ use std::time::Duration;
 use qemu_machine_blocking::core::commands::{HumanMonitorCommand, QueryStatus};
 use qemu_machine_blocking::{Cause, Found, Mark, UntrustedText, Vm, Wait};
 
-use crate::machine::{CONSOLE, REPORT};
-
 /// The time in which a guest prints something or leaves its firmware.
 const FIRMWARE: Duration = Duration::from_secs(5);
 
@@ -28,13 +26,14 @@ const INTERNAL_ERROR: &str = "internal-error";
 const PAGING: u32 = 1 << 31;
 
 /// Waits until it is known that KVM executes the guest: it has printed something, left its firmware, or ended the machine.
-/// `limit` bounds the wait.
+/// `consoles` are its serial ports, and `limit` bounds the wait.
 ///
 /// # Errors
 ///
 /// Why KVM does not execute it.
-pub(crate) fn executes(vm: &Vm, limit: Duration) -> Result<(), String> {
-    let signs = [Wait::output(CONSOLE), Wait::output(REPORT), Wait::event("STOP"), Wait::end()];
+pub(crate) fn executes(vm: &Vm, consoles: &[&str], limit: Duration) -> Result<(), String> {
+    let output = consoles.iter().copied().map(Wait::output);
+    let signs = output.chain([Wait::event("STOP"), Wait::end()]);
     let within = FIRMWARE.min(limit);
     match vm.wait_any(&Mark::default(), signs, within).map(|hit| hit.found) {
         Ok(Found::End(outcome)) if !is_of_guest(&outcome.cause) => Err(outcome.cause.to_string()),
@@ -88,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_of_the_guest_or_of_qemu() {
+    fn an_end_comes_from_the_guest_or_from_qemu() {
         assert!(is_of_guest(&Cause::Reset) && is_of_guest(&Cause::PowerOff));
         assert!(!is_of_guest(&Cause::Exit(1)) && !is_of_guest(&Cause::Signal { number: Some(6), sender: None }));
     }

@@ -62,7 +62,7 @@ impl KernelTest {
         }
         if self.accel == Accel::Auto && self.gdb.is_none() {
             let why = match launch("kvm") {
-                Ok((vm, begin)) => match kvm::executes(&vm, self.timeout) {
+                Ok((vm, begin)) => match kvm::executes(&vm, &[CONSOLE, REPORT], self.timeout) {
                     Ok(()) => return Ok((vm, begin)),
                     Err(why) => Some(why),
                 },

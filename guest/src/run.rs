@@ -189,7 +189,10 @@ fn tell(printer: &Mutex<Printer<'_>>, printed: Printed<'_>) {
         (Printed::Console(bytes), Some(quiet)) => {
             console.push(bytes);
             let shown = quiet.push(bytes);
-            return if shown.is_empty() { () } else { print(Printed::Console(&shown)) };
+            if !shown.is_empty() {
+                print(Printed::Console(&shown));
+            }
+            return;
         }
         (Printed::Console(bytes), None) => console.push(bytes),
         (Printed::Stdout(bytes), _) => stdout.push(bytes),

@@ -156,7 +156,7 @@ mod tests {
     use super::{LONGEST, split_rest};
 
     #[test]
-    fn a_line_without_an_end_is_kept_up_to_a_bound() {
+    fn a_line_without_an_end_is_bounded() {
         let mut lines = b"whole\npartial".to_vec();
         assert_eq!((split_rest(&mut lines), lines), (b"partial".to_vec(), b"whole\n".to_vec()));
         let (mut kept, mut shown) = (Vec::new(), 0);
