@@ -28,6 +28,14 @@ pub enum Failure {
         /// What QEMU printed.
         log: UntrustedText,
     },
+    /// QEMU stopped the guest, which cannot continue: KVM failed in it (`internal-error`), or a disk did (`io-error`).
+    #[error("QEMU stopped the guest: {status}{}", indented(.log))]
+    Stopped {
+        /// The run state (QEMU, `qapi/run-state.json`, `RunState`).
+        status: UntrustedText,
+        /// What QEMU printed.
+        log: UntrustedText,
+    },
     /// QEMU did not start.
     #[error("{0}")]
     NotStarted(Box<LaunchError>),
@@ -53,7 +61,7 @@ impl Failure {
         match self {
             Self::Hung { .. } => 120,
             Self::Panicked(_) => 121,
-            Self::Ended { .. } => 122,
+            Self::Ended { .. } | Self::Stopped { .. } => 122,
             Self::NotStarted(_) => 123,
             Self::TimedOut(_) => 124,
             Self::Guest(_) | Self::Host(_) | Self::Wait(_) => 125,
@@ -66,7 +74,7 @@ impl Failure {
         match self {
             Self::Hung { .. } => "hang",
             Self::Panicked(_) => "panic",
-            Self::Ended { .. } => "ended",
+            Self::Ended { .. } | Self::Stopped { .. } => "ended",
             Self::NotStarted(_) => "launch",
             Self::TimedOut(_) => "timeout",
             Self::Guest(_) | Self::Host(_) | Self::Wait(_) => "setup",

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use qemu_machine_blocking::{Cause, Deadline, FOREVER, Found, Mark, Outcome, Vm, Wait, WaitError};
 
 use crate::failure::Failure;
+use crate::kvm;
 use crate::machine::{CONSOLE, PANIC, REPORT, printed};
+use crate::quiet::without_level;
 
 /// The last line of a panic after which the kernel stays (the kernel's `kernel/panic.c`, `panic`).
 const STAYS: &str = "---[ end Kernel panic - not syncing";
@@ -95,13 +97,17 @@ impl<'a> GuestReports<'a> {
     fn line(&mut self) -> Result<String, Failure> {
         loop {
             let on_console = (!self.has_own_port).then(|| Wait::line(CONSOLE, self.mark));
-            let signs = [Wait::line(REPORT, self.mark), Wait::line(CONSOLE, STAYS), Wait::end()].into_iter();
-            let hit = self.vm.wait_any(&self.position, signs.chain(on_console), self.left());
+            let signs = [Wait::line(REPORT, self.mark), Wait::line(CONSOLE, STAYS), Wait::end(), Wait::event("STOP")];
+            let hit = self.vm.wait_any(&self.position, signs.into_iter().chain(on_console), self.left());
             let hit = hit.map_err(|error| if error == WaitError::TimedOut { self.overdue() } else { error.into() })?;
             self.position = hit.mark;
             let line = match hit.found {
                 Found::Line { line, .. } => line,
                 Found::End(outcome) => return Err(self.of_end(&outcome)),
+                Found::Event(_) => match stopped(self.vm) {
+                    Some(failure) => return Err(failure),
+                    None => continue,
+                },
                 // The waits have no other thing.
                 other => return Err(Failure::Guest(format!("{other:?}").into())),
             };
@@ -143,16 +149,21 @@ impl<'a> GuestReports<'a> {
         let text = printed(self.vm, CONSOLE).unwrap_or_default();
         let stall = text.lines().find(|line| STALLS.iter().any(|stall| line.contains(stall)));
         match (self.is_ready, stall) {
-            (_, Some(line)) => {
-                Failure::Hung { what: format!("it reported `{}`, and did not end", line.trim()).into(), limit }
-            }
+            (_, Some(line)) => Failure::Hung {
+                what: format!("it reported `{}`, and did not end", without_level(line.trim())).into(),
+                limit,
+            },
             (false, None) => Failure::Hung { what: "the guest did not start the command".into(), limit },
             (true, None) => Failure::TimedOut(limit),
         }
     }
 
-    /// Returns the failure for a kernel that stays in a panic. `None` means that it does not.
+    /// Returns the failure for a guest that will not continue: its kernel stays in a panic, or QEMU has stopped it. `None`
+    /// means that it runs.
     pub(crate) fn stays(&self) -> Option<Failure> {
+        if let Some(failure) = stopped(self.vm) {
+            return Some(failure);
+        }
         let text = printed(self.vm, CONSOLE).ok()?;
         let stays = text.lines().any(|line| behind_stamp(line, STAYS).is_some());
         stays.then(|| Failure::Panicked(self.panic().unwrap_or_default().into()))
@@ -173,17 +184,25 @@ fn behind_stamp<'a>(line: &'a str, text: &str) -> Option<&'a str> {
     (before.is_empty() || before.ends_with("] ") || before.ends_with('>')).then_some(after)
 }
 
-/// Waits until the kernel stays in a panic, and reports whether it does. `false` means that the machine ended.
+/// Waits until the kernel stays in a panic or QEMU stops the guest, and reports whether it does. `false` means that the
+/// machine ended.
 pub(crate) fn comes_to_stay(vm: &Vm) -> bool {
     let mut position = Mark::default();
-    while let Ok(hit) = vm.wait_any(&position, [Wait::line(CONSOLE, STAYS), Wait::end()], FOREVER) {
-        match hit.line() {
-            Some(line) if behind_stamp(line, STAYS).is_some() => return true,
-            Some(_) => position = hit.mark,
-            None => return false,
+    let signs = || [Wait::line(CONSOLE, STAYS), Wait::end(), Wait::event("STOP")];
+    while let Ok(hit) = vm.wait_any(&position, signs(), FOREVER) {
+        match &hit.found {
+            Found::Line { line, .. } if behind_stamp(line, STAYS).is_some() => return true,
+            Found::Event(_) if stopped(vm).is_some() => return true,
+            Found::End(_) => return false,
+            _ => position = hit.mark,
         }
     }
     false
+}
+
+/// Returns the failure for a guest that QEMU has stopped for good. `None` means that it runs, or will continue.
+fn stopped(vm: &Vm) -> Option<Failure> {
+    kvm::stopped(vm).map(|(status, log)| Failure::Stopped { status, log })
 }
 
 impl GuestReport {

@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::Failure;
+use crate::kernel::parts;
 
 /// The names of a static busybox: in Debian and most distributions, in Arch, in Alpine.
 const BUSYBOX: [&str; 3] = ["busybox", "busybox-static", "busybox.static"];
+
+/// The directories with the modules of kernels, and with images in some distributions (Fedora, Arch). Both are one where
+/// `/lib` is a link to `/usr/lib`, which a package that is unpacked alone does not have.
+const MODULES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// Directories that are searched after those of `PATH`, which has no `sbin` for ordinary users of Debian.
 const DIRECTORIES: [&str; 4] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin"];
@@ -16,23 +21,59 @@ const DIRECTORIES: [&str; 4] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin"];
 /// The program header that names a dynamic loader (`elf(5)`, `PT_INTERP`).
 const INTERPRETER: u32 = 3;
 
-/// Returns the kernel to test if none is given: that in these unpacked packages, or the one that runs on this host.
-/// `None` means that there is neither, or that it cannot be read.
-#[must_use]
-pub fn default_kernel(unpacked: Option<&Path>) -> Option<PathBuf> {
-    let first = |directory: &Path| {
-        let entries = fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-        entries
-            .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vmlinuz-")))
-            .max()
-    };
-    let running = || {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-        let release = release.trim();
-        let places = [format!("/boot/vmlinuz-{release}"), format!("/lib/modules/{release}/vmlinuz")];
-        places.into_iter().map(PathBuf::from).find(|path| fs::File::open(path).is_ok())
-    };
-    unpacked.and_then(|unpacked| first(&unpacked.join("boot"))).or_else(running)
+/// Returns the kernel to test if none is given: the newest of the unpacked packages, or the one that runs on this host.
+///
+/// # Errors
+///
+/// [`Failure::Host`] with the places that were searched. Packages without a kernel do not mean that of this host.
+pub fn default_kernel(unpacked: Option<&Path>) -> Result<PathBuf, Failure> {
+    let Some(root) = unpacked else { return running_kernel() };
+    let mut kernels = Vec::new();
+    for entry in entries(&root.join("boot")) {
+        if let Some(release) = entry.file_name().to_string_lossy().strip_prefix("vmlinuz-") {
+            kernels.push((parts(release), entry.path()));
+        }
+    }
+    for tree in MODULES {
+        for entry in entries(&root.join(tree)) {
+            kernels.push((parts(&entry.file_name().to_string_lossy()), entry.path().join("vmlinuz")));
+        }
+    }
+    // A link may point to a place where the packages are not installed.
+    let newest = kernels.into_iter().filter(|(_, path)| path.is_file()).max().map(|(_, path)| path);
+    newest.ok_or_else(|| {
+        let why = "no kernel is there: not in boot/vmlinuz-RELEASE, lib/modules/RELEASE/vmlinuz or \
+                   usr/lib/modules/RELEASE/vmlinuz";
+        Failure::file(root, fs::read_dir(root).err().map_or(why.to_owned(), |error| error.to_string()))
+    })
+}
+
+/// Returns the image of the kernel that runs on this host.
+fn running_kernel() -> Result<PathBuf, Failure> {
+    let file = Path::new("/proc/sys/kernel/osrelease");
+    let release = fs::read_to_string(file).map_err(|error| Failure::file(file, error))?;
+    let release = release.trim();
+    let mut places = vec![format!("/boot/vmlinuz-{release}")];
+    places.extend(MODULES.map(|tree| format!("/{tree}/{release}/vmlinuz")));
+    let mut reasons = Vec::new();
+    for place in places {
+        match fs::File::open(&place) {
+            Ok(_) => return Ok(place.into()),
+            Err(error) => reasons.push(format!("{place}: {error}")),
+        }
+    }
+    Err(Failure::Host(format!("the kernel of this host cannot be read: {}", reasons.join("; ")).into()))
+}
+
+/// Returns the entries of a directory. One that cannot be read has none.
+fn entries(directory: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok)
+}
+
+/// Returns the first of these files that the unpacked packages have.
+fn unpacked_file(unpacked: Option<&Path>, places: [&str; 2]) -> Option<PathBuf> {
+    let root = unpacked?;
+    places.iter().map(|place| root.join(place)).find(|path| path.exists())
 }
 
 /// Returns the content of a busybox without shared libraries.
@@ -43,7 +84,7 @@ pub(crate) fn busybox(chosen: Option<&Path>, unpacked: Option<&Path>) -> Result<
         let why = "it has shared libraries, and the guest has none: choose a busybox that is linked statically";
         return if is_static(&content) { Ok(content) } else { Err(Failure::file(path, why)) };
     }
-    let own = unpacked.map(|unpacked| unpacked.join("bin/busybox")).filter(|path| path.exists());
+    let own = unpacked_file(unpacked, ["bin/busybox", "usr/bin/busybox"]);
     let found = own.into_iter().chain(BUSYBOX.iter().flat_map(|name| on_path(name)));
     found.filter_map(|path| fs::read(path).ok()).find(|content| is_static(content)).ok_or_else(|| {
         let why = "no static busybox is found: install the package busybox-static, or choose one with --busybox";
@@ -53,7 +94,7 @@ pub(crate) fn busybox(chosen: Option<&Path>, unpacked: Option<&Path>) -> Result<
 
 /// Returns the guest agent, and its shared libraries and their loader, by their paths in the guest.
 pub(crate) fn agent(unpacked: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    let own = unpacked.map(|unpacked| unpacked.join("usr/sbin/qemu-ga")).filter(|path| path.exists());
+    let own = unpacked_file(unpacked, ["usr/sbin/qemu-ga", "usr/bin/qemu-ga"]);
     let program = own.or_else(|| on_path("qemu-ga").into_iter().find(|path| path.exists()));
     let missing = || Failure::Host("no qemu-ga is found: install the package qemu-guest-agent".into());
     let program = program.ok_or_else(missing)?;
@@ -70,7 +111,7 @@ pub(crate) fn agent(unpacked: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>, F
 pub(crate) fn module_tree(release: Option<&str>, unpacked: Option<&Path>) -> Option<PathBuf> {
     let release = release?;
     let roots = unpacked.into_iter().chain([Path::new("/")]);
-    roots.map(|root| root.join("lib/modules").join(release)).find(|tree| tree.is_dir())
+    roots.flat_map(|root| MODULES.map(|tree| root.join(tree).join(release))).find(|tree| tree.is_dir())
 }
 
 /// Returns the paths at which a program may be.
@@ -108,4 +149,44 @@ fn is_static(program: &[u8]) -> bool {
         let kind = at.and_then(|at| program.get(at..at.checked_add(4)?)).and_then(|bytes| bytes.try_into().ok());
         kind.is_some_and(|kind| u32::from_le_bytes(kind) != INTERPRETER)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use qemu_machine_tests::leak_check::Scratch;
+
+    use super::{default_kernel, module_tree, unpacked_file};
+
+    #[test]
+    fn the_newest_kernel_of_the_packages_is_found_in_each_layout() {
+        let scratch = Scratch::create();
+        let root = scratch.path().join("parts");
+        let place = |path: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            path
+        };
+        let error = default_kernel(Some(&root)).unwrap_err().to_string();
+        assert!(error.ends_with("parts: No such file or directory (os error 2)"), "{error}");
+        fs::create_dir_all(root.join("boot")).unwrap();
+        let error = default_kernel(Some(&root)).unwrap_err().to_string();
+        assert!(error.contains("parts: no kernel is there: not in boot/vmlinuz-RELEASE, lib/modules"), "{error}");
+        // Each is newer than those before.
+        for path in
+            ["boot/vmlinuz-6.9.0", "boot/vmlinuz-6.10.0", "lib/modules/6.11.0/vmlinuz", "usr/lib/modules/7.0.0/vmlinuz"]
+        {
+            let path = place(path);
+            assert_eq!(default_kernel(Some(&root)).unwrap(), path);
+        }
+        // A link that points nowhere.
+        std::os::unix::fs::symlink("/nonexistent", root.join("boot/vmlinuz-8.0.0")).unwrap();
+        assert!(default_kernel(Some(&root)).unwrap().ends_with("7.0.0/vmlinuz"));
+        assert!(module_tree(Some("7.0.0"), Some(&root)).unwrap().ends_with("usr/lib/modules/7.0.0"));
+        let busybox = place("usr/bin/busybox");
+        assert_eq!(unpacked_file(Some(&root), ["bin/busybox", "usr/bin/busybox"]), Some(busybox));
+        fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -19,16 +19,22 @@ $bb rm $ours/mark
 if [ -c /dev/ttyS1 ] && $bb stty -F /dev/ttyS1 >/dev/null 2>&1; then
     exec 3>/dev/ttyS1
 else
-    # With one serial port, the reports are lines of the console. The kernel prints only emergencies from here on, so that
-    # it does not write into these lines.
-    $bb dmesg -n 1
+    # With one serial port, the reports are lines of the console. The kernel prints only emergencies during a report, so
+    # that it does not write into these lines.
+    level=7
+    [ ! -r /proc/sys/kernel/printk ] || read -r level _ </proc/sys/kernel/printk
     exec 3>/dev/ttyS0
 fi
 exec </dev/null >/dev/ttyS0 2>&1
 $bb stty -F /dev/ttyS0 -onlcr
 
-# The line feed before a report ends a line that something else has begun.
-report() { $bb printf '\n%s %s\n' "$mark" "$*" >&3; }
+# The line feed before a report ends a line that something else has begun. Changing a port waits until its output has been
+# sent.
+report() {
+    [ -z "$level" ] || $bb dmesg -n 1
+    $bb printf '\n%s %s\n' "$mark" "$*" >&3
+    [ -z "$level" ] || { $bb stty -F /dev/ttyS0 -onlcr && $bb dmesg -n "$level"; }
+}
 
 # The kernel panics if init ends, so init waits, for a pipe that nothing writes to. The host ends the machine.
 stay() {

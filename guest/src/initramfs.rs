@@ -48,6 +48,9 @@ impl From<TooLarge> for Failure {
 /// Returns the initramfs. `mark` is the text that begins the reports of the guest.
 pub(crate) fn build(test: &KernelTest, mark: &str) -> Result<Vec<u8>, Failure> {
     let unpacked = test.unpacked.as_deref();
+    if let Some(root) = unpacked {
+        fs::read_dir(root).map_err(|error| Failure::file(root, error))?;
+    }
     let mut archive = match &test.initrd {
         Some(path) => Archive::after(fs::read(path).map_err(|error| Failure::file(path, error))?),
         None => Archive::default(),

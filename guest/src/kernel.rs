@@ -1,4 +1,4 @@
-//! Release of a kernel image, read from its header.
+//! Release of a kernel: read from the header of its image, and compared with others.
 
 /// The offset of the magic number in a bzImage (`Documentation/arch/x86/boot.rst` of the kernel, "The Real-Mode Kernel
 /// Header").
@@ -23,4 +23,60 @@ pub fn kernel_release(image: &[u8]) -> Option<String> {
     let release = version.split(|byte| matches!(byte, 0 | b' ')).next()?;
     let is_name = release.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'/');
     String::from_utf8(release.to_vec()).ok().filter(|release| is_name && !release.is_empty() && release != "..")
+}
+
+/// A part of a release, in the order in which they are older.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// `rc`: 6.10.0-rc1 is older than 6.10.0 (the kernel's `Makefile`, `EXTRAVERSION`).
+    Candidate,
+    End,
+    Word(String),
+    Number(u64),
+}
+
+/// Returns the parts of a release, such that those of an older kernel are less: 6.9 is older than 6.10.
+pub(crate) fn parts(release: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for field in release.split(|letter: char| !letter.is_ascii_alphanumeric()) {
+        let mut rest = field;
+        while let Some(first) = rest.chars().next() {
+            let is_number = first.is_ascii_digit();
+            let end = rest.find(|letter: char| letter.is_ascii_digit() != is_number).unwrap_or(rest.len());
+            let (part, after) = rest.split_at(end);
+            rest = after;
+            parts.push(match part {
+                "rc" => Part::Candidate,
+                // More digits than fit are a larger number than any other.
+                _ if is_number => Part::Number(part.parse().unwrap_or(u64::MAX)),
+                _ => Part::Word(part.to_owned()),
+            });
+        }
+    }
+    parts.push(Part::End);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        let from_old_to_new = [
+            "5.15.0",
+            "6.1.0-9-amd64",
+            "6.1.0-56-cloud-amd64",
+            "6.9.12",
+            "6.10.0-rc2",
+            "6.10.0-rc10",
+            "6.10.0",
+            "6.10.0-custom",
+            "6.10.0-1",
+            "6.100.0+",
+        ];
+        for pair in from_old_to_new.windows(2) {
+            assert!(parts(pair[0]) < parts(pair[1]), "{pair:?}");
+        }
+    }
 }

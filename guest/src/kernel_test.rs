@@ -31,7 +31,7 @@ pub struct KernelTest {
     pub qemu: OsString,
     /// The accelerator. Default: [`Accel::Auto`].
     pub accel: Accel,
-    /// The time limit of the boot and the command together. Default: a minute.
+    /// The time limit of the boot and the command together, without a failed try with KVM. Default: a minute.
     pub timeout: Duration,
     /// The memory of the guest, as QEMU reads it. Default: `256M`.
     pub memory: OsString,
@@ -41,7 +41,8 @@ pub struct KernelTest {
     pub append: Vec<String>,
     /// More arguments for QEMU.
     pub qemu_args: Vec<OsString>,
-    /// Whether the kernel prints only errors (`quiet`).
+    /// Whether the kernel's messages are not printed, except for errors and everything from a crash on. The tests in them
+    /// are read all the same.
     pub quiet: bool,
     /// An initramfs in which the command runs. `None` means one with nothing but busybox.
     pub initrd: Option<PathBuf>,
@@ -75,8 +76,9 @@ pub struct KernelTest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accel {
-    /// KVM, if the guest reaches its init with it within seconds, and otherwise TCG: on some hosts KVM hangs, mostly on
-    /// hosts that are guests themselves. With gdb, TCG.
+    /// KVM, if the guest prints something or leaves its firmware within five seconds, and otherwise TCG: on some hosts KVM
+    /// does not get on, mostly on hosts that are guests themselves. A guest that ends its machine is not started again. With
+    /// gdb, TCG.
     #[default]
     Auto,
     /// KVM.

@@ -10,6 +10,7 @@
 use qemu_machine_blocking::UntrustedText;
 
 use crate::case::{Case, Verdict};
+use crate::quiet::without_level;
 
 /// The deepest level of subtests. KUnit has three levels; the bound protects the stack of code that walks the tree.
 pub const DEEPEST: usize = 32;
@@ -422,11 +423,7 @@ fn case(is_ok: bool, description: &str) -> Case {
 /// `kernel/printk/printk.c`, `info_print_prefix`). One blank follows the last of them; more are the indentation.
 fn without_prefix(line: &str) -> &str {
     let inside = |text: &str, is_known: fn(char) -> bool| !text.is_empty() && text.trim().chars().all(is_known);
-    let level = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
-    let mut rest = match level {
-        Some((level, rest)) if inside(level, |letter| letter.is_ascii_digit()) => rest,
-        _ => line,
-    };
+    let mut rest = without_level(line);
     let is_of_prefix: fn(char) -> bool = |letter| letter.is_ascii_digit() || matches!(letter, '.' | 'T' | 'C');
     while let Some((prefix, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         if !inside(prefix, is_of_prefix) {

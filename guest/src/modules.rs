@@ -16,6 +16,10 @@ use qemu_machine_blocking::UntrustedText;
 /// The extensions of modules, each with the program that decompresses it.
 const COMPRESSED: [(&str, &str); 3] = [("ko.xz", "xz"), ("ko.zst", "zstd"), ("ko.gz", "gzip")];
 
+/// The directory whose modules are preferred to others of the same name: `depmod` searches `updates built-in`, where
+/// `built-in` is the rest of the tree (`depmod.d(5)`, `search`). Another order in `/etc/depmod.d` is not read.
+const UPDATES: &str = "updates";
+
 /// The most directories below each other: the kernel's source tree has nine.
 const DEEPEST: usize = 16;
 
@@ -73,14 +77,24 @@ pub enum ModuleError {
 }
 
 impl Modules {
-    /// Reads the tree of one kernel.
+    /// Reads the tree of one kernel. Of several modules with one name, it takes that below `updates`, as `depmod` does by
+    /// default, and otherwise that whose path is the last in alphabetical order.
     ///
     /// # Errors
     ///
     /// [`ModuleError::Unreadable`].
     pub fn read(tree: &Path) -> Result<Self, ModuleError> {
         let mut files = BTreeMap::new();
-        collect(tree, DEEPEST, &mut files).map_err(|error| ModuleError::Unreadable { path: shown(tree), error })?;
+        let mut add = |directory: &Path| match collect(directory, DEEPEST, &mut files) {
+            Err(error) => Err(ModuleError::Unreadable { path: shown(directory), error }),
+            Ok(()) => Ok(()),
+        };
+        add(tree)?;
+        // These replace the others of the same name.
+        let updates = tree.join(UPDATES);
+        if updates.is_dir() {
+            add(&updates)?;
+        }
         // A kernel without this list has everything in files, or nothing.
         let list = fs::read_to_string(tree.join("modules.builtin")).unwrap_or_default();
         let built_in = list.lines().filter_map(|line| name_of(Path::new(line))).collect();
@@ -126,8 +140,9 @@ impl Modules {
 /// Adds the modules below a directory by their names. Links are not followed: `build` and `source` point to the whole
 /// source of the kernel.
 fn collect(directory: &Path, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
+    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::path);
+    for entry in entries {
         let path = entry.path();
         if entry.file_type()?.is_dir() {
             if depth > 0 {
@@ -182,4 +197,30 @@ fn depends(module: &[u8]) -> Option<Vec<String>> {
 
 fn shown(path: &Path) -> UntrustedText {
     UntrustedText::from_utf8_lossy(path.as_os_str().as_encoded_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use qemu_machine_tests::leak_check::Scratch;
+
+    use super::Modules;
+
+    #[test]
+    fn a_module_below_updates_is_preferred() {
+        let scratch = Scratch::create();
+        let tree = scratch.path().join("6.1.0");
+        for (directory, content) in [("extra", "last"), ("kernel/drivers", "tree"), ("updates/dkms", "new")] {
+            fs::create_dir_all(tree.join(directory)).unwrap();
+            fs::write(tree.join(directory).join("edu.ko"), format!("\0depends=\0{content}")).unwrap();
+            let modules = Modules::read(&tree).unwrap().in_order(["edu"]).unwrap();
+            assert!(modules[0].content.ends_with(content.as_bytes()), "{directory}: {modules:?}");
+        }
+        // Its name comes after that of `updates`.
+        fs::create_dir_all(tree.join("weak-updates")).unwrap();
+        fs::write(tree.join("weak-updates/edu.ko"), "\0depends=\0weak").unwrap();
+        assert!(Modules::read(&tree).unwrap().in_order(["edu"]).unwrap()[0].content.ends_with(b"new"));
+        fs::remove_dir_all(tree).unwrap();
+    }
 }

@@ -22,6 +22,7 @@ use crate::initramfs;
 use crate::kernel_test::{CopyOut, KernelTest, Printed};
 use crate::ktap::Parser;
 use crate::machine::CONSOLE;
+use crate::quiet::Quiet;
 use crate::report::Report;
 
 /// The time in which QEMU writes the memory of the guest: a slow disk writes a GiB in ten seconds.
@@ -33,6 +34,8 @@ struct Printer<'a> {
     print: &'a mut (dyn FnMut(Printed<'_>) + Send),
     console: Parser,
     stdout: Parser,
+    /// Hides messages of the kernel from `print`, not from the parser. `None` means that all is printed.
+    quiet: Option<Quiet>,
 }
 
 impl KernelTest {
@@ -40,15 +43,19 @@ impl KernelTest {
     /// meanwhile, by another thread.
     pub fn run(&self, print: &mut (dyn FnMut(Printed<'_>) + Send)) -> Report {
         let begin = Instant::now();
-        let printer = Mutex::new(Printer { print, console: Parser::default(), stdout: Parser::default() });
-        let exit = self.exit(begin, &printer);
-        let Printer { console, stdout, .. } = printer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let quiet = self.quiet.then(Quiet::default);
+        let printer = Mutex::new(Printer { print, console: Parser::default(), stdout: Parser::default(), quiet });
+        let exit = self.exit(&printer);
+        let Printer { print, console, stdout, quiet } = printer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = quiet.map(Quiet::finish).filter(|rest| !rest.is_empty()) {
+            print(Printed::Console(&rest));
+        }
         let mut cases = console.finish();
         cases.extend(stdout.finish());
         Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed() }
     }
 
-    fn exit(&self, begin: Instant, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
+    fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
         let mark = mark();
         let archive = initramfs::build(self, &mark)?;
         let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
@@ -62,7 +69,8 @@ impl KernelTest {
         drop(archive);
         let files = self.copies.first().map(|first| Received::beside(&first.host)).transpose()?;
         let path = files.as_ref().map(|files| path_of(&files.0));
-        let vm = self.launch(&initramfs, path.as_deref(), &mut |printed: Printed<'_>| tell(printer, printed))?;
+        let mut print = |printed: Printed<'_>| tell(printer, printed);
+        let (vm, begin) = self.launch(&initramfs, path.as_deref(), &mut print)?;
         if let Some(port) = self.gdb {
             let how = format!("waiting for gdb: gdb vmlinux -ex 'target remote 127.0.0.1:{port}' -ex continue");
             tell(printer, Printed::Note(&how));
@@ -176,12 +184,21 @@ fn stream(vm: &Vm, printer: &Mutex<Printer<'_>>) {
 /// Prints, and reads results.
 fn tell(printer: &Mutex<Printer<'_>>, printed: Printed<'_>) {
     let mut printer = locked(printer);
-    match printed {
-        Printed::Console(bytes) => printer.console.push(bytes),
-        Printed::Stdout(bytes) => printer.stdout.push(bytes),
-        Printed::Stderr(_) | Printed::Note(_) => {}
+    let Printer { print, console, stdout, quiet } = &mut *printer;
+    match (printed, quiet) {
+        (Printed::Console(bytes), Some(quiet)) => {
+            console.push(bytes);
+            let shown = quiet.push(bytes);
+            if !shown.is_empty() {
+                print(Printed::Console(&shown));
+            }
+            return;
+        }
+        (Printed::Console(bytes), None) => console.push(bytes),
+        (Printed::Stdout(bytes), _) => stdout.push(bytes),
+        (Printed::Stderr(_) | Printed::Note(_), _) => {}
     }
-    (printer.print)(printed);
+    print(printed);
 }
 
 /// Locks, also after a panic of the caller's function in another thread.

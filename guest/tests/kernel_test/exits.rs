@@ -145,3 +145,22 @@ fn the_agent_gives_both_outputs_apart_and_the_code() {
     assert_eq!((run.code, &*run.stderr), (Some(3), "err\n"));
     assert!(run.stdout == numbers, "{} bytes of {}", run.stdout.len(), numbers.len());
 }
+
+/// A program for x86-64-v2 needs these (the psABI for x86-64, "Micro-Architecture Levels").
+#[test]
+fn the_processor_has_more_than_the_default_of_qemu() {
+    let script = "for flag in ssse3 sse4_1 sse4_2 popcnt; do grep -qw $flag /proc/cpuinfo || exit 1; done";
+    assert_eq!(quietly(&[], script).code, Some(0));
+    assert_eq!(quietly(&["--qemu-arg=-cpu", "--qemu-arg=qemu64"], script).code, Some(1));
+}
+
+/// As when the disk of the host is full. The guest could wait for ever.
+#[test]
+fn a_guest_that_qemu_stops_is_reported_at_once() {
+    let disk = "if=none,id=broken,driver=raw,file.driver=blkdebug,file.image.driver=null-co,\
+        file.inject-error.0.event=read_aio,rerror=stop";
+    let options = ["--qemu-arg=-drive", &format!("--qemu-arg={disk}"), "--qemu-arg=-device"];
+    let options = [&options[..], &["--qemu-arg=virtio-blk-pci,drive=broken", "--module", "virtio_blk"]].concat();
+    let options = [&options[..], &["--module", "virtio_pci"]].concat();
+    quietly(&options, "cat /dev/vda; sleep 9999").failed(122, "QEMU stopped the guest: io-error");
+}

@@ -3,5 +3,6 @@
 
 mod exits;
 mod files;
+mod kvm;
 mod results;
 mod run;

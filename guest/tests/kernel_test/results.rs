@@ -81,3 +81,44 @@ fn a_panic_is_an_error_of_junit_with_the_tests_before_it() {
     assert!(text.contains("<error type=\"panic\" message=\"the kernel panicked: sysrq triggered crash\"/>"), "{text}");
     fs::remove_file(junit).unwrap();
 }
+
+/// The lines are those of a module that runs its tests when it is loaded, and one that is an error.
+#[test]
+fn a_quiet_run_reads_the_tests_in_messages_of_the_kernel_and_shows_only_errors() {
+    let script = "printf 'partial '; echo '<3>an error' >/dev/kmsg; \
+        for line in 'KTAP version 1' '1..2' 'ok 1 good' 'not ok 2 bad'; do echo \"<6>$line\" >/dev/kmsg; done; \
+        echo done; dmesg | grep -c 'ok 1 good'";
+    for options in [&[][..], &["--append", "pnpacpi=off 8250.nr_uarts=1"]] {
+        let run = quietly(options, script);
+        assert_eq!((run.code, &*run.stderr), (Some(1), "kernel-test: 1 of 2 tests failed: bad\n"), "{run:#?}");
+        let shown = run.stdout.replace('\r', "");
+        let (before, after) = shown.split_once("] an error\n").unwrap_or_else(|| panic!("{run:#?}"));
+        assert!(before.contains("partial [ ") && after.contains("done\n1\n") && !shown.contains("good"), "{run:#?}");
+    }
+}
+
+/// Each has the code of its end, and its tests in the summary.
+#[test]
+fn the_summary_has_the_tests_of_a_run_that_did_not_end_well() {
+    let begin = "echo TAP version 13; echo 1..5; echo ok 1 first; echo not ok 2 second; ";
+    let plan = "2 of 3 tests failed: second, (missing): the plan has 3 more\n";
+    for (end, code, word, message) in [
+        ("exit 6", 6, "exit 6", ""),
+        ("exit 0", 1, "tests", ""),
+        (
+            "poweroff -f",
+            122,
+            "ended",
+            "kernel-test: k: the machine ended before the command did: powered off by the guest\n",
+        ),
+        ("echo c >/proc/sysrq-trigger", 121, "panic", "kernel-test: k: the kernel panicked: sysrq triggered crash\n"),
+    ] {
+        let kernels = ["-k", &format!("k={}", kernel()), "-k", "none=/nonexistent"];
+        let run = quietly(&kernels, &format!("{begin}{end}"));
+        assert_eq!(run.code, Some(code), "{run:#?}");
+        let row = run.stdout.lines().find(|line| line.starts_with("k   ")).unwrap_or_default();
+        let fields: Vec<_> = row.split("  ").map(str::trim).filter(|field| !field.is_empty()).collect();
+        assert_eq!(fields[..3], ["k", word, "3, 2 failed"], "{run:#?}");
+        assert!(run.stderr.contains(message) && run.stderr.ends_with(&format!("kernel-test: k: {plan}")), "{run:#?}");
+    }
+}

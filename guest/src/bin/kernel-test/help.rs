@@ -20,7 +20,7 @@ What runs:
     -c, --cpus N               the processors of the guest [default: 1]
     -t, --timeout SECS         the time that the boot and the command may take together [default: 60]
     -j, --jobs N               the number of kernels that run at once [default: 1]
-        --accel WHICH          auto, kvm or tcg; auto is KVM if the guest reaches its init within seconds, or else TCG
+        --accel WHICH          auto, kvm or tcg; auto is KVM if it executes the guest, or else TCG
         --agent                the guest agent runs the command: its stdout and stderr are separate, and printed at the
                                end
         --qemu PROGRAM         the program of QEMU [default: qemu-system-x86_64]
@@ -56,7 +56,7 @@ command exited with 0. Exit code: that of the command, which is 126 or 127 if th
 first kernel that does not succeed. Otherwise a message on stderr begins with `kernel-test: `, and the exit code is
     120  the kernel hangs: it did not start the command in time, or reported a stall
     121  the kernel panicked
-    122  the machine ended before the command did: a power-off, a reset, or QEMU died
+    122  the machine ended before the command did: a power-off, a reset, or QEMU died or stopped the guest
     123  QEMU did not start
     124  the command took too long
     125  the command line is not valid, or this host or the guest has a problem";

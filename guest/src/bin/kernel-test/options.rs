@@ -117,7 +117,7 @@ fn choose(test: &mut KernelTest, name: &str, parser: &mut lexopt::Parser) -> Res
 fn tests(test: &KernelTest, mut kernels: Vec<OsString>) -> Result<Vec<KernelTest>, lexopt::Error> {
     if kernels.is_empty() {
         let found = default_kernel(test.unpacked.as_deref());
-        kernels.push(found.ok_or("no kernel is given, and that of this host cannot be read: use -k")?.into());
+        kernels.push(found.map_err(|why| format!("no kernel is given (-k): {why}"))?.into());
     }
     if kernels.len() > 1 && test.gdb.is_some() {
         return Err("--gdb is for one kernel".into());

@@ -9,6 +9,10 @@ use qemu_machine_guest::Printed;
 /// The longest end of a line in the progress line, in characters.
 const PROGRESS: usize = 60;
 
+/// The longest line that is shown in one piece beside those of other kernels, in bytes. A guest may print without end and
+/// without a line feed.
+const LONGEST: usize = 64 << 10;
+
 /// Escape sequences of a terminal: the colours of results, and the removal of the progress line.
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -65,8 +69,8 @@ impl Screen {
     fn console(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut lines = self.partial.remove(name).unwrap_or_default();
         lines.extend_from_slice(bytes);
-        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        self.partial.insert(name.to_owned(), lines.split_off(end));
+        let rest = split_rest(&mut lines);
+        self.partial.insert(name.to_owned(), rest);
         match self.total {
             1 => self.write(bytes)?,
             _ => self.write(&self.with_name(name, &lines))?,
@@ -134,5 +138,34 @@ impl Screen {
 
     fn coloured(&self, colour: &str, word: &str) -> String {
         if self.has_colour { format!("{colour}{word}{PLAIN}") } else { word.to_owned() }
+    }
+}
+
+/// Removes the incomplete line at the end, and returns it. One that is too long is ended here, as a line of its own.
+fn split_rest(lines: &mut Vec<u8>) -> Vec<u8> {
+    let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if lines.len() - end <= LONGEST {
+        return lines.split_off(end);
+    }
+    lines.push(b'\n');
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, split_rest};
+
+    #[test]
+    fn a_line_without_an_end_is_bounded() {
+        let mut lines = b"whole\npartial".to_vec();
+        assert_eq!((split_rest(&mut lines), lines), (b"partial".to_vec(), b"whole\n".to_vec()));
+        let (mut kept, mut shown) = (Vec::new(), 0);
+        for _ in 0..3 * LONGEST / 1024 {
+            kept.extend([b'a'; 1024]);
+            let rest = split_rest(&mut kept);
+            shown += std::mem::replace(&mut kept, rest).len();
+            assert!(kept.len() <= LONGEST);
+        }
+        assert!(shown > LONGEST);
     }
 }

@@ -1,6 +1,7 @@
 //! Table of the results of several kernels, and the names of the tests that failed.
 
-use qemu_machine_guest::{Report, leaves};
+use qemu_machine_blocking::UntrustedText;
+use qemu_machine_guest::{Case, Report, Verdict, leaves};
 
 use crate::screen::Screen;
 
@@ -34,7 +35,7 @@ pub(crate) fn table(reports: &[Report], screen: &Screen) -> String {
 pub(crate) fn failed(report: &Report) -> Option<String> {
     let leaves = leaves(&report.cases);
     let failed: Vec<_> =
-        leaves.iter().filter(|(_, case)| case.is_failure()).map(|(name, _)| name.to_string()).collect();
+        leaves.iter().filter(|(_, case)| case.is_failure()).map(|(name, case)| named(name, case)).collect();
     if failed.is_empty() {
         return None;
     }
@@ -44,4 +45,12 @@ pub(crate) fn failed(report: &Report) -> Option<String> {
     };
     let named = failed[..failed.len().min(NAMED)].join(", ");
     Some(format!("{} of {} tests failed: {named}{more}", failed.len(), leaves.len()))
+}
+
+/// Returns the name of a test that failed. One without a result has the reason: its name may be none.
+fn named(name: &UntrustedText, case: &Case) -> String {
+    match (&case.verdict, &case.reason) {
+        (Verdict::Missing, Some(reason)) => format!("{name}: {reason}"),
+        _ => name.to_string(),
+    }
 }

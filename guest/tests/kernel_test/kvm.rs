@@ -1,0 +1,122 @@
+//! Tests of the choice between KVM and TCG, on real QEMU whose KVM is replaced: by TCG, or by a guest that does not run.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use qemu_machine_tests::leak_check::Scratch;
+
+use crate::run::{Run, kernel, run};
+
+/// Resets the machine: the interrupt has no vector, and neither have the faults that follow from that.
+const RESETS: &[u8] = &[
+    0x0f, 0x01, 0x1d, 0x00, 0x00, 0x00, 0x00, // lidt 0
+    0xcc, //                                     int3
+];
+
+/// Runs for ever, as a firmware does that does not get on.
+const SPINS: &[u8] = &[0xeb, 0xfe]; // jmp .
+
+/// Turns paging on, with pages of 4 MiB of which the first is mapped, and runs for ever without output.
+const PAGES: &[u8] = &[
+    0xc7, 0x05, 0x00, 0x00, 0x20, 0x00, 0x83, 0x00, 0x00, 0x00, // movl $0x83, 0x200000
+    0xb8, 0x10, 0x00, 0x00, 0x00, //                               mov $0x10, %eax
+    0x0f, 0x22, 0xe0, //                                           mov %eax, %cr4
+    0xb8, 0x00, 0x00, 0x20, 0x00, //                               mov $0x200000, %eax
+    0x0f, 0x22, 0xd8, //                                           mov %eax, %cr3
+    0x0f, 0x20, 0xc0, //                                           mov %cr0, %eax
+    0x0d, 0x00, 0x00, 0x00, 0x80, //                               or $0x80000000, %eax
+    0x0f, 0x22, 0xc0, //                                           mov %eax, %cr0
+    0xeb, 0xfe, //                                                 jmp .
+];
+
+/// Returns a kernel that has this code: an ELF file with a header for boot loaders (Multiboot Specification 0.6.96, 3.1),
+/// which QEMU loads at 1 MiB and starts in 32-bit mode (QEMU, `hw/i386/multiboot.c`).
+fn multiboot(code: &[u8]) -> Vec<u8> {
+    const HEADERS: u32 = 52 + 32;
+    const AT: u32 = 0x10_0000;
+    let size = HEADERS + 12 + u32::try_from(code.len()).unwrap();
+    let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0".to_vec();
+    let mut words = |words: &[u32]| file.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    words(&[1, AT + HEADERS + 12, 52, 0, 0]); // version, entry, program headers, sections, flags
+    words(&[52 | 32 << 16, 1 | 40 << 16, 0]); // sizes of headers, one program header
+    words(&[1, 0, AT, AT, size, size, 7, 4096]); // PT_LOAD
+    words(&[0x1bad_b002, 0, 0x1bad_b002_u32.wrapping_neg()]);
+    file.extend(code);
+    file
+}
+
+/// Runs a kernel with a QEMU whose KVM is replaced by these words of a shell, and TCG. The file `spins` beside it is a
+/// kernel that [spins](SPINS).
+fn on_kvm(replaced: &str, kernel: &str, options: &[&str]) -> Run {
+    let scratch = Scratch::create();
+    let [qemu, spins] = ["qemu", "spins"].map(|name| scratch.path().join(name));
+    fs::write(&spins, multiboot(SPINS)).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in\n*\" -accel kvm \"*)\n\
+         for word; do shift; [ \"$word\" = kvm ] && word=tcg; set -- \"$@\" \"$word\"; done\n{replaced}\n;;\nesac\n\
+         exec qemu-system-x86_64 \"$@\"\n"
+    );
+    fs::write(&qemu, script).unwrap();
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = run(&[&["-k", kernel, "--qemu", qemu.to_str().unwrap()], options].concat(), &["true"]);
+    for file in [qemu, spins] {
+        fs::remove_file(file).unwrap();
+    }
+    run
+}
+
+/// Runs such code.
+fn code_on_kvm(replaced: &str, code: &[u8], options: &[&str]) -> Run {
+    let scratch = Scratch::create();
+    let kernel = scratch.path().join("kernel");
+    fs::write(&kernel, multiboot(code)).unwrap();
+    let run = on_kvm(replaced, kernel.to_str().unwrap(), options);
+    fs::remove_file(kernel).unwrap();
+    run
+}
+
+#[test]
+fn a_reset_on_kvm_is_the_result_of_the_kernel() {
+    let run = code_on_kvm("", RESETS, &[]);
+    run.failed(122, "the machine ended before the command did: reset by the guest\n");
+}
+
+/// The try with KVM takes the whole time limit, which is that of the run with TCG as well.
+#[test]
+fn a_guest_that_stays_in_its_firmware_is_started_again_with_the_whole_time_limit() {
+    let run = code_on_kvm("set -- \"$@\" -kernel \"${0%/*}/spins\"", RESETS, &["--timeout", "5"]);
+    run.failed(122, "KVM does not work here (the guest did not leave its firmware within 5s): using TCG\n");
+    assert!(run.stderr.ends_with("before the command did: reset by the guest\n"), "{run:#?}");
+}
+
+#[test]
+fn a_kernel_that_is_silent_on_kvm_is_not_started_again() {
+    let run = code_on_kvm("", PAGES, &["--timeout", "8"]);
+    run.failed(120, "the kernel hangs: the guest did not start the command within 8s\n");
+}
+
+#[test]
+fn a_qemu_that_ends_on_kvm_is_started_again_with_tcg_and_the_reason() {
+    for (replaced, reason) in [
+        ("echo kvm: no such vcpu >&2; exit 1", "no such vcpu"),
+        ("echo 'Could not access KVM kernel module: Permission denied' >&2; exit 1", "/dev/kvm"),
+    ] {
+        let run = on_kvm(replaced, &kernel(), &["--quiet"]);
+        assert_eq!(run.code, Some(0), "{run:#?}");
+        assert!(
+            run.stderr.starts_with("kernel-test: KVM does not work here (") && run.stderr.contains(reason),
+            "{run:#?}"
+        );
+    }
+    // A host without KVM is none that needs a note.
+    let missing = "echo 'Could not access KVM kernel module: No such file or directory' >&2; exit 1";
+    let run = on_kvm(missing, &kernel(), &["--quiet"]);
+    assert_eq!((run.code, &*run.stderr), (Some(0), ""), "{run:#?}");
+}
+
+/// A mistake of the user's has nothing to do with KVM.
+#[test]
+fn a_command_line_that_qemu_refuses_is_not_tried_again() {
+    let run = on_kvm("", &kernel(), &["--qemu-arg=-device", "--qemu-arg=nonexistent"]);
+    run.failed(123, "launch failed: ");
+}
