@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::core::CommandLine;
 use qemu_machine_blocking::{Config, Found, Limits, Mark, Misuse, Vm, Wait};
 
 use crate::failure::Failure;
@@ -32,20 +31,6 @@ const KVM_WITHIN: Duration = Duration::from_secs(5);
 const KEPT: usize = 16 << 20;
 
 impl KernelTest {
-    /// Returns the command line of QEMU, for a shell: the console is the terminal there, and there is no monitor. The
-    /// initramfs is that of [`save_initramfs`](Self::save_initramfs), or else the word `INITRAMFS`.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Host`], if an argument is not valid.
-    pub fn command_line(&self) -> Result<CommandLine, Failure> {
-        let initramfs = self.save_initramfs.clone().unwrap_or_else(|| "INITRAMFS".into());
-        let accel = if self.accel == Accel::Kvm { "kvm" } else { "tcg" };
-        let config = self.config(accel, &initramfs, None).without_monitor();
-        let config = config.args(["-serial", "mon:stdio", "-serial", "null", "-serial", "null"]);
-        config.command_line().map_err(|misuse| Failure::Host(misuse.to_string().into()))
-    }
-
     /// Launches the guest with an accelerator that works, and returns when QEMU runs.
     pub(crate) fn launch(
         &self,
@@ -54,14 +39,13 @@ impl KernelTest {
         print: &mut dyn FnMut(Printed<'_>),
     ) -> Result<Vm, Failure> {
         let launch = |accel| {
-            let config = self.config(accel, initramfs, files).serial(CONSOLE).serial(REPORT);
-            let config = if self.agent { config.guest_agent() } else { config };
-            Vm::launch(config).map_err(|error| Failure::NotStarted(Box::new(error)))
+            let ports = Config::new(self.qemu.as_encoded_bytes()).serial(CONSOLE).serial(REPORT);
+            Vm::launch(self.config(ports, accel, initramfs, files))
+                .map_err(|error| Failure::NotStarted(Box::new(error)))
         };
-        let tries_kvm = self.accel == Accel::Auto && self.gdb.is_none() && Path::new("/dev/kvm").exists();
-        if self.accel == Accel::Kvm || tries_kvm {
+        if self.begins_with_kvm() {
             let vm = launch("kvm");
-            if !tries_kvm || vm.as_ref().is_ok_and(gets_on) {
+            if self.accel == Accel::Kvm || vm.as_ref().is_ok_and(gets_on) {
                 return vm;
             }
             print(Printed::Note("KVM does not work here, or is too slow: using TCG"));
@@ -69,10 +53,18 @@ impl KernelTest {
         launch("tcg")
     }
 
-    fn config(&self, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
+    /// Reports whether KVM is tried first.
+    pub(crate) fn begins_with_kvm(&self) -> bool {
+        let may_try = self.accel == Accel::Auto && self.gdb.is_none();
+        self.accel == Accel::Kvm || may_try && Path::new("/dev/kvm").exists()
+    }
+
+    /// Returns the configuration of QEMU. `ports` has the program, and the first two serial ports.
+    pub(crate) fn config(&self, ports: Config, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
         let mut limits = Limits::default();
         limits.console = KEPT;
-        let mut config = Config::new(self.qemu.as_encoded_bytes())
+        let mut config = if self.agent { ports.guest_agent() } else { ports };
+        config = config
             .limits(limits)
             .args(["-accel", accel, "-nodefaults", "-no-user-config", "-no-reboot", "-m"])
             .arg(self.memory.as_encoded_bytes())

@@ -3,5 +3,7 @@
 
 mod exits;
 mod files;
+mod outputs;
 mod results;
 mod run;
+mod terminal;
