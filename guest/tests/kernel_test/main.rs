@@ -4,6 +4,7 @@
 mod exits;
 mod files;
 mod outputs;
+mod readme;
 mod results;
 mod run;
 mod terminal;
