@@ -23,26 +23,26 @@ const HOSTILE: &str =
 const PIPED: &str = "\x1b[1;31mred\x1b[m\n\x1b]52;c;cm0=\x07\x1b]0;title\x07\x1b[6n\u{9b}c\u{202e}\x1b[32mgreen\n";
 const SHOWN: &str = "\x1b[1;31mred\x1b[m\r\n\\u{1b}]52;c;cm0=\\u{7}\\u{1b}]0;title\\u{7}\\u{1b}[6n\\u{9b}c\\u{202e}\x1b[32mgreen\r\n\x1b[0m";
 
-/// The place of the output of a run.
+/// The streams of a run that are on a terminal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum OnTerminal {
     /// Both streams on one terminal.
-    Terminal,
+    Both,
     /// Only stderr on it.
     Stderr,
 }
 
 /// Runs a shell script with its output on a terminal, and returns that output, and that in a pipe.
-fn run(place: Place, options: &[&str], script: &str) -> (String, String) {
+fn run(on_terminal: OnTerminal, options: &[&str], script: &str) -> (String, String) {
     let arguments = [&["--accel", "tcg", "--quiet", "--timeout", "240"], options, &["--", "sh", "-c", script]].concat();
     let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     bounded_by(PATIENCE, move || {
         let (mut screen, terminal) = terminal();
         let mut process = program();
         process.args(arguments).stdin(Stdio::null()).stderr(terminal.try_clone().unwrap());
-        process.stdout(match place {
-            Place::Terminal => Stdio::from(terminal),
-            Place::Stderr => {
+        process.stdout(match on_terminal {
+            OnTerminal::Both => Stdio::from(terminal),
+            OnTerminal::Stderr => {
                 drop(terminal);
                 Stdio::piped()
             }
@@ -86,21 +86,21 @@ fn piped(child: &mut Child) -> String {
 
 #[test]
 fn a_guest_sets_colours_on_a_terminal_and_controls_nothing_else() {
-    let (screen, _) = run(Place::Terminal, &[], HOSTILE);
+    let (screen, _) = run(OnTerminal::Both, &[], HOSTILE);
     assert_eq!(screen, SHOWN);
 }
 
 /// The message of the program has no colour of the guest's.
 #[test]
 fn a_colour_of_the_guest_ends_before_a_message() {
-    let (screen, _) = run(Place::Terminal, &[], r"printf '\033[8mhidden'; poweroff -f");
+    let (screen, _) = run(OnTerminal::Both, &[], r"printf '\033[8mhidden'; poweroff -f");
     let message = "\x1b[0mkernel-test: the machine ended before the command did: powered off by the guest\r\n";
     assert!(screen.starts_with("\x1b[8mhidden") && screen.ends_with(message), "{screen:?}");
 }
 
 #[test]
 fn a_pipe_gets_the_bytes_of_the_guest_unchanged() {
-    let (screen, piped) = run(Place::Stderr, &[], HOSTILE);
+    let (screen, piped) = run(OnTerminal::Stderr, &[], HOSTILE);
     assert_eq!(piped, PIPED);
     // A line of progress, which is shortened and removed at the end.
     assert!(!screen.contains(['\x07', '\u{9b}', '\u{202e}']), "{screen:?}");
@@ -110,13 +110,13 @@ fn a_pipe_gets_the_bytes_of_the_guest_unchanged() {
 /// TAP is in the pipe, and the console on the terminal.
 #[test]
 fn the_console_beside_tap_is_filtered() {
-    let (screen, piped) = run(Place::Stderr, &["--tap", "-k", &format!("k={}", kernel())], HOSTILE);
+    let (screen, piped) = run(OnTerminal::Stderr, &["--tap", "-k", &format!("k={}", kernel())], HOSTILE);
     assert_eq!((&*screen, &*piped), (SHOWN, "TAP version 14\n1..1\nok 1 - k\n"));
 }
 
 #[test]
 fn the_outputs_of_the_agent_are_filtered() {
-    let (screen, piped) = run(Place::Stderr, &["--agent"], &format!("{HOSTILE}; {HOSTILE} >&2"));
+    let (screen, piped) = run(OnTerminal::Stderr, &["--agent"], &format!("{HOSTILE}; {HOSTILE} >&2"));
     assert!(screen.ends_with(SHOWN), "{screen:?}");
     assert_eq!(piped, PIPED);
 }
@@ -125,7 +125,7 @@ fn the_outputs_of_the_agent_are_filtered() {
 #[test]
 fn lines_of_several_kernels_keep_their_names() {
     let (old, new) = (format!("old={}", kernel()), format!("new={}", kernel()));
-    let (screen, _) = run(Place::Terminal, &["-k", &old, "-k", &new], r"printf 'x\rnew | forged\r\n\033[31mred\n'");
+    let (screen, _) = run(OnTerminal::Both, &["-k", &old, "-k", &new], r"printf 'x\rnew | forged\r\n\033[31mred\n'");
     for name in ["old", "new"] {
         let name = format!("\x1b[36m{name}\x1b[0m | ");
         assert!(screen.contains(&format!("{name}x\\rnew | forged\r\n{name}\x1b[31mred\r\n")), "{screen:?}");

@@ -45,7 +45,8 @@ Results:
         --tap                  write the results as TAP to stdout, and the console to stderr
         --dump FILE            write the memory of the guest to this file if the kernel panics, for crash(8)
         --gdb[=PORT]           wait for gdb on this port of localhost [default: 1234] before the first instruction
-        --dry-run              print the command line of QEMU for a shell, and run nothing; with --save-initramfs
+        --dry-run              print the command line of QEMU for a shell, which boots the file of --save-initramfs;
+                               run nothing
     -h, --help                 print this help
     -V, --version              print the version
 
