@@ -12,7 +12,7 @@ pub enum Failure {
     /// The kernel hung: it did not start the command within the time limit, or it reported a stall and the limit passed.
     #[error("the kernel hangs: {what} within {limit:?}")]
     Hung {
-        /// What did not happen, or the report of the kernel.
+        /// The event that did not happen, or the report of the kernel.
         what: UntrustedText,
         /// The time limit.
         limit: Duration,
@@ -25,7 +25,7 @@ pub enum Failure {
     Ended {
         /// The cause.
         cause: Cause,
-        /// What QEMU printed.
+        /// The output of QEMU.
         log: UntrustedText,
     },
     /// QEMU stopped the guest, which cannot continue: KVM failed in it (`internal-error`), or a disk did (`io-error`).

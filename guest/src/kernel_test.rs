@@ -1,7 +1,7 @@
 //! Description of a run: the kernel, the command, and everything that can be chosen about the guest.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A kernel, and a command to run in it.
@@ -161,5 +161,11 @@ impl KernelTest {
             gdb: None,
             save_initramfs: None,
         }
+    }
+
+    /// Returns the files of this host that a run may write: the copies, the dump, and the initramfs.
+    pub fn outputs(&self) -> impl Iterator<Item = &Path> {
+        let copies = self.copies.iter().map(|copy| &*copy.host);
+        copies.chain(self.dump.as_deref()).chain(self.save_initramfs.as_deref())
     }
 }

@@ -47,7 +47,7 @@ pub struct Parser {
     levels: Vec<Level>,
     /// The tests of the documents before.
     done: Vec<Case>,
-    /// What was kept, and what was not.
+    /// The size of the results that were kept, and the number of those that were not.
     kept: Collected,
     /// The indentation of the latest document, and the number of its latest test, after its plan was fulfilled. `None`
     /// means that there is none.
@@ -316,7 +316,7 @@ impl Parser {
 impl Collected {
     /// Returns a case if there is room for it, and otherwise counts it.
     fn keep(&mut self, case: Case) -> Option<Case> {
-        // What is below it, and its diagnostic lines, were counted when they came.
+        // The cases below it, and its diagnostic lines, were counted when they came.
         let text = case.name.len() + case.reason.as_ref().map_or(0, |reason| reason.len());
         if self.tests < MOST && self.text < MOST_TEXT {
             self.tests += 1;

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use qemu_machine_blocking::core::CommandLine;
 use qemu_machine_blocking::{Config, LaunchCause, Limits, Mark, Misuse, Vm};
 
 use crate::failure::Failure;
@@ -29,20 +28,6 @@ pub(crate) const PANIC: &str = "Kernel panic - not syncing: ";
 const KEPT: usize = 16 << 20;
 
 impl KernelTest {
-    /// Returns the command line of QEMU, for a shell: the console is the terminal there, and there is no monitor. The
-    /// initramfs is that of [`save_initramfs`](Self::save_initramfs), or else the word `INITRAMFS`.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Host`], if an argument is not valid.
-    pub fn command_line(&self) -> Result<CommandLine, Failure> {
-        let initramfs = self.save_initramfs.clone().unwrap_or_else(|| "INITRAMFS".into());
-        let accel = if self.accel == Accel::Kvm { "kvm" } else { "tcg" };
-        let config = self.config(accel, &initramfs, None).without_monitor();
-        let config = config.args(["-serial", "mon:stdio", "-serial", "null", "-serial", "null"]);
-        config.command_line().map_err(|misuse| Failure::Host(misuse.to_string().into()))
-    }
-
     /// Launches the guest with an accelerator that works. Returns the machine when QEMU runs, and the time of its launch: a
     /// try with KVM that failed is not part of the run.
     pub(crate) fn launch(
@@ -52,10 +37,9 @@ impl KernelTest {
         print: &mut dyn FnMut(Printed<'_>),
     ) -> Result<(Vm, Instant), Failure> {
         let launch = |accel| {
-            let config = self.config(accel, initramfs, files).serial(CONSOLE).serial(REPORT);
-            let config = if self.agent { config.guest_agent() } else { config };
+            let ports = Config::new(self.qemu.as_encoded_bytes()).serial(CONSOLE).serial(REPORT);
             let begin = Instant::now();
-            Vm::launch(config).map(|vm| (vm, begin)).map_err(Box::new)
+            Vm::launch(self.config(ports, accel, initramfs, files)).map(|vm| (vm, begin)).map_err(Box::new)
         };
         if self.accel == Accel::Kvm {
             return launch("kvm").map_err(Failure::NotStarted);
@@ -83,10 +67,18 @@ impl KernelTest {
         launch("tcg").map_err(Failure::NotStarted)
     }
 
-    fn config(&self, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
+    /// Reports whether KVM is tried first.
+    pub(crate) fn begins_with_kvm(&self) -> bool {
+        let may_try = self.accel == Accel::Auto && self.gdb.is_none();
+        self.accel == Accel::Kvm || may_try && Path::new("/dev/kvm").exists()
+    }
+
+    /// Returns the configuration of QEMU. `ports` has the program, and the first two serial ports.
+    pub(crate) fn config(&self, ports: Config, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
         let mut limits = Limits::default();
         limits.console = KEPT;
-        let mut config = Config::new(self.qemu.as_encoded_bytes())
+        let mut config = if self.agent { ports.guest_agent() } else { ports };
+        config = config
             .limits(limits)
             .args(["-accel", accel, "-cpu", cpu(accel), "-nodefaults", "-no-user-config", "-no-reboot", "-m"])
             .arg(self.memory.as_encoded_bytes())

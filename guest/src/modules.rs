@@ -58,7 +58,7 @@ pub enum ModuleError {
     Unreadable {
         /// The file or directory.
         path: UntrustedText,
-        /// What the system reported.
+        /// The error of the system.
         error: io::Error,
     },
     /// The program that decompresses the module is missing, or failed.
@@ -68,7 +68,7 @@ pub enum ModuleError {
         path: UntrustedText,
         /// The program.
         program: &'static str,
-        /// What went wrong.
+        /// The problem.
         why: UntrustedText,
     },
     /// The file is not a module.

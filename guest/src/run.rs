@@ -22,13 +22,14 @@ use crate::initramfs;
 use crate::kernel_test::{CopyOut, KernelTest, Printed};
 use crate::ktap::Parser;
 use crate::machine::CONSOLE;
+use crate::output::check_outputs;
 use crate::quiet::Quiet;
 use crate::report::Report;
 
 /// The time in which QEMU writes the memory of the guest: a slow disk writes a GiB in ten seconds.
 const DUMPED_WITHIN: Duration = Duration::from_secs(600);
 
-/// What a run prints, and the parsers that read it as well: one for each source, since a line of one may be within a line of
+/// The output of a run, and the parsers that read it as well: one for each source, since a line of one may be within a line of
 /// the other. Two threads print with the agent.
 struct Printer<'a> {
     print: &'a mut (dyn FnMut(Printed<'_>) + Send),
@@ -39,7 +40,7 @@ struct Printer<'a> {
 }
 
 impl KernelTest {
-    /// Runs the command in the guest, and returns when the machine has ended. What the guest prints is passed to `print`
+    /// Runs the command in the guest, and returns when the machine has ended. The output of the guest is passed to `print`
     /// meanwhile, by another thread.
     pub fn run(&self, print: &mut (dyn FnMut(Printed<'_>) + Send)) -> Report {
         let begin = Instant::now();
@@ -56,6 +57,8 @@ impl KernelTest {
     }
 
     fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
+        check_outputs(self.outputs())?;
+        let core = self.dump.as_deref().map(utf8).transpose()?;
         let mark = mark();
         let archive = initramfs::build(self, &mark)?;
         let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
@@ -80,7 +83,7 @@ impl KernelTest {
             let limit = self.gdb.is_none().then_some(self.timeout);
             let mut reports = GuestReports::new(&vm, &mark, begin, limit);
             let exit = self.watch(&vm, &mut reports, printer, files.as_ref(), threads);
-            if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &self.dump) {
+            if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &core) {
                 let dumped = dump(&vm, path).unwrap_or_else(|why| format!("the memory was not dumped: {why}"));
                 tell(printer, Printed::Note(&dumped));
             }
@@ -207,13 +210,17 @@ fn locked<'a, 'b>(printer: &'a Mutex<Printer<'b>>) -> MutexGuard<'a, Printer<'b>
 }
 
 /// Writes the memory of the guest to a file, and returns a message about that.
-fn dump(vm: &Vm, path: &Path) -> Result<String, String> {
-    let path = absolute(path).map_err(|error| error.to_string())?;
-    let file = path.to_str().ok_or("the path is not UTF-8")?;
+fn dump(vm: &Vm, file: &str) -> Result<String, String> {
     let arguments = json!({"paging": false, "protocol": format!("file:{file}")});
     let dumped = vm.execute_by(("dump-guest-memory", arguments), DUMPED_WITHIN);
     dumped.map_err(|error| error.to_string())?;
     Ok(format!("the memory is in {file}: crash vmlinux {file}"))
+}
+
+/// Returns a path from the root, as text for a command of QMP.
+fn utf8(path: &Path) -> Result<String, Failure> {
+    let absolute = absolute(path).map_err(|error| Failure::file(path, error))?;
+    absolute.to_str().map(str::to_owned).ok_or_else(|| Failure::file(path, "the path is not UTF-8"))
 }
 
 /// Returns the path by which QEMU opens a file that has no name: through this process (`proc(5)`).
@@ -229,7 +236,7 @@ fn unnamed(name: &str, content: &[u8]) -> Result<File, Failure> {
 }
 
 /// Returns a text that the output of a command does not contain by chance.
-fn mark() -> String {
+pub(crate) fn mark() -> String {
     format!("kernel-test-{:016x}:", random())
 }
 

@@ -4,5 +4,8 @@
 mod exits;
 mod files;
 mod kvm;
+mod outputs;
+mod readme;
 mod results;
 mod run;
+mod terminal;

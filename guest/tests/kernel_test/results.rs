@@ -1,28 +1,16 @@
 //! Tests of several kernels and of results: the table, KTAP of the guest, JUnit XML, TAP.
 
 use std::fs;
-use std::process::Command;
 
 use qemu_machine_tests::leak_check::Scratch;
 
-use crate::run::{kernel, quietly};
+use crate::run::{kernel, quietly, suites};
 
 /// A script that prints KTAP and lines around it. Its tests are named after what happens to them.
 const KTAP: &str = "\
 echo KTAP version 1; echo 1..4; echo '  KTAP version 1'; echo '  1..1'; echo '  ok 1 inner<&>'; \
 echo '<6>[    1.5] ok 1 outer' ; echo unrelated; echo '# why it failed'; echo 'not ok 2 bad'; \
 echo 'ok 3 skipped # SKIP no disk'; echo 'not ok 4 known # XFAIL later'";
-
-/// Asserts that a file is XML: Python's parser reads it. Returns the counts of each suite, and the names of its cases.
-fn suites(path: &std::path::Path) -> String {
-    let program = "import sys, xml.etree.ElementTree as tree\n\
-        for suite in tree.parse(sys.argv[1]).getroot():\n \
-          print(*(suite.get(key) for key in ('name', 'tests', 'failures', 'errors', 'skipped')))\n \
-          print(*(case.get('name') + '=' + ','.join(child.tag for child in case) for case in suite))\n";
-    let output = Command::new("python3").args(["-c", program]).arg(path).output().expect("Python runs");
-    assert!(output.status.success(), "{output:#?}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// The same kernel twice, with other names. One run at a time, since the tests run at once anyway.
 #[test]

@@ -1,6 +1,6 @@
 //! Runs of the program `kernel-test`, with the kernel and the busybox that `tests/setup` unpacked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct Run {
 
 impl From<Output> for Run {
     fn from(output: Output) -> Self {
-        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Self { code: output.status.code(), stdout, stderr }
     }
 }
@@ -72,4 +72,20 @@ pub(crate) fn run(options: &[&str], command: &[&str]) -> Run {
 /// Runs a shell script on TCG, without the output of the kernel.
 pub(crate) fn quietly(options: &[&str], script: &str) -> Run {
     run(&[&["--accel", "tcg", "--quiet"], options].concat(), &["sh", "-c", script])
+}
+
+/// Returns the path of a file below a directory, as a word of a command line.
+pub(crate) fn path(scratch: &Scratch, name: &str) -> String {
+    scratch.path().join(name).to_str().expect("the temporary directory is UTF-8").to_owned()
+}
+
+/// Asserts that a file is XML: Python's parser reads it. Returns the counts of each suite, and the names of its cases.
+pub(crate) fn suites(path: &Path) -> String {
+    let program = "import sys, xml.etree.ElementTree as tree\n\
+        for suite in tree.parse(sys.argv[1]).getroot():\n \
+          print(*(suite.get(key) for key in ('name', 'tests', 'failures', 'errors', 'skipped')))\n \
+          print(*(case.get('name') + '=' + ','.join(child.tag for child in case) for case in suite))\n";
+    let output = Command::new("python3").args(["-c", program]).arg(path).output().expect("Python runs");
+    assert!(output.status.success(), "{output:#?}");
+    String::from_utf8(output.stdout).unwrap()
 }

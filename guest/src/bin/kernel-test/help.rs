@@ -12,7 +12,7 @@ Runs a command in a Linux guest under a kernel, prints the console meanwhile, an
 The kernel is an x86_64 image (bzImage) with a serial port and initramfs built in. The guest has nothing but busybox and
 the command, unless --initrd, --share or --disk is given.
 
-What runs:
+The run:
     -k, --kernel [NAME=]FILE   the kernel; several make a matrix, with a table at the end
                                [default: that of --unpacked, or the one of this host]
     -a, --append PARAMETER     another parameter of the kernel; may be repeated
@@ -21,8 +21,8 @@ What runs:
     -t, --timeout SECS         the time that the boot and the command may take together [default: 60]
     -j, --jobs N               the number of kernels that run at once [default: 1]
         --accel WHICH          auto, kvm or tcg; auto is KVM if it executes the guest, or else TCG
-        --agent                the guest agent runs the command: its stdout and stderr are separate, and printed at the
-                               end
+        --agent                the guest agent (qemu-ga) runs the command: its stdout and stderr are separate, and
+                               printed at the end
         --qemu PROGRAM         the program of QEMU [default: qemu-system-x86_64]
         --qemu-arg ARGUMENT    another argument for QEMU; may be repeated: --qemu-arg=-device --qemu-arg=edu
 
@@ -30,7 +30,7 @@ Files:
         --initrd FILE          run the command in this initramfs; the files of kernel-test are added in /.kernel-test
         --share DIR[:GUEST][:ro]
                                mount a directory of this host, at the same path or at GUEST, with 9p
-        --disk IMAGE[:rw]      a disk (/dev/vda, ...). What the guest writes is dropped, except with `:rw`
+        --disk IMAGE[:rw]      a disk (/dev/vda, ...). Changes by the guest are dropped, except with `:rw`
         --copy-out GUEST:HOST  copy a file out of the guest after the command; a directory becomes a tar archive
         --module NAME          load this module and those that it depends on; may be repeated
         --modules DIR          the directory of the modules [default: /lib/modules/RELEASE]
@@ -45,18 +45,22 @@ Results:
         --tap                  write the results as TAP to stdout, and the console to stderr
         --dump FILE            write the memory of the guest to this file if the kernel panics, for crash(8)
         --gdb[=PORT]           wait for gdb on this port of localhost [default: 1234] before the first instruction
-        --dry-run              print the command line of QEMU, and run nothing
+        --dry-run              print the command line of QEMU for a shell, which boots the file of --save-initramfs;
+                               run nothing
     -h, --help                 print this help
     -V, --version              print the version
 
-With several kernels, each file that is written gets the name of the kernel as an extension.
+With several kernels, each file that is written gets the name of the kernel as an extension, so the names must differ.
+On a terminal, the guest can only set colours: its other control characters are printed as escapes.
 
 If the guest prints KTAP or TAP, its tests are in the results, and a test that failed makes the exit code 1 where the
 command exited with 0. Exit code: that of the command, which is 126 or 127 if the command cannot be run, or that of the
-first kernel that does not succeed. Otherwise a message on stderr begins with `kernel-test: `, and the exit code is
+first kernel that does not succeed. If there is none, a message is on stderr, and the exit code is
     120  the kernel hangs: it did not start the command in time, or reported a stall
     121  the kernel panicked
     122  the machine ended before the command did: a power-off, a reset, or QEMU died or stopped the guest
     123  QEMU did not start
     124  the command took too long
-    125  the command line is not valid, or this host or the guest has a problem";
+    125  the command line is not valid, or this host or the guest has a problem
+A command can exit with these codes, and print such a message. The file of --junit has an element <error> only if there
+is no exit code of the command: text of the guest is escaped there.";

@@ -7,6 +7,7 @@ mod help;
 mod options;
 mod screen;
 mod table;
+mod terminal;
 
 use std::fs;
 use std::io::{Write, stdout};
@@ -16,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use qemu_machine_blocking::UntrustedText;
-use qemu_machine_guest::{Report, junit, tap};
+use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, junit, tap};
 
 use crate::help::HELP;
 use crate::options::{Call, Options};
@@ -27,8 +28,11 @@ const SETUP: u8 = 125;
 
 fn main() -> ExitCode {
     let code = match options::read(std::env::args_os().skip(1)) {
-        Ok(Call::Run(options)) if options.dry_run => dry_run(&options),
-        Ok(Call::Run(options)) => run(&options),
+        Ok(Call::Run(options)) => match check_outputs(options.outputs()) {
+            Ok(()) if options.dry_run => dry_run(&options),
+            Ok(()) => run(&options),
+            Err(failure) => complain(&failure.to_string()),
+        },
         Ok(Call::Help) => say(HELP),
         Ok(Call::Version) => say(concat!("kernel-test ", env!("CARGO_PKG_VERSION"))),
         Err(error) => complain(&format!("{}; see `kernel-test --help`", UntrustedText::from(error.to_string()))),
@@ -48,19 +52,36 @@ fn complain(text: &str) -> u8 {
 
 fn dry_run(options: &Options) -> u8 {
     let codes = options.tests.iter().map(|test| match test.command_line() {
-        Ok(line) => say(&format!("{line:#}")),
+        Ok(line) => {
+            let line = format!("{line:#}");
+            let code = say(&line);
+            explain(test, &line);
+            code
+        }
         Err(failure) => complain(&failure.to_string()),
     });
     codes.max().unwrap_or_default()
+}
+
+/// Prints what the command line of a dry run does not show.
+fn explain(test: &KernelTest, line: &str) {
+    let mut screen = Screen::new(1, false);
+    if test.save_initramfs.is_none() {
+        screen.complain("", "INITRAMFS stands for a file: --save-initramfs FILE writes it");
+    }
+    if test.accel == Accel::Auto && line.contains(" -accel kvm ") {
+        screen.complain("", "where KVM hangs, a run begins again with TCG: --accel tcg prints that command line");
+    }
 }
 
 /// Runs all tests, and returns the exit code.
 fn run(options: &Options) -> u8 {
     let screen = Mutex::new(Screen::new(options.tests.len(), options.tap));
     let reports = run_all(options, &screen);
-    let screen = screen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut screen = screen.into_inner().unwrap_or_else(PoisonError::into_inner);
     if reports.len() > 1 {
-        screen.results(&table::table(&reports, &screen));
+        let table = table::table(&reports, &screen);
+        screen.results(&table);
     }
     for report in &reports {
         if let Some(failed) = table::failed(report) {

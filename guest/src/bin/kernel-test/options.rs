@@ -37,6 +37,13 @@ pub(crate) struct Options {
     pub(crate) dry_run: bool,
 }
 
+impl Options {
+    /// Returns all files that this call writes.
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Path> {
+        self.tests.iter().flat_map(KernelTest::outputs).chain(self.junit.as_deref())
+    }
+}
+
 /// Reads the arguments. Everything after `--`, or from the first word on that is no option, is the command.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call, lexopt::Error> {
     // The kernel and the command are set at the end.
@@ -68,6 +75,9 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
         return Err("the command is missing: write it after `--`".into());
     }
     options.tests = tests(&test, kernels)?;
+    if options.tests.len().min(options.jobs) > 1 && test.disks.iter().any(|disk| disk.is_persistent) {
+        return Err("--disk IMAGE:rw is for one guest at a time: use --jobs 1, or leave out `:rw`".into());
+    }
     Ok(Call::Run(Box::new(options)))
 }
 
@@ -107,13 +117,13 @@ fn choose(test: &mut KernelTest, name: &str, parser: &mut lexopt::Parser) -> Res
         "save-initramfs" => test.save_initramfs = Some(parser.value()?.into()),
         "quiet" => test.quiet = true,
         "dump" => test.dump = Some(parser.value()?.into()),
-        "gdb" => test.gdb = Some(parser.optional_value().map_or(Ok(GDB), |port| port.parse())?),
+        "gdb" => test.gdb = Some(gdb(parser)?),
         name => return Err(Long(name).unexpected()),
     }
     Ok(())
 }
 
-/// Returns a test for each kernel, with names that differ.
+/// Returns a test for each kernel. The names differ, also as the extensions of files.
 fn tests(test: &KernelTest, mut kernels: Vec<OsString>) -> Result<Vec<KernelTest>, lexopt::Error> {
     if kernels.is_empty() {
         let found = default_kernel(test.unpacked.as_deref());
@@ -127,20 +137,19 @@ fn tests(test: &KernelTest, mut kernels: Vec<OsString>) -> Result<Vec<KernelTest
     let tests = kernels.into_iter().map(|kernel| {
         let mut test = test.clone();
         (test.name, test.kernel) = named(&kernel);
-        let (plain, mut number) = (test.name.clone(), 1);
-        while !names.insert(test.name.clone()) {
-            number += 1;
-            test.name = format!("{plain}#{number}");
-        }
+        let extension = test.name.replace('/', "_");
         if is_matrix {
             let written = test.copies.iter_mut().map(|copy| &mut copy.host);
             for path in written.chain(&mut test.dump).chain(&mut test.save_initramfs) {
-                path.as_mut_os_string().push(format!(".{}", test.name.replace('/', "_")));
+                path.as_mut_os_string().push(format!(".{extension}"));
             }
         }
-        test
+        if names.insert(extension.clone()) {
+            return Ok(test);
+        }
+        Err(format!("two kernels have the name `{extension}`: give each another one, as in -k NAME=FILE").into())
     });
-    Ok(tests.collect())
+    tests.collect()
 }
 
 /// Returns the name and the path of a kernel: `NAME=FILE`, or a file, whose name may have a `=`.
@@ -154,6 +163,19 @@ fn named(kernel: &OsStr) -> (String, PathBuf) {
         None => PathBuf::from(kernel),
     };
     (path.file_name().unwrap_or(kernel).to_string_lossy().into_owned(), path)
+}
+
+/// Reads the port of `--gdb=PORT`, or returns the default. A port in the next argument would be the command.
+fn gdb(parser: &mut lexopt::Parser) -> Result<u16, lexopt::Error> {
+    if let Some(port) = parser.optional_value() {
+        return at_least_one(port.parse()?);
+    }
+    let next = parser.try_raw_args().and_then(|arguments| arguments.peek().map(OsStr::to_owned)).unwrap_or_default();
+    let port = next.to_str().and_then(|next| next.rsplit(':').next()).unwrap_or_default();
+    if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("the port of --gdb follows a `=`: --gdb={port}").into());
+    }
+    Ok(GDB)
 }
 
 fn at_least_one<N: PartialEq + Default>(number: N) -> Result<N, lexopt::Error> {

@@ -1,10 +1,14 @@
 //! Output of the runs: the console as it comes, with the name of its kernel if there are several, and a progress line.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 
+use qemu_machine_blocking::UntrustedText;
 use qemu_machine_guest::Printed;
+
+use crate::terminal::{Filter, PLAIN};
 
 /// The longest end of a line in the progress line, in characters.
 const PROGRESS: usize = 60;
@@ -17,7 +21,6 @@ const LONGEST: usize = 64 << 10;
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const CYAN: &str = "\x1b[36m";
-const PLAIN: &str = "\x1b[0m";
 const CLEAR: &str = "\r\x1b[K";
 
 /// The output of all runs of this program.
@@ -31,6 +34,10 @@ pub(crate) struct Screen {
     /// The lines that are not complete yet, by the names of their kernels. With one kernel, they are printed
     /// all the same.
     partial: BTreeMap<String, Vec<u8>>,
+    /// The filters of the stream with the console, and of stderr for the agent. `None` means that it is no terminal, so that
+    /// all bytes pass.
+    console_filter: Option<Filter>,
+    stderr_filter: Option<Filter>,
     has_colour: bool,
     has_progress: bool,
 }
@@ -40,11 +47,14 @@ impl Screen {
     pub(crate) fn new(total: usize, tap: bool) -> Self {
         let (out, err) = (stdout().is_terminal(), stderr().is_terminal());
         let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let filter = |is_terminal: bool| is_terminal.then(|| Filter::new(total == 1));
         Self {
             tap,
             total,
             ended: 0,
             partial: BTreeMap::new(),
+            console_filter: filter(if tap { err } else { out }),
+            stderr_filter: filter(err),
             has_colour: (if tap { err } else { out }) && !is_plain,
             // Where the console is on the terminal, it shows the progress.
             has_progress: err && !out && !tap,
@@ -57,7 +67,7 @@ impl Screen {
         let _ = match printed {
             Printed::Console(bytes) => self.console(name, bytes),
             Printed::Stdout(bytes) => self.write(bytes),
-            Printed::Stderr(bytes) => stderr().write_all(bytes),
+            Printed::Stderr(bytes) => stderr().write_all(&filtered(&mut self.stderr_filter, bytes)),
             Printed::Note(text) => {
                 self.complain(name, text);
                 Ok(())
@@ -73,7 +83,10 @@ impl Screen {
         self.partial.insert(name.to_owned(), rest);
         match self.total {
             1 => self.write(bytes)?,
-            _ => self.write(&self.with_name(name, &lines))?,
+            _ => {
+                let lines = self.with_name(name, &lines);
+                self.write(&lines)?;
+            }
         }
         self.progress(name, &lines)
     }
@@ -88,12 +101,22 @@ impl Screen {
         shown
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let bytes = filtered(&mut self.console_filter, bytes);
         if self.tap {
-            return stderr().write_all(bytes);
+            return stderr().write_all(&bytes);
         }
         let mut stdout = stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush())
+        stdout.write_all(&bytes).and_then(|()| stdout.flush())
+    }
+
+    /// Ends what the guest has begun on a terminal, such as a colour, before this program prints there.
+    fn end_filtered(&mut self) {
+        let [console, error] = [&mut self.console_filter, &mut self.stderr_filter]
+            .map(|filter| filter.as_mut().map(Filter::finish).unwrap_or_default());
+        // These bytes have passed a filter.
+        let _ = if self.tap { stderr().write_all(&console) } else { stdout().write_all(&console) };
+        let _ = stdout().flush().and_then(|()| stderr().write_all(&error));
     }
 
     /// Prints the number of runs that have ended, and the last line.
@@ -101,14 +124,16 @@ impl Screen {
         let text = String::from_utf8_lossy(lines);
         let line = text.lines().rfind(|line| !line.trim().is_empty());
         let Some(line) = line.filter(|_| self.has_progress) else { return Ok(()) };
-        let line: String = line.chars().filter(|letter| !letter.is_control()).take(PROGRESS).collect();
+        let line: String = UntrustedText::from(line).to_string().chars().take(PROGRESS).collect();
+        let name = UntrustedText::from(name);
         write!(stderr(), "{CLEAR}{} of {} kernels ended; {name}: {line}", self.ended, self.total)
     }
 
     /// Prints a message about a run.
-    pub(crate) fn complain(&self, name: &str, text: &str) {
+    pub(crate) fn complain(&mut self, name: &str, text: &str) {
+        self.end_filtered();
         let clear = if self.has_progress { CLEAR } else { "" };
-        let name = if self.total > 1 { format!("{name}: ") } else { String::new() };
+        let name = if self.total > 1 { format!("{}: ", UntrustedText::from(name)) } else { String::new() };
         // If stderr is gone, there is no other place for the message.
         let _ = writeln!(stderr(), "{clear}kernel-test: {name}{text}");
     }
@@ -120,12 +145,14 @@ impl Screen {
         if let Some(mut rest) = rest {
             rest.push(b'\n');
             // The exit code still counts.
-            let _ = self.write(&self.with_name(name, &rest));
+            let rest = self.with_name(name, &rest);
+            let _ = self.write(&rest);
         }
+        self.end_filtered();
     }
 
     /// Prints the results of all runs: to stdout, or to stderr if TAP is there.
-    pub(crate) fn results(&self, text: &str) {
+    pub(crate) fn results(&mut self, text: &str) {
         let clear = if self.has_progress { CLEAR } else { "" };
         // The exit code still counts.
         let _ = stderr().write_all(clear.as_bytes()).and_then(|()| self.write(text.as_bytes()));
@@ -139,6 +166,11 @@ impl Screen {
     fn coloured(&self, colour: &str, word: &str) -> String {
         if self.has_colour { format!("{colour}{word}{PLAIN}") } else { word.to_owned() }
     }
+}
+
+/// Returns bytes of a guest for a stream: the form for a terminal, if there is a filter.
+fn filtered<'a>(filter: &mut Option<Filter>, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    filter.as_mut().map_or(Cow::Borrowed(bytes), |filter| filter.push(bytes).into())
 }
 
 /// Removes the incomplete line at the end, and returns it. One that is too long is ended here, as a line of its own.
