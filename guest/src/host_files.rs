@@ -58,7 +58,7 @@ pub(crate) fn agent(unpacked: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>, F
     let missing = || Failure::Host("no qemu-ga is found: install the package qemu-guest-agent".into());
     let program = program.ok_or_else(missing)?;
     let mut files = vec![("usr/sbin/qemu-ga".to_owned(), program.clone())];
-    files.extend(libraries(&program)?.into_iter().map(|path| (path.trim_start_matches('/').to_owned(), path.into())));
+    files.extend(libraries(&program)?.into_iter().map(|path| (path.clone(), path.into())));
     let read = |(place, path): (String, PathBuf)| match fs::read(&path) {
         Ok(content) => Ok((place, content)),
         Err(error) => Err(Failure::file(&path, error)),

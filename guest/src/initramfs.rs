@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use crate::archive::{Archive, TooLarge};
+use crate::archive::{Archive, ArchiveError};
 use crate::failure::Failure;
 use crate::host_files;
 use crate::kernel::kernel_release;
@@ -39,8 +39,8 @@ impl From<ModuleError> for Failure {
     }
 }
 
-impl From<TooLarge> for Failure {
-    fn from(error: TooLarge) -> Self {
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
         Self::Host(error.to_string().into())
     }
 }
@@ -53,7 +53,7 @@ pub(crate) fn build(test: &KernelTest, mark: &str) -> Result<Vec<u8>, Failure> {
         None => Archive::default(),
     };
     for (path, major, minor) in NODES {
-        archive.character_device(path, 0o600, major, minor);
+        archive.character_device(path, 0o600, major, minor)?;
     }
     archive.file(".kernel-test/busybox", 0o755, &host_files::busybox(test.busybox.as_deref(), unpacked)?)?;
     archive.file(".kernel-test/init", 0o755, include_bytes!("init.sh"))?;
@@ -62,10 +62,10 @@ pub(crate) fn build(test: &KernelTest, mark: &str) -> Result<Vec<u8>, Failure> {
     archive.file(".kernel-test/shares", 0o644, shares(test)?.as_bytes())?;
     archive.file(".kernel-test/copies", 0o644, copies(test)?.as_bytes())?;
     if test.initrd.is_none() {
-        archive.directory("tmp", 0o1777);
-        archive.directory("root", 0o700);
+        archive.directory("tmp", 0o1777)?;
+        archive.directory("root", 0o700)?;
         for name in ["busybox", "sh"] {
-            archive.symlink(&format!("bin/{name}"), "/.kernel-test/busybox");
+            archive.symlink(&format!("bin/{name}"), "/.kernel-test/busybox")?;
         }
     }
     if test.agent {
@@ -89,7 +89,7 @@ fn add_agent(test: &KernelTest, archive: &mut Archive) -> Result<(), Failure> {
     for (path, content) in host_files::agent(test.unpacked.as_deref())? {
         archive.file(&path, 0o755, &content)?;
     }
-    archive.directory("var/run", 0o755);
+    archive.directory("var/run", 0o755)?;
     archive.file("etc/mdev.conf", 0o644, MDEV.as_bytes())?;
     archive.file(".kernel-test/agent", 0o644, &[])?;
     Ok(())

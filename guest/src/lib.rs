@@ -42,7 +42,7 @@ pub mod guide {}
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use archive::{Archive, TooLarge};
+pub use archive::{Archive, ArchiveError};
 pub use case::{Case, Verdict, leaves};
 pub use failure::Failure;
 pub use host_files::default_kernel;

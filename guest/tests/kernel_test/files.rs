@@ -55,9 +55,12 @@ fn the_command_runs_in_an_initramfs_of_the_users() {
     let mut archive = Archive::default();
     archive.file("etc/mine", 0o640, b"of the user\n").unwrap();
     archive.file("bin/hello", 0o755, b"#!/.kernel-test/bin/sh\necho hello from $0\n").unwrap();
+    // The directory is there, with other permissions.
+    archive.directory("etc", 0o700).unwrap();
+    archive.symlink("/alias", "etc").unwrap();
     fs::write(&initramfs, [archive.finish(), vec![0]].concat()).unwrap();
-    let run = quietly(&["--initrd", &initramfs], "cat /etc/mine; stat -c %a /etc/mine; hello");
-    assert_eq!((run.code, &*run.stdout), (Some(0), "of the user\n640\nhello from /bin/hello\n"), "{run:#?}");
+    let run = quietly(&["--initrd", &initramfs], "cat /alias/mine; stat -c %a /etc /etc/mine; hello");
+    assert_eq!((run.code, &*run.stdout), (Some(0), "of the user\n700\n640\nhello from /bin/hello\n"), "{run:#?}");
     fs::remove_file(initramfs).unwrap();
 }
 
