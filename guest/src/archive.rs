@@ -62,12 +62,12 @@ pub struct Archive {
     /// The number of entries, which is also the inode number of the latest: equal inode numbers would make hard links.
     entries: u32,
     /// The entry of each path.
-    known: BTreeMap<String, Entry>,
+    known: BTreeMap<String, Written>,
 }
 
 /// An entry that was written.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct Written {
     mode: u32,
     /// The position of the digits of the mode.
     mode_at: usize,
@@ -214,7 +214,7 @@ impl Archive {
         let [name, size] = [path.len() + 1, content.len()].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         self.bytes.extend_from_slice(b"070701");
         // The mode is behind the magic number and the inode.
-        self.known.insert(path.to_owned(), Entry { mode, mode_at: self.bytes.len() + 8 });
+        self.known.insert(path.to_owned(), Written { mode, mode_at: self.bytes.len() + 8 });
         // Inode, mode, uid, gid, links, mtime, size; major and minor of the file's device and of a device node; length
         // of the name, checksum.
         for field in [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device[0], device[1], name, 0] {

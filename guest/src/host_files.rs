@@ -74,7 +74,7 @@ pub(crate) fn module_tree(release: Option<&str>, unpacked: Option<&Path>) -> Opt
 }
 
 /// Returns the paths at which a program may be.
-fn on_path(name: &str) -> Vec<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain(DIRECTORIES.map(PathBuf::from));
     directories.map(|directory| directory.join(name)).filter(|path| path.is_file()).collect()

@@ -21,6 +21,7 @@ mod agent;
 mod archive;
 mod case;
 mod failure;
+mod file_server;
 mod guest_reports;
 mod host_files;
 mod initramfs;
@@ -30,8 +31,10 @@ mod kernel_test;
 pub mod ktap;
 mod machine;
 mod modules;
+mod qemu_option;
 mod report;
 mod run;
+mod shares;
 mod tap;
 
 /// The guide of the program `kernel-test`.
@@ -48,7 +51,7 @@ pub use failure::Failure;
 pub use host_files::default_kernel;
 pub use junit::junit;
 pub use kernel::kernel_release;
-pub use kernel_test::{Accel, CopyOut, Disk, KernelTest, Printed, Share};
+pub use kernel_test::{Accel, CopyOut, Disk, KernelTest, Printed, Share, ShareBy};
 pub use modules::{Module, ModuleError, Modules};
 pub use report::Report;
 pub use tap::tap;

@@ -1,6 +1,6 @@
 //! Configuration of QEMU for a run, and its launch with KVM or TCG.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::time::Duration;
 
 use qemu_machine_blocking::core::CommandLine;
@@ -9,6 +9,8 @@ use qemu_machine_blocking::{Config, Found, Limits, Mark, Misuse, Vm, Wait};
 use crate::failure::Failure;
 use crate::initramfs::INIT;
 use crate::kernel_test::{Accel, Disk, KernelTest, Printed};
+use crate::qemu_option::escaped;
+use crate::shares::Shares;
 
 /// The first serial port, on which the kernel and the command print.
 pub(crate) const CONSOLE: &str = "console";
@@ -41,7 +43,7 @@ impl KernelTest {
     pub fn command_line(&self) -> Result<CommandLine, Failure> {
         let initramfs = self.save_initramfs.clone().unwrap_or_else(|| "INITRAMFS".into());
         let accel = if self.accel == Accel::Kvm { "kvm" } else { "tcg" };
-        let config = self.config(accel, &initramfs, None).without_monitor();
+        let config = self.config(accel, &initramfs, None, &Shares::of_command_line(self)?).without_monitor();
         let config = config.args(["-serial", "mon:stdio", "-serial", "null", "-serial", "null"]);
         config.command_line().map_err(|misuse| Failure::Host(misuse.to_string().into()))
     }
@@ -51,25 +53,33 @@ impl KernelTest {
         &self,
         initramfs: &Path,
         files: Option<&Path>,
+        shares: &Shares,
         print: &mut dyn FnMut(Printed<'_>),
     ) -> Result<Vm, Failure> {
-        let launch = |accel| {
-            let config = self.config(accel, initramfs, files).serial(CONSOLE).serial(REPORT);
-            let config = if self.agent { config.guest_agent() } else { config };
-            Vm::launch(config).map_err(|error| Failure::NotStarted(Box::new(error)))
+        let start = |accel, shares: &Shares| {
+            let config = self.config(accel, initramfs, files, shares).serial(CONSOLE).serial(REPORT);
+            Vm::launch(if self.agent { config.guest_agent() } else { config })
+        };
+        let launch = |accel, print: &mut dyn FnMut(Printed<'_>)| {
+            let mut vm = start(accel, shares);
+            if let Some((shares, why)) = vm.as_ref().err().and_then(|error| shares.without_virtiofs(error)) {
+                print(Printed::Note(&format!("{why}: sharing by 9p")));
+                vm = start(accel, &shares);
+            }
+            vm.map_err(|error| Failure::NotStarted(Box::new(error)))
         };
         let tries_kvm = self.accel == Accel::Auto && self.gdb.is_none() && Path::new("/dev/kvm").exists();
         if self.accel == Accel::Kvm || tries_kvm {
-            let vm = launch("kvm");
+            let vm = launch("kvm", print);
             if !tries_kvm || vm.as_ref().is_ok_and(gets_on) {
                 return vm;
             }
             print(Printed::Note("KVM does not work here, or is too slow: using TCG"));
         }
-        launch("tcg")
+        launch("tcg", print)
     }
 
-    fn config(&self, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
+    fn config(&self, accel: &str, initramfs: &Path, files: Option<&Path>, shares: &Shares) -> Config {
         let mut limits = Limits::default();
         limits.console = KEPT;
         let mut config = Config::new(self.qemu.as_encoded_bytes())
@@ -85,13 +95,7 @@ impl KernelTest {
             let device = format!("virtio-blk-pci,drive=disk{number}");
             config = config.arg("-drive").arg(drive(disk, number)).args(["-device", &device]);
         }
-        for (share, number) in self.shares.iter().zip(0..) {
-            let mut value = b"local,path=".to_vec();
-            value.extend(escaped(&share.directory));
-            value.extend(format!(",mount_tag=share{number},security_model=none").into_bytes());
-            value.extend(if share.is_read_only { &b",readonly=on"[..] } else { b"" });
-            config = config.arg("-virtfs").arg(value);
-        }
+        config = shares.add_to(self, config);
         if let Some(path) = files {
             let file = [format!("file,id={FILES},path=").into_bytes(), escaped(path)].concat();
             config = config.arg("-chardev").arg(file).args(["-serial", &format!("chardev:{FILES}")]);
@@ -122,14 +126,9 @@ fn drive(disk: &Disk, number: usize) -> Vec<u8> {
     let format = if is_qcow2 { "qcow2" } else { "raw" };
     let snapshot = if disk.is_persistent { "off" } else { "on" };
     let mut value = format!("if=none,id=disk{number},format={format},snapshot={snapshot},file=").into_bytes();
-    value.extend(escaped(&disk.image));
+    // QEMU reads what is before a colon as a protocol, unless a slash comes first (QEMU, `block.c`, `path_has_protocol`).
+    value.extend(escaped(&absolute(&disk.image).unwrap_or_else(|_| disk.image.clone())));
     value
-}
-
-/// Returns a path as the value of an option of QEMU, where a comma is doubled (`qemu(1)`).
-fn escaped(path: &Path) -> Vec<u8> {
-    let parts: Vec<&[u8]> = path.as_os_str().as_encoded_bytes().split(|byte| *byte == b',').collect();
-    parts.join(&b",,"[..])
 }
 
 /// Reports whether a guest reaches its init in time, or a panic. If it does not because of its kernel, TCG fails as well,

@@ -23,6 +23,7 @@ use crate::kernel_test::{CopyOut, KernelTest, Printed};
 use crate::ktap::Parser;
 use crate::machine::CONSOLE;
 use crate::report::Report;
+use crate::shares::Shares;
 
 /// The time in which QEMU writes the memory of the guest: a slow disk writes a GiB in ten seconds.
 const DUMPED_WITHIN: Duration = Duration::from_secs(600);
@@ -50,7 +51,8 @@ impl KernelTest {
 
     fn exit(&self, begin: Instant, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
         let mark = mark();
-        let archive = initramfs::build(self, &mark)?;
+        let shares = Shares::new(self)?;
+        let archive = initramfs::build(self, &shares, &mark)?;
         let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
         let initramfs = match (&self.save_initramfs, &unnamed) {
             (Some(path), _) => {
@@ -62,7 +64,8 @@ impl KernelTest {
         drop(archive);
         let files = self.copies.first().map(|first| Received::beside(&first.host)).transpose()?;
         let path = files.as_ref().map(|files| path_of(&files.0));
-        let vm = self.launch(&initramfs, path.as_deref(), &mut |printed: Printed<'_>| tell(printer, printed))?;
+        let vm =
+            self.launch(&initramfs, path.as_deref(), &shares, &mut |printed: Printed<'_>| tell(printer, printed))?;
         if let Some(port) = self.gdb {
             let how = format!("waiting for gdb: gdb vmlinux -ex 'target remote 127.0.0.1:{port}' -ex continue");
             tell(printer, Printed::Note(&how));

@@ -163,6 +163,7 @@ const OF_OTHERS: [(&str, &[&str]); 6] = [
             "Printed",
             "Report",
             "Share",
+            "ShareBy",
             "Verdict",
             "ktap::Parser",
         ],

@@ -5,3 +5,4 @@ mod exits;
 mod files;
 mod results;
 mod run;
+mod shares;
