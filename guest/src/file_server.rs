@@ -66,8 +66,9 @@ impl FileServer {
             true => vec![b"--shared-dir".to_vec(), directory.to_vec()],
             false => vec![b"-o".to_vec(), [b"source=", &*escaped(directory)].concat()],
         };
-        // Root without the capability for namespaces: in a container, mostly.
-        if can(CapabilitySet::SYS_CHROOT) && !can(CapabilitySet::SYS_ADMIN) {
+        // Root without the capability for namespaces: in a container, mostly. And virtiofsd makes its directory the root of
+        // its namespace, which fails with `EBUSY` for the root itself (`pivot_root(2)`; measured with that of QEMU 7.2.22).
+        if can(CapabilitySet::SYS_CHROOT) && (directory == b"/" || !can(CapabilitySet::SYS_ADMIN)) {
             arguments.extend(["-o", "sandbox=chroot"].map(Into::into));
         }
         arguments.extend(is_read_only.then(|| b"--readonly".to_vec()));

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::initramfs::INIT;
 use crate::kernel_test::{Accel, Disk, KernelTest, Printed};
 use crate::qemu_option::escaped;
-use crate::shares::Shares;
+use crate::shares::{self, Shares};
 
 /// The first serial port, on which the kernel and the command print.
 pub(crate) const CONSOLE: &str = "console";
@@ -61,12 +61,19 @@ impl KernelTest {
             Vm::launch(if self.agent { config.guest_agent() } else { config })
         };
         let launch = |accel, print: &mut dyn FnMut(Printed<'_>)| {
-            let mut vm = start(accel, shares);
-            if let Some((shares, why)) = vm.as_ref().err().and_then(|error| shares.without_virtiofs(error)) {
-                print(Printed::Note(&format!("{why}: sharing by 9p")));
-                vm = start(accel, &shares);
-            }
-            vm.map_err(|error| Failure::NotStarted(Box::new(error)))
+            start(accel, shares).or_else(|error| {
+                let mut last = None;
+                for (fewer, way) in shares.fewer() {
+                    match start(accel, &fewer) {
+                        Ok(vm) => {
+                            print(Printed::Note(&format!("{}: sharing by {way}", shares::reason(&error))));
+                            return Ok(vm);
+                        }
+                        Err(error) => last = Some(error),
+                    }
+                }
+                Err(Failure::NotStarted(Box::new(last.unwrap_or(error))))
+            })
         };
         let tries_kvm = self.accel == Accel::Auto && self.gdb.is_none() && Path::new("/dev/kvm").exists();
         if self.accel == Accel::Kvm || tries_kvm {

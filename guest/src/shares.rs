@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use qemu_machine_blocking::{Config, LaunchError};
+use qemu_machine_blocking::{Config, LaunchError, UntrustedText};
 
 use crate::failure::Failure;
 use crate::file_server::FileServer;
@@ -73,16 +73,20 @@ impl Shares {
         Ok(Self(test.shares.iter().map(offer).collect()))
     }
 
-    /// Returns the same directories without virtiofs, and the reason, after a launch that failed because of a file server.
-    /// `None` means that the launch had another reason, or that a directory is not offered by 9p.
-    pub(crate) fn without_virtiofs(&self, error: &LaunchError) -> Option<(Self, String)> {
-        let LaunchError::Failed { outcome, .. } = error else { return None };
-        let ended = outcome.companions.iter().find(|companion| companion.is_early)?;
-        let printed = ended.log.multiline().to_string();
-        let why = format!("virtiofsd does not work here: {}", printed.lines().last().unwrap_or("it printed nothing"));
-        let offer = |offer: &Offer| offer.has_9p.then(|| Offer { virtiofs: Err(why.clone()), ..offer.clone() });
-        let offers = self.0.iter().map(offer).collect::<Option<_>>()?;
-        Some((Self(offers), why))
+    /// Returns the same directories in fewer ways, for a launch that failed, each with the name of the one way that is left:
+    /// virtiofsd may not work here, or QEMU may be built without 9p. Empty if each directory is offered in one way.
+    pub(crate) fn fewer(&self) -> Vec<(Self, &'static str)> {
+        let has_both = |offer: &Offer| offer.virtiofs.is_ok() && offer.has_9p;
+        let by_virtiofs = |offer: &Offer| Offer { has_9p: !has_both(offer), ..offer.clone() };
+        let by_9p = |offer: &Offer| match has_both(offer) {
+            true => Offer { virtiofs: Err(String::new()), ..offer.clone() },
+            false => offer.clone(),
+        };
+        if !self.0.iter().any(has_both) {
+            return Vec::new();
+        }
+        let all = |way: &dyn Fn(&Offer) -> Offer| Self(self.0.iter().map(way).collect());
+        vec![(all(&by_virtiofs), "virtiofs"), (all(&by_9p), "9p")]
     }
 
     /// Returns the modules that the guest loads if its kernel has them.
@@ -137,6 +141,20 @@ impl Shares {
         let backend = [&b"memory-backend-memfd,id=ram,share=on,size="[..], &memory_size(&test.memory)].concat();
         config.arg("-object").arg(backend).args(["-machine", "memory-backend=ram"])
     }
+}
+
+/// Returns the reason of a launch that failed, and succeeded when directories were shared in another way.
+pub(crate) fn reason(error: &LaunchError) -> String {
+    let last = |log: &UntrustedText| log.multiline().to_string().lines().last().map(str::to_owned);
+    if let LaunchError::Failed { outcome, .. } = error {
+        if let Some(ended) = outcome.companions.iter().find(|companion| companion.is_early) {
+            return format!("virtiofsd does not work here: {}", last(&ended.log).unwrap_or_default());
+        }
+        if let Some(line) = last(&outcome.log) {
+            return line;
+        }
+    }
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn is_directory(share: &Share) -> Result<(), Failure> {

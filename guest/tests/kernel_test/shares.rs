@@ -55,9 +55,11 @@ fn a_directory_is_read_and_written_on_both_sides() {
         "grep -c virtiofs /proc/mounts; cd '{}' && cat from-host && echo 'hello, host' >from-guest; ls '/mnt/a b:c'",
         same.path
     );
-    let options = ["--share", &same.path, "--share", &format!("{}:/mnt/a b:c", other.path), "--memory", "256"];
+    let other = format!("{}:/mnt/a b:c", other.path);
+    // The root is a directory as any other.
+    let options = ["--share", &same.path, "--share", &other, "--share", "/:/mnt/root", "--memory", "256"];
     let run = quietly(&options, &script);
-    assert_eq!((run.code, &*run.stdout, &*run.stderr), (Some(0), "2\nhello, guest\nfrom-host\n", ""), "{run:#?}");
+    assert_eq!((run.code, &*run.stdout, &*run.stderr), (Some(0), "3\nhello, guest\nfrom-host\n", ""), "{run:#?}");
     assert_eq!(fs::read_to_string(format!("{}/from-guest", same.path)).unwrap(), "hello, host\n");
 }
 
@@ -139,7 +141,29 @@ fn without_a_virtiofsd_that_works_the_directory_is_shared_by_9p() {
     assert!(run.code == Some(125) && run.stderr.starts_with(&format!("{note}{guest}")), "{run:#?}");
     let run = quietly(&["--share", "/", "--share-by", "virtiofs", "--virtiofsd", broken], "true");
     run.failed(123, "launch failed: the companion virtiofsd0: ");
+    // The launch fails in each way, and the last is without virtiofsd.
+    let run = quietly(&["--share", "/", "--virtiofsd", broken, "--qemu-arg=-device", "--qemu-arg=nonexistent"], "true");
+    run.failed(123, "launch failed: ");
+    assert!(run.stderr.contains("'nonexistent' is not a valid device model name"), "{run:#?}");
     fs::remove_file(broken).unwrap();
+}
+
+/// A QEMU may be built without 9p.
+#[test]
+fn without_9p_in_qemu_the_directory_is_shared_by_virtiofs() {
+    let (shared, scratch) = (Shared::create(), Scratch::create());
+    let wrapper = scratch.path().join("qemu");
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' -virtfs '*) echo no virtfs >&2; exit 1 ;; esac\nexec {} \"$@\"\n",
+        qemu_machine_tests::qemu()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let share = format!("{}:/mnt", shared.path);
+    let run = quietly(&["--share", &share, "--qemu", wrapper.to_str().unwrap()], "cat /mnt/from-host");
+    assert_eq!((run.code, &*run.stdout), (Some(0), "hello, guest\n"), "{run:#?}");
+    assert_eq!(run.stderr, "kernel-test: no virtfs: sharing by virtiofs\n");
+    fs::remove_file(wrapper).unwrap();
 }
 
 /// Starts a guest with a shared directory, whose command does not end. Returns when that runs: the child, which is watched,
