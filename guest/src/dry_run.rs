@@ -11,6 +11,7 @@ use crate::initramfs;
 use crate::kernel_test::KernelTest;
 use crate::output::check_outputs;
 use crate::run::mark;
+use crate::shares::Shares;
 
 impl KernelTest {
     /// Does what a run does before its launch, and returns the command line of QEMU that is tried first, for a shell. There
@@ -23,7 +24,8 @@ impl KernelTest {
     /// [`Failure::Host`], if an argument is not valid, or a file is missing or cannot be written.
     pub fn command_line(&self) -> Result<CommandLine, Failure> {
         check_outputs(self.outputs())?;
-        let archive = initramfs::build(self, &mark())?;
+        let shares = Shares::of_command_line(self)?;
+        let archive = initramfs::build(self, &shares, &mark())?;
         if let Some(path) = &self.save_initramfs {
             fs::write(path, archive).map_err(|error| Failure::file(path, error))?;
         }
@@ -32,7 +34,7 @@ impl KernelTest {
         let accel = if self.begins_with_kvm() { "kvm" } else { "tcg" };
         // Before the arguments that add serial ports.
         let ports = Config::new(self.qemu.as_encoded_bytes()).args(["-serial", "mon:stdio", "-serial", "null"]);
-        let config = self.config(ports.without_monitor(), accel, initramfs, files);
+        let config = self.config(ports.without_monitor(), accel, initramfs, files, &shares);
         config.command_line().map_err(|misuse| Failure::Host(misuse.to_string().into()))
     }
 }

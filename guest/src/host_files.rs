@@ -99,7 +99,7 @@ pub(crate) fn agent(unpacked: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>, F
     let missing = || Failure::Host("no qemu-ga is found: install the package qemu-guest-agent".into());
     let program = program.ok_or_else(missing)?;
     let mut files = vec![("usr/sbin/qemu-ga".to_owned(), program.clone())];
-    files.extend(libraries(&program)?.into_iter().map(|path| (path.trim_start_matches('/').to_owned(), path.into())));
+    files.extend(libraries(&program)?.into_iter().map(|path| (path.clone(), path.into())));
     let read = |(place, path): (String, PathBuf)| match fs::read(&path) {
         Ok(content) => Ok((place, content)),
         Err(error) => Err(Failure::file(&path, error)),
@@ -115,7 +115,7 @@ pub(crate) fn module_tree(release: Option<&str>, unpacked: Option<&Path>) -> Opt
 }
 
 /// Returns the paths at which a program may be.
-fn on_path(name: &str) -> Vec<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain(DIRECTORIES.map(PathBuf::from));
     directories.map(|directory| directory.join(name)).filter(|path| path.is_file()).collect()

@@ -48,11 +48,23 @@ while IFS= read -r module; do
     $bb insmod "$module" || stop "cannot load the module $module"
 done <$ours/modules.list
 
+# Mounts the first file system of `TYPE:OPTIONS...` that works. Otherwise prints why, and leaves the types in `types`.
+share() {
+    types= errors=
+    for way in $ways; do
+        error=$($bb mount -t "${way%%:*}" -o "${way#*:}" "$tag" "$path" 2>&1) && return
+        types=${types:+$types or }${way%%:*}
+        errors="$errors$error
+"
+    done
+    $bb printf %s "$errors"
+    return 1
+}
+
 # The path has a line of its own, since it may begin or end with a blank.
-while read -r tag type options && IFS= read -r path; do
+while read -r tag ways && IFS= read -r path && IFS= read -r note; do
     $bb mkdir -p "$path"
-    $bb mount -t "$type" -o "$options" "$tag" "$path" ||
-        stop "cannot mount $path: the kernel needs the file system $type and the driver of its transport"
+    share || stop "cannot mount $path: the kernel needs the file system $types and the driver of its transport$note"
 done <$ours/shares
 
 # The node may be there without a port.

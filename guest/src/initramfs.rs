@@ -8,12 +8,13 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use crate::archive::{Archive, TooLarge};
+use crate::archive::{Archive, ArchiveError};
 use crate::failure::Failure;
 use crate::host_files;
 use crate::kernel::kernel_release;
 use crate::kernel_test::KernelTest;
 use crate::modules::{Module, ModuleError, Modules};
+use crate::shares::{Shares, one_line};
 
 /// The program that the kernel executes first, and its arguments: the kernel passes what follows `--` to it (the kernel's
 /// `Documentation/admin-guide/kernel-parameters.rst`).
@@ -39,14 +40,14 @@ impl From<ModuleError> for Failure {
     }
 }
 
-impl From<TooLarge> for Failure {
-    fn from(error: TooLarge) -> Self {
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
         Self::Host(error.to_string().into())
     }
 }
 
 /// Returns the initramfs. `mark` is the text that begins the reports of the guest.
-pub(crate) fn build(test: &KernelTest, mark: &str) -> Result<Vec<u8>, Failure> {
+pub(crate) fn build(test: &KernelTest, shares: &Shares, mark: &str) -> Result<Vec<u8>, Failure> {
     let unpacked = test.unpacked.as_deref();
     if let Some(root) = unpacked {
         fs::read_dir(root).map_err(|error| Failure::file(root, error))?;
@@ -56,26 +57,26 @@ pub(crate) fn build(test: &KernelTest, mark: &str) -> Result<Vec<u8>, Failure> {
         None => Archive::default(),
     };
     for (path, major, minor) in NODES {
-        archive.character_device(path, 0o600, major, minor);
+        archive.character_device(path, 0o600, major, minor)?;
     }
     archive.file(".kernel-test/busybox", 0o755, &host_files::busybox(test.busybox.as_deref(), unpacked)?)?;
     archive.file(".kernel-test/init", 0o755, include_bytes!("init.sh"))?;
     archive.file(".kernel-test/mark", 0o644, mark.as_bytes())?;
     archive.file(".kernel-test/command", 0o755, &command(test))?;
-    archive.file(".kernel-test/shares", 0o644, shares(test)?.as_bytes())?;
+    archive.file(".kernel-test/shares", 0o644, shares.lines()?.as_bytes())?;
     archive.file(".kernel-test/copies", 0o644, copies(test)?.as_bytes())?;
     if test.initrd.is_none() {
-        archive.directory("tmp", 0o1777);
-        archive.directory("root", 0o700);
+        archive.directory("tmp", 0o1777)?;
+        archive.directory("root", 0o700)?;
         for name in ["busybox", "sh"] {
-            archive.symlink(&format!("bin/{name}"), "/.kernel-test/busybox");
+            archive.symlink(&format!("bin/{name}"), "/.kernel-test/busybox")?;
         }
     }
     if test.agent {
         add_agent(test, &mut archive)?;
     }
     let mut list = String::new();
-    for module in modules(test)? {
+    for module in modules(test, shares)? {
         let path = format!(".kernel-test/modules/{}.ko", module.name);
         archive.file(&path, 0o644, &module.content)?;
         list += &format!("/{path}\n");
@@ -92,7 +93,7 @@ fn add_agent(test: &KernelTest, archive: &mut Archive) -> Result<(), Failure> {
     for (path, content) in host_files::agent(test.unpacked.as_deref())? {
         archive.file(&path, 0o755, &content)?;
     }
-    archive.directory("var/run", 0o755);
+    archive.directory("var/run", 0o755)?;
     archive.file("etc/mdev.conf", 0o644, MDEV.as_bytes())?;
     archive.file(".kernel-test/agent", 0o644, &[])?;
     Ok(())
@@ -100,7 +101,7 @@ fn add_agent(test: &KernelTest, archive: &mut Archive) -> Result<(), Failure> {
 
 /// Returns the modules to load: those that the caller chose, and those of the devices, as far as the kernel has them. A
 /// kernel without modules has the drivers built in, or the guest reports what is missing.
-fn modules(test: &KernelTest) -> Result<Vec<Module>, Failure> {
+fn modules(test: &KernelTest, shares: &Shares) -> Result<Vec<Module>, Failure> {
     let image = fs::read(&test.kernel).map_err(|error| Failure::file(&test.kernel, error))?;
     let release = kernel_release(&image);
     let tree = host_files::module_tree(release.as_deref(), test.unpacked.as_deref());
@@ -113,14 +114,10 @@ fn modules(test: &KernelTest) -> Result<Vec<Module>, Failure> {
         };
     };
     let known = Modules::read(&tree)?;
-    let devices = [
-        (test.agent, ["virtio_pci", "virtio_console"]),
-        (!test.disks.is_empty(), ["virtio_pci", "virtio_blk"]),
-        (!test.shares.is_empty(), ["virtio_pci", "9pnet_virtio"]),
-        (!test.shares.is_empty(), ["virtio_pci", "9p"]),
-    ];
+    let devices =
+        [(test.agent, ["virtio_pci", "virtio_console"]), (!test.disks.is_empty(), ["virtio_pci", "virtio_blk"])];
     let needed = devices.into_iter().filter(|(is_needed, _)| *is_needed).flat_map(|(_, names)| names);
-    let needed = needed.filter(|name| known.has(name));
+    let needed = needed.chain(shares.modules()).filter(|name| known.has(name));
     Ok(known.in_order(needed.chain(test.modules.iter().map(String::as_str)))?)
 }
 
@@ -141,31 +138,8 @@ fn quoted(word: &OsStr) -> Vec<u8> {
     [b"'", &*inside.join(&b"'\\''"[..]), b"'"].concat()
 }
 
-/// The options with which the guest mounts a shared directory, after the mode (the kernel's
-/// `Documentation/filesystems/9p.rst`). `msize` is the largest message: QEMU warns about less than 8 KiB, and more is faster.
-const MOUNT_9P: &str = "trans=virtio,version=9p2000.L,msize=262144";
-
-/// Returns two lines for each shared directory: its tag, the type of the file system and the options of the mount; and its
-/// path, which may have blanks. Another type than 9p needs other lines, and its device in `machine.rs`; init mounts any.
-fn shares(test: &KernelTest) -> Result<String, Failure> {
-    let mut lines = String::new();
-    for (share, number) in test.shares.iter().zip(0..) {
-        if !share.guest.starts_with('/') {
-            return Err(Failure::Host(format!("`{}` is no absolute path in the guest", share.guest).into()));
-        }
-        let mode = if share.is_read_only { "ro" } else { "rw" };
-        lines += &format!("share{number} 9p {mode},{MOUNT_9P}\n{}\n", one_line(&share.guest)?);
-    }
-    Ok(lines)
-}
-
 fn copies(test: &KernelTest) -> Result<String, Failure> {
     test.copies.iter().map(|copy| Ok(format!("{}\n", one_line(&copy.guest)?))).collect()
-}
-
-fn one_line(path: &str) -> Result<&str, Failure> {
-    let failed = || Failure::Host("a path of the guest has a line feed or a carriage return".into());
-    Some(path).filter(|path| !path.contains(['\n', '\r'])).ok_or_else(failed)
 }
 
 #[cfg(test)]

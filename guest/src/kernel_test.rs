@@ -61,6 +61,10 @@ pub struct KernelTest {
     pub disks: Vec<Disk>,
     /// Directories of this host to mount in the guest.
     pub shares: Vec<Share>,
+    /// The file system of the shared directories. Default: [`ShareBy::Auto`].
+    pub share_by: ShareBy,
+    /// The file server for virtiofs. `None` means that of this host.
+    pub virtiofsd: Option<PathBuf>,
     /// Files to copy out of the guest after the command.
     pub copies: Vec<CopyOut>,
     /// The file for the memory of the guest, as an ELF core, if the kernel panics.
@@ -96,14 +100,28 @@ pub struct Disk {
     pub is_persistent: bool,
 }
 
-/// A directory of this host that is mounted in the guest with 9p, so the kernel needs `9p` and `9pnet_virtio`.
+/// The file system by which the guest mounts directories of this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShareBy {
+    /// virtiofs where the kernel has it and this host has a virtiofsd that works, and otherwise 9p. A directory for
+    /// reading only is offered by virtiofs only if the virtiofsd refuses changes (`--readonly`).
+    #[default]
+    Auto,
+    /// virtiofs: the kernel needs `virtiofs`, and the host a virtiofsd. The memory of the guest is shared with it.
+    Virtiofs,
+    /// 9p: the kernel needs `9p` and `9pnet_virtio`. QEMU serves the files.
+    NineP,
+}
+
+/// A directory of this host that is mounted in the guest. What the guest writes is in the directory at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     /// The directory of this host.
     pub directory: PathBuf,
     /// The directory of the guest, an absolute path, which is created.
     pub guest: String,
-    /// Whether the guest can only read.
+    /// Whether the guest can only read: this host refuses changes, also by a guest that mounts it otherwise.
     pub is_read_only: bool,
 }
 
@@ -156,6 +174,8 @@ impl KernelTest {
             agent: false,
             disks: Vec::new(),
             shares: Vec::new(),
+            share_by: ShareBy::Auto,
+            virtiofsd: None,
             copies: Vec::new(),
             dump: None,
             gdb: None,

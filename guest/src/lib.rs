@@ -22,6 +22,7 @@ mod archive;
 mod case;
 mod dry_run;
 mod failure;
+mod file_server;
 mod guest_reports;
 mod host_files;
 mod initramfs;
@@ -33,9 +34,11 @@ mod kvm;
 mod machine;
 mod modules;
 mod output;
+mod qemu_option;
 mod quiet;
 mod report;
 mod run;
+mod shares;
 mod tap;
 
 /// The guide of the program `kernel-test`.
@@ -46,13 +49,13 @@ pub mod guide {}
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use archive::{Archive, TooLarge};
+pub use archive::{Archive, ArchiveError};
 pub use case::{Case, Verdict, leaves};
 pub use failure::Failure;
 pub use host_files::default_kernel;
 pub use junit::junit;
 pub use kernel::kernel_release;
-pub use kernel_test::{Accel, CopyOut, Disk, KernelTest, Printed, Share};
+pub use kernel_test::{Accel, CopyOut, Disk, KernelTest, Printed, Share, ShareBy};
 pub use modules::{Module, ModuleError, Modules};
 pub use output::check_outputs;
 pub use report::Report;

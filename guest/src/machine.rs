@@ -1,6 +1,6 @@
 //! Configuration of QEMU for a run, and its launch with KVM or TCG.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::time::Instant;
 
 use qemu_machine_blocking::{Config, LaunchCause, Limits, Mark, Misuse, Vm};
@@ -8,6 +8,8 @@ use qemu_machine_blocking::{Config, LaunchCause, Limits, Mark, Misuse, Vm};
 use crate::failure::Failure;
 use crate::initramfs::INIT;
 use crate::kernel_test::{Accel, Disk, KernelTest, Printed};
+use crate::qemu_option::escaped;
+use crate::shares::{self, Shares};
 use crate::{kvm, quiet};
 
 /// The first serial port, on which the kernel and the command print.
@@ -34,18 +36,34 @@ impl KernelTest {
         &self,
         initramfs: &Path,
         files: Option<&Path>,
+        shares: &Shares,
         print: &mut dyn FnMut(Printed<'_>),
     ) -> Result<(Vm, Instant), Failure> {
-        let launch = |accel| {
+        let start = |accel, shares: &Shares| {
             let ports = Config::new(self.qemu.as_encoded_bytes()).serial(CONSOLE).serial(REPORT);
             let begin = Instant::now();
-            Vm::launch(self.config(ports, accel, initramfs, files)).map(|vm| (vm, begin)).map_err(Box::new)
+            Vm::launch(self.config(ports, accel, initramfs, files, shares)).map(|vm| (vm, begin)).map_err(Box::new)
+        };
+        let launch = |accel, print: &mut dyn FnMut(Printed<'_>)| {
+            start(accel, shares).or_else(|error| {
+                let mut last = None;
+                for (fewer, way) in shares.fewer() {
+                    match start(accel, &fewer) {
+                        Ok(started) => {
+                            print(Printed::Note(&format!("{}: sharing by {way}", shares::reason(&error))));
+                            return Ok(started);
+                        }
+                        Err(error) => last = Some(error),
+                    }
+                }
+                Err(last.unwrap_or(error))
+            })
         };
         if self.accel == Accel::Kvm {
-            return launch("kvm").map_err(Failure::NotStarted);
+            return launch("kvm", print).map_err(Failure::NotStarted);
         }
         if self.accel == Accel::Auto && self.gdb.is_none() {
-            let why = match launch("kvm") {
+            let why = match launch("kvm", print) {
                 Ok((vm, begin)) => match kvm::executes(&vm, &[CONSOLE, REPORT], self.timeout) {
                     Ok(()) => return Ok((vm, begin)),
                     Err(why) => Some(why),
@@ -64,7 +82,7 @@ impl KernelTest {
                 print(Printed::Note(&format!("KVM does not work here ({why}): using TCG")));
             }
         }
-        launch("tcg").map_err(Failure::NotStarted)
+        launch("tcg", print).map_err(Failure::NotStarted)
     }
 
     /// Reports whether KVM is tried first.
@@ -74,7 +92,14 @@ impl KernelTest {
     }
 
     /// Returns the configuration of QEMU. `ports` has the program, and the first two serial ports.
-    pub(crate) fn config(&self, ports: Config, accel: &str, initramfs: &Path, files: Option<&Path>) -> Config {
+    pub(crate) fn config(
+        &self,
+        ports: Config,
+        accel: &str,
+        initramfs: &Path,
+        files: Option<&Path>,
+        shares: &Shares,
+    ) -> Config {
         let mut limits = Limits::default();
         limits.console = KEPT;
         let mut config = if self.agent { ports.guest_agent() } else { ports };
@@ -91,13 +116,7 @@ impl KernelTest {
             let device = format!("virtio-blk-pci,drive=disk{number}");
             config = config.arg("-drive").arg(drive(disk, number)).args(["-device", &device]);
         }
-        for (share, number) in self.shares.iter().zip(0..) {
-            let mut value = b"local,path=".to_vec();
-            value.extend(escaped(&share.directory));
-            value.extend(format!(",mount_tag=share{number},security_model=none").into_bytes());
-            value.extend(if share.is_read_only { &b",readonly=on"[..] } else { b"" });
-            config = config.arg("-virtfs").arg(value);
-        }
+        config = shares.add_to(self, config);
         if let Some(path) = files {
             let file = [format!("file,id={FILES},path=").into_bytes(), escaped(path)].concat();
             config = config.arg("-chardev").arg(file).args(["-serial", &format!("chardev:{FILES}")]);
@@ -136,14 +155,9 @@ fn drive(disk: &Disk, number: usize) -> Vec<u8> {
     let format = if is_qcow2 { "qcow2" } else { "raw" };
     let snapshot = if disk.is_persistent { "off" } else { "on" };
     let mut value = format!("if=none,id=disk{number},format={format},snapshot={snapshot},file=").into_bytes();
-    value.extend(escaped(&disk.image));
+    // QEMU reads what is before a colon as a protocol, unless a slash comes first (QEMU, `block.c`, `path_has_protocol`).
+    value.extend(escaped(&absolute(&disk.image).unwrap_or_else(|_| disk.image.clone())));
     value
-}
-
-/// Returns a path as the value of an option of QEMU, where a comma is doubled (`qemu(1)`).
-fn escaped(path: &Path) -> Vec<u8> {
-    let parts: Vec<&[u8]> = path.as_os_str().as_encoded_bytes().split(|byte| *byte == b',').collect();
-    parts.join(&b",,"[..])
 }
 
 /// Returns the whole text that is kept of a console.

@@ -25,12 +25,13 @@ use crate::machine::CONSOLE;
 use crate::output::check_outputs;
 use crate::quiet::Quiet;
 use crate::report::Report;
+use crate::shares::Shares;
 
 /// The time in which QEMU writes the memory of the guest: a slow disk writes a GiB in ten seconds.
 const DUMPED_WITHIN: Duration = Duration::from_secs(600);
 
-/// The output of a run, and the parsers that read it as well: one for each source, since a line of one may be within a line of
-/// the other. Two threads print with the agent.
+/// The output of a run, and the parsers that read it as well: one for each source, since a line of one may be within a
+/// line of the other. Two threads print with the agent.
 struct Printer<'a> {
     print: &'a mut (dyn FnMut(Printed<'_>) + Send),
     console: Parser,
@@ -60,7 +61,8 @@ impl KernelTest {
         check_outputs(self.outputs())?;
         let core = self.dump.as_deref().map(utf8).transpose()?;
         let mark = mark();
-        let archive = initramfs::build(self, &mark)?;
+        let shares = Shares::new(self)?;
+        let archive = initramfs::build(self, &shares, &mark)?;
         let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
         let initramfs = match (&self.save_initramfs, &unnamed) {
             (Some(path), _) => {
@@ -73,7 +75,7 @@ impl KernelTest {
         let files = self.copies.first().map(|first| Received::beside(&first.host)).transpose()?;
         let path = files.as_ref().map(|files| path_of(&files.0));
         let mut print = |printed: Printed<'_>| tell(printer, printed);
-        let (vm, begin) = self.launch(&initramfs, path.as_deref(), &mut print)?;
+        let (vm, begin) = self.launch(&initramfs, path.as_deref(), &shares, &mut print)?;
         if let Some(port) = self.gdb {
             let how = format!("waiting for gdb: gdb vmlinux -ex 'target remote 127.0.0.1:{port}' -ex continue");
             tell(printer, Printed::Note(&how));

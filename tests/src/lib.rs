@@ -3,7 +3,6 @@
 
 pub mod appended;
 pub mod cargo;
-pub mod cpio;
 pub mod frozen;
 pub mod guest;
 pub mod leak_check;

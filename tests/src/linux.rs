@@ -9,8 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use qemu_machine_core::Config;
-
-use crate::cpio::Archive;
+use qemu_machine_guest::{Archive, ArchiveError, Modules};
 
 /// The line that the guest prints when its init runs.
 pub const INIT: &str = "linux: init";
@@ -152,78 +151,47 @@ impl Parts {
     }
 
     fn initramfs(&self) -> Vec<u8> {
-        let mut archive = Archive::default();
-        for path in ["dev", "proc", "run", "sys", "tmp", "var/run"] {
-            archive.directory(path);
-        }
-        archive.file("init", include_bytes!("linux/init.sh"));
-        archive.file("sbin/shutdown", SHUTDOWN.as_bytes());
-        self.add_busybox(&mut archive);
-        for applet in APPLETS {
-            archive.symlink(&format!("bin/{applet}"), "busybox");
-        }
-        self.add_agent(&mut archive);
-        archive.finish()
+        self.packed().expect("each path is valid, and added once")
     }
 
-    fn add_busybox(&self, archive: &mut Archive) {
-        archive.file("bin/busybox", &self.read("bin/busybox"));
+    fn packed(&self) -> Result<Vec<u8>, ArchiveError> {
+        let mut archive = Archive::default();
+        for path in ["dev", "proc", "run", "sys", "tmp", "var/run"] {
+            archive.directory(path, 0o755)?;
+        }
+        archive.file("init", 0o755, include_bytes!("linux/init.sh"))?;
+        archive.file("sbin/shutdown", 0o755, SHUTDOWN.as_bytes())?;
+        archive.file("bin/busybox", 0o755, &self.read("bin/busybox"))?;
+        for applet in APPLETS {
+            archive.symlink(&format!("bin/{applet}"), "busybox")?;
+        }
+        self.add_agent(&mut archive)?;
+        Ok(archive.finish())
     }
 
     /// Adds the guest agent with its libraries, and the kernel modules of its port. `tests/src/linux/init.sh` starts
     /// the agent.
-    fn add_agent(&self, archive: &mut Archive) {
+    fn add_agent(&self, archive: &mut Archive) -> Result<(), ArchiveError> {
         let agent = self.agent();
-        archive.file("usr/sbin/qemu-ga", &read(&agent));
+        archive.file("usr/sbin/qemu-ga", 0o755, &read(&agent))?;
         for library in libraries(&agent) {
-            archive.file(library.trim_start_matches('/'), &read(Path::new(&library)));
+            archive.file(&library, 0o755, &read(Path::new(&library)))?;
         }
-        archive.file("etc/mdev.conf", MDEV.as_bytes());
-        self.add_modules(archive);
+        archive.file("etc/mdev.conf", 0o755, MDEV.as_bytes())?;
+        self.add_modules(archive)
     }
 
     /// Adds the modules, and a list of them in loading order.
-    fn add_modules(&self, archive: &mut Archive) {
-        let tree = only(&self.0.join("lib/modules"), "");
-        let built_in = String::from_utf8(read(&tree.join("modules.builtin"))).expect("a list of paths");
-        let mut loaded = Vec::new();
-        for module in MODULES {
-            load(module, &tree, &built_in, &mut loaded);
-        }
+    fn add_modules(&self, archive: &mut Archive) -> Result<(), ArchiveError> {
+        let known = Modules::read(&only(&self.0.join("lib/modules"), "")).expect("the package has modules");
         let mut order = String::new();
-        for (name, content) in loaded {
-            let path = format!("lib/modules/{name}.ko");
-            archive.file(&path, &content);
+        for module in known.in_order(MODULES).expect("the kernel has these modules") {
+            let path = format!("lib/modules/{}.ko", module.name);
+            archive.file(&path, 0o755, &module.content)?;
             order += &format!("/{path}\n");
         }
-        archive.file("lib/modules/order", order.as_bytes());
+        archive.file("lib/modules/order", 0o755, order.as_bytes())
     }
-}
-
-/// Adds a module after its dependencies. These are read from the modules themselves: the package has no `modules.dep`,
-/// which is created when a kernel is installed.
-fn load(name: &str, tree: &Path, built_in: &str, loaded: &mut Vec<(String, Vec<u8>)>) {
-    let file = format!("/{name}.ko");
-    if loaded.iter().any(|(other, _)| other == name) || built_in.lines().any(|line| line.ends_with(&file)) {
-        return;
-    }
-    let content = ["drivers/virtio", "drivers/char", "fs/fuse"]
-        .iter()
-        .find_map(|directory| fs::read(tree.join("kernel").join(directory).join(&file[1..])).ok())
-        .unwrap_or_else(|| panic!("the kernel has no module {name}"));
-    for needed in depends(&content) {
-        load(&needed, tree, built_in, loaded);
-    }
-    loaded.push((name.to_owned(), content));
-}
-
-/// Returns the dependencies of a module: it holds the string `depends=a,b` between NUL bytes.
-fn depends(module: &[u8]) -> Vec<String> {
-    let fields = module.split(|byte| *byte == 0);
-    let list =
-        fields.filter_map(|field| field.strip_prefix(b"depends=")).next().expect("a module lists its dependencies");
-    let list = std::str::from_utf8(list).expect("module names are UTF-8");
-    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Returns the paths on this host of a program's shared libraries and of their loader.

@@ -151,6 +151,7 @@ const OF_OTHERS: [(&str, &[&str]); 6] = [
         &[
             "Accel",
             "Archive",
+            "ArchiveError",
             "Case",
             "CopyOut",
             "Disk",
@@ -162,7 +163,7 @@ const OF_OTHERS: [(&str, &[&str]); 6] = [
             "Printed",
             "Report",
             "Share",
-            "TooLarge",
+            "ShareBy",
             "Verdict",
             "ktap::Parser",
         ],

@@ -50,9 +50,12 @@ fn the_command_runs_in_an_initramfs_of_the_users() {
     let mut archive = Archive::default();
     archive.file("etc/mine", 0o640, b"of the user\n").unwrap();
     archive.file("bin/hello", 0o755, b"#!/.kernel-test/bin/sh\necho hello from $0\n").unwrap();
+    // The directory is there, with other permissions.
+    archive.directory("etc", 0o700).unwrap();
+    archive.symlink("/alias", "etc").unwrap();
     fs::write(&initramfs, [archive.finish(), vec![0]].concat()).unwrap();
-    let run = quietly(&["--initrd", &initramfs], "cat /etc/mine; stat -c %a /etc/mine; hello");
-    assert_eq!((run.code, &*run.stdout), (Some(0), "of the user\n640\nhello from /bin/hello\n"), "{run:#?}");
+    let run = quietly(&["--initrd", &initramfs], "cat /alias/mine; stat -c %a /etc /etc/mine; hello");
+    assert_eq!((run.code, &*run.stdout), (Some(0), "of the user\n700\n640\nhello from /bin/hello\n"), "{run:#?}");
     fs::remove_file(initramfs).unwrap();
 }
 
@@ -81,13 +84,6 @@ fn modules_are_loaded_with_those_that_they_depend_on() {
     assert!(run.stdout.lines().any(|name| name == "virtio_rng") && run.stdout.contains("virtio_ring"), "{run:#?}");
     let run = quietly(&["--module", "nonexistent"], "true");
     run.failed(125, "the kernel has no module nonexistent, and it is not built in\n");
-}
-
-/// The kernel of the tests has no 9p: the guest reports that.
-#[test]
-fn a_directory_that_the_kernel_cannot_mount_is_explained() {
-    let run = quietly(&["--share", "/:/mnt/host:ro"], "ls /mnt/host");
-    run.failed(125, "the guest: cannot mount /mnt/host: the kernel needs the file system 9p and the driver");
 }
 
 #[test]

@@ -8,4 +8,5 @@ mod outputs;
 mod readme;
 mod results;
 mod run;
+mod shares;
 mod terminal;

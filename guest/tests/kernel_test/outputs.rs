@@ -261,6 +261,8 @@ fn a_dry_run_prints_the_command_line_of_the_run() {
             "/d.qcow2",
             "--share",
             "/usr:/src:ro",
+            "--share-by",
+            "9p",
             "--qemu-arg=-serial",
             "--qemu-arg=none",
         ],
@@ -281,9 +283,11 @@ fn a_dry_run_prints_the_command_line_of_the_run() {
 
 #[test]
 fn a_dry_run_without_a_file_for_the_initramfs_explains_that() {
-    let run = run(&["--accel", "tcg", "--dry-run"], &["true"]);
+    let run = run(&["--accel", "tcg", "--dry-run", "--disk", "colon:a,b"], &["true"]);
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(run.stdout.contains(" -initrd INITRAMFS "), "{run:#?}");
+    // A relative path would name a protocol.
+    assert!(run.stdout.contains("/colon:a,,b"), "{run:#?}");
     assert_eq!(run.stderr, "kernel-test: INITRAMFS stands for a file: --save-initramfs FILE writes it\n");
 }
 

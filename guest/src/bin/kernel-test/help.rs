@@ -29,7 +29,9 @@ The run:
 Files:
         --initrd FILE          run the command in this initramfs; the files of kernel-test are added in /.kernel-test
         --share DIR[:GUEST][:ro]
-                               mount a directory of this host, at the same path or at GUEST, with 9p
+                               mount a directory of this host, at the same path or at GUEST, an absolute path
+        --share-by WHICH       auto, virtiofs or 9p; auto is virtiofs where the kernel and this host have it, or else 9p
+        --virtiofsd PROGRAM    the file server for virtiofs [default: the one of this host]
         --disk IMAGE[:rw]      a disk (/dev/vda, ...). Changes by the guest are dropped, except with `:rw`
         --copy-out GUEST:HOST  copy a file out of the guest after the command; a directory becomes a tar archive
         --module NAME          load this module and those that it depends on; may be repeated

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use qemu_machine_guest::{Accel, CopyOut, Disk, KernelTest, Share, default_kernel};
+use qemu_machine_guest::{Accel, CopyOut, Disk, KernelTest, Share, ShareBy, default_kernel};
 
 /// The variable with the default of `--unpacked`.
 const UNPACKED: &str = "KERNEL_TEST_UNPACKED";
@@ -108,6 +108,8 @@ fn choose(test: &mut KernelTest, name: &str, parser: &mut lexopt::Parser) -> Res
         "qemu-arg" => test.qemu_args.push(parser.value()?),
         "initrd" => test.initrd = Some(parser.value()?.into()),
         "share" => test.shares.push(share(&parser.value()?)?),
+        "share-by" => test.share_by = share_by(&parser.value()?)?,
+        "virtiofsd" => test.virtiofsd = Some(parser.value()?.into()),
         "disk" => test.disks.push(disk(&parser.value()?)),
         "copy-out" => test.copies.push(copy(parser.value()?)?),
         "module" => test.modules.push(parser.value()?.string()?),
@@ -197,7 +199,16 @@ fn seconds(text: &OsStr) -> Result<Duration, lexopt::Error> {
     duration.ok_or_else(|| "--timeout is a number of seconds".into())
 }
 
-/// Reads `DIR[:GUEST][:ro]`.
+fn share_by(word: &OsStr) -> Result<ShareBy, lexopt::Error> {
+    match word.to_str() {
+        Some("auto") => Ok(ShareBy::Auto),
+        Some("virtiofs") => Ok(ShareBy::Virtiofs),
+        Some("9p") => Ok(ShareBy::NineP),
+        _ => Err("--share-by is auto, virtiofs or 9p".into()),
+    }
+}
+
+/// Reads `DIR[:GUEST][:ro]`. `GUEST` begins at the last `:/`, so a directory may have colons.
 fn share(text: &OsStr) -> Result<Share, lexopt::Error> {
     let (text, is_read_only) = match text.as_bytes().strip_suffix(b":ro") {
         Some(text) => (text, true),
@@ -206,6 +217,10 @@ fn share(text: &OsStr) -> Result<Share, lexopt::Error> {
     let colon = text.windows(2).rposition(|pair| pair == b":/");
     let directory = absolute(OsStr::from_bytes(&text[..colon.unwrap_or(text.len())]));
     let directory = directory.map_err(|error| format!("--share: {error}"))?;
+    if colon.is_none() && text.contains(&b':') && !directory.exists() {
+        let text = String::from_utf8_lossy(text);
+        return Err(format!("--share: there is no directory `{text}`, and a path in the guest begins with `/`").into());
+    }
     let guest = match colon {
         Some(at) => String::from_utf8(text[at + 1..].to_vec()).ok(),
         None => directory.to_str().map(str::to_owned),
