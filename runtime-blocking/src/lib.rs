@@ -14,6 +14,7 @@
 //! | the crates `qapi` and `qmp` | [`guides::from_qapi`]: the replacement of each item |
 //! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: where such a script fails, and the same test here |
 //! | a scheduler: Kubernetes, Slurm, systemd, ssh | [`guides::schedulers`]: what each guarantees for machines, and what it cannot |
+//! | tests that boot a guest each | [`guides::templates`]: boot once, clone in milliseconds |
 //! | an error | [`guides::troubleshooting`]: by symptom, with the texts that are printed |
 //!
 //! # Overview

@@ -36,6 +36,7 @@ mod scripted;
 mod shells;
 mod short_lived;
 mod subscriptions;
+mod templates;
 mod torture;
 mod wire;
 
