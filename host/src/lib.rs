@@ -293,6 +293,7 @@ mod supervisor;
 mod sys;
 #[cfg(feature = "tasks")]
 pub mod tasks;
+mod template;
 mod trace;
 mod watch;
 mod wire;

@@ -1,12 +1,12 @@
 //! Names that every runtime re-exports to its users. Everything else of the core is under `core`.
 
 pub use qemu_machine_core::{
-    Address, Cause, Command, CommandError, Companion, CompanionEnd, CompanionFailure, Config, Deadline, Dialect, Event,
-    ExitStatus, ExtraMonitor, FOREVER, FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity,
-    LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull,
-    OutOfBand, Outcome, Peer, ProcessAttributes, Progress, ProtocolError, RawReply, Refusal, Resource, Rung, Service,
-    ServiceError, Shutdown, SignalName, State, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json,
-    procedure,
+    Address, Cause, Command, CommandError, Companion, CompanionEnd, CompanionFailure, Config, Deadline, Dialect,
+    DiskFormat, Event, ExitStatus, ExtraMonitor, FOREVER, FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault,
+    HostForward, Identity, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse,
+    Monitor, OmitNull, OutOfBand, Outcome, Peer, ProcessAttributes, Progress, ProtocolError, RawReply, Refusal,
+    Resource, Rung, Service, ServiceError, Shutdown, SignalName, State, Template, TemplateConfig, UntrustedText, Value,
+    Wait, WaitError, WithRawReply, commands, json, procedure,
 };
 
 #[cfg(feature = "regex")]
@@ -25,3 +25,4 @@ pub use crate::play::play;
 pub use crate::qapi::{self, Qapi};
 pub use crate::registry::{Presence, Registered, registered};
 pub use crate::shared_fd::descriptor;
+pub use crate::template::{TemplateFileError, template_clone, template_source};

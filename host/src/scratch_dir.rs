@@ -123,7 +123,7 @@ impl ScratchDir {
             None => None,
         };
         let base = self.base();
-        let file = path.as_deref().map_or_else(|| create_unnamed(&base.join(self.named(".log"))), create_private);
+        let file = path.as_deref().map_or_else(|| create_unnamed_log(&base.join(self.named(".log"))), create_private);
         match file {
             Ok(file) => {
                 match (&path, &wanted.log_directory) {
@@ -237,7 +237,7 @@ impl ScratchDir {
         let name = self.named(&format!("-{companion}.log"));
         let path = kept_in.map(|directory| path(directory).join(&name));
         let unnamed = self.base().join(&name);
-        let created = path.as_deref().map_or_else(|| create_unnamed(&unnamed), create_private);
+        let created = path.as_deref().map_or_else(|| create_unnamed_log(&unnamed), create_private);
         let failed = |error| fault(format!("create the log of the companion {companion}"), &error);
         let file = Arc::new(created.map_err(failed)?);
         self.files.extend(path.and_then(|path| identified(absolute(path))));
@@ -542,7 +542,7 @@ fn is_scratch_name(path: &Path) -> bool {
 
 /// Returns a name that another program can neither guess nor have used. In a directory for all users it could otherwise
 /// create the path first.
-fn unpredictable(prefix: &[u8]) -> io::Result<OsString> {
+pub(crate) fn unpredictable(prefix: &[u8]) -> io::Result<OsString> {
     let mut random = [0_u8; 8];
     Os::random(&mut random)?;
     let suffix: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -555,16 +555,20 @@ fn create_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Creates a log as [`create_unnamed`] does.
+fn create_unnamed_log(path: &Path) -> io::Result<File> {
+    create_unnamed(path, OpenOptions::new().read(true).append(true))
+}
+
 /// Creates a file that only its owner can open, and without a path (`open(2)`, O_TMPFILE). Where the file system does not
 /// support that, the path exists for a moment.
-fn create_unnamed(path: &Path) -> io::Result<File> {
+pub(crate) fn create_unnamed(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let flags = OFlags::TMPFILE.bits() as i32;
-    let unnamed = OpenOptions::new().read(true).append(true).mode(0o600).custom_flags(flags).open(directory);
-    match unnamed {
+    match options.clone().mode(0o600).custom_flags(flags).open(directory) {
         // A file system or a kernel that does not know the flag opens the directory itself (`open(2)`, BUGS).
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP | Errno::ISDIR)) => {
-            let file = create_private(path)?;
+            let file = options.mode(0o600).create_new(true).open(path)?;
             fs::remove_file(path)?;
             Ok(file)
         }

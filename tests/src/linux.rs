@@ -81,6 +81,12 @@ impl Linux {
         self.appending(" rdinit=/bin/sh")
     }
 
+    /// As [`config_with_shell`](Self::config_with_shell), without memory (`-m`).
+    #[must_use]
+    pub fn config_without_memory(&self) -> Config {
+        self.booting(" rdinit=/bin/sh")
+    }
+
     /// As [`config`](Self::config), but the guest runs the init of busybox, which asks a user to press Enter, then runs a
     /// shell, and asks again when that ends. There is no agent.
     #[must_use]
@@ -89,15 +95,20 @@ impl Linux {
     }
 
     /// Returns the configuration with more kernel arguments.
+    fn appending(&self, more: &str) -> Config {
+        self.booting(more).args(["-m", "128M"])
+    }
+
+    /// Returns the configuration without memory, with more kernel arguments.
     ///
     /// `no_timer_check` is there because the kernel's check of its timer fails on a busy host, and then the kernel
     /// panics. The accelerator is TCG even where KVM exists: with TCG a guest boots in two or three seconds, and with
     /// the KVM of some hosts this kernel hangs early.
-    fn appending(&self, more: &str) -> Config {
+    fn booting(&self, more: &str) -> Config {
         let [kernel, initramfs] = [&self.kernel, &self.initramfs].map(|path| path.to_str().expect("a path in UTF-8"));
         let append = format!("console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check{more}");
         Config::new(crate::qemu())
-            .args(["-accel", "tcg", "-nodefaults", "-no-user-config", "-no-reboot", "-m", "128M"])
+            .args(["-accel", "tcg", "-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-kernel", kernel, "-initrd", initramfs, "-append", &append])
             .serial("tty")
             .guest_agent()

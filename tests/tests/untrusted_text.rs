@@ -16,6 +16,7 @@ const WITHOUT_TEXT: &[&str] = &[
     "Deadline",
     "Descriptor", // It prints its name alone.
     "Dialect",
+    "DiskFormat",
     "Empty",
     "ExitStatus",
     "FaultKind",
@@ -122,6 +123,7 @@ const OF_OTHERS: [(&str, &[&str]); 6] = [
             "Source",
             "Subscription",
             "Supervisor",
+            "TemplateFileError",
             "Wake",
             "WeakHandle",
             "names::IdentityError",
@@ -129,6 +131,7 @@ const OF_OTHERS: [(&str, &[&str]); 6] = [
             "names::Presence",
             "names::Qapi",
             "names::Registered",
+            "names::TemplateFileError",
             "names::qapi::Qapi",
             "names::qapi::UnknownEvent",
             "qapi::Qapi",

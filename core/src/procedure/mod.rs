@@ -18,6 +18,7 @@ mod resync;
 mod run;
 mod shell;
 mod snapshot;
+mod template;
 mod typing;
 mod unplug;
 
@@ -53,6 +54,7 @@ pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
 pub use shell::{Shell, ShellEnd, ShellError, ShellLine, ShellProgress};
 pub use snapshot::Snapshot;
+pub use template::{LoadTemplate, SaveTemplate, TemplateError};
 pub use typing::Typing;
 pub use unplug::{Unplug, UnplugError};
 
@@ -192,6 +194,19 @@ impl<T> Output<T> {
     #[must_use]
     pub fn wait(from: &Mark, things: impl IntoIterator<Item = Wait>) -> Self {
         Self::Wait { from: from.clone(), things: things.into_iter().collect(), within: None }
+    }
+
+    /// Returns the step of a procedure that contains another one, given a step of that one. `next` returns the step that
+    /// follows when the contained procedure is done.
+    fn and_then<U>(self, next: impl FnOnce(T) -> Output<U>) -> Output<U> {
+        match self {
+            Self::Execute(command) => Output::Execute(command),
+            Self::Wait { from, things, within } => Output::Wait { from, things, within },
+            Self::Write { console, bytes, from, things, within } => {
+                Output::Write { console, bytes, from, things, within }
+            }
+            Self::Done(result) => next(result),
+        }
     }
 }
 

@@ -6,20 +6,20 @@ use core::time::Duration;
 use qemu_machine_core::commands::{HostForwards, HumanMonitorCommand, HumanText, Job, Status};
 use qemu_machine_core::procedure::{
     self, AddFdSet, Backup, CloseNode, Copied, CopyTarget, Created, ExecuteAndWait, ExternalSnapshot, FollowJob,
-    GuestExec, GuestExecError, JobError, JobFailure, Lines, Migrate, MigrateError, Mirror, OpenNode, OpenedNode,
-    Procedure, ProcedureError, ReadGuestFile, RebootEnd, Resync, Run, Shell, ShellEnd, ShellError, Situation, Snapshot,
-    SuspendEnd, Typing, Undo, Unplug, UnplugError, WriteGuestFile,
+    GuestExec, GuestExecError, JobError, JobFailure, Lines, LoadTemplate, Migrate, MigrateError, Mirror, OpenNode,
+    OpenedNode, Procedure, ProcedureError, ReadGuestFile, RebootEnd, Resync, Run, SaveTemplate, Shell, ShellEnd,
+    ShellError, Situation, Snapshot, SuspendEnd, TemplateError, Typing, Undo, Unplug, UnplugError, WriteGuestFile,
 };
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
-    Address, Cause, Channel, CommandError, Companion, CompanionFailure, CompanionInput, Config, Descriptor, ExitStatus,
-    ExtraMonitor, ExtraMonitorSocket, FOREVER, FaultKind, FileId, Found, FromReply as _, Hit, HostFault, Identity,
-    Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed, Misuse, Monitor,
-    MonitorSocket, OmitNull, OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress, ProtocolError,
-    RawReply, Refusal, RunningProcess, Schema, Service, ServiceError, Transport, UntrustedText, Value, Variable, Wait,
-    WaitError, WithRawReply, json, lifecycle, session,
+    Address, Cause, Channel, CommandError, Companion, CompanionFailure, CompanionInput, Config, Descriptor, DiskFormat,
+    ExitStatus, ExtraMonitor, ExtraMonitorSocket, FOREVER, FaultKind, FileId, Found, FromReply as _, Hit, HostFault,
+    Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed,
+    Misuse, Monitor, MonitorSocket, OmitNull, OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress,
+    ProtocolError, RawReply, Refusal, RunningProcess, Schema, Service, ServiceError, Template, TemplateConfig,
+    Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -227,6 +227,23 @@ pub(crate) const CASES: &[Case] = &[
         all([JobError::Failed(job_failure(text)), JobError::Procedure(refused(text).into())])
     }),
     ("procedure::MigrateError", |text| all([MigrateError::Failed(text.into())])),
+    ("TemplateConfig TemplateDisk procedure::SaveTemplate", |text| {
+        let config = template(text);
+        let save = debug([SaveTemplate::of(&config, Descriptor::new(17_u32))]);
+        save.into_iter().chain(debug(config.disks().to_vec())).chain(debug([config])).collect()
+    }),
+    ("Template procedure::LoadTemplate", |text| {
+        let template = saved(text);
+        debug([LoadTemplate::of(&template, Descriptor::new(17_u32))]).into_iter().chain(debug([template])).collect()
+    }),
+    ("procedure::TemplateError", |text| {
+        let devices = || vec![UntrustedText::from(text)];
+        all([
+            TemplateError::Version { saved: text.into(), running: text.into() },
+            TemplateError::Devices { missing: devices(), added: devices() },
+            TemplateError::Failed(text.into()),
+        ])
+    }),
     ("procedure::UnplugError", |text| all([UnplugError::Refused(event(text))])),
     ("procedure::ProcedureError", |text| all([ProcedureError::Command(refused(text)), remains(text)])),
     ("procedure::JobFailure", |text| all([job_failure(text)])),
@@ -337,6 +354,32 @@ fn job_failure(text: &str) -> JobFailure {
     let mut failure = JobFailure::default();
     (failure.reason, failure.run_state, failure.log) = (text.into(), Some(text.into()), text.into());
     failure
+}
+
+fn template(text: &str) -> TemplateConfig {
+    TemplateConfig::new(configured(text), text, 1).disk(text, text, DiskFormat::Raw)
+}
+
+/// Returns the template of a machine whose version and devices have this text.
+fn saved(text: &str) -> Template {
+    let mut rig = Rig::ready(config());
+    let mut run = Run::new(SaveTemplate::of(&template(text), Descriptor::new(17_u32)), secs(60).into());
+    let version = json!({"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": text});
+    let device = json!([{"name": text, "type": "child<x>"}]);
+    let status = json!({"running": true, "status": text});
+    let done = || json!({});
+    for reply in [version, json!([]), device, json!([]), status, done(), done(), done(), done(), done(), done()] {
+        assert!(run.advance(&mut rig.vm, rig.now).is_none());
+        rig.serve();
+        for id in rig.asked_under() {
+            rig.returns(id, &reply.to_string());
+        }
+    }
+    rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
+    assert!(run.advance(&mut rig.vm, rig.now).is_none());
+    rig.serve();
+    rig.dies(ExitStatus::Code(0));
+    run.advance(&mut rig.vm, rig.now).expect("it has ended").expect("it is saved")
 }
 
 /// Returns the error of a procedure that leaves things of this name in QEMU.

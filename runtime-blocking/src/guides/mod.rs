@@ -1,5 +1,5 @@
-//! Guides: how to move from other tools to this crate, how to run other programs beside QEMU, how to record a run, and how
-//! to read an error. No code.
+//! Guides: how to move from other tools to this crate, how to run other programs beside QEMU, how to record a run, how to
+//! start from a booted machine, and how to read an error. No code.
 //!
 //! | guide | for | answers |
 //! |---|---|---|
@@ -10,6 +10,7 @@
 //! | [`companions`] | users of virtiofsd, swtpm, passt and vhost-user backends | how these programs start and end with the machine |
 //! | [`records`] | users who report a bug, authors of tests | recording, redacting, replaying (feature `record`) |
 //! | [`schedulers`] | users of Kubernetes, Slurm, systemd or ssh | what each guarantees for machines, and what it cannot |
+//! | [`templates`] | authors of tests that need a booted machine | booting once, clones that start in milliseconds, what is the same in all |
 //! | [`troubleshooting`] | users who see an error | what each message means, and what to do |
 
 pub mod companions;
@@ -20,4 +21,5 @@ pub mod from_shell;
 #[cfg(feature = "record")]
 pub mod records;
 pub mod schedulers;
+pub mod templates;
 pub mod troubleshooting;

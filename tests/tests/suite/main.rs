@@ -37,6 +37,7 @@ mod scripted;
 mod shells;
 mod short_lived;
 mod subscriptions;
+mod templates;
 mod torture;
 mod wire;
 

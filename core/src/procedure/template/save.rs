@@ -1,0 +1,240 @@
+//! Procedure that saves a machine as a template, and ends it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{DEVICES, StateFile, TemplateError, devices, ignore_shared, list, version};
+use crate::commands::QueryStatus;
+use crate::descriptor::Descriptor;
+use crate::error::{CommandError, WaitError};
+use crate::fault::Misuse;
+use crate::payload::Payload;
+use crate::procedure::{self, Migrate, MigrationEnd, Procedure, ProcedureError, Undo};
+use crate::template::{Abilities, Template, TemplateConfig};
+use crate::wait::{Found, Mark, Wait};
+use crate::wire::Encoded;
+
+/// Saves a machine as a [`Template`]: stops the guest, writes the state of its devices to a file, and ends QEMU. The memory
+/// is in a file already, since the machine was launched with
+/// [`TemplateConfig::source_config`](crate::TemplateConfig::source_config). The procedure is done when the process has
+/// ended, so that it no longer writes to the memory and the disks.
+///
+/// When the template is not saved, when the deadline passes, and when the run is cancelled or dropped, the guest runs on
+/// if it ran before. The file with the state has a part of it then.
+///
+/// ```
+/// use qemu_machine_core::procedure::SaveTemplate;
+/// # use qemu_machine_core::{Descriptor, TemplateConfig};
+/// # fn example(template: &TemplateConfig, opened: Descriptor) {
+/// // vm.wait_text("tty", "login: ")?;
+/// let save = SaveTemplate::of(template, opened);
+/// // let template = vm.run(save, Duration::from_secs(10))?;
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a procedure does nothing until it is run"]
+pub struct SaveTemplate {
+    template: Template,
+    state: StateFile,
+    stage: Stage,
+    begin: Mark,
+    was_running: bool,
+    migrate: Migrate,
+    address: String,
+    /// `Some` means that the procedure has failed with this error, and undoes what it has done.
+    error: Option<TemplateError>,
+}
+
+/// The step that is not over, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Stage {
+    New,
+    Version,
+    Abilities,
+    /// `qom-list` of the place with this index in [`DEVICES`].
+    Devices(usize),
+    Status,
+    IgnoreShared,
+    Give,
+    Stop,
+    Migrate,
+    Quit,
+    /// The wait for the end of the process.
+    End,
+    /// The rest is for a template that was not saved.
+    TakeBack,
+    SendShared,
+    Continue,
+}
+
+type Step = procedure::Output<Result<Template, TemplateError>>;
+
+impl SaveTemplate {
+    /// Returns a procedure that saves the source of this template to the file with the state, which is empty and opened for
+    /// writing alone, by [`TemplateConfig::state_path`](crate::TemplateConfig::state_path).
+    pub fn of(template: &TemplateConfig, state: Descriptor) -> Self {
+        let abilities = Abilities { opens_read_only: false };
+        let template = Template { of: template.clone(), version: String::new(), devices: Vec::new(), abilities };
+        Self {
+            template,
+            state: StateFile::new(state),
+            stage: Stage::New,
+            begin: Mark::default(),
+            was_running: false,
+            migrate: Migrate::arrival(),
+            address: String::new(),
+            error: None,
+        }
+    }
+
+    fn replied(&mut self, reply: Result<Payload, CommandError>) -> Result<Step, ProcedureError> {
+        if let Stage::Devices(index) = self.stage {
+            self.template.devices.extend(devices(reply)?);
+            return Ok(self.list_devices(index + 1));
+        }
+        let reply = match reply {
+            // QEMU may close the monitor before its reply.
+            Err(CommandError::Disconnected(_)) if self.stage == Stage::Quit => return Ok(self.wait_for_end()),
+            // What cannot be undone is left.
+            Err(_) if self.error.is_some() => return Ok(self.undo_next()),
+            reply => reply?,
+        };
+        Ok(match self.stage {
+            Stage::Version => {
+                self.template.version = version(reply)?;
+                self.stage = Stage::Abilities;
+                procedure::Output::execute(&("qom-list-properties", json!({"typename": "memory-backend-file"})))
+            }
+            Stage::Abilities => {
+                let properties: Vec<Property> = reply.reply()?;
+                self.template.abilities.opens_read_only = properties.iter().any(|property| property.name == "rom");
+                self.list_devices(0)
+            }
+            Stage::Status => {
+                self.was_running = reply.reply::<crate::commands::Status>()?.running;
+                self.stage = Stage::IgnoreShared;
+                procedure::Output::execute(&ignore_shared(true))
+            }
+            Stage::IgnoreShared => {
+                self.stage = Stage::Give;
+                procedure::Output::Execute(self.state.give(self.template.abilities))
+            }
+            Stage::Give => {
+                self.address = self.state.given(reply, self.template.abilities)?;
+                self.stage = Stage::Stop;
+                procedure::Output::execute(&"stop")
+            }
+            Stage::Stop => {
+                (self.stage, self.migrate) = (Stage::Migrate, Migrate::to(self.address.as_str()));
+                self.follow(procedure::Input::Begun(self.begin.clone()))
+            }
+            Stage::Quit => self.wait_for_end(),
+            _ => self.undo_next(),
+        })
+    }
+
+    fn list_devices(&mut self, index: usize) -> Step {
+        if let Some(path) = DEVICES.get(index) {
+            self.stage = Stage::Devices(index);
+            return procedure::Output::execute(&list(path));
+        }
+        self.stage = Stage::Status;
+        procedure::Output::execute(&QueryStatus)
+    }
+
+    /// Passes an input to the migration, and goes on when it is over.
+    fn follow(&mut self, input: procedure::Input) -> Step {
+        let output = self.migrate.step(input);
+        output.and_then(|end| match end {
+            Ok(MigrationEnd::Completed) => {
+                self.stage = Stage::Quit;
+                procedure::Output::execute(&"quit")
+            }
+            Ok(_) => self.fail(TemplateError::Cancelled),
+            Err(error) => self.fail(error.into()),
+        })
+    }
+
+    fn wait_for_end(&mut self) -> Step {
+        self.stage = Stage::End;
+        procedure::Output::wait(&self.begin, [Wait::end()])
+    }
+
+    /// Ends the procedure with this error, after what it has done is undone.
+    fn fail(&mut self, error: TemplateError) -> Step {
+        if self.stage < Stage::IgnoreShared || self.error.is_some() {
+            return procedure::Output::Done(Err(self.error.take().unwrap_or(error)));
+        }
+        self.error = Some(error);
+        let is_given = self.stage > Stage::IgnoreShared;
+        self.was_running &= self.stage >= Stage::Stop;
+        self.stage = if is_given { Stage::TakeBack } else { Stage::SendShared };
+        procedure::Output::Execute(if is_given { self.state.close() } else { Encoded::command(&ignore_shared(false)) })
+    }
+
+    fn undo_next(&mut self) -> Step {
+        match self.stage {
+            Stage::TakeBack => {
+                self.stage = Stage::SendShared;
+                procedure::Output::execute(&ignore_shared(false))
+            }
+            Stage::SendShared if self.was_running => {
+                self.stage = Stage::Continue;
+                procedure::Output::execute(&"cont")
+            }
+            _ => procedure::Output::Done(Err(self.error.take().unwrap_or(TemplateError::Cancelled))),
+        }
+    }
+}
+
+/// A member of the reply of `qom-list-properties`.
+#[derive(Deserialize)]
+struct Property {
+    name: String,
+}
+
+impl Procedure for SaveTemplate {
+    type Return = Result<Template, TemplateError>;
+
+    fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
+        match (self.stage, input) {
+            (Stage::New, procedure::Input::Begun(mark)) => {
+                (self.begin, self.stage) = (mark, Stage::Version);
+                procedure::Output::execute(&"query-version")
+            }
+            (_, procedure::Input::Begun(_)) => procedure::Output::Execute(Err(Misuse::ProcedureReused)),
+            (Stage::Migrate, input) => self.follow(input),
+            (_, procedure::Input::Reply(reply)) => self.replied(reply).unwrap_or_else(|error| self.fail(error.into())),
+            (Stage::End, procedure::Input::Found(Ok(hit))) if matches!(hit.found, Found::End(_)) => {
+                procedure::Output::Done(Ok(self.template.clone()))
+            }
+            (Stage::End, procedure::Input::Later | procedure::Input::Missed(_)) => self.wait_for_end(),
+            (_, procedure::Input::Found(Err(error))) => self.fail(ProcedureError::from(error).into()),
+            // It waits for nothing else.
+            (_, procedure::Input::Found(Ok(_)) | procedure::Input::Later | procedure::Input::Missed(_)) => {
+                self.fail(ProcedureError::from(WaitError::FoundOther).into())
+            }
+        }
+    }
+
+    fn undo(&self) -> Vec<Undo> {
+        if self.stage < Stage::IgnoreShared || matches!(self.stage, Stage::Quit | Stage::End) {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        // QEMU refuses to change its capabilities before the migration is cancelled.
+        if self.stage == Stage::Migrate {
+            let cancelled = Wait::event("MIGRATION").with(json!({"status": "cancelled"}));
+            let cancel = self.migrate.undo().into_iter();
+            all.extend(cancel.filter_map(|undo| undo.then(cancelled.clone(), &ignore_shared(false)).ok()));
+        }
+        all.extend(Undo::new(&ignore_shared(false)));
+        if self.was_running && self.stage >= Stage::Stop {
+            all.extend(Undo::new(&"cont"));
+        }
+        all
+    }
+}
