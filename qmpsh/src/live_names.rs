@@ -31,8 +31,15 @@ impl Live<'_> {
             Self::Chardevs => asked.names("query-chardev", "label", |_| true),
             Self::Capabilities => asked.names("query-migrate-capabilities", "capability", |_| true),
             Self::Parameters => asked.members("query-migrate-parameters"),
-            Self::Cpus => asked.cpus(),
-            Self::TraceEvents => asked.names(("trace-event-get-state", json!({"name": "*"})), "name", |_| true),
+            Self::FdSets => asked.numbers("query-fdsets", "fdset-id"),
+            Self::Buses => sorted(buses(&asked.human("info qtree")).map(str::to_owned).collect()),
+            Self::Cpus => asked.numbers("query-cpus-fast", "cpu-index"),
+            Self::TraceEvents(begin) => {
+                // There are thousands. `-` is completed as `_`, which the names have.
+                let pattern = format!("{}*", begin.split(['-', '*', '?']).next().unwrap_or_default());
+                asked.names(("trace-event-get-state", json!({"name": pattern})), "name", |_| true)
+            }
+            Self::Iothreads => asked.names("query-iothreads", "id", |_| true),
             Self::Below(path) => {
                 let all = asked.names(("qom-list", json!({"path": root(path)})), "name", is_object);
                 all.into_iter().map(|name| format!("{path}/{name}/")).collect()
@@ -81,23 +88,31 @@ impl Asked<'_> {
         sorted(bitmaps.filter_map(|bitmap| bitmap["name"].as_str()).map(str::to_owned).collect())
     }
 
-    fn cpus(&self) -> Vec<String> {
-        let cpus = self.ask("query-cpus-fast").unwrap_or_default();
-        cpus.as_array().into_iter().flatten().map(|cpu| cpu["cpu-index"].to_string()).collect()
+    /// Returns a member of each element of a list that a command returns.
+    fn numbers(&self, command: &'static str, member: &str) -> Vec<String> {
+        let list = self.ask(command).unwrap_or_default();
+        list.as_array().into_iter().flatten().map(|element| element[member].to_string()).collect()
+    }
+
+    /// Returns what a command of the human monitor prints.
+    fn human(&self, line: &str) -> String {
+        let command = ("human-monitor-command", json!({"command-line": line}));
+        self.ask(command).unwrap_or_default().as_str().unwrap_or_default().to_owned()
     }
 
     /// Returns the names of wanted types from the human monitor: no command of QMP lists the netdevs, and they are not
     /// objects of QOM (QEMU, `qapi/net.json`; measured with QEMU 7.2.22).
     fn links(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let command = ("human-monitor-command", json!({"command-line": "info network"}));
-        let printed = self.ask(command).unwrap_or_default();
-        let all = links(printed.as_str().unwrap_or_default());
-        sorted(all.into_iter().filter(|(_, kind)| wanted(kind)).map(|(name, _)| name.to_owned()).collect())
+        let printed = self.human("info network");
+        let wanted = links(&printed).into_iter().filter(|(_, kind)| wanted(kind));
+        sorted(wanted.map(|(name, _)| name.to_owned()).collect())
     }
 }
 
+/// Returns the names in order, each once: buses may have the same name.
 fn sorted(mut names: Vec<String>) -> Vec<String> {
     names.sort();
+    names.dedup();
     names
 }
 
@@ -112,6 +127,12 @@ fn links(printed: &str) -> Vec<(&str, &str)> {
         Some((name.trim().trim_start_matches('\\').trim_start(), kind.trim_end()))
     };
     printed.lines().filter_map(link).collect()
+}
+
+/// Returns the names of the buses that `info qtree` lists: `bus: NAME`, behind blanks (QEMU, `softmmu/qdev-monitor.c`,
+/// `qbus_print`). No command of QMP lists them.
+fn buses(printed: &str) -> impl Iterator<Item = &str> {
+    printed.lines().filter_map(|line| line.trim().strip_prefix("bus: "))
 }
 
 /// Returns the path of an object without a slash at its end, except for the root, `/`.
@@ -136,5 +157,12 @@ mod tests {
                        alone: index=0,type=user,net=10.0.2.0\r\n";
         let expected = [("e1000.0", "nic"), ("user0", "user"), ("socket.0", "socket"), ("alone", "user")];
         assert_eq!(links(printed), expected);
+    }
+
+    #[test]
+    fn the_buses_of_the_device_tree_are_read() {
+        let printed = "bus: main-system-bus\r\n  type System\r\n  dev: i440FX-pcihost, id \"\"\r\n    x = 1\r\n    \
+                       bus: pci.0\r\n      type PCI\r\n";
+        assert_eq!(buses(printed).collect::<Vec<_>>(), ["main-system-bus", "pci.0"]);
     }
 }

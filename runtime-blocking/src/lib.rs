@@ -87,7 +87,7 @@
 //! | target | level | what |
 //! |---|---|---|
 //! | `qemu_machine::lifecycle` | warn | `fault`: an operation of the host that failed |
-//! | | info | `spawned`, `ready` (`version`), `failed` (`why`), `ended` (`cause`) |
+//! | | info | `spawned`, `ready` (`version`), `failed` (`why`), `ended` (`cause`); `companion started` (`companion`, `pid`), `companion exited` (`companion`, `status`) |
 //! | | debug | `prepared` (`command`, `directory`, `log`), `ending` (`rung`), `exited` (`status`) |
 //! | `qemu_machine::wire` | trace | `sent` and `received` (`channel`, `text`): the monitor, and the consoles by their names |
 //!

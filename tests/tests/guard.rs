@@ -30,6 +30,8 @@ struct Case {
     owner: Option<u32>,
     /// A variable in the environment of the launcher.
     variable: Option<(&'static str, PathBuf)>,
+    /// The names of processes that the machine has.
+    names: &'static [&'static str],
 }
 
 impl Case {
@@ -55,12 +57,16 @@ impl Case {
             let mut program = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let launched = BufReader::new(program.stdout.take().unwrap()).lines().next();
             let watched = watched(&program, &mark);
+            let names: Vec<_> = descendants(program.id()).into_iter().map(|process| process.name).collect();
             program.kill().unwrap();
             program.wait().unwrap();
             // A daemon ends with the process that was started, so its launch may fail.
             let fails = self.wrapper.iter().any(|word| word.contains("-daemonize"));
             assert!(fails || launched.is_some(), "{self:?}");
             assert!(fails || watched.len() >= 2, "{self:?}");
+            for name in self.names {
+                assert!(names.iter().any(|other| other == name), "{name} among {names:?}: {self:?}");
+            }
             watched.iter().for_each(|process| process.assert_ends_within(LONG));
             let left: Vec<_> = scratch.entries().into_iter().filter(|name| name != "launcher").collect();
             assert_eq!(left, [""; 0], "{self:?}");
@@ -122,8 +128,9 @@ fn g25_the_private_directory() {
 /// virtiofsd enters namespaces, in which it starts a process for the work, and so may lose the parent-death signal.
 #[test]
 fn g25_a_companion() {
-    Case::new(&["--companion"], &[]).leaves_nothing();
-    Case::new(&["--socket", "--companion"], &["setsid", "-w"]).leaves_nothing();
+    for case in [Case::new(&["--companion"], &[]), Case::new(&["--socket", "--companion"], &["setsid", "-w"])] {
+        Case { names: &["qemu-system-x86", "virtiofsd", "qemu-guard"], ..case }.leaves_nothing();
+    }
 }
 
 /// The program is killed during the launch: one companion is ready, and another one has a file beside the path of its
@@ -131,7 +138,8 @@ fn g25_a_companion() {
 #[test]
 fn g25_a_companion_that_creates_its_socket() {
     const WAITS: &str = ": >\"$0.pid\"; echo waits >/proc/$PPID/fd/1; exec sleep 600";
-    Case::new(&["--companion", "--last", WAITS], &[]).leaves_nothing();
+    let case = Case::new(&["--companion", "--last", WAITS], &[]);
+    Case { names: &["virtiofsd", "qemu-guard"], ..case }.leaves_nothing();
 }
 
 /// The machine has files and no QEMU: at each step from the first companion to the removal, a guard would remove them.

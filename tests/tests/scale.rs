@@ -16,6 +16,12 @@ use serde_json::Value;
 /// How many machines run at once, without the environment variable.
 const MACHINES: u64 = 100;
 
+/// The most descriptors that the machines share: those of the supervisor, and of a runtime.
+const SHARED: f64 = 8.0;
+
+/// The most memory of this program for each machine, in bytes.
+const MEMORY: f64 = 128.0 * 1024.0;
+
 /// The example, built now: an old executable would test old code.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -52,12 +58,14 @@ fn figures(runtime: &'static str) -> BTreeMap<String, f64> {
     printed.lines().filter_map(figure).collect()
 }
 
-/// Asserts the counts of one runtime, which are the same for any number of machines.
+/// Asserts the counts of one runtime, and the bound on its memory, which are the same for any number of machines.
 fn assert_counts(runtime: &'static str, threads: u32, descriptors: u32) {
     let figures = figures(runtime);
     let figure = |what: &str| *figures.get(what).unwrap_or_else(|| panic!("{what}: {figures:#?}"));
     assert_eq!(figure("threads"), f64::from(threads), "{figures:#?}");
-    assert_eq!(figure("descriptors for each machine"), f64::from(descriptors), "{figures:#?}");
+    let opened = f64::from(descriptors) * machines() as f64;
+    assert!((opened..=opened + SHARED).contains(&figure("descriptors for all machines")), "{figures:#?}");
+    assert!(figure("bytes of memory of this program for each machine") <= MEMORY, "{figures:#?}");
     for nothing in ["machines that did not end by `quit`", "processes left", "files left"] {
         assert_eq!(figure(nothing), 0.0, "{nothing}: {figures:#?}");
     }

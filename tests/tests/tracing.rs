@@ -75,8 +75,9 @@ fn run(row: &str, run: &str) -> Vec<String> {
     let name = format!("{row}:{run}");
     let lines = told().filter(|told| told.target == LIFECYCLE && told.machine == name);
     let line = |told: Logged| {
-        let what = ["rung", "status", "cause", "why", "fault"].map(|field| told.field(field)).concat();
-        format!("{} {} {what}", told.level, told.message).trim_end().to_owned()
+        let what = ["companion", "rung", "status", "cause", "why", "fault"].map(|field| told.field(field));
+        let words = [&*told.level, &told.message].into_iter().chain(what);
+        words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     };
     lines.map(line).collect()
 }
@@ -107,6 +108,27 @@ fn row_36_a_run_is_logged_in_order() {
         "INFO ended ended by the caller (SIGKILL)",
     ];
     assert_eq!(run("blocking", "dropped"), expected);
+}
+
+#[test]
+fn row_36_the_start_and_the_end_of_a_companion_are_logged() {
+    let expected = [
+        "DEBUG prepared",
+        "INFO companion started sleeper",
+        "INFO spawned",
+        "INFO ready",
+        "DEBUG ending quit",
+        "DEBUG exited exit status 0",
+        "INFO companion exited sleeper signal 15 (SIGTERM)",
+        "INFO ended ended by the caller (quit)",
+    ];
+    assert_eq!(run("blocking", "accompanied"), expected);
+    for row in ROWS {
+        let machine = format!("{row}:accompanied");
+        let is_start = |told: &Logged| told.machine == machine && told.message == "companion started";
+        let started = told().find(is_start).expect("it is logged");
+        assert!(started.field("pid").parse::<u32>().is_ok_and(|pid| pid > 1), "{started:?}");
+    }
 }
 
 #[test]
@@ -149,7 +171,7 @@ fn row_36_the_logged_reason_does_not_quote_the_peer() {
 
 #[test]
 fn row_36_every_runtime_logs_the_same_run() {
-    for name in ["asked", "dropped", "missing", "refused", "broken", "declined"] {
+    for name in ["asked", "dropped", "accompanied", "missing", "refused", "broken", "declined"] {
         let [blocking, others @ ..] = ROWS.map(|row| (row, run(row, name)));
         assert!(blocking.1.len() > 3, "{blocking:?}");
         for (row, run) in others {
@@ -178,7 +200,7 @@ fn row_36_everything_is_logged_in_the_span_of_its_machine() {
     for told in told() {
         runs.entry(told.machine.clone()).or_default().push(told);
     }
-    assert_eq!(runs.len(), 5 * 8 + 3, "{:?}", runs.keys());
+    assert_eq!(runs.len(), 5 * 9 + 3, "{:?}", runs.keys());
     for (machine, run) in runs {
         assert!(machine.contains(':'), "the example has no machine {machine:?}: {run:?}");
         let spawned = run.iter().position(|told| told.message == "spawned");

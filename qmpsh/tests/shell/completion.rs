@@ -1,5 +1,8 @@
 //! Tests of completion at a terminal: the names that only QEMU knows, and those of the human monitor.
 
+use std::fs::File;
+
+use qemu_machine_blocking::json;
 use qemu_machine_tests::leak_check::{Scratch, leaving_nothing, send, stop};
 use qemu_machine_tests::qemu;
 use rustix::process::Signal;
@@ -55,6 +58,7 @@ fn ids_are_completed() {
         terminal.enter("blockdev-backup job-id=copy device=disk0 target=disk1 sync=full speed=1", "{}");
         completes(terminal, "job-cancel id=", "qmp> job-cancel id=copy");
         completes(terminal, "block-job-set-speed device=", "qmp> block-job-set-speed device=copy speed=");
+        completes(terminal, "block-job-finalize id=", "qmp> block-job-finalize id=copy");
         terminal.enter("block-job-cancel device=copy force=on", "BLOCK_JOB_CANCELLED");
         completes(terminal, "qom-get path=/objects/i", "qmp> qom-get path=/objects/io0/");
         completes(
@@ -62,6 +66,82 @@ fn ids_are_completed() {
             "qom-set path=/objects/io0 property=poll-m",
             "qmp> qom-set path=/objects/io0 property=poll-max-ns value=",
         );
+    });
+}
+
+#[test]
+fn ids_of_objects_and_of_backends_are_completed() {
+    with_parts(&[], |terminal| {
+        let mirror = "object-add qom-type=filter-mirror id=m0 ";
+        completes(terminal, &format!("{mirror}outdev=o netdev=s"), &format!("qmp> {mirror}outdev=o netdev=spare0"));
+        completes(terminal, &format!("{mirror}netdev=n outdev=l"), &format!("qmp> {mirror}netdev=n outdev=log0"));
+        let compare = "object-add qom-type=colo-compare id=c0 outdev=o primary_in=p secondary_in=s iothread=";
+        completes(terminal, compare, &format!("qmp> {compare}io0"));
+        terminal.enter("object-add qom-type=secret id=key0 data=x", "{}");
+        let luks = "blockdev-add driver=luks file=disk0 key-secret=k";
+        completes(terminal, luks, &format!("qmp> {luks}ey0"));
+        terminal.enter("object-add qom-type=tls-creds-anon id=tls0 endpoint=server", "{}");
+        let server = "nbd-server-start addr.type=unix addr.data.path=p tls-creds=t";
+        completes(terminal, server, &format!("qmp> {server}ls0"));
+        let device = "device_add driver=virtio-rng-pci bus=pc";
+        completes(terminal, device, &format!("qmp> {device}i.0"));
+    });
+}
+
+#[test]
+fn ids_of_the_block_layer_are_completed() {
+    with_parts(&[], |terminal| {
+        completes(
+            terminal,
+            "x-blockdev-set-iothread iothread=i",
+            "qmp> x-blockdev-set-iothread iothread=io0 node-name=",
+        );
+        completes(terminal, "x-blockdev-set-iothread node-name=", "qmp> x-blockdev-set-iothread node-name=disk");
+        completes(terminal, "block-stream device=d bottom=", "qmp> block-stream device=d bottom=disk");
+        let backing = "change-backing-file backing-file=f device=";
+        completes(terminal, backing, &format!("qmp> {backing}disk"));
+        completes(
+            terminal,
+            "drive-mirror target=t sync=full device=",
+            "qmp> drive-mirror target=t sync=full device=disk",
+        );
+        terminal.enter("block-dirty-bitmap-add node=disk0 name=first", "{}");
+        terminal.enter("block-dirty-bitmap-add node=disk0 name=other", "{}");
+        let merge = "block-dirty-bitmap-merge node=disk0";
+        completes(terminal, &format!("{merge} target=f"), &format!("qmp> {merge} target=first bitmaps="));
+        completes(
+            terminal,
+            &format!("{merge} target=first bitmaps.0=o"),
+            &format!("qmp> {merge} target=first bitmaps.0=other"),
+        );
+        terminal.enter("nbd-server-start addr.type=inet addr.data.host=127.0.0.1 addr.data.port=0", "{}");
+        let export = "block-export-add type=nbd id=exp0 node-name=disk0";
+        completes(terminal, &format!("{export} iothread="), &format!("qmp> {export} iothread=io0"));
+        terminal.enter(export, "{}");
+        completes(terminal, "block-export-del id=", "qmp> block-export-del id=exp0");
+    });
+}
+
+#[test]
+fn the_names_of_trace_events_are_completed() {
+    with_parts(&[], |terminal| {
+        let line = "trace-event-get-state name=qmp_job_canc";
+        completes(terminal, line, &format!("qmp> {line}el"));
+    });
+    with_parts(&["--hmp"], |terminal| {
+        completes(terminal, "trace-event qmp_job_canc", "hmp> trace-event qmp_job_cancel");
+        completes(terminal, "cpu ", "hmp> cpu 0");
+    });
+}
+
+#[test]
+fn the_sets_of_descriptors_are_completed() {
+    with_attached(|monitored, mut terminal| {
+        let null = File::open("/dev/null").unwrap();
+        monitored.vm.execute_with_fd(("add-fd", json!({"fdset-id": 77})), null).unwrap();
+        completes(&mut terminal, "remove-fd fdset-id=", "qmp> remove-fd fdset-id=77");
+        terminal.press("\x04");
+        assert!(terminal.end().0.success());
     });
 }
 

@@ -13,6 +13,9 @@ use super::terminal::Terminal;
 /// The prompts after which the guide has a typed line.
 const PROMPTS: [&str; 4] = ["qmp> ", "hmp> ", "qga> ", "... "];
 
+/// TAB, after which the guide has the completed line. The test clears that line.
+const TAB: char = '⇥';
+
 /// A session of the guide: the arguments of the shell, and the lines of the terminal.
 struct Session {
     arguments: Vec<String>,
@@ -42,14 +45,24 @@ fn matches(line: &str, pattern: &str) -> bool {
     line.len() >= head.len() + tail.len() && line.starts_with(head) && line.trim_end().ends_with(tail)
 }
 
-/// Reports whether the screen has these lines. Events and replies come in any order.
+/// Reports whether the screen has these lines and no others, in this order. Events come at any time, so only their number
+/// and order among themselves is compared.
 fn shows(screen: &str, lines: &[String]) -> bool {
-    let mut left: Vec<&str> = screen.lines().collect();
-    let mut found = |line: &String| {
-        let at = left.iter().position(|shown| matches(shown, line));
-        at.map(|at| left.remove(at)).is_some()
+    let is_event = |line: &&str| line.starts_with("event ");
+    let shown = screen.trim_end().lines();
+    let (shown_events, shown): (Vec<_>, Vec<_>) = shown.partition(is_event);
+    let (events, lines): (Vec<_>, Vec<_>) = lines.iter().map(String::as_str).partition(is_event);
+    let are_same = |shown: &[&str], lines: &[&str]| {
+        shown.len() == lines.len() && shown.iter().zip(lines).all(|(shown, line)| matches(shown, line))
     };
-    lines.iter().all(&mut found)
+    are_same(&shown_events, &events) && are_same(&shown, &lines)
+}
+
+/// Reports whether the screen has these lines, and then a prompt with nothing typed.
+fn waits_after(screen: &Screen, lines: &[String]) -> bool {
+    let contents = screen.contents();
+    let (above, _) = contents.trim_end().rsplit_once('\n').unwrap_or_default();
+    is_at_prompt(screen) && shows(above, lines)
 }
 
 /// Reports whether the shell waits at a prompt with nothing typed. A hint may follow the cursor.
@@ -75,26 +88,41 @@ fn the_sessions_of_the_guide_are_real() {
                 })
                 .collect();
             let mut terminal = Terminal::begin(&arguments, state.path(), temporary);
-            let (mut at, mut ended) = (0, false);
-            while let Some(line) = lines[at..].iter().position(|line| typed(line).is_some()).map(|next| at + next) {
-                terminal.until(&lines[..line].join("\n"), |screen| {
-                    is_at_prompt(screen) && shows(&screen.contents(), &lines[..line])
-                });
-                let text = typed(&lines[line]).unwrap();
-                terminal.press(&format!("{text}\r"));
-                ended |= text == "quit" || text == "exit";
-                at = line + 1;
-            }
-            if !ended {
-                terminal.until(&lines.join("\n"), |screen| is_at_prompt(screen) && shows(&screen.contents(), &lines));
+            let is_over = play(&mut terminal, &lines);
+            if !is_over {
                 terminal.press("\x04");
             }
             let (status, screen) = terminal.end();
-            assert!(
-                status.success() && shows(&screen, &lines),
-                "{status}: {screen}\n\nthe guide has:\n{}",
-                lines.join("\n")
-            );
+            assert!(status.success(), "{status}: {screen}");
+            assert!(!is_over || shows(&screen, &lines), "{screen}\n\nthe guide has:\n{}", lines.join("\n"));
         });
     }
+}
+
+/// Types the lines of a session, and compares the screen before each one. Returns whether the session ends by itself. When
+/// not, the screen is compared once more.
+fn play(terminal: &mut Terminal, lines: &[String]) -> bool {
+    let mut shown: Vec<String> = Vec::new();
+    let mut is_over = false;
+    let mut lines = lines.iter();
+    while let Some(line) = lines.next() {
+        let Some(text) = typed(line) else {
+            shown.push(line.clone());
+            continue;
+        };
+        terminal.until(&shown.join("\n"), |screen| waits_after(screen, &shown));
+        if let Some(text) = text.strip_suffix(TAB) {
+            terminal.press(&format!("{text}\t"));
+            terminal.line_is(lines.next().unwrap());
+            terminal.press("\x15");
+            continue;
+        }
+        terminal.press(&format!("{text}\r"));
+        shown.push(line.clone());
+        is_over |= text == "quit" || text == "exit";
+    }
+    if !is_over {
+        terminal.until(&shown.join("\n"), |screen| waits_after(screen, &shown));
+    }
+    is_over
 }

@@ -61,7 +61,7 @@ impl Report {
         self.print(format!("{rate:.0}"), "commands per second");
         self.print(count("/proc/self/task"), "threads");
         let opened = count("/proc/self/fd").saturating_sub(self.descriptors);
-        self.print(opened / self.machines, "descriptors for each machine");
+        self.print(opened, "descriptors for all machines");
         let grown = resident().saturating_sub(self.memory) / self.machines as u64;
         self.print(grown, "bytes of memory of this program for each machine");
         self.next("ending");

@@ -16,7 +16,7 @@ mod subscriber;
 use std::error::Error;
 
 use harness::Harness;
-use qemu_machine_core::{Config, Deadline, Mark, Shutdown, Wait, json};
+use qemu_machine_core::{Companion, Config, Deadline, Mark, Shutdown, Wait, json};
 use qemu_machine_tests::guest::{self, ImageFile};
 use qemu_machine_tests::scripted::Script;
 use qemu_machine_tests::{PATIENCE, qemu};
@@ -64,6 +64,7 @@ fn runs<H: Harness>(scripted: &str) -> Done {
     let named = |config: Config, run: &str| config.name(format!("{}:{run}", H::ROW));
     asked_to_end::<H>(|config| named(config, "asked"))?;
     drop(H::launch(named(Config::new(qemu()).args(["-S"]), "dropped"))?);
+    accompanied::<H>(|config| named(config, "accompanied"))?;
     let failing = [
         ("missing", Config::new("/nonexistent/qemu")),
         ("forged", Config::new("/nonexistent/\u{1b}[2J\u{9b}\u{202e}\nINFO\tforged")),
@@ -107,6 +108,14 @@ fn asked_to_end<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
     // The guest echoes these letters and does nothing else for them.
     vm.console_write("tty", "WELL MET\u{1b}\r\n")?;
     vm.wait_any(&ready, &[Wait::text("tty", "WELL MET\u{1b}\r\n")], LONG)?;
+    vm.shutdown(Shutdown::default())?;
+    Ok(())
+}
+
+/// Runs a machine with a companion, which gets SIGTERM after the end of QEMU.
+fn accompanied<H: Harness>(named: impl Fn(Config) -> Config) -> Done {
+    let config = Config::new(qemu()).args(["-machine", "none", "-S"]);
+    let mut vm = H::launch(named(config.companion(Companion::new("sleeper", "sleep").arg("600"))))?;
     vm.shutdown(Shutdown::default())?;
     Ok(())
 }

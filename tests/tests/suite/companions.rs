@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use qemu_machine_core::{
     Cause, Companion, CompanionFailure, Config, Deadline, ExitStatus, Found, LaunchError, LaunchFailure, Mark,
     Shutdown, State, Wait,
 };
-use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, send};
+use qemu_machine_tests::leak_check::{Scratch, Watched, bytes, descendants, send};
 use qemu_machine_tests::{PATIENCE, qemu, virtiofsd};
 use rustix::process::Signal;
 
@@ -32,17 +33,18 @@ fn script(name: &str, text: &str) -> Companion {
 }
 
 /// The file server of a directory.
-fn server(scratch: &Scratch) -> Companion {
-    let source = scratch.path().to_str().expect("a path in UTF-8");
-    Companion::new("fs", virtiofsd()).args(["-o", &format!("source={source}")])
+pub(crate) fn server(directory: &Path) -> Companion {
+    let source = directory.to_str().expect("a path in UTF-8");
+    Companion::new("fs", virtiofsd()).args(["-o", &format!("source={source}")]).chardev("fs")
 }
 
-/// A machine with a device for the file server, whose guest does not run.
-fn shared(scratch: &Scratch, companion: Companion) -> Config {
+/// A machine with a device for the file server of the chardev `fs`, whose guest does not run. QEMU speaks with the file
+/// server before the device exists.
+pub(crate) fn shared(directory: &Path, companion: Companion) -> Config {
     let memory = ["-m", "64", "-object", "memory-backend-memfd,id=mem,size=64M,share=on", "-numa", "node,memdev=mem"];
     let config = Config::new(qemu()).args(["-machine", "q35", "-accel", "tcg", "-nodefaults", "-S"]).args(memory);
     let config = config.args(["-device", "vhost-user-fs-pci,chardev=fs,tag=share"]);
-    config.temporary_directory(bytes(scratch.path())).companion(companion.chardev("fs"))
+    config.temporary_directory(bytes(directory)).companion(companion)
 }
 
 fn failed<H: Hosted>(config: Config) -> (CompanionFailure, String) {
@@ -57,8 +59,8 @@ fn failed<H: Hosted>(config: Config) -> (CompanionFailure, String) {
 /// QEMU speaks with the file server before the device exists, so the launch shows that they are connected.
 fn a_file_server_lives_as_long_as_its_machine<H: Hosted>() {
     let scratch = Scratch::create();
-    for companion in [server(&scratch).listener("--fd="), server(&scratch).path("--socket-path=")] {
-        let mut machine = H::launch(shared(&scratch, companion)).unwrap_or_else(|error| panic!("{error}"));
+    for companion in [server(scratch.path()).listener("--fd="), server(scratch.path()).path("--socket-path=")] {
+        let mut machine = H::launch(shared(scratch.path(), companion)).unwrap_or_else(|error| panic!("{error}"));
         let pid = machine.companion_pid("fs").expect("it runs");
         let process = Watched::new(pid).expect("it runs");
         assert_eq!(machine.execute("query-status", LONG).expect("the monitor answers")["status"], "prelaunch");
@@ -78,18 +80,32 @@ fn a_file_server_lives_as_long_as_its_machine<H: Hosted>() {
 fn g26_companions_end_with_a_kill_and_with_the_handle<H: Hosted>() {
     let scratch = Scratch::create();
     for is_dropped in [true, false] {
-        let mut machine = H::launch(shared(&scratch, server(&scratch).listener("--fd="))).expect("both start");
-        let process = Watched::new(machine.companion_pid("fs").expect("it runs")).expect("it runs");
+        let config = shared(scratch.path(), server(scratch.path()).listener("--fd="));
+        let sleeper = script("sleeper", "exec sleep 600");
+        let mut machine = H::launch(config.companion(sleeper)).expect("all start");
+        // virtiofsd starts another process for the work.
+        let mut watched = family(machine.companion_pid("fs").expect("it runs"));
+        assert!(watched.len() >= 2, "{watched:?}");
+        watched.extend(family(machine.companion_pid("sleeper").expect("it runs")));
         if !is_dropped {
             let outcome = machine.kill().expect("the machine was launched");
-            process.assert_ends_within(Duration::ZERO);
+            for companion in [0, watched.len() - 1] {
+                watched[companion].assert_ends_within(Duration::ZERO);
+            }
+            // virtiofsd may end by itself before, because QEMU has ended.
             let is_killed = |status| matches!(status, ExitStatus::Signal { number: SIGKILL, .. });
-            assert!(outcome.companions[0].exit.is_some_and(is_killed), "{outcome:#}");
+            assert!(outcome.companions[1].exit.is_some_and(is_killed), "{outcome:#}");
         }
         drop(machine);
-        process.assert_ends_within(PATIENCE);
+        watched.iter().for_each(|process| process.assert_ends_within(PATIENCE));
         scratch.wait_until_empty();
     }
+}
+
+/// Watches a process and its descendants.
+fn family(pid: u32) -> Vec<Watched> {
+    let descendants = descendants(pid).into_iter().map(|process| process.pid);
+    std::iter::once(pid).chain(descendants).map(|pid| Watched::new(pid).expect("it runs")).collect()
 }
 
 /// Each end of the connection is inherited, so there is no path. The companion is a client of a second monitor: it reads
@@ -118,7 +134,8 @@ fn g04_a_later_companion_that_fails_ends_the_earlier_ones<H: Hosted>() {
     let dies = format!("echo \"$PPID\" >'{}'; ls '{}'/*/; exit 7", earlier.display(), scratch.path().display());
     let dies = script("dies", &dies).path("");
     let sleeper = script("sleeper", "exec sleep 600");
-    let config = shared(&scratch, server(&scratch).path("--socket-path=")).companion(sleeper).companion(dies);
+    let config =
+        shared(scratch.path(), server(scratch.path()).path("--socket-path=")).companion(sleeper).companion(dies);
     match H::launch(config).map(drop).expect_err("the companion fails") {
         LaunchError::Failed { failure: LaunchFailure::Companion { name, failure }, outcome } => {
             assert_eq!((&*name, failure), ("dies", CompanionFailure::Exited(ExitStatus::Code(7))), "{outcome:#}");
@@ -151,7 +168,7 @@ fn g04_a_companion_that_fails_is_named_with_its_words<H: Hosted>() {
 /// A QEMU that fails by itself is the reason, and not the companion that ends with it.
 fn g04_the_failure_of_qemu_is_not_that_of_its_companion<H: Hosted>() {
     let scratch = Scratch::create();
-    let config = shared(&scratch, server(&scratch).listener("--fd=")).args(["-device", "nothing"]);
+    let config = shared(scratch.path(), server(scratch.path()).listener("--fd=")).args(["-device", "nothing"]);
     match H::launch(config).map(drop).expect_err("there is no such device") {
         LaunchError::Failed { failure: LaunchFailure::Exited(_), outcome } => {
             assert!(outcome.log.contains("nothing"), "{outcome:#}");
@@ -207,7 +224,7 @@ fn companions_end_in_the_reverse_order<H: Hosted>() {
 }
 
 /// Waits until a file exists, by the events of its directory.
-fn wait_for_file(path: &std::path::Path) {
+pub(crate) fn wait_for_file(path: &Path) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::fs::inotify;
     let events = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify works");

@@ -5,6 +5,8 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::spawn;
 
 use qemu_machine_core::{
     Cause, CommandError, Config, Deadline, ExtraMonitor, FaultKind, LaunchError, LaunchFailure, Mark, Misuse, Monitor,
@@ -13,6 +15,7 @@ use qemu_machine_core::{
 use qemu_machine_tests::leak_check::{Scratch, bytes};
 use qemu_machine_tests::{PATIENCE, qemu};
 
+use crate::companions::wait_for_file;
 use crate::hosted::Hosted;
 use crate::rows;
 
@@ -134,6 +137,36 @@ fn g28_a_shutdown_after_the_quit_of_another_program_is_not_ours<H: Hosted>() {
     machine.wait_any(&Mark::default(), &[Wait::event("SHUTDOWN"), Wait::end()], LONG).expect("QEMU reports it");
     let outcome = machine.shutdown(Shutdown::default()).expect("it was launched");
     assert_eq!(outcome.cause, Cause::QuitByOther, "{outcome}");
+}
+
+/// The `quit` is in the socket before QEMU starts, and QEMU executes it before or after the negotiation of the own monitor.
+/// Before that it sends no events (QEMU, `monitor/qmp.c`, `qmp_send_response`).
+fn g28_a_quit_of_another_program_before_the_launch_is_done<H: Hosted>() {
+    let scratch = Scratch::create();
+    let [path, ready, gate] = ["qmp", "ready", "gate"].map(|name| scratch.path().join(name));
+    assert!(Command::new("mkfifo").arg(&gate).status().expect("mkfifo is there").success());
+    let wait = format!(": >'{}'; read -r line <'{}'; exec \"$@\"", ready.display(), gate.display());
+    let config = config().wrapper(["sh", "-c", &wait, "sh"]).extra_monitor(bytes(&path));
+    let other = spawn(move || {
+        wait_for_file(&ready);
+        let mut socket = UnixStream::connect(&path).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("it is a socket");
+        socket.write_all(b"{\"execute\": \"qmp_capabilities\"}{\"execute\": \"quit\"}").expect("there is room");
+        fs::write(&gate, "\n").expect("the wrapper reads it");
+        // Fails when QEMU ends with unread input.
+        let _ = io::copy(&mut socket, &mut io::sink());
+    });
+    match H::launch(config) {
+        Err(LaunchError::Failed { failure: LaunchFailure::Exited(_), outcome }) => {
+            assert!(matches!(outcome.cause, Cause::Exit(0) | Cause::QuitByOther), "{outcome}");
+        }
+        Err(error) => panic!("{error}"),
+        Ok(mut machine) => {
+            assert_eq!(machine.wait(LONG).expect("the other program ended it").cause, Cause::QuitByOther);
+        }
+    }
+    other.join().expect("no panic");
+    assert!(!scratch.path().join("qmp").exists());
 }
 
 fn g38_the_permissions_of_an_extra_monitor_are_those_that_were_chosen<H: Hosted>() {
@@ -331,6 +364,7 @@ macro_rules! stories {
             g21_an_extra_monitor_disturbs_no_command
             g28_a_human_quits_on_an_extra_monitor
             g28_a_quit_on_the_only_monitor_is_an_exit
+            g28_a_quit_of_another_program_before_the_launch_is_done
             g28_a_shutdown_after_the_quit_of_another_program_is_not_ours
             g28_another_program_uses_an_extra_monitor
             g28_the_socket_of_another_program_at_the_path_stays

@@ -64,6 +64,7 @@ fn row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again<H: Hosted>() {
     let drive = format!("if=none,format=raw,file={}", missing.display());
     let temporary = Scratch::create();
     let config = empty().args(["-drive", &drive]).temporary_directory(bytes(temporary.path()));
+    let config = config.wrapper(["sh", "-c", "echo \"pid $$\"; exec \"$@\"", "sh"]);
     // The disk exists at the first launch and not at the second.
     std::fs::write(&missing, [0; 512]).expect("the file can be written");
     let mut machine = H::launch(config).expect("QEMU starts");
@@ -73,7 +74,8 @@ fn row_17_a_failed_launch_is_cleaned_up_and_can_be_tried_again<H: Hosted>() {
     let error = LaunchError::Failed { failure, outcome: outcome.clone() }.to_string();
     assert_eq!(outcome.exit, Some(ExitStatus::Code(1)));
     assert!(error.contains("No such file or directory") && error.contains("-drive if=none"), "{error}");
-    assert!(outcome.pid.is_some(), "{outcome:?}");
+    let pid = outcome.pid.expect("there was a process");
+    assert!(outcome.log.contains(&format!("pid {pid}\n")), "{outcome:?}");
     assert_eq!((machine.pid(), machine.state(), temporary.entries().len()), (None, State::Ended, 0));
     std::fs::write(&missing, [0; 512]).expect("the file can be written");
     machine.relaunch().expect("QEMU starts again");
