@@ -159,7 +159,7 @@ fn g04_a_companion_that_fails_is_named_with_its_words<H: Hosted>() {
     assert!(text.contains("no luck today") && text.contains("companion dies command: sh -c"), "{text}");
     let other = script("other", "exec sleep 600");
     let sleeps = script("sleeps", "echo $$; exec sleep 600").path("");
-    let config = empty(&scratch).companion(other).companion(sleeps).launch_within(Duration::from_secs(1));
+    let config = empty(&scratch).companion(other).companion(sleeps).launch_within(Duration::from_secs(3));
     let (failure, text) = failed::<H>(config);
     assert_eq!(failure, CompanionFailure::NotReady, "{text}");
     assert_eq!(scratch.entries(), [""; 0]);
