@@ -17,7 +17,7 @@ use crate::hosted::Hosted;
 use crate::killed::{NAMES, SHARED, leaves_nothing};
 use crate::rows;
 
-/// What the guest does: it reads the file of the host, and writes one of its own.
+/// Script of the guest: it reads the file of the host, and writes one of its own.
 const SCRIPT: &str = "mount -t virtiofs share /tmp && cat /tmp/from-host && echo \"hello, host\" >/tmp/from-guest";
 
 /// Returns a machine whose guest has mounted the directory, and has read and written in it.
