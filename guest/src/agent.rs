@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::guest_reports::{GuestReports, comes_to_stay};
 
 /// The time to wait for the end of the machine after its agent has gone: the end is reported some milliseconds later.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Runs the command, and returns its output and its exit code. A thread of the scope waits for a panic meanwhile.
 ///

@@ -78,7 +78,7 @@ if [ -x /usr/sbin/qemu-ga ] && [ -e $ours/agent ]; then
     $bb mkfifo /run/port
     exec 4<>/run/port
     $bb mdev -d
-    read -t 20 -r port <&4 || stop "the port of the agent does not appear: the kernel needs the driver virtio_console"
+    read -t 120 -r port <&4 || stop "the port of the agent does not appear: the kernel needs the driver virtio_console"
     exec 4<&-
     report ready
     qemu-ga --method=virtio-serial --path="/dev/$port" --statedir=/run

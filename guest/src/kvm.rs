@@ -15,6 +15,9 @@ const FIRMWARE: Duration = Duration::from_secs(5);
 /// The time in which QEMU replies: milliseconds, unless a processor does not return from KVM.
 const REPLY: Duration = Duration::from_secs(5);
 
+/// The time in which QEMU replies after it has stopped the guest, on a host that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The most bytes of QEMU's log in a failure: the registers of a processor are a KiB.
 const LOG: usize = 8 << 10;
 
@@ -37,7 +40,7 @@ pub(crate) fn executes(vm: &Vm, consoles: &[&str], limit: Duration) -> Result<()
     let within = FIRMWARE.min(limit);
     match vm.wait_any(&Mark::default(), signs, within).map(|hit| hit.found) {
         Ok(Found::End(outcome)) if !is_of_guest(&outcome.cause) => Err(outcome.cause.to_string()),
-        Ok(Found::Event(_)) if status(vm).as_deref() == Some(INTERNAL_ERROR) => Err("KVM internal error".into()),
+        Ok(Found::Event(_)) if status(vm, REPLY).as_deref() == Some(INTERNAL_ERROR) => Err("KVM internal error".into()),
         Ok(_) => Ok(()),
         Err(_) => match vm.execute_by(HumanMonitorCommand::new("info registers"), REPLY) {
             Ok(registers) if has_paging(registers.as_str()) => Ok(()),
@@ -51,14 +54,14 @@ pub(crate) fn executes(vm: &Vm, consoles: &[&str], limit: Duration) -> Result<()
 /// Returns the run state and QEMU's log if QEMU has stopped the guest for good: KVM failed, or a disk did, as when that of
 /// the host is full (`qemu(1)`, `werror`). A guest that gdb or a dump stops continues.
 pub(crate) fn stopped(vm: &Vm) -> Option<(UntrustedText, UntrustedText)> {
-    let status = status(vm).filter(|status| [INTERNAL_ERROR, "io-error"].contains(&&**status))?;
+    let status = status(vm, PATIENCE).filter(|status| [INTERNAL_ERROR, "io-error"].contains(&&**status))?;
     let log = vm.log(LOG).unwrap_or_default();
     Some((status.into(), UntrustedText::from_utf8_lossy(&log)))
 }
 
 /// Returns the run state (QEMU, `qapi/run-state.json`, `RunState`). `None` means that QEMU does not reply.
-fn status(vm: &Vm) -> Option<String> {
-    vm.execute_by(QueryStatus, REPLY).ok().map(|status| status.status)
+fn status(vm: &Vm, within: Duration) -> Option<String> {
+    vm.execute_by(QueryStatus, within).ok().map(|status| status.status)
 }
 
 /// Reports whether the guest ended the machine. A reset may be a triple fault, which is a result of the kernel.

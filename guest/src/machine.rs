@@ -1,9 +1,9 @@
 //! Configuration of QEMU for a run, and its launch with KVM or TCG.
 
 use std::path::{Path, absolute};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use qemu_machine_blocking::{Config, LaunchCause, Limits, Mark, Misuse, Vm};
+use qemu_machine_blocking::{Config, LaunchCause, LaunchError, Limits, Mark, Misuse, Vm};
 
 use crate::failure::Failure;
 use crate::initramfs::INIT;
@@ -26,6 +26,9 @@ const FILES: &str = "files";
 /// The beginning of the kernel's message about a panic (the kernel's `kernel/panic.c`, `panic`).
 pub(crate) const PANIC: &str = "Kernel panic - not syncing: ";
 
+/// The least time in which QEMU must start.
+const LAUNCH_WITHIN: Duration = Duration::from_secs(30);
+
 /// The bytes that are kept of a console until they are read, and to find a panic or a stall in. A busy host reads late.
 const KEPT: usize = 16 << 20;
 
@@ -47,12 +50,15 @@ impl KernelTest {
         let launch = |accel, print: &mut dyn FnMut(Printed<'_>)| {
             start(accel, shares).or_else(|error| {
                 let mut last = None;
-                for (fewer, way) in shares.fewer() {
+                let ways = if lacks_kvm(&error) { Vec::new() } else { shares.fewer() };
+                for (fewer, way) in ways {
                     match start(accel, &fewer) {
                         Ok(started) => {
                             print(Printed::Note(&format!("{}: sharing by {way}", shares::reason(&error))));
                             return Ok(started);
                         }
+                        // Another way to share does not change this.
+                        Err(error) if lacks_kvm(&error) => return Err(error),
                         Err(error) => last = Some(error),
                     }
                 }
@@ -66,7 +72,11 @@ impl KernelTest {
             let why = match launch("kvm", print) {
                 Ok((vm, begin)) => match kvm::executes(&vm, &[CONSOLE, REPORT], self.timeout) {
                     Ok(()) => return Ok((vm, begin)),
-                    Err(why) => Some(why),
+                    Err(why) => {
+                        // It holds the locks of the disks until it has ended.
+                        drop(vm.kill());
+                        Some(why)
+                    }
                 },
                 Err(error) => match error.launch_cause() {
                     LaunchCause::KvmMissing => None,
@@ -85,7 +95,7 @@ impl KernelTest {
         launch("tcg", print).map_err(Failure::NotStarted)
     }
 
-    /// Reports whether KVM is tried first.
+    /// Reports whether a run uses KVM, or tries it first where it is there.
     pub(crate) fn begins_with_kvm(&self) -> bool {
         let may_try = self.accel == Accel::Auto && self.gdb.is_none();
         self.accel == Accel::Kvm || may_try && Path::new("/dev/kvm").exists()
@@ -105,6 +115,7 @@ impl KernelTest {
         let mut config = if self.agent { ports.guest_agent() } else { ports };
         config = config
             .limits(limits)
+            .launch_within(self.timeout.max(LAUNCH_WITHIN))
             .args(["-accel", accel, "-cpu", cpu(accel), "-nodefaults", "-no-user-config", "-no-reboot", "-m"])
             .arg(self.memory.as_encoded_bytes())
             .args(["-smp", &self.cpus.to_string(), "-kernel"])
@@ -147,6 +158,11 @@ impl KernelTest {
 /// takes a fifth longer (measured with QEMU 7.2.22). A later `-cpu` of the caller replaces it.
 fn cpu(accel: &str) -> &'static str {
     if accel == "kvm" { "max" } else { "max,la57=off" }
+}
+
+/// Reports whether a launch failed because QEMU cannot use KVM.
+fn lacks_kvm(error: &LaunchError) -> bool {
+    matches!(error.launch_cause(), LaunchCause::KvmMissing | LaunchCause::KvmDenied | LaunchCause::KvmUnsupported)
 }
 
 /// Returns the value of `-drive` for a disk image.

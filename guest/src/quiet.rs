@@ -73,6 +73,12 @@ impl Quiet {
         shown
     }
 
+    /// Notes that init runs, whatever the console shows: with other parameters the kernel does not print its message, and
+    /// on a busy host a part of it is lost.
+    pub(crate) fn init_runs(&mut self) {
+        self.has_init = true;
+    }
+
     /// Returns the rest, which is no message.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.held
@@ -202,6 +208,14 @@ mod tests {
         }
         let text = "SeaBIOS\r\n1..2\nok 1 - a\n<3>[    1.000000] an error\n";
         assert_eq!(Quiet::default().push(text.as_bytes()), text.replace("<3>", "").as_bytes());
+    }
+
+    #[test]
+    fn text_after_the_begin_of_init_is_shown_without_its_message() {
+        let mut quiet = Quiet::default();
+        assert_eq!(quiet.push(b"1234567890\n"), b"");
+        quiet.init_runs();
+        assert_eq!(quiet.push(b"1234567890\n"), b"1234567890\n");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Report {
     pub exit: Result<u8, Failure>,
     /// The tests that the guest reported as KTAP on its console. Empty, if it reported none.
     pub cases: Vec<Case>,
-    /// The time from the launch to the end.
+    /// The time of the whole run, with the initramfs and a try with KVM that failed.
     pub elapsed: Duration,
 }
 

@@ -106,7 +106,11 @@ impl KernelTest {
     ) -> Result<u8, Failure> {
         let mut sizes = Vec::new();
         loop {
-            match reports.next()? {
+            let report = reports.next()?;
+            if report == GuestReport::Ready {
+                locked(printer).quiet.iter_mut().for_each(Quiet::init_runs);
+            }
+            match report {
                 GuestReport::Ready if self.agent => {
                     let (end, code) = agent::run(vm, reports, threads)?;
                     tell(printer, Printed::Stdout(&end.stdout));
@@ -138,14 +142,17 @@ struct Received(File);
 
 impl Received {
     /// A file on the file system of the first copy, where there must be room anyway; or in memory, if that file system has
-    /// no files without a name (`open(2)`, `O_TMPFILE`).
+    /// no files without a name (`open(2)`, `O_TMPFILE`), or this user may not create one.
     fn beside(host: &Path) -> Result<Self, Failure> {
         let path = absolute(host).map_err(|error| Failure::file(host, error))?;
         let directory = path.parent().unwrap_or(Path::new("/"));
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match open(directory, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => Ok(Self(file.into())),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(Self(unnamed("copies", &[])?)),
+            // The directory may be for reading only, and the file in it a device or one that exists.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::ACCESS | Errno::ROFS) => {
+                Ok(Self(unnamed("copies", &[])?))
+            }
             Err(error) => Err(Failure::file(directory, error)),
         }
     }

@@ -70,7 +70,8 @@ impl Shares {
             return Err(Failure::Host("a command line of QEMU starts no virtiofsd: share by 9p".into()));
         }
         let offer = |share: &Share| {
-            is_directory(share).map(|()| Offer { share: share.clone(), virtiofs: Err(String::new()), has_9p: true })
+            let virtiofs = Err("a dry run starts no virtiofsd".into());
+            is_directory(share).map(|()| Offer { share: share.clone(), virtiofs, has_9p: true })
         };
         test.shares.iter().map(offer).collect::<Result<_, _>>().map(Self)
     }

@@ -54,7 +54,7 @@ pub fn installed(program: &'static str) -> &'static str {
 /// If it is not installed.
 #[must_use]
 pub fn virtiofsd() -> &'static str {
-    let places = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
+    let places = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
     let found = places.into_iter().find(|place| std::path::Path::new(place).is_file());
     found.unwrap_or_else(|| panic!("virtiofsd is missing: run `tests/setup true`"))
 }

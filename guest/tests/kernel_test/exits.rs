@@ -128,7 +128,17 @@ fn a_command_line_that_is_not_valid_is_explained() {
 fn output_is_shown_at_once_and_a_qemu_that_dies_is_reported() {
     bounded_by(PATIENCE, || {
         let mut process = program();
-        process.args(["--accel", "tcg", "--quiet", "--", "sh", "-c", &format!("echo first; {FOREVER}")]);
+        process.args([
+            "--accel",
+            "tcg",
+            "--quiet",
+            "--timeout",
+            "240",
+            "--",
+            "sh",
+            "-c",
+            &format!("echo first; {FOREVER}"),
+        ]);
         let mut child = process.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let _killed_when_we_fail = Watched::new(child.id()).unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());

@@ -106,7 +106,7 @@ fn compressed_modules_are_decompressed_and_unknown_ones_are_errors() {
     let broken = path(&scratch, "broken.ko.xz");
     fs::write(&broken, b"nothing").unwrap();
     let error = Modules::read(scratch.path()).unwrap().in_order(["broken"]).unwrap_err().to_string();
-    assert!(error.contains("with `xz`: ") && error.contains("not recognized"), "{error}");
+    assert!(error.contains("with `xz`: xz: "), "{error}");
     fs::remove_file(broken).unwrap();
     for entry in scratch.entries() {
         fs::remove_file(scratch.path().join(entry)).unwrap();
@@ -167,7 +167,8 @@ fn a_dry_run_with_a_saved_initramfs_boots_in_a_shell() {
     let shown = run(&options, &["sh", "-c", "echo booted; poweroff -f"]);
     let output = bounded_by(PATIENCE, move || {
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", shown.stdout.trim_end()]).stdin(Stdio::null()).output().unwrap()
+        let limited = format!("timeout 240 {}", shown.stdout.trim_end());
+        shell.args(["-c", &limited]).stdin(Stdio::null()).output().unwrap()
     });
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && printed.contains("booted"), "{output:#?}");

@@ -75,23 +75,36 @@ fn code_on_kvm(replaced: &str, code: &[u8], options: &[&str]) -> Run {
     run
 }
 
+/// Runs again while the host is too busy for the firmware to end in its time, five times at most.
+fn on_time(attempt: impl Fn() -> Run, is_late: impl Fn(&Run) -> bool) -> Run {
+    let mut runs = (0..5).map(|_| attempt());
+    let in_time = runs.by_ref().take(4).find(|run| !is_late(run));
+    in_time.or_else(|| runs.next()).expect("there is a last run")
+}
+
+/// Reports whether the guest was still in its firmware when the time of the try with KVM was over.
+fn was_in_firmware(run: &Run) -> bool {
+    run.stderr.contains("did not leave its firmware")
+}
+
 #[test]
 fn a_reset_on_kvm_is_the_result_of_the_kernel() {
-    let run = code_on_kvm("", RESETS, &[]);
+    let run = on_time(|| code_on_kvm("", RESETS, &[]), was_in_firmware);
     run.failed(122, "the machine ended before the command did: reset by the guest\n");
 }
 
 /// The try with KVM takes the whole time limit, which is that of the run with TCG as well.
 #[test]
 fn a_guest_that_stays_in_its_firmware_is_started_again_with_the_whole_time_limit() {
-    let run = code_on_kvm("set -- \"$@\" -kernel \"${0%/*}/spins\"", RESETS, &["--timeout", "5"]);
+    let spins = "set -- \"$@\" -kernel \"${0%/*}/spins\"";
+    let run = on_time(|| code_on_kvm(spins, RESETS, &["--timeout", "5"]), |run| run.code == Some(120));
     run.failed(122, "KVM does not work here (the guest did not leave its firmware within 5s): using TCG\n");
     assert!(run.stderr.ends_with("before the command did: reset by the guest\n"), "{run:#?}");
 }
 
 #[test]
 fn a_kernel_that_is_silent_on_kvm_is_not_started_again() {
-    let run = code_on_kvm("", PAGES, &["--timeout", "8"]);
+    let run = on_time(|| code_on_kvm("", PAGES, &["--timeout", "8"]), was_in_firmware);
     run.failed(120, "the kernel hangs: the guest did not start the command within 8s\n");
 }
 

@@ -42,7 +42,7 @@ fn the_command_of_the_readme_prints_what_it_shows() {
         bash.current_dir(root()).args(["-c", &command]);
         let mut runs = std::iter::repeat_with(|| Run::from(bash.output().expect("bash runs")));
         // The guest has a minute, which is too short on a very busy host.
-        let in_time = runs.by_ref().take(2).find(|run| run.code != Some(120));
+        let in_time = runs.by_ref().take(2).find(|run| ![Some(120), Some(124)].contains(&run.code));
         in_time.or_else(|| runs.next()).expect("a run")
     });
     assert_eq!((run.code, &*run.stdout), (Some(code), &*output), "{run:#?}");

@@ -12,7 +12,7 @@ echo KTAP version 1; echo 1..4; echo '  KTAP version 1'; echo '  1..1'; echo '  
 echo '<6>[    1.5] ok 1 outer' ; echo unrelated; echo '# why it failed'; echo 'not ok 2 bad'; \
 echo 'ok 3 skipped # SKIP no disk'; echo 'not ok 4 known # XFAIL later'";
 
-/// The same kernel twice, with other names. One run at a time, since the tests run at once anyway.
+/// The same kernel twice, with other names.
 #[test]
 fn a_matrix_ends_with_a_table_and_the_code_of_the_first_failure() {
     let scratch = Scratch::create();

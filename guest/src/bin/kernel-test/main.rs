@@ -69,6 +69,9 @@ fn explain(test: &KernelTest, line: &str) {
     if test.save_initramfs.is_none() {
         screen.complain("", "INITRAMFS stands for a file: --save-initramfs FILE writes it");
     }
+    if line.contains(",mount_tag=share") {
+        screen.complain("", "directories are shared by 9p here: a run also starts a virtiofsd, if it can");
+    }
     if test.accel == Accel::Auto && line.contains(" -accel kvm ") {
         screen.complain("", "where KVM hangs, a run begins again with TCG: --accel tcg prints that command line");
     }

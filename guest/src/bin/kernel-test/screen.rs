@@ -67,7 +67,10 @@ impl Screen {
         let _ = match printed {
             Printed::Console(bytes) => self.console(name, bytes),
             Printed::Stdout(bytes) => self.write(bytes),
-            Printed::Stderr(bytes) => stderr().write_all(&filtered(&mut self.stderr_filter, bytes)),
+            Printed::Stderr(bytes) => {
+                self.clear();
+                stderr().write_all(&filtered(&mut self.stderr_filter, bytes))
+            }
             Printed::Note(text) => {
                 self.complain(name, text);
                 Ok(())
@@ -132,10 +135,10 @@ impl Screen {
     /// Prints a message about a run.
     pub(crate) fn complain(&mut self, name: &str, text: &str) {
         self.end_filtered();
-        let clear = if self.has_progress { CLEAR } else { "" };
+        self.clear();
         let name = if self.total > 1 { format!("{}: ", UntrustedText::from(name)) } else { String::new() };
         // If stderr is gone, there is no other place for the message.
-        let _ = writeln!(stderr(), "{clear}kernel-test: {name}{text}");
+        let _ = writeln!(stderr(), "kernel-test: {name}{text}");
     }
 
     /// Prints the rest of the console of a run that has ended.
@@ -149,13 +152,22 @@ impl Screen {
             let _ = self.write(&rest);
         }
         self.end_filtered();
+        self.clear();
+    }
+
+    /// Removes the line with the progress.
+    fn clear(&self) {
+        if self.has_progress {
+            // Without stderr there is no line.
+            let _ = stderr().write_all(CLEAR.as_bytes());
+        }
     }
 
     /// Prints the results of all runs: to stdout, or to stderr if TAP is there.
     pub(crate) fn results(&mut self, text: &str) {
-        let clear = if self.has_progress { CLEAR } else { "" };
+        self.clear();
         // The exit code still counts.
-        let _ = stderr().write_all(clear.as_bytes()).and_then(|()| self.write(text.as_bytes()));
+        let _ = self.write(text.as_bytes());
     }
 
     /// Returns a word in green or red, if colours are shown.
