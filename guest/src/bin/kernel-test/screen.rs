@@ -40,6 +40,8 @@ pub(crate) struct Screen {
     stderr_filter: Option<Filter>,
     has_colour: bool,
     has_progress: bool,
+    /// Whether the last line on the terminal is that of the progress.
+    is_progress_shown: bool,
 }
 
 impl Screen {
@@ -58,6 +60,7 @@ impl Screen {
             has_colour: (if tap { err } else { out }) && !is_plain,
             // Where the console is on the terminal, it shows the progress.
             has_progress: err && !out && !tap,
+            is_progress_shown: false,
         }
     }
 
@@ -123,12 +126,13 @@ impl Screen {
     }
 
     /// Prints the number of runs that have ended, and the last line.
-    fn progress(&self, name: &str, lines: &[u8]) -> io::Result<()> {
+    fn progress(&mut self, name: &str, lines: &[u8]) -> io::Result<()> {
         let text = String::from_utf8_lossy(lines);
         let line = text.lines().rfind(|line| !line.trim().is_empty());
         let Some(line) = line.filter(|_| self.has_progress) else { return Ok(()) };
         let line: String = UntrustedText::from(line).to_string().chars().take(PROGRESS).collect();
         let name = UntrustedText::from(name);
+        self.is_progress_shown = true;
         write!(stderr(), "{CLEAR}{} of {} kernels ended; {name}: {line}", self.ended, self.total)
     }
 
@@ -156,8 +160,8 @@ impl Screen {
     }
 
     /// Removes the line with the progress.
-    fn clear(&self) {
-        if self.has_progress {
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.is_progress_shown) {
             // Without stderr there is no line.
             let _ = stderr().write_all(CLEAR.as_bytes());
         }
