@@ -109,9 +109,22 @@ fn a_clone_has_the_descriptors_of_the_source() {
     assert_eq!(given.inherit_fd(Descriptor::new(0)), 3);
     let template = saved_as(&TemplateConfig::new(given, "/dir", 64).disk("vda", "/disk", DiskFormat::Raw), OLD);
     let line = template.clone_config(Descriptor::new(1), [Descriptor::new(2)]).command_line().unwrap().to_string();
-    for part in ["/proc/self/fd/4", "set=4 ", "set=5,opaque=vda", "/dev/fdset/5"] {
+    for part in ["/proc/self/fd/4", "set=4 ", "set=0,opaque=vda", "/dev/fdset/0"] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }
+}
+
+#[test]
+fn a_clone_has_one_run_and_the_lowest_free_sets() {
+    let of =
+        |config: Config| saved_as(&TemplateConfig::new(config, "/dir", 64).disk("vda", "/disk", DiskFormat::Raw), OLD);
+    let (given, memory, overlay) = (Descriptor::new(0), Descriptor::new(1), Descriptor::new(2));
+    let added = Config::new("qemu").add_fd(given, u32::MAX, "");
+    let clones =
+        [added.clone(), added.keep_fds()].map(|config| of(config).clone_config(memory.clone(), [overlay.clone()]));
+    let line = clones[0].command_line().unwrap().to_string();
+    assert!(line.contains("set=0,opaque=vda"), "{line}");
+    assert_eq!(clones[0], clones[1], "a second run would begin with the disks of the first");
 }
 
 #[test]
