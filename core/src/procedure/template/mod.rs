@@ -1,6 +1,7 @@
 //! Procedures of templates: their errors, and what saving and loading share.
 
 mod load;
+mod resume;
 mod save;
 mod unsaved;
 

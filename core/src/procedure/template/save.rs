@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::unsaved::Resume;
+use super::resume::Resume;
 use super::{DEVICES, StateFile, TemplateError, devices, ignore_shared, list, version};
 use crate::commands::QueryStatus;
 use crate::descriptor::Descriptor;

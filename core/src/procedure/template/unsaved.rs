@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use serde_json::json;
 
@@ -12,24 +11,8 @@ use crate::commands::{QueryStatus, Status};
 use crate::error::CommandError;
 use crate::payload::Payload;
 use crate::procedure::fd_set::Removing;
-use crate::procedure::{self, ProcedureError, Undo};
+use crate::procedure::{self, Undo};
 use crate::wait::{Mark, Wait};
-
-/// The first time before `cont` is sent again, and the longest one.
-const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
-
-/// Continuation of the guest. QEMU refuses `cont` in the state `finish-migrate` (QEMU, `monitor/qmp-cmds.c`, `qmp_cont`),
-/// and up to 10.x it leaves that state after it has sent the event of the failure (QEMU, `migration/migration.c`,
-/// `migration_iteration_finish`).
-#[derive(Debug, Default)]
-pub(super) struct Resume {
-    /// Why the latest `cont` failed.
-    why: Option<ProcedureError>,
-    /// The state was another one than `finish-migrate` after a `cont` that failed, so the next one is the last.
-    is_last: bool,
-    /// The time before the latest `cont`.
-    pause: Duration,
-}
 
 impl SaveTemplate {
     /// Ends the procedure with this error, after what it has done is undone.
@@ -75,8 +58,7 @@ impl SaveTemplate {
             Some(status) if status.running => return self.take_back(),
             Some(status) if status.status == "finish-migrate" => {
                 self.stage = Stage::Rest;
-                self.resume.pause = (self.resume.pause * 2).clamp(PAUSES[0], PAUSES[1]);
-                let (things, within) = (Vec::from([Wait::end()]), Some(self.resume.pause));
+                let (things, within) = (Vec::from([Wait::end()]), Some(self.resume.next_pause()));
                 return procedure::Output::Wait { from: Mark::default(), things, within };
             }
             // QEMU may have left `finish-migrate` between the two commands.
