@@ -32,8 +32,16 @@ pub struct Undo {
     pub(crate) member: Option<String>,
     /// The argument of that name is the whole reply, and not a member of it.
     pub(crate) is_whole: bool,
-    /// The commands that follow, each after its event.
-    pub(crate) then: Vec<(Filter, Encoded)>,
+    pub(crate) then: Then,
+}
+
+/// The commands that follow an undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Then {
+    /// The commands, each after its event.
+    pub(crate) steps: Vec<(Filter, Encoded)>,
+    /// The steps are alternatives: the first event that arrives chooses the command, and the other steps are dropped.
+    pub(crate) is_any: bool,
 }
 
 impl Undo {
@@ -43,7 +51,7 @@ impl Undo {
     ///
     /// [`Misuse::Arguments`] when the command cannot be encoded.
     pub fn new<C: Command>(command: &C) -> Result<Self, Misuse> {
-        let (command, then) = (Encoded::command(command)?, Vec::new());
+        let (command, then) = (Encoded::command(command)?, Then::default());
         Ok(Self { command, needs_reply: false, member: None, is_whole: false, then })
     }
 
@@ -82,8 +90,20 @@ impl Undo {
     ///
     /// [`Misuse::Arguments`] when the command cannot be encoded, [`Misuse::NotAnEvent`] when the thing is no event.
     pub fn then<C: Command>(mut self, event: Wait, command: &C) -> Result<Self, Misuse> {
-        self.then.push((event.into_filter()?, Encoded::command(command)?));
+        self.then.steps.push((event.into_filter()?, Encoded::command(command)?));
         Ok(self)
+    }
+
+    /// Executes another command, once, when the first of these events arrives after the previous one was sent and not
+    /// refused.
+    pub(crate) fn then_after_any<C: Command>(
+        self,
+        events: impl IntoIterator<Item = Wait>,
+        command: &C,
+    ) -> Result<Self, Misuse> {
+        let mut undo = events.into_iter().try_fold(self, |undo, event| undo.then(event, command))?;
+        undo.then.is_any = true;
+        Ok(undo)
     }
 
     pub(crate) fn needs_reply(&self) -> bool {

@@ -42,6 +42,8 @@ fn what_cannot_be_saved_is_refused_before_the_launch() {
         (["-snapshot", "-S"], "-snapshot"),
         (["-device", "virtio-balloon-pci,id=b"], "virtio-balloon"),
         (["--device", r#"{"driver": "virtio-mem-pci"}"#], "virtio-mem"),
+        (["-object", "memory-backend-file,id=m,size=1M,mem-path=/x,share=on"], "memory-backend-file"),
+        (["--object", r#"{"qom-type": "memory-backend-file", "share" : true}"#], "memory-backend-file"),
         (["-M", "pc,memory-backend=m"], "memory backend"),
         (["-machine", "memory-backend=m"], "memory backend"),
     ] {
@@ -57,6 +59,8 @@ fn what_cannot_be_saved_is_refused_before_the_launch() {
     // Names of the same letters in other places are no such devices.
     let harmless = guest().args(["-append", "virtio-balloon -m", "-name", "virtio-mem"]);
     template(harmless).source_config().expect("it discards no memory");
+    let private = guest().args(["-object", "memory-backend-file,id=m,size=1M,mem-path=/x,share=off"]);
+    template(private).source_config().expect("its memory is in the state");
 }
 
 /// Returns the overlay on an image with this beginning and length.

@@ -2,6 +2,8 @@
 
 mod rig;
 
+use core::time::Duration;
+
 use qemu_machine_core::procedure::{LoadTemplate, ProcedureError, Run, SaveTemplate, TemplateError};
 use qemu_machine_core::{
     CommandError, Config, Descriptor, DiskFormat, ExitStatus, Template, TemplateConfig, WaitError,
@@ -21,6 +23,10 @@ const NOT_SHARED: &str = "migrate-set-capabilities,arguments:{capabilities:[{cap
 fn plan() -> TemplateConfig {
     TemplateConfig::new(Config::new("qemu").serial("tty"), "/dir", 64).disk("vda", "/disk", DiskFormat::Raw)
 }
+
+/// A reply of `add-fd`, and the command that removes its fd set.
+const GIVEN: &str = r#"{"fdset-id": 3, "fd": 9}"#;
+const REMOVE: &str = "remove-fd,arguments:{fdset-id:3}";
 
 type Saving = Run<SaveTemplate>;
 
@@ -103,9 +109,22 @@ fn a_clone_has_the_descriptors_of_the_source() {
     assert_eq!(given.inherit_fd(Descriptor::new(0)), 3);
     let template = saved_as(&TemplateConfig::new(given, "/dir", 64).disk("vda", "/disk", DiskFormat::Raw), OLD);
     let line = template.clone_config(Descriptor::new(1), [Descriptor::new(2)]).command_line().unwrap().to_string();
-    for part in ["/proc/self/fd/4", "set=4 ", "set=5,opaque=vda", "/dev/fdset/5"] {
+    for part in ["/proc/self/fd/4", "set=4 ", "set=0,opaque=vda", "/dev/fdset/0"] {
         assert!(line.contains(part), "{part} is missing: {line}");
     }
+}
+
+#[test]
+fn a_clone_has_one_run_and_the_lowest_free_sets() {
+    let of =
+        |config: Config| saved_as(&TemplateConfig::new(config, "/dir", 64).disk("vda", "/disk", DiskFormat::Raw), OLD);
+    let (given, memory, overlay) = (Descriptor::new(0), Descriptor::new(1), Descriptor::new(2));
+    let added = Config::new("qemu").add_fd(given, u32::MAX, "");
+    let clones =
+        [added.clone(), added.keep_fds()].map(|config| of(config).clone_config(memory.clone(), [overlay.clone()]));
+    let line = clones[0].command_line().unwrap().to_string();
+    assert!(line.contains("set=0,opaque=vda"), "{line}");
+    assert_eq!(clones[0], clones[1], "a second run would begin with the disks of the first");
 }
 
 #[test]
@@ -126,16 +145,20 @@ fn a_source_that_is_not_saved_runs_on_and_shares_nothing() {
         rig.happens_with("MIGRATION", r#"{"status": "failed"}"#);
         let why = asks(&mut rig, &mut run, "query-migrate");
         rig.returns(why, r#"{"status": "failed", "error-desc": "full"}"#);
-        for command in ["remove-fd,arguments:{fdset-id:3}", NOT_SHARED].into_iter().chain(running.then_some("cont")) {
-            let id = asks(&mut rig, &mut run, command);
-            // What cannot be undone does not hide why it failed.
-            rig.refuses(id);
+        let id = asks(&mut rig, &mut run, NOT_SHARED);
+        // What cannot be undone does not hide why it failed.
+        rig.refuses(id);
+        if running {
+            let id = asks(&mut rig, &mut run, "cont");
+            rig.replies(id);
         }
+        let id = asks(&mut rig, &mut run, "remove-fd,arguments:{fdset-id:3}");
+        rig.refuses(id);
         assert_eq!(on(&mut rig, &mut run), Some(Err(TemplateError::Failed("full".into()))));
     }
     let (mut rig, mut run, given) = saving(OLD, true);
     rig.refuses(given);
-    for command in ["closefd,arguments:{fdname:template-state}", NOT_SHARED] {
+    for command in [NOT_SHARED, "closefd,arguments:{fdname:template-state}"] {
         let id = asks(&mut rig, &mut run, command);
         rig.replies(id);
     }
@@ -146,11 +169,50 @@ fn a_source_that_is_not_saved_runs_on_and_shares_nothing() {
     let (mut rig, mut run, given) = saving(OLD, true);
     migrating(&mut rig, &mut run, given, "{}", "fd:template-state");
     rig.happens_with("MIGRATION", r#"{"status": "cancelled"}"#);
-    for command in ["closefd", NOT_SHARED, "cont"] {
+    for command in [NOT_SHARED, "cont", "closefd"] {
         let id = asks(&mut rig, &mut run, command);
         rig.replies(id);
     }
     assert_eq!(on(&mut rig, &mut run), Some(Err(TemplateError::Cancelled)));
+}
+
+/// QEMU reports the failure before it permits `cont`.
+#[test]
+fn a_guest_that_cannot_be_continued_yet_is_continued_later() {
+    for stays in [false, true] {
+        let (mut rig, mut run, given) = saving(OLD, true);
+        migrating(&mut rig, &mut run, given, "{}", "fd:template-state");
+        rig.happens_with("MIGRATION", r#"{"status": "cancelled"}"#);
+        let id = asks(&mut rig, &mut run, NOT_SHARED);
+        rig.replies(id);
+        let refused = |rig: &mut Rig, run: &mut Saving, status: &str| {
+            let id = asks(rig, run, "cont");
+            rig.refuses(id);
+            let id = asks(rig, run, "query-status");
+            rig.returns(id, &format!(r#"{{"running": false, "status": "{status}"}}"#));
+        };
+        for pause in [10, 20] {
+            refused(&mut rig, &mut run, "finish-migrate");
+            assert!(on(&mut rig, &mut run).is_none());
+            rig.pass(Duration::from_millis(pause - 1));
+            assert!(on(&mut rig, &mut run).is_none());
+            assert_sent(&mut rig, &[]);
+            rig.pass(Duration::from_millis(1));
+        }
+        // QEMU left the state before the query.
+        refused(&mut rig, &mut run, "paused");
+        if stays {
+            refused(&mut rig, &mut run, "paused");
+        } else {
+            let id = asks(&mut rig, &mut run, "cont");
+            rig.replies(id);
+        }
+        let id = asks(&mut rig, &mut run, "closefd");
+        rig.replies(id);
+        let error = on(&mut rig, &mut run).expect("it is over").expect_err("it is not saved");
+        let is_stopped = matches!(&error, TemplateError::Stopped { error, .. } if **error == TemplateError::Cancelled);
+        assert_eq!((is_stopped, error == TemplateError::Cancelled), (stays, !stays), "{error:?}");
+    }
 }
 
 #[test]
@@ -158,16 +220,56 @@ fn a_run_that_is_dropped_undoes_what_it_has_done() {
     let (mut rig, mut run, _) = saving(OLD, true);
     run.disown(&mut rig.vm, rig.now);
     rig.serve();
-    assert_sent(&mut rig, &[NOT_SHARED]);
+    assert_sent(&mut rig, &[NOT_SHARED, "closefd,arguments:{fdname:template-state}"]);
 
+    let (mut rig, mut run, given) = saving(NEW, true);
+    run.disown(&mut rig.vm, rig.now);
+    rig.serve();
+    assert_sent(&mut rig, &[NOT_SHARED]);
+    rig.returns(given, GIVEN);
+    assert_sent(&mut rig, &[REMOVE]);
+
+    let (mut rig, mut run, given) = saving(NEW, true);
+    rig.returns(given, GIVEN);
+    asks(&mut rig, &mut run, "stop");
+    run.disown(&mut rig.vm, rig.now);
+    rig.serve();
+    assert_sent(&mut rig, &[NOT_SHARED, "cont", REMOVE]);
+}
+
+/// QEMU refuses `cont` at the end of a migration, so it is sent again when that is over, and only once.
+#[test]
+fn a_run_that_is_dropped_while_it_migrates_continues_the_guest() {
+    for end in ["cancelled", "failed", "completed"] {
+        let (mut rig, mut run, given) = saving(NEW, true);
+        migrating(&mut rig, &mut run, given, GIVEN, "file:/dev/fdset/3");
+        run.disown(&mut rig.vm, rig.now);
+        rig.serve();
+        assert_sent(&mut rig, &["migrate_cancel", "query-status", "query-status", NOT_SHARED, "cont", REMOVE]);
+        rig.happens_with("MIGRATION", r#"{"status": "cancelling"}"#);
+        assert_sent(&mut rig, &[]);
+        rig.happens_with("MIGRATION", &format!(r#"{{"status": "{end}"}}"#));
+        assert_sent(&mut rig, &[NOT_SHARED, "cont", REMOVE]);
+        rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
+        rig.happens("RESUME");
+        assert_sent(&mut rig, &[]);
+    }
+    // The guest was continued at once, so a later migration does not continue it.
     let (mut rig, mut run, given) = saving(OLD, true);
     migrating(&mut rig, &mut run, given, "{}", "fd:template-state");
     run.disown(&mut rig.vm, rig.now);
     rig.serve();
-    assert_sent(&mut rig, &["migrate_cancel", NOT_SHARED, "cont"]);
-    rig.happens_with("MIGRATION", r#"{"status": "cancelled"}"#);
-    rig.serve();
+    assert_sent(&mut rig, &["migrate_cancel", "query-status", NOT_SHARED, "cont", "closefd"]);
+    rig.happens("RESUME");
+    assert_sent(&mut rig, &["cont"]);
+    rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
     assert_sent(&mut rig, &[NOT_SHARED]);
+    // A guest that was stopped before stays so.
+    let (mut rig, mut run, given) = saving(OLD, false);
+    migrating(&mut rig, &mut run, given, "{}", "fd:template-state");
+    run.disown(&mut rig.vm, rig.now);
+    rig.serve();
+    assert_sent(&mut rig, &["migrate_cancel", NOT_SHARED, "closefd"]);
 }
 
 /// Returns a clone that loads a template, up to the reply with its version.
@@ -204,7 +306,7 @@ fn a_clone_loads_the_template_and_runs() {
         }
         assert!(on(&mut rig, &mut run).is_none(), "the state is not loaded");
         rig.happens_with("MIGRATION", r#"{"status": "completed"}"#);
-        for command in [NOT_SHARED].into_iter().chain(close).chain(["cont"]) {
+        for command in [NOT_SHARED].into_iter().chain(["cont"]).chain(close) {
             let id = asks(&mut rig, &mut run, command);
             rig.replies(id);
         }
@@ -255,9 +357,6 @@ fn a_source_that_does_not_end_in_time_is_no_template() {
     rig.replies(quit);
     assert!(on(&mut rig, &mut run).is_none());
     rig.pass(secs(60));
-    for command in ["closefd", NOT_SHARED, "cont"] {
-        let id = asks(&mut rig, &mut run, command);
-        rig.replies(id);
-    }
     assert_eq!(on(&mut rig, &mut run), Some(Err(ProcedureError::from(WaitError::TimedOut).into())));
+    assert_sent(&mut rig, &[]);
 }

@@ -1,12 +1,13 @@
 //! Files of templates: they are created for the source, and opened for each clone.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions, remove_file};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use qemu_machine_core::procedure::{LoadTemplate, SaveTemplate};
 use qemu_machine_core::{Config, Descriptor, HostFault, Misuse, Template, TemplateConfig, TemplateDisk};
+use rustix::fs::OFlags;
 
 use crate::fault::fault;
 use crate::scratch_dir::{create_unnamed, path, unpredictable};
@@ -49,9 +50,13 @@ impl From<Misuse> for TemplateFileError {
 /// clones of another template may use it.
 pub fn template_source(template: &TemplateConfig) -> Result<(Config, SaveTemplate), TemplateFileError> {
     let config = template.source_config()?;
-    create(&template.memory_path())?;
-    let state = descriptor(create(&template.state_path())?);
-    Ok((config, SaveTemplate::of(template, state)))
+    let memory = template.memory_path();
+    create(&memory)?;
+    let state = create(&template.state_path()).inspect_err(|_| {
+        // Otherwise the next attempt would find a template. The error of the creation is the one to report.
+        drop(remove_file(path(&memory)));
+    })?;
+    Ok((config, SaveTemplate::of(template, descriptor(state))))
 }
 
 /// Opens the files of a template, creates an overlay without a path for each of its disks, in the same directory, and returns
@@ -60,8 +65,8 @@ pub fn template_source(template: &TemplateConfig) -> Result<(Config, SaveTemplat
 ///
 /// # Errors
 ///
-/// [`TemplateFileError::Host`] if a file of the template or the image of a disk is gone or cannot be opened, or if there is
-/// no room. [`TemplateFileError::Misuse`] if the image of a disk does not have its format.
+/// [`TemplateFileError::Host`] if a file of the template or the image of a disk is gone, cannot be opened or is not a regular
+/// file, or if there is no room. [`TemplateFileError::Misuse`] if the image of a disk does not have its format.
 pub fn template_clone(template: &Template) -> Result<(Config, LoadTemplate), TemplateFileError> {
     let source = template.source();
     let (memory, state) = (open(&source.memory_path())?, open(&source.state_path())?);
@@ -81,11 +86,8 @@ fn open(file: &[u8]) -> Result<File, TemplateFileError> {
 
 /// Creates the overlay of a disk in this directory.
 fn overlay(disk: &TemplateDisk, directory: &Path) -> Result<Descriptor, TemplateFileError> {
-    let content = {
-        let mut image = open(&disk.path)?;
-        let (head, length) = head_and_length(&mut image).map_err(|error| refused("read", &disk.path, &error))?;
-        disk.overlay(&head, length)?
-    };
+    let (head, length) = head_and_length(&disk.path).map_err(|error| refused("open", &disk.path, &error))?;
+    let content = disk.overlay(&head, length)?;
     let create = || -> io::Result<File> {
         let path = directory.join(unpredictable(b"overlay")?);
         let mut file = create_unnamed(&path, OpenOptions::new().read(true).write(true))?;
@@ -95,11 +97,18 @@ fn overlay(disk: &TemplateDisk, directory: &Path) -> Result<Descriptor, Template
     create().map(descriptor).map_err(|error| refused("create an overlay of", &disk.path, &error))
 }
 
-/// Returns the beginning of an image, and its length. The metadata of a block device has no length.
-fn head_and_length(image: &mut File) -> io::Result<(Vec<u8>, u64)> {
+/// Returns the beginning of an image, and its length. It must be a regular file, as QEMU requires (QEMU,
+/// `block/file-posix.c`, `raw_open`), and the open of a FIFO would block.
+fn head_and_length(file: &[u8]) -> io::Result<(Vec<u8>, u64)> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let image = OpenOptions::new().read(true).custom_flags(flags).open(path(file))?;
+    let metadata = image.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut head = Vec::new();
-    Read::by_ref(image).take(TemplateDisk::HEAD as u64).read_to_end(&mut head)?;
-    Ok((head, image.seek(SeekFrom::End(0))?))
+    image.take(TemplateDisk::HEAD as u64).read_to_end(&mut head)?;
+    Ok((head, metadata.len()))
 }
 
 fn refused(operation: &str, file: &[u8], error: &io::Error) -> TemplateFileError {

@@ -75,7 +75,10 @@ impl Machine {
         let event = found.map_or(ProcessEvent::Prepared, |process| ProcessEvent::Found { pid: process.pid });
         self.last_pid = found.map(|process| process.pid);
         if matches!(event, ProcessEvent::Found { .. }) {
-            self.evidence = Evidence::of_arguments(self.command_line.arguments());
+            // The evidence may hold what happened before, such as faults.
+            if let Some(found) = Evidence::of_arguments(self.command_line.arguments()) {
+                self.evidence().debug_exit = found.debug_exit;
+            }
             self.outstanding.add(Completion::Exit);
         }
         self.prepared = prepared;

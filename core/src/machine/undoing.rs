@@ -6,10 +6,10 @@ use super::Machine;
 use super::request::{self, Request};
 use crate::command::CommandId;
 use crate::error::CommandError;
-use crate::event::{Event, Filter};
+use crate::event::Event;
 use crate::payload::Payload;
 use crate::time::{COMMAND_WITHIN, Moment};
-use crate::undo::Undo;
+use crate::undo::{Then, Undo};
 use crate::wire::Encoded;
 
 /// An undo that is not complete.
@@ -20,8 +20,8 @@ pub(super) struct Undoing {
     command: Option<CommandId>,
     /// The undo, as long as the creation has no reply.
     undo: Option<Undo>,
-    /// The commands that follow, each after its event, which counts once the previous command was sent.
-    then: Vec<(Filter, Encoded)>,
+    /// The commands that follow. Their events count once the previous command was sent.
+    then: Then,
 }
 
 impl Machine {
@@ -58,12 +58,12 @@ impl Machine {
                 let command = undo.command(reply);
                 command.into_iter().for_each(|command| self.execute_undo(&command, undo.then.clone()));
             }
-            Undoing { then, .. } if then.is_empty() => {}
+            Undoing { then, .. } if then.steps.is_empty() => {}
             Undoing { then, .. } => self.undoing.push(Undoing { command: None, undo: None, then }),
         }
     }
 
-    fn execute_undo(&mut self, command: &Encoded, then: Vec<(Filter, Encoded)>) {
+    fn execute_undo(&mut self, command: &Encoded, then: Then) {
         // Without a monitor or a free place, the thing stays: no caller is left to receive the error.
         if let Ok(id) = self.issue(self.now, command, COMMAND_WITHIN) {
             self.undoing.push(Undoing { command: Some(id), undo: None, then });
@@ -76,20 +76,20 @@ impl Machine {
             return;
         }
         let due: Vec<_> = self.undoing.iter_mut().filter_map(|undoing| undoing.take_due(event)).collect();
-        self.undoing.retain(|undoing| undoing.command.is_some() || !undoing.then.is_empty());
+        self.undoing.retain(|undoing| undoing.command.is_some() || !undoing.then.steps.is_empty());
         due.into_iter().for_each(|(command, then)| self.execute_undo(&command, then));
     }
 }
 
 impl Undoing {
     /// Takes the next command, if it follows this event, and those that follow it.
-    fn take_due(&mut self, event: &Event) -> Option<(Encoded, Vec<(Filter, Encoded)>)> {
-        let is_due = self.undo.is_none() && self.then.first().is_some_and(|(filter, _)| filter.wants(event));
-        if !is_due {
-            return None;
-        }
-        let mut then = core::mem::take(&mut self.then).into_iter();
-        then.next().map(|(_, command)| (command, then.collect()))
+    fn take_due(&mut self, event: &Event) -> Option<(Encoded, Then)> {
+        let awaited = if self.then.is_any { self.then.steps.len() } else { 1 };
+        let mut candidates = self.then.steps.iter().take(awaited);
+        let due = candidates.position(|(filter, _)| self.undo.is_none() && filter.wants(event))?;
+        let mut then = core::mem::take(&mut self.then);
+        let (_, command) = then.steps.remove(due);
+        Some((command, if then.is_any { Then::default() } else { then }))
     }
 }
 
@@ -103,7 +103,7 @@ impl Request for request::Undo {
             return machine.execute_undo(&self.undo.command, self.undo.then);
         }
         let Some(id) = self.pending else { return };
-        machine.undoing.push(Undoing { command: Some(id), undo: Some(self.undo), then: Vec::new() });
+        machine.undoing.push(Undoing { command: Some(id), undo: Some(self.undo), then: Then::default() });
         if let Ok(place) = machine.answers.binary_search_by_key(&id, |(id, _)| *id) {
             let answer = machine.answers.remove(place);
             drop(answer.and_then(|(id, answer)| machine.undo_answered(id, answer)));

@@ -18,7 +18,7 @@ use crate::input::{self, CompanionInput, ExitStatus, Prepared};
 use crate::lifecycle::Shutdown;
 use crate::signal::Signal;
 use crate::time::{Deadline, FOREVER, Moment};
-use crate::undo::Undo;
+use crate::undo::{Then, Undo};
 use crate::wait::{Mark, Wait};
 use crate::wire::Encoded;
 
@@ -121,6 +121,9 @@ pub(crate) enum Input {
         member: Option<String>,
         #[serde(default)]
         is_whole: bool,
+        /// The commands that follow are alternatives.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        is_any: bool,
     },
     /// The result of a wait was taken.
     ClaimWait(u64),
@@ -265,19 +268,20 @@ impl Input {
         Self::Undo {
             pending,
             command: issued(command),
-            events: then.iter().map(|(event, _)| Wait::from(event.clone())).collect(),
-            then: then.iter().map(|(_, command)| issued(command)).collect(),
+            events: then.steps.iter().map(|(event, _)| Wait::from(event.clone())).collect(),
+            then: then.steps.iter().map(|(_, command)| issued(command)).collect(),
             needs_reply: *needs_reply,
             member: member.clone(),
             is_whole: *is_whole,
+            is_any: then.is_any,
         }
     }
 
     /// Returns the undo of a line. `None` means that this is another line.
     pub(crate) fn as_undo(&self) -> Option<Undo> {
-        let Self::Undo { command, events, then, needs_reply, member, is_whole, .. } = self else { return None };
+        let Self::Undo { command, events, then, needs_reply, member, is_whole, is_any, .. } = self else { return None };
         let events = events.iter().filter_map(|event| event.clone().into_filter().ok());
-        let then = events.zip(then.iter().map(Encoded::from)).collect();
+        let then = Then { steps: events.zip(then.iter().map(Encoded::from)).collect(), is_any: *is_any };
         let (command, member) = (command.into(), member.clone());
         Some(Undo { command, needs_reply: *needs_reply, member, is_whole: *is_whole, then })
     }

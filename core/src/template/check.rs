@@ -23,6 +23,9 @@ const OPTIONS: [(&str, &str); 7] = [
 /// memory of every other clone loses these pages (QEMU, `system/physmem.c`, `ram_block_discard_range`).
 const DISCARDING: [&str; 2] = ["virtio-balloon", "virtio-mem"];
 
+/// Ways to write that a memory backend is shared, without quotes and spaces, and with `=` for `:`.
+const SHARED: [&str; 3] = ["share=on", "share=true", "share=y"];
+
 fn wrong(what: impl ToString) -> Result<(), Misuse> {
     Err(Misuse::Config(what.to_string().into()))
 }
@@ -52,12 +55,29 @@ impl TemplateConfig {
         Ok(())
     }
 
+    /// The capability `x-ignore-shared` leaves each shared memory in a file out of the state (QEMU, `migration/ram.c`,
+    /// `migrate_ram_is_ignored`), and a clone would write to the one of all.
+    fn check_objects(&self) -> Result<(), Misuse> {
+        let objects = self.config.args.windows(2).filter(|pair| is_option(&pair[0], &["object"])).map(|pair| &pair[1]);
+        for object in objects.filter(|object| contains(object, "memory-backend-file")) {
+            let letters = object.iter().filter(|byte| !byte.is_ascii_whitespace() && **byte != b'"');
+            let plain: Vec<u8> = letters.map(|byte| if *byte == b':' { b'=' } else { *byte }).collect();
+            if SHARED.iter().any(|shared| contains(&plain, shared)) {
+                return wrong(
+                    "a template cannot have a shared memory-backend-file: a clone would lack what it contains",
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn check_arguments(&self) -> Result<(), Misuse> {
         for argument in &self.config.args {
             if let Some((option, why)) = OPTIONS.into_iter().find(|(option, _)| is_option(argument, &[option])) {
                 return wrong(format!("a template cannot have the option -{option}: {why}"));
             }
         }
+        self.check_objects()?;
         let devices = self.config.args.windows(2).filter(|pair| is_option(&pair[0], &["device"])).map(|pair| &pair[1]);
         for device in devices {
             if let Some(name) = DISCARDING.into_iter().find(|name| contains(device, name)) {

@@ -97,8 +97,9 @@ impl TemplateConfig {
     /// # Errors
     ///
     /// [`Misuse::Config`] if the configuration sets memory or an earlier state itself, or has a device that writes to the
-    /// memory of other clones (`virtio-balloon`, `virtio-mem`); if it attaches to a machine or has no monitor; if the path
-    /// of the directory or of a disk is relative, or the name of a disk is not valid.
+    /// memory of other clones (`virtio-balloon`, `virtio-mem`) or a shared `memory-backend-file`; if it attaches to a
+    /// machine or has no monitor; if the path of the directory or of a disk is relative, or the name of a disk is not
+    /// valid.
     pub fn source_config(&self) -> Result<Config, Misuse> {
         self.check()?;
         let memory = [b"mem-path=", &*escape_commas(self.memory_path()), b",share=on"].concat();
@@ -152,19 +153,24 @@ impl Template {
 
     /// Returns the configuration of a clone, given the file of the memory, opened for reading, and one overlay for each
     /// [disk](TemplateConfig::disks), opened for reading and writing. A clone is launched, and then runs
-    /// [`LoadTemplate`](crate::procedure::LoadTemplate).
+    /// [`LoadTemplate`](crate::procedure::LoadTemplate). A disk without an overlay has no node, and QEMU refuses a device on
+    /// it.
+    ///
+    /// A clone is launched once: [`Config::keep_fds`] has no effect, since a second run would begin with the disks of the
+    /// first.
     ///
     /// QEMU opens the memory a second time by its descriptor, so the file may have been removed, and QEMU cannot create an
     /// empty one in its place. The user of the process must be permitted to read it, and before QEMU 8.2 to write to it.
     #[must_use]
     pub fn clone_config(&self, memory: Descriptor, overlays: impl IntoIterator<Item = Descriptor>) -> Config {
         let mut with_descriptor = self.of.clone();
+        with_descriptor.config.keeps_fds = false;
         let number = with_descriptor.config.inherit_fd(memory);
         let access = if self.abilities.opens_read_only { ",readonly=on,rom=off" } else { "" };
         let memory = format!("mem-path=/proc/self/fd/{number},share=off{access}");
         let config = with_descriptor.with_memory(memory.as_bytes()).args(["-incoming", "defer"]);
-        let sets =
-            (config.added.iter().map(|added| added.set).max().map_or(0, |last| last.wrapping_add(1))..).zip(overlays);
+        let taken: Vec<u32> = config.added.iter().map(|added| added.set).collect();
+        let sets = (0..=u32::MAX).filter(|set| !taken.contains(set)).zip(overlays);
         self.of.disks.iter().zip(sets).fold(config, |config, (disk, (set, overlay))| {
             let node = disk.node_on(DiskFormat::Qcow2, format!("/dev/fdset/{set}").as_bytes());
             config.add_fd(overlay, set, &*disk.node).arg("-blockdev").arg(node)

@@ -242,6 +242,10 @@ pub(crate) const CASES: &[Case] = &[
             TemplateError::Version { saved: text.into(), running: text.into() },
             TemplateError::Devices { missing: devices(), added: devices() },
             TemplateError::Failed(text.into()),
+            TemplateError::Stopped {
+                error: Box::new(TemplateError::Failed(text.into())),
+                why: ProcedureError::Command(refused(text)),
+            },
         ])
     }),
     ("procedure::UnplugError", |text| all([UnplugError::Refused(event(text))])),

@@ -1,6 +1,7 @@
 //! Stories of templates on a real QEMU: a guest that was booted once answers in every clone.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -8,17 +9,18 @@ use std::time::Duration;
 use qemu_machine_blocking::Vm;
 use qemu_machine_core::procedure::{SaveTemplate, TemplateError};
 use qemu_machine_core::{
-    Config, Deadline, DiskFormat, FaultKind, Found, Mark, Service, Template, TemplateConfig, Wait, json,
+    Config, Deadline, DiskFormat, ExitStatus, FaultKind, Found, Mark, Service, Shutdown, Template, TemplateConfig,
+    TemplateDisk, Wait, json,
 };
 use qemu_machine_host::{TemplateFileError, descriptor, template_clone, template_source};
 use qemu_machine_tests::guest::{self, ImageFile};
 use qemu_machine_tests::leak_check::Scratch;
-use qemu_machine_tests::{installed, qemu};
+use qemu_machine_tests::{PATIENCE, installed, qemu};
 
 use crate::hosted::Hosted;
 use crate::rows;
 
-const LONG: Deadline = Deadline::after(Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2));
+const LONG: Deadline = Deadline::after(Duration::from_secs(PATIENCE.as_secs() / 2));
 
 /// The memory of the guest, in MiB.
 const MEMORY_MIB: u64 = 32;
@@ -31,9 +33,14 @@ fn guest(image: &ImageFile) -> Config {
     Config::new(qemu()).args(["-accel", "tcg"]).args(without).serial("tty")
 }
 
+/// Returns the whole line with which the guest greets: a clone prints what follows it.
+fn greeting() -> String {
+    format!("{}\r\n", guest::GREETING)
+}
+
 /// Boots the guest until it greets, and saves it.
 fn saved<H: Hosted>(template: &TemplateConfig) -> Template {
-    saved_at::<H>(template, guest::GREETING)
+    saved_at::<H>(template, &greeting())
 }
 
 /// Boots a guest until it prints this, and saves it.
@@ -117,10 +124,19 @@ fn a_guest_of_another_architecture_answers_in_every_clone<H: Hosted>() {
     }
 }
 
-/// Runs a command of `qemu-io` on the disk. QEMU prints errors of it as text.
+/// Runs a command of `qemu-io` on the disk. QEMU prints the result to its stdout (QEMU, `qemu-io-cmds.c`).
 fn disk<H: Hosted>(machine: &mut H, command: &str) {
     let arguments = json!({"command-line": format!("qemu-io vda \"{command}\"")});
     assert_eq!(machine.execute_with("human-monitor-command", arguments), Ok(json!("")), "{command}");
+}
+
+/// Ends a machine, and asserts that its commands of `qemu-io` had this many results, and that each found its pattern. The
+/// results are in the log when QEMU has ended, since its stdout to a file has a buffer.
+fn assert_disk<H: Hosted>(mut machine: H, reads: usize, writes: usize) {
+    let outcome = machine.shutdown(Shutdown::quit_then_kill(PATIENCE)).expect("it was launched");
+    let count = |verb: &str| outcome.log.lines().filter(|line| line.starts_with(verb)).count();
+    let results = (count("read "), count("wrote "), outcome.log.contains("failed"));
+    assert_eq!(results, (reads, writes, false), "{}", outcome.log);
 }
 
 fn each_clone_writes_to_an_overlay_of_its_own<H: Hosted>() {
@@ -147,6 +163,7 @@ fn each_clone_writes_to_an_overlay_of_its_own<H: Hosted>() {
             disk(clone, &format!("read -P {pattern} 900M 32k"));
             disk(clone, &format!("read -P 1 {} 32k", (900 << 20) + (32 << 10)));
         }
+        clones.into_iter().for_each(|clone| assert_disk(clone, 3, 1));
         assert_eq!(fs::metadata(&path).and_then(|file| file.modified()).expect("the image exists"), before);
         let mut files: Vec<_> = fs::read_dir(scratch.path())
             .expect("the directory exists")
@@ -154,6 +171,42 @@ fn each_clone_writes_to_an_overlay_of_its_own<H: Hosted>() {
             .collect();
         files.sort();
         assert_eq!(files, ["disk, of the source", "memory", "state"], "overlays have no path");
+        fs::remove_file(&path).expect("the image exists");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("it is installed").success());
+        let refused = template_clone(&template).map(drop).expect_err("it is no regular file").to_string();
+        assert!(refused.contains("not a regular file"), "{refused}");
+    }
+}
+
+#[test]
+fn qemu_accepts_the_overlays() {
+    let qemu_img = |arguments: &[&str]| {
+        let output = Command::new("qemu-img").args(arguments).output().expect("qemu-img is installed");
+        assert!(output.status.success(), "qemu-img {arguments:?}: {output:?}");
+        output.stdout
+    };
+    let scratch = Scratch::create();
+    let paths = ["image", "overlay"].map(|name| scratch.path().join(name).to_string_lossy().into_owned());
+    let [image, overlay] = paths.each_ref().map(String::as_str);
+    // The table of 8 TiB has two clusters.
+    for (format, name, size) in [
+        (DiskFormat::Raw, "raw", 1_u64 << 30),
+        (DiskFormat::Qcow2, "qcow2", 1 << 30),
+        (DiskFormat::Qcow2, "qcow2", 8 << 40),
+    ] {
+        qemu_img(&["create", "-q", "-f", name, image, &size.to_string()]);
+        let mut head = vec![];
+        let file = File::open(image).expect("it is readable");
+        file.take(TemplateDisk::HEAD as u64).read_to_end(&mut head).expect("it is readable");
+        let config = TemplateConfig::new(Config::new(qemu()), scratch.path(), MEMORY_MIB).disk("vda", image, format);
+        let content = config.disks()[0].overlay(&head, size).expect("it has the format");
+        fs::write(overlay, content).expect("there is room");
+        qemu_img(&["check", "-q", "-f", "qcow2", overlay]);
+        let info = qemu_img(&["info", "--output=json", "-f", "qcow2", overlay]);
+        let info: serde_json::Value = serde_json::from_slice(&info).expect("it is JSON");
+        let is = [&info["virtual-size"], &info["full-backing-filename"], &info["backing-filename-format"]];
+        assert_eq!(is, [&json!(size), &json!(image), &json!(name)]);
+        fs::remove_file(image).expect("it exists");
     }
 }
 
@@ -193,6 +246,11 @@ fn a_template_whose_files_are_gone_or_in_use_is_refused<H: Hosted>() {
     };
     let (kind, operation) = fault(template_source(&config).map(drop).expect_err("there is one"));
     assert_eq!((kind, operation.contains("/memory")), (FaultKind::Exists, true), "{operation}");
+    fs::remove_file(scratch.path().join("memory")).expect("the file exists");
+    let (_, operation) = fault(template_source(&config).map(drop).expect_err("there is a state"));
+    assert!(operation.contains("/state"), "{operation}");
+    let created = File::create_new(scratch.path().join("memory"));
+    created.expect("what an attempt has created is removed when it fails");
     for name in ["state", "memory"] {
         fs::remove_file(scratch.path().join(name)).expect("the file exists");
         let (kind, operation) = fault(template_clone(&template).map(drop).expect_err("it is gone"));
@@ -226,7 +284,7 @@ fn g40_a_machine_that_is_not_saved_runs_on<H: Hosted>() {
     let template = TemplateConfig::new(guest(&image), scratch.path(), MEMORY_MIB);
     let (config, _) = template_source(&template).expect("the files can be created");
     let mut source = H::launch(config).expect("QEMU starts");
-    source.wait_for(Wait::text("tty", guest::GREETING));
+    source.wait_for(Wait::text("tty", greeting()));
     let state = scratch.path().join("state");
     let unwritable = SaveTemplate::of(&template, descriptor(File::open(&state).expect("the file exists")));
     let failed = source.run(unwritable, LONG);
@@ -235,15 +293,18 @@ fn g40_a_machine_that_is_not_saved_runs_on<H: Hosted>() {
     let writable = || descriptor(File::options().write(true).open(&state).expect("the file exists"));
     let mark = source.mark();
     let dropped = source.drop_run_at(SaveTemplate::of(&template, writable()), Wait::event("STOP"));
-    let template = match dropped {
+    if let Some(Ok(template)) = dropped {
         // It was faster than its cancellation.
-        Some(Ok(template)) => template,
-        _ => {
-            source.wait_any(&mark, &[Wait::event("RESUME")], LONG).expect("the guest is continued");
-            assert_runs(&mut source);
-            source.run(SaveTemplate::of(&template, writable()), LONG).expect("the machine is saved")
-        }
-    };
+        return assert_answers(&mut cloned::<H>(&template));
+    }
+    let things = [Wait::event("RESUME"), Wait::end()];
+    let hit = source.wait_any(&mark, &things, LONG).expect("the guest is continued, or ends");
+    if let Found::End(outcome) = hit.found {
+        // `quit` was sent before the cancellation.
+        return assert_eq!(outcome.exit, Some(ExitStatus::Code(0)));
+    }
+    assert_runs(&mut source);
+    let template = source.run(SaveTemplate::of(&template, writable()), LONG).expect("the machine is saved");
     assert_answers(&mut cloned::<H>(&template));
 }
 

@@ -52,8 +52,10 @@ enum Stage {
     Arrive,
     /// The capability is disabled again, so that a later migration of the clone is complete.
     SendShared,
-    CloseFdSet,
     Continue,
+    /// QEMU 8.2 to 9.0 close the descriptor of a removed fd set only while the guest runs (QEMU, `monitor/fds.c`,
+    /// `monitor_fdset_cleanup`).
+    CloseFdSet,
 }
 
 type Step = procedure::Output<Result<(), TemplateError>>;
@@ -96,13 +98,13 @@ impl LoadTemplate {
                 let address = given.map_err(procedure::ProcedureError::from)?;
                 self.follow_new(Stage::Listen, Migrate::listen(address))
             }
-            Stage::SendShared if self.state.fd_set.is_some() => {
-                self.stage = Stage::CloseFdSet;
-                procedure::Output::Execute(self.state.close())
-            }
-            Stage::SendShared | Stage::CloseFdSet => {
+            Stage::SendShared => {
                 self.stage = Stage::Continue;
                 procedure::Output::execute(&"cont")
+            }
+            Stage::Continue if self.state.fd_set.is_some() => {
+                self.stage = Stage::CloseFdSet;
+                procedure::Output::Execute(self.state.close())
             }
             _ => procedure::Output::Done(Ok(())),
         })

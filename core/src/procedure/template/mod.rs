@@ -1,8 +1,11 @@
 //! Procedures of templates: their errors, and what saving and loading share.
 
 mod load;
+mod resume;
 mod save;
+mod unsaved;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -51,6 +54,14 @@ pub enum TemplateError {
     /// Another client cancelled the migration to the file.
     #[error("another client cancelled the migration to the file of the template")]
     Cancelled,
+    /// The template was not saved, and the guest of the source, which ran before, was not continued.
+    #[error("{error}; the guest stays stopped: {why}")]
+    Stopped {
+        /// Why the template was not saved.
+        error: Box<TemplateError>,
+        /// Why the guest was not continued.
+        why: ProcedureError,
+    },
     /// A command was refused, the deadline passed, or the machine ended.
     #[error(transparent)]
     Procedure(#[from] ProcedureError),
@@ -129,6 +140,8 @@ struct StateFile {
     descriptor: Option<Descriptor>,
     /// The fd set of the descriptor. `None` means that it has none.
     fd_set: Option<u32>,
+    /// Whether QEMU may have the descriptor, although the procedure has failed.
+    is_given: bool,
 }
 
 impl StateFile {
@@ -136,7 +149,7 @@ impl StateFile {
     const NAME: &'static str = "template-state";
 
     fn new(descriptor: Descriptor) -> Self {
-        Self { descriptor: Some(descriptor), fd_set: None }
+        Self { descriptor: Some(descriptor), fd_set: None, is_given: false }
     }
 
     /// Returns the command that gives QEMU the descriptor. A QEMU that migrates to a path opens it as a member of an fd

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::resume::Resume;
 use super::{DEVICES, StateFile, TemplateError, devices, ignore_shared, list, version};
 use crate::commands::QueryStatus;
 use crate::descriptor::Descriptor;
@@ -15,15 +16,16 @@ use crate::payload::Payload;
 use crate::procedure::{self, Migrate, MigrationEnd, Procedure, ProcedureError, Undo};
 use crate::template::{Abilities, Template, TemplateConfig};
 use crate::wait::{Found, Mark, Wait};
-use crate::wire::Encoded;
 
 /// Saves a machine as a [`Template`]: stops the guest, writes the state of its devices to a file, and ends QEMU. The memory
 /// is in a file already, since the machine was launched with
 /// [`TemplateConfig::source_config`](crate::TemplateConfig::source_config). The procedure is done when the process has
 /// ended, so that it no longer writes to the memory and the disks.
 ///
-/// When the template is not saved, when the deadline passes, and when the run is cancelled or dropped, the guest runs on
-/// if it ran before. The file with the state has a part of it then.
+/// When the template is not saved, when the deadline passes, and when the run is cancelled or dropped before `quit` is sent,
+/// the guest runs on if it ran before. The file with the state has a part of it then. If QEMU does not continue the guest,
+/// the error is [`TemplateError::Stopped`]. From `quit` on, the source ends: an error after it means that the end was not
+/// awaited.
 ///
 /// ```
 /// use qemu_machine_core::procedure::SaveTemplate;
@@ -37,20 +39,21 @@ use crate::wire::Encoded;
 #[derive(Debug)]
 #[must_use = "a procedure does nothing until it is run"]
 pub struct SaveTemplate {
-    template: Template,
-    state: StateFile,
-    stage: Stage,
+    pub(super) template: Template,
+    pub(super) state: StateFile,
+    pub(super) stage: Stage,
     begin: Mark,
-    was_running: bool,
+    pub(super) was_running: bool,
     migrate: Migrate,
     address: String,
     /// `Some` means that the procedure has failed with this error, and undoes what it has done.
-    error: Option<TemplateError>,
+    pub(super) error: Option<TemplateError>,
+    pub(super) resume: Resume,
 }
 
 /// The step that is not over, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Stage {
+pub(super) enum Stage {
     New,
     Version,
     Abilities,
@@ -65,12 +68,16 @@ enum Stage {
     /// The wait for the end of the process.
     End,
     /// The rest is for a template that was not saved.
-    TakeBack,
     SendShared,
     Continue,
+    /// `query-status`, after `cont` was refused.
+    WhyStopped,
+    /// The wait before `cont` is sent again.
+    Rest,
+    TakeBack,
 }
 
-type Step = procedure::Output<Result<Template, TemplateError>>;
+pub(super) type Step = procedure::Output<Result<Template, TemplateError>>;
 
 impl SaveTemplate {
     /// Returns a procedure that saves the source of this template to the file with the state, which is empty and opened for
@@ -87,6 +94,7 @@ impl SaveTemplate {
             migrate: Migrate::arrival(),
             address: String::new(),
             error: None,
+            resume: Resume::default(),
         }
     }
 
@@ -98,8 +106,7 @@ impl SaveTemplate {
         let reply = match reply {
             // QEMU may close the monitor before its reply.
             Err(CommandError::Disconnected(_)) if self.stage == Stage::Quit => return Ok(self.wait_for_end()),
-            // What cannot be undone is left.
-            Err(_) if self.error.is_some() => return Ok(self.undo_next()),
+            reply if self.error.is_some() => return Ok(self.undo_next(reply)),
             reply => reply?,
         };
         Ok(match self.stage {
@@ -131,8 +138,7 @@ impl SaveTemplate {
                 (self.stage, self.migrate) = (Stage::Migrate, Migrate::to(self.address.as_str()));
                 self.follow(procedure::Input::Begun(self.begin.clone()))
             }
-            Stage::Quit => self.wait_for_end(),
-            _ => self.undo_next(),
+            _ => self.wait_for_end(),
         })
     }
 
@@ -162,32 +168,6 @@ impl SaveTemplate {
         self.stage = Stage::End;
         procedure::Output::wait(&self.begin, [Wait::end()])
     }
-
-    /// Ends the procedure with this error, after what it has done is undone.
-    fn fail(&mut self, error: TemplateError) -> Step {
-        if self.stage < Stage::IgnoreShared || self.error.is_some() {
-            return procedure::Output::Done(Err(self.error.take().unwrap_or(error)));
-        }
-        self.error = Some(error);
-        let is_given = self.stage > Stage::IgnoreShared;
-        self.was_running &= self.stage >= Stage::Stop;
-        self.stage = if is_given { Stage::TakeBack } else { Stage::SendShared };
-        procedure::Output::Execute(if is_given { self.state.close() } else { Encoded::command(&ignore_shared(false)) })
-    }
-
-    fn undo_next(&mut self) -> Step {
-        match self.stage {
-            Stage::TakeBack => {
-                self.stage = Stage::SendShared;
-                procedure::Output::execute(&ignore_shared(false))
-            }
-            Stage::SendShared if self.was_running => {
-                self.stage = Stage::Continue;
-                procedure::Output::execute(&"cont")
-            }
-            _ => procedure::Output::Done(Err(self.error.take().unwrap_or(TemplateError::Cancelled))),
-        }
-    }
 }
 
 /// A member of the reply of `qom-list-properties`.
@@ -211,6 +191,7 @@ impl Procedure for SaveTemplate {
             (Stage::End, procedure::Input::Found(Ok(hit))) if matches!(hit.found, Found::End(_)) => {
                 procedure::Output::Done(Ok(self.template.clone()))
             }
+            (Stage::Rest, procedure::Input::Later | procedure::Input::Found(_)) => self.resume(),
             (Stage::End, procedure::Input::Later | procedure::Input::Missed(_)) => self.wait_for_end(),
             (_, procedure::Input::Found(Err(error))) => self.fail(ProcedureError::from(error).into()),
             // It waits for nothing else.
@@ -221,20 +202,6 @@ impl Procedure for SaveTemplate {
     }
 
     fn undo(&self) -> Vec<Undo> {
-        if self.stage < Stage::IgnoreShared || matches!(self.stage, Stage::Quit | Stage::End) {
-            return Vec::new();
-        }
-        let mut all = Vec::new();
-        // QEMU refuses to change its capabilities before the migration is cancelled.
-        if self.stage == Stage::Migrate {
-            let cancelled = Wait::event("MIGRATION").with(json!({"status": "cancelled"}));
-            let cancel = self.migrate.undo().into_iter();
-            all.extend(cancel.filter_map(|undo| undo.then(cancelled.clone(), &ignore_shared(false)).ok()));
-        }
-        all.extend(Undo::new(&ignore_shared(false)));
-        if self.was_running && self.stage >= Stage::Stop {
-            all.extend(Undo::new(&"cont"));
-        }
-        all
+        self.undo_when_dropped()
     }
 }
