@@ -91,7 +91,7 @@ pub enum CompanionInput {
     ProbeFailed(HostFault),
     /// The process ended, and was reaped; what was left of its group was killed. Reported at once, before its log is read.
     Exited(ExitStatus),
-    /// Follows `Exited`: the end of its log, up to [`CompanionSpawn::last_words`](crate::CompanionSpawn::last_words). Empty
+    /// Follows `Exited`: the end of its log, up to [`CompanionSpawn::log_limit`](crate::CompanionSpawn::log_limit). Empty
     /// when the log cannot be read.
     LogRead(Vec<u8>),
     /// A signal of [`CompanionEffect::Signal`](crate::CompanionEffect::Signal) could not be sent.
