@@ -14,6 +14,8 @@ use rig::{Rig, secs};
 /// The error of qemu-ga for a delimiter, which begins no JSON value (measured with QEMU 7.2.22).
 const STRAY: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error, stray '\uFFFD'"}}"#;
 
+const REFUSAL: &str = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n";
+
 fn config() -> Config {
     Config::attach(Peer::Dial(Address::unix("/agent"))).speaking(Dialect::GuestAgent)
 }
@@ -203,14 +205,64 @@ fn a_command_without_a_success_reply_may_be_refused() {
     let mut rig = ready();
     let [first, second, next] = ["guest-shutdown", "guest-suspend-ram", "guest-ping"].map(|name| rig.issue(name));
     sent(&mut rig);
-    hears(&mut rig, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n");
+    hears(&mut rig, REFUSAL);
+    assert_eq!(claim(&mut rig, &first), None, "the number after it is on its way");
+    hears(&mut rig, "~{\"return\": 2}\n");
     assert!(matches!(claim(&mut rig, &first), Some(Err(CommandError::Refused(_)))));
     assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-suspend-ram"}}{}"#, ask_in_step(3)));
-    hears(&mut rig, "~{\"return\": 2}\n");
-    assert_eq!(claim(&mut rig, &second), None, "that was the number after the first");
+    assert_eq!(claim(&mut rig, &second), None);
     hears(&mut rig, "~{\"return\": 3}\n");
     assert_eq!(claim(&mut rig, &second), Some(Ok(json!({}))));
     hears(&mut rig, "{\"return\": {}}\n");
+    assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
+}
+
+/// The agent has answered: whatever happens to the number behind the command, the refusal is the reply. The next command
+/// takes no late number for its own reply.
+#[test]
+fn a_refusal_of_a_command_without_a_success_reply_is_not_lost() {
+    type End = fn(&mut Rig);
+    let ends: [(&str, End); 4] = [
+        ("the deadline", |rig| rig.pass(secs(9))),
+        ("the end of the connection", |rig| rig.closes(Channel::Monitor)),
+        ("another error", |rig| hears(rig, REFUSAL)),
+        ("a line that is no JSON", |rig| hears(rig, "{\"return\": x}\n")),
+    ];
+    for (what, end) in ends {
+        let mut rig = ready();
+        let silent = rig.vm.execute(rig.now, &"guest-shutdown", secs(9).into()).expect("it runs");
+        sent(&mut rig);
+        hears(&mut rig, REFUSAL);
+        assert_eq!(rig.vm.claim(&silent), None);
+        end(&mut rig);
+        let answer = rig.vm.claim(&silent);
+        assert!(matches!(answer, Some(Err(CommandError::Refused(_)))), "{what}: {answer:?}");
+        if what != "the end of the connection" {
+            let next = rig.issue("guest-ping");
+            hears(&mut rig, "~{\"return\": 2}\n{\"return\": {}}\n");
+            assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))), "{what}");
+        }
+    }
+}
+
+/// The caller of a raw command has the whole line, and one that disowned its command has nothing.
+#[test]
+fn a_refusal_that_is_held_is_the_line_of_a_raw_command_and_nothing_after_a_disowning() {
+    let mut rig = ready();
+    let raw = rig.issue_raw(r#"{"execute": "guest-shutdown"}"#);
+    sent(&mut rig);
+    hears(&mut rig, REFUSAL);
+    hears(&mut rig, "~{\"return\": 2}\n");
+    assert_eq!(rig.claim_raw(&raw), Some(Ok(json!({"error": {"class": "GenericError", "desc": "no"}}))));
+    let silent = rig.issue("guest-shutdown");
+    sent(&mut rig);
+    hears(&mut rig, REFUSAL);
+    rig.vm.disown(silent.id());
+    assert_eq!(sent(&mut rig), ask(4));
+    let next = rig.issue("guest-shutdown");
+    hears(&mut rig, "~{\"return\": 3}\n~{\"return\": 4}\n");
+    assert_eq!(sent(&mut rig), format!(r#"{{"execute":"guest-shutdown"}}{}"#, ask_in_step(5)));
+    hears(&mut rig, "~{\"return\": 5}\n");
     assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
 }
 

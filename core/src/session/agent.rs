@@ -13,6 +13,8 @@
 //! (QEMU, `qga/qapi-schema.json`, `guest-sync`). If the agent refuses both, the handshake fails with the agent's words,
 //! and after the handshake the commands that wait for the synchronisation do.
 
+use alloc::boxed::Box;
+use alloc::string::ToString;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -193,17 +195,71 @@ impl Session {
         }
     }
 
+    /// Returns the id of the command without a success response that is on the wire.
+    fn silent(&self) -> Option<u16> {
+        self.in_flight.only().filter(|id| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent))
+    }
+
+    /// Holds the refusal of a command without a success response until the request behind it is answered, and returns
+    /// whether the line was handled. A caller that had the refusal at once might close the connection while that answer is
+    /// on its way; an agent that listens on a socket itself ends when its client closes with a line unread (measured with
+    /// qemu-ga 7.2.22: `ECONNRESET`).
+    pub(super) fn holds_refusal(
+        &mut self,
+        now: Moment,
+        result: &Result<Payload, ErrorReply>,
+        frame: &Bytes,
+        emit: &mut impl FnMut(session::Output),
+    ) -> bool {
+        if self.sync.refusal.is_some() {
+            // The agent answered the request behind it in another way.
+            self.counters.unmatched += 1;
+            self.silence_is_over(now, emit);
+            return true;
+        }
+        match result {
+            Err(error) if self.sync.due && self.silent().is_some() => {
+                self.sync.refusal = Some(Box::new((error.clone(), frame.clone())));
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Completes a command without a success response (QEMU, `qga/qapi-schema.json`, `'success-response': false`): the
     /// agent answered the command after it, and a refusal would have come first.
-    fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
-        let silent = |id: &u16| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent);
-        let Some(sent) = self.in_flight.only().filter(silent).and_then(|id| self.in_flight.land(id)) else { return };
-        if let Owner::Caller(id) = sent.entry.owner {
-            // The reply to a command that the caller wrote as JSON is the whole message.
-            let reply: &[u8] = if sent.entry.kind.raw { b"{\"return\":{}}" } else { b"{}" };
-            emit(session::Output::Answered(id, Ok(Payload::new(Bytes::from_static(reply)))));
-        }
+    pub(super) fn silence_is_over(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
+        self.complete_silent(emit);
         self.send_queued(now);
+    }
+
+    fn complete_silent(&mut self, emit: &mut impl FnMut(session::Output)) {
+        let refusal = self.sync.refusal.take();
+        let Some(sent) = self.silent().and_then(|id| self.in_flight.land(id)) else { return };
+        if let Owner::Caller(id) = sent.entry.owner {
+            let answer = match (refusal, sent.entry.kind.raw) {
+                // The reply to a command that the caller wrote as JSON is the whole message.
+                (Some(refusal), true) => Ok(Payload::new(refusal.1)),
+                (Some(refusal), false) => Err(CommandError::Refused(refusal.0.of(sent.name.to_string()))),
+                (None, true) => Ok(Payload::new(Bytes::from_static(b"{\"return\":{}}"))),
+                (None, false) => Ok(Payload::new(Bytes::from_static(b"{}"))),
+            };
+            emit(session::Output::Answered(id, answer));
+        }
+    }
+
+    /// Completes a command whose refusal is held and whose deadline has passed: it has its reply.
+    pub(super) fn deliver_refusal_by(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
+        if self.in_flight.deadline().is_some_and(|deadline| deadline <= now) {
+            self.deliver_refusal(emit);
+        }
+    }
+
+    /// Completes a command whose refusal is held.
+    pub(super) fn deliver_refusal(&mut self, emit: &mut impl FnMut(session::Output)) {
+        if self.sync.refusal.is_some() {
+            self.complete_silent(emit);
+        }
     }
 }
 

@@ -175,6 +175,7 @@ impl Session {
             Input::Disown(id) => self.in_flight.disown(Owner::Caller(id)),
             Input::DisownLadder => self.in_flight.disown(Owner::Ladder),
             Input::TimePassed => {
+                self.deliver_refusal_by(now, emit);
                 let liveness = self.liveness;
                 self.in_flight.expire(now, |id, progress, entry| {
                     let error = CommandError::TimedOut(progress, liveness.verdict(now, entry));
@@ -325,6 +326,7 @@ impl Session {
         self.early = Vec::new();
         self.outbox.clear();
         self.liveness.close();
+        self.deliver_refusal(emit);
         self.in_flight.crash(|id, progress| {
             emit(Output::Answered(id, Err(CommandError::Disconnected(progress))));
         });

@@ -137,6 +137,9 @@ impl Session {
         frame: &Bytes,
         emit: &mut impl FnMut(session::Output),
     ) {
+        if self.dialect == Dialect::GuestAgent && id.is_some() && self.holds_refusal(now, &result, frame, emit) {
+            return;
+        }
         let Some(Sent { entry, name, .. }) = id.and_then(|id| self.in_flight.land(id)) else {
             self.counters.unmatched += 1;
             return;
@@ -189,6 +192,8 @@ impl Session {
         }
         if !self.is_ready() && may_be_a_reply {
             self.fail(LaunchFailure::Broken(error), emit);
+        } else if may_be_a_reply && self.sync.refusal.is_some() {
+            self.silence_is_over(now, emit);
         } else if may_be_a_reply {
             let lost = match self.dialect {
                 // In-band replies come in issue order (`docs/interop/qmp-spec.rst`, Out-of-band execution), so this was

@@ -6,8 +6,11 @@
 //! makes the session try `guest-sync`, whose reply repeats a new number, so that no earlier line can pass for it.
 //! `guest-sync` counts as refused only after more errors than all of these can be.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+
+use bytes::Bytes;
 
 use crate::time::Moment;
 use crate::wire::ErrorReply;
@@ -43,7 +46,7 @@ pub(super) enum Conclusion {
 }
 
 /// How far the session is synchronised with a guest agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sync {
     /// The number before the first request.
     base: u64,
@@ -68,6 +71,9 @@ pub(super) struct Sync {
     accepted: bool,
     /// After how many further errors `guest-sync` counts as refused.
     errors_left: u32,
+    /// The refusal of a command without a success response, with its line, until the request behind that command is
+    /// answered. `None` means that there is none, or that its caller has it.
+    pub(super) refusal: Option<Box<(ErrorReply, Bytes)>>,
 }
 
 impl Method {
@@ -90,7 +96,7 @@ impl Sync {
 
     /// Begins a synchronisation. The agent may have been restarted, so what it accepted before proves nothing.
     pub(super) fn begin(&mut self) {
-        self.accepted = false;
+        (self.accepted, self.refusal) = (false, None);
     }
 
     /// Records a delimiter that is sent.
