@@ -1,7 +1,7 @@
 //! A run: builds the initramfs, launches the guest, prints what comes, and waits for the end of the command.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use qemu_machine_blocking::{FOREVER, Found, Mark, Vm, Wait, json};
+use qemu_machine_blocking::{FOREVER, Found, Mark, UntrustedText, Vm, Wait, json};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::Errno;
 
@@ -24,6 +24,7 @@ use crate::ktap::Parser;
 use crate::machine::CONSOLE;
 use crate::output::check_outputs;
 use crate::quiet::Quiet;
+use crate::replace::{FOR_ALL, FOR_OWNER, Output, write_output};
 use crate::report::Report;
 use crate::shares::Shares;
 
@@ -59,15 +60,12 @@ impl KernelTest {
 
     fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
         check_outputs(self.outputs())?;
-        let core = self.dump.as_deref().map(utf8).transpose()?;
         let mark = mark();
         let shares = Shares::new(self)?;
         let archive = initramfs::build(self, &shares, &mark)?;
         let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
         let initramfs = match (&self.save_initramfs, &unnamed) {
-            (Some(path), _) => {
-                fs::write(path, &archive).map(|()| path.clone()).map_err(|why| Failure::file(path, why))?
-            }
+            (Some(path), _) => write_output(path, &archive).map(|()| path.clone())?,
             (None, Some(file)) => path_of(file),
             (None, None) => PathBuf::new(),
         };
@@ -85,7 +83,7 @@ impl KernelTest {
             let limit = self.gdb.is_none().then_some(self.timeout);
             let mut reports = GuestReports::new(&vm, &mark, begin, limit);
             let exit = self.watch(&vm, &mut reports, printer, files.as_ref(), threads);
-            if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &core) {
+            if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &self.dump) {
                 let dumped = dump(&vm, path).unwrap_or_else(|why| format!("the memory was not dumped: {why}"));
                 tell(printer, Printed::Note(&dumped));
             }
@@ -163,13 +161,14 @@ impl Received {
         let mut received = &self.0;
         for (copy, size) in copies.iter().zip(sizes) {
             let size = size.ok_or_else(|| Failure::Guest(format!("there is no file {}", copy.guest).into()))?;
-            let mut file = File::create(&copy.host).map_err(|error| Failure::file(&copy.host, error))?;
-            let copied = std::io::copy(&mut Read::by_ref(&mut received).take(size), &mut file);
+            let mut output = Output::create(&copy.host, FOR_ALL)?;
+            let copied = std::io::copy(&mut Read::by_ref(&mut received).take(size), &mut output.file);
             let copied = copied.map_err(|error| Failure::file(&copy.host, error))?;
             if copied != size {
                 let why = format!("{} came with {copied} of {size} bytes: is the disk of this host full?", copy.guest);
                 return Err(Failure::Host(why.into()));
             }
+            output.finish()?;
         }
         Ok(())
     }
@@ -218,18 +217,16 @@ fn locked<'a, 'b>(printer: &'a Mutex<Printer<'b>>) -> MutexGuard<'a, Printer<'b>
     printer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes the memory of the guest to a file, and returns a message about that.
-fn dump(vm: &Vm, file: &str) -> Result<String, String> {
-    let arguments = json!({"paging": false, "protocol": format!("file:{file}")});
-    let dumped = vm.execute_by(("dump-guest-memory", arguments), DUMPED_WITHIN);
+/// Writes the memory of the guest to a file, and returns a message about that. Only the owner may read a new file, as one
+/// that QEMU creates (QEMU, `dump/dump.c`, `qmp_dump_guest_memory`).
+fn dump(vm: &Vm, path: &Path) -> Result<String, String> {
+    let output = Output::create(path, FOR_OWNER).map_err(|error| error.to_string())?;
+    let protocol = format!("file:{}", path_of(&output.file).display());
+    let dumped = vm.execute_by(("dump-guest-memory", json!({"paging": false, "protocol": protocol})), DUMPED_WITHIN);
     dumped.map_err(|error| error.to_string())?;
+    output.finish().map_err(|error| error.to_string())?;
+    let file = UntrustedText::from_utf8_lossy(path.as_os_str().as_encoded_bytes());
     Ok(format!("the memory is in {file}: crash vmlinux {file}"))
-}
-
-/// Returns a path from the root, as text for a command of QMP.
-fn utf8(path: &Path) -> Result<String, Failure> {
-    let absolute = absolute(path).map_err(|error| Failure::file(path, error))?;
-    absolute.to_str().map(str::to_owned).ok_or_else(|| Failure::file(path, "the path is not UTF-8"))
 }
 
 /// Returns the path by which QEMU opens a file that has no name: through this process (`proc(5)`).

@@ -6,6 +6,7 @@ mod files;
 mod kvm;
 mod outputs;
 mod readme;
+mod replaced;
 mod results;
 mod run;
 mod shares;

@@ -9,7 +9,6 @@ mod screen;
 mod table;
 mod terminal;
 
-use std::fs;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use qemu_machine_blocking::UntrustedText;
-use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, junit, tap};
+use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, junit, tap, write_output};
 
 use crate::help::HELP;
 use crate::options::{Call, Options};
@@ -99,9 +98,8 @@ fn run(options: &Options) -> u8 {
         }
     }
     if let Some(path) = &options.junit {
-        if let Err(error) = fs::write(path, junit(&reports)) {
-            let path = UntrustedText::from_utf8_lossy(path.as_os_str().as_encoded_bytes());
-            written = complain(&format!("{path}: {error}"));
+        if let Err(failure) = write_output(path, junit(&reports).as_bytes()) {
+            written = complain(&failure.to_string());
         }
     }
     reports.iter().map(Report::code).find(|code| *code != 0).unwrap_or(written)
