@@ -32,8 +32,10 @@ Files:
                                mount a directory of this host, at the same path or at GUEST, an absolute path
         --share-by WHICH       auto, virtiofs or 9p; auto is virtiofs where the kernel and this host have it, or else 9p
         --virtiofsd PROGRAM    the file server for virtiofs [default: the one of this host]
-        --disk IMAGE[:rw]      a disk (/dev/vda, ...). Changes by the guest are dropped, except with `:rw`
-        --copy-out GUEST:HOST  copy a file out of the guest after the command; a directory becomes a tar archive
+        --disk IMAGE[:rw]      a disk (/dev/vda, ...). Changes by the guest are dropped, except with `:rw`. Write a
+                               name that ends in `:rw` with a backslash: `\\:rw`
+        --copy-out GUEST:HOST  copy a file out of the guest after the command; a directory becomes a tar archive.
+                               In GUEST, write `\\:` for a colon and `\\\\` for a backslash
         --module NAME          load this module and those that it depends on; may be repeated
         --modules DIR          the directory of the modules [default: /lib/modules/RELEASE]
         --busybox FILE         a statically linked busybox [default: the one of this host]
