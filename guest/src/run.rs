@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use qemu_machine_blocking::record::Record;
 use qemu_machine_blocking::{FOREVER, Found, Mark, UntrustedText, Vm, Wait, json};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::Errno;
@@ -24,6 +25,7 @@ use crate::ktap::Parser;
 use crate::machine::CONSOLE;
 use crate::output::check_outputs;
 use crate::quiet::Quiet;
+use crate::recorded;
 use crate::replace::{FOR_ALL, FOR_OWNER, Output, write_output};
 use crate::report::Report;
 use crate::shares::Shares;
@@ -48,17 +50,29 @@ impl KernelTest {
         let begin = Instant::now();
         let quiet = self.quiet.then(Quiet::default);
         let printer = Mutex::new(Printer { print, console: Parser::default(), stdout: Parser::default(), quiet });
-        let exit = self.exit(&printer);
+        let (exit, record) = match self.exit(&printer) {
+            Ok((exit, record)) => (exit, record),
+            Err(failure) => {
+                let record = recorded::of_failure(&failure);
+                (Err(failure), record)
+            }
+        };
+        let record = record.map(|record| recorded::without_secrets(record, &self.qemu_args));
         let Printer { print, console, stdout, quiet } = printer.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(rest) = quiet.map(Quiet::finish).filter(|rest| !rest.is_empty()) {
             print(Printed::Console(&rest));
         }
+        if let Some(dropped) = record.as_ref().map(Record::dropped).filter(|dropped| *dropped > 0) {
+            let note = format!("the record lacks {dropped} lines of the middle of the run, which is too long for it");
+            print(Printed::Note(&note));
+        }
         let mut cases = console.finish();
         cases.extend(stdout.finish());
-        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed() }
+        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed(), record }
     }
 
-    fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
+    /// Runs the command. Returns its exit code, or why there is none, and the record of the machine.
+    fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<(Result<u8, Failure>, Option<Record>), Failure> {
         check_outputs(self.outputs())?;
         let mark = mark();
         let shares = Shares::new(self)?;
@@ -78,7 +92,7 @@ impl KernelTest {
             let how = format!("waiting for gdb: gdb vmlinux -ex 'target remote 127.0.0.1:{port}' -ex continue");
             tell(printer, Printed::Note(&how));
         }
-        thread::scope(|threads| {
+        let exit = thread::scope(|threads| {
             threads.spawn(|| stream(&vm, printer));
             let limit = self.gdb.is_none().then_some(self.timeout);
             let mut reports = GuestReports::new(&vm, &mark, begin, limit);
@@ -90,7 +104,8 @@ impl KernelTest {
             // This guest has no data to save, so it is killed. That ends `stream`, after the console was read to its end.
             drop(vm.kill());
             exit
-        })
+        });
+        Ok((exit, vm.record()))
     }
 
     /// Waits for the end of the command, and returns its exit code.

@@ -5,6 +5,7 @@ mod exits;
 mod files;
 mod kvm;
 mod outputs;
+mod pages;
 mod readme;
 mod replaced;
 mod results;

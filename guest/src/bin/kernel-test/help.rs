@@ -46,6 +46,10 @@ Files:
 Results:
     -q, --quiet                print only the output of the command, and errors of the kernel
         --junit FILE           write the results as JUnit XML
+        --report FILE          write a page of HTML for a browser: the outcome of each kernel, its console with colours,
+                               the events and commands of QMP. `password`, `proxy-password` and `data` in --qemu-arg are
+                               masked. The record is bounded by 64 MiB for each kernel: of a run with much output
+                               (100 KB to 2 MB), the page has the beginning and the end
         --tap                  write the results as TAP to stdout, and the console to stderr
         --dump FILE            write the memory of the guest to this file if the kernel panics, for crash(8)
         --gdb[=PORT]           wait for gdb on this port of localhost [default: 1234] before the first instruction

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use qemu_machine_blocking::UntrustedText;
-use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, junit, tap, write_output};
+use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, html, junit, tap, write_output};
 
 use crate::help::HELP;
 use crate::options::{Call, Options};
@@ -97,8 +97,9 @@ fn run(options: &Options) -> u8 {
             written = complain(&format!("the results were not written: {error}"));
         }
     }
-    if let Some(path) = &options.junit {
-        if let Err(failure) = write_output(path, junit(&reports).as_bytes()) {
+    let files = [(&options.junit, junit as fn(&[Report]) -> String), (&options.report, html)];
+    for (path, content) in files.into_iter().filter_map(|(path, content)| path.as_ref().zip(Some(content))) {
+        if let Err(failure) = write_output(path, content(&reports).as_bytes()) {
             written = complain(&failure.to_string());
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) jobs: usize,
     /// The file for JUnit XML. `None` means that there is none.
     pub(crate) junit: Option<PathBuf>,
+    /// The file for the page of HTML. `None` means that there is none.
+    pub(crate) report: Option<PathBuf>,
     pub(crate) tap: bool,
     pub(crate) dry_run: bool,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Options {
 impl Options {
     /// Returns all files that this call writes.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &Path> {
-        self.tests.iter().flat_map(KernelTest::outputs).chain(self.junit.as_deref())
+        self.tests.iter().flat_map(KernelTest::outputs).chain(self.junit.as_deref()).chain(self.report.as_deref())
     }
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     let mut test = KernelTest::new("", Vec::<OsString>::new());
     test.unpacked = env::var_os(UNPACKED).map(PathBuf::from);
     let mut kernels: Vec<OsString> = Vec::new();
-    let mut options = Options { tests: Vec::new(), jobs: 1, junit: None, tap: false, dry_run: false };
+    let mut options = Options { tests: Vec::new(), jobs: 1, junit: None, report: None, tap: false, dry_run: false };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -59,6 +61,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             Short('k') | Long("kernel") => kernels.push(parser.value()?),
             Short('j') | Long("jobs") => options.jobs = at_least_one(parser.value()?.parse()?)?,
             Long("junit") => options.junit = Some(parser.value()?.into()),
+            Long("report") => options.report = Some(parser.value()?.into()),
             Long("tap") => options.tap = true,
             Long("dry-run") => options.dry_run = true,
             Value(word) => {
@@ -74,6 +77,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     if test.command.is_empty() {
         return Err("the command is missing: write it after `--`".into());
     }
+    test.record_limit = options.report.is_some().then_some(KernelTest::RECORD_LIMIT);
     options.tests = tests(&test, kernels)?;
     if options.tests.len().min(options.jobs) > 1 && test.disks.iter().any(|disk| disk.is_persistent) {
         return Err("--disk IMAGE:rw is for one guest at a time: use --jobs 1, or leave out `:rw`".into());
