@@ -74,8 +74,8 @@ pub struct KernelTest {
     pub gdb: Option<u16>,
     /// The file to which the initramfs is written. `None` means that it has no file.
     pub save_initramfs: Option<PathBuf>,
-    /// The most memory of the record of the machine ([`Report::record`](crate::Report::record)), in bytes. Of a longer run, it
-    /// has the beginning, in a quarter of that, and the end. `None` means that the machine is not recorded.
+    /// The most memory of the record of the machine ([`Report::record`](crate::Report::record)), in bytes. Of a longer run,
+    /// it has the beginning, in a quarter of that, and the end. `None` means that the machine is not recorded.
     pub record_limit: Option<usize>,
 }
 

@@ -45,12 +45,12 @@ pub(crate) struct Output {
     path: PathBuf,
     pub(crate) file: File,
     /// `None` means that the file is written in place.
-    place: Option<Place>,
+    place: Option<Destination>,
 }
 
 /// A path without links, and the name of the file that takes it. `None` means that the file has no name yet.
 #[derive(Debug)]
-struct Place {
+struct Destination {
     path: PathBuf,
     temporary: Option<PathBuf>,
 }
@@ -61,7 +61,7 @@ impl Output {
         let failed = |error| Failure::file(path, error);
         let (file, place) = match writable(path)? {
             Some(place) => match beside(&place, mode) {
-                Ok((file, temporary)) => (file, Some(Place { path: place, temporary })),
+                Ok((file, temporary)) => (file, Some(Destination { path: place, temporary })),
                 Err(error) if is_permission(&error) => (in_place(&place).map_err(failed)?, None),
                 Err(error) => return Err(failed(error)),
             },
@@ -73,7 +73,7 @@ impl Output {
 
     /// Ends the file, which takes its place.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        let Some(Place { path, temporary }) = &mut self.place else { return Ok(()) };
+        let Some(Destination { path, temporary }) = &mut self.place else { return Ok(()) };
         let named = named(&self.file, path, temporary.as_deref());
         let placed = named.and_then(|name| fs::rename(temporary.insert(name), &*path));
         let placed = match placed {
@@ -93,7 +93,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if let Some(Place { temporary: Some(temporary), .. }) = &self.place {
+        if let Some(Destination { temporary: Some(temporary), .. }) = &self.place {
             // If it cannot be removed, there is no other way.
             let _ = fs::remove_file(temporary);
         }
