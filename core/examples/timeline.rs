@@ -1,6 +1,7 @@
-//! Example that prints the timeline of a record, replays the record, and reports whether the replay agrees.
+//! Example that prints the timeline of a record, replays the record, and reports whether the replay agrees. With `--report`
+//! it prints a page of HTML instead.
 //!
-//!     cargo run --package qemu-machine-core --example timeline -- RECORD
+//!     cargo run --package qemu-machine-core --example timeline -- [--report] RECORD
 
 use std::error::Error;
 use std::{env, fs};
@@ -8,8 +9,17 @@ use std::{env, fs};
 use qemu_machine_core::record::Record;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let file = env::args_os().nth(1).ok_or("usage: timeline RECORD")?;
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let (file, is_page) = match &*arguments {
+        [option, file] if option == "--report" => (file, true),
+        [file] => (file, false),
+        _ => return Err("usage: timeline [--report] RECORD".into()),
+    };
     let record: Record = fs::read_to_string(file)?.parse()?;
+    if is_page {
+        print!("{}", record.report());
+        return Ok(());
+    }
     print!("{:#}", record.timeline());
     match record.replay() {
         Ok(machine) => println!("replayed: {:?}", machine.state()),

@@ -9,6 +9,7 @@ use regex_automata::Anchored;
 use regex_automata::dfa::dense;
 use regex_automata::dfa::{Automaton, StartKind};
 use regex_automata::nfa::thompson;
+use regex_automata::util::look::Look;
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::{start, syntax};
 
@@ -38,6 +39,9 @@ pub enum PatternError {
     /// The pattern matches the empty text, which is everywhere.
     #[error("the pattern matches the empty text: it would be found at any time")]
     Empty,
+    /// The pattern has an assertion of the end, `\z` or `(?-m:$)`, and a console has none: it would never be found.
+    #[error("the pattern asserts the end of the output, which has none: `$` is the end of a line")]
+    End,
 }
 
 /// The most memory of an automaton, and of its construction: 1 MiB, as much as a console keeps. The automaton of a pattern
@@ -65,6 +69,9 @@ impl Regex {
         let nfa = thompson::Compiler::new().configure(nfa).build_from_hir(&parsed);
         // A parsed pattern fails only because of its size.
         let nfa = nfa.map_err(|_| PatternError::TooLarge { limit: LIMIT })?;
+        if nfa.look_set_any().contains(Look::End) {
+            return Err(PatternError::End);
+        }
         let config = dense::Config::new()
             .start_kind(StartKind::Unanchored)
             .dfa_size_limit(Some(LIMIT))
@@ -193,6 +200,10 @@ mod tests {
         for pattern in ["(a{1000}){1000}", "[ab]*a[ab]{18}", "(.{0,100}x){0,1000}y"] {
             assert_eq!(Regex::new(pattern).unwrap_err(), PatternError::TooLarge { limit: LIMIT }, "{pattern}");
         }
+        for pattern in [r"ok\z", r"ok(\z|!)", "(?-m)ok$", "(?-m:ok$)|a", r"\z"] {
+            assert_eq!(Regex::new(pattern).unwrap_err(), PatternError::End, "{pattern}");
+        }
+        assert_eq!(end(r"\Aok", &["ok ok"]), Some(2));
         for pattern in ["", "a*", "^", "$", r"\b", "x|"] {
             assert_eq!(Regex::new(pattern).unwrap_err(), PatternError::Empty, "{pattern}");
         }

@@ -52,7 +52,7 @@ impl UntrustedText {
     /// by `{}`. A carriage return before a line feed is left out. The form is complete. Its lines are the peer's: indent
     /// them, or mark them otherwise, where they could be taken for other lines.
     pub fn multiline(&self) -> impl fmt::Display {
-        Printable { text: &self.0, form: Form::Lines, limit: usize::MAX }
+        Printable::lines(&self.0)
     }
 
     /// Returns a form of JSON text that is still JSON, of the same value: the characters that `{}` escapes become
@@ -150,6 +150,11 @@ impl<'a> Printable<'a> {
     /// Returns the form of a line of a log or a console. Tabs stay: they are common there, and do no harm.
     pub(crate) fn log_line(line: &'a str) -> Self {
         Self { text: line.trim_end(), form: Form::Lines, limit: LIMIT }
+    }
+
+    /// Returns the form for several lines, complete.
+    pub(crate) fn lines(text: &'a str) -> Self {
+        Self { text, form: Form::Lines, limit: usize::MAX }
     }
 
     /// Returns the form of JSON that is still JSON, if it is not shortened.

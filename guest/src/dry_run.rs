@@ -1,6 +1,5 @@
 //! Command line of QEMU without a run: what a run does before its launch, and the command line for a shell.
 
-use std::fs;
 use std::path::Path;
 
 use qemu_machine_blocking::Config;
@@ -10,6 +9,7 @@ use crate::failure::Failure;
 use crate::initramfs;
 use crate::kernel_test::KernelTest;
 use crate::output::check_outputs;
+use crate::replace::write_output;
 use crate::run::mark;
 use crate::shares::Shares;
 
@@ -28,7 +28,7 @@ impl KernelTest {
         let shares = Shares::of_command_line(self)?;
         let archive = initramfs::build(self, &shares, &mark())?;
         if let Some(path) = &self.save_initramfs {
-            fs::write(path, archive).map_err(|error| Failure::file(path, error))?;
+            write_output(path, &archive)?;
         }
         let initramfs = self.save_initramfs.as_deref().unwrap_or(Path::new("INITRAMFS"));
         let files = (!self.copies.is_empty()).then_some(Path::new("/dev/null"));

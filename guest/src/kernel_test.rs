@@ -74,6 +74,9 @@ pub struct KernelTest {
     pub gdb: Option<u16>,
     /// The file to which the initramfs is written. `None` means that it has no file.
     pub save_initramfs: Option<PathBuf>,
+    /// The most memory of the record of the machine ([`Report::record`](crate::Report::record)), in bytes. Of a longer run,
+    /// it has the beginning, in a quarter of that, and the end. `None` means that the machine is not recorded.
+    pub record_limit: Option<usize>,
 }
 
 /// The accelerator of QEMU.
@@ -149,6 +152,11 @@ pub enum Printed<'a> {
 }
 
 impl KernelTest {
+    /// The limit of the record with `--report`: 64 MiB, about 300,000 lines. QEMU passes the bytes of a serial port on one by
+    /// one, or some together, and each piece has one line to four; so these are 100 KB to 2 MB of the console (measured with
+    /// QEMU 7.2.22, TCG), and a page of 14 MB, which a browser shows.
+    pub const RECORD_LIMIT: usize = 64 << 20;
+
     /// Describes a run with the defaults, of this kernel with this command.
     #[must_use]
     pub fn new<A: Into<OsString>>(kernel: impl Into<PathBuf>, command: impl IntoIterator<Item = A>) -> Self {
@@ -180,6 +188,7 @@ impl KernelTest {
             dump: None,
             gdb: None,
             save_initramfs: None,
+            record_limit: None,
         }
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | run a command under a kernel | [`KernelTest`], whose [`run`](KernelTest::run) returns a [`Report`] |
 //! | know why there is no exit code | [`Failure`]: a panic, a hang, an early end, … |
-//! | write results for continuous integration | [`junit`], [`tap`] |
+//! | write results for continuous integration | [`junit`], [`tap`], and [`html`], a page for a browser |
 //! | read KTAP from your own console | [`ktap::Parser`], and the [`Case`]s that it returns |
 //! | build your own initramfs | [`Archive`], and [`Modules`] with their dependencies in loading order |
 //!
@@ -25,6 +25,7 @@ mod failure;
 mod file_server;
 mod guest_reports;
 mod host_files;
+mod html;
 mod initramfs;
 mod junit;
 mod kernel;
@@ -36,6 +37,8 @@ mod modules;
 mod output;
 mod qemu_option;
 mod quiet;
+mod recorded;
+mod replace;
 mod report;
 mod run;
 mod shares;
@@ -53,10 +56,12 @@ pub use archive::{Archive, ArchiveError};
 pub use case::{Case, Verdict, leaves};
 pub use failure::Failure;
 pub use host_files::default_kernel;
+pub use html::html;
 pub use junit::junit;
 pub use kernel::kernel_release;
 pub use kernel_test::{Accel, CopyOut, Disk, KernelTest, Printed, Share, ShareBy};
 pub use modules::{Module, ModuleError, Modules};
 pub use output::check_outputs;
+pub use replace::write_output;
 pub use report::Report;
 pub use tap::tap;

@@ -112,7 +112,11 @@ impl KernelTest {
     ) -> Config {
         let mut limits = Limits::default();
         limits.console = KEPT;
+        limits.record = self.record_limit.unwrap_or(limits.record);
         let mut config = if self.agent { ports.guest_agent() } else { ports };
+        if self.record_limit.is_some() {
+            config = config.recorded();
+        }
         config = config
             .limits(limits)
             .launch_within(self.timeout.max(LAUNCH_WITHIN))

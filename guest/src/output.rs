@@ -16,7 +16,7 @@ use crate::failure::Failure;
 /// # Errors
 ///
 /// [`Failure::Host`]: a directory is missing, is no directory or permits no writing; a file is a directory, or permits no
-/// writing; two paths lead to one file. Devices and pipes may occur twice.
+/// writing; two paths lead to one file. Devices, pipes and descriptors (`/dev/stdout`) may occur twice.
 pub fn check_outputs<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
     let mut files = BTreeSet::new();
     for path in paths {
@@ -28,14 +28,16 @@ pub fn check_outputs<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()
     Ok(())
 }
 
-/// Returns the path of a file that can be written, without links. `None` means a device or a pipe.
-fn writable(path: &Path) -> Result<Option<PathBuf>, Failure> {
+/// Returns the path of a file that can be written, without links. `None` means a device, a pipe, or what an open descriptor
+/// leads to: its file has a position and other users, and is not replaced.
+pub(crate) fn writable(path: &Path) -> Result<Option<PathBuf>, Failure> {
     let failed = |error| Failure::file(path, error);
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(failed(ErrorKind::IsADirectory.into())),
         Ok(found) => {
             permits(path, Access::WRITE_OK)?;
-            found.is_file().then(|| fs::canonicalize(path).map_err(failed)).transpose()
+            let is_replaced = found.is_file() && !is_descriptor(path.to_owned());
+            is_replaced.then(|| fs::canonicalize(path).map_err(failed)).transpose()
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let path = absolute(path).map_err(failed)?;
@@ -52,6 +54,21 @@ fn writable(path: &Path) -> Result<Option<PathBuf>, Failure> {
             Ok(Some(directory.join(name)))
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+/// Reports whether a path, or a link that it leads through, is a descriptor of a process (`proc(5)`, `/proc/pid/fd`), as that
+/// of `/dev/stdout`. The path leads to a file, so its links do not form a loop.
+fn is_descriptor(mut path: PathBuf) -> bool {
+    loop {
+        let directory = path.parent().map(fs::canonicalize);
+        if directory.is_some_and(|directory| directory.is_ok_and(|directory| directory.starts_with("/proc"))) {
+            return true;
+        }
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Err(_) => return false,
+        }
     }
 }
 

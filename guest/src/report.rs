@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use qemu_machine_blocking::record::Record;
+
 use crate::case::{Case, leaves};
 use crate::failure::Failure;
 
@@ -17,6 +19,9 @@ pub struct Report {
     pub cases: Vec<Case>,
     /// The time of the whole run, with the initramfs and a try with KVM that failed.
     pub elapsed: Duration,
+    /// The inputs and outputs of the machine, without the secrets in [`KernelTest::qemu_args`](crate::KernelTest::qemu_args).
+    /// `None` means that no machine was [recorded](crate::KernelTest::record_limit), or that none was created.
+    pub record: Option<Record>,
 }
 
 impl Report {

@@ -1,7 +1,7 @@
 //! A run: builds the initramfs, launches the guest, prints what comes, and waits for the end of the command.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use qemu_machine_blocking::{FOREVER, Found, Mark, Vm, Wait, json};
+use qemu_machine_blocking::record::Record;
+use qemu_machine_blocking::{FOREVER, Found, Mark, UntrustedText, Vm, Wait, json};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::Errno;
 
@@ -24,6 +25,8 @@ use crate::ktap::Parser;
 use crate::machine::CONSOLE;
 use crate::output::check_outputs;
 use crate::quiet::Quiet;
+use crate::recorded;
+use crate::replace::{FOR_ALL, FOR_OWNER, Output, write_output};
 use crate::report::Report;
 use crate::shares::Shares;
 
@@ -47,27 +50,36 @@ impl KernelTest {
         let begin = Instant::now();
         let quiet = self.quiet.then(Quiet::default);
         let printer = Mutex::new(Printer { print, console: Parser::default(), stdout: Parser::default(), quiet });
-        let exit = self.exit(&printer);
+        let (exit, record) = match self.exit(&printer) {
+            Ok((exit, record)) => (exit, record),
+            Err(failure) => {
+                let record = recorded::of_failure(&failure);
+                (Err(failure), record)
+            }
+        };
+        let record = record.map(|record| recorded::without_secrets(record, &self.qemu_args));
         let Printer { print, console, stdout, quiet } = printer.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(rest) = quiet.map(Quiet::finish).filter(|rest| !rest.is_empty()) {
             print(Printed::Console(&rest));
         }
+        if let Some(dropped) = record.as_ref().map(Record::dropped).filter(|dropped| *dropped > 0) {
+            let note = format!("the record lacks {dropped} lines of the middle of the run, which is too long for it");
+            print(Printed::Note(&note));
+        }
         let mut cases = console.finish();
         cases.extend(stdout.finish());
-        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed() }
+        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed(), record }
     }
 
-    fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<u8, Failure> {
+    /// Runs the command. Returns its exit code, or why there is none, and the record of the machine.
+    fn exit(&self, printer: &Mutex<Printer<'_>>) -> Result<(Result<u8, Failure>, Option<Record>), Failure> {
         check_outputs(self.outputs())?;
-        let core = self.dump.as_deref().map(utf8).transpose()?;
         let mark = mark();
         let shares = Shares::new(self)?;
         let archive = initramfs::build(self, &shares, &mark)?;
         let unnamed = self.save_initramfs.is_none().then(|| unnamed("the initramfs", &archive)).transpose()?;
         let initramfs = match (&self.save_initramfs, &unnamed) {
-            (Some(path), _) => {
-                fs::write(path, &archive).map(|()| path.clone()).map_err(|why| Failure::file(path, why))?
-            }
+            (Some(path), _) => write_output(path, &archive).map(|()| path.clone())?,
             (None, Some(file)) => path_of(file),
             (None, None) => PathBuf::new(),
         };
@@ -80,19 +92,20 @@ impl KernelTest {
             let how = format!("waiting for gdb: gdb vmlinux -ex 'target remote 127.0.0.1:{port}' -ex continue");
             tell(printer, Printed::Note(&how));
         }
-        thread::scope(|threads| {
+        let exit = thread::scope(|threads| {
             threads.spawn(|| stream(&vm, printer));
             let limit = self.gdb.is_none().then_some(self.timeout);
             let mut reports = GuestReports::new(&vm, &mark, begin, limit);
             let exit = self.watch(&vm, &mut reports, printer, files.as_ref(), threads);
-            if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &core) {
+            if let (Err(Failure::Panicked(_)), Some(path)) = (&exit, &self.dump) {
                 let dumped = dump(&vm, path).unwrap_or_else(|why| format!("the memory was not dumped: {why}"));
                 tell(printer, Printed::Note(&dumped));
             }
             // This guest has no data to save, so it is killed. That ends `stream`, after the console was read to its end.
             drop(vm.kill());
             exit
-        })
+        });
+        Ok((exit, vm.record()))
     }
 
     /// Waits for the end of the command, and returns its exit code.
@@ -163,13 +176,14 @@ impl Received {
         let mut received = &self.0;
         for (copy, size) in copies.iter().zip(sizes) {
             let size = size.ok_or_else(|| Failure::Guest(format!("there is no file {}", copy.guest).into()))?;
-            let mut file = File::create(&copy.host).map_err(|error| Failure::file(&copy.host, error))?;
-            let copied = std::io::copy(&mut Read::by_ref(&mut received).take(size), &mut file);
+            let mut output = Output::create(&copy.host, FOR_ALL)?;
+            let copied = std::io::copy(&mut Read::by_ref(&mut received).take(size), &mut output.file);
             let copied = copied.map_err(|error| Failure::file(&copy.host, error))?;
             if copied != size {
                 let why = format!("{} came with {copied} of {size} bytes: is the disk of this host full?", copy.guest);
                 return Err(Failure::Host(why.into()));
             }
+            output.finish()?;
         }
         Ok(())
     }
@@ -218,18 +232,16 @@ fn locked<'a, 'b>(printer: &'a Mutex<Printer<'b>>) -> MutexGuard<'a, Printer<'b>
     printer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes the memory of the guest to a file, and returns a message about that.
-fn dump(vm: &Vm, file: &str) -> Result<String, String> {
-    let arguments = json!({"paging": false, "protocol": format!("file:{file}")});
-    let dumped = vm.execute_by(("dump-guest-memory", arguments), DUMPED_WITHIN);
+/// Writes the memory of the guest to a file, and returns a message about that. Only the owner may read a new file, as one
+/// that QEMU creates (QEMU, `dump/dump.c`, `qmp_dump_guest_memory`).
+fn dump(vm: &Vm, path: &Path) -> Result<String, String> {
+    let output = Output::create(path, FOR_OWNER).map_err(|error| error.to_string())?;
+    let protocol = format!("file:{}", path_of(&output.file).display());
+    let dumped = vm.execute_by(("dump-guest-memory", json!({"paging": false, "protocol": protocol})), DUMPED_WITHIN);
     dumped.map_err(|error| error.to_string())?;
+    output.finish().map_err(|error| error.to_string())?;
+    let file = UntrustedText::from_utf8_lossy(path.as_os_str().as_encoded_bytes());
     Ok(format!("the memory is in {file}: crash vmlinux {file}"))
-}
-
-/// Returns a path from the root, as text for a command of QMP.
-fn utf8(path: &Path) -> Result<String, Failure> {
-    let absolute = absolute(path).map_err(|error| Failure::file(path, error))?;
-    absolute.to_str().map(str::to_owned).ok_or_else(|| Failure::file(path, "the path is not UTF-8"))
 }
 
 /// Returns the path by which QEMU opens a file that has no name: through this process (`proc(5)`).

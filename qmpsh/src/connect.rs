@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use qemu_machine_blocking::{Config, Dialect, LaunchError, Peer, Vm};
 
 use crate::failure::Failure;
 use crate::options::{Options, Whom, addresses};
-use crate::record;
+use crate::record::Files;
 use crate::show::printable;
 
 /// The time that a monitor may take to greet, or an agent to answer. It takes milliseconds, unless another client is
@@ -21,14 +20,13 @@ const GREETED_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Connector {
     address: OsString,
     dialect: Dialect,
-    /// The file for the record; `None` means that nothing is recorded.
-    record: Option<PathBuf>,
+    files: Files,
 }
 
 impl Connector {
     /// The way to the agent of the machine, at an address. Only the monitor is recorded.
     pub(crate) fn agent(address: OsString) -> Self {
-        Self { address, dialect: Dialect::GuestAgent, record: None }
+        Self { address, dialect: Dialect::GuestAgent, files: Files::default() }
     }
 
     /// Connects.
@@ -41,7 +39,7 @@ impl Connector {
         for address in addresses(&self.address).map_err(Failure::NotConnected)? {
             let shown = address.to_string();
             let config = Config::attach(Peer::Dial(address)).speaking(self.dialect).launch_within(GREETED_WITHIN);
-            match launch(config, self.record.as_ref())? {
+            match launch(config, &self.files)? {
                 Ok(vm) => return Ok(vm),
                 Err(error) => failure = Failure::NotConnected(format!("{shown}: {error}")),
             }
@@ -56,24 +54,24 @@ impl Connector {
 ///
 /// As [`Connector::connect`].
 pub(crate) fn connect(options: &Options) -> Result<Vm, Failure> {
-    let record = options.record.clone();
+    let files = options.files.clone();
     match &options.whom {
         Whom::Launched(words) => {
             let mut words = words.iter().cloned().map(OsString::into_vec);
             let config = Config::new(words.next().unwrap_or_default()).name("qmpsh").args(words);
-            launch(config, record.as_ref())?.map_err(|error| Failure::NotConnected(error.to_string()))
+            launch(config, &files)?.map_err(|error| Failure::NotConnected(error.to_string()))
         }
-        Whom::Monitor(address) => Connector { address: address.clone(), dialect: Dialect::Qmp, record }.connect(),
-        Whom::Agent(address) => Connector { address: address.clone(), dialect: Dialect::GuestAgent, record }.connect(),
+        Whom::Monitor(address) => Connector { address: address.clone(), dialect: Dialect::Qmp, files }.connect(),
+        Whom::Agent(address) => Connector { address: address.clone(), dialect: Dialect::GuestAgent, files }.connect(),
     }
 }
 
 /// Launches or attaches, with a record if a file for it is given. If that fails, writes the record here.
-fn launch(config: Config, record: Option<&PathBuf>) -> Result<Result<Vm, LaunchError>, Failure> {
-    let config = if record.is_some() { config.recorded() } else { config };
+fn launch(config: Config, files: &Files) -> Result<Result<Vm, LaunchError>, Failure> {
+    let config = if files.are_wanted() { config.recorded() } else { config };
     let launched = Vm::launch(config);
     if let Err(LaunchError::Failed { outcome, .. }) = &launched {
-        record::write(outcome.record.as_deref().and_then(|text| text.parse().ok()), record.map(PathBuf::as_path))?;
+        files.write(outcome.record.as_deref().and_then(|text| text.parse().ok()))?;
     }
     Ok(launched)
 }

@@ -77,7 +77,7 @@ fn tell(text: &str) -> ExitCode {
 
 /// Runs the shell and returns the exit code.
 fn run(options: &Options) -> Result<u8, Failure> {
-    record::check(options.record.as_deref())?;
+    options.files.check()?;
     let source = Source::open(options)?;
     let vm = connect(options)?;
     let agent = options.agent_at.clone().map(Connector::agent);
@@ -88,10 +88,16 @@ fn run(options: &Options) -> Result<u8, Failure> {
         let outcome = finish(&client.vm, &options.whom);
         client.flush_log();
         outcome.iter().for_each(|outcome| say_how_it_ended(outcome, was_over, options));
-        record::write(client.vm.record(), options.record.as_deref())?;
+        options.files.write_last(client.vm.record())?;
         return code;
     }
-    let signals = script::end_on_signals(&client, options);
+    let (vm, whom, files) = (client.vm.clone(), options.whom.clone(), options.files.clone());
+    let signals = script::end_on_signals(options, move || {
+        finish(&vm, &whom);
+        if let Err(failure) = files.write_last(vm.record()) {
+            complain(&failure);
+        }
+    });
     let signalled = signals.map_err(|error| Failure::Lost(format!("cannot handle signals: {error}")))?;
     if options.verbose {
         client.log_wire(script::print);
@@ -99,7 +105,7 @@ fn run(options: &Options) -> Result<u8, Failure> {
     let code = script::run(&client, options, source);
     finish(&client.vm, &options.whom);
     client.flush_log();
-    record::write(client.vm.record(), options.record.as_deref())?;
+    options.files.write_last(client.vm.record())?;
     // The signal takes precedence: commands fail because it ended QEMU.
     Ok(signalled.get().map_or(code, |signal| code_of(*signal)))
 }

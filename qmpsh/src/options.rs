@@ -11,6 +11,7 @@ use qemu_machine_blocking::core::COMMAND_WITHIN;
 use qemu_machine_blocking::{Address, Deadline};
 
 use crate::mode::Mode;
+use crate::record::Files;
 use crate::show::{Escapes, printable};
 
 /// The text of `--help`.
@@ -63,6 +64,8 @@ Options:
         --no-history     do not save the history
         --record FILE    record the session to a file that replays, for a bug report. The values of `password`,
                          `proxy-password` and `data` are redacted; secrets in `hmp` lines are not
+        --report FILE    write the record as a page of HTML, which a browser shows: the commands and events on a time
+                         axis, and all lines. The same values are redacted
     -l, --list           list the machines that outlive their programs
     -h, --help           print this help
     -V, --version        print the version
@@ -76,7 +79,7 @@ in JSON as \\u001b, and in other text as \\u{1b}. In an error they always are. E
     1  QEMU refused a command, or does not have the command or an argument of it
     2  the command line or a line is not valid
     3  the shell could not connect, or could not launch QEMU
-    4  a reply did not come, or a reply or the record could not be written
+    4  a reply did not come, or a reply, the record or the report could not be written
     128 + N  signal N ended the shell";
 
 /// The options of one call.
@@ -100,8 +103,8 @@ pub(crate) struct Options {
     pub(crate) raw: bool,
     pub(crate) events: bool,
     pub(crate) history: History,
-    /// The file for the record; `None` means that nothing is recorded.
-    pub(crate) record: Option<PathBuf>,
+    /// The files for the record. Without one, nothing is recorded.
+    pub(crate) files: Files,
 }
 
 /// The QEMU to talk to.
@@ -177,7 +180,7 @@ fn defaults() -> Options {
         raw: false,
         events: true,
         history: History::Default,
-        record: None,
+        files: Files::default(),
     }
 }
 
@@ -210,7 +213,8 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             Long("no-events") => options.events = false,
             Long("history") => options.history = History::In(parser.value()?.into()),
             Long("no-history") => options.history = History::Nowhere,
-            Long("record") => options.record = Some(parser.value()?.into()),
+            Long("record") => options.files.record = Some(parser.value()?.into()),
+            Long("report") => options.files.report = Some(parser.value()?.into()),
             Value(word) => {
                 words.push(word);
                 words.extend(parser.raw_args()?);

@@ -1,4 +1,4 @@
-//! Files that only their owner may read: the record and the history.
+//! Files that only their owner may read: the record, the report and the history.
 //!
 //! The paths are options, so they may name anything: a device, a FIFO, a link that another user made in a directory for
 //! all. Only regular files of this user are written, and only those get another mode.
@@ -35,6 +35,12 @@ pub(crate) fn check(path: &Path) -> io::Result<bool> {
         return Err(io::Error::other("it belongs to another user, so it is not written"));
     }
     Ok(true)
+}
+
+/// Reports whether two paths that [`check`] accepts are one place: the same name in the same directory.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| fs::canonicalize(directory(path)).ok().zip(path.file_name().map(OsString::from));
+    place(one) == place(other)
 }
 
 /// Creates an empty file, unless there is one that [`check`] accepts.

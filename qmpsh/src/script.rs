@@ -6,7 +6,6 @@ use std::process::exit;
 use std::sync::{Arc, OnceLock};
 use std::thread::spawn;
 
-use qemu_machine_blocking::Shutdown;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -81,24 +80,27 @@ pub(crate) fn print(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Spawns a thread that shuts a launched QEMU down and exits at the first signal. Without it, the signal would end the
-/// shell alone, and leave the files that were made for QEMU. Returns a cell for that signal.
+/// Spawns a thread that calls `finish` and exits at the first signal. Without it, the signal would end the shell alone, and
+/// leave the files that were made for a launched QEMU, and no record. Returns a cell for that signal.
 ///
 /// # Errors
 ///
 /// The error of the registration of the signal handlers.
-pub(crate) fn end_on_signals(client: &Client, options: &Options) -> io::Result<Arc<OnceLock<i32>>> {
+pub(crate) fn end_on_signals(
+    options: &Options,
+    finish: impl FnOnce() + Send + 'static,
+) -> io::Result<Arc<OnceLock<i32>>> {
     let signalled = Arc::new(OnceLock::new());
-    if let Whom::Monitor(_) | Whom::Agent(_) = options.whom {
+    if matches!(options.whom, Whom::Monitor(_) | Whom::Agent(_)) && !options.files.are_wanted() {
         return Ok(signalled);
     }
-    let (vm, mut signals) = (client.vm.clone(), Signals::new([SIGHUP, SIGINT, SIGTERM])?);
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let first = Arc::clone(&signalled);
     spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            // Neither fails: the cell is empty, and the machine was launched.
+            // The cell is empty.
             let _ = first.set(signal);
-            let _ = vm.shutdown(Shutdown::default());
+            finish();
             exit(128 + signal);
         }
     });

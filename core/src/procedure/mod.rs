@@ -52,6 +52,8 @@ pub use power::{AskGuest, AskGuestEnd, Reboot, RebootEnd, Suspend, SuspendEnd, W
 pub use remove_fd_set::RemoveFdSet;
 pub use resync::{DiskFailure, FailingDisk, MigrationInfo, Resync, Situation};
 pub use run::Run;
+#[cfg(feature = "record")]
+pub(crate) use shell::is_panic;
 pub use shell::{Shell, ShellEnd, ShellError, ShellLine, ShellProgress};
 pub use snapshot::Snapshot;
 pub use template::{LoadTemplate, SaveTemplate, TemplateError};

@@ -14,8 +14,8 @@ use crate::text::{Printable, UntrustedText, excerpt};
 /// The inputs and outputs of a machine, in order. `Display` writes them as lines of JSON, `FromStr` reads those.
 ///
 /// The format of the lines is not part of the public API: only the version of this crate that wrote a record is sure to
-/// read it. The first line has that version.
-#[derive(Clone, PartialEq, Eq)]
+/// read it. The first line has that version. The default is a record without lines.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Record {
     pub(super) lines: Vec<Line>,
 }

@@ -44,8 +44,8 @@ impl fmt::Display for Timeline<'_> {
 }
 
 /// The names of the consoles.
-#[derive(Default)]
-struct Names(Vec<String>);
+#[derive(Debug, Default)]
+pub(super) struct Names(pub(super) Vec<String>);
 
 impl Names {
     fn of(&self, channel: Channel) -> Cow<'_, str> {
@@ -54,7 +54,8 @@ impl Names {
     }
 }
 
-fn tell(entry: &Entry, names: &Names) -> Option<(char, String)> {
+/// Returns the kind and the text of a line. `None` means that only a replay needs it.
+pub(super) fn tell(entry: &Entry, names: &Names) -> Option<(char, String)> {
     Some(match entry {
         Entry::Machine(beginning) => ('=', format!("recorded by version {}", beginning.version)),
         Entry::Input(told) => match told.as_input() {

@@ -152,7 +152,8 @@ impl Wait {
     ///
     /// # Errors
     ///
-    /// [`PatternError`], when the pattern is not valid, its automaton is larger than 1 MiB, or it matches the empty text.
+    /// [`PatternError`], when the pattern is not valid, its automaton is larger than 1 MiB, it matches the empty text, or it
+    /// asserts the end of the output (`\z`), which a console does not have.
     ///
     /// ```
     /// use qemu_machine_core::Wait;

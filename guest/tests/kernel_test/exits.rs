@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::run::{PATIENCE, Run, kernel, program, quietly, run};
 
 /// A command that does not end.
-const FOREVER: &str = "mkfifo /run/never; cat /run/never";
+pub(crate) const FOREVER: &str = "mkfifo /run/never; cat /run/never";
 
 #[test]
 fn a_command_prints_and_succeeds_and_its_arguments_stay_unchanged() {
@@ -59,7 +59,7 @@ fn a_panic_after_which_the_kernel_stays_is_reported_as_well() {
 
 /// Runs a script that prints a text and does not end, with a time limit in which the guest gets to that: a busy host needs
 /// a longer one. Returns the run and the limit in seconds.
-fn reaching(options: &[&str], text: &str, script: &str) -> (Run, u32) {
+pub(crate) fn reaching(options: &[&str], text: &str, script: &str) -> (Run, u32) {
     for limit in [8, 160] {
         let seconds = limit.to_string();
         let run = run(&[options, &["--timeout", &seconds]].concat(), &["sh", "-c", script]);

@@ -15,9 +15,9 @@ use crate::run::{PATIENCE, Run, kernel, path, program, quietly, run, unpacked};
 fn files_and_directories_are_copied_out() {
     let scratch = Scratch::create();
     let [numbers, tree] = ["numbers", "tree.tar"].map(|name| path(&scratch, name));
-    let options = ["--copy-out", &format!("/tmp/numbers:{numbers}"), "--copy-out", &format!("/tmp/a b:{tree}")];
+    let options = ["--copy-out", &format!("/tmp/numbers:{numbers}"), "--copy-out", &format!(r"/tmp/a\: b:{tree}")];
     // All bytes, so that no layer between may change one; and more than the library keeps of a console.
-    let script = "mkdir '/tmp/a b'; echo hi >'/tmp/a b/c'; seq 9999 >/tmp/numbers; printf '\\r\\n\\000\\377\\003' >>/tmp/numbers; exit 4";
+    let script = "mkdir '/tmp/a: b'; echo hi >'/tmp/a: b/c'; seq 9999 >/tmp/numbers; printf '\\r\\n\\000\\377\\003' >>/tmp/numbers; exit 4";
     let run = quietly(&options, script);
     assert_eq!((run.code, &*run.stderr), (Some(4), ""), "{run:#?}");
     let expected: String = (1..=9999).map(|number| format!("{number}\n")).collect();
@@ -63,12 +63,13 @@ fn the_command_runs_in_an_initramfs_of_the_users() {
 #[test]
 fn a_disk_is_there_and_changes_only_where_it_is_asked_for() {
     let scratch = Scratch::create();
-    let [disk, kept] = ["a,b.img", "kept"].map(|name| path(&scratch, name));
+    let [disk, kept] = ["a,b:rw", "kept"].map(|name| path(&scratch, name));
     for image in [&disk, &kept] {
         fs::write(image, [b"before".as_slice(), &[0; 1 << 20]].concat()).unwrap();
     }
     let script = "head -c 6 /dev/vda; echo; printf after_ >/dev/vda; printf after_ >/dev/vdb; sync";
-    let run = quietly(&["--disk", &disk, "--disk", &format!("{kept}:rw")], script);
+    let escaped = disk.replace(":rw", r"\:rw");
+    let run = quietly(&["--disk", &escaped, "--disk", &format!("{kept}:rw")], script);
     assert_eq!((run.code, &*run.stdout), (Some(0), "before\n"), "{run:#?}");
     assert_eq!(&fs::read(&disk).unwrap()[..6], b"before");
     assert_eq!(&fs::read(&kept).unwrap()[..6], b"after_");

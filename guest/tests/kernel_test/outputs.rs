@@ -63,7 +63,8 @@ fn an_output_that_cannot_be_written_is_an_error_before_the_run() {
     let missing = path(&scratch, "missing/file");
     let message = format!("{}: No such file or directory", path(&scratch, "missing"));
     let copy = format!("/tmp:{missing}");
-    for option in [["--junit", &missing], ["--dump", &missing], ["--save-initramfs", &missing], ["--copy-out", &copy]] {
+    let options = ["--junit", "--report", "--dump", "--save-initramfs"].map(|option| [option, &*missing]);
+    for option in options.into_iter().chain([["--copy-out", &*copy]]) {
         refused(&option, &message);
         refused(&[&option[..], &["--dry-run"]].concat(), &message);
     }
@@ -85,6 +86,7 @@ fn an_output_that_another_one_would_replace_is_an_error_before_the_run() {
     let [a, b] = ["a", "b"].map(|name| format!("{name}={kernel}"));
     let twice = |path: &str| format!("{path}: two outputs would be written to this file");
     refused(&["--junit", &file, "--dump", &link], &twice(&file));
+    refused(&["--junit", &file, "--report", &link], &twice(&link));
     refused(&["--copy-out", &format!("/a:{file}"), "--copy-out", &format!("/b:{file}")], &twice(&file));
     refused(&["-k", &a, "-k", &b, "--dump", &file, "--junit", &copied], &twice(&copied));
     fs::remove_file(link).unwrap();

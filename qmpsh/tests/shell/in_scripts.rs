@@ -197,6 +197,67 @@ fn a_record_replays_and_has_no_secrets() {
     });
 }
 
+/// The page is of the same session as the record, without its secrets. A failed launch has a page, too.
+#[test]
+fn a_report_is_a_page_without_secrets() {
+    leaving_nothing(|_| {
+        let scratch = Scratch::create();
+        let [page, record] = ["page.html", "record.jsonl"].map(|name| scratch.path().join(name));
+        let [page_name, record_name] = [&page, &record].map(|path| path.to_str().unwrap());
+        fs::write(&page, "before").unwrap();
+        fs::set_permissions(&page, Permissions::from_mode(0o644)).unwrap();
+        let lines = "object-add qom-type=secret id=s data=hunter22\nquery-uuid\n";
+        assert_eq!(launch(&["--report", page_name, "--record", record_name], lines).0, Some(0));
+        assert!(fs::read_to_string(&record).unwrap().parse::<Record>().is_ok());
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.starts_with("<!DOCTYPE html>") && text.trim_end().ends_with("</html>"));
+        assert!(text.contains("object-add") && text.contains("query-uuid") && !text.contains("hunter22"));
+        assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);
+        // QEMU dies under the shell: the page has its end.
+        let (code, _, complained) = launch(&["--report", page_name], "{\"execute\": \"quit\"}\nquery-uuid\n");
+        assert_eq!(code, Some(4), "{complained}");
+        assert!(fs::read_to_string(&page).unwrap().contains("quit"));
+
+        let failed = run(&["--report", page_name, "--", qemu(), "-M", "no-such-machine"], "");
+        assert_eq!(failed.0, Some(3));
+        assert!(fs::read_to_string(&page).unwrap().contains("unsupported machine type"));
+
+        let nowhere = launch(&["--report", "/no/such/directory/file", "query-uuid"], "");
+        assert_eq!((nowhere.0, nowhere.2.contains("--report /no/such/directory/file: No such file")), (Some(2), true));
+        let other = format!("{}/./page.html", scratch.path().display());
+        let same = bad(2, &format!("--record and --report would write one file: {other}"));
+        assert_eq!(launch(&["--record", page_name, "--report", &other, "query-uuid"], ""), same);
+    });
+}
+
+/// A shell that waits for lines is ended by a signal: it writes its files before.
+#[test]
+fn the_record_and_the_report_of_an_interrupted_shell_are_written() {
+    leaving_nothing(|temporary| {
+        let scratch = Scratch::create();
+        let monitored = Monitored::launch(scratch.path());
+        let [page, record] = ["page.html", "record.jsonl"].map(|name| scratch.path().join(name));
+        let attached = [monitored.path.to_str().unwrap()];
+        for peer in [&["--", qemu(), "-M", "none"][..], &attached] {
+            let mut command = shell(SHELL, temporary, temporary);
+            command.arg("--record").arg(&record).arg("--report").arg(&page).args(peer);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // Standard input stays open, so that its end does not end the shell.
+            let mut lines = child.stdin.take().unwrap();
+            lines.write_all(b"query-uuid\n").unwrap();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+            send(child.id(), Signal::TERM);
+            assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+            drop(lines);
+            for file in [&page, &record] {
+                assert!(fs::read_to_string(file).unwrap().contains("query-uuid"), "{peer:?}");
+                fs::remove_file(file).unwrap();
+            }
+        }
+        assert!(monitored.vm.execute("query-status").is_ok());
+    });
+}
+
 /// A record takes the place of a file of this user. Other links to that file keep its content and mode.
 #[test]
 fn g38_a_record_replaces_a_file_of_its_owner() {
@@ -220,9 +281,11 @@ fn g38_a_record_replaces_a_file_of_its_owner() {
 fn g38_a_record_replaces_nothing_else() {
     leaving_nothing(|_| {
         let scratch = Scratch::create();
-        for (path, words) in not_private(&scratch) {
+        let each =
+            not_private(&scratch).into_iter().flat_map(|each| ["--record", "--report"].map(|to| (each.clone(), to)));
+        for ((path, words), option) in each {
             let before = fs::symlink_metadata(&path).unwrap();
-            let (code, _, errors) = launch(&["--record", path.to_str().unwrap()], "query-name\n");
+            let (code, _, errors) = launch(&[option, path.to_str().unwrap()], "query-name\n");
             assert_eq!(code, Some(2), "{errors}");
             assert!(errors.contains(words), "{errors}");
             let after = fs::symlink_metadata(&path).unwrap();

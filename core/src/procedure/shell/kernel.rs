@@ -263,6 +263,18 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Returns whether a line of a console reports a panic. `None` means that it reports neither a panic nor an oops.
+#[cfg(feature = "record")]
+pub(crate) fn is_panic(line: &[u8]) -> Option<bool> {
+    let stamp = line.starts_with(b"[").then(|| memchr::memmem::find(line, b"] ")).flatten();
+    let message = stamp.and_then(|end| line.get(end + 1..)).unwrap_or(line);
+    match Report::read(behind_caller(message))? {
+        Report::Panic(_) => Some(true),
+        Report::Oops(_) => Some(false),
+        Report::End | Report::Boot => None,
+    }
+}
+
 /// Returns whether a message has the code of an exception and the number of an oops: `divide error: 0000 [#1] PREEMPT SMP`
 /// (Linux, `arch/x86/kernel/dumpstack.c`, `__die_header`).
 fn has_number(message: &[u8]) -> bool {
@@ -279,6 +291,24 @@ mod tests {
     use std::prelude::v1::*;
 
     use super::*;
+
+    #[cfg(feature = "record")]
+    #[test]
+    fn a_line_of_a_console_reports_a_panic_or_an_oops() {
+        for (line, expected) in [
+            ("[    0.512345] Kernel panic - not syncing: VFS: x", Some(true)),
+            ("[    0.512345][    T1] Kernel panic - not syncing: VFS: x", Some(true)),
+            ("Kernel panic - not syncing: x", Some(true)),
+            ("[   12.345678] BUG: kernel NULL pointer dereference, address: 0", Some(false)),
+            ("[   12.345678] ---[ end Kernel panic - not syncing: x ]---", None),
+            ("[   12.345678] Linux version 6.1.0", None),
+            ("a Kernel panic - not syncing: x", None),
+            ("[", None),
+            ("", None),
+        ] {
+            assert_eq!(is_panic(line.as_bytes()), expected, "{line}");
+        }
+    }
 
     fn separated(printed: &str) -> (String, Vec<String>) {
         let (mut output, mut messages) = (Vec::new(), Vec::new());

@@ -19,6 +19,8 @@ use crate::wait::{Found, Hit, Mark, Wait};
 use transcript::{End, Stage, Transcript};
 
 pub use end::{ShellEnd, ShellError, ShellProgress};
+#[cfg(feature = "record")]
+pub(crate) use kernel::is_panic;
 
 /// A POSIX shell (busybox, dash, bash) on a console of the guest. It executes lines, one at a time.
 ///

@@ -32,8 +32,10 @@ Files:
                                mount a directory of this host, at the same path or at GUEST, an absolute path
         --share-by WHICH       auto, virtiofs or 9p; auto is virtiofs where the kernel and this host have it, or else 9p
         --virtiofsd PROGRAM    the file server for virtiofs [default: the one of this host]
-        --disk IMAGE[:rw]      a disk (/dev/vda, ...). Changes by the guest are dropped, except with `:rw`
-        --copy-out GUEST:HOST  copy a file out of the guest after the command; a directory becomes a tar archive
+        --disk IMAGE[:rw]      a disk (/dev/vda, ...). Changes by the guest are dropped, except with `:rw`. Write a
+                               name that ends in `:rw` with a backslash: `\\:rw`
+        --copy-out GUEST:HOST  copy a file out of the guest after the command; a directory becomes a tar archive.
+                               In GUEST, write `\\:` for a colon and `\\\\` for a backslash
         --module NAME          load this module and those that it depends on; may be repeated
         --modules DIR          the directory of the modules [default: /lib/modules/RELEASE]
         --busybox FILE         a statically linked busybox [default: the one of this host]
@@ -44,6 +46,10 @@ Files:
 Results:
     -q, --quiet                print only the output of the command, and errors of the kernel
         --junit FILE           write the results as JUnit XML
+        --report FILE          write a page of HTML for a browser: the outcome of each kernel, its console with colours,
+                               the events and commands of QMP. `password`, `proxy-password` and `data` in --qemu-arg are
+                               masked. The record is bounded by 64 MiB for each kernel: of a run with much output
+                               (100 KB to 2 MB), the page has the beginning and the end
         --tap                  write the results as TAP to stdout, and the console to stderr
         --dump FILE            write the memory of the guest to this file if the kernel panics, for crash(8)
         --gdb[=PORT]           wait for gdb on this port of localhost [default: 1234] before the first instruction

@@ -9,7 +9,6 @@ mod screen;
 mod table;
 mod terminal;
 
-use std::fs;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use qemu_machine_blocking::UntrustedText;
-use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, junit, tap};
+use qemu_machine_guest::{Accel, KernelTest, Report, check_outputs, html, junit, tap, write_output};
 
 use crate::help::HELP;
 use crate::options::{Call, Options};
@@ -98,10 +97,10 @@ fn run(options: &Options) -> u8 {
             written = complain(&format!("the results were not written: {error}"));
         }
     }
-    if let Some(path) = &options.junit {
-        if let Err(error) = fs::write(path, junit(&reports)) {
-            let path = UntrustedText::from_utf8_lossy(path.as_os_str().as_encoded_bytes());
-            written = complain(&format!("{path}: {error}"));
+    let files = [(&options.junit, junit as fn(&[Report]) -> String), (&options.report, html)];
+    for (path, content) in files.into_iter().filter_map(|(path, content)| path.as_ref().zip(Some(content))) {
+        if let Err(failure) = write_output(path, content(&reports).as_bytes()) {
+            written = complain(&failure.to_string());
         }
     }
     reports.iter().map(Report::code).find(|code| *code != 0).unwrap_or(written)

@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) jobs: usize,
     /// The file for JUnit XML. `None` means that there is none.
     pub(crate) junit: Option<PathBuf>,
+    /// The file for the page of HTML. `None` means that there is none.
+    pub(crate) report: Option<PathBuf>,
     pub(crate) tap: bool,
     pub(crate) dry_run: bool,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Options {
 impl Options {
     /// Returns all files that this call writes.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &Path> {
-        self.tests.iter().flat_map(KernelTest::outputs).chain(self.junit.as_deref())
+        self.tests.iter().flat_map(KernelTest::outputs).chain(self.junit.as_deref()).chain(self.report.as_deref())
     }
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     let mut test = KernelTest::new("", Vec::<OsString>::new());
     test.unpacked = env::var_os(UNPACKED).map(PathBuf::from);
     let mut kernels: Vec<OsString> = Vec::new();
-    let mut options = Options { tests: Vec::new(), jobs: 1, junit: None, tap: false, dry_run: false };
+    let mut options = Options { tests: Vec::new(), jobs: 1, junit: None, report: None, tap: false, dry_run: false };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -59,6 +61,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
             Short('k') | Long("kernel") => kernels.push(parser.value()?),
             Short('j') | Long("jobs") => options.jobs = at_least_one(parser.value()?.parse()?)?,
             Long("junit") => options.junit = Some(parser.value()?.into()),
+            Long("report") => options.report = Some(parser.value()?.into()),
             Long("tap") => options.tap = true,
             Long("dry-run") => options.dry_run = true,
             Value(word) => {
@@ -74,6 +77,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Call
     if test.command.is_empty() {
         return Err("the command is missing: write it after `--`".into());
     }
+    test.record_limit = options.report.is_some().then_some(KernelTest::RECORD_LIMIT);
     options.tests = tests(&test, kernels)?;
     if options.tests.len().min(options.jobs) > 1 && test.disks.iter().any(|disk| disk.is_persistent) {
         return Err("--disk IMAGE:rw is for one guest at a time: use --jobs 1, or leave out `:rw`".into());
@@ -229,16 +233,72 @@ fn share(text: &OsStr) -> Result<Share, lexopt::Error> {
     Ok(Share { directory, guest, is_read_only })
 }
 
-/// Reads `IMAGE[:rw]`.
+/// Reads `IMAGE[:rw]`. At the end, `\:rw` is `:rw` in the name of the image.
 fn disk(text: &OsStr) -> Disk {
-    let persistent = text.as_bytes().strip_suffix(b":rw");
-    Disk { image: OsStr::from_bytes(persistent.unwrap_or(text.as_bytes())).into(), is_persistent: persistent.is_some() }
+    let text = text.as_bytes();
+    let (image, is_persistent) = match (text.strip_suffix(br"\:rw"), text.strip_suffix(b":rw")) {
+        (Some(image), _) => ([image, b":rw"].concat(), false),
+        (None, Some(image)) => (image.to_vec(), true),
+        (None, None) => (text.to_vec(), false),
+    };
+    Disk { image: OsString::from_vec(image).into(), is_persistent }
 }
 
-/// Reads `GUEST:HOST`.
+/// Reads `GUEST:HOST`. In `GUEST`, `\:` is a colon, and `\\` is a backslash.
 fn copy(text: OsString) -> Result<CopyOut, lexopt::Error> {
     let text = text.into_vec();
-    let colon = text.iter().position(|byte| *byte == b':').ok_or("--copy-out is GUEST:HOST")?;
-    let guest = String::from_utf8(text[..colon].to_vec()).map_err(|_| "--copy-out: a path in the guest is UTF-8")?;
-    Ok(CopyOut { guest, host: OsStr::from_bytes(&text[colon + 1..]).into() })
+    let (mut guest, mut rest) = (Vec::new(), text.as_slice());
+    loop {
+        rest = match rest {
+            [b'\\', byte @ (b':' | b'\\'), rest @ ..] => {
+                guest.push(*byte);
+                rest
+            }
+            [b':', host @ ..] => {
+                let guest = String::from_utf8(guest).map_err(|_| "--copy-out: a path in the guest is UTF-8")?;
+                return Ok(CopyOut { guest, host: OsStr::from_bytes(host).into() });
+            }
+            [byte, rest @ ..] => {
+                guest.push(*byte);
+                rest
+            }
+            [] => return Err("--copy-out is GUEST:HOST".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::{OsStr, OsString};
+    use std::path::Path;
+
+    use super::{copy, disk};
+
+    #[test]
+    fn a_backslash_escapes_a_colon() {
+        for (text, guest, host) in [
+            (r"/a:b", "/a", "b"),
+            (r"/a:b:c", "/a", "b:c"),
+            (r"/sys/0000\:00\:01:x", "/sys/0000:00:01", "x"),
+            (r"/a\\:b\:c", r"/a\", r"b\:c"),
+            (r"/a\b\\\::c", r"/a\b\:", "c"),
+        ] {
+            let read = copy(text.into()).unwrap();
+            assert_eq!((&*read.guest, &*read.host), (guest, Path::new(host)), "{text}");
+        }
+        for text in ["", "/a", r"/a\:b"] {
+            assert_eq!(copy(OsString::from(text)).unwrap_err().to_string(), "--copy-out is GUEST:HOST", "{text}");
+        }
+        for (text, image, is_persistent) in [
+            ("a:b", "a:b", false),
+            ("a:rw", "a", true),
+            (r"a\:rw", "a:rw", false),
+            (r"a\:rw:rw", r"a\:rw", true),
+            ("a:rw:rw", "a:rw", true),
+            (r"a\b", r"a\b", false),
+        ] {
+            let read = disk(OsStr::new(text));
+            assert_eq!((&*read.image, read.is_persistent), (Path::new(image), is_persistent), "{text}");
+        }
+    }
 }

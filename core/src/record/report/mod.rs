@@ -1,0 +1,105 @@
+//! Report: a record as one page of HTML.
+
+mod data;
+mod hash;
+mod html;
+mod lanes;
+mod marks;
+mod objects;
+mod page;
+mod reasons;
+mod remarks;
+mod runs;
+mod screen;
+mod section;
+mod story;
+mod style;
+mod texts;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::lines::Record;
+
+/// A page of HTML for a browser: how one or more machines ended, their commands, events and consoles on one time axis, and
+/// all lines. `Display` writes it.
+///
+/// The page is one file, loads nothing from the network, and has a policy that forbids it to. It displays the record as it
+/// is: [redact](Record::redact) secrets before. The time and the memory that it takes are proportional to the record.
+///
+/// All texts of peers are printable, and cannot become part of the page's code. Of the escape sequences of a console, those
+/// that select colours are kept, and the others are removed; a carriage return begins a new line.
+///
+/// ```
+/// # use qemu_machine_core::{Config, Machine};
+/// # let machine = Machine::new(Config::new("qemu-system-x86_64").recorded())?;
+/// let mut record = machine.record().expect("a recorded machine");
+/// record.redact_member("password");
+/// let page = record.report().titled("boot test").to_string();
+/// assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<h1>boot test</h1>"));
+/// # Ok::<(), qemu_machine_core::Misuse>(())
+/// ```
+#[derive(Clone)]
+pub struct Report {
+    /// `None` means the title of the first section.
+    title: Option<String>,
+    sections: Vec<Section>,
+}
+
+/// The part of a page for one record.
+#[derive(Clone)]
+struct Section {
+    /// `None` means the name of the program.
+    title: Option<String>,
+    record: Record,
+}
+
+impl Record {
+    /// Returns a page of the record, for a browser. Secrets in the record are in the page: [redact](Self::redact) them before.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report { title: None, sections: Vec::from([Section { title: None, record: self.clone() }]) }
+    }
+}
+
+impl Report {
+    /// Sets the title: that of the page, and of the section if there is only one. By default it is the name of the program,
+    /// and of several sections the names of all.
+    #[must_use]
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        let title = title.into();
+        match &mut *self.sections {
+            [section] => section.title = Some(title),
+            _ => self.title = Some(title),
+        }
+        self
+    }
+
+    /// Appends the sections of another report. The page displays one at a time.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.sections.extend(other.sections);
+        self
+    }
+
+    /// The title of the page.
+    fn title(&self) -> String {
+        let titles = || self.sections.iter().map(section::title).collect::<Vec<_>>();
+        self.title.clone().unwrap_or_else(|| titles().join(", "))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        page::write(f, self)
+    }
+}
+
+/// Writes the title and the number of sections: the texts of a record may be megabytes.
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("Report {:?} of {} sections", self.title().to_string(), self.sections.len()))
+    }
+}
