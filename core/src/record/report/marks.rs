@@ -55,6 +55,8 @@ pub(super) enum End {
     TimedOut,
     /// Another failure: the monitor was closed, the machine ended, the call was cancelled.
     Failed,
+    /// The caller does not want its result any more.
+    Disowned,
     /// Nothing in the record ends it.
     Unanswered,
     /// The same, and lines were dropped since: its end may have been among them.
@@ -85,6 +87,7 @@ impl End {
             Self::Refused => "refused",
             Self::TimedOut => "timed out",
             Self::Failed => "failed",
+            Self::Disowned => "disowned",
             Self::Unanswered => "unanswered",
             Self::Dropped => "end not recorded",
         }
@@ -169,7 +172,7 @@ impl Marks {
     pub(super) fn finish(mut self) -> Vec<Mark> {
         let pending = self.commands.values().chain(self.waits.values()).chain(self.exchanges.values());
         for index in pending {
-            if let Some(mark) = self.all.get_mut(*index).filter(|mark| mark.end == End::Fine) {
+            if let Some(mark) = self.all.get_mut(*index).filter(|mark| mark.end == End::Fine && mark.until.is_none()) {
                 mark.end = End::Unanswered;
             }
         }
@@ -184,7 +187,9 @@ impl Marks {
         if end == End::Dropped {
             // An answer behind the gap still finds its command here.
             for index in self.commands.values().chain(self.waits.values()) {
-                self.all[*index].end = end;
+                if self.all[*index].until.is_none() {
+                    self.all[*index].end = end;
+                }
             }
         }
         (self.sent, self.received) = (Objects::default(), Received::default());
@@ -198,7 +203,8 @@ impl Marks {
 
     fn end(&mut self, index: Option<usize>, at: Moment, end: End) {
         if let Some(mark) = index.and_then(|index| self.all.get_mut(index)) {
-            (mark.until, mark.end) = (Some(at), end);
+            mark.until.get_or_insert(at);
+            mark.end = end;
         }
     }
 
@@ -215,7 +221,11 @@ impl Marks {
             record::Input::ClaimWait(id) => self.claimed = Some(*id),
             record::Input::DisownWait(id) => {
                 let index = self.waits.remove(id);
-                self.end(index, at, End::Fine);
+                self.end(index, at, End::Disowned);
+            }
+            record::Input::Disown(id) => {
+                let index = self.commands.remove(id);
+                self.end(index, at, End::Disowned);
             }
             record::Input::Launch => {
                 self.close(End::Unanswered);
@@ -273,7 +283,13 @@ impl Marks {
                 self.add(What::Signal, lanes.lane_of_output(output), row, at, signal);
             }
             record::Output::Ready => drop(self.add(What::Milestone, Lanes::MONITOR, row, at, "ready")),
-            record::Output::Ended(_) => drop(self.add(What::Milestone, lanes.process(), row, at, "end")),
+            record::Output::Ended(_) => {
+                self.add(What::Milestone, lanes.process(), row, at, "end");
+                // The end ends each wait, whether its result is claimed later or never.
+                for index in self.waits.values() {
+                    self.all[*index].until.get_or_insert(at);
+                }
+            }
             record::Output::Gap => drop(self.add(What::Milestone, Lanes::MONITOR, row, at, "events may be missing")),
             record::Output::Effect(_) | record::Output::Event(_) => {}
         }

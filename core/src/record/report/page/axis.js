@@ -31,7 +31,7 @@ class Axis {
     const length = Math.min(Math.max(to - from, 10), this.whole[1] - this.whole[0]);
     const begin = Math.min(Math.max(from, this.whole[0]), this.whole[1] - length);
     this.view = [begin, begin + length];
-    const digits = Math.max(0, Math.min(6, 7 - Math.ceil(Math.log10(length))));
+    const digits = Math.max(0, Math.min(6, 9 - Math.ceil(Math.log10(length))));
     this.scale.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((part) => {
       const label = make('span', {}, ((begin + part * length) / 1e6).toFixed(digits));
       label.style.left = `${part * 100}%`;
@@ -67,7 +67,7 @@ class Axis {
   }
 
   put(element, from, width) {
-    element.style.left = `${from * 100}%`;
+    element.style.left = `min(${from * 100}%, 100% - 4px)`;
     if (width !== undefined) element.style.width = `${width * 100}%`;
     return element;
   }
@@ -91,7 +91,7 @@ class Axis {
     const { what, end, row, at, until, label, count, last } = mark;
     const name = `${(at / 1e6).toFixed(6)} s: ${label}${until > at ? `, ${brief(until - at)}` : ''}${end ? `, ${end}` : ''}${count > 1 ? ` (and ${count - 1} more)` : ''}`;
     const open = end && until < 0;
-    const element = button('', () => this.choose(at, this, row), { className: `${what} ${open ? 'open' : end ? 'bad' : ''}`, 'aria-label': name, title: name });
+    const element = button('', () => this.choose(at, this, row), { className: `${what} ${open ? 'open' : end && end !== 'disowned' ? 'bad' : ''}`, 'aria-label': name, title: name });
     for (const event of ['pointerenter', 'focus']) element.addEventListener(event, () => { this.hint.textContent = name; });
     const from = Math.max(0, this.share(at));
     const isLong = ['command', 'exchange', 'wait', 'gap'].includes(what);

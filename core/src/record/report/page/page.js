@@ -17,7 +17,7 @@ function build(section) {
   const panels = make('div', { className: `panels ${consoles ? '' : 'single'}` }, consoles?.element, panel.element);
   section.append(axis.element, panels);
   const command = section.querySelector('.command');
-  command?.append(button('Copy', async (event) => {
+  command?.querySelector('h3').append(button('Copy', async (event) => {
     const { target } = event;
     getSelection().selectAllChildren(command.querySelector('pre'));
     target.textContent = await navigator.clipboard?.writeText(command.querySelector('pre').textContent).then(() => 'Copied', () => 'Selected') ?? 'Selected';
