@@ -163,7 +163,7 @@ fn a_failed_launch_has_its_reason_and_the_words_of_qemu() {
     let report = record(&rig).report();
     assert_eq!(summary(&report), "alarm: launch failed: QEMU ended before its monitor greeted");
     let words = texts(&report.to_string(), "<h3>QEMU printed</h3><pre tabindex=\"0\">\n", "</pre>");
-    assert_eq!(words, ["qemu: -device x: 'x' is not a <valid> device"]);
+    assert_eq!(words, ["<code>qemu: -device x: 'x' is not a <valid> device</code>\n"]);
 }
 
 #[test]

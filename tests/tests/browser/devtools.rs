@@ -1,9 +1,10 @@
 //! Client of a browser: Chromium, controlled over pipes (Chrome DevTools Protocol, whose messages end with NUL there).
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ pub(crate) struct Browser {
     session: Value,
     next: u64,
     events: Vec<Value>,
+    /// Reads what the browser and its other processes print. It ends when all of them have ended.
+    printed: Option<JoinHandle<io::Result<u64>>>,
     /// Ends the watchdog when it is dropped.
     _watchdog: Sender<()>,
     _profile: TempDir,
@@ -38,6 +41,8 @@ impl Browser {
         let media = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         browser.call("Emulation.setEmulatedMedia", &json!({ "features": media }));
         browser.navigate(page);
+        // The panels are drawn when the browser has found their sizes, which is before the second next frame.
+        browser.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))");
         browser
     }
 
@@ -53,14 +58,18 @@ impl Browser {
         // The browser reads commands from descriptor 3, and writes to 4.
         let mut command = Command::new("bash");
         command.args(["-c", "exec \"$@\" 3<&0 4>&1 <&- >/dev/null", "bash", "chromium", "--headless", "--no-sandbox"]);
-        command.args(["--disable-gpu", "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking"]);
+        command
+            .args(["--disable-gpu", "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking"])
+            .arg("--window-size=1280,900");
         command.arg(format!("--user-data-dir={}", profile.path().display())).env("TMPDIR", profile.path());
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("chromium is installed: .ci/report does that");
         let (commands, messages) = (process.stdin.take().expect("a pipe"), process.stdout.take().expect("a pipe"));
+        let mut printed = process.stderr.take().expect("a pipe");
         let process = Arc::new(Mutex::new(process));
         let mut browser = Self {
             _watchdog: watch(process.clone()),
+            printed: Some(std::thread::spawn(move || io::copy(&mut printed, &mut io::sink()))),
             process,
             commands,
             messages: BufReader::new(messages),
@@ -69,8 +78,7 @@ impl Browser {
             events: Vec::new(),
             _profile: profile,
         };
-        let target =
-            browser.call("Target.createTarget", &json!({ "url": "about:blank", "width": 1280, "height": 900 }));
+        let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         browser.session = browser.call("Target.attachToTarget", &attach)["sessionId"].clone();
         for part in ["Page", "Runtime", "Log", "Network"] {
@@ -85,8 +93,6 @@ impl Browser {
             let event = self.receive();
             self.events.push(event);
         }
-        // The panels are drawn when the browser has found their sizes, which is before the second next frame.
-        self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))");
     }
 
     pub(crate) fn resize(&mut self, width: u32, height: u32) {
@@ -148,7 +154,8 @@ impl Drop for Browser {
         let mut process = self.process.lock().expect("a lock");
         process.kill().expect("the browser can be killed");
         process.wait().expect("the browser ends");
-        // Its other processes end with it. They hold the pipe, so its end means that they no longer use the profile.
-        std::io::copy(&mut self.messages, &mut std::io::sink()).expect("the pipe has an end");
+        // Its other processes end with it, and use the profile until then.
+        let printed = self.printed.take().map(JoinHandle::join);
+        assert!(printed.is_none_or(|read| read.is_ok_and(|read| read.is_ok())), "the pipe can be read to its end");
     }
 }

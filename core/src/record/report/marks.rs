@@ -1,4 +1,4 @@
-//! Marks of a report: commands and waits with their durations, events, signals, deadlines and gaps.
+//! TimeMarks of a report: commands and waits with their durations, events, signals, deadlines and gaps.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -18,7 +18,7 @@ use crate::wire::{Frame, Framer, Message};
 
 /// A thing on the time axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct TimeMark {
     pub(super) what: What,
     pub(super) end: End,
     pub(super) lane: usize,
@@ -30,7 +30,7 @@ pub(super) struct Mark {
     pub(super) label: String,
 }
 
-/// What a mark is.
+/// Kinds of marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A command of the caller, from the call to its answer.
@@ -125,8 +125,8 @@ struct Written {
 
 /// Collector of the marks of a record: it reads the lines in their order.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
-    pub(super) all: Vec<Mark>,
+pub(super) struct TimeMarks {
+    pub(super) all: Vec<TimeMark>,
     /// The request whose number or refusal follows, by its index.
     requested: Option<usize>,
     commands: BTreeMap<u64, usize>,
@@ -151,7 +151,7 @@ impl Default for Received {
     }
 }
 
-impl Marks {
+impl TimeMarks {
     /// Reads a line. `row` is its number among those that are displayed, or that of the next one.
     pub(super) fn read(&mut self, at: Moment, entry: &Entry, row: usize, lanes: &Lanes) {
         match entry {
@@ -160,7 +160,7 @@ impl Marks {
             Entry::Output(output) => self.output(at, output, row, lanes),
             Entry::Dropped(count) => {
                 let label = format!("{count} lines were dropped");
-                let gap = Mark { until: Some(at), ..mark(What::Gap, Lanes::CALLER, row, self.last, label) };
+                let gap = TimeMark { until: Some(at), ..mark(What::Gap, Lanes::CALLER, row, self.last, label) };
                 self.all.push(gap);
                 self.close(End::Dropped);
             }
@@ -169,7 +169,7 @@ impl Marks {
     }
 
     /// Ends what has no end in the record, and returns the marks.
-    pub(super) fn finish(mut self) -> Vec<Mark> {
+    pub(super) fn finish(mut self) -> Vec<TimeMark> {
         let pending = self.commands.values().chain(self.waits.values()).chain(self.exchanges.values());
         for index in pending {
             if let Some(mark) = self.all.get_mut(*index).filter(|mark| mark.end == End::Fine && mark.until.is_none()) {
@@ -329,6 +329,6 @@ impl Marks {
     }
 }
 
-fn mark(what: What, lane: usize, row: usize, at: Moment, label: String) -> Mark {
-    Mark { what, end: End::Fine, lane, row, at, until: None, label }
+fn mark(what: What, lane: usize, row: usize, at: Moment, label: String) -> TimeMark {
+    TimeMark { what, end: End::Fine, lane, row, at, until: None, label }
 }

@@ -9,7 +9,6 @@ class Axis {
     this.scale = make('div', { className: 'track scale' });
     this.tracks = data.lanes.map(() => make('div', { className: 'track' }));
     const names = data.lanes.map(([name, what]) => make('div', { className: `lane-name ${what}`, title: name }, name));
-    this.over = make('div', { className: 'track scale', 'aria-hidden': 'true' });
     this.cursor = make('div', { className: 'cursor', hidden: '' });
     this.zone = make('div', { className: 'zone', hidden: '' });
     this.hint = make('div', { className: 'hint', 'aria-live': 'polite' });
@@ -19,6 +18,7 @@ class Axis {
       button('−', () => this.zoom(2), { 'aria-label': 'Zoom out' }), button('+', () => this.zoom(0.5), { 'aria-label': 'Zoom in' }),
       button('All', () => this.look(this.whole))), this.field, this.hint);
     this.field.addEventListener('pointerdown', (event) => this.drag(event));
+    this.field.addEventListener('keydown', (event) => this.key(event));
     new ResizeObserver(() => this.place()).observe(this.field);
     this.look(this.whole);
   }
@@ -38,6 +38,8 @@ class Axis {
       return label;
     }));
     this.tracks.forEach((track, lane) => track.replaceChildren(...this.ticks(lane), ...this.marksOf(lane)));
+    // The Tab key goes from lane to lane, and the arrow keys from mark to mark.
+    this.tracks.forEach((track) => { for (const mark of [...track.querySelectorAll('button')].slice(1)) mark.tabIndex = -1; });
     this.hint.textContent = this.rest;
     this.place();
   }
@@ -96,6 +98,11 @@ class Axis {
     const from = Math.max(0, this.share(at));
     const isLong = ['command', 'exchange', 'wait', 'gap'].includes(what);
     return this.put(element, from, isLong ? Math.min(1, this.share(last)) - from : undefined);
+  }
+
+  key({ key, target }) {
+    const next = { ArrowRight: 'nextElementSibling', ArrowLeft: 'previousElementSibling' }[key];
+    if (next && target[next]?.matches('button')) target[next].focus();
   }
 
   /** Moves the cursor to a time. */

@@ -28,8 +28,8 @@ function build(section) {
     const go = () => { consoles.open(Number(index), Number(line)); choose(consoles.screen.times[line], consoles); };
     remark.querySelector('.where').replaceWith(button(remark.querySelector('.where').textContent, go, { className: 'where' }));
   }
-  // At first the console is where its kernel crashed, or at its end.
-  if (consoles && remarks.length) consoles.open(Number(remarks[0].dataset.console), Number(remarks[0].dataset.line));
+  // At first the panels are where a kernel crashed, or at the end.
+  if (remarks.length) remarks[0].querySelector('button').click();
   else consoles?.list.reveal(consoles.screen.texts.length - 1);
 }
 
