@@ -253,7 +253,7 @@ const HOSTILE: [&str; 10] = [
 fn no_text_becomes_code() {
     for text in HOSTILE {
         let mut rig = Rig::ready(Config::new(format!("qemu{text}").replace('\0', "")).autostart().serial("tty"));
-        rig.prints(&format!("{text}\u{1b}[3{text}m\n\u{1b}[38;2;{text}m\n"));
+        rig.prints(format!("{text}\u{1b}[3{text}m\n\u{1b}[38;2;{text}m\n"));
         rig.happens_with("GUEST_PANICKED", &json!({ "x": text }).to_string());
         let status = rig.issue(("human-monitor-command", json!({ "command-line": text })));
         rig.log = text.as_bytes().to_vec();
@@ -286,7 +286,7 @@ fn a_redacted_value_is_nowhere_in_the_page() {
     let ids = rig.take_ids();
     let error = json!({ "class": "GenericError", "desc": format!("wrong: {secret}") });
     rig.says(&json!({ "id": ids[0], "error": error }).to_string());
-    rig.prints(&format!("\u{1b}[31m{secret}\n"));
+    rig.prints(format!("\u{1b}[31m{secret}\n"));
     rig.log = secret.as_bytes().to_vec();
     rig.dies(ExitStatus::Code(1));
     drop(rig.vm.claim(&issued));
