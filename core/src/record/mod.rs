@@ -12,7 +12,8 @@
 //!   returns it at any time.
 //! - *Sensitive*: the wire may carry passwords, and so does its record. [`Record::redact`] and
 //!   [`Record::redact_member`] replace them; the redacted record still replays.
-//! - *Readable*: [`Record::timeline`], and [`Record::report`] as a page for a browser. *Usable in tests*: a [`Mock`] replies as the recorded monitor did.
+//! - *Readable*: [`Record::timeline`], and [`Record::report`] as a page for a browser. *Usable in tests*: a [`Mock`]
+//!   replies as the recorded monitor did.
 //!
 //! The lines of one request or input are, in this order: the request or input, the effects that it issued, the notices
 //! that it caused (each followed by its reply or outcome), and the response to the request. A request for a result that

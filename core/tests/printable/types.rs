@@ -263,6 +263,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     ("record::Record", |text| all([record(text)])),
     ("record::Timeline", |text| all([record(text).timeline()])),
+    ("record::Report", |text| all([record(text).report().titled(text)])),
     ("record::Mock", |text| debug([Mock::new(&record(text))])),
     ("record::NotARecord", |text| {
         let first = json!({"machine": {"version": text}}).to_string();

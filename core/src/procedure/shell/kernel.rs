@@ -217,7 +217,7 @@ fn behind_caller(message: &[u8]) -> &[u8] {
 
 /// A message that means that the kernel has failed, or that another one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Report<'a> {
+pub(super) enum KernelReport<'a> {
     /// A panic, with its reason.
     Panic(&'a [u8]),
     /// An oops or a bug, in its own words.
@@ -245,7 +245,7 @@ const OOPSES: [&[u8]; 10] = [
     b"Unable to handle kernel ",
 ];
 
-impl<'a> Report<'a> {
+impl<'a> KernelReport<'a> {
     /// Reads a message. `None` means that it is another one.
     pub(super) fn read(message: &'a [u8]) -> Option<Self> {
         // Linux, `kernel/panic.c`, `panic` and `print_oops_end_marker`.
@@ -268,10 +268,10 @@ impl<'a> Report<'a> {
 pub(crate) fn is_panic(line: &[u8]) -> Option<bool> {
     let stamp = line.starts_with(b"[").then(|| memchr::memmem::find(line, b"] ")).flatten();
     let message = stamp.and_then(|end| line.get(end + 1..)).unwrap_or(line);
-    match Report::read(behind_caller(message))? {
-        Report::Panic(_) => Some(true),
-        Report::Oops(_) => Some(false),
-        Report::End | Report::Boot => None,
+    match KernelReport::read(behind_caller(message))? {
+        KernelReport::Panic(_) => Some(true),
+        KernelReport::Oops(_) => Some(false),
+        KernelReport::End | KernelReport::Boot => None,
     }
 }
 
@@ -410,21 +410,21 @@ mod tests {
     #[test]
     fn reports_are_read() {
         for (message, report) in [
-            ("Kernel panic - not syncing: sysrq triggered crash", Some(Report::Panic(b"sysrq triggered crash"))),
-            ("---[ end Kernel panic - not syncing: x ]---", Some(Report::End)),
-            ("---[ end trace 0000000000000000 ]---", Some(Report::End)),
-            ("Linux version 6.1.0", Some(Report::Boot)),
-            ("BUG: kernel NULL pointer", Some(Report::Oops(b"BUG: kernel NULL pointer"))),
+            ("Kernel panic - not syncing: sysrq triggered crash", Some(KernelReport::Panic(b"sysrq triggered crash"))),
+            ("---[ end Kernel panic - not syncing: x ]---", Some(KernelReport::End)),
+            ("---[ end trace 0000000000000000 ]---", Some(KernelReport::End)),
+            ("Linux version 6.1.0", Some(KernelReport::Boot)),
+            ("BUG: kernel NULL pointer", Some(KernelReport::Oops(b"BUG: kernel NULL pointer"))),
             ("sysrq: Trigger a crash", None),
             ("x: BUG: y", None),
-            ("watchdog: BUG: soft lockup", Some(Report::Oops(b"watchdog: BUG: soft lockup"))),
-            ("divide error: 0000 [#1] SMP", Some(Report::Oops(b"divide error: 0000 [#1] SMP"))),
-            ("invalid opcode: 0000 [#12]", Some(Report::Oops(b"invalid opcode: 0000 [#12]"))),
+            ("watchdog: BUG: soft lockup", Some(KernelReport::Oops(b"watchdog: BUG: soft lockup"))),
+            ("divide error: 0000 [#1] SMP", Some(KernelReport::Oops(b"divide error: 0000 [#1] SMP"))),
+            ("invalid opcode: 0000 [#12]", Some(KernelReport::Oops(b"invalid opcode: 0000 [#12]"))),
             ("random: 0000 [#x]", None),
             ("loop 0000 [#1]", None),
             ("a [#1]", None),
         ] {
-            assert_eq!(Report::read(message.as_bytes()), report, "{message}");
+            assert_eq!(KernelReport::read(message.as_bytes()), report, "{message}");
         }
     }
 }

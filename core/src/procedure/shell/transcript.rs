@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::kernel::{Message, Part, Report, Separator, behind_stamp};
+use super::kernel::{KernelReport, Message, Part, Separator, behind_stamp};
 use super::latest::{Latest, SLACK};
 use super::quote;
 use crate::text::UntrustedText;
@@ -196,7 +196,10 @@ impl Transcript {
                 // A panic is looked for in output as well: a kernel may print no times, and output that has later times makes
                 // the messages behind it look like copies. The same holds for the end of the report, and for the next kernel.
                 let message = behind_stamp(&line);
-                if matches!(Report::read(message), Some(Report::Panic(_) | Report::End | Report::Boot)) {
+                if matches!(
+                    KernelReport::read(message),
+                    Some(KernelReport::Panic(_) | KernelReport::End | KernelReport::Boot)
+                ) {
                     self.report(message);
                 }
             }
@@ -234,21 +237,21 @@ impl Transcript {
             let reason = UntrustedText::from_utf8_lossy(reason);
             Failure { reason, is_panic: true, is_complete: false }
         };
-        match Report::read(message) {
+        match KernelReport::read(message) {
             // While a line runs it may be a copy, and the event of the reset is what counts.
-            Some(Report::Boot) if self.stage == Stage::Prompt => self.restart(),
-            Some(Report::Panic(reason)) if self.panic.is_none() => {
+            Some(KernelReport::Boot) if self.stage == Stage::Prompt => self.restart(),
+            Some(KernelReport::Panic(reason)) if self.panic.is_none() => {
                 self.panic = Some(failure(reason));
                 // A prompt that is before the panic does not refute it.
                 self.line.clear();
             }
-            Some(Report::Oops(reason)) if self.oops.is_none() => {
+            Some(KernelReport::Oops(reason)) if self.oops.is_none() => {
                 self.oops = Some(Failure { is_panic: false, ..failure(reason) });
             }
-            Some(Report::End) => {
+            Some(KernelReport::End) => {
                 self.panic.iter_mut().chain(&mut self.oops).for_each(|failure| failure.is_complete = true);
             }
-            Some(Report::Boot | Report::Panic(_) | Report::Oops(_)) | None => {}
+            Some(KernelReport::Boot | KernelReport::Panic(_) | KernelReport::Oops(_)) | None => {}
         }
     }
 

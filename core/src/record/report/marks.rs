@@ -1,4 +1,4 @@
-//! Marks of a report: commands and waits with their durations, events, signals, deadlines and gaps.
+//! TimeMarks of a report: commands and waits with their durations, events, signals, deadlines and gaps.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -18,7 +18,7 @@ use crate::wire::{Frame, Framer, Message};
 
 /// A thing on the time axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct TimeMark {
     pub(super) what: What,
     pub(super) end: End,
     pub(super) lane: usize,
@@ -30,7 +30,7 @@ pub(super) struct Mark {
     pub(super) label: String,
 }
 
-/// What a mark is.
+/// Kinds of marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A command of the caller, from the call to its answer.
@@ -55,6 +55,8 @@ pub(super) enum End {
     TimedOut,
     /// Another failure: the monitor was closed, the machine ended, the call was cancelled.
     Failed,
+    /// The caller does not want its result any more.
+    Disowned,
     /// Nothing in the record ends it.
     Unanswered,
     /// The same, and lines were dropped since: its end may have been among them.
@@ -85,6 +87,7 @@ impl End {
             Self::Refused => "refused",
             Self::TimedOut => "timed out",
             Self::Failed => "failed",
+            Self::Disowned => "disowned",
             Self::Unanswered => "unanswered",
             Self::Dropped => "end not recorded",
         }
@@ -122,8 +125,8 @@ struct Written {
 
 /// Collector of the marks of a record: it reads the lines in their order.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
-    pub(super) all: Vec<Mark>,
+pub(super) struct TimeMarks {
+    pub(super) all: Vec<TimeMark>,
     /// The request whose number or refusal follows, by its index.
     requested: Option<usize>,
     commands: BTreeMap<u64, usize>,
@@ -148,7 +151,7 @@ impl Default for Received {
     }
 }
 
-impl Marks {
+impl TimeMarks {
     /// Reads a line. `row` is its number among those that are displayed, or that of the next one.
     pub(super) fn read(&mut self, at: Moment, entry: &Entry, row: usize, lanes: &Lanes) {
         match entry {
@@ -157,7 +160,7 @@ impl Marks {
             Entry::Output(output) => self.output(at, output, row, lanes),
             Entry::Dropped(count) => {
                 let label = format!("{count} lines were dropped");
-                let gap = Mark { until: Some(at), ..mark(What::Gap, Lanes::CALLER, row, self.last, label) };
+                let gap = TimeMark { until: Some(at), ..mark(What::Gap, Lanes::CALLER, row, self.last, label) };
                 self.all.push(gap);
                 self.close(End::Dropped);
             }
@@ -166,10 +169,10 @@ impl Marks {
     }
 
     /// Ends what has no end in the record, and returns the marks.
-    pub(super) fn finish(mut self) -> Vec<Mark> {
+    pub(super) fn finish(mut self) -> Vec<TimeMark> {
         let pending = self.commands.values().chain(self.waits.values()).chain(self.exchanges.values());
         for index in pending {
-            if let Some(mark) = self.all.get_mut(*index).filter(|mark| mark.end == End::Fine) {
+            if let Some(mark) = self.all.get_mut(*index).filter(|mark| mark.end == End::Fine && mark.until.is_none()) {
                 mark.end = End::Unanswered;
             }
         }
@@ -184,7 +187,9 @@ impl Marks {
         if end == End::Dropped {
             // An answer behind the gap still finds its command here.
             for index in self.commands.values().chain(self.waits.values()) {
-                self.all[*index].end = end;
+                if self.all[*index].until.is_none() {
+                    self.all[*index].end = end;
+                }
             }
         }
         (self.sent, self.received) = (Objects::default(), Received::default());
@@ -198,7 +203,8 @@ impl Marks {
 
     fn end(&mut self, index: Option<usize>, at: Moment, end: End) {
         if let Some(mark) = index.and_then(|index| self.all.get_mut(index)) {
-            (mark.until, mark.end) = (Some(at), end);
+            mark.until.get_or_insert(at);
+            mark.end = end;
         }
     }
 
@@ -215,7 +221,11 @@ impl Marks {
             record::Input::ClaimWait(id) => self.claimed = Some(*id),
             record::Input::DisownWait(id) => {
                 let index = self.waits.remove(id);
-                self.end(index, at, End::Fine);
+                self.end(index, at, End::Disowned);
+            }
+            record::Input::Disown(id) => {
+                let index = self.commands.remove(id);
+                self.end(index, at, End::Disowned);
             }
             record::Input::Launch => {
                 self.close(End::Unanswered);
@@ -273,7 +283,13 @@ impl Marks {
                 self.add(What::Signal, lanes.lane_of_output(output), row, at, signal);
             }
             record::Output::Ready => drop(self.add(What::Milestone, Lanes::MONITOR, row, at, "ready")),
-            record::Output::Ended(_) => drop(self.add(What::Milestone, lanes.process(), row, at, "end")),
+            record::Output::Ended(_) => {
+                self.add(What::Milestone, lanes.process(), row, at, "end");
+                // The end ends each wait, whether its result is claimed later or never.
+                for index in self.waits.values() {
+                    self.all[*index].until.get_or_insert(at);
+                }
+            }
             record::Output::Gap => drop(self.add(What::Milestone, Lanes::MONITOR, row, at, "events may be missing")),
             record::Output::Effect(_) | record::Output::Event(_) => {}
         }
@@ -313,6 +329,6 @@ impl Marks {
     }
 }
 
-fn mark(what: What, lane: usize, row: usize, at: Moment, label: String) -> Mark {
-    Mark { what, end: End::Fine, lane, row, at, until: None, label }
+fn mark(what: What, lane: usize, row: usize, at: Moment, label: String) -> TimeMark {
+    TimeMark { what, end: End::Fine, lane, row, at, until: None, label }
 }

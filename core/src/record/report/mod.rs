@@ -16,18 +16,20 @@ mod story;
 mod style;
 mod texts;
 
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use super::lines::Record;
+use crate::text::UntrustedText;
+use section::Section;
 
 /// A page of HTML for a browser: how one or more machines ended, their commands, events and consoles on one time axis, and
 /// all lines. `Display` writes it.
 ///
 /// The page is one file, loads nothing from the network, and has a policy that forbids it to. It displays the record as it
-/// is: [redact](Record::redact) secrets before. The time and the memory that it takes are proportional to the record.
+/// is: [redact](Record::redact) secrets before. A text of a console is not found there if escape sequences divide it, and is
+/// then whole in the page. The time and the memory that it takes are proportional to the record.
 ///
 /// All texts of peers are printable, and cannot become part of the page's code. Of the escape sequences of a console, those
 /// that select colours are kept, and the others are removed; a carriage return begins a new line.
@@ -48,16 +50,9 @@ pub struct Report {
     sections: Vec<Section>,
 }
 
-/// The part of a page for one record.
-#[derive(Clone)]
-struct Section {
-    /// `None` means the name of the program.
-    title: Option<String>,
-    record: Record,
-}
-
 impl Record {
-    /// Returns a page of the record, for a browser. Secrets in the record are in the page: [redact](Self::redact) them before.
+    /// Returns a page of the record, for a browser. Secrets in the record are in the page: [redact](Self::redact) them
+    /// before.
     #[must_use]
     pub fn report(&self) -> Report {
         Report { title: None, sections: Vec::from([Section { title: None, record: self.clone() }]) }
@@ -86,20 +81,20 @@ impl Report {
 
     /// The title of the page.
     fn title(&self) -> String {
-        let titles = || self.sections.iter().map(section::title).collect::<Vec<_>>();
+        let titles = || self.sections.iter().map(Section::title).collect::<Vec<_>>();
         self.title.clone().unwrap_or_else(|| titles().join(", "))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        page::write(f, self)
+        page::write(f, &self.title(), &self.sections)
     }
 }
 
 /// Writes the title and the number of sections: the texts of a record may be megabytes.
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("Report {:?} of {} sections", self.title().to_string(), self.sections.len()))
+        write!(f, "Report {:?} of {} sections", UntrustedText::from(self.title()), self.sections.len())
     }
 }

@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::hash::sha256;
 use super::html::Escaped;
-use super::{Report, section};
+use super::section::{self, Section};
 use crate::base64;
 use crate::text::Printable;
 
@@ -21,17 +21,16 @@ const SCRIPT: &str = concat!(
 );
 
 /// Writes a page.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
-    let title = report.title();
+pub(super) fn write(f: &mut fmt::Formatter<'_>, title: &str, sections: &[Section]) -> fmt::Result {
     let mut rest = FRAME;
     while let Some((before, (name, after))) = split(rest) {
         f.write_str(before)?;
         match name {
             "policy" => write!(f, "{}", policy())?,
-            "title" => write!(f, "{}", Escaped(Printable::line(&title)))?,
+            "title" => write!(f, "{}", Escaped(Printable::line(title)))?,
             "style" => f.write_str(STYLE)?,
             "script" => f.write_str(SCRIPT)?,
-            _ => report.sections.iter().try_for_each(|part| section::write(f, part))?,
+            _ => sections.iter().try_for_each(|part| section::write(f, part))?,
         }
         rest = after;
     }

@@ -2,13 +2,13 @@
 
 use alloc::string::ToString;
 
-use super::runs::Run;
+use super::runs::RecordedRun;
 use crate::machine::Machine;
 use crate::record::{self, Entry, Line, Record};
 
 /// Gives each failed launch its reason. Behind a gap none can be found.
-pub(super) fn find(record: &Record, runs: &mut [Run]) {
-    if !runs.iter().any(Run::needs_reason) {
+pub(super) fn find(record: &Record, runs: &mut [RecordedRun]) {
+    if !runs.iter().any(RecordedRun::needs_reason) {
         return;
     }
     let Some(first @ Line { entry: Entry::Machine(beginning), .. }) = record.lines.first() else { return };

@@ -15,7 +15,8 @@ pub(super) struct Remark {
     pub(super) line: usize,
     pub(super) at: Moment,
     pub(super) text: String,
-    is_panic: bool,
+    /// Whether the kernel has stopped, not only reported an oops or a bug.
+    pub(super) is_panic: bool,
 }
 
 /// Collector of the remarks of a record.

@@ -15,7 +15,7 @@ use crate::time::Moment;
 
 /// One run: from a launch to its end, or to the end of the record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Run {
+pub(super) struct RecordedRun {
     pub(super) launched: Option<Moment>,
     greeted: Option<Moment>,
     ready: Option<Moment>,
@@ -56,7 +56,7 @@ impl Tone {
     }
 }
 
-impl Run {
+impl RecordedRun {
     /// Reads a line, which may begin another run. A launch of a machine that runs is refused, and begins none.
     pub(super) fn read(runs: &mut Vec<Self>, at: Moment, entry: &Entry) {
         let is_launch = matches!(entry, Entry::Input(record::Input::Launch));

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn styles_are_kept_across_chunks_and_lines() {
+    fn styles_continue_across_chunks_and_lines() {
         let rows = shown(&[b"x\x1b[1;3", b"1mr\xc3", b"\xa4\ns\x1b[0", b"mt"]);
         assert_eq!(rows, [(0, "xrä".into(), "1+2:b f1".into()), (2, "st".into(), "0+1:b f1".into())]);
         assert_eq!(shown(&["😀\x1b[4m😀".as_bytes()]), [(0, "😀😀".into(), "2+2:u".into())]);

@@ -6,31 +6,41 @@ use alloc::vec::Vec;
 use core::fmt::{self, Display};
 use core::time::Duration;
 
-use super::Section;
 use super::html::Escaped;
-use super::marks::{End, Mark, What};
-use super::runs::Run;
+use super::marks::{End, TimeMark, What};
+use super::runs::{RecordedRun, Tone};
 use super::story::{Story, config};
 use super::{data, texts};
 use crate::config::Config;
+use crate::record::Record;
 use crate::text::{Printable, lossy};
 use crate::time::Moment;
 
-/// Returns the title: that of the caller, or the name of the program.
-pub(super) fn title(section: &Section) -> String {
-    let name = |config: &Config| match config.peer {
-        Some(_) => "attached machine".to_string(),
-        None => lossy(config.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default()),
-    };
-    let named = || config(&section.record).map_or_else(|| "machine".to_string(), name);
-    section.title.clone().unwrap_or_else(named)
+/// The part of a page for one record.
+#[derive(Clone)]
+pub(super) struct Section {
+    /// `None` means the name of the program.
+    pub(super) title: Option<String>,
+    pub(super) record: Record,
+}
+
+impl Section {
+    /// Returns the title: that of the caller, or the name of the program.
+    pub(super) fn title(&self) -> String {
+        let name = |config: &Config| match config.peer {
+            Some(_) => "attached machine".to_string(),
+            None => lossy(config.program.rsplit(|byte| *byte == b'/').next().unwrap_or_default()),
+        };
+        let named = || config(&self.record).map_or_else(|| "machine".to_string(), name);
+        self.title.clone().unwrap_or_else(named)
+    }
 }
 
 /// Writes a section.
 pub(super) fn write(f: &mut fmt::Formatter<'_>, section: &Section) -> fmt::Result {
     let record = &section.record;
     let story = Story::of(record);
-    writeln!(f, "<section class=\"record\" data-title=\"{}\">", line(&title(section)))?;
+    writeln!(f, "<section class=\"record\" data-title=\"{}\">", line(&section.title()))?;
     write_summary(f, section, &story)?;
     f.write_str("<div class=\"texts\">\n")?;
     let styles = texts::write_consoles(f, record, &story)?;
@@ -46,30 +56,34 @@ fn line(text: &str) -> impl Display {
 }
 
 fn write_summary(f: &mut fmt::Formatter<'_>, section: &Section, story: &Story) -> fmt::Result {
-    let nothing = Run::default();
+    let nothing = RecordedRun::default();
     let (last, earlier) = match story.runs.split_last() {
         Some((last, earlier)) => (last, earlier),
         None => (&nothing, &[][..]),
     };
-    writeln!(f, "<header class=\"summary {}\">", last.tone().word())?;
+    // A kernel that panics may end its machine by a reset, which alone would be no failure.
+    let has_panicked =
+        story.remarks.iter().any(|remark| remark.is_panic && last.launched.is_none_or(|from| remark.at >= from));
+    let tone = if has_panicked { Tone::Alarm } else { last.tone() };
+    writeln!(f, "<header class=\"summary {}\">\n<div class=\"end\">", tone.word())?;
     writeln!(f, "<h2>{}</h2>", line(&last.verdict()))?;
-    let details = last.details();
     let faults = last.faults.iter().map(|fault| format!("host: {fault}"));
-    let known: Vec<_> = details.into_iter().chain(faults).collect();
+    let known: Vec<_> = last.details().into_iter().chain(faults).collect();
     if !known.is_empty() {
         f.write_str("<ul class=\"details\">")?;
         known.iter().try_for_each(|detail| write!(f, "<li>{}</li>", line(detail)))?;
         f.write_str("</ul>\n")?;
     }
     write_remarks(f, story)?;
-    write_log(f, &last.log)?;
     write_figures(f, section, story, last)?;
     write_earlier(f, earlier)?;
+    f.write_str("</div>\n<div class=\"source\">\n")?;
+    write_log(f, &last.log)?;
     let command = config(&section.record).map(|config| last.command_line(config)).unwrap_or_default();
     if !command.is_empty() {
         writeln!(f, "<div class=\"command\"><h3>Command line</h3><pre tabindex=\"0\">{}</pre></div>", line(&command))?;
     }
-    f.write_str("</header>\n")
+    f.write_str("</div>\n</header>\n")
 }
 
 fn write_remarks(f: &mut fmt::Formatter<'_>, story: &Story) -> fmt::Result {
@@ -95,11 +109,12 @@ fn write_log(f: &mut fmt::Formatter<'_>, log: &str) -> fmt::Result {
     if log.trim().is_empty() {
         return Ok(());
     }
-    let log = Escaped(Printable::lines(log.trim_end()));
-    writeln!(f, "<div class=\"words\"><h3>QEMU printed</h3><pre tabindex=\"0\">\n{log}</pre></div>")
+    f.write_str("<div class=\"words\"><h3>QEMU printed</h3><pre tabindex=\"0\">\n")?;
+    log.trim_end().lines().try_for_each(|printed| writeln!(f, "<code>{}</code>", line(printed)))?;
+    f.write_str("</pre></div>\n")
 }
 
-fn write_figures(f: &mut fmt::Formatter<'_>, section: &Section, story: &Story, last: &Run) -> fmt::Result {
+fn write_figures(f: &mut fmt::Formatter<'_>, section: &Section, story: &Story, last: &RecordedRun) -> fmt::Result {
     f.write_str("<dl class=\"figures\">")?;
     let phases = last.phases();
     for (from, to, duration) in &phases {
@@ -110,7 +125,7 @@ fn write_figures(f: &mut fmt::Formatter<'_>, section: &Section, story: &Story, l
     let ends = [End::Refused, End::TimedOut, End::Failed, End::Unanswered, End::Dropped].map(ended);
     let ends: Vec<_> =
         ends.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    let is_event = |mark: &&Mark| mark.what == What::Event;
+    let is_event = |mark: &&TimeMark| mark.what == What::Event;
     write_figure(f, "commands", commands().count() as u64, &ends.join(", "))?;
     write_figure(f, "events", story.marks.iter().filter(is_event).count() as u64, "")?;
     write_figure(f, "dropped lines", section.record.dropped(), "")?;
@@ -125,7 +140,7 @@ fn write_figure(f: &mut fmt::Formatter<'_>, name: &str, count: u64, more: &str) 
     f.write_str("</dd></div>")
 }
 
-fn write_earlier(f: &mut fmt::Formatter<'_>, earlier: &[Run]) -> fmt::Result {
+fn write_earlier(f: &mut fmt::Formatter<'_>, earlier: &[RecordedRun]) -> fmt::Result {
     if earlier.is_empty() {
         return Ok(());
     }

@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use super::lanes::Lanes;
-use super::marks::{Mark, Marks};
+use super::marks::{TimeMark, TimeMarks};
 use super::reasons;
 use super::remarks::{Remark, Remarks};
-use super::runs::Run;
+use super::runs::RecordedRun;
 use super::screen::{Row, Screen};
 use crate::channel::Channel;
 use crate::config::Config;
@@ -19,9 +19,9 @@ use crate::time::Moment;
 pub(super) struct Story {
     pub(super) lanes: Lanes,
     pub(super) names: Names,
-    pub(super) marks: Vec<Mark>,
+    pub(super) marks: Vec<TimeMark>,
     /// At least one, unless the record is empty.
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<RecordedRun>,
     pub(super) remarks: Vec<Remark>,
     /// The times of the first and the last line.
     pub(super) span: (Moment, Moment),
@@ -39,10 +39,10 @@ impl Story {
     pub(super) fn of(record: &Record) -> Self {
         let lanes = config(record).map(Lanes::of).unwrap_or_default();
         let names = Names(lanes.consoles.clone());
-        let (mut marks, mut runs, mut row) = (Marks::default(), Vec::new(), 0);
+        let (mut marks, mut runs, mut row) = (TimeMarks::default(), Vec::new(), 0);
         for Line { at, entry } in &record.lines {
             marks.read(*at, entry, row, &lanes);
-            Run::read(&mut runs, *at, entry);
+            RecordedRun::read(&mut runs, *at, entry);
             row += usize::from(tell(entry, &names).is_some());
         }
         reasons::find(record, &mut runs);

@@ -1,5 +1,5 @@
-//! Properties of record texts: each is parsed or refused, and a parsed one can be written, replayed, printed, redacted
-//! and used by a mock.
+//! Properties of record texts: each is parsed or refused, and a parsed one can be written, replayed, printed, displayed,
+//! redacted and used by a mock.
 
 use qemu_machine_core::record::{Mock, Record};
 
@@ -72,6 +72,8 @@ fn check(text: &str) {
     }
     let lines = record.timeline().to_string().lines().count();
     assert!(lines <= record.len(), "the timeline has more lines than the record");
+    let page = record.report().to_string();
+    assert_eq!(page.matches("<script").count(), 2, "no text of a record becomes an element");
     let mut mock = Mock::new(&record);
     let answers = mock.receive(br#"{"execute": "query-status", "id": 5}"#);
     assert!(mock.is_over() || answers.contains("\"id\":5"), "{answers}");

@@ -9,7 +9,6 @@ class Axis {
     this.scale = make('div', { className: 'track scale' });
     this.tracks = data.lanes.map(() => make('div', { className: 'track' }));
     const names = data.lanes.map(([name, what]) => make('div', { className: `lane-name ${what}`, title: name }, name));
-    this.over = make('div', { className: 'track scale', 'aria-hidden': 'true' });
     this.cursor = make('div', { className: 'cursor', hidden: '' });
     this.zone = make('div', { className: 'zone', hidden: '' });
     this.hint = make('div', { className: 'hint', 'aria-live': 'polite' });
@@ -19,6 +18,7 @@ class Axis {
       button('−', () => this.zoom(2), { 'aria-label': 'Zoom out' }), button('+', () => this.zoom(0.5), { 'aria-label': 'Zoom in' }),
       button('All', () => this.look(this.whole))), this.field, this.hint);
     this.field.addEventListener('pointerdown', (event) => this.drag(event));
+    this.field.addEventListener('keydown', (event) => this.key(event));
     new ResizeObserver(() => this.place()).observe(this.field);
     this.look(this.whole);
   }
@@ -31,13 +31,15 @@ class Axis {
     const length = Math.min(Math.max(to - from, 10), this.whole[1] - this.whole[0]);
     const begin = Math.min(Math.max(from, this.whole[0]), this.whole[1] - length);
     this.view = [begin, begin + length];
-    const digits = Math.max(0, Math.min(6, 7 - Math.ceil(Math.log10(length))));
+    const digits = Math.max(0, Math.min(6, 9 - Math.ceil(Math.log10(length))));
     this.scale.replaceChildren(...[0, 0.25, 0.5, 0.75, 1].map((part) => {
       const label = make('span', {}, ((begin + part * length) / 1e6).toFixed(digits));
       label.style.left = `${part * 100}%`;
       return label;
     }));
     this.tracks.forEach((track, lane) => track.replaceChildren(...this.ticks(lane), ...this.marksOf(lane)));
+    // The Tab key goes from lane to lane, and the arrow keys from mark to mark.
+    this.tracks.forEach((track) => { for (const mark of [...track.querySelectorAll('button')].slice(1)) mark.tabIndex = -1; });
     this.hint.textContent = this.rest;
     this.place();
   }
@@ -67,7 +69,7 @@ class Axis {
   }
 
   put(element, from, width) {
-    element.style.left = `${from * 100}%`;
+    element.style.left = `min(${from * 100}%, 100% - 4px)`;
     if (width !== undefined) element.style.width = `${width * 100}%`;
     return element;
   }
@@ -91,11 +93,16 @@ class Axis {
     const { what, end, row, at, until, label, count, last } = mark;
     const name = `${(at / 1e6).toFixed(6)} s: ${label}${until > at ? `, ${brief(until - at)}` : ''}${end ? `, ${end}` : ''}${count > 1 ? ` (and ${count - 1} more)` : ''}`;
     const open = end && until < 0;
-    const element = button('', () => this.choose(at, this, row), { className: `${what} ${open ? 'open' : end ? 'bad' : ''}`, 'aria-label': name, title: name });
+    const element = button('', () => this.choose(at, this, row), { className: `${what} ${open ? 'open' : end && end !== 'disowned' ? 'bad' : ''}`, 'aria-label': name, title: name });
     for (const event of ['pointerenter', 'focus']) element.addEventListener(event, () => { this.hint.textContent = name; });
     const from = Math.max(0, this.share(at));
     const isLong = ['command', 'exchange', 'wait', 'gap'].includes(what);
     return this.put(element, from, isLong ? Math.min(1, this.share(last)) - from : undefined);
+  }
+
+  key({ key, target }) {
+    const next = { ArrowRight: 'nextElementSibling', ArrowLeft: 'previousElementSibling' }[key];
+    if (next && target[next]?.matches('button')) target[next].focus();
   }
 
   /** Moves the cursor to a time. */

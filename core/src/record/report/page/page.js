@@ -17,7 +17,7 @@ function build(section) {
   const panels = make('div', { className: `panels ${consoles ? '' : 'single'}` }, consoles?.element, panel.element);
   section.append(axis.element, panels);
   const command = section.querySelector('.command');
-  command?.append(button('Copy', async (event) => {
+  command?.querySelector('h3').append(button('Copy', async (event) => {
     const { target } = event;
     getSelection().selectAllChildren(command.querySelector('pre'));
     target.textContent = await navigator.clipboard?.writeText(command.querySelector('pre').textContent).then(() => 'Copied', () => 'Selected') ?? 'Selected';
@@ -28,8 +28,8 @@ function build(section) {
     const go = () => { consoles.open(Number(index), Number(line)); choose(consoles.screen.times[line], consoles); };
     remark.querySelector('.where').replaceWith(button(remark.querySelector('.where').textContent, go, { className: 'where' }));
   }
-  // At first the console is where its kernel crashed, or at its end.
-  if (consoles && remarks.length) consoles.open(Number(remarks[0].dataset.console), Number(remarks[0].dataset.line));
+  // At first the panels are where a kernel crashed, or at the end.
+  if (remarks.length) remarks[0].querySelector('button').click();
   else consoles?.list.reveal(consoles.screen.texts.length - 1);
 }
 

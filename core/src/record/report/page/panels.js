@@ -64,7 +64,8 @@ class Consoles {
       oninput: () => this.search(), onkeydown: (event) => { if (event.key === 'Enter') this.step(event.shiftKey ? -1 : 1); } });
     this.element = make('div', { className: 'card panel consoles' },
       make('div', { className: 'bar' }, make('div', { className: 'tabs', role: 'tablist', 'aria-label': 'Consoles' }, ...this.tabs),
-        this.input, this.found, button('↑', () => this.step(-1), { 'aria-label': 'Previous match' }), button('↓', () => this.step(1), { 'aria-label': 'Next match' })),
+        this.input, this.found, make('span', { className: 'steps' },
+          button('↑', () => this.step(-1), { 'aria-label': 'Previous match' }), button('↓', () => this.step(1), { 'aria-label': 'Next match' }))),
       this.list.box);
     this.open(0);
   }
@@ -109,15 +110,16 @@ class Consoles {
   }
 }
 
-/** The panel of all lines, filtered by lane and by text. */
+/** The panel of all lines, filtered by lane and by text. At first without the consoles, which have a panel of their own. */
 class Lines {
   constructor({ times, texts }, lanes, rows, choose) {
     Object.assign(this, { times, texts, lanes, rows, choose, off: new Set() });
+    lanes.forEach(([, what], lane) => { if (what === 'console') this.off.add(lane); });
     this.list = new List('All lines', (row, index) => this.draw(row, index), (index) => this.pick(index));
     this.list.box.id = `lines-${Math.random().toString(36).slice(2)}`;
     this.found = make('output', { 'aria-live': 'polite' });
     this.input = make('input', { type: 'search', placeholder: 'Filter the lines', 'aria-label': 'Filter the lines', oninput: () => this.filter() });
-    const box = (lane, index) => make('label', {}, make('input', { type: 'checkbox', checked: '', onchange: (event) => {
+    const box = (lane, index) => make('label', {}, make('input', { type: 'checkbox', checked: this.off.has(index) ? undefined : '', onchange: (event) => {
       this.off[event.target.checked ? 'delete' : 'add'](index);
       this.filter();
     } }), lane[0]);
