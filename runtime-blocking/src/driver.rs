@@ -84,6 +84,20 @@ impl SharedMachine {
         self.turn.try_lock()
     }
 
+    /// Releases the lock, and then wakes the callers that are due. One that is woken before finds the lock taken, and
+    /// sleeps once more.
+    fn unlock<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) {
+        loop {
+            let due = turn.followers.take_due();
+            drop(turn);
+            due.iter().flatten().for_each(|notified| notified.notify_one());
+            if due.last().is_none_or(Option::is_none) {
+                return;
+            }
+            turn = self.lock();
+        }
+    }
+
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
     ///
     /// When the call is [cancelled](crate::Cancel), `on_cancel` disowns what was asked for and returns the result; `None`
@@ -170,7 +184,7 @@ impl SharedMachine {
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(now));
         turn.lead = Lead::Caller { until, concern };
-        drop(turn);
+        self.unlock(turn);
         let ready = self.poller.wait(timeout);
         let mut turn = self.lock();
         turn.lead = Lead::None;
@@ -181,6 +195,8 @@ impl SharedMachine {
     /// Waits until the leader has what this caller waits for, or returns.
     fn follow(mut turn: MutexGuard<'_, Turn>, concern: Concern) -> (MutexGuard<'_, Turn>, Moment) {
         let (place, notified) = turn.followers.add(concern);
+        // This caller may have made others due, as by a disconnect.
+        turn.followers.wake_due();
         let mut turn = notified.wait(turn).unwrap_or_else(PoisonError::into_inner);
         turn.followers.remove(place);
         let now = turn.clock.now();
@@ -207,11 +223,8 @@ impl SharedMachine {
     /// Releases the lock, and leaves the machine to a leader, a follower or the supervisor. Without one of them, no
     /// byte would be read and no deadline observed.
     pub(crate) fn hand_over(&self, mut turn: MutexGuard<'_, Turn>) {
-        if turn.lead != Lead::None {
-            return;
-        }
-        if turn.followers.notify_one() {
-            return;
+        if turn.lead != Lead::None || turn.followers.notify_one() {
+            return self.unlock(turn);
         }
         let has_deadline = turn.machine.deadline().is_some();
         if turn.watch == SupervisorWatch::Off {
@@ -241,7 +254,7 @@ impl SharedMachine {
         turn.is_ending = true;
         let (token, now) = (turn.token, turn.clock.now());
         self.serve(&mut turn, now);
-        drop(turn);
+        self.unlock(turn);
         drop(unused);
         self.supervisor.look(token);
     }
@@ -249,11 +262,12 @@ impl SharedMachine {
 
 impl WakeCallers for SharedMachine {
     fn wake_callers(&self) {
-        let turn = self.lock();
+        let mut turn = self.lock();
         turn.followers.notify_all();
         if turn.lead != Lead::None {
             self.poller.wake();
         }
+        self.unlock(turn);
     }
 }
 
@@ -325,11 +339,12 @@ impl Supervised for SharedMachine {
         let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
         self.serve(&mut turn, now);
-        if turn.is_ending && turn.machine.outcome().is_some() {
-            return Next::Drop;
+        let is_over = turn.is_ending && turn.machine.outcome().is_some();
+        if !is_over {
+            turn.watch = SupervisorWatch::Armed;
         }
-        turn.watch = SupervisorWatch::Armed;
-        let deadline = turn.machine.deadline();
-        Next::Watch(deadline.and_then(|(until, _)| turn.clock.instant(until)))
+        let until = turn.machine.deadline().and_then(|(until, _)| turn.clock.instant(until));
+        self.unlock(turn);
+        if is_over { Next::Drop } else { Next::Watch(until) }
     }
 }

@@ -5,6 +5,7 @@
 mod core;
 mod requests;
 mod runtimes;
+mod waiting;
 
 use std::hint::black_box;
 
