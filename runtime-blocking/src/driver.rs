@@ -7,7 +7,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
+use qemu_machine_core::{HostFault, Machine, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
 use crate::cancel::{Waiting, WakeCallers};
@@ -105,19 +105,25 @@ impl SharedMachine {
     ///
     /// The closures run under the lock, so they must call no code of the user, which may call the machine: commands are
     /// encoded before, and replies parsed after.
-    pub(crate) fn call<T: Into<Concern> + Copy, A>(
+    pub(crate) fn call<T, E, A>(
         self: &Arc<Self>,
-        ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
-        mut claim: impl FnMut(&mut Machine, &T) -> Option<A>,
-        on_cancel: impl FnOnce(&mut Machine, &T, Moment) -> Option<A>,
-    ) -> Result<A, Misuse> {
+        ask: impl FnOnce(&mut Machine, Moment) -> Result<T, E>,
+        mut claim: impl FnMut(&mut Machine, &mut T) -> Option<A>,
+        on_cancel: impl FnOnce(&mut Machine, &mut T, Moment) -> Option<A>,
+    ) -> Result<A, E>
+    where
+        Concern: for<'a> From<&'a T>,
+    {
         let mut turn = self.lock();
         let now = turn.clock.now();
-        let asked = ask(&mut turn.machine, now)?;
+        let mut asked = ask(&mut turn.machine, now)?;
         let mut on_cancel = Some(on_cancel);
-        Ok(self.wait(turn, now, asked.into(), |_, machine, cancelled| match cancelled {
-            None => claim(machine, &asked),
-            Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &asked, now)),
+        Ok(self.wait(turn, now, |_, machine, cancelled| {
+            let answer = match cancelled {
+                None => claim(machine, &mut asked),
+                Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &mut asked, now)),
+            };
+            answer.ok_or_else(|| Concern::from(&asked))
         }))
     }
 
@@ -126,19 +132,19 @@ impl SharedMachine {
     pub(crate) fn wait_for<A>(
         self: &Arc<Self>,
         concern: Concern,
-        claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
-        self.wait(turn, now, concern, claim)
+        self.wait(turn, now, |host, machine, cancelled| claim(host, machine, cancelled).ok_or(concern))
     }
 
+    /// Waits until `claim` returns the result. Its error is what the caller waits for.
     fn wait<'a, A>(
         self: &'a Arc<Self>,
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
-        concern: Concern,
-        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Result<A, Concern>,
     ) -> A {
         let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
         let mut was_cancelled = false;
@@ -146,7 +152,7 @@ impl SharedMachine {
             self.serve(&mut turn, now);
             let Turn { host, machine, .. } = &mut *turn;
             let mut answer = claim(host, machine, None);
-            if answer.is_none() && !was_cancelled && waiting.is_cancelled() {
+            if answer.is_err() && !was_cancelled && waiting.is_cancelled() {
                 was_cancelled = true;
                 answer = claim(host, machine, Some(now));
                 self.serve(&mut turn, now);
@@ -155,10 +161,13 @@ impl SharedMachine {
                 // The claim has read the console. The caller that leads may wait for what the guest prints next.
                 self.serve(&mut turn, now);
             }
-            if let Some(answer) = answer {
-                self.hand_over(turn);
-                return answer;
-            }
+            let concern = match answer {
+                Ok(answer) => {
+                    self.hand_over(turn);
+                    return answer;
+                }
+                Err(concern) => concern,
+            };
             // The clock is read once for each wake-up, so that all inputs of one wake-up have the same time.
             (turn, now) = match turn.lead {
                 Lead::None => self.lead(turn, now, concern),

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar};
 
-use qemu_machine_core::{CommandId, Notice, WaitId};
+use qemu_machine_core::{Batch, CommandId, Notice, WaitId};
 
 /// The notice that a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +23,26 @@ impl Concern {
     }
 }
 
-impl From<CommandId> for Concern {
-    fn from(id: CommandId) -> Self {
-        Self::Notice(Notice::Answered(id))
+impl From<&CommandId> for Concern {
+    fn from(id: &CommandId) -> Self {
+        Self::Notice(Notice::Answered(*id))
     }
 }
 
-impl From<WaitId> for Concern {
-    fn from(id: WaitId) -> Self {
-        Self::Notice(Notice::Waited(id))
+impl<C> From<&Batch<C>> for Concern {
+    fn from(batch: &Batch<C>) -> Self {
+        batch.awaits().map_or(Self::Any, Self::Notice)
     }
 }
 
-impl From<()> for Concern {
-    fn from((): ()) -> Self {
+impl From<&WaitId> for Concern {
+    fn from(id: &WaitId) -> Self {
+        Self::Notice(Notice::Waited(*id))
+    }
+}
+
+impl From<&()> for Concern {
+    fn from((): &()) -> Self {
         Self::Any
     }
 }

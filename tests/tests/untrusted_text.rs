@@ -11,6 +11,7 @@ use qemu_machine_blocking::{FaultKind, HostFault, IdentityError, Misuse};
 const WITHOUT_TEXT: &[&str] = &[
     "Band",
     "Channel",
+    "Batch", // It prints how many commands it has.
     "CommandId",
     "CompanionSocket",
     "Deadline",

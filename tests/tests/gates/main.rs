@@ -2,6 +2,7 @@
 //!
 //! Durations are measured by `tests/bench` and asserted nowhere.
 
+mod batches;
 mod core;
 mod requests;
 mod runtimes;

@@ -107,7 +107,7 @@ fn a_command_in_a_task_of_tokio_allocates_nothing() {
 }
 
 /// A waker that counts its calls.
-struct Counted(Arc<AtomicUsize>, Waker);
+pub(crate) struct Counted(pub(crate) Arc<AtomicUsize>, pub(crate) Waker);
 
 impl Wake for Counted {
     fn wake(self: Arc<Self>) {
