@@ -23,14 +23,14 @@ use crate::wire::Encoded;
 /// a driver that shares the machine with other threads calls them without its lock.
 #[must_use = "answers that are neither taken nor disowned are kept"]
 pub struct Batch<C> {
-    entries: Vec<Entry>,
+    entries: Vec<Batched>,
     /// How many of the entries may have no answer yet, from the first on.
     open: usize,
     reads: PhantomData<fn() -> C>,
 }
 
 /// A command of the batch.
-enum Entry {
+enum Batched {
     Encoded(Encoded),
     Sent(CommandId),
     Answered(Result<Payload, CommandError>),
@@ -41,8 +41,8 @@ impl<C: Command> Batch<C> {
     /// [`Misuse::Arguments`](crate::Misuse::Arguments), and delays no other.
     pub fn new(commands: impl IntoIterator<Item = C>) -> Self {
         let encode = |command: C| match Encoded::command(&command) {
-            Ok(command) => Entry::Encoded(command),
-            Err(misuse) => Entry::Answered(Err(misuse.into())),
+            Ok(command) => Batched::Encoded(command),
+            Err(misuse) => Batched::Answered(Err(misuse.into())),
         };
         let entries: Vec<_> = commands.into_iter().map(encode).collect();
         Self { open: entries.len(), entries, reads: PhantomData }
@@ -53,8 +53,8 @@ impl<C: Command> Batch<C> {
     #[must_use]
     pub fn into_replies(self) -> Vec<Result<C::Reply, CommandError>> {
         let reply = |entry| match entry {
-            Entry::Answered(answer) => answer.and_then(Payload::reply),
-            Entry::Encoded(_) | Entry::Sent(_) => Err(CommandError::Cancelled),
+            Batched::Answered(answer) => answer.and_then(Payload::reply),
+            Batched::Encoded(_) | Batched::Sent(_) => Err(CommandError::Cancelled),
         };
         self.entries.into_iter().map(reply).collect()
     }
@@ -65,9 +65,9 @@ impl<C> Batch<C> {
     /// with the reason: those beyond [`Limits::commands`](crate::Limits::commands), for example.
     pub fn send(&mut self, machine: &mut Machine, now: Moment, deadline: Deadline) {
         for entry in &mut self.entries {
-            if let Entry::Encoded(command) = entry {
+            if let Batched::Encoded(command) = entry {
                 let sent = machine.send(now, command, deadline);
-                *entry = sent.map_or_else(|misuse| Entry::Answered(Err(misuse.into())), Entry::Sent);
+                *entry = sent.map_or_else(|misuse| Batched::Answered(Err(misuse.into())), Batched::Sent);
             }
         }
     }
@@ -77,8 +77,8 @@ impl<C> Batch<C> {
     #[must_use]
     pub fn awaits(&self) -> Option<Notice> {
         self.entries[..self.open].iter().rev().find_map(|entry| match entry {
-            Entry::Sent(id) => Some(Notice::Answered(*id)),
-            Entry::Encoded(_) | Entry::Answered(_) => None,
+            Batched::Sent(id) => Some(Notice::Answered(*id)),
+            Batched::Encoded(_) | Batched::Answered(_) => None,
         })
     }
 
@@ -87,12 +87,12 @@ impl<C> Batch<C> {
     pub fn take_answers(&mut self, machine: &mut Machine) -> bool {
         while let Some(last) = self.entries[..self.open].last_mut() {
             match last {
-                Entry::Sent(id) => match machine.take(*id) {
-                    Some(answer) => *last = Entry::Answered(answer),
+                Batched::Sent(id) => match machine.take(*id) {
+                    Some(answer) => *last = Batched::Answered(answer),
                     None => return false,
                 },
-                Entry::Encoded(_) => return false,
-                Entry::Answered(_) => {}
+                Batched::Encoded(_) => return false,
+                Batched::Answered(_) => {}
             }
             self.open -= 1;
         }
@@ -102,9 +102,9 @@ impl<C> Batch<C> {
     /// Disowns the commands that have no answer, as [`Machine::disown`], and takes the answers of the others.
     pub fn disown(&mut self, machine: &mut Machine) {
         for entry in &mut self.entries[..self.open] {
-            if let Entry::Sent(id) = *entry {
+            if let Batched::Sent(id) = *entry {
                 match machine.take(id) {
-                    Some(answer) => *entry = Entry::Answered(answer),
+                    Some(answer) => *entry = Batched::Answered(answer),
                     None => machine.disown(id),
                 }
             }

@@ -69,7 +69,7 @@ enum Following {
     Free,
     /// The caller waits for this condition.
     Waiting(Concern),
-    /// The caller is due: it looks at the machine next, and leads when nobody does.
+    /// The caller is due: it looks at the machine next, and leads unless another caller does.
     Due,
 }
 
