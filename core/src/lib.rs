@@ -345,6 +345,7 @@ extern crate alloc;
 extern crate std;
 
 mod base64;
+mod batch;
 mod channel;
 mod command;
 mod command_line;
@@ -396,6 +397,7 @@ mod wait;
 pub mod wire;
 mod work;
 
+pub use batch::Batch;
 pub use channel::Channel;
 pub use command::{
     Band, Command, CommandId, Empty, FromReply, OutOfBand, QtestLine, Raw, RawReply, Ticket, WithRawReply,

@@ -107,6 +107,38 @@ mod tests {
     }
 
     #[test]
+    fn the_work_for_a_reply_does_not_depend_on_other_results() {
+        let asked = |many: usize| {
+            let mut machine = ready("");
+            (0..many).for_each(|_| drop(machine.execute(NOW, &"query-status", LONG).unwrap()));
+            machine
+        };
+        let next = |machine: &mut Machine| {
+            let ticket = machine.execute(NOW, &"query-status", LONG).unwrap();
+            let id = last_id(machine);
+            receive(machine, format!(r#"{{"return": {{}}, "id": {id}}}"#));
+            assert!(machine.claim(&ticket).is_some());
+        };
+        // The ids are given in the order 1 to 9, 0, 10, 11 and so on.
+        let unclaimed = |many| {
+            let mut machine = asked(many);
+            (0..many).for_each(|id| receive(&mut machine, format!(r#"{{"return": {{}}, "id": {id}}}"#)));
+            assert!(machine.has_unclaimed());
+            machine
+        };
+        assert_constant("answers that are not claimed", unclaimed, next);
+        let disowned = |many| {
+            let mut machine = ready("");
+            let tickets: Vec<_> = (0..many).map(|_| machine.execute(NOW, &"query-status", LONG).unwrap()).collect();
+            tickets.iter().for_each(|ticket| machine.disown(ticket.id()));
+            machine
+        };
+        assert_constant("commands that were disowned", disowned, next);
+        assert_constant("a reply without an id", asked, |machine| receive(machine, r#"{"return": {}}"#));
+        assert_constant("an event", asked, |machine| receive(machine, r#"{"event": "STOP"}"#));
+    }
+
+    #[test]
     fn a_line_of_garbage_is_the_same_work_once_all_commands_have_failed() {
         let failed = |many| {
             let mut machine = ready("");

@@ -7,7 +7,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use qemu_machine_core::{HostFault, Machine, Misuse, Moment};
+use qemu_machine_core::{HostFault, Machine, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
 use crate::cancel::{Waiting, WakeCallers};
@@ -84,6 +84,20 @@ impl SharedMachine {
         self.turn.try_lock()
     }
 
+    /// Releases the lock, and then wakes the callers that are due. One that is woken before finds the lock taken, and
+    /// sleeps once more.
+    fn unlock<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) {
+        loop {
+            let due = turn.followers.take_due();
+            drop(turn);
+            due.iter().flatten().for_each(|notified| notified.notify_one());
+            if due.last().is_none_or(Option::is_none) {
+                return;
+            }
+            turn = self.lock();
+        }
+    }
+
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
     ///
     /// When the call is [cancelled](crate::Cancel), `on_cancel` disowns what was asked for and returns the result; `None`
@@ -91,19 +105,25 @@ impl SharedMachine {
     ///
     /// The closures run under the lock, so they must call no code of the user, which may call the machine: commands are
     /// encoded before, and replies parsed after.
-    pub(crate) fn call<T: Into<Concern> + Copy, A>(
+    pub(crate) fn call<T, E, A>(
         self: &Arc<Self>,
-        ask: impl FnOnce(&mut Machine, Moment) -> Result<T, Misuse>,
-        mut claim: impl FnMut(&mut Machine, &T) -> Option<A>,
-        on_cancel: impl FnOnce(&mut Machine, &T, Moment) -> Option<A>,
-    ) -> Result<A, Misuse> {
+        ask: impl FnOnce(&mut Machine, Moment) -> Result<T, E>,
+        mut claim: impl FnMut(&mut Machine, &mut T) -> Option<A>,
+        on_cancel: impl FnOnce(&mut Machine, &mut T, Moment) -> Option<A>,
+    ) -> Result<A, E>
+    where
+        Concern: for<'a> From<&'a T>,
+    {
         let mut turn = self.lock();
         let now = turn.clock.now();
-        let asked = ask(&mut turn.machine, now)?;
+        let mut asked = ask(&mut turn.machine, now)?;
         let mut on_cancel = Some(on_cancel);
-        Ok(self.wait(turn, now, asked.into(), |_, machine, cancelled| match cancelled {
-            None => claim(machine, &asked),
-            Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &asked, now)),
+        Ok(self.wait(turn, now, |_, machine, cancelled| {
+            let answer = match cancelled {
+                None => claim(machine, &mut asked),
+                Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &mut asked, now)),
+            };
+            answer.ok_or_else(|| Concern::from(&asked))
         }))
     }
 
@@ -112,19 +132,19 @@ impl SharedMachine {
     pub(crate) fn wait_for<A>(
         self: &Arc<Self>,
         concern: Concern,
-        claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
     ) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
-        self.wait(turn, now, concern, claim)
+        self.wait(turn, now, |host, machine, cancelled| claim(host, machine, cancelled).ok_or(concern))
     }
 
+    /// Waits until `claim` returns the result. Its error is what the caller waits for.
     fn wait<'a, A>(
         self: &'a Arc<Self>,
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
-        concern: Concern,
-        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Result<A, Concern>,
     ) -> A {
         let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
         let mut was_cancelled = false;
@@ -132,7 +152,7 @@ impl SharedMachine {
             self.serve(&mut turn, now);
             let Turn { host, machine, .. } = &mut *turn;
             let mut answer = claim(host, machine, None);
-            if answer.is_none() && !was_cancelled && waiting.is_cancelled() {
+            if answer.is_err() && !was_cancelled && waiting.is_cancelled() {
                 was_cancelled = true;
                 answer = claim(host, machine, Some(now));
                 self.serve(&mut turn, now);
@@ -141,10 +161,13 @@ impl SharedMachine {
                 // The claim has read the console. The caller that leads may wait for what the guest prints next.
                 self.serve(&mut turn, now);
             }
-            if let Some(answer) = answer {
-                self.hand_over(turn);
-                return answer;
-            }
+            let concern = match answer {
+                Ok(answer) => {
+                    self.hand_over(turn);
+                    return answer;
+                }
+                Err(concern) => concern,
+            };
             // The clock is read once for each wake-up, so that all inputs of one wake-up have the same time.
             (turn, now) = match turn.lead {
                 Lead::None => self.lead(turn, now, concern),
@@ -170,7 +193,7 @@ impl SharedMachine {
         let until = turn.machine.deadline().map(|(until, _)| until);
         let timeout = until.map(|until| until.since(now));
         turn.lead = Lead::Caller { until, concern };
-        drop(turn);
+        self.unlock(turn);
         let ready = self.poller.wait(timeout);
         let mut turn = self.lock();
         turn.lead = Lead::None;
@@ -181,6 +204,8 @@ impl SharedMachine {
     /// Waits until the leader has what this caller waits for, or returns.
     fn follow(mut turn: MutexGuard<'_, Turn>, concern: Concern) -> (MutexGuard<'_, Turn>, Moment) {
         let (place, notified) = turn.followers.add(concern);
+        // This caller may have made others due, as by a disconnect.
+        turn.followers.wake_due();
         let mut turn = notified.wait(turn).unwrap_or_else(PoisonError::into_inner);
         turn.followers.remove(place);
         let now = turn.clock.now();
@@ -207,11 +232,8 @@ impl SharedMachine {
     /// Releases the lock, and leaves the machine to a leader, a follower or the supervisor. Without one of them, no
     /// byte would be read and no deadline observed.
     pub(crate) fn hand_over(&self, mut turn: MutexGuard<'_, Turn>) {
-        if turn.lead != Lead::None {
-            return;
-        }
-        if turn.followers.notify_one() {
-            return;
+        if turn.lead != Lead::None || turn.followers.notify_one() {
+            return self.unlock(turn);
         }
         let has_deadline = turn.machine.deadline().is_some();
         if turn.watch == SupervisorWatch::Off {
@@ -241,7 +263,7 @@ impl SharedMachine {
         turn.is_ending = true;
         let (token, now) = (turn.token, turn.clock.now());
         self.serve(&mut turn, now);
-        drop(turn);
+        self.unlock(turn);
         drop(unused);
         self.supervisor.look(token);
     }
@@ -249,11 +271,12 @@ impl SharedMachine {
 
 impl WakeCallers for SharedMachine {
     fn wake_callers(&self) {
-        let turn = self.lock();
+        let mut turn = self.lock();
         turn.followers.notify_all();
         if turn.lead != Lead::None {
             self.poller.wake();
         }
+        self.unlock(turn);
     }
 }
 
@@ -325,11 +348,12 @@ impl Supervised for SharedMachine {
         let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
         self.serve(&mut turn, now);
-        if turn.is_ending && turn.machine.outcome().is_some() {
-            return Next::Drop;
+        let is_over = turn.is_ending && turn.machine.outcome().is_some();
+        if !is_over {
+            turn.watch = SupervisorWatch::Armed;
         }
-        turn.watch = SupervisorWatch::Armed;
-        let deadline = turn.machine.deadline();
-        Next::Watch(deadline.and_then(|(until, _)| turn.clock.instant(until)))
+        let until = turn.machine.deadline().and_then(|(until, _)| turn.clock.instant(until));
+        self.unlock(turn);
+        if is_over { Next::Drop } else { Next::Watch(until) }
     }
 }

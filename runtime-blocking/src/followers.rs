@@ -1,11 +1,13 @@
 //! Followers: the callers that wait for the leader, each with a condition of its own.
 //!
-//! A notice wakes only the callers that it concerns. With one condition for all, each reply would wake every caller, and a
-//! command on 16 threads would cost 16 wake-ups.
+//! A notice makes only those callers due that it concerns, and these are woken after the lock is released. With one
+//! condition for all, each reply would wake every caller, and a command on 16 threads would cost 16 wake-ups. A caller that
+//! is woken under the lock sleeps twice.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar};
 
-use qemu_machine_core::{CommandId, Notice, WaitId};
+use qemu_machine_core::{Batch, CommandId, Notice, WaitId};
 
 /// The notice that a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,71 +23,116 @@ impl Concern {
     }
 }
 
-impl From<CommandId> for Concern {
-    fn from(id: CommandId) -> Self {
-        Self::Notice(Notice::Answered(id))
+impl From<&CommandId> for Concern {
+    fn from(id: &CommandId) -> Self {
+        Self::Notice(Notice::Answered(*id))
     }
 }
 
-impl From<WaitId> for Concern {
-    fn from(id: WaitId) -> Self {
-        Self::Notice(Notice::Waited(id))
+impl<C> From<&Batch<C>> for Concern {
+    fn from(batch: &Batch<C>) -> Self {
+        batch.awaits().map_or(Self::Any, Self::Notice)
     }
 }
 
-impl From<()> for Concern {
-    fn from((): ()) -> Self {
+impl From<&WaitId> for Concern {
+    fn from(id: &WaitId) -> Self {
+        Self::Notice(Notice::Waited(*id))
+    }
+}
+
+impl From<&()> for Concern {
+    fn from((): &()) -> Self {
         Self::Any
     }
 }
 
 /// The followers. A place is used again, so that a caller that follows costs no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Followers(Vec<Follower>);
+pub(crate) struct Followers {
+    places: Vec<Follower>,
+    /// The callers to wake once the lock is released, in the order of their notices.
+    due: VecDeque<Arc<Condvar>>,
+}
 
 #[derive(Debug)]
 struct Follower {
     /// Notified when the caller is to look at the machine, or to lead.
     notified: Arc<Condvar>,
-    /// Condition that the caller waits for. `None` means that the place is free.
-    concern: Option<Concern>,
+    state: Following,
 }
+
+/// State of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Following {
+    /// No caller is there.
+    Free,
+    /// The caller waits for this condition.
+    Waiting(Concern),
+    /// The caller is due: it looks at the machine next, and leads unless another caller does.
+    Due,
+}
+
+/// Callers that are woken before the lock is taken again for the next ones.
+const AT_ONCE: usize = 8;
 
 impl Followers {
     /// Adds the caller, and returns its place and condition.
     pub(crate) fn add(&mut self, concern: Concern) -> (usize, Arc<Condvar>) {
-        let free = self.0.iter().position(|place| place.concern.is_none()).unwrap_or_else(|| {
-            self.0.push(Follower { notified: Arc::default(), concern: None });
-            self.0.len() - 1
+        let free = self.places.iter().position(|place| place.state == Following::Free).unwrap_or_else(|| {
+            self.places.push(Follower { notified: Arc::default(), state: Following::Free });
+            self.places.len() - 1
         });
-        let place = &mut self.0[free];
-        place.concern = Some(concern);
+        let place = &mut self.places[free];
+        place.state = Following::Waiting(concern);
         (free, Arc::clone(&place.notified))
     }
 
     /// Removes a caller, which was notified or woke up without a reason.
     pub(crate) fn remove(&mut self, place: usize) {
-        self.0[place].concern = None;
+        self.places[place].state = Following::Free;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|place| place.concern.is_none())
+        self.places.iter().all(|place| place.state == Following::Free)
     }
 
-    /// Wakes the callers that a notice concerns.
-    pub(crate) fn notify(&self, notice: Notice) {
-        let concerned = self.0.iter().filter(|place| place.concern.is_some_and(|concern| concern.is(notice)));
-        concerned.for_each(|place| place.notified.notify_one());
+    /// Makes the callers due that a notice concerns.
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        self.notify_where(|concern| concern.is(notice));
     }
 
-    /// Wakes one caller, so that it leads. Returns whether there is one.
-    pub(crate) fn notify_one(&self) -> bool {
-        let follower = self.0.iter().find(|place| place.concern.is_some());
-        follower.inspect(|place| place.notified.notify_one()).is_some()
+    /// Makes one caller due, so that it leads, unless one is due already: that one leads, or makes the next one due when
+    /// it leaves. Returns whether there is one.
+    pub(crate) fn notify_one(&mut self) -> bool {
+        let has_due = self.places.iter().any(|place| place.state == Following::Due);
+        let mut is_wanted = !has_due;
+        self.notify_where(|_| std::mem::take(&mut is_wanted));
+        has_due || !self.due.is_empty()
     }
 
-    /// Wakes all callers.
-    pub(crate) fn notify_all(&self) {
-        self.0.iter().for_each(|place| place.notified.notify_one());
+    /// Makes all callers due.
+    pub(crate) fn notify_all(&mut self) {
+        self.notify_where(|_| true);
+    }
+
+    fn notify_where(&mut self, mut which: impl FnMut(Concern) -> bool) {
+        for place in &mut self.places {
+            if matches!(place.state, Following::Waiting(concern) if which(concern)) {
+                place.state = Following::Due;
+                self.due.push_back(Arc::clone(&place.notified));
+            }
+        }
+    }
+
+    /// Wakes the callers that are due at once.
+    pub(crate) fn wake_due(&mut self) {
+        self.due.drain(..).for_each(|notified| notified.notify_one());
+    }
+
+    /// Takes the conditions of the first callers that are due, to wake them without the lock. When the last is `Some`, more
+    /// may be due.
+    pub(crate) fn take_due(&mut self) -> [Option<Arc<Condvar>>; AT_ONCE] {
+        std::array::from_fn(|_| self.due.pop_front())
     }
 }

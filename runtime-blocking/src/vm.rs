@@ -1,5 +1,6 @@
 //! Handle of a machine, for threads that may block: launch, commands, waits and end.
 
+mod batch;
 mod detach;
 mod procedures;
 mod weak;
@@ -374,12 +375,12 @@ fn wait_for_end(shared: &Arc<SharedMachine>, deadline: Deadline) -> Result<Outco
 }
 
 /// Ends a launch. Its result follows when the machine has ended.
-fn cancel_launch(machine: &mut Machine, (): &(), now: Moment) -> Option<Result<(), LaunchError>> {
+fn cancel_launch(machine: &mut Machine, (): &mut (), now: Moment) -> Option<Result<(), LaunchError>> {
     machine.kill_or_disconnect(now);
     None
 }
 
-pub(crate) fn cancel_wait<T>(machine: &mut Machine, wait: &WaitId, _: Moment) -> Option<Result<T, WaitError>> {
+pub(crate) fn cancel_wait<T>(machine: &mut Machine, wait: &mut WaitId, _: Moment) -> Option<Result<T, WaitError>> {
     machine.disown_wait(*wait);
     Some(Err(WaitError::Cancelled))
 }

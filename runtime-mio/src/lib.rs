@@ -36,7 +36,7 @@ mod vm;
 
 pub use event_loop::EventLoop;
 pub use qemu_machine_core as core;
-pub use qemu_machine_core::{Notice, SubscriptionId, Ticket, WaitId};
+pub use qemu_machine_core::{Batch, Notice, SubscriptionId, Ticket, WaitId};
 pub use qemu_machine_host::ReaderId;
 #[doc(inline)]
 pub use qemu_machine_host::names::*;

@@ -1,5 +1,6 @@
 //! Machine that the mio loop of the caller drives: launch, turns, commands, waits and end.
 
+mod batch;
 mod consoles;
 mod detach;
 mod events;

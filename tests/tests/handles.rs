@@ -4,9 +4,9 @@ use qemu_machine_core::lifecycle::Lifecycle;
 use qemu_machine_core::procedure::{self, ExecuteAndWait, FollowJob, Migrate, Run, Unplug};
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
-    CommandError, CommandLine, Config, Descriptor, Effect, Event, Found, Hit, Identity, LaunchError, Limits, Machine,
-    Mark, Misuse, Notice, Outcome, Payload, Raw, Schema, ServiceError, Shutdown, Ticket, Value, Wait, WaitError,
-    WithRawReply,
+    Batch, CommandError, CommandLine, Config, Descriptor, Effect, Event, Found, Hit, Identity, LaunchError, Limits,
+    Machine, Mark, Misuse, Notice, Outcome, Payload, Raw, Schema, ServiceError, Shutdown, Ticket, Value, Wait,
+    WaitError, WithRawReply,
 };
 
 /// Requires a type that can move to another thread, be shared between threads, and borrows nothing.
@@ -28,7 +28,8 @@ fn types_of_the_core_are_send_and_sync() {
     is_free::<(Event, Payload, Value, Outcome, Schema)>();
     is_free::<(Mark, Wait, Hit, Found)>();
     is_free::<(Unplug, Migrate, ExecuteAndWait<&str>, procedure::Input)>();
-    // A ticket does not hold the command, so it is `Send` and `Sync` for any command.
+    // A ticket or a batch does not hold the command, so it is `Send` and `Sync` for any command.
+    is_free::<Batch<WithRawReply<std::rc::Rc<str>>>>();
     is_free::<(Ticket<Raw>, Ticket<WithRawReply<std::rc::Rc<str>>>)>();
     // The report function belongs to the caller, and need not be `Sync`.
     is_sent::<(FollowJob, Run<FollowJob>, procedure::Output<FollowJob>)>();
@@ -53,6 +54,7 @@ fn smol_handles_are_send_and_sync_and_their_futures_are_send() {
     let verbs = |vm: &Vm, weak: &WeakVm, events: &mut Events| {
         is_task(Vm::launch(Config::new("")));
         is_task(vm.execute("query-status"));
+        is_task(vm.execute_all(["query-status"]));
         is_task(vm.wait_any(&Mark::default(), [Wait::end()], qemu_machine_smol::FOREVER));
         is_task(weak.wait(qemu_machine_smol::FOREVER));
         is_task(vm.run(Unplug::device("net1"), qemu_machine_smol::FOREVER));
@@ -71,6 +73,7 @@ fn tokio_handles_are_send_and_sync_and_their_futures_are_send() {
     let verbs = |vm: &Vm, weak: &WeakVm, events: &mut Events| {
         is_task(Vm::launch(Config::new("")));
         is_task(vm.execute("query-status"));
+        is_task(vm.execute_all(["query-status"]));
         is_task(vm.wait_any(&Mark::default(), [Wait::end()], qemu_machine_tokio::FOREVER));
         is_task(weak.wait(qemu_machine_tokio::FOREVER));
         is_task(vm.run(Unplug::device("net1"), qemu_machine_tokio::FOREVER));

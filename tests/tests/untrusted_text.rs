@@ -10,6 +10,7 @@ use qemu_machine_blocking::{FaultKind, HostFault, IdentityError, Misuse};
 /// The types of the core that contain no text of a peer, a guest, a log, the system or a caller.
 const WITHOUT_TEXT: &[&str] = &[
     "Band",
+    "Batch", // It prints how many commands it has.
     "Channel",
     "CommandId",
     "CompanionSocket",

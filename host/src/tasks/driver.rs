@@ -44,6 +44,8 @@ pub(crate) struct Turn<R: Reactor> {
     /// Whether the timer wakes the driver as it was last polled.
     is_armed: bool,
     waiters: Waiters,
+    /// Whether a task was woken while a result is not claimed. The task of a batch is woken for its last result alone.
+    has_woken: bool,
     /// Whether the last handle was dropped, so that there is no later run.
     pub(super) is_last: bool,
     /// Remains of the previous run, dropped after the lock is released.
@@ -241,6 +243,7 @@ impl<R: Reactor> Turn<R> {
             until: None,
             is_armed: false,
             waiters: Waiters::default(),
+            has_woken: false,
             is_last: false,
             unused: None,
             replaced: Vec::new(),
@@ -255,7 +258,9 @@ impl<R: Reactor> Turn<R> {
     pub(crate) fn serve(&mut self, now: Moment) {
         self.host.serve(&mut self.machine, now, &mut self.sources);
         while let Some(notice) = self.machine.poll_notice() {
+            let before = self.awake.len();
             self.waiters.take(notice, &mut self.awake);
+            self.has_woken |= self.awake.len() > before;
         }
         self.streams.take_due(self.run, &self.machine, &mut self.awake);
     }
@@ -285,6 +290,7 @@ impl<R: Reactor> Turn<R> {
 
     /// Drives the machine until nothing is left to do for now, or until other tasks should run.
     fn drive(&mut self, timer: &mut R::Timer, context: &mut Context<'_>) -> Poll<()> {
+        self.has_woken &= self.machine.has_unclaimed();
         if self.yields_again() {
             self.awake.push(context.waker().clone());
             return Poll::Pending;
@@ -315,7 +321,7 @@ impl<R: Reactor> Turn<R> {
         let Some((yielded, since)) = &mut self.yielded else { return false };
         let now = self.clock.now();
         let is_due = self.machine.deadline().is_some_and(|(due, _)| due <= now);
-        if !self.machine.has_unclaimed() || self.machine.outcome().is_some() {
+        if !self.has_woken || self.machine.outcome().is_some() {
             (*yielded, *since) = (0, now);
         } else if *yielded < TURNS && now.since(*since) < YIELDED_WITHIN && !is_due {
             *yielded += 1;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qemu_machine_core::{CommandId, Deadline, Hit, Machine, Notice, Outcome, WaitError, WaitId};
+use qemu_machine_core::{Batch, CommandId, Deadline, Hit, Machine, Notice, Outcome, WaitError, WaitId};
 
 use super::driver::SharedMachine;
 use super::reactor::Reactor;
@@ -52,6 +52,40 @@ impl<R: Reactor> Drop for Executing<'_, R> {
         let Some(command) = self.command else { return };
         self.shared.ask(|machine, _| machine.disown(command));
         self.shared.stop_waiting(Notice::Answered(command));
+    }
+}
+
+/// Sends the commands of a batch, and waits until each has its answer.
+pub(super) async fn execute_all<R: Reactor, C>(
+    shared: &Arc<SharedMachine<R>>,
+    batch: Batch<C>,
+    deadline: Deadline,
+) -> Batch<C> {
+    let mut executing = ExecutingAll { shared, batch };
+    shared.ask(|machine, now| executing.batch.send(machine, now, deadline));
+    while let Some(notice) = executing.batch.awaits() {
+        let batch = &mut executing.batch;
+        shared
+            .wait_for(&[notice], |machine| {
+                let is_answered = batch.take_answers(machine) || batch.awaits() != Some(notice);
+                is_answered.then_some(())
+            })
+            .await;
+    }
+    std::mem::take(&mut executing.batch)
+}
+
+/// A batch whose future is pending. Dropping it disowns the commands that have no answer, as for [`Executing`].
+struct ExecutingAll<'a, R: Reactor, C> {
+    shared: &'a SharedMachine<R>,
+    batch: Batch<C>,
+}
+
+impl<R: Reactor, C> Drop for ExecutingAll<'_, R, C> {
+    fn drop(&mut self) {
+        let Some(notice) = self.batch.awaits() else { return };
+        self.shared.ask(|machine, _| self.batch.disown(machine));
+        self.shared.stop_waiting(notice);
     }
 }
 

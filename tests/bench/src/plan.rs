@@ -103,7 +103,7 @@ impl Workload {
             Self::Turns(count) => format!("{count} commands, one after another (`query-status`)"),
             Self::Qemu(count) => format!("{count} commands to the real QEMU, one after another"),
             Self::InFlight(depth, count) => {
-                format!("{count} commands, {depth} in flight; `blocking` uses one thread for each")
+                format!("{count} commands, {depth} in flight; `blocking` uses one thread for each, and each other of ours one batch for all")
             }
             Self::Flood(events) => format!("{events} events after a reply; count: received events"),
             Self::Large(bytes, _, Reading::WithRawReply) => {
@@ -155,9 +155,18 @@ impl Workload {
                 "qapi tokio",
                 "qmp",
             ],
-            Self::InFlight(..) => {
-                &["raw", "raw+serde", "blocking", "mio", "smol", "tokio current", "tokio multi", "qapi tokio", "qmp"]
-            }
+            Self::InFlight(..) => &[
+                "raw",
+                "raw+serde",
+                "blocking",
+                "blocking batch",
+                "mio",
+                "smol",
+                "tokio current",
+                "tokio multi",
+                "qapi tokio",
+                "qmp",
+            ],
             Self::Flood(_) => &[
                 "raw",
                 "raw+serde",

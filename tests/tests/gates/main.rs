@@ -2,9 +2,11 @@
 //!
 //! Durations are measured by `tests/bench` and asserted nowhere.
 
+mod batches;
 mod core;
 mod requests;
 mod runtimes;
+mod waiting;
 
 use std::hint::black_box;
 

@@ -19,10 +19,10 @@ use qemu_machine_tests::null::{GREETING, Wealth, serve};
 
 use super::allocations_for_each;
 
-const LONG: Duration = Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2);
+pub(crate) const LONG: Duration = Duration::from_secs(qemu_machine_tests::PATIENCE.as_secs() / 2);
 
 /// A monitor that replies at once. Its thread ends when the connection is closed.
-fn null(wealth: Wealth) -> (Peer, JoinHandle<()>) {
+pub(crate) fn null(wealth: Wealth) -> (Peer, JoinHandle<()>) {
     let (peer, ours) = UnixStream::pair().expect("a pair of sockets");
     // A client that disconnects while the server writes causes an error.
     (Peer::Connected(descriptor(ours)), spawn(move || drop(serve(peer, &wealth))))
@@ -107,7 +107,7 @@ fn a_command_in_a_task_of_tokio_allocates_nothing() {
 }
 
 /// A waker that counts its calls.
-struct Counted(Arc<AtomicUsize>, Waker);
+pub(crate) struct Counted(pub(crate) Arc<AtomicUsize>, pub(crate) Waker);
 
 impl Wake for Counted {
     fn wake(self: Arc<Self>) {
@@ -166,7 +166,7 @@ fn an_event_that_is_received_allocates_at_most_once() {
 }
 
 /// Returns how often this thread has gone to sleep (`proc_pid_status(5)`).
-fn sleeps() -> usize {
+pub(crate) fn sleeps() -> usize {
     let status = fs::read_to_string("/proc/thread-self/status").expect("Linux reports it");
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.and_then(|count| count.trim().parse().ok()).expect("a count")

@@ -13,8 +13,8 @@ use crate::harness::Harness;
 
 /// The row of the simulated world.
 pub(crate) struct InWorld {
-    machine: Machine,
-    now: Moment,
+    pub(crate) machine: Machine,
+    pub(crate) now: Moment,
     peer: Peer,
 }
 
@@ -36,7 +36,7 @@ struct Peer {
 
 impl InWorld {
     /// Runs the world until there is an answer.
-    fn until<T>(&mut self, mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, mut answer: impl FnMut(&mut Machine) -> Option<T>) -> T {
         loop {
             self.run_until_idle();
             if let Some(answer) = answer(&mut self.machine) {

@@ -5,6 +5,7 @@
 //! on all but the simulated world.
 
 mod after_the_end;
+mod batches;
 mod cancelled;
 mod cgroups;
 mod companion_settings;

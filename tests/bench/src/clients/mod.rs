@@ -51,6 +51,7 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
         "raw+serde" => Box::new(raw::Raw::connect(address, raw::Mode::Serde)?),
         "async-io" => Box::new(bare::Bare::connect(address)?),
         "blocking" => Box::new(ours::Threads::connect(address)?),
+        "blocking batch" => Box::new(ours::Batches::connect(address)?),
         "mio" => Box::new(ours::Loop::connect(address)?),
         "smol" => Box::new(tasks::Tasks::<tasks::OnSmol>::connect(address)?),
         "tokio current" => Box::new(tasks::Tasks::<tasks::OnCurrentThread>::connect(address)?),

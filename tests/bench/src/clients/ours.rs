@@ -4,13 +4,18 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
-use qemu_machine_core::{Address, Config, Mark, Payload, Peer, Value, Wait, WithRawReply};
+use qemu_machine_core::{Address, CommandError, Config, Mark, Payload, Peer, Value, Wait, WithRawReply};
 use qemu_machine_mio::EventLoop;
 
-use super::{Client, LONG, QUIET, other};
+use super::{Client, LONG, QUIET, keep, other};
 use crate::plan::Reading;
 
 pub const STATUS: WithRawReply<&str> = WithRawReply("query-status");
+
+/// Returns the commands of a batch.
+pub fn batch(depth: usize) -> impl Iterator<Item = WithRawReply<&'static str>> {
+    std::iter::repeat_n(STATUS, depth)
+}
 
 pub fn config(address: &Path) -> Config {
     let address = Address::unix(address.as_os_str().as_encoded_bytes());
@@ -59,6 +64,31 @@ impl Client for Threads {
     }
 }
 
+/// `qemu-machine-blocking`, with batches.
+pub struct Batches(Threads);
+
+impl Batches {
+    pub fn connect(address: &Path) -> io::Result<Self> {
+        Threads::connect(address).map(Self)
+    }
+}
+
+impl Client for Batches {
+    fn turns(&mut self, count: usize) -> io::Result<()> {
+        self.in_flight(1, count)
+    }
+
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        let Self(Threads(vm)) = self;
+        (0..count / depth).try_for_each(|_| all_answered(vm.execute_all(batch(depth))))
+    }
+}
+
+/// Drops the results of a batch, or returns the first error.
+pub fn all_answered(replies: Vec<Result<Payload, CommandError>>) -> io::Result<()> {
+    replies.into_iter().try_for_each(|reply| reply.map(keep).map_err(other))
+}
+
 /// `qemu-machine-mio`, in an event loop.
 pub struct Loop {
     event_loop: EventLoop,
@@ -77,28 +107,21 @@ impl Loop {
 
 impl Client for Loop {
     fn turns(&mut self, count: usize) -> io::Result<()> {
-        self.in_flight(1, count)
+        let Self { event_loop, vm } = self;
+        let vms = std::slice::from_mut(vm);
+        for _ in 0..count {
+            let ticket = vms[0].execute(STATUS).map_err(other)?;
+            event_loop.run(vms, |vms| vms[0].claim(&ticket))?.map(keep).map_err(other)?;
+        }
+        Ok(())
     }
 
     fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let Self { event_loop, vm } = self;
         let vms = std::slice::from_mut(vm);
-        let mut tickets = Vec::with_capacity(depth);
         for _ in 0..count / depth {
-            for _ in 0..depth {
-                tickets.push(vms[0].execute(STATUS).map_err(other)?);
-            }
-            let mut done = 0;
-            event_loop.run(vms, |vms| {
-                // In-band replies arrive in the order of their commands (`docs/interop/qmp-spec.rst`, Out-of-band
-                // execution).
-                while let Some(reply) = tickets.get(done).and_then(|ticket| vms[0].claim(ticket)) {
-                    black_box(reply.is_ok());
-                    done += 1;
-                }
-                (done == depth).then_some(())
-            })?;
-            tickets.clear();
+            let mut batch = vms[0].execute_all(batch(depth));
+            all_answered(event_loop.run(vms, |vms| vms[0].claim_all(&mut batch))?)?;
         }
         Ok(())
     }

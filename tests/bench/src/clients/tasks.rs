@@ -4,7 +4,6 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
-use futures_util::future::try_join_all;
 use qemu_machine_core::{Config, Wait, WithRawReply};
 use qemu_machine_smol::Smol;
 use qemu_machine_tokio::Tokio;
@@ -12,7 +11,7 @@ use qemu_machine_tokio::tasks::{Reactor, Vm};
 use smol::LocalExecutor;
 use tokio::runtime::{Builder, Runtime};
 
-use super::ours::{STATUS, config, read};
+use super::ours::{STATUS, all_answered, batch, config, read};
 use super::{Client, LONG, QUIET, keep, other, others};
 use crate::plan::Reading;
 
@@ -116,7 +115,12 @@ impl<E: Executor> Client for Tasks<E> {
 
     fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let vm = self.vm.clone();
-        self.executor.run(async move { try_join_all((0..depth).map(|_| ask(&vm, count / depth))).await.map(drop) })
+        self.executor.run(async move {
+            for _ in 0..count / depth {
+                all_answered(vm.execute_all(batch(depth)).await)?;
+            }
+            Ok(())
+        })
     }
 
     fn flood(&mut self, events: usize) -> io::Result<usize> {
