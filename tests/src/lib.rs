@@ -10,6 +10,7 @@ pub mod lease;
 pub mod linux;
 pub mod null;
 pub mod player;
+pub mod pss;
 pub mod scripted;
 pub mod sources;
 pub mod torture;

@@ -1,34 +1,14 @@
 //! Test of clones of a booted Linux: they share the memory of the template, and differ in the generation id.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use qemu_machine_blocking::procedure::Shell;
 use qemu_machine_blocking::{Template, TemplateConfig, Vm, template_clone, template_source};
 use qemu_machine_tests::leak_check::Scratch;
 use qemu_machine_tests::linux::Linux;
-use qemu_machine_tests::{PATIENCE, bounded};
+use qemu_machine_tests::{PATIENCE, bounded, pss};
 
 const CLONES: u64 = 20;
-
-/// Returns the proportional set size of the mappings of a file in a process, in KiB (`proc_pid_smaps(5)`): a page that
-/// several processes map counts for each with its share.
-fn pss(pid: u32, file: &Path) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("the process runs");
-    let (mut is_meant, mut sum) = (false, 0);
-    for line in text.lines() {
-        match line.split_once(':') {
-            Some(("Pss", size)) if is_meant => {
-                sum += size.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
-            }
-            Some((name, _)) if name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') => {}
-            // The first line of a mapping ends with the path.
-            _ => is_meant = line.ends_with(&format!(" {}", file.display())),
-        }
-    }
-    sum
-}
 
 /// Runs a line in the shell of the guest, and returns its output.
 fn answer(vm: &Vm, shell: &Shell, line: &str) -> String {
@@ -54,7 +34,7 @@ fn twenty_clones_have_a_tenth_of_the_memory_of_twenty_boots() {
         let (config, save) = template_source(&TemplateConfig::new(guest, scratch.path(), 128)).expect("there is room");
         let source = Vm::launch(config).unwrap_or_else(|error| panic!("{error}"));
         answer(&source, &Shell::on("tty"), "booted=once");
-        let of_a_boot = pss(source.pid().expect("it runs"), &memory);
+        let of_a_boot = pss::of_file(source.pid().expect("it runs"), &memory);
         let template = source.run(save, PATIENCE).unwrap_or_else(|error| panic!("{error}"));
 
         let clones: Vec<Vm> = (0..CLONES).map(|_| cloned(&template)).collect();
@@ -68,7 +48,7 @@ fn twenty_clones_have_a_tenth_of_the_memory_of_twenty_boots() {
             // It writes to no more memory, however long the others take.
             clone.execute("stop").expect("the guest runs");
         }
-        let of_clones: u64 = clones.iter().map(|clone| pss(clone.pid().expect("it runs"), &memory)).sum();
+        let of_clones: u64 = clones.iter().map(|clone| pss::of_file(clone.pid().expect("it runs"), &memory)).sum();
         println!("KiB of memory: {of_a_boot} of a boot, {of_clones} of {CLONES} clones");
         assert!(of_a_boot > 16 << 10, "a boot of Linux writes to more memory than {of_a_boot} KiB");
         assert!(of_clones > 0 && of_clones <= CLONES * of_a_boot / 10, "{of_clones} KiB, a boot has {of_a_boot} KiB");

@@ -1,5 +1,6 @@
 //! Tests of the troubleshooting guide: each symptom is produced here, and its message must be the one that is quoted.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -8,7 +9,10 @@ use std::time::Duration;
 
 use qemu_machine_blocking::commands::{QuerySchema, QueryStatus};
 use qemu_machine_blocking::procedure::{FollowJob, Unplug};
-use qemu_machine_blocking::{Address, Agent, Config, Limits, Peer, Shutdown, Vm, Wait, json};
+use qemu_machine_blocking::{
+    Address, Agent, Config, Limits, Peer, Shutdown, Template, TemplateConfig, TemplateFileError, Vm, Wait, json,
+    template_clone, template_source,
+};
 use qemu_machine_tests::leak_check::{Scratch, bytes, send, stop};
 use qemu_machine_tests::scripted::{Action, Script};
 use qemu_machine_tests::{bounded_by, qemu};
@@ -29,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A heading of the guide, and a function that produces the message below it.
 type Symptom = (&'static str, fn() -> String);
 
-const SYMPTOMS: [Symptom; 25] = [
+const SYMPTOMS: [Symptom; 29] = [
     ("launch failed: cannot execute", || launch(Config::new("no-such-qemu"))),
     ("launch failed: QEMU ended", || launch(config().args(["-device", "nonexistent"]))),
     ("launch failed: the deadline passed", || launch(Script::new().stall().config(SCRIPTED).launch_within(SHORT))),
@@ -100,6 +104,30 @@ const SYMPTOMS: [Symptom; 25] = [
         ended(&vm, vm.run(FollowJob::of(&"blockdev-mirror", "copy"), SHORT))
     }),
     ("a snapshot was not loaded", unloaded),
+    ("a template cannot have the device", || {
+        let scratch = Scratch::create();
+        let balloon = guest().args(["-device", "virtio-balloon-pci"]);
+        refused_template(template_source(&TemplateConfig::new(balloon, scratch.path(), 32)))
+    }),
+    ("a file of a template is gone", || {
+        let (scratch, template) = template();
+        fs::remove_file(scratch.path().join("memory")).expect("it exists");
+        refused_template(template_clone(&template))
+    }),
+    ("the clone has other devices than the template", || {
+        let (_scratch, template) = template();
+        let (config, load) = template_clone(&template).expect("the files exist");
+        let vm = up(config.args(["-device", "virtio-net-pci,id=net1"]));
+        ended(&vm, vm.run(load, PATIENCE))
+    }),
+    ("has saved the template, and the clone runs", || {
+        let (_scratch, template) = template();
+        let (_, load) = template_clone(&template).expect("the files exist");
+        let other = r#"{"qemu": {"major": 99, "minor": 0, "micro": 1}, "package": ""}"#;
+        let vm =
+            up(Script::launched().hear().reply(other).hear().reply("[]").hear().reply("[]").obey().config(SCRIPTED));
+        ended(&vm, vm.run(load, PATIENCE))
+    }),
 ];
 
 fn config() -> Config {
@@ -161,6 +189,24 @@ fn unsynchronised() -> String {
     let said = Agent::attach(Peer::Dial(Address::unix(bytes(&path))), PATIENCE).expect_err("the agent refuses");
     agent.join().expect("the agent ends with its client");
     said.to_string()
+}
+
+/// A machine with devices, without its memory.
+fn guest() -> Config {
+    Config::new(qemu()).args(["-nodefaults", "-accel", "tcg"])
+}
+
+/// Saves a template in a directory of its own.
+fn template() -> (Scratch, Template) {
+    let scratch = Scratch::create();
+    let (config, save) =
+        template_source(&TemplateConfig::new(guest(), scratch.path(), 32)).expect("the directory is empty");
+    let template = up(config).run(save, PATIENCE).unwrap_or_else(|error| panic!("{error}"));
+    (scratch, template)
+}
+
+fn refused_template<T>(said: Result<T, TemplateFileError>) -> String {
+    said.err().expect("this fails").to_string()
 }
 
 /// Loads a snapshot that does not exist.

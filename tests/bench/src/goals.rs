@@ -55,6 +55,10 @@ fn many_connections(workload: Workload) -> bool {
     matches!(workload, Workload::Connections(connections, _) if connections >= 50)
 }
 
+fn template(workload: Workload) -> bool {
+    matches!(workload, Workload::Template(_))
+}
+
 /// The clients on tokio's reactor.
 const ON_TOKIO: [&str; 2] = ["tokio current", "tokio multi"];
 
@@ -69,7 +73,7 @@ fn on_tokio(found: &Found, depth: usize) -> Option<f64> {
     Some(slower / faster)
 }
 
-const GOALS: [Goal; 23] = [
+const GOALS: [Goal; 27] = [
     Goal {
         what: "a command with `blocking`, CPU time × raw",
         most: 1.05,
@@ -223,6 +227,34 @@ const GOALS: [Goal; 23] = [
         most: 1.3,
         value: |found| cpu(found, "mio", "raw", many_connections),
         limit: "as a command with `mio`; and raw waits for each reply in the call that receives it, or finds it there",
+    },
+    Goal {
+        what: "a clone until its guest runs, time × the launch of the same command line",
+        most: 1.5,
+        value: |found| wall(found, "load", "launch", template),
+        limit: "",
+    },
+    Goal {
+        what: "a clone to the first answer of its guest, time × the launch of the same command line",
+        most: 1.5,
+        value: |found| wall(found, "clone", "launch", template),
+        limit: "the launch and the load meet it (the row above). The rest is QEMU with TCG, which translates the code of the \
+                guest again: 1,500 blocks up to the echo of a letter, since a clone begins with an empty cache",
+    },
+    Goal {
+        what: "30 clones to their first answers, one after another, time × a boot",
+        most: 1.0,
+        value: |found| Some(30.0 * wall(found, "clone", "boot", template)?),
+        limit: "as above; a boot of this Linux takes few seconds",
+    },
+    Goal {
+        what: "the memory of 20 clones × that of 20 boots",
+        most: 0.1,
+        value: |found| {
+            let machines = |workload| matches!(workload, Workload::Machines(20));
+            Some(taken(found, "clones", machines)?.count / taken(found, "boots", machines)?.count)
+        },
+        limit: "",
     },
 ];
 

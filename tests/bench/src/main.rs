@@ -1,15 +1,17 @@
 //! Benchmark of all clients: every workload on every client and on the bare socket, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path tests/bench/Cargo.toml                 everything, into speed.md and speed.svg
+//! cargo run --release --manifest-path tests/bench/Cargo.toml                 everything, into speed.md and the pictures
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- templates    those of templates, and into templates.svg
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a tenth of that, to the standard output
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   in 3 rounds, without the builds
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --one blocking "turns 400000"   for a profiler
 //! ```
 //!
 //! Servers and clients are separate processes on one processor: on two, the time of a processor to wake up would
-//! dominate the result. Each round runs every client once, so that other load on the machine affects all of them. The
-//! results are medians, and ratios to the bare socket in the same run.
+//! dominate the result. Only the workloads of templates use all: a guest runs beside its client. Each round runs every
+//! client once, so that other load on the machine affects all of them. The results are medians, and ratios to the bare
+//! socket in the same run.
 
 mod clients;
 mod connections;
@@ -18,11 +20,13 @@ mod goals;
 mod launch;
 mod meter;
 mod page;
+mod picture;
 mod plan;
 mod plot;
 mod rounds;
 mod server;
 mod size;
+mod templates;
 
 use std::io;
 
@@ -56,6 +60,7 @@ fn main() -> io::Result<()> {
             print!("{}", page::text(&rounds::all(plan::Plan::quick())?)?);
             Ok(())
         }
+        ["templates"] => page::write_templates(&rounds::all(plan::Plan::templates())?),
         ["--one", client, workload] => {
             let taken = rounds::one(client, workload.parse()?)?;
             println!("{taken:?}");

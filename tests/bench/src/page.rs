@@ -9,9 +9,9 @@ use std::process::Command;
 use crate::meter::Taken;
 use crate::plan::{CLIENTS, Reading, Workload};
 use crate::rounds::Found;
-use crate::{goals, plot};
+use crate::{goals, picture, plot};
 
-/// Writes the page and the plot to `speed.md` and `speed.svg`.
+/// Writes the page and the pictures to `speed.md`, `speed.svg` and `templates.svg`.
 ///
 /// # Errors
 ///
@@ -19,7 +19,20 @@ use crate::{goals, plot};
 pub fn write(found: &Found) -> io::Result<()> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     plot::draw(found, &directory.join("speed.svg"))?;
+    picture::draw(found, &directory.join("templates.svg"))?;
     fs::write(directory.join("speed.md"), text(found)?)
+}
+
+/// Prints the goals and the numbers of templates, and writes their picture to `templates.svg`.
+///
+/// # Errors
+///
+/// As [`write`].
+pub fn write_templates(found: &Found) -> io::Result<()> {
+    picture::draw(found, &Path::new(env!("CARGO_MANIFEST_DIR")).join("templates.svg"))?;
+    print!("{}\n\n{}", machine()?, goals::text(found));
+    workloads(found).into_iter().for_each(|workload| print!("{}", table(found, workload)));
+    Ok(())
 }
 
 /// Returns the page.
@@ -33,7 +46,7 @@ pub fn text(found: &Found) -> io::Result<String> {
              processor. The\nnumbers are medians. Ratios (×) are to the first client of a table, mostly `raw`, the \
              bare socket, in the same run.\n\n";
     page += &overview(found);
-    page += "\n![curves](speed.svg)\n\n";
+    page += "\n![curves](speed.svg)\n\n![a boot and a clone](templates.svg)\n\n";
     page += &goals::text(found);
     for workload in workloads(found) {
         page += &table(found, workload);

@@ -25,6 +25,12 @@ pub enum Workload {
     Connections(usize, usize),
     /// Events that are parsed from memory: their number.
     Decode(usize),
+    /// A guest that is booted once, up to its first answer: the number of clones.
+    Template(usize),
+    /// Resets of a guest, each up to its first answer: their number.
+    Resets(usize),
+    /// Machines of the same guest that run at the same time: their number.
+    Machines(usize),
     /// The build of a program. No client process runs this.
     Size,
 }
@@ -49,6 +55,9 @@ impl fmt::Display for Workload {
             Self::Launch(times, memory) => write!(f, "launch {times} {memory}"),
             Self::Connections(connections, rounds) => write!(f, "connections {connections} {rounds}"),
             Self::Decode(events) => write!(f, "decode {events}"),
+            Self::Template(times) => write!(f, "template {times}"),
+            Self::Resets(times) => write!(f, "resets {times}"),
+            Self::Machines(machines) => write!(f, "machines {machines}"),
             Self::Size => f.write_str("size"),
         }
     }
@@ -72,6 +81,9 @@ impl FromStr for Workload {
             "launch" => Self::Launch(number(1)?, number(2)?),
             "connections" => Self::Connections(number(1)?, number(2)?),
             "decode" => Self::Decode(number(1)?),
+            "template" => Self::Template(number(1)?),
+            "resets" => Self::Resets(number(1)?),
+            "machines" => Self::Machines(number(1)?),
             "size" => Self::Size,
             _ => return Err(unknown()),
         })
@@ -121,6 +133,15 @@ impl Workload {
                 "{connections} connections, a command on all at once (`blocking`: in turn); count: KB per connection"
             ),
             Self::Decode(events) => format!("{events} events parsed from memory"),
+            Self::Template(_) => {
+                "a Linux that is booted once: the launch of a clone alone, a command, a clone until its guest runs, \
+                                  a clone to its first answer, a boot to its first answer"
+                    .to_string()
+            }
+            Self::Resets(_) => "resets of a booted Linux, each to its first answer".to_string(),
+            Self::Machines(machines) => {
+                format!("{machines} machines of the same Linux; count: KB of memory of all guests, shared pages once")
+            }
             Self::Size => "the build of a program that sends one command".to_string(),
         }
     }
@@ -133,9 +154,18 @@ impl Workload {
             | Self::InFlight(_, count)
             | Self::Flood(count)
             | Self::Decode(count) => count,
-            Self::Large(_, times, _) | Self::Launch(times, _) => times,
-            Self::Dribble(_) | Self::Size => 1,
+            Self::Large(_, times, _) | Self::Launch(times, _) | Self::Template(times) | Self::Resets(times) => times,
+            Self::Dribble(_) | Self::Machines(_) | Self::Size => 1,
             Self::Connections(connections, rounds) => connections * rounds,
+        }
+    }
+
+    /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have fewer.
+    pub fn rounds(self, most: usize) -> usize {
+        match self {
+            Self::Machines(_) => 1,
+            Self::Template(_) | Self::Resets(_) => most.min(3),
+            _ => most,
         }
     }
 
@@ -211,6 +241,9 @@ impl Workload {
                 &["raw", "blocking", "mio", "smol", "tokio current", "tokio multi", "qapi tokio", "qmp"]
             }
             Self::Decode(_) => &["serde value", "raw+serde", "core"],
+            Self::Template(_) => &["launch", "command", "load", "clone", "boot"],
+            Self::Resets(_) => &["loadvm", "clone", "loadvm on each processor", "clone on each processor"],
+            Self::Machines(_) => &["boots", "clones"],
             Self::Size => &[
                 "raw+serde",
                 "core",
@@ -250,7 +283,13 @@ impl Plan {
         workloads.extend(
             [(1, 5000), (10, 500), (100, 50), (500, 10)].map(|(connections, rounds)| Connections(connections, rounds)),
         );
+        workloads.extend(Self::templates().workloads);
         Self { workloads, rounds: 5 }
+    }
+
+    /// The workloads of templates alone.
+    pub fn templates() -> Self {
+        Self { workloads: vec![Workload::Template(4), Workload::Resets(20), Workload::Machines(20)], rounds: 3 }
     }
 
     pub fn quick() -> Self {

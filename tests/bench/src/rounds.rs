@@ -31,9 +31,10 @@ pub fn all(plan: Plan) -> io::Result<Found> {
     let mut found = Found::new();
     for workload in plan.workloads {
         let mut taken: BTreeMap<&'static str, Vec<Taken>> = BTreeMap::new();
-        for round in 0..plan.rounds {
+        let rounds = workload.rounds(plan.rounds);
+        for round in 0..rounds {
             for client in workload.clients() {
-                eprintln!("{workload}: {client}, {} of {}", round + 1, plan.rounds);
+                eprintln!("{workload}: {client}, {} of {rounds}", round + 1);
                 taken.entry(client).or_default().push(one(client, workload)?);
             }
         }

@@ -3,14 +3,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{DEVICES, StateFile, TemplateError, devices, ignore_shared, list, version};
+use serde_json::json;
+
+use super::inventory::Inventory;
+use super::{StateFile, TemplateError, capabilities, ignore_shared};
 use crate::descriptor::Descriptor;
 use crate::error::{CommandError, WaitError};
-use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::procedure::{self, Migrate, MigrationEnd, Procedure};
 use crate::template::Template;
-use crate::wait::Mark;
 
 /// Loads the state of a [`Template`] into a machine that was launched with
 /// [`Template::clone_config`](crate::Template::clone_config), and lets the guest run from there.
@@ -34,18 +35,15 @@ pub struct LoadTemplate {
     template: Template,
     state: StateFile,
     stage: Stage,
-    begin: Mark,
-    devices: Vec<String>,
-    migrate: Migrate,
+    inventory: Inventory,
+    arrival: Migrate,
 }
 
 /// The step that is not over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    New,
-    Version,
-    /// `qom-list` of the place with this index in [`DEVICES`].
-    Devices(usize),
+    Inventory,
+    /// The events of the migration are enabled as well.
     IgnoreShared,
     Give,
     Listen,
@@ -67,28 +65,23 @@ impl LoadTemplate {
         Self {
             template: template.clone(),
             state: StateFile::new(state),
-            stage: Stage::New,
-            begin: Mark::default(),
-            devices: Vec::new(),
-            migrate: Migrate::arrival(),
+            stage: Stage::Inventory,
+            inventory: Inventory::default(),
+            arrival: Migrate::arrival(),
         }
     }
 
     fn replied(&mut self, reply: Result<Payload, CommandError>) -> Result<Step, TemplateError> {
-        if let Stage::Devices(index) = self.stage {
-            self.devices.extend(devices(reply).map_err(procedure::ProcedureError::from)?);
-            return self.list_devices(index + 1);
+        if self.stage == Stage::Inventory {
+            let next = self.inventory.next(reply).map_err(TemplateError::Procedure)?;
+            return next.map_or_else(|| self.compare(), Ok);
         }
-        let reply = reply.map_err(procedure::ProcedureError::from)?;
+        let reply = match reply {
+            // QEMU ends because of what it cannot load.
+            Err(CommandError::Disconnected(_)) if self.stage == Stage::Listen => return Ok(self.arrive()),
+            reply => reply.map_err(procedure::ProcedureError::from)?,
+        };
         Ok(match self.stage {
-            Stage::Version => {
-                let running = version(reply).map_err(procedure::ProcedureError::from)?;
-                if running != self.template.version {
-                    let saved = self.template.version.as_str().into();
-                    return Err(TemplateError::Version { saved, running: running.into() });
-                }
-                return self.list_devices(0);
-            }
             Stage::IgnoreShared => {
                 self.stage = Stage::Give;
                 procedure::Output::Execute(self.state.give(self.template.abilities))
@@ -96,8 +89,10 @@ impl LoadTemplate {
             Stage::Give => {
                 let given = self.state.given(reply, self.template.abilities);
                 let address = given.map_err(procedure::ProcedureError::from)?;
-                self.follow_new(Stage::Listen, Migrate::listen(address))
+                self.stage = Stage::Listen;
+                procedure::Output::execute(&("migrate-incoming", json!({"uri": address})))
             }
+            Stage::Listen => self.arrive(),
             Stage::SendShared => {
                 self.stage = Stage::Continue;
                 procedure::Output::execute(&"cont")
@@ -110,38 +105,39 @@ impl LoadTemplate {
         })
     }
 
-    fn list_devices(&mut self, index: usize) -> Result<Step, TemplateError> {
-        if let Some(path) = DEVICES.get(index) {
-            self.stage = Stage::Devices(index);
-            return Ok(procedure::Output::execute(&list(path)));
+    /// Compares the machine with the template, and begins to load.
+    fn compare(&mut self) -> Result<Step, TemplateError> {
+        let (running, devices) = self.inventory.take();
+        if running != self.template.version {
+            let saved = self.template.version.as_str().into();
+            return Err(TemplateError::Version { saved, running: running.into() });
         }
         let lacks = |all: &[String], other: &[String]| -> Vec<_> {
             all.iter().filter(|device| !other.contains(device)).map(|device| device.as_str().into()).collect()
         };
-        let missing = lacks(&self.template.devices, &self.devices);
-        let added = lacks(&self.devices, &self.template.devices);
+        let missing = lacks(&self.template.devices, &devices);
+        let added = lacks(&devices, &self.template.devices);
         if !missing.is_empty() || !added.is_empty() {
             return Err(TemplateError::Devices { missing, added });
         }
         self.stage = Stage::IgnoreShared;
-        Ok(procedure::Output::execute(&ignore_shared(true)))
+        Ok(procedure::Output::execute(&capabilities(&[("x-ignore-shared", true), ("events", true)])))
     }
 
-    fn follow_new(&mut self, stage: Stage, migrate: Migrate) -> Step {
-        (self.stage, self.migrate) = (stage, migrate);
-        self.follow(procedure::Input::Begun(self.begin.clone()))
+    fn arrive(&mut self) -> Step {
+        self.stage = Stage::Arrive;
+        self.follow(procedure::Input::Begun(self.inventory.mark()))
     }
 
     /// Passes an input to the migration, and goes on when its part is over.
     fn follow(&mut self, input: procedure::Input) -> Step {
-        let output = self.migrate.step(input);
+        let output = self.arrival.step(input);
         output.and_then(|end| match end {
-            Ok(MigrationEnd::Listening) => self.follow_new(Stage::Arrive, Migrate::arrival()),
             Ok(MigrationEnd::Completed) => {
                 self.stage = Stage::SendShared;
                 procedure::Output::execute(&ignore_shared(false))
             }
-            Ok(MigrationEnd::Cancelled) => procedure::Output::Done(Err(TemplateError::Cancelled)),
+            Ok(_) => procedure::Output::Done(Err(TemplateError::Cancelled)),
             Err(error) => procedure::Output::Done(Err(error.into())),
         })
     }
@@ -152,12 +148,8 @@ impl Procedure for LoadTemplate {
 
     fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
         match (self.stage, input) {
-            (Stage::New, procedure::Input::Begun(mark)) => {
-                (self.begin, self.stage) = (mark, Stage::Version);
-                procedure::Output::execute(&"query-version")
-            }
-            (_, procedure::Input::Begun(_)) => procedure::Output::Execute(Err(Misuse::ProcedureReused)),
-            (Stage::Listen | Stage::Arrive, input) => self.follow(input),
+            (_, procedure::Input::Begun(mark)) => self.inventory.begin(mark),
+            (Stage::Arrive, input) => self.follow(input),
             (_, procedure::Input::Reply(reply)) => {
                 self.replied(reply).unwrap_or_else(|error| procedure::Output::Done(Err(error)))
             }

@@ -1,5 +1,6 @@
 //! Procedures of templates: their errors, and what saving and loading share.
 
+mod inventory;
 mod load;
 mod resume;
 mod save;
@@ -11,7 +12,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::fd_set::{Added, Removing};
@@ -87,52 +87,12 @@ fn listed(what: &str, devices: &[UntrustedText]) -> String {
 /// The capability that leaves the memory in shared files out of the stream (QEMU, `qapi/migration.json`,
 /// `MigrationCapability`).
 fn ignore_shared(state: bool) -> (&'static str, serde_json::Value) {
-    let capabilities = json!([{"capability": "x-ignore-shared", "state": state}]);
-    ("migrate-set-capabilities", json!({"capabilities": capabilities}))
+    capabilities(&[("x-ignore-shared", state)])
 }
 
-/// The places of QEMU's object tree with the devices of `-device` and `device_add`: those with an id, and the others.
-const DEVICES: [&str; 2] = ["/machine/peripheral", "/machine/peripheral-anon"];
-
-fn list(path: &str) -> (&'static str, serde_json::Value) {
-    ("qom-list", json!({"path": path}))
-}
-
-/// Returns the devices in a reply of `qom-list`, with their types. QEMU refuses the command where it has no such place.
-fn devices(reply: Result<Payload, CommandError>) -> Result<Vec<String>, CommandError> {
-    #[derive(Deserialize)]
-    struct Item {
-        name: String,
-        r#type: String,
-    }
-    let items = match reply {
-        Ok(reply) => reply.reply::<Vec<Item>>()?,
-        Err(CommandError::Refused(_)) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let child = |item: Item| {
-        let kind = item.r#type.strip_prefix("child<")?.strip_suffix('>')?;
-        Some(format!("{} ({kind})", item.name))
-    };
-    Ok(items.into_iter().filter_map(child).collect())
-}
-
-/// Returns the version in a reply of `query-version`, with that of the package.
-fn version(reply: Payload) -> Result<String, CommandError> {
-    #[derive(Deserialize)]
-    struct Version {
-        qemu: Numbers,
-        package: String,
-    }
-    #[derive(Deserialize)]
-    struct Numbers {
-        major: u32,
-        minor: u32,
-        micro: u32,
-    }
-    let Version { qemu: Numbers { major, minor, micro }, package } = reply.reply()?;
-    let package = if package.is_empty() { package } else { format!(" ({package})") };
-    Ok(format!("{major}.{minor}.{micro}{package}"))
+fn capabilities(all: &[(&str, bool)]) -> (&'static str, serde_json::Value) {
+    let all: Vec<_> = all.iter().map(|(name, state)| json!({"capability": name, "state": state})).collect();
+    ("migrate-set-capabilities", json!({"capabilities": all}))
 }
 
 /// The file with the state, which QEMU gets as a descriptor.

@@ -6,16 +6,16 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::inventory::Inventory;
 use super::resume::Resume;
-use super::{DEVICES, StateFile, TemplateError, devices, ignore_shared, list, version};
+use super::{StateFile, TemplateError, ignore_shared};
 use crate::commands::QueryStatus;
 use crate::descriptor::Descriptor;
 use crate::error::{CommandError, WaitError};
-use crate::fault::Misuse;
 use crate::payload::Payload;
 use crate::procedure::{self, Migrate, MigrationEnd, Procedure, ProcedureError, Undo};
 use crate::template::{Abilities, Template, TemplateConfig};
-use crate::wait::{Found, Mark, Wait};
+use crate::wait::{Found, Wait};
 
 /// Saves a machine as a [`Template`]: stops the guest, writes the state of its devices to a file, and ends QEMU. The memory
 /// is in a file already, since the machine was launched with
@@ -42,7 +42,7 @@ pub struct SaveTemplate {
     pub(super) template: Template,
     pub(super) state: StateFile,
     pub(super) stage: Stage,
-    begin: Mark,
+    inventory: Inventory,
     pub(super) was_running: bool,
     migrate: Migrate,
     address: String,
@@ -54,11 +54,8 @@ pub struct SaveTemplate {
 /// The step that is not over, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Stage {
-    New,
-    Version,
+    Inventory,
     Abilities,
-    /// `qom-list` of the place with this index in [`DEVICES`].
-    Devices(usize),
     Status,
     IgnoreShared,
     Give,
@@ -88,8 +85,8 @@ impl SaveTemplate {
         Self {
             template,
             state: StateFile::new(state),
-            stage: Stage::New,
-            begin: Mark::default(),
+            stage: Stage::Inventory,
+            inventory: Inventory::default(),
             was_running: false,
             migrate: Migrate::arrival(),
             address: String::new(),
@@ -99,9 +96,8 @@ impl SaveTemplate {
     }
 
     fn replied(&mut self, reply: Result<Payload, CommandError>) -> Result<Step, ProcedureError> {
-        if let Stage::Devices(index) = self.stage {
-            self.template.devices.extend(devices(reply)?);
-            return Ok(self.list_devices(index + 1));
+        if self.stage == Stage::Inventory {
+            return Ok(self.inventory.next(reply)?.unwrap_or_else(|| self.query_abilities()));
         }
         let reply = match reply {
             // QEMU may close the monitor before its reply.
@@ -110,15 +106,11 @@ impl SaveTemplate {
             reply => reply?,
         };
         Ok(match self.stage {
-            Stage::Version => {
-                self.template.version = version(reply)?;
-                self.stage = Stage::Abilities;
-                procedure::Output::execute(&("qom-list-properties", json!({"typename": "memory-backend-file"})))
-            }
             Stage::Abilities => {
                 let properties: Vec<Property> = reply.reply()?;
                 self.template.abilities.opens_read_only = properties.iter().any(|property| property.name == "rom");
-                self.list_devices(0)
+                self.stage = Stage::Status;
+                procedure::Output::execute(&QueryStatus)
             }
             Stage::Status => {
                 self.was_running = reply.reply::<crate::commands::Status>()?.running;
@@ -136,19 +128,16 @@ impl SaveTemplate {
             }
             Stage::Stop => {
                 (self.stage, self.migrate) = (Stage::Migrate, Migrate::to(self.address.as_str()));
-                self.follow(procedure::Input::Begun(self.begin.clone()))
+                self.follow(procedure::Input::Begun(self.inventory.mark()))
             }
             _ => self.wait_for_end(),
         })
     }
 
-    fn list_devices(&mut self, index: usize) -> Step {
-        if let Some(path) = DEVICES.get(index) {
-            self.stage = Stage::Devices(index);
-            return procedure::Output::execute(&list(path));
-        }
-        self.stage = Stage::Status;
-        procedure::Output::execute(&QueryStatus)
+    fn query_abilities(&mut self) -> Step {
+        (self.template.version, self.template.devices) = self.inventory.take();
+        self.stage = Stage::Abilities;
+        procedure::Output::execute(&("qom-list-properties", json!({"typename": "memory-backend-file"})))
     }
 
     /// Passes an input to the migration, and goes on when it is over.
@@ -166,7 +155,7 @@ impl SaveTemplate {
 
     fn wait_for_end(&mut self) -> Step {
         self.stage = Stage::End;
-        procedure::Output::wait(&self.begin, [Wait::end()])
+        procedure::Output::wait(&self.inventory.mark(), [Wait::end()])
     }
 }
 
@@ -181,11 +170,7 @@ impl Procedure for SaveTemplate {
 
     fn step(&mut self, input: procedure::Input) -> procedure::Output<Self::Return> {
         match (self.stage, input) {
-            (Stage::New, procedure::Input::Begun(mark)) => {
-                (self.begin, self.stage) = (mark, Stage::Version);
-                procedure::Output::execute(&"query-version")
-            }
-            (_, procedure::Input::Begun(_)) => procedure::Output::Execute(Err(Misuse::ProcedureReused)),
+            (_, procedure::Input::Begun(mark)) => self.inventory.begin(mark),
             (Stage::Migrate, input) => self.follow(input),
             (_, procedure::Input::Reply(reply)) => self.replied(reply).unwrap_or_else(|error| self.fail(error.into())),
             (Stage::End, procedure::Input::Found(Ok(hit))) if matches!(hit.found, Found::End(_)) => {

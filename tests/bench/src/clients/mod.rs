@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::meter::{measure, memory};
 use crate::plan::{Reading, Workload};
-use crate::{connections, decode, launch};
+use crate::{connections, decode, launch, templates};
 
 /// A deadline that is longer than any workload.
 pub const LONG: Duration = Duration::from_secs(100);
@@ -74,6 +74,9 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
         Workload::Launch(times, memory) => return launch::act(name, times, memory),
         Workload::Decode(events) => return decode::act(name, events),
         Workload::Connections(connections, rounds) => return connections::act(name, address, connections, rounds),
+        Workload::Template(times) => return templates::act(name, times),
+        Workload::Resets(times) => return templates::reset(name, times),
+        Workload::Machines(machines) => return templates::memory(name, machines),
         _ => {}
     }
     let mut client = connect(name, address)?;
