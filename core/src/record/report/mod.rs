@@ -1,7 +1,6 @@
 //! Report: a record as one page of HTML.
 
 mod data;
-mod hash;
 mod html;
 mod lanes;
 mod marks;
