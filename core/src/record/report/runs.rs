@@ -21,10 +21,10 @@ pub(super) struct RecordedRun {
     ready: Option<Moment>,
     ended: Option<(Moment, String)>,
     exit: Option<String>,
-    /// Why the launch failed, as [`LaunchError`](crate::LaunchError) reports it. `None` means that it did not fail, or that the
-    /// reason is not known.
+    /// Why the launch failed, as [`LaunchError`](crate::LaunchError) reports it. `None` means that it did not fail, or that
+    /// the reason is not known.
     pub(super) failure: Option<String>,
-    /// What the process has printed, up to [`Limits::log`](crate::Limits::log).
+    /// The output of the process, up to [`Limits::log`](crate::Limits::log).
     pub(super) log: String,
     /// The operations of the host that failed.
     pub(super) faults: Vec<String>,

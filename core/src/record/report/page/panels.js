@@ -107,6 +107,7 @@ class Consoles {
   /** Shows what the console displayed at a time. */
   seek(time) {
     this.list.reveal(Math.max(0, countUpTo(this.screen.times, time) - 1));
+    this.tell();
   }
 }
 
