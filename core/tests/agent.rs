@@ -6,8 +6,8 @@ mod rig;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_machine_core::{
-    Address, Channel, CommandError, Config, Dialect, FOREVER, Input, LaunchError, LaunchFailure, Limits, Liveness,
-    Machine, Peer, Phase, Progress, State, Ticket, Value, json,
+    Address, Channel, CommandError, Config, Deadline, Dialect, FOREVER, Input, LaunchError, LaunchFailure, Limits,
+    Liveness, Machine, Peer, Phase, Progress, State, Ticket, Value, json,
 };
 use rig::{Rig, secs};
 
@@ -217,32 +217,44 @@ fn a_command_without_a_success_reply_may_be_refused() {
     assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))));
 }
 
-/// The agent has answered: whatever happens to the number behind the command, the refusal is the reply. The next command
-/// takes no late number for its own reply.
+/// The agent has answered: whatever happens to the number behind the command, the refusal is the reply. The commands that
+/// wait are sent, and none takes a late number for its own reply.
 #[test]
 fn a_refusal_of_a_command_without_a_success_reply_is_not_lost() {
-    type End = fn(&mut Rig);
-    let ends: [(&str, End); 4] = [
-        ("the deadline", |rig| rig.pass(secs(9))),
-        ("the end of the connection", |rig| rig.closes(Channel::Monitor)),
-        ("another error", |rig| hears(rig, REFUSAL)),
-        ("a line that is no JSON", |rig| hears(rig, "{\"return\": x}\n")),
+    type End<'a> = &'a dyn Fn(&mut Rig);
+    let ends: [(&str, Deadline, End); 4] = [
+        ("the deadline", secs(3).into(), &|rig| rig.pass(secs(3))),
+        ("the time of the request", FOREVER, &|rig| rig.pass(secs(5))),
+        ("another error", FOREVER, &|rig| hears(rig, REFUSAL)),
+        ("a line that is no JSON", FOREVER, &|rig| hears(rig, "{\"return\": x}\n")),
     ];
-    for (what, end) in ends {
+    for (what, deadline, end) in ends {
         let mut rig = ready();
-        let silent = rig.vm.execute(rig.now, &"guest-shutdown", secs(9).into()).expect("it runs");
+        let silent = rig.vm.execute(rig.now, &"guest-shutdown", deadline).expect("it runs");
+        let next = rig.issue("guest-ping");
         sent(&mut rig);
         hears(&mut rig, REFUSAL);
-        assert_eq!(rig.vm.claim(&silent), None);
+        assert_eq!(claim(&mut rig, &silent), None, "{what}");
         end(&mut rig);
-        let answer = rig.vm.claim(&silent);
-        assert!(matches!(answer, Some(Err(CommandError::Refused(_)))), "{what}: {answer:?}");
-        if what != "the end of the connection" {
-            let next = rig.issue("guest-ping");
-            hears(&mut rig, "~{\"return\": 2}\n{\"return\": {}}\n");
-            assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))), "{what}");
+        let reply = claim(&mut rig, &silent);
+        assert!(matches!(reply, Some(Err(CommandError::Refused(_)))), "{what}: {reply:?}");
+        if sent(&mut rig) == ask(3) {
+            hears(&mut rig, &format!("~{{\"return\": 2}}\n{}", answer(3)));
+            assert_eq!(sent(&mut rig), r#"{"execute":"guest-ping"}"#, "{what}");
         }
+        hears(&mut rig, "~{\"return\": 2}\n{\"return\": {}}\n");
+        assert_eq!(claim(&mut rig, &next), Some(Ok(json!({}))), "{what}");
     }
+}
+
+#[test]
+fn a_refusal_of_a_command_without_a_success_reply_is_delivered_at_the_end_of_the_connection() {
+    let mut rig = ready();
+    let silent = rig.issue("guest-shutdown");
+    sent(&mut rig);
+    hears(&mut rig, REFUSAL);
+    rig.closes(Channel::Monitor);
+    assert!(matches!(claim(&mut rig, &silent), Some(Err(CommandError::Refused(_)))));
 }
 
 /// The caller of a raw command has the whole line, and one that disowned its command has nothing.

@@ -200,8 +200,8 @@ impl Session {
         self.in_flight.only().filter(|id| self.in_flight.entry(*id).is_some_and(|entry| entry.kind.silent))
     }
 
-    /// Holds the refusal of a command without a success response until the request behind it is answered, and returns
-    /// whether the line was handled. A caller that had the refusal at once might close the connection while that answer is
+    /// Holds the refusal of a command without a success response until the request behind it is answered, for
+    /// [`AGAIN`] at most, and returns whether the line was handled. A caller that had the refusal at once might close the connection while that answer is
     /// on its way; an agent that listens on a socket itself ends when its client closes with a line unread (measured with
     /// qemu-ga 7.2.22: `ECONNRESET`).
     pub(super) fn holds_refusal(
@@ -248,14 +248,23 @@ impl Session {
         }
     }
 
-    /// Completes a command whose refusal is held and whose deadline has passed: it has its reply.
-    pub(super) fn deliver_refusal_by(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
-        if self.in_flight.deadline().is_some_and(|deadline| deadline <= now) {
-            self.deliver_refusal(emit);
+    /// Returns when a refusal that is held is delivered at the latest. `None` means that none is held.
+    pub(super) fn refusal_due(&self) -> Option<Moment> {
+        self.sync.refusal.as_ref()?;
+        let deadline = self.silent().and_then(|id| self.in_flight.entry(id)?.deadline);
+        [Some(self.sync.asked.after(AGAIN)), deadline].into_iter().flatten().min()
+    }
+
+    /// Delivers the refusal when the request behind its command is not answered in time. The session synchronises then:
+    /// that answer may still come, and must not pass for the reply to the next command.
+    pub(super) fn deliver_overdue_refusal(&mut self, now: Moment, emit: &mut impl FnMut(session::Output)) {
+        if self.refusal_due().is_some_and(|due| due <= now) {
+            self.complete_silent(emit);
+            self.ask_to_sync(now);
         }
     }
 
-    /// Completes a command whose refusal is held.
+    /// Delivers the refusal when the connection is at its end.
     pub(super) fn deliver_refusal(&mut self, emit: &mut impl FnMut(session::Output)) {
         if self.sync.refusal.is_some() {
             self.complete_silent(emit);

@@ -175,7 +175,7 @@ impl Session {
             Input::Disown(id) => self.in_flight.disown(Owner::Caller(id)),
             Input::DisownLadder => self.in_flight.disown(Owner::Ladder),
             Input::TimePassed => {
-                self.deliver_refusal_by(now, emit);
+                self.deliver_overdue_refusal(now, emit);
                 let liveness = self.liveness;
                 self.in_flight.expire(now, |id, progress, entry| {
                     let error = CommandError::TimedOut(progress, liveness.verdict(now, entry));
@@ -245,7 +245,7 @@ impl Session {
 
     /// Returns when a command must have its reply, or a request to synchronise is repeated.
     pub(crate) fn answer_due(&self) -> Option<Moment> {
-        [self.in_flight.deadline(), self.sync_again()].into_iter().flatten().min()
+        [self.in_flight.deadline(), self.refusal_due(), self.sync_again()].into_iter().flatten().min()
     }
 
     /// Returns whether commands are answered: the handshake succeeded, and the connection is open.
