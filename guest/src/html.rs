@@ -24,14 +24,15 @@ pub fn html(reports: &[Report]) -> String {
 }
 
 fn section(report: &Report) -> record::Report {
-    report.record.clone().unwrap_or_default().report().titled(title(report))
+    let page = report.record.as_ref().map_or_else(|| Record::default().report(), Record::report);
+    page.titled(report.secrets.mask(title(report)))
 }
 
 /// Returns the outcome of a run in one line.
 fn title(report: &Report) -> String {
     let exit = match &report.exit {
         Ok(code) => format!("exit code {code}"),
-        // The first line is the message, and what QEMU printed is in the record.
+        // The first line is the message. Below it is the log of QEMU, which is in the record.
         Err(failure) => failure.to_string().lines().next().unwrap_or_default().to_owned(),
     };
     let leaves = leaves(&report.cases);

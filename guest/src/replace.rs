@@ -25,9 +25,12 @@ const ATTEMPTS: u32 = 1000;
 /// The most bytes of a file's name in that of its temporary file: a name has at most 255 (`path_resolution(7)`).
 const LONGEST: usize = 200;
 
+/// The directory through which a file without a name gets one (`open(2)`, `O_TMPFILE`). Some containers have no `/proc`.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
 /// Writes an output file. A regular file is complete before it takes the place of one that is there, and gets its
-/// permissions and owner. Other links to that one keep its content. Where this user may create no file beside it, or the
-/// file is a mount point, it is written in place, and so are a device, a pipe, and a file that is named by a descriptor
+/// permissions and owner. Other links to that one keep its content. Where this user may create no such file beside it, or
+/// the file is a mount point, it is written in place, and so are a device, a pipe, and a file that is named by a descriptor
 /// (`/dev/stdout`), to which the content is appended.
 ///
 /// # Errors
@@ -60,10 +63,9 @@ impl Output {
     pub(crate) fn create(path: &Path, mode: u32) -> Result<Self, Failure> {
         let failed = |error| Failure::file(path, error);
         let (file, place) = match writable(path)? {
-            Some(place) => match beside(&place, mode) {
-                Ok((file, temporary)) => (file, Some(Destination { path: place, temporary })),
-                Err(error) if is_permission(&error) => (in_place(&place).map_err(failed)?, None),
-                Err(error) => return Err(failed(error)),
+            Some(place) => match beside(&place, mode).map_err(failed)? {
+                Some((file, temporary)) => (file, Some(Destination { path: place, temporary })),
+                None => (in_place(&place).map_err(failed)?, None),
             },
             // Only a file that is named by a descriptor can be long already.
             None => (OpenOptions::new().append(true).open(path).map_err(failed)?, None),
@@ -101,26 +103,34 @@ impl Drop for Output {
 }
 
 /// Creates a file in the same directory, since a rename does not leave its file system. It has no name where the file
-/// system permits that (`open(2)`, `O_TMPFILE`), so that nothing is left of it if this program is killed.
-fn beside(place: &Path, mode: u32) -> Result<(File, Option<PathBuf>), Error> {
+/// system permits that (`open(2)`, `O_TMPFILE`), so that nothing is left of it if this program is killed. `None` means that
+/// this user may create none, or none with the owner and the permissions of the one that is there.
+fn beside(place: &Path, mode: u32) -> Result<Option<(File, Option<PathBuf>)>, Error> {
     let there = fs::metadata(place).ok();
     let directory = place.parent().unwrap_or(Path::new("/"));
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let (file, temporary) = match open(directory, flags, Mode::from_raw_mode(mode)) {
-        Ok(file) => (file.into(), None),
+    let can_be_named = Path::new(DESCRIPTORS).exists();
+    let unnamed =
+        || if can_be_named { open(directory, flags, Mode::from_raw_mode(mode)) } else { Err(Errno::OPNOTSUPP) };
+    let created = match unnamed() {
+        Ok(file) => Ok((File::from(file), None)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
             let mut new = OpenOptions::new();
             new.read(true).write(true).create_new(true).mode(mode);
-            let (file, name) = free_name(place, |name| new.open(name))?;
-            (file, Some(name))
+            free_name(place, |name| new.open(name)).map(|(file, name)| (file, Some(name)))
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     };
-    let alike = there.map_or(Ok(()), |there| make_alike(&file, &there));
-    if let (Err(_), Some(name)) = (&alike, &temporary) {
+    let (file, temporary) = match created {
+        Ok(created) => created,
+        Err(error) if is_permission(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_alike = there.is_none_or(|there| make_alike(&file, &there).is_ok());
+    if let (false, Some(name)) = (is_alike, &temporary) {
         fs::remove_file(name)?;
     }
-    alike.map(|()| (file, temporary))
+    Ok(is_alike.then_some((file, temporary)))
 }
 
 /// Gives a file the owner and the permissions of another one.
@@ -137,8 +147,7 @@ fn named(file: &File, place: &Path, temporary: Option<&Path>) -> Result<PathBuf,
     if let Some(name) = temporary {
         return Ok(name.to_owned());
     }
-    // The file of this descriptor (`open(2)`, `O_TMPFILE`).
-    let descriptor = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let descriptor = format!("{DESCRIPTORS}/{}", file.as_fd().as_raw_fd());
     let link = |name: &Path| Ok(linkat(CWD, &*descriptor, CWD, name, AtFlags::SYMLINK_FOLLOW)?);
     free_name(place, link).map(|((), name)| name)
 }

@@ -6,6 +6,7 @@ use qemu_machine_blocking::record::Record;
 
 use crate::case::{Case, leaves};
 use crate::failure::Failure;
+use crate::recorded::Secrets;
 
 /// The result of a [`KernelTest`](crate::KernelTest).
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Report {
     /// The inputs and outputs of the machine, without the secrets in [`KernelTest::qemu_args`](crate::KernelTest::qemu_args).
     /// `None` means that no machine was [recorded](crate::KernelTest::record_limit), or that none was created.
     pub record: Option<Record>,
+    /// The secrets that are masked in a page.
+    pub(crate) secrets: Secrets,
 }
 
 impl Report {

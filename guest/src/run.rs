@@ -25,7 +25,7 @@ use crate::ktap::Parser;
 use crate::machine::CONSOLE;
 use crate::output::check_outputs;
 use crate::quiet::Quiet;
-use crate::recorded;
+use crate::recorded::{self, Secrets};
 use crate::replace::{FOR_ALL, FOR_OWNER, Output, write_output};
 use crate::report::Report;
 use crate::shares::Shares;
@@ -52,12 +52,13 @@ impl KernelTest {
         let printer = Mutex::new(Printer { print, console: Parser::default(), stdout: Parser::default(), quiet });
         let (exit, record) = match self.exit(&printer) {
             Ok((exit, record)) => (exit, record),
-            Err(failure) => {
-                let record = recorded::of_failure(&failure);
+            Err(mut failure) => {
+                let record = recorded::take_from(&mut failure);
                 (Err(failure), record)
             }
         };
-        let record = record.map(|record| recorded::without_secrets(record, &self.qemu_args));
+        let secrets = Secrets::of(&self.qemu_args);
+        let record = record.map(|record| secrets.redact(record));
         let Printer { print, console, stdout, quiet } = printer.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(rest) = quiet.map(Quiet::finish).filter(|rest| !rest.is_empty()) {
             print(Printed::Console(&rest));
@@ -68,7 +69,7 @@ impl KernelTest {
         }
         let mut cases = console.finish();
         cases.extend(stdout.finish());
-        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed(), record }
+        Report { name: self.name.clone(), exit, cases, elapsed: begin.elapsed(), record, secrets }
     }
 
     /// Runs the command. Returns its exit code, or why there is none, and the record of the machine.

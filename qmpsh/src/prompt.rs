@@ -19,7 +19,7 @@ use crate::line::Instruction;
 use crate::mode::Mode;
 use crate::options::Options;
 use crate::prompt_end::{Ending, PromptEnd, code_of};
-use crate::script::print;
+use crate::script::{heeded, print};
 use crate::show::{Escapes, Layout};
 
 /// An event while a command runs.
@@ -216,7 +216,9 @@ fn line_of(event: &Event, escapes: Escapes) -> String {
 /// Spawns a thread that receives Ctrl-C while a command runs, and the signals that end the shell. Without it, they
 /// would end the shell at once: the terminal would stay in raw mode, and QEMU would not be shut down.
 fn watch_signals(ending: &Ending, sender: Sender<CommandEvent>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new(heeded([SIGHUP, SIGTERM]))?;
+    // Also if it was ignored: `Ending` sends it.
+    signals.add_signal(SIGINT)?;
     let ending = ending.clone();
     spawn(move || {
         for signal in signals.forever() {

@@ -1,6 +1,7 @@
 //! Script mode: runs the command of the command line, or the lines of standard input.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::process::exit;
 use std::sync::{Arc, OnceLock};
@@ -80,8 +81,18 @@ pub(crate) fn print(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Spawns a thread that calls `finish` and exits at the first signal. Without it, the signal would end the shell alone, and
-/// leave the files that were made for a launched QEMU, and no record. Returns a cell for that signal.
+/// Returns those of these signals that the shell was not started to ignore, as `nohup` and a command in the background of
+/// a script are (`proc(5)`, `SigIgn`). Without `/proc`, these are all.
+pub(crate) fn heeded(signals: impl IntoIterator<Item = i32>) -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let digits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or_default();
+    // The lowest bit is that of signal 1.
+    signals.into_iter().filter(|signal| (ignored >> (signal - 1)) & 1 == 0).collect()
+}
+
+/// Spawns a thread that calls `finish` and exits at the first signal that is [heeded]. Without it, the signal would end the
+/// shell alone, and leave the files that were made for a launched QEMU, and no record. Returns a cell for that signal.
 ///
 /// # Errors
 ///
@@ -94,7 +105,7 @@ pub(crate) fn end_on_signals(
     if matches!(options.whom, Whom::Monitor(_) | Whom::Agent(_)) && !options.files.are_wanted() {
         return Ok(signalled);
     }
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new(heeded([SIGHUP, SIGINT, SIGTERM]))?;
     let first = Arc::clone(&signalled);
     spawn(move || {
         if let Some(signal) = signals.forever().next() {

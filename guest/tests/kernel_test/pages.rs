@@ -99,14 +99,18 @@ fn a_record_that_is_too_long_has_the_beginning_and_the_end_of_the_run() {
     });
 }
 
+/// A secret in the name of a test is masked.
 #[test]
 fn tests_that_failed_are_in_the_title_of_a_page() {
     let scratch = Scratch::create();
     let file = path(&scratch, "page.html");
-    let options = ["-k", &named("k"), "--report", &file];
-    let run = quietly(&options, "printf 'KTAP version 1\n1..2\nok 1\nnot ok 2 second\n'");
+    let secret = r"--qemu-arg={'qom-type':'secret','id':'s','data':'hunter22'}";
+    let options = ["-k", &named("k"), "--report", &file, "--qemu-arg=-object", secret];
+    let run = quietly(&options, "printf 'KTAP version 1\n1..3\nok 1\nnot ok 2 second\nnot ok 3 hunter22\n'");
     assert_eq!(run.code, Some(1), "{run:#?}");
-    assert_eq!(page(&file).1, "k: exit code 0; 1 of 2 tests failed: second");
+    let (page, title) = page(&file);
+    assert_eq!(title, "k: exit code 0; 2 of 3 tests failed: second, xxxxxxxx");
+    assert!(!page.contains("hunter22"));
 }
 
 #[test]

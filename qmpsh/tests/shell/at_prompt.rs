@@ -292,15 +292,27 @@ fn the_shell_ends_with_its_qemu() {
     });
 }
 
+/// The files of the session are written before.
 #[test]
 fn a_signal_ends_the_shell_and_the_qemu_that_it_launched() {
     leaving_nothing(|temporary| {
         let state = Scratch::create();
-        let mut terminal = Terminal::begin(&["--", qemu(), "-M", "none"], state.path(), temporary);
-        terminal.press("query-");
-        terminal.line_is("qmp> query-");
-        send(terminal.pid(), Signal::TERM);
-        let (status, screen) = terminal.end();
-        assert_eq!(status.code(), Some(128 + 15), "{screen}");
+        let page = state.path().join("page.html");
+        let options = ["--no-history", "--report", page.to_str().unwrap(), "--", qemu(), "-M", "none"];
+        for signal in [Some(Signal::TERM), Some(Signal::HUP), None] {
+            let mut terminal = Terminal::begin(&options, state.path(), temporary);
+            terminal.press("query-");
+            terminal.line_is("qmp> query-");
+            match signal {
+                Some(signal) => {
+                    send(terminal.pid(), signal);
+                    let (status, screen) = terminal.end();
+                    assert_eq!(status.code(), Some(128 + signal.as_raw()), "{screen}");
+                }
+                None => terminal.close(),
+            }
+            assert!(fs::read_to_string(&page).unwrap().ends_with("</html>\n"), "{signal:?}");
+            fs::remove_file(&page).unwrap();
+        }
     });
 }

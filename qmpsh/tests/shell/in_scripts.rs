@@ -161,6 +161,22 @@ fn a_signal_ends_the_qemu_that_was_launched() {
     });
 }
 
+/// As `nohup` does: without it, the hang-up of a terminal would end the shell.
+#[test]
+fn a_signal_that_the_shell_was_started_to_ignore_does_not_end_it() {
+    leaving_nothing(|temporary| {
+        let mut command = shell("sh", temporary, temporary);
+        command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", SHELL, "--", qemu(), "-M", "none"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = child.stdin.take().unwrap();
+        lines.write_all(b"query-name\n").unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+        send(child.id(), Signal::HUP);
+        drop(lines);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    });
+}
+
 #[test]
 fn help_needs_no_qemu() {
     leaving_nothing(|_| {

@@ -111,6 +111,12 @@ impl Terminal {
         (self.child.wait().unwrap(), self.parser.screen().contents())
     }
 
+    /// Closes the terminal, and waits for the end of the shell.
+    pub(crate) fn close(mut self) {
+        self.keyboard = File::open("/dev/null").unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Returns the process id of the shell: `setsid` has replaced itself with it.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
