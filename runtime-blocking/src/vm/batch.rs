@@ -23,7 +23,8 @@ impl Vm {
     ///
     /// As [`execute`](Self::execute), for each command by itself: one that is refused affects no other. When the deadline
     /// passes, those that were answered before have their replies.
-    /// [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands) for those beyond [`Limits::commands`](crate::Limits::commands).
+    /// [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands) for those beyond
+    /// [`Limits::commands`](crate::Limits::commands).
     ///
     /// ```no_run
     /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;
