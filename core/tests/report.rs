@@ -2,9 +2,13 @@
 
 mod rig;
 
+use qemu_machine_core::procedure::{Backup, CopyTarget};
 use qemu_machine_core::record::{Record, Report};
-use qemu_machine_core::{Channel, Config, ExitStatus, Limits, Shutdown, Wait, json};
-use rig::{Rig, at, config, secs};
+use qemu_machine_core::{
+    Channel, Config, Descriptor, ExitStatus, Limits, Misuse, OutOfBand, Peer, Shutdown, Wait, json,
+};
+use rig::steps::{LONG, asks, begun};
+use rig::{GREETING, Rig, at, config, secs};
 use serde_json::Value;
 
 fn record(rig: &Rig) -> Record {
@@ -334,4 +338,54 @@ fn a_command_and_a_wait_that_are_disowned_have_an_end() {
     let marks = marks(&data(&record(&rig).report().to_string())[0]);
     assert!(marks.contains(&"0-2 wait caller wait for the end disowned".to_string()), "{marks:?}");
     assert!(marks.contains(&"0-2 command caller query-status disowned".to_string()), "{marks:?}");
+}
+
+#[test]
+fn a_command_that_fails_at_once_has_failed() {
+    let mut rig = Rig::ready(config());
+    let _refused = rig.issue(OutOfBand("yank"));
+    rig.closes(Channel::Monitor);
+    let _late = rig.issue("query-status");
+    let marks = marks(&data(&record(&rig).report().to_string())[0]);
+    assert!(marks.contains(&"0-0 command caller yank failed".to_string()), "{marks:?}");
+    assert!(marks.contains(&"0-0 command caller query-status failed".to_string()), "{marks:?}");
+}
+
+#[test]
+fn a_command_whose_reply_an_undo_awaits_is_disowned() {
+    let target = CopyTarget::image("copy", json!({"driver": "null-co"}));
+    let (mut rig, mut run) = begun(Backup::of("disk", target), LONG);
+    rig.take_sent();
+    rig.returns(1, r#"[{"node-name": "disk", "image": {"virtual-size": 4096, "filename": "d"}}]"#);
+    asks(&mut rig, &mut run, "blockdev-add");
+    run.disown(&mut rig.vm, rig.now);
+    rig.replies(2);
+    let marks = marks(&data(&record(&rig).report().to_string())[0]);
+    assert!(marks.contains(&"0-0 command caller blockdev-add disowned".to_string()), "{marks:?}");
+}
+
+#[test]
+fn a_refused_launch_begins_no_run() {
+    let mut rig = Rig::launched(Config::attach(Peer::Connected(Descriptor::new(3_u8))).recorded());
+    rig.negotiate(GREETING);
+    rig.closes(Channel::Monitor);
+    let before = summary(&record(&rig).report());
+    assert_eq!(rig.vm.launch(rig.now), Err(Misuse::UsedUp));
+    let report = record(&rig).report();
+    assert_eq!(summary(&report), before);
+    let marks = marks(&data(&report.to_string())[0]);
+    assert_eq!(marks.iter().filter(|mark| mark.ends_with(" launch")).count(), 1, "{marks:?}");
+}
+
+/// The end of the run ends a wait, and its result is claimed later.
+#[test]
+fn a_wait_that_is_claimed_behind_the_end_has_its_result() {
+    let mut rig = Rig::ready(config());
+    let mark = rig.vm.mark();
+    let id = rig.wait(&mark, [Wait::text("tty", "login: ")]);
+    rig.dies(ExitStatus::Code(0));
+    rig.now = at(secs(3));
+    rig.vm.claim_wait(id).expect("it is over").expect_err("the machine ended");
+    let marks = marks(&data(&record(&rig).report().to_string())[0]);
+    assert!(marks.contains(&"0-0 wait caller wait for the text \"login: \" on tty failed".to_string()), "{marks:?}");
 }

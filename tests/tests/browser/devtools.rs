@@ -95,6 +95,11 @@ impl Browser {
         }
     }
 
+    /// Displays the page as a printer receives it.
+    pub(crate) fn display_as_printed(&mut self) {
+        self.call("Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+    }
+
     pub(crate) fn resize(&mut self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": true });
         self.call("Emulation.setDeviceMetricsOverride", &size);

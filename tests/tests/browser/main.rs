@@ -34,6 +34,9 @@ fn a_page_displays_lanes_lines_and_consoles() {
     let style = "getComputedStyle(document.querySelector('.screen .row .f1')).color";
     assert_eq!(browser.value(style), "rgb(255, 123, 114)");
     assert_eq!(browser.value("getComputedStyle(document.querySelector('.screen span[style]')).color"), "rgb(1, 2, 3)");
+    let swapped =
+        "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.querySelector('.r.f1')))";
+    assert_eq!(browser.value(swapped), json!(["rgb(17, 21, 26)", "rgb(255, 123, 114)"]), "red in reverse video");
     let marks =
         browser.value("[...document.querySelectorAll('.track button')].map((e) => e.getAttribute('aria-label'))");
     let marks: Vec<_> = marks.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
@@ -176,6 +179,19 @@ fn without_javascript_the_texts_are_readable() {
     for part in ["Without JavaScript", "panic of the guest", "Command line", "Console tty", "no init", "= launch"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+}
+
+#[test]
+fn a_printed_page_has_the_texts() {
+    let page = Page::of(&small().report());
+    let mut browser = Browser::open(&page);
+    browser.display_as_printed();
+    let text = browser.value("document.body.innerText");
+    let text = text.as_str().expect("a text");
+    for part in ["panic of the guest", "Command line", "Console tty", "no init", "= launch"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!(browser.value("document.querySelector('.axis').checkVisibility()"), false);
 }
 
 /// A phone needs no scrolling to the side, except in the panels.

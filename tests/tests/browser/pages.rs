@@ -58,7 +58,7 @@ pub(crate) fn small() -> Record {
             2.0,
             printed("\x1b[1;31m[    0.5] Kernel panic - not syncing: no init\x1b[m\r\n\x1b[38;2;1;2;3mdark\x1b[m\r\n"),
         ),
-        (2.0, printed(&format!("{colours}\x1b[7minverse\x1b[m\r\n"))),
+        (2.0, printed(&format!("{colours}\x1b[7minverse\x1b[31m red\x1b[m\r\n"))),
         (3.0, json!({ "output": { "failure": { "id": 0, "problem": problem } } })),
         (3.0, json!({ "input": { "received": { "from": "monitor", "bytes": format!("{event}\r\n") } } })),
         (3.5, json!({ "input": { "exited": { "code": 0 } } })),

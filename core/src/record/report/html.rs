@@ -33,7 +33,7 @@ impl Write for Escaper<'_, '_> {
     }
 }
 
-/// String of JSON that is also safe in a script element: what HTML or an older JavaScript would read as syntax is
+/// String of JSON that is also safe in a script element: the characters of the syntax of HTML or of an older JavaScript are
 /// escaped (HTML, section 4.12.1.3, Restrictions for contents of script elements).
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 

@@ -17,7 +17,7 @@ pub(super) struct Lanes {
     companions: Vec<String>,
 }
 
-/// A name of a lane, and what it is: a class of the page.
+/// A lane: its name, and its kind, which is a class of the page.
 pub(super) struct Lane<'a> {
     pub(super) name: &'a str,
     pub(super) what: &'static str,

@@ -1,4 +1,4 @@
-//! TimeMarks of a report: commands and waits with their durations, events, signals, deadlines and gaps.
+//! Marks of a report: commands and waits with their durations, events, signals, deadlines and gaps.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -129,8 +129,12 @@ pub(super) struct TimeMarks {
     pub(super) all: Vec<TimeMark>,
     /// The request whose number or refusal follows, by its index.
     requested: Option<usize>,
+    /// The answers to commands without a number: one that fails at once has its failure before its number.
+    early: BTreeMap<u64, End>,
     commands: BTreeMap<u64, usize>,
     waits: BTreeMap<u64, usize>,
+    /// The waits that an end of a run ended, and whose results are not claimed.
+    ended_waits: BTreeMap<u64, usize>,
     /// The wait whose result follows.
     claimed: Option<u64>,
     /// The commands on the wire that have no reply.
@@ -168,7 +172,7 @@ impl TimeMarks {
         self.last = at;
     }
 
-    /// Ends what has no end in the record, and returns the marks.
+    /// Marks those without an end in the record, and returns all.
     pub(super) fn finish(mut self) -> Vec<TimeMark> {
         let pending = self.commands.values().chain(self.waits.values()).chain(self.exchanges.values());
         for index in pending {
@@ -201,6 +205,35 @@ impl TimeMarks {
         self.all.len() - 1
     }
 
+    /// Begins a command or a wait. Its number or its refusal follows.
+    fn ask(&mut self, what: What, lane: usize, row: usize, at: Moment, label: impl Into<String>) {
+        self.requested = Some(self.add(what, lane, row, at, label));
+        self.early.clear();
+    }
+
+    fn number(&mut self, at: Moment, id: u64) {
+        // Without a request, it is the number of a subscription.
+        let Some(index) = self.requested.take() else { return };
+        if self.all[index].what == What::Wait {
+            self.waits.insert(id, index);
+        } else if let Some(end) = self.early.remove(&id) {
+            self.end(Some(index), at, end);
+        } else {
+            self.commands.insert(id, index);
+        }
+    }
+
+    fn answer(&mut self, at: Moment, id: u64, end: End) {
+        match self.commands.remove(&id) {
+            None if self.requested.is_some() => drop(self.early.insert(id, end)),
+            index => self.end(index, at, end),
+        }
+    }
+
+    fn take_wait(&mut self, id: u64) -> Option<usize> {
+        self.waits.remove(&id).or_else(|| self.ended_waits.remove(&id))
+    }
+
     fn end(&mut self, index: Option<usize>, at: Moment, end: End) {
         if let Some(mark) = index.and_then(|index| self.all.get_mut(index)) {
             mark.until.get_or_insert(at);
@@ -212,18 +245,19 @@ impl TimeMarks {
         let lane = lanes.lane_of_input(input);
         match input {
             record::Input::Execute(issued) => {
-                self.requested = Some(self.add(What::Command, lane, row, at, name_of(&issued.text)));
+                self.ask(What::Command, lane, row, at, name_of(&issued.text));
             }
             record::Input::Wait { things, .. } => {
                 let things: Vec<_> = things.iter().map(|thing| thing.to_string()).collect();
-                self.requested = Some(self.add(What::Wait, lane, row, at, format!("wait for {}", things.join(", "))));
+                self.ask(What::Wait, lane, row, at, format!("wait for {}", things.join(", ")));
             }
             record::Input::ClaimWait(id) => self.claimed = Some(*id),
             record::Input::DisownWait(id) => {
-                let index = self.waits.remove(id);
+                let index = self.take_wait(*id);
                 self.end(index, at, End::Disowned);
             }
-            record::Input::Disown(id) => {
+            // The machine takes the answer that an undo awaits.
+            record::Input::Disown(id) | record::Input::Undo { pending: Some(id), .. } => {
                 let index = self.commands.remove(id);
                 self.end(index, at, End::Disowned);
             }
@@ -256,26 +290,15 @@ impl TimeMarks {
 
     fn output(&mut self, at: Moment, output: &record::Output, row: usize, lanes: &Lanes) {
         match output {
-            record::Output::Number(id) => match self.requested.take() {
-                Some(index) if self.all[index].what == What::Wait => drop(self.waits.insert(*id, index)),
-                Some(index) => drop(self.commands.insert(*id, index)),
-                // That of a subscription.
-                None => {}
-            },
+            record::Output::Number(id) => self.number(at, *id),
             record::Output::Refused(_) => {
                 let index = self.requested.take();
                 self.end(index, at, End::Refused);
             }
-            record::Output::Answered { id, .. } => {
-                let index = self.commands.remove(id);
-                self.end(index, at, End::Fine);
-            }
-            record::Output::Failure { id, problem } => {
-                let index = self.commands.remove(id);
-                self.end(index, at, End::of_failure(problem));
-            }
+            record::Output::Answered { id, .. } => self.answer(at, *id, End::Fine),
+            record::Output::Failure { id, problem } => self.answer(at, *id, End::of_failure(problem)),
             record::Output::Found(found) => {
-                let index = self.claimed.take().and_then(|id| self.waits.remove(&id));
+                let index = self.claimed.take().and_then(|id| self.take_wait(id));
                 self.end(index, at, End::of_result(found));
             }
             record::Output::Effect(effect) if effect.contains("send SIG") => {
@@ -286,8 +309,9 @@ impl TimeMarks {
             record::Output::Ended(_) => {
                 self.add(What::Milestone, lanes.process(), row, at, "end");
                 // The end ends each wait, whether its result is claimed later or never.
-                for index in self.waits.values() {
-                    self.all[*index].until.get_or_insert(at);
+                for (id, index) in core::mem::take(&mut self.waits) {
+                    self.all[index].until.get_or_insert(at);
+                    self.ended_waits.insert(id, index);
                 }
             }
             record::Output::Gap => drop(self.add(What::Milestone, Lanes::MONITOR, row, at, "events may be missing")),

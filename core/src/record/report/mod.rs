@@ -27,8 +27,9 @@ use section::Section;
 /// all lines. `Display` writes it.
 ///
 /// The page is one file, loads nothing from the network, and has a policy that forbids it to. It displays the record as it
-/// is: [redact](Record::redact) secrets before. A text of a console is not found there if escape sequences divide it, and is
-/// then whole in the page. The time and the memory that it takes are proportional to the record.
+/// is: [redact](Record::redact) secrets before. `redact` does not find a text of a console that escape sequences divide. The
+/// page removes those sequences, so it displays that text whole. The time and the memory that it takes are proportional to
+/// the record.
 ///
 /// All texts of peers are printable, and cannot become part of the page's code. Of the escape sequences of a console, those
 /// that select colours are kept, and the others are removed; a carriage return begins a new line.

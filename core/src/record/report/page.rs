@@ -20,8 +20,8 @@ const SCRIPT: &str = concat!(
 /// Level 3, section 2.3.1). So a text that became markup by a fault would still do nothing. A test prints the hashes after
 /// a change of the files.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-xaZ06HaS0LdrqjEpLFbXQl2rci/X5Y9JiCqIVEizr8c='; \
-    style-src 'sha256-HbPGHMb1e3pUnuefMlvwCbD6UJfpmvcSozf40CIRUjk='; \
+    script-src 'sha256-Hjh9buaZqtGOWlnd9ju975AVn89dPi7wK0wt6cBZbYU='; \
+    style-src 'sha256-f9tIAtqiWUUqANwmWLOgCgTUkAmb1Y2xjJBVSkvBkeo='; \
     base-uri 'none'; form-action 'none'";
 
 /// Writes a page.

@@ -57,7 +57,7 @@ impl Tone {
 }
 
 impl RecordedRun {
-    /// Reads a line, which may begin another run. A launch of a machine that runs is refused, and begins none.
+    /// Reads a line, which may begin another run. Refused launches are not passed to it.
     pub(super) fn read(runs: &mut Vec<Self>, at: Moment, entry: &Entry) {
         let is_launch = matches!(entry, Entry::Input(record::Input::Launch));
         if runs.last().is_none_or(|run| is_launch && run.launched.is_some() && (run.ended.is_some() || run.has_gap)) {
@@ -121,7 +121,7 @@ impl RecordedRun {
         }
     }
 
-    /// Returns what is known beside the verdict: the cause of a failed launch, the exit status, the unanswered commands.
+    /// Returns the facts beside the verdict: the cause of a failed launch, the exit status, the unanswered commands.
     pub(super) fn details(&self) -> Vec<String> {
         let how = self.ended.as_ref().map_or("", |(_, how)| how);
         let cause = self.failure.as_ref().map(|_| self.cause(how).to_string()).filter(|cause| !cause.is_empty());
@@ -148,7 +148,7 @@ impl RecordedRun {
         }
     }
 
-    /// Returns the cause in the text of an end (`record::Output::ended`): what is before the exit status and the count.
+    /// Returns the cause in the text of an end (`record::Output::ended`): the part before the exit status and the count.
     fn cause<'a>(&self, how: &'a str) -> &'a str {
         let how = how.find(UNANSWERED).map_or(how, |at| how[..at].trim_end_matches("; "));
         let exit = self.exit.as_ref().and_then(|exit| how.strip_suffix(&**exit));

@@ -1,4 +1,4 @@
-//! Lines of a console, with their times and styles: what its bytes become on the page.
+//! Lines of a console on the page, with their times and styles.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -51,8 +51,10 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// The longest line in bytes: 4 KiB. A longer one continues in the next line, so that a browser can display it.
+    /// The longest line in bytes, up to 3 more of its last character: 4 KiB. A longer one continues in the next line, so that
+    /// a browser can display it.
     const LONGEST: usize = 4 << 10;
+    const CONTINUATION: usize = 3;
 
     const ESCAPE: u8 = 0x1b;
 
@@ -94,14 +96,14 @@ impl Screen {
     }
 
     fn print(&mut self, at: Moment, byte: u8, each: &mut impl FnMut(Row)) {
-        let is_continuation = (0x80..0xc0).contains(&byte);
+        let extra = if (0x80..0xc0).contains(&byte) { Self::CONTINUATION } else { 0 };
         match byte {
             b'\n' => return self.line(at, each),
             b'\r' => {
                 self.has_returned = self.began.is_some();
                 return;
             }
-            _ if self.has_returned || (self.bytes >= Self::LONGEST && !is_continuation) => self.line(at, each),
+            _ if self.has_returned || self.bytes >= Self::LONGEST + extra => self.line(at, each),
             _ => {}
         }
         self.began.get_or_insert(at);
@@ -185,6 +187,12 @@ mod tests {
     fn a_line_without_an_end_is_divided() {
         let rows = texts("ä".repeat(5000).as_bytes());
         assert_eq!(rows.iter().map(|row| row.chars().count()).collect::<Vec<_>>(), [2048, 2048, 904]);
+    }
+
+    #[test]
+    fn continuation_bytes_without_a_first_byte_are_divided() {
+        let rows = texts(&[0x80; 10_000]);
+        assert_eq!(rows.iter().map(|row| row.chars().count()).collect::<Vec<_>>(), [4099, 4099, 1802]);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Story of a record: all that a page tells beside its texts, collected in one pass.
+//! Story of a record: all that a page displays beside its texts, collected in one pass.
 
 use alloc::vec::Vec;
 
@@ -35,14 +35,22 @@ pub(super) fn config(record: &Record) -> Option<&Config> {
     }
 }
 
+/// Returns whether the first line is a launch that the machine refused, which changes nothing.
+fn is_refused_launch(lines: &[Line]) -> bool {
+    let [Line { entry: Entry::Input(record::Input::Launch), .. }, next, ..] = lines else { return false };
+    matches!(next.entry, Entry::Output(record::Output::Refused(_)))
+}
+
 impl Story {
     pub(super) fn of(record: &Record) -> Self {
         let lanes = config(record).map(Lanes::of).unwrap_or_default();
         let names = Names(lanes.consoles.clone());
         let (mut marks, mut runs, mut row) = (TimeMarks::default(), Vec::new(), 0);
-        for Line { at, entry } in &record.lines {
-            marks.read(*at, entry, row, &lanes);
-            RecordedRun::read(&mut runs, *at, entry);
+        for (index, Line { at, entry }) in record.lines.iter().enumerate() {
+            if !is_refused_launch(&record.lines[index..]) {
+                marks.read(*at, entry, row, &lanes);
+                RecordedRun::read(&mut runs, *at, entry);
+            }
             row += usize::from(tell(entry, &names).is_some());
         }
         reasons::find(record, &mut runs);

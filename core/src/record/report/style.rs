@@ -119,8 +119,8 @@ fn indexed(index: u8) -> Colour {
     }
 }
 
-/// Writes the words that the script of the page reads. The first has a letter for each attribute, and `r` when the default
-/// colours are swapped. `f1` or `f#rrggbb` is the colour of the text, `g…` that of the background.
+/// Writes the words that the script of the page reads. The first has a letter for each attribute, and `r` when the colours
+/// are swapped. `f1` or `f#rrggbb` is the selected colour of the text, `g…` that of the background.
 impl fmt::Display for Style {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attributes = [
@@ -136,9 +136,8 @@ impl fmt::Display for Style {
             words.push('r');
         }
         write!(f, "{words}")?;
-        let (text, ground) = if self.inverse { (self.ground, self.text) } else { (self.text, self.ground) };
-        write_colour(f, 'f', text)?;
-        write_colour(f, 'g', ground)
+        write_colour(f, 'f', self.text)?;
+        write_colour(f, 'g', self.ground)
     }
 }
 
@@ -176,7 +175,7 @@ mod tests {
             (&["38:2:1:2:3"], " f#010203"),
             (&["38:2::1:2:3"], " f#010203"),
             (&["38:5:20"], " f#0000d7"),
-            (&["31;7"], "r g1"),
+            (&["31;7"], "r f1"),
             (&["31;7", "27"], " f1"),
             (&["4:0"], ""),
             (&["4:3"], "u"),

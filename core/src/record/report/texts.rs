@@ -1,5 +1,5 @@
-//! Texts of a section: the lines of each console and of the record, one a line with its time, which are readable without
-//! the script of the page and are also what that script displays.
+//! Texts of a section: the lines of each console and of the record, one a line with its time. They are readable
+//! without the script of the page, and that script displays them.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -31,7 +31,6 @@ function button(text, action, options = {}) {
 function lines(pre) {
   const all = pre.textContent.split('\n');
   all.pop();
-  pre.remove();
   const times = new Float64Array(all.length);
   const texts = all.map((line, index) => {
     const end = line.search(/\d /) + 1;

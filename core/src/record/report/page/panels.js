@@ -44,10 +44,10 @@ class Screen {
 
   dress(span, style) {
     const [letters, ...colours] = style.split(' ');
-    span.classList.add(...letters);
+    span.classList.add('styled', ...letters);
     for (const colour of colours) {
       if (colour[1] !== '#') span.classList.add(colour);
-      else span.style[colour[0] === 'f' ? 'color' : 'backgroundColor'] = colour.slice(1);
+      else span.style.setProperty(colour[0] === 'f' ? '--front' : '--behind', colour.slice(1));
     }
   }
 }
