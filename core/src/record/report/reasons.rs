@@ -3,7 +3,6 @@
 use alloc::string::ToString;
 
 use super::runs::RecordedRun;
-use super::story::config;
 use crate::config::Config;
 use crate::machine::Machine;
 use crate::record::{self, Entry, Record};
@@ -13,9 +12,9 @@ pub(super) fn find(record: &Record, runs: &mut [RecordedRun]) {
     if !runs.iter().any(RecordedRun::needs_reason) {
         return;
     }
-    let Some(config) = config(record) else { return };
+    let Some(Entry::Machine(beginning)) = record.lines.first().map(|line| &line.entry) else { return };
     // A recorded machine attaches its record to each outcome, which would take time quadratic in the number of runs.
-    let Ok(mut machine) = Machine::new(Config { recorded: false, ..config.clone() }) else { return };
+    let Ok(mut machine) = Machine::new(Config { recorded: false, ..beginning.config.clone() }) else { return };
     let mut runs = runs.iter_mut();
     for line in record.lines.iter().take_while(|line| !matches!(line.entry, Entry::Dropped(_))) {
         match &line.entry {
