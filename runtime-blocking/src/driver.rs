@@ -11,7 +11,7 @@ use qemu_machine_core::{HostFault, Machine, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
 use crate::cancel::{Waiting, WakeCallers};
-use crate::followers::{Concern, Followers};
+use crate::followers::{AT_ONCE, Concern, Followers};
 use crate::wires::{Wire, Wires};
 
 /// A machine with its host side, shared by its callers and the supervisor.
@@ -84,18 +84,26 @@ impl SharedMachine {
         self.turn.try_lock()
     }
 
-    /// Releases the lock, and then wakes the callers that are due. One that is woken before finds the lock taken, and
-    /// sleeps once more.
-    fn unlock<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) {
-        loop {
+    /// Releases the lock, and then wakes the callers that are due, a few at once. A caller that is woken before finds the
+    /// lock taken, and sleeps once more. Returns whether it has taken the lock again, for those beyond the first few.
+    ///
+    /// The callers that become due meanwhile are left to those that make them due, which call this as well: a caller that
+    /// leaves would go on waking others without bound.
+    ///
+    /// Between the release and the wake-up, the callers that were taken are due and asleep. Another caller that leaves then
+    /// [counts on them](Followers::notify_one), so no caller leads until this thread has woken them.
+    fn unlock<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> bool {
+        let passes = turn.followers.due.len().div_ceil(AT_ONCE);
+        for pass in 1.. {
             let due = turn.followers.take_due();
             drop(turn);
             due.iter().flatten().for_each(|notified| notified.notify_one());
-            if due.last().is_none_or(Option::is_none) {
-                return;
+            if pass >= passes {
+                break;
             }
             turn = self.lock();
         }
+        passes > 1
     }
 
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
@@ -142,11 +150,14 @@ impl SharedMachine {
     /// Waits until `claim` returns the result. Its error is what the caller waits for.
     fn wait<'a, A>(
         self: &'a Arc<Self>,
-        mut turn: MutexGuard<'a, Turn>,
+        turn: MutexGuard<'a, Turn>,
         mut now: Moment,
         mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Result<A, Concern>,
     ) -> A {
+        let abandoned = Abandoned(self);
         let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
+        // A panic releases the lock before it drops `abandoned`.
+        let mut turn = turn;
         let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
@@ -163,6 +174,7 @@ impl SharedMachine {
             }
             let concern = match answer {
                 Ok(answer) => {
+                    std::mem::forget(abandoned);
                     self.hand_over(turn);
                     return answer;
                 }
@@ -190,11 +202,11 @@ impl SharedMachine {
             turn.watch = SupervisorWatch::Leased { leads: turn.leads };
             self.supervisor.lease(turn.token, self.source());
         }
-        let until = turn.machine.deadline().map(|(until, _)| until);
-        let timeout = until.map(|until| until.since(now));
+        let (until, clock) = (turn.machine.deadline().map(|(until, _)| until), turn.clock);
         turn.lead = Lead::Caller { until, concern };
-        self.unlock(turn);
-        let ready = self.poller.wait(timeout);
+        // With many callers to wake, time has passed.
+        let now = if self.unlock(turn) { clock.now() } else { now };
+        let ready = self.poller.wait(until.map(|until| until.since(now)));
         let mut turn = self.lock();
         turn.lead = Lead::None;
         let now = turn.absorb(ready);
@@ -233,7 +245,8 @@ impl SharedMachine {
     /// byte would be read and no deadline observed.
     pub(crate) fn hand_over(&self, mut turn: MutexGuard<'_, Turn>) {
         if turn.lead != Lead::None || turn.followers.notify_one() {
-            return self.unlock(turn);
+            self.unlock(turn);
+            return;
         }
         let has_deadline = turn.machine.deadline().is_some();
         if turn.watch == SupervisorWatch::Off {
@@ -266,6 +279,16 @@ impl SharedMachine {
         self.unlock(turn);
         drop(unused);
         self.supervisor.look(token);
+    }
+}
+
+/// The machine of a caller that has not handed it over. Dropping this is part of a panic, as of an observer of the wire:
+/// the other callers would wait for a leader without end.
+struct Abandoned<'a>(&'a SharedMachine);
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        self.0.hand_over(self.0.lock());
     }
 }
 
@@ -355,5 +378,25 @@ impl Supervised for SharedMachine {
         let until = turn.machine.deadline().and_then(|(until, _)| turn.clock.instant(until));
         self.unlock(turn);
         if is_over { Next::Drop } else { Next::Watch(until) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use qemu_machine_core::Config;
+
+    use super::*;
+
+    /// However many callers are due, all are woken, and the lock is taken again only for those beyond eight.
+    #[test]
+    fn g24_unlock_wakes_all_callers_that_are_due() {
+        for (callers, takes_lock_again) in [(0, false), (1, false), (8, false), (9, true), (17, true)] {
+            let shared = SharedMachine::new(Machine::new(Config::new("qemu")).unwrap()).unwrap();
+            let mut turn = shared.lock();
+            (0..callers).for_each(|_| drop(turn.followers.add(Concern::Any)));
+            turn.followers.notify_all();
+            assert_eq!(shared.unlock(turn), takes_lock_again, "{callers}");
+            assert_eq!(shared.lock().followers.due.len(), 0, "{callers}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A notice makes only those callers due that it concerns, and these are woken after the lock is released. With one
 //! condition for all, each reply would wake every caller, and a command on 16 threads would cost 16 wake-ups. A caller that
-//! is woken under the lock sleeps twice.
+//! another one wakes under the lock sleeps twice: it finds the lock taken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar};
@@ -52,7 +52,7 @@ impl From<&()> for Concern {
 pub(crate) struct Followers {
     places: Vec<Follower>,
     /// The callers to wake once the lock is released, in the order of their notices.
-    due: VecDeque<Arc<Condvar>>,
+    pub(crate) due: VecDeque<Arc<Condvar>>,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ enum Following {
 }
 
 /// Callers that are woken before the lock is taken again for the next ones.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 impl Followers {
     /// Adds the caller, and returns its place and condition.
@@ -130,9 +130,47 @@ impl Followers {
         self.due.drain(..).for_each(|notified| notified.notify_one());
     }
 
-    /// Takes the conditions of the first callers that are due, to wake them without the lock. When the last is `Some`, more
-    /// may be due.
+    /// Takes the conditions of the first callers that are due, to wake them without the lock.
     pub(crate) fn take_due(&mut self) -> [Option<Arc<Condvar>>; AT_ONCE] {
         std::array::from_fn(|_| self.due.pop_front())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g24_eight_callers_that_are_due_are_taken_at_once() {
+        for (callers, counts) in [(8, [8, 0, 0]), (9, [8, 1, 0]), (17, [8, 8, 1])] {
+            let mut followers = Followers::default();
+            (0..callers).for_each(|_| drop(followers.add(Concern::Any)));
+            followers.notify_all();
+            for count in counts {
+                let left = followers.due.len() - count;
+                assert_eq!(followers.take_due().iter().flatten().count(), count, "{callers}");
+                assert_eq!(followers.due.len(), left, "{callers}");
+            }
+        }
+    }
+
+    /// A caller that is due leads, unless it is cancelled: then it makes the next one due when it leaves.
+    #[test]
+    fn g24_a_due_caller_that_leaves_makes_the_next_one_due() {
+        let mut followers = Followers::default();
+        let (cancelled, _) = followers.add(Concern::Any);
+        let (next, notified) = followers.add(Concern::Any);
+        assert!(followers.notify_one());
+        assert_eq!(followers.take_due().iter().flatten().count(), 1);
+        // Another caller leaves before the first is awake.
+        assert!(followers.notify_one());
+        assert_eq!(followers.take_due().iter().flatten().count(), 0);
+        followers.remove(cancelled);
+        assert!(followers.notify_one());
+        let due = followers.take_due();
+        assert!(due.iter().flatten().all(|due| Arc::ptr_eq(due, &notified)));
+        assert_eq!(due.iter().flatten().count(), 1);
+        followers.remove(next);
+        assert!(!followers.notify_one(), "no caller is left to lead");
     }
 }

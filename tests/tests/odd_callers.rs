@@ -1,18 +1,23 @@
-//! Tests of unusual callers: endless deadlines, arguments that call the machine, machines in thread-local storage, and
-//! children that the caller or the kernel reaps.
+//! Tests of unusual callers: endless deadlines, arguments that call the machine, observers that panic, machines in
+//! thread-local storage, and children that the caller or the kernel reaps.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::task::{Context, Poll, Waker};
 use std::thread::spawn;
 use std::time::Duration;
 
-use qemu_machine_core::{Address, Cause, Channel, Config, Mark, Misuse, Peer, Shutdown, State, Wait};
+use qemu_machine_core::{
+    Address, Cause, Channel, CommandError, Config, Mark, Misuse, Notice, Peer, Shutdown, State, Wait,
+};
+use qemu_machine_host::descriptor;
 use qemu_machine_mio::EventLoop;
 use qemu_machine_tests::leak_check::{Scratch, send};
+use qemu_machine_tests::null::GREETING;
 use qemu_machine_tests::{bounded, qemu};
 use rustix::process::Signal;
 
@@ -89,6 +94,45 @@ fn g24_a_waker_may_call_the_machine() {
     });
 }
 
+/// Reads from a monitor until it has this many requests.
+fn read_requests(monitor: &mut UnixStream, count: usize) {
+    let mut requests = Vec::new();
+    while requests.iter().filter(|byte| **byte == b'}').count() < count {
+        let mut piece = [0; 4 << 10];
+        let read = monitor.read(&mut piece).unwrap();
+        requests.extend_from_slice(&piece[..read]);
+    }
+}
+
+/// The thread that waits for the descriptors runs the observer. When it panics, another caller waits for them.
+#[test]
+fn g24_a_panic_of_an_observer_leaves_the_other_callers_a_leader() {
+    bounded(|| {
+        let (mut monitor, ours) = UnixStream::pair().unwrap();
+        let greeting = [GREETING, b"{\"return\": {}, \"id\": 0}\r\n"].concat();
+        monitor.write_all(&greeting).unwrap();
+        let vm = qemu_machine_blocking::Vm::attach(Peer::Connected(descriptor(ours)), LONG).unwrap();
+        read_requests(&mut monitor, 1);
+        let mut is_first = true;
+        vm.observe_wire(|_| (), move |_| assert!(!std::mem::take(&mut is_first), "the observer panics once"));
+        // A request is sent under the lock, so the caller before leads, and this one follows, when its request is here.
+        let mut execute = |deadline| {
+            let vm = vm.clone();
+            let caller = spawn(move || vm.execute_by("query-name", deadline));
+            read_requests(&mut monitor, 1);
+            caller
+        };
+        let (panics, times_out, is_answered) = (execute(LONG), execute(Duration::from_secs(1)), execute(LONG));
+        // Not a whole reply: the observer keeps it from the machine.
+        monitor.write_all(b"\r\n").unwrap();
+        assert!(panics.join().is_err());
+        let timeout = times_out.join().unwrap();
+        assert!(matches!(timeout, Err(CommandError::TimedOut(..))), "{timeout:?}");
+        monitor.write_all(b"{\"return\": {}, \"id\": 3}\r\n").unwrap();
+        assert_eq!(is_answered.join().unwrap().unwrap(), qemu_machine_core::json!({}));
+    });
+}
+
 #[test]
 fn a_machine_in_a_thread_local_ends_with_its_thread() {
     thread_local! { static KEPT: RefCell<Option<qemu_machine_blocking::Vm>> = const { RefCell::new(None) }; }
@@ -162,6 +206,53 @@ fn unclaimed_commands_count_against_the_limit() {
         event_loop.run(&mut vms, |vms| vms[0].claim(&tickets[2])).unwrap().unwrap();
         let next = vms[0].execute("query-status").unwrap();
         event_loop.run(&mut vms, |vms| vms[0].claim(&next)).unwrap().unwrap();
+    });
+}
+
+/// The loop of the documentation: a batch is claimed once directly after the call, and then at its notices alone.
+#[test]
+fn g24_each_batch_is_claimed_by_its_notices() {
+    bounded(|| {
+        let mut limits = qemu_machine_core::Limits::default();
+        limits.commands = 3;
+        let (mut poll, mut events, mut next) = (mio::Poll::new().unwrap(), mio::Events::with_capacity(8), 0);
+        let tokens = || {
+            next += 1;
+            mio::Token(next)
+        };
+        let mut vm = qemu_machine_mio::Vm::launch(config().limits(limits), poll.registry(), tokens).unwrap();
+        let mut run = |vm: &mut qemu_machine_mio::Vm,
+                       on_notice: &mut dyn FnMut(&mut qemu_machine_mio::Vm, Notice) -> bool| loop {
+            while let Some(notice) = vm.turn(poll.registry()) {
+                if on_notice(vm, notice) {
+                    return;
+                }
+            }
+            poll.poll(&mut events, vm.timeout()).unwrap();
+            events.iter().for_each(|event| assert!(vm.ready(event)));
+        };
+        let mut execute = |vm: &mut qemu_machine_mio::Vm, count| {
+            let mut batch = vm.execute_all(vec!["query-status"; count]);
+            let mut replies = vm.claim_all(&mut batch);
+            if replies.is_none() {
+                run(vm, &mut |vm, notice| {
+                    if batch.awaits() == Some(notice) {
+                        replies = vm.claim_all(&mut batch);
+                    }
+                    replies.is_some()
+                });
+            }
+            let is_ok: Vec<_> = replies.unwrap().iter().map(Result::is_ok).collect();
+            is_ok
+        };
+        assert_eq!(execute(&mut vm, 2), [true; 2]);
+        assert_eq!(execute(&mut vm, 0), [true; 0]);
+        assert_eq!(execute(&mut vm, 5), [true, true, true, false, false]);
+        let unclaimed: Vec<_> = (0..3).map(|_| vm.execute("query-status").unwrap()).collect();
+        assert_eq!(execute(&mut vm, 2), [false; 2], "{unclaimed:?} fill the limit");
+        unclaimed.iter().for_each(|ticket| vm.disown(ticket.id()));
+        vm.kill().unwrap();
+        assert_eq!(execute(&mut vm, 2), [false; 2]);
     });
 }
 

@@ -36,16 +36,14 @@ pub(crate) struct Turn<R: Reactor> {
     pub(super) run: u64,
     /// `Some` means that the supervisor drives the rest of the run, since the driver or the last handle was dropped.
     pub(super) rest: Option<HandedOver>,
-    /// How many turns the driver has yielded since it last read as much as it may, while a result was not claimed, and since
-    /// when. `None` means that it has read all there was.
+    /// How many turns the driver has yielded since it last read as much as it may, while a task that was woken was not
+    /// polled, and since when. `None` means that it has read all there was.
     yielded: Option<(u32, Moment)>,
     /// When the timer of the driver fires, not later than the deadline. `None` means that it is not set.
     until: Option<Moment>,
     /// Whether the timer wakes the driver as it was last polled.
     is_armed: bool,
     waiters: Waiters,
-    /// Whether a task was woken while a result is not claimed. The task of a batch is woken for its last result alone.
-    has_woken: bool,
     /// Whether the last handle was dropped, so that there is no later run.
     pub(super) is_last: bool,
     /// Remains of the previous run, dropped after the lock is released.
@@ -105,7 +103,7 @@ impl<R: Reactor> DerefMut for Guard<'_, R> {
 /// events before its task had a turn to pop them.
 const ROUNDS: usize = 2;
 
-/// Turns that the driver yields, after the last round, to a task that was woken and has not claimed its result. An
+/// Turns that the driver yields, after the last round, to a task that was woken and was not polled since. An
 /// executor on one thread may run the other tasks many times before it polls the future that it was started with: tokio
 /// 61 times (`event_interval`), a `LocalExecutor` of smol 200 times. Beyond that the task is busy with something else.
 const TURNS: u32 = 256;
@@ -157,20 +155,23 @@ impl<R: Reactor> SharedMachine<R> {
         claim: impl FnOnce(&mut Machine) -> Option<T>,
     ) -> Poll<T> {
         let mut turn = self.lock();
-        if let Some(answer) = claim(&mut turn.machine) {
-            return Poll::Ready(answer);
-        }
+        let answer = claim(&mut turn.machine).map_or(Poll::Pending, Poll::Ready);
         let Turn { waiters, awake, .. } = &mut *turn;
-        awake.extend(notices.iter().filter_map(|notice| waiters.add(*notice, context.waker())));
+        // The notice of a result that is claimed may still come.
+        let wait = |notice: &Notice| match answer {
+            Poll::Ready(_) => waiters.remove(*notice),
+            Poll::Pending => waiters.add(*notice, context.waker()),
+        };
+        awake.extend(notices.iter().filter_map(wait));
         turn.discard();
-        Poll::Pending
+        answer
     }
 
     /// Removes the waker of the task that waited for this notice.
     pub(crate) fn stop_waiting(&self, notice: Notice) {
         let mut turn = self.lock();
         let Turn { waiters, awake, .. } = &mut *turn;
-        waiters.take(notice, awake);
+        awake.extend(waiters.remove(notice));
         turn.discard();
     }
 
@@ -220,6 +221,7 @@ impl<R: Reactor> Driver<R> {
         turn.run += 1;
         // The driver of the run has a new timer.
         (turn.until, turn.is_armed, turn.yielded) = (None, false, None);
+        turn.waiters.clear_woken();
         driver.run = turn.run;
         // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);
@@ -243,7 +245,6 @@ impl<R: Reactor> Turn<R> {
             until: None,
             is_armed: false,
             waiters: Waiters::default(),
-            has_woken: false,
             is_last: false,
             unused: None,
             replaced: Vec::new(),
@@ -258,9 +259,7 @@ impl<R: Reactor> Turn<R> {
     pub(crate) fn serve(&mut self, now: Moment) {
         self.host.serve(&mut self.machine, now, &mut self.sources);
         while let Some(notice) = self.machine.poll_notice() {
-            let before = self.awake.len();
             self.waiters.take(notice, &mut self.awake);
-            self.has_woken |= self.awake.len() > before;
         }
         self.streams.take_due(self.run, &self.machine, &mut self.awake);
     }
@@ -290,7 +289,6 @@ impl<R: Reactor> Turn<R> {
 
     /// Drives the machine until nothing is left to do for now, or until other tasks should run.
     fn drive(&mut self, timer: &mut R::Timer, context: &mut Context<'_>) -> Poll<()> {
-        self.has_woken &= self.machine.has_unclaimed();
         if self.yields_again() {
             self.awake.push(context.waker().clone());
             return Poll::Pending;
@@ -315,13 +313,14 @@ impl<R: Reactor> Turn<R> {
         Poll::Pending
     }
 
-    /// Returns whether a task should first claim the result that it was woken for. Otherwise what the driver reads next
+    /// Returns whether a task should first claim the result that it was woken for, which it does when it is polled. The
+    /// task of a batch is woken for the last result alone, so the others delay nothing. Otherwise what the driver reads next
     /// could drop events from a queue, or output from a console, that the task was about to read.
     fn yields_again(&mut self) -> bool {
         let Some((yielded, since)) = &mut self.yielded else { return false };
         let now = self.clock.now();
         let is_due = self.machine.deadline().is_some_and(|(due, _)| due <= now);
-        if !self.has_woken || self.machine.outcome().is_some() {
+        if !self.waiters.has_woken() || self.machine.outcome().is_some() {
             (*yielded, *since) = (0, now);
         } else if *yielded < TURNS && now.since(*since) < YIELDED_WITHIN && !is_due {
             *yielded += 1;

@@ -13,6 +13,8 @@ pub(super) struct Waiters {
     waits: ById<WaitId>,
     /// The tasks that wait until a launch is complete or has failed.
     launches: Vec<Waker>,
+    /// The notices of the commands and waits whose futures were woken and not polled since, in that order.
+    woken: VecDeque<Notice>,
 }
 
 /// The wakers of futures with an id each, in the order of the ids. Replies arrive in the order of their commands, so a
@@ -21,7 +23,8 @@ pub(super) struct Waiters {
 struct ById<K>(VecDeque<(K, Waker)>);
 
 impl Waiters {
-    /// Adds the task that waits for a notice. Returns the waker that this replaces, to be dropped and not called.
+    /// Adds the task that waits for a notice, when it is polled. Returns the waker that this replaces, to
+    /// be dropped and not called.
     ///
     /// Only one future waits for a command or a wait, so its former waker is of no use. That may be a waker of the same
     /// task: `Waker::will_wake` compares vtables, of which each crate has its own (std, `Waker::will_wake`). To call it
@@ -29,6 +32,7 @@ impl Waiters {
     ///
     /// Several tasks may wait for a launch, so each waker stays. Every other notice is waited for through a wait.
     pub(super) fn add(&mut self, notice: Notice, waker: &Waker) -> Option<Waker> {
+        self.note_poll(notice);
         match notice {
             Notice::Answered(id) => self.commands.set(id, waker),
             Notice::Waited(id) => self.waits.set(id, waker),
@@ -44,11 +48,42 @@ impl Waiters {
     /// Moves the wakers of the tasks that wait for a notice. A launch is over with the first of its notices: a waker that
     /// stayed for the other would keep the memory of its task until the end of the run.
     pub(super) fn take(&mut self, notice: Notice, awake: &mut Vec<Waker>) {
+        if let Notice::Ready | Notice::Ended = notice {
+            awake.append(&mut self.launches);
+        } else if let Some(waker) = self.take_one(notice) {
+            awake.push(waker);
+            self.woken.push_back(notice);
+        }
+    }
+
+    /// Returns whether a future was woken and not polled since.
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Notes that a future which waits for a notice is polled.
+    fn note_poll(&mut self, notice: Notice) {
+        if let Some(index) = self.woken.iter().position(|woken| *woken == notice) {
+            self.woken.remove(index);
+        }
+    }
+
+    /// Removes a future that waits for a command or a wait no longer. Returns its waker, to be dropped and not called.
+    pub(super) fn remove(&mut self, notice: Notice) -> Option<Waker> {
+        self.note_poll(notice);
+        self.take_one(notice)
+    }
+
+    /// Counts no future as woken any more: a new run begins.
+    pub(super) fn clear_woken(&mut self) {
+        self.woken.clear();
+    }
+
+    fn take_one(&mut self, notice: Notice) -> Option<Waker> {
         match notice {
-            Notice::Answered(id) => awake.extend(self.commands.take(id)),
-            Notice::Waited(id) => awake.extend(self.waits.take(id)),
-            Notice::Ready | Notice::Ended => awake.extend(std::mem::take(&mut self.launches)),
-            _ => {}
+            Notice::Answered(id) => self.commands.take(id),
+            Notice::Waited(id) => self.waits.take(id),
+            _ => None,
         }
     }
 

@@ -16,11 +16,15 @@ impl Vm {
     /// [`execute`](Self::execute). Commands with and without arguments are of one type as pairs: those without have `{}`.
     /// [`execute_all_by`](Self::execute_all_by) takes another deadline.
     ///
+    /// Until the last command is answered, all of them count for [`Limits::commands`](crate::Limits::commands),
+    /// also those that are answered.
+    ///
     /// # Errors
     ///
     /// As [`execute`](Self::execute), for each command by itself: one that is refused affects no other. When the deadline
     /// passes, those that were answered before have their replies.
-    /// [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands) for those beyond [`Limits::commands`](crate::Limits::commands).
+    /// [`Misuse::TooManyCommands`](crate::Misuse::TooManyCommands) for those beyond
+    /// [`Limits::commands`](crate::Limits::commands).
     ///
     /// ```no_run
     /// # let vm = qemu_machine_blocking::Vm::launch(qemu_machine_blocking::Config::new("qemu-system-x86_64"))?;

@@ -9,7 +9,11 @@ impl Vm {
     /// executes them in this order, those that are [out of band](crate::OutOfBand) excepted.
     ///
     /// The next turn sends them together. The notice that the batch [awaits](Batch::awaits) means that the results can be
-    /// [claimed](Self::claim_all). A command that is refused affects no other. Commands with and without arguments are of
+    /// [claimed](Self::claim_all). When it awaits none directly after this call, claim them now, since no notice comes: no
+    /// command was accepted, as after the end of the machine, or there is none. Until they are claimed, all commands
+    /// count for [`Limits::commands`](crate::Limits::commands), also those that are answered.
+    ///
+    /// A command that is refused affects no other. Commands with and without arguments are of
     /// one type as pairs: those without have `{}`. [`execute_all_by`](Self::execute_all_by) takes another deadline.
     ///
     /// ```no_run
@@ -18,13 +22,16 @@ impl Vm {
     /// # let (registry, tokens) = event_loop.parts();
     /// # let mut vm = Vm::launch(Config::new("qemu-system-x86_64"), registry, tokens)?;
     /// let mut batch = vm.execute_all(["query-status", "query-block", "query-chardev"]);
+    /// // `Some` when no command was accepted.
+    /// let mut replies = vm.claim_all(&mut batch);
     /// // And in the loop:
     /// while let Some(notice) = vm.turn(registry) {
     ///     if batch.awaits() == Some(notice) {
-    ///         for reply in vm.claim_all(&mut batch).into_iter().flatten() {
-    ///             println!("{}", reply?);
-    ///         }
+    ///         replies = vm.claim_all(&mut batch);
     ///     }
+    /// }
+    /// for reply in replies.into_iter().flatten() {
+    ///     println!("{}", reply?);
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
