@@ -221,7 +221,7 @@ impl<R: Reactor> Driver<R> {
         turn.run += 1;
         // The driver of the run has a new timer.
         (turn.until, turn.is_armed, turn.yielded) = (None, false, None);
-        turn.waiters.forget_woken();
+        turn.waiters.clear_woken();
         driver.run = turn.run;
         // The driver was not polled yet, so there is no task to wake.
         turn.serve(now);

@@ -13,7 +13,7 @@ pub(super) struct Waiters {
     waits: ById<WaitId>,
     /// The tasks that wait until a launch is complete or has failed.
     launches: Vec<Waker>,
-    /// The notices of the commands and waits whose futures were woken and not polled since, in the order of the wake-ups.
+    /// The notices of the commands and waits whose futures were woken and not polled since, in that order.
     woken: VecDeque<Notice>,
 }
 
@@ -23,7 +23,8 @@ pub(super) struct Waiters {
 struct ById<K>(VecDeque<(K, Waker)>);
 
 impl Waiters {
-    /// Adds the task that waits for a notice, when it is polled. Returns the waker that this replaces, to be dropped and not called.
+    /// Adds the task that waits for a notice, when it is polled. Returns the waker that this replaces, to
+    /// be dropped and not called.
     ///
     /// Only one future waits for a command or a wait, so its former waker is of no use. That may be a waker of the same
     /// task: `Waker::will_wake` compares vtables, of which each crate has its own (std, `Waker::will_wake`). To call it
@@ -73,8 +74,8 @@ impl Waiters {
         self.take_one(notice)
     }
 
-    /// Forgets which futures were woken: a new run begins.
-    pub(super) fn forget_woken(&mut self) {
+    /// Counts no future as woken any more: a new run begins.
+    pub(super) fn clear_woken(&mut self) {
         self.woken.clear();
     }
 

@@ -16,8 +16,8 @@ impl Vm {
     /// [`execute`](Self::execute). Commands with and without arguments are of one type as pairs: those without have `{}`.
     /// [`execute_all_by`](Self::execute_all_by) takes another deadline.
     ///
-    /// Until the last command is answered, all of them count for [`Limits::commands`](crate::Limits::commands), also those
-    /// that are answered.
+    /// Until the last command is answered, all of them count for [`Limits::commands`](crate::Limits::commands),
+    /// also those that are answered.
     ///
     /// # Errors
     ///

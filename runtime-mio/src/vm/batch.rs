@@ -10,8 +10,8 @@ impl Vm {
     ///
     /// The next turn sends them together. The notice that the batch [awaits](Batch::awaits) means that the results can be
     /// [claimed](Self::claim_all). When it awaits none directly after this call, claim them now, since no notice comes: no
-    /// command was accepted, as after the end of the machine, or there is none. Until they are claimed, all commands count for
-    /// [`Limits::commands`](crate::Limits::commands), also those that are answered.
+    /// command was accepted, as after the end of the machine, or there is none. Until they are claimed, all commands
+    /// count for [`Limits::commands`](crate::Limits::commands), also those that are answered.
     ///
     /// A command that is refused affects no other. Commands with and without arguments are of
     /// one type as pairs: those without have `{}`. [`execute_all_by`](Self::execute_all_by) takes another deadline.

@@ -16,8 +16,8 @@ impl<R: Reactor> Vm<R> {
     /// [`execute_all_by`](Self::execute_all_by) takes another deadline. Dropping the future has the effect that it has for
     /// [`execute`](Self::execute), for each command that has no reply.
     ///
-    /// Until the last command is answered, all of them count for [`Limits::commands`](crate::Limits::commands), also those
-    /// that are answered.
+    /// Until the last command is answered, all of them count for [`Limits::commands`](crate::Limits::commands),
+    /// also those that are answered.
     ///
     /// # Errors
     ///
