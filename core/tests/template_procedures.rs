@@ -4,9 +4,9 @@ mod rig;
 
 use core::time::Duration;
 
-use qemu_machine_core::procedure::{LoadTemplate, ProcedureError, Run, SaveTemplate, TemplateError};
+use qemu_machine_core::procedure::{self, LoadTemplate, Procedure, ProcedureError, Run, SaveTemplate, TemplateError};
 use qemu_machine_core::{
-    CommandError, Config, Descriptor, DiskFormat, ExitStatus, Template, TemplateConfig, WaitError,
+    CommandError, Config, Descriptor, DiskFormat, ExitStatus, Mark, Misuse, Template, TemplateConfig, WaitError,
 };
 use rig::steps::{LONG, asks, assert_sent, on};
 use rig::{Rig, config, secs};
@@ -314,11 +314,18 @@ fn a_clone_loads_the_template_and_runs() {
 }
 
 #[test]
+fn a_load_that_has_begun_is_refused() {
+    let mut load = LoadTemplate::of(&saved(OLD), Descriptor::new(18_u32));
+    drop(load.step(procedure::Input::Begun(Mark::default())));
+    let second = load.step(procedure::Input::Begun(Mark::default()));
+    assert!(matches!(second, procedure::Output::Execute(Err(Misuse::ProcedureReused))));
+}
+
+#[test]
 fn another_version_and_other_devices_are_refused_before_anything_is_loaded() {
     let template = saved(OLD);
     let running = VERSION.replace("22", "23");
     let (mut rig, mut run) = loading(&template, &running);
-    lists(&mut rig, &mut run, NAMED, UNNAMED);
     let (saved, running) = ("7.2.22 (Debian 1)".into(), "7.2.23 (Debian 1)".into());
     assert_eq!(on(&mut rig, &mut run), Some(Err(TemplateError::Version { saved, running })));
     assert_sent(&mut rig, &[]);

@@ -14,7 +14,7 @@ pub struct Taken {
     pub wall: f64,
     /// CPU time of this process, including the kernel's, in seconds.
     pub cpu: f64,
-    /// Peak of the memory growth, in KiB.
+    /// Peak of the memory growth, in KiB; for machines of one template, the memory of its file.
     pub peak: f64,
     /// The count of the workload: received events, or retained memory in KiB.
     pub count: f64,
@@ -47,9 +47,14 @@ impl Begun {
     pub fn over(self, count: f64) -> io::Result<()> {
         let (wall, cpu) = (self.wall.elapsed(), cpu().saturating_sub(self.cpu));
         let peak = memory("VmHWM:")? - self.memory;
-        println!("{} {} {peak} {count}", wall.as_secs_f64(), cpu.as_secs_f64());
+        print(Taken { wall: wall.as_secs_f64(), cpu: cpu.as_secs_f64(), peak, count });
         Ok(())
     }
+}
+
+/// Prints a cost, which the process that started this one parses.
+pub fn print(Taken { wall, cpu, peak, count }: Taken) {
+    println!("{wall} {cpu} {peak} {count}");
 }
 
 /// Does work, and prints its cost.

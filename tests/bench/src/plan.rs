@@ -114,9 +114,10 @@ impl Workload {
         match self {
             Self::Turns(count) => format!("{count} commands, one after another (`query-status`)"),
             Self::Qemu(count) => format!("{count} commands to the real QEMU, one after another"),
-            Self::InFlight(depth, count) => {
-                format!("{count} commands, {depth} in flight; `blocking` uses one thread for each, and each other of ours one batch for all")
-            }
+            Self::InFlight(depth, count) => format!(
+                "{count} commands, {depth} in flight: `raw` sends all at once, `blocking` uses a thread for each, `mio` a \
+                 ticket, the async clients a future, and those with `batch` one batch for all"
+            ),
             Self::Flood(events) => format!("{events} events after a reply; count: received events"),
             Self::Large(bytes, _, Reading::WithRawReply) => {
                 format!("a reply of {:.1} MB, not decoded", bytes as f64 / MB)
@@ -134,13 +135,16 @@ impl Workload {
             ),
             Self::Decode(events) => format!("{events} events parsed from memory"),
             Self::Template(_) => {
-                "a Linux that is booted once: the launch of a clone alone, a command, a clone until its guest runs, \
-                                  a clone to its first answer, a boot to its first answer"
+                "a Linux that is booted once: the launch of QEMU with the command line of a clone, a command, a clone \
+                 until its guest runs, a clone to its first answer, a boot to its first answer"
                     .to_string()
             }
             Self::Resets(_) => "resets of a booted Linux, each to its first answer".to_string(),
             Self::Machines(machines) => {
-                format!("{machines} machines of the same Linux; count: KB of memory of all guests, shared pages once")
+                format!(
+                    "{machines} machines of the same Linux; KB of the memory of their guests: the proportional set size \
+                     (PSS) of all together, and the file of the template beside it, of which the clones map some pages"
+                )
             }
             Self::Size => "the build of a program that sends one command".to_string(),
         }
@@ -163,8 +167,8 @@ impl Workload {
     /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have fewer.
     pub fn rounds(self, most: usize) -> usize {
         match self {
-            Self::Machines(_) => 1,
-            Self::Template(_) | Self::Resets(_) => most.min(3),
+            Self::Machines(_) | Self::Resets(_) => 1,
+            Self::Template(_) => most.min(3),
             _ => most,
         }
     }
@@ -189,11 +193,15 @@ impl Workload {
                 "raw",
                 "raw+serde",
                 "blocking",
-                "blocking batch",
                 "mio",
                 "smol",
                 "tokio current",
                 "tokio multi",
+                "blocking batch",
+                "mio batch",
+                "smol batch",
+                "tokio current batch",
+                "tokio multi batch",
                 "qapi tokio",
                 "qmp",
             ],

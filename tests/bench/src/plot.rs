@@ -96,9 +96,11 @@ fn one(found: &Found, chart: &Chart, area: &DrawingArea<SVGBackend<'_>, Shift>) 
     let label = |value: &f64| value.to_string();
     drawn.configure_mesh().x_label_formatter(&label).y_label_formatter(&label).draw().map_err(other)?;
     for (client, points) in curves {
-        let color = color(client);
-        let series = LineSeries::new(points, color.stroke_width(2)).point_size(3);
-        let legend = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2));
+        // A thin line of the same color is the batch of a runtime.
+        let style =
+            color(client.trim_end_matches(" batch")).stroke_width(if client.ends_with(" batch") { 1 } else { 2 });
+        let series = LineSeries::new(points, style).point_size(3);
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style);
         drawn.draw_series(series).map_err(other)?.label(client).legend(legend);
     }
     let mut labels = drawn.configure_series_labels();

@@ -2,9 +2,10 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{available_parallelism, scope};
 
 use qemu_machine_blocking::commands::{HumanMonitorCommand, QueryStatus};
@@ -15,7 +16,7 @@ use qemu_machine_tests::pss;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::clients::{LONG, other};
-use crate::meter::measure;
+use crate::meter::{Taken, measure, print};
 
 /// The memory of the guest, in MiB.
 const MEMORY_MIB: u64 = 128;
@@ -23,8 +24,9 @@ const MEMORY_MIB: u64 = 128;
 /// Where `tests/setup` has put the parts of the guest.
 const PARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tmp");
 
-/// Measures what leads to the first answer of a guest, and a command and a launch beside it, a number of times. The machines
-/// end after that.
+/// Measures one client so many times: `boot` and `clone` launch a machine and wait for the first answer of its guest, `load`
+/// waits until the guest runs, `launch` loads nothing, and `command` asks a running machine for its status. The machines
+/// end after the measurement.
 pub fn act(name: &str, times: usize) -> io::Result<()> {
     let directory = Directory::prepare()?;
     let mut kept = Vec::new();
@@ -67,34 +69,45 @@ pub fn reset(name: &str, times: usize) -> io::Result<()> {
     })
 }
 
-/// Measures the memory of machines of the same guest, in KiB: its count is that of all. Each has answered once.
+/// Measures the memory of the guests of machines that have answered once each. The count is their PSS in all, in KiB; the
+/// peak is the memory that the file of the template occupies, in KiB, or 0 without one. Clones map the file privately: the
+/// PSS has the pages that they use, each once, and those that they have changed. A page of the file that no clone uses is in
+/// the peak alone.
 pub fn memory(name: &str, machines: usize) -> io::Result<()> {
     let directory = Directory::prepare()?;
-    let mut held = 0;
-    if name == "boots" {
+    let held = |vm: &Vm, index: usize| {
+        let pid = vm.pid().ok_or_else(|| other("a machine has ended"))?;
+        io::Result::Ok(pss::of_file(pid, &directory.of(index).join("memory")))
+    };
+    let (sizes, file) = if name == "boots" {
         // They boot at the same time.
         let vms = (0..machines).map(|index| directory.begin(index)).collect::<io::Result<Vec<_>>>()?;
         vms.iter().try_for_each(|(vm, _)| first_answer(vm))?;
-        for (index, (vm, _)) in vms.iter().enumerate() {
-            held += vm.pid().map_or(0, |pid| pss::of_file(pid, &directory.of(index).join("memory")));
-        }
+        (vms.iter().enumerate().map(|(index, (vm, _))| held(vm, index)).collect::<io::Result<Vec<_>>>()?, 0)
     } else {
         let template = directory.template()?;
         let vms = (0..machines).map(|_| answering(&template)).collect::<io::Result<Vec<_>>>()?;
-        for vm in &vms {
-            held += vm.pid().map_or(0, |pid| pss::of_file(pid, &directory.of(0).join("memory")));
-        }
-    }
-    measure(|| Ok(held as f64))
+        // The unit of this number is 512 bytes (`inode(7)`).
+        let blocks = fs::metadata(directory.of(0).join("memory"))?.blocks();
+        (vms.iter().map(|vm| held(vm, 0)).collect::<io::Result<Vec<_>>>()?, blocks / 2)
+    };
+    print(Taken { peak: file as f64, count: sizes.iter().sum::<u64>() as f64, ..Taken::default() });
+    Ok(())
 }
 
-/// Repeats work on a thread for each of the states, so many times in all.
+/// Repeats work so many times in all, on a thread for each of the states.
 fn in_turn<S: Sync>(states: Vec<S>, times: usize, work: impl Fn(&S) -> io::Result<()> + Sync) -> io::Result<()> {
-    let each = times / states.len();
+    let next = AtomicUsize::new(0);
+    let more = || next.fetch_add(1, Ordering::Relaxed) < times;
     measure(|| {
         scope(|scope| {
-            let threads: Vec<_> =
-                states.iter().map(|state| scope.spawn(|| (0..each).try_for_each(|_| work(state)))).collect();
+            let until_done = |state: &S| -> io::Result<()> {
+                while more() {
+                    work(state)?;
+                }
+                Ok(())
+            };
+            let threads: Vec<_> = states.iter().map(|state| scope.spawn(move || until_done(state))).collect();
             threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| other("a thread panicked"))?)
         })?;
         Ok(0.0)
@@ -143,7 +156,10 @@ impl Directory {
     /// Boots the guest, and saves a snapshot inside of an image.
     fn with_snapshot(&self, index: usize) -> io::Result<Vm> {
         let image = self.0.join(format!("{index}.qcow2"));
-        Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1G").status()?;
+        let created = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1G").status()?;
+        if !created.success() {
+            return Err(other(format!("qemu-img create: {created}")));
+        }
         let node = format!("driver=qcow2,node-name=image,file.driver=file,file.filename={}", image.display());
         let memory = format!("{MEMORY_MIB}M");
         let vm = Vm::launch(guest().args(["-m", &memory, "-blockdev", &node])).map_err(other)?;

@@ -31,10 +31,11 @@ pub(super) struct Inventory {
 impl Inventory {
     /// Begins the procedure: returns its first command.
     pub(super) fn begin<T>(&mut self, mark: Mark) -> procedure::Output<T> {
-        match self.begin.replace(mark) {
-            None => procedure::Output::execute(&"query-version"),
-            Some(_) => procedure::Output::Execute(Err(Misuse::ProcedureReused)),
+        if self.begin.is_some() {
+            return procedure::Output::Execute(Err(Misuse::ProcedureReused));
         }
+        self.begin = Some(mark);
+        procedure::Output::execute(&"query-version")
     }
 
     /// Returns the position at which the procedure began.
@@ -54,6 +55,11 @@ impl Inventory {
             self.places += 1;
         }
         Ok(PLACES.get(self.places).map(|path| procedure::Output::execute(&("qom-list", json!({"path": path})))))
+    }
+
+    /// Returns the version. `None` means that it is not known.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Returns the version and the devices.

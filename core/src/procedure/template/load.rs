@@ -74,6 +74,10 @@ impl LoadTemplate {
     fn replied(&mut self, reply: Result<Payload, CommandError>) -> Result<Step, TemplateError> {
         if self.stage == Stage::Inventory {
             let next = self.inventory.next(reply).map_err(TemplateError::Procedure)?;
+            if let Some(running) = self.inventory.version().filter(|running| *running != self.template.version) {
+                let saved = self.template.version.as_str().into();
+                return Err(TemplateError::Version { saved, running: running.into() });
+            }
             return next.map_or_else(|| self.compare(), Ok);
         }
         let reply = match reply {
@@ -105,13 +109,9 @@ impl LoadTemplate {
         })
     }
 
-    /// Compares the machine with the template, and begins to load.
+    /// Compares the devices with those of the template, and begins to load.
     fn compare(&mut self) -> Result<Step, TemplateError> {
-        let (running, devices) = self.inventory.take();
-        if running != self.template.version {
-            let saved = self.template.version.as_str().into();
-            return Err(TemplateError::Version { saved, running: running.into() });
-        }
+        let (_, devices) = self.inventory.take();
         let lacks = |all: &[String], other: &[String]| -> Vec<_> {
             all.iter().filter(|device| !other.contains(device)).map(|device| device.as_str().into()).collect()
         };

@@ -107,21 +107,29 @@ impl Loop {
 
 impl Client for Loop {
     fn turns(&mut self, count: usize) -> io::Result<()> {
-        let Self { event_loop, vm } = self;
-        let vms = std::slice::from_mut(vm);
-        for _ in 0..count {
-            let ticket = vms[0].execute(STATUS).map_err(other)?;
-            event_loop.run(vms, |vms| vms[0].claim(&ticket))?.map(keep).map_err(other)?;
-        }
-        Ok(())
+        self.in_flight(1, count)
     }
 
+    /// Uses one ticket for each command in flight.
     fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let Self { event_loop, vm } = self;
         let vms = std::slice::from_mut(vm);
+        let mut tickets = Vec::with_capacity(depth);
         for _ in 0..count / depth {
-            let mut batch = vms[0].execute_all(batch(depth));
-            all_answered(event_loop.run(vms, |vms| vms[0].claim_all(&mut batch))?)?;
+            for _ in 0..depth {
+                tickets.push(vms[0].execute(STATUS).map_err(other)?);
+            }
+            let mut done = 0;
+            event_loop.run(vms, |vms| {
+                // In-band replies arrive in the order of their commands (`docs/interop/qmp-spec.rst`, Out-of-band
+                // execution).
+                while let Some(reply) = tickets.get(done).and_then(|ticket| vms[0].claim(ticket)) {
+                    black_box(reply.is_ok());
+                    done += 1;
+                }
+                (done == depth).then_some(())
+            })?;
+            tickets.clear();
         }
         Ok(())
     }
@@ -146,6 +154,31 @@ impl Client for Loop {
         let ticket = vm.execute_by(WithRawReply(command), LONG).map_err(other)?;
         let reply: Payload = event_loop.run(std::slice::from_mut(vm), |vms| vms[0].claim(&ticket))?.map_err(other)?;
         read(&reply, reading)
+    }
+}
+
+/// `qemu-machine-mio`, with batches.
+pub struct LoopBatches(Loop);
+
+impl LoopBatches {
+    pub fn connect(address: &Path) -> io::Result<Self> {
+        Loop::connect(address).map(Self)
+    }
+}
+
+impl Client for LoopBatches {
+    fn turns(&mut self, count: usize) -> io::Result<()> {
+        self.in_flight(1, count)
+    }
+
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        let Self(Loop { event_loop, vm }) = self;
+        let vms = std::slice::from_mut(vm);
+        for _ in 0..count / depth {
+            let mut batch = vms[0].execute_all(batch(depth));
+            all_answered(event_loop.run(vms, |vms| vms[0].claim_all(&mut batch))?)?;
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 
+use futures_util::future::try_join_all;
 use qemu_machine_core::{Config, Wait, WithRawReply};
 use qemu_machine_smol::Smol;
 use qemu_machine_tokio::Tokio;
@@ -113,14 +114,10 @@ impl<E: Executor> Client for Tasks<E> {
         self.executor.run(async move { ask(&vm, count).await })
     }
 
+    /// Uses one future for each command in flight.
     fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
         let vm = self.vm.clone();
-        self.executor.run(async move {
-            for _ in 0..count / depth {
-                all_answered(vm.execute_all(batch(depth)).await)?;
-            }
-            Ok(())
-        })
+        self.executor.run(async move { try_join_all((0..depth).map(|_| ask(&vm, count / depth))).await.map(drop) })
     }
 
     fn flood(&mut self, events: usize) -> io::Result<usize> {
@@ -141,6 +138,32 @@ impl<E: Executor> Client for Tasks<E> {
         self.executor.run(async move {
             let reply = vm.execute_by(WithRawReply(command), LONG).await.map_err(other)?;
             read(&reply, reading)
+        })
+    }
+}
+
+/// A machine whose commands are batches.
+pub struct TaskBatches<E: Executor>(Tasks<E>);
+
+impl<E: Executor> TaskBatches<E> {
+    pub fn connect(address: &Path) -> io::Result<Self> {
+        Tasks::connect(address).map(Self)
+    }
+}
+
+impl<E: Executor> Client for TaskBatches<E> {
+    fn turns(&mut self, count: usize) -> io::Result<()> {
+        self.in_flight(1, count)
+    }
+
+    fn in_flight(&mut self, depth: usize, count: usize) -> io::Result<()> {
+        let Self(Tasks { executor, vm }) = self;
+        let vm = vm.clone();
+        executor.run(async move {
+            for _ in 0..count / depth {
+                all_answered(vm.execute_all(batch(depth)).await)?;
+            }
+            Ok(())
         })
     }
 }
