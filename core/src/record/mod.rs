@@ -6,8 +6,8 @@
 //! determine the run: [`Record::replay`] feeds them to a new machine, compares the lines that it writes, and reports
 //! the first difference. A record is therefore a complete bug report.
 //!
-//! - *Bounded*: beyond [`Limits::record`](crate::Limits::record) bytes the oldest lines are dropped and counted, except
-//!   those of the first launch. Such a record can be read, and be replayed up to the gap.
+//! - *Bounded*: a quarter of [`Limits::record`](crate::Limits::record) keeps the first lines, and the rest the last ones.
+//!   The lines between are dropped and counted. Such a record can be read, and be replayed up to the gap.
 //! - *Attached*: to the [`Outcome`](crate::Outcome), and so to the errors that carry one, as text. [`Machine::record`]
 //!   returns it at any time.
 //! - *Sensitive*: the wire may carry passwords, and so does its record. [`Record::redact`] and

@@ -201,9 +201,9 @@ impl Session {
     }
 
     /// Holds the refusal of a command without a success response until the request behind it is answered, for
-    /// [`AGAIN`] at most, and returns whether the line was handled. A caller that had the refusal at once might close the connection while that answer is
-    /// on its way; an agent that listens on a socket itself ends when its client closes with a line unread (measured with
-    /// qemu-ga 7.2.22: `ECONNRESET`).
+    /// [`AGAIN`] at most, and returns whether the line was handled. A caller that had the refusal at once might close
+    /// the connection while that answer is on its way; an agent that listens on a socket itself ends when its client
+    /// closes with a line unread (measured with qemu-ga 7.2.22: `ECONNRESET`).
     pub(super) fn holds_refusal(
         &mut self,
         now: Moment,

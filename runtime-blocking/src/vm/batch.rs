@@ -9,12 +9,12 @@ use super::Vm;
 
 impl Vm {
     /// Executes commands at once, within 60 seconds for all of them, and returns their results in the order of the
-    /// commands. None waits for the reply of another; QEMU executes them in this order, those that are
-    /// [out of band](crate::OutOfBand) excepted.
+    /// commands. None waits for the reply of another; QEMU executes them in this order, except those
+    /// [out of band](crate::OutOfBand).
     ///
-    /// They are sent together, and this thread sleeps until the last is answered, so each costs a fraction of an
-    /// [`execute`](Self::execute). Commands with and without arguments are of one type as pairs: those without have `{}`.
-    /// [`execute_all_by`](Self::execute_all_by) takes another deadline.
+    /// They are sent together, and this thread normally wakes up once, when the last is answered, so each costs a fraction of
+    /// an [`execute`](Self::execute). All commands of a batch have one type. To mix them, write each as a pair; `json!({})`
+    /// means no arguments. [`execute_all_by`](Self::execute_all_by) takes another deadline.
     ///
     /// Until the last command is answered, all of them count for [`Limits::commands`](crate::Limits::commands),
     /// also those that are answered.

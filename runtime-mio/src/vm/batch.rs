@@ -6,15 +6,15 @@ use super::Vm;
 
 impl Vm {
     /// Begins to execute commands at once, within 60 seconds for all of them. None waits for the reply of another; QEMU
-    /// executes them in this order, those that are [out of band](crate::OutOfBand) excepted.
+    /// executes them in this order, except those [out of band](crate::OutOfBand).
     ///
     /// The next turn sends them together. The notice that the batch [awaits](Batch::awaits) means that the results can be
-    /// [claimed](Self::claim_all). When it awaits none directly after this call, claim them now, since no notice comes: no
-    /// command was accepted, as after the end of the machine, or there is none. Until they are claimed, all commands
+    /// [claimed](Self::claim_all). If it awaits none right after this call, claim them now: the batch is empty, or every
+    /// command was refused (the machine has ended, for example), so no notice will come. Until they are claimed, all commands
     /// count for [`Limits::commands`](crate::Limits::commands), also those that are answered.
     ///
-    /// A command that is refused affects no other. Commands with and without arguments are of
-    /// one type as pairs: those without have `{}`. [`execute_all_by`](Self::execute_all_by) takes another deadline.
+    /// A command that is refused affects no other. All commands of a batch have one type. To mix them, write each as a pair;
+    /// `json!({})` means no arguments. [`execute_all_by`](Self::execute_all_by) takes another deadline.
     ///
     /// ```no_run
     /// # use qemu_machine_mio::{Config, EventLoop, Vm};
@@ -51,7 +51,7 @@ impl Vm {
     }
 
     /// Returns the results of a batch in the order of its commands, once; then the batch is empty. `None` means that a
-    /// command has no reply yet: call it again at the notice that the batch [awaits](Batch::awaits) then.
+    /// command has no result yet: call it again at the notice that the batch [awaits](Batch::awaits) then.
     ///
     /// The errors are those of [`claim`](Self::claim), for each command by itself, and [`CommandError::Misuse`] for those
     /// that were not accepted, such as those beyond [`Limits::commands`](crate::Limits::commands). When the deadline has

@@ -26,10 +26,10 @@ use section::Section;
 /// A page of HTML for a browser: how one or more machines ended, their commands, events and consoles on one time axis, and
 /// all lines. `Display` writes it.
 ///
-/// The page is one file, loads nothing from the network, and has a policy that forbids it to. It displays the record as it
-/// is: [redact](Record::redact) secrets before. `redact` does not find a text of a console that escape sequences divide. The
-/// page removes those sequences, so it displays that text whole. The time and the memory that it takes are proportional to
-/// the record.
+/// The page is one file, loads nothing from the network, and has a content security policy that forbids it. It displays
+/// the record as it is: [redact](Record::redact) secrets before. `redact` does not find a text of a console that escape
+/// sequences divide. The page removes those sequences, so it displays that text whole. The time and the memory that it
+/// takes are proportional to the record.
 ///
 /// All texts of peers are printable, and cannot become part of the page's code. Of the escape sequences of a console, those
 /// that select colours are kept, and the others are removed; a carriage return begins a new line.
@@ -60,8 +60,8 @@ impl Record {
 }
 
 impl Report {
-    /// Sets the title: that of the page, and of the section if there is only one. By default it is the name of the program,
-    /// and of several sections the names of all.
+    /// Sets the title of the section, or of the page if there are several sections: title each report before
+    /// [`and`](Self::and). By default a section has the name of QEMU's program, and a page the titles of its sections.
     #[must_use]
     pub fn titled(mut self, title: impl Into<String>) -> Self {
         let title = title.into();
@@ -72,7 +72,7 @@ impl Report {
         self
     }
 
-    /// Appends the sections of another report. The page displays one at a time.
+    /// Appends the sections of another report, without the title of its page. The page displays one at a time.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.sections.extend(other.sections);

@@ -58,7 +58,8 @@ Results:
     -h, --help                 print this help
     -V, --version              print the version
 
-With several kernels, each file that is written gets the name of the kernel as an extension, so the names must differ.
+With several kernels, --junit and --report write one file for all. The files of --copy-out, --dump and --save-initramfs
+get the name of the kernel as an extension, so the names must differ.
 On a terminal, the guest can only set colours: its other control characters are printed as escapes.
 
 If the guest prints KTAP or TAP, its tests are in the results, and a test that failed makes the exit code 1 where the
