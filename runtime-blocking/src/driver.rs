@@ -389,7 +389,7 @@ mod tests {
 
     /// However many callers are due, all are woken, and the lock is taken again only for those beyond eight.
     #[test]
-    fn g24_unlock_wakes_all_callers_that_are_due() {
+    fn unlock_wakes_all_callers_that_are_due() {
         for (callers, takes_lock_again) in [(0, false), (1, false), (8, false), (9, true), (17, true)] {
             let shared = SharedMachine::new(Machine::new(Config::new("qemu")).unwrap()).unwrap();
             let mut turn = shared.lock();

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn g24_eight_callers_that_are_due_are_taken_at_once() {
+    fn eight_callers_that_are_due_are_taken_at_once() {
         for (callers, counts) in [(8, [8, 0, 0]), (9, [8, 1, 0]), (17, [8, 8, 1])] {
             let mut followers = Followers::default();
             (0..callers).for_each(|_| drop(followers.add(Concern::Any)));
@@ -156,7 +156,7 @@ mod tests {
 
     /// A caller that is due leads, unless it is cancelled: then it makes the next one due when it leaves.
     #[test]
-    fn g24_a_due_caller_that_leaves_makes_the_next_one_due() {
+    fn a_due_caller_that_leaves_makes_the_next_one_due() {
         let mut followers = Followers::default();
         let (cancelled, _) = followers.add(Concern::Any);
         let (next, notified) = followers.add(Concern::Any);
