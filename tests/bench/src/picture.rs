@@ -11,8 +11,11 @@ use crate::clients::other;
 use crate::plan::Workload;
 use crate::rounds::Found;
 
-/// The bars from the bottom to the top: their text, and the workload and client that they show.
-const BARS: [(&str, fn(Workload) -> bool, &str); 6] = [
+/// Text of a bar, with the workload and the client that it shows.
+type Bar = (&'static str, fn(Workload) -> bool, &'static str);
+
+/// The bars from the bottom to the top.
+const BARS: [Bar; 6] = [
     ("a QMP command", is_template, "command"),
     ("launch of QEMU alone", is_template, "launch"),
     ("clone, until its guest runs", is_template, "load"),
