@@ -1,6 +1,9 @@
 //! Queries to cargo about the packages of this workspace.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use serde_json::Value;
 
 use crate::sources::root;
 
@@ -28,4 +31,22 @@ pub fn dependencies(package: &str, arguments: &[&str]) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// Builds an example, and returns its executable. `arguments` select the features.
+///
+/// It is built with the features of the whole workspace, as the tests are. `cargo run --package` would compile its
+/// dependencies again, for each package with other features.
+///
+/// # Panics
+///
+/// If there is no such example, or it does not compile.
+#[must_use]
+pub fn example(name: &str, arguments: &[&str]) -> PathBuf {
+    let build = ["build", "--workspace", "--example", name, "--message-format", "json"];
+    let messages = cargo(&[&build, arguments].concat());
+    let messages = messages.lines().filter_map(|line| line.parse::<Value>().ok());
+    let mut built = messages.filter(|message| message["target"]["name"] == name);
+    let program = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.expect("cargo names the executable")
 }

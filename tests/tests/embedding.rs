@@ -2,26 +2,18 @@
 
 use std::process::Command;
 
-use qemu_machine_tests::cargo::cargo;
+use qemu_machine_tests::cargo::example as built;
 use qemu_machine_tests::sources::read;
 use qemu_machine_tests::{bounded_by, has_status_of_others};
-use serde_json::Value;
 
 /// A build of these tests alone may have to compile the example.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Runs an example, and returns its output.
-///
-/// It is built with the features of the whole workspace, as the tests are. `cargo run --package` would compile its
-/// dependencies again, for each package with other features.
 fn run(example: &'static str) -> String {
     assert!(qemu_machine_tests::qemu().starts_with("qemu"));
     bounded_by(PATIENCE, move || {
-        let messages = cargo(&["build", "--workspace", "--example", example, "--message-format", "json"]);
-        let messages = messages.lines().filter_map(|line| line.parse::<Value>().ok());
-        let mut built = messages.filter(|message| message["target"]["name"] == example);
-        let program = built.find_map(|message| message["executable"].as_str().map(String::from));
-        let output = Command::new(program.expect("cargo names the executable")).output().expect("it was built");
+        let output = Command::new(built(example, &[])).output().expect("it was built");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
         printed

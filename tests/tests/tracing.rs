@@ -53,12 +53,8 @@ fn printed() -> &'static str {
     PRINTED.get_or_init(|| {
         assert!(qemu().starts_with("qemu"));
         bounded_by(PATIENCE, || {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let output = Command::new(cargo)
-                .args(["run", "--quiet", "--locked", "--offline", "--package", "qemu-machine-tests"])
-                .args(["--features", "tracing", "--example", "traced", "--", env!("CARGO_BIN_EXE_scripted-qemu")])
-                .output()
-                .expect("cargo runs, as it runs this test");
+            let program = example("traced", &["--features", "tracing"]);
+            let output = Command::new(program).arg(env!("CARGO_BIN_EXE_scripted-qemu")).output().expect("it was built");
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
             printed

@@ -1,18 +1,26 @@
 //! Keys of states. Two states are the same if they differ only in the time, and in counters and stored values that
 //! affect no decision.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use memchr::memmem;
 use qemu_machine_core::Moment;
 
 use crate::world::World;
 
+/// Room for the text of most states, in bytes.
+const LENGTH: usize = 8192;
+
 /// Returns the key of a state.
 pub(crate) fn of(world: &World) -> String {
     let machine = &world.machine;
-    let session = session(&format!("{:?}", machine.session()));
-    let text = format!(
-        "{:?} {session} {:?} {:?} {:?} {:?} {:?} {:?}",
+    let mut text = String::with_capacity(LENGTH);
+    write!(text, "{:?}", machine.session()).expect("a string takes any text");
+    let mut text = session(text);
+    write!(
+        text,
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         machine.lifecycle(),
         machine.deadline(),
         machine.rungs(),
@@ -20,7 +28,8 @@ pub(crate) fn of(world: &World) -> String {
         machine.outcome().map(|outcome| (&outcome.cause, outcome.exit, outcome.unanswered)),
         machine.channels(),
         world.outputs(),
-    );
+    )
+    .expect("a string takes any text");
     relative(&text, world.now)
 }
 
@@ -34,15 +43,16 @@ pub(crate) fn in_flight(session: &str) -> Vec<u16> {
 }
 
 /// Returns the text of a session without counters and ids: only the order of the commands in flight matters.
-fn session(text: &str) -> String {
-    let ids = in_flight(text);
-    let text = without(text.to_owned(), "counters: Counters {", "}");
+fn session(text: String) -> String {
+    let ids = in_flight(&text);
+    let text = without(text, "counters: Counters {", "}");
     let text = without(text, "examined: ", " }");
     // The size of an allocation decides where bytes are copied, and nothing else.
     let text = without(text, "allocated: ", ",");
     // Whether there were events before the greeting decides what the greeting reports, and their number nothing but
     // that the 65th is refused, as any message is that precedes a greeting.
-    let text = if text.contains("early: []") { text } else { without(text, "early: [", "]") };
+    let text =
+        if memmem::find(text.as_bytes(), b"early: []").is_some() { text } else { without(text, "early: [", "]") };
     // A `quit` that was sent only affects the cause in the outcome.
     let text = without(text, "has_sent_quit: ", ",");
     let mut text = without(without(text, "free: [", "]"), " ids: ", ",");
@@ -56,9 +66,9 @@ fn session(text: &str) -> String {
 
 /// Returns the text without the first part between these two texts, and without them.
 fn without(mut text: String, begin: &str, end: &str) -> String {
-    if let Some(at) = text.find(begin) {
+    if let Some(at) = memmem::find(text.as_bytes(), begin.as_bytes()) {
         let rest = at + begin.len();
-        let length = text[rest..].find(end).expect("the end of the part");
+        let length = memmem::find(&text.as_bytes()[rest..], end.as_bytes()).expect("the end of the part");
         text.replace_range(at..rest + length + end.len(), "");
     }
     text

@@ -30,25 +30,51 @@ impl Found {
     }
 }
 
+/// The worlds that the threads expand at a time. Each has a dozen successors of some kilobytes.
+const BATCH: usize = 1024;
+
+/// A step, the world after it, and the key of that.
+type Successor = (Step, World, String);
+
+/// Returns the successors of each of these worlds, in their order.
+fn expand_all(worlds: Vec<World>) -> Vec<Vec<Successor>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = worlds.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let expanders = worlds.chunks(share).map(|share| scope.spawn(|| share.iter().map(expand).collect::<Vec<_>>()));
+        let expanders: Vec<_> = expanders.collect();
+        expanders.into_iter().flat_map(|expander| expander.join().expect("every promise is kept")).collect()
+    })
+}
+
+fn expand(world: &World) -> Vec<Successor> {
+    let successor = |step: Step| {
+        let mut next = world.clone();
+        next.take(&step);
+        let key = key::of(&next);
+        (step, next, key)
+    };
+    world.steps().into_iter().map(successor).collect()
+}
+
 impl Graph {
     /// Returns all states that can be reached in one run.
     fn explore(config: Config, commands: usize) -> Self {
         let first = World::new(config, commands);
         let mut known = HashMap::from([(key::of(&first), 0)]);
         let (mut found, mut edges, mut queue) = (vec![Found::of(&first)], Vec::new(), VecDeque::from([first]));
-        while let Some(world) = queue.pop_front() {
-            let mut out = Vec::new();
-            for step in world.steps() {
-                let mut next = world.clone();
-                next.take(&step);
-                let target = *known.entry(key::of(&next)).or_insert_with(|| {
-                    found.push(Found::of(&next));
-                    queue.push_back(next);
-                    found.len() - 1
+        while !queue.is_empty() {
+            for next in expand_all(queue.drain(..queue.len().min(BATCH)).collect()) {
+                let out = next.into_iter().map(|(step, next, key)| {
+                    let target = *known.entry(key).or_insert_with(|| {
+                        found.push(Found::of(&next));
+                        queue.push_back(next);
+                        found.len() - 1
+                    });
+                    (step, target)
                 });
-                out.push((step, target));
+                edges.push(out.collect());
             }
-            edges.push(out);
         }
         Self { found, edges }
     }
