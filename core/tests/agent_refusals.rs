@@ -393,6 +393,19 @@ fn g39_guest_sync_follows_a_command_without_a_success_reply() {
     assert_eq!(asked, [sync(2), sync(3), sync(4)]);
 }
 
+/// A command may take longer than an answer: the refusal is held from its arrival on.
+#[test]
+fn g39_a_late_refusal_is_held_as_long_as_an_early_one() {
+    let (mut rig, _) = ready(Version::Seven, NONE);
+    let bad = rig.vm.execute(rig.now, &("guest-shutdown", json!({"mode": "bad"})), secs(60).into()).expect("it runs");
+    rig.pass_exactly(secs(4));
+    hears(&mut rig, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"bad mode\"}}\n");
+    rig.pass(secs(4));
+    assert_eq!(rig.vm.claim(&bad), None);
+    rig.pass(secs(1));
+    assert!(matches!(rig.vm.claim(&bad), Some(Err(CommandError::Refused(_)))));
+}
+
 /// While the guest boots, QEMU reads nothing from the connection, and each request stays in the socket. The agent
 /// then reads all of them at once.
 #[test]

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::thread;
 
 use qemu_machine_core::{
     Channel, Config, Descriptor, Effect, HostFault, Input, Machine, Misuse, Moment, Peer, Service, Signal, Spawn, State,
@@ -16,6 +17,7 @@ use crate::file_operation::FileOperation;
 use crate::identity::drafted;
 use crate::local_end::LocalEnd;
 use crate::log_pipe::LogPipe;
+use crate::panic::Panic;
 use crate::qemu_process::QemuProcess;
 use crate::readers::Readers;
 use crate::scratch_dir::ScratchDir;
@@ -163,8 +165,25 @@ impl Host {
         self.report(machine, now, input);
     }
 
+    /// Returns whether code of the caller has panicked, which the host called: an observer of the wire, or a subscriber of
+    /// `tracing`. The host went on, so no byte was lost. `false` in a thread that is unwinding: it cannot resume another
+    /// panic.
+    #[must_use]
+    pub fn has_panicked(&self) -> bool {
+        (self.wire.has_panicked() || self.trace.has_panicked()) && !thread::panicking()
+    }
+
+    /// Returns the panic that [`has_panicked`](Self::has_panicked) reports, once. Take it in the call in which it occurred,
+    /// before the lock of the machine is released; resume it after that, when the machine has a driver again. Otherwise a
+    /// later call of another caller resumes it.
+    pub fn take_panic(&mut self) -> Option<Panic> {
+        let (wire, trace) = (self.wire.take_panic(), self.trace.take_panic());
+        wire.or(trace).filter(|_| !thread::panicking())
+    }
+
     /// Calls these functions with the bytes that are sent and received on the monitor from now on, in place of earlier
-    /// ones. They are called where the bytes are sent or received: before the machine handles an input.
+    /// ones. They are called where the bytes are sent or received: before the machine handles an input. Their panics are
+    /// [stored](Self::take_panic).
     pub fn observe_wire(
         &mut self,
         sent: impl FnMut(&[u8]) + Send + 'static,

@@ -209,6 +209,9 @@
 //!   task that takes the lock, or drop the last handle, which ends the machine. Under the lock both deadlock.
 //! - *Call no code of the user under the lock*: encode commands ([`Encoded`](core::wire::Encoded)) before, and parse
 //!   replies ([`Payload`](core::Payload)) after.
+//! - *Resume panics last.* The host stores a panic of code that it called, such as an observer of the wire.
+//!   [Take](Host::take_panic) it before the lock is released, and resume it after that, when others drive the machine, and
+//!   what the caller waited for is disowned. A driver that unwinds earlier leaves the other callers without one.
 //! - *Disown what a caller no longer waits for*: [`Machine::disown`](core::Machine::disown) for a command,
 //!   [`Machine::disown_wait`](core::Machine::disown_wait) for a wait, which includes a wait for the end. Otherwise the
 //!   result is kept until it is claimed. Ids are never reused, so disowning after a claim, or twice, does nothing: a
@@ -235,7 +238,7 @@
 //! | `Vm`, `WeakVm` | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | `Vm` | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
 //! | | `shutdown_all` | [`begin_shutdown`](Handle::begin_shutdown) of each, then `shutdown` of each |
-//! | | `run` | [`procedure::Run`] with a command or a wait for each step; [`disown`](procedure::Run::disown) when the call is dropped |
+//! | | `run` | [`procedure::Run`] with a command or a wait for each step, in a [`Running`], which disowns it when the call is dropped |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
 //! | `Events` | `next` | [`wait_for_event`](core::Machine::wait_for_event); `Waited`, then [`claim_event`](core::Machine::claim_event) |
 //! | `Agent`, `Qtest` | `attach`, `execute`, `line`, `disconnect`, … | as `Vm`; the error of the launch becomes a [`ServiceError`] |
@@ -276,6 +279,7 @@ mod log_bound;
 mod log_pipe;
 mod log_reader;
 pub mod names;
+mod panic;
 #[cfg(feature = "record")]
 mod play;
 mod prepare;
@@ -284,6 +288,7 @@ pub mod qapi;
 mod qemu_process;
 mod readers;
 mod registry;
+mod running;
 mod scratch_dir;
 mod shared_fd;
 mod signal_name;
@@ -308,8 +313,10 @@ pub use identity::{IdentityError, identity};
 pub use lock::{lock, try_lock};
 #[doc(inline)]
 pub use names::*;
+pub use panic::Panic;
 pub use qemu_machine_core as core;
 pub use readers::ReaderId;
+pub use running::Running;
 pub use subscription::Subscription;
 pub use supervisor::{Next, Supervised, Supervisor, Wake};
 pub use sys::{Interest, Poll, Poller, Ready, Source};

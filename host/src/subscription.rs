@@ -45,8 +45,13 @@ where
     /// As [`events`](Self::events).
     pub fn events_from(&self, from: &Mark, filter: impl IntoIterator<Item = Wait>) -> Result<S::Events, Misuse> {
         let filter: Vec<_> = filter.into_iter().collect();
-        let id = self.shared().ask(|machine, _| machine.subscribe(from, filter))?;
-        Ok(Subscription { handle: self.clone(), id }.into())
+        // If the call panics after this, as in an observer of the wire, the value is dropped, which unsubscribes.
+        let mut begun = None;
+        let subscription = |id| Subscription { handle: self.clone(), id };
+        let id = self
+            .shared()
+            .ask(|machine, _| machine.subscribe(from, filter).inspect(|id| begun = Some(subscription(*id))))?;
+        Ok(begun.unwrap_or_else(|| subscription(id)).into())
     }
 }
 

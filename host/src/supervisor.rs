@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::home::Local;
 use crate::lock::lock;
+use crate::panic::caught;
 use crate::sys::{Interest, Poll, Poller, Source};
 
 /// How long the supervisor leaves a machine to its callers after it found one active. While calls follow each other,
@@ -33,7 +33,7 @@ pub trait Supervised: Send + Sync {
     fn source(&self) -> Source<'_>;
 
     /// Does the work that is due, and returns when to call it next. If it blocks, so does everything else that the same
-    /// supervisor drives.
+    /// supervisor drives. If it panics, it is called again after a lease.
     fn turn(&self, wake: Wake) -> Next;
 }
 
@@ -234,7 +234,7 @@ impl Thread {
         for job in jobs.drain(..) {
             match job {
                 // A closure that panics sends no result, and its caller gets an error.
-                Job::Run(act) => drop(catch_unwind(AssertUnwindSafe(act))),
+                Job::Run(act) => drop(caught(act)),
                 Job::Supervise(token, supervised) => {
                     self.supervised.insert(token, SupervisedEntry { supervised, at: None });
                 }
@@ -263,8 +263,9 @@ impl Thread {
 
     fn turn(&mut self, token: u64, wake: Wake) {
         let Some(entry) = self.supervised.get_mut(&token) else { return };
-        // A panic in one machine must not end the thread: the kernel would end all processes that it forked.
-        let next = catch_unwind(AssertUnwindSafe(|| entry.supervised.turn(wake))).unwrap_or(Next::Drop);
+        // A panic in one machine must not end the thread: the kernel would end all processes that it forked. The machine
+        // has another turn later; without one, a machine that no caller uses would have no driver.
+        let next = caught(|| entry.supervised.turn(wake)).unwrap_or(Next::Lease);
         let at = match next {
             Next::Watch(deadline) => {
                 self.supervisor.arm(token, entry.supervised.source());
@@ -274,10 +275,58 @@ impl Thread {
             Next::Unwatch => None,
             Next::Drop => {
                 self.supervisor.poller.remove(entry.supervised.source());
-                self.supervised.remove(&token);
-                return;
+                let dropped = self.supervised.remove(&token);
+                return drop(caught(|| drop(dropped)));
             }
         };
         self.schedule(token, at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Sender;
+
+    use super::*;
+
+    /// An item whose first turn panics. The second one ends it, and its end panics as well.
+    struct Panics {
+        poller: Poller,
+        turns: AtomicU64,
+        turned: Mutex<Sender<u64>>,
+    }
+
+    impl Supervised for Panics {
+        fn source(&self) -> Source<'_> {
+            Source::Poller(&self.poller)
+        }
+
+        fn turn(&self, _: Wake) -> Next {
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+            lock(&self.turned).send(turn).unwrap();
+            assert!(turn > 0, "the first turn");
+            Next::Drop
+        }
+    }
+
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("dropped by the supervisor");
+        }
+    }
+
+    #[test]
+    fn an_item_that_panics_has_another_turn_and_does_not_end_the_thread() {
+        let supervisor = Supervisor::start("panics").unwrap();
+        let (turned, turns) = channel();
+        let (poller, turned) = (Poller::new().unwrap(), Mutex::new(turned));
+        let item = Panics { poller, turns: AtomicU64::new(0), turned };
+        let token = supervisor.supervise(Arc::new(item)).unwrap();
+        supervisor.look(token);
+        let long = Duration::from_secs(60);
+        assert_eq!(turns.recv_timeout(long), Ok(0));
+        assert_eq!(turns.recv_timeout(long), Ok(1));
+        assert!(turns.recv_timeout(long).is_err(), "dropped");
+        assert_eq!(supervisor.run(|| 7).unwrap(), 7);
     }
 }

@@ -3,6 +3,8 @@
 //! The tracer only reads: it is called with each input, each effect and the machine, and changes none of them. The
 //! bytes of the channels may be secret: passwords in `set_password`, keys in `object-add`, console input. So they are
 //! logged under a target of their own at the lowest level, and no other record contains them.
+//!
+//! A subscriber is code of the program. Its panics are stored, and resumed when the host has done its work.
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) use disabled::Trace;
@@ -12,6 +14,7 @@ pub(crate) use enabled::Trace;
 #[cfg(feature = "tracing")]
 mod enabled {
     use std::borrow::Cow;
+    use std::cell::Cell;
 
     use qemu_machine_core::{
         Cause, Channel, CompanionInput, Effect, HostFault, Input, LaunchFailure, Machine, UntrustedText,
@@ -19,17 +22,30 @@ mod enabled {
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
+    use crate::panic::{Panic, caught};
+
     /// The lifecycle of a run, from level debug on.
     const LIFECYCLE: &str = "qemu_machine::lifecycle";
     /// The bytes of the channels, at level trace only.
     const WIRE: &str = "qemu_machine::wire";
 
     /// Log of one machine.
-    #[derive(Debug)]
     pub(crate) struct Trace {
         /// The span of the present run.
         span: Span,
         logged: Logged,
+        /// The first panic of the subscriber that was not resumed yet.
+        panic: Cell<Option<Panic>>,
+    }
+
+    /// The span of the run, entered. Dropping it leaves the span.
+    pub(crate) struct Inside(Option<EnteredSpan>);
+
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            // A panic here has no place where it is stored.
+            drop(caught(|| drop(self.0.take())));
+        }
     }
 
     /// The decisions of the machine in the present run that are logged already.
@@ -45,30 +61,64 @@ mod enabled {
 
     impl Default for Trace {
         fn default() -> Self {
-            Self { span: Span::none(), logged: Logged::default() }
+            Self { span: Span::none(), logged: Logged::default(), panic: Cell::default() }
+        }
+    }
+
+    impl std::fmt::Debug for Trace {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("Trace").field("span", &self.span).field("logged", &self.logged).finish_non_exhaustive()
         }
     }
 
     impl Trace {
+        /// Returns the first panic of the subscriber that was not resumed yet.
+        pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+            self.panic.take()
+        }
+
+        /// Returns whether there is such a panic.
+        pub(crate) fn has_panicked(&self) -> bool {
+            let panic = self.panic.take();
+            let has_panicked = panic.is_some();
+            self.panic.set(panic);
+            has_panicked
+        }
+
+        /// Stores a panic, unless one is stored already.
+        fn result<T>(&self, caught: Result<T, Panic>) -> Option<T> {
+            caught.map_err(|panic| self.panic.set(self.panic.take().or(Some(panic)))).ok()
+        }
+
         /// Enters the span of the run. It is left when the result is dropped.
-        pub(crate) fn enter(&self) -> EnteredSpan {
-            self.span.clone().entered()
+        pub(crate) fn enter(&self) -> Inside {
+            Inside(self.result(caught(|| self.span.clone().entered())))
         }
 
         /// Enters the span for an effect that is about to be carried out. The first effect of a run begins the span.
-        pub(crate) fn effect(&mut self, effect: &Effect) -> EnteredSpan {
+        pub(crate) fn effect(&mut self, effect: &Effect) -> Inside {
+            let begun = caught(|| self.begin_span(effect));
+            self.result(begun);
+            self.enter()
+        }
+
+        fn begin_span(&mut self, effect: &Effect) {
             if let Effect::Prepare(wanted) = effect {
                 let name = UntrustedText::from_utf8_lossy(&wanted.name);
                 // At level error, so that a subscriber that records only warnings records the span with them.
                 self.span = error_span!(target: LIFECYCLE, "machine", %name, pid = field::Empty);
                 self.logged = Logged::default();
             }
-            self.enter()
         }
 
         /// Logs an input before the machine handles it.
-        #[deny(clippy::wildcard_enum_match_arm, reason = "an input is logged, or is listed as one that is not")]
         pub(crate) fn input(&mut self, machine: &Machine, input: &Input<'_>) {
+            let logged = caught(|| self.log_input(machine, input));
+            self.result(logged);
+        }
+
+        #[deny(clippy::wildcard_enum_match_arm, reason = "an input is logged, or is listed as one that is not")]
+        fn log_input(&mut self, machine: &Machine, input: &Input<'_>) {
             let _inside = self.enter();
             match input {
                 Input::Received(channel, bytes) => {
@@ -113,11 +163,16 @@ mod enabled {
 
         /// Logs an operation of the host that failed.
         pub(crate) fn fault(&self, fault: &HostFault) {
-            warn!(target: LIFECYCLE, %fault, "fault");
+            self.result(caught(|| warn!(target: LIFECYCLE, %fault, "fault")));
         }
 
         /// Logs the decisions that the machine made since the last call.
         pub(crate) fn look(&mut self, machine: &Machine) {
+            let logged = caught(|| self.log_decisions(machine));
+            self.result(logged);
+        }
+
+        fn log_decisions(&mut self, machine: &Machine) {
             let _inside = self.enter();
             if std::mem::take(&mut self.logged.is_prepared_due) {
                 let (made, command) = (machine.prepared(), machine.command_line());
@@ -150,7 +205,9 @@ mod enabled {
 
         /// Logs bytes that were sent.
         pub(crate) fn sent(&self, machine: &Machine, channel: Channel, bytes: &[u8]) {
-            trace!(target: WIRE, channel = name(machine, channel), text = %shown(bytes), "sent");
+            self.result(caught(|| {
+                trace!(target: WIRE, channel = name(machine, channel), text = %shown(bytes), "sent");
+            }));
         }
     }
 
@@ -181,6 +238,8 @@ mod enabled {
 mod disabled {
     use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine};
 
+    use crate::panic::Panic;
+
     /// Log that is disabled.
     #[derive(Debug, Default)]
     pub(crate) struct Trace;
@@ -189,6 +248,14 @@ mod disabled {
     pub(crate) struct Inside;
 
     impl Trace {
+        pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+            None
+        }
+
+        pub(crate) fn has_panicked(&self) -> bool {
+            false
+        }
+
         pub(crate) fn enter(&self) -> Inside {
             Inside
         }

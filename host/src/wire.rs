@@ -4,33 +4,53 @@ use std::fmt;
 
 use qemu_machine_core::{Channel, Input};
 
+use crate::panic::{Panic, store_panic};
+
 /// A function that is called with bytes of the monitor.
 type Observer = Box<dyn FnMut(&[u8]) + Send>;
 
 /// The observers of the bytes that are sent and received. Boxed, since a machine mostly has none.
 #[derive(Default)]
-pub(crate) struct Wire(Option<Box<(Observer, Observer)>>);
+pub(crate) struct Wire(Option<Box<Observers>>);
+
+struct Observers {
+    sent: Observer,
+    received: Observer,
+    /// The first panic of an observer that was not resumed yet.
+    panic: Option<Panic>,
+}
 
 impl Wire {
     pub(crate) fn observed(
         sent: impl FnMut(&[u8]) + Send + 'static,
         received: impl FnMut(&[u8]) + Send + 'static,
     ) -> Self {
-        Self(Some(Box::new((Box::new(sent), Box::new(received)))))
+        Self(Some(Box::new(Observers { sent: Box::new(sent), received: Box::new(received), panic: None })))
     }
 
     /// Passes on bytes that were sent.
     pub(crate) fn sent(&mut self, channel: Channel, bytes: &[u8]) {
-        if let (Some(observers), Channel::Monitor) = (&mut self.0, channel) {
-            (observers.0)(bytes);
+        if let (Some(Observers { sent, panic, .. }), Channel::Monitor) = (self.0.as_deref_mut(), channel) {
+            store_panic(panic, || sent(bytes));
         }
     }
 
     /// Passes on the bytes of an input, if it has any, before the machine handles them.
     pub(crate) fn input(&mut self, input: &Input<'_>) {
-        if let (Some(observers), Input::Received(Channel::Monitor, bytes)) = (&mut self.0, input) {
-            (observers.1)(bytes);
+        let Some(Observers { received, panic, .. }) = self.0.as_deref_mut() else { return };
+        if let Input::Received(Channel::Monitor, bytes) = input {
+            store_panic(panic, || received(bytes));
         }
+    }
+
+    /// Returns the first panic of an observer that was not resumed yet.
+    pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+        self.0.as_mut()?.panic.take()
+    }
+
+    /// Returns whether there is such a panic.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.0.as_ref().is_some_and(|observers| observers.panic.is_some())
     }
 }
 

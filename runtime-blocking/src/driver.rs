@@ -150,20 +150,18 @@ impl SharedMachine {
     /// Waits until `claim` returns the result. Its error is what the caller waits for.
     fn wait<'a, A>(
         self: &'a Arc<Self>,
-        turn: MutexGuard<'a, Turn>,
+        mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
         mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Result<A, Concern>,
     ) -> A {
-        let abandoned = Abandoned(self);
         let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
-        // A panic releases the lock before it drops `abandoned`.
-        let mut turn = turn;
         let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
             let Turn { host, machine, .. } = &mut *turn;
             let mut answer = claim(host, machine, None);
-            if answer.is_err() && !was_cancelled && waiting.is_cancelled() {
+            // A call that is going to panic disowns what it asked for, as one that is cancelled.
+            if answer.is_err() && !was_cancelled && (host.has_panicked() || waiting.is_cancelled()) {
                 was_cancelled = true;
                 answer = claim(host, machine, Some(now));
                 self.serve(&mut turn, now);
@@ -172,13 +170,16 @@ impl SharedMachine {
                 // The claim has read the console. The caller that leads may wait for what the guest prints next.
                 self.serve(&mut turn, now);
             }
-            let concern = match answer {
-                Ok(answer) => {
-                    std::mem::forget(abandoned);
+            let concern = match (answer, turn.host.take_panic()) {
+                (Err(concern), None) => concern,
+                (Ok(answer), None) => {
                     self.hand_over(turn);
                     return answer;
                 }
-                Err(concern) => concern,
+                (_, Some(panic)) => {
+                    self.hand_over(turn);
+                    panic.resume()
+                }
             };
             // The clock is read once for each wake-up, so that all inputs of one wake-up have the same time.
             (turn, now) = match turn.lead {
@@ -248,12 +249,11 @@ impl SharedMachine {
             self.unlock(turn);
             return;
         }
-        let has_deadline = turn.machine.deadline().is_some();
+        let (token, has_deadline) = (turn.token, turn.machine.deadline().is_some());
         if turn.watch == SupervisorWatch::Off {
             turn.watch = SupervisorWatch::Armed;
             self.supervisor.arm(turn.token, self.source());
         }
-        let token = turn.token;
         drop(turn);
         if has_deadline {
             // No caller is left to observe the deadline, so the supervisor must.
@@ -276,19 +276,11 @@ impl SharedMachine {
         turn.is_ending = true;
         let (token, now) = (turn.token, turn.clock.now());
         self.serve(&mut turn, now);
+        let panic = turn.host.take_panic();
         self.unlock(turn);
         drop(unused);
         self.supervisor.look(token);
-    }
-}
-
-/// The machine of a caller that has not handed it over. Dropping this is part of a panic, as of an observer of the wire:
-/// the other callers would wait for a leader without end.
-struct Abandoned<'a>(&'a SharedMachine);
-
-impl Drop for Abandoned<'_> {
-    fn drop(&mut self) {
-        self.0.hand_over(self.0.lock());
+        panic.into_iter().for_each(|panic| panic.resume());
     }
 }
 
@@ -371,6 +363,8 @@ impl Supervised for SharedMachine {
         let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
         self.serve(&mut turn, now);
+        // A panic here concerns no call.
+        drop(turn.host.take_panic());
         let is_over = turn.is_ending && turn.machine.outcome().is_some();
         if !is_over {
             turn.watch = SupervisorWatch::Armed;

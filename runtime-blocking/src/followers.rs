@@ -108,7 +108,7 @@ impl Followers {
         let has_due = self.places.iter().any(|place| place.state == Following::Due);
         let mut is_wanted = !has_due;
         self.notify_where(|_| std::mem::take(&mut is_wanted));
-        has_due || !self.due.is_empty()
+        !is_wanted
     }
 
     /// Makes all callers due.
@@ -172,5 +172,15 @@ mod tests {
         assert_eq!(due.iter().flatten().count(), 1);
         followers.remove(next);
         assert!(!followers.notify_one(), "no caller is left to lead");
+    }
+
+    /// A condition variable may wake its caller without a notification (`pthread_cond_wait(3)`).
+    #[test]
+    fn a_caller_that_left_before_it_was_woken_does_not_count() {
+        let mut followers = Followers::default();
+        let (early, _) = followers.add(Concern::Any);
+        followers.notify_all();
+        followers.remove(early);
+        assert_eq!((followers.notify_one(), followers.due.len()), (false, 1));
     }
 }

@@ -17,7 +17,9 @@ impl Shared for SharedMachine {
         let now = turn.clock.now();
         let answer = ask(&mut turn.machine, now);
         self.serve(&mut turn, now);
+        let panic = turn.host.take_panic();
         self.hand_over(turn);
+        panic.into_iter().for_each(|panic| panic.resume());
         answer
     }
 

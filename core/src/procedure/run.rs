@@ -41,6 +41,8 @@ pub struct Run<E: Procedure> {
     /// The number of the first event that was not reported as missed.
     reported: u64,
     state: State<E::Return>,
+    /// The undo that the procedure named. `None` means that it was not asked.
+    undo: Option<Vec<Undo>>,
 }
 
 /// Which time bounds the next step.
@@ -79,7 +81,7 @@ impl<E: Procedure> Run<E> {
         let (stage, reported) = (Stage::Work, 0);
         let now = Moment::ORIGIN;
         let reset = Mark::default();
-        Self { procedure, deadline, until: None, now, stage, reset, reported, state: State::New }
+        Self { procedure, deadline, until: None, now, stage, reset, reported, state: State::New, undo: None }
     }
 
     /// Returns the notice that the procedure waits for. `None` means that it has not begun, can advance now, or is
@@ -264,10 +266,26 @@ impl<E: Procedure> Run<E> {
         self.state = State::Input(input);
     }
 
+    /// Asks the procedure for its [`undo`](Procedure::undo), once, and returns whether it has begun and is not over. A
+    /// driver that shares the machine with other threads calls it before [`disown`](Self::disown), without its lock: the
+    /// procedure may use the machine, which would deadlock. When the procedure panics, it has no undo.
+    pub fn prepare_to_disown(&mut self) -> bool {
+        let is_begun = !matches!(self.state, State::New | State::Over);
+        if is_begun && self.undo.is_none() {
+            self.undo = Some(Vec::new());
+            self.undo = Some(self.procedure.undo());
+        }
+        is_begun
+    }
+
     /// Ends the procedure without a result, and disowns its pending command or wait. The machine executes what the
     /// procedure names as its [`undo`](Procedure::undo), and drops the replies. Other work that the commands of the
     /// procedure started in QEMU continues.
+    ///
+    /// It calls the procedure, which may be code of the caller, unless [`prepare_to_disown`](Self::prepare_to_disown) did.
     pub fn disown(&mut self, machine: &mut Machine, now: Moment) {
+        self.prepare_to_disown();
+        let undo = self.undo.take().unwrap_or_default();
         let pending = match core::mem::replace(&mut self.state, State::Over) {
             State::New | State::Over => return,
             State::Reply(id) => Some(id),
@@ -277,7 +295,6 @@ impl<E: Procedure> Run<E> {
             }
             State::Step | State::Input(_) | State::Output(_) => None,
         };
-        let undo: Vec<Undo> = self.procedure.undo();
         if let Some(id) = pending.filter(|_| !undo.iter().any(Undo::needs_reply)) {
             machine.disown(id);
         }

@@ -20,7 +20,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::pending::Owner;
-use super::sync::{Conclusion, Method};
+use super::sync::{Conclusion, HeldRefusal, Method};
 use super::{Session, Stage};
 use crate::error::CommandError;
 use crate::lifecycle::LaunchFailure;
@@ -219,7 +219,8 @@ impl Session {
         }
         match result {
             Err(error) if self.sync.due && self.silent().is_some() => {
-                self.sync.refusal = Some(Box::new((error.clone(), frame.clone())));
+                let held = HeldRefusal { error: error.clone(), line: frame.clone(), since: now };
+                self.sync.refusal = Some(Box::new(held));
                 true
             }
             _ => false,
@@ -239,8 +240,8 @@ impl Session {
         if let Owner::Caller(id) = sent.entry.owner {
             let answer = match (refusal, sent.entry.kind.raw) {
                 // The reply to a command that the caller wrote as JSON is the whole message.
-                (Some(refusal), true) => Ok(Payload::new(refusal.1)),
-                (Some(refusal), false) => Err(CommandError::Refused(refusal.0.of(sent.name.to_string()))),
+                (Some(refusal), true) => Ok(Payload::new(refusal.line)),
+                (Some(refusal), false) => Err(CommandError::Refused(refusal.error.of(sent.name.to_string()))),
                 (None, true) => Ok(Payload::new(Bytes::from_static(b"{\"return\":{}}"))),
                 (None, false) => Ok(Payload::new(Bytes::from_static(b"{}"))),
             };
@@ -250,9 +251,9 @@ impl Session {
 
     /// Returns when a refusal that is held is delivered at the latest. `None` means that none is held.
     pub(super) fn refusal_due(&self) -> Option<Moment> {
-        self.sync.refusal.as_ref()?;
+        let since = self.sync.refusal.as_ref()?.since;
         let deadline = self.silent().and_then(|id| self.in_flight.entry(id)?.deadline);
-        [Some(self.sync.asked.after(AGAIN)), deadline].into_iter().flatten().min()
+        [Some(since.after(AGAIN)), deadline].into_iter().flatten().min()
     }
 
     /// Delivers the refusal when the request behind its command is not answered in time. The session synchronises then:

@@ -71,9 +71,18 @@ pub(super) struct Sync {
     accepted: bool,
     /// After how many further errors `guest-sync` counts as refused.
     errors_left: u32,
-    /// The refusal of a command without a success response, with its line, until the request behind that command is
-    /// answered. `None` means that there is none, or that its caller has it.
-    pub(super) refusal: Option<Box<(ErrorReply, Bytes)>>,
+    /// The refusal of a command without a success response, until the request behind that command is answered. `None`
+    /// means that there is none, or that its caller has it.
+    pub(super) refusal: Option<Box<HeldRefusal>>,
+}
+
+/// A refusal that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldRefusal {
+    pub(super) error: ErrorReply,
+    pub(super) line: Bytes,
+    /// When it arrived.
+    pub(super) since: Moment,
 }
 
 impl Method {

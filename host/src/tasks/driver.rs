@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::handle::Shared;
 use crate::home::Local;
 use crate::host::Host;
+use crate::panic::{Panic, resume, store_panic};
 
 /// A machine with its host side, shared by its handles and its driver.
 pub struct SharedMachine<R: Reactor>(Local<Turn<R>>);
@@ -61,26 +62,27 @@ pub(crate) struct Turn<R: Reactor> {
 pub(crate) struct Guard<'a, R: Reactor>(MutexGuard<'a, Turn<R>>);
 
 impl<R: Reactor> Guard<'_, R> {
-    /// Releases the lock, and then wakes the tasks that are due.
+    /// Releases the lock, wakes the tasks that are due, and resumes a panic: of the host, or of a waker.
     pub(crate) fn unlock(self) {
-        self.unlock_and(Waker::wake);
+        resume(self.unlock_caught());
     }
 
-    /// Releases the lock, and then drops the wakers that are of no use any more. A waker may own the last reference to
-    /// a task, and dropping a task runs code that may take the lock.
-    fn discard(self) {
-        self.unlock_and(drop);
-    }
-
-    fn unlock_and(mut self, act: impl Fn(Waker)) {
+    /// Releases the lock, and then wakes the tasks that are due, and drops the wakers that are of no use any more: a waker
+    /// may own the last reference to a task, and dropping a task runs code that may take the lock. Returns the first panic:
+    /// one of them keeps no other task from being woken.
+    #[must_use = "the caller should learn of a panic"]
+    pub(super) fn unlock_caught(mut self) -> Option<Panic> {
         // Mostly there is at most one waker, and then the vector keeps its capacity for the next.
-        let last = self.awake.pop();
-        let others = if self.awake.is_empty() { Vec::new() } else { mem::take(&mut self.awake) };
-        let dropped = (mem::take(&mut self.replaced), mem::take(&mut self.moved), mem::take(&mut self.stale));
-        let unused = self.unused.take();
+        let last = (self.awake.pop(), self.stale.pop());
+        let awake = if self.awake.is_empty() { Vec::new() } else { mem::take(&mut self.awake) };
+        let stale = if self.stale.is_empty() { Vec::new() } else { mem::take(&mut self.stale) };
+        let dropped = (mem::take(&mut self.replaced), mem::take(&mut self.moved), self.unused.take());
+        let mut panic = self.host.take_panic();
         drop(self);
-        drop((dropped, unused));
-        others.into_iter().chain(last).for_each(act);
+        store_panic(&mut panic, || drop(dropped));
+        awake.into_iter().chain(last.0).for_each(|waker| store_panic(&mut panic, || waker.wake()));
+        stale.into_iter().chain(last.1).for_each(|waker| store_panic(&mut panic, || drop(waker)));
+        panic
     }
 }
 
@@ -122,6 +124,9 @@ const YIELDED_WITHIN: Duration = Duration::from_millis(100);
 /// Dropping it earlier kills a machine that this program launched, or disconnects from any other. The supervisor's thread
 /// then reaps the process and removes everything that was created, and every task that waits receives a result. So does
 /// the end of the reactor that the machine was launched in.
+///
+/// A panic of a waker or of an [observer of the wire](crate::Handle::observe_wire) that it calls is reported by the panic
+/// hook alone: the machine has other callers, and needs its driver.
 #[must_use = "a machine makes no progress unless its driver is polled"]
 pub struct Driver<R: Reactor> {
     shared: Arc<SharedMachine<R>>,
@@ -156,23 +161,23 @@ impl<R: Reactor> SharedMachine<R> {
     ) -> Poll<T> {
         let mut turn = self.lock();
         let answer = claim(&mut turn.machine).map_or(Poll::Pending, Poll::Ready);
-        let Turn { waiters, awake, .. } = &mut *turn;
+        let Turn { waiters, stale, .. } = &mut *turn;
         // The notice of a result that is claimed may still come.
         let wait = |notice: &Notice| match answer {
             Poll::Ready(_) => waiters.remove(*notice),
             Poll::Pending => waiters.add(*notice, context.waker()),
         };
-        awake.extend(notices.iter().filter_map(wait));
-        turn.discard();
+        stale.extend(notices.iter().filter_map(wait));
+        turn.unlock();
         answer
     }
 
     /// Removes the waker of the task that waited for this notice.
     pub(crate) fn stop_waiting(&self, notice: Notice) {
         let mut turn = self.lock();
-        let Turn { waiters, awake, .. } = &mut *turn;
-        awake.extend(waiters.remove(notice));
-        turn.discard();
+        let Turn { waiters, stale, .. } = &mut *turn;
+        stale.extend(waiters.remove(notice));
+        turn.unlock();
     }
 
     /// Asks the streams of the machine, and wakes the driver if it may read a console again.
@@ -188,7 +193,7 @@ impl<R: Reactor> SharedMachine<R> {
     }
 
     /// Ends the machine if it has not ended. `None` means that the last handle was dropped, `Some` that the driver of
-    /// this run was dropped.
+    /// this run was dropped: an executor drops it, so a panic of code of the caller ends here.
     pub(crate) fn end_run(self: &Arc<Self>, run: Option<u64>) {
         let mut turn = self.lock();
         // In a child of `fork(2)`, the parent uses the machine, and shares the reactor.
@@ -197,7 +202,7 @@ impl<R: Reactor> SharedMachine<R> {
         }
         turn.is_last |= run.is_none();
         turn.end_rest(self);
-        turn.unlock();
+        resume(turn.unlock_caught().filter(|_| run.is_none()));
     }
 }
 
@@ -325,6 +330,9 @@ impl<R: Reactor> Turn<R> {
         } else if *yielded < TURNS && now.since(*since) < YIELDED_WITHIN && !is_due {
             *yielded += 1;
             return true;
+        } else if !is_due {
+            // The future may never be polled: it was leaked, or its task is busy. Others are not delayed for it again.
+            self.waiters.clear_woken();
         }
         false
     }
@@ -380,7 +388,8 @@ impl<R: Reactor> Future for Driver<R> {
         if turn.machine.outcome().is_some() {
             state = Poll::Ready(());
         }
-        turn.unlock();
+        // Unwinding would end the driver, and with it the machine of all callers.
+        drop(turn.unlock_caught());
         state
     }
 }

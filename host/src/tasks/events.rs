@@ -11,7 +11,6 @@ use qemu_machine_core::{Deadline, Event, FOREVER, Machine, Notice, WaitError};
 use super::driver::SharedMachine;
 use super::reactor::Reactor;
 use super::waiting::{Waiting, wait_for};
-use crate::handle::Shared;
 use crate::subscription::Subscription;
 
 /// Subscription to the events that match one filter, as [`Vm::events`](crate::Handle::events) returns it: each event
@@ -65,8 +64,8 @@ impl<R: Reactor> Events<R> {
             return Ok(event);
         }
         let (shared, id) = (self.subscription.handle().shared(), self.subscription.id());
-        let wait = shared.ask(|machine, now| machine.wait_for_event(now, id, deadline))?;
-        wait_for(shared, wait, Machine::claim_event).await
+        let begun = Waiting::begin(shared, |machine, now| machine.wait_for_event(now, id, deadline))?;
+        wait_for(begun, Machine::claim_event).await
     }
 }
 
@@ -80,9 +79,8 @@ impl<R: Reactor> Stream for Events<R> {
             return Poll::Ready(Some(event));
         }
         let (shared, id) = (self.subscription.handle().shared(), self.subscription.id());
-        let begun = shared.ask(|machine, now| machine.wait_for_event(now, id, FOREVER));
-        let Ok(wait) = begun else { return Poll::Ready(None) };
-        let waiting = Waiting::new(shared, wait);
+        let begun = Waiting::begin(shared, |machine, now| machine.wait_for_event(now, id, FOREVER));
+        let Ok((waiting, wait)) = begun else { return Poll::Ready(None) };
         let event = shared.poll(context, &[Notice::Waited(wait)], |machine| machine.claim_event(wait)).map(Result::ok);
         if event.is_ready() {
             waiting.claimed();

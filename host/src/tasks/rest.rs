@@ -1,7 +1,6 @@
 //! Rest of a run whose driver or last handle was dropped: the supervisor's thread drives it, so that no executor waits.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, PoisonError};
 use std::time::Duration;
 
@@ -59,8 +58,6 @@ struct SupervisedRun<R: Reactor> {
     shared: Arc<SharedMachine<R>>,
     poller: Arc<Poller>,
     run: u64,
-    /// Whether the supervisor has it, and it has not ended.
-    is_pending: AtomicBool,
     /// The last member, so that the others are dropped before.
     _counted: Counted,
 }
@@ -91,10 +88,8 @@ impl<R: Reactor> Turn<R> {
         let poller = Arc::new(Poller::new()?);
         self.moved = self.sources.move_to(&poller)?;
         let (shared, counted) = (Arc::clone(shared), Counted::new());
-        let is_pending = AtomicBool::new(false);
-        let run = Arc::new(SupervisedRun { shared, poller, run: self.run, is_pending, _counted: counted });
-        let token = supervisor.supervise(Arc::clone(&run) as Arc<dyn Supervised>)?;
-        run.is_pending.store(true, Ordering::Relaxed);
+        let run = SupervisedRun { shared, poller, run: self.run, _counted: counted };
+        let token = supervisor.supervise(Arc::new(run))?;
         let rest = HandedOver::new(ending, supervisor, token);
         rest.look();
         self.rest = Some(rest);
@@ -134,24 +129,6 @@ impl<R: Reactor> Turn<R> {
     }
 }
 
-/// A turn that panics, or a waker that does, ends the supervision. Callers that wait must get a result.
-impl<R: Reactor> Drop for SupervisedRun<R> {
-    fn drop(&mut self) {
-        if !*self.is_pending.get_mut() {
-            return;
-        }
-        let mut turn = self.shared.lock();
-        if turn.run == self.run && turn.rest.is_some() {
-            let Turn { machine, host, clock, sources, .. } = &mut *turn;
-            host.end_watched(machine, *clock, sources);
-            let now = turn.clock.now();
-            turn.serve(now);
-            turn.finish_rest();
-        }
-        turn.unlock();
-    }
-}
-
 impl<R: Reactor> Supervised for SupervisedRun<R> {
     fn source(&self) -> Source<'_> {
         Source::Poller(&self.poller)
@@ -162,8 +139,8 @@ impl<R: Reactor> Supervised for SupervisedRun<R> {
         let Some(mut turn) = self.shared.try_lock() else { return Next::Lease };
         self.poller.wait(Some(Duration::ZERO));
         let next = if turn.run == self.run { turn.drive_rest() } else { Next::Drop };
-        self.is_pending.store(next != Next::Drop, Ordering::Relaxed);
-        turn.unlock();
+        // A panic of a waker concerns no call.
+        drop(turn.unlock_caught());
         next
     }
 }

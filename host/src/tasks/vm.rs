@@ -17,7 +17,7 @@ use qemu_machine_core::{
 use super::driver::{Driver, SharedMachine};
 use super::reactor::Reactor;
 use super::waiting::{Executing, Waiting, wait_for, wait_for_end};
-use crate::handle::{Handle, Shared};
+use crate::handle::Handle;
 use crate::shared_fd::descriptor;
 
 pub use weak::WeakVm;
@@ -247,8 +247,7 @@ impl<R: Reactor> Vm<R> {
 
     async fn reply(&self, command: &Encoded, deadline: Deadline) -> Result<Payload, CommandError> {
         let shared = self.shared();
-        let id = shared.ask(|machine, now| machine.send(now, command, deadline))?;
-        let executing = Executing::new(shared, id);
+        let (executing, id) = Executing::send(shared, |machine, now| machine.send(now, command, deadline))?;
         let reply = shared.wait_for(&[Notice::Answered(id)], |machine| machine.take(id)).await;
         executing.claimed();
         reply
@@ -274,8 +273,8 @@ impl<R: Reactor> Vm<R> {
         deadline: impl Into<Deadline>,
     ) -> Result<Hit, WaitError> {
         let (things, deadline) = (things.into_iter().collect::<Vec<_>>(), deadline.into());
-        let wait = self.shared().ask(|machine, now| machine.wait(now, from, things, deadline))?;
-        wait_for(self.shared(), wait, Machine::claim_wait).await
+        let begun = Waiting::begin(self.shared(), |machine, now| machine.wait(now, from, things, deadline))?;
+        wait_for(begun, Machine::claim_wait).await
     }
 
     /// Waits until the machine has ended, within a deadline, and returns how it ended.
@@ -349,11 +348,10 @@ impl<R: Reactor> Vm<R> {
     /// noticed.
     async fn end(&self, how: impl FnOnce(&mut Machine, Moment) -> Result<(), Misuse>) -> Result<Outcome, Misuse> {
         let shared = self.shared();
-        let wait = shared.ask(|machine, now| {
+        let (waiting, wait) = Waiting::begin(shared, |machine, now| {
             how(machine, now)?;
             machine.wait_for_end(now, FOREVER)
         })?;
-        let waiting = Waiting::new(shared, wait);
         let outcome = shared.wait_for(&[Notice::Waited(wait)], |machine| machine.claim_end(wait)).await;
         waiting.claimed();
         Ok(outcome)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qemu_machine_core::{Batch, CommandId, Deadline, Hit, Machine, Notice, Outcome, WaitError, WaitId};
+use qemu_machine_core::{Batch, CommandId, Deadline, Hit, Machine, Misuse, Moment, Notice, Outcome, WaitError, WaitId};
 
 use super::driver::SharedMachine;
 use super::reactor::Reactor;
@@ -10,12 +10,10 @@ use crate::handle::Shared;
 
 /// Waits until a wait of the machine is over, and claims its result.
 pub(super) async fn wait_for<R: Reactor, T>(
-    shared: &Arc<SharedMachine<R>>,
-    wait: WaitId,
+    (waiting, wait): (Waiting<R>, WaitId),
     claim: impl Fn(&mut Machine, WaitId) -> Option<Result<T, WaitError>>,
 ) -> Result<T, WaitError> {
-    let waiting = Waiting::new(shared, wait);
-    let result = shared.wait_for(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await;
+    let result = waiting.shared.wait_for(&[Notice::Waited(wait)], |machine| claim(machine, wait)).await;
     waiting.claimed();
     result
 }
@@ -25,8 +23,8 @@ pub(super) async fn wait_for_end<R: Reactor>(
     shared: &Arc<SharedMachine<R>>,
     deadline: Deadline,
 ) -> Result<Outcome, WaitError> {
-    let wait = shared.ask(|machine, now| machine.wait_for_end(now, deadline))?;
-    wait_for(shared, wait, Machine::claim_wait).await.and_then(Hit::into_end)
+    let begun = Waiting::begin(shared, |machine, now| machine.wait_for_end(now, deadline))?;
+    wait_for(begun, Machine::claim_wait).await.and_then(Hit::into_end)
 }
 
 /// A command whose future is pending. Dropping it disowns the command, whether it was answered or not: otherwise the
@@ -38,8 +36,14 @@ pub(super) struct Executing<'a, R: Reactor> {
 }
 
 impl<'a, R: Reactor> Executing<'a, R> {
-    pub(super) fn new(shared: &'a SharedMachine<R>, command: CommandId) -> Self {
-        Self { shared, command: Some(command) }
+    /// Sends a command. If the call panics after that, as a waker may, the command is disowned as well.
+    pub(super) fn send(
+        shared: &'a SharedMachine<R>,
+        send: impl FnOnce(&mut Machine, Moment) -> Result<CommandId, Misuse>,
+    ) -> Result<(Self, CommandId), Misuse> {
+        let mut executing = Self { shared, command: None };
+        let command = shared.ask(|machine, now| send(machine, now).inspect(|id| executing.command = Some(*id)))?;
+        Ok((executing, command))
     }
 
     pub(super) fn claimed(mut self) {
@@ -97,8 +101,14 @@ pub(super) struct Waiting<R: Reactor> {
 }
 
 impl<R: Reactor> Waiting<R> {
-    pub(super) fn new(shared: &Arc<SharedMachine<R>>, wait: WaitId) -> Self {
-        Self { shared: Arc::clone(shared), wait: Some(wait) }
+    /// Begins a wait. If the call panics after that, as a waker may, the wait is disowned as well.
+    pub(super) fn begin(
+        shared: &Arc<SharedMachine<R>>,
+        begin: impl FnOnce(&mut Machine, Moment) -> Result<WaitId, Misuse>,
+    ) -> Result<(Self, WaitId), Misuse> {
+        let mut waiting = Self { shared: Arc::clone(shared), wait: None };
+        let wait = shared.ask(|machine, now| begin(machine, now).inspect(|id| waiting.wait = Some(*id)))?;
+        Ok((waiting, wait))
     }
 
     pub(super) fn claimed(mut self) {

@@ -27,6 +27,10 @@ use crate::wait::{Found, Wait};
 /// the error is [`TemplateError::Stopped`]. From `quit` on, the source ends: an error after it means that the end was not
 /// awaited.
 ///
+/// A run that is dropped while QEMU finishes the migration (the state `finish-migrate`, which takes milliseconds) may leave
+/// the guest stopped: QEMU refuses `cont` in that state, and the undo of a dropped run does not try again. A run that is
+/// cancelled, or whose deadline passes, does.
+///
 /// ```
 /// use qemu_machine_core::procedure::SaveTemplate;
 /// # use qemu_machine_core::{Descriptor, TemplateConfig};

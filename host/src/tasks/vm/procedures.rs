@@ -5,6 +5,7 @@ use qemu_machine_core::procedure::{Procedure, Run};
 
 use super::Vm;
 use crate::handle::Shared;
+use crate::running::Running;
 use crate::tasks::driver::SharedMachine;
 use crate::tasks::reactor::Reactor;
 
@@ -25,9 +26,9 @@ impl<R: Reactor> Vm<R> {
     /// # }
     /// ```
     pub async fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
-        let mut running = Running(self.shared(), Run::new(procedure, deadline.into()));
+        let mut pending = Pending(Running::new(&**self.shared(), Run::new(procedure, deadline.into())));
         loop {
-            let Running(shared, run) = &mut running;
+            let Running { shared, run } = &mut pending.0;
             let awaited = run.awaits();
             shared.wait_for(awaited.as_slice(), |machine| run.take_result(machine).then_some(())).await;
             // This calls code of the user, which may call the machine, so it runs without the lock.
@@ -39,15 +40,13 @@ impl<R: Reactor> Vm<R> {
     }
 }
 
-/// A procedure whose future is pending. Dropping it disowns the command or wait that the procedure awaits.
-struct Running<'a, R: Reactor, P: Procedure>(&'a SharedMachine<R>, Run<P>);
+/// A procedure whose future is pending. Dropping it disowns the procedure, and the command or wait that it awaits.
+struct Pending<'a, R: Reactor, P: Procedure>(Running<'a, SharedMachine<R>, P>);
 
-impl<R: Reactor, P: Procedure> Drop for Running<'_, R, P> {
+impl<R: Reactor, P: Procedure> Drop for Pending<'_, R, P> {
     fn drop(&mut self) {
-        let awaited = self.1.awaits();
-        self.0.ask(|machine, now| self.1.disown(machine, now));
-        if let Some(awaited) = awaited {
-            self.0.stop_waiting(awaited);
+        if let Some(awaited) = self.0.run.awaits() {
+            self.0.shared.stop_waiting(awaited);
         }
     }
 }
