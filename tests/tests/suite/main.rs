@@ -6,6 +6,7 @@
 
 mod after_the_end;
 mod batches;
+mod boards;
 mod cancelled;
 mod cgroups;
 mod companion_settings;
