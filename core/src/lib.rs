@@ -344,6 +344,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "arbitrary", feature = "std"))]
 extern crate std;
 
+mod accelerator;
 mod base64;
 mod batch;
 mod channel;
@@ -397,6 +398,7 @@ mod wait;
 pub mod wire;
 mod work;
 
+pub use accelerator::{Accelerator, AcceleratorProbe, Accelerators, Availability};
 pub use batch::Batch;
 pub use channel::Channel;
 pub use command::{

@@ -1,12 +1,13 @@
 //! Names that every runtime re-exports to its users. Everything else of the core is under `core`.
 
 pub use qemu_machine_core::{
-    Address, Cause, Command, CommandError, Companion, CompanionEnd, CompanionFailure, Config, Deadline, Dialect,
-    DiskFormat, Event, ExitStatus, ExtraMonitor, FOREVER, FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault,
-    HostForward, Identity, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse,
-    Monitor, OmitNull, OutOfBand, Outcome, Peer, ProcessAttributes, Progress, ProtocolError, RawReply, Refusal,
-    Resource, Rung, Service, ServiceError, Shutdown, SignalName, State, Template, TemplateConfig, UntrustedText, Value,
-    Wait, WaitError, WithRawReply, commands, json, procedure,
+    Accelerator, AcceleratorProbe, Accelerators, Address, Availability, Cause, Command, CommandError, Companion,
+    CompanionEnd, CompanionFailure, Config, Deadline, Dialect, DiskFormat, Event, ExitStatus, ExtraMonitor, FOREVER,
+    FaultKind, ForwardProtocol, Found, Gap, Hit, HostFault, HostForward, Identity, LaunchCause, LaunchError,
+    LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Misuse, Monitor, OmitNull, OutOfBand, Outcome, Peer,
+    ProcessAttributes, Progress, ProtocolError, RawReply, Refusal, Resource, Rung, Service, ServiceError, Shutdown,
+    SignalName, State, Template, TemplateConfig, UntrustedText, Value, Wait, WaitError, WithRawReply, commands, json,
+    procedure,
 };
 
 #[cfg(feature = "regex")]

@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let image = ImageFile::create()?;
     let config = Config::new("qemu-system-x86_64")
-        .args(["-accel", "kvm", "-accel", "tcg"])
+        .accelerators(["kvm", "tcg"])
         .args(guest::arguments(image.path()))
         .serial("tty");
     let vm = Vm::launch(config)?;

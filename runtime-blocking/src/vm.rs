@@ -1,5 +1,6 @@
 //! Handle of a machine, for threads that may block: launch, commands, waits and end.
 
+mod accelerators;
 mod batch;
 mod detach;
 mod procedures;

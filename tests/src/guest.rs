@@ -1,5 +1,6 @@
 //! BIOS test guest: an image that greets within milliseconds, echoes its input, and does one thing per letter.
 
+pub mod board;
 pub mod tiny;
 
 use std::fs::{File, OpenOptions, remove_file};

@@ -8,7 +8,9 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_blocking::{Address, Config, FaultKind, HostForward, LaunchCause, Peer, Resource, UntrustedText, Vm};
+use qemu_machine_blocking::{
+    Address, Availability, Config, FaultKind, HostForward, LaunchCause, Peer, Resource, UntrustedText, Vm,
+};
 use qemu_machine_tests::leak_check::{Scratch, bytes, leaving_nothing};
 use qemu_machine_tests::{PATIENCE, qemu};
 use rustix::process::geteuid;
@@ -111,6 +113,15 @@ fn with_dev(commands: &str) -> Option<Vec<String>> {
     Some(["unshare", "--mount", "sh", "-c", &script, "sh"].map(Into::into).to_vec())
 }
 
+/// Asserts that KVM does not work for this cause, and that TCG does.
+fn refuses_kvm(config: &Config, expected: &LaunchCause, reason: &str) {
+    let found = Vm::accelerators(config).unwrap_or_else(|error| panic!("{error}"));
+    let kvm = found.get("kvm").map(|kvm| &kvm.availability);
+    let Some(Availability::Refused { cause, words }) = kvm else { panic!("{found}") };
+    assert!(cause == expected && words.ends_with(reason), "{found}");
+    assert_eq!(found.working().collect::<Vec<_>>(), ["tcg"]);
+}
+
 #[test]
 fn a_kvm_that_cannot_be_used() {
     const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -123,6 +134,7 @@ fn a_kvm_that_cannot_be_used() {
         };
         let Some(missing) = with_dev("") else { return };
         has(config(missing.clone()), |cause| *cause == LaunchCause::KvmMissing);
+        refuses_kvm(&config(missing.clone()), &LaunchCause::KvmMissing, "No such file or directory");
         // The accelerator that replaces it is not to blame, and neither is KVM.
         let fallen = config(missing).args(["-accel", "tcg", "-kernel", "/nonexistent"]);
         let path = Some("/nonexistent".into());
@@ -130,7 +142,8 @@ fn a_kvm_that_cannot_be_used() {
 
         let Some(mut denied) = with_dev("touch /dev/kvm && chmod 0 /dev/kvm && ") else { return };
         denied.extend(NOBODY.map(Into::into));
-        has(config(denied), |cause| *cause == LaunchCause::KvmDenied);
+        has(config(denied.clone()), |cause| *cause == LaunchCause::KvmDenied);
+        refuses_kvm(&config(denied), &LaunchCause::KvmDenied, "Permission denied");
 
         let Some(file) = with_dev("touch /dev/kvm && ") else { return };
         has(config(file), |cause| *cause == LaunchCause::KvmUnsupported);

@@ -41,6 +41,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 ///
 /// | setting | default |
 /// |---|---|
+/// | [`accelerators`](Self::accelerators) | QEMU's own |
 /// | [`companion`](Self::companion) | none |
 /// | [`launch_within`](Self::launch_within) | 30 seconds |
 /// | [`monitor`](Self::monitor) | [`Monitor::Inherited`] |
@@ -64,7 +65,7 @@ pub use process::{ProcessAttributes, Resource, ResourceLimit, Variable};
 /// ```
 /// use qemu_machine_core::Config;
 ///
-/// let config = Config::new("qemu-system-x86_64").args(["-accel", "kvm", "-accel", "tcg"]).serial("tty");
+/// let config = Config::new("qemu-system-x86_64").accelerators(["kvm", "tcg"]).serial("tty");
 /// assert!(config.command_line()?.to_string().contains("-accel kvm"));
 /// # Ok::<(), qemu_machine_core::Misuse>(())
 /// ```

@@ -14,12 +14,13 @@ use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::schema::{Invalid, Problem};
 use qemu_machine_core::wire::{Encoded, ErrorReply, Frame, Framer, Greeting, Message};
 use qemu_machine_core::{
-    Address, Cause, Channel, CommandError, Companion, CompanionFailure, CompanionInput, Config, Descriptor, DiskFormat,
-    ExitStatus, ExtraMonitor, ExtraMonitorSocket, FOREVER, FaultKind, FileId, Found, FromReply as _, Hit, HostFault,
-    Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness, LogLevel, LogLine, Mark, Missed,
-    Misuse, Monitor, MonitorSocket, OmitNull, OutOfBand, Outcome, PatternError, Payload, Peer, Prepared, Progress,
-    ProtocolError, RawReply, Refusal, RunningProcess, Schema, Service, ServiceError, Template, TemplateConfig,
-    Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply, json, lifecycle, session,
+    Accelerators, Address, Cause, Channel, CommandError, Companion, CompanionFailure, CompanionInput, Config,
+    Descriptor, DiskFormat, ExitStatus, ExtraMonitor, ExtraMonitorSocket, FOREVER, FaultKind, FileId, Found,
+    FromReply as _, Hit, HostFault, Identity, Input, LaunchCause, LaunchError, LaunchFailure, Limits, Liveness,
+    LogLevel, LogLine, Mark, Missed, Misuse, Monitor, MonitorSocket, OmitNull, OutOfBand, Outcome, PatternError,
+    Payload, Peer, Phase, Prepared, Progress, ProtocolError, RawReply, Refusal, RunningProcess, Schema, Service,
+    ServiceError, Template, TemplateConfig, Transport, UntrustedText, Value, Variable, Wait, WaitError, WithRawReply,
+    json, lifecycle, session,
 };
 
 use crate::rig::{Rig, config, secs};
@@ -84,6 +85,18 @@ pub(crate) const CASES: &[Case] = &[
         let failed = |failure| LaunchError::Failed { failure, outcome: outcome(text).into() };
         let errors = failures(text).into_iter().map(failed).chain(misuses(text).into_iter().map(LaunchError::Misuse));
         all(errors.collect::<Vec<_>>())
+    }),
+    ("Accelerator Accelerators AcceleratorProbe Availability", |text| {
+        let failed = |log: String| {
+            let mut outcome = outcome(text);
+            outcome.log = log.into();
+            Err(LaunchError::Failed { failure: LaunchFailure::Exited(Phase::Greeting), outcome: outcome.into() })
+        };
+        let mut probe = Accelerators::probe(&configured(text));
+        for log in [format!("Accelerators supported in QEMU binary:\n{text}\nkvm"), text.to_owned()] {
+            probe.launched(failed(log)).expect("QEMU answers");
+        }
+        debug([&probe]).into_iter().chain(all([probe.clone().finish()])).collect()
     }),
     ("LaunchCause", |text| {
         let path = Some(UntrustedText::from(text));
@@ -465,7 +478,7 @@ fn failures(text: &str) -> Vec<LaunchFailure> {
         LaunchFailure::Refused(refusal(text)),
         LaunchFailure::NotSynchronised(refusal(text)),
         LaunchFailure::Companion { name: text.into(), failure: CompanionFailure::Host(fault(text)) },
-        LaunchFailure::Exited(qemu_machine_core::Phase::Running),
+        LaunchFailure::Exited(Phase::Running),
     ]
 }
 

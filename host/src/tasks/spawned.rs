@@ -1,6 +1,6 @@
 //! Methods that spawn the driver on the executor of the runtime, for callers that pass no executor of their own.
 
-use qemu_machine_core::{Config, Deadline, Gap, Identity, LaunchError, Peer, ServiceError};
+use qemu_machine_core::{Accelerators, Config, Deadline, Gap, Identity, LaunchError, Peer, ServiceError};
 
 use super::driver::Driver;
 use super::reactor::Reactor;
@@ -22,6 +22,28 @@ impl<R: Spawn> Vm<R> {
     /// As [`launch_with`](Self::launch_with).
     pub async fn launch(config: Config) -> Result<Self, LaunchError> {
         Self::launch_with(config, R::spawn).await
+    }
+
+    /// Returns the accelerators of the QEMU that this configuration launches, as
+    /// [`accelerators_with`](Self::accelerators_with). The drivers are spawned on the executor of the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`accelerators_with`](Self::accelerators_with).
+    ///
+    /// ```no_run
+    /// use qemu_machine_tokio::{Config, Vm};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::new("qemu-system-x86_64").args(["-m", "2G"]);
+    /// let found = Vm::accelerators(&config).await?;
+    /// println!("{found}");
+    /// let vm = Vm::launch(config.accelerators(found.working())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn accelerators(config: &Config) -> Result<Accelerators, LaunchError> {
+        Self::accelerators_with(config, R::spawn).await
     }
 
     /// Attaches to a machine that another program launched, as [`attach_with`](Self::attach_with). The driver is

@@ -1,5 +1,6 @@
 //! Handle of a machine, for tasks of any executor: launch, commands, waits and end.
 
+mod accelerators;
 mod batch;
 mod detach;
 mod procedures;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use qemu_machine_blocking::{Cancel, Vm};
 use qemu_machine_core::procedure::{Lines, Procedure, Run};
 use qemu_machine_core::{
-    Address, COMMAND_WITHIN, Command, CommandError, CommandLine, Config, Deadline, Hit, Identity, LaunchError, Mark,
-    Misuse, Outcome, Service, Value, Wait,
+    Accelerators, Address, COMMAND_WITHIN, Command, CommandError, CommandLine, Config, Deadline, Hit, Identity,
+    LaunchError, Mark, Misuse, Outcome, Service, Value, Wait,
 };
 use qemu_machine_host::{IdentityError, LogReader};
 
@@ -64,6 +64,15 @@ pub(crate) trait Hosted: Harness {
     fn console_logs(&mut self) -> Vec<(String, PathBuf)>;
     fn companion_pid(&mut self, name: &str) -> Option<u32>;
     fn companion_log(&mut self, name: &str) -> LogReader;
+
+    /// Returns the accelerators of the QEMU of this configuration, as the row offers them: by launches of the caller's.
+    fn accelerators(config: &Config) -> Result<Accelerators, LaunchError> {
+        let mut probe = Accelerators::probe(config);
+        while let Some(config) = probe.next_launch() {
+            probe.launched(Self::launch(config).map(|mut machine| drop(machine.kill())))?;
+        }
+        Ok(probe.finish())
+    }
 
     /// Waits for one thing from the beginning of the run, or for the end.
     fn wait_for(&mut self, thing: Wait) -> Hit {
@@ -201,6 +210,10 @@ impl Hosted for Vm {
     fn companion_log(&mut self, name: &str) -> LogReader {
         (**self).companion_log(name).expect("it has this companion")
     }
+
+    fn accelerators(config: &Config) -> Result<Accelerators, LaunchError> {
+        Vm::accelerators(config)
+    }
 }
 
 impl<E: Executor> Hosted for Tasks<E> {
@@ -323,6 +336,10 @@ impl<E: Executor> Hosted for Tasks<E> {
 
     fn companion_log(&mut self, name: &str) -> LogReader {
         self.vm.companion_log(name).expect("it has this companion")
+    }
+
+    fn accelerators(config: &Config) -> Result<Accelerators, LaunchError> {
+        E::block_on(qemu_machine_host::tasks::Vm::accelerators_with(config, E::spawn))
     }
 }
 

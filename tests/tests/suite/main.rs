@@ -4,8 +4,10 @@
 //! its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU
 //! on all but the simulated world.
 
+mod accelerators;
 mod after_the_end;
 mod batches;
+mod boards;
 mod cancelled;
 mod cgroups;
 mod companion_settings;

@@ -13,9 +13,10 @@ use qemu_machine_core::{
     TemplateDisk, Wait, json,
 };
 use qemu_machine_host::{TemplateFileError, descriptor, template_clone, template_source};
+use qemu_machine_tests::guest::board::BOARDS;
 use qemu_machine_tests::guest::{self, ImageFile};
 use qemu_machine_tests::leak_check::Scratch;
-use qemu_machine_tests::{PATIENCE, installed, qemu};
+use qemu_machine_tests::{PATIENCE, qemu};
 
 use crate::hosted::Hosted;
 use crate::rows;
@@ -95,32 +96,23 @@ fn a_guest_that_was_booted_once_answers_in_every_clone<H: Hosted>() {
     assert!(fs::read(&path).expect("the file is readable") == before, "no clone writes to the template");
 }
 
-/// A guest for the board `virt`, which prints a letter and then echoes its input. Its code is in memory.
-const AARCH64: [u32; 8] = [
-    0xd2a1_2001, //       mov x1, #0x9000000: the PL011
-    0x5280_0a42, //       mov w2, #'R'
-    0xb900_0022, //       str w2, [x1]: the data register
-    0xb940_1822, // wait: ldr w2, [x1, #0x18]: the flag register
-    0x3727_ffe2, //       tbnz w2, #4, wait: nothing is received
-    0xb940_0022, //       ldr w2, [x1]
-    0xb900_0022, //       str w2, [x1]
-    0x17ff_fffc, //       b wait
-];
-
 fn a_guest_of_another_architecture_answers_in_every_clone<H: Hosted>() {
-    let scratch = Scratch::create();
-    let code: Vec<u8> = AARCH64.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let image = ImageFile::containing(&code).expect("there is room");
-    let loader = format!("loader,file={},force-raw=on,cpu-num=0,addr=0x41000000", image.path());
-    let config = Config::new(installed("qemu-system-aarch64"))
-        .args(["-accel", "tcg", "-nodefaults", "-machine", "virt", "-cpu", "cortex-a57", "-device", &loader])
-        .serial("tty");
-    let template = saved_at::<H>(&TemplateConfig::new(config, scratch.path(), MEMORY_MIB), "R");
-    let mut clones: Vec<H> = (0..2).map(|_| cloned(&template)).collect();
-    for clone in &mut clones {
-        assert_answers(clone);
-        let printed = clone.console("tty", &Mark::default()).expect("it has the console");
-        assert_eq!(String::from_utf8_lossy(&printed), "Q", "the guest has not booted again");
+    for board in &BOARDS {
+        let (scratch, image) = (Scratch::create(), board.image().expect("there is room"));
+        let config = board.config(&image).serial("tty");
+        let template = TemplateConfig::new(config, scratch.path(), board.memory_mib);
+        let template = saved_at::<H>(&template, &greeting());
+        let mut clones: Vec<H> = (0..2).map(|_| cloned(&template)).collect();
+        for clone in &mut clones {
+            assert_answers(clone);
+            let printed = clone.console("tty", &Mark::default()).expect("it has the console");
+            assert_eq!(
+                String::from_utf8_lossy(&printed),
+                "Q",
+                "{}: the guest has not booted again",
+                board.architecture
+            );
+        }
     }
 }
 
