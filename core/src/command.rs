@@ -273,8 +273,10 @@ impl Payload {
     ///
     /// [`CommandError::Unexpected`](crate::CommandError::Unexpected) when it is not of that type.
     pub fn reply<R: FromReply>(self) -> Result<R, crate::CommandError> {
-        R::from_reply(&self)
-            .map_err(|error| crate::CommandError::Unexpected { reason: alloc::format!("{error}").into(), reply: self })
+        R::from_owned(self).map_err(|(error, reply)| {
+            let reason = alloc::format!("{error}").into();
+            crate::CommandError::Unexpected { reason, reply }
+        })
     }
 }
 
@@ -287,6 +289,15 @@ pub trait FromReply: Sized {
     ///
     /// When the reply is not of this type.
     fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error>;
+
+    /// Parses a reply that is needed no longer if that succeeds.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_reply`](Self::from_reply), with the reply.
+    fn from_owned(reply: Payload) -> Result<Self, (serde_json::Error, Payload)> {
+        Self::from_reply(&reply).map_err(|error| (error, reply))
+    }
 }
 
 impl<T: DeserializeOwned + 'static> FromReply for T {
@@ -304,6 +315,11 @@ impl<T: DeserializeOwned + 'static> FromReply for T {
 impl FromReply for Payload {
     fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error> {
         Ok(reply.clone())
+    }
+
+    /// Keeps the payload instead of a clone.
+    fn from_owned(reply: Payload) -> Result<Self, (serde_json::Error, Payload)> {
+        Ok(reply)
     }
 }
 

@@ -88,13 +88,23 @@ fn find(body: &[u8]) -> &[u8] {
         let word = body.trim_ascii_start().split(u8::is_ascii_whitespace).next();
         return word.filter(|_| is_line).unwrap_or_default();
     };
+    let end = match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        Some(end) if rest[end] == b'"' => Some(end),
+        Some(_) => end_of_escaped(rest),
+        None => None,
+    };
+    &rest[..end.unwrap_or(rest.len())]
+}
+
+/// Finds the closing quote of a name with escapes.
+#[cold]
+fn end_of_escaped(name: &[u8]) -> Option<usize> {
     let mut is_escaped = false;
-    let end = rest.iter().position(|byte| {
+    name.iter().position(|byte| {
         let is_end = *byte == b'"' && !is_escaped;
         is_escaped = *byte == b'\\' && !is_escaped;
         is_end
-    });
-    &rest[..end.unwrap_or(rest.len())]
+    })
 }
 
 fn unescaped(name: &[u8]) -> String {

@@ -19,20 +19,28 @@ impl Deadlines {
         Self(VecDeque::with_capacity(1))
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, at: Moment, number: u64) {
+        if self.0.back().is_none_or(|last| *last < (at, number)) {
+            return self.0.push_back((at, number));
+        }
         let place = self.0.partition_point(|other| *other < (at, number));
         work::count(place.min(self.0.len() - place));
         self.0.insert(place, (at, number));
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, at: Moment, number: u64) {
-        if let Ok(place) = self.0.binary_search(&(at, number)) {
+        if self.0.front() == Some(&(at, number)) {
+            self.0.pop_front();
+        } else if let Ok(place) = self.0.binary_search(&(at, number)) {
             work::count(place.min(self.0.len() - place));
             self.0.remove(place);
         }
     }
 
     /// Returns the earliest deadline.
+    #[inline]
     pub(crate) fn first(&self) -> Option<Moment> {
         self.0.front().map(|(at, _)| *at)
     }

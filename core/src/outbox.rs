@@ -19,11 +19,16 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Returns the bytes to send next. They end before the next byte that a descriptor goes with, since one message
     /// carries at most one descriptor.
+    #[inline]
     pub(crate) fn waiting(&self) -> &[u8] {
         self.bytes.get(self.sent..self.end()).unwrap_or_default()
     }
 
+    #[inline]
     fn end(&self) -> usize {
+        if self.carried.is_empty() {
+            return self.bytes.len();
+        }
         let next = self.carried.iter().map(|(at, _)| *at).find(|at| *at > self.sent);
         next.unwrap_or(self.bytes.len())
     }
@@ -36,7 +41,9 @@ impl Outbox {
     /// Removes bytes that were sent, and the descriptor that went with the first of them.
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.end());
-        self.carried.retain(|(at, _)| *at >= self.sent);
+        if !self.carried.is_empty() {
+            self.carried.retain(|(at, _)| *at >= self.sent);
+        }
         if self.sent == self.bytes.len() {
             self.clear();
         }

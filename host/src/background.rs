@@ -99,7 +99,7 @@ impl<T: Send + 'static> Background<T> {
     ///
     /// As for [`start`](Self::start).
     pub(crate) fn begin(
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
         operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
     ) -> io::Result<Self> {
         let mut watched = None;

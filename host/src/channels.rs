@@ -33,14 +33,23 @@ impl Host {
     ///
     /// `false` means drained; the end of the channel may still be pending. An edge-triggered driver that saw a hang-up
     /// must call once more, otherwise it never observes the end: the kernel reports an edge only once (`epoll(7)`).
-    pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
+    pub fn receive(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) -> bool {
         if self.hold_console(channel, machine, watch) {
             return false;
         }
-        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
+        let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
         if socket.is_listening() {
             return self.accept(channel, machine, now, watch);
         }
+        if !socket.has_known_peer() && !self.note_peer_of(channel, machine, now, watch) {
+            return false;
+        }
+        self.read(channel, machine, now, watch)
+    }
+
+    /// Reports the peer of a channel, once its first bytes are there. Returns whether the channel is to be read.
+    fn note_peer_of(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) -> bool {
+        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         match socket.resumed_peer() {
             Some(MonitorPeer::Silent) => return false,
             Some(MonitorPeer::Qemu(pid)) => {
@@ -59,6 +68,10 @@ impl Host {
         if let Some(pid) = socket.take_sender() {
             self.note_peer(pid, machine, now);
         }
+        true
+    }
+
+    fn read(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) -> bool {
         let Some(socket) = self.sockets.iter().find(|socket| socket.channel == channel) else { return false };
         // A new buffer is allocated when the thread is ending, and when the buffer is in use because a subscriber of
         // `tracing` drives another machine.
@@ -86,7 +99,7 @@ impl Host {
     }
 
     /// Reports a connection that was in progress and is now established or failed.
-    pub(crate) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn finish_dialling(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         let dialled = self.sockets.iter_mut().find_map(|socket| Some((socket.channel, socket.dialled(watch)?)));
         match dialled {
             Some((channel, Ok(()))) => self.report(machine, now, Input::Opened(channel)),
@@ -103,7 +116,7 @@ impl Host {
         channel: Channel,
         machine: &mut Machine,
         now: Moment,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Result<(), HostFault> {
         let not_open = |error| fault(format!("open the {channel}"), &error);
         let local = self.take_local(channel);
@@ -174,12 +187,15 @@ impl Host {
 
     /// Drops what could open a channel again, once QEMU has greeted.
     pub(crate) fn drop_local(&mut self, machine: &Machine) {
+        if self.local.is_empty() {
+            return;
+        }
         let has_greeted = match machine.state() {
             State::Running => true,
             State::Launching(phase) => !matches!(phase, Phase::Starting | Phase::Connecting | Phase::Greeting),
             _ => false,
         };
-        if !has_greeted || self.local.is_empty() {
+        if !has_greeted {
             return;
         }
         let local = std::mem::take(&mut self.local);
@@ -189,7 +205,7 @@ impl Host {
     }
 
     /// Accepts a client, and returns whether there may be bytes to read, or another client.
-    fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> bool {
+    fn accept(&mut self, channel: Channel, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) -> bool {
         let Self { sockets, child, trusts_peer, uid, .. } = self;
         let Some(socket) = sockets.iter_mut().find(|socket| socket.channel == channel) else { return false };
         let mut connector = None;
@@ -235,7 +251,7 @@ impl Host {
         input: Input<'_>,
         machine: &mut Machine,
         now: Moment,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) {
         if let Some(index) = self.sockets.iter().position(|socket| socket.channel == channel) {
             watch.close(channel, &self.sockets.swap_remove(index).descriptor);

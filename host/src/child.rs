@@ -71,7 +71,7 @@ impl Child {
         child: &mut Option<Self>,
         guard: Option<&<Os as System>::Guard>,
         program: &str,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Option<Result<u32, HostFault>> {
         let starting = child.as_mut()?;
         let before = Arc::clone(starting.descriptor());
@@ -96,7 +96,7 @@ impl Child {
     pub(crate) fn finish(
         child: &mut Option<Self>,
         guard: Option<&<Os as System>::Guard>,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Option<Result<ExitStatus, HostFault>> {
         let ended = child.as_mut().filter(|child| child.has_ended())?;
         guard.into_iter().for_each(GuardProcess::outlive_group);

@@ -105,7 +105,7 @@ impl CompanionProcess {
         &mut self,
         spawn: CompanionSpawn,
         guarded: &GuardSpec,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Result<(), HostFault> {
         let CompanionSpawn { arguments, attributes, log_limit } = spawn;
         self.program = program(&arguments);
@@ -155,7 +155,7 @@ impl CompanionProcess {
     }
 
     /// Returns what has happened since the last call.
-    pub(crate) fn next_event(&mut self, watch: &mut impl Watch) -> Option<CompanionInput> {
+    pub(crate) fn next_event(&mut self, watch: &mut dyn Watch) -> Option<CompanionInput> {
         let executed = Child::executed(&mut self.child, self.guard.as_ref(), &self.program, watch);
         let started = executed.map(|started| match started {
             Ok(pid) => CompanionInput::Started { pid },
@@ -165,7 +165,7 @@ impl CompanionProcess {
     }
 
     /// Reaps the process if it has ended, and begins to read the end of its log.
-    fn finish(&mut self, watch: &mut impl Watch) -> Option<CompanionInput> {
+    fn finish(&mut self, watch: &mut dyn Watch) -> Option<CompanionInput> {
         let status = match Child::finish(&mut self.child, self.guard.as_ref(), watch)? {
             Ok(status) => status,
             Err(fault) => return Some(CompanionInput::StartFailed(fault)),
@@ -179,7 +179,7 @@ impl CompanionProcess {
         Some(CompanionInput::Exited(status))
     }
 
-    fn finish_reading(&mut self, watch: &mut impl Watch) -> Option<CompanionInput> {
+    fn finish_reading(&mut self, watch: &mut dyn Watch) -> Option<CompanionInput> {
         let log = match self.log_end.take()? {
             LogEnd::Read(log) => log,
             LogEnd::Reading(reading) => {
@@ -199,7 +199,7 @@ impl CompanionProcess {
     }
 
     /// Stops reading its log, and returns whether that was in progress.
-    pub(crate) fn abandon_reading(&mut self, watch: &mut impl Watch) -> bool {
+    pub(crate) fn abandon_reading(&mut self, watch: &mut dyn Watch) -> bool {
         let log = self.log_end.take();
         if let Some(LogEnd::Reading(reading)) = &log {
             watch.unwatch_completion(reading.descriptor());

@@ -25,7 +25,7 @@ impl Host {
         &mut self,
         index: usize,
         effect: CompanionEffect,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Option<CompanionInput> {
         let guarded = self.scratch.as_deref().map(ScratchDir::guarded).unwrap_or_default();
         // The machine has as many as were prepared.
@@ -46,7 +46,7 @@ impl Host {
     }
 
     /// Reports which companions execute their programs, and which have ended.
-    pub(crate) fn reap_companions(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn reap_companions(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         for index in 0..self.companions.len() {
             while let Some(event) = self.companions[index].next_event(watch) {
                 self.keep_guard(index);
@@ -66,7 +66,7 @@ impl Host {
     }
 
     /// Stops reading the logs of companions: the machine no longer waits for them.
-    pub(crate) fn abandon_companion_logs(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn abandon_companion_logs(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         for index in 0..self.companions.len() {
             if self.companions[index].abandon_reading(watch) {
                 self.report(machine, now, Input::Companion(index, CompanionInput::LogRead(Vec::new())));

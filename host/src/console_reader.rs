@@ -67,7 +67,7 @@ impl Host {
     }
 
     /// Stops watching a console whose reader is too far behind. Returns whether there is one.
-    pub(crate) fn hold_console(&mut self, channel: Channel, machine: &Machine, watch: &mut impl Watch) -> bool {
+    pub(crate) fn hold_console(&mut self, channel: Channel, machine: &Machine, watch: &mut dyn Watch) -> bool {
         let Self { readers: Some(readers), sockets, trace, .. } = self else { return false };
         if !readers.holds(channel, machine) {
             return false;
@@ -78,7 +78,7 @@ impl Host {
     }
 
     /// Watches the consoles again whose readers have caught up.
-    pub(crate) fn resume_consoles(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn resume_consoles(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         let Self { readers: Some(readers), sockets, .. } = self else { return };
         let mut failed = Vec::new();
         for socket in sockets.iter_mut().filter(|socket| socket.is_held()) {

@@ -41,7 +41,7 @@ impl Host {
     }
 
     /// As [`end`](Self::end), for a runtime that must unregister the descriptors.
-    pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut impl Watch) {
+    pub fn end_watched(&mut self, machine: &mut Machine, clock: Clock, watch: &mut dyn Watch) {
         let mut ending = self.begin_to_end(machine, clock.now(), watch);
         while let Some(until) = self.go_on_ending(&mut ending, machine, clock.now(), watch) {
             self.poll(until.since(clock.now()));
@@ -60,7 +60,7 @@ impl Host {
     }
 
     /// Kills the process, or disconnects.
-    pub(crate) fn begin_to_end(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) -> Ending {
+    pub(crate) fn begin_to_end(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) -> Ending {
         if machine.outcome().is_none() {
             machine.kill_or_disconnect(now);
             self.serve(machine, now, watch);
@@ -75,7 +75,7 @@ impl Host {
         ending: &mut Ending,
         machine: &mut Machine,
         now: Moment,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Option<Moment> {
         while machine.outcome().is_none() {
             if let Some((due, _)) = machine.deadline().filter(|_| now < ending.until) {

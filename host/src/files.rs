@@ -33,7 +33,7 @@ impl Host {
     pub(crate) fn begin_to_prepare(
         &mut self,
         wanted: Preparation,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Result<Option<Prepared>, HostFault> {
         // The log of the run before is no longer read. Closing it may block.
         let previous = (self.scratch.take(), mem::take(&mut self.companions));
@@ -86,7 +86,7 @@ impl Host {
 
     /// Reads the end of the log, and returns it unless it comes later. A log that cannot be read counts as empty: the
     /// outcome does not depend on it.
-    pub(crate) fn begin_to_read_log(&mut self, limit: usize, watch: &mut impl Watch) -> Option<Vec<u8>> {
+    pub(crate) fn begin_to_read_log(&mut self, limit: usize, watch: &mut dyn Watch) -> Option<Vec<u8>> {
         let log = self.log();
         if !log.may_block() {
             return Some(self.known(log.read(limit)));
@@ -111,7 +111,7 @@ impl Host {
         &mut self,
         machine: &mut Machine,
         now: Moment,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> Result<bool, HostFault> {
         self.abandon_companion_logs(machine, now, watch);
         self.local.clear();
@@ -158,7 +158,7 @@ impl Host {
     }
 
     /// Reports the result of the file operation, if it is over.
-    pub(crate) fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub(crate) fn finish_files(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         let Some(files) = self.files.as_deref() else { return };
         let descriptor = Arc::clone(files.descriptor());
         match files {
@@ -215,7 +215,7 @@ impl Host {
         mut preparations: Preparations,
         machine: &mut Machine,
         now: Moment,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) {
         let earlier = preparations.parts.earlier.take();
         let pid = earlier.as_ref().map(|(pid, _)| *pid);
@@ -240,7 +240,7 @@ impl Host {
         ended.into_iter().for_each(|status| self.report(machine, now, Input::Exited(status)));
     }
 
-    fn over(&mut self, descriptor: &Arc<OwnedFd>, watch: &mut impl Watch) {
+    fn over(&mut self, descriptor: &Arc<OwnedFd>, watch: &mut dyn Watch) {
         self.files = None;
         watch.unwatch_completion(descriptor);
     }

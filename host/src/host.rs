@@ -77,7 +77,7 @@ impl Host {
     /// Carries out all effects of the machine, reports their results, and sends what is outgoing, as much as the
     /// sockets accept. Call it after every request to the machine and after every input; otherwise commands stay
     /// unsent.
-    pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub fn serve(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         self.finish_dialling(machine, now, watch);
         self.trace.look(machine);
         while let Some(effect) = machine.poll_effect() {
@@ -94,6 +94,7 @@ impl Host {
 
     /// Becomes the owner of a process that an earlier program started, once the machine is resumed. Before that, the machine
     /// runs on when this is dropped.
+    #[inline]
     fn own(&mut self, machine: &Machine) {
         if self.outlives && !self.is_owner && machine.state() == State::Running {
             self.is_owner = true;
@@ -112,7 +113,9 @@ impl Host {
         scratch.register(identity);
     }
 
-    fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    /// Effects are rare, and commands are not: kept apart, this does not push the code of a command out of the cache.
+    #[inline(never)]
+    fn carry_out(&mut self, effect: Effect, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         let log;
         let input = match effect {
             Effect::Prepare(wanted) => match self.begin_to_prepare(wanted, watch) {
@@ -216,7 +219,7 @@ impl Host {
     /// Reports that the files of the run are prepared or removed, if they are; that the process executes its program, if
     /// it does; reaps it and reports its end, if it has ended; and the same of the companions. Call it when the descriptor of
     /// a process is readable.
-    pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    pub fn reap(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         // A QEMU that cannot reach a companion ends as well. Later, a companion that ends because QEMU has ended is not
         // reported before.
         if matches!(machine.state(), State::Launching(_)) {
@@ -226,7 +229,7 @@ impl Host {
         self.reap_companions(machine, now, watch);
     }
 
-    fn reap_process(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    fn reap_process(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         self.finish_files(machine, now, watch);
         self.finish_start(machine, now, watch);
         let Some(ended) = Child::finish(&mut self.child, self.guard.as_ref(), watch) else { return };
@@ -280,7 +283,7 @@ impl Host {
         }
     }
 
-    fn finish_start(&mut self, machine: &mut Machine, now: Moment, watch: &mut impl Watch) {
+    fn finish_start(&mut self, machine: &mut Machine, now: Moment, watch: &mut dyn Watch) {
         let program = program(machine.command_line().arguments());
         let Some(executed) = Child::executed(&mut self.child, self.guard.as_ref(), &program, watch) else { return };
         let is_started = executed.is_ok();
@@ -298,7 +301,7 @@ impl Host {
         }
     }
 
-    fn spawn(&mut self, spawn: Spawn, watch: &mut impl Watch) -> Result<(), HostFault> {
+    fn spawn(&mut self, spawn: Spawn, watch: &mut dyn Watch) -> Result<(), HostFault> {
         let Spawn { arguments, share_terminal, outlives, attributes, guarded: guarded_by_core } = spawn;
         (self.uid, self.outlives, self.is_owner) = (attributes.uid, outlives, false);
         self.guard = None;
@@ -373,7 +376,7 @@ impl Host {
 
     /// Leaves the process, and everything that was created for it, to other programs. The supervisor reaps the process
     /// if it ends while this program runs.
-    fn detach(&mut self, watch: &mut impl Watch) {
+    fn detach(&mut self, watch: &mut dyn Watch) {
         let bounds = self.scratch.as_deref_mut().map(ScratchDir::detach).unwrap_or_default();
         if let Some(child) = self.child.take() {
             watch.unwatch_completion(child.descriptor());

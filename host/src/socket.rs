@@ -120,6 +120,13 @@ impl Socket {
         })
     }
 
+    /// Returns whether there is nothing to find out about the peer.
+    #[inline]
+    pub(crate) fn has_known_peer(&self) -> bool {
+        !self.names_sender && !matches!(self.stage, Stage::Resuming(_))
+    }
+
+    #[inline]
     pub(crate) fn is_listening(&self) -> bool {
         self.stage == Stage::Listening
     }
@@ -130,7 +137,7 @@ impl Socket {
     }
 
     /// Stops watching for bytes to read, so that the guest waits. What is queued for the guest is still sent.
-    pub(crate) fn hold(&mut self, trace: &Trace, watch: &mut impl Watch) {
+    pub(crate) fn hold(&mut self, trace: &Trace, watch: &mut dyn Watch) {
         watch.close(self.channel, &self.descriptor);
         self.is_held = true;
         if self.full {
@@ -143,7 +150,7 @@ impl Socket {
     /// # Errors
     ///
     /// When the socket cannot be watched.
-    pub(crate) fn resume(&mut self, watch: &mut impl Watch) -> io::Result<()> {
+    pub(crate) fn resume(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
         self.is_held = false;
         if self.full {
             watch.close(self.channel, &self.descriptor);
@@ -157,7 +164,7 @@ impl Socket {
 
     /// Watches a socket that is held for room to write. If that fails, the rest is sent at the latest when the guest prints
     /// again.
-    fn watch_room(&self, trace: &Trace, watch: &mut impl Watch) {
+    fn watch_room(&self, trace: &Trace, watch: &mut dyn Watch) {
         if let Err(error) = watch.open(self.channel, &self.descriptor, Interest::Write) {
             trace.fault(&fault(format!("watch the {}", self.channel), &error));
         }
@@ -167,7 +174,7 @@ impl Socket {
     pub(crate) fn accept(
         &mut self,
         is_welcome: impl FnOnce(BorrowedFd<'_>) -> io::Result<bool>,
-        watch: &mut impl Watch,
+        watch: &mut dyn Watch,
     ) -> io::Result<Accepted> {
         let Some(socket) = dial::accept(&self.descriptor)? else { return Ok(Accepted::Nothing) };
         if !is_welcome(socket.as_fd())? {
@@ -182,7 +189,8 @@ impl Socket {
 
     /// Returns the result of dialling, with the address if it failed. `None` means that it is in progress, or was
     /// returned before.
-    pub(crate) fn dialled(&mut self, watch: &mut impl Watch) -> Option<Result<(), (Address, HostFault)>> {
+    #[inline]
+    pub(crate) fn dialled(&mut self, watch: &mut dyn Watch) -> Option<Result<(), (Address, HostFault)>> {
         let Stage::Dialling(address) = &self.stage else { return None };
         let failed = |error| (address.clone(), dial::refused(address, &error));
         let result = dial::progress(&self.descriptor)?.map_err(failed);
@@ -226,15 +234,18 @@ impl Socket {
     }
 
     /// Sends what is outgoing, as much as the socket accepts.
-    pub(crate) fn flush(&mut self, machine: &mut Machine, trace: &Trace, wire: &mut Wire, watch: &mut impl Watch) {
+    pub(crate) fn flush(&mut self, machine: &mut Machine, trace: &Trace, wire: &mut Wire, watch: &mut dyn Watch) {
         if self.stage != Stage::Connected {
             return;
         }
         let mut full = false;
         // A command with a descriptor is outgoing alone, so more may follow.
-        while !machine.outgoing(self.channel).is_empty() && !full {
+        while !full {
             let bytes = machine.outgoing(self.channel);
             let length = bytes.len();
+            if length == 0 {
+                break;
+            }
             let sent = match self.send(bytes, machine.outgoing_descriptor(self.channel)) {
                 Ok(sent) => {
                     trace.sent(machine, self.channel, &bytes[..sent]);

@@ -102,17 +102,19 @@ impl fmt::Debug for Cancel {
     }
 }
 
-/// A caller that waits for a machine, for the tokens of its thread.
+/// A caller that waits for a machine, for the tokens of its thread, of which there is one at least.
 pub(crate) struct Waiting {
     machine: Weak<dyn WakeCallers>,
     tokens: Vec<Cancel>,
 }
 
 impl Waiting {
-    pub(crate) fn begin(machine: Weak<dyn WakeCallers>) -> Self {
-        let tokens = ENTERED.try_with(|entered| entered.borrow().clone()).unwrap_or_default();
-        tokens.iter().for_each(|token| lock(&token.0.waited_for).push(Weak::clone(&machine)));
-        Self { machine, tokens }
+    /// `None` means that the thread is in no closure of a token.
+    pub(crate) fn begin(machine: impl FnOnce() -> Weak<dyn WakeCallers>) -> Option<Self> {
+        let tokens = ENTERED.try_with(|entered| entered.borrow().clone()).ok().filter(|tokens| !tokens.is_empty())?;
+        let waiting = Self { machine: machine(), tokens };
+        waiting.tokens.iter().for_each(|token| lock(&token.0.waited_for).push(Weak::clone(&waiting.machine)));
+        Some(waiting)
     }
 
     /// Returns whether the call is given up.

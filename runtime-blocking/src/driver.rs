@@ -71,8 +71,8 @@ impl SharedMachine {
         let turn = Turn::new(machine, Wires(Some(Arc::clone(&poller))), SupervisorWatch::Off);
         let turn = Local::new(turn, Turn::forked);
         let shared = Arc::new(Self { turn, poller, supervisor });
-        let token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
-        shared.lock().token = token;
+        // The lock is taken after the call on the right.
+        shared.lock().token = shared.supervisor.supervise(Arc::clone(&shared) as Arc<dyn Supervised>).map_err(fault)?;
         Ok(shared)
     }
 
@@ -94,16 +94,16 @@ impl SharedMachine {
     /// [counts on them](Followers::notify_one), so no caller leads until this thread has woken them.
     fn unlock<'a>(&'a self, mut turn: MutexGuard<'a, Turn>) -> bool {
         let passes = turn.followers.due.len().div_ceil(AT_ONCE);
-        for pass in 1.. {
+        for pass in 1..=passes {
             let due = turn.followers.take_due();
             drop(turn);
             due.iter().flatten().for_each(|notified| notified.notify_one());
-            if pass >= passes {
-                break;
+            if pass == passes {
+                return passes > 1;
             }
             turn = self.lock();
         }
-        passes > 1
+        false
     }
 
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
@@ -154,14 +154,15 @@ impl SharedMachine {
         mut now: Moment,
         mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Result<A, Concern>,
     ) -> A {
-        let waiting = Waiting::begin(Arc::downgrade(self) as Weak<dyn WakeCallers>);
+        let waiting = Waiting::begin(|| Arc::downgrade(self) as Weak<dyn WakeCallers>);
         let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
             let Turn { host, machine, .. } = &mut *turn;
             let mut answer = claim(host, machine, None);
+            let is_cancelled = || waiting.as_ref().is_some_and(Waiting::is_cancelled);
             // A call that is going to panic disowns what it asked for, as one that is cancelled.
-            if answer.is_err() && !was_cancelled && (host.has_panicked() || waiting.is_cancelled()) {
+            if answer.is_err() && !was_cancelled && (host.has_panicked() || is_cancelled()) {
                 was_cancelled = true;
                 answer = claim(host, machine, Some(now));
                 self.serve(&mut turn, now);
@@ -252,7 +253,7 @@ impl SharedMachine {
         let (token, has_deadline) = (turn.token, turn.machine.deadline().is_some());
         if turn.watch == SupervisorWatch::Off {
             turn.watch = SupervisorWatch::Armed;
-            self.supervisor.arm(turn.token, self.source());
+            self.supervisor.arm(token, self.source());
         }
         drop(turn);
         if has_deadline {

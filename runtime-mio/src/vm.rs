@@ -48,6 +48,8 @@ pub struct Vm {
     is_asked: bool,
     /// Rounds since the loop was last in control.
     rounds: usize,
+    /// When the first of these turns began. `None` means that the next turn is the first.
+    woken: Option<Moment>,
     home: Home,
 }
 
@@ -73,6 +75,7 @@ impl Vm {
             registry: registry.try_clone().ok(),
             is_asked: false,
             rounds: 0,
+            woken: None,
             home: Home::here(),
         };
         let now = vm.clock.now();
@@ -156,11 +159,12 @@ impl Vm {
         if earlier.is_some() {
             return earlier;
         }
-        let now = self.clock.now();
+        // The clock is read once for each wake-up.
+        let now = *self.woken.get_or_insert_with(|| self.clock.now());
         loop {
             self.serve(registry, now);
             if self.rounds == ROUNDS || !self.absorb(registry, now) {
-                self.rounds = 0;
+                (self.rounds, self.woken) = (0, None);
                 return self.machine.poll_notice();
             }
             self.rounds += 1;

@@ -401,12 +401,14 @@ impl Lifecycle {
     }
 
     /// Returns the next deadline and its purpose. [`Input::TimePassed`] is due then. `None` means that nothing is due.
+    #[inline]
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
-        let events = self.events.closing_at().map(|at| (at, Why::HangUp));
-        self.intent_deadline().into_iter().chain(events).min_by_key(|(until, _)| *until)
+        let Some(events) = self.events.closing_at() else { return self.intent_deadline() };
+        self.intent_deadline().into_iter().chain([(events, Why::HangUp)]).min_by_key(|(until, _)| *until)
     }
 
+    #[inline]
     fn intent_deadline(&self) -> Option<(Moment, Why)> {
         match self.intent {
             Intent::Launch { until } => {

@@ -27,7 +27,7 @@ impl fmt::Debug for Machine {
         if let Some(pid) = self.pid() {
             shown.field("pid", &pid);
         }
-        if let Some((until, why)) = self.dues().min_by_key(|(until, _)| *until) {
+        if let Some((until, why)) = self.due() {
             shown.field("due", &format_args!("{why:?} in {:?}", until.since(self.now)));
         }
         shown.field("in_flight", &self.session.in_flight());

@@ -2,13 +2,14 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Machine;
 use super::outstanding::Completion;
 use super::queries::last_words;
 use super::request::{self, Request};
+use super::{Answers, Machine};
 use crate::channel::Channel;
 use crate::command::CommandId;
 use crate::companion;
@@ -111,8 +112,18 @@ impl Machine {
     }
 
     pub(super) fn step_session(&mut self, input: session::Input<'_>) {
+        let Self { session, outputs, answers, notices, undoing, now, .. } = self;
+        session.advance(*now, input, &mut |output| match output {
+            // Mostly a reply is the only output, and then it is not moved once more.
+            session::Output::Answered(id, Ok(reply)) if outputs.is_empty() && undoing.is_empty() => {
+                keep(answers, notices, id, Ok(reply));
+            }
+            output => outputs.push(output),
+        });
+        if self.outputs.is_empty() {
+            return;
+        }
         let mut outputs = core::mem::take(&mut self.outputs);
-        self.session.advance(self.now, input, &mut |output| outputs.push(output));
         for output in outputs.drain(..) {
             match output {
                 session::Output::Greeted => self.step_link(LinkEvent::Greeted),
@@ -162,15 +173,13 @@ impl Machine {
         if matches!(answer, Err(CommandError::Disconnected(_) | CommandError::TimedOut(..))) {
             self.evidence().unanswered += 1;
         }
-        // Replies mostly keep the order of the commands, so this is mostly a push to the end.
-        let place = self.answers.partition_point(|(other, _)| *other < id);
-        work::count(place.min(self.answers.len() - place));
-        self.answers.insert(place, (id, answer));
-        self.notices.push_back(Notice::Answered(id));
+        keep(&mut self.answers, &mut self.notices, id, answer);
     }
 
     pub(super) fn announce_waits(&mut self) {
-        self.notices.extend(self.waits.take_ended().map(Notice::Waited));
+        if self.waits.has_ended() {
+            self.notices.extend(self.waits.take_ended().map(Notice::Waited));
+        }
     }
 
     pub(super) fn step_process(&mut self, event: ProcessEvent) {
@@ -310,6 +319,19 @@ impl Machine {
         let tail = |console: &Console| (console.name().to_owned(), last_words(console.since(0), most).into());
         consoles.map(|(_, console)| tail(console)).collect()
     }
+}
+
+/// Keeps an answer until it is claimed, and notes it. Replies mostly keep the order of the commands, so this is mostly a
+/// push to the end.
+#[inline]
+fn keep(answers: &mut Answers, notices: &mut VecDeque<Notice>, id: CommandId, answer: Result<Payload, CommandError>) {
+    notices.push_back(Notice::Answered(id));
+    if answers.back().is_none_or(|(last, _)| *last < id) {
+        return answers.push_back((id, answer));
+    }
+    let place = answers.partition_point(|(other, _)| *other < id);
+    work::count(place.min(answers.len() - place));
+    answers.insert(place, (id, answer));
 }
 
 /// Returns the fault of a step of the clean-up that the host has not completed in time.

@@ -43,6 +43,9 @@ use companions::CompanionRun;
 use outstanding::Outstanding;
 use undoing::Undoing;
 
+/// The answers that were not claimed, in the order of their commands.
+type Answers = VecDeque<(CommandId, Result<Payload, CommandError>)>;
+
 /// A machine without IO; the [crate documentation](crate) explains how a driver drives it.
 ///
 /// Two machines are equal when their configuration, state and pending outputs are equal. A replayed run ends as a
@@ -60,7 +63,7 @@ pub struct Machine {
     history: History,
     subscriptions: Subscriptions,
     waits: Waits,
-    answers: VecDeque<(CommandId, Result<Payload, CommandError>)>,
+    answers: Answers,
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
     /// What dropped procedures have created, and is being removed.
@@ -222,8 +225,8 @@ impl Machine {
             return Err(Misuse::NoDescriptors);
         }
         let limit = self.config.limits.commands;
-        let older = self.answers.partition_point(|(id, _)| id.0 < self.first_command);
-        if self.session.commands() + self.answers.len() - older >= limit {
+        let waiting = self.session.commands() + self.answers.len();
+        if waiting >= limit && waiting - self.answers.partition_point(|(id, _)| id.0 < self.first_command) >= limit {
             return Err(Misuse::TooManyCommands(limit));
         }
         let id = CommandId(self.next_command);
@@ -287,6 +290,9 @@ impl Machine {
 
     /// Returns the next effect, once. `None` means that no effect is pending.
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        if self.effects.capacity() == 0 {
+            return None;
+        }
         let effect = loop {
             match self.effects.pop_front() {
                 // The channel has ended in the meantime, and may be another one by now.

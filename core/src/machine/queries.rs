@@ -25,13 +25,11 @@ impl Machine {
     /// sent again.
     #[must_use]
     pub fn outgoing(&self, channel: Channel) -> &[u8] {
-        if !self.channels().contains(&channel) {
-            return &[];
-        }
-        match channel {
+        let bytes: &[u8] = match channel {
             Channel::Monitor => self.session.outgoing(),
-            Channel::Console(index) => self.consoles.get(index).map_or(&[], |console| console.input().waiting()),
-        }
+            Channel::Console(index) => self.consoles.get(index).map_or(&[][..], |console| console.input().waiting()),
+        };
+        if bytes.is_empty() || !self.channels().contains(&channel) { &[] } else { bytes }
     }
 
     /// Returns the descriptor to send with the first of the outgoing bytes of a channel, in one message (`unix(7)`,
@@ -74,17 +72,17 @@ impl Machine {
     /// means that nothing is due.
     #[must_use]
     pub fn deadline(&self) -> Option<(Moment, Why)> {
-        let heartbeat = self.session.heartbeat_due().map(|due| (due, Why::Heartbeat));
-        self.dues().chain(heartbeat).min_by_key(|(until, _)| *until)
+        earliest(self.due(), self.session.heartbeat_due(), Why::Heartbeat)
     }
 
-    /// Returns all deadlines except that of the heartbeat, which only serves another deadline.
-    pub(super) fn dues(&self) -> impl Iterator<Item = (Moment, Why)> {
-        let command = self.session.answer_due().map(|until| (until, Why::Command));
-        let wait = self.waits.deadline().map(|until| (until, Why::Wait));
+    /// Returns the next deadline except that of the heartbeat, which only serves another deadline. Of those at one time it
+    /// is the first below.
+    #[inline]
+    pub(super) fn due(&self) -> Option<(Moment, Why)> {
         let companion = self.companions.as_ref().and_then(|companions| companions.deadline());
-        let companion = companion.map(|until| (until, Why::Companion));
-        [self.lifecycle.deadline(), command, wait, companion].into_iter().flatten()
+        let due = earliest(self.lifecycle.deadline(), self.session.answer_due(), Why::Command);
+        let due = earliest(due, self.waits.deadline(), Why::Wait);
+        earliest(due, companion, Why::Companion)
     }
 
     /// Returns where the machine is in its run.
@@ -282,6 +280,16 @@ impl Machine {
     /// Returns whether no event can arrive any more.
     pub(super) fn are_events_closed(&self) -> bool {
         self.lifecycle.events().are_closed(self.now)
+    }
+}
+
+/// Returns the earlier of a deadline and another one, which has this purpose.
+#[inline(always)]
+fn earliest(first: Option<(Moment, Why)>, other: Option<Moment>, why: Why) -> Option<(Moment, Why)> {
+    match (first, other) {
+        (Some((at, _)), Some(other)) if at <= other => first,
+        (_, Some(other)) => Some((other, why)),
+        (first, None) => first,
     }
 }
 

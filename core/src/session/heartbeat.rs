@@ -22,6 +22,7 @@ impl Session {
     /// Returns when the next heartbeat is due: when half of a command's time is over, and no heartbeat was answered
     /// since. `None` means that none is due: no command has a deadline, a heartbeat is on the wire, out-of-band
     /// execution was not negotiated, or the caller turned heartbeats off.
+    #[inline]
     pub(crate) fn heartbeat_due(&self) -> Option<Moment> {
         let Probe { unwanted, asked, last_reply } = self.liveness;
         let may_ask = !unwanted && asked.is_none() && self.out_of_band();

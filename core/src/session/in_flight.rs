@@ -74,6 +74,7 @@ impl InFlight {
     }
 
     /// Accepts a command: gives it its number, and notes its deadline. It must be sent or queued next.
+    #[inline]
     pub(super) fn accept(&mut self, entry: PendingCommand) -> PendingCommand {
         let number = self.next_number;
         self.next_number += 1;
@@ -87,6 +88,7 @@ impl InFlight {
     }
 
     /// Removes the deadline of a command that is over, or whose owner changed.
+    #[inline]
     fn void_deadline(&mut self, entry: &PendingCommand) {
         if let Some(deadline) = entry.deadline {
             self.deadlines.remove(deadline, entry.number);
@@ -99,6 +101,7 @@ impl InFlight {
     /// Returns whether a command may be sent now. In-band commands keep their order. Out-of-band ones do not wait for
     /// them, since QEMU executes those at once (QEMU, `monitor/qmp.c`, `handle_qmp_command`), but do wait for a
     /// descriptor.
+    #[inline]
     pub(super) fn may_send(&self, entry: &PendingCommand, rules: Rules) -> bool {
         let turn = match entry.band {
             Band::OutOfBand => true,
@@ -113,6 +116,7 @@ impl InFlight {
     }
 
     /// Puts a command on the wire. [`may_send`](Self::may_send) must hold: then an id is free or can be made.
+    #[inline]
     pub(super) fn send(
         &mut self,
         entry: PendingCommand,
@@ -136,6 +140,9 @@ impl InFlight {
 
     /// Puts the next queued command on the wire. `None` means that none may be sent.
     pub(super) fn send_next(&mut self, rules: Rules, out: &mut Outbox) -> Option<PendingCommand> {
+        if self.queue.is_empty() {
+            return None;
+        }
         if !self.wire.has_id() {
             return None;
         }
@@ -154,7 +161,7 @@ impl InFlight {
 
     /// Returns whether a command is queued.
     pub(super) fn is_waiting(&self) -> bool {
-        self.queue.len() > 0
+        !self.queue.is_empty()
     }
 
     /// Removes the disowned and unmatched commands from the wire: no reply to them can arrive any more.
@@ -175,6 +182,7 @@ impl InFlight {
     }
 
     /// Removes the command with this id, whose reply arrived. `None` means that no command has this id.
+    #[inline]
     pub(super) fn land(&mut self, id: u16) -> Option<Sent> {
         let sent = self.wire.remove(id)?;
         self.void_deadline(&sent.entry);
@@ -257,6 +265,7 @@ impl InFlight {
     }
 
     /// Returns the earliest deadline of a command.
+    #[inline]
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.deadlines.first()
     }

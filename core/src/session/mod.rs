@@ -244,8 +244,13 @@ impl Session {
     }
 
     /// Returns when a command must have its reply, or a request to synchronise is repeated.
+    #[inline]
     pub(crate) fn answer_due(&self) -> Option<Moment> {
-        [self.in_flight.deadline(), self.refusal_due(), self.sync_again()].into_iter().flatten().min()
+        let due = self.in_flight.deadline();
+        if self.dialect != Dialect::GuestAgent {
+            return due;
+        }
+        [due, self.refusal_due(), self.sync_again()].into_iter().flatten().min()
     }
 
     /// Returns whether commands are answered: the handshake succeeded, and the connection is open.

@@ -93,6 +93,7 @@ impl OnWire {
     }
 
     /// Adds a command, and returns its id. [`has_id`](Self::has_id) must hold.
+    #[inline]
     pub(super) fn add(&mut self, entry: PendingCommand, name: CommandName) -> u16 {
         let id = self.free.pop_front().unwrap_or_else(|| {
             self.indexes.push(None);
@@ -107,6 +108,7 @@ impl OnWire {
     }
 
     /// Removes the command with this id. `None` means that no command has it.
+    #[inline]
     pub(super) fn remove(&mut self, id: u16) -> Option<Sent> {
         let index = self.index(id)?;
         let sent = self.commands.swap_remove(index);

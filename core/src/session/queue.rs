@@ -28,6 +28,11 @@ impl Queue {
         self.in_band.len() + self.out_of_band.len()
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_band.is_empty() && self.out_of_band.is_empty()
+    }
+
     /// Returns whether an in-band command is queued.
     pub(super) fn has_in_band(&self) -> bool {
         !self.in_band.is_empty()

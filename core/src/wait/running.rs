@@ -209,6 +209,12 @@ impl Waits {
         self.over.remove(&id);
     }
 
+    /// Returns whether [`take_ended`](Self::take_ended) returns any.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.unannounced.is_empty()
+    }
+
     /// Returns the waits that are over since the last call.
     pub(crate) fn take_ended(&mut self) -> impl Iterator<Item = WaitId> + '_ {
         self.unannounced.drain(..)
@@ -224,6 +230,7 @@ impl Waits {
         self.pending.len()
     }
 
+    #[inline]
     pub(crate) fn deadline(&self) -> Option<Moment> {
         self.deadlines.first()
     }

@@ -19,6 +19,7 @@ impl Body {
     const SHORT: usize = 64;
 
     /// Appends bytes, and moves the body to the heap when it becomes too long to be inline.
+    #[inline]
     pub(crate) fn push(&mut self, more: &[u8]) {
         let end = self.length + more.len();
         match self.short.get_mut(self.length..end) {
@@ -46,6 +47,7 @@ impl Default for Body {
 impl Deref for Body {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         if self.long.is_empty() { &self.short[..self.length] } else { &self.long }
     }

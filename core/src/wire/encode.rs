@@ -165,7 +165,7 @@ struct Members<'a> {
 
 /// Writes a name as a JSON string. A name without characters to escape, as all of QEMU's are, costs no allocation.
 fn write_name(name: &str, out: &mut Body) -> Result<(), String> {
-    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+    if !name.bytes().any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
         out.push(b"\"");
         out.push(name.as_bytes());
         out.push(b"\"");

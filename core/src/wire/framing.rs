@@ -157,6 +157,10 @@ impl Framer {
         if end - 1 > self.limit {
             return Some(LineShape::TooLong);
         }
+        if let [b'{', .., b'}', b'\n'] | [b'{', .., b'}', b'\r', b'\n'] = line {
+            // As QEMU and a guest agent write it.
+            return Some(LineShape::Whole(end));
+        }
         Some(match (line.trim_ascii().first(), line.trim_ascii().last()) {
             (None, _) => LineShape::Empty(end),
             (Some(b'{'), Some(last)) if *last != b'}' => LineShape::Open,
@@ -232,8 +236,9 @@ impl Framer {
         self.renew_after(end);
         self.recount_front(end);
         self.enter(Mode::Line);
-        let blank = frame.len() - frame.trim_ascii_start().len();
-        frame.advance(blank);
+        if frame.first().is_some_and(u8::is_ascii_whitespace) {
+            frame.advance(frame.len() - frame.trim_ascii_start().len());
+        }
         frame.truncate(frame.trim_ascii_end().len());
         Frame::Message(frame)
     }

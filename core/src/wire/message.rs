@@ -114,6 +114,7 @@ impl Message {
     /// let frame = br#"{"return": {}, "id": 3}"#[..].into();
     /// assert!(matches!(Message::read(&frame), Ok(Message::Reply { id: Some(3), result: Ok(_) })));
     /// ```
+    #[inline]
     pub fn read(frame: &Bytes) -> Result<Self, ProtocolError> {
         let malformed = |reason: String| ProtocolError::Malformed { reason: reason.into(), excerpt: excerpt(frame) };
         if frame.trim_ascii_start().first() != Some(&b'{') {
@@ -158,7 +159,9 @@ pub(crate) fn has_id(frame: &[u8]) -> bool {
 
 /// Reads an id. A session sends only numbers of 16 bits without a sign, so any other id belongs to no command of ours.
 fn ours(id: &[u8]) -> Option<u16> {
-    core::str::from_utf8(id).ok()?.parse().ok()
+    let digit = |digit: u8| digit.is_ascii_digit().then(|| u16::from(digit - b'0'));
+    let (first, rest) = id.split_first()?;
+    rest.iter().try_fold(digit(*first)?, |id, next| id.checked_mul(10)?.checked_add(digit(*next)?))
 }
 
 /// Reads a member that must be an object. serde alone would read a struct from an array as well.

@@ -17,11 +17,25 @@ pub(super) fn envelope(frame: &[u8]) -> Option<Envelope<'_>> {
         core::str::from_utf8(frame).ok()?;
     }
     let mut envelope = Envelope::default();
-    let mut at = match stamp(frame) {
-        Some(at) => at,
-        None => visible(frame, 0).filter(|(first, _)| *first == b'{')?.1,
+    let mut is_first = true;
+    let mut at = if let Some(begin) = word(frame, 0, b"{\"return\": ") {
+        is_first = false;
+        result(frame, begin, &mut envelope)?
+    } else if let Some(at) = stamp(frame) {
+        at
+    } else {
+        visible(frame, 0).filter(|(first, _)| *first == b'{')?.1
     };
     loop {
+        if !core::mem::take(&mut is_first) {
+            let (behind, next) = visible(frame, at)?;
+            at = next;
+            match behind {
+                b',' => {}
+                b'}' => break,
+                _ => return None,
+            }
+        }
         let begin = visible(frame, at)?.1;
         at = member(frame, at)?;
         let name = frame.get(begin..at)?;
@@ -42,17 +56,24 @@ pub(super) fn envelope(frame: &[u8]) -> Option<Envelope<'_>> {
         if place.is_some_and(|place| place.replace(value).is_some()) {
             return None;
         }
-        let (behind, next) = visible(frame, at)?;
-        at = next;
-        match behind {
-            b',' => {}
-            b'}' => break,
-            _ => return None,
-        }
     }
     // These two count as absent when they are `null`, which `serde_json` handles.
     let is_null = [envelope.error, envelope.greeting].contains(&Some(b"null"));
     (!is_null && visible(frame, at).is_none()).then_some(envelope)
+}
+
+/// Reads the value of a reply, and the number behind it that is its id, as QEMU writes them (measured with QEMU 7.2.22).
+#[inline(always)]
+fn result<'a>(frame: &'a [u8], begin: usize, envelope: &mut Envelope<'a>) -> Option<usize> {
+    let end = value(frame, begin)?;
+    envelope.value = frame.get(begin..end);
+    let Some(begin) = word(frame, end, b", \"id\": ").filter(|at| frame.get(*at).is_some_and(u8::is_ascii_digit))
+    else {
+        return Some(end);
+    };
+    let end = number(frame, begin)?;
+    envelope.id = frame.get(begin..end);
+    Some(end)
 }
 
 /// Reads the beginning of an event up to its timestamp. It is a third of most events, and QEMU always writes it alike
@@ -174,6 +195,7 @@ fn escape(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Reads a number.
+#[inline]
 fn number(bytes: &[u8], at: usize) -> Option<usize> {
     let at = at + usize::from(bytes.get(at) == Some(&b'-'));
     let mut at = match bytes.get(at)? {
@@ -202,6 +224,7 @@ fn digits(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+#[inline(always)]
 fn word(bytes: &[u8], at: usize, word: &[u8]) -> Option<usize> {
     bytes.get(at..)?.starts_with(word).then_some(at + word.len())
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use qemu_machine_core::{Config, LaunchError, Payload, Peer, WithRawReply};
+use qemu_machine_core::{Config, LaunchError, Payload, Peer, Shutdown, WithRawReply};
 use qemu_machine_host::descriptor;
 use qemu_machine_host::tasks::{Reactor, Vm};
 use qemu_machine_mio::EventLoop;
@@ -30,6 +30,7 @@ pub(crate) fn act(row: &str, task: &str, address: &Path) {
     };
     match (row, task, task.parse()) {
         ("threads", _, Ok(commands)) => on_threads(config(), commands),
+        ("launch", _, Ok(launches)) => launch(launches),
         ("loop", _, Ok(commands)) => in_a_loop(config(), commands, 1),
         ("batch", _, Ok(commands)) => in_a_loop(config(), commands, BATCH),
         ("smol", _, Ok(commands)) => smol::block_on(async {
@@ -84,6 +85,16 @@ fn on_threads(config: Config, commands: usize) {
     let vm = threads(config);
     for _ in 0..commands {
         vm.execute(WithRawReply("query-status")).expect("the monitor answers");
+    }
+}
+
+/// Launches the real QEMU so many times, and ends it.
+fn launch(launches: usize) {
+    for _ in 0..launches {
+        let config = Config::new("qemu-system-x86_64").args(["-machine", "none", "-nodefaults", "-S"]);
+        let vm = qemu_machine_blocking::Vm::launch(config).expect("QEMU starts");
+        let ended = vm.shutdown(Shutdown::default());
+        ended.map(drop).expect("QEMU ends");
     }
 }
 

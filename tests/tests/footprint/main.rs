@@ -23,7 +23,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const CLIENT: &str = "--client";
 
 /// The tests, each with its name.
-const PROOFS: [(&str, fn()); 10] = [
+const PROOFS: [(&str, fn()); 11] = [
     ("a_command_on_threads_takes_three_calls", calls::on_threads),
     ("a_command_in_a_loop_takes_three_calls", calls::in_a_loop),
     ("a_command_on_smol_takes_few_calls", calls::on_smol),
@@ -32,6 +32,7 @@ const PROOFS: [(&str, fn()); 10] = [
     ("a_command_on_one_thread_of_tokio_takes_three_calls", calls::on_tokio_current),
     ("a_command_on_threads_of_tokio_takes_three_calls", calls::on_tokio_multi),
     ("a_batch_in_a_loop_is_sent_at_once", calls::in_a_batch),
+    ("a_launch_takes_few_calls", calls::of_a_launch),
     ("a_reply_of_16_mb_takes_its_own_memory_and_little_more", memory::of_a_long_reply),
     ("an_idle_connection_takes_little_memory", memory::of_idle_connections),
 ];
