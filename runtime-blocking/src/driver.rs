@@ -281,7 +281,9 @@ impl SharedMachine {
         self.unlock(turn);
         drop(unused);
         self.supervisor.look(token);
-        panic.into_iter().for_each(|panic| panic.resume());
+        if let Some(panic) = panic {
+            panic.resume();
+        }
     }
 }
 

@@ -19,7 +19,9 @@ impl Shared for SharedMachine {
         self.serve(&mut turn, now);
         let panic = turn.host.take_panic();
         self.hand_over(turn);
-        panic.into_iter().for_each(|panic| panic.resume());
+        if let Some(panic) = panic {
+            panic.resume();
+        }
         answer
     }
 

@@ -180,7 +180,9 @@ impl Vm {
         let watch = &mut Registered { sources: &mut self.sources, registry };
         self.host.serve(&mut self.machine, now, watch);
         // Every notice is still queued.
-        self.host.take_panic().into_iter().for_each(|panic| panic.resume());
+        if let Some(panic) = self.host.take_panic() {
+            panic.resume();
+        }
     }
 
     /// Reports the sources that are ready, and the deadline. Returns whether there was anything to report.
@@ -524,6 +526,8 @@ impl Drop for Vm {
             // Without a registry, nothing was registered.
             None => self.host.end(&mut self.machine, self.clock),
         }
-        self.host.take_panic().into_iter().for_each(|panic| panic.resume());
+        if let Some(panic) = self.host.take_panic() {
+            panic.resume();
+        }
     }
 }
