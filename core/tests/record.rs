@@ -58,6 +58,18 @@ fn through_text(record: &Record) -> Record {
     read
 }
 
+/// A record is read on a host with 32-bit words when a host with 64-bit words wrote it.
+#[test]
+fn a_limit_that_no_number_here_holds_is_read_as_the_largest() {
+    let mut limits = Limits::default();
+    limits.log = usize::MAX;
+    let record = record(&Rig::ready(config().recorded().limits(limits)));
+    let [here, wide] = [usize::MAX as u64, u64::MAX].map(|limit| format!(r#""log":{limit},"#));
+    let text = record.to_string();
+    assert_eq!(text.matches(&here).count(), 1, "{text}");
+    assert_eq!(text.replace(&here, &wide).parse(), Ok(record));
+}
+
 #[test]
 fn a_replayed_run_ends_in_the_same_state() {
     let rig = run();

@@ -19,9 +19,6 @@ const BLOCK_DEVICE: u32 = 0o060_000;
 /// The permission bits of a mode, with set-user-id, set-group-id and sticky bit.
 const PERMISSIONS: u32 = 0o7777;
 
-/// The largest file: the kernel reads the size from eight hexadecimal digits.
-const LARGEST: usize = u32::MAX as usize;
-
 /// The longest path and target of a link, and the longest name in a path (`pathconf(3)` on Linux). The kernel skips an entry
 /// with a longer path without a message (`init/initramfs.c`, `do_header`).
 const LONGEST_PATH: usize = 4095;
@@ -126,7 +123,8 @@ impl Archive {
     ///
     /// [`ArchiveError`].
     pub fn file(&mut self, path: &str, permissions: u32, content: &[u8]) -> Result<(), ArchiveError> {
-        if content.len() > LARGEST {
+        // The kernel reads the size from eight hexadecimal digits.
+        if u32::try_from(content.len()).is_err() {
             return Err(ArchiveError::TooLarge { path: path.into(), size: content.len() });
         }
         self.add(path, FILE | (permissions & PERMISSIONS), content, [0, 0])

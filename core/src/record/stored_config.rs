@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::stored::{self, mirrored};
 use super::text::as_text;
@@ -332,20 +332,36 @@ enum StoredPeer {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Limits")]
 struct StoredLimits {
+    #[serde(deserialize_with = "saturating")]
     message: usize,
+    #[serde(deserialize_with = "saturating")]
     events: usize,
+    #[serde(deserialize_with = "saturating")]
     event: usize,
+    #[serde(deserialize_with = "saturating")]
     subscription: usize,
+    #[serde(deserialize_with = "saturating")]
     subscriptions: usize,
+    #[serde(deserialize_with = "saturating")]
     console: usize,
+    #[serde(deserialize_with = "saturating")]
     console_input: usize,
+    #[serde(deserialize_with = "saturating")]
     commands: usize,
+    #[serde(deserialize_with = "saturating")]
     waits: usize,
+    #[serde(deserialize_with = "saturating")]
     last_words: usize,
     /// Earlier records have none, and the default of this library at that time.
-    #[serde(default = "last_words", skip_serializing_if = "is_last_words")]
+    #[serde(default = "last_words", deserialize_with = "saturating", skip_serializing_if = "is_last_words")]
     log: usize,
+    #[serde(deserialize_with = "saturating")]
     record: usize,
+}
+
+/// Reads a limit. Where it is more than a number of this machine holds, no machine can reach it.
+fn saturating<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    u64::deserialize(from).map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 fn last_words() -> usize {

@@ -170,10 +170,14 @@ mod tests {
 
     #[test]
     fn addresses_of_both_families_are_read() {
-        assert_eq!(address("0100007F:1F90"), Some("127.0.0.1:8080".parse().unwrap()));
-        let loopback = "00000000000000000000000001000000:0016";
-        assert_eq!(address(loopback), Some("[::1]:22".parse().unwrap()));
-        assert_eq!(address("0000000000000000FFFF00000100007F:0016"), Some("127.0.0.1:22".parse().unwrap()));
+        // The kernel prints each word as a number of this processor.
+        let word = |bytes| format!("{:08X}", u32::from_ne_bytes(bytes));
+        let (zero, v4) = (word([0; 4]), word([127, 0, 0, 1]));
+        assert_eq!(address(&format!("{v4}:1F90")), Some("127.0.0.1:8080".parse().unwrap()));
+        let loopback = format!("{}{}:0016", zero.repeat(3), word([0, 0, 0, 1]));
+        assert_eq!(address(&loopback), Some("[::1]:22".parse().unwrap()));
+        let mapped = format!("{}{}{v4}:0016", zero.repeat(2), word([0, 0, 0xff, 0xff]));
+        assert_eq!(address(&mapped), Some("127.0.0.1:22".parse().unwrap()));
         for wrong in ["", ":", "0100007F", "0100007F:", "01007F:16", "0100007G:0016", "0100007F:10000"] {
             assert_eq!(address(wrong), None, "{wrong}");
         }

@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FallocateFlags, fallocate, fstat};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::retry_on_intr;
 
 use crate::sys::Head;
@@ -20,8 +20,9 @@ const BLOCK: u64 = 4096;
 const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
 pub(super) fn remove(file: BorrowedFd<'_>, length: u64) -> io::Result<Head> {
-    // Only whole blocks can be collapsed. A length of zero is invalid, as is one that reaches the end of the file.
-    let block = u64::try_from(fstat(file)?.st_blksize).unwrap_or(BLOCK);
+    // Only whole blocks of the file system can be collapsed (`fallocate(2)`, Collapsing file space). A length of zero is
+    // invalid, as is one that reaches the end of the file. The type of `st_blksize` differs between architectures.
+    let block = fstatvfs(file)?.f_bsize;
     let collapsed = length - length.checked_rem(block).unwrap_or(0);
     if retry_on_intr(|| fallocate(file, FallocateFlags::COLLAPSE_RANGE, 0, collapsed)).is_ok() {
         return Ok(Head::Cut(collapsed));
