@@ -32,7 +32,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, PolledSource>,
     /// The number of the last change.
     changes: u64,
     /// Whether [`Poll::wake`] was called since a wait has reported it.
@@ -58,7 +58,7 @@ enum Key {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PolledSource {
     watched: Watched,
     token: u64,
     interest: Interest,
@@ -97,7 +97,7 @@ impl Poll for Poller {
         };
         self.0.change(|state, changed| {
             // An earlier source with this number was closed without being removed.
-            drop(state.entries.insert(key(source), Entry { watched, token, interest, changed }));
+            drop(state.entries.insert(key(source), PolledSource { watched, token, interest, changed }));
         });
         Ok(())
     }
