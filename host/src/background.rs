@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::io::write;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::lock::lock;
+use crate::sys::{Os, System};
 use crate::watch::Watch;
 
 /// An operation in progress. If this is dropped, the operation goes on, and its result is dropped on a thread as well,
@@ -80,7 +80,7 @@ impl<T: Send + 'static> Background<T> {
         watch: impl FnOnce(&Arc<OwnedFd>) -> io::Result<()>,
         operation: impl FnOnce(&Cancelled<'_>) -> T + Send + 'static,
     ) -> io::Result<Self> {
-        let (descriptor, done) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (descriptor, done) = Os::pipe()?;
         let descriptor = Arc::new(descriptor);
         watch(&descriptor)?;
         let inner = Mutex::new(Inner { state: State::Pending, done: Some(done) });

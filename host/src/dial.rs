@@ -118,29 +118,12 @@ fn is_safe(directory: &Path) -> io::Result<bool> {
 
 /// Accepts a connection. `None` means that no connection is pending.
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
-    match Os::accept(listener.as_fd()) {
-        Ok(socket) => {
-            // This fails for a Unix socket, which has no such option.
-            let _ = sockopt::set_tcp_nodelay(&socket, true);
-            Ok(Some(socket))
-        }
-        // No client, a signal, or an error of the connection of one client, which Linux reports here (`accept(2)`).
-        // Another client may connect later.
-        Err(
-            Errno::AGAIN
-            | Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NONET
-            | Errno::OPNOTSUPP,
-        ) => Ok(None),
-        Err(error) => Err(error.into()),
+    let accepted = Os::accept(listener.as_fd())?;
+    if let Some(socket) = &accepted {
+        // This fails for a Unix socket, which has no such option.
+        let _ = sockopt::set_tcp_nodelay(socket, true);
     }
+    Ok(accepted)
 }
 
 /// Dials an address without blocking. When the backlog of a Unix socket is full, connect fails with EAGAIN instead of

@@ -319,7 +319,8 @@ impl Host {
         watch.watch_completion(child.descriptor()).map_err(failed)?;
         self.child = Some(child);
         let guarded = self.scratch.as_deref().map(ScratchDir::guarded).unwrap_or_default();
-        let is_guarded = guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some();
+        let is_guarded =
+            !Os::KILLS_ORPHANS || guarded_by_core || !guarded.files.is_empty() || guarded.directory.is_some();
         if let Err(error) = if is_guarded { self.start_guard(&guarded) } else { Ok(()) } {
             // Dropping the child kills it.
             self.child.take().iter().for_each(|child| watch.unwatch_completion(child.descriptor()));

@@ -16,7 +16,7 @@
 //! | [`WeakHandle`] | this crate | A handle that does not keep the machine alive. |
 //! | [`ConsoleReader`] | this crate | A console as a stream of bytes, on top of [`WaitOnThread`], for a runtime for threads. In a loop, [`Host::read_console`]. |
 //! | [`Supervisor`] | this crate | The thread `qemu-supervisor`, one in each program, started by the first launch. It starts processes for every runtime, and reaps those that no driver reaps. It also drives machines that are given to it, for a runtime without a loop of its own ([`Supervised`], [`Next`], [`Wake`]; `qemu-machine-blocking` uses it so). |
-//! | [`Poller`] | this crate | epoll, for a runtime without a poller of its own. |
+//! | [`Poller`] | this crate | epoll, or `poll(2)` on other systems than Linux, for a runtime without a poller of its own. |
 //! | `tasks` | this crate, with that feature | The driver and all methods of a runtime for tasks, for any reactor that watches descriptors and has timers. `qemu-machine-tokio` and `qemu-machine-smol` use it. |
 //! | [`names`] | this crate | The names that a runtime re-exports to its users. |
 //!
@@ -85,6 +85,34 @@
 //!
 //! Beside these are the [companions](core::Config::companion), each with a guard. A runtime watches them by
 //! [`Watch::watch_completion`] and reports them by [`Host::reap`], as it does the process.
+//!
+//! # Operating systems
+//!
+//! On Linux the crate uses what Linux has: pidfds, epoll, `/proc`. On any other Unix it uses what POSIX has (`fork(2)`,
+//! `waitid(2)`, `poll(2)`), and so it does on Linux with `RUSTFLAGS="--cfg qemu_machine_portable"`, by which the tests
+//! run that implementation. It differs in the following:
+//!
+//! - *The process of the peer is unknown*, and so are its arguments, and QEMU behind a wrapper that has left the process
+//!   group: that QEMU is neither signalled nor killed. A launch in which QEMU dials
+//!   ([`Monitor::Socket`](core::Monitor::Socket), [`Monitor::At`](core::Monitor::At)) fails, unless
+//!   [`Config::trust_peer`](core::Config::trust_peer) accepts any peer.
+//! - *A machine has no identity*: it may outlive this program, but [`identity`](crate::identity) fails with
+//!   [`FaultKind::Unsupported`](core::FaultKind::Unsupported), and a machine that another program left is not resumed.
+//! - *It is unknown which sockets listen*: a companion that creates its socket by itself fails to launch, and a monitor that
+//!   serves another client is noticed only because it sends no greeting.
+//! - *Abstract sockets, cgroups, network namespaces, and files without a path* do not exist. The first three are an error
+//!   with [`FaultKind::Unsupported`](core::FaultKind::Unsupported); a file has a path for a moment.
+//! - *The size of logs is not bounded*: no call removes the head of a file. The machine reports that as for a file system
+//!   that cannot.
+//! - *Each process has a guard*, since no kernel kills a child when its parent ends. A program that is killed while its
+//!   guard starts, within milliseconds after the process, leaves the process running.
+//! - *Each process has a thread* `qemu-waiter`, which waits for its end. The start of a process copies the page tables of
+//!   this program, and so takes milliseconds for a program of some gigabytes. The guard keeps in use what memory this program
+//!   changes afterwards.
+//! - *When other code waits for all children*, the exit status is unknown; and a signal that is sent in the same moment may
+//!   reach another process that got the id.
+//! - *A poller takes time in proportion to the number of its sources*, and holds a copy of each descriptor.
+//! - *A process that other code of the program starts* may inherit a descriptor that is created in the same moment.
 //!
 //! This is a whole driver for one caller.
 //!

@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use qemu_machine_core::Channel;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::lock::lock;
+use crate::sys::{Os, System};
 
 /// The log of a process that prints to a pipe.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl LogPipe {
     /// Creates the pipe, and returns the end to read as well. It does not block; the other one blocks, as programs expect of
     /// their standard streams.
     pub(crate) fn new(channel: Channel) -> io::Result<(Self, OwnedFd)> {
-        let (local, inherited) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (local, inherited) = Os::pipe()?;
         rustix::io::ioctl_fionbio(&local, true)?;
         Ok((Self { channel, inherited: Some(inherited), printed: Arc::default() }, local))
     }

@@ -560,15 +560,14 @@ fn create_unnamed_log(path: &Path) -> io::Result<File> {
     create_unnamed(path, OpenOptions::new().read(true).append(true))
 }
 
-/// Creates a file that only its owner can open, and without a path (`open(2)`, O_TMPFILE). Where the file system does not
-/// support that, the path exists for a moment.
+/// Creates a file that only its owner can open, and without a path (`open(2)`, O_TMPFILE). Where the operating system or
+/// the file system does not support that, the path exists for a moment.
 pub(crate) fn create_unnamed(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let flags = OFlags::TMPFILE.bits() as i32;
-    match options.clone().mode(0o600).custom_flags(flags).open(directory) {
-        // A file system or a kernel that does not know the flag opens the directory itself (`open(2)`, BUGS).
+    options.mode(0o600);
+    match Os::open_unnamed(options.clone(), directory) {
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP | Errno::ISDIR)) => {
-            let file = options.mode(0o600).create_new(true).open(path)?;
+            let file = options.create_new(true).open(path)?;
             fs::remove_file(path)?;
             Ok(file)
         }

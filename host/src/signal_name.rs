@@ -4,7 +4,7 @@
 use qemu_machine_core::SignalName;
 use rustix::process::Signal;
 
-const NAMES: [(Signal, SignalName); 30] = [
+const NAMES: [(Signal, SignalName); 29] = [
     (Signal::HUP, SignalName::Hup),
     (Signal::INT, SignalName::Int),
     (Signal::QUIT, SignalName::Quit),
@@ -33,11 +33,11 @@ const NAMES: [(Signal, SignalName); 30] = [
     (Signal::PROF, SignalName::Prof),
     (Signal::WINCH, SignalName::Winch),
     (Signal::IO, SignalName::Io),
-    (Signal::POWER, SignalName::Pwr),
     (Signal::SYS, SignalName::Sys),
 ];
 
-/// The number of SIGSTKFLT. `None` means that this architecture does not have it (`signal(7)`).
+/// The number of SIGSTKFLT on Linux. `None` means that this architecture does not have it (`signal(7)`).
+#[cfg(target_os = "linux")]
 const STKFLT: Option<i32> = if cfg!(any(
     target_arch = "mips",
     target_arch = "mips32r6",
@@ -56,6 +56,15 @@ pub(crate) fn signal_name(number: i32) -> SignalName {
     if let Some((_, name)) = NAMES.iter().find(|(signal, _)| signal.as_raw() == number) {
         return *name;
     }
+    name_on_this_system(number)
+}
+
+/// Returns the name of a signal that POSIX does not have, or whose number is no constant.
+#[cfg(target_os = "linux")]
+fn name_on_this_system(number: i32) -> SignalName {
+    if Signal::POWER.as_raw() == number {
+        return SignalName::Pwr;
+    }
     if Some(number) == STKFLT {
         return SignalName::Stkflt;
     }
@@ -65,7 +74,12 @@ pub(crate) fn signal_name(number: i32) -> SignalName {
     distance.and_then(|distance| distance.try_into().ok()).map_or(SignalName::Other, SignalName::RealTime)
 }
 
-#[cfg(test)]
+#[cfg(not(target_os = "linux"))]
+fn name_on_this_system(_: i32) -> SignalName {
+    SignalName::Other
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::process::Command;
 

@@ -1,6 +1,6 @@
 //! Implementation for Linux 5.4 or later, the first version in which `waitid(2)` accepts a pidfd (P_PIDFD).
 
-mod attributes;
+mod cgroup;
 mod clone;
 mod credentials;
 mod execute;
@@ -15,16 +15,15 @@ mod pidfd_info;
 mod poller;
 mod process;
 mod spawn;
-mod wait_status;
 mod wiped;
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, chmod, fchmod, fstat, open};
@@ -33,6 +32,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     getpeername, getsockname, socket_with, socketpair, sockopt,
 };
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -56,6 +56,7 @@ impl System for Linux {
     type FileWatch = FileWatch;
 
     const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+    const KILLS_ORPHANS: bool = true;
 
     fn start(spec: ProcessSpec) -> io::Result<Process> {
         process::start(spec)
@@ -69,10 +70,33 @@ impl System for Linux {
         Ok(socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
     }
 
-    /// The flags are set explicitly: the new socket does not inherit O_NONBLOCK from the listener (`accept(2)`).
-    fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
-        accept_with(listener, OPEN)
+    fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+        Ok(pipe_with(PipeFlags::CLOEXEC)?)
     }
+
+    /// The flags are set explicitly: the new socket does not inherit O_NONBLOCK from the listener (`accept(2)`).
+    fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+        match accept_with(listener, OPEN) {
+            // No client, a signal, or an error of the connection of one client, which Linux reports here (`accept(2)`).
+            Err(
+                Errno::AGAIN
+                | Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::OPNOTSUPP,
+            ) => Ok(None),
+            accepted => Ok(Some(accepted?)),
+        }
+    }
+
+    /// MSG_NOSIGNAL does that.
+    fn raise_no_signal(_: BorrowedFd<'_>) {}
 
     /// The kernel creates the path with the mode of the socket, less the umask (Linux, `net/unix/af_unix.c`,
     /// `unix_bind_bsd`). Write permission for the path is permission to connect (`unix(7)`). So the mode is set before:
@@ -98,8 +122,8 @@ impl System for Linux {
         Ok(chmod(itself, Mode::from_raw_mode(mode))?)
     }
 
-    fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix> {
-        SocketAddrUnix::new_abstract_name(name)
+    fn abstract_address(name: &[u8]) -> io::Result<SocketAddrUnix> {
+        Ok(SocketAddrUnix::new_abstract_name(name)?)
     }
 
     fn connect_unix(socket: BorrowedFd<'_>, address: &SocketAddrUnix) -> rustix::io::Result<Option<bool>> {
@@ -151,6 +175,12 @@ impl System for Linux {
         matches!(Self::process_state(pid), Some(ProcessState::Gone))
             || fs::metadata(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.uid() == expected)
                 && fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_one_user(&status, expected))
+    }
+
+    /// A file system or a kernel that does not know the flag opens the directory itself (`open(2)`, BUGS), and fails: it is
+    /// opened for writing.
+    fn open_unnamed(mut options: OpenOptions, directory: &Path) -> io::Result<File> {
+        options.custom_flags(OFlags::TMPFILE.bits() as i32).open(directory)
     }
 
     fn remove_head(file: BorrowedFd<'_>, length: u64) -> io::Result<Head> {

@@ -1,18 +1,29 @@
-//! Operating system below the host side: private traits, and their implementation for Linux.
+//! Operating system below the host side: private traits, and their implementations for Linux and for any Unix.
 //!
 //! [`System`], [`ChildProcess`], [`WatchFiles`] and [`Poll`] cover everything that POSIX lacks, or offers only with a
 //! race. The rest of the crate is portable Unix. A query returns `None` where an operating system does not know the
 //! result.
+//!
+//! The implementation for any Unix also runs on Linux, with `--cfg qemu_machine_portable`, for tests.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!(
-    "qemu-machine-host needs Linux 5.4 or later: it watches processes with pidfd, and descriptors with epoll"
-);
+#![cfg_attr(
+    any(not(target_os = "linux"), qemu_machine_portable),
+    allow(dead_code, reason = "the variants of results that only Linux reports")
+)]
 
+mod attributes;
+#[cfg(test)]
+mod poll_tests;
+mod step;
+mod wait_status;
+
+#[cfg(all(target_os = "linux", not(qemu_machine_portable)))]
 mod linux;
+#[cfg(any(not(target_os = "linux"), qemu_machine_portable))]
+mod unix;
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,9 +33,15 @@ use std::time::Duration;
 use qemu_machine_core::{ExitStatus, FileId, ProcessAttributes, Signal};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix};
 
+#[cfg(all(target_os = "linux", not(qemu_machine_portable)))]
 pub(crate) use linux::{Linux as Os, Process};
+#[cfg(any(not(target_os = "linux"), qemu_machine_portable))]
+pub(crate) use unix::{Process, Unix as Os};
 
+#[cfg(all(target_os = "linux", not(qemu_machine_portable)))]
 pub use linux::Poller;
+#[cfg(any(not(target_os = "linux"), qemu_machine_portable))]
+pub use unix::Poller;
 
 /// Operations that the host side needs of an operating system.
 pub(crate) trait System {
@@ -44,9 +61,13 @@ pub(crate) trait System {
     /// program (`send(2)`, MSG_DONTWAIT and MSG_NOSIGNAL).
     const SEND: SendFlags;
 
+    /// Whether the operating system kills a child when this program ends. Otherwise a guard must.
+    const KILLS_ORPHANS: bool;
+
     /// Starts a process, and returns before its program is executed, which may take long. Call it on the supervisor's
     /// thread, which lives as long as the program: on Linux the parent-death signal is sent when the *thread* that
-    /// created the process ends (`prctl(2)`, PR_SET_PDEATHSIG).
+    /// created the process ends (`prctl(2)`, PR_SET_PDEATHSIG). An error of the kind `Unsupported` names an attribute that
+    /// the operating system does not have.
     fn start(spec: ProcessSpec) -> io::Result<Self::Process>;
 
     /// Creates a stream socket that does not block and is closed at exec.
@@ -55,18 +76,26 @@ pub(crate) trait System {
     /// Creates two connected stream sockets that are closed at exec.
     fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)>;
 
-    /// Accepts a connection. The new socket does not block and is closed at exec.
-    fn accept(listener: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd>;
+    /// Creates a pipe whose ends are closed at exec: the end to read, and the end to write.
+    fn pipe() -> io::Result<(OwnedFd, OwnedFd)>;
 
-    /// Binds a socket to a path with these permissions, less the umask of this program. There is no moment at which a user
-    /// whom they exclude could connect.
+    /// Accepts a connection. The new socket does not block and is closed at exec. `None` means that no connection is
+    /// pending, or that one has failed: another client may connect later.
+    fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>>;
+
+    /// Makes a socket that the caller gave raise no SIGPIPE, where the flags of [`SEND`](Self::SEND) do not do that.
+    fn raise_no_signal(socket: BorrowedFd<'_>);
+
+    /// Binds a socket to a path with these permissions, less the umask of this program. The caller calls `listen(2)`
+    /// afterwards, and there is no moment at which a user whom they exclude could connect.
     fn bind_with_mode(socket: BorrowedFd<'_>, address: &SocketAddrUnix, mode: u32) -> rustix::io::Result<()>;
 
     /// Adds the permissions of a socket at a path that the umask has removed.
     fn widen_mode(path: &Path, mode: u32) -> io::Result<()>;
 
-    /// Returns the address of an abstract Unix socket with this name (`unix(7)`, abstract).
-    fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix>;
+    /// Returns the address of an abstract Unix socket with this name (`unix(7)`, abstract). An error of the kind
+    /// `Unsupported` means that the operating system has none.
+    fn abstract_address(name: &[u8]) -> io::Result<SocketAddrUnix>;
 
     /// Connects a socket without blocking, and returns whether its peer served another client before. `None` means that
     /// the operating system does not know.
@@ -92,6 +121,10 @@ pub(crate) trait System {
     /// Returns whether a process with this user id still gets a signal when this program ends. `false` if that is not
     /// known.
     fn ends_with_parent(pid: u32, uid: Option<u32>) -> bool;
+
+    /// Creates a file without a path in a directory, and opens it. EOPNOTSUPP or EISDIR mean that the operating system or
+    /// the file system cannot.
+    fn open_unnamed(options: OpenOptions, directory: &Path) -> io::Result<File>;
 
     /// Removes at most `length` bytes from the head of a file, which must be longer. Other processes may append to it
     /// meanwhile, and lose nothing. It may block as long as the file system does.

@@ -1,12 +1,13 @@
 //! Execution of a program on Linux by `execve(2)`, without writing `errno`.
 
-use std::ffi::{CString, c_char};
+use std::ffi::CString;
 use std::io;
-use std::ptr;
 use std::sync::LazyLock;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, getpgid};
+
+use crate::sys::attributes::Strings;
 
 /// Whether a child may share the memory of this program: where neither [`execute`] nor rustix writes `errno`.
 pub(super) static MAY_SHARE_MEMORY: LazyLock<bool> = LazyLock::new(|| MAKES_THE_CALL && !rustix_writes_errno());
@@ -26,25 +27,10 @@ fn rustix_writes_errno() -> bool {
     before == error || after != before
 }
 
-/// Strings, and the pointers to them that `execve(2)` takes, with a null pointer at the end.
-#[derive(Debug)]
-pub(super) struct Strings {
-    pointers: Vec<*const c_char>,
-    _strings: Vec<CString>,
-}
-
-impl Strings {
-    pub(super) fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Self { pointers, _strings: strings }
-    }
-}
-
 /// Executes a program, and returns why that failed (`execve(2)`). Unlike the function of libc it does not write `errno`.
 #[allow(unsafe_code, reason = "execve has no safe form; see SAFETY")]
 pub(super) fn execute(program: &CString, arguments: &Strings, environment: &Strings) -> Errno {
-    let (program, arguments, environment) =
-        (program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr());
+    let (program, arguments, environment) = (program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
     let result: isize;
     // SAFETY: the path is a C string, and both lists end with a null pointer. The call reads them, and returns only when
     // it failed. The registers are those of a system call (`syscall(2)`, Architecture calling conventions).

@@ -14,9 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, wait};
 
 use super::pidfd_info::wait_status;
 use super::process::{Process, start};
-use super::wait_status::exit_status;
 use crate::clock::timespec;
 use crate::signal_name::signal_name;
+use crate::sys::wait_status::exit_status;
 use crate::sys::{ChildProcess, ProcessSpec};
 
 /// Scripts that end their shell with a code, with a signal, and with a signal that dumps core if the host permits it.

@@ -12,8 +12,8 @@ use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open, pidfd_send_signal};
 
 use super::family;
 use super::pidfd_info;
-use super::wait_status::{exit_status, os_signal};
 use crate::clock::timespec;
+use crate::sys::wait_status::{exit_status, os_signal};
 
 /// Process that an id and a start time refer to.
 pub(super) enum Found {

@@ -14,8 +14,8 @@ use super::found::{self, Found};
 use super::guard::Guard;
 use super::pidfd_info;
 use super::spawn::{self, Start};
-use super::wait_status::{decoded, exit_status, os_signal};
 use crate::lock::lock;
+use crate::sys::wait_status::{decoded, exit_status, os_signal};
 use crate::sys::{ChildProcess, Earlier, GuardSpec, OtherProcess, ProcessSpec, Progress};
 
 /// A child process, or one that an earlier program started, and its pidfd, which is readable when the process has ended

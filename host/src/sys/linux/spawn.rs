@@ -19,13 +19,13 @@ use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
 use qemu_machine_core::ProcessAttributes;
 use rustix::fs::{Mode, OFlags, RawDir, open};
-use rustix::io::{DupFlags, Errno, FdFlags, dup3, fcntl_dupfd_cloexec, fcntl_setfd, read, write};
+use rustix::io::{DupFlags, Errno, FdFlags, dup3, fcntl_dupfd_cloexec, fcntl_setfd, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Gid, Pid, Resource, Rlimit, Signal as OsSignal, Uid, chdir, getpid, getppid, getrlimit,
@@ -35,9 +35,11 @@ use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::attributes::{Streams, c_string, changes_credentials, enter_cgroup, environment, groups, limit, programs};
+use super::cgroup::enter_cgroup;
 use super::clone::{Child, Memory, clone};
-use super::execute::{MAY_SHARE_MEMORY, Strings, execute};
+use super::execute::{MAY_SHARE_MEMORY, execute};
+use crate::sys::attributes::{Streams, Strings, c_string, environment, execute_first, groups, limit, programs};
+use crate::sys::step::{self, Step};
 use crate::sys::{ProcessSpec, Progress};
 
 /// Without `/proc`, the descriptors up to this number, or up to the limit of open descriptors if that is lower, are closed
@@ -78,35 +80,6 @@ struct Plan {
     working_directory: Option<CString>,
 }
 
-/// A step of the child that can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-enum Step {
-    Group,
-    Cgroup,
-    Namespace,
-    Limits,
-    Credentials,
-    WorkingDirectory,
-    Descriptors,
-    Parent,
-    Execute,
-}
-
-impl Step {
-    const ALL: [(Self, &str); 9] = [
-        (Self::Group, "create a process group for"),
-        (Self::Cgroup, "enter the cgroup for"),
-        (Self::Namespace, "enter the network namespace for"),
-        (Self::Limits, "set the resource limits for"),
-        (Self::Credentials, "set the user and group ids for"),
-        (Self::WorkingDirectory, "enter the working directory for"),
-        (Self::Descriptors, "pass the descriptors to"),
-        (Self::Parent, "find the parent of"),
-        (Self::Execute, "execute"),
-    ];
-}
-
 /// A step that failed, and its error.
 type Failed = (Step, Errno);
 
@@ -119,6 +92,10 @@ pub(super) fn start(spec: ProcessSpec) -> io::Result<(Pid, OwnedFd, Start)> {
     let (pid, descriptor, memory) = clone(Plan::new(&spec, &streams, sent.as_fd())?, shares)?;
     let cgroup = spec.attributes.cgroup.clone().map(|path| OsString::from_vec(path).into());
     Ok((pid, descriptor, Start { report: Arc::new(report), memory, cgroup }))
+}
+
+fn changes_credentials(attributes: &ProcessAttributes) -> bool {
+    attributes.uid.is_some() || attributes.gid.is_some() || attributes.groups.is_some()
 }
 
 impl Start {
@@ -135,21 +112,13 @@ impl Start {
 
     /// Returns how far the child is.
     pub(super) fn progress(&self) -> Progress {
-        let mut report = [0_u8; 8];
-        match read(&*self.report, &mut report) {
-            Ok(0) => Progress::Executed,
-            Ok(_) => {
-                let [a, b, c, d, errno @ ..] = report;
-                let step = u32::from_ne_bytes([a, b, c, d]);
-                let step = Step::ALL.iter().find(|(known, _)| *known as u32 == step);
-                let error = io::Error::from_raw_os_error(i32::from_ne_bytes(errno));
-                let text = match (step, &self.cgroup) {
-                    (Some((Step::Cgroup, _)), Some(cgroup)) => format!("enter the cgroup {} for", cgroup.display()),
-                    (step, _) => step.map_or("start", |(_, text)| text).to_owned(),
-                };
-                Progress::Failed(text, error)
+        match step::progress(&self.report) {
+            Ok((Step::Cgroup, error)) if self.cgroup.is_some() => {
+                let cgroup = self.cgroup.as_deref().unwrap_or(Path::new("")).display();
+                Progress::Failed(format!("enter the cgroup {cgroup} for"), error)
             }
-            Err(_) => Progress::Pending,
+            Ok((step, error)) => Progress::Failed(step.text().to_owned(), error),
+            Err(progress) => progress,
         }
     }
 }
@@ -205,7 +174,10 @@ impl Plan {
     /// Sets up the child, and executes its program. Returns only when a step failed.
     fn carry_out(&mut self) -> Failed {
         match self.set_up() {
-            Ok(()) => (Step::Execute, self.execute()),
+            Ok(()) => (
+                Step::Execute,
+                execute_first(&self.programs, |program| execute(program, &self.arguments, &self.environment)),
+            ),
             Err(failed) => failed,
         }
     }
@@ -282,20 +254,6 @@ impl Plan {
         }
         Ok(())
     }
-
-    /// Executes the first program that can be, in the order of the `PATH`, as `execvp(3)`: a directory without the
-    /// program, or without the permission, is passed over.
-    fn execute(&self) -> Errno {
-        let mut denied = false;
-        for program in &self.programs {
-            match execute(program, &self.arguments, &self.environment) {
-                Errno::ACCESS => denied = true,
-                Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::STALE | Errno::TIMEDOUT => {}
-                other => return other,
-            }
-        }
-        if denied { Errno::ACCESS } else { Errno::NOENT }
-    }
 }
 
 // SAFETY: everything that it reads was prepared before. Its system calls are made by rustix, by `execute`, or by
@@ -305,12 +263,8 @@ impl Plan {
 unsafe impl Child for Plan {
     fn run(&mut self) -> c_int {
         let (step, errno) = self.carry_out();
-        let mut report = [0_u8; 8];
-        let (first, second) = report.split_at_mut(4);
-        first.copy_from_slice(&(step as u32).to_ne_bytes());
-        second.copy_from_slice(&errno.raw_os_error().to_ne_bytes());
         // If the parent is gone, no process needs the report.
-        let _ = write(borrowed(self.report), &report);
+        let _ = write(borrowed(self.report), &step::report(step, errno));
         127
     }
 }

@@ -1,4 +1,4 @@
-//! Wait statuses and signals of Linux, converted from and to those of the core.
+//! Wait statuses and signals of the operating system, converted from and to those of the core.
 
 use std::os::unix::process::ExitStatusExt;
 

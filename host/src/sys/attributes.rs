@@ -1,13 +1,14 @@
-//! Attributes of a process on Linux, in the form of the system calls that apply them.
+//! Attributes of a process, in the form of the system calls that apply them.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsString, c_char};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ptr;
 
 use qemu_machine_core::{ProcessAttributes, Resource as Limited, ResourceLimit};
-use rustix::fs::{FsWord, Mode, OFlags, fstatfs, open};
-use rustix::io::{Errno, write};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit};
 
 /// The standard streams that are not the log.
@@ -28,10 +29,6 @@ impl Streams {
         let output = attributes.inherits_stdout.then(|| io::stdout().as_fd().try_clone_to_owned()).transpose()?;
         Ok(Self { input, output })
     }
-}
-
-pub(super) fn changes_credentials(attributes: &ProcessAttributes) -> bool {
-    attributes.uid.is_some() || attributes.gid.is_some() || attributes.groups.is_some()
 }
 
 /// Returns the paths at which a program may be: itself, or in the directories of the `PATH`.
@@ -84,15 +81,34 @@ pub(super) fn c_string(bytes: Vec<u8>) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-/// Moves the child to a cgroup, by the file `cgroup.procs` of that: 0 is the process that writes (Linux,
-/// `Documentation/admin-guide/cgroup-v2.rst`, `cgroup.procs`; `kernel/cgroup/cgroup.c`, `cgroup_procs_write_start`).
-pub(super) fn enter_cgroup(processes: &CString) -> rustix::io::Result<()> {
-    /// `CGROUP2_SUPER_MAGIC` in `linux/magic.h`.
-    const CGROUP2: FsWord = 0x6367_7270;
-    let processes = open(processes.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    // Any other file could be written to as well, and the process would run without the limits.
-    if fstatfs(&processes)?.f_type != CGROUP2 {
-        return Err(Errno::OPNOTSUPP);
+/// Strings, and the pointers to them that `execve(2)` takes, with a null pointer at the end.
+#[derive(Debug)]
+pub(super) struct Strings {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    pub(super) fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Self { pointers, _strings: strings }
     }
-    write(&processes, b"0").map(drop)
+
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+/// Executes the first program that can be, in the order of the `PATH`, as `execvp(3)`: a directory without the program, or
+/// without the permission, is passed over. `execute` returns only when it failed.
+pub(super) fn execute_first(programs: &[CString], execute: impl Fn(&CString) -> Errno) -> Errno {
+    let mut denied = false;
+    for program in programs {
+        match execute(program) {
+            Errno::ACCESS => denied = true,
+            Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::STALE | Errno::TIMEDOUT => {}
+            other => return other,
+        }
+    }
+    if denied { Errno::ACCESS } else { Errno::NOENT }
 }
