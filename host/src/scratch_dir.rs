@@ -649,6 +649,10 @@ mod tests {
 
     /// A hole in the file is not read as zeros, and the file has its final length when it is kept.
     #[test]
+    #[cfg_attr(
+        any(not(target_os = "linux"), qemu_machine_portable),
+        ignore = "POSIX has no call that removes the head of a file"
+    )]
     fn the_end_of_a_bounded_log_is_read_exactly() {
         for directory in [std::env::temp_dir(), PathBuf::from("/dev/shm")] {
             let kept = Scratch::in_directory(&directory);
@@ -670,6 +674,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        any(not(target_os = "linux"), qemu_machine_portable),
+        ignore = "POSIX has no call that removes the head of a file"
+    )]
     fn the_files_of_consoles_are_bounded_as_well() {
         let directory = Scratch::in_directory(&std::env::temp_dir());
         let mut wanted = wanted(&directory.0);
@@ -733,10 +741,11 @@ mod tests {
     fn a_log_that_cannot_be_bounded_is_reported() {
         let directory = std::env::temp_dir();
         let mut scratch = ScratchDir::create(&wanted(&directory)).unwrap();
+        let bounds = scratch.bounds.len();
         let device = Arc::new(OpenOptions::new().write(true).open("/dev/null").unwrap());
         assert!(scratch.bound(&device).unwrap().is_none());
         let fault = scratch.unbounded().unwrap();
         assert!(fault.operation.contains("not bounded"), "{fault}");
-        assert_eq!(scratch.bounds.len(), 1);
+        assert_eq!(scratch.bounds.len(), bounds);
     }
 }

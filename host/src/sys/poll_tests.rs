@@ -12,6 +12,9 @@ use super::{Interest, Poll, Poller, Source};
 /// Longer than a wait ever takes that is to end.
 const LONG: Option<Duration> = Some(Duration::from_secs(60));
 
+/// No source.
+const NONE: [u64; 0] = [];
+
 fn ready(poller: &Poller, timeout: Option<Duration>) -> Vec<u64> {
     poller.wait(timeout).tokens().to_vec()
 }
@@ -26,7 +29,7 @@ fn unread_bytes_are_reported_again_and_once_only_if_that_is_wanted() {
     let (poller, (socket, mut peer)) = (Poller::new().unwrap(), sockets());
     let source = Source::Descriptor(socket.as_fd());
     poller.add(source, 7, Interest::Read).unwrap();
-    assert_eq!(ready(&poller, Some(Duration::ZERO)), []);
+    assert_eq!(ready(&poller, Some(Duration::ZERO)), NONE);
     peer.write_all(b"x").unwrap();
     assert_eq!((ready(&poller, LONG), ready(&poller, LONG)), (vec![7], vec![7]));
     poller.modify(source, 8, Interest::ReadOnce);
@@ -34,10 +37,10 @@ fn unread_bytes_are_reported_again_and_once_only_if_that_is_wanted() {
     poller.modify(source, 8, Interest::Write);
     assert_eq!(ready(&poller, LONG), [8]);
     poller.modify(source, 8, Interest::None);
-    assert_eq!(ready(&poller, Some(Duration::ZERO)), []);
+    assert_eq!(ready(&poller, Some(Duration::ZERO)), NONE);
     poller.modify(source, 8, Interest::Read);
     poller.remove(source);
-    assert_eq!(ready(&poller, Some(Duration::ZERO)), []);
+    assert_eq!(ready(&poller, Some(Duration::ZERO)), NONE);
 }
 
 #[test]
@@ -55,14 +58,14 @@ fn a_poller_is_ready_while_a_source_of_it_is() {
     });
     assert_eq!((ready(&middle, LONG), ready(&inner, LONG)), (vec![2], vec![3]));
     inner.remove(Source::Descriptor(socket.as_fd()));
-    assert_eq!(ready(&outer, Some(Duration::ZERO)), []);
+    assert_eq!(ready(&outer, Some(Duration::ZERO)), NONE);
     inner.wake();
     assert_eq!((ready(&outer, LONG), ready(&middle, LONG)), (vec![1], vec![2]));
     assert!(inner.wait(LONG).woken());
-    assert_eq!(ready(&outer, Some(Duration::ZERO)), []);
+    assert_eq!(ready(&outer, Some(Duration::ZERO)), NONE);
     outer.remove(Source::Poller(&middle));
     inner.wake();
-    assert_eq!(ready(&outer, Some(Duration::ZERO)), []);
+    assert_eq!(ready(&outer, Some(Duration::ZERO)), NONE);
 }
 
 #[test]
