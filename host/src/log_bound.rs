@@ -246,7 +246,8 @@ impl Supervised for LogWatcher {
 }
 
 /// On any other host, no log is bounded.
-#[cfg(all(test, target_os = "linux", not(qemu_machine_portable)))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", not(qemu_machine_portable)))]
 mod tests {
     use std::fmt::Write as _;
     use std::fs::{self, OpenOptions};

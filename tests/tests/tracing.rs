@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use qemu_machine_core::{Config, Shutdown};
 use qemu_machine_mio::EventLoop;
+use qemu_machine_tests::cargo::example;
 use qemu_machine_tests::{bounded, bounded_by, qemu};
 
 /// Deadline of the example, whose first run compiles it.
