@@ -94,14 +94,14 @@
 //!
 //! - *The process of the peer is unknown*, and so are its arguments, and QEMU behind a wrapper that has left the process
 //!   group: that QEMU is neither signalled nor killed. A launch in which QEMU dials
-//!   ([`Monitor::Socket`](core::Monitor::Socket), [`Monitor::At`](core::Monitor::At)) fails, unless
+//!   ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
 //!   [`Config::trust_peer`](core::Config::trust_peer) accepts any peer.
-//! - *A machine has no identity*: it may outlive this program, but [`identity`](crate::identity) fails with
-//!   [`FaultKind::Unsupported`](core::FaultKind::Unsupported), and a machine that another program left is not resumed.
+//! - *A machine has no identity*: it may outlive this program, but [`identity`] fails with
+//!   [`FaultKind::Unsupported`], and a machine that another program left is not resumed.
 //! - *It is unknown which sockets listen*: a companion that creates its socket by itself fails to launch, and a monitor that
 //!   serves another client is noticed only because it sends no greeting.
 //! - *Abstract sockets, cgroups, network namespaces, and files without a path* do not exist. The first three are an error
-//!   with [`FaultKind::Unsupported`](core::FaultKind::Unsupported); a file has a path for a moment.
+//!   with [`FaultKind::Unsupported`]; a file has a path for a moment.
 //! - *The size of logs is not bounded*: no call removes the head of a file. The machine reports that as for a file system
 //!   that cannot.
 //! - *Each process has a guard*, since no kernel kills a child when its parent ends. A program that is killed while its
