@@ -125,10 +125,16 @@ impl Poll for Poller {
             let left =
                 until.map(|until| until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now())));
             let (items, is_ready, began) = self.0.begin();
-            let flags = self.0.poll(&items, if is_ready { Some(Duration::ZERO) } else { left });
+            let polled = self.0.poll(&items, if is_ready { Some(Duration::ZERO) } else { left });
             // After an error, the interruption by a signal, no source is ready.
-            let (ready, is_changed) = self.0.finish(items, flags.unwrap_or_default(), began);
-            if !is_changed || ready.woken() || !ready.tokens().is_empty() || left == Some(Duration::ZERO) {
+            let (is_interrupted, flags) = polled.unwrap_or_default();
+            let (ready, is_changed) = self.0.finish(items, flags, began);
+            // The byte in the pipe may be for another thread, that waits since before the change.
+            if !(is_changed || is_interrupted)
+                || ready.woken()
+                || !ready.tokens().is_empty()
+                || left == Some(Duration::ZERO)
+            {
                 return ready;
             }
         }
@@ -229,11 +235,24 @@ impl Shared {
         is_woken
     }
 
-    fn poll(&self, items: &[Item], timeout: Option<Duration>) -> rustix::io::Result<Vec<PollFlags>> {
+    /// Returns whether this poller was woken, or one that is a source of it.
+    fn is_woken(&self) -> bool {
+        let state = lock(&self.state);
+        let mut watched = state.entries.values().filter(|entry| flags(entry.interest).is_some());
+        state.is_woken
+            || watched.any(|entry| match &entry.watched {
+                Watched::Poller(inner) => inner.upgrade().is_some_and(|inner| inner.is_woken()),
+                Watched::Descriptor(_) => false,
+            })
+    }
+
+    /// Waits, and returns whether the pipe is readable, and which conditions of the descriptors hold.
+    fn poll(&self, items: &[Item], timeout: Option<Duration>) -> rustix::io::Result<(bool, Vec<PollFlags>)> {
         let sources = items.iter().map(|item| PollFd::new(&*item.descriptor, item.flags));
         let mut all: Vec<_> = [PollFd::new(&self.pipe.0, PollFlags::IN)].into_iter().chain(sources).collect();
         poll(&mut all, timeout.map(timespec).as_ref())?;
-        Ok(all.iter().skip(1).map(PollFd::revents).collect())
+        let is_interrupted = all.first().is_some_and(|pipe| !pipe.revents().is_empty());
+        Ok((is_interrupted, all.iter().skip(1).map(PollFd::revents).collect()))
     }
 
     /// Ends a wait: returns the sources that are ready, and whether the wait was interrupted.
@@ -252,7 +271,7 @@ impl Shared {
         let mut reported: Vec<_> = reported.map(|(item, _)| (item.key, item.changed)).collect();
         let woken = state.entries.iter().filter_map(|(key, entry)| match &entry.watched {
             Watched::Poller(inner) if flags(entry.interest).is_some() => {
-                inner.upgrade().filter(|inner| lock(&inner.state).is_woken).map(|_| (*key, entry.changed))
+                inner.upgrade().filter(|inner| inner.is_woken()).map(|_| (*key, entry.changed))
             }
             _ => None,
         });
