@@ -221,8 +221,10 @@ impl<S: Shared> Handle<S> {
     ///
     /// They are called while the machine is locked, on the thread that sends or receives. They must return soon, and must
     /// not use the machine, or they deadlock: pass the bytes on, as to a channel. They must not own a handle of the
-    /// machine either: the machine owns them, so it would never be dropped. Their panic is resumed in the call in which they
-    /// are called, when its work is done. In the driver of a task and the supervisor's thread, the panic hook alone reports it.
+    /// machine either: the machine owns them, so it would never be dropped.
+    ///
+    /// Their panic is resumed in the call in which they are called, when its work is done. In the driver of a task, and on
+    /// the supervisor's thread, the panic hook alone reports it.
     ///
     /// ```no_run
     /// # use std::sync::mpsc::channel;

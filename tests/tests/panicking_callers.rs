@@ -26,9 +26,9 @@ use qemu_machine_tokio::Tokio;
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
 /// The end of QEMU of a monitor, which keeps what it reads.
-struct Kept(UnixStream, Arc<Mutex<Vec<u8>>>);
+struct Recorded(UnixStream, Arc<Mutex<Vec<u8>>>);
 
-impl Read for Kept {
+impl Read for Recorded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.0.read(buffer)?;
         self.1.lock().unwrap().extend_from_slice(&buffer[..count]);
@@ -36,7 +36,7 @@ impl Read for Kept {
     }
 }
 
-impl Write for Kept {
+impl Write for Recorded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -51,7 +51,7 @@ impl Write for Kept {
 fn answered() -> (Config, Arc<Mutex<Vec<u8>>>) {
     let (qemu, ours) = UnixStream::pair().unwrap();
     let requests = Arc::default();
-    let kept = Kept(qemu, Arc::clone(&requests));
+    let kept = Recorded(qemu, Arc::clone(&requests));
     // It fails when the client closes the connection with bytes unread.
     spawn(move || drop(serve(kept, &Wealth::default())));
     (attached(ours), requests)
