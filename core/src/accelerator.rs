@@ -16,8 +16,8 @@ const KNOWN: [&str; 6] = ["kvm", "hvf", "nvmm", "whpx", "tcg", "xen"];
 
 /// The accelerators of a QEMU, the preferred one first, each with the reason if it does not work on this host.
 ///
-/// The method `Vm::accelerators` of the runtimes that wait returns them; in a loop of the caller's, [`probe`](Self::probe)
-/// does.
+/// `Vm::accelerators` of the runtimes for threads and tasks returns them. In a loop of the caller's, a
+/// [`probe`](Self::probe) does.
 ///
 /// ```
 /// use qemu_machine_core::{Accelerators, Config};
@@ -46,7 +46,7 @@ pub struct Accelerator {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
-    /// QEMU starts with it. That does not prove that a guest gets on: on some hosts that are guests themselves, KVM does not
+    /// QEMU starts with it. That does not prove that a guest makes progress: on some hosts that are guests themselves, KVM does not
     /// return from the guest.
     Works,
     /// This QEMU was built without it. KVM is built only for the architecture of the host.
@@ -56,7 +56,7 @@ pub enum Availability {
         /// The cause, such as [`LaunchCause::KvmDenied`].
         cause: LaunchCause,
         /// The last line that QEMU printed. It is empty if QEMU printed nothing.
-        words: UntrustedText,
+        last_line: UntrustedText,
     },
 }
 
@@ -77,7 +77,7 @@ impl Accelerators {
         &self.0
     }
 
-    /// Returns an accelerator. `None` means that the name is not known to this library and to QEMU.
+    /// Returns an accelerator. `None` means that neither this library nor this QEMU knows the name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Accelerator> {
         self.0.iter().find(|accelerator| accelerator.name == name)
@@ -110,8 +110,8 @@ impl fmt::Display for Availability {
             Self::Works => f.write_str("works"),
             Self::NotBuilt => f.write_str("not part of this QEMU"),
             Self::Refused { cause: cause @ LaunchCause::Other(_), .. } => write!(f, "{cause}"),
-            Self::Refused { cause, words } if words.is_empty() => write!(f, "{cause}"),
-            Self::Refused { cause, words } => write!(f, "{cause} ({words})"),
+            Self::Refused { cause, last_line } if last_line.is_empty() => write!(f, "{cause}"),
+            Self::Refused { cause, last_line } => write!(f, "{cause} ({last_line})"),
         }
     }
 }
@@ -128,7 +128,7 @@ impl fmt::Display for Availability {
 /// fn accelerators(launch_and_kill: impl Fn(Config) -> Result<(), LaunchError>) -> Result<Accelerators, LaunchError> {
 ///     let mut probe = Accelerators::probe(&Config::new("qemu-system-x86_64"));
 ///     while let Some(config) = probe.next_launch() {
-///         probe.launched(launch_and_kill(config))?;
+///         probe.report_launch(launch_and_kill(config))?;
 ///     }
 ///     Ok(probe.finish())
 /// }
@@ -142,7 +142,7 @@ pub struct AcceleratorProbe {
 }
 
 impl AcceleratorProbe {
-    /// Returns the configuration of the next machine to launch: report the result to [`launched`](Self::launched), and kill
+    /// Returns the configuration of the next machine to launch: report the result to [`report_launch`](Self::report_launch), and kill
     /// the machine if there is one. `None` means that the probe is complete.
     #[must_use]
     pub fn next_launch(&self) -> Option<Config> {
@@ -160,7 +160,7 @@ impl AcceleratorProbe {
     /// The error of the first launch, unless QEMU has listed its accelerators: mostly the program does not exist. The error
     /// of a later launch, if that has nothing to do with QEMU: the host has failed, or the caller has cancelled the launch.
     /// The same launch can be repeated.
-    pub fn launched(&mut self, result: Result<(), LaunchError>) -> Result<(), LaunchError> {
+    pub fn report_launch(&mut self, result: Result<(), LaunchError>) -> Result<(), LaunchError> {
         let Some(names) = &mut self.waiting else {
             let names = match result {
                 // A wrapper may drop the argument.
@@ -217,7 +217,7 @@ fn refused(error: LaunchError) -> Result<Availability, LaunchError> {
     match &error {
         LaunchError::Failed { outcome, .. } if !matches!(cause, LaunchCause::Host(_) | LaunchCause::Cancelled) => {
             let last = outcome.log.lines().rev().map(str::trim).find(|line| !line.is_empty());
-            Ok(Availability::Refused { cause, words: last.unwrap_or_default().into() })
+            Ok(Availability::Refused { cause, last_line: last.unwrap_or_default().into() })
         }
         _ => Err(error),
     }

@@ -273,7 +273,7 @@ impl Payload {
     ///
     /// [`CommandError::Unexpected`](crate::CommandError::Unexpected) when it is not of that type.
     pub fn reply<R: FromReply>(self) -> Result<R, crate::CommandError> {
-        R::from_owned(self).map_err(|(error, reply)| {
+        R::from_owned_reply(self).map_err(|(error, reply)| {
             let reason = alloc::format!("{error}").into();
             crate::CommandError::Unexpected { reason, reply }
         })
@@ -290,12 +290,12 @@ pub trait FromReply: Sized {
     /// When the reply is not of this type.
     fn from_reply(reply: &Payload) -> Result<Self, serde_json::Error>;
 
-    /// Parses a reply that is needed no longer if that succeeds.
+    /// Parses a reply, and consumes it.
     ///
     /// # Errors
     ///
     /// As [`from_reply`](Self::from_reply), with the reply.
-    fn from_owned(reply: Payload) -> Result<Self, (serde_json::Error, Payload)> {
+    fn from_owned_reply(reply: Payload) -> Result<Self, (serde_json::Error, Payload)> {
         Self::from_reply(&reply).map_err(|error| (error, reply))
     }
 }
@@ -318,7 +318,7 @@ impl FromReply for Payload {
     }
 
     /// Keeps the payload instead of a clone.
-    fn from_owned(reply: Payload) -> Result<Self, (serde_json::Error, Payload)> {
+    fn from_owned_reply(reply: Payload) -> Result<Self, (serde_json::Error, Payload)> {
         Ok(reply)
     }
 }

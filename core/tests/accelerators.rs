@@ -32,7 +32,7 @@ fn probed(list: &str, launch: impl Fn(&str) -> Result<(), LaunchError>) -> (Vec<
     while let Some(config) = probe.next_launch() {
         let name = String::from_utf8(config.arguments().last().expect("it has arguments").clone()).expect("it is text");
         let result = if name == "help" { Err(exited(list)) } else { launch(&name) };
-        probe.launched(result).expect("QEMU answers");
+        probe.report_launch(result).expect("QEMU answers");
         asked.push(name);
     }
     (asked, probe.finish())
@@ -83,21 +83,21 @@ fn a_probe_fails_if_nothing_is_known_of_the_accelerators() {
     let cancelled = || failed(LaunchFailure::Cancelled(Phase::Greeting), "");
     let mut probe = Accelerators::probe(&Config::new("qemu"));
     for error in [busy(), cancelled(), LaunchError::Misuse(Misuse::Ended), exited("qemu: -accel: invalid option")] {
-        assert_eq!(probe.launched(Err(error.clone())), Err(error));
+        assert_eq!(probe.report_launch(Err(error.clone())), Err(error));
     }
     assert_eq!(probe.clone().finish(), Accelerators::default());
-    probe.launched(Err(exited(LIST_OF_TWO))).expect("QEMU has listed them");
+    probe.report_launch(Err(exited(LIST_OF_TWO))).expect("QEMU has listed them");
     for error in [busy(), cancelled(), LaunchError::Misuse(Misuse::Ended)] {
         let again = probe.next_launch();
-        assert_eq!(probe.launched(Err(error.clone())), Err(error));
+        assert_eq!(probe.report_launch(Err(error.clone())), Err(error));
         assert_eq!(probe.next_launch(), again, "the launch can be repeated");
     }
-    probe.launched(Ok(())).expect("it works");
+    probe.report_launch(Ok(())).expect("it works");
     let early = probe.clone().finish();
     assert_eq!((early.as_slice().len(), early.get("tcg")), (5, None), "it was not tried");
-    probe.launched(Ok(())).expect("it works");
+    probe.report_launch(Ok(())).expect("it works");
     assert_eq!((probe.next_launch(), probe.clone().finish().working().count()), (None, 2));
-    probe.launched(Ok(())).expect("there is nothing to report");
+    probe.report_launch(Ok(())).expect("there is nothing to report");
     assert_eq!(probe.finish().working().count(), 2);
 }
 
@@ -106,7 +106,7 @@ fn a_probe_fails_if_nothing_is_known_of_the_accelerators() {
 fn a_qemu_that_lists_nothing_is_asked_for_each_accelerator() {
     let mut probe = Accelerators::probe(&Config::new("qemu"));
     while probe.next_launch().is_some() {
-        probe.launched(Ok(())).expect("it is launched");
+        probe.report_launch(Ok(())).expect("it is launched");
     }
     assert_eq!(probe.finish().working().collect::<Vec<_>>(), ["kvm", "hvf", "nvmm", "whpx", "tcg", "xen"]);
 }

@@ -17,7 +17,7 @@ use crate::file_operation::FileOperation;
 use crate::identity::drafted;
 use crate::local_end::LocalEnd;
 use crate::log_pipe::LogPipe;
-use crate::panic::Panic;
+use crate::panic::CaughtPanic;
 use crate::qemu_process::QemuProcess;
 use crate::readers::Readers;
 use crate::scratch_dir::ScratchDir;
@@ -168,9 +168,9 @@ impl Host {
         self.report(machine, now, input);
     }
 
-    /// Returns whether code of the caller has panicked, which the host called: an observer of the wire, or a subscriber of
-    /// `tracing`. The host went on, so no byte was lost. `false` in a thread that is unwinding: it cannot resume another
-    /// panic.
+    /// Returns whether an observer of the wire or a subscriber of `tracing`, which the host called, has panicked, and the
+    /// panic was not taken. The host went on, so no byte was lost. `false` in a thread that is unwinding: it cannot resume
+    /// another panic.
     #[must_use]
     pub fn has_panicked(&self) -> bool {
         (self.wire.has_panicked() || self.trace.has_panicked()) && !thread::panicking()
@@ -179,7 +179,7 @@ impl Host {
     /// Returns the panic that [`has_panicked`](Self::has_panicked) reports, once. Take it in the call in which it occurred,
     /// before the lock of the machine is released; resume it after that, when the machine has a driver again. Otherwise a
     /// later call of another caller resumes it.
-    pub fn take_panic(&mut self) -> Option<Panic> {
+    pub fn take_panic(&mut self) -> Option<CaughtPanic> {
         let (wire, trace) = (self.wire.take_panic(), self.trace.take_panic());
         wire.or(trace).filter(|_| !thread::panicking())
     }

@@ -89,28 +89,28 @@
 //! # Operating systems
 //!
 //! On Linux the crate uses what Linux has: pidfds, epoll, `/proc`. On any other Unix it uses what POSIX has (`fork(2)`,
-//! `waitid(2)`, `poll(2)`), and so it does on Linux with `RUSTFLAGS="--cfg qemu_machine_portable"`, by which the tests
-//! run that implementation. It differs in the following:
+//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting. For tests,
+//! `RUSTFLAGS="--cfg qemu_machine_portable"` selects it on Linux too. It differs from the first:
 //!
-//! - *The process of the peer is unknown*, and so are its arguments, and QEMU behind a wrapper that has left the process
-//!   group: that QEMU is neither signalled nor killed. A launch in which QEMU dials
-//!   ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
+//! - *The process of the peer is unknown*, and so are its arguments. A QEMU that has left the process group of its wrapper
+//!   is neither signalled nor killed. A launch in which QEMU dials ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
 //!   [`Config::trust_peer`](core::Config::trust_peer) accepts any peer.
 //! - *A machine has no identity*: it may outlive this program, but [`identity`] fails with
 //!   [`FaultKind::Unsupported`], and a machine that another program left is not resumed.
 //! - *It is unknown which sockets listen*: a companion that creates its socket by itself fails to launch, and a monitor that
 //!   serves another client is noticed only because it sends no greeting.
 //! - *Abstract sockets, cgroups, network namespaces, and files without a path* do not exist. The first three are an error
-//!   with [`FaultKind::Unsupported`]; a file has a path for a moment.
-//! - *The size of logs is not bounded*: no call removes the head of a file. The machine reports that as for a file system
-//!   that cannot.
-//! - *Each process has a guard*, since no kernel kills a child when its parent ends. A program that is killed while its
-//!   guard starts, within milliseconds after the process, leaves the process running.
+//!   with [`FaultKind::Unsupported`]; the log has a path until it is open.
+//! - *The size of logs is not bounded*: [`Config::log_limit`](core::Config::log_limit) has no effect, since POSIX has no call
+//!   that removes the head of a file. Only the feature `tracing` reports that.
+//! - *Each process has a guard*, except with [`Config::outlive_parent`](core::Config::outlive_parent): POSIX has no signal at
+//!   the end of a parent. A program that is killed while its guard starts, within milliseconds after the process, leaves
+//!   the process running.
 //! - *Each process has a thread* `qemu-waiter`, which waits for its end. The start of a process copies the page tables of
-//!   this program, and so takes milliseconds for a program of some gigabytes. The guard keeps in use what memory this program
-//!   changes afterwards.
-//! - *When other code waits for all children*, the exit status is unknown; and a signal that is sent in the same moment may
-//!   reach another process that got the id.
+//!   this program, and so takes milliseconds for a program of some gigabytes. The guard is a copy of this program: each page
+//!   of memory that this program changes later exists twice until the guard ends.
+//! - *When other code waits for all children* (`waitpid(2)`, -1), the exit status is lost, and a signal that is sent at that
+//!   moment may reach a process that got the same id.
 //! - *A poller takes time in proportion to the number of its sources*, and holds a copy of each descriptor.
 //! - *A process that other code of the program starts* may inherit a descriptor that is created in the same moment.
 //!
@@ -239,7 +239,7 @@
 //!   replies ([`Payload`](core::Payload)) after.
 //! - *Resume panics last.* The host stores a panic of code that it called, such as an observer of the wire.
 //!   [Take](Host::take_panic) it before the lock is released, and resume it after that, when others drive the machine, and
-//!   what the caller waited for is disowned. A driver that unwinds earlier leaves the other callers without one.
+//!   what the caller waited for is disowned. A driver that unwinds earlier leaves the other callers without a driver.
 //! - *Disown what a caller no longer waits for*: [`Machine::disown`](core::Machine::disown) for a command,
 //!   [`Machine::disown_wait`](core::Machine::disown_wait) for a wait, which includes a wait for the end. Otherwise the
 //!   result is kept until it is claimed. Ids are never reused, so disowning after a claim, or twice, does nothing: a
@@ -266,7 +266,7 @@
 //! | `Vm`, `WeakVm` | `wait`, which waits for the end | [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_wait`](core::Machine::claim_wait) |
 //! | `Vm` | `shutdown`, `kill`, `disconnect`, `detach` | the request of that name; [`wait_for_end`](core::Machine::wait_for_end); `Waited`, then [`claim_end`](core::Machine::claim_end) |
 //! | | `shutdown_all` | [`begin_shutdown`](Handle::begin_shutdown) of each, then `shutdown` of each |
-//! | | `run` | [`procedure::Run`] with a command or a wait for each step, in a [`Running`], which disowns it when the call is dropped |
+//! | | `run` | [`procedure::Run`] with a command or a wait for each step, in a [`DisownOnDrop`], which disowns it when the call is dropped |
 //! | | `agent`, `qtest` | `launch` of [`Handle::service`], as a machine of its own |
 //! | `Events` | `next` | [`wait_for_event`](core::Machine::wait_for_event); `Waited`, then [`claim_event`](core::Machine::claim_event) |
 //! | `Agent`, `Qtest` | `attach`, `execute`, `line`, `disconnect`, … | as `Vm`; the error of the launch becomes a [`ServiceError`] |
@@ -280,7 +280,8 @@
 //!
 //! # Portability
 //!
-//! The operating system is behind the private traits of the module `sys`, which Linux 5.4 or later implements.
+//! The operating system is behind the private traits of the module `sys`, with an implementation for Linux 5.4 or later and
+//! one for any Unix.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "bytes of a peer must not end the program")]
 
 mod background;
@@ -292,6 +293,7 @@ mod companions;
 mod console_cursor;
 mod console_reader;
 mod dial;
+mod disown_on_drop;
 mod ending;
 mod fault;
 mod file_id;
@@ -316,7 +318,6 @@ pub mod qapi;
 mod qemu_process;
 mod readers;
 mod registry;
-mod running;
 mod scratch_dir;
 mod shared_fd;
 mod signal_name;
@@ -333,6 +334,7 @@ mod wire;
 
 pub use clock::Clock;
 pub use console_reader::{ConsoleReader, WaitOnThread};
+pub use disown_on_drop::DisownOnDrop;
 pub use fault::fault;
 pub use handle::{Handle, Shared, WeakHandle};
 pub use home::{Home, Local};
@@ -341,10 +343,9 @@ pub use identity::{IdentityError, identity};
 pub use lock::{lock, try_lock};
 #[doc(inline)]
 pub use names::*;
-pub use panic::Panic;
+pub use panic::CaughtPanic;
 pub use qemu_machine_core as core;
 pub use readers::ReaderId;
-pub use running::Running;
 pub use subscription::Subscription;
 pub use supervisor::{Next, Supervised, Supervisor, Wake};
 pub use sys::{Interest, Poll, Poller, Ready, Source};

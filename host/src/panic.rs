@@ -9,11 +9,11 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-/// Panic of code of the caller. The panic hook has reported it.
+/// Panic of code of the caller, which the library has caught. The panic hook has reported it.
 #[must_use = "the caller should learn of the panic"]
-pub struct Panic(Option<Box<dyn Any + Send>>);
+pub struct CaughtPanic(Option<Box<dyn Any + Send>>);
 
-impl Panic {
+impl CaughtPanic {
     /// Resumes the panic in the call that caused it. Release every lock before.
     pub fn resume(mut self) -> ! {
         resume_unwind(self.0.take().unwrap_or_else(|| Box::new(())))
@@ -21,7 +21,7 @@ impl Panic {
 }
 
 /// Dropping the payload may panic as well, and that is stopped here.
-impl Drop for Panic {
+impl Drop for CaughtPanic {
     fn drop(&mut self) {
         let payload = self.0.take();
         if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -30,26 +30,26 @@ impl Drop for Panic {
     }
 }
 
-impl fmt::Debug for Panic {
+impl fmt::Debug for CaughtPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Panic")
+        f.write_str("CaughtPanic")
     }
 }
 
 /// Calls code that may panic.
-pub(crate) fn caught<T>(act: impl FnOnce() -> T) -> Result<T, Panic> {
-    catch_unwind(AssertUnwindSafe(act)).map_err(|payload| Panic(Some(payload)))
+pub(crate) fn caught<T>(act: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|payload| CaughtPanic(Some(payload)))
 }
 
 /// Calls code that may panic, and stores its panic unless one is stored already.
-pub(crate) fn store_panic(stored: &mut Option<Panic>, act: impl FnOnce()) {
+pub(crate) fn store_panic(stored: &mut Option<CaughtPanic>, act: impl FnOnce()) {
     if let Err(panic) = caught(act) {
         stored.get_or_insert(panic);
     }
 }
 
 /// Resumes a panic that was stored, except in a thread that is unwinding already: a second panic would end the program.
-pub(crate) fn resume(stored: Option<Panic>) {
+pub(crate) fn resume(stored: Option<CaughtPanic>) {
     if let Some(panic) = stored.filter(|_| !thread::panicking()) {
         panic.resume();
     }

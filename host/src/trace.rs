@@ -22,7 +22,7 @@ mod enabled {
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
-    use crate::panic::{Panic, caught};
+    use crate::panic::{CaughtPanic, caught};
 
     /// The lifecycle of a run, from level debug on.
     const LIFECYCLE: &str = "qemu_machine::lifecycle";
@@ -35,7 +35,7 @@ mod enabled {
         span: Span,
         logged: Logged,
         /// The first panic of the subscriber that was not resumed yet.
-        panic: Cell<Option<Panic>>,
+        panic: Cell<Option<CaughtPanic>>,
     }
 
     /// The span of the run, entered. Dropping it leaves the span.
@@ -73,7 +73,7 @@ mod enabled {
 
     impl Trace {
         /// Returns the first panic of the subscriber that was not resumed yet.
-        pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+        pub(crate) fn take_panic(&mut self) -> Option<CaughtPanic> {
             self.panic.take()
         }
 
@@ -86,7 +86,7 @@ mod enabled {
         }
 
         /// Stores a panic, unless one is stored already.
-        fn result<T>(&self, caught: Result<T, Panic>) -> Option<T> {
+        fn result<T>(&self, caught: Result<T, CaughtPanic>) -> Option<T> {
             caught.map_err(|panic| self.panic.set(self.panic.take().or(Some(panic)))).ok()
         }
 
@@ -238,7 +238,7 @@ mod enabled {
 mod disabled {
     use qemu_machine_core::{Channel, Effect, HostFault, Input, Machine};
 
-    use crate::panic::Panic;
+    use crate::panic::CaughtPanic;
 
     /// Log that is disabled.
     #[derive(Debug, Default)]
@@ -248,7 +248,7 @@ mod disabled {
     pub(crate) struct Inside;
 
     impl Trace {
-        pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+        pub(crate) fn take_panic(&mut self) -> Option<CaughtPanic> {
             None
         }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use qemu_machine_core::{Channel, Input};
 
-use crate::panic::{Panic, store_panic};
+use crate::panic::{CaughtPanic, store_panic};
 
 /// A function that is called with bytes of the monitor.
 type Observer = Box<dyn FnMut(&[u8]) + Send>;
@@ -17,7 +17,7 @@ struct Observers {
     sent: Observer,
     received: Observer,
     /// The first panic of an observer that was not resumed yet.
-    panic: Option<Panic>,
+    panic: Option<CaughtPanic>,
 }
 
 impl Wire {
@@ -44,7 +44,7 @@ impl Wire {
     }
 
     /// Returns the first panic of an observer that was not resumed yet.
-    pub(crate) fn take_panic(&mut self) -> Option<Panic> {
+    pub(crate) fn take_panic(&mut self) -> Option<CaughtPanic> {
         self.0.as_mut()?.panic.take()
     }
 

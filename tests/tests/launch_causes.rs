@@ -117,8 +117,8 @@ fn with_dev(commands: &str) -> Option<Vec<String>> {
 fn refuses_kvm(config: &Config, expected: &LaunchCause, reason: &str) {
     let found = Vm::accelerators(config).unwrap_or_else(|error| panic!("{error}"));
     let kvm = found.get("kvm").map(|kvm| &kvm.availability);
-    let Some(Availability::Refused { cause, words }) = kvm else { panic!("{found}") };
-    assert!(cause == expected && words.ends_with(reason), "{found}");
+    let Some(Availability::Refused { cause, last_line }) = kvm else { panic!("{found}") };
+    assert!(cause == expected && last_line.ends_with(reason), "{found}");
     assert_eq!(found.working().collect::<Vec<_>>(), ["tcg"]);
 }
 

@@ -25,10 +25,10 @@ use qemu_machine_tokio::Tokio;
 /// Deadline of what must happen: longer than it ever takes.
 const LONG: Duration = Duration::from_secs(PATIENCE.as_secs() / 2);
 
-/// The end of QEMU of a monitor, which keeps what it reads.
-struct Recorded(UnixStream, Arc<Mutex<Vec<u8>>>);
+/// End of a monitor on the side of QEMU, which keeps what it reads.
+struct LoggedSocket(UnixStream, Arc<Mutex<Vec<u8>>>);
 
-impl Read for Recorded {
+impl Read for LoggedSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.0.read(buffer)?;
         self.1.lock().unwrap().extend_from_slice(&buffer[..count]);
@@ -36,7 +36,7 @@ impl Read for Recorded {
     }
 }
 
-impl Write for Recorded {
+impl Write for LoggedSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -51,7 +51,7 @@ impl Write for Recorded {
 fn answered() -> (Config, Arc<Mutex<Vec<u8>>>) {
     let (qemu, ours) = UnixStream::pair().unwrap();
     let requests = Arc::default();
-    let kept = Recorded(qemu, Arc::clone(&requests));
+    let kept = LoggedSocket(qemu, Arc::clone(&requests));
     // It fails when the client closes the connection with bytes unread.
     spawn(move || drop(serve(kept, &Wealth::default())));
     (attached(ours), requests)

@@ -266,10 +266,10 @@ impl<E: Procedure> Run<E> {
         self.state = State::Input(input);
     }
 
-    /// Asks the procedure for its [`undo`](Procedure::undo), once, and returns whether it has begun and is not over. A
-    /// driver that shares the machine with other threads calls it before [`disown`](Self::disown), without its lock: the
-    /// procedure may use the machine, which would deadlock. When the procedure panics, it has no undo.
-    pub fn prepare_to_disown(&mut self) -> bool {
+    /// Asks the procedure for its [`undo`](Procedure::undo), once, for a later [`disown`](Self::disown). Returns whether the
+    /// procedure has begun and is not over. A driver that shares the machine with other threads calls this without its
+    /// lock: the procedure may use the machine, which would deadlock. If the procedure panics, it has no undo.
+    pub fn ask_for_undo(&mut self) -> bool {
         let is_begun = !matches!(self.state, State::New | State::Over);
         if is_begun && self.undo.is_none() {
             self.undo = Some(Vec::new());
@@ -282,9 +282,9 @@ impl<E: Procedure> Run<E> {
     /// procedure names as its [`undo`](Procedure::undo), and drops the replies. Other work that the commands of the
     /// procedure started in QEMU continues.
     ///
-    /// It calls the procedure, which may be code of the caller, unless [`prepare_to_disown`](Self::prepare_to_disown) did.
+    /// It calls the procedure, which may be code of the caller, unless [`ask_for_undo`](Self::ask_for_undo) did.
     pub fn disown(&mut self, machine: &mut Machine, now: Moment) {
-        self.prepare_to_disown();
+        self.ask_for_undo();
         let undo = self.undo.take().unwrap_or_default();
         let pending = match core::mem::replace(&mut self.state, State::Over) {
             State::New | State::Over => return,

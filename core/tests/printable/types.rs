@@ -94,7 +94,7 @@ pub(crate) const CASES: &[Case] = &[
         };
         let mut probe = Accelerators::probe(&configured(text));
         for log in [format!("Accelerators supported in QEMU binary:\n{text}\nkvm"), text.to_owned()] {
-            probe.launched(failed(log)).expect("QEMU answers");
+            probe.report_launch(failed(log)).expect("QEMU answers");
         }
         debug([&probe]).into_iter().chain(all([probe.clone().finish()])).collect()
     }),

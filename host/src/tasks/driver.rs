@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::handle::Shared;
 use crate::home::Local;
 use crate::host::Host;
-use crate::panic::{Panic, resume, store_panic};
+use crate::panic::{CaughtPanic, resume, store_panic};
 
 /// A machine with its host side, shared by its handles and its driver.
 pub struct SharedMachine<R: Reactor>(Local<Turn<R>>);
@@ -71,7 +71,7 @@ impl<R: Reactor> Guard<'_, R> {
     /// may own the last reference to a task, and dropping a task runs code that may take the lock. Returns the first panic:
     /// one of them keeps no other task from being woken.
     #[must_use = "the caller should learn of a panic"]
-    pub(super) fn unlock_caught(mut self) -> Option<Panic> {
+    pub(super) fn unlock_caught(mut self) -> Option<CaughtPanic> {
         // Mostly there is at most one waker, and then the vector keeps its capacity for the next.
         let last = (self.awake.pop(), self.stale.pop());
         let awake = if self.awake.is_empty() { Vec::new() } else { mem::take(&mut self.awake) };

@@ -8,8 +8,9 @@ impl Vm {
     /// Returns the accelerators of the QEMU that this configuration launches: which ones work on this host, and why each
     /// other one does not. [`Accelerators::probe`] names the parts of the configuration that matter.
     ///
-    /// It launches QEMU once for the list, and once for each accelerator that it was built with, without a board and without
-    /// a guest. The deadline of each is [`Config::launch_within`], and its end frees everything.
+    /// It launches QEMU once for the list, and then once for each accelerator that it was built with, without a board and
+    /// without a guest. So it takes as long as some launches, and the result is worth keeping. The deadline of each is
+    /// [`Config::launch_within`], and its end frees everything.
     ///
     /// # Errors
     ///
@@ -29,7 +30,7 @@ impl Vm {
         let mut probe = Accelerators::probe(config);
         while let Some(config) = probe.next_launch() {
             // Dropping the machine kills it.
-            probe.launched(Self::launch(config).map(drop))?;
+            probe.report_launch(Self::launch(config).map(drop))?;
         }
         Ok(probe.finish())
     }

@@ -2,7 +2,7 @@
 
 use qemu_machine_core::procedure::{ConsoleLine, Lines, Procedure, Run};
 use qemu_machine_core::{Deadline, FOREVER};
-use qemu_machine_host::{Running, Shared};
+use qemu_machine_host::{DisownOnDrop, Shared};
 
 use super::Vm;
 use crate::followers::Concern;
@@ -22,8 +22,8 @@ impl Vm {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
-        let mut running = Running::new(&**self.shared(), Run::new(procedure, deadline.into()));
-        let run = running.run();
+        let mut pending = DisownOnDrop::new(&**self.shared(), Run::new(procedure, deadline.into()));
+        let run = pending.run();
         loop {
             let concern = run.awaits().map_or(Concern::Any, Concern::Notice);
             self.shared().wait_for(concern, |_, machine, cancelled| {

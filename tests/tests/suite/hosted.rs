@@ -69,7 +69,7 @@ pub(crate) trait Hosted: Harness {
     fn accelerators(config: &Config) -> Result<Accelerators, LaunchError> {
         let mut probe = Accelerators::probe(config);
         while let Some(config) = probe.next_launch() {
-            probe.launched(Self::launch(config).map(|mut machine| drop(machine.kill())))?;
+            probe.report_launch(Self::launch(config).map(|mut machine| drop(machine.kill())))?;
         }
         Ok(probe.finish())
     }

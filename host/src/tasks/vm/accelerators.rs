@@ -10,8 +10,9 @@ impl<R: Reactor> Vm<R> {
     /// Returns the accelerators of the QEMU that this configuration launches: which ones work on this host, and why each
     /// other one does not. [`Accelerators::probe`] names the parts of the configuration that matter.
     ///
-    /// It launches QEMU once for the list, and once for each accelerator that it was built with, without a board and without
-    /// a guest. The deadline of each is [`Config::launch_within`]. `spawn` receives the driver of each, as in
+    /// It launches QEMU once for the list, and then once for each accelerator that it was built with, without a board and
+    /// without a guest. So it takes as long as some launches, and the result is worth keeping. The deadline of each is
+    /// [`Config::launch_within`]. `spawn` receives the driver of each, as in
     /// [`launch_with`](Self::launch_with). Dropping the future kills the QEMU that runs.
     ///
     /// # Errors
@@ -25,7 +26,7 @@ impl<R: Reactor> Vm<R> {
                 Ok(vm) => vm.kill().await.map(drop).map_err(LaunchError::from),
                 Err(error) => Err(error),
             };
-            probe.launched(result)?;
+            probe.report_launch(result)?;
         }
         Ok(probe.finish())
     }

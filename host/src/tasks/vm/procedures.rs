@@ -4,8 +4,8 @@ use qemu_machine_core::Deadline;
 use qemu_machine_core::procedure::{Procedure, Run};
 
 use super::Vm;
+use crate::disown_on_drop::DisownOnDrop;
 use crate::handle::Shared;
-use crate::running::Running;
 use crate::tasks::driver::SharedMachine;
 use crate::tasks::reactor::Reactor;
 
@@ -26,9 +26,9 @@ impl<R: Reactor> Vm<R> {
     /// # }
     /// ```
     pub async fn run<P: Procedure>(&self, procedure: P, deadline: impl Into<Deadline>) -> P::Return {
-        let mut pending = Pending(Running::new(&**self.shared(), Run::new(procedure, deadline.into())));
+        let mut pending = Pending(DisownOnDrop::new(&**self.shared(), Run::new(procedure, deadline.into())));
         loop {
-            let Running { shared, run } = &mut pending.0;
+            let DisownOnDrop { shared, run } = &mut pending.0;
             let awaited = run.awaits();
             shared.wait_for(awaited.as_slice(), |machine| run.take_result(machine).then_some(())).await;
             // This calls code of the user, which may call the machine, so it runs without the lock.
@@ -41,7 +41,7 @@ impl<R: Reactor> Vm<R> {
 }
 
 /// A procedure whose future is pending. Dropping it disowns the procedure, and the command or wait that it awaits.
-struct Pending<'a, R: Reactor, P: Procedure>(Running<'a, SharedMachine<R>, P>);
+struct Pending<'a, R: Reactor, P: Procedure>(DisownOnDrop<'a, SharedMachine<R>, P>);
 
 impl<R: Reactor, P: Procedure> Drop for Pending<'_, R, P> {
     fn drop(&mut self) {
