@@ -46,8 +46,8 @@ pub struct Accelerator {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
-    /// QEMU starts with it. That does not prove that a guest makes progress: on some hosts that are guests themselves, KVM does not
-    /// return from the guest.
+    /// QEMU starts with it. That does not prove that a guest makes progress: on some hosts that are guests themselves, KVM
+    /// does not return from the guest.
     Works,
     /// This QEMU was built without it. KVM is built only for the architecture of the host.
     NotBuilt,
@@ -63,10 +63,14 @@ pub enum Availability {
 impl Accelerators {
     /// Returns the probe of the QEMU that this configuration launches: its program, wrapper, credentials and other
     /// [attributes of the process](crate::ProcessAttributes), directory for temporary files, name and deadline of the launch.
-    /// Its arguments, devices and monitor are not part of the probe.
+    /// Its arguments, devices and monitor are not part of the probe, and the standard streams are not inherited: QEMU prints
+    /// its list there.
     #[must_use]
     pub fn probe(config: &Config) -> AcceleratorProbe {
-        let Config { program, wrapper, attributes, temporary_directory, name, launch_within, .. } = config.clone();
+        let Config { program, wrapper, mut attributes, temporary_directory, name, launch_within, .. } = config.clone();
+        if let Some(attributes) = &mut attributes {
+            (attributes.inherits_stdin, attributes.inherits_stdout) = (false, false);
+        }
         let base = Config { wrapper, attributes, temporary_directory, name, launch_within, ..Config::new(program) };
         AcceleratorProbe { base: base.machine("none").arg("-nodefaults"), waiting: None, found: Vec::new() }
     }
@@ -142,8 +146,8 @@ pub struct AcceleratorProbe {
 }
 
 impl AcceleratorProbe {
-    /// Returns the configuration of the next machine to launch: report the result to [`report_launch`](Self::report_launch), and kill
-    /// the machine if there is one. `None` means that the probe is complete.
+    /// Returns the configuration of the next machine to launch. Report the result by [`report_launch`](Self::report_launch),
+    /// and kill the machine if there is one. `None` means that the probe is complete.
     #[must_use]
     pub fn next_launch(&self) -> Option<Config> {
         let name = match &self.waiting {

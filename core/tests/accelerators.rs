@@ -117,3 +117,13 @@ fn the_words_of_qemu_are_printable() {
     let shown = format!("{found} {found:?}");
     assert!(!shown.contains(char::is_control) && !shown.contains('\u{202e}'), "{shown}");
 }
+
+/// QEMU prints its list on the standard output, which must be the log.
+#[test]
+fn the_probe_does_not_inherit_the_standard_streams() {
+    let config = Config::new("qemu").inherit_stdin().inherit_stdout();
+    let launch = Accelerators::probe(&config).next_launch().expect("it asks for the list");
+    assert!(format!("{config:?}").contains("inherits_stdout: true"));
+    let launch = format!("{launch:?}");
+    assert!(launch.contains("inherits_stdin: false") && launch.contains("inherits_stdout: false"), "{launch}");
+}

@@ -17,7 +17,7 @@ use crate::file_operation::FileOperation;
 use crate::identity::drafted;
 use crate::local_end::LocalEnd;
 use crate::log_pipe::LogPipe;
-use crate::panic::CaughtPanic;
+use crate::panic::{CaughtPanic, store};
 use crate::qemu_process::QemuProcess;
 use crate::readers::Readers;
 use crate::scratch_dir::ScratchDir;
@@ -180,8 +180,12 @@ impl Host {
     /// before the lock of the machine is released; resume it after that, when the machine has a driver again. Otherwise a
     /// later call of another caller resumes it.
     pub fn take_panic(&mut self) -> Option<CaughtPanic> {
-        let (wire, trace) = (self.wire.take_panic(), self.trace.take_panic());
-        wire.or(trace).filter(|_| !thread::panicking())
+        let mut taken = self.wire.take_panic();
+        self.trace.take_panic().into_iter().for_each(|panic| store(&mut taken, panic));
+        if thread::panicking() {
+            taken.take().into_iter().for_each(CaughtPanic::leak);
+        }
+        taken
     }
 
     /// Calls these functions with the bytes that are sent and received on the monitor from now on, in place of earlier
@@ -197,7 +201,8 @@ impl Host {
 
     /// Replaces the observers of the wire, and returns the earlier ones.
     pub(crate) fn replace_wire(&mut self, wire: Wire) -> Wire {
-        std::mem::replace(&mut self.wire, wire)
+        let before = std::mem::replace(&mut self.wire, wire);
+        before.move_panic_to(&mut self.wire)
     }
 
     /// Reports an input to the machine. The tracer reads the input before, and the machine after.

@@ -89,8 +89,8 @@
 //! # Operating systems
 //!
 //! On Linux the crate uses what Linux has: pidfds, epoll, `/proc`. On any other Unix it uses what POSIX has (`fork(2)`,
-//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting. For tests,
-//! `RUSTFLAGS="--cfg qemu_machine_portable"` selects it on Linux too. It differs from the first:
+//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting, and compiles for FreeBSD and macOS. For
+//! tests, `RUSTFLAGS="--cfg qemu_machine_portable"` selects it on Linux too. It differs from the first:
 //!
 //! - *The process of the peer is unknown*, and so are its arguments. A QEMU that has left the process group of its wrapper
 //!   is neither signalled nor killed. A launch in which QEMU dials ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
@@ -109,6 +109,9 @@
 //! - *Each process has a thread* `qemu-waiter`, which waits for its end. The start of a process copies the page tables of
 //!   this program, and so takes milliseconds for a program of some gigabytes. The guard is a copy of this program: each page
 //!   of memory that this program changes later exists twice until the guard ends.
+//! - *A guard acts when the last process that has its socket has ended*: also a child of `fork(2)` that executes no program,
+//!   and one that other code of the program starts while the guard starts. A program with more than 65,536 open descriptors
+//!   leaves them to its guards.
 //! - *When other code waits for all children* (`waitpid(2)`, -1), the exit status is lost, and a signal that is sent at that
 //!   moment may reach a process that got the same id.
 //! - *A poller takes time in proportion to the number of its sources*, and holds a copy of each descriptor.

@@ -18,6 +18,11 @@ impl CaughtPanic {
     pub fn resume(mut self) -> ! {
         resume_unwind(self.0.take().unwrap_or_else(|| Box::new(())))
     }
+
+    /// Drops no payload. That would be code of the caller again, under the lock of a machine that it may use.
+    pub(crate) fn leak(self) {
+        forget(self);
+    }
 }
 
 /// Dropping the payload may panic as well, and that is stopped here.
@@ -44,7 +49,15 @@ pub(crate) fn caught<T>(act: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
 /// Calls code that may panic, and stores its panic unless one is stored already.
 pub(crate) fn store_panic(stored: &mut Option<CaughtPanic>, act: impl FnOnce()) {
     if let Err(panic) = caught(act) {
-        stored.get_or_insert(panic);
+        store(stored, panic);
+    }
+}
+
+/// Stores a panic unless one is stored already.
+pub(crate) fn store(stored: &mut Option<CaughtPanic>, panic: CaughtPanic) {
+    match stored {
+        None => *stored = Some(panic),
+        Some(_) => panic.leak(),
     }
 }
 

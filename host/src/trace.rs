@@ -22,7 +22,7 @@ mod enabled {
     use tracing::span::EnteredSpan;
     use tracing::{Span, debug, error_span, field, info, trace, warn};
 
-    use crate::panic::{CaughtPanic, caught};
+    use crate::panic::{CaughtPanic, caught, store};
 
     /// The lifecycle of a run, from level debug on.
     const LIFECYCLE: &str = "qemu_machine::lifecycle";
@@ -87,7 +87,13 @@ mod enabled {
 
         /// Stores a panic, unless one is stored already.
         fn result<T>(&self, caught: Result<T, CaughtPanic>) -> Option<T> {
-            caught.map_err(|panic| self.panic.set(self.panic.take().or(Some(panic)))).ok()
+            caught
+                .map_err(|panic| {
+                    let mut stored = self.panic.take();
+                    store(&mut stored, panic);
+                    self.panic.set(stored);
+                })
+                .ok()
         }
 
         /// Enters the span of the run. It is left when the result is dropped.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use qemu_machine_core::{Channel, Input};
 
-use crate::panic::{CaughtPanic, store_panic};
+use crate::panic::{CaughtPanic, store, store_panic};
 
 /// A function that is called with bytes of the monitor.
 type Observer = Box<dyn FnMut(&[u8]) + Send>;
@@ -46,6 +46,14 @@ impl Wire {
     /// Returns the first panic of an observer that was not resumed yet.
     pub(crate) fn take_panic(&mut self) -> Option<CaughtPanic> {
         self.0.as_mut()?.panic.take()
+    }
+
+    /// Moves such a panic to the observers that replace these.
+    pub(crate) fn move_panic_to(mut self, other: &mut Self) -> Self {
+        if let (Some(panic), Some(observers)) = (self.take_panic(), other.0.as_deref_mut()) {
+            store(&mut observers.panic, panic);
+        }
+        self
     }
 
     /// Returns whether there is such a panic.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use qemu_machine_core::Moment;
 use qemu_machine_host::lock;
 
 /// Token that gives up calls which wait, from another thread.
@@ -44,6 +45,14 @@ struct Token {
     is_cancelled: AtomicBool,
     /// The machines whose callers wait, each once for each caller.
     waited_for: Mutex<Vec<Weak<dyn WakeCallers>>>,
+}
+
+/// Why a call ends before its result, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Early {
+    Cancelled(Moment),
+    /// It resumes a panic of code of the caller.
+    Panicked(Moment),
 }
 
 /// A machine whose callers wait.

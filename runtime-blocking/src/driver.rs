@@ -10,7 +10,7 @@ use std::time::Duration;
 use qemu_machine_core::{HostFault, Machine, Moment};
 use qemu_machine_host::{Clock, Host, Local, Next, Poll, Poller, Ready, Source, Supervised, Supervisor, Wake, fault};
 
-use crate::cancel::{Waiting, WakeCallers};
+use crate::cancel::{Early, Waiting, WakeCallers};
 use crate::followers::{AT_ONCE, Concern, Followers};
 use crate::wires::{Wire, Wires};
 
@@ -108,8 +108,8 @@ impl SharedMachine {
 
     /// Calls the machine, and waits until `claim` returns the result. The deadlines of the machine bound the wait.
     ///
-    /// When the call is [cancelled](crate::Cancel), `on_cancel` disowns what was asked for and returns the result; `None`
-    /// means that the call goes on to its result.
+    /// When the call is [cancelled](crate::Cancel), `on_early` disowns what was asked for and returns the result; `None`
+    /// means that the call goes on to its result. When it is going to panic, `on_early` only disowns.
     ///
     /// The closures run under the lock, so they must call no code of the user, which may call the machine: commands are
     /// encoded before, and replies parsed after.
@@ -117,7 +117,7 @@ impl SharedMachine {
         self: &Arc<Self>,
         ask: impl FnOnce(&mut Machine, Moment) -> Result<T, E>,
         mut claim: impl FnMut(&mut Machine, &mut T) -> Option<A>,
-        on_cancel: impl FnOnce(&mut Machine, &mut T, Moment) -> Option<A>,
+        on_early: impl FnOnce(&mut Machine, &mut T, Early) -> Option<A>,
     ) -> Result<A, E>
     where
         Concern: for<'a> From<&'a T>,
@@ -125,26 +125,26 @@ impl SharedMachine {
         let mut turn = self.lock();
         let now = turn.clock.now();
         let mut asked = ask(&mut turn.machine, now)?;
-        let mut on_cancel = Some(on_cancel);
-        Ok(self.wait(turn, now, |_, machine, cancelled| {
-            let answer = match cancelled {
+        let mut on_early = Some(on_early);
+        Ok(self.wait(turn, now, |_, machine, early| {
+            let answer = match early {
                 None => claim(machine, &mut asked),
-                Some(now) => on_cancel.take().and_then(|on_cancel| on_cancel(machine, &mut asked, now)),
+                Some(early) => on_early.take().and_then(|on_early| on_early(machine, &mut asked, early)),
             };
             answer.ok_or_else(|| Concern::from(&asked))
         }))
     }
 
-    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call). Its last argument is the time
-    /// of the cancellation, if the call is cancelled.
+    /// Waits until `claim` returns the result of an earlier call, as [`call`](Self::call). Its last argument is why the call
+    /// ends before, if it does.
     pub(crate) fn wait_for<A>(
         self: &Arc<Self>,
         concern: Concern,
-        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Option<A>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Early>) -> Option<A>,
     ) -> A {
         let turn = self.lock();
         let now = turn.clock.now();
-        self.wait(turn, now, |host, machine, cancelled| claim(host, machine, cancelled).ok_or(concern))
+        self.wait(turn, now, |host, machine, early| claim(host, machine, early).ok_or(concern))
     }
 
     /// Waits until `claim` returns the result. Its error is what the caller waits for.
@@ -152,19 +152,23 @@ impl SharedMachine {
         self: &'a Arc<Self>,
         mut turn: MutexGuard<'a, Turn>,
         mut now: Moment,
-        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Moment>) -> Result<A, Concern>,
+        mut claim: impl FnMut(&mut Host, &mut Machine, Option<Early>) -> Result<A, Concern>,
     ) -> A {
         let waiting = Waiting::begin(|| Arc::downgrade(self) as Weak<dyn WakeCallers>);
         let mut was_cancelled = false;
         loop {
             self.serve(&mut turn, now);
             let Turn { host, machine, .. } = &mut *turn;
-            let mut answer = claim(host, machine, None);
+            // A call that is going to panic claims nothing, which would be lost with it.
+            let mut early = host.has_panicked().then_some(Early::Panicked(now));
+            let mut answer = claim(host, machine, early);
             let is_cancelled = || waiting.as_ref().is_some_and(Waiting::is_cancelled);
-            // A call that is going to panic disowns what it asked for, as one that is cancelled.
-            if answer.is_err() && !was_cancelled && (host.has_panicked() || is_cancelled()) {
+            if answer.is_err() && early.is_none() && !was_cancelled && is_cancelled() {
                 was_cancelled = true;
-                answer = claim(host, machine, Some(now));
+                early = Some(Early::Cancelled(now));
+                answer = claim(host, machine, early);
+            }
+            if early.is_some() {
                 self.serve(&mut turn, now);
             }
             if turn.host.can_resume_console(&turn.machine) {
@@ -270,8 +274,8 @@ impl SharedMachine {
             return;
         }
         let mut turn = self.lock();
-        let Turn { machine, host, clock, .. } = &mut *turn;
-        host.end(machine, *clock);
+        let Turn { machine, host, clock, wires, .. } = &mut *turn;
+        host.end_watched(machine, *clock, wires);
         // A weak handle may keep this machine.
         let unused = host.take_unused();
         turn.is_ending = true;
@@ -366,14 +370,15 @@ impl Supervised for SharedMachine {
         let ready = self.poller.wait(Some(Duration::ZERO));
         let now = turn.absorb(ready);
         self.serve(&mut turn, now);
-        // A panic here concerns no call.
-        drop(turn.host.take_panic());
+        let panic = turn.host.take_panic();
         let is_over = turn.is_ending && turn.machine.outcome().is_some();
         if !is_over {
             turn.watch = SupervisorWatch::Armed;
         }
         let until = turn.machine.deadline().and_then(|(until, _)| turn.clock.instant(until));
         self.unlock(turn);
+        // It concerns no call. It is code of the caller, which may use the machine when it is dropped.
+        drop(panic);
         if is_over { Next::Drop } else { Next::Watch(until) }
     }
 }

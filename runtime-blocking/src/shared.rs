@@ -44,7 +44,7 @@ impl Shared for SharedMachine {
 
 impl WaitOnThread for SharedMachine {
     fn wait_on_thread<T>(self: &Arc<Self>, mut claim: impl FnMut(&mut Host, &Machine) -> Option<T>) -> Option<T> {
-        self.wait_for(Concern::Any, |host, machine, cancelled| match cancelled {
+        self.wait_for(Concern::Any, |host, machine, early| match early {
             None => claim(host, machine).map(Some),
             Some(_) => Some(None),
         })

@@ -16,6 +16,7 @@ use qemu_machine_core::{
 };
 use qemu_machine_host::{Handle, descriptor};
 
+use crate::cancel::Early;
 use crate::driver::SharedMachine;
 
 pub use weak::WeakVm;
@@ -350,7 +351,10 @@ impl Vm {
                 machine.wait_for_end(now, FOREVER)
             },
             |machine, wait| machine.claim_end(*wait),
-            |_, _, _| None,
+            |machine, wait, early| match early {
+                Early::Cancelled(_) => None,
+                Early::Panicked(_) => cancel_wait(machine, wait, early)?.ok(),
+            },
         )
     }
 
@@ -376,12 +380,13 @@ fn wait_for_end(shared: &Arc<SharedMachine>, deadline: Deadline) -> Result<Outco
 }
 
 /// Ends a launch. Its result follows when the machine has ended.
-fn cancel_launch(machine: &mut Machine, (): &mut (), now: Moment) -> Option<Result<(), LaunchError>> {
+fn cancel_launch(machine: &mut Machine, (): &mut (), early: Early) -> Option<Result<(), LaunchError>> {
+    let (Early::Cancelled(now) | Early::Panicked(now)) = early;
     machine.kill_or_disconnect(now);
     None
 }
 
-pub(crate) fn cancel_wait<T>(machine: &mut Machine, wait: &mut WaitId, _: Moment) -> Option<Result<T, WaitError>> {
+pub(crate) fn cancel_wait<T>(machine: &mut Machine, wait: &mut WaitId, _: Early) -> Option<Result<T, WaitError>> {
     machine.disown_wait(*wait);
     Some(Err(WaitError::Cancelled))
 }

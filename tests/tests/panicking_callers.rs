@@ -372,3 +372,38 @@ fn g40_a_procedure_that_panics_is_undone() {
         answers.join().unwrap();
     });
 }
+
+/// A procedure that creates something, whose name is in the reply.
+struct Creates;
+
+impl Procedure for Creates {
+    type Return = ();
+
+    fn step(&mut self, input: procedure::Input) -> procedure::Output<()> {
+        match input {
+            procedure::Input::Begun(_) => procedure::Output::Execute(Encoded::command(&"add-fd")),
+            _ => procedure::Output::Done(()),
+        }
+    }
+
+    fn undo(&self) -> Vec<Undo> {
+        Undo::of_reply("remove-fd", "fdset-id").into_iter().collect()
+    }
+}
+
+/// The undo needs the reply, at which the observer panics.
+#[test]
+fn g40_what_was_created_at_a_panic_of_an_observer_is_undone() {
+    bounded(|| {
+        let (mut monitor, config) = silent();
+        let vm = qemu_machine_blocking::Vm::launch(config).unwrap();
+        vm.observe_wire(|_| (), panics_at(&[1]));
+        let answers = spawn(move || {
+            read_until(&mut monitor, "add-fd");
+            monitor.write_all(b"{\"return\": {\"fdset-id\": 7}, \"id\": 1}\r\n").unwrap();
+            read_until(&mut monitor, "\"fdset-id\":7");
+        });
+        assert!(has_panicked(|| vm.run(Creates, LONG)));
+        answers.join().unwrap();
+    });
+}

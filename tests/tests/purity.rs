@@ -26,7 +26,7 @@ fn packages() -> Vec<Value> {
 /// The runtimes, each with the maximum of its lines of code. Half of those of the blocking one, and most of those of mio,
 /// are the methods of its handle; the handles of tasks are in the host.
 const THIN: [(&str, usize); 4] =
-    [("runtime-blocking", 920), ("runtime-mio", 760), ("runtime-smol", 200), ("runtime-tokio", 200)];
+    [("runtime-blocking", 940), ("runtime-mio", 760), ("runtime-smol", 200), ("runtime-tokio", 200)];
 
 /// A runtime only connects the core to its way of waiting, so it is small. The code that the runtimes share is in the
 /// host and not counted, nor are guides and unit tests.

@@ -65,6 +65,7 @@ pub(super) fn envelope(frame: &[u8]) -> Option<Envelope<'_>> {
 /// Reads the value of a reply, and the number behind it that is its id, as QEMU writes them (measured with QEMU 7.2.22).
 #[inline(always)]
 fn result<'a>(frame: &'a [u8], begin: usize, envelope: &mut Envelope<'a>) -> Option<usize> {
+    let begin = visible(frame, begin)?.1 - 1;
     let end = value(frame, begin)?;
     envelope.value = frame.get(begin..end);
     let Some(begin) = word(frame, end, b", \"id\": ").filter(|at| frame.get(*at).is_some_and(u8::is_ascii_digit))
@@ -249,6 +250,7 @@ mod tests {
         for message in [
             r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}"#,
             r#"{"return": {}, "id": 3}"#,
+            r#"{"return":  1, "id": 3}"#,
             r#"{"return": [{"a\u0020": -1.5e+3, "b": [true, false, null, [], {}]}, "\r\n", "ü"], "id": 3}"#,
             r#"{"id": 3, "error": {"class": "GenericError", "desc": "no \"disk\""}}"#,
             r#"{"timestamp": {"seconds": 1700000000, "microseconds": 123456}, "event": "STOP"}"#,

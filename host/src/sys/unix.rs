@@ -76,7 +76,8 @@ impl System for Unix {
     }
 
     fn raise_no_signal(socket: BorrowedFd<'_>) {
-        descriptors::raise_no_signal(socket);
+        // A socket that was given may be connected no longer, or be no socket: then its use fails.
+        let _ = descriptors::raise_no_signal(socket);
     }
 
     /// No client can connect before the caller listens (POSIX, `connect(2)`, ECONNREFUSED). The permissions are narrowed
@@ -85,10 +86,12 @@ impl System for Unix {
         bind(socket, address)?;
         let Some(path) = address.path() else { return Ok(()) };
         let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
-        let narrowed = own_socket(path).and_then(|found| set_mode(path, found & mode));
-        narrowed.map_err(|error| {
+        let errno = |error| Errno::from_io_error(&error).unwrap_or(Errno::PERM);
+        // Otherwise another file has taken the path, and stays.
+        let found = own_socket(path).map_err(errno)?;
+        set_mode(path, found & mode).map_err(|error| {
             let _ = fs::remove_file(path);
-            Errno::from_io_error(&error).unwrap_or(Errno::PERM)
+            errno(error)
         })
     }
 

@@ -219,7 +219,10 @@ impl<R: Reactor> Driver<R> {
             // No driver polls what was still to be completed when the run before ended.
             host.reap(machine, now, sources);
         }
-        turn.machine.launch(now)?;
+        if let Err(misuse) = turn.machine.launch(now) {
+            turn.unlock();
+            return Err(misuse);
+        }
         let before = mem::replace(&mut turn.sources, Sources::on(reactor));
         turn.replaced.push(before);
         turn.rest = None;
@@ -333,6 +336,7 @@ impl<R: Reactor> Turn<R> {
         } else if !is_due {
             // The future may never be polled: it was leaked, or its task is busy. Others are not delayed for it again.
             self.waiters.clear_woken();
+            (*yielded, *since) = (0, now);
         }
         false
     }

@@ -7,6 +7,7 @@ use qemu_machine_core::{Batch, CommandId, Deadline, Hit, Machine, Misuse, Moment
 use super::driver::SharedMachine;
 use super::reactor::Reactor;
 use crate::handle::Shared;
+use crate::panic::{caught, resume};
 
 /// Waits until a wait of the machine is over, and claims its result.
 pub(super) async fn wait_for<R: Reactor, T>(
@@ -54,8 +55,7 @@ impl<'a, R: Reactor> Executing<'a, R> {
 impl<R: Reactor> Drop for Executing<'_, R> {
     fn drop(&mut self) {
         let Some(command) = self.command else { return };
-        self.shared.ask(|machine, _| machine.disown(command));
-        self.shared.stop_waiting(Notice::Answered(command));
+        disown(self.shared, Notice::Answered(command), |machine| machine.disown(command));
     }
 }
 
@@ -88,8 +88,7 @@ struct ExecutingAll<'a, R: Reactor, C> {
 impl<R: Reactor, C> Drop for ExecutingAll<'_, R, C> {
     fn drop(&mut self) {
         let Some(notice) = self.batch.awaits() else { return };
-        self.shared.ask(|machine, _| self.batch.disown(machine));
-        self.shared.stop_waiting(notice);
+        disown(self.shared, notice, |machine| self.batch.disown(machine));
     }
 }
 
@@ -119,7 +118,13 @@ impl<R: Reactor> Waiting<R> {
 impl<R: Reactor> Drop for Waiting<R> {
     fn drop(&mut self) {
         let Some(wait) = self.wait else { return };
-        self.shared.ask(|machine, _| machine.disown_wait(wait));
-        self.shared.stop_waiting(Notice::Waited(wait));
+        disown(&self.shared, Notice::Waited(wait), |machine| machine.disown_wait(wait));
     }
+}
+
+/// Disowns what a future has waited for, and removes its waker, also when code of the caller panics meanwhile.
+fn disown<R: Reactor>(shared: &SharedMachine<R>, notice: Notice, disown: impl FnOnce(&mut Machine)) {
+    let panic = caught(|| shared.ask(|machine, _| disown(machine))).err();
+    shared.stop_waiting(notice);
+    resume(panic);
 }

@@ -5,6 +5,7 @@ use qemu_machine_core::{Deadline, FOREVER};
 use qemu_machine_host::{DisownOnDrop, Shared};
 
 use super::Vm;
+use crate::cancel::Early;
 use crate::followers::Concern;
 
 impl Vm {
@@ -26,11 +27,14 @@ impl Vm {
         let run = pending.run();
         loop {
             let concern = run.awaits().map_or(Concern::Any, Concern::Notice);
-            self.shared().wait_for(concern, |_, machine, cancelled| {
-                if cancelled.is_some() {
+            self.shared().wait_for(concern, |_, machine, early| match early {
+                // Then `pending` disowns it.
+                Some(Early::Panicked(_)) => Some(()),
+                Some(Early::Cancelled(_)) => {
                     run.cancel(machine);
+                    run.take_result(machine).then_some(())
                 }
-                run.take_result(machine).then_some(())
+                None => run.take_result(machine).then_some(()),
             });
             // This calls code of the user, which may call the machine, so it runs without the lock.
             if let Some(output) = run.next_step() {

@@ -22,7 +22,7 @@ const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::K
 pub(super) fn remove(file: BorrowedFd<'_>, length: u64) -> io::Result<Head> {
     // Only whole blocks of the file system can be collapsed (`fallocate(2)`, Collapsing file space). A length of zero is
     // invalid, as is one that reaches the end of the file. The type of `st_blksize` differs between architectures.
-    let block = fstatvfs(file)?.f_bsize;
+    let block = fstatvfs(file).map_or(BLOCK, |found| found.f_bsize);
     let collapsed = length - length.checked_rem(block).unwrap_or(0);
     if retry_on_intr(|| fallocate(file, FallocateFlags::COLLAPSE_RANGE, 0, collapsed)).is_ok() {
         return Ok(Head::Cut(collapsed));

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Stat, statat, unlinkat};
+use rustix::fs::{Stat, lstat, rmdir, unlink};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, recv, send};
 use rustix::process::{
@@ -129,13 +129,13 @@ impl File {
         Ok(Self { path: c_string(path)?, identity: None })
     }
 
+    #[allow(clippy::unnecessary_cast, reason = "the types of both numbers differ between operating systems")]
     fn remove(&self) {
-        let found = statat(CWD, self.path.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
-        // The types of both numbers differ between operating systems.
+        let found = lstat(self.path.as_c_str());
         let is_meant =
             |found: Stat| self.identity.is_none_or(|identity| identity == (found.st_dev as u64, found.st_ino as u64));
         if found.is_ok_and(is_meant) {
-            let _ = unlinkat(CWD, self.path.as_c_str(), AtFlags::empty());
+            let _ = unlink(self.path.as_c_str());
         }
     }
 }
@@ -161,7 +161,7 @@ unsafe impl Child for Plan {
         }
         self.files.iter().for_each(File::remove);
         if let Some(directory) = &self.directory {
-            let _ = unlinkat(CWD, directory.as_c_str(), AtFlags::REMOVEDIR);
+            let _ = rmdir(directory.as_c_str());
         }
         if self.leads && getpgrp() == self.child {
             // Last, since the guard is a member.

@@ -282,7 +282,11 @@ impl Shared {
         let count = reported.len();
         reported.rotate_left(if first < count { first } else { 0 });
         for (key, changed) in reported.into_iter().take(Ready::MOST) {
-            let Some(entry) = state.entries.get_mut(&key).filter(|entry| entry.changed == changed) else { continue };
+            let Some(entry) = state.entries.get_mut(&key) else { continue };
+            // Another thread may have reported it once already.
+            if entry.changed != changed || flags(entry.interest).is_none() {
+                continue;
+            }
             ready.push(entry.token);
             if entry.interest == Interest::ReadOnce {
                 entry.interest = Interest::None;

@@ -128,7 +128,7 @@ impl ChildProcess for Process {
             let ended = retry_on_intr(|| waitpid(Some(*pid), WaitOptions::NOHANG)).ok().flatten();
             *reaped = Some(exit_status(ended.map(|(_, status)| status.as_raw())));
         }
-        reaped.clone()
+        *reaped
     }
 
     fn without_group(&self) -> Self {
