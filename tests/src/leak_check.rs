@@ -165,8 +165,8 @@ fn descriptors() -> Vec<String> {
 fn kind(target: &Path) -> String {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let plain = name.split(":[").next().unwrap_or_default();
-    // A file without a path has its inode as its name.
-    if plain.starts_with('#') {
+    // A file without a path has its inode as its name. On the host for any Unix it had a path, with a random name.
+    if plain.starts_with('#') || (plain.starts_with("qemu-machine-") && plain.ends_with(".log (deleted)")) {
         return "unnamed".into();
     }
     if plain == "anon_inode" { name.into_owned() } else { plain.into() }
