@@ -333,10 +333,6 @@ impl<R: Reactor> Turn<R> {
         } else if *yielded < TURNS && now.since(*since) < YIELDED_WITHIN && !is_due {
             *yielded += 1;
             return true;
-        } else if !is_due {
-            // The future may never be polled: it was leaked, or its task is busy. Others are not delayed for it again.
-            self.waiters.clear_woken();
-            (*yielded, *since) = (0, now);
         }
         false
     }

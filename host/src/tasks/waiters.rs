@@ -74,7 +74,7 @@ impl Waiters {
         self.take_one(notice)
     }
 
-    /// Counts no future as woken any more: a new run begins, or they had their time.
+    /// Counts no future as woken any more: a new run begins.
     pub(super) fn clear_woken(&mut self) {
         self.woken.clear();
     }
