@@ -73,16 +73,24 @@ impl<R: Reactor> Guard<'_, R> {
     #[must_use = "the caller should learn of a panic"]
     pub(super) fn unlock_caught(mut self) -> Option<CaughtPanic> {
         // Mostly there is at most one waker, and then the vector keeps its capacity for the next.
-        let last = (self.awake.pop(), self.stale.pop());
+        let last = self.awake.pop();
         let awake = if self.awake.is_empty() { Vec::new() } else { mem::take(&mut self.awake) };
-        let stale = if self.stale.is_empty() { Vec::new() } else { mem::take(&mut self.stale) };
+        let stale = mem::take(&mut self.stale);
         let dropped = (mem::take(&mut self.replaced), mem::take(&mut self.moved), self.unused.take());
         let mut panic = self.host.take_panic();
         drop(self);
         store_panic(&mut panic, || drop(dropped));
-        awake.into_iter().chain(last.0).for_each(|waker| store_panic(&mut panic, || waker.wake()));
-        stale.into_iter().chain(last.1).for_each(|waker| store_panic(&mut panic, || drop(waker)));
+        awake.into_iter().chain(last).for_each(|waker| store_panic(&mut panic, || waker.wake()));
+        stale.into_iter().for_each(|waker| store_panic(&mut panic, || drop(waker)));
         panic
+    }
+
+    /// As [`unlock`](Self::unlock), and then drops a waker that is of no use any more. Passed here, it needs no memory of the
+    /// machine.
+    fn unlock_and_drop(self, stale: Option<Waker>) {
+        let mut panic = self.unlock_caught();
+        store_panic(&mut panic, || drop(stale));
+        resume(panic);
     }
 }
 
@@ -167,17 +175,17 @@ impl<R: Reactor> SharedMachine<R> {
             Poll::Ready(_) => waiters.remove(*notice),
             Poll::Pending => waiters.add(*notice, context.waker()),
         };
-        stale.extend(notices.iter().filter_map(wait));
-        turn.unlock();
+        let mut last = None;
+        notices.iter().filter_map(wait).for_each(|waker| stale.extend(last.replace(waker)));
+        turn.unlock_and_drop(last);
         answer
     }
 
     /// Removes the waker of the task that waited for this notice.
     pub(crate) fn stop_waiting(&self, notice: Notice) {
         let mut turn = self.lock();
-        let Turn { waiters, stale, .. } = &mut *turn;
-        stale.extend(waiters.remove(notice));
-        turn.unlock();
+        let waker = turn.waiters.remove(notice);
+        turn.unlock_and_drop(waker);
     }
 
     /// Asks the streams of the machine, and wakes the driver if it may read a console again.
